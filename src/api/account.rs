@@ -1,0 +1,248 @@
+//! `AWSAccount`: how the operator reaches an account, and what tenants' grants may do there.
+
+use super::grant::{Access, ManagedPolicy};
+use super::rule;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An AWS account that a cluster admin opened to grants: how the operator gets credentials there, and which namespaces may grant what
+/// to whom. Its name is the account's number. What no rule admits is refused; no rules admit nothing.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "registrygrants.dev",
+    version = "v1alpha1",
+    kind = "AWSAccount",
+    plural = "awsaccounts",
+    status = "AWSAccountStatus",
+    derive = "PartialEq",
+    doc = "An AWS account that a cluster admin opened to grants: how the operator gets credentials there, and which namespaces may grant what to whom. Its name is the account's number.",
+    printcolumn(name = "Alias", type_ = "string", json_path = ".spec.alias"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Caller", type_ = "string", json_path = ".status.callerARN", priority = 1),
+    validation = rule("self.metadata.name.matches('^[0-9]{12}$')", "metadata.name must be the AWS account's number: exactly 12 digits, quoted"),
+)]
+#[x_kube(
+    validation = rule("self.partition == oldSelf.partition", "spec.partition cannot be changed"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AWSAccountSpec {
+    /// A name for people, up to 63 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub alias: Option<String>,
+
+    /// The AWS partition that the account belongs to. Cannot be changed. There are no grants across partitions.
+    #[serde(default)]
+    pub partition: Partition,
+
+    /// How the operator gets credentials for this account. Unset: its ambient ones (IRSA, Pod Identity, instance profile,
+    /// environment), which must then be of this account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+
+    /// What grants may do where this account owns the repositories. Unset: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistrySide>,
+
+    /// What grants may do where this account is the consumer. Unset: the operator writes nothing here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<ConsumerSide>,
+
+    /// How roles and instance profiles are made in this account.
+    #[serde(default)]
+    pub roles: RoleSettings,
+}
+
+/// An AWS partition.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Partition {
+    /// The commercial regions.
+    #[default]
+    #[serde(rename = "aws")]
+    Aws,
+    /// The China regions.
+    #[serde(rename = "aws-cn")]
+    AwsCn,
+    /// The US GovCloud regions.
+    #[serde(rename = "aws-us-gov")]
+    AwsUsGov,
+    /// The European Sovereign Cloud.
+    #[serde(rename = "aws-eusc")]
+    AwsEusc,
+}
+
+/// Where the operator's credentials for an account come from.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    /// The role in this account that the operator assumes with its ambient credentials.
+    pub assume_role: AssumeRole,
+}
+
+/// The operator's own role in an account.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AssumeRole {
+    /// The role's ARN, for instance `arn:aws:iam::111111111111:role/registry-grants`.
+    #[serde(rename = "roleARN")]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = rule("self.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$')", "must be the ARN of an IAM role"))]
+    pub role_arn: String,
+
+    /// The `sts:ExternalId` that the role's trust policy asks for. It guards against a confused deputy; it is not a secret.
+    #[serde(rename = "externalID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1224))]
+    #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@:/_-]{2,1224}$')", "must be 2 to 1224 letters, digits and + = , . @ : / - _"))]
+    pub external_id: Option<String>,
+}
+
+/// The account as the owner of repositories.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrySide {
+    /// A grant must fit one rule whole. No rules: nothing is granted.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub rules: Vec<RegistryRule>,
+}
+
+/// One kind of grant that the registry account admits.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryRule {
+    /// Grants in which namespaces.
+    pub namespaces: Namespaces,
+
+    /// For which repositories: names, or prefixes that end in `*`; a lone `*` is every repository of the account. Unset: none.
+    #[serde(default)]
+    #[schemars(length(max = 100), inner(length(max = 256)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = rule("self.all(r, r.matches('^[a-z0-9._/-]*[*]?$') && size(r) > 0)", "each must be a repository name, a prefix that ends in *, or a lone *"),
+    )]
+    pub repositories: Vec<String>,
+
+    /// The most that a grant may give.
+    pub max_access: Access,
+
+    /// To which consumer accounts. Unset: none.
+    #[serde(default)]
+    #[schemars(length(max = 1000), inner(length(max = 12)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = rule("self.all(a, a.matches('^[0-9]{12}$'))", "each must be an AWS account number: exactly 12 digits, quoted"),
+    )]
+    pub consumers: Vec<String>,
+
+    /// Which AWS managed policies the grant's role may carry. They open every repository of the account. Unset: none.
+    #[serde(default)]
+    #[schemars(length(max = 3))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub managed_policies: Vec<ManagedPolicy>,
+}
+
+/// The account as the consumer.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerSide {
+    /// An instance role must fit one rule. No rules: no role is written here.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub rules: Vec<ConsumerRule>,
+}
+
+/// One kind of instance role that the consumer account admits.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerRule {
+    /// For grants in which namespaces.
+    pub namespaces: Namespaces,
+
+    /// Which instance roles: what stands after `role/` in the ARN, path included, or a prefix of it that ends in `*`. Unset: none.
+    #[serde(default)]
+    #[schemars(length(max = 100), inner(length(max = 576)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = rule("self.all(r, r.matches('^[A-Za-z0-9+=,.@_/-]+[*]?$'))", "each must be what stands after role/ in a role's ARN, path included, or a prefix of it that ends in *"),
+    )]
+    pub roles: Vec<String>,
+}
+
+/// A choice of namespaces: those named, and those that the selector matches.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = rule(
+        "!has(self.selector) || (has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0) || (has(self.selector.matchExpressions) && size(self.selector.matchExpressions) > 0)",
+        "namespaces.selector must not be empty: an empty selector would match every namespace; name a label instead",
+    ),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Namespaces {
+    /// Namespaces by name. Unset: none.
+    #[serde(default)]
+    #[schemars(length(max = 1000), inner(length(max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub names: Vec<String>,
+
+    /// Namespaces by label. An empty selector is refused. Unset: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// How roles and instance profiles are made in an account.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleSettings {
+    /// The IAM path of roles and instance profiles that the operator creates: starts and ends with `/`.
+    #[serde(default = "default_path")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = rule("self.matches('^/([A-Za-z0-9+=,.@_-]+/)*$')", "must start and end with /, with letters, digits and + = , . @ - _ between"))]
+    pub path: String,
+
+    /// The ARN of the managed policy that bounds what created roles can ever do. Unset: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = rule("self.matches('^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+$')", "must be the ARN of an IAM managed policy"))]
+    pub permissions_boundary: Option<String>,
+
+    /// The account's quota for the length of a role's trust policy, in characters: 2048 unless AWS raised it (4096 at most).
+    #[serde(default = "default_trust_limit")]
+    #[schemars(range(min = 2048, max = 4096))]
+    pub max_trust_policy_characters: i32,
+}
+
+impl Default for RoleSettings {
+    fn default() -> Self {
+        Self { path: default_path(), permissions_boundary: None, max_trust_policy_characters: default_trust_limit() }
+    }
+}
+
+fn default_path() -> String {
+    "/registry-grants/".into()
+}
+
+fn default_trust_limit() -> i32 {
+    2048
+}
+
+/// Whether the operator can work in the account.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AWSAccountStatus {
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// `Ready`: the operator has credentials, and they are for this account.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// Who the operator is in this account, as `sts:GetCallerIdentity` said.
+    #[serde(rename = "callerARN", default, skip_serializing_if = "Option::is_none")]
+    pub caller_arn: Option<String>,
+}

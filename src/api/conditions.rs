@@ -1,0 +1,119 @@
+//! The conditions' types and reasons: every one that a status can carry stands here, and nowhere else.
+
+use std::fmt;
+
+/// A condition of a `CrossAccountRegistryGrant`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// The grant holds: everything below that was asked for is true.
+    Ready,
+    /// The accounts are known, admit the grant, and the operator's credentials are for them.
+    AccountsReady,
+    /// The role in the registry account is as it should be.
+    RoleReady,
+    /// Every repository's policy grants the access.
+    RepositoryPoliciesReady,
+    /// The instance role in the consumer account is as it should be.
+    ConsumerReady,
+    /// Present while the operator is at work or will try again (kstatus).
+    Reconciling,
+    /// Present while only a person's change can help (kstatus).
+    Stalled,
+}
+
+impl fmt::Display for ConditionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Why a condition has its status. One-word identifiers for people and for alerts; the condition's message has the details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Everything asked for is in place on both sides.
+    Granted,
+    /// The registry's side is in place; the consumer's account is not managed, or no role is kept there.
+    RegistrySideReady,
+    /// This part is in place.
+    InPlace,
+    /// This part was not asked for.
+    NotRequested,
+    /// The consumer's account has no `AWSAccount`, so nothing is written or checked there.
+    NotManaged,
+    /// The operator's credentials are for the account meant.
+    CredentialsVerified,
+    /// The operator is at work on this generation.
+    Progressing,
+    /// The grant is being deleted, and its access revoked.
+    Revoking,
+    /// The registry's account has no `AWSAccount`.
+    AccountNotFound,
+    /// No rule of the `AWSAccount` admits the grant.
+    NotAdmitted,
+    /// The resource itself is wrong.
+    Invalid,
+    /// The operator's credentials are for another account than the one meant.
+    WrongAccount,
+    /// The operator has no credentials for the account.
+    CredentialsUnavailable,
+    /// AWS refused a call of the operator in that account.
+    AccessDenied,
+    /// A named repository does not exist.
+    RepositoryNotFound,
+    /// A role, instance profile or path of that name exists and is not this grant's.
+    Conflict,
+    /// A repository's policy cannot be read as a policy document, so it is left alone.
+    UnreadablePolicy,
+    /// A policy document would be longer than AWS allows.
+    PolicyTooLarge,
+    /// A quota of the account is used up.
+    QuotaExceeded,
+    /// AWS slowed the operator down.
+    Throttled,
+    /// AWS could not be reached, or failed.
+    Unavailable,
+    /// What was just made is not visible everywhere in AWS yet.
+    Settling,
+    /// AWS refused a request as malformed.
+    Rejected,
+    /// Something else holds what should be removed.
+    StillInUse,
+}
+
+impl Reason {
+    /// Whether only a change by a person can help: of the resource, of the account, or in AWS.
+    pub fn needs_a_person(self) -> bool {
+        match self {
+            Self::AccountNotFound
+            | Self::NotAdmitted
+            | Self::Invalid
+            | Self::WrongAccount
+            | Self::AccessDenied
+            | Self::Conflict
+            | Self::UnreadablePolicy
+            | Self::PolicyTooLarge
+            | Self::QuotaExceeded
+            | Self::Rejected
+            | Self::StillInUse => true,
+            Self::Granted
+            | Self::RegistrySideReady
+            | Self::InPlace
+            | Self::NotRequested
+            | Self::NotManaged
+            | Self::CredentialsVerified
+            | Self::CredentialsUnavailable
+            | Self::Progressing
+            | Self::Revoking
+            | Self::RepositoryNotFound
+            | Self::Throttled
+            | Self::Unavailable
+            | Self::Settling => false,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

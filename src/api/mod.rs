@@ -1,0 +1,26 @@
+//! The custom resources as they are on the wire: types, admission rules, no behaviour.
+//!
+//! Every field's description here is what `kubectl explain` shows. What can be checked without AWS is checked by the
+//! API server, by the rules on these types; the operator checks it again, because it is the authority.
+
+pub mod account;
+pub mod conditions;
+pub mod grant;
+
+pub use account::{AWSAccount, AWSAccountSpec};
+pub use grant::{CrossAccountRegistryGrant, CrossAccountRegistryGrantSpec};
+
+use kube::core::Rule;
+
+/// The API group of both resources.
+pub const GROUP: &str = "registrygrants.dev";
+
+/// The finalizer that holds a grant until what it gave has been taken back in AWS.
+pub const FINALIZER: &str = "registrygrants.dev/revoke";
+
+/// The field manager of the operator's status writes.
+pub const FIELD_MANAGER: &str = "registry-grants";
+
+fn rule(expression: &str, message: &str) -> Rule {
+    Rule::new(expression).message(message)
+}

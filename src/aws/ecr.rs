@@ -1,0 +1,86 @@
+//! The ECR calls that are used: a repository's policy, and the repositories' names.
+
+use super::fault::{At, Fault};
+use super::session::{Account, is_gone};
+use crate::policy::Document;
+
+/// What ECR has as a repository's policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyRead {
+    /// There is no such repository.
+    NoRepository,
+    /// The repository has no policy.
+    NoPolicy,
+    /// The policy's text.
+    Policy(String),
+}
+
+impl Account {
+    /// Reads a repository's policy.
+    ///
+    /// # Errors
+    /// When ECR fails or refuses.
+    pub async fn repository_policy(&self, region: &str, repository: &str) -> Result<PolicyRead, Fault> {
+        let call = self.ecr_in(region).get_repository_policy();
+        let sent = call.registry_id(self.id.as_str()).repository_name(repository).send().await;
+        match sent {
+            Ok(found) => Ok(found.policy_text.map_or(PolicyRead::NoPolicy, PolicyRead::Policy)),
+            Err(error) => {
+                let fault = Fault::of(self.at(region, repository, "ecr:GetRepositoryPolicy"), &error);
+                match fault.code.as_str() {
+                    "RepositoryNotFoundException" => Ok(PolicyRead::NoRepository),
+                    "RepositoryPolicyNotFoundException" => Ok(PolicyRead::NoPolicy),
+                    _ => Err(fault),
+                }
+            }
+        }
+    }
+
+    /// Replaces a repository's policy. `force` is never set: it would let a policy lock its own writer out.
+    ///
+    /// # Errors
+    /// When ECR fails or refuses.
+    pub async fn set_repository_policy(&self, region: &str, repository: &str, policy: &Document) -> Result<(), Fault> {
+        let call = self.ecr_in(region).set_repository_policy();
+        let call = call.registry_id(self.id.as_str()).repository_name(repository).policy_text(policy.to_string());
+        let sent = call.send().await;
+        sent.map(drop).map_err(|error| Fault::of(self.at(region, repository, "ecr:SetRepositoryPolicy"), &error))
+    }
+
+    /// Deletes a repository's policy; that there is none, or no repository, is as good.
+    ///
+    /// # Errors
+    /// When ECR fails or refuses.
+    pub async fn delete_repository_policy(&self, region: &str, repository: &str) -> Result<(), Fault> {
+        let call = self.ecr_in(region).delete_repository_policy();
+        let sent = call.registry_id(self.id.as_str()).repository_name(repository).send().await;
+        match sent.map_err(|error| Fault::of(self.at(region, repository, "ecr:DeleteRepositoryPolicy"), &error)) {
+            Err(fault) if !is_gone(&fault) => Err(fault),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The names of all repositories of the account in a region.
+    ///
+    /// # Errors
+    /// When ECR fails or refuses.
+    pub async fn repositories(&self, region: &str) -> Result<Vec<String>, Fault> {
+        let call = self.ecr_in(region).describe_repositories().registry_id(self.id.as_str());
+        let mut pages = call.into_paginator().page_size(1000).items().send();
+        let mut names = Vec::new();
+        while let Some(found) = pages.next().await {
+            let found = found.map_err(|error| Fault::of(self.at(region, "*", "ecr:DescribeRepositories"), &error))?;
+            names.extend(found.repository_name);
+        }
+        Ok(names)
+    }
+
+    fn at(&self, region: &str, repository: &str, action: &'static str) -> At {
+        At {
+            account: self.id.clone(),
+            region: Some(region.to_owned()),
+            action,
+            resource: format!("repository {repository}"),
+        }
+    }
+}

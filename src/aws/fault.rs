@@ -1,0 +1,246 @@
+//! What an error of AWS means: classified once, here, by its code. `AccessDenied` and `Throttling` are not modelled in the SDK, so
+//! codes are compared as text.
+
+use crate::api::conditions::Reason;
+use crate::grant::{AccountId, Problem};
+use aws_sdk_sts::config::http::HttpResponse;
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::RequestId;
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use std::error::Error;
+use std::fmt;
+
+/// What kind of failure it was, and so what may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Too many calls: back off.
+    Throttled,
+    /// AWS failed, or could not be reached: try again.
+    Transient,
+    /// What was just made is not visible everywhere yet: try again soon, for a while.
+    Settling,
+    /// The operator has no usable credentials.
+    Credentials,
+    /// Not allowed, by this account.
+    Denied,
+    /// A quota is used up.
+    Quota,
+    /// What was named does not exist.
+    Gone,
+    /// Something of this name exists already.
+    Exists,
+    /// It cannot be deleted, because something else holds it.
+    InUse,
+    /// The request was refused as it is.
+    Invalid,
+}
+
+/// A failed call: where, what, and how AWS put it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What kind of failure.
+    pub class: Class,
+    /// The error's code.
+    pub code: String,
+    pub(super) at: At,
+    pub(super) detail: String,
+}
+
+/// Which call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At {
+    /// The account it was made in.
+    pub account: AccountId,
+    /// The region, for regional services.
+    pub region: Option<String>,
+    /// The IAM action that the call needs, such as `iam:CreateRole`.
+    pub action: &'static str,
+    /// What it was about.
+    pub resource: String,
+}
+
+impl Fault {
+    /// Classifies an SDK error.
+    pub fn of<E>(at: At, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        match error {
+            SdkError::ServiceError(service) => {
+                let meta = service.err().meta();
+                let code = meta.code().unwrap_or("Unknown").to_owned();
+                let message = meta.message().unwrap_or("AWS gave no message");
+                let class = class_of(&code, message, status);
+                // The request's ID is for the log alone: it differs each time, and a status must not.
+                let request_id = meta.request_id().unwrap_or_default();
+                tracing::debug!(account = %at.account, action = at.action, resource = at.resource, code, request_id, "AWS call failed");
+                Self { class, code, at, detail: message.into() }
+            }
+            other => match assume_role_error(other) {
+                Some((code, message)) => {
+                    // The role is in that account, but its trust policy and the operator's own permissions both decide.
+                    let class = match class_of(&code, &message, None) {
+                        Class::Throttled => Class::Throttled,
+                        Class::Transient => Class::Transient,
+                        _ => Class::Credentials,
+                    };
+                    Self { class, code, at: At { action: "sts:AssumeRole", ..at }, detail: message }
+                }
+                None => {
+                    let class = if no_credentials(other) { Class::Credentials } else { Class::Transient };
+                    Self { class, code: variant(other).into(), at, detail: chain(other) }
+                }
+            },
+        }
+    }
+}
+
+/// The table of codes. Sources: the services' API references, "Common errors" and each operation's errors.
+fn class_of(code: &str, message: &str, status: Option<u16>) -> Class {
+    let names_principal = message.to_lowercase().contains("principal");
+    match code {
+        _ if code.starts_with("Throttl") || code.starts_with("TooManyRequests") || code == "RequestLimitExceeded" => {
+            Class::Throttled
+        }
+        _ if code.starts_with("ConcurrentModification") => Class::Transient,
+        "ServerException"
+        | "ServiceFailure"
+        | "ServiceFailureException"
+        | "InternalFailure"
+        | "ServiceUnavailable"
+        | "RequestTimeout"
+        | "RequestExpired" => Class::Transient,
+        _ if status.is_some_and(|status| status >= 500) => Class::Transient,
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "SignatureDoesNotMatch"
+        | "InvalidSignatureException"
+        | "IncompleteSignature"
+        | "MissingAuthenticationToken" => Class::Credentials,
+        _ if code.starts_with("AccessDenied") || code == "UnauthorizedOperation" || code == "OptInRequired" => {
+            Class::Denied
+        }
+        _ if code.starts_with("LimitExceeded") => Class::Quota,
+        "NoSuchEntity" | "RepositoryNotFoundException" | "RepositoryPolicyNotFoundException" => Class::Gone,
+        "EntityAlreadyExists" => Class::Exists,
+        "DeleteConflict" => Class::InUse,
+        // A principal that was just made is unknown for seconds; a mistyped one for ever. Both get this one code.
+        "MalformedPolicyDocument" | "InvalidParameterException" if names_principal => Class::Settling,
+        _ => Class::Invalid,
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { class, code, at: At { account, region, action, resource }, detail } = self;
+        let place = region.as_ref().map(|region| format!(", {region}")).unwrap_or_default();
+        write!(f, "{action} on {resource} in account {account}{place} failed with {code}: {detail}")?;
+        match class {
+            Class::Denied => write!(f, ". Allow {action} to the operator's role in account {account}"),
+            Class::Credentials => write!(
+                f,
+                ". Check spec.credentials of AWSAccount {account}: the operator's own identity must be allowed to assume that role, and the role's trust policy must name it"
+            ),
+            Class::Quota => {
+                write!(f, ". Ask AWS to raise this quota of account {account}, or remove what is not needed")
+            }
+            Class::Exists => write!(
+                f,
+                ". Names are unique without regard to case; choose another in the grant, or remove what is there"
+            ),
+            Class::InUse => write!(f, ". Remove what still holds it"),
+            Class::Settling => write!(f, ". If the account or role named does not exist, correct it"),
+            Class::Throttled | Class::Transient => write!(f, ". It is tried again"),
+            Class::Gone | Class::Invalid => Ok(()),
+        }
+    }
+}
+
+impl Error for Fault {}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        let reason = match fault.class {
+            Class::Throttled => Reason::Throttled,
+            Class::Transient => Reason::Unavailable,
+            Class::Settling | Class::Gone => Reason::Settling,
+            Class::Credentials => Reason::CredentialsUnavailable,
+            Class::Denied => Reason::AccessDenied,
+            Class::Quota => Reason::QuotaExceeded,
+            Class::Exists => Reason::Conflict,
+            Class::InUse => Reason::StillInUse,
+            Class::Invalid => Reason::Rejected,
+        };
+        Self::new(reason, fault.to_string())
+    }
+}
+
+/// The answer of `sts:AssumeRole`, where a call failed because its credentials could not be had.
+fn assume_role_error(error: &(dyn Error + 'static)) -> Option<(String, String)> {
+    let found = causes(error).find_map(|cause| cause.downcast_ref::<AssumeRoleError>())?;
+    let text = |text: Option<&str>| text.unwrap_or("unknown").to_owned();
+    Some((text(found.meta().code()), text(found.meta().message())))
+}
+
+fn no_credentials(error: &(dyn Error + 'static)) -> bool {
+    use aws_credential_types::provider::error::CredentialsError;
+    causes(error).any(|cause| cause.is::<CredentialsError>())
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let current = next?;
+        next = current.source();
+        Some(current)
+    })
+}
+
+/// Every cause's text, once.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut texts: Vec<String> = causes(error).map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
+}
+
+fn variant<E>(error: &SdkError<E, HttpResponse>) -> &'static str {
+    match error {
+        SdkError::TimeoutError(_) => "Timeout",
+        SdkError::DispatchFailure(_) => "NoConnection",
+        SdkError::ResponseError(_) => "UnreadableResponse",
+        SdkError::ConstructionFailure(_) => "RequestNotBuilt",
+        _ => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("Throttling", "Rate exceeded", 400, Class::Throttled)]
+    #[case("TooManyRequestsException", "", 429, Class::Throttled)]
+    #[case("LimitExceeded", "Cannot exceed quota for RolesPerAccount", 409, Class::Quota)]
+    #[case("AccessDenied", "", 403, Class::Denied)]
+    #[case("AccessDeniedException", "", 400, Class::Denied)]
+    #[case("ConcurrentModification", "", 409, Class::Transient)]
+    #[case("SomethingNew", "", 503, Class::Transient)]
+    #[case("SomethingNew", "", 400, Class::Invalid)]
+    #[case("MalformedPolicyDocument", "Invalid principal in policy: \"AWS\":\"x\"", 400, Class::Settling)]
+    #[case("MalformedPolicyDocument", "Syntax errors in policy.", 400, Class::Invalid)]
+    #[case("NoSuchEntity", "", 404, Class::Gone)]
+    #[case("RepositoryPolicyNotFoundException", "", 400, Class::Gone)]
+    #[case("ExpiredToken", "", 403, Class::Credentials)]
+    fn errors_are_classified_by_code(
+        #[case] code: &str,
+        #[case] message: &str,
+        #[case] status: u16,
+        #[case] class: Class,
+    ) {
+        assert_eq!(class_of(code, message, Some(status)), class);
+    }
+}

@@ -1,0 +1,213 @@
+//! The IAM calls that are used: reading roles and instance profiles, and carrying out a [`Step`].
+
+use super::fault::{At, Class, Fault};
+use super::session::{Account, is_gone};
+use crate::grant::diff::Step;
+use crate::grant::observed::{InstanceProfile, Role};
+use crate::policy::{Document, Unreadable};
+use aws_sdk_iam::types::Tag;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Turns an SDK error into a fault of this account, action and resource.
+macro_rules! fault {
+    ($account:expr, $action:literal, $resource:expr) => {
+        |error| Fault::of($account.iam_at($action, $resource), &error)
+    };
+}
+
+/// What AWS made up for something new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// A role.
+    Role {
+        /// Its ARN.
+        arn: String,
+        /// Its unique ID.
+        id: String,
+    },
+    /// An instance profile.
+    Profile {
+        /// Its ARN.
+        arn: String,
+    },
+}
+
+impl Account {
+    /// Reads a role with all that hangs on it; `None` where it does not exist.
+    ///
+    /// # Errors
+    /// When IAM fails or refuses.
+    pub async fn role(&self, name: &str) -> Result<Option<Role>, Fault> {
+        let found = self.iam.get_role().role_name(name).send().await.map_err(fault!(self, "iam:GetRole", name));
+        let role = match found {
+            Ok(found) => found.role,
+            Err(fault) if is_gone(&fault) => None,
+            Err(fault) => return Err(fault),
+        };
+        let Some(role) = role else { return Ok(None) };
+        Ok(Some(Role {
+            inline: self.inline_policies(name).await?,
+            attached: self.attached_policies(name).await?,
+            trust: read_document(role.assume_role_policy_document.as_deref().unwrap_or_default()),
+            max_session_seconds: role.max_session_duration.unwrap_or(3600),
+            boundary: role.permissions_boundary.and_then(|boundary| boundary.permissions_boundary_arn),
+            tags: read_tags(role.tags.unwrap_or_default()),
+            arn: role.arn,
+            id: role.role_id,
+            path: role.path,
+        }))
+    }
+
+    async fn inline_policies(&self, role: &str) -> Result<BTreeMap<String, Result<Document, Unreadable>>, Fault> {
+        let mut names = self.iam.list_role_policies().role_name(role).into_paginator().items().send();
+        let mut policies = BTreeMap::new();
+        while let Some(name) = names.next().await {
+            let name = name.map_err(fault!(self, "iam:ListRolePolicies", role))?;
+            let call = self.iam.get_role_policy().role_name(role).policy_name(&name);
+            let found = call.send().await.map_err(fault!(self, "iam:GetRolePolicy", role))?;
+            policies.insert(name, read_document(&found.policy_document));
+        }
+        Ok(policies)
+    }
+
+    async fn attached_policies(&self, role: &str) -> Result<BTreeSet<String>, Fault> {
+        let mut pages = self.iam.list_attached_role_policies().role_name(role).into_paginator().items().send();
+        let mut arns = BTreeSet::new();
+        while let Some(policy) = pages.next().await {
+            arns.extend(policy.map_err(fault!(self, "iam:ListAttachedRolePolicies", role))?.policy_arn);
+        }
+        Ok(arns)
+    }
+
+    /// Reads an instance profile; `None` where it does not exist.
+    ///
+    /// # Errors
+    /// When IAM fails or refuses.
+    pub async fn instance_profile(&self, name: &str) -> Result<Option<InstanceProfile>, Fault> {
+        let call = self.iam.get_instance_profile().instance_profile_name(name);
+        match call.send().await.map_err(fault!(self, "iam:GetInstanceProfile", name)) {
+            Ok(found) => Ok(found.instance_profile.map(|profile| InstanceProfile {
+                arn: profile.arn,
+                tags: read_tags(profile.tags.unwrap_or_default()),
+                roles: profile.roles.into_iter().map(|role| role.role_name).collect(),
+            })),
+            Err(fault) if is_gone(&fault) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Carries out one step, and tells what AWS named anew. What should be removed and is not there is removed.
+    ///
+    /// # Errors
+    /// When IAM fails or refuses. That something is missing which was there a moment ago is [`Class::Settling`].
+    pub async fn apply(&self, step: Step) -> Result<Option<Made>, Fault> {
+        let removes = matches!(
+            step,
+            Step::DeleteInlinePolicy { .. }
+                | Step::DetachPolicy { .. }
+                | Step::DeleteRole { .. }
+                | Step::RemoveRoleFromProfile { .. }
+                | Step::DeleteProfile { .. }
+        );
+        match self.call(step).await {
+            Err(fault) if is_gone(&fault) && removes => Ok(None),
+            Err(fault) if is_gone(&fault) => Err(Fault { class: Class::Settling, ..fault }),
+            other => other,
+        }
+    }
+
+    async fn call(&self, step: Step) -> Result<Option<Made>, Fault> {
+        let iam = &self.iam;
+        match step {
+            Step::CreateRole { name, path, description, trust, max_session_seconds, boundary, tags } => {
+                let call = iam.create_role().role_name(&name).path(path).description(description);
+                let call = call.assume_role_policy_document(trust.to_string()).set_tags(Some(write_tags(tags)));
+                let call = call.set_max_session_duration(max_session_seconds).set_permissions_boundary(boundary);
+                let sent = call.send().await.map_err(fault!(self, "iam:CreateRole", &name))?;
+                Ok(sent.role.map(|role| Made::Role { arn: role.arn, id: role.role_id }))
+            }
+            Step::UpdateTrust { role, trust } => {
+                let call = iam.update_assume_role_policy().role_name(&role).policy_document(trust.to_string());
+                call.send().await.map(|_| None).map_err(fault!(self, "iam:UpdateAssumeRolePolicy", &role))
+            }
+            Step::UpdateMaxSession { role, seconds } => {
+                let call = iam.update_role().role_name(&role).max_session_duration(seconds);
+                call.send().await.map(|_| None).map_err(fault!(self, "iam:UpdateRole", &role))
+            }
+            Step::PutBoundary { role, boundary } => {
+                let call = iam.put_role_permissions_boundary().role_name(&role).permissions_boundary(boundary);
+                call.send().await.map(|_| None).map_err(fault!(self, "iam:PutRolePermissionsBoundary", &role))
+            }
+            Step::TagRole { role, tags } => {
+                let call = iam.tag_role().role_name(&role).set_tags(Some(write_tags(tags)));
+                call.send().await.map(|_| None).map_err(fault!(self, "iam:TagRole", &role))
+            }
+            Step::PutInlinePolicy { role, policy, document } => {
+                let call = iam.put_role_policy().role_name(&role).policy_name(policy);
+                let sent = call.policy_document(document.to_string()).send().await;
+                sent.map(|_| None).map_err(fault!(self, "iam:PutRolePolicy", &role))
+            }
+            Step::DeleteInlinePolicy { role, policy } => {
+                let call = iam.delete_role_policy().role_name(&role).policy_name(policy);
+                call.send().await.map(|_| None).map_err(fault!(self, "iam:DeleteRolePolicy", &role))
+            }
+            Step::AttachPolicy { role, arn } => {
+                let call = iam.attach_role_policy().role_name(&role).policy_arn(arn);
+                call.send().await.map(|_| None).map_err(fault!(self, "iam:AttachRolePolicy", &role))
+            }
+            Step::DetachPolicy { role, arn } => {
+                let call = iam.detach_role_policy().role_name(&role).policy_arn(arn);
+                call.send().await.map(|_| None).map_err(fault!(self, "iam:DetachRolePolicy", &role))
+            }
+            Step::DeleteRole { role } => {
+                let sent = iam.delete_role().role_name(&role).send().await;
+                sent.map(|_| None).map_err(fault!(self, "iam:DeleteRole", &role))
+            }
+            Step::CreateProfile { name, path, tags } => {
+                let call = iam.create_instance_profile().instance_profile_name(&name).path(path);
+                let sent = call.set_tags(Some(write_tags(tags))).send().await;
+                let sent = sent.map_err(fault!(self, "iam:CreateInstanceProfile", &name))?;
+                Ok(sent.instance_profile.map(|profile| Made::Profile { arn: profile.arn }))
+            }
+            Step::TagProfile { name, tags } => {
+                let call = iam.tag_instance_profile().instance_profile_name(&name);
+                let sent = call.set_tags(Some(write_tags(tags))).send().await;
+                sent.map(|_| None).map_err(fault!(self, "iam:TagInstanceProfile", &name))
+            }
+            Step::AddRoleToProfile { profile, role } => {
+                let call = iam.add_role_to_instance_profile().instance_profile_name(&profile).role_name(role);
+                call.send().await.map(|_| None).map_err(fault!(self, "iam:AddRoleToInstanceProfile", &profile))
+            }
+            Step::RemoveRoleFromProfile { profile, role } => {
+                let call = iam.remove_role_from_instance_profile().instance_profile_name(&profile).role_name(role);
+                call.send().await.map(|_| None).map_err(fault!(self, "iam:RemoveRoleFromInstanceProfile", &profile))
+            }
+            Step::DeleteProfile { name } => {
+                let sent = iam.delete_instance_profile().instance_profile_name(&name).send().await;
+                sent.map(|_| None).map_err(fault!(self, "iam:DeleteInstanceProfile", &name))
+            }
+        }
+    }
+
+    fn iam_at(&self, action: &'static str, name: &str) -> At {
+        let kind = if action.contains("InstanceProfile") { "instance profile" } else { "role" };
+        At { account: self.id.clone(), region: None, action, resource: format!("{kind} {name}") }
+    }
+}
+
+/// IAM returns documents percent-encoded by RFC 3986, where a `+` stays a `+`. A document itself begins with `{` or white space.
+fn read_document(text: &str) -> Result<Document, Unreadable> {
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+    let encoded = !text.trim_start().starts_with('{');
+    Document::parse(if encoded { &decoded } else { text })
+}
+
+fn read_tags(tags: Vec<Tag>) -> BTreeMap<String, String> {
+    tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
+}
+
+fn write_tags(tags: BTreeMap<String, String>) -> Vec<Tag> {
+    let tag =
+        |(key, value)| Tag::builder().key(key).value(value).build().expect("a tag needs key and value; both are set");
+    tags.into_iter().map(tag).collect()
+}

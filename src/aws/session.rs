@@ -1,0 +1,154 @@
+//! Sessions: one per account, with credentials that were verified to be for that account.
+
+use super::fault::{At, Class, Fault};
+use crate::api::account::{AWSAccountSpec, Credentials, Partition};
+use crate::api::conditions::Reason;
+use crate::grant::{AccountId, Problem};
+use crate::policy::Installation;
+use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sts::config::SharedCredentialsProvider;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long a verification holds. The account behind credentials does not change while they work; this bounds what is not known.
+const VERIFIED_FOR: Duration = Duration::from_secs(3600);
+
+/// The bound on a whole call. The SDK's own retries are off: what to try again, and when, is decided by the reconciler.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The way to AWS.
+pub struct Aws {
+    ambient: SdkConfig,
+    session_name: String,
+    sessions: Mutex<HashMap<AccountId, Arc<Slot>>>,
+}
+
+/// One account's session. The lock is held while connecting, so that many grants of one account connect once.
+type Slot = tokio::sync::Mutex<Option<Session>>;
+
+struct Session {
+    spec: (Option<Credentials>, Partition),
+    since: Instant,
+    account: Arc<Account>,
+}
+
+/// An account in which the operator may work: its credentials were verified.
+pub struct Account {
+    /// The account.
+    pub id: AccountId,
+    /// Who the operator is there.
+    pub caller_arn: String,
+    pub(super) iam: aws_sdk_iam::Client,
+    config: SdkConfig,
+    ecr: Mutex<HashMap<String, aws_sdk_ecr::Client>>,
+}
+
+impl Aws {
+    /// With the ambient credentials: environment, IRSA, Pod Identity, profile, instance profile. `AWS_ENDPOINT_URL` is honoured.
+    pub async fn from_environment(installation: &Installation) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .operation_timeout(CALL_TIMEOUT)
+            .operation_attempt_timeout(CALL_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build();
+        let ambient = aws_config::defaults(BehaviorVersion::latest())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .app_name(AppName::new("registry-grants").expect("the name has only letters and a hyphen"))
+            .load()
+            .await;
+        Self { ambient, session_name: format!("registry-grants-{installation}"), sessions: Mutex::default() }
+    }
+
+    /// A session in the account, verified by `sts:GetCallerIdentity`.
+    ///
+    /// # Errors
+    /// When there are no credentials, or they are for another account.
+    pub async fn account(&self, id: &AccountId, spec: &AWSAccountSpec) -> Result<Arc<Account>, Problem> {
+        let slot = self.sessions.lock().expect("no panic while held").entry(id.clone()).or_default().clone();
+        let mut session = slot.lock().await;
+        let wanted = (spec.credentials.clone(), spec.partition);
+        if let Some(session) = session.as_ref().filter(|s| s.spec == wanted && s.since.elapsed() < VERIFIED_FOR) {
+            return Ok(session.account.clone());
+        }
+        *session = None;
+        let account = Arc::new(self.connect(id, spec).await?);
+        *session = Some(Session { spec: wanted, since: Instant::now(), account: account.clone() });
+        Ok(account)
+    }
+
+    async fn connect(&self, id: &AccountId, spec: &AWSAccountSpec) -> Result<Account, Problem> {
+        let home = self.ambient.region().map(Region::as_ref).filter(|region| spec.partition.has_region(region));
+        let region = Region::new(home.unwrap_or_else(|| spec.partition.home_region()).to_owned());
+        let ambient = self.ambient.to_builder().region(region).build();
+        let config = match &spec.credentials {
+            None => ambient,
+            Some(Credentials { assume_role }) => {
+                let mut role = AssumeRoleProvider::builder(&assume_role.role_arn)
+                    .configure(&ambient)
+                    .session_name(&self.session_name);
+                if let Some(external_id) = &assume_role.external_id {
+                    role = role.external_id(external_id);
+                }
+                let credentials = SharedCredentialsProvider::new(role.build().await);
+                // Shared by all clients of the account: one AssumeRole serves IAM, STS and ECR in every region, and is renewed early.
+                let cache = aws_sdk_sts::config::IdentityCache::lazy().build();
+                ambient.into_builder().credentials_provider(credentials).identity_cache(cache).build()
+            }
+        };
+        let caller_arn = verify(id, spec.partition, &config).await?;
+        Ok(Account {
+            id: id.clone(),
+            caller_arn,
+            iam: aws_sdk_iam::Client::new(&config),
+            config,
+            ecr: Mutex::default(),
+        })
+    }
+}
+
+/// Nothing is written in an account before it is known to be the one that was meant.
+async fn verify(id: &AccountId, partition: Partition, config: &SdkConfig) -> Result<String, Problem> {
+    let at = || At {
+        account: id.clone(),
+        region: None,
+        action: "sts:GetCallerIdentity",
+        resource: "the operator's credentials".into(),
+    };
+    let caller =
+        aws_sdk_sts::Client::new(config).get_caller_identity().send().await.map_err(|e| Fault::of(at(), &e))?;
+    let arn = caller.arn.unwrap_or_default();
+    let in_partition = arn.starts_with(&format!("arn:{}:", partition.name()));
+    if caller.account.as_deref() == Some(id.as_str()) && in_partition {
+        return Ok(arn);
+    }
+    Err(Problem::new(
+        Reason::WrongAccount,
+        format!(
+            "the operator's credentials for account {id} (partition {}) are {arn}: correct spec.credentials of AWSAccount {id}; nothing was written",
+            partition.name()
+        ),
+    ))
+}
+
+impl Account {
+    /// The ECR client of a region.
+    pub(super) fn ecr_in(&self, region: &str) -> aws_sdk_ecr::Client {
+        let mut clients = self.ecr.lock().expect("no panic while held");
+        let client = clients.entry(region.to_owned()).or_insert_with(|| {
+            let config = self.config.to_builder().region(Region::new(region.to_owned())).build();
+            aws_sdk_ecr::Client::new(&config)
+        });
+        client.clone()
+    }
+}
+
+/// Whether the call failed only because what it was about does not exist.
+pub(super) fn is_gone(fault: &Fault) -> bool {
+    fault.class == Class::Gone
+}

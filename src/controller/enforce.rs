@@ -1,0 +1,386 @@
+//! Makes one grant true in AWS, or takes it back. The order is that of the design: the consumer's role before what names it, access
+//! widens last; when access is taken back, the repository policies go first. One account's failure never hides another's.
+
+use super::Context;
+use super::repositories::{Repository, Written, bring_up_to_date};
+use crate::api::account::AWSAccount;
+use crate::api::conditions::Reason;
+use crate::api::grant::{Applied, AppliedInstanceRole, ConsumerStatus, RegistryStatus};
+use crate::aws::Account;
+use crate::aws::iam::Made;
+use crate::grant::desired::{Desired, DesiredInstance, DesiredRole, Owner};
+use crate::grant::diff::{self, Step};
+use crate::grant::observed::Instance;
+use crate::grant::status::{Outcome, Part};
+use crate::grant::validate::ConsumerRole;
+use crate::grant::{AccountId, Directory, Grant, Problem, RepositoryPattern};
+use futures::StreamExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// How many repositories of one grant are read at a time.
+const REPOSITORIES_AT_A_TIME: usize = 4;
+
+type Session = Result<Arc<Account>, Problem>;
+
+/// What was done, and what came of it.
+pub struct Done {
+    pub outcome: Outcome,
+    /// The steps that were carried out in IAM, in words.
+    pub steps: Vec<String>,
+}
+
+/// One reconciliation of one grant.
+pub struct Enforcement<'a> {
+    context: &'a Context,
+    owner: &'a Owner,
+    /// What should be true; `None`: nothing of this grant should be left.
+    grant: Option<&'a Grant>,
+    /// Where this grant may have left something.
+    claims: &'a Applied,
+    steps: Vec<String>,
+    /// What could not be taken back.
+    left: Vec<Problem>,
+}
+
+impl<'a> Enforcement<'a> {
+    pub fn new(context: &'a Context, owner: &'a Owner, grant: Option<&'a Grant>, claims: &'a Applied) -> Self {
+        Self { context, owner, grant, claims, steps: Vec::new(), left: Vec::new() }
+    }
+
+    pub async fn run(mut self) -> Done {
+        let desired = self.grant.map(|grant| grant.desired(self.owner));
+        let Desired { registry_role, instance } = desired.unwrap_or(Desired { registry_role: None, instance: None });
+        let registry = self.session(&self.claims.registry_account_id).await;
+        let consumer = match self.claims.instance_roles.is_empty() {
+            true => None,
+            false => Some(self.session(&self.claims.consumer_account_id).await),
+        };
+
+        let (consumer_part, consumer_status) = self.keep_instance(consumer.as_ref(), instance.as_ref()).await;
+        let (role_part, role_status) = self.keep_registry_role(&registry, registry_role.as_ref()).await;
+        let (repositories, each_repository) = self.keep_repositories(&registry).await;
+        self.remove_registry_roles(&registry, registry_role.as_ref()).await;
+        self.remove_instances(consumer.as_ref(), instance.as_ref()).await;
+
+        let accounts = accounts_part(&registry, consumer.as_ref());
+        let mut outcome = Outcome {
+            revoking: self.grant.is_none(),
+            accounts,
+            role: role_part,
+            consumer: consumer_part,
+            repositories,
+            each_repository,
+            registry_status: RegistryStatus {
+                hosts: self.grant.map(registry_hosts).unwrap_or_default(),
+                ..role_status
+            },
+            consumer_status,
+            applied: None,
+            summary: self.grant.map(summary).unwrap_or_default(),
+        };
+        if let (Some(problem), Part::InPlace(_) | Part::NotRequested(_)) = (Problem::join(&self.left), &outcome.role) {
+            outcome.role = Part::Failed(problem);
+        }
+        // A repository that does not exist holds nothing; whatever else failed may still have something of ours.
+        let all_done = outcome.problems().iter().all(|problem| problem.reason == Reason::RepositoryNotFound);
+        outcome.applied = match (all_done, self.grant) {
+            (true, grant) => grant.map(Grant::claims),
+            (false, _) => Some(self.claims.clone()),
+        };
+        Done { outcome, steps: self.steps }
+    }
+
+    async fn session(&self, account: &str) -> Session {
+        let id: AccountId = account.parse().map_err(|error| Problem::new(Reason::Invalid, error))?;
+        let known: Option<Arc<AWSAccount>> = self.context.directory.account(&id);
+        let Some(known) = known else {
+            return Err(Problem::new(
+                Reason::AccountNotFound,
+                format!(
+                    "there is no AWSAccount {id} any more, so what was made there for this grant cannot be kept or removed; create it again"
+                ),
+            ));
+        };
+        self.context.aws.account(&id, &known.spec).await
+    }
+
+    async fn keep_instance(
+        &mut self,
+        session: Option<&Session>,
+        desired: Option<&DesiredInstance>,
+    ) -> (Part, ConsumerStatus) {
+        let none = ConsumerStatus::default();
+        let (desired, account) = match (desired, session) {
+            (Some(desired), Some(Ok(account))) => (desired, account),
+            (Some(_), Some(Err(problem))) => return (Part::Blocked(problem.clone()), none),
+            (_, _) => return (self.no_instance(), none),
+        };
+        match self.instance(account, desired).await {
+            Ok(status) => (
+                Part::InPlace(format!("instance role {} is in place in account {}", desired.role.name, account.id)),
+                status,
+            ),
+            Err(problem) => (Part::Failed(problem), none),
+        }
+    }
+
+    fn no_instance(&self) -> Part {
+        let Some(grant) = self.grant else { return Part::NotRequested("access is being revoked".into()) };
+        let needs = needed_in_consumer(grant);
+        match grant.instance_role {
+            ConsumerRole::NotManaged => Part::NotManaged(format!(
+                "there is no AWSAccount {}, so its instance role is not kept. Its admin must give the roles that should have access {needs}",
+                grant.consumer
+            )),
+            ConsumerRole::NotRequested | ConsumerRole::Kept { .. } => Part::NotRequested(format!(
+                "no instance role was asked for; in account {} the roles that should have access need {needs}",
+                grant.consumer
+            )),
+        }
+    }
+
+    async fn instance(&mut self, account: &Account, desired: &DesiredInstance) -> Result<ConsumerStatus, Problem> {
+        let observed = Instance {
+            role: account.role(&desired.role.name).await?,
+            profile: account.instance_profile(&desired.profile).await?,
+        };
+        let steps = diff::instance(desired, &observed, self.owner)?;
+        let mut status = ConsumerStatus {
+            role_arn: observed.role.as_ref().map(|role| role.arn.clone()),
+            role_id: observed.role.map(|role| role.id),
+            instance_profile_arn: observed.profile.map(|profile| profile.arn),
+        };
+        for made in self.apply(account, steps).await? {
+            match made {
+                Made::Role { arn, id } => (status.role_arn, status.role_id) = (Some(arn), Some(id)),
+                Made::Profile { arn } => status.instance_profile_arn = Some(arn),
+            }
+        }
+        Ok(status)
+    }
+
+    async fn keep_registry_role(&mut self, session: &Session, desired: Option<&DesiredRole>) -> (Part, RegistryStatus) {
+        let none = RegistryStatus::default();
+        let Some(desired) = desired else {
+            let why =
+                if self.grant.is_some() { "path AssumeRole was not asked for" } else { "access is being revoked" };
+            return (Part::NotRequested(why.into()), none);
+        };
+        let account = match session {
+            Ok(account) => account,
+            Err(problem) => return (Part::Blocked(problem.clone()), none),
+        };
+        match self.registry_role(account, desired).await {
+            Ok(status) => {
+                (Part::InPlace(format!("role {} is in place in account {}", desired.name, account.id)), status)
+            }
+            Err(problem) => (Part::Failed(problem), none),
+        }
+    }
+
+    async fn registry_role(&mut self, account: &Account, desired: &DesiredRole) -> Result<RegistryStatus, Problem> {
+        let observed = account.role(&desired.name).await?;
+        let steps = diff::registry_role(desired, observed.as_ref(), self.owner)?;
+        let (role_arn, role_id) = observed.map(|role| (role.arn, role.id)).unzip();
+        let mut status = RegistryStatus { hosts: Vec::new(), role_arn, role_id };
+        for made in self.apply(account, steps).await? {
+            if let Made::Role { arn, id } = made {
+                (status.role_arn, status.role_id) = (Some(arn), Some(id));
+            }
+        }
+        Ok(status)
+    }
+
+    /// Brings every repository's policy up to date that the grant reaches, or reached. Only those it should reach count for it.
+    async fn keep_repositories(
+        &mut self,
+        session: &Session,
+    ) -> (Part, BTreeMap<(String, String), Result<(), Problem>>) {
+        let mut each = BTreeMap::new();
+        let wanted = self.grant.filter(|grant| grant.contribution().is_some());
+        if self.claims.repositories.is_empty() && wanted.is_none() {
+            return (Part::NotRequested("path Direct was not asked for".into()), each);
+        }
+        let account = match session {
+            Ok(account) => account,
+            Err(problem) => return (Part::Blocked(problem.clone()), each),
+        };
+        let (found, unlisted) = self.repositories(account).await;
+        let context = self.context;
+        let outcomes: Vec<_> = futures::stream::iter(found)
+            .map(|repository| async move { (bring_up_to_date(context, account, &repository).await, repository) })
+            .buffer_unordered(REPOSITORIES_AT_A_TIME)
+            .collect()
+            .await;
+        for (outcome, repository) in outcomes {
+            let reached = wanted.is_some_and(|grant| reaches(grant, &repository));
+            let name = repository.name.clone();
+            match (outcome, reached) {
+                (Ok(Written::NoRepository), true) => {
+                    // A prefix reaches what there is; only a name can be missing.
+                    let named = RepositoryPattern::Name(name.clone());
+                    if wanted.is_some_and(|grant| grant.repositories.contains(&named)) {
+                        each.insert((repository.region.clone(), name), Err(no_repository(&repository)));
+                    }
+                }
+                (Ok(Written::UpToDate { left_out }), true) => {
+                    let fits = !left_out.contains(&self.owner.grant);
+                    let outcome = if fits { Ok(()) } else { Err(does_not_fit(&repository)) };
+                    each.insert((repository.region, name), outcome);
+                }
+                (Err(problem), true) => drop(each.insert((repository.region, name), Err(problem))),
+                (Ok(_), false) => {}
+                (Err(problem), false) => self.left.push(problem),
+            }
+        }
+        let part = match (Problem::join(&unlisted), wanted) {
+            (Some(problem), _) => Part::Failed(problem),
+            (None, None) => Part::NotRequested("nothing is asked of the repository policies".into()),
+            (None, Some(_)) => Part::InPlace(match each.len() {
+                0 => "no repository matches yet".into(),
+                1 => "the repository's policy grants the access".into(),
+                many => format!("the policies of {many} repositories grant the access"),
+            }),
+        };
+        (part, each)
+    }
+
+    /// The repositories that the claims mean. A name is looked up as it is, so that one that is missing is noticed.
+    async fn repositories(&self, account: &Account) -> (BTreeSet<Repository>, Vec<Problem>) {
+        let (mut found, mut problems) = (BTreeSet::new(), Vec::new());
+        for claimed in &self.claims.repositories {
+            let region = &claimed.region;
+            let repository = |name| Repository { account: account.id.clone(), region: region.clone(), name };
+            let patterns: Vec<RepositoryPattern> = self.claims.patterns(region).collect();
+            found.extend(patterns.iter().filter_map(|pattern| match pattern {
+                RepositoryPattern::Name(name) => Some(repository(name.clone())),
+                RepositoryPattern::Prefix(_) => None,
+            }));
+            if !patterns.iter().any(|pattern| matches!(pattern, RepositoryPattern::Prefix(_))) {
+                continue;
+            }
+            match account.repositories(region).await {
+                Ok(names) => {
+                    let matching =
+                        names.into_iter().filter(|name| patterns.iter().any(|pattern| pattern.matches(name)));
+                    found.extend(matching.map(repository));
+                }
+                Err(fault) => problems.push(fault.into()),
+            }
+        }
+        (found, problems)
+    }
+
+    async fn remove_registry_roles(&mut self, session: &Session, desired: Option<&DesiredRole>) {
+        let kept = desired.map(|role| role.name.as_str());
+        let Ok(account) = session else { return };
+        for name in self.claims.registry_roles.iter().filter(|name| Some(name.as_str()) != kept) {
+            if let Err(problem) = self.remove_registry_role(account, name).await {
+                self.left.push(problem);
+            }
+        }
+    }
+
+    async fn remove_registry_role(&mut self, account: &Account, name: &str) -> Result<(), Problem> {
+        let observed = account.role(name).await?;
+        let steps = diff::without_registry_role(name, observed.as_ref(), self.owner);
+        self.apply(account, steps).await.map(drop)
+    }
+
+    async fn remove_instances(&mut self, session: Option<&Session>, desired: Option<&DesiredInstance>) {
+        let kept = desired.map(|instance| instance.role.name.as_str());
+        let Some(Ok(account)) = session else { return };
+        for claimed in self.claims.instance_roles.iter().filter(|claimed| Some(claimed.role.as_str()) != kept) {
+            if let Err(problem) = self.remove_instance(account, claimed).await {
+                self.left.push(problem);
+            }
+        }
+    }
+
+    async fn remove_instance(&mut self, account: &Account, claimed: &AppliedInstanceRole) -> Result<(), Problem> {
+        let AppliedInstanceRole { role, instance_profile } = claimed;
+        let observed =
+            Instance { role: account.role(role).await?, profile: account.instance_profile(instance_profile).await? };
+        let steps = diff::without_instance(role, instance_profile, &observed, self.owner)?;
+        self.apply(account, steps).await.map(drop)
+    }
+
+    /// Carries out steps in their order, until one fails.
+    async fn apply(&mut self, account: &Account, steps: Vec<Step>) -> Result<Vec<Made>, Problem> {
+        let mut made = Vec::new();
+        for step in steps {
+            let words = format!("{step} in account {}", account.id);
+            made.extend(account.apply(step).await?);
+            tracing::info!(grant = %self.owner.grant, "{words}");
+            self.steps.push(words);
+        }
+        Ok(made)
+    }
+}
+
+fn accounts_part(registry: &Session, consumer: Option<&Session>) -> Part {
+    let sessions = [Some(registry), consumer];
+    let problems: Vec<Problem> =
+        sessions.into_iter().flatten().filter_map(|session| session.as_ref().err().cloned()).collect();
+    match Problem::join(&problems) {
+        Some(problem) => Part::Failed(problem),
+        None => Part::InPlace("the accounts admit the grant, and the operator's credentials are for them".into()),
+    }
+}
+
+fn reaches(grant: &Grant, repository: &Repository) -> bool {
+    grant.regions.contains(&repository.region)
+        && grant.repositories.iter().any(|pattern| pattern.matches(&repository.name))
+}
+
+fn no_repository(repository: &Repository) -> Problem {
+    let Repository { account, region, name } = repository;
+    Problem::new(
+        Reason::RepositoryNotFound,
+        format!(
+            "repository {name} does not exist in account {account}, {region}. Create it, or correct spec.registry; it is looked for again"
+        ),
+    )
+}
+
+fn does_not_fit(repository: &Repository) -> Problem {
+    let Repository { account, region, name } = repository;
+    Problem::new(
+        Reason::PolicyTooLarge,
+        format!(
+            "the policy of repository {name} in account {account}, {region} has no room for this grant within ECR's 10,240 characters; older grants keep theirs. Grant whole accounts instead of roles, or remove statements or grants"
+        ),
+    )
+}
+
+/// What a role of the consumer needs in its identity policy: cross-account access takes both sides.
+fn needed_in_consumer(grant: &Grant) -> String {
+    let direct =
+        grant.direct.then(|| "ecr:GetAuthorizationToken on * and the ECR actions on the repositories".to_owned());
+    let role = grant.role.as_ref().map(|role| format!("sts:AssumeRole on {}", role.identity.arn()));
+    let both: Vec<String> = direct.into_iter().chain(role).collect();
+    both.join(", or ")
+}
+
+fn registry_hosts(grant: &Grant) -> Vec<String> {
+    let suffix = grant.partition.dns_suffix();
+    grant.regions.iter().map(|region| format!("{}.dkr.ecr.{region}.{suffix}", grant.registry)).collect()
+}
+
+fn summary(grant: &Grant) -> String {
+    let paths: Vec<String> = [
+        grant.direct.then(|| "directly".to_owned()),
+        grant.role.as_ref().map(|role| format!("by role {}", role.identity.arn())),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    format!(
+        "account {} has {:?} access to account {}'s repositories, {}",
+        grant.consumer,
+        grant.access,
+        grant.registry,
+        paths.join(" and ")
+    )
+}

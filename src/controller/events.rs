@@ -1,0 +1,63 @@
+//! Events on the resources: what people see with `kubectl describe`.
+
+use crate::api::conditions::Reason;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+
+/// The longest note that the API takes, in bytes.
+const LONGEST_NOTE: usize = 1_000;
+
+/// Publishes Events. One that cannot be published is logged: it never stops the work that it tells of.
+#[derive(Clone)]
+pub struct Events(Recorder);
+
+impl Events {
+    pub fn new(client: Client) -> Self {
+        let instance = std::env::var("POD_NAME").ok();
+        Self(Recorder::new(client, Reporter { controller: "registry-grants".into(), instance }))
+    }
+
+    /// The grant holds now.
+    pub async fn granted(&self, about: &ObjectReference, summary: &str) {
+        self.publish(about, EventType::Normal, Reason::Granted.to_string(), "Reconcile", summary).await;
+    }
+
+    /// Something is wrong now, or wrong in another way than before.
+    pub async fn problem(&self, about: &ObjectReference, reason: Reason, message: &str) {
+        self.publish(about, EventType::Warning, reason.to_string(), "Reconcile", message).await;
+    }
+
+    /// Somebody had changed what the grant keeps, and it was put back.
+    pub async fn drift(&self, about: &ObjectReference, put_back: &[String]) {
+        let note = format!("changed by someone else, and put back: {}", put_back.join("; "));
+        self.publish(about, EventType::Warning, "DriftCorrected".into(), "Correct", &note).await;
+    }
+
+    /// A stored resource does not have the form that this version knows.
+    pub async fn not_understood<K: Resource<DynamicType = ()>>(&self, invalid: &InvalidObject) {
+        let about = ObjectReference {
+            api_version: Some(K::api_version(&()).into()),
+            kind: Some(K::kind(&()).into()),
+            name: invalid.metadata.name.clone(),
+            namespace: invalid.metadata.namespace.clone(),
+            uid: invalid.metadata.uid.clone(),
+            ..ObjectReference::default()
+        };
+        let note = format!("not understood by this version of the operator, and left alone: {}", invalid.error);
+        tracing::error!(name = about.name, namespace = about.namespace, kind = about.kind, "{note}");
+        self.publish(&about, EventType::Warning, Reason::Invalid.to_string(), "Read", &note).await;
+    }
+
+    async fn publish(&self, about: &ObjectReference, type_: EventType, reason: String, action: &str, note: &str) {
+        let mut note = note.to_owned();
+        while note.len() > LONGEST_NOTE {
+            note.pop();
+        }
+        let event = Event { type_, reason, note: Some(note), action: action.into(), secondary: None };
+        if let Err(error) = self.0.publish(&event, about).await {
+            tracing::warn!(name = about.name, namespace = about.namespace, %error, "an Event could not be published");
+        }
+    }
+}

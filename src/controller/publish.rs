@@ -1,0 +1,72 @@
+//! Writes to our resources in the cluster: the finalizer, and the status.
+
+use crate::api::grant::CrossAccountRegistryGrantStatus;
+use crate::api::{CrossAccountRegistryGrant, FIELD_MANAGER, FINALIZER};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Error, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::fmt::Debug;
+
+fn api(client: &Client, grant: &CrossAccountRegistryGrant) -> Api<CrossAccountRegistryGrant> {
+    Api::namespaced(client.clone(), &grant.namespace().unwrap_or_default())
+}
+
+/// Whether the grant carries our finalizer.
+pub fn has_finalizer(grant: &CrossAccountRegistryGrant) -> bool {
+    grant.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+}
+
+/// Adds our finalizer: from then on the grant cannot vanish before what it gave was taken back.
+pub async fn add_finalizer(client: &Client, grant: &CrossAccountRegistryGrant) -> Result<(), Error> {
+    let mut finalizers = grant.finalizers().to_vec();
+    finalizers.push(FINALIZER.into());
+    set_finalizers(client, grant, finalizers).await
+}
+
+/// Removes our finalizer: the grant may go.
+pub async fn remove_finalizer(client: &Client, grant: &CrossAccountRegistryGrant) -> Result<(), Error> {
+    let finalizers = grant.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+    match set_finalizers(client, grant, finalizers).await {
+        Err(Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other,
+    }
+}
+
+/// The list is replaced whole, so the version that it was read at goes with it: other people's finalizers are never lost.
+async fn set_finalizers(
+    client: &Client,
+    grant: &CrossAccountRegistryGrant,
+    finalizers: Vec<String>,
+) -> Result<(), Error> {
+    let patch = json!({
+        "metadata": { "resourceVersion": grant.resource_version(), "uid": grant.uid(), "finalizers": finalizers }
+    });
+    let patched = api(client, grant).patch(&grant.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
+    patched.map(drop)
+}
+
+/// Writes a grant's status.
+pub async fn grant_status(
+    client: &Client,
+    grant: &CrossAccountRegistryGrant,
+    status: &CrossAccountRegistryGrantStatus,
+) -> Result<(), Error> {
+    self::status(api(client, grant), grant, status).await
+}
+
+/// Writes a status whole, by server-side apply: what is not in it any more is removed.
+pub async fn status<K>(api: Api<K>, object: &K, status: &impl Serialize) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "uid": object.uid() },
+        "status": status,
+    });
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch)).await.map(drop)
+}

@@ -1,0 +1,194 @@
+//! The path of the data, for one grant: what should be, what was claimed, what was done, what is told.
+
+use super::enforce::{Done, Enforcement};
+use super::repositories::is_invalid;
+use super::{Context, publish, requeue};
+use crate::api::CrossAccountRegistryGrant;
+use crate::api::conditions::{ConditionType, Reason};
+use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
+use crate::grant::desired::Owner;
+use crate::grant::status::{self, Outcome, Part};
+use crate::grant::{Grant, GrantName, Problem, validate};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is to be done for a grant.
+enum Intent {
+    /// Make it true.
+    Enforce(Box<Grant>),
+    /// Take it back: it is being deleted, or no longer admitted (then the problems say why).
+    Revoke(Vec<Problem>),
+    /// Leave everything as it is: the resource cannot be understood.
+    Leave(Vec<Problem>),
+}
+
+impl Intent {
+    fn of(resource: &CrossAccountRegistryGrant, context: &Context) -> Self {
+        if resource.meta().deletion_timestamp.is_some() {
+            return Self::Revoke(Vec::new());
+        }
+        match validate(resource, &context.directory, &context.installation) {
+            Ok(grant) => Self::Enforce(Box::new(grant)),
+            Err(problems) if is_invalid(&problems) => Self::Leave(problems),
+            Err(problems) => Self::Revoke(problems),
+        }
+    }
+}
+
+pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    // Without accounts and namespaces every grant would look as if nothing admitted it.
+    if !context.directory.filled().await {
+        return Ok(Action::await_change());
+    }
+    let resource = &*resource;
+    let deleting = resource.meta().deletion_timestamp.is_some();
+    if deleting && !publish::has_finalizer(resource) {
+        context.ledger.forget(resource);
+        return Ok(Action::await_change());
+    }
+    let owner = Owner {
+        installation: context.installation.clone(),
+        grant: GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() },
+        uid: resource.uid().unwrap_or_default(),
+    };
+    let done = match Intent::of(resource, &context) {
+        Intent::Enforce(grant) => {
+            let claims = claim(resource, &context, &grant.claims()).await?;
+            Enforcement::new(&context, &owner, Some(&grant), &claims).run().await
+        }
+        Intent::Revoke(problems) => match context.ledger.claims(resource) {
+            Some(claims) => refused(Enforcement::new(&context, &owner, None, &claims).run().await, &problems),
+            None => refused(nothing_done(None), &problems),
+        },
+        Intent::Leave(problems) => refused(nothing_done(context.ledger.claims(resource)), &problems),
+    };
+    if deleting && done.outcome.applied.is_none() {
+        tell(resource, &context, &owner, &done).await?;
+        publish::remove_finalizer(&context.client, resource).await?;
+        context.ledger.forget(resource);
+        context.backoff.reset(&owner.uid);
+        return Ok(Action::await_change());
+    }
+    tell(resource, &context, &owner, &done).await?;
+    Ok(Action::requeue(match done.outcome.problems().first() {
+        Some(problem) => {
+            requeue::after_failure(problem.reason, context.backoff.failed(&owner.uid), context.resync_interval)
+        }
+        None => {
+            context.backoff.reset(&owner.uid);
+            requeue::after_success(context.resync_interval)
+        }
+    }))
+}
+
+pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &kube::Error, context: Arc<Context>) -> Action {
+    tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the cluster refused a write; trying again");
+    let failures = context.backoff.failed(&resource.uid().unwrap_or_default());
+    Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.resync_interval))
+}
+
+/// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish.
+async fn claim(
+    resource: &CrossAccountRegistryGrant,
+    context: &Context,
+    wanted: &Applied,
+) -> Result<Applied, kube::Error> {
+    if !publish::has_finalizer(resource) {
+        publish::add_finalizer(&context.client, resource).await?;
+    }
+    let before = context.ledger.claims(resource);
+    let claims = before.as_ref().map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));
+    if before.as_ref() != Some(&claims) {
+        let status = status::progressing(resource.status.as_ref(), resource.meta().generation, claims.clone(), &now());
+        publish::grant_status(&context.client, resource, &status).await?;
+        context.ledger.record(resource, Some(claims.clone()));
+    }
+    Ok(claims)
+}
+
+/// With the reasons for which the grant is refused before everything else.
+fn refused(mut done: Done, problems: &[Problem]) -> Done {
+    if let Some(problem) = Problem::join(problems) {
+        let outcome = &mut done.outcome;
+        outcome.accounts = Part::Failed(problem.clone());
+        for part in [&mut outcome.role, &mut outcome.consumer, &mut outcome.repositories] {
+            if !matches!(part, Part::Failed(_)) {
+                *part = Part::Blocked(problem.clone());
+            }
+        }
+    }
+    done
+}
+
+fn nothing_done(applied: Option<Applied>) -> Done {
+    let untouched = || Part::NotRequested("nothing was done".into());
+    let outcome = Outcome {
+        revoking: true,
+        accounts: untouched(),
+        role: untouched(),
+        consumer: untouched(),
+        repositories: untouched(),
+        each_repository: BTreeMap::new(),
+        registry_status: RegistryStatus::default(),
+        consumer_status: ConsumerStatus::default(),
+        applied,
+        summary: String::new(),
+    };
+    Done { outcome, steps: Vec::new() }
+}
+
+/// Writes the status if it changed, and tells people what is new.
+async fn tell(
+    resource: &CrossAccountRegistryGrant,
+    context: &Context,
+    owner: &Owner,
+    done: &Done,
+) -> Result<(), kube::Error> {
+    let Done { outcome, steps } = done;
+    let before = resource.status.as_ref();
+    let generation = resource.meta().generation;
+    let status = outcome.status(before, generation, &now());
+    let (ready, reason, message) = ready(Some(&status)).unwrap_or_default();
+    let deleted = outcome.applied.is_none() && resource.meta().deletion_timestamp.is_some();
+    if before != Some(&status) && !deleted {
+        publish::grant_status(&context.client, resource, &status).await?;
+    }
+    context.ledger.record(resource, outcome.applied.clone());
+
+    let about = resource.object_ref(&());
+    let was = self::ready(before);
+    let was_ready = was.as_ref().is_some_and(|(ready, ..)| *ready == "True");
+    let settled = before.and_then(|status| status.observed_generation) == generation;
+    if was_ready && settled && !steps.is_empty() && ready == "True" {
+        context.events.drift(&about, steps).await;
+    }
+    let news = was != Some((ready, reason, message));
+    match outcome.problems().first() {
+        Some(problem) if news => {
+            tracing::warn!(grant = %owner.grant, reason, "{message}");
+            context.events.problem(&about, problem.reason, message).await;
+        }
+        None if deleted => tracing::info!(grant = %owner.grant, "revoked"),
+        None if news && ready == "True" => {
+            tracing::info!(grant = %owner.grant, reason, "{message}");
+            context.events.granted(&about, message).await;
+        }
+        Some(_) | None => tracing::debug!(grant = %owner.grant, reason, "unchanged"),
+    }
+    Ok(())
+}
+
+/// Status, reason and message of the condition `Ready`.
+fn ready(status: Option<&Status>) -> Option<(&str, &str, &str)> {
+    let name = ConditionType::Ready.to_string();
+    let condition = status?.conditions.iter().find(|condition| condition.type_ == name)?;
+    Some((&condition.status, &condition.reason, &condition.message))
+}
+
+fn now() -> Time {
+    Time(Timestamp::now())
+}

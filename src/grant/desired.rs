@@ -1,0 +1,201 @@
+//! From a [`Grant`] to what should be true in both accounts.
+
+use super::actions;
+use super::names::{AccountId, GrantName};
+use super::validate::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
+use crate::policy::repository::Contribution;
+use crate::policy::{Document, Installation, Statement};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What AWS counts for a role's inline policies together, in characters.
+pub const MAX_INLINE_CHARACTERS: usize = 10_240;
+
+/// What should exist for one grant. Repository policies are shared with other grants; here is only this one's contribution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// The role in the registry account.
+    pub registry_role: Option<DesiredRole>,
+    /// The role in the consumer account.
+    pub instance: Option<DesiredInstance>,
+}
+
+/// A role as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredRole {
+    /// The account.
+    pub account: AccountId,
+    /// The role's name.
+    pub name: String,
+    /// Its path.
+    pub path: String,
+    /// What it is for, as people see it in the console.
+    pub description: String,
+    /// The statement that lets others assume it, and for an instance role EC2.
+    pub trust: Statement,
+    /// The most characters that the account takes in a trust policy.
+    pub max_trust_characters: usize,
+    /// The longest session, in seconds; unset: whatever it is.
+    pub max_session_seconds: Option<i32>,
+    /// The ARN of the permissions boundary.
+    pub boundary: Option<String>,
+    /// Our inline policy: name and document.
+    pub inline: Option<(String, Document)>,
+    /// The ARNs of the managed policies.
+    pub attached: BTreeSet<String>,
+    /// The tags that say whose it is.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// An instance role and its profile as they should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredInstance {
+    /// The role.
+    pub role: DesiredRole,
+    /// The profile's name. It has the role's path and tags.
+    pub profile: String,
+}
+
+/// By which tags what is made in AWS is known again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The installation.
+    pub installation: Installation,
+    /// The grant.
+    pub grant: GrantName,
+    /// The resource's UID: it differs after deletion and recreation under the same name.
+    pub uid: String,
+}
+
+/// The tag that names the installation.
+pub const TAG_INSTALLATION: &str = "registrygrants.dev/installation";
+/// The tag that names the grant.
+pub const TAG_GRANT: &str = "registrygrants.dev/grant";
+/// The tag that names the resource's UID.
+pub const TAG_GRANT_UID: &str = "registrygrants.dev/grant-uid";
+
+impl Owner {
+    /// The tags of what this grant owns.
+    pub fn tags(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (TAG_INSTALLATION.into(), self.installation.to_string()),
+            (TAG_GRANT.into(), self.grant.to_string()),
+            (TAG_GRANT_UID.into(), self.uid.clone()),
+        ])
+    }
+
+    /// Whether something with these tags is this grant's. The UID does not count: of one installation and one name there is
+    /// only one grant at a time, and after a restore from backup it has another UID.
+    pub fn owns(&self, tags: &BTreeMap<String, String>) -> bool {
+        tags.get(TAG_INSTALLATION).is_some_and(|tag| tag == self.installation.as_str())
+            && tags.get(TAG_GRANT).is_some_and(|tag| *tag == self.grant.to_string())
+    }
+
+    /// The name of this grant's inline policies.
+    pub fn policy_name(&self) -> String {
+        format!("registry-grants-{}", self.grant.in_aws(&self.installation, 112))
+    }
+
+    /// The Sid of this installation's statement in an instance role's trust policy.
+    pub fn trust_sid(&self) -> String {
+        self.installation.sid("instance trust")
+    }
+}
+
+impl Grant {
+    /// What should exist in the accounts for this grant.
+    pub fn desired(&self, owner: &Owner) -> Desired {
+        let instance = match &self.instance_role {
+            ConsumerRole::Kept { role, instance_profile } => {
+                Some(DesiredInstance { role: self.instance_role(role, owner), profile: instance_profile.clone() })
+            }
+            ConsumerRole::NotRequested | ConsumerRole::NotManaged => None,
+        };
+        Desired { registry_role: self.role.as_ref().map(|role| self.registry_role(role, owner)), instance }
+    }
+
+    /// What this grant asks of each of its repositories' policies.
+    pub fn contribution(&self) -> Option<Contribution> {
+        let named_role =
+            self.role.as_ref().filter(|role| role.name_in_repository_policy).map(|role| role.identity.arn());
+        let consumer = self.direct.then(|| self.consumer_root());
+        let principals: BTreeSet<String> = consumer.into_iter().chain(named_role.clone()).collect();
+        // Where the consumer is narrowed, the statement's condition must let the registry's own role through as well.
+        let narrowed = self.direct && !self.consumer_roles.is_empty();
+        let narrowed_to =
+            if narrowed { self.consumer_roles.iter().cloned().chain(named_role).collect() } else { BTreeSet::new() };
+        (!principals.is_empty()).then(|| Contribution { actions: actions::of(self.access), principals, narrowed_to })
+    }
+
+    /// The ARNs of the repositories, prefixes as they are: IAM reads `*` as we do.
+    fn repository_arns(&self) -> Vec<String> {
+        let Self { partition, registry, .. } = self;
+        let arn = |region: &String, repository| {
+            format!("arn:{}:ecr:{region}:{registry}:repository/{repository}", partition.name())
+        };
+        self.regions.iter().flat_map(|region| self.repositories.iter().map(move |r| arn(region, r))).collect()
+    }
+
+    /// The principal of a whole account: who of it gets access is then the account's own choice, or narrowed by a condition.
+    fn consumer_root(&self) -> String {
+        format!("arn:{}:iam::{}:root", self.partition.name(), self.consumer)
+    }
+
+    fn ecr_statements(&self) -> Vec<Statement> {
+        vec![
+            Statement::allow([actions::GET_TOKEN]).on(["*"]),
+            Statement::allow(actions::of(self.access)).on(self.repository_arns()),
+        ]
+    }
+
+    fn registry_role(&self, role: &RegistryRole, owner: &Owner) -> DesiredRole {
+        let RegistryRole { identity, managed_policies, name_in_repository_policy: _, max_session_seconds, external_id } =
+            role;
+        let mut trust = Statement::allow(["sts:AssumeRole"]).to_principals([self.consumer_root()]);
+        if !self.consumer_roles.is_empty() {
+            trust = trust.only_if("ArnLike", "aws:PrincipalArn", &self.consumer_roles);
+        }
+        if let Some(external_id) = external_id {
+            trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
+        }
+        let inline = managed_policies.is_empty().then(|| (owner.policy_name(), Document::of(self.ecr_statements())));
+        let managed_arn = |policy| format!("arn:{}:iam::aws:policy/{policy:?}", self.partition.name());
+        DesiredRole {
+            description: format!("Account {} reaches ECR repositories by this role", self.consumer),
+            trust,
+            max_session_seconds: Some(*max_session_seconds),
+            inline,
+            attached: managed_policies.iter().map(managed_arn).collect(),
+            ..Self::role(identity, owner)
+        }
+    }
+
+    fn instance_role(&self, identity: &RoleIdentity, owner: &Owner) -> DesiredRole {
+        let mut statements = if self.direct { self.ecr_statements() } else { Vec::new() };
+        if let Some(role) = &self.role {
+            statements.push(Statement::allow(["sts:AssumeRole"]).on([role.identity.arn()]));
+        }
+        DesiredRole {
+            description: format!("EC2 instances reach ECR repositories of account {} by this role", self.registry),
+            trust: Statement::allow(["sts:AssumeRole"]).sid(owner.trust_sid()).to_service(self.partition.ec2_service()),
+            inline: Some((owner.policy_name(), Document::of(statements))),
+            ..Self::role(identity, owner)
+        }
+    }
+
+    fn role(identity: &RoleIdentity, owner: &Owner) -> DesiredRole {
+        let RoleIdentity { account, partition: _, name, settings } = identity;
+        DesiredRole {
+            account: account.clone(),
+            name: name.clone(),
+            path: settings.path.clone(),
+            description: String::new(),
+            trust: Statement::allow(["sts:AssumeRole"]),
+            max_trust_characters: usize::try_from(settings.max_trust_policy_characters).unwrap_or(2048),
+            max_session_seconds: None,
+            boundary: settings.permissions_boundary.clone(),
+            inline: None,
+            attached: BTreeSet::new(),
+            tags: owner.tags(),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What AWS was found to have: plain data, whoever read it.
+
+use crate::policy::{Document, Unreadable};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A role as IAM returned it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Role {
+    /// Its ARN, path included.
+    pub arn: String,
+    /// Its unique ID (`AROA…`).
+    pub id: String,
+    /// Its path.
+    pub path: String,
+    /// Its trust policy.
+    pub trust: Result<Document, Unreadable>,
+    /// How long its sessions may last, in seconds.
+    pub max_session_seconds: i32,
+    /// The ARN of its permissions boundary.
+    pub boundary: Option<String>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// Its inline policies by name.
+    pub inline: BTreeMap<String, Result<Document, Unreadable>>,
+    /// The ARNs of the managed policies attached to it.
+    pub attached: BTreeSet<String>,
+}
+
+/// An instance profile as IAM returned it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceProfile {
+    /// Its ARN.
+    pub arn: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// The names of the roles in it: AWS allows one.
+    pub roles: BTreeSet<String>,
+}
+
+/// The instance role and its profile.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Instance {
+    /// The role, if it exists.
+    pub role: Option<Role>,
+    /// The profile, if it exists.
+    pub profile: Option<InstanceProfile>,
+}

@@ -1,0 +1,216 @@
+//! From what happened to the resource's status. A fixed point: the same outcome gives the same status, and
+//! `lastTransitionTime` moves only when a condition's status does.
+
+use super::Problem;
+use crate::api::conditions::{ConditionType, Reason};
+use crate::api::grant::{
+    Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus, RepositoriesStatus,
+    RepositoryStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use std::collections::BTreeMap;
+
+/// How many repositories the status lists by name.
+const LISTED: usize = 100;
+
+/// How one part of a grant is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// It is as it should be.
+    InPlace(String),
+    /// It was not asked for.
+    NotRequested(String),
+    /// It was asked for, in an account that the operator does not manage.
+    NotManaged(String),
+    /// It could not be made so.
+    Failed(Problem),
+    /// It was not tried, because of this.
+    Blocked(Problem),
+}
+
+/// One repository's outcome.
+pub type RepositoryOutcome = Result<(), Problem>;
+
+/// What became of one reconciliation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Whether access was to be taken back altogether.
+    pub revoking: bool,
+    /// The accounts.
+    pub accounts: Part,
+    /// The role in the registry account.
+    pub role: Part,
+    /// The instance role in the consumer account.
+    pub consumer: Part,
+    /// The repository policies as a whole: a failure that concerns no single repository.
+    pub repositories: Part,
+    /// Each repository that was looked at, by region and name.
+    pub each_repository: BTreeMap<(String, String), RepositoryOutcome>,
+    /// What exists in the registry account.
+    pub registry_status: RegistryStatus,
+    /// What exists in the consumer account.
+    pub consumer_status: ConsumerStatus,
+    /// What may still exist in AWS.
+    pub applied: Option<Applied>,
+    /// For people, if all is well: what works now.
+    pub summary: String,
+}
+
+impl Outcome {
+    /// Everything that went wrong, the accounts' problems first.
+    pub fn problems(&self) -> Vec<Problem> {
+        let parts = [&self.accounts, &self.role, &self.consumer, &self.repositories];
+        let of_parts = parts.into_iter().filter_map(|part| match part {
+            Part::Failed(problem) => Some(problem.clone()),
+            Part::InPlace(_) | Part::NotRequested(_) | Part::NotManaged(_) | Part::Blocked(_) => None,
+        });
+        of_parts.chain(self.repository_problem()).collect()
+    }
+
+    /// The repositories' problems as one, with the first few named.
+    fn repository_problem(&self) -> Option<Problem> {
+        const NAMED: usize = 3;
+        let failed: Vec<&Problem> =
+            self.each_repository.values().filter_map(|outcome| outcome.as_ref().err()).collect();
+        let mut named: Vec<Problem> = failed.iter().take(NAMED).map(|&problem| problem.clone()).collect();
+        // What a person can mend comes before what mends itself.
+        named.sort_by_key(|problem| !problem.reason.needs_a_person());
+        let mut joined = Problem::join(&named)?;
+        if failed.len() > NAMED {
+            joined.message =
+                format!("{}; and {} more repositories, see status.repositories", joined.message, failed.len() - NAMED);
+        }
+        Some(joined)
+    }
+
+    fn repositories_part(&self) -> Part {
+        match (&self.repositories, self.repository_problem()) {
+            (Part::InPlace(_), Some(problem)) => Part::Failed(problem),
+            (part, _) => part.clone(),
+        }
+    }
+
+    fn ready(&self) -> (&'static str, Reason, String) {
+        if let Some(problem) = Problem::join(&self.problems()) {
+            return ("False", problem.reason, problem.message);
+        }
+        if self.revoking {
+            return ("False", Reason::Revoking, "access is being revoked in AWS".into());
+        }
+        let reason = match &self.consumer {
+            Part::InPlace(_) => Reason::Granted,
+            Part::NotRequested(_) | Part::NotManaged(_) | Part::Failed(_) | Part::Blocked(_) => {
+                Reason::RegistrySideReady
+            }
+        };
+        ("True", reason, self.summary.clone())
+    }
+
+    /// The resource's status after this outcome.
+    pub fn status(&self, previous: Option<&Status>, generation: Option<i64>, now: &Time) -> Status {
+        let (ready, reason, message) = self.ready();
+        let mut conditions = vec![
+            (ConditionType::Ready, ready, reason, message.clone()),
+            condition(ConditionType::AccountsReady, &self.accounts, Reason::CredentialsVerified),
+            condition(ConditionType::RoleReady, &self.role, Reason::InPlace),
+            condition(ConditionType::RepositoryPoliciesReady, &self.repositories_part(), Reason::InPlace),
+            condition(ConditionType::ConsumerReady, &self.consumer, Reason::InPlace),
+        ];
+        if ready != "True" {
+            let kind = if reason.needs_a_person() { ConditionType::Stalled } else { ConditionType::Reconciling };
+            conditions.push((kind, "True", reason, message));
+        }
+        Status {
+            observed_generation: generation,
+            conditions: dated(conditions, previous, generation, now),
+            registry: Some(self.registry_status.clone()).filter(|status| *status != RegistryStatus::default()),
+            consumer: Some(self.consumer_status.clone()).filter(|status| *status != ConsumerStatus::default()),
+            repositories: self.repositories_status(),
+            applied: self.applied.clone(),
+        }
+    }
+
+    fn repositories_status(&self) -> Option<RepositoriesStatus> {
+        if !matches!(self.repositories, Part::InPlace(_)) {
+            return None;
+        }
+        let reason =
+            |outcome: &RepositoryOutcome| outcome.as_ref().map_or_else(|problem| problem.reason, |()| Reason::Granted);
+        let count = |is: fn(Reason) -> bool| {
+            let counted = self.each_repository.values().filter(|outcome| is(reason(outcome))).count();
+            i32::try_from(counted).unwrap_or(i32::MAX)
+        };
+        let granted = count(|reason| reason == Reason::Granted);
+        let waiting = count(|reason| reason == Reason::RepositoryNotFound);
+        let all = i32::try_from(self.each_repository.len()).unwrap_or(i32::MAX);
+        let item = |((region, name), outcome): (&(String, String), &RepositoryOutcome)| RepositoryStatus {
+            region: region.clone(),
+            name: name.clone(),
+            reason: reason(outcome).to_string(),
+        };
+        let (right, wrong): (Vec<_>, Vec<_>) = self.each_repository.iter().partition(|(_, outcome)| outcome.is_ok());
+        Some(RepositoriesStatus {
+            summary: format!("{granted}/{all}"),
+            granted,
+            waiting,
+            failed: all - granted - waiting,
+            items: wrong.into_iter().chain(right).take(LISTED).map(item).collect(),
+        })
+    }
+}
+
+/// The status before the first write of a generation: what may be touched is on record, and nobody takes the old conditions
+/// for the new spec's.
+pub fn progressing(previous: Option<&Status>, generation: Option<i64>, applied: Applied, now: &Time) -> Status {
+    let message = "the operator is at work on this generation".to_owned();
+    let conditions = vec![
+        (ConditionType::Ready, "Unknown", Reason::Progressing, message.clone()),
+        (ConditionType::Reconciling, "True", Reason::Progressing, message),
+    ];
+    Status {
+        observed_generation: generation,
+        conditions: dated(conditions, previous, generation, now),
+        applied: Some(applied),
+        ..previous.cloned().unwrap_or_default()
+    }
+}
+
+type Told = (ConditionType, &'static str, Reason, String);
+
+fn condition(kind: ConditionType, part: &Part, in_place: Reason) -> Told {
+    match part {
+        Part::InPlace(message) => (kind, "True", in_place, message.clone()),
+        Part::NotRequested(message) => (kind, "Unknown", Reason::NotRequested, message.clone()),
+        Part::NotManaged(message) => (kind, "Unknown", Reason::NotManaged, message.clone()),
+        Part::Failed(problem) => (kind, "False", problem.reason, problem.message.clone()),
+        Part::Blocked(problem) => (kind, "Unknown", problem.reason, "not tried, see AccountsReady".into()),
+    }
+}
+
+fn dated(told: Vec<Told>, previous: Option<&Status>, generation: Option<i64>, now: &Time) -> Vec<Condition> {
+    let before = |kind: &str| previous.into_iter().flat_map(|status| &status.conditions).find(|c| c.type_ == kind);
+    told.into_iter()
+        .map(|(kind, status, reason, message)| {
+            let type_ = kind.to_string();
+            let unchanged = before(&type_).filter(|condition| condition.status == status);
+            Condition {
+                last_transition_time: unchanged.map_or(now, |condition| &condition.last_transition_time).clone(),
+                message: limited(message),
+                observed_generation: generation,
+                reason: reason.to_string(),
+                status: status.into(),
+                type_,
+            }
+        })
+        .collect()
+}
+
+/// Conditions take 32,768 characters; a message that nobody reads to its end need not come near.
+fn limited(mut message: String) -> String {
+    const LONGEST: usize = 2_000;
+    if let Some((end, _)) = message.char_indices().nth(LONGEST) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}

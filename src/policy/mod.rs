@@ -1,0 +1,14 @@
+//! IAM policy documents, as values: read, compare by meaning, merge, print. Pure: no AWS SDK, no Kubernetes client, no clock.
+//!
+//! - [`document`]: a document as its statements, with everything unknown kept.
+//! - [`canonical`]: what a document means, for comparing what was sent with what came back.
+//! - [`sid`]: the mark by which an installation knows its own statements in a shared document.
+//! - [`repository`]: many grants' statements in one repository policy, beside other people's.
+
+pub mod canonical;
+pub mod document;
+pub mod repository;
+pub mod sid;
+
+pub use document::{Document, Statement, Unreadable};
+pub use sid::Installation;

@@ -1,0 +1,40 @@
+//! `/healthz`: the process serves. `/readyz`: the watch caches are filled, so that what it decides rests on all there is.
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether the operator is ready; set once by the controller.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// From now on `/readyz` says so.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn status(&self) -> (StatusCode, &'static str) {
+        if self.0.load(Ordering::Acquire) {
+            (StatusCode::OK, "ready\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "the watch caches are not filled yet\n")
+        }
+    }
+}
+
+/// Serves until dropped.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn serve(address: SocketAddr, readiness: Readiness) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(move || async move { readiness.status() }));
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    tracing::info!(address = %listener.local_addr()?, "serving health checks");
+    axum::serve(listener, routes).await
+}

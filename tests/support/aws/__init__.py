@@ -1,0 +1,27 @@
+"""AWS for the tests: ministack, with what it leaves out of cross-account IAM and ECR put in.
+
+`python -m aws` serves it. ministack evaluates policies (identity policies, boundaries, trust policies, resource
+policies) and that is the part that proves a grant. Around it several things are missing or laxer than AWS, and a test
+that passes because of such a gap proves nothing. Each module here closes one of them, by replacing functions of exactly
+the version of ministack that tools/requirements.txt pins, and says why it is there.
+
+| module | what it makes as it is in AWS |
+|---|---|
+| `patching` | how functions are replaced, and the check that it is the version meant |
+| `policy_documents` | PURE: the grammar of policy documents, and the form in which AWS gives them back |
+| `principals` | who a caller is to a policy; principals that must exist; what deletion leaves of them |
+| `managed_policies` | the AWS managed policies of ECR |
+| `request_validation` | the constraints of the API models: patterns, lengths, ranges |
+| `iam_conditions` | ARNs with paths, condition keys, and the second permission that some actions need |
+| `iam_documents` | policy documents refused at write, quotas |
+| `iam_responses` | which fields come back where |
+| `sts_sessions` | how long a session may last |
+| `ecr_accounts` | calls into another account's registry (`registryId`) |
+| `ecr_repositories` | repository policies refused at write and given back in AWS's form, paging |
+| `registry_data_plane` | the registry itself (`/v2/`): tokens, and the ECR action behind each request |
+
+Not AWS, but for the tests: `calls` (what is this request, and whose), `front` (the call log, requests held on demand)
+and `registry_proxy` (real registry host names on the loopback interface, a program of its own).
+
+What stays different from AWS is listed in README.md beside this file.
+"""

@@ -1,0 +1,68 @@
+"""`python -m aws --fd N --call-log FILE`: serves the emulation on the listening socket that it inherits as N.
+
+A socket instead of a port number: whoever starts this knows the port before, and nobody can take it in between.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+
+from aws import patching
+
+# Read by ministack while it is imported. AUTH makes it check signatures and permissions; the services that are not
+# asked for, and the listeners of their own that some of them open, stay away.
+SETTINGS = {
+    "AUTH": "true",
+    "SERVICES": "iam,sts,ecr",
+    "IOT_MTLS_ENABLED": "0",
+    "SFTP_ENABLED": "0",
+    "LOG_LEVEL": "WARNING",
+    "MINISTACK_WORKER_THREADS": "4",
+}
+
+
+def main():
+    arguments = argparse.ArgumentParser(prog="python -m aws", description=__doc__)
+    arguments.add_argument("--fd", type=int, required=True, help="the listening socket")
+    arguments.add_argument("--call-log", required=True, help="gets a line of JSON for each AWS call")
+    options = arguments.parse_args()
+
+    patching.require_version()
+    os.environ.update(SETTINGS)
+    with open(options.call_log, "a", encoding="utf-8") as log:
+        asyncio.run(serve(options.fd, log))
+
+
+async def serve(fd, log):
+    import hypercorn.asyncio
+    import ministack.app
+    from hypercorn.config import Config
+
+    # Each replaces its part of ministack when it is imported; of two that replace the same function, the later one is
+    # asked first.
+    from aws import (  # noqa: F401
+        managed_policies,
+        principals,
+        request_validation,
+        iam_conditions,
+        iam_documents,
+        iam_responses,
+        sts_sessions,
+        ecr_accounts,
+        ecr_repositories,
+        registry_data_plane,
+    )  # isort: skip
+    from aws.front import Front
+
+    config = Config()
+    config.bind = [f"fd://{fd}"]
+    config.loglevel = SETTINGS["LOG_LEVEL"]
+    config.keep_alive_timeout = 75
+    end = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
+    await hypercorn.asyncio.serve(Front(ministack.app.app, log), config, shutdown_trigger=end.wait)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tests of the emulation and the stack; `selfcheck.py` runs them."""

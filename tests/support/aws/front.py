@@ -1,0 +1,133 @@
+"""In front of ministack: a log of all calls, and calls held on demand.
+
+A test that kills the operator in the middle of a reconcile has to know where it is. So it asks for a call to be held,
+waits until it is, kills the operator, and the call is then never carried out:
+
+    POST /_stack/hold     {"account": "1111…", "action": "PutRolePolicy"}   hold the next such call
+    GET  /_stack/held     the calls held now, as a list of the same objects
+    POST /_stack/release  {"account": "1111…", "action": "PutRolePolicy"}   let them go, and hold no more of them
+
+`account` is the caller's. A held call has been received and not carried out; when its client goes away it never is.
+"""
+
+import asyncio
+import collections
+import datetime
+import json
+
+from aws.calls import as_json, describe
+
+CLIENT_GONE = 499  # as the call log shows a held call whose client went away; no AWS status
+
+
+class Front:
+    """The ASGI application `inner`, with calls logged to the file `log` and held."""
+
+    def __init__(self, inner, log):
+        self._inner = inner
+        self._log = log
+        self._wanted = collections.Counter()  # (account, action) → how many of the next calls to hold
+        self._held = []  # ((account, action), event that lets it go)
+
+    async def __call__(self, scope, receive, send):
+        path = scope.get("path", "")
+        if scope["type"] == "http" and path.startswith("/_stack/"):
+            await self._control(scope, receive, send)
+        elif scope["type"] == "http" and not path.startswith("/_ministack/"):
+            await self._call(scope, receive, send)
+        else:
+            await self._inner(scope, receive, send)
+
+    async def _call(self, scope, receive, send):
+        body = await _body(receive)
+        if body is None:
+            return
+        call = describe(scope, body)
+        if not await self._let_go(call, receive):
+            self._write(call, CLIENT_GONE)
+            return
+
+        async def logged_send(message):
+            # Written before the answer leaves: who has the answer finds the line.
+            if message["type"] == "http.response.start":
+                self._write(call, message["status"])
+            await send(message)
+
+        await self._inner(scope, _again(body, receive), logged_send)
+
+    def _write(self, call, status):
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        self._log.write(as_json(call, time=now, status=status) + "\n")
+        self._log.flush()
+
+    async def _let_go(self, call, receive):
+        """Waits while the call is to be held; False: its client went away, do not carry it out."""
+        key = (call.account, call.action)
+        if not self._wanted[key]:
+            return True
+        self._wanted[key] -= 1
+        entry = (key, asyncio.Event())
+        self._held.append(entry)
+        released, gone = asyncio.ensure_future(entry[1].wait()), asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait({released, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return not gone.done()
+        finally:
+            released.cancel()
+            gone.cancel()
+            self._held.remove(entry)
+
+    async def _control(self, scope, receive, send):
+        body = await _body(receive)
+        if body is None:
+            return
+        status, answer = self._answer(scope["method"], scope["path"], body)
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+    def _answer(self, method, path, body):
+        if (method, path) == ("GET", "/_stack/held"):
+            return 200, [{"account": account, "action": action} for (account, action), _ in self._held]
+        try:
+            asked = json.loads(body)
+            key = (asked["account"], asked["action"])
+        except (ValueError, KeyError, TypeError):
+            return 400, {"error": 'the body must be {"account": "…", "action": "…"}'}
+        if (method, path) == ("POST", "/_stack/hold"):
+            self._wanted[key] += 1
+            return 200, {}
+        if (method, path) == ("POST", "/_stack/release"):
+            del self._wanted[key]
+            waiting = [event for held, event in self._held if held == key]
+            for event in waiting:
+                event.set()
+            return 200, {"released": len(waiting)}
+        return 404, {"error": f"there is no {method} {path}"}
+
+
+async def _body(receive):
+    """The whole body of the request; None: its client went away before the end of it."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+def _again(body, receive):
+    """A `receive` that gives the body that was already read, then what comes after it."""
+    first = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again():
+        return first.pop() if first else await receive()
+
+    return receive_again
+
+
+async def _disconnected(receive):
+    while (await receive())["type"] != "http.disconnect":
+        pass

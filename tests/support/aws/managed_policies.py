@@ -1,0 +1,47 @@
+"""The AWS managed policies of ECR: ministack lets any name be attached, and one that it does not know grants nothing."""
+
+import json
+
+import ministack.services.iam as iam
+
+from aws.patching import replaces
+
+_PULL = [
+    "ecr:GetAuthorizationToken",
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:GetRepositoryPolicy",
+    "ecr:DescribeRepositories",
+    "ecr:ListImages",
+    "ecr:DescribeImages",
+    "ecr:BatchGetImage",
+    "ecr:GetLifecyclePolicy",
+    "ecr:GetLifecyclePolicyPreview",
+    "ecr:ListTagsForResource",
+    "ecr:DescribeImageScanFindings",
+]
+_PUSH = ["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"]
+
+POLICIES = {
+    "AmazonEC2ContainerRegistryPullOnly": [
+        "ecr:GetAuthorizationToken",
+        "ecr:BatchGetImage",
+        "ecr:GetDownloadUrlForLayer",
+        "ecr:BatchImportUpstreamImage",
+    ],
+    "AmazonEC2ContainerRegistryReadOnly": _PULL,
+    "AmazonEC2ContainerRegistryPowerUser": _PULL + _PUSH,
+    "AmazonEC2ContainerRegistryFullAccess": ["ecr:*", "cloudtrail:LookupEvents"],
+}
+
+
+@replaces(iam, "_seed_aws_managed_policies")
+def seed(original):
+    original()
+    for name, actions in POLICIES.items():
+        document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
+        arn = iam._AWS_MANAGED_POLICY_PREFIX + name
+        iam._aws_managed_policies[arn] = iam._make_aws_managed_record(name, json.dumps(document))
+
+
+iam._seed_aws_managed_policies()

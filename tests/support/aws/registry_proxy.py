@@ -1,0 +1,100 @@
+"""An HTTP forward proxy that puts ECR's host names on the loopback interface.
+
+    python registry_proxy.py --fd N --upstream 127.0.0.1:PORT
+
+An unmodified registry client asks for https first and, where it is told that this registry may be insecure, then for
+http. With this proxy in its environment the first is refused at once (CONNECT) and the second reaches the emulation,
+with the Host header by which it knows account and region. Any other host is refused: a test talks to nobody else.
+
+Standard library only. One connection serves one request: `Connection: close` both ways.
+"""
+
+import argparse
+import asyncio
+import re
+import socket
+
+ECR = re.compile(r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?(:\d+)?")
+LARGEST_HEAD = 64 * 1024
+
+
+class Refused(Exception):
+    pass
+
+
+async def handle(reader, writer, upstream):
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        to_server = forwarded(head)
+    except Refused as refused:
+        await answer(writer, "403 Forbidden", str(refused))
+        return
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+        await answer(writer, "400 Bad Request", "this is no request to a proxy")
+        return
+    try:
+        server_reader, server_writer = await asyncio.open_connection(*upstream)
+    except OSError as error:
+        await answer(writer, "502 Bad Gateway", f"the emulation does not answer: {error}")
+        return
+    server_writer.write(to_server)
+    upload = asyncio.ensure_future(copy(reader, server_writer))
+    # The server closes after its answer, and that ends the exchange, whether or not all of the body was read.
+    await copy(server_reader, writer)
+    upload.cancel()
+    for each in (writer, server_writer):
+        each.close()
+
+
+def forwarded(head):
+    """The request's head as the emulation gets it; raises Refused for what is not a plain request to ECR."""
+    lines = head.decode("latin-1").split("\r\n")
+    method, target, version = lines[0].split(" ")
+    if method == "CONNECT":
+        raise Refused("this proxy speaks no TLS; use http")
+    url = re.fullmatch(r"http://([^/]+)(/.*)?", target)
+    if not url or not ECR.fullmatch(url[1]):
+        raise Refused(f"this proxy leads to ECR only, not to {url[1] if url else target}")
+    kept = [line for line in lines[1:] if line and not re.match(r"(host|connection|proxy-[a-z-]+):", line, re.IGNORECASE)]
+    return "\r\n".join([f"{method} {url[2] or '/'} {version}", f"Host: {url[1]}", "Connection: close", *kept, "", ""]).encode("latin-1")
+
+
+async def copy(reader, writer):
+    try:
+        while data := await reader.read(64 * 1024):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass  # the other side sees its connection end as well
+
+
+async def answer(writer, status, text):
+    body = text.encode() + b"\n"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    writer.write(head.encode() + body)
+    try:
+        await writer.drain()
+    except ConnectionError:
+        pass
+    writer.close()
+
+
+async def serve(fd, upstream):
+    async def connected(reader, writer):
+        await handle(reader, writer, upstream)
+
+    server = await asyncio.start_server(connected, sock=socket.socket(fileno=fd), limit=LARGEST_HEAD)
+    await server.serve_forever()
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--fd", type=int, required=True, help="the listening socket")
+    arguments.add_argument("--upstream", required=True, help="HOST:PORT of the emulation")
+    options = arguments.parse_args()
+    host, _, port = options.upstream.rpartition(":")
+    asyncio.run(serve(options.fd, (host, int(port))))
+
+
+if __name__ == "__main__":
+    main()

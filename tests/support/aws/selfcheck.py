@@ -1,0 +1,23 @@
+"""Checks the local stack itself: that it refuses what AWS refuses, and that a real client's push proves what it seems to.
+
+    $(tools/install python | cut -d= -f2) tests/support/aws/selfcheck.py [-v] [aws.checks.story …]
+
+Starts one stack for all of it; the tests are in aws/checks. Needs the Python of tools/install, for botocore.
+"""
+
+import sys
+import unittest
+from pathlib import Path
+
+CHECKS = ["aws.checks.story", "aws.checks.roles", "aws.checks.repositories", "aws.checks.permissions", "aws.checks.control"]
+
+if __name__ == "__main__":
+    # As a script its own folder would be on the path, instead of the one that holds the package.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from aws.checks import stack
+
+    chosen = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    options = [argument for argument in sys.argv[1:] if argument.startswith("-")]
+    with stack.running():
+        program = unittest.main(module=None, argv=[sys.argv[0], *options, *(chosen or CHECKS)], exit=False)
+    sys.exit(not program.result.wasSuccessful())
