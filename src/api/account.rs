@@ -95,8 +95,8 @@ pub struct AssumeRole {
 
     /// The `sts:ExternalId` that the role's trust policy asks for. It guards against a confused deputy; it is not a secret.
     #[serde(rename = "externalID", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1224))]
-    #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@:/_-]{2,1224}$')", "must be 2 to 1224 letters, digits and + = , . @ : / - _"))]
+    #[schemars(length(min = 2, max = 1224))]
+    #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@:/_-]*$')", "must be letters, digits and + = , . @ : / - _"))]
     pub external_id: Option<String>,
 }
 
@@ -164,7 +164,7 @@ pub struct ConsumerRule {
 
     /// Which instance roles: what stands after `role/` in the ARN, path included, or a prefix of it that ends in `*`. Unset: none.
     #[serde(default)]
-    #[schemars(length(max = 100), inner(length(max = 576)))]
+    #[schemars(length(max = 50), inner(length(max = 576)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = rule("self.all(r, r.matches('^[A-Za-z0-9+=,.@_/-]+[*]?$'))", "each must be what stands after role/ in a role's ARN, path included, or a prefix of it that ends in *"),

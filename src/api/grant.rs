@@ -123,7 +123,7 @@ pub struct RegistrySpec {
 }
 
 /// The role in the registry account.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryRoleSpec {
     /// The role's name, up to 64 characters of letters, digits and `+ = , . @ - _`. Cannot be changed. Unset: made of
@@ -154,13 +154,24 @@ pub struct RegistryRoleSpec {
 
     /// The `sts:ExternalId` that the consumer must present: 2 to 1224 letters, digits and `+ = , . @ : / - _`. Unset: none is asked.
     #[serde(rename = "externalID", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1224))]
-    #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@:/_-]{2,1224}$')", "must be 2 to 1224 letters, digits and + = , . @ : / - _"))]
+    #[schemars(length(min = 2, max = 1224))]
+    #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@:/_-]*$')", "must be letters, digits and + = , . @ : / - _"))]
     pub external_id: Option<String>,
 }
 
-/// The session length of a role where nothing is asked, in seconds.
-pub fn one_hour() -> i32 {
+impl Default for RegistryRoleSpec {
+    fn default() -> Self {
+        Self {
+            name: None,
+            managed_policies: Vec::new(),
+            name_in_repository_policy: false,
+            max_session_seconds: one_hour(),
+            external_id: None,
+        }
+    }
+}
+
+fn one_hour() -> i32 {
     3600
 }
 

@@ -5,6 +5,7 @@ use crate::api::account::{AWSAccountSpec, Credentials, Partition};
 use crate::api::conditions::Reason;
 use crate::grant::{AccountId, Problem};
 use crate::policy::Installation;
+use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -59,6 +60,9 @@ impl Aws {
         let ambient = aws_config::defaults(BehaviorVersion::latest())
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
+            // Only the environment's word on the region: asking the instance would be slow where there is none, and each
+            // account's own home region serves as well.
+            .region(EnvironmentVariableRegionProvider::new())
             .app_name(AppName::new("registry-grants").expect("the name has only letters and a hyphen"))
             .load()
             .await;

@@ -12,9 +12,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, reflector};
 use kube::{Api, Resource, ResourceExt};
+use std::future::Future;
 use std::sync::Arc;
 
-pub async fn run(context: Arc<Context>) {
+pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
     let (reader, writer) = reflector::store();
     let changes = super::watch::readable::<AWSAccount>(context.client.clone(), context.events.clone())
         .default_backoff()
@@ -22,7 +23,7 @@ pub async fn run(context: Arc<Context>) {
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
     Controller::for_stream(changes, reader)
-        .shutdown_on_signal()
+        .graceful_shutdown_on(stop)
         .run(reconcile, on_error, context)
         .for_each(|_| async {})
         .await;
@@ -57,14 +58,18 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
         }
         Err(problem) => {
             tracing::warn!(account = %id, reason = %problem.reason, "{}", problem.message);
-            requeue::after_failure(problem.reason, context.backoff.failed(&key), context.resync_interval)
+            requeue::after_failure(
+                problem.reason,
+                context.backoff.failed(&key, account.meta().generation),
+                context.resync_interval,
+            )
         }
     }))
 }
 
 fn on_error(account: Arc<AWSAccount>, error: &kube::Error, context: Arc<Context>) -> Action {
     tracing::warn!(account = account.name_any(), %error, "the status could not be written");
-    let failures = context.backoff.failed(&account.uid().unwrap_or_default());
+    let failures = context.backoff.failed(&account.uid().unwrap_or_default(), account.meta().generation);
     Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.resync_interval))
 }
 

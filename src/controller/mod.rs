@@ -16,7 +16,7 @@ use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Aws;
 use crate::policy::Installation;
 use crate::telemetry::health::{self, Readiness};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{self, Controller};
@@ -103,25 +103,38 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
             .reflect(namespaces_writer)
             .touched_objects()
             .predicate_filter(predicates::labels, PredicateConfig::default());
+    let stop = told_to_stop().shared();
     let by_account = grants.clone();
     let by_namespace = grants.clone();
     let grant_controller = Controller::for_stream(grant_changes, grants)
         .watches_stream(account_changes, move |account: AWSAccount| grants_of_account(&by_account, &account))
         .watches_stream(namespace_changes, move |namespace| grants_in_namespace(&by_namespace, &namespace))
         .with_config(controller::Config::default().concurrency(concurrency))
-        .shutdown_on_signal()
+        .graceful_shutdown_on(stop.clone())
         .run(reconcile::reconcile, reconcile::on_error, context.clone())
         .for_each(|_| async {});
 
     let readiness = Readiness::default();
     let ready = announce_readiness(context.clone(), readiness.clone());
-    let work = async { tokio::join!(grant_controller, accounts::run(context.clone()), ready) };
+    let work = async { tokio::join!(grant_controller, accounts::run(context.clone(), stop), ready) };
     tokio::select! {
         _ = work => Ok(()),
         served = health::serve(health_address, readiness) => {
             Err(format!("health checks cannot be served on {health_address}: {}", served.err().map(|e| e.to_string()).unwrap_or_default()).into())
         }
     }
+}
+
+/// SIGTERM or SIGINT: what is being worked on is finished, and nothing new begun.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be handled");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
 }
 
 async fn installation_of_cluster(client: &Client) -> Result<Installation, Box<dyn Error>> {

@@ -1,7 +1,6 @@
 //! The path of the data, for one grant: what should be, what was claimed, what was done, what is told.
 
 use super::enforce::{Done, Enforcement};
-use super::repositories::is_invalid;
 use super::{Context, publish, requeue};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::{ConditionType, Reason};
@@ -22,7 +21,7 @@ enum Intent {
     Enforce(Box<Grant>),
     /// Take it back: it is being deleted, or no longer admitted (then the problems say why).
     Revoke(Vec<Problem>),
-    /// Leave everything as it is: the resource cannot be understood.
+    /// Leave everything as it is: the resource cannot be understood, or the registry's account is not known (any more).
     Leave(Vec<Problem>),
 }
 
@@ -33,7 +32,9 @@ impl Intent {
         }
         match validate(resource, &context.directory, &context.installation) {
             Ok(grant) => Self::Enforce(Box::new(grant)),
-            Err(problems) if is_invalid(&problems) => Self::Leave(problems),
+            Err(problems) if !problems.iter().all(|problem| problem.reason == Reason::NotAdmitted) => {
+                Self::Leave(problems)
+            }
             Err(problems) => Self::Revoke(problems),
         }
     }
@@ -74,20 +75,18 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         return Ok(Action::await_change());
     }
     tell(resource, &context, &owner, &done).await?;
-    Ok(Action::requeue(match done.outcome.problems().first() {
-        Some(problem) => {
-            requeue::after_failure(problem.reason, context.backoff.failed(&owner.uid), context.resync_interval)
-        }
-        None => {
-            context.backoff.reset(&owner.uid);
-            requeue::after_success(context.resync_interval)
-        }
-    }))
+    let problems = done.outcome.problems();
+    if problems.is_empty() {
+        context.backoff.reset(&owner.uid);
+        return Ok(Action::requeue(requeue::after_success(context.resync_interval)));
+    }
+    let failures = context.backoff.failed(&owner.uid, resource.meta().generation);
+    Ok(Action::requeue(requeue::after_failures(&problems, failures, context.resync_interval)))
 }
 
 pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &kube::Error, context: Arc<Context>) -> Action {
     tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the cluster refused a write; trying again");
-    let failures = context.backoff.failed(&resource.uid().unwrap_or_default());
+    let failures = context.backoff.failed(&resource.uid().unwrap_or_default(), resource.meta().generation);
     Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.resync_interval))
 }
 

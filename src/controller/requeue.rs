@@ -1,21 +1,25 @@
 //! When to look again: after the resync interval if all is well, else after a pause that grows. No state makes a hot loop.
 
 use crate::api::conditions::Reason;
+use crate::grant::Problem;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// How many times each grant has failed in a row, by UID.
+/// How many times each resource has failed in a row, by UID; a new generation starts over.
 #[derive(Default)]
-pub struct Backoff(Mutex<HashMap<String, u32>>);
+pub struct Backoff(Mutex<HashMap<String, (Option<i64>, u32)>>);
 
 impl Backoff {
     /// Counts one more failure, and says how many there were before it.
-    pub fn failed(&self, uid: &str) -> u32 {
+    pub fn failed(&self, uid: &str, generation: Option<i64>) -> u32 {
         let mut failures = self.0.lock().expect("no panic while held");
-        let count = failures.entry(uid.to_owned()).or_default();
+        let (of, count) = failures.entry(uid.to_owned()).or_default();
+        if *of != generation {
+            (*of, *count) = (generation, 0);
+        }
         let before = *count;
         *count = count.saturating_add(1);
         before
@@ -63,6 +67,12 @@ pub fn after_failure(reason: Reason, failures_before: u32, resync: Duration) -> 
     jittered(ceiling, 0.5, 1.0).max(SHORTEST)
 }
 
+/// The pause after several failures at once: that of the one which may mend itself soonest.
+pub fn after_failures(problems: &[Problem], failures_before: u32, resync: Duration) -> Duration {
+    let soonest = problems.iter().map(|problem| problem.reason).min_by_key(|reason| longest(*reason));
+    after_failure(soonest.unwrap_or(Reason::Unavailable), failures_before, resync)
+}
+
 /// The pause while all is well: the resync interval, give or take a fifth, so that many grants do not march in step.
 pub fn after_success(resync: Duration) -> Duration {
     jittered(resync, 0.8, 1.2)
@@ -97,8 +107,23 @@ mod tests {
     #[test]
     fn success_starts_over() {
         let backoff = Backoff::default();
-        assert_eq!((backoff.failed("a"), backoff.failed("a"), backoff.failed("b")), (0, 1, 0));
+        let failed = |uid, generation| backoff.failed(uid, Some(generation));
+        assert_eq!((failed("a", 1), failed("a", 1), failed("b", 1)), (0, 1, 0));
         backoff.reset("a");
-        assert_eq!(backoff.failed("a"), 0);
+        assert_eq!(failed("a", 1), 0);
+    }
+
+    #[test]
+    fn a_changed_resource_starts_over() {
+        let backoff = Backoff::default();
+        backoff.failed("a", Some(1));
+        assert_eq!(backoff.failed("a", Some(2)), 0);
+    }
+
+    #[test]
+    fn what_mends_itself_soonest_decides_how_long_several_problems_wait() {
+        let problem = |reason| Problem::new(reason, "");
+        let both = [problem(Reason::RepositoryNotFound), problem(Reason::Settling)];
+        assert!(after_failures(&both, 30, RESYNC) <= longest(Reason::Settling));
     }
 }

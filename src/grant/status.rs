@@ -167,9 +167,14 @@ pub fn progressing(previous: Option<&Status>, generation: Option<i64>, applied: 
         (ConditionType::Ready, "Unknown", Reason::Progressing, message.clone()),
         (ConditionType::Reconciling, "True", Reason::Progressing, message),
     ];
+    let told = dated(conditions, previous, generation, now);
+    // The other conditions stay as they were: each says which generation it speaks of.
+    let replaced =
+        |kind: &str| kind == ConditionType::Stalled.to_string() || told.iter().any(|told| told.type_ == kind);
+    let others = previous.into_iter().flat_map(|status| status.conditions.clone()).filter(|c| !replaced(&c.type_));
     Status {
         observed_generation: generation,
-        conditions: dated(conditions, previous, generation, now),
+        conditions: told.iter().cloned().chain(others).collect(),
         applied: Some(applied),
         ..previous.cloned().unwrap_or_default()
     }

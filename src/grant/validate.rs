@@ -197,7 +197,7 @@ pub fn validate(
             ),
             managed_policies: managed_policies.into_iter().collect(),
             name_in_repository_policy,
-            max_session_seconds: max_session_seconds.max(crate::api::grant::one_hour()),
+            max_session_seconds,
             external_id,
         }
     });

@@ -83,23 +83,21 @@ def main():
     except Failure as failure:
         print(f"stack: {failure}", file=sys.stderr)
         sys.exit(1)
+    except Ended:
+        pass  # everything has ended already
 
 
 def up(directory, detach):
-    if detach and os.getpid() != os.getsid(0):
-        # Out of the terminal's session: its Ctrl-C and its end are not meant for what is to stay.
-        with contextlib.suppress(PermissionError):
-            os.setsid()
-    for ending in (signal.SIGTERM,) if detach else (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(ending, end)
+    signal.signal(signal.SIGTERM, end)
+    for from_terminal in (signal.SIGINT, signal.SIGHUP):
+        # Its Ctrl-C and its end are not meant for what is to stay.
+        signal.signal(from_terminal, signal.SIG_IGN if detach else end)
     programs = installed()
     with only_one(directory):
         stack = Stack(directory, programs)
         try:
             print(json.dumps(stack.start()), flush=True)
             stack.watch(None if detach else sys.stdin)
-        except Ended:
-            pass
         finally:
             for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(ending, signal.SIG_IGN)  # the end is not to be interrupted
@@ -158,8 +156,10 @@ class Stack:
         call_log.touch()
         python = self._programs["python"]
         etcd = self._start_etcd()
-        emulation = self._spawn(
-            "aws", [python, "-m", "aws", "--fd", str(aws_socket.fileno()), "--call-log", str(call_log)], passing=aws_socket
+        self._spawn(
+            "aws",
+            [python, "-m", "aws", "--fd", str(aws_socket.fileno()), "--call-log", str(call_log)],
+            passing=aws_socket,
         )
         proxy_program = str(SUPPORT / "aws" / "registry_proxy.py")
         self._spawn(
@@ -205,7 +205,10 @@ class Stack:
     def _start_kubernetes(self, etcd):
         """The API server and the controllers; gives back its URL and the admin's token."""
         admin, controllers = secrets.token_hex(16), secrets.token_hex(16)
-        tokens = self._write("tokens.csv", f'{admin},{ADMIN},1,"system:masters"\n{controllers},{CONTROLLER_MANAGER},2,"system:masters"\n')
+        users = ((admin, ADMIN), (controllers, CONTROLLER_MANAGER))
+        tokens = self._write(
+            "tokens.csv", "".join(f'{token},{name},{name},"system:masters"\n' for token, name in users)
+        )
         account_key = self._write("service-accounts.key", new_private_key())
         audit_policy = self._write("audit-policy.json", json.dumps(AUDIT_POLICY))
         at = address(self._reserve())
@@ -386,7 +389,7 @@ def fetch(url, token="", authority=None):
 
 
 def new_private_key():
-    """A private key on the curve P-256, as PEM: any 32 random bytes are one (RFC 5915)."""
+    """A private key on the curve P-256, as PEM (RFC 5915): as good as any 32 random bytes are one."""
     # SEQUENCE { INTEGER 1, OCTET STRING key, [0] { OID prime256v1 } }; the public key in it is optional.
     der = bytes.fromhex("30310201010420") + secrets.token_bytes(32) + bytes.fromhex("a00a06082a8648ce3d030107")
     return f"-----BEGIN EC PRIVATE KEY-----\n{base64.encodebytes(der).decode()}-----END EC PRIVATE KEY-----\n"

@@ -23,5 +23,13 @@ the version of ministack that tools/requirements.txt pins, and says why it is th
 Not AWS, but for the tests: `calls` (what is this request, and whose), `front` (the call log, requests held on demand)
 and `registry_proxy` (real registry host names on the loopback interface, a program of its own).
 
-What stays different from AWS is listed in README.md beside this file.
+What stays different from AWS, and matters to an operator of roles and repository policies:
+- Everything is consistent at once, nothing is throttled, no answer is lost, and every account number exists.
+- IAM's lists come in one page, whatever their length, and GetAccountAuthorizationDetails leaves out boundaries.
+- Policy variables (`${aws:username}`) are not filled in; a `*` in ArnLike also crosses the colons of an ARN.
+- An account's root may assume roles (in AWS it may not), and passes every check within its own account.
+- Within one account AssumeRole takes an identity policy even where the trust policy names the caller itself.
+- A repository policy that would lock out its writer is accepted without `force`. SCPs, VPC endpoint policies and the
+  registry's own policy do not exist.
+- Texts of errors are often not AWS's, and name the wrong side: rely on codes.
 """

@@ -29,9 +29,10 @@ def describe(scope, body):
         action = "+".join(needed(method, path, query)[1]) or "Ping"
     else:
         access_key = extract_access_key_id(headers, query) or ""
-        form = _form(headers, body)
-        service = detect_service(method, path, headers, {**form, **query})
-        action = headers.get("x-amz-target", "").rpartition(".")[2] or {**form, **query}.get("Action", [f"{method} {path}"])[0]
+        parameters = {**_form(headers, body), **query}
+        service = detect_service(method, path, headers, parameters)
+        json_action = headers.get("x-amz-target", "").rpartition(".")[2]
+        action = json_action or parameters.get("Action", [f"{method} {path}"])[0]
     return Call(service, action, access_key, _account(access_key), headers.get("user-agent", ""))
 
 

@@ -11,7 +11,6 @@ import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
 import ministack.services.ecr as ecr
 from ministack.core.responses import get_account_id, set_request_account_id
-from ministack.core.router import extract_access_key_id
 
 from aws.iam_conditions import resource_tag_keys
 from aws.patching import replaces
@@ -88,6 +87,13 @@ def _foreign_root(access_key, action, region, arn, keys):
     )
     decision = evaluator.evaluate_resource_policy(repository_policy(None, arn)[0], context)
     return None if decision.decision == "Allow" else decision
+
+
+@replaces(actions, "access_denied_response")
+def denial(original, service, *arguments, **named):
+    """ECR's denials are HTTP 400, like all of its errors."""
+    status, headers, body = original(service, *arguments, **named)
+    return 400 if service == "ecr" and status == 403 else status, headers, body
 
 
 @replaces(ecr, "repository_policy_for_arn")

@@ -38,7 +38,9 @@ def resource_arn(original, service, method, path, headers, body, parameters, reg
     """
     if service != "iam":
         return original(service, method, path, headers, body, parameters, region, account)
-    named = {key: actions._query_param(parameters, key) for key in ("Action", "Path", "RoleName", "InstanceProfileName")}
+    named = {
+        key: actions._query_param(parameters, key) for key in ("Action", "Path", "RoleName", "InstanceProfileName")
+    }
     for kind, name, store in (
         ("instance-profile", named["InstanceProfileName"], iam._instance_profiles),
         ("role", named["RoleName"], iam._roles),

@@ -63,14 +63,17 @@ def _profile_xml(profile):
 
 
 def _summary(role):
-    fields = "".join(f"<{field}>{role[field]}</{field}>" for field in ("RoleName", "RoleId", "Arn", "Path", "CreateDate"))
+    fields = "".join(
+        f"<{field}>{role[field]}</{field}>" for field in ("RoleName", "RoleId", "Arn", "Path", "CreateDate")
+    )
     trust = iam._url_quote(role["AssumeRolePolicyDocument"], safe="")
     return f"{fields}<AssumeRolePolicyDocument>{trust}</AssumeRolePolicyDocument>"
 
 
 def _tags(entity):
     members = "".join(
-        f"<member><Key>{escape(tag['Key'])}</Key><Value>{escape(tag['Value'])}</Value></member>" for tag in entity.get("Tags") or []
+        f"<member><Key>{escape(tag['Key'])}</Key><Value>{escape(tag['Value'])}</Value></member>"
+        for tag in entity.get("Tags") or []
     )
     return f"<Tags>{members}</Tags>" if members else ""
 

@@ -129,7 +129,10 @@ def pretty(document):
 
     def unwrap(value):
         if isinstance(value, dict):
-            return {key: unwrap(item) if key != "Statement" else [unwrap(s) for s in as_list(item)] for key, item in value.items()}
+            return {
+                key: list(map(unwrap, as_list(item))) if key == "Statement" else unwrap(item)
+                for key, item in value.items()
+            }
         if isinstance(value, list):
             return unwrap(value[0]) if len(value) == 1 else [unwrap(item) for item in value]
         return value
@@ -174,7 +177,8 @@ def _check_actions(actions):
 def _check_principal(principal):
     if principal == "*":
         return
-    if not isinstance(principal, dict) or not principal or not principal.keys() <= {"AWS", "Service", "Federated", "CanonicalUser"}:
+    kinds = {"AWS", "Service", "Federated", "CanonicalUser"}
+    if not isinstance(principal, dict) or not principal or not principal.keys() <= kinds:
         raise Malformed("Syntax errors in policy.")
     for names in principal.values():
         if not as_list(names) or not all(isinstance(name, str) for name in as_list(names)):

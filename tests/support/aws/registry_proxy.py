@@ -11,6 +11,7 @@ Standard library only. One connection serves one request: `Connection: close` bo
 
 import argparse
 import asyncio
+import contextlib
 import re
 import socket
 
@@ -55,27 +56,25 @@ def forwarded(head):
     url = re.fullmatch(r"http://([^/]+)(/.*)?", target)
     if not url or not ECR.fullmatch(url[1]):
         raise Refused(f"this proxy leads to ECR only, not to {url[1] if url else target}")
-    kept = [line for line in lines[1:] if line and not re.match(r"(host|connection|proxy-[a-z-]+):", line, re.IGNORECASE)]
-    return "\r\n".join([f"{method} {url[2] or '/'} {version}", f"Host: {url[1]}", "Connection: close", *kept, "", ""]).encode("latin-1")
+    ours = re.compile(r"(host|connection|proxy-[a-z-]+):", re.IGNORECASE)
+    kept = [line for line in lines[1:] if line and not ours.match(line)]
+    first = [f"{method} {url[2] or '/'} {version}", f"Host: {url[1]}", "Connection: close"]
+    return "\r\n".join([*first, *kept, "", ""]).encode("latin-1")
 
 
 async def copy(reader, writer):
-    try:
+    with contextlib.suppress(ConnectionError):  # the other side sees its connection end as well
         while data := await reader.read(64 * 1024):
             writer.write(data)
             await writer.drain()
-    except ConnectionError:
-        pass  # the other side sees its connection end as well
 
 
 async def answer(writer, status, text):
     body = text.encode() + b"\n"
     head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     writer.write(head.encode() + body)
-    try:
+    with contextlib.suppress(ConnectionError):
         await writer.drain()
-    except ConnectionError:
-        pass
     writer.close()
 
 

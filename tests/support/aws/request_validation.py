@@ -61,11 +61,15 @@ def _refuse_query(service, body, query):
     if not found:
         return None
     details = "; ".join(
-        f"Value {'null' if value is None else repr(str(value))} at '{name}' failed to satisfy constraint: Member must {constraint}"
+        f"Value {_quoted(value)} at '{name}' failed to satisfy constraint: Member must {constraint}"
         for name, value, constraint in found
     )
     count = f"{len(found)} validation error{'s' if len(found) > 1 else ''} detected"
     return iam._error(400, "ValidationError", escape(f"{count}: {details}"), ns=service)
+
+
+def _quoted(value):
+    return "null" if value is None else f"'{value}'"
 
 
 # ---- Against the model
@@ -131,7 +135,8 @@ def _compiled(pattern):
 
 def _from_form(shape, form, prefix=""):
     if shape.type_name == "structure":
-        members = {name: _from_form(inner, form, f"{prefix}.{name}" if prefix else name) for name, inner in shape.members.items()}
+        outer = f"{prefix}." if prefix else ""
+        members = {name: _from_form(inner, form, outer + name) for name, inner in shape.members.items()}
         return {name: value for name, value in members.items() if value is not None} or (None if prefix else {})
     if shape.type_name == "list":
         items = []

@@ -9,9 +9,16 @@ import sys
 import unittest
 from pathlib import Path
 
-CHECKS = ["aws.checks.story", "aws.checks.roles", "aws.checks.repositories", "aws.checks.permissions", "aws.checks.control"]
+CHECKS = [
+    "aws.checks.story",
+    "aws.checks.roles",
+    "aws.checks.repositories",
+    "aws.checks.permissions",
+    "aws.checks.control",
+]
 
 if __name__ == "__main__":
+    sys.dont_write_bytecode = True
     # As a script its own folder would be on the path, instead of the one that holds the package.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     from aws.checks import stack

@@ -14,7 +14,9 @@ CHAINED_SECONDS = 3600  # a role assumed by a role's session, whatever the role 
 @replaces(sts, "handle_request")
 async def bounded(original, method, path, headers, body, query):
     """Checked once AWS would grant the session: who may not assume the role learns nothing of its settings."""
-    parameters = {key: values[0] for key, values in {**parse_qs((body or b"").decode("utf-8", "replace")), **query}.items()}
+    parameters = {
+        key: values[0] for key, values in {**parse_qs((body or b"").decode("utf-8", "replace")), **query}.items()
+    }
     refusal = parameters.get("Action") == "AssumeRole" and _refusal(parameters, extract_access_key_id(headers, query))
     if not refusal:
         return await original(method, path, headers, body, query)

@@ -1,0 +1,56 @@
+//! The local stack, from Rust: what the integration tests, `make demo` and `make bench` stand on.
+//!
+//! - [`Stack`]: etcd, API server, controllers, the AWS emulation and the way to its registry, as one process that ends with ours.
+//! - [`Installation`]: a stack with the chart installed and the operator running as the chart's ServiceAccount.
+//! - [`Pair`]: a registry account and a consumer account that no other test has.
+//! - [`Aws`], [`AccountState`]: AWS as an account's root, and all that is in an account, to compare before and after.
+//! - [`Session`], [`Repository`]: a role's session that pushes and pulls with a real registry client.
+//! - [`Cluster`]: the real kubectl and Helm.
+//! - [`Operator`]: the real binary, to start, end and kill.
+//! - [`Emulation`], [`CallLog`], [`AuditLog`]: hold AWS calls, count them, count writes to the API server.
+//!
+//! Nothing here waits for a time to pass: what takes time is waited for by its effect, within a generous bound.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod account_state;
+mod accounts;
+mod aws;
+mod cluster;
+mod command;
+mod document;
+mod emulation;
+mod http;
+mod image;
+mod installation;
+mod logs;
+mod management;
+mod operator;
+mod process;
+mod session;
+mod stack;
+mod wait;
+
+pub use account_state::{AccountState, InstanceProfile, Role};
+pub use accounts::{OPERATOR_ACCOUNT, Pair};
+pub use aws::Aws;
+pub use cluster::Cluster;
+pub use command::Finished;
+pub use document::Document;
+pub use emulation::Emulation;
+pub use installation::{HELM_RELEASE, Installation, OPERATOR_NAMESPACE};
+pub use logs::{AuditLog, Call, CallLog, Mark, Write, by_operation};
+pub use management::{MANAGEMENT_ROLE, OPERATOR_ROLE, operator_identity, prepare, role_with_policy};
+pub use operator::{Operator, OperatorSettings};
+pub use process::Identity;
+pub use session::{Outcome, Repository, Session};
+pub use stack::{Info, Programs, Stack};
+pub use wait::{BOUND, eventually};
+
+use std::path::PathBuf;
+
+/// The repository's root.
+pub fn repository_root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository this was built from is gone")
+}

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -99,18 +98,19 @@ class HeldCalls(Check):
 
 
 class Cluster(Check):
-    def kubectl(self, *arguments, **more):
+    def kubectl(self, *arguments):
         command = [facts["bin"]["kubectl"], "--kubeconfig", facts["kubeconfig"], *arguments]
-        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, **more)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     def test_the_controllers_work_and_writes_are_audited(self):
         self.assertEqual(self.kubectl("create", "namespace", "check").returncode, 0)
         made = self.kubectl("create", "deployment", "app", "--image=x", "-n", "check")
         self.assertEqual(made.returncode, 0, made.stderr)
-        eventually("a ReplicaSet", lambda: "app-" in self.kubectl("get", "replicasets", "-n", "check", "-o", "name").stdout)
+        eventually("a ReplicaSet", lambda: "app-" in self.kubectl("get", "rs", "-n", "check", "-o", "name").stdout)
         account_token = self.kubectl("create", "token", "default", "-n", "check")
         self.assertEqual(account_token.returncode, 0, account_token.stderr)
-        denied = self.kubectl("auth", "can-i", "list", "secrets", "-n", "check", "--as=system:serviceaccount:check:default")
+        account = "--as=system:serviceaccount:check:default"
+        denied = self.kubectl("auth", "can-i", "list", "secrets", "-n", "check", account)
         self.assertEqual(denied.stdout.strip(), "no")
         ended = self.kubectl("delete", "namespace", "check", "--timeout=50s")
         self.assertEqual(ended.returncode, 0, ended.stderr)
@@ -121,32 +121,52 @@ class Cluster(Check):
 
 
 class Processes(Check):
-    """A stack of its own, ended in each way: nothing of it may stay."""
+    """Stacks of its own, ended in each way: nothing of them may stay."""
 
-    def start(self):
+    def start(self, **environment):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        command = [sys.executable, str(STACK), "up", "--dir", folder.name]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.addCleanup(process.stdout.close)
-        self.addCleanup(process.stdin.close)
+        process = subprocess.Popen(
+            [sys.executable, str(STACK), "up", "--dir", folder.name],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if environment else None,
+            text=True,
+        )
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                self.addCleanup(stream.close)
         return process, folder.name
 
-    def test_nothing_stays_after_sigterm_or_sigkill(self):
-        for ending in (signal.SIGTERM, signal.SIGKILL):
-            with self.subTest(ending.name):
-                process, folder = self.start()
-                found = json.loads(process.stdout.readline())
-                self.assertNotEqual(found["server"], facts["server"])
+    def test_stacks_run_side_by_side_and_nothing_of_them_stays(self):
+        ended, killed = self.start(), self.start()
+        servers = {json.loads(process.stdout.readline())["server"] for process, _ in (ended, killed)}
+        self.assertEqual(len(servers | {facts["server"]}), 3)
+        for _, folder in (ended, killed):
+            if sys.platform == "linux":
                 self.assertEqual(len(running_in(folder)), 6)
-                process.send_signal(ending)
-                process.wait()
-                if ending == signal.SIGTERM:
-                    self.assertEqual((process.returncode, running_in(folder)), (0, []))
-                elif sys.platform == "linux":
-                    eventually("the children end", lambda: not running_in(folder))
+        ended[0].terminate()
+        self.assertEqual(ended[0].wait(), 0)
+        self.assertEqual(running_in(ended[1]), [])
+        killed[0].kill()
+        if sys.platform == "linux":
+            eventually("the children of the killed one end", lambda: not running_in(killed[1]))
+
+    def test_a_failed_start_names_what_failed_and_leaves_nothing(self):
+        with tempfile.TemporaryDirectory() as assets:
+            broken = Path(assets, "etcd")
+            broken.write_text("#!/bin/sh\necho no room on this machine\nexit 3\n")
+            broken.chmod(0o755)
+            process, folder = self.start(KUBEBUILDER_ASSETS=assets)
+            said = process.stderr.read()
+        self.assertEqual(process.wait(), 1)
+        self.assertEqual(process.stdout.read(), "")
+        self.assertIn("etcd ended with status 3", said)
+        self.assertIn("no room on this machine", said)
+        self.assertEqual(running_in(folder), [])
 
 
 def running_in(folder):

@@ -4,8 +4,11 @@ from aws.checks.stack import REGION, Check, allow, client, policy, root, trust
 
 EC2 = trust({"Service": "ec2.amazonaws.com"})
 OURS = {"Key": "registrygrants.dev/installation", "Value": "abc"}
-TAGGED = {"StringEquals": {f"aws:ResourceTag/{OURS['Key']}": OURS["Value"]}}
 POWER_USER = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser"
+
+
+def equal(*keys):
+    return {"StringEquals": {key: value for each in keys for key, value in each.items()}}
 
 
 class ManagementRole(Check):
@@ -16,17 +19,18 @@ class ManagementRole(Check):
         profiles = f"arn:aws:iam::{self.own}:instance-profile/registry-grants/*"
         boundary = self.admin.create_policy(PolicyName="boundary", PolicyDocument=policy(allow("ecr:*")))
         self.boundary = boundary["Policy"]["Arn"]
-        bounded = {"StringEquals": {"iam:PermissionsBoundary": self.boundary}}
-        requested = {"StringEquals": {f"aws:RequestTag/{OURS['Key']}": OURS["Value"]}}
+        bounded = {"iam:PermissionsBoundary": self.boundary}
+        requested = {f"aws:RequestTag/{OURS['Key']}": OURS["Value"]}
+        tagged = {f"aws:ResourceTag/{OURS['Key']}": OURS["Value"]}
         self.statements = [
-            allow("iam:CreateRole", self.path, Condition={"StringEquals": {**bounded["StringEquals"], **requested["StringEquals"]}}),
-            allow("iam:TagRole", self.path, Condition=requested),
+            allow("iam:CreateRole", self.path, Condition=equal(bounded, requested)),
+            allow("iam:TagRole", self.path, Condition=equal(requested)),
             allow("iam:GetRole", f"arn:aws:iam::{self.own}:role/*"),
-            allow(["iam:UpdateAssumeRolePolicy", "iam:DeleteRole"], self.path, Condition=TAGGED),
-            allow("iam:PutRolePolicy", self.path, Condition={"StringEquals": {**bounded["StringEquals"], **TAGGED["StringEquals"]}}),
+            allow(["iam:UpdateAssumeRolePolicy", "iam:DeleteRole"], self.path, Condition=equal(tagged)),
+            allow("iam:PutRolePolicy", self.path, Condition=equal(bounded, tagged)),
             allow("iam:AttachRolePolicy", self.path, Condition={"ArnEquals": {"iam:PolicyARN": POWER_USER}}),
-            allow(["iam:CreateInstanceProfile", "iam:TagInstanceProfile"], profiles, Condition=requested),
-            allow("iam:AddRoleToInstanceProfile", profiles, Condition=TAGGED),
+            allow(["iam:CreateInstanceProfile", "iam:TagInstanceProfile"], profiles, Condition=equal(requested)),
+            allow("iam:AddRoleToInstanceProfile", profiles, Condition=equal(tagged)),
         ]
         self.keys = self.instance(self.own, *self.statements, name="registry-grants")
         self.iam = client("iam", self.keys)
@@ -42,7 +46,8 @@ class ManagementRole(Check):
         self.admin.put_role_policy(RoleName="registry-grants", PolicyName="permissions", PolicyDocument=document)
 
     def test_roles_only_under_its_path_with_its_boundary_and_its_tag(self):
-        for changed in ({"Path": "/"}, {"PermissionsBoundary": None}, {"Tags": [{**OURS, "Value": "other"}]}, {"Tags": None}):
+        others = [{**OURS, "Value": "other"}]
+        for changed in ({"Path": "/"}, {"PermissionsBoundary": None}, {"Tags": others}, {"Tags": None}):
             with self.subTest(changed):
                 self.assertRefused("AccessDenied", self.create, status=403, **changed)
         self.create()
@@ -67,15 +72,16 @@ class ManagementRole(Check):
         self.create()
         self.iam.attach_role_policy(RoleName="role", PolicyArn=POWER_USER)
         everything = "arn:aws:iam::aws:policy/AdministratorAccess"
-        self.assertRefused("AccessDenied", self.iam.attach_role_policy, RoleName="role", PolicyArn=everything, status=403)
+        self.assertRefused(
+            "AccessDenied", self.iam.attach_role_policy, RoleName="role", PolicyArn=everything, status=403
+        )
 
     def test_putting_a_role_into_a_profile_passes_it(self):
         self.create()
         self.iam.create_instance_profile(InstanceProfileName="p", Path="/registry-grants/", Tags=[OURS])
         add = self.iam.add_role_to_instance_profile
         self.assertRefused("AccessDenied", add, InstanceProfileName="p", RoleName="role", status=403)
-        to_ec2 = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
-        self.permit(allow("iam:PassRole", self.path, Condition=to_ec2))
+        self.permit(allow("iam:PassRole", self.path, Condition=equal({"iam:PassedToService": "ec2.amazonaws.com"})))
         add(InstanceProfileName="p", RoleName="role")
 
     def test_what_is_not_there_has_no_path(self):
@@ -127,7 +133,8 @@ class Sessions(Check):
         a = self.account()
         iam = client("iam", a)
         document = trust({"AWS": root(a)})
-        role = iam.create_role(RoleName="role", AssumeRolePolicyDocument=document, MaxSessionDuration=7200)["Role"]["Arn"]
+        made = iam.create_role(RoleName="role", AssumeRolePolicyDocument=document, MaxSessionDuration=7200)
+        role = made["Role"]["Arn"]
         assume = client("sts", a).assume_role
         assume(RoleArn=role, RoleSessionName="check", DurationSeconds=7200)
         self.assertRefused("ValidationError", assume, RoleArn=role, RoleSessionName="check", DurationSeconds=7201)

@@ -27,8 +27,8 @@ class Repositories(Check):
         self.assertRefused("RepositoryNotFoundException", self.set, grant("*"), "none", status=400)
 
     def test_a_policy_comes_back_in_ecrs_own_print(self):
-        text = grant({"AWS": [self.own]}, PULL[:1], Sid="with space", Condition={"StringEquals": {"aws:PrincipalArn": ["x"]}})
-        answer = self.set(text)
+        condition = {"StringEquals": {"aws:PrincipalArn": ["x"]}}
+        answer = self.set(grant({"AWS": [self.own]}, PULL[:1], Sid="with space", Condition=condition))
         self.assertEqual(answer["policyText"], self.ecr.get_repository_policy(repositoryName="team/app")["policyText"])
         statement = {
             "Effect": "Allow",
@@ -41,7 +41,9 @@ class Repositories(Check):
         self.assertIn("\n", answer["policyText"])
         deleted = self.ecr.delete_repository_policy(repositoryName="team/app")
         self.assertEqual(deleted["policyText"], answer["policyText"])
-        self.assertRefused("RepositoryPolicyNotFoundException", self.ecr.get_repository_policy, repositoryName="team/app")
+        self.assertRefused(
+            "RepositoryPolicyNotFoundException", self.ecr.get_repository_policy, repositoryName="team/app"
+        )
 
     def test_malformed_policies_are_refused(self):
         for text in (
@@ -56,7 +58,9 @@ class Repositories(Check):
         ):
             with self.subTest(text[:80]):
                 self.assertRefused("InvalidParameterException", self.set, text, status=400)
-        self.assertRefused("RepositoryPolicyNotFoundException", self.ecr.get_repository_policy, repositoryName="team/app")
+        self.assertRefused(
+            "RepositoryPolicyNotFoundException", self.ecr.get_repository_policy, repositoryName="team/app"
+        )
 
     def test_a_deleted_principal_shows_as_its_id(self):
         iam = client("iam", self.account())
@@ -104,8 +108,8 @@ class Repositories(Check):
         narrowed = {"ArnLike": {"aws:PrincipalArn": f"arn:aws:iam::{other}:role/ci/*"}}
         self.set(grant({"AWS": root(other)}, ["ecr:ListImages"], Condition=narrowed))
         self.assertRefused("AccessDeniedException", call, **named)
-        named_role = {"ArnLike": {"aws:PrincipalArn": [f"arn:aws:iam::{other}:role/ci/*", f"arn:aws:iam::{other}:role/instance"]}}
-        self.set(grant({"AWS": root(other)}, ["ecr:ListImages"], Condition=named_role))
+        narrowed["ArnLike"]["aws:PrincipalArn"] = [f"arn:aws:iam::{other}:role/{name}" for name in ("ci/*", "instance")]
+        self.set(grant({"AWS": root(other)}, ["ecr:ListImages"], Condition=narrowed))
         self.assertEqual(call(**named)["imageIds"], [])
         deny = {"Effect": "Deny", "Principal": "*", "Action": "ecr:ListImages"}
         self.set(policy({**deny, "Effect": "Allow"}, deny))

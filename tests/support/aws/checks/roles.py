@@ -24,7 +24,11 @@ class Roles(Check):
     def test_a_role_comes_back_as_it_was_made(self):
         boundary = self.iam.create_policy(PolicyName="boundary", PolicyDocument=policy(allow("*")))["Policy"]["Arn"]
         made = self.create(
-            Path="/registry-grants/", Tags=TAGS, PermissionsBoundary=boundary, MaxSessionDuration=7200, Description="a & b"
+            Path="/registry-grants/",
+            Tags=TAGS,
+            PermissionsBoundary=boundary,
+            MaxSessionDuration=7200,
+            Description="a & b",
         )
         role = self.role()
         self.assertEqual(role["Arn"], f"arn:aws:iam::{self.own}:role/registry-grants/role")
@@ -68,7 +72,9 @@ class Roles(Check):
         self.create("Role")
         self.assertRefused("EntityAlreadyExists", self.create, "role", status=409)
         self.iam.create_instance_profile(InstanceProfileName="Profile")
-        self.assertRefused("EntityAlreadyExists", self.iam.create_instance_profile, InstanceProfileName="profile", status=409)
+        self.assertRefused(
+            "EntityAlreadyExists", self.iam.create_instance_profile, InstanceProfileName="profile", status=409
+        )
 
     def test_what_is_not_there_is_no_such_entity(self):
         for call, named in (
@@ -81,7 +87,9 @@ class Roles(Check):
             self.assertRefused("NoSuchEntity", call, RoleName="none", status=404, **named)
         self.create()
         self.assertRefused("NoSuchEntity", self.iam.get_role_policy, RoleName="role", PolicyName="none", status=404)
-        self.assertRefused("NoSuchEntity", self.iam.detach_role_policy, RoleName="role", PolicyArn=READ_ONLY, status=404)
+        self.assertRefused(
+            "NoSuchEntity", self.iam.detach_role_policy, RoleName="role", PolicyArn=READ_ONLY, status=404
+        )
         self.assertRefused("NoSuchEntity", self.iam.get_instance_profile, InstanceProfileName="none", status=404)
 
     def test_a_role_goes_only_when_nothing_hangs_on_it(self):
@@ -93,7 +101,9 @@ class Roles(Check):
         attached = self.iam.list_attached_role_policies(RoleName="role")["AttachedPolicies"]
         self.assertEqual(attached, [{"PolicyName": "AmazonEC2ContainerRegistryReadOnly", "PolicyArn": READ_ONLY}])
         self.assertEqual(self.iam.list_role_policies(RoleName="role")["PolicyNames"], ["inline"])
-        self.assertRefused("DeleteConflict", self.iam.delete_instance_profile, InstanceProfileName="profile", status=409)
+        self.assertRefused(
+            "DeleteConflict", self.iam.delete_instance_profile, InstanceProfileName="profile", status=409
+        )
         for remove in (
             lambda: self.iam.remove_role_from_instance_profile(InstanceProfileName="profile", RoleName="role"),
             lambda: self.iam.delete_role_policy(RoleName="role", PolicyName="inline"),
@@ -119,7 +129,9 @@ class Roles(Check):
         self.iam.put_role_policy(RoleName="role", PolicyName="inline", PolicyDocument=document)
         raw = []
         event = "before-parse.iam.GetRolePolicy"
-        self.iam.meta.events.register(event, lambda response_dict, **_: raw.append(response_dict["body"]), unique_id="raw")
+        self.iam.meta.events.register(
+            event, lambda response_dict, **_: raw.append(response_dict["body"]), unique_id="raw"
+        )
         answer = self.iam.get_role_policy(RoleName="role", PolicyName="inline")
         self.iam.meta.events.unregister(event, unique_id="raw")
         self.assertEqual(answer["PolicyDocument"], json.loads(document))
@@ -146,7 +158,12 @@ class Roles(Check):
             with self.subTest(document):
                 self.assertRefused("MalformedPolicyDocument", self.create, "refused", document, status=400)
         self.create()
-        for document in ("not JSON", trust(everyone), policy({"Effect": "Allow", "Action": "*"}), policy(allow("*", "here"))):
+        for document in (
+            "not JSON",
+            trust(everyone),
+            policy({"Effect": "Allow", "Action": "*"}),
+            policy(allow("*", "here")),
+        ):
             with self.subTest(document):
                 put = self.iam.put_role_policy
                 named = {"RoleName": "role", "PolicyName": "p", "PolicyDocument": document}

@@ -59,8 +59,10 @@ class TheArticle(Check):
         self.repository = f"arn:aws:ecr:{REGION}:{self.a}:repository/miqp-devops"
         client("ecr", self.a).create_repository(repositoryName="miqp-devops")
         iam = client("iam", self.a)
-        self.role = iam.create_role(RoleName="ECS-AssumeRole-MIQDevOps", AssumeRolePolicyDocument=trust({"AWS": root(self.b)}))
-        self.role = self.role["Role"]["Arn"]
+        role = iam.create_role(
+            RoleName="ECS-AssumeRole-MIQDevOps", AssumeRolePolicyDocument=trust({"AWS": root(self.b)})
+        )
+        self.role = role["Role"]["Arn"]
         managed = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser"
         iam.attach_role_policy(RoleName="ECS-AssumeRole-MIQDevOps", PolicyArn=managed)
         statement = {"Sid": "new statement", "Effect": "Allow", "Principal": {"AWS": [root(self.b), self.role]}}
@@ -74,7 +76,9 @@ class TheArticle(Check):
         return Crane(folder.name, self.registry, keys)
 
     def permit(self, *statements):
-        client("iam", self.b).put_role_policy(RoleName="instance", PolicyName="registry", PolicyDocument=policy(*statements))
+        client("iam", self.b).put_role_policy(
+            RoleName="instance", PolicyName="registry", PolicyDocument=policy(*statements)
+        )
 
     def assertWorks(self, ran):
         self.assertEqual(ran.returncode, 0, ran.stdout)

@@ -1,0 +1,108 @@
+//! AWS, by the SDK, as whoever has the credentials: an account's root, or a role's session.
+
+use anyhow::{Error, Result, anyhow};
+use aws_credential_types::Credentials;
+use aws_sdk_ecr as ecr;
+use aws_sdk_iam as iam;
+use aws_sdk_sts as sts;
+use iam::error::{DisplayErrorContext, ProvideErrorMetadata};
+use std::time::Duration;
+
+/// IAM and STS are asked here, and repositories are here where nothing else is said.
+pub(crate) const REGION: &str = "us-east-1";
+/// How our own calls are known in the call log.
+pub(crate) const APP_NAME: &str = "local-stack";
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The clients of one identity. Made for one async runtime: a test makes its own, and shares them with no other.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    endpoint: String,
+    credentials: Credentials,
+    /// IAM.
+    pub iam: iam::Client,
+    /// STS.
+    pub sts: sts::Client,
+    /// ECR in us-east-1; other regions by [`Aws::ecr_in`].
+    pub ecr: ecr::Client,
+}
+
+macro_rules! client {
+    ($service:ident, $endpoint:expr, $credentials:expr, $region:expr) => {{
+        let timeouts = $service::config::timeout::TimeoutConfig::builder().operation_timeout(TIMEOUT).build();
+        let name = $service::config::AppName::new(APP_NAME).expect("letters and a hyphen");
+        $service::Client::from_conf(
+            $service::Config::builder()
+                .behavior_version_latest()
+                .endpoint_url($endpoint)
+                .credentials_provider($credentials.clone())
+                .region($service::config::Region::new(String::from($region)))
+                .timeout_config(timeouts)
+                .app_name(name)
+                .build(),
+        )
+    }};
+}
+
+impl Aws {
+    pub(crate) fn new(endpoint: &str, credentials: Credentials) -> Self {
+        Self {
+            iam: client!(iam, endpoint, credentials, REGION),
+            sts: client!(sts, endpoint, credentials, REGION),
+            ecr: client!(ecr, endpoint, credentials, REGION),
+            endpoint: endpoint.to_owned(),
+            credentials,
+        }
+    }
+
+    /// The account's root: the emulation takes an access key that is an account's number for it. It may do everything there.
+    pub(crate) fn root(endpoint: &str, account: &str) -> Self {
+        Self::new(endpoint, Credentials::new(account, "root", None, None, "the account's root"))
+    }
+
+    /// ECR in a region.
+    pub fn ecr_in(&self, region: &str) -> ecr::Client {
+        client!(ecr, self.endpoint.as_str(), self.credentials, region)
+    }
+
+    /// The credentials behind the clients.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
+/// The code of AWS's refusal; `None` when there was no answer of AWS.
+pub(crate) fn code<E>(error: &iam::error::SdkError<E>) -> Option<&str>
+where
+    iam::error::SdkError<E>: ProvideErrorMetadata,
+{
+    error.code()
+}
+
+/// An SDK error with what it was about.
+pub(crate) fn failed<E: std::error::Error>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Error {
+    move |error| anyhow!("{what}: {}", DisplayErrorContext(error))
+}
+
+/// The refusal's text where the call was refused for lack of permission; anything else is an error, not a denial.
+pub(crate) fn denied<T, E>(
+    result: std::result::Result<T, iam::error::SdkError<E>>,
+    what: impl std::fmt::Display,
+) -> Result<std::result::Result<T, String>>
+where
+    E: std::error::Error + ProvideErrorMetadata + 'static,
+{
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) => match (code(&error), error.message()) {
+            (Some(code @ ("AccessDenied" | "AccessDeniedException")), message) => {
+                Ok(Err(format!("{what}: {code}: {}", message.unwrap_or_default())))
+            }
+            _ => Err(failed(what)(error)),
+        },
+    }
+}
