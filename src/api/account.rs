@@ -24,6 +24,14 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Caller", type_ = "string", json_path = ".status.callerARN", priority = 1),
     validation = rule("self.metadata.name.matches('^[0-9]{12}$')", "metadata.name must be the AWS account's number: exactly 12 digits, quoted"),
+    validation = rule(
+        "!has(self.spec.credentials) || self.spec.credentials.assumeRole.roleARN.split(':')[4] == self.metadata.name",
+        "spec.credentials.assumeRole.roleARN must be a role of this very account",
+    ),
+    validation = rule(
+        "!has(self.spec.roles) || !has(self.spec.roles.permissionsBoundary) || self.spec.roles.permissionsBoundary.split(':')[4] in [self.metadata.name, 'aws']",
+        "spec.roles.permissionsBoundary must be a managed policy of this very account, or of AWS",
+    ),
 )]
 #[x_kube(
     validation = rule("self.partition == oldSelf.partition", "spec.partition cannot be changed"),
@@ -89,7 +97,7 @@ pub struct Credentials {
 pub struct AssumeRole {
     /// The role's ARN, for instance `arn:aws:iam::111111111111:role/registry-grants`.
     #[serde(rename = "roleARN")]
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = 640))]
     #[x_kube(validation = rule("self.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$')", "must be the ARN of an IAM role"))]
     pub role_arn: String,
 
@@ -205,7 +213,7 @@ pub struct RoleSettings {
 
     /// The ARN of the managed policy that bounds what created roles can ever do. Unset: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = 640))]
     #[x_kube(validation = rule("self.matches('^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+$')", "must be the ARN of an IAM managed policy"))]
     pub permissions_boundary: Option<String>,
 

@@ -113,7 +113,11 @@ async fn claim(
 fn refused(mut done: Done, problems: &[Problem]) -> Done {
     if let Some(problem) = Problem::join(problems) {
         let outcome = &mut done.outcome;
-        outcome.accounts = Part::Failed(problem.clone());
+        let mut all = problems.to_vec();
+        if let Part::Failed(also) = &outcome.accounts {
+            all.push(also.clone());
+        }
+        outcome.accounts = Part::Failed(Problem::join(&all).unwrap_or(problem.clone()));
         for part in [&mut outcome.role, &mut outcome.consumer, &mut outcome.repositories] {
             if !matches!(part, Part::Failed(_)) {
                 *part = Part::Blocked(problem.clone());

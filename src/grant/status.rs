@@ -131,7 +131,7 @@ impl Outcome {
     }
 
     fn repositories_status(&self) -> Option<RepositoriesStatus> {
-        if !matches!(self.repositories, Part::InPlace(_)) {
+        if self.each_repository.is_empty() && !matches!(self.repositories, Part::InPlace(_)) {
             return None;
         }
         let reason =

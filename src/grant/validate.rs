@@ -133,13 +133,22 @@ pub fn validate(
     if repositories.is_empty() || spec.registry.regions.is_empty() {
         invalid("spec.registry", "at least one region and one repository are needed".into());
     }
-    for (field, role) in [
-        ("spec.registry.role.name", spec.registry.role.as_ref().and_then(|r| r.name.as_deref())),
-        ("spec.consumer.instanceRole.name", spec.consumer.instance_role.as_ref().map(|r| r.name.as_str())),
+    for region in spec.registry.regions.iter().filter(|region| !is_region(region)) {
+        invalid("spec.registry.regions", format!("`{region}` is not a region"));
+    }
+    let role = spec.registry.role.as_ref();
+    let instance = spec.consumer.instance_role.as_ref();
+    for (field, name, longest) in [
+        ("spec.registry.role.name", role.and_then(|role| role.name.as_deref()), 64),
+        ("spec.consumer.instanceRole.name", instance.map(|instance| instance.name.as_str()), 64),
+        ("spec.consumer.instanceRole.instanceProfile", instance.and_then(|i| i.instance_profile.as_deref()), 128),
     ] {
-        if role.is_some_and(|role| !is_role_name(role)) {
-            invalid(field, "not an IAM role name: 1 to 64 letters, digits and + = , . @ - _".into());
+        if name.is_some_and(|name| !is_iam_name(name, longest)) {
+            invalid(field, format!("not an IAM name: 1 to {longest} letters, digits and + = , . @ - _"));
         }
+    }
+    if role.and_then(|role| role.external_id.as_deref()).is_some_and(|id| !is_external_id(id)) {
+        invalid("spec.registry.role.externalID", "must be 2 to 1224 letters, digits and + = , . @ : / - _".into());
     }
     if let Err(why) = says_who(&spec.consumer) {
         invalid("spec.consumer", why.into());
@@ -369,8 +378,18 @@ fn is_name_character(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b)
 }
 
-fn is_role_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(is_name_character)
+fn is_iam_name(name: &str, longest: usize) -> bool {
+    (1..=longest).contains(&name.len()) && name.bytes().all(is_name_character)
+}
+
+fn is_external_id(id: &str) -> bool {
+    (2..=1224).contains(&id.len()) && id.bytes().all(|b| is_name_character(b) || b":/".contains(&b))
+}
+
+/// Regions stand in ARNs, so that nothing but a region's characters may pass.
+fn is_region(region: &str) -> bool {
+    let characters = region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    characters && region.split('-').count() >= 3 && region.len() <= 32
 }
 
 fn is_role_pattern(pattern: &str) -> bool {

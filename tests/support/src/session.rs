@@ -1,0 +1,221 @@
+//! What an EC2 instance does: take its role's session, log in to a registry, push and pull; directly, or by a role of the
+//! registry's account.
+
+use crate::aws::{APP_NAME, Aws, REGION, denied, failed};
+use crate::command::{Finished, run};
+use crate::document::Document;
+use crate::image::{self, Image};
+use crate::stack::Stack;
+use anyhow::{Context, Result, bail};
+use aws_credential_types::Credentials;
+use std::ffi::OsStr;
+use std::path::Path;
+
+/// How something that needs a permission came out. What is neither of these (no network, a missing repository, a registry that
+/// answers nonsense) is an error, so that it can never pass for a denial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<T> {
+    /// It was done.
+    Allowed(T),
+    /// AWS, or its registry, refused it for lack of permission: what it said.
+    Denied(String),
+}
+
+impl<T> Outcome<T> {
+    /// What came of it.
+    ///
+    /// # Errors
+    /// When it was denied.
+    pub fn allowed(self) -> Result<T> {
+        match self {
+            Self::Allowed(value) => Ok(value),
+            Self::Denied(why) => bail!("expected to be allowed, but it was denied: {why}"),
+        }
+    }
+
+    /// What AWS said.
+    ///
+    /// # Errors
+    /// When it was allowed.
+    pub fn denied(self) -> Result<String> {
+        match self {
+            Self::Denied(why) => Ok(why),
+            Self::Allowed(_) => bail!("expected to be denied, but it was allowed"),
+        }
+    }
+}
+
+/// A repository in a private registry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Repository {
+    /// The registry's account.
+    pub account: String,
+    /// The registry's region.
+    pub region: String,
+    /// For instance `team/app`.
+    pub name: String,
+}
+
+impl Repository {
+    /// A repository in us-east-1.
+    pub fn new(account: &str, name: &str) -> Self {
+        Self { account: account.into(), region: REGION.into(), name: name.into() }
+    }
+
+    /// Makes it, as its account's root.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn create(&self, stack: &Stack) -> Result<()> {
+        let client = stack.aws(&self.account).ecr_in(&self.region);
+        client.create_repository().repository_name(&self.name).send().await.map_err(failed("CreateRepository"))?;
+        Ok(())
+    }
+
+    /// Its policy, if it has one.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn policy(&self, stack: &Stack) -> Result<Option<Document>> {
+        let client = stack.aws(&self.account).ecr_in(&self.region);
+        crate::account_state::repository_policy(&client, &self.name).await
+    }
+
+    /// Sets its policy by hand: as its account's root. No statement left: it has none then.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn set_policy(&self, stack: &Stack, policy: &Document) -> Result<()> {
+        let client = stack.aws(&self.account).ecr_in(&self.region);
+        if policy.statements().is_empty() {
+            let delete = client.delete_repository_policy().repository_name(&self.name);
+            delete.send().await.map_err(failed("DeleteRepositoryPolicy"))?;
+        } else {
+            let set = client.set_repository_policy().repository_name(&self.name).policy_text(policy.to_string());
+            set.send().await.map_err(failed("SetRepositoryPolicy"))?;
+        }
+        Ok(())
+    }
+
+    /// The registry's host name.
+    pub fn host(&self) -> String {
+        format!("{}.dkr.ecr.{}.amazonaws.com", self.account, self.region)
+    }
+
+    fn reference(&self, tag: &str) -> String {
+        format!("{}/{}:{tag}", self.host(), self.name)
+    }
+}
+
+/// A session of a role, or an account's root.
+#[derive(Clone, Debug)]
+pub struct Session<'a> {
+    stack: &'a Stack,
+    aws: Aws,
+}
+
+impl<'a> Session<'a> {
+    /// The account's root: the owner of its repositories.
+    pub fn of_root(stack: &'a Stack, account: &str) -> Self {
+        Self { stack, aws: stack.aws(account) }
+    }
+
+    /// An EC2 instance that has this role. The role's account's root stands in for EC2: in this emulation it may assume a role that
+    /// trusts `ec2.amazonaws.com`.
+    ///
+    /// # Errors
+    /// When the call fails for another reason than permission.
+    pub async fn of_instance(stack: &'a Stack, role_arn: &str) -> Result<Outcome<Self>> {
+        let account = role_arn.split(':').nth(4).with_context(|| format!("{role_arn} is no role's ARN"))?;
+        Self::of_root(stack, account).assume(role_arn).await
+    }
+
+    /// The AWS clients of this session.
+    pub fn aws(&self) -> &Aws {
+        &self.aws
+    }
+
+    /// Assumes a role, with this session's permissions.
+    ///
+    /// # Errors
+    /// When the call fails for another reason than permission.
+    pub async fn assume(&self, role_arn: &str) -> Result<Outcome<Self>> {
+        let call = self.aws.sts.assume_role().role_arn(role_arn).role_session_name(APP_NAME);
+        let assumed = match denied(call.send().await, format!("sts:AssumeRole of {role_arn}"))? {
+            Ok(assumed) => assumed,
+            Err(why) => return Ok(Outcome::Denied(why)),
+        };
+        let keys = assumed.credentials.context("AssumeRole gave no credentials")?;
+        let credentials =
+            Credentials::new(keys.access_key_id, keys.secret_access_key, Some(keys.session_token), None, "a role's session");
+        Ok(Outcome::Allowed(Self { stack: self.stack, aws: Aws::new(self.aws.endpoint(), credentials) }))
+    }
+
+    /// Pushes a new image with a real registry client; gives back its digest.
+    ///
+    /// # Errors
+    /// When it fails for another reason than permission.
+    pub async fn push(&self, repository: &Repository, tag: &str) -> Result<Outcome<String>> {
+        let image = Image::unique(self.stack).await?;
+        let reference = repository.reference(tag);
+        let arguments = ["push".as_ref(), image.file.as_os_str(), reference.as_ref()];
+        Ok(match self.crane(repository, &arguments).await? {
+            Outcome::Allowed(_) => Outcome::Allowed(image.digest),
+            Outcome::Denied(why) => Outcome::Denied(why),
+        })
+    }
+
+    /// Pulls an image with a real registry client; gives back the digest of what came.
+    ///
+    /// # Errors
+    /// When it fails for another reason than permission.
+    pub async fn pull(&self, repository: &Repository, tag: &str) -> Result<Outcome<String>> {
+        let folder = self.stack.scratch()?;
+        let file = folder.path().join("pulled.tar");
+        let reference = repository.reference(tag);
+        let arguments = ["pull".as_ref(), reference.as_ref(), file.as_os_str()];
+        Ok(match self.crane(repository, &arguments).await? {
+            Outcome::Allowed(_) => Outcome::Allowed(image::digest(self.stack, &file).await?),
+            Outcome::Denied(why) => Outcome::Denied(why),
+        })
+    }
+
+    async fn crane(&self, repository: &Repository, arguments: &[&OsStr]) -> Result<Outcome<Finished>> {
+        let call = self.aws.ecr_in(&repository.region).get_authorization_token();
+        let token = match denied(call.send().await, "ecr:GetAuthorizationToken")? {
+            Ok(answer) => answer.authorization_data.unwrap_or_default().into_iter().find_map(|data| data.authorization_token),
+            Err(why) => return Ok(Outcome::Denied(why)),
+        };
+        let token = token.context("GetAuthorizationToken gave no token")?;
+
+        let folder = self.stack.scratch()?;
+        // The token is what a docker configuration keeps as it is: base64 of `user:password`.
+        let configuration = serde_json::json!({"auths": {repository.host(): {"auth": token}}});
+        std::fs::write(folder.path().join("config.json"), configuration.to_string())?;
+        let finished = run_crane(self.stack, folder.path(), arguments).await?;
+        if finished.success {
+            return Ok(Outcome::Allowed(finished));
+        }
+        match refusal(&finished.stderr) {
+            Some(why) => Ok(Outcome::Denied(why)),
+            None => bail!("`{}` failed, and not for lack of permission: {}", finished.command, finished.stderr.trim()),
+        }
+    }
+}
+
+async fn run_crane(stack: &Stack, folder: &Path, arguments: &[&OsStr]) -> Result<Finished> {
+    let proxy = OsStr::new(&stack.info.registry_proxy);
+    let mut variables = vec![("DOCKER_CONFIG", folder.as_os_str())];
+    variables.extend(["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"].map(|name| (name, proxy)));
+    let arguments = ["--insecure".as_ref()].iter().chain(arguments).copied();
+    run(&stack.info.bin.crane, arguments, folder, &variables, None).await
+}
+
+/// What the registry said, if it refused for lack of permission: its error code, or status 403 where the answer has no body (to
+/// HEAD requests). A 403 of the proxy itself reads otherwise: the client never reports it as a registry's answer.
+fn refusal(stderr: &str) -> Option<String> {
+    let is_refusal = |line: &&str| line.contains("DENIED: ") || line.contains("unexpected status code 403 Forbidden");
+    let line = stderr.lines().find(is_refusal)?;
+    let text = line.split_once("Error: ").map_or(line, |(_, text)| text);
+    Some(text.trim().to_owned())
+}

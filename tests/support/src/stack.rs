@@ -1,0 +1,185 @@
+//! The local stack as a child process: `tests/support/stack.py`.
+
+use crate::aws::Aws;
+use crate::process::Identity;
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+
+/// Where everything is. It is what `stack.py` prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Info {
+    /// The cluster admin's.
+    pub kubeconfig: PathBuf,
+    /// The API server's URL.
+    pub server: String,
+    /// The certificate of the API server's authority.
+    pub ca: PathBuf,
+    /// For `AWS_ENDPOINT_URL`.
+    pub aws_endpoint: String,
+    /// For `HTTP_PROXY`: the way to `<account>.dkr.ecr.<region>.amazonaws.com`.
+    pub registry_proxy: String,
+    /// The API server's, in JSON lines.
+    pub audit_log: PathBuf,
+    /// Every call to the emulation, in JSON lines.
+    pub aws_call_log: PathBuf,
+    /// The folder of the processes' logs.
+    pub logs: PathBuf,
+    /// The programs.
+    pub bin: Programs,
+    /// The stack's own process.
+    pub pid: u32,
+}
+
+/// The clients that people use.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Programs {
+    pub kubectl: PathBuf,
+    pub helm: PathBuf,
+    pub crane: PathBuf,
+}
+
+/// A running stack. It ends when this is dropped, and when our process ends.
+#[derive(Debug)]
+pub struct Stack {
+    /// Where everything is.
+    pub info: Info,
+    folder: PathBuf,
+    /// None: it is not ours to end.
+    child: Option<Child>,
+}
+
+impl Stack {
+    /// Starts one that writes below `target/stacks/<name>`, or `<name>-2` where that is in use.
+    ///
+    /// # Errors
+    /// When it does not start. What the matter is stands on standard error.
+    pub fn start(name: &str) -> Result<Self> {
+        Self::start_in(&free_folder(name)?)
+    }
+
+    /// Starts one that writes into this folder alone; what an earlier one left there is removed.
+    ///
+    /// # Errors
+    /// When it does not start. What the matter is stands on standard error.
+    pub fn start_in(folder: &Path) -> Result<Self> {
+        let mut child = up(folder).stdin(Stdio::piped()).spawn().context("python3 cannot be started")?;
+        match first_line(&mut child) {
+            Ok(info) => Ok(Self { info, folder: folder.to_owned(), child: Some(child) }),
+            Err(error) => {
+                drop(child.stdin.take());
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts one that stays when our process ends.
+    ///
+    /// # Errors
+    /// When it does not start. What the matter is stands on standard error.
+    pub fn start_to_stay(folder: &Path) -> Result<Self> {
+        let mut command = up(folder);
+        let mut child = command.arg("--detach").stdin(Stdio::null()).process_group(0).spawn();
+        let child = child.as_mut().map_err(|error| anyhow::anyhow!("python3 cannot be started: {error}"))?;
+        Ok(Self { info: first_line(child)?, folder: folder.to_owned(), child: None })
+    }
+
+    /// Uses one that somebody else started: the line that it printed.
+    ///
+    /// # Errors
+    /// When the text is none.
+    pub fn attach(json: &str) -> Result<Self> {
+        let info: Info = serde_json::from_str(json).context("this is not what stack.py prints")?;
+        let folder = info.logs.parent().context("the logs' folder has no parent")?.to_owned();
+        Ok(Self { info, folder, child: None })
+    }
+
+    /// The one that all tests of a process share; it ends with the process.
+    ///
+    /// # Errors
+    /// When it does not start; the same again for whoever asks later.
+    pub fn shared() -> Result<&'static Self> {
+        static SHARED: OnceLock<std::result::Result<Stack, String>> = OnceLock::new();
+        let shared = SHARED.get_or_init(|| Self::start("shared").map_err(|error| format!("{error:#}")));
+        shared.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
+    }
+
+    /// AWS as the root of an account.
+    pub fn aws(&self, account: &str) -> Aws {
+        Aws::root(&self.info.aws_endpoint, account)
+    }
+
+    /// The folder that all of it is in; logs of what is started beside it belong there as well.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// How its process can be found and ended later.
+    pub fn identity(&self) -> Identity {
+        Identity::of(self.info.pid)
+    }
+
+    /// A folder for a short while.
+    pub(crate) fn scratch(&self) -> Result<tempfile::TempDir> {
+        let parent = self.folder.join("scratch");
+        std::fs::create_dir_all(&parent)?;
+        Ok(tempfile::tempdir_in(parent)?)
+    }
+
+    /// `host:port` of the emulation.
+    pub(crate) fn aws_authority(&self) -> &str {
+        self.info.aws_endpoint.trim_start_matches("http://")
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.stdin.take()); // what it waits for
+            let _ = child.wait();
+        }
+    }
+}
+
+fn up(folder: &Path) -> Command {
+    let mut command = Command::new("python3");
+    let script = crate::repository_root().join("tests/support/stack.py");
+    command.arg(script).args(["up", "--dir"]).arg(folder).stdout(Stdio::piped());
+    command
+}
+
+fn first_line(child: &mut Child) -> Result<Info> {
+    let stdout = child.stdout.take().context("no standard output")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    if line.is_empty() {
+        bail!("the local stack did not start; what was the matter stands above (standard error of stack.py)");
+    }
+    serde_json::from_str(&line).with_context(|| format!("stack.py printed something else than where it is: {line}"))
+}
+
+/// `target/stacks/<name>`, or the first of `<name>-2`, … that no running stack is in.
+fn free_folder(name: &str) -> Result<PathBuf> {
+    static TAKEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let parent = crate::repository_root().join("target/stacks");
+    let mut taken = TAKEN.lock().expect("nothing panics while it holds this");
+    for number in 1.. {
+        let folder = parent.join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
+        std::fs::create_dir_all(&folder)?;
+        // stack.py holds this lock while it runs.
+        let lock = File::options().create(true).append(true).open(folder.join("lock"))?;
+        if lock.try_lock().is_ok() && taken.insert(folder.clone()) {
+            return Ok(folder);
+        }
+    }
+    unreachable!("a stack for every number")
+}
