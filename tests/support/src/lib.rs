@@ -39,7 +39,7 @@ pub use cluster::Cluster;
 pub use command::Finished;
 pub use document::Document;
 pub use emulation::Emulation;
-pub use installation::{HELM_RELEASE, Installation, OPERATOR_NAMESPACE};
+pub use installation::{HELM_RELEASE, Installation, OPERATOR_NAMESPACE, install_chart};
 pub use logs::{AuditLog, Call, CallLog, Mark, Write, by_operation};
 pub use management::{MANAGEMENT_ROLE, OPERATOR_ROLE, operator_identity, prepare, role_with_policy};
 pub use operator::{Operator, OperatorSettings};

@@ -1,0 +1,121 @@
+//! A stack with the chart installed, and the operator as the chart's ServiceAccount.
+
+use crate::accounts::Pair;
+use crate::cluster::Cluster;
+use crate::management::{operator_identity, prepare};
+use crate::operator::{Operator, OperatorSettings};
+use crate::stack::Stack;
+use anyhow::{Result, anyhow};
+use aws_credential_types::Credentials;
+use std::path::{Path, PathBuf};
+use tokio::sync::OnceCell;
+
+/// The Helm release; the operator's ServiceAccount has the same name.
+pub const HELM_RELEASE: &str = "registry-grants";
+/// The namespace that the chart is installed into.
+pub const OPERATOR_NAMESPACE: &str = "registry-grants";
+
+/// A stack that is ready for operators: the chart is installed (with no Pod: there is no node), the operator's own role exists.
+#[derive(Debug)]
+pub struct Installation {
+    /// What it stands on.
+    pub stack: Stack,
+    /// The stack's cluster.
+    pub cluster: Cluster,
+    credentials: Credentials,
+    kubeconfig: PathBuf,
+}
+
+impl Installation {
+    /// With a stack of its own, for a test that ends the operator or must be alone.
+    ///
+    /// # Errors
+    /// When the stack does not start, or the chart cannot be installed.
+    pub async fn start(name: &str) -> Result<Self> {
+        Self::on(Stack::start(name)?).await
+    }
+
+    /// On this stack.
+    ///
+    /// # Errors
+    /// When the chart cannot be installed.
+    pub async fn on(stack: Stack) -> Result<Self> {
+        let cluster = Cluster::of(&stack);
+        let (chart, identity) = tokio::join!(install_chart(&cluster), operator_identity(&stack));
+        chart?;
+        Self::assemble(stack, identity?).await
+    }
+
+    /// Where the chart is installed already and these are the operator's credentials.
+    ///
+    /// # Errors
+    /// When the chart's ServiceAccount is not there.
+    pub async fn assemble(stack: Stack, credentials: Credentials) -> Result<Self> {
+        let cluster = Cluster::of(&stack);
+        let kubeconfig = stack.folder().join("operator.kubeconfig");
+        cluster.kubeconfig_of(OPERATOR_NAMESPACE, HELM_RELEASE, &kubeconfig).await?;
+        Ok(Self { stack, cluster, credentials, kubeconfig })
+    }
+
+    /// The one that all tests of a process share, with an operator (`binary`, with these arguments) that runs until the process
+    /// ends. The first test that asks for it starts it.
+    ///
+    /// # Errors
+    /// When it does not start; the same again for whoever asks later.
+    pub async fn shared(binary: impl AsRef<Path>, arguments: &[&str]) -> Result<&'static Self> {
+        type Shared = std::result::Result<(Installation, Operator), String>;
+        static SHARED: OnceCell<Shared> = OnceCell::const_new();
+        let start = async || {
+            let installation = Self::start("shared").await?;
+            let operator = installation.start_operator(binary, arguments).await?;
+            anyhow::Ok((installation, operator))
+        };
+        let shared = SHARED.get_or_init(async || start().await.map_err(|error| format!("{error:#}"))).await;
+        shared.as_ref().map(|(installation, _)| installation).map_err(|error| anyhow!("{error}"))
+    }
+
+    /// Starts the operator, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start_operator(&self, binary: impl AsRef<Path>, arguments: &[&str]) -> Result<Operator> {
+        let mut operator = Operator::start(&self.operator_settings(binary, arguments))?;
+        operator.ready().await?;
+        Ok(operator)
+    }
+
+    /// How an operator runs here.
+    pub fn operator_settings(&self, binary: impl AsRef<Path>, arguments: &[&str]) -> OperatorSettings {
+        OperatorSettings {
+            binary: binary.as_ref().to_owned(),
+            kubeconfig: self.kubeconfig.clone(),
+            aws_endpoint: self.stack.info.aws_endpoint.clone(),
+            credentials: self.credentials.clone(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            log: self.stack.info.logs.join("operator.log"),
+        }
+    }
+
+    /// Two accounts that nobody else has, with their management roles.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn fresh_pair(&self) -> Result<Pair> {
+        let pair = Pair::fresh();
+        prepare(&self.stack, &pair).await?;
+        Ok(pair)
+    }
+}
+
+/// `helm install` of the chart in `charts/`, as it stands, without a Pod.
+///
+/// # Errors
+/// When Helm reports failure.
+pub async fn install_chart(cluster: &Cluster) -> Result<()> {
+    let chart = crate::repository_root().join("charts/registry-grants");
+    let chart = chart.to_string_lossy();
+    let into = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace"];
+    let mut arguments = vec!["install", HELM_RELEASE, &*chart, "--wait", "--timeout", "60s", "--set", "replicaCount=0"];
+    arguments.extend(into);
+    cluster.helm(&arguments).await.map(drop)
+}
