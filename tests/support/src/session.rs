@@ -180,18 +180,29 @@ impl<'a> Session<'a> {
         })
     }
 
-    async fn crane(&self, repository: &Repository, arguments: &[&OsStr]) -> Result<Outcome<Finished>> {
+    /// Gets a token for the registry, and leaves it in `folder` as a `DOCKER_CONFIG` of it.
+    ///
+    /// # Errors
+    /// When it fails for another reason than permission.
+    pub async fn log_in(&self, repository: &Repository, folder: &Path) -> Result<Outcome<()>> {
         let call = self.aws.ecr_in(&repository.region).get_authorization_token();
-        let token = match denied(call.send().await, "ecr:GetAuthorizationToken")? {
-            Ok(answer) => answer.authorization_data.unwrap_or_default().into_iter().find_map(|data| data.authorization_token),
+        let data = match denied(call.send().await, "ecr:GetAuthorizationToken")? {
+            Ok(answer) => answer.authorization_data.unwrap_or_default(),
             Err(why) => return Ok(Outcome::Denied(why)),
         };
-        let token = token.context("GetAuthorizationToken gave no token")?;
-
-        let folder = self.stack.scratch()?;
+        let token = data.into_iter().find_map(|data| data.authorization_token);
         // The token is what a docker configuration keeps as it is: base64 of `user:password`.
+        let token = token.context("GetAuthorizationToken gave no token")?;
         let configuration = serde_json::json!({"auths": {repository.host(): {"auth": token}}});
-        std::fs::write(folder.path().join("config.json"), configuration.to_string())?;
+        std::fs::write(folder.join("config.json"), configuration.to_string())?;
+        Ok(Outcome::Allowed(()))
+    }
+
+    async fn crane(&self, repository: &Repository, arguments: &[&OsStr]) -> Result<Outcome<Finished>> {
+        let folder = self.stack.scratch()?;
+        if let Outcome::Denied(why) = self.log_in(repository, folder.path()).await? {
+            return Ok(Outcome::Denied(why));
+        }
         let finished = run_crane(self.stack, folder.path(), arguments).await?;
         if finished.success {
             return Ok(Outcome::Allowed(finished));
@@ -207,7 +218,7 @@ async fn run_crane(stack: &Stack, folder: &Path, arguments: &[&OsStr]) -> Result
     let proxy = OsStr::new(&stack.info.registry_proxy);
     let mut variables = vec![("DOCKER_CONFIG", folder.as_os_str())];
     variables.extend(["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"].map(|name| (name, proxy)));
-    let arguments = ["--insecure".as_ref()].iter().chain(arguments).copied();
+    let arguments = std::iter::once(OsStr::new("--insecure")).chain(arguments.iter().copied());
     run(&stack.info.bin.crane, arguments, folder, &variables, None).await
 }
 

@@ -1,0 +1,125 @@
+//! What the API server refuses before the operator ever sees it: with the field named.
+
+use crate::case::{Case, merged};
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+async fn refused(case: &Case<'_>, resource: &Value, field: &str, why: &str) -> Result<()> {
+    let said = case.cluster().refused(&resource.to_string()).await?;
+    ensure!(said.contains(field) && said.contains(why), "expected {field:?} and {why:?} in: {said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_malformed_grant_is_refused_with_the_field_named() -> Result<()> {
+    let case = Case::new().await?;
+    let table: Vec<(Value, &str, &str)> = vec![
+        (json!({"registry": {"accountID": "12345"}}), "spec.registry.accountID", "12 digits"),
+        (json!({"registry": {"accountID": "12345678901x"}}), "spec.registry.accountID", "12 digits"),
+        (json!({"registry": {"accountID": 111111111111_u64}}), "spec.registry.accountID", "string"),
+        (json!({"consumer": {"accountID": "2222222222222"}}), "spec.consumer.accountID", "12"),
+        (json!({"consumer": {"accountID": case.pair.registry}}), "spec.consumer.accountID", "must differ"),
+        (json!({"registry": {"repositories": ["Upper"]}}), "spec.registry.repositories", "lowercase"),
+        (json!({"registry": {"repositories": ["a"]}}), "spec.registry.repositories", "2 to 256"),
+        (json!({"registry": {"repositories": ["a//b"]}}), "spec.registry.repositories", "repository name"),
+        (json!({"registry": {"repositories": ["app-"]}}), "spec.registry.repositories", "repository name"),
+        (json!({"registry": {"repositories": ["a*b"]}}), "spec.registry.repositories", "ends in *"),
+        (json!({"registry": {"repositories": ["*"]}}), "spec.registry.repositories", "repository name"),
+        (json!({"registry": {"repositories": ["app", "app"]}}), "spec.registry.repositories", "Duplicate"),
+        (json!({"registry": {"repositories": []}}), "spec.registry.repositories", "at least 1"),
+        (json!({"registry": {"regions": ["Frankfurt"]}}), "spec.registry.regions", "us-east-1"),
+        (json!({"registry": {"role": {"name": "has space"}}}), "spec.registry.role.name", "IAM role name"),
+        (json!({"registry": {"role": {"name": "path/name"}}}), "spec.registry.role.name", "no path"),
+        (json!({"registry": {"role": {"name": "x".repeat(65)}}}), "spec.registry.role.name", "64"),
+        (json!({"registry": {"role": {"managedPolicies": ["AdministratorAccess"]}}}), "spec.registry.role.managedPolicies", "Unsupported value"),
+        (json!({"registry": {"role": {"maxSessionSeconds": 60}}}), "spec.registry.role.maxSessionSeconds", "3600"),
+        (json!({"registry": {"role": {"externalID": "a b"}}}), "spec.registry.role.externalID", "letters, digits"),
+        (
+            json!({"access": "Pull", "registry": {"role": {"managedPolicies": ["AmazonEC2ContainerRegistryPowerUser"]}}}),
+            "spec.registry.role.managedPolicies",
+            "would allow pushing",
+        ),
+        (json!({"access": "Everything"}), "spec.access", "Pull"),
+        (json!({"paths": []}), "spec.paths", "at least 1"),
+        (json!({"paths": ["Direct", "Direct"]}), "spec.paths", "Duplicate"),
+        (json!({"consumer": {"roles": ["ci/*"]}}), "spec.consumer", "exclude each other"),
+        (json!({"consumer": {"wholeAccount": null, "roles": ["*"]}}), "spec.consumer.roles", "wholeAccount"),
+        (json!({"consumer": {"wholeAccount": null, "roles": ["/ci/x"]}}), "spec.consumer.roles", "role/"),
+        (json!({"consumer": {"wholeAccount": null, "instanceRole": null}}), "spec.consumer", "who gets access"),
+        (json!({"consumer": {"instanceRole": {"name": "a:b"}}}), "spec.consumer.instanceRole.name", "IAM role name"),
+        (json!({"registry": {"regoins": ["us-east-1"]}}), "spec.registry.regoins", "unknown field"),
+    ];
+    for (changes, field, why) in table {
+        refused(&case, &case.grant(changes), field, why).await?;
+    }
+    let nameless = merged(case.grant(json!({})), json!({"metadata": {"name": "x".repeat(191)}}));
+    refused(&case, &nameless, "metadata.name", "190").await
+}
+
+#[tokio::test]
+async fn a_malformed_account_is_refused_with_the_field_named() -> Result<()> {
+    let case = Case::new().await?;
+    let other = "999999999999";
+    let table: Vec<(Value, &str, &str)> = vec![
+        (json!({"credentials": {"assumeRole": {"roleARN": "registry-grants"}}}), "spec.credentials.assumeRole.roleARN", "ARN"),
+        (
+            json!({"credentials": {"assumeRole": {"roleARN": format!("arn:aws:iam::{other}:role/registry-grants")}}}),
+            "roleARN",
+            "this very account",
+        ),
+        (
+            json!({"roles": {"permissionsBoundary": format!("arn:aws:iam::{other}:policy/b")}}),
+            "permissionsBoundary",
+            "this very account",
+        ),
+        (json!({"roles": {"path": "no-slashes"}}), "spec.roles.path", "/"),
+        (json!({"partition": "aws-mars"}), "spec.partition", "Unsupported value"),
+        (json!({"registry": {"rules": [case.rule(json!({"namespaces": {"selector": {}}}))]}}), "namespaces", "every namespace"),
+        (json!({"registry": {"rules": [case.rule(json!({"consumers": ["me"]}))]}}), "consumers", "12 digits"),
+        (json!({"registry": {"rules": [case.rule(json!({"repositories": ["a*b"]}))]}}), "repositories", "prefix"),
+        (json!({"registry": {"rules": [case.rule(json!({"maxAccess": null}))]}}), "maxAccess", "Required"),
+        (json!({"registry": {"roles": []}}), "spec.registry.roles", "unknown field"),
+    ];
+    for (changes, field, why) in table {
+        refused(&case, &case.registry_account(changes), field, why).await?;
+    }
+    let named = merged(case.registry_account(json!({})), json!({"metadata": {"name": "registry-prod"}}));
+    refused(&case, &named, "metadata.name", "12 digits").await
+}
+
+#[tokio::test]
+async fn what_cannot_be_changed_is_refused_with_what_to_do_instead() -> Result<()> {
+    let case = Case::new().await?;
+    case.apply(&case.grant(json!({}))).await?;
+    let table: Vec<(Value, &str)> = vec![
+        (json!({"registry": {"accountID": "333333333333"}}), "spec.registry.accountID"),
+        (json!({"consumer": {"accountID": "333333333333"}}), "spec.consumer.accountID"),
+        (json!({"registry": {"role": {"name": "other"}}}), "spec.registry.role.name"),
+        (json!({"registry": {"role": {"name": null}}}), "spec.registry.role.name"),
+        (json!({"registry": {"role": null}}), "spec.registry.role.name"),
+        (json!({"consumer": {"instanceRole": {"name": "other"}}}), "spec.consumer.instanceRole"),
+        (json!({"consumer": {"instanceRole": null}}), "spec.consumer.instanceRole"),
+    ];
+    for (changes, field) in table {
+        refused(&case, &case.grant(changes), field, "delete the grant and create it anew").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_field_is_explained() -> Result<()> {
+    let case = Case::new().await?;
+    let said = case.cluster().kubectl(&["explain", "carg.spec.consumer.instanceRole"]).await?;
+    ensure!(said.contains("EC2 instance role in the consumer account"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_examples_are_accepted_as_they_stand() -> Result<()> {
+    let case = Case::new().await?;
+    let article = std::fs::read_to_string(local_stack::repository_root().join("examples/article.yaml"))?;
+    let dry = ["apply", "--dry-run=server", "-f", "-"];
+    // A dry run makes no namespace for the grant to be in.
+    let article = article.replace("team-b", &case.namespace);
+    case.cluster().try_kubectl(&dry, Some(&article)).await?.ok().map(drop)
+}

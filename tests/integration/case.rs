@@ -1,0 +1,230 @@
+//! What a test begins with: two accounts with their management roles, a namespace, and resources to vary.
+
+use anyhow::{Context, Result, ensure};
+use local_stack::{AccountState, Cluster, Installation, Pair, Repository, Session, Stack, role_with_policy};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The operator under test.
+pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-grants");
+
+/// Short, so that drift is put back and causes that are gone are noticed while a test waits.
+pub const ARGUMENTS: [&str; 4] = ["--resync-interval", "2s", "--log-level", "info,registry_grants=debug"];
+
+/// The region where nothing else is said.
+pub const REGION: &str = "us-east-1";
+
+/// The grant's name in every namespace.
+pub const GRANT: &str = "carg/grant";
+
+/// Two accounts and a namespace that no other test has.
+pub struct Case<'a> {
+    pub installation: &'a Installation,
+    pub pair: Pair,
+    pub namespace: String,
+}
+
+impl Case<'static> {
+    /// On the stack that all tests share.
+    pub async fn new() -> Result<Self> {
+        Self::on(Installation::shared(OPERATOR, &ARGUMENTS).await?).await
+    }
+}
+
+impl<'a> Case<'a> {
+    /// On a stack of the test's own.
+    pub async fn on(installation: &'a Installation) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        let namespace = format!("team-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        installation.cluster.create_namespace(&namespace).await?;
+        Ok(Self { pair: installation.fresh_pair().await?, installation, namespace })
+    }
+
+    /// A case with both accounts opened and repository `app`.
+    pub async fn opened() -> Result<Case<'static>> {
+        let case = Case::new().await?;
+        case.open().await?;
+        Ok(case)
+    }
+
+    /// Opens both accounts and makes repository `app`.
+    pub async fn open(&self) -> Result<()> {
+        self.repository("app").create(self.stack()).await?;
+        self.apply(&self.registry_account(json!({}))).await?;
+        self.apply(&self.consumer_account(json!({}))).await
+    }
+
+    pub fn stack(&self) -> &'a Stack {
+        &self.installation.stack
+    }
+
+    pub fn cluster(&self) -> &'a Cluster {
+        &self.installation.cluster
+    }
+
+    /// A repository of the registry account.
+    pub fn repository(&self, name: &str) -> Repository {
+        Repository::new(&self.pair.registry, name)
+    }
+
+    /// The registry's `AWSAccount`, with `changes` merged into its spec.
+    pub fn registry_account(&self, changes: Value) -> Value {
+        let registry = &self.pair.registry;
+        let spec = json!({
+            "credentials": {"assumeRole": management_role(registry)},
+            "registry": {"rules": [self.rule(json!({}))]},
+            "roles": {"permissionsBoundary": format!("arn:aws:iam::{registry}:policy/registry-grants-boundary")},
+        });
+        resource("AWSAccount", json!({"name": registry}), merged(spec, changes))
+    }
+
+    /// The registry's rule for this case, with `changes` merged into it.
+    pub fn rule(&self, changes: Value) -> Value {
+        let rule = json!({
+            "namespaces": {"names": [self.namespace]},
+            "repositories": ["app", "team/*"],
+            "maxAccess": "PullPush",
+            "consumers": [self.pair.consumer],
+        });
+        merged(rule, changes)
+    }
+
+    /// The consumer's `AWSAccount`, with `changes` merged into its spec.
+    pub fn consumer_account(&self, changes: Value) -> Value {
+        let consumer = &self.pair.consumer;
+        let spec = json!({
+            "credentials": {"assumeRole": management_role(consumer)},
+            "consumer": {"rules": [{"namespaces": {"names": [self.namespace]}, "roles": ["registry-grants/*"]}]},
+            "roles": {"permissionsBoundary": format!("arn:aws:iam::{consumer}:policy/registry-grants-boundary")},
+        });
+        resource("AWSAccount", json!({"name": consumer}), merged(spec, changes))
+    }
+
+    /// A grant on repository `app` by both paths, with an instance role `node`; `changes` are merged into its spec.
+    pub fn grant(&self, changes: Value) -> Value {
+        self.grant_named("grant", changes)
+    }
+
+    /// The same under another name.
+    pub fn grant_named(&self, name: &str, changes: Value) -> Value {
+        let spec = json!({
+            "access": "PullPush",
+            "registry": {"accountID": self.pair.registry, "regions": [REGION], "repositories": ["app"], "role": {"name": format!("pusher-{name}")}},
+            "consumer": {"accountID": self.pair.consumer, "wholeAccount": true, "instanceRole": {"name": "node"}},
+        });
+        resource("CrossAccountRegistryGrant", json!({"name": name, "namespace": self.namespace}), merged(spec, changes))
+    }
+
+    /// Applies a resource. JSON is YAML.
+    pub async fn apply(&self, resource: &Value) -> Result<()> {
+        self.cluster().apply(&resource.to_string()).await
+    }
+
+    /// Applies a grant and waits until it is Ready.
+    pub async fn granted(&self, changes: Value) -> Result<Value> {
+        self.apply(&self.grant(changes)).await?;
+        self.ready().await
+    }
+
+    /// Waits until the grant is Ready.
+    pub async fn ready(&self) -> Result<Value> {
+        self.cluster().wait_for_condition(&self.namespace, GRANT, "Ready").await
+    }
+
+    /// Waits until the grant is not Ready for this reason; gives back the message.
+    pub async fn not_ready(&self, reason: &str) -> Result<String> {
+        self.not_ready_named(GRANT, reason).await
+    }
+
+    /// The same for a grant of another name.
+    pub async fn not_ready_named(&self, grant: &str, reason: &str) -> Result<String> {
+        let found = self
+            .cluster()
+            .wait_until(&self.namespace, grant, |grant| {
+                let ready = condition(grant, "Ready").context("no condition Ready yet")?;
+                ensure!(ready["status"] == "False" && ready["reason"] == reason, "not {reason} yet");
+                Ok(())
+            })
+            .await?;
+        Ok(condition(&found, "Ready").and_then(|ready| ready["message"].as_str()).unwrap_or_default().to_owned())
+    }
+
+    /// Deletes the grant and waits until it is gone.
+    pub async fn delete(&self) -> Result<()> {
+        self.cluster().kubectl(&["delete", GRANT, "--namespace", &self.namespace, "--timeout", "60s"]).await.map(drop)
+    }
+
+    /// Everything in both accounts.
+    pub async fn accounts(&self) -> Result<(AccountState, AccountState)> {
+        let read = async |account: &str| AccountState::read(&self.stack().aws(account), &[REGION, "eu-west-1"]).await;
+        Ok((read(&self.pair.registry).await?, read(&self.pair.consumer).await?))
+    }
+
+    /// What is in the registry account.
+    pub async fn registry(&self) -> Result<AccountState> {
+        Ok(self.accounts().await?.0)
+    }
+
+    /// What is in the consumer account.
+    pub async fn consumer(&self) -> Result<AccountState> {
+        Ok(self.accounts().await?.1)
+    }
+
+    /// An EC2 instance with the instance role that the operator made.
+    pub async fn instance(&self) -> Result<Session<'a>> {
+        let role = format!("arn:aws:iam::{}:role/registry-grants/node", self.pair.consumer);
+        Session::of_instance(self.stack(), &role).await?.allowed()
+    }
+
+    /// An EC2 instance whose role may do everything that the consumer's own account can allow. Its name may be given a path.
+    pub async fn almighty(&self, name: &str) -> Result<Session<'a>> {
+        let statement = json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
+        let trust = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
+        let root = self.stack().aws(&self.pair.consumer);
+        let role = role_with_policy(&root, name, document(trust), document(statement)).await?;
+        Session::of_instance(self.stack(), &role).await?.allowed()
+    }
+}
+
+/// A policy document of one statement, as text.
+pub fn document(statement: Value) -> String {
+    json!({"Version": "2012-10-17", "Statement": [statement]}).to_string()
+}
+
+/// A condition of an object.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+/// That two states of the accounts are equal; else what differs.
+pub fn same(before: &(AccountState, AccountState), after: &(AccountState, AccountState)) -> Result<()> {
+    let differences = [before.0.differences(&after.0), before.1.differences(&after.1)].concat();
+    ensure!(differences.is_empty(), "the accounts differ:\n{}", differences.join("\n"));
+    Ok(())
+}
+
+fn management_role(account: &str) -> Value {
+    json!({"roleARN": format!("arn:aws:iam::{account}:role/registry-grants"), "externalID": "registry-grants-example"})
+}
+
+fn resource(kind: &str, metadata: Value, spec: Value) -> Value {
+    json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
+}
+
+/// JSON merge patch: objects are merged, null removes, everything else replaces.
+pub fn merged(mut base: Value, changes: Value) -> Value {
+    match (&mut base, changes) {
+        (Value::Object(base), Value::Object(changes)) => {
+            for (key, change) in changes {
+                if change.is_null() {
+                    base.remove(&key);
+                } else {
+                    let old = base.remove(&key).unwrap_or(json!({}));
+                    base.insert(key, merged(old, change));
+                }
+            }
+        }
+        (base, change) => *base = change,
+    }
+    base
+}

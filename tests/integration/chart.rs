@@ -1,0 +1,58 @@
+//! The chart, installed for real: what its ServiceAccount may do, and no more.
+
+use crate::case::Case;
+use anyhow::{Result, ensure};
+use local_stack::{HELM_RELEASE, OPERATOR_NAMESPACE};
+
+#[tokio::test]
+async fn the_service_account_may_do_what_the_operator_needs_and_no_more() -> Result<()> {
+    let case = Case::new().await?;
+    let user = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{HELM_RELEASE}");
+    let table = [
+        ("list", "crossaccountregistrygrants", true),
+        ("watch", "awsaccounts", true),
+        ("patch", "crossaccountregistrygrants/status", true),
+        ("patch", "awsaccounts/status", true),
+        ("get", "namespaces", true),
+        ("create", "events.events.k8s.io", true),
+        ("create", "crossaccountregistrygrants", false),
+        ("delete", "crossaccountregistrygrants", false),
+        ("patch", "awsaccounts", false),
+        ("create", "awsaccounts", false),
+        ("get", "secrets", false),
+        ("get", "configmaps", false),
+        ("get", "pods", false),
+        ("create", "pods", false),
+        ("patch", "namespaces", false),
+        ("create", "serviceaccounts/token", false),
+        ("update", "clusterroles.rbac.authorization.k8s.io", false),
+    ];
+    for (verb, resource, allowed) in table {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let ask = ["auth", "can-i", verb, resource, "--subresource", subresource, "--as", &user, "--namespace", &case.namespace];
+        let said = case.cluster().try_kubectl(&ask, None).await?.stdout;
+        ensure!(said.trim() == if allowed { "yes" } else { "no" }, "{verb} {resource}/{subresource}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn tenants_who_may_edit_a_namespace_may_write_grants_and_see_no_accounts() -> Result<()> {
+    let case = Case::new().await?;
+    let binding = ["create", "rolebinding", "tenant", "--clusterrole", "edit", "--user", "tenant", "--namespace", &case.namespace];
+    case.cluster().kubectl(&binding).await?;
+    local_stack::eventually("the aggregated roles hold", async || {
+        for (verb, resource, allowed) in [
+            ("create", "crossaccountregistrygrants", "yes"),
+            ("delete", "crossaccountregistrygrants", "yes"),
+            ("get", "awsaccounts", "no"),
+            ("create", "awsaccounts", "no"),
+        ] {
+            let ask = ["auth", "can-i", verb, resource, "--as", "tenant", "--namespace", &case.namespace];
+            let said = case.cluster().try_kubectl(&ask, None).await?.stdout;
+            ensure!(said.trim() == allowed, "{verb} {resource}: {said}");
+        }
+        Ok(())
+    })
+    .await
+}

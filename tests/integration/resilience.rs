@@ -1,0 +1,162 @@
+//! Crashes, restarts, and other people's broken resources.
+
+use crate::case::{Case, GRANT, OPERATOR, same};
+use anyhow::{Result, ensure};
+use local_stack::{AuditLog, CallLog, Emulation, Installation, by_operation};
+use serde_json::json;
+
+/// Long, so that nothing but what a test does makes the operator work.
+const QUIET: [&str; 2] = ["--resync-interval", "1h"];
+
+#[tokio::test]
+async fn an_operator_that_is_killed_in_the_middle_is_finished_for_by_the_next_one() -> Result<()> {
+    let installation = Installation::start("killed").await?;
+    let emulation = Emulation::of(&installation.stack);
+    // In each account one call in the middle of the work, and one while it is taken back.
+    for (in_registry, action, deleting) in [
+        (false, "PutRolePolicy", false),
+        (true, "PutRolePolicy", false),
+        (true, "SetRepositoryPolicy", false),
+        (true, "DeleteRole", true),
+        (false, "DeleteInstanceProfile", true),
+    ] {
+        let case = Case::on(&installation).await?;
+        case.open().await?;
+        let before = case.accounts().await?;
+        let account = if in_registry { &case.pair.registry } else { &case.pair.consumer };
+        let operator = installation.start_operator(OPERATOR, &QUIET).await?;
+        if deleting {
+            case.granted(json!({})).await?;
+            emulation.hold(account, action).await?;
+            case.cluster().kubectl(&["delete", GRANT, "--namespace", &case.namespace, "--wait=false"]).await?;
+        } else {
+            emulation.hold(account, action).await?;
+            case.apply(&case.grant(json!({}))).await?;
+        }
+        emulation.until_held(account, action).await?;
+        operator.kill();
+        emulation.until_not_held(account, action).await?;
+
+        let _fresh = installation.start_operator(OPERATOR, &QUIET).await?;
+        if !deleting {
+            case.ready().await?;
+            case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
+            case.delete().await?;
+        }
+        case.cluster().wait_until_gone(&case.namespace, GRANT).await?;
+        same(&before, &case.accounts().await?)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_restarted_operator_finds_everything_in_place_and_writes_nothing() -> Result<()> {
+    let installation = Installation::start("restarted").await?;
+    let case = Case::on(&installation).await?;
+    case.open().await?;
+    let operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    case.granted(json!({})).await?;
+    ensure!(operator.terminate()?.success(), "it did not end well");
+
+    let (calls, audit) = (CallLog::of(&installation.stack), AuditLog::of(&installation.stack));
+    let (calls_mark, audit_mark) = (calls.mark()?, audit.mark()?);
+    let _fresh = installation.start_operator(OPERATOR, &QUIET).await?;
+    local_stack::eventually("the grant was looked at", async || {
+        let seen = by_operation(&calls.of_operator(calls_mark)?);
+        ensure!(seen.contains_key("ecr:GetRepositoryPolicy"), "{seen:?}");
+        Ok(())
+    })
+    .await?;
+    // Whatever a second grant needs comes after all that the first one made the operator do.
+    case.apply(&case.grant_named("after", json!({"paths": ["AssumeRole"], "consumer": {"instanceRole": null}}))).await?;
+    case.cluster().wait_for_condition(&case.namespace, "carg/after", "Ready").await?;
+    let about_first: Vec<_> =
+        audit.of_operator(audit_mark).await?.into_iter().filter(|write| write.object.ends_with("/grant")).collect();
+    ensure!(about_first.is_empty(), "{about_first:?}");
+    let writes: Vec<_> = by_operation(&calls.of_operator(calls_mark)?)
+        .into_keys()
+        .filter(|name| !["Get", "List", "Describe", "Assume"].iter().any(|read| name.split(':').nth(1).is_some_and(|n| n.starts_with(read))))
+        .collect();
+    ensure!(writes == ["iam:CreateRole", "iam:PutRolePolicy"], "{writes:?} (those are the second grant's)");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_grant_that_is_deleted_while_the_operator_is_down_is_revoked_when_it_is_back() -> Result<()> {
+    let installation = Installation::start("down").await?;
+    let case = Case::on(&installation).await?;
+    case.open().await?;
+    let before = case.accounts().await?;
+    let operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    case.granted(json!({})).await?;
+    operator.kill();
+    case.cluster().kubectl(&["delete", GRANT, "--namespace", &case.namespace, "--wait=false"]).await?;
+    let _fresh = installation.start_operator(OPERATOR, &QUIET).await?;
+    case.cluster().wait_until_gone(&case.namespace, GRANT).await?;
+    same(&before, &case.accounts().await?)
+}
+
+#[tokio::test]
+async fn broken_resources_never_stop_the_others() -> Result<()> {
+    let installation = Installation::start("broken").await?;
+    let case = Case::on(&installation).await?;
+    case.open().await?;
+    // Stored before the definition was what it is now: the rules are taken off for a moment.
+    let name = "crossaccountregistrygrants.registrygrants.dev";
+    let crd = case.cluster().get("default", &format!("crd/{name}")).await?;
+    let loose = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
+        "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]);
+    case.cluster().kubectl(&["patch", "crd", name, "--type", "json", "--patch", &loose.to_string()]).await?;
+    local_stack::eventually("a broken grant is stored", async || {
+        let broken = crate::case::merged(case.grant_named("broken", json!({})), json!({"spec": {"access": 7}}));
+        case.apply(&broken).await
+    })
+    .await?;
+    let strict = json!([{"op": "replace", "path": "/spec/versions/0/schema", "value": crd["spec"]["versions"][0]["schema"]}]);
+    case.cluster().kubectl(&["patch", "crd", name, "--type", "json", "--patch", &strict.to_string()]).await?;
+
+    let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    // One whose repository is missing, and one whose account nobody opened, are there as well.
+    case.apply(&case.grant_named("waiting", json!({"registry": {"repositories": ["team/none"]}, "consumer": {"instanceRole": null}}))).await?;
+    let nowhere = json!({"registry": {"accountID": "888888888888"}, "consumer": {"instanceRole": null}});
+    case.apply(&case.grant_named("nowhere", nowhere)).await?;
+    case.granted(json!({})).await?;
+    case.not_ready_named("carg/waiting", "RepositoryNotFound").await?;
+    case.not_ready_named("carg/nowhere", "AccountNotFound").await?;
+    local_stack::eventually("an Event tells of the broken one", async || {
+        let events = case.cluster().kubectl(&["events", "--for", "carg/broken", "--namespace", &case.namespace]).await?;
+        ensure!(events.contains("Invalid"), "{events}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_namespace_with_a_grant_inside_can_be_deleted() -> Result<()> {
+    let case = Case::opened().await?;
+    let before = case.accounts().await?;
+    case.granted(json!({})).await?;
+    case.cluster().kubectl(&["delete", "namespace", &case.namespace, "--timeout", "60s"]).await?;
+    same(&before, &case.accounts().await?)
+}
+
+#[tokio::test]
+async fn a_throttled_or_refused_grant_does_not_write_its_status_again_and_again() -> Result<()> {
+    let case = Case::opened().await?;
+    let audit = AuditLog::of(case.stack());
+    let calls = CallLog::of(case.stack());
+    case.apply(&case.grant(json!({"registry": {"repositories": ["team/none"]}}))).await?;
+    case.not_ready("RepositoryNotFound").await?;
+    let (writes, reads) = (audit.mark()?, calls.mark()?);
+    local_stack::eventually("it was tried three times more", async || {
+        let of_account = calls.of_operator(reads)?.into_iter().filter(|call| call.account == case.pair.registry);
+        let tries = of_account.filter(|call| call.action == "GetRepositoryPolicy").count();
+        ensure!(tries >= 3, "{tries} times");
+        Ok(())
+    })
+    .await?;
+    let name = format!("{}/grant", case.namespace);
+    let again: Vec<_> = audit.of_operator(writes).await?.into_iter().filter(|write| write.object == name).collect();
+    ensure!(again.is_empty(), "{again:?}");
+    Ok(())
+}

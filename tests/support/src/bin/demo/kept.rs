@@ -1,0 +1,109 @@
+//! What `--keep` leaves running: how to use it, and how it is ended.
+
+use anyhow::{Context, Result, bail};
+use local_stack::{Identity, Info, Repository};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What is written down to end it later, and for those who want to use it.
+#[derive(Serialize, Deserialize)]
+pub struct Kept {
+    pub stack: Identity,
+    pub operator: Option<Identity>,
+    pub info: Info,
+}
+
+fn state_file(folder: &Path) -> PathBuf {
+    folder.join("state.json")
+}
+
+/// A demo that was kept has to be ended first: both would want the same folder.
+pub fn refuse_if_running(folder: &Path) -> Result<()> {
+    match read(folder)? {
+        Some(kept) if kept.stack.is_running() => {
+            bail!("a demo is still running (KEEP=1); end it with `make demo-down` first")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read(folder: &Path) -> Result<Option<Kept>> {
+    let file = state_file(folder);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&file)?;
+    Ok(Some(serde_json::from_str(&text).with_context(|| format!("{} is not ours", file.display()))?))
+}
+
+pub fn write(folder: &Path, kept: &Kept) -> Result<()> {
+    Ok(std::fs::write(state_file(folder), serde_json::to_string_pretty(kept)? + "\n")?)
+}
+
+/// Ends the processes that were written down, if they are still those.
+pub fn end(folder: &Path) -> Result<ExitCode> {
+    let Some(kept) = read(folder)? else {
+        println!("no demo was kept");
+        return Ok(ExitCode::SUCCESS);
+    };
+    for (name, process) in kept.operator.iter().map(|operator| ("operator", operator)).chain([("stack", &kept.stack)]) {
+        let state = if process.is_running() { "ended" } else { "had ended already" };
+        process.end();
+        println!("{name}: {state}");
+    }
+    std::fs::remove_file(state_file(folder))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a file of environment variables for a shell, and says what can be done with it. `docker` is a `DOCKER_CONFIG` with the
+/// instance's token.
+pub fn explain(folder: &Path, docker: &Path, info: &Info, repository: &Repository) -> Result<()> {
+    let programs = [&info.bin.kubectl, &info.bin.helm, &info.bin.crane];
+    let path: Vec<String> = programs.iter().filter_map(|program| Some(program.parent()?.display().to_string())).collect();
+    let environment = folder.join("env.sh");
+    let text = format!(
+        "# For `source`: the demo's kubectl and Helm with its cluster, AWS as account A's root, crane as account B's instance.\n\
+         export PATH='{path}':\"$PATH\"\n\
+         export KUBECONFIG='{kubeconfig}'\n\
+         export AWS_ENDPOINT_URL='{aws}' AWS_REGION={region} AWS_ACCESS_KEY_ID={account} AWS_SECRET_ACCESS_KEY=root\n\
+         unset AWS_SESSION_TOKEN AWS_PROFILE\n\
+         crane() {{ HTTP_PROXY='{proxy}' HTTPS_PROXY='{proxy}' DOCKER_CONFIG='{docker}' command crane --insecure \"$@\"; }}\n",
+        path = path.join(":"),
+        kubeconfig = info.kubeconfig.display(),
+        aws = info.aws_endpoint,
+        region = repository.region,
+        account = repository.account,
+        proxy = info.registry_proxy,
+        docker = docker.display(),
+    );
+    std::fs::write(&environment, text)?;
+    println!(
+        "
+It is left running. In a shell:
+
+    source {environment}
+    kubectl describe carg miq-devops -n team-b
+    kubectl edit carg miq-devops -n team-b
+    crane ls {host}/{name}           # as the EC2 instance of account B
+    aws iam list-roles               # if you have the AWS CLI; an account's number as AWS_ACCESS_KEY_ID
+                                     # makes you that account's root (A is {account})
+
+  kubeconfig      {kubeconfig}
+  API server      {server}
+  AWS             {aws}
+  registry proxy  {proxy}
+  logs            {logs}
+  end it          make demo-down",
+        environment = environment.display(),
+        host = repository.host(),
+        name = repository.name,
+        account = repository.account,
+        kubeconfig = info.kubeconfig.display(),
+        server = info.server,
+        aws = info.aws_endpoint,
+        proxy = info.registry_proxy,
+        logs = info.logs.display(),
+    );
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! What has to be there before the story begins: the stack, the accounts, the chart, the operator.
+
+use crate::kept::{self, Kept};
+use crate::report::{Done, Report, say};
+use anyhow::{Context, Result};
+use aws_credential_types::Credentials;
+use local_stack::{
+    AccountState, Cluster, HELM_RELEASE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Operator, OperatorSettings, Pair, Repository,
+    Session, Stack, install_chart, operator_identity, prepare, role_with_policy,
+};
+use serde_json::json;
+use std::path::Path;
+
+/// Short, so that nobody waits for a change made by hand to be noticed.
+const RESYNC: &str = "2s";
+
+/// What stays when the story is over.
+#[derive(Clone, Copy, PartialEq)]
+pub enum End {
+    Delete,
+    Keep,
+}
+
+/// The scene. Every part is the outcome of a step.
+pub struct Scene {
+    pub stack: Done<Stack>,
+    /// The ARN of a role of B that B allows everything.
+    pub tester: Done<String>,
+    pub operator: Done<Operator>,
+    pub before: Done<[AccountState; 2]>,
+}
+
+/// The repository of the article.
+pub fn repository() -> Repository {
+    Repository::new(&Pair::example().registry, "miqp-devops")
+}
+
+/// Both accounts as they are now.
+pub async fn accounts(stack: &Stack) -> Result<[AccountState; 2]> {
+    let Pair { registry, consumer } = Pair::example();
+    let regions = [repository().region];
+    let regions: Vec<&str> = regions.iter().map(String::as_str).collect();
+    Ok([
+        AccountState::read(&stack.aws(&registry), &regions).await?,
+        AccountState::read(&stack.aws(&consumer), &regions).await?,
+    ])
+}
+
+/// Sets it, below `folder`.
+pub async fn set(report: &Report, folder: &Path, end: End) -> Scene {
+    let stack = report.step("start the local stack", start(folder, end)).await;
+    let credentials = report.step("set up both accounts", async { set_up_accounts(stack.need()?).await }).await;
+    let tester = report.step("make a role in B that B allows everything", async {
+        credentials.need()?; // with the accounts
+        role_with_every_permission(stack.need()?).await
+    });
+    let tester = tester.await;
+    let chart = report.step("helm install the chart", async { install(stack.need()?).await }).await;
+    let operator = report.step("run the operator as the chart's ServiceAccount", async {
+        chart.need()?;
+        run_operator(stack.need()?, credentials.need()?, folder, end).await
+    });
+    let operator = operator.await;
+    let before = report.step("write down what is in both accounts", async {
+        tester.need()?;
+        let states = accounts(stack.need()?).await?;
+        for (account, state) in ["A", "B"].iter().zip(&states) {
+            let (roles, repositories) = (state.roles.len(), state.repositories.len());
+            say(format!("{account}: {roles} role(s), {repositories} repository(ies), their policies and tags"));
+        }
+        Ok(states)
+    });
+    Scene { before: before.await, stack, tester, operator }
+}
+
+async fn start(folder: &Path, end: End) -> Result<Stack> {
+    say("etcd, kube-apiserver, kube-controller-manager, AWS, a registry; the first time they are built, for about 10 minutes");
+    if end == End::Delete {
+        return Stack::start_in(folder);
+    }
+    let stack = Stack::start_to_stay(folder)?;
+    // At once, so that `make demo-down` finds it even if this process is ended in the middle.
+    kept::write(folder, &Kept { stack: stack.identity(), operator: None, info: stack.info.clone() })?;
+    Ok(stack)
+}
+
+async fn set_up_accounts(stack: &Stack) -> Result<Credentials> {
+    let pair = Pair::example();
+    say(format!("{OPERATOR_ACCOUNT}: the operator's own role, which may assume the management roles and nothing else"));
+    let credentials = operator_identity(stack).await?;
+    say("A and B: the management role registry-grants and its boundary, from examples/management-roles");
+    prepare(stack, &pair).await?;
+    let repository = repository();
+    say(format!("A: repository {}, and an image in it, pushed by A itself", repository.name));
+    repository.create(stack).await?;
+    Session::of_root(stack, &pair.registry).push(&repository, "of-a").await?.allowed()?;
+    Ok(credentials)
+}
+
+async fn role_with_every_permission(stack: &Stack) -> Result<String> {
+    let root = stack.aws(&Pair::example().consumer);
+    let trust = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"},
+    ]});
+    let permissions = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"},
+    ]});
+    let arn = role_with_policy(&root, "allowed-everything", trust.to_string(), permissions.to_string()).await?;
+    say(format!("B: {arn} may ecr:* and sts:AssumeRole on *; in A that counts for nothing until A agrees"));
+    Ok(arn)
+}
+
+async fn install(stack: &Stack) -> Result<()> {
+    let cluster = Cluster::of(stack);
+    say("with replicaCount=0, for this cluster has no node: the operator runs beside it");
+    install_chart(&cluster).await?;
+    let made = ["get", "crd,clusterrole", "--selector", "app.kubernetes.io/instance=registry-grants", "--output", "name"];
+    for name in cluster.kubectl(&made).await?.lines() {
+        say(name);
+    }
+    Ok(())
+}
+
+async fn run_operator(stack: &Stack, credentials: &Credentials, folder: &Path, end: End) -> Result<Operator> {
+    let kubeconfig = folder.join("operator.kubeconfig");
+    Cluster::of(stack).kubeconfig_of(OPERATOR_NAMESPACE, HELM_RELEASE, &kubeconfig).await?;
+    say(format!("a token of ServiceAccount {OPERATOR_NAMESPACE}/{HELM_RELEASE}: the chart's RBAC is what it has"));
+    // Beside this program: cargo built both.
+    let binary = std::env::current_exe()?.with_file_name("registry-grants");
+    let arguments = ["--resync-interval", RESYNC, "--log-format", "text"].map(String::from).to_vec();
+    let settings = OperatorSettings {
+        binary,
+        kubeconfig,
+        aws_endpoint: stack.info.aws_endpoint.clone(),
+        credentials: credentials.clone(),
+        arguments,
+        log: stack.info.logs.join("operator.log"),
+    };
+    say(format!("registry-grants controller {}", settings.arguments.join(" ")));
+    let mut operator = match end {
+        End::Delete => Operator::start(&settings)?,
+        End::Keep => Operator::start_to_stay(&settings)?,
+    };
+    operator.ready().await.context("the operator did not become ready")?;
+    Ok(operator)
+}
