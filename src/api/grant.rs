@@ -3,8 +3,9 @@
 use super::rule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Lets workloads of one AWS account (the consumer) pull from, and push to, private ECR repositories of another account
 /// (the registry), without access keys. The operator makes the IAM roles, their trust and the repository policies true
@@ -346,22 +347,11 @@ pub struct RepositoryStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
-    /// The registry account.
-    #[serde(rename = "registryAccountID")]
-    pub registry_account_id: String,
-    /// The consumer account.
-    #[serde(rename = "consumerAccountID")]
-    pub consumer_account_id: String,
-    /// The access given.
-    pub access: Access,
-    /// The principals that the repository policies name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub principals: Vec<String>,
-    /// The role ARNs that the repository policies narrow the principals to; none: not narrowed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub narrowed_to: Vec<String>,
+    /// The last spec that was admitted and carried out. A grant whose new spec is `Invalid` keeps this one, as far as the rules of
+    /// the AWSAccounts admit it still.
+    #[serde(default)]
+    #[schemars(schema_with = "any_object")]
+    pub spec: Value,
     /// Where repository policies may carry this grant: per region, names and prefixes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into()]))]
@@ -372,8 +362,13 @@ pub struct Applied {
     pub registry_roles: Vec<String>,
     /// Roles in the consumer account, each with its instance profile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["role".into()]))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["role".into(), "instanceProfile".into()]))]
     pub instance_roles: Vec<AppliedInstanceRole>,
+}
+
+/// A copy of the spec: its own definition stands under `spec`, and what is stored here is checked like a spec before it is used.
+fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// The repositories of one region that may carry a grant.
@@ -388,7 +383,7 @@ pub struct AppliedRepositories {
 }
 
 /// An instance role that may carry a grant, with its instance profile.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedInstanceRole {
     /// The role's name.

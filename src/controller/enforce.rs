@@ -5,7 +5,7 @@ use super::Context;
 use super::repositories::{Repository, Written, bring_up_to_date};
 use crate::api::account::AWSAccount;
 use crate::api::conditions::Reason;
-use crate::api::grant::{Applied, AppliedInstanceRole, ConsumerStatus, RegistryStatus};
+use crate::api::grant::{Applied, AppliedInstanceRole, ConsumerStatus, CrossAccountRegistryGrantSpec, RegistryStatus};
 use crate::aws::Account;
 use crate::aws::iam::Made;
 use crate::grant::desired::{Desired, DesiredInstance, DesiredRole, Owner};
@@ -34,6 +34,8 @@ pub struct Done {
 pub struct Enforcement<'a> {
     context: &'a Context,
     owner: &'a Owner,
+    /// The registry's and the consumer's: they cannot change in a grant's life.
+    accounts: (&'a str, &'a str),
     /// What should be true; `None`: nothing of this grant should be left.
     grant: Option<&'a Grant>,
     /// Where this grant may have left something.
@@ -44,17 +46,25 @@ pub struct Enforcement<'a> {
 }
 
 impl<'a> Enforcement<'a> {
-    pub fn new(context: &'a Context, owner: &'a Owner, grant: Option<&'a Grant>, claims: &'a Applied) -> Self {
-        Self { context, owner, grant, claims, steps: Vec::new(), left: Vec::new() }
+    pub fn new(
+        context: &'a Context,
+        owner: &'a Owner,
+        spec: &'a CrossAccountRegistryGrantSpec,
+        grant: Option<&'a Grant>,
+        claims: &'a Applied,
+    ) -> Self {
+        let CrossAccountRegistryGrantSpec { registry, consumer, .. } = spec;
+        let accounts = (registry.account_id.as_str(), consumer.account_id.as_str());
+        Self { context, owner, accounts, grant, claims, steps: Vec::new(), left: Vec::new() }
     }
 
     pub async fn run(mut self) -> Done {
         let desired = self.grant.map(|grant| grant.desired(self.owner));
         let Desired { registry_role, instance } = desired.unwrap_or(Desired { registry_role: None, instance: None });
-        let registry = self.session(&self.claims.registry_account_id).await;
+        let registry = self.session(self.accounts.0).await;
         let consumer = match self.claims.instance_roles.is_empty() {
             true => None,
-            false => Some(self.session(&self.claims.consumer_account_id).await),
+            false => Some(self.session(self.accounts.1).await),
         };
 
         let (consumer_part, consumer_status) = self.keep_instance(consumer.as_ref(), instance.as_ref()).await;
@@ -66,6 +76,7 @@ impl<'a> Enforcement<'a> {
         let accounts = accounts_part(&registry, consumer.as_ref());
         let mut outcome = Outcome {
             revoking: self.grant.is_none(),
+            refusal: Vec::new(),
             accounts,
             role: role_part,
             consumer: consumer_part,
@@ -163,15 +174,18 @@ impl<'a> Enforcement<'a> {
     async fn keep_registry_role(&mut self, session: &Session, desired: Option<&DesiredRole>) -> (Part, RegistryStatus) {
         let none = RegistryStatus::default();
         let Some(desired) = desired else {
-            let why =
-                if self.grant.is_some() { "path AssumeRole was not asked for" } else { "access is being revoked" };
+            let asked = self.grant.is_some();
+            let why = if asked { "path AssumeRole was not asked for" } else { "access is being revoked" };
             return (Part::NotRequested(why.into()), none);
         };
         let account = match session {
             Ok(account) => account,
             Err(problem) => return (Part::Blocked(problem.clone()), none),
         };
-        match self.registry_role(account, desired).await {
+        let kept = self.registry_role(account, desired).await;
+        // Repository policies name the role only while it is known to be this grant's.
+        self.context.ledger.record_role(&self.owner.uid, kept.is_ok());
+        match kept {
             Ok(status) => {
                 (Part::InPlace(format!("role {} is in place in account {}", desired.name, account.id)), status)
             }
@@ -198,7 +212,7 @@ impl<'a> Enforcement<'a> {
         session: &Session,
     ) -> (Part, BTreeMap<(String, String), Result<(), Problem>>) {
         let mut each = BTreeMap::new();
-        let wanted = self.grant.filter(|grant| grant.contribution().is_some());
+        let wanted = self.grant.filter(|grant| grant.touches_repository_policies());
         if self.claims.repositories.is_empty() && wanted.is_none() {
             return (Part::NotRequested("path Direct was not asked for".into()), each);
         }
@@ -214,7 +228,7 @@ impl<'a> Enforcement<'a> {
             .collect()
             .await;
         for (outcome, repository) in outcomes {
-            let reached = wanted.is_some_and(|grant| reaches(grant, &repository));
+            let reached = wanted.is_some_and(|grant| grant.reaches(&repository.region, &repository.name));
             let name = repository.name.clone();
             match (outcome, reached) {
                 (Ok(Written::NoRepository), true) => {
@@ -327,11 +341,6 @@ fn accounts_part(registry: &Session, consumer: Option<&Session>) -> Part {
         Some(problem) => Part::Failed(problem),
         None => Part::InPlace("the accounts admit the grant, and the operator's credentials are for them".into()),
     }
-}
-
-fn reaches(grant: &Grant, repository: &Repository) -> bool {
-    grant.regions.contains(&repository.region)
-        && grant.repositories.iter().any(|pattern| pattern.matches(&repository.name))
 }
 
 fn no_repository(repository: &Repository) -> Problem {

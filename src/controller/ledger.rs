@@ -6,28 +6,45 @@ use kube::ResourceExt;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-/// Claims by the grant's UID.
+/// What is known of each grant, by its UID, ahead of the watch cache.
 #[derive(Default)]
-pub struct Ledger(Mutex<HashMap<String, Option<Applied>>>);
+pub struct Ledger {
+    claims: Mutex<HashMap<String, Option<Applied>>>,
+    roles: Mutex<HashMap<String, bool>>,
+}
 
 impl Ledger {
     /// What the grant has on record.
     pub fn claims(&self, grant: &CrossAccountRegistryGrant) -> Option<Applied> {
-        let recorded = grant.uid().and_then(|uid| self.0.lock().expect("no panic while held").get(&uid).cloned());
+        let recorded = grant.uid().and_then(|uid| self.claims.lock().expect("no panic while held").get(&uid).cloned());
         recorded.unwrap_or_else(|| grant.status.as_ref().and_then(|status| status.applied.clone()))
     }
 
     /// Notes what was just recorded.
     pub fn record(&self, grant: &CrossAccountRegistryGrant, applied: Option<Applied>) {
         if let Some(uid) = grant.uid() {
-            self.0.lock().expect("no panic while held").insert(uid, applied);
+            self.claims.lock().expect("no panic while held").insert(uid, applied);
         }
+    }
+
+    /// Notes whether the grant's role in the registry account was just found, or made, to be there and its own.
+    pub fn record_role(&self, uid: &str, is_ours: bool) {
+        self.roles.lock().expect("no panic while held").insert(uid.to_owned(), is_ours);
+    }
+
+    /// Whether the grant's role in the registry account is there and its own. Before the first look since the start, the status' word
+    /// counts, so that a restart takes nothing out of a repository policy.
+    pub fn role_is_ours(&self, grant: &CrossAccountRegistryGrant) -> bool {
+        let recorded = grant.uid().and_then(|uid| self.roles.lock().expect("no panic while held").get(&uid).copied());
+        let told = || grant.status.as_ref()?.registry.as_ref()?.role_id.as_ref();
+        recorded.unwrap_or_else(|| told().is_some())
     }
 
     /// Forgets a grant that is gone.
     pub fn forget(&self, grant: &CrossAccountRegistryGrant) {
         if let Some(uid) = grant.uid() {
-            self.0.lock().expect("no panic while held").remove(&uid);
+            self.claims.lock().expect("no panic while held").remove(&uid);
+            self.roles.lock().expect("no panic while held").remove(&uid);
         }
     }
 }

@@ -12,6 +12,7 @@ mod repositories;
 mod requeue;
 mod watch;
 
+use self::directory::{Cache, Filled};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Aws;
 use crate::policy::Installation;
@@ -48,6 +49,7 @@ struct Context {
     installation: Installation,
     grants: Store<CrossAccountRegistryGrant>,
     directory: directory::Caches,
+    filled: Arc<Filled>,
     ledger: ledger::Ledger,
     writers: repositories::Writers,
     backoff: requeue::Backoff,
@@ -72,12 +74,14 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     let (grants, grants_writer) = reflector::store();
     let (accounts, accounts_writer) = reflector::store();
     let (namespaces, namespaces_writer) = reflector::store();
+    let filled = Arc::new(Filled::default());
     let context = Arc::new(Context {
         aws: Aws::from_environment(&installation).await,
         client: client.clone(),
         installation,
         grants: grants.clone(),
         directory: directory::Caches { accounts, namespaces },
+        filled: filled.clone(),
         ledger: ledger::Ledger::default(),
         writers: repositories::Writers::default(),
         backoff: requeue::Backoff::default(),
@@ -86,23 +90,23 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     });
 
     // Only a new generation is a reason to look: the operator's own status writes are none. A deletion is a new generation, too.
-    let grant_changes = watch::readable::<CrossAccountRegistryGrant>(client.clone(), events.clone())
-        .default_backoff()
-        .reflect(grants_writer)
+    let grant_changes = watch::readable::<CrossAccountRegistryGrant>(client.clone(), events.clone());
+    let grant_changes = filled
+        .watched(Cache::Grants, grant_changes.default_backoff().reflect(grants_writer))
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
     // An account's disappearance matters as much as its change.
-    let account_changes = watch::readable::<AWSAccount>(client.clone(), events)
-        .default_backoff()
-        .reflect(accounts_writer)
+    let account_changes = watch::readable::<AWSAccount>(client.clone(), events);
+    let account_changes = filled
+        .watched(Cache::Accounts, account_changes.default_backoff().reflect(accounts_writer))
         .touched_objects()
         .predicate_filter(generation_and_presence, PredicateConfig::default());
     let namespace_changes =
-        watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default())
-            .default_backoff()
-            .reflect(namespaces_writer)
-            .touched_objects()
-            .predicate_filter(predicates::labels, PredicateConfig::default());
+        watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default());
+    let namespace_changes = filled
+        .watched(Cache::Namespaces, namespace_changes.default_backoff().reflect(namespaces_writer))
+        .touched_objects()
+        .predicate_filter(predicates::labels, PredicateConfig::default());
     let stop = told_to_stop().shared();
     let by_account = grants.clone();
     let by_namespace = grants.clone();
@@ -115,8 +119,9 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
         .for_each(|_| async {});
 
     let readiness = Readiness::default();
-    let ready = announce_readiness(context.clone(), readiness.clone());
-    let work = async { tokio::join!(grant_controller, accounts::run(context.clone(), stop), ready) };
+    let ready = announce_readiness(filled, readiness.clone());
+    tokio::spawn(ready);
+    let work = async { tokio::join!(grant_controller, accounts::run(context.clone(), stop)) };
     tokio::select! {
         _ = work => Ok(()),
         served = health::serve(health_address, readiness) => {
@@ -144,12 +149,10 @@ async fn installation_of_cluster(client: &Client) -> Result<Installation, Box<dy
     Ok(Installation::of_cluster(&uid))
 }
 
-async fn announce_readiness(context: Arc<Context>, readiness: Readiness) {
-    let filled = context.grants.wait_until_ready().await.is_ok() && context.directory.filled().await;
-    if filled {
-        readiness.set();
-        tracing::info!("ready");
-    }
+async fn announce_readiness(filled: Arc<Filled>, readiness: Readiness) {
+    filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]).await;
+    readiness.set();
+    tracing::info!("ready");
 }
 
 fn generation_and_presence(account: &AWSAccount) -> Option<u64> {

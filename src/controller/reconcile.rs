@@ -1,5 +1,6 @@
 //! The path of the data, for one grant: what should be, what was claimed, what was done, what is told.
 
+use super::directory::Cache;
 use super::enforce::{Done, Enforcement};
 use super::{Context, publish, requeue};
 use crate::api::CrossAccountRegistryGrant;
@@ -7,7 +8,7 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
 use crate::grant::desired::Owner;
 use crate::grant::status::{self, Outcome, Part};
-use crate::grant::{Grant, GrantName, Problem, validate};
+use crate::grant::{Grant, GrantName, Problem, Standing, standing};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -17,34 +18,32 @@ use std::sync::Arc;
 
 /// What is to be done for a grant.
 enum Intent {
-    /// Make it true.
-    Enforce(Box<Grant>),
+    /// Make it true. Where problems are named, it is what the spec was before.
+    Enforce(Box<Grant>, Vec<Problem>),
     /// Take it back: it is being deleted, or no longer admitted (then the problems say why).
     Revoke(Vec<Problem>),
-    /// Leave everything as it is: the resource cannot be understood, or the registry's account is not known (any more).
+    /// Leave everything as it is.
     Leave(Vec<Problem>),
 }
 
 impl Intent {
-    fn of(resource: &CrossAccountRegistryGrant, context: &Context) -> Self {
+    fn of(resource: &CrossAccountRegistryGrant, name: &GrantName, context: &Context) -> Self {
         if resource.meta().deletion_timestamp.is_some() {
             return Self::Revoke(Vec::new());
         }
-        match validate(resource, &context.directory, &context.installation) {
-            Ok(grant) => Self::Enforce(Box::new(grant)),
-            Err(problems) if !problems.iter().all(|problem| problem.reason == Reason::NotAdmitted) => {
-                Self::Leave(problems)
-            }
-            Err(problems) => Self::Revoke(problems),
+        let claims = context.ledger.claims(resource);
+        match standing(name, &resource.spec, claims.as_ref(), &context.directory, &context.installation) {
+            Standing::Admitted(grant) => Self::Enforce(Box::new(grant), Vec::new()),
+            Standing::Kept(grant, problems) => Self::Enforce(Box::new(grant), problems),
+            Standing::NotAdmitted(problems) => Self::Revoke(problems),
+            Standing::Unknown(problems) => Self::Leave(problems),
         }
     }
 }
 
 pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Action, kube::Error> {
     // Without accounts and namespaces every grant would look as if nothing admitted it.
-    if !context.directory.filled().await {
-        return Ok(Action::await_change());
-    }
+    context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]).await;
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
     if deleting && !publish::has_finalizer(resource) {
@@ -56,17 +55,19 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         grant: GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() },
         uid: resource.uid().unwrap_or_default(),
     };
-    let done = match Intent::of(resource, &context) {
-        Intent::Enforce(grant) => {
+    let enforcement = |grant, claims| Enforcement::new(&context, &owner, &resource.spec, grant, claims).run();
+    let (mut done, refusal) = match Intent::of(resource, &owner.grant, &context) {
+        Intent::Enforce(grant, problems) => {
             let claims = claim(resource, &context, &grant.claims()).await?;
-            Enforcement::new(&context, &owner, Some(&grant), &claims).run().await
+            (enforcement(Some(&grant), &claims).await, problems)
         }
         Intent::Revoke(problems) => match context.ledger.claims(resource) {
-            Some(claims) => refused(Enforcement::new(&context, &owner, None, &claims).run().await, &problems),
-            None => refused(nothing_done(None), &problems),
+            Some(claims) => (enforcement(None, &claims).await, problems),
+            None => (nothing_done(None), problems),
         },
-        Intent::Leave(problems) => refused(nothing_done(context.ledger.claims(resource)), &problems),
+        Intent::Leave(problems) => (nothing_done(context.ledger.claims(resource)), problems),
     };
+    done.outcome.refusal = refusal;
     if deleting && done.outcome.applied.is_none() {
         tell(resource, &context, &owner, &done).await?;
         publish::remove_finalizer(&context.client, resource).await?;
@@ -109,28 +110,11 @@ async fn claim(
     Ok(claims)
 }
 
-/// With the reasons for which the grant is refused before everything else.
-fn refused(mut done: Done, problems: &[Problem]) -> Done {
-    if let Some(problem) = Problem::join(problems) {
-        let outcome = &mut done.outcome;
-        let mut all = problems.to_vec();
-        if let Part::Failed(also) = &outcome.accounts {
-            all.push(also.clone());
-        }
-        outcome.accounts = Part::Failed(Problem::join(&all).unwrap_or(problem.clone()));
-        for part in [&mut outcome.role, &mut outcome.consumer, &mut outcome.repositories] {
-            if !matches!(part, Part::Failed(_)) {
-                *part = Part::Blocked(problem.clone());
-            }
-        }
-    }
-    done
-}
-
 fn nothing_done(applied: Option<Applied>) -> Done {
     let untouched = || Part::NotRequested("nothing was done".into());
     let outcome = Outcome {
         revoking: true,
+        refusal: Vec::new(),
         accounts: untouched(),
         role: untouched(),
         consumer: untouched(),

@@ -5,10 +5,9 @@
 use super::Context;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
-use crate::api::grant::Applied;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
-use crate::grant::{AccountId, GrantName, Problem, validate};
+use crate::grant::{AccountId, GrantName, Problem, Standing, standing};
 use crate::policy::repository::{self, Change, Contribution, Plan};
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeSet, HashMap};
@@ -113,26 +112,15 @@ fn contributions(context: &Context, repository: &Repository) -> Vec<(GrantName, 
         let claims = context.ledger.claims(&grant)?;
         let claimed = claims.covers(&repository.region, &repository.name);
         let name = GrantName { namespace: grant.namespace().unwrap_or_default(), name: grant.name_any() };
-        let contribution = match validate(&grant, &context.directory, &context.installation) {
-            Ok(grant) => grant.contribution().filter(|_| {
-                grant.regions.contains(&repository.region)
-                    && grant.repositories.iter().any(|pattern| pattern.matches(&repository.name))
-            }),
-            Err(problems) if is_invalid(&problems) => kept(&claims),
-            Err(_) => None,
-        };
-        contribution.filter(|_| claimed).map(|contribution| (name, contribution))
+        match standing(&name, &grant.spec, Some(&claims), &context.directory, &context.installation) {
+            Standing::Admitted(wanted) | Standing::Kept(wanted, _) => {
+                let contribution = wanted.contribution(context.ledger.role_is_ours(&grant))?;
+                (claimed && wanted.reaches(&repository.region, &repository.name)).then_some((name, contribution))
+            }
+            Standing::NotAdmitted(_) | Standing::Unknown(_) => None,
+        }
     };
     grants.into_iter().filter_map(wants).collect()
-}
-
-/// Whether the resource itself is wrong: then what was applied last stays, for a typo must not take access away.
-pub fn is_invalid(problems: &[Problem]) -> bool {
-    problems.iter().any(|problem| problem.reason == Reason::Invalid)
-}
-
-fn kept(claims: &Applied) -> Option<Contribution> {
-    Some(claims.contribution()).filter(|contribution| !contribution.principals.is_empty())
 }
 
 #[cfg(test)]

@@ -2,32 +2,28 @@
 
 use super::names::RepositoryPattern;
 use super::validate::{ConsumerRole, Grant};
-use crate::api::grant::{Applied, AppliedInstanceRole, AppliedRepositories};
-use crate::policy::repository::Contribution;
+use crate::api::grant::{Applied, AppliedInstanceRole, AppliedRepositories, CrossAccountRegistryGrantSpec};
+use serde_json::Value;
 
 impl Grant {
-    /// What this grant touches.
+    /// What this grant touches, and the spec that it was made of.
     pub fn claims(&self) -> Applied {
-        let contribution = self.contribution();
-        let patterns: Vec<String> = self.repositories.iter().map(ToString::to_string).collect();
-        let regions = self.regions.iter().filter(|_| contribution.is_some());
-        let instance_role = match &self.instance_role {
+        let mut patterns: Vec<String> = self.repositories.iter().map(ToString::to_string).collect();
+        patterns.sort();
+        let regions = self.regions.iter().filter(|_| self.touches_repository_policies());
+        let instance_roles = match &self.instance_role {
             ConsumerRole::Kept { role, instance_profile } => {
                 vec![AppliedInstanceRole { role: role.name.clone(), instance_profile: instance_profile.clone() }]
             }
             ConsumerRole::NotRequested | ConsumerRole::NotManaged => Vec::new(),
         };
         Applied {
-            registry_account_id: self.registry.to_string(),
-            consumer_account_id: self.consumer.to_string(),
-            access: self.access,
-            principals: contribution.iter().flat_map(|c| c.principals.clone()).collect(),
-            narrowed_to: contribution.iter().flat_map(|c| c.narrowed_to.clone()).collect(),
+            spec: serde_json::to_value(&self.spec).unwrap_or(Value::Null),
             repositories: regions
                 .map(|region| AppliedRepositories { region: region.clone(), patterns: patterns.clone() })
                 .collect(),
             registry_roles: self.role.iter().map(|role| role.identity.name.clone()).collect(),
-            instance_roles: instance_role,
+            instance_roles,
         }
     }
 }
@@ -43,16 +39,11 @@ impl Applied {
             }
         }
         repositories.sort_by(|a, b| a.region.cmp(&b.region));
-        let mut instance_roles = self.instance_roles.clone();
-        for new in &new.instance_roles {
-            instance_roles.retain(|known| known.role != new.role);
-            instance_roles.push(new.clone());
-        }
         Self {
+            spec: new.spec.clone(),
             repositories,
             registry_roles: union(&self.registry_roles, &new.registry_roles),
-            instance_roles,
-            ..new.clone()
+            instance_roles: union(&self.instance_roles, &new.instance_roles),
         }
     }
 
@@ -67,17 +58,13 @@ impl Applied {
         of_region.flat_map(|known| known.patterns.iter().filter_map(|text| text.parse().ok()))
     }
 
-    /// What the repository policies were last asked for: this is what a grant keeps whose new spec cannot be understood.
-    pub fn contribution(&self) -> Contribution {
-        Contribution {
-            actions: super::actions::of(self.access),
-            principals: self.principals.iter().cloned().collect(),
-            narrowed_to: self.narrowed_to.iter().cloned().collect(),
-        }
+    /// The last spec that was carried out.
+    pub fn last_spec(&self) -> Option<CrossAccountRegistryGrantSpec> {
+        serde_json::from_value(self.spec.clone()).ok()
     }
 }
 
-fn union(one: &[String], other: &[String]) -> Vec<String> {
+fn union<T: Ord + Clone>(one: &[T], other: &[T]) -> Vec<T> {
     let mut all = [one, other].concat();
     all.sort();
     all.dedup();

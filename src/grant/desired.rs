@@ -113,10 +113,21 @@ impl Grant {
         Desired { registry_role: self.role.as_ref().map(|role| self.registry_role(role, owner)), instance }
     }
 
-    /// What this grant asks of each of its repositories' policies.
-    pub fn contribution(&self) -> Option<Contribution> {
-        let named_role =
-            self.role.as_ref().filter(|role| role.name_in_repository_policy).map(|role| role.identity.arn());
+    /// Whether repository policies carry this grant at all.
+    pub fn touches_repository_policies(&self) -> bool {
+        self.direct || self.named_role().is_some()
+    }
+
+    /// The ARN of the registry's own role, where repository policies are to name it.
+    pub fn named_role(&self) -> Option<String> {
+        self.role.as_ref().filter(|role| role.name_in_repository_policy).map(|role| role.identity.arn())
+    }
+
+    /// What this grant asks of each of its repositories' policies. Its role is named only where it is known to exist and to be this
+    /// grant's: a role that does not exist makes ECR refuse the whole document, other grants' statements included, and a
+    /// role of somebody else's must get no access by our naming it.
+    pub fn contribution(&self, role_is_ours: bool) -> Option<Contribution> {
+        let named_role = self.named_role().filter(|_| role_is_ours);
         let consumer = self.direct.then(|| self.consumer_root());
         let principals: BTreeSet<String> = consumer.into_iter().chain(named_role.clone()).collect();
         // Where the consumer is narrowed, the statement's condition must let the registry's own role through as well.
@@ -124,6 +135,11 @@ impl Grant {
         let narrowed_to =
             if narrowed { self.consumer_roles.iter().cloned().chain(named_role).collect() } else { BTreeSet::new() };
         (!principals.is_empty()).then(|| Contribution { actions: actions::of(self.access), principals, narrowed_to })
+    }
+
+    /// Whether the grant is for this repository.
+    pub fn reaches(&self, region: &str, repository: &str) -> bool {
+        self.regions.contains(region) && self.repositories.iter().any(|pattern| pattern.matches(repository))
     }
 
     /// The ARNs of the repositories, prefixes as they are: IAM reads `*` as we do.

@@ -106,6 +106,9 @@ impl fmt::Display for Step {
     }
 }
 
+/// In the ARNs of the managed policies that a grant may have asked for.
+const ECR_POLICIES: &str = ":iam::aws:policy/AmazonEC2ContainerRegistry";
+
 /// Makes the registry account's role exactly as desired: whatever else is on it is drift, for it is ours alone.
 ///
 /// # Errors
@@ -119,12 +122,20 @@ pub fn registry_role(desired: &DesiredRole, observed: Option<&Role>, owner: &Own
     if !role.trust.as_ref().is_ok_and(|present| present.same_meaning(&trust)) {
         steps.push(Step::UpdateTrust { role: desired.name.clone(), trust });
     }
+    // What others added goes first, for it may be what leaves no room for ours. What an earlier form of this grant had goes last, so that
+    // between inline and managed policies there is no moment without.
+    let name = &desired.name;
+    let detach = |arn: &String| Step::DetachPolicy { role: name.clone(), arn: arn.clone() };
+    let ours = owner.policy_name();
+    let (earlier, foreign): (Vec<_>, Vec<_>) =
+        role.attached.difference(&desired.attached).partition(|arn| arn.contains(ECR_POLICIES));
+    steps.extend(role.inline.keys().filter(|policy| **policy != ours).map(|policy| delete_inline(name, policy)));
+    steps.extend(foreign.into_iter().map(detach));
     steps.extend(settings(desired, role));
-    let ours = desired.inline.as_ref().map(|(name, _)| name);
-    let foreign = role.inline.keys().filter(|name| Some(*name) != ours);
-    steps.extend(foreign.map(|policy| delete_inline(&desired.name, policy)));
-    let foreign = role.attached.difference(&desired.attached);
-    steps.extend(foreign.map(|arn| Step::DetachPolicy { role: desired.name.clone(), arn: arn.clone() }));
+    if desired.inline.is_none() && role.inline.contains_key(&ours) {
+        steps.push(delete_inline(name, &ours));
+    }
+    steps.extend(earlier.into_iter().map(detach));
     Ok(steps)
 }
 
@@ -216,7 +227,7 @@ fn instance_profile(
         return Ok(vec![create, add]);
     };
     if !owner.owns(&found.tags) {
-        return Err(foreign("instance profile", &found.arn, &found.tags));
+        return Err(foreign("instance profile", &found.arn, &found.tags, owner));
     }
     let mut steps = Vec::new();
     if !has_tags(&found.tags, &role.tags) {
@@ -306,7 +317,7 @@ fn check_size(desired: &DesiredRole, trust: &Document) -> Result<(), Problem> {
 
 fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<(), Problem> {
     if !owner.owns(&role.tags) {
-        return Err(foreign("role", &role.arn, &role.tags));
+        return Err(foreign("role", &role.arn, &role.tags, owner));
     }
     if role.path != desired.path {
         return Err(Problem::new(
@@ -320,10 +331,16 @@ fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<
     Ok(())
 }
 
-fn foreign(what: &str, arn: &str, tags: &BTreeMap<String, String>) -> Problem {
-    let whose = match (tags.get(TAG_GRANT), tags.get(TAG_INSTALLATION)) {
-        (Some(grant), Some(installation)) => format!("belongs to grant {grant} of installation {installation}"),
-        (_, _) => "exists and was not made by this operator".into(),
+fn foreign(what: &str, arn: &str, tags: &BTreeMap<String, String>, owner: &Owner) -> Problem {
+    let installation = tags.get(TAG_INSTALLATION).map(String::as_str);
+    let grant = tags.get(TAG_GRANT).map(String::as_str).unwrap_or_default();
+    // Grants of other namespaces are other tenants': their names are none of this one's business.
+    let of_this_namespace = grant.split_once('/').is_some_and(|(namespace, _)| namespace == owner.grant.namespace);
+    let whose = match installation {
+        Some(id) if id == owner.installation.as_str() && of_this_namespace => format!("belongs to grant {grant}"),
+        Some(id) if id == owner.installation.as_str() => "belongs to another grant".into(),
+        Some(_) => "belongs to another installation of this operator".into(),
+        None => "exists and was not made by this operator".into(),
     };
     Problem::new(
         Reason::Conflict,

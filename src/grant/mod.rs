@@ -7,17 +7,22 @@
 //! ```
 
 pub mod actions;
+pub mod admit;
 pub mod claims;
 pub mod desired;
 pub mod diff;
 pub mod names;
 pub mod observed;
+pub mod parse;
 pub mod partition;
 pub mod status;
 pub mod validate;
 
+#[cfg(test)]
+mod tests;
+
 pub use names::{AccountId, GrantName, RepositoryPattern};
-pub use validate::{Directory, Grant, validate};
+pub use validate::{Directory, Grant, Standing, standing, validate};
 
 use crate::api::conditions::Reason;
 

@@ -111,6 +111,21 @@ impl fmt::Display for GrantName {
     }
 }
 
+/// Whether a text is like a pattern in which `*` stands for any characters, as in `ArnLike`.
+pub fn like(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut left) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    left.ends_with(last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +164,20 @@ mod tests {
     #[case("١١١١١١١١١١١١")]
     fn what_is_no_account_number_is_refused(#[case] text: &str) {
         assert!(text.parse::<AccountId>().is_err());
+    }
+
+    #[rstest]
+    #[case("ci/*", "ci/deployer", true)]
+    #[case("ci/*", "ci/a/b", true)]
+    #[case("ci/*", "cd/x", false)]
+    #[case("*/node", "a/node", true)]
+    #[case("*/node", "a/node2", false)]
+    #[case("a*b*c", "a-b-b-c", true)]
+    #[case("a*b*c", "a-c", false)]
+    #[case("aa*a", "aa", false)]
+    #[case("node", "node", true)]
+    fn a_star_stands_for_any_characters(#[case] pattern: &str, #[case] text: &str, #[case] fits: bool) {
+        assert_eq!(like(pattern, text), fits);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub type RepositoryOutcome = Result<(), Problem>;
 pub struct Outcome {
     /// Whether access was to be taken back altogether.
     pub revoking: bool,
+    /// Why the spec is refused as it is, whatever else was done.
+    pub refusal: Vec<Problem>,
     /// The accounts.
     pub accounts: Part,
     /// The role in the registry account.
@@ -57,28 +59,48 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Everything that went wrong, the accounts' problems first.
+    /// Everything that went wrong: why the spec is refused first, then what a person must mend, then what mends itself.
     pub fn problems(&self) -> Vec<Problem> {
         let parts = [&self.accounts, &self.role, &self.consumer, &self.repositories];
         let of_parts = parts.into_iter().filter_map(|part| match part {
             Part::Failed(problem) => Some(problem.clone()),
             Part::InPlace(_) | Part::NotRequested(_) | Part::NotManaged(_) | Part::Blocked(_) => None,
         });
-        of_parts.chain(self.repository_problem()).collect()
+        let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).collect();
+        problems.sort_by_key(|problem| !problem.reason.needs_a_person());
+        self.refusal.iter().cloned().chain(problems).collect()
+    }
+
+    /// The accounts with the refusal, which is their rules' more often than not.
+    fn accounts_part(&self) -> Part {
+        match (Problem::join(&self.refusal), &self.accounts) {
+            (None, accounts) => accounts.clone(),
+            (Some(refusal), Part::Failed(also)) => {
+                Part::Failed(Problem::join(&[refusal, also.clone()]).unwrap_or_else(|| also.clone()))
+            }
+            (Some(refusal), _) => Part::Failed(refusal),
+        }
+    }
+
+    /// A part as it is told: what was not even tried is told with the reason.
+    fn told(&self, part: &Part) -> Part {
+        match (self.refusal.first(), part) {
+            (Some(refusal), Part::NotRequested(_)) => Part::Blocked(refusal.clone()),
+            (_, part) => part.clone(),
+        }
     }
 
     /// The repositories' problems as one, with the first few named.
     fn repository_problem(&self) -> Option<Problem> {
         const NAMED: usize = 3;
-        let failed: Vec<&Problem> =
-            self.each_repository.values().filter_map(|outcome| outcome.as_ref().err()).collect();
-        let mut named: Vec<Problem> = failed.iter().take(NAMED).map(|&problem| problem.clone()).collect();
-        // What a person can mend comes before what mends itself.
-        named.sort_by_key(|problem| !problem.reason.needs_a_person());
-        let mut joined = Problem::join(&named)?;
-        if failed.len() > NAMED {
-            joined.message =
-                format!("{}; and {} more repositories, see status.repositories", joined.message, failed.len() - NAMED);
+        let failed = self.each_repository.values().filter_map(|outcome| outcome.as_ref().err());
+        let mut failed: Vec<Problem> = failed.cloned().collect();
+        failed.sort_by_key(|problem| !problem.reason.needs_a_person());
+        let more = failed.len().saturating_sub(NAMED);
+        failed.truncate(NAMED);
+        let mut joined = Problem::join(&failed)?;
+        if more > 0 {
+            joined.message = format!("{}; and {more} more, see status.repositories", joined.message);
         }
         Some(joined)
     }
@@ -111,10 +133,10 @@ impl Outcome {
         let (ready, reason, message) = self.ready();
         let mut conditions = vec![
             (ConditionType::Ready, ready, reason, message.clone()),
-            condition(ConditionType::AccountsReady, &self.accounts, Reason::CredentialsVerified),
-            condition(ConditionType::RoleReady, &self.role, Reason::InPlace),
-            condition(ConditionType::RepositoryPoliciesReady, &self.repositories_part(), Reason::InPlace),
-            condition(ConditionType::ConsumerReady, &self.consumer, Reason::InPlace),
+            condition(ConditionType::AccountsReady, &self.accounts_part(), Reason::CredentialsVerified),
+            condition(ConditionType::RoleReady, &self.told(&self.role), Reason::InPlace),
+            condition(ConditionType::RepositoryPoliciesReady, &self.told(&self.repositories_part()), Reason::InPlace),
+            condition(ConditionType::ConsumerReady, &self.told(&self.consumer), Reason::InPlace),
         ];
         if ready != "True" {
             let kind = if reason.needs_a_person() { ConditionType::Stalled } else { ConditionType::Reconciling };

@@ -31,7 +31,11 @@ async fn a_malformed_grant_is_refused_with_the_field_named() -> Result<()> {
         (json!({"registry": {"role": {"name": "has space"}}}), "spec.registry.role.name", "IAM role name"),
         (json!({"registry": {"role": {"name": "path/name"}}}), "spec.registry.role.name", "no path"),
         (json!({"registry": {"role": {"name": "x".repeat(65)}}}), "spec.registry.role.name", "64"),
-        (json!({"registry": {"role": {"managedPolicies": ["AdministratorAccess"]}}}), "spec.registry.role.managedPolicies", "Unsupported value"),
+        (
+            json!({"registry": {"role": {"managedPolicies": ["AdministratorAccess"]}}}),
+            "spec.registry.role.managedPolicies",
+            "Unsupported value",
+        ),
         (json!({"registry": {"role": {"maxSessionSeconds": 60}}}), "spec.registry.role.maxSessionSeconds", "3600"),
         (json!({"registry": {"role": {"externalID": "a b"}}}), "spec.registry.role.externalID", "letters, digits"),
         (
@@ -61,7 +65,11 @@ async fn a_malformed_account_is_refused_with_the_field_named() -> Result<()> {
     let case = Case::new().await?;
     let other = "999999999999";
     let table: Vec<(Value, &str, &str)> = vec![
-        (json!({"credentials": {"assumeRole": {"roleARN": "registry-grants"}}}), "spec.credentials.assumeRole.roleARN", "ARN"),
+        (
+            json!({"credentials": {"assumeRole": {"roleARN": "registry-grants"}}}),
+            "spec.credentials.assumeRole.roleARN",
+            "ARN",
+        ),
         (
             json!({"credentials": {"assumeRole": {"roleARN": format!("arn:aws:iam::{other}:role/registry-grants")}}}),
             "roleARN",
@@ -74,7 +82,11 @@ async fn a_malformed_account_is_refused_with_the_field_named() -> Result<()> {
         ),
         (json!({"roles": {"path": "no-slashes"}}), "spec.roles.path", "/"),
         (json!({"partition": "aws-mars"}), "spec.partition", "Unsupported value"),
-        (json!({"registry": {"rules": [case.rule(json!({"namespaces": {"selector": {}}}))]}}), "namespaces", "every namespace"),
+        (
+            json!({"registry": {"rules": [case.rule(json!({"namespaces": {"selector": {}}}))]}}),
+            "namespaces",
+            "every namespace",
+        ),
         (json!({"registry": {"rules": [case.rule(json!({"consumers": ["me"]}))]}}), "consumers", "12 digits"),
         (json!({"registry": {"rules": [case.rule(json!({"repositories": ["a*b"]}))]}}), "repositories", "prefix"),
         (json!({"registry": {"rules": [case.rule(json!({"maxAccess": null}))]}}), "maxAccess", "Required"),

@@ -79,7 +79,10 @@ async fn all_four_steps_are_there_and_mean_what_was_made_by_hand() -> Result<()>
 
     for (account, role) in [(registry, role), (consumer, instance)] {
         ensure!(role.boundary == Some(format!("arn:aws:iam::{account}:policy/registry-grants-boundary")), "{role:?}");
-        ensure!(role.tags.get("registrygrants.dev/grant") == Some(&"article-policies/miq-devops".to_owned()), "{role:?}");
+        ensure!(
+            role.tags.get("registrygrants.dev/grant") == Some(&"article-policies/miq-devops".to_owned()),
+            "{role:?}"
+        );
         ensure!(role.path == "/registry-grants/", "{role:?}");
     }
     Ok(())
@@ -94,9 +97,11 @@ async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_an
 
     let almighty = {
         let statement = json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
-        let trust = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
+        let trust =
+            json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
         let [statement, trust] = [statement, trust].map(crate::case::document);
-        let made = local_stack::role_with_policy(&stack.aws(&article.pair.consumer), "almighty", trust, statement).await?;
+        let made =
+            local_stack::role_with_policy(&stack.aws(&article.pair.consumer), "almighty", trust, statement).await?;
         Session::of_instance(stack, &made).await?.allowed()?
     };
     Session::of_root(stack, &article.pair.registry).push(repository, "seed").await?.allowed()?;

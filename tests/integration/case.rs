@@ -179,7 +179,8 @@ impl<'a> Case<'a> {
     /// An EC2 instance whose role may do everything that the consumer's own account can allow. Its name may be given a path.
     pub async fn almighty(&self, name: &str) -> Result<Session<'a>> {
         let statement = json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
-        let trust = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
+        let trust =
+            json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
         let root = self.stack().aws(&self.pair.consumer);
         let role = role_with_policy(&root, name, document(trust), document(statement)).await?;
         Session::of_instance(self.stack(), &role).await?.allowed()

@@ -29,7 +29,18 @@ async fn the_service_account_may_do_what_the_operator_needs_and_no_more() -> Res
     ];
     for (verb, resource, allowed) in table {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        let ask = ["auth", "can-i", verb, resource, "--subresource", subresource, "--as", &user, "--namespace", &case.namespace];
+        let ask = [
+            "auth",
+            "can-i",
+            verb,
+            resource,
+            "--subresource",
+            subresource,
+            "--as",
+            &user,
+            "--namespace",
+            &case.namespace,
+        ];
         let said = case.cluster().try_kubectl(&ask, None).await?.stdout;
         ensure!(said.trim() == if allowed { "yes" } else { "no" }, "{verb} {resource}/{subresource}: {said}");
     }
@@ -39,7 +50,17 @@ async fn the_service_account_may_do_what_the_operator_needs_and_no_more() -> Res
 #[tokio::test]
 async fn tenants_who_may_edit_a_namespace_may_write_grants_and_see_no_accounts() -> Result<()> {
     let case = Case::new().await?;
-    let binding = ["create", "rolebinding", "tenant", "--clusterrole", "edit", "--user", "tenant", "--namespace", &case.namespace];
+    let binding = [
+        "create",
+        "rolebinding",
+        "tenant",
+        "--clusterrole",
+        "edit",
+        "--user",
+        "tenant",
+        "--namespace",
+        &case.namespace,
+    ];
     case.cluster().kubectl(&binding).await?;
     local_stack::eventually("the aggregated roles hold", async || {
         for (verb, resource, allowed) in [

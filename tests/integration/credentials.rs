@@ -10,7 +10,18 @@ async fn credentials_for_another_account_are_noticed_before_anything_is_written(
     let before = case.accounts().await?;
     // Without credentials of its own the account would be reached by the ambient ones, which are the operator's own account's.
     case.apply(&case.registry_account(json!({"credentials": null}))).await?;
-    case.cluster().kubectl(&["patch", "awsaccount", &case.pair.registry, "--type", "json", "--patch", r#"[{"op":"remove","path":"/spec/credentials"}]"#]).await.ok();
+    case.cluster()
+        .kubectl(&[
+            "patch",
+            "awsaccount",
+            &case.pair.registry,
+            "--type",
+            "json",
+            "--patch",
+            r#"[{"op":"remove","path":"/spec/credentials"}]"#,
+        ])
+        .await
+        .ok();
     case.apply(&case.grant(json!({"consumer": {"instanceRole": null}}))).await?;
     let said = case.not_ready("WrongAccount").await?;
     ensure!(said.contains("333333333333") && said.contains("spec.credentials"), "{said}");
@@ -35,12 +46,16 @@ async fn a_role_that_cannot_be_assumed_is_said_on_the_account_and_on_the_grant()
     case.apply(&case.registry_account(role)).await?;
     case.apply(&case.grant(json!({}))).await?;
     let said = case.not_ready("CredentialsUnavailable").await?;
-    ensure!(said.contains("sts:AssumeRole") && said.contains(&case.pair.registry) && said.contains("trust policy"), "{said}");
+    ensure!(
+        said.contains("sts:AssumeRole") && said.contains(&case.pair.registry) && said.contains("trust policy"),
+        "{said}"
+    );
     // The other account's part is done all the same.
     ensure!(case.consumer().await?.roles.contains_key("node"), "the consumer's role waits for the registry's account");
     case.apply(&case.registry_account(json!({}))).await?;
     case.ready().await?;
-    let account = case.cluster().wait_for_condition("default", &format!("awsaccount/{}", case.pair.registry), "Ready").await?;
+    let account =
+        case.cluster().wait_for_condition("default", &format!("awsaccount/{}", case.pair.registry), "Ready").await?;
     let caller = account["status"]["callerARN"].as_str().unwrap_or_default();
     ensure!(caller.contains(&format!("{}:assumed-role/registry-grants/", case.pair.registry)), "{caller}");
     Ok(())
@@ -54,7 +69,10 @@ async fn a_permission_that_the_operator_lacks_is_named_with_the_account_and_heal
     iam.put_role_policy().role_name("registry-grants").policy_name("deny").policy_document(deny).send().await?;
     case.apply(&case.grant(json!({}))).await?;
     let said = case.not_ready("AccessDenied").await?;
-    ensure!(said.contains("ecr:SetRepositoryPolicy") && said.contains(&case.pair.registry) && said.contains("Allow"), "{said}");
+    ensure!(
+        said.contains("ecr:SetRepositoryPolicy") && said.contains(&case.pair.registry) && said.contains("Allow"),
+        "{said}"
+    );
     iam.delete_role_policy().role_name("registry-grants").policy_name("deny").send().await?;
     case.ready().await.map(drop)
 }
@@ -65,7 +83,8 @@ async fn the_operator_cannot_touch_what_lies_outside_its_path_or_lift_a_boundary
     case.granted(json!({})).await?;
     // The operator's own permissions, in a session that this test holds.
     let root = case.stack().aws(&case.pair.registry);
-    let permissions = root.iam.get_role_policy().role_name("registry-grants").policy_name("registry-grants").send().await?;
+    let permissions =
+        root.iam.get_role_policy().role_name("registry-grants").policy_name("registry-grants").send().await?;
     let permissions = permissions.policy_document.replace('+', "%2B");
     let decoded = percent_encoding::percent_decode_str(&permissions).decode_utf8()?.into_owned();
     let trust = crate::case::document(
@@ -77,13 +96,28 @@ async fn the_operator_cannot_touch_what_lies_outside_its_path_or_lift_a_boundary
     let denied = |error: Option<&str>| error == Some("AccessDenied");
     use aws_sdk_iam::error::ProvideErrorMetadata;
 
-    let unbounded = iam.create_role().role_name("x").path("/registry-grants/").assume_role_policy_document(&trust).send().await;
-    ensure!(denied(unbounded.err().and_then(|e| e.code().map(str::to_owned)).as_deref()), "a role without boundary was made");
-    let elsewhere = iam.put_role_policy().role_name("twin").policy_name("x").policy_document(crate::case::document(json!({"Effect": "Allow", "Action": "*", "Resource": "*"}))).send().await;
+    let unbounded =
+        iam.create_role().role_name("x").path("/registry-grants/").assume_role_policy_document(&trust).send().await;
+    ensure!(
+        denied(unbounded.err().and_then(|e| e.code().map(str::to_owned)).as_deref()),
+        "a role without boundary was made"
+    );
+    let elsewhere = iam
+        .put_role_policy()
+        .role_name("twin")
+        .policy_name("x")
+        .policy_document(crate::case::document(json!({"Effect": "Allow", "Action": "*", "Resource": "*"})))
+        .send()
+        .await;
     ensure!(denied(elsewhere.err().and_then(|e| e.code().map(str::to_owned)).as_deref()), "a foreign role was changed");
     let lifted = iam.delete_role_permissions_boundary().role_name("pusher-grant").send().await;
     ensure!(denied(lifted.err().and_then(|e| e.code().map(str::to_owned)).as_deref()), "a boundary was lifted");
-    let admin = iam.attach_role_policy().role_name("pusher-grant").policy_arn("arn:aws:iam::aws:policy/AdministratorAccess").send().await;
+    let admin = iam
+        .attach_role_policy()
+        .role_name("pusher-grant")
+        .policy_arn("arn:aws:iam::aws:policy/AdministratorAccess")
+        .send()
+        .await;
     ensure!(admin.is_err(), "AdministratorAccess was attached");
     Ok(())
 }

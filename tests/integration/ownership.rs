@@ -6,7 +6,9 @@ use local_stack::{Document, eventually, role_with_policy};
 use serde_json::json;
 
 fn trusts(account: &str) -> String {
-    document(json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"}))
+    document(
+        json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"}),
+    )
 }
 
 fn allows(action: &str) -> String {
@@ -20,11 +22,18 @@ async fn a_role_that_is_not_ours_is_left_alone_and_the_grant_says_so() -> Result
         let account = if account_is_registry { &case.pair.registry } else { &case.pair.consumer };
         let root = case.stack().aws(account);
         role_with_policy(&root, name, trusts(account), allows("s3:GetObject")).await?;
-        let read = async || Ok::<_, anyhow::Error>(if account_is_registry { case.registry().await? } else { case.consumer().await? }.roles);
+        let read = async || {
+            Ok::<_, anyhow::Error>(
+                if account_is_registry { case.registry().await? } else { case.consumer().await? }.roles,
+            )
+        };
         let before = read().await?;
         case.apply(&case.grant(json!({}))).await?;
         let said = case.not_ready("Conflict").await?;
-        ensure!(said.contains(&format!("role/{name}")) && said.contains(account) && said.contains("another name"), "{said}");
+        ensure!(
+            said.contains(&format!("role/{name}")) && said.contains(account) && said.contains("another name"),
+            "{said}"
+        );
         ensure!(read().await? == before, "the role was touched");
 
         root.iam.delete_role_policy().role_name(name).policy_name("registry-grants").send().await?;
@@ -38,7 +47,10 @@ async fn a_role_that_is_not_ours_is_left_alone_and_the_grant_says_so() -> Result
 async fn the_first_of_two_grants_on_one_role_has_it_and_the_other_says_so() -> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
-    let second = case.grant_named("second", json!({"registry": {"role": {"name": "pusher-grant"}}, "consumer": {"instanceRole": null}}));
+    let second = case.grant_named(
+        "second",
+        json!({"registry": {"role": {"name": "pusher-grant"}}, "consumer": {"instanceRole": null}}),
+    );
     case.apply(&second).await?;
     let said = case.not_ready_named("carg/second", "Conflict").await?;
     ensure!(said.contains(&format!("{}/grant", case.namespace)), "{said}");
@@ -59,7 +71,11 @@ async fn whatever_is_changed_by_hand_on_the_registry_role_is_put_back_and_told()
     iam.update_assume_role_policy().role_name(role).policy_document(trusts("444444444444")).send().await?;
     iam.put_role_policy().role_name(role).policy_name(ours).policy_document(allows("ecr:*")).send().await?;
     iam.put_role_policy().role_name(role).policy_name("backdoor").policy_document(allows("*")).send().await?;
-    iam.attach_role_policy().role_name(role).policy_arn("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly").send().await?;
+    iam.attach_role_policy()
+        .role_name(role)
+        .policy_arn("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly")
+        .send()
+        .await?;
     iam.update_role().role_name(role).max_session_duration(3600).send().await?;
     iam.delete_role_permissions_boundary().role_name(role).send().await?;
     eventually("the role is as before", async || {
@@ -108,8 +124,17 @@ async fn what_others_put_on_the_instance_role_stays_and_keeps_the_role() -> Resu
     case.granted(json!({})).await?;
     let iam = case.stack().aws(&case.pair.consumer).iam;
     let node = |state: &local_stack::AccountState| state.roles.get("node").cloned().context("no role");
-    iam.put_role_policy().role_name("node").policy_name("ssm").policy_document(allows("ssm:UpdateInstanceInformation")).send().await?;
-    iam.attach_role_policy().role_name("node").policy_arn("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly").send().await?;
+    iam.put_role_policy()
+        .role_name("node")
+        .policy_name("ssm")
+        .policy_document(allows("ssm:UpdateInstanceInformation"))
+        .send()
+        .await?;
+    iam.attach_role_policy()
+        .role_name("node")
+        .policy_arn("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly")
+        .send()
+        .await?;
     let ours = node(&case.consumer().await?)?.trust;
     let extended = ours.with_statement(json!({
         "Sid": "Debugging", "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{}:root", case.pair.consumer)}, "Action": "sts:AssumeRole",
@@ -182,7 +207,9 @@ async fn a_full_quota_is_named() -> Result<()> {
     ensure!(condition(&grant, "RoleReady").is_some(), "{grant}");
     let iam = case.stack().aws(&case.pair.consumer).iam;
     // The limit on all inline policies of a role together, used up by others.
-    let filler = document(json!({"Effect": "Deny", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{}", "x".repeat(9_300))}));
+    let filler = document(
+        json!({"Effect": "Deny", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{}", "x".repeat(9_300))}),
+    );
     iam.put_role_policy().role_name("node").policy_name("filler").policy_document(filler).send().await?;
     case.apply(&case.grant(json!({"registry": {"repositories": ["app", "team/a-rather-long-name", "team/another-rather-long-name", "team/and-one-more-rather-long-name", "team/the-last-rather-long-name"]}}))).await?;
     let said = case.not_ready("QuotaExceeded").await?;

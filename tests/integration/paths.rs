@@ -13,7 +13,8 @@ async fn pull_does_not_push() -> Result<()> {
     let instance = case.instance().await?;
     instance.pull(&app, "v1").await?.allowed()?;
     instance.push(&app, "v2").await?.denied()?;
-    let by_role = instance.assume(grant["status"]["registry"]["roleARN"].as_str().context("no role")?).await?.allowed()?;
+    let by_role =
+        instance.assume(grant["status"]["registry"]["roleARN"].as_str().context("no role")?).await?.allowed()?;
     by_role.pull(&app, "v1").await?.allowed()?;
     by_role.push(&app, "v2").await?.denied()?;
     // Not even who may do everything at home.
@@ -38,7 +39,8 @@ async fn by_the_role_alone_the_repository_policy_stays_untouched() -> Result<()>
     ensure!(case.repository("app").policy(case.stack()).await?.is_none(), "a repository policy was made");
     let instance = case.instance().await?;
     instance.push(&case.repository("app"), "v1").await?.denied()?;
-    let by_role = instance.assume(grant["status"]["registry"]["roleARN"].as_str().context("no role")?).await?.allowed()?;
+    let by_role =
+        instance.assume(grant["status"]["registry"]["roleARN"].as_str().context("no role")?).await?.allowed()?;
     by_role.push(&case.repository("app"), "v1").await?.allowed()?;
     Ok(())
 }
@@ -48,7 +50,8 @@ async fn narrowed_to_roles_the_others_of_the_account_stay_outside() -> Result<()
     let case = Case::opened().await?;
     let app = case.repository("app");
     let (inside, outside) = (case.almighty("ci-deployer").await?, case.almighty("somebody").await?);
-    let grant = case.granted(json!({"consumer": {"wholeAccount": null, "roles": ["ci-*"], "instanceRole": null}})).await?;
+    let grant =
+        case.granted(json!({"consumer": {"wholeAccount": null, "roles": ["ci-*"], "instanceRole": null}})).await?;
     let role = grant["status"]["registry"]["roleARN"].as_str().context("no role")?;
     inside.push(&app, "v1").await?.allowed()?;
     inside.assume(role).await?.allowed()?.push(&app, "v2").await?.allowed()?;
@@ -75,7 +78,8 @@ async fn a_role_with_an_external_id_is_not_assumed_without_it() -> Result<()> {
     let role = grant["status"]["registry"]["roleARN"].as_str().context("no role")?;
     let instance = case.instance().await?;
     instance.assume(role).await?.denied()?;
-    let with = instance.aws().sts.assume_role().role_arn(role).role_session_name("x").external_id("told-to-b").send().await;
+    let with =
+        instance.aws().sts.assume_role().role_arn(role).role_session_name("x").external_id("told-to-b").send().await;
     with?;
     Ok(())
 }

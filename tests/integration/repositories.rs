@@ -58,13 +58,17 @@ async fn grants_on_one_repository_share_one_statement_and_go_one_by_one() -> Res
     let case = Case::opened().await?;
     let (app, stack) = (case.repository("app"), case.stack());
     let consumers: Vec<String> = (0..12).map(|number| format!("9{}{number:02}", &case.pair.consumer[3..])).collect();
-    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(json!({"consumers": consumers}))]}}))).await?;
+    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(json!({"consumers": consumers}))]}})))
+        .await?;
     let log = CallLog::of(stack);
     let mark = log.mark()?;
     let grant = |number: usize| {
         let consumer = json!({"accountID": consumers[number], "instanceRole": null});
         let registry = json!({"role": null});
-        case.grant_named(&format!("g{number}"), json!({"paths": ["Direct"], "consumer": consumer, "registry": registry}))
+        case.grant_named(
+            &format!("g{number}"),
+            json!({"paths": ["Direct"], "consumer": consumer, "registry": registry}),
+        )
     };
     let all = json!({"apiVersion": "v1", "kind": "List", "items": (0..12).map(grant).collect::<Vec<_>>()});
     case.apply(&all).await?;

@@ -68,14 +68,19 @@ async fn a_restarted_operator_finds_everything_in_place_and_writes_nothing() -> 
     })
     .await?;
     // Whatever a second grant needs comes after all that the first one made the operator do.
-    case.apply(&case.grant_named("after", json!({"paths": ["AssumeRole"], "consumer": {"instanceRole": null}}))).await?;
+    case.apply(&case.grant_named("after", json!({"paths": ["AssumeRole"], "consumer": {"instanceRole": null}})))
+        .await?;
     case.cluster().wait_for_condition(&case.namespace, "carg/after", "Ready").await?;
     let about_first: Vec<_> =
         audit.of_operator(audit_mark).await?.into_iter().filter(|write| write.object.ends_with("/grant")).collect();
     ensure!(about_first.is_empty(), "{about_first:?}");
     let writes: Vec<_> = by_operation(&calls.of_operator(calls_mark)?)
         .into_keys()
-        .filter(|name| !["Get", "List", "Describe", "Assume"].iter().any(|read| name.split(':').nth(1).is_some_and(|n| n.starts_with(read))))
+        .filter(|name| {
+            !["Get", "List", "Describe", "Assume"]
+                .iter()
+                .any(|read| name.split(':').nth(1).is_some_and(|n| n.starts_with(read)))
+        })
         .collect();
     ensure!(writes == ["iam:CreateRole", "iam:PutRolePolicy"], "{writes:?} (those are the second grant's)");
     Ok(())
@@ -112,19 +117,25 @@ async fn broken_resources_never_stop_the_others() -> Result<()> {
         case.apply(&broken).await
     })
     .await?;
-    let strict = json!([{"op": "replace", "path": "/spec/versions/0/schema", "value": crd["spec"]["versions"][0]["schema"]}]);
+    let strict =
+        json!([{"op": "replace", "path": "/spec/versions/0/schema", "value": crd["spec"]["versions"][0]["schema"]}]);
     case.cluster().kubectl(&["patch", "crd", name, "--type", "json", "--patch", &strict.to_string()]).await?;
 
     let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
     // One whose repository is missing, and one whose account nobody opened, are there as well.
-    case.apply(&case.grant_named("waiting", json!({"registry": {"repositories": ["team/none"]}, "consumer": {"instanceRole": null}}))).await?;
+    case.apply(&case.grant_named(
+        "waiting",
+        json!({"registry": {"repositories": ["team/none"]}, "consumer": {"instanceRole": null}}),
+    ))
+    .await?;
     let nowhere = json!({"registry": {"accountID": "888888888888"}, "consumer": {"instanceRole": null}});
     case.apply(&case.grant_named("nowhere", nowhere)).await?;
     case.granted(json!({})).await?;
     case.not_ready_named("carg/waiting", "RepositoryNotFound").await?;
     case.not_ready_named("carg/nowhere", "AccountNotFound").await?;
     local_stack::eventually("an Event tells of the broken one", async || {
-        let events = case.cluster().kubectl(&["events", "--for", "carg/broken", "--namespace", &case.namespace]).await?;
+        let events =
+            case.cluster().kubectl(&["events", "--for", "carg/broken", "--namespace", &case.namespace]).await?;
         ensure!(events.contains("Invalid"), "{events}");
         Ok(())
     })

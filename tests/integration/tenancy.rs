@@ -13,13 +13,33 @@ async fn what_no_rule_admits_is_refused_and_nothing_is_written() -> Result<()> {
     let closed = |changes: Value| json!({"registry": {"rules": [case.rule(changes)]}});
     let no_consumer_rules = case.consumer_account(json!({"consumer": {"rules": []}}));
     let table: Vec<(&str, Value, Value, &str)> = vec![
-        ("repository", case.registry_account(json!({})), json!({"registry": {"repositories": ["secret/x"]}}), "repository secret/x"),
-        ("prefix", case.registry_account(json!({})), json!({"registry": {"repositories": ["team*"]}}), "repository team*"),
+        (
+            "repository",
+            case.registry_account(json!({})),
+            json!({"registry": {"repositories": ["secret/x"]}}),
+            "repository secret/x",
+        ),
+        (
+            "prefix",
+            case.registry_account(json!({})),
+            json!({"registry": {"repositories": ["team*"]}}),
+            "repository team*",
+        ),
         ("policy", case.registry_account(json!({})), power_user, "managed policy AmazonEC2ContainerRegistryPowerUser"),
         ("access", case.registry_account(closed(json!({"maxAccess": "Pull"}))), json!({}), "access PullPush"),
         ("consumer", case.registry_account(closed(json!({"consumers": []}))), json!({}), &case.pair.consumer),
-        ("namespace", case.registry_account(closed(json!({"namespaces": {"names": ["x"]}}))), json!({}), "no rule is for this namespace"),
-        ("no-rules", case.registry_account(json!({"registry": {"rules": []}})), json!({}), "no rule is for this namespace"),
+        (
+            "namespace",
+            case.registry_account(closed(json!({"namespaces": {"names": ["x"]}}))),
+            json!({}),
+            "no rule is for this namespace",
+        ),
+        (
+            "no-rules",
+            case.registry_account(json!({"registry": {"rules": []}})),
+            json!({}),
+            "no rule is for this namespace",
+        ),
         ("unset", case.registry_account(json!({"registry": null})), json!({}), "no rule is for this namespace"),
         ("role", no_consumer_rules, json!({}), "instance role registry-grants/node"),
     ];
@@ -67,7 +87,10 @@ async fn a_consumer_account_that_is_not_managed_is_told_what_it_needs() -> Resul
     case.apply(&case.registry_account(json!({}))).await?;
     let before = case.consumer().await?;
     let grant = case.granted(json!({})).await?;
-    let (ready, consumer) = (condition(&grant, "Ready").context("no Ready")?, condition(&grant, "ConsumerReady").context("no ConsumerReady")?);
+    let (ready, consumer) = (
+        condition(&grant, "Ready").context("no Ready")?,
+        condition(&grant, "ConsumerReady").context("no ConsumerReady")?,
+    );
     ensure!(ready["reason"] == "RegistrySideReady", "{ready}");
     ensure!(consumer["status"] == "Unknown" && consumer["reason"] == "NotManaged", "{consumer}");
     let said = consumer["message"].as_str().unwrap_or_default();
@@ -82,7 +105,8 @@ async fn narrowing_the_rules_revokes_what_they_no_longer_admit() -> Result<()> {
     let case = Case::opened().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
-    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(json!({"maxAccess": "Pull"}))]}}))).await?;
+    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(json!({"maxAccess": "Pull"}))]}})))
+        .await?;
     case.not_ready("NotAdmitted").await?;
     case.cluster()
         .wait_until(&case.namespace, GRANT, |grant| {

@@ -153,13 +153,7 @@ async fn instance_profiles(root: &Aws) -> Result<BTreeMap<String, InstanceProfil
         let tags = plain(profile.tags);
         profiles.insert(
             name,
-            InstanceProfile {
-                arn: profile.arn,
-                id: profile.instance_profile_id,
-                path: profile.path,
-                roles,
-                tags,
-            },
+            InstanceProfile { arn: profile.arn, id: profile.instance_profile_id, path: profile.path, roles, tags },
         );
     }
     Ok(profiles)

@@ -22,7 +22,8 @@ impl Pair {
     /// A pair that nobody else has: 1… is the registry, 2… the consumer. Also not a process that used the same stack before,
     /// which is possible with [`crate::Stack::attach`].
     pub fn fresh() -> Self {
-        static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(u64::from(std::process::id() % 100_000) * 100_000));
+        static NEXT: LazyLock<AtomicU64> =
+            LazyLock::new(|| AtomicU64::new(u64::from(std::process::id() % 100_000) * 100_000));
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self { registry: format!("1{number:011}"), consumer: format!("2{number:011}") }
     }

@@ -122,7 +122,9 @@ impl Cluster {
         }
         let (command, said) = (&waited.command, waited.stderr.trim());
         let seen = match self.get(namespace, object).await {
-            Ok(object) => format!("it is {:#}", serde_json::json!({"metadata": brief(&object), "status": object["status"]})),
+            Ok(object) => {
+                format!("it is {:#}", serde_json::json!({"metadata": brief(&object), "status": object["status"]}))
+            }
             Err(error) => format!("{error:#}"),
         };
         bail!("`{command}` failed: {said}\n{seen}")
@@ -173,5 +175,8 @@ impl Cluster {
 
 fn brief(object: &Value) -> Value {
     let metadata = &object["metadata"];
-    ["generation", "finalizers", "deletionTimestamp"].iter().map(|key| ((*key).to_owned(), metadata[key].clone())).collect()
+    ["generation", "finalizers", "deletionTimestamp"]
+        .iter()
+        .map(|key| ((*key).to_owned(), metadata[key].clone()))
+        .collect()
 }

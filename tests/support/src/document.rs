@@ -78,7 +78,8 @@ impl Document {
     }
 
     fn normal(&self, sids: Sids) -> Value {
-        let mut statements: Vec<Value> = self.statements().iter().map(|statement| normal_statement(statement, sids)).collect();
+        let mut statements: Vec<Value> =
+            self.statements().iter().map(|statement| normal_statement(statement, sids)).collect();
         statements.sort_by_cached_key(Value::to_string);
         statements.dedup();
         let mut document = self.0.as_object().cloned().unwrap_or_default();
@@ -175,8 +176,12 @@ mod tests {
 
     #[test]
     fn wording_and_order_do_not_matter() {
-        let one = of(json!({"Sid": "x", "Effect": "Allow", "Principal": {"AWS": "222222222222"}, "Action": ["a:C", "a:B"], "Condition": {}}));
-        let other = of(json!([{"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam::222222222222:root"]}, "Action": ["A:b", "a:c"]}]));
+        let one = of(
+            json!({"Sid": "x", "Effect": "Allow", "Principal": {"AWS": "222222222222"}, "Action": ["a:C", "a:B"], "Condition": {}}),
+        );
+        let other = of(
+            json!([{"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam::222222222222:root"]}, "Action": ["A:b", "a:c"]}]),
+        );
         assert!(one.same_meaning(&other));
         assert_ne!(one, other, "a Sid is part of a document");
     }
@@ -192,6 +197,9 @@ mod tests {
     #[test]
     fn a_role_is_the_same_without_its_path() {
         let with = of(json!({"Principal": {"AWS": ["arn:aws:iam::111111111111:role/registry-grants/x"]}}));
-        assert!(with.without_role_paths().same_meaning(&of(json!({"Principal": {"AWS": "arn:aws:iam::111111111111:role/x"}}))));
+        assert!(
+            with.without_role_paths()
+                .same_meaning(&of(json!({"Principal": {"AWS": "arn:aws:iam::111111111111:role/x"}})))
+        );
     }
 }

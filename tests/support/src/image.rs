@@ -21,7 +21,8 @@ impl Image {
         std::fs::write(&layer, tar("hello.txt", &format!("registry-grants {:032x}\n", fastrand::u128(..))))?;
         let crane = &stack.info.bin.crane;
         let append = ["append", "--oci-empty-base", "--new_tag", "local/image:made", "--new_layer"].map(Into::into);
-        let append = append.into_iter().chain([layer.into_os_string(), "--output".into(), file.clone().into_os_string()]);
+        let append =
+            append.into_iter().chain([layer.into_os_string(), "--output".into(), file.clone().into_os_string()]);
         run(crane, append, folder.path(), &[], None).await?.ok()?;
         let digest = digest(stack, &file).await?;
         Ok(Self { file, digest, _folder: folder })

@@ -52,5 +52,8 @@ use std::path::PathBuf;
 
 /// The repository's root.
 pub fn repository_root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository this was built from is gone")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the repository this was built from is gone")
 }

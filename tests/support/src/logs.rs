@@ -158,7 +158,10 @@ impl AuditLog {
         let uri = format!("/api/v1/namespaces/default?mark={:032x}", fastrand::u128(..));
         self.cluster.kubectl(&["get", "--raw", &uri]).await?;
         eventually("the audit log catches up", async || {
-            ensure!(lines_since(&self.file, mark)?.iter().any(|line| line["requestURI"] == uri.as_str()), "{uri} is not in it");
+            ensure!(
+                lines_since(&self.file, mark)?.iter().any(|line| line["requestURI"] == uri.as_str()),
+                "{uri} is not in it"
+            );
             Ok(())
         })
         .await
@@ -168,7 +171,8 @@ impl AuditLog {
 fn write(line: &Value) -> Result<Write> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let object = &line["objectRef"];
-    let joined = |one: &str, other: &str| [text(&object[one]), text(&object[other])].join("/").trim_matches('/').to_owned();
+    let joined =
+        |one: &str, other: &str| [text(&object[one]), text(&object[other])].join("/").trim_matches('/').to_owned();
     Ok(Write {
         time: parse_time(&text(&line["requestReceivedTimestamp"]))?,
         verb: text(&line["verb"]),
@@ -191,7 +195,10 @@ fn lines_since(file: &Path, mark: Mark) -> Result<Vec<Value>> {
     log.read_to_string(&mut text)?;
     // The last line may be half written.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole.lines().map(|line| serde_json::from_str(line).with_context(|| format!("{}: {line}", file.display()))).collect()
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("{}: {line}", file.display())))
+        .collect()
 }
 
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {

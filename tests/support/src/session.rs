@@ -146,8 +146,13 @@ impl<'a> Session<'a> {
             Err(why) => return Ok(Outcome::Denied(why)),
         };
         let keys = assumed.credentials.context("AssumeRole gave no credentials")?;
-        let credentials =
-            Credentials::new(keys.access_key_id, keys.secret_access_key, Some(keys.session_token), None, "a role's session");
+        let credentials = Credentials::new(
+            keys.access_key_id,
+            keys.secret_access_key,
+            Some(keys.session_token),
+            None,
+            "a role's session",
+        );
         Ok(Outcome::Allowed(Self { stack: self.stack, aws: Aws::new(self.aws.endpoint(), credentials) }))
     }
 

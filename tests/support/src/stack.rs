@@ -73,7 +73,10 @@ impl Stack {
     pub fn start_in(folder: &Path) -> Result<Self> {
         let mut child = up(folder).stdin(Stdio::piped()).spawn().context("python3 cannot be started")?;
         match first_line(&mut child) {
-            Ok(info) => Ok(Self { info, folder: folder.to_owned(), child: Some(child) }),
+            Ok(info) => {
+                clear(folder);
+                Ok(Self { info, folder: folder.to_owned(), child: Some(child) })
+            }
             Err(error) => {
                 drop(child.stdin.take());
                 let _ = child.wait();
@@ -90,7 +93,9 @@ impl Stack {
         let mut command = up(folder);
         let mut child = command.arg("--detach").stdin(Stdio::null()).process_group(0).spawn();
         let child = child.as_mut().map_err(|error| anyhow::anyhow!("python3 cannot be started: {error}"))?;
-        Ok(Self { info: first_line(child)?, folder: folder.to_owned(), child: None })
+        let info = first_line(child)?;
+        clear(folder);
+        Ok(Self { info, folder: folder.to_owned(), child: None })
     }
 
     /// Uses one that somebody else started: the line that it printed.
@@ -165,6 +170,13 @@ fn first_line(child: &mut Child) -> Result<Info> {
         bail!("the local stack did not start; what was the matter stands above (standard error of stack.py)");
     }
     serde_json::from_str(&line).with_context(|| format!("stack.py printed something else than where it is: {line}"))
+}
+
+/// Removes what we left there the last time (stack.py does so with its own): caches of a cluster that is no more.
+fn clear(folder: &Path) {
+    for left in ["home", "scratch"] {
+        let _ = std::fs::remove_dir_all(folder.join(left));
+    }
 }
 
 /// `target/stacks/<name>`, or the first of `<name>-2`, … that no running stack is in.

@@ -45,8 +45,11 @@ pub async fn allowed<'a>(report: &Report, scene: &'a Scene, granted: &Done<Grant
         Ok(session)
     });
     let by_role = by_role.await;
-    let pushed = report.step("by the role in A: push", async { push(by_role.need()?, &repository, "by-role").await }).await;
-    report.step("by the role in A: pull", async { pull(by_role.need()?, &repository, "by-role", pushed.need()?).await }).await;
+    let pushed =
+        report.step("by the role in A: push", async { push(by_role.need()?, &repository, "by-role").await }).await;
+    report
+        .step("by the role in A: pull", async { pull(by_role.need()?, &repository, "by-role", pushed.need()?).await })
+        .await;
     instance
 }
 

@@ -16,7 +16,10 @@ pub async fn compare(report: &Report, scene: &Scene, granted: &Done<Granted>) {
     let role_in_a = async || role(scene, 0, &granted.need()?.role_in_a).await;
     let managed = async {
         let attached = role_in_a().await?.attached;
-        ensure!(attached.iter().eq([MANAGED_POLICY]), "expected {MANAGED_POLICY} to be attached to the role; there are {attached:?}");
+        ensure!(
+            attached.iter().eq([MANAGED_POLICY]),
+            "expected {MANAGED_POLICY} to be attached to the role; there are {attached:?}"
+        );
         say(format!("attached: {MANAGED_POLICY}"));
         Ok(())
     };
@@ -29,7 +32,8 @@ pub async fn compare(report: &Report, scene: &Scene, granted: &Done<Granted>) {
         is_equal(&policy.context("the repository has no policy")?, REPOSITORY_POLICY)
     };
     report.step("article, step 3: the repository's policy", policy).await;
-    let instance = async { is_equal(&role(scene, 1, &granted.need()?.instance_role).await?.trust, INSTANCE_ROLE_TRUST) };
+    let instance =
+        async { is_equal(&role(scene, 1, &granted.need()?.instance_role).await?.trust, INSTANCE_ROLE_TRUST) };
     report.step("article, step 4: EC2 may assume the instance's role in B", instance).await;
 }
 

@@ -60,7 +60,8 @@ pub fn end(folder: &Path) -> Result<ExitCode> {
 /// instance's token.
 pub fn explain(folder: &Path, docker: &Path, info: &Info, repository: &Repository) -> Result<()> {
     let programs = [&info.bin.kubectl, &info.bin.helm, &info.bin.crane];
-    let path: Vec<String> = programs.iter().filter_map(|program| Some(program.parent()?.display().to_string())).collect();
+    let path: Vec<String> =
+        programs.iter().filter_map(|program| Some(program.parent()?.display().to_string())).collect();
     let environment = folder.join("env.sh");
     let text = format!(
         "# For `source`: the demo's kubectl and Helm with its cluster, AWS as account A's root, crane as account B's instance.\n\

@@ -5,8 +5,8 @@ use crate::report::{Done, Report, say};
 use anyhow::{Context, Result};
 use aws_credential_types::Credentials;
 use local_stack::{
-    AccountState, Cluster, HELM_RELEASE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Operator, OperatorSettings, Pair, Repository,
-    Session, Stack, install_chart, operator_identity, prepare, role_with_policy,
+    AccountState, Cluster, HELM_RELEASE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Operator, OperatorSettings, Pair,
+    Repository, Session, Stack, install_chart, operator_identity, prepare, role_with_policy,
 };
 use serde_json::json;
 use std::path::Path;
@@ -74,7 +74,9 @@ pub async fn set(report: &Report, folder: &Path, end: End) -> Scene {
 }
 
 async fn start(folder: &Path, end: End) -> Result<Stack> {
-    say("etcd, kube-apiserver, kube-controller-manager, AWS, a registry; the first time they are built, for about 10 minutes");
+    say(
+        "etcd, kube-apiserver, kube-controller-manager, AWS, a registry; the first time they are built, for about 10 minutes",
+    );
     if end == End::Delete {
         return Stack::start_in(folder);
     }
@@ -114,7 +116,8 @@ async fn install(stack: &Stack) -> Result<()> {
     let cluster = Cluster::of(stack);
     say("with replicaCount=0, for this cluster has no node: the operator runs beside it");
     install_chart(&cluster).await?;
-    let made = ["get", "crd,clusterrole", "--selector", "app.kubernetes.io/instance=registry-grants", "--output", "name"];
+    let made =
+        ["get", "crd,clusterrole", "--selector", "app.kubernetes.io/instance=registry-grants", "--output", "name"];
     for name in cluster.kubectl(&made).await?.lines() {
         say(name);
     }

@@ -25,7 +25,9 @@ pub struct Granted {
 pub async fn tell(folder: &Path, end: End) -> Result<ExitCode> {
     kept::refuse_if_running(folder)?;
     let Pair { registry, consumer } = Pair::example();
-    println!("Account A ({registry}) owns a private repository; an EC2 instance of account B ({consumer}) is to push and pull.");
+    println!(
+        "Account A ({registry}) owns a private repository; an EC2 instance of account B ({consumer}) is to push and pull."
+    );
 
     let report = Report::new(folder.join("logs"));
     let scene = scene::set(&report, folder, end).await;
@@ -78,16 +80,18 @@ async fn grant(report: &Report, scene: &Scene) -> Done<Granted> {
 }
 
 async fn changes_by_hand(report: &Report, scene: &Scene, granted: &Done<Granted>) {
-    report.step("put back a trust policy that was changed by hand", async {
-        granted.need()?;
-        trust_is_put_back(scene.stack.need()?).await
-    })
-    .await;
-    report.step("keep a foreign statement in the repository policy", async {
-        granted.need()?;
-        foreign_statement_survives(scene.stack.need()?).await
-    })
-    .await;
+    report
+        .step("put back a trust policy that was changed by hand", async {
+            granted.need()?;
+            trust_is_put_back(scene.stack.need()?).await
+        })
+        .await;
+    report
+        .step("keep a foreign statement in the repository policy", async {
+            granted.need()?;
+            foreign_statement_survives(scene.stack.need()?).await
+        })
+        .await;
 }
 
 async fn trust_is_put_back(stack: &Stack) -> Result<()> {
@@ -136,21 +140,25 @@ async fn foreign_statement_survives(stack: &Stack) -> Result<()> {
 }
 
 async fn delete(report: &Report, scene: &Scene, granted: &Done<Granted>) {
-    report.step("kubectl delete the grant", async {
-        granted.need()?;
-        let cluster = Cluster::of(scene.stack.need()?);
-        let deleted = cluster.kubectl(&["delete", GRANT, "--namespace", NAMESPACE, "--timeout", "60s"]).await?;
-        say(deleted.trim());
-        Ok(())
-    })
-    .await;
+    report
+        .step("kubectl delete the grant", async {
+            granted.need()?;
+            let cluster = Cluster::of(scene.stack.need()?);
+            let deleted = cluster.kubectl(&["delete", GRANT, "--namespace", NAMESPACE, "--timeout", "60s"]).await?;
+            say(deleted.trim());
+            Ok(())
+        })
+        .await;
 }
 
 async fn as_before(scene: &Scene) -> Result<()> {
     let (stack, before, repository) = (scene.stack.need()?, scene.before.need()?, repository());
     let policy = repository.policy(stack).await?.context("the foreign statement is gone, with the whole policy")?;
     let sids: Vec<_> = policy.statements().into_iter().map(|statement| statement["Sid"].clone()).collect();
-    ensure!(sids == [json!(FOREIGN_SID)], "expected the foreign statement alone in the repository policy; it is {policy}");
+    ensure!(
+        sids == [json!(FOREIGN_SID)],
+        "expected the foreign statement alone in the repository policy; it is {policy}"
+    );
     say("the foreign statement is still there; A's admin takes it away again");
     repository.set_policy(stack, &policy.without_statement(FOREIGN_SID)).await?;
     let after = scene::accounts(stack).await?;

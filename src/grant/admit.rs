@@ -1,0 +1,116 @@
+//! The rules of the `AWSAccount`s: whether they admit what a grant asks. Unset means none; a grant must fit one rule whole.
+
+use super::Problem;
+use super::names::{AccountId, GrantName, RepositoryPattern};
+use super::validate::{RegistryRole, RoleIdentity};
+use crate::api::account::{ConsumerRule, Namespaces, RegistryRule};
+use crate::api::conditions::Reason;
+use crate::api::grant::Access;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where a grant lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Home<'a> {
+    /// The grant.
+    pub name: &'a GrantName,
+    /// Its namespace's labels; `None` where they are not known (yet): then no selector matches.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+}
+
+/// What a grant asks of the registry account.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Where it lives.
+    pub home: Home<'a>,
+    /// The access.
+    pub access: Access,
+    /// The repositories.
+    pub repositories: &'a BTreeSet<RepositoryPattern>,
+    /// For whom.
+    pub consumer: &'a AccountId,
+    /// By which role.
+    pub role: Option<&'a RegistryRole>,
+}
+
+impl Asked<'_> {
+    /// Why no rule admits the grant, in terms of what the tenant asked: what else the account's rules admit is not told.
+    pub fn refused_by<'r>(
+        &self,
+        account: &AccountId,
+        rules: impl Iterator<Item = &'r RegistryRule>,
+    ) -> Option<Problem> {
+        let namespace = &self.home.name.namespace;
+        let refusals: Vec<Vec<String>> =
+            rules.filter(|rule| self.home.is_in(&rule.namespaces)).map(|rule| self.not_admitted(rule)).collect();
+        let why = match refusals.iter().min_by_key(|refusal| refusal.len()) {
+            Some(fits) if fits.is_empty() => return None,
+            Some(closest) => format!("no rule admits {}", closest.join(", ")),
+            None => "no rule is for this namespace".into(),
+        };
+        Some(Problem::new(
+            Reason::NotAdmitted,
+            format!(
+                "AWSAccount {account} does not admit this grant in namespace {namespace}: {why}. A cluster admin can add a rule under spec.registry.rules; a grant must fit one rule whole"
+            ),
+        ))
+    }
+
+    fn not_admitted(&self, rule: &RegistryRule) -> Vec<String> {
+        let RegistryRule { namespaces: _, repositories, max_access, consumers, managed_policies } = rule;
+        let admitted: Vec<RepositoryPattern> = repositories.iter().filter_map(|text| text.parse().ok()).collect();
+        let mut refused: Vec<String> = self
+            .repositories
+            .iter()
+            .filter(|asked| !admitted.iter().any(|rule| rule.covers(asked)))
+            .map(|asked| format!("repository {asked}"))
+            .collect();
+        if self.access > *max_access {
+            refused.push(format!("access {:?}", self.access));
+        }
+        if !consumers.iter().any(|id| id == self.consumer.as_str()) {
+            refused.push(format!("consumer {}", self.consumer));
+        }
+        let policies = self.role.iter().flat_map(|role| &role.managed_policies);
+        refused.extend(policies.filter(|p| !managed_policies.contains(p)).map(|p| format!("managed policy {p:?}")));
+        refused
+    }
+}
+
+/// Why no rule admits an instance role.
+pub fn instance_role_refused<'r>(
+    role: &RoleIdentity,
+    home: Home,
+    mut rules: impl Iterator<Item = &'r ConsumerRule>,
+) -> Option<Problem> {
+    let path_and_name = role.path_and_name();
+    let admits = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => path_and_name.starts_with(prefix),
+        None => *pattern == path_and_name,
+    };
+    let admitted = rules.any(|rule| {
+        let ConsumerRule { namespaces, roles } = rule;
+        home.is_in(namespaces) && roles.iter().any(admits)
+    });
+    (!admitted).then(|| {
+        Problem::new(
+            Reason::NotAdmitted,
+            format!(
+                "AWSAccount {} does not admit instance role {path_and_name} for namespace {}: a cluster admin can add a rule under spec.consumer.rules",
+                role.account, home.name.namespace
+            ),
+        )
+    })
+}
+
+impl Home<'_> {
+    fn is_in(self, namespaces: &Namespaces) -> bool {
+        let Namespaces { names, selector } = namespaces;
+        let selected = self.labels.zip(selector.clone()).is_some_and(|(labels, selector)| {
+            let empty = selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+                && selector.match_expressions.as_ref().is_none_or(Vec::is_empty);
+            let parsed = kube::core::Selector::try_from(selector);
+            !empty && parsed.is_ok_and(|selector| kube::core::SelectorExt::matches(&selector, labels))
+        });
+        selected || names.iter().any(|name| *name == self.name.namespace)
+    }
+}

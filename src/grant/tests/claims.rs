@@ -1,0 +1,187 @@
+//! Claims: where to look for what a grant may have left in AWS. Before a write they only grow.
+
+use super::resources::{CONSUMER, Cluster, grant, registry_rule, strings};
+use crate::api::grant::{
+    Access, AccessPath, Applied, AppliedInstanceRole, AppliedRepositories, CrossAccountRegistryGrantSpec as Spec,
+};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+fn claims(change: impl FnOnce(&mut Spec)) -> Applied {
+    let everything = registry_rule(|rule| rule.repositories = strings(["*"]));
+    Cluster::of_the_article().registry_rules([everything]).admitted(&grant(change)).claims()
+}
+
+#[test]
+fn the_articles_grant_claims_everything_that_it_touches() {
+    insta::assert_json_snapshot!(claims(|_| {}), @r#"
+    {
+      "registryAccountID": "111111111111",
+      "consumerAccountID": "222222222222",
+      "access": "PullPush",
+      "principals": [
+        "arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps",
+        "arn:aws:iam::222222222222:root"
+      ],
+      "repositories": [
+        {
+          "region": "us-east-1",
+          "patterns": [
+            "miqp-devops"
+          ]
+        }
+      ],
+      "registryRoles": [
+        "ECS-AssumeRole-MIQDevOps"
+      ],
+      "instanceRoles": [
+        {
+          "role": "miq-instance",
+          "instanceProfile": "miq-instance"
+        }
+      ]
+    }
+    "#);
+}
+
+#[test]
+fn what_is_not_touched_is_not_claimed() {
+    let direct = claims(|spec| {
+        spec.paths = vec![AccessPath::Direct];
+        spec.consumer.instance_role = None;
+    });
+    assert!(direct.registry_roles.is_empty() && direct.instance_roles.is_empty());
+    let by_role = claims(|spec| {
+        spec.paths = vec![AccessPath::AssumeRole];
+        spec.registry.role = None;
+    });
+    assert!(by_role.repositories.is_empty() && by_role.principals.is_empty());
+    let unmanaged = Cluster::of_the_article().without(CONSUMER).admitted(&grant(|_| {})).claims();
+    assert!(unmanaged.instance_roles.is_empty());
+}
+
+#[test]
+fn claims_cover_the_repositories_of_their_regions_alone() {
+    let claims = claims(|spec| {
+        spec.registry.regions = strings(["eu-central-1", "us-east-1"]);
+        spec.registry.repositories = strings(["web", "team-b/*"]);
+    });
+    for (region, repository, covered) in [
+        ("us-east-1", "web", true),
+        ("eu-central-1", "team-b/x/y", true),
+        ("us-east-1", "web2", false),
+        ("us-east-1", "team-b", false),
+        ("us-west-2", "web", false),
+    ] {
+        assert_eq!(claims.covers(region, repository), covered, "{repository} in {region}");
+    }
+}
+
+#[test]
+fn what_the_spec_leaves_out_stays_claimed_until_it_is_revoked() {
+    let before = claims(|spec| spec.registry.repositories = strings(["old", "team-b/*"]));
+    let after = claims(|spec| {
+        spec.registry.repositories = strings(["new"]);
+        spec.registry.regions = strings(["us-west-2"]);
+        spec.paths = vec![AccessPath::Direct];
+    });
+    let grown = before.grown_by(&after);
+    assert!(grown.covers("us-east-1", "old") && grown.covers("us-east-1", "team-b/web"));
+    assert!(grown.covers("us-west-2", "new") && !grown.covers("us-west-2", "old"));
+    assert_eq!(grown.registry_roles, ["ECS-AssumeRole-MIQDevOps"]);
+}
+
+#[test]
+#[ignore = "bug: B1, every resync takes this for a change and writes the status twice"]
+fn growing_by_what_is_claimed_already_changes_nothing() {
+    let claims = claims(|spec| spec.registry.repositories = strings(["web", "team-b/*"]));
+    assert_eq!(claims.grown_by(&claims), claims);
+}
+
+#[test]
+fn an_invalid_change_keeps_what_was_last_asked_of_the_repositories() {
+    let admitted = Cluster::of_the_article().admitted(&grant(|_| {}));
+    assert_eq!(Some(admitted.claims().contribution()), admitted.contribution());
+}
+
+prop_compose! {
+    fn some_claims()(
+        regions in prop::collection::btree_map("[a-c]", prop::collection::btree_set("[x-z]{2}\\*?", 1..4), 0..3),
+        roles in prop::collection::btree_set("[r-t]", 0..3),
+        instances in prop::collection::btree_set("[i-k]", 0..2),
+        push in any::<bool>(),
+    ) -> Applied {
+        let repositories = regions.into_iter().map(|(region, patterns)| AppliedRepositories {
+            region,
+            patterns: patterns.into_iter().collect(),
+        });
+        Applied {
+            registry_account_id: super::resources::REGISTRY.into(),
+            consumer_account_id: CONSUMER.into(),
+            access: if push { Access::PullPush } else { Access::Pull },
+            principals: Vec::new(),
+            narrowed_to: Vec::new(),
+            repositories: repositories.collect(),
+            registry_roles: roles.into_iter().collect(),
+            // An instance role's profile cannot be changed, so a role always comes with the same one.
+            instance_roles: instances
+                .into_iter()
+                .map(|role| AppliedInstanceRole { instance_profile: format!("{role}-profile"), role })
+                .collect(),
+        }
+    }
+}
+
+type Places = (BTreeMap<String, BTreeSet<String>>, BTreeSet<String>, BTreeSet<(String, String)>);
+
+/// Where the claims say to look, whatever the order.
+fn places(claims: &Applied) -> Places {
+    let mut repositories: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for of_region in &claims.repositories {
+        repositories.entry(of_region.region.clone()).or_default().extend(of_region.patterns.iter().cloned());
+    }
+    let instances = claims.instance_roles.iter().map(|i| (i.role.clone(), i.instance_profile.clone()));
+    (repositories, claims.registry_roles.iter().cloned().collect(), instances.collect())
+}
+
+proptest! {
+    #[test]
+    fn growing_loses_nothing_and_invents_nothing(before in some_claims(), new in some_claims()) {
+        let (mut repositories, mut roles, mut instances) = places(&before);
+        let (new_repositories, new_roles, new_instances) = places(&new);
+        for (region, patterns) in new_repositories {
+            repositories.entry(region).or_default().extend(patterns);
+        }
+        roles.extend(new_roles);
+        instances.extend(new_instances);
+        prop_assert_eq!(places(&before.grown_by(&new)), (repositories, roles, instances));
+    }
+
+    #[test]
+    fn growing_twice_is_growing_once(before in some_claims(), new in some_claims()) {
+        let grown = before.grown_by(&new);
+        prop_assert_eq!(grown.grown_by(&new), grown);
+    }
+
+    #[test]
+    fn what_was_covered_stays_covered(
+        before in some_claims(),
+        new in some_claims(),
+        region in "[a-c]",
+        repository in "[x-z]{2,3}",
+    ) {
+        let covered = before.covers(&region, &repository) || new.covers(&region, &repository);
+        prop_assert_eq!(before.grown_by(&new).covers(&region, &repository), covered);
+    }
+
+    /// The API server takes each list as a set or a map by key: it refuses duplicates.
+    #[test]
+    fn grown_claims_have_no_duplicates(before in some_claims(), new in some_claims()) {
+        let grown = before.grown_by(&new);
+        let all_differ = |texts: Vec<&String>| texts.len() == texts.iter().collect::<BTreeSet<_>>().len();
+        prop_assert!(all_differ(grown.repositories.iter().map(|r| &r.region).collect()));
+        prop_assert!(grown.repositories.iter().all(|r| all_differ(r.patterns.iter().collect())));
+        prop_assert!(all_differ(grown.registry_roles.iter().collect()));
+        prop_assert!(all_differ(grown.instance_roles.iter().map(|i| &i.role).collect()));
+    }
+}

@@ -1,0 +1,152 @@
+//! What a role or profile of ours may have become: strategies for the laws.
+
+use super::resources::{installation, owner};
+use crate::grant::desired::{DesiredRole, Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
+use crate::grant::observed::{InstanceProfile, Role};
+use crate::policy::{Document, Statement, Unreadable};
+use proptest::prelude::*;
+use proptest::sample::{Index, subsequence};
+use std::collections::{BTreeMap, BTreeSet};
+
+type Tags = BTreeMap<String, String>;
+
+/// Tags by which something is known as our grant's, whatever else was added or happened to the UID.
+pub fn our_tags() -> impl Strategy<Value = Tags> {
+    let uid = prop_oneof![Just(Some(owner().uid)), Just(Some("dead".to_owned())), Just(None)];
+    (uid, any::<bool>()).prop_map(|(uid, extra)| {
+        let mut tags = owner().tags();
+        tags.remove(TAG_GRANT_UID);
+        tags.extend(uid.map(|uid| (TAG_GRANT_UID.to_owned(), uid)));
+        tags.extend(extra.then(|| ("cost-center".to_owned(), "7".to_owned())));
+        tags
+    })
+}
+
+/// Tags of what is not our grant's.
+pub fn foreign_tags() -> impl Strategy<Value = Tags> {
+    let with = |change: fn(&mut Tags)| {
+        let mut tags = owner().tags();
+        change(&mut tags);
+        Just(tags)
+    };
+    prop_oneof![
+        Just(Tags::new()),
+        Just(Tags::from([("Name".into(), "by hand".into())])),
+        with(|tags| drop(tags.remove(TAG_INSTALLATION))),
+        with(|tags| drop(tags.remove(TAG_GRANT))),
+        with(|tags| drop(tags.insert(TAG_INSTALLATION.into(), "ba9876543210".into()))),
+        with(|tags| drop(tags.insert(TAG_GRANT.into(), "team-b/miq-devops-2".into()))),
+        with(|tags| drop(tags.insert(TAG_GRANT.into(), "team-a/miq-devops".into()))),
+        with(|tags| drop(tags.insert(TAG_GRANT.into(), String::new()))),
+    ]
+}
+
+/// Statements that are not this installation's, some of which look like it.
+pub fn foreign_statements() -> impl Strategy<Value = Vec<Statement>> {
+    let other_installation = "ffffffffffff".parse::<crate::policy::Installation>().unwrap();
+    let all = vec![
+        Statement::allow(["sts:AssumeRole"]).to_service("ec2.amazonaws.com"),
+        Statement::allow(["sts:AssumeRole"])
+            .to_service("ec2.amazonaws.com")
+            .sid(other_installation.sid("instance trust")),
+        Statement::allow(["sts:AssumeRole", "sts:TagSession"])
+            .to_service("pods.eks.amazonaws.com")
+            .sid("RegistryGrants"),
+        Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::999999999999:root"]).sid(""),
+    ];
+    subsequence(all.clone(), 0..=all.len())
+}
+
+fn readable(document: Document) -> Result<Document, Unreadable> {
+    Ok(document)
+}
+
+pub fn unreadable() -> Result<Document, Unreadable> {
+    Document::parse("{")
+}
+
+/// What may stand where our statement should: the right one, a changed one, several, or none.
+fn our_statements(desired: &DesiredRole) -> impl Strategy<Value = Vec<Statement>> + use<> {
+    let right = desired.trust.clone();
+    let marked = |statement: Statement| statement.sid(owner().trust_sid());
+    let widened = marked(Statement::allow(["sts:AssumeRole"]).to_principals(["*"]));
+    let other_sid = right.clone().sid(installation().sid("something else"));
+    prop_oneof![
+        3 => Just(vec![right.clone()]),
+        1 => Just(Vec::new()),
+        1 => Just(vec![widened.clone()]),
+        1 => Just(vec![right.clone(), widened]),
+        1 => Just(vec![right.clone(), right]),
+        1 => Just(vec![other_sid]),
+    ]
+}
+
+/// What may have become of a role of ours: each part as it should be, changed, or gone; and what others put there.
+pub fn changed_role<S: Strategy<Value = Tags>>(desired: &DesiredRole, tags: S) -> impl Strategy<Value = Role> + use<S> {
+    let desired = desired.clone();
+    let trust = (our_statements(&desired), foreign_statements(), any::<Index>()).prop_map(|(ours, foreign, at)| {
+        let mut statements = foreign;
+        let at = at.index(statements.len() + 1);
+        statements.splice(at..at, ours);
+        Document::of(statements)
+    });
+    let ours = desired.inline.clone();
+    let inline_of_ours = prop_oneof![
+        2 => Just(Some(true)),
+        1 => Just(Some(false)),
+        1 => Just(None)
+    ];
+    let foreign_names = subsequence(vec!["a-by-hand", "registry-grants", "zz", "registry-grants-other"], 0..=4);
+    let managed: Vec<String> = desired
+        .attached
+        .iter()
+        .cloned()
+        .chain(["arn:aws:iam::aws:policy/AdministratorAccess", "arn:aws:iam::1:policy/own"].map(String::from))
+        .collect();
+    let attached = subsequence(managed.clone(), 0..=managed.len());
+    let boundary =
+        prop_oneof![Just(desired.boundary.clone()), Just(None), Just(Some("arn:aws:iam::1:policy/other".into()))];
+    let session = prop_oneof![Just(desired.max_session_seconds.unwrap_or(3600)), Just(43200)];
+    (trust, inline_of_ours, foreign_names, attached, boundary, session, tags).prop_map(
+        move |(trust, of_ours, foreign, attached, boundary, max_session_seconds, tags)| {
+            let wrong = Document::of([Statement::allow(["ecr:*"]).on(["*"])]);
+            let mut inline: BTreeMap<_, _> =
+                foreign.into_iter().map(|name| (name.to_owned(), readable(wrong.clone()))).collect();
+            if let (Some((name, right)), Some(is_right)) = (&ours, of_ours) {
+                inline.insert(name.clone(), if is_right { readable(right.clone()) } else { unreadable() });
+            }
+            Role {
+                arn: format!("arn:aws:iam::{}:role{}{}", desired.account, desired.path, desired.name),
+                id: "AROAOLD".into(),
+                path: desired.path.clone(),
+                trust: readable(trust),
+                max_session_seconds,
+                boundary,
+                tags,
+                inline,
+                attached: attached.into_iter().collect(),
+            }
+        },
+    )
+}
+
+/// A profile that holds our role, another, or none.
+pub fn changed_profile<S: Strategy<Value = Tags>>(
+    role: &str,
+    tags: S,
+) -> impl Strategy<Value = InstanceProfile> + use<S> {
+    let roles = prop_oneof![Just(vec![role.to_owned()]), Just(vec!["someone-elses".to_owned()]), Just(Vec::new())];
+    (roles, tags).prop_map(|(roles, tags)| InstanceProfile {
+        arn: "arn:aws:iam::222222222222:instance-profile/registry-grants/nodes".into(),
+        tags,
+        roles: roles.into_iter().collect::<BTreeSet<_>>(),
+    })
+}
+
+/// A role as IAM has it right after it was made as desired.
+pub fn as_made(desired: &DesiredRole, owner: &Owner) -> Role {
+    let steps = crate::grant::diff::registry_role(desired, None, owner).unwrap();
+    let mut iam = super::iam::Iam::default();
+    iam.apply(&steps);
+    iam.roles.remove(&desired.name).unwrap()
+}

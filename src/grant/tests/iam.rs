@@ -1,0 +1,147 @@
+//! An IAM in memory, with the rules of the real one that decide in which order steps can be taken, and with what the real one does to
+//! documents: what comes back is not what was sent.
+
+use crate::grant::diff::Step;
+use crate::grant::observed::{Instance, InstanceProfile, Role};
+use crate::policy::Document;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One account's roles and instance profiles.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Iam {
+    pub roles: BTreeMap<String, Role>,
+    pub profiles: BTreeMap<String, InstanceProfile>,
+}
+
+impl Iam {
+    pub fn with_role(mut self, name: &str, role: Option<Role>) -> Self {
+        self.roles.extend(role.map(|role| (name.to_owned(), role)));
+        self
+    }
+
+    pub fn with_profile(mut self, name: &str, profile: Option<InstanceProfile>) -> Self {
+        self.profiles.extend(profile.map(|profile| (name.to_owned(), profile)));
+        self
+    }
+
+    pub fn instance(&self, role: &str, profile: &str) -> Instance {
+        Instance { role: self.roles.get(role).cloned(), profile: self.profiles.get(profile).cloned() }
+    }
+
+    /// Carries out steps in their order; every one must be possible.
+    #[track_caller]
+    pub fn apply(&mut self, steps: &[Step]) {
+        for step in steps {
+            if let Err(code) = self.call(step) {
+                panic!("{code}: {step}, of {steps:#?} in {self:#?}");
+            }
+        }
+    }
+
+    fn call(&mut self, step: &Step) -> Result<(), &'static str> {
+        match step.clone() {
+            Step::CreateRole { name, path, description: _, trust, max_session_seconds, boundary, tags } => {
+                let role = Role {
+                    arn: format!("arn:aws:iam::111111111111:role{path}{name}"),
+                    id: "AROANEW".into(),
+                    path,
+                    trust: Ok(as_stored(&trust)?),
+                    max_session_seconds: max_session_seconds.unwrap_or(3600),
+                    boundary,
+                    tags,
+                    inline: BTreeMap::new(),
+                    attached: BTreeSet::new(),
+                };
+                self.roles.insert(name, role).map_or(Ok(()), |_| Err("EntityAlreadyExists"))
+            }
+            Step::UpdateTrust { role, trust } => Ok(self.role(&role)?.trust = Ok(as_stored(&trust)?)),
+            Step::UpdateMaxSession { role, seconds } => Ok(self.role(&role)?.max_session_seconds = seconds),
+            Step::PutBoundary { role, boundary } => Ok(self.role(&role)?.boundary = Some(boundary)),
+            Step::TagRole { role, tags } => Ok(self.role(&role)?.tags.extend(tags)),
+            Step::PutInlinePolicy { role, policy, document } => {
+                self.role(&role)?.inline.insert(policy, Ok(as_stored(&document)?));
+                Ok(())
+            }
+            Step::DeleteInlinePolicy { role, policy } => found(self.role(&role)?.inline.remove(&policy).is_some()),
+            Step::AttachPolicy { role, arn } => {
+                self.role(&role)?.attached.insert(arn);
+                Ok(())
+            }
+            Step::DetachPolicy { role, arn } => found(self.role(&role)?.attached.remove(&arn)),
+            Step::DeleteRole { role } => {
+                let Role { inline, attached, .. } = self.role(&role)?;
+                let holds = !inline.is_empty() || !attached.is_empty();
+                if holds || self.profiles.values().any(|profile| profile.roles.contains(&role)) {
+                    return Err("DeleteConflict");
+                }
+                found(self.roles.remove(&role).is_some())
+            }
+            Step::CreateProfile { name, path, tags } => {
+                let arn = format!("arn:aws:iam::111111111111:instance-profile{path}{name}");
+                let profile = InstanceProfile { arn, tags, roles: BTreeSet::new() };
+                self.profiles.insert(name, profile).map_or(Ok(()), |_| Err("EntityAlreadyExists"))
+            }
+            Step::TagProfile { name, tags } => Ok(self.profile(&name)?.tags.extend(tags)),
+            Step::AddRoleToProfile { profile, role } => {
+                self.role(&role)?;
+                let roles = &mut self.profile(&profile)?.roles;
+                let room = roles.is_empty();
+                roles.insert(role);
+                if room { Ok(()) } else { Err("LimitExceeded") }
+            }
+            Step::RemoveRoleFromProfile { profile, role } => found(self.profile(&profile)?.roles.remove(&role)),
+            Step::DeleteProfile { name } => {
+                let empty = self.profile(&name)?.roles.is_empty();
+                self.profiles.remove(&name);
+                if empty { Ok(()) } else { Err("DeleteConflict") }
+            }
+        }
+    }
+
+    fn role(&mut self, name: &str) -> Result<&mut Role, &'static str> {
+        self.roles.get_mut(name).ok_or("NoSuchEntity")
+    }
+
+    fn profile(&mut self, name: &str) -> Result<&mut InstanceProfile, &'static str> {
+        self.profiles.get_mut(name).ok_or("NoSuchEntity")
+    }
+}
+
+fn found(found: bool) -> Result<(), &'static str> {
+    if found { Ok(()) } else { Err("NoSuchEntity") }
+}
+
+/// A document as AWS gives it back.
+fn as_stored(document: &Document) -> Result<Document, &'static str> {
+    if document.statements.is_empty() {
+        return Err("MalformedPolicyDocument");
+    }
+    Ok(reworded(document))
+}
+
+/// The same document in other words: lists in another order, single strings as lists.
+pub fn reworded(document: &Document) -> Document {
+    let mut whole: Value = serde_json::from_str(&document.to_string()).unwrap();
+    for statement in whole["Statement"].as_array_mut().unwrap() {
+        for key in ["Action", "Resource"] {
+            if let Some(value) = statement.get_mut(key) {
+                reword(value);
+            }
+        }
+        for (_, values) in statement.get_mut("Principal").and_then(Value::as_object_mut).into_iter().flatten() {
+            reword(values);
+        }
+        for (_, keys) in statement.get_mut("Condition").and_then(Value::as_object_mut).into_iter().flatten() {
+            keys.as_object_mut().into_iter().flatten().for_each(|(_, values)| reword(values));
+        }
+    }
+    Document::parse(&whole.to_string()).unwrap()
+}
+
+fn reword(value: &mut Value) {
+    match value {
+        Value::Array(list) => list.reverse(),
+        one => *one = Value::Array(vec![one.take()]),
+    }
+}

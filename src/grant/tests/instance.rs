@@ -1,0 +1,238 @@
+//! The consumer's instance role and its profile: ours is made right, and what others put there is never touched.
+
+use super::drift::{changed_profile, changed_role, foreign_tags, our_tags, unreadable};
+use super::iam::Iam;
+use super::resources::{CONSUMER, Cluster, grant, owner};
+use crate::api::conditions::Reason;
+use crate::grant::desired::DesiredInstance;
+use crate::grant::diff::{Step, instance, without_instance};
+use crate::grant::observed::{Instance, InstanceProfile, Role};
+use crate::policy::{Document, Statement};
+use proptest::option;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const ROLE: &str = "miq-instance";
+const PROFILE: &str = "nodes";
+
+fn desired() -> DesiredInstance {
+    let cluster = Cluster::of_the_article()
+        .roles(CONSUMER, |roles| roles.permissions_boundary = Some("arn:aws:iam::222222222222:policy/b".into()));
+    let asked = grant(|spec| {
+        spec.consumer.instance_role.as_mut().unwrap().instance_profile = Some(PROFILE.into());
+    });
+    cluster.desired(&asked).instance.unwrap()
+}
+
+fn steps(observed: &Instance) -> Vec<Step> {
+    instance(&desired(), observed, &owner()).unwrap_or_else(|problem| panic!("{problem:?}"))
+}
+
+fn removal(observed: &Instance) -> Vec<Step> {
+    without_instance(ROLE, PROFILE, observed, &owner()).unwrap_or_else(|problem| panic!("{problem:?}"))
+}
+
+fn words(steps: &[Step]) -> String {
+    steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// As it is right after it was made, changed.
+fn made(change: impl FnOnce(&mut Role, &mut InstanceProfile)) -> Instance {
+    let mut iam = Iam::default();
+    iam.apply(&steps(&Instance::default()));
+    let mut instance = iam.instance(ROLE, PROFILE);
+    change(instance.role.as_mut().unwrap(), instance.profile.as_mut().unwrap());
+    instance
+}
+
+fn with_foreign_statement(trust: &Document) -> Document {
+    let statement = Statement::allow(["sts:AssumeRole"]).to_service("ssm.amazonaws.com");
+    trust.clone().with([statement])
+}
+
+#[test]
+fn role_and_profile_are_made_before_one_is_put_into_the_other() {
+    insta::assert_snapshot!(words(&steps(&Instance::default())), @r"
+    create role miq-instance
+    set policy registry-grants-team-b-miq-devops-e84137e36a of role miq-instance
+    create instance profile nodes
+    add role miq-instance to instance profile nodes
+    ");
+}
+
+#[test]
+fn what_is_right_is_left_alone() {
+    assert_eq!(steps(&made(|_, _| {})), []);
+}
+
+#[test]
+fn what_others_put_on_the_role_is_left_alone() {
+    let observed = made(|role, profile| {
+        role.trust = role.trust.as_ref().map(with_foreign_statement).map_err(Clone::clone);
+        role.attached.insert("arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore".into());
+        role.inline.insert("logs".into(), unreadable());
+        role.max_session_seconds = 43200;
+        role.tags.insert("cost-center".into(), "7".into());
+        profile.tags.insert("cost-center".into(), "7".into());
+    });
+    assert_eq!(steps(&observed), []);
+}
+
+#[test]
+fn changes_by_hand_to_what_is_ours_are_put_back() {
+    let after = |change: fn(&mut Role, &mut InstanceProfile)| words(&steps(&made(change)));
+    insta::assert_snapshot!(after(|role, _| role.inline.clear()), @"set policy registry-grants-team-b-miq-devops-e84137e36a of role miq-instance");
+    insta::assert_snapshot!(after(|role, _| role.boundary = None), @"set the permissions boundary of role miq-instance");
+    insta::assert_snapshot!(after(|_, profile| profile.roles.clear()), @"add role miq-instance to instance profile nodes");
+    insta::assert_snapshot!(after(|_, profile| profile.roles = ["other".to_owned()].into()), @r"
+    remove role other from instance profile nodes
+    add role miq-instance to instance profile nodes
+    ");
+    insta::assert_snapshot!(after(|role, _| {
+        role.trust = Ok(Document::of([Statement::allow(["sts:AssumeRole"]).to_service("lambda.amazonaws.com")]));
+    }), @"set the trust policy of role miq-instance");
+}
+
+#[test]
+fn our_trust_statement_is_put_back_beside_the_others() {
+    let observed = made(|role, _| role.trust = Ok(with_foreign_statement(&Document::of([]))));
+    match steps(&observed).as_slice() {
+        [Step::UpdateTrust { trust, .. }] => {
+            let right = with_foreign_statement(&Document::of([desired().role.trust]));
+            assert!(trust.same_meaning(&right), "{trust}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_trust_policy_that_cannot_be_read_is_left_alone() {
+    let observed = made(|role, _| role.trust = unreadable());
+    assert_eq!(instance(&desired(), &observed, &owner()).unwrap_err().reason, Reason::UnreadablePolicy);
+    assert_eq!(without_instance(ROLE, PROFILE, &observed, &owner()).unwrap_err().reason, Reason::UnreadablePolicy);
+}
+
+#[test]
+fn a_role_that_nobody_else_uses_goes_with_its_profile() {
+    insta::assert_snapshot!(words(&removal(&made(|_, _| {}))), @r"
+    delete policy registry-grants-team-b-miq-devops-e84137e36a of role miq-instance
+    remove role miq-instance from instance profile nodes
+    delete instance profile nodes
+    delete role miq-instance
+    ");
+    assert_eq!(removal(&Instance::default()), []);
+}
+
+#[test]
+fn a_role_that_others_use_stays_without_what_is_ours() {
+    let attached = made(|role, _| drop(role.attached.insert("arn:aws:iam::aws:policy/ReadOnlyAccess".into())));
+    let inline = made(|role, _| drop(role.inline.insert("logs".into(), unreadable())));
+    for observed in [attached, inline] {
+        let words = words(&removal(&observed));
+        assert_eq!(words, "delete policy registry-grants-team-b-miq-devops-e84137e36a of role miq-instance");
+    }
+    let trusted = made(|role, _| role.trust = role.trust.as_ref().map(with_foreign_statement).map_err(Clone::clone));
+    insta::assert_snapshot!(words(&removal(&trusted)), @r"
+    delete policy registry-grants-team-b-miq-devops-e84137e36a of role miq-instance
+    set the trust policy of role miq-instance
+    ");
+}
+
+#[test]
+fn a_profile_that_is_not_ours_is_a_conflict() {
+    let observed = made(|_, profile| profile.tags.clear());
+    let problem = instance(&desired(), &observed, &owner()).unwrap_err();
+    assert_eq!(problem.reason, Reason::Conflict);
+    assert!(problem.message.starts_with("instance profile arn:aws:iam::"), "{problem:?}");
+}
+
+fn some_instance() -> impl Strategy<Value = Instance> {
+    let desired = desired();
+    let role = option::weighted(0.9, changed_role(&desired.role, our_tags()));
+    let profile = option::weighted(0.9, changed_profile(ROLE, our_tags()));
+    (role, profile).prop_map(|(role, profile)| Instance { role, profile })
+}
+
+/// The account with this in it, and with what belongs to nobody here.
+fn account(observed: &Instance) -> Iam {
+    let other = made(|_, _| {}).role;
+    Iam::default()
+        .with_role(ROLE, observed.role.clone())
+        .with_profile(PROFILE, observed.profile.clone())
+        .with_role("someone-elses", other)
+}
+
+/// What others put on the role.
+fn foreign_parts(role: &Role) -> impl PartialEq + std::fmt::Debug + use<> {
+    let ours = owner().policy_name();
+    let trust = role.trust.clone().unwrap().without_ours(&owner().installation);
+    let inline: BTreeMap<_, _> = role.inline.clone().into_iter().filter(|(name, _)| *name != ours).collect();
+    let mut tags = role.tags.clone();
+    tags.retain(|key, _| !key.starts_with("registrygrants.dev/"));
+    (trust.meaning(), inline, role.attached.clone(), role.max_session_seconds, tags)
+}
+
+proptest! {
+    #[test]
+    fn whatever_became_of_it_one_pass_makes_it_right_and_touches_nothing_foreign(observed in some_instance()) {
+        let mut iam = account(&observed);
+        iam.apply(&steps(&observed));
+        let made = iam.instance(ROLE, PROFILE);
+        prop_assert_eq!(steps(&made), []);
+        let role = made.role.unwrap();
+        let ours: Vec<_> = role.trust.as_ref().unwrap().statements.iter().filter(|s| owner().installation.owns(s)).collect();
+        prop_assert_eq!(ours.len(), 1);
+        prop_assert_eq!(ours[0].meaning(), desired().role.trust.meaning());
+        prop_assert_eq!(made.profile.unwrap().roles, [ROLE.to_owned()].into());
+        if let Some(before) = &observed.role {
+            prop_assert_eq!(foreign_parts(before), foreign_parts(&role));
+        }
+    }
+
+    #[test]
+    fn whatever_became_of_it_ours_can_be_removed_and_nothing_foreign_goes(observed in some_instance()) {
+        let mut iam = account(&observed);
+        iam.apply(&removal(&observed));
+        prop_assert_eq!(removal(&iam.instance(ROLE, PROFILE)), []);
+        prop_assert!(iam.roles.contains_key("someone-elses"));
+        let after = iam.instance(ROLE, PROFILE);
+        let ours = owner().policy_name();
+        let used_by_others = observed.role.as_ref().filter(|role| {
+            !role.attached.is_empty()
+                || role.inline.keys().any(|name| *name != ours)
+                || role.trust.as_ref().unwrap().statements.iter().any(|s| !owner().installation.owns(s))
+        });
+        match used_by_others {
+            None => prop_assert_eq!(after, Instance::default()),
+            Some(before) => {
+                let role = after.role.unwrap();
+                prop_assert_eq!(foreign_parts(before), foreign_parts(&role));
+                prop_assert!(!role.inline.contains_key(&ours));
+                prop_assert_eq!(after.profile, observed.profile);
+            }
+        }
+    }
+
+    #[test]
+    fn a_role_without_our_tags_is_in_no_step(
+        role in changed_role(&desired().role, foreign_tags()),
+        profile in option::of(changed_profile(ROLE, foreign_tags())),
+    ) {
+        let observed = Instance { role: Some(role), profile };
+        prop_assert_eq!(instance(&desired(), &observed, &owner()).unwrap_err().reason, Reason::Conflict);
+        prop_assert_eq!(removal(&observed), []);
+    }
+
+    #[test]
+    fn a_profile_without_our_tags_is_in_no_step(
+        role in option::of(changed_role(&desired().role, our_tags())),
+        profile in changed_profile("someone-elses", foreign_tags()),
+    ) {
+        let observed = Instance { role, profile: Some(profile) };
+        prop_assert_eq!(instance(&desired(), &observed, &owner()).unwrap_err().reason, Reason::Conflict);
+        let profiles = |step: &Step| {
+            matches!(step, Step::TagProfile { .. } | Step::AddRoleToProfile { .. } | Step::RemoveRoleFromProfile { .. } | Step::DeleteProfile { .. })
+        };
+        prop_assert!(!removal(&observed).iter().any(profiles));
+    }
+}

@@ -1,0 +1,17 @@
+//! Tests of the pure core, by behaviour. What is made for them stands in [`resources`] (resources and accounts) and [`iam`] (an IAM
+//! small enough to be read).
+
+mod admission;
+mod claims;
+mod desired;
+mod drift;
+mod fields;
+mod iam;
+mod instance;
+mod policy;
+mod registry_role;
+mod repository_policy;
+mod resources;
+mod roles;
+mod status;
+mod status_laws;

@@ -1,0 +1,267 @@
+//! Laws of policy documents: what a document means, and that ours come and go beside other people's statements.
+
+use super::iam::reworded;
+use super::resources::installation;
+use crate::policy::repository::{self, Change, Contribution, MAX_CHARACTERS};
+use crate::policy::{Document, Statement};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+
+/// A list or a single string, of which some are like ours.
+fn texts(of: &'static str) -> impl Strategy<Value = Value> {
+    prop_oneof![
+        of.prop_map(Value::from),
+        prop::collection::btree_set(of, 1..4).prop_map(|set| Value::from(set.into_iter().collect::<Vec<_>>())),
+    ]
+}
+
+fn optional(key: &'static str, value: impl Strategy<Value = Value>) -> impl Strategy<Value = Option<(String, Value)>> {
+    prop::option::of(value.prop_map(move |value| (key.to_owned(), value)))
+}
+
+/// A statement as people and tools write them; its Sid is never ours.
+fn foreign_statement() -> impl Strategy<Value = Value> {
+    let principal = prop_oneof![
+        Just(json!("*")),
+        texts("arn:aws:iam::[1-3]{12}:(root|role/[xy])").prop_map(|aws| json!({ "AWS": aws })),
+        texts("(lambda|ecs)\\.amazonaws\\.com").prop_map(|service| json!({ "Service": service })),
+    ];
+    let condition = ("(StringEquals|ArnLike|Bool)", "aws:(PrincipalArn|SourceArn)", texts("[a-c*]{1,3}"))
+        .prop_map(|(operator, key, values)| json!({ operator: { key: values } }));
+    (
+        optional(
+            "Sid",
+            "(Lambda|RegistryGrants|RegistryGrantsffffffffffff01234567|new statement)".prop_map(Value::from),
+        ),
+        optional("Principal", principal),
+        optional("NotAction", texts("ecr:[A-C]")),
+        optional("Action", texts("(ecr|sts):[A-C]{1,2}")),
+        optional("Resource", texts("(\\*|arn:[a-c]{1,3})")),
+        optional("Condition", condition),
+        optional("Odd", Just(json!({ "kept": [1, null] }))),
+        any::<bool>(),
+    )
+        .prop_map(|(sid, principal, not_action, action, resource, condition, odd, allow)| {
+            let effect = Some(("Effect".to_owned(), json!(if allow { "Allow" } else { "Deny" })));
+            let keys = [effect, sid, principal, not_action, action, resource, condition, odd];
+            Value::Object(keys.into_iter().flatten().collect::<Map<_, _>>())
+        })
+}
+
+prop_compose! {
+    fn foreign_document()(
+        statements in prop::collection::vec(foreign_statement(), 0..5),
+        version in prop::sample::select(vec![None, Some("2008-10-17"), Some("2012-10-17")]),
+        id in prop::option::of("[a-c]{1,3}"),
+    ) -> Document {
+        let mut whole = json!({ "Statement": statements });
+        for (key, value) in [("Version", version.map(String::from)), ("Id", id)] {
+            if let Some(value) = value {
+                whole[key] = value.into();
+            }
+        }
+        Document::parse(&whole.to_string()).unwrap()
+    }
+}
+
+fn contribution() -> impl Strategy<Value = Contribution> {
+    let consumer = (0..5u64).prop_map(|n| 222_222_222_220 + n);
+    let roles = prop::collection::btree_set("(ci|nodes)/[a-c*]", 0..3);
+    let named = prop::option::of("[pq]");
+    (consumer, roles, named, any::<bool>()).prop_map(|(consumer, roles, named, push)| {
+        let named = named.map(|role| format!("arn:aws:iam::111111111111:role/registry-grants/{role}"));
+        let narrowed: BTreeSet<String> =
+            roles.iter().map(|role| format!("arn:aws:iam::{consumer}:role/{role}")).collect();
+        let actions: &[&str] = if push { &["ecr:BatchGetImage", "ecr:PutImage"] } else { &["ecr:BatchGetImage"] };
+        Contribution {
+            actions: actions.iter().map(ToString::to_string).collect(),
+            principals: named.iter().cloned().chain([format!("arn:aws:iam::{consumer}:root")]).collect(),
+            narrowed_to: if narrowed.is_empty() { narrowed } else { narrowed.into_iter().chain(named).collect() },
+        }
+    })
+}
+
+fn grants() -> impl Strategy<Value = Vec<(usize, Contribution)>> {
+    prop::collection::vec(contribution(), 0..12).prop_map(|all| all.into_iter().enumerate().collect())
+}
+
+fn change(current: Option<&Document>, grants: &[(usize, Contribution)]) -> Change {
+    let text = current.map(ToString::to_string);
+    let plan = repository::plan(text.as_deref(), grants, &installation()).unwrap();
+    assert!(plan.left_out.is_empty(), "these few always fit");
+    plan.change
+}
+
+/// The policy after the change; `None`: there is none.
+fn after(current: Option<&Document>, grants: &[(usize, Contribution)]) -> Option<Document> {
+    match change(current, grants) {
+        Change::None => current.cloned(),
+        Change::Set(document) => Some(document),
+        Change::Delete => None,
+    }
+}
+
+/// Whether `pattern`, in which `*` stands for anything, means the text.
+fn like(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, rest)) => text
+            .strip_prefix(start)
+            .is_some_and(|tail| (0..=tail.len()).any(|at| tail.is_char_boundary(at) && like(rest, &tail[at..]))),
+    }
+}
+
+/// Whether a caller is one of the principals: by its own ARN, or by its account's root.
+fn is_one_of<'a>(caller: &str, principals: impl IntoIterator<Item = &'a str>) -> bool {
+    let root = format!("{}:root", caller.split(":role/").next().unwrap());
+    principals.into_iter().any(|principal| principal == caller || principal == root)
+}
+
+fn listed(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    }
+}
+
+/// Whether the document's Allow statements let the caller do it, for the forms that we write.
+fn allows(document: &Document, caller: &str, action: &str) -> bool {
+    let whole: Value = serde_json::from_str(&document.to_string()).unwrap();
+    whole["Statement"].as_array().unwrap().iter().any(|statement| {
+        let narrowed = statement.get("Condition").map(|condition| listed(&condition["ArnLike"]["aws:PrincipalArn"]));
+        listed(&statement["Action"]).contains(&action)
+            && is_one_of(caller, listed(&statement["Principal"]["AWS"]))
+            && narrowed.is_none_or(|arns| arns.iter().any(|arn| like(arn, caller)))
+    })
+}
+
+fn contributes(contribution: &Contribution, caller: &str, action: &str) -> bool {
+    let Contribution { actions, principals, narrowed_to } = contribution;
+    actions.contains(action)
+        && is_one_of(caller, principals.iter().map(String::as_str))
+        && (narrowed_to.is_empty() || narrowed_to.iter().any(|arn| like(arn, caller)))
+}
+
+fn caller() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "arn:aws:iam::22222222222[0-5]:role/(ci|nodes|other)/[a-d]",
+        "arn:aws:iam::111111111111:role/registry-grants/[p-r]",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn order_and_form_of_lists_do_not_change_the_meaning(document in foreign_document()) {
+        prop_assert!(document.same_meaning(&reworded(&document)));
+        let mut turned = document.clone();
+        turned.statements.reverse();
+        turned.statements.extend(document.statements.first().cloned());
+        prop_assert!(document.same_meaning(&turned));
+    }
+
+    #[test]
+    fn a_document_is_read_as_it_was_written(document in foreign_document()) {
+        prop_assert_eq!(Document::parse(&document.to_string()).unwrap(), document);
+    }
+
+    #[test]
+    fn one_statement_more_that_says_something_new_changes_the_meaning(document in foreign_document(), at in 0..5usize) {
+        let mut more = document.clone();
+        let at = at.min(more.statements.len());
+        more.statements.insert(at, Statement::allow(["s3:GetObject"]).on(["*"]));
+        prop_assert!(!document.same_meaning(&more));
+    }
+
+    #[test]
+    fn ours_come_and_go_and_the_others_stay_as_they_were(
+        foreign in foreign_document(),
+        grants in grants(),
+        later in grants(),
+    ) {
+        let with = after(Some(&foreign), &grants).map(|document| reworded(&document));
+        let with_others = after(with.as_ref(), &later).map(|document| reworded(&document));
+        let back = after(with_others.as_ref(), &[]);
+        if foreign.statements.is_empty() && !(grants.is_empty() && later.is_empty()) {
+            prop_assert_eq!(back, None);
+        } else {
+            prop_assert!(back.unwrap().same_meaning(&foreign));
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_not_written_again(foreign in prop::option::of(foreign_document()), grants in grants()) {
+        let written = after(foreign.as_ref(), &grants).map(|document| reworded(&document));
+        let mut turned = grants;
+        turned.reverse();
+        prop_assert_eq!(change(written.as_ref(), &turned), Change::None);
+    }
+
+    /// Packing many grants into one statement must give nobody more than a grant of his own gives.
+    #[test]
+    fn the_policy_allows_exactly_what_the_grants_ask_for(
+        grants in grants(),
+        caller in caller(),
+        action in "ecr:(BatchGetImage|PutImage|DeleteRepository)",
+    ) {
+        let asked = grants.iter().any(|(_, contribution)| contributes(contribution, &caller, &action));
+        let allowed = after(None, &grants).is_some_and(|document| allows(&document, &caller, &action));
+        prop_assert_eq!(allowed, asked);
+    }
+
+    #[test]
+    fn a_grant_that_is_taken_back_leaves_only_what_others_ask_for(
+        grants in prop::collection::vec(contribution(), 1..12),
+        gone in any::<prop::sample::Index>(),
+        caller in caller(),
+    ) {
+        let all: Vec<_> = grants.into_iter().enumerate().collect();
+        let written = after(None, &all);
+        let mut rest = all;
+        rest.remove(gone.index(rest.len()));
+        let allowed = after(written.as_ref(), &rest).is_some_and(|document| allows(&document, &caller, "ecr:PutImage"));
+        prop_assert_eq!(allowed, rest.iter().any(|(_, c)| contributes(c, &caller, "ecr:PutImage")));
+    }
+
+    #[test]
+    fn a_policy_never_outgrows_what_ecr_takes(
+        count in 1..400usize,
+        narrowed in any::<bool>(),
+        foreign in foreign_document(),
+    ) {
+        let grant = |n: usize| {
+            let account = 100_000_000_000 + n;
+            let role = narrowed.then(|| format!("arn:aws:iam::{account}:role/registry-grants/a-role-of-some-length"));
+            Contribution {
+                actions: BTreeSet::from(["ecr:BatchGetImage".into()]),
+                principals: BTreeSet::from([format!("arn:aws:iam::{account}:root")]),
+                narrowed_to: role.into_iter().collect(),
+            }
+        };
+        let grants: Vec<_> = (0..count).map(|n| (n, grant(n))).collect();
+        let plan = repository::plan(Some(&foreign.to_string()), &grants, &installation()).unwrap();
+        let Change::Set(document) = plan.change else { panic!("grants on it must change it") };
+        prop_assert!(document.characters() <= MAX_CHARACTERS);
+        for (n, contribution) in &grants {
+            let in_it = contribution.principals.iter().all(|principal| document.to_string().contains(principal.as_str()));
+            prop_assert_eq!(in_it, !plan.left_out.contains(n));
+        }
+    }
+}
+
+#[test]
+fn at_least_250_whole_accounts_or_a_hundred_narrowed_ones_fit_one_repository() {
+    let fit = |count: u64, narrowed: bool| {
+        let grant = |n: u64| {
+            let account = 100_000_000_000 + n;
+            let role = narrowed.then(|| format!("arn:aws:iam::{account}:role/registry-grants/node"));
+            let principals = BTreeSet::from([format!("arn:aws:iam::{account}:root")]);
+            let actions = crate::grant::actions::of(crate::api::grant::Access::PullPush);
+            (n, Contribution { actions, principals, narrowed_to: role.into_iter().collect() })
+        };
+        let grants: Vec<_> = (0..count).map(grant).collect();
+        repository::plan(None, &grants, &installation()).unwrap().left_out.is_empty()
+    };
+    assert!(fit(250, false));
+    assert!(fit(100, true));
+}

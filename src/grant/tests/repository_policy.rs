@@ -1,0 +1,127 @@
+//! What grants ask of a repository's policy, from the resource to the document.
+
+use super::resources::{Cluster, grant, grant_with_plain_role, installation, registry_rule, strings};
+use crate::api::grant::{Access, AccessPath, CrossAccountRegistryGrant, RegistryRoleSpec};
+use crate::policy::Document;
+use crate::policy::repository::{self, Change};
+use serde_json::{Value, json};
+
+/// `2-repository-policy.json`, but for the role's path.
+const REPOSITORY_POLICY: &str = r#"{
+  "Version": "2008-10-17",
+  "Statement": [
+    {
+      "Sid": "new statement",
+      "Effect": "Allow",
+      "Principal": {
+        "AWS": [
+          "arn:aws:iam::222222222222:root",
+          "arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps"
+        ]
+      },
+      "Action": [
+        "ecr:GetDownloadUrlForLayer",
+        "ecr:BatchGetImage",
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:PutImage",
+        "ecr:InitiateLayerUpload",
+        "ecr:UploadLayerPart",
+        "ecr:CompleteLayerUpload",
+        "ecr:ListImages"
+      ]
+    }
+  ]
+}"#;
+
+/// The policy of a repository that had none, with this grant on it.
+fn policy(resource: &CrossAccountRegistryGrant) -> Option<Document> {
+    let contribution = Cluster::of_the_article().admitted(resource).contribution();
+    let grants: Vec<_> = contribution.into_iter().map(|contribution| (1, contribution)).collect();
+    match repository::plan(None, &grants, &installation()).unwrap().change {
+        Change::Set(document) => Some(document),
+        Change::None => None,
+        Change::Delete => panic!("there is nothing to delete"),
+    }
+}
+
+fn only_statement(resource: &CrossAccountRegistryGrant) -> Value {
+    let document = policy(resource).expect("a policy").to_string();
+    let mut whole: Value = serde_json::from_str(&document).unwrap();
+    let statements = whole["Statement"].as_array_mut().unwrap();
+    assert_eq!(statements.len(), 1, "{statements:#?}");
+    statements.remove(0)
+}
+
+#[test]
+fn the_articles_policy_means_what_was_made_by_hand() {
+    let made = policy(&grant(|_| {})).unwrap();
+    assert!(made.same_meaning(&Document::parse(REPOSITORY_POLICY).unwrap()), "{made}");
+}
+
+#[test]
+fn unless_asked_to_the_policy_does_not_name_the_registrys_role() {
+    let statement = only_statement(&grant_with_plain_role(|_| {}));
+    assert_eq!(statement["Principal"], json!({ "AWS": "arn:aws:iam::222222222222:root" }));
+    assert_eq!(statement.get("Condition"), None);
+}
+
+#[test]
+fn pull_never_carries_an_action_that_writes() {
+    let statement = only_statement(&grant_with_plain_role(|spec| spec.access = Access::Pull));
+    let actions = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+    assert_eq!(statement["Action"], json!(actions));
+}
+
+#[test]
+fn a_token_is_never_asked_of_a_repositorys_policy() {
+    assert!(!policy(&grant(|_| {})).unwrap().to_string().contains("GetAuthorizationToken"));
+}
+
+#[test]
+fn the_path_by_the_role_alone_needs_no_repository_policy() {
+    assert_eq!(policy(&grant_with_plain_role(|spec| spec.paths = vec![AccessPath::AssumeRole])), None);
+}
+
+#[test]
+fn the_path_by_the_role_alone_names_the_role_where_asked_to_and_not_the_consumer() {
+    let statement = only_statement(&grant(|spec| spec.paths = vec![AccessPath::AssumeRole]));
+    let role = "arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps";
+    assert_eq!(statement["Principal"], json!({ "AWS": role }));
+}
+
+#[test]
+fn without_the_role_its_name_is_in_no_policy() {
+    let statement = only_statement(&grant(|spec| spec.paths = vec![AccessPath::Direct]));
+    assert_eq!(statement["Principal"], json!({ "AWS": "arn:aws:iam::222222222222:root" }));
+}
+
+#[test]
+fn narrowing_holds_for_the_consumer_and_lets_the_registrys_own_role_through() {
+    let statement = only_statement(&grant(|spec| {
+        spec.consumer.whole_account = None;
+        spec.consumer.roles = Some(strings(["ci/*"]));
+    }));
+    let role = "arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps";
+    assert_eq!(statement["Principal"], json!({ "AWS": [role, "arn:aws:iam::222222222222:root"] }));
+    let like = json!([role, "arn:aws:iam::222222222222:role/ci/*"]);
+    assert_eq!(statement["Condition"], json!({ "ArnLike": { "aws:PrincipalArn": like } }));
+}
+
+#[test]
+fn an_instance_role_in_an_account_that_is_not_managed_is_let_in_under_the_usual_path() {
+    let cluster = Cluster::of_the_article().without(super::resources::CONSUMER);
+    let admitted = cluster.admitted(&grant_with_plain_role(|spec| spec.consumer.whole_account = None));
+    let narrowed = admitted.contribution().unwrap().narrowed_to;
+    assert_eq!(narrowed, ["arn:aws:iam::222222222222:role/registry-grants/miq-instance".to_owned()].into());
+}
+
+#[test]
+fn a_role_of_default_name_can_be_named_as_well() {
+    let asked = grant(|spec| {
+        spec.registry.role = Some(RegistryRoleSpec { name_in_repository_policy: true, ..RegistryRoleSpec::default() });
+    });
+    let cluster = Cluster::of_the_article().registry_rules([registry_rule(|_| {})]);
+    let admitted = cluster.admitted(&asked);
+    let arn = admitted.role.as_ref().unwrap().identity.arn();
+    assert!(admitted.contribution().unwrap().principals.contains(&arn));
+}

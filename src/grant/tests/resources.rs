@@ -1,0 +1,192 @@
+//! The resources that tests begin with: the article's grant and its two accounts, each open to change.
+
+use crate::api::account::{
+    AWSAccount, AWSAccountSpec, ConsumerRule, ConsumerSide, Namespaces, RegistryRule, RegistrySide, RoleSettings,
+};
+use crate::api::grant::{
+    Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrant, CrossAccountRegistryGrantSpec, InstanceRoleSpec,
+    ManagedPolicy, RegistryRoleSpec, RegistrySpec,
+};
+use crate::grant::desired::{Desired, Owner};
+use crate::grant::{AccountId, Directory, Grant, GrantName, Problem, validate};
+use crate::policy::Installation;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub const REGISTRY: &str = "111111111111";
+pub const CONSUMER: &str = "222222222222";
+
+pub fn installation() -> Installation {
+    "0123456789ab".parse().unwrap()
+}
+
+pub fn owner() -> Owner {
+    Owner {
+        installation: installation(),
+        grant: GrantName { namespace: "team-b".into(), name: "miq-devops".into() },
+        uid: "11111111-2222-3333-4444-555555555555".into(),
+    }
+}
+
+pub fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
+    texts.map(String::from).to_vec()
+}
+
+/// The article's grant, changed.
+pub fn grant(change: impl FnOnce(&mut CrossAccountRegistryGrantSpec)) -> CrossAccountRegistryGrant {
+    let mut spec = CrossAccountRegistryGrantSpec {
+        access: Access::PullPush,
+        paths: vec![AccessPath::Direct, AccessPath::AssumeRole],
+        registry: RegistrySpec {
+            account_id: REGISTRY.into(),
+            regions: strings(["us-east-1"]),
+            repositories: strings(["miqp-devops"]),
+            role: Some(RegistryRoleSpec {
+                name: Some("ECS-AssumeRole-MIQDevOps".into()),
+                managed_policies: vec![ManagedPolicy::AmazonEC2ContainerRegistryPowerUser],
+                name_in_repository_policy: true,
+                ..RegistryRoleSpec::default()
+            }),
+        },
+        consumer: ConsumerSpec {
+            account_id: CONSUMER.into(),
+            whole_account: Some(true),
+            roles: None,
+            instance_role: Some(InstanceRoleSpec { name: "miq-instance".into(), instance_profile: None }),
+        },
+    };
+    change(&mut spec);
+    let mut grant = CrossAccountRegistryGrant::new("miq-devops", spec);
+    grant.metadata.namespace = Some("team-b".into());
+    grant
+}
+
+/// The article's grant with its registry role as it is where nothing is said of it: least privilege.
+pub fn grant_with_plain_role(change: impl FnOnce(&mut CrossAccountRegistryGrantSpec)) -> CrossAccountRegistryGrant {
+    grant(|spec| {
+        spec.registry.role = Some(RegistryRoleSpec { name: Some("puller".into()), ..RegistryRoleSpec::default() });
+        change(spec);
+    })
+}
+
+/// A rule that admits the article's grant, and no more.
+pub fn registry_rule(change: impl FnOnce(&mut RegistryRule)) -> RegistryRule {
+    let mut rule = RegistryRule {
+        namespaces: namespaces(["team-b"]),
+        repositories: strings(["miqp-devops"]),
+        max_access: Access::PullPush,
+        consumers: strings([CONSUMER]),
+        managed_policies: vec![ManagedPolicy::AmazonEC2ContainerRegistryPowerUser],
+    };
+    change(&mut rule);
+    rule
+}
+
+/// A rule that admits the article's instance role, and no other.
+pub fn consumer_rule(change: impl FnOnce(&mut ConsumerRule)) -> ConsumerRule {
+    let roles = strings(["registry-grants/miq-instance"]);
+    let mut rule = ConsumerRule { namespaces: namespaces(["team-b"]), roles };
+    change(&mut rule);
+    rule
+}
+
+pub fn namespaces<const N: usize>(names: [&str; N]) -> Namespaces {
+    Namespaces { names: strings(names), selector: None }
+}
+
+pub fn selected(selector: LabelSelector) -> Namespaces {
+    Namespaces { names: Vec::new(), selector: Some(selector) }
+}
+
+pub fn labelled(key: &str, value: &str) -> LabelSelector {
+    LabelSelector { match_labels: Some(BTreeMap::from([(key.into(), value.into())])), match_expressions: None }
+}
+
+pub fn expression<const N: usize>(key: &str, operator: &str, values: [&str; N]) -> LabelSelector {
+    let values = (N > 0).then(|| strings(values));
+    let requirement = LabelSelectorRequirement { key: key.into(), operator: operator.into(), values };
+    LabelSelector { match_labels: None, match_expressions: Some(vec![requirement]) }
+}
+
+/// A cluster in memory: its `AWSAccount`s, and its namespaces with their labels.
+#[derive(Default)]
+pub struct Cluster {
+    accounts: BTreeMap<AccountId, Arc<AWSAccount>>,
+    labels: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Cluster {
+    /// Both of the article's accounts, which admit its grant and no more.
+    pub fn of_the_article() -> Self {
+        Self::default()
+            .account(REGISTRY, |spec| spec.registry = Some(RegistrySide { rules: vec![registry_rule(|_| {})] }))
+            .account(CONSUMER, |spec| spec.consumer = Some(ConsumerSide { rules: vec![consumer_rule(|_| {})] }))
+    }
+
+    /// With an account, new or changed.
+    pub fn account(mut self, id: &str, change: impl FnOnce(&mut AWSAccountSpec)) -> Self {
+        let id: AccountId = id.parse().unwrap();
+        let mut account = self
+            .accounts
+            .remove(&id)
+            .map_or_else(|| AWSAccount::new(id.as_str(), AWSAccountSpec::default()), Arc::unwrap_or_clone);
+        change(&mut account.spec);
+        self.accounts.insert(id, Arc::new(account));
+        self
+    }
+
+    pub fn without(mut self, id: &str) -> Self {
+        self.accounts.remove(&id.parse().unwrap());
+        self
+    }
+
+    /// The registry account with these rules alone.
+    pub fn registry_rules(self, rules: impl Into<Vec<RegistryRule>>) -> Self {
+        self.account(REGISTRY, |spec| spec.registry = Some(RegistrySide { rules: rules.into() }))
+    }
+
+    /// The consumer account with these rules alone.
+    pub fn consumer_rules(self, rules: impl Into<Vec<ConsumerRule>>) -> Self {
+        self.account(CONSUMER, |spec| spec.consumer = Some(ConsumerSide { rules: rules.into() }))
+    }
+
+    pub fn roles(self, id: &str, change: impl FnOnce(&mut RoleSettings)) -> Self {
+        self.account(id, |spec| change(&mut spec.roles))
+    }
+
+    pub fn label(mut self, namespace: &str, key: &str, value: &str) -> Self {
+        self.labels.entry(namespace.into()).or_default().insert(key.into(), value.into());
+        self
+    }
+
+    pub fn validate(&self, resource: &CrossAccountRegistryGrant) -> Result<Grant, Vec<Problem>> {
+        validate(resource, self, &installation())
+    }
+
+    /// The grant, which must be admitted.
+    pub fn admitted(&self, resource: &CrossAccountRegistryGrant) -> Grant {
+        self.validate(resource).unwrap_or_else(|problems| panic!("not admitted: {problems:#?}"))
+    }
+
+    /// What should exist for the grant, which must be admitted.
+    pub fn desired(&self, resource: &CrossAccountRegistryGrant) -> Desired {
+        self.admitted(resource).desired(&owner())
+    }
+
+    /// Why the grant is refused, a line each; it must be.
+    pub fn refusals(&self, resource: &CrossAccountRegistryGrant) -> Vec<String> {
+        let problems = self.validate(resource).expect_err("the grant should have been refused");
+        problems.iter().map(|problem| format!("{}: {}", problem.reason, problem.message)).collect()
+    }
+}
+
+impl Directory for Cluster {
+    fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>> {
+        self.accounts.get(id).cloned()
+    }
+
+    fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
+        self.labels.get(namespace).cloned().unwrap_or_default()
+    }
+}

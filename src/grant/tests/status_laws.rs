@@ -1,0 +1,133 @@
+//! What holds of every status, whatever happened.
+
+use super::status::{applied, at, condition, outcome, repositories};
+use crate::api::conditions::{ConditionType, Reason};
+use crate::grant::Problem;
+use crate::grant::status::{Outcome, Part, progressing};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+const FAILURES: [Reason; 17] = [
+    Reason::AccountNotFound,
+    Reason::NotAdmitted,
+    Reason::Invalid,
+    Reason::WrongAccount,
+    Reason::CredentialsUnavailable,
+    Reason::AccessDenied,
+    Reason::RepositoryNotFound,
+    Reason::Conflict,
+    Reason::UnreadablePolicy,
+    Reason::PolicyTooLarge,
+    Reason::QuotaExceeded,
+    Reason::Throttled,
+    Reason::Unavailable,
+    Reason::Settling,
+    Reason::Rejected,
+    Reason::StillInUse,
+    Reason::Revoking,
+];
+
+fn problem() -> impl Strategy<Value = Problem> {
+    let message = prop_oneof!["[a-z]{0,20}", Just("ä".repeat(5_000)), Just("\u{1F600}".repeat(2_001))];
+    (prop::sample::select(FAILURES.to_vec()), message).prop_map(|(reason, message)| Problem::new(reason, message))
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    prop_oneof![
+        3 => "[a-z]{0,9}".prop_map(Part::InPlace),
+        1 => "[a-z]{0,9}".prop_map(Part::NotRequested),
+        1 => "[a-z]{0,9}".prop_map(Part::NotManaged),
+        1 => problem().prop_map(Part::Failed),
+    ]
+}
+
+prop_compose! {
+    fn some_outcome()(
+        revoking in prop::bool::weighted(0.2),
+        parts in [part(), part(), part(), part()],
+        each in prop::collection::btree_map("[a-z]{2,4}", prop::result::maybe_err(Just(()), problem()), 0..8),
+        left in any::<bool>(),
+    ) -> Outcome {
+        let [accounts, role, consumer, in_repositories] = parts;
+        outcome(|outcome| {
+            outcome.revoking = revoking;
+            (outcome.accounts, outcome.role) = (accounts, role);
+            (outcome.consumer, outcome.repositories) = (consumer, in_repositories);
+            outcome.each_repository = repositories(each);
+            outcome.applied = left.then(applied);
+        })
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_same_outcome_gives_the_same_status(outcome in some_outcome(), before in some_outcome()) {
+        let before = before.status(None, Some(1), &at(0));
+        let once = outcome.status(Some(&before), Some(2), &at(60));
+        prop_assert_eq!(outcome.status(Some(&once), Some(2), &at(120)), once);
+    }
+
+    #[test]
+    fn a_transition_time_moves_with_its_status_alone(outcome in some_outcome(), before in some_outcome()) {
+        let before = before.status(None, Some(1), &at(0));
+        for now in outcome.status(Some(&before), Some(2), &at(60)).conditions {
+            let was = before.conditions.iter().find(|was| was.type_ == now.type_);
+            let moved = was.is_none_or(|was| was.status != now.status);
+            prop_assert_eq!(now.last_transition_time, if moved { at(60) } else { at(0) });
+        }
+    }
+
+    #[test]
+    fn ready_is_true_only_where_nothing_failed(outcome in some_outcome()) {
+        let status = outcome.status(None, Some(1), &at(0));
+        let ready = condition(&status, ConditionType::Ready).unwrap();
+        let failed = status.conditions.iter().any(|c| c.status == "False" && c.type_ != "Ready");
+        let one_failed = outcome.each_repository.values().any(Result::is_err);
+        prop_assert_eq!(ready.status == "True", !failed && !one_failed && !outcome.revoking);
+    }
+
+    #[test]
+    fn a_grant_that_is_not_ready_is_either_reconciling_or_stalled(outcome in some_outcome(), before in some_outcome()) {
+        let before = before.status(None, Some(1), &at(0));
+        let status = outcome.status(Some(&before), Some(1), &at(60));
+        let present = |kind| usize::from(condition(&status, kind).is_some());
+        let not_ready = usize::from(condition(&status, ConditionType::Ready).unwrap().status != "True");
+        prop_assert_eq!(present(ConditionType::Reconciling) + present(ConditionType::Stalled), not_ready);
+    }
+
+    /// The API server takes conditions as a map by type, messages to 32,768 characters, and reasons of one word.
+    #[test]
+    fn the_api_server_takes_every_condition(outcome in some_outcome()) {
+        let conditions = outcome.status(None, Some(1), &at(0)).conditions;
+        prop_assert_eq!(conditions.iter().map(|c| &c.type_).collect::<BTreeSet<_>>().len(), conditions.len());
+        for condition in conditions {
+            prop_assert!(condition.message.chars().count() <= 2_001);
+            prop_assert!(!condition.reason.is_empty() && condition.reason.bytes().all(|b| b.is_ascii_alphanumeric()));
+        }
+    }
+
+    #[test]
+    fn every_repository_is_counted_once(outcome in some_outcome()) {
+        if let Some(told) = outcome.status(None, Some(1), &at(0)).repositories {
+            let all = outcome.each_repository.len();
+            prop_assert_eq!(usize::try_from(told.granted + told.waiting + told.failed).unwrap(), all);
+            prop_assert_eq!(told.summary, format!("{}/{all}", told.granted));
+            prop_assert_eq!(told.items.len(), all.min(100));
+        }
+    }
+
+    #[test]
+    fn a_claim_is_on_record_and_nothing_else_is_forgotten(before in some_outcome()) {
+        let before = before.status(None, Some(1), &at(0));
+        let status = progressing(Some(&before), Some(2), applied(), &at(60));
+        prop_assert_eq!(&status.applied, &Some(applied()));
+        prop_assert_eq!(&status.registry, &before.registry);
+        prop_assert_eq!(condition(&status, ConditionType::Stalled), None);
+        let types: BTreeSet<_> = status.conditions.iter().map(|c| &c.type_).collect();
+        prop_assert_eq!(types.len(), status.conditions.len());
+        for was in before.conditions.iter().filter(|c| !["Ready", "Reconciling", "Stalled"].contains(&c.type_.as_str())) {
+            prop_assert!(status.conditions.contains(was));
+        }
+        prop_assert_eq!(progressing(Some(&status), Some(2), applied(), &at(120)), status);
+    }
+}

@@ -1,0 +1,178 @@
+//! `make bench`: what the article's grant costs, as those say who are asked: AWS calls by the emulation's log, writes by the API
+//! server's audit log. Prints it, writes `target/bench/article.json`, fails over the limits of DESIGN.
+
+#![forbid(unsafe_code)]
+
+use anyhow::{Context, Result, ensure};
+use local_stack::{
+    AuditLog, Call, CallLog, Installation, Pair, Repository, Stack, Write, by_operation, eventually, prepare,
+};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+/// Calls of the first reconciliation, those to STS aside.
+const MOST_AWS_CALLS: usize = 12;
+/// Writes to the API server of the first reconciliation, Events and Leases aside.
+const MOST_API_WRITES: usize = 4;
+
+/// Long against a reconciliation, short against a person's patience. The operator varies it by 20 % either way.
+const RESYNC: Duration = Duration::from_secs(5);
+const NAMESPACE: &str = "team-b";
+
+/// What is written down.
+#[derive(Serialize)]
+struct Measured {
+    /// Of the first reconciliation, by operation.
+    aws_calls: BTreeMap<String, usize>,
+    aws_calls_total: usize,
+    /// From the operator's start on.
+    sts_calls: usize,
+    api_writes: usize,
+    api_writes_by_resource: BTreeMap<String, usize>,
+    /// Before the grant was there.
+    api_writes_for_accounts: usize,
+    /// The first one, with nothing changed since.
+    resync: Resync,
+    limits: Limits,
+}
+
+#[derive(Serialize)]
+struct Resync {
+    aws_calls: BTreeMap<String, usize>,
+    aws_calls_total: usize,
+    sts_calls: usize,
+    api_writes: usize,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    aws_calls_total: usize,
+    api_writes: usize,
+    resync_api_writes: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let folder = local_stack::repository_root().join("target/bench");
+    println!("starting a stack and the operator");
+    let stack = Stack::start_in(&folder.join("stack"))?;
+    let installation = Installation::on(stack).await?;
+    let measured = measure(&installation).await?;
+    let file = folder.join("article.json");
+    std::fs::write(&file, serde_json::to_string_pretty(&measured)? + "\n")?;
+    let within = print(&measured);
+    println!("\nwritten to {}", file.display());
+    Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn measure(installation: &Installation) -> Result<Measured> {
+    let Installation { stack, cluster, .. } = installation;
+    let pair = Pair::example();
+    prepare(stack, &pair).await?;
+    Repository::new(&pair.registry, "miqp-devops").create(stack).await?;
+
+    let (calls, audit) = (CallLog::of(stack), AuditLog::of(stack));
+    let (calls_mark, audit_mark) = (calls.mark()?, audit.mark()?);
+    let binary = std::env::current_exe()?.with_file_name("registry-grants");
+    let interval = format!("{}s", RESYNC.as_secs());
+    let _operator = installation.start_operator(binary, &["--resync-interval", &interval]).await?;
+
+    let article = pair.article(NAMESPACE);
+    let documents: Vec<&str> = article.split("\n---\n").collect();
+    let (grant, accounts) = documents.split_last().context("examples/article.yaml is empty")?;
+    ensure!(
+        grant.contains("kind: CrossAccountRegistryGrant"),
+        "the grant is not the last document of examples/article.yaml"
+    );
+    println!("applying the accounts of examples/article.yaml");
+    cluster.apply(&accounts.join("\n---\n")).await?;
+    for account in [&pair.registry, &pair.consumer] {
+        cluster.wait_for_condition(NAMESPACE, &format!("awsaccount/{account}"), "Ready").await?;
+    }
+    println!("applying its grant");
+    let applied = SystemTime::now();
+    cluster.apply(grant).await?;
+    cluster.wait_for_condition(NAMESPACE, "carg/miq-devops", "Ready").await?;
+    // What it does between being Ready and its first resync belongs to the first reconciliation as well.
+    let settled = SystemTime::now() + RESYNC / 2;
+
+    println!("waiting for a whole resync");
+    let resync =
+        eventually("a whole resync", async || whole_resync(calls.of_operator(calls_mark)?, settled, &pair)).await?;
+    let all = calls.of_operator(calls_mark)?;
+    let first: Vec<&Call> = all.iter().filter(|call| call.time < settled).collect();
+    let writes = audit.of_operator(audit_mark).await?;
+    let (first_writes, later): (Vec<&Write>, Vec<&Write>) = writes.iter().partition(|write| write.time < settled);
+    let (for_accounts, for_grant): (Vec<_>, Vec<_>) = first_writes.into_iter().partition(|write| write.time < applied);
+
+    let (sts_calls, aws_calls) = apart(first.into_iter());
+    let (resync_sts_calls, resync_calls) = apart(resync.iter());
+    let mut by_resource = BTreeMap::new();
+    for write in &for_grant {
+        *by_resource.entry(format!("{} {}", write.verb, write.resource)).or_default() += 1;
+    }
+    Ok(Measured {
+        aws_calls_total: aws_calls.values().sum(),
+        aws_calls,
+        sts_calls,
+        api_writes: for_grant.len(),
+        api_writes_by_resource: by_resource,
+        api_writes_for_accounts: for_accounts.len(),
+        resync: Resync {
+            aws_calls_total: resync_calls.values().sum(),
+            aws_calls: resync_calls,
+            sts_calls: resync_sts_calls,
+            api_writes: later.len(),
+        },
+        limits: Limits { aws_calls_total: MOST_AWS_CALLS, api_writes: MOST_API_WRITES, resync_api_writes: 0 },
+    })
+}
+
+/// The calls from one look at the repository's policy to the next: those of one resync, whatever it begins with.
+fn whole_resync(mut calls: Vec<Call>, after: SystemTime, pair: &Pair) -> Result<Vec<Call>> {
+    calls.retain(|call| call.time >= after);
+    let is_look = |call: &Call| call.action == "GetRepositoryPolicy" && call.account == pair.registry;
+    let looks: Vec<usize> = (0..calls.len()).filter(|&number| is_look(&calls[number])).collect();
+    ensure!(looks.len() >= 2, "{} resyncs have begun", looks.len());
+    Ok(calls[looks[0]..looks[1]].to_vec())
+}
+
+/// How many went to STS, and the others by operation.
+fn apart<'a>(calls: impl Iterator<Item = &'a Call>) -> (usize, BTreeMap<String, usize>) {
+    let (sts, others): (Vec<&Call>, Vec<&Call>) = calls.partition(|call| call.service == "sts");
+    (sts.len(), by_operation(others))
+}
+
+/// Prints what was measured; gives back whether it is within the limits.
+fn print(measured: &Measured) -> bool {
+    let Measured { aws_calls, aws_calls_total, sts_calls, api_writes, api_writes_by_resource, .. } = measured;
+    println!("\nFirst reconciliation of examples/article.yaml");
+    list(aws_calls);
+    let calls_fit = limited("AWS calls", *aws_calls_total, MOST_AWS_CALLS);
+    println!("  {:>4}  STS calls since the start (aside)", sts_calls);
+    list(api_writes_by_resource);
+    let writes_fit = limited("writes to the API server", *api_writes, MOST_API_WRITES);
+    println!("  {:>4}  writes before the grant, for the accounts (aside)", measured.api_writes_for_accounts);
+
+    let Resync { aws_calls, aws_calls_total, sts_calls, api_writes } = &measured.resync;
+    println!("\nA resync of it, unchanged");
+    list(aws_calls);
+    println!("  {aws_calls_total:>4}  AWS calls");
+    println!("  {sts_calls:>4}  STS calls (aside)");
+    let resync_fits = limited("writes to the API server", *api_writes, 0);
+    calls_fit && writes_fit && resync_fits
+}
+
+fn list(counts: &BTreeMap<String, usize>) {
+    for (name, count) in counts {
+        println!("  {count:>4}    {name}");
+    }
+}
+
+fn limited(what: &str, count: usize, most: usize) -> bool {
+    let verdict = if count <= most { "ok" } else { "OVER THE LIMIT" };
+    println!("  {count:>4}  {what}, of at most {most}: {verdict}");
+    count <= most
+}
