@@ -5,7 +5,7 @@ FROM rust:1.95-bookworm AS builder
 WORKDIR /build
 
 # The dependencies, before any of our sources is there: this layer is built anew only when a manifest changes. The C
-# compiler that aws-lc-sys needs is in the base image; CMake it needs only on platforms other than x86-64 and ARM64.
+# compiler that aws-lc-sys needs is in the base image; on x86-64 and ARM64 it does not need CMake.
 # The workspace's other member is for the tests; its manifest is here because Cargo.lock covers it as well (--locked).
 # rust-toolchain.toml is not: the base image says which compiler.
 COPY Cargo.toml Cargo.lock ./

@@ -2,7 +2,25 @@
 
 use crate::case::Case;
 use anyhow::{Result, ensure};
-use local_stack::{HELM_RELEASE, OPERATOR_NAMESPACE};
+use local_stack::{HELM_RELEASE, OPERATOR_NAMESPACE, Stack, repository_root};
+use std::process::Command;
+
+#[test]
+fn the_chart_lives_through_install_upgrade_rollback_and_uninstall() -> Result<()> {
+    let stack = Stack::start("chart")?;
+    let root = repository_root();
+    let ran = Command::new("bash")
+        .arg(root.join("tests/chart/lifecycle.sh"))
+        .env("KUBECONFIG", &stack.info.kubeconfig)
+        .env("KUBECTL", &stack.info.bin.kubectl)
+        .env("HELM", &stack.info.bin.helm)
+        .env("CHART", root.join("charts/registry-grants"))
+        .output()?;
+    let said = String::from_utf8_lossy(&ran.stdout);
+    ensure!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    ensure!(said.lines().filter(|line| line.starts_with("ok ")).count() > 30, "too few steps ran:\n{said}");
+    Ok(())
+}
 
 #[tokio::test]
 async fn the_service_account_may_do_what_the_operator_needs_and_no_more() -> Result<()> {

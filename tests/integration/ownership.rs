@@ -211,7 +211,9 @@ async fn a_full_quota_is_named() -> Result<()> {
         json!({"Effect": "Deny", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{}", "x".repeat(9_300))}),
     );
     iam.put_role_policy().role_name("node").policy_name("filler").policy_document(filler).send().await?;
-    case.apply(&case.grant(json!({"registry": {"repositories": ["app", "team/a-rather-long-name", "team/another-rather-long-name", "team/and-one-more-rather-long-name", "team/the-last-rather-long-name"]}}))).await?;
+    let many: Vec<String> =
+        (0..20).map(|number| format!("team/a-rather-long-name-of-a-repository-{number}*")).collect();
+    case.apply(&case.grant(json!({"registry": {"repositories": many}}))).await?;
     let said = case.not_ready("QuotaExceeded").await?;
     ensure!(said.contains("node") && said.contains(&case.pair.consumer), "{said}");
     Ok(())

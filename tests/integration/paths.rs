@@ -78,8 +78,15 @@ async fn a_role_with_an_external_id_is_not_assumed_without_it() -> Result<()> {
     let role = grant["status"]["registry"]["roleARN"].as_str().context("no role")?;
     let instance = case.instance().await?;
     instance.assume(role).await?.denied()?;
-    let with =
-        instance.aws().sts.assume_role().role_arn(role).role_session_name("x").external_id("told-to-b").send().await;
+    let with = instance
+        .aws()
+        .sts
+        .assume_role()
+        .role_arn(role)
+        .role_session_name("instance")
+        .external_id("told-to-b")
+        .send()
+        .await;
     with?;
     Ok(())
 }

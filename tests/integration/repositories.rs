@@ -160,11 +160,9 @@ async fn less_access_is_less_in_the_policy() -> Result<()> {
 async fn a_full_policy_refuses_the_new_grant_and_keeps_what_is_there() -> Result<()> {
     let case = Case::opened().await?;
     let app = case.repository("app");
-    let filler = |number: usize| {
-        json!({"Sid": format!("filler{number}"), "Effect": "Deny", "Principal": {"AWS": "arn:aws:iam::444444444444:root"},
-            "Action": "ecr:DeleteRepository", "Condition": {"StringEquals": {"aws:PrincipalTag/x": "x".repeat(800)}}})
-    };
-    let full = Document(json!({"Version": "2012-10-17", "Statement": (0..10).map(filler).collect::<Vec<_>>()}));
+    let filler = json!({"Sid": "filler", "Effect": "Deny", "Principal": {"AWS": "arn:aws:iam::444444444444:root"},
+        "Action": "ecr:DeleteRepository", "Condition": {"StringEquals": {"aws:PrincipalTag/x": "x".repeat(9_800)}}});
+    let full = Document(json!({"Version": "2012-10-17", "Statement": [filler]}));
     app.set_policy(case.stack(), &full).await?;
     let before = app.policy(case.stack()).await?;
     case.apply(&case.grant(json!({}))).await?;
@@ -195,4 +193,46 @@ async fn a_recreated_registry_role_is_named_in_the_policy_again() -> Result<()> 
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn a_role_that_cannot_be_made_is_not_named_and_blocks_no_one_elses_access() -> Result<()> {
+    let case = Case::opened().await?;
+    let app = case.repository("app");
+    let root = case.stack().aws(&case.pair.registry);
+    let statement = json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{}:root", case.pair.registry)}, "Action": "sts:AssumeRole"});
+    let create = root.iam.create_role().role_name("pusher-grant").path("/registry-grants/");
+    create.assume_role_policy_document(crate::case::document(statement)).send().await?;
+    case.apply(&case.grant(json!({"registry": {"role": {"nameInRepositoryPolicy": true}}}))).await?;
+    case.not_ready("Conflict").await?;
+    let policy = app.policy(case.stack()).await?.context("no policy")?.to_string();
+    ensure!(!policy.contains("pusher-grant"), "somebody else's role is named: {policy}");
+    let second = json!({"access": "Pull", "paths": ["Direct"], "consumer": {"instanceRole": null}});
+    case.apply(&case.grant_named("second", second)).await?;
+    case.cluster().wait_for_condition(&case.namespace, "carg/second", "Ready").await?;
+
+    root.iam.delete_role().role_name("pusher-grant").send().await?;
+    case.ready().await?;
+    let policy = app.policy(case.stack()).await?.context("no policy")?.to_string();
+    ensure!(policy.contains("role/registry-grants/pusher-grant"), "our own role is not named: {policy}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_settled_grant_stays_untouched_whatever_the_order_of_its_lists() -> Result<()> {
+    let case = Case::opened().await?;
+    case.granted(json!({"registry": {"repositories": ["team/*", "app"]}})).await?;
+    let (log, audit) = (CallLog::of(case.stack()), local_stack::AuditLog::of(case.stack()));
+    let (calls, writes) = (log.mark()?, audit.mark()?);
+    eventually("it was looked at three times more", async || {
+        let of_account = log.of_operator(calls)?.into_iter().filter(|call| call.account == case.pair.registry);
+        let looks = of_account.filter(|call| call.action == "GetRepositoryPolicy").count();
+        ensure!(looks >= 3, "{looks} times");
+        Ok(())
+    })
+    .await?;
+    let name = format!("{}/grant", case.namespace);
+    let again: Vec<_> = audit.of_operator(writes).await?.into_iter().filter(|write| write.object == name).collect();
+    ensure!(again.is_empty(), "{again:?}");
+    Ok(())
 }

@@ -143,3 +143,26 @@ async fn an_account_that_disappears_takes_nothing_with_it() -> Result<()> {
     case.apply(&case.registry_account(json!({}))).await?;
     case.ready().await.map(drop)
 }
+
+#[tokio::test]
+async fn a_spec_that_is_wrong_keeps_what_was_granted_but_only_while_a_rule_admits_that() -> Result<()> {
+    let case = Case::opened().await?;
+    case.granted(json!({})).await?;
+    let granted = case.accounts().await?;
+    // Only the operator can know that this region is of another partition than the account.
+    case.apply(&case.grant(json!({"registry": {"regions": ["cn-north-1"]}}))).await?;
+    let said = case.not_ready("Invalid").await?;
+    ensure!(said.contains("cn-north-1") && said.contains("spec.registry.regions"), "{said}");
+    same(&granted, &case.accounts().await?)?;
+    case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
+
+    case.apply(&case.registry_account(json!({"registry": {"rules": []}}))).await?;
+    case.cluster()
+        .wait_until(&case.namespace, GRANT, |grant| {
+            ensure!(grant["status"]["applied"].is_null(), "not revoked yet");
+            Ok(())
+        })
+        .await?;
+    ensure!(case.repository("app").policy(case.stack()).await?.is_none(), "a wrong spec escaped the narrowed rule");
+    Ok(())
+}

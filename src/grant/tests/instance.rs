@@ -32,8 +32,10 @@ fn removal(observed: &Instance) -> Vec<Step> {
     without_instance(ROLE, PROFILE, observed, &owner()).unwrap_or_else(|problem| panic!("{problem:?}"))
 }
 
+/// The steps, a line each, with the name of our inline policy made short.
 fn words(steps: &[Step]) -> String {
-    steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    let lines: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    lines.join("\n").replace(&owner().policy_name(), "OURS")
 }
 
 /// As it is right after it was made, changed.
@@ -54,7 +56,7 @@ fn with_foreign_statement(trust: &Document) -> Document {
 fn role_and_profile_are_made_before_one_is_put_into_the_other() {
     insta::assert_snapshot!(words(&steps(&Instance::default())), @r"
     create role miq-instance
-    set policy registry-grants-team-b-miq-devops-e84137e36a of role miq-instance
+    set policy OURS of role miq-instance
     create instance profile nodes
     add role miq-instance to instance profile nodes
     ");
@@ -81,7 +83,7 @@ fn what_others_put_on_the_role_is_left_alone() {
 #[test]
 fn changes_by_hand_to_what_is_ours_are_put_back() {
     let after = |change: fn(&mut Role, &mut InstanceProfile)| words(&steps(&made(change)));
-    insta::assert_snapshot!(after(|role, _| role.inline.clear()), @"set policy registry-grants-team-b-miq-devops-e84137e36a of role miq-instance");
+    insta::assert_snapshot!(after(|role, _| role.inline.clear()), @"set policy OURS of role miq-instance");
     insta::assert_snapshot!(after(|role, _| role.boundary = None), @"set the permissions boundary of role miq-instance");
     insta::assert_snapshot!(after(|_, profile| profile.roles.clear()), @"add role miq-instance to instance profile nodes");
     insta::assert_snapshot!(after(|_, profile| profile.roles = ["other".to_owned()].into()), @r"
@@ -115,7 +117,7 @@ fn a_trust_policy_that_cannot_be_read_is_left_alone() {
 #[test]
 fn a_role_that_nobody_else_uses_goes_with_its_profile() {
     insta::assert_snapshot!(words(&removal(&made(|_, _| {}))), @r"
-    delete policy registry-grants-team-b-miq-devops-e84137e36a of role miq-instance
+    delete policy OURS of role miq-instance
     remove role miq-instance from instance profile nodes
     delete instance profile nodes
     delete role miq-instance
@@ -125,15 +127,17 @@ fn a_role_that_nobody_else_uses_goes_with_its_profile() {
 
 #[test]
 fn a_role_that_others_use_stays_without_what_is_ours() {
-    let attached = made(|role, _| drop(role.attached.insert("arn:aws:iam::aws:policy/ReadOnlyAccess".into())));
+    let attached = made(|role, _| {
+        role.attached.insert("arn:aws:iam::aws:policy/ReadOnlyAccess".into());
+    });
     let inline = made(|role, _| drop(role.inline.insert("logs".into(), unreadable())));
     for observed in [attached, inline] {
         let words = words(&removal(&observed));
-        assert_eq!(words, "delete policy registry-grants-team-b-miq-devops-e84137e36a of role miq-instance");
+        assert_eq!(words, "delete policy OURS of role miq-instance");
     }
     let trusted = made(|role, _| role.trust = role.trust.as_ref().map(with_foreign_statement).map_err(Clone::clone));
     insta::assert_snapshot!(words(&removal(&trusted)), @r"
-    delete policy registry-grants-team-b-miq-devops-e84137e36a of role miq-instance
+    delete policy OURS of role miq-instance
     set the trust policy of role miq-instance
     ");
 }

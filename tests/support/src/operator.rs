@@ -116,9 +116,14 @@ impl Operator {
         self.process.terminate()
     }
 
-    /// Leaves it to itself.
-    pub fn leave(self) -> Identity {
-        self.process.leave()
+    /// Leaves it to itself: it goes on when our process has ended, if it was started for that.
+    pub fn leave(self) {
+        self.process.leave();
+    }
+
+    /// How its process can be found and ended later.
+    pub fn identity(&self) -> Identity {
+        Identity::of(self.process.id())
     }
 
     /// Its process.

@@ -41,11 +41,9 @@ impl Companion {
         Ok(Self { child: child.with_context(|| format!("{shown} cannot be started"))?, watcher: None })
     }
 
-    /// Leaves the process to itself; gives back what it can be found and ended by.
-    pub(crate) fn leave(self) -> Identity {
-        let identity = Identity::of(self.child.id());
+    /// Leaves the process to itself.
+    pub(crate) fn leave(self) {
         std::mem::forget(self);
-        identity
     }
 
     pub(crate) fn id(&self) -> u32 {

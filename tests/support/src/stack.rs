@@ -2,12 +2,11 @@
 
 use crate::aws::Aws;
 use crate::process::Identity;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -61,7 +60,7 @@ impl Stack {
     /// Starts one that writes below `target/stacks/<name>`, or `<name>-2` where that is in use.
     ///
     /// # Errors
-    /// When it does not start. What the matter is stands on standard error.
+    /// When it does not start. Why is on standard error.
     pub fn start(name: &str) -> Result<Self> {
         Self::start_in(&free_folder(name)?)
     }
@@ -69,7 +68,7 @@ impl Stack {
     /// Starts one that writes into this folder alone; what an earlier one left there is removed.
     ///
     /// # Errors
-    /// When it does not start. What the matter is stands on standard error.
+    /// When it does not start. Why is on standard error.
     pub fn start_in(folder: &Path) -> Result<Self> {
         let mut child = up(folder).stdin(Stdio::piped()).spawn().context("python3 cannot be started")?;
         match first_line(&mut child) {
@@ -88,12 +87,19 @@ impl Stack {
     /// Starts one that stays when our process ends.
     ///
     /// # Errors
-    /// When it does not start. What the matter is stands on standard error.
+    /// When it does not start.
     pub fn start_to_stay(folder: &Path) -> Result<Self> {
+        // What has to be built is built now, where the person sees how far it is.
+        let tools = Command::new(crate::repository_root().join("tools/install")).stdout(Stdio::null()).status();
+        ensure!(tools.context("tools/install cannot be started")?.success(), "tools/install failed; why stands above");
+        std::fs::create_dir_all(folder)?;
+        // Not our standard error: whoever reads that to its end would wait for the end of the stack.
+        let said = folder.join("stack.log");
         let mut command = up(folder);
-        let mut child = command.arg("--detach").stdin(Stdio::null()).process_group(0).spawn();
-        let child = child.as_mut().map_err(|error| anyhow::anyhow!("python3 cannot be started: {error}"))?;
-        let info = first_line(child)?;
+        command.arg("--detach").stdin(Stdio::null()).stderr(File::create(&said)?);
+        let mut child = command.spawn().context("python3 cannot be started")?;
+        let info = first_line(&mut child)
+            .with_context(|| std::fs::read_to_string(&said).unwrap_or_else(|error| error.to_string()))?;
         clear(folder);
         Ok(Self { info, folder: folder.to_owned(), child: None })
     }
@@ -167,7 +173,7 @@ fn first_line(child: &mut Child) -> Result<Info> {
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
     if line.is_empty() {
-        bail!("the local stack did not start; what was the matter stands above (standard error of stack.py)");
+        bail!("the local stack did not start; why is what stack.py said");
     }
     serde_json::from_str(&line).with_context(|| format!("stack.py printed something else than where it is: {line}"))
 }

@@ -54,7 +54,14 @@ struct Limits {
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
+async fn main() -> ExitCode {
+    run().await.unwrap_or_else(|error| {
+        eprintln!("bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> Result<ExitCode> {
     let folder = local_stack::repository_root().join("target/bench");
     println!("starting a stack and the operator");
     let stack = Stack::start_in(&folder.join("stack"))?;

@@ -18,7 +18,14 @@ use anyhow::{Result, bail};
 use std::process::ExitCode;
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
+async fn main() -> ExitCode {
+    run().await.unwrap_or_else(|error| {
+        eprintln!("demo: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> Result<ExitCode> {
     let folder = local_stack::repository_root().join("target/demo");
     std::fs::create_dir_all(&folder)?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();

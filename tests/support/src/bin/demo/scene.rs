@@ -81,9 +81,14 @@ async fn start(folder: &Path, end: End) -> Result<Stack> {
         return Stack::start_in(folder);
     }
     let stack = Stack::start_to_stay(folder)?;
-    // At once, so that `make demo-down` finds it even if this process is ended in the middle.
-    kept::write(folder, &Kept { stack: stack.identity(), operator: None, info: stack.info.clone() })?;
+    note(folder, &stack, None)?;
     Ok(stack)
+}
+
+/// Writes down what runs, as soon as it does: `make demo-down` finds it even if this process is ended in the middle.
+fn note(folder: &Path, stack: &Stack, operator: Option<&Operator>) -> Result<()> {
+    let operator = operator.map(Operator::identity);
+    kept::write(folder, &Kept { stack: stack.identity(), operator, info: stack.info.clone() })
 }
 
 async fn set_up_accounts(stack: &Stack) -> Result<Credentials> {
@@ -144,6 +149,9 @@ async fn run_operator(stack: &Stack, credentials: &Credentials, folder: &Path, e
         End::Delete => Operator::start(&settings)?,
         End::Keep => Operator::start_to_stay(&settings)?,
     };
+    if end == End::Keep {
+        note(folder, stack, Some(&operator))?;
+    }
     operator.ready().await.context("the operator did not become ready")?;
     Ok(operator)
 }

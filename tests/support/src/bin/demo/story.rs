@@ -1,6 +1,6 @@
 //! The story, in its order. Account A owns the repository; account B is where the EC2 instance is.
 
-use crate::kept::{self, Kept};
+use crate::kept;
 use crate::report::{Done, Report, say};
 use crate::scene::{self, End, Scene, repository};
 use crate::{access, article};
@@ -57,7 +57,8 @@ fn exit(all_ok: bool) -> ExitCode {
 
 async fn grant(report: &Report, scene: &Scene) -> Done<Granted> {
     let applied = report.step("kubectl apply examples/article.yaml", async {
-        (scene.operator.need()?, scene.before.need()?);
+        scene.operator.need()?;
+        scene.before.need()?;
         let cluster = Cluster::of(scene.stack.need()?);
         let file = local_stack::repository_root().join("examples/article.yaml");
         let output = cluster.kubectl(&["apply", "-f", &file.to_string_lossy()]).await?;
@@ -173,8 +174,9 @@ async fn as_before(scene: &Scene) -> Result<()> {
 fn keep(report: &Report, folder: &Path, docker: &Path, scene: Scene) -> Result<ExitCode> {
     let all_ok = report.finish();
     let Some(stack) = scene.stack.into_value() else { return Ok(ExitCode::FAILURE) };
-    let operator = scene.operator.into_value().map(local_stack::Operator::leave);
-    kept::write(folder, &Kept { stack: stack.identity(), operator, info: stack.info.clone() })?;
+    if let Some(operator) = scene.operator.into_value() {
+        operator.leave();
+    }
     kept::explain(folder, docker, &stack.info, &repository())?;
     Ok(exit(all_ok))
 }

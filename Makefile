@@ -1,0 +1,57 @@
+# The one entry point, for people and for CI. Needs Rust, Go and Python; everything else is built by tools/install, once.
+
+CHART := charts/registry-grants
+# Where cargo puts what it builds; asked for only where it is needed.
+BIN = $(shell cargo metadata --no-deps --offline --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
+HELM = $$(tools/install helm | cut -d= -f2)
+PYTHON = $$(tools/install python | cut -d= -f2)
+
+.PHONY: help build demo demo-down test lint crds crds-check chart emulation-check bench tools
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 18
+
+build: ## build everything
+	cargo build --locked --workspace --bins
+
+demo: build ## play the whole story and end everything; with KEEP=1 leave it running
+	@$(BIN)/demo $(if $(filter-out 0 no,$(KEEP)),--keep)
+
+demo-down: build ## end what `make demo KEEP=1` left running
+	@$(BIN)/demo down
+
+test: lint chart emulation-check ## everything that is checked
+	cargo test --locked --workspace
+	@$(MAKE) --no-print-directory crds-check
+
+lint: ## formatting, clippy
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+crds: build ## write the custom resource definitions anew, here and in the chart
+	mkdir -p crds $(CHART)/files/crds
+	$(BIN)/registry-grants crds --output-dir crds
+	cp crds/*.yaml $(CHART)/files/crds/
+
+# Of the binary that `build`, or `cargo test`, has just made.
+crds-check:
+	@rm -rf target/crds && mkdir -p target/crds
+	@$(BIN)/registry-grants crds --output-dir target/crds
+	@diff -r crds target/crds || { echo 'crds/ is stale: run `make crds`'; false; }
+	@diff -r crds $(CHART)/files/crds || { echo 'the chart has other definitions than crds/: run `make crds`'; false; }
+
+chart: $(patsubst %,chart/%,$(wildcard $(CHART)/ci/*-values.yaml)) ## lint and render the chart, check its reference
+	python3 charts/generate-docs.py --check
+
+chart/%:
+	$(HELM) lint --strict --quiet $(CHART) --values $*
+	$(HELM) template registry-grants $(CHART) --namespace registry-grants --values $* >/dev/null
+
+emulation-check: ## what the AWS emulation allows and refuses
+	$(PYTHON) tests/support/aws/selfcheck.py
+
+bench: build ## count what the article's grant costs; writes target/bench/article.json
+	@$(BIN)/bench
+
+tools: ## build the control plane, Helm, crane and the emulation, where they are missing
+	tools/install
