@@ -111,6 +111,6 @@ impl Home<'_> {
             let parsed = kube::core::Selector::try_from(selector);
             !empty && parsed.is_ok_and(|selector| kube::core::SelectorExt::matches(&selector, labels))
         });
-        selected || names.iter().any(|name| *name == self.name.namespace)
+        selected || names.contains(&self.name.namespace)
     }
 }

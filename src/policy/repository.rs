@@ -94,15 +94,20 @@ fn fit<Id: Ord + Clone>(
 /// One statement for all contributions with equal actions and the same shape of condition. That two narrowed contributions share a
 /// statement widens neither: the ARNs in the condition carry their own account.
 fn pack<'a>(contributions: impl IntoIterator<Item = &'a Contribution>, installation: &Installation) -> Vec<Statement> {
-    let mut groups: BTreeMap<(&BTreeSet<String>, bool), (BTreeSet<&String>, BTreeSet<&String>)> = BTreeMap::new();
+    #[derive(Default)]
+    struct Group<'a> {
+        principals: BTreeSet<&'a String>,
+        narrowed_to: BTreeSet<&'a String>,
+    }
+    let mut groups: BTreeMap<(&BTreeSet<String>, bool), Group> = BTreeMap::new();
     for Contribution { actions, principals, narrowed_to } in contributions {
         let group = groups.entry((actions, !narrowed_to.is_empty())).or_default();
-        group.0.extend(principals);
-        group.1.extend(narrowed_to);
+        group.principals.extend(principals);
+        group.narrowed_to.extend(narrowed_to);
     }
     groups
         .into_iter()
-        .map(|((actions, narrowed), (principals, arns))| {
+        .map(|((actions, narrowed), Group { principals, narrowed_to: arns })| {
             let shape = if narrowed { "ArnLike aws:PrincipalArn" } else { "" };
             let names: Vec<&str> = actions.iter().map(String::as_str).collect();
             let statement = Statement::allow(names.clone())

@@ -6,9 +6,10 @@ use crate::story::Granted;
 use anyhow::{Result, ensure};
 use local_stack::{Outcome, Pair, Repository, Session};
 
-/// An instance of B whose role B allows everything: by neither path does it get in.
-pub async fn denied(report: &Report, scene: &Scene, when: &str) {
+/// An instance of B whose role B allows everything: by neither path does it get in. `needed`: the step that makes it so.
+pub async fn denied<T>(report: &Report, scene: &Scene, when: &str, needed: &Done<T>) {
     let tester = async || -> Result<Session<'_>> {
+        needed.need()?;
         Session::of_instance(scene.stack.need()?, scene.tester.need()?).await?.allowed()
     };
     let repository = repository();

@@ -31,7 +31,7 @@ pub async fn tell(folder: &Path, end: End) -> Result<ExitCode> {
 
     let report = Report::new(folder.join("logs"));
     let scene = scene::set(&report, folder, end).await;
-    access::denied(&report, &scene, "before the grant").await;
+    access::denied(&report, &scene, "before the grant", &scene.before).await;
     let granted = grant(&report, &scene).await;
     article::compare(&report, &scene, &granted).await;
     let instance = access::allowed(&report, &scene, &granted).await;
@@ -44,10 +44,14 @@ pub async fn tell(folder: &Path, end: End) -> Result<ExitCode> {
         drop(instance);
         return keep(&report, folder, &docker, scene);
     }
-    changes_by_hand(&report, &scene, &granted).await;
-    delete(&report, &scene, &granted).await;
-    access::denied(&report, &scene, "after the grant").await;
-    report.step("find both accounts as they were before", async { as_before(&scene).await }).await;
+    let foreign = changes_by_hand(&report, &scene, &granted).await;
+    let deleted = delete(&report, &scene, &granted).await;
+    access::denied(&report, &scene, "after the grant", &deleted).await;
+    let compare = async {
+        deleted.need()?;
+        as_before(&scene, foreign.need().is_ok()).await
+    };
+    report.step("find both accounts as they were before", compare).await;
     Ok(exit(report.finish()))
 }
 
@@ -80,19 +84,18 @@ async fn grant(report: &Report, scene: &Scene) -> Done<Granted> {
     ready.await
 }
 
-async fn changes_by_hand(report: &Report, scene: &Scene, granted: &Done<Granted>) {
-    report
-        .step("put back a trust policy that was changed by hand", async {
-            granted.need()?;
-            trust_is_put_back(scene.stack.need()?).await
-        })
-        .await;
-    report
-        .step("keep a foreign statement in the repository policy", async {
-            granted.need()?;
-            foreign_statement_survives(scene.stack.need()?).await
-        })
-        .await;
+/// Gives back the step that leaves a foreign statement behind.
+async fn changes_by_hand(report: &Report, scene: &Scene, granted: &Done<Granted>) -> Done<()> {
+    let trust = async {
+        granted.need()?;
+        trust_is_put_back(scene.stack.need()?).await
+    };
+    report.step("put back a trust policy that was changed by hand", trust).await;
+    let foreign = async {
+        granted.need()?;
+        foreign_statement_survives(scene.stack.need()?).await
+    };
+    report.step("keep a foreign statement in the repository policy", foreign).await
 }
 
 async fn trust_is_put_back(stack: &Stack) -> Result<()> {
@@ -140,28 +143,30 @@ async fn foreign_statement_survives(stack: &Stack) -> Result<()> {
     Ok(())
 }
 
-async fn delete(report: &Report, scene: &Scene, granted: &Done<Granted>) {
-    report
-        .step("kubectl delete the grant", async {
-            granted.need()?;
-            let cluster = Cluster::of(scene.stack.need()?);
-            let deleted = cluster.kubectl(&["delete", GRANT, "--namespace", NAMESPACE, "--timeout", "60s"]).await?;
-            say(deleted.trim());
-            Ok(())
-        })
-        .await;
+async fn delete(report: &Report, scene: &Scene, granted: &Done<Granted>) -> Done<()> {
+    let delete = async {
+        granted.need()?;
+        let cluster = Cluster::of(scene.stack.need()?);
+        let deleted = cluster.kubectl(&["delete", GRANT, "--namespace", NAMESPACE, "--timeout", "60s"]).await?;
+        say(deleted.trim());
+        Ok(())
+    };
+    report.step("kubectl delete the grant", delete).await
 }
 
-async fn as_before(scene: &Scene) -> Result<()> {
-    let (stack, before, repository) = (scene.stack.need()?, scene.before.need()?, repository());
-    let policy = repository.policy(stack).await?.context("the foreign statement is gone, with the whole policy")?;
-    let sids: Vec<_> = policy.statements().into_iter().map(|statement| statement["Sid"].clone()).collect();
-    ensure!(
-        sids == [json!(FOREIGN_SID)],
-        "expected the foreign statement alone in the repository policy; it is {policy}"
-    );
-    say("the foreign statement is still there; A's admin takes it away again");
-    repository.set_policy(stack, &policy.without_statement(FOREIGN_SID)).await?;
+async fn as_before(scene: &Scene, with_foreign_statement: bool) -> Result<()> {
+    let (stack, before) = (scene.stack.need()?, scene.before.need()?);
+    if with_foreign_statement {
+        let repository = repository();
+        let policy = repository.policy(stack).await?.context("the foreign statement is gone, with the whole policy")?;
+        let sids: Vec<_> = policy.statements().into_iter().map(|statement| statement["Sid"].clone()).collect();
+        ensure!(
+            sids == [json!(FOREIGN_SID)],
+            "expected the foreign statement alone in the repository policy; it is {policy}"
+        );
+        say("the foreign statement is still there; A's admin takes it away again");
+        repository.set_policy(stack, &policy.without_statement(FOREIGN_SID)).await?;
+    }
     let after = scene::accounts(stack).await?;
     for ((account, before), after) in ["A", "B"].iter().zip(before).zip(&after) {
         let differences = before.differences(after);
