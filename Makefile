@@ -17,8 +17,9 @@ build: ## build everything
 demo: build ## play the whole story and end everything; with KEEP=1 leave it running
 	@$(BIN)/demo $(if $(filter-out 0 no,$(KEEP)),--keep)
 
-demo-down: build ## end what `make demo KEEP=1` left running
-	@$(BIN)/demo down
+# Without `build`: it has to work whatever state the sources are in.
+demo-down: ## end what `make demo KEEP=1` left running
+	@if [ -x $(BIN)/demo ]; then $(BIN)/demo down; else echo 'no demo was kept'; fi
 
 test: lint chart emulation-check ## everything that is checked
 	cargo test --locked --workspace

@@ -7,6 +7,9 @@ pub mod account;
 pub mod conditions;
 pub mod grant;
 
+#[cfg(test)]
+mod tests;
+
 pub use account::{AWSAccount, AWSAccountSpec};
 pub use grant::{CrossAccountRegistryGrant, CrossAccountRegistryGrantSpec};
 

@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 /// How long a verification holds. The account behind credentials does not change while they work; this bounds what is not known.
 const VERIFIED_FOR: Duration = Duration::from_secs(3600);
 
-/// The bound on a whole call. The SDK's own retries are off: what to try again, and when, is decided by the reconciler.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The way to AWS.
@@ -51,10 +49,11 @@ pub struct Account {
 
 impl Aws {
     /// With the ambient credentials: environment, IRSA, Pod Identity, profile, instance profile. `AWS_ENDPOINT_URL` is honoured.
-    pub async fn from_environment(installation: &Installation) -> Self {
+    /// The SDK's own retries are off: what to try again, and when, is decided by the reconciler. `call_timeout` bounds a whole call.
+    pub async fn from_environment(installation: &Installation, call_timeout: Duration) -> Self {
         let timeouts = TimeoutConfig::builder()
-            .operation_timeout(CALL_TIMEOUT)
-            .operation_attempt_timeout(CALL_TIMEOUT)
+            .operation_timeout(call_timeout)
+            .operation_attempt_timeout(call_timeout)
             .connect_timeout(CONNECT_TIMEOUT)
             .build();
         let ambient = aws_config::defaults(BehaviorVersion::latest())

@@ -29,6 +29,20 @@ pub struct Arguments {
     #[arg(long, env = "REGISTRY_GRANTS_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
 
+    /// The bound on a call to AWS; what was not answered by then is tried again later.
+    #[arg(long, env = "REGISTRY_GRANTS_AWS_CALL_TIMEOUT", default_value = "10s", value_parser = interval)]
+    aws_call_timeout: Duration,
+
+    /// Whether replicas choose one of them to work, by a Lease in the operator's own namespace, while the others stand by. Without it
+    /// there must never be two.
+    #[arg(long, env = "REGISTRY_GRANTS_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    leader_election: bool,
+
+    /// How long a replica leads without renewing its Lease, and so how long the others wait when it crashed. At least three times the
+    /// AWS call timeout: no call is begun that might outlive the Lease.
+    #[arg(long, env = "REGISTRY_GRANTS_LEASE_DURATION", default_value = "30s", value_parser = interval)]
+    lease_duration: Duration,
+
     /// How log lines look.
     #[arg(long, env = "REGISTRY_GRANTS_LOG_FORMAT", default_value = "json")]
     log_format: Format,
@@ -39,9 +53,29 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let Arguments { resync_interval, installation, health_address, concurrency, log_format, log_level } = arguments;
+    let Arguments {
+        resync_interval,
+        installation,
+        health_address,
+        concurrency,
+        aws_call_timeout,
+        leader_election,
+        lease_duration,
+        log_format,
+        log_level,
+    } = arguments;
     logs::start(log_format, &log_level)?;
-    let settings = controller::Settings { resync_interval, installation, health_address, concurrency };
+    if leader_election && lease_duration < aws_call_timeout * 3 {
+        return Err("--lease-duration must be at least three times --aws-call-timeout".into());
+    }
+    let settings = controller::Settings {
+        resync_interval,
+        installation,
+        health_address,
+        concurrency,
+        call_timeout: aws_call_timeout,
+        lease_duration: leader_election.then_some(lease_duration),
+    };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(controller::run(settings))
 }
 

@@ -325,6 +325,7 @@ impl<'a> Enforcement<'a> {
         let mut made = Vec::new();
         for step in steps {
             let words = format!("{step} in account {}", account.id);
+            self.context.leadership.may_write()?;
             made.extend(account.apply(step).await?);
             tracing::info!(grant = %self.owner.grant, "{words}");
             self.steps.push(words);

@@ -5,6 +5,7 @@ mod accounts;
 mod directory;
 mod enforce;
 mod events;
+mod leadership;
 mod ledger;
 mod publish;
 mod reconcile;
@@ -13,6 +14,7 @@ mod requeue;
 mod watch;
 
 use self::directory::{Cache, Filled};
+use self::leadership::{Election, Leadership};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Aws;
 use crate::policy::Installation;
@@ -40,13 +42,21 @@ pub struct Settings {
     pub health_address: SocketAddr,
     /// How many grants are worked on at a time.
     pub concurrency: u16,
+    /// The bound on a call to AWS.
+    pub call_timeout: Duration,
+    /// How long a Lease holds; `None`: there is no election, this is the only replica.
+    pub lease_duration: Option<Duration>,
 }
+
+/// Resolves when the operator is told to stop.
+type Stop = futures::future::Shared<futures::future::BoxFuture<'static, ()>>;
 
 /// What every reconciliation needs.
 struct Context {
     client: Client,
     aws: Aws,
     installation: Installation,
+    leadership: Arc<Leadership>,
     grants: Store<CrossAccountRegistryGrant>,
     directory: directory::Caches,
     filled: Arc<Filled>,
@@ -57,28 +67,98 @@ struct Context {
     resync_interval: Duration,
 }
 
-/// Runs until it is told to stop.
+/// Runs until it is told to stop, or has lost its Lease.
 ///
 /// # Errors
-/// When the cluster cannot be reached at the start, or the health address cannot be bound.
+/// When the cluster cannot be reached at the start, the health address cannot be bound, or the Lease was lost.
 pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
-    let Settings { resync_interval, installation, health_address, concurrency } = settings;
     let client = Client::try_default().await.map_err(|error| format!("no access to a cluster: {error}"))?;
-    let installation = match installation {
-        Some(installation) => installation,
+    let installation = match &settings.installation {
+        Some(installation) => installation.clone(),
         None => installation_of_cluster(&client).await?,
     };
     tracing::info!(%installation, version = env!("CARGO_PKG_VERSION"), "starting");
+    let stop = told_to_stop().boxed().shared();
+    let readiness = Readiness::default();
+    let address = settings.health_address;
+    tokio::select! {
+        ended = lead(settings, client, installation, readiness.clone(), stop) => ended,
+        served = health::serve(address, readiness) => {
+            let why = served.err().map(|error| error.to_string()).unwrap_or_default();
+            Err(format!("health checks cannot be served on {address}: {why}").into())
+        }
+    }
+}
 
+/// Stands by until this replica leads, then works until it is told to stop.
+async fn lead(
+    settings: Settings,
+    client: Client,
+    installation: Installation,
+    readiness: Readiness,
+    stop: Stop,
+) -> Result<(), Box<dyn Error>> {
+    let Some(lease_duration) = settings.lease_duration else {
+        let leadership = Arc::new(Leadership::always(settings.call_timeout));
+        work(&settings, client, installation, leadership, readiness, stop).await;
+        return Ok(());
+    };
+    let leadership = Arc::new(Leadership::none(settings.call_timeout));
+    let mut election = Election::new(client.clone(), client.default_namespace(), identity(), lease_duration);
+    readiness.set(true);
+    tokio::select! {
+        () = election.win(&leadership) => {}
+        () = stop.clone() => return Ok(()),
+    }
+    readiness.set(false);
+    let (worked, end) = tokio::sync::oneshot::channel::<()>();
+    let held = leadership.clone();
+    // A task of its own: whatever the work is busy with, the Lease is renewed.
+    let holding = tokio::spawn(async move {
+        tokio::select! {
+            lost = election.hold(&held) => Err(lost),
+            _ = end => {
+                election.release().await;
+                Ok(())
+            }
+        }
+    });
+    let work = async {
+        work(&settings, client, installation, leadership, readiness, stop).await;
+        drop(worked);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = work => Ok(()),
+        ended = holding => ended?.map_err(Into::into),
+    }
+}
+
+/// Who this replica is: its Pod's name, and something that a restarted container has anew.
+fn identity() -> String {
+    let pod = std::env::var("POD_NAME").unwrap_or_else(|_| "registry-grants".into());
+    format!("{pod}-{:08x}", fastrand::u32(..))
+}
+
+/// Watches and reconciles, until it is told to stop and what was begun has ended.
+async fn work(
+    settings: &Settings,
+    client: Client,
+    installation: Installation,
+    leadership: Arc<Leadership>,
+    readiness: Readiness,
+    stop: Stop,
+) {
     let events = events::Events::new(client.clone());
     let (grants, grants_writer) = reflector::store();
     let (accounts, accounts_writer) = reflector::store();
     let (namespaces, namespaces_writer) = reflector::store();
     let filled = Arc::new(Filled::default());
     let context = Arc::new(Context {
-        aws: Aws::from_environment(&installation).await,
+        aws: Aws::from_environment(&installation, settings.call_timeout).await,
         client: client.clone(),
         installation,
+        leadership,
         grants: grants.clone(),
         directory: directory::Caches { accounts, namespaces },
         filled: filled.clone(),
@@ -86,7 +166,7 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
         writers: repositories::Writers::default(),
         backoff: requeue::Backoff::default(),
         events: events.clone(),
-        resync_interval,
+        resync_interval: settings.resync_interval,
     });
 
     // Only a new generation is a reason to look: the operator's own status writes are none. A deletion is a new generation, too.
@@ -107,27 +187,18 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
         .watched(Cache::Namespaces, namespace_changes.default_backoff().reflect(namespaces_writer))
         .touched_objects()
         .predicate_filter(predicates::labels, PredicateConfig::default());
-    let stop = told_to_stop().shared();
     let by_account = grants.clone();
     let by_namespace = grants.clone();
     let grant_controller = Controller::for_stream(grant_changes, grants)
         .watches_stream(account_changes, move |account: AWSAccount| grants_of_account(&by_account, &account))
         .watches_stream(namespace_changes, move |namespace| grants_in_namespace(&by_namespace, &namespace))
-        .with_config(controller::Config::default().concurrency(concurrency))
+        .with_config(controller::Config::default().concurrency(settings.concurrency))
         .graceful_shutdown_on(stop.clone())
         .run(reconcile::reconcile, reconcile::on_error, context.clone())
         .for_each(|_| async {});
 
-    let readiness = Readiness::default();
-    let ready = announce_readiness(filled, readiness.clone());
-    tokio::spawn(ready);
-    let work = async { tokio::join!(grant_controller, accounts::run(context.clone(), stop)) };
-    tokio::select! {
-        _ = work => Ok(()),
-        served = health::serve(health_address, readiness) => {
-            Err(format!("health checks cannot be served on {health_address}: {}", served.err().map(|e| e.to_string()).unwrap_or_default()).into())
-        }
-    }
+    tokio::spawn(announce_readiness(filled, readiness));
+    tokio::join!(grant_controller, accounts::run(context.clone(), stop));
 }
 
 /// SIGTERM or SIGINT: what is being worked on is finished, and nothing new begun.
@@ -151,7 +222,7 @@ async fn installation_of_cluster(client: &Client) -> Result<Installation, Box<dy
 
 async fn announce_readiness(filled: Arc<Filled>, readiness: Readiness) {
     filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]).await;
-    readiness.set();
+    readiness.set(true);
     tracing::info!("ready");
 }
 

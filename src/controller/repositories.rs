@@ -86,6 +86,9 @@ async fn pass(context: &Context, account: &Account, repository: &Repository) -> 
                 ),
             )
         })?;
+    if change != Change::None {
+        context.leadership.may_write()?;
+    }
     match change {
         Change::None => {}
         Change::Set(document) => {

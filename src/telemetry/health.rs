@@ -1,4 +1,5 @@
-//! `/healthz`: the process serves. `/readyz`: the watch caches are filled, so that what it decides rests on all there is.
+//! `/healthz`: the process serves. `/readyz`: it stands by for the leader, or leads and its watch caches are filled, so that what it
+//! decides rests on all there is.
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -7,14 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the operator is ready; set once by the controller.
+/// Whether the operator is ready: it stands by, or its watch caches are filled.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// From now on `/readyz` says so.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Release);
+    /// What `/readyz` says from now on.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
     }
 
     fn status(&self) -> (StatusCode, &'static str) {

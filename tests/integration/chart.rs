@@ -33,6 +33,7 @@ async fn the_service_account_may_do_what_the_operator_needs_and_no_more() -> Res
         ("patch", "awsaccounts/status", true),
         ("get", "namespaces", true),
         ("create", "events.events.k8s.io", true),
+        ("get", "leases.coordination.k8s.io", false),
         ("create", "crossaccountregistrygrants", false),
         ("delete", "crossaccountregistrygrants", false),
         ("patch", "awsaccounts", false),

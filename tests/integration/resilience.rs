@@ -5,8 +5,41 @@ use anyhow::{Result, ensure};
 use local_stack::{AuditLog, CallLog, Emulation, Installation, by_operation};
 use serde_json::json;
 
-/// Long, so that nothing but what a test does makes the operator work.
-const QUIET: [&str; 2] = ["--resync-interval", "1h"];
+/// Long, so that nothing but what a test does makes the operator work; and alone, so that after a crash nobody waits for a Lease.
+const QUIET: [&str; 3] = ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
+
+/// Replicas that choose a leader, with short times.
+const REPLICA: [&str; 3] = ["--resync-interval=1h", "--lease-duration=9s", "--aws-call-timeout=3s"];
+
+#[tokio::test]
+async fn of_two_replicas_one_works_and_the_other_takes_over_when_it_dies_in_the_middle() -> Result<()> {
+    let installation = Installation::start("replicas").await?;
+    let case = Case::on(&installation).await?;
+    case.open().await?;
+    let holder = async || {
+        let lease = case.cluster().get(local_stack::OPERATOR_NAMESPACE, "lease/registry-grants").await?;
+        Ok::<_, anyhow::Error>(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
+    };
+    let first = installation.start_operator(OPERATOR, &REPLICA).await?;
+    let leader = holder().await?;
+    let second = installation.start_operator(OPERATOR, &REPLICA).await?;
+
+    let emulation = Emulation::of(&installation.stack);
+    emulation.hold(&case.pair.registry, "SetRepositoryPolicy").await?;
+    case.apply(&case.grant(json!({}))).await?;
+    emulation.until_held(&case.pair.registry, "SetRepositoryPolicy").await?;
+    ensure!(holder().await? == leader, "the standby took the Lease while the leader lived");
+    first.kill();
+    case.ready().await?;
+    ensure!(holder().await? != leader, "nobody took over the Lease");
+    case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
+
+    // One that is told to end gives the Lease back, so that the next need not wait for it to run out.
+    ensure!(second.terminate()?.success(), "it did not end well");
+    ensure!(holder().await?.is_empty(), "the Lease was not given back");
+    let _third = installation.start_operator(OPERATOR, &REPLICA).await?;
+    case.delete().await
+}
 
 #[tokio::test]
 async fn an_operator_that_is_killed_in_the_middle_is_finished_for_by_the_next_one() -> Result<()> {

@@ -83,6 +83,15 @@ fn a_selector_admits_the_namespaces_that_it_matches(#[case] selector: LabelSelec
     assert_eq!(cluster.validate(&grant(|_| {})).is_ok(), admitted);
 }
 
+#[rstest]
+#[case::not_in(expression("team", "NotIn", ["a"]))]
+#[case::must_not_exist(expression("team", "DoesNotExist", []))]
+fn a_namespace_that_is_not_known_yet_is_matched_by_no_selector(#[case] selector: LabelSelector) {
+    let cluster = under(|rule| rule.namespaces = selected(selector));
+    cluster.admitted(&grant(|_| {}));
+    cluster.without_namespaces().refusals(&grant(|_| {}));
+}
+
 #[test]
 fn a_selectors_labels_and_expressions_must_all_match() {
     let mut selector = expression("stage", "In", ["test"]);

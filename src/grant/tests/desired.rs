@@ -170,6 +170,7 @@ fn managed_policies_stand_instead_of_the_inline_one() {
 fn narrowed_to_roles_only_those_may_assume_the_registrys_role() {
     let role = registry_role(|spec| {
         spec.consumer.whole_account = None;
+        spec.consumer.instance_role = None;
         spec.consumer.roles = Some(strings(["ci/*", "nodes/web"]));
     });
     assert_eq!(
@@ -239,7 +240,7 @@ fn everything_names_the_accounts_partition(
         .account(CONSUMER, |spec| spec.partition = partition);
     let asked = grant(|spec| spec.registry.regions = strings([region]));
     let desired = cluster.desired(&asked);
-    let text = format!("{desired:?} {:?}", cluster.admitted(&asked).contribution());
+    let text = format!("{desired:?} {:?}", cluster.admitted(&asked).contribution(true));
     let arns: Vec<&str> = text.split("arn:").skip(1).filter_map(|arn| arn.split(':').next()).collect();
     assert!(!arns.is_empty() && arns.iter().all(|partition| *partition == name), "{arns:?}");
     assert_eq!(statements(&document(&desired.instance.unwrap().role.trust))[0]["Principal"], json!({ "Service": ec2 }));

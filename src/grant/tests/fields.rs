@@ -4,7 +4,7 @@ use super::resources::{CONSUMER, Cluster, REGISTRY, grant, strings};
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
 use crate::api::grant::{
-    Access, AccessPath, CrossAccountRegistryGrantSpec as Spec, InstanceRoleSpec, ManagedPolicy, RegistryRoleSpec,
+    Access, CrossAccountRegistryGrantSpec as Spec, InstanceRoleSpec, RegistryRoleSpec,
 };
 use crate::grant::Problem;
 use rstest::rstest;
@@ -73,8 +73,9 @@ fn a_repository_name_beyond_256_characters_is_refused() {
 
 #[test]
 fn a_grant_of_nothing_is_refused() {
-    refused_naming("spec.registry", |spec| spec.registry.repositories.clear());
-    refused_naming("spec.registry", |spec| spec.registry.regions.clear());
+    refused_naming("spec.registry.repositories", |spec| spec.registry.repositories.clear());
+    refused_naming("spec.registry.regions", |spec| spec.registry.regions.clear());
+    refused_naming("spec.paths", |spec| spec.paths.clear());
 }
 
 #[rstest]
@@ -112,7 +113,7 @@ fn a_role_name_beyond_64_characters_is_refused() {
 #[case::other_account("x:role/y")]
 #[case::policy_variable("${aws:PrincipalTag/team}")]
 fn a_malformed_consumer_role_is_refused(#[case] role: &str) {
-    refused_naming("spec.consumer", |spec| {
+    refused_naming("spec.consumer.roles", |spec| {
         spec.consumer.whole_account = None;
         spec.consumer.roles = Some(strings([role]));
     });
@@ -132,7 +133,7 @@ fn a_grant_must_say_who_gets_access() {
 
 #[test]
 fn an_empty_list_of_roles_never_comes_to_mean_the_whole_account() {
-    refused_naming("spec.consumer", |spec| {
+    refused_naming("spec.consumer.roles", |spec| {
         spec.consumer.whole_account = None;
         spec.consumer.roles = Some(Vec::new());
     });
@@ -140,7 +141,7 @@ fn an_empty_list_of_roles_never_comes_to_mean_the_whole_account() {
 
 #[test]
 fn the_whole_account_and_single_roles_exclude_each_other() {
-    refused_naming("spec.consumer", |spec| spec.consumer.roles = Some(strings(["ci/deployer"])));
+    refused_naming("spec.consumer", |spec| spec.consumer.roles = Some(strings(["registry-grants/*"])));
 }
 
 #[test]
@@ -164,6 +165,8 @@ fn accounts_of_two_partitions_have_no_grants_between_them(#[case] partition: Par
 #[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let problems = refusals(|spec| {
+        spec.paths.clear();
+        spec.registry.regions = strings(["us-east-1", "here"]);
         spec.registry.account_id = "1".into();
         spec.consumer.account_id = "2".into();
         spec.registry.repositories = strings(["UPPER", "a*b", "good"]);
@@ -173,13 +176,16 @@ fn everything_that_is_wrong_is_told_at_once() {
     });
     let told: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
     insta::assert_snapshot!(told.join("\n"), @r"
+    spec.paths: at least one path is needed
     spec.registry.accountID: `1` is not an AWS account number (12 digits)
     spec.consumer.accountID: `2` is not an AWS account number (12 digits)
     spec.registry.repositories: `UPPER` is neither a repository name nor a prefix of one that ends in *
     spec.registry.repositories: `a*b` is neither a repository name nor a prefix of one that ends in *
-    spec.registry.role.name: not an IAM role name: 1 to 64 letters, digits and + = , . @ - _
-    spec.consumer.instanceRole.name: not an IAM role name: 1 to 64 letters, digits and + = , . @ - _
+    spec.registry.regions: `here` is not a region
+    spec.registry.role.name: not a role name: 1 to 64 letters, digits and + = , . @ - _
     spec.consumer: wholeAccount and roles exclude each other
+    spec.consumer.roles: each must be what stands after role/ in a role's ARN, path included
+    spec.consumer.instanceRole.name: not a role name: 1 to 64 letters, digits and + = , . @ - _
     ");
 }
 
@@ -190,51 +196,66 @@ fn several_problems_make_one_whose_reason_is_the_first_ones() {
     assert_eq!(Problem::join(&[]), None);
 }
 
-/// What only the API server's rules refuse at present: they can be older than the operator, or missing.
-mod also_without_the_api_server {
-    use super::*;
+#[test]
+fn pull_with_a_managed_policy_that_pushes_is_refused() {
+    refused_naming("spec.registry.role.managedPolicies", |spec| spec.access = Access::Pull);
+}
 
-    #[test]
-    #[ignore = "bug: B5, CEL alone refuses it"]
-    fn pull_with_a_managed_policy_that_pushes_is_refused() {
-        refused_naming("spec.registry.role.managedPolicies", |spec| {
-            spec.access = Access::Pull;
-            let role = spec.registry.role.as_mut().unwrap();
-            role.managed_policies = vec![ManagedPolicy::AmazonEC2ContainerRegistryPowerUser];
-        });
-    }
+#[rstest]
+#[case::every_region("*")]
+#[case::an_arn_inside("us-east-1:999999999999:repository/x")]
+#[case::another_host("us-east-1.example.org/")]
+#[case::upper_case("US-EAST-1")]
+#[case::one_word("us-1")]
+#[case::no_number("us-east")]
+#[case::empty_word("us--1")]
+#[case::empty("")]
+fn what_is_no_region_is_refused(#[case] region: &str) {
+    let problems = refusals(|spec| spec.registry.regions = strings([region]));
+    assert_eq!(problems, [Problem::new(Reason::Invalid, format!("spec.registry.regions: `{region}` is not a region"))]);
+}
 
-    #[test]
-    #[ignore = "bug: B5, CEL alone refuses it"]
-    fn a_grant_without_a_path_is_refused() {
-        refused_naming("spec.paths", |spec| spec.paths = Vec::<AccessPath>::new());
-    }
-
-    #[rstest]
-    #[ignore = "bug: B5, CEL alone refuses it"]
-    #[case::every_region("*")]
-    #[case::an_arn_inside("us-east-1:999999999999:repository/x")]
-    #[case::another_host("us-east-1.example.org/")]
-    #[case::upper_case("US-EAST-1")]
-    fn what_is_no_region_is_refused(#[case] region: &str) {
-        refused_naming("spec.registry.regions", |spec| spec.registry.regions = strings([region]));
-    }
-
-    #[test]
-    #[ignore = "bug: B5, CEL alone refuses it"]
-    fn an_instance_profile_name_that_iam_would_refuse_is_refused() {
+#[test]
+fn an_instance_profile_name_that_iam_would_refuse_is_refused() {
+    for name in ["a/b", "", "a b", &"p".repeat(129)] {
         refused_naming("spec.consumer.instanceRole.instanceProfile", |spec| {
-            spec.consumer.instance_role.as_mut().unwrap().instance_profile = Some("a/b".into());
+            spec.consumer.instance_role.as_mut().unwrap().instance_profile = Some(name.into());
         });
     }
+}
 
-    #[rstest]
-    #[ignore = "bug: B5, CEL alone refuses it"]
-    #[case::too_short("x")]
-    #[case::policy_variable("${aws:username}")]
-    fn an_external_id_that_sts_would_refuse_is_refused(#[case] external_id: &str) {
-        refused_naming("spec.registry.role.externalID", |spec| {
-            spec.registry.role.as_mut().unwrap().external_id = Some(external_id.into());
-        });
-    }
+#[rstest]
+#[case::too_short("x")]
+#[case::too_long(&"x".repeat(1225))]
+#[case::policy_variable("${aws:username}")]
+#[case::space("my id")]
+fn an_external_id_that_sts_would_refuse_is_refused(#[case] external_id: &str) {
+    refused_naming("spec.registry.role.externalID", |spec| {
+        spec.registry.role.as_mut().unwrap().external_id = Some(external_id.into());
+    });
+}
+
+#[rstest]
+#[case(3599)]
+#[case(43201)]
+#[case(-1)]
+fn a_session_length_that_iam_would_refuse_is_refused(#[case] seconds: i32) {
+    refused_naming("spec.registry.role.maxSessionSeconds", |spec| {
+        spec.registry.role.as_mut().unwrap().max_session_seconds = seconds;
+    });
+}
+
+#[test]
+fn an_instance_role_that_its_own_grant_would_not_let_in_is_refused() {
+    let narrowed = |role: &str| {
+        let role = role.to_owned();
+        grant(|spec| {
+            spec.consumer.whole_account = None;
+            spec.consumer.roles = Some(vec!["ci/*".into(), role]);
+        })
+    };
+    let refusals = Cluster::of_the_article().refusals(&narrowed("nodes/*"));
+    insta::assert_snapshot!(refusals.join("\n"), @"Invalid: spec.consumer.roles: the instance role would get no access; add registry-grants/miq-instance to the list");
+    Cluster::of_the_article().admitted(&narrowed("registry-grants/miq-*"));
+    Cluster::of_the_article().admitted(&narrowed("registry-grants/miq-instance"));
 }

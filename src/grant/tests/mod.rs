@@ -13,5 +13,6 @@ mod registry_role;
 mod repository_policy;
 mod resources;
 mod roles;
+mod standing;
 mod status;
 mod status_laws;

@@ -222,6 +222,11 @@ proptest! {
         let allowed = after(written.as_ref(), &rest).is_some_and(|document| allows(&document, &caller, "ecr:PutImage"));
         prop_assert_eq!(allowed, rest.iter().any(|(_, c)| contributes(c, &caller, "ecr:PutImage")));
     }
+}
+
+proptest! {
+    // Each case packs hundreds of grants hundreds of times.
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn a_policy_never_outgrows_what_ecr_takes(

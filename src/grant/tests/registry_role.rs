@@ -9,6 +9,7 @@ use crate::grant::diff::{Step, registry_role, without_registry_role};
 use crate::grant::observed::Role;
 use crate::policy::Document;
 use proptest::prelude::*;
+use rstest::rstest;
 
 fn desired() -> DesiredRole {
     let cluster = Cluster::of_the_article()
@@ -107,7 +108,6 @@ fn from_managed_to_least_privilege_there_is_no_moment_without_access() {
 }
 
 #[test]
-#[ignore = "bug: B9, what others attached fills the quota, and is removed only behind what the quota refuses"]
 fn what_others_put_on_the_role_is_removed_before_ours_needs_its_room() {
     let steps = after(|role| {
         role.inline.clear();
@@ -132,11 +132,25 @@ fn a_role_that_is_not_ours_is_a_conflict_that_says_whose_it_is() {
     insta::assert_snapshot!(problem.message, @"role arn:aws:iam::111111111111:role/registry-grants/puller exists and was not made by this operator; it is left alone. Choose another name in the grant, or remove it");
 }
 
+#[rstest]
+#[case::another_tenants("0123456789ab", "team-a/secret", "belongs to another grant;")]
+#[case::the_same_tenants("0123456789ab", "team-b/other", "belongs to grant team-b/other;")]
+#[case::another_clusters("ffffffffffff", "team-b/other", "belongs to another installation of this operator;")]
+fn a_conflict_tells_no_other_tenants_names(#[case] installation: &str, #[case] grant: &str, #[case] whose: &str) {
+    let mut role = as_made(&desired(), &owner());
+    role.tags.insert("registrygrants.dev/installation".into(), installation.into());
+    role.tags.insert("registrygrants.dev/grant".into(), grant.into());
+    let message = registry_role(&desired(), Some(&role), &owner()).unwrap_err().message;
+    assert!(message.contains(whose), "{message}");
+    assert!(!message.contains("team-a") && !message.contains("ffffffffffff"), "{message}");
+}
+
 #[test]
 fn a_trust_policy_beyond_the_accounts_limit_is_refused_before_anything_is_written() {
     let many = (0..60).map(|n| format!("roles-of-a-team/number-{n:03}/*")).collect::<Vec<_>>();
     let asked = grant_with_plain_role(|spec| {
         spec.consumer.whole_account = None;
+        spec.consumer.instance_role = None;
         spec.consumer.roles = Some(many);
     });
     let role = |cluster: Cluster| cluster.desired(&asked).registry_role.unwrap();

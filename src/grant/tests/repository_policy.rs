@@ -35,7 +35,7 @@ const REPOSITORY_POLICY: &str = r#"{
 
 /// The policy of a repository that had none, with this grant on it.
 fn policy(resource: &CrossAccountRegistryGrant) -> Option<Document> {
-    let contribution = Cluster::of_the_article().admitted(resource).contribution();
+    let contribution = Cluster::of_the_article().admitted(resource).contribution(true);
     let grants: Vec<_> = contribution.into_iter().map(|contribution| (1, contribution)).collect();
     match repository::plan(None, &grants, &installation()).unwrap().change {
         Change::Set(document) => Some(document),
@@ -99,6 +99,7 @@ fn without_the_role_its_name_is_in_no_policy() {
 fn narrowing_holds_for_the_consumer_and_lets_the_registrys_own_role_through() {
     let statement = only_statement(&grant(|spec| {
         spec.consumer.whole_account = None;
+        spec.consumer.instance_role = None;
         spec.consumer.roles = Some(strings(["ci/*"]));
     }));
     let role = "arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps";
@@ -111,7 +112,7 @@ fn narrowing_holds_for_the_consumer_and_lets_the_registrys_own_role_through() {
 fn an_instance_role_in_an_account_that_is_not_managed_is_let_in_under_the_usual_path() {
     let cluster = Cluster::of_the_article().without(super::resources::CONSUMER);
     let admitted = cluster.admitted(&grant_with_plain_role(|spec| spec.consumer.whole_account = None));
-    let narrowed = admitted.contribution().unwrap().narrowed_to;
+    let narrowed = admitted.contribution(true).unwrap().narrowed_to;
     assert_eq!(narrowed, ["arn:aws:iam::222222222222:role/registry-grants/miq-instance".to_owned()].into());
 }
 
@@ -123,5 +124,18 @@ fn a_role_of_default_name_can_be_named_as_well() {
     let cluster = Cluster::of_the_article().registry_rules([registry_rule(|_| {})]);
     let admitted = cluster.admitted(&asked);
     let arn = admitted.role.as_ref().unwrap().identity.arn();
-    assert!(admitted.contribution().unwrap().principals.contains(&arn));
+    assert!(admitted.contribution(true).unwrap().principals.contains(&arn));
+}
+
+/// ECR refuses a policy that names a role which does not exist, with everybody's statements in it; and who names another tenant's role must
+/// not let that one in.
+#[test]
+fn a_role_that_is_not_known_to_be_ours_is_not_named() {
+    let admitted = Cluster::of_the_article().admitted(&grant(|_| {}));
+    let principals = |role_is_ours| admitted.contribution(role_is_ours).unwrap().principals;
+    assert_eq!(principals(false), ["arn:aws:iam::222222222222:root".to_owned()].into());
+    assert_eq!(principals(true).len(), 2);
+    let by_role_alone = Cluster::of_the_article().admitted(&grant(|spec| spec.paths = vec![AccessPath::AssumeRole]));
+    assert_eq!(by_role_alone.contribution(false), None);
+    assert!(by_role_alone.touches_repository_policies());
 }

@@ -4,13 +4,14 @@ use crate::api::account::{
     AWSAccount, AWSAccountSpec, ConsumerRule, ConsumerSide, Namespaces, RegistryRule, RegistrySide, RoleSettings,
 };
 use crate::api::grant::{
-    Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrant, CrossAccountRegistryGrantSpec, InstanceRoleSpec,
+    Access, AccessPath, Applied, ConsumerSpec, CrossAccountRegistryGrant, CrossAccountRegistryGrantSpec, InstanceRoleSpec,
     ManagedPolicy, RegistryRoleSpec, RegistrySpec,
 };
 use crate::grant::desired::{Desired, Owner};
-use crate::grant::{AccountId, Directory, Grant, GrantName, Problem, validate};
+use crate::grant::{AccountId, Directory, Grant, GrantName, Problem, Standing, standing, validate};
 use crate::policy::Installation;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use kube::ResourceExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,6 +28,10 @@ pub fn owner() -> Owner {
         grant: GrantName { namespace: "team-b".into(), name: "miq-devops".into() },
         uid: "11111111-2222-3333-4444-555555555555".into(),
     }
+}
+
+pub fn name_of(resource: &CrossAccountRegistryGrant) -> GrantName {
+    GrantName { namespace: resource.namespace().unwrap(), name: resource.name_any() }
 }
 
 pub fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
@@ -117,9 +122,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Both of the article's accounts, which admit its grant and no more.
+    /// Both of the article's accounts, which admit its grant and no more, and its namespace, which has no labels.
     pub fn of_the_article() -> Self {
-        Self::default()
+        let labels = BTreeMap::from([("team-b".to_owned(), BTreeMap::new())]);
+        Self { labels, ..Self::default() }
             .account(REGISTRY, |spec| spec.registry = Some(RegistrySide { rules: vec![registry_rule(|_| {})] }))
             .account(CONSUMER, |spec| spec.consumer = Some(ConsumerSide { rules: vec![consumer_rule(|_| {})] }))
     }
@@ -133,6 +139,12 @@ impl Cluster {
             .map_or_else(|| AWSAccount::new(id.as_str(), AWSAccountSpec::default()), Arc::unwrap_or_clone);
         change(&mut account.spec);
         self.accounts.insert(id, Arc::new(account));
+        self
+    }
+
+    /// Without its namespaces: they are not known yet.
+    pub fn without_namespaces(mut self) -> Self {
+        self.labels.clear();
         self
     }
 
@@ -161,7 +173,12 @@ impl Cluster {
     }
 
     pub fn validate(&self, resource: &CrossAccountRegistryGrant) -> Result<Grant, Vec<Problem>> {
-        validate(resource, self, &installation())
+        validate(&name_of(resource), &resource.spec, self, &installation())
+    }
+
+    /// How the grant stands, after what was applied for it before.
+    pub fn standing(&self, resource: &CrossAccountRegistryGrant, applied: Option<&Applied>) -> Standing {
+        standing(&name_of(resource), &resource.spec, applied, self, &installation())
     }
 
     /// The grant, which must be admitted.
@@ -186,7 +203,7 @@ impl Directory for Cluster {
         self.accounts.get(id).cloned()
     }
 
-    fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
-        self.labels.get(namespace).cloned().unwrap_or_default()
+    fn namespace_labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
+        self.labels.get(namespace).cloned()
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{
-    Access, Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus, RepositoriesStatus,
+    Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus, RepositoriesStatus,
 };
 use crate::grant::Problem;
 use crate::grant::status::{Outcome, Part, RepositoryOutcome, progressing};
@@ -17,11 +17,7 @@ pub fn at(second: i64) -> Time {
 
 pub fn applied() -> Applied {
     Applied {
-        registry_account_id: "111111111111".into(),
-        consumer_account_id: "222222222222".into(),
-        access: Access::Pull,
-        principals: Vec::new(),
-        narrowed_to: Vec::new(),
+        spec: serde_json::json!({ "access": "Pull" }),
         repositories: Vec::new(),
         registry_roles: vec!["puller".into()],
         instance_roles: Vec::new(),
@@ -33,6 +29,7 @@ pub fn outcome(change: impl FnOnce(&mut Outcome)) -> Outcome {
     let in_place = |what: &str| Part::InPlace(format!("{what} in place"));
     let mut outcome = Outcome {
         revoking: false,
+        refusal: Vec::new(),
         accounts: in_place("accounts"),
         role: in_place("role"),
         consumer: in_place("consumer"),
@@ -190,7 +187,7 @@ fn five_thousand_repositories_leave_the_status_small_and_the_numbers_right() {
         (0..5_000).filter(|n| missing(*n)).take(100).map(|n| format!("team-b/repository-{n:04}")).collect();
     assert!(told.items.iter().map(|item| &item.name).eq(&expected));
     let ready = condition(&status, ConditionType::Ready).unwrap();
-    assert!(ready.message.contains("and 497 more repositories, see status.repositories"), "{}", ready.message);
+    assert!(ready.message.contains("and 497 more, see status.repositories"), "{}", ready.message);
     assert!(serde_json::to_string(&status).unwrap().len() < 20_000);
 }
 
@@ -204,7 +201,6 @@ fn five_thousand_granted_repositories_are_listed_to_a_hundred() {
 }
 
 #[test]
-#[ignore = "bug: B8, only the first three by name are looked at"]
 fn what_a_person_can_mend_is_told_before_what_is_only_missing() {
     let missing = |name| (name, Err(problem(Reason::RepositoryNotFound)));
     let denied = ("z", Err(problem(Reason::AccessDenied)));
@@ -274,4 +270,38 @@ fn at_work_on_a_new_generation_the_other_conditions_still_speak_of_the_old_one()
 fn a_grant_of_which_nothing_is_left_claims_nothing() {
     let status = told(&outcome(|outcome| outcome.applied = None));
     assert_eq!(status.applied, None);
+}
+
+#[test]
+fn a_grant_that_is_no_longer_admitted_says_why_and_what_could_not_be_taken_back() {
+    let status = told(&outcome(|outcome| {
+        outcome.revoking = true;
+        outcome.refusal = vec![problem(Reason::NotAdmitted)];
+        outcome.accounts = Part::Failed(problem(Reason::CredentialsUnavailable));
+        outcome.role = Part::NotRequested("access is being revoked".into());
+        outcome.consumer = Part::NotRequested("access is being revoked".into());
+        outcome.repositories = Part::Blocked(problem(Reason::CredentialsUnavailable));
+        outcome.each_repository.clear();
+    }));
+    insta::assert_snapshot!(lines(&status), @r"
+    Ready=False NotAdmitted: NotAdmitted happened; CredentialsUnavailable happened
+    AccountsReady=False NotAdmitted: NotAdmitted happened; CredentialsUnavailable happened
+    RoleReady=Unknown NotAdmitted: not tried, see AccountsReady
+    RepositoryPoliciesReady=Unknown CredentialsUnavailable: not tried, see AccountsReady
+    ConsumerReady=Unknown NotAdmitted: not tried, see AccountsReady
+    Stalled=True NotAdmitted: NotAdmitted happened; CredentialsUnavailable happened
+    ");
+}
+
+#[test]
+fn a_mistake_is_told_while_what_held_before_is_kept() {
+    let status = told(&outcome(|outcome| outcome.refusal = vec![problem(Reason::Invalid)]));
+    insta::assert_snapshot!(lines(&status), @r"
+    Ready=False Invalid: Invalid happened
+    AccountsReady=False Invalid: Invalid happened
+    RoleReady=True InPlace: role in place
+    RepositoryPoliciesReady=True InPlace: repositories in place
+    ConsumerReady=True InPlace: consumer in place
+    Stalled=True Invalid: Invalid happened
+    ");
 }

@@ -44,13 +44,14 @@ fn part() -> impl Strategy<Value = Part> {
 prop_compose! {
     fn some_outcome()(
         revoking in prop::bool::weighted(0.2),
+        refusal in prop::collection::vec(problem(), 0..2),
         parts in [part(), part(), part(), part()],
         each in prop::collection::btree_map("[a-z]{2,4}", prop::result::maybe_err(Just(()), problem()), 0..8),
         left in any::<bool>(),
     ) -> Outcome {
         let [accounts, role, consumer, in_repositories] = parts;
         outcome(|outcome| {
-            outcome.revoking = revoking;
+            (outcome.revoking, outcome.refusal) = (revoking, refusal);
             (outcome.accounts, outcome.role) = (accounts, role);
             (outcome.consumer, outcome.repositories) = (consumer, in_repositories);
             outcome.each_repository = repositories(each);

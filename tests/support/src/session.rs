@@ -227,11 +227,37 @@ async fn run_crane(stack: &Stack, folder: &Path, arguments: &[&OsStr]) -> Result
     run(&stack.info.bin.crane, arguments, folder, &variables, None).await
 }
 
-/// What the registry said, if it refused for lack of permission: its error code, or status 403 where the answer has no body (to
-/// HEAD requests). A 403 of the proxy itself reads otherwise: the client never reports it as a registry's answer.
+/// What the registry said, if it refused for lack of permission: its error code, or status 403 in answer to a HEAD request, which has
+/// no body. (The proxy's own 403, for another host, comes with a body and without a code.)
 fn refusal(stderr: &str) -> Option<String> {
-    let is_refusal = |line: &&str| line.contains("DENIED: ") || line.contains("unexpected status code 403 Forbidden");
+    let is_refusal = |line: &&str| {
+        line.contains(": DENIED: ")
+            || line.contains("unexpected status code 403 Forbidden (HEAD responses have no body")
+    };
     let line = stderr.lines().find(is_refusal)?;
     let text = line.split_once("Error: ").map_or(line, |(_, text)| text);
     Some(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refusal;
+
+    const DENIED: [&str; 2] = [
+        "Error: GET http://1.dkr.ecr.us-east-1.amazonaws.com/v2/x/manifests/y: DENIED: User: arn:aws:sts::2:assumed-role/r/s is not authorized to perform: ecr:BatchGetImage",
+        "Error: HEAD http://1.dkr.ecr.us-east-1.amazonaws.com/v2/x/blobs/sha256:1: unexpected status code 403 Forbidden (HEAD responses have no body, use GET for details)",
+    ];
+    const BROKEN: [&str; 5] = [
+        "Error: GET http://1.dkr.ecr.us-east-1.amazonaws.com/v2/x/manifests/y: MANIFEST_UNKNOWN: manifest unknown to registry",
+        "Error: GET http://1.dkr.ecr.us-east-1.amazonaws.com/v2/x/manifests/y: UNAUTHORIZED: Not Authorized",
+        "Error: Get \"https://example.com/v2/\": Forbidden; GET http://example.com/v2/: unexpected status code 403 Forbidden: this proxy leads to ECR only, not to example.com",
+        "Error: Get \"https://1.dkr.ecr.us-east-1.amazonaws.com/v2/\": proxyconnect tcp: dial tcp 127.0.0.1:1: connect: connection refused",
+        "",
+    ];
+
+    #[test]
+    fn only_a_registrys_refusal_is_a_denial() {
+        assert_eq!(DENIED.map(|stderr| refusal(stderr).is_some()), [true; 2]);
+        assert_eq!(BROKEN.map(refusal), [const { None }; 5]);
+    }
 }

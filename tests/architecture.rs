@@ -1,0 +1,247 @@
+//! What holds the code together: imports point one way, the core is pure, and there is one TLS provider and no surprising licence in
+//! the tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What each part of the crate may use of the others: `main → cli → controller → aws → grant → policy`, with `api` and `telemetry` below
+/// all of them.
+const MAY_USE: [(&str, &[&str]); 7] = [
+    ("api", &[]),
+    ("policy", &[]),
+    ("telemetry", &[]),
+    ("grant", &["api", "policy"]),
+    ("aws", &["api", "policy", "grant"]),
+    ("controller", &["api", "policy", "telemetry", "grant", "aws"]),
+    ("cli", &["api", "policy", "telemetry", "grant", "aws", "controller"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries
+        .flat_map(|path| match path.is_dir() {
+            true => rust_files(&path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// The files of one part of the crate, by their place in the repository, without comments.
+fn sources(part: &str) -> Vec<(String, String)> {
+    let files = rust_files(&root().join("src").join(part));
+    let named = |file: PathBuf| {
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+        (file.strip_prefix(root()).unwrap().display().to_string(), code.collect::<Vec<_>>().join("\n"))
+    };
+    files.into_iter().map(named).collect()
+}
+
+/// Every path in the code that begins with `first`, with braces written out: `kube::{Api, core::Rule}` is two.
+fn paths_from(code: &str, first: &str) -> BTreeSet<String> {
+    let begins = |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+    let start = format!("{first}::");
+    code.match_indices(&start)
+        .filter(|(at, _)| begins(*at))
+        .flat_map(|(at, _)| written_out(first, &code[at + start.len()..]).0)
+        .collect()
+}
+
+/// What follows a `::`, and how much of the text it takes.
+fn written_out(before: &str, text: &str) -> (Vec<String>, usize) {
+    if !text.starts_with('{') {
+        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+        let path = format!("{before}::{}", &text[..end]);
+        return match text[end..].strip_prefix("::") {
+            Some(rest) if rest.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '{') => {
+                let (paths, length) = written_out(&path, rest);
+                (paths, end + 2 + length)
+            }
+            _ => (vec![path], end),
+        };
+    }
+    let (mut paths, mut at) = (Vec::new(), 1);
+    loop {
+        at += text[at..].find(|c: char| !c.is_whitespace() && c != ',').expect("a brace that closes");
+        if text[at..].starts_with('}') {
+            return (paths, at + 1);
+        }
+        let (more, length) = written_out(before, &text[at..]);
+        paths.extend(more);
+        at += length.max(1);
+    }
+}
+
+#[test]
+fn paths_are_found_however_they_are_written() {
+    let code = "use kube::{Api, core::{Rule, cel::Validator},\n  ResourceExt as _};\nlet x = kube::runtime::watcher(); mykube::No";
+    let paths: Vec<String> = paths_from(code, "kube").into_iter().collect();
+    let expected = ["Api", "ResourceExt", "core::Rule", "core::cel::Validator", "runtime::watcher"];
+    assert_eq!(paths, expected.map(|path| format!("kube::{path}")));
+}
+
+#[test]
+fn every_part_of_the_crate_has_its_place() {
+    let declared = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let declared: BTreeSet<&str> = declared.lines().filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert_eq!(declared, MAY_USE.iter().map(|(part, _)| *part).collect());
+}
+
+#[test]
+fn imports_point_one_way() {
+    let mut wrong = Vec::new();
+    for (part, may_use) in MAY_USE {
+        for (file, code) in sources(part) {
+            let used = paths_from(&code, "crate").into_iter().chain(paths_from(&code, "registry_grants"));
+            let used = used.filter_map(|path| path.split("::").nth(1).map(String::from));
+            let others = used.filter(|other| *other != part && !may_use.contains(&other.as_str()));
+            wrong.extend(others.map(|other| format!("{file} uses {other}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn main_only_calls_the_command_line() {
+    let main = fs::read_to_string(root().join("src/main.rs")).unwrap();
+    assert_eq!(paths_from(&main, "registry_grants"), ["registry_grants::cli::main".to_owned()].into());
+}
+
+/// What is decided is decided without a client, a clock, an environment or a runtime.
+#[test]
+fn the_core_is_pure() {
+    let of_kube: BTreeMap<&str, &[&str]> =
+        [("policy", &[][..]), ("grant", &["kube::ResourceExt", "kube::core::Selector", "kube::core::SelectorExt"][..])].into();
+    let never = ["tokio", "futures", "fastrand", "axum", "tracing", "aws_config", "aws_credential_types"];
+    let words = ["async ", ".await", "aws_sdk_", "aws_smithy", "SystemTime", "Instant::", "Timestamp::now", "std::env", "std::fs", "std::net", "std::process"];
+    let mut wrong = Vec::new();
+    for (part, of_kube) in of_kube {
+        for (file, code) in sources(part) {
+            let kube = paths_from(&code, "kube").into_iter().filter(|path| !of_kube.contains(&path.as_str()));
+            let others = never.into_iter().flat_map(|name| paths_from(&code, name));
+            let words = words.into_iter().filter(|word| code.contains(word)).map(String::from);
+            wrong.extend(kube.chain(others).chain(words).map(|what| format!("{file}: {what}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_resources_types_know_no_client() {
+    for (file, code) in sources("api") {
+        let client = paths_from(&code, "kube").into_iter().find(|path| {
+            ["kube::Api", "kube::Client", "kube::api", "kube::client", "kube::runtime"].iter().any(|p| path.starts_with(p))
+        });
+        assert_eq!(client, None, "{file}");
+    }
+}
+
+/// The crates in the operator's binary, and those that build it, with their licences. (By `cargo tree`, for `cargo metadata` lists
+/// optional dependencies that are not built, too.)
+fn dependencies() -> BTreeMap<String, String> {
+    let arguments = "tree --locked --offline --package registry-grants --edges normal,build --prefix none --no-dedupe --format {p}\t{l}";
+    let output = Command::new(env!("CARGO")).args(arguments.split(' ')).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let line = |line: &str| {
+        let (package, licence) = line.split_once('\t')?;
+        Some((package.split(' ').next()?.to_owned(), licence.trim_end_matches(" (*)").to_owned()))
+    };
+    let found: BTreeMap<String, String> = String::from_utf8(output.stdout).unwrap().lines().filter_map(line).collect();
+    assert!(found.len() > 100 && found.contains_key("kube"), "that is not the whole tree: {found:?}");
+    found
+}
+
+#[test]
+fn there_is_one_tls_provider() {
+    let found = dependencies();
+    for other in ["ring", "openssl", "openssl-sys", "native-tls", "schannel", "s2n-tls", "boring"] {
+        assert!(!found.contains_key(other), "{other} is in the tree: `cargo tree -i {other}` says by whom");
+    }
+    assert!(found.contains_key("rustls") && found.contains_key("aws-lc-rs"));
+}
+
+const LICENCES: [&str; 10] = [
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "CC0-1.0",
+    "ISC",
+    "MIT",
+    "Unicode-3.0",
+    "Zlib",
+];
+
+#[test]
+fn every_dependencys_licence_is_one_that_we_accept() {
+    let refused: Vec<_> = dependencies().into_iter().filter(|(_, licence)| !acceptable(licence)).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// Whether an SPDX expression leaves us a licence to accept. `/` is how older crates write OR.
+fn acceptable(expression: &str) -> bool {
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
+    let tokens: Vec<&str> = spaced.split_whitespace().collect();
+    let (accepted, rest) = any_of(&tokens);
+    assert!(rest.is_empty(), "{expression} is not understood");
+    accepted
+}
+
+fn any_of<'a>(tokens: &'a [&'a str]) -> (bool, &'a [&'a str]) {
+    let (mut accepted, mut rest) = all_of(tokens);
+    while let ["OR", more @ ..] = rest {
+        let (also, after) = all_of(more);
+        (accepted, rest) = (accepted || also, after);
+    }
+    (accepted, rest)
+}
+
+fn all_of<'a>(tokens: &'a [&'a str]) -> (bool, &'a [&'a str]) {
+    let (mut accepted, mut rest) = one_of(tokens);
+    while let ["AND", more @ ..] = rest {
+        let (also, after) = one_of(more);
+        (accepted, rest) = (accepted && also, after);
+    }
+    (accepted, rest)
+}
+
+fn one_of<'a>(tokens: &'a [&'a str]) -> (bool, &'a [&'a str]) {
+    match tokens {
+        ["(", inner @ ..] => {
+            let (accepted, rest) = any_of(inner);
+            (accepted, rest.strip_prefix(&[")"]).expect("a bracket that closes"))
+        }
+        [licence, "WITH", exception, rest @ ..] => {
+            (LICENCES.contains(&format!("{licence} WITH {exception}").as_str()), rest)
+        }
+        [licence, rest @ ..] => (LICENCES.contains(licence), rest),
+        [] => (false, tokens),
+    }
+}
+
+#[test]
+fn licence_expressions_are_read_as_spdx_means_them() {
+    for good in ["MIT", "MIT/Apache-2.0", "GPL-3.0 OR MIT", "ISC AND (Apache-2.0 OR GPL-3.0)", "Apache-2.0 WITH LLVM-exception"] {
+        assert!(acceptable(good), "{good}");
+    }
+    for bad in ["GPL-3.0", "MIT AND GPL-3.0", "(MIT OR ISC) AND GPL-3.0", "", "Apache-2.0 WITH Something"] {
+        assert!(!acceptable(bad), "{bad}");
+    }
+}
+
+#[test]
+fn files_stay_short_enough_to_be_read() {
+    let folders = ["src", "tests"].map(|folder| rust_files(&root().join(folder)));
+    let long = folders.concat().into_iter().filter(|file| fs::read_to_string(file).unwrap().lines().count() > 400);
+    assert_eq!(long.collect::<Vec<_>>(), Vec::<PathBuf>::new());
+}

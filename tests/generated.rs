@@ -1,0 +1,195 @@
+//! What is generated is what the code says, and what people apply is what the code understands.
+
+use registry_grants::api::{AWSAccount, CrossAccountRegistryGrant};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn yaml_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let files = entries.map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|file| file.extension().is_some_and(|e| e == "yaml")).collect();
+    files.sort();
+    files
+}
+
+/// File names and texts.
+fn contents(folder: &Path) -> BTreeMap<String, String> {
+    let named = |file: PathBuf| {
+        (file.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&file).unwrap())
+    };
+    yaml_files(folder).into_iter().map(named).collect()
+}
+
+/// What the binary that was just built writes.
+fn written() -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("crds-{}", std::process::id()));
+    let folder = folder.join(std::thread::current().name().unwrap_or("test").replace("::", "-"));
+    fs::create_dir_all(&folder).unwrap();
+    let binary = env!("CARGO_BIN_EXE_registry-grants");
+    let status = Command::new(binary).arg("crds").arg("--output-dir").arg(&folder).status().unwrap();
+    assert!(status.success());
+    let written = contents(&folder);
+    fs::remove_dir_all(&folder).unwrap();
+    written
+}
+
+/// Each definition's name and schema.
+fn schemas() -> Vec<(String, Value)> {
+    let parsed = written().into_values().map(|text| serde_saphyr::from_str::<Value>(&text).unwrap());
+    let named = |crd: Value| {
+        let versions = crd["spec"]["versions"].as_array().unwrap();
+        assert_eq!(versions.len(), 1);
+        (crd["spec"]["names"]["kind"].as_str().unwrap().to_owned(), versions[0]["schema"]["openAPIV3Schema"].clone())
+    };
+    parsed.map(named).collect()
+}
+
+#[test]
+fn the_definitions_in_the_repository_are_not_stale() {
+    let written = written();
+    assert_eq!(written.len(), 2);
+    for folder in ["crds", "charts/registry-grants/files/crds"] {
+        assert!(contents(&root().join(folder)) == written, "{folder} is stale: run `make crds`");
+    }
+}
+
+#[test]
+fn the_definitions_on_standard_output_are_the_same() {
+    let output = Command::new(env!("CARGO_BIN_EXE_registry-grants")).arg("crds").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let files: String = written().into_values().map(|text| format!("---\n{text}")).collect();
+    assert_eq!(printed, files);
+}
+
+/// Calls `see` for every schema below this one, with the path of its field.
+fn walk(schema: &Value, path: &str, see: &mut impl FnMut(&str, &Value)) {
+    see(path, schema);
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        walk(field, &format!("{path}.{name}"), see);
+    }
+    for (key, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if schema[key].is_object() {
+            walk(&schema[key], &format!("{path}{mark}"), see);
+        }
+    }
+}
+
+#[test]
+fn kubectl_explain_has_something_to_say_about_every_field() {
+    let mut silent = Vec::new();
+    for (kind, schema) in schemas() {
+        walk(&schema, &kind, &mut |path, field| {
+            let described = field["description"].as_str().is_some_and(|text| text.len() >= 10);
+            // A list's or a map's items are described with the list.
+            if !described && !path.ends_with("[]") && !path.ends_with("{}") {
+                silent.push(path.to_owned());
+            }
+        });
+    }
+    assert!(silent.is_empty(), "{silent:#?}");
+}
+
+#[test]
+fn every_string_and_list_in_a_spec_is_bounded() {
+    let mut unbounded = Vec::new();
+    for (kind, schema) in schemas() {
+        walk(&schema["properties"]["spec"], &kind, &mut |path, field| {
+            // Kubernetes' own type, which has no bounds.
+            if path.contains(".namespaces.selector") {
+                return;
+            }
+            let has = |key: &str| !field[key].is_null();
+            let bounded = match field["type"].as_str() {
+                Some("string") => has("maxLength") || has("enum"),
+                Some("array") => has("maxItems"),
+                Some("object") => !has("additionalProperties") || has("maxProperties"),
+                Some("integer") => has("minimum") && has("maximum"),
+                Some("boolean") => true,
+                other => panic!("{path}: type {other:?}"),
+            };
+            if !bounded {
+                unbounded.push(path.to_owned());
+            }
+        });
+    }
+    assert!(unbounded.is_empty(), "{unbounded:#?}");
+}
+
+#[test]
+fn both_kinds_have_a_status_subresource_and_say_whether_they_are_ready() {
+    for text in written().into_values() {
+        let crd: Value = serde_saphyr::from_str(&text).unwrap();
+        let version = &crd["spec"]["versions"][0];
+        assert!(version["subresources"]["status"].is_object());
+        let columns: Vec<_> = version["additionalPrinterColumns"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+        assert!(columns.contains(&&Value::from("Ready")) && columns.contains(&&Value::from("Reason")), "{columns:?}");
+    }
+}
+
+/// Reads as our type, and says which fields the type does not know: the API server would drop them.
+fn unknown_fields<K: DeserializeOwned + Serialize>(object: &Value) -> Vec<String> {
+    let understood: K = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object:#}"));
+    let mut missing = Vec::new();
+    missing_in(&serde_json::to_value(understood).unwrap(), object, "", &mut missing);
+    missing
+}
+
+fn missing_in(understood: &Value, written: &Value, path: &str, missing: &mut Vec<String>) {
+    match (written, understood) {
+        (Value::Object(fields), _) => {
+            for (name, value) in fields {
+                let path = format!("{path}.{name}");
+                match understood.get(name) {
+                    Some(understood) => missing_in(understood, value, &path, missing),
+                    None => missing.push(path),
+                }
+            }
+        }
+        (Value::Array(items), Value::Array(understood)) if items.len() == understood.len() => {
+            for (at, (item, understood)) in items.iter().zip(understood).enumerate() {
+                missing_in(understood, item, &format!("{path}[{at}]"), missing);
+            }
+        }
+        _ if written == understood => {}
+        _ => missing.push(path.to_owned()),
+    }
+}
+
+#[test]
+fn the_examples_are_understood_to_the_last_field() {
+    let mut kinds = BTreeMap::new();
+    for file in yaml_files(&root().join("examples")) {
+        let text = fs::read_to_string(&file).unwrap();
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        for object in objects {
+            let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+            let unknown = match kind.as_str() {
+                "AWSAccount" => unknown_fields::<AWSAccount>(&object),
+                "CrossAccountRegistryGrant" => unknown_fields::<CrossAccountRegistryGrant>(&object),
+                "Namespace" => Vec::new(),
+                other => panic!("{}: {other:?} is not known here", file.display()),
+            };
+            assert!(unknown.is_empty(), "{}: {kind} {unknown:?}", file.display());
+            *kinds.entry(kind).or_insert(0) += 1;
+        }
+    }
+    assert!(kinds.contains_key("CrossAccountRegistryGrant") && kinds["AWSAccount"] >= 2, "{kinds:?}");
+}
+
+#[test]
+fn a_field_that_nobody_knows_would_be_noticed() {
+    let text = fs::read_to_string(root().join("examples/article.yaml")).unwrap();
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let grant = objects.last_mut().unwrap();
+    grant["spec"]["registry"]["acces"] = "Pull".into();
+    assert_eq!(unknown_fields::<CrossAccountRegistryGrant>(grant), [".spec.registry.acces"]);
+}
