@@ -23,9 +23,8 @@ fn yaml_files(folder: &Path) -> Vec<PathBuf> {
 
 /// File names and texts.
 fn contents(folder: &Path) -> BTreeMap<String, String> {
-    let named = |file: PathBuf| {
-        (file.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&file).unwrap())
-    };
+    let named =
+        |file: PathBuf| (file.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&file).unwrap());
     yaml_files(folder).into_iter().map(named).collect()
 }
 
@@ -130,7 +129,8 @@ fn both_kinds_have_a_status_subresource_and_say_whether_they_are_ready() {
         let crd: Value = serde_saphyr::from_str(&text).unwrap();
         let version = &crd["spec"]["versions"][0];
         assert!(version["subresources"]["status"].is_object());
-        let columns: Vec<_> = version["additionalPrinterColumns"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+        let columns: Vec<_> =
+            version["additionalPrinterColumns"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
         assert!(columns.contains(&&Value::from("Ready")) && columns.contains(&&Value::from("Reason")), "{columns:?}");
     }
 }

@@ -116,7 +116,9 @@ impl Election {
             match self.round().await {
                 Ok(Some(until)) => leadership.extend(until),
                 Ok(None) => return "another replica has taken the Lease".into(),
-                Err(error) if leadership.has_run_out() => return format!("the Lease could not be renewed in time: {error}"),
+                Err(error) if leadership.has_run_out() => {
+                    return format!("the Lease could not be renewed in time: {error}");
+                }
                 Err(error) => tracing::warn!(%error, "the Lease could not be renewed; trying again"),
             }
         }
@@ -217,11 +219,7 @@ mod tests {
     use rstest::rstest;
 
     fn held_by(holder: &str) -> LeaseSpec {
-        LeaseSpec {
-            holder_identity: Some(holder.into()),
-            lease_duration_seconds: Some(30),
-            ..LeaseSpec::default()
-        }
+        LeaseSpec { holder_identity: Some(holder.into()), lease_duration_seconds: Some(30), ..LeaseSpec::default() }
     }
 
     #[rstest]

@@ -89,8 +89,16 @@ fn every_name_or_prefix_that_ecr_knows_is_admitted(#[case] repository: &str) {
     assert_eq!(why_not(&with(article(), "/spec/registry/repositories", json!([repository]))), Vec::<String>::new());
 }
 
-const NUMBERS: [&str; 8] =
-    ["11111111111", "1111111111111", "1111-1111-111", "11111111111a", "", " 11111111111", "１１１１１１１１１１１１", "111111111111\n"];
+const NUMBERS: [&str; 8] = [
+    "11111111111",
+    "1111111111111",
+    "1111-1111-111",
+    "11111111111a",
+    "",
+    " 11111111111",
+    "１１１１１１１１１１１１",
+    "111111111111\n",
+];
 
 #[test]
 fn an_account_number_that_is_not_twelve_digits_is_refused_at_its_field() {
@@ -190,7 +198,8 @@ fn a_malformed_consumer_role_is_refused(#[case] role: &str) {
 
 #[test]
 fn a_grant_must_say_who_gets_access() {
-    let nobody = with(with(article(), "/spec/consumer/wholeAccount", Value::Null), "/spec/consumer/instanceRole", Value::Null);
+    let nobody =
+        with(with(article(), "/spec/consumer/wholeAccount", Value::Null), "/spec/consumer/instanceRole", Value::Null);
     for object in [nobody.clone(), with(nobody, "/spec/consumer/wholeAccount", json!(false))] {
         let refusals = why_not(&object);
         assert!(refusals.iter().any(|why| why.contains("spec.consumer must say who gets access")), "{refusals:?}");
@@ -218,7 +227,11 @@ fn with_access_pull_no_managed_policy_may_push() {
 #[case::role_removed("/spec/registry/role", Value::Null, "spec.registry.role.name")]
 #[case::instance_role("/spec/consumer/instanceRole/name", json!("other"), "spec.consumer.instanceRole")]
 #[case::instance_profile("/spec/consumer/instanceRole/instanceProfile", json!("other"), "spec.consumer.instanceRole")]
-#[case::instance_profile_removed("/spec/consumer/instanceRole/instanceProfile", Value::Null, "spec.consumer.instanceRole")]
+#[case::instance_profile_removed(
+    "/spec/consumer/instanceRole/instanceProfile",
+    Value::Null,
+    "spec.consumer.instanceRole"
+)]
 #[case::instance_role_removed("/spec/consumer/instanceRole", Value::Null, "spec.consumer.instanceRole")]
 fn what_others_rely_on_cannot_be_changed_either_way(#[case] place: &str, #[case] value: Value, #[case] named: &str) {
     let (one, other) = (article(), with(article(), place, value));
@@ -248,4 +261,16 @@ fn a_grant_can_be_narrowed_and_widened_again() {
     for (new, old) in [(narrowed(), article()), (article(), narrowed())] {
         assert_eq!(refusals::<CrossAccountRegistryGrant>(&new, Some(&old)), Vec::<String>::new());
     }
+}
+
+#[rstest]
+#[case("/spec/consumer/instanceRole", true)]
+#[case("/spec/consumer/wholeAccount", true)]
+#[case("/spec/registry/role", true)]
+#[case("/spec/registry/regions", false)]
+#[case("/spec/access", false)]
+fn null_is_as_good_as_not_said(#[case] place: &str, #[case] may_be_left_out: bool) {
+    let mut object = article();
+    *object.pointer_mut(place).unwrap() = Value::Null;
+    assert_eq!(why_not(&object).is_empty(), may_be_left_out, "{:?}", why_not(&object));
 }

@@ -3,9 +3,7 @@
 use super::resources::{CONSUMER, Cluster, REGISTRY, grant, strings};
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
-use crate::api::grant::{
-    Access, CrossAccountRegistryGrantSpec as Spec, InstanceRoleSpec, RegistryRoleSpec,
-};
+use crate::api::grant::{Access, CrossAccountRegistryGrantSpec as Spec, InstanceRoleSpec, RegistryRoleSpec};
 use crate::grant::Problem;
 use rstest::rstest;
 

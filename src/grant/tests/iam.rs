@@ -55,10 +55,22 @@ impl Iam {
                 };
                 self.roles.insert(name, role).map_or(Ok(()), |_| Err("EntityAlreadyExists"))
             }
-            Step::UpdateTrust { role, trust } => Ok(self.role(&role)?.trust = Ok(as_stored(&trust)?)),
-            Step::UpdateMaxSession { role, seconds } => Ok(self.role(&role)?.max_session_seconds = seconds),
-            Step::PutBoundary { role, boundary } => Ok(self.role(&role)?.boundary = Some(boundary)),
-            Step::TagRole { role, tags } => Ok(self.role(&role)?.tags.extend(tags)),
+            Step::UpdateTrust { role, trust } => {
+                self.role(&role)?.trust = Ok(as_stored(&trust)?);
+                Ok(())
+            }
+            Step::UpdateMaxSession { role, seconds } => {
+                self.role(&role)?.max_session_seconds = seconds;
+                Ok(())
+            }
+            Step::PutBoundary { role, boundary } => {
+                self.role(&role)?.boundary = Some(boundary);
+                Ok(())
+            }
+            Step::TagRole { role, tags } => {
+                self.role(&role)?.tags.extend(tags);
+                Ok(())
+            }
             Step::PutInlinePolicy { role, policy, document } => {
                 self.role(&role)?.inline.insert(policy, Ok(as_stored(&document)?));
                 Ok(())
@@ -82,7 +94,10 @@ impl Iam {
                 let profile = InstanceProfile { arn, tags, roles: BTreeSet::new() };
                 self.profiles.insert(name, profile).map_or(Ok(()), |_| Err("EntityAlreadyExists"))
             }
-            Step::TagProfile { name, tags } => Ok(self.profile(&name)?.tags.extend(tags)),
+            Step::TagProfile { name, tags } => {
+                self.profile(&name)?.tags.extend(tags);
+                Ok(())
+            }
             Step::AddRoleToProfile { profile, role } => {
                 self.role(&role)?;
                 let roles = &mut self.profile(&profile)?.roles;

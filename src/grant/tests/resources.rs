@@ -4,8 +4,8 @@ use crate::api::account::{
     AWSAccount, AWSAccountSpec, ConsumerRule, ConsumerSide, Namespaces, RegistryRule, RegistrySide, RoleSettings,
 };
 use crate::api::grant::{
-    Access, AccessPath, Applied, ConsumerSpec, CrossAccountRegistryGrant, CrossAccountRegistryGrantSpec, InstanceRoleSpec,
-    ManagedPolicy, RegistryRoleSpec, RegistrySpec,
+    Access, AccessPath, Applied, ConsumerSpec, CrossAccountRegistryGrant, CrossAccountRegistryGrantSpec,
+    InstanceRoleSpec, ManagedPolicy, RegistryRoleSpec, RegistrySpec,
 };
 use crate::grant::desired::{Desired, Owner};
 use crate::grant::{AccountId, Directory, Grant, GrantName, Problem, Standing, standing, validate};

@@ -132,7 +132,8 @@ fn a_mistake_never_opens_more_than_what_held_before() {
 #[ignore = "bug: B14, a refusal of rules and form together is taken for no refusal"]
 fn a_narrowed_rule_takes_back_also_what_has_become_invalid_meanwhile() {
     let before = applied(&grant(|_| {}));
-    let cluster = Cluster::of_the_article().registry_rules([]).account(CONSUMER, |spec| spec.partition = Partition::AwsCn);
+    let cluster =
+        Cluster::of_the_article().registry_rules([]).account(CONSUMER, |spec| spec.partition = Partition::AwsCn);
     assert_eq!(name(&cluster.standing(&grant(|_| {}), Some(&before))), "NotAdmitted");
 }
 
