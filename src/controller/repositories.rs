@@ -69,7 +69,7 @@ pub async fn bring_up_to_date(context: &Context, account: &Account, repository: 
 
 async fn pass(context: &Context, account: &Account, repository: &Repository) -> Outcome {
     let Repository { account: _, region, name } = repository;
-    let grants = contributions(context, repository);
+    let grants = contributions(context, repository)?;
     // From here to the write nothing else is awaited: what others write in between is lost, and nobody could see it.
     let current = match account.repository_policy(region, name).await? {
         PolicyRead::NoRepository => return Ok(Written::NoRepository),
@@ -104,26 +104,38 @@ async fn pass(context: &Context, account: &Account, repository: &Repository) -> 
 }
 
 /// What all grants together want of a repository's policy, the oldest first.
-fn contributions(context: &Context, repository: &Repository) -> Vec<(GrantName, Contribution)> {
+///
+/// # Errors
+/// When the account has no `AWSAccount` (any more): then nobody can say who is admitted, and nothing may be taken for revoked.
+fn contributions(context: &Context, repository: &Repository) -> Result<Vec<(GrantName, Contribution)>, Problem> {
     let of_account = |grant: &CrossAccountRegistryGrant| {
         grant.spec.registry.account_id == repository.account.as_str() && grant.meta().deletion_timestamp.is_none()
     };
     let mut grants = context.grants.state_filter(of_account);
     grants.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
-    let wants = |grant: Arc<CrossAccountRegistryGrant>| {
+    let mut wanted = Vec::new();
+    for grant in grants {
         // What has not been claimed yet is not written: if we stopped now, nobody would know where to take it back.
-        let claims = context.ledger.claims(&grant)?;
-        let claimed = claims.covers(&repository.region, &repository.name);
+        let Some(claims) = context.ledger.claims(&grant) else { continue };
+        if !claims.covers(&repository.region, &repository.name) {
+            continue;
+        }
         let name = GrantName { namespace: grant.namespace().unwrap_or_default(), name: grant.name_any() };
         match standing(&name, &grant.spec, Some(&claims), &context.directory, &context.installation) {
-            Standing::Admitted(wanted) | Standing::Kept(wanted, _) => {
-                let contribution = wanted.contribution(context.ledger.role_is_ours(&grant))?;
-                (claimed && wanted.reaches(&repository.region, &repository.name)).then_some((name, contribution))
+            Standing::Admitted(admitted) | Standing::Kept(admitted, _) => {
+                let reached = admitted.reaches(&repository.region, &repository.name);
+                let contribution = admitted.contribution(context.ledger.role_is_ours(&grant)).filter(|_| reached);
+                wanted.extend(contribution.map(|contribution| (name, contribution)));
             }
-            Standing::NotAdmitted(_) | Standing::Unknown(_) => None,
+            Standing::Unknown(problems) => {
+                if let Some(unknown) = problems.into_iter().find(|problem| problem.reason == Reason::AccountNotFound) {
+                    return Err(unknown);
+                }
+            }
+            Standing::NotAdmitted(_) => {}
         }
-    };
-    grants.into_iter().filter_map(wants).collect()
+    }
+    Ok(wanted)
 }
 
 #[cfg(test)]

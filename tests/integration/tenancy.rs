@@ -137,7 +137,12 @@ async fn an_account_that_disappears_takes_nothing_with_it() -> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     let granted = case.accounts().await?;
+    // In the middle of a reconciliation that has its session already.
+    let emulation = local_stack::Emulation::of(case.stack());
+    emulation.hold(&case.pair.registry, "GetRole").await?;
+    emulation.until_held(&case.pair.registry, "GetRole").await?;
     case.cluster().kubectl(&["delete", "awsaccount", &case.pair.registry]).await?;
+    emulation.release(&case.pair.registry, "GetRole").await?;
     case.not_ready("AccountNotFound").await?;
     same(&granted, &case.accounts().await?)?;
     case.apply(&case.registry_account(json!({}))).await?;

@@ -379,9 +379,10 @@ def end_with(parent):
 def fetch(url, token="", authority=None):
     """Whether the URL answers with a success."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
-    context = ssl.create_default_context(cafile=str(authority)) if authority else None
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
+        context = ssl.create_default_context(cafile=str(authority)) if authority else None
+        https = urllib.request.HTTPSHandler(context=context)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https)
         with opener.open(request, timeout=5) as response:
             return response.status == 200
     except (OSError, ValueError):  # among them urllib's own errors, and a certificate that is not written whole yet
