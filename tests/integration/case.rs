@@ -1,7 +1,10 @@
 //! What a test begins with: two accounts with their management roles, a namespace, and resources to vary.
 
 use anyhow::{Context, Result, ensure};
-use local_stack::{AccountState, Cluster, Installation, Pair, Repository, Session, Stack, role_with_policy};
+use local_stack::{
+    AccountState, AuditLog, CallLog, Cluster, Installation, Pair, Repository, Session, Stack, Write, eventually,
+    role_with_policy,
+};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -147,6 +150,21 @@ impl<'a> Case<'a> {
             })
             .await?;
         Ok(condition(&found, "Ready").and_then(|ready| ready["message"].as_str()).unwrap_or_default().to_owned())
+    }
+
+    /// What the operator writes to the grant while it looks at the registry's repositories three times more.
+    pub async fn writes_in_three_looks(&self) -> Result<Vec<Write>> {
+        let (log, audit) = (CallLog::of(self.stack()), AuditLog::of(self.stack()));
+        let (calls, writes) = (log.mark()?, audit.mark()?);
+        eventually("it was looked at three times more", async || {
+            let of_account = log.of_operator(calls)?.into_iter().filter(|call| call.account == self.pair.registry);
+            let looks = of_account.filter(|call| call.action == "GetRepositoryPolicy").count();
+            ensure!(looks >= 3, "{looks} times");
+            Ok(())
+        })
+        .await?;
+        let name = format!("{}/grant", self.namespace);
+        Ok(audit.of_operator(writes).await?.into_iter().filter(|write| write.object == name).collect())
     }
 
     /// Deletes the grant and waits until it is gone.

@@ -222,17 +222,7 @@ async fn a_role_that_cannot_be_made_is_not_named_and_blocks_no_one_elses_access(
 async fn a_settled_grant_stays_untouched_whatever_the_order_of_its_lists() -> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({"registry": {"repositories": ["team/*", "app"]}})).await?;
-    let (log, audit) = (CallLog::of(case.stack()), local_stack::AuditLog::of(case.stack()));
-    let (calls, writes) = (log.mark()?, audit.mark()?);
-    eventually("it was looked at three times more", async || {
-        let of_account = log.of_operator(calls)?.into_iter().filter(|call| call.account == case.pair.registry);
-        let looks = of_account.filter(|call| call.action == "GetRepositoryPolicy").count();
-        ensure!(looks >= 3, "{looks} times");
-        Ok(())
-    })
-    .await?;
-    let name = format!("{}/grant", case.namespace);
-    let again: Vec<_> = audit.of_operator(writes).await?.into_iter().filter(|write| write.object == name).collect();
+    let again = case.writes_in_three_looks().await?;
     ensure!(again.is_empty(), "{again:?}");
     Ok(())
 }

@@ -135,7 +135,7 @@ fn as_stored(document: &Document) -> Result<Document, &'static str> {
     Ok(reworded(document))
 }
 
-/// The same document in other words: lists in another order, single strings as lists.
+/// The same document in other words: lists in another order, single strings as lists, accounts by their numbers.
 pub fn reworded(document: &Document) -> Document {
     let mut whole: Value = serde_json::from_str(&document.to_string()).unwrap();
     for statement in whole["Statement"].as_array_mut().unwrap() {
@@ -151,7 +151,21 @@ pub fn reworded(document: &Document) -> Document {
             keys.as_object_mut().into_iter().flatten().for_each(|(_, values)| reword(values));
         }
     }
-    Document::parse(&whole.to_string()).unwrap()
+    Document::parse(&by_number(&whole.to_string())).unwrap()
+}
+
+/// `arn:aws:iam::222222222222:root` as `222222222222`, which names the same principal.
+fn by_number(text: &str) -> String {
+    let mut parts = text.split("\"arn:aws:iam::");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let root = part.split_once(":root\"").filter(|(account, _)| account.len() == 12);
+        match root {
+            Some((account, rest)) => out.extend(["\"", account, "\"", rest]),
+            None => out.extend(["\"arn:aws:iam::", part]),
+        }
+    }
+    out
 }
 
 fn reword(value: &mut Value) {

@@ -106,6 +106,18 @@ fn a_forged_record_opens_nothing(#[case] spec: Value) {
     assert!(["NotAdmitted", "Unknown"].contains(&name(&standing)), "{standing:?}");
 }
 
+#[test]
+fn a_forged_record_moves_no_grant_to_another_account() {
+    let other = "333333333333";
+    let admitting = |spec: &mut crate::api::AWSAccountSpec| {
+        spec.registry = Some(crate::api::account::RegistrySide { rules: vec![registry_rule(|_| {})] });
+    };
+    let cluster = || Cluster::of_the_article().account(other, admitting);
+    cluster().admitted(&grant(|spec| spec.registry.account_id = other.into()));
+    let forged = Applied { spec: spec_with("/registry/accountID", json!(other)), ..applied(&grant(|_| {})) };
+    assert_eq!(name(&cluster().standing(&mistaken(), Some(&forged))), "Unknown");
+}
+
 fn spec_with(place: &str, value: Value) -> Value {
     let mut spec = serde_json::to_value(grant(|_| {}).spec).unwrap();
     *spec.pointer_mut(place).unwrap() = value;

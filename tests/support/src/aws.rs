@@ -5,6 +5,7 @@ use aws_credential_types::Credentials;
 use aws_sdk_ecr as ecr;
 use aws_sdk_iam as iam;
 use aws_sdk_sts as sts;
+use iam::config::SharedHttpClient;
 use iam::error::{DisplayErrorContext, ProvideErrorMetadata};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The clients of one identity. Made for one async runtime: a test makes its own, and shares them with no other.
 #[derive(Clone, Debug)]
 pub struct Aws {
+    http: SharedHttpClient,
     endpoint: String,
     credentials: Credentials,
     /// IAM.
@@ -28,12 +30,13 @@ pub struct Aws {
 }
 
 macro_rules! client {
-    ($service:ident, $endpoint:expr, $credentials:expr, $region:expr) => {{
+    ($service:ident, $http:expr, $endpoint:expr, $credentials:expr, $region:expr) => {{
         let timeouts = $service::config::timeout::TimeoutConfig::builder().operation_timeout(TIMEOUT).build();
         let name = $service::config::AppName::new(APP_NAME).expect("letters and a hyphen");
         $service::Client::from_conf(
             $service::Config::builder()
                 .behavior_version_latest()
+                .http_client($http.clone())
                 .endpoint_url($endpoint)
                 .credentials_provider($credentials.clone())
                 .region($service::config::Region::new(String::from($region)))
@@ -46,10 +49,13 @@ macro_rules! client {
 
 impl Aws {
     pub(crate) fn new(endpoint: &str, credentials: Credentials) -> Self {
+        // The SDK's own would go through a proxy that the person's environment names, also to our loopback address.
+        let http = aws_smithy_http_client::Builder::new().build_http();
         Self {
-            iam: client!(iam, endpoint, credentials, REGION),
-            sts: client!(sts, endpoint, credentials, REGION),
-            ecr: client!(ecr, endpoint, credentials, REGION),
+            iam: client!(iam, http, endpoint, credentials, REGION),
+            sts: client!(sts, http, endpoint, credentials, REGION),
+            ecr: client!(ecr, http, endpoint, credentials, REGION),
+            http,
             endpoint: endpoint.to_owned(),
             credentials,
         }
@@ -62,7 +68,7 @@ impl Aws {
 
     /// ECR in a region.
     pub fn ecr_in(&self, region: &str) -> ecr::Client {
-        client!(ecr, self.endpoint.as_str(), self.credentials, region)
+        client!(ecr, self.http, self.endpoint.as_str(), self.credentials, region)
     }
 
     /// The credentials behind the clients.
