@@ -35,6 +35,10 @@ use serde::{Deserialize, Serialize};
 )]
 #[x_kube(
     validation = rule("self.partition == oldSelf.partition", "spec.partition cannot be changed"),
+    validation = rule(
+        "self.roles.path == oldSelf.roles.path",
+        "spec.roles.path cannot be changed: IAM cannot move roles; delete the grants of this account, then it, and create it anew",
+    ),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AWSAccountSpec {

@@ -362,7 +362,7 @@ pub struct Applied {
     pub registry_roles: Vec<String>,
     /// Roles in the consumer account, each with its instance profile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["role".into(), "instanceProfile".into()]))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["role".into(), "path".into(), "instanceProfile".into()]))]
     pub instance_roles: Vec<AppliedInstanceRole>,
 }
 
@@ -388,6 +388,8 @@ pub struct AppliedRepositories {
 pub struct AppliedInstanceRole {
     /// The role's name.
     pub role: String,
+    /// The path that it was made under.
+    pub path: String,
     /// The instance profile's name.
     pub instance_profile: String,
 }

@@ -26,7 +26,7 @@ impl Account {
         match sent {
             Ok(found) => Ok(found.policy_text.map_or(PolicyRead::NoPolicy, PolicyRead::Policy)),
             Err(error) => {
-                let fault = Fault::of(self.at(region, repository, "ecr:GetRepositoryPolicy"), &error);
+                let fault = self.noted(Fault::of(self.at(region, repository, "ecr:GetRepositoryPolicy"), &error));
                 match fault.code.as_str() {
                     "RepositoryNotFoundException" => Ok(PolicyRead::NoRepository),
                     "RepositoryPolicyNotFoundException" => Ok(PolicyRead::NoPolicy),
@@ -44,7 +44,8 @@ impl Account {
         let call = self.ecr_in(region).set_repository_policy();
         let call = call.registry_id(self.id.as_str()).repository_name(repository).policy_text(policy.to_string());
         let sent = call.send().await;
-        sent.map(drop).map_err(|error| Fault::of(self.at(region, repository, "ecr:SetRepositoryPolicy"), &error))
+        sent.map(drop)
+            .map_err(|error| self.noted(Fault::of(self.at(region, repository, "ecr:SetRepositoryPolicy"), &error)))
     }
 
     /// Deletes a repository's policy; that there is none, or no repository, is as good.
@@ -54,7 +55,9 @@ impl Account {
     pub async fn delete_repository_policy(&self, region: &str, repository: &str) -> Result<(), Fault> {
         let call = self.ecr_in(region).delete_repository_policy();
         let sent = call.registry_id(self.id.as_str()).repository_name(repository).send().await;
-        match sent.map_err(|error| Fault::of(self.at(region, repository, "ecr:DeleteRepositoryPolicy"), &error)) {
+        match sent
+            .map_err(|error| self.noted(Fault::of(self.at(region, repository, "ecr:DeleteRepositoryPolicy"), &error)))
+        {
             Err(fault) if !is_gone(&fault) => Err(fault),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -69,7 +72,8 @@ impl Account {
         let mut pages = call.into_paginator().page_size(1000).items().send();
         let mut names = Vec::new();
         while let Some(found) = pages.next().await {
-            let found = found.map_err(|error| Fault::of(self.at(region, "*", "ecr:DescribeRepositories"), &error))?;
+            let found = found
+                .map_err(|error| self.noted(Fault::of(self.at(region, "*", "ecr:DescribeRepositories"), &error)))?;
             names.extend(found.repository_name);
         }
         Ok(names)

@@ -88,7 +88,8 @@ impl Fault {
                     Self { class, code, at: At { action: "sts:AssumeRole", ..at }, detail: message }
                 }
                 None => {
-                    let class = if no_credentials(other) { Class::Credentials } else { Class::Transient };
+                    let no_credentials = no_credentials(other) && !unreachable_sts(other);
+                    let class = if no_credentials { Class::Credentials } else { Class::Transient };
                     Self { class, code: variant(other).into(), at, detail: chain(other) }
                 }
             },
@@ -129,6 +130,9 @@ fn class_of(code: &str, message: &str, status: Option<u16>) -> Class {
         "DeleteConflict" => Class::InUse,
         // A principal that was just made is unknown for seconds; a mistyped one for ever. Both get this one code.
         "MalformedPolicyDocument" | "InvalidParameterException" if names_principal => Class::Settling,
+        // Without a code it was not AWS that answered, but something on the way.
+        _ if status == Some(429) => Class::Throttled,
+        _ if status == Some(403) => Class::Denied,
         _ => Class::Invalid,
     }
 }
@@ -183,6 +187,12 @@ fn assume_role_error(error: &(dyn Error + 'static)) -> Option<(String, String)> 
     let found = causes(error).find_map(|cause| cause.downcast_ref::<AssumeRoleError>())?;
     let text = |text: Option<&str>| text.unwrap_or("unknown").to_owned();
     Some((text(found.meta().code()), text(found.meta().message())))
+}
+
+/// Whether credentials could not be had because STS did not answer.
+fn unreachable_sts(error: &(dyn Error + 'static)) -> bool {
+    let cause = causes(error).find_map(|cause| cause.downcast_ref::<SdkError<AssumeRoleError, HttpResponse>>());
+    cause.is_some_and(|cause| matches!(cause, SdkError::TimeoutError(_) | SdkError::DispatchFailure(_)))
 }
 
 fn no_credentials(error: &(dyn Error + 'static)) -> bool {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Turns an SDK error into a fault of this account, action and resource.
 macro_rules! fault {
     ($account:expr, $action:literal, $resource:expr) => {
-        |error| Fault::of($account.iam_at($action, $resource), &error)
+        |error| $account.noted(Fault::of($account.iam_at($action, $resource), &error))
     };
 }
 

@@ -12,11 +12,15 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sts::config::SharedCredentialsProvider;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a verification holds. The account behind credentials does not change while they work; this bounds what is not known.
 const VERIFIED_FOR: Duration = Duration::from_secs(3600);
+
+/// How long a failure to get a session is given to whoever asks.
+const FAILED_FOR: Duration = Duration::from_secs(1);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -33,7 +37,20 @@ type Slot = tokio::sync::Mutex<Option<Session>>;
 struct Session {
     spec: (Option<Credentials>, Partition),
     since: Instant,
-    account: Arc<Account>,
+    account: Result<Arc<Account>, Problem>,
+}
+
+impl Session {
+    /// A failure is remembered for a moment: of many grants that wait for one account which cannot be reached, each would try anew, and
+    /// keep the other accounts' grants waiting.
+    fn holds_for(&self, spec: &(Option<Credentials>, Partition)) -> bool {
+        let longest = match &self.account {
+            Ok(account) if account.dead.load(Ordering::Relaxed) => return false,
+            Ok(_) => VERIFIED_FOR,
+            Err(_) => FAILED_FOR,
+        };
+        self.spec == *spec && self.since.elapsed() < longest
+    }
 }
 
 /// An account in which the operator may work: its credentials were verified.
@@ -44,6 +61,7 @@ pub struct Account {
     pub caller_arn: String,
     pub(super) iam: aws_sdk_iam::Client,
     config: SdkConfig,
+    dead: AtomicBool,
     ecr: Mutex<HashMap<String, aws_sdk_ecr::Client>>,
 }
 
@@ -76,13 +94,12 @@ impl Aws {
         let slot = self.sessions.lock().expect("no panic while held").entry(id.clone()).or_default().clone();
         let mut session = slot.lock().await;
         let wanted = (spec.credentials.clone(), spec.partition);
-        if let Some(session) = session.as_ref().filter(|s| s.spec == wanted && s.since.elapsed() < VERIFIED_FOR) {
-            return Ok(session.account.clone());
+        if let Some(session) = session.as_ref().filter(|session| session.holds_for(&wanted)) {
+            return session.account.clone();
         }
-        *session = None;
-        let account = Arc::new(self.connect(id, spec).await?);
+        let account = self.connect(id, spec).await.map(Arc::new);
         *session = Some(Session { spec: wanted, since: Instant::now(), account: account.clone() });
-        Ok(account)
+        account
     }
 
     async fn connect(&self, id: &AccountId, spec: &AWSAccountSpec) -> Result<Account, Problem> {
@@ -110,6 +127,7 @@ impl Aws {
             caller_arn,
             iam: aws_sdk_iam::Client::new(&config),
             config,
+            dead: AtomicBool::new(false),
             ecr: Mutex::default(),
         })
     }
@@ -140,6 +158,15 @@ async fn verify(id: &AccountId, partition: Partition, config: &SdkConfig) -> Res
 }
 
 impl Account {
+    /// Takes note of a fault: a session whose credentials are refused, because its role was made anew or its token has run out, is not
+    /// used again.
+    pub(super) fn noted(&self, fault: Fault) -> Fault {
+        if fault.class == Class::Credentials {
+            self.dead.store(true, Ordering::Relaxed);
+        }
+        fault
+    }
+
     /// The ECR client of a region.
     pub(super) fn ecr_in(&self, region: &str) -> aws_sdk_ecr::Client {
         let mut clients = self.ecr.lock().expect("no panic while held");

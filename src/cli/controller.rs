@@ -68,6 +68,9 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if leader_election && lease_duration < aws_call_timeout * 3 {
         return Err("--lease-duration must be at least three times --aws-call-timeout".into());
     }
+    if lease_duration.subsec_nanos() != 0 {
+        return Err("--lease-duration must be whole seconds: a Lease tells its duration in seconds".into());
+    }
     let settings = controller::Settings {
         resync_interval,
         installation,

@@ -73,6 +73,7 @@ impl<'a> Enforcement<'a> {
         self.remove_registry_roles(&registry, registry_role.as_ref()).await;
         self.remove_instances(consumer.as_ref(), instance.as_ref()).await;
 
+        self.left.sort();
         let accounts = accounts_part(&registry, consumer.as_ref());
         let mut outcome = Outcome {
             revoking: self.grant.is_none(),
@@ -182,10 +183,7 @@ impl<'a> Enforcement<'a> {
             Ok(account) => account,
             Err(problem) => return (Part::Blocked(problem.clone()), none),
         };
-        let kept = self.registry_role(account, desired).await;
-        // Repository policies name the role only while it is known to be this grant's.
-        self.context.ledger.record_role(&self.owner.uid, kept.is_ok());
-        match kept {
+        match self.registry_role(account, desired).await {
             Ok(status) => {
                 (Part::InPlace(format!("role {} is in place in account {}", desired.name, account.id)), status)
             }
@@ -195,6 +193,9 @@ impl<'a> Enforcement<'a> {
 
     async fn registry_role(&mut self, account: &Account, desired: &DesiredRole) -> Result<RegistryStatus, Problem> {
         let observed = account.role(&desired.name).await?;
+        // Repository policies name the role only while it is known to be there and this grant's. A call that failed says neither.
+        let is_ours = observed.as_ref().is_some_and(|role| self.owner.owns(&role.tags));
+        self.context.ledger.record_role(&self.owner.uid, is_ours);
         let steps = diff::registry_role(desired, observed.as_ref(), self.owner)?;
         let (role_arn, role_id) = observed.map(|role| (role.arn, role.id)).unzip();
         let mut status = RegistryStatus { hosts: Vec::new(), role_arn, role_id };
@@ -203,6 +204,7 @@ impl<'a> Enforcement<'a> {
                 (status.role_arn, status.role_id) = (Some(arn), Some(id));
             }
         }
+        self.context.ledger.record_role(&self.owner.uid, true);
         Ok(status)
     }
 
@@ -223,7 +225,15 @@ impl<'a> Enforcement<'a> {
         let (found, unlisted) = self.repositories(account).await;
         let context = self.context;
         let outcomes: Vec<_> = futures::stream::iter(found)
-            .map(|repository| async move { (bring_up_to_date(context, account, &repository).await, repository) })
+            .map(|repository| async move {
+                let reached = wanted.is_some_and(|grant| grant.reaches(&repository.region, &repository.name));
+                let mut outcome = bring_up_to_date(context, account, &repository).await;
+                if !reached && outcome.is_ok() {
+                    // What was taken back is read back before the claim on it goes: nobody would look again.
+                    outcome = bring_up_to_date(context, account, &repository).await;
+                }
+                (outcome, repository)
+            })
             .buffer_unordered(REPOSITORIES_AT_A_TIME)
             .collect()
             .await;
@@ -238,9 +248,13 @@ impl<'a> Enforcement<'a> {
                         each.insert((repository.region.clone(), name), Err(no_repository(&repository)));
                     }
                 }
-                (Ok(Written::UpToDate { left_out }), true) => {
-                    let fits = !left_out.contains(&self.owner.grant);
-                    let outcome = if fits { Ok(()) } else { Err(does_not_fit(&repository)) };
+                (Ok(Written::UpToDate { granted, left_out }), true) => {
+                    let grant = &self.owner.grant;
+                    let outcome = match (granted.contains(grant), left_out.contains(grant)) {
+                        (true, _) => Ok(()),
+                        (false, true) => Err(does_not_fit(&repository)),
+                        (false, false) => Err(not_in_yet(&repository)),
+                    };
                     each.insert((repository.region, name), outcome);
                 }
                 (Err(problem), true) => drop(each.insert((repository.region, name), Err(problem))),
@@ -297,6 +311,7 @@ impl<'a> Enforcement<'a> {
     }
 
     async fn remove_registry_role(&mut self, account: &Account, name: &str) -> Result<(), Problem> {
+        self.context.ledger.record_role(&self.owner.uid, false);
         let observed = account.role(name).await?;
         let steps = diff::without_registry_role(name, observed.as_ref(), self.owner);
         self.apply(account, steps).await.map(drop)
@@ -313,7 +328,7 @@ impl<'a> Enforcement<'a> {
     }
 
     async fn remove_instance(&mut self, account: &Account, claimed: &AppliedInstanceRole) -> Result<(), Problem> {
-        let AppliedInstanceRole { role, instance_profile } = claimed;
+        let AppliedInstanceRole { role, path: _, instance_profile } = claimed;
         let observed =
             Instance { role: account.role(role).await?, profile: account.instance_profile(instance_profile).await? };
         let steps = diff::without_instance(role, instance_profile, &observed, self.owner)?;
@@ -350,6 +365,17 @@ fn no_repository(repository: &Repository) -> Problem {
         Reason::RepositoryNotFound,
         format!(
             "repository {name} does not exist in account {account}, {region}. Create it, or correct spec.registry; it is looked for again"
+        ),
+    )
+}
+
+/// The rules or the role changed while the policy was being written.
+fn not_in_yet(repository: &Repository) -> Problem {
+    let Repository { account, region, name } = repository;
+    Problem::new(
+        Reason::Settling,
+        format!(
+            "the policy of repository {name} in account {account}, {region} does not carry this grant yet; it is looked at again"
         ),
     )
 }

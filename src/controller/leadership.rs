@@ -67,6 +67,8 @@ pub struct Election {
     duration: Duration,
     /// The Lease as last seen, and since when it has not changed.
     seen: Option<(Option<LeaseSpec>, Instant)>,
+    /// Whether somebody else was ever seen to hold it: where the Lease is deleted, its holder may work on for a while.
+    others_seen: bool,
 }
 
 /// What to do about the Lease.
@@ -82,45 +84,60 @@ enum Move {
     Wait,
 }
 
+/// How a look at the Lease went.
+enum Round {
+    /// It is ours, until then.
+    Ours(Instant),
+    /// Another replica holds it.
+    Anothers,
+    /// Somebody wrote it between our reading and our writing; the next look tells who has it.
+    Changed,
+}
+
 impl Election {
     /// In this namespace, under this identity.
     pub fn new(client: Client, namespace: &str, identity: String, duration: Duration) -> Self {
-        Self { leases: Api::namespaced(client, namespace), identity, duration, seen: None }
+        Self { leases: Api::namespaced(client, namespace), identity, duration, seen: None, others_seen: false }
     }
 
     /// Waits until this replica leads.
     pub async fn win(&mut self, leadership: &Leadership) {
         let mut told = false;
         loop {
-            match self.round().await {
-                Ok(Some(until)) => {
+            match self.timed_round().await {
+                Ok(Round::Ours(until)) => {
                     leadership.extend(until);
                     tracing::info!(identity = self.identity, "leading");
                     return;
                 }
-                Ok(None) if !told => {
+                Ok(Round::Anothers) if !told => {
                     told = true;
                     tracing::info!(identity = self.identity, "standing by: another replica leads");
                 }
-                Ok(None) => {}
+                Ok(Round::Anothers | Round::Changed) => {}
                 Err(error) => tracing::warn!(%error, "the Lease cannot be read or written; trying again"),
             }
             tokio::time::sleep(self.pause()).await;
         }
     }
 
-    /// Renews the Lease until it is lost.
+    /// Renews the Lease until it is lost; says how.
     pub async fn hold(&mut self, leadership: &Leadership) -> String {
         loop {
             tokio::time::sleep(self.pause()).await;
-            match self.round().await {
-                Ok(Some(until)) => leadership.extend(until),
-                Ok(None) => return "another replica has taken the Lease".into(),
-                Err(error) if leadership.has_run_out() => {
-                    return format!("the Lease could not be renewed in time: {error}");
+            let failed = match self.timed_round().await {
+                Ok(Round::Ours(until)) => {
+                    leadership.extend(until);
+                    continue;
                 }
-                Err(error) => tracing::warn!(%error, "the Lease could not be renewed; trying again"),
+                Ok(Round::Anothers) => return "another replica has taken the Lease".into(),
+                Ok(Round::Changed) => "somebody wrote the Lease at the same time".to_owned(),
+                Err(error) => error,
+            };
+            if leadership.has_run_out() {
+                return format!("the Lease could not be renewed in time: {failed}");
             }
+            tracing::warn!("the Lease could not be renewed, trying again: {failed}");
         }
     }
 
@@ -140,14 +157,27 @@ impl Election {
         }
     }
 
-    /// Looks at the Lease and makes one move; until when it is ours then.
-    async fn round(&mut self) -> Result<Option<Instant>, Error> {
+    /// A look that ends: a connection that died without a word must not keep us from noticing that time is up.
+    async fn timed_round(&mut self) -> Result<Round, String> {
+        let limit = self.pause();
+        match tokio::time::timeout(limit, self.round()).await {
+            Ok(round) => round.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("the API server did not answer within {} ms", limit.as_millis())),
+        }
+    }
+
+    /// Looks at the Lease and makes one move.
+    async fn round(&mut self) -> Result<Round, Error> {
         let lease = self.leases.get_opt(LEASE).await?;
         let spec = lease.as_ref().and_then(|lease| lease.spec.clone());
         let unchanged_for = self.observe(spec.clone());
+        let holder = spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        self.others_seen |= !holder.is_empty() && holder != self.identity;
         let until = Instant::now() + self.duration;
+        let missing_long_enough = !self.others_seen || unchanged_for > self.duration;
         let written = match decide(lease.is_some(), spec.as_ref(), &self.identity, unchanged_for) {
-            Move::Wait => return Ok(None),
+            Move::Create if !missing_long_enough => return Ok(Round::Anothers),
+            Move::Wait => return Ok(Round::Anothers),
             Move::Create => {
                 let metadata = ObjectMeta { name: Some(LEASE.into()), ..ObjectMeta::default() };
                 let lease = Lease { metadata, spec: Some(self.spec(None)) };
@@ -162,9 +192,9 @@ impl Election {
         match written {
             Ok(lease) => {
                 self.observe(lease.spec);
-                Ok(Some(until))
+                Ok(Round::Ours(until))
             }
-            Err(Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(None),
+            Err(Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(Round::Changed),
             Err(error) => Err(error),
         }
     }

@@ -65,6 +65,7 @@ struct Context {
     backoff: requeue::Backoff,
     events: events::Events,
     resync_interval: Duration,
+    stop: Stop,
 }
 
 /// Runs until it is told to stop, or has lost its Lease.
@@ -72,7 +73,7 @@ struct Context {
 /// # Errors
 /// When the cluster cannot be reached at the start, the health address cannot be bound, or the Lease was lost.
 pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
-    let client = Client::try_default().await.map_err(|error| format!("no access to a cluster: {error}"))?;
+    let client = connect().await.map_err(|error| format!("no access to a cluster: {error}"))?;
     let installation = match &settings.installation {
         Some(installation) => installation.clone(),
         None => installation_of_cluster(&client).await?,
@@ -88,6 +89,13 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
             Err(format!("health checks cannot be served on {address}: {why}").into())
         }
     }
+}
+
+/// A client whose calls end: a watch is silent for minutes, but longer silence is a connection that died.
+async fn connect() -> Result<Client, Box<dyn Error>> {
+    let mut config = kube::Config::infer().await?;
+    config.read_timeout = Some(Duration::from_secs(300));
+    Ok(Client::try_from(config)?)
 }
 
 /// Stands by until this replica leads, then works until it is told to stop.
@@ -108,7 +116,11 @@ async fn lead(
     readiness.set(true);
     tokio::select! {
         () = election.win(&leadership) => {}
-        () = stop.clone() => return Ok(()),
+        () = stop.clone() => {
+            // One that is told to end in the very moment in which it takes the Lease.
+            election.release().await;
+            return Ok(());
+        }
     }
     readiness.set(false);
     let (worked, end) = tokio::sync::oneshot::channel::<()>();
@@ -167,6 +179,7 @@ async fn work(
         backoff: requeue::Backoff::default(),
         events: events.clone(),
         resync_interval: settings.resync_interval,
+        stop: stop.clone(),
     });
 
     // Only a new generation is a reason to look: the operator's own status writes are none. A deletion is a new generation, too.
@@ -181,8 +194,7 @@ async fn work(
         .watched(Cache::Accounts, account_changes.default_backoff().reflect(accounts_writer))
         .touched_objects()
         .predicate_filter(generation_and_presence, PredicateConfig::default());
-    let namespace_changes =
-        watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default());
+    let namespace_changes = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watch::whole_list());
     let namespace_changes = filled
         .watched(Cache::Namespaces, namespace_changes.default_backoff().reflect(namespaces_writer))
         .touched_objects()

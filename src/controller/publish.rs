@@ -8,6 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
 
 fn api(client: &Client, grant: &CrossAccountRegistryGrant) -> Api<CrossAccountRegistryGrant> {
     Api::namespaced(client.clone(), &grant.namespace().unwrap_or_default())
@@ -43,8 +45,8 @@ async fn set_finalizers(
     let patch = json!({
         "metadata": { "resourceVersion": grant.resource_version(), "uid": grant.uid(), "finalizers": finalizers }
     });
-    let patched = api(client, grant).patch(&grant.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
-    patched.map(drop)
+    let (api, name, parameters) = (api(client, grant), grant.name_any(), PatchParams::default());
+    in_time(api.patch(&name, &parameters, &Patch::Merge(patch))).await
 }
 
 /// Writes a grant's status.
@@ -68,5 +70,14 @@ where
         "status": status,
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch)).await.map(drop)
+    in_time(api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch))).await
+}
+
+/// A write that is not answered holds up one grant for a while, and not for ever.
+async fn in_time<T>(write: impl Future<Output = Result<T, Error>>) -> Result<(), Error> {
+    const LIMIT: Duration = Duration::from_secs(15);
+    match tokio::time::timeout(LIMIT, write).await {
+        Ok(written) => written.map(drop),
+        Err(elapsed) => Err(Error::Service(Box::new(elapsed))),
+    }
 }

@@ -41,9 +41,24 @@ impl Intent {
     }
 }
 
-pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Action, kube::Error> {
+/// Why a reconciliation ended without its outcome being told.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused, or could not be reached.
+    #[error(transparent)]
+    Cluster(#[from] kube::Error),
+    /// This replica's Lease is about to run out: what it would write could overtake the next leader.
+    #[error("{0}")]
+    NotLeading(String),
+}
+
+pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Action, Error> {
     // Without accounts and namespaces every grant would look as if nothing admitted it.
-    context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]).await;
+    tokio::select! {
+        () = context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]) => {}
+        // Told to stop, nobody fills the caches any more.
+        () = context.stop.clone() => return Err(Error::NotLeading("the operator is stopping".into())),
+    }
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
     if deleting && !publish::has_finalizer(resource) {
@@ -85,18 +100,14 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     Ok(Action::requeue(requeue::after_failures(&problems, failures, context.resync_interval)))
 }
 
-pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &kube::Error, context: Arc<Context>) -> Action {
-    tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the cluster refused a write; trying again");
+pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &Error, context: Arc<Context>) -> Action {
+    tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
     let failures = context.backoff.failed(&resource.uid().unwrap_or_default(), resource.meta().generation);
     Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.resync_interval))
 }
 
 /// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish.
-async fn claim(
-    resource: &CrossAccountRegistryGrant,
-    context: &Context,
-    wanted: &Applied,
-) -> Result<Applied, kube::Error> {
+async fn claim(resource: &CrossAccountRegistryGrant, context: &Context, wanted: &Applied) -> Result<Applied, Error> {
     if !publish::has_finalizer(resource) {
         publish::add_finalizer(&context.client, resource).await?;
     }
@@ -104,7 +115,7 @@ async fn claim(
     let claims = before.as_ref().map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));
     if before.as_ref() != Some(&claims) {
         let status = status::progressing(resource.status.as_ref(), resource.meta().generation, claims.clone(), &now());
-        publish::grant_status(&context.client, resource, &status).await?;
+        write_status(resource, context, &status).await?;
         context.ledger.record(resource, Some(claims.clone()));
     }
     Ok(claims)
@@ -134,7 +145,7 @@ async fn tell(
     context: &Context,
     owner: &Owner,
     done: &Done,
-) -> Result<(), kube::Error> {
+) -> Result<(), Error> {
     let Done { outcome, steps } = done;
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
@@ -142,7 +153,7 @@ async fn tell(
     let (ready, reason, message) = ready(Some(&status)).unwrap_or_default();
     let deleted = outcome.applied.is_none() && resource.meta().deletion_timestamp.is_some();
     if before != Some(&status) && !deleted {
-        publish::grant_status(&context.client, resource, &status).await?;
+        write_status(resource, context, &status).await?;
     }
     context.ledger.record(resource, outcome.applied.clone());
 
@@ -167,6 +178,12 @@ async fn tell(
         Some(_) | None => tracing::debug!(grant = %owner.grant, reason, "unchanged"),
     }
     Ok(())
+}
+
+/// Writes the status, while this replica leads: it is written whole, so that one who leads no longer would undo the next one's claims.
+async fn write_status(resource: &CrossAccountRegistryGrant, context: &Context, status: &Status) -> Result<(), Error> {
+    context.leadership.may_write().map_err(|problem| Error::NotLeading(problem.message))?;
+    Ok(publish::grant_status(&context.client, resource, status).await?)
 }
 
 /// Status, reason and message of the condition `Ready`.

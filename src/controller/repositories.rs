@@ -7,7 +7,8 @@ use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
-use crate::grant::{AccountId, GrantName, Problem, Standing, standing};
+use crate::grant::validate::no_account;
+use crate::grant::{AccountId, Directory, GrantName, Problem, Standing, standing};
 use crate::policy::repository::{self, Change, Contribution, Plan};
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeSet, HashMap};
@@ -28,8 +29,8 @@ pub struct Repository {
 pub enum Written {
     /// There is no such repository.
     NoRepository,
-    /// The policy is as all grants on it want it, but for those that did not fit.
-    UpToDate { left_out: BTreeSet<GrantName> },
+    /// The policy is as all grants on it want it: whom it grants access, and who did not fit.
+    UpToDate { granted: BTreeSet<GrantName>, left_out: BTreeSet<GrantName> },
 }
 
 type Outcome = Result<Written, Problem>;
@@ -100,7 +101,8 @@ async fn pass(context: &Context, account: &Account, repository: &Repository) -> 
             tracing::info!(account = %repository.account, region, repository = name, "repository policy deleted");
         }
     }
-    Ok(Written::UpToDate { left_out })
+    let granted = grants.into_iter().map(|(name, _)| name).filter(|name| !left_out.contains(name)).collect();
+    Ok(Written::UpToDate { granted, left_out })
 }
 
 /// What all grants together want of a repository's policy, the oldest first.
@@ -108,6 +110,9 @@ async fn pass(context: &Context, account: &Account, repository: &Repository) -> 
 /// # Errors
 /// When the account has no `AWSAccount` (any more): then nobody can say who is admitted, and nothing may be taken for revoked.
 fn contributions(context: &Context, repository: &Repository) -> Result<Vec<(GrantName, Contribution)>, Problem> {
+    if context.directory.account(&repository.account).is_none() {
+        return Err(no_account(&repository.account));
+    }
     let of_account = |grant: &CrossAccountRegistryGrant| {
         grant.spec.registry.account_id == repository.account.as_str() && grant.meta().deletion_timestamp.is_none()
     };
@@ -127,12 +132,10 @@ fn contributions(context: &Context, repository: &Repository) -> Result<Vec<(Gran
                 let contribution = admitted.contribution(context.ledger.role_is_ours(&grant)).filter(|_| reached);
                 wanted.extend(contribution.map(|contribution| (name, contribution)));
             }
-            Standing::Unknown(problems) => {
-                if let Some(unknown) = problems.into_iter().find(|problem| problem.reason == Reason::AccountNotFound) {
-                    return Err(unknown);
-                }
+            Standing::Unknown(_) if context.directory.account(&repository.account).is_none() => {
+                return Err(no_account(&repository.account));
             }
-            Standing::NotAdmitted(_) => {}
+            Standing::Unknown(_) | Standing::NotAdmitted(_) => {}
         }
     }
     Ok(wanted)

@@ -15,13 +15,13 @@ pub fn readable<K>(client: Client, events: Events) -> impl Stream<Item = watcher
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let watch = watcher::watcher(Api::<DeserializeGuard<K>>::all(client), watcher::Config::default());
+    let watch = watcher::watcher(Api::<DeserializeGuard<K>>::all(client), whole_list());
     watch.filter_map(move |event| {
         let events = events.clone();
         async move {
             let understood = match event {
-                Ok(Event::Apply(DeserializeGuard(object))) => object.map(Event::Apply),
-                Ok(Event::InitApply(DeserializeGuard(object))) => object.map(Event::InitApply),
+                Ok(Event::Apply(DeserializeGuard(object))) => object.map(slim).map(Event::Apply),
+                Ok(Event::InitApply(DeserializeGuard(object))) => object.map(slim).map(Event::InitApply),
                 Ok(Event::Delete(DeserializeGuard(object))) => object.map(|mut object| {
                     object.meta_mut().deletion_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
                     Event::Delete(object)
@@ -39,4 +39,16 @@ where
             }
         }
     })
+}
+
+/// Lists in one page: the cache is replaced when the list has ended, so that what an earlier page had already announced would be
+/// looked up in vain, or found as it was before.
+pub fn whole_list() -> watcher::Config {
+    watcher::Config { page_size: None, ..watcher::Config::default() }
+}
+
+/// Without what nobody here reads, and which can be larger than all the rest.
+fn slim<K: Resource>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    object
 }

@@ -13,7 +13,11 @@ impl Grant {
         let regions = self.regions.iter().filter(|_| self.touches_repository_policies());
         let instance_roles = match &self.instance_role {
             ConsumerRole::Kept { role, instance_profile } => {
-                vec![AppliedInstanceRole { role: role.name.clone(), instance_profile: instance_profile.clone() }]
+                vec![AppliedInstanceRole {
+                    role: role.name.clone(),
+                    path: role.settings.path.clone(),
+                    instance_profile: instance_profile.clone(),
+                }]
             }
             ConsumerRole::NotRequested | ConsumerRole::NotManaged => Vec::new(),
         };

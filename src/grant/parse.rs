@@ -105,8 +105,11 @@ fn check_consumer(consumer: &ConsumerSpec, wrong: &mut Wrong) {
     let somebody = whole || roles.is_some() || instance_role.is_some();
     wrong.unless(somebody, "spec.consumer", "needs wholeAccount: true, roles, or instanceRole");
     if let Some(roles) = roles {
-        let fit = !roles.is_empty() && roles.iter().all(|role| is_role_pattern(role));
-        wrong.unless(fit, "spec.consumer.roles", "each must be what stands after role/ in a role's ARN, path included");
+        wrong.unless(!roles.is_empty(), "spec.consumer.roles", "at least one is needed");
+        for role in roles.iter().filter(|role| !is_role_pattern(role)) {
+            let why = format!("`{role}` is not what stands after role/ in a role's ARN, path included");
+            wrong.add("spec.consumer.roles", why);
+        }
     }
     if let Some(instance) = instance_role {
         let named = is_iam_name(&instance.name, 64);
@@ -137,6 +140,12 @@ fn is_region(region: &str) -> bool {
     let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
     let numbered = (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
     numbered && words.len() >= 2 && words.iter().all(word) && region.len() <= 32
+}
+
+/// An IAM path: it begins and ends with `/`, and holds names between.
+pub fn is_path(path: &str) -> bool {
+    let names = |inside: &str| inside.split('/').all(|name| !name.is_empty() && name.bytes().all(is_name_character));
+    path == "/" || path.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')).is_some_and(names)
 }
 
 fn is_role_pattern(pattern: &str) -> bool {

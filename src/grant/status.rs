@@ -145,11 +145,29 @@ impl Outcome {
         Status {
             observed_generation: generation,
             conditions: dated(conditions, previous, generation, now),
-            registry: Some(self.registry_status.clone()).filter(|status| *status != RegistryStatus::default()),
-            consumer: Some(self.consumer_status.clone()).filter(|status| *status != ConsumerStatus::default()),
+            registry: self.registry(previous),
+            consumer: self.consumer(previous),
             repositories: self.repositories_status(),
             applied: self.applied.clone(),
         }
+    }
+
+    /// What was known of the registry's role stays known while it cannot be read.
+    fn registry(&self, previous: Option<&Status>) -> Option<RegistryStatus> {
+        let mut registry = self.registry_status.clone();
+        if matches!(self.role, Part::Failed(_) | Part::Blocked(_)) && registry.role_arn.is_none() {
+            let known = previous.and_then(|status| status.registry.clone()).unwrap_or_default();
+            (registry.role_arn, registry.role_id) = (known.role_arn, known.role_id);
+        }
+        Some(registry).filter(|registry| *registry != RegistryStatus::default())
+    }
+
+    fn consumer(&self, previous: Option<&Status>) -> Option<ConsumerStatus> {
+        let mut consumer = self.consumer_status.clone();
+        if matches!(self.consumer, Part::Failed(_) | Part::Blocked(_)) && consumer.role_arn.is_none() {
+            consumer = previous.and_then(|status| status.consumer.clone()).unwrap_or_default();
+        }
+        Some(consumer).filter(|consumer| *consumer != ConsumerStatus::default())
     }
 
     fn repositories_status(&self) -> Option<RepositoriesStatus> {

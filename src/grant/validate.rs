@@ -4,7 +4,7 @@
 use super::Problem;
 use super::admit::{Asked, Home, instance_role_refused};
 use super::names::{AccountId, GrantName, RepositoryPattern, like};
-use super::parse::{Parsed, parse};
+use super::parse::{Parsed, is_path, parse};
 use crate::api::account::{AWSAccount, Partition, RoleSettings};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
@@ -129,10 +129,10 @@ pub fn standing(
     directory: &dyn Directory,
     installation: &Installation,
 ) -> Standing {
-    let of_rules = |problems: &[Problem]| problems.iter().all(|problem| problem.reason == Reason::NotAdmitted);
+    let by_rules = |problem: &Problem| problem.reason == Reason::NotAdmitted;
     let problems = match validate(name, spec, directory, installation) {
-        Ok(grant) => return Standing::Admitted(grant),
-        Err(problems) if of_rules(&problems) => return Standing::NotAdmitted(problems),
+        Ok(grant) => return Standing::Admitted(grant.where_its_role_is(applied)),
+        Err(problems) if problems.iter().all(by_rules) => return Standing::NotAdmitted(problems),
         Err(problems) => problems,
     };
     let same_accounts = |last: &Spec| {
@@ -141,14 +141,17 @@ pub fn standing(
     let Some(last) = applied.and_then(Applied::last_spec).filter(same_accounts) else {
         return Standing::Unknown(problems);
     };
-    match validate(name, &last, directory, installation) {
-        Ok(grant) => Standing::Kept(grant, problems),
-        Err(refused) if of_rules(&refused) => Standing::NotAdmitted([problems, refused].concat()),
+    match judge(name, &last, directory, installation) {
+        // It was right when it was applied; what has become wrong around it since then takes nothing away. Rules do.
+        Ok(Judged { grant, invalid: _, refused }) if refused.is_empty() => {
+            Standing::Kept(grant.where_its_role_is(applied), problems)
+        }
+        Ok(Judged { refused, .. }) => Standing::NotAdmitted([problems, refused].concat()),
         Err(_) => Standing::Unknown(problems),
     }
 }
 
-/// Checks a spec and holds it against the accounts' rules.
+/// Checks a new spec and holds it against the accounts' rules.
 ///
 /// # Errors
 /// Every violation at once. The first one's reason is [`Reason::Invalid`] where the spec itself is wrong.
@@ -158,13 +161,38 @@ pub fn validate(
     directory: &dyn Directory,
     installation: &Installation,
 ) -> Result<Grant, Vec<Problem>> {
+    let Judged { grant, invalid, refused } = judge(name, spec, directory, installation)?;
+    let left_out = grant.leaves_out_its_instance_role();
+    let problems: Vec<Problem> = invalid.into_iter().chain(refused).chain(left_out).collect();
+    if problems.is_empty() { Ok(grant) } else { Err(problems) }
+}
+
+/// A spec, and what speaks against it.
+struct Judged {
+    grant: Grant,
+    /// What is wrong with it in these accounts.
+    invalid: Vec<Problem>,
+    /// What no rule admits.
+    refused: Vec<Problem>,
+}
+
+/// Judges a spec, new or applied before.
+///
+/// # Errors
+/// When it cannot even be understood, or the registry's account is not known.
+fn judge(
+    name: &GrantName,
+    spec: &Spec,
+    directory: &dyn Directory,
+    installation: &Installation,
+) -> Result<Judged, Vec<Problem>> {
     let Parsed { registry, consumer, repositories } = parse(spec)?;
     let Some(registry_account) = directory.account(&registry) else {
         return Err(vec![no_account(&registry)]);
     };
     let consumer_account = directory.account(&consumer);
     let partition = registry_account.spec.partition;
-    let mut problems = other_partition(spec, partition, consumer_account.as_deref());
+    let invalid = other_partition(spec, partition, consumer_account.as_deref());
 
     let identity = |account: &AccountId, name: String, settings: &RoleSettings| RoleIdentity {
         account: account.clone(),
@@ -195,7 +223,7 @@ pub fn validate(
     let asked =
         Asked { home, access: spec.access, repositories: &repositories, consumer: &consumer, role: role.as_ref() };
     let rules = registry_account.spec.registry.iter().flat_map(|side| &side.rules);
-    problems.extend(asked.refused_by(&registry, rules));
+    let mut refused: Vec<Problem> = asked.refused_by(&registry, rules).into_iter().collect();
 
     // In an account that is not managed the path is not known, so the default's is taken.
     let settings = consumer_account.as_ref().map_or_else(RoleSettings::default, |account| account.spec.roles.clone());
@@ -204,11 +232,7 @@ pub fn validate(
     let consumer_roles = consumer_roles(spec, &consumer, partition, instance_identity.as_ref());
     if let (Some(role), Some(account)) = (&instance_identity, &consumer_account) {
         let rules = account.spec.consumer.iter().flat_map(|side| &side.rules);
-        problems.extend(instance_role_refused(role, home, rules));
-    }
-    problems.extend(instance_identity.as_ref().and_then(|role| left_out(role, &consumer_roles)));
-    if !problems.is_empty() {
-        return Err(problems);
+        refused.extend(instance_role_refused(role, home, rules));
     }
     let instance_role = match (instance_identity, instance, &consumer_account) {
         (Some(role), Some(asked), Some(_)) => {
@@ -218,7 +242,7 @@ pub fn validate(
         (Some(_), _, _) => ConsumerRole::NotManaged,
         (None, _, _) => ConsumerRole::NotRequested,
     };
-    Ok(Grant {
+    let grant = Grant {
         name: name.clone(),
         spec: spec.clone(),
         access: spec.access,
@@ -231,10 +255,12 @@ pub fn validate(
         consumer,
         consumer_roles,
         instance_role,
-    })
+    };
+    Ok(Judged { grant, invalid, refused })
 }
 
-fn no_account(id: &AccountId) -> Problem {
+/// That the registry's account has no `AWSAccount`.
+pub fn no_account(id: &AccountId) -> Problem {
     Problem::new(
         Reason::AccountNotFound,
         format!(
@@ -278,17 +304,36 @@ fn consumer_roles(
     }
 }
 
-/// That the instance role is not among the roles which get access.
-fn left_out(instance: &RoleIdentity, roles: &BTreeSet<String>) -> Option<Problem> {
-    let arn = instance.arn();
-    let included = roles.is_empty() || roles.iter().any(|pattern| like(pattern, &arn));
-    (!included).then(|| {
-        Problem::new(
-            Reason::Invalid,
-            format!(
-                "spec.consumer.roles: the instance role would get no access; add {} to the list",
-                instance.path_and_name()
-            ),
-        )
-    })
+impl Grant {
+    /// Where the instance role alone gets access, it is named where it was made: the account's settings may say another path by now, or be
+    /// gone, and access must not go with them.
+    fn where_its_role_is(mut self, applied: Option<&Applied>) -> Self {
+        let alone = self.spec.consumer.whole_account != Some(true) && self.spec.consumer.roles.is_none();
+        let name = self.spec.consumer.instance_role.as_ref().map(|role| role.name.as_str());
+        let made = applied.into_iter().flat_map(|applied| &applied.instance_roles);
+        let made: BTreeSet<String> = made
+            .filter(|made| alone && Some(made.role.as_str()) == name && is_path(&made.path))
+            .map(|made| format!("arn:{}:iam::{}:role{}{}", self.partition.name(), self.consumer, made.path, made.role))
+            .collect();
+        if !made.is_empty() {
+            self.consumer_roles = made;
+        }
+        self
+    }
+
+    /// That the instance role is not among the roles which get access: it would be kept for nothing.
+    fn leaves_out_its_instance_role(&self) -> Option<Problem> {
+        let ConsumerRole::Kept { role, instance_profile: _ } = &self.instance_role else { return None };
+        let arn = role.arn();
+        let included = self.consumer_roles.is_empty() || self.consumer_roles.iter().any(|pattern| like(pattern, &arn));
+        (!included).then(|| {
+            Problem::new(
+                Reason::Invalid,
+                format!(
+                    "spec.consumer.roles: the instance role would get no access; add {} to the list",
+                    role.path_and_name()
+                ),
+            )
+        })
+    }
 }

@@ -171,3 +171,25 @@ async fn a_spec_that_is_wrong_keeps_what_was_granted_but_only_while_a_rule_admit
     ensure!(case.repository("app").policy(case.stack()).await?.is_none(), "a wrong spec escaped the narrowed rule");
     Ok(())
 }
+
+#[tokio::test]
+async fn an_instance_role_keeps_its_access_when_its_own_account_is_no_longer_managed() -> Result<()> {
+    let case = Case::new().await?;
+    case.repository("app").create(case.stack()).await?;
+    case.apply(&case.registry_account(json!({}))).await?;
+    // Under another path than the default, which is all that is known of an account that is not managed.
+    let rules = json!([{"namespaces": {"names": [case.namespace]}, "roles": ["registry-grants/nodes/*"]}]);
+    let account = json!({"roles": {"path": "/registry-grants/nodes/"}, "consumer": {"rules": rules}});
+    case.apply(&case.consumer_account(account)).await?;
+    let grant = case.granted(json!({"consumer": {"wholeAccount": null}})).await?;
+    let role = grant["status"]["consumer"]["roleARN"].as_str().context("no role")?.to_owned();
+    let instance = local_stack::Session::of_instance(case.stack(), &role).await?.allowed()?;
+    instance.push(&case.repository("app"), "v1").await?.allowed()?;
+    let before = case.accounts().await?;
+    case.cluster().kubectl(&["delete", "awsaccount", &case.pair.consumer]).await?;
+    case.not_ready("AccountNotFound").await?;
+    case.writes_in_three_looks().await?;
+    same(&before, &case.accounts().await?)?;
+    instance.push(&case.repository("app"), "v2").await?.allowed()?;
+    Ok(())
+}

@@ -353,6 +353,8 @@ contexts: [{{name: stack, context: {{cluster: stack, user: {user}}}}}]
             process.wait()
         for held in self._sockets:
             held.close()
+        # 125 MB, and nobody reads it after the end.
+        shutil.rmtree(self._etcd, ignore_errors=True)
 
 
 def listening():

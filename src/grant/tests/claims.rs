@@ -61,6 +61,7 @@ fn the_articles_grant_claims_everything_that_it_touches() {
       "instanceRoles": [
         {
           "role": "miq-instance",
+          "path": "/registry-grants/",
           "instanceProfile": "miq-instance"
         }
       ]
@@ -144,7 +145,7 @@ prop_compose! {
             registry_roles: roles.into_iter().collect(),
             instance_roles: instances
                 .into_iter()
-                .map(|name| AppliedInstanceRole { role: name[..1].into(), instance_profile: name[1..].into() })
+                .map(|name| AppliedInstanceRole { role: name[..1].into(), path: "/registry-grants/".into(), instance_profile: name[1..].into() })
                 .collect(),
         }
     }

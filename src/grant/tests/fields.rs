@@ -182,7 +182,7 @@ fn everything_that_is_wrong_is_told_at_once() {
     spec.registry.regions: `here` is not a region
     spec.registry.role.name: not a role name: 1 to 64 letters, digits and + = , . @ - _
     spec.consumer: wholeAccount and roles exclude each other
-    spec.consumer.roles: each must be what stands after role/ in a role's ARN, path included
+    spec.consumer.roles: at least one is needed
     spec.consumer.instanceRole.name: not a role name: 1 to 64 letters, digits and + = , . @ - _
     ");
 }

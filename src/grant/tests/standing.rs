@@ -141,7 +141,6 @@ fn a_mistake_never_opens_more_than_what_held_before() {
 }
 
 #[test]
-#[ignore = "bug: B14, a refusal of rules and form together is taken for no refusal"]
 fn a_narrowed_rule_takes_back_also_what_has_become_invalid_meanwhile() {
     let before = applied(&grant(|_| {}));
     let cluster =
@@ -150,7 +149,6 @@ fn a_narrowed_rule_takes_back_also_what_has_become_invalid_meanwhile() {
 }
 
 #[test]
-#[ignore = "bug: B15, neither kept nor taken back: other grants' passes drop its statements"]
 fn an_account_whose_path_changes_does_not_make_its_grants_invalid() {
     let narrowed = grant(|spec| {
         spec.consumer.whole_account = None;

@@ -5,7 +5,6 @@ use crate::stack::Stack;
 use crate::wait::{BOUND, eventually};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// A cluster, with the admin's credentials.
@@ -165,11 +164,6 @@ impl Cluster {
             "contexts": [{"name": "stack", "context": {"cluster": "stack", "user": service_account, "namespace": namespace}}],
         });
         std::fs::write(file, format!("{configuration:#}\n")).with_context(|| file.display().to_string())
-    }
-
-    /// The environment in which a person's kubectl and Helm reach this cluster.
-    pub fn kubeconfig(&self) -> &OsStr {
-        self.kubeconfig.as_os_str()
     }
 }
 

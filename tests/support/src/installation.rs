@@ -43,15 +43,7 @@ impl Installation {
         let cluster = Cluster::of(&stack);
         let (chart, identity) = tokio::join!(install_chart(&cluster), operator_identity(&stack));
         chart?;
-        Self::assemble(stack, identity?).await
-    }
-
-    /// Where the chart is installed already and these are the operator's credentials.
-    ///
-    /// # Errors
-    /// When the chart's ServiceAccount is not there.
-    pub async fn assemble(stack: Stack, credentials: Credentials) -> Result<Self> {
-        let cluster = Cluster::of(&stack);
+        let credentials = identity?;
         let kubeconfig = stack.folder().join("operator.kubeconfig");
         cluster.kubeconfig_of(OPERATOR_NAMESPACE, HELM_RELEASE, &kubeconfig).await?;
         Ok(Self { stack, cluster, credentials, kubeconfig })

@@ -126,16 +126,6 @@ impl Operator {
         Identity::of(self.process.id())
     }
 
-    /// Its process.
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
-    /// Where it serves `/healthz` and `/readyz`: `host:port`.
-    pub fn health_address(&self) -> &str {
-        &self.health
-    }
-
     /// Everything that it has logged, and that those before it with the same log have.
     ///
     /// # Errors

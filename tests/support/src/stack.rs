@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
 /// Where everything is. It is what `stack.py` prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -112,16 +112,6 @@ impl Stack {
         let info: Info = serde_json::from_str(json).context("this is not what stack.py prints")?;
         let folder = info.logs.parent().context("the logs' folder has no parent")?.to_owned();
         Ok(Self { info, folder, child: None })
-    }
-
-    /// The one that all tests of a process share; it ends with the process.
-    ///
-    /// # Errors
-    /// When it does not start; the same again for whoever asks later.
-    pub fn shared() -> Result<&'static Self> {
-        static SHARED: OnceLock<std::result::Result<Stack, String>> = OnceLock::new();
-        let shared = SHARED.get_or_init(|| Self::start("shared").map_err(|error| format!("{error:#}")));
-        shared.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
     }
 
     /// AWS as the root of an account.
