@@ -84,12 +84,12 @@ impl<'a> Enforcement<'a> {
             repositories,
             each_repository,
             registry_status: RegistryStatus {
-                hosts: self.grant.map(registry_hosts).unwrap_or_default(),
+                hosts: self.grant.map(Grant::registry_hosts).unwrap_or_default(),
                 ..role_status
             },
             consumer_status,
             applied: None,
-            summary: self.grant.map(summary).unwrap_or_default(),
+            summary: self.grant.map(Grant::summary).unwrap_or_default(),
         };
         if let (Some(problem), Part::InPlace(_) | Part::NotRequested(_)) = (Problem::join(&self.left), &outcome.role) {
             outcome.role = Part::Failed(problem);
@@ -139,7 +139,7 @@ impl<'a> Enforcement<'a> {
 
     fn no_instance(&self) -> Part {
         let Some(grant) = self.grant else { return Part::NotRequested("access is being revoked".into()) };
-        let needs = needed_in_consumer(grant);
+        let needs = grant.needed_in_consumer();
         match grant.instance_role {
             ConsumerRole::NotManaged => Part::NotManaged(format!(
                 "there is no AWSAccount {}, so its instance role is not kept. Its admin must give the roles that should have access {needs}",
@@ -387,36 +387,5 @@ fn does_not_fit(repository: &Repository) -> Problem {
         format!(
             "the policy of repository {name} in account {account}, {region} has no room for this grant within ECR's 10,240 characters; older grants keep theirs. Grant whole accounts instead of roles, or remove statements or grants"
         ),
-    )
-}
-
-/// What a role of the consumer needs in its identity policy: cross-account access takes both sides.
-fn needed_in_consumer(grant: &Grant) -> String {
-    let direct =
-        grant.direct.then(|| "ecr:GetAuthorizationToken on * and the ECR actions on the repositories".to_owned());
-    let role = grant.role.as_ref().map(|role| format!("sts:AssumeRole on {}", role.identity.arn()));
-    let both: Vec<String> = direct.into_iter().chain(role).collect();
-    both.join(", or ")
-}
-
-fn registry_hosts(grant: &Grant) -> Vec<String> {
-    let suffix = grant.partition.dns_suffix();
-    grant.regions.iter().map(|region| format!("{}.dkr.ecr.{region}.{suffix}", grant.registry)).collect()
-}
-
-fn summary(grant: &Grant) -> String {
-    let paths: Vec<String> = [
-        grant.direct.then(|| "directly".to_owned()),
-        grant.role.as_ref().map(|role| format!("by role {}", role.identity.arn())),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    format!(
-        "account {} has {:?} access to account {}'s repositories, {}",
-        grant.consumer,
-        grant.access,
-        grant.registry,
-        paths.join(" and ")
     )
 }

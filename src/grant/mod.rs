@@ -16,6 +16,7 @@ pub mod observed;
 pub mod parse;
 pub mod partition;
 pub mod status;
+pub mod told;
 pub mod validate;
 
 #[cfg(test)]
