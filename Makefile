@@ -21,6 +21,8 @@ demo: build ## play the whole story and end everything; with KEEP=1 leave it run
 demo-down: ## end what `make demo KEEP=1` left running
 	@if [ -x $(BIN)/demo ]; then $(BIN)/demo down; else echo 'no demo was kept'; fi
 
+# The integration tests wait more than they compute, so more of them run at a time than there are cores.
+test: export RUST_TEST_THREADS ?= 6
 test: lint chart emulation-check ## everything that is checked
 	cargo test --locked --workspace
 
