@@ -7,7 +7,7 @@ when they are ready prints one line of JSON that says where everything is. It ru
 --detach) or SIGTERM, and ends everything with it: also when it is killed itself, on Linux. All that it writes is in DIR;
 what an earlier run left there is removed first. Any number of them run side by side, each in a DIR of its own.
 
-Standard library only; what it runs comes from tools/install.
+Standard library only; what it runs comes from tools/install. tests/support/node adds a node to it: a subclass of Stack.
 """
 
 import argparse
@@ -78,8 +78,13 @@ def main():
     up_arguments.add_argument("--dir", type=Path, required=True, help="where it may write; made if missing")
     up_arguments.add_argument("--detach", action="store_true", help="do not watch stdin: run until SIGTERM")
     options = arguments.parse_args()
+    run(Stack, options.dir.absolute(), options.detach)
+
+
+def run(kind, directory, detach=False):
+    """Starts a stack of this kind (Stack, or what is made of it), and returns when it has ended."""
     try:
-        up(options.dir.absolute(), options.detach)
+        up(kind, directory, detach)
     except Failure as failure:
         print(f"stack: {failure}", file=sys.stderr)
         sys.exit(1)
@@ -87,14 +92,14 @@ def main():
         pass  # everything has ended already
 
 
-def up(directory, detach):
+def up(kind, directory, detach):
     signal.signal(signal.SIGTERM, end)
     for from_terminal in (signal.SIGINT, signal.SIGHUP):
         # Its Ctrl-C and its end are not meant for what is to stay.
         signal.signal(from_terminal, signal.SIG_IGN if detach else end)
-    programs = installed()
+    programs = installed(kind.PROGRAMS)
     with only_one(directory):
-        stack = Stack(directory, programs)
+        stack = kind(directory, programs)
         try:
             print(json.dumps(stack.start()), flush=True)
             stack.watch(None if detach else sys.stdin)
@@ -108,9 +113,8 @@ def end(_signal, _frame):
     raise Ended
 
 
-def installed():
+def installed(names):
     """Name → path of what tools/install provides; builds what is missing."""
-    names = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm", "crane", "python"]
     install = subprocess.run([str(REPOSITORY / "tools" / "install"), *names], stdout=subprocess.PIPE, text=True)
     if install.returncode:
         raise Failure("tools/install failed, see above")
@@ -136,6 +140,17 @@ def only_one(directory):
 
 
 class Stack:
+    PROGRAMS = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm", "crane", "python"]
+    # Where the API server and AWS listen: an address that everybody who is to reach them can.
+    HOST = "127.0.0.1"
+    CONTROLLERS = CONTROLLERS
+    API_SERVER_FLAGS = (
+        "--authorization-mode=RBAC",
+        "--service-cluster-ip-range=10.0.0.0/24",
+        # The endpoint of the `kubernetes` Service may not be a loopback address, and nobody asks for it.
+        "--endpoint-reconciler-type=none",
+    )
+
     def __init__(self, directory, programs):
         self._programs = programs
         self._etcd = directory / "etcd"
@@ -150,7 +165,7 @@ class Stack:
 
     def start(self):
         """Starts all of it; gives back, once it is ready, what a user of it has to know."""
-        aws_socket, proxy_socket = listening(), listening()
+        aws_socket, proxy_socket = listening(self.HOST), listening(self.HOST)
         aws, proxy = address(aws_socket), address(proxy_socket)
         call_log = self._logs / "aws-calls.jsonl"
         call_log.touch()
@@ -205,13 +220,13 @@ class Stack:
     def _start_kubernetes(self, etcd):
         """The API server and the controllers; gives back its URL and the admin's token."""
         admin, controllers = secrets.token_hex(16), secrets.token_hex(16)
-        users = ((admin, ADMIN), (controllers, CONTROLLER_MANAGER))
+        users = [(admin, ADMIN, "system:masters"), (controllers, CONTROLLER_MANAGER, "system:masters"), *self._users()]
         tokens = self._write(
-            "tokens.csv", "".join(f'{token},{name},{name},"system:masters"\n' for token, name in users)
+            "tokens.csv", "".join(f'{token},{name},{name},"{group}"\n' for token, name, group in users)
         )
         account_key = self._write("service-accounts.key", new_private_key())
         audit_policy = self._write("audit-policy.json", json.dumps(AUDIT_POLICY))
-        at = address(self._reserve())
+        at = address(self._reserve(self.HOST))
         server = f"https://{at}"
         self._wait("etcd", lambda: fetch(f"{etcd}/health"))
         self._spawn(
@@ -219,19 +234,16 @@ class Stack:
             [
                 self._programs["kube-apiserver"],
                 f"--etcd-servers={etcd}",
-                "--bind-address=127.0.0.1",
-                "--advertise-address=127.0.0.1",
+                f"--bind-address={self.HOST}",
+                f"--advertise-address={self.HOST}",
                 f"--secure-port={at.rpartition(':')[2]}",
                 "--permit-port-sharing",
-                # The endpoint of the `kubernetes` Service may not be a loopback address, and nobody asks for it.
-                "--endpoint-reconciler-type=none",
+                *self.API_SERVER_FLAGS,
                 f"--cert-dir={self._kubernetes}",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={account_key}",
                 f"--service-account-signing-key-file={account_key}",
                 f"--token-auth-file={tokens}",
-                "--authorization-mode=RBAC",
-                "--service-cluster-ip-range=10.0.0.0/24",
                 f"--audit-policy-file={audit_policy}",
                 f"--audit-log-path={self._logs / 'audit.jsonl'}",
                 "--profiling=false",
@@ -243,7 +255,7 @@ class Stack:
             [
                 self._programs["kube-controller-manager"],
                 f"--kubeconfig={self._kubeconfig(CONTROLLER_MANAGER, server, controllers)}",
-                f"--controllers={','.join(CONTROLLERS)}",
+                f"--controllers={','.join(self.CONTROLLERS)}",
                 "--leader-elect=false",
                 "--secure-port=0",
                 f"--service-account-private-key-file={account_key}",
@@ -255,6 +267,10 @@ class Stack:
         first_account = f"{server}/api/v1/namespaces/default/serviceaccounts/default"
         self._wait("kube-controller-manager", lambda: fetch(first_account, admin, self._kubernetes / "ca.crt"))
         return server, admin
+
+    def _users(self):
+        """Further users of the API server: (token, name, group)."""
+        return []
 
     def _api_server_is_ready(self, server, token):
         certificates = self._kubernetes / "apiserver.crt"
@@ -286,7 +302,7 @@ contexts: [{{name: stack, context: {{cluster: stack, user: {user}}}}}]
 
     # ---- How it is started, watched and ended
 
-    def _reserve(self):
+    def _reserve(self, host="127.0.0.1"):
         """A free port that nobody can take before the child that it is for.
 
         Held by a socket that does not listen; the child shares the port (SO_REUSEPORT), which only the same user's
@@ -295,21 +311,22 @@ contexts: [{{name: stack, context: {{cluster: stack, user: {user}}}}}]
         held = socket.socket()
         self._sockets.append(held)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(("127.0.0.1", 0))
+        held.bind((host, 0))
         return held
 
-    def _spawn(self, name, command, passing=None):
+    def _spawn(self, name, command, passing=None, more_environment=None):
         log = self._logs / f"{name}.log"
         # A clean environment: an AWS_ACCESS_KEY_ID, a proxy or a GOFLAGS of the person's must not reach into a test.
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._logs), "PYTHONPATH": str(SUPPORT)}
         parent = os.getpid()
-        with open(log, "wb") as output:
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", **(more_environment or {})}
+        with open(log, "ab") as output:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
+                env=environment,
                 pass_fds=[passing.fileno()] if passing else [],
                 start_new_session=True,  # the terminal's Ctrl-C is for us to pass on
                 preexec_fn=lambda: end_with(parent),
@@ -357,10 +374,10 @@ contexts: [{{name: stack, context: {{cluster: stack, user: {user}}}}}]
         shutil.rmtree(self._etcd, ignore_errors=True)
 
 
-def listening():
+def listening(host):
     """A socket for a child that serves on what it inherits."""
     found = socket.socket()
-    found.bind(("127.0.0.1", 0))
+    found.bind((host, 0))
     found.listen(1024)
     return found
 

@@ -1,0 +1,243 @@
+"""The local stack with a node: a scheduler, kube-proxy, and a kubelet whose containerd runs Pods for real.
+
+The kubelet gets the credentials of private images from ECR's own credential provider, as on an EC2 instance. What the
+instance's metadata service would say, the provider reads from a file: `instanceCredentials`, in the form of a
+`credential_process`. It keeps a registry token for hours, so another role on the instance means a kubelet started anew:
+whenever the kubelet ends, it is.
+"""
+
+import contextlib
+import json
+import secrets
+import shutil
+import subprocess
+
+import stack
+from node import images, isolation, packages
+
+NAME = "node"
+SERVICES, PODS = "10.252.0.0/24", "10.251.0.0/24"
+SOCKET = "/run/containerd/containerd.sock"  # the default; /run is the machine's own (and paths of sockets must be short)
+PAUSE = "docker.io/library/pause:made-here"
+KUBELET, SCHEDULER, PROXY = f"system:node:{NAME}", "system:kube-scheduler", "system:kube-proxy"
+
+
+class Cluster(stack.Stack):
+    PROGRAMS = [*stack.Stack.PROGRAMS, "kube-scheduler", "kube-proxy", "kubelet", "ecr-credential-provider"]
+    HOST = isolation.HOST
+    CONTROLLERS = ["*"]
+    API_SERVER_FLAGS = (
+        "--authorization-mode=Node,RBAC",
+        f"--service-cluster-ip-range={SERVICES}",
+        "--kubelet-preferred-address-types=InternalIP",
+    )
+
+    # Registries that are reached by plain HTTP, for the emulation has no certificate.
+    PLAIN_REGISTRIES = ()
+
+    def __init__(self, directory, programs):
+        super().__init__(directory, programs)
+        self._node = directory / "node"
+        self._tokens = {user: secrets.token_hex(16) for user in (KUBELET, SCHEDULER, PROXY)}
+        self._kubelet = None
+        for folder in ("cni", "containerd", "kubelet", "credential-provider"):
+            (self._node / folder).mkdir(parents=True)
+
+    def _users(self):
+        groups = {KUBELET: "system:nodes"}
+        return [(token, user, groups.get(user, "")) for user, token in self._tokens.items()]
+
+    def start(self):
+        info = super().start()
+        kubeconfigs = {user: self._kubeconfig(user, info["server"], token) for user, token in self._tokens.items()}
+        self._start_scheduler(kubeconfigs[SCHEDULER])
+        self._start_containerd(info["registryProxy"])
+        credentials = self._start_kubelet(kubeconfigs[KUBELET], info["awsEndpoint"])
+        self._start_proxy(kubeconfigs[PROXY])
+        self._wait("kubelet", lambda: self._node_is_ready(info))
+        restart = f"kill $(cat {self._node / 'kubelet.pid'})"
+        info["node"] = {
+            "name": NAME,
+            "loadImage": ["ctr", "--namespace", "k8s.io", "images", "import"],
+            "instanceCredentials": str(credentials),
+            "restartKubelet": ["sh", "-c", restart],
+            "credentialProvider": self._programs["ecr-credential-provider"],
+        }
+        return info
+
+    # ---- The control plane's part
+
+    def _start_scheduler(self, kubeconfig):
+        flags = ["--leader-elect=false", "--secure-port=0", f"--kubeconfig={kubeconfig}"]
+        self._spawn("kube-scheduler", [self._programs["kube-scheduler"], *flags])
+
+    def _node_is_ready(self, info):
+        kubectl = [self._programs["kubectl"], f"--kubeconfig={info['kubeconfig']}", "get", f"node/{NAME}"]
+        ready = "-o=jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+        said = subprocess.run([*kubectl, ready], capture_output=True, text=True)
+        return said.stdout == "True"
+
+    # ---- containerd
+
+    def _start_containerd(self, proxy):
+        self._file("cni/10-pods.conflist", json.dumps(pod_network(self._node / "cni" / "addresses")))
+        for registry in self.PLAIN_REGISTRIES:
+            self._file(f"registries/{registry}/hosts.toml", f'server = "http://{registry}"\n')
+        config = self._file("containerd.toml", containerd_configuration(self._node))
+        # By the proxy, it reaches a registry by its real name. (It takes the environment's; the kubelet is given none.)
+        self._spawn(
+            "containerd",
+            [shutil.which("containerd"), f"--config={config}"],
+            more_environment={"HTTP_PROXY": proxy, "NO_PROXY": ""},
+        )
+        self._wait("containerd", lambda: self._ctr("version"))
+        pause = self._node / "pause.tar"
+        images.pause(pause, PAUSE)
+        if not self._ctr("--namespace=k8s.io", "images", "import", str(pause)):
+            raise stack.Failure(f"containerd does not take the pause image; {self._last_lines('containerd')}")
+
+    @staticmethod
+    def _ctr(*arguments):
+        return subprocess.run(["ctr", *arguments], capture_output=True).returncode == 0
+
+    # ---- The kubelet
+
+    def _start_kubelet(self, kubeconfig, aws):
+        """Gives back where the instance's credentials are to be written."""
+        credentials = self._file("instance-credentials.json", "{}")
+        aws_config = self._file("aws-config", f'[default]\ncredential_process = cat "{credentials}"\n')
+        provider = self._node / "credential-provider" / "ecr-credential-provider"
+        shutil.copy(self._programs["ecr-credential-provider"], provider)
+        environment = {
+            "AWS_ENDPOINT_URL": aws,
+            "AWS_CONFIG_FILE": aws_config,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        provider_config = self._file("credential-provider.json", json.dumps(credential_provider(environment)))
+        self._file("resolv.conf", "nameserver 127.0.0.1\n")  # nobody: Pods reach nothing by name but Services' variables
+        config = self._file("kubelet.json", json.dumps(kubelet_configuration(self._node, self._logs)))
+        self._kubelet = [
+            self._programs["kubelet"],
+            f"--config={config}",
+            f"--kubeconfig={kubeconfig}",
+            f"--hostname-override={NAME}",
+            f"--node-ip={self.HOST}",
+            f"--root-dir={self._node / 'kubelet'}",
+            f"--image-credential-provider-config={provider_config}",
+            f"--image-credential-provider-bin-dir={provider.parent}",
+        ]
+        self._spawn_kubelet()
+        return credentials
+
+    def _spawn_kubelet(self):
+        self._spawn("kubelet", self._kubelet)
+        (self._node / "kubelet.pid").write_text(str(self._children[-1][1].pid))
+
+    def _check(self):
+        kubelets = [child for child in self._children if child[0] == "kubelet" and child[1].poll() is not None]
+        for kubelet in kubelets:
+            self._children.remove(kubelet)
+            if kubelet[1].returncode not in (0, -15):
+                raise stack.Failure(f"the kubelet ended with status {kubelet[1].returncode}; its log is {kubelet[2]}")
+            self._spawn_kubelet()
+        super()._check()
+
+    def _start_proxy(self, kubeconfig):
+        configuration = {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "iptables",
+            "clientConnection": {"kubeconfig": str(kubeconfig)},
+            "clusterCIDR": PODS,
+            "hostnameOverride": NAME,
+            # The machine's limits stay as they are.
+            "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        }
+        config = self._file("kube-proxy.json", json.dumps(configuration))
+        self._spawn("kube-proxy", [self._programs["kube-proxy"], f"--config={config}"])
+
+    def _file(self, name, text):
+        path = self._node / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+
+def pod_network(addresses):
+    bridge = {
+        "type": "bridge",
+        "bridge": "pods",
+        "isGateway": True,
+        "ipam": {
+            "type": "host-local",
+            "subnet": PODS,
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dataDir": str(addresses),
+        },
+    }
+    return {"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge, {"type": "loopback"}]}
+
+
+def containerd_configuration(node):
+    home = node / "containerd"
+    return f"""version = 2
+root = "{home / "root"}"
+
+[grpc]
+address = "{SOCKET}"
+
+[plugins."io.containerd.internal.v1.opt"]
+path = "{home / "opt"}"
+
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE}"
+# Not everywhere may root lower the score by which the kernel chooses whom to kill when memory ends.
+restrict_oom_score_adj = true
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{packages.cni_plugins()}"
+conf_dir = "{node / "cni"}"
+
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{node / "registries"}"
+"""
+
+
+def kubelet_configuration(node, logs):
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": isolation.HOST,
+        # Only this namespace reaches it: kubectl logs and exec need no certificates then.
+        "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+        "authorization": {"mode": "AlwaysAllow"},
+        "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{isolation.CGROUP}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "resolvConf": str(node / "resolv.conf"),
+        "podLogsDir": str(logs / "pods"),
+        "volumePluginDir": str(node / "volume-plugins"),
+        # A full disk of the person's is no reason to refuse a Pod here.
+        "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "50Mi"},
+        # As often as in a cluster, only sooner: nobody else uses this API server.
+        "nodeStatusUpdateFrequency": "5s",
+    }
+
+
+def credential_provider(environment):
+    provider = {
+        "name": "ecr-credential-provider",
+        "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+        "matchImages": ["*.dkr.ecr.*.amazonaws.com"],
+        "defaultCacheDuration": "0s",
+        "env": [{"name": name, "value": str(value)} for name, value in environment.items()],
+    }
+    return {"apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig", "providers": [provider]}
+
+
+def up(directory, plain_registries):
+    Cluster.PLAIN_REGISTRIES = plain_registries
+    with contextlib.suppress(KeyboardInterrupt):
+        stack.run(Cluster, directory)

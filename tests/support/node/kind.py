@@ -1,0 +1,2 @@
+def up(directory, plain_registries):
+    raise NotImplementedError
