@@ -5,11 +5,13 @@ CHART := charts/registry-grants
 BIN = $(shell cargo metadata --no-deps --offline --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
 HELM = $$(tools/install helm | cut -d= -f2)
 PYTHON = $$(tools/install python | cut -d= -f2)
+# A machine of its own, with which ends all that runs in it; kind's is Docker's affair.
+E2E = $(if $(filter kind,$(CLUSTER)),,PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -m node run --dir target/e2e --)
 
-.PHONY: help build demo demo-down test lint crds chart emulation-check bench tools
+.PHONY: help build demo demo-down e2e test lint crds chart emulation-check bench tools
 
 help: ## list the targets
-	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' Makefile
+	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' Makefile
 
 build: ## build everything
 	cargo build --locked --workspace --bins
@@ -50,3 +52,7 @@ bench: build ## count what the article's grant costs; writes target/bench/articl
 
 tools: ## build the control plane, Helm, crane and the emulation, where they are missing
 	tools/install
+
+e2e: build ## a whole cluster: a real kubelet pulls across accounts, the operator runs in its Pod (Linux and root; or CLUSTER=kind)
+	cargo build --release --locked --package registry-grants --bin registry-grants
+	@$(E2E) $(BIN)/e2e $(if $(filter kind,$(CLUSTER)),--kind) $(if $(REPLICAS),--replicas $(REPLICAS))

@@ -6,6 +6,8 @@
 //! - [`Aws`], [`AccountState`]: AWS as an account's root, and all that is in an account, to compare before and after.
 //! - [`Session`], [`Repository`]: a role's session that pushes and pulls with a real registry client.
 //! - [`Cluster`]: the real kubectl and Helm.
+//! - [`Node`]: the stack's node, where it has one.
+//! - [`report`]: the steps of the demo and of the whole cluster's story, and their table.
 //! - [`Operator`]: the real binary, to start, end and kill.
 //! - [`Emulation`], [`CallLog`], [`AuditLog`]: hold AWS calls, count them, count writes to the API server.
 //!
@@ -26,8 +28,10 @@ mod image;
 mod installation;
 mod logs;
 mod management;
+mod node;
 mod operator;
 mod process;
+pub mod report;
 mod session;
 mod stack;
 mod wait;
@@ -41,11 +45,14 @@ pub use document::Document;
 pub use emulation::Emulation;
 pub use installation::{HELM_RELEASE, Installation, OPERATOR_NAMESPACE, install_chart};
 pub use logs::{AuditLog, Call, CallLog, Mark, Write, by_operation};
-pub use management::{MANAGEMENT_ROLE, OPERATOR_ROLE, operator_identity, prepare, role_with_policy};
+pub use management::{
+    MANAGEMENT_ROLE, OPERATOR_ROLE, instance_role_allowed_everything, operator_identity, prepare, role_with_policy,
+};
+pub use node::{Images, Node};
 pub use operator::{Operator, OperatorSettings};
 pub use process::Identity;
 pub use session::{Outcome, Repository, Session};
-pub use stack::{Info, Programs, Stack};
+pub use stack::{Info, NodeInfo, Programs, Stack};
 pub use wait::{BOUND, eventually};
 
 use std::path::PathBuf;

@@ -66,6 +66,21 @@ pub async fn role_with_policy(root: &Aws, name: &str, trust: String, permissions
     Ok(created.role.context("CreateRole gave no role")?.arn)
 }
 
+/// Makes a role for instances whose account allows it everything that pulling and pushing takes; gives back its ARN. In another
+/// account that counts for nothing until that account agrees.
+///
+/// # Errors
+/// When a call fails.
+pub async fn instance_role_allowed_everything(root: &Aws, name: &str) -> Result<String> {
+    let statements = |statement: serde_json::Value| {
+        serde_json::json!({"Version": "2012-10-17", "Statement": [statement]}).to_string()
+    };
+    let trust = serde_json::json!(
+        {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
+    let permissions = serde_json::json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
+    role_with_policy(root, name, statements(trust), statements(permissions)).await
+}
+
 async fn put_policy(root: &Aws, role: &str, document: String) -> Result<()> {
     let put = root.iam.put_role_policy().role_name(role).policy_name(INLINE_POLICY).policy_document(document);
     put.send().await.map_err(failed(format!("PutRolePolicy of {role}")))?;

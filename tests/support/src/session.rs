@@ -102,7 +102,8 @@ impl Repository {
         format!("{}.dkr.ecr.{}.amazonaws.com", self.account, self.region)
     }
 
-    fn reference(&self, tag: &str) -> String {
+    /// An image in it, as registry clients and Pods name it.
+    pub fn reference(&self, tag: &str) -> String {
         format!("{}/{}:{tag}", self.host(), self.name)
     }
 }
@@ -162,10 +163,21 @@ impl<'a> Session<'a> {
     /// When it fails for another reason than permission.
     pub async fn push(&self, repository: &Repository, tag: &str) -> Result<Outcome<String>> {
         let image = Image::unique(self.stack).await?;
+        Ok(match self.push_archive(repository, tag, &image.file).await? {
+            Outcome::Allowed(()) => Outcome::Allowed(image.digest),
+            Outcome::Denied(why) => Outcome::Denied(why),
+        })
+    }
+
+    /// Pushes the image of an archive with a real registry client.
+    ///
+    /// # Errors
+    /// When it fails for another reason than permission.
+    pub async fn push_archive(&self, repository: &Repository, tag: &str, archive: &Path) -> Result<Outcome<()>> {
         let reference = repository.reference(tag);
-        let arguments = ["push".as_ref(), image.file.as_os_str(), reference.as_ref()];
+        let arguments = ["push".as_ref(), archive.as_os_str(), reference.as_ref()];
         Ok(match self.crane(repository, &arguments).await? {
-            Outcome::Allowed(_) => Outcome::Allowed(image.digest),
+            Outcome::Allowed(_) => Outcome::Allowed(()),
             Outcome::Denied(why) => Outcome::Denied(why),
         })
     }

@@ -35,6 +35,23 @@ pub struct Info {
     pub bin: Programs,
     /// The stack's own process.
     pub pid: u32,
+    /// The node, in a whole cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeInfo>,
+}
+
+/// What is asked of a node, whoever made it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeInfo {
+    /// A command that makes an image known to the node; the archive's path comes after it.
+    pub load_image: Vec<String>,
+    /// The credentials that the instance's metadata service would give, as a `credential_process` prints them.
+    pub instance_credentials: PathBuf,
+    /// A command that starts the kubelet anew.
+    pub restart_kubelet: Vec<String>,
+    /// ECR's credential provider for kubelets.
+    pub credential_provider: PathBuf,
 }
 
 /// The clients that people use.
@@ -70,7 +87,25 @@ impl Stack {
     /// # Errors
     /// When it does not start. Why is on standard error.
     pub fn start_in(folder: &Path) -> Result<Self> {
-        let mut child = up(folder).stdin(Stdio::piped()).spawn().context("python3 cannot be started")?;
+        Self::start_by(&mut up(folder), folder)
+    }
+
+    /// Starts a whole cluster, with a node: `tests/support/node`. `plain_registries` are hosts that it asks by plain HTTP.
+    ///
+    /// # Errors
+    /// When it does not start. Why is on standard error.
+    pub fn start_with_node(folder: &Path, plain_registries: &[String], by_kind: bool) -> Result<Self> {
+        let mut command = Command::new("python3");
+        command.current_dir(crate::repository_root().join("tests/support")).stdout(Stdio::piped());
+        command.args(["-m", "node", "up", "--dir"]).arg(folder).args(by_kind.then_some("--kind"));
+        for registry in plain_registries {
+            command.args(["--plain-registry", registry]);
+        }
+        Self::start_by(&mut command, folder)
+    }
+
+    fn start_by(command: &mut Command, folder: &Path) -> Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).spawn().context("python3 cannot be started")?;
         match first_line(&mut child) {
             Ok(info) => {
                 clear(folder);

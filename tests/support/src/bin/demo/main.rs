@@ -10,11 +10,11 @@
 mod access;
 mod article;
 mod kept;
-mod report;
 mod scene;
 mod story;
 
 use anyhow::{Result, bail};
+use local_stack::report;
 use std::process::ExitCode;
 
 #[tokio::main]

@@ -6,9 +6,8 @@ use anyhow::{Context, Result};
 use aws_credential_types::Credentials;
 use local_stack::{
     AccountState, Cluster, HELM_RELEASE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Operator, OperatorSettings, Pair,
-    Repository, Session, Stack, install_chart, operator_identity, prepare, role_with_policy,
+    Repository, Session, Stack, install_chart, instance_role_allowed_everything, operator_identity, prepare,
 };
-use serde_json::json;
 use std::path::Path;
 
 /// Short, so that nobody waits for a change made by hand to be noticed.
@@ -106,13 +105,7 @@ async fn set_up_accounts(stack: &Stack) -> Result<Credentials> {
 
 async fn role_with_every_permission(stack: &Stack) -> Result<String> {
     let root = stack.aws(&Pair::example().consumer);
-    let trust = json!({"Version": "2012-10-17", "Statement": [
-        {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"},
-    ]});
-    let permissions = json!({"Version": "2012-10-17", "Statement": [
-        {"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"},
-    ]});
-    let arn = role_with_policy(&root, "allowed-everything", trust.to_string(), permissions.to_string()).await?;
+    let arn = instance_role_allowed_everything(&root, "allowed-everything").await?;
     say(format!("B: {arn} may ecr:* and sts:AssumeRole on *; in A that counts for nothing until A agrees"));
     Ok(arn)
 }

@@ -1,0 +1,122 @@
+//! The operator in its Pods, by the chart.
+
+use crate::report::say;
+use anyhow::{Context, Result, ensure};
+use aws_credential_types::Credentials;
+use local_stack::{Cluster, HELM_RELEASE, OPERATOR_NAMESPACE, Stack};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+const CHART: &str = "charts/registry-grants";
+const SECRET: &str = "aws-session";
+/// Helm's own bound for everything that waits.
+const TIMEOUT: &str = "90s";
+
+/// The chart's release.
+pub struct Operator {
+    cluster: Cluster,
+    values: PathBuf,
+}
+
+/// The version that the chart's default image has.
+pub fn app_version() -> Result<String> {
+    let file = local_stack::repository_root().join(CHART).join("Chart.yaml");
+    let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let version = text.lines().find_map(|line| line.strip_prefix("appVersion:"));
+    Ok(version.context("Chart.yaml has no appVersion")?.trim().trim_matches('"').to_owned())
+}
+
+impl Operator {
+    /// Prepares the installation: the namespace, and a Secret with the operator's session, which in a real cluster the surroundings give.
+    pub async fn new(stack: &Stack, identity: &Credentials, folder: &Path, replicas: Option<u8>) -> Result<Self> {
+        let cluster = Cluster::of(stack);
+        cluster.create_namespace(OPERATOR_NAMESPACE).await?;
+        let session = [
+            ("AWS_ACCESS_KEY_ID", identity.access_key_id()),
+            ("AWS_SECRET_ACCESS_KEY", identity.secret_access_key()),
+            ("AWS_SESSION_TOKEN", identity.session_token().unwrap_or_default()),
+        ];
+        let data: Value = session.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
+        let metadata = json!({"name": SECRET, "namespace": OPERATOR_NAMESPACE});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
+        cluster.apply(&secret.to_string()).await?;
+        let from_secret =
+            |name: &str| json!({"name": name, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": name}}});
+        let mut values = json!({
+            "aws": {"endpointURL": stack.info.aws_endpoint, "region": "us-east-1"},
+            "extraEnv": session.map(|(name, _)| from_secret(name)),
+        });
+        if let Some(replicas) = replicas {
+            values["replicaCount"] = replicas.into();
+        }
+        let file = folder.join("values.json"); // JSON is YAML
+        std::fs::write(&file, values.to_string())?;
+        Ok(Self { cluster, values: file })
+    }
+
+    /// `helm install --wait`, of the chart as it is but for AWS.
+    pub async fn install(&self) -> Result<()> {
+        self.helm("install", &[]).await?;
+        self.show().await
+    }
+
+    /// `helm upgrade --wait`, with one value changed.
+    pub async fn upgrade(&self, setting: &str) -> Result<()> {
+        let before = self.pods().await?;
+        self.helm("upgrade", &["--set", setting]).await?;
+        let after = self.pods().await?;
+        ensure!(
+            !after.iter().any(|pod| before.contains(pod)),
+            "expected other Pods than {before:?}; there are {after:?}"
+        );
+        self.show().await
+    }
+
+    /// `helm uninstall --wait`.
+    pub async fn uninstall(&self) -> Result<()> {
+        let arguments = ["uninstall", HELM_RELEASE, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", TIMEOUT];
+        self.cluster.helm(&arguments).await.map(drop)
+    }
+
+    async fn helm(&self, command: &str, more: &[&str]) -> Result<()> {
+        let chart = local_stack::repository_root().join(CHART);
+        let (chart, values) = (chart.to_string_lossy(), self.values.to_string_lossy());
+        let mut arguments = vec![command, HELM_RELEASE, &chart, "--namespace", OPERATOR_NAMESPACE];
+        arguments.extend(["--wait", "--timeout", TIMEOUT, "--values", &values]);
+        arguments.extend(more);
+        self.cluster.helm(&arguments).await.map(drop)
+    }
+
+    /// Kills a Pod: the leader's, where there is a Lease that names one. Comes back when the Deployment is complete again, without it.
+    pub async fn kill_leader(&self) -> Result<()> {
+        let holder = "jsonpath={.items[*].spec.holderIdentity}";
+        let holders =
+            self.cluster.kubectl(&["get", "leases", "--namespace", OPERATOR_NAMESPACE, "--output", holder]).await?;
+        let pods = self.pods().await?;
+        let leader = pods.iter().find(|pod| holders.contains(pod.as_str()));
+        let killed = leader.or(pods.first()).context("the operator has no Pod")?;
+        let role = if leader.is_some() { "the leader's Pod" } else { "the operator's only Pod" };
+        // A second is the least that the kubelet gives; the one call in flight is held for longer.
+        let delete = ["delete", "pod", killed, "--namespace", OPERATOR_NAMESPACE, "--grace-period=1"];
+        self.cluster.kubectl(&delete).await?;
+        say(format!("killed {killed}, {role}"));
+        let deployment = format!("deployment/{HELM_RELEASE}");
+        let complete = ["rollout", "status", &deployment, "--namespace", OPERATOR_NAMESPACE, "--timeout", TIMEOUT];
+        self.cluster.kubectl(&complete).await.map(drop)
+    }
+
+    async fn pods(&self) -> Result<Vec<String>> {
+        let names = "jsonpath={.items[*].metadata.name}";
+        let selector = format!("app.kubernetes.io/instance={HELM_RELEASE}");
+        let get = ["get", "pods", "--namespace", OPERATOR_NAMESPACE, "--selector", &selector, "--output", names];
+        Ok(self.cluster.kubectl(&get).await?.split_whitespace().map(str::to_owned).collect())
+    }
+
+    async fn show(&self) -> Result<()> {
+        let get = ["get", "pods", "--namespace", OPERATOR_NAMESPACE, "--output", "wide", "--no-headers"];
+        for line in self.cluster.kubectl(&get).await?.lines() {
+            say(line.split_whitespace().take(6).collect::<Vec<_>>().join("  "));
+        }
+        Ok(())
+    }
+}

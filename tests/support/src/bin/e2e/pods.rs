@@ -1,0 +1,107 @@
+//! Pods of account B: one whose image is in A's registry, and one that pushes to it.
+
+use crate::report::say;
+use crate::scene::{CLIENT_IMAGE, repository};
+use anyhow::{Context, Result, bail, ensure};
+use local_stack::{Cluster, Session, Stack, eventually};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Where they run. Not the grant's namespace: that a Pod may pull has nothing to do with who may write grants.
+pub const NAMESPACE: &str = "workloads";
+
+/// Makes a Pod of an image of A. Nothing in it helps to pull: no imagePullSecret.
+pub async fn start(stack: &Stack, name: &str, tag: &str) -> Result<()> {
+    let container =
+        json!({"name": "main", "image": repository().reference(tag), "securityContext": {"runAsNonRoot": true}});
+    let pod = pod(name, json!({"containers": [container], "terminationGracePeriodSeconds": 0}));
+    Cluster::of(stack).apply(&pod.to_string()).await
+}
+
+/// Waits until it runs.
+pub async fn running(stack: &Stack, name: &str) -> Result<()> {
+    let cluster = Cluster::of(stack);
+    let ran = cluster.wait_for_condition(NAMESPACE, &format!("pod/{name}"), "Ready").await;
+    if let Err(error) = ran {
+        bail!("{error:#}\n{}", events(&cluster, name).await?);
+    }
+    let said = events(&cluster, name).await?;
+    let pulled = said.lines().find(|line| line.contains("Successfully pulled image"));
+    say(pulled.with_context(|| format!("it was not pulled: {said}"))?);
+    Ok(())
+}
+
+/// Waits until the kubelet has given up for now; what the registry said must be a refusal for lack of permission.
+pub async fn refused(stack: &Stack, name: &str) -> Result<()> {
+    let cluster = Cluster::of(stack);
+    let object = format!("pod/{name}");
+    cluster
+        .wait_until(NAMESPACE, &object, |pod| {
+            let reason = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
+            ensure!(reason == "ImagePullBackOff", "it waits because of {reason}");
+            Ok(())
+        })
+        .await?;
+    let said = events(&cluster, name).await?;
+    let refusal = said.lines().find(|line| line.contains("403 Forbidden"));
+    say("ImagePullBackOff");
+    say(refusal.with_context(|| format!("it was not refused with 403, but: {said}"))?);
+    Ok(())
+}
+
+/// Ends it.
+pub async fn delete(stack: &Stack, name: &str) -> Result<()> {
+    let delete = ["delete", "pod", name, "--namespace", NAMESPACE, "--timeout", "60s"];
+    Cluster::of(stack).kubectl(&delete).await.map(drop)
+}
+
+/// Pushes an image from a Pod that has this session's credentials, as an instance's metadata service would give them; by a role of A,
+/// where one is named. Comes back with an error when the Pod fails.
+pub async fn push(stack: &Stack, session: &Session<'_>, role: Option<&str>) -> Result<()> {
+    let cluster = Cluster::of(stack);
+    let name = if role.is_some() { "push-by-role" } else { "push-direct" };
+    let image = repository().reference(name);
+    let keys = session.aws().credentials();
+    let environment = [
+        ("AWS_ACCESS_KEY_ID", keys.access_key_id()),
+        ("AWS_SECRET_ACCESS_KEY", keys.secret_access_key()),
+        ("AWS_SESSION_TOKEN", keys.session_token().unwrap_or_default()),
+        ("AWS_ENDPOINT_URL", &stack.info.aws_endpoint),
+        ("AWS_REGION", &repository().region),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("REGISTRY_PROXY", &stack.info.registry_proxy),
+        ("IMAGE", &image),
+        ("ROLE", role.unwrap_or_default()),
+    ]
+    .map(|(name, value)| json!({"name": name, "value": value}));
+    let container = json!({"name": "main", "image": CLIENT_IMAGE, "imagePullPolicy": "Never", "env": environment});
+    let specification = json!({"containers": [container], "restartPolicy": "Never"});
+    cluster.apply(&pod(name, specification).to_string()).await?;
+    let ended = eventually(&format!("pod {name} ends"), async || {
+        let pod = cluster.get(NAMESPACE, &format!("pod/{name}")).await?;
+        let phase = pod["status"]["phase"].as_str().unwrap_or_default().to_owned();
+        ensure!(phase == "Succeeded" || phase == "Failed", "it is {phase}: {}", pod["status"]["containerStatuses"]);
+        Ok(phase)
+    })
+    .await?;
+    let log = cluster.kubectl(&["logs", name, "--namespace", NAMESPACE]).await?;
+    ensure!(ended == "Succeeded", "the Pod failed: {log}");
+    say(format!("{image}: {}", log.lines().last().unwrap_or_default()));
+    delete(stack, name).await
+}
+
+fn pod(name: &str, specification: Value) -> Value {
+    let mut specification = specification;
+    specification["automountServiceAccountToken"] = false.into();
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": specification})
+}
+
+async fn events(cluster: &Cluster, pod: &str) -> Result<String> {
+    // They come a moment after what they tell.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let about = format!("involvedObject.name={pod}");
+    let messages = "jsonpath={range .items[*]}{.message}{\"\\n\"}{end}";
+    cluster
+        .kubectl(&["get", "events", "--namespace", NAMESPACE, "--field-selector", &about, "--output", messages])
+        .await
+}

@@ -1,0 +1,108 @@
+//! The stack's node, where it has one: its images, and who it is in AWS.
+
+use crate::command::run;
+use crate::session::Session;
+use crate::stack::{NodeInfo, Stack};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// The node of a stack that was started with one.
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'a> {
+    info: &'a NodeInfo,
+    home: &'a Path,
+}
+
+impl<'a> Node<'a> {
+    /// Of a stack.
+    ///
+    /// # Errors
+    /// When the stack has none.
+    pub fn of(stack: &'a Stack) -> Result<Self> {
+        let info = stack.info.node.as_ref().context("this stack was started without a node")?;
+        Ok(Self { info, home: stack.folder() })
+    }
+
+    /// Makes it an EC2 instance with the role of this session. The kubelet keeps a registry token for hours, so it starts anew.
+    ///
+    /// # Errors
+    /// When the credentials cannot be written, or the kubelet cannot be started anew.
+    pub async fn take_identity(&self, session: &Session<'_>) -> Result<()> {
+        let keys = session.aws().credentials();
+        let credentials = serde_json::json!({
+            "Version": 1,
+            "AccessKeyId": keys.access_key_id(),
+            "SecretAccessKey": keys.secret_access_key(),
+            "SessionToken": keys.session_token(),
+        });
+        std::fs::write(&self.info.instance_credentials, credentials.to_string())?;
+        self.run(&self.info.restart_kubelet, None).await
+    }
+
+    /// Makes an image known to it, so that Pods can use it and nobody has to pull it.
+    ///
+    /// # Errors
+    /// When the node does not take it.
+    pub async fn load_image(&self, archive: &Path) -> Result<()> {
+        self.run(&self.info.load_image, Some(archive)).await
+    }
+
+    /// ECR's credential provider for kubelets: the program.
+    pub fn credential_provider(&self) -> &'a Path {
+        &self.info.credential_provider
+    }
+
+    async fn run(&self, command: &[String], argument: Option<&Path>) -> Result<()> {
+        let (program, arguments) = command.split_first().context("an empty command")?;
+        let arguments = arguments.iter().map(AsRef::as_ref).chain(argument.map(Path::as_os_str));
+        run(Path::new(program), arguments, self.home, &[], None).await?.ok().map(drop)
+    }
+}
+
+/// Makes images, as archives in a folder: `tests/support/node/images.py`.
+#[derive(Clone, Debug)]
+pub struct Images {
+    folder: PathBuf,
+}
+
+impl Images {
+    /// Into this folder, which exists.
+    pub fn into_folder(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// The operator's, from its binary, as the Dockerfile describes it.
+    ///
+    /// # Errors
+    /// When the Dockerfile or the binary holds something that the image would not.
+    pub async fn operator(&self, binary: &Path, tag: &str) -> Result<PathBuf> {
+        self.make("operator", "operator", tag, &[binary]).await
+    }
+
+    /// One to run as a Pod: another one for each text.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn workload(&self, text: &str) -> Result<PathBuf> {
+        self.make("workload", text, "local/workload:made-here", &[Path::new(text)]).await
+    }
+
+    /// A registry client that gets its tokens itself: `tests/support/node/push.sh` says what it wants to know.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn client(&self, name: &str, crane: &Path, credential_provider: &Path) -> Result<PathBuf> {
+        self.make("client", "client", name, &[crane, credential_provider]).await
+    }
+
+    async fn make(&self, what: &str, file: &str, name: &str, from: &[&Path]) -> Result<PathBuf> {
+        let archive = self.folder.join(format!("{file}.tar"));
+        let support = crate::repository_root().join("tests/support");
+        let mut arguments: Vec<&std::ffi::OsStr> =
+            ["-m", "node", "image", what, "--name", name, "--archive"].map(AsRef::as_ref).into();
+        arguments.push(archive.as_os_str());
+        arguments.extend(from.iter().map(|path| path.as_os_str()));
+        run(Path::new("python3"), arguments, &self.folder, &[("PYTHONPATH", support.as_os_str())], None).await?.ok()?;
+        Ok(archive)
+    }
+}
