@@ -82,7 +82,9 @@ class Cluster(stack.Stack):
     def _start_containerd(self, proxy):
         self._file("cni/10-pods.conflist", json.dumps(pod_network(self._node / "cni" / "addresses")))
         for registry in self.PLAIN_REGISTRIES:
-            self._file(f"registries/{registry}/hosts.toml", f'server = "http://{registry}"\n')
+            # `server` alone does not do: containerd 1.6 makes https of it.
+            host = f'[host."http://{registry}"]\ncapabilities = ["pull", "resolve"]\n'
+            self._file(f"registries/{registry}/hosts.toml", f'server = "http://{registry}"\n\n{host}')
         config = self._file("containerd.toml", containerd_configuration(self._node))
         # By the proxy, it reaches a registry by its real name. (It takes the environment's; the kubelet is given none.)
         self._spawn(
@@ -114,7 +116,7 @@ class Cluster(stack.Stack):
             "AWS_EC2_METADATA_DISABLED": "true",
         }
         provider_config = self._file("credential-provider.json", json.dumps(credential_provider(environment)))
-        self._file("resolv.conf", "nameserver 127.0.0.1\n")  # nobody: Pods reach nothing by name but Services' variables
+        self._file("resolv.conf", "nameserver 127.0.0.1\n")  # nobody: Pods find Services by the environment
         config = self._file("kubelet.json", json.dumps(kubelet_configuration(self._node, self._logs)))
         self._kubelet = [
             self._programs["kubelet"],
@@ -218,6 +220,7 @@ def kubelet_configuration(node, logs):
         "failSwapOn": False,
         "resolvConf": str(node / "resolv.conf"),
         "podLogsDir": str(logs / "pods"),
+        "clusterDNS": ["127.0.0.1"],
         "volumePluginDir": str(node / "volume-plugins"),
         # A full disk of the person's is no reason to refuse a Pod here.
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "50Mi"},

@@ -4,6 +4,7 @@ use crate::command::run;
 use crate::session::Session;
 use crate::stack::{NodeInfo, Stack};
 use anyhow::{Context, Result};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// The node of a stack that was started with one.
@@ -98,10 +99,9 @@ impl Images {
     async fn make(&self, what: &str, file: &str, name: &str, from: &[&Path]) -> Result<PathBuf> {
         let archive = self.folder.join(format!("{file}.tar"));
         let support = crate::repository_root().join("tests/support");
-        let mut arguments: Vec<&std::ffi::OsStr> =
-            ["-m", "node", "image", what, "--name", name, "--archive"].map(AsRef::as_ref).into();
-        arguments.push(archive.as_os_str());
+        let mut arguments: Vec<&OsStr> = ["-m", "node", "image", what].map(AsRef::as_ref).into();
         arguments.extend(from.iter().map(|path| path.as_os_str()));
+        arguments.extend([OsStr::new("--name"), name.as_ref(), "--archive".as_ref(), archive.as_os_str()]);
         run(Path::new("python3"), arguments, &self.folder, &[("PYTHONPATH", support.as_os_str())], None).await?.ok()?;
         Ok(archive)
     }
