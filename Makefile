@@ -6,7 +6,7 @@ BIN = $(shell cargo metadata --no-deps --offline --format-version 1 | sed 's/.*"
 HELM = $$(tools/install helm | cut -d= -f2)
 PYTHON = $$(tools/install python | cut -d= -f2)
 # A machine of its own, with which ends all that runs in it; kind's is Docker's affair.
-E2E = $(if $(filter kind,$(CLUSTER)),,PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -m node run --dir target/e2e --)
+E2E = $(if $(filter kind,$(CLUSTER)),,exec env PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -m node run --dir target/e2e --)
 
 .PHONY: help build demo demo-down e2e test lint crds chart emulation-check bench tools
 

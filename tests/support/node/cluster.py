@@ -25,7 +25,13 @@ KUBELET, SCHEDULER, PROXY = f"system:node:{NAME}", "system:kube-scheduler", "sys
 class Cluster(stack.Stack):
     PROGRAMS = [*stack.Stack.PROGRAMS, "kube-scheduler", "kube-proxy", "kubelet", "ecr-credential-provider"]
     HOST = isolation.HOST
-    CONTROLLERS = ["*"]
+    # All but those of volumes: nobody has any here, and one of them makes a folder below /usr.
+    CONTROLLERS = [
+        "*",
+        "-persistentvolume-attach-detach-controller",
+        "-persistentvolume-binder-controller",
+        "-persistentvolume-expander-controller",
+    ]
     API_SERVER_FLAGS = (
         "--authorization-mode=Node,RBAC",
         f"--service-cluster-ip-range={SERVICES}",
@@ -74,7 +80,7 @@ class Cluster(stack.Stack):
     def _node_is_ready(self, info):
         kubectl = [self._programs["kubectl"], f"--kubeconfig={info['kubeconfig']}", "get", f"node/{NAME}"]
         ready = "-o=jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-        said = subprocess.run([*kubectl, ready], capture_output=True, text=True)
+        said = subprocess.run([*kubectl, ready], capture_output=True, text=True, env={"HOME": str(self._node)})
         return said.stdout == "True"
 
     # ---- containerd

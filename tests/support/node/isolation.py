@@ -10,6 +10,7 @@ start in case this process was killed.
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import shutil
 import signal
@@ -21,7 +22,8 @@ from pathlib import Path
 
 # Where the API server and AWS are, as seen from the node and its Pods. On the loopback interface of the namespace.
 HOST = "10.250.0.1"
-CGROUP = "registry-grants-e2e"
+# One for each checkout: two of them can run at the same time.
+CGROUP = f"registry-grants-{hashlib.sha256(__file__.encode()).hexdigest()[:8]}"
 INSIDE = "REGISTRY_GRANTS_MACHINE"
 CGROUPS = Path("/sys/fs/cgroup")
 
