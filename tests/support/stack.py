@@ -165,12 +165,33 @@ class Stack:
 
     def start(self):
         """Starts all of it; gives back, once it is ready, what a user of it has to know."""
+        etcd = self._start_etcd()
+        aws, proxy, call_log = self._start_aws()
+        server, admin = self._start_kubernetes(etcd)
+        self._wait("aws", lambda: fetch(f"http://{aws}/_ministack/ready"))
+        return self._info(self._kubeconfig(ADMIN, server, admin), server, aws, proxy, call_log)
+
+    def _info(self, kubeconfig, server, aws, proxy, call_log):
+        return {
+            "kubeconfig": str(kubeconfig),
+            "server": server,
+            "ca": str(self._kubernetes / "ca.crt"),
+            "awsEndpoint": f"http://{aws}",
+            "registryProxy": f"http://{proxy}",
+            "auditLog": str(self._logs / "audit.jsonl"),
+            "awsCallLog": str(call_log),
+            "logs": str(self._logs),
+            "bin": {name: self._programs[name] for name in ("kubectl", "helm", "crane")},
+            "pid": os.getpid(),
+        }
+
+    def _start_aws(self):
+        """AWS and its registry proxy; gives back where they are, and the call log."""
         aws_socket, proxy_socket = listening(self.HOST), listening(self.HOST)
         aws, proxy = address(aws_socket), address(proxy_socket)
         call_log = self._logs / "aws-calls.jsonl"
         call_log.touch()
         python = self._programs["python"]
-        etcd = self._start_etcd()
         self._spawn(
             "aws",
             [python, "-m", "aws", "--fd", str(aws_socket.fileno()), "--call-log", str(call_log)],
@@ -182,20 +203,7 @@ class Stack:
             [python, proxy_program, "--fd", str(proxy_socket.fileno()), "--upstream", aws],
             passing=proxy_socket,
         )
-        server, admin = self._start_kubernetes(etcd)
-        self._wait("aws", lambda: fetch(f"http://{aws}/_ministack/ready"))
-        return {
-            "kubeconfig": str(self._kubeconfig(ADMIN, server, admin)),
-            "server": server,
-            "ca": str(self._kubernetes / "ca.crt"),
-            "awsEndpoint": f"http://{aws}",
-            "registryProxy": f"http://{proxy}",
-            "auditLog": str(self._logs / "audit.jsonl"),
-            "awsCallLog": str(call_log),
-            "logs": str(self._logs),
-            "bin": {name: self._programs[name] for name in ("kubectl", "helm", "crane")},
-            "pid": os.getpid(),
-        }
+        return aws, proxy, call_log
 
     def _start_etcd(self):
         client, peer = (f"http://{address(self._reserve())}" for _ in range(2))

@@ -6,14 +6,13 @@ instance's metadata service would say, the provider reads from a file: `instance
 whenever the kubelet ends, it is.
 """
 
-import contextlib
 import json
 import secrets
 import shutil
 import subprocess
 
 import stack
-from node import images, isolation, packages
+from node import images, isolation, packages, registry
 
 NAME = "node"
 SERVICES, PODS = "10.252.0.0/24", "10.251.0.0/24"
@@ -58,12 +57,11 @@ class Cluster(stack.Stack):
         kubeconfigs = {user: self._kubeconfig(user, info["server"], token) for user, token in self._tokens.items()}
         self._start_scheduler(kubeconfigs[SCHEDULER])
         self._start_containerd(info["registryProxy"])
-        credentials = self._start_kubelet(kubeconfigs[KUBELET], info["awsEndpoint"])
+        credentials = self._start_kubelet(kubeconfigs[KUBELET], info["awsEndpoint"].removeprefix("http://"))
         self._start_proxy(kubeconfigs[PROXY])
         self._wait("kubelet", lambda: self._node_is_ready(info))
-        restart = f"kill $(cat {self._node / 'kubelet.pid'})"
+        restart = f"kill $(cat '{self._node / 'kubelet.pid'}')"
         info["node"] = {
-            "name": NAME,
             "loadImage": ["ctr", "--namespace", "k8s.io", "images", "import"],
             "instanceCredentials": str(credentials),
             "restartKubelet": ["sh", "-c", restart],
@@ -87,10 +85,8 @@ class Cluster(stack.Stack):
 
     def _start_containerd(self, proxy):
         self._file("cni/10-pods.conflist", json.dumps(pod_network(self._node / "cni" / "addresses")))
-        for registry in self.PLAIN_REGISTRIES:
-            # `server` alone does not do: containerd 1.6 makes https of it.
-            host = f'[host."http://{registry}"]\ncapabilities = ["pull", "resolve"]\n'
-            self._file(f"registries/{registry}/hosts.toml", f'server = "http://{registry}"\n\n{host}')
+        for host in self.PLAIN_REGISTRIES:
+            self._file(f"registries/{host}/hosts.toml", registry.hosts_toml(host))
         config = self._file("containerd.toml", containerd_configuration(self._node))
         # By the proxy, it reaches a registry by its real name. (It takes the environment's; the kubelet is given none.)
         self._spawn(
@@ -112,16 +108,9 @@ class Cluster(stack.Stack):
 
     def _start_kubelet(self, kubeconfig, aws):
         """Gives back where the instance's credentials are to be written."""
-        credentials = self._file("instance-credentials.json", "{}")
-        aws_config = self._file("aws-config", f'[default]\ncredential_process = cat "{credentials}"\n')
-        provider = self._node / "credential-provider" / "ecr-credential-provider"
+        provider = self._node / "credential-provider"
         shutil.copy(self._programs["ecr-credential-provider"], provider)
-        environment = {
-            "AWS_ENDPOINT_URL": aws,
-            "AWS_CONFIG_FILE": aws_config,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-        provider_config = self._file("credential-provider.json", json.dumps(credential_provider(environment)))
+        credentials, provider_config = registry.write(self._node, self._node, aws)
         self._file("resolv.conf", "nameserver 127.0.0.1\n")  # nobody: Pods find Services by the environment
         config = self._file("kubelet.json", json.dumps(kubelet_configuration(self._node, self._logs)))
         self._kubelet = [
@@ -132,7 +121,7 @@ class Cluster(stack.Stack):
             f"--node-ip={self.HOST}",
             f"--root-dir={self._node / 'kubelet'}",
             f"--image-credential-provider-config={provider_config}",
-            f"--image-credential-provider-bin-dir={provider.parent}",
+            f"--image-credential-provider-bin-dir={provider}",
         ]
         self._spawn_kubelet()
         return credentials
@@ -235,18 +224,6 @@ def kubelet_configuration(node, logs):
     }
 
 
-def credential_provider(environment):
-    provider = {
-        "name": "ecr-credential-provider",
-        "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
-        "matchImages": ["*.dkr.ecr.*.amazonaws.com"],
-        "defaultCacheDuration": "0s",
-        "env": [{"name": name, "value": str(value)} for name, value in environment.items()],
-    }
-    return {"apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig", "providers": [provider]}
-
-
 def up(directory, plain_registries):
     Cluster.PLAIN_REGISTRIES = plain_registries
-    with contextlib.suppress(KeyboardInterrupt):
-        stack.run(Cluster, directory)
+    stack.run(Cluster, directory)

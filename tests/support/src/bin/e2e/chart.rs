@@ -105,11 +105,14 @@ impl Operator {
         self.cluster.kubectl(&complete).await.map(drop)
     }
 
+    /// Those that are to stay: one that is on its way out may still be listed.
     async fn pods(&self) -> Result<Vec<String>> {
-        let names = "jsonpath={.items[*].metadata.name}";
         let selector = format!("app.kubernetes.io/instance={HELM_RELEASE}");
-        let get = ["get", "pods", "--namespace", OPERATOR_NAMESPACE, "--selector", &selector, "--output", names];
-        Ok(self.cluster.kubectl(&get).await?.split_whitespace().map(str::to_owned).collect())
+        let get = ["get", "pods", "--namespace", OPERATOR_NAMESPACE, "--selector", &selector, "--output", "json"];
+        let list: Value = serde_json::from_str(&self.cluster.kubectl(&get).await?)?;
+        let pods = list["items"].as_array().context("no list of Pods")?;
+        let staying = pods.iter().map(|pod| &pod["metadata"]).filter(|pod| pod["deletionTimestamp"].is_null());
+        Ok(staying.filter_map(|pod| pod["name"].as_str()).map(str::to_owned).collect())
     }
 
     async fn show(&self) -> Result<()> {
