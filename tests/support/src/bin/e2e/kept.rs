@@ -31,6 +31,7 @@ pub async fn keep(folder: &Path, stack: &Stack) {
     }
     for (name, question) in questions {
         if let Ok(answer) = cluster.kubectl(&question).await
+            && !answer.is_empty()
             && std::fs::write(kept.join(name), answer).is_ok()
         {
             println!("     kept: {}", kept.join(name).display());
