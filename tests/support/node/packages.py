@@ -28,7 +28,7 @@ def ensure():
     if sys.platform != "linux":
         raise Failure("a node needs Linux; with Docker, `make e2e CLUSTER=kind` works elsewhere as well")
     if os.geteuid() != 0:
-        raise Failure("a node needs root: `sudo make e2e`, or with Docker `make e2e CLUSTER=kind`")
+        raise Failure("a node needs root; with Docker, there is `make e2e CLUSTER=kind`")
     os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
     packages = missing()
     if not packages:

@@ -71,6 +71,11 @@ impl Aws {
         client!(ecr, self.http, self.endpoint.as_str(), self.credentials, region)
     }
 
+    /// The credentials behind the clients.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
