@@ -116,9 +116,11 @@ impl Operator {
     }
 
     async fn show(&self) -> Result<()> {
-        let get = ["get", "pods", "--namespace", OPERATOR_NAMESPACE, "--output", "wide", "--no-headers"];
-        for line in self.cluster.kubectl(&get).await?.lines() {
-            say(line.split_whitespace().take(6).collect::<Vec<_>>().join("  "));
+        let staying = self.pods().await?;
+        let get = ["get", "pods", "--namespace", OPERATOR_NAMESPACE, "--no-headers"];
+        let lines = self.cluster.kubectl(&get).await?;
+        for line in lines.lines().filter(|line| staying.iter().any(|pod| line.starts_with(pod.as_str()))) {
+            say(line);
         }
         Ok(())
     }

@@ -44,8 +44,8 @@ pub async fn refused(stack: &Stack, name: &str) -> Result<()> {
         .await?;
     let said = events(&cluster, name).await?;
     let refusal = said.lines().find(|line| line.contains("403 Forbidden"));
-    say("ImagePullBackOff");
-    say(refusal.with_context(|| format!("it was not refused with 403, but: {said}"))?);
+    let refusal = refusal.with_context(|| format!("it was not refused with 403, but: {said}"))?;
+    say(format!("ImagePullBackOff: … {}", refusal.rsplit("\": ").next().unwrap_or(refusal)));
     Ok(())
 }
 
