@@ -102,7 +102,8 @@ impl Images {
         let mut arguments: Vec<&OsStr> = ["-m", "node", "image", what].map(AsRef::as_ref).into();
         arguments.extend(from.iter().map(|path| path.as_os_str()));
         arguments.extend([OsStr::new("--name"), name.as_ref(), "--archive".as_ref(), archive.as_os_str()]);
-        run(Path::new("python3"), arguments, &self.folder, &[("PYTHONPATH", support.as_os_str())], None).await?.ok()?;
+        let variables = [("PYTHONPATH", support.as_os_str()), ("PYTHONDONTWRITEBYTECODE", "1".as_ref())];
+        run(Path::new("python3"), arguments, &self.folder, &variables, None).await?.ok()?;
         Ok(archive)
     }
 }

@@ -97,7 +97,11 @@ impl Stack {
     pub fn start_with_node(folder: &Path, plain_registries: &[String], by_kind: bool) -> Result<Self> {
         let mut command = Command::new("python3");
         command.current_dir(crate::repository_root().join("tests/support")).stdout(Stdio::piped());
-        command.args(["-m", "node", "up", "--dir"]).arg(folder).args(by_kind.then_some("--kind"));
+        command
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .args(["-m", "node", "up", "--dir"])
+            .arg(folder)
+            .args(by_kind.then_some("--kind"));
         for registry in plain_registries {
             command.args(["--plain-registry", registry]);
         }
