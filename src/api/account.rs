@@ -150,6 +150,23 @@ pub struct RegistryRule {
     )]
     pub consumers: Vec<String>,
 
+    /// To which AWS organizations, or organizational units of them: IDs (`o-a1b2c3d4e5`), or paths
+    /// (`o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*`). Unset: none.
+    #[serde(default)]
+    #[schemars(length(max = 100), inner(length(max = 512)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = rule(
+            "self.all(o, o.matches('^o-[a-z0-9]{10,32}(/r-[a-z0-9]{4,32}/(ou-[a-z0-9]{4,32}-[a-z0-9]{8,32}/)*[*]?)?$'))",
+            "each must be an organization's ID, or a path such as o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*",
+        ),
+    )]
+    pub organizations: Vec<String>,
+
+    /// Whether a grant may take the place of statements that others wrote into a repository's policy (`spec.registry.replaceSids`).
+    #[serde(default)]
+    pub allow_replace: bool,
+
     /// Which AWS managed policies the grant's role may carry. They open every repository of the account. Unset: none.
     #[serde(default)]
     #[schemars(length(max = 3))]

@@ -64,6 +64,10 @@ pub enum Reason {
     Conflict,
     /// A repository's policy cannot be read as a policy document, so it is left alone.
     UnreadablePolicy,
+    /// Somebody else keeps replacing a repository's policy, and with it undoes what is granted.
+    ContestedPolicy,
+    /// Somebody else's statement in a repository's policy names a principal that was deleted, so that ECR refuses every write.
+    BlockedPolicy,
     /// A policy document would be longer than AWS allows.
     PolicyTooLarge,
     /// A quota of the account is used up.
@@ -91,6 +95,8 @@ impl Reason {
             | Self::AccessDenied
             | Self::Conflict
             | Self::UnreadablePolicy
+            | Self::ContestedPolicy
+            | Self::BlockedPolicy
             | Self::PolicyTooLarge
             | Self::QuotaExceeded
             | Self::Rejected

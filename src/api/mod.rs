@@ -5,7 +5,9 @@
 
 pub mod account;
 pub mod conditions;
+pub mod consumer;
 pub mod grant;
+pub mod status;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The ECR calls that are used: a repository's policy, and the repositories' names.
 
 use super::fault::{At, Fault};
-use super::session::{Account, is_gone};
+use super::session::Account;
 use crate::policy::Document;
 
 /// What ECR has as a repository's policy.
@@ -58,7 +58,7 @@ impl Account {
         match sent
             .map_err(|error| self.noted(Fault::of(self.at(region, repository, "ecr:DeleteRepositoryPolicy"), &error)))
         {
-            Err(fault) if !is_gone(&fault) => Err(fault),
+            Err(fault) if !fault.is_gone() => Err(fault),
             Ok(_) | Err(_) => Ok(()),
         }
     }

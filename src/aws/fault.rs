@@ -97,6 +97,13 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Whether what was named does not exist.
+    pub fn is_gone(&self) -> bool {
+        self.class == Class::Gone
+    }
+}
+
 /// The table of codes. Sources: the services' API references, "Common errors" and each operation's errors.
 fn class_of(code: &str, message: &str, status: Option<u16>) -> Class {
     let names_principal = message.to_lowercase().contains("principal");

@@ -1,7 +1,7 @@
 //! The IAM calls that are used: reading roles and instance profiles, and carrying out a [`Step`].
 
 use super::fault::{At, Class, Fault};
-use super::session::{Account, is_gone};
+use super::session::Account;
 use crate::grant::diff::Step;
 use crate::grant::observed::{InstanceProfile, Role};
 use crate::policy::{Document, Unreadable};
@@ -41,7 +41,7 @@ impl Account {
         let found = self.iam.get_role().role_name(name).send().await.map_err(fault!(self, "iam:GetRole", name));
         let role = match found {
             Ok(found) => found.role,
-            Err(fault) if is_gone(&fault) => None,
+            Err(fault) if fault.is_gone() => None,
             Err(fault) => return Err(fault),
         };
         let Some(role) = role else { return Ok(None) };
@@ -91,7 +91,7 @@ impl Account {
                 tags: read_tags(profile.tags.unwrap_or_default()),
                 roles: profile.roles.into_iter().map(|role| role.role_name).collect(),
             })),
-            Err(fault) if is_gone(&fault) => Ok(None),
+            Err(fault) if fault.is_gone() => Ok(None),
             Err(fault) => Err(fault),
         }
     }
@@ -110,8 +110,8 @@ impl Account {
                 | Step::DeleteProfile { .. }
         );
         match self.call(step).await {
-            Err(fault) if is_gone(&fault) && removes => Ok(None),
-            Err(fault) if is_gone(&fault) => Err(Fault { class: Class::Settling, ..fault }),
+            Err(fault) if fault.is_gone() && removes => Ok(None),
+            Err(fault) if fault.is_gone() => Err(Fault { class: Class::Settling, ..fault }),
             other => other,
         }
     }

@@ -177,8 +177,3 @@ impl Account {
         client.clone()
     }
 }
-
-/// Whether the call failed only because what it was about does not exist.
-pub(super) fn is_gone(fault: &Fault) -> bool {
-    fault.class == Class::Gone
-}

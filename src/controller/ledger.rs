@@ -2,7 +2,7 @@
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -18,6 +18,16 @@ impl Ledger {
     pub fn claims(&self, grant: &CrossAccountRegistryGrant) -> Option<Applied> {
         let recorded = grant.uid().and_then(|uid| self.claims.lock().expect("no panic while held").get(&uid).cloned());
         recorded.unwrap_or_else(|| grant.status.as_ref().and_then(|status| status.applied.clone()))
+    }
+
+    /// Whether the grant may be carried by this repository's policy. (Asked of every grant for every repository, hence without a copy.)
+    pub fn covers(&self, grant: &CrossAccountRegistryGrant, region: &str, repository: &str) -> bool {
+        let covers = |applied: &Applied| applied.covers(region, repository);
+        let recorded = self.claims.lock().expect("no panic while held");
+        match grant.meta().uid.as_ref().and_then(|uid| recorded.get(uid)) {
+            Some(claims) => claims.as_ref().is_some_and(covers),
+            None => grant.status.as_ref().and_then(|status| status.applied.as_ref()).is_some_and(covers),
+        }
     }
 
     /// Notes what was just recorded.

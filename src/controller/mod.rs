@@ -2,6 +2,7 @@
 //! as little as it can.
 
 mod accounts;
+mod contest;
 mod directory;
 mod enforce;
 mod events;
@@ -11,6 +12,7 @@ mod publish;
 mod reconcile;
 mod repositories;
 mod requeue;
+mod wanted;
 mod watch;
 
 use self::directory::{Cache, Filled};
@@ -210,7 +212,7 @@ async fn work(
         .for_each(|_| async {});
 
     tokio::spawn(announce_readiness(filled, readiness));
-    tokio::join!(grant_controller, accounts::run(context.clone(), stop));
+    tokio::join!(grant_controller, accounts::run(context.clone(), stop), repositories::look_after(context.clone()));
 }
 
 /// SIGTERM or SIGINT: what is being worked on is finished, and nothing new begun.
@@ -251,7 +253,7 @@ fn grants_of_account(
 ) -> Vec<ObjectRef<CrossAccountRegistryGrant>> {
     let id = account.name_any();
     let of_account = |grant: &CrossAccountRegistryGrant| {
-        grant.spec.registry.account_id == id || grant.spec.consumer.account_id == id
+        grant.spec.registry.account_id == id || grant.spec.consumer.account_id.as_ref() == Some(&id)
     };
     grants.state_filter(of_account).iter().map(|grant| ObjectRef::from_obj(&**grant)).collect()
 }

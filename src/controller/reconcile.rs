@@ -13,8 +13,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is to be done for a grant.
 enum Intent {
@@ -70,7 +71,8 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         grant: GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() },
         uid: resource.uid().unwrap_or_default(),
     };
-    let enforcement = |grant, claims| Enforcement::new(&context, &owner, &resource.spec, grant, claims).run();
+    let fresh = freshness(resource, &context);
+    let enforcement = |grant, claims| Enforcement::new(&context, &owner, &resource.spec, grant, claims, fresh).run();
     let (mut done, refusal) = match Intent::of(resource, &owner.grant, &context) {
         Intent::Enforce(grant, problems) => {
             let claims = claim(resource, &context, &grant.claims()).await?;
@@ -98,6 +100,16 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     }
     let failures = context.backoff.failed(&owner.uid, resource.meta().generation);
     Ok(Action::requeue(requeue::after_failures(&problems, failures, context.resync_interval)))
+}
+
+/// How old a look at a repository's policy may be. For a grant that is settled and only looked at once more, another grant's recent look
+/// at the same repository will do: hundreds of grants on one repository do not read its policy hundreds of times. Whoever changed
+/// the resource, or waits for it, gets a look of his own.
+fn freshness(resource: &CrossAccountRegistryGrant, context: &Context) -> Duration {
+    let status = resource.status.as_ref();
+    let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
+    let is_settled = status.and_then(|status| status.observed_generation) == resource.meta().generation;
+    if is_ready && is_settled { context.resync_interval / 2 } else { Duration::ZERO }
 }
 
 pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &Error, context: Arc<Context>) -> Action {
@@ -131,6 +143,7 @@ fn nothing_done(applied: Option<Applied>) -> Done {
         consumer: untouched(),
         repositories: untouched(),
         each_repository: BTreeMap::new(),
+        replaces: BTreeSet::new(),
         registry_status: RegistryStatus::default(),
         consumer_status: ConsumerStatus::default(),
         applied,

@@ -43,6 +43,8 @@ fn longest(reason: Reason) -> Duration {
         | Reason::AccountNotFound
         | Reason::Conflict
         | Reason::UnreadablePolicy
+        | Reason::ContestedPolicy
+        | Reason::BlockedPolicy
         | Reason::PolicyTooLarge
         | Reason::QuotaExceeded
         | Reason::StillInUse => minutes(10),

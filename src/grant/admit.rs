@@ -1,7 +1,8 @@
 //! The rules of the `AWSAccount`s: whether they admit what a grant asks. Unset means none; a grant must fit one rule whole.
 
 use super::Problem;
-use super::names::{AccountId, GrantName, RepositoryPattern};
+use super::consumer::Consumer;
+use super::names::{AccountId, GrantName, Organization, RepositoryPattern};
 use super::validate::{RegistryRole, RoleIdentity};
 use crate::api::account::{ConsumerRule, Namespaces, RegistryRule};
 use crate::api::conditions::Reason;
@@ -27,9 +28,11 @@ pub struct Asked<'a> {
     /// The repositories.
     pub repositories: &'a BTreeSet<RepositoryPattern>,
     /// For whom.
-    pub consumer: &'a AccountId,
+    pub consumer: &'a Consumer,
     /// By which role.
     pub role: Option<&'a RegistryRole>,
+    /// The Sids of other people's statements that it takes the place of.
+    pub replaces: &'a BTreeSet<String>,
 }
 
 impl Asked<'_> {
@@ -56,7 +59,15 @@ impl Asked<'_> {
     }
 
     fn not_admitted(&self, rule: &RegistryRule) -> Vec<String> {
-        let RegistryRule { namespaces: _, repositories, max_access, consumers, managed_policies } = rule;
+        let RegistryRule {
+            namespaces: _,
+            repositories,
+            max_access,
+            consumers,
+            organizations,
+            allow_replace,
+            managed_policies,
+        } = rule;
         let admitted: Vec<RepositoryPattern> = repositories.iter().filter_map(|text| text.parse().ok()).collect();
         let mut refused: Vec<String> = self
             .repositories
@@ -67,8 +78,17 @@ impl Asked<'_> {
         if self.access > *max_access {
             refused.push(format!("access {:?}", self.access));
         }
-        if !consumers.iter().any(|id| id == self.consumer.as_str()) {
-            refused.push(format!("consumer {}", self.consumer));
+        match self.consumer {
+            Consumer::Account { id, .. } if consumers.iter().any(|admitted| admitted == id.as_str()) => {}
+            Consumer::Account { id, .. } => refused.push(format!("consumer {id}")),
+            Consumer::Organization(parts) => {
+                let admitted: Vec<Organization> = organizations.iter().filter_map(|text| text.parse().ok()).collect();
+                let outside = parts.iter().filter(|part| !admitted.iter().any(|rule| rule.covers(part)));
+                refused.extend(outside.map(|part| format!("organization {part}")));
+            }
+        }
+        if !self.replaces.is_empty() && !allow_replace {
+            refused.push("replaceSids".into());
         }
         let policies = self.role.iter().flat_map(|role| &role.managed_policies);
         refused.extend(policies.filter(|p| !managed_policies.contains(p)).map(|p| format!("managed policy {p:?}")));

@@ -3,6 +3,7 @@
 use super::actions;
 use super::names::{AccountId, GrantName};
 use super::validate::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
+use crate::policy::callers::Callers;
 use crate::policy::repository::Contribution;
 use crate::policy::{Document, Installation, Statement};
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,18 +124,19 @@ impl Grant {
         self.role.as_ref().filter(|role| role.name_in_repository_policy).map(|role| role.identity.arn())
     }
 
-    /// What this grant asks of each of its repositories' policies. Its role is named only where it is known to exist and to be this
-    /// grant's: a role that does not exist makes ECR refuse the whole document, other grants' statements included, and a
-    /// role of somebody else's must get no access by our naming it.
-    pub fn contribution(&self, role_is_ours: bool) -> Option<Contribution> {
-        let named_role = self.named_role().filter(|_| role_is_ours);
-        let consumer = self.direct.then(|| self.consumer_root());
-        let principals: BTreeSet<String> = consumer.into_iter().chain(named_role.clone()).collect();
-        // Where the consumer is narrowed, the statement's condition must let the registry's own role through as well.
-        let narrowed = self.direct && !self.consumer_roles.is_empty();
-        let narrowed_to =
-            if narrowed { self.consumer_roles.iter().cloned().chain(named_role).collect() } else { BTreeSet::new() };
-        (!principals.is_empty()).then(|| Contribution { actions: actions::of(self.access), principals, narrowed_to })
+    /// What this grant asks of the policy of each of its repositories in a region. Its role is named only where it is known to exist and
+    /// to be this grant's: a role that does not exist makes ECR refuse the whole document, other grants' statements included, and
+    /// a role of somebody else's must get no access by our naming it.
+    pub fn contributions(&self, region: &str, role_is_ours: bool) -> Vec<Contribution> {
+        let consumer = self.direct.then(|| self.consumer.callers(self.partition));
+        let named_role = self.named_role().filter(|_| role_is_ours).map(|arn| Callers::named([arn]));
+        let lambda = self.consumer.lambda(self.partition, region).filter(|_| self.direct);
+        let actions = actions::of(self.access);
+        let of_grant = consumer.into_iter().chain(named_role);
+        of_grant
+            .map(|callers| Contribution { actions: actions.clone(), callers })
+            .chain(lambda.map(|callers| Contribution { actions: actions::of_lambda(), callers }))
+            .collect()
     }
 
     /// Whether the grant is for this repository.
@@ -151,11 +153,6 @@ impl Grant {
         self.regions.iter().flat_map(|region| self.repositories.iter().map(move |r| arn(region, r))).collect()
     }
 
-    /// The principal of a whole account: who of it gets access is then the account's own choice, or narrowed by a condition.
-    fn consumer_root(&self) -> String {
-        format!("arn:{}:iam::{}:root", self.partition.name(), self.consumer)
-    }
-
     fn ecr_statements(&self) -> Vec<Statement> {
         vec![
             Statement::allow([actions::GET_TOKEN]).on(["*"]),
@@ -166,17 +163,14 @@ impl Grant {
     fn registry_role(&self, role: &RegistryRole, owner: &Owner) -> DesiredRole {
         let RegistryRole { identity, managed_policies, name_in_repository_policy: _, max_session_seconds, external_id } =
             role;
-        let mut trust = Statement::allow(["sts:AssumeRole"]).to_principals([self.consumer_root()]);
-        if !self.consumer_roles.is_empty() {
-            trust = trust.only_if("ArnLike", "aws:PrincipalArn", &self.consumer_roles);
-        }
+        let mut trust = Statement::allow(["sts:AssumeRole"]).to(&self.consumer.callers(self.partition));
         if let Some(external_id) = external_id {
             trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
         }
         let inline = managed_policies.is_empty().then(|| (owner.policy_name(), Document::of(self.ecr_statements())));
         let managed_arn = |policy| format!("arn:{}:iam::aws:policy/{policy:?}", self.partition.name());
         DesiredRole {
-            description: format!("Account {} reaches ECR repositories by this role", self.consumer),
+            description: format!("{} reaches ECR repositories by this role", capitalized(&self.consumer.to_string())),
             trust,
             max_session_seconds: Some(*max_session_seconds),
             inline,
@@ -214,4 +208,9 @@ impl Grant {
             tags: owner.tags(),
         }
     }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
 }

@@ -9,6 +9,7 @@
 pub mod actions;
 pub mod admit;
 pub mod claims;
+pub mod consumer;
 pub mod desired;
 pub mod diff;
 pub mod names;

@@ -111,19 +111,62 @@ impl fmt::Display for GrantName {
     }
 }
 
-/// Whether a text is like a pattern in which `*` stands for any characters, as in `ArnLike`.
-pub fn like(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut left) = text.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let last = parts.pop().unwrap_or_default();
-    for part in parts {
-        match left.find(part) {
-            Some(at) => left = &left[at + part.len()..],
-            None => return false,
+/// An AWS organization, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Organization {
+    /// All of it: its ID.
+    Whole(String),
+    /// An organizational unit, by its path as in `aws:PrincipalOrgPaths`; with a `*` behind it all that is below, too.
+    Unit(String),
+}
+
+impl Organization {
+    /// Whether everybody whom `other` means is meant by this, too.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Whole(own), Self::Whole(id)) => own == id,
+            (Self::Whole(own), Self::Unit(path)) => path.split('/').next() == Some(own),
+            (Self::Unit(_), Self::Whole(_)) => false,
+            (Self::Unit(own), Self::Unit(path)) => match own.strip_suffix('*') {
+                Some(above) => path.starts_with(above),
+                None => own == path,
+            },
         }
     }
-    left.ends_with(last)
+}
+
+impl fmt::Display for Organization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Whole(text) | Self::Unit(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl FromStr for Organization {
+    type Err = String;
+
+    /// IDs and paths as the Organizations API defines them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || {
+            format!("`{text}` is neither an organization's ID (o-a1b2c3d4e5) nor a path of one (o-a1b2c3d4e5/r-ab12/*)")
+        };
+        let coded = |part: &str, lengths: std::ops::RangeInclusive<usize>| {
+            lengths.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        };
+        let is_id = |part: &str| part.strip_prefix("o-").is_some_and(|code| coded(code, 10..=32));
+        let is_root = |part: &str| part.strip_prefix("r-").is_some_and(|code| coded(code, 4..=32));
+        let is_unit = |part: &str| {
+            let codes = part.strip_prefix("ou-").and_then(|codes| codes.split_once('-'));
+            codes.is_some_and(|(root, own)| coded(root, 4..=32) && coded(own, 8..=32))
+        };
+        let Some((id, path)) = text.split_once('/') else {
+            return if is_id(text) { Ok(Self::Whole(text.into())) } else { Err(error()) };
+        };
+        let inside = path.strip_suffix('*').unwrap_or(path).strip_suffix('/').ok_or_else(error)?;
+        let mut parts = inside.split('/');
+        let fits = is_id(id) && parts.next().is_some_and(is_root) && parts.all(is_unit) && text.len() <= 512;
+        if fits { Ok(Self::Unit(text.into())) } else { Err(error()) }
+    }
 }
 
 #[cfg(test)]
@@ -167,17 +210,37 @@ mod tests {
     }
 
     #[rstest]
-    #[case("ci/*", "ci/deployer", true)]
-    #[case("ci/*", "ci/a/b", true)]
-    #[case("ci/*", "cd/x", false)]
-    #[case("*/node", "a/node", true)]
-    #[case("*/node", "a/node2", false)]
-    #[case("a*b*c", "a-b-b-c", true)]
-    #[case("a*b*c", "a-c", false)]
-    #[case("aa*a", "aa", false)]
-    #[case("node", "node", true)]
-    fn a_star_stands_for_any_characters(#[case] pattern: &str, #[case] text: &str, #[case] fits: bool) {
-        assert_eq!(like(pattern, text), fits);
+    #[case("o-a1b2c3d4e5", "o-a1b2c3d4e5", true)]
+    #[case("o-a1b2c3d4e5", "o-a1b2c3d4e6", false)]
+    #[case("o-a1b2c3d4e5", "o-a1b2c3d4e5/r-ab12/*", true)]
+    #[case("o-a1b2c3d4e5", "o-a1b2c3d4e6/r-ab12/*", false)]
+    #[case("o-a1b2c3d4e5/r-ab12/*", "o-a1b2c3d4e5", false)]
+    #[case("o-a1b2c3d4e5/r-ab12/*", "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/", true)]
+    #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*", "o-a1b2c3d4e5/r-ab12/*", false)]
+    #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*", "o-a1b2c3d4e5/r-ab12/ou-ab12-111111112/*", false)]
+    #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/", "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*", false)]
+    fn an_organization_covers_what_is_inside_it(#[case] rule: &str, #[case] asked: &str, #[case] covered: bool) {
+        let organization = |text: &str| text.parse::<Organization>().unwrap();
+        assert_eq!(organization(rule).covers(&organization(asked)), covered);
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("*")]
+    #[case("o-*")]
+    #[case("o-short")]
+    #[case("a1b2c3d4e5")]
+    #[case("O-a1b2c3d4e5")]
+    #[case("o-a1b2c3d4e5/")]
+    #[case("o-a1b2c3d4e5/*")]
+    #[case("o-a1b2c3d4e5/r-ab12")]
+    #[case("o-a1b2c3d4e5/r-ab12*")]
+    #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111*")]
+    #[case("o-a1b2c3d4e5/r-ab12/*/ou-ab12-11111111/")]
+    #[case("o-a1b2c3d4e5/ou-ab12-11111111/")]
+    #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-${x}/")]
+    fn what_is_no_organization_is_refused(#[case] text: &str) {
+        assert!(text.parse::<Organization>().is_err());
     }
 
     #[test]

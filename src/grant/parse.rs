@@ -2,10 +2,11 @@
 //! the same, but a resource may be older than they are.
 
 use super::Problem;
-use super::names::{AccountId, RepositoryPattern};
+use super::names::{AccountId, Organization, RepositoryPattern};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
-    Access, ConsumerSpec, CrossAccountRegistryGrantSpec, ManagedPolicy, RegistryRoleSpec, RegistrySpec,
+    Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrantSpec, ManagedPolicy, OrganizationSpec, RegistryRoleSpec,
+    RegistrySpec,
 };
 use std::collections::BTreeSet;
 
@@ -14,10 +15,19 @@ use std::collections::BTreeSet;
 pub struct Parsed {
     /// The registry account.
     pub registry: AccountId,
-    /// The consumer account.
-    pub consumer: AccountId,
+    /// Who gets access.
+    pub consumer: ParsedConsumer,
     /// The repositories.
     pub repositories: BTreeSet<RepositoryPattern>,
+}
+
+/// An account, or an organization.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ParsedConsumer {
+    /// The account.
+    Account(AccountId),
+    /// The organization, or its units.
+    Organization(BTreeSet<Organization>),
 }
 
 /// Collects what is wrong, each with its field.
@@ -49,19 +59,21 @@ pub fn parse(spec: &CrossAccountRegistryGrantSpec) -> Result<Parsed, Vec<Problem
     let mut wrong = Wrong::default();
     wrong.unless(!paths.is_empty(), "spec.paths", "at least one path is needed");
     let registry_account = wrong.parsed("spec.registry.accountID", registry.account_id.parse());
-    let consumer_account = wrong.parsed("spec.consumer.accountID", consumer.account_id.parse());
-    let differ = registry_account.is_none() || registry_account != consumer_account;
-    wrong.unless(differ, "spec.consumer.accountID", "must differ from spec.registry.accountID");
+    let direct = paths.contains(&AccessPath::Direct);
     let repositories = parse_registry(registry, *access, &mut wrong);
-    check_consumer(consumer, &mut wrong);
-    match (registry_account, consumer_account, wrong.0.is_empty()) {
+    wrong.unless(direct || registry.replace_sids.is_empty(), "spec.registry.replaceSids", "needs path Direct");
+    let consumer_parsed = parse_consumer(consumer, &mut wrong);
+    wrong.unless(direct || consumer.lambda != Some(true), "spec.consumer.lambda", "needs path Direct");
+    let inside = consumer.account_id.as_ref() == Some(&registry.account_id);
+    wrong.unless(!inside, "spec.consumer.accountID", "must differ from spec.registry.accountID");
+    match (registry_account, consumer_parsed, wrong.0.is_empty()) {
         (Some(registry), Some(consumer), true) => Ok(Parsed { registry, consumer, repositories }),
         (_, _, _) => Err(wrong.0),
     }
 }
 
 fn parse_registry(registry: &RegistrySpec, access: Access, wrong: &mut Wrong) -> BTreeSet<RepositoryPattern> {
-    let RegistrySpec { account_id: _, regions, repositories, role } = registry;
+    let RegistrySpec { account_id: _, regions, repositories, replace_sids, role } = registry;
     let field = "spec.registry.repositories";
     let parsed: BTreeSet<_> = repositories.iter().filter_map(|text| wrong.parsed(field, text.parse())).collect();
     let everything = RepositoryPattern::Prefix(String::new());
@@ -70,6 +82,9 @@ fn parse_registry(registry: &RegistrySpec, access: Access, wrong: &mut Wrong) ->
     wrong.unless(!regions.is_empty(), "spec.registry.regions", "at least one is needed");
     for region in regions.iter().filter(|region| !is_region(region)) {
         wrong.add("spec.registry.regions", format!("`{region}` is not a region"));
+    }
+    for sid in replace_sids.iter().filter(|sid| sid.is_empty() || sid.starts_with("RegistryGrants")) {
+        wrong.add("spec.registry.replaceSids", format!("`{sid}` is not the Sid of somebody else's statement"));
     }
     let Some(RegistryRoleSpec {
         name,
@@ -98,9 +113,26 @@ fn parse_registry(registry: &RegistrySpec, access: Access, wrong: &mut Wrong) ->
     parsed
 }
 
-fn check_consumer(consumer: &ConsumerSpec, wrong: &mut Wrong) {
-    let ConsumerSpec { account_id: _, whole_account, roles, instance_role } = consumer;
+fn parse_consumer(consumer: &ConsumerSpec, wrong: &mut Wrong) -> Option<ParsedConsumer> {
+    let ConsumerSpec { account_id, organization, whole_account, roles, lambda, instance_role } = consumer;
     let whole = *whole_account == Some(true);
+    let parsed = match (account_id, organization) {
+        (Some(id), None) => wrong.parsed("spec.consumer.accountID", id.parse()).map(ParsedConsumer::Account),
+        (None, Some(organization)) => parse_organization(organization, wrong),
+        (_, _) => {
+            wrong.add("spec.consumer", "accountID or organization is needed, and not both");
+            None
+        }
+    };
+    if account_id.is_none() && organization.is_none() {
+        return None;
+    }
+    if organization.is_some() {
+        let of_account = whole || roles.is_some() || instance_role.is_some() || *lambda == Some(true);
+        let why = "wholeAccount, roles, lambda and instanceRole are said of an account, not of an organization";
+        wrong.unless(!of_account, "spec.consumer", why);
+        return parsed;
+    }
     wrong.unless(!whole || roles.is_none(), "spec.consumer", "wholeAccount and roles exclude each other");
     let somebody = whole || roles.is_some() || instance_role.is_some();
     wrong.unless(somebody, "spec.consumer", "needs wholeAccount: true, roles, or instanceRole");
@@ -119,6 +151,22 @@ fn check_consumer(consumer: &ConsumerSpec, wrong: &mut Wrong) {
         let field = "spec.consumer.instanceRole.instanceProfile";
         wrong.unless(named, field, "not a profile name: 1 to 128 letters, digits and + = , . @ - _");
     }
+    parsed
+}
+
+fn parse_organization(organization: &OrganizationSpec, wrong: &mut Wrong) -> Option<ParsedConsumer> {
+    let OrganizationSpec { id, paths } = organization;
+    let whole = wrong.parsed("spec.consumer.organization.id", id.parse())?;
+    wrong.unless(matches!(whole, Organization::Whole(_)), "spec.consumer.organization.id", "is a path, not an ID");
+    if paths.is_empty() {
+        return Some(ParsedConsumer::Organization([whole].into()));
+    }
+    let field = "spec.consumer.organization.paths";
+    let units: BTreeSet<Organization> = paths.iter().filter_map(|path| wrong.parsed(field, path.parse())).collect();
+    for unit in units.iter().filter(|unit| !matches!(unit, Organization::Unit(_)) || !whole.covers(unit)) {
+        wrong.add(field, format!("`{unit}` is not a path in organization {id}"));
+    }
+    Some(ParsedConsumer::Organization(units))
 }
 
 fn is_name_character(b: u8) -> bool {

@@ -4,11 +4,11 @@
 use super::Problem;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{
-    Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus, RepositoriesStatus,
-    RepositoryStatus,
+    Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus, Replacement, ReplacementState,
+    RepositoriesStatus, RepositoryStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many repositories the status lists by name.
 const LISTED: usize = 100;
@@ -29,7 +29,24 @@ pub enum Part {
 }
 
 /// One repository's outcome.
-pub type RepositoryOutcome = Result<(), Problem>;
+#[derive(Clone, Debug, PartialEq)]
+pub struct RepositoryOutcome {
+    /// Whether its policy carries the grant, or why not.
+    pub result: Result<(), Problem>,
+    /// How full the policy is, in percent, rounded up to the next ten.
+    pub full_percent: Option<i32>,
+    /// The Sids of other people's statements that were removed, as the grant asked.
+    pub replaced: BTreeSet<String>,
+    /// Those that were not, with the reason.
+    pub kept: BTreeMap<String, String>,
+}
+
+impl RepositoryOutcome {
+    /// It could not be done.
+    pub fn failed(problem: Problem) -> Self {
+        Self { result: Err(problem), full_percent: None, replaced: BTreeSet::new(), kept: BTreeMap::new() }
+    }
+}
 
 /// What became of one reconciliation.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +65,8 @@ pub struct Outcome {
     pub repositories: Part,
     /// Each repository that was looked at, by region and name.
     pub each_repository: BTreeMap<(String, String), RepositoryOutcome>,
+    /// The Sids of other people's statements that the grant takes the place of.
+    pub replaces: BTreeSet<String>,
     /// What exists in the registry account.
     pub registry_status: RegistryStatus,
     /// What exists in the consumer account.
@@ -93,7 +112,7 @@ impl Outcome {
     /// The repositories' problems as one, with the first few named.
     fn repository_problem(&self) -> Option<Problem> {
         const NAMED: usize = 3;
-        let failed = self.each_repository.values().filter_map(|outcome| outcome.as_ref().err());
+        let failed = self.each_repository.values().filter_map(|outcome| outcome.result.as_ref().err());
         let mut failed: Vec<Problem> = failed.cloned().collect();
         failed.sort_by_key(|problem| !problem.reason.needs_a_person());
         let more = failed.len().saturating_sub(NAMED);
@@ -148,6 +167,7 @@ impl Outcome {
             registry: self.registry(previous),
             consumer: self.consumer(previous),
             repositories: self.repositories_status(),
+            replacements: self.replacements(previous),
             applied: self.applied.clone(),
         }
     }
@@ -174,8 +194,10 @@ impl Outcome {
         if self.each_repository.is_empty() && !matches!(self.repositories, Part::InPlace(_)) {
             return None;
         }
-        let reason =
-            |outcome: &RepositoryOutcome| outcome.as_ref().map_or_else(|problem| problem.reason, |()| Reason::Granted);
+        let reason = |outcome: &RepositoryOutcome| match &outcome.result {
+            Ok(()) => Reason::Granted,
+            Err(problem) => problem.reason,
+        };
         let count = |is: fn(Reason) -> bool| {
             let counted = self.each_repository.values().filter(|outcome| is(reason(outcome))).count();
             i32::try_from(counted).unwrap_or(i32::MAX)
@@ -187,8 +209,10 @@ impl Outcome {
             region: region.clone(),
             name: name.clone(),
             reason: reason(outcome).to_string(),
+            policy_full_percent: outcome.full_percent,
         };
-        let (right, wrong): (Vec<_>, Vec<_>) = self.each_repository.iter().partition(|(_, outcome)| outcome.is_ok());
+        let (right, wrong): (Vec<_>, Vec<_>) =
+            self.each_repository.iter().partition(|(_, outcome)| outcome.result.is_ok());
         Some(RepositoriesStatus {
             summary: format!("{granted}/{all}"),
             granted,
@@ -196,6 +220,31 @@ impl Outcome {
             failed: all - granted - waiting,
             items: wrong.into_iter().chain(right).take(LISTED).map(item).collect(),
         })
+    }
+
+    /// What became of the statements that the grant takes the place of. What was replaced once is not found any more, so that it is
+    /// known from the last status.
+    fn replacements(&self, previous: Option<&Status>) -> Vec<Replacement> {
+        let before = previous.into_iter().flat_map(|status| &status.replacements);
+        let replaced_before = before.filter(|replacement| replacement.state == ReplacementState::Replaced);
+        let mut told: BTreeMap<(&str, &str, &str), Replacement> = replaced_before
+            .filter(|replacement| self.replaces.contains(&replacement.sid))
+            .map(|replacement| {
+                let Replacement { region, name, sid, state: _, message: _ } = replacement;
+                ((region.as_str(), name.as_str(), sid.as_str()), replacement.clone())
+            })
+            .collect();
+        for ((region, name), RepositoryOutcome { replaced, kept, .. }) in &self.each_repository {
+            let replaced = replaced.iter().map(|sid| (sid, ReplacementState::Replaced, None));
+            let kept = kept.iter().map(|(sid, why)| (sid, ReplacementState::Kept, Some(why.clone())));
+            // A statement that is there is not replaced, whatever was before.
+            for (sid, state, message) in replaced.chain(kept) {
+                let (region_owned, name_owned) = (region.clone(), name.clone());
+                let now = Replacement { region: region_owned, name: name_owned, sid: sid.clone(), state, message };
+                told.insert((region, name, sid), now);
+            }
+        }
+        told.into_values().take(LISTED).collect()
     }
 }
 

@@ -24,9 +24,6 @@ impl Grant {
         let role = self.role.as_ref().map(|role| format!("by role {}", role.identity.arn()));
         let paths: Vec<String> = direct.into_iter().chain(role).collect();
         let Self { consumer, access, registry, .. } = self;
-        format!(
-            "account {consumer} has {access:?} access to account {registry}'s repositories, {}",
-            paths.join(" and ")
-        )
+        format!("{consumer} has {access:?} access to account {registry}'s repositories, {}", paths.join(" and "))
     }
 }

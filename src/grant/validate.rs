@@ -3,8 +3,9 @@
 
 use super::Problem;
 use super::admit::{Asked, Home, instance_role_refused};
-use super::names::{AccountId, GrantName, RepositoryPattern, like};
-use super::parse::{Parsed, is_path, parse};
+use super::consumer::{Consumer, Identities};
+use super::names::{AccountId, GrantName, RepositoryPattern};
+use super::parse::{Parsed, ParsedConsumer, parse};
 use crate::api::account::{AWSAccount, Partition, RoleSettings};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
@@ -43,10 +44,10 @@ pub struct Grant {
     pub repositories: BTreeSet<RepositoryPattern>,
     /// The role in the registry account, where path `AssumeRole` is asked.
     pub role: Option<RegistryRole>,
-    /// The consumer account.
-    pub consumer: AccountId,
-    /// Only these roles of the consumer, as ARN patterns; empty: the whole account.
-    pub consumer_roles: BTreeSet<String>,
+    /// The Sids of other people's statements that this grant takes the place of.
+    pub replaces: BTreeSet<String>,
+    /// Who gets access.
+    pub consumer: Consumer,
     /// The role that is kept in the consumer account.
     pub instance_role: ConsumerRole,
 }
@@ -135,10 +136,13 @@ pub fn standing(
         Err(problems) if problems.iter().all(by_rules) => return Standing::NotAdmitted(problems),
         Err(problems) => problems,
     };
-    let same_accounts = |last: &Spec| {
-        last.registry.account_id == spec.registry.account_id && last.consumer.account_id == spec.consumer.account_id
+    let organization = |spec: &Spec| spec.consumer.organization.as_ref().map(|organization| organization.id.clone());
+    let same_parties = |last: &Spec| {
+        last.registry.account_id == spec.registry.account_id
+            && last.consumer.account_id == spec.consumer.account_id
+            && organization(last) == organization(spec)
     };
-    let Some(last) = applied.and_then(Applied::last_spec).filter(same_accounts) else {
+    let Some(last) = applied.and_then(Applied::last_spec).filter(same_parties) else {
         return Standing::Unknown(problems);
     };
     match judge(name, &last, directory, installation) {
@@ -187,10 +191,14 @@ fn judge(
     installation: &Installation,
 ) -> Result<Judged, Vec<Problem>> {
     let Parsed { registry, consumer, repositories } = parse(spec)?;
+    let consumer_id = match &consumer {
+        ParsedConsumer::Account(id) => Some(id.clone()),
+        ParsedConsumer::Organization(_) => None,
+    };
     let Some(registry_account) = directory.account(&registry) else {
         return Err(vec![no_account(&registry)]);
     };
-    let consumer_account = directory.account(&consumer);
+    let consumer_account = consumer_id.as_ref().and_then(|id| directory.account(id));
     let partition = registry_account.spec.partition;
     let invalid = other_partition(spec, partition, consumer_account.as_deref());
 
@@ -220,16 +228,29 @@ fn judge(
     });
     let labels = directory.namespace_labels(&name.namespace);
     let home = Home { name, labels: labels.as_ref() };
-    let asked =
-        Asked { home, access: spec.access, repositories: &repositories, consumer: &consumer, role: role.as_ref() };
-    let rules = registry_account.spec.registry.iter().flat_map(|side| &side.rules);
-    let mut refused: Vec<Problem> = asked.refused_by(&registry, rules).into_iter().collect();
-
     // In an account that is not managed the path is not known, so the default's is taken.
     let settings = consumer_account.as_ref().map_or_else(RoleSettings::default, |account| account.spec.roles.clone());
     let instance = spec.consumer.instance_role.as_ref();
-    let instance_identity = instance.map(|asked| identity(&consumer, asked.name.clone(), &settings));
-    let consumer_roles = consumer_roles(spec, &consumer, partition, instance_identity.as_ref());
+    let instance_identity =
+        instance.zip(consumer_id.as_ref()).map(|(asked, id)| identity(id, asked.name.clone(), &settings));
+    let consumer = match consumer {
+        ParsedConsumer::Account(id) => {
+            let who = Identities::of(&spec.consumer, &id, partition, instance_identity.as_ref());
+            Consumer::Account { id, who, lambda: spec.consumer.lambda == Some(true) }
+        }
+        ParsedConsumer::Organization(parts) => Consumer::Organization(parts),
+    };
+    let replaces: BTreeSet<String> = spec.registry.replace_sids.iter().cloned().collect();
+    let asked = Asked {
+        home,
+        access: spec.access,
+        repositories: &repositories,
+        consumer: &consumer,
+        role: role.as_ref(),
+        replaces: &replaces,
+    };
+    let rules = registry_account.spec.registry.iter().flat_map(|side| &side.rules);
+    let mut refused: Vec<Problem> = asked.refused_by(&registry, rules).into_iter().collect();
     if let (Some(role), Some(account)) = (&instance_identity, &consumer_account) {
         let rules = account.spec.consumer.iter().flat_map(|side| &side.rules);
         refused.extend(instance_role_refused(role, home, rules));
@@ -252,8 +273,8 @@ fn judge(
         regions: spec.registry.regions.iter().cloned().collect(),
         repositories,
         role,
+        replaces,
         consumer,
-        consumer_roles,
         instance_role,
     };
     Ok(Judged { grant, invalid, refused })
@@ -274,7 +295,7 @@ fn other_partition(spec: &Spec, partition: Partition, consumer: Option<&AWSAccou
     let across = consumer.map(|account| account.spec.partition).filter(|other| *other != partition).map(|other| {
         invalid(format!(
             "spec.consumer.accountID: account {} is in partition {}, account {} in {}; AWS has no access across partitions",
-            spec.consumer.account_id,
+            spec.consumer.account_id.as_deref().unwrap_or_default(),
             other.name(),
             spec.registry.account_id,
             partition.name()
@@ -284,56 +305,4 @@ fn other_partition(spec: &Spec, partition: Partition, consumer: Option<&AWSAccou
         invalid(format!("spec.registry.regions: {region} is not a region of partition {}", partition.name()))
     });
     across.into_iter().chain(regions).collect()
-}
-
-/// The ARN patterns that the consumer's roles come down to; none for a whole account. Where neither is said it is the instance role alone.
-fn consumer_roles(
-    spec: &Spec,
-    account: &AccountId,
-    partition: Partition,
-    instance: Option<&RoleIdentity>,
-) -> BTreeSet<String> {
-    if spec.consumer.whole_account == Some(true) {
-        return BTreeSet::new();
-    }
-    match &spec.consumer.roles {
-        Some(roles) => {
-            roles.iter().map(|role| format!("arn:{}:iam::{account}:role/{role}", partition.name())).collect()
-        }
-        None => instance.map(RoleIdentity::arn).into_iter().collect(),
-    }
-}
-
-impl Grant {
-    /// Where the instance role alone gets access, it is named where it was made: the account's settings may say another path by now, or be
-    /// gone, and access must not go with them.
-    fn where_its_role_is(mut self, applied: Option<&Applied>) -> Self {
-        let alone = self.spec.consumer.whole_account != Some(true) && self.spec.consumer.roles.is_none();
-        let name = self.spec.consumer.instance_role.as_ref().map(|role| role.name.as_str());
-        let made = applied.into_iter().flat_map(|applied| &applied.instance_roles);
-        let made: BTreeSet<String> = made
-            .filter(|made| alone && Some(made.role.as_str()) == name && is_path(&made.path))
-            .map(|made| format!("arn:{}:iam::{}:role{}{}", self.partition.name(), self.consumer, made.path, made.role))
-            .collect();
-        if !made.is_empty() {
-            self.consumer_roles = made;
-        }
-        self
-    }
-
-    /// That the instance role is not among the roles which get access: it would be kept for nothing.
-    fn leaves_out_its_instance_role(&self) -> Option<Problem> {
-        let ConsumerRole::Kept { role, instance_profile: _ } = &self.instance_role else { return None };
-        let arn = role.arn();
-        let included = self.consumer_roles.is_empty() || self.consumer_roles.iter().any(|pattern| like(pattern, &arn));
-        (!included).then(|| {
-            Problem::new(
-                Reason::Invalid,
-                format!(
-                    "spec.consumer.roles: the instance role would get no access; add {} to the list",
-                    role.path_and_name()
-                ),
-            )
-        })
-    }
 }

@@ -133,6 +133,21 @@ impl Statement {
         self
     }
 
+    /// How many characters AWS will count for it.
+    pub(super) fn characters(&self) -> usize {
+        Value::Object(self.0.clone()).to_string().chars().count()
+    }
+
+    /// The AWS principals that it names, in `Principal` and `NotPrincipal`.
+    pub(super) fn aws_principals(&self) -> Vec<&str> {
+        let named = ["Principal", "NotPrincipal"].into_iter().filter_map(|key| self.0.get(key)?.get("AWS"));
+        let texts = named.flat_map(|names| match names {
+            Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+            one => one.as_str().into_iter().collect::<Vec<_>>(),
+        });
+        texts.collect()
+    }
+
     /// The statement's ID, if it has one.
     pub fn sid_text(&self) -> Option<&str> {
         self.0.get("Sid").and_then(Value::as_str)

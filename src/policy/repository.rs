@@ -1,25 +1,38 @@
 //! One repository's policy, made of many grants and of other people's statements.
 //!
 //! The document is shared and replaced as a whole, without version or ETag. So what we want in it is computed from all grants
-//! at once, packed into few statements, and merged into what was just read; other people's statements stay as they are.
+//! at once, packed into few statements, and merged into what was just read; other people's statements stay as they are, but for
+//! those that a grant takes the place of.
 
+use super::callers::Callers;
+use super::canonical::StatementMeaning;
+use super::cover::why_needed;
 use super::document::{Document, Statement, Unreadable};
+use super::pack::{Packed, pack};
 use super::sid::Installation;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most characters that ECR takes in a repository policy.
 pub const MAX_CHARACTERS: usize = 10_240;
 
-/// What one grant asks of a repository's policy.
+/// What is asked of a repository's policy: these actions for these callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contribution {
     /// The actions allowed.
     pub actions: BTreeSet<String>,
-    /// To which principals: ARNs.
-    pub principals: BTreeSet<String>,
-    /// Only to callers whose `aws:PrincipalArn` is like one of these; empty: to all of the principals. Narrowing by condition
-    /// survives a role's recreation, and needs no role to exist when the policy is written.
-    pub narrowed_to: BTreeSet<String>,
+    /// To whom.
+    pub callers: Callers,
+}
+
+/// What one grant asks of a repository's policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted<Id> {
+    /// The grant.
+    pub id: Id,
+    /// All of it has to be in the policy, or none.
+    pub contributions: Vec<Contribution>,
+    /// The Sids of other people's statements that are to go once ours allow as much.
+    pub replaces: BTreeSet<String>,
 }
 
 /// What to do with a repository's policy.
@@ -33,13 +46,46 @@ pub enum Change {
     Delete,
 }
 
-/// The change that makes a repository's policy right, and whom it had to leave out.
+/// The change that makes a repository's policy right, and what became of what was asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<Id> {
     /// What to do.
     pub change: Change,
     /// The grants that did not fit into the document.
     pub left_out: BTreeSet<Id>,
+    /// The document's length once the change is made, in characters.
+    pub characters: usize,
+    /// Our statements as they were found.
+    pub found: Ours,
+    /// Our statements as they should be.
+    pub wanted: Ours,
+    /// The foreign statements, by Sid, those without one left out.
+    pub foreign_sids: BTreeSet<String>,
+    /// Foreign statements that name a principal which was deleted (its unique ID shows in its place), each with the ID. AWS refuses to
+    /// write a document that names one.
+    pub gone: Vec<(String, String)>,
+    /// Those foreign statements that are removed by this change, by Sid.
+    pub replaced: BTreeSet<String>,
+    /// Those that were to be replaced and are not, with the reason, by Sid.
+    pub kept: BTreeMap<String, String>,
+}
+
+/// Our statements in a document, with their Sids: one whose Sid was changed would no longer be found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ours(Vec<(String, StatementMeaning)>);
+
+impl Ours {
+    fn of<'a>(statements: impl IntoIterator<Item = &'a Statement>) -> Self {
+        let marked = |s: &Statement| (s.sid_text().unwrap_or_default().to_owned(), s.meaning());
+        let mut marked: Vec<_> = statements.into_iter().map(marked).collect();
+        marked.sort();
+        Self(marked)
+    }
+
+    /// Whether each of these statements is one of the others, too.
+    pub fn are_all_in(&self, others: &Self) -> bool {
+        self.0.iter().all(|statement| others.0.contains(statement))
+    }
 }
 
 /// Plans a repository's policy from what was read (`None`: it has no policy) and from all grants on it, oldest first.
@@ -48,84 +94,95 @@ pub struct Plan<Id> {
 /// When what was read is not a policy document: it is then left alone.
 pub fn plan<Id: Ord + Clone>(
     current: Option<&str>,
-    grants: &[(Id, Contribution)],
+    grants: &[Wanted<Id>],
     installation: &Installation,
 ) -> Result<Plan<Id>, Unreadable> {
     let current = current.map(Document::parse).transpose()?;
-    let foreign = match &current {
-        Some(document) => document.clone().without_ours(installation),
+    let found = Ours::of(current.iter().flat_map(|document| &document.statements).filter(|s| installation.owns(s)));
+    let others = match current {
+        Some(document) => document.without_ours(installation),
         None => Document::of([]),
     };
-    let (ours, left_out) = fit(&foreign, grants, installation);
-    let present = current.iter().flat_map(|document| &document.statements).filter(|s| installation.owns(s));
-    let change = if marked(present) == marked(&ours) {
-        Change::None
-    } else if ours.is_empty() && foreign.statements.is_empty() {
-        Change::Delete
-    } else {
-        Change::Set(foreign.with(ours))
+    let Merged { foreign, ours, replaced, kept } = merge(&others, grants, installation);
+    let wanted = Ours::of(&ours.statements);
+    let unchanged = found == wanted && replaced.is_empty();
+    let empty = ours.statements.is_empty() && foreign.statements.is_empty();
+    let document = foreign.with(ours.statements);
+    let characters = if empty { 0 } else { document.characters() };
+    let change = match (unchanged, empty) {
+        (true, _) => Change::None,
+        (false, true) => Change::Delete,
+        (false, false) => Change::Set(document),
     };
-    Ok(Plan { change, left_out })
+    let gone = foreign_of(&change).flat_map(|statements| gone_principals(statements, installation)).collect();
+    let foreign_sids = others.statements.iter().filter_map(Statement::sid_text).map(String::from).collect();
+    Ok(Plan { change, left_out: ours.left_out, characters, found, wanted, foreign_sids, gone, replaced, kept })
 }
 
-/// Packs as many grants as fit, the oldest first, so that a grant that works is not pushed out by a new one.
-fn fit<Id: Ord + Clone>(
-    foreign: &Document,
-    grants: &[(Id, Contribution)],
-    installation: &Installation,
-) -> (Vec<Statement>, BTreeSet<Id>) {
-    let fits =
-        |ours: &[Statement]| ours.is_empty() || foreign.clone().with(ours.to_vec()).characters() <= MAX_CHARACTERS;
-    let all = pack(grants.iter().map(|(_, contribution)| contribution), installation);
-    if fits(&all) {
-        return (all, BTreeSet::new());
-    }
-    let (mut taken, mut left_out) = (Vec::new(), BTreeSet::new());
-    for (id, contribution) in grants {
-        taken.push(contribution);
-        if !fits(&pack(taken.iter().copied(), installation)) {
-            taken.pop();
-            left_out.insert(id.clone());
+/// The document that is to be written, if one is.
+fn foreign_of(change: &Change) -> impl Iterator<Item = &Document> {
+    let document = match change {
+        Change::Set(document) => Some(document),
+        Change::None | Change::Delete => None,
+    };
+    document.into_iter()
+}
+
+/// The statements of others in which the unique ID of a role (`AROA…`) or user (`AIDA…`) stands for a principal.
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>.
+fn gone_principals(document: &Document, installation: &Installation) -> Vec<(String, String)> {
+    let is_id = |text: &str| {
+        (text.starts_with("AROA") || text.starts_with("AIDA"))
+            && text.len() >= 16
+            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    };
+    let foreign = document.statements.iter().enumerate().filter(|(_, statement)| !installation.owns(statement));
+    let ids = foreign.flat_map(|(at, statement)| {
+        let name =
+            statement.sid_text().map_or_else(|| format!("statement {}", at + 1), |sid| format!("statement `{sid}`"));
+        statement.aws_principals().into_iter().filter(|id| is_id(id)).map(move |id| (name.clone(), id.to_owned()))
+    });
+    ids.collect()
+}
+
+/// Ours beside what stays of the others.
+struct Merged<Id> {
+    foreign: Document,
+    ours: Packed<Id>,
+    replaced: BTreeSet<String>,
+    kept: BTreeMap<String, String>,
+}
+
+/// Gives up those of the statements that are asked for which ours make superfluous. Without them there is more room for ours, and what
+/// fits decides what is superfluous: so it begins with all of them gone, and takes back what is needed until nothing more is.
+fn merge<Id: Ord + Clone>(others: &Document, grants: &[Wanted<Id>], installation: &Installation) -> Merged<Id> {
+    let asked: BTreeSet<&str> = grants.iter().flat_map(|grant| &grant.replaces).map(String::as_str).collect();
+    let is_asked = |statement: &Statement| statement.sid_text().is_some_and(|sid| asked.contains(sid));
+    let mut needed: BTreeMap<usize, String> = BTreeMap::new();
+    loop {
+        let mut foreign = others.clone();
+        let mut place = 0..;
+        foreign
+            .statements
+            .retain(|statement| place.next().is_some_and(|at| !is_asked(statement) || needed.contains_key(&at)));
+        let ours = pack(&foreign, grants, installation);
+        let before = needed.len();
+        for (at, statement) in others.statements.iter().enumerate() {
+            if is_asked(statement) && !needed.contains_key(&at) {
+                needed.extend(why_needed(statement, &ours.contributions).map(|why| (at, why)));
+            }
         }
+        if needed.len() > before {
+            continue;
+        }
+        let sid_at = |at: usize| others.statements[at].sid_text().unwrap_or_default().to_owned();
+        let replaced = (0..others.statements.len())
+            .filter(|at| is_asked(&others.statements[*at]) && !needed.contains_key(at))
+            .map(sid_at)
+            .collect();
+        let kept = needed.into_iter().map(|(at, why)| (sid_at(at), why)).collect();
+        return Merged { foreign, ours, replaced, kept };
     }
-    (pack(taken, installation), left_out)
-}
-
-/// One statement for all contributions with equal actions and the same shape of condition. That two narrowed contributions share a
-/// statement widens neither: the ARNs in the condition carry their own account.
-fn pack<'a>(contributions: impl IntoIterator<Item = &'a Contribution>, installation: &Installation) -> Vec<Statement> {
-    #[derive(Default)]
-    struct Group<'a> {
-        principals: BTreeSet<&'a String>,
-        narrowed_to: BTreeSet<&'a String>,
-    }
-    let mut groups: BTreeMap<(&BTreeSet<String>, bool), Group> = BTreeMap::new();
-    for Contribution { actions, principals, narrowed_to } in contributions {
-        let group = groups.entry((actions, !narrowed_to.is_empty())).or_default();
-        group.principals.extend(principals);
-        group.narrowed_to.extend(narrowed_to);
-    }
-    groups
-        .into_iter()
-        .map(|((actions, narrowed), Group { principals, narrowed_to: arns })| {
-            let shape = if narrowed { "ArnLike aws:PrincipalArn" } else { "" };
-            let names: Vec<&str> = actions.iter().map(String::as_str).collect();
-            let statement = Statement::allow(names.clone())
-                .sid(installation.sid(&format!("{} | {shape}", names.join(" "))))
-                .to_principals(principals);
-            if narrowed { statement.only_if("ArnLike", "aws:PrincipalArn", arns) } else { statement }
-        })
-        .collect()
-}
-
-/// Statements with their Sids: a statement of ours whose Sid was changed would no longer be found.
-fn marked<'a>(
-    statements: impl IntoIterator<Item = &'a Statement>,
-) -> Vec<(String, super::canonical::StatementMeaning)> {
-    let mut marked: Vec<_> =
-        statements.into_iter().map(|s| (s.sid_text().unwrap_or_default().to_owned(), s.meaning())).collect();
-    marked.sort();
-    marked
 }
 
 impl Document {
@@ -150,16 +207,21 @@ mod tests {
         "0123456789ab".parse().unwrap()
     }
 
-    fn account(number: u64) -> Contribution {
-        Contribution {
-            actions: ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:PutImage"].map(String::from).into(),
-            principals: BTreeSet::from([format!("arn:aws:iam::{number}:root")]),
-            narrowed_to: BTreeSet::new(),
-        }
+    fn allowed(callers: Callers) -> Contribution {
+        let actions = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:PutImage"].map(String::from).into();
+        Contribution { actions, callers }
     }
 
-    fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, Contribution)> {
-        numbers.into_iter().map(|n| (n, account(100_000_000_000 + n))).collect()
+    fn root(number: u64) -> String {
+        format!("arn:aws:iam::{}:root", 100_000_000_000 + number)
+    }
+
+    fn wanted(id: u64, callers: Callers) -> Wanted<u64> {
+        Wanted { id, contributions: vec![allowed(callers)], replaces: BTreeSet::new() }
+    }
+
+    fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Wanted<u64>> {
+        numbers.into_iter().map(|n| wanted(n, Callers::named([root(n)]))).collect()
     }
 
     fn set(plan: Plan<u64>) -> Document {
@@ -218,11 +280,8 @@ mod tests {
 
     #[test]
     fn narrowed_grants_do_not_share_a_statement_with_whole_accounts() {
-        let narrowed = Contribution {
-            narrowed_to: BTreeSet::from(["arn:aws:iam::100000000002:role/ci/*".to_owned()]),
-            ..account(100_000_000_002)
-        };
-        let grants = [(1, account(100_000_000_001)), (2, narrowed)];
+        let narrowed = Callers::named_like(root(2), ["arn:aws:iam::100000000002:role/ci/*".into()]);
+        let grants = [wanted(1, Callers::named([root(1)])), wanted(2, narrowed)];
         let document = set(plan(None, &grants, &installation()).unwrap());
         let conditions: Vec<bool> = document.statements.iter().map(|s| s.0.contains_key("Condition")).collect();
         assert_eq!(conditions, [false, true]);
@@ -248,5 +307,50 @@ mod tests {
     #[test]
     fn an_unreadable_policy_is_an_error_and_never_overwritten() {
         assert!(plan(Some("{"), &grants([1]), &installation()).is_err());
+    }
+
+    const HAND_MADE: &str = r#"{"Version":"2008-10-17","Statement":[{"Sid":"new statement","Effect":"Allow","Principal":{"AWS":["arn:aws:iam::100000000001:root","arn:aws:iam::100000000002:role/x"]},"Action":["ecr:BatchGetImage"]},{"Sid":"other","Effect":"Deny","Principal":"*","Action":"ecr:DeleteRepository"}]}"#;
+
+    fn replacing(numbers: impl IntoIterator<Item = u64>) -> Vec<Wanted<u64>> {
+        let mut grants = grants(numbers);
+        grants[0].replaces = ["new statement".to_owned(), "other".to_owned(), "no such".to_owned()].into();
+        grants
+    }
+
+    #[test]
+    fn a_statement_is_replaced_once_all_that_it_allows_is_granted_and_not_before() {
+        let half = plan(Some(HAND_MADE), &replacing([1]), &installation()).unwrap();
+        assert!(half.kept["new statement"].contains("100000000002"), "{:?}", half.kept);
+        assert!(half.replaced.is_empty());
+        let half = set(half);
+        assert!(half.to_string().contains("new statement"));
+        let whole = plan(Some(&half.to_string()), &replacing([1, 2]), &installation()).unwrap();
+        assert_eq!(whole.replaced, ["new statement".to_owned()].into());
+        assert_eq!(whole.kept.keys().collect::<Vec<_>>(), ["other"]);
+        let whole = set(whole);
+        assert!(!whole.to_string().contains("new statement") && whole.to_string().contains("other"), "{whole}");
+        assert_eq!(plan(Some(&whole.to_string()), &replacing([1, 2]), &installation()).unwrap().change, Change::None);
+    }
+
+    #[test]
+    fn what_makes_room_by_being_replaced_is_reckoned_with() {
+        let foreign = |accounts: std::ops::Range<u64>| {
+            Document::of([Statement::allow(["ecr:BatchGetImage"])
+                .sid("new statement")
+                .to_principals(accounts.map(root))])
+        };
+        let both_fit_only_one_after_the_other = foreign(0..250).to_string();
+        let planned = plan(Some(&both_fit_only_one_after_the_other), &replacing(0..250), &installation()).unwrap();
+        assert!(planned.left_out.is_empty() && planned.replaced.len() == 1, "{:?}", planned.kept);
+        // With one account that nobody grants the statement stays, and then there is no room for all of ours.
+        let planned = plan(Some(&foreign(0..251).to_string()), &replacing(0..250), &installation()).unwrap();
+        assert!(!planned.left_out.is_empty() && planned.replaced.is_empty());
+    }
+
+    #[test]
+    fn a_statement_of_others_that_names_a_deleted_role_is_found() {
+        let gone = r#"{"Statement":[{"Sid":"old","Effect":"Allow","Principal":{"AWS":["AROAEXAMPLEEXAMPLE12"]},"Action":"ecr:BatchGetImage"}]}"#;
+        let planned = plan(Some(gone), &grants([1]), &installation()).unwrap();
+        assert_eq!(planned.gone, [("statement `old`".to_owned(), "AROAEXAMPLEEXAMPLE12".to_owned())]);
     }
 }

@@ -10,6 +10,7 @@
 //! - Ratcheting: what an update leaves unchanged is not validated again by the API server, here it is.
 
 mod account;
+mod consumer;
 mod grant;
 mod structure;
 

@@ -1,8 +1,8 @@
 //! The rules of `AWSAccount`: a grant must fit one of them whole, and what no rule says is refused.
 
 use super::resources::{
-    CONSUMER, Cluster, REGISTRY, expression, grant, grant_with_plain_role, labelled, namespaces, registry_rule,
-    selected, strings,
+    CONSUMER, Cluster, REGISTRY, expression, grant, grant_with_plain_role, labelled, namespaces, organization,
+    registry_rule, selected, strings,
 };
 use crate::api::account::{Namespaces, RegistryRule, RegistrySide};
 use crate::api::grant::{Access, AccessPath, ManagedPolicy};
@@ -232,4 +232,47 @@ fn a_wrong_region_does_not_hide_that_no_rule_admits_the_grant() {
     let refusals = cluster.refusals(&grant(|spec| spec.registry.regions = strings(["cn-north-1"])));
     assert!(refusals[0].starts_with("Invalid: spec.registry.regions: cn-north-1"), "{refusals:#?}");
     assert!(refusals[1].starts_with("NotAdmitted: "), "{refusals:#?}");
+}
+
+/// The refusals of a grant for an organization, or units of it, under a rule that names these.
+fn for_organization(rule: &[&str], paths: &[&str]) -> Vec<String> {
+    let cluster = under(|registry| {
+        registry.organizations = rule.iter().map(|text| (*text).to_owned()).collect();
+    });
+    let asked = grant_with_plain_role(|spec| spec.consumer = organization("o-a1b2c3d4e5", paths));
+    cluster.validate(&asked).err().unwrap_or_default().into_iter().map(|problem| problem.message).collect()
+}
+
+#[test]
+fn an_organization_is_admitted_only_where_a_rule_names_it() {
+    assert_eq!(for_organization(&["o-a1b2c3d4e5"], &[]), Vec::<String>::new());
+    for rule in [&[][..], &["o-a1b2c3d4e6"], &["o-a1b2c3d4e5/r-ab12/*"], &["*"]] {
+        let refusals = for_organization(rule, &[]);
+        assert!(refusals[0].contains("organization o-a1b2c3d4e5"), "{refusals:?}");
+    }
+}
+
+#[test]
+fn a_unit_is_admitted_inside_what_a_rule_names_and_nowhere_else() {
+    let (one, other) = ("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*", "o-a1b2c3d4e5/r-ab12/ou-ab12-22222222/*");
+    for rule in ["o-a1b2c3d4e5", "o-a1b2c3d4e5/r-ab12/*", one] {
+        assert_eq!(for_organization(&[rule], &[one]), Vec::<String>::new());
+    }
+    let refusals = for_organization(&[one], &[one, other]);
+    assert!(refusals[0].contains(other) && !refusals[0].contains(one), "{refusals:?}");
+}
+
+#[test]
+fn naming_every_account_does_not_admit_an_organization() {
+    let cluster = under(|rule| rule.consumers = strings([CONSUMER, "333333333333"]));
+    let asked = grant_with_plain_role(|spec| spec.consumer = organization("o-a1b2c3d4e5", &[]));
+    assert!(cluster.validate(&asked).is_err());
+}
+
+#[test]
+fn other_peoples_statements_are_replaced_only_where_a_rule_allows_it() {
+    let asked = grant(|spec| spec.registry.replace_sids = strings(["new statement"]));
+    let refusals = under(|_| {}).refusals(&asked);
+    assert!(refusals[0].contains("replaceSids"), "{refusals:?}");
+    assert_eq!(under(|rule| rule.allow_replace = true).admitted(&asked).replaces, ["new statement".to_owned()].into());
 }

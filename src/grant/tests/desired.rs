@@ -240,7 +240,7 @@ fn everything_names_the_accounts_partition(
         .account(CONSUMER, |spec| spec.partition = partition);
     let asked = grant(|spec| spec.registry.regions = strings([region]));
     let desired = cluster.desired(&asked);
-    let text = format!("{desired:?} {:?}", cluster.admitted(&asked).contribution(true));
+    let text = format!("{desired:?} {:?}", cluster.admitted(&asked).contributions(region, true));
     let arns: Vec<&str> = text.split("arn:").skip(1).filter_map(|arn| arn.split(':').next()).collect();
     assert!(!arns.is_empty() && arns.iter().all(|partition| *partition == name), "{arns:?}");
     assert_eq!(statements(&document(&desired.instance.unwrap().role.trust))[0]["Principal"], json!({ "Service": ec2 }));

@@ -1,9 +1,11 @@
 //! What the operator refuses in the resource itself. Admission refuses it first where it can; here is the authority.
 
-use super::resources::{CONSUMER, Cluster, REGISTRY, grant, strings};
+use super::resources::{CONSUMER, Cluster, REGISTRY, grant, organization, strings};
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
-use crate::api::grant::{Access, CrossAccountRegistryGrantSpec as Spec, InstanceRoleSpec, RegistryRoleSpec};
+use crate::api::grant::{
+    Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrantSpec as Spec, InstanceRoleSpec, RegistryRoleSpec,
+};
 use crate::grant::Problem;
 use rstest::rstest;
 
@@ -36,12 +38,12 @@ fn the_articles_grant_is_admitted() {
 #[case::an_arn_inside("1:role/x111")]
 fn an_account_number_that_is_not_twelve_digits_is_refused(#[case] number: &str) {
     refused_naming("spec.registry.accountID", |spec| spec.registry.account_id = number.into());
-    refused_naming("spec.consumer.accountID", |spec| spec.consumer.account_id = number.into());
+    refused_naming("spec.consumer.accountID", |spec| spec.consumer.account_id = Some(number.into()));
 }
 
 #[test]
 fn consumer_and_registry_must_be_two_accounts() {
-    refused_naming("spec.consumer.accountID", |spec| spec.consumer.account_id = REGISTRY.into());
+    refused_naming("spec.consumer.accountID", |spec| spec.consumer.account_id = Some(REGISTRY.into()));
 }
 
 #[rstest]
@@ -166,7 +168,7 @@ fn everything_that_is_wrong_is_told_at_once() {
         spec.paths.clear();
         spec.registry.regions = strings(["us-east-1", "here"]);
         spec.registry.account_id = "1".into();
-        spec.consumer.account_id = "2".into();
+        spec.consumer.account_id = Some("2".into());
         spec.registry.repositories = strings(["UPPER", "a*b", "good"]);
         spec.registry.role.as_mut().unwrap().name = Some("a/b".into());
         spec.consumer.instance_role.as_mut().unwrap().name = "c d".into();
@@ -176,11 +178,11 @@ fn everything_that_is_wrong_is_told_at_once() {
     insta::assert_snapshot!(told.join("\n"), @r"
     spec.paths: at least one path is needed
     spec.registry.accountID: `1` is not an AWS account number (12 digits)
-    spec.consumer.accountID: `2` is not an AWS account number (12 digits)
     spec.registry.repositories: `UPPER` is neither a repository name nor a prefix of one that ends in *
     spec.registry.repositories: `a*b` is neither a repository name nor a prefix of one that ends in *
     spec.registry.regions: `here` is not a region
     spec.registry.role.name: not a role name: 1 to 64 letters, digits and + = , . @ - _
+    spec.consumer.accountID: `2` is not an AWS account number (12 digits)
     spec.consumer: wholeAccount and roles exclude each other
     spec.consumer.roles: at least one is needed
     spec.consumer.instanceRole.name: not a role name: 1 to 64 letters, digits and + = , . @ - _
@@ -256,4 +258,50 @@ fn an_instance_role_that_its_own_grant_would_not_let_in_is_refused() {
     insta::assert_snapshot!(refusals.join("\n"), @"Invalid: spec.consumer.roles: the instance role would get no access; add registry-grants/miq-instance to the list");
     Cluster::of_the_article().admitted(&narrowed("registry-grants/miq-*"));
     Cluster::of_the_article().admitted(&narrowed("registry-grants/miq-instance"));
+}
+
+/// An organization as the consumer, and a spec that is right but for this change.
+fn organization_refused(field: &str, change: impl FnOnce(&mut Spec)) {
+    refused_naming(field, |spec| {
+        spec.consumer = organization("o-a1b2c3d4e5", &[]);
+        change(spec);
+    });
+}
+
+#[test]
+fn an_organization_and_its_units_are_checked_to_the_last_character() {
+    let field = "spec.consumer.organization.id";
+    for id in ["", "o-*", "*", "222222222222", "o-a1b2c3d4e5/r-ab12/*"] {
+        organization_refused(field, |spec| spec.consumer = organization(id, &[]));
+    }
+    let field = "spec.consumer.organization.paths";
+    for path in ["o-a1b2c3d4e5", "o-a1b2c3d4e6/r-ab12/*", "o-a1b2c3d4e5/*", "*", "o-a1b2c3d4e5/r-ab12/${x}/"] {
+        organization_refused(field, |spec| spec.consumer = organization("o-a1b2c3d4e5", &[path]));
+    }
+}
+
+#[test]
+fn what_is_said_of_an_account_is_not_said_of_an_organization() {
+    organization_refused("spec.consumer", |spec| spec.consumer.account_id = Some("222222222222".into()));
+    organization_refused("spec.consumer", |spec| spec.consumer.whole_account = Some(true));
+    organization_refused("spec.consumer", |spec| spec.consumer.roles = Some(strings(["ci/*"])));
+    organization_refused("spec.consumer", |spec| spec.consumer.lambda = Some(true));
+    refused_naming("spec.consumer", |spec| spec.consumer = ConsumerSpec::default());
+}
+
+#[test]
+fn lambda_and_replacement_are_done_by_the_repositorys_policy_and_need_its_path() {
+    refused_naming("spec.consumer.lambda", |spec| {
+        (spec.consumer.lambda, spec.paths) = (Some(true), vec![AccessPath::AssumeRole]);
+    });
+    refused_naming("spec.registry.replaceSids", |spec| {
+        (spec.registry.replace_sids, spec.paths) = (strings(["new statement"]), vec![AccessPath::AssumeRole]);
+    });
+}
+
+#[test]
+fn statements_of_an_installation_are_never_replaced() {
+    for sid in ["", "RegistryGrantsfedcba98765401234567", "RegistryGrants"] {
+        refused_naming("spec.registry.replaceSids", |spec| spec.registry.replace_sids = strings([sid]));
+    }
 }

@@ -2,7 +2,8 @@
 
 use super::iam::reworded;
 use super::resources::installation;
-use crate::policy::repository::{self, Change, Contribution, MAX_CHARACTERS};
+use crate::policy::callers::Callers;
+use crate::policy::repository::{self, Change, Contribution, MAX_CHARACTERS, Wanted};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -65,28 +66,34 @@ prop_compose! {
     }
 }
 
-fn contribution() -> impl Strategy<Value = Contribution> {
+/// What one grant asks: its consumer, whole or by roles, and perhaps the registry's own role.
+fn contributions() -> impl Strategy<Value = Vec<Contribution>> {
     let consumer = (0..5u64).prop_map(|n| 222_222_222_220 + n);
     let roles = prop::collection::btree_set("(ci|nodes)/[a-c*]", 0..3);
     let named = prop::option::of("[pq]");
     (consumer, roles, named, any::<bool>()).prop_map(|(consumer, roles, named, push)| {
-        let named = named.map(|role| format!("arn:aws:iam::111111111111:role/registry-grants/{role}"));
-        let narrowed: BTreeSet<String> =
-            roles.iter().map(|role| format!("arn:aws:iam::{consumer}:role/{role}")).collect();
+        let root = format!("arn:aws:iam::{consumer}:root");
+        let arns: Vec<String> = roles.iter().map(|role| format!("arn:aws:iam::{consumer}:role/{role}")).collect();
+        let consumer = if arns.is_empty() { Callers::named([root]) } else { Callers::named_like(root, arns) };
+        let named =
+            named.map(|role| Callers::named([format!("arn:aws:iam::111111111111:role/registry-grants/{role}")]));
         let actions: &[&str] = if push { &["ecr:BatchGetImage", "ecr:PutImage"] } else { &["ecr:BatchGetImage"] };
-        Contribution {
-            actions: actions.iter().map(ToString::to_string).collect(),
-            principals: named.iter().cloned().chain([format!("arn:aws:iam::{consumer}:root")]).collect(),
-            narrowed_to: if narrowed.is_empty() { narrowed } else { narrowed.into_iter().chain(named).collect() },
-        }
+        let actions: BTreeSet<String> = actions.iter().map(ToString::to_string).collect();
+        let all = [Some(consumer), named].into_iter().flatten();
+        all.map(|callers| Contribution { actions: actions.clone(), callers }).collect()
     })
 }
 
-fn grants() -> impl Strategy<Value = Vec<(usize, Contribution)>> {
-    prop::collection::vec(contribution(), 0..12).prop_map(|all| all.into_iter().enumerate().collect())
+fn of(id: usize, contributions: Vec<Contribution>) -> Wanted<usize> {
+    Wanted { id, contributions, replaces: BTreeSet::new() }
 }
 
-fn change(current: Option<&Document>, grants: &[(usize, Contribution)]) -> Change {
+fn grants() -> impl Strategy<Value = Vec<Wanted<usize>>> {
+    let numbered = |all: Vec<_>| all.into_iter().enumerate().map(|(id, asked)| of(id, asked)).collect();
+    prop::collection::vec(contributions(), 0..12).prop_map(numbered)
+}
+
+fn change(current: Option<&Document>, grants: &[Wanted<usize>]) -> Change {
     let text = current.map(ToString::to_string);
     let plan = repository::plan(text.as_deref(), grants, &installation()).unwrap();
     assert!(plan.left_out.is_empty(), "these few always fit");
@@ -94,7 +101,7 @@ fn change(current: Option<&Document>, grants: &[(usize, Contribution)]) -> Chang
 }
 
 /// The policy after the change; `None`: there is none.
-fn after(current: Option<&Document>, grants: &[(usize, Contribution)]) -> Option<Document> {
+fn after(current: Option<&Document>, grants: &[Wanted<usize>]) -> Option<Document> {
     match change(current, grants) {
         Change::None => current.cloned(),
         Change::Set(document) => Some(document),
@@ -136,11 +143,26 @@ fn allows(document: &Document, caller: &str, action: &str) -> bool {
     })
 }
 
-fn contributes(contribution: &Contribution, caller: &str, action: &str) -> bool {
-    let Contribution { actions, principals, narrowed_to } = contribution;
-    actions.contains(action)
-        && is_one_of(caller, principals.iter().map(String::as_str))
-        && (narrowed_to.is_empty() || narrowed_to.iter().any(|arn| like(arn, caller)))
+fn asks(grant: &Wanted<usize>, caller: &str, action: &str) -> bool {
+    grant.contributions.iter().any(|Contribution { actions, callers }| {
+        actions.contains(action)
+            && is_one_of(caller, callers.principals().iter().map(String::as_str))
+            && (callers.among().is_empty() || callers.among().iter().any(|arn| like(arn, caller)))
+    })
+}
+
+/// An `Allow` for consumers as people write it by hand.
+fn consumer_statement() -> impl Strategy<Value = Statement> {
+    let principals = prop::collection::vec("arn:aws:iam::22222222222[0-4]:(root|role/(ci|nodes)/[a-c])", 1..3);
+    let actions = prop::sample::subsequence(vec!["ecr:BatchGetImage", "ecr:PutImage", "ecr:*"], 1..=3);
+    let narrowed = prop::option::of("arn:aws:iam::22222222222[0-4]:role/(ci|nodes)/[a-c*]");
+    (principals, actions, narrowed).prop_map(|(principals, actions, narrowed)| {
+        let statement = Statement::allow(actions).to_principals(principals);
+        match narrowed {
+            Some(arn) => statement.only_if("ArnLike", "aws:PrincipalArn", [arn]),
+            None => statement,
+        }
+    })
 }
 
 fn caller() -> impl Strategy<Value = String> {
@@ -204,23 +226,50 @@ proptest! {
         caller in caller(),
         action in "ecr:(BatchGetImage|PutImage|DeleteRepository)",
     ) {
-        let asked = grants.iter().any(|(_, contribution)| contributes(contribution, &caller, &action));
+        let asked = grants.iter().any(|grant| asks(grant, &caller, &action));
         let allowed = after(None, &grants).is_some_and(|document| allows(&document, &caller, &action));
         prop_assert_eq!(allowed, asked);
     }
 
     #[test]
     fn a_grant_that_is_taken_back_leaves_only_what_others_ask_for(
-        grants in prop::collection::vec(contribution(), 1..12),
+        grants in grants().prop_filter("at least one", |grants| !grants.is_empty()),
         gone in any::<prop::sample::Index>(),
         caller in caller(),
     ) {
-        let all: Vec<_> = grants.into_iter().enumerate().collect();
-        let written = after(None, &all);
-        let mut rest = all;
+        let written = after(None, &grants);
+        let mut rest = grants;
         rest.remove(gone.index(rest.len()));
         let allowed = after(written.as_ref(), &rest).is_some_and(|document| allows(&document, &caller, "ecr:PutImage"));
-        prop_assert_eq!(allowed, rest.iter().any(|(_, c)| contributes(c, &caller, "ecr:PutImage")));
+        prop_assert_eq!(allowed, rest.iter().any(|grant| asks(grant, &caller, "ecr:PutImage")));
+    }
+
+    /// Whoever got in by a statement that was given up for ours gets in still; and nothing is given up that denies.
+    #[test]
+    fn replacing_other_peoples_statements_takes_access_from_nobody(
+        foreign in foreign_document(),
+        similar in prop::collection::vec((consumer_statement(), any::<bool>()), 0..4),
+        mut grants in grants(),
+        caller in caller(),
+        action in "ecr:(BatchGetImage|PutImage)",
+    ) {
+        let mut foreign = foreign;
+        for (statement, unnamed) in similar {
+            let statement = statement.sid(if unnamed { "stays" } else { "new statement" });
+            foreign.statements.push(statement);
+        }
+        for grant in &mut grants {
+            grant.replaces = ["new statement".to_owned(), "Lambda".to_owned()].into();
+        }
+        let Some(after) = after(Some(&foreign), &grants) else { return Ok(()) };
+        if allows(&foreign, &caller, &action) {
+            prop_assert!(allows(&after, &caller, &action), "{foreign}\n{after}");
+        }
+        for statement in &foreign.statements {
+            let asked = statement.sid_text().is_some_and(|sid| sid == "new statement" || sid == "Lambda");
+            let denies = Document::of([statement.clone()]).to_string().contains("Deny");
+            prop_assert!((asked && !denies) || after.statements.contains(statement), "{foreign}\n{after}");
+        }
     }
 }
 
@@ -235,34 +284,33 @@ proptest! {
         foreign in foreign_document(),
     ) {
         let grant = |n: usize| {
-            let account = 100_000_000_000 + n;
-            let role = narrowed.then(|| format!("arn:aws:iam::{account}:role/registry-grants/a-role-of-some-length"));
-            Contribution {
-                actions: BTreeSet::from(["ecr:BatchGetImage".into()]),
-                principals: BTreeSet::from([format!("arn:aws:iam::{account}:root")]),
-                narrowed_to: role.into_iter().collect(),
-            }
+            let root = format!("arn:aws:iam::{}:root", 100_000_000_000 + n);
+            let role = format!("arn:aws:iam::{}:role/registry-grants/a-role-of-some-length", 100_000_000_000 + n);
+            let callers = if narrowed { Callers::named_like(root, [role]) } else { Callers::named([root]) };
+            of(n, vec![Contribution { actions: BTreeSet::from(["ecr:BatchGetImage".into()]), callers }])
         };
-        let grants: Vec<_> = (0..count).map(|n| (n, grant(n))).collect();
+        let grants: Vec<_> = (0..count).map(grant).collect();
         let plan = repository::plan(Some(&foreign.to_string()), &grants, &installation()).unwrap();
         let Change::Set(document) = plan.change else { panic!("grants on it must change it") };
         prop_assert!(document.characters() <= MAX_CHARACTERS);
-        for (n, contribution) in &grants {
-            let in_it = contribution.principals.iter().all(|principal| document.to_string().contains(principal.as_str()));
-            prop_assert_eq!(in_it, !plan.left_out.contains(n));
+        prop_assert_eq!(document.characters(), plan.characters);
+        for grant in &grants {
+            let principals = grant.contributions[0].callers.principals();
+            let in_it = principals.iter().all(|principal| document.to_string().contains(principal.as_str()));
+            prop_assert_eq!(in_it, !plan.left_out.contains(&grant.id));
         }
     }
 }
 
 #[test]
 fn at_least_250_whole_accounts_or_a_hundred_narrowed_ones_fit_one_repository() {
-    let fit = |count: u64, narrowed: bool| {
-        let grant = |n: u64| {
-            let account = 100_000_000_000 + n;
-            let role = narrowed.then(|| format!("arn:aws:iam::{account}:role/registry-grants/node"));
-            let principals = BTreeSet::from([format!("arn:aws:iam::{account}:root")]);
+    let fit = |count: usize, narrowed: bool| {
+        let grant = |n: usize| {
+            let root = format!("arn:aws:iam::{}:root", 100_000_000_000 + n);
+            let role = format!("arn:aws:iam::{}:role/registry-grants/node", 100_000_000_000 + n);
+            let callers = if narrowed { Callers::named_like(root, [role]) } else { Callers::named([root]) };
             let actions = crate::grant::actions::of(crate::api::grant::Access::PullPush);
-            (n, Contribution { actions, principals, narrowed_to: role.into_iter().collect() })
+            of(n, vec![Contribution { actions, callers }])
         };
         let grants: Vec<_> = (0..count).map(grant).collect();
         repository::plan(None, &grants, &installation()).unwrap().left_out.is_empty()

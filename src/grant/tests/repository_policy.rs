@@ -1,10 +1,11 @@
 //! What grants ask of a repository's policy, from the resource to the document.
 
-use super::resources::{Cluster, grant, grant_with_plain_role, installation, registry_rule, strings};
+use super::resources::{Cluster, grant, grant_with_plain_role, installation, organization, registry_rule, strings};
 use crate::api::grant::{Access, AccessPath, CrossAccountRegistryGrant, RegistryRoleSpec};
 use crate::policy::Document;
-use crate::policy::repository::{self, Change};
+use crate::policy::repository::{self, Change, Wanted};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// `2-repository-policy.json`, but for the role's path.
 const REPOSITORY_POLICY: &str = r#"{
@@ -35,8 +36,8 @@ const REPOSITORY_POLICY: &str = r#"{
 
 /// The policy of a repository that had none, with this grant on it.
 fn policy(resource: &CrossAccountRegistryGrant) -> Option<Document> {
-    let contribution = Cluster::of_the_article().admitted(resource).contribution(true);
-    let grants: Vec<_> = contribution.into_iter().map(|contribution| (1, contribution)).collect();
+    let contributions = Cluster::of_the_article().admitted(resource).contributions("us-east-1", true);
+    let grants = [Wanted { id: 1, contributions, replaces: BTreeSet::new() }];
     match repository::plan(None, &grants, &installation()).unwrap().change {
         Change::Set(document) => Some(document),
         Change::None => None,
@@ -45,11 +46,14 @@ fn policy(resource: &CrossAccountRegistryGrant) -> Option<Document> {
 }
 
 fn only_statement(resource: &CrossAccountRegistryGrant) -> Value {
-    let document = policy(resource).expect("a policy").to_string();
-    let mut whole: Value = serde_json::from_str(&document).unwrap();
-    let statements = whole["Statement"].as_array_mut().unwrap();
+    let mut statements = statements(&policy(resource).expect("a policy"));
     assert_eq!(statements.len(), 1, "{statements:#?}");
     statements.remove(0)
+}
+
+fn statements(document: &Document) -> Vec<Value> {
+    let whole: Value = serde_json::from_str(&document.to_string()).unwrap();
+    whole["Statement"].as_array().unwrap().clone()
 }
 
 #[test]
@@ -97,23 +101,30 @@ fn without_the_role_its_name_is_in_no_policy() {
 
 #[test]
 fn narrowing_holds_for_the_consumer_and_lets_the_registrys_own_role_through() {
-    let statement = only_statement(&grant(|spec| {
+    let document = policy(&grant(|spec| {
         spec.consumer.whole_account = None;
         spec.consumer.instance_role = None;
         spec.consumer.roles = Some(strings(["ci/*"]));
     }));
+    let statements = statements(&document.unwrap());
     let role = "arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps";
-    assert_eq!(statement["Principal"], json!({ "AWS": [role, "arn:aws:iam::222222222222:root"] }));
-    let like = json!([role, "arn:aws:iam::222222222222:role/ci/*"]);
-    assert_eq!(statement["Condition"], json!({ "ArnLike": { "aws:PrincipalArn": like } }));
+    assert_eq!(statements.len(), 2);
+    assert_eq!(statements[0]["Principal"], json!({ "AWS": role }));
+    assert_eq!(statements[0].get("Condition"), None);
+    assert_eq!(statements[1]["Principal"], json!({ "AWS": "arn:aws:iam::222222222222:root" }));
+    let like = "arn:aws:iam::222222222222:role/ci/*";
+    assert_eq!(statements[1]["Condition"], json!({ "ArnLike": { "aws:PrincipalArn": like } }));
 }
 
 #[test]
 fn an_instance_role_in_an_account_that_is_not_managed_is_let_in_under_the_usual_path() {
     let cluster = Cluster::of_the_article().without(super::resources::CONSUMER);
     let admitted = cluster.admitted(&grant_with_plain_role(|spec| spec.consumer.whole_account = None));
-    let narrowed = admitted.contribution(true).unwrap().narrowed_to;
-    assert_eq!(narrowed, ["arn:aws:iam::222222222222:role/registry-grants/miq-instance".to_owned()].into());
+    let contributions = admitted.contributions("us-east-1", true);
+    assert_eq!(
+        *contributions[0].callers.among(),
+        ["arn:aws:iam::222222222222:role/registry-grants/miq-instance".to_owned()].into()
+    );
 }
 
 #[test]
@@ -124,7 +135,7 @@ fn a_role_of_default_name_can_be_named_as_well() {
     let cluster = Cluster::of_the_article().registry_rules([registry_rule(|_| {})]);
     let admitted = cluster.admitted(&asked);
     let arn = admitted.role.as_ref().unwrap().identity.arn();
-    assert!(admitted.contribution(true).unwrap().principals.contains(&arn));
+    assert!(admitted.contributions("us-east-1", true)[1].callers.principals().contains(&arn));
 }
 
 /// ECR refuses a policy that names a role which does not exist, with everybody's statements in it; and who names another tenant's role must
@@ -132,10 +143,50 @@ fn a_role_of_default_name_can_be_named_as_well() {
 #[test]
 fn a_role_that_is_not_known_to_be_ours_is_not_named() {
     let admitted = Cluster::of_the_article().admitted(&grant(|_| {}));
-    let principals = |role_is_ours| admitted.contribution(role_is_ours).unwrap().principals;
+    let principals = |role_is_ours| {
+        let contributions = admitted.contributions("us-east-1", role_is_ours);
+        contributions.iter().flat_map(|contribution| contribution.callers.principals().clone()).collect::<BTreeSet<_>>()
+    };
     assert_eq!(principals(false), ["arn:aws:iam::222222222222:root".to_owned()].into());
     assert_eq!(principals(true).len(), 2);
     let by_role_alone = Cluster::of_the_article().admitted(&grant(|spec| spec.paths = vec![AccessPath::AssumeRole]));
-    assert_eq!(by_role_alone.contribution(false), None);
+    assert_eq!(by_role_alone.contributions("us-east-1", false), []);
     assert!(by_role_alone.touches_repository_policies());
+}
+
+#[test]
+fn lambda_gets_a_statement_of_its_own_for_the_consumers_functions_in_the_repositorys_region() {
+    let asked = grant_with_plain_role(|spec| spec.consumer.lambda = Some(true));
+    let statements = statements(&policy(&asked).unwrap());
+    assert_eq!(statements.len(), 2);
+    assert_eq!(statements[1]["Principal"], json!({ "Service": "lambda.amazonaws.com" }));
+    assert_eq!(statements[1]["Action"], json!(["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]));
+    let functions = "arn:aws:lambda:us-east-1:222222222222:function:*";
+    assert_eq!(statements[1]["Condition"], json!({ "StringLike": { "aws:SourceArn": functions } }));
+    assert_eq!(statements[0]["Principal"], json!({ "AWS": "arn:aws:iam::222222222222:root" }));
+    let in_europe = Cluster::of_the_article().admitted(&asked).contributions("eu-west-1", true);
+    assert_eq!(*in_europe[1].callers.among(), ["arn:aws:lambda:eu-west-1:222222222222:function:*".to_owned()].into());
+}
+
+fn of_organization(paths: &[&str]) -> Value {
+    let asked = grant_with_plain_role(|spec| {
+        spec.consumer = organization("o-a1b2c3d4e5", paths);
+        spec.paths = vec![AccessPath::Direct];
+    });
+    let rule = registry_rule(|rule| rule.organizations = strings(["o-a1b2c3d4e5"]));
+    let admitted = Cluster::of_the_article().registry_rules([rule]).admitted(&asked);
+    let grants =
+        [Wanted { id: 1, contributions: admitted.contributions("us-east-1", true), replaces: BTreeSet::new() }];
+    let Change::Set(document) = repository::plan(None, &grants, &installation()).unwrap().change else { panic!() };
+    statements(&document).remove(0)
+}
+
+#[test]
+fn an_organization_is_let_in_by_its_id_and_its_units_by_their_paths() {
+    let whole = of_organization(&[]);
+    assert_eq!(whole["Principal"], json!({ "AWS": "*" }));
+    assert_eq!(whole["Condition"], json!({ "StringEquals": { "aws:PrincipalOrgID": "o-a1b2c3d4e5" } }));
+    let unit = "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*";
+    let units = of_organization(&[unit]);
+    assert_eq!(units["Condition"], json!({ "ForAnyValue:StringLike": { "aws:PrincipalOrgPaths": unit } }));
 }

@@ -5,7 +5,7 @@ use crate::api::account::{
 };
 use crate::api::grant::{
     Access, AccessPath, Applied, ConsumerSpec, CrossAccountRegistryGrant, CrossAccountRegistryGrantSpec,
-    InstanceRoleSpec, ManagedPolicy, RegistryRoleSpec, RegistrySpec,
+    InstanceRoleSpec, ManagedPolicy, OrganizationSpec, RegistryRoleSpec, RegistrySpec,
 };
 use crate::grant::desired::{Desired, Owner};
 use crate::grant::{AccountId, Directory, Grant, GrantName, Problem, Standing, standing, validate};
@@ -47,6 +47,7 @@ pub fn grant(change: impl FnOnce(&mut CrossAccountRegistryGrantSpec)) -> CrossAc
             account_id: REGISTRY.into(),
             regions: strings(["us-east-1"]),
             repositories: strings(["miqp-devops"]),
+            replace_sids: Vec::new(),
             role: Some(RegistryRoleSpec {
                 name: Some("ECS-AssumeRole-MIQDevOps".into()),
                 managed_policies: vec![ManagedPolicy::AmazonEC2ContainerRegistryPowerUser],
@@ -55,7 +56,9 @@ pub fn grant(change: impl FnOnce(&mut CrossAccountRegistryGrantSpec)) -> CrossAc
             }),
         },
         consumer: ConsumerSpec {
-            account_id: CONSUMER.into(),
+            account_id: Some(CONSUMER.into()),
+            organization: None,
+            lambda: None,
             whole_account: Some(true),
             roles: None,
             instance_role: Some(InstanceRoleSpec { name: "miq-instance".into(), instance_profile: None }),
@@ -65,6 +68,12 @@ pub fn grant(change: impl FnOnce(&mut CrossAccountRegistryGrantSpec)) -> CrossAc
     let mut grant = CrossAccountRegistryGrant::new("miq-devops", spec);
     grant.metadata.namespace = Some("team-b".into());
     grant
+}
+
+/// An organization, or some of its units, as the consumer.
+pub fn organization(id: &str, paths: &[&str]) -> ConsumerSpec {
+    let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+    ConsumerSpec { organization: Some(OrganizationSpec { id: id.into(), paths }), ..ConsumerSpec::default() }
 }
 
 /// The article's grant with its registry role as it is where nothing is said of it: least privilege.
@@ -82,6 +91,8 @@ pub fn registry_rule(change: impl FnOnce(&mut RegistryRule)) -> RegistryRule {
         repositories: strings(["miqp-devops"]),
         max_access: Access::PullPush,
         consumers: strings([CONSUMER]),
+        organizations: Vec::new(),
+        allow_replace: false,
         managed_policies: vec![ManagedPolicy::AmazonEC2ContainerRegistryPowerUser],
     };
     change(&mut rule);

@@ -9,7 +9,7 @@ use crate::grant::status::{Outcome, Part, RepositoryOutcome, progressing};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use rstest::rstest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub fn at(second: i64) -> Time {
     Time(Timestamp::from_second(1_700_000_000 + second).unwrap())
@@ -41,6 +41,7 @@ pub fn outcome(change: impl FnOnce(&mut Outcome)) -> Outcome {
         },
         consumer_status: ConsumerStatus::default(),
         applied: Some(applied()),
+        replaces: BTreeSet::new(),
         summary: "account 222222222222 has Pull access".into(),
     };
     change(&mut outcome);
@@ -48,9 +49,13 @@ pub fn outcome(change: impl FnOnce(&mut Outcome)) -> Outcome {
 }
 
 pub fn repositories(
-    each: impl IntoIterator<Item = (impl Into<String>, RepositoryOutcome)>,
+    each: impl IntoIterator<Item = (impl Into<String>, Result<(), Problem>)>,
 ) -> BTreeMap<(String, String), RepositoryOutcome> {
-    each.into_iter().map(|(name, outcome)| (("us-east-1".to_owned(), name.into()), outcome)).collect()
+    let outcome = |result| match result {
+        Ok(()) => RepositoryOutcome { result, ..RepositoryOutcome::failed(problem(Reason::Settling)) },
+        Err(problem) => RepositoryOutcome::failed(problem),
+    };
+    each.into_iter().map(|(name, result)| (("us-east-1".to_owned(), name.into()), outcome(result))).collect()
 }
 
 fn problem(reason: Reason) -> Problem {
@@ -198,6 +203,44 @@ fn five_thousand_granted_repositories_are_listed_to_a_hundred() {
     let told = status.repositories.unwrap();
     assert_eq!((told.summary.as_str(), told.items.len()), ("5000/5000", 100));
     assert_eq!(told.items[99].name, "r0099");
+}
+
+/// The outcome of a look at repository `web` by a grant that takes the place of `by hand` and `old`.
+fn looked(replaced: &[&str], kept: &[&str]) -> Outcome {
+    outcome(|outcome| {
+        outcome.replaces = ["by hand", "old"].map(String::from).into();
+        let web = outcome.each_repository.values_mut().next().unwrap();
+        web.replaced = replaced.iter().map(|sid| (*sid).to_owned()).collect();
+        web.kept = kept.iter().map(|sid| ((*sid).to_owned(), "it allows more".to_owned())).collect();
+    })
+}
+
+fn replacements(status: &Status) -> Vec<String> {
+    status.replacements.iter().map(|told| format!("{} {:?} {:?}", told.sid, told.state, told.message)).collect()
+}
+
+#[test]
+fn what_was_replaced_once_is_told_for_good_and_what_stays_with_the_reason() {
+    let first = looked(&["by hand"], &["old"]).status(None, Some(1), &at(0));
+    assert_eq!(replacements(&first), ["by hand Replaced None", "old Kept Some(\"it allows more\")"]);
+    // After a restart nothing of it is in the policy any more.
+    let later = looked(&[], &[]).status(Some(&first), Some(1), &at(60));
+    assert_eq!(replacements(&later), ["by hand Replaced None"]);
+    let nothing_looked_at = outcome(|outcome| {
+        outcome.replaces = ["by hand".to_owned()].into();
+        outcome.each_repository.clear();
+        outcome.repositories = Part::Blocked(problem(Reason::CredentialsUnavailable));
+    });
+    assert_eq!(replacements(&nothing_looked_at.status(Some(&later), Some(1), &at(120))), ["by hand Replaced None"]);
+    let not_asked = outcome(|_| {}).status(Some(&later), Some(2), &at(180));
+    assert!(replacements(&not_asked).is_empty());
+}
+
+#[test]
+fn a_statement_that_is_there_again_is_not_told_as_replaced() {
+    let first = looked(&["by hand"], &[]).status(None, Some(1), &at(0));
+    let again = looked(&["by hand"], &["by hand"]).status(Some(&first), Some(1), &at(60));
+    assert_eq!(replacements(&again), ["by hand Kept Some(\"it allows more\")"]);
 }
 
 #[test]

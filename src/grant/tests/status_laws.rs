@@ -83,7 +83,7 @@ proptest! {
         let status = outcome.status(None, Some(1), &at(0));
         let ready = condition(&status, ConditionType::Ready).unwrap();
         let failed = status.conditions.iter().any(|c| c.status == "False" && c.type_ != "Ready");
-        let one_failed = outcome.each_repository.values().any(Result::is_err);
+        let one_failed = outcome.each_repository.values().any(|each| each.result.is_err());
         prop_assert_eq!(ready.status == "True", !failed && !one_failed && !outcome.revoking);
     }
 

@@ -1,25 +1,23 @@
 //! Makes one grant true in AWS, or takes it back. The order is that of the design: the consumer's role before what names it, access
 //! widens last; when access is taken back, the repository policies go first. One account's failure never hides another's.
 
+mod repositories;
+
 use super::Context;
-use super::repositories::{Repository, Written, bring_up_to_date};
 use crate::api::account::AWSAccount;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, AppliedInstanceRole, ConsumerStatus, CrossAccountRegistryGrantSpec, RegistryStatus};
 use crate::aws::Account;
 use crate::aws::iam::Made;
+use crate::grant::consumer::Consumer;
 use crate::grant::desired::{Desired, DesiredInstance, DesiredRole, Owner};
 use crate::grant::diff::{self, Step};
 use crate::grant::observed::Instance;
 use crate::grant::status::{Outcome, Part};
 use crate::grant::validate::ConsumerRole;
-use crate::grant::{AccountId, Directory, Grant, Problem, RepositoryPattern};
-use futures::StreamExt;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::grant::{AccountId, Directory, Grant, Problem};
 use std::sync::Arc;
-
-/// How many repositories of one grant are read at a time.
-const REPOSITORIES_AT_A_TIME: usize = 4;
+use std::time::Duration;
 
 type Session = Result<Arc<Account>, Problem>;
 
@@ -34,12 +32,14 @@ pub struct Done {
 pub struct Enforcement<'a> {
     context: &'a Context,
     owner: &'a Owner,
-    /// The registry's and the consumer's: they cannot change in a grant's life.
-    accounts: (&'a str, &'a str),
+    /// The registry's and the consumer's, if it is one: they cannot change in a grant's life.
+    accounts: (&'a str, Option<&'a str>),
     /// What should be true; `None`: nothing of this grant should be left.
     grant: Option<&'a Grant>,
     /// Where this grant may have left something.
     claims: &'a Applied,
+    /// How old a look at a repository's policy may be.
+    fresh: Duration,
     steps: Vec<String>,
     /// What could not be taken back.
     left: Vec<Problem>,
@@ -52,19 +52,20 @@ impl<'a> Enforcement<'a> {
         spec: &'a CrossAccountRegistryGrantSpec,
         grant: Option<&'a Grant>,
         claims: &'a Applied,
+        fresh: Duration,
     ) -> Self {
         let CrossAccountRegistryGrantSpec { registry, consumer, .. } = spec;
-        let accounts = (registry.account_id.as_str(), consumer.account_id.as_str());
-        Self { context, owner, accounts, grant, claims, steps: Vec::new(), left: Vec::new() }
+        let accounts = (registry.account_id.as_str(), consumer.account_id.as_deref());
+        Self { context, owner, accounts, grant, claims, fresh, steps: Vec::new(), left: Vec::new() }
     }
 
     pub async fn run(mut self) -> Done {
         let desired = self.grant.map(|grant| grant.desired(self.owner));
         let Desired { registry_role, instance } = desired.unwrap_or(Desired { registry_role: None, instance: None });
         let registry = self.session(self.accounts.0).await;
-        let consumer = match self.claims.instance_roles.is_empty() {
-            true => None,
-            false => Some(self.session(self.accounts.1).await),
+        let consumer = match self.accounts.1.filter(|_| !self.claims.instance_roles.is_empty()) {
+            Some(account) => Some(self.session(account).await),
+            None => None,
         };
 
         let (consumer_part, consumer_status) = self.keep_instance(consumer.as_ref(), instance.as_ref()).await;
@@ -83,6 +84,7 @@ impl<'a> Enforcement<'a> {
             consumer: consumer_part,
             repositories,
             each_repository,
+            replaces: self.grant.map(|grant| grant.replaces.clone()).unwrap_or_default(),
             registry_status: RegistryStatus {
                 hosts: self.grant.map(Grant::registry_hosts).unwrap_or_default(),
                 ..role_status
@@ -139,15 +141,16 @@ impl<'a> Enforcement<'a> {
 
     fn no_instance(&self) -> Part {
         let Some(grant) = self.grant else { return Part::NotRequested("access is being revoked".into()) };
-        let needs = grant.needed_in_consumer();
-        match grant.instance_role {
-            ConsumerRole::NotManaged => Part::NotManaged(format!(
-                "there is no AWSAccount {}, so its instance role is not kept. Its admin must give the roles that should have access {needs}",
-                grant.consumer
+        let (needs, consumer) = (grant.needed_in_consumer(), &grant.consumer);
+        match (&grant.instance_role, consumer) {
+            (ConsumerRole::NotManaged, Consumer::Account { id, .. }) => Part::NotManaged(format!(
+                "there is no AWSAccount {id}, so its instance role is not kept. Its admin must give the roles that should have access {needs}"
             )),
-            ConsumerRole::NotRequested | ConsumerRole::Kept { .. } => Part::NotRequested(format!(
-                "no instance role was asked for; in account {} the roles that should have access need {needs}",
-                grant.consumer
+            (_, Consumer::Account { id, .. }) => Part::NotRequested(format!(
+                "no instance role was asked for; in account {id} the roles that should have access need {needs}"
+            )),
+            (_, Consumer::Organization(_)) => Part::NotRequested(format!(
+                "no role is kept in the accounts of {consumer}; the roles there that should have access need {needs}"
             )),
         }
     }
@@ -208,98 +211,6 @@ impl<'a> Enforcement<'a> {
         Ok(status)
     }
 
-    /// Brings every repository's policy up to date that the grant reaches, or reached. Only those it should reach count for it.
-    async fn keep_repositories(
-        &mut self,
-        session: &Session,
-    ) -> (Part, BTreeMap<(String, String), Result<(), Problem>>) {
-        let mut each = BTreeMap::new();
-        let wanted = self.grant.filter(|grant| grant.touches_repository_policies());
-        if self.claims.repositories.is_empty() && wanted.is_none() {
-            return (Part::NotRequested("path Direct was not asked for".into()), each);
-        }
-        let account = match session {
-            Ok(account) => account,
-            Err(problem) => return (Part::Blocked(problem.clone()), each),
-        };
-        let (found, unlisted) = self.repositories(account).await;
-        let context = self.context;
-        let outcomes: Vec<_> = futures::stream::iter(found)
-            .map(|repository| async move {
-                let reached = wanted.is_some_and(|grant| grant.reaches(&repository.region, &repository.name));
-                let mut outcome = bring_up_to_date(context, account, &repository).await;
-                if !reached && outcome.is_ok() {
-                    // What was taken back is read back before the claim on it goes: nobody would look again.
-                    outcome = bring_up_to_date(context, account, &repository).await;
-                }
-                (outcome, repository)
-            })
-            .buffer_unordered(REPOSITORIES_AT_A_TIME)
-            .collect()
-            .await;
-        for (outcome, repository) in outcomes {
-            let reached = wanted.is_some_and(|grant| grant.reaches(&repository.region, &repository.name));
-            let name = repository.name.clone();
-            match (outcome, reached) {
-                (Ok(Written::NoRepository), true) => {
-                    // A prefix reaches what there is; only a name can be missing.
-                    let named = RepositoryPattern::Name(name.clone());
-                    if wanted.is_some_and(|grant| grant.repositories.contains(&named)) {
-                        each.insert((repository.region.clone(), name), Err(no_repository(&repository)));
-                    }
-                }
-                (Ok(Written::UpToDate { granted, left_out }), true) => {
-                    let grant = &self.owner.grant;
-                    let outcome = match (granted.contains(grant), left_out.contains(grant)) {
-                        (true, _) => Ok(()),
-                        (false, true) => Err(does_not_fit(&repository)),
-                        (false, false) => Err(not_in_yet(&repository)),
-                    };
-                    each.insert((repository.region, name), outcome);
-                }
-                (Err(problem), true) => drop(each.insert((repository.region, name), Err(problem))),
-                (Ok(_), false) => {}
-                (Err(problem), false) => self.left.push(problem),
-            }
-        }
-        let part = match (Problem::join(&unlisted), wanted) {
-            (Some(problem), _) => Part::Failed(problem),
-            (None, None) => Part::NotRequested("nothing is asked of the repository policies".into()),
-            (None, Some(_)) => Part::InPlace(match each.len() {
-                0 => "no repository matches yet".into(),
-                1 => "the repository's policy grants the access".into(),
-                many => format!("the policies of {many} repositories grant the access"),
-            }),
-        };
-        (part, each)
-    }
-
-    /// The repositories that the claims mean. A name is looked up as it is, so that one that is missing is noticed.
-    async fn repositories(&self, account: &Account) -> (BTreeSet<Repository>, Vec<Problem>) {
-        let (mut found, mut problems) = (BTreeSet::new(), Vec::new());
-        for claimed in &self.claims.repositories {
-            let region = &claimed.region;
-            let repository = |name| Repository { account: account.id.clone(), region: region.clone(), name };
-            let patterns: Vec<RepositoryPattern> = self.claims.patterns(region).collect();
-            found.extend(patterns.iter().filter_map(|pattern| match pattern {
-                RepositoryPattern::Name(name) => Some(repository(name.clone())),
-                RepositoryPattern::Prefix(_) => None,
-            }));
-            if !patterns.iter().any(|pattern| matches!(pattern, RepositoryPattern::Prefix(_))) {
-                continue;
-            }
-            match account.repositories(region).await {
-                Ok(names) => {
-                    let matching =
-                        names.into_iter().filter(|name| patterns.iter().any(|pattern| pattern.matches(name)));
-                    found.extend(matching.map(repository));
-                }
-                Err(fault) => problems.push(fault.into()),
-            }
-        }
-        (found, problems)
-    }
-
     async fn remove_registry_roles(&mut self, session: &Session, desired: Option<&DesiredRole>) {
         let kept = desired.map(|role| role.name.as_str());
         let Ok(account) = session else { return };
@@ -357,35 +268,4 @@ fn accounts_part(registry: &Session, consumer: Option<&Session>) -> Part {
         Some(problem) => Part::Failed(problem),
         None => Part::InPlace("the accounts admit the grant, and the operator's credentials are for them".into()),
     }
-}
-
-fn no_repository(repository: &Repository) -> Problem {
-    let Repository { account, region, name } = repository;
-    Problem::new(
-        Reason::RepositoryNotFound,
-        format!(
-            "repository {name} does not exist in account {account}, {region}. Create it, or correct spec.registry; it is looked for again"
-        ),
-    )
-}
-
-/// The rules or the role changed while the policy was being written.
-fn not_in_yet(repository: &Repository) -> Problem {
-    let Repository { account, region, name } = repository;
-    Problem::new(
-        Reason::Settling,
-        format!(
-            "the policy of repository {name} in account {account}, {region} does not carry this grant yet; it is looked at again"
-        ),
-    )
-}
-
-fn does_not_fit(repository: &Repository) -> Problem {
-    let Repository { account, region, name } = repository;
-    Problem::new(
-        Reason::PolicyTooLarge,
-        format!(
-            "the policy of repository {name} in account {account}, {region} has no room for this grant within ECR's 10,240 characters; older grants keep theirs. Grant whole accounts instead of roles, or remove statements or grants"
-        ),
-    )
 }

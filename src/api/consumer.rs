@@ -1,0 +1,117 @@
+//! The consumer side of a `CrossAccountRegistryGrant`: who gets access.
+
+use super::rule;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// The consumer side of a grant: one account, or a whole organization.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = rule("has(self.accountID) != has(self.organization)", "spec.consumer.accountID or spec.consumer.organization is needed, and not both"),
+    validation = rule(
+        "(has(self.accountID) ? self.accountID : '') == (has(oldSelf.accountID) ? oldSelf.accountID : '')",
+        "spec.consumer.accountID cannot be set, changed or removed later: delete the grant and create it anew",
+    ),
+    validation = rule(
+        "(has(self.organization) ? self.organization.id : '') == (has(oldSelf.organization) ? oldSelf.organization.id : '')",
+        "spec.consumer.organization.id cannot be set, changed or removed later: delete the grant and create it anew",
+    ),
+    validation = rule("!(has(self.wholeAccount) && self.wholeAccount && has(self.roles))", "spec.consumer: wholeAccount and roles exclude each other"),
+    validation = rule(
+        "has(self.organization) || (has(self.wholeAccount) && self.wholeAccount) || has(self.roles) || has(self.instanceRole)",
+        "spec.consumer must say who gets access: wholeAccount: true, or roles, or instanceRole (then that role alone)",
+    ),
+    validation = rule(
+        "!has(self.organization) || !((has(self.wholeAccount) && self.wholeAccount) || has(self.roles) || has(self.instanceRole) || (has(self.lambda) && self.lambda))",
+        "spec.consumer: wholeAccount, roles, lambda and instanceRole are said of an account, not of an organization",
+    ),
+    validation = rule(
+        "has(self.instanceRole) == has(oldSelf.instanceRole) && (!has(self.instanceRole) || self.instanceRole == oldSelf.instanceRole)",
+        "spec.consumer.instanceRole cannot be set, changed or removed later: nodes depend on it; delete the grant and create it anew",
+    ),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerSpec {
+    /// The consumer account's number: 12 digits, quoted. Cannot be changed. Excludes `organization`.
+    #[serde(rename = "accountID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12))]
+    #[x_kube(validation = rule("self.matches('^[0-9]{12}$')", "must be an AWS account number: exactly 12 digits, quoted"))]
+    pub account_id: Option<String>,
+
+    /// Every account of an AWS organization, or of some of its organizational units, instead of one account: those that are in it when they
+    /// call. Only where the AWSAccount's rule names that organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<OrganizationSpec>,
+
+    /// Every identity of the consumer account gets access that the consumer account itself allows (the account's root as
+    /// principal). Excludes `roles`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_account: Option<bool>,
+
+    /// Only these roles of the consumer account: what stands after `role/` in the role's ARN, path included
+    /// (`registry-grants/miq-instance`); `*` stands for any characters, `/` too (`ci/*`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 50), inner(length(max = 576)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = rule(
+            "self.all(r, r.matches('^[A-Za-z0-9+=,.@_-][A-Za-z0-9+=,.@_/*-]*$') && !r.contains('//') && !r.endsWith('/'))",
+            "each must be what stands after role/ in a role's ARN, path included, such as ci/deployer or ci/* (a lone * is wholeAccount: true)",
+        ),
+    )]
+    pub roles: Option<Vec<String>>,
+
+    /// Whether Lambda functions of the consumer account may be made of the images: the Lambda service fetches them by itself, with pull
+    /// access only, for any function of that account in the repository's region. Who creates the functions needs access as well, by
+    /// `wholeAccount` or `roles`. Needs path `Direct`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<bool>,
+
+    /// The EC2 instance role in the consumer account that the operator makes and keeps: its trust for EC2, its permissions
+    /// for this grant, and its instance profile. Cannot be changed. Needs an AWSAccount for the consumer account, with a
+    /// rule that admits it. Unset: the operator writes nothing in the consumer account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_role: Option<InstanceRoleSpec>,
+}
+
+/// An AWS organization as the consumer.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = rule("!has(self.paths) || self.paths.all(p, p.startsWith(self.id + '/'))", "spec.consumer.organization.paths: each must begin with the organization's ID and a /"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OrganizationSpec {
+    /// The organization's ID, for instance `o-a1b2c3d4e5`. Cannot be changed.
+    #[schemars(length(max = 34))]
+    #[x_kube(validation = rule("self.matches('^o-[a-z0-9]{10,32}$')", "must be an organization's ID: o- and 10 to 32 lowercase letters and digits"))]
+    pub id: String,
+
+    /// Only these organizational units, by their paths as in `aws:PrincipalOrgPaths`: `o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*` is the unit and all
+    /// below it; without the `*`, the accounts directly in it. Unset: the whole organization.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(max = 512)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = rule(
+            "self.all(p, p.matches('^o-[a-z0-9]{10,32}/r-[a-z0-9]{4,32}/(ou-[a-z0-9]{4,32}-[a-z0-9]{8,32}/)*[*]?$'))",
+            "each must be a path such as o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/, with a * behind it for all that is below",
+        ),
+    )]
+    pub paths: Vec<String>,
+}
+
+/// The instance role in the consumer account.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceRoleSpec {
+    /// The role's name, up to 64 characters of letters, digits and `+ = , . @ - _`.
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@_-]{1,64}$')", "must be an IAM role name: 1 to 64 letters, digits and + = , . @ - _ (no path: the AWSAccount sets it)"))]
+    pub name: String,
+
+    /// The name of the instance profile that holds the role, up to 128 characters. Unset: the role's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@_-]{1,128}$')", "must be an instance profile name: 1 to 128 letters, digits and + = , . @ - _"))]
+    pub instance_profile: Option<String>,
+}

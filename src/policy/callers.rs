@@ -1,0 +1,163 @@
+//! Whom a statement lets in. Callers of one kind can be joined into one statement without letting in anybody else, which is what lets
+//! hundreds of accounts fit into one document.
+
+use super::document::Statement;
+use std::collections::BTreeSet;
+
+/// The callers that a statement of ours is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callers {
+    kind: Kind,
+    principals: BTreeSet<String>,
+    /// The values of the kind's condition.
+    among: BTreeSet<String>,
+}
+
+/// How callers are told: two of one kind differ in values alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// By their ARNs. An account's root stands for whomever the account itself allows.
+    Named,
+    /// By their account's root, and an ARN like one of a list. Each ARN carries its account, so that joining two widens neither.
+    NamedLike,
+    /// By the organization that their account is in.
+    InOrganization,
+    /// By the organizational unit; each path carries its organization.
+    InUnit,
+    /// An AWS service, on behalf of resources like those of a list. Each ARN carries its service and account.
+    ServiceFor,
+}
+
+impl Kind {
+    /// The operator and key of the condition that goes with the principal.
+    fn condition(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Named => None,
+            Self::NamedLike => Some(("ArnLike", "aws:PrincipalArn")),
+            Self::InOrganization => Some(("StringEquals", "aws:PrincipalOrgID")),
+            // The key has several values: one path for each organization that the account is in, which is at most one.
+            Self::InUnit => Some(("ForAnyValue:StringLike", "aws:PrincipalOrgPaths")),
+            // In the form in which AWS documents Lambda's access:
+            // https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policy-examples.html
+            Self::ServiceFor => Some(("StringLike", "aws:SourceArn")),
+        }
+    }
+
+    /// Names the kind in a Sid.
+    pub(super) fn shape(self) -> String {
+        self.condition().map(|(operator, key)| format!("{operator} {key}")).unwrap_or_default()
+    }
+}
+
+impl Callers {
+    fn new(kind: Kind, principals: impl IntoIterator<Item = String>, among: impl IntoIterator<Item = String>) -> Self {
+        Self { kind, principals: principals.into_iter().collect(), among: among.into_iter().collect() }
+    }
+
+    /// These principals, by their ARNs.
+    pub fn named(arns: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Kind::Named, arns, [])
+    }
+
+    /// Those of an account whose ARN is like one of these, which must be of that account. Narrowing by condition survives a role's
+    /// recreation, and needs no role to exist when the policy is written.
+    pub fn named_like(root: String, arns: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Kind::NamedLike, [root], arns)
+    }
+
+    /// Everybody whose account is in one of these organizations (by ID).
+    pub fn in_organizations(ids: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Kind::InOrganization, ["*".into()], ids)
+    }
+
+    /// Everybody whose account is in one of these organizational units (by path, with the organization's ID).
+    pub fn in_units(paths: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Kind::InUnit, ["*".into()], paths)
+    }
+
+    /// A service, on behalf of resources whose ARN is like one of these.
+    pub fn service_for(service: &str, sources: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Kind::ServiceFor, [service.into()], sources)
+    }
+
+    /// How they are told.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The principals: ARNs, `*`, or a service.
+    pub fn principals(&self) -> &BTreeSet<String> {
+        &self.principals
+    }
+
+    /// What the condition goes by; nothing where there is no condition.
+    pub fn among(&self) -> &BTreeSet<String> {
+        &self.among
+    }
+
+    /// Lets others of the same kind in as well. Of another kind they are not taken.
+    pub(super) fn join(&mut self, others: &Self) {
+        if self.kind == others.kind {
+            self.principals.extend(others.principals.iter().cloned());
+            self.among.extend(others.among.iter().cloned());
+        }
+    }
+}
+
+impl Statement {
+    /// For these callers. Call it before other conditions are added.
+    pub fn to(self, callers: &Callers) -> Self {
+        let Callers { kind, principals, among } = callers;
+        let statement = match kind {
+            Kind::ServiceFor => principals.iter().fold(self, |statement, service| statement.to_service(service)),
+            Kind::Named | Kind::NamedLike | Kind::InOrganization | Kind::InUnit => self.to_principals(principals),
+        };
+        match kind.condition() {
+            Some((operator, key)) => statement.only_if(operator, key, among),
+            None => statement,
+        }
+    }
+}
+
+/// Whether a text is like a pattern in which `*` stands for any characters, as in `ArnLike`.
+pub fn like(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut left) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    left.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("ci/*", "ci/deployer", true)]
+    #[case("ci/*", "ci/a/b", true)]
+    #[case("ci/*", "cd/x", false)]
+    #[case("*/node", "a/node", true)]
+    #[case("*/node", "a/node2", false)]
+    #[case("a*b*c", "a-b-b-c", true)]
+    #[case("a*b*c", "a-c", false)]
+    #[case("aa*a", "aa", false)]
+    #[case("node", "node", true)]
+    fn a_star_stands_for_any_characters(#[case] pattern: &str, #[case] text: &str, #[case] fits: bool) {
+        assert_eq!(like(pattern, text), fits);
+    }
+
+    #[test]
+    fn nobody_is_let_in_by_being_joined_to_callers_of_another_kind() {
+        let mut narrowed = Callers::named_like("arn:aws:iam::2:root".into(), ["arn:aws:iam::2:role/ci".into()]);
+        let before = narrowed.clone();
+        narrowed.join(&Callers::in_organizations(["o-1".into()]));
+        assert_eq!(narrowed, before);
+    }
+}

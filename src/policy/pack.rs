@@ -1,0 +1,177 @@
+//! Many grants' contributions in few statements: one for all that have the same actions and tell their callers the same way.
+
+use super::callers::{Callers, Kind};
+use super::document::{Document, Statement};
+use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
+use super::sid::Installation;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Our part of a document, as far as it fits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Packed<Id> {
+    /// The statements, always in the same order for the same grants.
+    pub statements: Vec<Statement>,
+    /// The same before they were packed.
+    pub contributions: Vec<Contribution>,
+    /// The grants that did not fit.
+    pub left_out: BTreeSet<Id>,
+}
+
+/// Packs as many grants as fit beside other people's statements, in their order: the oldest first, so that a grant that works is not
+/// pushed out by a new one.
+pub fn pack<Id: Ord + Clone>(foreign: &Document, grants: &[Wanted<Id>], installation: &Installation) -> Packed<Id> {
+    let mut room = Room::beside(foreign, installation);
+    let mut left_out = BTreeSet::new();
+    // Nearly always all fit, and they are packed at once. Grant by grant is for a document that is full.
+    let all: Vec<&Contribution> = grants.iter().flat_map(|grant| &grant.contributions).collect();
+    if !room.take(&all) {
+        for grant in grants {
+            if !room.take(&grant.contributions.iter().collect::<Vec<_>>()) {
+                left_out.insert(grant.id.clone());
+            }
+        }
+    }
+    let Room { installation, groups, .. } = room;
+    let statements = groups.iter().map(|(key, group)| statement(key, &group.callers, installation)).collect();
+    let contributions =
+        groups.into_iter().map(|((actions, _), Group { callers, .. })| Contribution { actions, callers });
+    Packed { statements, contributions: contributions.collect(), left_out }
+}
+
+type Key = (BTreeSet<String>, Kind);
+
+struct Group {
+    callers: Callers,
+    characters: usize,
+}
+
+/// The groups so far, and how long the document is with them.
+struct Room<'a> {
+    installation: &'a Installation,
+    foreign_characters: usize,
+    foreign_statements: usize,
+    groups: BTreeMap<Key, Group>,
+}
+
+impl<'a> Room<'a> {
+    fn beside(foreign: &Document, installation: &'a Installation) -> Self {
+        let (foreign_characters, foreign_statements) = (foreign.characters(), foreign.statements.len());
+        Self { installation, foreign_characters, foreign_statements, groups: BTreeMap::new() }
+    }
+
+    /// Takes all of these, or none where they do not fit. What makes the document no longer fits always.
+    fn take(&mut self, contributions: &[&Contribution]) -> bool {
+        let before = self.characters();
+        let mut changed: BTreeMap<Key, Group> = BTreeMap::new();
+        for Contribution { actions, callers } in contributions {
+            let key = (actions.clone(), callers.kind());
+            match changed.get_mut(&key) {
+                Some(group) => group.callers.join(callers),
+                None => {
+                    let mut joined =
+                        self.groups.get(&key).map_or_else(|| callers.clone(), |known| known.callers.clone());
+                    joined.join(callers);
+                    changed.insert(key, Group { callers: joined, characters: 0 });
+                }
+            }
+        }
+        for (key, group) in &mut changed {
+            group.characters = statement(key, &group.callers, self.installation).characters();
+        }
+        let replaced: Vec<(Key, Option<Group>)> =
+            changed.into_iter().map(|(key, group)| (key.clone(), self.groups.insert(key, group))).collect();
+        let after = self.characters();
+        if after <= MAX_CHARACTERS || after <= before {
+            return true;
+        }
+        for (key, old) in replaced {
+            match old {
+                Some(group) => drop(self.groups.insert(key, group)),
+                None => drop(self.groups.remove(&key)),
+            }
+        }
+        false
+    }
+
+    /// The characters of the document with all groups: each is a statement, with a comma before all but the first.
+    fn characters(&self) -> usize {
+        let statements: usize = self.groups.values().map(|group| group.characters).sum();
+        let commas = (self.foreign_statements + self.groups.len()).saturating_sub(1);
+        let counted = self.foreign_statements.saturating_sub(1);
+        self.foreign_characters + statements + commas - counted
+    }
+}
+
+fn statement((actions, kind): &Key, callers: &Callers, installation: &Installation) -> Statement {
+    let names: Vec<&str> = actions.iter().map(String::as_str).collect();
+    let group = format!("{} | {}", names.join(" "), kind.shape());
+    Statement::allow(names).sid(installation.sid(&group)).to(callers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn contribution(account: u64, how: u8) -> Contribution {
+        let root = format!("arn:aws:iam::{:012}:root", account);
+        let callers = match how {
+            0 => Callers::named([root]),
+            1 => Callers::named_like(root, [format!("arn:aws:iam::{account:012}:role/ci/*")]),
+            2 => Callers::in_organizations([format!("o-{account:010}")]),
+            3 => Callers::in_units([format!("o-{account:010}/r-ab12/*")]),
+            _ => Callers::service_for(
+                "lambda.amazonaws.com",
+                [format!("arn:aws:lambda:eu-west-1:{account:012}:function:*")],
+            ),
+        };
+        let actions = if account.is_multiple_of(2) {
+            vec!["ecr:BatchGetImage"]
+        } else {
+            vec!["ecr:BatchGetImage", "ecr:PutImage"]
+        };
+        Contribution { actions: actions.into_iter().map(String::from).collect(), callers }
+    }
+
+    proptest! {
+        // Each case fills a document statement by statement.
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn the_room_that_is_left_is_reckoned_to_the_character(
+            wanted in prop::collection::vec((0_u64..400, 0_u8..5), 0..60),
+            foreign in 0_usize..3,
+        ) {
+            let foreign = Document::of((0..foreign).map(|_| Statement::allow(["ecr:*"]).to_principals(["ü"])));
+            let installation = Installation::of_cluster("x");
+            let mut room = Room::beside(&foreign, &installation);
+            for (account, how) in wanted {
+                room.take(&[&contribution(account, how)]);
+            }
+            let reckoned = room.characters();
+            let statements: Vec<Statement> =
+                room.groups.iter().map(|(key, group)| statement(key, &group.callers, &installation)).collect();
+            prop_assert_eq!(foreign.with(statements).characters(), reckoned);
+        }
+
+        #[test]
+        fn whatever_is_left_out_would_not_have_fitted(accounts in prop::collection::vec(0_u64..100_000, 0..500)) {
+            let grants: Vec<Wanted<usize>> = accounts
+                .iter()
+                .enumerate()
+                .map(|(id, account)| Wanted { id, contributions: vec![contribution(*account, 1)], replaces: BTreeSet::new() })
+                .collect();
+            let installation = Installation::of_cluster("x");
+            let packed = pack(&Document::of([]), &grants, &installation);
+            let size = Document::of(packed.statements.clone()).characters();
+            prop_assert!(size <= MAX_CHARACTERS);
+            for id in &packed.left_out {
+                let mut more = packed.contributions.clone();
+                more.extend(grants[*id].contributions.clone());
+                let as_one = [Wanted { id: 0, contributions: more, replaces: BTreeSet::new() }];
+                let all = Room::beside(&Document::of([]), &installation).take(&as_one[0].contributions.iter().collect::<Vec<_>>());
+                prop_assert!(!all, "{} was left out and fits", id);
+            }
+        }
+    }
+}
