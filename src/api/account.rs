@@ -153,7 +153,7 @@ pub struct RegistryRule {
     /// To which AWS organizations, or organizational units of them: IDs (`o-a1b2c3d4e5`), or paths
     /// (`o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*`). Unset: none.
     #[serde(default)]
-    #[schemars(length(max = 100), inner(length(max = 512)))]
+    #[schemars(length(max = 20), inner(length(max = 512)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = rule(
