@@ -8,6 +8,7 @@ mod article;
 mod case;
 mod chart;
 mod credentials;
+mod foreign;
 mod ownership;
 mod paths;
 mod repositories;

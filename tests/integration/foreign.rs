@@ -1,0 +1,161 @@
+//! Other people at the same repository policy: statements that a grant takes the place of, tools that undo what is granted, documents that
+//! cannot be written or read.
+
+use crate::case::{Case, GRANT, condition};
+use anyhow::{Context, Result, ensure};
+use local_stack::{CallLog, Document, Repository, by_operation, eventually};
+use serde_json::{Value, json};
+
+/// A consumer without anything but the direct path.
+fn direct(changes: Value) -> Value {
+    let direct = json!({"paths": ["Direct"], "consumer": {"instanceRole": null}, "registry": {"role": null}});
+    crate::case::merged(direct, changes)
+}
+
+/// What people make by hand: the accounts may do these things.
+fn by_hand(accounts: &[&str], actions: &[&str]) -> Value {
+    json!({"Sid": "new statement", "Effect": "Allow", "Principal": {"AWS": accounts}, "Action": actions})
+}
+
+async fn statements(case: &Case<'_>, repository: &Repository) -> Result<Vec<Value>> {
+    Ok(repository.policy(case.stack()).await?.map(|policy| policy.statements()).unwrap_or_default())
+}
+
+fn sids(statements: &[Value]) -> Vec<&str> {
+    statements.iter().filter_map(|statement| statement["Sid"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_statement_made_by_hand_is_replaced_once_grants_allow_all_of_it_and_not_before() -> Result<()> {
+    let case = Case::opened().await?;
+    let app = case.repository("app");
+    let other = format!("7{}", &case.pair.consumer[1..]);
+    let hand_made = by_hand(&[&case.pair.consumer, &other], &["ecr:BatchGetImage", "ecr:PutImage"]);
+    let denying = json!({"Sid": "keep", "Effect": "Deny", "Principal": "*", "Action": "ecr:DeleteRepository"});
+    app.set_policy(case.stack(), &Document(json!({"Version": "2008-10-17", "Statement": [hand_made, denying]})))
+        .await?;
+
+    let replacing = direct(json!({"registry": {"replaceSids": ["new statement", "keep"]}}));
+    case.apply(&case.grant(replacing.clone())).await?;
+    let said = case.not_ready("NotAdmitted").await?;
+    ensure!(said.contains("replaceSids"), "{said}");
+    ensure!(sids(&statements(&case, &app).await?) == ["new statement", "keep"], "changed without leave");
+
+    let rule = case.rule(json!({"allowReplace": true, "consumers": [case.pair.consumer, other]}));
+    case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}}))).await?;
+    let grant = case.ready().await?;
+    let told = &grant["status"]["replacements"];
+    ensure!(
+        told[0]["state"] == "Kept" && told[0]["message"].as_str().is_some_and(|m| m.contains("not an Allow")),
+        "{told}"
+    );
+    ensure!(told[1]["state"] == "Kept" && told[1]["message"].as_str().is_some_and(|m| m.contains(&other)), "{told}");
+    let session = case.almighty("almighty").await?;
+    session.push(&app, "v1").await?.allowed()?;
+
+    case.apply(&case.grant_named("other", direct(json!({"consumer": {"accountID": other}})))).await?;
+    case.cluster()
+        .wait_until(&case.namespace, GRANT, |grant| {
+            let told = &grant["status"]["replacements"][1];
+            ensure!(told["sid"] == "new statement" && told["state"] == "Replaced", "{told}");
+            Ok(())
+        })
+        .await?;
+    let left = statements(&case, &app).await?;
+    ensure!(left.len() == 2 && !sids(&left).contains(&"new statement") && sids(&left).contains(&"keep"), "{left:?}");
+    session.push(&app, "v2").await?.allowed()?;
+
+    case.delete().await?;
+    let left = statements(&case, &app).await?;
+    ensure!(!sids(&left).contains(&"new statement"), "what was replaced came back: {left:?}");
+    session.push(&app, "v3").await?.denied()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tool_that_keeps_undoing_what_is_granted_is_told_and_met_ever_more_rarely() -> Result<()> {
+    let case = Case::opened().await?;
+    let app = case.repository("app");
+    case.granted(direct(json!({}))).await?;
+    let log = CallLog::of(case.stack());
+    let mark = log.mark()?;
+    let theirs = json!({"Sid": "terraform", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::444444444444:root"}, "Action": "ecr:BatchGetImage"});
+    let theirs = Document(json!({"Version": "2012-10-17", "Statement": [theirs]}));
+    let mut undone = 0;
+    let told = eventually("it is told", async || {
+        if statements(&case, &app).await?.len() != 1 || undone == 0 {
+            app.set_policy(case.stack(), &theirs).await?;
+            undone += 1;
+        }
+        let grant = case.cluster().get(&case.namespace, GRANT).await?;
+        let ready = condition(&grant, "Ready").cloned().unwrap_or_default();
+        ensure!(ready["reason"] == "ContestedPolicy", "{ready}");
+        Ok(ready["message"].as_str().unwrap_or_default().to_owned())
+    })
+    .await?;
+    ensure!(told.contains("`terraform`") && told.contains("CloudTrail") && told.contains("RegistryGrants"), "{told}");
+    let writes = |log: &CallLog| -> Result<usize> {
+        let calls = log.of_operator(mark)?.into_iter().filter(|call| call.account == case.pair.registry);
+        Ok(by_operation(&calls.collect::<Vec<_>>()).get("ecr:SetRepositoryPolicy").copied().unwrap_or_default())
+    };
+    ensure!(writes(&log)? <= undone, "more writes than there was to put back");
+
+    // It is not left for good: once the other has ceased, it heals by itself.
+    case.ready().await?;
+    let both = statements(&case, &app).await?;
+    ensure!(both.len() == 2 && sids(&both).contains(&"terraform"), "{both:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_comes_back_after_the_grant_is_gone_is_taken_out_again() -> Result<()> {
+    let case = Case::opened().await?;
+    let app = case.repository("app");
+    case.granted(direct(json!({}))).await?;
+    let with_ours = app.policy(case.stack()).await?.context("no policy")?;
+    case.delete().await?;
+    ensure!(app.policy(case.stack()).await?.is_none(), "the policy is still there");
+    // Somebody who had read the policy before writes what he read.
+    app.set_policy(case.stack(), &with_ours).await?;
+    eventually("it is taken out again", async || {
+        ensure!(app.policy(case.stack()).await?.is_none(), "still there");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_statement_of_others_that_blocks_every_write_is_named() -> Result<()> {
+    let case = Case::opened().await?;
+    let app = case.repository("app");
+    let root = case.stack().aws(&case.pair.registry);
+    let ec2 = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
+    let created = root.iam.create_role().role_name("theirs").assume_role_policy_document(crate::case::document(ec2));
+    let arn = created.send().await?.role.context("no role")?.arn;
+    let old = json!({"Sid": "old", "Effect": "Allow", "Principal": {"AWS": arn}, "Action": "ecr:BatchGetImage"});
+    app.set_policy(case.stack(), &Document(json!({"Version": "2012-10-17", "Statement": [old]}))).await?;
+    root.iam.delete_role().role_name("theirs").send().await?;
+
+    case.apply(&case.grant(direct(json!({})))).await?;
+    let said = case.not_ready("BlockedPolicy").await?;
+    ensure!(said.contains("`old`") && said.contains("AROA") && said.contains(&case.pair.registry), "{said}");
+    root.ecr.delete_repository_policy().repository_name("app").send().await?;
+    case.ready().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_policy_put_back_is_told_by_an_event_on_the_grant() -> Result<()> {
+    let case = Case::opened().await?;
+    let app = case.repository("app");
+    case.granted(direct(json!({}))).await?;
+    case.stack().aws(&case.pair.registry).ecr.delete_repository_policy().repository_name("app").send().await?;
+    eventually("it is put back and told", async || {
+        ensure!(app.policy(case.stack()).await?.is_some(), "not put back yet");
+        let events = ["get", "events", "--namespace", &case.namespace, "--output", "json"];
+        let events = case.cluster().kubectl(&events).await?;
+        ensure!(events.contains("DriftCorrected") && events.contains("repository app"), "not told yet");
+        Ok(())
+    })
+    .await
+}
