@@ -1,7 +1,7 @@
 //! What the API server refuses before the operator ever sees it: with the field named.
 
 use crate::case::{Case, merged};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 async fn refused(case: &Case<'_>, resource: &Value, field: &str, why: &str) -> Result<()> {
@@ -131,9 +131,21 @@ async fn every_field_is_explained() -> Result<()> {
 #[tokio::test]
 async fn the_examples_are_accepted_as_they_stand() -> Result<()> {
     let case = Case::new().await?;
-    let article = std::fs::read_to_string(local_stack::repository_root().join("examples/article.yaml"))?;
-    let dry = ["apply", "--dry-run=server", "-f", "-"];
-    // A dry run makes no namespace for the grant to be in.
-    let article = article.replace("team-b", &case.namespace);
-    case.cluster().try_kubectl(&dry, Some(&article)).await?.ok().map(drop)
+    let mut seen = 0;
+    for entry in std::fs::read_dir(local_stack::repository_root().join("examples"))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path)?;
+        let (_, rest) = text.split_once("kind: Namespace\nmetadata:\n  name: ").context("no namespace")?;
+        let namespace = rest.lines().next().context("no namespace")?;
+        // A dry run makes no namespace for the grant to be in.
+        let example = text.replace(namespace, &case.namespace);
+        let dry = ["apply", "--dry-run=server", "-f", "-"];
+        case.cluster().try_kubectl(&dry, Some(&example)).await?.ok().with_context(|| path.display().to_string())?;
+        seen += 1;
+    }
+    ensure!(seen >= 3, "{seen} examples");
+    Ok(())
 }
