@@ -42,10 +42,7 @@ impl Document {
     pub fn meaning(&self) -> Meaning {
         let mut fields = self.canonical_fields();
         fields.remove("Id");
-        Meaning {
-            statements: self.statements.iter().map(Statement::meaning).collect(),
-            fields: Value::Object(fields).to_string(),
-        }
+        Meaning { statements: self.statements.iter().map(Statement::meaning).collect(), fields: printed(&fields) }
     }
 
     /// Whether both grant and deny the same.
@@ -56,12 +53,10 @@ impl Document {
     /// The document in canonical form: of two documents that mean the same, the same but for Id and Sids. It is for comparing and
     /// for showing, not for writing: IAM documents no lower-case names for its condition operators.
     pub fn canonical(&self) -> Self {
-        let mut statements: Vec<(StatementMeaning, String, Statement)> =
-            self.statements.iter().map(|s| (s.meaning(), s.sid_json(), s.canonical())).collect();
-        statements.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-        statements.dedup_by(|a, b| (&a.0, &a.1) == (&b.0, &b.1));
-        let statements = statements.into_iter().map(|(_, _, statement)| statement).collect();
-        Self { fields: self.canonical_fields(), statements }
+        let mut statements: Vec<_> = self.statements.iter().map(Canonical::of).collect();
+        statements.sort_by_cached_key(Canonical::key);
+        statements.dedup_by_key(|statement| statement.key());
+        Self { fields: self.canonical_fields(), statements: statements.into_iter().map(Canonical::whole).collect() }
     }
 
     /// The version as it stands, or the one that a document without it has.
@@ -93,32 +88,49 @@ impl Document {
 impl Statement {
     /// What the statement means.
     pub fn meaning(&self) -> StatementMeaning {
-        let mut keys = self.canonical().0;
-        keys.remove("Sid");
-        StatementMeaning(Value::Object(keys).to_string())
+        Canonical::of(self).meaning
     }
+}
 
-    /// The statement in canonical form, with its Sid.
-    pub(super) fn canonical(&self) -> Self {
-        let mut canonical = Map::new();
-        for (key, value) in sorted(&self.0) {
+/// A statement in canonical form.
+pub(super) struct Canonical {
+    pub(super) meaning: StatementMeaning,
+    /// Everything but the Sid.
+    pub(super) keys: Map<String, Value>,
+    sid: Option<Value>,
+}
+
+impl Canonical {
+    pub(super) fn of(statement: &Statement) -> Self {
+        let mut keys = Map::new();
+        for (key, value) in sorted(&statement.0) {
             let understood = match key.as_str() {
-                "Action" | "NotAction" => strings(value).map(|actions| list(actions.into_iter().map(lowercase))),
-                "Resource" | "NotResource" => strings(value).map(list),
+                "Sid" => continue,
+                "Action" | "NotAction" => set(value, |action| action.as_str().map(str::to_ascii_lowercase)),
+                "Resource" | "NotResource" => set(value, text),
                 "Principal" if value == "*" => Some(everyone()),
                 "Principal" | "NotPrincipal" => principals(value),
                 "Condition" if value.as_object().is_some_and(Map::is_empty) => continue,
                 "Condition" => conditions(value),
                 _ => None,
             };
-            canonical.insert(key.clone(), understood.unwrap_or_else(|| sorted_value(value)));
+            keys.insert(key.clone(), understood.unwrap_or_else(|| sorted_value(value)));
         }
-        Self(canonical)
+        Self { meaning: StatementMeaning(printed(&keys)), keys, sid: statement.0.get("Sid").map(sorted_value) }
     }
 
-    /// The Sid as it stands, also where it is no string.
-    fn sid_json(&self) -> String {
-        self.0.get("Sid").map(Value::to_string).unwrap_or_default()
+    fn key(&self) -> (StatementMeaning, Option<String>) {
+        (self.meaning.clone(), self.sid.as_ref().map(Value::to_string))
+    }
+
+    fn whole(self) -> Statement {
+        let Self { mut keys, sid, .. } = self;
+        if let Some(sid) = sid {
+            keys.insert("Sid".into(), sid);
+            // What is inserted stands last where serde_json keeps the order of insertion.
+            keys = sorted_map(&keys);
+        }
+        Statement(keys)
     }
 }
 
@@ -126,9 +138,8 @@ impl Statement {
 fn principals(value: &Value) -> Option<Value> {
     let mut canonical = Map::new();
     for (kind, names) in sorted(value.as_object()?) {
-        let names = strings(names)?;
-        let names = if kind == "AWS" { list(names.into_iter().map(root_arn)) } else { list(names) };
-        canonical.insert(kind.clone(), names);
+        let names = if kind == "AWS" { set(names, |name| name.as_str().map(root_arn)) } else { set(names, text) };
+        canonical.insert(kind.clone(), names?);
     }
     Some(Value::Object(canonical))
 }
@@ -141,11 +152,11 @@ fn everyone() -> Value {
 
 /// A bare account number names the account's root; IAM and ECR return it as an ARN. In other partitions than `aws` the two
 /// are left distinct here, for the number alone does not tell the partition.
-fn root_arn(principal: String) -> String {
+fn root_arn(principal: &str) -> String {
     if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
         return format!("arn:aws:iam::{principal}:root");
     }
-    principal
+    principal.to_owned()
 }
 
 /// A Condition of the documented form. `None` where it is of another, where an operator has no key (whether it then holds is not
@@ -155,7 +166,7 @@ fn conditions(value: &Value) -> Option<Value> {
     for (operator, keys) in by_lowercase(value.as_object()?)? {
         let mut operands = Map::new();
         for (key, values) in by_lowercase(keys.as_object()?)? {
-            operands.insert(key, list(operands_of(values)?));
+            operands.insert(key, set(values, operand)?);
         }
         if operands.is_empty() {
             return None;
@@ -165,47 +176,41 @@ fn conditions(value: &Value) -> Option<Value> {
     Some(Value::Object(canonical))
 }
 
+/// ASCII alone, here and for actions: in other scripts there are letters that differ and have the same small one.
 fn by_lowercase(map: &Map<String, Value>) -> Option<BTreeMap<String, &Value>> {
-    let folded: BTreeMap<String, &Value> = map.iter().map(|(key, value)| (lowercase(key.clone()), value)).collect();
+    let folded: BTreeMap<String, &Value> = map.iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect();
     (folded.len() == map.len()).then_some(folded)
 }
 
-/// A string or a list of strings, as a set.
-fn strings(value: &Value) -> Option<BTreeSet<String>> {
-    set(value, |value| value.as_str().map(String::from))
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(String::from)
 }
 
-/// The values of a condition. IAM writes `true` and `"true"`, `1` and `"1"` for the same; how it writes a fraction is not
-/// documented.
-fn operands_of(value: &Value) -> Option<BTreeSet<String>> {
-    set(value, |value| match value {
+/// A condition's value. IAM writes `true` and `"true"`, `1` and `"1"` for the same; how it writes a fraction is not documented.
+fn operand(value: &Value) -> Option<String> {
+    match value {
         Value::String(text) => Some(text.clone()),
         Value::Bool(truth) => Some(truth.to_string()),
         Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
         Value::Number(_) | Value::Null | Value::Array(_) | Value::Object(_) => None,
-    })
-}
-
-fn set(value: &Value, text: impl Fn(&Value) -> Option<String>) -> Option<BTreeSet<String>> {
-    match value {
-        Value::Array(values) => values.iter().map(text).collect(),
-        one => text(one).map(|text| BTreeSet::from([text])),
     }
 }
 
-/// One value as a string, several in order and each of them once.
-fn list(values: impl IntoIterator<Item = String>) -> Value {
-    let mut values: BTreeSet<String> = values.into_iter().collect();
-    match values.len() {
-        1 => values.pop_first().into(),
-        _ => Value::Array(values.into_iter().map(Value::String).collect()),
+/// A value or a list of values as a set: one as a string, several in order and each of them once. `None` where one of them is not of the
+/// form that is expected.
+fn set(value: &Value, read: impl Fn(&Value) -> Option<String>) -> Option<Value> {
+    let Value::Array(values) = value else { return read(value).map(Value::String) };
+    let mut texts: Vec<String> = values.iter().map(read).collect::<Option<_>>()?;
+    texts.sort_unstable();
+    texts.dedup();
+    match texts.len() {
+        1 => texts.pop().map(Value::String),
+        _ => Some(Value::Array(texts.into_iter().map(Value::String).collect())),
     }
 }
 
-/// ASCII alone: in other scripts there are letters that differ and have the same small one.
-fn lowercase(mut text: String) -> String {
-    text.make_ascii_lowercase();
-    text
+fn printed(keys: &Map<String, Value>) -> String {
+    serde_json::to_string(keys).expect("a map of strings to values is always JSON")
 }
 
 fn dollar_brace(value: &Value) -> bool {
@@ -218,8 +223,10 @@ fn dollar_brace(value: &Value) -> bool {
 }
 
 /// The entries by key, whether or not serde_json keeps them so (its feature `preserve_order` does not).
-fn sorted(map: &Map<String, Value>) -> BTreeMap<&String, &Value> {
-    map.iter().collect()
+fn sorted(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    let mut entries: Vec<_> = map.iter().collect();
+    entries.sort_unstable_by_key(|(key, _)| *key);
+    entries
 }
 
 fn sorted_map(map: &Map<String, Value>) -> Map<String, Value> {

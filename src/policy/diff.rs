@@ -3,7 +3,7 @@
 //! Statements are matched by their meaning first, then by their Sid; what is left stands in one document alone. Two
 //! documents have an empty [`Difference`] exactly where [`Document::same_meaning`] holds.
 
-use super::canonical::StatementMeaning;
+use super::canonical::{Canonical, StatementMeaning};
 use super::document::{Document, Statement};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -96,24 +96,23 @@ impl Difference {
         let rights = in_order(rights);
         let mut namesakes: BTreeMap<&str, VecDeque<&Named>> = BTreeMap::new();
         for right in &rights {
-            if let Some(sid) = &right.0.sid {
+            if let Some(sid) = &right.name.sid {
                 namesakes.entry(sid).or_default().push_back(right);
             }
         }
         let mut matched = BTreeSet::new();
-        for (name, statement) in in_order(lefts) {
-            let namesake = name.sid.as_deref().and_then(|sid| namesakes.get_mut(sid)?.pop_front());
-            match namesake {
-                Some((right, other)) => {
-                    matched.insert(right.position);
-                    let parts = parts(Some(statement), Some(other));
-                    difference.changed.push(Changed { left: name, right: right.clone(), parts });
+        for left in in_order(lefts) {
+            match left.name.sid.as_deref().and_then(|sid| namesakes.get_mut(sid)?.pop_front()) {
+                Some(right) => {
+                    matched.insert(right.name.position);
+                    let parts = parts(Some(&left), Some(right));
+                    difference.changed.push(Changed { left: left.name, right: right.name.clone(), parts });
                 }
-                None => difference.only_left.push(Alone { name, parts: parts(Some(statement), None) }),
+                None => difference.only_left.push(Alone { parts: parts(Some(&left), None), name: left.name }),
             }
         }
-        let alone = |(name, statement): &Named| Alone { name: name.clone(), parts: parts(None, Some(statement)) };
-        let unmatched = rights.iter().filter(|(name, _)| !matched.contains(&name.position));
+        let alone = |right: &Named| Alone { name: right.name.clone(), parts: parts(None, Some(right)) };
+        let unmatched = rights.iter().filter(|right| !matched.contains(&right.name.position));
         difference.only_right = unmatched.map(alone).collect();
         difference.same.sort_by(|a, b| a.left.cmp(&b.left));
         difference
@@ -134,26 +133,32 @@ impl Same {
     }
 }
 
-type Named<'a> = (Name, &'a Statement);
+/// A statement, as it stands and in canonical form.
+struct Named<'a> {
+    name: Name,
+    statement: &'a Statement,
+    canonical: Map<String, Value>,
+}
 
 fn by_meaning(document: &Document) -> BTreeMap<StatementMeaning, Vec<Named<'_>>> {
     let mut found: BTreeMap<StatementMeaning, Vec<Named>> = BTreeMap::new();
     for (at, statement) in document.statements.iter().enumerate() {
         let sid = statement.0.get("Sid").map(|sid| sid.as_str().map_or_else(|| sid.to_string(), String::from));
         let name = Name { position: at + 1, sid };
-        found.entry(statement.meaning()).or_default().push((name, statement));
+        let Canonical { meaning, keys: canonical, .. } = Canonical::of(statement);
+        found.entry(meaning).or_default().push(Named { name, statement, canonical });
     }
     found
 }
 
 fn in_order(statements: BTreeMap<StatementMeaning, Vec<Named<'_>>>) -> Vec<Named<'_>> {
     let mut all: Vec<Named> = statements.into_values().flatten().collect();
-    all.sort_by_key(|(name, _)| name.position);
+    all.sort_by_key(|named| named.name.position);
     all
 }
 
 fn names(statements: &[Named]) -> Vec<Name> {
-    statements.iter().map(|(name, _)| name.clone()).collect()
+    statements.iter().map(|named| named.name.clone()).collect()
 }
 
 fn beside_the_statements(left: &Document, right: &Document) -> Vec<Part> {
@@ -175,14 +180,10 @@ fn beside_the_statements(left: &Document, right: &Document) -> Vec<Part> {
 }
 
 /// What differs between two statements, or all of the one that there is.
-fn parts(left: Option<&Statement>, right: Option<&Statement>) -> Vec<Part> {
-    let terms = |statement: Option<&Statement>| {
-        let mut keys = statement.map(|statement| statement.canonical().0).unwrap_or_default();
-        keys.remove("Sid");
-        terms_by_place(&keys)
-    };
-    let mut parts = compared(&terms(left), &terms(right));
-    let spelling = Spelling::of([right, left].into_iter().flatten());
+fn parts(left: Option<&Named>, right: Option<&Named>) -> Vec<Part> {
+    let places = |named: Option<&Named>| named.map(|named| terms_by_place(&named.canonical)).unwrap_or_default();
+    let mut parts = compared(&places(left), &places(right));
+    let spelling = Spelling::of([right, left].into_iter().flatten().map(|named| named.statement));
     parts.iter_mut().for_each(|part| spelling.restore(part));
     parts
 }

@@ -1,7 +1,8 @@
 //! What holds for all documents.
 
-use super::documents::{Dice, document, mutate, parsed, requests, reworded, statement};
+use super::documents::{document, parsed, requests, statement};
 use super::evaluator::evaluate;
+use super::rewording::{Dice, mutate, reworded, slip};
 use crate::policy::diff::{Difference, Part};
 use crate::policy::{Document, Installation, Statement};
 use proptest::prelude::*;
@@ -15,22 +16,21 @@ fn in_other_words() -> impl Strategy<Value = (Document, Document)> {
     })
 }
 
-/// A document, and what came of a few small changes to it in other words.
+/// A document, and what came of a slip or two in other words.
 fn changed() -> impl Strategy<Value = (Document, Document)> {
     document().prop_perturb(|value, rng| {
         let mut dice = Dice(rng);
-        let mut changed: Value = serde_json::from_str(&reworded(&value, &mut dice)).unwrap();
-        for _ in 0..=dice.0.random_range(0..3) {
-            if changed["Statement"].is_object() {
-                changed["Statement"] = Value::Array(vec![changed["Statement"].take()]);
-            }
-            mutate(&mut changed["Statement"], &mut dice);
-            if dice.0.random_range(0..8) == 0 {
-                mutate(&mut changed, &mut dice);
-            }
+        let mut changed = value.clone();
+        for _ in 0..=dice.0.random_range(0..2) {
+            slip(&mut changed, &mut dice);
         }
-        let changed = Document::parse(&changed.to_string()).unwrap_or_else(|_| parsed(&value));
-        (parsed(&value), changed)
+        let mut changed = reworded(&changed, &mut dice);
+        if dice.0.random_range(0..3) == 0 {
+            let mut rough: Value = serde_json::from_str(&changed).unwrap();
+            mutate(&mut rough, &mut dice);
+            changed = rough.to_string();
+        }
+        (parsed(&value), Document::parse(&changed).unwrap_or_else(|_| parsed(&value)))
     })
 }
 
@@ -54,15 +54,6 @@ proptest! {
     fn other_words_grant_the_same((one, other) in in_other_words()) {
         for request in requests() {
             prop_assert_eq!(evaluate(&one, &request), evaluate(&other, &request), "{} {} {:?}", one, other, request);
-        }
-    }
-
-    #[test]
-    fn documents_that_grant_different_access_are_never_equal((one, other) in changed()) {
-        if one.same_meaning(&other) {
-            for request in requests() {
-                prop_assert_eq!(evaluate(&one, &request), evaluate(&other, &request), "{} {} {:?}", one, other, request);
-            }
         }
     }
 
@@ -147,6 +138,19 @@ proptest! {
         if let Ok(document) = Document::parse_bytes(&bytes) {
             prop_assert_eq!(&Document::parse(&document.to_string()).unwrap(), &document);
             prop_assert!(Difference::between(&document, &document).is_empty());
+        }
+    }
+}
+
+// Two alike documents of which one request in a thousand tells the difference have to be met.
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn documents_that_grant_different_access_are_never_equal((one, other) in changed()) {
+        if one.same_meaning(&other) {
+            for request in requests() {
+                prop_assert_eq!(evaluate(&one, &request), evaluate(&other, &request), "{} {} {:?}", one, other, request);
+            }
         }
     }
 }

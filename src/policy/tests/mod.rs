@@ -1,5 +1,5 @@
-//! Tests of the policy library, by behaviour. [`documents`] makes documents, and the same documents in other words;
-//! [`evaluator`] decides requests by them, to see that what counts as equal grants the same.
+//! Tests of the policy library, by behaviour. [`documents`] makes documents, [`rewording`] puts them in other words or makes a slip in
+//! them; [`evaluator`] decides requests by them, to see that what counts as equal grants the same.
 
 mod canonical;
 mod diff;
@@ -7,3 +7,4 @@ mod document;
 mod documents;
 mod evaluator;
 mod laws;
+mod rewording;
