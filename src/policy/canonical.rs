@@ -20,6 +20,7 @@
 
 use super::document::{Document, Statement, VERSION};
 use serde_json::{Map, Value};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The version that a document without one has. It knows no policy variables: `${` is plain text in it.
@@ -54,8 +55,8 @@ impl Document {
     /// for showing, not for writing: IAM documents no lower-case names for its condition operators.
     pub fn canonical(&self) -> Self {
         let mut statements: Vec<_> = self.statements.iter().map(Canonical::of).collect();
-        statements.sort_by_cached_key(Canonical::key);
-        statements.dedup_by_key(|statement| statement.key());
+        statements.sort_by(Canonical::order);
+        statements.dedup_by(|one, other| one.order(other).is_eq());
         Self { fields: self.canonical_fields(), statements: statements.into_iter().map(Canonical::whole).collect() }
     }
 
@@ -119,8 +120,10 @@ impl Canonical {
         Self { meaning: StatementMeaning(printed(&keys)), keys, sid: statement.0.get("Sid").map(sorted_value) }
     }
 
-    fn key(&self) -> (StatementMeaning, Option<String>) {
-        (self.meaning.clone(), self.sid.as_ref().map(Value::to_string))
+    /// By meaning, and by Sid where the meaning is the same.
+    fn order(&self, other: &Self) -> Ordering {
+        let sid = |statement: &Self| statement.sid.as_ref().map(Value::to_string);
+        self.meaning.cmp(&other.meaning).then_with(|| sid(self).cmp(&sid(other)))
     }
 
     fn whole(self) -> Statement {

@@ -179,10 +179,16 @@ fn beside_the_statements(left: &Document, right: &Document) -> Vec<Part> {
     compared(&terms_by_place(&of_left), &terms_by_place(&of_right))
 }
 
+/// The order in which people read a statement; what else it has comes behind.
+const ORDER: [&str; 8] =
+    ["Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"];
+
 /// What differs between two statements, or all of the one that there is.
 fn parts(left: Option<&Named>, right: Option<&Named>) -> Vec<Part> {
     let places = |named: Option<&Named>| named.map(|named| terms_by_place(&named.canonical)).unwrap_or_default();
     let mut parts = compared(&places(left), &places(right));
+    let rank = |part: &Part| ORDER.iter().position(|element| part.place.first().is_some_and(|first| first == element));
+    parts.sort_by_key(|part| rank(part).unwrap_or(ORDER.len()));
     let spelling = Spelling::of([right, left].into_iter().flatten().map(|named| named.statement));
     parts.iter_mut().for_each(|part| spelling.restore(part));
     parts

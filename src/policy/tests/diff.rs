@@ -35,8 +35,8 @@ fn a_changed_statement_is_found_by_its_sid_and_told_by_parts() {
     let Difference { document, changed, only_left, only_right, same } = between(left, right);
     assert_eq!((document, only_left, only_right), (Vec::new(), Vec::new(), Vec::new()));
     let parts = vec![
-        part(&["Condition", "StringLike", "aws:SourceArn"], &["y"], &[]),
         part(&["Principal", "AWS"], &["x"], &["w"]),
+        part(&["Condition", "StringLike", "aws:SourceArn"], &["y"], &[]),
     ];
     assert_eq!(changed, [Changed { left: name(2, Some("A")), right: name(1, Some("A")), parts }]);
     assert_eq!((&same[0].left, &same[0].right), (&vec![name(1, Some("B"))], &vec![name(2, None)]));
