@@ -61,7 +61,8 @@ fn the_same_meaning_in_other_words(#[case] one: &str, #[case] other: &str) {
 #[case::no_principals(r#""Principal":{}"#, r#""Action":"a:B""#)]
 #[case::no_principals_of_a_kind(r#""Principal":{"AWS":[]}"#, r#""Principal":{}"#)]
 #[case::service_or_account(r#""Principal":{"AWS":"x"}"#, r#""Principal":{"Service":"x"}"#)]
-// What is left of a role that was deleted: a role made anew under the same name does not match it.
+// What is left of a role that was deleted: a role made anew under the same name does not match it (reference_policies_elements_principal.html,
+// "IAM role principals").
 #[case::a_dead_principal(
     r#""Principal":{"AWS":"AROAEXAMPLEEXAMPLE00"}"#,
     r#""Principal":{"AWS":"arn:aws:iam::222222222222:role/x"}"#
