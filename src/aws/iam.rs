@@ -48,7 +48,7 @@ impl Account {
         Ok(Some(Role {
             inline: self.inline_policies(name).await?,
             attached: self.attached_policies(name).await?,
-            trust: read_document(role.assume_role_policy_document.as_deref().unwrap_or_default()),
+            trust: Document::parse(role.assume_role_policy_document.as_deref().unwrap_or_default()),
             max_session_seconds: role.max_session_duration.unwrap_or(3600),
             boundary: role.permissions_boundary.and_then(|boundary| boundary.permissions_boundary_arn),
             tags: read_tags(role.tags.unwrap_or_default()),
@@ -65,7 +65,7 @@ impl Account {
             let name = name.map_err(fault!(self, "iam:ListRolePolicies", role))?;
             let call = self.iam.get_role_policy().role_name(role).policy_name(&name);
             let found = call.send().await.map_err(fault!(self, "iam:GetRolePolicy", role))?;
-            policies.insert(name, read_document(&found.policy_document));
+            policies.insert(name, Document::parse(&found.policy_document));
         }
         Ok(policies)
     }
@@ -193,13 +193,6 @@ impl Account {
         let kind = if action.contains("InstanceProfile") { "instance profile" } else { "role" };
         At { account: self.id.clone(), region: None, action, resource: format!("{kind} {name}") }
     }
-}
-
-/// IAM returns documents percent-encoded by RFC 3986, where a `+` stays a `+`. A document itself begins with `{` or white space.
-fn read_document(text: &str) -> Result<Document, Unreadable> {
-    let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
-    let encoded = !text.trim_start().starts_with('{');
-    Document::parse(if encoded { &decoded } else { text })
 }
 
 fn read_tags(tags: Vec<Tag>) -> BTreeMap<String, String> {

@@ -2,6 +2,7 @@
 
 mod controller;
 mod crds;
+mod policy;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -20,19 +21,28 @@ enum Command {
     Controller(controller::Arguments),
     /// Print the custom resource definitions as YAML.
     Crds(crds::Arguments),
+    /// Look at IAM policy documents, without AWS or a cluster.
+    #[command(subcommand)]
+    Policy(policy::Command),
 }
 
 /// Runs what the arguments ask for.
 pub fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Command::Controller(arguments) => controller::run(arguments),
-        Command::Crds(arguments) => crds::run(&arguments),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("registry-grants: {error}");
-            ExitCode::FAILURE
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(help_or_mistake) => {
+            // Not clap's own 2 for a mistake: that is `policy diff`'s answer. What cannot be printed cannot be reported either.
+            let _ = help_or_mistake.print();
+            return if help_or_mistake.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
-    }
+    };
+    let result = match arguments.command {
+        Command::Controller(arguments) => controller::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Crds(arguments) => crds::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Policy(command) => policy::run(&command),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("registry-grants: {error}");
+        ExitCode::FAILURE
+    })
 }

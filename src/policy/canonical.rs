@@ -1,197 +1,245 @@
 //! What a document means, so that what AWS returns can be compared with what was sent: AWS reorders lists, turns single
 //! strings into lists and bare account numbers into root ARNs. Text is never compared.
 //!
-//! Where it is not certain that two forms mean the same, they count as different: that costs a write, not an access.
+//! A document's meaning is its canonical form without the Sids. Where it is not certain that two forms mean the same, they count
+//! as different: that costs a write, not an access. So an element that is not of the form IAM documents is left as it stands,
+//! letter by letter, and equals only itself.
+//!
+//! What is certain, and where it is written (below <https://docs.aws.amazon.com/IAM/latest/UserGuide/>):
+//!
+//! | two forms of the same | source |
+//! |---|---|
+//! | a string, and a list of that string alone; order and repetition in a list | `reference_policies_grammar.html` |
+//! | actions, whatever the case of their letters | `reference_policies_elements_action.html` |
+//! | condition keys, whatever the case of their letters | `reference_policies_elements_condition.html` |
+//! | condition operators, likewise | not written; IAM stores no operator that it does not know, and no two differ by case alone |
+//! | a boolean or an integer as a condition's value, and its string | `reference_policies_grammar.html` |
+//! | `"Principal": "*"` and `{"AWS": "*"}` | `reference_policies_elements_principal.html` |
+//! | an account's number and its root's ARN | `reference_policies_elements_principal.html` |
+//! | no `Version` and 2008-10-17; and 2012-10-17, where no `${` stands | `reference_policies_elements_version.html` |
 
-use super::document::{Document, Statement};
+use super::document::{Document, Statement, VERSION};
 use serde_json::{Map, Value};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The version that a document without one has. It knows no policy variables: `${` is plain text in it.
+const VERSION_WITHOUT_VARIABLES: &str = "2008-10-17";
 
 /// A document's meaning: two documents with equal meanings grant and deny the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meaning {
     statements: BTreeSet<StatementMeaning>,
-    variables: bool,
-    other: BTreeMap<String, String>,
+    /// What stands beside the statements.
+    fields: String,
 }
 
-/// A statement's meaning. The Sid is no part of it.
+/// A statement's meaning: its canonical form, printed. The Sid is no part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StatementMeaning {
-    sets: BTreeMap<&'static str, BTreeSet<String>>,
-    principals: BTreeMap<String, BTreeSet<String>>,
-    conditions: BTreeMap<(String, String), BTreeSet<String>>,
-    /// Keys that are not understood, or not of the expected form, by their text.
-    other: BTreeMap<String, String>,
-}
+pub struct StatementMeaning(String);
 
 impl Document {
     /// What the document means.
     pub fn meaning(&self) -> Meaning {
-        let other = self.fields.iter().filter(|(key, _)| !matches!(key.as_str(), "Version" | "Id"));
-        Meaning {
-            statements: self.statements.iter().map(Statement::meaning).collect(),
-            variables: self.has_variables(),
-            other: other.map(|(key, value)| (key.clone(), value.to_string())).collect(),
-        }
+        let mut fields = self.canonical_fields();
+        fields.remove("Id");
+        Meaning { statements: self.statements.iter().map(Statement::meaning).collect(), fields: printed(&fields) }
     }
 
     /// Whether both grant and deny the same.
     pub fn same_meaning(&self, other: &Self) -> bool {
         self.meaning() == other.meaning()
     }
+
+    /// The document in canonical form: of two documents that mean the same, the same but for Id and Sids. It is for comparing and
+    /// for showing, not for writing: IAM documents no lower-case names for its condition operators.
+    pub fn canonical(&self) -> Self {
+        let mut statements: Vec<_> = self.statements.iter().map(Canonical::of).collect();
+        statements.sort_by(Canonical::order);
+        statements.dedup_by(|one, other| one.order(other).is_eq());
+        Self { fields: self.canonical_fields(), statements: statements.into_iter().map(Canonical::whole).collect() }
+    }
+
+    /// The version as it stands, or the one that a document without it has.
+    pub(super) fn version(&self) -> Value {
+        self.fields.get("Version").cloned().unwrap_or_else(|| VERSION_WITHOUT_VARIABLES.into())
+    }
+
+    /// What stands beside the statements, with the version that means the same.
+    pub(super) fn canonical_fields(&self) -> Map<String, Value> {
+        let mut fields = sorted_map(&self.fields);
+        if self.version() == VERSION_WITHOUT_VARIABLES {
+            let version = if self.has_dollar_brace() { VERSION_WITHOUT_VARIABLES } else { VERSION };
+            fields.insert("Version".into(), version.into());
+            // An inserted key stands last where serde_json keeps the order of insertion.
+            fields = sorted_map(&fields);
+        }
+        fields
+    }
+
+    /// Whether there is a `${` in anything that has a meaning. Variables are replaced in resources and in conditions' values; that a
+    /// version touches nothing else is not documented, so every place counts.
+    fn has_dollar_brace(&self) -> bool {
+        let fields = self.fields.iter().filter(|(key, _)| !matches!(key.as_str(), "Id" | "Version"));
+        let statements = self.statements.iter().flat_map(|s| &s.0).filter(|(key, _)| *key != "Sid");
+        fields.chain(statements).any(|(key, value)| key.contains("${") || dollar_brace(value))
+    }
 }
 
 impl Statement {
     /// What the statement means.
     pub fn meaning(&self) -> StatementMeaning {
-        let mut meaning = StatementMeaning {
-            sets: BTreeMap::new(),
-            principals: BTreeMap::new(),
-            conditions: BTreeMap::new(),
-            other: BTreeMap::new(),
-        };
-        for (key, value) in &self.0 {
+        Canonical::of(self).meaning
+    }
+}
+
+/// A statement in canonical form.
+pub(super) struct Canonical {
+    pub(super) meaning: StatementMeaning,
+    /// Everything but the Sid.
+    pub(super) keys: Map<String, Value>,
+    sid: Option<Value>,
+}
+
+impl Canonical {
+    pub(super) fn of(statement: &Statement) -> Self {
+        let mut keys = Map::new();
+        for (key, value) in sorted(&statement.0) {
             let understood = match key.as_str() {
-                "Sid" => true,
-                "Effect" => meaning.set("Effect", strings(value)),
-                // Actions are compared without regard to case, resources with it:
-                // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_action.html
-                "Action" => meaning.set("Action", strings(value).map(lowercase)),
-                "NotAction" => meaning.set("NotAction", strings(value).map(lowercase)),
-                "Resource" => meaning.set("Resource", strings(value)),
-                "NotResource" => meaning.set("NotResource", strings(value)),
-                "Principal" => meaning.principals(value),
-                "Condition" => meaning.conditions(value),
-                _ => false,
+                "Sid" => continue,
+                "Action" | "NotAction" => set(value, |action| action.as_str().map(str::to_ascii_lowercase)),
+                "Resource" | "NotResource" => set(value, text),
+                "Principal" if value == "*" => Some(everyone()),
+                "Principal" | "NotPrincipal" => principals(value),
+                "Condition" if value.as_object().is_some_and(Map::is_empty) => continue,
+                "Condition" => conditions(value),
+                _ => None,
             };
-            if !understood {
-                meaning.other.insert(key.clone(), value.to_string());
-            }
+            keys.insert(key.clone(), understood.unwrap_or_else(|| sorted_value(value)));
         }
-        meaning
-    }
-}
-
-impl StatementMeaning {
-    fn set(&mut self, key: &'static str, values: Option<BTreeSet<String>>) -> bool {
-        values.map(|values| self.sets.insert(key, values)).is_some()
+        Self { meaning: StatementMeaning(printed(&keys)), keys, sid: statement.0.get("Sid").map(sorted_value) }
     }
 
-    fn principals(&mut self, value: &Value) -> bool {
-        let Value::Object(kinds) = value else { return false };
-        let read: Option<BTreeMap<_, _>> = kinds
-            .iter()
-            .map(|(kind, values)| {
-                let values = strings(values)?;
-                let values = if kind == "AWS" { values.into_iter().map(root_arn).collect() } else { values };
-                Some((kind.clone(), values))
-            })
-            .collect();
-        read.map(|principals| self.principals = principals).is_some()
+    /// By meaning, and by Sid where the meaning is the same.
+    fn order(&self, other: &Self) -> Ordering {
+        let sid = |statement: &Self| statement.sid.as_ref().map(Value::to_string);
+        self.meaning.cmp(&other.meaning).then_with(|| sid(self).cmp(&sid(other)))
     }
 
-    fn conditions(&mut self, value: &Value) -> bool {
-        let Value::Object(operators) = value else { return false };
-        let Some(conditions) = conditions_of(operators) else { return false };
-        self.conditions = conditions;
-        true
-    }
-}
-
-/// Operators and keys without regard to case, values with it. `None` where a block is not of the usual form, or where two keys
-/// differ by case alone: both must then hold, which one entry could not say.
-fn conditions_of(operators: &Map<String, Value>) -> Option<BTreeMap<(String, String), BTreeSet<String>>> {
-    let mut conditions = BTreeMap::new();
-    for (operator, keys) in operators {
-        for (key, values) in keys.as_object()? {
-            let place = (operator.to_lowercase(), key.to_lowercase());
-            if conditions.insert(place, strings(values)?).is_some() {
-                return None;
-            }
+    fn whole(self) -> Statement {
+        let Self { mut keys, sid, .. } = self;
+        if let Some(sid) = sid {
+            keys.insert("Sid".into(), sid);
+            // What is inserted stands last where serde_json keeps the order of insertion.
+            keys = sorted_map(&keys);
         }
-    }
-    Some(conditions)
-}
-
-/// A string, number or boolean, or a list of them, as a set: IAM writes `true` and `"true"` for the same.
-fn strings(value: &Value) -> Option<BTreeSet<String>> {
-    let scalar = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    };
-    match value {
-        Value::Array(list) => list.iter().map(scalar).collect(),
-        one => scalar(one).map(|text| BTreeSet::from([text])),
+        Statement(keys)
     }
 }
 
-fn lowercase(values: BTreeSet<String>) -> BTreeSet<String> {
-    values.into_iter().map(|value| value.to_lowercase()).collect()
+/// A Principal of the documented form: kinds of principals with a string or a list of them each.
+fn principals(value: &Value) -> Option<Value> {
+    let mut canonical = Map::new();
+    for (kind, names) in sorted(value.as_object()?) {
+        let names = if kind == "AWS" { set(names, |name| name.as_str().map(root_arn)) } else { set(names, text) };
+        canonical.insert(kind.clone(), names?);
+    }
+    Some(Value::Object(canonical))
+}
+
+/// A Principal that is `"*"` names everyone, as does `{"AWS": "*"}`. No other bare string is a principal, and of NotPrincipal the
+/// equivalence is not documented.
+fn everyone() -> Value {
+    Value::Object(Map::from_iter([("AWS".to_owned(), "*".into())]))
 }
 
 /// A bare account number names the account's root; IAM and ECR return it as an ARN. In other partitions than `aws` the two
 /// are left distinct here, for the number alone does not tell the partition.
-fn root_arn(principal: String) -> String {
+fn root_arn(principal: &str) -> String {
     if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
         return format!("arn:aws:iam::{principal}:root");
     }
-    principal
+    principal.to_owned()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    fn statement(keys: &str) -> Document {
-        Document::parse(&format!(r#"{{"Version":"2012-10-17","Statement":[{{{keys}}}]}}"#)).unwrap()
+/// A Condition of the documented form. `None` where it is of another, where an operator has no key (whether it then holds is not
+/// documented), and where two operators or keys differ by case alone: both must then hold, or only one is looked at.
+fn conditions(value: &Value) -> Option<Value> {
+    let mut canonical = Map::new();
+    for (operator, keys) in by_lowercase(value.as_object()?)? {
+        let mut operands = Map::new();
+        for (key, values) in by_lowercase(keys.as_object()?)? {
+            operands.insert(key, set(values, operand)?);
+        }
+        if operands.is_empty() {
+            return None;
+        }
+        canonical.insert(operator, Value::Object(operands));
     }
+    Some(Value::Object(canonical))
+}
 
-    #[rstest]
-    #[case::order_of_keys(r#""Effect":"Allow","Action":"a:B""#, r#""Action":"a:B","Effect":"Allow""#)]
-    #[case::list_of_one(r#""Action":["a:B"]"#, r#""Action":"a:B""#)]
-    #[case::order_and_duplicates(r#""Action":["a:C","a:B","a:B"]"#, r#""Action":["a:B","a:C"]"#)]
-    #[case::case_of_actions(r#""Action":"ECR:putimage""#, r#""Action":"ecr:PutImage""#)]
-    #[case::account_number(
-        r#""Principal":{"AWS":"222222222222"}"#,
-        r#""Principal":{"AWS":"arn:aws:iam::222222222222:root"}"#
-    )]
-    #[case::empty_condition(r#""Action":"a:B","Condition":{}"#, r#""Action":"a:B""#)]
-    #[case::case_of_condition_keys(
-        r#""Condition":{"bool":{"AWS:SecureTransport":true}}"#,
-        r#""Condition":{"Bool":{"aws:securetransport":"true"}}"#
-    )]
-    #[case::sid(r#""Sid":"x","Action":"a:B""#, r#""Action":"a:B""#)]
-    fn the_same_meaning_in_other_words(#[case] one: &str, #[case] other: &str) {
-        assert!(statement(one).same_meaning(&statement(other)));
+/// ASCII alone, here and for actions: in other scripts there are letters that differ and have the same small one.
+fn by_lowercase(map: &Map<String, Value>) -> Option<BTreeMap<String, &Value>> {
+    let folded: BTreeMap<String, &Value> = map.iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect();
+    (folded.len() == map.len()).then_some(folded)
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(String::from)
+}
+
+/// A condition's value. IAM writes `true` and `"true"`, `1` and `"1"` for the same; how it writes a fraction is not documented.
+fn operand(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        Value::Number(_) | Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
+}
 
-    #[rstest]
-    #[case::case_of_resources(r#""Resource":"arn:x""#, r#""Resource":"arn:X""#)]
-    #[case::case_of_values(r#""Condition":{"StringEquals":{"k":"v"}}"#, r#""Condition":{"StringEquals":{"k":"V"}}"#)]
-    #[case::not_action(r#""NotAction":"a:B""#, r#""Action":"a:B""#)]
-    #[case::not_principal(r#""NotPrincipal":{"AWS":"x"}"#, r#""Principal":{"AWS":"x"}"#)]
-    #[case::service_or_account(r#""Principal":{"AWS":"x"}"#, r#""Principal":{"Service":"x"}"#)]
-    #[case::effect(r#""Effect":"Deny""#, r#""Effect":"Allow""#)]
-    #[case::fewer_conditions(r#""Condition":{"StringEquals":{"k":"v"}}"#, r#""Condition":{}"#)]
-    #[case::unknown_key(r#""Action":"a:B","Odd":1"#, r#""Action":"a:B""#)]
-    #[case::other_partition(
-        r#""Principal":{"AWS":"222222222222"}"#,
-        r#""Principal":{"AWS":"arn:aws-cn:iam::222222222222:root"}"#
-    )]
-    #[case::keys_that_differ_by_case(r#""Condition":{"Bool":{"K":"a","k":"b"}}"#, r#""Condition":{"Bool":{"k":"b"}}"#)]
-    fn a_difference_in_meaning_is_seen(#[case] one: &str, #[case] other: &str) {
-        assert!(!statement(one).same_meaning(&statement(other)));
+/// A value or a list of values as a set: one as a string, several in order and each of them once. `None` where one of them is not of the
+/// form that is expected.
+fn set(value: &Value, read: impl Fn(&Value) -> Option<String>) -> Option<Value> {
+    let Value::Array(values) = value else { return read(value).map(Value::String) };
+    let mut texts: Vec<String> = values.iter().map(read).collect::<Option<_>>()?;
+    texts.sort_unstable();
+    texts.dedup();
+    match texts.len() {
+        1 => texts.pop().map(Value::String),
+        _ => Some(Value::Array(texts.into_iter().map(Value::String).collect())),
     }
+}
 
-    #[test]
-    fn the_version_matters_only_where_a_variable_stands() {
-        let document = |version, resource| {
-            Document::parse(&format!(r#"{{"Version":"{version}","Statement":{{"Resource":"{resource}"}}}}"#)).unwrap()
-        };
-        assert!(document("2008-10-17", "x").same_meaning(&document("2012-10-17", "x")));
-        assert!(!document("2008-10-17", "${aws:username}").same_meaning(&document("2012-10-17", "${aws:username}")));
+fn printed(keys: &Map<String, Value>) -> String {
+    serde_json::to_string(keys).expect("a map of strings to values is always JSON")
+}
+
+fn dollar_brace(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains("${"),
+        Value::Array(values) => values.iter().any(dollar_brace),
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains("${") || dollar_brace(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// The entries by key, whether or not serde_json keeps them so (its feature `preserve_order` does not).
+fn sorted(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    let mut entries: Vec<_> = map.iter().collect();
+    entries.sort_unstable_by_key(|(key, _)| *key);
+    entries
+}
+
+fn sorted_map(map: &Map<String, Value>) -> Map<String, Value> {
+    sorted(map).into_iter().map(|(key, value)| (key.clone(), sorted_value(value))).collect()
+}
+
+fn sorted_value(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(sorted_map(map)),
+        Value::Array(values) => Value::Array(values.iter().map(sorted_value).collect()),
+        scalar => scalar.clone(),
     }
 }

@@ -1,11 +1,16 @@
 //! A policy document as its statements. Whatever a document holds beyond what is understood here is kept as it is, for
 //! other people's statements must survive being read and written again.
 
-use serde_json::{Map, Value, json};
+use super::json;
+use serde_json::{Map, Value};
 use std::fmt;
 
 /// The policy language's version in documents that we begin.
 pub const VERSION: &str = "2012-10-17";
+
+/// The longest text that is looked at, in bytes. AWS has no policy of more than 20,480 characters; percent-encoded, and with all the
+/// white space that it was written with, that is still far less.
+pub const MAX_BYTES: usize = 1 << 20;
 
 /// An IAM policy document.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,19 +27,34 @@ pub struct Statement(pub(super) Map<String, Value>);
 
 /// Why a text is not a policy document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {problem}")]
+#[error("{}{problem}", self.position())]
 pub struct Unreadable {
-    /// Line of the text, from 1; 0 where the whole is meant.
+    /// Line of the text (of what was percent-encoded, where it was), from 1; 0 where the whole is meant.
     pub line: usize,
-    /// Column in that line, from 1; 0 where the whole is meant.
+    /// Column in that line, in characters from 1; 0 where the whole is meant.
     pub column: usize,
     /// What is wrong there.
     pub problem: String,
 }
 
 impl Unreadable {
-    fn whole(problem: &str) -> Self {
+    pub(super) fn whole(problem: impl Into<String>) -> Self {
         Self { line: 0, column: 0, problem: problem.into() }
+    }
+
+    /// At an offset in bytes.
+    pub(super) fn at(text: &[u8], offset: usize, problem: impl Into<String>) -> Self {
+        let before = &text[..offset.min(text.len())];
+        let line_begins = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Self { line, column: json::characters(&before[line_begins..]) + 1, problem: problem.into() }
+    }
+
+    fn position(&self) -> String {
+        match self.line {
+            0 => String::new(),
+            line => format!("line {line}, column {}: ", self.column),
+        }
     }
 }
 
@@ -46,44 +66,48 @@ impl Document {
         Self { fields, statements: statements.into_iter().collect() }
     }
 
-    /// Reads a document.
+    /// Reads a document, percent-encoded or not: IAM returns it encoded, everyone else as it is. A document that is not encoded
+    /// begins with `{`, so a `%` there tells one from the other.
     ///
     /// # Errors
-    /// When the text is not JSON, or not of a policy's shape: an object whose `Statement` is an object or a list of them.
+    /// When the text is not a policy document, or is one that could not be written again as it is: it must be left alone then. So it
+    /// is for a text of more than [`MAX_BYTES`], for one that is not JSON or nested unreasonably deep, for a key
+    /// that stands twice in an object, for a number with more digits than a float holds, and for what is not of a policy's shape: an
+    /// object whose `Statement` is an object or a list of them.
     pub fn parse(text: &str) -> Result<Self, Unreadable> {
-        let value: Value = serde_json::from_str(text).map_err(|e| Unreadable {
-            line: e.line(),
-            column: e.column(),
-            problem: format!("not valid JSON ({:?})", e.classify()).to_lowercase(),
-        })?;
-        let Value::Object(mut fields) = value else {
-            return Err(Unreadable::whole("a policy document must be a JSON object"));
+        if text.len() > MAX_BYTES {
+            let problem = format!("{} bytes are no policy document: more than {} are not read", text.len(), MAX_BYTES);
+            return Err(Unreadable::whole(problem));
+        }
+        let mut fields = match text.trim_start().starts_with('%') {
+            true => json::read(&json::percent_decoded(text)?)?,
+            false => json::read(text)?,
         };
         let statements = match fields.remove("Statement") {
             Some(Value::Array(list)) => list,
-            Some(one @ Value::Object(_)) => vec![one],
-            Some(_) => return Err(Unreadable::whole("Statement must be an object or a list of objects")),
-            None => return Err(Unreadable::whole("the document has no Statement")),
+            one => Vec::from_iter(one),
         };
-        let statements = statements
-            .into_iter()
-            .map(|statement| match statement {
-                Value::Object(keys) => Ok(Statement(keys)),
-                _ => Err(Unreadable::whole("every statement must be a JSON object")),
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { fields, statements })
+        let statements = statements.into_iter().map(|statement| match statement {
+            Value::Object(keys) => Ok(Statement(keys)),
+            _ => Err(Unreadable::whole("every statement must be a JSON object")),
+        });
+        Ok(Self { statements: statements.collect::<Result<_, _>>()?, fields })
+    }
+
+    /// Reads a document from what should be UTF-8.
+    ///
+    /// # Errors
+    /// When it is not, or as [`Document::parse`] says.
+    pub fn parse_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::parse(text),
+            Err(error) => Err(Unreadable::at(bytes, error.valid_up_to(), "the document is not UTF-8 here")),
+        }
     }
 
     /// How many characters AWS will count: the minified document.
     pub fn characters(&self) -> usize {
         self.to_string().chars().count()
-    }
-
-    /// Whether `${` means a policy variable here; before 2012-10-17 it is plain text.
-    pub(super) fn has_variables(&self) -> bool {
-        self.fields.get("Version").and_then(Value::as_str) == Some(VERSION)
-            && self.statements.iter().any(|s| Value::Object(s.0.clone()).to_string().contains("${"))
     }
 }
 
@@ -113,12 +137,12 @@ impl Statement {
 
     /// For these AWS principals (ARNs).
     pub fn to_principals<S: Into<String>>(self, arns: impl IntoIterator<Item = S>) -> Self {
-        self.with("Principal", json!({ "AWS": list(arns) }))
+        self.with("Principal", serde_json::json!({ "AWS": list(arns) }))
     }
 
     /// For an AWS service.
     pub fn to_service(self, service: impl Into<String>) -> Self {
-        self.with("Principal", json!({ "Service": service.into() }))
+        self.with("Principal", serde_json::json!({ "Service": service.into() }))
     }
 
     /// On these resources (ARNs).
@@ -128,7 +152,7 @@ impl Statement {
 
     /// Only where `operator` holds for `key` and one of the values. A further condition is added to those there are.
     pub fn only_if<S: Into<String>>(mut self, operator: &str, key: &str, values: impl IntoIterator<Item = S>) -> Self {
-        let conditions = self.0.entry("Condition").or_insert_with(|| json!({}));
+        let conditions = self.0.entry("Condition").or_insert_with(|| serde_json::json!({}));
         conditions[operator][key] = list(values);
         self
     }
@@ -166,33 +190,4 @@ fn list<S: Into<String>>(values: impl IntoIterator<Item = S>) -> Value {
         return Value::String(values.remove(0));
     }
     values.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case::not_json("{\"Statement\": [", "line 1, column 15")]
-    #[case::not_an_object("[]", "must be a JSON object")]
-    #[case::no_statement("{}", "no Statement")]
-    #[case::statement_is_text(r#"{"Statement":"x"}"#, "object or a list")]
-    #[case::a_statement_is_text(r#"{"Statement":["x"]}"#, "every statement")]
-    fn an_unreadable_document_says_where_and_why(#[case] text: &str, #[case] expected: &str) {
-        let error = Document::parse(text).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-    }
-
-    #[test]
-    fn deep_nesting_is_an_error_and_not_a_crash() {
-        let hostile = format!("{}{}", r#"{"Statement":"#, "[".repeat(100_000));
-        assert!(Document::parse(&hostile).is_err());
-    }
-
-    #[test]
-    fn what_is_not_understood_is_kept() {
-        let text = r#"{"Id":"x","Statement":[{"Effect":"Deny","NotPrincipal":{"AWS":"*"},"Odd":[1,{"a":null}]}],"Version":"2008-10-17"}"#;
-        assert_eq!(Document::parse(text).unwrap().to_string(), text);
-    }
 }

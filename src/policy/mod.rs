@@ -1,20 +1,26 @@
 //! IAM policy documents, as values: read, compare by meaning, merge, print. Pure: no AWS SDK, no Kubernetes client, no clock.
 //!
-//! - [`document`]: a document as its statements, with everything unknown kept.
+//! - [`document`]: a document as its statements, with everything unknown kept; what could not be kept is not read.
 //! - [`canonical`]: what a document means, for comparing what was sent with what came back.
 //! - [`callers`]: whom a statement lets in, and who can share one.
 //! - [`cover`]: whether our statements allow at least as much as somebody else's.
 //! - [`pack`]: many grants' access in few statements, as far as it fits.
+//! - [`diff`]: where two documents differ in meaning, statement by statement.
 //! - [`sid`]: the mark by which an installation knows its own statements in a shared document.
 //! - [`repository`]: many grants' statements in one repository policy, beside other people's.
 
 pub mod callers;
 pub mod canonical;
 pub mod cover;
+pub mod diff;
 pub mod document;
+mod json;
 pub mod pack;
 pub mod repository;
 pub mod sid;
+
+#[cfg(test)]
+mod tests;
 
 pub use document::{Document, Statement, Unreadable};
 pub use sid::Installation;

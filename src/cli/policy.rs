@@ -1,0 +1,155 @@
+//! `registry-grants policy`: what the operator makes of policy documents, for people with the documents in files.
+
+use crate::policy::Document;
+use crate::policy::diff::{Alone, Changed, Difference, Name, Part, Same, Term};
+use crate::policy::document::MAX_BYTES;
+use std::error::Error;
+use std::fmt::{self, Display};
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Show where two policy documents differ in meaning, statement by statement.
+    ///
+    /// Documents are read as IAM and ECR return them, percent-encoded or not. Order, repetition, a string or a list of one, the case of
+    /// actions and condition keys, a bare account number or its root's ARN, and Sids are no difference.
+    #[command(after_help = EXAMPLE)]
+    Diff(Documents),
+}
+
+const EXAMPLE: &str = "\
+Exit status: 0 the same meaning, 2 different, 1 a document that cannot be read (or wrong arguments).
+
+Example, what is on a repository against what should be:
+  aws ecr get-repository-policy --repository-name web --query policyText --output text |
+    registry-grants policy diff - wanted.json";
+
+#[derive(clap::Args)]
+pub struct Documents {
+    /// A file with a policy document; `-` is standard input.
+    left: PathBuf,
+    /// The file to compare it with; `-` is standard input.
+    right: PathBuf,
+}
+
+const DIFFERENT: u8 = 2;
+
+pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
+    let Command::Diff(Documents { left, right }) = command;
+    if is_stdin(left) && is_stdin(right) {
+        return Err("standard input can be only one of the two documents".into());
+    }
+    let difference = Difference::between(&read(left)?, &read(right)?);
+    let shown = Shown { difference: &difference, left: &name(left), right: &name(right) }.to_string();
+    match io::stdout().lock().write_all(shown.as_bytes()) {
+        // Who stopped reading still gets the answer.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    Ok(if difference.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn name(path: &Path) -> String {
+    if is_stdin(path) { "standard input".into() } else { plain(&path.display().to_string()) }
+}
+
+fn read(path: &Path) -> Result<Document, Box<dyn Error>> {
+    let mut bytes = Vec::new();
+    // One more than is allowed, for the parser to say that it is too much, and no more, for it may be endless.
+    let limit = MAX_BYTES as u64 + 1;
+    let read = match is_stdin(path) {
+        true => io::stdin().lock().take(limit).read_to_end(&mut bytes),
+        false => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
+    };
+    read.map_err(|error| format!("{}: {error}", name(path)))?;
+    Ok(Document::parse_bytes(&bytes).map_err(|unreadable| format!("{}: {unreadable}", name(path)))?)
+}
+
+/// A difference as text, with the documents' names.
+struct Shown<'a> {
+    difference: &'a Difference,
+    left: &'a str,
+    right: &'a str,
+}
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Difference { document, changed, only_left, only_right, same } = self.difference;
+        if !self.difference.is_empty() {
+            writeln!(f, "- {}\n+ {}\n", self.left, self.right)?;
+        }
+        if !document.is_empty() {
+            writeln!(f, "Beside the statements")?;
+            parts(f, document)?;
+        }
+        for Changed { left, right, parts: changed } in changed {
+            let moved =
+                if left.position == right.position { String::new() } else { format!(", now {}", right.position) };
+            writeln!(f, "Statement {}{moved}: changed", titled(left))?;
+            parts(f, changed)?;
+        }
+        for (alone, document) in [(only_left, self.left), (only_right, self.right)] {
+            for Alone { name, parts: all } in alone {
+                writeln!(f, "Statement {}: only in {document}", titled(name))?;
+                parts(f, all)?;
+            }
+        }
+        for Same { left, right } in same.iter().filter(|same| same.is_renamed()) {
+            writeln!(f, "The same under another Sid: {} is {} in {}", list(left), list(right), self.right)?;
+        }
+        let verdict = if self.difference.is_empty() { "The documents mean the same" } else { "The documents differ" };
+        writeln!(f, "{verdict}; statements in both: {}.", same.len())
+    }
+}
+
+fn parts(f: &mut fmt::Formatter<'_>, parts: &[Part]) -> fmt::Result {
+    for Part { place, removed, added } in parts {
+        let place = place.join(" ");
+        // Why the version is told at all: statements that stand in both documents do not mean the same then.
+        let note = if place == "Version" { " (only in 2012-10-17 are there variables, `${`)" } else { "" };
+        writeln!(f, "  {}{note}", plain(&place))?;
+        for (sign, terms) in [('-', removed), ('+', added)] {
+            terms.iter().try_for_each(|term| writeln!(f, "    {sign} {}", value(term)))?;
+        }
+    }
+    writeln!(f)
+}
+
+fn titled(name: &Name) -> String {
+    let Name { position, sid } = name;
+    match sid {
+        Some(sid) => format!("{position} \"{}\"", plain(sid)),
+        None => position.to_string(),
+    }
+}
+
+fn list(names: &[Name]) -> String {
+    names.iter().map(titled).collect::<Vec<_>>().join(", ")
+}
+
+fn value(term: &Term) -> String {
+    match term {
+        Term::Text(text) if text.is_empty() => "(an empty string)".into(),
+        Term::Text(text) => plain(text),
+        Term::Json(json) => format!("{} (as JSON)", plain(json)),
+    }
+}
+
+/// Somebody's text so that it can do nothing to a terminal: control characters, and those that turn the writing's direction, as escapes.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            c => out.extend(c.escape_debug()),
+        }
+    }
+    out
+}

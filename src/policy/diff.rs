@@ -1,0 +1,297 @@
+//! Where two documents differ in meaning, statement by statement, as data.
+//!
+//! Statements are matched by their meaning first, then by their Sid; what is left stands in one document alone. Two
+//! documents have an empty [`Difference`] exactly where [`Document::same_meaning`] holds.
+
+use super::canonical::{Canonical, StatementMeaning};
+use super::document::{Document, Statement};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What lies between two documents, the left one and the right one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// What stands beside the statements, the version only where it changes what a statement means.
+    pub document: Vec<Part>,
+    /// Statements with one Sid and two meanings, in the left document's order.
+    pub changed: Vec<Changed>,
+    /// Statements that the left document has alone.
+    pub only_left: Vec<Alone>,
+    /// Statements that the right document has alone.
+    pub only_right: Vec<Alone>,
+    /// Statements that mean the same in both. They are no difference.
+    pub same: Vec<Same>,
+}
+
+/// By what people find a statement.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    /// Its place in its document, from 1.
+    pub position: usize,
+    /// Its Sid; as JSON, where it is no string.
+    pub sid: Option<String>,
+}
+
+/// Statements of one meaning: usually one in each document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Same {
+    /// Those of the left document.
+    pub left: Vec<Name>,
+    /// Those of the right document.
+    pub right: Vec<Name>,
+}
+
+/// A statement whose meaning changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// What it is in the left document.
+    pub left: Name,
+    /// What it is in the right document.
+    pub right: Name,
+    /// What changed; never empty.
+    pub parts: Vec<Part>,
+}
+
+/// A statement of one document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alone {
+    /// Which it is.
+    pub name: Name,
+    /// All of it: removed if it is the left document's, else added.
+    pub parts: Vec<Part>,
+}
+
+/// An element, or a part of one that is compared by itself: an operator and key of a condition, a kind of principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where it stands: `["Condition", "StringLike", "aws:SourceArn"]`.
+    pub place: Vec<String>,
+    /// What the left document has there and the right one has not.
+    pub removed: BTreeSet<Term>,
+    /// What the right document has there and the left one has not.
+    pub added: BTreeSet<Term>,
+}
+
+/// One value of an element.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Term {
+    /// A string.
+    Text(String),
+    /// What is neither a string nor a list of them, as JSON.
+    Json(String),
+}
+
+impl Difference {
+    /// What lies between the two.
+    pub fn between(left: &Document, right: &Document) -> Self {
+        let mut difference = Self { document: beside_the_statements(left, right), ..Self::default() };
+        let (mut lefts, mut rights) = (by_meaning(left), by_meaning(right));
+        lefts.retain(|meaning, of_left| {
+            let of_right = rights.remove(meaning);
+            if let Some(of_right) = &of_right {
+                difference.same.push(Same { left: names(of_left), right: names(of_right) });
+            }
+            of_right.is_none()
+        });
+        let rights = in_order(rights);
+        let mut namesakes: BTreeMap<&str, VecDeque<&Named>> = BTreeMap::new();
+        for right in &rights {
+            if let Some(sid) = &right.name.sid {
+                namesakes.entry(sid).or_default().push_back(right);
+            }
+        }
+        let mut matched = BTreeSet::new();
+        for left in in_order(lefts) {
+            match left.name.sid.as_deref().and_then(|sid| namesakes.get_mut(sid)?.pop_front()) {
+                Some(right) => {
+                    matched.insert(right.name.position);
+                    let parts = parts(Some(&left), Some(right));
+                    difference.changed.push(Changed { left: left.name, right: right.name.clone(), parts });
+                }
+                None => difference.only_left.push(Alone { parts: parts(Some(&left), None), name: left.name }),
+            }
+        }
+        let alone = |right: &Named| Alone { name: right.name.clone(), parts: parts(None, Some(right)) };
+        let unmatched = rights.iter().filter(|right| !matched.contains(&right.name.position));
+        difference.only_right = unmatched.map(alone).collect();
+        difference.same.sort_by(|a, b| a.left.cmp(&b.left));
+        difference
+    }
+
+    /// Whether both documents mean the same.
+    pub fn is_empty(&self) -> bool {
+        let Self { document, changed, only_left, only_right, same: _ } = self;
+        document.is_empty() && changed.is_empty() && only_left.is_empty() && only_right.is_empty()
+    }
+}
+
+impl Same {
+    /// Whether the Sids differ; that is no difference in meaning.
+    pub fn is_renamed(&self) -> bool {
+        let sids = |names: &[Name]| names.iter().map(|name| name.sid.clone()).collect::<BTreeSet<_>>();
+        sids(&self.left) != sids(&self.right)
+    }
+}
+
+/// A statement, as it stands and in canonical form.
+struct Named<'a> {
+    name: Name,
+    statement: &'a Statement,
+    canonical: Map<String, Value>,
+}
+
+fn by_meaning(document: &Document) -> BTreeMap<StatementMeaning, Vec<Named<'_>>> {
+    let mut found: BTreeMap<StatementMeaning, Vec<Named>> = BTreeMap::new();
+    for (at, statement) in document.statements.iter().enumerate() {
+        let sid = statement.0.get("Sid").map(|sid| sid.as_str().map_or_else(|| sid.to_string(), String::from));
+        let name = Name { position: at + 1, sid };
+        let Canonical { meaning, keys: canonical, .. } = Canonical::of(statement);
+        found.entry(meaning).or_default().push(Named { name, statement, canonical });
+    }
+    found
+}
+
+fn in_order(statements: BTreeMap<StatementMeaning, Vec<Named<'_>>>) -> Vec<Named<'_>> {
+    let mut all: Vec<Named> = statements.into_values().flatten().collect();
+    all.sort_by_key(|named| named.name.position);
+    all
+}
+
+fn names(statements: &[Named]) -> Vec<Name> {
+    statements.iter().map(|named| named.name.clone()).collect()
+}
+
+fn beside_the_statements(left: &Document, right: &Document) -> Vec<Part> {
+    let fields = |document: &Document| {
+        let mut fields = document.canonical_fields();
+        fields.remove("Id");
+        fields
+    };
+    let (mut of_left, mut of_right) = (fields(left), fields(right));
+    // In canonical form a version also tells whether there are variables; where that alone differs, the statements say so.
+    if of_left.get("Version") == of_right.get("Version") || left.version() == right.version() {
+        of_left.remove("Version");
+        of_right.remove("Version");
+    } else {
+        of_left.insert("Version".into(), left.version());
+        of_right.insert("Version".into(), right.version());
+    }
+    compared(&terms_by_place(&of_left), &terms_by_place(&of_right))
+}
+
+/// The order in which people read a statement; what else it has comes behind.
+const ORDER: [&str; 8] =
+    ["Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"];
+
+/// What differs between two statements, or all of the one that there is.
+fn parts(left: Option<&Named>, right: Option<&Named>) -> Vec<Part> {
+    let places = |named: Option<&Named>| named.map(|named| terms_by_place(&named.canonical)).unwrap_or_default();
+    let mut parts = compared(&places(left), &places(right));
+    let rank = |part: &Part| ORDER.iter().position(|element| part.place.first().is_some_and(|first| first == element));
+    parts.sort_by_key(|part| rank(part).unwrap_or(ORDER.len()));
+    let spelling = Spelling::of([right, left].into_iter().flatten().map(|named| named.statement));
+    parts.iter_mut().for_each(|part| spelling.restore(part));
+    parts
+}
+
+type Places = BTreeMap<Vec<String>, BTreeSet<Term>>;
+
+fn compared(left: &Places, right: &Places) -> Vec<Part> {
+    let none = BTreeSet::new();
+    let places: BTreeSet<&Vec<String>> = left.keys().chain(right.keys()).collect();
+    let part = |place: &Vec<String>| {
+        let (left, right) = (left.get(place).unwrap_or(&none), right.get(place).unwrap_or(&none));
+        let (removed, added) = (left - right, right - left);
+        (left != right).then(|| Part { place: place.clone(), removed, added })
+    };
+    places.into_iter().filter_map(part).collect()
+}
+
+/// Every place of a canonical object with what stands there. From it the object could be built again, so that no difference
+/// is lost.
+fn terms_by_place(keys: &Map<String, Value>) -> Places {
+    let mut places = Places::new();
+    for (key, value) in keys {
+        let levels = match key.as_str() {
+            "Principal" | "NotPrincipal" => 1,
+            "Condition" => 2,
+            _ => 0,
+        };
+        insert(&mut places, vec![key.clone()], value, levels);
+    }
+    places
+}
+
+fn insert(places: &mut Places, place: Vec<String>, value: &Value, levels: usize) {
+    match value.as_object() {
+        Some(entries) if levels > 0 && !entries.is_empty() => {
+            for (key, value) in entries {
+                let further = place.iter().chain([key]).cloned().collect();
+                insert(places, further, value, levels - 1);
+            }
+        }
+        _ => drop(places.insert(place, terms(value))),
+    }
+}
+
+fn terms(value: &Value) -> BTreeSet<Term> {
+    if let Value::String(text) = value {
+        return BTreeSet::from([Term::Text(text.clone())]);
+    }
+    let texts: Option<Vec<&str>> = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+    match texts {
+        // Only what a canonical list looks like is compared as a set; of an unknown element the order may matter.
+        Some(texts) if texts.len() > 1 && texts.is_sorted_by(|a, b| a < b) => {
+            texts.into_iter().map(|text| Term::Text(text.to_owned())).collect()
+        }
+        _ => BTreeSet::from([Term::Json(value.to_string())]),
+    }
+}
+
+/// How the documents write what the canonical form has in small letters, for people to recognise it.
+struct Spelling(BTreeMap<String, String>);
+
+impl Spelling {
+    fn of<'a>(statements: impl Iterator<Item = &'a Statement>) -> Self {
+        let mut words: Vec<&String> = Vec::new();
+        for statement in statements {
+            for (key, value) in &statement.0 {
+                match (key.as_str(), value) {
+                    ("Condition", Value::Object(operators)) => {
+                        words.extend(operators.keys());
+                        words.extend(operators.values().filter_map(Value::as_object).flat_map(Map::keys));
+                    }
+                    ("Action" | "NotAction", Value::String(action)) => words.push(action),
+                    ("Action" | "NotAction", Value::Array(actions)) => {
+                        words.extend(actions.iter().filter_map(|action| match action {
+                            Value::String(action) => Some(action),
+                            _ => None,
+                        }));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let mut spelling = BTreeMap::new();
+        for word in words {
+            spelling.entry(word.to_ascii_lowercase()).or_insert_with(|| word.clone());
+        }
+        Self(spelling)
+    }
+
+    fn restore(&self, part: &mut Part) {
+        let word = |word: &String| self.0.get(word).unwrap_or(word).clone();
+        match part.place.first().map(String::as_str) {
+            Some("Condition") => part.place.iter_mut().skip(1).for_each(|name| *name = word(name)),
+            Some("Action" | "NotAction") => {
+                let term = |term: &Term| match term {
+                    Term::Text(text) => Term::Text(word(text)),
+                    Term::Json(json) => Term::Json(json.clone()),
+                };
+                part.removed = part.removed.iter().map(term).collect();
+                part.added = part.added.iter().map(term).collect();
+            }
+            _ => {}
+        }
+    }
+}
