@@ -8,6 +8,7 @@ mod article;
 mod case;
 mod chart;
 mod credentials;
+mod many;
 mod ownership;
 mod paths;
 mod repositories;

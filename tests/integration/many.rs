@@ -1,0 +1,173 @@
+//! Many grants on one repository: all of them share one document of 10,240 characters, and cost a few writes, not one each.
+//!
+//! They have a stack of their own: hundreds of grants would make the operator that the other tests share look at AWS without end.
+
+use crate::case::{Case, OPERATOR, condition};
+use anyhow::{Context, Result, anyhow, ensure};
+use local_stack::{CallLog, Installation, Mark, Operator, eventually};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::OnceCell;
+
+/// What ECR takes.
+const MOST_CHARACTERS: usize = 10_240;
+/// However many grants come at once.
+const MOST_WRITES: usize = 25;
+/// Rare, for nothing here is changed by hand; and often enough that a grant which found no room is looked at again while a test waits.
+const ARGUMENTS: [&str; 2] = ["--resync-interval=20s", "--log-level=info,registry_grants=debug"];
+
+/// Grants of as many consumer accounts on repository `app` of one registry account.
+struct Crowd {
+    case: Case<'static>,
+    /// By the grant's name. In the names' order they are applied, and so in the order of their age.
+    consumers: BTreeMap<String, String>,
+    log: CallLog,
+    mark: Mark,
+}
+
+impl Crowd {
+    /// Applies them at once; `consumer` is what stands beside the account's number.
+    async fn apply(count: usize, consumer: Value) -> Result<Self> {
+        let case = Case::on(installation().await?).await?;
+        case.repository("app").create(case.stack()).await?;
+        let prefix = format!("9{}", &case.pair.consumer[4..]);
+        let consumers: BTreeMap<String, String> =
+            (0..count).map(|number| (format!("g{number:03}"), format!("{prefix}{number:03}"))).collect();
+        let admitted: Vec<&String> = consumers.values().collect();
+        let rule = case.rule(json!({"consumers": admitted}));
+        case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}}))).await?;
+        let grant = |(name, account): (&String, &String)| {
+            let consumer = crate::case::merged(consumer.clone(), json!({"accountID": account, "instanceRole": null}));
+            let changes = json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": consumer});
+            case.grant_named(name, changes)
+        };
+        let all: Vec<Value> = consumers.iter().map(grant).collect();
+        let log = CallLog::of(case.stack());
+        let mark = log.mark()?;
+        case.apply(&json!({"apiVersion": "v1", "kind": "List", "items": all})).await?;
+        Ok(Self { case, consumers, log, mark })
+    }
+
+    async fn all_ready(&self) -> Result<()> {
+        let ready = self.case.cluster().wait_for_all(&self.case.namespace, "carg", "Ready").await?;
+        ensure!(ready.len() == self.consumers.len(), "{} grants are Ready", ready.len());
+        Ok(())
+    }
+
+    /// That they were written into the policy together.
+    fn few_writes(&self) -> Result<()> {
+        let calls = self.log.of_operator(self.mark)?;
+        let mine = calls.iter().filter(|call| call.account == self.case.pair.registry);
+        let count = |action: &str| mine.clone().filter(|call| call.action == action).count();
+        let (writes, reads) = (count("SetRepositoryPolicy"), count("GetRepositoryPolicy"));
+        ensure!(writes <= MOST_WRITES, "{writes} writes (and {reads} reads) for {} grants", self.consumers.len());
+        Ok(())
+    }
+
+    /// The accounts that the repository's policy names, and its size in characters.
+    async fn named(&self) -> Result<(BTreeSet<String>, usize)> {
+        let policy = self.case.repository("app").policy(self.case.stack()).await?.context("no policy")?;
+        let mut named = BTreeSet::new();
+        for statement in policy.statements() {
+            let principals = statement["Principal"]["AWS"].clone();
+            let principals =
+                if principals.is_string() { vec![principals] } else { serde_json::from_value(principals)? };
+            let account = |principal: &Value| principal.as_str()?.split(':').nth(4).map(str::to_owned);
+            for principal in &principals {
+                named.insert(account(principal).with_context(|| format!("{principal} is no account's root"))?);
+            }
+        }
+        Ok((named, policy.to_string().chars().count()))
+    }
+
+    fn accounts<'a>(&self, grants: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
+        grants.into_iter().map(|grant| self.consumers[grant].clone()).collect()
+    }
+
+    /// The names of the grants that are Ready and of those that are not for lack of room, once that is so of each and is what the
+    /// policy says.
+    async fn settled(&self, gone: &[&String]) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+        eventually("each grant is Ready or has no room", async || {
+            let (mut ready, mut left_out) = (BTreeSet::new(), BTreeSet::new());
+            for grant in self.case.cluster().list(&self.case.namespace, "carg").await? {
+                let name = grant["metadata"]["name"].as_str().context("a grant without name")?.to_owned();
+                let found = condition(&grant, "Ready").with_context(|| format!("{name}: no condition yet"))?;
+                match (found["status"].as_str(), found["reason"].as_str()) {
+                    (Some("True"), _) => ready.insert(name),
+                    (Some("False"), Some("PolicyTooLarge")) => left_out.insert(name),
+                    _ => return Err(anyhow!("{name} is {found}")),
+                };
+            }
+            ensure!(ready.len() + left_out.len() + gone.len() == self.consumers.len(), "some are not there");
+            let (named, _) = self.named().await?;
+            let untrue: Vec<_> = self.accounts(&ready).symmetric_difference(&named).cloned().collect();
+            ensure!(untrue.is_empty(), "in the policy or Ready, but not both: {untrue:?}");
+            Ok((ready, left_out))
+        })
+        .await
+    }
+
+    async fn delete(&self, grant: &str) -> Result<()> {
+        let grant = format!("carg/{grant}");
+        let delete = ["delete", &grant, "--namespace", &self.case.namespace, "--timeout", "60s"];
+        self.case.cluster().kubectl(&delete).await.map(drop)
+    }
+}
+
+/// A stack and an operator for all tests here, until the process ends.
+async fn installation() -> Result<&'static Installation> {
+    type Shared = Result<(Installation, Operator), String>;
+    static SHARED: OnceCell<Shared> = OnceCell::const_new();
+    let start = async || {
+        let installation = Installation::start("many").await?;
+        let operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
+        anyhow::Ok((installation, operator))
+    };
+    let shared = SHARED.get_or_init(async || start().await.map_err(|error| format!("{error:#}"))).await;
+    shared.as_ref().map(|(installation, _)| installation).map_err(|error| anyhow!("{error}"))
+}
+
+#[tokio::test]
+async fn grants_of_250_accounts_fit_into_one_policy_and_take_few_writes() -> Result<()> {
+    let crowd = Crowd::apply(250, json!({})).await?;
+    crowd.all_ready().await?;
+    let (named, characters) = crowd.named().await?;
+    ensure!(named == crowd.accounts(crowd.consumers.keys()), "the policy names {named:?}");
+    ensure!(characters <= MOST_CHARACTERS, "{characters} characters");
+    crowd.few_writes()?;
+
+    let gone = "g100".to_owned();
+    crowd.delete(&gone).await?;
+    let (left, _) = crowd.named().await?;
+    ensure!(left == &named - &crowd.accounts([&gone]), "more or less than one account was taken out: {left:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn grants_of_100_accounts_narrowed_to_roles_fit_into_one_policy_and_take_few_writes() -> Result<()> {
+    let crowd = Crowd::apply(100, json!({"wholeAccount": null, "roles": ["ci/deployer"]})).await?;
+    crowd.all_ready().await?;
+    let (named, characters) = crowd.named().await?;
+    ensure!(named == crowd.accounts(crowd.consumers.keys()), "the policy names {named:?}");
+    ensure!(characters <= MOST_CHARACTERS, "{characters} characters");
+    let policy = crowd.case.repository("app").policy(crowd.case.stack()).await?.context("no policy")?.to_string();
+    let narrowed = |account: &String| policy.contains(&format!("{account}:role/ci/deployer"));
+    ensure!(crowd.consumers.values().all(narrowed), "not each is narrowed to its role: {policy}");
+    crowd.few_writes()
+}
+
+#[tokio::test]
+async fn grants_that_do_not_fit_say_so_and_the_oldest_keep_their_place() -> Result<()> {
+    let crowd = Crowd::apply(310, json!({})).await?;
+    let (ready, left_out) = crowd.settled(&[]).await?;
+    let next = left_out.first().context("all of them fit: this takes more grants")?;
+    ensure!(ready.iter().all(|name| name < next), "{next} is left out, and younger ones are in: {ready:?}");
+    ensure!(crowd.named().await?.1 <= MOST_CHARACTERS, "more than ECR takes");
+
+    let gone = "g003".to_owned();
+    crowd.delete(&gone).await?;
+    let (now_ready, still_out) = crowd.settled(&[&gone]).await?;
+    let expected: BTreeSet<String> = ready.iter().filter(|name| **name != gone).chain([next]).cloned().collect();
+    ensure!(now_ready == expected, "not {next} alone came in for {gone}; still out are {still_out:?}");
+    Ok(())
+}
