@@ -13,4 +13,5 @@ mod ownership;
 mod paths;
 mod repositories;
 mod resilience;
+mod shared;
 mod tenancy;
