@@ -1,6 +1,8 @@
 //! Many grants on one repository: all of them share one document of 10,240 characters, and cost a few writes, not one each.
 //!
-//! They have a stack of their own: hundreds of grants would make the operator that the other tests share look at AWS without end.
+//! They have a stack of their own: hundreds of grants would make the operator that the other tests share look at AWS without end. And
+//! they are all there when the operator begins, so that it is not kubectl that says how many come at a time; what it costs when
+//! they come one after the other is for `make bench`.
 
 use crate::case::{Case, OPERATOR, condition};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -26,22 +28,22 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Applies them at once; `consumer` is what stands beside the account's number.
-    async fn apply(count: usize, consumer: Value) -> Result<Self> {
-        let case = Case::on(installation().await?).await?;
+    /// Applies them as one list; `consumer` is what stands beside the account's number.
+    async fn apply(installation: &'static Installation, count: usize, consumer: Value) -> Result<Self> {
+        let case = Case::on(installation).await?;
         case.repository("app").create(case.stack()).await?;
         let prefix = format!("9{}", &case.pair.consumer[4..]);
         let consumers: BTreeMap<String, String> =
             (0..count).map(|number| (format!("g{number:03}"), format!("{prefix}{number:03}"))).collect();
         let admitted: Vec<&String> = consumers.values().collect();
         let rule = case.rule(json!({"consumers": admitted}));
-        case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}}))).await?;
         let grant = |(name, account): (&String, &String)| {
             let consumer = crate::case::merged(consumer.clone(), json!({"accountID": account, "instanceRole": null}));
             let changes = json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": consumer});
             case.grant_named(name, changes)
         };
-        let all: Vec<Value> = consumers.iter().map(grant).collect();
+        let mut all: Vec<Value> = consumers.iter().map(grant).collect();
+        all.push(case.registry_account(json!({"registry": {"rules": [rule]}})));
         let log = CallLog::of(case.stack());
         let mark = log.mark()?;
         case.apply(&json!({"apiVersion": "v1", "kind": "List", "items": all})).await?;
@@ -114,22 +116,36 @@ impl Crowd {
     }
 }
 
-/// A stack and an operator for all tests here, until the process ends.
-async fn installation() -> Result<&'static Installation> {
-    type Shared = Result<(Installation, Operator), String>;
-    static SHARED: OnceCell<Shared> = OnceCell::const_new();
+/// A crowd for each test here.
+struct Crowds {
+    whole_accounts: Crowd,
+    narrowed: Crowd,
+    too_many: Crowd,
+    _operator: Operator,
+}
+
+/// Applies all crowds, then starts an operator for them, which runs until the process ends.
+async fn crowds() -> Result<&'static Crowds> {
+    static INSTALLATION: OnceCell<Installation> = OnceCell::const_new();
+    static CROWDS: OnceCell<Result<Crowds, String>> = OnceCell::const_new();
     let start = async || {
-        let installation = Installation::start("many").await?;
-        let operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
-        anyhow::Ok((installation, operator))
+        let installation = INSTALLATION.get_or_try_init(async || Installation::start("many").await).await?;
+        let narrow = json!({"wholeAccount": null, "roles": ["ci/deployer"]});
+        let (whole_accounts, narrowed, too_many) = tokio::try_join!(
+            Crowd::apply(installation, 250, json!({})),
+            Crowd::apply(installation, 100, narrow),
+            Crowd::apply(installation, 310, json!({})),
+        )?;
+        let _operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
+        anyhow::Ok(Crowds { whole_accounts, narrowed, too_many, _operator })
     };
-    let shared = SHARED.get_or_init(async || start().await.map_err(|error| format!("{error:#}"))).await;
-    shared.as_ref().map(|(installation, _)| installation).map_err(|error| anyhow!("{error}"))
+    let crowds = CROWDS.get_or_init(async || start().await.map_err(|error| format!("{error:#}"))).await;
+    crowds.as_ref().map_err(|error| anyhow!("{error}"))
 }
 
 #[tokio::test]
 async fn grants_of_250_accounts_fit_into_one_policy_and_take_few_writes() -> Result<()> {
-    let crowd = Crowd::apply(250, json!({})).await?;
+    let crowd = &crowds().await?.whole_accounts;
     crowd.all_ready().await?;
     let (named, characters) = crowd.named().await?;
     ensure!(named == crowd.accounts(crowd.consumers.keys()), "the policy names {named:?}");
@@ -145,7 +161,7 @@ async fn grants_of_250_accounts_fit_into_one_policy_and_take_few_writes() -> Res
 
 #[tokio::test]
 async fn grants_of_100_accounts_narrowed_to_roles_fit_into_one_policy_and_take_few_writes() -> Result<()> {
-    let crowd = Crowd::apply(100, json!({"wholeAccount": null, "roles": ["ci/deployer"]})).await?;
+    let crowd = &crowds().await?.narrowed;
     crowd.all_ready().await?;
     let (named, characters) = crowd.named().await?;
     ensure!(named == crowd.accounts(crowd.consumers.keys()), "the policy names {named:?}");
@@ -158,7 +174,7 @@ async fn grants_of_100_accounts_narrowed_to_roles_fit_into_one_policy_and_take_f
 
 #[tokio::test]
 async fn grants_that_do_not_fit_say_so_and_the_oldest_keep_their_place() -> Result<()> {
-    let crowd = Crowd::apply(310, json!({})).await?;
+    let crowd = &crowds().await?.too_many;
     let (ready, left_out) = crowd.settled(&[]).await?;
     let next = left_out.first().context("all of them fit: this takes more grants")?;
     ensure!(ready.iter().all(|name| name < next), "{next} is left out, and younger ones are in: {ready:?}");
