@@ -2,7 +2,7 @@
 
 use crate::command::{Finished, run};
 use crate::stack::Stack;
-use crate::wait::{BOUND, eventually};
+use crate::wait::{BOUND, bound_of, eventually};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -120,7 +120,8 @@ impl Cluster {
     /// # Errors
     /// When the condition does not come; the error shows the status of some that lack it.
     pub async fn wait_for_all(&self, namespace: &str, kind: &str, condition: &str) -> Result<Vec<Value>> {
-        let (what, timeout) = (format!("--for=condition={condition}"), format!("--timeout={}s", BOUND.as_secs()));
+        let bound = bound_of(self.list(namespace, kind).await?.len()).as_secs();
+        let (what, timeout) = (format!("--for=condition={condition}"), format!("--timeout={bound}s"));
         let waited =
             self.try_kubectl(&["wait", kind, "--all", "--namespace", namespace, &what, &timeout], None).await?;
         let all = self.list(namespace, kind).await?;
