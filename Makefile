@@ -47,8 +47,9 @@ chart/%:
 emulation-check: ## what the AWS emulation allows and refuses
 	$(PYTHON) tests/support/aws/selfcheck.py
 
-bench: build ## count what the article's grant costs; writes target/bench/article.json
+bench: build ## count what grants cost, time the policy code; writes target/bench/{article,repository}.json
 	@$(BIN)/bench
+	@if grep -A 2 '^\[\[bench\]\]' Cargo.toml | grep -q '^name = "policy"'; then cargo bench --locked --bench policy; fi
 
 tools: ## build the control plane, Helm, crane and the emulation, where they are missing
 	tools/install

@@ -19,6 +19,8 @@ the version of ministack that tools/requirements.txt pins, and says why it is th
 | `ecr_accounts` | calls into another account's registry (`registryId`) |
 | `ecr_repositories` | repository policies refused at write and given back in AWS's form, paging |
 | `registry_data_plane` | the registry itself (`/v2/`): tokens, and the ECR action behind each request |
+| `organizations` | who is a member of which organization, and the condition keys that ask for it |
+| `service_callers` | what a service such as Lambda may do with a repository |
 
 Not AWS, but for the tests: `calls` (what is this request, and whose), `front` (the call log, requests held on demand)
 and `registry_proxy` (real registry host names on the loopback interface, a program of its own).

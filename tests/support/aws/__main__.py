@@ -52,16 +52,23 @@ async def serve(fd, log):
         ecr_accounts,
         ecr_repositories,
         registry_data_plane,
+        organizations,
+        service_callers,
     )  # isort: skip
     from aws.front import Front
 
+    controls = {
+        "organizations": organizations.join,
+        "service-may": service_callers.may,
+        "plant-policy": ecr_repositories.plant_policy,
+    }
     config = Config()
     config.bind = [f"fd://{fd}"]
     config.loglevel = SETTINGS["LOG_LEVEL"]
     config.keep_alive_timeout = 75
     end = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
-    await hypercorn.asyncio.serve(Front(ministack.app.app, log), config, shutdown_trigger=end.wait)
+    await hypercorn.asyncio.serve(Front(ministack.app.app, log, controls), config, shutdown_trigger=end.wait)
 
 
 if __name__ == "__main__":

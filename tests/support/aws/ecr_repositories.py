@@ -35,6 +35,20 @@ def _invalid(constraint):
     return ecr.error_response_json("InvalidParameterException", message, 400)
 
 
+def plant_policy(asked):
+    """Puts a text in place of a repository's policy as it stands: one that ECR would not take today.
+
+        POST /_stack/plant-policy  {"account": "1111…", "region": "us-east-1", "repository": "app", "text": "…"}
+
+    An operator has to leave alone what it cannot read, and by SetRepositoryPolicy no such thing can be made.
+    """
+    account, region, name = asked["account"], asked["region"], asked["repository"]
+    if not ecr._repositories.contains_scoped(account, region, name):
+        raise ValueError(f"there is no repository {name} in account {account}, {region}")
+    ecr._repo_policies.set_scoped(account, region, name, asked["text"])
+    return {}
+
+
 @replaces(ecr, "_describe_repositories")
 def describe_repositories(original, values):
     """ministack cuts the list at maxResults and gives no token for the rest."""

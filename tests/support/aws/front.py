@@ -7,7 +7,8 @@ waits until it is, kills the operator, and the call is then never carried out:
     GET  /_stack/held     the calls held now, as a list of the same objects
     POST /_stack/release  {"account": "1111…", "action": "PutRolePolicy"}   let them go, and hold no more of them
 
-`account` is the caller's. A held call has been received and not carried out; when its client goes away it never is.
+`account` is the caller's. A held call has been received and not carried out; when its client goes away it never is. Other
+controls are described where they work: `organizations`, `service_callers`, `ecr_repositories`.
 """
 
 import asyncio
@@ -21,11 +22,15 @@ CLIENT_GONE = 499  # as the call log shows a held call whose client went away; n
 
 
 class Front:
-    """The ASGI application `inner`, with calls logged to the file `log` and held."""
+    """The ASGI application `inner`, with calls logged to the file `log` and held, and further `controls`.
 
-    def __init__(self, inner, log):
+    A control is asked by POST /_stack/NAME, gets the body as data and gives back the answer; ValueError: it was asked wrongly.
+    """
+
+    def __init__(self, inner, log, controls):
         self._inner = inner
         self._log = log
+        self._controls = controls
         self._wanted = collections.Counter()  # (account, action) → how many of the next calls to hold
         self._held = []  # ((account, action), event that lets it go)
 
@@ -91,9 +96,11 @@ class Front:
             return 200, [{"account": account, "action": action} for (account, action), _ in self._held]
         try:
             asked = json.loads(body)
+            if method == "POST" and (control := self._controls.get(path.removeprefix("/_stack/"))):
+                return 200, control(asked)
             key = (asked["account"], asked["action"])
-        except (ValueError, KeyError, TypeError):
-            return 400, {"error": 'the body must be {"account": "…", "action": "…"}'}
+        except (ValueError, KeyError, TypeError) as error:
+            return 400, {"error": f"the body is not what this control takes: {error!r}"}
         if (method, path) == ("POST", "/_stack/hold"):
             self._wanted[key] += 1
             return 200, {}

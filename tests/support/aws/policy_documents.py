@@ -26,7 +26,7 @@ class Malformed(Exception):
 def parse(text):
     """The document as data; raises Malformed unless it is a JSON object with statements that AWS could read."""
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_without_duplicates)
     except ValueError:
         document = None
     if not isinstance(document, dict):
@@ -42,6 +42,13 @@ def parse(text):
     for statement in statements_of(document):
         _check_statement(statement)
     return document
+
+
+def _without_duplicates(pairs):
+    """The object; of a key that stands in it twice, nobody could say which one counts, and IAM refuses it."""
+    if len(dict(pairs)) < len(pairs):
+        raise Malformed("This policy contains invalid Json")
+    return dict(pairs)
 
 
 def check_identity_policy(text):

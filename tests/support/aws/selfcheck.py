@@ -14,6 +14,7 @@ CHECKS = [
     "aws.checks.roles",
     "aws.checks.repositories",
     "aws.checks.permissions",
+    "aws.checks.callers",
     "aws.checks.control",
 ]
 

@@ -2,7 +2,7 @@
 
 use crate::command::{Finished, run};
 use crate::stack::Stack;
-use crate::wait::{BOUND, eventually};
+use crate::wait::{BOUND, bound_of, eventually};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -103,6 +103,43 @@ impl Cluster {
     pub async fn wait_for_condition(&self, namespace: &str, object: &str, condition: &str) -> Result<Value> {
         self.wait(namespace, object, &format!("condition={condition}")).await?;
         self.get(namespace, object).await
+    }
+
+    /// All objects of a kind in a namespace, in one request.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked.
+    pub async fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
+        let text = self.kubectl(&["get", kind, "--namespace", namespace, "--output", "json"]).await?;
+        let mut list: Value = serde_json::from_str(&text).with_context(|| format!("kubectl get {kind}"))?;
+        Ok(serde_json::from_value(list["items"].take())?)
+    }
+
+    /// Waits for a condition of all objects of a kind that are in the namespace now; gives them back. One kubectl for all of them.
+    ///
+    /// # Errors
+    /// When the condition does not come; the error shows the status of some that lack it.
+    pub async fn wait_for_all(&self, namespace: &str, kind: &str, condition: &str) -> Result<Vec<Value>> {
+        let bound = bound_of(self.list(namespace, kind).await?.len()).as_secs();
+        let (what, timeout) = (format!("--for=condition={condition}"), format!("--timeout={bound}s"));
+        let waited =
+            self.try_kubectl(&["wait", kind, "--all", "--namespace", namespace, &what, &timeout], None).await?;
+        let all = self.list(namespace, kind).await?;
+        if waited.success {
+            return Ok(all);
+        }
+        let has = |object: &Value| {
+            let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+            conditions.into_iter().any(|found| found["type"] == condition && found["status"] == "True")
+        };
+        let lacking: Vec<&Value> = all.iter().filter(|object| !has(object)).collect();
+        let some: Vec<String> = lacking
+            .iter()
+            .take(3)
+            .map(|object| format!("{} is {:#}", object["metadata"]["name"], object["status"]))
+            .collect();
+        let (command, said) = (&waited.command, waited.stderr.lines().last().unwrap_or_default());
+        bail!("`{command}` failed: {said}\n{} of {} lack it; {}", lacking.len(), all.len(), some.join("\n"))
     }
 
     /// Waits until the object is gone, with `kubectl wait`.

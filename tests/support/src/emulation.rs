@@ -1,10 +1,26 @@
-//! The emulation's controls: AWS calls held back on demand.
+//! The emulation's controls: AWS calls held back on demand, and what no AWS call can bring about or ask.
 
 use crate::http::request;
+use crate::session::{Outcome, Repository};
 use crate::stack::Stack;
 use crate::wait::eventually;
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
+
+/// A call by an AWS service, on behalf of something in an account.
+#[derive(Clone, Debug)]
+pub struct ServiceCall<'a> {
+    /// For instance `lambda.amazonaws.com`.
+    pub service: &'a str,
+    /// For instance `ecr:BatchGetImage`.
+    pub action: &'a str,
+    /// The repository that it is about.
+    pub repository: &'a Repository,
+    /// `aws:SourceArn`: for what the service calls, for instance a function.
+    pub source_arn: &'a str,
+    /// `aws:SourceAccount`: whose that is.
+    pub source_account: &'a str,
+}
 
 /// Controls of one stack's emulation.
 #[derive(Clone, Debug)]
@@ -49,6 +65,40 @@ impl Emulation {
     /// When one stays.
     pub async fn until_not_held(&self, account: &str, action: &str) -> Result<()> {
         self.until(account, action, false).await
+    }
+
+    /// Makes the account a member of an organization, at this path in it (`o-…/r-…/ou-…/`); `None`: of none.
+    ///
+    /// # Errors
+    /// When the path is none.
+    pub async fn join_organization(&self, account: &str, path: Option<&str>) -> Result<()> {
+        self.ask("POST", "organizations", &json!({"account": account, "path": path})).await.map(drop)
+    }
+
+    /// Whether the repository's policy, as it is now, lets the service in; decided by the evaluator that decides all other calls.
+    ///
+    /// # Errors
+    /// When there is no such repository.
+    pub async fn service_may(&self, call: &ServiceCall<'_>) -> Result<Outcome<()>> {
+        let ServiceCall { service, action, repository, source_arn, source_account } = call;
+        let Repository { account, region, name } = repository;
+        let arn = format!("arn:aws:ecr:{region}:{account}:repository/{name}");
+        let asked = json!({"service": service, "action": action, "repository": arn, "sourceArn": source_arn, "sourceAccount": source_account});
+        let answer = self.ask("POST", "service-may", &asked).await?;
+        Ok(match answer["decision"].as_str() {
+            Some("Allow") => Outcome::Allowed(()),
+            _ => Outcome::Denied(format!("{service} on behalf of {source_arn}: {action} on {arn}: {answer}")),
+        })
+    }
+
+    /// Puts a text in place of the repository's policy as it stands, also one that ECR would not take.
+    ///
+    /// # Errors
+    /// When there is no such repository.
+    pub async fn plant_policy(&self, repository: &Repository, text: &str) -> Result<()> {
+        let Repository { account, region, name } = repository;
+        let asked = json!({"account": account, "region": region, "repository": name, "text": text});
+        self.ask("POST", "plant-policy", &asked).await.map(drop)
     }
 
     async fn until(&self, account: &str, action: &str, wanted: bool) -> Result<()> {

@@ -40,10 +40,22 @@ impl Installation {
     /// # Errors
     /// When the chart cannot be installed.
     pub async fn on(stack: Stack) -> Result<Self> {
+        let credentials = operator_identity(&stack).await?;
+        Self::with(stack, credentials).await
+    }
+
+    /// Another installation, in a cluster of its own, that works on this one's AWS, as the same operator's role: two clusters of one
+    /// company. This one must outlive it.
+    ///
+    /// # Errors
+    /// When the stack does not start, or the chart cannot be installed.
+    pub async fn beside(&self, name: &str) -> Result<Self> {
+        Self::with(Stack::start(name)?.with_aws_of(&self.stack), self.credentials.clone()).await
+    }
+
+    async fn with(stack: Stack, credentials: Credentials) -> Result<Self> {
         let cluster = Cluster::of(&stack);
-        let (chart, identity) = tokio::join!(install_chart(&cluster), operator_identity(&stack));
-        chart?;
-        let credentials = identity?;
+        install_chart(&cluster).await?;
         let kubeconfig = stack.folder().join("operator.kubeconfig");
         cluster.kubeconfig_of(OPERATOR_NAMESPACE, HELM_RELEASE, &kubeconfig).await?;
         Ok(Self { stack, cluster, credentials, kubeconfig })

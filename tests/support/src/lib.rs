@@ -9,7 +9,7 @@
 //! - [`Node`]: the stack's node, where it has one.
 //! - [`report`]: the steps of the demo and of the whole cluster's story, and their table.
 //! - [`Operator`]: the real binary, to start, end and kill.
-//! - [`Emulation`], [`CallLog`], [`AuditLog`]: hold AWS calls, count them, count writes to the API server.
+//! - [`Emulation`], [`CallLog`], [`AuditLog`]: hold AWS calls and ask for decisions, count calls, count writes to the API server.
 //!
 //! Nothing here waits for a time to pass: what takes time is waited for by its effect, within a generous bound.
 
@@ -42,7 +42,7 @@ pub use aws::Aws;
 pub use cluster::Cluster;
 pub use command::Finished;
 pub use document::Document;
-pub use emulation::Emulation;
+pub use emulation::{Emulation, ServiceCall};
 pub use installation::{HELM_RELEASE, Installation, OPERATOR_NAMESPACE, install_chart};
 pub use logs::{AuditLog, Call, CallLog, Mark, Write, by_operation};
 pub use management::{
@@ -53,7 +53,7 @@ pub use operator::{Operator, OperatorSettings};
 pub use process::Identity;
 pub use session::{Outcome, Repository, Session};
 pub use stack::{Info, NodeInfo, Programs, Stack};
-pub use wait::{BOUND, eventually};
+pub use wait::{BOUND, bound_of, eventually, eventually_of};
 
 use std::path::PathBuf;
 

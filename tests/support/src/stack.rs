@@ -153,6 +153,14 @@ impl Stack {
         Ok(Self { info, folder, child: None })
     }
 
+    /// The same cluster, before the AWS of another stack: its own is asked by nobody then. The other must outlive it.
+    pub fn with_aws_of(mut self, other: &Self) -> Self {
+        self.info.aws_endpoint.clone_from(&other.info.aws_endpoint);
+        self.info.registry_proxy.clone_from(&other.info.registry_proxy);
+        self.info.aws_call_log.clone_from(&other.info.aws_call_log);
+        self
+    }
+
     /// AWS as the root of an account.
     pub fn aws(&self, account: &str) -> Aws {
         Aws::root(&self.info.aws_endpoint, account)

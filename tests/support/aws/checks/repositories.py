@@ -48,6 +48,9 @@ class Repositories(Check):
     def test_malformed_policies_are_refused(self):
         for text in (
             "not JSON",
+            # Which of the two would count?
+            '{"Statement":[{"Effect":"Allow","Effect":"Deny","Principal":"*","Action":"ecr:*"}]}',
+            '{"Statement":[],' + grant("*")[1:],
             policy(allow(PULL)),
             grant("*", Resource="*"),
             grant("*", "ecr:GetAuthorizationToken"),
@@ -61,6 +64,17 @@ class Repositories(Check):
         self.assertRefused(
             "RepositoryPolicyNotFoundException", self.ecr.get_repository_policy, repositoryName="team/app"
         )
+
+    def test_a_policy_has_at_most_10240_characters(self):
+        def sized(characters):
+            def padded(by):
+                return grant("*", Condition={"StringEquals": {"aws:PrincipalTag/x": "x" * by}})
+
+            return padded(characters - len(padded(0)))
+
+        self.set(sized(10240))
+        message = self.assertRefused("InvalidParameterException", self.set, sized(10241), status=400)
+        self.assertIn("10240", message)
 
     def test_a_deleted_principal_shows_as_its_id(self):
         iam = client("iam", self.account())

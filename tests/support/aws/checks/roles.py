@@ -142,6 +142,7 @@ class Roles(Check):
         everyone = {"AWS": "*"}
         for document in (
             "not JSON",
+            trust(everyone).replace('{"Version"', '{"Version": "2008-10-17", "Version"'),
             "[]",
             policy(),
             policy({"Effect": "Allow", "Action": "sts:AssumeRole"}),

@@ -1,15 +1,10 @@
-//! `make bench`: what the article's grant costs, as those say who are asked: AWS calls by the emulation's log, writes by the API
-//! server's audit log. Prints it, writes `target/bench/article.json`, fails over the limits of DESIGN.
-
-#![forbid(unsafe_code)]
+//! What the article's grant costs, and a look at it later. Written to `article.json`.
 
 use anyhow::{Context, Result, ensure};
-use local_stack::{
-    AuditLog, Call, CallLog, Installation, Pair, Repository, Stack, Write, by_operation, eventually, prepare,
-};
+use local_stack::{AuditLog, Call, CallLog, Installation, Pair, Repository, Write, by_operation, eventually, prepare};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::process::ExitCode;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Calls of the first reconciliation, those to STS aside.
@@ -53,25 +48,14 @@ struct Limits {
     resync_api_writes: usize,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    run().await.unwrap_or_else(|error| {
-        eprintln!("bench: {error:#}");
-        ExitCode::FAILURE
-    })
-}
-
-async fn run() -> Result<ExitCode> {
-    let folder = local_stack::repository_root().join("target/bench");
-    println!("starting a stack and the operator");
-    let stack = Stack::start_in(&folder.join("stack"))?;
-    let installation = Installation::on(stack).await?;
-    let measured = measure(&installation).await?;
+/// Measures it, says it, writes it down; gives back whether it is within the limits.
+pub async fn run(installation: &Installation, folder: &Path) -> Result<bool> {
+    let measured = measure(installation).await?;
     let file = folder.join("article.json");
     std::fs::write(&file, serde_json::to_string_pretty(&measured)? + "\n")?;
     let within = print(&measured);
     println!("\nwritten to {}", file.display());
-    Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(within)
 }
 
 async fn measure(installation: &Installation) -> Result<Measured> {
@@ -82,9 +66,8 @@ async fn measure(installation: &Installation) -> Result<Measured> {
 
     let (calls, audit) = (CallLog::of(stack), AuditLog::of(stack));
     let (calls_mark, audit_mark) = (calls.mark()?, audit.mark()?);
-    let binary = std::env::current_exe()?.with_file_name("registry-grants");
     let interval = format!("{}s", RESYNC.as_secs());
-    let _operator = installation.start_operator(binary, &["--resync-interval", &interval]).await?;
+    let _operator = installation.start_operator(crate::operator()?, &["--resync-interval", &interval]).await?;
 
     let article = pair.article(NAMESPACE);
     let documents: Vec<&str> = article.split("\n---\n").collect();

@@ -1,0 +1,111 @@
+//! What many grants on one repository cost, and how large its policy gets. Written to `repository.json`.
+
+use anyhow::{Context, Result};
+use local_stack::{CallLog, Installation, MANAGEMENT_ROLE, Pair, Repository};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// How many grants are applied at once, each time on a repository without policy.
+const GRANTS: [usize; 3] = [1, 50, 250];
+/// `SetRepositoryPolicy`, however many grants there are.
+const MOST_WRITES: usize = 25;
+/// What ECR takes.
+const MOST_CHARACTERS: usize = 10_240;
+
+/// Until all grants were Ready.
+#[derive(Serialize)]
+struct Measured {
+    grants: usize,
+    /// `GetRepositoryPolicy`.
+    reads: usize,
+    /// `SetRepositoryPolicy`.
+    writes: usize,
+    /// Characters of the policy, without white space; they are all ASCII.
+    bytes: usize,
+}
+
+/// Measures it, says it, writes it down; gives back whether it is within the limits.
+pub async fn run(installation: &Installation, folder: &Path) -> Result<bool> {
+    // No resync: what is counted is what the grants themselves cause.
+    let _operator = installation.start_operator(crate::operator()?, &["--resync-interval", "1h"]).await?;
+    let mut rows = vec![];
+    println!("\nMany grants on one repository, applied at once");
+    println!("  grants   reads  writes  characters");
+    for grants in GRANTS {
+        let row = measure(installation, grants).await?;
+        let verdict = if row.is_within() { "ok" } else { "OVER THE LIMIT" };
+        println!("  {:>6}  {:>6}  {:>6}  {:>10}  {verdict}", row.grants, row.reads, row.writes, row.bytes);
+        rows.push(row);
+    }
+    println!("  at most         {MOST_WRITES:>6}  {MOST_CHARACTERS:>10}");
+    let file = folder.join("repository.json");
+    std::fs::write(&file, serde_json::to_string_pretty(&rows)? + "\n")?;
+    println!("\nwritten to {}", file.display());
+    Ok(rows.iter().all(Measured::is_within))
+}
+
+impl Measured {
+    fn is_within(&self) -> bool {
+        self.writes <= MOST_WRITES && self.bytes <= MOST_CHARACTERS
+    }
+}
+
+async fn measure(installation: &Installation, grants: usize) -> Result<Measured> {
+    let Installation { stack, cluster, .. } = installation;
+    let namespace = format!("many-{grants}");
+    cluster.create_namespace(&namespace).await?;
+    let Pair { registry, consumer } = installation.fresh_pair().await?;
+    let app = Repository::new(&registry, "app");
+    app.create(stack).await?;
+    let consumers: Vec<String> = (0..grants).map(|number| format!("9{}{number:03}", &consumer[4..])).collect();
+    cluster.apply(&account(&registry, &namespace, &consumers).to_string()).await?;
+    cluster.wait_for_condition(&namespace, &format!("awsaccount/{registry}"), "Ready").await?;
+
+    let log = CallLog::of(stack);
+    let mark = log.mark()?;
+    let items: Vec<Value> = consumers.iter().map(|consumer| grant(&registry, &namespace, consumer)).collect();
+    cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).await?;
+    cluster.wait_for_all(&namespace, "carg", "Ready").await?;
+    let calls = log.of_operator(mark)?;
+    let count = |action| calls.iter().filter(|call| call.account == registry && call.action == action).count();
+    let policy = app.policy(stack).await?.context("all grants are Ready, and the repository has no policy")?;
+    Ok(Measured {
+        grants,
+        reads: count("GetRepositoryPolicy"),
+        writes: count("SetRepositoryPolicy"),
+        bytes: policy.to_string().len(),
+    })
+}
+
+fn account(registry: &str, namespace: &str, consumers: &[String]) -> Value {
+    let role = format!("arn:aws:iam::{registry}:role/{MANAGEMENT_ROLE}");
+    json!({
+        "apiVersion": "registrygrants.dev/v1alpha1",
+        "kind": "AWSAccount",
+        "metadata": {"name": registry},
+        "spec": {
+            "credentials": {"assumeRole": {"roleARN": role, "externalID": "registry-grants-example"}},
+            "registry": {"rules": [{
+                "namespaces": {"names": [namespace]},
+                "repositories": ["app"],
+                "maxAccess": "PullPush",
+                "consumers": consumers,
+            }]},
+        },
+    })
+}
+
+fn grant(registry: &str, namespace: &str, consumer: &str) -> Value {
+    json!({
+        "apiVersion": "registrygrants.dev/v1alpha1",
+        "kind": "CrossAccountRegistryGrant",
+        "metadata": {"name": format!("of-{consumer}"), "namespace": namespace},
+        "spec": {
+            "access": "PullPush",
+            "paths": ["Direct"],
+            "registry": {"accountID": registry, "regions": ["us-east-1"], "repositories": ["app"]},
+            "consumer": {"accountID": consumer, "wholeAccount": true},
+        },
+    })
+}
