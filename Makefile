@@ -8,7 +8,7 @@ PYTHON = $$(tools/install python | cut -d= -f2)
 # A machine of its own, with which ends all that runs in it; kind's is Docker's affair.
 E2E = $(if $(filter kind,$(CLUSTER)),,exec env PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -m node run --dir target/e2e --)
 
-.PHONY: help build demo demo-down e2e test lint crds chart emulation-check bench tools
+.PHONY: help build demo demo-down e2e test lint crds management-roles chart emulation-check bench tools
 
 help: ## list the targets
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,14 @@ crds: build ## write the custom resource definitions anew, here and in the chart
 	mkdir -p crds $(CHART)/files/crds
 	$(BIN)/registry-grants crds --output-dir crds
 	cp crds/*.yaml $(CHART)/files/crds/
+
+# Everything that the accounts of examples/article.yaml need; the demo and the tests set theirs up with these.
+OPERATOR_ROLE := arn:aws:iam::333333333333:role/registry-grants-operator
+IAM_POLICY = $(BIN)/registry-grants iam-policy --operator-role-arn $(OPERATOR_ROLE) --external-id registry-grants-example
+management-roles: build ## write the documents of the operator's roles in examples/management-roles anew
+	$(IAM_POLICY) --account registry --account-id 111111111111 --output-dir examples/management-roles/registry
+	$(IAM_POLICY) --account consumer --account-id 222222222222 --output-dir examples/management-roles/consumer
+	$(IAM_POLICY) --document operator >examples/management-roles/operator.json
 
 chart: $(patsubst %,chart/%,$(wildcard $(CHART)/ci/*-values.yaml)) ## lint and render the chart, check its reference
 	python3 charts/generate-docs.py --check

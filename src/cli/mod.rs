@@ -2,6 +2,7 @@
 
 mod controller;
 mod crds;
+mod iam_policy;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -20,6 +21,8 @@ enum Command {
     Controller(controller::Arguments),
     /// Print the custom resource definitions as YAML.
     Crds(crds::Arguments),
+    /// Print the least-privilege documents of the operator's own role in an account.
+    IamPolicy(iam_policy::Arguments),
 }
 
 /// Runs what the arguments ask for.
@@ -27,6 +30,7 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Controller(arguments) => controller::run(arguments),
         Command::Crds(arguments) => crds::run(&arguments),
+        Command::IamPolicy(arguments) => iam_policy::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
