@@ -175,7 +175,7 @@ impl Management {
     }
 
     fn bounded(&self, statement: Statement) -> Statement {
-        statement.only_if("StringEquals", "iam:PermissionsBoundary", [self.boundary_arn()])
+        statement.only_if("ArnEquals", "iam:PermissionsBoundary", [self.boundary_arn()])
     }
 
     fn asking_for_our_tag(&self, statement: Statement) -> Statement {

@@ -183,6 +183,7 @@ impl Arguments {
 
     /// The role in the account named, as far as this document of it needs.
     pub fn management(&self, kind: Kind) -> Result<Management, String> {
+        self.sides()?;
         let account = self.account_id.as_ref().ok_or("--account-id is needed: the account's number")?;
         let operator_role = match (&self.operator_role_arn, kind) {
             (Some(arn), _) => arn.as_str(),
@@ -209,10 +210,7 @@ impl Arguments {
     }
 
     fn filled_in(&self, account: &str, operator_role: &str, external_id: Option<&str>) -> Result<Management, String> {
-        let (registry, consumer) = (self.account.contains(&Side::Registry), self.account.contains(&Side::Consumer));
-        if !registry && !consumer {
-            return Err("--account is needed: registry, consumer, or both".into());
-        }
+        let (registry, consumer) = self.sides()?;
         for (flag, given) in [
             ("--repository", !self.repository.is_empty()),
             ("--region", !self.region.is_empty()),
@@ -251,6 +249,15 @@ impl Arguments {
             installation: self.installation.clone(),
             managed_policies: self.managed_policies(),
         })
+    }
+
+    /// Whether the account is a registry, and whether it is a consumer.
+    fn sides(&self) -> Result<(bool, bool), String> {
+        let sides = (self.account.contains(&Side::Registry), self.account.contains(&Side::Consumer));
+        if sides == (false, false) {
+            return Err("--account is needed: registry, consumer, or both".into());
+        }
+        Ok(sides)
     }
 
     /// Without those that a prefix covers.

@@ -79,18 +79,18 @@ pub fn terraform(management: &Management, defaults: Defaults<'_>) -> String {
 resource "aws_iam_policy" "registry_grants_boundary" {{
   name        = "{boundary}"
   description = "{ABOUT_BOUNDARY}"
-  policy      = {boundary_document}
+  policy = {boundary_document}
 }}
 
 resource "aws_iam_role" "registry_grants" {{
-  name               = "{role}"
-  description        = "{ABOUT_ROLE}"
+  name        = "{role}"
+  description = "{ABOUT_ROLE}"
   assume_role_policy = {trust}
 }}
 
 resource "aws_iam_role_policy" "registry_grants" {{
-  name   = "registry-grants"
-  role   = aws_iam_role.registry_grants.id
+  name = "registry-grants"
+  role = aws_iam_role.registry_grants.id
   policy = {permissions}
 }}
 
@@ -112,9 +112,11 @@ fn variable(name: &str, description: &str, default: Option<&str>) -> String {
     format!("variable \"{name}\" {{\n  type        = string\n  description = \"{description}\"\n{default}}}\n\n")
 }
 
-/// An object of JSON is one of HCL, where `${…}` in texts is filled in.
+/// An object of JSON is one of HCL, where `${…}` in texts is filled in. In the form that `terraform fmt` gives it.
 fn encoded(document: &Value) -> String {
     let text = pretty(document).replace("\"${var.operator_role_arn}\"", "var.operator_role_arn");
     let text = text.replace("\"${var.external_id}\"", "var.external_id");
-    format!("jsonencode({})", text.trim_end().replace('\n', "\n  "))
+    // No text in a document has a quotation mark.
+    let lines: Vec<String> = text.lines().map(|line| line.replacen("\": ", "\" : ", 1)).collect();
+    format!("jsonencode({})", lines.join("\n  "))
 }
