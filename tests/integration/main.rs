@@ -11,6 +11,7 @@ mod credentials;
 mod foreign;
 mod ownership;
 mod paths;
+mod permissions;
 mod repositories;
 mod resilience;
 mod tenancy;
