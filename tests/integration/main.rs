@@ -9,6 +9,7 @@ mod case;
 mod chart;
 mod credentials;
 mod foreign;
+mod limits;
 mod ownership;
 mod paths;
 mod permissions;

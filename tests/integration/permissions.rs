@@ -76,7 +76,7 @@ impl<'a> Life<'a> {
         let case = Case { installation, pair: installation.fresh_pair().await?, namespace: format!("life-{number}") };
         if let Some(lack) = &lacks {
             let account = if lack.in_registry { &case.pair.registry } else { &case.pair.consumer };
-            let left = case.pair.fill_in(&without(permissions(lack.in_registry)?, lack).to_string());
+            let left = case.pair.fill_in(&without(permissions(lack.in_registry)?, &lack.sid, &lack.action).to_string());
             let put = case.stack().aws(account).iam.put_role_policy().role_name(MANAGEMENT_ROLE);
             put.policy_name(MANAGEMENT_ROLE).policy_document(left).send().await?;
         }
@@ -206,17 +206,20 @@ fn actions(in_registry: bool) -> Result<Vec<Lack>> {
 }
 
 fn permissions(in_registry: bool) -> Result<Value> {
-    let side = if in_registry { "registry" } else { "consumer" };
-    let file = local_stack::repository_root().join(format!("examples/management-roles/{side}/permissions.json"));
-    Ok(serde_json::from_str(&std::fs::read_to_string(file)?)?)
+    example(&Pair::example(), if in_registry { "registry" } else { "consumer" }, "permissions")
+}
+
+/// A document as it is generated, for these accounts.
+pub fn example(pair: &Pair, side: &str, name: &str) -> Result<Value> {
+    let file = local_stack::repository_root().join(format!("examples/management-roles/{side}/{name}.json"));
+    Ok(serde_json::from_str(&pair.fill_in(&std::fs::read_to_string(file)?))?)
 }
 
 /// The document without this action; where a statement has no other, without the statement.
-fn without(mut document: Value, lack: &Lack) -> Value {
+pub fn without(mut document: Value, sid: &str, action: &str) -> Value {
     if let Some(statements) = document["Statement"].as_array_mut() {
-        for statement in statements.iter_mut().filter(|statement| statement["Sid"] == lack.sid.as_str()) {
-            let left = texts(&statement["Action"]).into_iter().filter(|action| *action != lack.action);
-            statement["Action"] = left.collect();
+        for statement in statements.iter_mut().filter(|statement| statement["Sid"] == sid) {
+            statement["Action"] = texts(&statement["Action"]).into_iter().filter(|other| other != action).collect();
         }
         statements.retain(|statement| !texts(&statement["Action"]).is_empty());
     }
