@@ -1,19 +1,32 @@
 //! The operator's own permissions, as `registry-grants iam-policy` writes them, are not only enough: without any one of their actions
 //! something fails, and says so.
 
-use crate::case::{ARGUMENTS, Case, OPERATOR, document, same};
+use crate::case::{ARGUMENTS, Case, OPERATOR, REGION, document, same};
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 use local_stack::{AccountState, Installation, MANAGEMENT_ROLE, Pair, eventually};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Two accounts of which one does not allow the operator one action. Of one life both allow everything.
+/// The operator's, which the narrowest documents name.
+const INSTALLATION: &str = "0123456789ab";
+
+/// Two accounts, and what the operator may do in them.
 struct Life<'a> {
     case: Case<'a>,
-    lacks: Option<Lack>,
+    may: May,
     before: (AccountState, AccountState),
     over: Option<End>,
+}
+
+#[derive(Clone, Debug)]
+enum May {
+    /// What the documents allow: it is enough.
+    Everything,
+    /// What they allow when they are made as narrow as `iam-policy` can: that is enough, too.
+    Narrowest,
+    /// All but one action.
+    AllBut(Lack),
 }
 
 #[derive(Clone, Debug)]
@@ -26,7 +39,7 @@ struct Lack {
 /// How a life ended.
 #[derive(Debug, PartialEq)]
 enum End {
-    /// With a condition that names the action.
+    /// With a condition that names the action which is lacking.
     Denied,
     /// The grant was created, changed, put back and deleted.
     Complete,
@@ -37,9 +50,10 @@ async fn without_any_one_action_of_the_permissions_something_fails_and_says_so()
     let installation = Installation::start("permissions").await?;
     let lacks = [true, false].map(actions).into_iter().collect::<Result<Vec<_>>>()?.concat();
     ensure!(lacks.len() > 30, "the documents were not understood: {lacks:?}");
-    let lives = lacks.into_iter().map(Some).chain([None]).enumerate();
-    let mut lives = try_join_all(lives.map(|(number, lacks)| Life::prepared(&installation, number, lacks))).await?;
-    let _operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
+    let lives = lacks.into_iter().map(May::AllBut).chain([May::Everything, May::Narrowest]).enumerate();
+    let mut lives = try_join_all(lives.map(|(number, may)| Life::prepared(&installation, number, may))).await?;
+    let arguments = [&ARGUMENTS[..], &["--installation", INSTALLATION]].concat();
+    let _operator = installation.start_operator(OPERATOR, &arguments).await?;
 
     let create = json!({"registry": {"repositories": ["app", "team/*"]}});
     apply(&installation, &lives, |life| life.scene(&create)).await?;
@@ -63,29 +77,39 @@ async fn without_any_one_action_of_the_permissions_something_fails_and_says_so()
     }
     gone(&installation, &mut lives).await?;
 
-    let spare: Vec<_> =
-        lives.iter().filter(|life| life.over == Some(End::Complete)).filter_map(|life| life.lacks.as_ref()).collect();
-    ensure!(spare.is_empty(), "nothing fails without {spare:#?}");
-    let whole = lives.iter().find(|life| life.lacks.is_none()).context("no life with all permissions")?;
-    ensure!(whole.over == Some(End::Complete), "with all permissions it ended {:?}", whole.over);
-    same(&whole.before, &whole.case.accounts().await?)
+    for life in &lives {
+        match (&life.may, &life.over) {
+            (May::AllBut(lack), over) => ensure!(*over == Some(End::Denied), "nothing fails without {lack:?}"),
+            (May::Everything | May::Narrowest, over) => {
+                ensure!(*over == Some(End::Complete), "with {:?} it ended {over:?}", life.may);
+                same(&life.before, &life.case.accounts().await?)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 impl<'a> Life<'a> {
-    async fn prepared(installation: &'a Installation, number: usize, lacks: Option<Lack>) -> Result<Self> {
+    async fn prepared(installation: &'a Installation, number: usize, may: May) -> Result<Self> {
         let case = Case { installation, pair: installation.fresh_pair().await?, namespace: format!("life-{number}") };
-        if let Some(lack) = &lacks {
-            let account = if lack.in_registry { &case.pair.registry } else { &case.pair.consumer };
-            let left = case.pair.fill_in(&without(permissions(lack.in_registry)?, &lack.sid, &lack.action).to_string());
+        for in_registry in [true, false] {
+            let account = if in_registry { &case.pair.registry } else { &case.pair.consumer };
+            let document = match &may {
+                May::AllBut(lack) if lack.in_registry == in_registry => {
+                    case.pair.fill_in(&without(permissions(in_registry)?, &lack.sid, &lack.action).to_string())
+                }
+                May::Narrowest => narrowest(in_registry, account)?,
+                May::AllBut(_) | May::Everything => continue,
+            };
             let put = case.stack().aws(account).iam.put_role_policy().role_name(MANAGEMENT_ROLE);
-            put.policy_name(MANAGEMENT_ROLE).policy_document(left).send().await?;
+            put.policy_name(MANAGEMENT_ROLE).policy_document(document).send().await?;
         }
         case.repository("app").create(case.stack()).await?;
         // What is not in the documents, and is put where it does not belong later.
         let root = case.stack().aws(&case.pair.consumer).iam;
         root.create_role().role_name("other").assume_role_policy_document(trusts(&case.pair.consumer)).send().await?;
         let before = case.accounts().await?;
-        Ok(Self { case, lacks, before, over: None })
+        Ok(Self { case, may, before, over: None })
     }
 
     fn scene(&self, grant: &Value) -> Vec<Value> {
@@ -128,7 +152,7 @@ impl<'a> Life<'a> {
         if said.is_empty() {
             return Ok(false);
         }
-        let Some(lack) = &self.lacks else { bail!("denied with all permissions: {said:?}") };
+        let May::AllBut(lack) = &self.may else { bail!("denied with {:?}: {said:?}", self.may) };
         let names = said.iter().flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != ':'));
         ensure!(names.into_iter().any(|name| name == lack.action), "without {lack:?} it says {said:?}");
         Ok(true)
@@ -184,7 +208,7 @@ async fn wait(
             match (grant.map(|grant| life.denied(grant)).transpose(), reached(grant)) {
                 (Ok(Some(true)), _) => life.over = Some(End::Denied),
                 (Ok(_), Ok(end)) => life.over = end,
-                (Ok(_), Err(error)) | (Err(error), _) => missing.push(format!("without {:?}: {error:#}", life.lacks)),
+                (Ok(_), Err(error)) | (Err(error), _) => missing.push(format!("with {:?}: {error:#}", life.may)),
             }
         }
         ensure!(missing.is_empty(), "{missing:#?}");
@@ -203,6 +227,21 @@ fn actions(in_registry: bool) -> Result<Vec<Lack>> {
         texts(&statement["Action"]).into_iter().map(move |action| Lack { in_registry, sid: sid.clone(), action })
     });
     Ok(lacks.collect())
+}
+
+/// For one installation, and in the registry for the repositories and the region of the grant alone.
+fn narrowest(in_registry: bool, account: &str) -> Result<String> {
+    let mut command = std::process::Command::new(OPERATOR);
+    command.args(["iam-policy", "--document", "permissions", "--account-id", account, "--installation", INSTALLATION]);
+    match in_registry {
+        true => command
+            .args(["--account", "registry", "--repository", "app", "--repository", "team/*", "--region", REGION])
+            .args(["--managed-policy", "AmazonEC2ContainerRegistryPowerUser"]),
+        false => command.args(["--account", "consumer"]),
+    };
+    let output = command.output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice::<Value>(&output.stdout)?.to_string())
 }
 
 fn permissions(in_registry: bool) -> Result<Value> {
