@@ -5,10 +5,11 @@ CHART := charts/registry-grants
 BIN = $(shell cargo metadata --no-deps --offline --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
 HELM = $$(tools/install helm | cut -d= -f2)
 PYTHON = $$(tools/install python | cut -d= -f2)
+LINTERS = $$(tools/install linters | cut -d= -f2)
 # A machine of its own, with which ends all that runs in it; kind's is Docker's affair.
 E2E = $(if $(filter kind,$(CLUSTER)),,exec env PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -m node run --dir target/e2e --)
 
-.PHONY: help build demo demo-down e2e test lint crds management-roles chart emulation-check bench tools
+.PHONY: help build demo demo-down e2e test lint crds management-roles chart lint-policies emulation-check bench tools
 
 help: ## list the targets
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' Makefile
@@ -25,7 +26,7 @@ demo-down: ## end what `make demo KEEP=1` left running
 
 # The integration tests wait more than they compute, so more of them run at a time than there are cores.
 test: export RUST_TEST_THREADS ?= 6
-test: lint chart emulation-check ## everything that is checked
+test: lint chart lint-policies emulation-check ## everything that is checked
 	cargo test --locked --workspace
 
 lint: ## formatting, clippy
@@ -51,6 +52,9 @@ chart: $(patsubst %,chart/%,$(wildcard $(CHART)/ci/*-values.yaml)) ## lint and r
 chart/%:
 	$(HELM) lint --strict --quiet $(CHART) --values $*
 	$(HELM) template registry-grants $(CHART) --namespace registry-grants --values $* >/dev/null
+
+lint-policies: build ## let independent linters read the generated IAM policies and templates
+	@$(LINTERS) tools/lint-policies $(BIN)/registry-grants
 
 emulation-check: ## what the AWS emulation allows and refuses
 	$(PYTHON) tests/support/aws/selfcheck.py
