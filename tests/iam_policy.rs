@@ -130,6 +130,26 @@ fn narrower_repositories_bound_the_policies_and_the_roles() {
 }
 
 #[test]
+fn other_names_and_another_path_are_everywhere() {
+    let named = documents("consumer", "--path /x/y/ --role-name the-role --boundary-name the-boundary");
+    let create = statement(&named["permissions"], "CreateBoundedAndTaggedRoles");
+    assert_eq!(create["Resource"], "arn:aws:iam::111111111111:role/x/y/*");
+    let boundary = "arn:aws:iam::111111111111:policy/the-boundary";
+    assert_eq!(create["Condition"]["ArnEquals"]["iam:PermissionsBoundary"], boundary);
+    let itself = &statement(&named["permissions"], "NeverChangeItself")["Resource"];
+    assert_eq!(*itself, json!(["arn:aws:iam::111111111111:role/the-role", boundary]));
+    assert_eq!(statement(&named["boundary"], "RolesOfRegistries")["Resource"], "arn:aws:iam::*:role/x/y/*");
+    assert!(!named.to_string().contains("registry-grants/") && !named.to_string().contains("registry-grants-boundary"));
+    assert_eq!(statement(&named["operator"], "BecomeTheManagementRoles")["Resource"], "arn:aws:iam::*:role/the-role");
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let said = refused("--account consumer --format terraform --repository app --region cn-north-1");
+    assert!(said.contains("--repository goes with") && said.contains("--region cn-north-1 is not in"), "{said}");
+}
+
+#[test]
 fn without_managed_policies_nothing_can_be_attached() {
     let none = documents("registry", "--no-managed-policies").to_string();
     assert!(!none.contains("iam:AttachRolePolicy") && !none.contains("ecr:DescribeImages"), "{none}");

@@ -105,5 +105,6 @@ fn check(management: &Management) -> Result<(), String> {
 }
 
 fn value(document: &Document) -> Value {
+    // A document prints itself as JSON.
     document.to_string().parse().unwrap_or_default()
 }

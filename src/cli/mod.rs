@@ -21,7 +21,10 @@ enum Command {
     Controller(controller::Arguments),
     /// Print the custom resource definitions as YAML.
     Crds(crds::Arguments),
-    /// Print the least-privilege documents of the operator's own role in an account.
+    /// Print the least-privilege documents of the role that the operator assumes in an account.
+    ///
+    /// Who may assume it (trust), what it may do (permissions), and what the roles that it makes can ever do (boundary, a managed
+    /// policy); also what the operator's own identity needs (operator). Nothing is read or written in AWS.
     IamPolicy(iam_policy::Arguments),
 }
 

@@ -130,13 +130,15 @@ impl Management {
 
     fn on_roles(&self) -> Vec<Statement> {
         let more: &[&str] = if self.registry { &CHANGE_REGISTRY_ROLES } else { &[] };
+        let mut change = [&CHANGE_ROLES, more].concat();
+        change.sort_unstable();
         let allow = |sid: &str, actions: &[&str]| Statement::allow(actions.iter().copied()).sid(sid).on([self.roles()]);
         vec![
             Statement::allow(READ_ROLES).sid("ReadRoles").on([self.iam("role/*")]),
             self.asking_for_our_tag(self.bounded(allow("CreateBoundedAndTaggedRoles", &["iam:CreateRole"]))),
             self.of_no_other_installation(self.asking_for_our_tag(allow("TagRoles", &["iam:TagRole"]))),
             self.carrying_our_tag(self.bounded(allow("ChangeOwnBoundedRoles", &["iam:PutRolePolicy"]))),
-            self.carrying_our_tag(allow("ChangeAndRemoveOwnRoles", &[&CHANGE_ROLES, more].concat())),
+            self.carrying_our_tag(allow("ChangeAndRemoveOwnRoles", &change)),
             self.carrying_our_tag(self.bounded(allow("PutTheBoundaryBack", &["iam:PutRolePermissionsBoundary"]))),
         ]
     }

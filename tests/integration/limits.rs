@@ -4,6 +4,8 @@ use crate::case::{Case, document};
 use crate::permissions::texts;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::error::ProvideErrorMetadata;
+use aws_sdk_iam::operation::create_role::builders::CreateRoleFluentBuilder;
+use aws_sdk_iam::types::Tag;
 use local_stack::{Aws, MANAGEMENT_ROLE, Session};
 use serde_json::{Value, json};
 
@@ -16,17 +18,10 @@ async fn what_is_denied_stays_denied_where_somebody_allows_the_role_everything()
     let case = Case::new().await?;
     for account in [&case.pair.registry, &case.pair.consumer] {
         let root = case.stack().aws(account);
-        let role = |name: &str| format!("arn:aws:iam::{account}:role/{name}");
-        let trust = document(
-            json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"}),
-        );
-        let iam = &root.iam;
-        iam.update_assume_role_policy().role_name(MANAGEMENT_ROLE).policy_document(&trust).send().await?;
-        let create = iam.create_role().role_name(BOUNDED).path("/registry-grants/").assume_role_policy_document(&trust);
-        create.permissions_boundary(boundary(account)).send().await?;
+        let session = operator_in(&case, account).await?;
+        bounded_role(&root, account, BOUNDED, "0123456789ab").await?;
         let everything = document(json!({"Effect": "Allow", "Action": "*", "Resource": "*"}));
         put(&root, "everything", everything).await?;
-        let session = Session::of_root(case.stack(), account).assume(&role(MANAGEMENT_ROLE)).await?.allowed()?;
 
         let permissions = example(&case, account, "permissions")?;
         for (sid, action) in denied_actions(&permissions)? {
@@ -37,6 +32,47 @@ async fn what_is_denied_stays_denied_where_somebody_allows_the_role_everything()
             ensure!(attempt().await? == Attempt::LetThrough, "{action} of {sid} is spare in {account}");
         }
     }
+    Ok(())
+}
+
+/// By default any installation's tag will do, and whoever holds the path could take over another installation's roles.
+#[tokio::test]
+async fn with_an_installation_named_another_installations_roles_are_out_of_reach() -> Result<()> {
+    let (own, other) = ("0123456789ab", "ba9876543210");
+    let case = Case::new().await?;
+    let account = &case.pair.consumer;
+    let root = case.stack().aws(account);
+    let session = operator_in(&case, account).await?;
+    for (named, expected) in [(None, Attempt::LetThrough), (Some(own), Attempt::Denied)] {
+        let documents = crate::permissions::generated(account, &["--account", "consumer"], named)?;
+        put(&root, MANAGEMENT_ROLE, documents).await?;
+        let role = format!("theirs-{}", named.unwrap_or("any"));
+        bounded_role(&root, account, &role, other).await?;
+        let iam = &session.aws().iam;
+        let tag = || iam.tag_role().role_name(&role).tags(installation(own));
+        let policy = document(json!({"Effect": "Allow", "Action": "ecr:ListImages", "Resource": "*"}));
+        let attempts = [
+            Attempt::of(
+                iam.update_assume_role_policy().role_name(&role).policy_document(trusts(account)).send().await,
+            )?,
+            Attempt::of(iam.put_role_policy().role_name(&role).policy_name("x").policy_document(policy).send().await)?,
+            Attempt::of(
+                iam.put_role_permissions_boundary()
+                    .role_name(&role)
+                    .permissions_boundary(boundary(account))
+                    .send()
+                    .await,
+            )?,
+            Attempt::of(bounded(session.aws(), account, &format!("{role}-made"), other).send().await)?,
+            Attempt::of(iam.delete_role_policy().role_name(&role).policy_name("x").send().await)?,
+            // Last: with our tag it is ours.
+            Attempt::of(tag().send().await)?,
+            Attempt::of(iam.delete_role().role_name(&role).send().await)?,
+        ];
+        ensure!(attempts.iter().all(|attempt| *attempt == expected), "with {named:?}: {attempts:?}");
+    }
+    let made = bounded(session.aws(), account, "ours", own).send().await;
+    ensure!(Attempt::of(made)? == Attempt::LetThrough, "its own roles are out of reach, too");
     Ok(())
 }
 
@@ -88,12 +124,41 @@ impl Attempt {
     }
 }
 
+/// The operator in this account, in a session that the test holds.
+async fn operator_in<'a>(case: &Case<'a>, account: &str) -> Result<Session<'a>> {
+    let iam = case.stack().aws(account).iam;
+    iam.update_assume_role_policy().role_name(MANAGEMENT_ROLE).policy_document(trusts(account)).send().await?;
+    let role = format!("arn:aws:iam::{account}:role/{MANAGEMENT_ROLE}");
+    Session::of_root(case.stack(), account).assume(&role).await?.allowed()
+}
+
+async fn bounded_role(root: &Aws, account: &str, name: &str, of: &str) -> Result<()> {
+    bounded(root, account, name, of).send().await?;
+    Ok(())
+}
+
+/// A role as an installation makes it.
+fn bounded(aws: &Aws, account: &str, name: &str, of: &str) -> CreateRoleFluentBuilder {
+    let create = aws.iam.create_role().role_name(name).path("/registry-grants/");
+    let create = create.assume_role_policy_document(trusts(account)).permissions_boundary(boundary(account));
+    create.tags(installation(of))
+}
+
+fn installation(id: &str) -> Tag {
+    Tag::builder().key("registrygrants.dev/installation").value(id).build().expect("a key and a value")
+}
+
+fn trusts(account: &str) -> String {
+    let principal = json!({"AWS": format!("arn:aws:iam::{account}:root")});
+    document(json!({"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}))
+}
+
 /// Tries what the operator must never do: on its own role and on the boundary, and lifting the boundary of a role that it made.
 async fn attempt(operator: &Aws, account: &str, action: &str) -> Result<Attempt> {
     let iam = &operator.iam;
     let (role, power_user) = (MANAGEMENT_ROLE, "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser");
     let everything = document(json!({"Effect": "Allow", "Action": "*", "Resource": "*"}));
-    let tag = aws_sdk_iam::types::Tag::builder().key("a").value("b").build()?;
+    let tag = Tag::builder().key("a").value("b").build()?;
     match action {
         "iam:Attach*" => Attempt::of(iam.attach_role_policy().role_name(role).policy_arn(power_user).send().await),
         "iam:Create*" => {

@@ -231,16 +231,22 @@ fn actions(in_registry: bool) -> Result<Vec<Lack>> {
 
 /// For one installation, and in the registry for the repositories and the region of the grant alone.
 fn narrowest(in_registry: bool, account: &str) -> Result<String> {
-    let mut command = std::process::Command::new(OPERATOR);
-    command.args(["iam-policy", "--document", "permissions", "--account-id", account, "--installation", INSTALLATION]);
-    match in_registry {
-        true => command
-            .args(["--account", "registry", "--repository", "app", "--repository", "team/*", "--region", REGION])
-            .args(["--managed-policy", "AmazonEC2ContainerRegistryPowerUser"]),
-        false => command.args(["--account", "consumer"]),
+    let flags: &[&str] = match in_registry {
+        true => &["--account=registry", "--repository=app", "--repository=team/*", "--region", REGION, MANAGED],
+        false => &["--account=consumer"],
     };
-    let output = command.output()?;
+    generated(account, flags, Some(INSTALLATION))
+}
+
+const MANAGED: &str = "--managed-policy=AmazonEC2ContainerRegistryPowerUser";
+
+/// The permissions as the command prints them now.
+pub fn generated(account: &str, flags: &[&str], installation: Option<&str>) -> Result<String> {
+    let mut command = std::process::Command::new(OPERATOR);
+    command.args(["iam-policy", "--document", "permissions", "--account-id", account]).args(flags);
+    let output = command.args(installation.map(|id| format!("--installation={id}"))).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Minified, as AWS counts it.
     Ok(serde_json::from_slice::<Value>(&output.stdout)?.to_string())
 }
 

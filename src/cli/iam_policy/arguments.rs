@@ -10,28 +10,33 @@ use clap::ValueEnum;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
+// No line longer than what is printed without being wrapped: people copy these.
 const EXAMPLES: &str = "\
 Examples:
-  registry-grants iam-policy --account registry --account-id 111111111111 --external-id EXAMPLE \\
-    --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator --output-dir registry
-  aws iam create-policy --policy-name registry-grants-boundary --policy-document file://registry/boundary.json
-  aws iam create-role --role-name registry-grants --assume-role-policy-document file://registry/trust.json
-  aws iam put-role-policy --role-name registry-grants --policy-name registry-grants \\
-    --policy-document file://registry/permissions.json
+  registry-grants iam-policy --account registry --account-id 111111111111 \\
+    --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator \\
+    --external-id EXAMPLE --output-dir registry
+  aws iam create-policy --policy-name registry-grants-boundary \\
+    --policy-document file://registry/boundary.json
+  aws iam create-role --role-name registry-grants \\
+    --assume-role-policy-document file://registry/trust.json
+  aws iam put-role-policy --role-name registry-grants \\
+    --policy-name registry-grants --policy-document file://registry/permissions.json
 
   # A stack set for all consumer accounts:
-  registry-grants iam-policy --account consumer --external-id EXAMPLE --format cloudformation \\
-    --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator > consumer.template
+  registry-grants iam-policy --account consumer --external-id EXAMPLE \\
+    --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator \\
+    --format cloudformation > consumer.template
 
-  # One team's repositories only, for one installation, by Terraform:
-  registry-grants iam-policy --account registry --repository 'team-b/*' --region eu-central-1 \\
-    --installation 0123456789ab --external-id EXAMPLE --format terraform > registry-grants.tf
+  # One team's repositories, for one installation, by Terraform:
+  registry-grants iam-policy --account registry --external-id EXAMPLE \\
+    --repository 'team-b/*' --region eu-central-1 --installation 0123456789ab \\
+    --format terraform > registry-grants.tf
 
   # What the operator's own identity needs:
   registry-grants iam-policy --document operator";
 
-/// The role that the operator assumes in an account: who may assume it (trust), what it may do (permissions), and what the roles that it
-/// makes can ever do (boundary, a managed policy). Also what the operator's own identity needs (operator).
+/// `Command::IamPolicy` says what it does.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
@@ -211,6 +216,7 @@ impl Arguments {
 
     fn filled_in(&self, account: &str, operator_role: &str, external_id: Option<&str>) -> Result<Management, String> {
         let (registry, consumer) = self.sides()?;
+        let mut wrong = Vec::new();
         for (flag, given) in [
             ("--repository", !self.repository.is_empty()),
             ("--region", !self.region.is_empty()),
@@ -218,21 +224,22 @@ impl Arguments {
             ("--no-managed-policies", self.no_managed_policies),
         ] {
             if given && !registry {
-                return Err(format!(
-                    "{flag} goes with --account registry: a consumer's repositories are the registry's affair"
-                ));
+                wrong.push(format!("{flag} goes with --account registry: repositories are the registry's affair"));
             }
         }
         let partition = self.partition;
-        if let Some(region) = self.region.iter().find(|region| !partition.has_region(region)) {
-            return Err(format!("--region {region} is not in --partition {}", partition.name()));
+        for region in self.region.iter().filter(|region| !partition.has_region(region)) {
+            wrong.push(format!("--region {region} is not in --partition {}", partition.name()));
         }
         let of_partition = format!("arn:{}:", partition.name());
-        if let Some(arn) = self.operator_role_arn.as_ref().filter(|arn| !arn.starts_with(&of_partition)) {
-            return Err(format!(
-                "--operator-role-arn {arn} is not in --partition {}: no role of another can be let in",
-                partition.name()
+        for arn in self.operator_role_arn.iter().filter(|arn| !arn.starts_with(&of_partition)) {
+            let name = partition.name();
+            wrong.push(format!(
+                "--operator-role-arn {arn} is not in --partition {name}: no role of another can be let in"
             ));
+        }
+        if !wrong.is_empty() {
+            return Err(wrong.join("; "));
         }
         Ok(Management {
             registry,
