@@ -5,10 +5,11 @@ CHART := charts/registry-grants
 BIN = $(shell cargo metadata --no-deps --offline --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
 HELM = $$(tools/install helm | cut -d= -f2)
 PYTHON = $$(tools/install python | cut -d= -f2)
+LINTERS = $$(tools/install linters | cut -d= -f2)
 # A machine of its own, with which ends all that runs in it; kind's is Docker's affair.
 E2E = $(if $(filter kind,$(CLUSTER)),,exec env PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -m node run --dir target/e2e --)
 
-.PHONY: help build demo demo-down e2e test lint crds chart emulation-check bench tools
+.PHONY: help build demo demo-down e2e test lint crds management-roles chart lint-policies emulation-check bench tools
 
 help: ## list the targets
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' Makefile
@@ -25,7 +26,7 @@ demo-down: ## end what `make demo KEEP=1` left running
 
 # The integration tests wait more than they compute, so more of them run at a time than there are cores.
 test: export RUST_TEST_THREADS ?= 6
-test: lint chart emulation-check ## everything that is checked
+test: lint chart lint-policies emulation-check ## everything that is checked
 	cargo test --locked --workspace
 
 lint: ## formatting, clippy
@@ -37,12 +38,23 @@ crds: build ## write the custom resource definitions anew, here and in the chart
 	$(BIN)/registry-grants crds --output-dir crds
 	cp crds/*.yaml $(CHART)/files/crds/
 
+# Everything that the accounts of examples/article.yaml need; the demo and the tests set theirs up with these.
+OPERATOR_ROLE := arn:aws:iam::333333333333:role/registry-grants-operator
+IAM_POLICY = $(BIN)/registry-grants iam-policy --operator-role-arn $(OPERATOR_ROLE) --external-id registry-grants-example
+management-roles: build ## write the documents of the operator's roles in examples/management-roles anew
+	$(IAM_POLICY) --account registry --account-id 111111111111 --output-dir examples/management-roles/registry
+	$(IAM_POLICY) --account consumer --account-id 222222222222 --output-dir examples/management-roles/consumer
+	$(IAM_POLICY) --document operator >examples/management-roles/operator.json
+
 chart: $(patsubst %,chart/%,$(wildcard $(CHART)/ci/*-values.yaml)) ## lint and render the chart, check its reference
 	python3 charts/generate-docs.py --check
 
 chart/%:
 	$(HELM) lint --strict --quiet $(CHART) --values $*
 	$(HELM) template registry-grants $(CHART) --namespace registry-grants --values $* >/dev/null
+
+lint-policies: build ## let independent linters read the generated IAM policies and templates
+	@$(LINTERS) tools/lint-policies $(BIN)/registry-grants
 
 emulation-check: ## what the AWS emulation allows and refuses
 	$(PYTHON) tests/support/aws/selfcheck.py

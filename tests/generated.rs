@@ -61,6 +61,30 @@ fn the_definitions_in_the_repository_are_not_stale() {
     }
 }
 
+/// The demo, the integration tests and `make e2e` set their accounts up with these files.
+#[test]
+fn the_management_roles_of_the_examples_are_not_stale() {
+    let printed = |arguments: &str| {
+        let role = "--operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator";
+        let arguments = format!("iam-policy {role} --external-id registry-grants-example {arguments}");
+        let output = Command::new(env!("CARGO_BIN_EXE_registry-grants")).args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let folder = root().join("examples/management-roles");
+    let fresh = |file: &str, arguments: &str| {
+        let stored = fs::read_to_string(folder.join(file)).unwrap();
+        assert!(stored == printed(arguments), "{file} is stale: run `make management-roles`");
+    };
+    for (side, account) in [("registry", "111111111111"), ("consumer", "222222222222")] {
+        for document in ["trust", "permissions", "boundary"] {
+            let arguments = format!("--account {side} --account-id {account} --document {document}");
+            fresh(&format!("{side}/{document}.json"), &arguments);
+        }
+    }
+    fresh("operator.json", "--document operator");
+}
+
 #[test]
 fn the_definitions_on_standard_output_are_the_same() {
     let output = Command::new(env!("CARGO_BIN_EXE_registry-grants")).arg("crds").output().unwrap();

@@ -2,6 +2,7 @@
 
 mod controller;
 mod crds;
+mod iam_policy;
 mod policy;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +25,11 @@ enum Command {
     /// Look at IAM policy documents, without AWS or a cluster.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Print the least-privilege documents of the role that the operator assumes in an account.
+    ///
+    /// Who may assume it (trust), what it may do (permissions), and what the roles that it makes can ever do (boundary, a managed
+    /// policy); also what the operator's own identity needs (operator). Nothing is read or written in AWS.
+    IamPolicy(iam_policy::Arguments),
 }
 
 /// Runs what the arguments ask for.
@@ -39,6 +45,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Controller(arguments) => controller::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Crds(arguments) => crds::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::IamPolicy(arguments) => iam_policy::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Policy(command) => policy::run(&command),
     };
     result.unwrap_or_else(|error| {

@@ -12,6 +12,7 @@ pub mod claims;
 pub mod consumer;
 pub mod desired;
 pub mod diff;
+pub mod management;
 pub mod names;
 pub mod observed;
 pub mod parse;

@@ -173,16 +173,16 @@ fn is_name_character(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b)
 }
 
-fn is_iam_name(name: &str, longest: usize) -> bool {
+pub(crate) fn is_iam_name(name: &str, longest: usize) -> bool {
     (1..=longest).contains(&name.len()) && name.bytes().all(is_name_character)
 }
 
-fn is_external_id(id: &str) -> bool {
+pub(crate) fn is_external_id(id: &str) -> bool {
     (2..=1224).contains(&id.len()) && id.bytes().all(|b| is_name_character(b) || b":/".contains(&b))
 }
 
 /// Regions stand in ARNs and host names, so that nothing but a region's form may pass: `us-east-1`, `us-gov-west-1`.
-fn is_region(region: &str) -> bool {
+pub(crate) fn is_region(region: &str) -> bool {
     let parts: Vec<&str> = region.split('-').collect();
     let Some((number, words)) = parts.split_last() else { return false };
     let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());

@@ -124,10 +124,12 @@ impl fmt::Display for Document {
 impl Statement {
     /// An `Allow` of these actions, without principal, resource or condition yet.
     pub fn allow<S: Into<String>>(actions: impl IntoIterator<Item = S>) -> Self {
-        let mut keys = Map::new();
-        keys.insert("Effect".into(), "Allow".into());
-        keys.insert("Action".into(), list(actions));
-        Self(keys)
+        Self(Map::new()).with("Effect", "Allow".into()).with("Action", list(actions))
+    }
+
+    /// A `Deny` of these actions, likewise.
+    pub fn deny<S: Into<String>>(actions: impl IntoIterator<Item = S>) -> Self {
+        Self(Map::new()).with("Effect", "Deny".into()).with("Action", list(actions))
     }
 
     /// With a statement ID.

@@ -5,6 +5,8 @@ and with its tag. ministack checks IAM actions on ARNs without paths and knows n
 role could not be tested at all, neither what it may do nor what it is denied.
 """
 
+from contextvars import ContextVar
+
 import ministack.core.iam_actions as actions
 import ministack.core.iam_evaluator as evaluator
 import ministack.services.iam as iam
@@ -28,6 +30,8 @@ _TAGS_ON_CREATE = {
 # How the request's parameters reach `enforce`, through the context that ministack passes there; no condition key has
 # this form.
 _PARAMETERS = "registry-grants parameters"
+# The second permission that this request lacks.
+_LACKS = ContextVar("lacks", default="")
 
 
 @replaces(actions, "extract_resource_arn")
@@ -87,7 +91,9 @@ def enforce(original, access_key, action, service, region, resource_arn="*", ser
     parameters = context.pop(_PARAMETERS, {})
 
     def denied(wanted, on, keys):
-        return original(access_key, wanted, service, region, resource_arn=on, service_context=keys)
+        refusal = original(access_key, wanted, service, region, resource_arn=on, service_context=keys)
+        _LACKS.set(wanted if refusal and wanted != action else "")
+        return refusal
 
     refusal = denied(action, resource_arn, context)
     if not refusal and action in _TAGS_ON_CREATE and any(key.lower().startswith("aws:requesttag/") for key in context):
@@ -97,3 +103,9 @@ def enforce(original, access_key, action, service, region, resource_arn="*", ser
         if role:
             refusal = denied("iam:PassRole", role["Arn"], {"iam:PassedToService": "ec2.amazonaws.com"})
     return refusal
+
+
+@replaces(actions, "access_denied_response")
+def access_denied_response(original, service, action, *arguments, **named):
+    """Names the permission that is lacking, which need not be the one of the call's name."""
+    return original(service, _LACKS.get() or action, *arguments, **named)

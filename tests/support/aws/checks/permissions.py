@@ -57,7 +57,8 @@ class ManagementRole(Check):
     def test_tags_at_creation_need_their_own_permission(self):
         self.statements = [statement for statement in self.statements if statement["Action"] != "iam:TagRole"]
         self.permit()
-        self.assertRefused("AccessDenied", self.create, status=403)
+        said = self.assertRefused("AccessDenied", self.create, status=403)
+        self.assertIn("not authorized to perform: iam:TagRole", said)
 
     def test_what_others_made_is_not_touched(self):
         self.admin.create_role(RoleName="foreign", Path="/registry-grants/", AssumeRolePolicyDocument=EC2)
@@ -80,7 +81,8 @@ class ManagementRole(Check):
         self.create()
         self.iam.create_instance_profile(InstanceProfileName="p", Path="/registry-grants/", Tags=[OURS])
         add = self.iam.add_role_to_instance_profile
-        self.assertRefused("AccessDenied", add, InstanceProfileName="p", RoleName="role", status=403)
+        said = self.assertRefused("AccessDenied", add, InstanceProfileName="p", RoleName="role", status=403)
+        self.assertIn("not authorized to perform: iam:PassRole", said)
         self.permit(allow("iam:PassRole", self.path, Condition=equal({"iam:PassedToService": "ec2.amazonaws.com"})))
         add(InstanceProfileName="p", RoleName="role")
 

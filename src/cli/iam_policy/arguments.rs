@@ -1,0 +1,350 @@
+//! What the command line asks for, checked.
+
+use crate::api::account::Partition;
+use crate::api::grant::ManagedPolicy;
+use crate::grant::management::Management;
+use crate::grant::parse::{is_external_id, is_iam_name, is_path, is_region};
+use crate::grant::{AccountId, RepositoryPattern};
+use crate::policy::{Document, Installation};
+use clap::ValueEnum;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+// No line longer than what is printed without being wrapped: people copy these.
+const EXAMPLES: &str = "\
+Examples:
+  registry-grants iam-policy --account registry --account-id 111111111111 \\
+    --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator \\
+    --external-id EXAMPLE --output-dir registry
+  aws iam create-policy --policy-name registry-grants-boundary \\
+    --policy-document file://registry/boundary.json
+  aws iam create-role --role-name registry-grants \\
+    --assume-role-policy-document file://registry/trust.json
+  aws iam put-role-policy --role-name registry-grants \\
+    --policy-name registry-grants --policy-document file://registry/permissions.json
+
+  # A stack set for all consumer accounts:
+  registry-grants iam-policy --account consumer --external-id EXAMPLE \\
+    --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator \\
+    --format cloudformation > consumer.template
+
+  # One team's repositories, for one installation, by Terraform:
+  registry-grants iam-policy --account registry --external-id EXAMPLE \\
+    --repository 'team-b/*' --region eu-central-1 --installation 0123456789ab \\
+    --format terraform > registry-grants.tf
+
+  # What the operator's own identity needs:
+  registry-grants iam-policy --document operator";
+
+/// `Command::IamPolicy` says what it does.
+#[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Arguments {
+    /// What the account is: `registry` owns repositories, `consumer` pulls and pushes. Twice where it is both.
+    #[arg(long, value_name = "SIDE")]
+    account: Vec<Side>,
+
+    /// The account's number, 12 digits. Templates take the account that they are deployed to.
+    #[arg(long, value_name = "NUMBER")]
+    account_id: Option<AccountId>,
+
+    /// The account's partition: aws, aws-cn, aws-us-gov or aws-eusc.
+    #[arg(long, default_value = "aws", value_parser = partition)]
+    partition: Partition,
+
+    /// The ARN of the operator's own role, which may assume this one. A template without it asks for it.
+    #[arg(long, value_name = "ARN", value_parser = role_arn)]
+    operator_role_arn: Option<String>,
+
+    /// The external ID that the operator must name, as in the AWSAccount: 2 to 1,224 characters. Recommended: it keeps others from making
+    /// the operator act in this account for them. It is no secret.
+    #[arg(long, value_name = "ID", value_parser = external_id)]
+    external_id: Option<String>,
+
+    /// The path of the roles and instance profiles that the operator makes, as in the AWSAccount. Nothing else may be under it.
+    #[arg(long, default_value = "/registry-grants/", value_parser = path)]
+    path: String,
+
+    /// The name of the role.
+    #[arg(long, value_name = "NAME", default_value = "registry-grants", value_parser = role_name)]
+    role_name: String,
+
+    /// The name of the boundary.
+    #[arg(long, value_name = "NAME", default_value = "registry-grants-boundary", value_parser = policy_name)]
+    boundary_name: String,
+
+    /// A repository, or a prefix that ends in *, whose policy the operator may write; can be repeated. Unset: all of the registry.
+    #[arg(long, value_name = "PATTERN")]
+    repository: Vec<RepositoryPattern>,
+
+    /// A region of these repositories; can be repeated. Unset: all.
+    #[arg(long, value_parser = region)]
+    region: Vec<String>,
+
+    /// Let only this installation of the operator (12 hex digits) change what it made. Unset: any installation's tag will do.
+    #[arg(long, value_name = "ID")]
+    installation: Option<Installation>,
+
+    /// An AWS managed policy that registry roles may carry, as the AWSAccount's rules list them; can be repeated. Unset: all three that a
+    /// grant can ask for.
+    #[arg(long, value_name = "NAME", value_parser = managed_policy)]
+    managed_policy: Vec<ManagedPolicy>,
+
+    /// Registry roles never carry an AWS managed policy.
+    #[arg(long, conflicts_with = "managed_policy")]
+    no_managed_policies: bool,
+
+    /// `json`: plain documents. `cloudformation`: a template for the account that it is deployed to, also by a stack set. `terraform`: HCL.
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    format: Format,
+
+    /// Print this document alone, as `aws iam` takes it. Unset: one JSON object with all of them.
+    #[arg(long, value_enum)]
+    document: Option<Kind>,
+
+    /// Write trust.json, permissions.json and boundary.json into this folder, instead of printing.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "document")]
+    output_dir: Option<PathBuf>,
+}
+
+/// What an account is.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Side {
+    Registry,
+    Consumer,
+}
+
+/// How documents are printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Json,
+    Cloudformation,
+    Terraform,
+}
+
+/// One of the documents.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Who may assume the role.
+    Trust,
+    /// What the role may do.
+    Permissions,
+    /// What the roles that the operator makes can ever do.
+    Boundary,
+    /// What the operator's own identity needs.
+    Operator,
+}
+
+impl Kind {
+    /// Its key, and its file's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trust => "trust",
+            Self::Permissions => "permissions",
+            Self::Boundary => "boundary",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// What a template's parameters are where nothing else is said.
+#[derive(Clone, Copy)]
+pub struct Defaults<'a> {
+    pub operator_role_arn: Option<&'a str>,
+    pub external_id: Option<&'a str>,
+}
+
+impl Arguments {
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    pub fn output_dir(&self) -> Option<&Path> {
+        self.output_dir.as_deref()
+    }
+
+    /// The documents asked for.
+    pub fn kinds(&self) -> Vec<Kind> {
+        match (self.document, &self.output_dir) {
+            (Some(one), _) => vec![one],
+            (None, Some(_)) => vec![Kind::Trust, Kind::Permissions, Kind::Boundary],
+            (None, None) => vec![Kind::Trust, Kind::Permissions, Kind::Boundary, Kind::Operator],
+        }
+    }
+
+    /// Whether there is a trust policy without an external ID in what is printed.
+    pub fn lacks_external_id(&self) -> bool {
+        self.external_id.is_none() && self.kinds().contains(&Kind::Trust)
+    }
+
+    pub fn defaults(&self) -> Defaults<'_> {
+        Defaults { operator_role_arn: self.operator_role_arn.as_deref(), external_id: self.external_id.as_deref() }
+    }
+
+    /// What the operator's own identity needs.
+    pub fn operator(&self) -> Document {
+        Management::operator(self.partition, &self.role_name)
+    }
+
+    /// The role in the account named, as far as this document of it needs.
+    pub fn management(&self, kind: Kind) -> Result<Management, String> {
+        self.sides()?;
+        let account = self.account_id.as_ref().ok_or("--account-id is needed: the account's number")?;
+        let operator_role = match (&self.operator_role_arn, kind) {
+            (Some(arn), _) => arn.as_str(),
+            (None, Kind::Trust) => return Err("--operator-role-arn is needed: the role that the operator has".into()),
+            (None, Kind::Permissions | Kind::Boundary | Kind::Operator) => "",
+        };
+        self.filled_in(account.as_str(), operator_role, self.external_id.as_deref())
+    }
+
+    /// The role in whatever account a template is deployed to, with these placeholders.
+    pub fn template(&self, account: &str, operator_role: &str, external_id: &str) -> Result<Management, String> {
+        for (flag, given) in [
+            ("--account-id", self.account_id.is_some()),
+            ("--document", self.document.is_some()),
+            ("--output-dir", self.output_dir.is_some()),
+        ] {
+            if given {
+                return Err(format!(
+                    "{flag} goes with --format json; a template is whole, and for the account that it is deployed to"
+                ));
+            }
+        }
+        self.filled_in(account, operator_role, self.external_id.is_some().then_some(external_id))
+    }
+
+    fn filled_in(&self, account: &str, operator_role: &str, external_id: Option<&str>) -> Result<Management, String> {
+        let (registry, consumer) = self.sides()?;
+        let mut wrong = Vec::new();
+        for (flag, given) in [
+            ("--repository", !self.repository.is_empty()),
+            ("--region", !self.region.is_empty()),
+            ("--managed-policy", !self.managed_policy.is_empty()),
+            ("--no-managed-policies", self.no_managed_policies),
+        ] {
+            if given && !registry {
+                wrong.push(format!("{flag} goes with --account registry: repositories are the registry's affair"));
+            }
+        }
+        let partition = self.partition;
+        for region in self.region.iter().filter(|region| !partition.has_region(region)) {
+            wrong.push(format!("--region {region} is not in --partition {}", partition.name()));
+        }
+        let of_partition = format!("arn:{}:", partition.name());
+        for arn in self.operator_role_arn.iter().filter(|arn| !arn.starts_with(&of_partition)) {
+            let name = partition.name();
+            wrong.push(format!(
+                "--operator-role-arn {arn} is not in --partition {name}: no role of another can be let in"
+            ));
+        }
+        if !wrong.is_empty() {
+            return Err(wrong.join("; "));
+        }
+        Ok(Management {
+            registry,
+            consumer,
+            account: account.into(),
+            partition,
+            operator_role: operator_role.into(),
+            external_id: external_id.map(String::from),
+            path: self.path.clone(),
+            role: self.role_name.clone(),
+            boundary: self.boundary_name.clone(),
+            repositories: self.repositories(),
+            regions: distinct(&self.region),
+            installation: self.installation.clone(),
+            managed_policies: self.managed_policies(),
+        })
+    }
+
+    /// Whether the account is a registry, and whether it is a consumer.
+    fn sides(&self) -> Result<(bool, bool), String> {
+        let sides = (self.account.contains(&Side::Registry), self.account.contains(&Side::Consumer));
+        if sides == (false, false) {
+            return Err("--account is needed: registry, consumer, or both".into());
+        }
+        Ok(sides)
+    }
+
+    /// Without those that a prefix covers.
+    fn repositories(&self) -> Vec<RepositoryPattern> {
+        let all = RepositoryPattern::Prefix(String::new());
+        let named = if self.repository.is_empty() { vec![all] } else { distinct(&self.repository) };
+        let covered = |one: &RepositoryPattern| named.iter().any(|other| other != one && other.covers(one));
+        named.iter().filter(|one| !covered(one)).cloned().collect()
+    }
+
+    fn managed_policies(&self) -> Vec<ManagedPolicy> {
+        match (self.no_managed_policies, self.managed_policy.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => vec![
+                ManagedPolicy::AmazonEC2ContainerRegistryPowerUser,
+                ManagedPolicy::AmazonEC2ContainerRegistryPullOnly,
+                ManagedPolicy::AmazonEC2ContainerRegistryReadOnly,
+            ],
+            (false, false) => distinct(&self.managed_policy),
+        }
+    }
+}
+
+fn distinct<T: Clone + Ord>(values: &[T]) -> Vec<T> {
+    let mut values = values.to_vec();
+    values.sort();
+    values.dedup();
+    values
+}
+
+fn partition(text: &str) -> Result<Partition, String> {
+    named(text).ok_or_else(|| "known are aws, aws-cn, aws-us-gov and aws-eusc".into())
+}
+
+fn managed_policy(text: &str) -> Result<ManagedPolicy, String> {
+    named(text).ok_or_else(|| {
+        "known are AmazonEC2ContainerRegistryPowerUser, AmazonEC2ContainerRegistryPullOnly and AmazonEC2ContainerRegistryReadOnly".into()
+    })
+}
+
+/// One of an enum's names, as in the custom resources.
+fn named<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_value(text.into()).ok()
+}
+
+fn role_arn(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let fits = match parts.as_slice() {
+        ["arn", in_partition, "iam", "", account, role] => {
+            partition(in_partition).is_ok()
+                && account.parse::<AccountId>().is_ok()
+                && role.strip_prefix("role/").is_some_and(|role| role.split('/').all(|part| is_iam_name(part, 512)))
+        }
+        _ => false,
+    };
+    checked(text, fits, "must be the ARN of a role, such as arn:aws:iam::333333333333:role/registry-grants-operator")
+}
+
+fn external_id(text: &str) -> Result<String, String> {
+    checked(text, is_external_id(text), "must be 2 to 1,224 letters, digits and + = , . @ : / - _")
+}
+
+/// Under `/` are all roles of the account: with that path, the operator could take over each of them.
+fn path(text: &str) -> Result<String, String> {
+    let fits = is_path(text) && text != "/" && text.len() <= 512;
+    checked(text, fits, "must begin and end with /, with a name between: everything under it is the operator's")
+}
+
+fn role_name(text: &str) -> Result<String, String> {
+    checked(text, is_iam_name(text, 64), "must be at most 64 letters, digits and + = , . @ - _")
+}
+
+fn policy_name(text: &str) -> Result<String, String> {
+    checked(text, is_iam_name(text, 128), "must be at most 128 letters, digits and + = , . @ - _")
+}
+
+fn region(text: &str) -> Result<String, String> {
+    checked(text, is_region(text), "is not a region's name, such as us-east-1")
+}
+
+fn checked(text: &str, fits: bool, otherwise: &str) -> Result<String, String> {
+    fits.then(|| text.to_owned()).ok_or_else(|| otherwise.to_owned())
+}

@@ -1,0 +1,57 @@
+//! JSON in the order in which people write policies and templates: a `Sid` before its actions, parameters before resources.
+
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::Value;
+
+/// Keys in their order; those that are not here follow, by the alphabet.
+const ORDER: [&str; 17] = [
+    "AWSTemplateFormatVersion",
+    "Type",
+    "Description",
+    "Parameters",
+    "Resources",
+    "Outputs",
+    "Version",
+    "trust",
+    "permissions",
+    "boundary",
+    "operator",
+    "Sid",
+    "Effect",
+    "Principal",
+    "Action",
+    "Resource",
+    "Condition",
+];
+
+/// For people: indented, with a line's end.
+pub fn pretty(value: &Value) -> String {
+    // Strings, lists and maps of strings cannot fail to be printed.
+    serde_json::to_string_pretty(&Ordered(value)).unwrap_or_default() + "\n"
+}
+
+struct Ordered<'a>(&'a Value);
+
+impl Serialize for Ordered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(fields) => {
+                let mut fields: Vec<_> = fields.iter().collect();
+                fields.sort_by_key(|(key, _)| ORDER.iter().position(|known| known == key).unwrap_or(ORDER.len()));
+                let mut map = serializer.serialize_map(Some(fields.len()))?;
+                for (key, value) in fields {
+                    map.serialize_entry(key, &Ordered(value))?;
+                }
+                map.end()
+            }
+            Value::Array(items) => {
+                let mut list = serializer.serialize_seq(Some(items.len()))?;
+                for item in items {
+                    list.serialize_element(&Ordered(item))?;
+                }
+                list.end()
+            }
+            plain => plain.serialize(serializer),
+        }
+    }
+}

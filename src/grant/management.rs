@@ -1,0 +1,232 @@
+//! What the operator's own role in an account may do, by whom it may be assumed, and what bounds the roles that it makes: least
+//! privilege, as the documents that an account's admin puts there.
+//!
+//! Every statement is needed: `tests/integration/permissions.rs` takes each action away and sees something fail. A call that
+//! `aws::iam` or `aws::ecr` begins to make must be allowed here.
+
+use super::actions;
+use super::desired::TAG_INSTALLATION;
+use super::names::RepositoryPattern;
+use crate::api::account::Partition;
+use crate::api::grant::{Access, ManagedPolicy};
+use crate::policy::{Document, Installation, Statement};
+
+/// The most characters that AWS takes in a managed policy, which the boundary is.
+pub const MAX_MANAGED_CHARACTERS: usize = 6_144;
+
+/// Reading roles has no path: whether a role exists cannot be asked under one (`docs/decisions/0006`).
+const READ_ROLES: [&str; 4] =
+    ["iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies"];
+/// On either kind of role.
+const CHANGE_ROLES: [&str; 3] = ["iam:DeleteRole", "iam:DeleteRolePolicy", "iam:UpdateAssumeRolePolicy"];
+/// On a registry's role besides: it carries managed policies, and its sessions' length is ours to set.
+const CHANGE_REGISTRY_ROLES: [&str; 2] = ["iam:DetachRolePolicy", "iam:UpdateRole"];
+const CHANGE_PROFILES: [&str; 3] =
+    ["iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:RemoveRoleFromInstanceProfile"];
+const REPOSITORY_POLICIES: [&str; 3] =
+    ["ecr:DeleteRepositoryPolicy", "ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy"];
+/// What the managed policies allow beyond pushing and pulling, as far as it concerns images.
+const DESCRIBE: [&str; 2] = ["ecr:DescribeImages", "ecr:DescribeRepositories"];
+/// Whatever changes a role or a managed policy, by how the names of those actions begin.
+const CHANGE_ANYTHING: [&str; 9] = [
+    "iam:Attach*",
+    "iam:Create*",
+    "iam:Delete*",
+    "iam:Detach*",
+    "iam:Put*",
+    "iam:Set*",
+    "iam:Tag*",
+    "iam:Untag*",
+    "iam:Update*",
+];
+
+/// The operator's own role in an account. The texts are checked by whoever fills them in; where a template is to be made, they may be
+/// its placeholders.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Management {
+    /// Whether the account owns repositories.
+    pub registry: bool,
+    /// Whether the account pulls and pushes. One account may be both.
+    pub consumer: bool,
+    /// The account's number.
+    pub account: String,
+    /// The account's partition.
+    pub partition: Partition,
+    /// The ARN of the role that the operator itself has.
+    pub operator_role: String,
+    /// What the operator must say when it assumes the role.
+    pub external_id: Option<String>,
+    /// The path of the roles and instance profiles that the operator makes; begins and ends with `/`.
+    pub path: String,
+    /// The name of the role that the documents are for.
+    pub role: String,
+    /// The name of the managed policy that bounds the roles made.
+    pub boundary: String,
+    /// The repositories whose policies the operator may write; never empty.
+    pub repositories: Vec<RepositoryPattern>,
+    /// The regions of these repositories; none: all.
+    pub regions: Vec<String>,
+    /// The installation whose tag must be on what is changed; unset: any installation's.
+    pub installation: Option<Installation>,
+    /// The managed policies that a registry's role may carry.
+    pub managed_policies: Vec<ManagedPolicy>,
+}
+
+impl Management {
+    /// What the operator's identity needs: to become the role of this name in every account.
+    pub fn operator(partition: Partition, role: &str) -> Document {
+        let everywhere = format!("arn:{}:iam::*:role/{role}", partition.name());
+        Document::of([Statement::allow(["sts:AssumeRole"]).sid("BecomeTheManagementRoles").on([everywhere])])
+    }
+
+    /// Who may assume the role.
+    pub fn trust(&self) -> Document {
+        let mut trust = Statement::allow(["sts:AssumeRole"]).sid("TheOperator").to_principals([&self.operator_role]);
+        if let Some(external_id) = &self.external_id {
+            trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
+        }
+        Document::of([trust])
+    }
+
+    /// What the role may do.
+    pub fn permissions(&self) -> Document {
+        let mut statements = self.on_roles();
+        if self.registry {
+            statements.extend(self.on_registry());
+        }
+        if self.consumer {
+            statements.extend(self.on_instance_profiles());
+        }
+        // No Allow above reaches these. They hold where somebody gives the role more than that.
+        let itself = [self.iam(&format!("role/{}", self.role)), self.boundary_arn()];
+        statements.extend([
+            Statement::deny(["iam:DeleteRolePermissionsBoundary"]).sid("NeverLiftABoundary").on(["*"]),
+            Statement::deny(CHANGE_ANYTHING).sid("NeverChangeItself").on(itself),
+        ]);
+        Document::of(statements)
+    }
+
+    /// What the roles that the operator makes can ever do, whatever their policies say.
+    pub fn boundary(&self) -> Document {
+        let mut actions = actions::of(Access::PullPush);
+        if self.registry && !self.managed_policies.is_empty() {
+            actions.extend(DESCRIBE.map(String::from));
+        }
+        // A consumer's roles reach the repositories of other accounts.
+        let repositories = match self.consumer {
+            true => vec![format!("arn:{}:ecr:*:*:repository/*", self.partition.name())],
+            false => self.repository_arns(),
+        };
+        let mut statements = vec![
+            Statement::allow([actions::GET_TOKEN]).sid("LogIn").on(["*"]),
+            Statement::allow(actions).sid("PullAndPush").on(repositories),
+        ];
+        if self.consumer {
+            let roles = format!("arn:{}:iam::*:role{}*", self.partition.name(), self.path);
+            statements.push(Statement::allow(["sts:AssumeRole"]).sid("RolesOfRegistries").on([roles]));
+        }
+        Document::of(statements)
+    }
+
+    fn on_roles(&self) -> Vec<Statement> {
+        let more: &[&str] = if self.registry { &CHANGE_REGISTRY_ROLES } else { &[] };
+        let mut change = [&CHANGE_ROLES, more].concat();
+        change.sort_unstable();
+        let allow = |sid: &str, actions: &[&str]| Statement::allow(actions.iter().copied()).sid(sid).on([self.roles()]);
+        vec![
+            Statement::allow(READ_ROLES).sid("ReadRoles").on([self.iam("role/*")]),
+            self.asking_for_our_tag(self.bounded(allow("CreateBoundedAndTaggedRoles", &["iam:CreateRole"]))),
+            self.of_no_other_installation(self.asking_for_our_tag(allow("TagRoles", &["iam:TagRole"]))),
+            self.carrying_our_tag(self.bounded(allow("ChangeOwnBoundedRoles", &["iam:PutRolePolicy"]))),
+            self.carrying_our_tag(allow("ChangeAndRemoveOwnRoles", &change)),
+            self.carrying_our_tag(self.bounded(allow("PutTheBoundaryBack", &["iam:PutRolePermissionsBoundary"]))),
+        ]
+    }
+
+    fn on_registry(&self) -> Vec<Statement> {
+        let Self { partition, managed_policies, .. } = self;
+        let attach = Statement::allow(["iam:AttachRolePolicy"]).sid("AttachEcrPolicies").on([self.roles()]);
+        let policies =
+            managed_policies.iter().map(|policy| format!("arn:{}:iam::aws:policy/{policy:?}", partition.name()));
+        let attach = self.carrying_our_tag(self.bounded(attach)).only_if("ArnEquals", "iam:PolicyARN", policies);
+        let mut statements = Vec::new();
+        statements.extend((!managed_policies.is_empty()).then_some(attach));
+        statements.extend([
+            Statement::allow(REPOSITORY_POLICIES).sid("RepositoryPolicies").on(self.repository_arns()),
+            // Which repositories there are is asked about all of them.
+            Statement::allow(["ecr:DescribeRepositories"]).sid("FindRepositories").on(self.ecr(&["*".into()])),
+        ]);
+        statements
+    }
+
+    fn on_instance_profiles(&self) -> Vec<Statement> {
+        let own = self.iam(&format!("instance-profile{}*", self.path));
+        let create = Statement::allow(["iam:CreateInstanceProfile", "iam:TagInstanceProfile"]);
+        let create = create.sid("CreateTaggedInstanceProfiles").on([&own]);
+        let change = Statement::allow(CHANGE_PROFILES).sid("ChangeAndRemoveOwnInstanceProfiles").on([&own]);
+        let pass = Statement::allow(["iam:PassRole"]).sid("GiveRolesToInstancesOnly").on([self.roles()]);
+        vec![
+            Statement::allow(["iam:GetInstanceProfile"])
+                .sid("ReadInstanceProfiles")
+                .on([self.iam("instance-profile/*")]),
+            self.of_no_other_installation(self.asking_for_our_tag(create)),
+            self.carrying_our_tag(change),
+            // Whether IAM sets the key when a role joins a profile is not documented.
+            pass.only_if("StringEqualsIfExists", "iam:PassedToService", [self.partition.ec2_service()]),
+        ]
+    }
+
+    fn bounded(&self, statement: Statement) -> Statement {
+        statement.only_if("ArnEquals", "iam:PermissionsBoundary", [self.boundary_arn()])
+    }
+
+    fn asking_for_our_tag(&self, statement: Statement) -> Statement {
+        self.with_tag(statement, "aws:RequestTag")
+    }
+
+    fn carrying_our_tag(&self, statement: Statement) -> Statement {
+        self.with_tag(statement, "aws:ResourceTag")
+    }
+
+    fn with_tag(&self, statement: Statement, key: &str) -> Statement {
+        let key = format!("{key}/{TAG_INSTALLATION}");
+        match &self.installation {
+            Some(installation) => statement.only_if("StringEquals", &key, [installation.as_str()]),
+            None => statement.only_if("Null", &key, ["false"]),
+        }
+    }
+
+    /// What is tagged while it is made carries no tag yet, so that the tag can only be asked for where there is one.
+    fn of_no_other_installation(&self, statement: Statement) -> Statement {
+        let key = format!("aws:ResourceTag/{TAG_INSTALLATION}");
+        match &self.installation {
+            Some(installation) => statement.only_if("StringEqualsIfExists", &key, [installation.as_str()]),
+            None => statement,
+        }
+    }
+
+    fn boundary_arn(&self) -> String {
+        self.iam(&format!("policy/{}", self.boundary))
+    }
+
+    fn roles(&self) -> String {
+        self.iam(&format!("role{}*", self.path))
+    }
+
+    fn iam(&self, resource: &str) -> String {
+        format!("arn:{}:iam::{}:{resource}", self.partition.name(), self.account)
+    }
+
+    fn repository_arns(&self) -> Vec<String> {
+        self.ecr(&self.repositories.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    fn ecr(&self, repositories: &[String]) -> Vec<String> {
+        let Self { partition, account, regions, .. } = self;
+        let everywhere = ["*".to_owned()];
+        let regions = if regions.is_empty() { &everywhere[..] } else { regions };
+        let arn =
+            |region, repository| format!("arn:{}:ecr:{region}:{account}:repository/{repository}", partition.name());
+        regions.iter().flat_map(|region| repositories.iter().map(move |repository| arn(region, repository))).collect()
+    }
+}

@@ -1,0 +1,284 @@
+//! The operator's own permissions, as `registry-grants iam-policy` writes them, are not only enough: without any one of their actions
+//! something fails, and says so.
+
+use crate::case::{ARGUMENTS, Case, OPERATOR, REGION, document, same};
+use anyhow::{Context, Result, bail, ensure};
+use futures::future::try_join_all;
+use local_stack::{AccountState, Installation, MANAGEMENT_ROLE, Pair, eventually};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The operator's, which the narrowest documents name.
+const INSTALLATION: &str = "0123456789ab";
+
+/// Two accounts, and what the operator may do in them.
+struct Life<'a> {
+    case: Case<'a>,
+    may: May,
+    before: (AccountState, AccountState),
+    over: Option<End>,
+}
+
+#[derive(Clone, Debug)]
+enum May {
+    /// What the documents allow: it is enough.
+    Everything,
+    /// What they allow when they are made as narrow as `iam-policy` can: that is enough, too.
+    Narrowest,
+    /// All but one action.
+    AllBut(Lack),
+}
+
+#[derive(Clone, Debug)]
+struct Lack {
+    in_registry: bool,
+    sid: String,
+    action: String,
+}
+
+/// How a life ended.
+#[derive(Debug, PartialEq)]
+enum End {
+    /// With a condition that names the action which is lacking.
+    Denied,
+    /// The grant was created, changed, put back and deleted.
+    Complete,
+}
+
+#[tokio::test]
+async fn without_any_one_action_of_the_permissions_something_fails_and_says_so() -> Result<()> {
+    let installation = Installation::start("permissions").await?;
+    let lacks = [true, false].map(actions).into_iter().collect::<Result<Vec<_>>>()?.concat();
+    ensure!(lacks.len() > 30, "the documents were not understood: {lacks:?}");
+    let lives = lacks.into_iter().map(May::AllBut).chain([May::Everything, May::Narrowest]).enumerate();
+    let mut lives = try_join_all(lives.map(|(number, may)| Life::prepared(&installation, number, may))).await?;
+    let arguments = [&ARGUMENTS[..], &["--installation", INSTALLATION]].concat();
+    let _operator = installation.start_operator(OPERATOR, &arguments).await?;
+
+    let create = json!({"registry": {"repositories": ["app", "team/*"]}});
+    apply(&installation, &lives, |life| life.scene(&create)).await?;
+    settled(&installation, &mut lives, "created").await?;
+
+    try_join_all(lives.iter().filter(|life| life.over.is_none()).map(Life::drift)).await?;
+    let role = json!({"managedPolicies": ["AmazonEC2ContainerRegistryPowerUser"], "maxSessionSeconds": 7200});
+    let change = json!({"registry": {"repositories": ["app", "team/*"], "role": role}});
+    apply(&installation, &lives, |life| vec![life.case.grant(change.clone())]).await?;
+    settled(&installation, &mut lives, "changed and put back").await?;
+
+    apply(&installation, &lives, |life| vec![life.case.grant(create.clone())]).await?;
+    settled(&installation, &mut lives, "changed again").await?;
+
+    // Those that are over would only wait.
+    for life in lives.iter().filter(|life| life.over.is_none()) {
+        life.case
+            .cluster()
+            .kubectl(&["delete", "carg/grant", "--namespace", &life.case.namespace, "--wait=false"])
+            .await?;
+    }
+    gone(&installation, &mut lives).await?;
+
+    for life in &lives {
+        match (&life.may, &life.over) {
+            (May::AllBut(lack), over) => ensure!(*over == Some(End::Denied), "nothing fails without {lack:?}"),
+            (May::Everything | May::Narrowest, over) => {
+                ensure!(*over == Some(End::Complete), "with {:?} it ended {over:?}", life.may);
+                same(&life.before, &life.case.accounts().await?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<'a> Life<'a> {
+    async fn prepared(installation: &'a Installation, number: usize, may: May) -> Result<Self> {
+        let case = Case { installation, pair: installation.fresh_pair().await?, namespace: format!("life-{number}") };
+        for in_registry in [true, false] {
+            let account = if in_registry { &case.pair.registry } else { &case.pair.consumer };
+            let document = match &may {
+                May::AllBut(lack) if lack.in_registry == in_registry => {
+                    case.pair.fill_in(&without(permissions(in_registry)?, &lack.sid, &lack.action).to_string())
+                }
+                May::Narrowest => narrowest(in_registry, account)?,
+                May::AllBut(_) | May::Everything => continue,
+            };
+            let put = case.stack().aws(account).iam.put_role_policy().role_name(MANAGEMENT_ROLE);
+            put.policy_name(MANAGEMENT_ROLE).policy_document(document).send().await?;
+        }
+        case.repository("app").create(case.stack()).await?;
+        // What is not in the documents, and is put where it does not belong later.
+        let root = case.stack().aws(&case.pair.consumer).iam;
+        root.create_role().role_name("other").assume_role_policy_document(trusts(&case.pair.consumer)).send().await?;
+        let before = case.accounts().await?;
+        Ok(Self { case, may, before, over: None })
+    }
+
+    fn scene(&self, grant: &Value) -> Vec<Value> {
+        let case = &self.case;
+        let rule = case.rule(json!({"managedPolicies": ["AmazonEC2ContainerRegistryPowerUser"]}));
+        vec![
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": case.namespace}}),
+            case.registry_account(json!({"registry": {"rules": [rule]}})),
+            case.consumer_account(json!({})),
+            case.grant(grant.clone()),
+        ]
+    }
+
+    /// By hand: whom the trust policies let in is changed, boundaries are lifted, and another role is put into the instance profile.
+    async fn drift(&self) -> Result<()> {
+        let Pair { registry, consumer } = &self.case.pair;
+        // In our own statement: beside one of somebody else's, the role would stay when the grant is deleted.
+        let ours = self.case.consumer().await?.roles.get("node").context("no role node")?.trust.to_string();
+        let changed = ours.replace("ec2.amazonaws.com", "lambda.amazonaws.com");
+        for (account, role, trust) in [(registry, "pusher-grant", trusts(registry)), (consumer, "node", changed)] {
+            let iam = self.case.stack().aws(account).iam;
+            iam.update_assume_role_policy().role_name(role).policy_document(trust).send().await?;
+            iam.delete_role_permissions_boundary().role_name(role).send().await?;
+        }
+        let iam = self.case.stack().aws(consumer).iam;
+        iam.remove_role_from_instance_profile().instance_profile_name("node").role_name("node").send().await?;
+        iam.add_role_to_instance_profile().instance_profile_name("node").role_name("other").send().await?;
+        Ok(())
+    }
+
+    /// Whether the grant says that the action which this life lacks was denied.
+    fn denied(&self, grant: &Value) -> Result<bool> {
+        let said: Vec<&str> = grant["status"]["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|condition| condition["status"] == "False" && condition["reason"] == "AccessDenied")
+            .filter_map(|condition| condition["message"].as_str())
+            .collect();
+        if said.is_empty() {
+            return Ok(false);
+        }
+        let May::AllBut(lack) = &self.may else { bail!("denied with {:?}: {said:?}", self.may) };
+        let names = said.iter().flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != ':'));
+        ensure!(names.into_iter().any(|name| name == lack.action), "without {lack:?} it says {said:?}");
+        Ok(true)
+    }
+}
+
+/// Applies these resources of all lives that are not over.
+async fn apply(installation: &Installation, lives: &[Life<'_>], of: impl Fn(&Life<'_>) -> Vec<Value>) -> Result<()> {
+    let items: Vec<Value> = lives.iter().filter(|life| life.over.is_none()).flat_map(of).collect();
+    installation.cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).await
+}
+
+/// Waits until each grant is Ready as it is now, or its life is over.
+async fn settled(installation: &Installation, lives: &mut [Life<'_>], what: &str) -> Result<()> {
+    wait(installation, lives, what, |grant| {
+        let grant = grant.context("the grant is gone")?;
+        let ready = crate::case::condition(grant, "Ready").context("no condition Ready yet")?;
+        let current = ready["observedGeneration"] == grant["metadata"]["generation"];
+        ensure!(current && ready["status"] == "True", "not Ready: {ready}");
+        Ok(None)
+    })
+    .await
+}
+
+/// Waits until each grant is gone, or its life is over.
+async fn gone(installation: &Installation, lives: &mut [Life<'_>]) -> Result<()> {
+    wait(installation, lives, "deleted", |grant| {
+        ensure!(
+            grant.is_none(),
+            "still there: {}",
+            grant.map(|grant| &grant["status"]["conditions"]).unwrap_or(&Value::Null)
+        );
+        Ok(Some(End::Complete))
+    })
+    .await
+}
+
+async fn wait(
+    installation: &Installation,
+    lives: &mut [Life<'_>],
+    what: &str,
+    reached: impl Fn(Option<&Value>) -> Result<Option<End>>,
+) -> Result<()> {
+    eventually(what, async || {
+        let found = installation.cluster.kubectl(&["get", "carg", "--all-namespaces", "--output", "json"]).await?;
+        let found: Value = serde_json::from_str(&found)?;
+        let items = found["items"].as_array().context("no list")?;
+        let grants: BTreeMap<_, _> =
+            items.iter().map(|grant| (grant["metadata"]["namespace"].as_str().unwrap_or_default(), grant)).collect();
+        let mut missing = Vec::new();
+        for life in lives.iter_mut().filter(|life| life.over.is_none()) {
+            let grant = grants.get(life.case.namespace.as_str()).copied();
+            match (grant.map(|grant| life.denied(grant)).transpose(), reached(grant)) {
+                (Ok(Some(true)), _) => life.over = Some(End::Denied),
+                (Ok(_), Ok(end)) => life.over = end,
+                (Ok(_), Err(error)) | (Err(error), _) => missing.push(format!("with {:?}: {error:#}", life.may)),
+            }
+        }
+        ensure!(missing.is_empty(), "{missing:#?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Every action that the documents allow, by statement.
+fn actions(in_registry: bool) -> Result<Vec<Lack>> {
+    let document = permissions(in_registry)?;
+    let statements = document["Statement"].as_array().context("no statements")?;
+    let allowed = statements.iter().filter(|statement| statement["Effect"] == "Allow");
+    let lacks = allowed.flat_map(|statement| {
+        let sid = statement["Sid"].as_str().unwrap_or_default().to_owned();
+        texts(&statement["Action"]).into_iter().map(move |action| Lack { in_registry, sid: sid.clone(), action })
+    });
+    Ok(lacks.collect())
+}
+
+/// For one installation, and in the registry for the repositories and the region of the grant alone.
+fn narrowest(in_registry: bool, account: &str) -> Result<String> {
+    let flags: &[&str] = match in_registry {
+        true => &["--account=registry", "--repository=app", "--repository=team/*", "--region", REGION, MANAGED],
+        false => &["--account=consumer"],
+    };
+    generated(account, flags, Some(INSTALLATION))
+}
+
+const MANAGED: &str = "--managed-policy=AmazonEC2ContainerRegistryPowerUser";
+
+/// The permissions as the command prints them now.
+pub fn generated(account: &str, flags: &[&str], installation: Option<&str>) -> Result<String> {
+    let mut command = std::process::Command::new(OPERATOR);
+    command.args(["iam-policy", "--document", "permissions", "--account-id", account]).args(flags);
+    let output = command.args(installation.map(|id| format!("--installation={id}"))).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Minified, as AWS counts it.
+    Ok(serde_json::from_slice::<Value>(&output.stdout)?.to_string())
+}
+
+fn permissions(in_registry: bool) -> Result<Value> {
+    example(&Pair::example(), if in_registry { "registry" } else { "consumer" }, "permissions")
+}
+
+/// A document as it is generated, for these accounts.
+pub fn example(pair: &Pair, side: &str, name: &str) -> Result<Value> {
+    let file = local_stack::repository_root().join(format!("examples/management-roles/{side}/{name}.json"));
+    Ok(serde_json::from_str(&pair.fill_in(&std::fs::read_to_string(file)?))?)
+}
+
+/// The document without this action; where a statement has no other, without the statement.
+pub fn without(mut document: Value, sid: &str, action: &str) -> Value {
+    if let Some(statements) = document["Statement"].as_array_mut() {
+        for statement in statements.iter_mut().filter(|statement| statement["Sid"] == sid) {
+            statement["Action"] = texts(&statement["Action"]).into_iter().filter(|other| other != action).collect();
+        }
+        statements.retain(|statement| !texts(&statement["Action"]).is_empty());
+    }
+    document
+}
+
+/// One text, or a list of them.
+pub fn texts(value: &Value) -> Vec<String> {
+    let list = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+    list.iter().filter_map(|text| text.as_str().map(String::from)).collect()
+}
+
+fn trusts(account: &str) -> String {
+    document(
+        json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"}),
+    )
+}
