@@ -88,8 +88,8 @@ pub struct OrganizationSpec {
 
     /// Only these organizational units, by their paths as in `aws:PrincipalOrgPaths`: `o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*` is the unit and all
     /// below it; without the `*`, the accounts directly in it. Unset: the whole organization.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20), inner(length(max = 512)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 20), inner(length(max = 512)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = rule(
@@ -97,7 +97,7 @@ pub struct OrganizationSpec {
             "each must be a path such as o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/, with a * behind it for all that is below",
         ),
     )]
-    pub paths: Vec<String>,
+    pub paths: Option<Vec<String>>,
 }
 
 /// The instance role in the consumer account.

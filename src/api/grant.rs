@@ -44,7 +44,7 @@ pub use super::status::*;
         "spec.consumer.lambda needs path Direct: Lambda fetches images by the repository policy",
     ),
     validation = rule(
-        "self.paths.exists(p, p == 'Direct') || !has(self.registry.replaceSids)",
+        "self.paths.exists(p, p == 'Direct') || !has(self.registry.replaceSids) || size(self.registry.replaceSids) == 0",
         "spec.registry.replaceSids needs path Direct: without it this grant puts nothing in the statements' place",
     ),
 )]

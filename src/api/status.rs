@@ -32,7 +32,7 @@ pub struct CrossAccountRegistryGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repositories: Option<RepositoriesStatus>,
 
-    /// What became of the statements that `spec.registry.replaceSids` names: the first hundred, by region, repository and Sid.
+    /// What became of the statements that `spec.registry.replaceSids` names: the first hundred, those that stay before those that were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into(), "name".into(), "sid".into()]))]

@@ -39,12 +39,18 @@ impl Contest {
         }
         // Only where nothing else is to be done can it wait: a change of what is wanted cannot, and what allows more than is wanted must go.
         let only_to_restore = left == wanted && found.are_all_in(wanted);
-        let recent = self.put_back.iter().filter(|at| now.duration_since(**at) < WINDOW);
-        let times = recent.clone().count();
-        let grown = u32::try_from(times.saturating_sub(PATIENCE)).unwrap_or(u32::MAX).min(16);
-        let pause = pause.saturating_mul(2_u32.pow(grown)).min(LONGEST_PAUSE);
-        let too_soon = recent.max().is_some_and(|last| now.duration_since(*last) < pause);
-        if only_to_restore && times >= PATIENCE && too_soon { Verdict::Wait } else { Verdict::PutBack }
+        let too_soon = self.last().is_some_and(|last| now.duration_since(last) < self.pause(pause));
+        if only_to_restore && self.put_back.len() >= PATIENCE && too_soon { Verdict::Wait } else { Verdict::PutBack }
+    }
+
+    /// How long ours must stand before we write again: it doubles with each time that they did not.
+    fn pause(&self, first: Duration) -> Duration {
+        let grown = u32::try_from(self.put_back.len().saturating_sub(PATIENCE)).unwrap_or(u32::MAX).min(16);
+        first.saturating_mul(2_u32.pow(grown)).min(LONGEST_PAUSE)
+    }
+
+    fn last(&self) -> Option<Instant> {
+        self.put_back.back().copied()
     }
 
     /// Notes what our statements are now, and whether they were put back.
@@ -58,9 +64,11 @@ impl Contest {
         }
     }
 
-    /// Whether it has happened so often that people must be told.
-    pub fn is_on(&self, verdict: Verdict) -> bool {
-        verdict != Verdict::Free && self.put_back.len() >= PATIENCE
+    /// Whether people must be told: it has happened often, and ours have not stood for a whole pause since. That they stand right after we
+    /// wrote them says nothing.
+    pub fn is_on(&self, pause: Duration, now: Instant) -> bool {
+        let stood = self.last().map(|last| now.duration_since(last));
+        self.put_back.len() >= PATIENCE && stood.is_some_and(|stood| stood < self.pause(pause).max(pause * 2))
     }
 }
 
@@ -102,6 +110,28 @@ mod tests {
         assert_eq!(written_in(60), [0, 1, 2, 3, 4, 6, 10, 18, 34]);
     }
 
+    /// A tool that runs as often as we look: no look finds ours undone twice in a row, and yet it never holds.
+    #[test]
+    fn a_rival_as_slow_as_our_own_looks_is_told_without_a_break() {
+        let (start, mut contest) = (Instant::now(), Contest::default());
+        let mut told = Vec::new();
+        for minute in 0..60 {
+            let now = start + Duration::from_secs(60) * minute;
+            let verdict = contest.judge(&ours(&[]), &ours(&["a"]), false, PAUSE, now);
+            if verdict != Verdict::Wait {
+                contest.leave(ours(&["a"]), verdict, now);
+            }
+            // A moment later our own statements are found.
+            let soon = now + Duration::from_secs(2);
+            if contest.judge(&ours(&["a"]), &ours(&["a"]), false, PAUSE, soon) == Verdict::Free {
+                contest.leave(ours(&["a"]), Verdict::Free, soon);
+            }
+            told.push(contest.is_on(PAUSE, soon));
+        }
+        assert_eq!(told.iter().position(|told| *told), Some(3));
+        assert!(told[3..].iter().all(|told| *told), "{told:?}");
+    }
+
     #[test]
     fn it_never_stops_altogether() {
         let written = written_in(24 * 60);
@@ -133,9 +163,8 @@ mod tests {
     #[test]
     fn once_our_statements_are_left_alone_it_is_over() {
         let (contest, now) = contested();
-        let verdict = contest.judge(&ours(&["a"]), &ours(&["a"]), false, PAUSE, now);
-        assert!(!contest.is_on(verdict));
-        assert!(contest.is_on(contest.judge(&ours(&[]), &ours(&["a"]), false, PAUSE, now)));
+        assert!(contest.is_on(PAUSE, now + Duration::from_secs(30)), "they stand because we have just written them");
+        assert!(!contest.is_on(PAUSE, now + Duration::from_secs(600)));
     }
 
     #[test]

@@ -14,13 +14,16 @@ mod repositories;
 mod requeue;
 mod wanted;
 mod watch;
+mod writers;
 
 use self::directory::{Cache, Filled};
 use self::leadership::{Election, Leadership};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Aws;
+use crate::grant::GrantName;
 use crate::policy::Installation;
 use crate::telemetry::health::{self, Readiness};
+use futures::channel::mpsc;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
@@ -63,11 +66,20 @@ struct Context {
     directory: directory::Caches,
     filled: Arc<Filled>,
     ledger: ledger::Ledger,
-    writers: repositories::Writers,
+    writers: writers::Writers,
     backoff: requeue::Backoff,
     events: events::Events,
     resync_interval: Duration,
     stop: Stop,
+    nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
+}
+
+impl Context {
+    /// Has a grant looked at soon.
+    fn nudge(&self, grant: &GrantName) {
+        // Nobody listens any more only when the work has ended.
+        let _ = self.nudges.unbounded_send(ObjectRef::new(&grant.name).within(&grant.namespace));
+    }
 }
 
 /// Runs until it is told to stop, or has lost its Lease.
@@ -168,6 +180,7 @@ async fn work(
     let (accounts, accounts_writer) = reflector::store();
     let (namespaces, namespaces_writer) = reflector::store();
     let filled = Arc::new(Filled::default());
+    let (nudges, nudged) = mpsc::unbounded();
     let context = Arc::new(Context {
         aws: Aws::from_environment(&installation, settings.call_timeout).await,
         client: client.clone(),
@@ -177,11 +190,12 @@ async fn work(
         directory: directory::Caches { accounts, namespaces },
         filled: filled.clone(),
         ledger: ledger::Ledger::default(),
-        writers: repositories::Writers::default(),
+        writers: writers::Writers::default(),
         backoff: requeue::Backoff::default(),
         events: events.clone(),
         resync_interval: settings.resync_interval,
         stop: stop.clone(),
+        nudges,
     });
 
     // Only a new generation is a reason to look: the operator's own status writes are none. A deletion is a new generation, too.
@@ -206,6 +220,7 @@ async fn work(
     let grant_controller = Controller::for_stream(grant_changes, grants)
         .watches_stream(account_changes, move |account: AWSAccount| grants_of_account(&by_account, &account))
         .watches_stream(namespace_changes, move |namespace| grants_in_namespace(&by_namespace, &namespace))
+        .reconcile_on(nudged)
         .with_config(controller::Config::default().concurrency(settings.concurrency))
         .graceful_shutdown_on(stop.clone())
         .run(reconcile::reconcile, reconcile::on_error, context.clone())

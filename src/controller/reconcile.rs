@@ -2,6 +2,7 @@
 
 use super::directory::Cache;
 use super::enforce::{Done, Enforcement};
+use super::repositories::Look;
 use super::{Context, publish, requeue};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::{ConditionType, Reason};
@@ -15,7 +16,6 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What is to be done for a grant.
 enum Intent {
@@ -71,8 +71,8 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         grant: GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() },
         uid: resource.uid().unwrap_or_default(),
     };
-    let fresh = freshness(resource, &context);
-    let enforcement = |grant, claims| Enforcement::new(&context, &owner, &resource.spec, grant, claims, fresh).run();
+    let look = how_to_look(resource, &context);
+    let enforcement = |grant, claims| Enforcement::new(&context, &owner, &resource.spec, grant, claims, look).run();
     let (mut done, refusal) = match Intent::of(resource, &owner.grant, &context) {
         Intent::Enforce(grant, problems) => {
             let claims = claim(resource, &context, &grant.claims()).await?;
@@ -85,6 +85,8 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         Intent::Leave(problems) => (nothing_done(context.ledger.claims(resource)), problems),
     };
     done.outcome.refusal = refusal;
+    // Whatever could be done this time: what was replaced before stays on record for as long as the spec names it.
+    done.outcome.replaces = resource.spec.registry.replace_sids.iter().cloned().collect();
     if deleting && done.outcome.applied.is_none() {
         tell(resource, &context, &owner, &done).await?;
         publish::remove_finalizer(&context.client, resource).await?;
@@ -102,14 +104,14 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     Ok(Action::requeue(requeue::after_failures(&problems, failures, context.resync_interval)))
 }
 
-/// How old a look at a repository's policy may be. For a grant that is settled and only looked at once more, another grant's recent look
+/// How a repository's policy is looked at. For a grant that is settled and only looked at once more, another grant's recent look
 /// at the same repository will do: hundreds of grants on one repository do not read its policy hundreds of times. Whoever changed
 /// the resource, or waits for it, gets a look of his own.
-fn freshness(resource: &CrossAccountRegistryGrant, context: &Context) -> Duration {
+fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look {
     let status = resource.status.as_ref();
     let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
     let is_settled = status.and_then(|status| status.observed_generation) == resource.meta().generation;
-    if is_ready && is_settled { context.resync_interval / 2 } else { Duration::ZERO }
+    if is_ready && is_settled { Look::Settled(context.resync_interval / 2) } else { Look::Now }
 }
 
 pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &Error, context: Arc<Context>) -> Action {

@@ -45,8 +45,8 @@ impl Consumer {
         }
     }
 
-    /// Its identities, as a statement tells them.
-    pub fn callers(&self, partition: Partition) -> Callers {
+    /// Its identities, as a statement of the registry's account tells them.
+    pub fn callers(&self, partition: Partition, registry: &AccountId) -> Callers {
         match self {
             Self::Account { id, who, lambda: _ } => {
                 let root = format!("arn:{}:iam::{id}:root", partition.name());
@@ -59,7 +59,8 @@ impl Consumer {
                 // The spec names an organization, or units of it: never both.
                 let whole = parts.iter().all(|part| matches!(part, Organization::Whole(_)));
                 let texts = parts.iter().map(ToString::to_string);
-                if whole { Callers::in_organizations(texts) } else { Callers::in_units(texts) }
+                let registry = registry.as_str();
+                if whole { Callers::in_organizations(texts, registry) } else { Callers::in_units(texts, registry) }
             }
         }
     }

@@ -128,7 +128,7 @@ impl Grant {
     /// to be this grant's: a role that does not exist makes ECR refuse the whole document, other grants' statements included, and
     /// a role of somebody else's must get no access by our naming it.
     pub fn contributions(&self, region: &str, role_is_ours: bool) -> Vec<Contribution> {
-        let consumer = self.direct.then(|| self.consumer.callers(self.partition));
+        let consumer = self.direct.then(|| self.consumer.callers(self.partition, &self.registry));
         let named_role = self.named_role().filter(|_| role_is_ours).map(|arn| Callers::named([arn]));
         let lambda = self.consumer.lambda(self.partition, region).filter(|_| self.direct);
         let actions = actions::of(self.access);
@@ -163,7 +163,7 @@ impl Grant {
     fn registry_role(&self, role: &RegistryRole, owner: &Owner) -> DesiredRole {
         let RegistryRole { identity, managed_policies, name_in_repository_policy: _, max_session_seconds, external_id } =
             role;
-        let mut trust = Statement::allow(["sts:AssumeRole"]).to(&self.consumer.callers(self.partition));
+        let mut trust = Statement::allow(["sts:AssumeRole"]).to(&self.consumer.callers(self.partition, &self.registry));
         if let Some(external_id) = external_id {
             trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
         }

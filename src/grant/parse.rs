@@ -158,10 +158,10 @@ fn parse_organization(organization: &OrganizationSpec, wrong: &mut Wrong) -> Opt
     let OrganizationSpec { id, paths } = organization;
     let whole = wrong.parsed("spec.consumer.organization.id", id.parse())?;
     wrong.unless(matches!(whole, Organization::Whole(_)), "spec.consumer.organization.id", "is a path, not an ID");
-    if paths.is_empty() {
-        return Some(ParsedConsumer::Organization([whole].into()));
-    }
     let field = "spec.consumer.organization.paths";
+    let Some(paths) = paths else { return Some(ParsedConsumer::Organization([whole].into())) };
+    // A list that is empty by mistake must not mean everybody.
+    wrong.unless(!paths.is_empty(), field, "at least one is needed; leave it out for the whole organization");
     let units: BTreeSet<Organization> = paths.iter().filter_map(|path| wrong.parsed(field, path.parse())).collect();
     for unit in units.iter().filter(|unit| !matches!(unit, Organization::Unit(_)) || !whole.covers(unit)) {
         wrong.add(field, format!("`{unit}` is not a path in organization {id}"));

@@ -244,7 +244,10 @@ impl Outcome {
                 told.insert((region, name, sid), now);
             }
         }
-        told.into_values().take(LISTED).collect()
+        // What stays needs somebody's attention, what was replaced does not.
+        let (kept, replaced): (Vec<_>, Vec<_>) =
+            told.into_values().partition(|replacement| replacement.state == ReplacementState::Kept);
+        kept.into_iter().chain(replaced).take(LISTED).collect()
     }
 }
 

@@ -131,6 +131,16 @@ pub fn standing(
     installation: &Installation,
 ) -> Standing {
     let by_rules = |problem: &Problem| problem.reason == Reason::NotAdmitted;
+    // Taking the place of other people's statements asks for no access: that it is refused must not take any away.
+    if !spec.registry.replace_sids.is_empty()
+        && let Err(problems) = validate(name, spec, directory, installation)
+    {
+        let mut without = spec.clone();
+        without.registry.replace_sids.clear();
+        if let Ok(grant) = validate(name, &without, directory, installation) {
+            return Standing::Kept(grant.where_its_role_is(applied), problems);
+        }
+    }
     let problems = match validate(name, spec, directory, installation) {
         Ok(grant) => return Standing::Admitted(grant.where_its_role_is(applied)),
         Err(problems) if problems.iter().all(by_rules) => return Standing::NotAdmitted(problems),

@@ -11,6 +11,8 @@ pub struct Callers {
     principals: BTreeSet<String>,
     /// The values of the kind's condition.
     among: BTreeSet<String>,
+    /// The account that is left out, where the principal is everybody.
+    except: Option<String>,
 }
 
 /// How callers are told: two of one kind differ in values alone.
@@ -51,7 +53,7 @@ impl Kind {
 
 impl Callers {
     fn new(kind: Kind, principals: impl IntoIterator<Item = String>, among: impl IntoIterator<Item = String>) -> Self {
-        Self { kind, principals: principals.into_iter().collect(), among: among.into_iter().collect() }
+        Self { kind, principals: principals.into_iter().collect(), among: among.into_iter().collect(), except: None }
     }
 
     /// These principals, by their ARNs.
@@ -65,14 +67,17 @@ impl Callers {
         Self::new(Kind::NamedLike, [root], arns)
     }
 
-    /// Everybody whose account is in one of these organizations (by ID).
-    pub fn in_organizations(ids: impl IntoIterator<Item = String>) -> Self {
-        Self::new(Kind::InOrganization, ["*".into()], ids)
+    /// Everybody whose account is in one of these organizations (by ID), but for the account that owns what is granted: there a resource's
+    /// policy that names everybody is enough by itself, without the identity's own policies.
+    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html#principal-anonymous>.
+    pub fn in_organizations(ids: impl IntoIterator<Item = String>, owner: &str) -> Self {
+        Self { except: Some(owner.into()), ..Self::new(Kind::InOrganization, ["*".into()], ids) }
     }
 
-    /// Everybody whose account is in one of these organizational units (by path, with the organization's ID).
-    pub fn in_units(paths: impl IntoIterator<Item = String>) -> Self {
-        Self::new(Kind::InUnit, ["*".into()], paths)
+    /// Everybody whose account is in one of these organizational units (by path, with the organization's ID), but for the account that owns
+    /// what is granted.
+    pub fn in_units(paths: impl IntoIterator<Item = String>, owner: &str) -> Self {
+        Self { except: Some(owner.into()), ..Self::new(Kind::InUnit, ["*".into()], paths) }
     }
 
     /// A service, on behalf of resources whose ARN is like one of these.
@@ -95,9 +100,14 @@ impl Callers {
         &self.among
     }
 
+    /// The account that is left out.
+    pub fn except(&self) -> Option<&str> {
+        self.except.as_deref()
+    }
+
     /// Lets others of the same kind in as well. Of another kind they are not taken.
     pub(super) fn join(&mut self, others: &Self) {
-        if self.kind == others.kind {
+        if self.kind == others.kind && self.except == others.except {
             self.principals.extend(others.principals.iter().cloned());
             self.among.extend(others.among.iter().cloned());
         }
@@ -107,15 +117,18 @@ impl Callers {
 impl Statement {
     /// For these callers. Call it before other conditions are added.
     pub fn to(self, callers: &Callers) -> Self {
-        let Callers { kind, principals, among } = callers;
+        let Callers { kind, principals, among, except } = callers;
         let statement = match kind {
             Kind::ServiceFor => principals.iter().fold(self, |statement, service| statement.to_service(service)),
             Kind::Named | Kind::NamedLike | Kind::InOrganization | Kind::InUnit => self.to_principals(principals),
         };
-        match kind.condition() {
+        let statement = match kind.condition() {
             Some((operator, key)) => statement.only_if(operator, key, among),
             None => statement,
-        }
+        };
+        except.iter().fold(statement, |statement, account| {
+            statement.only_if("StringNotEquals", "aws:PrincipalAccount", [account])
+        })
     }
 }
 
@@ -157,7 +170,7 @@ mod tests {
     fn nobody_is_let_in_by_being_joined_to_callers_of_another_kind() {
         let mut narrowed = Callers::named_like("arn:aws:iam::2:root".into(), ["arn:aws:iam::2:role/ci".into()]);
         let before = narrowed.clone();
-        narrowed.join(&Callers::in_organizations(["o-1".into()]));
+        narrowed.join(&Callers::in_organizations(["o-1".into()], "1"));
         assert_eq!(narrowed, before);
     }
 }

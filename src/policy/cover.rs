@@ -9,12 +9,14 @@ use std::collections::BTreeSet;
 
 /// How many of the accesses that are missing are told.
 const TOLD: usize = 3;
+/// The most characters of a reason.
+const LONGEST: usize = 300;
 
 /// Why the statement cannot be given up in favour of ours, for people; `None`: ours allow at least as much.
 pub fn why_needed(statement: &Statement, ours: &[Contribution]) -> Option<String> {
     let read = match Read::of(statement) {
         Ok(read) => read,
-        Err(why) => return Some(why),
+        Err(why) => return Some(limited(why)),
     };
     let allowed = |action: &str, principal: &Principal| {
         ours.iter().any(|Contribution { actions, callers }| {
@@ -23,16 +25,35 @@ pub fn why_needed(statement: &Statement, ours: &[Contribution]) -> Option<String
     };
     let mut missing = Vec::new();
     for principal in &read.principals {
-        let actions: Vec<&str> = read.actions.iter().copied().filter(|action| !allowed(action, principal)).collect();
+        let mut actions: Vec<&str> =
+            read.actions.iter().copied().filter(|action| !allowed(action, principal)).collect();
+        actions.sort_unstable();
+        actions.dedup();
         if !actions.is_empty() {
-            missing.push(format!("it allows {} to {}", actions.join(", "), principal.name()));
+            let more = actions.len().saturating_sub(TOLD);
+            actions.truncate(TOLD);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            missing.push(format!("it allows {}{more} to {}", actions.join(", "), principal.name()));
         }
     }
+    // AWS gives lists back in another order than they were sent; what is told must not change with it.
+    missing.sort_unstable();
+    missing.dedup();
     let more = missing.len().saturating_sub(TOLD);
     missing.truncate(TOLD);
     let told = (!missing.is_empty()).then(|| missing.join("; "))?;
     let rest = if more > 0 { format!("; and so for {more} more") } else { String::new() };
-    Some(format!("{told}{rest}, which no grant on this repository does"))
+    let under = if read.condition.is_empty() { "" } else { ", under its condition" };
+    Some(limited(format!("{told}{rest}{under}, which no grant on this repository does")))
+}
+
+/// What others wrote can be long; what is told of it is not.
+fn limited(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// What the statement allows, as far as it is understood to the last key.
@@ -106,18 +127,31 @@ impl Principal<'_> {
                 values.iter().all(|value| callers.among().iter().any(|pattern| like(pattern, value)))
             })
         };
+        // Ours leave the registry's own account out, so that only a statement which does so, too, allows no more.
+        let not_excepted = || {
+            let excepted = limited_to(&["stringnotequals"], "aws:principalaccount");
+            callers.except().is_none_or(|account| excepted.is_some_and(|accounts| accounts.contains(account)))
+        };
         match (self, callers.kind()) {
             (Self::Aws("*"), Kind::InOrganization) => {
                 let ids = limited_to(&["stringequals"], "aws:principalorgid");
-                ids.is_some_and(|ids| ids.iter().all(|id| callers.among().contains(*id)))
+                not_excepted() && ids.is_some_and(|ids| ids.iter().all(|id| callers.among().contains(*id)))
             }
             (Self::Aws("*"), Kind::InUnit) => {
-                all_like(limited_to(&["foranyvalue:stringlike", "foranyvalue:stringequals"], "aws:principalorgpaths"))
+                not_excepted()
+                    && all_like(limited_to(
+                        &["foranyvalue:stringlike", "foranyvalue:stringequals"],
+                        "aws:principalorgpaths",
+                    ))
             }
             // A consumer's root stands for every identity of that account: across accounts both sides have to allow it anyway.
             (Self::Aws(arn), Kind::Named) => {
                 callers.principals().contains(*arn)
                     || root_of(arn).is_some_and(|root| callers.principals().contains(&root))
+            }
+            (Self::Aws(arn), Kind::NamedLike) if arn.ends_with(":root") || !arn.contains(':') => {
+                let of_account = root_of(arn).is_some_and(|root| callers.principals().contains(&root));
+                of_account && all_like(limited_to(&["arnlike", "arnequals", "stringequals"], "aws:principalarn"))
             }
             (Self::Aws(arn), Kind::NamedLike) => {
                 let of_account = root_of(arn).is_some_and(|root| callers.principals().contains(&root));
@@ -187,8 +221,8 @@ mod tests {
                 callers: Callers::named([B.into(), "arn:aws:iam::111111111111:role/a".into()]),
             },
             with(Callers::named_like(c, ["arn:aws:iam::333333333333:role/ci/*".into()])),
-            with(Callers::in_organizations(["o-a1b2c3d4e5".into()])),
-            with(Callers::in_units(["o-b1b2c3d4e5/r-ab12/*".into()])),
+            with(Callers::in_organizations(["o-a1b2c3d4e5".into()], "111111111111")),
+            with(Callers::in_units(["o-b1b2c3d4e5/r-ab12/*".into()], "111111111111")),
             with(Callers::service_for(
                 "lambda.amazonaws.com",
                 ["arn:aws:lambda:us-east-1:222222222222:function:*".into()],
@@ -217,8 +251,9 @@ mod tests {
         r#""Principal":{"AWS":"222222222222"},"Condition":{"Bool":{"aws:SecureTransport":true}}"#
     )]
     #[case::case_of_actions(r#""Principal":{"AWS":"222222222222"},"Action":["ECR:batchgetimage","ecr:putImage"]"#)]
-    #[case::the_organization(r#""Principal":"*","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-a1b2c3d4e5"}}"#)]
-    #[case::a_unit(r#""Principal":{"AWS":"*"},"Condition":{"ForAnyValue:StringLike":{"aws:PrincipalOrgPaths":["o-b1b2c3d4e5/r-ab12/ou-x/*"]}}"#)]
+    #[case::the_organization(r#""Principal":"*","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-a1b2c3d4e5"},"StringNotEquals":{"aws:PrincipalAccount":"111111111111"}}"#)]
+    #[case::roles_by_condition(r#""Principal":{"AWS":"arn:aws:iam::333333333333:root"},"Condition":{"ArnLike":{"aws:PrincipalArn":["arn:aws:iam::333333333333:role/ci/*"]}}"#)]
+    #[case::a_unit(r#""Principal":{"AWS":"*"},"Condition":{"ForAnyValue:StringLike":{"aws:PrincipalOrgPaths":["o-b1b2c3d4e5/r-ab12/ou-x/*"]},"StringNotEquals":{"aws:PrincipalAccount":["111111111111"]}}"#)]
     #[case::lambda(r#""Principal":{"Service":"lambda.amazonaws.com"},"Condition":{"StringLike":{"aws:sourceArn":"arn:aws:lambda:us-east-1:222222222222:function:*"}}"#)]
     #[case::one_function(r#""Principal":{"Service":"lambda.amazonaws.com"},"Condition":{"ArnLike":{"aws:SourceArn":"arn:aws:lambda:us-east-1:222222222222:function:x"}}"#)]
     #[case::nobody(r#""Principal":{"AWS":[]}"#)]

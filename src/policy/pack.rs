@@ -118,8 +118,8 @@ mod tests {
         let callers = match how {
             0 => Callers::named([root]),
             1 => Callers::named_like(root, [format!("arn:aws:iam::{account:012}:role/ci/*")]),
-            2 => Callers::in_organizations([format!("o-{account:010}")]),
-            3 => Callers::in_units([format!("o-{account:010}/r-ab12/*")]),
+            2 => Callers::in_organizations([format!("o-{account:010}")], "111111111111"),
+            3 => Callers::in_units([format!("o-{account:010}/r-ab12/*")], "111111111111"),
             _ => Callers::service_for(
                 "lambda.amazonaws.com",
                 [format!("arn:aws:lambda:eu-west-1:{account:012}:function:*")],

@@ -55,6 +55,8 @@ pub struct Plan<Id> {
     pub left_out: BTreeSet<Id>,
     /// The document's length once the change is made, in characters.
     pub characters: usize,
+    /// The length of the document that was read.
+    pub found_characters: usize,
     /// Our statements as they were found.
     pub found: Ours,
     /// Our statements as they should be.
@@ -99,6 +101,7 @@ pub fn plan<Id: Ord + Clone>(
 ) -> Result<Plan<Id>, Unreadable> {
     let current = current.map(Document::parse).transpose()?;
     let found = Ours::of(current.iter().flat_map(|document| &document.statements).filter(|s| installation.owns(s)));
+    let found_characters = current.as_ref().map_or(0, Document::characters);
     let others = match current {
         Some(document) => document.without_ours(installation),
         None => Document::of([]),
@@ -114,9 +117,21 @@ pub fn plan<Id: Ord + Clone>(
         (false, true) => Change::Delete,
         (false, false) => Change::Set(document),
     };
-    let gone = foreign_of(&change).flat_map(|statements| gone_principals(statements, installation)).collect();
+    let mut gone: Vec<_> = foreign_of(&change).flat_map(|document| gone_principals(document, installation)).collect();
+    gone.sort();
     let foreign_sids = others.statements.iter().filter_map(Statement::sid_text).map(String::from).collect();
-    Ok(Plan { change, left_out: ours.left_out, characters, found, wanted, foreign_sids, gone, replaced, kept })
+    Ok(Plan {
+        change,
+        left_out: ours.left_out,
+        characters,
+        found_characters,
+        found,
+        wanted,
+        foreign_sids,
+        gone,
+        replaced,
+        kept,
+    })
 }
 
 /// The document that is to be written, if one is.

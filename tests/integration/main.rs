@@ -7,6 +7,7 @@ mod admission;
 mod article;
 mod case;
 mod chart;
+mod consumers;
 mod credentials;
 mod foreign;
 mod limits;

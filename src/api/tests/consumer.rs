@@ -51,6 +51,7 @@ fn these_are_admitted(#[case] object: Value) {
 #[case::no_id("/spec/consumer", json!({ "organization": {} }), "spec.consumer.organization.id")]
 #[case::path_of_another("/spec/consumer", json!({ "organization": { "id": ID, "paths": ["o-a1b2c3d4e6/r-ab12/*"] } }), "spec.consumer.organization.paths")]
 #[case::path_that_is_all("/spec/consumer", json!({ "organization": { "id": ID, "paths": ["o-a1b2c3d4e5/*"] } }), "spec.consumer.organization.paths")]
+#[case::no_path("/spec/consumer", json!({ "organization": { "id": ID, "paths": [] } }), "spec.consumer.organization.paths")]
 #[case::path_twice("/spec/consumer", json!({ "organization": { "id": ID, "paths": ["o-a1b2c3d4e5/r-ab12/*", "o-a1b2c3d4e5/r-ab12/*"] } }), "spec.consumer.organization.paths")]
 #[case::sid_of_an_installation("/spec/registry/replaceSids", json!(["RegistryGrantsfedcba98765401234567"]), "spec.registry.replaceSids")]
 #[case::sid_empty("/spec/registry/replaceSids", json!([""]), "spec.registry.replaceSids")]

@@ -4,6 +4,7 @@
 mod repositories;
 
 use super::Context;
+use super::repositories::Look;
 use crate::api::account::AWSAccount;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, AppliedInstanceRole, ConsumerStatus, CrossAccountRegistryGrantSpec, RegistryStatus};
@@ -16,8 +17,8 @@ use crate::grant::observed::Instance;
 use crate::grant::status::{Outcome, Part};
 use crate::grant::validate::ConsumerRole;
 use crate::grant::{AccountId, Directory, Grant, Problem};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 type Session = Result<Arc<Account>, Problem>;
 
@@ -38,8 +39,8 @@ pub struct Enforcement<'a> {
     grant: Option<&'a Grant>,
     /// Where this grant may have left something.
     claims: &'a Applied,
-    /// How old a look at a repository's policy may be.
-    fresh: Duration,
+    /// How the repositories' policies are looked at.
+    look: Look,
     steps: Vec<String>,
     /// What could not be taken back.
     left: Vec<Problem>,
@@ -52,11 +53,11 @@ impl<'a> Enforcement<'a> {
         spec: &'a CrossAccountRegistryGrantSpec,
         grant: Option<&'a Grant>,
         claims: &'a Applied,
-        fresh: Duration,
+        look: Look,
     ) -> Self {
         let CrossAccountRegistryGrantSpec { registry, consumer, .. } = spec;
         let accounts = (registry.account_id.as_str(), consumer.account_id.as_deref());
-        Self { context, owner, accounts, grant, claims, fresh, steps: Vec::new(), left: Vec::new() }
+        Self { context, owner, accounts, grant, claims, look, steps: Vec::new(), left: Vec::new() }
     }
 
     pub async fn run(mut self) -> Done {
@@ -84,7 +85,7 @@ impl<'a> Enforcement<'a> {
             consumer: consumer_part,
             repositories,
             each_repository,
-            replaces: self.grant.map(|grant| grant.replaces.clone()).unwrap_or_default(),
+            replaces: BTreeSet::new(),
             registry_status: RegistryStatus {
                 hosts: self.grant.map(Grant::registry_hosts).unwrap_or_default(),
                 ..role_status

@@ -3,13 +3,12 @@
 use super::{Enforcement, Session};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
-use crate::controller::repositories::{Repository, Standings, Written, bring_up_to_date};
+use crate::controller::repositories::{Look, Repository, Standings, Written, bring_up_to_date};
 use crate::grant::status::{Part, RepositoryOutcome};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use crate::policy::repository::MAX_CHARACTERS;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// How many repositories of one grant are looked at at a time.
 const AT_A_TIME: usize = 4;
@@ -28,17 +27,17 @@ impl Enforcement<'_> {
             Err(problem) => return (Part::Blocked(problem.clone()), Each::new()),
         };
         let (found, unlisted) = self.repositories(account).await;
-        let (context, fresh) = (self.context, self.fresh);
+        let (context, look) = (self.context, self.look);
         let looked: Vec<_> = futures::stream::iter(found)
             .map(|repository| async move {
                 let reached = wanted.filter(|grant| grant.reaches(&repository.region, &repository.name));
                 if reached.is_some() {
-                    return (bring_up_to_date(context, account, &repository, fresh).await, reached, repository);
+                    return (bring_up_to_date(context, account, &repository, look).await, reached, repository);
                 }
-                let mut outcome = bring_up_to_date(context, account, &repository, Duration::ZERO).await;
+                let mut outcome = bring_up_to_date(context, account, &repository, Look::Now).await;
                 if outcome.is_ok() {
                     // What was taken back is read back before the claim on it goes: nobody would look again.
-                    outcome = bring_up_to_date(context, account, &repository, Duration::ZERO).await;
+                    outcome = bring_up_to_date(context, account, &repository, Look::ReadBack).await;
                 }
                 (outcome, reached, repository)
             })
@@ -78,15 +77,16 @@ impl Enforcement<'_> {
             let missing = grant.repositories.contains(&named);
             return missing.then(|| RepositoryOutcome::failed(no_repository(repository)));
         };
-        let Standings { granted, left_out, characters, replaced, kept, contested, put_back: _ } = standings;
+        let Standings { granted, left_out, characters, replaced, kept, refused, contested, put_back: _ } = standings;
         let name = &self.owner.grant;
         let full_percent = full_percent(characters);
-        let result = match (contested, granted.contains(name), left_out.contains(name)) {
-            (Some(problem), _, _) => Err(problem),
-            (None, true, _) => Ok(()),
-            (None, false, true) => Err(does_not_fit(repository, full_percent)),
-            (None, false, false) => Err(not_in_yet(repository)),
-        };
+        let result =
+            match (contested.or_else(|| refused.get(name).cloned()), granted.contains(name), left_out.contains(name)) {
+                (Some(problem), _, _) => Err(problem),
+                (None, true, _) => Ok(()),
+                (None, false, true) => Err(does_not_fit(repository, full_percent)),
+                (None, false, false) => Err(not_in_yet(repository)),
+            };
         let asked = |sid: &String| grant.replaces.contains(sid);
         Some(RepositoryOutcome {
             result,

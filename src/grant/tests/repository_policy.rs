@@ -185,8 +185,14 @@ fn of_organization(paths: &[&str]) -> Value {
 fn an_organization_is_let_in_by_its_id_and_its_units_by_their_paths() {
     let whole = of_organization(&[]);
     assert_eq!(whole["Principal"], json!({ "AWS": "*" }));
-    assert_eq!(whole["Condition"], json!({ "StringEquals": { "aws:PrincipalOrgID": "o-a1b2c3d4e5" } }));
+    assert_eq!(
+        whole["Condition"],
+        json!({ "StringEquals": { "aws:PrincipalOrgID": "o-a1b2c3d4e5" }, "StringNotEquals": { "aws:PrincipalAccount": "111111111111" } })
+    );
     let unit = "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*";
     let units = of_organization(&[unit]);
-    assert_eq!(units["Condition"], json!({ "ForAnyValue:StringLike": { "aws:PrincipalOrgPaths": unit } }));
+    assert_eq!(
+        units["Condition"],
+        json!({ "ForAnyValue:StringLike": { "aws:PrincipalOrgPaths": unit }, "StringNotEquals": { "aws:PrincipalAccount": "111111111111" } })
+    );
 }

@@ -72,7 +72,7 @@ pub fn grant(change: impl FnOnce(&mut CrossAccountRegistryGrantSpec)) -> CrossAc
 
 /// An organization, or some of its units, as the consumer.
 pub fn organization(id: &str, paths: &[&str]) -> ConsumerSpec {
-    let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+    let paths = (!paths.is_empty()).then(|| paths.iter().map(|path| (*path).to_owned()).collect());
     ConsumerSpec { organization: Some(OrganizationSpec { id: id.into(), paths }), ..ConsumerSpec::default() }
 }
 

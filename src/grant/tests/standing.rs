@@ -160,3 +160,17 @@ fn an_account_whose_path_changes_does_not_make_its_grants_invalid() {
         .roles(CONSUMER, |roles| roles.path = "/nodes/".into());
     assert_ne!(name(&moved.standing(&narrowed, Some(&before))), "Unknown");
 }
+
+#[test]
+fn to_be_refused_the_replacement_of_statements_takes_no_access_away() {
+    let asked = grant(|spec| spec.registry.replace_sids = strings(["new statement"]));
+    match Cluster::of_the_article().standing(&asked, None) {
+        Standing::Kept(kept, problems) => {
+            assert!(kept.replaces.is_empty() && kept.direct);
+            assert!(problems[0].message.contains("replaceSids"), "{problems:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let nothing = Cluster::of_the_article().registry_rules([]);
+    assert_eq!(name(&nothing.standing(&asked, None)), "NotAdmitted");
+}

@@ -222,7 +222,7 @@ fn replacements(status: &Status) -> Vec<String> {
 #[test]
 fn what_was_replaced_once_is_told_for_good_and_what_stays_with_the_reason() {
     let first = looked(&["by hand"], &["old"]).status(None, Some(1), &at(0));
-    assert_eq!(replacements(&first), ["by hand Replaced None", "old Kept Some(\"it allows more\")"]);
+    assert_eq!(replacements(&first), ["old Kept Some(\"it allows more\")", "by hand Replaced None"]);
     // After a restart nothing of it is in the policy any more.
     let later = looked(&[], &[]).status(Some(&first), Some(1), &at(60));
     assert_eq!(replacements(&later), ["by hand Replaced None"]);

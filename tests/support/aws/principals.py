@@ -71,7 +71,13 @@ def store_principals(document):
     return map_aws_principals(document, _stored)
 
 
+# Every number is an account here, but for this one: what names it is refused, as AWS refuses a number that nobody has.
+NO_ACCOUNT = "000000000000"
+
+
 def _stored(principal):
+    if principal in (NO_ACCOUNT, f"arn:aws:iam::{NO_ACCOUNT}:root"):
+        raise UnknownPrincipal(principal)
     if principal == "*" or re.fullmatch(r"arn:aws:iam::\d{12}:root", principal) or principal.startswith("arn:aws:sts:"):
         return principal
     if re.fullmatch(r"\d{12}", principal):

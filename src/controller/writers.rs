@@ -1,0 +1,177 @@
+//! One writer per repository. A repository's policy is one document without version, so that two of our own reconciliations must
+//! never write it at once; and what one of them writes serves all that were waiting: a hundred grants on one
+//! repository cost a few reads and writes, not a hundred.
+
+use super::repositories::{Look, Memory, Outcome, Repository, Written};
+use crate::grant::{GrantName, Problem};
+use crate::policy::repository::Wanted;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// A repository that was just looked at has more to come: how long what comes is gathered into one write. A grant by itself never waits.
+const GATHER: Duration = Duration::from_millis(700);
+/// How soon after a look another one is of the same rush.
+const RUSH: Duration = Duration::from_secs(3);
+/// For how long after a write a repository is looked at again even if no grant asks: somebody who had read the policy before may write what he
+/// read, and so bring back what we took out.
+const LOOKED_AFTER: Duration = Duration::from_secs(3600);
+
+/// The writers of all repositories.
+#[derive(Default)]
+pub struct Writers(Mutex<HashMap<Repository, Arc<Slot>>>);
+
+/// One repository's writer. Who comes takes a ticket; a pass that begins after a ticket was taken serves it.
+#[derive(Default)]
+struct Slot {
+    tickets: AtomicU64,
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    last: Option<Pass>,
+    memory: Memory,
+}
+
+/// A look at the policy, and what came of it.
+struct Pass {
+    serves_to: u64,
+    ended: Instant,
+    wanted: Vec<Wanted<GrantName>>,
+    outcome: Outcome,
+}
+
+impl Writers {
+    fn slot(&self, key: &Repository) -> Arc<Slot> {
+        self.0.lock().expect("no panic while held").entry(key.clone()).or_default().clone()
+    }
+
+    /// Runs `pass` on what is `wanted`, unless one that began after this call serves it, too, or a recent one that is good enough. (Whoever is served by another's pass has put nothing back himself.)
+    pub async fn serve(
+        &self,
+        key: &Repository,
+        who: Look,
+        wanted: impl Fn() -> Result<Vec<Wanted<GrantName>>, Problem>,
+        pass: impl AsyncFnOnce(&mut Memory, &[Wanted<GrantName>]) -> Outcome,
+    ) -> Outcome {
+        let slot = self.slot(key);
+        let ticket = slot.tickets.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut state = slot.state.lock().await;
+        if let Some(last) = &state.last {
+            let the_same = |last: &Pass| last.outcome.is_ok() && wanted().is_ok_and(|wanted| wanted == last.wanted);
+            let good_enough = match who {
+                Look::Settled(fresh) => last.ended.elapsed() < fresh && the_same(last),
+                Look::Now | Look::ReadBack => false,
+            };
+            if last.serves_to >= ticket || good_enough {
+                tracing::trace!(ticket, serves_to = last.serves_to, "served by another pass");
+                return last.outcome.clone().map(Written::of_another);
+            }
+            if last.ended.elapsed() < RUSH && who != Look::ReadBack {
+                tokio::time::sleep(GATHER).await;
+            }
+        }
+        let serves_to = slot.tickets.load(Ordering::SeqCst);
+        let (wanted, outcome) = match wanted() {
+            Ok(wanted) => {
+                let outcome = pass(&mut state.memory, &wanted).await;
+                (wanted, outcome)
+            }
+            Err(problem) => (Vec::new(), Err(problem)),
+        };
+        state.last = Some(Pass { serves_to, ended: Instant::now(), wanted, outcome: outcome.clone() });
+        outcome
+    }
+
+    /// The repositories that were written lately and that nobody has looked at for this long. What is of no use any more is forgotten.
+    pub async fn to_look_after(&self, unseen: Duration) -> Vec<Repository> {
+        let slots: Vec<(Repository, Arc<Slot>)> = {
+            let slots = self.0.lock().expect("no panic while held");
+            slots.iter().map(|(key, slot)| (key.clone(), slot.clone())).collect()
+        };
+        let (mut found, mut idle) = (Vec::new(), Vec::new());
+        for (key, slot) in slots {
+            // One that is being looked at needs nobody else.
+            let Ok(state) = slot.state.try_lock() else { continue };
+            let since = state.last.as_ref().map_or(Duration::MAX, |last| last.ended.elapsed());
+            let written = state.memory.written.is_some_and(|written| written.elapsed() < LOOKED_AFTER);
+            match (written, since > unseen) {
+                (true, true) => found.push(key),
+                (false, _) if since > LOOKED_AFTER => idle.push(key),
+                (_, _) => {}
+            }
+        }
+        let mut slots = self.0.lock().expect("no panic while held");
+        for key in idle {
+            // Somebody who holds it has come in between.
+            if slots.get(&key).is_some_and(|slot| Arc::strong_count(slot) == 1) {
+                slots.remove(&key);
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::conditions::Reason;
+    use crate::controller::repositories::Standings;
+    use std::collections::BTreeSet;
+    use std::sync::atomic::AtomicUsize;
+
+    fn key() -> Repository {
+        Repository { account: "111111111111".parse().unwrap(), region: "us-east-1".into(), name: "r".into() }
+    }
+
+    async fn ask(writers: &Writers, who: Look, passes: &AtomicUsize) -> Outcome {
+        let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| {
+            passes.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            Ok(Written::NoRepository)
+        };
+        writers.serve(&key(), who, || Ok(Vec::new()), pass).await
+    }
+
+    #[tokio::test]
+    async fn many_who_wait_for_one_repository_are_served_by_few_passes() {
+        let (writers, passes) = (Writers::default(), AtomicUsize::new(0));
+        let outcomes = futures::future::join_all((0..100).map(|_| ask(&writers, Look::Now, &passes))).await;
+        assert!(outcomes.iter().all(|outcome| *outcome == Ok(Written::NoRepository)));
+        assert!(passes.load(Ordering::SeqCst) <= 2, "{passes:?}");
+    }
+
+    #[tokio::test]
+    async fn who_comes_later_is_not_served_by_what_was_read_before() {
+        let (writers, passes) = (Writers::default(), AtomicUsize::new(0));
+        for _ in 0..3 {
+            ask(&writers, Look::Now, &passes).await.unwrap();
+        }
+        assert_eq!(passes.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn who_is_content_with_a_recent_look_is_served_by_it_as_long_as_the_same_is_wanted() {
+        let (writers, passes) = (Writers::default(), AtomicUsize::new(0));
+        let hour = Look::Settled(Duration::from_secs(3600));
+        for _ in 0..3 {
+            ask(&writers, hour, &passes).await.unwrap();
+        }
+        assert_eq!(passes.load(Ordering::SeqCst), 1);
+        let name = GrantName { namespace: "n".into(), name: "g".into() };
+        let more = || Ok(vec![Wanted { id: name.clone(), contributions: Vec::new(), replaces: BTreeSet::new() }]);
+        let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| Ok(Written::UpToDate(Standings::default()));
+        assert_eq!(writers.serve(&key(), hour, more, pass).await, Ok(Written::UpToDate(Standings::default())));
+    }
+
+    #[tokio::test]
+    async fn a_failed_look_serves_nobody_who_comes_later() {
+        let (writers, passes) = (Writers::default(), AtomicUsize::new(0));
+        let failing = async |_: &mut Memory, _: &[Wanted<GrantName>]| Err(Problem::new(Reason::Unavailable, ""));
+        let _ = writers.serve(&key(), Look::Now, || Ok(Vec::new()), failing).await;
+        ask(&writers, Look::Settled(Duration::from_secs(3600)), &passes).await.unwrap();
+        assert_eq!(passes.load(Ordering::SeqCst), 1);
+    }
+}
