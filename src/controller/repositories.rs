@@ -233,7 +233,8 @@ async fn look(
         memory.replacing.leave(Ours::default(), replacing, now);
         memory.replaced.extend(plan.replaced.iter().cloned());
     }
-    memory.replaced.retain(|sid| !plan.kept.contains_key(sid));
+    // What is there again stays remembered, or it would be taken for new the next time.
+    memory.replaced.retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
     let contested = memory.contest.is_on(pause, now).then(|| contested(repository, &plan));
     let Plan { left_out, characters, found_characters, kept, .. } = plan;
     let granted = grants.iter().map(|grant| grant.id.clone()).filter(|id| stands && !left_out.contains(id)).collect();

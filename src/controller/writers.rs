@@ -174,4 +174,18 @@ mod tests {
         ask(&writers, Look::Settled(Duration::from_secs(3600)), &passes).await.unwrap();
         assert_eq!(passes.load(Ordering::SeqCst), 1);
     }
+
+    #[tokio::test]
+    async fn what_was_written_lately_is_looked_after_when_nobody_else_has_looked() {
+        let (writers, passes) = (Writers::default(), AtomicUsize::new(0));
+        ask(&writers, Look::Now, &passes).await.unwrap();
+        assert!(writers.to_look_after(Duration::ZERO).await.is_empty(), "nothing was written");
+        let writing = async |memory: &mut Memory, _: &[Wanted<GrantName>]| {
+            memory.written = Some(Instant::now());
+            Ok(Written::NoRepository)
+        };
+        writers.serve(&key(), Look::ReadBack, || Ok(Vec::new()), writing).await.unwrap();
+        assert_eq!(writers.to_look_after(Duration::ZERO).await, [key()]);
+        assert!(writers.to_look_after(Duration::from_secs(3600)).await.is_empty(), "it was seen just now");
+    }
 }

@@ -185,3 +185,27 @@ async fn a_grant_that_aws_refuses_keeps_nobody_else_out_and_nobody_in() -> Resul
     ensure!(app.policy(case.stack()).await?.is_none(), "something is left");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_statement_that_is_put_back_again_and_again_is_told_and_nobodys_access_suffers() -> Result<()> {
+    let case = Case::opened().await?;
+    let app = case.repository("app");
+    let rule = case.rule(json!({"allowReplace": true}));
+    case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}}))).await?;
+    let hand_made = by_hand(&[&case.pair.consumer], &["ecr:BatchGetImage"]);
+    case.granted(direct(json!({"registry": {"replaceSids": ["new statement"]}}))).await?;
+    let told = eventually("it is told", async || {
+        let now = app.policy(case.stack()).await?.context("no policy")?;
+        if !sids(&now.statements()).contains(&"new statement") {
+            app.set_policy(case.stack(), &now.with_statement(hand_made.clone())).await?;
+        }
+        let grant = case.cluster().get(&case.namespace, GRANT).await?;
+        let told = &grant["status"]["replacements"][0];
+        ensure!(told["state"] == "Kept", "{told}");
+        ensure!(condition(&grant, "Ready").is_some_and(|ready| ready["status"] == "True"), "{}", grant["status"]);
+        Ok(told["message"].as_str().unwrap_or_default().to_owned())
+    })
+    .await?;
+    ensure!(told.contains("again and again") && told.contains("CloudTrail"), "{told}");
+    Ok(())
+}
