@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A repository that was just looked at has more to come: how long what comes is gathered into one write. A grant by itself never waits.
+/// A repository that was just written has more to come: how long what comes is gathered into one write. A grant by itself never waits.
 const GATHER: Duration = Duration::from_millis(700);
-/// How soon after a look another one is of the same rush.
+/// How soon after a write another one is of the same rush.
 const RUSH: Duration = Duration::from_secs(3);
 /// For how long after a write a repository is looked at again even if no grant asks: somebody who had read the policy before may write what he
 /// read, and so bring back what we took out.
@@ -69,9 +69,10 @@ impl Writers {
                 tracing::trace!(ticket, serves_to = last.serves_to, "served by another pass");
                 return last.outcome.clone().map(Written::of_another);
             }
-            if last.ended.elapsed() < RUSH && who != Look::ReadBack {
-                tokio::time::sleep(GATHER).await;
-            }
+        }
+        let in_a_rush = state.memory.written.is_some_and(|written| written.elapsed() < RUSH);
+        if in_a_rush && who != Look::ReadBack {
+            tokio::time::sleep(GATHER).await;
         }
         let serves_to = slot.tickets.load(Ordering::SeqCst);
         let (wanted, outcome) = match wanted() {
