@@ -1,6 +1,6 @@
 //! `AWSAccount`: how the operator reaches an account, and what tenants' grants may do there.
 
-use super::grant::{Access, ManagedPolicy};
+use super::grant::{Access, ManagedPolicy, Management};
 use super::rule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
@@ -167,6 +167,10 @@ pub struct RegistryRule {
     #[serde(default)]
     pub allow_replace: bool,
 
+    /// Whether a grant may leave its access in AWS when it is deleted (`spec.deletionPolicy: Retain`).
+    #[serde(default)]
+    pub allow_retain: bool,
+
     /// Which AWS managed policies the grant's role may carry. They open every repository of the account. Unset: none.
     #[serde(default)]
     #[schemars(length(max = 3))]
@@ -199,6 +203,20 @@ pub struct ConsumerRule {
         validation = rule("self.all(r, r.matches('^[A-Za-z0-9+=,.@_/-]+[*]?$'))", "each must be what stands after role/ in a role's ARN, path included, or a prefix of it that ends in *"),
     )]
     pub roles: Vec<String>,
+
+    /// Whose these roles may be: made by this operator (`Create`), or others' (`Extend`). Unset: `Create`.
+    #[serde(default = "create_only")]
+    #[schemars(length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub management: Vec<Management>,
+
+    /// Whether a grant may leave its instance role in AWS when it is deleted (`spec.deletionPolicy: Retain`).
+    #[serde(default)]
+    pub allow_retain: bool,
+}
+
+fn create_only() -> Vec<Management> {
+    vec![Management::Create]
 }
 
 /// A choice of namespaces: those named, and those that the selector matches.

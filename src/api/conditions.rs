@@ -44,6 +44,8 @@ pub enum Reason {
     CredentialsVerified,
     /// The operator is at work on this generation.
     Progressing,
+    /// The grant is suspended: nothing is written or checked, and what was applied stays.
+    Suspended,
     /// The grant is being deleted, and its access revoked.
     Revoking,
     /// The registry's account has no `AWSAccount`.
@@ -60,6 +62,10 @@ pub enum Reason {
     AccessDenied,
     /// A named repository does not exist.
     RepositoryNotFound,
+    /// A role that a grant is to extend does not exist.
+    RoleNotFound,
+    /// A role that others made does not carry the tag by which they consent.
+    ConsentMissing,
     /// A role, instance profile or path of that name exists and is not this grant's.
     Conflict,
     /// A repository's policy cannot be read as a policy document, so it is left alone.
@@ -93,6 +99,7 @@ impl Reason {
             | Self::Invalid
             | Self::WrongAccount
             | Self::AccessDenied
+            | Self::ConsentMissing
             | Self::Conflict
             | Self::UnreadablePolicy
             | Self::ContestedPolicy
@@ -109,8 +116,10 @@ impl Reason {
             | Self::CredentialsVerified
             | Self::CredentialsUnavailable
             | Self::Progressing
+            | Self::Suspended
             | Self::Revoking
             | Self::RepositoryNotFound
+            | Self::RoleNotFound
             | Self::Throttled
             | Self::Unavailable
             | Self::Settling => false,

@@ -2,6 +2,7 @@
 
 use super::rule;
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The consumer side of a grant: one account, or a whole organization.
@@ -26,8 +27,8 @@ use serde::{Deserialize, Serialize};
         "spec.consumer: wholeAccount, roles, lambda and instanceRole are said of an account, not of an organization",
     ),
     validation = rule(
-        "has(self.instanceRole) == has(oldSelf.instanceRole) && (!has(self.instanceRole) || self.instanceRole == oldSelf.instanceRole)",
-        "spec.consumer.instanceRole cannot be set, changed or removed later: nodes depend on it; delete the grant and create it anew",
+        "has(self.instanceRole) == has(oldSelf.instanceRole) && (!has(self.instanceRole) || (self.instanceRole.name == oldSelf.instanceRole.name && self.instanceRole.management == oldSelf.instanceRole.management && (has(self.instanceRole.path) ? self.instanceRole.path : '') == (has(oldSelf.instanceRole.path) ? oldSelf.instanceRole.path : '') && (has(self.instanceRole.instanceProfile) ? self.instanceRole.instanceProfile : '') == (has(oldSelf.instanceRole.instanceProfile) ? oldSelf.instanceRole.instanceProfile : '')))",
+        "spec.consumer.instanceRole cannot be set, changed or removed later (but for onDelete): nodes depend on it; delete the grant and create it anew",
     ),
 )]
 #[serde(rename_all = "camelCase")]
@@ -102,16 +103,61 @@ pub struct OrganizationSpec {
 
 /// The instance role in the consumer account.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = rule("self.management == 'Extend' || !has(self.path)", "spec.consumer.instanceRole.path is said of a role that others made (management: Extend); what is created stands under the AWSAccount's path"),
+    validation = rule("self.management == 'Create' || !has(self.instanceProfile)", "spec.consumer.instanceRole.instanceProfile: with management Extend the role's owner keeps its instance profile"),
+    validation = rule("self.management == 'Create' || !has(self.onDelete) || self.onDelete == 'RemoveAccess'", "spec.consumer.instanceRole.onDelete: with management Extend the role is its owner's, so only RemoveAccess is possible"),
+)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceRoleSpec {
-    /// The role's name, up to 64 characters of letters, digits and `+ = , . @ - _`.
+    /// The role's name, up to 64 characters of letters, digits and `+ = , . @ - _`. Cannot be changed.
     #[schemars(length(max = 64))]
     #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@_-]{1,64}$')", "must be an IAM role name: 1 to 64 letters, digits and + = , . @ - _ (no path: the AWSAccount sets it)"))]
     pub name: String,
 
-    /// The name of the instance profile that holds the role, up to 128 characters. Unset: the role's name.
+    /// Whose the role is. `Create`: this operator makes it, and its instance profile; grants of one installation that name the same role share
+    /// it. `Extend`: it is somebody else's, and gets one inline policy of this grant and, unless it lets EC2 in already, one trust
+    /// statement, which go with the grant; its owner must consent by the tag `registrygrants.dev/allow-extend` with the value `true`, or this
+    /// installation's ID. Cannot be changed.
+    #[serde(default)]
+    pub management: Management,
+
+    /// The path of a role that is extended, for instance `/nodes/`. Unset: `/`. Only with management `Extend`. Cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = rule("self.matches('^/([A-Za-z0-9+=,.@_-]+/)*$')", "must start and end with /, with letters, digits and + = , . @ - _ between"))]
+    pub path: Option<String>,
+
+    /// The name of the instance profile that holds the role, up to 128 characters. Unset: the role's name. Not with management `Extend`. Cannot be
+    /// changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@_-]{1,128}$')", "must be an instance profile name: 1 to 128 letters, digits and + = , . @ - _"))]
     pub instance_profile: Option<String>,
+
+    /// What becomes of the role when the grant is deleted and no other grant keeps it. `DeleteRole`: it is deleted with its instance profile, unless
+    /// policies of others are on it. `RemoveAccess`: this grant's policy is taken off, and role and profile stay and are nobody's of this
+    /// operator's any more. Unset: `DeleteRole` for a role that was created, `RemoveAccess` for one that was extended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_delete: Option<OnDelete>,
+}
+
+/// Whose an instance role is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Management {
+    /// This operator's.
+    #[default]
+    Create,
+    /// Somebody else's, who consents.
+    Extend,
+}
+
+/// What becomes of an instance role.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDelete {
+    /// It loses what the grant gave.
+    RemoveAccess,
+    /// It is deleted.
+    #[default]
+    DeleteRole,
 }

@@ -66,6 +66,26 @@ pub struct CrossAccountRegistryGrantSpec {
 
     /// The account whose workloads get access, and which of its identities.
     pub consumer: ConsumerSpec,
+
+    /// What becomes in AWS of what this grant gave when it is deleted. `Delete`: it is taken back. `Retain`: it stays, and is nobody's of this
+    /// operator's any more; only where the rules of the AWSAccounts say `allowRetain`, also at the time of the deletion.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
+    /// While true, nothing is written or checked in AWS for this grant: what was applied stays as it is, and changes of the spec wait. A
+    /// grant that is deleted, or that no rule admits any more, is revoked nevertheless.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// What becomes of what a grant gave.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeletionPolicy {
+    /// It is taken back, and what was made is removed.
+    #[default]
+    Delete,
+    /// It stays in AWS: roles without this operator's tags, and in the repository policies statements of their own that no operator owns.
+    Retain,
 }
 
 /// What a grant lets the consumer do.
@@ -147,6 +167,9 @@ pub struct RegistrySpec {
 
 /// The role in the registry account.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = rule("!has(self.path) || (self.adopt && has(self.name))", "spec.registry.role.path is where a role that is taken over stands: it needs adopt: true and the role's name"),
+)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryRoleSpec {
     /// The role's name, up to 64 characters of letters, digits and `+ = , . @ - _`. Cannot be changed. Unset: made of
@@ -180,6 +203,17 @@ pub struct RegistryRoleSpec {
     #[schemars(length(min = 2, max = 1224))]
     #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@:/_-]*$')", "must be letters, digits and + = , . @ : / - _"))]
     pub external_id: Option<String>,
+
+    /// Whether a role of this name that somebody else made is taken over: from then on it is exactly as this grant says, and is deleted with it.
+    /// Its owner must consent, by the tag `registrygrants.dev/allow-adopt` with this grant's namespace and name (`team-b/web`) on the role.
+    #[serde(default)]
+    pub adopt: bool,
+
+    /// The path of the role that is taken over, for instance `/`. Unset: the AWSAccount's `spec.roles.path`. Only with `adopt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = rule("self.matches('^/([A-Za-z0-9+=,.@_-]+/)*$')", "must start and end with /, with letters, digits and + = , . @ - _ between"))]
+    pub path: Option<String>,
 }
 
 impl Default for RegistryRoleSpec {
@@ -190,6 +224,8 @@ impl Default for RegistryRoleSpec {
             name_in_repository_policy: false,
             max_session_seconds: one_hour(),
             external_id: None,
+            adopt: false,
+            path: None,
         }
     }
 }

@@ -23,6 +23,12 @@ pub const GROUP: &str = "registrygrants.dev";
 /// The finalizer that holds a grant until what it gave has been taken back in AWS.
 pub const FINALIZER: &str = "registrygrants.dev/revoke";
 
+/// Its value changed: the grant is looked at now, and not at the next resync.
+pub const RECONCILE: &str = "registrygrants.dev/reconcile";
+
+/// `true` on a grant that is being deleted: where the operator cannot get into an account any more, what is there is left behind.
+pub const ABANDON: &str = "registrygrants.dev/abandon";
+
 /// The field manager of the operator's status writes.
 pub const FIELD_MANAGER: &str = "registry-grants";
 

@@ -38,6 +38,10 @@ pub struct CrossAccountRegistryGrantStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into(), "name".into(), "sid".into()]))]
     pub replacements: Vec<Replacement>,
 
+    /// The value of the annotation `registrygrants.dev/reconcile` that was followed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile: Option<String>,
+
     /// What the operator may have touched in AWS for this grant. Recorded before the first write, and shortened only after
     /// what is left out has been revoked, so that nothing is forgotten when the spec changes or the operator is stopped half-way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,6 +186,6 @@ pub struct AppliedInstanceRole {
     pub role: String,
     /// The path that it was made under.
     pub path: String,
-    /// The instance profile's name.
+    /// The instance profile's name; empty where the role is others', who keep its profile.
     pub instance_profile: String,
 }

@@ -79,6 +79,23 @@ impl Account {
         Ok(arns)
     }
 
+    /// The names of the instance profiles that a role is in; none where it does not exist.
+    ///
+    /// # Errors
+    /// When IAM fails or refuses.
+    pub async fn profiles_of(&self, role: &str) -> Result<BTreeSet<String>, Fault> {
+        let mut pages = self.iam.list_instance_profiles_for_role().role_name(role).into_paginator().items().send();
+        let mut names = BTreeSet::new();
+        while let Some(profile) = pages.next().await {
+            match profile.map_err(fault!(self, "iam:ListInstanceProfilesForRole", role)) {
+                Ok(profile) => drop(names.insert(profile.instance_profile_name)),
+                Err(fault) if fault.is_gone() => break,
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(names)
+    }
+
     /// Reads an instance profile; `None` where it does not exist.
     ///
     /// # Errors
@@ -105,6 +122,8 @@ impl Account {
             step,
             Step::DeleteInlinePolicy { .. }
                 | Step::DetachPolicy { .. }
+                | Step::UntagRole { .. }
+                | Step::UntagProfile { .. }
                 | Step::DeleteRole { .. }
                 | Step::RemoveRoleFromProfile { .. }
                 | Step::DeleteProfile { .. }
@@ -142,6 +161,10 @@ impl Account {
                 let call = iam.tag_role().role_name(&role).set_tags(Some(write_tags(tags)));
                 call.send().await.map(|_| None).map_err(fault!(self, "iam:TagRole", &role))
             }
+            Step::UntagRole { role, keys } => {
+                let call = iam.untag_role().role_name(&role).set_tag_keys(Some(keys.into_iter().collect()));
+                call.send().await.map(|_| None).map_err(fault!(self, "iam:UntagRole", &role))
+            }
             Step::PutInlinePolicy { role, policy, document } => {
                 let call = iam.put_role_policy().role_name(&role).policy_name(policy);
                 let sent = call.policy_document(document.to_string()).send().await;
@@ -173,6 +196,11 @@ impl Account {
                 let call = iam.tag_instance_profile().instance_profile_name(&name);
                 let sent = call.set_tags(Some(write_tags(tags))).send().await;
                 sent.map(|_| None).map_err(fault!(self, "iam:TagInstanceProfile", &name))
+            }
+            Step::UntagProfile { name, keys } => {
+                let call = iam.untag_instance_profile().instance_profile_name(&name);
+                let sent = call.set_tag_keys(Some(keys.into_iter().collect())).send().await;
+                sent.map(|_| None).map_err(fault!(self, "iam:UntagInstanceProfile", &name))
             }
             Step::AddRoleToProfile { profile, role } => {
                 let call = iam.add_role_to_instance_profile().instance_profile_name(&profile).role_name(role);

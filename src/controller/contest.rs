@@ -87,7 +87,7 @@ mod tests {
             callers: Callers::named([(*account).to_owned()]),
         };
         let contributions = accounts.iter().map(contribution).collect();
-        let wanted = [Wanted { id: 1, contributions, replaces: Default::default() }];
+        let wanted = [Wanted { id: 1, contributions, replaces: Default::default(), stays_as: None }];
         plan(None, &wanted, &"0123456789ab".parse().unwrap()).unwrap().wanted
     }
 

@@ -35,6 +35,11 @@ impl Events {
         self.publish(about, EventType::Warning, "DriftCorrected".into(), "Correct", &note).await;
     }
 
+    /// A grant was let go although something of it may be left in AWS.
+    pub async fn abandoned(&self, about: &ObjectReference, message: &str) {
+        self.publish(about, EventType::Warning, "Abandoned".into(), "Delete", message).await;
+    }
+
     /// A stored resource does not have the form that this version knows.
     pub async fn not_understood<K: Resource<DynamicType = ()>>(&self, invalid: &InvalidObject) {
         let about = ObjectReference {

@@ -1,7 +1,7 @@
 //! The claims as last recorded in each grant's status, for the watch cache lags behind our own writes.
 
 use crate::api::CrossAccountRegistryGrant;
-use crate::api::grant::Applied;
+use crate::api::grant::{Applied, AppliedInstanceRole};
 use kube::{Resource, ResourceExt};
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -27,6 +27,17 @@ impl Ledger {
         match grant.meta().uid.as_ref().and_then(|uid| recorded.get(uid)) {
             Some(claims) => claims.as_ref().is_some_and(covers),
             None => grant.status.as_ref().and_then(|status| status.applied.as_ref()).is_some_and(covers),
+        }
+    }
+
+    /// Whether the grant may have something on this instance role in this instance profile.
+    pub fn claims_instance_role(&self, grant: &CrossAccountRegistryGrant, role: &str, profile: &str) -> bool {
+        let is_it = |claimed: &AppliedInstanceRole| claimed.role == role && claimed.instance_profile == profile;
+        let claims = |applied: &Applied| applied.instance_roles.iter().any(is_it);
+        let recorded = self.claims.lock().expect("no panic while held");
+        match grant.meta().uid.as_ref().and_then(|uid| recorded.get(uid)) {
+            Some(applied) => applied.as_ref().is_some_and(claims),
+            None => grant.status.as_ref().and_then(|status| status.applied.as_ref()).is_some_and(claims),
         }
     }
 

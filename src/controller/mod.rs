@@ -12,6 +12,7 @@ mod publish;
 mod reconcile;
 mod repositories;
 mod requeue;
+mod sharing;
 mod wanted;
 mod watch;
 mod writers;
@@ -67,6 +68,7 @@ struct Context {
     filled: Arc<Filled>,
     ledger: ledger::Ledger,
     writers: writers::Writers,
+    roles: sharing::Roles,
     backoff: requeue::Backoff,
     events: events::Events,
     resync_interval: Duration,
@@ -191,6 +193,7 @@ async fn work(
         filled: filled.clone(),
         ledger: ledger::Ledger::default(),
         writers: writers::Writers::default(),
+        roles: sharing::Roles::default(),
         backoff: requeue::Backoff::default(),
         events: events.clone(),
         resync_interval: settings.resync_interval,
@@ -198,12 +201,11 @@ async fn work(
         nudges,
     });
 
-    // Only a new generation is a reason to look: the operator's own status writes are none. A deletion is a new generation, too.
     let grant_changes = watch::readable::<CrossAccountRegistryGrant>(client.clone(), events.clone());
     let grant_changes = filled
         .watched(Cache::Grants, grant_changes.default_backoff().reflect(grants_writer))
         .applied_objects()
-        .predicate_filter(predicates::generation, PredicateConfig::default());
+        .predicate_filter(reconcile::calls_for_a_look, PredicateConfig::default());
     // An account's disappearance matters as much as its change.
     let account_changes = watch::readable::<AWSAccount>(client.clone(), events);
     let account_changes = filled

@@ -1,20 +1,21 @@
 //! The path of the data, for one grant: what should be, what was claimed, what was done, what is told.
 
 use super::directory::Cache;
-use super::enforce::{Done, Enforcement};
+use super::enforce::{Aim, Done, Enforcement};
 use super::repositories::Look;
 use super::{Context, publish, requeue};
-use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
+use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::grant::desired::Owner;
 use crate::grant::status::{self, Outcome, Part};
-use crate::grant::{Grant, GrantName, Problem, Standing, standing};
+use crate::grant::{Grant, GrantName, Problem, Standing, standing, to_retain};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// What is to be done for a grant.
@@ -23,17 +24,27 @@ enum Intent {
     Enforce(Box<Grant>, Vec<Problem>),
     /// Take it back: it is being deleted, or no longer admitted (then the problems say why).
     Revoke(Vec<Problem>),
+    /// Let what it gave stay as it is, and be nobody's: it is being deleted, and asks for that.
+    HandOver(Box<Grant>),
+    /// Neither write nor check.
+    Suspend,
     /// Leave everything as it is.
     Leave(Vec<Problem>),
 }
 
 impl Intent {
     fn of(resource: &CrossAccountRegistryGrant, name: &GrantName, context: &Context) -> Self {
-        if resource.meta().deletion_timestamp.is_some() {
-            return Self::Revoke(Vec::new());
-        }
+        let Context { directory, installation, .. } = context;
         let claims = context.ledger.claims(resource);
-        match standing(name, &resource.spec, claims.as_ref(), &context.directory, &context.installation) {
+        if resource.meta().deletion_timestamp.is_some() {
+            return match to_retain(name, &resource.spec, claims.as_ref(), directory, installation) {
+                Ok(None) => Self::Revoke(Vec::new()),
+                Ok(Some(grant)) => Self::HandOver(Box::new(grant)),
+                Err(problems) => Self::Leave(problems),
+            };
+        }
+        match standing(name, &resource.spec, claims.as_ref(), directory, installation) {
+            Standing::Suspended(_) => Self::Suspend,
             Standing::Admitted(grant) => Self::Enforce(Box::new(grant), Vec::new()),
             Standing::Kept(grant, problems) => Self::Enforce(Box::new(grant), problems),
             Standing::NotAdmitted(problems) => Self::Revoke(problems),
@@ -72,29 +83,41 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         uid: resource.uid().unwrap_or_default(),
     };
     let look = how_to_look(resource, &context);
-    let enforcement = |grant, claims| Enforcement::new(&context, &owner, &resource.spec, grant, claims, look).run();
+    let enforcement = |aim, claims| Enforcement::new(&context, &owner, &resource.spec, aim, claims, look).run();
     let (mut done, refusal) = match Intent::of(resource, &owner.grant, &context) {
         Intent::Enforce(grant, problems) => {
             let claims = claim(resource, &context, &grant.claims()).await?;
-            (enforcement(Some(&grant), &claims).await, problems)
+            (enforcement(Aim::Hold(&grant), &claims).await, problems)
         }
         Intent::Revoke(problems) => match context.ledger.claims(resource) {
-            Some(claims) => (enforcement(None, &claims).await, problems),
+            Some(claims) => (enforcement(Aim::Revoke, &claims).await, problems),
             None => (nothing_done(None), problems),
         },
+        Intent::HandOver(grant) => match context.ledger.claims(resource) {
+            Some(claims) => (enforcement(Aim::HandOver(&grant), &claims).await, Vec::new()),
+            None => (nothing_done(None), Vec::new()),
+        },
+        Intent::Suspend => {
+            suspend(resource, &context).await?;
+            return Ok(Action::requeue(requeue::after_success(context.resync_interval)));
+        }
         Intent::Leave(problems) => (nothing_done(context.ledger.claims(resource)), problems),
     };
     done.outcome.refusal = refusal;
     // Whatever could be done this time: what was replaced before stays on record for as long as the spec names it.
     done.outcome.replaces = resource.spec.registry.replace_sids.iter().cloned().collect();
-    if deleting && done.outcome.applied.is_none() {
-        tell(resource, &context, &owner, &done).await?;
+    done.outcome.handled = asked(resource).cloned();
+    let abandoned = deleting && is_abandoned(resource) && done.outcome.no_way_in();
+    tell(resource, &context, &owner, &done).await?;
+    if deleting && (done.outcome.applied.is_none() || abandoned) {
+        if abandoned {
+            abandon(resource, &context, &done.outcome).await;
+        }
         publish::remove_finalizer(&context.client, resource).await?;
         context.ledger.forget(resource);
         context.backoff.reset(&owner.uid);
         return Ok(Action::await_change());
     }
-    tell(resource, &context, &owner, &done).await?;
     let problems = done.outcome.problems();
     if problems.is_empty() {
         context.backoff.reset(&owner.uid);
@@ -111,7 +134,8 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look 
     let status = resource.status.as_ref();
     let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
     let is_settled = status.and_then(|status| status.observed_generation) == resource.meta().generation;
-    if is_ready && is_settled { Look::Settled(context.resync_interval / 2) } else { Look::Now }
+    let nothing_new = asked(resource) == status.and_then(|status| status.last_handled_reconcile.as_ref());
+    if is_ready && is_settled && nothing_new { Look::Settled(context.resync_interval / 2) } else { Look::Now }
 }
 
 pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &Error, context: Arc<Context>) -> Action {
@@ -135,12 +159,51 @@ async fn claim(resource: &CrossAccountRegistryGrant, context: &Context, wanted: 
     Ok(claims)
 }
 
+/// The request to look at once, whatever it says.
+fn asked(resource: &CrossAccountRegistryGrant) -> Option<&String> {
+    resource.annotations().get(RECONCILE)
+}
+
+fn is_abandoned(resource: &CrossAccountRegistryGrant) -> bool {
+    resource.annotations().get(ABANDON).is_some_and(|value| value == "true")
+}
+
+/// What makes the operator look at a grant: another generation (its own status writes are none, a deletion is), and its annotations that
+/// speak to the operator.
+pub fn calls_for_a_look(resource: &CrossAccountRegistryGrant) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    (resource.meta().generation, asked(resource), is_abandoned(resource)).hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// Lets go of a grant whose account cannot be got into any more: what is there stays, and is told for the last time.
+async fn abandon(resource: &CrossAccountRegistryGrant, context: &Context, outcome: &Outcome) {
+    let left = outcome.applied.as_ref().map(Applied::summary).unwrap_or_default();
+    let (registry, consumer) = (&resource.spec.registry.account_id, resource.spec.consumer.account_id.as_deref());
+    let accounts = consumer.map_or_else(|| registry.clone(), |consumer| format!("{registry} and {consumer}"));
+    let message = format!("abandoned: in accounts {accounts} there may still be {left}");
+    tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), "{message}");
+    context.events.abandoned(&resource.object_ref(&()), &message).await;
+}
+
+/// Says that the grant is suspended, and nothing else of it.
+async fn suspend(resource: &CrossAccountRegistryGrant, context: &Context) -> Result<(), Error> {
+    let (before, generation) = (resource.status.as_ref(), resource.meta().generation);
+    let claims = context.ledger.claims(resource);
+    let status = status::suspended(before, generation, claims, asked(resource).cloned(), &now());
+    if before != Some(&status) {
+        write_status(resource, context, &status).await?;
+    }
+    Ok(())
+}
+
 fn nothing_done(applied: Option<Applied>) -> Done {
     let untouched = || Part::NotRequested("nothing was done".into());
     let outcome = Outcome {
         revoking: true,
         refusal: Vec::new(),
         accounts: untouched(),
+        no_session: Vec::new(),
         role: untouched(),
         consumer: untouched(),
         repositories: untouched(),
@@ -150,6 +213,7 @@ fn nothing_done(applied: Option<Applied>) -> Done {
         consumer_status: ConsumerStatus::default(),
         applied,
         summary: String::new(),
+        handled: None,
     };
     Done { outcome, steps: Vec::new() }
 }

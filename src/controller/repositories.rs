@@ -57,6 +57,8 @@ pub struct Standings {
     pub granted: BTreeSet<GrantName>,
     /// Who did not fit.
     pub left_out: BTreeSet<GrantName>,
+    /// Whose access was moved into statements that are not ours, as he asked.
+    pub handed_over: BTreeSet<GrantName>,
     /// Its length, in characters.
     pub characters: usize,
     /// Other people's statements that ours have taken the place of since the start.
@@ -236,11 +238,12 @@ async fn look(
     // What is there again stays remembered, or it would be taken for new the next time.
     memory.replaced.retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
     let contested = memory.contest.is_on(pause, now).then(|| contested(repository, &plan));
-    let Plan { left_out, characters, found_characters, kept, .. } = plan;
+    let Plan { left_out, handed_over, characters, found_characters, kept, .. } = plan;
     let granted = grants.iter().map(|grant| grant.id.clone()).filter(|id| stands && !left_out.contains(id)).collect();
     Ok(Written::UpToDate(Standings {
         granted,
         left_out,
+        handed_over: if waits { BTreeSet::new() } else { handed_over },
         characters: if waits { found_characters } else { characters },
         replaced: memory.replaced.clone(),
         kept,

@@ -39,6 +39,8 @@ fn longest(reason: Reason) -> Duration {
         Reason::Throttled | Reason::Unavailable | Reason::CredentialsUnavailable => minutes(5),
         Reason::AccessDenied
         | Reason::RepositoryNotFound
+        | Reason::RoleNotFound
+        | Reason::ConsentMissing
         | Reason::WrongAccount
         | Reason::AccountNotFound
         | Reason::Conflict
@@ -57,6 +59,7 @@ fn longest(reason: Reason) -> Duration {
         | Reason::NotManaged
         | Reason::CredentialsVerified
         | Reason::Progressing
+        | Reason::Suspended
         | Reason::Revoking => minutes(10),
     }
 }

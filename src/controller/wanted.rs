@@ -4,9 +4,10 @@ use super::Context;
 use super::repositories::Repository;
 use crate::api::CrossAccountRegistryGrant;
 use crate::grant::validate::no_account;
-use crate::grant::{Directory, GrantName, Problem, Standing, standing};
+use crate::grant::{Directory, Grant, GrantName, Problem, Standing, standing, to_retain};
 use crate::policy::repository::Wanted;
 use kube::{Resource, ResourceExt};
+use std::collections::BTreeSet;
 
 /// What is wanted of a repository's policy, the oldest grant first.
 ///
@@ -19,30 +20,63 @@ pub fn of(context: &Context, repository: &Repository) -> Result<Vec<Wanted<Grant
     // What has not been claimed yet is not written: if we stopped now, nobody would know where to take it back.
     let may_carry = |grant: &CrossAccountRegistryGrant| {
         grant.spec.registry.account_id == repository.account.as_str()
-            && grant.meta().deletion_timestamp.is_none()
             && context.ledger.covers(grant, &repository.region, &repository.name)
     };
     let mut grants = context.grants.state_filter(may_carry);
     grants.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
     let mut wanted = Vec::new();
-    for grant in grants {
-        let claims = context.ledger.claims(&grant);
-        let id = GrantName { namespace: grant.namespace().unwrap_or_default(), name: grant.name_any() };
-        match standing(&id, &grant.spec, claims.as_ref(), &context.directory, &context.installation) {
-            Standing::Admitted(admitted) | Standing::Kept(admitted, _) => {
-                if !admitted.reaches(&repository.region, &repository.name) {
-                    continue;
-                }
-                let contributions = admitted.contributions(&repository.region, context.ledger.role_is_ours(&grant));
-                if !contributions.is_empty() {
-                    wanted.push(Wanted { id, contributions, replaces: admitted.replaces });
-                }
-            }
-            Standing::Unknown(_) if context.directory.account(&repository.account).is_none() => {
-                return Err(no_account(&repository.account));
-            }
-            Standing::Unknown(_) | Standing::NotAdmitted(_) => {}
+    for resource in grants {
+        let id = GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() };
+        let Some(Carried { grant, replaces, stays_as }) = carried(context, &resource, &id, repository)? else {
+            continue;
+        };
+        if !grant.reaches(&repository.region, &repository.name) {
+            continue;
+        }
+        let contributions = grant.contributions(&repository.region, context.ledger.role_is_ours(&resource));
+        // Whose access is to stay is told that it does, even where there is nothing.
+        if !contributions.is_empty() || stays_as.is_some() {
+            wanted.push(Wanted { id, contributions, replaces, stays_as });
         }
     }
     Ok(wanted)
+}
+
+/// What of a grant repository policies are to carry.
+struct Carried {
+    grant: Grant,
+    replaces: BTreeSet<String>,
+    stays_as: Option<String>,
+}
+
+fn carried(
+    context: &Context,
+    resource: &CrossAccountRegistryGrant,
+    id: &GrantName,
+    repository: &Repository,
+) -> Result<Option<Carried>, Problem> {
+    let Context { directory, installation, .. } = context;
+    let claims = context.ledger.claims(resource);
+    if resource.meta().deletion_timestamp.is_some() {
+        let stays_as = Some(format!("{installation}/{id}/{}", resource.uid().unwrap_or_default()));
+        return match to_retain(id, &resource.spec, claims.as_ref(), directory, installation) {
+            Ok(retained) => Ok(retained.map(|grant| Carried { grant, replaces: BTreeSet::new(), stays_as })),
+            Err(_) if directory.account(&repository.account).is_none() => Err(no_account(&repository.account)),
+            Err(_) => Ok(None),
+        };
+    }
+    match standing(id, &resource.spec, claims.as_ref(), directory, installation) {
+        Standing::Admitted(grant) | Standing::Kept(grant, _) => {
+            let replaces = grant.replaces.clone();
+            Ok(Some(Carried { grant, replaces, stays_as: None }))
+        }
+        Standing::Suspended(grant) => {
+            Ok(grant.map(|grant| Carried { grant, replaces: BTreeSet::new(), stays_as: None }))
+        }
+        // Every grant here names this account: that nothing can be said of one while it is not known must revoke nobody.
+        Standing::Unknown(_) if directory.account(&repository.account).is_none() => {
+            Err(no_account(&repository.account))
+        }
+        Standing::Unknown(_) | Standing::NotAdmitted(_) => Ok(None),
+    }
 }

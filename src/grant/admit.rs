@@ -6,7 +6,7 @@ use super::names::{AccountId, GrantName, Organization, RepositoryPattern};
 use super::validate::{RegistryRole, RoleIdentity};
 use crate::api::account::{ConsumerRule, Namespaces, RegistryRule};
 use crate::api::conditions::Reason;
-use crate::api::grant::Access;
+use crate::api::grant::{Access, Management};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a grant lives.
@@ -33,6 +33,8 @@ pub struct Asked<'a> {
     pub role: Option<&'a RegistryRole>,
     /// The Sids of other people's statements that it takes the place of.
     pub replaces: &'a BTreeSet<String>,
+    /// Whether what it gave is to stay when it is deleted.
+    pub retains: bool,
 }
 
 impl Asked<'_> {
@@ -66,6 +68,7 @@ impl Asked<'_> {
             consumers,
             organizations,
             allow_replace,
+            allow_retain,
             managed_policies,
         } = rule;
         let admitted: Vec<RepositoryPattern> = repositories.iter().filter_map(|text| text.parse().ok()).collect();
@@ -90,6 +93,9 @@ impl Asked<'_> {
         if !self.replaces.is_empty() && !allow_replace {
             refused.push("replaceSids".into());
         }
+        if self.retains && !allow_retain {
+            refused.push("deletionPolicy Retain".into());
+        }
         let policies = self.role.iter().flat_map(|role| &role.managed_policies);
         refused.extend(policies.filter(|p| !managed_policies.contains(p)).map(|p| format!("managed policy {p:?}")));
         refused
@@ -99,7 +105,9 @@ impl Asked<'_> {
 /// Why no rule admits an instance role.
 pub fn instance_role_refused<'r>(
     role: &RoleIdentity,
+    management: Management,
     home: Home,
+    retains: bool,
     mut rules: impl Iterator<Item = &'r ConsumerRule>,
 ) -> Option<Problem> {
     let path_and_name = role.path_and_name();
@@ -108,14 +116,21 @@ pub fn instance_role_refused<'r>(
         None => *pattern == path_and_name,
     };
     let admitted = rules.any(|rule| {
-        let ConsumerRule { namespaces, roles } = rule;
-        home.is_in(namespaces) && roles.iter().any(admits)
+        let ConsumerRule { namespaces, roles, management: admitted, allow_retain } = rule;
+        let fits = admitted.contains(&management) && (*allow_retain || !retains);
+        home.is_in(namespaces) && roles.iter().any(admits) && fits
     });
+    let retained = match (management, retains) {
+        (Management::Create, false) => "",
+        (Management::Create, true) => " with deletionPolicy Retain",
+        (Management::Extend, false) => " with management Extend",
+        (Management::Extend, true) => " with management Extend and deletionPolicy Retain",
+    };
     (!admitted).then(|| {
         Problem::new(
             Reason::NotAdmitted,
             format!(
-                "AWSAccount {} does not admit instance role {path_and_name} for namespace {}: a cluster admin can add a rule under spec.consumer.rules",
+                "AWSAccount {} does not admit instance role {path_and_name}{retained} for namespace {}: a cluster admin can add a rule under spec.consumer.rules",
                 role.account, home.name.namespace
             ),
         )

@@ -12,11 +12,11 @@ impl Grant {
         patterns.sort();
         let regions = self.regions.iter().filter(|_| self.touches_repository_policies());
         let instance_roles = match &self.instance_role {
-            ConsumerRole::Kept { role, instance_profile } => {
+            ConsumerRole::Kept { role, instance_profile, extends: _ } => {
                 vec![AppliedInstanceRole {
                     role: role.name.clone(),
                     path: role.settings.path.clone(),
-                    instance_profile: instance_profile.clone(),
+                    instance_profile: instance_profile.clone().unwrap_or_default(),
                 }]
             }
             ConsumerRole::NotRequested | ConsumerRole::NotManaged => Vec::new(),
@@ -60,6 +60,16 @@ impl Applied {
     pub fn patterns<'a>(&'a self, region: &'a str) -> impl Iterator<Item = RepositoryPattern> + 'a {
         let of_region = self.repositories.iter().filter(move |known| known.region == region);
         of_region.flat_map(|known| known.patterns.iter().filter_map(|text| text.parse().ok()))
+    }
+
+    /// For people: what there may be in AWS.
+    pub fn summary(&self) -> String {
+        let repositories = self.repositories.iter().map(|AppliedRepositories { region, patterns }| {
+            format!("access in the policies of {} in {region}", patterns.join(", "))
+        });
+        let roles = self.registry_roles.iter().map(|role| format!("role {role}"));
+        let instance_roles = self.instance_roles.iter().map(|role| format!("instance role {}", role.role));
+        repositories.chain(roles).chain(instance_roles).collect::<Vec<_>>().join("; ")
     }
 
     /// The last spec that was carried out.

@@ -134,7 +134,7 @@ impl Grant {
 
     /// That the instance role is not among the roles which get access: it would be kept for nothing.
     pub(super) fn leaves_out_its_instance_role(&self) -> Option<Problem> {
-        let ConsumerRole::Kept { role, instance_profile: _ } = &self.instance_role else { return None };
+        let ConsumerRole::Kept { role, instance_profile: _, extends: _ } = &self.instance_role else { return None };
         let Consumer::Account { who: Identities::Roles(patterns), .. } = &self.consumer else { return None };
         let arn = role.arn();
         (!patterns.iter().any(|pattern| like(pattern, &arn))).then(|| {

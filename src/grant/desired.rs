@@ -8,8 +8,9 @@ use crate::policy::repository::Contribution;
 use crate::policy::{Document, Installation, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What AWS counts for a role's inline policies together, in characters.
-pub const MAX_INLINE_CHARACTERS: usize = 10_240;
+/// The most characters of our inline policy on a role. AWS counts 10,240 for all of a role together; some are left for the policy that ends
+/// sessions.
+pub const MAX_INLINE_CHARACTERS: usize = 9_984;
 
 /// What should exist for one grant. Repository policies are shared with other grants; here is only this one's contribution.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +34,10 @@ pub struct DesiredRole {
     pub description: String,
     /// The statement that lets others assume it, and for an instance role EC2.
     pub trust: Statement,
+    /// Whom a registry's role lets in by it, whatever they must present.
+    pub lets_in: Vec<Contribution>,
+    /// Whether a role of that name that others made is taken over, where they consent.
+    pub adopts: bool,
     /// The most characters that the account takes in a trust policy.
     pub max_trust_characters: usize,
     /// The longest session, in seconds; unset: whatever it is.
@@ -52,8 +57,10 @@ pub struct DesiredRole {
 pub struct DesiredInstance {
     /// The role.
     pub role: DesiredRole,
-    /// The profile's name. It has the role's path and tags.
-    pub profile: String,
+    /// The profile's name. It has the role's path and tags. None where the role is others'.
+    pub profile: Option<String>,
+    /// Whether the role is others', and only what is this grant's on it is kept.
+    pub extends: bool,
 }
 
 /// By which tags what is made in AWS is known again.
@@ -73,6 +80,13 @@ pub const TAG_INSTALLATION: &str = "registrygrants.dev/installation";
 pub const TAG_GRANT: &str = "registrygrants.dev/grant";
 /// The tag that names the resource's UID.
 pub const TAG_GRANT_UID: &str = "registrygrants.dev/grant-uid";
+
+/// All of them.
+pub const OUR_TAGS: [&str; 3] = [TAG_INSTALLATION, TAG_GRANT, TAG_GRANT_UID];
+/// The tag by which a role's owner lets this operator put its policy and trust statement on it: `true`, or an installation's ID.
+pub const TAG_ALLOW_EXTEND: &str = "registrygrants.dev/allow-extend";
+/// The tag by which a role's owner lets one grant take the role over: the grant's namespace and name, with a `/` between.
+pub const TAG_ALLOW_ADOPT: &str = "registrygrants.dev/allow-adopt";
 
 impl Owner {
     /// The tags of what this grant owns.
@@ -106,8 +120,14 @@ impl Grant {
     /// What should exist in the accounts for this grant.
     pub fn desired(&self, owner: &Owner) -> Desired {
         let instance = match &self.instance_role {
-            ConsumerRole::Kept { role, instance_profile } => {
-                Some(DesiredInstance { role: self.instance_role(role, owner), profile: instance_profile.clone() })
+            ConsumerRole::Kept { role, instance_profile, extends } => {
+                let role = self.instance_role(role, owner);
+                // A role of others' gets neither our tags nor our boundary.
+                let role = match extends {
+                    true => DesiredRole { tags: BTreeMap::new(), boundary: None, ..role },
+                    false => role,
+                };
+                Some(DesiredInstance { role, profile: instance_profile.clone(), extends: *extends })
             }
             ConsumerRole::NotRequested | ConsumerRole::NotManaged => None,
         };
@@ -161,9 +181,16 @@ impl Grant {
     }
 
     fn registry_role(&self, role: &RegistryRole, owner: &Owner) -> DesiredRole {
-        let RegistryRole { identity, managed_policies, name_in_repository_policy: _, max_session_seconds, external_id } =
-            role;
-        let mut trust = Statement::allow(["sts:AssumeRole"]).to(&self.consumer.callers(self.partition, &self.registry));
+        let RegistryRole {
+            identity,
+            managed_policies,
+            name_in_repository_policy: _,
+            max_session_seconds,
+            external_id,
+            adopts,
+        } = role;
+        let callers = self.consumer.callers(self.partition, &self.registry);
+        let mut trust = Statement::allow(["sts:AssumeRole"]).to(&callers);
         if let Some(external_id) = external_id {
             trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
         }
@@ -172,6 +199,8 @@ impl Grant {
         DesiredRole {
             description: format!("{} reaches ECR repositories by this role", capitalized(&self.consumer.to_string())),
             trust,
+            lets_in: vec![Contribution { actions: ["sts:AssumeRole".to_owned()].into(), callers }],
+            adopts: *adopts,
             max_session_seconds: Some(*max_session_seconds),
             inline,
             attached: managed_policies.iter().map(managed_arn).collect(),
@@ -200,6 +229,8 @@ impl Grant {
             path: settings.path.clone(),
             description: String::new(),
             trust: Statement::allow(["sts:AssumeRole"]),
+            lets_in: Vec::new(),
+            adopts: false,
             max_trust_characters: usize::try_from(settings.max_trust_policy_characters).unwrap_or(2048),
             max_session_seconds: None,
             boundary: settings.permissions_boundary.clone(),

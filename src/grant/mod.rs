@@ -17,6 +17,7 @@ pub mod names;
 pub mod observed;
 pub mod parse;
 pub mod partition;
+pub mod standing;
 pub mod status;
 pub mod told;
 pub mod validate;
@@ -25,7 +26,8 @@ pub mod validate;
 mod tests;
 
 pub use names::{AccountId, GrantName, RepositoryPattern};
-pub use validate::{Directory, Grant, Standing, standing, validate};
+pub use standing::{Standing, standing, to_retain};
+pub use validate::{Directory, Grant, validate};
 
 use crate::api::conditions::Reason;
 

@@ -44,4 +44,6 @@ pub struct Instance {
     pub role: Option<Role>,
     /// The profile, if it exists.
     pub profile: Option<InstanceProfile>,
+    /// The instance profiles that the role is in; only looked up where the role may be deleted.
+    pub held_by: BTreeSet<String>,
 }

@@ -5,8 +5,8 @@ use super::Problem;
 use super::names::{AccountId, Organization, RepositoryPattern};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
-    Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrantSpec, ManagedPolicy, OrganizationSpec, RegistryRoleSpec,
-    RegistrySpec,
+    Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrantSpec, InstanceRoleSpec, ManagedPolicy, Management,
+    OnDelete, OrganizationSpec, RegistryRoleSpec, RegistrySpec,
 };
 use std::collections::BTreeSet;
 
@@ -55,7 +55,7 @@ impl Wrong {
 /// # Errors
 /// Everything that is wrong at once, each with its field, and reason `Invalid`.
 pub fn parse(spec: &CrossAccountRegistryGrantSpec) -> Result<Parsed, Vec<Problem>> {
-    let CrossAccountRegistryGrantSpec { access, paths, registry, consumer } = spec;
+    let CrossAccountRegistryGrantSpec { access, paths, registry, consumer, deletion_policy: _, suspend: _ } = spec;
     let mut wrong = Wrong::default();
     wrong.unless(!paths.is_empty(), "spec.paths", "at least one path is needed");
     let registry_account = wrong.parsed("spec.registry.accountID", registry.account_id.parse());
@@ -92,6 +92,8 @@ fn parse_registry(registry: &RegistrySpec, access: Access, wrong: &mut Wrong) ->
         name_in_repository_policy: _,
         max_session_seconds,
         external_id,
+        adopt,
+        path,
     }) = role
     else {
         return parsed;
@@ -105,6 +107,9 @@ fn parse_registry(registry: &RegistrySpec, access: Access, wrong: &mut Wrong) ->
         field,
         "AmazonEC2ContainerRegistryPowerUser would allow pushing",
     );
+    let field = "spec.registry.role.path";
+    wrong.unless(path.is_none() || (*adopt && name.is_some()), field, "needs adopt: true and the role's name");
+    wrong.unless(path.as_ref().is_none_or(|path| is_path(path)), field, "must start and end with /");
     let in_bounds = (3600..=43200).contains(max_session_seconds);
     wrong.unless(in_bounds, "spec.registry.role.maxSessionSeconds", "must be 3600 to 43200");
     let presentable = external_id.as_ref().is_none_or(|id| is_external_id(id));
@@ -147,6 +152,14 @@ fn parse_consumer(consumer: &ConsumerSpec, wrong: &mut Wrong) -> Option<ParsedCo
         let named = is_iam_name(&instance.name, 64);
         let field = "spec.consumer.instanceRole.name";
         wrong.unless(named, field, "not a role name: 1 to 64 letters, digits and + = , . @ - _");
+        let InstanceRoleSpec { name: _, management, path, instance_profile, on_delete } = instance;
+        let extends = *management == Management::Extend;
+        let field = "spec.consumer.instanceRole.path";
+        wrong.unless(path.is_none() || extends, field, "is said of a role that others made (management: Extend)");
+        wrong.unless(path.as_ref().is_none_or(|path| is_path(path)), field, "must start and end with /");
+        let field = "spec.consumer.instanceRole";
+        let theirs = instance_profile.is_none() && *on_delete != Some(OnDelete::DeleteRole);
+        wrong.unless(!extends || theirs, field, "with management Extend role and instance profile are their owner's");
         let named = instance.instance_profile.as_ref().is_none_or(|name| is_iam_name(name, 128));
         let field = "spec.consumer.instanceRole.instanceProfile";
         wrong.unless(named, field, "not a profile name: 1 to 128 letters, digits and + = , . @ - _");

@@ -57,6 +57,8 @@ pub struct Outcome {
     pub refusal: Vec<Problem>,
     /// The accounts.
     pub accounts: Part,
+    /// Why there is no session in an account.
+    pub no_session: Vec<Problem>,
     /// The role in the registry account.
     pub role: Part,
     /// The instance role in the consumer account.
@@ -75,6 +77,8 @@ pub struct Outcome {
     pub applied: Option<Applied>,
     /// For people, if all is well: what works now.
     pub summary: String,
+    /// The request to look at once (annotation `registrygrants.dev/reconcile`) that this has followed.
+    pub handled: Option<String>,
 }
 
 impl Outcome {
@@ -88,6 +92,21 @@ impl Outcome {
         let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).collect();
         problems.sort_by_key(|problem| !problem.reason.needs_a_person());
         self.refusal.iter().cloned().chain(problems).collect()
+    }
+
+    /// Whether all that is left is in accounts which the operator cannot get into: waiting would not help.
+    pub fn no_way_in(&self) -> bool {
+        let lasting = |problem: &Problem| {
+            use Reason::{AccessDenied, AccountNotFound, CredentialsUnavailable, WrongAccount};
+            matches!(problem.reason, AccountNotFound | CredentialsUnavailable | WrongAccount | AccessDenied)
+        };
+        let shut_out: Vec<&Problem> = self.no_session.iter().chain(&self.refusal).collect();
+        let of_accounts = Problem::join(&self.no_session);
+        let nothing_else = self
+            .problems()
+            .iter()
+            .all(|problem| self.refusal.contains(problem) || of_accounts.as_ref() == Some(problem));
+        !shut_out.is_empty() && shut_out.into_iter().all(lasting) && nothing_else
     }
 
     /// The accounts with the refusal, which is their rules' more often than not.
@@ -168,6 +187,7 @@ impl Outcome {
             consumer: self.consumer(previous),
             repositories: self.repositories_status(),
             replacements: self.replacements(previous),
+            last_handled_reconcile: self.handled.clone(),
             applied: self.applied.clone(),
         }
     }
@@ -259,17 +279,35 @@ pub fn progressing(previous: Option<&Status>, generation: Option<i64>, applied: 
         (ConditionType::Ready, "Unknown", Reason::Progressing, message.clone()),
         (ConditionType::Reconciling, "True", Reason::Progressing, message),
     ];
-    let told = dated(conditions, previous, generation, now);
-    // The other conditions stay as they were: each says which generation it speaks of.
-    let replaced =
-        |kind: &str| kind == ConditionType::Stalled.to_string() || told.iter().any(|told| told.type_ == kind);
+    Status { applied: Some(applied), ..beside_the_others(conditions, previous, generation, now) }
+}
+
+/// These conditions, and all else as it was: each condition says which generation it speaks of.
+fn beside_the_others(told: Vec<Told>, previous: Option<&Status>, generation: Option<i64>, now: &Time) -> Status {
+    let told = dated(told, previous, generation, now);
+    let passing = [ConditionType::Stalled, ConditionType::Reconciling].map(|kind| kind.to_string());
+    let replaced = |kind: &String| passing.contains(kind) || told.iter().any(|told| told.type_ == *kind);
     let others = previous.into_iter().flat_map(|status| status.conditions.clone()).filter(|c| !replaced(&c.type_));
     Status {
         observed_generation: generation,
         conditions: told.iter().cloned().chain(others).collect(),
-        applied: Some(applied),
         ..previous.cloned().unwrap_or_default()
     }
+}
+
+/// The status of a suspended grant: what it said of AWS stays as it was last seen.
+pub fn suspended(
+    previous: Option<&Status>,
+    generation: Option<i64>,
+    applied: Option<Applied>,
+    handled: Option<String>,
+    now: &Time,
+) -> Status {
+    let stays = if applied.is_some() { "what was applied stays as it is" } else { "nothing has been applied" };
+    let message =
+        format!("suspended: nothing is written or checked in AWS, and {stays}. Set spec.suspend to false to go on");
+    let told = vec![(ConditionType::Ready, "Unknown", Reason::Suspended, message)];
+    Status { last_handled_reconcile: handled, applied, ..beside_the_others(told, previous, generation, now) }
 }
 
 type Told = (ConditionType, &'static str, Reason, String);

@@ -9,7 +9,8 @@ use super::parse::{Parsed, ParsedConsumer, parse};
 use crate::api::account::{AWSAccount, Partition, RoleSettings};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
-    Access, AccessPath, Applied, CrossAccountRegistryGrantSpec as Spec, ManagedPolicy, RegistryRoleSpec,
+    Access, AccessPath, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy, ManagedPolicy, Management,
+    RegistryRoleSpec,
 };
 use crate::policy::Installation;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +66,8 @@ pub struct RegistryRole {
     pub max_session_seconds: i32,
     /// What the consumer must present.
     pub external_id: Option<String>,
+    /// Whether a role of that name is taken over where its owner consents.
+    pub adopts: bool,
 }
 
 /// A role's name, and how roles are made in its account.
@@ -104,65 +107,11 @@ pub enum ConsumerRole {
     Kept {
         /// The role.
         role: RoleIdentity,
-        /// The name of its instance profile.
-        instance_profile: String,
+        /// The name of its instance profile, where the operator keeps that, too.
+        instance_profile: Option<String>,
+        /// Whether the role is others'.
+        extends: bool,
     },
-}
-
-/// How a grant stands: what of it is to hold.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Standing {
-    /// Its spec is admitted: make it true.
-    Admitted(Grant),
-    /// Its spec is wrong, and what it had before is admitted still: keep that. A typo must not take access away.
-    Kept(Grant, Vec<Problem>),
-    /// No rule admits it: nothing of it may stay.
-    NotAdmitted(Vec<Problem>),
-    /// Nothing can be said of it: leave everything as it is.
-    Unknown(Vec<Problem>),
-}
-
-/// How a grant stands. What was applied before is held against the rules like a spec: a status is no authority.
-pub fn standing(
-    name: &GrantName,
-    spec: &Spec,
-    applied: Option<&Applied>,
-    directory: &dyn Directory,
-    installation: &Installation,
-) -> Standing {
-    let by_rules = |problem: &Problem| problem.reason == Reason::NotAdmitted;
-    // Taking the place of other people's statements asks for no access: that it is refused must not take any away.
-    if !spec.registry.replace_sids.is_empty()
-        && let Err(problems) = validate(name, spec, directory, installation)
-    {
-        let mut without = spec.clone();
-        without.registry.replace_sids.clear();
-        if let Ok(grant) = validate(name, &without, directory, installation) {
-            return Standing::Kept(grant.where_its_role_is(applied), problems);
-        }
-    }
-    let problems = match validate(name, spec, directory, installation) {
-        Ok(grant) => return Standing::Admitted(grant.where_its_role_is(applied)),
-        Err(problems) if problems.iter().all(by_rules) => return Standing::NotAdmitted(problems),
-        Err(problems) => problems,
-    };
-    let organization = |spec: &Spec| spec.consumer.organization.as_ref().map(|organization| organization.id.clone());
-    let same_parties = |last: &Spec| {
-        last.registry.account_id == spec.registry.account_id
-            && last.consumer.account_id == spec.consumer.account_id
-            && organization(last) == organization(spec)
-    };
-    let Some(last) = applied.and_then(Applied::last_spec).filter(same_parties) else {
-        return Standing::Unknown(problems);
-    };
-    match judge(name, &last, directory, installation) {
-        // It was right when it was applied; what has become wrong around it since then takes nothing away. Rules do.
-        Ok(Judged { grant, invalid: _, refused }) if refused.is_empty() => {
-            Standing::Kept(grant.where_its_role_is(applied), problems)
-        }
-        Ok(Judged { refused, .. }) => Standing::NotAdmitted([problems, refused].concat()),
-        Err(_) => Standing::Unknown(problems),
-    }
 }
 
 /// Checks a new spec and holds it against the accounts' rules.
@@ -182,19 +131,19 @@ pub fn validate(
 }
 
 /// A spec, and what speaks against it.
-struct Judged {
-    grant: Grant,
+pub(super) struct Judged {
+    pub grant: Grant,
     /// What is wrong with it in these accounts.
-    invalid: Vec<Problem>,
+    pub invalid: Vec<Problem>,
     /// What no rule admits.
-    refused: Vec<Problem>,
+    pub refused: Vec<Problem>,
 }
 
 /// Judges a spec, new or applied before.
 ///
 /// # Errors
 /// When it cannot even be understood, or the registry's account is not known.
-fn judge(
+pub(super) fn judge(
     name: &GrantName,
     spec: &Spec,
     directory: &dyn Directory,
@@ -226,14 +175,18 @@ fn judge(
             name_in_repository_policy,
             max_session_seconds,
             external_id,
+            adopt,
+            path,
         } = asked;
         let role = role.unwrap_or_else(|| name.in_aws(installation, 64));
+        let settings = under(path.as_ref(), &registry_account.spec.roles);
         RegistryRole {
-            identity: identity(&registry, role, &registry_account.spec.roles),
+            identity: identity(&registry, role, &settings),
             managed_policies: managed_policies.into_iter().collect(),
             name_in_repository_policy,
             max_session_seconds,
             external_id,
+            adopts: adopt,
         }
     });
     let labels = directory.namespace_labels(&name.namespace);
@@ -241,8 +194,14 @@ fn judge(
     // In an account that is not managed the path is not known, so the default's is taken.
     let settings = consumer_account.as_ref().map_or_else(RoleSettings::default, |account| account.spec.roles.clone());
     let instance = spec.consumer.instance_role.as_ref();
-    let instance_identity =
-        instance.zip(consumer_id.as_ref()).map(|(asked, id)| identity(id, asked.name.clone(), &settings));
+    let instance_identity = instance.zip(consumer_id.as_ref()).map(|(asked, id)| {
+        // A role that others made stands where they made it.
+        let elsewhere = match asked.management {
+            Management::Create => None,
+            Management::Extend => Some(asked.path.clone().unwrap_or_else(|| "/".into())),
+        };
+        identity(id, asked.name.clone(), &under(elsewhere.as_ref(), &settings))
+    });
     let consumer = match consumer {
         ParsedConsumer::Account(id) => {
             let who = Identities::of(&spec.consumer, &id, partition, instance_identity.as_ref());
@@ -251,6 +210,7 @@ fn judge(
         ParsedConsumer::Organization(parts) => Consumer::Organization(parts),
     };
     let replaces: BTreeSet<String> = spec.registry.replace_sids.iter().cloned().collect();
+    let retains = spec.deletion_policy == DeletionPolicy::Retain;
     let asked = Asked {
         home,
         access: spec.access,
@@ -258,17 +218,20 @@ fn judge(
         consumer: &consumer,
         role: role.as_ref(),
         replaces: &replaces,
+        retains,
     };
     let rules = registry_account.spec.registry.iter().flat_map(|side| &side.rules);
     let mut refused: Vec<Problem> = asked.refused_by(&registry, rules).into_iter().collect();
     if let (Some(role), Some(account)) = (&instance_identity, &consumer_account) {
         let rules = account.spec.consumer.iter().flat_map(|side| &side.rules);
-        refused.extend(instance_role_refused(role, home, rules));
+        let management = instance.map(|asked| asked.management).unwrap_or_default();
+        refused.extend(instance_role_refused(role, management, home, retains, rules));
     }
     let instance_role = match (instance_identity, instance, &consumer_account) {
         (Some(role), Some(asked), Some(_)) => {
+            let extends = asked.management == Management::Extend;
             let instance_profile = asked.instance_profile.clone().unwrap_or_else(|| asked.name.clone());
-            ConsumerRole::Kept { role, instance_profile }
+            ConsumerRole::Kept { role, instance_profile: (!extends).then_some(instance_profile), extends }
         }
         (Some(_), _, _) => ConsumerRole::NotManaged,
         (None, _, _) => ConsumerRole::NotRequested,
@@ -288,6 +251,11 @@ fn judge(
         instance_role,
     };
     Ok(Judged { grant, invalid, refused })
+}
+
+/// The account's settings, with another path where one is given.
+fn under(path: Option<&String>, settings: &RoleSettings) -> RoleSettings {
+    RoleSettings { path: path.unwrap_or(&settings.path).clone(), ..settings.clone() }
 }
 
 /// That the registry's account has no `AWSAccount`.

@@ -174,6 +174,16 @@ impl Statement {
         texts.collect()
     }
 
+    /// What `operator` asks of `key`, as it stands.
+    pub fn condition(&self, operator: &str, key: &str) -> Option<&Value> {
+        self.0.get("Condition")?.get(operator)?.get(key)
+    }
+
+    /// Whether it denies.
+    pub fn is_deny(&self) -> bool {
+        self.0.get("Effect").and_then(Value::as_str) == Some("Deny")
+    }
+
     /// The statement's ID, if it has one.
     pub fn sid_text(&self) -> Option<&str> {
         self.0.get("Sid").and_then(Value::as_str)

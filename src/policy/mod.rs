@@ -17,6 +17,7 @@ pub mod document;
 mod json;
 pub mod pack;
 pub mod repository;
+pub mod retain;
 pub mod sid;
 
 #[cfg(test)]

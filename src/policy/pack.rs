@@ -159,7 +159,7 @@ mod tests {
             let grants: Vec<Wanted<usize>> = accounts
                 .iter()
                 .enumerate()
-                .map(|(id, account)| Wanted { id, contributions: vec![contribution(*account, 1)], replaces: BTreeSet::new() })
+                .map(|(id, account)| Wanted { id, contributions: vec![contribution(*account, 1)], replaces: BTreeSet::new(), stays_as: None })
                 .collect();
             let installation = Installation::of_cluster("x");
             let packed = pack(&Document::of([]), &grants, &installation);
@@ -168,7 +168,7 @@ mod tests {
             for id in &packed.left_out {
                 let mut more = packed.contributions.clone();
                 more.extend(grants[*id].contributions.clone());
-                let as_one = [Wanted { id: 0, contributions: more, replaces: BTreeSet::new() }];
+                let as_one = [Wanted { id: 0, contributions: more, replaces: BTreeSet::new(), stays_as: None }];
                 let all = Room::beside(&Document::of([]), &installation).take(&as_one[0].contributions.iter().collect::<Vec<_>>());
                 prop_assert!(!all, "{} was left out and fits", id);
             }

@@ -9,6 +9,7 @@ use super::canonical::StatementMeaning;
 use super::cover::why_needed;
 use super::document::{Document, Statement, Unreadable};
 use super::pack::{Packed, pack};
+use super::retain::hand_over;
 use super::sid::Installation;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +34,8 @@ pub struct Wanted<Id> {
     pub contributions: Vec<Contribution>,
     /// The Sids of other people's statements that are to go once ours allow as much.
     pub replaces: BTreeSet<String>,
+    /// Where the grant goes and its access is to stay: what makes the Sids of the statements that it stays in. They are nobody's.
+    pub stays_as: Option<String>,
 }
 
 /// What to do with a repository's policy.
@@ -53,6 +56,8 @@ pub struct Plan<Id> {
     pub change: Change,
     /// The grants that did not fit into the document.
     pub left_out: BTreeSet<Id>,
+    /// The grants whose access stands in statements that are not ours, as they asked.
+    pub handed_over: BTreeSet<Id>,
     /// The document's length once the change is made, in characters.
     pub characters: usize,
     /// The length of the document that was read.
@@ -106,9 +111,10 @@ pub fn plan<Id: Ord + Clone>(
         Some(document) => document.without_ours(installation),
         None => Document::of([]),
     };
-    let Merged { foreign, ours, replaced, kept } = merge(&others, grants, installation);
+    let handed = hand_over(others.clone(), grants, installation);
+    let Merged { foreign, ours, replaced, kept } = merge(&handed.others, &handed.remaining, installation);
     let wanted = Ours::of(&ours.statements);
-    let unchanged = found == wanted && replaced.is_empty();
+    let unchanged = found == wanted && replaced.is_empty() && handed.others.same_meaning(&others);
     let empty = ours.statements.is_empty() && foreign.statements.is_empty();
     let document = foreign.with(ours.statements);
     let characters = if empty { 0 } else { document.characters() };
@@ -123,6 +129,7 @@ pub fn plan<Id: Ord + Clone>(
     Ok(Plan {
         change,
         left_out: ours.left_out,
+        handed_over: handed.handed_over,
         characters,
         found_characters,
         found,
@@ -232,7 +239,7 @@ mod tests {
     }
 
     fn wanted(id: u64, callers: Callers) -> Wanted<u64> {
-        Wanted { id, contributions: vec![allowed(callers)], replaces: BTreeSet::new() }
+        Wanted { id, contributions: vec![allowed(callers)], replaces: BTreeSet::new(), stays_as: None }
     }
 
     fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Wanted<u64>> {

@@ -147,8 +147,13 @@ fn an_account_number_that_is_not_twelve_digits_is_refused_at_its_field() {
 #[case::whole_account_and_roles("/spec/consumer/roles", json!(["ci/x"]), "spec.consumer: wholeAccount and roles exclude")]
 #[case::name_too_long("/metadata/name", json!("x".repeat(191)), "metadata.name")]
 #[case::unknown_field("/spec/acces", json!("Pull"), "spec.acces: unknown")]
-#[case::unknown_field_deep_down("/spec/registry/role/path", json!("/x/"), "spec.registry.role.path: unknown")]
-#[case::field_that_does_not_work_yet("/spec/suspend", json!(true), "spec.suspend: unknown")]
+#[case::unknown_field_deep_down("/spec/registry/role/arn", json!("x"), "spec.registry.role.arn: unknown")]
+#[case::field_that_does_not_work_yet("/spec/mode", json!("Observe"), "spec.mode: unknown")]
+#[case::role_path_without_adoption("/spec/registry/role/path", json!("/x/"), "spec.registry.role.path")]
+#[case::instance_path_of_a_created_role("/spec/consumer/instanceRole/path", json!("/x/"), "spec.consumer.instanceRole.path")]
+#[case::management("/spec/consumer/instanceRole/management", json!("Own"), "spec.consumer.instanceRole.management")]
+#[case::on_delete("/spec/consumer/instanceRole/onDelete", json!("Keep"), "spec.consumer.instanceRole.onDelete")]
+#[case::deletion_policy("/spec/deletionPolicy", json!("Orphan"), "spec.deletionPolicy")]
 fn a_bad_field_is_refused_and_named(#[case] place: &str, #[case] value: Value, #[case] named: &str) {
     let refusals = why_not(&with(article(), place, value));
     assert!(refusals.iter().any(|why| why.contains(named)), "{refusals:?}");

@@ -2,20 +2,18 @@
 //! widens last; when access is taken back, the repository policies go first. One account's failure never hides another's.
 
 mod repositories;
+mod roles;
 
 use super::Context;
 use super::repositories::Look;
 use crate::api::account::AWSAccount;
 use crate::api::conditions::Reason;
-use crate::api::grant::{Applied, AppliedInstanceRole, ConsumerStatus, CrossAccountRegistryGrantSpec, RegistryStatus};
+use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec, OnDelete, RegistryStatus};
 use crate::aws::Account;
 use crate::aws::iam::Made;
-use crate::grant::consumer::Consumer;
-use crate::grant::desired::{Desired, DesiredInstance, DesiredRole, Owner};
-use crate::grant::diff::{self, Step};
-use crate::grant::observed::Instance;
+use crate::grant::desired::{Desired, Owner};
+use crate::grant::diff::Step;
 use crate::grant::status::{Outcome, Part};
-use crate::grant::validate::ConsumerRole;
 use crate::grant::{AccountId, Directory, Grant, Problem};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,16 +27,31 @@ pub struct Done {
     pub steps: Vec<String>,
 }
 
+/// What is to become of a grant.
+#[derive(Clone, Copy)]
+pub enum Aim<'a> {
+    /// It is to be true.
+    Hold(&'a Grant),
+    /// Nothing of it is to be left.
+    Revoke,
+    /// What it gave is to stay, and to be nobody's.
+    HandOver(&'a Grant),
+}
+
 /// One reconciliation of one grant.
 pub struct Enforcement<'a> {
     context: &'a Context,
     owner: &'a Owner,
     /// The registry's and the consumer's, if it is one: they cannot change in a grant's life.
     accounts: (&'a str, Option<&'a str>),
-    /// What should be true; `None`: nothing of this grant should be left.
+    /// What should be true; `None`: nothing of this grant should be ours any more.
     grant: Option<&'a Grant>,
+    /// What is to stay without being ours.
+    handed_over: Option<&'a Grant>,
     /// Where this grant may have left something.
     claims: &'a Applied,
+    /// What becomes of the instance role.
+    on_delete: OnDelete,
     /// How the repositories' policies are looked at.
     look: Look,
     steps: Vec<String>,
@@ -51,13 +64,20 @@ impl<'a> Enforcement<'a> {
         context: &'a Context,
         owner: &'a Owner,
         spec: &'a CrossAccountRegistryGrantSpec,
-        grant: Option<&'a Grant>,
+        aim: Aim<'a>,
         claims: &'a Applied,
         look: Look,
     ) -> Self {
         let CrossAccountRegistryGrantSpec { registry, consumer, .. } = spec;
         let accounts = (registry.account_id.as_str(), consumer.account_id.as_deref());
-        Self { context, owner, accounts, grant, claims, look, steps: Vec::new(), left: Vec::new() }
+        let (grant, handed_over) = match aim {
+            Aim::Hold(grant) => (Some(grant), None),
+            Aim::Revoke => (None, None),
+            Aim::HandOver(grant) => (None, Some(grant)),
+        };
+        let on_delete = consumer.instance_role.as_ref().and_then(|role| role.on_delete).unwrap_or_default();
+        let (steps, left) = (Vec::new(), Vec::new());
+        Self { context, owner, accounts, grant, handed_over, claims, on_delete, look, steps, left }
     }
 
     pub async fn run(mut self) -> Done {
@@ -76,11 +96,13 @@ impl<'a> Enforcement<'a> {
         self.remove_instances(consumer.as_ref(), instance.as_ref()).await;
 
         self.left.sort();
-        let accounts = accounts_part(&registry, consumer.as_ref());
+        let sessions = [Some(&registry), consumer.as_ref()].into_iter().flatten();
+        let no_session: Vec<Problem> = sessions.filter_map(|session| session.as_ref().err().cloned()).collect();
         let mut outcome = Outcome {
             revoking: self.grant.is_none(),
             refusal: Vec::new(),
-            accounts,
+            accounts: accounts_part(&no_session),
+            no_session,
             role: role_part,
             consumer: consumer_part,
             repositories,
@@ -93,6 +115,7 @@ impl<'a> Enforcement<'a> {
             consumer_status,
             applied: None,
             summary: self.grant.map(Grant::summary).unwrap_or_default(),
+            handled: None,
         };
         if let (Some(problem), Part::InPlace(_) | Part::NotRequested(_)) = (Problem::join(&self.left), &outcome.role) {
             outcome.role = Part::Failed(problem);
@@ -120,133 +143,6 @@ impl<'a> Enforcement<'a> {
         self.context.aws.account(&id, &known.spec).await
     }
 
-    async fn keep_instance(
-        &mut self,
-        session: Option<&Session>,
-        desired: Option<&DesiredInstance>,
-    ) -> (Part, ConsumerStatus) {
-        let none = ConsumerStatus::default();
-        let (desired, account) = match (desired, session) {
-            (Some(desired), Some(Ok(account))) => (desired, account),
-            (Some(_), Some(Err(problem))) => return (Part::Blocked(problem.clone()), none),
-            (_, _) => return (self.no_instance(), none),
-        };
-        match self.instance(account, desired).await {
-            Ok(status) => (
-                Part::InPlace(format!("instance role {} is in place in account {}", desired.role.name, account.id)),
-                status,
-            ),
-            Err(problem) => (Part::Failed(problem), none),
-        }
-    }
-
-    fn no_instance(&self) -> Part {
-        let Some(grant) = self.grant else { return Part::NotRequested("access is being revoked".into()) };
-        let (needs, consumer) = (grant.needed_in_consumer(), &grant.consumer);
-        match (&grant.instance_role, consumer) {
-            (ConsumerRole::NotManaged, Consumer::Account { id, .. }) => Part::NotManaged(format!(
-                "there is no AWSAccount {id}, so its instance role is not kept. Its admin must give the roles that should have access {needs}"
-            )),
-            (_, Consumer::Account { id, .. }) => Part::NotRequested(format!(
-                "no instance role was asked for; in account {id} the roles that should have access need {needs}"
-            )),
-            (_, Consumer::Organization(_)) => Part::NotRequested(format!(
-                "no role is kept in the accounts of {consumer}; the roles there that should have access need {needs}"
-            )),
-        }
-    }
-
-    async fn instance(&mut self, account: &Account, desired: &DesiredInstance) -> Result<ConsumerStatus, Problem> {
-        let observed = Instance {
-            role: account.role(&desired.role.name).await?,
-            profile: account.instance_profile(&desired.profile).await?,
-        };
-        let steps = diff::instance(desired, &observed, self.owner)?;
-        let mut status = ConsumerStatus {
-            role_arn: observed.role.as_ref().map(|role| role.arn.clone()),
-            role_id: observed.role.map(|role| role.id),
-            instance_profile_arn: observed.profile.map(|profile| profile.arn),
-        };
-        for made in self.apply(account, steps).await? {
-            match made {
-                Made::Role { arn, id } => (status.role_arn, status.role_id) = (Some(arn), Some(id)),
-                Made::Profile { arn } => status.instance_profile_arn = Some(arn),
-            }
-        }
-        Ok(status)
-    }
-
-    async fn keep_registry_role(&mut self, session: &Session, desired: Option<&DesiredRole>) -> (Part, RegistryStatus) {
-        let none = RegistryStatus::default();
-        let Some(desired) = desired else {
-            let asked = self.grant.is_some();
-            let why = if asked { "path AssumeRole was not asked for" } else { "access is being revoked" };
-            return (Part::NotRequested(why.into()), none);
-        };
-        let account = match session {
-            Ok(account) => account,
-            Err(problem) => return (Part::Blocked(problem.clone()), none),
-        };
-        match self.registry_role(account, desired).await {
-            Ok(status) => {
-                (Part::InPlace(format!("role {} is in place in account {}", desired.name, account.id)), status)
-            }
-            Err(problem) => (Part::Failed(problem), none),
-        }
-    }
-
-    async fn registry_role(&mut self, account: &Account, desired: &DesiredRole) -> Result<RegistryStatus, Problem> {
-        let observed = account.role(&desired.name).await?;
-        // Repository policies name the role only while it is known to be there and this grant's. A call that failed says neither.
-        let is_ours = observed.as_ref().is_some_and(|role| self.owner.owns(&role.tags));
-        self.context.ledger.record_role(&self.owner.uid, is_ours);
-        let steps = diff::registry_role(desired, observed.as_ref(), self.owner)?;
-        let (role_arn, role_id) = observed.map(|role| (role.arn, role.id)).unzip();
-        let mut status = RegistryStatus { hosts: Vec::new(), role_arn, role_id };
-        for made in self.apply(account, steps).await? {
-            if let Made::Role { arn, id } = made {
-                (status.role_arn, status.role_id) = (Some(arn), Some(id));
-            }
-        }
-        self.context.ledger.record_role(&self.owner.uid, true);
-        Ok(status)
-    }
-
-    async fn remove_registry_roles(&mut self, session: &Session, desired: Option<&DesiredRole>) {
-        let kept = desired.map(|role| role.name.as_str());
-        let Ok(account) = session else { return };
-        for name in self.claims.registry_roles.iter().filter(|name| Some(name.as_str()) != kept) {
-            if let Err(problem) = self.remove_registry_role(account, name).await {
-                self.left.push(problem);
-            }
-        }
-    }
-
-    async fn remove_registry_role(&mut self, account: &Account, name: &str) -> Result<(), Problem> {
-        self.context.ledger.record_role(&self.owner.uid, false);
-        let observed = account.role(name).await?;
-        let steps = diff::without_registry_role(name, observed.as_ref(), self.owner);
-        self.apply(account, steps).await.map(drop)
-    }
-
-    async fn remove_instances(&mut self, session: Option<&Session>, desired: Option<&DesiredInstance>) {
-        let kept = desired.map(|instance| instance.role.name.as_str());
-        let Some(Ok(account)) = session else { return };
-        for claimed in self.claims.instance_roles.iter().filter(|claimed| Some(claimed.role.as_str()) != kept) {
-            if let Err(problem) = self.remove_instance(account, claimed).await {
-                self.left.push(problem);
-            }
-        }
-    }
-
-    async fn remove_instance(&mut self, account: &Account, claimed: &AppliedInstanceRole) -> Result<(), Problem> {
-        let AppliedInstanceRole { role, path: _, instance_profile } = claimed;
-        let observed =
-            Instance { role: account.role(role).await?, profile: account.instance_profile(instance_profile).await? };
-        let steps = diff::without_instance(role, instance_profile, &observed, self.owner)?;
-        self.apply(account, steps).await.map(drop)
-    }
-
     /// Carries out steps in their order, until one fails.
     async fn apply(&mut self, account: &Account, steps: Vec<Step>) -> Result<Vec<Made>, Problem> {
         let mut made = Vec::new();
@@ -261,11 +157,8 @@ impl<'a> Enforcement<'a> {
     }
 }
 
-fn accounts_part(registry: &Session, consumer: Option<&Session>) -> Part {
-    let sessions = [Some(registry), consumer];
-    let problems: Vec<Problem> =
-        sessions.into_iter().flatten().filter_map(|session| session.as_ref().err().cloned()).collect();
-    match Problem::join(&problems) {
+fn accounts_part(no_session: &[Problem]) -> Part {
+    match Problem::join(no_session) {
         Some(problem) => Part::Failed(problem),
         None => Part::InPlace("the accounts admit the grant, and the operator's credentials are for them".into()),
     }

@@ -57,7 +57,10 @@ impl Enforcement<'_> {
                 (Err(problem), Some(_)) => {
                     drop(each.insert((repository.region, repository.name), RepositoryOutcome::failed(problem)));
                 }
-                (Ok(_), None) => {}
+                (Ok(Written::UpToDate(standings)), None) => {
+                    self.left.extend(self.not_handed_over(&repository, &standings));
+                }
+                (Ok(Written::NoRepository), None) => {}
                 (Err(problem), None) => self.left.push(problem),
             }
         }
@@ -69,6 +72,14 @@ impl Enforcement<'_> {
         (part, each)
     }
 
+    /// That access which was to stay could not be put into a statement of its own.
+    fn not_handed_over(&self, repository: &Repository, standings: &Standings) -> Option<Problem> {
+        let grant = self.handed_over.filter(|grant| grant.touches_repository_policies())?;
+        let concerned = grant.reaches(&repository.region, &repository.name);
+        let done = standings.handed_over.contains(&self.owner.grant);
+        (concerned && !done).then(|| cannot_stay(repository, standings))
+    }
+
     /// What a look at a repository's policy means for this grant; nothing where there is nothing to tell.
     fn of_this_grant(&self, grant: &Grant, repository: &Repository, written: Written) -> Option<RepositoryOutcome> {
         let Written::UpToDate(standings) = written else {
@@ -77,7 +88,17 @@ impl Enforcement<'_> {
             let missing = grant.repositories.contains(&named);
             return missing.then(|| RepositoryOutcome::failed(no_repository(repository)));
         };
-        let Standings { granted, left_out, characters, replaced, kept, refused, contested, put_back: _ } = standings;
+        let Standings {
+            granted,
+            left_out,
+            characters,
+            replaced,
+            kept,
+            refused,
+            contested,
+            handed_over: _,
+            put_back: _,
+        } = standings;
         let name = &self.owner.grant;
         let full_percent = full_percent(characters);
         let result =
@@ -156,6 +177,18 @@ fn not_in_yet(repository: &Repository) -> Problem {
         Reason::Settling,
         format!("the policy of {repository} does not carry this grant yet; it is looked at again"),
     )
+}
+
+fn cannot_stay(repository: &Repository, standings: &Standings) -> Problem {
+    match &standings.contested {
+        Some(problem) => problem.clone(),
+        None => Problem::new(
+            Reason::PolicyTooLarge,
+            format!(
+                "access cannot stay in the policy of {repository}: a statement of its own does not fit within ECR's 10,240 characters without pushing other grants out. Make room there, or set spec.deletionPolicy to Delete"
+            ),
+        ),
+    }
 }
 
 fn does_not_fit(repository: &Repository, full_percent: i32) -> Problem {

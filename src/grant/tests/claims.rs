@@ -21,10 +21,12 @@ fn the_articles_grant_claims_everything_that_it_touches() {
         "consumer": {
           "accountID": "222222222222",
           "instanceRole": {
+            "management": "Create",
             "name": "miq-instance"
           },
           "wholeAccount": true
         },
+        "deletionPolicy": "Delete",
         "paths": [
           "Direct",
           "AssumeRole"
@@ -38,6 +40,7 @@ fn the_articles_grant_claims_everything_that_it_touches() {
             "miqp-devops"
           ],
           "role": {
+            "adopt": false,
             "managedPolicies": [
               "AmazonEC2ContainerRegistryPowerUser"
             ],
@@ -45,7 +48,8 @@ fn the_articles_grant_claims_everything_that_it_touches() {
             "name": "ECS-AssumeRole-MIQDevOps",
             "nameInRepositoryPolicy": true
           }
-        }
+        },
+        "suspend": false
       },
       "repositories": [
         {

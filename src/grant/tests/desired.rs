@@ -73,7 +73,7 @@ fn the_articles_instance_role_trusts_ec2() {
     let instance = Cluster::of_the_article().desired(&grant(|_| {})).instance.unwrap();
     let trust = document(&instance.role.trust);
     assert!(trust.same_meaning(&Document::parse(INSTANCE_ROLE_TRUST).unwrap()), "{trust}");
-    assert_eq!((instance.role.name.as_str(), instance.profile.as_str()), ("miq-instance", "miq-instance"));
+    assert_eq!((instance.role.name.as_str(), instance.profile.as_deref()), ("miq-instance", Some("miq-instance")));
     assert_eq!(instance.role.path, "/registry-grants/");
 }
 

@@ -145,7 +145,7 @@ pub fn changed_profile<S: Strategy<Value = Tags>>(
 
 /// A role as IAM has it right after it was made as desired.
 pub fn as_made(desired: &DesiredRole, owner: &Owner) -> Role {
-    let steps = crate::grant::diff::registry_role(desired, None, owner).unwrap();
+    let steps = crate::grant::diff::registry_role(desired, None, owner, super::resources::now()).unwrap();
     let mut iam = super::iam::Iam::default();
     iam.apply(&steps);
     iam.roles.remove(&desired.name).unwrap()

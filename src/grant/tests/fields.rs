@@ -1,11 +1,9 @@
 //! What the operator refuses in the resource itself. Admission refuses it first where it can; here is the authority.
 
-use super::resources::{CONSUMER, Cluster, REGISTRY, grant, organization, strings};
+use super::resources::{CONSUMER, Cluster, REGISTRY, grant, instance_role, organization, strings};
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
-use crate::api::grant::{
-    Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrantSpec as Spec, InstanceRoleSpec, RegistryRoleSpec,
-};
+use crate::api::grant::{Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrantSpec as Spec, RegistryRoleSpec};
 use crate::grant::Problem;
 use rstest::rstest;
 
@@ -90,7 +88,7 @@ fn a_role_name_that_iam_would_refuse_is_refused(#[case] name: &str) {
         spec.registry.role = Some(RegistryRoleSpec { name: Some(name.into()), ..RegistryRoleSpec::default() });
     });
     refused_naming("spec.consumer.instanceRole.name", |spec| {
-        spec.consumer.instance_role = Some(InstanceRoleSpec { name: name.into(), instance_profile: None });
+        spec.consumer.instance_role = Some(instance_role(name));
     });
 }
 

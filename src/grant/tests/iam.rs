@@ -26,7 +26,11 @@ impl Iam {
     }
 
     pub fn instance(&self, role: &str, profile: &str) -> Instance {
-        Instance { role: self.roles.get(role).cloned(), profile: self.profiles.get(profile).cloned() }
+        Instance {
+            role: self.roles.get(role).cloned(),
+            profile: self.profiles.get(profile).cloned(),
+            ..Instance::default()
+        }
     }
 
     /// Carries out steps in their order; every one must be possible.
@@ -69,6 +73,14 @@ impl Iam {
             }
             Step::TagRole { role, tags } => {
                 self.role(&role)?.tags.extend(tags);
+                Ok(())
+            }
+            Step::UntagRole { role, keys } => {
+                self.role(&role)?.tags.retain(|key, _| !keys.contains(key));
+                Ok(())
+            }
+            Step::UntagProfile { name, keys } => {
+                self.profile(&name)?.tags.retain(|key, _| !keys.contains(key));
                 Ok(())
             }
             Step::PutInlinePolicy { role, policy, document } => {

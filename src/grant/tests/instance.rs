@@ -4,8 +4,10 @@ use super::drift::{changed_profile, changed_role, foreign_tags, our_tags, unread
 use super::iam::Iam;
 use super::resources::{CONSUMER, Cluster, grant, owner};
 use crate::api::conditions::Reason;
+use crate::api::grant::OnDelete;
+use crate::grant::Problem;
 use crate::grant::desired::DesiredInstance;
-use crate::grant::diff::{Step, instance, without_instance};
+use crate::grant::diff::{Sharers, Step, instance, without_instance};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
 use crate::policy::{Document, Statement};
 use proptest::option;
@@ -25,11 +27,17 @@ fn desired() -> DesiredInstance {
 }
 
 fn steps(observed: &Instance) -> Vec<Step> {
-    instance(&desired(), observed, &owner()).unwrap_or_else(|problem| panic!("{problem:?}"))
+    instance(&desired(), observed, &owner(), &Sharers::default()).unwrap_or_else(|problem| panic!("{problem:?}"))
+}
+
+fn removed(observed: &Instance) -> Result<(Vec<Step>, Option<Problem>), Problem> {
+    without_instance(ROLE, Some(PROFILE), observed, &owner(), &Sharers::default(), OnDelete::DeleteRole)
 }
 
 fn removal(observed: &Instance) -> Vec<Step> {
-    without_instance(ROLE, PROFILE, observed, &owner()).unwrap_or_else(|problem| panic!("{problem:?}"))
+    let (steps, held) = removed(observed).unwrap_or_else(|problem| panic!("{problem:?}"));
+    assert_eq!(held, None);
+    steps
 }
 
 /// The steps, a line each, with the name of our inline policy made short.
@@ -110,8 +118,11 @@ fn our_trust_statement_is_put_back_beside_the_others() {
 #[test]
 fn a_trust_policy_that_cannot_be_read_is_left_alone() {
     let observed = made(|role, _| role.trust = unreadable());
-    assert_eq!(instance(&desired(), &observed, &owner()).unwrap_err().reason, Reason::UnreadablePolicy);
-    assert_eq!(without_instance(ROLE, PROFILE, &observed, &owner()).unwrap_err().reason, Reason::UnreadablePolicy);
+    assert_eq!(
+        instance(&desired(), &observed, &owner(), &Sharers::default()).unwrap_err().reason,
+        Reason::UnreadablePolicy
+    );
+    assert_eq!(removed(&observed).unwrap_err().reason, Reason::UnreadablePolicy);
 }
 
 #[test]
@@ -145,7 +156,7 @@ fn a_role_that_others_use_stays_without_what_is_ours() {
 #[test]
 fn a_profile_that_is_not_ours_is_a_conflict() {
     let observed = made(|_, profile| profile.tags.clear());
-    let problem = instance(&desired(), &observed, &owner()).unwrap_err();
+    let problem = instance(&desired(), &observed, &owner(), &Sharers::default()).unwrap_err();
     assert_eq!(problem.reason, Reason::Conflict);
     assert!(problem.message.starts_with("instance profile arn:aws:iam::"), "{problem:?}");
 }
@@ -154,7 +165,7 @@ fn some_instance() -> impl Strategy<Value = Instance> {
     let desired = desired();
     let role = option::weighted(0.9, changed_role(&desired.role, our_tags()));
     let profile = option::weighted(0.9, changed_profile(ROLE, our_tags()));
-    (role, profile).prop_map(|(role, profile)| Instance { role, profile })
+    (role, profile).prop_map(|(role, profile)| Instance { role, profile, ..Instance::default() })
 }
 
 /// The account with this in it, and with what belongs to nobody here.
@@ -218,13 +229,17 @@ proptest! {
     }
 
     #[test]
-    fn a_role_without_our_tags_is_in_no_step(
+    fn a_role_without_our_tags_is_not_kept_and_loses_nothing_but_what_is_ours(
         role in changed_role(&desired().role, foreign_tags()),
         profile in option::of(changed_profile(ROLE, foreign_tags())),
     ) {
-        let observed = Instance { role: Some(role), profile };
-        prop_assert_eq!(instance(&desired(), &observed, &owner()).unwrap_err().reason, Reason::Conflict);
-        prop_assert_eq!(removal(&observed), []);
+        let observed = Instance { role: Some(role), profile, ..Instance::default() };
+        prop_assert_eq!(instance(&desired(), &observed, &owner(), &Sharers::default()).unwrap_err().reason, Reason::Conflict);
+        let mut iam = account(&observed);
+        iam.apply(&removal(&observed));
+        let after = iam.instance(ROLE, PROFILE);
+        prop_assert_eq!(foreign_parts(observed.role.as_ref().unwrap()), foreign_parts(&after.role.unwrap()));
+        prop_assert_eq!(after.profile, observed.profile);
     }
 
     #[test]
@@ -232,8 +247,8 @@ proptest! {
         role in option::of(changed_role(&desired().role, our_tags())),
         profile in changed_profile("someone-elses", foreign_tags()),
     ) {
-        let observed = Instance { role, profile: Some(profile) };
-        prop_assert_eq!(instance(&desired(), &observed, &owner()).unwrap_err().reason, Reason::Conflict);
+        let observed = Instance { role, profile: Some(profile), ..Instance::default() };
+        prop_assert_eq!(instance(&desired(), &observed, &owner(), &Sharers::default()).unwrap_err().reason, Reason::Conflict);
         let profiles = |step: &Step| {
             matches!(step, Step::TagProfile { .. } | Step::AddRoleToProfile { .. } | Step::RemoveRoleFromProfile { .. } | Step::DeleteProfile { .. })
         };

@@ -13,6 +13,8 @@ mod registry_role;
 mod repository_policy;
 mod resources;
 mod roles;
+mod sessions;
+mod sharing;
 mod standing;
 mod status;
 mod status_laws;

@@ -2,14 +2,15 @@
 
 use super::drift::{as_made, changed_role, foreign_tags, our_tags, unreadable};
 use super::iam::Iam;
-use super::resources::{Cluster, REGISTRY, grant, grant_with_plain_role, owner, strings};
+use super::resources::{Cluster, REGISTRY, grant, grant_with_plain_role, now, owner, strings};
 use crate::api::conditions::Reason;
 use crate::grant::desired::DesiredRole;
-use crate::grant::diff::{Step, registry_role, without_registry_role};
+use crate::grant::diff::{ENDED_SESSIONS, Step, ends_sessions, registry_role, without_registry_role};
 use crate::grant::observed::Role;
 use crate::policy::Document;
 use proptest::prelude::*;
 use rstest::rstest;
+use std::collections::BTreeSet;
 
 fn desired() -> DesiredRole {
     let cluster = Cluster::of_the_article()
@@ -22,7 +23,13 @@ fn desired_with_managed_policies() -> DesiredRole {
 }
 
 fn steps(desired: &DesiredRole, observed: Option<&Role>) -> Vec<Step> {
-    registry_role(desired, observed, &owner()).unwrap_or_else(|problem| panic!("{problem:?}"))
+    registry_role(desired, observed, &owner(), now()).unwrap_or_else(|problem| panic!("{problem:?}"))
+}
+
+fn removal(name: &str, observed: Option<&Role>) -> Vec<Step> {
+    let (steps, held) = without_registry_role(name, observed, &BTreeSet::new(), &owner());
+    assert_eq!(held, None);
+    steps
 }
 
 /// The steps, a line each, with the name of our inline policy made short.
@@ -73,8 +80,14 @@ fn what_is_right_is_left_alone() {
 #[test]
 fn changes_by_hand_are_put_back() {
     let foreign = || Document::parse(r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}}"#);
-    insta::assert_snapshot!(after(|role| role.trust = foreign()), @"set the trust policy of role puller");
-    insta::assert_snapshot!(after(|role| role.trust = unreadable()), @"set the trust policy of role puller");
+    insta::assert_snapshot!(after(|role| role.trust = foreign()), @r"
+    set policy registry-grants-ended-sessions of role puller
+    set the trust policy of role puller
+    ");
+    insta::assert_snapshot!(after(|role| role.trust = unreadable()), @r"
+    set policy registry-grants-ended-sessions of role puller
+    set the trust policy of role puller
+    ");
     insta::assert_snapshot!(after(|role| role.max_session_seconds = 43200), @"set the session length of role puller to 3600 s");
     insta::assert_snapshot!(after(|role| role.boundary = None), @"set the permissions boundary of role puller");
     insta::assert_snapshot!(after(|role| role.inline.clear()), @"set policy OURS of role puller");
@@ -119,7 +132,7 @@ fn what_others_put_on_the_role_is_removed_before_ours_needs_its_room() {
 #[test]
 fn a_role_under_another_path_is_a_conflict() {
     let role = Role { path: "/old/".into(), ..as_made(&desired(), &owner()) };
-    let problem = registry_role(&desired(), Some(&role), &owner()).unwrap_err();
+    let problem = registry_role(&desired(), Some(&role), &owner(), now()).unwrap_err();
     assert_eq!(problem.reason, Reason::Conflict);
     assert!(problem.message.contains("/old/") && problem.message.contains("/registry-grants/"), "{problem:?}");
 }
@@ -128,7 +141,7 @@ fn a_role_under_another_path_is_a_conflict() {
 fn a_role_that_is_not_ours_is_a_conflict_that_says_whose_it_is() {
     let mut role = as_made(&desired(), &owner());
     role.tags.clear();
-    let problem = registry_role(&desired(), Some(&role), &owner()).unwrap_err();
+    let problem = registry_role(&desired(), Some(&role), &owner(), now()).unwrap_err();
     insta::assert_snapshot!(problem.message, @"role arn:aws:iam::111111111111:role/registry-grants/puller exists and was not made by this operator; it is left alone. Choose another name in the grant, or remove it");
 }
 
@@ -140,7 +153,7 @@ fn a_conflict_tells_no_other_tenants_names(#[case] installation: &str, #[case] g
     let mut role = as_made(&desired(), &owner());
     role.tags.insert("registrygrants.dev/installation".into(), installation.into());
     role.tags.insert("registrygrants.dev/grant".into(), grant.into());
-    let message = registry_role(&desired(), Some(&role), &owner()).unwrap_err().message;
+    let message = registry_role(&desired(), Some(&role), &owner(), now()).unwrap_err().message;
     assert!(message.contains(whose), "{message}");
     assert!(!message.contains("team-a") && !message.contains("ffffffffffff"), "{message}");
 }
@@ -154,7 +167,7 @@ fn a_trust_policy_beyond_the_accounts_limit_is_refused_before_anything_is_writte
         spec.consumer.roles = Some(many);
     });
     let role = |cluster: Cluster| cluster.desired(&asked).registry_role.unwrap();
-    let problem = registry_role(&role(Cluster::of_the_article()), None, &owner()).unwrap_err();
+    let problem = registry_role(&role(Cluster::of_the_article()), None, &owner(), now()).unwrap_err();
     assert_eq!(problem.reason, Reason::PolicyTooLarge);
     assert!(problem.message.contains("trust policy of role puller in account 111111111111"), "{problem:?}");
     let raised = Cluster::of_the_article().roles(REGISTRY, |roles| roles.max_trust_policy_characters = 4096);
@@ -168,7 +181,7 @@ fn an_inline_policy_beyond_iams_limit_is_refused_before_anything_is_written() {
         spec.registry.repositories = (0..100).map(|n| format!("{}{n}", "long/".repeat(40))).collect();
     });
     let role = Cluster::of_the_article().registry_rules([everything]).desired(&asked).registry_role.unwrap();
-    let problem = registry_role(&role, None, &owner()).unwrap_err();
+    let problem = registry_role(&role, None, &owner(), now()).unwrap_err();
     assert_eq!(problem.reason, Reason::PolicyTooLarge);
     assert!(problem.message.contains("inline policy of role puller"), "{problem:?}");
 }
@@ -178,12 +191,12 @@ fn a_role_is_emptied_before_it_is_deleted() {
     let mut role = as_made(&desired_with_managed_policies(), &owner());
     role.inline.insert("by-hand".into(), unreadable());
     let name = "ECS-AssumeRole-MIQDevOps";
-    insta::assert_snapshot!(words(&without_registry_role(name, Some(&role), &owner())), @r"
+    insta::assert_snapshot!(words(&removal(name, Some(&role))), @r"
     detach arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser from role ECS-AssumeRole-MIQDevOps
     delete policy by-hand of role ECS-AssumeRole-MIQDevOps
     delete role ECS-AssumeRole-MIQDevOps
     ");
-    assert_eq!(without_registry_role(name, None, &owner()), []);
+    assert_eq!(removal(name, None), []);
 }
 
 fn either_kind() -> impl Strategy<Value = DesiredRole> {
@@ -196,12 +209,19 @@ proptest! {
         (desired, role) in either_kind().prop_flat_map(|desired| (Just(desired.clone()), changed_role(&desired, our_tags()))),
     ) {
         let mut iam = Iam::default().with_role(&desired.name, Some(role.clone()));
-        iam.apply(&steps(&desired, Some(&role)));
+        let first = steps(&desired, Some(&role));
+        iam.apply(&first);
+        // Where others could have assumed it, their sessions are ended after that.
+        if ends_sessions(&first) {
+            let second = steps(&desired, Some(&iam.roles[&desired.name]));
+            iam.apply(&second);
+        }
         let made = &iam.roles[&desired.name];
         prop_assert_eq!(steps(&desired, Some(made)), []);
         prop_assert!(made.trust.as_ref().unwrap().same_meaning(&Document::of([desired.trust.clone()])));
         prop_assert_eq!(&made.attached, &desired.attached);
-        prop_assert!(made.inline.keys().eq(desired.inline.iter().map(|(name, _)| name)));
+        let inline = made.inline.keys().filter(|name| *name != ENDED_SESSIONS);
+        prop_assert!(inline.eq(desired.inline.iter().map(|(name, _)| name)));
         if let Some((name, right)) = &desired.inline {
             prop_assert!(made.inline[name].as_ref().unwrap().same_meaning(right));
         }
@@ -214,14 +234,14 @@ proptest! {
         (desired, role) in either_kind().prop_flat_map(|desired| (Just(desired.clone()), changed_role(&desired, our_tags()))),
     ) {
         let mut iam = Iam::default().with_role(&desired.name, Some(role.clone()));
-        iam.apply(&without_registry_role(&desired.name, Some(&role), &owner()));
+        iam.apply(&removal(&desired.name, Some(&role)));
         prop_assert_eq!(iam, Iam::default());
     }
 
     #[test]
     fn a_role_without_our_tags_is_in_no_step(role in changed_role(&desired(), foreign_tags())) {
-        let problem = registry_role(&desired(), Some(&role), &owner()).unwrap_err();
+        let problem = registry_role(&desired(), Some(&role), &owner(), now()).unwrap_err();
         prop_assert_eq!(problem.reason, Reason::Conflict);
-        prop_assert_eq!(without_registry_role("puller", Some(&role), &owner()), []);
+        prop_assert_eq!(removal("puller", Some(&role)), []);
     }
 }

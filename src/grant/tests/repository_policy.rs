@@ -37,7 +37,7 @@ const REPOSITORY_POLICY: &str = r#"{
 /// The policy of a repository that had none, with this grant on it.
 fn policy(resource: &CrossAccountRegistryGrant) -> Option<Document> {
     let contributions = Cluster::of_the_article().admitted(resource).contributions("us-east-1", true);
-    let grants = [Wanted { id: 1, contributions, replaces: BTreeSet::new() }];
+    let grants = [Wanted { id: 1, contributions, replaces: BTreeSet::new(), stays_as: None }];
     match repository::plan(None, &grants, &installation()).unwrap().change {
         Change::Set(document) => Some(document),
         Change::None => None,
@@ -175,8 +175,12 @@ fn of_organization(paths: &[&str]) -> Value {
     });
     let rule = registry_rule(|rule| rule.organizations = strings(["o-a1b2c3d4e5"]));
     let admitted = Cluster::of_the_article().registry_rules([rule]).admitted(&asked);
-    let grants =
-        [Wanted { id: 1, contributions: admitted.contributions("us-east-1", true), replaces: BTreeSet::new() }];
+    let grants = [Wanted {
+        id: 1,
+        contributions: admitted.contributions("us-east-1", true),
+        replaces: BTreeSet::new(),
+        stays_as: None,
+    }];
     let Change::Set(document) = repository::plan(None, &grants, &installation()).unwrap().change else { panic!() };
     statements(&document).remove(0)
 }

@@ -5,12 +5,13 @@ use crate::api::account::{
 };
 use crate::api::grant::{
     Access, AccessPath, Applied, ConsumerSpec, CrossAccountRegistryGrant, CrossAccountRegistryGrantSpec,
-    InstanceRoleSpec, ManagedPolicy, OrganizationSpec, RegistryRoleSpec, RegistrySpec,
+    DeletionPolicy, InstanceRoleSpec, ManagedPolicy, Management, OrganizationSpec, RegistryRoleSpec, RegistrySpec,
 };
 use crate::grant::desired::{Desired, Owner};
 use crate::grant::{AccountId, Directory, Grant, GrantName, Problem, Standing, standing, validate};
 use crate::policy::Installation;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,13 +62,31 @@ pub fn grant(change: impl FnOnce(&mut CrossAccountRegistryGrantSpec)) -> CrossAc
             lambda: None,
             whole_account: Some(true),
             roles: None,
-            instance_role: Some(InstanceRoleSpec { name: "miq-instance".into(), instance_profile: None }),
+            instance_role: Some(instance_role("miq-instance")),
         },
+        deletion_policy: DeletionPolicy::Delete,
+        suspend: false,
     };
     change(&mut spec);
     let mut grant = CrossAccountRegistryGrant::new("miq-devops", spec);
     grant.metadata.namespace = Some("team-b".into());
     grant
+}
+
+/// An instance role of this name, and nothing else said of it.
+pub fn instance_role(name: &str) -> InstanceRoleSpec {
+    InstanceRoleSpec {
+        name: name.into(),
+        management: Management::Create,
+        path: None,
+        instance_profile: None,
+        on_delete: None,
+    }
+}
+
+/// Some moment.
+pub fn now() -> Timestamp {
+    "2026-01-01T12:00:00Z".parse().unwrap()
 }
 
 /// An organization, or some of its units, as the consumer.
@@ -93,6 +112,7 @@ pub fn registry_rule(change: impl FnOnce(&mut RegistryRule)) -> RegistryRule {
         consumers: strings([CONSUMER]),
         organizations: Vec::new(),
         allow_replace: false,
+        allow_retain: false,
         managed_policies: vec![ManagedPolicy::AmazonEC2ContainerRegistryPowerUser],
     };
     change(&mut rule);
@@ -102,7 +122,8 @@ pub fn registry_rule(change: impl FnOnce(&mut RegistryRule)) -> RegistryRule {
 /// A rule that admits the article's instance role, and no other.
 pub fn consumer_rule(change: impl FnOnce(&mut ConsumerRule)) -> ConsumerRule {
     let roles = strings(["registry-grants/miq-instance"]);
-    let mut rule = ConsumerRule { namespaces: namespaces(["team-b"]), roles };
+    let management = vec![Management::Create];
+    let mut rule = ConsumerRule { namespaces: namespaces(["team-b"]), roles, management, allow_retain: false };
     change(&mut rule);
     rule
 }

@@ -103,8 +103,8 @@ fn the_instance_profile_is_called_like_the_role_unless_it_has_a_name() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(profile(None), "miq-instance");
-    assert_eq!(profile(Some("nodes")), "nodes");
+    assert_eq!(profile(None).as_deref(), Some("miq-instance"));
+    assert_eq!(profile(Some("nodes")).as_deref(), Some("nodes"));
 }
 
 #[rstest]

@@ -6,7 +6,7 @@ use super::resources::{
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Access, Applied, CrossAccountRegistryGrant, ManagedPolicy};
-use crate::grant::validate::Standing;
+use crate::grant::Standing;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -24,6 +24,7 @@ fn name(standing: &Standing) -> &'static str {
     match standing {
         Standing::Admitted(_) => "Admitted",
         Standing::Kept(..) => "Kept",
+        Standing::Suspended(_) => "Suspended",
         Standing::NotAdmitted(_) => "NotAdmitted",
         Standing::Unknown(_) => "Unknown",
     }

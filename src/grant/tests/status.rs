@@ -42,6 +42,8 @@ pub fn outcome(change: impl FnOnce(&mut Outcome)) -> Outcome {
         consumer_status: ConsumerStatus::default(),
         applied: Some(applied()),
         replaces: BTreeSet::new(),
+        handled: None,
+        no_session: Vec::new(),
         summary: "account 222222222222 has Pull access".into(),
     };
     change(&mut outcome);

@@ -1,11 +1,19 @@
 //! Desired against observed: the steps between them, in order, one AWS call each.
 
+mod instance;
+mod registry;
+
+pub use instance::{Sharers, instance, instance_handed_over, without_instance};
+pub use registry::{ENDED_SESSIONS, ends_sessions, registry_role, registry_role_handed_over, without_registry_role};
+
 use super::Problem;
-use super::desired::{DesiredInstance, DesiredRole, MAX_INLINE_CHARACTERS, Owner, TAG_GRANT, TAG_INSTALLATION};
-use super::observed::{Instance, InstanceProfile, Role};
+use super::desired::{
+    DesiredRole, MAX_INLINE_CHARACTERS, OUR_TAGS, Owner, TAG_ALLOW_ADOPT, TAG_GRANT, TAG_INSTALLATION,
+};
+use super::observed::Role;
 use crate::api::conditions::Reason;
-use crate::policy::{Document, Installation};
-use std::collections::BTreeMap;
+use crate::policy::Document;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// One call to IAM.
@@ -37,6 +45,10 @@ pub enum Step {
         role: String,
         tags: BTreeMap<String, String>,
     },
+    UntagRole {
+        role: String,
+        keys: BTreeSet<String>,
+    },
     PutInlinePolicy {
         role: String,
         policy: String,
@@ -66,6 +78,10 @@ pub enum Step {
         name: String,
         tags: BTreeMap<String, String>,
     },
+    UntagProfile {
+        name: String,
+        keys: BTreeSet<String>,
+    },
     AddRoleToProfile {
         profile: String,
         role: String,
@@ -90,6 +106,7 @@ impl fmt::Display for Step {
             }
             Self::PutBoundary { role, .. } => write!(f, "set the permissions boundary of role {role}"),
             Self::TagRole { role, .. } => write!(f, "tag role {role}"),
+            Self::UntagRole { role, .. } => write!(f, "take this operator's tags off role {role}"),
             Self::PutInlinePolicy { role, policy, .. } => write!(f, "set policy {policy} of role {role}"),
             Self::DeleteInlinePolicy { role, policy } => write!(f, "delete policy {policy} of role {role}"),
             Self::AttachPolicy { role, arn } => write!(f, "attach {arn} to role {role}"),
@@ -97,6 +114,7 @@ impl fmt::Display for Step {
             Self::DeleteRole { role } => write!(f, "delete role {role}"),
             Self::CreateProfile { name, .. } => write!(f, "create instance profile {name}"),
             Self::TagProfile { name, .. } => write!(f, "tag instance profile {name}"),
+            Self::UntagProfile { name, .. } => write!(f, "take this operator's tags off instance profile {name}"),
             Self::AddRoleToProfile { profile, role } => write!(f, "add role {role} to instance profile {profile}"),
             Self::RemoveRoleFromProfile { profile, role } => {
                 write!(f, "remove role {role} from instance profile {profile}")
@@ -106,141 +124,6 @@ impl fmt::Display for Step {
     }
 }
 
-/// In the ARNs of the managed policies that a grant may have asked for.
-const ECR_POLICIES: &str = ":iam::aws:policy/AmazonEC2ContainerRegistry";
-
-/// Makes the registry account's role exactly as desired: whatever else is on it is drift, for it is ours alone.
-///
-/// # Errors
-/// When a role of that name is not this grant's, or a document would be too long.
-pub fn registry_role(desired: &DesiredRole, observed: Option<&Role>, owner: &Owner) -> Result<Vec<Step>, Problem> {
-    let trust = Document::of([desired.trust.clone()]);
-    check_size(desired, &trust)?;
-    let Some(role) = observed else { return Ok(create_role(desired, trust)) };
-    check_ownership(desired, role, owner)?;
-    let mut steps = Vec::new();
-    if !role.trust.as_ref().is_ok_and(|present| present.same_meaning(&trust)) {
-        steps.push(Step::UpdateTrust { role: desired.name.clone(), trust });
-    }
-    // What others added goes first, for it may be what leaves no room for ours. What an earlier form of this grant had goes last, so that
-    // between inline and managed policies there is no moment without.
-    let name = &desired.name;
-    let detach = |arn: &String| Step::DetachPolicy { role: name.clone(), arn: arn.clone() };
-    let ours = owner.policy_name();
-    let (earlier, foreign): (Vec<_>, Vec<_>) =
-        role.attached.difference(&desired.attached).partition(|arn| arn.contains(ECR_POLICIES));
-    steps.extend(role.inline.keys().filter(|policy| **policy != ours).map(|policy| delete_inline(name, policy)));
-    steps.extend(foreign.into_iter().map(detach));
-    steps.extend(settings(desired, role));
-    if desired.inline.is_none() && role.inline.contains_key(&ours) {
-        steps.push(delete_inline(name, &ours));
-    }
-    steps.extend(earlier.into_iter().map(detach));
-    Ok(steps)
-}
-
-/// Removes the registry account's role, with everything on it.
-pub fn without_registry_role(name: &str, observed: Option<&Role>, owner: &Owner) -> Vec<Step> {
-    let Some(role) = observed.filter(|role| owner.owns(&role.tags)) else { return Vec::new() };
-    let detach = role.attached.iter().map(|arn| Step::DetachPolicy { role: name.into(), arn: arn.clone() });
-    let delete = role.inline.keys().map(|policy| delete_inline(name, policy));
-    detach.chain(delete).chain([Step::DeleteRole { role: name.into() }]).collect()
-}
-
-/// Makes the instance role hold our trust statement and our inline policy, and the profile hold the role. Whatever else is on the
-/// role stays: nodes carry other policies, and removing those is an outage.
-///
-/// # Errors
-/// When a role or profile of that name is not this grant's, or a document is unreadable or would be too long.
-pub fn instance(desired: &DesiredInstance, observed: &Instance, owner: &Owner) -> Result<Vec<Step>, Problem> {
-    let DesiredInstance { role: desired, profile } = desired;
-    let Instance { role: observed_role, profile: observed_profile } = observed;
-    let mut steps = match observed_role {
-        None => {
-            let trust = Document::of([desired.trust.clone()]);
-            check_size(desired, &trust)?;
-            create_role(desired, trust)
-        }
-        Some(role) => {
-            check_ownership(desired, role, owner)?;
-            let present = readable_trust(role)?;
-            let foreign = present.clone().without_ours(&owner.installation);
-            let trust = foreign.with([desired.trust.clone()]);
-            check_size(desired, &trust)?;
-            let mut steps = Vec::new();
-            if !ours_is(present, desired, &owner.installation) {
-                steps.push(Step::UpdateTrust { role: desired.name.clone(), trust });
-            }
-            steps.extend(settings(desired, role));
-            steps
-        }
-    };
-    steps.extend(instance_profile(desired, profile, observed_profile.as_ref(), owner)?);
-    Ok(steps)
-}
-
-/// Takes our policy and our trust statement off the instance role; removes role and profile where nothing else is on the role.
-///
-/// # Errors
-/// When the trust policy is unreadable.
-pub fn without_instance(name: &str, profile: &str, observed: &Instance, owner: &Owner) -> Result<Vec<Step>, Problem> {
-    let Instance { role, profile: observed_profile } = observed;
-    let role = role.as_ref().filter(|role| owner.owns(&role.tags));
-    let mut steps = Vec::new();
-    let mut others_use_it = false;
-    if let Some(role) = role {
-        let ours = owner.policy_name();
-        let present = readable_trust(role)?;
-        let foreign_trust = present.clone().without_ours(&owner.installation);
-        let other_policies = !role.attached.is_empty() || role.inline.keys().any(|policy| *policy != ours);
-        others_use_it = other_policies || !foreign_trust.statements.is_empty();
-        if role.inline.contains_key(&ours) {
-            steps.push(delete_inline(name, &ours));
-        }
-        // A trust policy cannot be empty: where ours is the only statement of a role that others use, it stays.
-        if others_use_it && !foreign_trust.statements.is_empty() && foreign_trust != *present {
-            steps.push(Step::UpdateTrust { role: name.into(), trust: foreign_trust });
-        }
-    }
-    if others_use_it {
-        return Ok(steps);
-    }
-    if let Some(found) = observed_profile.as_ref().filter(|found| owner.owns(&found.tags)) {
-        steps.extend(found.roles.iter().map(|role| remove_from_profile(profile, role)));
-        steps.push(Step::DeleteProfile { name: profile.into() });
-    }
-    if role.is_some() {
-        steps.push(Step::DeleteRole { role: name.into() });
-    }
-    Ok(steps)
-}
-
-fn instance_profile(
-    role: &DesiredRole,
-    profile: &str,
-    observed: Option<&InstanceProfile>,
-    owner: &Owner,
-) -> Result<Vec<Step>, Problem> {
-    let add = Step::AddRoleToProfile { profile: profile.into(), role: role.name.clone() };
-    let Some(found) = observed else {
-        let create = Step::CreateProfile { name: profile.into(), path: role.path.clone(), tags: role.tags.clone() };
-        return Ok(vec![create, add]);
-    };
-    if !owner.owns(&found.tags) {
-        return Err(foreign("instance profile", &found.arn, &found.tags, owner));
-    }
-    let mut steps = Vec::new();
-    if !has_tags(&found.tags, &role.tags) {
-        steps.push(Step::TagProfile { name: profile.into(), tags: role.tags.clone() });
-    }
-    let others = found.roles.iter().filter(|other| **other != role.name);
-    steps.extend(others.map(|other| remove_from_profile(profile, other)));
-    if !found.roles.contains(&role.name) {
-        steps.push(add);
-    }
-    Ok(steps)
-}
-
 fn create_role(desired: &DesiredRole, trust: Document) -> Vec<Step> {
     let DesiredRole {
         account: _,
@@ -248,6 +131,8 @@ fn create_role(desired: &DesiredRole, trust: Document) -> Vec<Step> {
         path,
         description,
         trust: _,
+        lets_in: _,
+        adopts: _,
         max_trust_characters: _,
         max_session_seconds,
         boundary,
@@ -316,19 +201,53 @@ fn check_size(desired: &DesiredRole, trust: &Document) -> Result<(), Problem> {
 }
 
 fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<(), Problem> {
-    if !owner.owns(&role.tags) {
-        return Err(foreign("role", &role.arn, &role.tags, owner));
+    if !owner.owns(&role.tags) && !(desired.adopts && consents(role, owner)) {
+        let mut problem = foreign("role", &role.arn, &role.tags, owner);
+        if desired.adopts {
+            let asked = format!("; to have it taken over, its owner must tag it {TAG_ALLOW_ADOPT}={}", owner.grant);
+            problem.message.push_str(&asked);
+        }
+        return Err(problem);
     }
     if role.path != desired.path {
-        return Err(Problem::new(
-            Reason::Conflict,
-            format!(
-                "role {} was made under path {}, and AWSAccount {} now says {}; IAM cannot move a role. Put spec.roles.path back, or delete the grant and create it anew",
-                role.arn, role.path, desired.account, desired.path
-            ),
-        ));
+        return Err(wrong_path(role, desired));
     }
     Ok(())
+}
+
+/// Whether the role's owner lets this very grant take it over.
+fn consents(role: &Role, owner: &Owner) -> bool {
+    role.tags.get(TAG_ALLOW_ADOPT).is_some_and(|grant| *grant == owner.grant.to_string())
+}
+
+fn wrong_path(role: &Role, desired: &DesiredRole) -> Problem {
+    Problem::new(
+        Reason::Conflict,
+        format!(
+            "role {} is under path {}, and {} is asked for; IAM cannot move a role. Correct the path in the grant or in AWSAccount {}, or choose another name",
+            role.arn, role.path, desired.path, desired.account
+        ),
+    )
+}
+
+/// Those of the tags that are ours.
+fn our_tags(tags: &BTreeMap<String, String>) -> BTreeSet<String> {
+    OUR_TAGS.iter().filter(|tag| tags.contains_key(**tag)).map(|tag| (*tag).to_owned()).collect()
+}
+
+/// That a role cannot be deleted because instance profiles hold it which are not ours.
+fn still_held(role: &Role, held_by: &BTreeSet<String>) -> Option<Problem> {
+    let named: Vec<&str> = held_by.iter().map(String::as_str).collect();
+    (!named.is_empty()).then(|| {
+        Problem::new(
+            Reason::StillInUse,
+            format!(
+                "role {} cannot be deleted while it is in instance profile {}, which this operator did not make; its access has been taken off. Remove the role from there",
+                role.arn,
+                named.join(", ")
+            ),
+        )
+    })
 }
 
 fn foreign(what: &str, arn: &str, tags: &BTreeMap<String, String>, owner: &Owner) -> Problem {
@@ -358,11 +277,6 @@ fn readable_trust(role: &Role) -> Result<&Document, Problem> {
             ),
         )
     })
-}
-
-fn ours_is(trust: &Document, desired: &DesiredRole, installation: &Installation) -> bool {
-    let ours: Vec<_> = trust.statements.iter().filter(|statement| installation.owns(statement)).collect();
-    matches!(ours.as_slice(), [one] if one.meaning() == desired.trust.meaning())
 }
 
 fn has_tags(tags: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {

@@ -1,0 +1,200 @@
+//! The roles of one grant: in the registry account, and in the consumer's.
+
+use super::{Enforcement, Session};
+use crate::api::conditions::Reason;
+use crate::api::grant::{AppliedInstanceRole, ConsumerStatus, RegistryStatus};
+use crate::aws::Account;
+use crate::aws::iam::Made;
+use crate::controller::sharing;
+use crate::grant::Problem;
+use crate::grant::consumer::Consumer;
+use crate::grant::desired::{DesiredInstance, DesiredRole};
+use crate::grant::diff;
+use crate::grant::observed::Instance;
+use crate::grant::status::Part;
+use crate::grant::validate::ConsumerRole;
+use k8s_openapi::jiff::Timestamp;
+use std::collections::BTreeSet;
+
+impl Enforcement<'_> {
+    pub(super) async fn keep_instance(
+        &mut self,
+        session: Option<&Session>,
+        desired: Option<&DesiredInstance>,
+    ) -> (Part, ConsumerStatus) {
+        let none = ConsumerStatus::default();
+        let (desired, account) = match (desired, session) {
+            (Some(desired), Some(Ok(account))) => (desired, account),
+            (Some(_), Some(Err(problem))) => return (Part::Blocked(problem.clone()), none),
+            (_, _) => return (self.no_instance(), none),
+        };
+        match self.instance(account, desired).await {
+            Ok(status) => (
+                Part::InPlace(format!("instance role {} is in place in account {}", desired.role.name, account.id)),
+                status,
+            ),
+            Err(problem) => (Part::Failed(problem), none),
+        }
+    }
+
+    fn no_instance(&self) -> Part {
+        let Some(grant) = self.grant else { return Part::NotRequested("access is being revoked".into()) };
+        let (needs, consumer) = (grant.needed_in_consumer(), &grant.consumer);
+        match (&grant.instance_role, consumer) {
+            (ConsumerRole::NotManaged, Consumer::Account { id, .. }) => Part::NotManaged(format!(
+                "there is no AWSAccount {id}, so its instance role is not kept. Its admin must give the roles that should have access {needs}"
+            )),
+            (_, Consumer::Account { id, .. }) => Part::NotRequested(format!(
+                "no instance role was asked for; in account {id} the roles that should have access need {needs}"
+            )),
+            (_, Consumer::Organization(_)) => Part::NotRequested(format!(
+                "no role is kept in the accounts of {consumer}; the roles there that should have access need {needs}"
+            )),
+        }
+    }
+
+    async fn instance(&mut self, account: &Account, desired: &DesiredInstance) -> Result<ConsumerStatus, Problem> {
+        let (role, profile) = (&desired.role.name, desired.profile.as_deref().unwrap_or_default());
+        let _alone = self.context.roles.alone_on(&account.id, role).await;
+        let observed = self.observed_instance(account, role, profile).await?;
+        let sharers = sharing::sharers(self.context, self.owner, &account.id, role, profile);
+        let steps = diff::instance(desired, &observed, self.owner, &sharers)?;
+        let mut status = ConsumerStatus {
+            role_arn: observed.role.as_ref().map(|role| role.arn.clone()),
+            role_id: observed.role.map(|role| role.id),
+            instance_profile_arn: observed.profile.map(|profile| profile.arn),
+        };
+        for made in self.apply(account, steps).await? {
+            match made {
+                Made::Role { arn, id } => (status.role_arn, status.role_id) = (Some(arn), Some(id)),
+                Made::Profile { arn } => status.instance_profile_arn = Some(arn),
+            }
+        }
+        Ok(status)
+    }
+
+    pub(super) async fn keep_registry_role(
+        &mut self,
+        session: &Session,
+        desired: Option<&DesiredRole>,
+    ) -> (Part, RegistryStatus) {
+        let none = RegistryStatus::default();
+        let Some(desired) = desired else {
+            let asked = self.grant.is_some();
+            let why = if asked { "path AssumeRole was not asked for" } else { "access is being revoked" };
+            return (Part::NotRequested(why.into()), none);
+        };
+        let account = match session {
+            Ok(account) => account,
+            Err(problem) => return (Part::Blocked(problem.clone()), none),
+        };
+        match self.registry_role(account, desired).await {
+            Ok(status) => {
+                (Part::InPlace(format!("role {} is in place in account {}", desired.name, account.id)), status)
+            }
+            Err(problem) => (Part::Failed(problem), none),
+        }
+    }
+
+    async fn observed_instance(&self, account: &Account, role: &str, profile: &str) -> Result<Instance, Problem> {
+        let profile = match profile {
+            "" => None,
+            name => account.instance_profile(name).await?,
+        };
+        Ok(Instance { role: account.role(role).await?, profile, held_by: BTreeSet::new() })
+    }
+
+    async fn registry_role(&mut self, account: &Account, desired: &DesiredRole) -> Result<RegistryStatus, Problem> {
+        let observed = account.role(&desired.name).await?;
+        // Repository policies name the role only while it is known to be there and this grant's. A call that failed says neither.
+        let is_ours = observed.as_ref().is_some_and(|role| self.owner.owns(&role.tags));
+        self.context.ledger.record_role(&self.owner.uid, is_ours);
+        let steps = diff::registry_role(desired, observed.as_ref(), self.owner, Timestamp::now())?;
+        let (role_arn, role_id) = observed.map(|role| (role.arn, role.id)).unzip();
+        let mut status = RegistryStatus { hosts: Vec::new(), role_arn, role_id };
+        let ends_sessions = diff::ends_sessions(&steps);
+        for made in self.apply(account, steps).await? {
+            if let Made::Role { arn, id } = made {
+                (status.role_arn, status.role_id) = (Some(arn), Some(id));
+            }
+        }
+        if ends_sessions {
+            self.end_sessions(account, desired).await?;
+        }
+        self.context.ledger.record_role(&self.owner.uid, true);
+        Ok(status)
+    }
+
+    /// The trust policy is narrowed now: the sessions that it gave out until this moment end.
+    async fn end_sessions(&mut self, account: &Account, desired: &DesiredRole) -> Result<(), Problem> {
+        let narrowed = account.role(&desired.name).await?;
+        let steps = diff::registry_role(desired, narrowed.as_ref(), self.owner, Timestamp::now())?;
+        if diff::ends_sessions(&steps) {
+            return Err(Problem::new(
+                Reason::Settling,
+                format!(
+                    "the narrowed trust policy of role {} in account {} is not visible yet; the sessions that it gave out are ended once it is",
+                    desired.name, account.id
+                ),
+            ));
+        }
+        self.apply(account, steps).await.map(drop)
+    }
+
+    pub(super) async fn remove_registry_roles(&mut self, session: &Session, desired: Option<&DesiredRole>) {
+        let kept = desired.map(|role| role.name.as_str());
+        let Ok(account) = session else { return };
+        for name in self.claims.registry_roles.iter().filter(|name| Some(name.as_str()) != kept) {
+            if let Err(problem) = self.remove_registry_role(account, name).await {
+                self.left.push(problem);
+            }
+        }
+    }
+
+    async fn remove_registry_role(&mut self, account: &Account, name: &str) -> Result<(), Problem> {
+        self.context.ledger.record_role(&self.owner.uid, false);
+        let observed = account.role(name).await?;
+        let stays =
+            self.handed_over.and_then(|grant| grant.role.as_ref()).is_some_and(|role| role.identity.name == name);
+        let (steps, held) = if stays {
+            (diff::registry_role_handed_over(name, observed.as_ref(), self.owner), None)
+        } else {
+            let held_by = if observed.is_some() { account.profiles_of(name).await? } else { BTreeSet::new() };
+            diff::without_registry_role(name, observed.as_ref(), &held_by, self.owner)
+        };
+        self.apply(account, steps).await?;
+        held.map_or(Ok(()), Err)
+    }
+
+    pub(super) async fn remove_instances(&mut self, session: Option<&Session>, desired: Option<&DesiredInstance>) {
+        let kept = desired.map(|instance| instance.role.name.as_str());
+        let Some(Ok(account)) = session else { return };
+        for claimed in self.claims.instance_roles.iter().filter(|claimed| Some(claimed.role.as_str()) != kept) {
+            if let Err(problem) = self.remove_instance(account, claimed).await {
+                self.left.push(problem);
+            }
+        }
+    }
+
+    async fn remove_instance(&mut self, account: &Account, claimed: &AppliedInstanceRole) -> Result<(), Problem> {
+        let AppliedInstanceRole { role, path: _, instance_profile } = claimed;
+        let _alone = self.context.roles.alone_on(&account.id, role).await;
+        let mut observed = self.observed_instance(account, role, instance_profile).await?;
+        let sharers = sharing::sharers(self.context, self.owner, &account.id, role, instance_profile);
+        let profile = Some(instance_profile.as_str()).filter(|name| !name.is_empty());
+        let stays = self.handed_over.is_some_and(|grant| match &grant.instance_role {
+            ConsumerRole::Kept { role: kept, .. } => kept.name == *role,
+            ConsumerRole::NotRequested | ConsumerRole::NotManaged => false,
+        });
+        let (steps, held) = if stays {
+            (diff::instance_handed_over(role, profile, &observed, self.owner, &sharers)?, None)
+        } else {
+            if observed.role.is_some() {
+                observed.held_by = account.profiles_of(role).await?;
+            }
+            diff::without_instance(role, profile, &observed, self.owner, &sharers, self.on_delete)?
+        };
+        self.apply(account, steps).await?;
+        held.map_or(Ok(()), Err)
+    }
+}

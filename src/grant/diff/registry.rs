@@ -1,0 +1,141 @@
+//! The registry account's role: it is its grant's alone, so that whatever else is on it is drift.
+
+use super::{
+    Step, check_ownership, check_size, create_role, delete_inline, our_tags, put_inline, settings, still_held,
+};
+use crate::grant::Problem;
+use crate::grant::desired::{DesiredRole, Owner};
+use crate::grant::observed::Role;
+use crate::policy::cover::why_needed;
+use crate::policy::{Document, Statement};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+
+/// In the ARNs of the managed policies that a grant may have asked for.
+const ECR_POLICIES: &str = ":iam::aws:policy/AmazonEC2ContainerRegistry";
+
+/// The inline policy that ends the sessions which a trust policy gave out before it was narrowed.
+pub const ENDED_SESSIONS: &str = "registry-grants-ended-sessions";
+/// As long as this is its statement's Sid, sessions may still have been given out after its time.
+const ENDING: &str = "Ending";
+const ENDED: &str = "Ended";
+/// No session of a role lasts longer.
+const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(12);
+
+/// Makes the registry account's role exactly as desired. Where [`ends_sessions`] says so of the steps, the difference has to be asked for again
+/// once they are done.
+///
+/// # Errors
+/// When a role of that name is not this grant's, or a document would be too long.
+pub fn registry_role(
+    desired: &DesiredRole,
+    observed: Option<&Role>,
+    owner: &Owner,
+    now: Timestamp,
+) -> Result<Vec<Step>, Problem> {
+    let trust = Document::of([desired.trust.clone()]);
+    check_size(desired, &trust)?;
+    let Some(role) = observed else { return Ok(create_role(desired, trust)) };
+    check_ownership(desired, role, owner)?;
+    let name = &desired.name;
+    let ours = owner.policy_name();
+    let mut steps = Vec::new();
+    // What others added goes first, for it may be what leaves no room for ours. What an earlier form of this grant had goes last, so that
+    // between inline and managed policies there is no moment without.
+    let detach = |arn: &String| Step::DetachPolicy { role: name.clone(), arn: arn.clone() };
+    let (earlier, foreign): (Vec<_>, Vec<_>) =
+        role.attached.difference(&desired.attached).partition(|arn| arn.contains(ECR_POLICIES));
+    let others = role.inline.keys().filter(|policy| **policy != ours && *policy != ENDED_SESSIONS);
+    steps.extend(others.map(|policy| delete_inline(name, policy)));
+    steps.extend(foreign.into_iter().map(detach));
+    let right = role.trust.as_ref().is_ok_and(|present| present.same_meaning(&trust));
+    if right {
+        steps.extend(sessions_to_end(role, now).map(|document| put_inline(name, ENDED_SESSIONS, &document)));
+        steps.extend(has_ended(role, now).then(|| delete_inline(name, ENDED_SESSIONS)));
+    } else {
+        let narrows = lets_others_in(role, desired);
+        steps.extend(narrows.then(|| put_inline(name, ENDED_SESSIONS, &no_older_sessions(ENDING, now))));
+        steps.push(Step::UpdateTrust { role: name.clone(), trust });
+    }
+    steps.extend(settings(desired, role));
+    if desired.inline.is_none() && role.inline.contains_key(&ours) {
+        steps.push(delete_inline(name, &ours));
+    }
+    steps.extend(earlier.into_iter().map(detach));
+    Ok(steps)
+}
+
+/// Whether the steps narrow who may assume the role: then the sessions given out until now are ended once that is done, which is another look.
+pub fn ends_sessions(steps: &[Step]) -> bool {
+    steps.iter().any(|step| match step {
+        Step::PutInlinePolicy { policy, document, .. } if policy == ENDED_SESSIONS => sid_of(document) == Some(ENDING),
+        _ => false,
+    })
+}
+
+/// Removes the registry account's role, with everything on it. What holds it stays, and is named: these are the instance profiles that it is in.
+pub fn without_registry_role(
+    name: &str,
+    observed: Option<&Role>,
+    held_by: &BTreeSet<String>,
+    owner: &Owner,
+) -> (Vec<Step>, Option<Problem>) {
+    let Some(role) = observed.filter(|role| owner.owns(&role.tags)) else { return (Vec::new(), None) };
+    let detach = role.attached.iter().map(|arn| Step::DetachPolicy { role: name.into(), arn: arn.clone() });
+    let delete = role.inline.keys().map(|policy| delete_inline(name, policy));
+    let held = still_held(role, held_by);
+    let last = held.is_none().then(|| Step::DeleteRole { role: name.into() });
+    (detach.chain(delete).chain(last).collect(), held)
+}
+
+/// Lets the role stay as it is, and be nobody's.
+pub fn registry_role_handed_over(name: &str, observed: Option<&Role>, owner: &Owner) -> Vec<Step> {
+    let ours = observed.filter(|role| owner.owns(&role.tags));
+    ours.map(|role| Step::UntagRole { role: name.into(), keys: our_tags(&role.tags) }).into_iter().collect()
+}
+
+/// Whether the trust policy as it is lets somebody in whom the desired one does not, as far as that can be told.
+fn lets_others_in(role: &Role, desired: &DesiredRole) -> bool {
+    let Ok(present) = &role.trust else { return true };
+    let external_id = |statement: &Statement| statement.condition("StringEquals", "sts:ExternalId").cloned();
+    let asked = external_id(&desired.trust);
+    let is_inside = |statement: &Statement| {
+        let asks_the_same = asked.is_none() || external_id(statement) == asked;
+        asks_the_same && why_needed(statement, &desired.lets_in).is_none()
+    };
+    present.statements.iter().filter(|statement| !statement.is_deny()).any(|statement| !is_inside(statement))
+}
+
+/// Denies everything to sessions that began before this moment.
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_revoke-sessions.html>.
+fn no_older_sessions(sid: &str, moment: Timestamp) -> Document {
+    let seconds = moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    Document::of([Statement::deny(["*"]).sid(sid).on(["*"]).only_if("DateLessThan", "aws:TokenIssueTime", [seconds])])
+}
+
+/// The trust policy is narrowed now: sessions that it gave out until now are to end with those that were known of before.
+fn sessions_to_end(role: &Role, now: Timestamp) -> Option<Document> {
+    let present = role.inline.get(ENDED_SESSIONS)?;
+    let as_it_should_be = present.as_ref().is_ok_and(|document| {
+        ended_before(document).is_some_and(|moment| document.same_meaning(&no_older_sessions(ENDED, moment)))
+            && sid_of(document) == Some(ENDED)
+    });
+    (!as_it_should_be).then(|| no_older_sessions(ENDED, now))
+}
+
+/// Whether every session that the policy is about has run out by itself.
+fn has_ended(role: &Role, now: Timestamp) -> bool {
+    let document = role.inline.get(ENDED_SESSIONS).and_then(|present| present.as_ref().ok());
+    let ended = document.filter(|document| sid_of(document) == Some(ENDED)).and_then(ended_before);
+    ended.is_some_and(|moment| now.duration_since(moment) > LONGEST_SESSION)
+}
+
+fn sid_of(document: &Document) -> Option<&str> {
+    document.statements.first().and_then(Statement::sid_text)
+}
+
+fn ended_before(document: &Document) -> Option<Timestamp> {
+    let moment = document.statements.first()?.condition("DateLessThan", "aws:TokenIssueTime")?;
+    let moment = moment.as_array().map_or(Some(moment), |list| list.first())?;
+    moment.as_str()?.parse().ok()
+}

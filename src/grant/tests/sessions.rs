@@ -1,0 +1,106 @@
+//! Sessions that a registry's role gave out to somebody who may not assume it any more.
+
+use super::drift::as_made;
+use super::iam::Iam;
+use super::resources::{Cluster, grant_with_plain_role, now, owner, strings};
+use crate::grant::desired::DesiredRole;
+use crate::grant::diff::{ENDED_SESSIONS, ends_sessions, registry_role};
+use crate::grant::observed::Role;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use rstest::rstest;
+
+type Spec = crate::api::grant::CrossAccountRegistryGrantSpec;
+
+fn desired(change: fn(&mut Spec)) -> DesiredRole {
+    Cluster::of_the_article().desired(&grant_with_plain_role(change)).registry_role.unwrap()
+}
+
+fn roles(spec: &mut Spec, names: &[&str]) {
+    spec.consumer.whole_account = None;
+    spec.consumer.instance_role = None;
+    spec.consumer.roles = Some(names.iter().map(|name| (*name).to_owned()).collect());
+}
+
+/// The role after one pass at this moment, and whether that asks for another.
+fn pass(role: &Role, desired: &DesiredRole, at: Timestamp) -> (Role, bool) {
+    let steps = registry_role(desired, Some(role), &owner(), at).unwrap();
+    let mut iam = Iam::default().with_role(&desired.name, Some(role.clone()));
+    iam.apply(&steps);
+    (iam.roles.remove(&desired.name).unwrap(), ends_sessions(&steps))
+}
+
+fn ended(role: &Role) -> Option<String> {
+    let document = role.inline.get(ENDED_SESSIONS)?.as_ref().unwrap();
+    let moment = document.statements[0].condition("DateLessThan", "aws:TokenIssueTime").unwrap();
+    Some(format!("{}", moment.as_str().or_else(|| moment[0].as_str()).unwrap()))
+}
+
+fn later(seconds: i64) -> Timestamp {
+    now() + SignedDuration::from_secs(seconds)
+}
+
+#[rstest]
+#[case::from_the_account_to_a_role(|_: &mut Spec| {}, |spec: &mut Spec| roles(spec, &["ci/web"]))]
+#[case::from_two_roles_to_one(|spec: &mut Spec| roles(spec, &["ci/web", "ci/old"]), |spec: &mut Spec| roles(spec, &["ci/web"]))]
+#[case::from_a_pattern_to_a_role(|spec: &mut Spec| roles(spec, &["ci/*"]), |spec: &mut Spec| roles(spec, &["ci/web"]))]
+#[case::an_external_id_is_asked_now(|_: &mut Spec| {}, |spec: &mut Spec| spec.registry.role.as_mut().unwrap().external_id = Some("secret".into()))]
+fn whoever_may_not_assume_the_role_any_more_loses_his_sessions(
+    #[case] before: fn(&mut Spec),
+    #[case] after: fn(&mut Spec),
+) {
+    let role = as_made(&desired(before), &owner());
+    let after = desired(after);
+    let (narrowed, again) = pass(&role, &after, now());
+    assert!(again);
+    // Those that were given out while the trust policy was changed end, too.
+    let (done, again) = pass(&narrowed, &after, later(7));
+    assert!(!again);
+    assert_eq!(ended(&done).as_deref(), Some("2026-01-01T12:00:07Z"));
+    let statement = &done.inline[ENDED_SESSIONS].as_ref().unwrap().statements[0];
+    assert!(statement.is_deny());
+    assert_eq!(pass(&done, &after, later(3600)), (done.clone(), false), "it stays as it is");
+}
+
+#[rstest]
+#[case::from_a_role_to_the_account(|spec: &mut Spec| roles(spec, &["ci/web"]), |_: &mut Spec| {})]
+#[case::from_one_role_to_two(|spec: &mut Spec| roles(spec, &["ci/web"]), |spec: &mut Spec| roles(spec, &["ci/web", "ci/new"]))]
+#[case::no_external_id_is_asked_any_more(|spec: &mut Spec| spec.registry.role.as_mut().unwrap().external_id = Some("secret".into()), |_: &mut Spec| {})]
+#[case::less_access(|_: &mut Spec| {}, |spec: &mut Spec| spec.access = crate::api::grant::Access::Pull)]
+#[case::other_repositories(|_: &mut Spec| {}, |spec: &mut Spec| spec.registry.regions = strings(["eu-west-1"]))]
+fn nobody_loses_his_sessions_where_nobody_is_shut_out(#[case] before: fn(&mut Spec), #[case] after: fn(&mut Spec)) {
+    let (role, again) = pass(&as_made(&desired(before), &owner()), &desired(after), now());
+    assert!(!again);
+    assert_eq!(ended(&role), None);
+}
+
+#[test]
+fn a_pass_that_was_cut_off_in_the_middle_is_finished_by_the_next() {
+    let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
+    let before = as_made(&desired(|_: &mut Spec| {}), &owner());
+    let steps = registry_role(&after, Some(&before), &owner(), now()).unwrap();
+    for done in 0..steps.len() {
+        let mut iam = Iam::default().with_role(&after.name, Some(before.clone()));
+        iam.apply(&steps[..done]);
+        let (first, again) = pass(&iam.roles[&after.name], &after, later(60));
+        let role = if again { pass(&first, &after, later(61)).0 } else { first };
+        assert!(ended(&role).unwrap() >= "2026-01-01T12:01:00Z".to_owned(), "{done}: {role:?}");
+    }
+}
+
+#[test]
+fn once_no_such_session_can_live_any_more_nothing_is_left() {
+    let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
+    let (narrowed, _) = pass(&as_made(&desired(|_: &mut Spec| {}), &owner()), &after, now());
+    let (done, _) = pass(&narrowed, &after, now());
+    let hours = |hours: i64| later(3600 * hours);
+    assert!(ended(&pass(&done, &after, hours(11)).0).is_some());
+    assert_eq!(pass(&done, &after, hours(13)).0, as_made(&after, &owner()));
+}
+
+#[test]
+fn whoever_changes_that_policy_ends_all_sessions() {
+    let after = desired(|_: &mut Spec| {});
+    let mut role = as_made(&after, &owner());
+    role.inline.insert(ENDED_SESSIONS.into(), super::drift::unreadable());
+    assert_eq!(ended(&pass(&role, &after, now()).0).as_deref(), Some("2026-01-01T12:00:00Z"));
+}

@@ -1,0 +1,289 @@
+//! Instance roles that several grants keep, that others made, or that stay when their grant goes.
+
+use super::iam::Iam;
+use super::resources::{CONSUMER, Cluster, consumer_rule, grant, installation, owner, registry_rule, strings};
+use crate::api::conditions::Reason;
+use crate::api::grant::{CrossAccountRegistryGrantSpec as Spec, Management, OnDelete};
+use crate::grant::Problem;
+use crate::grant::desired::{DesiredInstance, Owner, TAG_ALLOW_EXTEND};
+use crate::grant::diff::{Sharers, Step, instance, instance_handed_over, without_instance};
+use crate::grant::observed::Role;
+use crate::policy::{Document, Statement};
+use proptest::prelude::*;
+use rstest::rstest;
+
+const ROLE: &str = "miq-instance";
+
+fn desired_by(owner: &Owner, change: impl FnOnce(&mut Spec)) -> DesiredInstance {
+    let roles = strings(["registry-grants/miq-instance", "miq-instance", "nodes/*"]);
+    let management = vec![Management::Create, Management::Extend];
+    Cluster::of_the_article()
+        .registry_rules([registry_rule(|_| {})])
+        .consumer_rules([consumer_rule(|rule| (rule.roles, rule.management) = (roles, management))])
+        .admitted(&grant(change))
+        .desired(owner)
+        .instance
+        .unwrap()
+}
+
+fn named(name: &str) -> Owner {
+    let mut owner = owner();
+    owner.grant.name = name.into();
+    owner.uid = format!("uid of {name}");
+    owner
+}
+
+/// An account, and the grants that keep the role.
+#[derive(Clone, Debug, Default)]
+struct Life {
+    iam: Iam,
+    keeping: Vec<Owner>,
+    leaving: Vec<Owner>,
+}
+
+impl Life {
+    fn sharers(&self, owner: &Owner) -> Sharers {
+        let others = |list: &[Owner]| list.iter().filter(|other| *other != owner).cloned().collect::<Vec<_>>();
+        Sharers { keeping: others(&self.keeping), leaving: others(&self.leaving) }
+    }
+
+    fn look(&mut self, owner: &Owner) -> Result<Vec<Step>, Problem> {
+        let desired = desired_by(owner, |_| {});
+        let steps = instance(&desired, &self.iam.instance(ROLE, ROLE), owner, &self.sharers(owner))?;
+        self.iam.apply(&steps);
+        Ok(steps)
+    }
+
+    fn create(&mut self, owner: &Owner) {
+        self.keeping.push(owner.clone());
+        self.look(owner).unwrap();
+    }
+
+    /// From here on the grant does not keep the role any more; what is its own is taken off in [`Self::remove`].
+    fn let_go(&mut self, owner: &Owner) {
+        self.keeping.retain(|other| other != owner);
+        self.leaving.push(owner.clone());
+    }
+
+    fn remove(&mut self, owner: &Owner) {
+        let observed = self.iam.instance(ROLE, ROLE);
+        let sharers = self.sharers(owner);
+        let (steps, held) =
+            without_instance(ROLE, Some(ROLE), &observed, owner, &sharers, OnDelete::DeleteRole).unwrap();
+        assert_eq!(held, None);
+        self.iam.apply(&steps);
+        self.leaving.retain(|other| other != owner);
+    }
+
+    fn has_policy_of(&self, owner: &Owner) -> bool {
+        self.iam.roles.get(ROLE).is_some_and(|role| role.inline.contains_key(&owner.policy_name()))
+    }
+}
+
+proptest! {
+    #[test]
+    fn grants_that_share_a_role_come_and_go_in_any_order_and_the_last_one_takes_it_away(
+        come in Just(["a", "b", "c"]).prop_shuffle(),
+        let_go in Just(["a", "b", "c"]).prop_shuffle(),
+        remove in Just(["a", "b", "c"]).prop_shuffle(),
+        at_once in any::<bool>(),
+    ) {
+        let mut life = Life::default();
+        for name in come {
+            life.create(&named(name));
+        }
+        for name in come {
+            prop_assert!(life.has_policy_of(&named(name)));
+            prop_assert_eq!(life.look(&named(name)).unwrap(), [], "{} writes again", name);
+        }
+        if at_once {
+            for name in let_go {
+                life.let_go(&named(name));
+            }
+            for name in remove {
+                life.remove(&named(name));
+            }
+        } else {
+            for (gone, name) in let_go.iter().enumerate() {
+                life.let_go(&named(name));
+                life.remove(&named(name));
+                prop_assert!(!life.has_policy_of(&named(name)));
+                for stays in &let_go[gone + 1..] {
+                    prop_assert!(life.has_policy_of(&named(stays)));
+                    prop_assert_eq!(life.look(&named(stays)).unwrap(), []);
+                }
+            }
+        }
+        prop_assert_eq!(life.iam, Iam::default());
+    }
+}
+
+#[test]
+fn a_grant_that_does_not_keep_the_role_is_no_reason_to_share_it() {
+    let mut life = Life::default();
+    life.create(&named("a"));
+    life.keeping.clear();
+    assert_eq!(life.look(&named("b")).unwrap_err().reason, Reason::Conflict);
+}
+
+/// A role that others made, with a policy and a trust of its own.
+fn foreign(change: impl FnOnce(&mut Role)) -> Role {
+    let policy = Document::of([Statement::allow(["logs:PutLogEvents"]).on(["*"])]);
+    let mut role = Role {
+        arn: format!("arn:aws:iam::{CONSUMER}:role/miq-instance"),
+        id: "AROATHEIRS".into(),
+        path: "/".into(),
+        trust: Ok(Document::of([Statement::allow(["sts:AssumeRole"]).to_service("ssm.amazonaws.com")])),
+        max_session_seconds: 7200,
+        boundary: None,
+        tags: [(TAG_ALLOW_EXTEND.to_owned(), "true".to_owned()), ("team".to_owned(), "b".to_owned())].into(),
+        inline: [("logs".to_owned(), Ok(policy))].into(),
+        attached: ["arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore".to_owned()].into(),
+    };
+    change(&mut role);
+    role
+}
+
+fn extending() -> DesiredInstance {
+    desired_by(&owner(), |spec| spec.consumer.instance_role.as_mut().unwrap().management = Management::Extend)
+}
+
+fn extend(role: Option<Role>) -> Result<(Vec<Step>, Iam), Problem> {
+    let mut iam = Iam::default().with_role(ROLE, role);
+    let steps = instance(&extending(), &iam.instance(ROLE, ""), &owner(), &Sharers::default())?;
+    iam.apply(&steps);
+    assert_eq!(instance(&extending(), &iam.instance(ROLE, ""), &owner(), &Sharers::default()), Ok(Vec::new()));
+    Ok((steps, iam))
+}
+
+fn words(steps: &[Step]) -> String {
+    let lines: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    lines.join("\n").replace(&owner().policy_name(), "OURS")
+}
+
+#[rstest]
+#[case::of_this_installation("0123456789ab")]
+#[case::of_any("true")]
+fn a_role_of_others_gets_one_policy_and_one_statement_which_go_without_trace(#[case] consent: &str) {
+    let theirs = foreign(|role| drop(role.tags.insert(TAG_ALLOW_EXTEND.into(), consent.into())));
+    let (steps, mut iam) = extend(Some(theirs.clone())).unwrap();
+    assert_eq!(words(&steps), "set the trust policy of role miq-instance\nset policy OURS of role miq-instance");
+    let observed = iam.instance(ROLE, "");
+    let none = Sharers::default();
+    let (steps, held) = without_instance(ROLE, None, &observed, &owner(), &none, OnDelete::DeleteRole).unwrap();
+    assert_eq!(held, None);
+    iam.apply(&steps);
+    let after = iam.roles.remove(ROLE).unwrap();
+    let trust = |role: &Role| role.trust.as_ref().unwrap().meaning();
+    assert_eq!(trust(&after), trust(&theirs));
+    assert_eq!(Role { trust: theirs.trust.clone(), ..after }, theirs);
+}
+
+#[test]
+fn a_role_that_lets_ec2_in_by_itself_gets_no_statement() {
+    let lets_ec2_in = Document::of([Statement::allow(["sts:AssumeRole"]).to_service("ec2.amazonaws.com")]);
+    let (steps, _) = extend(Some(foreign(|role| role.trust = Ok(lets_ec2_in)))).unwrap();
+    insta::assert_snapshot!(words(&steps), @"set policy OURS of role miq-instance");
+}
+
+#[rstest]
+#[case::without_the_tag(|role: &mut Role| drop(role.tags.remove(TAG_ALLOW_EXTEND)), Reason::ConsentMissing, "registrygrants.dev/allow-extend")]
+#[case::for_another_installation(|role: &mut Role| drop(role.tags.insert(TAG_ALLOW_EXTEND.into(), "ffffffffffff".into())), Reason::ConsentMissing, "0123456789ab")]
+#[case::refused(|role: &mut Role| drop(role.tags.insert(TAG_ALLOW_EXTEND.into(), "false".into())), Reason::ConsentMissing, "true")]
+#[case::elsewhere(|role: &mut Role| role.path = "/nodes/".into(), Reason::Conflict, "/nodes/")]
+#[case::made_by_another_grant(|role: &mut Role| role.tags.extend(named("a").tags()), Reason::Conflict, "grant team-b/a")]
+fn a_role_whose_owner_does_not_consent_is_left_alone(
+    #[case] change: fn(&mut Role),
+    #[case] reason: Reason,
+    #[case] says: &str,
+) {
+    let problem = extend(Some(foreign(change))).unwrap_err();
+    assert_eq!(problem.reason, reason);
+    assert!(problem.message.contains(says), "{}", problem.message);
+}
+
+#[test]
+fn a_role_that_is_not_there_yet_is_waited_for() {
+    assert_eq!(extend(None).unwrap_err().reason, Reason::RoleNotFound);
+}
+
+#[test]
+fn a_role_whose_owner_withdraws_consent_can_still_be_let_go_of() {
+    let (_, mut iam) = extend(Some(foreign(|_| {}))).unwrap();
+    iam.roles.get_mut(ROLE).unwrap().tags.remove(TAG_ALLOW_EXTEND);
+    let observed = iam.instance(ROLE, "");
+    let (steps, _) =
+        without_instance(ROLE, None, &observed, &owner(), &Sharers::default(), OnDelete::DeleteRole).unwrap();
+    assert_eq!(steps.len(), 2, "{steps:?}");
+}
+
+fn ours() -> Iam {
+    let mut life = Life::default();
+    life.create(&owner());
+    life.iam
+}
+
+#[test]
+fn a_role_that_only_loses_access_stays_in_its_profile_and_is_nobodys() {
+    let mut iam = ours();
+    let observed = iam.instance(ROLE, ROLE);
+    let none = Sharers::default();
+    let (steps, _) = without_instance(ROLE, Some(ROLE), &observed, &owner(), &none, OnDelete::RemoveAccess).unwrap();
+    iam.apply(&steps);
+    let after = iam.instance(ROLE, ROLE);
+    let role = after.role.clone().unwrap();
+    assert!(role.inline.is_empty() && role.tags.is_empty(), "{role:?}");
+    assert!(!role.trust.unwrap().statements.iter().any(|statement| installation().owns(statement)));
+    assert_eq!(after.profile.clone().unwrap().roles, [ROLE.to_owned()].into());
+    assert!(after.profile.clone().unwrap().tags.is_empty());
+    let again = without_instance(ROLE, Some(ROLE), &after, &owner(), &none, OnDelete::RemoveAccess).unwrap();
+    assert_eq!(again, (Vec::new(), None));
+}
+
+#[test]
+fn a_role_that_is_retained_keeps_its_access_and_is_nobodys() {
+    let mut iam = ours();
+    let before = iam.roles[ROLE].clone();
+    let steps =
+        instance_handed_over(ROLE, Some(ROLE), &iam.instance(ROLE, ROLE), &owner(), &Sharers::default()).unwrap();
+    iam.apply(&steps);
+    let role = &iam.roles[ROLE];
+    assert_eq!(role.inline, before.inline);
+    assert_eq!(role.trust.as_ref().unwrap().meaning(), before.trust.unwrap().meaning());
+    assert!(!role.trust.as_ref().unwrap().statements.iter().any(|statement| installation().owns(statement)));
+    assert!(role.tags.is_empty() && iam.profiles[ROLE].tags.is_empty());
+    let again = instance_handed_over(ROLE, Some(ROLE), &iam.instance(ROLE, ROLE), &owner(), &Sharers::default());
+    assert_eq!(again, Ok(Vec::new()));
+}
+
+#[test]
+fn a_shared_role_of_which_one_grant_is_retained_is_the_others_with_that_policy_on_it() {
+    let mut life = Life::default();
+    let (first, second) = (named("a"), named("b"));
+    life.create(&first);
+    life.create(&second);
+    life.let_go(&first);
+    let sharers = life.sharers(&first);
+    let steps = instance_handed_over(ROLE, Some(ROLE), &life.iam.instance(ROLE, ROLE), &first, &sharers).unwrap();
+    life.iam.apply(&steps);
+    life.leaving.clear();
+    assert!(life.has_policy_of(&first) && second.owns(&life.iam.roles[ROLE].tags));
+    assert_eq!(life.look(&second).unwrap(), []);
+    life.let_go(&second);
+    life.remove(&second);
+    assert!(life.has_policy_of(&first), "it has become foreign, and keeps the role");
+}
+
+#[test]
+fn a_role_in_somebody_elses_profile_loses_access_and_its_holder_is_named() {
+    let mut iam = ours();
+    let mut observed = iam.instance(ROLE, ROLE);
+    observed.held_by = [ROLE.to_owned(), "theirs".to_owned()].into();
+    let none = Sharers::default();
+    let (steps, held) = without_instance(ROLE, Some(ROLE), &observed, &owner(), &none, OnDelete::DeleteRole).unwrap();
+    iam.apply(&steps);
+    let held = held.unwrap();
+    assert_eq!(held.reason, Reason::StillInUse);
+    assert!(held.message.contains("theirs") && !held.message.contains("profile miq"), "{}", held.message);
+    assert!(iam.roles[ROLE].inline.is_empty() && iam.profiles.is_empty());
+}

@@ -1,0 +1,112 @@
+//! Access that stays when its grant goes: it moves from our packed statements into statements of its own, which no operator owns.
+
+use super::document::{Document, Statement};
+use super::pack::pack;
+use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
+use super::sid::{Installation, hex};
+use std::collections::BTreeSet;
+
+/// How the Sids of such statements begin. Nothing is known by it: who keeps them is up to people.
+const MARK: &str = "Retained";
+const DIGITS: usize = 16;
+
+/// Other people's statements together with those that were handed over, and who is left to be packed.
+pub struct HandedOver<Id> {
+    /// The statements that are not ours.
+    pub others: Document,
+    /// The grants whose access stays ours to keep.
+    pub remaining: Vec<Wanted<Id>>,
+    /// The grants whose access is among the others' now.
+    pub handed_over: BTreeSet<Id>,
+}
+
+/// Hands over what the grants ask to be left behind, one by one, as long as nobody else loses his place by it: a statement of its own is longer
+/// than a place in a packed one.
+pub fn hand_over<Id: Ord + Clone>(
+    others: Document,
+    grants: &[Wanted<Id>],
+    installation: &Installation,
+) -> HandedOver<Id> {
+    let mut so_far = HandedOver { others, remaining: grants.to_vec(), handed_over: BTreeSet::new() };
+    for grant in grants {
+        let Some(seed) = &grant.stays_as else { continue };
+        let statements: Vec<Statement> = grant.contributions.iter().map(|asked| statement(seed, asked)).collect();
+        let sids: BTreeSet<&str> = statements.iter().filter_map(Statement::sid_text).collect();
+        let mut others = so_far.others.clone();
+        others.statements.retain(|known| known.sid_text().is_none_or(|sid| !sids.contains(sid)));
+        let others = others.with(statements);
+        let remaining: Vec<Wanted<Id>> =
+            so_far.remaining.iter().filter(|other| other.id != grant.id).cloned().collect();
+        let (before, after) =
+            (pack(&so_far.others, &so_far.remaining, installation), pack(&others, &remaining, installation));
+        let fits = others.clone().with(after.statements).characters() <= MAX_CHARACTERS;
+        if fits && after.left_out.is_subset(&before.left_out) {
+            so_far.handed_over.insert(grant.id.clone());
+            (so_far.others, so_far.remaining) = (others, remaining);
+        }
+    }
+    so_far
+}
+
+fn statement(seed: &str, Contribution { actions, callers }: &Contribution) -> Statement {
+    let names: Vec<&str> = actions.iter().map(String::as_str).collect();
+    let group = format!("{seed} | {} | {}", names.join(" "), callers.kind().shape());
+    Statement::allow(names).sid(format!("{MARK}{}", hex(&group, DIGITS))).to(callers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::callers::Callers;
+    use super::super::repository::{Change, plan};
+    use super::*;
+
+    fn installation() -> Installation {
+        "0123456789ab".parse().unwrap()
+    }
+
+    fn wanted(id: u64, stays: bool) -> Wanted<u64> {
+        let callers = Callers::named([format!("arn:aws:iam::{}:root", 100_000_000_000 + id)]);
+        let contributions = vec![Contribution { actions: ["ecr:BatchGetImage".to_owned()].into(), callers }];
+        Wanted { id, contributions, replaces: BTreeSet::new(), stays_as: stays.then(|| format!("grant {id}")) }
+    }
+
+    fn set(change: Change) -> Document {
+        match change {
+            Change::Set(document) => document,
+            other => panic!("expected a document to set, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_retained_moves_into_a_statement_that_is_nobodys_and_stays_when_the_grant_is_gone() {
+        let before = set(plan(None, &[wanted(1, false), wanted(2, false)], &installation()).unwrap().change);
+        let planned = plan(Some(&before.to_string()), &[wanted(1, true), wanted(2, false)], &installation()).unwrap();
+        assert_eq!(planned.handed_over, [1].into());
+        let after = set(planned.change);
+        let foreign = after.clone().without_ours(&installation());
+        assert!(foreign.to_string().contains("100000000001") && !foreign.to_string().contains("100000000002"));
+        let text = after.to_string();
+        assert_eq!(text.matches("100000000001").count(), 1, "{text}");
+        for grants in [vec![wanted(1, true), wanted(2, false)], vec![wanted(2, false)]] {
+            assert_eq!(plan(Some(&text), &grants, &installation()).unwrap().change, Change::None);
+        }
+    }
+
+    #[test]
+    fn the_last_grant_can_be_retained() {
+        let before = set(plan(None, &[wanted(1, false)], &installation()).unwrap().change);
+        let after = set(plan(Some(&before.to_string()), &[wanted(1, true)], &installation()).unwrap().change);
+        assert_eq!(after.clone().without_ours(&installation()), after);
+    }
+
+    #[test]
+    fn who_finds_no_room_for_a_statement_of_his_own_stays_in_ours_and_pushes_nobody_out() {
+        let full: Vec<_> = (1..=400).map(|id| wanted(id, false)).collect();
+        let document = set(plan(None, &full, &installation()).unwrap().change);
+        let mut one_goes = full.clone();
+        one_goes[0].stays_as = Some("seed".into());
+        let planned = plan(Some(&document.to_string()), &one_goes, &installation()).unwrap();
+        assert!(planned.handed_over.is_empty());
+        assert_eq!(planned.change, Change::None);
+    }
+}
