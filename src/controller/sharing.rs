@@ -14,7 +14,9 @@ use tokio::sync::OwnedMutexGuard;
 
 /// The instance roles that somebody is at work on.
 #[derive(Default)]
-pub struct Roles(Mutex<HashMap<(AccountId, String), Arc<tokio::sync::Mutex<()>>>>);
+pub struct Roles(Mutex<HashMap<(AccountId, String), Turn>>);
+
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 impl Roles {
     /// Waits until nobody else is at work on the role. From what is read to what is written, another grant's work could come in between: two that

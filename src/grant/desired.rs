@@ -8,9 +8,10 @@ use crate::policy::repository::Contribution;
 use crate::policy::{Document, Installation, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most characters of our inline policy on a role. AWS counts 10,240 for all of a role together; some are left for the policy that ends
-/// sessions.
-pub const MAX_INLINE_CHARACTERS: usize = 9_984;
+/// What AWS counts for a role's inline policies together, in characters.
+pub const MAX_INLINE_CHARACTERS: usize = 10_240;
+/// The most characters of a grant's own inline policy: some are left for the one that ends sessions.
+pub const MAX_OWN_INLINE_CHARACTERS: usize = MAX_INLINE_CHARACTERS - 256;
 
 /// What should exist for one grant. Repository policies are shared with other grants; here is only this one's contribution.
 #[derive(Clone, Debug, PartialEq)]

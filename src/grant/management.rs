@@ -5,7 +5,7 @@
 //! `aws::iam` or `aws::ecr` begins to make must be allowed here.
 
 use super::actions;
-use super::desired::TAG_INSTALLATION;
+use super::desired::{TAG_ALLOW_ADOPT, TAG_ALLOW_EXTEND, TAG_INSTALLATION};
 use super::names::RepositoryPattern;
 use crate::api::account::Partition;
 use crate::api::grant::{Access, ManagedPolicy};
@@ -15,14 +15,36 @@ use crate::policy::{Document, Installation, Statement};
 pub const MAX_MANAGED_CHARACTERS: usize = 6_144;
 
 /// Reading roles has no path: whether a role exists cannot be asked under one (`docs/decisions/0006`).
-const READ_ROLES: [&str; 4] =
-    ["iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies"];
+const READ_ROLES: [&str; 5] = [
+    "iam:GetRole",
+    "iam:GetRolePolicy",
+    "iam:ListAttachedRolePolicies",
+    "iam:ListInstanceProfilesForRole",
+    "iam:ListRolePolicies",
+];
 /// On either kind of role.
-const CHANGE_ROLES: [&str; 3] = ["iam:DeleteRole", "iam:DeleteRolePolicy", "iam:UpdateAssumeRolePolicy"];
+const CHANGE_ROLES: [&str; 4] =
+    ["iam:DeleteRole", "iam:DeleteRolePolicy", "iam:UntagRole", "iam:UpdateAssumeRolePolicy"];
+/// On a role of others whose tag allows it to be extended.
+const EXTEND_ROLES: [&str; 3] = ["iam:DeleteRolePolicy", "iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy"];
+/// On a role of others whose tag lets a grant take it over: it may stand under any path, then and later.
+const ADOPT_ROLES: [&str; 7] = [
+    "iam:DeleteRole",
+    "iam:DeleteRolePolicy",
+    "iam:DetachRolePolicy",
+    "iam:TagRole",
+    "iam:UntagRole",
+    "iam:UpdateAssumeRolePolicy",
+    "iam:UpdateRole",
+];
 /// On a registry's role besides: it carries managed policies, and its sessions' length is ours to set.
 const CHANGE_REGISTRY_ROLES: [&str; 2] = ["iam:DetachRolePolicy", "iam:UpdateRole"];
-const CHANGE_PROFILES: [&str; 3] =
-    ["iam:AddRoleToInstanceProfile", "iam:DeleteInstanceProfile", "iam:RemoveRoleFromInstanceProfile"];
+const CHANGE_PROFILES: [&str; 4] = [
+    "iam:AddRoleToInstanceProfile",
+    "iam:DeleteInstanceProfile",
+    "iam:RemoveRoleFromInstanceProfile",
+    "iam:UntagInstanceProfile",
+];
 const REPOSITORY_POLICIES: [&str; 3] =
     ["ecr:DeleteRepositoryPolicy", "ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy"];
 /// What the managed policies allow beyond pushing and pulling, as far as it concerns images.
@@ -70,6 +92,10 @@ pub struct Management {
     pub installation: Option<Installation>,
     /// The managed policies that a registry's role may carry.
     pub managed_policies: Vec<ManagedPolicy>,
+    /// Whether instance roles of others may be extended where their tag allows it.
+    pub extend: bool,
+    /// Whether registry roles of others may be taken over where their tag allows it.
+    pub adopt: bool,
 }
 
 impl Management {
@@ -96,6 +122,10 @@ impl Management {
         }
         if self.consumer {
             statements.extend(self.on_instance_profiles());
+        }
+        statements.extend(self.extend.then(|| self.extending()));
+        if self.adopt {
+            statements.extend(self.adopting());
         }
         // No Allow above reaches these. They hold where somebody gives the role more than that.
         let itself = [self.iam(&format!("role/{}", self.role)), self.boundary_arn()];
@@ -144,13 +174,12 @@ impl Management {
     }
 
     fn on_registry(&self) -> Vec<Statement> {
-        let Self { partition, managed_policies, .. } = self;
         let attach = Statement::allow(["iam:AttachRolePolicy"]).sid("AttachEcrPolicies").on([self.roles()]);
-        let policies =
-            managed_policies.iter().map(|policy| format!("arn:{}:iam::aws:policy/{policy:?}", partition.name()));
+        let policies = self.managed_policy_arns();
+        let is_used = !policies.is_empty();
         let attach = self.carrying_our_tag(self.bounded(attach)).only_if("ArnEquals", "iam:PolicyARN", policies);
         let mut statements = Vec::new();
-        statements.extend((!managed_policies.is_empty()).then_some(attach));
+        statements.extend(is_used.then_some(attach));
         statements.extend([
             Statement::allow(REPOSITORY_POLICIES).sid("RepositoryPolicies").on(self.repository_arns()),
             // Which repositories there are is asked about all of them.
@@ -174,6 +203,34 @@ impl Management {
             // Whether IAM sets the key when a role joins a profile is not documented.
             pass.only_if("StringEqualsIfExists", "iam:PassedToService", [self.partition.ec2_service()]),
         ]
+    }
+
+    fn extending(&self) -> Statement {
+        let statement = Statement::allow(EXTEND_ROLES).sid("ExtendConsentingRoles").on([self.iam("role/*")]);
+        let key = format!("aws:ResourceTag/{TAG_ALLOW_EXTEND}");
+        match &self.installation {
+            Some(installation) => statement.only_if("StringEquals", &key, ["true", installation.as_str()]),
+            None => statement.only_if("Null", &key, ["false"]),
+        }
+    }
+
+    fn adopting(&self) -> Vec<Statement> {
+        let consenting = |sid: &str, actions: &[&str]| {
+            let statement = Statement::allow(actions.iter().copied()).sid(sid).on([self.iam("role/*")]);
+            statement.only_if("Null", &format!("aws:ResourceTag/{TAG_ALLOW_ADOPT}"), ["false"])
+        };
+        let bounded = ["iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"];
+        let attach = self.bounded(consenting("AttachToConsentingRoles", &["iam:AttachRolePolicy"]));
+        let policies = self.managed_policy_arns();
+        vec![consenting("AdoptConsentingRoles", &ADOPT_ROLES), self.bounded(consenting("AdoptWithABoundary", &bounded))]
+            .into_iter()
+            .chain((!policies.is_empty()).then(|| attach.only_if("ArnEquals", "iam:PolicyARN", policies)))
+            .collect()
+    }
+
+    fn managed_policy_arns(&self) -> Vec<String> {
+        let arn = |policy| format!("arn:{}:iam::aws:policy/{policy:?}", self.partition.name());
+        self.managed_policies.iter().map(arn).collect()
     }
 
     fn bounded(&self, statement: Statement) -> Statement {

@@ -94,6 +94,16 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "managed_policy")]
     no_managed_policies: bool,
 
+    /// Let the operator put its policy and trust statement on instance roles of others (management Extend) that carry the tag
+    /// registrygrants.dev/allow-extend, under any path. Unset: it writes to no role of others.
+    #[arg(long)]
+    allow_extend: bool,
+
+    /// Let the operator take over registry roles of others (adopt) that carry the tag registrygrants.dev/allow-adopt, under any path. Unset: it
+    /// takes none over.
+    #[arg(long)]
+    allow_adopt: bool,
+
     /// `json`: plain documents. `cloudformation`: a template for the account that it is deployed to, also by a stack set. `terraform`: HCL.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
@@ -222,10 +232,16 @@ impl Arguments {
             ("--region", !self.region.is_empty()),
             ("--managed-policy", !self.managed_policy.is_empty()),
             ("--no-managed-policies", self.no_managed_policies),
+            ("--allow-adopt", self.allow_adopt),
         ] {
             if given && !registry {
-                wrong.push(format!("{flag} goes with --account registry: repositories are the registry's affair"));
+                wrong.push(format!(
+                    "{flag} goes with --account registry: repositories and their roles are the registry's affair"
+                ));
             }
+        }
+        if self.allow_extend && !consumer {
+            wrong.push("--allow-extend goes with --account consumer: instance roles are the consumer's affair".into());
         }
         let partition = self.partition;
         for region in self.region.iter().filter(|region| !partition.has_region(region)) {
@@ -255,6 +271,8 @@ impl Arguments {
             regions: distinct(&self.region),
             installation: self.installation.clone(),
             managed_policies: self.managed_policies(),
+            extend: self.allow_extend,
+            adopt: self.allow_adopt,
         })
     }
 

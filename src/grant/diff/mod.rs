@@ -8,7 +8,7 @@ pub use registry::{ENDED_SESSIONS, ends_sessions, registry_role, registry_role_h
 
 use super::Problem;
 use super::desired::{
-    DesiredRole, MAX_INLINE_CHARACTERS, OUR_TAGS, Owner, TAG_ALLOW_ADOPT, TAG_GRANT, TAG_INSTALLATION,
+    DesiredRole, MAX_OWN_INLINE_CHARACTERS, OUR_TAGS, Owner, TAG_ALLOW_ADOPT, TAG_GRANT, TAG_INSTALLATION,
 };
 use super::observed::Role;
 use crate::api::conditions::Reason;
@@ -185,7 +185,7 @@ fn check_size(desired: &DesiredRole, trust: &Document) -> Result<(), Problem> {
         Problem::new(
             Reason::PolicyTooLarge,
             format!(
-                "the {what} of role {name} in account {account} would have {is} characters; AWS takes {limit}. Name fewer roles, repositories or regions, or use prefixes"
+                "the {what} of role {name} in account {account} would have {is} characters; at most {limit} fit. Name fewer roles, repositories or regions, or use prefixes"
             ),
         )
     };
@@ -193,15 +193,16 @@ fn check_size(desired: &DesiredRole, trust: &Document) -> Result<(), Problem> {
         return Err(too_large("trust policy", trust.characters(), desired.max_trust_characters));
     }
     match &desired.inline {
-        Some((_, document)) if document.characters() > MAX_INLINE_CHARACTERS => {
-            Err(too_large("inline policy", document.characters(), MAX_INLINE_CHARACTERS))
+        Some((_, document)) if document.characters() > MAX_OWN_INLINE_CHARACTERS => {
+            Err(too_large("inline policy", document.characters(), MAX_OWN_INLINE_CHARACTERS))
         }
         Some(_) | None => Ok(()),
     }
 }
 
 fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<(), Problem> {
-    if !owner.owns(&role.tags) && !(desired.adopts && consents(role, owner)) {
+    let may_be_adopted = desired.adopts && consents(role, owner);
+    if !owner.owns(&role.tags) && !may_be_adopted {
         let mut problem = foreign("role", &role.arn, &role.tags, owner);
         if desired.adopts {
             let asked = format!("; to have it taken over, its owner must tag it {TAG_ALLOW_ADOPT}={}", owner.grant);

@@ -32,7 +32,7 @@ fn pass(role: &Role, desired: &DesiredRole, at: Timestamp) -> (Role, bool) {
 fn ended(role: &Role) -> Option<String> {
     let document = role.inline.get(ENDED_SESSIONS)?.as_ref().unwrap();
     let moment = document.statements[0].condition("DateLessThan", "aws:TokenIssueTime").unwrap();
-    Some(format!("{}", moment.as_str().or_else(|| moment[0].as_str()).unwrap()))
+    Some(moment.as_str().or_else(|| moment[0].as_str()).unwrap().to_owned())
 }
 
 fn later(seconds: i64) -> Timestamp {
@@ -83,7 +83,7 @@ fn a_pass_that_was_cut_off_in_the_middle_is_finished_by_the_next() {
         iam.apply(&steps[..done]);
         let (first, again) = pass(&iam.roles[&after.name], &after, later(60));
         let role = if again { pass(&first, &after, later(61)).0 } else { first };
-        assert!(ended(&role).unwrap() >= "2026-01-01T12:01:00Z".to_owned(), "{done}: {role:?}");
+        assert!(ended(&role).unwrap().as_str() >= "2026-01-01T12:01:00Z", "{done}: {role:?}");
     }
 }
 
