@@ -10,6 +10,7 @@ mod chart;
 mod consumers;
 mod credentials;
 mod foreign;
+mod lifecycle;
 mod limits;
 mod many;
 mod ownership;

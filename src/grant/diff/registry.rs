@@ -54,7 +54,9 @@ pub fn registry_role(
         steps.extend(has_ended(role, now).then(|| delete_inline(name, ENDED_SESSIONS)));
     } else {
         let narrows = lets_others_in(role, desired);
-        steps.extend(narrows.then(|| put_inline(name, ENDED_SESSIONS, &no_older_sessions(ENDING, now))));
+        steps.extend(
+            narrows.then(|| put_inline(name, ENDED_SESSIONS, &no_older_sessions(ENDING, after_this_second(now)))),
+        );
         steps.push(Step::UpdateTrust { role: name.clone(), trust });
     }
     steps.extend(settings(desired, role));
@@ -109,6 +111,7 @@ fn lets_others_in(role: &Role, desired: &DesiredRole) -> bool {
 /// Denies everything to sessions that began before this moment.
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_revoke-sessions.html>.
 fn no_older_sessions(sid: &str, moment: Timestamp) -> Document {
+    // AWS tells a session's beginning in whole seconds.
     let seconds = moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     Document::of([Statement::deny(["*"]).sid(sid).on(["*"]).only_if("DateLessThan", "aws:TokenIssueTime", [seconds])])
 }
@@ -120,7 +123,12 @@ fn sessions_to_end(role: &Role, now: Timestamp) -> Option<Document> {
         ended_before(document).is_some_and(|moment| document.same_meaning(&no_older_sessions(ENDED, moment)))
             && sid_of(document) == Some(ENDED)
     });
-    (!as_it_should_be).then(|| no_older_sessions(ENDED, now))
+    (!as_it_should_be).then(|| no_older_sessions(ENDED, after_this_second(now)))
+}
+
+/// What began within this second counts as before.
+fn after_this_second(now: Timestamp) -> Timestamp {
+    now.checked_add(SignedDuration::from_secs(1)).unwrap_or(now)
 }
 
 /// Whether every session that the policy is about has run out by itself.

@@ -55,7 +55,7 @@ fn whoever_may_not_assume_the_role_any_more_loses_his_sessions(
     // Those that were given out while the trust policy was changed end, too.
     let (done, again) = pass(&narrowed, &after, later(7));
     assert!(!again);
-    assert_eq!(ended(&done).as_deref(), Some("2026-01-01T12:00:07Z"));
+    assert_eq!(ended(&done).as_deref(), Some("2026-01-01T12:00:08Z"));
     let statement = &done.inline[ENDED_SESSIONS].as_ref().unwrap().statements[0];
     assert!(statement.is_deny());
     assert_eq!(pass(&done, &after, later(3600)), (done.clone(), false), "it stays as it is");
@@ -102,5 +102,5 @@ fn whoever_changes_that_policy_ends_all_sessions() {
     let after = desired(|_: &mut Spec| {});
     let mut role = as_made(&after, &owner());
     role.inline.insert(ENDED_SESSIONS.into(), super::drift::unreadable());
-    assert_eq!(ended(&pass(&role, &after, now()).0).as_deref(), Some("2026-01-01T12:00:00Z"));
+    assert_eq!(ended(&pass(&role, &after, now()).0).as_deref(), Some("2026-01-01T12:00:01Z"));
 }
