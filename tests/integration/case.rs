@@ -194,7 +194,7 @@ impl<'a> Case<'a> {
         Session::of_instance(self.stack(), &role).await?.allowed()
     }
 
-    /// An EC2 instance whose role may do everything that the consumer's own account can allow. Its name may be given a path.
+    /// An EC2 instance whose role may do everything that the consumer's own account can allow.
     pub async fn almighty(&self, name: &str) -> Result<Session<'a>> {
         let statement = json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
         let trust =

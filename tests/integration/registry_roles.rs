@@ -1,0 +1,96 @@
+//! The registry account's role: sessions that end, and roles that are taken over.
+
+use crate::case::{Case, document};
+use crate::permissions::generated;
+use anyhow::{Result, ensure};
+use aws_sdk_iam::types::Tag;
+use local_stack::{MANAGEMENT_ROLE, eventually};
+use serde_json::json;
+
+#[tokio::test]
+async fn whoever_may_not_assume_the_role_any_more_loses_the_session_that_he_has() -> Result<()> {
+    let case = Case::opened().await?;
+    let roles = |roles: &[&str]| json!({"paths": ["AssumeRole"], "consumer": {"wholeAccount": null, "instanceRole": null, "roles": roles}});
+    case.granted(roles(&["deployer", "old"])).await?;
+    let (deployer, old) = (case.almighty("deployer").await?, case.almighty("old").await?);
+    let role = format!("arn:aws:iam::{}:role/registry-grants/pusher-grant", case.pair.registry);
+    let session = old.assume(&role).await?.allowed()?;
+    session.push(&case.repository("app"), "v1").await?.allowed()?;
+
+    // More may assume it: nobody loses anything.
+    case.granted(roles(&["deployer", "old", "new"])).await?;
+    session.push(&case.repository("app"), "v2").await?.allowed()?;
+
+    case.granted(roles(&["deployer"])).await?;
+    old.assume(&role).await?.denied()?;
+    session.push(&case.repository("app"), "v3").await?.denied()?;
+    // Who still may gets a new one.
+    eventually("a new session works", async || {
+        let session = deployer.assume(&role).await?.allowed()?;
+        session.push(&case.repository("app"), "v4").await?.allowed().map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn whoever_came_in_by_a_trust_that_somebody_widened_by_hand_is_put_out() -> Result<()> {
+    let case = Case::opened().await?;
+    case.granted(json!({"consumer": {"wholeAccount": null, "instanceRole": null, "roles": ["deployer"]}})).await?;
+    let intruder = case.almighty("intruder").await?;
+    let role = format!("arn:aws:iam::{}:role/registry-grants/pusher-grant", case.pair.registry);
+    let anybody = json!({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"});
+    let iam = case.stack().aws(&case.pair.registry).iam;
+    iam.update_assume_role_policy().role_name("pusher-grant").policy_document(document(anybody)).send().await?;
+    let Ok(session) = intruder.assume(&role).await?.allowed() else { return Ok(()) };
+    eventually("his session does not work any more", async || {
+        session.push(&case.repository("app"), "v1").await?.denied().map(drop)
+    })
+    .await?;
+    intruder.assume(&role).await?.denied().map(drop)
+}
+
+/// A role that somebody made by hand, as the article does it.
+async fn hand_made(case: &Case<'_>) -> Result<()> {
+    let iam = case.stack().aws(&case.pair.registry).iam;
+    let consumer = format!("arn:aws:iam::{}:root", case.pair.consumer);
+    let trust = document(json!({"Effect": "Allow", "Principal": {"AWS": consumer}, "Action": "sts:AssumeRole"}));
+    iam.create_role().role_name("ECS-AssumeRole").assume_role_policy_document(trust).send().await?;
+    let all = document(json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}));
+    iam.put_role_policy().role_name("ECS-AssumeRole").policy_name("all").policy_document(all).send().await?;
+    let allowed = generated(&case.pair.registry, &["--account=registry", "--allow-adopt"], None)?;
+    let put = iam.put_role_policy().role_name(MANAGEMENT_ROLE).policy_name(MANAGEMENT_ROLE).policy_document(allowed);
+    put.send().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_role_made_by_hand_is_taken_over_only_where_it_is_tagged_for_this_very_grant() -> Result<()> {
+    let case = Case::opened().await?;
+    hand_made(&case).await?;
+    let adopted = json!({
+        "registry": {"role": {"name": "ECS-AssumeRole", "adopt": true, "path": "/"}},
+        "consumer": {"instanceRole": null},
+    });
+    let untouched = case.registry().await?.roles["ECS-AssumeRole"].clone();
+    case.apply(&case.grant(adopted)).await?;
+    let said = case.not_ready("Conflict").await?;
+    let consent = format!("registrygrants.dev/allow-adopt={}/grant", case.namespace);
+    ensure!(said.contains(&consent), "{said}");
+    let tag = |value: &str| Tag::builder().key("registrygrants.dev/allow-adopt").value(value).build();
+    let iam = case.stack().aws(&case.pair.registry).iam;
+    iam.tag_role().role_name("ECS-AssumeRole").tags(tag(&format!("{}/another", case.namespace))?).send().await?;
+    case.writes_in_three_looks().await?;
+    let after = case.registry().await?.roles["ECS-AssumeRole"].clone();
+    ensure!(after.inline == untouched.inline && after.trust == untouched.trust, "it was written to: {after:?}");
+
+    iam.tag_role().role_name("ECS-AssumeRole").tags(tag(&format!("{}/grant", case.namespace))?).send().await?;
+    case.ready().await?;
+    let role = case.registry().await?.roles["ECS-AssumeRole"].clone();
+    ensure!(role.id == untouched.id && role.arn == untouched.arn, "it is another role: {role:?}");
+    ensure!(!role.inline.contains_key("all") && role.boundary.is_some(), "it is not as the grant says: {role:?}");
+    let deployer = case.almighty("deployer").await?;
+    deployer.assume(&role.arn).await?.allowed()?.push(&case.repository("app"), "v1").await?.allowed()?;
+    case.delete().await?;
+    ensure!(!case.registry().await?.roles.contains_key("ECS-AssumeRole"), "what was taken over goes with the grant");
+    Ok(())
+}
