@@ -69,20 +69,21 @@ async fn without_any_one_action_of_the_permissions_something_fails_and_says_so()
     apply(&installation, &lives, |life| vec![life.case.grant(create.clone())]).await?;
     settled(&installation, &mut lives, "changed again").await?;
 
-    // Those that are over would only wait.
-    for life in lives.iter().filter(|life| life.over.is_none()) {
-        life.case
-            .cluster()
-            .kubectl(&["delete", "carg/grant", "--namespace", &life.case.namespace, "--wait=false"])
-            .await?;
-    }
-    gone(&installation, &mut lives).await?;
+    delete(&lives).await?;
+    gone(&installation, &mut lives, || None).await?;
+
+    let retain = json!({"registry": {"repositories": ["app", "team/*"]}, "deletionPolicy": "Retain"});
+    apply(&installation, &lives, |life| vec![life.case.grant(retain.clone())]).await?;
+    settled(&installation, &mut lives, "created to be retained").await?;
+    delete(&lives).await?;
+    gone(&installation, &mut lives, || Some(End::Complete)).await?;
 
     for life in &lives {
         match (&life.may, &life.over) {
             (May::AllBut(lack), over) => ensure!(*over == Some(End::Denied), "nothing fails without {lack:?}"),
             (May::Everything | May::Narrowest, over) => {
                 ensure!(*over == Some(End::Complete), "with {:?} it ended {over:?}", life.may);
+                life.remove_what_was_retained().await?;
                 same(&life.before, &life.case.accounts().await?)?;
             }
         }
@@ -115,11 +116,13 @@ impl<'a> Life<'a> {
 
     fn scene(&self, grant: &Value) -> Vec<Value> {
         let case = &self.case;
-        let rule = case.rule(json!({"managedPolicies": ["AmazonEC2ContainerRegistryPowerUser"]}));
+        let rule = case.rule(json!({"managedPolicies": ["AmazonEC2ContainerRegistryPowerUser"], "allowRetain": true}));
+        let mut consumer = case.consumer_account(json!({}));
+        consumer["spec"]["consumer"]["rules"][0]["allowRetain"] = json!(true);
         vec![
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": case.namespace}}),
             case.registry_account(json!({"registry": {"rules": [rule]}})),
-            case.consumer_account(json!({})),
+            consumer,
             case.grant(grant.clone()),
         ]
     }
@@ -138,6 +141,26 @@ impl<'a> Life<'a> {
         let iam = self.case.stack().aws(consumer).iam;
         iam.remove_role_from_instance_profile().instance_profile_name("node").role_name("node").send().await?;
         iam.add_role_to_instance_profile().instance_profile_name("node").role_name("other").send().await?;
+        Ok(())
+    }
+
+    /// By hand: what stays when a grant is retained.
+    async fn remove_what_was_retained(&self) -> Result<()> {
+        let Pair { registry, consumer } = &self.case.pair;
+        let (of_registry, of_consumer) = (self.case.stack().aws(registry), self.case.stack().aws(consumer));
+        let profile = of_consumer.iam.remove_role_from_instance_profile().instance_profile_name("node");
+        profile.role_name("node").send().await?;
+        of_consumer.iam.delete_instance_profile().instance_profile_name("node").send().await?;
+        let (registry_state, consumer_state) = self.case.accounts().await?;
+        for (aws, state, role) in
+            [(&of_registry, registry_state, "pusher-grant"), (&of_consumer, consumer_state, "node")]
+        {
+            for policy in state.roles.get(role).context("what was to be retained is gone")?.inline.keys() {
+                aws.iam.delete_role_policy().role_name(role).policy_name(policy).send().await?;
+            }
+            aws.iam.delete_role().role_name(role).send().await?;
+        }
+        of_registry.ecr.delete_repository_policy().repository_name("app").send().await?;
         Ok(())
     }
 
@@ -178,15 +201,24 @@ async fn settled(installation: &Installation, lives: &mut [Life<'_>], what: &str
     .await
 }
 
-/// Waits until each grant is gone, or its life is over.
-async fn gone(installation: &Installation, lives: &mut [Life<'_>]) -> Result<()> {
+/// Deletes the grants. Those whose life is over would only wait.
+async fn delete(lives: &[Life<'_>]) -> Result<()> {
+    for life in lives.iter().filter(|life| life.over.is_none()) {
+        let delete = ["delete", "carg/grant", "--namespace", &life.case.namespace, "--wait=false"];
+        life.case.cluster().kubectl(&delete).await?;
+    }
+    Ok(())
+}
+
+/// Waits until each grant is gone, or its life is over. What that makes of its life is told by `end`.
+async fn gone(installation: &Installation, lives: &mut [Life<'_>], end: fn() -> Option<End>) -> Result<()> {
     wait(installation, lives, "deleted", |grant| {
         ensure!(
             grant.is_none(),
             "still there: {}",
             grant.map(|grant| &grant["status"]["conditions"]).unwrap_or(&Value::Null)
         );
-        Ok(Some(End::Complete))
+        Ok(end())
     })
     .await
 }

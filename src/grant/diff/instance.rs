@@ -1,8 +1,8 @@
 //! The consumer account's instance role. Nodes depend on it: only what is ours on it is written or removed, and several grants may share it.
 
 use super::{
-    Step, check_ownership, check_size, create_role, delete_inline, foreign, has_tags, our_tags, readable_trust,
-    remove_from_profile, settings, still_held, wrong_path,
+    Step, bounded, check_ownership, check_size, create_role, delete_inline, foreign, has_tags, our_tags,
+    readable_trust, remove_from_profile, settings, still_held, wrong_path,
 };
 use crate::api::conditions::Reason;
 use crate::api::grant::OnDelete;
@@ -189,7 +189,7 @@ fn on_present_role(
     let present = readable_trust(role)?;
     let foreign = present.clone().without_ours(&owner.installation);
     let trust = foreign.with([desired.trust.clone()]);
-    let mut steps = Vec::new();
+    let mut steps: Vec<Step> = bounded(desired, role).into_iter().collect();
     if !trusted_already && !ours_is(present, desired, &owner.installation) {
         check_size(desired, &trust)?;
         steps.push(Step::UpdateTrust { role: desired.name.clone(), trust });

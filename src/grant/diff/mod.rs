@@ -154,16 +154,19 @@ fn create_role(desired: &DesiredRole, trust: Document) -> Vec<Step> {
     [create].into_iter().chain(put).chain(attach).collect()
 }
 
-/// What is ours on either kind of role, besides the trust policy: none of it touches what others put there.
+/// Puts back the boundary, without which the operator may not put policies on a role. One that is not asked for stays: it can only narrow, and
+/// somebody set it on purpose.
+fn bounded(desired: &DesiredRole, role: &Role) -> Option<Step> {
+    let boundary = desired.boundary.as_ref().filter(|wanted| role.boundary.as_ref() != Some(wanted))?;
+    Some(Step::PutBoundary { role: desired.name.clone(), boundary: boundary.clone() })
+}
+
+/// What is ours on either kind of role, besides the trust policy and the boundary: none of it touches what others put there.
 fn settings(desired: &DesiredRole, role: &Role) -> Vec<Step> {
     let name = &desired.name;
     let mut steps = Vec::new();
     if let Some(seconds) = desired.max_session_seconds.filter(|seconds| *seconds != role.max_session_seconds) {
         steps.push(Step::UpdateMaxSession { role: name.clone(), seconds });
-    }
-    // A boundary that is not asked for stays: it can only narrow, and somebody set it on purpose.
-    if let Some(boundary) = desired.boundary.as_ref().filter(|wanted| role.boundary.as_ref() != Some(wanted)) {
-        steps.push(Step::PutBoundary { role: name.clone(), boundary: boundary.clone() });
     }
     if !has_tags(&role.tags, &desired.tags) {
         steps.push(Step::TagRole { role: name.clone(), tags: desired.tags.clone() });

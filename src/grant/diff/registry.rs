@@ -1,7 +1,7 @@
 //! The registry account's role: it is its grant's alone, so that whatever else is on it is drift.
 
 use super::{
-    Step, check_ownership, check_size, create_role, delete_inline, our_tags, put_inline, settings, still_held,
+    Step, bounded, check_ownership, check_size, create_role, delete_inline, our_tags, put_inline, settings, still_held,
 };
 use crate::grant::Problem;
 use crate::grant::desired::{DesiredRole, Owner};
@@ -48,6 +48,7 @@ pub fn registry_role(
     let others = role.inline.keys().filter(|policy| **policy != ours && *policy != ENDED_SESSIONS);
     steps.extend(others.map(|policy| delete_inline(name, policy)));
     steps.extend(foreign.into_iter().map(detach));
+    steps.extend(bounded(desired, role));
     let right = role.trust.as_ref().is_ok_and(|present| present.same_meaning(&trust));
     if right {
         steps.extend(sessions_to_end(role, now).map(|document| put_inline(name, ENDED_SESSIONS, &document)));

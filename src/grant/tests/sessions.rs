@@ -4,7 +4,7 @@ use super::drift::as_made;
 use super::iam::Iam;
 use super::resources::{Cluster, grant_with_plain_role, now, owner, strings};
 use crate::grant::desired::DesiredRole;
-use crate::grant::diff::{ENDED_SESSIONS, ends_sessions, registry_role};
+use crate::grant::diff::{ENDED_SESSIONS, Step, ends_sessions, registry_role};
 use crate::grant::observed::Role;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
@@ -103,4 +103,12 @@ fn whoever_changes_that_policy_ends_all_sessions() {
     let mut role = as_made(&after, &owner());
     role.inline.insert(ENDED_SESSIONS.into(), super::drift::unreadable());
     assert_eq!(ended(&pass(&role, &after, now()).0).as_deref(), Some("2026-01-01T12:00:01Z"));
+}
+
+#[test]
+fn a_boundary_that_was_lifted_is_put_back_first_for_without_it_no_policy_can_be_put() {
+    let mut after = desired(|spec| roles(spec, &["ci/web"]));
+    after.boundary = Some("arn:aws:iam::111111111111:policy/b".into());
+    let steps = registry_role(&after, Some(&as_made(&desired(|_| {}), &owner())), &owner(), now()).unwrap();
+    assert!(matches!(steps[0], Step::PutBoundary { .. }), "{steps:?}");
 }
