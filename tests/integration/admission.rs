@@ -111,6 +111,9 @@ async fn what_cannot_be_changed_is_refused_with_what_to_do_instead() -> Result<(
         (json!({"registry": {"role": null}}), "spec.registry.role.name"),
         (json!({"consumer": {"instanceRole": {"name": "other"}}}), "spec.consumer.instanceRole"),
         (json!({"consumer": {"instanceRole": null}}), "spec.consumer.instanceRole"),
+        (json!({"consumer": {"instanceRole": {"instanceProfile": "other"}}}), "spec.consumer.instanceRole"),
+        (json!({"consumer": {"instanceRole": {"management": "Extend"}}}), "spec.consumer.instanceRole"),
+        (json!({"consumer": {"instanceRole": {"management": "Extend", "path": "/x/"}}}), "spec.consumer.instanceRole"),
     ];
     for (changes, field) in table {
         refused(&case, &case.grant(changes), field, "delete the grant and create it anew").await?;
