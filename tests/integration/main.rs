@@ -17,6 +17,7 @@ mod many;
 mod ownership;
 mod paths;
 mod permissions;
+mod permissions_of_others;
 mod registry_roles;
 mod repositories;
 mod resilience;
