@@ -1,8 +1,8 @@
 //! The consumer account's instance role. Nodes depend on it: only what is ours on it is written or removed, and several grants may share it.
 
 use super::{
-    Step, bounded, check_ownership, check_size, create_role, delete_inline, foreign, has_tags, our_tags,
-    readable_trust, remove_from_profile, settings, still_held, wrong_path,
+    Step, bounded, check_size, create_role, delete_inline, foreign, has_tags, our_tags, readable_trust,
+    remove_from_profile, settings, still_held, wrong_path,
 };
 use crate::api::conditions::Reason;
 use crate::api::grant::OnDelete;
@@ -10,7 +10,7 @@ use crate::grant::Problem;
 use crate::grant::desired::{DesiredInstance, DesiredRole, Owner, TAG_ALLOW_EXTEND, TAG_GRANT, TAG_INSTALLATION};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
 use crate::policy::{Document, Installation};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The other grants of this installation that have to do with the same role in the same instance profile.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,17 +47,41 @@ pub fn instance(
             on_present_role(desired, role, owner, lets_ec2_in(role, &owner.installation, desired))?
         }
         (Some(role), false) => {
+            // Shared with a grant that went without handing it over (abandoned, or lost with a cluster): our policy on it tells.
+            let shared_before = of_installation(&role.tags, owner) && role.inline.contains_key(&owner.policy_name());
             let keeper = keepers.iter().find(|keeper| keeper.owns(&role.tags));
-            check_ownership(desired, role, keeper.unwrap_or(&owner))?;
+            if keeper.is_none() && !shared_before {
+                return Err(foreign("role", &role.arn, &role.tags, owner));
+            }
+            if role.path != desired.path {
+                return Err(wrong_path(role, desired));
+            }
             on_present_role(&told_of(desired, keeper), role, owner, false)?
         }
     };
     if let Some(profile) = profile {
         let keeper = observed_profile.as_ref().and_then(|found| keepers.iter().find(|k| k.owns(&found.tags)));
-        let desired = told_of(desired, keeper);
-        steps.extend(instance_profile(&desired, profile, observed_profile.as_ref(), keeper.unwrap_or(&owner))?);
+        let shared_before = |found: &InstanceProfile| {
+            of_installation(&found.tags, owner) && observed_role.is_some() && found.roles.contains(&desired.name)
+        };
+        if let Some(found) = observed_profile.as_ref().filter(|found| keeper.is_none() && !shared_before(found)) {
+            return Err(foreign("instance profile", &found.arn, &found.tags, owner));
+        }
+        steps.extend(instance_profile(&told_of(desired, keeper), profile, observed_profile.as_ref()));
     }
     Ok(steps)
+}
+
+/// What becomes of an instance role, with its profile, that a grant does not keep any more.
+enum Fate<'a> {
+    /// Another grant keeps it, or has yet to take its policy off: it is handed to that one.
+    Handed(&'a Owner),
+    /// Others made it, or use it.
+    Others,
+    /// It stays, and is nobody's.
+    Disowned,
+    /// It is deleted.
+    Deleted,
 }
 
 /// What of this grant is on the instance role goes; with the last grant that keeps them, what was made goes, too. On a role that others made, or
@@ -78,63 +102,95 @@ pub fn without_instance(
     let is_ours = |tags: &BTreeMap<String, String>| known.iter().any(|known| known.owns(tags));
     let profile = profile.and_then(|name| Some((name, observed_profile.as_ref()?)));
     let profile = profile.filter(|(_, found)| is_ours(&found.tags));
-    let policy = owner.policy_name();
-    let mut steps = Vec::new();
-    let (mut held, mut next) = (None, sharers.keeping.first());
-    let mut role_stays = !sharers.keeping.is_empty();
-    let hands_over = on_delete == OnDelete::RemoveAccess;
-    if let Some(role) = role {
-        let present = readable_trust(role)?;
-        let made_here = is_ours(&role.tags);
-        let take_off = role.inline.contains_key(&policy).then(|| delete_inline(name, &policy));
-        let others_keep_it = !sharers.keeping.is_empty();
-        let leaving: BTreeSet<String> = sharers.leaving.iter().map(Owner::policy_name).collect();
-        let foreign_policies = !role.attached.is_empty()
-            || role.inline.keys().any(|inline| *inline != policy && !leaving.contains(inline));
-        let others_leave = role.inline.keys().any(|inline| leaving.contains(inline));
-        let foreign_trust = present.clone().without_ours(&owner.installation);
-        let others_use_it = foreign_policies || !foreign_trust.statements.is_empty();
-        role_stays = others_keep_it || !made_here || others_leave || others_use_it || hands_over;
-        // The next one has to find it as his before this one lets go of it.
-        let next_to_leave = sharers.leaving.iter().find(|other| role.inline.contains_key(&other.policy_name()));
-        next = next.or(next_to_leave);
-        steps.extend(next.filter(|_| owner.owns(&role.tags)).map(|next| hand_to(name, next)));
-        steps.extend(take_off);
-        // The trust statement is the installation's: on a role of another grant it is not this one's to take.
-        let another_grants =
-            !made_here && role.tags.get(TAG_INSTALLATION).is_some_and(|id| id == owner.installation.as_str());
-        if !others_keep_it && !others_leave && !another_grants {
-            if hands_over && made_here {
-                steps.extend(disowned_trust(name, present, owner));
-                steps.push(Step::UntagRole { role: name.into(), keys: our_tags(&role.tags) });
-            } else if role_stays && foreign_trust != *present && !foreign_trust.statements.is_empty() {
-                // A trust policy cannot be empty: where ours is the only statement of a role that others use, it stays.
-                steps.push(Step::UpdateTrust { role: name.into(), trust: foreign_trust });
-            }
+    let (mut steps, mut held) = (Vec::new(), None);
+    let fate = match role {
+        Some(role) => {
+            let fate = fate(role, is_ours(&role.tags), owner, sharers, on_delete)?;
+            steps.extend(off_role(name, role, owner, &fate)?);
+            fate
         }
-        if !role_stays {
-            let of_others = held_by.iter().filter(|other| profile.is_none_or(|(own, _)| own != other.as_str()));
-            held = still_held(role, &of_others.cloned().collect());
-        }
+        None => sharers.keeping.first().map_or(Fate::Deleted, Fate::Handed),
+    };
+    if let (Some(role), Fate::Deleted) = (role, &fate) {
+        let of_others = held_by.iter().filter(|other| profile.is_none_or(|(own, _)| own != other.as_str()));
+        held = still_held(role, &of_others.cloned().collect());
     }
-    match profile {
-        Some((name, found)) if role_stays && next.is_some() => {
-            let next = next.filter(|_| owner.owns(&found.tags));
-            steps.extend(next.map(|next| Step::TagProfile { name: name.into(), tags: next.tags() }));
-        }
-        Some((name, found)) if role_stays && hands_over => {
-            steps.push(Step::UntagProfile { name: name.into(), keys: our_tags(&found.tags) });
-        }
-        Some((name, found)) if !role_stays => {
-            steps.extend(found.roles.iter().map(|role| remove_from_profile(name, role)));
-            steps.push(Step::DeleteProfile { name: name.into() });
-        }
-        Some(_) | None => {}
+    if let Some((name, found)) = profile {
+        steps.extend(off_profile(name, found, owner, &fate));
     }
-    if role.is_some() && !role_stays && held.is_none() {
+    if role.is_some() && held.is_none() && matches!(fate, Fate::Deleted) {
         steps.push(Step::DeleteRole { role: name.into() });
     }
     Ok((steps, held))
+}
+
+fn fate<'a>(
+    role: &Role,
+    made_here: bool,
+    owner: &Owner,
+    sharers: &'a Sharers,
+    on_delete: OnDelete,
+) -> Result<Fate<'a>, Problem> {
+    let is_on = |other: &&Owner| role.inline.contains_key(&other.policy_name());
+    if let Some(next) = sharers.keeping.first().or_else(|| sharers.leaving.iter().find(is_on)) {
+        return Ok(Fate::Handed(next));
+    }
+    let foreign_trust = readable_trust(role)?.clone().without_ours(&owner.installation);
+    let policies = role.inline.keys().any(|inline| *inline != owner.policy_name()) || !role.attached.is_empty();
+    Ok(match on_delete {
+        _ if !made_here => Fate::Others,
+        OnDelete::RemoveAccess => Fate::Disowned,
+        OnDelete::DeleteRole if policies || !foreign_trust.statements.is_empty() => Fate::Others,
+        OnDelete::DeleteRole => Fate::Deleted,
+    })
+}
+
+fn off_role(name: &str, role: &Role, owner: &Owner, fate: &Fate) -> Result<Vec<Step>, Problem> {
+    let policy = owner.policy_name();
+    let take_off = role.inline.contains_key(&policy).then(|| delete_inline(name, &policy));
+    let present = readable_trust(role)?;
+    let mut steps = Vec::new();
+    match fate {
+        // The next one has to find it as his before this one lets go of it.
+        Fate::Handed(next) => {
+            steps.extend(owner.owns(&role.tags).then(|| hand_to(name, next)));
+            steps.extend(take_off);
+        }
+        Fate::Others => {
+            steps.extend(take_off);
+            let trust = present.clone().without_ours(&owner.installation);
+            // The trust statement is the installation's: on a role of another grant it is not this one's to take. And a trust policy cannot be
+            // empty: where ours is the only statement, it stays.
+            let another_grants = of_installation(&role.tags, owner) && !owner.owns(&role.tags);
+            let removable = trust != *present && !trust.statements.is_empty() && !another_grants;
+            steps.extend(removable.then(|| Step::UpdateTrust { role: name.into(), trust }));
+        }
+        Fate::Disowned => {
+            steps.extend(take_off);
+            steps.extend(disowned_trust(name, present, owner));
+            steps.push(Step::UntagRole { role: name.into(), keys: our_tags(&role.tags) });
+        }
+        Fate::Deleted => steps.extend(take_off),
+    }
+    Ok(steps)
+}
+
+fn off_profile(name: &str, found: &InstanceProfile, owner: &Owner, fate: &Fate) -> Vec<Step> {
+    match fate {
+        Fate::Handed(next) if owner.owns(&found.tags) => {
+            vec![Step::TagProfile { name: name.into(), tags: next.tags() }]
+        }
+        Fate::Handed(_) | Fate::Others => Vec::new(),
+        Fate::Disowned => vec![Step::UntagProfile { name: name.into(), keys: our_tags(&found.tags) }],
+        Fate::Deleted => {
+            let remove = found.roles.iter().map(|role| remove_from_profile(name, role));
+            remove.chain([Step::DeleteProfile { name: name.into() }]).collect()
+        }
+    }
+}
+
+fn of_installation(tags: &BTreeMap<String, String>, owner: &Owner) -> bool {
+    tags.get(TAG_INSTALLATION).is_some_and(|id| id == owner.installation.as_str())
 }
 
 /// Lets the role and its profile stay as they are, this grant's policy included, and be nobody's once no other grant keeps them.
@@ -199,20 +255,12 @@ fn on_present_role(
     Ok(steps)
 }
 
-fn instance_profile(
-    role: &DesiredRole,
-    profile: &str,
-    observed: Option<&InstanceProfile>,
-    owner: &Owner,
-) -> Result<Vec<Step>, Problem> {
+fn instance_profile(role: &DesiredRole, profile: &str, observed: Option<&InstanceProfile>) -> Vec<Step> {
     let add = Step::AddRoleToProfile { profile: profile.into(), role: role.name.clone() };
     let Some(found) = observed else {
         let create = Step::CreateProfile { name: profile.into(), path: role.path.clone(), tags: role.tags.clone() };
-        return Ok(vec![create, add]);
+        return vec![create, add];
     };
-    if !owner.owns(&found.tags) {
-        return Err(foreign("instance profile", &found.arn, &found.tags, owner));
-    }
     let mut steps = Vec::new();
     if !has_tags(&found.tags, &role.tags) {
         steps.push(Step::TagProfile { name: profile.into(), tags: role.tags.clone() });
@@ -222,7 +270,7 @@ fn instance_profile(
     if !found.roles.contains(&role.name) {
         steps.push(add);
     }
-    Ok(steps)
+    steps
 }
 
 fn ours_is(trust: &Document, desired: &DesiredRole, installation: &Installation) -> bool {

@@ -287,3 +287,15 @@ fn a_role_in_somebody_elses_profile_loses_access_and_its_holder_is_named() {
     assert!(held.message.contains("theirs") && !held.message.contains("profile miq"), "{}", held.message);
     assert!(iam.roles[ROLE].inline.is_empty() && iam.profiles.is_empty());
 }
+
+#[test]
+fn a_role_whose_maker_went_without_handing_it_over_is_the_one_that_shares_its() {
+    let mut life = Life::default();
+    let (lost, stays) = (named("a"), named("b"));
+    life.create(&lost);
+    life.create(&stays);
+    life.keeping.retain(|owner| *owner != lost);
+    life.look(&stays).unwrap();
+    assert!(stays.owns(&life.iam.roles[ROLE].tags) && stays.owns(&life.iam.profiles[ROLE].tags));
+    assert_eq!(life.look(&stays).unwrap(), []);
+}
