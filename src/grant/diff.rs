@@ -107,7 +107,7 @@ impl fmt::Display for Step {
 }
 
 /// In the ARNs of the managed policies that a grant may have asked for.
-const ECR_POLICIES: &str = ":iam::aws:policy/AmazonEC2ContainerRegistry";
+pub(super) const ECR_POLICIES: &str = ":iam::aws:policy/AmazonEC2ContainerRegistry";
 
 /// Makes the registry account's role exactly as desired: whatever else is on it is drift, for it is ours alone.
 ///

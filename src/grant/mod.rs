@@ -18,6 +18,7 @@ pub mod observed;
 pub mod parse;
 pub mod partition;
 pub mod status;
+pub mod sweep;
 pub mod told;
 pub mod validate;
 

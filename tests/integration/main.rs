@@ -18,4 +18,5 @@ mod permissions;
 mod repositories;
 mod resilience;
 mod shared;
+mod sweep;
 mod tenancy;
