@@ -2,7 +2,7 @@
 
 use crate::case::{Case, OPERATOR, REGION, document, same};
 use anyhow::{Context, Result, ensure};
-use local_stack::{AccountState, Aws, CallLog, Installation, Operator, eventually};
+use local_stack::{AccountState, AuditLog, Aws, CallLog, Installation, Operator, eventually};
 use serde_json::{Value, json};
 
 const MARK: &str = "registrygrants.dev/installation";
@@ -129,8 +129,12 @@ async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_n
     ensure!(said["items"][2]["kept"].as_str().is_some_and(|why| why.contains("`theirs`")), "{said}");
     let said = told(&case, &consumer, |sweep| sweep["found"] == 2).await?;
     ensure!(arns(&said).iter().all(|arn| arn.ends_with("/registry-grants/node")), "{said}");
+    let audit = AuditLog::of(case.stack());
+    let mark = audit.mark()?;
     swept(&case, &registry, 2).await?;
     same(&before, &case.accounts().await?)?;
+    let writes = audit.of_operator(mark).await?;
+    ensure!(!writes.iter().any(|write| write.resource.starts_with("awsaccounts")), "said again: {writes:?}");
     let metrics = reporting.metrics().await?;
     ensure!(metrics.contains(&format!("registry_grants_sweep_found{{account=\"{registry}\"}} 3")), "{metrics}");
     let events = case.cluster().kubectl(&["events", "--for", &format!("awsaccount/{registry}")]).await?;
@@ -197,4 +201,38 @@ async fn an_operator_that_is_not_to_sweep_asks_nothing_and_tells_nothing() -> Re
     let for_sweeps = |action: &str| ["ListRoles", "ListInstanceProfiles"].contains(&action);
     ensure!(!asked.iter().any(|call| for_sweeps(&call.action)), "{asked:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_grant_that_this_version_cannot_read_keeps_what_it_has() -> Result<()> {
+    let installation = Installation::start("sweep-unread").await?;
+    let case = Case::on(&installation).await?;
+    let registry = case.pair.registry.clone();
+    let first = operator(&installation, "off").await?;
+    scene(&case).await?;
+    first.terminate()?;
+    // It is stored in another form: the definition's rules are taken off for a moment.
+    let crd = "crd/crossaccountregistrygrants.registrygrants.dev";
+    let strict = case.cluster().get("default", crd).await?["spec"]["versions"][0]["schema"].take();
+    let set = async |schema: &Value| {
+        let patch = json!([{"op": "replace", "path": "/spec/versions/0/schema", "value": schema}]).to_string();
+        case.cluster().kubectl(&["patch", crd, "--type=json", "--patch", &patch]).await
+    };
+    set(&json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}})).await?;
+    let unreadable = r#"{"spec":{"access":7}}"#;
+    let patch = ["patch", "carg/grant", "--namespace", &case.namespace, "--type=merge", "--patch", unreadable];
+    eventually("it is stored", async || case.cluster().kubectl(&patch).await).await?;
+    set(&strict).await?;
+    // What another left behind stays as well: nobody knows what the unreadable one claims.
+    let mark = case.registry().await?.roles["pusher-grant"].tags[MARK].clone();
+    let tags = [(MARK, mark.as_str()), ("registrygrants.dev/grant", "nobody/gone")];
+    role(&case.stack().aws(&registry), &registry, "left", &tags).await?;
+    let before = case.accounts().await?;
+
+    let _second = operator(&installation, "remove").await?;
+    let said = told(&case, &registry, |sweep| sweep["found"] == 2).await?;
+    ensure!(arns(&said).iter().all(|arn| !arn.contains("pusher-grant")), "{said}");
+    ensure!(said["message"].as_str().is_some_and(|message| message.contains("cannot read")), "{said}");
+    swept(&case, &registry, 3).await?;
+    same(&before, &case.accounts().await?)
 }

@@ -53,15 +53,21 @@ pub async fn look(place: &Place<'_>, regions: &BTreeSet<String>) -> Looked {
         }
         Err(fault) => looked.seen.problems.push(fault.into()),
     }
-    for leftover in &looked.leftovers {
-        let kept = leftover.removal().err();
-        let finding = |arn: &str| Finding { arn: arn.into(), owner: Some(leftover.owner.clone()), kept: kept.clone() };
-        looked.seen.findings.extend(leftover.arns().map(finding));
-    }
     for region in regions {
         if let Err(fault) = repositories(place, &claimed, region, &mut looked).await {
             looked.seen.problems.push(fault.into());
         }
+    }
+    // What was made while this was read: its claim came first, and is on record by now.
+    let claimed = place.claimed();
+    looked.leftovers.retain(|leftover| !claimed.has(leftover));
+    looked.repositories.retain(|_, repository| !claimed.has_repository(&repository.region, &repository.name));
+    let found = |arn: &String| Finding { arn: arn.clone(), owner: None, kept: None };
+    looked.seen.findings.extend(looked.repositories.keys().map(found));
+    for leftover in &looked.leftovers {
+        let kept = leftover.removal().err();
+        let finding = |arn: &str| Finding { arn: arn.into(), owner: Some(leftover.owner.clone()), kept: kept.clone() };
+        looked.seen.findings.extend(leftover.arns().map(finding));
     }
     looked.seen.regions = regions.clone();
     looked.seen.findings.sort_by(|one, other| one.arn.cmp(&other.arn));
@@ -124,7 +130,6 @@ async fn repositories(place: &Place<'_>, claimed: &Claimed, region: &str, looked
         if policy.statements.iter().any(|statement| context.installation.owns(statement)) {
             let partition = account.spec.partition.name();
             let arn = format!("arn:{partition}:ecr:{region}:{id}:repository/{name}");
-            looked.seen.findings.push(Finding { arn: arn.clone(), owner: None, kept: None });
             looked.repositories.insert(arn, Repository { account: (*id).clone(), region: region.into(), name });
         }
     }

@@ -107,7 +107,11 @@ async fn round(context: &Context, settings: &Settings, begin: Instant, memories:
         Ok(unknown) => unknown,
         Err(error) => {
             tracing::warn!(%error, "the grants could not be listed, so nothing is looked for that none claims");
-            return due.into_iter().for_each(|(_, _, memory)| memory.due = Instant::now() + settings.soon());
+            for (_, account, memory) in due {
+                memory.due = Instant::now() + settings.soon();
+                memory.confirmed = confirmed(account).map(String::from);
+            }
+            return;
         }
     };
     let sweeps = futures::stream::iter(due).map(|(id, account, memory)| {

@@ -72,11 +72,7 @@ async fn identity(place: &Place<'_>, found: &Leftover) -> Result<(), Problem> {
     if let Some((name, _)) = profile {
         again.profile = place.session.instance_profile(name).await?.map(|profile| (name.clone(), profile));
     }
-    let claimed = place.claimed();
-    let is_claimed = role.iter().any(|(name, _)| claimed.has_role(name))
-        || profile.iter().any(|(name, _)| claimed.has_profile(name))
-        || claimed.former_owner(&owner.tags(), &place.context.installation).is_none();
-    if is_claimed {
+    if place.claimed().has(found) {
         return Err(claimed_by_now());
     }
     if again.role.as_ref().is_some_and(|(_, role)| role.path != place.path()) {

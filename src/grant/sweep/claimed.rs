@@ -1,5 +1,6 @@
 //! What the grants of a cluster claim in one account, as far as the operator can know: in doubt it is claimed.
 
+use super::Leftover;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, AppliedRepositories};
 use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
@@ -103,6 +104,13 @@ impl Claimed {
     /// Whether some grant claims the policy of this repository.
     pub fn has_repository(&self, region: &str, name: &str) -> bool {
         self.repositories.get(region).is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(name)))
+    }
+
+    /// Whether some grant claims a part of this, or may.
+    pub fn has(&self, Leftover { owner, role, profile, profiles_known: _ }: &Leftover) -> bool {
+        role.iter().any(|(name, _)| self.has_role(name))
+            || profile.iter().any(|(name, _)| self.has_profile(name))
+            || self.former_owner(&owner.tags(), &owner.installation).is_none()
     }
 
     /// Whether some grant keeps, or wants to keep, an instance role in the account.

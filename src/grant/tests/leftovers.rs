@@ -69,7 +69,7 @@ fn a_registrys_role_that_others_have_put_to_use_stays_as_it_is() {
     let stays = |change: fn(&mut Role)| registry_role(change).removal().expect_err("it should stay");
     let inline = |role: &mut Role| drop(role.inline.insert("theirs".into(), Ok(foreign_policy())));
     assert!(stays(inline).contains("`theirs`"));
-    let attached = |role: &mut Role| drop(role.attached.insert("arn:aws:iam::aws:policy/ReadOnlyAccess".into()));
+    let attached = |role: &mut Role| role.attached.extend(["arn:aws:iam::aws:policy/ReadOnlyAccess".to_owned()]);
     assert!(stays(attached).contains("ReadOnlyAccess"));
     let another = |role: &mut Role| {
         let theirs = Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::444444444444:root"]);
@@ -129,6 +129,21 @@ fn an_instance_role_stays_where_instance_profiles_are_not_looked_at() {
 }
 
 proptest! {
+    /// Nodes carry others' policies: none is ever taken off, and no role that carries one is removed.
+    #[test]
+    fn what_others_put_on_an_instance_role_is_never_removed(
+        role in super::drift::changed_role(
+            &Cluster::of_the_article().desired(&grant(|_| {})).instance.unwrap().role,
+            super::drift::our_tags(),
+        ),
+    ) {
+        let ours = owner().policy_name();
+        let foreign = role.inline.keys().any(|name| *name != ours) || !role.attached.is_empty();
+        let is_ours = role.trust.as_ref().is_ok_and(|trust| trust.statements.iter().any(|s| owner().installation.owns(s)));
+        let leftover = leftovers(vec![("name".into(), role, owner())], Some(Vec::new())).remove(0);
+        prop_assert!(!foreign || !is_ours || leftover.removal().is_err());
+    }
+
     /// Whatever has become of a role, no foreign policy is ever taken off and no role that carries one is removed.
     #[test]
     fn what_others_put_on_a_role_is_never_removed(
