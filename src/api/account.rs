@@ -2,6 +2,7 @@
 
 use super::grant::{Access, ManagedPolicy, Management};
 use super::rule;
+use super::sweep::SweepStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -292,4 +293,8 @@ pub struct AWSAccountStatus {
     /// Who the operator is in this account, as `sts:GetCallerIdentity` said.
     #[serde(rename = "callerARN", default, skip_serializing_if = "Option::is_none")]
     pub caller_arn: Option<String>,
+
+    /// What this installation has in the account though no grant claims it. Absent until the first sweep, and where sweeps are off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepStatus>,
 }

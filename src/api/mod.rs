@@ -8,6 +8,7 @@ pub mod conditions;
 pub mod consumer;
 pub mod grant;
 pub mod status;
+pub mod sweep;
 
 #[cfg(test)]
 mod tests;

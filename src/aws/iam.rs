@@ -113,6 +113,46 @@ impl Account {
         }
     }
 
+    /// The names of all roles that lie directly under a path.
+    ///
+    /// # Errors
+    /// When IAM fails or refuses.
+    pub async fn roles_under(&self, path: &str) -> Result<Vec<String>, Fault> {
+        let mut pages = self.iam.list_roles().path_prefix(path).into_paginator().items().send();
+        let mut names = Vec::new();
+        while let Some(role) = pages.next().await {
+            let role = role.map_err(fault!(self, "iam:ListRoles", &format!("{path}*")))?;
+            names.extend((role.path == path).then_some(role.role_name));
+        }
+        Ok(names)
+    }
+
+    /// The names of all instance profiles that lie directly under a path.
+    ///
+    /// # Errors
+    /// When IAM fails or refuses.
+    pub async fn instance_profiles_under(&self, path: &str) -> Result<Vec<String>, Fault> {
+        let mut pages = self.iam.list_instance_profiles().path_prefix(path).into_paginator().items().send();
+        let mut names = Vec::new();
+        while let Some(profile) = pages.next().await {
+            let profile = profile.map_err(fault!(self, "iam:ListInstanceProfiles", &format!("{path}*")))?;
+            names.extend((profile.path == path).then_some(profile.instance_profile_name));
+        }
+        Ok(names)
+    }
+
+    /// A role's tags alone; `None` where it does not exist.
+    ///
+    /// # Errors
+    /// When IAM fails or refuses.
+    pub async fn role_tags(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Fault> {
+        match self.iam.get_role().role_name(name).send().await.map_err(fault!(self, "iam:GetRole", name)) {
+            Ok(found) => Ok(found.role.map(|role| read_tags(role.tags.unwrap_or_default()))),
+            Err(fault) if fault.is_gone() => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Carries out one step, and tells what AWS named anew. What should be removed and is not there is removed.
     ///
     /// # Errors

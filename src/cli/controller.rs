@@ -1,5 +1,6 @@
 //! `registry-grants controller`: the operator itself.
 
+use crate::api::sweep::SweepMode;
 use crate::controller;
 use crate::policy::Installation;
 use crate::telemetry::logs::{self, Format};
@@ -21,7 +22,7 @@ pub struct Arguments {
     #[arg(long, env = "REGISTRY_GRANTS_INSTALLATION")]
     installation: Option<Installation>,
 
-    /// Where /healthz and /readyz are served.
+    /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "REGISTRY_GRANTS_HEALTH_ADDRESS", default_value = "0.0.0.0:8080")]
     health_address: SocketAddr,
 
@@ -43,6 +44,19 @@ pub struct Arguments {
     #[arg(long, env = "REGISTRY_GRANTS_LEASE_DURATION", default_value = "30s", value_parser = interval)]
     lease_duration: Duration,
 
+    /// What becomes of what this installation has in AWS though no grant claims it (a grant was let go by hand, a cluster was lost): it is
+    /// reported in the status of the AWSAccount, also removed where nothing speaks against it, or not looked for.
+    #[arg(long, env = "REGISTRY_GRANTS_SWEEP", default_value = "report")]
+    sweep: Sweep,
+
+    /// How often it is looked for; ±20 %. The first time is five minutes after the start, or after this if it is shorter.
+    #[arg(long, env = "REGISTRY_GRANTS_SWEEP_INTERVAL", default_value = "24h", value_parser = interval)]
+    sweep_interval: Duration,
+
+    /// For how long something must have been there without a claim before it is removed.
+    #[arg(long, env = "REGISTRY_GRANTS_SWEEP_UNCLAIMED_FOR", default_value = "1h", value_parser = interval)]
+    sweep_unclaimed_for: Duration,
+
     /// How log lines look.
     #[arg(long, env = "REGISTRY_GRANTS_LOG_FORMAT", default_value = "json")]
     log_format: Format,
@@ -50,6 +64,27 @@ pub struct Arguments {
     /// What is logged: error, warn, info, debug, trace, or a filter such as `info,registry_grants=debug`.
     #[arg(long, env = "REGISTRY_GRANTS_LOG_LEVEL", default_value = "info")]
     log_level: String,
+}
+
+/// What becomes of what no grant claims.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Sweep {
+    /// It is reported.
+    Report,
+    /// It is reported, and removed.
+    Remove,
+    /// It is not looked for.
+    Off,
+}
+
+impl Sweep {
+    fn mode(self) -> Option<SweepMode> {
+        match self {
+            Self::Report => Some(SweepMode::Report),
+            Self::Remove => Some(SweepMode::Remove),
+            Self::Off => None,
+        }
+    }
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
@@ -61,6 +96,9 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         aws_call_timeout,
         leader_election,
         lease_duration,
+        sweep,
+        sweep_interval: interval,
+        sweep_unclaimed_for: unclaimed_for,
         log_format,
         log_level,
     } = arguments;
@@ -78,6 +116,7 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         concurrency,
         call_timeout: aws_call_timeout,
         lease_duration: leader_election.then_some(lease_duration),
+        sweep: sweep.mode().map(|mode| controller::sweep::Settings { mode, interval, unclaimed_for }),
     };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(controller::run(settings))
 }

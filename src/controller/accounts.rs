@@ -46,8 +46,10 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
         observed_generation: account.meta().generation,
         conditions: vec![ready(&account, &told)],
         caller_arn,
+        sweep: None,
     };
-    if account.status.as_ref() != Some(&status) {
+    // The sweep writes its own part.
+    if account.status.clone().map(|before| AWSAccountStatus { sweep: None, ..before }).as_ref() != Some(&status) {
         publish::status(Api::all(context.client.clone()), &*account, &status).await?;
     }
     let key = account.uid().unwrap_or(name);

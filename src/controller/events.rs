@@ -40,6 +40,19 @@ impl Events {
         self.publish(about, EventType::Warning, "Abandoned".into(), "Delete", message).await;
     }
 
+    /// A sweep found what no grant claims.
+    pub async fn unclaimed(&self, about: &ObjectReference, note: &str) {
+        self.publish(about, EventType::Warning, "Unclaimed".into(), "Sweep", note).await;
+    }
+
+    /// A sweep removed what no grant claims.
+    pub async fn swept(&self, about: &ObjectReference, removed: usize) {
+        let note = format!(
+            "removed from this AWS account, because no grant claims them: {removed} roles, instance profiles or statements in repository policies; the operator's log names them"
+        );
+        self.publish(about, EventType::Normal, "Swept".into(), "Sweep", &note).await;
+    }
+
     /// A stored resource does not have the form that this version knows.
     pub async fn not_understood<K: Resource<DynamicType = ()>>(&self, invalid: &InvalidObject) {
         let about = ObjectReference {

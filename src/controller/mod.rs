@@ -13,6 +13,7 @@ mod reconcile;
 mod repositories;
 mod requeue;
 mod sharing;
+pub mod sweep;
 mod wanted;
 mod watch;
 mod writers;
@@ -23,7 +24,9 @@ use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Aws;
 use crate::grant::GrantName;
 use crate::policy::Installation;
+use crate::telemetry::Telemetry;
 use crate::telemetry::health::{self, Readiness};
+use crate::telemetry::metrics::Metrics;
 use futures::channel::mpsc;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
@@ -52,6 +55,8 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// How long a Lease holds; `None`: there is no election, this is the only replica.
     pub lease_duration: Option<Duration>,
+    /// What is looked for that no grant claims; `None`: nothing.
+    pub sweep: Option<sweep::Settings>,
 }
 
 /// Resolves when the operator is told to stop.
@@ -73,6 +78,7 @@ struct Context {
     events: events::Events,
     resync_interval: Duration,
     stop: Stop,
+    metrics: Metrics,
     nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
 }
 
@@ -96,11 +102,11 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     };
     tracing::info!(%installation, version = env!("CARGO_PKG_VERSION"), "starting");
     let stop = told_to_stop().boxed().shared();
-    let readiness = Readiness::default();
+    let telemetry = Telemetry::default();
     let address = settings.health_address;
     tokio::select! {
-        ended = lead(settings, client, installation, readiness.clone(), stop) => ended,
-        served = health::serve(address, readiness) => {
+        ended = lead(settings, client, installation, telemetry.clone(), stop) => ended,
+        served = health::serve(address, telemetry) => {
             let why = served.err().map(|error| error.to_string()).unwrap_or_default();
             Err(format!("health checks cannot be served on {address}: {why}").into())
         }
@@ -119,17 +125,17 @@ async fn lead(
     settings: Settings,
     client: Client,
     installation: Installation,
-    readiness: Readiness,
+    telemetry: Telemetry,
     stop: Stop,
 ) -> Result<(), Box<dyn Error>> {
     let Some(lease_duration) = settings.lease_duration else {
         let leadership = Arc::new(Leadership::always(settings.call_timeout));
-        work(&settings, client, installation, leadership, readiness, stop).await;
+        work(&settings, client, installation, leadership, telemetry, stop).await;
         return Ok(());
     };
     let leadership = Arc::new(Leadership::none(settings.call_timeout));
     let mut election = Election::new(client.clone(), client.default_namespace(), identity(), lease_duration);
-    readiness.set(true);
+    telemetry.readiness.set(true);
     tokio::select! {
         () = election.win(&leadership) => {}
         () = stop.clone() => {
@@ -138,7 +144,7 @@ async fn lead(
             return Ok(());
         }
     }
-    readiness.set(false);
+    telemetry.readiness.set(false);
     let (worked, end) = tokio::sync::oneshot::channel::<()>();
     let held = leadership.clone();
     // A task of its own: whatever the work is busy with, the Lease is renewed.
@@ -152,7 +158,7 @@ async fn lead(
         }
     });
     let work = async {
-        work(&settings, client, installation, leadership, readiness, stop).await;
+        work(&settings, client, installation, leadership, telemetry, stop).await;
         drop(worked);
         std::future::pending::<()>().await;
     };
@@ -174,7 +180,7 @@ async fn work(
     client: Client,
     installation: Installation,
     leadership: Arc<Leadership>,
-    readiness: Readiness,
+    telemetry: Telemetry,
     stop: Stop,
 ) {
     let events = events::Events::new(client.clone());
@@ -198,6 +204,7 @@ async fn work(
         events: events.clone(),
         resync_interval: settings.resync_interval,
         stop: stop.clone(),
+        metrics: telemetry.metrics,
         nudges,
     });
 
@@ -228,8 +235,13 @@ async fn work(
         .run(reconcile::reconcile, reconcile::on_error, context.clone())
         .for_each(|_| async {});
 
-    tokio::spawn(announce_readiness(filled, readiness));
-    tokio::join!(grant_controller, accounts::run(context.clone(), stop), repositories::look_after(context.clone()));
+    tokio::spawn(announce_readiness(filled, telemetry.readiness));
+    tokio::join!(
+        grant_controller,
+        accounts::run(context.clone(), stop),
+        repositories::look_after(context.clone()),
+        sweep::run(context.clone(), settings.sweep),
+    );
 }
 
 /// SIGTERM or SIGINT: what is being worked on is finished, and nothing new begun.

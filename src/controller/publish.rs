@@ -46,7 +46,7 @@ async fn set_finalizers(
         "metadata": { "resourceVersion": grant.resource_version(), "uid": grant.uid(), "finalizers": finalizers }
     });
     let (api, name, parameters) = (api(client, grant), grant.name_any(), PatchParams::default());
-    in_time(api.patch(&name, &parameters, &Patch::Merge(patch))).await
+    in_time(api.patch(&name, &parameters, &Patch::Merge(patch))).await.map(drop)
 }
 
 /// Writes a grant's status.
@@ -63,21 +63,29 @@ pub async fn status<K>(api: Api<K>, object: &K, status: &impl Serialize) -> Resu
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
+    status_as(FIELD_MANAGER, api, object, status).await
+}
+
+/// Writes what one field manager has to say in a status: what it does not say any more is removed, what others say stays.
+pub async fn status_as<K>(manager: &str, api: Api<K>, object: &K, status: &impl Serialize) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         "metadata": { "uid": object.uid() },
         "status": status,
     });
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    in_time(api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch))).await
+    let parameters = PatchParams::apply(manager).force();
+    in_time(api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch))).await.map(drop)
 }
 
-/// A write that is not answered holds up one grant for a while, and not for ever.
-async fn in_time<T>(write: impl Future<Output = Result<T, Error>>) -> Result<(), Error> {
+/// A request that is not answered holds up one grant for a while, and not for ever.
+pub async fn in_time<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     const LIMIT: Duration = Duration::from_secs(15);
-    match tokio::time::timeout(LIMIT, write).await {
-        Ok(written) => written.map(drop),
+    match tokio::time::timeout(LIMIT, request).await {
+        Ok(answered) => answered,
         Err(elapsed) => Err(Error::Service(Box::new(elapsed))),
     }
 }

@@ -165,6 +165,8 @@ impl Management {
         let allow = |sid: &str, actions: &[&str]| Statement::allow(actions.iter().copied()).sid(sid).on([self.roles()]);
         vec![
             Statement::allow(READ_ROLES).sid("ReadRoles").on([self.iam("role/*")]),
+            // Lists are of no resource: the service authorization reference names none for them.
+            Statement::allow(["iam:ListRoles"]).sid("FindRoles").on(["*"]),
             self.asking_for_our_tag(self.bounded(allow("CreateBoundedAndTaggedRoles", &["iam:CreateRole"]))),
             self.of_no_other_installation(self.asking_for_our_tag(allow("TagRoles", &["iam:TagRole"]))),
             self.carrying_our_tag(self.bounded(allow("ChangeOwnBoundedRoles", &["iam:PutRolePolicy"]))),
@@ -198,6 +200,7 @@ impl Management {
             Statement::allow(["iam:GetInstanceProfile"])
                 .sid("ReadInstanceProfiles")
                 .on([self.iam("instance-profile/*")]),
+            Statement::allow(["iam:ListInstanceProfiles"]).sid("FindInstanceProfiles").on(["*"]),
             self.of_no_other_installation(self.asking_for_our_tag(create)),
             self.carrying_our_tag(change),
             // Whether IAM sets the key when a role joins a profile is not documented.

@@ -19,6 +19,7 @@ pub mod parse;
 pub mod partition;
 pub mod standing;
 pub mod status;
+pub mod sweep;
 pub mod told;
 pub mod validate;
 

@@ -184,6 +184,12 @@ impl Statement {
         self.0.get("Effect").and_then(Value::as_str) == Some("Deny")
     }
 
+    /// Whether it lets in AWS principals (accounts, roles, users, or anybody), and nothing else.
+    pub fn is_for_aws_principals_alone(&self) -> bool {
+        let only_key = |names: &Value| names.as_object().is_none_or(|names| names.keys().all(|key| key == "AWS"));
+        self.0.get("Principal").is_some_and(only_key) && !self.0.contains_key("NotPrincipal")
+    }
+
     /// The statement's ID, if it has one.
     pub fn sid_text(&self) -> Option<&str> {
         self.0.get("Sid").and_then(Value::as_str)

@@ -1,8 +1,11 @@
 //! `/healthz`: the process serves. `/readyz`: it stands by for the leader, or leads and its watch caches are filled, so that what it
-//! decides rests on all there is.
+//! decides rests on all there is. `/metrics`: what is counted.
 
+use super::Telemetry;
+use super::metrics::CONTENT_TYPE;
 use axum::Router;
 use axum::http::StatusCode;
+use axum::http::header;
 use axum::routing::get;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,11 +34,13 @@ impl Readiness {
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve(address: SocketAddr, readiness: Readiness) -> std::io::Result<()> {
+pub async fn serve(address: SocketAddr, telemetry: Telemetry) -> std::io::Result<()> {
+    let Telemetry { readiness, metrics } = telemetry;
     let routes = Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(move || async move { readiness.status() }));
+        .route("/readyz", get(move || async move { readiness.status() }))
+        .route("/metrics", get(move || async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.text()) }));
     let listener = tokio::net::TcpListener::bind(address).await?;
-    tracing::info!(address = %listener.local_addr()?, "serving health checks");
+    tracing::info!(address = %listener.local_addr()?, "serving health checks and metrics");
     axum::serve(listener, routes).await
 }

@@ -22,4 +22,5 @@ mod registry_roles;
 mod repositories;
 mod resilience;
 mod shared;
+mod sweep;
 mod tenancy;

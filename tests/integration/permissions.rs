@@ -53,7 +53,8 @@ async fn without_any_one_action_of_the_permissions_something_fails_and_says_so()
     let lives = lacks.into_iter().map(May::AllBut).chain([May::Everything, May::Narrowest]).enumerate();
     let mut lives = try_join_all(lives.map(|(number, may)| Life::prepared(&installation, number, may))).await?;
     // Dozens of lives at once: looked at every two seconds they would keep the machine busy with nothing else.
-    let arguments = ["--resync-interval", "5s", ARGUMENTS[2], ARGUMENTS[3], "--installation", INSTALLATION];
+    let times = ["--resync-interval", "5s", "--sweep-interval", "20s"];
+    let arguments = [&times[..], &ARGUMENTS[2..], &["--installation", INSTALLATION]].concat();
     let _operator = installation.start_operator(OPERATOR, &arguments).await?;
 
     let create = json!({"registry": {"repositories": ["app", "team/*"]}});
@@ -68,6 +69,8 @@ async fn without_any_one_action_of_the_permissions_something_fails_and_says_so()
 
     apply(&installation, &lives, |life| vec![life.case.grant(create.clone())]).await?;
     settled(&installation, &mut lives, "changed again").await?;
+
+    swept(&installation, &mut lives).await?;
 
     delete(&lives).await?;
     gone(&installation, &mut lives, || None).await?;
@@ -166,13 +169,22 @@ impl<'a> Life<'a> {
 
     /// Whether the grant says that the action which this life lacks was denied.
     fn denied(&self, grant: &Value) -> Result<bool> {
-        let said: Vec<&str> = grant["status"]["conditions"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|condition| condition["status"] == "False" && condition["reason"] == "AccessDenied")
-            .filter_map(|condition| condition["message"].as_str())
-            .collect();
+        let conditions = grant["status"]["conditions"].as_array().into_iter().flatten();
+        let denied =
+            conditions.filter(|condition| condition["status"] == "False" && condition["reason"] == "AccessDenied");
+        self.lacks(&denied.filter_map(|condition| condition["message"].as_str()).collect::<Vec<_>>())
+    }
+
+    /// Whether the last sweep of an account says so; it must have ended.
+    fn denied_to_sweep(&self, account: &Value) -> Result<bool> {
+        let sweep = &account["status"]["sweep"];
+        ensure!(sweep.is_object(), "not swept yet");
+        let problems = sweep["problems"].as_array().into_iter().flatten();
+        self.lacks(&problems.filter_map(Value::as_str).collect::<Vec<_>>())
+    }
+
+    /// Whether what was said of denials names the action that this life lacks. It must name no other.
+    fn lacks(&self, said: &[&str]) -> Result<bool> {
         if said.is_empty() {
             return Ok(false);
         }
@@ -197,6 +209,24 @@ async fn settled(installation: &Installation, lives: &mut [Life<'_>], what: &str
         let current = ready["observedGeneration"] == grant["metadata"]["generation"];
         ensure!(current && ready["status"] == "True", "not Ready: {ready}");
         Ok(None)
+    })
+    .await
+}
+
+/// Waits until both accounts of each life were swept. Those whose sweep lacks an action are over.
+async fn swept(installation: &Installation, lives: &mut [Life<'_>]) -> Result<()> {
+    eventually_of(lives.len(), "swept", async || {
+        let found = installation.cluster.list("default", "awsaccounts").await?;
+        let of = |id: &str| found.iter().find(|account| account["metadata"]["name"] == id);
+        for life in lives.iter_mut().filter(|life| life.over.is_none()) {
+            let Pair { registry, consumer } = life.case.pair.clone();
+            for account in [registry, consumer] {
+                let account = of(&account).context("no such account")?;
+                let denied = life.denied_to_sweep(account).with_context(|| format!("with {:?}", life.may))?;
+                life.over = life.over.take().or(denied.then_some(End::Denied));
+            }
+        }
+        Ok(())
     })
     .await
 }

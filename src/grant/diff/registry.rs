@@ -12,7 +12,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 
 /// In the ARNs of the managed policies that a grant may have asked for.
-const ECR_POLICIES: &str = ":iam::aws:policy/AmazonEC2ContainerRegistry";
+pub const ECR_POLICIES: &str = ":iam::aws:policy/AmazonEC2ContainerRegistry";
 
 /// The inline policy that ends the sessions which a trust policy gave out before it was narrowed.
 pub const ENDED_SESSIONS: &str = "registry-grants-ended-sessions";

@@ -103,6 +103,16 @@ impl Operator {
         }
     }
 
+    /// Its metrics, in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        let (status, body) = request("GET", &self.health, "/metrics", "").await?;
+        ensure!(status == 200, "/metrics answers {status}: {body}");
+        Ok(body)
+    }
+
     /// Ends it at once, as a crash would (SIGKILL).
     pub fn kill(mut self) {
         self.process.kill();

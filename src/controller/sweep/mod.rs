@@ -1,0 +1,228 @@
+//! Looks for what this installation has in AWS though no grant claims it: a grant was let go by hand, or a cluster was lost. It runs in
+//! the leader alone, in every account whose credentials work. What may be removed is decided in [`crate::grant::sweep`].
+
+mod look;
+mod publish;
+mod remove;
+
+use super::directory::Cache;
+use super::publish::in_time;
+use super::{Context, requeue};
+use crate::api::sweep::{CONFIRM_SWEEP, SweepMode};
+use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::grant::sweep::{Brake, Circumstances, Claimed, Known, Sightings, Verdict, status, verdict};
+use crate::grant::{AccountId, GrantName};
+use crate::telemetry::metrics::OfAccount;
+use futures::{FutureExt, StreamExt};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// When an account is looked at for the first time, and when it is again where something failed.
+const SOON: Duration = Duration::from_secs(300);
+/// How often it is asked, of the watch caches alone, whether there is something to do.
+const TICK: Duration = Duration::from_secs(10);
+/// How many accounts are looked at at a time.
+const AT_A_TIME: usize = 4;
+
+/// How things that no grant claims are dealt with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Whether they are removed.
+    pub mode: SweepMode,
+    /// How often they are looked for.
+    pub interval: Duration,
+    /// For how long something must have been there without a claim before it is removed.
+    pub unclaimed_for: Duration,
+}
+
+impl Settings {
+    fn soon(&self) -> Duration {
+        SOON.min(self.interval)
+    }
+
+    fn tick(&self) -> Duration {
+        TICK.min(self.interval).min(self.unclaimed_for)
+    }
+}
+
+/// What is remembered of an account from sweep to sweep.
+struct Memory {
+    due: Instant,
+    sightings: Sightings,
+    /// Those that grants have named: when a grant was let go, nobody names its regions any more.
+    regions: BTreeSet<String>,
+    /// What the admin had confirmed at the last sweep.
+    confirmed: Option<String>,
+}
+
+/// Sweeps until the operator is told to stop. Without settings there are no sweeps, and what earlier ones told is taken back.
+pub(super) async fn run(context: Arc<Context>, settings: Option<Settings>) {
+    tokio::select! {
+        () = context.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
+        () = context.stop.clone() => return,
+    }
+    let Some(settings) = settings else {
+        for account in context.directory.accounts.state() {
+            publish::nothing(&context, &account).await;
+        }
+        return;
+    };
+    let (begin, mut memories) = (Instant::now(), BTreeMap::new());
+    loop {
+        round(&context, &settings, begin, &mut memories).await;
+        tokio::select! {
+            () = tokio::time::sleep(settings.tick()) => {}
+            () = context.stop.clone() => return,
+        }
+    }
+}
+
+/// Sweeps the accounts whose time has come.
+async fn round(context: &Context, settings: &Settings, begin: Instant, memories: &mut BTreeMap<AccountId, Memory>) {
+    let accounts = context.directory.accounts.state();
+    let accounts: BTreeMap<AccountId, Arc<AWSAccount>> =
+        accounts.into_iter().filter_map(|account| Some((account.name_any().parse().ok()?, account))).collect();
+    memories.retain(|id, _| accounts.contains_key(id) || forget(context, id));
+    for id in accounts.keys().filter(|id| !memories.contains_key(*id)).cloned().collect::<Vec<_>>() {
+        let due = Instant::now() + settings.soon();
+        let (sightings, regions, confirmed) = Default::default();
+        memories.insert(id, Memory { due, sightings, regions, confirmed });
+    }
+    note_regions(context, memories);
+    let due: Vec<_> = memories
+        .iter_mut()
+        .filter_map(|(id, memory)| {
+            let account = accounts.get(id)?;
+            let news = settings.mode == SweepMode::Remove && memory.confirmed.as_deref() != confirmed(account);
+            (news || memory.due <= Instant::now()).then_some((id, account, memory))
+        })
+        .collect();
+    if due.is_empty() {
+        return;
+    }
+    let unknown = match unknown_grants(context).await {
+        Ok(unknown) => unknown,
+        Err(error) => {
+            tracing::warn!(%error, "the grants could not be listed, so nothing is looked for that none claims");
+            for (_, account, memory) in due {
+                memory.due = Instant::now() + settings.soon();
+                memory.confirmed = confirmed(account).map(String::from);
+            }
+            return;
+        }
+    };
+    let sweeps = futures::stream::iter(due).map(|(id, account, memory)| {
+        let unknown = &unknown;
+        async move {
+            let pause = sweep(context, settings, begin, (id, account), memory, unknown).await;
+            memory.due = Instant::now() + pause;
+            memory.confirmed = confirmed(account).map(String::from);
+        }
+    });
+    sweeps.buffer_unordered(AT_A_TIME).collect::<()>().await;
+}
+
+fn confirmed(account: &AWSAccount) -> Option<&str> {
+    account.annotations().get(CONFIRM_SWEEP).map(String::as_str)
+}
+
+/// An account that is not known any more is not told of.
+fn forget(context: &Context, id: &AccountId) -> bool {
+    context.metrics.sweep_found.remove(&OfAccount { account: id.to_string() });
+    false
+}
+
+fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
+    for grant in context.grants.state() {
+        let registry = &grant.spec.registry;
+        let Some(memory) = registry.account_id.parse().ok().and_then(|id: AccountId| memories.get_mut(&id)) else {
+            continue;
+        };
+        for region in registry.regions.iter().filter(|region| crate::grant::parse::is_region(region)) {
+            if !memory.regions.contains(region) {
+                memory.regions.insert(region.clone());
+            }
+        }
+    }
+}
+
+/// The grants that the cluster has and the watch cache has not: this version cannot read them, or they are new. What they claim is not
+/// known, so they must not pass for gone.
+async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::Error> {
+    let api = Api::<CrossAccountRegistryGrant>::all(context.client.clone());
+    let listed = in_time(api.list_metadata(&ListParams::default())).await?;
+    let known: BTreeSet<Option<String>> = context.grants.state().iter().map(|grant| grant.uid()).collect();
+    let unknown = listed.items.into_iter().filter(|grant| !known.contains(&grant.uid()));
+    let name = |grant: kube::core::PartialObjectMeta<_>| GrantName {
+        namespace: grant.namespace().unwrap_or_default(),
+        name: grant.name_any(),
+    };
+    Ok(unknown.map(name).collect())
+}
+
+/// What the grants claim in the account, as of now.
+fn claimed_in(context: &Context, id: &AccountId, unknown: &BTreeSet<GrantName>) -> Claimed {
+    let grants = context.grants.state();
+    let grants = grants.iter().map(|grant| (&**grant, context.ledger.claims(grant))).collect();
+    Claimed::of(id, &context.installation, &Known { grants, unknown })
+}
+
+/// Sweeps one account, and says when to look again.
+async fn sweep(
+    context: &Context,
+    settings: &Settings,
+    begin: Instant,
+    (id, account): (&AccountId, &AWSAccount),
+    memory: &mut Memory,
+    unknown: &BTreeSet<GrantName>,
+) -> Duration {
+    if context.stop.clone().now_or_never().is_some() {
+        return settings.soon();
+    }
+    let session = match context.aws.account(id, &account.spec).await {
+        Ok(session) => session,
+        Err(problem) => {
+            // The account's condition tells people.
+            tracing::debug!(account = %id, reason = %problem.reason, "not swept: {}", problem.message);
+            return settings.soon();
+        }
+    };
+    let recorded = account.status.iter().flat_map(|status| &status.sweep).flat_map(|sweep| sweep.regions.clone());
+    memory.regions.extend(recorded.filter(|region| crate::grant::parse::is_region(region)));
+    let place = look::Place { context, id, account, session: &session, unknown };
+    let looked = tokio::select! {
+        looked = look::look(&place, &memory.regions) => looked,
+        () = context.stop.clone() => return settings.soon(),
+    };
+    let now = begin.elapsed();
+    memory.sightings.note(&looked.seen, now);
+    let circumstances = Circumstances {
+        mode: settings.mode,
+        grants: context.grants.state().len(),
+        unknown_grants: unknown.len(),
+        confirmed: confirmed(account),
+        unclaimed_for: settings.unclaimed_for,
+        now,
+    };
+    let judged = verdict(&looked.seen, &memory.sightings, &circumstances);
+    let removed = match &judged {
+        Verdict::Remove { now, .. } => remove::remove(&place, &looked, now).await,
+        Verdict::Nothing | Verdict::Report(_) => remove::Removed::default(),
+    };
+    let mut seen = looked.seen;
+    seen.findings.retain(|finding| !removed.arns.contains(&finding.arn));
+    let left = verdict(&seen, &memory.sightings, &circumstances);
+    let told = status(id, settings.mode, &seen, &left, &removed.failed);
+    publish::swept(context, account, told, removed.arns.len()).await;
+    let failed = !seen.problems.is_empty() || !removed.failed.is_empty();
+    let wait = match left {
+        Verdict::Remove { later: Some(later), .. } => later,
+        Verdict::Report(Brake::UnknownGrants(_)) => settings.soon(),
+        _ if failed => settings.soon(),
+        Verdict::Remove { .. } | Verdict::Nothing | Verdict::Report(_) => requeue::after_success(settings.interval),
+    };
+    wait.min(settings.interval)
+}

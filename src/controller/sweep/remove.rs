@@ -1,0 +1,101 @@
+//! Removes what no grant claims: each thing is read again right before, and held against the claims as they are by then.
+
+use super::look::{Looked, Place};
+use crate::api::conditions::Reason;
+use crate::controller::repositories::{Look, Repository, Written, bring_up_to_date};
+use crate::grant::Problem;
+use crate::grant::sweep::Leftover;
+use crate::telemetry::metrics::OfAccount;
+use futures::FutureExt;
+use std::collections::BTreeSet;
+
+/// What came of it.
+#[derive(Default)]
+pub struct Removed {
+    /// What is not there any more.
+    pub arns: BTreeSet<String>,
+    /// What could not be removed, and why.
+    pub failed: Vec<String>,
+}
+
+/// Removes these things. Repository policies go first: access before what it is given to.
+pub async fn remove(place: &Place<'_>, looked: &Looked, ripe: &BTreeSet<String>) -> Removed {
+    let mut removed = Removed::default();
+    for (arn, repository) in looked.repositories.iter().filter(|(arn, _)| ripe.contains(*arn)) {
+        let what = format!("this installation's statements in the policy of {repository}");
+        note(place, &mut removed, &[arn.as_str()], &what, statements(place, repository).await);
+    }
+    for leftover in &looked.leftovers {
+        let arns: Vec<&str> = leftover.arns().collect();
+        if arns.iter().all(|arn| ripe.contains(*arn)) {
+            let what = arns.join(" and ");
+            note(place, &mut removed, &arns, &what, identity(place, leftover).await);
+        }
+    }
+    removed
+}
+
+fn note(place: &Place<'_>, removed: &mut Removed, arns: &[&str], what: &str, outcome: Result<(), Problem>) {
+    match outcome {
+        Ok(()) => {
+            tracing::info!(account = %place.id, "removed, because no grant claims it: {what}");
+            let account = OfAccount { account: place.id.to_string() };
+            let number = u64::try_from(arns.len()).unwrap_or_default();
+            place.context.metrics.sweep_removed.get_or_create(&account).inc_by(number);
+            removed.arns.extend(arns.iter().map(|arn| (*arn).to_owned()));
+        }
+        Err(Problem { reason, message }) => {
+            tracing::warn!(account = %place.id, %reason, "not removed, though no grant claims it: {what}: {message}");
+            removed.failed.push(format!("{what}: {message}"));
+        }
+    }
+}
+
+/// The writer of the repository's policy reads it, and writes what all grants together want of it: here, nothing.
+async fn statements(place: &Place<'_>, repository: &Repository) -> Result<(), Problem> {
+    still_wanted(place)?;
+    if place.claimed().has_repository(&repository.region, &repository.name) {
+        return Err(claimed_by_now());
+    }
+    match bring_up_to_date(place.context, place.session, repository, Look::Now).await? {
+        Written::UpToDate(standings) => standings.contested.map_or(Ok(()), Err),
+        Written::NoRepository => Ok(()),
+    }
+}
+
+async fn identity(place: &Place<'_>, found: &Leftover) -> Result<(), Problem> {
+    let Leftover { owner, role, profile, profiles_known } = found;
+    let mut again = Leftover { owner: owner.clone(), role: None, profile: None, profiles_known: *profiles_known };
+    if let Some((name, _)) = role {
+        again.role = place.session.role(name).await?.map(|role| (name.clone(), role));
+    }
+    if let Some((name, _)) = profile {
+        again.profile = place.session.instance_profile(name).await?.map(|profile| (name.clone(), profile));
+    }
+    if place.claimed().has(found) {
+        return Err(claimed_by_now());
+    }
+    if again.role.as_ref().is_some_and(|(_, role)| role.path != place.path()) {
+        return Err(Problem::new(Reason::Conflict, "it was made anew under another path"));
+    }
+    let steps = again.removal().map_err(|why| Problem::new(Reason::StillInUse, why))?;
+    for step in steps {
+        still_wanted(place)?;
+        let words = step.to_string();
+        place.session.apply(step).await?;
+        tracing::info!(account = %place.id, grant = %owner.grant, "{words}");
+    }
+    Ok(())
+}
+
+/// Whether this replica may go on.
+fn still_wanted(place: &Place<'_>) -> Result<(), Problem> {
+    if place.context.stop.clone().now_or_never().is_some() {
+        return Err(Problem::new(Reason::Unavailable, "the operator is stopping"));
+    }
+    place.context.leadership.may_write()
+}
+
+fn claimed_by_now() -> Problem {
+    Problem::new(Reason::Settling, "a grant may claim it by now")
+}

@@ -1,0 +1,147 @@
+//! What the grants of a cluster claim in one account, as far as the operator can know: in doubt it is claimed.
+
+use super::Leftover;
+use crate::api::CrossAccountRegistryGrant;
+use crate::api::grant::{Applied, AppliedRepositories};
+use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
+use crate::grant::parse::is_region;
+use crate::grant::{AccountId, GrantName, RepositoryPattern};
+use crate::policy::Installation;
+use kube::ResourceExt;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which grants there are, and what is known of each.
+pub struct Known<'a> {
+    /// Those that the operator knows, with what they have on record.
+    pub grants: Vec<(&'a CrossAccountRegistryGrant, Option<Applied>)>,
+    /// Those that the cluster has besides.
+    pub unknown: &'a BTreeSet<GrantName>,
+}
+
+/// What is claimed in one account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// The roles' names in lower case: IAM's names are unique without regard to it.
+    roles: BTreeSet<String>,
+    profiles: BTreeSet<String>,
+    repositories: BTreeMap<String, BTreeSet<RepositoryPattern>>,
+    regions: BTreeSet<String>,
+    /// Whether each grant is settled: its claims are on record, for the spec that it has.
+    settled: BTreeMap<GrantName, bool>,
+    has_instance_roles: bool,
+}
+
+impl Claimed {
+    /// What these grants claim in the account.
+    pub fn of(account: &AccountId, installation: &Installation, known: &Known<'_>) -> Self {
+        let mut claimed = Self::default();
+        claimed.settled.extend(known.unknown.iter().map(|name| (name.clone(), false)));
+        for (grant, claims) in &known.grants {
+            let name = GrantName { namespace: grant.namespace().unwrap_or_default(), name: grant.name_any() };
+            let settled = is_settled(grant, claims.as_ref());
+            if grant.spec.registry.account_id == account.as_str() {
+                claimed.add_registry(grant, claims.as_ref(), settled, name.in_aws(installation, 64));
+            }
+            if grant.spec.consumer.account_id.as_deref() == Some(account.as_str()) {
+                claimed.add_consumer(grant, claims.as_ref());
+            }
+            claimed.settled.insert(name, settled);
+        }
+        claimed
+    }
+
+    fn add_registry(
+        &mut self,
+        grant: &CrossAccountRegistryGrant,
+        claims: Option<&Applied>,
+        settled: bool,
+        default_role: String,
+    ) {
+        let registry = &grant.spec.registry;
+        let named = registry.role.as_ref().and_then(|role| role.name.clone()).unwrap_or(default_role);
+        let recorded = claims.into_iter().flat_map(|claims| claims.registry_roles.clone());
+        self.roles.extend(recorded.chain([named]).map(|name| name.to_lowercase()));
+        let recorded = claims.into_iter().flat_map(|claims| &claims.repositories);
+        for AppliedRepositories { region, patterns } in recorded {
+            self.add_repositories(region, patterns);
+        }
+        for region in registry.regions.iter().filter(|region| is_region(region)) {
+            // What a settled grant asks for and does not claim is not in any policy.
+            let patterns = if settled { &[][..] } else { &registry.repositories };
+            self.add_repositories(region, patterns);
+        }
+    }
+
+    fn add_repositories(&mut self, region: &str, patterns: &[String]) {
+        self.regions.insert(region.to_owned());
+        let patterns = patterns.iter().filter_map(|pattern| pattern.parse().ok());
+        self.repositories.entry(region.to_owned()).or_default().extend(patterns);
+    }
+
+    fn add_consumer(&mut self, grant: &CrossAccountRegistryGrant, claims: Option<&Applied>) {
+        let recorded = claims.into_iter().flat_map(|claims| &claims.instance_roles);
+        let recorded = recorded.map(|claimed| (claimed.role.clone(), claimed.instance_profile.clone()));
+        let named = grant.spec.consumer.instance_role.iter();
+        let named =
+            named.map(|role| (role.name.clone(), role.instance_profile.clone().unwrap_or_else(|| role.name.clone())));
+        for (role, profile) in recorded.chain(named) {
+            self.roles.insert(role.to_lowercase());
+            self.profiles.insert(profile.to_lowercase());
+            self.has_instance_roles = true;
+        }
+    }
+
+    /// Whether some grant claims the role of this name.
+    pub fn has_role(&self, name: &str) -> bool {
+        self.roles.contains(&name.to_lowercase())
+    }
+
+    /// Whether some grant claims the instance profile of this name.
+    pub fn has_profile(&self, name: &str) -> bool {
+        self.profiles.contains(&name.to_lowercase())
+    }
+
+    /// Whether some grant claims the policy of this repository.
+    pub fn has_repository(&self, region: &str, name: &str) -> bool {
+        self.repositories.get(region).is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(name)))
+    }
+
+    /// Whether some grant claims a part of this, or may.
+    pub fn has(&self, Leftover { owner, role, profile, profiles_known: _ }: &Leftover) -> bool {
+        role.iter().any(|(name, _)| self.has_role(name))
+            || profile.iter().any(|(name, _)| self.has_profile(name))
+            || self.former_owner(&owner.tags(), &owner.installation).is_none()
+    }
+
+    /// Whether some grant keeps, or wants to keep, an instance role in the account.
+    pub fn has_instance_roles(&self) -> bool {
+        self.has_instance_roles
+    }
+
+    /// The regions that grants name.
+    pub fn regions(&self) -> &BTreeSet<String> {
+        &self.regions
+    }
+
+    /// Whose a role or profile with these tags was that nobody claims by its name; `None` where it is not this installation's, or where
+    /// that grant is still there and not settled: then nobody can say that it will not claim it.
+    pub fn former_owner(&self, tags: &BTreeMap<String, String>, installation: &Installation) -> Option<Owner> {
+        if tags.get(TAG_INSTALLATION).map(String::as_str) != Some(installation.as_str()) {
+            return None;
+        }
+        let (namespace, name) = tags.get(TAG_GRANT)?.split_once('/')?;
+        let grant = GrantName { namespace: namespace.into(), name: name.into() };
+        if self.settled.get(&grant) == Some(&false) {
+            return None;
+        }
+        let uid = tags.get(TAG_GRANT_UID).cloned().unwrap_or_default();
+        Some(Owner { installation: installation.clone(), grant, uid })
+    }
+}
+
+/// A grant that is on its way (just created, changed, or being deleted) may claim anything yet.
+fn is_settled(grant: &CrossAccountRegistryGrant, claims: Option<&Applied>) -> bool {
+    let observed = grant.status.as_ref().and_then(|status| status.observed_generation);
+    let current = observed.is_some() && observed == grant.metadata.generation;
+    current && claims.is_some() && grant.metadata.deletion_timestamp.is_none()
+}

@@ -1,0 +1,72 @@
+//! What is told of a sweep: free of times, so that the same findings give the same status.
+
+use super::{Brake, Finding, Seen, Verdict};
+use crate::api::sweep::{CONFIRM_SWEEP, MAX_FINDINGS, SweepFinding, SweepMode, SweepStatus};
+use crate::grant::AccountId;
+
+const MOST_PROBLEMS: usize = 10;
+
+/// The sweep's part of the `AWSAccount`'s status. `failed` is what could not be removed.
+pub fn status(account: &AccountId, mode: SweepMode, seen: &Seen, verdict: &Verdict, failed: &[String]) -> SweepStatus {
+    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    let kept = seen.findings.len() - seen.removable().count();
+    let mut problems: Vec<String> = seen.problems.iter().map(|problem| problem.message.clone()).collect();
+    problems.extend(failed.iter().cloned());
+    problems.sort();
+    problems.dedup();
+    problems.truncate(MOST_PROBLEMS);
+    SweepStatus {
+        mode,
+        found: count(seen.findings.len()),
+        kept: count(kept),
+        message: message(account, seen, verdict),
+        confirm: match verdict {
+            Verdict::Report(Brake::TooMuch { confirm }) => Some(confirm.clone()),
+            Verdict::Report(_) | Verdict::Nothing | Verdict::Remove { .. } => None,
+        },
+        items: seen.findings.iter().take(MAX_FINDINGS).map(item).collect(),
+        regions: seen.regions.iter().cloned().collect(),
+        denied_repositories: count(seen.denied),
+        problems,
+    }
+}
+
+/// What an Event says: how many and where to look, and no names, for Events are read by others than `AWSAccount`s.
+pub fn unclaimed(found: i32) -> String {
+    format!(
+        "{found} roles, instance profiles or repository policies in this AWS account carry this installation's mark, and no grant claims them: see status.sweep"
+    )
+}
+
+fn item(Finding { arn, owner, kept }: &Finding) -> SweepFinding {
+    SweepFinding { arn: arn.clone(), grant: owner.as_ref().map(|owner| owner.grant.to_string()), kept: kept.clone() }
+}
+
+fn message(account: &AccountId, seen: &Seen, verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Nothing if seen.findings.is_empty() => "nothing was found that no grant claims".into(),
+        Verdict::Nothing => {
+            "what was found is used by others as well, and stays: take their policies or roles off it, or the tags registrygrants.dev/* if it is to be theirs".into()
+        }
+        Verdict::Report(brake) => format!("nothing is removed: {}", why(account, brake)),
+        Verdict::Remove { .. } => {
+            "what was found is removed once it was there long enough without a claim (--sweep-unclaimed-for)".into()
+        }
+    }
+}
+
+fn why(account: &AccountId, brake: &Brake) -> String {
+    match brake {
+        Brake::Mode => "the operator runs with --sweep=report. Remove what was found by hand, or run it with --sweep=remove".into(),
+        Brake::NoGrants => {
+            "there is no grant in this cluster at all. If that is right, remove what was found by hand; if not, apply the grants again".into()
+        }
+        Brake::UnknownGrants(number) => format!(
+            "the cluster has {number} grants that this operator cannot read, or has not seen yet. Its Events and log name those that it cannot read"
+        ),
+        Brake::Incomplete => "not all roles and instance profiles could be looked at, see problems".into(),
+        Brake::TooMuch { confirm } => format!(
+            "it is more than five things, or more than a tenth of what this installation has in the account. Look at items; if nobody needs any of it: kubectl annotate --overwrite awsaccount {account} {CONFIRM_SWEEP}={confirm}"
+        ),
+    }
+}

@@ -1,0 +1,305 @@
+//! The sweep: what counts as claimed, and what keeps the rest from being removed.
+
+use super::resources::{CONSUMER, Cluster, REGISTRY, grant, installation, owner, strings};
+use crate::api::grant::{Applied, CrossAccountRegistryGrant, CrossAccountRegistryGrantStatus};
+use crate::api::sweep::SweepMode;
+use crate::grant::desired::{Owner, TAG_GRANT, TAG_INSTALLATION};
+use crate::grant::sweep::{Brake, Circumstances, Claimed, Finding, Known, Seen, Sightings, Verdict, status, verdict};
+use crate::grant::{GrantName, Problem};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proptest::prelude::*;
+use rstest::rstest;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+// ---- What is claimed
+
+/// A grant that was carried out as it is.
+fn settled(change: impl FnOnce(&mut CrossAccountRegistryGrant)) -> (CrossAccountRegistryGrant, Option<Applied>) {
+    let mut resource = grant(|_| {});
+    let claims = Cluster::of_the_article().admitted(&resource).claims();
+    resource.metadata.generation = Some(1);
+    let status = CrossAccountRegistryGrantStatus { observed_generation: Some(1), ..Default::default() };
+    resource.status = Some(status);
+    change(&mut resource);
+    (resource, Some(claims))
+}
+
+fn claimed(account: &str, grants: &[(CrossAccountRegistryGrant, Option<Applied>)], unknown: &[GrantName]) -> Claimed {
+    let grants = grants.iter().map(|(grant, claims)| (grant, claims.clone())).collect();
+    let unknown = unknown.iter().cloned().collect();
+    Claimed::of(&account.parse().unwrap(), &installation(), &Known { grants, unknown: &unknown })
+}
+
+#[test]
+fn what_a_grant_has_on_record_or_names_in_its_spec_is_claimed_in_its_own_accounts_alone() {
+    let (mut resource, claims) = settled(|_| {});
+    resource.spec.registry.role.as_mut().unwrap().name = Some("renamed".into());
+    let grants = [(resource, claims)];
+    let (registry, consumer) = (claimed(REGISTRY, &grants, &[]), claimed(CONSUMER, &grants, &[]));
+    // Names are unique without regard to case.
+    for role in ["ECS-AssumeRole-MIQDevOps", "ecs-assumerole-miqdevops", "renamed"] {
+        assert!(registry.has_role(role) && !consumer.has_role(role), "{role}");
+    }
+    assert!(consumer.has_role("miq-instance") && consumer.has_profile("miq-instance"));
+    assert!(!registry.has_role("miq-instance") && !registry.has_instance_roles() && consumer.has_instance_roles());
+    assert!(registry.has_repository("us-east-1", "miqp-devops"));
+    assert!(!registry.has_repository("eu-west-1", "miqp-devops") && !registry.has_repository("us-east-1", "other"));
+    assert_eq!(registry.regions(), &BTreeSet::from(["us-east-1".to_owned()]));
+    assert_eq!(consumer.regions(), &BTreeSet::new());
+}
+
+#[test]
+fn a_role_that_gets_its_name_from_the_grant_is_claimed_before_anything_is_on_record() {
+    let resource = grant(|spec| spec.registry.role = None);
+    let name = owner().grant.in_aws(&installation(), 64);
+    assert!(claimed(REGISTRY, &[(resource, None)], &[]).has_role(&name));
+}
+
+#[test]
+fn repositories_that_a_grant_asks_for_are_claimed_until_its_record_is_of_what_it_asks_for() {
+    let asks = |resource: &mut CrossAccountRegistryGrant| resource.spec.registry.repositories = strings(["more/*"]);
+    let is_claimed = |grant| claimed(REGISTRY, &[grant], &[]).has_repository("us-east-1", "more/web");
+    assert!(!is_claimed(settled(asks)), "the record decides");
+    let changed = settled(|resource| {
+        asks(resource);
+        resource.metadata.generation = Some(2);
+    });
+    assert!(is_claimed(changed));
+    let (resource, _) = settled(asks);
+    assert!(is_claimed((resource, None)));
+}
+
+#[test]
+fn tags_of_another_installation_or_of_none_or_of_no_grant_are_nothing_of_ours() {
+    let nobody = claimed(REGISTRY, &[], &[]);
+    let tags = owner().tags();
+    assert_eq!(nobody.former_owner(&tags, &installation()), Some(owner()));
+    let with = |key: &str, value: Option<&str>| {
+        let mut tags = tags.clone();
+        tags.remove(key);
+        tags.extend(value.map(|value| (key.to_owned(), value.to_owned())));
+        nobody.former_owner(&tags, &installation())
+    };
+    assert_eq!(with(TAG_INSTALLATION, Some("ffffffffffff")), None);
+    assert_eq!(with(TAG_INSTALLATION, None), None);
+    assert_eq!(with(TAG_GRANT, None), None);
+    assert_eq!(with(TAG_GRANT, Some("no-slash")), None);
+}
+
+#[test]
+fn what_is_tagged_as_a_grants_that_is_not_settled_is_not_found() {
+    let found = |grants: &[_], unknown: &[_]| {
+        claimed(REGISTRY, grants, unknown).former_owner(&owner().tags(), &installation()).is_some()
+    };
+    assert!(found(&[settled(|_| {})], &[]), "it has its claims on record, and this is none of them");
+    let changed = settled(|resource| resource.metadata.generation = Some(2));
+    let deleting = settled(|resource| {
+        resource.metadata.deletion_timestamp = Some(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH));
+    });
+    let (new, _) = settled(|resource| resource.status = None);
+    for unsettled in [changed, deleting, (new.clone(), None), (settled(|_| {}).0, None)] {
+        assert!(!found(std::slice::from_ref(&unsettled), &[]), "{unsettled:#?}");
+    }
+    assert!(!found(&[], &[owner().grant]), "the cluster has it, and the operator cannot read it");
+}
+
+// ---- What keeps it from being removed
+
+fn seen(found: usize, claimed: usize) -> Seen {
+    let finding = |number| Finding { arn: format!("arn:{number:03}"), owner: Some(owner()), kept: None };
+    Seen { findings: (0..found).map(finding).collect(), claimed, identities_complete: true, ..Seen::default() }
+}
+
+/// Circumstances in which everything may go that was there for an hour.
+fn free() -> Circumstances<'static> {
+    Circumstances {
+        mode: SweepMode::Remove,
+        grants: 1,
+        unknown_grants: 0,
+        confirmed: None,
+        unclaimed_for: HOUR,
+        now: HOUR * 2,
+    }
+}
+
+/// The verdict on what was seen an hour ago as well.
+fn judged(seen: &Seen, circumstances: &Circumstances<'_>) -> Verdict {
+    let mut sightings = Sightings::default();
+    sightings.note(seen, circumstances.now - HOUR);
+    sightings.note(seen, circumstances.now);
+    verdict(seen, &sightings, circumstances)
+}
+
+fn all_of(seen: &Seen) -> Verdict {
+    Verdict::Remove { now: seen.findings.iter().map(|finding| finding.arn.clone()).collect(), later: None }
+}
+
+#[rstest]
+#[case::five_of_many(5, 45, true)]
+#[case::six_of_however_many(6, 1000, false)]
+#[case::a_tenth(1, 9, true)]
+#[case::more_than_a_tenth(1, 8, false)]
+#[case::all_that_there_is(1, 0, false)]
+fn few_things_are_removed_without_being_asked_and_many_are_not(
+    #[case] found: usize,
+    #[case] claimed: usize,
+    #[case] removed: bool,
+) {
+    let seen = seen(found, claimed);
+    let verdict = judged(&seen, &free());
+    match removed {
+        true => assert_eq!(verdict, all_of(&seen)),
+        false => assert!(matches!(verdict, Verdict::Report(Brake::TooMuch { .. })), "{verdict:?}"),
+    }
+}
+
+#[test]
+fn many_are_removed_once_just_these_were_confirmed() {
+    let many = seen(12, 100);
+    let Verdict::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else { panic!("not asked") };
+    assert!(confirm.starts_with("12-"), "{confirm}");
+    let with = |seen: &Seen, confirmed| judged(seen, &Circumstances { confirmed: Some(confirmed), ..free() });
+    assert_eq!(with(&many, &confirm), all_of(&many));
+    for not_that in ["12", "12-", "", "11-00000000"] {
+        assert!(matches!(with(&many, not_that), Verdict::Report(Brake::TooMuch { .. })), "{not_that}");
+    }
+    // As many others, the same of another grant, one less: what was confirmed is none of them.
+    let mut others = many.clone();
+    others.findings[3].arn = "arn:another".into();
+    let mut anothers = many.clone();
+    let grant = GrantName { namespace: "team-c".into(), name: "x".into() };
+    anothers.findings[3].owner = Some(Owner { grant, ..owner() });
+    let mut fewer = many.clone();
+    fewer.findings.pop();
+    for changed in [others, anothers, fewer] {
+        assert!(matches!(with(&changed, &confirm), Verdict::Report(Brake::TooMuch { .. })));
+    }
+}
+
+#[test]
+fn what_is_confirmed_goes_as_a_whole() {
+    let all = seen(8, 0);
+    let mut some = all.clone();
+    some.findings.truncate(5);
+    let mut sightings = Sightings::default();
+    sightings.note(&some, HOUR);
+    sightings.note(&all, HOUR * 2);
+    let Verdict::Report(Brake::TooMuch { confirm }) = verdict(&all, &sightings, &free()) else { panic!("not asked") };
+    let confirmed = Circumstances { confirmed: Some(&confirm), ..free() };
+    assert_eq!(verdict(&all, &sightings, &confirmed), Verdict::Remove { now: BTreeSet::new(), later: Some(HOUR) });
+}
+
+#[rstest]
+#[case(Circumstances { mode: SweepMode::Report, ..free() }, Brake::Mode)]
+#[case(Circumstances { grants: 0, ..free() }, Brake::NoGrants)]
+#[case(Circumstances { unknown_grants: 2, ..free() }, Brake::UnknownGrants(2))]
+fn circumstances_hold_everything_back(#[case] circumstances: Circumstances<'static>, #[case] brake: Brake) {
+    let seen = seen(1, 100);
+    assert_eq!(judged(&seen, &circumstances), Verdict::Report(brake.clone()));
+    // A confirmation is of the number, and lifts nothing else.
+    let many = self::seen(12, 0);
+    let Verdict::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else { panic!("not asked") };
+    assert_eq!(judged(&many, &Circumstances { confirmed: Some(&confirm), ..circumstances }), Verdict::Report(brake));
+}
+
+#[test]
+fn a_look_that_did_not_see_all_roles_and_profiles_removes_nothing() {
+    let seen = Seen { identities_complete: false, ..seen(1, 100) };
+    assert_eq!(judged(&seen, &free()), Verdict::Report(Brake::Incomplete));
+}
+
+#[test]
+fn nothing_is_removed_that_was_not_there_at_every_look_for_an_hour() {
+    let (both, mut first) = (seen(2, 100), seen(2, 100));
+    first.findings.truncate(1);
+    let name = |seen: &Seen, at: usize| seen.findings[at].arn.clone();
+    let mut sightings = Sightings::default();
+    let minute = Duration::from_secs(60);
+    let at = |now| Circumstances { now, ..free() };
+    sightings.note(&first, Duration::ZERO);
+    assert_eq!(
+        verdict(&first, &sightings, &at(Duration::ZERO)),
+        Verdict::Remove { now: BTreeSet::new(), later: Some(HOUR) },
+        "seen once"
+    );
+    sightings.note(&both, minute * 40);
+    sightings.note(&both, HOUR);
+    let later = Some(minute * 40);
+    assert_eq!(
+        verdict(&both, &sightings, &at(HOUR)),
+        Verdict::Remove { now: [name(&both, 0)].into(), later },
+        "each by itself"
+    );
+    // It was claimed again in between.
+    sightings.note(&seen(0, 102), HOUR + minute);
+    sightings.note(&both, HOUR + minute * 2);
+    let verdict = verdict(&both, &sightings, &at(HOUR + minute * 2));
+    assert_eq!(verdict, Verdict::Remove { now: BTreeSet::new(), later: Some(HOUR) });
+}
+
+#[test]
+fn what_others_use_is_never_removed_and_counts_for_nothing() {
+    let mut some = seen(7, 100);
+    for finding in &mut some.findings[2..] {
+        finding.kept = Some("used".into());
+    }
+    let two: BTreeSet<String> = some.removable().map(|finding| finding.arn.clone()).collect();
+    assert_eq!(judged(&some, &free()), Verdict::Remove { now: two, later: None });
+    some.findings.drain(..2);
+    assert_eq!(judged(&some, &free()), Verdict::Nothing);
+}
+
+proptest! {
+    /// However it stands, nothing goes that is kept or young, and nothing at all with a brake on.
+    #[test]
+    fn no_circumstances_remove_what_should_stay(
+        kept in proptest::collection::vec(any::<bool>(), 0..12),
+        claimed in 0_usize..200,
+        grants in 0_usize..3,
+        unknown_grants in 0_usize..2,
+        minutes in 0_u64..120,
+        complete in any::<bool>(),
+        report in any::<bool>(),
+    ) {
+        let mut looked = seen(kept.len(), claimed);
+        looked.identities_complete = complete;
+        for (finding, kept) in looked.findings.iter_mut().zip(&kept) {
+            finding.kept = kept.then(|| "used".into());
+        }
+        let mut sightings = Sightings::default();
+        sightings.note(&looked, HOUR);
+        let now = HOUR + Duration::from_secs(60 * minutes);
+        sightings.note(&looked, now);
+        let mode = if report { SweepMode::Report } else { SweepMode::Remove };
+        let circumstances = Circumstances { mode, grants, unknown_grants, now, ..free() };
+        if let Verdict::Remove { now, .. } = verdict(&looked, &sightings, &circumstances) {
+            prop_assert!(!report && complete && grants > 0 && unknown_grants == 0);
+            prop_assert!(now.is_empty() || minutes >= 60);
+            prop_assert!(now.len() <= 5 && now.len() * 10 <= now.len() + claimed);
+            prop_assert!(looked.findings.iter().all(|finding| finding.kept.is_none() || !now.contains(&finding.arn)));
+        }
+    }
+}
+
+// ---- What is told
+
+#[test]
+fn the_status_tells_how_many_and_what_to_do_and_the_first_fifty() {
+    let mut many = seen(60, 5);
+    many.findings[0].kept = Some("used".into());
+    many.regions = strings(["eu-west-1", "us-east-1"]).into_iter().collect();
+    many.problems = (0..20)
+        .map(|number| Problem::new(crate::api::conditions::Reason::AccessDenied, format!("problem {number:02}")))
+        .collect();
+    let verdict = judged(&many, &free());
+    let told = status(&REGISTRY.parse().unwrap(), SweepMode::Remove, &many, &verdict, &["failed".into()]);
+    assert_eq!((told.found, told.kept, told.items.len(), told.problems.len()), (60, 1, 50, 10));
+    let confirm = told.confirm.clone().unwrap();
+    let command =
+        format!("kubectl annotate --overwrite awsaccount {REGISTRY} registrygrants.dev/confirm-sweep={confirm}");
+    assert!(confirm.starts_with("59-") && told.message.ends_with(&command), "{}", told.message);
+    assert_eq!(told, status(&REGISTRY.parse().unwrap(), SweepMode::Remove, &many, &verdict, &["failed".into()]));
+}

@@ -1,0 +1,238 @@
+//! What the operator left in AWS and no grant claims any more: found, told, and removed where nothing speaks against it.
+
+use crate::case::{Case, OPERATOR, REGION, document, same};
+use anyhow::{Context, Result, ensure};
+use local_stack::{AccountState, AuditLog, Aws, CallLog, Installation, Operator, eventually};
+use serde_json::{Value, json};
+
+const MARK: &str = "registrygrants.dev/installation";
+
+/// An operator that sweeps often, or not at all.
+async fn operator(installation: &Installation, sweep: &str) -> Result<Operator> {
+    let flag = format!("--sweep={sweep}");
+    let times = ["--resync-interval=2s", "--sweep-interval=2s", "--sweep-unclaimed-for=2s", "--leader-election=false"];
+    let arguments = [&[flag.as_str(), "--log-level=info,registry_grants=debug"], &times[..]].concat();
+    installation.start_operator(OPERATOR, &arguments).await
+}
+
+/// A grant is let go by hand, while no operator runs that could take back what it gave.
+async fn let_go(case: &Case<'_>, grant: &str) -> Result<()> {
+    let patch =
+        ["patch", grant, "--namespace", &case.namespace, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#];
+    case.cluster().kubectl(&patch).await?;
+    case.cluster().kubectl(&["delete", grant, "--namespace", &case.namespace]).await.map(drop)
+}
+
+/// Waits until the account's status says this of the last sweep.
+async fn told(case: &Case<'_>, account: &str, check: impl Fn(&Value) -> bool) -> Result<Value> {
+    let told = |account: &Value| {
+        ensure!(check(&account["status"]["sweep"]), "not yet");
+        Ok(())
+    };
+    let mut found = case.cluster().wait_until("default", &format!("awsaccount/{account}"), told).await?;
+    Ok(found["status"]["sweep"].take())
+}
+
+/// Waits until the operator has looked at the account so many times more.
+async fn swept(case: &Case<'_>, account: &str, times: usize) -> Result<()> {
+    let log = CallLog::of(case.stack());
+    let mark = log.mark()?;
+    eventually("it is swept", async || {
+        let calls = log.of_operator(mark)?;
+        let looks = calls.iter().filter(|call| call.account == account && call.action == "ListRoles").count();
+        // The last one may not have ended.
+        ensure!(looks > times, "{looks} times");
+        Ok(())
+    })
+    .await
+}
+
+/// A role under the operator's path that lets its account in, with these tags.
+async fn role(root: &Aws, account: &str, name: &str, tags: &[(&str, &str)]) -> Result<()> {
+    let trust = json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"});
+    let mut create = root.iam.create_role().role_name(name).path("/registry-grants/");
+    for (key, value) in tags {
+        create = create.tags(aws_tag(key, value)?);
+    }
+    create.assume_role_policy_document(document(trust)).send().await?;
+    Ok(())
+}
+
+fn aws_tag(key: &str, value: &str) -> Result<aws_sdk_iam::types::Tag> {
+    Ok(aws_sdk_iam::types::Tag::builder().key(key).value(value).build()?)
+}
+
+fn arns(sweep: &Value) -> Vec<&str> {
+    sweep["items"].as_array().into_iter().flatten().filter_map(|item| item["arn"].as_str()).collect()
+}
+
+async fn annotate(case: &Case<'_>, account: &str, confirm: &str) -> Result<()> {
+    let annotation = format!("registrygrants.dev/confirm-sweep={confirm}");
+    let annotate = ["annotate", "--overwrite", &format!("awsaccount/{account}"), &annotation];
+    case.cluster().kubectl(&annotate).await.map(drop)
+}
+
+/// One grant on many repositories, and one that is let go.
+async fn scene(case: &Case<'_>) -> Result<()> {
+    for number in 0..20 {
+        case.repository(&format!("team/{number}")).create(case.stack()).await?;
+    }
+    case.open().await?;
+    let registry = json!({"repositories": ["team/*"]});
+    let stays = json!({"registry": registry, "consumer": {"instanceRole": {"name": "node-stays"}}});
+    case.apply(&case.grant_named("stays", stays)).await?;
+    case.granted(json!({})).await?;
+    case.cluster().wait_for_condition(&case.namespace, "carg/stays", "Ready").await.map(drop)
+}
+
+/// The state without what was let go.
+fn without_what_was_let_go(before: &(AccountState, AccountState)) -> (AccountState, AccountState) {
+    let (mut registry, mut consumer) = before.clone();
+    registry.roles.remove("pusher-grant");
+    registry.repositories.insert(format!("{REGION}/app"), None);
+    consumer.roles.remove("node");
+    consumer.instance_profiles.remove("node");
+    (registry, consumer)
+}
+
+#[tokio::test]
+async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_nothing_else_is() -> Result<()> {
+    let installation = Installation::start("sweep").await?;
+    let case = Case::on(&installation).await?;
+    let (registry, consumer) = (case.pair.registry.clone(), case.pair.consumer.clone());
+    let first = operator(&installation, "off").await?;
+    scene(&case).await?;
+    first.terminate()?;
+    let ours = case.registry().await?.roles["pusher-grant"].tags.clone();
+    let mine = ours.get(MARK).context("no mark")?;
+    // Somebody's under our path, another installation's, and one of ours that carries somebody's policy.
+    let root = case.stack().aws(&registry);
+    let gone = ("registrygrants.dev/grant", "nobody/gone");
+    role(&root, &registry, "somebodys", &[]).await?;
+    role(&root, &registry, "anothers", &[(MARK, "ffffffffffff"), gone]).await?;
+    role(&root, &registry, "used", &[(MARK, mine), gone]).await?;
+    let policy = document(json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}));
+    root.iam.put_role_policy().role_name("used").policy_name("theirs").policy_document(policy).send().await?;
+    let_go(&case, "carg/grant").await?;
+    let before = case.accounts().await?;
+
+    let reporting = operator(&installation, "report").await?;
+    let said = told(&case, &registry, |sweep| sweep["found"] == 3).await?;
+    ensure!(said["kept"] == 1 && said["mode"] == "Report" && said["regions"] == json!([REGION]), "{said}");
+    let expected = [
+        format!("arn:aws:ecr:{REGION}:{registry}:repository/app"),
+        format!("arn:aws:iam::{registry}:role/registry-grants/pusher-grant"),
+        format!("arn:aws:iam::{registry}:role/registry-grants/used"),
+    ];
+    ensure!(arns(&said) == expected, "{said}");
+    ensure!(said["items"][1]["grant"] == format!("{}/grant", case.namespace), "{said}");
+    ensure!(said["items"][2]["kept"].as_str().is_some_and(|why| why.contains("`theirs`")), "{said}");
+    let said = told(&case, &consumer, |sweep| sweep["found"] == 2).await?;
+    ensure!(arns(&said).iter().all(|arn| arn.ends_with("/registry-grants/node")), "{said}");
+    let audit = AuditLog::of(case.stack());
+    let mark = audit.mark()?;
+    swept(&case, &registry, 2).await?;
+    same(&before, &case.accounts().await?)?;
+    let writes = audit.of_operator(mark).await?;
+    ensure!(!writes.iter().any(|write| write.resource.starts_with("awsaccounts")), "said again: {writes:?}");
+    let metrics = reporting.metrics().await?;
+    ensure!(metrics.contains(&format!("registry_grants_sweep_found{{account=\"{registry}\"}} 3")), "{metrics}");
+    let events = case.cluster().kubectl(&["events", "--for", &format!("awsaccount/{registry}")]).await?;
+    ensure!(events.contains("Unclaimed") && !events.contains("pusher-grant"), "{events}");
+    reporting.terminate()?;
+
+    let removing = operator(&installation, "remove").await?;
+    told(&case, &registry, |sweep| sweep["mode"] == "Remove" && sweep["found"] == 1).await?;
+    // Of the four roles and profiles in the consumer's account two are more than a tenth: somebody has to say so.
+    let asked = told(&case, &consumer, |sweep| sweep["mode"] == "Remove" && sweep["confirm"].is_string()).await?;
+    let confirm = asked["confirm"].as_str().unwrap_or_default().to_owned();
+    ensure!(confirm.starts_with("2-") && asked["message"].as_str().is_some_and(|m| m.contains(&confirm)), "{asked}");
+    annotate(&case, &consumer, "2-00000000").await?;
+    swept(&case, &consumer, 2).await?;
+    ensure!(case.consumer().await? == before.1, "removed without its being confirmed");
+    annotate(&case, &consumer, &confirm).await?;
+    told(&case, &consumer, |sweep| sweep["found"] == 0).await?;
+    same(&without_what_was_let_go(&before), &case.accounts().await?)?;
+    let metrics = removing.metrics().await?;
+    for (account, removed) in [(&registry, 2), (&consumer, 2)] {
+        let line = format!("registry_grants_sweep_removed_total{{account=\"{account}\"}} {removed}");
+        ensure!(metrics.contains(&line), "{metrics}");
+    }
+    let events = case.cluster().kubectl(&["events", "--for", &format!("awsaccount/{consumer}")]).await?;
+    ensure!(events.contains("Swept"), "{events}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_any_grant_in_the_cluster_nothing_is_removed_and_what_was_left_is_reported() -> Result<()> {
+    let installation = Installation::start("sweep-empty").await?;
+    let case = Case::on(&installation).await?;
+    let first = operator(&installation, "remove").await?;
+    case.open().await?;
+    case.granted(json!({})).await?;
+    told(&case, &case.pair.registry, |sweep| sweep["regions"] == json!([REGION])).await?;
+    first.terminate()?;
+    let_go(&case, "carg/grant").await?;
+    let before = case.accounts().await?;
+    let _second = operator(&installation, "remove").await?;
+    for account in [&case.pair.registry, &case.pair.consumer] {
+        let said = told(&case, account, |sweep| sweep["found"] == 2).await?;
+        ensure!(said["message"].as_str().is_some_and(|message| message.contains("no grant in this cluster")), "{said}");
+        swept(&case, account, 3).await?;
+    }
+    same(&before, &case.accounts().await?)
+}
+
+#[tokio::test]
+async fn an_operator_that_is_not_to_sweep_asks_nothing_and_tells_nothing() -> Result<()> {
+    let installation = Installation::start("sweep-off").await?;
+    let case = Case::on(&installation).await?;
+    let first = operator(&installation, "report").await?;
+    case.open().await?;
+    case.granted(json!({})).await?;
+    told(&case, &case.pair.registry, Value::is_object).await?;
+    first.terminate()?;
+    let log = CallLog::of(case.stack());
+    let mark = log.mark()?;
+    let _second = operator(&installation, "off").await?;
+    told(&case, &case.pair.registry, Value::is_null).await?;
+    case.writes_in_three_looks().await?;
+    let asked: Vec<_> = log.of_operator(mark)?.into_iter().filter(|call| call.action.starts_with("List")).collect();
+    let for_sweeps = |action: &str| ["ListRoles", "ListInstanceProfiles"].contains(&action);
+    ensure!(!asked.iter().any(|call| for_sweeps(&call.action)), "{asked:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_grant_that_this_version_cannot_read_keeps_what_it_has() -> Result<()> {
+    let installation = Installation::start("sweep-unread").await?;
+    let case = Case::on(&installation).await?;
+    let registry = case.pair.registry.clone();
+    let first = operator(&installation, "off").await?;
+    scene(&case).await?;
+    first.terminate()?;
+    // It is stored in another form: the definition's rules are taken off for a moment.
+    let crd = "crd/crossaccountregistrygrants.registrygrants.dev";
+    let strict = case.cluster().get("default", crd).await?["spec"]["versions"][0]["schema"].take();
+    let set = async |schema: &Value| {
+        let patch = json!([{"op": "replace", "path": "/spec/versions/0/schema", "value": schema}]).to_string();
+        case.cluster().kubectl(&["patch", crd, "--type=json", "--patch", &patch]).await
+    };
+    set(&json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}})).await?;
+    let unreadable = r#"{"spec":{"access":7}}"#;
+    let patch = ["patch", "carg/grant", "--namespace", &case.namespace, "--type=merge", "--patch", unreadable];
+    eventually("it is stored", async || case.cluster().kubectl(&patch).await).await?;
+    set(&strict).await?;
+    // What another left behind stays as well: nobody knows what the unreadable one claims.
+    let mark = case.registry().await?.roles["pusher-grant"].tags[MARK].clone();
+    let tags = [(MARK, mark.as_str()), ("registrygrants.dev/grant", "nobody/gone")];
+    role(&case.stack().aws(&registry), &registry, "left", &tags).await?;
+    let before = case.accounts().await?;
+
+    let _second = operator(&installation, "remove").await?;
+    let said = told(&case, &registry, |sweep| sweep["found"] == 2).await?;
+    ensure!(arns(&said).iter().all(|arn| !arn.contains("pusher-grant")), "{said}");
+    ensure!(said["message"].as_str().is_some_and(|message| message.contains("cannot read")), "{said}");
+    swept(&case, &registry, 3).await?;
+    same(&before, &case.accounts().await?)
+}
