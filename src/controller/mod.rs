@@ -24,7 +24,7 @@ use crate::grant::GrantName;
 use crate::policy::Installation;
 use crate::telemetry::health::{self, Readiness};
 use futures::channel::mpsc;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{self, Controller};
@@ -200,8 +200,13 @@ async fn work(
 
     // Only a new generation is a reason to look: the operator's own status writes are none. A deletion is a new generation, too.
     let grant_changes = watch::readable::<CrossAccountRegistryGrant>(client.clone(), events.clone());
+    let (count, counts) = mpsc::unbounded();
+    let counted = move |event: &watcher::Event<_>| {
+        accounts::counted_by(event).into_iter().for_each(|account| drop(count.unbounded_send(account)));
+    };
     let grant_changes = filled
         .watched(Cache::Grants, grant_changes.default_backoff().reflect(grants_writer))
+        .inspect_ok(counted)
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
     // An account's disappearance matters as much as its change.
@@ -227,7 +232,7 @@ async fn work(
         .for_each(|_| async {});
 
     tokio::spawn(announce_readiness(filled, readiness));
-    tokio::join!(grant_controller, accounts::run(context.clone(), stop), repositories::look_after(context.clone()));
+    tokio::join!(grant_controller, accounts::run(context.clone(), counts, stop), repositories::look_after(context.clone()));
 }
 
 /// SIGTERM or SIGINT: what is being worked on is finished, and nothing new begun.
