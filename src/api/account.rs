@@ -3,7 +3,7 @@
 use super::grant::{Access, ManagedPolicy, Management};
 use super::rule;
 use super::sweep::SweepStatus;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,10 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Alias", type_ = "string", json_path = ".spec.alias"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "AsRegistry", type_ = "integer", json_path = ".status.grants.registry"),
+    printcolumn(name = "AsConsumer", type_ = "integer", json_path = ".status.grants.consumer"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "LastError", type_ = "string", json_path = ".status.lastError.reason", priority = 1),
     printcolumn(name = "Caller", type_ = "string", json_path = ".status.callerARN", priority = 1),
     validation = rule("self.metadata.name.matches('^[0-9]{12}$')", "metadata.name must be the AWS account's number: exactly 12 digits, quoted"),
     validation = rule(
@@ -277,7 +280,7 @@ fn default_trust_limit() -> i32 {
     2048
 }
 
-/// Whether the operator can work in the account.
+/// Whether the operator can work in the account, and who needs it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AWSAccountStatus {
@@ -297,4 +300,34 @@ pub struct AWSAccountStatus {
     /// What this installation has in the account though no grant claims it. Absent until the first sweep, and where sweeps are off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<SweepStatus>,
+
+    /// How many grants use the account. An account in use cannot be deleted where the chart's admission policies are on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants: Option<GrantCounts>,
+
+    /// The last error that kept the operator from working in the account. It stays when the account is `Ready` again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+}
+
+/// How many grants use an account: those whose spec names it, until they are gone.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantCounts {
+    /// As the owner of repositories.
+    pub registry: i32,
+    /// As the account that pulls and pushes.
+    pub consumer: i32,
+}
+
+/// An error of the past, or of now.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastError {
+    /// The reason, as in the condition `Ready`.
+    pub reason: String,
+    /// What happened, where, and what to do.
+    pub message: String,
+    /// When it was first seen, since it last was not.
+    pub time: Time,
 }

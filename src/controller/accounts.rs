@@ -1,21 +1,35 @@
-//! Tells in each `AWSAccount`'s status whether the operator can work there.
+//! Tells in each `AWSAccount`'s status whether the operator can work there, and how many grants need it.
 
+use super::directory::Cache;
 use super::{Context, requeue};
-use crate::api::AWSAccount;
-use crate::api::account::AWSAccountStatus;
+use crate::api::account::{AWSAccountStatus, GrantCounts, LastError};
 use crate::api::conditions::{ConditionType, Reason};
+use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::controller::publish;
 use crate::grant::{AccountId, Problem};
-use futures::StreamExt;
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action, Controller};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, reflector};
 use kube::{Api, Resource, ResourceExt};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
-pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+/// The shortest time between two counts. A grant by itself is counted at once; a thousand of them are not a thousand writes.
+const GATHER: Duration = Duration::from_secs(2);
+
+pub async fn run(
+    context: Arc<Context>,
+    counts: UnboundedReceiver<String>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
     let (reader, writer) = reflector::store();
     let changes = super::watch::readable::<AWSAccount>(context.client.clone(), context.events.clone())
         .default_backoff()
@@ -23,13 +37,61 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
     Controller::for_stream(changes, reader)
+        .reconcile_on(gathered(counts).map(|account| ObjectRef::new(&account)))
         .graceful_shutdown_on(stop)
         .run(reconcile, on_error, context)
         .for_each(|_| async {})
         .await;
 }
 
+/// The accounts whose count of grants this event may change.
+pub fn counted_by(event: &Event<CrossAccountRegistryGrant>) -> Vec<String> {
+    match event {
+        // What the status says of a grant does not change whose it is.
+        Event::Apply(grant) if grant.status.is_some() => Vec::new(),
+        Event::Apply(grant) | Event::InitApply(grant) | Event::Delete(grant) => {
+            accounts_of(grant).map(String::from).collect()
+        }
+        Event::Init | Event::InitDone => Vec::new(),
+    }
+}
+
+fn accounts_of(grant: &CrossAccountRegistryGrant) -> impl Iterator<Item = &str> {
+    let spec = &grant.spec;
+    std::iter::once(spec.registry.account_id.as_str()).chain(spec.consumer.account_id.as_deref())
+}
+
+/// Each name once, and again only after a while.
+fn gathered(names: UnboundedReceiver<String>) -> impl Stream<Item = String> {
+    let rounds = futures::stream::unfold((names, Instant::now()), |(mut names, next)| async move {
+        let mut round = BTreeSet::from([names.next().await?]);
+        tokio::time::sleep_until(next).await;
+        while let Some(Some(name)) = names.next().now_or_never() {
+            round.insert(name);
+        }
+        Some((futures::stream::iter(round), (names, Instant::now() + GATHER)))
+    });
+    rounds.flatten()
+}
+
+/// How many grants name the account; what they claim lies in accounts that they name, for these cannot be changed.
+fn count(grants: &Store<CrossAccountRegistryGrant>, account: &str) -> GrantCounts {
+    let number = |of: &dyn Fn(&CrossAccountRegistryGrant) -> bool| {
+        let found = grants.state().iter().filter(|grant| of(grant)).count();
+        i32::try_from(found).unwrap_or(i32::MAX)
+    };
+    GrantCounts {
+        registry: number(&|grant| grant.spec.registry.account_id == account),
+        consumer: number(&|grant| grant.spec.consumer.account_id.as_deref() == Some(account)),
+    }
+}
+
 async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    // What was not listed yet cannot be counted.
+    tokio::select! {
+        () = context.filled.wait_for(&[Cache::Grants]) => {}
+        () = context.stop.clone() => return Ok(Action::await_change()),
+    }
     let name = account.name_any();
     // The definition's own rule admits nothing but account numbers as names.
     let Ok(id) = name.parse::<AccountId>() else { return Ok(Action::await_change()) };
@@ -47,6 +109,8 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
         conditions: vec![ready(&account, &told)],
         caller_arn,
         sweep: None,
+        grants: Some(count(&context.grants, &name)),
+        last_error: last_error(&account, &told),
     };
     // The sweep writes its own part.
     if account.status.clone().map(|before| AWSAccountStatus { sweep: None, ..before }).as_ref() != Some(&status) {
@@ -80,9 +144,7 @@ fn ready(account: &AWSAccount, told: &Result<String, Problem>) -> Condition {
         Ok(message) => ("True", Reason::CredentialsVerified, message.clone()),
         Err(problem) => ("False", problem.reason, problem.message.clone()),
     };
-    let type_ = ConditionType::Ready.to_string();
-    let before = account.status.iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == type_);
-    let unchanged = before.filter(|condition| condition.status == status);
+    let unchanged = was_ready(account).filter(|condition| condition.status == status);
     Condition {
         last_transition_time: unchanged
             .map_or_else(|| Time(Timestamp::now()), |condition| condition.last_transition_time.clone()),
@@ -90,6 +152,44 @@ fn ready(account: &AWSAccount, told: &Result<String, Problem>) -> Condition {
         observed_generation: account.meta().generation,
         reason: reason.to_string(),
         status: status.into(),
-        type_,
+        type_: ConditionType::Ready.to_string(),
+    }
+}
+
+fn was_ready(account: &AWSAccount) -> Option<&Condition> {
+    let type_ = ConditionType::Ready.to_string();
+    account.status.iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == type_)
+}
+
+/// What went wrong last. The same error, seen again without a recovery in between, is not told anew.
+fn last_error(account: &AWSAccount, told: &Result<String, Problem>) -> Option<LastError> {
+    let before = account.status.as_ref().and_then(|status| status.last_error.as_ref());
+    let Err(problem) = told else { return before.cloned() };
+    let reason = problem.reason.to_string();
+    let lasts = was_ready(account).is_some_and(|condition| condition.status != "True");
+    let same = before.filter(|last| lasts && last.reason == reason && last.message == problem.message);
+    let new = || LastError { reason, message: problem.message.clone(), time: Time(Timestamp::now()) };
+    Some(same.cloned().unwrap_or_else(new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::channel::mpsc;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rush_of_grants_counts_its_accounts_once_and_a_grant_by_itself_at_once() {
+        let (send, names) = mpsc::unbounded();
+        let mut counted = Box::pin(gathered(names));
+        let begun = Instant::now();
+        send.unbounded_send("a".to_owned()).unwrap();
+        assert_eq!(counted.next().await.as_deref(), Some("a"));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        for name in ["a", "b"].iter().cycle().take(1000) {
+            send.unbounded_send((*name).to_owned()).unwrap();
+        }
+        drop(send);
+        assert_eq!(counted.collect::<Vec<_>>().await, ["a", "b"]);
+        assert_eq!(begun.elapsed(), GATHER);
     }
 }

@@ -28,7 +28,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::health::{self, Readiness};
 use crate::telemetry::metrics::Metrics;
 use futures::channel::mpsc;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{self, Controller};
@@ -209,8 +209,13 @@ async fn work(
     });
 
     let grant_changes = watch::readable::<CrossAccountRegistryGrant>(client.clone(), events.clone());
+    let (count, counts) = mpsc::unbounded();
+    let counted = move |event: &watcher::Event<_>| {
+        accounts::counted_by(event).into_iter().for_each(|account| drop(count.unbounded_send(account)));
+    };
     let grant_changes = filled
         .watched(Cache::Grants, grant_changes.default_backoff().reflect(grants_writer))
+        .inspect_ok(counted)
         .applied_objects()
         .predicate_filter(reconcile::calls_for_a_look, PredicateConfig::default());
     // An account's disappearance matters as much as its change.
@@ -238,7 +243,7 @@ async fn work(
     tokio::spawn(announce_readiness(filled, telemetry.readiness));
     tokio::join!(
         grant_controller,
-        accounts::run(context.clone(), stop),
+        accounts::run(context.clone(), counts, stop),
         repositories::look_after(context.clone()),
         sweep::run(context.clone(), settings.sweep),
     );

@@ -3,6 +3,7 @@
 //! All tests share one stack and one operator, as tenants share a cluster; each has its own pair of accounts and its own namespace,
 //! so that they run side by side. Those that end the operator or count its work have a stack of their own.
 
+mod accounts;
 mod admission;
 mod article;
 mod case;
@@ -18,6 +19,7 @@ mod ownership;
 mod paths;
 mod permissions;
 mod permissions_of_others;
+mod policies;
 mod registry_roles;
 mod repositories;
 mod resilience;

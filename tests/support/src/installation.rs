@@ -15,6 +15,9 @@ pub const HELM_RELEASE: &str = "registry-grants";
 /// The namespace that the chart is installed into.
 pub const OPERATOR_NAMESPACE: &str = "registry-grants";
 
+/// The operator is the authority: what it refuses must reach it, and not be stopped at admission.
+const THE_OPERATOR_ALONE: [&str; 1] = ["admissionPolicies.enabled=false"];
+
 /// A stack that is ready for operators: the chart is installed (with no Pod: there is no node), the operator's own role exists.
 #[derive(Debug)]
 pub struct Installation {
@@ -35,13 +38,23 @@ impl Installation {
         Self::on(Stack::start(name)?).await
     }
 
+    /// The same as the chart comes, with its admission policies.
+    ///
+    /// # Errors
+    /// When the stack does not start, or the chart cannot be installed.
+    pub async fn start_with_policies(name: &str) -> Result<Self> {
+        let stack = Stack::start(name)?;
+        let credentials = operator_identity(&stack).await?;
+        Self::with(stack, credentials, &[]).await
+    }
+
     /// On this stack.
     ///
     /// # Errors
     /// When the chart cannot be installed.
     pub async fn on(stack: Stack) -> Result<Self> {
         let credentials = operator_identity(&stack).await?;
-        Self::with(stack, credentials).await
+        Self::with(stack, credentials, &THE_OPERATOR_ALONE).await
     }
 
     /// Another installation, in a cluster of its own, that works on this one's AWS, as the same operator's role: two clusters of one
@@ -50,12 +63,12 @@ impl Installation {
     /// # Errors
     /// When the stack does not start, or the chart cannot be installed.
     pub async fn beside(&self, name: &str) -> Result<Self> {
-        Self::with(Stack::start(name)?.with_aws_of(&self.stack), self.credentials.clone()).await
+        Self::with(Stack::start(name)?.with_aws_of(&self.stack), self.credentials.clone(), &THE_OPERATOR_ALONE).await
     }
 
-    async fn with(stack: Stack, credentials: Credentials) -> Result<Self> {
+    async fn with(stack: Stack, credentials: Credentials, values: &[&str]) -> Result<Self> {
         let cluster = Cluster::of(&stack);
-        install_chart(&cluster).await?;
+        install_chart(&cluster, values).await?;
         let kubeconfig = stack.folder().join("operator.kubeconfig");
         cluster.kubeconfig_of(OPERATOR_NAMESPACE, HELM_RELEASE, &kubeconfig).await?;
         Ok(Self { stack, cluster, credentials, kubeconfig })
@@ -111,15 +124,16 @@ impl Installation {
     }
 }
 
-/// `helm install` of the chart in `charts/`, as it stands, without a Pod.
+/// `helm install` of the chart in `charts/`, without a Pod, with these values (`key=value`) and otherwise as it stands.
 ///
 /// # Errors
 /// When Helm reports failure.
-pub async fn install_chart(cluster: &Cluster) -> Result<()> {
+pub async fn install_chart(cluster: &Cluster, values: &[&str]) -> Result<()> {
     let chart = crate::repository_root().join("charts/registry-grants");
     let chart = chart.to_string_lossy();
     let into = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace"];
     let mut arguments = vec!["install", HELM_RELEASE, &*chart, "--wait", "--timeout", "60s", "--set", "replicaCount=0"];
     arguments.extend(into);
+    arguments.extend(values.iter().flat_map(|value| ["--set", value]));
     cluster.helm(&arguments).await.map(drop)
 }

@@ -113,7 +113,7 @@ async fn role_with_every_permission(stack: &Stack) -> Result<String> {
 async fn install(stack: &Stack) -> Result<()> {
     let cluster = Cluster::of(stack);
     say("with replicaCount=0, for this cluster has no node: the operator runs beside it");
-    install_chart(&cluster).await?;
+    install_chart(&cluster, &[]).await?;
     let made =
         ["get", "crd,clusterrole", "--selector", "app.kubernetes.io/instance=registry-grants", "--output", "name"];
     for name in cluster.kubectl(&made).await?.lines() {
