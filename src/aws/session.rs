@@ -3,6 +3,7 @@
 use super::fault::{At, Class, Fault};
 use crate::api::account::{AWSAccountSpec, Credentials, Partition};
 use crate::api::conditions::Reason;
+use crate::grant::desired::{TAG_INSTALLATION, TAG_NAMESPACE};
 use crate::grant::{AccountId, Problem};
 use crate::policy::Installation;
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -24,14 +25,20 @@ const FAILED_FOR: Duration = Duration::from_secs(1);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A session that nobody has asked for in this time is forgotten: its namespace may be gone.
+const IDLE_FOR: Duration = Duration::from_secs(7200);
+
 /// The way to AWS.
 pub struct Aws {
     ambient: SdkConfig,
-    session_name: String,
-    sessions: Mutex<HashMap<AccountId, Arc<Slot>>>,
+    installation: Installation,
+    sessions: Mutex<HashMap<Key, (Arc<Slot>, Instant)>>,
 }
 
-/// One account's session. The lock is held while connecting, so that many grants of one account connect once.
+/// An account, and the namespace of the grants on whose behalf the operator is there.
+type Key = (AccountId, Option<String>);
+
+/// One session. The lock is held while connecting, so that many grants of one account and namespace connect once.
 type Slot = tokio::sync::Mutex<Option<Session>>;
 
 struct Session {
@@ -83,26 +90,48 @@ impl Aws {
             .app_name(AppName::new("registry-grants").expect("the name has only letters and a hyphen"))
             .load()
             .await;
-        Self { ambient, session_name: format!("registry-grants-{installation}"), sessions: Mutex::default() }
+        Self { ambient, installation: installation.clone(), sessions: Mutex::default() }
     }
 
-    /// A session in the account, verified by `sts:GetCallerIdentity`.
+    /// A session in the account, verified by `sts:GetCallerIdentity`. Where it is for the grants of one namespace, its name and its tags say
+    /// so in CloudTrail. (Ambient credentials are one session for all.)
     ///
     /// # Errors
     /// When there are no credentials, or they are for another account.
-    pub async fn account(&self, id: &AccountId, spec: &AWSAccountSpec) -> Result<Arc<Account>, Problem> {
-        let slot = self.sessions.lock().expect("no panic while held").entry(id.clone()).or_default().clone();
+    pub async fn account(
+        &self,
+        id: &AccountId,
+        spec: &AWSAccountSpec,
+        namespace: Option<&str>,
+    ) -> Result<Arc<Account>, Problem> {
+        let namespace = namespace.filter(|_| spec.credentials.is_some());
+        let slot = self.slot((id.clone(), namespace.map(String::from)));
         let mut session = slot.lock().await;
         let wanted = (spec.credentials.clone(), spec.partition);
         if let Some(session) = session.as_ref().filter(|session| session.holds_for(&wanted)) {
             return session.account.clone();
         }
-        let account = self.connect(id, spec).await.map(Arc::new);
+        let account = self.connect(id, spec, namespace).await.map(Arc::new);
         *session = Some(Session { spec: wanted, since: Instant::now(), account: account.clone() });
         account
     }
 
-    async fn connect(&self, id: &AccountId, spec: &AWSAccountSpec) -> Result<Account, Problem> {
+    fn slot(&self, key: Key) -> Arc<Slot> {
+        let mut sessions = self.sessions.lock().expect("no panic while held");
+        if !sessions.contains_key(&key) {
+            sessions.retain(|_, (_, asked)| asked.elapsed() < IDLE_FOR);
+        }
+        let (slot, asked) = sessions.entry(key).or_insert_with(|| (Arc::default(), Instant::now()));
+        *asked = Instant::now();
+        slot.clone()
+    }
+
+    async fn connect(
+        &self,
+        id: &AccountId,
+        spec: &AWSAccountSpec,
+        namespace: Option<&str>,
+    ) -> Result<Account, Problem> {
         let home = self.ambient.region().map(Region::as_ref).filter(|region| spec.partition.has_region(region));
         let region = Region::new(home.unwrap_or_else(|| spec.partition.home_region()).to_owned());
         let ambient = self.ambient.to_builder().region(region).build();
@@ -111,7 +140,8 @@ impl Aws {
             Some(Credentials { assume_role }) => {
                 let mut role = AssumeRoleProvider::builder(&assume_role.role_arn)
                     .configure(&ambient)
-                    .session_name(&self.session_name);
+                    .session_name(session_name(&self.installation, namespace))
+                    .tags(session_tags(&self.installation, namespace));
                 if let Some(external_id) = &assume_role.external_id {
                     role = role.external_id(external_id);
                 }
@@ -131,6 +161,18 @@ impl Aws {
             ecr: Mutex::default(),
         })
     }
+}
+
+/// What CloudTrail shows as the session's name: at most 64 characters.
+fn session_name(installation: &Installation, namespace: Option<&str>) -> String {
+    let mut who = namespace.unwrap_or("registry-grants").to_owned();
+    who.truncate(64 - 1 - installation.as_str().len());
+    format!("{who}@{installation}")
+}
+
+fn session_tags(installation: &Installation, namespace: Option<&str>) -> Vec<(&'static str, String)> {
+    let namespace = namespace.map(|namespace| (TAG_NAMESPACE, namespace.to_owned()));
+    [(TAG_INSTALLATION, installation.to_string())].into_iter().chain(namespace).collect()
 }
 
 /// Nothing is written in an account before it is known to be the one that was meant.
@@ -175,5 +217,19 @@ impl Account {
             aws_sdk_ecr::Client::new(&config)
         });
         client.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sessions_name_says_for_whom_it_is_and_fits() {
+        let installation: Installation = "0123456789ab".parse().unwrap();
+        assert_eq!(session_name(&installation, Some("team-b")), "team-b@0123456789ab");
+        assert_eq!(session_name(&installation, None), "registry-grants@0123456789ab");
+        let longest = session_name(&installation, Some(&"n".repeat(63)));
+        assert!(longest.len() == 64 && longest.ends_with("@0123456789ab"), "{longest}");
     }
 }

@@ -95,7 +95,7 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
     let name = account.name_any();
     // The definition's own rule admits nothing but account numbers as names.
     let Ok(id) = name.parse::<AccountId>() else { return Ok(Action::await_change()) };
-    let session = context.aws.account(&id, &account.spec).await;
+    let session = context.aws.account(&id, &account.spec, None).await;
     let (caller_arn, told) = match session {
         Ok(session) => {
             let arn = session.caller_arn.clone();

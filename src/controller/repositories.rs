@@ -266,7 +266,7 @@ pub async fn look_after(context: Arc<Context>) {
                 return;
             }
             let Some(known) = context.directory.account(&repository.account) else { continue };
-            let looked = match context.aws.account(&repository.account, &known.spec).await {
+            let looked = match context.aws.account(&repository.account, &known.spec, None).await {
                 Ok(account) => bring_up_to_date(&context, &account, &repository, Look::Now).await,
                 Err(problem) => Err(problem),
             };

@@ -77,6 +77,8 @@ pub struct Owner {
 
 /// The tag that names the installation.
 pub const TAG_INSTALLATION: &str = "registrygrants.dev/installation";
+/// The tag of the operator's own sessions that names the namespace for whose grants it works.
+pub const TAG_NAMESPACE: &str = "registrygrants.dev/namespace";
 /// The tag that names the grant.
 pub const TAG_GRANT: &str = "registrygrants.dev/grant";
 /// The tag that names the resource's UID.

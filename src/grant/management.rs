@@ -14,6 +14,9 @@ use crate::policy::{Document, Installation, Statement};
 /// The most characters that AWS takes in a managed policy, which the boundary is.
 pub const MAX_MANAGED_CHARACTERS: usize = 6_144;
 
+/// Its sessions carry tags that say for which installation and namespace they are.
+const BECOME: [&str; 2] = ["sts:AssumeRole", "sts:TagSession"];
+
 /// Reading roles has no path: whether a role exists cannot be asked under one (`docs/decisions/0006`).
 const READ_ROLES: [&str; 5] = [
     "iam:GetRole",
@@ -102,12 +105,12 @@ impl Management {
     /// What the operator's identity needs: to become the role of this name in every account.
     pub fn operator(partition: Partition, role: &str) -> Document {
         let everywhere = format!("arn:{}:iam::*:role/{role}", partition.name());
-        Document::of([Statement::allow(["sts:AssumeRole"]).sid("BecomeTheManagementRoles").on([everywhere])])
+        Document::of([Statement::allow(BECOME).sid("BecomeTheManagementRoles").on([everywhere])])
     }
 
     /// Who may assume the role.
     pub fn trust(&self) -> Document {
-        let mut trust = Statement::allow(["sts:AssumeRole"]).sid("TheOperator").to_principals([&self.operator_role]);
+        let mut trust = Statement::allow(BECOME).sid("TheOperator").to_principals([&self.operator_role]);
         if let Some(external_id) = &self.external_id {
             trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
         }

@@ -1,7 +1,8 @@
 //! The operator's own access to the accounts: verified before anything is written, and missing permissions named.
 
-use crate::case::{Case, condition, same};
+use crate::case::{Case, condition, document, merged, same};
 use anyhow::{Context, Result, ensure};
+use local_stack::MANAGEMENT_ROLE;
 use serde_json::json;
 
 #[tokio::test]
@@ -65,7 +66,7 @@ async fn a_role_that_cannot_be_assumed_is_said_on_the_account_and_on_the_grant()
 async fn a_permission_that_the_operator_lacks_is_named_with_the_account_and_heals() -> Result<()> {
     let case = Case::opened().await?;
     let iam = case.stack().aws(&case.pair.registry).iam;
-    let deny = crate::case::document(json!({"Effect": "Deny", "Action": "ecr:SetRepositoryPolicy", "Resource": "*"}));
+    let deny = document(json!({"Effect": "Deny", "Action": "ecr:SetRepositoryPolicy", "Resource": "*"}));
     iam.put_role_policy().role_name("registry-grants").policy_name("deny").policy_document(deny).send().await?;
     case.apply(&case.grant(json!({}))).await?;
     let said = case.not_ready("AccessDenied").await?;
@@ -87,7 +88,7 @@ async fn the_operator_cannot_touch_what_lies_outside_its_path_or_lift_a_boundary
         root.iam.get_role_policy().role_name("registry-grants").policy_name("registry-grants").send().await?;
     let permissions = permissions.policy_document.replace('+', "%2B");
     let decoded = percent_encoding::percent_decode_str(&permissions).decode_utf8()?.into_owned();
-    let trust = crate::case::document(
+    let trust = document(
         json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{}:root", case.pair.registry)}, "Action": "sts:AssumeRole"}),
     );
     let arn = local_stack::role_with_policy(&root, "twin", trust.clone(), decoded).await?;
@@ -106,7 +107,7 @@ async fn the_operator_cannot_touch_what_lies_outside_its_path_or_lift_a_boundary
         .put_role_policy()
         .role_name("twin")
         .policy_name("x")
-        .policy_document(crate::case::document(json!({"Effect": "Allow", "Action": "*", "Resource": "*"})))
+        .policy_document(document(json!({"Effect": "Allow", "Action": "*", "Resource": "*"})))
         .send()
         .await;
     ensure!(denied(elsewhere.err().and_then(|e| e.code().map(str::to_owned)).as_deref()), "a foreign role was changed");
@@ -119,5 +120,29 @@ async fn the_operator_cannot_touch_what_lies_outside_its_path_or_lift_a_boundary
         .send()
         .await;
     ensure!(admin.is_err(), "AdministratorAccess was attached");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_accounts_admin_can_tell_by_the_session_for_whose_grants_the_operator_works() -> Result<()> {
+    let (case, other) = (Case::new().await?, Case::new().await?);
+    case.repository("app").create(case.stack()).await?;
+    let namespaces = json!({"names": [case.namespace, other.namespace]});
+    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(json!({"namespaces": namespaces}))]}})))
+        .await?;
+    let only = document(json!({
+        "Effect": "Deny", "Action": "*", "Resource": "*",
+        "Condition": {"StringNotEqualsIfExists": {"aws:PrincipalTag/registrygrants.dev/namespace": case.namespace}},
+    }));
+    let iam = case.stack().aws(&case.pair.registry).iam;
+    iam.put_role_policy().role_name(MANAGEMENT_ROLE).policy_name("only").policy_document(only).send().await?;
+    let direct = json!({"consumer": {"instanceRole": null}});
+    case.granted(direct.clone()).await?;
+    let mut of_other = case.grant(merged(direct, json!({"registry": {"role": {"name": "other"}}})));
+    of_other["metadata"]["namespace"] = json!(other.namespace);
+    case.apply(&of_other).await?;
+    let said = other.not_ready("AccessDenied").await?;
+    // CloudTrail and AWS's own words name the session.
+    ensure!(said.contains(&format!("/{}@", other.namespace)), "{said}");
     Ok(())
 }

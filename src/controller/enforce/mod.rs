@@ -140,7 +140,7 @@ impl<'a> Enforcement<'a> {
                 ),
             ));
         };
-        self.context.aws.account(&id, &known.spec).await
+        self.context.aws.account(&id, &known.spec, Some(&self.owner.grant.namespace)).await
     }
 
     /// Carries out steps in their order, until one fails.

@@ -182,7 +182,7 @@ async fn sweep(
     if context.stop.clone().now_or_never().is_some() {
         return settings.soon();
     }
-    let session = match context.aws.account(id, &account.spec).await {
+    let session = match context.aws.account(id, &account.spec, None).await {
         Ok(session) => session,
         Err(problem) => {
             // The account's condition tells people.
