@@ -9,6 +9,7 @@ mod article;
 mod case;
 mod chart;
 mod consumers;
+mod crashes;
 mod credentials;
 mod foreign;
 mod instance_roles;

@@ -22,8 +22,8 @@ the version of ministack that tools/requirements.txt pins, and says why it is th
 | `organizations` | who is a member of which organization, and the condition keys that ask for it |
 | `service_callers` | what a service such as Lambda may do with a repository |
 
-Not AWS, but for the tests: `calls` (what is this request, and whose), `front` (the call log, requests held on demand)
-and `registry_proxy` (real registry host names on the loopback interface, a program of its own).
+Not AWS, but for the tests: `calls` (what is this request, and whose), `front` (the call log, requests held on demand),
+`stops` (work stopped right after a write) and `registry_proxy` (real registry host names on the loopback interface, a program of its own).
 
 What stays different from AWS, and matters to an operator of roles and repository policies:
 - Everything is consistent at once, nothing is throttled, no answer is lost, and every account number exists.

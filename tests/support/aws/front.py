@@ -8,7 +8,7 @@ waits until it is, kills the operator, and the call is then never carried out:
     POST /_stack/release  {"account": "1111…", "action": "PutRolePolicy"}   let them go, and hold no more of them
 
 `account` is the caller's. A held call has been received and not carried out; when its client goes away it never is. Other
-controls are described where they work: `organizations`, `service_callers`, `ecr_repositories`.
+controls are described where they work: `stops`, `organizations`, `service_callers`, `ecr_repositories`.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import datetime
 import json
 
 from aws.calls import as_json, describe
+from aws.stops import Stops
 
 CLIENT_GONE = 499  # as the call log shows a held call whose client went away; no AWS status
 
@@ -33,6 +34,7 @@ class Front:
         self._controls = controls
         self._wanted = collections.Counter()  # (account, action) → how many of the next calls to hold
         self._held = []  # ((account, action), event that lets it go)
+        self._stops = Stops()
 
     async def __call__(self, scope, receive, send):
         path = scope.get("path", "")
@@ -48,7 +50,12 @@ class Front:
         if body is None:
             return
         call = describe(scope, body)
-        if not await self._let_go(call, receive):
+        stop = self._stops.of(call)
+
+        async def goes_on():
+            return not stop or stop.left or await _happens(stop.resumed, receive)
+
+        if not (await goes_on() and await self._let_go(call, receive)):
             self._write(call, CLIENT_GONE)
             return
 
@@ -56,7 +63,10 @@ class Front:
             # Written before the answer leaves: who has the answer finds the line.
             if message["type"] == "http.response.start":
                 self._write(call, message["status"])
-            await send(message)
+                if stop:
+                    stop.count(call, message["status"])
+            if await goes_on():
+                await send(message)
 
         await self._inner(scope, _again(body, receive), logged_send)
 
@@ -73,13 +83,9 @@ class Front:
         self._wanted[key] -= 1
         entry = (key, asyncio.Event())
         self._held.append(entry)
-        released, gone = asyncio.ensure_future(entry[1].wait()), asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait({released, gone}, return_when=asyncio.FIRST_COMPLETED)
-            return not gone.done()
+            return await _happens(entry[1], receive)
         finally:
-            released.cancel()
-            gone.cancel()
             self._held.remove(entry)
 
     async def _control(self, scope, receive, send):
@@ -94,9 +100,12 @@ class Front:
     def _answer(self, method, path, body):
         if (method, path) == ("GET", "/_stack/held"):
             return 200, [{"account": account, "action": action} for (account, action), _ in self._held]
+        if (method, path) == ("GET", "/_stack/stopped"):
+            return 200, self._stops.stopped()
+        controls = {**self._controls, "stop": self._stops.stop, "resume": self._stops.resume}
         try:
             asked = json.loads(body)
-            if method == "POST" and (control := self._controls.get(path.removeprefix("/_stack/"))):
+            if method == "POST" and (control := controls.get(path.removeprefix("/_stack/"))):
                 return 200, control(asked)
             key = (asked["account"], asked["action"])
         except (ValueError, KeyError, TypeError) as error:
@@ -133,6 +142,17 @@ def _again(body, receive):
         return first.pop() if first else await receive()
 
     return receive_again
+
+
+async def _happens(event, receive):
+    """Waits for the event; False: the client went away first."""
+    happened, gone = asyncio.ensure_future(event.wait()), asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({happened, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return not gone.done()
+    finally:
+        happened.cancel()
+        gone.cancel()
 
 
 async def _disconnected(receive):

@@ -6,12 +6,12 @@ use anyhow::{Context, Result};
 use aws_sdk_ecr as ecr;
 use aws_sdk_ecr::error::ProvideErrorMetadata;
 use aws_sdk_iam::types::{PolicyScopeType, Tag};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An account's roles, instance profiles, own managed policies and repository policies.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AccountState {
     /// By name.
     pub roles: BTreeMap<String, Role>,
@@ -24,7 +24,7 @@ pub struct AccountState {
 }
 
 /// A role with everything that hangs on it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Role {
     pub arn: String,
@@ -42,7 +42,7 @@ pub struct Role {
 }
 
 /// An instance profile.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct InstanceProfile {
     pub arn: String,
@@ -72,6 +72,22 @@ impl AccountState {
             managed_policies: managed_policies(root).await?,
             repositories,
         })
+    }
+
+    /// The same with other names: every one of these texts, wherever it stands, becomes the one beside it. And with no IDs that AWS gave,
+    /// so that it can be compared with another account's.
+    ///
+    /// # Errors
+    /// When no state is left, because a name was also something else's.
+    pub fn renamed(&self, names: &[(&str, &str)]) -> Result<Self> {
+        let mut text = serde_json::to_string(self)?;
+        for (name, other) in names {
+            text = text.replace(name, other);
+        }
+        let mut renamed: Self = serde_json::from_str(&text).with_context(|| format!("renaming {names:?}"))?;
+        renamed.roles.values_mut().for_each(|role| role.id.clear());
+        renamed.instance_profiles.values_mut().for_each(|profile| profile.id.clear());
+        Ok(renamed)
     }
 
     /// What differs, one line each, for people; none: both are equal.

@@ -2,11 +2,11 @@
 //! asked the operator whether the operator is right would prove nothing.
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A policy document. Equal to another one when both have the same statements (Sids included) in any order and wording.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Document(pub Value);
 

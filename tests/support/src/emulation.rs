@@ -1,10 +1,11 @@
 //! The emulation's controls: AWS calls held back on demand, and what no AWS call can bring about or ask.
 
+use crate::accounts::Pair;
 use crate::http::request;
 use crate::session::{Outcome, Repository};
 use crate::stack::Stack;
-use crate::wait::eventually;
-use anyhow::{Result, bail, ensure};
+use crate::wait::{eventually, eventually_of};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 /// A call by an AWS service, on behalf of something in an account.
@@ -65,6 +66,40 @@ impl Emulation {
     /// When one stays.
     pub async fn until_not_held(&self, account: &str, action: &str) -> Result<()> {
         self.until(account, action, false).await
+    }
+
+    /// Has whoever works in these accounts stopped right after the `writes`-th write that he succeeds with from now on, in both together: that
+    /// write is carried out, but neither its answer nor any further call comes through until [`Self::resume`]. Of a call whose
+    /// client goes away meanwhile nothing is carried out. The accounts' roots are not stopped.
+    ///
+    /// # Errors
+    /// When the emulation does not answer, or `writes` is 0.
+    pub async fn stop_after(&self, pair: &Pair, writes: usize) -> Result<()> {
+        self.ask("POST", "stop", &json!({"accounts": [pair.registry, pair.consumer], "after": writes})).await.map(drop)
+    }
+
+    /// Waits until the work in all these accounts is stopped.
+    ///
+    /// # Errors
+    /// When some of them never see so many writes.
+    pub async fn until_stopped(&self, pairs: &[&Pair]) -> Result<()> {
+        eventually_of(pairs.len(), "the work is stopped in all accounts", async || {
+            let stopped = self.ask("GET", "stopped", &Value::Null).await?;
+            let stopped = stopped.as_array().context("no list")?;
+            let has = |pair: &&Pair| stopped.contains(&json!([pair.registry, pair.consumer]));
+            let missing: Vec<_> = pairs.iter().filter(|pair| !has(pair)).collect();
+            ensure!(missing.is_empty(), "not in {missing:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lets the work in these accounts go on.
+    ///
+    /// # Errors
+    /// When the emulation does not answer.
+    pub async fn resume(&self, pair: &Pair) -> Result<()> {
+        self.ask("POST", "resume", &json!({"accounts": [pair.registry, pair.consumer]})).await.map(drop)
     }
 
     /// Makes the account a member of an organization, at this path in it (`o-…/r-…/ou-…/`); `None`: of none.

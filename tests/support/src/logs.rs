@@ -52,6 +52,13 @@ impl Call {
     pub fn is_ours(&self) -> bool {
         self.user_agent.contains(&format!("app/{APP_NAME}"))
     }
+
+    /// Whether it succeeded, and may have changed something in IAM or ECR.
+    pub fn is_write(&self) -> bool {
+        let reads = ["Get", "List", "Describe", "BatchGet", "BatchCheck", "Assume", "Simulate"];
+        let reads = reads.iter().any(|read| self.action.starts_with(read));
+        (200..300).contains(&self.status) && !reads && self.service != "ecr-registry"
+    }
 }
 
 /// How often each operation (`iam:CreateRole`) was called.

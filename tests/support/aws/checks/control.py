@@ -97,6 +97,38 @@ class HeldCalls(Check):
         self.put()
 
 
+class StoppedWork(Check):
+    def test_the_write_is_carried_out_unanswered_and_nothing_after_it_is_until_they_go_on(self):
+        own, other = self.account(), self.account()
+        both = {"accounts": [own, other]}
+        keys, others = (self.instance(account, allow("iam:*")) for account in (own, other))
+        control("/_stack/stop", {**both, "after": 2})
+        done = []
+
+        def work():
+            for keys_, name in ((keys, "one"), (others, "two"), (keys, "three")):
+                client("iam", keys_).list_roles()
+                client("iam", keys_).create_role(RoleName=name, AssumeRolePolicyDocument=EC2)
+                done.append(name)
+
+        caller = threading.Thread(target=work)
+        caller.start()
+        eventually("it is stopped", lambda: both["accounts"] in control("/_stack/stopped"))
+        reader = threading.Thread(target=client("iam", keys).list_roles)
+        reader.start()
+        roles = [
+            {role["RoleName"] for role in client("iam", account).list_roles()["Roles"]} for account in (own, other)
+        ]
+        self.assertEqual(roles, [{"instance", "one"}, {"instance", "two"}])  # the root is not stopped
+        self.assertEqual(done, ["one"])
+        self.assertTrue(reader.is_alive())
+        control("/_stack/resume", both)
+        caller.join()
+        reader.join()
+        self.assertEqual(done, ["one", "two", "three"])
+        self.assertNotIn(both["accounts"], control("/_stack/stopped"))
+
+
 class Cluster(Check):
     def kubectl(self, *arguments):
         command = [facts["bin"]["kubectl"], "--kubeconfig", facts["kubeconfig"], *arguments]
