@@ -87,7 +87,8 @@ mod tests {
             callers: Callers::named([(*account).to_owned()]),
         };
         let contributions = accounts.iter().map(contribution).collect();
-        let wanted = [Wanted { id: 1, contributions, replaces: Default::default(), stays_as: None }];
+        let wanted =
+            [Wanted { id: 1, contributions, replaces: Default::default(), stays_as: None, if_there: Vec::new() }];
         plan(None, &wanted, &"0123456789ab".parse().unwrap()).unwrap().wanted
     }
 

@@ -30,6 +30,15 @@ impl Ledger {
         }
     }
 
+    /// Whether nothing is on record for the grant (yet).
+    pub fn has_no_claims(&self, grant: &CrossAccountRegistryGrant) -> bool {
+        let recorded = self.claims.lock().expect("no panic while held");
+        match grant.meta().uid.as_ref().and_then(|uid| recorded.get(uid)) {
+            Some(applied) => applied.is_none(),
+            None => grant.status.as_ref().and_then(|status| status.applied.as_ref()).is_none(),
+        }
+    }
+
     /// Whether the grant may have something on this instance role in this instance profile.
     pub fn claims_instance_role(&self, grant: &CrossAccountRegistryGrant, role: &str, profile: &str) -> bool {
         let is_it = |claimed: &AppliedInstanceRole| claimed.role == role && claimed.instance_profile == profile;
@@ -54,11 +63,11 @@ impl Ledger {
     }
 
     /// Whether the grant's role in the registry account is there and its own. Before the first look since the start, the status' word
-    /// counts, so that a restart takes nothing out of a repository policy.
-    pub fn role_is_ours(&self, grant: &CrossAccountRegistryGrant) -> bool {
+    /// counts, so that a restart takes nothing out of a repository policy; `None`: nobody can say yet.
+    pub fn role_is_ours(&self, grant: &CrossAccountRegistryGrant) -> Option<bool> {
         let recorded = grant.uid().and_then(|uid| self.roles.lock().expect("no panic while held").get(&uid).copied());
-        let told = || grant.status.as_ref()?.registry.as_ref()?.role_id.as_ref();
-        recorded.unwrap_or_else(|| told().is_some())
+        let told = || grant.status.as_ref()?.registry.as_ref()?.role_id.as_ref().map(|_| true);
+        recorded.or_else(told)
     }
 
     /// Forgets a grant that is gone.

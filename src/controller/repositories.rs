@@ -239,7 +239,8 @@ async fn look(
     memory.replaced.retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
     let contested = memory.contest.is_on(pause, now).then(|| contested(repository, &plan));
     let Plan { left_out, handed_over, characters, found_characters, kept, .. } = plan;
-    let granted = grants.iter().map(|grant| grant.id.clone()).filter(|id| stands && !left_out.contains(id)).collect();
+    let known = grants.iter().filter(|grant| !grant.contributions.is_empty()).map(|grant| grant.id.clone());
+    let granted = known.filter(|id| stands && !left_out.contains(id)).collect();
     Ok(Written::UpToDate(Standings {
         granted,
         left_out,

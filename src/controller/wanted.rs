@@ -17,10 +17,12 @@ pub fn of(context: &Context, repository: &Repository) -> Result<Vec<Wanted<Grant
     if context.directory.account(&repository.account).is_none() {
         return Err(no_account(&repository.account));
     }
-    // What has not been claimed yet is not written: if we stopped now, nobody would know where to take it back.
+    // What has not been claimed yet is not written: if we stopped now, nobody would know where to take it back. But in a cluster that was restored
+    // without the status it may be there, and then it is not taken out because another grant comes first.
     let may_carry = |grant: &CrossAccountRegistryGrant| {
         grant.spec.registry.account_id == repository.account.as_str()
-            && context.ledger.covers(grant, &repository.region, &repository.name)
+            && (context.ledger.covers(grant, &repository.region, &repository.name)
+                || context.ledger.has_no_claims(grant))
     };
     let mut grants = context.grants.state_filter(may_carry);
     grants.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
@@ -33,10 +35,18 @@ pub fn of(context: &Context, repository: &Repository) -> Result<Vec<Wanted<Grant
         if !grant.reaches(&repository.region, &repository.name) {
             continue;
         }
-        let contributions = grant.contributions(&repository.region, context.ledger.role_is_ours(&resource));
+        let role = context.ledger.role_is_ours(&resource);
+        let mut contributions = grant.contributions(&repository.region, role == Some(true));
+        // Before the first look at its role since the start nobody knows; and without a record nothing of the grant is written.
+        let mut if_there = grant.contributions(&repository.region, role != Some(false));
+        if context.ledger.has_no_claims(&resource) {
+            contributions.clear();
+        }
+        if_there.retain(|asked| !contributions.contains(asked));
         // Whose access is to stay is told that it does, even where there is nothing.
-        if !contributions.is_empty() || stays_as.is_some() {
-            wanted.push(Wanted { id, contributions, replaces, stays_as });
+        if !contributions.is_empty() || !if_there.is_empty() || stays_as.is_some() {
+            let replaces = if contributions.is_empty() { BTreeSet::new() } else { replaces };
+            wanted.push(Wanted { id, contributions, replaces, stays_as, if_there });
         }
     }
     Ok(wanted)

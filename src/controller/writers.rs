@@ -163,7 +163,13 @@ mod tests {
         assert_eq!(passes.load(Ordering::SeqCst), 1);
         let name = GrantName { namespace: "n".into(), name: "g".into() };
         let more = || {
-            Ok(vec![Wanted { id: name.clone(), contributions: Vec::new(), replaces: BTreeSet::new(), stays_as: None }])
+            Ok(vec![Wanted {
+                id: name.clone(),
+                contributions: Vec::new(),
+                replaces: BTreeSet::new(),
+                stays_as: None,
+                if_there: Vec::new(),
+            }])
         };
         let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| Ok(Written::UpToDate(Standings::default()));
         assert_eq!(writers.serve(&key(), hour, more, pass).await, Ok(Written::UpToDate(Standings::default())));

@@ -93,6 +93,30 @@ impl Statement {
     }
 }
 
+impl Statement {
+    /// Whether this statement has the other's actions, and each value of its principals and conditions: then it lets in whom the other does, for
+    /// values of one key are alternatives.
+    pub(super) fn covers_values_of(&self, other: &Self) -> bool {
+        let (own, other) = (Canonical::of(self).keys, Canonical::of(other).keys);
+        let same_key = |key: &str| own.get(key) == other.get(key);
+        ["Effect", "Action", "Resource"].into_iter().all(same_key)
+            && has_values_of(own.get("Principal"), other.get("Principal"))
+            && has_values_of(own.get("Condition"), other.get("Condition"))
+    }
+}
+
+/// Objects by key, lists as sets; a value that stands alone is one of a list.
+fn has_values_of(own: Option<&Value>, other: Option<&Value>) -> bool {
+    match (own, other) {
+        (Some(Value::Object(own)), Some(Value::Object(other))) => {
+            own.len() == other.len() && other.iter().all(|(key, value)| has_values_of(own.get(key), Some(value)))
+        }
+        (Some(Value::Array(own)), Some(Value::Array(other))) => other.iter().all(|value| own.contains(value)),
+        (Some(Value::Array(own)), Some(Value::String(text))) => own.iter().any(|value| value == text),
+        (own, other) => own == other,
+    }
+}
+
 /// A statement in canonical form.
 pub(super) struct Canonical {
     pub(super) meaning: StatementMeaning,

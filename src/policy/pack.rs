@@ -38,6 +38,12 @@ pub fn pack<Id: Ord + Clone>(foreign: &Document, grants: &[Wanted<Id>], installa
     Packed { statements, contributions: contributions.collect(), left_out }
 }
 
+/// Whether these statements of ours already let in all whom this contribution asks for.
+pub fn carry(ours: &[&Statement], asked: &Contribution, installation: &Installation) -> bool {
+    let alone = statement(&(asked.actions.clone(), asked.callers.kind()), &asked.callers, installation);
+    ours.iter().any(|present| present.sid_text() == alone.sid_text() && present.covers_values_of(&alone))
+}
+
 type Key = (BTreeSet<String>, Kind);
 
 struct Group {
@@ -159,7 +165,7 @@ mod tests {
             let grants: Vec<Wanted<usize>> = accounts
                 .iter()
                 .enumerate()
-                .map(|(id, account)| Wanted { id, contributions: vec![contribution(*account, 1)], replaces: BTreeSet::new(), stays_as: None })
+                .map(|(id, account)| Wanted { id, contributions: vec![contribution(*account, 1)], replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() })
                 .collect();
             let installation = Installation::of_cluster("x");
             let packed = pack(&Document::of([]), &grants, &installation);
@@ -168,7 +174,7 @@ mod tests {
             for id in &packed.left_out {
                 let mut more = packed.contributions.clone();
                 more.extend(grants[*id].contributions.clone());
-                let as_one = [Wanted { id: 0, contributions: more, replaces: BTreeSet::new(), stays_as: None }];
+                let as_one = [Wanted { id: 0, contributions: more, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }];
                 let all = Room::beside(&Document::of([]), &installation).take(&as_one[0].contributions.iter().collect::<Vec<_>>());
                 prop_assert!(!all, "{} was left out and fits", id);
             }

@@ -8,7 +8,7 @@ use super::callers::Callers;
 use super::canonical::StatementMeaning;
 use super::cover::why_needed;
 use super::document::{Document, Statement, Unreadable};
-use super::pack::{Packed, pack};
+use super::pack::{Packed, carry, pack};
 use super::retain::hand_over;
 use super::sid::Installation;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,8 @@ pub struct Wanted<Id> {
     pub replaces: BTreeSet<String>,
     /// Where the grant goes and its access is to stay: what makes the Sids of the statements that it stays in. They are nobody's.
     pub stays_as: Option<String>,
+    /// What besides is to stay where ours carry it already, and is not to be written: it is not known yet whether the grant may have it.
+    pub if_there: Vec<Contribution>,
 }
 
 /// What to do with a repository's policy.
@@ -105,13 +107,20 @@ pub fn plan<Id: Ord + Clone>(
     installation: &Installation,
 ) -> Result<Plan<Id>, Unreadable> {
     let current = current.map(Document::parse).transpose()?;
-    let found = Ours::of(current.iter().flat_map(|document| &document.statements).filter(|s| installation.owns(s)));
+    let ours: Vec<&Statement> =
+        current.iter().flat_map(|document| &document.statements).filter(|s| installation.owns(s)).collect();
+    let mut grants = grants.to_vec();
+    for grant in &mut grants {
+        let there = std::mem::take(&mut grant.if_there).into_iter().filter(|asked| carry(&ours, asked, installation));
+        grant.contributions.extend(there);
+    }
+    let found = Ours::of(ours);
     let found_characters = current.as_ref().map_or(0, Document::characters);
     let others = match current {
         Some(document) => document.without_ours(installation),
         None => Document::of([]),
     };
-    let handed = hand_over(others.clone(), grants, installation);
+    let handed = hand_over(others.clone(), &grants, installation);
     let Merged { foreign, ours, replaced, kept } = merge(&handed.others, &handed.remaining, installation);
     let wanted = Ours::of(&ours.statements);
     let unchanged = found == wanted && replaced.is_empty() && handed.others.same_meaning(&others);
@@ -239,7 +248,13 @@ mod tests {
     }
 
     fn wanted(id: u64, callers: Callers) -> Wanted<u64> {
-        Wanted { id, contributions: vec![allowed(callers)], replaces: BTreeSet::new(), stays_as: None }
+        Wanted {
+            id,
+            contributions: vec![allowed(callers)],
+            replaces: BTreeSet::new(),
+            stays_as: None,
+            if_there: Vec::new(),
+        }
     }
 
     fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Wanted<u64>> {

@@ -67,7 +67,13 @@ mod tests {
     fn wanted(id: u64, stays: bool) -> Wanted<u64> {
         let callers = Callers::named([format!("arn:aws:iam::{}:root", 100_000_000_000 + id)]);
         let contributions = vec![Contribution { actions: ["ecr:BatchGetImage".to_owned()].into(), callers }];
-        Wanted { id, contributions, replaces: BTreeSet::new(), stays_as: stays.then(|| format!("grant {id}")) }
+        Wanted {
+            id,
+            contributions,
+            replaces: BTreeSet::new(),
+            stays_as: stays.then(|| format!("grant {id}")),
+            if_there: Vec::new(),
+        }
     }
 
     fn set(change: Change) -> Document {

@@ -24,6 +24,7 @@ mod policies;
 mod registry_roles;
 mod repositories;
 mod resilience;
+mod restore;
 mod shared;
 mod sweep;
 mod tenancy;

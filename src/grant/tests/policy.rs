@@ -85,7 +85,7 @@ fn contributions() -> impl Strategy<Value = Vec<Contribution>> {
 }
 
 fn of(id: usize, contributions: Vec<Contribution>) -> Wanted<usize> {
-    Wanted { id, contributions, replaces: BTreeSet::new(), stays_as: None }
+    Wanted { id, contributions, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }
 }
 
 fn grants() -> impl Strategy<Value = Vec<Wanted<usize>>> {

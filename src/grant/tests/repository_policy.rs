@@ -37,7 +37,7 @@ const REPOSITORY_POLICY: &str = r#"{
 /// The policy of a repository that had none, with this grant on it.
 fn policy(resource: &CrossAccountRegistryGrant) -> Option<Document> {
     let contributions = Cluster::of_the_article().admitted(resource).contributions("us-east-1", true);
-    let grants = [Wanted { id: 1, contributions, replaces: BTreeSet::new(), stays_as: None }];
+    let grants = [Wanted { id: 1, contributions, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }];
     match repository::plan(None, &grants, &installation()).unwrap().change {
         Change::Set(document) => Some(document),
         Change::None => None,
@@ -180,6 +180,7 @@ fn of_organization(paths: &[&str]) -> Value {
         contributions: admitted.contributions("us-east-1", true),
         replaces: BTreeSet::new(),
         stays_as: None,
+        if_there: Vec::new(),
     }];
     let Change::Set(document) = repository::plan(None, &grants, &installation()).unwrap().change else { panic!() };
     statements(&document).remove(0)

@@ -7,4 +7,5 @@ mod document;
 mod documents;
 mod evaluator;
 mod laws;
+mod records;
 mod rewording;

@@ -1,0 +1,208 @@
+//! A cluster that was restored from a backup: nothing that was granted is lost on the way.
+
+use crate::case::{Case, OPERATOR};
+use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
+use local_stack::{CallLog, Installation, Operator};
+use serde_json::{Value, json};
+
+/// The restored cluster is another one, and goes on as the old installation.
+const ARGUMENTS: [&str; 5] = [
+    "--resync-interval=2s",
+    "--leader-election=false",
+    "--installation=0123456789ab",
+    "--sweep-interval=1s",
+    "--log-level=info,registry_grants=debug",
+];
+
+/// On one repository: a whole account, one narrowed to roles, and one whose role the policy names.
+const GRANTS: [&str; 3] = ["whole", "narrowed", "named"];
+
+fn grants(case: &Case<'_>) -> [Value; 3] {
+    let direct = json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": {"instanceRole": null}});
+    let narrowed = json!({
+        "paths": ["Direct"], "registry": {"role": null},
+        "consumer": {"instanceRole": null, "wholeAccount": null, "roles": ["ci/*"]},
+    });
+    let named = json!({"registry": {"role": {"nameInRepositoryPolicy": true}}});
+    [direct, narrowed, named]
+        .into_iter()
+        .zip(GRANTS)
+        .map(|(spec, name)| case.grant_named(name, spec))
+        .collect::<Vec<_>>()
+        .try_into()
+        .expect("three")
+}
+
+/// What a backup holds of these resources; in the order of the arguments.
+struct Backup {
+    grants: Vec<Value>,
+    accounts: Vec<Value>,
+}
+
+impl Backup {
+    async fn of(case: &Case<'_>) -> Result<Self> {
+        let get = async |namespace: &str, name: String| case.cluster().get(namespace, &name).await;
+        let mut grants = Vec::new();
+        for name in GRANTS {
+            grants.push(saved(get(&case.namespace, format!("carg/{name}")).await?));
+        }
+        let mut accounts = Vec::new();
+        for account in [&case.pair.registry, &case.pair.consumer] {
+            accounts.push(saved(get("", format!("awsaccount/{account}")).await?));
+        }
+        Ok(Self { grants, accounts })
+    }
+
+    /// As when the cluster was lost: nothing is left of the resources, and nobody revoked anything.
+    async fn lose(&self, case: &Case<'_>) -> Result<()> {
+        for name in GRANTS {
+            let none = r#"{"metadata":{"finalizers":null}}"#;
+            let grant = format!("carg/{name}");
+            case.cluster()
+                .kubectl(&["patch", &grant, "--namespace", &case.namespace, "--type=merge", "--patch", none])
+                .await?;
+            case.cluster().kubectl(&["delete", &grant, "--namespace", &case.namespace]).await?;
+        }
+        for account in [&case.pair.registry, &case.pair.consumer] {
+            case.cluster().kubectl(&["delete", "awsaccount", account]).await?;
+        }
+        Ok(())
+    }
+
+    async fn restore(case: &Case<'_>, saved: &[Value], with_status: bool) -> Result<()> {
+        for object in saved {
+            let mut spec = object.clone();
+            spec.as_object_mut().context("no object")?.remove("status");
+            case.apply(&spec).await?;
+            let name = format!(
+                "{}/{}",
+                object["kind"].as_str().unwrap_or_default(),
+                object["metadata"]["name"].as_str().unwrap_or_default()
+            );
+            let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+            if with_status && object["status"].is_object() {
+                let status = json!({"status": object["status"]}).to_string();
+                let patch = [
+                    "patch",
+                    &name,
+                    "--namespace",
+                    namespace,
+                    "--subresource=status",
+                    "--type=merge",
+                    "--patch",
+                    &status,
+                ];
+                case.cluster().kubectl(&patch).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Without what the API server gives each object anew.
+fn saved(mut object: Value) -> Value {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|key, _| ["name", "namespace", "finalizers"].contains(&key.as_str()));
+    }
+    object
+}
+
+async fn all_ready(case: &Case<'_>) -> Result<()> {
+    let ready = GRANTS.map(|name| {
+        let namespace = case.namespace.clone();
+        async move { case.cluster().wait_for_condition(&namespace, &format!("carg/{name}"), "Ready").await }
+    });
+    try_join_all(ready).await.map(drop)
+}
+
+async fn start(installation: &Installation) -> Result<Operator> {
+    installation.start_operator(OPERATOR, &ARGUMENTS).await
+}
+
+/// How it is restored.
+#[derive(Clone, Copy)]
+struct How {
+    with_status: bool,
+    accounts_first: bool,
+    /// Whether the operator is there before all is restored.
+    operator_first: bool,
+}
+
+async fn nothing_is_lost(name: &str, how: How) -> Result<()> {
+    let installation = Installation::start(name).await?;
+    let case = Case::on(&installation).await?;
+    case.open().await?;
+    let untouched = case.accounts().await?;
+    let operator = start(&installation).await?;
+    for grant in grants(&case) {
+        case.apply(&grant).await?;
+    }
+    all_ready(&case).await?;
+    let before = case.accounts().await?;
+    let node = case.instance().await?;
+    ensure!(operator.terminate()?.success(), "it did not end well");
+    let backup = Backup::of(&case).await?;
+    backup.lose(&case).await?;
+    let calls = CallLog::of(&installation.stack);
+    let mark = calls.mark()?;
+
+    let early = if how.operator_first { Some(start(&installation).await?) } else { None };
+    let mut parts = [&backup.accounts, &backup.grants];
+    if !how.accounts_first {
+        parts.reverse();
+    }
+    for part in parts {
+        Backup::restore(&case, part, how.with_status).await?;
+    }
+    let _operator = match early {
+        Some(operator) => operator,
+        None => start(&installation).await?,
+    };
+    all_ready(&case).await?;
+    node.push(&case.repository("app"), "v1").await?.allowed()?;
+
+    // Nothing was taken away, not even for a moment.
+    let made = calls.of_operator(mark)?;
+    let writes: Vec<&str> = made.iter().filter(|call| call.is_write()).map(|call| call.action.as_str()).collect();
+    ensure!(
+        writes.iter().all(|action| ["TagRole", "TagInstanceProfile"].contains(action)),
+        "more than the tags was written: {writes:?}"
+    );
+    let mut after = case.accounts().await?;
+    for (before, after) in [(&before.0, &mut after.0), (&before.1, &mut after.1)] {
+        for (name, role) in &mut after.roles {
+            let uid = "registrygrants.dev/grant-uid";
+            let was = before.roles.get(name).and_then(|role| role.tags.get(uid)).cloned();
+            ensure!(role.tags.get(uid) != was.as_ref() || was.is_none(), "role {name} still names the old resource");
+            was.map(|was| role.tags.insert(uid.into(), was));
+        }
+        for (name, profile) in &mut after.instance_profiles {
+            let uid = "registrygrants.dev/grant-uid";
+            let was = before.instance_profiles.get(name).and_then(|profile| profile.tags.get(uid)).cloned();
+            was.map(|was| profile.tags.insert(uid.into(), was));
+        }
+    }
+    crate::case::same(&before, &after)?;
+
+    // And all of it can be taken back.
+    let delete = ["delete", "carg", "--all", "--namespace", &case.namespace, "--timeout", "60s"];
+    case.cluster().kubectl(&delete).await?;
+    let left = case.accounts().await?;
+    crate::case::same(&untouched, &left)
+}
+
+#[tokio::test]
+async fn restored_with_its_status_a_cluster_loses_nothing_and_revokes_nothing() -> Result<()> {
+    nothing_is_lost("restored", How { with_status: true, accounts_first: true, operator_first: false }).await
+}
+
+#[tokio::test]
+async fn restored_without_its_status_a_cluster_loses_nothing_and_revokes_nothing() -> Result<()> {
+    nothing_is_lost("restored-bare", How { with_status: false, accounts_first: true, operator_first: false }).await
+}
+
+#[tokio::test]
+async fn grants_that_are_restored_before_their_accounts_wait_for_them() -> Result<()> {
+    nothing_is_lost("restored-early", How { with_status: false, accounts_first: false, operator_first: true }).await
+}
