@@ -47,8 +47,9 @@ pub fn standing(
         Ok(grant) => return Standing::Admitted(grant.where_its_role_is(applied)),
         Err(problems) => problems,
     };
-    // That something beside access is refused must not take any access away.
-    if let Some(access_only) = access_only(spec)
+    // That something beside access is refused must not take any access away. Nor does it give any.
+    if applied.is_some()
+        && let Some(access_only) = access_only(spec)
         && let Ok(grant) = validate(name, &access_only, directory, installation)
     {
         return Standing::Kept(grant.where_its_role_is(applied), problems);

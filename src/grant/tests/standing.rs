@@ -1,12 +1,13 @@
 //! How a grant stands: what holds while its spec is wrong, and what a narrowed rule takes back.
 
 use super::resources::{
-    CONSUMER, Cluster, REGISTRY, consumer_rule, grant, grant_with_plain_role, namespaces, registry_rule, strings,
+    CONSUMER, Cluster, REGISTRY, consumer_rule, grant, grant_with_plain_role, installation, name_of, namespaces,
+    registry_rule, strings,
 };
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
-use crate::api::grant::{Access, Applied, CrossAccountRegistryGrant, ManagedPolicy};
-use crate::grant::Standing;
+use crate::api::grant::{Access, Applied, CrossAccountRegistryGrant, DeletionPolicy, ManagedPolicy};
+use crate::grant::{Standing, to_retain};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -162,16 +163,81 @@ fn an_account_whose_path_changes_does_not_make_its_grants_invalid() {
     assert_ne!(name(&moved.standing(&narrowed, Some(&before))), "Unknown");
 }
 
-#[test]
-fn to_be_refused_the_replacement_of_statements_takes_no_access_away() {
-    let asked = grant(|spec| spec.registry.replace_sids = strings(["new statement"]));
-    match Cluster::of_the_article().standing(&asked, None) {
+type Spec = crate::api::grant::CrossAccountRegistryGrantSpec;
+
+#[rstest]
+#[case::replacing(|spec: &mut Spec| spec.registry.replace_sids = strings(["new statement"]), "replaceSids")]
+#[case::retaining(|spec: &mut Spec| spec.deletion_policy = DeletionPolicy::Retain, "deletionPolicy Retain")]
+fn to_be_refused_something_beside_access_takes_no_access_away_and_gives_none(
+    #[case] change: fn(&mut Spec),
+    #[case] refused: &str,
+) {
+    let (before, asked) = (applied(&grant(|_| {})), grant(change));
+    match Cluster::of_the_article().standing(&asked, Some(&before)) {
         Standing::Kept(kept, problems) => {
-            assert!(kept.replaces.is_empty() && kept.direct);
-            assert!(problems[0].message.contains("replaceSids"), "{problems:?}");
+            assert!(kept.replaces.is_empty() && kept.direct && kept.spec.deletion_policy == DeletionPolicy::Delete);
+            assert!(problems[0].message.contains(refused), "{problems:?}");
         }
         other => panic!("{other:?}"),
     }
+    assert_eq!(name(&Cluster::of_the_article().standing(&asked, None)), "NotAdmitted");
     let nothing = Cluster::of_the_article().registry_rules([]);
-    assert_eq!(name(&nothing.standing(&asked, None)), "NotAdmitted");
+    assert_eq!(name(&nothing.standing(&asked, Some(&before))), "NotAdmitted");
+}
+
+fn suspended(change: impl FnOnce(&mut Spec)) -> CrossAccountRegistryGrant {
+    grant(|spec| {
+        spec.suspend = true;
+        change(spec);
+    })
+}
+
+#[test]
+fn a_suspended_grant_stands_as_it_was_applied_whatever_its_spec_says_now() {
+    let before = applied(&grant(|_| {}));
+    let changed = suspended(|spec| spec.registry.repositories = strings(["everything/*"]));
+    match Cluster::of_the_article().standing(&changed, Some(&before)) {
+        Standing::Suspended(Some(kept)) => assert_eq!(kept, Cluster::of_the_article().admitted(&grant(|_| {}))),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(Cluster::of_the_article().standing(&changed, None), Standing::Suspended(None));
+}
+
+#[test]
+fn rules_bind_a_suspended_grant_as_before() {
+    let before = applied(&grant(|_| {}));
+    let narrowed = Cluster::of_the_article().registry_rules([registry_rule(|rule| rule.max_access = Access::Pull)]);
+    assert_eq!(name(&narrowed.standing(&suspended(|_| {}), Some(&before))), "NotAdmitted");
+    let unknown = Cluster::of_the_article().without(REGISTRY);
+    assert_eq!(name(&unknown.standing(&suspended(|_| {}), Some(&before))), "Unknown");
+}
+
+/// Whether a grant that is deleted is to stay.
+fn stays(cluster: &Cluster, asked: &CrossAccountRegistryGrant, applied: Option<&Applied>) -> bool {
+    let (name, installation) = (name_of(asked), installation());
+    to_retain(&name, &asked.spec, applied, cluster, &installation).unwrap().is_some()
+}
+
+#[test]
+fn what_is_deleted_stays_only_where_that_is_asked_and_admitted_on_both_sides_and_was_applied() {
+    let both = || {
+        Cluster::of_the_article()
+            .registry_rules([registry_rule(|rule| rule.allow_retain = true)])
+            .consumer_rules([consumer_rule(|rule| rule.allow_retain = true)])
+    };
+    let asked = grant(|spec| spec.deletion_policy = DeletionPolicy::Retain);
+    let before = applied(&grant(|_| {}));
+    assert!(stays(&both(), &asked, Some(&before)));
+    assert!(!stays(&both(), &asked, None), "nothing was applied");
+    assert!(!stays(&both(), &grant(|_| {}), Some(&before)), "it was not asked");
+    assert!(!stays(&both().registry_rules([registry_rule(|_| {})]), &asked, Some(&before)));
+    assert!(!stays(&both().consumer_rules([consumer_rule(|_| {})]), &asked, Some(&before)));
+    // Suspended, it is what was applied that stays.
+    let wider = grant(|spec| {
+        (spec.deletion_policy, spec.suspend) = (DeletionPolicy::Retain, true);
+        spec.registry.repositories = strings(["everything/*"]);
+    });
+    assert!(stays(&both(), &wider, Some(&before)));
+    let gone = both().without(REGISTRY);
+    assert!(to_retain(&name_of(&asked), &asked.spec, Some(&before), &gone, &installation()).is_err());
 }
