@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, env = "REGISTRY_GRANTS_SWEEP", default_value = "report")]
     sweep: Sweep,
 
-    /// How often it is looked for; ±20 %. The first time is five minutes after the start, or after this if it is shorter.
+    /// How often it is looked for. The first time is five minutes after the start, or after this if it is shorter.
     #[arg(long, env = "REGISTRY_GRANTS_SWEEP_INTERVAL", default_value = "24h", value_parser = interval)]
     sweep_interval: Duration,
 

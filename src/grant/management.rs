@@ -5,7 +5,7 @@
 //! `aws::iam` or `aws::ecr` begins to make must be allowed here.
 
 use super::actions;
-use super::desired::{TAG_ALLOW_ADOPT, TAG_ALLOW_EXTEND, TAG_INSTALLATION};
+use super::desired::{TAG_ALLOW_ADOPT, TAG_ALLOW_EXTEND, TAG_INSTALLATION, TAG_NAMESPACE};
 use super::names::RepositoryPattern;
 use crate::api::account::Partition;
 use crate::api::grant::{Access, ManagedPolicy};
@@ -13,9 +13,6 @@ use crate::policy::{Document, Installation, Statement};
 
 /// The most characters that AWS takes in a managed policy, which the boundary is.
 pub const MAX_MANAGED_CHARACTERS: usize = 6_144;
-
-/// Its sessions carry tags that say for which installation and namespace they are.
-const BECOME: [&str; 2] = ["sts:AssumeRole", "sts:TagSession"];
 
 /// Reading roles has no path: whether a role exists cannot be asked under one (`docs/decisions/0006`).
 const READ_ROLES: [&str; 5] = [
@@ -105,16 +102,20 @@ impl Management {
     /// What the operator's identity needs: to become the role of this name in every account.
     pub fn operator(partition: Partition, role: &str) -> Document {
         let everywhere = format!("arn:{}:iam::*:role/{role}", partition.name());
-        Document::of([Statement::allow(BECOME).sid("BecomeTheManagementRoles").on([everywhere])])
+        let become_and_tag = ["sts:AssumeRole", "sts:TagSession"];
+        Document::of([Statement::allow(become_and_tag).sid("BecomeTheManagementRoles").on([everywhere])])
     }
 
     /// Who may assume the role.
     pub fn trust(&self) -> Document {
-        let mut trust = Statement::allow(BECOME).sid("TheOperator").to_principals([&self.operator_role]);
+        let mut trust = Statement::allow(["sts:AssumeRole"]).sid("TheOperator").to_principals([&self.operator_role]);
         if let Some(external_id) = &self.external_id {
             trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
         }
-        Document::of([trust])
+        // By itself: this action knows no external ID.
+        let tags = Statement::allow(["sts:TagSession"]).sid("ForWhomItWorks").to_principals([&self.operator_role]);
+        let tags = tags.only_if("ForAllValues:StringEquals", "aws:TagKeys", [TAG_INSTALLATION, TAG_NAMESPACE]);
+        Document::of([trust, tags])
     }
 
     /// What the role may do.

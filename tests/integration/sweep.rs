@@ -236,3 +236,25 @@ async fn a_grant_that_this_version_cannot_read_keeps_what_it_has() -> Result<()>
     swept(&case, &registry, 3).await?;
     same(&before, &case.accounts().await?)
 }
+
+#[tokio::test]
+async fn of_two_replicas_only_the_one_that_leads_sweeps() -> Result<()> {
+    let installation = Installation::start("sweep-replicas").await?;
+    let case = Case::on(&installation).await?;
+    case.open().await?;
+    let arguments = ["--sweep-interval=2s", "--lease-duration=9s", "--aws-call-timeout=3s"];
+    let leader = installation.start_operator(OPERATOR, &arguments).await?;
+    told(&case, &case.pair.registry, Value::is_object).await?;
+    let standby = installation.start_operator(OPERATOR, &arguments).await?;
+    swept(&case, &case.pair.registry, 3).await?;
+    let line = format!("registry_grants_sweep_found{{account=\"{}\"}} 0", case.pair.registry);
+    ensure!(leader.metrics().await?.contains(&line), "the leader does not sweep");
+    ensure!(!standby.metrics().await?.contains(&line), "the standby sweeps");
+    leader.terminate()?;
+    eventually("the other one takes over", async || {
+        let metrics = standby.metrics().await?;
+        ensure!(metrics.contains(&line), "{metrics}");
+        Ok(())
+    })
+    .await
+}

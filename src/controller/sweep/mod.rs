@@ -5,9 +5,9 @@ mod look;
 mod publish;
 mod remove;
 
+use super::Context;
 use super::directory::Cache;
 use super::publish::in_time;
-use super::{Context, requeue};
 use crate::api::sweep::{CONFIRM_SWEEP, SweepMode};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::grant::sweep::{Brake, Circumstances, Claimed, Known, Sightings, Verdict, status, verdict};
@@ -20,8 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// When an account is looked at for the first time, and when it is again where something failed.
+/// When an account is looked at for the first time, and when it is tried again where it could not be reached.
 const SOON: Duration = Duration::from_secs(300);
+/// When it is looked at again where something was refused: a person has to help, and each attempt is in CloudTrail.
+const AGAIN: Duration = Duration::from_secs(3600);
 /// How often it is asked, of the watch caches alone, whether there is something to do.
 const TICK: Duration = Duration::from_secs(10);
 /// How many accounts are looked at at a time.
@@ -114,11 +116,13 @@ async fn round(context: &Context, settings: &Settings, begin: Instant, memories:
             return;
         }
     };
+    // By one clock, so that the accounts stay together, and the grants are listed once for all of them.
+    let started = Instant::now();
     let sweeps = futures::stream::iter(due).map(|(id, account, memory)| {
         let unknown = &unknown;
         async move {
             let pause = sweep(context, settings, begin, (id, account), memory, unknown).await;
-            memory.due = Instant::now() + pause;
+            memory.due = started + pause;
             memory.confirmed = confirmed(account).map(String::from);
         }
     });
@@ -220,9 +224,9 @@ async fn sweep(
     let failed = !seen.problems.is_empty() || !removed.failed.is_empty();
     let wait = match left {
         Verdict::Remove { later: Some(later), .. } => later,
-        Verdict::Report(Brake::UnknownGrants(_)) => settings.soon(),
-        _ if failed => settings.soon(),
-        Verdict::Remove { .. } | Verdict::Nothing | Verdict::Report(_) => requeue::after_success(settings.interval),
+        Verdict::Report(Brake::UnknownGrants(_)) => AGAIN,
+        _ if failed => AGAIN,
+        Verdict::Remove { .. } | Verdict::Nothing | Verdict::Report(_) => settings.interval,
     };
     wait.min(settings.interval)
 }

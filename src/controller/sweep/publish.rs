@@ -34,6 +34,9 @@ pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, r
         tracing::warn!(account = of.account, found, kept, ?things, "found in AWS, and no grant claims it: {message}");
         context.events.unclaimed(&about, &unclaimed(*found)).await;
     }
+    if !told.problems.is_empty() && before.is_none_or(|before| before.problems != told.problems) {
+        tracing::warn!(account = of.account, problems = ?told.problems, "not everything could be swept");
+    }
     write(context, account, &json!({ "sweep": told })).await;
 }
 
