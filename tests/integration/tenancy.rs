@@ -1,5 +1,6 @@
 //! Who may grant what to whom: decided by the rules of the `AWSAccount`s, and enforced by the operator.
 
+mod asked;
 mod table;
 
 use self::table::{Outcome, Row, SECRETS, for_somebody_else, rows};
