@@ -95,7 +95,7 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
     let name = account.name_any();
     // The definition's own rule admits nothing but account numbers as names.
     let Ok(id) = name.parse::<AccountId>() else { return Ok(Action::await_change()) };
-    let session = context.aws.account(&id, &account.spec, None).await;
+    let session = context.world.aws.account(&id, &account.spec, None).await;
     let (caller_arn, told) = match session {
         Ok(session) => {
             let arn = session.caller_arn.clone();
@@ -109,7 +109,7 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
         conditions: vec![ready(&account, &told)],
         caller_arn,
         sweep: None,
-        grants: Some(count(&context.grants, &name)),
+        grants: Some(count(&context.world.grants, &name)),
         last_error: last_error(&account, &told),
     };
     // The sweep writes its own part.
@@ -120,14 +120,14 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
     Ok(Action::requeue(match told {
         Ok(_) => {
             context.backoff.reset(&key);
-            requeue::after_success(context.resync_interval)
+            requeue::after_success(context.world.resync_interval)
         }
         Err(problem) => {
             tracing::warn!(account = %id, reason = %problem.reason, "{}", problem.message);
             requeue::after_failure(
                 problem.reason,
                 context.backoff.failed(&key, account.meta().generation),
-                context.resync_interval,
+                context.world.resync_interval,
             )
         }
     }))
@@ -136,7 +136,7 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
 fn on_error(account: Arc<AWSAccount>, error: &kube::Error, context: Arc<Context>) -> Action {
     tracing::warn!(account = account.name_any(), %error, "the status could not be written");
     let failures = context.backoff.failed(&account.uid().unwrap_or_default(), account.meta().generation);
-    Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.resync_interval))
+    Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval))
 }
 
 fn ready(account: &AWSAccount, told: &Result<String, Problem>) -> Condition {

@@ -3,7 +3,7 @@
 use super::directory::Cache;
 use super::enforce::{Aim, Done, Enforcement};
 use super::repositories::Look;
-use super::{Context, publish, requeue};
+use super::{Context, World, publish, requeue};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
@@ -34,8 +34,8 @@ enum Intent {
 
 impl Intent {
     fn of(resource: &CrossAccountRegistryGrant, name: &GrantName, context: &Context) -> Self {
-        let Context { directory, installation, .. } = context;
-        let claims = context.ledger.claims(resource);
+        let World { directory, installation, .. } = &context.world;
+        let claims = context.world.ledger.claims(resource);
         if resource.meta().deletion_timestamp.is_some() {
             return match to_retain(name, &resource.spec, claims.as_ref(), directory, installation) {
                 Ok(None) => Self::Revoke(Vec::new()),
@@ -74,34 +74,36 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
     if deleting && !publish::has_finalizer(resource) {
-        context.ledger.forget(resource);
+        context.world.ledger.forget(resource);
         return Ok(Action::await_change());
     }
     let owner = Owner {
-        installation: context.installation.clone(),
+        installation: context.world.installation.clone(),
         grant: GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() },
         uid: resource.uid().unwrap_or_default(),
     };
     let look = how_to_look(resource, &context);
-    let enforcement = |aim, claims| Enforcement::new(&context, &owner, &resource.spec, aim, claims, look).run();
+    let enforcement = |aim, claims| Enforcement::new(&context.world, &owner, &resource.spec, aim, claims, look).run();
     let (mut done, refusal) = match Intent::of(resource, &owner.grant, &context) {
         Intent::Enforce(grant, problems) => {
+            let turn = context.world.turn().await;
             let claims = claim(resource, &context, &grant.claims()).await?;
+            drop(turn);
             (enforcement(Aim::Hold(&grant), &claims).await, problems)
         }
-        Intent::Revoke(problems) => match context.ledger.claims(resource) {
+        Intent::Revoke(problems) => match context.world.ledger.claims(resource) {
             Some(claims) => (enforcement(Aim::Revoke, &claims).await, problems),
             None => (nothing_done(None), problems),
         },
-        Intent::HandOver(grant) => match context.ledger.claims(resource) {
+        Intent::HandOver(grant) => match context.world.ledger.claims(resource) {
             Some(claims) => (enforcement(Aim::HandOver(&grant), &claims).await, Vec::new()),
             None => (nothing_done(None), Vec::new()),
         },
         Intent::Suspend => {
             suspend(resource, &context).await?;
-            return Ok(Action::requeue(requeue::after_success(context.resync_interval)));
+            return Ok(Action::requeue(requeue::after_success(context.world.resync_interval)));
         }
-        Intent::Leave(problems) => (nothing_done(context.ledger.claims(resource)), problems),
+        Intent::Leave(problems) => (nothing_done(context.world.ledger.claims(resource)), problems),
     };
     done.outcome.refusal = refusal;
     // Whatever could be done this time: what was replaced before stays on record for as long as the spec names it.
@@ -114,17 +116,17 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
             abandon(resource, &context, &done.outcome).await;
         }
         publish::remove_finalizer(&context.client, resource).await?;
-        context.ledger.forget(resource);
+        context.world.ledger.forget(resource);
         context.backoff.reset(&owner.uid);
         return Ok(Action::await_change());
     }
     let problems = done.outcome.problems();
     if problems.is_empty() {
         context.backoff.reset(&owner.uid);
-        return Ok(Action::requeue(requeue::after_success(context.resync_interval)));
+        return Ok(Action::requeue(requeue::after_success(context.world.resync_interval)));
     }
     let failures = context.backoff.failed(&owner.uid, resource.meta().generation);
-    Ok(Action::requeue(requeue::after_failures(&problems, failures, context.resync_interval)))
+    Ok(Action::requeue(requeue::after_failures(&problems, failures, context.world.resync_interval)))
 }
 
 /// How a repository's policy is looked at. For a grant that is settled and only looked at once more, another grant's recent look
@@ -135,13 +137,13 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look 
     let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
     let is_settled = status.and_then(|status| status.observed_generation) == resource.meta().generation;
     let nothing_new = asked(resource) == status.and_then(|status| status.last_handled_reconcile.as_ref());
-    if is_ready && is_settled && nothing_new { Look::Settled(context.resync_interval / 2) } else { Look::Now }
+    if is_ready && is_settled && nothing_new { Look::Settled(context.world.resync_interval / 2) } else { Look::Now }
 }
 
 pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &Error, context: Arc<Context>) -> Action {
     tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
     let failures = context.backoff.failed(&resource.uid().unwrap_or_default(), resource.meta().generation);
-    Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.resync_interval))
+    Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval))
 }
 
 /// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish.
@@ -149,12 +151,12 @@ async fn claim(resource: &CrossAccountRegistryGrant, context: &Context, wanted: 
     if !publish::has_finalizer(resource) {
         publish::add_finalizer(&context.client, resource).await?;
     }
-    let before = context.ledger.claims(resource);
+    let before = context.world.ledger.claims(resource);
     let claims = before.as_ref().map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));
     if before.as_ref() != Some(&claims) {
         let status = status::progressing(resource.status.as_ref(), resource.meta().generation, claims.clone(), &now());
         write_status(resource, context, &status).await?;
-        context.ledger.record(resource, Some(claims.clone()));
+        context.world.ledger.record(resource, Some(claims.clone()));
     }
     Ok(claims)
 }
@@ -189,7 +191,7 @@ async fn abandon(resource: &CrossAccountRegistryGrant, context: &Context, outcom
 /// Says that the grant is suspended, and nothing else of it.
 async fn suspend(resource: &CrossAccountRegistryGrant, context: &Context) -> Result<(), Error> {
     let (before, generation) = (resource.status.as_ref(), resource.meta().generation);
-    let claims = context.ledger.claims(resource);
+    let claims = context.world.ledger.claims(resource);
     let status = status::suspended(before, generation, claims, asked(resource).cloned(), &now());
     if before != Some(&status) {
         write_status(resource, context, &status).await?;
@@ -234,7 +236,7 @@ async fn tell(
     if before != Some(&status) && !deleted {
         write_status(resource, context, &status).await?;
     }
-    context.ledger.record(resource, outcome.applied.clone());
+    context.world.ledger.record(resource, outcome.applied.clone());
 
     let about = resource.object_ref(&());
     let was = self::ready(before);
@@ -261,7 +263,7 @@ async fn tell(
 
 /// Writes the status, while this replica leads: it is written whole, so that one who leads no longer would undo the next one's claims.
 async fn write_status(resource: &CrossAccountRegistryGrant, context: &Context, status: &Status) -> Result<(), Error> {
-    context.leadership.may_write().map_err(|problem| Error::NotLeading(problem.message))?;
+    context.world.leadership.may_write().map_err(|problem| Error::NotLeading(problem.message))?;
     Ok(publish::grant_status(&context.client, resource, status).await?)
 }
 

@@ -2,7 +2,7 @@
 //! is decided in [`super::writers`].
 
 use super::contest::{Contest, Verdict};
-use super::{Context, wanted};
+use super::{Context, World, wanted};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
@@ -100,24 +100,25 @@ impl Written {
 }
 
 /// Makes a repository's policy what all grants together want.
-pub async fn bring_up_to_date(context: &Context, account: &Account, repository: &Repository, who: Look) -> Outcome {
-    let wanted = || wanted::of(context, repository);
+pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Repository, who: Look) -> Outcome {
+    let wanted = || wanted::of(world, repository);
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
-        let looked = let_in(context, account, repository, memory, wanted).await;
+        let _turn = world.turn().await;
+        let looked = let_in(world, account, repository, memory, wanted).await;
         if let Ok(Written::UpToDate(standings)) = &looked {
-            remember(context, memory, standings);
+            remember(world, memory, standings);
         }
         looked
     };
-    context.writers.serve(repository, who, wanted, pass).await
+    world.writers.serve(repository, who, wanted, pass).await
 }
 
 /// Whose place has changed without his doing looks for himself: else he would go on saying what was.
-fn remember(context: &Context, memory: &mut Memory, Standings { granted, left_out, .. }: &Standings) {
+fn remember(world: &World, memory: &mut Memory, Standings { granted, left_out, .. }: &Standings) {
     let pushed_out = memory.granted.intersection(left_out);
     let let_in = memory.left_out.intersection(granted);
     for name in pushed_out.chain(let_in) {
-        context.nudge(name);
+        world.nudge(name);
     }
     (memory.granted, memory.left_out) = (granted.clone(), left_out.clone());
 }
@@ -125,13 +126,13 @@ fn remember(context: &Context, memory: &mut Memory, Standings { granted, left_ou
 /// Looks, with as many of the grants as AWS takes. It refuses a document whole for one principal that does not exist, and one grant's
 /// mistake must not keep out the others, nor keep in what is to go: so those that were in before are tried by themselves, and the others in halves.
 async fn let_in(
-    context: &Context,
+    world: &World,
     account: &Account,
     repository: &Repository,
     memory: &mut Memory,
     grants: &[Wanted<GrantName>],
 ) -> Outcome {
-    let problem = match look(context, account, repository, memory, grants).await {
+    let problem = match look(world, account, repository, memory, grants).await {
         Err(Refused { problem, by_principal: true }) => problem,
         other => return other.map_err(|refused| refused.problem),
     };
@@ -140,13 +141,13 @@ async fn let_in(
     if newcomers.is_empty() || (taken.is_empty() && newcomers.len() == 1) {
         return Err(problem);
     }
-    let mut written = look(context, account, repository, memory, &taken).await.map_err(|refused| refused.problem)?;
+    let mut written = look(world, account, repository, memory, &taken).await.map_err(|refused| refused.problem)?;
     let mut refused = BTreeMap::new();
     let mut untried = vec![newcomers];
     while let Some(some) = untried.pop() {
         let with: Vec<_> =
             grants.iter().filter(|grant| taken.contains(grant) || some.contains(grant)).cloned().collect();
-        match look(context, account, repository, memory, &with).await {
+        match look(world, account, repository, memory, &with).await {
             Ok(looked) => (written, taken) = (looked, with),
             Err(Refused { problem, by_principal: true }) => match some.split_at(some.len() / 2) {
                 ([], one) => refused.extend(one.iter().map(|grant| (grant.id.clone(), problem.clone()))),
@@ -175,7 +176,7 @@ impl<P: Into<Problem>> From<P> for Refused {
 }
 
 async fn look(
-    context: &Context,
+    world: &World,
     account: &Account,
     repository: &Repository,
     memory: &mut Memory,
@@ -190,14 +191,14 @@ async fn look(
         PolicyRead::Policy(text) => Some(text),
     };
     let planned = |grants: &[Wanted<GrantName>]| {
-        repository::plan(current.as_deref(), grants, &context.installation).map_err(|error| {
+        repository::plan(current.as_deref(), grants, &world.installation).map_err(|error| {
             let told =
                 format!("the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR");
             Problem::new(Reason::UnreadablePolicy, told)
         })
     };
     let mut plan = planned(grants)?;
-    let pause = context.resync_interval;
+    let pause = world.resync_interval;
     let again: BTreeSet<String> = plan.replaced.intersection(&memory.replaced).cloned().collect();
     let replacing =
         memory.replacing.judge(&Ours::default(), &Ours::default(), !again.is_empty(), pause, Instant::now());
@@ -211,7 +212,7 @@ async fn look(
     let verdict = memory.contest.judge(&plan.found, &plan.wanted, false, pause, Instant::now());
     let waits = verdict == Verdict::Wait;
     if plan.change != Change::None && !waits {
-        context.leadership.may_write()?;
+        world.leadership.may_write()?;
         // Whatever becomes of the answer.
         memory.written = Some(Instant::now());
         match &plan.change {
@@ -259,16 +260,16 @@ pub async fn look_after(context: Arc<Context>) {
     let stopping = || context.stop.clone().now_or_never().is_some();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(super::requeue::after_success(context.resync_interval)) => {}
+            () = tokio::time::sleep(super::requeue::after_success(context.world.resync_interval)) => {}
             () = context.stop.clone() => return,
         }
-        for repository in context.writers.to_look_after(context.resync_interval).await {
+        for repository in context.world.writers.to_look_after(context.world.resync_interval).await {
             if stopping() {
                 return;
             }
-            let Some(known) = context.directory.account(&repository.account) else { continue };
-            let looked = match context.aws.account(&repository.account, &known.spec, None).await {
-                Ok(account) => bring_up_to_date(&context, &account, &repository, Look::Now).await,
+            let Some(known) = context.world.directory.account(&repository.account) else { continue };
+            let looked = match context.world.aws.account(&repository.account, &known.spec, None).await {
+                Ok(account) => bring_up_to_date(&context.world, &account, &repository, Look::Now).await,
                 Err(problem) => Err(problem),
             };
             if let Err(problem) = looked {

@@ -1,6 +1,6 @@
 //! What all grants together want of a repository's policy, from the watch cache.
 
-use super::Context;
+use super::World;
 use super::repositories::Repository;
 use crate::api::CrossAccountRegistryGrant;
 use crate::grant::validate::no_account;
@@ -13,33 +13,33 @@ use std::collections::BTreeSet;
 ///
 /// # Errors
 /// When the account has no `AWSAccount` (any more): then nobody can say who is admitted, and nothing may be taken for revoked.
-pub fn of(context: &Context, repository: &Repository) -> Result<Vec<Wanted<GrantName>>, Problem> {
-    if context.directory.account(&repository.account).is_none() {
+pub fn of(world: &World, repository: &Repository) -> Result<Vec<Wanted<GrantName>>, Problem> {
+    if world.directory.account(&repository.account).is_none() {
         return Err(no_account(&repository.account));
     }
     // What has not been claimed yet is not written: if we stopped now, nobody would know where to take it back. But in a cluster that was restored
     // without the status it may be there, and then it is not taken out because another grant comes first.
     let may_carry = |grant: &CrossAccountRegistryGrant| {
         grant.spec.registry.account_id == repository.account.as_str()
-            && (context.ledger.covers(grant, &repository.region, &repository.name)
-                || context.ledger.has_no_claims(grant))
+            && (world.ledger.covers(grant, &repository.region, &repository.name)
+                || world.ledger.has_no_claims(grant))
     };
-    let mut grants = context.grants.state_filter(may_carry);
+    let mut grants = world.grants.state_filter(may_carry);
     grants.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
     let mut wanted = Vec::new();
     for resource in grants {
         let id = GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() };
-        let Some(Carried { grant, replaces, stays_as }) = carried(context, &resource, &id, repository)? else {
+        let Some(Carried { grant, replaces, stays_as }) = carried(world, &resource, &id, repository)? else {
             continue;
         };
         if !grant.reaches(&repository.region, &repository.name) {
             continue;
         }
-        let role = context.ledger.role_is_ours(&resource);
+        let role = world.ledger.role_is_ours(&resource);
         let mut contributions = grant.contributions(&repository.region, role == Some(true));
         // Before the first look at its role since the start nobody knows; and without a record nothing of the grant is written.
         let mut if_there = grant.contributions(&repository.region, role != Some(false));
-        if context.ledger.has_no_claims(&resource) {
+        if world.ledger.has_no_claims(&resource) {
             contributions.clear();
         }
         if_there.retain(|asked| !contributions.contains(asked));
@@ -60,13 +60,13 @@ struct Carried {
 }
 
 fn carried(
-    context: &Context,
+    world: &World,
     resource: &CrossAccountRegistryGrant,
     id: &GrantName,
     repository: &Repository,
 ) -> Result<Option<Carried>, Problem> {
-    let Context { directory, installation, .. } = context;
-    let claims = context.ledger.claims(resource);
+    let World { directory, installation, .. } = world;
+    let claims = world.ledger.claims(resource);
     if resource.meta().deletion_timestamp.is_some() {
         let stays_as = Some(format!("{installation}/{id}/{}", resource.uid().unwrap_or_default()));
         return match to_retain(id, &resource.spec, claims.as_ref(), directory, installation) {

@@ -4,7 +4,7 @@
 mod repositories;
 mod roles;
 
-use super::Context;
+use super::World;
 use super::repositories::Look;
 use crate::api::account::AWSAccount;
 use crate::api::conditions::Reason;
@@ -40,7 +40,7 @@ pub enum Aim<'a> {
 
 /// One reconciliation of one grant.
 pub struct Enforcement<'a> {
-    context: &'a Context,
+    world: &'a World,
     owner: &'a Owner,
     /// The registry's and the consumer's, if it is one: they cannot change in a grant's life.
     accounts: (&'a str, Option<&'a str>),
@@ -61,7 +61,7 @@ pub struct Enforcement<'a> {
 
 impl<'a> Enforcement<'a> {
     pub fn new(
-        context: &'a Context,
+        world: &'a World,
         owner: &'a Owner,
         spec: &'a CrossAccountRegistryGrantSpec,
         aim: Aim<'a>,
@@ -77,12 +77,13 @@ impl<'a> Enforcement<'a> {
         };
         let on_delete = consumer.instance_role.as_ref().and_then(|role| role.on_delete).unwrap_or_default();
         let (steps, left) = (Vec::new(), Vec::new());
-        Self { context, owner, accounts, grant, handed_over, claims, on_delete, look, steps, left }
+        Self { world, owner, accounts, grant, handed_over, claims, on_delete, look, steps, left }
     }
 
     pub async fn run(mut self) -> Done {
         let desired = self.grant.map(|grant| grant.desired(self.owner));
         let Desired { registry_role, instance } = desired.unwrap_or(Desired { registry_role: None, instance: None });
+        let turn = self.world.turn().await;
         let registry = self.session(self.accounts.0).await;
         let consumer = match self.accounts.1.filter(|_| !self.claims.instance_roles.is_empty()) {
             Some(account) => Some(self.session(account).await),
@@ -91,7 +92,10 @@ impl<'a> Enforcement<'a> {
 
         let (consumer_part, consumer_status) = self.keep_instance(consumer.as_ref(), instance.as_ref()).await;
         let (role_part, role_status) = self.keep_registry_role(&registry, registry_role.as_ref()).await;
+        // Each look at a repository takes its own turn: who waits for another grant's holds up nobody.
+        drop(turn);
         let (repositories, each_repository) = self.keep_repositories(&registry).await;
+        let _turn = self.world.turn().await;
         self.remove_registry_roles(&registry, registry_role.as_ref()).await;
         self.remove_instances(consumer.as_ref(), instance.as_ref()).await;
 
@@ -131,7 +135,7 @@ impl<'a> Enforcement<'a> {
 
     async fn session(&self, account: &str) -> Session {
         let id: AccountId = account.parse().map_err(|error| Problem::new(Reason::Invalid, error))?;
-        let known: Option<Arc<AWSAccount>> = self.context.directory.account(&id);
+        let known: Option<Arc<AWSAccount>> = self.world.directory.account(&id);
         let Some(known) = known else {
             return Err(Problem::new(
                 Reason::AccountNotFound,
@@ -140,7 +144,7 @@ impl<'a> Enforcement<'a> {
                 ),
             ));
         };
-        self.context.aws.account(&id, &known.spec, Some(&self.owner.grant.namespace)).await
+        self.world.aws.account(&id, &known.spec, Some(&self.owner.grant.namespace)).await
     }
 
     /// Carries out steps in their order, until one fails.
@@ -148,7 +152,7 @@ impl<'a> Enforcement<'a> {
         let mut made = Vec::new();
         for step in steps {
             let words = format!("{step} in account {}", account.id);
-            self.context.leadership.may_write()?;
+            self.world.leadership.may_write()?;
             made.extend(account.apply(step).await?);
             tracing::info!(grant = %self.owner.grant, "{words}");
             self.steps.push(words);

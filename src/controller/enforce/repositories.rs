@@ -27,17 +27,17 @@ impl Enforcement<'_> {
             Err(problem) => return (Part::Blocked(problem.clone()), Each::new()),
         };
         let (found, unlisted) = self.repositories(account).await;
-        let (context, look) = (self.context, self.look);
+        let (world, look) = (self.world, self.look);
         let looked: Vec<_> = futures::stream::iter(found)
             .map(|repository| async move {
                 let reached = wanted.filter(|grant| grant.reaches(&repository.region, &repository.name));
                 if reached.is_some() {
-                    return (bring_up_to_date(context, account, &repository, look).await, reached, repository);
+                    return (bring_up_to_date(world, account, &repository, look).await, reached, repository);
                 }
-                let mut outcome = bring_up_to_date(context, account, &repository, Look::Now).await;
+                let mut outcome = bring_up_to_date(world, account, &repository, Look::Now).await;
                 if outcome.is_ok() {
                     // What was taken back is read back before the claim on it goes: nobody would look again.
-                    outcome = bring_up_to_date(context, account, &repository, Look::ReadBack).await;
+                    outcome = bring_up_to_date(world, account, &repository, Look::ReadBack).await;
                 }
                 (outcome, reached, repository)
             })

@@ -55,9 +55,9 @@ impl Enforcement<'_> {
 
     async fn instance(&mut self, account: &Account, desired: &DesiredInstance) -> Result<ConsumerStatus, Problem> {
         let (role, profile) = (&desired.role.name, desired.profile.as_deref().unwrap_or_default());
-        let _alone = self.context.roles.alone_on(&account.id, role).await;
+        let _alone = self.world.roles.alone_on(&account.id, role).await;
         let observed = self.observed_instance(account, role, profile).await?;
-        let sharers = sharing::sharers(self.context, self.owner, &account.id, role, profile);
+        let sharers = sharing::sharers(self.world, self.owner, &account.id, role, profile);
         let steps = diff::instance(desired, &observed, self.owner, &sharers)?;
         let mut status = ConsumerStatus {
             role_arn: observed.role.as_ref().map(|role| role.arn.clone()),
@@ -108,7 +108,7 @@ impl Enforcement<'_> {
         let observed = account.role(&desired.name).await?;
         // Repository policies name the role only while it is known to be there and this grant's. A call that failed says neither.
         let is_ours = observed.as_ref().is_some_and(|role| self.owner.owns(&role.tags));
-        self.context.ledger.record_role(&self.owner.uid, is_ours);
+        self.world.ledger.record_role(&self.owner.uid, is_ours);
         let steps = diff::registry_role(desired, observed.as_ref(), self.owner, Timestamp::now())?;
         let (role_arn, role_id) = observed.map(|role| (role.arn, role.id)).unzip();
         let mut status = RegistryStatus { hosts: Vec::new(), role_arn, role_id };
@@ -121,7 +121,7 @@ impl Enforcement<'_> {
         if ends_sessions {
             self.end_sessions(account, desired).await?;
         }
-        self.context.ledger.record_role(&self.owner.uid, true);
+        self.world.ledger.record_role(&self.owner.uid, true);
         Ok(status)
     }
 
@@ -152,7 +152,7 @@ impl Enforcement<'_> {
     }
 
     async fn remove_registry_role(&mut self, account: &Account, name: &str) -> Result<(), Problem> {
-        self.context.ledger.record_role(&self.owner.uid, false);
+        self.world.ledger.record_role(&self.owner.uid, false);
         let observed = account.role(name).await?;
         let stays =
             self.handed_over.and_then(|grant| grant.role.as_ref()).is_some_and(|role| role.identity.name == name);
@@ -178,9 +178,9 @@ impl Enforcement<'_> {
 
     async fn remove_instance(&mut self, account: &Account, claimed: &AppliedInstanceRole) -> Result<(), Problem> {
         let AppliedInstanceRole { role, path: _, instance_profile } = claimed;
-        let _alone = self.context.roles.alone_on(&account.id, role).await;
+        let _alone = self.world.roles.alone_on(&account.id, role).await;
         let mut observed = self.observed_instance(account, role, instance_profile).await?;
-        let sharers = sharing::sharers(self.context, self.owner, &account.id, role, instance_profile);
+        let sharers = sharing::sharers(self.world, self.owner, &account.id, role, instance_profile);
         let profile = Some(instance_profile.as_str()).filter(|name| !name.is_empty());
         let stays = self.handed_over.is_some_and(|grant| match &grant.instance_role {
             ConsumerRole::Kept { role: kept, .. } => kept.name == *role,
