@@ -1,7 +1,7 @@
 //! From a [`Grant`] to what should be true in both accounts.
 
 use super::actions;
-use super::names::{AccountId, GrantName};
+use super::names::{AccountId, GrantName, RepositoryPattern};
 use super::validate::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
 use crate::policy::callers::Callers;
 use crate::policy::repository::Contribution;
@@ -165,6 +165,19 @@ impl Grant {
     /// Whether the grant is for this repository.
     pub fn reaches(&self, region: &str, repository: &str) -> bool {
         self.regions.contains(region) && self.repositories.iter().any(|pattern| pattern.matches(repository))
+    }
+
+    /// Whether the grant names just this repository, so that it can be missing.
+    pub fn names(&self, repository: &str) -> bool {
+        self.repositories.contains(&RepositoryPattern::Name(repository.to_owned()))
+    }
+
+    /// The repositories that the grant names one by one.
+    pub fn named_repositories(&self) -> impl Iterator<Item = &String> {
+        self.repositories.iter().filter_map(|pattern| match pattern {
+            RepositoryPattern::Name(name) => Some(name),
+            RepositoryPattern::Prefix(_) => None,
+        })
     }
 
     /// The ARNs of the repositories, prefixes as they are: IAM reads `*` as we do.
