@@ -3,7 +3,9 @@
 mod controller;
 mod crds;
 mod iam_policy;
+mod manifests;
 mod policy;
+mod text;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
