@@ -6,7 +6,9 @@
 mod documents;
 
 use super::text::plain;
+use crate::api::account::RoleSettings;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::grant::parse::is_path;
 use crate::grant::{AccountId, Directory, GrantName};
 use documents::{Input, Object};
 use k8s_openapi::api::core::v1::Namespace;
@@ -123,17 +125,19 @@ impl Reading {
         match (group, version, kind.as_str()) {
             (GROUP, VERSION, "CrossAccountRegistryGrant") => {
                 let mut grant: CrossAccountRegistryGrant = typed(value)?;
-                let grant_namespace = grant.metadata.namespace.get_or_insert_with(|| namespace.to_owned()).clone();
-                let name = GrantName { namespace: grant_namespace, name: named(grant.metadata.name.as_ref())? };
+                let namespace = grant.metadata.namespace.get_or_insert_with(|| namespace.to_owned()).clone();
+                let namespace = named("metadata.namespace", Some(&namespace))?;
+                let name = GrantName { namespace, name: named("metadata.name", grant.metadata.name.as_ref())? };
                 self.only_once(format!("{kind} {name}"), &place)?;
                 self.files.grants.insert(name, grant);
             }
             (GROUP, VERSION, "AWSAccount") => {
                 let account: AWSAccount = typed(value)?;
-                let name = named(account.metadata.name.as_ref())?;
+                let name = named("metadata.name", account.metadata.name.as_ref())?;
                 let id = name.parse().map_err(|why| {
                     vec![format!("metadata.name: {why}; an AWSAccount's name is the account's number, quoted")]
                 })?;
+                settings_admitted(&account.spec.roles)?;
                 self.only_once(format!("{kind} {name}"), &place)?;
                 self.files.accounts.insert(id, Arc::new(account));
             }
@@ -147,7 +151,7 @@ impl Reading {
             }
             ("", "v1", "Namespace") => {
                 let namespace: Namespace = typed(value)?;
-                let name = named(namespace.metadata.name.as_ref())?;
+                let name = named("metadata.name", namespace.metadata.name.as_ref())?;
                 self.only_once(format!("{kind} {name}"), &place)?;
                 let mut labels = namespace.labels().clone();
                 labels.extend(own_label(&name));
@@ -166,9 +170,33 @@ impl Reading {
     }
 }
 
-fn named(name: Option<&String>) -> Result<String, Vec<String>> {
-    let name = name.filter(|name| !name.is_empty());
-    name.cloned().ok_or_else(|| vec!["metadata.name is needed".into()])
+/// A name as the API server takes it: it stands in scripts and templates that are made of grants.
+fn named(field: &str, name: Option<&String>) -> Result<String, Vec<String>> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Err(vec![format!("{field} is needed")]) };
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
+    match name.len() <= 253 && name.chars().all(allowed) {
+        true => Ok(name.clone()),
+        false => {
+            Err(vec![format!("{field}: `{name}` is no name: at most 253 lowercase letters, digits, - and . are one")])
+        }
+    }
+}
+
+/// What the definition's rules say of an account's settings, for nothing later checks them.
+fn settings_admitted(settings: &RoleSettings) -> Result<(), Vec<String>> {
+    let RoleSettings { path, permissions_boundary, max_trust_policy_characters: limit } = settings;
+    let letter = |c: char| c.is_ascii_alphanumeric() || "+=,.@_/:-".contains(c);
+    let is_policy = |arn: &String| arn.starts_with("arn:") && arn.contains(":policy/") && arn.chars().all(letter);
+    let wrong = [
+        (!is_path(path), "spec.roles.path: must start and end with /, with letters, digits and + = , . @ - _ between"),
+        (
+            !permissions_boundary.iter().all(is_policy),
+            "spec.roles.permissionsBoundary: must be the ARN of an IAM managed policy",
+        ),
+        (!(2048..=4096).contains(limit), "spec.roles.maxTrustPolicyCharacters: must be 2048 to 4096"),
+    ];
+    let wrong: Vec<String> = wrong.into_iter().filter(|(is, _)| *is).map(|(_, why)| why.to_owned()).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
 /// An object in its type. What the type does not know is a mistake, but for the status: that is the operator's, perhaps a newer one's.

@@ -86,6 +86,11 @@ fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone
     "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: 111111111111}, spec: {}}",
     "metadata.name: invalid type: integer `111111111111`, expected a string; numbers such as an account's must be quoted"
 )]
+#[case(
+    "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '111111111111'}, spec: {roles: {path: \"/a'b/\"}}}",
+    "spec.roles.path: must start and end with /"
+)]
+#[case("{apiVersion: v1, kind: Namespace, metadata: {name: \"a\\nb\"}}", "metadata.name: `a\\nb` is no name")]
 #[case("{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '1'}}", "missing field `spec`")]
 fn what_cannot_be_read_is_refused_with_its_place(#[case] text: &str, #[case] told: &str) {
     let refused = refused(text);
