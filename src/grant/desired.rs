@@ -196,6 +196,15 @@ impl Grant {
         ]
     }
 
+    /// What a role of the consumer needs in its own policies: cross-account access takes both sides.
+    pub fn consumer_permissions(&self) -> Document {
+        let mut statements = if self.direct { self.ecr_statements() } else { Vec::new() };
+        if let Some(role) = &self.role {
+            statements.push(Statement::allow(["sts:AssumeRole"]).on([role.identity.arn()]));
+        }
+        Document::of(statements)
+    }
+
     fn registry_role(&self, role: &RegistryRole, owner: &Owner) -> DesiredRole {
         let RegistryRole {
             identity,
@@ -225,14 +234,10 @@ impl Grant {
     }
 
     fn instance_role(&self, identity: &RoleIdentity, owner: &Owner) -> DesiredRole {
-        let mut statements = if self.direct { self.ecr_statements() } else { Vec::new() };
-        if let Some(role) = &self.role {
-            statements.push(Statement::allow(["sts:AssumeRole"]).on([role.identity.arn()]));
-        }
         DesiredRole {
             description: format!("EC2 instances reach ECR repositories of account {} by this role", self.registry),
             trust: Statement::allow(["sts:AssumeRole"]).sid(owner.trust_sid()).to_service(self.partition.ec2_service()),
-            inline: Some((owner.policy_name(), Document::of(statements))),
+            inline: Some((owner.policy_name(), self.consumer_permissions())),
             ..Self::role(identity, owner)
         }
     }
