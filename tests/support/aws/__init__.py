@@ -16,6 +16,7 @@ the version of ministack that tools/requirements.txt pins, and says why it is th
 | `iam_documents` | policy documents refused at write, quotas |
 | `iam_responses` | which fields come back where |
 | `sts_sessions` | how long a session may last |
+| `registry_policies` | the policy that a registry itself has |
 | `ecr_accounts` | calls into another account's registry (`registryId`) |
 | `ecr_repositories` | repository policies refused at write and given back in AWS's form, paging |
 | `registry_data_plane` | the registry itself (`/v2/`): tokens, and the ECR action behind each request |
@@ -30,8 +31,9 @@ What stays different from AWS, and matters to an operator of roles and repositor
 - IAM's lists come in one page, whatever their length, and GetAccountAuthorizationDetails leaves out boundaries.
 - Policy variables (`${aws:username}`) are not filled in; a `*` in ArnLike also crosses the colons of an ARN.
 - An account's root may assume roles (in AWS it may not), and passes every check within its own account.
-- Within one account AssumeRole takes an identity policy even where the trust policy names the caller itself.
-- A repository policy that would lock out its writer is accepted without `force`. SCPs, VPC endpoint policies and the
-  registry's own policy do not exist.
+- A repository policy that would lock out its writer is accepted without `force`. SCPs and VPC endpoint policies do not
+  exist. `Allow` with `NotPrincipal` allows nothing.
+- A registry's policy is always of scope V2, and one without `Resource` is refused (in AWS: unverified).
+- What a policy of the same account allows to everybody (`*`) a boundary limits, like what it allows to the role (in AWS: unverified).
 - Texts of errors are often not AWS's, and name the wrong side: rely on codes.
 """

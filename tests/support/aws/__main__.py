@@ -44,6 +44,7 @@ async def serve(fd, log):
     from aws import (  # noqa: F401
         managed_policies,
         principals,
+        registry_policies,
         request_validation,
         iam_conditions,
         iam_documents,

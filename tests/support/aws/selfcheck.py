@@ -14,6 +14,7 @@ CHECKS = [
     "aws.checks.roles",
     "aws.checks.repositories",
     "aws.checks.permissions",
+    "aws.checks.registry_policies",
     "aws.checks.callers",
     "aws.checks.control",
 ]
