@@ -50,6 +50,7 @@ async def serve(fd, log):
         iam_documents,
         iam_responses,
         sts_sessions,
+        sts_permissions,
         ecr_accounts,
         ecr_repositories,
         registry_data_plane,

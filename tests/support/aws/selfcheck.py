@@ -15,6 +15,7 @@ CHECKS = [
     "aws.checks.repositories",
     "aws.checks.permissions",
     "aws.checks.registry_policies",
+    "aws.checks.assuming",
     "aws.checks.callers",
     "aws.checks.control",
 ]
