@@ -43,6 +43,7 @@ async def serve(fd, log):
     # asked first.
     from aws import (  # noqa: F401
         managed_policies,
+        policy_versions,
         principals,
         registry_policies,
         request_validation,

@@ -16,6 +16,7 @@ CHECKS = [
     "aws.checks.permissions",
     "aws.checks.registry_policies",
     "aws.checks.assuming",
+    "aws.checks.managed_policies",
     "aws.checks.callers",
     "aws.checks.control",
 ]
