@@ -11,6 +11,7 @@ the version of ministack that tools/requirements.txt pins, and says why it is th
 | `policy_documents` | PURE: the grammar of policy documents, and the form in which AWS gives them back |
 | `principals` | who a caller is to a policy; principals that must exist; what deletion leaves of them |
 | `managed_policies` | the AWS managed policies of ECR |
+| `not_principal` | denials of all who are not listed |
 | `policy_versions` | going back to another version of a managed policy |
 | `request_validation` | the constraints of the API models: patterns, lengths, ranges |
 | `iam_conditions` | ARNs with paths, condition keys, and the second permission that some actions need |

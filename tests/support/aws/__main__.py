@@ -45,6 +45,7 @@ async def serve(fd, log):
         managed_policies,
         policy_versions,
         principals,
+        not_principal,
         registry_policies,
         request_validation,
         iam_conditions,

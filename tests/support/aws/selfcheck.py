@@ -15,6 +15,7 @@ CHECKS = [
     "aws.checks.repositories",
     "aws.checks.permissions",
     "aws.checks.registry_policies",
+    "aws.checks.limits",
     "aws.checks.assuming",
     "aws.checks.managed_policies",
     "aws.checks.callers",
