@@ -48,7 +48,10 @@ impl Pattern {
         let mut pattern = Self::default();
         let mut colons = 0;
         let mut rest = text;
+        // Looked for once: behind it nothing is a variable.
+        let after_last_brace = text.rfind('}').map_or(text.len(), |at| text.len() - at - 1);
         while let Some(next) = rest.chars().next() {
+            let variables = variables.filter(|_| rest.len() > after_last_brace);
             let variable = variables.and_then(|context| Some((context, rest.strip_prefix("${")?.split_once('}')?)));
             if let Some((context, (variable, after))) = variable {
                 pattern.put(variable, context, colons);

@@ -205,9 +205,10 @@ impl<'a> Rule<'a> {
         let principal = &question.request.principal;
         match (self.element("Principal"), self.element("NotPrincipal")) {
             (Some(element), None) => names(element, principal).unwrap_or_else(|why| everybody(Truth::unread(why))),
+            // That a boundary does not limit such an allow is documented of `"*"` alone.
             (None, Some(element)) => {
                 let meant = is_not_among(element, principal, effect == Effect::Deny, question.bounded);
-                everybody(meant.unwrap_or_else(Truth::unread))
+                itself(meant.unwrap_or_else(Truth::unread))
             }
             (Some(_), Some(_)) => everybody(Truth::unread("it has both Principal and NotPrincipal")),
             (None, None) => everybody(Truth::unread("it has no Principal")),
