@@ -111,6 +111,11 @@ impl Pattern {
         self
     }
 
+    /// Whether a variable's key is not in the request, so that nothing is like it.
+    pub(super) fn is_void(&self) -> bool {
+        self.never
+    }
+
     /// How many colons stand before the first variable.
     pub(super) fn variable_after(&self) -> Option<usize> {
         self.variable_after

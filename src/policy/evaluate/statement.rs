@@ -175,6 +175,10 @@ impl<'a> Rule<'a> {
         let asked = question.request.resource.as_str();
         let matches = |text: &str| {
             let pattern = Pattern::read(text, true, self.variables.then_some(&question.facts));
+            // Of conditions it is documented that what has no value is like nothing; of this it is not.
+            if pattern.is_void() && self.element("NotResource").is_some() {
+                return Truth::unread("NotResource has a variable without a value");
+            }
             let early = text.starts_with("arn:") && pattern.variable_after().is_some_and(|colons| colons < 5);
             let sure = if early { Truth::unread("a variable stands before an ARN's fifth colon") } else { Truth::Yes };
             let whole = pattern.matches(asked, Reach::Segments).and(sure);
