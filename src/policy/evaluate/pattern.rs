@@ -27,7 +27,7 @@ enum Token {
     Any,
     /// `?`.
     One,
-    /// The value of a key that is not known.
+    /// The value of a key that is not known, or that there is not.
     Unknown,
 }
 
@@ -93,7 +93,10 @@ impl Pattern {
                 }
             },
             (Known::Absent, Some(default)) => self.tokens.extend(default.chars().map(Token::Char)),
-            (Known::Absent, None) => self.never = true,
+            (Known::Absent, None) => {
+                self.tokens.push(Token::Unknown);
+                self.never = true;
+            }
             (Known::Unknown, _) => {
                 self.tokens.push(Token::Unknown);
                 self.hangs_on.keys.insert(key.to_owned());
@@ -111,9 +114,9 @@ impl Pattern {
         self
     }
 
-    /// Whether a variable's key is not in the request, so that nothing is like it.
-    pub(super) fn is_void(&self) -> bool {
-        self.never
+    /// Whether a text would be like it, had each variable without a value one.
+    pub(super) fn would_match(&self, text: &str, reach: Reach) -> bool {
+        self.never && Self::like(&self.tokens, text, reach)
     }
 
     /// How many colons stand before the first variable.

@@ -176,7 +176,7 @@ impl<'a> Rule<'a> {
         let matches = |text: &str| {
             let pattern = Pattern::read(text, true, self.variables.then_some(&question.facts));
             // Of conditions it is documented that what has no value is like nothing; of this it is not.
-            if pattern.is_void() && self.element("NotResource").is_some() {
+            if self.element("NotResource").is_some() && pattern.would_match(asked, Reach::Segments) {
                 return Truth::unread("NotResource has a variable without a value");
             }
             let early = text.starts_with("arn:") && pattern.variable_after().is_some_and(|colons| colons < 5);

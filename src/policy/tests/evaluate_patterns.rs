@@ -62,6 +62,7 @@ fn an_action_is_meant(#[case] action: &str, #[case] expected: Is) {
 #[case::a_value_is_no_pattern(r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/star}""#, Is::Denied)] // reference_policies_variables.html
 #[case::a_variable_without_value(r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/none}*""#, Is::Denied)] // reference_policies_variables.html#policy-vars-no-value
 #[case::all_but_a_variable_without_value(r#""NotResource":"arn:aws:ecr:*:*:${aws:PrincipalTag/none}""#, Is::Unknown)] // reference_policies_variables.html#policy-vars-no-value
+#[case::all_but_elsewhere(r#""NotResource":"arn:aws:s3:::${aws:PrincipalTag/none}""#, Is::Allowed)] // reference_policies_elements_notresource.html
 #[case::its_default(r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/none, 'web'}""#, Is::Allowed)] // reference_policies_variables.html#policy-vars-default
 #[case::not_its_default(r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/app, 'api'}""#, Is::Allowed)] // reference_policies_variables.html#policy-vars-default
 #[case::a_star_itself(r#""Resource":"arn:aws:ecr:*:*:repository/${*}""#, Is::Denied)] // reference_policies_variables.html#policy-vars-specialchars

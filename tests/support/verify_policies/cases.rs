@@ -102,7 +102,7 @@ const CONDITIONS: [(&[&str], &str, &[&str]); 11] = [
             "StringNotLikeIfExists",
         ],
         "aws:PrincipalTag/team",
-        &["team", "TEAM", "t*m", "te?m", "${aws:PrincipalTag/team}", "${*}", "x"],
+        &["team", "TEAM", "t*m", "te?m", "${aws:PrincipalTag/team}", "${*}", "${*}", "x"],
     ),
     (&["StringEquals", "StringNotEqualsIfExists", "StringLike"], "aws:PrincipalOrgID", &["o-1", "o-2", "o-*"]),
     (
@@ -121,7 +121,7 @@ const CONDITIONS: [(&[&str], &str, &[&str]); 11] = [
         ],
     ),
     (
-        &["IpAddress", "NotIpAddress", "IpAddressIfExists"],
+        &["IpAddress", "NotIpAddress", "NotIpAddress", "IpAddressIfExists"],
         "aws:SourceIp",
         &["203.0.113.0/24", "203.0.113.7", "10.0.0.0/8", "2001:db8::/32", "2001:db8:1::/48"],
     ),
