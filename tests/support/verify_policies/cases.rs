@@ -202,7 +202,7 @@ impl Dice {
         statement.insert("Effect".into(), json!(if self.once_in(deny_once_in) { "Deny" } else { "Allow" }));
         let action = if self.once_in(8) { "NotAction" } else { "Action" };
         statement.insert(action.into(), self.some(&ACTIONS));
-        if self.once_in(4) {
+        if self.once_in(3) {
             statement.insert("Condition".into(), self.condition());
         }
         statement
