@@ -8,8 +8,8 @@
 //! - `truth`: yes, no, or what it hangs on.
 //! - `near`: which allows nearly apply.
 //!
-//! Not looked at: organizations' policies (SCPs, RCPs), session policies, VPC endpoints' policies, ACLs, and what a service checks beside the
-//! policies. Each of them can only take access away, but for session policies' resource-based grants.
+//! Not looked at: organizations' policies (SCPs, RCPs), session policies and VPC endpoints' policies, which can only take access away, and what
+//! a service checks beside the policies.
 //!
 //! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>.
 
