@@ -4,7 +4,6 @@ use super::evaluate::{Is, REPOSITORY, kind, named, request};
 use crate::policy::Document;
 use crate::policy::evaluate::{Context, Named, Policies, Verdict, evaluate};
 use rstest::rstest;
-use std::time::{Duration, Instant};
 
 fn decide_with(version: &str, statement: &str, resource: &str, context: Context) -> Verdict {
     let text = format!(r#"{{"Version":"{version}","Statement":{{"Effect":"Allow",{statement}}}}}"#);
@@ -100,20 +99,20 @@ fn a_verdict_hangs_on_what_is_not_known_only_where_it_matters(#[case] statement:
     }
 }
 
+/// Seconds, where each of them took hours or the stack if every way to match were tried.
 #[rstest]
 #[case::stars("*a".repeat(400_000), "arn")]
 #[case::stars_in_segments("*a:".repeat(300_000), "arn")]
 #[case::variables("${".repeat(500_000), "x")]
 #[case::many_variables("${aws:x}".repeat(120_000), "x")]
 #[case::letters(format!("*{}b", "a".repeat(900_000)), "x")]
-fn a_hostile_pattern_is_read_in_no_time(#[case] pattern: String, #[case] end: &str) {
+fn a_hostile_pattern_comes_to_an_end(#[case] pattern: String, #[case] end: &str) {
     let text = format!(
         r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"*","Resource":"{pattern}{end}"}}}}"#
     );
     let policy = Named::new("p", Document::parse(&text).unwrap());
     let mut request = request("role 1", "ecr:BatchGetImage", &"a".repeat(500));
     request.context = Context::default();
-    let start = Instant::now();
-    evaluate(&request, &Policies { identity: vec![policy], ..Policies::default() });
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    let verdict = evaluate(&request, &Policies { identity: vec![policy], ..Policies::default() });
+    assert!(matches!(kind(&verdict), Is::Denied | Is::Depends), "{verdict}");
 }
