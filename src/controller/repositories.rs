@@ -10,6 +10,7 @@ use crate::aws::fault::{Class, Fault};
 use crate::grant::plan::Change as Planned;
 use crate::grant::{AccountId, Directory, Grant, GrantName, Problem};
 use crate::policy::Document;
+use crate::policy::carried::carried;
 use crate::policy::repository::{self, Change, Contribution, Ours, Plan, Wanted};
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -302,7 +303,7 @@ pub async fn foresee(
 fn unknown(world: &World, repository: &Repository, current: Option<&str>) -> Wanted<GrantName> {
     let known = wanted::recorded(world, repository);
     let document = current.and_then(|text| Document::parse(text).ok());
-    let carried = document.map(|document| repository::carried(&document, &world.installation)).unwrap_or_default();
+    let held = document.map(|document| carried(&document, &world.installation)).unwrap_or_default();
     let of_others = |Contribution { actions, callers }: Contribution| {
         let mut same = known.iter().filter(|known| known.actions == actions);
         let left = same.try_fold(callers, |left, known| left.without(&known.callers));
@@ -310,7 +311,7 @@ fn unknown(world: &World, repository: &Repository, current: Option<&str>) -> Wan
     };
     Wanted {
         id: GrantName { namespace: String::new(), name: String::new() },
-        contributions: carried.into_iter().filter_map(of_others).collect(),
+        contributions: held.into_iter().filter_map(of_others).collect(),
         replaces: BTreeSet::new(),
         stays_as: None,
         if_there: Vec::new(),
