@@ -2,6 +2,7 @@
 
 use super::directory::Cache;
 use super::enforce::{Aim, Done, Enforcement};
+use super::observed::Ended;
 use super::repositories::Look;
 use super::{Context, publish, requeue};
 use crate::api::conditions::{ConditionType, Reason};
@@ -12,11 +13,11 @@ use crate::grant::status::{self, Outcome, Part};
 use crate::grant::{Grant, GrantName, Problem, Standing, standing, to_retain};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is to be done for a grant.
 enum Intent {
@@ -64,7 +65,7 @@ pub enum Error {
     NotLeading(String),
 }
 
-pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Ended, Error> {
     // Without accounts and namespaces every grant would look as if nothing admitted it.
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]) => {}
@@ -75,7 +76,7 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let deleting = resource.meta().deletion_timestamp.is_some();
     if deleting && !publish::has_finalizer(resource) {
         context.ledger.forget(resource);
-        return Ok(Action::await_change());
+        return Ok(Ended::gone());
     }
     let owner = Owner {
         installation: context.installation.clone(),
@@ -99,7 +100,7 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         },
         Intent::Suspend => {
             suspend(resource, &context).await?;
-            return Ok(Action::requeue(requeue::after_success(context.resync_interval)));
+            return Ok(Ended::suspended(requeue::after_success(context.resync_interval)));
         }
         Intent::Leave(problems) => (nothing_done(context.ledger.claims(resource)), problems),
     };
@@ -116,15 +117,15 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         publish::remove_finalizer(&context.client, resource).await?;
         context.ledger.forget(resource);
         context.backoff.reset(&owner.uid);
-        return Ok(Action::await_change());
+        return Ok(Ended::gone());
     }
     let problems = done.outcome.problems();
     if problems.is_empty() {
         context.backoff.reset(&owner.uid);
-        return Ok(Action::requeue(requeue::after_success(context.resync_interval)));
+        return Ok(Ended::ready(requeue::after_success(context.resync_interval)));
     }
     let failures = context.backoff.failed(&owner.uid, resource.meta().generation);
-    Ok(Action::requeue(requeue::after_failures(&problems, failures, context.resync_interval)))
+    Ok(Ended::not_ready(requeue::after_failures(&problems, failures, context.resync_interval)))
 }
 
 /// How a repository's policy is looked at. For a grant that is settled and only looked at once more, another grant's recent look
@@ -138,10 +139,16 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look 
     if is_ready && is_settled && nothing_new { Look::Settled(context.resync_interval / 2) } else { Look::Now }
 }
 
-pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &Error, context: Arc<Context>) -> Action {
+/// Whether nobody waits for this look: the grant is settled, and it is only looked whether that is still so.
+pub fn is_resync(resource: &CrossAccountRegistryGrant, context: &Context) -> bool {
+    resource.meta().deletion_timestamp.is_none() && matches!(how_to_look(resource, context), Look::Settled(_))
+}
+
+/// How long to wait when the outcome could not be told.
+pub fn after_error(resource: &CrossAccountRegistryGrant, error: &Error, context: &Context) -> Duration {
     tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
     let failures = context.backoff.failed(&resource.uid().unwrap_or_default(), resource.meta().generation);
-    Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.resync_interval))
+    requeue::after_failure(Reason::Unavailable, failures, context.resync_interval)
 }
 
 /// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish.
@@ -241,6 +248,8 @@ async fn tell(
     let was_ready = was.as_ref().is_some_and(|(ready, ..)| *ready == "True");
     let settled = before.and_then(|status| status.observed_generation) == generation;
     if was_ready && settled && !steps.is_empty() && ready == "True" {
+        let account = resource.spec.registry.account_id.as_str().into();
+        context.metrics.drift_corrected.get_or_create(&account).inc_by(steps.len() as u64);
         context.events.drift(&about, steps).await;
     }
     let news = was != Some((ready, reason, message));

@@ -185,7 +185,10 @@ async fn look(
     // From here to the write nothing else is awaited: what others write in between is lost, and nobody could see it.
     let asked = Instant::now();
     let current = match account.repository_policy(region, name).await? {
-        PolicyRead::NoRepository => return Ok(Written::NoRepository),
+        PolicyRead::NoRepository => {
+            context.metrics.policies.gone(repository.account.as_str(), region, name);
+            return Ok(Written::NoRepository);
+        }
         PolicyRead::NoPolicy => None,
         PolicyRead::Policy(text) => Some(text),
     };
@@ -220,6 +223,7 @@ async fn look(
                 let set = account.set_repository_policy(region, name, document).await;
                 set.map_err(|fault| refused(repository, &plan, fault))?;
                 let window = asked.elapsed();
+                context.metrics.write_window.observe(window.as_secs_f64());
                 tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = plan.characters, replaced = ?plan.replaced, ?window, "repository policy set");
             }
             Change::Delete => {
@@ -239,13 +243,15 @@ async fn look(
     memory.replaced.retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
     let contested = memory.contest.is_on(pause, now).then(|| contested(repository, &plan));
     let Plan { left_out, handed_over, characters, found_characters, kept, .. } = plan;
+    let characters = if waits { found_characters } else { characters };
+    context.metrics.policies.seen(repository.account.as_str(), region, name, repository::full(characters));
     let known = grants.iter().filter(|grant| !grant.contributions.is_empty()).map(|grant| grant.id.clone());
     let granted = known.filter(|id| stands && !left_out.contains(id)).collect();
     Ok(Written::UpToDate(Standings {
         granted,
         left_out,
         handed_over: if waits { BTreeSet::new() } else { handed_over },
-        characters: if waits { found_characters } else { characters },
+        characters,
         replaced: memory.replaced.clone(),
         kept,
         refused: BTreeMap::new(),
