@@ -1,6 +1,8 @@
-module promtool
+module registry-grants.local/tools/promtool
 
 go 1.26.7
+
+tool github.com/prometheus/prometheus/cmd/promtool
 
 require (
 	cloud.google.com/go/auth v0.24.1-0.20261001053825-dbc26066f70a // indirect
