@@ -246,7 +246,10 @@ impl Metrics {
         self.sweep_removed.retain(|of| known(&of.account));
         self.policies.retain(known);
         for (account, ready) in &accounts {
-            self.account_ready.get_or_create(&account.as_str().into()).set(i64::from(*ready));
+            let account = account.as_str().into();
+            self.account_ready.get_or_create(&account).set(i64::from(*ready));
+            // A counter that is there before it counts: the first change that is put back is an increase.
+            self.drift_corrected.get_or_create(&account);
         }
     }
 }

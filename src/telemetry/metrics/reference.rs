@@ -79,3 +79,45 @@ impl Metrics {
         self.described.iter().flat_map(names).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::labels::{OfCall, OfOperation, OfReady, OfResult, OfService};
+    use super::*;
+
+    /// A series of each.
+    fn counted() -> Metrics {
+        let metrics = Metrics::default();
+        let (account, service, operation) = ("111111111111".to_owned(), "iam", "GetRole".to_owned());
+        metrics.reconciles.get_or_create(&OfResult { result: "ready" });
+        metrics.reconcile_duration.get_or_create(&OfResult { result: "ready" });
+        metrics.grants.get_or_create(&OfReady { ready: "True".into(), reason: "Granted".into() });
+        metrics.account_ready.get_or_create(&account.as_str().into());
+        metrics.aws_call_duration.get_or_create(&OfOperation { service, operation: operation.clone() });
+        metrics.aws_wait.get_or_create(&OfService { account: account.clone(), service });
+        metrics.aws_rate.get_or_create(&OfService { account: account.clone(), service });
+        metrics.drift_corrected.get_or_create(&account.as_str().into());
+        metrics.sweep_found.get_or_create(&account.as_str().into());
+        metrics.sweep_removed.get_or_create(&account.as_str().into());
+        metrics.policies.seen(&account, "us-east-1", "app", 0.5);
+        metrics.aws_calls.get_or_create(&OfCall { account, service, operation, result: "ok" });
+        metrics
+    }
+
+    #[tokio::test]
+    async fn every_metric_has_the_kind_and_the_labels_that_are_told() {
+        let metrics = counted();
+        let text = metrics.text();
+        for Described { name, kind, labels, .. } in &*metrics.described {
+            let family = name.trim_end_matches("_total");
+            assert!(text.contains(&format!("# TYPE {family} {kind}\n")), "{name} is no {kind}: {text}");
+            let series = if *kind == "histogram" { format!("{name}_count") } else { name.clone() };
+            let line =
+                text.lines().find(|line| line.strip_prefix(&series).is_some_and(|rest| rest.starts_with(['{', ' '])));
+            let line = line.unwrap_or_else(|| panic!("no {series} in {text}"));
+            let found = line.split_once('{').map_or("", |(_, rest)| rest.split('}').next().unwrap());
+            let found: Vec<&str> = found.split(',').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+            assert_eq!(found, *labels, "{name}");
+        }
+    }
+}
