@@ -24,7 +24,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// What marks the spans that are exported. They are of the lowest level, so that they cost nothing where nobody exports them, and do not
 /// stand in the log.
-const TARGET: &str = "registry_grants::spans";
+const TARGET: &str = "registry_grants/spans";
 /// The log's lines up to this level become events of the spans in which they were written.
 const EVENTS: LevelFilter = LevelFilter::INFO;
 /// Longer than this neither an export nor the end of the process waits for the collector.

@@ -27,4 +27,5 @@ mod resilience;
 mod restore;
 mod shared;
 mod sweep;
+mod telemetry;
 mod tenancy;
