@@ -6,6 +6,7 @@ pub mod fault;
 pub mod iam;
 mod observer;
 pub mod pace;
+mod policies;
 pub mod session;
 
 pub use fault::Fault;

@@ -1,10 +1,11 @@
 //! Tells in each `AWSAccount`'s status whether the operator can work there, and how many grants need it.
 
 use super::directory::Cache;
-use super::{Context, requeue};
+use super::{Context, World, requeue};
 use crate::api::account::{AWSAccountStatus, GrantCounts, LastError};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::aws::Account;
 use crate::controller::publish;
 use crate::grant::{AccountId, Problem};
 use futures::channel::mpsc::UnboundedReceiver;
@@ -95,7 +96,10 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
     let name = account.name_any();
     // The definition's own rule admits nothing but account numbers as names.
     let Ok(id) = name.parse::<AccountId>() else { return Ok(Action::await_change()) };
-    let session = context.aws.account(&id, &account.spec, None).await;
+    let session = context.world.aws.account(&id, &account.spec, None).await;
+    if let Ok(session) = &session {
+        read_ahead(&context, session, &account).await;
+    }
     let (caller_arn, told) = match session {
         Ok(session) => {
             let arn = session.caller_arn.clone();
@@ -109,7 +113,7 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
         conditions: vec![ready(&account, &told)],
         caller_arn,
         sweep: None,
-        grants: Some(count(&context.grants, &name)),
+        grants: Some(count(&context.world.grants, &name)),
         last_error: last_error(&account, &told),
     };
     // The sweep writes its own part.
@@ -120,23 +124,37 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
     Ok(Action::requeue(match told {
         Ok(_) => {
             context.backoff.reset(&key);
-            requeue::after_success(context.resync_interval)
+            requeue::after_success(context.world.resync_interval)
         }
         Err(problem) => {
             tracing::warn!(account = %id, reason = %problem.reason, "{}", problem.message);
             requeue::after_failure(
                 problem.reason,
                 context.backoff.failed(&key, account.meta().generation),
-                context.resync_interval,
+                context.world.resync_interval,
             )
         }
     }))
 }
 
+/// Reads what every grant on the account hangs on, so that no grant has to.
+async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) {
+    let World { facts, grants, resync_interval, .. } = &context.world;
+    if let Some(boundary) = &account.spec.roles.permissions_boundary {
+        facts.managed_policy(session, boundary, *resync_interval).await;
+    }
+    let on_account = |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == session.id.as_str();
+    let regions: BTreeSet<String> =
+        grants.state_filter(on_account).iter().flat_map(|grant| grant.spec.registry.regions.clone()).collect();
+    for region in &regions {
+        facts.registry_policy(session, region, *resync_interval).await;
+    }
+}
+
 fn on_error(account: Arc<AWSAccount>, error: &kube::Error, context: Arc<Context>) -> Action {
     tracing::warn!(account = account.name_any(), %error, "the status could not be written");
     let failures = context.backoff.failed(&account.uid().unwrap_or_default(), account.meta().generation);
-    Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.resync_interval))
+    Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval))
 }
 
 fn ready(account: &AWSAccount, told: &Result<String, Problem>) -> Condition {

@@ -6,6 +6,7 @@ mod contest;
 mod directory;
 mod enforce;
 mod events;
+mod facts;
 mod leadership;
 mod ledger;
 mod observed;
@@ -41,6 +42,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
@@ -61,35 +63,51 @@ pub struct Settings {
     pub sweep: Option<sweep::Settings>,
 }
 
+/// For each grant that is worked on, so many are begun: most of a crowd wait for one repository's policy.
+const WAITING: u16 = 32;
+
 /// Resolves when the operator is told to stop.
 type Stop = futures::future::Shared<futures::future::BoxFuture<'static, ()>>;
 
-/// What every reconciliation needs.
-struct Context {
-    client: Client,
+/// What is known of grants and accounts, and the way into AWS: all that it takes to say what is to be done there, and to do it.
+struct World {
     aws: Aws,
     installation: Installation,
     leadership: Arc<Leadership>,
     grants: Store<CrossAccountRegistryGrant>,
     directory: directory::Caches,
-    filled: Arc<Filled>,
     ledger: ledger::Ledger,
     writers: writers::Writers,
     roles: sharing::Roles,
-    backoff: requeue::Backoff,
-    events: events::Events,
+    facts: facts::Facts,
+    turns: Semaphore,
     resync_interval: Duration,
-    stop: Stop,
     metrics: Metrics,
     nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
 }
 
-impl Context {
+/// What every reconciliation needs.
+struct Context {
+    world: World,
+    client: Client,
+    filled: Arc<Filled>,
+    backoff: requeue::Backoff,
+    events: events::Events,
+    stop: Stop,
+}
+
+impl World {
     /// Has a grant looked at soon.
     fn nudge(&self, grant: &GrantName) {
         let grants = observed::due(&self.metrics, vec![ObjectRef::new(&grant.name).within(&grant.namespace)]);
         // Nobody listens any more only when the work has ended.
         grants.into_iter().for_each(|grant| drop(self.nudges.unbounded_send(grant)));
+    }
+
+    /// Waits for one of the turns, of which there are as many as grants are worked on at a time. Who waits for somebody else's work holds none.
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        let _waits = self.metrics.queue.waits();
+        self.turns.acquire().await.expect("the turns are never closed")
     }
 }
 
@@ -197,26 +215,30 @@ async fn work(
     let filled = Arc::new(Filled::default());
     let (nudges, nudged) = mpsc::unbounded();
     let context = Arc::new(Context {
-        aws: Aws::from_environment(&installation, settings.call_timeout, telemetry.metrics.clone()).await,
+        world: World {
+            aws: Aws::from_environment(&installation, settings.call_timeout, telemetry.metrics.clone()).await,
+            installation,
+            leadership,
+            grants: grants.clone(),
+            directory: directory::Caches { accounts, namespaces },
+            ledger: ledger::Ledger::default(),
+            writers: writers::Writers::default(),
+            roles: sharing::Roles::default(),
+            facts: facts::Facts::default(),
+            turns: Semaphore::new(settings.concurrency.into()),
+            resync_interval: settings.resync_interval,
+            metrics: telemetry.metrics.clone(),
+            nudges,
+        },
         client: client.clone(),
-        installation,
-        leadership,
-        grants: grants.clone(),
-        directory: directory::Caches { accounts, namespaces },
         filled: filled.clone(),
-        ledger: ledger::Ledger::default(),
-        writers: writers::Writers::default(),
-        roles: sharing::Roles::default(),
         backoff: requeue::Backoff::default(),
         events: events.clone(),
-        resync_interval: settings.resync_interval,
         stop: stop.clone(),
-        metrics: telemetry.metrics.clone(),
-        nudges,
     });
 
     let metrics = &telemetry.metrics;
-    let accounts = context.directory.accounts.clone();
+    let accounts = context.world.directory.accounts.clone();
     metrics.watch(Arc::new(observed::Watched { grants: grants.clone(), accounts, filled: filled.clone() }));
     let grant_changes = watch::readable::<CrossAccountRegistryGrant>(client.clone(), events.clone());
     let (count, counts) = mpsc::unbounded();
@@ -254,7 +276,7 @@ async fn work(
             observed::due(&of_namespace, grants_in_namespace(&by_namespace, &namespace))
         })
         .reconcile_on(nudged)
-        .with_config(controller::Config::default().concurrency(settings.concurrency))
+        .with_config(controller::Config::default().concurrency(settings.concurrency.saturating_mul(WAITING)))
         .graceful_shutdown_on(stop.clone())
         .run(observed::reconcile, observed::on_error, context.clone())
         .for_each(|_| async {});

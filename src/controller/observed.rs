@@ -49,7 +49,7 @@ impl Ended {
 
 /// [`reconcile::reconcile`], observed.
 pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Action, Error> {
-    let (metrics, key) = (&context.metrics, key(&ObjectRef::from_obj(&*resource)));
+    let (metrics, key) = (&context.world.metrics, key(&ObjectRef::from_obj(&*resource)));
     metrics.queue_wait.observe(metrics.queue.begun(&key).as_secs_f64());
     let span = traces::reconcile(&key.0, &key.1);
     let urgency = if reconcile::is_resync(&resource, &context) { Urgency::Resync } else { Urgency::Change };
@@ -66,7 +66,7 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
 /// [`reconcile::after_error`], observed.
 pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &Error, context: Arc<Context>) -> Action {
     let pause = reconcile::after_error(&resource, error, &context);
-    again(&context.metrics, key(&ObjectRef::from_obj(&*resource)), Some(pause))
+    again(&context.world.metrics, key(&ObjectRef::from_obj(&*resource)), Some(pause))
 }
 
 fn again(metrics: &Metrics, key: Key, after: Option<Duration>) -> Action {

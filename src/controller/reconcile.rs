@@ -4,13 +4,13 @@ use super::directory::Cache;
 use super::enforce::{Aim, Done, Enforcement};
 use super::observed::Ended;
 use super::repositories::Look;
-use super::{Context, publish, requeue};
+use super::{Context, World, publish, requeue};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::grant::desired::Owner;
 use crate::grant::status::{self, Outcome, Part};
-use crate::grant::{Grant, GrantName, Problem, Standing, standing, to_retain};
+use crate::grant::{Grant, GrantName, Problem, Standing, standing, to_retain, validate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -27,6 +27,8 @@ enum Intent {
     Revoke(Vec<Problem>),
     /// Let what it gave stay as it is, and be nobody's: it is being deleted, and asks for that.
     HandOver(Box<Grant>),
+    /// Only say what it would take to make it true.
+    Observe(Box<Grant>),
     /// Neither write nor check.
     Suspend,
     /// Leave everything as it is.
@@ -35,8 +37,8 @@ enum Intent {
 
 impl Intent {
     fn of(resource: &CrossAccountRegistryGrant, name: &GrantName, context: &Context) -> Self {
-        let Context { directory, installation, .. } = context;
-        let claims = context.ledger.claims(resource);
+        let World { directory, installation, .. } = &context.world;
+        let claims = context.world.ledger.claims(resource);
         if resource.meta().deletion_timestamp.is_some() {
             return match to_retain(name, &resource.spec, claims.as_ref(), directory, installation) {
                 Ok(None) => Self::Revoke(Vec::new()),
@@ -45,7 +47,11 @@ impl Intent {
             };
         }
         match standing(name, &resource.spec, claims.as_ref(), directory, installation) {
-            Standing::Suspended(_) => Self::Suspend,
+            Standing::Frozen(_) if resource.spec.suspend => Self::Suspend,
+            Standing::Frozen(_) => match validate(name, &resource.spec, directory, installation) {
+                Ok(grant) => Self::Observe(Box::new(grant)),
+                Err(problems) => Self::Leave(problems),
+            },
             Standing::Admitted(grant) => Self::Enforce(Box::new(grant), Vec::new()),
             Standing::Kept(grant, problems) => Self::Enforce(Box::new(grant), problems),
             Standing::NotAdmitted(problems) => Self::Revoke(problems),
@@ -75,34 +81,47 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
     if deleting && !publish::has_finalizer(resource) {
-        context.ledger.forget(resource);
+        context.world.ledger.forget(resource);
         return Ok(Ended::gone());
     }
     let owner = Owner {
-        installation: context.installation.clone(),
+        installation: context.world.installation.clone(),
         grant: GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() },
         uid: resource.uid().unwrap_or_default(),
     };
     let look = how_to_look(resource, &context);
-    let enforcement = |aim, claims| Enforcement::new(&context, &owner, &resource.spec, aim, claims, look).run();
+    let fresh = how_fresh(resource, &context);
+    let begin =
+        |aim, claims| Enforcement::new(&context.world, &owner, &resource.spec, aim, claims, look).knowing_as_of(fresh);
+    let enforcement = |aim, claims| begin(aim, claims).run();
     let (mut done, refusal) = match Intent::of(resource, &owner.grant, &context) {
         Intent::Enforce(grant, problems) => {
+            let turn = context.world.turn().await;
             let claims = claim(resource, &context, &grant.claims()).await?;
+            drop(turn);
             (enforcement(Aim::Hold(&grant), &claims).await, problems)
         }
-        Intent::Revoke(problems) => match context.ledger.claims(resource) {
+        Intent::Revoke(problems) => match context.world.ledger.claims(resource) {
             Some(claims) => (enforcement(Aim::Revoke, &claims).await, problems),
             None => (nothing_done(None), problems),
         },
-        Intent::HandOver(grant) => match context.ledger.claims(resource) {
+        Intent::HandOver(grant) => match context.world.ledger.claims(resource) {
             Some(claims) => (enforcement(Aim::HandOver(&grant), &claims).await, Vec::new()),
             None => (nothing_done(None), Vec::new()),
         },
+        Intent::Observe(grant) => {
+            // What was applied before stays on record as it is, and is looked at with the rest.
+            let recorded = context.world.ledger.claims(resource);
+            let claims = recorded.as_ref().map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
+            let mut done = begin(Aim::Hold(&grant), &claims).observing().run().await;
+            done.outcome.applied = recorded;
+            (done, Vec::new())
+        }
         Intent::Suspend => {
             suspend(resource, &context).await?;
-            return Ok(Ended::suspended(requeue::after_success(context.resync_interval)));
+            return Ok(Ended::suspended(requeue::after_success(context.world.resync_interval)));
         }
-        Intent::Leave(problems) => (nothing_done(context.ledger.claims(resource)), problems),
+        Intent::Leave(problems) => (nothing_done(context.world.ledger.claims(resource)), problems),
     };
     done.outcome.refusal = refusal;
     // Whatever could be done this time: what was replaced before stays on record for as long as the spec names it.
@@ -115,17 +134,17 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
             abandon(resource, &context, &done.outcome).await;
         }
         publish::remove_finalizer(&context.client, resource).await?;
-        context.ledger.forget(resource);
+        context.world.ledger.forget(resource);
         context.backoff.reset(&owner.uid);
         return Ok(Ended::gone());
     }
     let problems = done.outcome.problems();
     if problems.is_empty() {
         context.backoff.reset(&owner.uid);
-        return Ok(Ended::ready(requeue::after_success(context.resync_interval)));
+        return Ok(Ended::ready(requeue::after_success(context.world.resync_interval)));
     }
     let failures = context.backoff.failed(&owner.uid, resource.meta().generation);
-    Ok(Ended::not_ready(requeue::after_failures(&problems, failures, context.resync_interval)))
+    Ok(Ended::not_ready(requeue::after_failures(&problems, failures, context.world.resync_interval)))
 }
 
 /// How a repository's policy is looked at. For a grant that is settled and only looked at once more, another grant's recent look
@@ -136,7 +155,20 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look 
     let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
     let is_settled = status.and_then(|status| status.observed_generation) == resource.meta().generation;
     let nothing_new = asked(resource) == status.and_then(|status| status.last_handled_reconcile.as_ref());
-    if is_ready && is_settled && nothing_new { Look::Settled(context.resync_interval / 2) } else { Look::Now }
+    if is_ready && is_settled && nothing_new { Look::Settled(context.world.resync_interval / 2) } else { Look::Now }
+}
+
+/// How old what is known of managed policies and of the registry's own may be: many grants hang on them, and they change seldom. Who asks by hand wants
+/// to know how it is now, and where access is denied somebody may be mending it.
+fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duration {
+    const JUST_NOW: Duration = Duration::from_secs(10);
+    let status = resource.status.as_ref();
+    let denied = ready(status).is_some_and(|(_, reason, _)| reason == Reason::PathDenied.to_string());
+    match asked(resource) == status.and_then(|status| status.last_handled_reconcile.as_ref()) {
+        false => Duration::ZERO,
+        true if denied => JUST_NOW.min(context.world.resync_interval),
+        true => context.world.resync_interval,
+    }
 }
 
 /// Whether nobody waits for this look: the grant is settled, and it is only looked whether that is still so.
@@ -148,7 +180,7 @@ pub fn is_resync(resource: &CrossAccountRegistryGrant, context: &Context) -> boo
 pub fn after_error(resource: &CrossAccountRegistryGrant, error: &Error, context: &Context) -> Duration {
     tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
     let failures = context.backoff.failed(&resource.uid().unwrap_or_default(), resource.meta().generation);
-    requeue::after_failure(Reason::Unavailable, failures, context.resync_interval)
+    requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval)
 }
 
 /// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish.
@@ -156,12 +188,12 @@ async fn claim(resource: &CrossAccountRegistryGrant, context: &Context, wanted: 
     if !publish::has_finalizer(resource) {
         publish::add_finalizer(&context.client, resource).await?;
     }
-    let before = context.ledger.claims(resource);
+    let before = context.world.ledger.claims(resource);
     let claims = before.as_ref().map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));
     if before.as_ref() != Some(&claims) {
         let status = status::progressing(resource.status.as_ref(), resource.meta().generation, claims.clone(), &now());
         write_status(resource, context, &status).await?;
-        context.ledger.record(resource, Some(claims.clone()));
+        context.world.ledger.record(resource, Some(claims.clone()));
     }
     Ok(claims)
 }
@@ -196,7 +228,7 @@ async fn abandon(resource: &CrossAccountRegistryGrant, context: &Context, outcom
 /// Says that the grant is suspended, and nothing else of it.
 async fn suspend(resource: &CrossAccountRegistryGrant, context: &Context) -> Result<(), Error> {
     let (before, generation) = (resource.status.as_ref(), resource.meta().generation);
-    let claims = context.ledger.claims(resource);
+    let claims = context.world.ledger.claims(resource);
     let status = status::suspended(before, generation, claims, asked(resource).cloned(), &now());
     if before != Some(&status) {
         write_status(resource, context, &status).await?;
@@ -218,11 +250,13 @@ fn nothing_done(applied: Option<Applied>) -> Done {
         replaces: BTreeSet::new(),
         registry_status: RegistryStatus::default(),
         consumer_status: ConsumerStatus::default(),
+        access: Vec::new(),
+        pending: None,
         applied,
         summary: String::new(),
         handled: None,
     };
-    Done { outcome, steps: Vec::new() }
+    Done { outcome, changes: Vec::new(), put_back: Vec::new() }
 }
 
 /// Writes the status if it changed, and tells people what is new.
@@ -232,7 +266,7 @@ async fn tell(
     owner: &Owner,
     done: &Done,
 ) -> Result<(), Error> {
-    let Done { outcome, steps } = done;
+    let Done { outcome, changes, put_back } = done;
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
     let status = outcome.status(before, generation, &now());
@@ -241,16 +275,25 @@ async fn tell(
     if before != Some(&status) && !deleted {
         write_status(resource, context, &status).await?;
     }
-    context.ledger.record(resource, outcome.applied.clone());
+    context.world.ledger.record(resource, outcome.applied.clone());
 
     let about = resource.object_ref(&());
     let was = self::ready(before);
     let was_ready = was.as_ref().is_some_and(|(ready, ..)| *ready == "True");
     let settled = before.and_then(|status| status.observed_generation) == generation;
-    if was_ready && settled && !steps.is_empty() && ready == "True" {
-        let account = resource.spec.registry.account_id.as_str().into();
-        context.metrics.drift_corrected.get_or_create(&account).inc_by(steps.len() as u64);
-        context.events.drift(&about, steps).await;
+    // What changes in IAM for a grant that was settled was changed by somebody else; a repository's policy changes with other grants as well.
+    let in_iam = changes.iter().filter(|change| change.region.is_none()).map(ToString::to_string);
+    let drift: Vec<String> = in_iam.chain(put_back.iter().cloned()).collect();
+    let is_drift = was_ready && settled && !drift.is_empty();
+    match outcome.pending {
+        Some(_) => {}
+        None if is_drift => {
+            let account = resource.spec.registry.account_id.as_str().into();
+            context.world.metrics.drift_corrected.get_or_create(&account).inc_by(drift.len() as u64);
+            context.events.drift(&about, &drift).await;
+        }
+        None if !changes.is_empty() => context.events.changed(&about, changes).await,
+        None => {}
     }
     let news = was != Some((ready, reason, message));
     match outcome.problems().first() {
@@ -270,7 +313,7 @@ async fn tell(
 
 /// Writes the status, while this replica leads: it is written whole, so that one who leads no longer would undo the next one's claims.
 async fn write_status(resource: &CrossAccountRegistryGrant, context: &Context, status: &Status) -> Result<(), Error> {
-    context.leadership.may_write().map_err(|problem| Error::NotLeading(problem.message))?;
+    context.world.leadership.may_write().map_err(|problem| Error::NotLeading(problem.message))?;
     Ok(publish::grant_status(&context.client, resource, status).await?)
 }
 

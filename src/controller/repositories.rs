@@ -2,12 +2,14 @@
 //! is decided in [`super::writers`].
 
 use super::contest::{Contest, Verdict};
-use super::{Context, wanted};
+use super::{Context, World, wanted};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::aws::fault::{Class, Fault};
-use crate::grant::{AccountId, Directory, GrantName, Problem};
+use crate::grant::plan::Change as Planned;
+use crate::grant::{AccountId, Directory, Grant, GrantName, Problem};
+use crate::policy::Document;
 use crate::policy::repository::{self, Change, Ours, Plan, Wanted};
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +73,10 @@ pub struct Standings {
     pub contested: Option<Problem>,
     /// Whether this look put back what somebody had undone.
     pub put_back: bool,
+    /// What this look has changed.
+    pub changed: Option<Planned>,
+    /// The policy as it is; `None` where there is none.
+    pub policy: Option<Arc<Document>>,
 }
 
 pub type Outcome = Result<Written, Problem>;
@@ -93,31 +99,32 @@ impl Written {
     /// The same for whoever is served by it without having looked himself.
     pub fn of_another(self) -> Self {
         match self {
-            Self::UpToDate(standings) => Self::UpToDate(Standings { put_back: false, ..standings }),
+            Self::UpToDate(standings) => Self::UpToDate(Standings { put_back: false, changed: None, ..standings }),
             Self::NoRepository => Self::NoRepository,
         }
     }
 }
 
 /// Makes a repository's policy what all grants together want.
-pub async fn bring_up_to_date(context: &Context, account: &Account, repository: &Repository, who: Look) -> Outcome {
-    let wanted = || wanted::of(context, repository);
+pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Repository, who: Look) -> Outcome {
+    let wanted = || wanted::of(world, repository, None);
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
-        let looked = let_in(context, account, repository, memory, wanted).await;
+        let _turn = world.turn().await;
+        let looked = let_in(world, account, repository, memory, wanted).await;
         if let Ok(Written::UpToDate(standings)) = &looked {
-            remember(context, memory, standings);
+            remember(world, memory, standings);
         }
         looked
     };
-    context.writers.serve(repository, who, wanted, pass).await
+    world.writers.serve(repository, who, wanted, pass).await
 }
 
 /// Whose place has changed without his doing looks for himself: else he would go on saying what was.
-fn remember(context: &Context, memory: &mut Memory, Standings { granted, left_out, .. }: &Standings) {
+fn remember(world: &World, memory: &mut Memory, Standings { granted, left_out, .. }: &Standings) {
     let pushed_out = memory.granted.intersection(left_out);
     let let_in = memory.left_out.intersection(granted);
     for name in pushed_out.chain(let_in) {
-        context.nudge(name);
+        world.nudge(name);
     }
     (memory.granted, memory.left_out) = (granted.clone(), left_out.clone());
 }
@@ -125,13 +132,13 @@ fn remember(context: &Context, memory: &mut Memory, Standings { granted, left_ou
 /// Looks, with as many of the grants as AWS takes. It refuses a document whole for one principal that does not exist, and one grant's
 /// mistake must not keep out the others, nor keep in what is to go: so those that were in before are tried by themselves, and the others in halves.
 async fn let_in(
-    context: &Context,
+    world: &World,
     account: &Account,
     repository: &Repository,
     memory: &mut Memory,
     grants: &[Wanted<GrantName>],
 ) -> Outcome {
-    let problem = match look(context, account, repository, memory, grants).await {
+    let problem = match look(world, account, repository, memory, grants).await {
         Err(Refused { problem, by_principal: true }) => problem,
         other => return other.map_err(|refused| refused.problem),
     };
@@ -140,13 +147,13 @@ async fn let_in(
     if newcomers.is_empty() || (taken.is_empty() && newcomers.len() == 1) {
         return Err(problem);
     }
-    let mut written = look(context, account, repository, memory, &taken).await.map_err(|refused| refused.problem)?;
+    let mut written = look(world, account, repository, memory, &taken).await.map_err(|refused| refused.problem)?;
     let mut refused = BTreeMap::new();
     let mut untried = vec![newcomers];
     while let Some(some) = untried.pop() {
         let with: Vec<_> =
             grants.iter().filter(|grant| taken.contains(grant) || some.contains(grant)).cloned().collect();
-        match look(context, account, repository, memory, &with).await {
+        match look(world, account, repository, memory, &with).await {
             Ok(looked) => (written, taken) = (looked, with),
             Err(Refused { problem, by_principal: true }) => match some.split_at(some.len() / 2) {
                 ([], one) => refused.extend(one.iter().map(|grant| (grant.id.clone(), problem.clone()))),
@@ -175,7 +182,7 @@ impl<P: Into<Problem>> From<P> for Refused {
 }
 
 async fn look(
-    context: &Context,
+    world: &World,
     account: &Account,
     repository: &Repository,
     memory: &mut Memory,
@@ -186,35 +193,29 @@ async fn look(
     let asked = Instant::now();
     let current = match account.repository_policy(region, name).await? {
         PolicyRead::NoRepository => {
-            context.metrics.policies.gone(repository.account.as_str(), region, name);
+            world.metrics.policies.gone(repository.account.as_str(), region, name);
             return Ok(Written::NoRepository);
         }
         PolicyRead::NoPolicy => None,
         PolicyRead::Policy(text) => Some(text),
     };
-    let planned = |grants: &[Wanted<GrantName>]| {
-        repository::plan(current.as_deref(), grants, &context.installation).map_err(|error| {
-            let told =
-                format!("the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR");
-            Problem::new(Reason::UnreadablePolicy, told)
-        })
-    };
-    let mut plan = planned(grants)?;
-    let pause = context.resync_interval;
+    let mut plan = planned(world, repository, current.as_deref(), grants)?;
+    let pause = world.resync_interval;
     let again: BTreeSet<String> = plan.replaced.intersection(&memory.replaced).cloned().collect();
     let replacing =
         memory.replacing.judge(&Ours::default(), &Ours::default(), !again.is_empty(), pause, Instant::now());
     if replacing == Verdict::Wait {
         let mut without = grants.to_vec();
         without.iter_mut().for_each(|grant| grant.replaces.retain(|sid| !again.contains(sid)));
-        plan = planned(&without)?;
+        plan = planned(world, repository, current.as_deref(), &without)?;
         let why = "somebody else puts it there again and again; find who calls ecr:SetRepositoryPolicy in CloudTrail";
         plan.kept.extend(again.iter().map(|sid| (sid.clone(), why.to_owned())));
     }
     let verdict = memory.contest.judge(&plan.found, &plan.wanted, false, pause, Instant::now());
     let waits = verdict == Verdict::Wait;
+    let mut changed = None;
     if plan.change != Change::None && !waits {
-        context.leadership.may_write()?;
+        world.leadership.may_write()?;
         // Whatever becomes of the answer.
         memory.written = Some(Instant::now());
         match &plan.change {
@@ -223,7 +224,7 @@ async fn look(
                 let set = account.set_repository_policy(region, name, document).await;
                 set.map_err(|fault| refused(repository, &plan, fault))?;
                 let window = asked.elapsed();
-                context.metrics.write_window.observe(window.as_secs_f64());
+                world.metrics.write_window.observe(window.as_secs_f64());
                 tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = plan.characters, replaced = ?plan.replaced, ?window, "repository policy set");
             }
             Change::Delete => {
@@ -231,7 +232,13 @@ async fn look(
                 tracing::info!(account = %repository.account, region, repository = name, "repository policy deleted");
             }
         }
+        changed = changes(repository, &plan);
     }
+    let policy = match &plan.change {
+        Change::Set(document) if !waits => Some(Arc::new(document.clone())),
+        Change::Delete if !waits => None,
+        Change::None | Change::Set(_) | Change::Delete => plan.current.clone().map(Arc::new),
+    };
     let now = Instant::now();
     let stands = !waits || plan.found == plan.wanted;
     if !waits {
@@ -244,7 +251,7 @@ async fn look(
     let contested = memory.contest.is_on(pause, now).then(|| contested(repository, &plan));
     let Plan { left_out, handed_over, characters, found_characters, kept, .. } = plan;
     let characters = if waits { found_characters } else { characters };
-    context.metrics.policies.seen(repository.account.as_str(), region, name, repository::full(characters));
+    world.metrics.policies.seen(repository.account.as_str(), region, name, repository::full(characters));
     let known = grants.iter().filter(|grant| !grant.contributions.is_empty()).map(|grant| grant.id.clone());
     let granted = known.filter(|id| stands && !left_out.contains(id)).collect();
     Ok(Written::UpToDate(Standings {
@@ -257,7 +264,60 @@ async fn look(
         refused: BTreeMap::new(),
         contested,
         put_back: verdict == Verdict::PutBack,
+        changed,
+        policy,
     }))
+}
+
+fn changes(repository: &Repository, plan: &Plan<GrantName>) -> Option<Planned> {
+    let Repository { account, region, name } = repository;
+    Planned::of_repository(account, region, name, plan.current.as_ref(), &plan.change)
+}
+
+/// What bringing a repository's policy up to date would change, if one grant were as given (`None`: gave nothing); with the policy as it is.
+/// Nothing is written, and nobody waits for it.
+pub async fn foresee(
+    world: &World,
+    account: &Account,
+    repository: &Repository,
+    as_if: (&GrantName, Option<&Grant>),
+) -> Result<Option<Foreseen>, Problem> {
+    let current = match account.repository_policy(&repository.region, &repository.name).await? {
+        PolicyRead::NoRepository => return Ok(None),
+        PolicyRead::NoPolicy => None,
+        PolicyRead::Policy(text) => Some(text),
+    };
+    let wanted = wanted::of(world, repository, Some(as_if))?;
+    let plan = planned(world, repository, current.as_deref(), &wanted)?;
+    let left_out = plan.left_out.contains(as_if.0);
+    Ok(Some(Foreseen {
+        change: changes(repository, &plan),
+        left_out,
+        characters: plan.characters,
+        policy: plan.current,
+    }))
+}
+
+/// What is foreseen of a repository's policy.
+pub struct Foreseen {
+    pub change: Option<Planned>,
+    /// Whether the grant would find no room.
+    pub left_out: bool,
+    pub characters: usize,
+    /// The policy as it is.
+    pub policy: Option<Document>,
+}
+
+fn planned(
+    world: &World,
+    repository: &Repository,
+    current: Option<&str>,
+    grants: &[Wanted<GrantName>],
+) -> Result<Plan<GrantName>, Problem> {
+    repository::plan(current, grants, &world.installation).map_err(|error| {
+        let told = format!("the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR");
+        Problem::new(Reason::UnreadablePolicy, told)
+    })
 }
 
 /// Looks again at repositories that were written lately, until the operator is told to stop.
@@ -265,16 +325,16 @@ pub async fn look_after(context: Arc<Context>) {
     let stopping = || context.stop.clone().now_or_never().is_some();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(super::requeue::after_success(context.resync_interval)) => {}
+            () = tokio::time::sleep(super::requeue::after_success(context.world.resync_interval)) => {}
             () = context.stop.clone() => return,
         }
-        for repository in context.writers.to_look_after(context.resync_interval).await {
+        for repository in context.world.writers.to_look_after(context.world.resync_interval).await {
             if stopping() {
                 return;
             }
-            let Some(known) = context.directory.account(&repository.account) else { continue };
-            let looked = match context.aws.account(&repository.account, &known.spec, None).await {
-                Ok(account) => bring_up_to_date(&context, &account, &repository, Look::Now).await,
+            let Some(known) = context.world.directory.account(&repository.account) else { continue };
+            let looked = match context.world.aws.account(&repository.account, &known.spec, None).await {
+                Ok(account) => bring_up_to_date(&context.world, &account, &repository, Look::Now).await,
                 Err(problem) => Err(problem),
             };
             if let Err(problem) = looked {

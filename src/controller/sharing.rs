@@ -1,7 +1,7 @@
 //! Several grants may keep one instance role. Who else has to do with it is told by the watch cache; what is done about it is done by one of
 //! them at a time.
 
-use super::Context;
+use super::World;
 use crate::api::CrossAccountRegistryGrant;
 use crate::grant::desired::Owner;
 use crate::grant::diff::Sharers;
@@ -32,19 +32,19 @@ impl Roles {
 }
 
 /// The other grants that have to do with an instance role in an instance profile. One that wants it in another profile shares nothing.
-pub fn sharers(context: &Context, owner: &Owner, account: &AccountId, role: &str, profile: &str) -> Sharers {
+pub fn sharers(world: &World, owner: &Owner, account: &AccountId, role: &str, profile: &str) -> Sharers {
     let concerns = |grant: &CrossAccountRegistryGrant| {
         grant.spec.consumer.account_id.as_deref() == Some(account.as_str())
-            && context.ledger.claims_instance_role(grant, role, profile)
+            && world.ledger.claims_instance_role(grant, role, profile)
             && grant.uid().as_deref() != Some(owner.uid.as_str())
     };
-    let mut others = context.grants.state_filter(concerns);
+    let mut others = world.grants.state_filter(concerns);
     others.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
     let mut sharers = Sharers::default();
     for resource in others {
         let name = GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() };
-        let keeps = keeps(context, &resource, &name, role);
-        let (installation, uid) = (context.installation.clone(), resource.uid().unwrap_or_default());
+        let keeps = keeps(world, &resource, &name, role);
+        let (installation, uid) = (world.installation.clone(), resource.uid().unwrap_or_default());
         let list = if keeps { &mut sharers.keeping } else { &mut sharers.leaving };
         list.push(Owner { installation, grant: name, uid });
     }
@@ -52,13 +52,13 @@ pub fn sharers(context: &Context, owner: &Owner, account: &AccountId, role: &str
 }
 
 /// Whether a grant that has claims on an instance role is to keep it.
-fn keeps(context: &Context, resource: &CrossAccountRegistryGrant, name: &GrantName, role: &str) -> bool {
+fn keeps(world: &World, resource: &CrossAccountRegistryGrant, name: &GrantName, role: &str) -> bool {
     if resource.meta().deletion_timestamp.is_some() {
         return false;
     }
-    let claims = context.ledger.claims(resource);
-    match standing(name, &resource.spec, claims.as_ref(), &context.directory, &context.installation) {
-        Standing::Admitted(grant) | Standing::Kept(grant, _) | Standing::Suspended(Some(grant)) => {
+    let claims = world.ledger.claims(resource);
+    match standing(name, &resource.spec, claims.as_ref(), &world.directory, &world.installation) {
+        Standing::Admitted(grant) | Standing::Kept(grant, _) | Standing::Frozen(Some(grant)) => {
             match grant.instance_role {
                 ConsumerRole::Kept { role: kept, .. } => kept.name == role,
                 ConsumerRole::NotRequested | ConsumerRole::NotManaged => false,
@@ -66,6 +66,6 @@ fn keeps(context: &Context, resource: &CrossAccountRegistryGrant, name: &GrantNa
         }
         // What cannot be judged is left as it is.
         Standing::Unknown(_) => true,
-        Standing::Suspended(None) | Standing::NotAdmitted(_) => false,
+        Standing::Frozen(None) | Standing::NotAdmitted(_) => false,
     }
 }

@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A repository that was just written has more to come: how long what comes is gathered into one write. A grant by itself never waits.
+/// A repository that was just written has more to come: how long what comes is gathered into one write. A grant by itself never waits. It doubles with
+/// each write of a rush, so that a rush costs few writes however fast the cluster lets the grants come.
 const GATHER: Duration = Duration::from_millis(700);
+const LONGEST_GATHER: Duration = Duration::from_secs(6);
 /// How soon after a write another one is of the same rush.
 const RUSH: Duration = Duration::from_secs(3);
 /// For how long after a write a repository is looked at again even if no grant asks: somebody who had read the policy before may write what he
@@ -33,6 +35,20 @@ struct Slot {
 struct State {
     last: Option<Pass>,
     memory: Memory,
+    /// How many writes the rush has seen that the last one was of.
+    rush: u32,
+}
+
+impl State {
+    fn in_a_rush(&self) -> bool {
+        self.memory.written.is_some_and(|written| written.elapsed() < RUSH)
+    }
+}
+
+/// How long is gathered after so many writes in a row.
+fn gather_after(writes: u32) -> Duration {
+    let doubled = writes.saturating_sub(1).min(16);
+    GATHER.saturating_mul(2_u32.pow(doubled)).min(LONGEST_GATHER)
 }
 
 /// A look at the policy, and what came of it.
@@ -70,9 +86,9 @@ impl Writers {
                 return last.outcome.clone().map(Written::of_another);
             }
         }
-        let in_a_rush = state.memory.written.is_some_and(|written| written.elapsed() < RUSH);
+        let (in_a_rush, before) = (state.in_a_rush(), state.memory.written);
         if in_a_rush && who != Look::ReadBack {
-            tokio::time::sleep(GATHER).await;
+            tokio::time::sleep(gather_after(state.rush)).await;
         }
         let serves_to = slot.tickets.load(Ordering::SeqCst);
         let (wanted, outcome) = match wanted() {
@@ -82,6 +98,9 @@ impl Writers {
             }
             Err(problem) => (Vec::new(), Err(problem)),
         };
+        if state.memory.written != before {
+            state.rush = if in_a_rush { state.rush.saturating_add(1) } else { 1 };
+        }
         state.last = Some(Pass { serves_to, ended: Instant::now(), wanted, outcome: outcome.clone() });
         outcome
     }
@@ -173,6 +192,17 @@ mod tests {
         };
         let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| Ok(Written::UpToDate(Standings::default()));
         assert_eq!(writers.serve(&key(), hour, more, pass).await, Ok(Written::UpToDate(Standings::default())));
+    }
+
+    #[test]
+    fn a_rush_is_gathered_into_few_writes_however_slowly_it_comes() {
+        let (mut writes, mut waited) = (1, Duration::ZERO);
+        while waited < Duration::from_secs(90) {
+            waited += gather_after(writes);
+            writes += 1;
+        }
+        assert!(writes <= 20, "{writes}");
+        assert_eq!(gather_after(1), GATHER);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
-//! Which grants are due to be looked at, and since when. The controller's own queue does not tell; this follows what goes into it and
-//! what comes out.
+//! Which grants are due to be looked at, and since when, and which looks wait for a turn. The controller's own queue does not tell; this
+//! follows what goes into it and what comes out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,7 +16,23 @@ pub struct Queue(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     due: HashMap<Key, Instant>,
+    /// Since when somebody waits for a turn, by a number that is his.
+    waiting: BTreeMap<u64, Instant>,
+    next: u64,
     moved: Instant,
+}
+
+/// Somebody waits for a turn, until this is dropped.
+#[derive(Debug)]
+pub struct Waits {
+    queue: Queue,
+    number: u64,
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.queue.lock().waiting.remove(&self.number);
+    }
 }
 
 /// How much is due.
@@ -30,7 +46,8 @@ pub struct Backlog {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(State { due: HashMap::new(), moved: Instant::now() })))
+        let (due, waiting, next) = Default::default();
+        Self(Arc::new(Mutex::new(State { due, waiting, next, moved: Instant::now() })))
     }
 }
 
@@ -50,16 +67,25 @@ impl Queue {
         state.due.remove(key).map_or(Duration::ZERO, |due| due.elapsed())
     }
 
+    /// Somebody begins to wait for a turn.
+    pub fn waits(&self) -> Waits {
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        state.waiting.insert(number, Instant::now());
+        Waits { queue: self.clone(), number }
+    }
+
     /// Something was done: a grant was looked at, a call to AWS came to its end.
     pub fn moved(&self) {
         self.lock().moved = Instant::now();
     }
 
-    /// What is due now.
+    /// What is due now, and who waits for a turn.
     pub fn backlog(&self) -> Backlog {
         let now = Instant::now();
         let state = self.lock();
-        let due = state.due.values().filter(|due| **due <= now);
+        let due = state.due.values().filter(|due| **due <= now).chain(state.waiting.values());
         due.fold(Backlog::default(), |Backlog { depth, oldest }, due| Backlog {
             depth: depth + 1,
             oldest: oldest.max(now.duration_since(*due)),
@@ -114,6 +140,18 @@ mod tests {
         queue.due(key("a"), Duration::ZERO);
         queue.due(key("a"), 10 * MINUTE);
         assert_eq!(queue.backlog().depth, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_turn_is_in_the_queue_until_he_has_it_or_gives_up() {
+        let queue = Queue::default();
+        let (first, second) = (queue.waits(), queue.waits());
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(queue.backlog(), Backlog { depth: 2, oldest: MINUTE });
+        drop(first);
+        assert_eq!(queue.backlog().depth, 1);
+        drop(second);
+        assert_eq!(queue.backlog(), Backlog::default());
     }
 
     #[tokio::test(start_paused = true)]

@@ -121,7 +121,7 @@ async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_an
     let pushed = by_role.push(repository, "by-role").await?.allowed()?;
     ensure!(by_role.pull(repository, "by-role").await?.allowed()? == pushed, "another image came back");
 
-    let delete = ["delete", "carg/miq-devops", "--namespace", &article.namespace, "--timeout", "60s"];
+    let delete = ["delete", "carg/miq-devops", "--namespace", &article.namespace, "--timeout", "180s"];
     article.installation.cluster.kubectl(&delete).await?;
     almighty.push(repository, "after").await?.denied()?;
     almighty.pull(repository, "seed").await?.denied()?;
@@ -134,7 +134,7 @@ async fn deletion_leaves_both_accounts_as_they_were() -> Result<()> {
     let article = Article::prepared("article-deletion").await?;
     article.apply().await?;
     ensure!(same(&article.before, &article.accounts().await?).is_err(), "the grant did nothing");
-    let delete = ["delete", "carg/miq-devops", "--namespace", &article.namespace, "--timeout", "60s"];
+    let delete = ["delete", "carg/miq-devops", "--namespace", &article.namespace, "--timeout", "180s"];
     article.installation.cluster.kubectl(&delete).await?;
     same(&article.before, &article.accounts().await?)
 }

@@ -169,7 +169,7 @@ impl<'a> Case<'a> {
 
     /// Deletes the grant and waits until it is gone.
     pub async fn delete(&self) -> Result<()> {
-        self.cluster().kubectl(&["delete", GRANT, "--namespace", &self.namespace, "--timeout", "60s"]).await.map(drop)
+        self.cluster().kubectl(&["delete", GRANT, "--namespace", &self.namespace, "--timeout", "180s"]).await.map(drop)
     }
 
     /// Everything in both accounts.

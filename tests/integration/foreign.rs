@@ -181,7 +181,7 @@ async fn a_grant_that_aws_refuses_keeps_nobody_else_out_and_nobody_in() -> Resul
     case.delete().await?;
     let left = app.policy(case.stack()).await?.context("no policy")?.to_string();
     ensure!(left.contains(&other) && !left.contains(&case.pair.consumer), "{left}");
-    case.cluster().kubectl(&["delete", "carg", "--all", "--namespace", &case.namespace, "--timeout", "60s"]).await?;
+    case.cluster().kubectl(&["delete", "carg", "--all", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
     ensure!(app.policy(case.stack()).await?.is_none(), "something is left");
     Ok(())
 }

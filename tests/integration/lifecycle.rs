@@ -54,7 +54,7 @@ async fn a_suspended_grant_keeps_what_it_has_and_changes_nothing() -> Result<()>
     others_were_looked_at(&case).await?;
     case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
     ensure!(case.registry().await?.roles == touched.0.roles, "a suspended grant's role was written to");
-    case.cluster().kubectl(&["delete", "carg/other", "--namespace", &case.namespace, "--timeout", "60s"]).await?;
+    case.cluster().kubectl(&["delete", "carg/other", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
 
     // Going on puts back what was changed, and makes true what was asked meanwhile.
     case.granted(json!({"suspend": false, "access": "PullPush"})).await?;
@@ -196,7 +196,7 @@ async fn what_is_retained_stays_and_is_nobodys() -> Result<()> {
     });
     case.apply(&case.grant_named("other", other)).await?;
     case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
-    case.cluster().kubectl(&["delete", "carg/other", "--namespace", &case.namespace, "--timeout", "60s"]).await?;
+    case.cluster().kubectl(&["delete", "carg/other", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
     same(&(registry, consumer), &case.accounts().await?)
 }
 

@@ -113,7 +113,7 @@ impl<'a> Crowd<'a> {
 
     async fn delete(&self, grant: &str) -> Result<()> {
         let grant = format!("carg/{grant}");
-        let delete = ["delete", &grant, "--namespace", &self.case.namespace, "--timeout", "60s"];
+        let delete = ["delete", &grant, "--namespace", &self.case.namespace, "--timeout", "180s"];
         self.case.cluster().kubectl(&delete).await.map(drop)
     }
 }

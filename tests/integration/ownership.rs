@@ -55,7 +55,7 @@ async fn the_first_of_two_grants_on_one_role_has_it_and_the_other_says_so() -> R
     let said = case.not_ready_named("carg/second", "Conflict").await?;
     ensure!(said.contains(&format!("{}/grant", case.namespace)), "{said}");
     // The second one's end does not take the first one's role away.
-    case.cluster().kubectl(&["delete", "carg/second", "--namespace", &case.namespace, "--timeout", "60s"]).await?;
+    case.cluster().kubectl(&["delete", "carg/second", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
     ensure!(case.registry().await?.roles.contains_key("pusher-grant"), "the first grant's role is gone");
     case.ready().await.map(drop)
 }

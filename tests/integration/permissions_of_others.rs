@@ -46,7 +46,7 @@ async fn without_any_one_action_on_roles_of_others_something_fails_and_says_so()
     let installation = Installation::start("permissions-of-others").await?;
     let lacks = lacks()?;
     ensure!(lacks.len() > 10, "the documents were not understood: {lacks:?}");
-    let arguments = ["--resync-interval", "5s", ARGUMENTS[2], ARGUMENTS[3]];
+    let arguments = ["--resync-interval", "1h", ARGUMENTS[2], ARGUMENTS[3]];
     let _operator = installation.start_operator(OPERATOR, &arguments).await?;
     let lives = lacks.into_iter().map(Some).chain([None]).enumerate();
     try_join_all(lives.map(|(number, lack)| live(&installation, number, lack))).await.map(drop)

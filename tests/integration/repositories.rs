@@ -81,10 +81,10 @@ async fn grants_on_one_repository_share_one_statement_and_go_one_by_one() -> Res
     let writes = by_operation(&log.of_operator(mark)?).get("ecr:SetRepositoryPolicy").copied().unwrap_or_default();
     ensure!(writes <= 24, "{writes} writes for 12 grants");
 
-    case.cluster().kubectl(&["delete", "carg/g3", "--namespace", &case.namespace, "--timeout", "60s"]).await?;
+    case.cluster().kubectl(&["delete", "carg/g3", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
     let text = app.policy(stack).await?.context("no policy")?.to_string();
     ensure!(!text.contains(&consumers[3]) && text.contains(&consumers[4]), "{text}");
-    case.cluster().kubectl(&["delete", "carg", "--all", "--namespace", &case.namespace, "--timeout", "60s"]).await?;
+    case.cluster().kubectl(&["delete", "carg", "--all", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
     ensure!(app.policy(stack).await?.is_none(), "the policy is still there");
     Ok(())
 }

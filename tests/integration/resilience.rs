@@ -180,7 +180,7 @@ async fn a_namespace_with_a_grant_inside_can_be_deleted() -> Result<()> {
     let case = Case::opened().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
-    case.cluster().kubectl(&["delete", "namespace", &case.namespace, "--timeout", "60s"]).await?;
+    case.cluster().kubectl(&["delete", "namespace", &case.namespace, "--timeout", "180s"]).await?;
     same(&before, &case.accounts().await?)
 }
 

@@ -186,7 +186,7 @@ async fn nothing_is_lost(name: &str, how: How) -> Result<()> {
     crate::case::same(&before, &after)?;
 
     // And all of it can be taken back.
-    let delete = ["delete", "carg", "--all", "--namespace", &case.namespace, "--timeout", "60s"];
+    let delete = ["delete", "carg", "--all", "--namespace", &case.namespace, "--timeout", "180s"];
     case.cluster().kubectl(&delete).await?;
     let left = case.accounts().await?;
     crate::case::same(&untouched, &left)

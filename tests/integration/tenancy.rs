@@ -4,22 +4,26 @@ mod asked;
 mod table;
 
 use self::table::{Outcome, Row, SECRETS, for_somebody_else, rows};
-use crate::case::{Case, GRANT, condition, same};
+use crate::case::{Case, GRANT, OPERATOR, condition, same};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
-use local_stack::{AccountState, eventually_of};
+use local_stack::{AccountState, Installation, eventually_of};
 use serde_json::{Value, json};
 
+/// Dozens of grants of which each is judged once.
+const ARGUMENTS: [&str; 3] =
+    ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
+
 /// A row in a cluster: its own accounts and namespace.
-struct Tried {
-    case: Case<'static>,
+struct Tried<'a> {
+    case: Case<'a>,
     row: Row,
     before: (AccountState, AccountState),
 }
 
-impl Tried {
-    async fn prepared(row: fn(&Case<'_>) -> Row) -> Result<Self> {
-        let case = Case::new().await?;
+impl<'a> Tried<'a> {
+    async fn prepared(installation: &'a Installation, row: fn(&Case<'_>) -> Row) -> Result<Self> {
+        let case = Case::on(installation).await?;
         for name in ["app", "team/web", "theirs/app"] {
             case.repository(name).create(case.stack()).await?;
         }
@@ -54,8 +58,10 @@ impl Tried {
 #[tokio::test]
 async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing_of_the_others() -> Result<()> {
     ensure!(rows().len() >= 40, "only {} rows", rows().len());
-    let tried = try_join_all(rows().into_iter().map(Tried::prepared)).await?;
-    let cluster = tried[0].case.cluster();
+    let installation = Installation::start("tenancy").await?;
+    let _operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
+    let tried = try_join_all(rows().into_iter().map(|row| Tried::prepared(&installation, row))).await?;
+    let cluster = &installation.cluster;
     let list = |items: Vec<Value>| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
     cluster.apply(&list(tried.iter().flat_map(Tried::accounts).collect())).await?;
     let (malformed, judged): (Vec<_>, Vec<_>) =
@@ -71,7 +77,7 @@ async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing
         let found = cluster.kubectl(&["get", "carg", "--all-namespaces", "--output", "json"]).await?;
         let found: Value = serde_json::from_str(&found)?;
         let items = found["items"].as_array().cloned().unwrap_or_default();
-        let of = |tried: &Tried| {
+        let of = |tried: &Tried<'_>| {
             let is_his = |grant: &&Value| grant["metadata"]["namespace"] == tried.case.namespace.as_str();
             let grant = items.iter().find(is_his).context("no grant")?.clone();
             tried.said(&grant).with_context(|| tried.row.tried)?;

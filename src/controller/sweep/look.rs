@@ -84,7 +84,7 @@ async fn identities(place: &Place<'_>, claimed: &Claimed, known: &mut usize) -> 
             continue;
         }
         let Some(tags) = session.role_tags(&name).await? else { continue };
-        let Some(owner) = claimed.former_owner(&tags, &context.installation) else { continue };
+        let Some(owner) = claimed.former_owner(&tags, &context.world.installation) else { continue };
         let Some(role) = session.role(&name).await? else { continue };
         roles.push((name, role, owner));
     }
@@ -99,7 +99,7 @@ async fn identities(place: &Place<'_>, claimed: &Claimed, known: &mut usize) -> 
             continue;
         }
         let Some(profile) = session.instance_profile(&name).await? else { continue };
-        if let Some(owner) = claimed.former_owner(&profile.tags, &context.installation) {
+        if let Some(owner) = claimed.former_owner(&profile.tags, &context.world.installation) {
             profiles.push((name, profile, owner));
         }
     }
@@ -127,7 +127,7 @@ async fn repositories(place: &Place<'_>, claimed: &Claimed, region: &str, looked
         };
         // What cannot be read to its end is never written either.
         let Ok(policy) = Document::parse(&text) else { continue };
-        if policy.statements.iter().any(|statement| context.installation.owns(statement)) {
+        if policy.statements.iter().any(|statement| context.world.installation.owns(statement)) {
             let partition = account.spec.partition.name();
             let arn = format!("arn:{partition}:ecr:{region}:{id}:repository/{name}");
             looked.repositories.insert(arn, Repository { account: (*id).clone(), region: region.into(), name });

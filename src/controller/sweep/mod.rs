@@ -67,7 +67,7 @@ pub(super) async fn run(context: Arc<Context>, settings: Option<Settings>) {
         () = context.stop.clone() => return,
     }
     let Some(settings) = settings else {
-        for account in context.directory.accounts.state() {
+        for account in context.world.directory.accounts.state() {
             publish::nothing(&context, &account).await;
         }
         return;
@@ -84,7 +84,7 @@ pub(super) async fn run(context: Arc<Context>, settings: Option<Settings>) {
 
 /// Sweeps the accounts whose time has come.
 async fn round(context: &Context, settings: &Settings, begin: Instant, memories: &mut BTreeMap<AccountId, Memory>) {
-    let accounts = context.directory.accounts.state();
+    let accounts = context.world.directory.accounts.state();
     let accounts: BTreeMap<AccountId, Arc<AWSAccount>> =
         accounts.into_iter().filter_map(|account| Some((account.name_any().parse().ok()?, account))).collect();
     memories.retain(|id, _| accounts.contains_key(id) || forget(context, id));
@@ -135,12 +135,12 @@ fn confirmed(account: &AWSAccount) -> Option<&str> {
 
 /// An account that is not known any more is not told of.
 fn forget(context: &Context, id: &AccountId) -> bool {
-    context.metrics.sweep_found.remove(&OfAccount { account: id.to_string() });
+    context.world.metrics.sweep_found.remove(&OfAccount { account: id.to_string() });
     false
 }
 
 fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
-    for grant in context.grants.state() {
+    for grant in context.world.grants.state() {
         let registry = &grant.spec.registry;
         let Some(memory) = registry.account_id.parse().ok().and_then(|id: AccountId| memories.get_mut(&id)) else {
             continue;
@@ -158,7 +158,7 @@ fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
 async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::Error> {
     let api = Api::<CrossAccountRegistryGrant>::all(context.client.clone());
     let listed = in_time(api.list_metadata(&ListParams::default())).await?;
-    let known: BTreeSet<Option<String>> = context.grants.state().iter().map(|grant| grant.uid()).collect();
+    let known: BTreeSet<Option<String>> = context.world.grants.state().iter().map(|grant| grant.uid()).collect();
     let unknown = listed.items.into_iter().filter(|grant| !known.contains(&grant.uid()));
     let name = |grant: kube::core::PartialObjectMeta<_>| GrantName {
         namespace: grant.namespace().unwrap_or_default(),
@@ -169,9 +169,9 @@ async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::
 
 /// What the grants claim in the account, as of now.
 fn claimed_in(context: &Context, id: &AccountId, unknown: &BTreeSet<GrantName>) -> Claimed {
-    let grants = context.grants.state();
-    let grants = grants.iter().map(|grant| (&**grant, context.ledger.claims(grant))).collect();
-    Claimed::of(id, &context.installation, &Known { grants, unknown })
+    let grants = context.world.grants.state();
+    let grants = grants.iter().map(|grant| (&**grant, context.world.ledger.claims(grant))).collect();
+    Claimed::of(id, &context.world.installation, &Known { grants, unknown })
 }
 
 /// Sweeps one account, and says when to look again.
@@ -186,7 +186,7 @@ async fn sweep(
     if context.stop.clone().now_or_never().is_some() {
         return settings.soon();
     }
-    let session = match context.aws.account(id, &account.spec, None).await {
+    let session = match context.world.aws.account(id, &account.spec, None).await {
         Ok(session) => session,
         Err(problem) => {
             // The account's condition tells people.
@@ -205,7 +205,7 @@ async fn sweep(
     memory.sightings.note(&looked.seen, now);
     let circumstances = Circumstances {
         mode: settings.mode,
-        grants: context.grants.state().len(),
+        grants: context.world.grants.state().len(),
         unknown_grants: unknown.len(),
         confirmed: confirmed(account),
         unclaimed_for: settings.unclaimed_for,

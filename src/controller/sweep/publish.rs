@@ -19,7 +19,7 @@ pub async fn nothing(context: &Context, account: &AWSAccount) {
 /// Tells what a sweep found and removed, where it is news.
 pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, removed: usize) {
     let of = OfAccount { account: account.name_any() };
-    context.metrics.sweep_found.get_or_create(&of).set(i64::from(told.found));
+    context.world.metrics.sweep_found.get_or_create(&of).set(i64::from(told.found));
     let about = account.object_ref(&());
     if removed > 0 {
         context.events.swept(&about, removed).await;
@@ -45,7 +45,7 @@ fn told_before(account: &AWSAccount) -> Option<&SweepStatus> {
 }
 
 async fn write(context: &Context, account: &AWSAccount, status: &Value) {
-    if context.leadership.may_write().is_err() {
+    if context.world.leadership.may_write().is_err() {
         return;
     }
     let api = Api::all(context.client.clone());

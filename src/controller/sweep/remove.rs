@@ -41,7 +41,7 @@ fn note(place: &Place<'_>, removed: &mut Removed, arns: &[&str], what: &str, out
             tracing::info!(account = %place.id, "removed, because no grant claims it: {what}");
             let account = OfAccount { account: place.id.to_string() };
             let number = u64::try_from(arns.len()).unwrap_or_default();
-            place.context.metrics.sweep_removed.get_or_create(&account).inc_by(number);
+            place.context.world.metrics.sweep_removed.get_or_create(&account).inc_by(number);
             removed.arns.extend(arns.iter().map(|arn| (*arn).to_owned()));
         }
         Err(Problem { reason, message }) => {
@@ -57,7 +57,7 @@ async fn statements(place: &Place<'_>, repository: &Repository) -> Result<(), Pr
     if place.claimed().has_repository(&repository.region, &repository.name) {
         return Err(claimed_by_now());
     }
-    match bring_up_to_date(place.context, place.session, repository, Look::Now).await? {
+    match bring_up_to_date(&place.context.world, place.session, repository, Look::Now).await? {
         Written::UpToDate(standings) => standings.contested.map_or(Ok(()), Err),
         Written::NoRepository => Ok(()),
     }
@@ -93,7 +93,7 @@ fn still_wanted(place: &Place<'_>) -> Result<(), Problem> {
     if place.context.stop.clone().now_or_never().is_some() {
         return Err(Problem::new(Reason::Unavailable, "the operator is stopping"));
     }
-    place.context.leadership.may_write()
+    place.context.world.leadership.may_write()
 }
 
 fn claimed_by_now() -> Problem {

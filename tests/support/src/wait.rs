@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before it counts as failed: far more than it needs, also on a loaded machine.
-pub const BOUND: Duration = Duration::from_secs(60);
+pub const BOUND: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks until `look` gives `Ok`. What it gives otherwise says what is still missing, and is the error's text when the bound is
