@@ -251,7 +251,12 @@ async fn look(
     let contested = memory.contest.is_on(pause, now).then(|| contested(repository, &plan));
     let Plan { left_out, handed_over, characters, found_characters, kept, .. } = plan;
     let characters = if waits { found_characters } else { characters };
-    world.metrics.policies.seen(repository.account.as_str(), region, name, repository::full(characters));
+    world.metrics.policies.seen(
+        repository.account.as_str(),
+        region,
+        name,
+        characters as f64 / repository::MAX_CHARACTERS as f64,
+    );
     let known = grants.iter().filter(|grant| !grant.contributions.is_empty()).map(|grant| grant.id.clone());
     let granted = known.filter(|id| stands && !left_out.contains(id)).collect();
     Ok(Written::UpToDate(Standings {

@@ -16,11 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The most characters that ECR takes in a repository policy.
 pub const MAX_CHARACTERS: usize = 10_240;
 
-/// The part of it that a document of this length takes.
-pub fn full(characters: usize) -> f64 {
-    characters as f64 / MAX_CHARACTERS as f64
-}
-
 /// What is asked of a repository's policy: these actions for these callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contribution {
