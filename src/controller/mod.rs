@@ -7,6 +7,7 @@ mod directory;
 mod enforce;
 mod events;
 mod facts;
+pub mod forecast;
 mod leadership;
 mod ledger;
 mod observed;
@@ -82,6 +83,8 @@ struct World {
     facts: facts::Facts,
     turns: Semaphore,
     resync_interval: Duration,
+    /// Whether there may be grants of this installation that are not among these: then what they have is left as it is.
+    others_unknown: bool,
     metrics: Metrics,
     nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
 }
@@ -227,6 +230,7 @@ async fn work(
             facts: facts::Facts::default(),
             turns: Semaphore::new(settings.concurrency.into()),
             resync_interval: settings.resync_interval,
+            others_unknown: false,
             metrics: telemetry.metrics.clone(),
             nudges,
         },
