@@ -2,10 +2,12 @@
 
 use super::directory::Filled;
 use super::reconcile::{self, Error};
+use super::repositories::{Outcome, Repository, Written};
 use super::{Context, directory};
 use crate::api::conditions::ConditionType;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::pace::{self, Urgency};
+use crate::policy::repository::MAX_CHARACTERS;
 use crate::telemetry::metrics::labels::{OfReady, OfResult};
 use crate::telemetry::metrics::{Cluster, Metrics, Snapshot};
 use crate::telemetry::queue::Key;
@@ -90,6 +92,18 @@ pub fn due(
 ) -> Vec<ObjectRef<CrossAccountRegistryGrant>> {
     grants.iter().for_each(|grant| metrics.queue.due(key(grant), Duration::ZERO));
     grants
+}
+
+/// Takes note of a look at a repository's policy.
+pub fn policy(metrics: &Metrics, Repository { account, region, name }: &Repository, looked: &Outcome) {
+    match looked {
+        Ok(Written::NoRepository) => metrics.policies.gone(account.as_str(), region, name),
+        Ok(Written::UpToDate(standings)) => {
+            let full = standings.characters as f64 / MAX_CHARACTERS as f64;
+            metrics.policies.seen(account.as_str(), region, name, full);
+        }
+        Err(_) => {}
+    }
 }
 
 /// What the metrics are told of the cluster.

@@ -2,7 +2,7 @@
 //! is decided in [`super::writers`].
 
 use super::contest::{Contest, Verdict};
-use super::{Context, World, wanted};
+use super::{Context, World, observed, wanted};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
@@ -111,6 +111,7 @@ pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Rep
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
         let _turn = world.turn().await;
         let looked = let_in(world, account, repository, memory, wanted).await;
+        observed::policy(&world.metrics, repository, &looked);
         if let Ok(Written::UpToDate(standings)) = &looked {
             remember(world, memory, standings);
         }
@@ -192,10 +193,7 @@ async fn look(
     // From here to the write nothing else is awaited: what others write in between is lost, and nobody could see it.
     let asked = Instant::now();
     let current = match account.repository_policy(region, name).await? {
-        PolicyRead::NoRepository => {
-            world.metrics.policies.gone(repository.account.as_str(), region, name);
-            return Ok(Written::NoRepository);
-        }
+        PolicyRead::NoRepository => return Ok(Written::NoRepository),
         PolicyRead::NoPolicy => None,
         PolicyRead::Policy(text) => Some(text),
     };
@@ -250,20 +248,13 @@ async fn look(
     memory.replaced.retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
     let contested = memory.contest.is_on(pause, now).then(|| contested(repository, &plan));
     let Plan { left_out, handed_over, characters, found_characters, kept, .. } = plan;
-    let characters = if waits { found_characters } else { characters };
-    world.metrics.policies.seen(
-        repository.account.as_str(),
-        region,
-        name,
-        characters as f64 / repository::MAX_CHARACTERS as f64,
-    );
     let known = grants.iter().filter(|grant| !grant.contributions.is_empty()).map(|grant| grant.id.clone());
     let granted = known.filter(|id| stands && !left_out.contains(id)).collect();
     Ok(Written::UpToDate(Standings {
         granted,
         left_out,
         handed_over: if waits { BTreeSet::new() } else { handed_over },
-        characters,
+        characters: if waits { found_characters } else { characters },
         replaced: memory.replaced.clone(),
         kept,
         refused: BTreeMap::new(),
