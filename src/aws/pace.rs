@@ -38,8 +38,8 @@ pub async fn with<F: Future>(urgency: Urgency, work: F) -> F::Output {
     URGENCY.scope(urgency, work).await
 }
 
-/// How fast a service is called while it does not throttle. AWS publishes no limits for the calls used here, so these are more than a
-/// resync of a thousand grants in an account needs, and less than what is known to be throttled within seconds; AWS's own word decides.
+/// How fast a service is called while it does not throttle. These are chosen, not AWS's numbers: enough for a
+/// resync of a thousand grants in an account within the usual ten minutes. AWS's own word, a throttled call, decides.
 #[derive(Clone, Copy, Debug)]
 struct Limit {
     per_second: f64,
@@ -51,7 +51,7 @@ fn limit(service: &str) -> Limit {
     match service {
         // One limit for all that work in the account, in all regions: the console and Terraform have to live as well.
         "iam" => Limit { per_second: 20.0, burst: 100.0 },
-        // For each region; calls to a repository's policy are quick.
+        // All regions of the account together; calls to a repository's policy are quick.
         "ecr" => Limit { per_second: 40.0, burst: 200.0 },
         // Hundreds a second are allowed; one serves an account for an hour.
         _ => Limit { per_second: 40.0, burst: 100.0 },
