@@ -2,7 +2,7 @@
 //! is decided in [`super::writers`].
 
 use super::contest::{Contest, Verdict};
-use super::{Context, World, wanted};
+use super::{Context, World, observed, wanted};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
@@ -114,6 +114,7 @@ pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Rep
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
         let _turn = world.turn().await;
         let looked = let_in(world, account, repository, memory, wanted).await;
+        observed::policy(&world.metrics, repository, &looked);
         if let Ok(Written::UpToDate(standings)) = &looked {
             remember(world, memory, standings);
         }
@@ -224,6 +225,7 @@ async fn look(
                 let set = account.set_repository_policy(region, name, document).await;
                 set.map_err(|fault| refused(repository, &plan, fault))?;
                 let window = asked.elapsed();
+                world.metrics.write_window.observe(window.as_secs_f64());
                 tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = plan.characters, replaced = ?plan.replaced, ?window, "repository policy set");
             }
             Change::Delete => {
