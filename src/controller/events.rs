@@ -6,18 +6,46 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// The longest note that the API takes, in bytes.
 const LONGEST_NOTE: usize = 1_000;
 
+/// How long the same words are counted in one Event: a little longer than a recorder does.
+const COUNTED_FOR: Duration = Duration::from_secs(600);
+
 /// Publishes Events. One that cannot be published is logged: it never stops the work that it tells of.
 #[derive(Clone)]
-pub struct Events(Recorder);
+pub struct Events {
+    client: Client,
+    reporter: Reporter,
+    told: Arc<Mutex<HashMap<Told, (Recorder, Instant)>>>,
+}
+
+/// What an Event tells, of which object.
+#[derive(PartialEq, Eq, Hash)]
+struct Told {
+    uid: Option<String>,
+    reason: String,
+    note: String,
+}
 
 impl Events {
     pub fn new(client: Client) -> Self {
-        let instance = std::env::var("POD_NAME").ok();
-        Self(Recorder::new(client, Reporter { controller: "registry-grants".into(), instance }))
+        let reporter = Reporter { controller: "registry-grants".into(), instance: std::env::var("POD_NAME").ok() };
+        Self { client, reporter, told: Arc::default() }
+    }
+
+    /// A recorder counts Events by their reason alone, and keeps the first one's note: other words would never be read. So each has its own.
+    fn recorder(&self, told: Told) -> Recorder {
+        let mut recorders = self.told.lock().expect("no panic while held");
+        recorders.retain(|_, (_, last)| last.elapsed() < COUNTED_FOR);
+        let new = || (Recorder::new(self.client.clone(), self.reporter.clone()), Instant::now());
+        let (recorder, last) = recorders.entry(told).or_insert_with(new);
+        *last = Instant::now();
+        recorder.clone()
     }
 
     /// The grant holds now.
@@ -80,8 +108,9 @@ impl Events {
         while note.len() > LONGEST_NOTE {
             note.pop();
         }
+        let told = Told { uid: about.uid.clone(), reason: reason.clone(), note: note.clone() };
         let event = Event { type_, reason, note: Some(note), action: action.into(), secondary: None };
-        if let Err(error) = self.0.publish(&event, about).await {
+        if let Err(error) = self.recorder(told).publish(&event, about).await {
             tracing::warn!(name = about.name, namespace = about.namespace, %error, "an Event could not be published");
         }
     }
