@@ -196,7 +196,7 @@ impl fmt::Display for Fault {
             Class::Denied => write!(f, ". Allow {action} to the operator's role in account {account}"),
             Class::Credentials => write!(
                 f,
-                ". Check spec.credentials of AWSAccount {account}: the operator's own identity must be allowed to assume that role, and the role's trust policy must name it"
+                ". Check spec.credentials of AWSAccount {account}: the operator's own identity must be allowed to assume that role, and the role's trust policy must name it, with the same external ID if it asks for one"
             ),
             Class::Quota => {
                 write!(f, ". Ask AWS to raise this quota of account {account}, or remove what is not needed")

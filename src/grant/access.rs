@@ -59,6 +59,15 @@ pub fn judge(grant: &Grant, readings: &Readings) -> Vec<AccessStatus> {
             }
         }
     }
+    if told.len() > LISTED {
+        // Whatever is left out, it is nothing that is wrong.
+        told.sort_by_key(|told| match told.verdict {
+            AccessVerdict::Denied => 0,
+            AccessVerdict::Unknown => 1,
+            AccessVerdict::Depends => 2,
+            AccessVerdict::Allowed => 3,
+        });
+    }
     told.truncate(LISTED);
     told
 }
@@ -147,7 +156,7 @@ impl Judge<'_> {
             }
         }
         if repositories.is_empty() {
-            findings.depends("no repository is there yet".into());
+            self.no_repository(findings);
         }
     }
 
@@ -174,9 +183,19 @@ impl Judge<'_> {
             }
         }
         if repositories.is_empty() {
-            findings.depends("no repository is there yet".into());
+            self.no_repository(&mut findings);
         }
         findings
+    }
+
+    /// None was found, which says nothing where the registry's account cannot be read.
+    fn no_repository(&self, findings: &mut Findings) {
+        findings.depends("whether there is a repository: none was found".into());
+        for Named { name, document } in self.readings.registry_policies.values().flatten() {
+            if let Err(why) = document {
+                findings.unknown(format!("{name}: {why}"));
+            }
+        }
     }
 
     fn repository_arn(&self, region: &str, name: &str) -> String {

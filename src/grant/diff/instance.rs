@@ -330,14 +330,14 @@ fn check_consent(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<()
     }
     let policy = owner.policy_name();
     let left = if role.inline.contains_key(&policy) {
-        format!(" Until then this grant's policy {policy} on it is neither kept nor removed")
+        format!(". Until then this grant's policy {policy} on it is neither kept nor removed")
     } else {
         String::new()
     };
     Err(Problem::new(
         Reason::ConsentMissing,
         format!(
-            "role {} was not made by this operator and does not carry tag {TAG_ALLOW_EXTEND}, so it is left alone. Its owner can set the tag to true, or to {}, this installation's ID.{left}",
+            "role {} was not made by this operator and does not carry tag {TAG_ALLOW_EXTEND}, so it is left alone. Its owner can set the tag to true, or to {}, this installation's ID{left}",
             role.arn, owner.installation
         ),
     ))

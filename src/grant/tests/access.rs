@@ -295,3 +295,16 @@ fn an_organization_has_no_lambda_functions_of_its_own() {
     assert_eq!(grant.lambda_functions(), None);
     assert_eq!(grant.registry.as_str(), REGISTRY);
 }
+
+#[test]
+fn where_there_is_more_than_a_status_lists_what_is_denied_is_never_left_out() {
+    let world = world();
+    let many =
+        |number: usize| Caller::Many { name: format!("arn:aws:iam::222222222222:role/r{number}*"), why: "x".into() };
+    let nobody = Caller::Role { arn: format!("arn:aws:iam::{CONSUMER}:role/nobody"), holder: Ok(None) };
+    let readings = Readings { callers: (0..50).map(many).chain([nobody]).collect(), ..world.readings() };
+    let judged = judge(&world.grant, &readings);
+    assert_eq!(judged.len(), 100);
+    let problem = denied(&judged).expect("somebody is denied");
+    assert!(problem.message.contains("role/nobody does not exist"), "{}", problem.message);
+}
