@@ -3,6 +3,7 @@
 
 use super::Problem;
 use super::access;
+use super::told::limited;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{
     AccessStatus, Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, PendingStatus, RegistryStatus,
@@ -13,6 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How many repositories the status lists by name.
 const LISTED: usize = 100;
+/// How many characters a condition's message has. They take 32,768; a message that nobody reads to its end need not come near.
+const LONGEST: usize = 2_000;
+/// The same for a message of which there can be a hundred.
+const LONGEST_OF_MANY: usize = 700;
 
 /// How one part of a grant is.
 #[derive(Clone, Debug, PartialEq)]
@@ -213,7 +218,7 @@ impl Outcome {
             registry: self.registry(previous),
             consumer: self.consumer(previous),
             repositories: self.repositories_status(),
-            access: self.access.clone(),
+            access: self.access_status(),
             pending: self.pending_status(),
             replacements: self.replacements(previous),
             last_handled_reconcile: self.handled.clone(),
@@ -239,11 +244,21 @@ impl Outcome {
         Some(consumer).filter(|consumer| *consumer != ConsumerStatus::default())
     }
 
+    /// Others' Sids and names stand in the messages, of which a policy has room for very long ones.
+    fn access_status(&self) -> Vec<AccessStatus> {
+        let told = |access: &AccessStatus| AccessStatus {
+            message: access.message.clone().map(|message| limited(message, LONGEST_OF_MANY)),
+            ..access.clone()
+        };
+        self.access.iter().take(LISTED).map(told).collect()
+    }
+
     fn pending_status(&self) -> Option<PendingStatus> {
         const TOLD: usize = 50;
         let pending = self.pending.as_ref()?;
         let changes = i32::try_from(pending.len()).unwrap_or(i32::MAX);
-        Some(PendingStatus { changes, items: pending.iter().take(TOLD).cloned().collect() })
+        let told = pending.iter().take(TOLD).map(|change| limited(change.clone(), LONGEST_OF_MANY));
+        Some(PendingStatus { changes, items: told.collect() })
     }
 
     fn repositories_status(&self) -> Option<RepositoriesStatus> {
@@ -292,7 +307,9 @@ impl Outcome {
             .collect();
         for ((region, name), RepositoryOutcome { replaced, kept, .. }) in &self.each_repository {
             let replaced = replaced.iter().map(|sid| (sid, ReplacementState::Replaced, None));
-            let kept = kept.iter().map(|(sid, why)| (sid, ReplacementState::Kept, Some(why.clone())));
+            let kept = kept
+                .iter()
+                .map(|(sid, why)| (sid, ReplacementState::Kept, Some(limited(why.clone(), LONGEST_OF_MANY))));
             // A statement that is there is not replaced, whatever was before.
             for (sid, state, message) in replaced.chain(kept) {
                 let (region_owned, name_owned) = (region.clone(), name.clone());
@@ -367,7 +384,7 @@ fn dated(told: Vec<Told>, previous: Option<&Status>, generation: Option<i64>, no
             let unchanged = before(&type_).filter(|condition| condition.status == status);
             Condition {
                 last_transition_time: unchanged.map_or(now, |condition| &condition.last_transition_time).clone(),
-                message: limited(message),
+                message: limited(message, LONGEST),
                 observed_generation: generation,
                 reason: reason.to_string(),
                 status: status.into(),
@@ -375,14 +392,4 @@ fn dated(told: Vec<Told>, previous: Option<&Status>, generation: Option<i64>, no
             }
         })
         .collect()
-}
-
-/// Conditions take 32,768 characters; a message that nobody reads to its end need not come near.
-fn limited(mut message: String) -> String {
-    const LONGEST: usize = 2_000;
-    if let Some((end, _)) = message.char_indices().nth(LONGEST) {
-        message.truncate(end);
-        message.push('…');
-    }
-    message
 }

@@ -27,3 +27,12 @@ impl Grant {
         format!("{consumer} has {access:?} access to account {registry}'s repositories, {}", paths.join(" and "))
     }
 }
+
+/// A text of at most so many characters.
+pub fn limited(mut text: String, longest: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(longest) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

@@ -9,6 +9,7 @@ mod drift;
 mod fields;
 mod iam;
 mod instance;
+mod kstatus;
 mod leftovers;
 mod policy;
 mod registry_role;

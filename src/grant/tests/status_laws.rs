@@ -1,13 +1,15 @@
 //! What holds of every status, whatever happened.
 
+use super::kstatus::access;
 use super::status::{applied, at, condition, outcome, repositories};
 use crate::api::conditions::{ConditionType, Reason};
+use crate::api::grant::AccessVerdict;
 use crate::grant::Problem;
 use crate::grant::status::{Outcome, Part, progressing};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-const FAILURES: [Reason; 17] = [
+const FAILURES: [Reason; 21] = [
     Reason::AccountNotFound,
     Reason::NotAdmitted,
     Reason::Invalid,
@@ -15,8 +17,12 @@ const FAILURES: [Reason; 17] = [
     Reason::CredentialsUnavailable,
     Reason::AccessDenied,
     Reason::RepositoryNotFound,
+    Reason::RoleNotFound,
+    Reason::ConsentMissing,
     Reason::Conflict,
     Reason::UnreadablePolicy,
+    Reason::ContestedPolicy,
+    Reason::BlockedPolicy,
     Reason::PolicyTooLarge,
     Reason::QuotaExceeded,
     Reason::Throttled,
@@ -48,6 +54,7 @@ prop_compose! {
         parts in [part(), part(), part(), part()],
         each in prop::collection::btree_map("[a-z]{2,4}", prop::result::maybe_err(Just(()), problem()), 0..8),
         left in any::<bool>(),
+        denied in prop::bool::weighted(0.2),
     ) -> Outcome {
         let [accounts, role, consumer, in_repositories] = parts;
         outcome(|outcome| {
@@ -56,6 +63,7 @@ prop_compose! {
             (outcome.consumer, outcome.repositories) = (consumer, in_repositories);
             outcome.each_repository = repositories(each);
             outcome.applied = left.then(applied);
+            outcome.access = denied.then(|| access(0, AccessVerdict::Denied)).into_iter().collect();
         })
     }
 }
@@ -84,7 +92,8 @@ proptest! {
         let ready = condition(&status, ConditionType::Ready).unwrap();
         let failed = status.conditions.iter().any(|c| c.status == "False" && c.type_ != "Ready");
         let one_failed = outcome.each_repository.values().any(|each| each.result.is_err());
-        prop_assert_eq!(ready.status == "True", !failed && !one_failed && !outcome.revoking);
+        let all_is_well = !failed && !one_failed && outcome.access.is_empty() && !outcome.revoking;
+        prop_assert_eq!(ready.status == "True", all_is_well);
     }
 
     #[test]
