@@ -68,7 +68,7 @@ async fn a_grant_that_wants_a_role_in_another_profile_does_not_share_it() -> Res
 }
 
 /// A role of B's own for its nodes, in its own profile, which has nothing to do with the operator.
-async fn own_role(case: &Case<'_>, service: &str) -> Result<()> {
+pub async fn own_role(case: &Case<'_>, service: &str) -> Result<()> {
     let iam = case.stack().aws(&case.pair.consumer).iam;
     let trust = json!({"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"});
     let create = iam.create_role().role_name("worker").path("/nodes/").assume_role_policy_document(document(trust));

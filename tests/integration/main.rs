@@ -32,3 +32,4 @@ mod shared;
 mod sweep;
 mod telemetry;
 mod tenancy;
+mod troubleshooting;
