@@ -279,12 +279,14 @@ async fn tell(
 
     let about = resource.object_ref(&());
     let was = self::ready(before);
-    let was_ready = was.as_ref().is_some_and(|(ready, ..)| *ready == "True");
+    // Also where somebody else denies access, all that the grant writes was in place.
+    let path_denied = Reason::PathDenied.to_string();
+    let was_in_place = was.as_ref().is_some_and(|(ready, reason, _)| *ready == "True" || *reason == path_denied);
     let settled = before.and_then(|status| status.observed_generation) == generation;
     // What changes in IAM for a grant that was settled was changed by somebody else; a repository's policy changes with other grants as well.
     let in_iam = changes.iter().filter(|change| change.region.is_none()).map(ToString::to_string);
     let drift: Vec<String> = in_iam.chain(put_back.iter().cloned()).collect();
-    let is_drift = was_ready && settled && !drift.is_empty();
+    let is_drift = was_in_place && settled && !drift.is_empty();
     match outcome.pending {
         Some(_) => {}
         None if is_drift => {

@@ -16,7 +16,7 @@ use crate::api::conditions::Reason;
 use crate::api::grant::{Access, AccessAction, AccessPath, AccessStatus, AccessVerdict};
 use crate::policy::evaluate::{Context, Named, Policies, Principal, Request, evaluate};
 use findings::Findings;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 /// What a client does to pull an image.
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
@@ -215,12 +215,14 @@ impl Judge<'_> {
 }
 
 impl Holder {
-    /// What is known of a request that a session of the role makes, which begins now.
+    /// What is known of a request that a session of the role makes, which begins with the next second: where sessions were ended just now, those of this
+    /// second are among them.
     pub fn context(&self, now: Timestamp) -> Context {
-        let moment = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let text = |moment: Timestamp| moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let (moment, begun) = (text(now), text(now.checked_add(SignedDuration::from_secs(1)).unwrap_or(now)));
         let context = Context::default()
             .with("aws:CurrentTime", [&moment])
-            .with("aws:TokenIssueTime", [&moment])
+            .with("aws:TokenIssueTime", [&begun])
             .with("aws:EpochTime", [now.as_second().to_string()])
             .with("aws:SecureTransport", ["true"])
             .with("aws:ViaAWSService", ["false"]);

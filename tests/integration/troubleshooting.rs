@@ -291,5 +291,9 @@ async fn describe_tells_of_everything_that_was_changed_by_hand_and_put_back() ->
     told("set the trust policy of role pusher-grant").await?;
     // The same reason within minutes, for something else: it is not counted as the same Event.
     case.repository("app").set_policy(case.stack(), &Document(json!({"Statement": []}))).await?;
-    told("statements back into the policy of repository app").await
+    told("statements back into the policy of repository app").await?;
+    // That the sessions of before were ended with it is no lack of access.
+    let text = case.cluster().kubectl(&["describe", OWN_GRANT, "--namespace", &case.namespace]).await?;
+    ensure!(!text.contains("PathDenied"), "{text}");
+    Ok(())
 }

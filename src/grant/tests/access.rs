@@ -308,3 +308,14 @@ fn where_there_is_more_than_a_status_lists_what_is_denied_is_never_left_out() {
     let problem = denied(&judged).expect("somebody is denied");
     assert!(problem.message.contains("role/nobody does not exist"), "{}", problem.message);
 }
+
+/// The drift that ended them is put back by then, and clients only need new sessions.
+#[test]
+fn sessions_that_were_ended_a_moment_ago_are_no_verdict_on_those_to_come() {
+    let mut world = world();
+    let end_of_this_second = now().checked_add(k8s_openapi::jiff::SignedDuration::from_secs(1)).unwrap();
+    let moment = end_of_this_second.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let ended = Statement::deny(["*"]).on(["*"]).only_if("DateLessThan", "aws:TokenIssueTime", [moment]);
+    world.role.inline.insert("registry-grants-ended-sessions".into(), Ok(Document::of([ended])));
+    assert_eq!(world.allowed(), ALL);
+}
