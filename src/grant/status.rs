@@ -103,8 +103,11 @@ impl Outcome {
                 None
             }
         });
-        let judged = access::denied(&self.access).filter(|_| self.pending.is_none() && !self.revoking);
-        let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).chain(judged).collect();
+        let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).collect();
+        // Where a part is not in place, that is the reason, and denied access what follows from it.
+        if problems.is_empty() && self.refusal.is_empty() && self.pending.is_none() && !self.revoking {
+            problems.extend(access::denied(&self.access));
+        }
         problems.sort_by_key(|problem| !problem.reason.needs_a_person());
         self.refusal.iter().cloned().chain(problems).collect()
     }

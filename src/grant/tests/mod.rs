@@ -19,5 +19,6 @@ mod sessions;
 mod sharing;
 mod standing;
 mod status;
+mod status_access;
 mod status_laws;
 mod sweep;

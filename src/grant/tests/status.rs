@@ -62,7 +62,7 @@ pub fn repositories(
     each.into_iter().map(|(name, result)| (("us-east-1".to_owned(), name.into()), outcome(result))).collect()
 }
 
-fn problem(reason: Reason) -> Problem {
+pub fn problem(reason: Reason) -> Problem {
     Problem::new(reason, format!("{reason} happened"))
 }
 
