@@ -26,9 +26,9 @@ fn denied() -> Vec<AccessStatus> {
 #[test]
 fn ready_is_never_true_beside_a_path_that_is_denied() {
     let status = outcome(|outcome| outcome.access = denied()).status(None, Some(1), &at(0));
-    let ready = ready(&status);
-    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "PathDenied"));
-    assert!(ready.message.contains("statement Stop denies it"), "{}", ready.message);
+    let told = ready(&status);
+    assert_eq!((told.status.as_str(), told.reason.as_str()), ("False", "PathDenied"));
+    assert!(told.message.contains("statement Stop denies it"), "{}", told.message);
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn an_observed_grant_says_what_would_be_done_and_how_much_there_is_of_it() {
         .status(None, Some(1), &at(0))
     };
     let status = observed(many);
-    let ready = ready(&status);
-    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("Unknown", "Observing"));
+    let told = ready(&status);
+    assert_eq!((told.status.as_str(), told.reason.as_str()), ("Unknown", "Observing"));
     let pending = status.pending.unwrap();
     assert_eq!((pending.changes, pending.items.len()), (120, 50));
     assert!(ready(&observed(Vec::new())).message.contains("nothing would change"));
