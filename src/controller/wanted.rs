@@ -21,8 +21,7 @@ pub fn of(world: &World, repository: &Repository) -> Result<Vec<Wanted<GrantName
     // without the status it may be there, and then it is not taken out because another grant comes first.
     let may_carry = |grant: &CrossAccountRegistryGrant| {
         grant.spec.registry.account_id == repository.account.as_str()
-            && (world.ledger.covers(grant, &repository.region, &repository.name)
-                || world.ledger.has_no_claims(grant))
+            && (world.ledger.covers(grant, &repository.region, &repository.name) || world.ledger.has_no_claims(grant))
     };
     let mut grants = world.grants.state_filter(may_carry);
     grants.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
