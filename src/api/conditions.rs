@@ -46,6 +46,8 @@ pub enum Reason {
     Progressing,
     /// The grant is suspended: nothing is written or checked, and what was applied stays.
     Suspended,
+    /// Mode `Observe`: nothing is written, and what would be done is in `status.pending`.
+    Observing,
     /// The grant is being deleted, and its access revoked.
     Revoking,
     /// The registry's account has no `AWSAccount`.
@@ -66,6 +68,8 @@ pub enum Reason {
     RoleNotFound,
     /// A role that others made does not carry the tag by which they consent.
     ConsentMissing,
+    /// All that this grant writes is in place, and still the policies that were read deny access by a path that was asked for.
+    PathDenied,
     /// A role, instance profile or path of that name exists and is not this grant's.
     Conflict,
     /// A repository's policy cannot be read as a policy document, so it is left alone.
@@ -100,6 +104,7 @@ impl Reason {
             | Self::WrongAccount
             | Self::AccessDenied
             | Self::ConsentMissing
+            | Self::PathDenied
             | Self::Conflict
             | Self::UnreadablePolicy
             | Self::ContestedPolicy
@@ -117,6 +122,7 @@ impl Reason {
             | Self::CredentialsUnavailable
             | Self::Progressing
             | Self::Suspended
+            | Self::Observing
             | Self::Revoking
             | Self::RepositoryNotFound
             | Self::RoleNotFound

@@ -72,10 +72,26 @@ pub struct CrossAccountRegistryGrantSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
+    /// `Enforce`: the grant is made true. `Observe`: nothing is written to AWS for it. What would be done is in `status.pending`, whether access
+    /// works in `status.access`; what was applied before stays as it is, and is not kept up. A grant that is deleted, or that no rule
+    /// admits any more, is revoked nevertheless.
+    #[serde(default)]
+    pub mode: Mode,
+
     /// While true, nothing is written or checked in AWS for this grant: what was applied stays as it is, and changes of the spec wait. A
     /// grant that is deleted, or that no rule admits any more, is revoked nevertheless.
     #[serde(default)]
     pub suspend: bool,
+}
+
+/// Whether a grant is made true.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It is.
+    #[default]
+    Enforce,
+    /// It is only said what that would take.
+    Observe,
 }
 
 /// What becomes of what a grant gave.

@@ -1,5 +1,6 @@
 //! The status of a `CrossAccountRegistryGrant`.
 
+use super::grant::AccessPath;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -32,6 +33,17 @@ pub struct CrossAccountRegistryGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repositories: Option<RepositoriesStatus>,
 
+    /// Whether access works, as far as the policies say that were read on both sides: for the instance role, and for each role that is named
+    /// exactly, by each path. Organization policies (SCPs, RCPs), endpoint policies and session policies are not seen. At most a hundred.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["principal".into(), "path".into(), "action".into()]))]
+    pub access: Vec<AccessStatus>,
+
+    /// With mode `Observe`: what would be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingStatus>,
+
     /// What became of the statements that `spec.registry.replaceSids` names: the first hundred, those that stay before those that were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
@@ -46,6 +58,57 @@ pub struct CrossAccountRegistryGrantStatus {
     /// what is left out has been revoked, so that nothing is forgotten when the spec changes or the operator is stopped half-way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Applied>,
+}
+
+/// Whether somebody can do something by one path.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessStatus {
+    /// Who: a role's ARN, a pattern of such ARNs, an account's root for whomever the account itself allows, an organization, or a service.
+    pub principal: String,
+    /// By which path.
+    pub path: AccessPath,
+    /// What.
+    pub action: AccessAction,
+    /// Whether it works.
+    pub verdict: AccessVerdict,
+    /// The link that is missing, the statement that denies, what it depends on, or what could not be read, and where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What somebody does with images.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AccessAction {
+    /// Pulls them.
+    Pull,
+    /// Pushes them.
+    Push,
+}
+
+/// Whether access works.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AccessVerdict {
+    /// The policies that were read allow it.
+    Allowed,
+    /// They do not.
+    Denied,
+    /// It depends: on which of many identities asks, or on a condition whose value is known only when somebody asks.
+    Depends,
+    /// A policy that matters could not be read.
+    Unknown,
+}
+
+/// What mode `Observe` would do.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingStatus {
+    /// How many changes there would be in AWS, one call each.
+    pub changes: i32,
+    /// The first fifty of them, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub items: Vec<String>,
 }
 
 /// What exists in the registry account.
@@ -86,7 +149,7 @@ pub struct RepositoriesStatus {
     pub summary: String,
     /// How many repositories' policies grant the access.
     pub granted: i32,
-    /// How many named repositories do not exist yet.
+    /// How many named repositories do not exist yet, or would be changed where the grant is only observed.
     pub waiting: i32,
     /// How many could not be granted.
     pub failed: i32,

@@ -132,7 +132,10 @@ fn class_of(code: &str, message: &str, status: Option<u16>) -> Class {
             Class::Denied
         }
         _ if code.starts_with("LimitExceeded") => Class::Quota,
-        "NoSuchEntity" | "RepositoryNotFoundException" | "RepositoryPolicyNotFoundException" => Class::Gone,
+        "NoSuchEntity"
+        | "RepositoryNotFoundException"
+        | "RepositoryPolicyNotFoundException"
+        | "RegistryPolicyNotFoundException" => Class::Gone,
         "EntityAlreadyExists" => Class::Exists,
         "DeleteConflict" => Class::InUse,
         // A principal that was just made is unknown for seconds; a mistyped one for ever. Both get this one code.

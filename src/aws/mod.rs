@@ -4,6 +4,7 @@
 pub mod ecr;
 pub mod fault;
 pub mod iam;
+mod policies;
 pub mod session;
 
 pub use fault::Fault;

@@ -8,9 +8,15 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+const EXAMPLES: &str = "\
+Examples, outside of a cluster (the chart runs it inside):
+  registry-grants controller --leader-election=false --log-format text
+  KUBECONFIG=cluster.yaml AWS_PROFILE=operator registry-grants controller --leader-election=false";
+
 /// Every flag can be given by the environment as well; the flag wins. Credentials for AWS come from the ambient chain
 /// (environment, IRSA, Pod Identity, profile, instance profile), and for the cluster from KUBECONFIG or the Pod's ServiceAccount.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// How often every grant is compared with AWS, so that changes made by hand are put back; ±20 % so that grants do not march
     /// in step. For instance 10m, 90s, 1h.

@@ -6,7 +6,13 @@ use kube::CustomResourceExt;
 use std::error::Error;
 use std::path::PathBuf;
 
+const EXAMPLES: &str = "\
+Examples:
+  registry-grants crds | kubectl apply --server-side -f -
+  registry-grants crds --output-dir crds";
+
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Write one file for each into this folder, instead of printing them.
     #[arg(long)]

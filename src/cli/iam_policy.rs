@@ -1,8 +1,8 @@
 //! `registry-grants iam-policy`: the documents of the operator's own role in an account, ready to be applied.
 
 mod arguments;
-mod print;
-mod templates;
+pub mod print;
+pub mod templates;
 
 pub use arguments::Arguments;
 

@@ -1,11 +1,17 @@
 //! The command line: one file a subcommand.
 
+mod completions;
 mod controller;
 mod crds;
+mod graph;
+mod handoff;
 mod iam_policy;
+mod manifests;
 mod policy;
+mod text;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Lets workloads of one AWS account push to and pull from another account's private ECR repositories, without keys.
@@ -18,10 +24,19 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Print a script by which a shell completes this program's arguments.
+    Completions(completions::Arguments),
     /// Run the operator: watch grants and accounts, and make them true in AWS.
     Controller(controller::Arguments),
     /// Print the custom resource definitions as YAML.
     Crds(crds::Arguments),
+    /// Show who can pull and push what, across accounts: from the cluster, or from files.
+    Graph(graph::Arguments),
+    /// Print what an account's admin adds by hand, where the operator does not write. Neither AWS nor a cluster is asked.
+    ///
+    /// The documents are the operator's own, under names and Sids that no operator takes for its own: it never removes them, and a grant can take
+    /// their place later (spec.registry.replaceSids).
+    Handoff(handoff::Arguments),
     /// Look at IAM policy documents, without AWS or a cluster.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -32,9 +47,21 @@ enum Command {
     IamPolicy(iam_policy::Arguments),
 }
 
+/// By what name kubectl calls a program for `kubectl registry-grants`: in a plugin's file name, `_` stands for the `-` of a command.
+const PLUGIN: &str = "kubectl-registry_grants";
+
+/// The command line, with usage texts as it was called.
+fn program() -> clap::Command {
+    let called = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&called).file_stem().is_some_and(|name| name == PLUGIN) {
+        true => Arguments::command().bin_name("kubectl registry-grants"),
+        false => Arguments::command(),
+    }
+}
+
 /// Runs what the arguments ask for.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match program().try_get_matches().and_then(|found| Arguments::from_arg_matches(&found)) {
         Ok(arguments) => arguments,
         Err(help_or_mistake) => {
             // Not clap's own 2 for a mistake: that is `policy diff`'s answer. What cannot be printed cannot be reported either.
@@ -43,8 +70,11 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match arguments.command {
+        Command::Completions(arguments) => completions::run(&arguments, program()).map(|()| ExitCode::SUCCESS),
         Command::Controller(arguments) => controller::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Crds(arguments) => crds::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Graph(arguments) => graph::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Handoff(arguments) => handoff::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::IamPolicy(arguments) => iam_policy::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Policy(command) => policy::run(&command),
     };

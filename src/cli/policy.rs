@@ -1,12 +1,13 @@
 //! `registry-grants policy`: what the operator makes of policy documents, for people with the documents in files.
 
+use super::text::{plain, print};
 use crate::policy::Document;
 use crate::policy::diff::{Alone, Changed, Difference, Name, Part, Same, Term};
 use crate::policy::document::MAX_BYTES;
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -44,11 +45,8 @@ pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
     }
     let difference = Difference::between(&read(left)?, &read(right)?);
     let shown = Shown { difference: &difference, left: &name(left), right: &name(right) }.to_string();
-    match io::stdout().lock().write_all(shown.as_bytes()) {
-        // Who stopped reading still gets the answer.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
-        _ => {}
-    }
+    // Who stopped reading still gets the answer.
+    print(&shown)?;
     Ok(if difference.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }
 
@@ -140,16 +138,4 @@ fn value(term: &Term) -> String {
         Term::Text(text) => plain(text),
         Term::Json(json) => format!("{} (as JSON)", plain(json)),
     }
-}
-
-/// Somebody's text so that it can do nothing to a terminal: control characters, and those that turn the writing's direction, as escapes.
-fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\'' | '\\' => out.push(c),
-            c => out.extend(c.escape_debug()),
-        }
-    }
-    out
 }

@@ -1,10 +1,11 @@
 //! Tells in each `AWSAccount`'s status whether the operator can work there, and how many grants need it.
 
 use super::directory::Cache;
-use super::{Context, requeue};
+use super::{Context, World, requeue};
 use crate::api::account::{AWSAccountStatus, GrantCounts, LastError};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::aws::Account;
 use crate::controller::publish;
 use crate::grant::{AccountId, Problem};
 use futures::channel::mpsc::UnboundedReceiver;
@@ -96,6 +97,9 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
     // The definition's own rule admits nothing but account numbers as names.
     let Ok(id) = name.parse::<AccountId>() else { return Ok(Action::await_change()) };
     let session = context.world.aws.account(&id, &account.spec, None).await;
+    if let Ok(session) = &session {
+        read_ahead(&context, session, &account).await;
+    }
     let (caller_arn, told) = match session {
         Ok(session) => {
             let arn = session.caller_arn.clone();
@@ -131,6 +135,20 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
             )
         }
     }))
+}
+
+/// Reads what every grant on the account hangs on, so that no grant has to.
+async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) {
+    let World { facts, grants, resync_interval, .. } = &context.world;
+    if let Some(boundary) = &account.spec.roles.permissions_boundary {
+        facts.managed_policy(session, boundary, *resync_interval).await;
+    }
+    let on_account = |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == session.id.as_str();
+    let regions: BTreeSet<String> =
+        grants.state_filter(on_account).iter().flat_map(|grant| grant.spec.registry.regions.clone()).collect();
+    for region in &regions {
+        facts.registry_policy(session, region, *resync_interval).await;
+    }
 }
 
 fn on_error(account: Arc<AWSAccount>, error: &kube::Error, context: Arc<Context>) -> Action {

@@ -1,6 +1,7 @@
 //! Events on the resources: what people see with `kubectl describe`.
 
 use crate::api::conditions::Reason;
+use crate::grant::plan::Change;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -27,6 +28,12 @@ impl Events {
     /// Something is wrong now, or wrong in another way than before.
     pub async fn problem(&self, about: &ObjectReference, reason: Reason, message: &str) {
         self.publish(about, EventType::Warning, reason.to_string(), "Reconcile", message).await;
+    }
+
+    /// Something was changed in AWS for the grant.
+    pub async fn changed(&self, about: &ObjectReference, changes: &[Change]) {
+        let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        self.publish(about, EventType::Normal, "Changed".into(), "Reconcile", &changes.join("; ")).await;
     }
 
     /// Somebody had changed what the grant keeps, and it was put back.

@@ -6,6 +6,7 @@ mod contest;
 mod directory;
 mod enforce;
 mod events;
+mod facts;
 mod leadership;
 mod ledger;
 mod publish;
@@ -76,6 +77,7 @@ struct World {
     ledger: ledger::Ledger,
     writers: writers::Writers,
     roles: sharing::Roles,
+    facts: facts::Facts,
     turns: Semaphore,
     resync_interval: Duration,
     metrics: Metrics,
@@ -214,6 +216,7 @@ async fn work(
             ledger: ledger::Ledger::default(),
             writers: writers::Writers::default(),
             roles: sharing::Roles::default(),
+            facts: facts::Facts::default(),
             turns: Semaphore::new(settings.concurrency.into()),
             resync_interval: settings.resync_interval,
             metrics: telemetry.metrics,

@@ -9,7 +9,7 @@ use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::grant::desired::Owner;
 use crate::grant::status::{self, Outcome, Part};
-use crate::grant::{Grant, GrantName, Problem, Standing, standing, to_retain};
+use crate::grant::{Grant, GrantName, Problem, Standing, standing, to_retain, validate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -17,6 +17,7 @@ use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is to be done for a grant.
 enum Intent {
@@ -26,6 +27,8 @@ enum Intent {
     Revoke(Vec<Problem>),
     /// Let what it gave stay as it is, and be nobody's: it is being deleted, and asks for that.
     HandOver(Box<Grant>),
+    /// Only say what it would take to make it true.
+    Observe(Box<Grant>),
     /// Neither write nor check.
     Suspend,
     /// Leave everything as it is.
@@ -44,7 +47,11 @@ impl Intent {
             };
         }
         match standing(name, &resource.spec, claims.as_ref(), directory, installation) {
-            Standing::Suspended(_) => Self::Suspend,
+            Standing::Frozen(_) if resource.spec.suspend => Self::Suspend,
+            Standing::Frozen(_) => match validate(name, &resource.spec, directory, installation) {
+                Ok(grant) => Self::Observe(Box::new(grant)),
+                Err(problems) => Self::Leave(problems),
+            },
             Standing::Admitted(grant) => Self::Enforce(Box::new(grant), Vec::new()),
             Standing::Kept(grant, problems) => Self::Enforce(Box::new(grant), problems),
             Standing::NotAdmitted(problems) => Self::Revoke(problems),
@@ -83,7 +90,10 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         uid: resource.uid().unwrap_or_default(),
     };
     let look = how_to_look(resource, &context);
-    let enforcement = |aim, claims| Enforcement::new(&context.world, &owner, &resource.spec, aim, claims, look).run();
+    let fresh = how_fresh(resource, &context);
+    let begin =
+        |aim, claims| Enforcement::new(&context.world, &owner, &resource.spec, aim, claims, look).knowing_as_of(fresh);
+    let enforcement = |aim, claims| begin(aim, claims).run();
     let (mut done, refusal) = match Intent::of(resource, &owner.grant, &context) {
         Intent::Enforce(grant, problems) => {
             let turn = context.world.turn().await;
@@ -99,6 +109,14 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
             Some(claims) => (enforcement(Aim::HandOver(&grant), &claims).await, Vec::new()),
             None => (nothing_done(None), Vec::new()),
         },
+        Intent::Observe(grant) => {
+            // What was applied before stays on record as it is, and is looked at with the rest.
+            let recorded = context.world.ledger.claims(resource);
+            let claims = recorded.as_ref().map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
+            let mut done = begin(Aim::Hold(&grant), &claims).observing().run().await;
+            done.outcome.applied = recorded;
+            (done, Vec::new())
+        }
         Intent::Suspend => {
             suspend(resource, &context).await?;
             return Ok(Action::requeue(requeue::after_success(context.world.resync_interval)));
@@ -138,6 +156,19 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look 
     let is_settled = status.and_then(|status| status.observed_generation) == resource.meta().generation;
     let nothing_new = asked(resource) == status.and_then(|status| status.last_handled_reconcile.as_ref());
     if is_ready && is_settled && nothing_new { Look::Settled(context.world.resync_interval / 2) } else { Look::Now }
+}
+
+/// How old what is known of managed policies and of the registry's own may be: many grants hang on them, and they change seldom. Who asks by hand wants
+/// to know how it is now, and where access is denied somebody may be mending it.
+fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duration {
+    const JUST_NOW: Duration = Duration::from_secs(10);
+    let status = resource.status.as_ref();
+    let denied = ready(status).is_some_and(|(_, reason, _)| reason == Reason::PathDenied.to_string());
+    match asked(resource) == status.and_then(|status| status.last_handled_reconcile.as_ref()) {
+        false => Duration::ZERO,
+        true if denied => JUST_NOW.min(context.world.resync_interval),
+        true => context.world.resync_interval,
+    }
 }
 
 pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &Error, context: Arc<Context>) -> Action {
@@ -213,11 +244,13 @@ fn nothing_done(applied: Option<Applied>) -> Done {
         replaces: BTreeSet::new(),
         registry_status: RegistryStatus::default(),
         consumer_status: ConsumerStatus::default(),
+        access: Vec::new(),
+        pending: None,
         applied,
         summary: String::new(),
         handled: None,
     };
-    Done { outcome, steps: Vec::new() }
+    Done { outcome, changes: Vec::new(), put_back: Vec::new() }
 }
 
 /// Writes the status if it changed, and tells people what is new.
@@ -227,7 +260,7 @@ async fn tell(
     owner: &Owner,
     done: &Done,
 ) -> Result<(), Error> {
-    let Done { outcome, steps } = done;
+    let Done { outcome, changes, put_back } = done;
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
     let status = outcome.status(before, generation, &now());
@@ -242,8 +275,15 @@ async fn tell(
     let was = self::ready(before);
     let was_ready = was.as_ref().is_some_and(|(ready, ..)| *ready == "True");
     let settled = before.and_then(|status| status.observed_generation) == generation;
-    if was_ready && settled && !steps.is_empty() && ready == "True" {
-        context.events.drift(&about, steps).await;
+    // What changes in IAM for a grant that was settled was changed by somebody else; a repository's policy changes with other grants as well.
+    let in_iam = changes.iter().filter(|change| change.region.is_none()).map(ToString::to_string);
+    let drift: Vec<String> = in_iam.chain(put_back.iter().cloned()).collect();
+    let is_drift = was_ready && settled && !drift.is_empty();
+    match outcome.pending {
+        Some(_) => {}
+        None if is_drift => context.events.drift(&about, &drift).await,
+        None if !changes.is_empty() => context.events.changed(&about, changes).await,
+        None => {}
     }
     let news = was != Some((ready, reason, message));
     match outcome.problems().first() {

@@ -7,7 +7,9 @@ use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::aws::fault::{Class, Fault};
-use crate::grant::{AccountId, Directory, GrantName, Problem};
+use crate::grant::plan::Change as Planned;
+use crate::grant::{AccountId, Directory, Grant, GrantName, Problem};
+use crate::policy::Document;
 use crate::policy::repository::{self, Change, Ours, Plan, Wanted};
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +73,10 @@ pub struct Standings {
     pub contested: Option<Problem>,
     /// Whether this look put back what somebody had undone.
     pub put_back: bool,
+    /// What this look has changed.
+    pub changed: Option<Planned>,
+    /// The policy as it is; `None` where there is none.
+    pub policy: Option<Arc<Document>>,
 }
 
 pub type Outcome = Result<Written, Problem>;
@@ -93,7 +99,7 @@ impl Written {
     /// The same for whoever is served by it without having looked himself.
     pub fn of_another(self) -> Self {
         match self {
-            Self::UpToDate(standings) => Self::UpToDate(Standings { put_back: false, ..standings }),
+            Self::UpToDate(standings) => Self::UpToDate(Standings { put_back: false, changed: None, ..standings }),
             Self::NoRepository => Self::NoRepository,
         }
     }
@@ -101,7 +107,7 @@ impl Written {
 
 /// Makes a repository's policy what all grants together want.
 pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Repository, who: Look) -> Outcome {
-    let wanted = || wanted::of(world, repository);
+    let wanted = || wanted::of(world, repository, None);
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
         let _turn = world.turn().await;
         let looked = let_in(world, account, repository, memory, wanted).await;
@@ -190,14 +196,7 @@ async fn look(
         PolicyRead::NoPolicy => None,
         PolicyRead::Policy(text) => Some(text),
     };
-    let planned = |grants: &[Wanted<GrantName>]| {
-        repository::plan(current.as_deref(), grants, &world.installation).map_err(|error| {
-            let told =
-                format!("the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR");
-            Problem::new(Reason::UnreadablePolicy, told)
-        })
-    };
-    let mut plan = planned(grants)?;
+    let mut plan = planned(world, repository, current.as_deref(), grants)?;
     let pause = world.resync_interval;
     let again: BTreeSet<String> = plan.replaced.intersection(&memory.replaced).cloned().collect();
     let replacing =
@@ -205,12 +204,13 @@ async fn look(
     if replacing == Verdict::Wait {
         let mut without = grants.to_vec();
         without.iter_mut().for_each(|grant| grant.replaces.retain(|sid| !again.contains(sid)));
-        plan = planned(&without)?;
+        plan = planned(world, repository, current.as_deref(), &without)?;
         let why = "somebody else puts it there again and again; find who calls ecr:SetRepositoryPolicy in CloudTrail";
         plan.kept.extend(again.iter().map(|sid| (sid.clone(), why.to_owned())));
     }
     let verdict = memory.contest.judge(&plan.found, &plan.wanted, false, pause, Instant::now());
     let waits = verdict == Verdict::Wait;
+    let mut changed = None;
     if plan.change != Change::None && !waits {
         world.leadership.may_write()?;
         // Whatever becomes of the answer.
@@ -228,7 +228,13 @@ async fn look(
                 tracing::info!(account = %repository.account, region, repository = name, "repository policy deleted");
             }
         }
+        changed = changes(repository, &plan);
     }
+    let policy = match &plan.change {
+        Change::Set(document) if !waits => Some(Arc::new(document.clone())),
+        Change::Delete if !waits => None,
+        Change::None | Change::Set(_) | Change::Delete => plan.current.clone().map(Arc::new),
+    };
     let now = Instant::now();
     let stands = !waits || plan.found == plan.wanted;
     if !waits {
@@ -252,7 +258,60 @@ async fn look(
         refused: BTreeMap::new(),
         contested,
         put_back: verdict == Verdict::PutBack,
+        changed,
+        policy,
     }))
+}
+
+fn changes(repository: &Repository, plan: &Plan<GrantName>) -> Option<Planned> {
+    let Repository { account, region, name } = repository;
+    Planned::of_repository(account, region, name, plan.current.as_ref(), &plan.change)
+}
+
+/// What bringing a repository's policy up to date would change, if one grant were as given (`None`: gave nothing); with the policy as it is.
+/// Nothing is written, and nobody waits for it.
+pub async fn foresee(
+    world: &World,
+    account: &Account,
+    repository: &Repository,
+    as_if: (&GrantName, Option<&Grant>),
+) -> Result<Option<Foreseen>, Problem> {
+    let current = match account.repository_policy(&repository.region, &repository.name).await? {
+        PolicyRead::NoRepository => return Ok(None),
+        PolicyRead::NoPolicy => None,
+        PolicyRead::Policy(text) => Some(text),
+    };
+    let wanted = wanted::of(world, repository, Some(as_if))?;
+    let plan = planned(world, repository, current.as_deref(), &wanted)?;
+    let left_out = plan.left_out.contains(as_if.0);
+    Ok(Some(Foreseen {
+        change: changes(repository, &plan),
+        left_out,
+        characters: plan.characters,
+        policy: plan.current,
+    }))
+}
+
+/// What is foreseen of a repository's policy.
+pub struct Foreseen {
+    pub change: Option<Planned>,
+    /// Whether the grant would find no room.
+    pub left_out: bool,
+    pub characters: usize,
+    /// The policy as it is.
+    pub policy: Option<Document>,
+}
+
+fn planned(
+    world: &World,
+    repository: &Repository,
+    current: Option<&str>,
+    grants: &[Wanted<GrantName>],
+) -> Result<Plan<GrantName>, Problem> {
+    repository::plan(current, grants, &world.installation).map_err(|error| {
+        let told = format!("the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR");
+        Problem::new(Reason::UnreadablePolicy, told)
+    })
 }
 
 /// Looks again at repositories that were written lately, until the operator is told to stop.

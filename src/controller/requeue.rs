@@ -43,6 +43,7 @@ fn longest(reason: Reason) -> Duration {
         | Reason::ConsentMissing
         | Reason::WrongAccount
         | Reason::AccountNotFound
+        | Reason::PathDenied
         | Reason::Conflict
         | Reason::UnreadablePolicy
         | Reason::ContestedPolicy
@@ -60,6 +61,7 @@ fn longest(reason: Reason) -> Duration {
         | Reason::CredentialsVerified
         | Reason::Progressing
         | Reason::Suspended
+        | Reason::Observing
         | Reason::Revoking => minutes(10),
     }
 }

@@ -58,7 +58,7 @@ fn keeps(world: &World, resource: &CrossAccountRegistryGrant, name: &GrantName, 
     }
     let claims = world.ledger.claims(resource);
     match standing(name, &resource.spec, claims.as_ref(), &world.directory, &world.installation) {
-        Standing::Admitted(grant) | Standing::Kept(grant, _) | Standing::Suspended(Some(grant)) => {
+        Standing::Admitted(grant) | Standing::Kept(grant, _) | Standing::Frozen(Some(grant)) => {
             match grant.instance_role {
                 ConsumerRole::Kept { role: kept, .. } => kept.name == role,
                 ConsumerRole::NotRequested | ConsumerRole::NotManaged => false,
@@ -66,6 +66,6 @@ fn keeps(world: &World, resource: &CrossAccountRegistryGrant, name: &GrantName, 
         }
         // What cannot be judged is left as it is.
         Standing::Unknown(_) => true,
-        Standing::Suspended(None) | Standing::NotAdmitted(_) => false,
+        Standing::Frozen(None) | Standing::NotAdmitted(_) => false,
     }
 }

@@ -9,25 +9,39 @@ use crate::policy::repository::Wanted;
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 
-/// What is wanted of a repository's policy, the oldest grant first.
+/// What is wanted of a repository's policy, the oldest grant first. `as_if`: one grant is taken to be as given (`None`: to give nothing), whatever its
+/// resource says.
 ///
 /// # Errors
 /// When the account has no `AWSAccount` (any more): then nobody can say who is admitted, and nothing may be taken for revoked.
-pub fn of(world: &World, repository: &Repository) -> Result<Vec<Wanted<GrantName>>, Problem> {
+pub fn of(
+    world: &World,
+    repository: &Repository,
+    as_if: Option<(&GrantName, Option<&Grant>)>,
+) -> Result<Vec<Wanted<GrantName>>, Problem> {
     if world.directory.account(&repository.account).is_none() {
         return Err(no_account(&repository.account));
     }
     // What has not been claimed yet is not written: if we stopped now, nobody would know where to take it back. But in a cluster that was restored
     // without the status it may be there, and then it is not taken out because another grant comes first.
     let may_carry = |grant: &CrossAccountRegistryGrant| {
+        let is_it = |(name, _): (&GrantName, _)| {
+            grant.namespace().as_ref() == Some(&name.namespace) && grant.name_any() == name.name
+        };
         grant.spec.registry.account_id == repository.account.as_str()
-            && (world.ledger.covers(grant, &repository.region, &repository.name) || world.ledger.has_no_claims(grant))
+            && (as_if.is_some_and(is_it)
+                || world.ledger.covers(grant, &repository.region, &repository.name)
+                || world.ledger.has_no_claims(grant))
     };
     let mut grants = world.grants.state_filter(may_carry);
     grants.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
     let mut wanted = Vec::new();
     for resource in grants {
         let id = GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() };
+        if let Some((_, grant)) = as_if.filter(|(name, _)| **name == id) {
+            wanted.extend(grant.and_then(|grant| foreseen(grant, repository)));
+            continue;
+        }
         let Some(Carried { grant, replaces, stays_as }) = carried(world, &resource, &id, repository)? else {
             continue;
         };
@@ -49,6 +63,19 @@ pub fn of(world: &World, repository: &Repository) -> Result<Vec<Wanted<GrantName
         }
     }
     Ok(wanted)
+}
+
+/// What a grant would want once it is carried out.
+fn foreseen(grant: &Grant, repository: &Repository) -> Option<Wanted<GrantName>> {
+    let reached = grant.reaches(&repository.region, &repository.name);
+    let contributions = if reached { grant.contributions(&repository.region, true) } else { Vec::new() };
+    (!contributions.is_empty()).then(|| Wanted {
+        id: grant.name.clone(),
+        contributions,
+        replaces: grant.replaces.clone(),
+        stays_as: None,
+        if_there: Vec::new(),
+    })
 }
 
 /// What of a grant repository policies are to carry.
@@ -79,9 +106,7 @@ fn carried(
             let replaces = grant.replaces.clone();
             Ok(Some(Carried { grant, replaces, stays_as: None }))
         }
-        Standing::Suspended(grant) => {
-            Ok(grant.map(|grant| Carried { grant, replaces: BTreeSet::new(), stays_as: None }))
-        }
+        Standing::Frozen(grant) => Ok(grant.map(|grant| Carried { grant, replaces: BTreeSet::new(), stays_as: None })),
         // Every grant here names this account: that nothing can be said of one while it is not known must revoke nobody.
         Standing::Unknown(_) if directory.account(&repository.account).is_none() => {
             Err(no_account(&repository.account))

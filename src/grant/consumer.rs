@@ -77,6 +77,15 @@ impl Consumer {
     }
 }
 
+impl Grant {
+    /// The Lambda service, and the ARN of one of the functions for which it fetches images, with `{region}` for the region.
+    pub fn lambda_functions(&self) -> Option<(String, String)> {
+        let Consumer::Account { id, who: _, lambda: true } = &self.consumer else { return None };
+        let function = format!("arn:{}:lambda:{{region}}:{id}:function:any", self.partition.name());
+        self.direct.then(|| (LAMBDA.to_owned(), function))
+    }
+}
+
 /// The service principal of Lambda, the same in every partition.
 const LAMBDA: &str = "lambda.amazonaws.com";
 

@@ -1,7 +1,7 @@
 //! From a [`Grant`] to what should be true in both accounts.
 
 use super::actions;
-use super::names::{AccountId, GrantName};
+use super::names::{AccountId, GrantName, RepositoryPattern};
 use super::validate::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
 use crate::policy::callers::Callers;
 use crate::policy::repository::Contribution;
@@ -167,6 +167,19 @@ impl Grant {
         self.regions.contains(region) && self.repositories.iter().any(|pattern| pattern.matches(repository))
     }
 
+    /// Whether the grant names just this repository, so that it can be missing.
+    pub fn names(&self, repository: &str) -> bool {
+        self.repositories.contains(&RepositoryPattern::Name(repository.to_owned()))
+    }
+
+    /// The repositories that the grant names one by one.
+    pub fn named_repositories(&self) -> impl Iterator<Item = &String> {
+        self.repositories.iter().filter_map(|pattern| match pattern {
+            RepositoryPattern::Name(name) => Some(name),
+            RepositoryPattern::Prefix(_) => None,
+        })
+    }
+
     /// The ARNs of the repositories, prefixes as they are: IAM reads `*` as we do.
     fn repository_arns(&self) -> Vec<String> {
         let Self { partition, registry, .. } = self;
@@ -181,6 +194,15 @@ impl Grant {
             Statement::allow([actions::GET_TOKEN]).on(["*"]),
             Statement::allow(actions::of(self.access)).on(self.repository_arns()),
         ]
+    }
+
+    /// What a role of the consumer needs in its own policies: cross-account access takes both sides.
+    pub fn consumer_permissions(&self) -> Document {
+        let mut statements = if self.direct { self.ecr_statements() } else { Vec::new() };
+        if let Some(role) = &self.role {
+            statements.push(Statement::allow(["sts:AssumeRole"]).on([role.identity.arn()]));
+        }
+        Document::of(statements)
     }
 
     fn registry_role(&self, role: &RegistryRole, owner: &Owner) -> DesiredRole {
@@ -212,14 +234,10 @@ impl Grant {
     }
 
     fn instance_role(&self, identity: &RoleIdentity, owner: &Owner) -> DesiredRole {
-        let mut statements = if self.direct { self.ecr_statements() } else { Vec::new() };
-        if let Some(role) = &self.role {
-            statements.push(Statement::allow(["sts:AssumeRole"]).on([role.identity.arn()]));
-        }
         DesiredRole {
             description: format!("EC2 instances reach ECR repositories of account {} by this role", self.registry),
             trust: Statement::allow(["sts:AssumeRole"]).sid(owner.trust_sid()).to_service(self.partition.ec2_service()),
-            inline: Some((owner.policy_name(), Document::of(statements))),
+            inline: Some((owner.policy_name(), self.consumer_permissions())),
             ..Self::role(identity, owner)
         }
     }

@@ -39,6 +39,8 @@ const ADOPT_ROLES: [&str; 7] = [
 ];
 /// On a registry's role besides: it carries managed policies, and its sessions' length is ours to set.
 const CHANGE_REGISTRY_ROLES: [&str; 2] = ["iam:DetachRolePolicy", "iam:UpdateRole"];
+/// What hangs on a role decides whether access works: policies attached to it, and its boundary.
+const READ_POLICIES: [&str; 2] = ["iam:GetPolicy", "iam:GetPolicyVersion"];
 const CHANGE_PROFILES: [&str; 4] = [
     "iam:AddRoleToInstanceProfile",
     "iam:DeleteInstanceProfile",
@@ -169,6 +171,9 @@ impl Management {
         let allow = |sid: &str, actions: &[&str]| Statement::allow(actions.iter().copied()).sid(sid).on([self.roles()]);
         vec![
             Statement::allow(READ_ROLES).sid("ReadRoles").on([self.iam("role/*")]),
+            Statement::allow(READ_POLICIES)
+                .sid("ReadManagedPolicies")
+                .on([self.iam("policy/*"), format!("arn:{}:iam::aws:policy/*", self.partition.name())]),
             // Lists are of no resource: the service authorization reference names none for them.
             Statement::allow(["iam:ListRoles"]).sid("FindRoles").on(["*"]),
             self.asking_for_our_tag(self.bounded(allow("CreateBoundedAndTaggedRoles", &["iam:CreateRole"]))),
@@ -188,6 +193,8 @@ impl Management {
         statements.extend(is_used.then_some(attach));
         statements.extend([
             Statement::allow(REPOSITORY_POLICIES).sid("RepositoryPolicies").on(self.repository_arns()),
+            // It applies to every request to the registry, and is of no resource.
+            Statement::allow(["ecr:GetRegistryPolicy"]).sid("ReadRegistryPolicy").on(["*"]),
             // Which repositories there are is asked about all of them.
             Statement::allow(["ecr:DescribeRepositories"]).sid("FindRepositories").on(self.ecr(&["*".into()])),
         ]);

@@ -6,6 +6,7 @@
 //!                          what AWS has ─→ Observed ─┘
 //! ```
 
+pub mod access;
 pub mod actions;
 pub mod admit;
 pub mod claims;
@@ -17,6 +18,7 @@ pub mod names;
 pub mod observed;
 pub mod parse;
 pub mod partition;
+pub mod plan;
 pub mod standing;
 pub mod status;
 pub mod sweep;

@@ -55,7 +55,8 @@ impl Wrong {
 /// # Errors
 /// Everything that is wrong at once, each with its field, and reason `Invalid`.
 pub fn parse(spec: &CrossAccountRegistryGrantSpec) -> Result<Parsed, Vec<Problem>> {
-    let CrossAccountRegistryGrantSpec { access, paths, registry, consumer, deletion_policy: _, suspend: _ } = spec;
+    let CrossAccountRegistryGrantSpec { access, paths, registry, consumer, deletion_policy: _, mode: _, suspend: _ } =
+        spec;
     let mut wrong = Wrong::default();
     wrong.unless(!paths.is_empty(), "spec.paths", "at least one path is needed");
     let registry_account = wrong.parsed("spec.registry.accountID", registry.account_id.parse());

@@ -4,7 +4,7 @@ use super::Problem;
 use super::names::GrantName;
 use super::validate::{Directory, Grant, Judged, judge, validate};
 use crate::api::conditions::Reason;
-use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy};
+use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy, Mode};
 use crate::policy::Installation;
 
 /// How a grant stands: what of it is to hold.
@@ -14,8 +14,8 @@ pub enum Standing {
     Admitted(Grant),
     /// Its spec is wrong, and what it had before is admitted still: keep that. A typo must not take access away.
     Kept(Grant, Vec<Problem>),
-    /// It is suspended: what was applied, if anything was, stays as it is.
-    Suspended(Option<Grant>),
+    /// It is suspended, or only observed: what was applied, if anything was, stays as it is.
+    Frozen(Option<Grant>),
     /// No rule admits it: nothing of it may stay.
     NotAdmitted(Vec<Problem>),
     /// Nothing can be said of it: leave everything as it is.
@@ -40,8 +40,8 @@ pub fn standing(
     installation: &Installation,
 ) -> Standing {
     let known = Known { directory, installation };
-    if spec.suspend {
-        return suspended(name, applied, known);
+    if is_frozen(spec) {
+        return frozen(name, applied, known);
     }
     let problems = match validate(name, spec, directory, installation) {
         Ok(grant) => return Standing::Admitted(grant.where_its_role_is(applied)),
@@ -85,14 +85,15 @@ pub fn to_retain(
     installation: &Installation,
 ) -> Result<Option<Grant>, Vec<Problem>> {
     let (DeletionPolicy::Retain, Some(applied)) = (spec.deletion_policy, applied) else { return Ok(None) };
-    // While it was suspended, changes of the spec waited: what stays is what is there.
-    let last = if spec.suspend { applied.last_spec() } else { None };
-    let spec = Spec { suspend: false, deletion_policy: DeletionPolicy::Retain, ..last.unwrap_or_else(|| spec.clone()) };
+    // While it was frozen, changes of the spec waited: what stays is what is there.
+    let last = if is_frozen(spec) { applied.last_spec() } else { None };
+    let last = last.unwrap_or_else(|| spec.clone());
+    let spec = Spec { suspend: false, mode: Mode::Enforce, deletion_policy: DeletionPolicy::Retain, ..last };
     match standing(name, &spec, Some(applied), directory, installation) {
-        Standing::Admitted(grant) | Standing::Kept(grant, _) | Standing::Suspended(Some(grant)) => {
+        Standing::Admitted(grant) | Standing::Kept(grant, _) | Standing::Frozen(Some(grant)) => {
             Ok(Some(grant).filter(|grant| grant.spec.deletion_policy == DeletionPolicy::Retain))
         }
-        Standing::Suspended(None) | Standing::NotAdmitted(_) => Ok(None),
+        Standing::Frozen(None) | Standing::NotAdmitted(_) => Ok(None),
         Standing::Unknown(problems) => Err(problems),
     }
 }
@@ -105,12 +106,17 @@ fn access_only(spec: &Spec) -> Option<Spec> {
     (without != *spec).then_some(without)
 }
 
-/// A suspended grant takes no place of other people's statements: that would be a write on its behalf.
-fn suspended(name: &GrantName, applied: Option<&Applied>, known: Known) -> Standing {
-    let Some(last) = applied.and_then(Applied::last_spec) else { return Standing::Suspended(None) };
+/// Whether nothing is written for the grant.
+pub fn is_frozen(spec: &Spec) -> bool {
+    spec.suspend || spec.mode == Mode::Observe
+}
+
+/// A frozen grant takes no place of other people's statements: that would be a write on its behalf.
+fn frozen(name: &GrantName, applied: Option<&Applied>, known: Known) -> Standing {
+    let Some(last) = applied.and_then(Applied::last_spec) else { return Standing::Frozen(None) };
     let last = access_only(&last).unwrap_or(last);
     match still_admitted(name, &last, known) {
-        Ok(grant) => Standing::Suspended(Some(grant.where_its_role_is(applied))),
+        Ok(grant) => Standing::Frozen(Some(grant.where_its_role_is(applied))),
         Err(Refusal::ByRules(refused)) => Standing::NotAdmitted(refused),
         Err(Refusal::NotUnderstood(problems)) => Standing::Unknown(problems),
     }

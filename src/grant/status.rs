@@ -2,10 +2,11 @@
 //! `lastTransitionTime` moves only when a condition's status does.
 
 use super::Problem;
+use super::access;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{
-    Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus, Replacement, ReplacementState,
-    RepositoriesStatus, RepositoryStatus,
+    AccessStatus, Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, PendingStatus, RegistryStatus,
+    Replacement, ReplacementState, RepositoriesStatus, RepositoryStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::SignedDuration;
@@ -26,6 +27,8 @@ pub enum Part {
     NotRequested(String),
     /// It was asked for, in an account that the operator does not manage.
     NotManaged(String),
+    /// It is not as it should be, and is only observed.
+    Pending(String),
     /// It could not be made so.
     Failed(Problem),
     /// It was not tried, because of this.
@@ -46,6 +49,11 @@ pub struct RepositoryOutcome {
 }
 
 impl RepositoryOutcome {
+    /// Its policy carries the grant.
+    pub fn granted() -> Self {
+        Self { result: Ok(()), full_percent: None, replaced: BTreeSet::new(), kept: BTreeMap::new() }
+    }
+
     /// It could not be done.
     pub fn failed(problem: Problem) -> Self {
         Self { result: Err(problem), full_percent: None, replaced: BTreeSet::new(), kept: BTreeMap::new() }
@@ -77,6 +85,10 @@ pub struct Outcome {
     pub registry_status: RegistryStatus,
     /// What exists in the consumer account.
     pub consumer_status: ConsumerStatus,
+    /// Whether access works.
+    pub access: Vec<AccessStatus>,
+    /// Where the grant is only observed: what would be done.
+    pub pending: Option<Vec<String>>,
     /// What may still exist in AWS.
     pub applied: Option<Applied>,
     /// For people, if all is well: what works now.
@@ -91,9 +103,12 @@ impl Outcome {
         let parts = [&self.accounts, &self.role, &self.consumer, &self.repositories];
         let of_parts = parts.into_iter().filter_map(|part| match part {
             Part::Failed(problem) => Some(problem.clone()),
-            Part::InPlace(_) | Part::NotRequested(_) | Part::NotManaged(_) | Part::Blocked(_) => None,
+            Part::InPlace(_) | Part::NotRequested(_) | Part::NotManaged(_) | Part::Pending(_) | Part::Blocked(_) => {
+                None
+            }
         });
-        let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).collect();
+        let judged = access::denied(&self.access).filter(|_| self.pending.is_none() && !self.revoking);
+        let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).chain(judged).collect();
         problems.sort_by_key(|problem| !problem.reason.needs_a_person());
         self.refusal.iter().cloned().chain(problems).collect()
     }
@@ -136,7 +151,7 @@ impl Outcome {
     fn repository_problem(&self) -> Option<Problem> {
         const NAMED: usize = 3;
         let failed = self.each_repository.values().filter_map(|outcome| outcome.result.as_ref().err());
-        let mut failed: Vec<Problem> = failed.cloned().collect();
+        let mut failed: Vec<Problem> = failed.filter(|problem| problem.reason != Reason::Observing).cloned().collect();
         failed.sort_by_key(|problem| !problem.reason.needs_a_person());
         let more = failed.len().saturating_sub(NAMED);
         failed.truncate(NAMED);
@@ -148,9 +163,12 @@ impl Outcome {
     }
 
     fn repositories_part(&self) -> Part {
-        match (&self.repositories, self.repository_problem()) {
-            (Part::InPlace(_), Some(problem)) => Part::Failed(problem),
-            (part, _) => part.clone(),
+        let observed =
+            |outcome: &&RepositoryOutcome| outcome.result.as_ref().is_err_and(|p| p.reason == Reason::Observing);
+        match (&self.repositories, self.repository_problem(), self.each_repository.values().filter(observed).count()) {
+            (Part::InPlace(_), Some(problem), _) => Part::Failed(problem),
+            (Part::InPlace(_), None, 1..) => Part::Pending("see status.pending".into()),
+            (part, _, _) => part.clone(),
         }
     }
 
@@ -161,9 +179,18 @@ impl Outcome {
         if self.revoking {
             return ("False", Reason::Revoking, "access is being revoked in AWS".into());
         }
+        if let Some(pending) = &self.pending {
+            let changes = match pending.len() {
+                0 => "nothing would change".to_owned(),
+                1 => "there would be one change, see status.pending".into(),
+                many => format!("there would be {many} changes, see status.pending"),
+            };
+            let message = format!("observing: nothing is written to AWS for this grant; {changes}");
+            return ("Unknown", Reason::Observing, message);
+        }
         let reason = match &self.consumer {
             Part::InPlace(_) => Reason::Granted,
-            Part::NotRequested(_) | Part::NotManaged(_) | Part::Failed(_) | Part::Blocked(_) => {
+            Part::NotRequested(_) | Part::NotManaged(_) | Part::Pending(_) | Part::Failed(_) | Part::Blocked(_) => {
                 Reason::RegistrySideReady
             }
         };
@@ -197,6 +224,8 @@ impl Outcome {
             registry: self.registry(previous),
             consumer: self.consumer(previous),
             repositories: self.repositories_status(),
+            access: self.access.clone(),
+            pending: self.pending_status(),
             replacements: self.replacements(previous),
             last_handled_reconcile: self.handled.clone(),
             applied: self.applied.clone(),
@@ -242,6 +271,13 @@ impl Outcome {
         Some(consumer).filter(|consumer| *consumer != ConsumerStatus::default())
     }
 
+    fn pending_status(&self) -> Option<PendingStatus> {
+        const TOLD: usize = 50;
+        let pending = self.pending.as_ref()?;
+        let changes = i32::try_from(pending.len()).unwrap_or(i32::MAX);
+        Some(PendingStatus { changes, items: pending.iter().take(TOLD).cloned().collect() })
+    }
+
     fn repositories_status(&self) -> Option<RepositoriesStatus> {
         if self.each_repository.is_empty() && !matches!(self.repositories, Part::InPlace(_)) {
             return None;
@@ -255,7 +291,7 @@ impl Outcome {
             i32::try_from(counted).unwrap_or(i32::MAX)
         };
         let granted = count(|reason| reason == Reason::Granted);
-        let waiting = count(|reason| reason == Reason::RepositoryNotFound);
+        let waiting = count(|reason| matches!(reason, Reason::RepositoryNotFound | Reason::Observing));
         let all = i32::try_from(self.each_repository.len()).unwrap_or(i32::MAX);
         let item = |((region, name), outcome): (&(String, String), &RepositoryOutcome)| RepositoryStatus {
             region: region.clone(),
@@ -362,6 +398,7 @@ fn condition(kind: ConditionType, part: &Part, in_place: Reason) -> Told {
         Part::InPlace(message) => (kind, "True", in_place, message.clone()),
         Part::NotRequested(message) => (kind, "Unknown", Reason::NotRequested, message.clone()),
         Part::NotManaged(message) => (kind, "Unknown", Reason::NotManaged, message.clone()),
+        Part::Pending(message) => (kind, "False", Reason::Observing, message.clone()),
         Part::Failed(problem) => (kind, "False", problem.reason, problem.message.clone()),
         Part::Blocked(problem) => (kind, "Unknown", problem.reason, "not tried, see AccountsReady".into()),
     }

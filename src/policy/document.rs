@@ -13,7 +13,7 @@ pub const VERSION: &str = "2012-10-17";
 pub const MAX_BYTES: usize = 1 << 20;
 
 /// An IAM policy document.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     /// `Version`, `Id`, and whatever else stands beside the statements.
     pub(super) fields: Map<String, Value>,
@@ -22,7 +22,7 @@ pub struct Document {
 }
 
 /// One statement of a document, with all its keys.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement(pub(super) Map<String, Value>);
 
 /// Why a text is not a policy document.

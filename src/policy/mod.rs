@@ -6,6 +6,7 @@
 //! - [`cover`]: whether our statements allow at least as much as somebody else's.
 //! - [`pack`]: many grants' access in few statements, as far as it fits.
 //! - [`diff`]: where two documents differ in meaning, statement by statement.
+//! - [`evaluate`]: whether policies allow a request, and what is missing where they do not.
 //! - [`sid`]: the mark by which an installation knows its own statements in a shared document.
 //! - [`repository`]: many grants' statements in one repository policy, beside other people's.
 
@@ -14,6 +15,7 @@ pub mod canonical;
 pub mod cover;
 pub mod diff;
 pub mod document;
+pub mod evaluate;
 mod json;
 pub mod pack;
 pub mod repository;

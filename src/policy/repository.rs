@@ -54,6 +54,8 @@ pub enum Change {
 /// The change that makes a repository's policy right, and what became of what was asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<Id> {
+    /// The document as it was read; `None` where there was none.
+    pub current: Option<Document>,
     /// What to do.
     pub change: Change,
     /// The grants that did not fit into the document.
@@ -116,8 +118,8 @@ pub fn plan<Id: Ord + Clone>(
     }
     let found = Ours::of(ours);
     let found_characters = current.as_ref().map_or(0, Document::characters);
-    let others = match current {
-        Some(document) => document.without_ours(installation),
+    let others = match &current {
+        Some(document) => document.clone().without_ours(installation),
         None => Document::of([]),
     };
     let handed = hand_over(others.clone(), &grants, installation);
@@ -136,6 +138,7 @@ pub fn plan<Id: Ord + Clone>(
     gone.sort();
     let foreign_sids = others.statements.iter().filter_map(Statement::sid_text).map(String::from).collect();
     Ok(Plan {
+        current,
         change,
         left_out: ours.left_out,
         handed_over: handed.handed_over,

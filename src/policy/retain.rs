@@ -30,7 +30,7 @@ pub fn hand_over<Id: Ord + Clone>(
     let mut so_far = HandedOver { others, remaining: grants.to_vec(), handed_over: BTreeSet::new() };
     for grant in grants {
         let Some(seed) = &grant.stays_as else { continue };
-        let statements: Vec<Statement> = grant.contributions.iter().map(|asked| statement(seed, asked)).collect();
+        let statements: Vec<Statement> = grant.contributions.iter().map(|asked| nobodys(MARK, seed, asked)).collect();
         let sids: BTreeSet<&str> = statements.iter().filter_map(Statement::sid_text).collect();
         let mut others = so_far.others.clone();
         others.statements.retain(|known| known.sid_text().is_none_or(|sid| !sids.contains(sid)));
@@ -48,10 +48,12 @@ pub fn hand_over<Id: Ord + Clone>(
     so_far
 }
 
-fn statement(seed: &str, Contribution { actions, callers }: &Contribution) -> Statement {
+/// A statement that no operator owns, for what is asked. Its Sid is the mark, letters and digits, and 16 hex digits of the seed and of what the
+/// statement allows: the same again for the same seed, and never one that an installation takes for its own, if the mark is none of theirs.
+pub fn nobodys(mark: &str, seed: &str, Contribution { actions, callers }: &Contribution) -> Statement {
     let names: Vec<&str> = actions.iter().map(String::as_str).collect();
     let group = format!("{seed} | {} | {}", names.join(" "), callers.kind().shape());
-    Statement::allow(names).sid(format!("{MARK}{}", hex(&group, DIGITS))).to(callers)
+    Statement::allow(names).sid(format!("{mark}{}", hex(&group, DIGITS))).to(callers)
 }
 
 #[cfg(test)]

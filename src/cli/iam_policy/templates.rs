@@ -113,7 +113,7 @@ fn variable(name: &str, description: &str, default: Option<&str>) -> String {
 }
 
 /// An object of JSON is one of HCL, where `${…}` in texts is filled in. In the form that `terraform fmt` gives it.
-fn encoded(document: &Value) -> String {
+pub fn encoded(document: &Value) -> String {
     let text = pretty(document).replace("\"${var.operator_role_arn}\"", "var.operator_role_arn");
     let text = text.replace("\"${var.external_id}\"", "var.external_id");
     // No text in a document has a quotation mark.

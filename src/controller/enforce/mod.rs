@@ -1,6 +1,7 @@
 //! Makes one grant true in AWS, or takes it back. The order is that of the design: the consumer's role before what names it, access
 //! widens last; when access is taken back, the repository policies go first. One account's failure never hides another's.
 
+mod access;
 mod repositories;
 mod roles;
 
@@ -13,18 +14,23 @@ use crate::aws::Account;
 use crate::aws::iam::Made;
 use crate::grant::desired::{Desired, Owner};
 use crate::grant::diff::Step;
+use crate::grant::observed::Role;
+use crate::grant::plan::Change;
 use crate::grant::status::{Outcome, Part};
 use crate::grant::{AccountId, Directory, Grant, Problem};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 type Session = Result<Arc<Account>, Problem>;
 
 /// What was done, and what came of it.
 pub struct Done {
     pub outcome: Outcome,
-    /// The steps that were carried out in IAM, in words.
-    pub steps: Vec<String>,
+    /// What was changed in AWS; or, where nothing is written, what would be.
+    pub changes: Vec<Change>,
+    /// What of it put back what somebody else had changed, in words.
+    pub put_back: Vec<String>,
 }
 
 /// What is to become of a grant.
@@ -54,7 +60,14 @@ pub struct Enforcement<'a> {
     on_delete: OnDelete,
     /// How the repositories' policies are looked at.
     look: Look,
-    steps: Vec<String>,
+    /// Whether nothing is written, and only what would be is told.
+    observes: bool,
+    /// How old what is known of managed policies may be.
+    fresh: Duration,
+    changes: Vec<Change>,
+    put_back: Vec<String>,
+    /// What was read of roles and repositories, for judging access by it.
+    read: access::Read,
     /// What could not be taken back.
     left: Vec<Problem>,
 }
@@ -76,8 +89,32 @@ impl<'a> Enforcement<'a> {
             Aim::HandOver(grant) => (None, Some(grant)),
         };
         let on_delete = consumer.instance_role.as_ref().and_then(|role| role.on_delete).unwrap_or_default();
-        let (steps, left) = (Vec::new(), Vec::new());
-        Self { world, owner, accounts, grant, handed_over, claims, on_delete, look, steps, left }
+        Self {
+            world,
+            owner,
+            accounts,
+            grant,
+            handed_over,
+            claims,
+            on_delete,
+            look,
+            observes: false,
+            fresh: world.resync_interval,
+            changes: Vec::new(),
+            put_back: Vec::new(),
+            read: access::Read::default(),
+            left: Vec::new(),
+        }
+    }
+
+    /// The same, with policies that others keep known as of so long ago at most.
+    pub fn knowing_as_of(self, fresh: Duration) -> Self {
+        Self { fresh, ..self }
+    }
+
+    /// The same, but nothing is written.
+    pub fn observing(self) -> Self {
+        Self { observes: true, ..self }
     }
 
     pub async fn run(mut self) -> Done {
@@ -98,6 +135,7 @@ impl<'a> Enforcement<'a> {
         let _turn = self.world.turn().await;
         self.remove_registry_roles(&registry, registry_role.as_ref()).await;
         self.remove_instances(consumer.as_ref(), instance.as_ref()).await;
+        let access = self.access(&registry, consumer.as_ref()).await;
 
         self.left.sort();
         let sessions = [Some(&registry), consumer.as_ref()].into_iter().flatten();
@@ -117,6 +155,8 @@ impl<'a> Enforcement<'a> {
                 ..role_status
             },
             consumer_status,
+            access: Vec::new(),
+            pending: None,
             applied: None,
             summary: self.grant.map(Grant::summary).unwrap_or_default(),
             handled: None,
@@ -130,7 +170,12 @@ impl<'a> Enforcement<'a> {
             (true, grant) => grant.map(Grant::claims),
             (false, _) => Some(self.claims.clone()),
         };
-        Done { outcome, steps: self.steps }
+        outcome.access = access;
+        if self.observes {
+            outcome.pending = Some(self.changes.iter().map(ToString::to_string).collect());
+        }
+        let Self { changes, put_back, .. } = self;
+        Done { outcome, changes, put_back }
     }
 
     async fn session(&self, account: &str) -> Session {
@@ -147,17 +192,41 @@ impl<'a> Enforcement<'a> {
         self.world.aws.account(&id, &known.spec, Some(&self.owner.grant.namespace)).await
     }
 
-    /// Carries out steps in their order, until one fails.
-    async fn apply(&mut self, account: &Account, steps: Vec<Step>) -> Result<Vec<Made>, Problem> {
+    /// Carries out steps in their order, until one fails; where nothing is written, they are only told. `role` is what they are about, and is kept as
+    /// it becomes by them.
+    async fn apply(
+        &mut self,
+        account: &Account,
+        steps: Vec<Step>,
+        role: &mut Option<Role>,
+    ) -> Result<Vec<Made>, Problem> {
         let mut made = Vec::new();
         for step in steps {
-            let words = format!("{step} in account {}", account.id);
-            self.world.leadership.may_write()?;
-            made.extend(account.apply(step).await?);
-            tracing::info!(grant = %self.owner.grant, "{words}");
-            self.steps.push(words);
+            let change = Change::of_step(&account.id, &step, role.as_ref());
+            if !self.observes {
+                self.world.leadership.may_write()?;
+                let named = account.apply(step.clone()).await?;
+                let identity = match &named {
+                    Some(Made::Role { arn, id }) => Some((arn.as_str(), id.as_str())),
+                    Some(Made::Profile { .. }) | None => None,
+                };
+                *role = Role::after(role.take(), &step, identity);
+                made.extend(named);
+                tracing::info!(grant = %self.owner.grant, "{change}");
+            }
+            self.changes.push(change);
         }
         Ok(made)
+    }
+
+    /// A part that was looked at, with as many changes as there were before: in place, or only observed and not so yet.
+    fn part(&self, before: usize, in_place: String) -> Part {
+        match self.changes.len() - before {
+            pending @ 1.. if self.observes => {
+                Part::Pending(format!("{pending} changes are pending, see status.pending"))
+            }
+            _ => Part::InPlace(in_place),
+        }
     }
 }
 

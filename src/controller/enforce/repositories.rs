@@ -3,7 +3,7 @@
 use super::{Enforcement, Session};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
-use crate::controller::repositories::{Look, Repository, Standings, Written, bring_up_to_date};
+use crate::controller::repositories::{Foreseen, Look, Repository, Standings, Written, bring_up_to_date, foresee};
 use crate::grant::status::{Part, RepositoryOutcome};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use crate::policy::repository::MAX_CHARACTERS;
@@ -28,6 +28,9 @@ impl Enforcement<'_> {
         };
         let (found, unlisted) = self.repositories(account).await;
         let (world, look) = (self.world, self.look);
+        if self.observes {
+            return self.foresee_repositories(account, found, &unlisted).await;
+        }
         let looked: Vec<_> = futures::stream::iter(found)
             .map(|repository| async move {
                 let reached = wanted.filter(|grant| grant.reaches(&repository.region, &repository.name));
@@ -46,8 +49,16 @@ impl Enforcement<'_> {
             .await;
         let mut each = Each::new();
         for (outcome, reached, repository) in looked {
-            if let Ok(Written::UpToDate(Standings { put_back: true, .. })) = &outcome {
-                self.steps.push(format!("put this operator's statements back into the policy of {repository}"));
+            if let Ok(Written::UpToDate(standings)) = &outcome {
+                if standings.put_back {
+                    let what = format!("put this operator's statements back into the policy of {repository}");
+                    self.put_back.push(what);
+                }
+                self.changes.extend(standings.changed.clone());
+                if reached.is_some() {
+                    let policy = standings.policy.as_deref().cloned();
+                    self.read.repositories.push((repository.clone(), policy));
+                }
             }
             match (outcome, reached) {
                 (Ok(written), Some(grant)) => {
@@ -72,6 +83,63 @@ impl Enforcement<'_> {
         (part, each)
     }
 
+    /// What would become of the repositories' policies, and what they are now.
+    async fn foresee_repositories(
+        &mut self,
+        account: &Account,
+        found: BTreeSet<Repository>,
+        unlisted: &[Problem],
+    ) -> (Part, Each) {
+        let (world, grant, name) = (self.world, self.grant, &self.owner.grant);
+        let foreseen: Vec<_> = futures::stream::iter(found)
+            .map(|repository| async move {
+                let _turn = world.turn().await;
+                (foresee(world, account, &repository, (name, grant)).await, repository)
+            })
+            .buffered(AT_A_TIME)
+            .collect()
+            .await;
+        let mut each = Each::new();
+        for (foreseen, repository) in foreseen {
+            let reached = grant.filter(|grant| grant.reaches(&repository.region, &repository.name));
+            let result = match foreseen {
+                Ok(Some(Foreseen { change, left_out, characters, policy })) => {
+                    let full_percent = full_percent(characters);
+                    let pending = change.is_some();
+                    self.changes.extend(change);
+                    if reached.is_some() {
+                        self.read.repositories.push((repository.clone(), policy));
+                    }
+                    match (left_out, pending) {
+                        (true, _) => Err(does_not_fit(&repository, full_percent)),
+                        (false, true) => Err(Problem::new(Reason::Observing, "its policy would be changed")),
+                        (false, false) => Ok(()),
+                    }
+                }
+                Ok(None) => match reached.filter(|grant| grant.names(&repository.name)) {
+                    Some(_) => Err(no_repository(&repository)),
+                    None => continue,
+                },
+                Err(problem) => Err(problem),
+            };
+            if reached.is_some() {
+                let key = (repository.region, repository.name);
+                let outcome = match result {
+                    Ok(()) => RepositoryOutcome::granted(),
+                    Err(problem) => RepositoryOutcome::failed(problem),
+                };
+                each.insert(key, outcome);
+            } else if let Err(problem) = result {
+                self.left.extend((problem.reason != Reason::Observing).then_some(problem));
+            }
+        }
+        let part = match Problem::join(unlisted) {
+            Some(problem) => Part::Failed(problem),
+            None => Part::InPlace(summary(&each)),
+        };
+        (part, each)
+    }
+
     /// That access which was to stay could not be put into a statement of its own.
     fn not_handed_over(&self, repository: &Repository, standings: &Standings) -> Option<Problem> {
         let grant = self.handed_over.filter(|grant| grant.touches_repository_policies())?;
@@ -84,9 +152,7 @@ impl Enforcement<'_> {
     fn of_this_grant(&self, grant: &Grant, repository: &Repository, written: Written) -> Option<RepositoryOutcome> {
         let Written::UpToDate(standings) = written else {
             // A prefix reaches what there is; only a name can be missing.
-            let named = RepositoryPattern::Name(repository.name.clone());
-            let missing = grant.repositories.contains(&named);
-            return missing.then(|| RepositoryOutcome::failed(no_repository(repository)));
+            return grant.names(&repository.name).then(|| RepositoryOutcome::failed(no_repository(repository)));
         };
         let Standings {
             granted,
@@ -98,6 +164,8 @@ impl Enforcement<'_> {
             contested,
             handed_over: _,
             put_back: _,
+            changed: _,
+            policy: _,
         } = standings;
         let name = &self.owner.grant;
         let full_percent = full_percent(characters);

@@ -28,11 +28,12 @@ impl Enforcement<'_> {
             (Some(_), Some(Err(problem))) => return (Part::Blocked(problem.clone()), none),
             (_, _) => return (self.no_instance(), none),
         };
+        let before = self.changes.len();
         match self.instance(account, desired).await {
-            Ok(status) => (
-                Part::InPlace(format!("instance role {} is in place in account {}", desired.role.name, account.id)),
-                status,
-            ),
+            Ok(status) => {
+                let in_place = format!("instance role {} is in place in account {}", desired.role.name, account.id);
+                (self.part(before, in_place), status)
+            }
             Err(problem) => (Part::Failed(problem), none),
         }
     }
@@ -58,13 +59,17 @@ impl Enforcement<'_> {
         let _alone = self.world.roles.alone_on(&account.id, role).await;
         let observed = self.observed_instance(account, role, profile).await?;
         let sharers = sharing::sharers(self.world, self.owner, &account.id, role, profile);
+        self.read.instance = Some(observed.role.clone());
         let steps = diff::instance(desired, &observed, self.owner, &sharers)?;
+        let Instance { role: mut present, profile, held_by: _ } = observed;
         let mut status = ConsumerStatus {
-            role_arn: observed.role.as_ref().map(|role| role.arn.clone()),
-            role_id: observed.role.map(|role| role.id),
-            instance_profile_arn: observed.profile.map(|profile| profile.arn),
+            role_arn: present.as_ref().map(|role| role.arn.clone()),
+            role_id: present.as_ref().map(|role| role.id.clone()),
+            instance_profile_arn: profile.map(|profile| profile.arn),
         };
-        for made in self.apply(account, steps).await? {
+        let applied = self.apply(account, steps, &mut present).await;
+        self.read.instance = Some(present);
+        for made in applied? {
             match made {
                 Made::Role { arn, id } => (status.role_arn, status.role_id) = (Some(arn), Some(id)),
                 Made::Profile { arn } => status.instance_profile_arn = Some(arn),
@@ -88,9 +93,10 @@ impl Enforcement<'_> {
             Ok(account) => account,
             Err(problem) => return (Part::Blocked(problem.clone()), none),
         };
+        let before = self.changes.len();
         match self.registry_role(account, desired).await {
             Ok(status) => {
-                (Part::InPlace(format!("role {} is in place in account {}", desired.name, account.id)), status)
+                (self.part(before, format!("role {} is in place in account {}", desired.name, account.id)), status)
             }
             Err(problem) => (Part::Failed(problem), none),
         }
@@ -105,18 +111,24 @@ impl Enforcement<'_> {
     }
 
     async fn registry_role(&mut self, account: &Account, desired: &DesiredRole) -> Result<RegistryStatus, Problem> {
-        let observed = account.role(&desired.name).await?;
+        let mut observed = account.role(&desired.name).await?;
+        self.read.registry_role = Some(observed.clone());
         // Repository policies name the role only while it is known to be there and this grant's. A call that failed says neither.
         let is_ours = observed.as_ref().is_some_and(|role| self.owner.owns(&role.tags));
         self.world.ledger.record_role(&self.owner.uid, is_ours);
         let steps = diff::registry_role(desired, observed.as_ref(), self.owner, Timestamp::now())?;
-        let (role_arn, role_id) = observed.map(|role| (role.arn, role.id)).unzip();
+        let (role_arn, role_id) = observed.as_ref().map(|role| (role.arn.clone(), role.id.clone())).unzip();
         let mut status = RegistryStatus { hosts: Vec::new(), role_arn, role_id };
         let ends_sessions = diff::ends_sessions(&steps);
-        for made in self.apply(account, steps).await? {
+        let applied = self.apply(account, steps, &mut observed).await;
+        self.read.registry_role = Some(observed);
+        for made in applied? {
             if let Made::Role { arn, id } = made {
                 (status.role_arn, status.role_id) = (Some(arn), Some(id));
             }
+        }
+        if self.observes {
+            return Ok(status);
         }
         if ends_sessions {
             self.end_sessions(account, desired).await?;
@@ -127,7 +139,7 @@ impl Enforcement<'_> {
 
     /// The trust policy is narrowed now: the sessions that it gave out until this moment end.
     async fn end_sessions(&mut self, account: &Account, desired: &DesiredRole) -> Result<(), Problem> {
-        let narrowed = account.role(&desired.name).await?;
+        let mut narrowed = account.role(&desired.name).await?;
         let steps = diff::registry_role(desired, narrowed.as_ref(), self.owner, Timestamp::now())?;
         if diff::ends_sessions(&steps) {
             return Err(Problem::new(
@@ -138,7 +150,9 @@ impl Enforcement<'_> {
                 ),
             ));
         }
-        self.apply(account, steps).await.map(drop)
+        let applied = self.apply(account, steps, &mut narrowed).await;
+        self.read.registry_role = Some(narrowed);
+        applied.map(drop)
     }
 
     pub(super) async fn remove_registry_roles(&mut self, session: &Session, desired: Option<&DesiredRole>) {
@@ -152,8 +166,10 @@ impl Enforcement<'_> {
     }
 
     async fn remove_registry_role(&mut self, account: &Account, name: &str) -> Result<(), Problem> {
-        self.world.ledger.record_role(&self.owner.uid, false);
-        let observed = account.role(name).await?;
+        if !self.observes {
+            self.world.ledger.record_role(&self.owner.uid, false);
+        }
+        let mut observed = account.role(name).await?;
         let stays =
             self.handed_over.and_then(|grant| grant.role.as_ref()).is_some_and(|role| role.identity.name == name);
         let (steps, held) = if stays {
@@ -162,7 +178,7 @@ impl Enforcement<'_> {
             let held_by = if observed.is_some() { account.profiles_of(name).await? } else { BTreeSet::new() };
             diff::without_registry_role(name, observed.as_ref(), &held_by, self.owner)
         };
-        self.apply(account, steps).await?;
+        self.apply(account, steps, &mut observed).await?;
         held.map_or(Ok(()), Err)
     }
 
@@ -194,7 +210,7 @@ impl Enforcement<'_> {
             }
             diff::without_instance(role, profile, &observed, self.owner, &sharers, self.on_delete)?
         };
-        self.apply(account, steps).await?;
+        self.apply(account, steps, &mut observed.role).await?;
         held.map_or(Ok(()), Err)
     }
 }

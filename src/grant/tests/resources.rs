@@ -5,7 +5,8 @@ use crate::api::account::{
 };
 use crate::api::grant::{
     Access, AccessPath, Applied, ConsumerSpec, CrossAccountRegistryGrant, CrossAccountRegistryGrantSpec,
-    DeletionPolicy, InstanceRoleSpec, ManagedPolicy, Management, OrganizationSpec, RegistryRoleSpec, RegistrySpec,
+    DeletionPolicy, InstanceRoleSpec, ManagedPolicy, Management, Mode, OrganizationSpec, RegistryRoleSpec,
+    RegistrySpec,
 };
 use crate::grant::desired::{Desired, Owner};
 use crate::grant::{AccountId, Directory, Grant, GrantName, Problem, Standing, standing, validate};
@@ -65,6 +66,7 @@ pub fn grant(change: impl FnOnce(&mut CrossAccountRegistryGrantSpec)) -> CrossAc
             instance_role: Some(instance_role("miq-instance")),
         },
         deletion_policy: DeletionPolicy::Delete,
+        mode: Mode::Enforce,
         suspend: false,
     };
     change(&mut spec);

@@ -25,7 +25,7 @@ fn name(standing: &Standing) -> &'static str {
     match standing {
         Standing::Admitted(_) => "Admitted",
         Standing::Kept(..) => "Kept",
-        Standing::Suspended(_) => "Suspended",
+        Standing::Frozen(_) => "Suspended",
         Standing::NotAdmitted(_) => "NotAdmitted",
         Standing::Unknown(_) => "Unknown",
     }
@@ -197,10 +197,10 @@ fn a_suspended_grant_stands_as_it_was_applied_whatever_its_spec_says_now() {
     let before = applied(&grant(|_| {}));
     let changed = suspended(|spec| spec.registry.repositories = strings(["everything/*"]));
     match Cluster::of_the_article().standing(&changed, Some(&before)) {
-        Standing::Suspended(Some(kept)) => assert_eq!(kept, Cluster::of_the_article().admitted(&grant(|_| {}))),
+        Standing::Frozen(Some(kept)) => assert_eq!(kept, Cluster::of_the_article().admitted(&grant(|_| {}))),
         other => panic!("{other:?}"),
     }
-    assert_eq!(Cluster::of_the_article().standing(&changed, None), Standing::Suspended(None));
+    assert_eq!(Cluster::of_the_article().standing(&changed, None), Standing::Frozen(None));
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub fn outcome(change: impl FnOnce(&mut Outcome)) -> Outcome {
         replaces: BTreeSet::new(),
         handled: None,
         no_session: Vec::new(),
+        access: Vec::new(),
+        pending: None,
         summary: "account 222222222222 has Pull access".into(),
     };
     change(&mut outcome);

@@ -1,0 +1,76 @@
+//! `registry-grants handoff`: what an account's admin adds by hand, where the operator does not write.
+
+mod cloudformation;
+mod gather;
+mod shell;
+mod terraform;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use super::iam_policy::print::pretty;
+use super::manifests::Sources;
+use super::text::print;
+use crate::grant::AccountId;
+use crate::policy::Installation;
+use std::error::Error;
+
+const EXAMPLES: &str = "\
+Exit status: 0 printed, 1 something is wrong, or no rule admits a grant.
+
+Examples:
+  # What the admin of the consumer account adds, which has no AWSAccount:
+  registry-grants handoff -f grants/ > handoff.json
+  registry-grants handoff -f grants/ --format terraform > registry-grants.tf
+
+  # The grants of a cluster, for one account, as a script:
+  kubectl get awsaccounts,carg,namespaces -A -o yaml |
+    registry-grants handoff -f - --account 222222222222 --format cli > handoff.sh
+
+  # The registry's side by hand as well, its repository policies included:
+  registry-grants handoff -f grants/ --account 111111111111 --format cli";
+
+/// `Command::Handoff` says what it does.
+#[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(flatten)]
+    sources: Sources,
+
+    /// The account whose admin gets it, as consumer or as registry. Unset: the consumer account without an AWSAccount, if there is one only.
+    #[arg(long, value_name = "NUMBER")]
+    account: Option<AccountId>,
+
+    /// The operator's installation ID, 12 hex digits: the value of the tag registrygrants.dev/installation on its roles. Needed only where a
+    /// grant leaves the name of the registry's role to the operator: the ID is in it.
+    #[arg(long, value_name = "ID")]
+    installation: Option<Installation>,
+
+    /// `json`: documents by name. `cli`: a shell script of AWS CLI commands, which leaves other people's statements in place (needs jq).
+    /// `cloudformation`, `terraform`: a template.
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    format: Format,
+}
+
+/// How it is printed.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Json,
+    Cli,
+    Cloudformation,
+    Terraform,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let Arguments { sources, account, installation, format } = arguments;
+    let files = sources.read()?;
+    files.notes.iter().for_each(|note| eprintln!("registry-grants: {note}"));
+    let handoff = gather::gather(&files, account.as_ref(), installation.as_ref())?;
+    let text = match format {
+        Format::Json => pretty(&value::of(&handoff)),
+        Format::Cli => shell::script(&handoff),
+        Format::Cloudformation => cloudformation::template(&handoff)?,
+        Format::Terraform => terraform::hcl(&handoff),
+    };
+    Ok(print(&text)?)
+}

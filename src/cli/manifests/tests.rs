@@ -1,0 +1,154 @@
+use super::documents::Input;
+use super::*;
+use proptest::prelude::*;
+use rstest::rstest;
+
+const GRANT: &str = r#"
+apiVersion: registrygrants.dev/v1alpha1
+kind: CrossAccountRegistryGrant
+metadata: {name: web}
+spec:
+  access: Pull
+  registry: {accountID: "111111111111", regions: [us-east-1], repositories: [team-b/web]}
+  consumer: {accountID: "222222222222", wholeAccount: true}
+"#;
+const ACCOUNT: &str =
+    "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '111111111111'}, spec: {}}";
+
+fn read(texts: &[&str]) -> Result<Files, String> {
+    let input =
+        |(at, text): (usize, &&str)| Input { name: format!("{}.yaml", at + 1), bytes: text.as_bytes().to_vec() };
+    Files::of(texts.iter().enumerate().map(input).collect(), "default")
+}
+
+fn refused(text: &str) -> String {
+    read(&[text]).map(|_| ()).expect_err("it should be refused")
+}
+
+#[test]
+fn a_grant_without_a_namespace_is_in_the_one_that_is_meant() {
+    let files = read(&[GRANT]).unwrap();
+    let name = GrantName { namespace: "default".into(), name: "web".into() };
+    assert_eq!(files.grants[&name].namespace().unwrap(), "default");
+}
+
+#[test]
+fn what_the_schema_would_fill_in_is_filled_in() {
+    let files = read(&[GRANT, ACCOUNT]).unwrap();
+    let (_, grant) = files.grants.first_key_value().unwrap();
+    assert_eq!(grant.spec.paths.len(), 2);
+    let account = files.account(&"111111111111".parse().unwrap()).unwrap();
+    assert_eq!(account.spec.roles.path, "/registry-grants/");
+}
+
+#[test]
+fn several_documents_and_lists_of_every_form_are_taken_apart() {
+    let list = format!("apiVersion: v1\nkind: List\nitems:\n- {ACCOUNT}\n- apiVersion: v1\n  kind: Secret\n");
+    let typed = r#"{"apiVersion": "registrygrants.dev/v1alpha1", "kind": "CrossAccountRegistryGrantList", "metadata": {}, "items": [
+	{"metadata": {"name": "a", "namespace": "x"}, "spec": {"access": "Pull",
+	"registry": {"accountID": "111111111111", "regions": [], "repositories": []}, "consumer": {}}}]}"#;
+    let files = read(&[&format!("---\n# nothing\n---\n{GRANT}---\n{list}"), typed]).unwrap();
+    let names: Vec<String> = files.grants.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["default/web", "x/a"]);
+    assert_eq!(files.accounts.len(), 1);
+    assert_eq!(files.notes, ["passed over: v1 Secret"]);
+}
+
+#[test]
+fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone() {
+    let files = read(&["{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {team: b}}}"]).unwrap();
+    let labels = |namespace| files.namespace_labels(namespace).unwrap().into_iter().collect::<Vec<_>>();
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert_eq!(labels("a"), [pair("kubernetes.io/metadata.name", "a"), pair("team", "b")]);
+    assert_eq!(labels("b"), [pair("kubernetes.io/metadata.name", "b")]);
+}
+
+#[rstest]
+#[case("a: [", "1.yaml: not YAML: ")]
+#[case("a: 1\na: 2", "duplicate")]
+#[case("just text", "1.yaml, document 1: not an object")]
+#[case("---\n[1]", "1.yaml, document 1: not an object")]
+#[case("a: b", "1.yaml, document 1: apiVersion and kind are needed")]
+#[case(
+    "apiVersion: registrygrants.dev/v1\nkind: AWSAccount",
+    "apiVersion registrygrants.dev/v1 is not known: registrygrants.dev/v1alpha1 is"
+)]
+#[case("apiVersion: registrygrants.dev/v1alpha1\nkind: AwsAccount", "kind AwsAccount is not one of registrygrants.dev")]
+#[case(
+    "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {}, spec: {}}",
+    "(AWSAccount): metadata.name is needed"
+)]
+#[case(
+    "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: prod}, spec: {}}",
+    "an AWSAccount's name is the account's number, quoted"
+)]
+#[case(
+    "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: 111111111111}, spec: {}}",
+    "metadata.name: invalid type: integer `111111111111`, expected a string; numbers such as an account's must be quoted"
+)]
+#[case(
+    "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '111111111111'}, spec: {roles: {path: \"/a'b/\"}}}",
+    "spec.roles.path: must start and end with /"
+)]
+#[case("{apiVersion: v1, kind: Namespace, metadata: {name: \"a\\nb\"}}", "metadata.name: `a\\nb` is no name")]
+#[case("{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '1'}}", "missing field `spec`")]
+fn what_cannot_be_read_is_refused_with_its_place(#[case] text: &str, #[case] told: &str) {
+    let refused = refused(text);
+    assert!(refused.starts_with("1.yaml") && refused.contains(told), "{refused}");
+}
+
+#[test]
+fn every_unknown_field_is_named() {
+    let text = GRANT.replace("wholeAccount", "wholeAcount").replace("repositories:", "repos: [], repositories:");
+    let told = refused(&text);
+    let at = "1.yaml, document 1 (CrossAccountRegistryGrant web): unknown field";
+    assert!(told.contains(&format!("{at} spec.registry.repos: ")), "{told}");
+    assert!(told.contains(&format!("{at} spec.consumer.wholeAcount: ")), "{told}");
+    let role = GRANT.replace("registry: {", "registry: {role: {nmae: x}, ");
+    assert!(refused(&role).contains("unknown field spec.registry.role.nmae: "), "{}", refused(&role));
+}
+
+#[test]
+fn a_newer_operators_status_is_no_mistake() {
+    assert!(read(&[&format!("{GRANT}status: {{newer: 1}}\n")]).is_ok());
+}
+
+#[test]
+fn an_object_that_is_given_twice_is_refused_with_both_places() {
+    let told = read(&[GRANT, GRANT]).map(|_| ()).unwrap_err();
+    assert!(told.starts_with("2.yaml, document 1") && told.contains("before: 1.yaml, document 1"), "{told}");
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_and_does_nothing_to_a_terminal() {
+    let told =
+        read(&["a: b", "{apiVersion: \"registrygrants.dev/v1alpha1\", kind: \"\\e[31mRed\"}"]).map(|_| ()).unwrap_err();
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(!told.contains('\u{1b}'), "{told}");
+}
+
+#[test]
+fn a_few_bytes_of_aliases_do_not_grow_without_end() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for at in 1..12 {
+        let before = vec![format!("*a{}", at - 1); 10].join(", ");
+        text += &format!("a{at}: &a{at} [{before}]\n");
+    }
+    assert!(refused(&text).contains("not YAML"));
+    assert!(refused(&"[".repeat(100_000)).contains("not YAML"));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Files::of(vec![Input { name: "x".into(), bytes }], "default");
+    }
+
+    #[test]
+    fn no_change_of_a_manifest_makes_it_panic(at in 0..GRANT.len(), with in "\\PC{0,4}") {
+        let text = format!("{}{with}{}", &GRANT[..at], &GRANT[at..]);
+        if let Err(told) = read(&[&text]) {
+            prop_assert!(!told.chars().any(|c| c.is_control() && c != '\n'));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Policies that many grants hang on and that the operator never writes: managed policies, boundaries among them, and the registries' own. Each
+//! is read once for all that ask, and again when somebody wants it fresher.
+
+use crate::aws::Account;
+use crate::grant::AccountId;
+use crate::policy::Document;
+use crate::policy::evaluate::Named;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What could not be read is asked for again after this, whoever asks.
+const FAILED_FOR: Duration = Duration::from_secs(10);
+/// What nobody has asked for in this time is forgotten.
+const IDLE_FOR: Duration = Duration::from_secs(7200);
+
+/// What is known of accounts' policies.
+#[derive(Default)]
+pub struct Facts(Mutex<HashMap<(AccountId, Which), Kept>>);
+
+/// Which policy of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Which {
+    /// The managed policy of this ARN.
+    Managed(String),
+    /// The registry's in this region.
+    Registry(String),
+}
+
+/// A policy, and when it was asked for last. The lock is held while it is read, so that many who ask at once read once.
+type Kept = (Arc<tokio::sync::Mutex<Option<Fact>>>, Instant);
+
+struct Fact {
+    read: Instant,
+    policy: Option<Named>,
+}
+
+impl Facts {
+    /// The managed policy of this ARN, not older than this.
+    pub async fn managed_policy(&self, account: &Account, arn: &str, fresh: Duration) -> Named {
+        let read = async {
+            Some(match account.managed_policy(arn).await {
+                Ok(Some(document)) => Named {
+                    name: format!("policy {arn}"),
+                    document: document.map_err(|error| format!("it cannot be read ({error})")),
+                },
+                Ok(None) => Named::unreadable(format!("policy {arn}"), "it does not exist"),
+                Err(fault) => Named::unreadable(format!("policy {arn}"), fault.to_string()),
+            })
+        };
+        let found = self.get(account, Which::Managed(arn.to_owned()), fresh, read).await;
+        found.unwrap_or_else(|| Named::unreadable(format!("policy {arn}"), "it was not read"))
+    }
+
+    /// The registry's own policy in a region, not older than this; `None` where there is none.
+    pub async fn registry_policy(&self, account: &Account, region: &str, fresh: Duration) -> Option<Named> {
+        let name = format!("the registry's own policy in account {}, {region}", account.id);
+        let read = async {
+            match account.registry_policy(region).await {
+                Ok(text) => text.map(|text| Named {
+                    name,
+                    document: Document::parse(&text).map_err(|error| format!("it cannot be read ({error})")),
+                }),
+                Err(fault) => Some(Named::unreadable(name, fault.to_string())),
+            }
+        };
+        self.get(account, Which::Registry(region.to_owned()), fresh, read).await
+    }
+
+    async fn get(
+        &self,
+        account: &Account,
+        which: Which,
+        fresh: Duration,
+        read: impl Future<Output = Option<Named>>,
+    ) -> Option<Named> {
+        let asked = Instant::now();
+        let slot = {
+            let mut facts = self.0.lock().expect("no panic while held");
+            let key = (account.id.clone(), which);
+            if !facts.contains_key(&key) {
+                facts.retain(|_, (_, asked)| asked.elapsed() < IDLE_FOR);
+            }
+            let (slot, last) = facts.entry(key).or_insert_with(|| (Arc::default(), asked));
+            *last = asked;
+            slot.clone()
+        };
+        let mut fact = slot.lock().await;
+        if let Some(Fact { read, policy }) = &*fact {
+            let failed = policy.as_ref().is_some_and(|policy| policy.document.is_err());
+            let longest = if failed { fresh.min(FAILED_FOR) } else { fresh };
+            // What was read since this call began is as fresh as can be.
+            if *read >= asked || read.elapsed() < longest {
+                return policy.clone();
+            }
+        }
+        let policy = read.await;
+        *fact = Some(Fact { read: Instant::now(), policy: policy.clone() });
+        policy
+    }
+}

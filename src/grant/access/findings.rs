@@ -1,0 +1,137 @@
+//! What was found while the calls of one path were judged, as one verdict and one text.
+
+use crate::api::grant::AccessVerdict;
+use crate::policy::evaluate::{ButFor, Link, NearMiss, Request, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Missing links: who and why, with the calls and the repositories concerned, in the order in which they were found.
+    missing: BTreeMap<String, Missing>,
+    order: Vec<String>,
+    unknown: BTreeSet<String>,
+    depends: BTreeSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct Missing {
+    who: String,
+    calls: BTreeSet<String>,
+    on: BTreeSet<String>,
+}
+
+/// How many links and names a text has: people mend the first, and look again.
+const TOLD: usize = 3;
+
+impl Findings {
+    /// Takes note of what came of one call.
+    pub fn note(&mut self, who: &str, request: &Request, repository: Option<&str>, verdict: &Verdict) {
+        match verdict {
+            Verdict::Allowed => {}
+            Verdict::Depends(keys) => self.depends.extend(keys.iter().cloned()),
+            Verdict::Unknown(why) => self.unknown.extend(why.iter().cloned()),
+            Verdict::Denied(links) => links.iter().for_each(|link| {
+                let why = why(request, repository.is_some(), link);
+                let key = format!("{who} {why}");
+                if !self.missing.contains_key(&key) {
+                    self.order.push(key.clone());
+                }
+                let missing = self.missing.entry(key).or_default();
+                missing.who = who.to_owned();
+                missing.calls.insert(request.action.clone());
+                missing.on.extend(repository.map(|name| name.to_owned()));
+            }),
+        }
+    }
+
+    /// Takes note of a link that is missing, in words.
+    pub fn denied(&mut self, why: String) {
+        self.order.push(why.clone());
+        self.missing.insert(why, Missing::default());
+    }
+
+    /// Takes note of what could not be read.
+    pub fn unknown(&mut self, why: String) {
+        self.unknown.insert(why);
+    }
+
+    /// Takes note of what it depends on, in words.
+    pub fn depends(&mut self, on: String) {
+        self.depends.insert(on);
+    }
+
+    /// The verdict, with a text unless it is allowed.
+    pub fn told(self) -> (AccessVerdict, Option<String>) {
+        if !self.order.is_empty() {
+            let texts: Vec<String> = self.order.iter().take(TOLD).filter_map(|key| self.text(key)).collect();
+            let more = self.order.len().saturating_sub(TOLD);
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            return (AccessVerdict::Denied, Some(format!("{}{more}", texts.join("; "))));
+        }
+        let joined = |texts: &BTreeSet<String>| texts.iter().take(TOLD).cloned().collect::<Vec<_>>().join("; ");
+        match (self.unknown.is_empty(), self.depends.is_empty()) {
+            (false, _) => (AccessVerdict::Unknown, Some(joined(&self.unknown))),
+            (true, false) => (AccessVerdict::Depends, Some(format!("depends on {}", joined(&self.depends)))),
+            (true, true) => (AccessVerdict::Allowed, None),
+        }
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        let Missing { who, calls, on } = self.missing.get(key)?;
+        if who.is_empty() {
+            return Some(key.to_owned());
+        }
+        let why = key.strip_prefix(who.as_str()).unwrap_or(key).trim_start();
+        let calls = some_of(calls);
+        let on = if on.is_empty() { String::new() } else { format!(" on {}", some_of(on)) };
+        Some(format!("{who} lacks {calls}{on}: {why}"))
+    }
+}
+
+fn some_of(names: &BTreeSet<String>) -> String {
+    let first: Vec<&str> = names.iter().take(TOLD).map(String::as_str).collect();
+    match names.len().saturating_sub(TOLD) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+/// Which link is missing, and where. `shared`: the resource's policy is shared with others, whose statements are none of this grant's business.
+fn why(request: &Request, shared: bool, link: &Link) -> String {
+    let account = request.principal.account.as_deref().unwrap_or_default();
+    match link {
+        Link::NoIdentityAllow { near } => {
+            format!("no policy of the role allows it in account {account}{}", nearly(near, true))
+        }
+        Link::NoBoundaryAllow { near } => {
+            format!("the role's permissions boundary in account {account} does not allow it{}", nearly(near, true))
+        }
+        Link::NoResourceAllow { near } if shared => {
+            format!(
+                "the repository's policy in account {} does not allow it{}",
+                request.resource_account,
+                nearly(near, false)
+            )
+        }
+        Link::NoResourceAllow { near } => {
+            format!("the trust policy of role {} does not let it in{}", request.resource, nearly(near, true))
+        }
+        Link::ExplicitDeny { policy, statement } => format!("statement {statement} of {policy} denies it"),
+    }
+}
+
+fn nearly(near: &[NearMiss], own: bool) -> String {
+    let told = near.iter().filter_map(|NearMiss { policy: _, statement, but_for }| match but_for {
+        ButFor::Condition { operator, key, .. } if own => {
+            Some(format!("statement {statement} would, but for its condition {operator} {key}"))
+        }
+        ButFor::Stale { unique_id } => Some(format!(
+            "statement {statement} names {unique_id}, the ID of a principal that was deleted: one of the same name that is made anew has another"
+        )),
+        ButFor::OtherPath { named } if own => Some(format!("statement {statement} names {named}, which has another path")),
+        ButFor::Condition { .. } | ButFor::OtherPath { .. } | ButFor::Resource { .. } => None,
+    });
+    let told: BTreeSet<String> = told.collect();
+    if told.is_empty() { String::new() } else { format!(" ({})", some_of(&told)) }
+}

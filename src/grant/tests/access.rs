@@ -1,0 +1,297 @@
+//! Whether access works, by what was read: each link is taken away in turn, and named.
+
+use super::resources::{
+    CONSUMER, Cluster, REGISTRY, grant, grant_with_plain_role, installation, now, organization, owner,
+};
+use crate::api::conditions::Reason;
+use crate::api::grant::{AccessAction, AccessPath, AccessStatus, AccessVerdict};
+use crate::grant::access::{Caller, Holder, Readings, RepositoryReading, denied, judge};
+use crate::grant::desired::{DesiredRole, Owner};
+use crate::grant::diff::{Step, registry_role};
+use crate::grant::observed::Role;
+use crate::grant::{Grant, diff};
+use crate::policy::evaluate::Named;
+use crate::policy::repository::{Change, Wanted, plan};
+use crate::policy::{Document, Statement};
+use rstest::rstest;
+use std::collections::BTreeMap;
+
+/// A role after these steps.
+fn made(desired: &DesiredRole, steps: Vec<Step>, id: &str) -> Role {
+    let arn = format!("arn:aws:iam::{}:role{}{}", desired.account, desired.path, desired.name);
+    let after = |role, step: &Step| Role::after(role, step, Some((&arn, id)));
+    steps.iter().fold(None, after).expect("the steps make a role")
+}
+
+/// Everything as it is once a grant holds, open to change.
+struct World {
+    grant: Grant,
+    role: Role,
+    node: Role,
+    policy: Option<Document>,
+    registry_policy: Option<Document>,
+    managed: BTreeMap<String, Named>,
+}
+
+impl World {
+    fn of(grant: Grant) -> Self {
+        let owner: Owner = owner();
+        let desired = grant.desired(&owner);
+        let role = desired.registry_role.expect("a registry role");
+        let role = made(&role, registry_role(&role, None, &owner, now()).unwrap(), "AROAREGISTRYROLE0001");
+        let instance = desired.instance.expect("an instance role");
+        let steps = diff::instance(&instance, &Default::default(), &owner, &Default::default()).unwrap();
+        let steps = steps.into_iter().filter(|step| !step.to_string().contains("profile")).collect();
+        let node = made(&instance.role, steps, "AROAINSTANCEROLE0001");
+        let wanted = [Wanted {
+            id: 1,
+            contributions: grant.contributions("us-east-1", false),
+            replaces: Default::default(),
+            stays_as: None,
+            if_there: Vec::new(),
+        }];
+        let policy = match plan(None, &wanted, &installation()).unwrap().change {
+            Change::Set(document) => Some(document),
+            Change::None | Change::Delete => None,
+        };
+        Self { grant, role, node, policy, registry_policy: None, managed: BTreeMap::new() }
+    }
+
+    fn readings(&self) -> Readings {
+        let named = |name: &str, document: &Document| Named::new(name, document.clone());
+        let node = Holder::of(&self.node, &self.managed);
+        Readings {
+            callers: vec![Caller::Role { arn: self.node.arn.clone(), holder: Ok(Some(node)) }],
+            registry_role: Ok(Some(Holder::of(&self.role, &self.managed))),
+            repositories: vec![RepositoryReading {
+                region: "us-east-1".into(),
+                name: "miqp-devops".into(),
+                policy: self.policy.as_ref().map(|document| named("the repository's policy", document)),
+            }],
+            registry_policies: BTreeMap::from([(
+                "us-east-1".into(),
+                self.registry_policy.as_ref().map(|document| named("the registry's own policy", document)),
+            )]),
+            now: now(),
+        }
+    }
+
+    fn judged(&self) -> Vec<AccessStatus> {
+        judge(&self.grant, &self.readings())
+    }
+
+    /// Who may what by which path, in short.
+    fn allowed(&self) -> Vec<(AccessPath, AccessAction)> {
+        let allowed = self.judged().into_iter().filter(|told| told.verdict == AccessVerdict::Allowed);
+        allowed.map(|told| (told.path, told.action)).collect()
+    }
+
+    fn message(&self, path: AccessPath, action: AccessAction) -> String {
+        let judged = self.judged();
+        let told = judged.iter().find(|told| told.path == path && told.action == action).unwrap();
+        format!("{:?}: {}", told.verdict, told.message.clone().unwrap_or_default())
+    }
+
+    fn inline(role: &mut Role) -> &mut Document {
+        role.inline.values_mut().next().unwrap().as_mut().unwrap()
+    }
+}
+
+fn world() -> World {
+    World::of(Cluster::of_the_article().admitted(&grant_with_plain_role(|_| {})))
+}
+
+const ALL: [(AccessPath, AccessAction); 4] = [
+    (AccessPath::Direct, AccessAction::Pull),
+    (AccessPath::Direct, AccessAction::Push),
+    (AccessPath::AssumeRole, AccessAction::Pull),
+    (AccessPath::AssumeRole, AccessAction::Push),
+];
+const DIRECT: &[(AccessPath, AccessAction)] = &[ALL[0], ALL[1]];
+const BY_ROLE: &[(AccessPath, AccessAction)] = &[ALL[2], ALL[3]];
+
+fn without(document: &mut Document, action: &str) {
+    let text = document.to_string().replace(&format!("\"{action}\""), "\"ecr:Nothing\"");
+    *document = Document::parse(&text).unwrap();
+}
+
+fn deny(actions: &[&str]) -> Statement {
+    Statement::deny(actions.iter().copied()).sid("Stop").on(["*"])
+}
+
+#[test]
+fn where_everything_is_in_place_both_paths_work_and_nothing_is_said() {
+    let world = world();
+    assert_eq!(world.allowed(), ALL);
+    assert!(world.judged().iter().all(|told| told.message.is_none()));
+    assert_eq!(denied(&world.judged()), None);
+}
+
+#[rstest]
+#[case::trust(|w: &mut World| w.role.trust = Ok(Document::of([])), DIRECT, AccessPath::AssumeRole,
+    "lacks sts:AssumeRole: the trust policy of role arn:aws:iam::111111111111:role/puller does not let it in")]
+#[case::identity_in_consumer(|w: &mut World| w.node.inline.clear(), &[], AccessPath::Direct,
+    "miq-instance lacks ecr:GetAuthorizationToken: no policy of the role allows it in account 222222222222")]
+#[case::token(|w: &mut World| without(World::inline(&mut w.node), "ecr:GetAuthorizationToken"), BY_ROLE, AccessPath::Direct,
+    "lacks ecr:GetAuthorizationToken: no policy of the role allows it in account 222222222222")]
+#[case::assume(|w: &mut World| without(World::inline(&mut w.node), "sts:AssumeRole"), DIRECT, AccessPath::AssumeRole,
+    "lacks sts:AssumeRole: no policy of the role allows it in account 222222222222")]
+#[case::identity_in_registry(|w: &mut World| w.role.inline.clear(), DIRECT, AccessPath::AssumeRole,
+    "puller lacks ecr:GetAuthorizationToken: no policy of the role allows it in account 111111111111")]
+#[case::repository_policy(|w: &mut World| w.policy = None, BY_ROLE, AccessPath::Direct,
+    "lacks ecr:BatchGetImage, ecr:GetDownloadUrlForLayer on miqp-devops: the repository's policy in account 111111111111 does not allow it")]
+#[case::boundary_in_consumer(|w: &mut World| w.bound_node(), &[], AccessPath::Direct,
+    "the role's permissions boundary in account 222222222222 does not allow it")]
+#[case::deny_in_repository_policy(|w: &mut World| w.deny_all_in_the_repository(), &[], AccessPath::AssumeRole,
+    "statement Stop of the repository's policy denies it")]
+#[case::deny_in_registry_policy(|w: &mut World| w.registry_policy = Some(Document::of([deny(&["ecr:*"]).to_principals(["*"])])), &[], AccessPath::Direct,
+    "statement Stop of the registry's own policy denies it")]
+#[case::deny_on_the_instance_role(|w: &mut World| drop(w.node.inline.insert("theirs".into(), Ok(Document::of([deny(&["ecr:*"])])))), BY_ROLE, AccessPath::Direct,
+    "statement Stop of policy theirs of role")]
+#[case::ended_sessions_are_not_those_that_begin_now(|w: &mut World| drop(w.role.inline.insert("ended".into(), Ok(Document::of([
+    deny(&["*"]).only_if("DateLessThan", "aws:TokenIssueTime", ["2020-01-01T00:00:00Z"])])))), &ALL, AccessPath::Direct, "Allowed")]
+fn each_missing_link_is_named(
+    #[case] change: fn(&mut World),
+    #[case] still: &[(AccessPath, AccessAction)],
+    #[case] path: AccessPath,
+    #[case] said: &str,
+) {
+    let mut world = world();
+    change(&mut world);
+    assert_eq!(world.allowed(), still);
+    let message = world.message(path, AccessAction::Pull);
+    assert!(message.contains(said), "{message}");
+    let problem = denied(&world.judged());
+    assert_eq!(problem.is_some(), still.len() < 4);
+    assert!(problem.is_none_or(|problem| problem.reason == Reason::PathDenied));
+}
+
+impl World {
+    fn bound_node(&mut self) {
+        let arn = format!("arn:aws:iam::{CONSUMER}:policy/tight");
+        self.node.boundary = Some(arn.clone());
+        self.managed.insert(arn.clone(), Named::new(arn, Document::of([Statement::allow(["s3:*"]).on(["*"])])));
+    }
+
+    fn deny_all_in_the_repository(&mut self) {
+        let policy = self.policy.take().unwrap();
+        let deny = Statement::deny(["ecr:*"]).sid("Stop").to_principals(["*"]);
+        self.policy = Some(policy.with([deny]));
+    }
+}
+
+#[test]
+fn a_boundary_that_could_not_be_read_leaves_it_open_and_says_what_to_look_at() {
+    let mut world = world();
+    world.node.boundary = Some(format!("arn:aws:iam::{CONSUMER}:policy/tight"));
+    let message = world.message(AccessPath::Direct, AccessAction::Pull);
+    assert!(message.starts_with("Unknown: ") && message.contains("policy/tight"), "{message}");
+    assert_eq!(denied(&world.judged()), None);
+}
+
+#[test]
+fn an_external_id_that_the_trust_policy_asks_for_otherwise_is_named() {
+    let mut world = world();
+    world.grant.role.as_mut().unwrap().external_id = Some("ours".into());
+    let trust = world.role.trust.clone().unwrap();
+    let asks = trust.statements[0].clone().only_if("StringEquals", "sts:ExternalId", ["another"]);
+    world.role.trust = Ok(Document::of([asks]));
+    let message = world.message(AccessPath::AssumeRole, AccessAction::Pull);
+    assert!(message.contains("does not let it in") && message.contains("sts:ExternalId"), "{message}");
+}
+
+#[test]
+fn a_trust_policy_that_names_a_deleted_role_by_its_id_is_told() {
+    let mut world = world();
+    let stale = Statement::allow(["sts:AssumeRole"]).to_principals(["AROADELETEDROLE00001"]);
+    world.role.trust = Ok(Document::of([stale]));
+    let message = world.message(AccessPath::AssumeRole, AccessAction::Push);
+    assert!(message.contains("AROADELETEDROLE00001"), "{message}");
+}
+
+#[test]
+fn what_others_wrote_into_the_repositorys_policy_is_not_told_to_the_tenant() {
+    let mut world = world();
+    let others = Statement::allow(["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"])
+        .sid("secret-project")
+        .to_principals([format!("arn:aws:iam::{CONSUMER}:root")])
+        .only_if("ArnLike", "aws:PrincipalArn", ["arn:aws:iam::222222222222:role/secret"]);
+    world.policy = Some(Document::of([others]));
+    let message = world.message(AccessPath::Direct, AccessAction::Pull);
+    assert!(message.starts_with("Denied") && !message.contains("secret"), "{message}");
+}
+
+#[test]
+fn a_role_that_does_not_exist_is_denied_and_one_that_is_not_managed_unknown() {
+    let world = world();
+    let arn = world.node.arn.clone();
+    let judged = |holder| {
+        let callers = vec![Caller::Role { arn: arn.clone(), holder }];
+        judge(&world.grant, &Readings { callers, ..world.readings() })
+    };
+    assert!(judged(Ok(None)).iter().all(|told| told.verdict == AccessVerdict::Denied));
+    assert!(judged(Err("not read".into())).iter().all(|told| told.verdict == AccessVerdict::Unknown));
+}
+
+#[test]
+fn access_to_pull_says_nothing_of_pushing() {
+    let world = World::of(Cluster::of_the_article().admitted(&grant_with_plain_role(|spec| {
+        spec.access = crate::api::grant::Access::Pull;
+    })));
+    assert_eq!(world.allowed(), [ALL[0], ALL[2]]);
+}
+
+#[test]
+fn prefixes_that_match_nothing_yet_are_told_as_that() {
+    let world = world();
+    let readings = Readings { repositories: Vec::new(), ..world.readings() };
+    let judged = judge(&world.grant, &readings);
+    assert!(judged.iter().all(|told| told.verdict == AccessVerdict::Depends), "{judged:#?}");
+}
+
+#[test]
+fn the_list_is_bounded_and_each_entry_is_there_once() {
+    let world = world();
+    let many =
+        |number: usize| Caller::Many { name: format!("arn:aws:iam::222222222222:role/r{number}*"), why: "x".into() };
+    let readings = Readings { callers: (0..500).map(many).collect(), ..world.readings() };
+    let judged = judge(&world.grant, &readings);
+    assert_eq!(judged.len(), 100);
+    let keys: std::collections::BTreeSet<_> =
+        judged.iter().map(|told| (told.principal.clone(), told.path, told.action)).collect();
+    assert_eq!(keys.len(), judged.len());
+}
+
+#[test]
+fn the_articles_managed_policy_is_what_its_role_goes_by() {
+    let mut world = World::of(Cluster::of_the_article().admitted(&grant(|_| {})));
+    assert!(world.message(AccessPath::AssumeRole, AccessAction::Pull).starts_with("Unknown"));
+    let arn = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser".to_owned();
+    world.managed.insert(arn.clone(), Named::new(arn, Document::of([Statement::allow(["ecr:*"]).on(["*"])])));
+    assert_eq!(world.allowed(), ALL);
+}
+
+#[test]
+fn lambda_is_judged_by_the_repositorys_policy_alone() {
+    let lambda = grant_with_plain_role(|spec| spec.consumer.lambda = Some(true));
+    let mut world = World::of(Cluster::of_the_article().admitted(&lambda));
+    let (service, functions) = world.grant.lambda_functions().unwrap();
+    let judged = |world: &World| {
+        let callers = vec![Caller::Lambda { service: service.clone(), functions: functions.clone() }];
+        judge(&world.grant, &Readings { callers, ..world.readings() })
+    };
+    let told = judged(&world);
+    assert_eq!(told.iter().map(|told| told.verdict).collect::<Vec<_>>(), [AccessVerdict::Allowed], "{told:?}");
+    world.policy = None;
+    assert_eq!(judged(&world)[0].verdict, AccessVerdict::Denied);
+}
+
+#[test]
+fn an_organization_has_no_lambda_functions_of_its_own() {
+    let spec = |spec: &mut crate::api::CrossAccountRegistryGrantSpec| spec.consumer = organization("o-abcdefghij", &[]);
+    let cluster = Cluster::of_the_article();
+    let rule = super::resources::registry_rule(|rule| rule.organizations = vec!["o-abcdefghij".into()]);
+    let grant = cluster.registry_rules([rule]).admitted(&grant_with_plain_role(spec));
+    assert_eq!(grant.lambda_functions(), None);
+    assert_eq!(grant.registry.as_str(), REGISTRY);
+}

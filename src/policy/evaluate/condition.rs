@@ -1,0 +1,82 @@
+//! Whether a statement's conditions hold.
+//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-logic-multiple-context-keys-or-values.html>.
+
+use super::operator::{Compares, Operator, Set, Wanted};
+use super::request::{Context, Known};
+use super::truth::Truth;
+use serde_json::Value;
+
+/// One operator and key of a condition, and whether it holds.
+#[derive(Clone, Debug)]
+pub(super) struct Clause<'a> {
+    pub(super) operator: &'a str,
+    pub(super) key: &'a str,
+    pub(super) wanted: Vec<String>,
+    pub(super) holds: Truth,
+}
+
+/// Every clause of a statement's `Condition`: all must hold.
+///
+/// # Errors
+/// Where it is not of a condition's shape.
+pub(super) fn clauses<'a>(condition: &'a Value, facts: &Context, variables: bool) -> Result<Vec<Clause<'a>>, String> {
+    let shape = || "Condition is not of the documented shape".to_owned();
+    let mut clauses = Vec::new();
+    for (operator, keys) in condition.as_object().ok_or_else(shape)? {
+        for (key, values) in keys.as_object().ok_or_else(shape)? {
+            let wanted = texts(values).ok_or_else(shape)?;
+            let holds = holds(operator, key, &wanted, facts, variables).unwrap_or_else(Truth::unread);
+            clauses.push(Clause { operator, key, wanted, holds });
+        }
+    }
+    Ok(clauses)
+}
+
+/// A condition's values; booleans and numbers count as their texts.
+fn texts(values: &Value) -> Option<Vec<String>> {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    };
+    match values {
+        Value::Array(values) => values.iter().map(text).collect(),
+        one => text(one).map(|text| vec![text]),
+    }
+}
+
+fn holds(operator: &str, key: &str, wanted: &[String], facts: &Context, variables: bool) -> Result<Truth, String> {
+    let Some(Operator { set, compares, negated, if_exists }) = Operator::read(operator) else {
+        return Err(format!("{operator:?} is no condition operator that is known here"));
+    };
+    let variables = variables.then_some(facts);
+    let read = |text: &String| Wanted::read(compares, text, variables);
+    let wanted: Vec<Wanted> = wanted.iter().map(read).collect::<Result<_, _>>()?;
+    let actual: Vec<&str> = match facts.get(key) {
+        Known::Unknown => return Ok(Truth::hangs_on(key)),
+        Known::Values(values) => values.iter().map(String::as_str).collect(),
+        Known::Absent => Vec::new(),
+    };
+    if compares == Compares::Presence {
+        let holds = |wanted: &Wanted| matches!(wanted, Wanted::Presence(absent) if *absent == actual.is_empty());
+        return Ok(Truth::of(wanted.iter().any(holds)));
+    }
+    let fits = |actual: &&str| {
+        let any = Truth::any(wanted.iter().map(|wanted| wanted.fits(actual)));
+        if negated { any.not() } else { any }
+    };
+    // A key that is there without a value that is any counts, for a set, as one that is not there.
+    let nothing = actual.iter().all(|value| value.is_empty());
+    Ok(match set {
+        _ if actual.is_empty() && if_exists => Truth::Yes,
+        Some(Set::AllValues) if nothing => Truth::Yes,
+        Some(Set::AnyValue) if nothing => Truth::No,
+        Some(Set::AllValues) => Truth::all(actual.iter().map(fits)),
+        Some(Set::AnyValue) => Truth::any(actual.iter().map(fits)),
+        None if actual.is_empty() => Truth::of(negated),
+        None => match (Truth::all(actual.iter().map(fits)), Truth::any(actual.iter().map(fits))) {
+            (all, any) if all == any => all,
+            _ => return Err(format!("{key} has several values, and {operator} does not say which of them it means")),
+        },
+    })
+}

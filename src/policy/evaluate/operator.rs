@@ -1,0 +1,175 @@
+//! Condition operators: what they compare, and how.
+//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html>.
+
+use super::pattern::{Pattern, Reach};
+use super::request::Context;
+use super::truth::Truth;
+use super::value::{Network, compare_numbers, date, decimal};
+use std::cmp::Ordering;
+
+/// An operator with what stands around its name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Operator {
+    pub(super) set: Option<Set>,
+    pub(super) compares: Compares,
+    pub(super) negated: bool,
+    pub(super) if_exists: bool,
+}
+
+/// Which of a key's values have to fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Set {
+    AnyValue,
+    AllValues,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compares {
+    Text,
+    TextIgnoringCase,
+    Likeness,
+    Numbers(Order),
+    Dates(Order),
+    Truth,
+    Binary,
+    Address,
+    Arn,
+    /// Whether the key is in the request at all.
+    Presence,
+}
+
+/// How the request's value has to stand to the policy's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Equal,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Order {
+    fn fits(self, ordering: Ordering) -> bool {
+        match self {
+            Self::Equal => ordering.is_eq(),
+            Self::Less => ordering.is_lt(),
+            Self::LessOrEqual => ordering.is_le(),
+            Self::Greater => ordering.is_gt(),
+            Self::GreaterOrEqual => ordering.is_ge(),
+        }
+    }
+}
+
+impl Operator {
+    /// Reads an operator, in letters of any case; nothing, where it is none.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let name = text.to_ascii_lowercase();
+        let (set, name) = match name.split_once(':') {
+            Some(("foranyvalue", name)) => (Some(Set::AnyValue), name),
+            Some(("forallvalues", name)) => (Some(Set::AllValues), name),
+            Some(_) => return None,
+            None => (None, name.as_str()),
+        };
+        let (name, if_exists) = name.strip_suffix("ifexists").map_or((name, false), |name| (name, true));
+        let (compares, negated) = match name {
+            "stringequals" => (Compares::Text, false),
+            "stringnotequals" => (Compares::Text, true),
+            "stringequalsignorecase" => (Compares::TextIgnoringCase, false),
+            "stringnotequalsignorecase" => (Compares::TextIgnoringCase, true),
+            "stringlike" => (Compares::Likeness, false),
+            "stringnotlike" => (Compares::Likeness, true),
+            "numericequals" => (Compares::Numbers(Order::Equal), false),
+            "numericnotequals" => (Compares::Numbers(Order::Equal), true),
+            "numericlessthan" => (Compares::Numbers(Order::Less), false),
+            "numericlessthanequals" => (Compares::Numbers(Order::LessOrEqual), false),
+            "numericgreaterthan" => (Compares::Numbers(Order::Greater), false),
+            "numericgreaterthanequals" => (Compares::Numbers(Order::GreaterOrEqual), false),
+            "dateequals" => (Compares::Dates(Order::Equal), false),
+            "datenotequals" => (Compares::Dates(Order::Equal), true),
+            "datelessthan" => (Compares::Dates(Order::Less), false),
+            "datelessthanequals" => (Compares::Dates(Order::LessOrEqual), false),
+            "dategreaterthan" => (Compares::Dates(Order::Greater), false),
+            "dategreaterthanequals" => (Compares::Dates(Order::GreaterOrEqual), false),
+            "bool" => (Compares::Truth, false),
+            "binaryequals" => (Compares::Binary, false),
+            "ipaddress" => (Compares::Address, false),
+            "notipaddress" => (Compares::Address, true),
+            "arnequals" | "arnlike" => (Compares::Arn, false),
+            "arnnotequals" | "arnnotlike" => (Compares::Arn, true),
+            "null" if set.is_none() && !if_exists => (Compares::Presence, false),
+            _ => return None,
+        };
+        Some(Self { set, compares, negated, if_exists })
+    }
+}
+
+/// One of the values that a condition names, read for its operator.
+pub(super) enum Wanted {
+    Text(Pattern),
+    TextIgnoringCase(Pattern),
+    Number(Order, String),
+    Date(Order, i128),
+    Binary(String),
+    Address(Network),
+    Arn(Pattern),
+    Presence(bool),
+}
+
+impl Wanted {
+    /// # Errors
+    /// Where the value is none that the operator can compare with.
+    pub(super) fn read(compares: Compares, text: &str, variables: Option<&Context>) -> Result<Self, String> {
+        let wrong = |what: &str| format!("{text:?} is no {what}");
+        let pattern = |wildcards| Pattern::read(text, wildcards, variables);
+        match compares {
+            Compares::Text => Ok(Self::Text(pattern(false))),
+            Compares::TextIgnoringCase => Ok(Self::TextIgnoringCase(pattern(false).lowercase())),
+            Compares::Likeness => Ok(Self::Text(pattern(true))),
+            Compares::Truth if variables.is_some() && text.contains("${") => {
+                Ok(Self::TextIgnoringCase(pattern(false).lowercase()))
+            }
+            Compares::Truth => match truth(text) {
+                Some(_) => Ok(Self::TextIgnoringCase(pattern(false).lowercase())),
+                None => Err(wrong("boolean")),
+            },
+            Compares::Numbers(order) => match decimal(text) {
+                Some(_) => Ok(Self::Number(order, text.into())),
+                None => Err(wrong("number")),
+            },
+            Compares::Dates(order) => date(text).map(|date| Self::Date(order, date)).ok_or_else(|| wrong("date")),
+            Compares::Binary => Ok(Self::Binary(text.into())),
+            Compares::Address => Network::read(text).map(Self::Address).ok_or_else(|| wrong("IP address or range")),
+            Compares::Arn => Ok(Self::Arn(pattern(true))),
+            Compares::Presence => truth(text).map(Self::Presence).ok_or_else(|| wrong("boolean")),
+        }
+    }
+
+    /// Whether a value of the request fits.
+    pub(super) fn fits(&self, actual: &str) -> Truth {
+        match self {
+            Self::Text(pattern) => pattern.matches(actual, Reach::Text),
+            Self::TextIgnoringCase(pattern) => pattern.matches(&actual.to_lowercase(), Reach::Text),
+            Self::Number(order, wanted) => {
+                Truth::of(compare_numbers(actual, wanted).is_some_and(|ordering| order.fits(ordering)))
+            }
+            Self::Date(order, wanted) => Truth::of(date(actual).is_some_and(|date| order.fits(date.cmp(wanted)))),
+            Self::Binary(wanted) => Truth::of(wanted == actual),
+            Self::Address(network) => Truth::of(network.contains(actual)),
+            // What a shortened ARN means is documented for resources alone.
+            Self::Arn(pattern) => pattern.matches_arn(actual).unwrap_or_else(|| {
+                let shortened = Truth::unread("a condition compares with what is no full ARN");
+                pattern.matches(actual, Reach::Text).and(shortened)
+            }),
+            Self::Presence(absent) => Truth::of(!absent),
+        }
+    }
+}
+
+fn truth(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}

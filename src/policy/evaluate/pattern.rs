@@ -1,0 +1,177 @@
+//! Texts with wildcards and policy variables.
+//!
+//! Matching follows all the places that the pattern may have come to at once, so it takes at most as many steps as the pattern has
+//! characters times the text, whatever the pattern.
+
+use super::request::{Context, Known};
+use super::truth::{Open, Truth};
+use std::collections::BTreeSet;
+
+/// A pattern that was read, with the variables that are known put in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pattern {
+    tokens: Vec<Token>,
+    /// A variable's key is not in the request: nothing is equal to it or like it.
+    never: bool,
+    hangs_on: Open,
+    /// How many colons stand before the first variable.
+    variable_after: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Char(char),
+    /// A colon that is written in the pattern itself.
+    Colon,
+    /// `*`.
+    Any,
+    /// `?`.
+    One,
+    /// The value of a key that is not known.
+    Unknown,
+}
+
+/// How far `*` reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Over everything.
+    Text,
+    /// Over a colon only from the end of a segment.
+    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html#reference_policies_elements_resource_wildcards>.
+    Segments,
+}
+
+impl Pattern {
+    /// Reads a pattern. `wildcards` tells whether `*` and `?` are any; variables are replaced where there is a context.
+    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html>.
+    pub(super) fn read(text: &str, wildcards: bool, variables: Option<&Context>) -> Self {
+        let mut pattern = Self::default();
+        let mut colons = 0;
+        let mut rest = text;
+        while let Some(next) = rest.chars().next() {
+            let variable = variables.and_then(|context| Some((context, rest.strip_prefix("${")?.split_once('}')?)));
+            if let Some((context, (variable, after))) = variable {
+                pattern.put(variable, context, colons);
+                rest = after;
+                continue;
+            }
+            rest = &rest[next.len_utf8()..];
+            let token = match next {
+                '*' if wildcards => Token::Any,
+                '?' if wildcards => Token::One,
+                ':' => Token::Colon,
+                other => Token::Char(other),
+            };
+            colons += usize::from(token == Token::Colon);
+            if token != Token::Any || pattern.tokens.last() != Some(&Token::Any) {
+                pattern.tokens.push(token);
+            }
+        }
+        pattern
+    }
+
+    /// A variable's value.
+    fn put(&mut self, variable: &str, context: &Context, colons: usize) {
+        if let "*" | "?" | "$" = variable {
+            self.tokens.extend(variable.chars().map(Token::Char));
+            return;
+        }
+        self.variable_after.get_or_insert(colons);
+        let (key, default) = match variable.split_once(',') {
+            Some((key, default)) => (key.trim(), Some(default.trim().trim_matches('\''))),
+            None => (variable.trim(), None),
+        };
+        match (context.get(key), default) {
+            (Known::Values(values), _) => match values.as_slice() {
+                [value] => self.tokens.extend(value.chars().map(Token::Char)),
+                _ => {
+                    self.tokens.push(Token::Unknown);
+                    self.hangs_on.unread.insert(format!("the variable {key} has several values"));
+                }
+            },
+            (Known::Absent, Some(default)) => self.tokens.extend(default.chars().map(Token::Char)),
+            (Known::Absent, None) => self.never = true,
+            (Known::Unknown, _) => {
+                self.tokens.push(Token::Unknown);
+                self.hangs_on.keys.insert(key.to_owned());
+            }
+        }
+    }
+
+    /// The same in small letters.
+    pub(super) fn lowercase(mut self) -> Self {
+        let small = |token: Token| match token {
+            Token::Char(c) => c.to_lowercase().map(Token::Char).collect(),
+            other => vec![other],
+        };
+        self.tokens = self.tokens.into_iter().flat_map(small).collect();
+        self
+    }
+
+    /// How many colons stand before the first variable.
+    pub(super) fn variable_after(&self) -> Option<usize> {
+        self.variable_after
+    }
+
+    /// Whether a text is like it.
+    pub(super) fn matches(&self, text: &str, reach: Reach) -> Truth {
+        self.answer(Self::like(&self.tokens, text, reach))
+    }
+
+    /// Whether an ARN is like it, in each of its six components. Nothing, where the pattern has fewer.
+    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_ARN>.
+    pub(super) fn matches_arn(&self, arn: &str) -> Option<Truth> {
+        let wanted: Vec<&[Token]> = self.tokens.splitn(6, |token| *token == Token::Colon).collect();
+        let actual: Vec<&str> = arn.splitn(6, ':').collect();
+        if wanted.len() < 6 {
+            return None;
+        }
+        let like = |(wanted, actual): (&&[Token], &&str)| Self::like(wanted, actual, Reach::Text);
+        Some(self.answer(actual.len() == 6 && wanted.iter().zip(&actual).all(like)))
+    }
+
+    /// The answer, where the values that are not known are taken for any.
+    fn answer(&self, like: bool) -> Truth {
+        match like && !self.never {
+            false => Truth::No,
+            true if self.hangs_on == Open::default() => Truth::Yes,
+            true => Truth::Open(self.hangs_on.clone()),
+        }
+    }
+
+    fn like(pattern: &[Token], text: &str, reach: Reach) -> bool {
+        let text: Vec<char> = text.chars().collect();
+        // The places in the text that the tokens so far may end at, in order.
+        let mut places = vec![0];
+        for (at, token) in pattern.iter().enumerate() {
+            let one = |fits: &dyn Fn(char) -> bool, places: Vec<usize>| -> Vec<usize> {
+                places.into_iter().filter(|place| text.get(*place).is_some_and(|c| fits(*c))).map(|p| p + 1).collect()
+            };
+            let ends_segment = matches!(pattern.get(at + 1), None | Some(Token::Colon));
+            let whole = reach == Reach::Text || ends_segment || *token == Token::Unknown;
+            places = match token {
+                Token::Char(expected) => one(&|c| c == *expected, places),
+                Token::Colon => one(&|c| c == ':', places),
+                Token::One => one(&|c| whole || c != ':', places),
+                Token::Any | Token::Unknown if whole => (places[0]..=text.len()).collect(),
+                Token::Any | Token::Unknown => within_segments(&places, &text),
+            };
+            if places.is_empty() {
+                return false;
+            }
+        }
+        places.last() == Some(&text.len())
+    }
+}
+
+/// The places that can be come to from these without crossing a colon.
+fn within_segments(places: &[usize], text: &[char]) -> Vec<usize> {
+    let mut reached = BTreeSet::new();
+    for place in places {
+        let mut at = *place;
+        while reached.insert(at) && text.get(at).is_some_and(|c| *c != ':') {
+            at += 1;
+        }
+    }
+    reached.into_iter().collect()
+}

@@ -1,0 +1,172 @@
+//! Whom a statement's `Principal` or `NotPrincipal` means.
+//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html>.
+
+use super::request::{Principal, PrincipalKind};
+use super::truth::Truth;
+use serde_json::Value;
+
+/// What a verdict hangs on where a policy names a session of the role that asks.
+pub(super) const SESSION: &str = "the session's name";
+/// What a verdict hangs on where a policy names a unique ID and the principal's own is not known.
+pub(super) const UNIQUE_ID: &str = "the principal's unique ID";
+
+/// In which ways a policy names the principal that asks.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    /// By its own ARN or unique ID, or by its service's name.
+    pub(super) itself: Truth,
+    /// By a session of it.
+    pub(super) session: Truth,
+    /// As everybody.
+    pub(super) everybody: Truth,
+    /// By its account, which leaves it to the account's own policies.
+    pub(super) account: Truth,
+    /// By what looks like it and is another: an ID of a deleted role or user, or an ARN without its path.
+    pub(super) alike: Vec<Alike>,
+}
+
+/// What looks like the principal and is another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Alike {
+    Stale(String),
+    OtherPath(String),
+}
+
+impl Names {
+    pub(super) const NOBODY: Self =
+        Self { itself: Truth::No, session: Truth::No, everybody: Truth::No, account: Truth::No, alike: Vec::new() };
+
+    /// In any way.
+    pub(super) fn any(&self) -> Truth {
+        Truth::any([&self.itself, &self.session, &self.everybody, &self.account].map(Clone::clone))
+    }
+
+    pub(super) fn join(self, other: Self) -> Self {
+        let Self { itself, session, everybody, account, mut alike } = self;
+        alike.extend(other.alike);
+        Self {
+            itself: itself.or(other.itself),
+            session: session.or(other.session),
+            everybody: everybody.or(other.everybody),
+            account: account.or(other.account),
+            alike,
+        }
+    }
+}
+
+/// In which ways a `Principal` names the principal.
+///
+/// # Errors
+/// Where it is not of a principal's shape.
+pub(super) fn names(element: &Value, principal: &Principal) -> Result<Names, String> {
+    let everybody = Names { everybody: Truth::Yes, ..Names::NOBODY };
+    if element == "*" {
+        return Ok(everybody);
+    }
+    let shape = || "Principal is not of the documented shape".to_owned();
+    let mut found = Names::NOBODY;
+    for (kind, texts) in element.as_object().ok_or_else(shape)? {
+        for text in strings(texts).ok_or_else(shape)? {
+            found = found.join(match (kind.as_str(), principal.kind) {
+                ("AWS", _) if text == "*" => everybody.clone(),
+                ("AWS", _) => aws(text, principal),
+                ("Service", PrincipalKind::Service) => {
+                    Names { itself: Truth::of(text == principal.arn), ..Names::NOBODY }
+                }
+                ("Service" | "Federated" | "CanonicalUser", _) => Names::NOBODY,
+                (other, _) => return Err(format!("{other:?} is no kind of principal that is known here")),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// A string, or each of a list of them.
+pub(super) fn strings(value: &Value) -> Option<Vec<&str>> {
+    match value {
+        Value::String(text) => Some(vec![text]),
+        Value::Array(list) => list.iter().map(Value::as_str).collect(),
+        _ => None,
+    }
+}
+
+/// In which ways one text below `AWS` names a principal.
+fn aws(text: &str, principal: &Principal) -> Names {
+    let Principal { arn, kind, account: Some(account), unique_id } = principal else { return Names::NOBODY };
+    let nobody = Names::NOBODY;
+    let prefix = match kind {
+        PrincipalKind::Role => "AROA",
+        PrincipalKind::User => "AIDA",
+        PrincipalKind::Root => "",
+        PrincipalKind::Service => return nobody,
+    };
+    if !prefix.is_empty() && text.starts_with(prefix) {
+        return match unique_id {
+            Some(id) if id == text => Names { itself: Truth::Yes, ..nobody },
+            Some(_) => Names { alike: vec![Alike::Stale(text.into())], ..nobody },
+            None => Names { itself: Truth::hangs_on(UNIQUE_ID), ..nobody },
+        };
+    }
+    if text == arn {
+        return Names { itself: Truth::Yes, ..nobody };
+    }
+    if text == account {
+        return of_account(*kind);
+    }
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [_, partition, service, _, of, resource] = parts.as_slice() else { return nobody };
+    if of != account || Some(*partition) != principal.partition() {
+        return nobody;
+    }
+    match (*service, resource.split_once('/'), kind) {
+        ("iam", None, kind) if *resource == "root" => of_account(*kind),
+        ("sts", Some(("assumed-role", session)), PrincipalKind::Role) => match session.split_once('/') {
+            Some((role, _)) if role == principal.name() => Names { session: Truth::hangs_on(SESSION), ..nobody },
+            _ => nobody,
+        },
+        ("iam", Some(("role", path)), PrincipalKind::Role) | ("iam", Some(("user", path)), PrincipalKind::User)
+            if path.rsplit('/').next() == Some(principal.name()) =>
+        {
+            Names { alike: vec![Alike::OtherPath(text.into())], ..nobody }
+        }
+        _ => nobody,
+    }
+}
+
+/// An account's root names itself; everybody else of the account it names by the account.
+fn of_account(kind: PrincipalKind) -> Names {
+    match kind {
+        PrincipalKind::Root => Names { itself: Truth::Yes, ..Names::NOBODY },
+        PrincipalKind::Role | PrincipalKind::User | PrincipalKind::Service => {
+            Names { account: Truth::Yes, ..Names::NOBODY }
+        }
+    }
+}
+
+/// Whether a `NotPrincipal` means the principal, that is, does not list it.
+///
+/// A `Deny` means all who are not listed themselves, even where their account is; and whoever is listed must be listed with the
+/// account and, if it is a role, with the session, for else it is meant after all, which depends on the service. It means everybody
+/// who has a permissions boundary.
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html>.
+///
+/// # Errors
+/// Where it is not of a principal's shape.
+pub(super) fn is_not_among(element: &Value, principal: &Principal, deny: bool, bounded: bool) -> Result<Truth, String> {
+    let Names { itself, session, everybody, account, alike: _ } = names(element, principal)?;
+    if deny && bounded {
+        return Ok(Truth::Yes);
+    }
+    let complete = match principal.kind {
+        PrincipalKind::Service | PrincipalKind::Root => Truth::Yes,
+        PrincipalKind::User => account.clone(),
+        PrincipalKind::Role => account.clone().and(session.clone()),
+    };
+    let listed = itself.or(session.clone());
+    let uncertain = |why: &str| Truth::unread(format!("NotPrincipal {why}"));
+    let listed = match deny {
+        true => listed.clone().and(complete.clone().or(uncertain("lists a principal without its account or session"))),
+        false => listed.or(account.and(uncertain("with Allow lists an account, not the principal"))),
+    };
+    Ok(listed.or(everybody).not())
+}

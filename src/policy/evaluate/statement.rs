@@ -1,0 +1,216 @@
+//! Whether one statement applies to a request.
+
+use super::condition::{Clause, clauses};
+use super::pattern::{Pattern, Reach};
+use super::principal::{Names, is_not_among, names, strings};
+use super::request::{Context, Request};
+use super::truth::Truth;
+use crate::policy::document::{Document, Statement, VERSION};
+use serde_json::Value;
+
+/// Where a policy hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// On the identity (or is its boundary): everything in it is about that identity.
+    Identity,
+    /// On the resource: everything in it is about that resource, unless it names others.
+    Resource,
+}
+
+/// What is asked, with what goes for all statements.
+pub(super) struct Question<'a> {
+    pub(super) request: &'a Request,
+    pub(super) facts: Context,
+    /// Whether the principal has a permissions boundary.
+    pub(super) bounded: bool,
+}
+
+/// A statement's effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Allow,
+    Deny,
+}
+
+/// A statement in its place.
+pub(super) struct Rule<'a> {
+    pub(super) policy: &'a str,
+    /// The Sid, or the position from 1.
+    pub(super) label: String,
+    pub(super) side: Side,
+    statement: &'a Statement,
+    variables: bool,
+    /// What of the document around it is not understood.
+    around: Option<&'static str>,
+}
+
+/// What a statement's parts say to a request: it applies where all hold.
+pub(super) struct Parts<'a> {
+    pub(super) shape: Truth,
+    pub(super) action: Truth,
+    pub(super) resource: Truth,
+    pub(super) names: Names,
+    pub(super) clauses: Vec<Clause<'a>>,
+    /// Where the condition is not of a condition's shape.
+    pub(super) condition_shape: Truth,
+}
+
+/// The statements of a document.
+pub(super) fn rules<'a>(policy: &'a str, document: &'a Document, side: Side) -> impl Iterator<Item = Rule<'a>> {
+    let version = document.version();
+    let around = match version.as_str() {
+        Some("2012-10-17" | "2008-10-17") => {
+            let other = document.fields.keys().any(|key| !matches!(key.as_str(), "Version" | "Id"));
+            other.then_some("the document has an element that is not known here")
+        }
+        _ => Some("the document's Version is not known here"),
+    };
+    document.statements.iter().enumerate().map(move |(at, statement)| Rule {
+        policy,
+        label: statement.sid_text().filter(|sid| !sid.is_empty()).map_or_else(|| (at + 1).to_string(), String::from),
+        side,
+        statement,
+        variables: version == VERSION,
+        around,
+    })
+}
+
+impl<'a> Rule<'a> {
+    fn element(&self, key: &str) -> Option<&'a Value> {
+        self.statement.0.get(key)
+    }
+
+    /// Whether it allows or denies; both may be, where that is not understood.
+    pub(super) fn has_effect(&self, effect: Effect) -> Truth {
+        match (self.element("Effect").and_then(Value::as_str), effect) {
+            (Some("Allow"), Effect::Allow) | (Some("Deny"), Effect::Deny) => Truth::Yes,
+            (Some("Allow"), Effect::Deny) | (Some("Deny"), Effect::Allow) => Truth::No,
+            _ => Truth::unread("Effect is neither Allow nor Deny"),
+        }
+    }
+
+    /// In which ways the statement applies to the request. On the identity's side it is always the identity itself that is meant.
+    pub(super) fn applies(&self, effect: Effect, question: &Question) -> Names {
+        // The cheap parts first; most statements are about something else.
+        let early = self.has_effect(effect).and(self.action(question));
+        if early.is_no() {
+            return Names::NOBODY;
+        }
+        let Parts { shape, action: _, resource, names, clauses, condition_shape } = self.parts(effect, question);
+        let conditions = Truth::all(clauses.into_iter().map(|clause| clause.holds)).and(condition_shape);
+        let rest = Truth::all([early, shape, resource, conditions]).located(|why| self.place(why));
+        let Names { itself, session, everybody, account, alike } = names;
+        let with = |truth: Truth| truth.located(|why| self.place(why)).and(rest.clone());
+        Names {
+            itself: with(itself),
+            session: with(session),
+            everybody: with(everybody),
+            account: with(account),
+            alike,
+        }
+    }
+
+    fn place(&self, why: &str) -> String {
+        format!("{}, statement {}: {why}", self.policy, self.label)
+    }
+
+    /// What each part says.
+    pub(super) fn parts(&self, effect: Effect, question: &Question) -> Parts<'a> {
+        let (clauses, condition_shape) = match self.element("Condition") {
+            None => (Vec::new(), Truth::Yes),
+            Some(condition) => match clauses(condition, &question.facts, self.variables) {
+                Ok(clauses) => (clauses, Truth::Yes),
+                Err(why) => (Vec::new(), Truth::unread(why)),
+            },
+        };
+        Parts {
+            shape: self.shape(),
+            action: self.action(question),
+            resource: self.resource(question),
+            names: self.names(effect, question),
+            clauses,
+            condition_shape,
+        }
+    }
+
+    fn shape(&self) -> Truth {
+        if let Some(why) = self.around {
+            return Truth::unread(why);
+        }
+        let known = |key: &str| match key {
+            "Sid" | "Effect" | "Action" | "NotAction" | "Resource" | "NotResource" | "Condition" => true,
+            "Principal" | "NotPrincipal" => self.side == Side::Resource,
+            _ => false,
+        };
+        match self.statement.0.keys().find(|key| !known(key)) {
+            Some(key) => Truth::unread(format!("the element {key:?} is not known here")),
+            None => Truth::Yes,
+        }
+    }
+
+    /// What one of a pair of elements says, `Action` and `NotAction` for one.
+    fn element_or_not(&self, element: &str, matches: impl Fn(&str) -> Truth) -> Option<Truth> {
+        let negation = format!("Not{element}");
+        let (value, negated) = match (self.element(element), self.element(&negation)) {
+            (Some(_), Some(_)) => return Some(Truth::unread(format!("it has both {element} and {negation}"))),
+            (Some(value), None) => (value, false),
+            (None, Some(value)) => (value, true),
+            (None, None) => return None,
+        };
+        let Some(texts) = strings(value) else {
+            return Some(Truth::unread(format!("{element} is not of the documented shape")));
+        };
+        let any = Truth::any(texts.into_iter().map(matches));
+        Some(if negated { any.not() } else { any })
+    }
+
+    fn action(&self, question: &Question) -> Truth {
+        let asked = question.request.action.to_ascii_lowercase();
+        let matches = |text: &str| Pattern::read(&text.to_ascii_lowercase(), true, None).matches(&asked, Reach::Text);
+        self.element_or_not("Action", matches).unwrap_or_else(|| Truth::unread("it has no Action"))
+    }
+
+    /// The policy of a repository or a role need not say that it is about that; others must name the resource.
+    fn resource(&self, question: &Question) -> Truth {
+        let asked = question.request.resource.as_str();
+        let matches = |text: &str| {
+            let pattern = Pattern::read(text, true, self.variables.then_some(&question.facts));
+            let early = text.starts_with("arn:") && pattern.variable_after().is_some_and(|colons| colons < 5);
+            let sure = if early { Truth::unread("a variable stands before an ARN's fifth colon") } else { Truth::Yes };
+            let whole = pattern.matches(asked, Reach::Segments).and(sure);
+            if whole.is_no() && text.starts_with("arn:") && text.matches(':').count() < 5 {
+                let longer = Pattern::read(&format!("{text}:*"), true, self.variables.then_some(&question.facts));
+                return longer.matches(asked, Reach::Segments).and(Truth::unread("Resource is no full ARN"));
+            }
+            whole
+        };
+        self.element_or_not("Resource", matches).unwrap_or_else(|| match self.side {
+            Side::Identity => Truth::unread("it has no Resource"),
+            Side::Resource => Truth::Yes,
+        })
+    }
+
+    /// The resources that it names.
+    pub(super) fn resources(&self) -> Vec<String> {
+        let value = self.element("Resource").or_else(|| self.element("NotResource"));
+        value.and_then(strings).unwrap_or_default().into_iter().map(String::from).collect()
+    }
+
+    fn names(&self, effect: Effect, question: &Question) -> Names {
+        let itself = |itself| Names { itself, ..Names::NOBODY };
+        let everybody = |everybody| Names { everybody, ..Names::NOBODY };
+        if self.side == Side::Identity {
+            return itself(Truth::Yes);
+        }
+        let principal = &question.request.principal;
+        match (self.element("Principal"), self.element("NotPrincipal")) {
+            (Some(element), None) => names(element, principal).unwrap_or_else(|why| everybody(Truth::unread(why))),
+            (None, Some(element)) => {
+                let meant = is_not_among(element, principal, effect == Effect::Deny, question.bounded);
+                everybody(meant.unwrap_or_else(Truth::unread))
+            }
+            (Some(_), Some(_)) => everybody(Truth::unread("it has both Principal and NotPrincipal")),
+            (None, None) => everybody(Truth::unread("it has no Principal")),
+        }
+    }
+}

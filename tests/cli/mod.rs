@@ -1,0 +1,67 @@
+//! The built program, run in a folder of its own.
+#![allow(dead_code)]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A folder of its own for each test.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new(test: &str) -> Self {
+        let name = format!("{}-{}-{test}", env!("CARGO_CRATE_NAME"), std::process::id());
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn with(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        fs::write(self.0.join(name), content).unwrap();
+        self
+    }
+
+    #[cfg(unix)]
+    pub fn with_program(self, name: &str, script: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = self.with(name, script);
+        fs::set_permissions(folder.0.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        folder
+    }
+
+    /// Exit status, standard output and standard error.
+    pub fn run(&self, arguments: &[&str], stdin: &str) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_registry-grants"));
+        command.args(arguments).current_dir(&self.0).env("KUBECONFIG", self.0.join("kubeconfig"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Who does not read standard input may be gone by now.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    /// Standard output of what must succeed.
+    pub fn printed(&self, arguments: &[&str]) -> String {
+        let (status, out, err) = self.run(arguments, "");
+        assert_eq!(status, 0, "{arguments:?}: {err}");
+        out
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// One of the examples.
+pub fn example(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.yaml"))).unwrap()
+}
