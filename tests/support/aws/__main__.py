@@ -43,12 +43,16 @@ async def serve(fd, log):
     # asked first.
     from aws import (  # noqa: F401
         managed_policies,
+        policy_versions,
         principals,
+        not_principal,
+        registry_policies,
         request_validation,
         iam_conditions,
         iam_documents,
         iam_responses,
         sts_sessions,
+        sts_permissions,
         ecr_accounts,
         ecr_repositories,
         registry_data_plane,

@@ -14,6 +14,7 @@ from ministack.core.responses import get_account_id, set_request_account_id
 
 from aws.iam_conditions import resource_tag_keys
 from aws.patching import replaces
+from aws.registry_policies import with_registry_policy
 
 # A call may be about several repositories, and ministack checks one; the others reach `enforce` under this name.
 _REPOSITORIES = "registry-grants repositories"
@@ -98,9 +99,10 @@ def denial(original, service, *arguments, **named):
 
 @replaces(ecr, "repository_policy_for_arn")
 def repository_policy(_original, arn):
-    """The policy and its account. A repository that is not there counts as one without a policy: no way in."""
+    """What its policy and its registry's say, and their account. A repository that is not there has no policy of its own."""
     _, _, _, region, account, resource = arn.split(":", 5)
-    return ecr._repo_policies.get_scoped(account, region, resource.partition("/")[2]) or "", account
+    own = ecr._repo_policies.get_scoped(account, region, resource.partition("/")[2])
+    return with_registry_policy(own, account, region), account
 
 
 @replaces(ecr, "handle_request")

@@ -9,6 +9,7 @@ import binascii
 
 import ministack.services.ecr as ecr
 
+from aws import registry_policies
 from aws.patching import replaces
 from aws.policy_documents import Malformed, check_repository_policy, pretty
 from aws.principals import UnknownPrincipal, store_principals
@@ -40,10 +41,11 @@ def plant_policy(asked):
 
         POST /_stack/plant-policy  {"account": "1111…", "region": "us-east-1", "repository": "app", "text": "…"}
 
-    An operator has to leave alone what it cannot read, and by SetRepositoryPolicy no such thing can be made.
+    Without `repository` it is the registry's own policy. An operator has to leave alone what it cannot read, and by
+    SetRepositoryPolicy no such thing can be made.
     """
-    account, region, name = asked["account"], asked["region"], asked["repository"]
-    if not ecr._repositories.contains_scoped(account, region, name):
+    account, region, name = asked["account"], asked["region"], asked.get("repository", registry_policies.NAME)
+    if "repository" in asked and not ecr._repositories.contains_scoped(account, region, name):
         raise ValueError(f"there is no repository {name} in account {account}, {region}")
     ecr._repo_policies.set_scoped(account, region, name, asked["text"])
     return {}

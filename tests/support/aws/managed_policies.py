@@ -33,6 +33,8 @@ POLICIES = {
     "AmazonEC2ContainerRegistryPowerUser": _PULL + _PUSH,
     "AmazonEC2ContainerRegistryFullAccess": ["ecr:*", "cloudtrail:LookupEvents"],
 }
+# AWS has changed these: another version than the first is the default one, and who reads `v1` reads something else.
+DEFAULT_VERSIONS = {"AmazonEC2ContainerRegistryReadOnly": "v3", "AmazonEC2ContainerRegistryPowerUser": "v3"}
 
 
 @replaces(iam, "_seed_aws_managed_policies")
@@ -41,7 +43,11 @@ def seed(original):
     for name, actions in POLICIES.items():
         document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
         arn = iam._AWS_MANAGED_POLICY_PREFIX + name
-        iam._aws_managed_policies[arn] = iam._make_aws_managed_record(name, json.dumps(document))
+        record = iam._make_aws_managed_record(name, json.dumps(document))
+        version = DEFAULT_VERSIONS.get(name, "v1")
+        # Earlier ones AWS still shows; here there are none.
+        record.update(DefaultVersionId=version, Versions={version: {**record["Versions"]["v1"], "VersionId": version}})
+        iam._aws_managed_policies[arn] = record
 
 
 iam._seed_aws_managed_policies()

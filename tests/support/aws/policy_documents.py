@@ -99,6 +99,33 @@ def check_repository_policy(text):
     return document
 
 
+def check_registry_policy(text):
+    """A registry's own policy: principals, the repositories that it is about, only ECR actions. Gives it back."""
+    document = parse(text)
+    for statement in statements_of(document):
+        resources = as_list(statement.get("Resource", statement.get("NotResource")))
+        actions = as_list(statement.get("Action", statement.get("NotAction")))
+        if (
+            not ("Principal" in statement or "NotPrincipal" in statement)
+            or not resources
+            or not all(resource == "*" or str(resource).startswith("arn:") for resource in resources)
+            or not all(action == "*" or action.lower().startswith("ecr:") for action in actions)
+        ):
+            raise Malformed("Invalid registry policy provided")
+    return document
+
+
+def readable_statements(document):
+    """The statements of a stored policy, as text or as data; none of what cannot be read, which then allows nobody anything."""
+    if isinstance(document, str):
+        try:
+            document = json.loads(document)
+        except ValueError:
+            return []
+    statements = as_list(document.get("Statement")) if isinstance(document, dict) else []
+    return [statement for statement in statements if isinstance(statement, dict)]
+
+
 def statements_of(document):
     return as_list(document["Statement"])
 

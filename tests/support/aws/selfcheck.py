@@ -14,6 +14,10 @@ CHECKS = [
     "aws.checks.roles",
     "aws.checks.repositories",
     "aws.checks.permissions",
+    "aws.checks.registry_policies",
+    "aws.checks.limits",
+    "aws.checks.assuming",
+    "aws.checks.managed_policies",
     "aws.checks.callers",
     "aws.checks.control",
 ]
