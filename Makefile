@@ -9,7 +9,7 @@ LINTERS = $$(tools/install linters | cut -d= -f2)
 # A machine of its own, with which ends all that runs in it; kind's is Docker's affair.
 E2E = $(if $(filter kind,$(CLUSTER)),,exec env PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -m node run --dir target/e2e --)
 
-.PHONY: help build demo demo-down e2e test lint crds management-roles chart lint-policies emulation-check bench tools
+.PHONY: help build demo demo-down e2e test lint crds management-roles chart lint-policies verify-policies emulation-check bench tools
 
 help: ## list the targets
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,11 @@ chart/%:
 
 lint-policies: build ## let independent linters read the generated IAM policies and templates
 	@$(LINTERS) tools/lint-policies $(BIN)/registry-grants
+
+# Not part of `test`, for it needs Node, which nothing else does.
+verify-policies: ## let an independent simulator decide the same requests as our evaluation of policies (needs Node)
+	@simulator=$$(tools/install simulator) && REGISTRY_GRANTS_SIMULATOR=$${simulator#*=} \
+		cargo test --locked --test verify_policies -- --include-ignored --nocapture
 
 emulation-check: ## what the AWS emulation allows and refuses
 	$(PYTHON) tests/support/aws/selfcheck.py

@@ -3,10 +3,13 @@
 mod completions;
 mod controller;
 mod crds;
+mod difference;
+mod explain;
 mod graph;
 mod handoff;
 mod iam_policy;
 mod manifests;
+mod plan;
 mod policy;
 mod text;
 
@@ -30,6 +33,11 @@ enum Command {
     Controller(controller::Arguments),
     /// Print the custom resource definitions as YAML.
     Crds(crds::Arguments),
+    /// Say whether a role can pull from or push to a repository, and if not, which link is missing.
+    ///
+    /// With AWS: reads what hangs on both sides, in the accounts that -f files give credentials for, else with the ambient credentials. Without AWS: by
+    /// policies in files. Organization policies (SCPs, RCPs), endpoint policies and session policies are not seen.
+    Explain(explain::Arguments),
     /// Show who can pull and push what, across accounts: from the cluster, or from files.
     Graph(graph::Arguments),
     /// Print what an account's admin adds by hand, where the operator does not write. Neither AWS nor a cluster is asked.
@@ -37,6 +45,10 @@ enum Command {
     /// The documents are the operator's own, under names and Sids that no operator takes for its own: it never removes them, and a grant can take
     /// their place later (spec.registry.replaceSids).
     Handoff(handoff::Arguments),
+    /// Show what the operator would do for grants in files: what would be created, changed and removed in which account. Nothing is written.
+    ///
+    /// No cluster is asked. What is there is read in AWS with the credentials that the AWSAccounts in the files say, from the ambient ones.
+    Plan(plan::Arguments),
     /// Look at IAM policy documents, without AWS or a cluster.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -73,9 +85,11 @@ pub fn main() -> ExitCode {
         Command::Completions(arguments) => completions::run(&arguments, program()).map(|()| ExitCode::SUCCESS),
         Command::Controller(arguments) => controller::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Crds(arguments) => crds::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Graph(arguments) => graph::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Handoff(arguments) => handoff::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::IamPolicy(arguments) => iam_policy::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Policy(command) => policy::run(&command),
     };
     result.unwrap_or_else(|error| {

@@ -1,8 +1,9 @@
 //! `registry-grants policy`: what the operator makes of policy documents, for people with the documents in files.
 
+use super::difference::{list, parts, titled};
 use super::text::{plain, print};
 use crate::policy::Document;
-use crate::policy::diff::{Alone, Changed, Difference, Name, Part, Same, Term};
+use crate::policy::diff::{Alone, Changed, Difference, Same};
 use crate::policy::document::MAX_BYTES;
 use std::error::Error;
 use std::fmt::{self, Display};
@@ -58,7 +59,8 @@ fn name(path: &Path) -> String {
     if is_stdin(path) { "standard input".into() } else { plain(&path.display().to_string()) }
 }
 
-fn read(path: &Path) -> Result<Document, Box<dyn Error>> {
+/// Reads a policy document; `-` is standard input.
+pub fn read(path: &Path) -> Result<Document, Box<dyn Error>> {
     let mut bytes = Vec::new();
     // One more than is allowed, for the parser to say that it is too much, and no more, for it may be endless.
     let limit = MAX_BYTES as u64 + 1;
@@ -104,38 +106,5 @@ impl Display for Shown<'_> {
         }
         let verdict = if self.difference.is_empty() { "The documents mean the same" } else { "The documents differ" };
         writeln!(f, "{verdict}; statements in both: {}.", same.len())
-    }
-}
-
-fn parts(f: &mut fmt::Formatter<'_>, parts: &[Part]) -> fmt::Result {
-    for Part { place, removed, added } in parts {
-        let place = place.join(" ");
-        // Why the version is told at all: statements that stand in both documents do not mean the same then.
-        let note = if place == "Version" { " (only in 2012-10-17 are there variables, `${`)" } else { "" };
-        writeln!(f, "  {}{note}", plain(&place))?;
-        for (sign, terms) in [('-', removed), ('+', added)] {
-            terms.iter().try_for_each(|term| writeln!(f, "    {sign} {}", value(term)))?;
-        }
-    }
-    writeln!(f)
-}
-
-fn titled(name: &Name) -> String {
-    let Name { position, sid } = name;
-    match sid {
-        Some(sid) => format!("{position} \"{}\"", plain(sid)),
-        None => position.to_string(),
-    }
-}
-
-fn list(names: &[Name]) -> String {
-    names.iter().map(titled).collect::<Vec<_>>().join(", ")
-}
-
-fn value(term: &Term) -> String {
-    match term {
-        Term::Text(text) if text.is_empty() => "(an empty string)".into(),
-        Term::Text(text) => plain(text),
-        Term::Json(json) => format!("{} (as JSON)", plain(json)),
     }
 }

@@ -7,6 +7,7 @@ mod directory;
 mod enforce;
 mod events;
 mod facts;
+pub mod forecast;
 mod leadership;
 mod ledger;
 mod publish;
@@ -80,6 +81,8 @@ struct World {
     facts: facts::Facts,
     turns: Semaphore,
     resync_interval: Duration,
+    /// Whether there may be grants of this installation that are not among these: then what they have is left as it is.
+    others_unknown: bool,
     metrics: Metrics,
     nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
 }
@@ -219,6 +222,7 @@ async fn work(
             facts: facts::Facts::default(),
             turns: Semaphore::new(settings.concurrency.into()),
             resync_interval: settings.resync_interval,
+            others_unknown: false,
             metrics: telemetry.metrics,
             nudges,
         },

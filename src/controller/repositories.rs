@@ -10,7 +10,7 @@ use crate::aws::fault::{Class, Fault};
 use crate::grant::plan::Change as Planned;
 use crate::grant::{AccountId, Directory, Grant, GrantName, Problem};
 use crate::policy::Document;
-use crate::policy::repository::{self, Change, Ours, Plan, Wanted};
+use crate::policy::repository::{self, Change, Contribution, Ours, Plan, Wanted};
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -281,7 +281,11 @@ pub async fn foresee(
         PolicyRead::NoPolicy => None,
         PolicyRead::Policy(text) => Some(text),
     };
-    let wanted = wanted::of(world, repository, Some(as_if))?;
+    let mut wanted = wanted::of(world, repository, Some(as_if))?;
+    if world.others_unknown {
+        let unknown = unknown(world, repository, current.as_deref());
+        wanted.insert(0, unknown);
+    }
     let plan = planned(world, repository, current.as_deref(), &wanted)?;
     let left_out = plan.left_out.contains(as_if.0);
     Ok(Some(Foreseen {
@@ -290,6 +294,25 @@ pub async fn foresee(
         characters: plan.characters,
         policy: plan.current,
     }))
+}
+
+/// What grants that are not known here have in a repository's policy: all that our statements carry, but for what those that are known have had.
+fn unknown(world: &World, repository: &Repository, current: Option<&str>) -> Wanted<GrantName> {
+    let known = wanted::recorded(world, repository);
+    let document = current.and_then(|text| Document::parse(text).ok());
+    let carried = document.map(|document| repository::carried(&document, &world.installation)).unwrap_or_default();
+    let of_others = |Contribution { actions, callers }: Contribution| {
+        let same = known.iter().filter(|known| known.actions == actions);
+        let left = same.fold(Some(callers), |left, known| left?.without(&known.callers));
+        left.map(|callers| Contribution { actions, callers })
+    };
+    Wanted {
+        id: GrantName { namespace: String::new(), name: String::new() },
+        contributions: carried.into_iter().filter_map(of_others).collect(),
+        replaces: BTreeSet::new(),
+        stays_as: None,
+        if_there: Vec::new(),
+    }
 }
 
 /// What is foreseen of a repository's policy.

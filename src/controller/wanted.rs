@@ -3,9 +3,10 @@
 use super::World;
 use super::repositories::Repository;
 use crate::api::CrossAccountRegistryGrant;
+use crate::api::grant::Applied;
 use crate::grant::validate::no_account;
-use crate::grant::{Directory, Grant, GrantName, Problem, Standing, standing, to_retain};
-use crate::policy::repository::Wanted;
+use crate::grant::{Directory, Grant, GrantName, Problem, Standing, standing, to_retain, validate};
+use crate::policy::repository::{Contribution, Wanted};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 
@@ -63,6 +64,22 @@ pub fn of(
         }
     }
     Ok(wanted)
+}
+
+/// What the grants that are known have on record for a repository's policy.
+pub fn recorded(world: &World, repository: &Repository) -> Vec<Contribution> {
+    let Repository { account, region, name } = repository;
+    let mut recorded = Vec::new();
+    for resource in world.grants.state_filter(|grant| grant.spec.registry.account_id == account.as_str()) {
+        let id = GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() };
+        let before = resource.status.as_ref().and_then(|status| status.applied.as_ref()).and_then(Applied::last_spec);
+        for spec in before.iter().chain([&resource.spec]) {
+            let grant = validate(&id, spec, &world.directory, &world.installation).ok();
+            let reaching = grant.filter(|grant| grant.reaches(region, name));
+            recorded.extend(reaching.into_iter().flat_map(|grant| grant.contributions(region, true)));
+        }
+    }
+    recorded
 }
 
 /// What a grant would want once it is carried out.

@@ -94,11 +94,15 @@ pub const TAG_ALLOW_ADOPT: &str = "registrygrants.dev/allow-adopt";
 impl Owner {
     /// The tags of what this grant owns.
     pub fn tags(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
+        let mut tags = BTreeMap::from([
             (TAG_INSTALLATION.into(), self.installation.to_string()),
             (TAG_GRANT.into(), self.grant.to_string()),
-            (TAG_GRANT_UID.into(), self.uid.clone()),
-        ])
+        ]);
+        // A grant that is in no cluster yet has none.
+        if !self.uid.is_empty() {
+            tags.insert(TAG_GRANT_UID.into(), self.uid.clone());
+        }
+        tags
     }
 
     /// Whether something with these tags is this grant's. The UID does not count: of one installation and one name there is

@@ -14,6 +14,13 @@ impl Partition {
         }
     }
 
+    /// The partition that an ARN names; the first one where it names none that is known.
+    pub fn of_arn(arn: &str) -> Self {
+        let known = [Self::Aws, Self::AwsCn, Self::AwsUsGov, Self::AwsEusc];
+        let named = arn.split(':').nth(1).unwrap_or_default();
+        known.into_iter().find(|partition| partition.name() == named).unwrap_or(Self::Aws)
+    }
+
     /// The end of the registry's host names.
     pub fn dns_suffix(self) -> &'static str {
         match self {

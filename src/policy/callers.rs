@@ -2,6 +2,7 @@
 //! hundreds of accounts fit into one document.
 
 use super::document::Statement;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// The callers that a statement of ours is for.
@@ -112,6 +113,59 @@ impl Callers {
             self.among.extend(others.among.iter().cloned());
         }
     }
+}
+
+impl Callers {
+    /// Whom a statement that was made by [`Statement::to`] is for; `None` for any other.
+    pub fn of(statement: &Statement) -> Option<Self> {
+        let texts = |value: &Value| -> Option<BTreeSet<String>> {
+            match value {
+                Value::String(text) => Some([text.clone()].into()),
+                Value::Array(list) => list.iter().map(|text| text.as_str().map(String::from)).collect(),
+                _ => None,
+            }
+        };
+        let principal = statement.0.get("Principal")?;
+        let service = principal.get("Service");
+        let principals = texts(service.or_else(|| principal.get("AWS")).unwrap_or(principal))?;
+        let kinds = [Kind::NamedLike, Kind::InOrganization, Kind::InUnit, Kind::ServiceFor];
+        let values = |kind: Kind| kind.condition().and_then(|(operator, key)| statement.condition(operator, key));
+        let kind = kinds.into_iter().find(|kind| values(*kind).is_some()).unwrap_or(Kind::Named);
+        let among = values(kind).map_or(Some(BTreeSet::new()), texts)?;
+        let except = statement.condition("StringNotEquals", "aws:PrincipalAccount").and_then(Value::as_str);
+        let callers = Self { kind, principals, among, except: except.map(String::from) };
+        // Whatever else the statement asks would be lost.
+        let bare = Statement::allow([""; 0]).to(&callers);
+        let same = |key: &str| Statement(only(statement, key)).meaning() == Statement(only(&bare, key)).meaning();
+        (same("Principal") && same("Condition")).then_some(callers)
+    }
+
+    /// Without whom the others are: nothing where nobody is left.
+    pub fn without(&self, others: &Self) -> Option<Self> {
+        if self.kind != others.kind || self.except != others.except {
+            return Some(self.clone());
+        }
+        let Self { kind, principals, among, except } = self;
+        let (kind, except) = (*kind, except.clone());
+        let left: BTreeSet<String> = among.difference(&others.among).cloned().collect();
+        let principals: BTreeSet<String> = match kind {
+            Kind::Named => principals.difference(&others.principals).cloned().collect(),
+            // A root stays for as long as one of its account's roles does.
+            Kind::NamedLike => {
+                let account = |arn: &str| arn.split(':').nth(4).map(String::from);
+                let has_role = |root: &&String| left.iter().any(|arn| account(arn) == account(root));
+                principals.iter().filter(has_role).cloned().collect()
+            }
+            Kind::InOrganization | Kind::InUnit | Kind::ServiceFor if left.is_empty() => BTreeSet::new(),
+            Kind::InOrganization | Kind::InUnit | Kind::ServiceFor => principals.clone(),
+        };
+        (!principals.is_empty()).then_some(Self { kind, principals, among: left, except })
+    }
+}
+
+/// One element of a statement alone.
+fn only(statement: &Statement, key: &str) -> Map<String, Value> {
+    statement.0.get(key).map(|value| (key.to_owned(), value.clone())).into_iter().collect()
 }
 
 impl Statement {

@@ -30,7 +30,7 @@ pub fn hand_over<Id: Ord + Clone>(
     let mut so_far = HandedOver { others, remaining: grants.to_vec(), handed_over: BTreeSet::new() };
     for grant in grants {
         let Some(seed) = &grant.stays_as else { continue };
-        let statements: Vec<Statement> = grant.contributions.iter().map(|asked| nobodys(MARK, seed, asked)).collect();
+        let statements: Vec<Statement> = nobodys(MARK, seed, &grant.contributions);
         let sids: BTreeSet<&str> = statements.iter().filter_map(Statement::sid_text).collect();
         let mut others = so_far.others.clone();
         others.statements.retain(|known| known.sid_text().is_none_or(|sid| !sids.contains(sid)));
@@ -48,12 +48,23 @@ pub fn hand_over<Id: Ord + Clone>(
     so_far
 }
 
-/// A statement that no operator owns, for what is asked. Its Sid is the mark, letters and digits, and 16 hex digits of the seed and of what the
-/// statement allows: the same again for the same seed, and never one that an installation takes for its own, if the mark is none of theirs.
-pub fn nobodys(mark: &str, seed: &str, Contribution { actions, callers }: &Contribution) -> Statement {
-    let names: Vec<&str> = actions.iter().map(String::as_str).collect();
-    let group = format!("{seed} | {} | {}", names.join(" "), callers.kind().shape());
-    Statement::allow(names).sid(format!("{mark}{}", hex(&group, DIGITS))).to(callers)
+/// Statements that no operator owns, for what is asked: one for all that have the same actions and tell their callers the same way, for AWS
+/// takes no Sid twice. A Sid is the mark (letters and digits) and 16 hex digits of the seed and of what the statement allows: the same again
+/// for the same seed, and never one that an installation takes for its own, if the mark is none of theirs.
+pub fn nobodys(mark: &str, seed: &str, asked: &[Contribution]) -> Vec<Statement> {
+    let mut joined: Vec<Contribution> = Vec::new();
+    for Contribution { actions, callers } in asked {
+        match joined.iter_mut().find(|known| known.actions == *actions && known.callers.kind() == callers.kind()) {
+            Some(known) => known.callers.join(callers),
+            None => joined.push(Contribution { actions: actions.clone(), callers: callers.clone() }),
+        }
+    }
+    let statement = |Contribution { actions, callers }: &Contribution| {
+        let names: Vec<&str> = actions.iter().map(String::as_str).collect();
+        let group = format!("{seed} | {} | {}", names.join(" "), callers.kind().shape());
+        Statement::allow(names).sid(format!("{mark}{}", hex(&group, DIGITS))).to(callers)
+    };
+    joined.iter().map(statement).collect()
 }
 
 #[cfg(test)]
@@ -98,6 +109,20 @@ mod tests {
         for grants in [vec![wanted(1, true), wanted(2, false)], vec![wanted(2, false)]] {
             assert_eq!(plan(Some(&text), &grants, &installation()).unwrap().change, Change::None);
         }
+    }
+
+    #[test]
+    fn callers_who_are_told_the_same_way_share_a_statement_for_aws_takes_no_sid_twice() {
+        let named = |arn: &str| Contribution {
+            actions: ["ecr:BatchGetImage".to_owned()].into(),
+            callers: Callers::named([arn.to_owned()]),
+        };
+        let (root, role) = ("arn:aws:iam::222222222222:root", "arn:aws:iam::111111111111:role/r");
+        let both = wanted(1, true);
+        let both = Wanted { contributions: vec![named(root), named(role)], ..both };
+        let document = set(plan(None, &[both], &installation()).unwrap().change);
+        assert_eq!(document.statements.len(), 1);
+        assert!(document.to_string().contains(root) && document.to_string().contains(role));
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! All tests share one stack and one operator, as tenants share a cluster; each has its own pair of accounts and its own namespace,
 //! so that they run side by side. Those that end the operator or count its work have a stack of their own.
 
+mod access;
 mod accounts;
 mod admission;
 mod article;
 mod case;
 mod chart;
+mod command_line;
 mod consumers;
 mod crashes;
 mod credentials;
@@ -16,6 +18,7 @@ mod instance_roles;
 mod lifecycle;
 mod limits;
 mod many;
+mod observe;
 mod ownership;
 mod paths;
 mod permissions;

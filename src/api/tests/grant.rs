@@ -148,7 +148,7 @@ fn an_account_number_that_is_not_twelve_digits_is_refused_at_its_field() {
 #[case::name_too_long("/metadata/name", json!("x".repeat(191)), "metadata.name")]
 #[case::unknown_field("/spec/acces", json!("Pull"), "spec.acces: unknown")]
 #[case::unknown_field_deep_down("/spec/registry/role/arn", json!("x"), "spec.registry.role.arn: unknown")]
-#[case::field_that_does_not_work_yet("/spec/mode", json!("Observe"), "spec.mode: unknown")]
+#[case::field_that_does_not_work_yet("/spec/dryRun", json!(true), "spec.dryRun: unknown")]
 #[case::role_path_without_adoption("/spec/registry/role/path", json!("/x/"), "spec.registry.role.path")]
 #[case::instance_path_of_a_created_role("/spec/consumer/instanceRole/path", json!("/x/"), "spec.consumer.instanceRole.path")]
 #[case::management("/spec/consumer/instanceRole/management", json!("Own"), "spec.consumer.instanceRole.management")]

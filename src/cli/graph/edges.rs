@@ -103,7 +103,7 @@ impl Edge {
                 Ready::Unknown,
                 ("Admitted".into(), "the rules admit it; files do not tell whether it was applied".into()),
             ),
-            Standing::Frozen(_) => (Ready::Unknown, ("Suspended".into(), "it is suspended".into())),
+            Standing::Frozen(_) => (Ready::Unknown, ("Suspended".into(), "it is suspended, or only observed".into())),
             Standing::NotAdmitted(problems) | Standing::Unknown(problems) | Standing::Kept(_, problems) => {
                 (Ready::False, refused(&problems))
             }

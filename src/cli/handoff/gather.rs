@@ -292,8 +292,7 @@ impl Handoff {
         }
         for region in &grant.regions {
             let seed = grant.name.to_string();
-            let asked = grant.contributions(region, true);
-            let statements: Vec<Statement> = asked.iter().map(|asked| nobodys(MARK, &seed, asked)).collect();
+            let statements = nobodys(MARK, &seed, &grant.contributions(region, true));
             if !statements.is_empty() {
                 let (region, patterns) = (region.clone(), grant.repositories.clone());
                 self.repositories.push(Repositories { grant: grant.name.clone(), region, patterns, statements });

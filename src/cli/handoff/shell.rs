@@ -59,8 +59,7 @@ pub fn script(handoff: &Handoff) -> String {
         out += &format!(
             "trust=$(aws iam get-role --role-name {role} --query Role.AssumeRolePolicyDocument --output json)\n"
         );
-        let _ =
-            writeln!(out, "trust=$(printf '%s' \"$trust\" | beside {})", quoted(&statements([statement]).to_string()));
+        out += &format!("trust=$(printf '%s' \"$trust\" | beside {})\n", quoted(&statements([statement]).to_string()));
         out += &format!("aws iam update-assume-role-policy --role-name {role} --policy-document \"$trust\"\n\n");
     }
     repositories.iter().for_each(|repositories| out += &of_repositories(repositories));

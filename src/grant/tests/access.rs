@@ -129,15 +129,15 @@ fn where_everything_is_in_place_both_paths_work_and_nothing_is_said() {
 
 #[rstest]
 #[case::trust(|w: &mut World| w.role.trust = Ok(Document::of([])), DIRECT, AccessPath::AssumeRole,
-    "lacks sts:AssumeRole: the trust policy of role arn:aws:iam::111111111111:role/puller does not let it in")]
+    "lacks sts:AssumeRole: the trust policy of role arn:aws:iam::111111111111:role/registry-grants/puller does not let it in")]
 #[case::identity_in_consumer(|w: &mut World| w.node.inline.clear(), &[], AccessPath::Direct,
-    "miq-instance lacks ecr:GetAuthorizationToken: no policy of the role allows it in account 222222222222")]
+    "miq-instance lacks ecr:BatchGetImage, ecr:GetAuthorizationToken, ecr:GetDownloadUrlForLayer on miqp-devops: no policy of the role allows it in account 222222222222")]
 #[case::token(|w: &mut World| without(World::inline(&mut w.node), "ecr:GetAuthorizationToken"), BY_ROLE, AccessPath::Direct,
     "lacks ecr:GetAuthorizationToken: no policy of the role allows it in account 222222222222")]
 #[case::assume(|w: &mut World| without(World::inline(&mut w.node), "sts:AssumeRole"), DIRECT, AccessPath::AssumeRole,
     "lacks sts:AssumeRole: no policy of the role allows it in account 222222222222")]
 #[case::identity_in_registry(|w: &mut World| w.role.inline.clear(), DIRECT, AccessPath::AssumeRole,
-    "puller lacks ecr:GetAuthorizationToken: no policy of the role allows it in account 111111111111")]
+    "puller lacks ecr:BatchGetImage, ecr:GetAuthorizationToken, ecr:GetDownloadUrlForLayer on miqp-devops: no policy of the role allows it in account 111111111111")]
 #[case::repository_policy(|w: &mut World| w.policy = None, BY_ROLE, AccessPath::Direct,
     "lacks ecr:BatchGetImage, ecr:GetDownloadUrlForLayer on miqp-devops: the repository's policy in account 111111111111 does not allow it")]
 #[case::boundary_in_consumer(|w: &mut World| w.bound_node(), &[], AccessPath::Direct,

@@ -27,6 +27,7 @@ fn the_articles_grant_claims_everything_that_it_touches() {
           "wholeAccount": true
         },
         "deletionPolicy": "Delete",
+        "mode": "Enforce",
         "paths": [
           "Direct",
           "AssumeRole"

@@ -1,15 +1,15 @@
 //! What policies say to a request: IAM's evaluation, as far as it is documented. Pure, like all of the policy library; what the world's
 //! state is, the caller says.
 //!
-//! - [`request`]: who asks for what, and what is known beside. Not everything is: a verdict may hang on a condition key.
-//! - [`verdict`]: what comes of it, and why.
-//! - [`statement`]: whether one statement applies: its action, resource, principal and conditions.
-//! - [`principal`], [`condition`], [`operator`], [`pattern`], [`value`]: the parts of a statement.
-//! - [`truth`]: yes, no, or what it hangs on.
-//! - [`near`]: which allows nearly apply.
+//! - `request`: who asks for what, and what is known beside. Not everything is: a verdict may hang on a condition key.
+//! - `verdict`: what comes of it, and why.
+//! - `statement`: whether one statement applies: its action, resource, principal and conditions.
+//! - `principal`, `condition`, `operator`, `pattern`, `value`: the parts of a statement.
+//! - `truth`: yes, no, or what it hangs on.
+//! - `near`: which allows nearly apply.
 //!
-//! Not looked at: organizations' policies (SCPs, RCPs), session policies, VPC endpoints' policies, ACLs, and what a service checks beside the
-//! policies. Each of them can only take access away, but for session policies' resource-based grants.
+//! Not looked at: organizations' policies (SCPs, RCPs), session policies and VPC endpoints' policies, which can only take access away, and what
+//! a service checks beside the policies.
 //!
 //! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>.
 

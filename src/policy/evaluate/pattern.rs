@@ -27,7 +27,7 @@ enum Token {
     Any,
     /// `?`.
     One,
-    /// The value of a key that is not known.
+    /// The value of a key that is not known, or that there is not.
     Unknown,
 }
 
@@ -48,7 +48,10 @@ impl Pattern {
         let mut pattern = Self::default();
         let mut colons = 0;
         let mut rest = text;
+        // Looked for once: behind it nothing is a variable.
+        let after_last_brace = text.rfind('}').map_or(text.len(), |at| text.len() - at - 1);
         while let Some(next) = rest.chars().next() {
+            let variables = variables.filter(|_| rest.len() > after_last_brace);
             let variable = variables.and_then(|context| Some((context, rest.strip_prefix("${")?.split_once('}')?)));
             if let Some((context, (variable, after))) = variable {
                 pattern.put(variable, context, colons);
@@ -90,7 +93,10 @@ impl Pattern {
                 }
             },
             (Known::Absent, Some(default)) => self.tokens.extend(default.chars().map(Token::Char)),
-            (Known::Absent, None) => self.never = true,
+            (Known::Absent, None) => {
+                self.tokens.push(Token::Unknown);
+                self.never = true;
+            }
             (Known::Unknown, _) => {
                 self.tokens.push(Token::Unknown);
                 self.hangs_on.keys.insert(key.to_owned());
@@ -106,6 +112,11 @@ impl Pattern {
         };
         self.tokens = self.tokens.into_iter().flat_map(small).collect();
         self
+    }
+
+    /// Whether a text would be like it, had each variable without a value one.
+    pub(super) fn would_match(&self, text: &str, reach: Reach) -> bool {
+        self.never && Self::like(&self.tokens, text, reach)
     }
 
     /// How many colons stand before the first variable.

@@ -175,6 +175,10 @@ impl<'a> Rule<'a> {
         let asked = question.request.resource.as_str();
         let matches = |text: &str| {
             let pattern = Pattern::read(text, true, self.variables.then_some(&question.facts));
+            // Of conditions it is documented that what has no value is like nothing; of this it is not.
+            if self.element("NotResource").is_some() && pattern.would_match(asked, Reach::Segments) {
+                return Truth::unread("NotResource has a variable without a value");
+            }
             let early = text.starts_with("arn:") && pattern.variable_after().is_some_and(|colons| colons < 5);
             let sure = if early { Truth::unread("a variable stands before an ARN's fifth colon") } else { Truth::Yes };
             let whole = pattern.matches(asked, Reach::Segments).and(sure);
@@ -205,9 +209,10 @@ impl<'a> Rule<'a> {
         let principal = &question.request.principal;
         match (self.element("Principal"), self.element("NotPrincipal")) {
             (Some(element), None) => names(element, principal).unwrap_or_else(|why| everybody(Truth::unread(why))),
+            // That a boundary does not limit such an allow is documented of `"*"` alone.
             (None, Some(element)) => {
                 let meant = is_not_among(element, principal, effect == Effect::Deny, question.bounded);
-                everybody(meant.unwrap_or_else(Truth::unread))
+                itself(meant.unwrap_or_else(Truth::unread))
             }
             (Some(_), Some(_)) => everybody(Truth::unread("it has both Principal and NotPrincipal")),
             (None, None) => everybody(Truth::unread("it has no Principal")),

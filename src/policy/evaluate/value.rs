@@ -96,7 +96,7 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + days_before_month + day - 719_469
 }
 
-/// A range of addresses.
+/// A range of addresses, which are values here: nothing is connected to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network {
     address: IpAddr,

@@ -1,0 +1,143 @@
+//! `registry-grants explain`: whether somebody can pull or push, by every policy that has a say, and which link is missing.
+
+mod arguments;
+mod read;
+mod show;
+
+pub use arguments::Arguments;
+
+use crate::grant::access::{Holder, calls};
+use crate::grant::actions::GET_TOKEN;
+use crate::policy::evaluate::{Context, Named, Principal, PrincipalKind, Request, Verdict, evaluate};
+use arguments::{Action, Output, Question};
+use std::error::Error;
+use std::process::ExitCode;
+
+/// Everything that a verdict rests on.
+pub struct Read {
+    /// Who asks.
+    principal: Holder,
+    /// The role that he assumes first, where one was named.
+    role: Option<Holder>,
+    /// The repository's policy and the registry's.
+    registry: Vec<Named>,
+}
+
+/// One call, and what came of it.
+struct Call {
+    who: String,
+    action: String,
+    resource: String,
+    verdict: Verdict,
+}
+
+/// The verdict on all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Whole {
+    Allowed,
+    Depends,
+    Unknown,
+    Denied,
+}
+
+const DENIED: u8 = 2;
+const DEPENDS: u8 = 3;
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let question = arguments.question()?;
+    let read = match arguments.offline() {
+        Some(files) => files.read(&question)?,
+        None => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(read::live(&question, arguments))?
+        }
+    };
+    let calls = judged(&question, &read);
+    let whole = calls.iter().map(|call| whole(&call.verdict)).max().unwrap_or(Whole::Unknown);
+    crate::cli::text::print(&match arguments.output {
+        Output::Text => show::text(&question, whole, &calls, &read),
+        Output::Json => show::json(&question, whole, &calls, &read),
+    })?;
+    Ok(match whole {
+        Whole::Allowed => ExitCode::SUCCESS,
+        Whole::Denied => ExitCode::from(DENIED),
+        Whole::Depends | Whole::Unknown => ExitCode::from(DEPENDS),
+    })
+}
+
+fn whole(verdict: &Verdict) -> Whole {
+    match verdict {
+        Verdict::Allowed => Whole::Allowed,
+        Verdict::Depends(_) => Whole::Depends,
+        Verdict::Unknown(_) => Whole::Unknown,
+        Verdict::Denied(_) => Whole::Denied,
+    }
+}
+
+/// Every call that it takes, in order.
+fn judged(question: &Question, read: &Read) -> Vec<Call> {
+    let Read { principal, role, registry } = read;
+    let mut judged = Vec::new();
+    if let Some(role) = role {
+        let call = ("sts:AssumeRole", role.arn.as_str(), role.account.as_str());
+        judged.push(call_of(question, principal, call, [role.trust.clone()]));
+    }
+    let who = role.as_ref().unwrap_or(principal);
+    let actions: Vec<&str> = match &question.action {
+        Action::Images(action) => [GET_TOKEN].into_iter().chain(calls(*action).iter().copied()).collect(),
+        Action::Single(action) => vec![action.as_str()],
+    };
+    for action in actions {
+        if action.eq_ignore_ascii_case(GET_TOKEN) {
+            judged.push(call_of(question, who, (action, "*", &who.account), []));
+        } else {
+            let call = (action, question.repository.arn.as_str(), question.repository.account.as_str());
+            judged.push(call_of(question, who, call, registry.iter().cloned()));
+        }
+    }
+    judged
+}
+
+fn call_of(
+    question: &Question,
+    holder: &Holder,
+    (action, resource, owner): (&str, &str, &str),
+    policies: impl IntoIterator<Item = Named>,
+) -> Call {
+    let kind = kind(&holder.arn);
+    let service = kind == PrincipalKind::Service;
+    let request = Request {
+        principal: Principal {
+            arn: holder.arn.clone(),
+            kind,
+            account: (!service).then(|| holder.account.clone()),
+            unique_id: holder.id.clone(),
+        },
+        action: action.to_owned(),
+        resource: resource.to_owned(),
+        resource_account: owner.to_owned(),
+        context: context(question, holder),
+    };
+    let verdict = evaluate(&request, &holder.policies(policies));
+    Call { who: holder.arn.clone(), action: action.to_owned(), resource: resource.to_owned(), verdict }
+}
+
+fn context(question: &Question, holder: &Holder) -> Context {
+    let context = holder.context(k8s_openapi::jiff::Timestamp::now());
+    let context = context.with("aws:RequestedRegion", [&question.repository.region]);
+    let context = context.with("sts:ExternalId", question.external_id.clone());
+    question.context.iter().fold(context, |context, (key, values)| match values.is_empty() {
+        true => context.without(key),
+        false => context.with(key, values),
+    })
+}
+
+/// What an ARN, or a service's name, is of.
+fn kind(arn: &str) -> PrincipalKind {
+    match arn.splitn(6, ':').nth(5) {
+        None => PrincipalKind::Service,
+        Some("root") => PrincipalKind::Root,
+        Some(resource) if resource.starts_with("user/") => PrincipalKind::User,
+        Some(_) => PrincipalKind::Role,
+    }
+}

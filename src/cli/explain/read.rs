@@ -1,0 +1,127 @@
+//! Reads in AWS what a verdict rests on. What cannot be read is said with the verdict: it may not matter.
+
+use super::Read;
+use super::arguments::{Arguments, Identity, Question, Repository};
+use crate::api::AWSAccount;
+use crate::api::account::{AWSAccountSpec, Partition};
+use crate::aws::ecr::PolicyRead;
+use crate::aws::{Account, Aws};
+use crate::grant::access::Holder;
+use crate::grant::{AccountId, Problem};
+use crate::policy::evaluate::Named;
+use crate::policy::{Document, Installation};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+type Session = Result<Arc<Account>, Problem>;
+
+struct Reader {
+    aws: Aws,
+    accounts: BTreeMap<AccountId, Arc<AWSAccount>>,
+}
+
+/// Reads both sides.
+pub async fn live(question: &Question, arguments: &Arguments) -> Result<Read, String> {
+    let accounts = match arguments.sources.files.is_empty() {
+        true => BTreeMap::new(),
+        false => arguments.sources.read()?.accounts,
+    };
+    // Only for the names of sessions.
+    let installation = Installation::of_cluster("");
+    let reader = Reader { aws: Aws::from_environment(&installation, arguments.aws_call_timeout).await, accounts };
+    Ok(Read {
+        principal: reader.holder("--principal", &question.principal).await?,
+        role: match &question.assume {
+            Some(role) => Some(reader.holder("--assume", role).await?),
+            None => None,
+        },
+        registry: reader.registry(&question.repository).await?,
+    })
+}
+
+impl Reader {
+    async fn session(&self, id: &AccountId, arn: &str) -> Session {
+        let known = self.accounts.get(id).map(|account| account.spec.clone());
+        let ambient = || AWSAccountSpec { partition: Partition::of_arn(arn), ..AWSAccountSpec::default() };
+        self.aws.account(id, &known.unwrap_or_else(ambient), None).await
+    }
+
+    async fn holder(&self, flag: &str, identity: &Identity) -> Result<Holder, String> {
+        let Identity { arn, account } = identity;
+        let (Some(id), true) = (account, arn.contains(":role/")) else {
+            return Err(format!(
+                "{flag}: only roles are read in AWS; for `{arn}` give its policies in files (--identity-policy)"
+            ));
+        };
+        let unread = |why: String| Holder {
+            arn: arn.clone(),
+            account: id.to_string(),
+            id: None,
+            tags: BTreeMap::new(),
+            trust: Named::unreadable(format!("the trust policy of role {arn}"), why.clone()),
+            identity: vec![Named::unreadable(format!("the policies of role {arn}"), why)],
+            boundary: None,
+        };
+        let account = match self.session(id, arn).await {
+            Ok(account) => account,
+            Err(problem) => return Ok(unread(problem.message)),
+        };
+        let name = arn.rsplit('/').next().unwrap_or_default();
+        let role = match account.role(name).await {
+            Ok(role) => role,
+            Err(fault) => return Ok(unread(fault.to_string())),
+        };
+        let role = match role {
+            Some(role) if role.arn == *arn => role,
+            Some(role) => return Err(format!("{flag}: role {arn} does not exist; there is {}", role.arn)),
+            None => return Err(format!("{flag}: role {arn} does not exist")),
+        };
+        let mut managed = BTreeMap::new();
+        for policy in Holder::managed_policies(&role) {
+            managed.insert(policy.clone(), managed_policy(&account, policy).await);
+        }
+        Ok(Holder::of(&role, &managed))
+    }
+
+    async fn registry(&self, repository: &Repository) -> Result<Vec<Named>, String> {
+        let Repository { arn, region, account: id, name } = repository;
+        let of_repository = format!("the policy of repository {name}");
+        let of_registry = format!("the registry's own policy in account {id}, {region}");
+        let account = match self.session(id, arn).await {
+            Ok(account) => account,
+            Err(problem) => {
+                return Ok(vec![
+                    Named::unreadable(of_repository, problem.message.clone()),
+                    Named::unreadable(of_registry, problem.message),
+                ]);
+            }
+        };
+        let mut policies = Vec::new();
+        match account.repository_policy(region, name).await {
+            Ok(PolicyRead::NoRepository) => return Err(format!("--repository: {arn} does not exist")),
+            Ok(PolicyRead::NoPolicy) => {}
+            Ok(PolicyRead::Policy(text)) => policies.push(named(of_repository, &text)),
+            Err(fault) => policies.push(Named::unreadable(of_repository, fault.to_string())),
+        }
+        match account.registry_policy(region).await {
+            Ok(text) => policies.extend(text.map(|text| named(of_registry, &text))),
+            Err(fault) => policies.push(Named::unreadable(of_registry, fault.to_string())),
+        }
+        Ok(policies)
+    }
+}
+
+async fn managed_policy(account: &Account, arn: &str) -> Named {
+    let name = format!("policy {arn}");
+    match account.managed_policy(arn).await {
+        Ok(Some(document)) => {
+            Named { name, document: document.map_err(|error| format!("it cannot be read ({error})")) }
+        }
+        Ok(None) => Named::unreadable(name, "it does not exist"),
+        Err(fault) => Named::unreadable(name, fault.to_string()),
+    }
+}
+
+fn named(name: String, text: &str) -> Named {
+    Named { name, document: Document::parse(text).map_err(|error| format!("it cannot be read ({error})")) }
+}

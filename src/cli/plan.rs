@@ -1,0 +1,130 @@
+//! `registry-grants plan`: what the operator would do for grants that stand in files.
+
+mod show;
+
+use super::manifests::{Files, Sources};
+use super::text::print;
+use crate::controller::forecast::{Forecast, Manifests, forecast};
+use crate::grant::Directory as _;
+use crate::policy::Installation;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Exit status: 0 nothing to do, 2 there are changes, 1 something is refused, would fail, or cannot be read.
+
+Examples:
+  # What applying these would do. The accounts' rules and credentials stand in the files as well:
+  registry-grants plan -f accounts.yaml -f grant.yaml --installation 0123456789ab
+
+  # Of what is in the cluster, what the operator would change now. The status tells what it did before:
+  kubectl get awsaccounts,carg --all-namespaces --output yaml | registry-grants plan -f - --complete --installation 0123456789ab
+
+  # In a pipeline:
+  registry-grants plan -f manifests/ --output json > plan.json";
+
+/// `Command::Plan` says what it does.
+#[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(flatten)]
+    sources: Sources,
+
+    /// The installation's ID, 12 hex digits: whose marks are on what is there. The operator logs it when it starts. Unset: that of an
+    /// operator that has made nothing yet, to which what another one made is in the way.
+    #[arg(long, env = "REGISTRY_GRANTS_INSTALLATION", value_name = "ID")]
+    installation: Option<Installation>,
+
+    /// The files hold all grants of the installation. Without it, what other grants have in the repositories' policies is taken to stay.
+    #[arg(long)]
+    complete: bool,
+
+    /// The bound on a call to AWS.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    aws_call_timeout: Duration,
+
+    /// `text`: for people. `json`: for programs.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+
+    /// Whether the text is coloured. `auto`: on a terminal, unless NO_COLOR is set.
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    fn is_on(self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                std::io::stdout().is_terminal() && !unwanted
+            }
+        }
+    }
+}
+
+/// There is something to do.
+const CHANGES: u8 = 2;
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let Arguments { sources, installation, complete, aws_call_timeout, output, color } = arguments;
+    if sources.files.is_empty() {
+        return Err("which grants? Give files with -f; `-` is standard input".into());
+    }
+    let files = sources.read()?;
+    files.notes.iter().for_each(|note| eprintln!("registry-grants: {note}"));
+    if files.grants.is_empty() {
+        return Err("there is no CrossAccountRegistryGrant in the files".into());
+    }
+    let installation = installation.clone().unwrap_or_else(|| {
+        eprintln!("registry-grants: no --installation: this is the plan of an operator that has made nothing yet");
+        Installation::of_cluster("")
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let forecasts = runtime.block_on(forecast(manifests(files, *complete), &installation, *aws_call_timeout));
+    print(&match output {
+        Output::Text => show::text(&forecasts, color.is_on()),
+        Output::Json => show::json(&forecasts),
+    })?;
+    Ok(status(&forecasts))
+}
+
+fn status(forecasts: &[Forecast]) -> ExitCode {
+    let any = |is: fn(&Forecast) -> bool| forecasts.iter().any(is);
+    match (any(|forecast| !forecast.problems.is_empty()), any(|forecast| !forecast.changes.is_empty())) {
+        (true, _) => ExitCode::FAILURE,
+        (false, true) => ExitCode::from(CHANGES),
+        (false, false) => ExitCode::SUCCESS,
+    }
+}
+
+fn manifests(files: Files, complete: bool) -> Manifests {
+    let labels = |namespace: &String| (namespace.clone(), files.namespace_labels(namespace).unwrap_or_default());
+    let namespaces: BTreeMap<_, _> = files.grants.keys().map(|name| labels(&name.namespace)).collect();
+    let Files { accounts, grants, namespaces: _, notes: _ } = files;
+    Manifests {
+        grants: grants.into_values().collect(),
+        accounts: accounts.into_values().map(Arc::unwrap_or_clone).collect(),
+        namespaces,
+        complete,
+    }
+}

@@ -1,0 +1,155 @@
+//! What the operator would do for grants that stand in files: the same world as the operator's, filled from manifests instead of watches, and the same
+//! work on it, with nothing written.
+
+use super::World;
+use super::directory::Caches;
+use super::enforce::{Aim, Enforcement};
+use super::facts::Facts;
+use super::leadership::Leadership;
+use super::ledger::Ledger;
+use super::repositories::Look;
+use super::sharing::Roles;
+use super::writers::Writers;
+use crate::api::grant::AccessStatus;
+use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::aws::Aws;
+use crate::grant::desired::Owner;
+use crate::grant::plan::Change;
+use crate::grant::{GrantName, Problem, Standing, standing, validate};
+use crate::policy::Installation;
+use crate::telemetry::metrics::Metrics;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// What there would be in a cluster.
+pub struct Manifests {
+    /// The grants, each with its namespace.
+    pub grants: Vec<CrossAccountRegistryGrant>,
+    /// The accounts.
+    pub accounts: Vec<AWSAccount>,
+    /// Namespaces with their labels.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Whether these are all the grants of the installation. If not, what others have in AWS by it is taken to stay.
+    pub complete: bool,
+}
+
+/// What would be done for one grant.
+pub struct Forecast {
+    /// The grant.
+    pub grant: GrantName,
+    /// Why it is refused, or what could not be read or would fail.
+    pub problems: Vec<Problem>,
+    /// What would be changed in AWS, in order.
+    pub changes: Vec<Change>,
+    /// Whether access works as things are.
+    pub access: Vec<AccessStatus>,
+    /// Whether nothing would be done because it is suspended.
+    pub suspended: bool,
+}
+
+/// Says for each grant what the operator of this installation would do, with the ambient credentials as a start. Only reads are sent to AWS.
+pub async fn forecast(manifests: Manifests, installation: &Installation, call_timeout: Duration) -> Vec<Forecast> {
+    let Manifests { mut grants, accounts, namespaces, complete } = manifests;
+    let unnamed: Vec<bool> = grants.iter().map(|grant| grant.uid().is_none()).collect();
+    for grant in &mut grants {
+        // Only to tell them apart: what has no UID yet is never told to AWS under one.
+        let name = format!("{}/{}", grant.namespace().unwrap_or_default(), grant.name_any());
+        grant.meta_mut().uid.get_or_insert(name);
+    }
+    let of_namespace = |(name, labels): (String, BTreeMap<String, String>)| -> PartialObjectMeta<Namespace> {
+        ObjectMeta { name: Some(name), labels: Some(labels), ..ObjectMeta::default() }.into_response_partial()
+    };
+    let world = World {
+        aws: Aws::from_environment(installation, call_timeout).await,
+        installation: installation.clone(),
+        leadership: Arc::new(Leadership::none(call_timeout)),
+        grants: filled(grants.clone()),
+        directory: Caches {
+            accounts: filled(accounts),
+            namespaces: filled(namespaces.into_iter().map(of_namespace).collect()),
+        },
+        ledger: Ledger::default(),
+        writers: Writers::default(),
+        roles: Roles::default(),
+        facts: Facts::default(),
+        turns: Semaphore::new(Semaphore::MAX_PERMITS),
+        resync_interval: call_timeout * 60,
+        others_unknown: !complete,
+        metrics: Metrics::default(),
+        nudges: futures::channel::mpsc::unbounded().0,
+    };
+    // As if each were carried out already: what grants want together depends on it.
+    for resource in &grants {
+        if let Ok(grant) = validate(&name_of(resource), &resource.spec, &world.directory, installation) {
+            let before = world.ledger.claims(resource);
+            let claims = before.map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
+            world.ledger.record(resource, Some(claims));
+            world.ledger.record_role(&resource.uid().unwrap_or_default(), true);
+        }
+    }
+    let mut forecasts = Vec::new();
+    for (resource, unnamed) in grants.iter().zip(unnamed) {
+        forecasts.push(of_grant(&world, resource, unnamed).await);
+    }
+    forecasts
+}
+
+fn name_of(resource: &CrossAccountRegistryGrant) -> GrantName {
+    GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() }
+}
+
+/// A watch cache with these in it.
+fn filled<K>(objects: Vec<K>) -> Store<K>
+where
+    K: Resource + Clone + Debug + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Init);
+    objects.into_iter().for_each(|object| writer.apply_watcher_event(&Event::InitApply(object)));
+    writer.apply_watcher_event(&Event::InitDone);
+    store
+}
+
+async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant, unnamed: bool) -> Forecast {
+    let name = name_of(resource);
+    let before = resource.status.as_ref().and_then(|status| status.applied.clone());
+    let nothing = |problems: Vec<Problem>, suspended: bool| Forecast {
+        grant: name.clone(),
+        problems,
+        changes: Vec::new(),
+        access: Vec::new(),
+        suspended,
+    };
+    let uid = if unnamed { String::new() } else { resource.uid().unwrap_or_default() };
+    let owner = Owner { installation: world.installation.clone(), grant: name.clone(), uid };
+    let look = async |aim: Aim<'_>, problems: Vec<Problem>| {
+        let Some(claims) = world.ledger.claims(resource) else { return nothing(problems, false) };
+        let done = Enforcement::new(world, &owner, &resource.spec, aim, &claims, Look::Now).observing().run().await;
+        let problems = problems.into_iter().chain(done.outcome.problems()).collect();
+        Forecast { problems, changes: done.changes, access: done.outcome.access, ..nothing(Vec::new(), false) }
+    };
+    if resource.meta().deletion_timestamp.is_some() {
+        return look(Aim::Revoke, Vec::new()).await;
+    }
+    match standing(&name, &resource.spec, before.as_ref(), &world.directory, &world.installation) {
+        Standing::Frozen(_) if resource.spec.suspend => nothing(Vec::new(), true),
+        Standing::Frozen(_) => match validate(&name, &resource.spec, &world.directory, &world.installation) {
+            Ok(grant) => look(Aim::Hold(&grant), Vec::new()).await,
+            Err(problems) => nothing(problems, false),
+        },
+        Standing::Admitted(grant) => look(Aim::Hold(&grant), Vec::new()).await,
+        Standing::Kept(grant, problems) => look(Aim::Hold(&grant), problems).await,
+        Standing::NotAdmitted(problems) => look(Aim::Revoke, problems).await,
+        Standing::Unknown(problems) => nothing(problems, false),
+    }
+}

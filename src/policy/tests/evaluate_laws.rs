@@ -1,0 +1,198 @@
+//! What holds of every evaluation.
+
+use super::documents::{document, parsed, requests, statement};
+use super::evaluate::{Is, kind};
+use super::evaluator::{self, Caller};
+use super::rewording::{Dice, mutate};
+use crate::policy::evaluate::*;
+use crate::policy::{Document, Statement};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// Without a principal, as on an identity.
+fn of_identity(value: &Value) -> Document {
+    let mut value = value.clone();
+    for statement in value["Statement"].as_array_mut().unwrap() {
+        let keys = statement.as_object_mut().unwrap();
+        keys.remove("Principal");
+        keys.remove("NotPrincipal");
+        if !keys.contains_key("NotResource") {
+            keys.entry("Resource").or_insert(json!("*"));
+        }
+    }
+    parsed(&value)
+}
+
+/// With a principal in each statement.
+fn with_principals(value: &Value) -> Document {
+    let mut value = value.clone();
+    for statement in value["Statement"].as_array_mut().unwrap() {
+        let keys = statement.as_object_mut().unwrap();
+        let not = keys.remove("NotPrincipal");
+        keys.entry("Principal").or_insert(not.unwrap_or(json!("*")));
+    }
+    parsed(&value)
+}
+
+fn policies() -> impl Strategy<Value = Policies> {
+    let identity = prop::collection::vec(document(), 0..3);
+    (identity, prop::option::of(document()), prop::collection::vec(document(), 0..3)).prop_map(
+        |(identity, boundary, resource)| Policies {
+            identity: identity.iter().map(|value| Named::new("identity", of_identity(value))).collect(),
+            boundary: boundary.map(|value| Named::new("boundary", of_identity(&value))),
+            resource: resource.iter().map(|value| Named::new("resource", parsed(value))).collect(),
+        },
+    )
+}
+
+/// The requests of [`requests`] as ours; only every eighth has all its context known.
+fn asked(at: prop::sample::Index) -> Request {
+    let all = requests();
+    let theirs = at.get(&all);
+    let principal = match &theirs.caller {
+        Caller::Service(name) => Principal::service(*name),
+        Caller::Aws(arn, account) => Principal {
+            arn: (*arn).into(),
+            kind: match arn.rsplit(':').next() {
+                Some("root") => PrincipalKind::Root,
+                Some(name) if name.starts_with("user/") => PrincipalKind::User,
+                _ => PrincipalKind::Role,
+            },
+            account: Some((*account).into()),
+            unique_id: Some("AROAOTHEROTHEROTHER0".into()),
+        },
+    };
+    let context = theirs
+        .context
+        .iter()
+        .fold(Context::default(), |context, (key, values)| context.with(key, values.iter().copied()));
+    Request {
+        principal,
+        action: theirs.action.into(),
+        resource: theirs.resource.unwrap_or("*").into(),
+        resource_account: "1".repeat(12),
+        context: if at.index(8) == 0 { context.closed() } else { context },
+    }
+}
+
+fn one(statement: &Value, effect: &str) -> Statement {
+    let mut keys = statement.as_object().unwrap().clone();
+    keys.insert("Effect".into(), json!(effect));
+    Statement(keys)
+}
+
+/// With one more statement in one of the policies.
+fn with(mut policies: Policies, statement: Statement, at: prop::sample::Index) -> Policies {
+    let mut all: Vec<&mut Named> =
+        policies.identity.iter_mut().chain(&mut policies.boundary).chain(&mut policies.resource).collect();
+    if !all.is_empty() {
+        let named = at.index(all.len());
+        all[named].document.as_mut().unwrap().statements.push(statement);
+    }
+    policies
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn one_more_deny_allows_nothing(
+        policies in policies(), statement in statement(), at in any::<prop::sample::Index>(), asked_at in any::<prop::sample::Index>(),
+    ) {
+        let request = asked(asked_at);
+        let before = kind(&evaluate(&request, &policies));
+        let after = kind(&evaluate(&request, &with(policies, one(&statement, "Deny"), at)));
+        prop_assert!(after != Is::Allowed || before == Is::Allowed);
+        prop_assert!(before != Is::Denied || after == Is::Denied);
+    }
+
+    #[test]
+    fn one_more_allow_denies_nothing(
+        policies in policies(), statement in statement(), at in any::<prop::sample::Index>(), asked_at in any::<prop::sample::Index>(),
+    ) {
+        let request = asked(asked_at);
+        let before = kind(&evaluate(&request, &policies));
+        let after = kind(&evaluate(&request, &with(policies, one(&statement, "Allow"), at)));
+        prop_assert!(before != Is::Allowed || after == Is::Allowed);
+        prop_assert!(after != Is::Denied || before == Is::Denied);
+    }
+
+    #[test]
+    fn order_is_of_no_matter(policies in policies(), at in any::<prop::sample::Index>()) {
+        let request = asked(at);
+        let mut turned = policies.clone();
+        turned.identity.reverse();
+        turned.resource.reverse();
+        for named in turned.identity.iter_mut().chain(&mut turned.boundary).chain(&mut turned.resource) {
+            named.document.as_mut().unwrap().statements.reverse();
+        }
+        match (evaluate(&request, &policies), evaluate(&request, &turned)) {
+            (Verdict::Depends(one), Verdict::Depends(other)) => prop_assert_eq!(one, other),
+            (Verdict::Denied(one), Verdict::Denied(other)) => prop_assert_eq!(one.len(), other.len()),
+            (one, other) => prop_assert_eq!(kind(&one), kind(&other)),
+        }
+    }
+
+    #[test]
+    fn what_is_known_never_turns_what_was_decided_without_it(policies in policies(), at in any::<prop::sample::Index>()) {
+        let known = asked(at);
+        let unknown = ["aws:username", "aws:SecureTransport", "ecr:age", "aws:PrincipalTag/Team", "aws:SourceArn", "aws:PrincipalArn"];
+        let unknown = Request { context: unknown.into_iter().fold(known.context.clone(), Context::unknown), ..known.clone() };
+        match kind(&evaluate(&unknown, &policies)) {
+            Is::Depends | Is::Unknown => {}
+            decided => prop_assert_eq!(kind(&evaluate(&known, &policies)), decided),
+        }
+    }
+
+    #[test]
+    fn nothing_makes_it_panic(
+        (mutated, policies) in (document(), policies()).prop_perturb(|(mut value, policies), rng| {
+            let mut dice = Dice(rng);
+            (0..3).for_each(|_| mutate(&mut value, &mut dice));
+            (value, policies)
+        }),
+        text in any::<String>(),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let mut policies = policies;
+        let Ok(document) = Document::parse(&mutated.to_string()) else { return Ok(()) };
+        policies.identity.push(Named::new("rough", document.clone()));
+        policies.resource.push(Named::new("rough", document));
+        let mut request = asked(at);
+        let _ = evaluate(&request, &policies).to_string();
+        request.action = text.clone();
+        request.resource = text.clone();
+        request.principal.arn = text;
+        let _ = evaluate(&request, &policies).to_string();
+    }
+
+    /// The small evaluator of the other laws knows one document, no ARNs' segments and no `NotPrincipal`'s fine print: what this one does not
+    /// tell for sure is not compared.
+    #[test]
+    fn of_one_document_both_evaluators_say_the_same(value in document(), at in any::<prop::sample::Index>()) {
+        let document = with_principals(&value);
+        let all = requests();
+        let theirs = at.get(&all);
+        if theirs.resource.is_none() {
+            return Ok(());
+        }
+        let mut request = asked(at);
+        // What follows from the principal the small one does not know.
+        let derived = ["aws:username", "aws:PrincipalArn", "aws:SourceArn"].into_iter().filter(|key| !theirs.context.contains_key(&*key.to_lowercase()));
+        request.context = derived.fold(request.context, Context::without).closed();
+        request.resource_account = "999999999999".into();
+        let all = Statement::allow(["*"]).on(["*"]);
+        let policies = Policies {
+            identity: vec![Named::new("identity", Document::of([all]))],
+            boundary: None,
+            resource: vec![Named::new("resource", document.clone())],
+        };
+        let ours = match kind(&evaluate(&request, &policies)) {
+            Is::Allowed => true,
+            Is::Denied => false,
+            Is::Depends | Is::Unknown => return Ok(()),
+        };
+        let theirs = evaluator::evaluate(&document, theirs) == evaluator::Verdict::Allow;
+        prop_assert_eq!(ours, theirs, "{} {:?}", document, request);
+    }
+}
