@@ -49,7 +49,7 @@ pub enum Written {
     /// There is no such repository.
     NoRepository,
     /// The policy is as all grants on it want it, as far as that can be.
-    UpToDate(Standings),
+    UpToDate(Box<Standings>),
 }
 
 /// How a repository's policy stands.
@@ -99,7 +99,9 @@ impl Written {
     /// The same for whoever is served by it without having looked himself.
     pub fn of_another(self) -> Self {
         match self {
-            Self::UpToDate(standings) => Self::UpToDate(Standings { put_back: false, changed: None, ..standings }),
+            Self::UpToDate(standings) => {
+                Self::UpToDate(Box::new(Standings { put_back: false, changed: None, ..*standings }))
+            }
             Self::NoRepository => Self::NoRepository,
         }
     }
@@ -163,7 +165,7 @@ async fn let_in(
         }
     }
     Ok(match written {
-        Written::UpToDate(standings) => Written::UpToDate(Standings { refused, ..standings }),
+        Written::UpToDate(standings) => Written::UpToDate(Box::new(Standings { refused, ..*standings })),
         Written::NoRepository => Written::NoRepository,
     })
 }
@@ -248,7 +250,7 @@ async fn look(
     let Plan { left_out, handed_over, characters, found_characters, kept, .. } = plan;
     let known = grants.iter().filter(|grant| !grant.contributions.is_empty()).map(|grant| grant.id.clone());
     let granted = known.filter(|id| stands && !left_out.contains(id)).collect();
-    Ok(Written::UpToDate(Standings {
+    Ok(Written::UpToDate(Box::new(Standings {
         granted,
         left_out,
         handed_over: if waits { BTreeSet::new() } else { handed_over },
@@ -260,7 +262,7 @@ async fn look(
         put_back: verdict == Verdict::PutBack,
         changed,
         policy,
-    }))
+    })))
 }
 
 fn changes(repository: &Repository, plan: &Plan<GrantName>) -> Option<Planned> {
@@ -302,8 +304,8 @@ fn unknown(world: &World, repository: &Repository, current: Option<&str>) -> Wan
     let document = current.and_then(|text| Document::parse(text).ok());
     let carried = document.map(|document| repository::carried(&document, &world.installation)).unwrap_or_default();
     let of_others = |Contribution { actions, callers }: Contribution| {
-        let same = known.iter().filter(|known| known.actions == actions);
-        let left = same.fold(Some(callers), |left, known| left?.without(&known.callers));
+        let mut same = known.iter().filter(|known| known.actions == actions);
+        let left = same.try_fold(callers, |left, known| left.without(&known.callers));
         left.map(|callers| Contribution { actions, callers })
     };
     Wanted {

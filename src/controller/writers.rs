@@ -138,7 +138,6 @@ impl Writers {
 mod tests {
     use super::*;
     use crate::api::conditions::Reason;
-    use crate::controller::repositories::Standings;
     use std::collections::BTreeSet;
     use std::sync::atomic::AtomicUsize;
 
@@ -190,8 +189,8 @@ mod tests {
                 if_there: Vec::new(),
             }])
         };
-        let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| Ok(Written::UpToDate(Standings::default()));
-        assert_eq!(writers.serve(&key(), hour, more, pass).await, Ok(Written::UpToDate(Standings::default())));
+        let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| Ok(Written::UpToDate(Box::default()));
+        assert_eq!(writers.serve(&key(), hour, more, pass).await, Ok(Written::UpToDate(Box::default())));
     }
 
     #[test]

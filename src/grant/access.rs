@@ -147,7 +147,7 @@ impl Judge<'_> {
             }
         }
         if repositories.is_empty() {
-            findings.depends("no repository matches yet".into());
+            findings.depends("no repository is there yet".into());
         }
     }
 
@@ -174,7 +174,7 @@ impl Judge<'_> {
             }
         }
         if repositories.is_empty() {
-            findings.depends("no repository matches yet".into());
+            findings.depends("no repository is there yet".into());
         }
         findings
     }

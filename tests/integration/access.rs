@@ -124,12 +124,12 @@ impl Broken {
             Self::RepositoryPolicyDenies => {
                 let app = at.case.repository("app");
                 let policy = app.policy(at.case.stack()).await?.context("no policy")?;
-                let deny = json!({"Sid": "Stop", "Effect": "Deny", "Principal": "*", "Action": "ecr:*"});
+                let deny = json!({"Sid": "Stop", "Effect": "Deny", "Principal": "*", "Action": IMAGES});
                 app.set_policy(at.case.stack(), &policy.with_statement(deny)).await
             }
             Self::RegistryPolicyDenies => {
                 let repositories = format!("arn:aws:ecr:us-east-1:{}:repository/*", at.case.pair.registry);
-                let deny = json!({"Sid": "Stop", "Effect": "Deny", "Principal": "*", "Action": "ecr:*", "Resource": repositories});
+                let deny = json!({"Sid": "Stop", "Effect": "Deny", "Principal": "*", "Action": IMAGES, "Resource": repositories});
                 registry.ecr.put_registry_policy().policy_text(document(deny)).send().await?;
                 Ok(())
             }
@@ -146,6 +146,8 @@ impl Broken {
     }
 }
 
+/// Without these there is no pull and no push; the operator itself still reads.
+const IMAGES: [&str; 2] = ["ecr:BatchGetImage", "ecr:PutImage"];
 /// The registry's role.
 const ROLE: &str = "pusher-grant";
 

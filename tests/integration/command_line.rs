@@ -19,7 +19,7 @@ pub struct Said {
 impl Said {
     /// Standard output as JSON.
     pub fn json(&self) -> Result<Value> {
-        serde_json::from_str(&self.stdout).with_context(|| format!("no JSON: {self:?}"))
+        serde_json::from_str(&self.stdout).with_context(|| format!("no JSON: {} {}", self.stdout, self.stderr))
     }
 }
 

@@ -3,7 +3,6 @@
 use super::gather::{Handoff, Permissions, Repositories, Role};
 use super::value::statements;
 use crate::grant::RepositoryPattern;
-use std::fmt::Write as _;
 
 /// Puts statements into a document that others write as well: read immediately before it is written, with theirs kept.
 const BESIDE: &str = r#"# Puts statements beside those that a document has, in place of those with the same Sids.

@@ -23,7 +23,8 @@ const LOOKED_AT: usize = 10;
 pub struct Read {
     pub instance: Option<Option<Role>>,
     pub registry_role: Option<Option<Role>>,
-    pub repositories: Vec<(Repository, Option<Document>)>,
+    /// Their policies as they are, or why they could not be read.
+    pub repositories: Vec<(Repository, Result<Option<Document>, String>)>,
 }
 
 impl Enforcement<'_> {
@@ -57,10 +58,13 @@ impl Enforcement<'_> {
 
     /// The policies that were read; where the grant does not touch them they are read here, for they may deny what is allowed elsewhere.
     async fn repository_readings(&mut self, grant: &Grant, registry: &Session) -> Vec<RepositoryReading> {
-        let reading = |(repository, policy): (Repository, Option<Document>)| RepositoryReading {
-            policy: policy.map(|policy| Named::new(format!("the policy of {repository}"), policy)),
-            region: repository.region,
-            name: repository.name,
+        let reading = |(repository, policy): (Repository, Result<Option<Document>, String>)| {
+            let name = format!("the policy of {repository}");
+            let policy = match policy {
+                Ok(policy) => policy.map(|policy| Named::new(name, policy)),
+                Err(why) => Some(Named::unreadable(name, why)),
+            };
+            RepositoryReading { policy, region: repository.region, name: repository.name }
         };
         let mut read = std::mem::take(&mut self.read.repositories);
         read.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -73,23 +77,15 @@ impl Enforcement<'_> {
         for region in &grant.regions {
             for name in grant.named_repositories() {
                 let repository = Repository { account: account.id.clone(), region: region.clone(), name: name.clone() };
-                readings.extend(match account.repository_policy(region, name).await {
-                    Ok(PolicyRead::NoRepository) => None,
-                    Ok(PolicyRead::NoPolicy) => Some(reading((repository, None))),
-                    Ok(PolicyRead::Policy(text)) => Some(RepositoryReading {
-                        policy: Some(Named {
-                            name: format!("the policy of {repository}"),
-                            document: Document::parse(&text).map_err(|error| format!("it cannot be read ({error})")),
-                        }),
-                        region: region.clone(),
-                        name: name.clone(),
-                    }),
-                    Err(fault) => Some(RepositoryReading {
-                        policy: Some(Named::unreadable(format!("the policy of {repository}"), fault.to_string())),
-                        region: region.clone(),
-                        name: name.clone(),
-                    }),
-                });
+                let policy = match account.repository_policy(region, name).await {
+                    Ok(PolicyRead::NoRepository) => continue,
+                    Ok(PolicyRead::NoPolicy) => Ok(None),
+                    Ok(PolicyRead::Policy(text)) => {
+                        Document::parse(&text).map(Some).map_err(|error| format!("it cannot be read ({error})"))
+                    }
+                    Err(fault) => Err(fault.to_string()),
+                };
+                readings.push(reading((repository, policy)));
             }
         }
         readings
@@ -112,7 +108,7 @@ impl Enforcement<'_> {
             ConsumerRole::Kept { role, .. } => {
                 let holder = match (&self.read.instance, consumer) {
                     (Some(None), _) => Ok(None),
-                    (Some(Some(role)), Some(Ok(account))) => Ok(Some(self.holder(account, role).await)),
+                    (Some(Some(role)), Some(Ok(account))) => Ok(Some(Box::new(self.holder(account, role).await))),
                     (_, Some(Err(problem))) => Err(problem.message.clone()),
                     (_, _) => Err("the instance role could not be read, see the condition ConsumerReady".to_owned()),
                 };
@@ -157,7 +153,7 @@ impl Enforcement<'_> {
         arn: &str,
         consumer: Option<&Session>,
         unmanaged: &str,
-    ) -> Result<Option<Holder>, String> {
+    ) -> Result<Option<Box<Holder>>, String> {
         let session = match (consumer, self.world.directory.account(id)) {
             (Some(session), _) => session.clone(),
             (None, Some(_)) => self.session(id.as_str()).await,
@@ -167,7 +163,7 @@ impl Enforcement<'_> {
         let name = arn.rsplit('/').next().unwrap_or_default();
         let role = account.role(name).await.map_err(|fault| fault.to_string())?;
         match role.filter(|role| role.arn == arn) {
-            Some(role) => Ok(Some(self.holder(&account, &role).await)),
+            Some(role) => Ok(Some(Box::new(self.holder(&account, &role).await))),
             None => Ok(None),
         }
     }

@@ -222,7 +222,8 @@ impl<'a> Enforcement<'a> {
     /// A part that was looked at, with as many changes as there were before: in place, or only observed and not so yet.
     fn part(&self, before: usize, in_place: String) -> Part {
         match self.changes.len() - before {
-            pending @ 1.. if self.observes => {
+            1 if self.observes => Part::Pending("a change is pending, see status.pending".into()),
+            pending @ 2.. if self.observes => {
                 Part::Pending(format!("{pending} changes are pending, see status.pending"))
             }
             _ => Part::InPlace(in_place),

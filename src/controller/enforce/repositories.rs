@@ -57,8 +57,11 @@ impl Enforcement<'_> {
                 self.changes.extend(standings.changed.clone());
                 if reached.is_some() {
                     let policy = standings.policy.as_deref().cloned();
-                    self.read.repositories.push((repository.clone(), policy));
+                    self.read.repositories.push((repository.clone(), Ok(policy)));
                 }
+            }
+            if let (Err(problem), Some(_)) = (&outcome, reached) {
+                self.read.repositories.push((repository.clone(), Err(problem.message.clone())));
             }
             match (outcome, reached) {
                 (Ok(written), Some(grant)) => {
@@ -108,7 +111,7 @@ impl Enforcement<'_> {
                     let pending = change.is_some();
                     self.changes.extend(change);
                     if reached.is_some() {
-                        self.read.repositories.push((repository.clone(), policy));
+                        self.read.repositories.push((repository.clone(), Ok(policy)));
                     }
                     match (left_out, pending) {
                         (true, _) => Err(does_not_fit(&repository, full_percent)),
@@ -120,7 +123,12 @@ impl Enforcement<'_> {
                     Some(_) => Err(no_repository(&repository)),
                     None => continue,
                 },
-                Err(problem) => Err(problem),
+                Err(problem) => {
+                    if reached.is_some() {
+                        self.read.repositories.push((repository.clone(), Err(problem.message.clone())));
+                    }
+                    Err(problem)
+                }
             };
             if reached.is_some() {
                 let key = (repository.region, repository.name);
@@ -166,7 +174,7 @@ impl Enforcement<'_> {
             put_back: _,
             changed: _,
             policy: _,
-        } = standings;
+        } = *standings;
         let name = &self.owner.grant;
         let full_percent = full_percent(characters);
         let result =

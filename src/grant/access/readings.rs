@@ -39,7 +39,7 @@ pub enum Caller {
         /// Its ARN.
         arn: String,
         /// What is on it; `None`: it does not exist. Or why that is not known, and what to check there.
-        holder: Result<Option<Holder>, String>,
+        holder: Result<Option<Box<Holder>>, String>,
     },
     /// Many that are not known one by one.
     Many {

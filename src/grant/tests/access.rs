@@ -61,7 +61,7 @@ impl World {
         let named = |name: &str, document: &Document| Named::new(name, document.clone());
         let node = Holder::of(&self.node, &self.managed);
         Readings {
-            callers: vec![Caller::Role { arn: self.node.arn.clone(), holder: Ok(Some(node)) }],
+            callers: vec![Caller::Role { arn: self.node.arn.clone(), holder: Ok(Some(Box::new(node))) }],
             registry_role: Ok(Some(Holder::of(&self.role, &self.managed))),
             repositories: vec![RepositoryReading {
                 region: "us-east-1".into(),
