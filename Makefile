@@ -3,13 +3,14 @@
 CHART := charts/registry-grants
 # Where cargo puts what it builds; asked for only where it is needed.
 BIN = $(shell cargo metadata --no-deps --offline --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
+PROMTOOL = $$(tools/install promtool | cut -d= -f2)
 HELM = $$(tools/install helm | cut -d= -f2)
 PYTHON = $$(tools/install python | cut -d= -f2)
 LINTERS = $$(tools/install linters | cut -d= -f2)
 # A machine of its own, with which ends all that runs in it; kind's is Docker's affair.
 E2E = $(if $(filter kind,$(CLUSTER)),,exec env PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -m node run --dir target/e2e --)
 
-.PHONY: help build demo demo-down e2e test lint crds management-roles chart lint-policies verify-policies emulation-check bench tools
+.PHONY: help build demo demo-down e2e test lint crds management-roles metrics-reference chart rules lint-policies verify-policies emulation-check bench tools
 
 help: ## list the targets
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' Makefile
@@ -46,12 +47,20 @@ management-roles: build ## write the documents of the operator's roles in exampl
 	$(IAM_POLICY) --account consumer --account-id 222222222222 --output-dir examples/management-roles/consumer
 	$(IAM_POLICY) --document operator >examples/management-roles/operator.json
 
-chart: $(patsubst %,chart/%,$(wildcard $(CHART)/ci/*-values.yaml)) ## lint and render the chart, check its reference
+metrics-reference: ## write docs/reference/metrics.md anew
+	WRITE_REFERENCE=1 cargo test --locked --test generated the_reference_of_the_metrics_is_not_stale
+
+chart: $(patsubst %,chart/%,$(wildcard $(CHART)/ci/*-values.yaml)) rules ## lint and render the chart, check its reference, rules and dashboard
 	python3 charts/generate-docs.py --check
 
 chart/%:
 	$(HELM) lint --strict --quiet $(CHART) --values $*
 	$(HELM) template registry-grants $(CHART) --namespace registry-grants --values $* >/dev/null
+
+rules: ## the alerts fire when they should; the dashboard's queries can be read
+	$(PROMTOOL) check rules --lint=all --lint-fatal $(CHART)/files/prometheus-rules.yaml
+	$(PROMTOOL) test rules tests/chart/rules_test.yaml
+	tests/chart/dashboard-rules $(CHART)/files/dashboard.json | $(PROMTOOL) check rules --lint=all --lint-fatal
 
 lint-policies: build ## let independent linters read the generated IAM policies and templates
 	@$(LINTERS) tools/lint-policies $(BIN)/registry-grants

@@ -13,7 +13,7 @@ const MAY_USE: [(&str, &[&str]); 7] = [
     ("policy", &[]),
     ("telemetry", &[]),
     ("grant", &["api", "policy"]),
-    ("aws", &["api", "policy", "grant"]),
+    ("aws", &["api", "policy", "telemetry", "grant"]),
     ("controller", &["api", "policy", "telemetry", "grant", "aws"]),
     ("cli", &["api", "policy", "telemetry", "grant", "aws", "controller"]),
 ];

@@ -1,10 +1,11 @@
 //! What is generated is what the code says, and what people apply is what the code understands.
 
 use registry_grants::api::{AWSAccount, CrossAccountRegistryGrant};
+use registry_grants::telemetry::metrics::Metrics;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -216,4 +217,69 @@ fn a_field_that_nobody_knows_would_be_noticed() {
     let grant = objects.last_mut().unwrap();
     grant["spec"]["registry"]["acces"] = "Pull".into();
     assert_eq!(unknown_fields::<CrossAccountRegistryGrant>(grant), [".spec.registry.acces"]);
+}
+
+#[test]
+fn the_reference_of_the_metrics_is_not_stale() {
+    const HEAD: &str = "\
+<!-- Generated from src/telemetry/metrics by `make metrics-reference`: change it there. -->
+# Metrics
+
+`/metrics`, on the Pod's port `health`, in the OpenMetrics text format. Only the leader tells of grants, accounts and AWS. No label takes its values from
+grants or repositories: `account` is one of the cluster's `AWSAccount`s, and its series go when it goes. How to use them: [operations](../operations.md#metrics-logs-traces).
+
+";
+    let page = root().join("docs/reference/metrics.md");
+    let written = format!("{HEAD}{}", Metrics::default().reference());
+    if std::env::var_os("WRITE_REFERENCE").is_some() {
+        fs::write(&page, &written).unwrap();
+    }
+    assert!(fs::read_to_string(&page).unwrap() == written, "{} is stale: run `make metrics-reference`", page.display());
+}
+
+/// The names of metrics in a text with PromQL.
+fn asked_for(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("registry_grants_")).map(String::from).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_that_exist() {
+    let names = Metrics::default().names();
+    for file in [
+        "charts/registry-grants/files/prometheus-rules.yaml",
+        "charts/registry-grants/files/dashboard.json",
+        "tests/chart/rules_test.yaml",
+        "docs/operations.md",
+    ] {
+        let asked = asked_for(&fs::read_to_string(root().join(file)).unwrap());
+        assert!(!asked.is_empty(), "{file} asks for nothing");
+        let unknown: Vec<_> = asked.difference(&names).collect();
+        assert!(unknown.is_empty(), "{file}: there is no {unknown:?}");
+    }
+    let shown = asked_for(&fs::read_to_string(root().join("charts/registry-grants/files/dashboard.json")).unwrap());
+    let forgotten = names.iter().filter(|name| !name.ends_with("_count") && !name.ends_with("_sum"));
+    let forgotten: Vec<_> = forgotten.filter(|name| !shown.contains(*name)).collect();
+    assert!(forgotten.is_empty(), "the dashboard does not show {forgotten:?}");
+}
+
+#[test]
+fn every_alert_says_what_happened_and_where_to_read_on() {
+    let text = fs::read_to_string(root().join("charts/registry-grants/files/prometheus-rules.yaml")).unwrap();
+    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let anchor = |line: &str| line.trim_start_matches('#').trim().to_lowercase().replace(',', "").replace(' ', "-");
+    let anchors: BTreeSet<String> = operations.lines().filter(|line| line.starts_with("##")).map(anchor).collect();
+    let rules: Value = serde_saphyr::from_str(&text).unwrap();
+    let rules = rules["groups"][0]["rules"].as_array().unwrap().clone();
+    assert!(rules.len() > 5);
+    for rule in rules {
+        let name = rule["alert"].as_str().unwrap();
+        for told in ["summary", "description", "runbook"] {
+            assert!(rule["annotations"][told].as_str().is_some_and(|text| text.len() > 10), "{name} has no {told}");
+        }
+        let runbook = rule["annotations"]["runbook"].as_str().unwrap();
+        let place = runbook.strip_prefix("docs/operations.md#").and_then(|rest| rest.split(':').next()).unwrap();
+        assert!(anchors.contains(place), "{name}: docs/operations.md has no #{place}");
+        assert!(operations.contains(&format!("`{name}`")), "docs/operations.md does not tell of {name}");
+    }
 }

@@ -98,7 +98,7 @@ fn an_account_that_is_both_gets_what_either_needs() {
             }
         }
     }
-    assert_eq!(both["permissions"]["Statement"].as_array().unwrap().len(), 17);
+    assert_eq!(both["permissions"]["Statement"].as_array().unwrap().len(), 19);
 }
 
 #[test]

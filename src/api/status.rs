@@ -68,7 +68,7 @@ pub struct AccessStatus {
     pub principal: String,
     /// By which path.
     pub path: AccessPath,
-    /// What.
+    /// What is done with images.
     pub action: AccessAction,
     /// Whether it works.
     pub verdict: AccessVerdict,

@@ -1,6 +1,7 @@
 //! What an error of AWS means: classified once, here, by its code. `AccessDenied` and `Throttling` are not modelled in the SDK, so
 //! codes are compared as text.
 
+use super::pace::HeldBack;
 use crate::api::conditions::Reason;
 use crate::grant::{AccountId, Problem};
 use aws_sdk_sts::config::http::HttpResponse;
@@ -35,6 +36,27 @@ pub enum Class {
     Invalid,
 }
 
+/// The code of a call that was not sent, because it would have waited too long for its turn.
+pub(super) const HELD_BACK: &str = "HeldBack";
+
+impl Class {
+    /// What it is called in the metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Transient => "unavailable",
+            Self::Settling => "settling",
+            Self::Credentials => "credentials",
+            Self::Denied => "denied",
+            Self::Quota => "quota",
+            Self::Gone => "not_found",
+            Self::Exists => "exists",
+            Self::InUse => "in_use",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
 /// A failed call: where, what, and how AWS put it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -60,8 +82,30 @@ pub struct At {
 }
 
 impl Fault {
-    /// Classifies an SDK error.
+    /// Classifies an SDK error, and logs it.
     pub fn of<E>(at: At, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let (fault, request_id) = Self::classified(at, error);
+        fault.log(request_id.as_deref().unwrap_or_default());
+        fault
+    }
+
+    /// The request's ID is for the log alone: it differs each time, and a status must not.
+    fn log(&self, request_id: &str) {
+        let Self { class, code, at: At { account, region, action, resource }, detail } = self;
+        // That something is not there is most often the answer that was asked for.
+        match class {
+            Class::Gone => {
+                tracing::debug!(%account, region, action, resource, code, request_id, "AWS call failed: {detail}");
+            }
+            _ => tracing::warn!(%account, region, action, resource, code, request_id, "AWS call failed: {detail}"),
+        }
+    }
+
+    /// The fault, and the ID of the request where AWS answered.
+    fn classified<E>(at: At, error: &SdkError<E, HttpResponse>) -> (Self, Option<String>)
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
@@ -72,25 +116,21 @@ impl Fault {
                 let code = meta.code().unwrap_or("Unknown").to_owned();
                 let message = meta.message().unwrap_or("AWS gave no message");
                 let class = class_of(&code, message, status);
-                // The request's ID is for the log alone: it differs each time, and a status must not.
-                let request_id = meta.request_id().unwrap_or_default();
-                tracing::debug!(account = %at.account, action = at.action, resource = at.resource, code, request_id, "AWS call failed");
-                Self { class, code, at, detail: message.into() }
+                (Self { class, code, at, detail: message.into() }, meta.request_id().map(String::from))
             }
-            other => match assume_role_error(other) {
-                Some((code, message)) => {
-                    // The role is in that account, but its trust policy and the operator's own permissions both decide.
-                    let class = match class_of(&code, &message, None) {
-                        Class::Throttled => Class::Throttled,
-                        Class::Transient => Class::Transient,
-                        _ => Class::Credentials,
-                    };
-                    Self { class, code, at: At { action: "sts:AssumeRole", ..at }, detail: message }
+            other => match (held_back(other), assume_role_error(other)) {
+                (true, _) => {
+                    let (class, code, detail) = (Class::Throttled, HELD_BACK.into(), HeldBack.to_string());
+                    (Self { class, code, at, detail }, None)
                 }
-                None => {
+                (false, Some(AssumeRoleFailed { code, message, request_id })) => {
+                    let class = class_of_session(&code, &message);
+                    (Self { class, code, at: At { action: "sts:AssumeRole", ..at }, detail: message }, request_id)
+                }
+                (false, None) => {
                     let no_credentials = no_credentials(other) && !unreachable_sts(other);
                     let class = if no_credentials { Class::Credentials } else { Class::Transient };
-                    Self { class, code: variant(other).into(), at, detail: chain(other) }
+                    (Self { class, code: variant(other).into(), at, detail: chain(other) }, None)
                 }
             },
         }
@@ -193,10 +233,42 @@ impl From<Fault> for Problem {
 }
 
 /// The answer of `sts:AssumeRole`, where a call failed because its credentials could not be had.
-fn assume_role_error(error: &(dyn Error + 'static)) -> Option<(String, String)> {
+struct AssumeRoleFailed {
+    code: String,
+    message: String,
+    request_id: Option<String>,
+}
+
+fn assume_role_error(error: &(dyn Error + 'static)) -> Option<AssumeRoleFailed> {
     let found = causes(error).find_map(|cause| cause.downcast_ref::<AssumeRoleError>())?;
     let text = |text: Option<&str>| text.unwrap_or("unknown").to_owned();
-    Some((text(found.meta().code()), text(found.meta().message())))
+    Some(AssumeRoleFailed {
+        code: text(found.meta().code()),
+        message: text(found.meta().message()),
+        request_id: found.meta().request_id().map(String::from),
+    })
+}
+
+/// The role is in that account, but its trust policy and the operator's own permissions both decide.
+fn class_of_session(code: &str, message: &str) -> Class {
+    match class_of(code, message, None) {
+        Class::Throttled => Class::Throttled,
+        Class::Transient => Class::Transient,
+        _ => Class::Credentials,
+    }
+}
+
+/// What it means that a role could not be assumed.
+pub(super) fn class_of_assume_role(error: &(dyn Error + 'static)) -> Class {
+    match assume_role_error(error) {
+        Some(AssumeRoleFailed { code, message, .. }) => class_of_session(&code, &message),
+        None if unreachable_sts(error) => Class::Transient,
+        None => Class::Credentials,
+    }
+}
+
+fn held_back(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| cause.is::<HeldBack>())
 }
 
 /// Whether credentials could not be had because STS did not answer.

@@ -4,6 +4,8 @@
 pub mod ecr;
 pub mod fault;
 pub mod iam;
+mod observer;
+pub mod pace;
 mod policies;
 pub mod session;
 

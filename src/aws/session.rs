@@ -1,11 +1,14 @@
 //! Sessions: one per account, with credentials that were verified to be for that account.
 
 use super::fault::{At, Class, Fault};
+use super::observer::Observer;
+use super::pace::Buckets;
 use crate::api::account::{AWSAccountSpec, Credentials, Partition};
 use crate::api::conditions::Reason;
 use crate::grant::desired::{TAG_INSTALLATION, TAG_NAMESPACE};
 use crate::grant::{AccountId, Problem};
 use crate::policy::Installation;
+use crate::telemetry::metrics::Metrics;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
@@ -32,6 +35,9 @@ const IDLE_FOR: Duration = Duration::from_secs(7200);
 pub struct Aws {
     ambient: SdkConfig,
     installation: Installation,
+    call_timeout: Duration,
+    metrics: Metrics,
+    buckets: Arc<Buckets>,
     sessions: Mutex<HashMap<Key, (Arc<Slot>, Instant)>>,
 }
 
@@ -68,14 +74,15 @@ pub struct Account {
     pub caller_arn: String,
     pub(super) iam: aws_sdk_iam::Client,
     config: SdkConfig,
+    observer: Arc<Observer>,
     dead: AtomicBool,
     ecr: Mutex<HashMap<String, aws_sdk_ecr::Client>>,
 }
 
 impl Aws {
     /// With the ambient credentials: environment, IRSA, Pod Identity, profile, instance profile. `AWS_ENDPOINT_URL` is honoured.
-    /// The SDK's own retries are off: what to try again, and when, is decided by the reconciler. `call_timeout` bounds a whole call.
-    pub async fn from_environment(installation: &Installation, call_timeout: Duration) -> Self {
+    /// The SDK's own retries are off: what to try again, and when, is decided by the reconciler. `call_timeout` bounds a whole call, and what it waits for its turn.
+    pub async fn from_environment(installation: &Installation, call_timeout: Duration, metrics: Metrics) -> Self {
         let timeouts = TimeoutConfig::builder()
             .operation_timeout(call_timeout)
             .operation_attempt_timeout(call_timeout)
@@ -90,7 +97,8 @@ impl Aws {
             .app_name(AppName::new("registry-grants").expect("the name has only letters and a hyphen"))
             .load()
             .await;
-        Self { ambient, installation: installation.clone(), sessions: Mutex::default() }
+        let (installation, buckets, sessions) = (installation.clone(), Arc::default(), Mutex::default());
+        Self { ambient, installation, call_timeout, metrics, buckets, sessions }
     }
 
     /// A session in the account, verified by `sts:GetCallerIdentity`. Where it is for the grants of one namespace, its name and its tags say
@@ -135,6 +143,7 @@ impl Aws {
         let home = self.ambient.region().map(Region::as_ref).filter(|region| spec.partition.has_region(region));
         let region = Region::new(home.unwrap_or_else(|| spec.partition.home_region()).to_owned());
         let ambient = self.ambient.to_builder().region(region).build();
+        let observer = Observer::of(id, &self.metrics, &self.buckets, self.call_timeout);
         let config = match &spec.credentials {
             None => ambient,
             Some(Credentials { assume_role }) => {
@@ -145,18 +154,20 @@ impl Aws {
                 if let Some(external_id) = &assume_role.external_id {
                     role = role.external_id(external_id);
                 }
-                let credentials = SharedCredentialsProvider::new(role.build().await);
+                let credentials = SharedCredentialsProvider::new(observer.credentials(role.build().await));
                 // Shared by all clients of the account: one AssumeRole serves IAM, STS and ECR in every region, and is renewed early.
                 let cache = aws_sdk_sts::config::IdentityCache::lazy().build();
                 ambient.into_builder().credentials_provider(credentials).identity_cache(cache).build()
             }
         };
-        let caller_arn = verify(id, spec.partition, &config).await?;
+        let config = observer.paced(config);
+        let caller_arn = verify(id, spec.partition, &config, &observer).await?;
         Ok(Account {
             id: id.clone(),
             caller_arn,
-            iam: aws_sdk_iam::Client::new(&config),
+            iam: observer.iam(&config),
             config,
+            observer,
             dead: AtomicBool::new(false),
             ecr: Mutex::default(),
         })
@@ -176,15 +187,23 @@ fn session_tags(installation: &Installation, namespace: Option<&str>) -> Vec<(&'
 }
 
 /// Nothing is written in an account before it is known to be the one that was meant.
-async fn verify(id: &AccountId, partition: Partition, config: &SdkConfig) -> Result<String, Problem> {
+async fn verify(
+    id: &AccountId,
+    partition: Partition,
+    config: &SdkConfig,
+    observer: &Arc<Observer>,
+) -> Result<String, Problem> {
     let at = || At {
         account: id.clone(),
         region: None,
         action: "sts:GetCallerIdentity",
         resource: "the operator's credentials".into(),
     };
-    let caller =
-        aws_sdk_sts::Client::new(config).get_caller_identity().send().await.map_err(|e| Fault::of(at(), &e))?;
+    let caller = observer.sts(config).get_caller_identity().send().await.map_err(|error| {
+        let fault = Fault::of(at(), &error);
+        observer.failed(&fault);
+        fault
+    })?;
     let arn = caller.arn.unwrap_or_default();
     let in_partition = arn.starts_with(&format!("arn:{}:", partition.name()));
     if caller.account.as_deref() == Some(id.as_str()) && in_partition {
@@ -200,12 +219,13 @@ async fn verify(id: &AccountId, partition: Partition, config: &SdkConfig) -> Res
 }
 
 impl Account {
-    /// Takes note of a fault: a session whose credentials are refused, because its role was made anew or its token has run out, is not
+    /// Takes note of a fault: it is counted, and a session whose credentials are refused, because its role was made anew or its token has run out, is not
     /// used again.
     pub(super) fn noted(&self, fault: Fault) -> Fault {
         if fault.class == Class::Credentials {
             self.dead.store(true, Ordering::Relaxed);
         }
+        self.observer.failed(&fault);
         fault
     }
 
@@ -214,7 +234,7 @@ impl Account {
         let mut clients = self.ecr.lock().expect("no panic while held");
         let client = clients.entry(region.to_owned()).or_insert_with(|| {
             let config = self.config.to_builder().region(Region::new(region.to_owned())).build();
-            aws_sdk_ecr::Client::new(&config)
+            self.observer.ecr(&config)
         });
         client.clone()
     }

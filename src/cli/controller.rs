@@ -4,6 +4,7 @@ use crate::api::sweep::SweepMode;
 use crate::controller;
 use crate::policy::Installation;
 use crate::telemetry::logs::{self, Format};
+use crate::telemetry::traces::Traces;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -70,6 +71,12 @@ pub struct Arguments {
     /// What is logged: error, warn, info, debug, trace, or a filter such as `info,registry_grants=debug`.
     #[arg(long, env = "REGISTRY_GRANTS_LOG_LEVEL", default_value = "info")]
     log_level: String,
+
+    /// Where traces are sent: the base address of an OpenTelemetry collector that takes OTLP over HTTP, such as
+    /// http://otel-collector.observability:4318. Unset: none are made. OpenTelemetry's other variables hold as well (OTEL_SERVICE_NAME,
+    /// OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS).
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
 }
 
 /// What becomes of what no grant claims.
@@ -107,8 +114,12 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         sweep_unclaimed_for: unclaimed_for,
         log_format,
         log_level,
+        otlp_endpoint,
     } = arguments;
-    logs::start(log_format, &log_level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let endpoint = otlp_endpoint.filter(|endpoint| !endpoint.is_empty());
+    let traces = endpoint.map(|endpoint| Traces::to(&endpoint, runtime.handle())).transpose()?;
+    logs::start(log_format, &log_level, traces.as_ref())?;
     if leader_election && lease_duration < aws_call_timeout * 3 {
         return Err("--lease-duration must be at least three times --aws-call-timeout".into());
     }
@@ -124,7 +135,11 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         lease_duration: leader_election.then_some(lease_duration),
         sweep: sweep.mode().map(|mode| controller::sweep::Settings { mode, interval, unclaimed_for }),
     };
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(controller::run(settings))
+    let ended = runtime.block_on(controller::run(settings));
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    ended
 }
 
 /// An interval of at least a second: less would be a hot loop.

@@ -69,7 +69,7 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         ObjectMeta { name: Some(name), labels: Some(labels), ..ObjectMeta::default() }.into_response_partial()
     };
     let world = World {
-        aws: Aws::from_environment(installation, call_timeout).await,
+        aws: Aws::from_environment(installation, call_timeout, Metrics::default()).await,
         installation: installation.clone(),
         leadership: Arc::new(Leadership::none(call_timeout)),
         grants: filled(grants.clone()),

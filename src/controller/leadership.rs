@@ -6,6 +6,7 @@
 
 use crate::api::conditions::Reason;
 use crate::grant::Problem;
+use crate::telemetry::health::Pulse;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
@@ -69,6 +70,8 @@ pub struct Election {
     seen: Option<(Option<LeaseSpec>, Instant)>,
     /// Whether somebody else was ever seen to hold it: where the Lease is deleted, its holder may work on for a while.
     others_seen: bool,
+    /// That the Lease is looked at again and again.
+    pulse: Pulse,
 }
 
 /// What to do about the Lease.
@@ -96,8 +99,8 @@ enum Round {
 
 impl Election {
     /// In this namespace, under this identity.
-    pub fn new(client: Client, namespace: &str, identity: String, duration: Duration) -> Self {
-        Self { leases: Api::namespaced(client, namespace), identity, duration, seen: None, others_seen: false }
+    pub fn new(client: Client, namespace: &str, identity: String, duration: Duration, pulse: Pulse) -> Self {
+        Self { leases: Api::namespaced(client, namespace), identity, duration, seen: None, others_seen: false, pulse }
     }
 
     /// Waits until this replica leads.
@@ -159,6 +162,7 @@ impl Election {
 
     /// A look that ends: a connection that died without a word must not keep us from noticing that time is up.
     async fn timed_round(&mut self) -> Result<Round, String> {
+        self.pulse.beat();
         let limit = self.pause();
         match tokio::time::timeout(limit, self.round()).await {
             Ok(round) => round.map_err(|error| error.to_string()),

@@ -10,6 +10,7 @@ mod facts;
 pub mod forecast;
 mod leadership;
 mod ledger;
+mod observed;
 mod publish;
 mod reconcile;
 mod repositories;
@@ -24,10 +25,11 @@ use self::directory::{Cache, Filled};
 use self::leadership::{Election, Leadership};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Aws;
+use crate::aws::pace::{self, Urgency};
 use crate::grant::GrantName;
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
-use crate::telemetry::health::{self, Readiness};
+use crate::telemetry::health::{self, Readiness, Stage};
 use crate::telemetry::metrics::Metrics;
 use futures::channel::mpsc;
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -100,12 +102,14 @@ struct Context {
 impl World {
     /// Has a grant looked at soon.
     fn nudge(&self, grant: &GrantName) {
+        let grants = observed::due(&self.metrics, vec![ObjectRef::new(&grant.name).within(&grant.namespace)]);
         // Nobody listens any more only when the work has ended.
-        let _ = self.nudges.unbounded_send(ObjectRef::new(&grant.name).within(&grant.namespace));
+        grants.into_iter().for_each(|grant| drop(self.nudges.unbounded_send(grant)));
     }
 
     /// Waits for one of the turns, of which there are as many as grants are worked on at a time. Who waits for somebody else's work holds none.
     async fn turn(&self) -> SemaphorePermit<'_> {
+        let _waits = self.metrics.queue.waits();
         self.turns.acquire().await.expect("the turns are never closed")
     }
 }
@@ -123,10 +127,10 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     tracing::info!(%installation, version = env!("CARGO_PKG_VERSION"), "starting");
     let stop = told_to_stop().boxed().shared();
     let telemetry = Telemetry::default();
-    let address = settings.health_address;
+    let (address, call_timeout) = (settings.health_address, settings.call_timeout);
     tokio::select! {
         ended = lead(settings, client, installation, telemetry.clone(), stop) => ended,
-        served = health::serve(address, telemetry) => {
+        served = health::serve(address, telemetry, call_timeout) => {
             let why = served.err().map(|error| error.to_string()).unwrap_or_default();
             Err(format!("health checks cannot be served on {address}: {why}").into())
         }
@@ -150,12 +154,15 @@ async fn lead(
 ) -> Result<(), Box<dyn Error>> {
     let Some(lease_duration) = settings.lease_duration else {
         let leadership = Arc::new(Leadership::always(settings.call_timeout));
+        telemetry.metrics.leader.set(1);
         work(&settings, client, installation, leadership, telemetry, stop).await;
         return Ok(());
     };
     let leadership = Arc::new(Leadership::none(settings.call_timeout));
-    let mut election = Election::new(client.clone(), client.default_namespace(), identity(), lease_duration);
-    telemetry.readiness.set(true);
+    // One that cannot renew it gives up within its duration; one that does not even try is stuck.
+    let pulse = telemetry.liveness.pulse("the election", lease_duration * 3);
+    let mut election = Election::new(client.clone(), client.default_namespace(), identity(), lease_duration, pulse);
+    telemetry.readiness.set(Stage::StandsBy);
     tokio::select! {
         () = election.win(&leadership) => {}
         () = stop.clone() => {
@@ -164,7 +171,8 @@ async fn lead(
             return Ok(());
         }
     }
-    telemetry.readiness.set(false);
+    telemetry.readiness.set(Stage::Fills("grants"));
+    telemetry.metrics.leader.set(1);
     let (worked, end) = tokio::sync::oneshot::channel::<()>();
     let held = leadership.clone();
     // A task of its own: whatever the work is busy with, the Lease is renewed.
@@ -211,7 +219,7 @@ async fn work(
     let (nudges, nudged) = mpsc::unbounded();
     let context = Arc::new(Context {
         world: World {
-            aws: Aws::from_environment(&installation, settings.call_timeout).await,
+            aws: Aws::from_environment(&installation, settings.call_timeout, telemetry.metrics.clone()).await,
             installation,
             leadership,
             grants: grants.clone(),
@@ -223,7 +231,7 @@ async fn work(
             turns: Semaphore::new(settings.concurrency.into()),
             resync_interval: settings.resync_interval,
             others_unknown: false,
-            metrics: telemetry.metrics,
+            metrics: telemetry.metrics.clone(),
             nudges,
         },
         client: client.clone(),
@@ -233,16 +241,24 @@ async fn work(
         stop: stop.clone(),
     });
 
+    let metrics = &telemetry.metrics;
+    let accounts = context.world.directory.accounts.clone();
+    metrics.watch(Arc::new(observed::Watched { grants: grants.clone(), accounts, filled: filled.clone() }));
     let grant_changes = watch::readable::<CrossAccountRegistryGrant>(client.clone(), events.clone());
     let (count, counts) = mpsc::unbounded();
     let counted = move |event: &watcher::Event<_>| {
         accounts::counted_by(event).into_iter().for_each(|account| drop(count.unbounded_send(account)));
     };
+    let queue = metrics.clone();
+    let in_the_queue = move |grant: &CrossAccountRegistryGrant| {
+        drop(observed::due(&queue, vec![ObjectRef::from_obj(grant)]));
+    };
     let grant_changes = filled
         .watched(Cache::Grants, grant_changes.default_backoff().reflect(grants_writer))
         .inspect_ok(counted)
         .applied_objects()
-        .predicate_filter(reconcile::calls_for_a_look, PredicateConfig::default());
+        .predicate_filter(reconcile::calls_for_a_look, PredicateConfig::default())
+        .inspect_ok(in_the_queue);
     // An account's disappearance matters as much as its change.
     let account_changes = watch::readable::<AWSAccount>(client.clone(), events);
     let account_changes = filled
@@ -254,23 +270,34 @@ async fn work(
         .watched(Cache::Namespaces, namespace_changes.default_backoff().reflect(namespaces_writer))
         .touched_objects()
         .predicate_filter(predicates::labels, PredicateConfig::default());
-    let by_account = grants.clone();
-    let by_namespace = grants.clone();
+    let (by_account, by_namespace) = (grants.clone(), grants.clone());
+    let (of_account, of_namespace) = (metrics.clone(), metrics.clone());
     let grant_controller = Controller::for_stream(grant_changes, grants)
-        .watches_stream(account_changes, move |account: AWSAccount| grants_of_account(&by_account, &account))
-        .watches_stream(namespace_changes, move |namespace| grants_in_namespace(&by_namespace, &namespace))
+        .watches_stream(account_changes, move |account: AWSAccount| {
+            observed::due(&of_account, grants_of_account(&by_account, &account))
+        })
+        .watches_stream(namespace_changes, move |namespace| {
+            observed::due(&of_namespace, grants_in_namespace(&by_namespace, &namespace))
+        })
         .reconcile_on(nudged)
         .with_config(controller::Config::default().concurrency(settings.concurrency.saturating_mul(WAITING)))
         .graceful_shutdown_on(stop.clone())
-        .run(reconcile::reconcile, reconcile::on_error, context.clone())
+        .run(observed::reconcile, observed::on_error, context.clone())
         .for_each(|_| async {});
 
     tokio::spawn(announce_readiness(filled, telemetry.readiness));
+    let (stopping, liveness) = (stop.clone(), telemetry.liveness);
+    let grant_controller = async {
+        grant_controller.await;
+        if stopping.now_or_never().is_none() {
+            liveness.ended("the work on grants");
+        }
+    };
     tokio::join!(
         grant_controller,
         accounts::run(context.clone(), counts, stop),
-        repositories::look_after(context.clone()),
-        sweep::run(context.clone(), settings.sweep),
+        pace::with(Urgency::Resync, repositories::look_after(context.clone())),
+        pace::with(Urgency::Resync, sweep::run(context.clone(), settings.sweep)),
     );
 }
 
@@ -294,8 +321,11 @@ async fn installation_of_cluster(client: &Client) -> Result<Installation, Box<dy
 }
 
 async fn announce_readiness(filled: Arc<Filled>, readiness: Readiness) {
-    filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]).await;
-    readiness.set(true);
+    for (cache, name) in [(Cache::Grants, "grants"), (Cache::Accounts, "accounts"), (Cache::Namespaces, "namespaces")] {
+        readiness.set(Stage::Fills(name));
+        filled.wait_for(&[cache]).await;
+    }
+    readiness.set(Stage::Leads);
     tracing::info!("ready");
 }
 

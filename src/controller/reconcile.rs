@@ -2,6 +2,7 @@
 
 use super::directory::Cache;
 use super::enforce::{Aim, Done, Enforcement};
+use super::observed::Ended;
 use super::repositories::Look;
 use super::{Context, World, publish, requeue};
 use crate::api::conditions::{ConditionType, Reason};
@@ -12,7 +13,6 @@ use crate::grant::status::{self, Outcome, Part};
 use crate::grant::{Grant, GrantName, Problem, Standing, standing, to_retain, validate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -71,7 +71,7 @@ pub enum Error {
     NotLeading(String),
 }
 
-pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Ended, Error> {
     // Without accounts and namespaces every grant would look as if nothing admitted it.
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]) => {}
@@ -82,7 +82,7 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let deleting = resource.meta().deletion_timestamp.is_some();
     if deleting && !publish::has_finalizer(resource) {
         context.world.ledger.forget(resource);
-        return Ok(Action::await_change());
+        return Ok(Ended::gone());
     }
     let owner = Owner {
         installation: context.world.installation.clone(),
@@ -119,7 +119,7 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         }
         Intent::Suspend => {
             suspend(resource, &context).await?;
-            return Ok(Action::requeue(requeue::after_success(context.world.resync_interval)));
+            return Ok(Ended::suspended(requeue::after_success(context.world.resync_interval)));
         }
         Intent::Leave(problems) => (nothing_done(context.world.ledger.claims(resource)), problems),
     };
@@ -136,15 +136,15 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         publish::remove_finalizer(&context.client, resource).await?;
         context.world.ledger.forget(resource);
         context.backoff.reset(&owner.uid);
-        return Ok(Action::await_change());
+        return Ok(Ended::gone());
     }
     let problems = done.outcome.problems();
     if problems.is_empty() {
         context.backoff.reset(&owner.uid);
-        return Ok(Action::requeue(requeue::after_success(context.world.resync_interval)));
+        return Ok(Ended::ready(requeue::after_success(context.world.resync_interval)));
     }
     let failures = context.backoff.failed(&owner.uid, resource.meta().generation);
-    Ok(Action::requeue(requeue::after_failures(&problems, failures, context.world.resync_interval)))
+    Ok(Ended::not_ready(requeue::after_failures(&problems, failures, context.world.resync_interval)))
 }
 
 /// How a repository's policy is looked at. For a grant that is settled and only looked at once more, another grant's recent look
@@ -171,10 +171,16 @@ fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duratio
     }
 }
 
-pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &Error, context: Arc<Context>) -> Action {
+/// Whether nobody waits for this look: the grant is settled, and it is only looked whether that is still so.
+pub fn is_resync(resource: &CrossAccountRegistryGrant, context: &Context) -> bool {
+    resource.meta().deletion_timestamp.is_none() && matches!(how_to_look(resource, context), Look::Settled(_))
+}
+
+/// How long to wait when the outcome could not be told.
+pub fn after_error(resource: &CrossAccountRegistryGrant, error: &Error, context: &Context) -> Duration {
     tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
     let failures = context.backoff.failed(&resource.uid().unwrap_or_default(), resource.meta().generation);
-    Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval))
+    requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval)
 }
 
 /// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish.
@@ -281,7 +287,11 @@ async fn tell(
     let is_drift = was_ready && settled && !drift.is_empty();
     match outcome.pending {
         Some(_) => {}
-        None if is_drift => context.events.drift(&about, &drift).await,
+        None if is_drift => {
+            let account = resource.spec.registry.account_id.as_str().into();
+            context.world.metrics.drift_corrected.get_or_create(&account).inc_by(drift.len() as u64);
+            context.events.drift(&about, &drift).await;
+        }
         None if !changes.is_empty() => context.events.changed(&about, changes).await,
         None => {}
     }

@@ -2,7 +2,7 @@
 //! is decided in [`super::writers`].
 
 use super::contest::{Contest, Verdict};
-use super::{Context, World, wanted};
+use super::{Context, World, observed, wanted};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
@@ -10,6 +10,7 @@ use crate::aws::fault::{Class, Fault};
 use crate::grant::plan::Change as Planned;
 use crate::grant::{AccountId, Directory, Grant, GrantName, Problem};
 use crate::policy::Document;
+use crate::policy::carried::carried;
 use crate::policy::repository::{self, Change, Contribution, Ours, Plan, Wanted};
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,6 +114,7 @@ pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Rep
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
         let _turn = world.turn().await;
         let looked = let_in(world, account, repository, memory, wanted).await;
+        observed::policy(&world.metrics, repository, &looked);
         if let Ok(Written::UpToDate(standings)) = &looked {
             remember(world, memory, standings);
         }
@@ -223,6 +225,7 @@ async fn look(
                 let set = account.set_repository_policy(region, name, document).await;
                 set.map_err(|fault| refused(repository, &plan, fault))?;
                 let window = asked.elapsed();
+                world.metrics.write_window.observe(window.as_secs_f64());
                 tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = plan.characters, replaced = ?plan.replaced, ?window, "repository policy set");
             }
             Change::Delete => {
@@ -302,7 +305,7 @@ pub async fn foresee(
 fn unknown(world: &World, repository: &Repository, current: Option<&str>) -> Wanted<GrantName> {
     let known = wanted::recorded(world, repository);
     let document = current.and_then(|text| Document::parse(text).ok());
-    let carried = document.map(|document| repository::carried(&document, &world.installation)).unwrap_or_default();
+    let held = document.map(|document| carried(&document, &world.installation)).unwrap_or_default();
     let of_others = |Contribution { actions, callers }: Contribution| {
         let mut same = known.iter().filter(|known| known.actions == actions);
         let left = same.try_fold(callers, |left, known| left.without(&known.callers));
@@ -310,7 +313,7 @@ fn unknown(world: &World, repository: &Repository, current: Option<&str>) -> Wan
     };
     Wanted {
         id: GrantName { namespace: String::new(), name: String::new() },
-        contributions: carried.into_iter().filter_map(of_others).collect(),
+        contributions: held.into_iter().filter_map(of_others).collect(),
         replaces: BTreeSet::new(),
         stays_as: None,
         if_there: Vec::new(),

@@ -3,6 +3,7 @@
 //! - [`document`]: a document as its statements, with everything unknown kept; what could not be kept is not read.
 //! - [`canonical`]: what a document means, for comparing what was sent with what came back.
 //! - [`callers`]: whom a statement lets in, and who can share one.
+//! - [`carried`]: what our statements in a document allow already.
 //! - [`cover`]: whether our statements allow at least as much as somebody else's.
 //! - [`pack`]: many grants' access in few statements, as far as it fits.
 //! - [`diff`]: where two documents differ in meaning, statement by statement.
@@ -12,6 +13,7 @@
 
 pub mod callers;
 pub mod canonical;
+pub mod carried;
 pub mod cover;
 pub mod diff;
 pub mod document;

@@ -44,6 +44,12 @@ pub fn carry(ours: &[&Statement], asked: &Contribution, installation: &Installat
     ours.iter().any(|present| present.sid_text() == alone.sid_text() && present.covers_values_of(&alone))
 }
 
+/// Whether a statement's Sid is the one that its actions and condition give it: else somebody has changed it.
+pub fn is_as_packed(present: &Statement, held: &Contribution, installation: &Installation) -> bool {
+    let packed = statement(&(held.actions.clone(), held.callers.kind()), &held.callers, installation);
+    present.sid_text() == packed.sid_text()
+}
+
 type Key = (BTreeSet<String>, Kind);
 
 struct Group {

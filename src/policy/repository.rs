@@ -11,7 +11,6 @@ use super::document::{Document, Statement, Unreadable};
 use super::pack::{Packed, carry, pack};
 use super::retain::hand_over;
 use super::sid::Installation;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most characters that ECR takes in a repository policy.
@@ -152,19 +151,6 @@ pub fn plan<Id: Ord + Clone>(
         replaced,
         kept,
     })
-}
-
-/// What our statements in a document allow already.
-pub fn carried(document: &Document, installation: &Installation) -> Vec<Contribution> {
-    let ours = document.statements.iter().filter(|statement| installation.owns(statement));
-    let contribution = |statement: &Statement| {
-        let actions: BTreeSet<String> = match statement.0.get("Action")? {
-            Value::String(action) => [action.clone()].into(),
-            list => list.as_array()?.iter().filter_map(Value::as_str).map(String::from).collect(),
-        };
-        Some(Contribution { actions, callers: Callers::of(statement)? })
-    };
-    ours.filter_map(contribution).collect()
 }
 
 /// The document that is to be written, if one is.

@@ -1,46 +1,237 @@
-//! `/healthz`: the process serves. `/readyz`: it stands by for the leader, or leads and its watch caches are filled, so that what it
-//! decides rests on all there is. `/metrics`: what is counted.
+//! `/healthz`: what the process must do to be of any use is being done; a restart would help where it is not. `/readyz`: it stands by for
+//! the leader, or leads and its watch caches are filled, so that what it decides rests on all there is. `/metrics`: what is counted.
+//!
+//! `/healthz` must never end a healthy operator. So it says nothing of AWS, nor of the API server, whose failures a restart does not mend: only
+//! that a task has ended or stopped that never should.
 
 use super::Telemetry;
-use super::metrics::CONTENT_TYPE;
+use super::metrics::{CONTENT_TYPE, Metrics};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::routing::get;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The least time for which grants must have been due while nothing at all happened, before that is taken for being stuck.
+const STUCK: Duration = Duration::from_secs(900);
+
+/// How far the operator has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// It has not asked for the Lease yet.
+    #[default]
+    Starting,
+    /// Another replica leads.
+    StandsBy,
+    /// It leads, and this watch cache is not filled yet.
+    Fills(&'static str),
+    /// It leads, and all watch caches are filled.
+    Leads,
+}
 
 /// Whether the operator is ready: it stands by, or its watch caches are filled.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<Mutex<Stage>>);
 
 impl Readiness {
-    /// What `/readyz` says from now on.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+    /// How far it is from now on.
+    pub fn set(&self, stage: Stage) {
+        *self.0.lock().expect("no panic while held") = stage;
     }
 
-    fn status(&self) -> (StatusCode, &'static str) {
-        if self.0.load(Ordering::Acquire) {
-            (StatusCode::OK, "ready\n")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "the watch caches are not filled yet\n")
+    fn stage(&self) -> Stage {
+        *self.0.lock().expect("no panic while held")
+    }
+
+    fn status(&self) -> (StatusCode, String) {
+        match self.stage() {
+            Stage::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".into()),
+            Stage::StandsBy => (StatusCode::OK, "ready: standing by, another replica leads\n".into()),
+            Stage::Fills(cache) => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("the watch cache of {cache} is not filled yet\n"))
+            }
+            Stage::Leads => (StatusCode::OK, "ready: leading, the watch caches are filled\n".into()),
         }
     }
+}
+
+/// Whether the operator is alive.
+#[derive(Clone, Default)]
+pub struct Liveness(Arc<Mutex<Signs>>);
+
+#[derive(Default)]
+struct Signs {
+    pulses: Vec<Pulse>,
+    ended: Option<&'static str>,
+}
+
+/// Something that is done again and again as long as the operator lives. Clones are the same pulse.
+#[derive(Clone)]
+pub struct Pulse {
+    what: &'static str,
+    limit: Duration,
+    last: Arc<Mutex<Instant>>,
+}
+
+impl Pulse {
+    /// It was done once more.
+    pub fn beat(&self) {
+        *self.last.lock().expect("no panic while held") = Instant::now();
+    }
+}
+
+impl Liveness {
+    /// From now on this is done at least as often as the limit says.
+    pub fn pulse(&self, what: &'static str, limit: Duration) -> Pulse {
+        let pulse = Pulse { what, limit, last: Arc::new(Mutex::new(Instant::now())) };
+        self.0.lock().expect("no panic while held").pulses.push(pulse.clone());
+        pulse
+    }
+
+    /// Something has ended that goes on for as long as the operator does.
+    pub fn ended(&self, what: &'static str) {
+        self.0.lock().expect("no panic while held").ended = Some(what);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let signs = self.0.lock().expect("no panic while held");
+        if let Some(what) = signs.ended {
+            return Err(format!("{what} has ended"));
+        }
+        let silent = |pulse: &&Pulse| pulse.last.lock().expect("no panic while held").elapsed() > pulse.limit;
+        match signs.pulses.iter().find(silent) {
+            Some(Pulse { what, limit, .. }) => Err(format!("{what} has not moved for {} s", limit.as_secs())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Telemetry {
+    /// Whether the operator is alive. A call to AWS is a sign of life for its whole timeout.
+    ///
+    /// # Errors
+    /// When it is not; says what is wrong.
+    pub fn alive(&self, call_timeout: Duration) -> Result<(), String> {
+        self.liveness.check()?;
+        // Before its caches are filled nothing can be done for a grant, and only the API server can help.
+        if self.readiness.stage() != Stage::Leads {
+            return Ok(());
+        }
+        let limit = STUCK.max(call_timeout * 10);
+        if is_stuck(&self.metrics, limit) {
+            self.metrics.forget_grants_that_are_gone();
+            if is_stuck(&self.metrics, limit) {
+                let depth = self.metrics.queue.backlog().depth;
+                return Err(format!("{depth} grants are due, and nothing has been done for {} s", limit.as_secs()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_stuck(metrics: &Metrics, limit: Duration) -> bool {
+    metrics.queue.stuck_for() > limit
 }
 
 /// Serves until dropped.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve(address: SocketAddr, telemetry: Telemetry) -> std::io::Result<()> {
-    let Telemetry { readiness, metrics } = telemetry;
+pub async fn serve(address: SocketAddr, telemetry: Telemetry, call_timeout: Duration) -> std::io::Result<()> {
+    let Telemetry { readiness, metrics, .. } = telemetry.clone();
+    let health = move || async move {
+        match telemetry.alive(call_timeout) {
+            Ok(()) => (StatusCode::OK, "alive\n".to_owned()),
+            Err(why) => {
+                tracing::error!("not alive: {why}");
+                (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
+            }
+        }
+    };
     let routes = Router::new()
-        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/healthz", get(health))
         .route("/readyz", get(move || async move { readiness.status() }))
         .route("/metrics", get(move || async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.text()) }));
     let listener = tokio::net::TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "serving health checks and metrics");
     axum::serve(listener, routes).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    fn due(telemetry: &Telemetry) {
+        telemetry.metrics.queue.due(("team-b".into(), "g".into()), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_should_go_on_and_does_not_is_noticed() {
+        let telemetry = Telemetry::default();
+        let pulse = telemetry.liveness.pulse("the election", Duration::from_secs(90));
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_secs(80)).await;
+            pulse.beat();
+            assert_eq!(telemetry.alive(TIMEOUT), Ok(()));
+        }
+        tokio::time::advance(Duration::from_secs(91)).await;
+        assert!(telemetry.alive(TIMEOUT).unwrap_err().starts_with("the election"));
+        pulse.beat();
+        assert_eq!(telemetry.alive(TIMEOUT), Ok(()));
+        telemetry.liveness.ended("the work on grants");
+        assert_eq!(telemetry.alive(TIMEOUT), Err("the work on grants has ended".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_does_nothing_while_grants_are_due_is_not_alive() {
+        let telemetry = Telemetry::default();
+        telemetry.readiness.set(Stage::Leads);
+        due(&telemetry);
+        tokio::time::advance(STUCK + TIMEOUT).await;
+        assert!(telemetry.alive(TIMEOUT).unwrap_err().contains("1 grants are due"));
+        telemetry.metrics.queue.moved();
+        assert_eq!(telemetry.alive(TIMEOUT), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operator_with_nothing_to_do_or_without_its_caches_is_alive() {
+        let telemetry = Telemetry::default();
+        telemetry.readiness.set(Stage::Leads);
+        tokio::time::advance(STUCK * 100).await;
+        assert_eq!(telemetry.alive(TIMEOUT), Ok(()));
+        telemetry.readiness.set(Stage::Fills("accounts"));
+        due(&telemetry);
+        tokio::time::advance(STUCK * 100).await;
+        assert_eq!(telemetry.alive(TIMEOUT), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_aws_does_not_end_the_operator() {
+        let telemetry = Telemetry::default();
+        telemetry.readiness.set(Stage::Leads);
+        due(&telemetry);
+        let slow = STUCK / 5;
+        tokio::time::advance(slow * 9).await;
+        assert_eq!(telemetry.alive(slow), Ok(()));
+    }
+
+    #[test]
+    fn readiness_says_why() {
+        let readiness = Readiness::default();
+        for (stage, status, text) in [
+            (Stage::Starting, 503, "starting"),
+            (Stage::StandsBy, 200, "standing by"),
+            (Stage::Fills("accounts"), 503, "accounts"),
+            (Stage::Leads, 200, "leading"),
+        ] {
+            readiness.set(stage);
+            let (told, said) = readiness.status();
+            assert!(told.as_u16() == status && said.contains(text), "{stage:?}: {told} {said}");
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! Structured logs to standard output.
 
+use super::traces::Traces;
 use std::error::Error;
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -13,16 +16,17 @@ pub enum Format {
     Text,
 }
 
-/// Starts logging for the whole process.
+/// Starts logging for the whole process, and tracing where it is wanted.
 ///
 /// # Errors
 /// When the filter cannot be understood.
-pub fn start(format: Format, filter: &str) -> Result<(), Box<dyn Error>> {
+pub fn start(format: Format, filter: &str, traces: Option<&Traces>) -> Result<(), Box<dyn Error>> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log-level: {error}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stdout().is_terminal());
-    match format {
-        Format::Json => log.json().flatten_event(true).with_span_list(false).init(),
-        Format::Text => log.init(),
-    }
+    let log = tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal());
+    let log = match format {
+        Format::Json => log.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
+        Format::Text => log.with_filter(filter).boxed(),
+    };
+    tracing_subscriber::registry().with(log).with(traces.map(Traces::layer)).init();
     Ok(())
 }

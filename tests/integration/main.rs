@@ -30,4 +30,5 @@ mod resilience;
 mod restore;
 mod shared;
 mod sweep;
+mod telemetry;
 mod tenancy;

@@ -173,7 +173,12 @@ impl<'a> Life<'a> {
         let conditions = grant["status"]["conditions"].as_array().into_iter().flatten();
         let denied =
             conditions.filter(|condition| condition["status"] == "False" && condition["reason"] == "AccessDenied");
-        self.lacks(&denied.filter_map(|condition| condition["message"].as_str()).collect::<Vec<_>>())
+        let of_conditions = denied.filter_map(|condition| condition["message"].as_str());
+        // What the operator only reads to say whether access works fails nothing, and says so there.
+        let access = grant["status"]["access"].as_array().into_iter().flatten();
+        let unknown = access.filter(|told| told["verdict"] == "Unknown").filter_map(|told| told["message"].as_str());
+        let of_access = unknown.filter(|message| message.contains("AccessDenied"));
+        self.lacks(&of_conditions.chain(of_access).collect::<Vec<_>>())
     }
 
     /// Whether the last sweep of an account says so; it must have ended.

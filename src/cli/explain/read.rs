@@ -10,6 +10,7 @@ use crate::grant::access::Holder;
 use crate::grant::{AccountId, Problem};
 use crate::policy::evaluate::Named;
 use crate::policy::{Document, Installation};
+use crate::telemetry::metrics::Metrics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,7 +29,10 @@ pub async fn live(question: &Question, arguments: &Arguments) -> Result<Read, St
     };
     // Only for the names of sessions.
     let installation = Installation::of_cluster("");
-    let reader = Reader { aws: Aws::from_environment(&installation, arguments.aws_call_timeout).await, accounts };
+    let reader = Reader {
+        aws: Aws::from_environment(&installation, arguments.aws_call_timeout, Metrics::default()).await,
+        accounts,
+    };
     Ok(Read {
         principal: reader.holder("--principal", &question.principal).await?,
         role: match &question.assume {

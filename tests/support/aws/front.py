@@ -15,6 +15,7 @@ import asyncio
 import collections
 import datetime
 import json
+import uuid
 
 from aws.calls import as_json, describe
 from aws.stops import Stops
@@ -65,6 +66,7 @@ class Front:
                 self._write(call, message["status"])
                 if stop:
                     stop.count(call, message["status"])
+                message = _identified(message)
             if await goes_on():
                 await send(message)
 
@@ -120,6 +122,14 @@ class Front:
                 event.set()
             return 200, {"released": len(waiting)}
         return 404, {"error": f"there is no {method} {path}"}
+
+
+def _identified(answer):
+    """The answer with the ID that each has in AWS; ministack's denials have none."""
+    headers = list(answer.get("headers", []))
+    if not any(name.lower() == b"x-amzn-requestid" for name, _ in headers):
+        headers.append((b"x-amzn-requestid", str(uuid.uuid4()).encode()))
+    return {**answer, "headers": headers}
 
 
 async def _body(receive):

@@ -1,0 +1,297 @@
+//! Sees every call of an account's clients: has it wait for its turn, counts it, and puts a span around it. It hangs in the clients
+//! themselves, so that no call can be made without it.
+
+use super::fault::{Class, Fault, HELD_BACK, class_of_assume_role};
+use super::pace::{Bucket, Buckets, HeldBack};
+use crate::grant::AccountId;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::labels::{OfCall, OfOperation, OfService};
+use crate::telemetry::traces;
+use aws_config::SdkConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{self, ProvideCredentials, future};
+use aws_sdk_sts::config::interceptors::{
+    BeforeSerializationInterceptorContextRef, BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+};
+use aws_sdk_sts::config::{
+    ConfigBag, IdentityCache, Intercept, ResolveCachedIdentity, RuntimeComponents, RuntimeComponentsBuilder,
+    SharedIdentityCache,
+};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::identity::{IdentityFuture, SharedIdentityResolver};
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{Instrument, Span};
+
+/// The part of a call's timeout that it may wait for its turn: the rest must do for the call itself.
+const WAITS_AT_MOST: f64 = 0.75;
+
+/// Of one account.
+#[derive(Debug)]
+pub struct Observer {
+    account: String,
+    metrics: Metrics,
+    buckets: Arc<Buckets>,
+    call_timeout: Duration,
+}
+
+impl Observer {
+    /// Of this account.
+    pub fn of(account: &AccountId, metrics: &Metrics, buckets: &Arc<Buckets>, call_timeout: Duration) -> Arc<Self> {
+        let (metrics, buckets) = (metrics.clone(), buckets.clone());
+        Arc::new(Self { account: account.to_string(), metrics, buckets, call_timeout })
+    }
+
+    /// Credentials whose every renewal is seen.
+    pub fn credentials(self: &Arc<Self>, provider: AssumeRoleProvider) -> impl ProvideCredentials + 'static {
+        Assumed { provider, observer: self.clone() }
+    }
+
+    /// The same, for clients whose calls wait for their turn.
+    pub fn paced(self: &Arc<Self>, config: SdkConfig) -> SdkConfig {
+        let cache = config.identity_cache().unwrap_or_else(|| IdentityCache::lazy().build());
+        config.into_builder().identity_cache(Turns { cache, observer: self.clone() }).build()
+    }
+
+    /// A client of IAM.
+    pub fn iam(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_iam::Client {
+        let config = aws_sdk_iam::config::Builder::from(config).interceptor(Seen(self.clone()));
+        aws_sdk_iam::Client::from_conf(config.build())
+    }
+
+    /// A client of STS.
+    pub fn sts(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_sts::Client {
+        let config = aws_sdk_sts::config::Builder::from(config).interceptor(Seen(self.clone()));
+        aws_sdk_sts::Client::from_conf(config.build())
+    }
+
+    /// A client of ECR.
+    pub fn ecr(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_ecr::Client {
+        let config = aws_sdk_ecr::config::Builder::from(config).interceptor(Seen(self.clone()));
+        aws_sdk_ecr::Client::from_conf(config.build())
+    }
+
+    /// A call has failed. (What came of assuming the role was counted where that was done: many calls may have waited for it.)
+    pub fn failed(&self, fault: &Fault) {
+        let (service, operation) = fault.at.action.split_once(':').unwrap_or_default();
+        if (service, operation) == ASSUME_ROLE {
+            return;
+        }
+        let result = if fault.code == HELD_BACK { "held_back" } else { fault.class.label() };
+        self.ended(known(service), operation, result);
+    }
+
+    /// Waits until a call may be sent.
+    async fn turn(&self, service: &'static str, operation: &str) -> Result<(), HeldBack> {
+        let bucket = self.bucket(service);
+        let turn = bucket.turn(writes(operation), self.call_timeout.mul_f64(WAITS_AT_MOST)).await;
+        let waited = turn.as_ref().map_or(self.call_timeout.mul_f64(WAITS_AT_MOST), |waited| *waited);
+        self.metrics.aws_wait.get_or_create(&self.service(service)).observe(waited.as_secs_f64());
+        self.metrics.aws_rate.get_or_create(&self.service(service)).set(bucket.per_second());
+        turn.map(drop)
+    }
+
+    fn ended(&self, service: &'static str, operation: &str, result: &'static str) {
+        if result == Class::Throttled.label() {
+            self.bucket(service).throttled();
+            self.metrics.aws_rate.get_or_create(&self.service(service)).set(self.bucket(service).per_second());
+        }
+        let (account, operation) = (self.account.clone(), operation.to_owned());
+        self.metrics.aws_calls.get_or_create(&OfCall { account, service, operation, result }).inc();
+        self.metrics.queue.moved();
+    }
+
+    fn took(&self, service: &'static str, operation: &str, begun: Instant) {
+        let of = OfOperation { service, operation: operation.to_owned() };
+        self.metrics.aws_call_duration.get_or_create(&of).observe(begun.elapsed().as_secs_f64());
+    }
+
+    fn bucket(&self, service: &'static str) -> Arc<Bucket> {
+        self.buckets.of(&self.account, service)
+    }
+
+    fn service(&self, service: &'static str) -> OfService {
+        OfService { account: self.account.clone(), service }
+    }
+}
+
+const ASSUME_ROLE: (&str, &str) = ("sts", "AssumeRole");
+
+/// The services that are called.
+fn known(service: &str) -> &'static str {
+    ["ecr", "iam", "sts"].into_iter().find(|known| known.eq_ignore_ascii_case(service)).unwrap_or("other")
+}
+
+fn writes(operation: &str) -> bool {
+    !["Get", "List", "Describe", "Assume"].iter().any(|read| operation.starts_with(read))
+}
+
+/// The service and the operation of a call.
+fn call(config: &ConfigBag) -> (&'static str, &str) {
+    config.load::<Metadata>().map_or(("other", "unknown"), |call| (known(call.service()), call.name()))
+}
+
+/// Hands out credentials when it is a call's turn: after that it is signed and sent.
+#[derive(Debug)]
+struct Turns {
+    cache: SharedIdentityCache,
+    observer: Arc<Observer>,
+}
+
+impl ResolveCachedIdentity for Turns {
+    fn resolve_cached_identity<'a>(
+        &'a self,
+        resolver: SharedIdentityResolver,
+        components: &'a RuntimeComponents,
+        config: &'a ConfigBag,
+    ) -> IdentityFuture<'a> {
+        IdentityFuture::new(async move {
+            let (service, operation) = call(config);
+            self.observer.turn(service, operation).await?;
+            self.cache.resolve_cached_identity(resolver, components, config).await
+        })
+    }
+
+    fn validate_base_client_config(
+        &self,
+        components: &RuntimeComponentsBuilder,
+        config: &ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.cache.validate_base_client_config(components, config)
+    }
+
+    fn validate_final_config(&self, components: &RuntimeComponents, config: &ConfigBag) -> Result<(), BoxError> {
+        self.cache.validate_final_config(components, config)
+    }
+}
+
+/// Sees a client's calls begin and end. What a failure means is told by [`Observer::failed`].
+#[derive(Debug)]
+struct Seen(Arc<Observer>);
+
+/// A call on its way.
+#[derive(Debug)]
+struct Going(Span);
+
+impl Storable for Going {
+    type Storer = StoreReplace<Self>;
+}
+
+/// When it was sent.
+#[derive(Debug)]
+struct Sent(Instant);
+
+impl Storable for Sent {
+    type Storer = StoreReplace<Self>;
+}
+
+impl Intercept for Seen {
+    fn name(&self) -> &'static str {
+        "Seen"
+    }
+
+    fn read_before_execution(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let (service, operation) = call(config);
+        let span = traces::aws_call(&self.0.account, service, operation);
+        config.interceptor_state().store_put(Going(span));
+        Ok(())
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        config.interceptor_state().store_put(Sent(Instant::now()));
+        Ok(())
+    }
+
+    fn read_after_execution(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let (service, operation) = call(config);
+        let succeeded = context.output_or_error().is_some_and(|result| result.is_ok());
+        if succeeded {
+            self.0.ended(service, operation, "ok");
+            if let Some(Sent(at)) = config.load::<Sent>() {
+                self.0.took(service, operation, *at);
+            }
+        }
+        if let Some(Going(span)) = config.load::<Going>() {
+            span.record("result", if succeeded { "ok" } else { "error" });
+            if let Some(id) = context.response().and_then(|response| response.headers().get("x-amzn-requestid")) {
+                span.record("aws.request_id", id);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The credentials of an account's role.
+#[derive(Debug)]
+struct Assumed {
+    provider: AssumeRoleProvider,
+    observer: Arc<Observer>,
+}
+
+impl Assumed {
+    async fn assume(&self) -> provider::Result {
+        let (service, operation) = ASSUME_ROLE;
+        let observer = &self.observer;
+        if let Err(held_back) = observer.turn(service, operation).await {
+            observer.ended(service, operation, "held_back");
+            return Err(CredentialsError::provider_error(held_back));
+        }
+        let begun = Instant::now();
+        let span = traces::aws_call(&observer.account, service, operation);
+        let assumed = self.provider.provide_credentials().instrument(span.clone()).await;
+        let result = match &assumed {
+            Ok(_) => {
+                observer.took(service, operation, begun);
+                "ok"
+            }
+            Err(error) => class_of_assume_role(error).label(),
+        };
+        span.record("result", result);
+        observer.ended(service, operation, result);
+        assumed
+    }
+}
+
+impl ProvideCredentials for Assumed {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.assume())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_that_changes_something_is_known_for_one() {
+        for read in ["GetRole", "ListRoleTags", "DescribeRepositories", "AssumeRole", "GetCallerIdentity"] {
+            assert!(!writes(read), "{read}");
+        }
+        for write in
+            ["CreateRole", "PutRolePolicy", "SetRepositoryPolicy", "TagRole", "DeleteRole", "AddRoleToInstanceProfile"]
+        {
+            assert!(writes(write), "{write}");
+        }
+    }
+}

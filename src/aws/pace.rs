@@ -1,0 +1,260 @@
+//! How fast AWS is called: a token bucket for each account's service, that is slowed down when AWS throttles and recovers slowly.
+//!
+//! A call waits for its turn within its own timeout, and is given up rather than sent too late, so nothing here can make a call outlive the
+//! Lease. Who writes does not wait, unless a whole bucket is owed already: he has read before, and waiting between the two would widen the
+//! window in which another's write is lost. What he takes is missing to those that come to read. Of these, who looks without a change
+//! leaves a part for who waits for one.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a resync leaves to changes: this part of the bucket.
+const RESERVE: f64 = 0.25;
+/// How far throttling slows a service down at most.
+const SLOWEST: f64 = 1.0 / 32.0;
+/// From there it takes this long until calls are as fast again as they were.
+const RECOVERS_IN: Duration = Duration::from_secs(120);
+/// Calls that are throttled within this time were on their way together, and say it once.
+const VOLLEY: Duration = Duration::from_secs(1);
+
+tokio::task_local! {
+    static URGENCY: Urgency;
+}
+
+/// Whether somebody waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Somebody waits: a resource was changed.
+    Change,
+    /// Nobody does: it is looked whether all is still as it should be.
+    Resync,
+}
+
+/// Makes all calls of this work with this urgency. What is said nothing of is taken for a change.
+pub async fn with<F: Future>(urgency: Urgency, work: F) -> F::Output {
+    URGENCY.scope(urgency, work).await
+}
+
+/// How fast a service is called while it does not throttle. These are chosen, not AWS's numbers: enough for a
+/// resync of a thousand grants in an account within the usual ten minutes. AWS's own word, a throttled call, decides.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    per_second: f64,
+    /// As much can be done at once after a pause.
+    burst: f64,
+}
+
+fn limit(service: &str) -> Limit {
+    match service {
+        // One limit for all that work in the account, in all regions: the console and Terraform have to live as well.
+        "iam" => Limit { per_second: 20.0, burst: 100.0 },
+        // All regions of the account together; calls to a repository's policy are quick.
+        "ecr" => Limit { per_second: 40.0, burst: 200.0 },
+        // Hundreds a second are allowed; one serves an account for an hour.
+        _ => Limit { per_second: 40.0, burst: 100.0 },
+    }
+}
+
+/// The call was not sent.
+#[derive(Debug, thiserror::Error)]
+#[error("held back by the operator's own limit on calls, which AWS has slowed down")]
+pub struct HeldBack;
+
+/// The buckets of all accounts.
+#[derive(Debug, Default)]
+pub struct Buckets(Mutex<BTreeMap<(String, &'static str), Arc<Bucket>>>);
+
+impl Buckets {
+    /// The bucket of an account's service.
+    pub fn of(&self, account: &str, service: &'static str) -> Arc<Bucket> {
+        let mut buckets = self.0.lock().expect("no panic while held");
+        buckets.entry((account.to_owned(), service)).or_insert_with(|| Arc::new(Bucket::new(limit(service)))).clone()
+    }
+}
+
+/// One account's service.
+#[derive(Debug)]
+pub struct Bucket {
+    limit: Limit,
+    level: Mutex<Level>,
+    /// Whose turn it is, among each of them: who comes first goes first.
+    writes: tokio::sync::Mutex<()>,
+    changes: tokio::sync::Mutex<()>,
+    resyncs: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Level {
+    tokens: f64,
+    per_second: f64,
+    at: Instant,
+    throttled: Option<Instant>,
+}
+
+impl Bucket {
+    fn new(limit: Limit) -> Self {
+        let level = Level { tokens: limit.burst, per_second: limit.per_second, at: Instant::now(), throttled: None };
+        Self {
+            limit,
+            level: Mutex::new(level),
+            writes: Default::default(),
+            changes: Default::default(),
+            resyncs: Default::default(),
+        }
+    }
+
+    /// Waits until a call may be sent. Says how long that took.
+    ///
+    /// # Errors
+    /// When it would take longer than this.
+    pub async fn turn(&self, writes: bool, longest: Duration) -> Result<Duration, HeldBack> {
+        let begun = Instant::now();
+        let urgency = URGENCY.try_with(|urgency| *urgency).unwrap_or(Urgency::Change);
+        let (queue, leaves) = match urgency {
+            _ if writes => (&self.writes, -self.limit.burst),
+            Urgency::Change => (&self.changes, 0.0),
+            Urgency::Resync => (&self.resyncs, self.limit.burst * RESERVE),
+        };
+        let turn = async {
+            let _first = queue.lock().await;
+            while let Some(wait) = self.take(leaves) {
+                tokio::time::sleep(wait).await;
+            }
+        };
+        tokio::time::timeout(longest, turn).await.map_err(|_| HeldBack)?;
+        Ok(begun.elapsed())
+    }
+
+    /// AWS has throttled a call.
+    pub fn throttled(&self) {
+        let slowest = self.limit.per_second * SLOWEST;
+        let mut level = self.level();
+        if level.throttled.is_none_or(|last| last.elapsed() >= VOLLEY) {
+            level.throttled = Some(Instant::now());
+            level.per_second = (level.per_second / 2.0).max(slowest);
+            // What was saved up would only be throttled, too.
+            level.tokens = level.tokens.min(0.0);
+        }
+    }
+
+    /// How many calls a second may be made at present.
+    pub fn per_second(&self) -> f64 {
+        self.level().per_second
+    }
+
+    /// Takes a token, or says after which time there may be one.
+    fn take(&self, leaves: f64) -> Option<Duration> {
+        let mut level = self.level();
+        let missing = 1.0 + leaves - level.tokens;
+        if missing <= 0.0 {
+            level.tokens -= 1.0;
+            return None;
+        }
+        // At least what a timer can tell apart.
+        Some(Duration::from_secs_f64(missing / level.per_second).max(Duration::from_millis(1)))
+    }
+
+    /// The level, as time has filled it.
+    fn level(&self) -> std::sync::MutexGuard<'_, Level> {
+        let mut level = self.level.lock().expect("no panic while held");
+        let elapsed = level.at.elapsed().as_secs_f64();
+        let Limit { per_second, burst } = self.limit;
+        level.tokens = (level.tokens + elapsed * level.per_second).min(burst);
+        level.per_second = (level.per_second + elapsed * per_second / RECOVERS_IN.as_secs_f64()).min(per_second);
+        level.at = Instant::now();
+        level
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Limit = Limit { per_second: 10.0, burst: 20.0 };
+    const LONG: Duration = Duration::from_secs(3600);
+
+    async fn reads(bucket: &Bucket, count: usize) {
+        for _ in 0..count {
+            bucket.turn(false, LONG).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_goes_at_once_and_what_follows_at_the_rate() {
+        let (bucket, begun) = (Bucket::new(LIMIT), Instant::now());
+        reads(&bucket, 20).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        reads(&bucket, 10).await;
+        let took = begun.elapsed().as_secs_f64();
+        assert!((0.9..1.2).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_does_not_wait_until_much_is_owed_and_those_who_read_make_up_for_it() {
+        let bucket = Bucket::new(LIMIT);
+        for _ in 0..40 {
+            assert_eq!(bucket.turn(true, LONG).await.unwrap(), Duration::ZERO);
+        }
+        assert!(bucket.turn(true, LONG).await.unwrap() > Duration::ZERO);
+        assert!(bucket.turn(false, LONG).await.unwrap() >= Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn throttling_halves_the_rate_once_for_calls_that_were_on_their_way_together() {
+        let bucket = Bucket::new(LIMIT);
+        for _ in 0..5 {
+            bucket.throttled();
+        }
+        assert!((bucket.per_second() - 5.0).abs() < 0.1, "{}", bucket.per_second());
+        for _ in 0..100 {
+            tokio::time::advance(VOLLEY).await;
+            bucket.throttled();
+        }
+        assert!(bucket.per_second() > LIMIT.per_second * SLOWEST * 0.9, "it goes on, however slowly");
+        tokio::time::advance(RECOVERS_IN).await;
+        assert!((bucket.per_second() - 10.0).abs() < 0.1, "{}", bucket.per_second());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_go_before_resyncs() {
+        let bucket = Arc::new(Bucket::new(LIMIT));
+        reads(&bucket, 20).await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let call = |urgency, name| {
+            let (bucket, order) = (bucket.clone(), order.clone());
+            tokio::spawn(with(urgency, async move {
+                bucket.turn(false, LONG).await.unwrap();
+                order.lock().unwrap().push(name);
+            }))
+        };
+        let resyncs = [call(Urgency::Resync, "resync"), call(Urgency::Resync, "resync")];
+        tokio::task::yield_now().await;
+        let changes = [call(Urgency::Change, "change"), call(Urgency::Change, "change")];
+        for task in resyncs.into_iter().chain(changes) {
+            task.await.unwrap();
+        }
+        assert_eq!(*order.lock().unwrap(), ["change", "change", "resync", "resync"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_would_have_to_wait_too_long_is_not_sent_and_holds_up_nobody() {
+        let bucket = Bucket::new(LIMIT);
+        for _ in 0..100 {
+            bucket.turn(true, LONG).await.unwrap();
+        }
+        assert!(bucket.turn(false, Duration::from_secs(1)).await.is_err());
+        assert!(bucket.turn(false, LONG).await.is_ok());
+    }
+
+    #[test]
+    fn each_account_and_service_has_a_bucket_of_its_own() {
+        let buckets = Buckets::default();
+        let iam = buckets.of("111111111111", "iam");
+        assert!(Arc::ptr_eq(&iam, &buckets.of("111111111111", "iam")));
+        assert!(!Arc::ptr_eq(&iam, &buckets.of("222222222222", "iam")));
+        assert!(!Arc::ptr_eq(&iam, &buckets.of("111111111111", "ecr")));
+    }
+}

@@ -1,0 +1,139 @@
+//! Every look at a grant as others see it from outside: counted, timed, traced, and followed in what is due.
+
+use super::directory::Filled;
+use super::reconcile::{self, Error};
+use super::repositories::{Outcome, Repository, Written};
+use super::{Context, directory};
+use crate::api::conditions::ConditionType;
+use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::aws::pace::{self, Urgency};
+use crate::policy::repository::MAX_CHARACTERS;
+use crate::telemetry::metrics::labels::{OfReady, OfResult};
+use crate::telemetry::metrics::{Cluster, Metrics, Snapshot};
+use crate::telemetry::queue::Key;
+use crate::telemetry::traces;
+use futures::FutureExt;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::{ObjectRef, Store};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+/// How a look ended, and after which time the next one is due; `None`: when something changes.
+pub struct Ended {
+    pub result: &'static str,
+    pub again: Option<Duration>,
+}
+
+impl Ended {
+    /// The grant holds, or has nothing to hold.
+    pub fn ready(again: Duration) -> Self {
+        Self { result: "ready", again: Some(again) }
+    }
+
+    /// Something is wrong with it.
+    pub fn not_ready(again: Duration) -> Self {
+        Self { result: "not_ready", again: Some(again) }
+    }
+
+    /// It is suspended.
+    pub fn suspended(again: Duration) -> Self {
+        Self { result: "suspended", again: Some(again) }
+    }
+
+    /// There is nothing left of it.
+    pub fn gone() -> Self {
+        Self { result: "gone", again: None }
+    }
+}
+
+/// [`reconcile::reconcile`], observed.
+pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Action, Error> {
+    let (metrics, key) = (&context.world.metrics, key(&ObjectRef::from_obj(&*resource)));
+    metrics.queue_wait.observe(metrics.queue.begun(&key).as_secs_f64());
+    let span = traces::reconcile(&key.0, &key.1);
+    let urgency = if reconcile::is_resync(&resource, &context) { Urgency::Resync } else { Urgency::Change };
+    let begun = Instant::now();
+    let looked = pace::with(urgency, reconcile::reconcile(resource, context.clone())).instrument(span.clone()).await;
+    let result = looked.as_ref().map_or("error", |ended| ended.result);
+    span.record("result", result);
+    metrics.reconciles.get_or_create(&OfResult { result }).inc();
+    metrics.reconcile_duration.get_or_create(&OfResult { result }).observe(begun.elapsed().as_secs_f64());
+    metrics.queue.moved();
+    looked.map(|ended| again(metrics, key, ended.again))
+}
+
+/// [`reconcile::after_error`], observed.
+pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &Error, context: Arc<Context>) -> Action {
+    let pause = reconcile::after_error(&resource, error, &context);
+    again(&context.world.metrics, key(&ObjectRef::from_obj(&*resource)), Some(pause))
+}
+
+fn again(metrics: &Metrics, key: Key, after: Option<Duration>) -> Action {
+    match after {
+        Some(after) => {
+            metrics.queue.due(key, after);
+            Action::requeue(after)
+        }
+        None => Action::await_change(),
+    }
+}
+
+fn key(grant: &ObjectRef<CrossAccountRegistryGrant>) -> Key {
+    (grant.namespace.clone().unwrap_or_default(), grant.name.clone())
+}
+
+/// Takes note that these grants are to be looked at now, and passes them on.
+pub fn due(
+    metrics: &Metrics,
+    grants: Vec<ObjectRef<CrossAccountRegistryGrant>>,
+) -> Vec<ObjectRef<CrossAccountRegistryGrant>> {
+    grants.iter().for_each(|grant| metrics.queue.due(key(grant), Duration::ZERO));
+    grants
+}
+
+/// Takes note of a look at a repository's policy.
+pub fn policy(metrics: &Metrics, Repository { account, region, name }: &Repository, looked: &Outcome) {
+    match looked {
+        Ok(Written::NoRepository) => metrics.policies.gone(account.as_str(), region, name),
+        Ok(Written::UpToDate(standings)) => {
+            let full = standings.characters as f64 / MAX_CHARACTERS as f64;
+            metrics.policies.seen(account.as_str(), region, name, full);
+        }
+        Err(_) => {}
+    }
+}
+
+/// What the metrics are told of the cluster.
+pub struct Watched {
+    pub grants: Store<CrossAccountRegistryGrant>,
+    pub accounts: Store<AWSAccount>,
+    pub filled: Arc<Filled>,
+}
+
+impl Cluster for Watched {
+    fn snapshot(&self) -> Option<Snapshot> {
+        self.filled.wait_for(&[directory::Cache::Grants, directory::Cache::Accounts]).now_or_never()?;
+        let type_ = ConditionType::Ready.to_string();
+        let mut snapshot = Snapshot::default();
+        for grant in self.grants.state() {
+            let conditions = grant.status.iter().flat_map(|status| &status.conditions);
+            let ready = conditions.into_iter().find(|condition| condition.type_ == type_);
+            let (ready, reason) = ready.map_or(("Unknown", "Pending"), |ready| (&ready.status, &ready.reason));
+            *snapshot.grants.entry(OfReady { ready: ready.into(), reason: reason.into() }).or_default() += 1;
+        }
+        for account in self.accounts.state() {
+            let mut conditions = account.status.iter().flat_map(|status| &status.conditions);
+            // One that is new is not told of before its credentials were tried.
+            let failing = conditions.any(|condition| condition.type_ == type_ && condition.status == "False");
+            snapshot.accounts.insert(account.name_any(), !failing);
+        }
+        Some(snapshot)
+    }
+
+    fn has_grant(&self, (namespace, name): &Key) -> bool {
+        self.grants.get(&ObjectRef::new(name).within(namespace)).is_some()
+    }
+}

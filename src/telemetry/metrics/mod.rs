@@ -1,0 +1,328 @@
+//! What `/metrics` tells, in the OpenMetrics text format. A further metric is a field and the line that makes it; docs/reference/metrics.md
+//! is made of these lines.
+
+pub mod labels;
+mod policies;
+mod reference;
+mod table;
+
+pub use labels::OfAccount;
+pub use policies::Policies;
+pub use table::Table;
+
+use super::queue::{Key, Queue};
+use labels::{OfBuild, OfCall, OfOperation, OfReady, OfResult, OfService};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use reference::{Described, Makes};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+/// The format's name, for who asks.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A gauge of fractions.
+pub type Fraction = Gauge<f64, AtomicU64>;
+
+/// What the leader's watch caches hold, asked when somebody wants to know.
+pub trait Cluster: Send + Sync {
+    /// All grants and accounts; `None` before the caches are filled.
+    fn snapshot(&self) -> Option<Snapshot>;
+    /// Whether there is such a grant.
+    fn has_grant(&self, key: &Key) -> bool;
+}
+
+/// The grants and accounts at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// How many grants say this of themselves.
+    pub grants: BTreeMap<OfReady, i64>,
+    /// The accounts, and whether the operator's credentials for them work.
+    pub accounts: BTreeMap<String, bool>,
+}
+
+/// The operator's metrics. Clones count together.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Whether this replica leads: 1, or 0.
+    pub leader: Gauge,
+    /// Looks at grants, by how they ended.
+    pub reconciles: Table<OfResult, Counter>,
+    /// How long they took.
+    pub reconcile_duration: Table<OfResult, Histogram>,
+    /// What is due.
+    pub queue: Queue,
+    /// How long a grant that was due had waited.
+    pub queue_wait: Histogram,
+    /// Calls to AWS.
+    pub aws_calls: Table<OfCall, Counter>,
+    /// How long they took.
+    pub aws_call_duration: Table<OfOperation, Histogram>,
+    /// How long calls were held back.
+    pub aws_wait: Table<OfService, Histogram>,
+    /// How many calls a second are made at most.
+    pub aws_rate: Table<OfService, Fraction>,
+    /// What somebody else had changed, and was put back.
+    pub drift_corrected: Table<OfAccount, Counter>,
+    /// How full the repositories' policies are.
+    pub policies: Policies,
+    /// From the reading of a repository's policy until its writing was answered.
+    pub write_window: Histogram,
+    /// How many things of this installation's the last sweep found in the account that no grant claims.
+    pub sweep_found: Table<OfAccount, Gauge>,
+    /// How many of them sweeps have removed since the start.
+    pub sweep_removed: Table<OfAccount, Counter>,
+    grants: Table<OfReady, Gauge>,
+    account_ready: Table<OfAccount, Gauge>,
+    queue_depth: Gauge,
+    queue_age: Fraction,
+    cluster: Arc<OnceLock<Arc<dyn Cluster>>>,
+    registry: Arc<Registry>,
+    described: Arc<Vec<Described>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut all = Makes::default();
+        let build: Table<OfBuild, Gauge> =
+            all.make("build_info", &["version"], "1, for the version of the operator that runs");
+        build.get_or_create(&OfBuild { version: env!("CARGO_PKG_VERSION") }).set(1);
+        let policies = Policies::default();
+        all.add(
+            "repository_policies",
+            &["account", "region"],
+            "Repositories whose policy was looked at within four hours",
+            policies::Of::LookedAt(policies.clone()),
+        );
+        all.add(
+            "repository_policies_nearly_full",
+            &["account", "region"],
+            "Those whose policy takes more than 80 % of ECR's 10,240 characters",
+            policies::Of::NearlyFull(policies.clone()),
+        );
+        all.add(
+            "repository_policy_full_ratio_max",
+            &["account", "region"],
+            "The part of ECR's 10,240 characters that the fullest of them takes",
+            policies::Of::Fullest(policies.clone()),
+        );
+        Self {
+            leader: all.make("leader", &[], "1 on the replica that leads, 0 on those that stand by"),
+            reconciles: all.make(
+                "reconciles",
+                &["result"],
+                "Looks at grants: `ready`, `not_ready`, `suspended`, `gone`, or `error` where the outcome could not be told",
+            ),
+            reconcile_duration: all.add(
+                "reconcile_duration_seconds",
+                &["result"],
+                "How long they took",
+                Table::of(|| Histogram::new(DURATIONS)),
+            ),
+            queue: Queue::default(),
+            queue_depth: all.make("queue_depth", &[], "Grants that are due to be looked at, and looks at grants and repositories that wait for one of `controller.concurrency` turns"),
+            queue_age: all.make("queue_age_seconds", &[], "For how long the first of them has waited"),
+            queue_wait: all.add(
+                "queue_wait_seconds",
+                &[],
+                "How long a grant that was due had waited when it was looked at",
+                Histogram::new(DURATIONS),
+            ),
+            grants: all.make(
+                "grants",
+                &["ready", "reason"],
+                "Grants by what their condition `Ready` says; those without one yet are `Unknown`, `Pending`",
+            ),
+            account_ready: all.make(
+                "account_ready",
+                &["account"],
+                "1 where the operator's credentials for the account were verified, 0 where they fail",
+            ),
+            aws_calls: all.make(
+                "aws_calls",
+                &["account", "service", "operation", "result"],
+                "Calls to AWS: `ok`, or how they failed. `not_found` is most often the answer that was asked for; `held_back` was never sent",
+            ),
+            aws_call_duration: all.add(
+                "aws_call_duration_seconds",
+                &["service", "operation"],
+                "How long those took that AWS answered with success",
+                Table::of(|| Histogram::new(DURATIONS)),
+            ),
+            aws_wait: all.add(
+                "aws_rate_limit_wait_seconds",
+                &["account", "service"],
+                "How long calls were held back by the operator's own limit; those that went at once count as 0",
+                Table::of(|| Histogram::new(DURATIONS)),
+            ),
+            aws_rate: all.make(
+                "aws_rate_limit_calls_per_second",
+                &["account", "service"],
+                "That limit: halved when AWS throttles, and back to where it was within minutes",
+            ),
+            drift_corrected: all.make(
+                "drift_corrected",
+                &["account"],
+                "Changes that somebody else made to what a grant keeps, and that were put back; by the grant's registry account",
+            ),
+            policies,
+            write_window: all.add(
+                "repository_policy_write_window_seconds",
+                &[],
+                "From the reading of a repository's policy until its writing was answered: what others write in between is lost",
+                Histogram::new(WINDOWS),
+            ),
+            sweep_found: all.make("sweep_found", &["account"], "Things in AWS that no grant claims, at the last sweep"),
+            sweep_removed: all.make(
+                "sweep_removed",
+                &["account"],
+                "Things in AWS that sweeps have removed since the start",
+            ),
+            cluster: Arc::default(),
+            registry: Arc::new(all.registry),
+            described: Arc::new(all.described),
+        }
+    }
+}
+
+/// From a call that is answered at once to a grant with hundreds of repositories.
+const DURATIONS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+/// What is told of a window is how short it is.
+const WINDOWS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 10.0];
+
+impl Metrics {
+    /// All of them, as they are now.
+    pub fn text(&self) -> String {
+        if let Some(snapshot) = self.cluster.get().and_then(|cluster| cluster.snapshot()) {
+            self.take(snapshot);
+        }
+        self.forget_grants_that_are_gone();
+        let backlog = self.queue.backlog();
+        self.queue_depth.set(i64::try_from(backlog.depth).unwrap_or(i64::MAX));
+        self.queue_age.set(backlog.oldest.as_secs_f64());
+        let mut text = String::new();
+        // A string takes whatever is written to it.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// Where grants and accounts are looked up from now on.
+    pub fn watch(&self, cluster: Arc<dyn Cluster>) {
+        // A replica leads once in its life.
+        let _ = self.cluster.set(cluster);
+    }
+
+    /// Nobody will look at them, so they are not due.
+    pub(super) fn forget_grants_that_are_gone(&self) {
+        if let Some(cluster) = self.cluster.get() {
+            self.queue.retain(|key| cluster.has_grant(key));
+        }
+    }
+
+    /// Tells what the cluster holds; series of accounts that are gone are gone as well.
+    fn take(&self, Snapshot { grants, accounts }: Snapshot) {
+        self.grants.retain(|of| grants.contains_key(of));
+        for (of, count) in grants {
+            self.grants.get_or_create(&of).set(count);
+        }
+        let known = |account: &str| accounts.contains_key(account);
+        self.account_ready.retain(|of| known(&of.account));
+        self.aws_calls.retain(|of| known(&of.account));
+        self.aws_wait.retain(|of| known(&of.account));
+        self.aws_rate.retain(|of| known(&of.account));
+        self.drift_corrected.retain(|of| known(&of.account));
+        self.sweep_found.retain(|of| known(&of.account));
+        self.sweep_removed.retain(|of| known(&of.account));
+        self.policies.retain(known);
+        for (account, ready) in &accounts {
+            let account = account.as_str().into();
+            self.account_ready.get_or_create(&account).set(i64::from(*ready));
+            // A counter that is there before it counts: the first change that is put back is an increase.
+            self.drift_corrected.get_or_create(&account);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNT: &str = "111111111111";
+
+    fn told(metrics: &Metrics, line: &str) -> bool {
+        metrics.text().lines().any(|told| told == line)
+    }
+
+    #[tokio::test]
+    async fn what_was_counted_is_told_by_account() {
+        let metrics = Metrics::default();
+        metrics.clone().sweep_found.get_or_create(&ACCOUNT.into()).set(3);
+        metrics.sweep_removed.get_or_create(&ACCOUNT.into()).inc_by(2);
+        for line in [
+            "# TYPE registry_grants_sweep_found gauge",
+            "registry_grants_sweep_found{account=\"111111111111\"} 3",
+            "registry_grants_sweep_removed_total{account=\"111111111111\"} 2",
+        ] {
+            assert!(told(&metrics, line), "{}", metrics.text());
+        }
+    }
+
+    /// A cluster with these grants, all of one reason, and these accounts.
+    struct Fixed(std::sync::Mutex<(i64, Vec<&'static str>)>);
+
+    impl Cluster for Fixed {
+        fn snapshot(&self) -> Option<Snapshot> {
+            let (grants, accounts) = self.0.lock().unwrap().clone();
+            let granted = OfReady { ready: "True".into(), reason: "Granted".into() };
+            Some(Snapshot {
+                grants: (grants > 0).then_some((granted, grants)).into_iter().collect(),
+                accounts: accounts.into_iter().map(|account| (account.to_owned(), true)).collect(),
+            })
+        }
+
+        fn has_grant(&self, key: &Key) -> bool {
+            key.1 == "there"
+        }
+    }
+
+    #[tokio::test]
+    async fn the_series_of_grants_and_accounts_that_are_gone_are_gone() {
+        let metrics = Metrics::default();
+        let cluster = Arc::new(Fixed(std::sync::Mutex::new((2, vec![ACCOUNT]))));
+        metrics.watch(cluster.clone());
+        metrics.drift_corrected.get_or_create(&ACCOUNT.into()).inc();
+        metrics.policies.seen(ACCOUNT, "us-east-1", "app", 0.5);
+        for line in [
+            "registry_grants_grants{ready=\"True\",reason=\"Granted\"} 2",
+            "registry_grants_account_ready{account=\"111111111111\"} 1",
+            "registry_grants_drift_corrected_total{account=\"111111111111\"} 1",
+            "registry_grants_repository_policy_full_ratio_max{account=\"111111111111\",region=\"us-east-1\"} 0.5",
+        ] {
+            assert!(told(&metrics, line), "{line}\n{}", metrics.text());
+        }
+        *cluster.0.lock().unwrap() = (0, Vec::new());
+        let text = metrics.text();
+        assert!(!text.contains(ACCOUNT) && !text.contains("Granted\""), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_grant_that_is_gone_is_not_due() {
+        let metrics = Metrics::default();
+        metrics.watch(Arc::new(Fixed(std::sync::Mutex::new((1, Vec::new())))));
+        for name in ["there", "gone"] {
+            metrics.queue.due(("team-b".into(), name.into()), std::time::Duration::ZERO);
+        }
+        assert!(told(&metrics, "registry_grants_queue_depth 1"), "{}", metrics.text());
+    }
+}

@@ -1,0 +1,170 @@
+//! Which grants are due to be looked at, and since when, and which looks wait for a turn. The controller's own queue does not tell; this
+//! follows what goes into it and what comes out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Namespace and name.
+pub type Key = (String, String);
+
+/// What is due. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Queue(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    due: HashMap<Key, Instant>,
+    /// Since when somebody waits for a turn, by a number that is his.
+    waiting: BTreeMap<u64, Instant>,
+    next: u64,
+    moved: Instant,
+}
+
+/// Somebody waits for a turn, until this is dropped.
+#[derive(Debug)]
+pub struct Waits {
+    queue: Queue,
+    number: u64,
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.queue.lock().waiting.remove(&self.number);
+    }
+}
+
+/// How much is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many.
+    pub depth: usize,
+    /// For how long the first of them has been due.
+    pub oldest: Duration,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        let (due, waiting, next) = Default::default();
+        Self(Arc::new(Mutex::new(State { due, waiting, next, moved: Instant::now() })))
+    }
+}
+
+impl Queue {
+    /// It is to be looked at after a while, or earlier if that was said before.
+    pub fn due(&self, key: Key, after: Duration) {
+        let at = Instant::now() + after;
+        let mut state = self.lock();
+        let due = state.due.entry(key).or_insert(at);
+        *due = at.min(*due);
+    }
+
+    /// It is being looked at; says for how long it has waited beyond its time.
+    pub fn begun(&self, key: &Key) -> Duration {
+        let mut state = self.lock();
+        state.moved = Instant::now();
+        state.due.remove(key).map_or(Duration::ZERO, |due| due.elapsed())
+    }
+
+    /// Somebody begins to wait for a turn.
+    pub fn waits(&self) -> Waits {
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        state.waiting.insert(number, Instant::now());
+        Waits { queue: self.clone(), number }
+    }
+
+    /// Something was done: a grant was looked at, a call to AWS came to its end.
+    pub fn moved(&self) {
+        self.lock().moved = Instant::now();
+    }
+
+    /// What is due now, and who waits for a turn.
+    pub fn backlog(&self) -> Backlog {
+        let now = Instant::now();
+        let state = self.lock();
+        let due = state.due.values().filter(|due| **due <= now).chain(state.waiting.values());
+        due.fold(Backlog::default(), |Backlog { depth, oldest }, due| Backlog {
+            depth: depth + 1,
+            oldest: oldest.max(now.duration_since(*due)),
+        })
+    }
+
+    /// For how long something has been due while nothing at all was done.
+    pub fn stuck_for(&self) -> Duration {
+        let idle = self.lock().moved.elapsed();
+        self.backlog().oldest.min(idle)
+    }
+
+    /// Forgets those that there are not any more: nobody will look at them.
+    pub fn retain(&self, keep: impl Fn(&Key) -> bool) {
+        self.lock().due.retain(|key, _| keep(key));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().expect("no panic while held")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn key(name: &str) -> Key {
+        ("team-b".into(), name.into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_waits_until_somebody_begins_with_it() {
+        let queue = Queue::default();
+        queue.due(key("now"), Duration::ZERO);
+        queue.due(key("later"), 10 * MINUTE);
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(queue.backlog(), Backlog { depth: 1, oldest: MINUTE });
+        assert_eq!(queue.begun(&key("now")), MINUTE);
+        assert_eq!(queue.backlog(), Backlog::default());
+        tokio::time::advance(10 * MINUTE).await;
+        assert_eq!(queue.backlog(), Backlog { depth: 1, oldest: MINUTE });
+        queue.retain(|key| key.1 != "later");
+        assert_eq!(queue.backlog(), Backlog::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_makes_due_at_once_what_was_to_be_looked_at_later() {
+        let queue = Queue::default();
+        queue.due(key("a"), 10 * MINUTE);
+        queue.due(key("a"), Duration::ZERO);
+        queue.due(key("a"), 10 * MINUTE);
+        assert_eq!(queue.backlog().depth, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_turn_is_in_the_queue_until_he_has_it_or_gives_up() {
+        let queue = Queue::default();
+        let (first, second) = (queue.waits(), queue.waits());
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(queue.backlog(), Backlog { depth: 2, oldest: MINUTE });
+        drop(first);
+        assert_eq!(queue.backlog().depth, 1);
+        drop(second);
+        assert_eq!(queue.backlog(), Backlog::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_queue_that_moves_is_not_stuck() {
+        let queue = Queue::default();
+        queue.due(key("a"), Duration::ZERO);
+        tokio::time::advance(60 * MINUTE).await;
+        queue.moved();
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(queue.backlog().oldest, 61 * MINUTE);
+        assert_eq!(queue.stuck_for(), MINUTE);
+        queue.begun(&key("a"));
+        tokio::time::advance(60 * MINUTE).await;
+        assert_eq!(queue.stuck_for(), Duration::ZERO, "with nothing to do nothing need move");
+    }
+}

@@ -1,0 +1,188 @@
+//! Traces over OTLP (HTTP, protobuf): a span for each look at a grant, and below it one for each call to AWS. Without an endpoint nothing
+//! listens to these spans, and none is made.
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry::{KeyValue, Value};
+use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tracing::Span;
+use tracing::field::Empty;
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Subscriber;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::registry::LookupSpan;
+
+/// What marks the spans that are exported. They are of the lowest level, so that they cost nothing where nobody exports them, and do not
+/// stand in the log.
+const TARGET: &str = "registry_grants/spans";
+/// The log's lines up to this level become events of the spans in which they were written.
+const EVENTS: LevelFilter = LevelFilter::INFO;
+/// Longer than this neither an export nor the end of the process waits for the collector.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A look at a grant.
+pub fn reconcile(namespace: &str, name: &str) -> Span {
+    tracing::trace_span!(target: TARGET, "reconcile", grant.namespace = namespace, grant.name = name, result = Empty)
+}
+
+/// A call to AWS. What it is called after follows OpenTelemetry's conventions for the AWS SDK.
+pub fn aws_call(account: &str, service: &'static str, operation: &str) -> Span {
+    tracing::trace_span!(
+        target: TARGET, "aws call", otel.name = format!("{service}:{operation}"), otel.kind = "client", rpc.system = "aws-api",
+        rpc.service = service, rpc.method = operation, cloud.account.id = account, result = Empty, aws.request_id = Empty
+    )
+}
+
+/// The way to a collector.
+pub struct Traces(SdkTracerProvider);
+
+impl Traces {
+    /// To this collector: its base address, to which `/v1/traces` is appended. The other settings are OpenTelemetry's own environment
+    /// variables (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`).
+    ///
+    /// # Errors
+    /// When the address cannot be one.
+    pub fn to(endpoint: &str, runtime: &Handle) -> Result<Self, Box<dyn Error>> {
+        if !endpoint.starts_with("http://") {
+            let why =
+                "give an address that begins with http://, of a collector in the cluster: only it speaks to the world";
+            return Err(format!("--otlp-endpoint {endpoint}: {why}").into());
+        }
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(OnRuntime {
+                client: HyperClient::with_default_connector(TIMEOUT, None),
+                runtime: runtime.clone(),
+                fails: Arc::default(),
+            })
+            .with_protocol(Protocol::HttpBinary)
+            .with_timeout(TIMEOUT)
+            .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+            .build()
+            .map_err(|error| format!("--otlp-endpoint {endpoint}: {error}"))?;
+        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+        let mut resource = Resource::builder().with_attribute(version);
+        if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
+            resource = resource.with_service_name(Value::from("registry-grants"));
+        }
+        Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build()))
+    }
+
+    /// What makes spans of the process's own spans.
+    pub fn layer<S>(&self) -> impl Layer<S> + use<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    {
+        let filter = Targets::new().with_target("registry_grants", EVENTS).with_target(TARGET, LevelFilter::TRACE);
+        let layer = tracing_opentelemetry::layer().with_tracer(self.0.tracer("registry-grants"));
+        layer.with_location(false).with_threads(false).with_tracked_inactivity(false).with_filter(filter)
+    }
+
+    /// Sends what was not sent yet. The runtime must still run.
+    pub fn end(self) {
+        // What could not be sent was told already.
+        let _ = self.0.shutdown_with_timeout(TIMEOUT);
+    }
+}
+
+/// Sends on our runtime: the exporter has a thread of its own, without one.
+#[derive(Debug)]
+struct OnRuntime {
+    client: HyperClient,
+    runtime: Handle,
+    /// Whether the last attempt failed, and that was told.
+    fails: Arc<AtomicBool>,
+}
+
+impl HttpClient for OnRuntime {
+    fn send_bytes<'a, 'b>(
+        &'a self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let (client, fails) = (self.client.clone(), self.fails.clone());
+        let sending = self.runtime.spawn(async move {
+            let sent = client.send_bytes(request).await;
+            let problem = match &sent {
+                Ok(response) if response.status().is_success() => None,
+                Ok(response) => Some(response.status().to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            match (problem, fails.load(Ordering::Relaxed)) {
+                (Some(problem), false) => tracing::warn!(problem, "traces cannot be sent to the collector"),
+                (None, true) => tracing::info!("traces are sent to the collector again"),
+                (Some(_), true) | (None, false) => {}
+            }
+            fails.store(!sent.as_ref().is_ok_and(|response| response.status().is_success()), Ordering::Relaxed);
+            sent
+        });
+        Box::pin(async move { sending.await? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    /// Takes one request, and answers that it is well.
+    async fn collected(listener: TcpListener) -> String {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let (mut request, mut buffer) = (Vec::new(), [0; 65536]);
+        loop {
+            let count = connection.read(&mut buffer).await.unwrap();
+            request.extend_from_slice(&buffer[..count]);
+            let text = String::from_utf8_lossy(&request);
+            let length = text.to_lowercase().split_once("content-length: ").and_then(|(_, rest)| {
+                let (length, _) = rest.split_once("\r\n")?;
+                length.parse::<usize>().ok()
+            });
+            let body = request.windows(4).position(|end| end == b"\r\n\r\n").map(|at| request.len() - at - 4);
+            if count == 0 || length.is_some_and(|length| body.is_some_and(|body| body >= length)) {
+                connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                return text.into_owned();
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_look_at_a_grant_and_its_calls_arrive_at_the_collector() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let collecting = tokio::spawn(collected(listener));
+        let traces = Traces::to(&endpoint, &Handle::current()).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(traces.layer()), || {
+            let look = reconcile("team-b", "miq-devops").entered();
+            aws_call("111111111111", "iam", "GetRole").in_scope(|| tracing::warn!("AWS call failed"));
+            look.record("result", "not_ready");
+            tracing::trace_span!(target: "somebody_else", "not ours").in_scope(|| {});
+        });
+        tokio::task::spawn_blocking(|| traces.end()).await.unwrap();
+        let request = collecting.await.unwrap();
+        assert!(request.starts_with("POST /v1/traces "), "{request}");
+        for told in ["reconcile", "miq-devops", "not_ready", "iam:GetRole", "111111111111", "AWS call failed"] {
+            assert!(request.contains(told), "no {told} in {request}");
+        }
+        assert!(!request.contains("not ours"));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_needs_tls_is_refused_at_the_start() {
+        assert!(Traces::to("https://collector:4318", &Handle::current()).is_err());
+    }
+}
