@@ -73,9 +73,10 @@ verify-policies: ## let an independent simulator decide the same requests as our
 emulation-check: ## what the AWS emulation allows and refuses
 	$(PYTHON) tests/support/aws/selfcheck.py
 
-bench: build ## count what grants cost, time the policy code; writes target/bench/{article,repository}.json
+bench: build ## count what grants cost, time the policy code, fail over the limits; writes target/bench/*.json
 	@$(BIN)/bench
-	@if grep -A 2 '^\[\[bench\]\]' Cargo.toml | grep -q '^name = "policy"'; then cargo bench --locked --bench policy; fi
+	cargo bench --locked --bench policy
+	@$(BIN)/bench times
 
 tools: ## build the control plane, Helm, crane and the emulation, where they are missing
 	tools/install

@@ -7,7 +7,7 @@ use crate::grant::status::{Outcome, Part, progressing};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-const FAILURES: [Reason; 17] = [
+const FAILURES: [Reason; 18] = [
     Reason::AccountNotFound,
     Reason::NotAdmitted,
     Reason::Invalid,
@@ -15,6 +15,7 @@ const FAILURES: [Reason; 17] = [
     Reason::CredentialsUnavailable,
     Reason::AccessDenied,
     Reason::RepositoryNotFound,
+    Reason::RoleNotFound,
     Reason::Conflict,
     Reason::UnreadablePolicy,
     Reason::PolicyTooLarge,
@@ -66,6 +67,14 @@ proptest! {
         let before = before.status(None, Some(1), &at(0));
         let once = outcome.status(Some(&before), Some(2), &at(60));
         prop_assert_eq!(outcome.status(Some(&once), Some(2), &at(120)), once);
+    }
+
+    #[test]
+    fn the_same_outcome_changes_the_status_once_at_most_however_long_it_lasts(outcome in some_outcome(), before in some_outcome()) {
+        let before = before.status(None, Some(2), &at(0));
+        let first = outcome.status(Some(&before), Some(2), &at(60));
+        let lasting = outcome.status(Some(&first), Some(2), &at(420));
+        prop_assert_eq!(outcome.status(Some(&lasting), Some(2), &at(90_000)), lasting);
     }
 
     #[test]
