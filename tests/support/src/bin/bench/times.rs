@@ -7,7 +7,7 @@ use std::path::Path;
 /// A full policy and the same in other words, by criterion's groups; and what a look at a repository does with them.
 const POLICIES: [&str; 2] = ["packed", "mixed"];
 const COMPARISON: &str = "canonical forms, equality and difference";
-/// Far above what it takes, so that a slow machine does not fail: what this finds is a step that grew with the square of a policy.
+/// The target for a full policy. The median, for a machine that is busy for a moment must not fail.
 const MOST_NANOSECONDS: f64 = 1e6;
 
 /// Says the median of each comparison in criterion's folder.
