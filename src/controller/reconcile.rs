@@ -9,6 +9,7 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::grant::desired::Owner;
+use crate::grant::plan::Change;
 use crate::grant::status::{self, Outcome, Part};
 use crate::grant::{Grant, GrantName, Problem, Standing, standing, to_retain, validate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -282,7 +283,7 @@ async fn tell(
     let was_ready = was.as_ref().is_some_and(|(ready, ..)| *ready == "True");
     let settled = before.and_then(|status| status.observed_generation) == generation;
     // What changes in IAM for a grant that was settled was changed by somebody else; a repository's policy changes with other grants as well.
-    let in_iam = changes.iter().filter(|change| change.region.is_none()).map(ToString::to_string);
+    let in_iam = changes.iter().filter(|change| change.region.is_none()).map(Change::with_what_was_found);
     let drift: Vec<String> = in_iam.chain(put_back.iter().cloned()).collect();
     let is_drift = was_ready && settled && !drift.is_empty();
     match outcome.pending {

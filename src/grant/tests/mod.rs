@@ -10,6 +10,7 @@ mod fields;
 mod iam;
 mod instance;
 mod leftovers;
+mod plan;
 mod policy;
 mod registry_role;
 mod repository_policy;
