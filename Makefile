@@ -34,10 +34,11 @@ lint: ## formatting, clippy
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-crds: build ## write the custom resource definitions anew, here and in the chart
+crds: build ## write the custom resource definitions anew, here and in the chart, and their reference
 	mkdir -p crds $(CHART)/files/crds
 	$(BIN)/registry-grants crds --output-dir crds
 	cp crds/*.yaml $(CHART)/files/crds/
+	$(BIN)/registry-grants crds --reference >docs/reference/api.md
 
 # Everything that the accounts of examples/article.yaml need; the demo and the tests set theirs up with these.
 OPERATOR_ROLE := arn:aws:iam::333333333333:role/registry-grants-operator

@@ -11,7 +11,7 @@ use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::grant::desired::Owner;
 use crate::grant::plan::Change;
 use crate::grant::status::{self, Outcome, Part};
-use crate::grant::{Grant, GrantName, Problem, Standing, standing, to_retain, validate};
+use crate::grant::{Grant, GrantName, Problem, Standing, observed, standing, to_retain};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -49,7 +49,7 @@ impl Intent {
         }
         match standing(name, &resource.spec, claims.as_ref(), directory, installation) {
             Standing::Frozen(_) if resource.spec.suspend => Self::Suspend,
-            Standing::Frozen(_) => match validate(name, &resource.spec, directory, installation) {
+            Standing::Frozen(_) => match observed(name, &resource.spec, claims.as_ref(), directory, installation) {
                 Ok(grant) => Self::Observe(Box::new(grant)),
                 Err(problems) => Self::Leave(problems),
             },
