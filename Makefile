@@ -34,10 +34,11 @@ lint: ## formatting, clippy
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-crds: build ## write the custom resource definitions anew, here and in the chart
+crds: build ## write the custom resource definitions anew, here and in the chart, and their reference
 	mkdir -p crds $(CHART)/files/crds
 	$(BIN)/registry-grants crds --output-dir crds
 	cp crds/*.yaml $(CHART)/files/crds/
+	$(BIN)/registry-grants crds --reference >docs/reference/api.md
 
 # Everything that the accounts of examples/article.yaml need; the demo and the tests set theirs up with these.
 OPERATOR_ROLE := arn:aws:iam::333333333333:role/registry-grants-operator
@@ -73,9 +74,10 @@ verify-policies: ## let an independent simulator decide the same requests as our
 emulation-check: ## what the AWS emulation allows and refuses
 	$(PYTHON) tests/support/aws/selfcheck.py
 
-bench: build ## count what grants cost, time the policy code; writes target/bench/{article,repository}.json
+bench: build ## count what grants cost, time the policy code, fail over the limits; writes target/bench/*.json
 	@$(BIN)/bench
-	@if grep -A 2 '^\[\[bench\]\]' Cargo.toml | grep -q '^name = "policy"'; then cargo bench --locked --bench policy; fi
+	cargo bench --locked --bench policy
+	@$(BIN)/bench times
 
 tools: ## build the control plane, Helm, crane and the emulation, where they are missing
 	tools/install

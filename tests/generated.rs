@@ -54,6 +54,14 @@ fn schemas() -> Vec<(String, Value)> {
 }
 
 #[test]
+fn the_reference_of_the_resources_is_not_stale() {
+    let binary = env!("CARGO_BIN_EXE_registry-grants");
+    let printed = Command::new(binary).args(["crds", "--reference"]).output().unwrap();
+    let there = fs::read_to_string(root().join("docs/reference/api.md")).unwrap_or_default();
+    assert!(there == String::from_utf8(printed.stdout).unwrap(), "docs/reference/api.md is stale: run `make crds`");
+}
+
+#[test]
 fn the_definitions_in_the_repository_are_not_stale() {
     let written = written();
     assert_eq!(written.len(), 2);

@@ -134,6 +134,10 @@ fn both_paths() -> Vec<AccessPath> {
         "(has(self.role) && has(self.role.name) ? self.role.name : '') == (has(oldSelf.role) && has(oldSelf.role.name) ? oldSelf.role.name : '')",
         "spec.registry.role.name cannot be set, changed or removed later: consumers refer to the role by its ARN; delete the grant and create it anew",
     ),
+    validation = rule(
+        "(has(self.role) && has(self.role.path) ? self.role.path : '') == (has(oldSelf.role) && has(oldSelf.role.path) ? oldSelf.role.path : '')",
+        "spec.registry.role.path cannot be set, changed or removed later: it is part of the role's ARN, which consumers refer to; delete the grant and create it anew",
+    ),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySpec {
@@ -225,7 +229,8 @@ pub struct RegistryRoleSpec {
     #[serde(default)]
     pub adopt: bool,
 
-    /// The path of the role that is taken over, for instance `/`. Unset: the AWSAccount's `spec.roles.path`. Only with `adopt`.
+    /// The path of the role that is taken over, for instance `/`. Unset: the AWSAccount's `spec.roles.path`. Only with `adopt`. Cannot be
+    /// changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = rule("self.matches('^/([A-Za-z0-9+=,.@_-]+/)*$')", "must start and end with /, with letters, digits and + = , . @ - _ between"))]

@@ -243,6 +243,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
 
     #[test]
     fn a_sessions_name_says_for_whom_it_is_and_fits() {
@@ -251,5 +252,48 @@ mod tests {
         assert_eq!(session_name(&installation, None), "registry-grants@0123456789ab");
         let longest = session_name(&installation, Some(&"n".repeat(63)));
         assert!(longest.len() == 64 && longest.ends_with("@0123456789ab"), "{longest}");
+    }
+
+    /// Where the SDK would call IAM, STS and ECR in a region: its own data, resolved without a network.
+    async fn hosts(region: &str) -> [String; 3] {
+        use aws_sdk_ecr::config::endpoint as ecr;
+        use aws_sdk_iam::config::endpoint as iam;
+        use aws_sdk_sts::config::endpoint as sts;
+        use ecr::ResolveEndpoint as _;
+        use iam::ResolveEndpoint as _;
+        use sts::ResolveEndpoint as _;
+        let iam_in = iam::Params::builder().region(region).build().unwrap();
+        let sts_in = sts::Params::builder().region(region).build().unwrap();
+        let ecr_in = ecr::Params::builder().region(region).build().unwrap();
+        [
+            iam::DefaultResolver::new().resolve_endpoint(&iam_in).await.unwrap(),
+            sts::DefaultResolver::new().resolve_endpoint(&sts_in).await.unwrap(),
+            ecr::DefaultResolver::new().resolve_endpoint(&ecr_in).await.unwrap(),
+        ]
+        .map(|endpoint| endpoint.url().trim_start_matches("https://").to_owned())
+    }
+
+    #[rstest]
+    #[case(Partition::Aws, ["iam.amazonaws.com", "sts.us-east-1.amazonaws.com", "api.ecr.us-east-1.amazonaws.com"])]
+    #[case(
+        Partition::AwsCn,
+        ["iam.cn-north-1.amazonaws.com.cn", "sts.cn-north-1.amazonaws.com.cn", "api.ecr.cn-north-1.amazonaws.com.cn"]
+    )]
+    #[case(
+        Partition::AwsUsGov,
+        ["iam.us-gov.amazonaws.com", "sts.us-gov-west-1.amazonaws.com", "api.ecr.us-gov-west-1.amazonaws.com"]
+    )]
+    #[case(
+        Partition::AwsEusc,
+        ["iam.eusc-de-east-1.amazonaws.eu", "sts.eusc-de-east-1.amazonaws.eu", "api.ecr.eusc-de-east-1.amazonaws.eu"]
+    )]
+    #[tokio::test]
+    async fn every_partitions_services_are_called_within_it(#[case] partition: Partition, #[case] expected: [&str; 3]) {
+        let hosts = hosts(partition.home_region()).await;
+        assert_eq!(hosts, expected);
+        for host in hosts {
+            // The registries' host names end like the API's.
+            assert!(host.ends_with(&format!(".{}", partition.dns_suffix())), "{host}");
+        }
     }
 }

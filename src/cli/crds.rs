@@ -1,5 +1,7 @@
 //! `registry-grants crds`: the definitions that the code was built with.
 
+mod reference;
+
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -15,11 +17,18 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Write one file for each into this folder, instead of printing them.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "reference")]
     output_dir: Option<PathBuf>,
+
+    /// Print every field with its type, meaning and limits as Markdown instead: docs/reference/api.md.
+    #[arg(long)]
+    reference: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    if arguments.reference {
+        return Ok(super::text::print(&reference::markdown(&[CrossAccountRegistryGrant::crd(), AWSAccount::crd()])?)?);
+    }
     for (name, yaml) in documents()? {
         match &arguments.output_dir {
             Some(folder) => std::fs::write(folder.join(name), yaml)?,

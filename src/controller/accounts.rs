@@ -140,8 +140,11 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
 /// Reads what every grant on the account hangs on, so that no grant has to.
 async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) {
     let World { facts, grants, resync_interval, .. } = &context.world;
-    if let Some(boundary) = &account.spec.roles.permissions_boundary {
-        facts.managed_policy(session, boundary, *resync_interval).await;
+    let rules = account.spec.registry.iter().flat_map(|side| &side.rules);
+    let partition = account.spec.partition;
+    let of_rules: BTreeSet<String> = rules.flat_map(|rule| &rule.managed_policies).map(|p| p.arn(partition)).collect();
+    for policy in account.spec.roles.permissions_boundary.iter().chain(&of_rules) {
+        facts.managed_policy(session, policy, *resync_interval).await;
     }
     let on_account = |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == session.id.as_str();
     let regions: BTreeSet<String> =

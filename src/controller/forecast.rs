@@ -15,7 +15,7 @@ use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Aws;
 use crate::grant::desired::Owner;
 use crate::grant::plan::Change;
-use crate::grant::{GrantName, Problem, Standing, standing, validate};
+use crate::grant::{GrantName, Problem, Standing, observed, standing, validate};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
 use k8s_openapi::api::core::v1::Namespace;
@@ -143,10 +143,12 @@ async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant, unnamed: 
     }
     match standing(&name, &resource.spec, before.as_ref(), &world.directory, &world.installation) {
         Standing::Frozen(_) if resource.spec.suspend => nothing(Vec::new(), true),
-        Standing::Frozen(_) => match validate(&name, &resource.spec, &world.directory, &world.installation) {
-            Ok(grant) => look(Aim::Hold(&grant), Vec::new()).await,
-            Err(problems) => nothing(problems, false),
-        },
+        Standing::Frozen(_) => {
+            match observed(&name, &resource.spec, before.as_ref(), &world.directory, &world.installation) {
+                Ok(grant) => look(Aim::Hold(&grant), Vec::new()).await,
+                Err(problems) => nothing(problems, false),
+            }
+        }
         Standing::Admitted(grant) => look(Aim::Hold(&grant), Vec::new()).await,
         Standing::Kept(grant, problems) => look(Aim::Hold(&grant), problems).await,
         Standing::NotAdmitted(problems) => look(Aim::Revoke, problems).await,

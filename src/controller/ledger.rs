@@ -50,6 +50,17 @@ impl Ledger {
         }
     }
 
+    /// Whether the grant may have this role in the registry account.
+    pub fn claims_registry_role(&self, grant: &CrossAccountRegistryGrant, role: &str) -> bool {
+        let claims =
+            |applied: &Applied| applied.registry_roles.iter().any(|claimed| claimed.eq_ignore_ascii_case(role));
+        let recorded = self.claims.lock().expect("no panic while held");
+        match grant.meta().uid.as_ref().and_then(|uid| recorded.get(uid)) {
+            Some(applied) => applied.as_ref().is_some_and(claims),
+            None => grant.status.as_ref().and_then(|status| status.applied.as_ref()).is_some_and(claims),
+        }
+    }
+
     /// Notes what was just recorded.
     pub fn record(&self, grant: &CrossAccountRegistryGrant, applied: Option<Applied>) {
         if let Some(uid) = grant.uid() {

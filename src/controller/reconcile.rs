@@ -9,8 +9,9 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::grant::desired::Owner;
+use crate::grant::plan::Change;
 use crate::grant::status::{self, Outcome, Part};
-use crate::grant::{Grant, GrantName, Problem, Standing, standing, to_retain, validate};
+use crate::grant::{Grant, GrantName, Problem, Standing, observed, standing, to_retain};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -48,7 +49,7 @@ impl Intent {
         }
         match standing(name, &resource.spec, claims.as_ref(), directory, installation) {
             Standing::Frozen(_) if resource.spec.suspend => Self::Suspend,
-            Standing::Frozen(_) => match validate(name, &resource.spec, directory, installation) {
+            Standing::Frozen(_) => match observed(name, &resource.spec, claims.as_ref(), directory, installation) {
                 Ok(grant) => Self::Observe(Box::new(grant)),
                 Err(problems) => Self::Leave(problems),
             },
@@ -284,7 +285,7 @@ async fn tell(
     let was_in_place = was.as_ref().is_some_and(|(ready, reason, _)| *ready == "True" || *reason == path_denied);
     let settled = before.and_then(|status| status.observed_generation) == generation;
     // What changes in IAM for a grant that was settled was changed by somebody else; a repository's policy changes with other grants as well.
-    let in_iam = changes.iter().filter(|change| change.region.is_none()).map(ToString::to_string);
+    let in_iam = changes.iter().filter(|change| change.region.is_none()).map(Change::with_what_was_found);
     let drift: Vec<String> = in_iam.chain(put_back.iter().cloned()).collect();
     let is_drift = was_in_place && settled && !drift.is_empty();
     match outcome.pending {

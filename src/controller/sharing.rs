@@ -1,12 +1,13 @@
-//! Several grants may keep one instance role. Who else has to do with it is told by the watch cache; what is done about it is done by one of
-//! them at a time.
+//! Several grants may keep one instance role, and may ask for one registry role, which only one of them can have. Who else has to do with a
+//! role is told by the watch cache; what is done about an instance role is done by one of them at a time.
 
 use super::World;
 use crate::api::CrossAccountRegistryGrant;
-use crate::grant::desired::Owner;
+use crate::api::conditions::Reason;
+use crate::grant::desired::{DesiredRole, Owner};
 use crate::grant::diff::Sharers;
 use crate::grant::validate::ConsumerRole;
-use crate::grant::{AccountId, GrantName, Standing, standing};
+use crate::grant::{AccountId, GrantName, Problem, Standing, standing};
 use kube::{Resource, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -39,16 +40,68 @@ pub fn sharers(world: &World, owner: &Owner, account: &AccountId, role: &str, pr
             && grant.uid().as_deref() != Some(owner.uid.as_str())
     };
     let mut others = world.grants.state_filter(concerns);
-    others.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
+    oldest_first(&mut others);
     let mut sharers = Sharers::default();
     for resource in others {
-        let name = GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() };
+        let name = name_of(&resource);
         let keeps = keeps(world, &resource, &name, role);
         let (installation, uid) = (world.installation.clone(), resource.uid().unwrap_or_default());
         let list = if keeps { &mut sharers.keeping } else { &mut sharers.leaving };
         list.push(Owner { installation, grant: name, uid });
     }
     sharers
+}
+
+/// Before a registry role is made: that no older grant is to have it. One that is there is its owner's, however old.
+///
+/// # Errors
+/// Where one is, a conflict.
+pub fn eldest(world: &World, owner: &Owner, role: &DesiredRole) -> Result<(), Problem> {
+    let DesiredRole { account, name: role, .. } = role;
+    let named = |grant: &CrossAccountRegistryGrant| {
+        let asked = grant.spec.registry.role.as_ref().and_then(|role| role.name.as_deref());
+        asked.is_some_and(|asked| asked.eq_ignore_ascii_case(role)) || world.ledger.claims_registry_role(grant, role)
+    };
+    let mut claimants =
+        world.grants.state_filter(|grant| grant.spec.registry.account_id == account.as_str() && named(grant));
+    oldest_first(&mut claimants);
+    let older = claimants.iter().take_while(|grant| grant.uid().as_deref() != Some(owner.uid.as_str()));
+    let Some(first) = older.into_iter().find(|grant| is_to_have(world, grant, role)).map(|grant| name_of(grant)) else {
+        return Ok(());
+    };
+    // Grants of other namespaces are other tenants': their names are none of this one's business.
+    let whose = match first.namespace == owner.grant.namespace {
+        true => format!("grant {first}, which is older"),
+        false => "another grant, which is older".to_owned(),
+    };
+    Err(Problem::new(
+        Reason::Conflict,
+        format!("role {role} in account {account} is asked for by {whose}. Choose another name in the grant"),
+    ))
+}
+
+/// Whether a grant is to have this registry role.
+fn is_to_have(world: &World, resource: &CrossAccountRegistryGrant, role: &str) -> bool {
+    if resource.meta().deletion_timestamp.is_some() {
+        return false;
+    }
+    let claims = world.ledger.claims(resource);
+    match standing(&name_of(resource), &resource.spec, claims.as_ref(), &world.directory, &world.installation) {
+        Standing::Admitted(grant) | Standing::Kept(grant, _) | Standing::Frozen(Some(grant)) => {
+            grant.role.is_some_and(|asked| asked.identity.name.eq_ignore_ascii_case(role))
+        }
+        // What cannot be judged is left as it is.
+        Standing::Unknown(_) => world.ledger.claims_registry_role(resource, role),
+        Standing::Frozen(None) | Standing::NotAdmitted(_) => false,
+    }
+}
+
+fn oldest_first(grants: &mut [Arc<CrossAccountRegistryGrant>]) {
+    grants.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
+}
+
+fn name_of(resource: &CrossAccountRegistryGrant) -> GrantName {
+    GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() }
 }
 
 /// Whether a grant that has claims on an instance role is to keep it.

@@ -3,6 +3,7 @@
 use super::actions;
 use super::names::{AccountId, GrantName, RepositoryPattern};
 use super::validate::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
+use crate::api::grant::ManagedPolicy;
 use crate::policy::callers::Callers;
 use crate::policy::repository::Contribution;
 use crate::policy::{Document, Installation, Statement};
@@ -224,7 +225,7 @@ impl Grant {
             trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
         }
         let inline = managed_policies.is_empty().then(|| (owner.policy_name(), Document::of(self.ecr_statements())));
-        let managed_arn = |policy| format!("arn:{}:iam::aws:policy/{policy:?}", self.partition.name());
+        let managed_arn = |policy: &ManagedPolicy| policy.arn(self.partition);
         DesiredRole {
             description: format!("{} reaches ECR repositories by this role", capitalized(&self.consumer.to_string())),
             trust,

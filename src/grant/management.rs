@@ -171,9 +171,10 @@ impl Management {
         let allow = |sid: &str, actions: &[&str]| Statement::allow(actions.iter().copied()).sid(sid).on([self.roles()]);
         vec![
             Statement::allow(READ_ROLES).sid("ReadRoles").on([self.iam("role/*")]),
+            // The account's own, and AWS's, whose ARNs have `aws` for the account's number. There are no others to read.
             Statement::allow(READ_POLICIES)
                 .sid("ReadManagedPolicies")
-                .on([self.iam("policy/*"), format!("arn:{}:iam::aws:policy/*", self.partition.name())]),
+                .on([format!("arn:{}:iam::*:policy/*", self.partition.name())]),
             // Lists are of no resource: the service authorization reference names none for them.
             Statement::allow(["iam:ListRoles"]).sid("FindRoles").on(["*"]),
             self.asking_for_our_tag(self.bounded(allow("CreateBoundedAndTaggedRoles", &["iam:CreateRole"]))),
@@ -243,8 +244,7 @@ impl Management {
     }
 
     fn managed_policy_arns(&self) -> Vec<String> {
-        let arn = |policy| format!("arn:{}:iam::aws:policy/{policy:?}", self.partition.name());
-        self.managed_policies.iter().map(arn).collect()
+        self.managed_policies.iter().map(|policy| policy.arn(self.partition)).collect()
     }
 
     fn bounded(&self, statement: Statement) -> Statement {

@@ -2,6 +2,14 @@
 //! Source: <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>.
 
 use crate::api::account::Partition;
+use crate::api::grant::ManagedPolicy;
+
+impl ManagedPolicy {
+    /// The policy's ARN.
+    pub fn arn(self, partition: Partition) -> String {
+        format!("arn:{}:iam::aws:policy/{self:?}", partition.name())
+    }
+}
 
 impl Partition {
     /// The partition's name, as in ARNs.

@@ -3,7 +3,7 @@
 use super::diff::Step;
 use super::names::AccountId;
 use super::observed::Role;
-use crate::policy::diff::Difference;
+use crate::policy::diff::{Difference, Part, Term};
 use crate::policy::{Document, repository};
 use std::fmt;
 
@@ -18,6 +18,8 @@ pub struct Change {
     pub effect: Effect,
     /// What is done, for people: `set the trust policy of role miq-devops`.
     pub what: String,
+    /// What was found in its place, for people, where that can be said shortly.
+    pub found: Option<String>,
     /// Where a policy changes: how it was, and how it is then.
     pub policy: Option<PolicyChange>,
 }
@@ -47,6 +49,29 @@ impl PolicyChange {
     pub fn difference(&self) -> Difference {
         let none = Document::of([]);
         Difference::between(self.before.as_ref().unwrap_or(&none), self.after.as_ref().unwrap_or(&none))
+    }
+}
+
+impl PolicyChange {
+    /// What the policy had and has not any more, as far as people read it in an Event.
+    fn only_before(&self) -> String {
+        const TOLD: usize = 4;
+        let Difference { document, changed, only_left, only_right: _, same: _ } = self.difference();
+        let of_statements = changed.into_iter().flat_map(|changed| changed.parts);
+        let parts =
+            document.into_iter().chain(of_statements).chain(only_left.into_iter().flat_map(|alone| alone.parts));
+        let term = |term: Term| match term {
+            Term::Text(text) | Term::Json(text) => text,
+        };
+        let told = parts.filter(|part| !part.removed.is_empty()).map(|Part { place, removed, added: _ }| {
+            format!("{} {}", place.join(" "), removed.into_iter().map(term).collect::<Vec<_>>().join(", "))
+        });
+        let told: Vec<String> = told.collect();
+        match told.len() {
+            0 => "less than that".into(),
+            few if few <= TOLD => told.join("; "),
+            many => format!("{}; and {} more", told[..TOLD].join("; "), many - TOLD),
+        }
     }
 }
 
@@ -85,7 +110,13 @@ impl Change {
             | Step::RemoveRoleFromProfile { .. }
             | Step::DeleteProfile { .. } => (Effect::Remove, None),
         };
-        Self { account: account.clone(), region: None, effect, what: step.to_string(), policy }
+        let found = role.and_then(|role| found_before(step, role, policy.as_ref()));
+        Self { account: account.clone(), region: None, effect, what: step.to_string(), found, policy }
+    }
+
+    /// For an Event: what is done, where, and what was found.
+    pub fn with_what_was_found(&self) -> String {
+        self.found.as_ref().map_or_else(|| self.to_string(), |found| format!("{self} (found: {found})"))
     }
 
     /// What becomes of a repository's policy; nothing where it stays.
@@ -107,15 +138,46 @@ impl Change {
             region: Some(region.to_owned()),
             effect,
             what: format!("{what} the policy of repository {repository}"),
+            // Others' statements are none of a tenant's business.
+            found: None,
             policy: Some(PolicyChange { before: found.cloned(), after }),
         })
+    }
+}
+
+fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Option<String> {
+    match step {
+        Step::UpdateTrust { .. } | Step::PutInlinePolicy { .. } => match policy {
+            Some(PolicyChange { before: None, .. }) => Some("none, or none that can be read".into()),
+            Some(change) => Some(change.only_before()),
+            None => None,
+        },
+        Step::UpdateMaxSession { .. } => Some(format!("{} s", role.max_session_seconds)),
+        Step::PutBoundary { .. } => Some(role.boundary.clone().unwrap_or_else(|| "none".into())),
+        Step::TagRole { tags, .. } => {
+            let other = tags.iter().filter(|(key, value)| role.tags.get(*key) != Some(value)).map(|(key, _)| key);
+            let told = other.map(|key| format!("{key}={}", role.tags.get(key).map_or("(none)", String::as_str)));
+            Some(told.collect::<Vec<_>>().join(", "))
+        }
+        Step::CreateRole { .. }
+        | Step::DeleteInlinePolicy { .. }
+        | Step::AttachPolicy { .. }
+        | Step::DetachPolicy { .. }
+        | Step::DeleteRole { .. }
+        | Step::UntagRole { .. }
+        | Step::CreateProfile { .. }
+        | Step::TagProfile { .. }
+        | Step::UntagProfile { .. }
+        | Step::AddRoleToProfile { .. }
+        | Step::RemoveRoleFromProfile { .. }
+        | Step::DeleteProfile { .. } => None,
     }
 }
 
 /// For people: what is done, and where.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { account, region, effect: _, what, policy: _ } = self;
+        let Self { account, region, effect: _, what, found: _, policy: _ } = self;
         write!(f, "{what} in account {account}")?;
         region.iter().try_for_each(|region| write!(f, ", {region}"))
     }

@@ -106,6 +106,20 @@ fn access_only(spec: &Spec) -> Option<Spec> {
     (without != *spec).then_some(without)
 }
 
+/// What a grant whose spec is only observed would be if it were carried out.
+///
+/// # Errors
+/// Why it would be refused.
+pub fn observed(
+    name: &GrantName,
+    spec: &Spec,
+    applied: Option<&Applied>,
+    directory: &dyn Directory,
+    installation: &Installation,
+) -> Result<Grant, Vec<Problem>> {
+    validate(name, spec, directory, installation).map(|grant| grant.where_its_role_is(applied))
+}
+
 /// Whether nothing is written for the grant.
 pub fn is_frozen(spec: &Spec) -> bool {
     spec.suspend || spec.mode == Mode::Observe

@@ -10,6 +10,7 @@ use crate::api::grant::{
     Replacement, ReplacementState, RepositoriesStatus, RepositoryStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::SignedDuration;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many repositories the status lists by name.
@@ -18,6 +19,9 @@ const LISTED: usize = 100;
 const LONGEST: usize = 2_000;
 /// The same for a message of which there can be a hundred.
 const LONGEST_OF_MANY: usize = 700;
+
+/// How long what mends itself is waited for, before a person is asked to look. IAM promises no bound, and takes seconds.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// How one part of a grant is.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,8 +112,11 @@ impl Outcome {
                 None
             }
         });
-        let judged = access::denied(&self.access).filter(|_| self.pending.is_none() && !self.revoking);
-        let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).chain(judged).collect();
+        let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).collect();
+        // Where a part is not in place, that is the reason, and denied access what follows from it.
+        if problems.is_empty() && self.refusal.is_empty() && self.pending.is_none() && !self.revoking {
+            problems.extend(access::denied(&self.access));
+        }
         problems.sort_by_key(|problem| !problem.reason.needs_a_person());
         self.refusal.iter().cloned().chain(problems).collect()
     }
@@ -200,7 +207,11 @@ impl Outcome {
 
     /// The resource's status after this outcome.
     pub fn status(&self, previous: Option<&Status>, generation: Option<i64>, now: &Time) -> Status {
-        let (ready, reason, message) = self.ready();
+        let (ready, reason, mut message) = self.ready();
+        let lasting = self.lasting(previous, generation, now);
+        if let Some((_, advice)) = lasting {
+            message = format!("{message}. {advice}");
+        }
         let mut conditions = vec![
             (ConditionType::Ready, ready, reason, message.clone()),
             condition(ConditionType::AccountsReady, &self.accounts_part(), Reason::CredentialsVerified),
@@ -209,8 +220,11 @@ impl Outcome {
             condition(ConditionType::ConsumerReady, &self.told(&self.consumer), Reason::InPlace),
         ];
         if ready != "True" {
-            let kind = if reason.needs_a_person() { ConditionType::Stalled } else { ConditionType::Reconciling };
-            conditions.push((kind, "True", reason, message));
+            conditions.push(match lasting {
+                _ if reason.needs_a_person() => (ConditionType::Stalled, "True", reason, message),
+                Some((reason, _)) => (ConditionType::Stalled, "True", reason, message),
+                None => (ConditionType::Reconciling, "True", reason, message),
+            });
         }
         Status {
             observed_generation: generation,
@@ -224,6 +238,27 @@ impl Outcome {
             last_handled_reconcile: self.handled.clone(),
             applied: self.applied.clone(),
         }
+    }
+
+    /// What usually mends itself and has not, for so long that a person should look: a name that is mistyped never heals. How long
+    /// is told by the last status: the youngest of the conditions that gave this reason for this generation.
+    fn lasting(
+        &self,
+        previous: Option<&Status>,
+        generation: Option<i64>,
+        now: &Time,
+    ) -> Option<(Reason, &'static str)> {
+        let told = |reason: Reason| {
+            let conditions = previous.into_iter().flat_map(|status| &status.conditions);
+            conditions.filter(move |c| c.reason == reason.to_string() && c.observed_generation == generation)
+        };
+        let lasts = |reason: Reason| {
+            let since = told(reason).map(|condition| condition.last_transition_time.0).max();
+            since.is_some_and(|since| now.0.duration_since(since) >= PATIENCE)
+        };
+        let mut advised =
+            self.problems().into_iter().filter_map(|problem| Some((problem.reason, advice(problem.reason)?)));
+        advised.find(|(reason, _)| lasts(*reason))
     }
 
     /// What was known of the registry's role stays known while it cannot be read.
@@ -361,6 +396,19 @@ pub fn suspended(
         format!("suspended: nothing is written or checked in AWS, and {stays}. Set spec.suspend to false to go on");
     let told = vec![(ConditionType::Ready, "Unknown", Reason::Suspended, message)];
     Status { last_handled_reconcile: handled, applied, ..beside_the_others(told, previous, generation, now) }
+}
+
+/// What a person should check where something that mends itself has lasted too long.
+fn advice(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::Settling => Some(
+            "This has lasted for more than five minutes, and what was just made in AWS shows sooner: check that every account and role that the grant names exists, and is spelt as it is there. It is tried again every few minutes",
+        ),
+        Reason::RoleNotFound => Some(
+            "It has been waited for for more than five minutes: check the role's name, path and account, or create it. It is looked for again every few minutes",
+        ),
+        _ => None,
+    }
 }
 
 type Told = (ConditionType, &'static str, Reason, String);

@@ -122,6 +122,67 @@ async fn what_cannot_be_changed_is_refused_with_what_to_do_instead() -> Result<(
 }
 
 #[tokio::test]
+async fn what_cannot_be_changed_cannot_be_added_later_either() -> Result<()> {
+    let case = Case::new().await?;
+    let organization =
+        json!({"accountID": null, "wholeAccount": null, "instanceRole": null, "organization": {"id": "o-a1b2c3d4e5"}});
+    let adopted = json!({"adopt": true});
+    // What is there before, what is changed in it, and the field that the refusal names.
+    let table: Vec<(Value, Value, &str)> = vec![
+        (
+            json!({"registry": {"role": {"name": null}}}),
+            json!({"registry": {"role": {"name": "x"}}}),
+            "spec.registry.role.name",
+        ),
+        (json!({"registry": {"role": null}}), json!({"registry": {"role": {"name": "x"}}}), "spec.registry.role.name"),
+        (
+            json!({"registry": {"role": adopted}}),
+            json!({"registry": {"role": {"adopt": true, "path": "/"}}}),
+            "spec.registry.role.path",
+        ),
+        (
+            json!({"registry": {"role": {"adopt": true, "path": "/"}}}),
+            json!({"registry": {"role": adopted}}),
+            "spec.registry.role.path",
+        ),
+        (
+            json!({"consumer": {"instanceRole": null}}),
+            json!({"consumer": {"instanceRole": {"name": "node"}}}),
+            "spec.consumer.instanceRole",
+        ),
+        (json!({"consumer": {"instanceRole": null}}), json!({"consumer": organization}), "spec.consumer"),
+        (
+            json!({"consumer": organization}),
+            json!({"consumer": {"accountID": case.pair.consumer, "wholeAccount": true, "instanceRole": null}}),
+            "spec.consumer",
+        ),
+    ];
+    for (number, (before, after, field)) in table.into_iter().enumerate() {
+        let name = format!("later-{number}");
+        case.apply(&case.grant_named(&name, before)).await.with_context(|| format!("{after} is not the change"))?;
+        let after = case.grant_named(&name, after);
+        refused(&case, &after, field, "delete the grant and create it anew").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_accounts_partition_and_path_stay_as_they_are() -> Result<()> {
+    let case = Case::new().await?;
+    case.apply(&case.registry_account(json!({}))).await?;
+    let in_china = json!({"partition": "aws-cn"});
+    refused(&case, &case.registry_account(in_china.clone()), "spec.partition", "cannot be changed").await?;
+    let path = json!({"roles": {"path": "/other/"}});
+    refused(&case, &case.registry_account(path.clone()), "spec.roles.path", "cannot be changed").await?;
+    // Neither is got round by a field that was not there before.
+    let other = Case::new().await?;
+    let bare = json!({"partition": null, "roles": null});
+    other.apply(&other.registry_account(bare)).await?;
+    refused(&other, &other.registry_account(in_china), "spec.partition", "cannot be changed").await?;
+    refused(&other, &other.registry_account(path), "spec.roles.path", "cannot be changed").await
+}
+
+#[tokio::test]
 async fn every_field_is_explained() -> Result<()> {
     let case = Case::new().await?;
     // `explain` goes by what kubectl learnt of the server before; this makes it look again.

@@ -1,9 +1,10 @@
 //! The operator's own access to the accounts: verified before anything is written, and missing permissions named.
 
-use crate::case::{Case, condition, document, merged, same};
+use crate::case::{ARGUMENTS, Case, GRANT, OPERATOR, condition, document, merged, same};
+use crate::permissions::{example, texts, without};
 use anyhow::{Context, Result, ensure};
-use local_stack::MANAGEMENT_ROLE;
-use serde_json::json;
+use local_stack::{Installation, MANAGEMENT_ROLE, OPERATOR_ACCOUNT, OPERATOR_ROLE, Pair, repository_root};
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn credentials_for_another_account_are_noticed_before_anything_is_written() -> Result<()> {
@@ -26,6 +27,9 @@ async fn credentials_for_another_account_are_noticed_before_anything_is_written(
     case.apply(&case.grant(json!({"consumer": {"instanceRole": null}}))).await?;
     let said = case.not_ready("WrongAccount").await?;
     ensure!(said.contains("333333333333") && said.contains("spec.credentials"), "{said}");
+    let events = case.cluster().kubectl(&["events", "--for", GRANT, "--namespace", &case.namespace]).await?;
+    let told = |event: &str| event.contains("Warning") && event.contains("WrongAccount") && event.contains(&said);
+    ensure!(events.lines().any(told), "{events}");
     same(&before, &case.accounts().await?)?;
     let account = case
         .cluster()
@@ -59,6 +63,82 @@ async fn a_role_that_cannot_be_assumed_is_said_on_the_account_and_on_the_grant()
         case.cluster().wait_for_condition("default", &format!("awsaccount/{}", case.pair.registry), "Ready").await?;
     let caller = account["status"]["callerARN"].as_str().unwrap_or_default();
     ensure!(caller.contains(&format!("{}:assumed-role/registry-grants/", case.pair.registry)), "{caller}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_any_one_statement_of_the_trust_policy_an_account_is_not_entered_and_says_why() -> Result<()> {
+    for side in ["registry", "consumer"] {
+        let statements = example(&Pair::example(), side, "trust")?["Statement"].as_array().context("no list")?.clone();
+        ensure!(statements.len() == 2, "the document was not understood: {statements:?}");
+        for statement in statements {
+            let (sid, actions) = (statement["Sid"].as_str().context("no Sid")?, texts(&statement["Action"]));
+            let [action] = actions.as_slice() else { anyhow::bail!("several actions: {actions:?}") };
+            let case = Case::new().await?;
+            let account = if side == "registry" { &case.pair.registry } else { &case.pair.consumer };
+            let whole = example(&case.pair, side, "trust")?;
+            let trust = async |document: Value| {
+                let update = case.stack().aws(account).iam.update_assume_role_policy().role_name(MANAGEMENT_ROLE);
+                update.policy_document(document.to_string()).send().await
+            };
+            trust(without(whole.clone(), sid, action)).await?;
+            case.apply(&if side == "registry" {
+                case.registry_account(json!({}))
+            } else {
+                case.consumer_account(json!({}))
+            })
+            .await?;
+            not_entered(&case, account, action).await.with_context(|| format!("without {sid} of {side}'s trust"))?;
+            trust(whole).await?;
+            case.cluster().wait_for_condition("default", &format!("awsaccount/{account}"), "Ready").await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_any_one_action_of_its_own_document_the_operator_enters_no_account_and_says_why() -> Result<()> {
+    let installation = Installation::start("operator-document").await?;
+    let text = std::fs::read_to_string(repository_root().join("examples/management-roles/operator.json"))?;
+    let whole: Value = serde_json::from_str(&text)?;
+    let iam = installation.stack.aws(OPERATOR_ACCOUNT).iam;
+    let permit = async |document: Value| {
+        let put = iam.put_role_policy().role_name(OPERATOR_ROLE).policy_name("registry-grants");
+        put.policy_document(document.to_string()).send().await
+    };
+    let _operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
+    let statements = whole["Statement"].as_array().context("no list")?;
+    let lacks = statements.iter().flat_map(|statement| {
+        texts(&statement["Action"]).into_iter().map(|action| (statement["Sid"].as_str().unwrap_or_default(), action))
+    });
+    let lacks: Vec<_> = lacks.collect();
+    ensure!(lacks.len() == 2, "the document was not understood: {lacks:?}");
+    for (sid, action) in lacks {
+        let case = Case::on(&installation).await?;
+        permit(without(whole.clone(), sid, &action)).await?;
+        case.open().await?;
+        case.apply(&case.grant(json!({}))).await?;
+        not_entered(&case, &case.pair.registry, &action).await?;
+        not_entered(&case, &case.pair.consumer, &action).await?;
+        let said = case.not_ready("CredentialsUnavailable").await?;
+        ensure!(said.contains(&format!("not authorized to perform: {action} ")), "without {action} it says {said}");
+        permit(whole.clone()).await?;
+        case.ready().await?;
+    }
+    Ok(())
+}
+
+/// Waits until the account says that the operator has no credentials for it, for lack of this action.
+async fn not_entered(case: &Case<'_>, account: &str, action: &str) -> Result<()> {
+    let object = format!("awsaccount/{account}");
+    let found = case.cluster().wait_until("default", &object, |account| {
+        let ready = condition(account, "Ready").context("no Ready")?;
+        ensure!(ready["status"] == "False" && ready["reason"] == "CredentialsUnavailable", "{ready}");
+        Ok(())
+    });
+    let said = condition(&found.await?, "Ready").map(|ready| ready["message"].to_string()).unwrap_or_default();
+    // In AWS's own words: they name the action, whichever side denies it.
+    ensure!(said.contains(&format!("not authorized to perform: {action} ")), "without {action} it says {said}");
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! Many grants on one repository: all of them share one document of 10,240 characters, and cost a few writes, not one each.
 //!
-//! They have stacks of their own: hundreds of grants would make the operator that the other tests share look at AWS without end. And
-//! they are all there when the operator begins, so that it is not kubectl that says how many come at a time; what it costs when
-//! they come one after the other is for `make bench`.
+//! They have stacks of their own: hundreds of grants would make the operator that the other tests share look at AWS without end.
+//! The largest crowds are all there when the operator begins, so that it is not kubectl that says how many come at a time; smaller ones come
+//! while it runs.
 
 use crate::case::{Case, OPERATOR, condition};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -168,6 +168,22 @@ async fn grants_of_100_accounts_narrowed_to_roles_fit_into_one_policy_and_take_f
     let narrowed = |account: &String| policy.contains(&format!("{account}:role/ci/deployer"));
     ensure!(crowd.consumers.values().all(narrowed), "not each is narrowed to its role: {policy}");
     crowd.few_writes()
+}
+
+#[tokio::test]
+async fn grants_that_come_at_once_while_the_operator_runs_take_few_writes() -> Result<()> {
+    let installation = Installation::start("rush").await?;
+    let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    let narrow = json!({"wholeAccount": null, "roles": ["ci/deployer"]});
+    let crowds =
+        tokio::try_join!(Crowd::apply(&installation, 100, json!({})), Crowd::apply(&installation, 60, narrow))?;
+    for (what, crowd) in [("whole accounts", crowds.0), ("narrowed to roles", crowds.1)] {
+        crowd.all_ready().await?;
+        let (named, _) = crowd.named().await?;
+        ensure!(named == crowd.accounts(crowd.consumers.keys()), "{what}: the policy names {named:?}");
+        crowd.few_writes().context(what)?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use crate::case::{Case, GRANT, condition, document, same};
 use anyhow::{Context, Result, ensure};
 use local_stack::{Document, eventually, role_with_policy};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn trusts(account: &str) -> String {
     document(
@@ -58,6 +58,33 @@ async fn the_first_of_two_grants_on_one_role_has_it_and_the_other_says_so() -> R
     case.cluster().kubectl(&["delete", "carg/second", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
     ensure!(case.registry().await?.roles.contains_key("pusher-grant"), "the first grant's role is gone");
     case.ready().await.map(drop)
+}
+
+#[tokio::test]
+async fn of_grants_that_ask_for_one_role_at_once_the_oldest_has_it() -> Result<()> {
+    let case = Case::new().await?;
+    case.repository("app").create(case.stack()).await?;
+    // Several, for each would get it right by chance every other time.
+    let roles: Vec<String> = (0..6).map(|number| format!("contested-{number}")).collect();
+    let asking = |who: &str, role: &String| {
+        let changes = json!({"registry": {"role": {"name": role}}, "consumer": {"instanceRole": null}});
+        case.grant_named(&format!("{who}-{role}"), changes)
+    };
+    // Of the same second's the name decides, so that the first ones are the older ones either way.
+    for who in ["elder", "younger"] {
+        let all: Vec<Value> = roles.iter().map(|role| asking(who, role)).collect();
+        case.apply(&json!({"apiVersion": "v1", "kind": "List", "items": all})).await?;
+    }
+    case.apply(&case.registry_account(json!({}))).await?;
+    for role in &roles {
+        let said = case.not_ready_named(&format!("carg/younger-{role}"), "Conflict").await?;
+        ensure!(said.contains(&format!("{}/elder-{role}", case.namespace)), "{said}");
+        case.cluster().wait_for_condition(&case.namespace, &format!("carg/elder-{role}"), "Ready").await?;
+    }
+    // With the older one gone the role is the other's.
+    let (gone, stays) = (format!("carg/elder-{}", roles[0]), format!("carg/younger-{}", roles[0]));
+    case.cluster().kubectl(&["delete", &gone, "--namespace", &case.namespace, "--timeout", "180s"]).await?;
+    case.cluster().wait_for_condition(&case.namespace, &stays, "Ready").await.map(drop)
 }
 
 #[tokio::test]

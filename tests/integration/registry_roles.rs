@@ -11,8 +11,9 @@ use serde_json::json;
 async fn whoever_may_not_assume_the_role_any_more_loses_the_session_that_he_has() -> Result<()> {
     let case = Case::opened().await?;
     let roles = |roles: &[&str]| json!({"paths": ["AssumeRole"], "consumer": {"wholeAccount": null, "instanceRole": null, "roles": roles}});
-    case.granted(roles(&["deployer", "old"])).await?;
     let (deployer, old) = (case.almighty("deployer").await?, case.almighty("old").await?);
+    case.almighty("new").await?;
+    case.granted(roles(&["deployer", "old"])).await?;
     let role = format!("arn:aws:iam::{}:role/registry-grants/pusher-grant", case.pair.registry);
     let session = old.assume(&role).await?.allowed()?;
     session.push(&case.repository("app"), "v1").await?.allowed()?;
@@ -35,6 +36,7 @@ async fn whoever_may_not_assume_the_role_any_more_loses_the_session_that_he_has(
 #[tokio::test]
 async fn whoever_came_in_by_a_trust_that_somebody_widened_by_hand_is_put_out() -> Result<()> {
     let case = Case::opened().await?;
+    case.almighty("deployer").await?;
     case.granted(json!({"consumer": {"wholeAccount": null, "instanceRole": null, "roles": ["deployer"]}})).await?;
     let intruder = case.almighty("intruder").await?;
     let role = format!("arn:aws:iam::{}:role/registry-grants/pusher-grant", case.pair.registry);

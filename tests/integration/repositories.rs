@@ -168,6 +168,8 @@ async fn a_full_policy_refuses_the_new_grant_and_keeps_what_is_there() -> Result
     case.apply(&case.grant(json!({}))).await?;
     let said = case.not_ready("PolicyTooLarge").await?;
     ensure!(said.contains("10,240") && said.contains("app"), "{said}");
+    ensure!(said.contains("What takes less: wholeAccount instead of roles"), "{said}");
+    ensure!(said.contains("spec.consumer.organization") && said.contains("path AssumeRole alone"), "{said}");
     ensure!(app.policy(case.stack()).await? == before, "the policy was changed");
     let grant = case.cluster().get(&case.namespace, GRANT).await?;
     ensure!(condition(&grant, "RoleReady").is_some_and(|role| role["status"] == "True"), "{}", grant["status"]);

@@ -269,6 +269,9 @@ async fn a_policy_that_cannot_be_read_is_left_alone_and_the_grant_says_so() -> R
     case.apply(&case.grant(json!({}))).await?;
     let said = case.not_ready("UnreadablePolicy").await?;
     ensure!(said.contains("app") && said.contains(&case.pair.registry), "{said}");
+    // Where it ends in the middle: the position by which its owner finds the place.
+    let position = format!("line 1, column {}", unreadable.len());
+    ensure!(said.contains(&position), "no {position:?} in {said}");
     let read = stack.aws(&case.pair.registry).ecr.get_repository_policy().repository_name("app").send().await?;
     ensure!(read.policy_text() == Some(unreadable), "{:?}", read.policy_text());
 

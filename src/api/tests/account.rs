@@ -145,6 +145,15 @@ fn an_accounts_partition_cannot_be_changed() {
 }
 
 #[test]
+fn the_path_of_an_accounts_roles_cannot_be_changed() {
+    let (one, other) = (account(), with(account(), "/spec/roles/path", json!("/other/")));
+    for (new, old) in [(&other, &one), (&one, &other)] {
+        let refusals = refusals::<AWSAccount>(new, Some(old));
+        assert!(refusals.iter().any(|why| why.contains("spec.roles.path cannot be changed")), "{refusals:?}");
+    }
+}
+
+#[test]
 fn the_usual_partition_may_be_written_out_later() {
     let old = with(account(), "/spec/partition", Value::Null);
     assert_eq!(refusals::<AWSAccount>(&account(), Some(&old)), Vec::<String>::new());

@@ -246,6 +246,23 @@ fn what_others_rely_on_cannot_be_changed_either_way(#[case] place: &str, #[case]
     }
 }
 
+#[test]
+fn the_path_of_a_role_that_is_taken_over_cannot_be_changed_either_way() {
+    let adopting = with(article(), "/spec/registry/role/adopt", json!(true));
+    let at_root = with(adopting.clone(), "/spec/registry/role/path", json!("/"));
+    let elsewhere = with(adopting.clone(), "/spec/registry/role/path", json!("/ci/"));
+    let without_role = with(article(), "/spec/registry/role", Value::Null);
+    for (one, other) in [(&adopting, &at_root), (&at_root, &elsewhere), (&without_role, &at_root)] {
+        for (new, old) in [(one, other), (other, one)] {
+            let refusals = refusals::<CrossAccountRegistryGrant>(new, Some(old));
+            let told = |why: &String| why.contains("spec.registry.role.path cannot be set, changed or removed later");
+            assert!(refusals.iter().any(told), "{refusals:?}");
+        }
+    }
+    // To take a role over, or no longer, does not move it.
+    assert_eq!(refusals::<CrossAccountRegistryGrant>(&adopting, Some(&article())), Vec::<String>::new());
+}
+
 #[rstest]
 #[case("/spec/access", json!("Pull"))]
 #[case("/spec/paths", json!(["Direct"]))]

@@ -119,12 +119,13 @@ pub fn json(forecasts: &[Forecast]) -> String {
     let policy =
         |PolicyChange { before, after }: &PolicyChange| json!({"before": document(before), "after": document(after)});
     let change = |change: &Change| {
-        let Change { account, region, effect, what, policy: changed } = change;
+        let Change { account, region, effect, what, found, policy: changed } = change;
         json!({
             "account": account.as_str(),
             "region": region,
             "effect": format!("{effect:?}"),
             "what": what,
+            "found": found,
             "policy": changed.as_ref().map(policy),
         })
     };

@@ -116,6 +116,9 @@ impl Enforcement<'_> {
         // Repository policies name the role only while it is known to be there and this grant's. A call that failed says neither.
         let is_ours = observed.as_ref().is_some_and(|role| self.owner.owns(&role.tags));
         self.world.ledger.record_role(&self.owner.uid, is_ours);
+        if observed.is_none() {
+            sharing::eldest(self.world, self.owner, desired)?;
+        }
         let steps = diff::registry_role(desired, observed.as_ref(), self.owner, Timestamp::now())?;
         let (role_arn, role_id) = observed.as_ref().map(|role| (role.arn.clone(), role.id.clone())).unzip();
         let mut status = RegistryStatus { hosts: Vec::new(), role_arn, role_id };

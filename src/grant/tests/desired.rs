@@ -225,22 +225,27 @@ fn an_external_id_is_asked_for_beside_the_narrowing() {
     );
 }
 
+// The hosts' ends are those of the SDK's partition data, see `crate::aws::session`.
 #[rstest]
-#[case(Partition::AwsCn, "cn-north-1", "aws-cn", "ec2.amazonaws.com.cn")]
-#[case(Partition::AwsUsGov, "us-gov-west-1", "aws-us-gov", "ec2.amazonaws.com")]
-#[case(Partition::AwsEusc, "eusc-de-east-1", "aws-eusc", "ec2.amazonaws.com")]
+#[case(Partition::Aws, "eu-west-1", "aws", "ec2.amazonaws.com", "amazonaws.com")]
+#[case(Partition::AwsCn, "cn-north-1", "aws-cn", "ec2.amazonaws.com.cn", "amazonaws.com.cn")]
+#[case(Partition::AwsUsGov, "us-gov-west-1", "aws-us-gov", "ec2.amazonaws.com", "amazonaws.com")]
+#[case(Partition::AwsEusc, "eusc-de-east-1", "aws-eusc", "ec2.amazonaws.com", "amazonaws.eu")]
 fn everything_names_the_accounts_partition(
     #[case] partition: Partition,
     #[case] region: &str,
     #[case] name: &str,
     #[case] ec2: &str,
+    #[case] suffix: &str,
 ) {
     let cluster = Cluster::of_the_article()
         .account(REGISTRY, |spec| spec.partition = partition)
         .account(CONSUMER, |spec| spec.partition = partition);
     let asked = grant(|spec| spec.registry.regions = strings([region]));
     let desired = cluster.desired(&asked);
-    let text = format!("{desired:?} {:?}", cluster.admitted(&asked).contributions(region, true));
+    let admitted = cluster.admitted(&asked);
+    assert_eq!(admitted.registry_hosts(), [format!("111111111111.dkr.ecr.{region}.{suffix}")]);
+    let text = format!("{desired:?} {:?}", admitted.contributions(region, true));
     let arns: Vec<&str> = text.split("arn:").skip(1).filter_map(|arn| arn.split(':').next()).collect();
     assert!(!arns.is_empty() && arns.iter().all(|partition| *partition == name), "{arns:?}");
     assert_eq!(statements(&document(&desired.instance.unwrap().role.trust))[0]["Principal"], json!({ "Service": ec2 }));

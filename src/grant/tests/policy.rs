@@ -93,6 +93,11 @@ fn grants() -> impl Strategy<Value = Vec<Wanted<usize>>> {
     prop::collection::vec(contributions(), 0..12).prop_map(numbered)
 }
 
+/// Some grants, and the same in another order.
+fn grants_in_two_orders() -> impl Strategy<Value = (Vec<Wanted<usize>>, Vec<Wanted<usize>>)> {
+    grants().prop_flat_map(|grants| (Just(grants.clone()), Just(grants).prop_shuffle()))
+}
+
 fn change(current: Option<&Document>, grants: &[Wanted<usize>]) -> Change {
     let text = current.map(ToString::to_string);
     let plan = repository::plan(text.as_deref(), grants, &installation()).unwrap();
@@ -173,6 +178,13 @@ fn caller() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    /// Not only in meaning: whoever reads the document, or a diff of it, finds everything where it was.
+    #[test]
+    fn the_same_grants_give_the_same_text_whatever_their_order((one, other) in grants_in_two_orders()) {
+        let text = |grants| after(None, grants).map(|document| document.to_string());
+        prop_assert_eq!(text(&one), text(&other));
+    }
+
     #[test]
     fn order_and_form_of_lists_do_not_change_the_meaning(document in foreign_document()) {
         prop_assert!(document.same_meaning(&reworded(&document)));

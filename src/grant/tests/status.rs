@@ -62,7 +62,7 @@ pub fn repositories(
     each.into_iter().map(|(name, result)| (("us-east-1".to_owned(), name.into()), outcome(result))).collect()
 }
 
-fn problem(reason: Reason) -> Problem {
+pub fn problem(reason: Reason) -> Problem {
     Problem::new(reason, format!("{reason} happened"))
 }
 
@@ -153,6 +153,61 @@ fn what_mends_itself_is_reconciling_and_what_needs_a_person_is_stalled(
 ) {
     let status = told(&outcome(|outcome| outcome.role = Part::Failed(problem(reason))));
     assert_eq!(condition(&status, told_as).map(|c| c.status.as_str()), Some("True"));
+}
+
+/// The kind of condition that tells of this reason, and Ready's message.
+fn told_of(status: &Status, reason: Reason) -> (&str, &str) {
+    let passing = [ConditionType::Stalled, ConditionType::Reconciling].map(|kind| condition(status, kind));
+    let [told] = passing.into_iter().flatten().collect::<Vec<_>>()[..] else { panic!("not one of both: {status:?}") };
+    assert_eq!(told.reason, reason.to_string());
+    (&told.type_, &condition(status, ConditionType::Ready).unwrap().message)
+}
+
+#[rstest]
+#[case(Reason::Settling, "check that every account and role that the grant names exists")]
+#[case(Reason::RoleNotFound, "check the role's name, path and account")]
+fn what_never_shows_is_waited_for_for_five_minutes_and_then_a_person_is_asked(
+    #[case] reason: Reason,
+    #[case] advice: &str,
+) {
+    let missing = outcome(|outcome| outcome.consumer = Part::Failed(problem(reason)));
+    let begun = progressing(None, Some(1), applied(), &at(0));
+    let first = missing.status(Some(&begun), Some(1), &at(1));
+    let soon = missing.status(Some(&first), Some(1), &at(300));
+    assert_eq!((told_of(&soon, reason).0, &soon), ("Reconciling", &first));
+    let stalled = missing.status(Some(&soon), Some(1), &at(301));
+    let (kind, message) = told_of(&stalled, reason);
+    assert!(kind == "Stalled" && message.contains(advice), "{kind} {message}");
+    assert_eq!(missing.status(Some(&stalled), Some(1), &at(90_000)), stalled);
+    assert_eq!(lines(&outcome(|_| {}).status(Some(&stalled), Some(1), &at(90_001))), lines(&told(&outcome(|_| {}))));
+}
+
+#[test]
+fn a_changed_spec_and_a_new_problem_are_waited_for_anew() {
+    let missing = |reason| outcome(|outcome| outcome.consumer = Part::Failed(problem(reason)));
+    let settling = missing(Reason::Settling);
+    let first = settling.status(None, Some(1), &at(0));
+    let stalled = settling.status(Some(&first), Some(1), &at(600));
+    let changed = settling.status(Some(&stalled), Some(2), &at(601));
+    assert_eq!(told_of(&changed, Reason::Settling).0, "Reconciling");
+    assert_eq!(settling.status(Some(&changed), Some(2), &at(602)), changed);
+    assert_eq!(told_of(&settling.status(Some(&changed), Some(2), &at(901)), Reason::Settling).0, "Stalled");
+    let other = missing(Reason::RoleNotFound).status(Some(&stalled), Some(1), &at(601));
+    assert_eq!(told_of(&other, Reason::RoleNotFound).0, "Reconciling");
+    // What AWS owes is waited for however long it takes.
+    let first = missing(Reason::Unavailable).status(None, Some(1), &at(0));
+    let later = missing(Reason::Unavailable).status(Some(&first), Some(1), &at(90_000));
+    assert_eq!(told_of(&later, Reason::Unavailable).0, "Reconciling");
+}
+
+#[test]
+fn a_mistake_in_one_account_is_told_though_a_repository_is_waited_for() {
+    let both = outcome(|outcome| {
+        outcome.consumer = Part::Failed(problem(Reason::RoleNotFound));
+        outcome.each_repository = repositories([("web", Err(problem(Reason::RepositoryNotFound)))]);
+    });
+    let first = both.status(None, Some(1), &at(0));
+    assert_eq!(told_of(&both.status(Some(&first), Some(1), &at(300)), Reason::RoleNotFound).0, "Stalled");
 }
 
 #[test]

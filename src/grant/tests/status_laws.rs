@@ -77,6 +77,14 @@ proptest! {
     }
 
     #[test]
+    fn the_same_outcome_changes_the_status_once_at_most_however_long_it_lasts(outcome in some_outcome(), before in some_outcome()) {
+        let before = before.status(None, Some(2), &at(0));
+        let first = outcome.status(Some(&before), Some(2), &at(60));
+        let lasting = outcome.status(Some(&first), Some(2), &at(420));
+        prop_assert_eq!(outcome.status(Some(&lasting), Some(2), &at(90_000)), lasting);
+    }
+
+    #[test]
     fn a_transition_time_moves_with_its_status_alone(outcome in some_outcome(), before in some_outcome()) {
         let before = before.status(None, Some(1), &at(0));
         for now in outcome.status(Some(&before), Some(2), &at(60)).conditions {

@@ -23,6 +23,9 @@ fn statement(keys: &str) -> Document {
 )]
 #[case::everyone(r#""Principal":"*""#, r#""Principal":{"AWS":["*"]}"#)]
 #[case::kinds_of_principals(r#""Principal":{"AWS":"x","Service":["y"]}"#, r#""Principal":{"Service":"y","AWS":["x"]}"#)]
+// The console writes `"Condition": {}` where nothing is conditional, as into the article's trust policy. "The Condition element
+// (or Condition block)" is optional, and all of its operators must hold, of which there are none:
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition.html
 #[case::empty_condition(r#""Action":"a:B","Condition":{}"#, r#""Action":"a:B""#)]
 #[case::case_of_condition_keys(
     r#""Condition":{"bool":{"AWS:SecureTransport":"x"}}"#,

@@ -22,7 +22,9 @@ _WITH_BOUNDARY = {
 _WITH_POLICY_ARN = {"iam:AttachRolePolicy", "iam:DetachRolePolicy"}
 # These set the boundary that the condition is about; the others meet the one that the role has.
 _SETS_BOUNDARY = {"iam:CreateRole", "iam:PutRolePermissionsBoundary"}
-_TAGS_ON_CREATE = {
+# Where these are given tags, by the second action.
+_TAGS_AS_WELL = {
+    "sts:AssumeRole": "sts:TagSession",
     "iam:CreateRole": "iam:TagRole",
     "iam:CreateInstanceProfile": "iam:TagInstanceProfile",
     "iam:CreatePolicy": "iam:TagPolicy",
@@ -86,7 +88,7 @@ def resource_tag_keys(service, tags):
 
 @replaces(evaluator, "enforce")
 def enforce(original, access_key, action, service, region, resource_arn="*", service_context=None):
-    """Some actions need a second permission: tagging what is created, passing the role that joins a profile."""
+    """Some actions need a second permission: tagging what is created or assumed, passing the role that joins a profile."""
     context = dict(service_context or {})
     parameters = context.pop(_PARAMETERS, {})
 
@@ -96,8 +98,8 @@ def enforce(original, access_key, action, service, region, resource_arn="*", ser
         return refusal
 
     refusal = denied(action, resource_arn, context)
-    if not refusal and action in _TAGS_ON_CREATE and any(key.lower().startswith("aws:requesttag/") for key in context):
-        refusal = denied(_TAGS_ON_CREATE[action], resource_arn, context)
+    if not refusal and action in _TAGS_AS_WELL and any(key.lower().startswith("aws:requesttag/") for key in context):
+        refusal = denied(_TAGS_AS_WELL[action], resource_arn, context)
     if not refusal and action == "iam:AddRoleToInstanceProfile":
         role = iam._roles.get(actions._query_param(parameters, "RoleName"))
         if role:

@@ -131,6 +131,26 @@ class Sessions(Check):
         identity = client("sts", keys).get_caller_identity()
         self.assertEqual((identity["Account"], identity["Arn"]), (a, f"arn:aws:sts::{a}:assumed-role/role/check"))
 
+    def test_tags_of_a_session_take_both_sides_by_an_action_of_their_own(self):
+        a, b = self.account(), self.account()
+        role = f"arn:aws:iam::{a}:role/role"
+        alone, both = ["sts:AssumeRole"], ["sts:AssumeRole", "sts:TagSession"]
+        tags = {"Tags": [{"Key": "team", "Value": "b"}]}
+        client("iam", a).create_role(RoleName="role", AssumeRolePolicyDocument=trust({"AWS": root(b)}))
+        callers = [self.instance(b, allow(may, role), name=name) for name, may in (("alone", alone), ("both", both))]
+        for trusted, allowed in ((alone, [False, False]), (both, [False, True])):
+            document = trust({"AWS": root(b)}, Action=trusted)
+            client("iam", a).update_assume_role_policy(RoleName="role", PolicyDocument=document)
+            for caller, may in zip(callers, allowed, strict=True):
+                with self.subTest(trusted=trusted, may=may):
+                    self.session(caller, role)
+                    if may:
+                        self.session(caller, role, **tags)
+                        continue
+                    assume = client("sts", caller).assume_role
+                    said = self.assertRefused("AccessDenied", assume, RoleArn=role, RoleSessionName="check", **tags)
+                    self.assertIn("not authorized to perform: sts:TagSession", said)
+
     def test_a_session_lasts_no_longer_than_its_role_allows(self):
         a = self.account()
         iam = client("iam", a)

@@ -1,4 +1,5 @@
-//! What many grants on one repository cost, and how large its policy gets. Written to `repository.json`.
+//! What many grants on one repository cost, and how large its policy gets. Written to `repository.json` for whole accounts, and to
+//! `repository-narrowed.json` for accounts narrowed to a role.
 
 use anyhow::{Context, Result};
 use local_stack::{CallLog, Installation, MANAGEMENT_ROLE, Pair, Repository};
@@ -8,6 +9,8 @@ use std::path::Path;
 
 /// How many grants are applied at once, each time on a repository without policy.
 const GRANTS: [usize; 3] = [1, 50, 250];
+/// How many of accounts that are narrowed to a role.
+const NARROWED: [usize; 1] = [100];
 /// `SetRepositoryPolicy`, however many grants there are.
 const MOST_WRITES: usize = 25;
 /// What ECR takes.
@@ -29,20 +32,36 @@ struct Measured {
 pub async fn run(installation: &Installation, folder: &Path) -> Result<bool> {
     // No resync: what is counted is what the grants themselves cause.
     let _operator = installation.start_operator(crate::operator()?, &["--resync-interval", "1h"]).await?;
+    let whole = measure_each(installation, &GRANTS, "many", &json!({"wholeAccount": true}), "").await?;
+    let narrow = json!({"roles": ["ci/deployer"]});
+    let narrowed = measure_each(installation, &NARROWED, "narrowed", &narrow, ", narrowed to roles").await?;
+    println!();
+    for (name, rows) in [("repository.json", &whole), ("repository-narrowed.json", &narrowed)] {
+        let file = folder.join(name);
+        std::fs::write(&file, serde_json::to_string_pretty(rows)? + "\n")?;
+        println!("written to {}", file.display());
+    }
+    Ok(whole.iter().chain(&narrowed).all(Measured::is_within))
+}
+
+async fn measure_each(
+    installation: &Installation,
+    counts: &[usize],
+    prefix: &str,
+    consumer: &Value,
+    which: &str,
+) -> Result<Vec<Measured>> {
     let mut rows = vec![];
-    println!("\nMany grants on one repository, applied at once");
+    println!("\nMany grants on one repository, applied at once{which}");
     println!("  grants   reads  writes  characters");
-    for grants in GRANTS {
-        let row = measure(installation, grants).await?;
+    for grants in counts {
+        let row = measure(installation, &format!("{prefix}-{grants}"), *grants, consumer).await?;
         let verdict = if row.is_within() { "ok" } else { "OVER THE LIMIT" };
         println!("  {:>6}  {:>6}  {:>6}  {:>10}  {verdict}", row.grants, row.reads, row.writes, row.bytes);
         rows.push(row);
     }
     println!("  at most         {MOST_WRITES:>6}  {MOST_CHARACTERS:>10}");
-    let file = folder.join("repository.json");
-    std::fs::write(&file, serde_json::to_string_pretty(&rows)? + "\n")?;
-    println!("\nwritten to {}", file.display());
-    Ok(rows.iter().all(Measured::is_within))
+    Ok(rows)
 }
 
 impl Measured {
@@ -51,22 +70,21 @@ impl Measured {
     }
 }
 
-async fn measure(installation: &Installation, grants: usize) -> Result<Measured> {
+async fn measure(installation: &Installation, namespace: &str, grants: usize, who: &Value) -> Result<Measured> {
     let Installation { stack, cluster, .. } = installation;
-    let namespace = format!("many-{grants}");
-    cluster.create_namespace(&namespace).await?;
+    cluster.create_namespace(namespace).await?;
     let Pair { registry, consumer } = installation.fresh_pair().await?;
     let app = Repository::new(&registry, "app");
     app.create(stack).await?;
     let consumers: Vec<String> = (0..grants).map(|number| format!("9{}{number:03}", &consumer[4..])).collect();
-    cluster.apply(&account(&registry, &namespace, &consumers).to_string()).await?;
-    cluster.wait_for_condition(&namespace, &format!("awsaccount/{registry}"), "Ready").await?;
+    cluster.apply(&account(&registry, namespace, &consumers).to_string()).await?;
+    cluster.wait_for_condition(namespace, &format!("awsaccount/{registry}"), "Ready").await?;
 
     let log = CallLog::of(stack);
     let mark = log.mark()?;
-    let items: Vec<Value> = consumers.iter().map(|consumer| grant(&registry, &namespace, consumer)).collect();
+    let items: Vec<Value> = consumers.iter().map(|consumer| grant(&registry, namespace, consumer, who)).collect();
     cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).await?;
-    cluster.wait_for_all(&namespace, "carg", "Ready").await?;
+    cluster.wait_for_all(namespace, "carg", "Ready").await?;
     let calls = log.of_operator(mark)?;
     let count = |action| calls.iter().filter(|call| call.account == registry && call.action == action).count();
     let policy = app.policy(stack).await?.context("all grants are Ready, and the repository has no policy")?;
@@ -96,8 +114,9 @@ fn account(registry: &str, namespace: &str, consumers: &[String]) -> Value {
     })
 }
 
-fn grant(registry: &str, namespace: &str, consumer: &str) -> Value {
-    json!({
+/// `who`: what stands beside the consumer account's number.
+fn grant(registry: &str, namespace: &str, consumer: &str, who: &Value) -> Value {
+    let mut grant = json!({
         "apiVersion": "registrygrants.dev/v1alpha1",
         "kind": "CrossAccountRegistryGrant",
         "metadata": {"name": format!("of-{consumer}"), "namespace": namespace},
@@ -105,7 +124,9 @@ fn grant(registry: &str, namespace: &str, consumer: &str) -> Value {
             "access": "PullPush",
             "paths": ["Direct"],
             "registry": {"accountID": registry, "regions": ["us-east-1"], "repositories": ["app"]},
-            "consumer": {"accountID": consumer, "wholeAccount": true},
+            "consumer": who,
         },
-    })
+    });
+    grant["spec"]["consumer"]["accountID"] = json!(consumer);
+    grant
 }

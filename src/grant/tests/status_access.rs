@@ -1,0 +1,59 @@
+//! What the status says of access, and of what would be done.
+
+use super::status::{at, condition, outcome, problem};
+use crate::api::conditions::{ConditionType, Reason};
+use crate::api::grant::{
+    AccessAction, AccessPath, AccessStatus, AccessVerdict, CrossAccountRegistryGrantStatus as Status,
+};
+use crate::grant::status::Part;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+fn ready(status: &Status) -> &Condition {
+    condition(status, ConditionType::Ready).expect("every status has it")
+}
+
+/// A path that was denied for some other reason than what the grant itself could not put in place.
+fn denied() -> Vec<AccessStatus> {
+    vec![AccessStatus {
+        principal: "arn:aws:iam::222222222222:role/node".into(),
+        path: AccessPath::Direct,
+        action: AccessAction::Pull,
+        verdict: AccessVerdict::Denied,
+        message: Some("statement Stop denies it".into()),
+    }]
+}
+
+#[test]
+fn ready_is_never_true_beside_a_path_that_is_denied() {
+    let status = outcome(|outcome| outcome.access = denied()).status(None, Some(1), &at(0));
+    let told = ready(&status);
+    assert_eq!((told.status.as_str(), told.reason.as_str()), ("False", "PathDenied"));
+    assert!(told.message.contains("statement Stop denies it"), "{}", told.message);
+}
+
+#[test]
+fn what_is_not_in_place_is_the_reason_and_not_the_access_that_it_costs() {
+    let status = outcome(|outcome| {
+        outcome.access = denied();
+        outcome.consumer = Part::Failed(problem(Reason::RoleNotFound));
+    });
+    assert_eq!(ready(&status.status(None, Some(1), &at(0))).reason, "RoleNotFound");
+}
+
+#[test]
+fn an_observed_grant_says_what_would_be_done_and_how_much_there_is_of_it() {
+    let many: Vec<String> = (0..120).map(|number| format!("change {number}")).collect();
+    let observed = |pending: Vec<String>| {
+        outcome(|outcome| {
+            outcome.access = denied();
+            outcome.pending = Some(pending);
+        })
+        .status(None, Some(1), &at(0))
+    };
+    let status = observed(many);
+    let told = ready(&status);
+    assert_eq!((told.status.as_str(), told.reason.as_str()), ("Unknown", "Observing"));
+    let pending = status.pending.unwrap();
+    assert_eq!((pending.changes, pending.items.len()), (120, 50));
+    assert!(ready(&observed(Vec::new())).message.contains("nothing would change"));
+}
