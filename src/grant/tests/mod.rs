@@ -23,4 +23,5 @@ mod standing;
 mod status;
 mod status_access;
 mod status_laws;
+mod status_repositories;
 mod sweep;
