@@ -42,6 +42,8 @@ pub enum Look {
     Now,
     /// Who makes sure of what he has just written: there is nothing to gather.
     ReadBack,
+    /// Looks again at what was written lately, for no grant in particular.
+    After,
 }
 
 /// What came of bringing a repository's policy up to date.
@@ -91,6 +93,8 @@ pub struct Memory {
     replacing: Contest,
     replaced: BTreeSet<String>,
     pub written: Option<Instant>,
+    /// Something was put back by a look that was no grant's: the next grant that looks tells it.
+    untold: bool,
     /// Who was in the policy at the last look, and who was not for want of room.
     granted: BTreeSet<GrantName>,
     left_out: BTreeSet<GrantName>,
@@ -113,7 +117,15 @@ pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Rep
     let wanted = || wanted::of(world, repository, None);
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
         let _turn = world.turn().await;
-        let looked = let_in(world, account, repository, memory, wanted).await;
+        let mut looked = let_in(world, account, repository, memory, wanted).await;
+        if let Ok(Written::UpToDate(standings)) = &mut looked {
+            match who {
+                Look::After => memory.untold |= standings.put_back,
+                Look::Now | Look::ReadBack | Look::Settled(_) => {
+                    standings.put_back |= std::mem::take(&mut memory.untold);
+                }
+            }
+        }
         observed::policy(&world.metrics, repository, &looked);
         if let Ok(Written::UpToDate(standings)) = &looked {
             remember(world, memory, standings);
@@ -356,7 +368,7 @@ pub async fn look_after(context: Arc<Context>) {
             }
             let Some(known) = context.world.directory.account(&repository.account) else { continue };
             let looked = match context.world.aws.account(&repository.account, &known.spec, None).await {
-                Ok(account) => bring_up_to_date(&context.world, &account, &repository, Look::Now).await,
+                Ok(account) => bring_up_to_date(&context.world, &account, &repository, Look::After).await,
                 Err(problem) => Err(problem),
             };
             if let Err(problem) = looked {

@@ -79,7 +79,7 @@ impl Writers {
             let the_same = |last: &Pass| last.outcome.is_ok() && wanted().is_ok_and(|wanted| wanted == last.wanted);
             let good_enough = match who {
                 Look::Settled(fresh) => last.ended.elapsed() < fresh && the_same(last),
-                Look::Now | Look::ReadBack => false,
+                Look::Now | Look::ReadBack | Look::After => false,
             };
             if last.serves_to >= ticket || good_enough {
                 tracing::trace!(ticket, serves_to = last.serves_to, "served by another pass");

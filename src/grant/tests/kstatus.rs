@@ -44,7 +44,7 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
         | Reason::Suspended
         | Reason::Observing
         | Reason::Revoking => None,
-        // These are looked for again, and go on by themselves.
+        // These are looked for again, and go on by themselves; some ask for a person when that takes too long.
         Reason::CredentialsUnavailable
         | Reason::RepositoryNotFound
         | Reason::RoleNotFound
