@@ -8,6 +8,7 @@ mod enforce;
 mod events;
 mod facts;
 pub mod forecast;
+mod foresee;
 mod leadership;
 mod ledger;
 mod observed;

@@ -8,10 +8,9 @@ use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::aws::fault::{Class, Fault};
 use crate::grant::plan::Change as Planned;
-use crate::grant::{AccountId, Directory, Grant, GrantName, Problem};
+use crate::grant::{AccountId, Directory, GrantName, Problem};
 use crate::policy::Document;
-use crate::policy::carried::carried;
-use crate::policy::repository::{self, Change, Contribution, Ours, Plan, Wanted};
+use crate::policy::repository::{self, Change, Ours, Plan, Wanted};
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -280,69 +279,12 @@ async fn look(
     })))
 }
 
-fn changes(repository: &Repository, plan: &Plan<GrantName>) -> Option<Planned> {
+pub(super) fn changes(repository: &Repository, plan: &Plan<GrantName>) -> Option<Planned> {
     let Repository { account, region, name } = repository;
     Planned::of_repository(account, region, name, plan.current.as_ref(), &plan.change)
 }
 
-/// What bringing a repository's policy up to date would change, if one grant were as given (`None`: gave nothing); with the policy as it is.
-/// Nothing is written, and nobody waits for it.
-pub async fn foresee(
-    world: &World,
-    account: &Account,
-    repository: &Repository,
-    as_if: (&GrantName, Option<&Grant>),
-) -> Result<Option<Foreseen>, Problem> {
-    let current = match account.repository_policy(&repository.region, &repository.name).await? {
-        PolicyRead::NoRepository => return Ok(None),
-        PolicyRead::NoPolicy => None,
-        PolicyRead::Policy(text) => Some(text),
-    };
-    let mut wanted = wanted::of(world, repository, Some(as_if))?;
-    if world.others_unknown {
-        let unknown = unknown(world, repository, current.as_deref());
-        wanted.insert(0, unknown);
-    }
-    let plan = planned(world, repository, current.as_deref(), &wanted)?;
-    let left_out = plan.left_out.contains(as_if.0);
-    Ok(Some(Foreseen {
-        change: changes(repository, &plan),
-        left_out,
-        characters: plan.characters,
-        policy: plan.current,
-    }))
-}
-
-/// What grants that are not known here have in a repository's policy: all that our statements carry, but for what those that are known have had.
-fn unknown(world: &World, repository: &Repository, current: Option<&str>) -> Wanted<GrantName> {
-    let known = wanted::recorded(world, repository);
-    let document = current.and_then(|text| Document::parse(text).ok());
-    let held = document.map(|document| carried(&document, &world.installation)).unwrap_or_default();
-    let of_others = |Contribution { actions, callers }: Contribution| {
-        let mut same = known.iter().filter(|known| known.actions == actions);
-        let left = same.try_fold(callers, |left, known| left.without(&known.callers));
-        left.map(|callers| Contribution { actions, callers })
-    };
-    Wanted {
-        id: GrantName { namespace: String::new(), name: String::new() },
-        contributions: held.into_iter().filter_map(of_others).collect(),
-        replaces: BTreeSet::new(),
-        stays_as: None,
-        if_there: Vec::new(),
-    }
-}
-
-/// What is foreseen of a repository's policy.
-pub struct Foreseen {
-    pub change: Option<Planned>,
-    /// Whether the grant would find no room.
-    pub left_out: bool,
-    pub characters: usize,
-    /// The policy as it is.
-    pub policy: Option<Document>,
-}
-
-fn planned(
+pub(super) fn planned(
     world: &World,
     repository: &Repository,
     current: Option<&str>,

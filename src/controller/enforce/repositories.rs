@@ -3,7 +3,8 @@
 use super::{Enforcement, Session};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
-use crate::controller::repositories::{Foreseen, Look, Repository, Standings, Written, bring_up_to_date, foresee};
+use crate::controller::foresee::{Foreseen, foresee};
+use crate::controller::repositories::{Look, Repository, Standings, Written, bring_up_to_date};
 use crate::grant::status::{Part, RepositoryOutcome};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use crate::policy::repository::MAX_CHARACTERS;
