@@ -59,11 +59,10 @@ pub struct Forecast {
 /// Says for each grant what the operator of this installation would do, with the ambient credentials as a start. Only reads are sent to AWS.
 pub async fn forecast(manifests: Manifests, installation: &Installation, call_timeout: Duration) -> Vec<Forecast> {
     let Manifests { mut grants, accounts, namespaces, complete } = manifests;
-    let unnamed: Vec<bool> = grants.iter().map(|grant| grant.uid().is_none()).collect();
     for grant in &mut grants {
-        // Only to tell them apart: what has no UID yet is never told to AWS under one.
-        let name = format!("{}/{}", grant.namespace().unwrap_or_default(), grant.name_any());
-        grant.meta_mut().uid.get_or_insert(name);
+        // Only to tell them apart.
+        let made_up = format!("{MADE_UP}{}", name_of(grant));
+        grant.meta_mut().uid.get_or_insert(made_up);
     }
     let of_namespace = |(name, labels): (String, BTreeMap<String, String>)| -> PartialObjectMeta<Namespace> {
         ObjectMeta { name: Some(name), labels: Some(labels), ..ObjectMeta::default() }.into_response_partial()
@@ -97,10 +96,18 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         }
     }
     let mut forecasts = Vec::new();
-    for (resource, unnamed) in grants.iter().zip(unnamed) {
-        forecasts.push(of_grant(&world, resource, unnamed).await);
+    for resource in &grants {
+        forecasts.push(of_grant(&world, resource).await);
     }
     forecasts
+}
+
+/// Begins the UIDs of grants that are in no cluster yet.
+const MADE_UP: &str = "manifest:";
+
+/// The UID that a grant has in its cluster; empty where it is in none yet. Tags in AWS name no other.
+pub(super) fn real_uid(resource: &CrossAccountRegistryGrant) -> String {
+    resource.uid().filter(|uid| !uid.starts_with(MADE_UP)).unwrap_or_default()
 }
 
 fn name_of(resource: &CrossAccountRegistryGrant) -> GrantName {
@@ -120,7 +127,7 @@ where
     store
 }
 
-async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant, unnamed: bool) -> Forecast {
+async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant) -> Forecast {
     let name = name_of(resource);
     let before = resource.status.as_ref().and_then(|status| status.applied.clone());
     let nothing = |problems: Vec<Problem>, suspended: bool| Forecast {
@@ -130,8 +137,7 @@ async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant, unnamed: 
         access: Vec::new(),
         suspended,
     };
-    let uid = if unnamed { String::new() } else { resource.uid().unwrap_or_default() };
-    let owner = Owner { installation: world.installation.clone(), grant: name.clone(), uid };
+    let owner = Owner { installation: world.installation.clone(), grant: name.clone(), uid: real_uid(resource) };
     let look = async |aim: Aim<'_>, problems: Vec<Problem>| {
         let Some(claims) = world.ledger.claims(resource) else { return nothing(problems, false) };
         let done = Enforcement::new(world, &owner, &resource.spec, aim, &claims, Look::Now).observing().run().await;

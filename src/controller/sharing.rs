@@ -1,7 +1,7 @@
 //! Several grants may keep one instance role, and may ask for one registry role, which only one of them can have. Who else has to do with a
 //! role is told by the watch cache; what is done about an instance role is done by one of them at a time.
 
-use super::World;
+use super::{World, forecast};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
 use crate::grant::desired::{DesiredRole, Owner};
@@ -37,7 +37,7 @@ pub fn sharers(world: &World, owner: &Owner, account: &AccountId, role: &str, pr
     let concerns = |grant: &CrossAccountRegistryGrant| {
         grant.spec.consumer.account_id.as_deref() == Some(account.as_str())
             && world.ledger.claims_instance_role(grant, role, profile)
-            && grant.uid().as_deref() != Some(owner.uid.as_str())
+            && name_of(grant) != owner.grant
     };
     let mut others = world.grants.state_filter(concerns);
     oldest_first(&mut others);
@@ -45,7 +45,7 @@ pub fn sharers(world: &World, owner: &Owner, account: &AccountId, role: &str, pr
     for resource in others {
         let name = name_of(&resource);
         let keeps = keeps(world, &resource, &name, role);
-        let (installation, uid) = (world.installation.clone(), resource.uid().unwrap_or_default());
+        let (installation, uid) = (world.installation.clone(), forecast::real_uid(&resource));
         let list = if keeps { &mut sharers.keeping } else { &mut sharers.leaving };
         list.push(Owner { installation, grant: name, uid });
     }
@@ -65,7 +65,7 @@ pub fn eldest(world: &World, owner: &Owner, role: &DesiredRole) -> Result<(), Pr
     let mut claimants =
         world.grants.state_filter(|grant| grant.spec.registry.account_id == account.as_str() && named(grant));
     oldest_first(&mut claimants);
-    let older = claimants.iter().take_while(|grant| grant.uid().as_deref() != Some(owner.uid.as_str()));
+    let older = claimants.iter().take_while(|grant| name_of(grant) != owner.grant);
     let Some(first) = older.into_iter().find(|grant| is_to_have(world, grant, role)).map(|grant| name_of(grant)) else {
         return Ok(());
     };
