@@ -116,7 +116,7 @@ impl Fault {
                 let code = meta.code().unwrap_or("Unknown").to_owned();
                 let message = meta.message().unwrap_or("AWS gave no message");
                 let class = class_of(&code, message, status);
-                (Self { class, code, at, detail: message.into() }, meta.request_id().map(String::from))
+                (Self { class, code, at, detail: without_session(message) }, meta.request_id().map(String::from))
             }
             other => match (held_back(other), assume_role_error(other)) {
                 (true, _) => {
@@ -135,6 +135,19 @@ impl Fault {
             },
         }
     }
+}
+
+/// AWS's text without the names of sessions: those that the operator has are called after tenants' namespaces, and what one of them met is told to others
+/// who wait for the same.
+fn without_session(message: &str) -> String {
+    let word = |word: &str| match word.split_once(":assumed-role/") {
+        Some((before, role)) => {
+            let role = role.split('/').next().unwrap_or_default();
+            format!("{before}:assumed-role/{role}")
+        }
+        None => word.to_owned(),
+    };
+    message.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 impl Fault {
@@ -312,6 +325,17 @@ fn variant<E>(error: &SdkError<E, HttpResponse>) -> &'static str {
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    #[test]
+    fn for_whom_a_session_was_is_not_told() {
+        let told = without_session(
+            "User: arn:aws:sts::111111111111:assumed-role/registry-grants/team-a@0123456789ab is not authorized to perform: iam:GetPolicy",
+        );
+        assert_eq!(
+            told,
+            "User: arn:aws:sts::111111111111:assumed-role/registry-grants is not authorized to perform: iam:GetPolicy"
+        );
+    }
 
     #[rstest]
     #[case("Throttling", "Rate exceeded", 400, Class::Throttled)]

@@ -84,6 +84,8 @@ fn judged(question: &Question, read: &Read) -> Vec<Call> {
     }
     let who = role.as_ref().unwrap_or(principal);
     let actions: Vec<&str> = match &question.action {
+        // A service fetches images without a token of its own.
+        Action::Images(action) if kind(&who.arn) == PrincipalKind::Service => calls(*action).to_vec(),
         Action::Images(action) => [GET_TOKEN].into_iter().chain(calls(*action).iter().copied()).collect(),
         Action::Single(action) => vec![action.as_str()],
     };
@@ -126,6 +128,9 @@ fn context(question: &Question, holder: &Holder) -> Context {
     let context = holder.context(k8s_openapi::jiff::Timestamp::now());
     let context = context.with("aws:RequestedRegion", [&question.repository.region]);
     let context = context.with("sts:ExternalId", question.external_id.clone());
+    // Only temporary credentials have a time of issue; of others' nothing is known.
+    let temporary = kind(&holder.arn) == PrincipalKind::Role;
+    let context = if temporary { context } else { context.unknown("aws:TokenIssueTime") };
     question.context.iter().fold(context, |context, (key, values)| match values.is_empty() {
         true => context.without(key),
         false => context.with(key, values),

@@ -97,9 +97,7 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
     // The definition's own rule admits nothing but account numbers as names.
     let Ok(id) = name.parse::<AccountId>() else { return Ok(Action::await_change()) };
     let session = context.world.aws.account(&id, &account.spec, None).await;
-    if let Ok(session) = &session {
-        read_ahead(&context, session, &account).await;
-    }
+    let connected = session.as_ref().ok().cloned();
     let (caller_arn, told) = match session {
         Ok(session) => {
             let arn = session.caller_arn.clone();
@@ -120,6 +118,9 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
     if account.status.clone().map(|before| AWSAccountStatus { sweep: None, ..before }).as_ref() != Some(&status) {
         publish::status(Api::all(context.client.clone()), &*account, &status).await?;
     }
+    if let Some(session) = connected {
+        read_ahead(&context, &session, &account).await;
+    }
     let key = account.uid().unwrap_or(name);
     Ok(Action::requeue(match told {
         Ok(_) => {
@@ -137,6 +138,9 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
     }))
 }
 
+/// In how many regions the registry's own policy is read for all grants; in more of them each grant reads it.
+const READ_AHEAD: usize = 8;
+
 /// Reads what every grant on the account hangs on, so that no grant has to.
 async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) {
     let World { facts, grants, resync_interval, .. } = &context.world;
@@ -149,7 +153,8 @@ async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) 
     let on_account = |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == session.id.as_str();
     let regions: BTreeSet<String> =
         grants.state_filter(on_account).iter().flat_map(|grant| grant.spec.registry.regions.clone()).collect();
-    for region in &regions {
+    // Whatever tenants name: what nobody admitted is no reason to ask much.
+    for region in regions.iter().filter(|region| partition.has_region(region)).take(READ_AHEAD) {
         facts.registry_policy(session, region, *resync_interval).await;
     }
 }

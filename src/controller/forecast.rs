@@ -15,10 +15,13 @@ use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Aws;
 use crate::grant::desired::Owner;
 use crate::grant::plan::Change;
+use crate::grant::standing::is_frozen;
 use crate::grant::{GrantName, Problem, Standing, observed, standing, validate};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::core::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
@@ -63,6 +66,8 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         // Only to tell them apart.
         let made_up = format!("{MADE_UP}{}", name_of(grant));
         grant.meta_mut().uid.get_or_insert(made_up);
+        // One that is not there yet will be younger than those that are.
+        grant.meta_mut().creation_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
     }
     let of_namespace = |(name, labels): (String, BTreeMap<String, String>)| -> PartialObjectMeta<Namespace> {
         ObjectMeta { name: Some(name), labels: Some(labels), ..ObjectMeta::default() }.into_response_partial()
@@ -88,6 +93,9 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
     };
     // As if each were carried out already: what grants want together depends on it.
     for resource in &grants {
+        if is_frozen(&resource.spec) {
+            continue;
+        }
         if let Ok(grant) = validate(&name_of(resource), &resource.spec, &world.directory, installation) {
             let before = world.ledger.claims(resource);
             let claims = before.map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
@@ -139,7 +147,16 @@ async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant) -> Foreca
     };
     let owner = Owner { installation: world.installation.clone(), grant: name.clone(), uid: real_uid(resource) };
     let look = async |aim: Aim<'_>, problems: Vec<Problem>| {
-        let Some(claims) = world.ledger.claims(resource) else { return nothing(problems, false) };
+        let recorded = world.ledger.claims(resource);
+        let planned = match aim {
+            Aim::Hold(grant) => Some(grant.claims()),
+            Aim::Revoke | Aim::HandOver(_) => None,
+        };
+        let claims = match (recorded, planned) {
+            (Some(recorded), Some(planned)) => recorded.grown_by(&planned),
+            (Some(claims), None) | (None, Some(claims)) => claims,
+            (None, None) => return nothing(problems, false),
+        };
         let done = Enforcement::new(world, &owner, &resource.spec, aim, &claims, Look::Now).observing().run().await;
         let problems = problems.into_iter().chain(done.outcome.problems()).collect();
         Forecast { problems, changes: done.changes, access: done.outcome.access, ..nothing(Vec::new(), false) }

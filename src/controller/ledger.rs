@@ -11,6 +11,7 @@ use std::sync::Mutex;
 pub struct Ledger {
     claims: Mutex<HashMap<String, Option<Applied>>>,
     roles: Mutex<HashMap<String, bool>>,
+    carried_out: Mutex<HashMap<String, u64>>,
 }
 
 impl Ledger {
@@ -81,11 +82,17 @@ impl Ledger {
         recorded.or_else(told)
     }
 
+    /// Notes what is carried out for the grant now, by a hash of it, and says whether it was the same before. After a start nobody knows.
+    pub fn carries_out(&self, uid: &str, what: u64) -> bool {
+        self.carried_out.lock().expect("no panic while held").insert(uid.to_owned(), what) == Some(what)
+    }
+
     /// Forgets a grant that is gone.
     pub fn forget(&self, grant: &CrossAccountRegistryGrant) {
         if let Some(uid) = grant.uid() {
             self.claims.lock().expect("no panic while held").remove(&uid);
             self.roles.lock().expect("no panic while held").remove(&uid);
+            self.carried_out.lock().expect("no panic while held").remove(&uid);
         }
     }
 }

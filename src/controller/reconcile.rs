@@ -9,6 +9,7 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::grant::desired::Owner;
+use crate::grant::diff::ENDED_SESSIONS;
 use crate::grant::plan::Change;
 use crate::grant::status::{self, Outcome, Part};
 use crate::grant::{Grant, GrantName, Problem, Standing, observed, standing, to_retain};
@@ -129,6 +130,15 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     done.outcome.replaces = resource.spec.registry.replace_sids.iter().cloned().collect();
     done.outcome.handled = asked(resource).cloned();
     let abandoned = deleting && is_abandoned(resource) && done.outcome.no_way_in();
+    let problems = done.outcome.problems();
+    let failures = || context.backoff.failed(&owner.uid, resource.meta().generation);
+    // One that held a moment ago holds most likely still: a hiccup of AWS, or a turn that did not come, is not told at once.
+    let hiccup = matches!(look, Look::Settled(_)) && !problems.is_empty() && problems.iter().all(passes_by_itself);
+    if hiccup && done.changes.is_empty() && done.put_back.is_empty() && context.backoff.count(&owner.uid) < HICCUPS {
+        tracing::warn!(grant = %owner.grant, reason = %problems[0].reason, "could not be looked at, trying again: {}", problems[0].message);
+        let pause = requeue::after_failures(&problems, failures(), context.world.resync_interval);
+        return Ok(Ended::not_ready(pause));
+    }
     tell(resource, &context, &owner, &done).await?;
     if deleting && (done.outcome.applied.is_none() || abandoned) {
         if abandoned {
@@ -139,13 +149,18 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         context.backoff.reset(&owner.uid);
         return Ok(Ended::gone());
     }
-    let problems = done.outcome.problems();
     if problems.is_empty() {
         context.backoff.reset(&owner.uid);
         return Ok(Ended::ready(requeue::after_success(context.world.resync_interval)));
     }
-    let failures = context.backoff.failed(&owner.uid, resource.meta().generation);
-    Ok(Ended::not_ready(requeue::after_failures(&problems, failures, context.world.resync_interval)))
+    Ok(Ended::not_ready(requeue::after_failures(&problems, failures(), context.world.resync_interval)))
+}
+
+/// How often in a row a grant that was in place may not be looked at before it says so.
+const HICCUPS: u32 = 2;
+
+fn passes_by_itself(problem: &Problem) -> bool {
+    matches!(problem.reason, Reason::Throttled | Reason::Unavailable)
 }
 
 /// How a repository's policy is looked at. For a grant that is settled and only looked at once more, another grant's recent look
@@ -257,7 +272,7 @@ fn nothing_done(applied: Option<Applied>) -> Done {
         summary: String::new(),
         handled: None,
     };
-    Done { outcome, changes: Vec::new(), put_back: Vec::new() }
+    Done { outcome, changes: Vec::new(), put_back: Vec::new(), as_before: false }
 }
 
 /// Writes the status if it changed, and tells people what is new.
@@ -267,7 +282,7 @@ async fn tell(
     owner: &Owner,
     done: &Done,
 ) -> Result<(), Error> {
-    let Done { outcome, changes, put_back } = done;
+    let Done { outcome, changes, put_back, as_before } = done;
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
     let status = outcome.status(before, generation, &now());
@@ -284,8 +299,10 @@ async fn tell(
     let path_denied = Reason::PathDenied.to_string();
     let was_in_place = was.as_ref().is_some_and(|(ready, reason, _)| *ready == "True" || *reason == path_denied);
     let settled = before.and_then(|status| status.observed_generation) == generation;
-    // What changes in IAM for a grant that was settled was changed by somebody else; a repository's policy changes with other grants as well.
-    let in_iam = changes.iter().filter(|change| change.region.is_none()).map(Change::with_what_was_found);
+    // What changes in IAM though the same was wanted before was changed by somebody else; a repository's policy changes with other grants as well, and that
+    // ended sessions need no mention any more is a matter of time.
+    let by_others = |change: &&Change| *as_before && change.region.is_none() && !change.what.contains(ENDED_SESSIONS);
+    let in_iam = changes.iter().filter(by_others).map(Change::with_what_was_found);
     let drift: Vec<String> = in_iam.chain(put_back.iter().cloned()).collect();
     let is_drift = was_in_place && settled && !drift.is_empty();
     match outcome.pending {

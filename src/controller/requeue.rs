@@ -25,6 +25,11 @@ impl Backoff {
         before
     }
 
+    /// How many failures there were in a row.
+    pub fn count(&self, uid: &str) -> u32 {
+        self.0.lock().expect("no panic while held").get(uid).map_or(0, |(_, count)| *count)
+    }
+
     /// Starts over.
     pub fn reset(&self, uid: &str) {
         self.0.lock().expect("no panic while held").remove(uid);

@@ -5,7 +5,7 @@ use super::repositories::Repository;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
 use crate::grant::validate::no_account;
-use crate::grant::{Directory, Grant, GrantName, Problem, Standing, standing, to_retain, validate};
+use crate::grant::{Directory, Grant, GrantName, Problem, Standing, observed, standing, to_retain, validate};
 use crate::policy::repository::{Contribution, Wanted};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
@@ -122,6 +122,11 @@ fn carried(
         Standing::Admitted(grant) | Standing::Kept(grant, _) => {
             let replaces = grant.replaces.clone();
             Ok(Some(Carried { grant, replaces, stays_as: None }))
+        }
+        // Restored without a record, it may have access: that is not taken out, and none is given.
+        Standing::Frozen(None) if world.ledger.has_no_claims(resource) => {
+            let grant = observed(id, &resource.spec, None, directory, installation).ok();
+            Ok(grant.map(|grant| Carried { grant, replaces: BTreeSet::new(), stays_as: None }))
         }
         Standing::Frozen(grant) => Ok(grant.map(|grant| Carried { grant, replaces: BTreeSet::new(), stays_as: None })),
         // Every grant here names this account: that nothing can be said of one while it is not known must revoke nobody.

@@ -136,7 +136,7 @@ impl Judge<'_> {
         let context = holder.context(self.readings.now).with("sts:ExternalId", external_id);
         let request = self.request(holder, ASSUME, &role.arn, &role.account, context);
         let policies = holder.policies([role.trust.clone()]);
-        findings.note(&holder.name(), &request, None, &evaluate(&request, &policies));
+        findings.note(&holder.name(), &request, None, &evaluate(&request, &policies), &[]);
     }
 
     /// What the client asks of the registry.
@@ -145,13 +145,14 @@ impl Judge<'_> {
         for (region, registry_policy) in registry_policies {
             let context = holder.context(*now).with("aws:RequestedRegion", [region]);
             let token = self.request(holder, GET_TOKEN, "*", &holder.account, context.clone());
-            findings.note(&holder.name(), &token, None, &evaluate(&token, &holder.policies([])));
+            findings.note(&holder.name(), &token, None, &evaluate(&token, &holder.policies([])), &[]);
             for RepositoryReading { name, policy, .. } in repositories.iter().filter(|read| read.region == *region) {
                 let policies = holder.policies(policy.iter().chain(registry_policy).cloned());
+                let unread = unread(&policies);
                 let arn = self.repository_arn(region, name);
                 for call in calls(action) {
                     let request = self.request(holder, call, &arn, self.grant.registry.as_str(), context.clone());
-                    findings.note(&holder.name(), &request, Some(name), &evaluate(&request, &policies));
+                    findings.note(&holder.name(), &request, Some(name), &evaluate(&request, &policies), &unread);
                 }
             }
         }
@@ -171,6 +172,7 @@ impl Judge<'_> {
             let registry_policy = registry_policies.get(region).and_then(Option::as_ref);
             let resource = policy.iter().chain(registry_policy).cloned().collect();
             let policies = Policies { resource, ..Policies::default() };
+            let unread = unread(&policies);
             for call in actions::of_lambda() {
                 let request = Request {
                     principal: Principal::service(service),
@@ -179,7 +181,7 @@ impl Judge<'_> {
                     resource_account: self.grant.registry.to_string(),
                     context: context.clone(),
                 };
-                findings.note(service, &request, Some(name), &evaluate(&request, &policies));
+                findings.note(service, &request, Some(name), &evaluate(&request, &policies), &unread);
             }
         }
         if repositories.is_empty() {
@@ -212,6 +214,12 @@ impl Judge<'_> {
             context,
         }
     }
+}
+
+/// Why policies of the resource could not be read, as a verdict says it.
+fn unread(policies: &Policies) -> Vec<String> {
+    let why = |Named { name, document }: &Named| document.as_ref().err().map(|why| format!("{name}: {why}"));
+    policies.resource.iter().filter_map(why).collect()
 }
 
 impl Holder {

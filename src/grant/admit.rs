@@ -4,6 +4,7 @@ use super::Problem;
 use super::consumer::Consumer;
 use super::names::{AccountId, GrantName, Organization, RepositoryPattern};
 use super::validate::{RegistryRole, RoleIdentity};
+use crate::api::AWSAccountSpec;
 use crate::api::account::{ConsumerRule, Namespaces, RegistryRule};
 use crate::api::conditions::Reason;
 use crate::api::grant::{Access, Management};
@@ -135,6 +136,12 @@ pub fn instance_role_refused<'r>(
             ),
         )
     })
+}
+
+/// Whether an account is open, as a consumer, to the grants of this namespace at all: of any other the operator tells them nothing.
+pub fn is_open_to(name: &GrantName, labels: Option<&BTreeMap<String, String>>, account: &AWSAccountSpec) -> bool {
+    let home = Home { name, labels };
+    account.consumer.iter().flat_map(|side| &side.rules).any(|rule| home.is_in(&rule.namespaces))
 }
 
 impl Home<'_> {

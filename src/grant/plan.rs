@@ -156,7 +156,11 @@ fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Opti
         Step::PutBoundary { .. } => Some(role.boundary.clone().unwrap_or_else(|| "none".into())),
         Step::TagRole { tags, .. } => {
             let other = tags.iter().filter(|(key, value)| role.tags.get(*key) != Some(value)).map(|(key, _)| key);
-            let told = other.map(|key| format!("{key}={}", role.tags.get(key).map_or("(none)", String::as_str)));
+            // Not their values: those of a role that was shared name other tenants' grants.
+            let told = other.map(|key| match role.tags.contains_key(key) {
+                true => format!("another {key}"),
+                false => format!("no {key}"),
+            });
             Some(told.collect::<Vec<_>>().join(", "))
         }
         Step::CreateRole { .. }

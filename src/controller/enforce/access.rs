@@ -6,6 +6,7 @@ use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::controller::repositories::Repository;
 use crate::grant::access::{Caller, Holder, Readings, RepositoryReading, judge};
+use crate::grant::admit::is_open_to;
 use crate::grant::consumer::{Consumer, Identities};
 use crate::grant::observed::Role;
 use crate::grant::validate::ConsumerRole;
@@ -53,7 +54,10 @@ impl Enforcement<'_> {
             registry_policies,
             now: Timestamp::now(),
         };
-        judge(grant, &readings)
+        // Thousands of repositories are work for a while: the Lease is renewed meanwhile.
+        let grant = grant.clone();
+        let judged = tokio::task::spawn_blocking(move || judge(&grant, &readings)).await;
+        judged.unwrap_or_default()
     }
 
     /// The policies that were read; where the grant does not touch them they are read here, for they may deny what is allowed elsewhere.
@@ -154,7 +158,15 @@ impl Enforcement<'_> {
         consumer: Option<&Session>,
         unmanaged: &str,
     ) -> Result<Option<Box<Holder>>, String> {
-        let session = match (consumer, self.world.directory.account(id)) {
+        let known = self.world.directory.account(id);
+        let labels = self.world.directory.namespace_labels(&self.owner.grant.namespace);
+        if known.as_ref().is_some_and(|known| !is_open_to(&self.owner.grant, labels.as_ref(), &known.spec)) {
+            return Err(format!(
+                "AWSAccount {id} has no rule for namespace {} under spec.consumer.rules, so its roles are not read: check there that the role exists, and is allowed what it needs",
+                self.owner.grant.namespace
+            ));
+        }
+        let session = match (consumer, known) {
             (Some(session), _) => session.clone(),
             (None, Some(_)) => self.session(id.as_str()).await,
             (None, None) => return Err(unmanaged.to_owned()),

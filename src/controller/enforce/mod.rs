@@ -19,6 +19,7 @@ use crate::grant::plan::Change;
 use crate::grant::status::{Outcome, Part};
 use crate::grant::{AccountId, Directory, Grant, Problem};
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Done {
     pub changes: Vec<Change>,
     /// What of it put back what somebody else had changed, in words.
     pub put_back: Vec<String>,
+    /// Whether the same was to be true before: then what was changed now was changed by somebody else.
+    pub as_before: bool,
 }
 
 /// What is to become of a grant.
@@ -119,6 +122,9 @@ impl<'a> Enforcement<'a> {
 
     pub async fn run(mut self) -> Done {
         let desired = self.grant.map(|grant| grant.desired(self.owner));
+        let mut hasher = DefaultHasher::new();
+        format!("{desired:?}").hash(&mut hasher);
+        let as_before = !self.observes && self.world.ledger.carries_out(&self.owner.uid, hasher.finish());
         let Desired { registry_role, instance } = desired.unwrap_or(Desired { registry_role: None, instance: None });
         let turn = self.world.turn().await;
         let registry = self.session(self.accounts.0).await;
@@ -175,7 +181,7 @@ impl<'a> Enforcement<'a> {
             outcome.pending = Some(self.changes.iter().map(ToString::to_string).collect());
         }
         let Self { changes, put_back, .. } = self;
-        Done { outcome, changes, put_back }
+        Done { outcome, changes, put_back, as_before }
     }
 
     async fn session(&self, account: &str) -> Session {

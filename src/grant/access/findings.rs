@@ -26,11 +26,20 @@ const TOLD: usize = 3;
 
 impl Findings {
     /// Takes note of what came of one call.
-    pub fn note(&mut self, who: &str, request: &Request, repository: Option<&str>, verdict: &Verdict) {
+    ///
+    /// `unread`: why policies that others share could not be read. What is not understood in them is theirs, and not told word by word.
+    pub fn note(
+        &mut self,
+        who: &str,
+        request: &Request,
+        repository: Option<&str>,
+        verdict: &Verdict,
+        unread: &[String],
+    ) {
         match verdict {
             Verdict::Allowed => {}
             Verdict::Depends(keys) => self.depends.extend(keys.iter().cloned()),
-            Verdict::Unknown(why) => self.unknown.extend(why.iter().cloned()),
+            Verdict::Unknown(why) => self.unknown.extend(why.iter().map(|why| told(why, unread))),
             Verdict::Denied(links) => links.iter().for_each(|link| {
                 let why = why(request, repository.is_some(), link);
                 let key = format!("{who} {why}");
@@ -89,6 +98,16 @@ impl Findings {
     }
 }
 
+/// What could not be read or understood, as tenants may know it.
+fn told(why: &str, unread: &[String]) -> String {
+    let shared =
+        ["the policy of repository", "the registry's own policy"].into_iter().find(|name| why.starts_with(name));
+    match shared {
+        Some(name) if !unread.iter().any(|known| known == why) => format!("a statement of {name} is not understood"),
+        Some(_) | None => why.to_owned(),
+    }
+}
+
 fn some_of(names: &BTreeSet<String>) -> String {
     let first: Vec<&str> = names.iter().take(TOLD).map(String::as_str).collect();
     match names.len().saturating_sub(TOLD) {
@@ -126,11 +145,11 @@ fn nearly(near: &[NearMiss], own: bool) -> String {
         ButFor::Condition { operator, key, .. } if own => {
             Some(format!("statement {statement} would, but for its condition {operator} {key}"))
         }
-        ButFor::Stale { unique_id } => Some(format!(
+        ButFor::Stale { unique_id } if own => Some(format!(
             "statement {statement} names {unique_id}, the ID of a principal that was deleted: one of the same name that is made anew has another"
         )),
         ButFor::OtherPath { named } if own => Some(format!("statement {statement} names {named}, which has another path")),
-        ButFor::Condition { .. } | ButFor::OtherPath { .. } | ButFor::Resource { .. } => None,
+        ButFor::Condition { .. } | ButFor::Stale { .. } | ButFor::OtherPath { .. } | ButFor::Resource { .. } => None,
     });
     let told: BTreeSet<String> = told.collect();
     if told.is_empty() { String::new() } else { format!(" ({})", some_of(&told)) }
