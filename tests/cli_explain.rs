@@ -143,4 +143,10 @@ fn lambda_is_a_principal_too() {
     assert_eq!(ask(&["--context", "aws:SourceArn=arn:aws:lambda:us-east-1:222222222222:function:f"]), 0);
     assert_eq!(ask(&["--context", "aws:SourceArn=arn:aws:lambda:us-east-1:333333333333:function:f"]), 2);
     assert_eq!(ask(&[]), 3);
+    // It needs no token of its own.
+    let both = json!({"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"},
+        "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]});
+    let folder = files("lambda-pull").with("lambda.json", policy(json!([both])));
+    let pull = ["explain", "--principal", "lambda.amazonaws.com", "--action", "pull", "--repository", REPOSITORY];
+    assert_eq!(folder.run(&[&pull[..], &["--resource-policy", "lambda.json"]].concat(), "").0, 0);
 }

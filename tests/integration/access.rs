@@ -293,7 +293,7 @@ async fn bound(aws: &Aws, role: &str) -> Result<()> {
 }
 
 /// The verdicts on the instance role, by path and action, each with its message.
-fn verdicts(grant: &Value, node: &str) -> BTreeMap<(String, String), (String, String)> {
+pub fn verdicts(grant: &Value, node: &str) -> BTreeMap<(String, String), (String, String)> {
     let told = grant["status"]["access"].as_array().into_iter().flatten().filter(|told| told["principal"] == node);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     told.map(|told| ((text(&told["path"]), text(&told["action"])), (text(&told["verdict"]), text(&told["message"]))))
@@ -360,39 +360,4 @@ async fn a_grant_is_not_ready_beside_a_path_that_somebody_else_denies() -> Resul
     app.set_policy(stack, &policy.without_statement("frozen")).await?;
     case.ready().await?;
     instance.push(&app, "v1").await?.allowed().map(drop)
-}
-
-#[tokio::test]
-async fn roles_that_a_grant_names_are_judged_one_by_one_and_patterns_are_not() -> Result<()> {
-    let case = Case::opened().await?;
-    case.almighty("builder").await?;
-    let consumer = json!({"wholeAccount": null, "instanceRole": null, "roles": ["builder", "ci/*", "nobody"]});
-    case.apply(&case.grant(json!({"consumer": consumer, "paths": ["Direct"]}))).await?;
-    let message = case.not_ready("PathDenied").await?;
-    ensure!(message.contains("role/nobody does not exist"), "{message}");
-    let grant = case.cluster().get(&case.namespace, GRANT).await?;
-    let of = |role: &str| {
-        let arn = format!("arn:aws:iam::{}:role/{role}", case.pair.consumer);
-        verdicts(&grant, &arn).remove(&("Direct".into(), "Pull".into())).map(|(verdict, _)| verdict)
-    };
-    let told = [of("builder"), of("ci/*"), of("nobody")].map(Option::unwrap_or_default);
-    ensure!(told == ["Allowed", "Depends", "Denied"], "{told:?}: {:#}", grant["status"]["access"]);
-
-    let consumer = json!({"wholeAccount": null, "instanceRole": null, "roles": ["builder", "ci/*"]});
-    case.granted(json!({"consumer": consumer, "paths": ["Direct"]})).await.map(drop)
-}
-
-#[tokio::test]
-async fn where_the_consumers_account_is_not_managed_access_is_unknown_and_says_what_to_check() -> Result<()> {
-    let case = Case::new().await?;
-    case.repository("app").create(case.stack()).await?;
-    case.apply(&case.registry_account(json!({}))).await?;
-    let consumer = json!({"wholeAccount": null, "roles": ["builder"], "instanceRole": null});
-    let grant = case.granted(json!({"consumer": consumer})).await?;
-    let arn = format!("arn:aws:iam::{}:role/builder", case.pair.consumer);
-    for ((path, action), (verdict, message)) in verdicts(&grant, &arn) {
-        ensure!(verdict == "Unknown", "{path} {action}: {verdict}");
-        ensure!(message.contains("has no AWSAccount") && message.contains("check there"), "{message}");
-    }
-    Ok(())
 }

@@ -18,6 +18,7 @@ mod instance_roles;
 mod lifecycle;
 mod limits;
 mod many;
+mod named_roles;
 mod observe;
 mod ownership;
 mod paths;

@@ -66,7 +66,7 @@ impl World {
             repositories: vec![RepositoryReading {
                 region: "us-east-1".into(),
                 name: "miqp-devops".into(),
-                policy: self.policy.as_ref().map(|document| named("the repository's policy", document)),
+                policy: self.policy.as_ref().map(|document| named("the policy of repository miqp-devops", document)),
             }],
             registry_policies: BTreeMap::from([(
                 "us-east-1".into(),
@@ -143,7 +143,7 @@ fn where_everything_is_in_place_both_paths_work_and_nothing_is_said() {
 #[case::boundary_in_consumer(|w: &mut World| w.bound_node(), &[], AccessPath::Direct,
     "the role's permissions boundary in account 222222222222 does not allow it")]
 #[case::deny_in_repository_policy(|w: &mut World| w.deny_all_in_the_repository(), &[], AccessPath::AssumeRole,
-    "statement Stop of the repository's policy denies it")]
+    "statement Stop of the policy of repository miqp-devops denies it")]
 #[case::deny_in_registry_policy(|w: &mut World| w.registry_policy = Some(Document::of([deny(&["ecr:*"]).to_principals(["*"])])), &[], AccessPath::Direct,
     "statement Stop of the registry's own policy denies it")]
 #[case::deny_on_the_instance_role(|w: &mut World| drop(w.node.inline.insert("theirs".into(), Ok(Document::of([deny(&["ecr:*"])])))), BY_ROLE, AccessPath::Direct,
@@ -219,6 +219,20 @@ fn what_others_wrote_into_the_repositorys_policy_is_not_told_to_the_tenant() {
     world.policy = Some(Document::of([others]));
     let message = world.message(AccessPath::Direct, AccessAction::Pull);
     assert!(message.starts_with("Denied") && !message.contains("secret"), "{message}");
+}
+
+#[test]
+fn what_is_not_understood_in_a_shared_policy_is_not_told_word_by_word() {
+    let mut world = world();
+    let odd = Statement::deny(["ecr:BatchGetImage"]).sid("secret-sid").to_principals(["*"]);
+    let odd = odd.only_if("SecretOperator", "aws:PrincipalArn", ["secret"]);
+    world.policy = world.policy.take().map(|policy| policy.with([odd]));
+    let message = world.message(AccessPath::Direct, AccessAction::Pull);
+    assert!(message.starts_with("Unknown: ") && !message.to_lowercase().contains("secret"), "{message}");
+    let gone = Statement::allow(["ecr:BatchGetImage"]).sid("secret-sid").to_principals(["AROADELETEDROLE00001"]);
+    world.policy = Some(Document::of([gone]));
+    let message = world.message(AccessPath::Direct, AccessAction::Pull);
+    assert!(message.starts_with("Denied: ") && !message.contains("AROA"), "{message}");
 }
 
 #[test]
