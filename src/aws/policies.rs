@@ -1,43 +1,27 @@
-//! Policies that are only read: what hangs on them is judged, and none of them is ours to write.
+//! Policies that are only read: what hangs on them is judged, and none of them is ours to write. That one could not be read is said in it: it may not
+//! matter.
 
 use super::fault::{At, Fault};
 use super::session::Account;
-use crate::policy::{Document, Unreadable};
+use crate::policy::Document;
+use crate::policy::evaluate::Named;
 
 impl Account {
-    /// Reads the managed policy of this ARN, as its default version says; `None` where it does not exist.
-    ///
-    /// # Errors
-    /// When IAM fails or refuses.
-    pub async fn managed_policy(&self, arn: &str) -> Result<Option<Result<Document, Unreadable>>, Fault> {
-        let version = match self.iam.get_policy().policy_arn(arn).send().await {
-            Ok(found) => found.policy.and_then(|policy| policy.default_version_id),
-            Err(error) => {
-                let fault = self.noted(Fault::of(self.policy_at("iam:GetPolicy", arn), &error));
-                return if fault.is_gone() { Ok(None) } else { Err(fault) };
-            }
-        };
-        let Some(version) = version else { return Ok(None) };
-        let call = self.iam.get_policy_version().policy_arn(arn).version_id(version);
-        match call.send().await {
-            Ok(found) => {
-                let text = found.policy_version.and_then(|version| version.document);
-                Ok(Some(Document::parse(text.as_deref().unwrap_or_default())))
-            }
-            Err(error) => {
-                let fault = self.noted(Fault::of(self.policy_at("iam:GetPolicyVersion", arn), &error));
-                if fault.is_gone() { Ok(None) } else { Err(fault) }
-            }
+    /// The managed policy of this ARN, as its default version says.
+    pub async fn managed_policy(&self, arn: &str) -> Named {
+        let name = format!("policy {arn}");
+        match self.default_version(arn).await {
+            Ok(Some(text)) => Named::parsed(name, Document::parse(&text)),
+            Ok(None) => Named::unreadable(name, "it does not exist"),
+            Err(fault) => Named::unreadable(name, fault.to_string()),
         }
     }
 
-    /// Reads the registry's own policy in a region, which applies to every request to ECR there; `None` where there is none.
-    ///
-    /// # Errors
-    /// When ECR fails or refuses.
-    pub async fn registry_policy(&self, region: &str) -> Result<Option<String>, Fault> {
+    /// The registry's own policy in a region, which applies to every request to ECR there; `None` where there is none.
+    pub async fn registry_policy(&self, region: &str) -> Option<Named> {
+        let name = format!("the registry's own policy in account {}, {region}", self.id);
         match self.ecr_in(region).get_registry_policy().send().await {
-            Ok(found) => Ok(found.policy_text),
+            Ok(found) => found.policy_text.map(|text| Named::parsed(name, Document::parse(&text))),
             Err(error) => {
                 let at = At {
                     account: self.id.clone(),
@@ -46,6 +30,25 @@ impl Account {
                     resource: "the registry".into(),
                 };
                 let fault = self.noted(Fault::of(at, &error));
+                (!fault.is_gone()).then(|| Named::unreadable(name, fault.to_string()))
+            }
+        }
+    }
+
+    /// The text of a managed policy's default version; `None` where there is no such policy.
+    async fn default_version(&self, arn: &str) -> Result<Option<String>, Fault> {
+        let version = match self.iam.get_policy().policy_arn(arn).send().await {
+            Ok(found) => found.policy.and_then(|policy| policy.default_version_id),
+            Err(error) => {
+                let fault = self.noted(Fault::of(self.policy_at("iam:GetPolicy", arn), &error));
+                return if fault.is_gone() { Ok(None) } else { Err(fault) };
+            }
+        };
+        let Some(version) = version else { return Ok(None) };
+        match self.iam.get_policy_version().policy_arn(arn).version_id(version).send().await {
+            Ok(found) => Ok(Some(found.policy_version.and_then(|version| version.document).unwrap_or_default())),
+            Err(error) => {
+                let fault = self.noted(Fault::of(self.policy_at("iam:GetPolicyVersion", arn), &error));
                 if fault.is_gone() { Ok(None) } else { Err(fault) }
             }
         }

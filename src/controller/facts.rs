@@ -3,7 +3,6 @@
 
 use crate::aws::Account;
 use crate::grant::AccountId;
-use crate::policy::Document;
 use crate::policy::evaluate::Named;
 use std::collections::HashMap;
 use std::future::Future;
@@ -39,33 +38,14 @@ struct Fact {
 impl Facts {
     /// The managed policy of this ARN, not older than this.
     pub async fn managed_policy(&self, account: &Account, arn: &str, fresh: Duration) -> Named {
-        let read = async {
-            Some(match account.managed_policy(arn).await {
-                Ok(Some(document)) => Named {
-                    name: format!("policy {arn}"),
-                    document: document.map_err(|error| format!("it cannot be read ({error})")),
-                },
-                Ok(None) => Named::unreadable(format!("policy {arn}"), "it does not exist"),
-                Err(fault) => Named::unreadable(format!("policy {arn}"), fault.to_string()),
-            })
-        };
+        let read = async { Some(account.managed_policy(arn).await) };
         let found = self.get(account, Which::Managed(arn.to_owned()), fresh, read).await;
         found.unwrap_or_else(|| Named::unreadable(format!("policy {arn}"), "it was not read"))
     }
 
     /// The registry's own policy in a region, not older than this; `None` where there is none.
     pub async fn registry_policy(&self, account: &Account, region: &str, fresh: Duration) -> Option<Named> {
-        let name = format!("the registry's own policy in account {}, {region}", account.id);
-        let read = async {
-            match account.registry_policy(region).await {
-                Ok(text) => text.map(|text| Named {
-                    name,
-                    document: Document::parse(&text).map_err(|error| format!("it cannot be read ({error})")),
-                }),
-                Err(fault) => Some(Named::unreadable(name, fault.to_string())),
-            }
-        };
-        self.get(account, Which::Registry(region.to_owned()), fresh, read).await
+        self.get(account, Which::Registry(region.to_owned()), fresh, account.registry_policy(region)).await
     }
 
     async fn get(

@@ -64,7 +64,7 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
     let Manifests { mut grants, accounts, namespaces, complete } = manifests;
     for grant in &mut grants {
         // Only to tell them apart.
-        let made_up = format!("{MADE_UP}{}", name_of(grant));
+        let made_up = format!("{MADE_UP}{}", GrantName::of(grant));
         grant.meta_mut().uid.get_or_insert(made_up);
         // One that is not there yet will be younger than those that are.
         grant.meta_mut().creation_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
@@ -96,7 +96,7 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         if is_frozen(&resource.spec) {
             continue;
         }
-        if let Ok(grant) = validate(&name_of(resource), &resource.spec, &world.directory, installation) {
+        if let Ok(grant) = validate(&GrantName::of(resource), &resource.spec, &world.directory, installation) {
             let before = world.ledger.claims(resource);
             let claims = before.map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
             world.ledger.record(resource, Some(claims));
@@ -118,10 +118,6 @@ pub(super) fn real_uid(resource: &CrossAccountRegistryGrant) -> String {
     resource.uid().filter(|uid| !uid.starts_with(MADE_UP)).unwrap_or_default()
 }
 
-fn name_of(resource: &CrossAccountRegistryGrant) -> GrantName {
-    GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() }
-}
-
 /// A watch cache with these in it.
 fn filled<K>(objects: Vec<K>) -> Store<K>
 where
@@ -136,7 +132,7 @@ where
 }
 
 async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant) -> Forecast {
-    let name = name_of(resource);
+    let name = GrantName::of(resource);
     let before = resource.status.as_ref().and_then(|status| status.applied.clone());
     let nothing = |problems: Vec<Problem>, suspended: bool| Forecast {
         grant: name.clone(),

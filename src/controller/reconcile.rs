@@ -88,7 +88,7 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     }
     let owner = Owner {
         installation: context.world.installation.clone(),
-        grant: GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() },
+        grant: GrantName::of(resource),
         uid: resource.uid().unwrap_or_default(),
     };
     let look = how_to_look(resource, &context);

@@ -37,13 +37,13 @@ pub fn sharers(world: &World, owner: &Owner, account: &AccountId, role: &str, pr
     let concerns = |grant: &CrossAccountRegistryGrant| {
         grant.spec.consumer.account_id.as_deref() == Some(account.as_str())
             && world.ledger.claims_instance_role(grant, role, profile)
-            && name_of(grant) != owner.grant
+            && GrantName::of(grant) != owner.grant
     };
     let mut others = world.grants.state_filter(concerns);
     oldest_first(&mut others);
     let mut sharers = Sharers::default();
     for resource in others {
-        let name = name_of(&resource);
+        let name = GrantName::of(&resource);
         let keeps = keeps(world, &resource, &name, role);
         let (installation, uid) = (world.installation.clone(), forecast::real_uid(&resource));
         let list = if keeps { &mut sharers.keeping } else { &mut sharers.leaving };
@@ -65,8 +65,9 @@ pub fn eldest(world: &World, owner: &Owner, role: &DesiredRole) -> Result<(), Pr
     let mut claimants =
         world.grants.state_filter(|grant| grant.spec.registry.account_id == account.as_str() && named(grant));
     oldest_first(&mut claimants);
-    let older = claimants.iter().take_while(|grant| name_of(grant) != owner.grant);
-    let Some(first) = older.into_iter().find(|grant| is_to_have(world, grant, role)).map(|grant| name_of(grant)) else {
+    let older = claimants.iter().take_while(|grant| GrantName::of(grant) != owner.grant);
+    let Some(first) = older.into_iter().find(|grant| is_to_have(world, grant, role)).map(|grant| GrantName::of(grant))
+    else {
         return Ok(());
     };
     // Grants of other namespaces are other tenants': their names are none of this one's business.
@@ -86,7 +87,7 @@ fn is_to_have(world: &World, resource: &CrossAccountRegistryGrant, role: &str) -
         return false;
     }
     let claims = world.ledger.claims(resource);
-    match standing(&name_of(resource), &resource.spec, claims.as_ref(), &world.directory, &world.installation) {
+    match standing(&GrantName::of(resource), &resource.spec, claims.as_ref(), &world.directory, &world.installation) {
         Standing::Admitted(grant) | Standing::Kept(grant, _) | Standing::Frozen(Some(grant)) => {
             grant.role.is_some_and(|asked| asked.identity.name.eq_ignore_ascii_case(role))
         }
@@ -98,10 +99,6 @@ fn is_to_have(world: &World, resource: &CrossAccountRegistryGrant, role: &str) -
 
 fn oldest_first(grants: &mut [Arc<CrossAccountRegistryGrant>]) {
     grants.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
-}
-
-fn name_of(resource: &CrossAccountRegistryGrant) -> GrantName {
-    GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() }
 }
 
 /// Whether a grant that has claims on an instance role is to keep it.

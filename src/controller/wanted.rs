@@ -38,7 +38,7 @@ pub fn of(
     grants.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
     let mut wanted = Vec::new();
     for resource in grants {
-        let id = GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() };
+        let id = GrantName::of(&resource);
         if let Some((_, grant)) = as_if.filter(|(name, _)| **name == id) {
             wanted.extend(grant.and_then(|grant| foreseen(grant, repository)));
             continue;
@@ -71,7 +71,7 @@ pub fn recorded(world: &World, repository: &Repository) -> Vec<Contribution> {
     let Repository { account, region, name } = repository;
     let mut recorded = Vec::new();
     for resource in world.grants.state_filter(|grant| grant.spec.registry.account_id == account.as_str()) {
-        let id = GrantName { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() };
+        let id = GrantName::of(&resource);
         let before = resource.status.as_ref().and_then(|status| status.applied.as_ref()).and_then(Applied::last_spec);
         for spec in before.iter().chain([&resource.spec]) {
             let grant = validate(&id, spec, &world.directory, &world.installation).ok();

@@ -1,7 +1,9 @@
 //! Names that were checked once: whoever holds one of these types need not check again.
 
+use crate::api::CrossAccountRegistryGrant;
 use crate::policy::Installation;
 use crate::policy::sid::hex;
+use kube::ResourceExt;
 use std::fmt;
 use std::str::FromStr;
 
@@ -102,6 +104,13 @@ impl GrantName {
         let mut readable = format!("{}-{}", self.namespace, self.name);
         readable.truncate(longest - DIGITS - 1);
         format!("{}-{hash}", readable.trim_end_matches(['-', '.']))
+    }
+}
+
+impl GrantName {
+    /// A resource's.
+    pub fn of(resource: &CrossAccountRegistryGrant) -> Self {
+        Self { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() }
     }
 }
 

@@ -82,7 +82,7 @@ impl Reader {
         };
         let mut managed = BTreeMap::new();
         for policy in Holder::managed_policies(&role) {
-            managed.insert(policy.clone(), managed_policy(&account, policy).await);
+            managed.insert(policy.clone(), account.managed_policy(policy).await);
         }
         Ok(Holder::of(&role, &managed))
     }
@@ -104,28 +104,10 @@ impl Reader {
         match account.repository_policy(region, name).await {
             Ok(PolicyRead::NoRepository) => return Err(format!("--repository: {arn} does not exist")),
             Ok(PolicyRead::NoPolicy) => {}
-            Ok(PolicyRead::Policy(text)) => policies.push(named(of_repository, &text)),
+            Ok(PolicyRead::Policy(text)) => policies.push(Named::parsed(of_repository, Document::parse(&text))),
             Err(fault) => policies.push(Named::unreadable(of_repository, fault.to_string())),
         }
-        match account.registry_policy(region).await {
-            Ok(text) => policies.extend(text.map(|text| named(of_registry, &text))),
-            Err(fault) => policies.push(Named::unreadable(of_registry, fault.to_string())),
-        }
+        policies.extend(account.registry_policy(region).await);
         Ok(policies)
     }
-}
-
-async fn managed_policy(account: &Account, arn: &str) -> Named {
-    let name = format!("policy {arn}");
-    match account.managed_policy(arn).await {
-        Ok(Some(document)) => {
-            Named { name, document: document.map_err(|error| format!("it cannot be read ({error})")) }
-        }
-        Ok(None) => Named::unreadable(name, "it does not exist"),
-        Err(fault) => Named::unreadable(name, fault.to_string()),
-    }
-}
-
-fn named(name: String, text: &str) -> Named {
-    Named { name, document: Document::parse(text).map_err(|error| format!("it cannot be read ({error})")) }
 }

@@ -80,19 +80,17 @@ impl Holder {
     /// A role as it was read, with the managed policies by their ARNs.
     pub fn of(role: &Role, managed: &BTreeMap<String, Named>) -> Self {
         let Role { arn, id, path: _, trust, max_session_seconds: _, boundary, tags, inline, attached } = role;
-        let read = |name: String, document: &Result<_, crate::policy::Unreadable>| Named {
-            name,
-            document: document.clone().map_err(|error| format!("it cannot be read ({error})")),
-        };
         let found =
             |arn: &String| managed.get(arn).cloned().unwrap_or_else(|| Named::unreadable(arn, "it was not read"));
-        let inline = inline.iter().map(|(name, document)| read(format!("policy {name} of role {arn}"), document));
+        let inline = inline
+            .iter()
+            .map(|(name, document)| Named::parsed(format!("policy {name} of role {arn}"), document.clone()));
         Self {
             arn: arn.clone(),
             account: arn.split(':').nth(4).unwrap_or_default().to_owned(),
             id: Some(id.clone()).filter(|id| !id.is_empty()),
             tags: tags.clone(),
-            trust: read(format!("the trust policy of role {arn}"), trust),
+            trust: Named::parsed(format!("the trust policy of role {arn}"), trust.clone()),
             identity: inline.chain(attached.iter().map(found)).collect(),
             boundary: boundary.as_ref().map(found),
         }

@@ -7,7 +7,6 @@ use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
 use crate::grant::parse::is_region;
 use crate::grant::{AccountId, GrantName, RepositoryPattern};
 use crate::policy::Installation;
-use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which grants there are, and what is known of each.
@@ -37,7 +36,7 @@ impl Claimed {
         let mut claimed = Self::default();
         claimed.settled.extend(known.unknown.iter().map(|name| (name.clone(), false)));
         for (grant, claims) in &known.grants {
-            let name = GrantName { namespace: grant.namespace().unwrap_or_default(), name: grant.name_any() };
+            let name = GrantName::of(grant);
             let settled = is_settled(grant, claims.as_ref());
             if grant.spec.registry.account_id == account.as_str() {
                 claimed.add_registry(grant, claims.as_ref(), settled, name.in_aws(installation, 64));

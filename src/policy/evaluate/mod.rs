@@ -27,7 +27,7 @@ mod verdict;
 pub use request::{Context, Principal, PrincipalKind, Request};
 pub use verdict::{ButFor, Link, NearMiss, Verdict};
 
-use super::document::Document;
+use super::document::{Document, Unreadable};
 use near::near_misses;
 use principal::Names;
 use statement::{Effect, Question, Rule, Side, rules};
@@ -46,6 +46,11 @@ impl Named {
     /// A policy that was read.
     pub fn new(name: impl Into<String>, document: Document) -> Self {
         Self { name: name.into(), document: Ok(document) }
+    }
+
+    /// A policy as it was parsed, or why it could not be.
+    pub fn parsed(name: impl Into<String>, document: Result<Document, Unreadable>) -> Self {
+        Self { name: name.into(), document: document.map_err(|error| format!("it cannot be read ({error})")) }
     }
 
     /// A policy that could not be read.
