@@ -91,6 +91,15 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         grant: GrantName::of(resource),
         uid: resource.uid().unwrap_or_default(),
     };
+    // What was said of this generation before was said with full caches.
+    if resource.status.as_ref().and_then(|status| status.observed_generation) != resource.meta().generation
+        && let Some(missing) = context.world.directory.behind(&context.client, resource).await?
+    {
+        tracing::debug!(grant = %owner.grant, missing, "not in the watch cache yet, waiting for it");
+        // Its arrival triggers a reconciliation; this is for the case that it does not arrive.
+        let failures = context.backoff.failed(&owner.uid, resource.meta().generation);
+        return Ok(Ended::not_ready(requeue::after_failure(Reason::Settling, failures, context.world.resync_interval)));
+    }
     let look = how_to_look(resource, &context);
     let fresh = how_fresh(resource, &context);
     let begin =

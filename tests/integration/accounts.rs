@@ -32,7 +32,7 @@ async fn an_account_counts_the_grants_that_name_it_and_a_rush_is_few_writes() ->
     let writes = audit.of_operator(mark).await?.into_iter().filter(of_account).count();
     ensure!(writes < 30, "{writes} writes to the account's status for 60 grants");
     // A grant that asks for what no rule admits uses the account as well: it may have been admitted before.
-    case.cluster().kubectl(&["delete", "carg", "--all", "--namespace", &case.namespace]).await?;
+    case.delete_all().await?;
     counted((0, 0)).await?;
     let columns = case.cluster().kubectl(&["get", &name]).await?;
     ensure!(columns.contains("ASREGISTRY") && columns.contains("ASCONSUMER"), "{columns}");

@@ -1,6 +1,6 @@
 //! The article's case: one resource does all four steps, a real client says so, and its deletion undoes them.
 
-use crate::case::{ARGUMENTS, Case, OPERATOR, REGION, same};
+use crate::case::{Case, OPERATOR, QUIET, REGION, same};
 use anyhow::{Context, Result, ensure};
 use local_stack::{AccountState, Document, Installation, Pair, Repository, Session};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ struct Article {
 
 impl Article {
     async fn prepared(namespace: &str) -> Result<Self> {
-        let installation = Installation::shared(OPERATOR, &ARGUMENTS).await?;
+        let installation = Installation::shared(OPERATOR, &QUIET).await?;
         let pair = installation.fresh_pair().await?;
         let repository = Repository::new(&pair.registry, "miqp-devops");
         repository.create(&installation.stack).await?;
@@ -121,8 +121,7 @@ async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_an
     let pushed = by_role.push(repository, "by-role").await?.allowed()?;
     ensure!(by_role.pull(repository, "by-role").await?.allowed()? == pushed, "another image came back");
 
-    let delete = ["delete", "carg/miq-devops", "--namespace", &article.namespace, "--timeout", "180s"];
-    article.installation.cluster.kubectl(&delete).await?;
+    article.installation.cluster.delete(&article.namespace, "carg/miq-devops").await?;
     almighty.push(repository, "after").await?.denied()?;
     almighty.pull(repository, "seed").await?.denied()?;
     almighty.assume(&role).await?.denied()?;
@@ -134,8 +133,7 @@ async fn deletion_leaves_both_accounts_as_they_were() -> Result<()> {
     let article = Article::prepared("article-deletion").await?;
     article.apply().await?;
     ensure!(same(&article.before, &article.accounts().await?).is_err(), "the grant did nothing");
-    let delete = ["delete", "carg/miq-devops", "--namespace", &article.namespace, "--timeout", "180s"];
-    article.installation.cluster.kubectl(&delete).await?;
+    article.installation.cluster.delete(&article.namespace, "carg/miq-devops").await?;
     same(&article.before, &article.accounts().await?)
 }
 

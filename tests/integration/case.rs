@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use local_stack::{
-    AccountState, AuditLog, CallLog, Cluster, Installation, Pair, Repository, Session, Stack, Write, eventually,
-    role_with_policy,
+    AccountState, AuditLog, CallLog, Cluster, Diagnosis, Exclusive, Installation, Operator, Pair, Repository, Session,
+    Stack, Write, eventually, role_with_policy,
 };
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,8 +11,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The operator under test.
 pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-grants");
 
-/// Short, so that drift is put back and causes that are gone are noticed while a test waits.
-pub const ARGUMENTS: [&str; 4] = ["--resync-interval", "2s", "--log-level", "info,registry_grants=debug"];
+/// The shared operator's: what a test needs reconciled once more it says by [`Case::reconcile`]. A hundred tests' grants that are compared with
+/// AWS every few seconds take all of the machine.
+pub const QUIET: [&str; 3] = ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
+
+/// For tests of what the operator does by itself, time and again: they have an operator of their own, see [`Brisk`].
+pub const ARGUMENTS: [&str; 2] = ["--resync-interval=2s", "--log-level=info,registry_grants=debug"];
 
 /// The region where nothing else is said.
 pub const REGION: &str = "us-east-1";
@@ -27,10 +31,39 @@ pub struct Case<'a> {
     pub namespace: String,
 }
 
+/// An installation for one test, with an operator that compares everything with AWS every two seconds.
+pub struct Brisk {
+    installation: Exclusive,
+    _operator: Operator,
+}
+
+impl Brisk {
+    pub async fn start() -> Result<Self> {
+        let installation = Installation::exclusive().await?;
+        let _operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
+        Ok(Self { installation, _operator })
+    }
+
+    /// A case with both accounts opened and repository `app`.
+    pub async fn opened(&self) -> Result<Case<'_>> {
+        let case = Case::on(&self.installation).await?;
+        case.open().await?;
+        Ok(case)
+    }
+}
+
 impl Case<'static> {
-    /// On the stack that all tests share.
+    /// On the stack and with the operator that all tests share.
     pub async fn new() -> Result<Self> {
-        Self::on(Installation::shared(OPERATOR, &ARGUMENTS).await?).await
+        Self::on(Installation::shared(OPERATOR, &QUIET).await?).await
+    }
+}
+
+/// What one needs to know where the test fails; nobody sees it where it does not.
+impl Drop for Case<'_> {
+    fn drop(&mut self) {
+        let names = [self.pair.registry.as_str(), &self.pair.consumer, &self.namespace];
+        println!("{}", Diagnosis { installation: self.installation, names: &names });
     }
 }
 
@@ -152,7 +185,31 @@ impl<'a> Case<'a> {
         Ok(condition(&found, "Ready").and_then(|ready| ready["message"].as_str()).unwrap_or_default().to_owned())
     }
 
-    /// What the operator writes to the grant while it looks at the registry's repositories three times more.
+    /// Has the grant reconciled once more, and waits until that is done; gives the grant back.
+    pub async fn reconcile(&self) -> Result<Value> {
+        self.reconcile_named(GRANT).await
+    }
+
+    /// The same for a grant of another name.
+    pub async fn reconcile_named(&self, grant: &str) -> Result<Value> {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        let value = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.annotate(grant, "reconcile", &value).await?;
+        let handled = |grant: &Value| {
+            ensure!(grant["status"]["lastHandledReconcile"] == value.as_str(), "not reconciled yet");
+            Ok(())
+        };
+        self.cluster().wait_until(&self.namespace, grant, handled).await
+    }
+
+    /// Sets an annotation of ours on a grant.
+    pub async fn annotate(&self, grant: &str, name: &str, value: &str) -> Result<()> {
+        let annotations = json!({format!("registrygrants.dev/{name}"): value});
+        let patch = json!({"metadata": {"annotations": annotations}});
+        self.cluster().merge(&self.namespace, grant, patch).await.map(drop)
+    }
+
+    /// What a brisk operator writes to the grant while it looks at the registry's repositories three times more.
     pub async fn writes_in_three_looks(&self) -> Result<Vec<Write>> {
         let (log, audit) = (CallLog::of(self.stack()), AuditLog::of(self.stack()));
         let (calls, writes) = (log.mark()?, audit.mark()?);
@@ -169,7 +226,22 @@ impl<'a> Case<'a> {
 
     /// Deletes the grant and waits until it is gone.
     pub async fn delete(&self) -> Result<()> {
-        self.cluster().kubectl(&["delete", GRANT, "--namespace", &self.namespace, "--timeout", "180s"]).await.map(drop)
+        self.delete_named(GRANT).await
+    }
+
+    /// The same for a grant of another name.
+    pub async fn delete_named(&self, grant: &str) -> Result<()> {
+        self.cluster().delete(&self.namespace, grant).await
+    }
+
+    /// Asks for the grant's deletion.
+    pub async fn begin_to_delete(&self) -> Result<()> {
+        self.cluster().begin_to_delete(&self.namespace, GRANT).await
+    }
+
+    /// Deletes all grants of the namespace and waits until they are gone.
+    pub async fn delete_all(&self) -> Result<()> {
+        self.cluster().delete_all(&self.namespace, "carg").await
     }
 
     /// Everything in both accounts.

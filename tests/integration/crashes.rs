@@ -38,7 +38,7 @@ enum Then {
 
 #[tokio::test]
 async fn killed_after_any_write_the_operator_goes_on_or_takes_back_or_changes_without_leftovers() -> Result<()> {
-    let installation = Installation::start("crashes").await?;
+    let installation = Installation::exclusive().await?;
     let operator = installation.start_operator(OPERATOR, &PATIENT).await?;
     let calls = CallLog::of(&installation.stack);
     let mark = calls.mark()?;
@@ -100,7 +100,7 @@ async fn killed_after_any_write_the_operator_goes_on_or_takes_back_or_changes_wi
 
 #[tokio::test]
 async fn killed_after_any_write_of_a_revocation_the_operator_takes_back_the_rest() -> Result<()> {
-    let installation = Installation::start("crashes-revoking").await?;
+    let installation = Installation::exclusive().await?;
     let operator = installation.start_operator(OPERATOR, &PATIENT).await?;
     let calls = CallLog::of(&installation.stack);
     let whole = Life::prepared(&installation, "undisturbed").await?;
@@ -238,8 +238,7 @@ impl<'a> Life<'a> {
     }
 
     async fn delete(&self) -> Result<()> {
-        let delete = ["delete", "carg", NAME, "--namespace", &self.namespace, "--wait=false"];
-        self.installation.cluster.kubectl(&delete).await.map(drop)
+        self.installation.cluster.begin_to_delete(&self.namespace, &format!("carg/{NAME}")).await
     }
 
     async fn instance(&self) -> Result<Session<'a>> {
@@ -254,8 +253,7 @@ async fn apply(installation: &Installation, items: impl IntoIterator<Item = Valu
 }
 
 async fn grants(installation: &Installation) -> Result<Vec<Value>> {
-    let found = installation.cluster.kubectl(&["get", "carg", "--all-namespaces", "--output", "json"]).await?;
-    Ok(serde_json::from_str::<Value>(&found)?["items"].as_array().cloned().unwrap_or_default())
+    installation.cluster.list("", "carg").await
 }
 
 /// Waits until the grant of each life is Ready in this generation.

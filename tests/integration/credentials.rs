@@ -98,7 +98,7 @@ async fn without_any_one_statement_of_the_trust_policy_an_account_is_not_entered
 
 #[tokio::test]
 async fn without_any_one_action_of_its_own_document_the_operator_enters_no_account_and_says_why() -> Result<()> {
-    let installation = Installation::start("operator-document").await?;
+    let installation = Installation::exclusive().await?;
     let text = std::fs::read_to_string(repository_root().join("examples/management-roles/operator.json"))?;
     let whole: Value = serde_json::from_str(&text)?;
     let iam = installation.stack.aws(OPERATOR_ACCOUNT).iam;

@@ -1,7 +1,7 @@
 //! Other people at the same repository policy: statements that a grant takes the place of, tools that undo what is granted, documents that
 //! cannot be written or read.
 
-use crate::case::{Case, GRANT, condition};
+use crate::case::{Brisk, Case, GRANT, condition};
 use anyhow::{Context, Result, ensure};
 use local_stack::{CallLog, Document, Repository, by_operation, eventually};
 use serde_json::{Value, json};
@@ -55,13 +55,10 @@ async fn a_statement_made_by_hand_is_replaced_once_grants_allow_all_of_it_and_no
     session.push(&app, "v1").await?.allowed()?;
 
     case.apply(&case.grant_named("other", direct(json!({"consumer": {"accountID": other}})))).await?;
-    case.cluster()
-        .wait_until(&case.namespace, GRANT, |grant| {
-            let told = &grant["status"]["replacements"][1];
-            ensure!(told["sid"] == "new statement" && told["state"] == "Replaced", "{told}");
-            Ok(())
-        })
-        .await?;
+    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
+    let grant = case.reconcile().await?;
+    let told = &grant["status"]["replacements"][1];
+    ensure!(told["sid"] == "new statement" && told["state"] == "Replaced", "{told}");
     let left = statements(&case, &app).await?;
     ensure!(left.len() == 2 && !sids(&left).contains(&"new statement") && sids(&left).contains(&"keep"), "{left:?}");
     session.push(&app, "v2").await?.allowed()?;
@@ -75,7 +72,8 @@ async fn a_statement_made_by_hand_is_replaced_once_grants_allow_all_of_it_and_no
 
 #[tokio::test]
 async fn a_tool_that_keeps_undoing_what_is_granted_is_told_and_met_ever_more_rarely() -> Result<()> {
-    let case = Case::opened().await?;
+    let brisk = Brisk::start().await?;
+    let case = brisk.opened().await?;
     let app = case.repository("app");
     case.granted(direct(json!({}))).await?;
     let log = CallLog::of(case.stack());
@@ -110,7 +108,8 @@ async fn a_tool_that_keeps_undoing_what_is_granted_is_told_and_met_ever_more_rar
 
 #[tokio::test]
 async fn what_comes_back_after_the_grant_is_gone_is_taken_out_again() -> Result<()> {
-    let case = Case::opened().await?;
+    let brisk = Brisk::start().await?;
+    let case = brisk.opened().await?;
     let app = case.repository("app");
     case.granted(direct(json!({}))).await?;
     let with_ours = app.policy(case.stack()).await?.context("no policy")?;
@@ -151,6 +150,7 @@ async fn a_policy_put_back_is_told_by_an_event_on_the_grant() -> Result<()> {
     let app = case.repository("app");
     case.granted(direct(json!({}))).await?;
     case.stack().aws(&case.pair.registry).ecr.delete_repository_policy().repository_name("app").send().await?;
+    case.reconcile().await?;
     eventually("it is put back and told", async || {
         ensure!(app.policy(case.stack()).await?.is_some(), "not put back yet");
         let events = ["get", "events", "--namespace", &case.namespace, "--output", "json"];
@@ -181,14 +181,15 @@ async fn a_grant_that_aws_refuses_keeps_nobody_else_out_and_nobody_in() -> Resul
     case.delete().await?;
     let left = app.policy(case.stack()).await?.context("no policy")?.to_string();
     ensure!(left.contains(&other) && !left.contains(&case.pair.consumer), "{left}");
-    case.cluster().kubectl(&["delete", "carg", "--all", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
+    case.delete_all().await?;
     ensure!(app.policy(case.stack()).await?.is_none(), "something is left");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_statement_that_is_put_back_again_and_again_is_told_and_nobodys_access_suffers() -> Result<()> {
-    let case = Case::opened().await?;
+    let brisk = Brisk::start().await?;
+    let case = brisk.opened().await?;
     let app = case.repository("app");
     let rule = case.rule(json!({"allowReplace": true}));
     case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}}))).await?;

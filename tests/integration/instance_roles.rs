@@ -31,10 +31,14 @@ async fn grants_that_name_one_instance_role_share_it_and_the_last_takes_it_away(
 
     // The one that made it goes first.
     let delete = async |names: &[&str]| {
-        let names = names.iter().map(|name| format!("carg/{name}")).collect::<Vec<_>>();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let arguments = [&["delete", "--namespace", &case.namespace, "--timeout", "180s"], names.as_slice()].concat();
-        case.cluster().kubectl(&arguments).await
+        let names: Vec<String> = names.iter().map(|name| format!("carg/{name}")).collect();
+        for name in &names {
+            case.cluster().begin_to_delete(&case.namespace, name).await?;
+        }
+        for name in &names {
+            case.cluster().wait_until_gone(&case.namespace, name).await?;
+        }
+        anyhow::Ok(())
     };
     let maker = node(&case.consumer().await?)?.tags["registrygrants.dev/grant"].clone();
     let maker = maker.rsplit('/').next().unwrap_or_default();
@@ -183,8 +187,7 @@ async fn a_node_keeps_its_role_while_a_grant_that_shares_it_is_made_and_deleted(
         case.apply(&case.grant_named("visitor", json!({"access": "Pull"}))).await?;
         case.cluster().wait_for_condition(&case.namespace, "carg/visitor", "Ready").await?;
         instance.push(&case.repository("app"), &format!("v{round}")).await?.allowed()?;
-        case.cluster()
-            .kubectl(&["delete", "carg/visitor", "--namespace", &case.namespace, "--timeout", "180s"])
+        case.delete_named("carg/visitor")
             .await?;
         instance.push(&case.repository("app"), &format!("w{round}")).await?.allowed()?;
     }

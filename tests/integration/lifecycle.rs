@@ -3,7 +3,7 @@
 use crate::case::{Case, GRANT, condition, same};
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
-use local_stack::{CallLog, eventually};
+use local_stack::eventually;
 use serde_json::{Value, json};
 
 async fn suspended(case: &Case<'_>) -> Result<Value> {
@@ -15,19 +15,6 @@ async fn suspended(case: &Case<'_>) -> Result<Value> {
             Ok(())
         })
         .await
-}
-
-/// Waits until the operator has looked at another grant twice: it would have seen to this one by now.
-async fn others_were_looked_at(case: &Case<'_>) -> Result<()> {
-    let log = CallLog::of(case.stack());
-    let mark = log.mark()?;
-    eventually("the other grant is looked at", async || {
-        let reads = log.of_operator(mark)?.into_iter().filter(|call| call.account == case.pair.registry);
-        let reads = reads.filter(|call| call.action == "GetRepositoryPolicy").count();
-        ensure!(reads >= 2, "{reads} times");
-        Ok(())
-    })
-    .await
 }
 
 #[tokio::test]
@@ -51,10 +38,11 @@ async fn a_suspended_grant_keeps_what_it_has_and_changes_nothing() -> Result<()>
     });
     case.apply(&case.grant_named("other", other)).await?;
     case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
-    others_were_looked_at(&case).await?;
+    case.reconcile_named("carg/other").await?;
+    case.reconcile().await?;
     case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
     ensure!(case.registry().await?.roles == touched.0.roles, "a suspended grant's role was written to");
-    case.cluster().kubectl(&["delete", "carg/other", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
+    case.delete_named("carg/other").await?;
 
     // Going on puts back what was changed, and makes true what was asked meanwhile.
     case.granted(json!({"suspend": false, "access": "PullPush"})).await?;
@@ -91,11 +79,7 @@ async fn a_suspended_grant_that_is_no_longer_admitted_is_revoked() -> Result<()>
 
 #[tokio::test]
 async fn an_annotation_has_a_grant_looked_at_at_once() -> Result<()> {
-    let installation = local_stack::Installation::start("asked").await?;
-    let case = Case::on(&installation).await?;
-    case.open().await?;
-    let quiet = ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
-    let _operator = installation.start_operator(crate::case::OPERATOR, &quiet).await?;
+    let case = Case::opened().await?;
     case.granted(json!({"registry": {"role": {"nameInRepositoryPolicy": true}}})).await?;
     let right = case.accounts().await?;
     let named = |state: &local_stack::AccountState| state.roles["pusher-grant"].id.clone();
@@ -137,7 +121,7 @@ async fn a_grant_whose_account_is_gone_can_be_abandoned_and_not_otherwise() -> R
     iam.create_instance_profile().instance_profile_name("holder").send().await?;
     iam.add_role_to_instance_profile().instance_profile_name("holder").role_name("pusher-grant").send().await?;
     case.cluster().kubectl(&annotate).await?;
-    case.cluster().kubectl(&["delete", GRANT, "--namespace", &case.namespace, "--wait=false"]).await?;
+    case.begin_to_delete().await?;
     let said = case.not_ready("StillInUse").await?;
     ensure!(said.contains("holder"), "the holder is not named: {said}");
 
@@ -196,7 +180,7 @@ async fn what_is_retained_stays_and_is_nobodys() -> Result<()> {
     });
     case.apply(&case.grant_named("other", other)).await?;
     case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
-    case.cluster().kubectl(&["delete", "carg/other", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
+    case.delete_named("carg/other").await?;
     same(&(registry, consumer), &case.accounts().await?)
 }
 

@@ -112,9 +112,7 @@ impl<'a> Crowd<'a> {
     }
 
     async fn delete(&self, grant: &str) -> Result<()> {
-        let grant = format!("carg/{grant}");
-        let delete = ["delete", &grant, "--namespace", &self.case.namespace, "--timeout", "180s"];
-        self.case.cluster().kubectl(&delete).await.map(drop)
+        self.case.delete_named(&format!("carg/{grant}")).await
     }
 }
 
@@ -172,7 +170,7 @@ async fn grants_of_100_accounts_narrowed_to_roles_fit_into_one_policy_and_take_f
 
 #[tokio::test]
 async fn grants_that_come_at_once_while_the_operator_runs_take_few_writes() -> Result<()> {
-    let installation = Installation::start("rush").await?;
+    let installation = Installation::exclusive().await?;
     let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
     let narrow = json!({"wholeAccount": null, "roles": ["ci/deployer"]});
     let crowds =
@@ -188,7 +186,7 @@ async fn grants_that_come_at_once_while_the_operator_runs_take_few_writes() -> R
 
 #[tokio::test]
 async fn grants_that_do_not_fit_say_so_and_the_oldest_keep_their_place() -> Result<()> {
-    let installation = Installation::start("too-many").await?;
+    let installation = Installation::exclusive().await?;
     let crowd = Crowd::apply(&installation, 90, json!({})).await?;
     // Others have taken most of the room, so that it takes fewer grants.
     let filler = json!({"Sid": "filler", "Effect": "Deny", "Principal": {"AWS": "arn:aws:iam::444444444444:root"},

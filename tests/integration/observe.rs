@@ -1,13 +1,10 @@
 //! What would be done is shown before it is: mode `Observe` and `plan`, from the same plan as what is done.
 
-use crate::case::{Case, GRANT, OPERATOR, REGION, condition, same};
+use crate::case::{Case, GRANT, OPERATOR, QUIET, REGION, condition, same};
 use crate::command_line::{in_cluster, list, run};
 use anyhow::{Context, Result, ensure};
 use local_stack::{AuditLog, CallLog, Installation, by_operation, eventually};
 use serde_json::{Value, json};
-
-/// Nothing is looked at but what a test asks for.
-const QUIET: [&str; 3] = ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
 
 fn observing(grant: &Value) -> Result<()> {
     let ready = condition(grant, "Ready").context("no condition Ready yet")?;
@@ -72,7 +69,7 @@ async fn an_observed_grant_says_what_would_be_done_and_nothing_is_written_to_aws
 
 #[tokio::test]
 async fn plan_shows_what_is_done_and_is_empty_once_it_is_done() -> Result<()> {
-    let installation = Installation::start("plan").await?;
+    let installation = Installation::exclusive().await?;
     // By a name of its own: what is made in AWS is called after it.
     let case =
         Case { installation: &installation, pair: installation.fresh_pair().await?, namespace: "team-plan".into() };
@@ -113,13 +110,7 @@ async fn plan_shows_what_is_done_and_is_empty_once_it_is_done() -> Result<()> {
     let json = run(&case, &[&plan[..], &["--output", "json"]].concat(), &manifests).await?.json()?;
     ensure!(json["grants"][0]["changes"].as_array().is_some_and(|changes| changes.len() >= 2), "{json:#}");
 
-    let annotate = ["annotate", GRANT, "--namespace", &case.namespace, "registrygrants.dev/reconcile=1"];
-    case.cluster().kubectl(&annotate).await?;
-    let looked = |grant: &Value| {
-        ensure!(grant["status"]["lastHandledReconcile"] == "1", "not looked at yet");
-        Ok(())
-    };
-    case.cluster().wait_until(&case.namespace, GRANT, looked).await?;
+    case.reconcile().await?;
     let done = run(&case, &plan, &manifests).await?;
     ensure!(done.status == 0, "applying the plan leaves something: {done:?}");
     Ok(())
@@ -161,7 +152,7 @@ async fn a_plan_says_what_is_refused_and_what_other_grants_have_stays() -> Resul
 #[tokio::test]
 async fn a_hundred_looks_with_nothing_to_do_write_nothing() -> Result<()> {
     const GRANTS: usize = 10;
-    let installation = Installation::start("fixed-point").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
     let _operator = installation.start_operator(OPERATOR, &["--resync-interval=1s", "--leader-election=false"]).await?;

@@ -55,7 +55,7 @@ async fn the_first_of_two_grants_on_one_role_has_it_and_the_other_says_so() -> R
     let said = case.not_ready_named("carg/second", "Conflict").await?;
     ensure!(said.contains(&format!("{}/grant", case.namespace)), "{said}");
     // The second one's end does not take the first one's role away.
-    case.cluster().kubectl(&["delete", "carg/second", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
+    case.delete_named("carg/second").await?;
     ensure!(case.registry().await?.roles.contains_key("pusher-grant"), "the first grant's role is gone");
     case.ready().await.map(drop)
 }
@@ -83,7 +83,7 @@ async fn of_grants_that_ask_for_one_role_at_once_the_oldest_has_it() -> Result<(
     }
     // With the older one gone the role is the other's.
     let (gone, stays) = (format!("carg/elder-{}", roles[0]), format!("carg/younger-{}", roles[0]));
-    case.cluster().kubectl(&["delete", &gone, "--namespace", &case.namespace, "--timeout", "180s"]).await?;
+    case.delete_named(&gone).await?;
     case.cluster().wait_for_condition(&case.namespace, &stays, "Ready").await.map(drop)
 }
 
@@ -105,6 +105,7 @@ async fn whatever_is_changed_by_hand_on_the_registry_role_is_put_back_and_told()
         .await?;
     iam.update_role().role_name(role).max_session_duration(3600).send().await?;
     iam.delete_role_permissions_boundary().role_name(role).send().await?;
+    case.reconcile().await?;
     eventually("the role is as before", async || {
         let mut now = case.registry().await?;
         // Who came in while anybody could is put out.
@@ -134,6 +135,7 @@ async fn deleted_roles_and_profiles_come_back() -> Result<()> {
         iam.delete_role_policy().role_name("node").policy_name(policy).send().await?;
     }
     iam.delete_role().role_name("node").send().await?;
+    case.reconcile().await?;
     eventually("role and profile are back", async || {
         let consumer = case.consumer().await?;
         let profile = consumer.instance_profiles.get("node").context("no profile")?;
@@ -196,6 +198,7 @@ async fn a_trust_of_the_instance_role_that_was_taken_away_comes_back_beside_othe
     case.granted(json!({})).await?;
     let iam = case.stack().aws(&case.pair.consumer).iam;
     iam.update_assume_role_policy().role_name("node").policy_document(trusts(&case.pair.consumer)).send().await?;
+    case.reconcile().await?;
     eventually("EC2 may assume it again", async || {
         let trust: Document = case.consumer().await?.roles["node"].trust.clone();
         ensure!(trust.statements().len() == 2 && trust.to_string().contains("ec2.amazonaws.com"), "{trust}");
@@ -223,7 +226,7 @@ async fn a_registry_role_that_something_else_holds_is_named_and_goes_once_it_is_
     let iam = case.stack().aws(&case.pair.registry).iam;
     iam.create_instance_profile().instance_profile_name("holder").send().await?;
     iam.add_role_to_instance_profile().instance_profile_name("holder").role_name("pusher-grant").send().await?;
-    case.cluster().kubectl(&["delete", GRANT, "--namespace", &case.namespace, "--wait=false"]).await?;
+    case.begin_to_delete().await?;
     let said = case.not_ready("StillInUse").await?;
     ensure!(said.contains("pusher-grant") && said.contains(&case.pair.registry), "{said}");
     ensure!(case.repository("app").policy(case.stack()).await?.is_none(), "access goes first, whatever else is stuck");

@@ -1,7 +1,7 @@
 //! The operator's own permissions, as `registry-grants iam-policy` writes them, are not only enough: without any one of their actions
 //! something fails, and says so.
 
-use crate::case::{ARGUMENTS, Case, OPERATOR, REGION, document, same};
+use crate::case::{Case, OPERATOR, QUIET, REGION, document, same};
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 use local_stack::{AccountState, Installation, MANAGEMENT_ROLE, Pair, eventually_of};
@@ -47,15 +47,14 @@ enum End {
 
 #[tokio::test]
 async fn without_any_one_action_of_the_permissions_something_fails_and_says_so() -> Result<()> {
-    let installation = Installation::start("permissions").await?;
+    let installation = Installation::exclusive().await?;
     let lacks = [true, false].map(actions).into_iter().collect::<Result<Vec<_>>>()?.concat();
     ensure!(lacks.len() > 30, "the documents were not understood: {lacks:?}");
     let lives = lacks.into_iter().map(May::AllBut).chain([May::Everything, May::Narrowest]).enumerate();
     let mut lives = try_join_all(lives.map(|(number, may)| Life::prepared(&installation, number, may))).await?;
     // Dozens of lives at once: looked at every other second they would keep the machine busy with nothing else. Each step here is a change of the
     // grant, which is noticed at once.
-    let times = ["--resync-interval", "1h", "--sweep-interval", "20s"];
-    let arguments = [&times[..], &ARGUMENTS[2..], &["--installation", INSTALLATION]].concat();
+    let arguments = [&QUIET[..], &["--sweep-interval=20s", "--installation", INSTALLATION]].concat();
     let _operator = installation.start_operator(OPERATOR, &arguments).await?;
 
     let create = json!({"registry": {"repositories": ["app", "team/*"]}});
@@ -240,8 +239,7 @@ async fn swept(installation: &Installation, lives: &mut [Life<'_>]) -> Result<()
 /// Deletes the grants. Those whose life is over would only wait.
 async fn delete(lives: &[Life<'_>]) -> Result<()> {
     for life in lives.iter().filter(|life| life.over.is_none()) {
-        let delete = ["delete", "carg/grant", "--namespace", &life.case.namespace, "--wait=false"];
-        life.case.cluster().kubectl(&delete).await?;
+        life.case.begin_to_delete().await?;
     }
     Ok(())
 }
@@ -266,9 +264,7 @@ async fn wait(
     reached: impl Fn(Option<&Value>) -> Result<Option<End>>,
 ) -> Result<()> {
     eventually_of(lives.len(), what, async || {
-        let found = installation.cluster.kubectl(&["get", "carg", "--all-namespaces", "--output", "json"]).await?;
-        let found: Value = serde_json::from_str(&found)?;
-        let items = found["items"].as_array().context("no list")?;
+        let items = installation.cluster.list("", "carg").await?;
         let grants: BTreeMap<_, _> =
             items.iter().map(|grant| (grant["metadata"]["namespace"].as_str().unwrap_or_default(), grant)).collect();
         let mut missing = Vec::new();

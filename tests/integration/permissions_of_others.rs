@@ -1,7 +1,7 @@
 //! What the operator may do with roles of others, where `registry-grants iam-policy` was told to allow it, is not only enough: without any one
 //! action something fails, and says so.
 
-use crate::case::{ARGUMENTS, Case, GRANT, OPERATOR, condition, document};
+use crate::case::{Case, GRANT, OPERATOR, QUIET, condition, document};
 use crate::permissions::{generated, texts, without};
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
@@ -43,18 +43,17 @@ fn lacks() -> Result<Vec<Lack>> {
 
 #[tokio::test]
 async fn without_any_one_action_on_roles_of_others_something_fails_and_says_so() -> Result<()> {
-    let installation = Installation::start("permissions-of-others").await?;
+    let installation = Installation::exclusive().await?;
     let lacks = lacks()?;
     ensure!(lacks.len() > 10, "the documents were not understood: {lacks:?}");
-    let arguments = ["--resync-interval", "1h", ARGUMENTS[2], ARGUMENTS[3]];
-    let _operator = installation.start_operator(OPERATOR, &arguments).await?;
+    let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
     let lives = lacks.into_iter().map(Some).chain([None]).enumerate();
     try_join_all(lives.map(|(number, lack)| live(&installation, number, lack))).await.map(drop)
 }
 
 /// A whole life with all permissions but one: it has to end with a condition that names the action. With all of them it comes to its end.
 async fn live(installation: &Installation, number: usize, lack: Option<Lack>) -> Result<()> {
-    let namespace = format!("life-{number}");
+    let namespace = format!("life-of-others-{number}");
     installation.cluster.create_namespace(&namespace).await?;
     let case = Case { installation, pair: installation.fresh_pair().await?, namespace };
     for (account, in_registry) in [(&case.pair.registry, true), (&case.pair.consumer, false)] {
@@ -130,7 +129,7 @@ async fn reaches(case: &Case<'_>, spec: &Value, lack: Option<&Lack>) -> Result<b
 
 /// Deletes the grant and waits until it is gone, or its revocation denied.
 async fn ends(case: &Case<'_>, lack: Option<&Lack>) -> Result<bool> {
-    case.cluster().kubectl(&["delete", GRANT, "--namespace", &case.namespace, "--wait=false"]).await?;
+    case.begin_to_delete().await?;
     let denied = local_stack::eventually("gone or denied", async || {
         let grants = case.cluster().list(&case.namespace, "carg").await?;
         match grants.first() {

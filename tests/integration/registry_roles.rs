@@ -1,10 +1,10 @@
 //! The registry account's role: sessions that end, and roles that are taken over.
 
-use crate::case::{Case, document};
+use crate::case::{Case, GRANT, document};
 use crate::permissions::generated;
 use anyhow::{Result, ensure};
 use aws_sdk_iam::types::Tag;
-use local_stack::{MANAGEMENT_ROLE, eventually};
+use local_stack::{Emulation, MANAGEMENT_ROLE, eventually};
 use serde_json::json;
 
 #[tokio::test]
@@ -43,12 +43,30 @@ async fn whoever_came_in_by_a_trust_that_somebody_widened_by_hand_is_put_out() -
     let anybody = json!({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"});
     let iam = case.stack().aws(&case.pair.registry).iam;
     iam.update_assume_role_policy().role_name("pusher-grant").policy_document(document(anybody)).send().await?;
-    let Ok(session) = intruder.assume(&role).await?.allowed() else { return Ok(()) };
-    eventually("his session does not work any more", async || {
-        session.push(&case.repository("app"), "v1").await?.denied().map(drop)
+    let early = intruder.assume(&role).await?.allowed()?;
+    early.push(&case.repository("app"), "v1").await?.allowed()?;
+
+    // In the middle of the repair the first sessions have ended already, and the trust policy is not narrowed yet.
+    let emulation = Emulation::of(case.stack());
+    emulation.hold(&case.pair.registry, "UpdateAssumeRolePolicy").await?;
+    case.annotate(GRANT, "reconcile", "repair").await?;
+    emulation.until_held(&case.pair.registry, "UpdateAssumeRolePolicy").await?;
+    early.push(&case.repository("app"), "v2").await?.denied()?;
+    // A session's beginning has whole seconds: this one is not of the time that the first statement ends.
+    let late = eventually("a session of the time between", async || {
+        let session = intruder.assume(&role).await?.allowed()?;
+        session.push(&case.repository("app"), "v2").await?.allowed()?;
+        Ok(session)
     })
     .await?;
-    intruder.assume(&role).await?.denied().map(drop)
+    emulation.release(&case.pair.registry, "UpdateAssumeRolePolicy").await?;
+
+    case.reconcile().await?;
+    intruder.assume(&role).await?.denied()?;
+    for session in [early, late] {
+        session.push(&case.repository("app"), "v3").await?.denied()?;
+    }
+    Ok(())
 }
 
 /// A role that somebody made by hand, as the article does it.
@@ -81,7 +99,7 @@ async fn a_role_made_by_hand_is_taken_over_only_where_it_is_tagged_for_this_very
     let tag = |value: &str| Tag::builder().key("registrygrants.dev/allow-adopt").value(value).build();
     let iam = case.stack().aws(&case.pair.registry).iam;
     iam.tag_role().role_name("ECS-AssumeRole").tags(tag(&format!("{}/another", case.namespace))?).send().await?;
-    case.writes_in_three_looks().await?;
+    case.reconcile().await?;
     let after = case.registry().await?.roles["ECS-AssumeRole"].clone();
     ensure!(after.inline == untouched.inline && after.trust == untouched.trust, "it was written to: {after:?}");
 

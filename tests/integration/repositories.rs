@@ -1,6 +1,6 @@
 //! Repository policies: shared with others, and made of all grants at once.
 
-use crate::case::{Case, GRANT, condition};
+use crate::case::{Brisk, Case, GRANT, condition};
 use anyhow::{Context, Result, ensure};
 use local_stack::{AccountState, CallLog, Document, Repository, by_operation, eventually};
 use serde_json::{Value, json};
@@ -41,12 +41,9 @@ async fn other_peoples_statements_survive_creation_drift_repair_and_deletion() -
     let added = json!({"Sid": "another", "Effect": "Deny", "Principal": "*", "Action": "ecr:DeleteRepository"});
     let foreign = foreign.with_statement(added);
     app.set_policy(stack, &foreign).await?;
-    eventually("our statement is put back", async || {
-        let policy = app.policy(stack).await?.context("no policy")?;
-        ensure!(policy == foreign.with_statement(ours[0].clone()), "{policy}");
-        Ok(())
-    })
-    .await?;
+    case.reconcile().await?;
+    let policy = app.policy(stack).await?.context("no policy")?;
+    ensure!(policy == foreign.with_statement(ours[0].clone()), "{policy}");
 
     case.delete().await?;
     ensure!(app.policy(stack).await? == Some(foreign), "{:?}", app.policy(stack).await?);
@@ -81,10 +78,10 @@ async fn grants_on_one_repository_share_one_statement_and_go_one_by_one() -> Res
     let writes = by_operation(&log.of_operator(mark)?).get("ecr:SetRepositoryPolicy").copied().unwrap_or_default();
     ensure!(writes <= 24, "{writes} writes for 12 grants");
 
-    case.cluster().kubectl(&["delete", "carg/g3", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
+    case.delete_named("carg/g3").await?;
     let text = app.policy(stack).await?.context("no policy")?.to_string();
     ensure!(!text.contains(&consumers[3]) && text.contains(&consumers[4]), "{text}");
-    case.cluster().kubectl(&["delete", "carg", "--all", "--namespace", &case.namespace, "--timeout", "180s"]).await?;
+    case.delete_all().await?;
     ensure!(app.policy(stack).await?.is_none(), "the policy is still there");
     Ok(())
 }
@@ -188,6 +185,7 @@ async fn a_recreated_registry_role_is_named_in_the_policy_again() -> Result<()> 
         root.iam.delete_role_policy().role_name("pusher-grant").policy_name(policy).send().await?;
     }
     root.iam.delete_role().role_name("pusher-grant").send().await?;
+    case.reconcile().await?;
     eventually("the role is made again and named again", async || {
         let policy = app.policy(case.stack()).await?.context("no policy")?;
         ensure!(case.registry().await?.roles.contains_key("pusher-grant"), "no role");
@@ -222,7 +220,8 @@ async fn a_role_that_cannot_be_made_is_not_named_and_blocks_no_one_elses_access(
 
 #[tokio::test]
 async fn a_settled_grant_stays_untouched_whatever_the_order_of_its_lists() -> Result<()> {
-    let case = Case::opened().await?;
+    let brisk = Brisk::start().await?;
+    let case = brisk.opened().await?;
     case.granted(json!({"registry": {"repositories": ["team/*", "app"]}})).await?;
     let again = case.writes_in_three_looks().await?;
     ensure!(again.is_empty(), "{again:?}");

@@ -1,19 +1,16 @@
 //! Crashes, restarts, and other people's broken resources.
 
-use crate::case::{Case, GRANT, OPERATOR, same};
+use crate::case::{Brisk, Case, GRANT, OPERATOR, QUIET, same};
 use anyhow::{Result, ensure};
 use local_stack::{AuditLog, CallLog, Emulation, Installation, by_operation};
 use serde_json::json;
-
-/// Long, so that nothing but what a test does makes the operator work; and alone, so that after a crash nobody waits for a Lease.
-const QUIET: [&str; 3] = ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
 
 /// Replicas that choose a leader, with short times.
 const REPLICA: [&str; 3] = ["--resync-interval=1h", "--lease-duration=9s", "--aws-call-timeout=3s"];
 
 #[tokio::test]
 async fn of_two_replicas_one_works_and_the_other_takes_over_when_it_dies_in_the_middle() -> Result<()> {
-    let installation = Installation::start("replicas").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
     let holder = async || {
@@ -43,7 +40,7 @@ async fn of_two_replicas_one_works_and_the_other_takes_over_when_it_dies_in_the_
 
 #[tokio::test]
 async fn an_operator_that_is_killed_in_the_middle_is_finished_for_by_the_next_one() -> Result<()> {
-    let installation = Installation::start("killed").await?;
+    let installation = Installation::exclusive().await?;
     let emulation = Emulation::of(&installation.stack);
     // In each account one call in the middle of the work, and one while it is taken back.
     for (in_registry, action, deleting) in [
@@ -61,7 +58,7 @@ async fn an_operator_that_is_killed_in_the_middle_is_finished_for_by_the_next_on
         if deleting {
             case.granted(json!({})).await?;
             emulation.hold(account, action).await?;
-            case.cluster().kubectl(&["delete", GRANT, "--namespace", &case.namespace, "--wait=false"]).await?;
+            case.begin_to_delete().await?;
         } else {
             emulation.hold(account, action).await?;
             case.apply(&case.grant(json!({}))).await?;
@@ -84,7 +81,7 @@ async fn an_operator_that_is_killed_in_the_middle_is_finished_for_by_the_next_on
 
 #[tokio::test]
 async fn a_restarted_operator_finds_everything_in_place_and_writes_nothing() -> Result<()> {
-    let installation = Installation::start("restarted").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
     let operator = installation.start_operator(OPERATOR, &QUIET).await?;
@@ -121,14 +118,14 @@ async fn a_restarted_operator_finds_everything_in_place_and_writes_nothing() -> 
 
 #[tokio::test]
 async fn a_grant_that_is_deleted_while_the_operator_is_down_is_revoked_when_it_is_back() -> Result<()> {
-    let installation = Installation::start("down").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
     let before = case.accounts().await?;
     let operator = installation.start_operator(OPERATOR, &QUIET).await?;
     case.granted(json!({})).await?;
     operator.kill();
-    case.cluster().kubectl(&["delete", GRANT, "--namespace", &case.namespace, "--wait=false"]).await?;
+    case.begin_to_delete().await?;
     let _fresh = installation.start_operator(OPERATOR, &QUIET).await?;
     case.cluster().wait_until_gone(&case.namespace, GRANT).await?;
     same(&before, &case.accounts().await?)
@@ -180,13 +177,14 @@ async fn a_namespace_with_a_grant_inside_can_be_deleted() -> Result<()> {
     let case = Case::opened().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
-    case.cluster().kubectl(&["delete", "namespace", &case.namespace, "--timeout", "180s"]).await?;
+    case.cluster().delete("", &format!("namespace/{}", case.namespace)).await?;
     same(&before, &case.accounts().await?)
 }
 
 #[tokio::test]
 async fn a_grant_that_waits_does_not_have_its_status_written_again_and_again() -> Result<()> {
-    let case = Case::opened().await?;
+    let brisk = Brisk::start().await?;
+    let case = brisk.opened().await?;
     case.apply(&case.grant(json!({"registry": {"repositories": ["team/none"]}}))).await?;
     case.not_ready("RepositoryNotFound").await?;
     let again = case.writes_in_three_looks().await?;

@@ -57,15 +57,12 @@ impl Backup {
     /// As when the cluster was lost: nothing is left of the resources, and nobody revoked anything.
     async fn lose(&self, case: &Case<'_>) -> Result<()> {
         for name in GRANTS {
-            let none = r#"{"metadata":{"finalizers":null}}"#;
             let grant = format!("carg/{name}");
-            case.cluster()
-                .kubectl(&["patch", &grant, "--namespace", &case.namespace, "--type=merge", "--patch", none])
-                .await?;
-            case.cluster().kubectl(&["delete", &grant, "--namespace", &case.namespace]).await?;
+            case.cluster().merge(&case.namespace, &grant, json!({"metadata": {"finalizers": null}})).await?;
+            case.delete_named(&grant).await?;
         }
         for account in [&case.pair.registry, &case.pair.consumer] {
-            case.cluster().kubectl(&["delete", "awsaccount", account]).await?;
+            case.cluster().delete("", &format!("awsaccount/{}", account)).await?;
         }
         Ok(())
     }
@@ -130,7 +127,7 @@ struct How {
 }
 
 async fn nothing_is_lost(name: &str, how: How) -> Result<()> {
-    let installation = Installation::start(name).await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
     let untouched = case.accounts().await?;

@@ -137,7 +137,7 @@ impl Shared {
 
 #[tokio::test]
 async fn others_statements_of_every_shape_survive_two_installations_at_work_on_the_same_repositories() -> Result<()> {
-    let first = Installation::start("shared-first").await?;
+    let first = Installation::exclusive().await?;
     let second = first.beside("shared-second").await?;
     let _operators =
         [first.start_operator(OPERATOR, &ARGUMENTS).await?, second.start_operator(OPERATOR, &ARGUMENTS).await?];

@@ -17,10 +17,8 @@ async fn operator(installation: &Installation, sweep: &str) -> Result<Operator> 
 
 /// A grant is let go by hand, while no operator runs that could take back what it gave.
 async fn let_go(case: &Case<'_>, grant: &str) -> Result<()> {
-    let patch =
-        ["patch", grant, "--namespace", &case.namespace, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#];
-    case.cluster().kubectl(&patch).await?;
-    case.cluster().kubectl(&["delete", grant, "--namespace", &case.namespace]).await.map(drop)
+    case.cluster().merge(&case.namespace, grant, json!({"metadata": {"finalizers": null}})).await?;
+    case.cluster().delete(&case.namespace, grant).await
 }
 
 /// Waits until the account's status says this of the last sweep.
@@ -67,9 +65,8 @@ fn arns(sweep: &Value) -> Vec<&str> {
 }
 
 async fn annotate(case: &Case<'_>, account: &str, confirm: &str) -> Result<()> {
-    let annotation = format!("registrygrants.dev/confirm-sweep={confirm}");
-    let annotate = ["annotate", "--overwrite", &format!("awsaccount/{account}"), &annotation];
-    case.cluster().kubectl(&annotate).await.map(drop)
+    let patch = json!({"metadata": {"annotations": {"registrygrants.dev/confirm-sweep": confirm}}});
+    case.cluster().merge("", &format!("awsaccount/{account}"), patch).await.map(drop)
 }
 
 /// One grant on many repositories, and one that is let go.
@@ -97,7 +94,7 @@ fn without_what_was_let_go(before: &(AccountState, AccountState)) -> (AccountSta
 
 #[tokio::test]
 async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_nothing_else_is() -> Result<()> {
-    let installation = Installation::start("sweep").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let (registry, consumer) = (case.pair.registry.clone(), case.pair.consumer.clone());
     let first = operator(&installation, "off").await?;
@@ -165,7 +162,7 @@ async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_n
 
 #[tokio::test]
 async fn without_any_grant_in_the_cluster_nothing_is_removed_and_what_was_left_is_reported() -> Result<()> {
-    let installation = Installation::start("sweep-empty").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let first = operator(&installation, "remove").await?;
     case.open().await?;
@@ -185,7 +182,7 @@ async fn without_any_grant_in_the_cluster_nothing_is_removed_and_what_was_left_i
 
 #[tokio::test]
 async fn an_operator_that_is_not_to_sweep_asks_nothing_and_tells_nothing() -> Result<()> {
-    let installation = Installation::start("sweep-off").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let first = operator(&installation, "report").await?;
     case.open().await?;
@@ -239,7 +236,7 @@ async fn a_grant_that_this_version_cannot_read_keeps_what_it_has() -> Result<()>
 
 #[tokio::test]
 async fn of_two_replicas_only_the_one_that_leads_sweeps() -> Result<()> {
-    let installation = Installation::start("sweep-replicas").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
     let arguments = ["--sweep-interval=2s", "--lease-duration=9s", "--aws-call-timeout=3s"];

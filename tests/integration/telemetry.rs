@@ -59,7 +59,7 @@ async fn told(operator: &Operator, lines: &[String]) -> Result<()> {
 
 #[tokio::test]
 async fn metrics_logs_and_traces_tell_what_aws_refused_and_never_a_credential() -> Result<()> {
-    let installation = Installation::start("telemetry").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
     let (registry, collector) = (case.pair.registry.clone(), Collector::start().await?);
@@ -121,7 +121,7 @@ async fn metrics_logs_and_traces_tell_what_aws_refused_and_never_a_credential() 
     .await?;
 
     case.delete().await?;
-    case.cluster().kubectl(&["delete", "awsaccount", &registry]).await?;
+    case.cluster().delete("", &format!("awsaccount/{}", registry)).await?;
     eventually("the account's series are gone", async || {
         let text = operator.metrics().await?;
         ensure!(!text.contains(&registry) && !text.contains("reason="), "{text}");

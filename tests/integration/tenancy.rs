@@ -4,15 +4,11 @@ mod asked;
 mod table;
 
 use self::table::{Outcome, Row, SECRETS, for_somebody_else, rows};
-use crate::case::{Case, GRANT, OPERATOR, condition, same};
+use crate::case::{Case, GRANT, OPERATOR, QUIET, condition, same};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use local_stack::{AccountState, Installation, eventually_of};
 use serde_json::{Value, json};
-
-/// Dozens of grants of which each is judged once.
-const ARGUMENTS: [&str; 3] =
-    ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
 
 /// A row in a cluster: its own accounts and namespace.
 struct Tried<'a> {
@@ -58,9 +54,8 @@ impl<'a> Tried<'a> {
 #[tokio::test]
 async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing_of_the_others() -> Result<()> {
     ensure!(rows().len() >= 40, "only {} rows", rows().len());
-    let installation = Installation::start("tenancy").await?;
-    let _operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
-    let tried = try_join_all(rows().into_iter().map(|row| Tried::prepared(&installation, row))).await?;
+    let installation = Installation::shared(OPERATOR, &QUIET).await?;
+    let tried = try_join_all(rows().into_iter().map(|row| Tried::prepared(installation, row))).await?;
     let cluster = &installation.cluster;
     let list = |items: Vec<Value>| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
     cluster.apply(&list(tried.iter().flat_map(Tried::accounts).collect())).await?;
@@ -74,9 +69,7 @@ async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing
     cluster.apply(&list(judged.iter().map(|tried| tried.grant()).collect())).await?;
 
     let grants = eventually_of(judged.len(), "all are judged", async || {
-        let found = cluster.kubectl(&["get", "carg", "--all-namespaces", "--output", "json"]).await?;
-        let found: Value = serde_json::from_str(&found)?;
-        let items = found["items"].as_array().cloned().unwrap_or_default();
+        let items = cluster.list("", "carg").await?;
         let of = |tried: &Tried<'_>| {
             let is_his = |grant: &&Value| grant["metadata"]["namespace"] == tried.case.namespace.as_str();
             let grant = items.iter().find(is_his).context("no grant")?.clone();
@@ -195,8 +188,9 @@ async fn an_account_that_disappears_takes_nothing_with_it() -> Result<()> {
     // In the middle of a reconciliation that has its session already.
     let emulation = local_stack::Emulation::of(case.stack());
     emulation.hold(&case.pair.registry, "GetRole").await?;
+    case.annotate(GRANT, "reconcile", "now").await?;
     emulation.until_held(&case.pair.registry, "GetRole").await?;
-    case.cluster().kubectl(&["delete", "awsaccount", &case.pair.registry]).await?;
+    case.cluster().delete("", &format!("awsaccount/{}", case.pair.registry)).await?;
     emulation.release(&case.pair.registry, "GetRole").await?;
     case.not_ready("AccountNotFound").await?;
     same(&granted, &case.accounts().await?)?;
@@ -241,9 +235,10 @@ async fn an_instance_role_keeps_its_access_when_its_own_account_is_no_longer_man
     let instance = local_stack::Session::of_instance(case.stack(), &role).await?.allowed()?;
     instance.push(&case.repository("app"), "v1").await?.allowed()?;
     let before = case.accounts().await?;
-    case.cluster().kubectl(&["delete", "awsaccount", &case.pair.consumer]).await?;
+    case.cluster().delete("", &format!("awsaccount/{}", case.pair.consumer)).await?;
     case.not_ready("AccountNotFound").await?;
-    case.writes_in_three_looks().await?;
+    case.reconcile().await?;
+    case.reconcile().await?;
     same(&before, &case.accounts().await?)?;
     instance.push(&case.repository("app"), "v2").await?.allowed()?;
     Ok(())

@@ -174,6 +174,7 @@ impl Broken {
             let deny = json!({"Sid": "NoRegistries", "Effect": "Deny", "Action": "ecr:*", "Resource": "*"});
             let put = case.stack().aws(&case.pair.consumer).iam.put_role_policy().role_name(INSTANCE_ROLE);
             put.policy_name("guardrail").policy_document(document(deny)).send().await?;
+            case.reconcile_named(&format!("carg/{GRANT}")).await?;
         }
         Ok(())
     }
@@ -275,6 +276,7 @@ async fn describe_tells_of_everything_that_was_changed_by_hand_and_put_back() ->
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     let told = async |what: &str| {
+        case.reconcile().await?;
         eventually(what, async || {
             let text = case.cluster().kubectl(&["describe", OWN_GRANT, "--namespace", &case.namespace]).await?;
             let (_, events) = text.split_once("Events:").context("no Events")?;

@@ -6,6 +6,7 @@ waits until it is, kills the operator, and the call is then never carried out:
     POST /_stack/hold     {"account": "1111…", "action": "PutRolePolicy"}   hold the next such call
     GET  /_stack/held     the calls held now, as a list of the same objects
     POST /_stack/release  {"account": "1111…", "action": "PutRolePolicy"}   let them go, and hold no more of them
+    POST /_stack/reset    {}                                                let all go that is held or stopped, and forget what was to be
 
 `account` is the caller's. A held call has been received and not carried out; when its client goes away it never is. Other
 controls are described where they work: `stops`, `organizations`, `service_callers`, `ecr_repositories`.
@@ -15,6 +16,7 @@ import asyncio
 import collections
 import datetime
 import json
+import time
 import uuid
 
 from aws.calls import as_json, describe
@@ -51,19 +53,20 @@ class Front:
         if body is None:
             return
         call = describe(scope, body)
+        begun = time.monotonic()
         stop = self._stops.of(call)
 
         async def goes_on():
             return not stop or stop.left or await _happens(stop.resumed, receive)
 
         if not (await goes_on() and await self._let_go(call, receive)):
-            self._write(call, CLIENT_GONE)
+            self._write(call, CLIENT_GONE, begun)
             return
 
         async def logged_send(message):
             # Written before the answer leaves: who has the answer finds the line.
             if message["type"] == "http.response.start":
-                self._write(call, message["status"])
+                self._write(call, message["status"], begun)
                 if stop:
                     stop.count(call, message["status"])
                 message = _identified(message)
@@ -72,9 +75,10 @@ class Front:
 
         await self._inner(scope, _again(body, receive), logged_send)
 
-    def _write(self, call, status):
+    def _write(self, call, status, begun):
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-        self._log.write(as_json(call, time=now, status=status) + "\n")
+        took = round((time.monotonic() - begun) * 1000)
+        self._log.write(as_json(call, time=now, status=status, milliseconds=took) + "\n")
         self._log.flush()
 
     async def _let_go(self, call, receive):
@@ -104,7 +108,7 @@ class Front:
             return 200, [{"account": account, "action": action} for (account, action), _ in self._held]
         if (method, path) == ("GET", "/_stack/stopped"):
             return 200, self._stops.stopped()
-        controls = {**self._controls, "stop": self._stops.stop, "resume": self._stops.resume}
+        controls = {**self._controls, "stop": self._stops.stop, "resume": self._stops.resume, "reset": self._reset}
         try:
             asked = json.loads(body)
             if method == "POST" and (control := controls.get(path.removeprefix("/_stack/"))):
@@ -122,6 +126,14 @@ class Front:
                 event.set()
             return 200, {"released": len(waiting)}
         return 404, {"error": f"there is no {method} {path}"}
+
+
+    def _reset(self, _asked):
+        self._wanted.clear()
+        for _, event in self._held:
+            event.set()
+        self._stops.reset()
+        return {}
 
 
 def _identified(answer):

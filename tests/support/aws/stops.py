@@ -49,5 +49,10 @@ class Stops:
                 stop.resumed.set()
         return {}
 
+    def reset(self):
+        for stop in self._stops.values():
+            stop.resumed.set()
+        self._stops.clear()
+
     def stopped(self):
         return [stop.accounts for stop in dict.fromkeys(self._stops.values()) if not stop.left]

@@ -1,10 +1,11 @@
-//! The cluster, as people use it: by kubectl and Helm.
+//! The cluster: as people use it, by kubectl and Helm; and directly, where a test only reads, waits or applies.
 
+use crate::api_server::{ApiServer, Kind, kind};
 use crate::command::{Finished, run};
 use crate::stack::Stack;
-use crate::wait::{BOUND, bound_of, eventually};
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use crate::wait::eventually_of;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// A cluster, with the admin's credentials.
@@ -16,6 +17,7 @@ pub struct Cluster {
     server: String,
     ca: PathBuf,
     home: PathBuf,
+    api_server: ApiServer,
 }
 
 impl Cluster {
@@ -28,6 +30,7 @@ impl Cluster {
             server: stack.info.server.clone(),
             ca: stack.info.ca.clone(),
             home: stack.folder().join("home"),
+            api_server: ApiServer::of(stack.info.kubeconfig.clone()),
         }
     }
 
@@ -56,12 +59,19 @@ impl Cluster {
         run(&self.helm, arguments, &self.home, &variables, None).await?.ok()
     }
 
-    /// Applies YAML, as `kubectl apply` does by default: unknown fields are refused.
+    /// Applies a manifest; unknown fields are refused. YAML goes by kubectl, JSON (an object, or a `List`) to the API server.
     ///
     /// # Errors
     /// When it is refused.
-    pub async fn apply(&self, yaml: &str) -> Result<()> {
-        self.try_kubectl(&["apply", "-f", "-"], Some(yaml)).await?.ok().map(drop)
+    pub async fn apply(&self, manifest: &str) -> Result<()> {
+        let Ok(object) = serde_json::from_str::<Value>(manifest) else {
+            return self.try_kubectl(&["apply", "-f", "-"], Some(manifest)).await?.ok().map(drop);
+        };
+        let objects = match object["items"].as_array() {
+            Some(items) if object["kind"] == "List" => items.clone(),
+            _ => vec![object],
+        };
+        self.api_server.apply(objects).await
     }
 
     /// Applies YAML that is to be refused; gives back what the person reads.
@@ -79,12 +89,12 @@ impl Cluster {
         Ok(applied.stderr)
     }
 
-    /// Makes a namespace.
+    /// Makes a namespace, where it is not there.
     ///
     /// # Errors
-    /// When it exists, or the API server cannot be asked.
+    /// When the API server cannot be asked.
     pub async fn create_namespace(&self, name: &str) -> Result<()> {
-        self.kubectl(&["create", "namespace", name]).await.map(drop)
+        self.api_server.apply(vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})]).await
     }
 
     /// An object, for instance `get("team-b", "carg/miq-devops")`. For cluster-scoped kinds the namespace does not matter.
@@ -92,78 +102,104 @@ impl Cluster {
     /// # Errors
     /// When it is not there.
     pub async fn get(&self, namespace: &str, object: &str) -> Result<Value> {
-        let text = self.kubectl(&["get", object, "--namespace", namespace, "--output", "json"]).await?;
-        serde_json::from_str(&text).with_context(|| format!("kubectl get {object}"))
+        let (kind, name) = known(object)?;
+        self.api_server.get(namespace, &kind, name).await.with_context(|| format!("{namespace}/{object}"))
     }
 
-    /// Waits for a condition, for instance `"Ready"` or `"Ready=False"`, with `kubectl wait`; gives back the object.
-    ///
-    /// # Errors
-    /// When the condition does not come; the error shows the object's status.
-    pub async fn wait_for_condition(&self, namespace: &str, object: &str, condition: &str) -> Result<Value> {
-        self.wait(namespace, object, &format!("condition={condition}")).await?;
-        self.get(namespace, object).await
-    }
-
-    /// All objects of a kind in a namespace, in one request.
+    /// All objects of a kind in a namespace; of all namespaces, where it is empty.
     ///
     /// # Errors
     /// When the API server cannot be asked.
     pub async fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
-        let text = self.kubectl(&["get", kind, "--namespace", namespace, "--output", "json"]).await?;
-        let mut list: Value = serde_json::from_str(&text).with_context(|| format!("kubectl get {kind}"))?;
-        Ok(serde_json::from_value(list["items"].take())?)
+        let known = crate::api_server::kind(kind).with_context(|| format!("{kind} is not known here"))?;
+        self.api_server.list(namespace, &known).await.with_context(|| format!("{kind} in {namespace}"))
     }
 
-    /// Waits for a condition of all objects of a kind that are in the namespace now; gives them back. One kubectl for all of them.
+    /// Changes an object by a JSON merge patch; gives it back.
+    ///
+    /// # Errors
+    /// When there is no such object, or the change is refused.
+    pub async fn merge(&self, namespace: &str, object: &str, patch: Value) -> Result<Value> {
+        let (kind, name) = known(object)?;
+        self.api_server.merge(namespace, &kind, name, patch).await.with_context(|| format!("{namespace}/{object}"))
+    }
+
+    /// Asks for an object's deletion.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn begin_to_delete(&self, namespace: &str, object: &str) -> Result<()> {
+        let (kind, name) = known(object)?;
+        self.api_server.delete(namespace, &kind, name).await.with_context(|| format!("{namespace}/{object}"))
+    }
+
+    /// Deletes an object and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it is not there, or stays.
+    pub async fn delete(&self, namespace: &str, object: &str) -> Result<()> {
+        self.begin_to_delete(namespace, object).await?;
+        self.wait_until_gone(namespace, object).await
+    }
+
+    /// Deletes all objects of a kind in a namespace and waits until they are gone.
+    ///
+    /// # Errors
+    /// When one of them stays.
+    pub async fn delete_all(&self, namespace: &str, kind: &str) -> Result<()> {
+        ensure!(!namespace.is_empty(), "not in all namespaces");
+        let name = |object: &Value| format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+        let all: Vec<String> = self.list(namespace, kind).await?.iter().map(name).collect();
+        for object in &all {
+            self.begin_to_delete(namespace, object).await?;
+        }
+        for object in &all {
+            self.wait_until_gone(namespace, object).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a condition, for instance `"Ready"` or `"Ready=False"`; gives back the object as it was when it had it.
+    ///
+    /// # Errors
+    /// When the condition does not come; the error shows the object's status.
+    pub async fn wait_for_condition(&self, namespace: &str, object: &str, condition: &str) -> Result<Value> {
+        let (kind, status) = condition.split_once('=').unwrap_or((condition, "True"));
+        self.wait_until(namespace, object, |found| {
+            ensure!(has_condition(found, kind, status), "not {condition} yet");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits for a condition of all objects of a kind that are in the namespace; gives them back.
     ///
     /// # Errors
     /// When the condition does not come; the error shows the status of some that lack it.
     pub async fn wait_for_all(&self, namespace: &str, kind: &str, condition: &str) -> Result<Vec<Value>> {
-        let bound = bound_of(self.list(namespace, kind).await?.len()).as_secs();
-        let (what, timeout) = (format!("--for=condition={condition}"), format!("--timeout={bound}s"));
-        let waited =
-            self.try_kubectl(&["wait", kind, "--all", "--namespace", namespace, &what, &timeout], None).await?;
-        let all = self.list(namespace, kind).await?;
-        if waited.success {
-            return Ok(all);
-        }
-        let has = |object: &Value| {
-            let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-            conditions.into_iter().any(|found| found["type"] == condition && found["status"] == "True")
-        };
-        let lacking: Vec<&Value> = all.iter().filter(|object| !has(object)).collect();
-        let some: Vec<String> = lacking
-            .iter()
-            .take(3)
-            .map(|object| format!("{} is {:#}", object["metadata"]["name"], object["status"]))
-            .collect();
-        let (command, said) = (&waited.command, waited.stderr.lines().last().unwrap_or_default());
-        bail!("`{command}` failed: {said}\n{} of {} lack it; {}", lacking.len(), all.len(), some.join("\n"))
+        let count = self.list(namespace, kind).await?.len();
+        eventually_of(count, &format!("all {kind} in {namespace} are {condition}"), async || {
+            let all = self.list(namespace, kind).await?;
+            let lacking: Vec<&Value> = all.iter().filter(|object| !has_condition(object, condition, "True")).collect();
+            let shown = |object: &&&Value| format!("{} is {:#}", object["metadata"]["name"], object["status"]);
+            let some: Vec<String> = lacking.iter().take(3).map(|object| shown(&object)).collect();
+            ensure!(lacking.is_empty(), "{} of {} lack it; {}", lacking.len(), all.len(), some.join("\n"));
+            Ok(all)
+        })
+        .await
     }
 
-    /// Waits until the object is gone, with `kubectl wait`.
+    /// Waits until the object is gone.
     ///
     /// # Errors
     /// When it stays.
     pub async fn wait_until_gone(&self, namespace: &str, object: &str) -> Result<()> {
-        self.wait(namespace, object, "delete").await
-    }
-
-    async fn wait(&self, namespace: &str, object: &str, what: &str) -> Result<()> {
-        let (what, timeout) = (format!("--for={what}"), format!("--timeout={}s", BOUND.as_secs()));
-        let waited = self.try_kubectl(&["wait", object, "--namespace", namespace, &what, &timeout], None).await?;
-        if waited.success {
-            return Ok(());
-        }
-        let (command, said) = (&waited.command, waited.stderr.trim());
-        let seen = match self.get(namespace, object).await {
-            Ok(object) => {
-                format!("it is {:#}", serde_json::json!({"metadata": brief(&object), "status": object["status"]}))
-            }
-            Err(error) => format!("{error:#}"),
+        let (kind, name) = known(object)?;
+        let check = |found: Option<&Value>| match found {
+            None => Ok(()),
+            Some(found) => bail!("it is {:#}", json!({"metadata": brief(found), "status": found["status"]})),
         };
-        bail!("`{command}` failed: {said}\n{seen}")
+        self.api_server.wait(namespace, &kind, name, check).await
     }
 
     /// Waits until `check` accepts the object; what it says otherwise is what is missing. Gives back the object.
@@ -176,12 +212,13 @@ impl Cluster {
         object: &str,
         mut check: impl FnMut(&Value) -> Result<()>,
     ) -> Result<Value> {
-        eventually(object, async || {
-            let found = self.get(namespace, object).await?;
-            check(&found).with_context(|| format!("its status is {:#}", found["status"]))?;
-            Ok(found)
-        })
-        .await
+        let (kind, name) = known(object)?;
+        let check = |found: Option<&Value>| {
+            let found = found.context("it is not there")?;
+            check(found).with_context(|| format!("its status is {:#}", found["status"]))?;
+            Ok(found.clone())
+        };
+        self.api_server.wait(namespace, &kind, name, check).await
     }
 
     /// Writes a kubeconfig with a token of a ServiceAccount, as its Pod would have it.
@@ -202,6 +239,16 @@ impl Cluster {
         });
         std::fs::write(file, format!("{configuration:#}\n")).with_context(|| file.display().to_string())
     }
+}
+
+fn known(object: &str) -> Result<(Kind, &str)> {
+    let (of, name) = object.split_once('/').with_context(|| format!("{object} is not KIND/NAME"))?;
+    Ok((kind(of).with_context(|| format!("{of} is not known here"))?, name))
+}
+
+fn has_condition(object: &Value, kind: &str, status: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|found| found["type"] == kind && found["status"] == status)
 }
 
 fn brief(object: &Value) -> Value {

@@ -102,6 +102,14 @@ impl Emulation {
         self.ask("POST", "resume", &json!({"accounts": [pair.registry, pair.consumer]})).await.map(drop)
     }
 
+    /// Lets all go on that is held or stopped, and forgets what was to be.
+    ///
+    /// # Errors
+    /// When the emulation does not answer.
+    pub async fn reset(&self) -> Result<()> {
+        self.ask("POST", "reset", &json!({})).await.map(drop)
+    }
+
     /// Makes the account a member of an organization, at this path in it (`o-…/r-…/ou-…/`); `None`: of none.
     ///
     /// # Errors

@@ -2,13 +2,18 @@
 
 use crate::accounts::Pair;
 use crate::cluster::Cluster;
+use crate::emulation::Emulation;
 use crate::management::{operator_identity, prepare};
 use crate::operator::{Operator, OperatorSettings};
 use crate::stack::Stack;
-use anyhow::{Result, anyhow};
+use crate::wait::eventually;
+use anyhow::{Result, anyhow, ensure};
 use aws_credential_types::Credentials;
+use serde_json::json;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use tokio::sync::OnceCell;
+use std::sync::Mutex;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 /// The Helm release; the operator's ServiceAccount has the same name.
 pub const HELM_RELEASE: &str = "registry-grants";
@@ -27,15 +32,91 @@ pub struct Installation {
     pub cluster: Cluster,
     credentials: Credentials,
     kubeconfig: PathBuf,
+    /// Where operators log.
+    log: PathBuf,
+}
+
+/// How many tests have an installation for themselves at a time. Each is an API server and an emulation more, and a machine with two cores
+/// has to carry them beside the shared one.
+const EXCLUSIVE: usize = 2;
+
+/// An installation that a test has for itself, without operator, grants or accounts. Another test gets it afterwards: to start one takes more
+/// CPU than most tests do.
+#[derive(Debug)]
+pub struct Exclusive {
+    installation: Option<Installation>,
+    _permit: SemaphorePermit<'static>,
+}
+
+static FREE: Mutex<Vec<Installation>> = Mutex::new(Vec::new());
+
+impl Deref for Exclusive {
+    type Target = Installation;
+
+    fn deref(&self) -> &Installation {
+        self.installation.as_ref().expect("taken out only when it is dropped")
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        if let (Some(installation), Ok(mut free)) = (self.installation.take(), FREE.lock()) {
+            free.push(installation);
+        }
+    }
 }
 
 impl Installation {
-    /// With a stack of its own, for a test that ends the operator or must be alone.
+    /// With a stack of its own, for a test that needs a cluster as no other leaves it, or has it for longer than a test.
     ///
     /// # Errors
     /// When the stack does not start, or the chart cannot be installed.
     pub async fn start(name: &str) -> Result<Self> {
         Self::on(Stack::start(name)?).await
+    }
+
+    /// One for this test alone, as the operator's tests need that end the operator or give it arguments of their own. Waits while too many
+    /// other tests have one.
+    ///
+    /// # Errors
+    /// When the stack does not start, or what the test before has left there does not go away.
+    pub async fn exclusive() -> Result<Exclusive> {
+        static PERMITS: Semaphore = Semaphore::const_new(EXCLUSIVE);
+        let permit = PERMITS.acquire().await?;
+        let free = FREE.lock().map_err(|_| anyhow!("a test panicked while it took an installation"))?.pop();
+        let installation = match free {
+            Some(installation) => installation.cleared().await?,
+            None => Self::start("exclusive").await?,
+        };
+        Ok(Exclusive { installation: Some(installation), _permit: permit })
+    }
+
+    /// Without what a test has left behind: no grants, accounts, Lease or held calls, and a new log. What is in AWS stays, for each test has
+    /// accounts of its own.
+    async fn cleared(mut self) -> Result<Self> {
+        Emulation::of(&self.stack).reset().await?;
+        let cluster = &self.cluster;
+        for kind in ["carg", "awsaccount"] {
+            eventually("what another test left is gone", async || {
+                let all = cluster.list("", kind).await?;
+                for object in &all {
+                    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
+                    let (namespace, object) = (text("namespace"), format!("{kind}/{}", text("name")));
+                    // It may be gone in between.
+                    drop(cluster.merge(namespace, &object, json!({"metadata": {"finalizers": null}})).await);
+                    drop(cluster.begin_to_delete(namespace, &object).await);
+                }
+                ensure!(all.is_empty(), "{} of kind {kind}", all.len());
+                Ok(())
+            })
+            .await?;
+        }
+        drop(cluster.begin_to_delete(OPERATOR_NAMESPACE, &format!("lease/{HELM_RELEASE}")).await);
+        self.log = (1..)
+            .map(|number| self.stack.info.logs.join(format!("operator-{number}.log")))
+            .find(|log| !log.exists())
+            .expect("a name for every number");
+        Ok(self)
     }
 
     /// The same as the chart comes, with its admission policies.
@@ -71,7 +152,8 @@ impl Installation {
         install_chart(&cluster, values).await?;
         let kubeconfig = stack.folder().join("operator.kubeconfig");
         cluster.kubeconfig_of(OPERATOR_NAMESPACE, HELM_RELEASE, &kubeconfig).await?;
-        Ok(Self { stack, cluster, credentials, kubeconfig })
+        let log = stack.info.logs.join("operator.log");
+        Ok(Self { stack, cluster, credentials, kubeconfig, log })
     }
 
     /// The one that all tests of a process share, with an operator (`binary`, with these arguments) that runs until the process
@@ -109,8 +191,13 @@ impl Installation {
             aws_endpoint: self.stack.info.aws_endpoint.clone(),
             credentials: self.credentials.clone(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-            log: self.stack.info.logs.join("operator.log"),
+            log: self.log.clone(),
         }
+    }
+
+    /// Where its operators log.
+    pub fn operator_log(&self) -> &Path {
+        &self.log
     }
 
     /// Two accounts that nobody else has, with their management roles.

@@ -1,0 +1,202 @@
+//! The API server, asked directly. Tests read, wait and apply many times, and a kubectl process for each of these costs more CPU than
+//! the reconciliation that it waits for.
+
+use crate::wait::{BOUND, Waiting};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use futures::StreamExt;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::watcher::watch_object;
+use kube::{Client, Config};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::{OnceCell, mpsc};
+
+/// The pause after a failed watch, before the next one.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Who applies, as the API server records it.
+const MANAGER: &str = "local-stack";
+
+/// A client with the cluster admin's credentials. Clones share it.
+#[derive(Clone)]
+pub(crate) struct ApiServer {
+    kubeconfig: PathBuf,
+    client: Arc<OnceCell<Client>>,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").field("kubeconfig", &self.kubeconfig).finish_non_exhaustive()
+    }
+}
+
+/// What the client's connections run on. Each test has a runtime of its own, and a connection that one test opened must work in the next.
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).thread_name("api-server").enable_all().build().expect("threads can be started")
+    })
+}
+
+async fn run<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    runtime().spawn(work).await?
+}
+
+impl ApiServer {
+    pub(crate) fn of(kubeconfig: PathBuf) -> Self {
+        Self { kubeconfig, client: Arc::default() }
+    }
+
+    async fn client(&self) -> Result<Client> {
+        let connect = async || {
+            let kubeconfig = Kubeconfig::read_from(&self.kubeconfig)?;
+            run(async move {
+                let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+                // A proxy of the person's environment does not lead to our loopback address.
+                config.proxy_url = None;
+                Ok(Client::try_from(config)?)
+            })
+            .await
+        };
+        self.client.get_or_try_init(connect).await.cloned()
+    }
+
+    async fn api(&self, namespace: &str, kind: &Kind) -> Result<Api<DynamicObject>> {
+        let client = self.client().await?;
+        Ok(match kind.namespaced {
+            true => Api::namespaced_with(client, namespace, &kind.resource),
+            false => Api::all_with(client, &kind.resource),
+        })
+    }
+
+    pub(crate) async fn get(&self, namespace: &str, kind: &Kind, name: &str) -> Result<Value> {
+        let (api, name) = (self.api(namespace, kind).await?, name.to_owned());
+        run(async move { Ok(serde_json::to_value(api.get(&name).await?)?) }).await
+    }
+
+    pub(crate) async fn list(&self, namespace: &str, kind: &Kind) -> Result<Vec<Value>> {
+        let api = self.api(namespace, kind).await?;
+        run(async move {
+            let found = api.list(&ListParams::default()).await?;
+            Ok(found.items.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Applies objects in their order: server-side, and unknown fields are refused.
+    pub(crate) async fn apply(&self, objects: Vec<Value>) -> Result<()> {
+        let client = self.client().await?;
+        let mut applied = Vec::new();
+        for object in objects {
+            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let kind = kind(text("/kind")).with_context(|| format!("this kind is not known here: {object}"))?;
+            let (name, namespace) = (text("/metadata/name").to_owned(), text("/metadata/namespace"));
+            ensure!(!name.is_empty() && kind.namespaced != namespace.is_empty(), "no name or namespace: {object}");
+            let api: Api<DynamicObject> = match kind.namespaced {
+                true => Api::namespaced_with(client.clone(), namespace, &kind.resource),
+                false => Api::all_with(client.clone(), &kind.resource),
+            };
+            applied.push((api, name, object));
+        }
+        let mut parameters = PatchParams::apply(MANAGER).force();
+        parameters.field_validation = Some(kube::api::ValidationDirective::Strict);
+        run(async move {
+            for (api, name, object) in applied {
+                let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await;
+                applied.map_err(|error| anyhow!("{name} was not applied: {error}"))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn merge(&self, namespace: &str, kind: &Kind, name: &str, patch: Value) -> Result<Value> {
+        let (api, name) = (self.api(namespace, kind).await?, name.to_owned());
+        run(async move {
+            let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            Ok(serde_json::to_value(patched)?)
+        })
+        .await
+    }
+
+    pub(crate) async fn delete(&self, namespace: &str, kind: &Kind, name: &str) -> Result<()> {
+        let (api, name) = (self.api(namespace, kind).await?, name.to_owned());
+        run(async move { Ok(api.delete(&name, &DeleteParams::default()).await.map(drop)?) }).await
+    }
+
+    /// Waits until `check` accepts the object as it is, `None` while there is none; gives back what it made of it.
+    pub(crate) async fn wait<T>(
+        &self,
+        namespace: &str,
+        kind: &Kind,
+        name: &str,
+        mut check: impl FnMut(Option<&Value>) -> Result<T>,
+    ) -> Result<T> {
+        let (api, watched) = (self.api(namespace, kind).await?, name.to_owned());
+        let (send, mut receive) = mpsc::channel(16);
+        // Ends when `receive` is dropped.
+        runtime().spawn(async move {
+            let mut events = pin!(watch_object(api, &watched));
+            while let Some(event) = tokio::select! { event = events.next() => event, () = send.closed() => None } {
+                let failed = event.is_err();
+                if send.send(event).await.is_err() {
+                    return;
+                }
+                if failed {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        });
+        let mut missing = anyhow!("the API server has not said what it is");
+        let looking = async {
+            while let Some(event) = receive.recv().await {
+                let checked = match event {
+                    Ok(object) => check(object.map(|object| serde_json::to_value(&object)).transpose()?.as_ref()),
+                    Err(error) => Err(error.into()),
+                };
+                match checked {
+                    Ok(found) => return Ok(found),
+                    Err(error) => missing = error,
+                }
+            }
+            bail!("the watch has ended")
+        };
+        match tokio::time::timeout(BOUND, looking).await {
+            Ok(ended) => ended,
+            Err(_) => Err(Waiting { what: format!("{namespace}/{name}"), bound: BOUND, missing }.into()),
+        }
+    }
+}
+
+/// A kind of objects, and where they are.
+pub(crate) struct Kind {
+    resource: ApiResource,
+    namespaced: bool,
+}
+
+/// By the names that people use for it; `None` where it is for kubectl to know.
+pub(crate) fn kind(name: &str) -> Option<Kind> {
+    let (group, version, kind, plural, namespaced) = match name {
+        "carg" | "CrossAccountRegistryGrant" => (
+            "registrygrants.dev",
+            "v1alpha1",
+            "CrossAccountRegistryGrant",
+            "crossaccountregistrygrants",
+            true,
+        ),
+        "awsaccount" | "awsaccounts" | "AWSAccount" => {
+            ("registrygrants.dev", "v1alpha1", "AWSAccount", "awsaccounts", false)
+        }
+        "namespace" | "Namespace" => ("", "v1", "Namespace", "namespaces", false),
+        "lease" => ("coordination.k8s.io", "v1", "Lease", "leases", true),
+        "crd" => ("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false),
+        _ => return None,
+    };
+    let group_version = kube::api::GroupVersionKind::gvk(group, version, kind);
+    Some(Kind { resource: ApiResource::from_gvk_with_plural(&group_version, plural), namespaced })
+}
