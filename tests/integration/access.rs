@@ -1,14 +1,14 @@
 //! `status.access` and `explain` say what is true: each link of the chain is taken away in turn, and both name it, and a real client agrees.
 
-use crate::case::{Case, GRANT, OPERATOR, condition, document};
+use crate::case::{Case, GRANT, condition, document};
 use crate::command_line::{list, run};
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
-use local_stack::{Aws, Document, Installation, Outcome, Session};
+use local_stack::{Aws, Document, Outcome, Session};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Nothing is looked at but what a test asks for.
+/// How many links are taken away at a time.
 const AT_A_TIME: usize = 4;
 
 /// By hand: a link is taken away.

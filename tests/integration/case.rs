@@ -16,7 +16,8 @@ pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-grants");
 pub const QUIET: [&str; 3] = ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
 
 /// For tests of what the operator does by itself, time and again: they have an operator of their own, see [`Brisk`].
-pub const ARGUMENTS: [&str; 2] = ["--resync-interval=2s", "--log-level=info,registry_grants=debug"];
+pub const ARGUMENTS: [&str; 3] =
+    ["--resync-interval=2s", "--leader-election=false", "--log-level=info,registry_grants=debug"];
 
 /// The region where nothing else is said.
 pub const REGION: &str = "us-east-1";

@@ -1,24 +1,22 @@
 //! Many grants on one repository: all of them share one document of 10,240 characters, and cost a few writes, not one each.
 //!
-//! They have stacks of their own: hundreds of grants would make the operator that the other tests share look at AWS without end.
+//! They have installations of their own: hundreds of grants would make the operator that the other tests share look at AWS without end.
 //! The largest crowds are all there when the operator begins, so that it is not kubectl that says how many come at a time; smaller ones come
 //! while it runs.
 
-use crate::case::{Case, OPERATOR, condition};
+use crate::case::{Case, OPERATOR, QUIET, condition};
 use anyhow::{Context, Result, anyhow, ensure};
-use local_stack::{CallLog, Document, Installation, Mark, Operator, eventually_of};
+use local_stack::{CallLog, Document, Installation, Mark, eventually_of};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use tokio::sync::OnceCell;
 
 /// What ECR takes.
 const MOST_CHARACTERS: usize = 10_240;
 /// However many grants come at once.
 const MOST_WRITES: usize = 25;
-/// What is counted is what the grants themselves cause, and no resync.
-const QUIET: [&str; 2] = ["--resync-interval=1h", "--log-level=info,registry_grants=debug"];
 /// A grant that found no room is looked at again while a test waits.
-const LOOKING: [&str; 2] = ["--resync-interval=15s", "--log-level=info,registry_grants=debug"];
+const LOOKING: [&str; 3] =
+    ["--resync-interval=15s", "--leader-election=false", "--log-level=info,registry_grants=debug"];
 
 /// Grants of as many consumer accounts on repository `app` of one registry account.
 struct Crowd<'a> {
@@ -116,32 +114,11 @@ impl<'a> Crowd<'a> {
     }
 }
 
-/// Those that all fit.
-struct Crowds {
-    whole_accounts: Crowd<'static>,
-    narrowed: Crowd<'static>,
-    _operator: Operator,
-}
-
-/// Applies them, then starts an operator for them, which runs until the process ends.
-async fn crowds() -> Result<&'static Crowds> {
-    static INSTALLATION: OnceCell<Installation> = OnceCell::const_new();
-    static CROWDS: OnceCell<Result<Crowds, String>> = OnceCell::const_new();
-    let start = async || {
-        let installation = INSTALLATION.get_or_try_init(async || Installation::start("many").await).await?;
-        let narrow = json!({"wholeAccount": null, "roles": ["ci/deployer"]});
-        let (whole_accounts, narrowed) =
-            tokio::try_join!(Crowd::apply(installation, 250, json!({})), Crowd::apply(installation, 100, narrow))?;
-        let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
-        anyhow::Ok(Crowds { whole_accounts, narrowed, _operator })
-    };
-    let crowds = CROWDS.get_or_init(async || start().await.map_err(|error| format!("{error:#}"))).await;
-    crowds.as_ref().map_err(|error| anyhow!("{error}"))
-}
-
 #[tokio::test]
 async fn grants_of_250_accounts_fit_into_one_policy_and_take_few_writes() -> Result<()> {
-    let crowd = &crowds().await?.whole_accounts;
+    let installation = Installation::exclusive().await?;
+    let crowd = Crowd::apply(&installation, 250, json!({})).await?;
+    let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
     crowd.all_ready().await?;
     let (named, characters) = crowd.named().await?;
     ensure!(named == crowd.accounts(crowd.consumers.keys()), "the policy names {named:?}");
@@ -157,7 +134,9 @@ async fn grants_of_250_accounts_fit_into_one_policy_and_take_few_writes() -> Res
 
 #[tokio::test]
 async fn grants_of_100_accounts_narrowed_to_roles_fit_into_one_policy_and_take_few_writes() -> Result<()> {
-    let crowd = &crowds().await?.narrowed;
+    let installation = Installation::exclusive().await?;
+    let crowd = Crowd::apply(&installation, 100, json!({"wholeAccount": null, "roles": ["ci/deployer"]})).await?;
+    let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
     crowd.all_ready().await?;
     let (named, characters) = crowd.named().await?;
     ensure!(named == crowd.accounts(crowd.consumers.keys()), "the policy names {named:?}");

@@ -4,7 +4,7 @@
 mod table;
 
 use self::table::{NAMESPACE, accounts, grant, rows};
-use crate::case::{ARGUMENTS, Case, GRANT, OPERATOR, condition, same};
+use crate::case::{Case, GRANT, OPERATOR, QUIET, condition, same};
 use anyhow::{Context, Result, ensure};
 use local_stack::{Installation, Operator, eventually};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ async fn installation() -> Result<&'static Installation> {
     static SHARED: OnceCell<(Installation, Operator)> = OnceCell::const_new();
     let start = async || {
         let installation = Installation::start_with_policies("policies").await?;
-        let operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
+        let operator = installation.start_operator(OPERATOR, &QUIET).await?;
         anyhow::Ok((installation, operator))
     };
     Ok(&SHARED.get_or_try_init(start).await?.0)

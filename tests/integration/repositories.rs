@@ -103,7 +103,8 @@ async fn a_repository_that_does_not_exist_is_named_and_granted_once_it_does() ->
 
 #[tokio::test]
 async fn a_prefix_reaches_repositories_that_are_made_later_and_no_others() -> Result<()> {
-    let case = Case::opened().await?;
+    let brisk = Brisk::start().await?;
+    let case = brisk.opened().await?;
     case.repository("teammate/x").create(case.stack()).await?;
     let grant = case.granted(json!({"registry": {"repositories": ["team/*"]}})).await?;
     ensure!(grant["status"]["repositories"]["summary"] == "0/0", "{}", grant["status"]);

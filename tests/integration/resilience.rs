@@ -133,7 +133,7 @@ async fn a_grant_that_is_deleted_while_the_operator_is_down_is_revoked_when_it_i
 
 #[tokio::test]
 async fn broken_resources_never_stop_the_others() -> Result<()> {
-    let installation = Installation::start("broken").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
     // Stored before the definition was what it is now: the rules are taken off for a moment.

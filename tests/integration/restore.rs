@@ -126,7 +126,7 @@ struct How {
     operator_first: bool,
 }
 
-async fn nothing_is_lost(name: &str, how: How) -> Result<()> {
+async fn nothing_is_lost(how: How) -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
@@ -183,23 +183,22 @@ async fn nothing_is_lost(name: &str, how: How) -> Result<()> {
     crate::case::same(&before, &after)?;
 
     // And all of it can be taken back.
-    let delete = ["delete", "carg", "--all", "--namespace", &case.namespace, "--timeout", "180s"];
-    case.cluster().kubectl(&delete).await?;
+    case.delete_all().await?;
     let left = case.accounts().await?;
     crate::case::same(&untouched, &left)
 }
 
 #[tokio::test]
 async fn restored_with_its_status_a_cluster_loses_nothing_and_revokes_nothing() -> Result<()> {
-    nothing_is_lost("restored", How { with_status: true, accounts_first: true, operator_first: false }).await
+    nothing_is_lost(How { with_status: true, accounts_first: true, operator_first: false }).await
 }
 
 #[tokio::test]
 async fn restored_without_its_status_a_cluster_loses_nothing_and_revokes_nothing() -> Result<()> {
-    nothing_is_lost("restored-bare", How { with_status: false, accounts_first: true, operator_first: false }).await
+    nothing_is_lost(How { with_status: false, accounts_first: true, operator_first: false }).await
 }
 
 #[tokio::test]
 async fn grants_that_are_restored_before_their_accounts_wait_for_them() -> Result<()> {
-    nothing_is_lost("restored-early", How { with_status: false, accounts_first: false, operator_first: true }).await
+    nothing_is_lost(How { with_status: false, accounts_first: false, operator_first: true }).await
 }

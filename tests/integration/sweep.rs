@@ -202,7 +202,7 @@ async fn an_operator_that_is_not_to_sweep_asks_nothing_and_tells_nothing() -> Re
 
 #[tokio::test]
 async fn a_grant_that_this_version_cannot_read_keeps_what_it_has() -> Result<()> {
-    let installation = Installation::start("sweep-unread").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let registry = case.pair.registry.clone();
     let first = operator(&installation, "off").await?;

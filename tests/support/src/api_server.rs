@@ -4,11 +4,11 @@
 use crate::wait::{BOUND, Waiting};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::StreamExt;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, TypeMeta, ValidationDirective};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::watch_object;
 use kube::{Client, Config};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -18,8 +18,8 @@ use tokio::sync::{OnceCell, mpsc};
 
 /// The pause after a failed watch, before the next one.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Who applies, as the API server records it.
-const MANAGER: &str = "local-stack";
+/// What kubectl keeps beside an object, to know the next time what was taken out.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A client with the cluster admin's credentials. Clones share it.
 #[derive(Clone)]
@@ -80,19 +80,28 @@ impl ApiServer {
     }
 
     pub(crate) async fn list(&self, namespace: &str, kind: &Kind) -> Result<Vec<Value>> {
-        let api = self.api(namespace, kind).await?;
+        let api = if namespace.is_empty() {
+            Api::all_with(self.client().await?, &kind.resource)
+        } else {
+            self.api(namespace, kind).await?
+        };
+        let ApiResource { api_version, kind, .. } = kind.resource.clone();
+        let types = TypeMeta { api_version, kind };
         run(async move {
-            let found = api.list(&ListParams::default()).await?;
+            let mut found = api.list(&ListParams::default()).await?;
+            // Objects in a list do not say what they are, and manifests have to.
+            found.items.iter_mut().for_each(|object| object.types = Some(types.clone()));
             Ok(found.items.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
         })
         .await
     }
 
-    /// Applies objects in their order: server-side, and unknown fields are refused.
+    /// Applies objects in their order, as `kubectl apply` does: what the last one had and this one has not is removed, and unknown fields
+    /// are refused.
     pub(crate) async fn apply(&self, objects: Vec<Value>) -> Result<()> {
         let client = self.client().await?;
         let mut applied = Vec::new();
-        for object in objects {
+        for mut object in objects {
             let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             let kind = kind(text("/kind")).with_context(|| format!("this kind is not known here: {object}"))?;
             let (name, namespace) = (text("/metadata/name").to_owned(), text("/metadata/namespace"));
@@ -101,14 +110,13 @@ impl ApiServer {
                 true => Api::namespaced_with(client.clone(), namespace, &kind.resource),
                 false => Api::all_with(client.clone(), &kind.resource),
             };
+            let text = object.to_string();
+            object["metadata"]["annotations"][LAST_APPLIED] = json!(text);
             applied.push((api, name, object));
         }
-        let mut parameters = PatchParams::apply(MANAGER).force();
-        parameters.field_validation = Some(kube::api::ValidationDirective::Strict);
         run(async move {
             for (api, name, object) in applied {
-                let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await;
-                applied.map_err(|error| anyhow!("{name} was not applied: {error}"))?;
+                apply(&api, &name, object).await.with_context(|| format!("{name} was not applied"))?;
             }
             Ok(())
         })
@@ -173,6 +181,34 @@ impl ApiServer {
     }
 }
 
+async fn apply(api: &Api<DynamicObject>, name: &str, object: Value) -> Result<()> {
+    let Some(present) = api.get_opt(name).await? else {
+        let create = kube::core::Request::new(api.resource_url());
+        let mut create = create.create(&PostParams::default(), object.to_string().into_bytes())?;
+        *create.uri_mut() = format!("{}&fieldValidation=Strict", create.uri()).parse()?;
+        api.clone().into_client().request::<DynamicObject>(create).await?;
+        return Ok(());
+    };
+    let last = present.metadata.annotations.as_ref().and_then(|annotations| annotations.get(LAST_APPLIED));
+    let last: Value = last.map_or(Ok(Value::Null), |text| serde_json::from_str(text))?;
+    let parameters = PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::default() };
+    api.patch(name, &parameters, &Patch::Merge(with_removals(&last, object))).await?;
+    Ok(())
+}
+
+/// A JSON merge patch to `object`, that removes what is in `last` alone.
+fn with_removals(last: &Value, mut object: Value) -> Value {
+    if let (Value::Object(last), Value::Object(object)) = (last, &mut object) {
+        for (key, last) in last {
+            match object.get_mut(key) {
+                Some(present) => *present = with_removals(last, present.take()),
+                None => drop(object.insert(key.clone(), Value::Null)),
+            }
+        }
+    }
+    object
+}
+
 /// A kind of objects, and where they are.
 pub(crate) struct Kind {
     resource: ApiResource,
@@ -199,4 +235,18 @@ pub(crate) fn kind(name: &str) -> Option<Kind> {
     };
     let group_version = kube::api::GroupVersionKind::gvk(group, version, kind);
     Some(Kind { resource: ApiResource::from_gvk_with_plural(&group_version, plural), namespaced })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_removals;
+    use serde_json::json;
+
+    #[test]
+    fn what_was_applied_before_and_is_not_any_more_is_removed() {
+        let last = json!({"spec": {"a": 1, "b": {"c": 2, "d": 3}, "list": [1, 2]}});
+        let object = json!({"spec": {"b": {"c": 4}, "list": [2], "new": true}});
+        let patch = json!({"spec": {"a": null, "b": {"c": 4, "d": null}, "list": [2], "new": true}});
+        assert_eq!(with_removals(&last, object), patch);
+    }
 }

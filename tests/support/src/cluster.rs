@@ -246,9 +246,15 @@ fn known(object: &str) -> Result<(Kind, &str)> {
     Ok((kind(of).with_context(|| format!("{of} is not known here"))?, name))
 }
 
+/// As `kubectl wait` has it: what was said of an earlier generation does not count.
 fn has_condition(object: &Value, kind: &str, status: &str) -> bool {
+    let generation = object["metadata"]["generation"].as_i64();
+    let is_current = |condition: &Value| {
+        let observed = condition["observedGeneration"].as_i64().or(object["status"]["observedGeneration"].as_i64());
+        observed.is_none() || observed >= generation
+    };
     let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().any(|found| found["type"] == kind && found["status"] == status)
+    conditions.into_iter().any(|found| found["type"] == kind && found["status"] == status && is_current(found))
 }
 
 fn brief(object: &Value) -> Value {
