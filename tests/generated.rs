@@ -53,6 +53,28 @@ fn schemas() -> Vec<(String, Value)> {
     parsed.map(named).collect()
 }
 
+/// A default's items belong to nobody, so server-side apply keeps them beside those that somebody asks for later.
+#[test]
+fn no_list_that_is_merged_by_item_has_a_default() {
+    fn find(schema: &Value, field: &str, found: &mut Vec<String>) {
+        let by_item = ["set", "map"].map(Value::from).contains(&schema["x-kubernetes-list-type"]);
+        let has_default = schema["default"].as_array().is_some_and(|items| !items.is_empty());
+        found.extend((by_item && has_default).then(|| field.to_owned()));
+        for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+            find(schema, &format!("{field}.{name}"), found);
+        }
+        // What is in a list that is replaced whole is never merged.
+        if schema["x-kubernetes-list-type"] != "atomic" {
+            find(&schema["items"], &format!("{field}[]"), found);
+        }
+    }
+    let mut found = Vec::new();
+    for (kind, schema) in schemas() {
+        find(&schema, &kind, &mut found);
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn the_reference_of_the_resources_is_not_stale() {
     let binary = env!("CARGO_BIN_EXE_registry-grants");

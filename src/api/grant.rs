@@ -39,6 +39,7 @@ pub use super::status::*;
         "self.access == 'PullPush' || !has(self.registry.role) || !has(self.registry.role.managedPolicies) || !self.registry.role.managedPolicies.exists(p, p == 'AmazonEC2ContainerRegistryPowerUser')",
         "spec.registry.role.managedPolicies: with access Pull, AmazonEC2ContainerRegistryPowerUser would allow pushing; use AmazonEC2ContainerRegistryPullOnly or AmazonEC2ContainerRegistryReadOnly",
     ),
+    validation = rule("size(self.paths) < 2 || self.paths[0] != self.paths[1]", "spec.paths: Duplicate value: name each path once"),
     validation = rule(
         "self.paths.exists(p, p == 'Direct') || !(has(self.consumer.lambda) && self.consumer.lambda)",
         "spec.consumer.lambda needs path Direct: Lambda fetches images by the repository policy",
@@ -58,7 +59,8 @@ pub struct CrossAccountRegistryGrantSpec {
     /// kubelet, of docker on EC2, of ECS. `AssumeRole`: the consumer assumes a role in the registry account. Both unless set.
     #[serde(default = "both_paths")]
     #[schemars(length(min = 1, max = 2))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    // Replaced whole: with a list merged by item, server-side apply would leave the default's other path in the list, for nobody owns it.
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub paths: Vec<AccessPath>,
 
     /// The account that owns the repositories, and what of it is granted.

@@ -166,6 +166,19 @@ async fn what_cannot_be_changed_cannot_be_added_later_either() -> Result<()> {
     Ok(())
 }
 
+/// As Flux and Argo CD apply: what the default had named and the manifest does not name must not stay.
+#[tokio::test]
+async fn server_side_apply_narrows_the_paths() -> Result<()> {
+    let case = Case::new().await?;
+    for (paths, expected) in [(json!(null), json!(["Direct", "AssumeRole"])), (json!(["Direct"]), json!(["Direct"]))] {
+        let grant = case.grant(json!({"paths": paths})).to_string();
+        case.cluster().try_kubectl(&["apply", "--server-side", "-f", "-"], Some(&grant)).await?.ok()?;
+        let found = case.cluster().get(&case.namespace, "carg/grant").await?["spec"]["paths"].take();
+        ensure!(found == expected, "{found} and not {expected}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_accounts_partition_and_path_stay_as_they_are() -> Result<()> {
     let case = Case::new().await?;
