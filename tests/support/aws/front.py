@@ -8,7 +8,7 @@ waits until it is, kills the operator, and the call is then never carried out:
     POST /_stack/release  {"account": "1111…", "action": "PutRolePolicy"}   let them go, and hold no more of them
 
 `account` is the caller's. A held call has been received and not carried out; when its client goes away it never is. Other
-controls are described where they work: `stops`, `organizations`, `service_callers`, `ecr_repositories`.
+controls are described where they work: `answers`, `stops`, `organizations`, `service_callers`, `ecr_repositories`.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import datetime
 import json
 import uuid
 
+from aws.answers import Answers
 from aws.calls import as_json, describe
 from aws.stops import Stops
 
@@ -36,6 +37,7 @@ class Front:
         self._wanted = collections.Counter()  # (account, action) → how many of the next calls to hold
         self._held = []  # ((account, action), event that lets it go)
         self._stops = Stops()
+        self._answers = Answers()
 
     async def __call__(self, scope, receive, send):
         path = scope.get("path", "")
@@ -58,6 +60,11 @@ class Front:
 
         if not (await goes_on() and await self._let_go(call, receive)):
             self._write(call, CLIENT_GONE)
+            return
+
+        if answer := self._answers.of(call):
+            self._write(call, answer.status)
+            await answer.send(send)
             return
 
         async def logged_send(message):
@@ -104,7 +111,12 @@ class Front:
             return 200, [{"account": account, "action": action} for (account, action), _ in self._held]
         if (method, path) == ("GET", "/_stack/stopped"):
             return 200, self._stops.stopped()
-        controls = {**self._controls, "stop": self._stops.stop, "resume": self._stops.resume}
+        controls = {
+            **self._controls,
+            "answer": self._answers.give,
+            "stop": self._stops.stop,
+            "resume": self._stops.resume,
+        }
         try:
             asked = json.loads(body)
             if method == "POST" and (control := controls.get(path.removeprefix("/_stack/"))):
