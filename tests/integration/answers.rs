@@ -1,6 +1,6 @@
 //! Answers of AWS that are incomplete, or no answers of AWS at all: nothing is written and nothing is forgotten because of them.
 
-use crate::case::{Case, merged};
+use crate::case::{Case, OPERATOR, merged};
 use anyhow::{Result, ensure};
 use local_stack::{Document, Repository, eventually};
 use serde_json::{Value, json};
@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 async fn answer(case: &Case<'_>, account: &str, action: &str, with: Option<(u16, &str)>) -> Result<()> {
     let given = with.map_or(json!({}), |(status, body)| json!({"status": status, "body": body}));
     let body = merged(json!({"account": account, "action": action}), given).to_string();
-    let authority = case.stack().aws_authority();
+    let endpoint = case.installation.operator_settings(OPERATOR, &[]).aws_endpoint;
+    let authority = endpoint.trim_start_matches("http://");
     let mut connection = TcpStream::connect(authority).await?;
     let head = format!(
         "POST /_stack/answer HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
