@@ -266,3 +266,57 @@ fn files_stay_short_enough_to_be_read() {
     let long = folders.concat().into_iter().filter(|file| fs::read_to_string(file).unwrap().lines().count() > 400);
     assert_eq!(long.collect::<Vec<_>>(), Vec::<PathBuf>::new());
 }
+
+/// Every SDK call in `src/aws`, by the operation's name: `client.get_role()` is `GetRole`.
+fn called_operations() -> BTreeSet<String> {
+    let clients = ["iam.", ".ecr_in(region).", ".sts(config)."];
+    let name = |snake: &str| -> String {
+        let capitalized = |word: &str| word[..1].to_uppercase() + &word[1..];
+        snake.split('_').filter(|word| !word.is_empty()).map(capitalized).collect()
+    };
+    let mut called = BTreeSet::new();
+    for (file, code) in sources("aws").into_iter().filter(|(file, _)| !file.ends_with("tests.rs")) {
+        let code: String = code.split_whitespace().collect();
+        for client in clients {
+            for (at, _) in code.match_indices(client) {
+                let rest = &code[at + client.len()..];
+                let method = rest.split_once("()").map_or("", |(method, _)| method);
+                let is_call = !method.is_empty() && method.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+                if is_call && method.contains('_') {
+                    called.insert(format!("{} in {file}", name(method)));
+                }
+            }
+        }
+    }
+    called
+}
+
+/// An answer that nothing is known about cannot be told from one that is incomplete.
+#[test]
+fn every_operation_that_is_called_is_in_the_table_of_answers() {
+    let table: BTreeSet<&str> =
+        registry_grants::aws::answer::table::ANSWERS.iter().map(|answer| answer.operation).collect();
+    let called = called_operations();
+    let operation = |called: &String| called.split(' ').next().unwrap_or_default().to_owned();
+    assert!(called.iter().any(|called| operation(called) == "GetRepositoryPolicy"), "{called:#?}");
+    let unlisted: Vec<_> = called.iter().filter(|called| !table.contains(operation(called).as_str())).collect();
+    assert!(unlisted.is_empty(), "{unlisted:#?}");
+    let used: BTreeSet<String> = called.iter().map(operation).collect();
+    let unused: Vec<_> = table.iter().filter(|listed| !used.contains(**listed)).collect();
+    assert!(unused.is_empty(), "{unused:#?}");
+}
+
+/// The watch caches keep no other annotations, so one that is read and not listed would always look absent.
+#[test]
+fn every_annotation_that_is_read_is_kept_in_the_watch_caches() {
+    let api = fs::read_to_string(root().join("src/api/mod.rs")).unwrap();
+    let kept = api.split_once("pub const ANNOTATIONS").and_then(|(_, rest)| rest.split_once("];"));
+    let (kept, _) = kept.unwrap_or_else(|| panic!("no list of annotations in src/api/mod.rs"));
+    for (file, code) in sources("controller").into_iter().chain(sources("grant")) {
+        for (at, read) in code.match_indices("annotations().get(") {
+            let name: String =
+                code[at + read.len()..].chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
+            assert!(kept.contains(&name), "{file} reads {name}, which is not in ANNOTATIONS");
+        }
+    }
+}

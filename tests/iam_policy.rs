@@ -137,7 +137,8 @@ fn other_names_and_another_path_are_everywhere() {
     let boundary = "arn:aws:iam::111111111111:policy/the-boundary";
     assert_eq!(create["Condition"]["ArnEquals"]["iam:PermissionsBoundary"], boundary);
     let itself = &statement(&named["permissions"], "NeverChangeItself")["Resource"];
-    assert_eq!(*itself, json!(["arn:aws:iam::111111111111:role/the-role", boundary]));
+    let roles = ["arn:aws:iam::111111111111:role/the-role", "arn:aws:iam::111111111111:role/*/the-role"];
+    assert_eq!(*itself, json!([roles[0], roles[1], boundary]));
     assert_eq!(statement(&named["boundary"], "RolesOfRegistries")["Resource"], "arn:aws:iam::*:role/x/y/*");
     assert!(!named.to_string().contains("registry-grants/") && !named.to_string().contains("registry-grants-boundary"));
     assert_eq!(statement(&named["operator"], "BecomeTheManagementRoles")["Resource"], "arn:aws:iam::*:role/the-role");

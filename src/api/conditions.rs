@@ -62,6 +62,8 @@ pub enum Reason {
     CredentialsUnavailable,
     /// AWS refused a call of the operator in that account.
     AccessDenied,
+    /// A region does not accept the operator's credentials, which were verified: the account has most likely not enabled it.
+    RegionNotEnabled,
     /// A named repository does not exist.
     RepositoryNotFound,
     /// A role that a grant is to extend does not exist.
@@ -103,6 +105,7 @@ impl Reason {
             | Self::Invalid
             | Self::WrongAccount
             | Self::AccessDenied
+            | Self::RegionNotEnabled
             | Self::ConsentMissing
             | Self::PathDenied
             | Self::Conflict

@@ -30,6 +30,9 @@ pub const RECONCILE: &str = "registrygrants.dev/reconcile";
 /// `true` on a grant that is being deleted: where the operator cannot get into an account any more, what is there is left behind.
 pub const ABANDON: &str = "registrygrants.dev/abandon";
 
+/// The annotations that the operator reads. The watch caches keep no others.
+pub const ANNOTATIONS: [&str; 3] = [RECONCILE, ABANDON, sweep::CONFIRM_SWEEP];
+
 /// The field manager of the operator's status writes.
 pub const FIELD_MANAGER: &str = "registry-grants";
 

@@ -1,5 +1,6 @@
 //! The ECR calls that are used: a repository's policy, and the repositories' names.
 
+use super::answer::Incomplete;
 use super::fault::{At, Fault};
 use super::session::Account;
 use crate::policy::Document;
@@ -16,20 +17,24 @@ pub enum PolicyRead {
 }
 
 impl Account {
-    /// Reads a repository's policy.
+    /// Reads a repository's policy. That there is none is said by an error's code alone.
     ///
     /// # Errors
-    /// When ECR fails or refuses.
+    /// When ECR fails or refuses, or its answer is incomplete.
     pub async fn repository_policy(&self, region: &str, repository: &str) -> Result<PolicyRead, Fault> {
+        let at = || self.at(region, repository, "ecr:GetRepositoryPolicy");
         let call = self.ecr_in(region).get_repository_policy();
         let sent = call.registry_id(self.id.as_str()).repository_name(repository).send().await;
         match sent {
-            Ok(found) => Ok(found.policy_text.map_or(PolicyRead::NoPolicy, PolicyRead::Policy)),
+            Ok(found) => match found.policy_text {
+                Some(text) => Ok(PolicyRead::Policy(text)),
+                None => Err(Fault::incomplete(at(), &Incomplete::Missing("policyText".into()))),
+            },
             Err(error) => {
-                let fault = self.noted(Fault::of(self.at(region, repository, "ecr:GetRepositoryPolicy"), &error));
+                let fault = self.noted_in_region(Fault::of(at(), &error)).await;
                 match fault.code.as_str() {
-                    "RepositoryNotFoundException" => Ok(PolicyRead::NoRepository),
-                    "RepositoryPolicyNotFoundException" => Ok(PolicyRead::NoPolicy),
+                    "RepositoryNotFoundException" if fault.is_gone() => Ok(PolicyRead::NoRepository),
+                    "RepositoryPolicyNotFoundException" if fault.is_gone() => Ok(PolicyRead::NoPolicy),
                     _ => Err(fault),
                 }
             }
@@ -43,9 +48,13 @@ impl Account {
     pub async fn set_repository_policy(&self, region: &str, repository: &str, policy: &Document) -> Result<(), Fault> {
         let call = self.ecr_in(region).set_repository_policy();
         let call = call.registry_id(self.id.as_str()).repository_name(repository).policy_text(policy.to_string());
-        let sent = call.send().await;
-        sent.map(drop)
-            .map_err(|error| self.noted(Fault::of(self.at(region, repository, "ecr:SetRepositoryPolicy"), &error)))
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let at = self.at(region, repository, "ecr:SetRepositoryPolicy");
+                Err(self.noted_in_region(Fault::of(at, &error)).await)
+            }
+        }
     }
 
     /// Deletes a repository's policy; that there is none, or no repository, is as good.
@@ -55,26 +64,28 @@ impl Account {
     pub async fn delete_repository_policy(&self, region: &str, repository: &str) -> Result<(), Fault> {
         let call = self.ecr_in(region).delete_repository_policy();
         let sent = call.registry_id(self.id.as_str()).repository_name(repository).send().await;
-        match sent
-            .map_err(|error| self.noted(Fault::of(self.at(region, repository, "ecr:DeleteRepositoryPolicy"), &error)))
-        {
-            Err(fault) if !fault.is_gone() => Err(fault),
-            Ok(_) | Err(_) => Ok(()),
-        }
+        let Err(error) = sent else { return Ok(()) };
+        let at = self.at(region, repository, "ecr:DeleteRepositoryPolicy");
+        let fault = self.noted_in_region(Fault::of(at, &error)).await;
+        if fault.is_gone() { Ok(()) } else { Err(fault) }
     }
 
     /// The names of all repositories of the account in a region.
     ///
     /// # Errors
-    /// When ECR fails or refuses.
+    /// When ECR fails or refuses, or a page of the list is incomplete.
     pub async fn repositories(&self, region: &str) -> Result<Vec<String>, Fault> {
         let call = self.ecr_in(region).describe_repositories().registry_id(self.id.as_str());
         let mut pages = call.into_paginator().page_size(1000).items().send();
         let mut names = Vec::new();
         while let Some(found) = pages.next().await {
-            let found = found
-                .map_err(|error| self.noted(Fault::of(self.at(region, "*", "ecr:DescribeRepositories"), &error)))?;
-            names.extend(found.repository_name);
+            match found {
+                Ok(found) => names.extend(found.repository_name),
+                Err(error) => {
+                    let at = self.at(region, "*", "ecr:DescribeRepositories");
+                    return Err(self.noted_in_region(Fault::of(at, &error)).await);
+                }
+            }
         }
         Ok(names)
     }

@@ -1,6 +1,8 @@
 //! What an error of AWS means: classified once, here, by its code. `AccessDenied` and `Throttling` are not modelled in the SDK, so
 //! codes are compared as text.
 
+use super::answer::Incomplete;
+use super::denial::Denial;
 use super::pace::HeldBack;
 use crate::api::conditions::Reason;
 use crate::grant::{AccountId, Problem};
@@ -24,6 +26,8 @@ pub enum Class {
     Credentials,
     /// Not allowed, by this account.
     Denied,
+    /// The credentials are not taken in this region, though they are elsewhere: the account has most likely not enabled it.
+    Region,
     /// A quota is used up.
     Quota,
     /// What was named does not exist.
@@ -38,6 +42,11 @@ pub enum Class {
 
 /// The code of a call that was not sent, because it would have waited too long for its turn.
 pub(super) const HELD_BACK: &str = "HeldBack";
+const ASSUME_ROLE: &str = "sts:AssumeRole";
+/// The code of an answer that lacks what AWS always sends, or belongs to another request: see [`super::answer`].
+pub(super) const INCOMPLETE: &str = "IncompleteAnswer";
+/// The code of an answer that is not AWS's: neither a success nor an error that has a code.
+pub(super) const UNREADABLE: &str = "UnreadableAnswer";
 
 impl Class {
     /// What it is called in the metrics.
@@ -48,6 +57,7 @@ impl Class {
             Self::Settling => "settling",
             Self::Credentials => "credentials",
             Self::Denied => "denied",
+            Self::Region => "region",
             Self::Quota => "quota",
             Self::Gone => "not_found",
             Self::Exists => "exists",
@@ -113,28 +123,61 @@ impl Fault {
         match error {
             SdkError::ServiceError(service) => {
                 let meta = service.err().meta();
-                let code = meta.code().unwrap_or("Unknown").to_owned();
                 let message = meta.message().unwrap_or("AWS gave no message");
-                let class = class_of(&code, message, status);
-                (Self { class, code, at, detail: without_session(message) }, meta.request_id().map(String::from))
+                let fault = match meta.code() {
+                    Some(code) => {
+                        let class = class_of(code, message, status, at.region.is_some());
+                        Self { class, code: code.to_owned(), at, detail: without_session(message) }
+                    }
+                    None => Self::unreadable(at, status),
+                };
+                (fault, meta.request_id().map(String::from))
             }
-            other => match (held_back(other), assume_role_error(other)) {
-                (true, _) => {
-                    let (class, code, detail) = (Class::Throttled, HELD_BACK.into(), HeldBack.to_string());
-                    (Self { class, code, at, detail }, None)
+            other => {
+                if let Some(incomplete) = incomplete(other) {
+                    return (Self::incomplete(at, incomplete), None);
                 }
-                (false, Some(AssumeRoleFailed { code, message, request_id })) => {
-                    let class = class_of_session(&code, &message);
-                    (Self { class, code, at: At { action: "sts:AssumeRole", ..at }, detail: message }, request_id)
+                match (held_back(other), assume_role_error(other)) {
+                    (true, _) => {
+                        let (class, code, detail) = (Class::Throttled, HELD_BACK.into(), HeldBack.to_string());
+                        (Self { class, code, at, detail }, None)
+                    }
+                    (false, Some(AssumeRoleFailed { code, message, request_id })) => {
+                        let (class, at) =
+                            (class_of_session(code.as_deref(), &message), At { action: ASSUME_ROLE, ..at });
+                        let fault = match code {
+                            Some(code) => Self { class, code, at, detail: message },
+                            None => Self::unreadable(at, None),
+                        };
+                        (fault, request_id)
+                    }
+                    (false, None) => {
+                        let no_credentials = no_credentials(other) && !unreachable_sts(other);
+                        let class = if no_credentials { Class::Credentials } else { Class::Transient };
+                        (Self { class, code: variant(other).into(), at, detail: chain(other) }, None)
+                    }
                 }
-                (false, None) => {
-                    let no_credentials = no_credentials(other) && !unreachable_sts(other);
-                    let class = if no_credentials { Class::Credentials } else { Class::Transient };
-                    (Self { class, code: variant(other).into(), at, detail: chain(other) }, None)
-                }
-            },
+            }
         }
     }
+}
+
+impl Fault {
+    /// An answer that is not used: it passes, and says nothing about what is there.
+    pub(super) fn incomplete(at: At, incomplete: &Incomplete) -> Self {
+        Self { class: Class::Transient, code: INCOMPLETE.into(), at, detail: incomplete.to_string() }
+    }
+
+    /// An answer without a code: it came from something between AWS and the operator, or was cut off on the way.
+    fn unreadable(at: At, status: Option<u16>) -> Self {
+        let class = if status == Some(429) { Class::Throttled } else { Class::Transient };
+        let status = status.map(|status| format!(" (HTTP status {status})")).unwrap_or_default();
+        Self { class, code: UNREADABLE.into(), at, detail: format!("the answer{status} cannot be read as one of AWS") }
+    }
+}
+
+fn incomplete<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Incomplete> {
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// AWS's text without the names of sessions: those that the operator has are called after tenants' namespaces, and what one of them met is told to others
@@ -157,8 +200,9 @@ impl Fault {
     }
 }
 
-/// The table of codes. Sources: the services' API references, "Common errors" and each operation's errors.
-fn class_of(code: &str, message: &str, status: Option<u16>) -> Class {
+/// The table of codes. Sources: the services' API references, "Common errors" and each operation's errors. In a region that an account has not
+/// enabled, `regional` services refuse credentials that are valid everywhere else.
+fn class_of(code: &str, message: &str, status: Option<u16>, regional: bool) -> Class {
     let names_principal = message.to_lowercase().contains("principal");
     match code {
         _ if code.starts_with("Throttl") || code.starts_with("TooManyRequests") || code == "RequestLimitExceeded" => {
@@ -173,6 +217,9 @@ fn class_of(code: &str, message: &str, status: Option<u16>) -> Class {
         | "RequestTimeout"
         | "RequestExpired" => Class::Transient,
         _ if status.is_some_and(|status| status >= 500) => Class::Transient,
+        "UnrecognizedClientException" | "InvalidClientTokenId" | "AuthFailure" | "OptInRequired" if regional => {
+            Class::Region
+        }
         "ExpiredToken"
         | "ExpiredTokenException"
         | "InvalidClientTokenId"
@@ -193,9 +240,6 @@ fn class_of(code: &str, message: &str, status: Option<u16>) -> Class {
         "DeleteConflict" => Class::InUse,
         // A principal that was just made is unknown for seconds; a mistyped one for ever. Both get this one code.
         "MalformedPolicyDocument" | "InvalidParameterException" if names_principal => Class::Settling,
-        // Without a code it was not AWS that answered, but something on the way.
-        _ if status == Some(429) => Class::Throttled,
-        _ if status == Some(403) => Class::Denied,
         _ => Class::Invalid,
     }
 }
@@ -206,7 +250,14 @@ impl fmt::Display for Fault {
         let place = region.as_ref().map(|region| format!(", {region}")).unwrap_or_default();
         write!(f, "{action} on {resource} in account {account}{place} failed with {code}: {detail}")?;
         match class {
-            Class::Denied => write!(f, ". Allow {action} to the operator's role in account {account}"),
+            Class::Denied => write!(f, ". {}", Denial::of(detail, action, account)),
+            Class::Region => write!(
+                f,
+                ". The operator's credentials were verified, so this is about the region: it may not be enabled in account {account}. Enable it there, or take it out of spec.registry.regions"
+            ),
+            Class::Credentials if *action == ASSUME_ROLE && Denial::of(detail, action, account).is_explicit() => {
+                write!(f, ". {}", Denial::of(detail, action, account))
+            }
             Class::Credentials => write!(
                 f,
                 ". Check spec.credentials of AWSAccount {account}: the operator's own identity must be allowed to assume that role, and the role's trust policy must name it, with the same external ID if it asks for one"
@@ -236,6 +287,7 @@ impl From<Fault> for Problem {
             Class::Settling | Class::Gone => Reason::Settling,
             Class::Credentials => Reason::CredentialsUnavailable,
             Class::Denied => Reason::AccessDenied,
+            Class::Region => Reason::RegionNotEnabled,
             Class::Quota => Reason::QuotaExceeded,
             Class::Exists => Reason::Conflict,
             Class::InUse => Reason::StillInUse,
@@ -247,34 +299,34 @@ impl From<Fault> for Problem {
 
 /// The answer of `sts:AssumeRole`, where a call failed because its credentials could not be had.
 struct AssumeRoleFailed {
-    code: String,
+    /// `None`: what answered was not STS.
+    code: Option<String>,
     message: String,
     request_id: Option<String>,
 }
 
 fn assume_role_error(error: &(dyn Error + 'static)) -> Option<AssumeRoleFailed> {
     let found = causes(error).find_map(|cause| cause.downcast_ref::<AssumeRoleError>())?;
-    let text = |text: Option<&str>| text.unwrap_or("unknown").to_owned();
     Some(AssumeRoleFailed {
-        code: text(found.meta().code()),
-        message: text(found.meta().message()),
+        code: found.meta().code().map(String::from),
+        message: found.meta().message().unwrap_or("AWS gave no message").to_owned(),
         request_id: found.meta().request_id().map(String::from),
     })
 }
 
 /// The role is in that account, but its trust policy and the operator's own permissions both decide.
-fn class_of_session(code: &str, message: &str) -> Class {
-    match class_of(code, message, None) {
-        Class::Throttled => Class::Throttled,
-        Class::Transient => Class::Transient,
-        _ => Class::Credentials,
+fn class_of_session(code: Option<&str>, message: &str) -> Class {
+    match code.map(|code| class_of(code, message, None, false)) {
+        None => Class::Transient,
+        Some(class @ (Class::Throttled | Class::Transient)) => class,
+        Some(_) => Class::Credentials,
     }
 }
 
 /// What it means that a role could not be assumed.
 pub(super) fn class_of_assume_role(error: &(dyn Error + 'static)) -> Class {
     match assume_role_error(error) {
-        Some(AssumeRoleFailed { code, message, .. }) => class_of_session(&code, &message),
+        Some(AssumeRoleFailed { code, message, .. }) => class_of_session(code.as_deref(), &message),
         None if unreachable_sts(error) => Class::Transient,
         None => Class::Credentials,
     }
@@ -322,41 +374,4 @@ fn variant<E>(error: &SdkError<E, HttpResponse>) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[test]
-    fn for_whom_a_session_was_is_not_told() {
-        let told = without_session(
-            "User: arn:aws:sts::111111111111:assumed-role/registry-grants/team-a@0123456789ab is not authorized to perform: iam:GetPolicy",
-        );
-        assert_eq!(
-            told,
-            "User: arn:aws:sts::111111111111:assumed-role/registry-grants is not authorized to perform: iam:GetPolicy"
-        );
-    }
-
-    #[rstest]
-    #[case("Throttling", "Rate exceeded", 400, Class::Throttled)]
-    #[case("TooManyRequestsException", "", 429, Class::Throttled)]
-    #[case("LimitExceeded", "Cannot exceed quota for RolesPerAccount", 409, Class::Quota)]
-    #[case("AccessDenied", "", 403, Class::Denied)]
-    #[case("AccessDeniedException", "", 400, Class::Denied)]
-    #[case("ConcurrentModification", "", 409, Class::Transient)]
-    #[case("SomethingNew", "", 503, Class::Transient)]
-    #[case("SomethingNew", "", 400, Class::Invalid)]
-    #[case("MalformedPolicyDocument", "Invalid principal in policy: \"AWS\":\"x\"", 400, Class::Settling)]
-    #[case("MalformedPolicyDocument", "Syntax errors in policy.", 400, Class::Invalid)]
-    #[case("NoSuchEntity", "", 404, Class::Gone)]
-    #[case("RepositoryPolicyNotFoundException", "", 400, Class::Gone)]
-    #[case("ExpiredToken", "", 403, Class::Credentials)]
-    fn errors_are_classified_by_code(
-        #[case] code: &str,
-        #[case] message: &str,
-        #[case] status: u16,
-        #[case] class: Class,
-    ) {
-        assert_eq!(class_of(code, message, Some(status)), class);
-    }
-}
+mod tests;

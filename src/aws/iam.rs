@@ -1,5 +1,6 @@
 //! The IAM calls that are used: reading roles and instance profiles, and carrying out a [`Step`].
 
+use super::answer::Incomplete;
 use super::fault::{At, Class, Fault};
 use super::session::Account;
 use crate::grant::diff::Step;
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Turns an SDK error into a fault of this account, action and resource.
 macro_rules! fault {
-    ($account:expr, $action:literal, $resource:expr) => {
+    ($account:expr, $action:expr, $resource:expr) => {
         |error| $account.noted(Fault::of($account.iam_at($action, $resource), &error))
     };
 }
@@ -33,18 +34,27 @@ pub enum Made {
 }
 
 impl Account {
-    /// Reads a role with all that hangs on it; `None` where it does not exist.
+    /// Reads a role with all that depends on it; `None` where it does not exist. Where the answer has no tags, a second one must say so, for
+    /// the tags decide whose the role is.
     ///
     /// # Errors
-    /// When IAM fails or refuses.
+    /// When IAM fails or refuses, or its answer is incomplete.
     pub async fn role(&self, name: &str) -> Result<Option<Role>, Fault> {
-        let found = self.iam.get_role().role_name(name).send().await.map_err(fault!(self, "iam:GetRole", name));
-        let role = match found {
-            Ok(found) => found.role,
-            Err(fault) if fault.is_gone() => None,
-            Err(fault) => return Err(fault),
-        };
-        let Some(role) = role else { return Ok(None) };
+        match self.role_with_tags_as_given(name).await? {
+            Some(role) if role.tags.is_empty() => {
+                let tags = self.list_role_tags(name).await?;
+                Ok(tags.map(|tags| Role { tags, ..role }))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// The same, for where nothing depends on the tags: IAM may leave them out.
+    ///
+    /// # Errors
+    /// When IAM fails or refuses, or its answer is incomplete.
+    pub async fn role_with_tags_as_given(&self, name: &str) -> Result<Option<Role>, Fault> {
+        let Some(role) = self.get_role(name).await? else { return Ok(None) };
         Ok(Some(Role {
             inline: self.inline_policies(name).await?,
             attached: self.attached_policies(name).await?,
@@ -56,6 +66,43 @@ impl Account {
             id: role.role_id,
             path: role.path,
         }))
+    }
+
+    async fn get_role(&self, name: &str) -> Result<Option<aws_sdk_iam::types::Role>, Fault> {
+        match self.iam.get_role().role_name(name).send().await.map_err(fault!(self, "iam:GetRole", name)) {
+            Ok(found) => found.role.map(Some).ok_or_else(|| self.incomplete("iam:GetRole", name, "Role")),
+            Err(fault) if fault.is_gone() => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// A role's tags, from the one answer that always has them; `None` where the role does not exist.
+    async fn list_role_tags(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Fault> {
+        let mut pages = self.iam.list_role_tags().role_name(name).into_paginator().items().send();
+        let mut tags = Vec::new();
+        while let Some(tag) = pages.next().await {
+            match tag.map_err(fault!(self, "iam:ListRoleTags", name)) {
+                Ok(tag) => tags.push(tag),
+                Err(fault) if fault.is_gone() => return Ok(None),
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(Some(read_tags(tags)))
+    }
+
+    /// An instance profile's tags, from the one answer that always has them; `None` where the profile does not exist.
+    async fn list_instance_profile_tags(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Fault> {
+        let call = self.iam.list_instance_profile_tags().instance_profile_name(name);
+        let mut pages = call.into_paginator().items().send();
+        let mut tags = Vec::new();
+        while let Some(tag) = pages.next().await {
+            match tag.map_err(fault!(self, "iam:ListInstanceProfileTags", name)) {
+                Ok(tag) => tags.push(tag),
+                Err(fault) if fault.is_gone() => return Ok(None),
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(Some(read_tags(tags)))
     }
 
     async fn inline_policies(&self, role: &str) -> Result<BTreeMap<String, Result<Document, Unreadable>>, Fault> {
@@ -96,18 +143,38 @@ impl Account {
         Ok(names)
     }
 
-    /// Reads an instance profile; `None` where it does not exist.
+    /// Reads an instance profile; `None` where it does not exist. Where the answer has no tags, a second one must say so, for the tags decide
+    /// whose the profile is.
     ///
     /// # Errors
-    /// When IAM fails or refuses.
+    /// When IAM fails or refuses, or its answer is incomplete.
     pub async fn instance_profile(&self, name: &str) -> Result<Option<InstanceProfile>, Fault> {
+        match self.instance_profile_with_tags_as_given(name).await? {
+            Some(profile) if profile.tags.is_empty() => {
+                let tags = self.list_instance_profile_tags(name).await?;
+                Ok(tags.map(|tags| InstanceProfile { tags, ..profile }))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// The same, for where nothing depends on the tags: IAM may leave them out.
+    ///
+    /// # Errors
+    /// When IAM fails or refuses, or its answer is incomplete.
+    pub async fn instance_profile_with_tags_as_given(&self, name: &str) -> Result<Option<InstanceProfile>, Fault> {
+        const ACTION: &str = "iam:GetInstanceProfile";
         let call = self.iam.get_instance_profile().instance_profile_name(name);
-        match call.send().await.map_err(fault!(self, "iam:GetInstanceProfile", name)) {
-            Ok(found) => Ok(found.instance_profile.map(|profile| InstanceProfile {
-                arn: profile.arn,
-                tags: read_tags(profile.tags.unwrap_or_default()),
-                roles: profile.roles.into_iter().map(|role| role.role_name).collect(),
-            })),
+        match call.send().await.map_err(fault!(self, ACTION, name)) {
+            Ok(found) => {
+                let profile = found.instance_profile;
+                let profile = profile.ok_or_else(|| self.incomplete(ACTION, name, "InstanceProfile"))?;
+                Ok(Some(InstanceProfile {
+                    arn: profile.arn,
+                    tags: read_tags(profile.tags.unwrap_or_default()),
+                    roles: profile.roles.into_iter().map(|role| role.role_name).collect(),
+                }))
+            }
             Err(fault) if fault.is_gone() => Ok(None),
             Err(fault) => Err(fault),
         }
@@ -141,16 +208,12 @@ impl Account {
         Ok(names)
     }
 
-    /// A role's tags alone; `None` where it does not exist.
+    /// A role's tags as the role's own answer has them, which may leave them out; `None` where the role does not exist.
     ///
     /// # Errors
-    /// When IAM fails or refuses.
+    /// When IAM fails or refuses, or its answer is incomplete.
     pub async fn role_tags(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Fault> {
-        match self.iam.get_role().role_name(name).send().await.map_err(fault!(self, "iam:GetRole", name)) {
-            Ok(found) => Ok(found.role.map(|role| read_tags(role.tags.unwrap_or_default()))),
-            Err(fault) if fault.is_gone() => Ok(None),
-            Err(fault) => Err(fault),
-        }
+        Ok(self.get_role(name).await?.map(|role| read_tags(role.tags.unwrap_or_default())))
     }
 
     /// Carries out one step, and tells what AWS named anew. What should be removed and is not there is removed.
@@ -183,7 +246,8 @@ impl Account {
                 let call = call.assume_role_policy_document(trust.to_string()).set_tags(Some(write_tags(tags)));
                 let call = call.set_max_session_duration(max_session_seconds).set_permissions_boundary(boundary);
                 let sent = call.send().await.map_err(fault!(self, "iam:CreateRole", &name))?;
-                Ok(sent.role.map(|role| Made::Role { arn: role.arn, id: role.role_id }))
+                let role = sent.role.ok_or_else(|| self.incomplete("iam:CreateRole", &name, "Role"))?;
+                Ok(Some(Made::Role { arn: role.arn, id: role.role_id }))
             }
             Step::UpdateTrust { role, trust } => {
                 let call = iam.update_assume_role_policy().role_name(&role).policy_document(trust.to_string());
@@ -229,8 +293,11 @@ impl Account {
             Step::CreateProfile { name, path, tags } => {
                 let call = iam.create_instance_profile().instance_profile_name(&name).path(path);
                 let sent = call.set_tags(Some(write_tags(tags))).send().await;
-                let sent = sent.map_err(fault!(self, "iam:CreateInstanceProfile", &name))?;
-                Ok(sent.instance_profile.map(|profile| Made::Profile { arn: profile.arn }))
+                const ACTION: &str = "iam:CreateInstanceProfile";
+                let sent = sent.map_err(fault!(self, ACTION, &name))?;
+                let made = sent.instance_profile;
+                let made = made.ok_or_else(|| self.incomplete(ACTION, &name, "InstanceProfile"))?;
+                Ok(Some(Made::Profile { arn: made.arn }))
             }
             Step::TagProfile { name, tags } => {
                 let call = iam.tag_instance_profile().instance_profile_name(&name);
@@ -255,6 +322,10 @@ impl Account {
                 sent.map(|_| None).map_err(fault!(self, "iam:DeleteInstanceProfile", &name))
             }
         }
+    }
+
+    fn incomplete(&self, action: &'static str, name: &str, field: &str) -> Fault {
+        Fault::incomplete(self.iam_at(action, name), &Incomplete::Missing(field.to_owned()))
     }
 
     fn iam_at(&self, action: &'static str, name: &str) -> At {

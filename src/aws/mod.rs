@@ -1,6 +1,8 @@
 //! The edge to AWS: sessions per account, the IAM, ECR and STS calls that are used and no others, and what their errors mean.
 //! What touches AWS decides nothing: what to do is planned in [`crate::grant`].
 
+pub mod answer;
+mod denial;
 pub mod ecr;
 pub mod fault;
 pub mod iam;
@@ -11,3 +13,6 @@ pub mod session;
 
 pub use fault::Fault;
 pub use session::{Account, Aws};
+
+#[cfg(test)]
+mod tests;

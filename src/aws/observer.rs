@@ -1,6 +1,7 @@
-//! Sees every call of an account's clients: has it wait for its turn, counts it, and puts a span around it. It hangs in the clients
-//! themselves, so that no call can be made without it.
+//! Sees every call of an account's clients: has it wait for its turn, counts it, puts a span around it, and checks that its answer is complete.
+//! It hangs in the clients themselves, so that no call can be made without it.
 
+use super::answer;
 use super::fault::{Class, Fault, HELD_BACK, class_of_assume_role};
 use super::pace::{Bucket, Buckets, HeldBack};
 use crate::grant::AccountId;
@@ -12,7 +13,8 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, future};
 use aws_sdk_sts::config::interceptors::{
-    BeforeSerializationInterceptorContextRef, BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+    AfterDeserializationInterceptorContextRef, BeforeSerializationInterceptorContextRef,
+    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
 };
 use aws_sdk_sts::config::{
     ConfigBag, IdentityCache, Intercept, ResolveCachedIdentity, RuntimeComponents, RuntimeComponentsBuilder,
@@ -189,6 +191,14 @@ impl Storable for Sent {
     type Storer = StoreReplace<Self>;
 }
 
+/// The body of the request.
+#[derive(Debug)]
+struct Asked(Vec<u8>);
+
+impl Storable for Asked {
+    type Storer = StoreReplace<Self>;
+}
+
 impl Intercept for Seen {
     fn name(&self) -> &'static str {
         "Seen"
@@ -207,12 +217,30 @@ impl Intercept for Seen {
 
     fn read_before_transmit(
         &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        let request = context.request().body().bytes().unwrap_or_default().to_vec();
+        config.interceptor_state().store_put(Asked(request));
         config.interceptor_state().store_put(Sent(Instant::now()));
         Ok(())
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // An error of AWS is read by its code, see `Fault`.
+        if context.output_or_error().is_err() {
+            return Ok(());
+        }
+        let (_, operation) = call(config);
+        let request = config.load::<Asked>().map(|Asked(request)| request.as_slice()).unwrap_or_default();
+        let answer = context.response().body().bytes().unwrap_or_default();
+        Ok(answer::check(operation, request, answer)?)
     }
 
     fn read_after_execution(

@@ -1,6 +1,7 @@
 //! Policies that are only read: what hangs on them is judged, and none of them is ours to write. That one could not be read is said in it: it may not
 //! matter.
 
+use super::answer::Incomplete;
 use super::fault::{At, Fault};
 use super::session::Account;
 use crate::policy::Document;
@@ -20,16 +21,22 @@ impl Account {
     /// The registry's own policy in a region, which applies to every request to ECR there; `None` where there is none.
     pub async fn registry_policy(&self, region: &str) -> Option<Named> {
         let name = format!("the registry's own policy in account {}, {region}", self.id);
+        let at = || At {
+            account: self.id.clone(),
+            region: Some(region.to_owned()),
+            action: "ecr:GetRegistryPolicy",
+            resource: "the registry".into(),
+        };
         match self.ecr_in(region).get_registry_policy().send().await {
-            Ok(found) => found.policy_text.map(|text| Named::parsed(name, Document::parse(&text))),
+            Ok(found) => Some(match found.policy_text {
+                Some(text) => Named::parsed(name, Document::parse(&text)),
+                None => {
+                    let fault = Fault::incomplete(at(), &Incomplete::Missing("policyText".into()));
+                    Named::unreadable(name, fault.to_string())
+                }
+            }),
             Err(error) => {
-                let at = At {
-                    account: self.id.clone(),
-                    region: Some(region.to_owned()),
-                    action: "ecr:GetRegistryPolicy",
-                    resource: "the registry".into(),
-                };
-                let fault = self.noted(Fault::of(at, &error));
+                let fault = self.noted_in_region(Fault::of(at(), &error)).await;
                 (!fault.is_gone()).then(|| Named::unreadable(name, fault.to_string()))
             }
         }
@@ -38,15 +45,23 @@ impl Account {
     /// The text of a managed policy's default version; `None` where there is no such policy.
     async fn default_version(&self, arn: &str) -> Result<Option<String>, Fault> {
         let version = match self.iam.get_policy().policy_arn(arn).send().await {
-            Ok(found) => found.policy.and_then(|policy| policy.default_version_id),
+            Ok(found) => {
+                let version = found.policy.and_then(|policy| policy.default_version_id);
+                let missing = || Incomplete::Missing("Policy.DefaultVersionId".into());
+                version.ok_or_else(|| Fault::incomplete(self.policy_at("iam:GetPolicy", arn), &missing()))?
+            }
             Err(error) => {
                 let fault = self.noted(Fault::of(self.policy_at("iam:GetPolicy", arn), &error));
                 return if fault.is_gone() { Ok(None) } else { Err(fault) };
             }
         };
-        let Some(version) = version else { return Ok(None) };
         match self.iam.get_policy_version().policy_arn(arn).version_id(version).send().await {
-            Ok(found) => Ok(Some(found.policy_version.and_then(|version| version.document).unwrap_or_default())),
+            Ok(found) => {
+                let document = found.policy_version.and_then(|version| version.document);
+                let missing = || Incomplete::Missing("PolicyVersion.Document".into());
+                let at = || self.policy_at("iam:GetPolicyVersion", arn);
+                document.map(Some).ok_or_else(|| Fault::incomplete(at(), &missing()))
+            }
             Err(error) => {
                 let fault = self.noted(Fault::of(self.policy_at("iam:GetPolicyVersion", arn), &error));
                 if fault.is_gone() { Ok(None) } else { Err(fault) }

@@ -1,11 +1,13 @@
 //! Sessions: one per account, with credentials that were verified to be for that account.
 
+use super::answer::Incomplete;
 use super::fault::{At, Class, Fault};
 use super::observer::Observer;
 use super::pace::Buckets;
 use crate::api::account::{AWSAccountSpec, Credentials, Partition};
 use crate::api::conditions::Reason;
 use crate::grant::desired::{TAG_INSTALLATION, TAG_NAMESPACE};
+use crate::grant::names::session_name;
 use crate::grant::{AccountId, Problem};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
@@ -22,6 +24,9 @@ use std::time::{Duration, Instant};
 
 /// How long a verification holds. The account behind credentials does not change while they work; this bounds what is not known.
 const VERIFIED_FOR: Duration = Duration::from_secs(3600);
+
+/// A verification of so long ago is enough to say that a region's refusal of the credentials is about the region.
+const VERIFIED_A_MOMENT_AGO: Duration = Duration::from_secs(60);
 
 /// How long a failure to get a session is given to whoever asks.
 const FAILED_FOR: Duration = Duration::from_secs(1);
@@ -76,6 +81,7 @@ pub struct Account {
     config: SdkConfig,
     observer: Arc<Observer>,
     dead: AtomicBool,
+    verified: tokio::sync::Mutex<Instant>,
     ecr: Mutex<HashMap<String, aws_sdk_ecr::Client>>,
 }
 
@@ -169,16 +175,10 @@ impl Aws {
             config,
             observer,
             dead: AtomicBool::new(false),
+            verified: tokio::sync::Mutex::new(Instant::now()),
             ecr: Mutex::default(),
         })
     }
-}
-
-/// What CloudTrail shows as the session's name: at most 64 characters.
-fn session_name(installation: &Installation, namespace: Option<&str>) -> String {
-    let mut who = namespace.unwrap_or("registry-grants").to_owned();
-    who.truncate(64 - 1 - installation.as_str().len());
-    format!("{who}@{installation}")
 }
 
 fn session_tags(installation: &Installation, namespace: Option<&str>) -> Vec<(&'static str, String)> {
@@ -193,20 +193,9 @@ async fn verify(
     config: &SdkConfig,
     observer: &Arc<Observer>,
 ) -> Result<String, Problem> {
-    let at = || At {
-        account: id.clone(),
-        region: None,
-        action: "sts:GetCallerIdentity",
-        resource: "the operator's credentials".into(),
-    };
-    let caller = observer.sts(config).get_caller_identity().send().await.map_err(|error| {
-        let fault = Fault::of(at(), &error);
-        observer.failed(&fault);
-        fault
-    })?;
-    let arn = caller.arn.unwrap_or_default();
+    let (account, arn) = identity(id, config, observer).await?;
     let in_partition = arn.starts_with(&format!("arn:{}:", partition.name()));
-    if caller.account.as_deref() == Some(id.as_str()) && in_partition {
+    if account == id.as_str() && in_partition {
         return Ok(arn);
     }
     Err(Problem::new(
@@ -218,6 +207,25 @@ async fn verify(
     ))
 }
 
+/// The account and the ARN that the credentials are for.
+async fn identity(id: &AccountId, config: &SdkConfig, observer: &Arc<Observer>) -> Result<(String, String), Fault> {
+    let at = || At {
+        account: id.clone(),
+        region: None,
+        action: "sts:GetCallerIdentity",
+        resource: "the operator's credentials".into(),
+    };
+    let caller = observer.sts(config).get_caller_identity().send().await.map_err(|error| {
+        let fault = Fault::of(at(), &error);
+        observer.failed(&fault);
+        fault
+    })?;
+    match (caller.account, caller.arn) {
+        (Some(account), Some(arn)) => Ok((account, arn)),
+        _ => Err(Fault::incomplete(at(), &Incomplete::Missing("Account".into()))),
+    }
+}
+
 impl Account {
     /// Takes note of a fault: it is counted, and a session whose credentials are refused, because its role was made anew or its token has run out, is not
     /// used again.
@@ -227,6 +235,29 @@ impl Account {
         }
         self.observer.failed(&fault);
         fault
+    }
+
+    /// The same for a call in a region, which may be one that the account has not enabled: there, valid credentials are refused. If they are not
+    /// valid elsewhere either, it is not about the region.
+    pub(super) async fn noted_in_region(&self, fault: Fault) -> Fault {
+        let about_the_region = fault.class != Class::Region || self.is_still_verified().await;
+        self.noted(if about_the_region { fault } else { Fault { class: Class::Credentials, ..fault } })
+    }
+
+    /// Whether STS took the credentials a moment ago. Where it does not answer, it last did.
+    async fn is_still_verified(&self) -> bool {
+        let mut verified = self.verified.lock().await;
+        if verified.elapsed() < VERIFIED_A_MOMENT_AGO {
+            return true;
+        }
+        match identity(&self.id, &self.config, &self.observer).await {
+            Ok((account, _)) if account == self.id.as_str() => {
+                *verified = Instant::now();
+                true
+            }
+            Ok(_) => false,
+            Err(fault) => fault.class != Class::Credentials,
+        }
     }
 
     /// The ECR client of a region.
@@ -241,18 +272,37 @@ impl Account {
 }
 
 #[cfg(test)]
+impl Account {
+    /// An account whose clients have this configuration.
+    pub(super) fn with(config: SdkConfig) -> Self {
+        let id: AccountId = "111111111111".parse().unwrap();
+        let observer = Observer::of(&id, &Metrics::default(), &Arc::default(), Duration::from_secs(10));
+        let config = observer.paced(config);
+        Self {
+            id,
+            caller_arn: String::new(),
+            iam: observer.iam(&config),
+            config,
+            observer,
+            dead: AtomicBool::new(false),
+            verified: tokio::sync::Mutex::new(Instant::now()),
+            ecr: Mutex::default(),
+        }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.dead.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn verified_long_ago(&self) {
+        *self.verified.lock().await -= VERIFIED_A_MOMENT_AGO;
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;
-
-    #[test]
-    fn a_sessions_name_says_for_whom_it_is_and_fits() {
-        let installation: Installation = "0123456789ab".parse().unwrap();
-        assert_eq!(session_name(&installation, Some("team-b")), "team-b@0123456789ab");
-        assert_eq!(session_name(&installation, None), "registry-grants@0123456789ab");
-        let longest = session_name(&installation, Some(&"n".repeat(63)));
-        assert!(longest.len() == 64 && longest.ends_with("@0123456789ab"), "{longest}");
-    }
 
     /// Where the SDK would call IAM, STS and ECR in a region: its own data, resolved without a network.
     async fn hosts(region: &str) -> [String; 3] {

@@ -1,7 +1,7 @@
 //! Tells in each `AWSAccount`'s status whether the operator can work there, and how many grants need it.
 
 use super::directory::Cache;
-use super::{Context, World, requeue};
+use super::{Context, World, requeue, supervise};
 use crate::api::account::{AWSAccountStatus, GrantCounts, LastError};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
@@ -87,7 +87,22 @@ fn count(grants: &Store<CrossAccountRegistryGrant>, account: &str) -> GrantCount
     }
 }
 
-async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Action, kube::Error> {
+/// Why an account's status could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Cluster(#[from] kube::Error),
+    /// A bug, which concerns this account alone.
+    #[error(transparent)]
+    Panicked(#[from] supervise::Panicked),
+}
+
+async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Action, Error> {
+    let work = reconcile_account(account, context.clone());
+    Ok(supervise::isolated("reconcile account", &context.world.metrics, work).await??)
+}
+
+async fn reconcile_account(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Action, kube::Error> {
     // What was not listed yet cannot be counted.
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Grants]) => {}
@@ -159,7 +174,7 @@ async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) 
     }
 }
 
-fn on_error(account: Arc<AWSAccount>, error: &kube::Error, context: Arc<Context>) -> Action {
+fn on_error(account: Arc<AWSAccount>, error: &Error, context: Arc<Context>) -> Action {
     tracing::warn!(account = account.name_any(), %error, "the status could not be written");
     let failures = context.backoff.failed(&account.uid().unwrap_or_default(), account.meta().generation);
     Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval))

@@ -17,6 +17,7 @@ mod reconcile;
 mod repositories;
 mod requeue;
 mod sharing;
+mod supervise;
 pub mod sweep;
 mod wanted;
 mod watch;
@@ -266,7 +267,7 @@ async fn work(
         .watched(Cache::Accounts, account_changes.default_backoff().reflect(accounts_writer))
         .touched_objects()
         .predicate_filter(generation_and_presence, PredicateConfig::default());
-    let namespace_changes = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watch::whole_list());
+    let namespace_changes = watch::namespaces(client.clone());
     let namespace_changes = filled
         .watched(Cache::Namespaces, namespace_changes.default_backoff().reflect(namespaces_writer))
         .touched_objects()
@@ -287,18 +288,22 @@ async fn work(
         .for_each(|_| async {});
 
     tokio::spawn(announce_readiness(filled, telemetry.readiness));
-    let (stopping, liveness) = (stop.clone(), telemetry.liveness);
+    let (stopping, liveness) = (stop.clone(), &telemetry.liveness);
     let grant_controller = async {
         grant_controller.await;
         if stopping.now_or_never().is_none() {
             liveness.ended("the work on grants");
         }
     };
+    let look_after = || repositories::look_after(context.clone());
+    let look_after = supervise::supervised("look after repositories", metrics, liveness, stop.clone(), look_after);
+    let sweep = || sweep::run(context.clone(), settings.sweep);
+    let sweep = supervise::supervised("sweep", metrics, liveness, stop.clone(), sweep);
     tokio::join!(
         grant_controller,
         accounts::run(context.clone(), counts, stop),
-        pace::with(Urgency::Resync, repositories::look_after(context.clone())),
-        pace::with(Urgency::Resync, sweep::run(context.clone(), settings.sweep)),
+        pace::with(Urgency::Resync, look_after),
+        pace::with(Urgency::Resync, sweep),
     );
 }
 

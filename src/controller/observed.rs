@@ -3,7 +3,7 @@
 use super::directory::Filled;
 use super::reconcile::{self, Error};
 use super::repositories::{Outcome, Repository, Written};
-use super::{Context, directory};
+use super::{Context, directory, supervise};
 use crate::api::conditions::ConditionType;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::pace::{self, Urgency};
@@ -56,7 +56,8 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let span = traces::reconcile(&key.0, &key.1);
     let urgency = if reconcile::is_resync(&resource, &context) { Urgency::Resync } else { Urgency::Change };
     let begun = Instant::now();
-    let looked = pace::with(urgency, reconcile::reconcile(resource, context.clone())).instrument(span.clone()).await;
+    let work = pace::with(urgency, reconcile::reconcile(resource, context.clone())).instrument(span.clone());
+    let looked = supervise::isolated("reconcile", metrics, work).await.unwrap_or_else(|panicked| Err(panicked.into()));
     let result = looked.as_ref().map_or("error", |ended| ended.result);
     span.record("result", result);
     metrics.reconciles.get_or_create(&OfResult { result }).inc();

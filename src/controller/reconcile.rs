@@ -71,6 +71,9 @@ pub enum Error {
     /// This replica's Lease is about to run out: what it would write could overtake the next leader.
     #[error("{0}")]
     NotLeading(String),
+    /// A bug, which concerns this grant alone.
+    #[error(transparent)]
+    Panicked(#[from] super::supervise::Panicked),
 }
 
 pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Ended, Error> {

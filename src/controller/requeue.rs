@@ -43,6 +43,7 @@ fn longest(reason: Reason) -> Duration {
         Reason::Settling => minutes(2),
         Reason::Throttled | Reason::Unavailable | Reason::CredentialsUnavailable => minutes(5),
         Reason::AccessDenied
+        | Reason::RegionNotEnabled
         | Reason::RepositoryNotFound
         | Reason::RoleNotFound
         | Reason::ConsentMissing

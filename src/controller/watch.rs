@@ -1,27 +1,37 @@
-//! Watching resources of ours so that one which cannot be understood (stored under another version's definition, say) stops no other.
+//! Watches of the resources that are read. One resource that cannot be understood (stored under another version's definition, say) stops no
+//! other, and of each only what is read is kept: whoever may write annotations must not fill the operator's memory.
 
 use super::events::Events;
+use crate::api::ANNOTATIONS;
+use crate::grant::names::bounded;
 use futures::{Stream, StreamExt};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-/// A watch of all resources of a kind. What cannot be understood is told to people and left out; a deletion is marked as one.
+/// How many objects of a list are in memory whole at a time.
+const PAGE: u32 = 100;
+/// The longest value of an annotation that is kept as it is, in bytes.
+const LONGEST_VALUE: usize = 256;
+
+/// A watch of all resources of a kind. What cannot be understood is reported and left out; a deletion is marked as one.
 pub fn readable<K>(client: Client, events: Events) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let watch = watcher::watcher(Api::<DeserializeGuard<K>>::all(client), whole_list());
-    watch.filter_map(move |event| {
+    let watch = watcher::watcher(Api::<DeserializeGuard<K>>::all(client), in_pages());
+    let understood = watch.filter_map(move |event| {
         let events = events.clone();
         async move {
             let understood = match event {
-                Ok(Event::Apply(DeserializeGuard(object))) => object.map(slim).map(Event::Apply),
-                Ok(Event::InitApply(DeserializeGuard(object))) => object.map(slim).map(Event::InitApply),
+                Ok(Event::Apply(DeserializeGuard(object))) => object.map(Event::Apply),
+                Ok(Event::InitApply(DeserializeGuard(object))) => object.map(Event::InitApply),
                 Ok(Event::Delete(DeserializeGuard(object))) => object.map(|mut object| {
                     object.meta_mut().deletion_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
                     Event::Delete(object)
@@ -31,24 +41,210 @@ where
                 Err(error) => return Some(Err(error)),
             };
             match understood {
-                Ok(event) => Some(Ok(event)),
+                Ok(event) => Some(Ok(slim(event, |meta| ObjectMeta {
+                    annotations: used(meta.annotations.take()),
+                    ..without_texts(meta)
+                }))),
                 Err(invalid) => {
                     events.not_understood::<K>(&invalid).await;
                     None
                 }
             }
         }
-    })
+    });
+    whole_lists(understood)
 }
 
-/// Lists in one page: the cache is replaced when the list has ended, so that what an earlier page had already announced would be
-/// looked up in vain, or found as it was before.
-pub fn whole_list() -> watcher::Config {
-    watcher::Config { page_size: None, ..watcher::Config::default() }
+/// A watch of all namespaces' labels.
+pub fn namespaces(
+    client: Client,
+) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<Namespace>>>> + Send + 'static {
+    let watch = watcher::watcher(Api::<PartialObjectMeta<Namespace>>::all(client), in_pages());
+    let labels_alone = |meta: &mut ObjectMeta| ObjectMeta { labels: meta.labels.take(), ..without_texts(meta) };
+    whole_lists(watch.map(move |event| Ok(slim(event?, labels_alone))))
 }
 
-/// Without what nobody here reads, and which can be larger than all the rest.
-fn slim<K: Resource>(mut object: K) -> K {
-    object.meta_mut().managed_fields = None;
-    object
+fn in_pages() -> watcher::Config {
+    watcher::Config { page_size: Some(PAGE), ..watcher::Config::default() }
+}
+
+/// Holds a list back until its last page is there. The cache is replaced when the list has ended: what an earlier page had already announced
+/// would be looked up in vain, or found as it was before.
+fn whole_lists<K: Send + 'static>(
+    watch: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static {
+    let released = watch.scan(Vec::new(), |held, event| {
+        let released = match event {
+            Ok(event) => released(held, event).into_iter().map(Ok).collect(),
+            // The list is begun anew.
+            Err(error) => vec![Err(error)],
+        };
+        std::future::ready(Some(futures::stream::iter(released)))
+    });
+    released.flatten()
+}
+
+/// What may be passed on after this event, with what was held until now.
+fn released<K>(held: &mut Vec<Event<K>>, event: Event<K>) -> Vec<Event<K>> {
+    match event {
+        Event::Init => {
+            *held = vec![Event::Init];
+            Vec::new()
+        }
+        Event::InitApply(_) => {
+            held.push(event);
+            Vec::new()
+        }
+        Event::InitDone => {
+            let mut list = std::mem::take(held);
+            list.push(Event::InitDone);
+            list
+        }
+        Event::Apply(_) | Event::Delete(_) => vec![event],
+    }
+}
+
+/// The event with this metadata of its object.
+fn slim<K: Resource>(event: Event<K>, keep: impl Fn(&mut ObjectMeta) -> ObjectMeta) -> Event<K> {
+    let slim = |mut object: K| {
+        let kept = keep(object.meta_mut());
+        *object.meta_mut() = kept;
+        object
+    };
+    match event {
+        Event::Apply(object) => Event::Apply(slim(object)),
+        Event::InitApply(object) => Event::InitApply(slim(object)),
+        Event::Delete(object) => Event::Delete(slim(object)),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+/// The metadata without what others may fill with texts of any length.
+fn without_texts(meta: &mut ObjectMeta) -> ObjectMeta {
+    let ObjectMeta {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        generation,
+        creation_timestamp,
+        deletion_timestamp,
+        finalizers,
+        annotations: _,
+        deletion_grace_period_seconds: _,
+        generate_name: _,
+        labels: _,
+        managed_fields: _,
+        owner_references: _,
+        self_link: _,
+    } = std::mem::take(meta);
+    ObjectMeta {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        generation,
+        creation_timestamp,
+        deletion_timestamp,
+        finalizers,
+        ..ObjectMeta::default()
+    }
+}
+
+/// The annotations that are read. Of a long value only a hash is compared, so a part of it and the hash are kept.
+fn used(annotations: Option<BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
+    let annotations = annotations.unwrap_or_default().into_iter();
+    let used: BTreeMap<String, String> = annotations
+        .filter(|(key, _)| ANNOTATIONS.contains(&key.as_str()))
+        .map(|(key, value)| (key, bounded(value, LONGEST_VALUE, 32)))
+        .collect();
+    (!used.is_empty()).then_some(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{AWSAccount, CrossAccountRegistryGrant, RECONCILE};
+    use kube::ResourceExt;
+    use serde_json::json;
+
+    const HOSTILE: usize = 200_000;
+
+    fn hostile<K: DeserializeOwned>(spec: &serde_json::Value, kind: &str) -> K {
+        let long = "x".repeat(HOSTILE);
+        serde_json::from_value(json!({
+            "apiVersion": "registrygrants.dev/v1alpha1",
+            "kind": kind,
+            "metadata": {
+                "name": "web", "namespace": "team-b", "uid": "u", "resourceVersion": "7", "generation": 3,
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "finalizers": ["registrygrants.dev/revoke"],
+                "annotations": {"foreign": long, "registrygrants.dev/foreign": long, RECONCILE: long, "registrygrants.dev/abandon": "true"},
+                "labels": {"foreign": long},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": long, "uid": "o"}],
+                "managedFields": [{"manager": long}],
+            },
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn kept<K: Resource>(object: K) -> K {
+        let keep =
+            |meta: &mut ObjectMeta| ObjectMeta { annotations: used(meta.annotations.take()), ..without_texts(meta) };
+        match slim(Event::Apply(object), keep) {
+            Event::Apply(object) => object,
+            _ => unreachable!("it was an Apply"),
+        }
+    }
+
+    #[test]
+    fn of_an_objects_metadata_only_what_is_read_is_kept() {
+        let spec = json!({
+            "access": "Pull",
+            "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
+            "consumer": {"accountID": "222222222222", "wholeAccount": true},
+        });
+        let grant = kept(hostile::<CrossAccountRegistryGrant>(&spec, "CrossAccountRegistryGrant"));
+        assert!(serde_json::to_string(&grant).unwrap().len() < 2_000);
+        assert_eq!(
+            (grant.name_any(), grant.namespace(), grant.uid()),
+            ("web".into(), Some("team-b".into()), Some("u".into()))
+        );
+        assert_eq!((grant.metadata.generation, grant.resource_version()), (Some(3), Some("7".into())));
+        assert!(grant.creation_timestamp().is_some());
+        assert_eq!(grant.finalizers(), ["registrygrants.dev/revoke"]);
+        assert_eq!(grant.annotations()["registrygrants.dev/abandon"], "true");
+        assert_eq!(grant.annotations().len(), 2);
+        let account = kept(hostile::<AWSAccount>(&json!({}), "AWSAccount"));
+        assert!(serde_json::to_string(&account).unwrap().len() < 2_000);
+    }
+
+    #[test]
+    fn long_values_of_annotations_stay_distinct() {
+        let value = |end: &str| {
+            let annotations = BTreeMap::from([(RECONCILE.to_owned(), format!("{}{end}", "é".repeat(HOSTILE)))]);
+            used(Some(annotations)).unwrap().remove(RECONCILE).unwrap()
+        };
+        assert!(value("a") != value("b") && value("a") == value("a") && value("a").len() <= LONGEST_VALUE);
+        let short = BTreeMap::from([(RECONCILE.to_owned(), "2026-11-26T00:00:00Z".to_owned())]);
+        assert_eq!(used(Some(short.clone())), Some(short));
+        assert_eq!(used(Some(BTreeMap::from([("foreign".to_owned(), String::new())]))), None);
+    }
+
+    #[test]
+    fn a_list_is_passed_on_when_it_has_ended() {
+        let mut held = Vec::new();
+        let mut passed = |event: Event<u8>| -> Vec<String> {
+            released(&mut held, event).into_iter().map(|event| format!("{event:?}")).collect()
+        };
+        assert!(passed(Event::Init).is_empty() && passed(Event::InitApply(1)).is_empty());
+        // It failed, and is begun anew.
+        assert!(passed(Event::Init).is_empty());
+        assert!(passed(Event::InitApply(2)).is_empty() && passed(Event::InitApply(3)).is_empty());
+        assert_eq!(passed(Event::InitDone), ["Init", "InitApply(2)", "InitApply(3)", "InitDone"]);
+        assert_eq!(passed(Event::Apply(4)), ["Apply(4)"]);
+        assert_eq!(passed(Event::Delete(4)), ["Delete(4)"]);
+    }
 }

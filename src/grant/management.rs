@@ -15,12 +15,14 @@ use crate::policy::{Document, Installation, Statement};
 pub const MAX_MANAGED_CHARACTERS: usize = 6_144;
 
 /// Reading roles has no path: whether a role exists cannot be asked under one (`docs/decisions/0006`).
-const READ_ROLES: [&str; 5] = [
+const READ_ROLES: [&str; 6] = [
     "iam:GetRole",
     "iam:GetRolePolicy",
     "iam:ListAttachedRolePolicies",
     "iam:ListInstanceProfilesForRole",
     "iam:ListRolePolicies",
+    // Where `iam:GetRole` leaves the tags out: it may, where there are none.
+    "iam:ListRoleTags",
 ];
 /// On either kind of role.
 const CHANGE_ROLES: [&str; 4] =
@@ -133,8 +135,9 @@ impl Management {
         if self.adopt {
             statements.extend(self.adopting());
         }
-        // No Allow above reaches these. They hold where somebody gives the role more than that.
-        let itself = [self.iam(&format!("role/{}", self.role)), self.boundary_arn()];
+        // No Allow above reaches these. They hold where somebody gives the role more than that. The role may have been made under any path.
+        let itself =
+            [self.iam(&format!("role/{}", self.role)), self.iam(&format!("role/*/{}", self.role)), self.boundary_arn()];
         statements.extend([
             Statement::deny(["iam:DeleteRolePermissionsBoundary"]).sid("NeverLiftABoundary").on(["*"]),
             Statement::deny(CHANGE_ANYTHING).sid("NeverChangeItself").on(itself),
@@ -148,15 +151,16 @@ impl Management {
         if self.registry && !self.managed_policies.is_empty() {
             actions.extend(DESCRIBE.map(String::from));
         }
-        // A consumer's roles reach the repositories of other accounts.
-        let repositories = match self.consumer {
-            true => vec![format!("arn:{}:ecr:*:*:repository/*", self.partition.name())],
-            false => self.repository_arns(),
-        };
-        let mut statements = vec![
-            Statement::allow([actions::GET_TOKEN]).sid("LogIn").on(["*"]),
-            Statement::allow(actions).sid("PullAndPush").on(repositories),
-        ];
+        let mut statements = vec![Statement::allow([actions::GET_TOKEN]).sid("LogIn").on(["*"])];
+        if self.registry {
+            statements.push(Statement::allow(&actions).sid("PullAndPush").on(self.repository_arns()));
+        }
+        // A consumer's roles reach the repositories of other accounts, and not those of their own.
+        if self.consumer {
+            let everywhere = format!("arn:{}:ecr:*:*:repository/*", self.partition.name());
+            let elsewhere = Statement::allow(&actions).sid("PullAndPushElsewhere").on([everywhere]);
+            statements.push(elsewhere.only_if("StringNotEquals", "aws:ResourceAccount", [&self.account]));
+        }
         if self.consumer {
             let roles = format!("arn:{}:iam::*:role{}*", self.partition.name(), self.path);
             statements.push(Statement::allow(["sts:AssumeRole"]).sid("RolesOfRegistries").on([roles]));
@@ -209,7 +213,7 @@ impl Management {
         let change = Statement::allow(CHANGE_PROFILES).sid("ChangeAndRemoveOwnInstanceProfiles").on([&own]);
         let pass = Statement::allow(["iam:PassRole"]).sid("GiveRolesToInstancesOnly").on([self.roles()]);
         vec![
-            Statement::allow(["iam:GetInstanceProfile"])
+            Statement::allow(["iam:GetInstanceProfile", "iam:ListInstanceProfileTags"])
                 .sid("ReadInstanceProfiles")
                 .on([self.iam("instance-profile/*")]),
             Statement::allow(["iam:ListInstanceProfiles"]).sid("FindInstanceProfiles").on(["*"]),

@@ -1,9 +1,7 @@
 //! Names that were checked once: whoever holds one of these types need not check again.
 
-use crate::api::CrossAccountRegistryGrant;
 use crate::policy::Installation;
 use crate::policy::sid::hex;
-use kube::ResourceExt;
 use std::fmt;
 use std::str::FromStr;
 
@@ -96,27 +94,66 @@ pub struct GrantName {
 }
 
 impl GrantName {
-    /// A name for something of this grant in AWS: at most `longest` characters, readable, and with a hash that keeps it apart
+    /// A name for something of this grant in AWS: at most `longest` bytes, readable, and with a hash that keeps it apart
     /// from every other grant's, also after truncation.
     pub fn in_aws(&self, installation: &Installation, longest: usize) -> String {
         const DIGITS: usize = 10;
         let hash = hex(&format!("{installation}/{self}"), DIGITS);
-        let mut readable = format!("{}-{}", self.namespace, self.name);
-        readable.truncate(longest - DIGITS - 1);
+        let readable = format!("{}-{}", self.namespace, self.name);
+        let readable = beginning(&readable, longest.saturating_sub(DIGITS + 1));
         format!("{}-{hash}", readable.trim_end_matches(['-', '.']))
     }
 }
 
-impl GrantName {
-    /// A resource's.
-    pub fn of(resource: &CrossAccountRegistryGrant) -> Self {
-        Self { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() }
+/// The name of the operator's own session for a namespace's grants, or for none in particular, as CloudTrail shows it: at most 64
+/// bytes. A namespace that does not fit is cut, and a hash keeps it apart from the others that begin like it.
+pub fn session_name(installation: &Installation, namespace: Option<&str>) -> String {
+    const LONGEST: usize = 64;
+    const DIGITS: usize = 8;
+    let who = namespace.unwrap_or("registry-grants");
+    let room = LONGEST.saturating_sub(1 + installation.as_str().len());
+    format!("{}@{installation}", bounded(who.to_owned(), room, DIGITS))
+}
+
+/// A text of at most so many bytes: a longer one is cut, and a hash keeps it apart from the others that begin like it.
+/// The hash has so many hexadecimal digits.
+pub fn bounded(text: String, longest: usize, digits: usize) -> String {
+    if text.len() <= longest {
+        return text;
     }
+    let readable = beginning(&text, longest.saturating_sub(digits + 1));
+    format!("{readable}-{}", hex(&text, digits))
+}
+
+/// The longest beginning of a text that has at most so many bytes and cuts no character in two.
+fn beginning(text: &str, bytes: usize) -> &str {
+    let end =
+        text.char_indices().map(|(at, character)| at + character.len_utf8()).take_while(|end| *end <= bytes).last();
+    end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
 impl fmt::Display for GrantName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl FromStr for GrantName {
+    type Err = String;
+
+    /// As a tag in AWS names it, which anybody who may tag there can write: names are such as Kubernetes takes.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let is_label = |label: &str| {
+            !label.is_empty() && label.bytes().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')
+        };
+        let fits = |(namespace, name): &(&str, &str)| {
+            let is_namespace = namespace.len() <= 63 && is_label(namespace);
+            is_namespace && name.len() <= 253 && name.split('.').all(is_label)
+        };
+        let parts = text.split_once('/').filter(fits);
+        let parts = parts.map(|(namespace, name)| Self { namespace: namespace.into(), name: name.into() });
+        parts.ok_or_else(|| "not the namespace and name of a grant".into())
     }
 }
 
@@ -250,6 +287,52 @@ mod tests {
     #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-${x}/")]
     fn what_is_no_organization_is_refused(#[case] text: &str) {
         assert!(text.parse::<Organization>().is_err());
+    }
+
+    #[rstest]
+    #[case("team-b/web", true)]
+    #[case("team-b/web.v2", true)]
+    #[case("team-b", false)]
+    #[case("team-b/", false)]
+    #[case("/web", false)]
+    #[case("team-b/web/x", false)]
+    #[case("Team-b/web", false)]
+    #[case("team-b/-web", false)]
+    #[case("team-b/web..v2", false)]
+    #[case("a/éééééééé", false)]
+    #[case("a/ web", false)]
+    fn a_tag_names_a_grant_only_if_kubernetes_could_have_one_of_that_name(#[case] tag: &str, #[case] is_one: bool) {
+        let parsed = tag.parse::<GrantName>();
+        assert_eq!(parsed.is_ok(), is_one);
+        assert!(parsed.is_err() || parsed.unwrap().to_string() == tag);
+        let longest = format!("{}/{}", "n".repeat(63), "g".repeat(253));
+        assert!(longest.parse::<GrantName>().is_ok());
+        assert!(
+            format!("n{longest}").parse::<GrantName>().is_err() && format!("{longest}g").parse::<GrantName>().is_err()
+        );
+    }
+
+    #[test]
+    fn a_sessions_name_says_for_whom_it_is_fits_and_stays_distinct() {
+        let installation: Installation = "0123456789ab".parse().unwrap();
+        assert_eq!(session_name(&installation, Some("team-b")), "team-b@0123456789ab");
+        assert_eq!(session_name(&installation, None), "registry-grants@0123456789ab");
+        let fits = "n".repeat(51);
+        assert_eq!(session_name(&installation, Some(&fits)), format!("{fits}@0123456789ab"));
+        let long = |end: &str| session_name(&installation, Some(&format!("{}{end}", "n".repeat(62))));
+        assert!(long("a").len() == 64 && long("a").ends_with("@0123456789ab"), "{}", long("a"));
+        assert_ne!(long("a"), long("b"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_ends_the_process(namespace: String, name: String, longest: usize) {
+            let installation = Installation::of_cluster("x");
+            let _ = format!("{namespace}/{name}").parse::<GrantName>();
+            let grant = GrantName { namespace: namespace.clone(), name };
+            proptest::prop_assert!(grant.in_aws(&installation, longest).len() <= longest.max(11));
+            proptest::prop_assert!(session_name(&installation, Some(&namespace)).len() <= 64);
+        }
     }
 
     #[test]

@@ -2,13 +2,22 @@
 //! the same, but a resource may be older than they are.
 
 use super::Problem;
-use super::names::{AccountId, Organization, RepositoryPattern};
+use super::names::{AccountId, GrantName, Organization, RepositoryPattern};
+use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
 use crate::api::grant::{
     Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrantSpec, InstanceRoleSpec, ManagedPolicy, Management,
     OnDelete, OrganizationSpec, RegistryRoleSpec, RegistrySpec,
 };
+use kube::ResourceExt;
 use std::collections::BTreeSet;
+
+impl GrantName {
+    /// A resource's.
+    pub fn of(resource: &CrossAccountRegistryGrant) -> Self {
+        Self { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() }
+    }
+}
 
 /// What every later step may rely on.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,9 +5,21 @@ use crate::api::account::Partition;
 use crate::api::grant::ManagedPolicy;
 
 impl ManagedPolicy {
+    const ALL: [Self; 3] = [
+        Self::AmazonEC2ContainerRegistryPowerUser,
+        Self::AmazonEC2ContainerRegistryPullOnly,
+        Self::AmazonEC2ContainerRegistryReadOnly,
+    ];
+
     /// The policy's ARN.
     pub fn arn(self, partition: Partition) -> String {
         format!("arn:{}:iam::aws:policy/{self:?}", partition.name())
+    }
+
+    /// Whether the ARN is that of one of these policies. AWS has others whose names begin like theirs.
+    pub fn is_one(arn: &str) -> bool {
+        let partition = Partition::of_arn(arn);
+        Self::ALL.into_iter().any(|policy| policy.arn(partition) == arn)
     }
 }
 

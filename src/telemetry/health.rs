@@ -10,6 +10,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::routing::get;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -66,6 +67,7 @@ pub struct Liveness(Arc<Mutex<Signs>>);
 struct Signs {
     pulses: Vec<Pulse>,
     ended: Option<&'static str>,
+    restarts: BTreeMap<&'static str, usize>,
 }
 
 /// Something that is done again and again as long as the operator lives. Clones are the same pulse.
@@ -94,6 +96,19 @@ impl Liveness {
     /// Something has ended that goes on for as long as the operator does.
     pub fn ended(&self, what: &'static str) {
         self.0.lock().expect("no panic while held").ended = Some(what);
+    }
+
+    /// A background task has failed, and is started again: a restart of the process would not help it further.
+    pub fn restarted(&self, task: &'static str) {
+        *self.0.lock().expect("no panic while held").restarts.entry(task).or_default() += 1;
+    }
+
+    /// What is said of an operator that is alive.
+    pub fn report(&self) -> String {
+        let signs = self.0.lock().expect("no panic while held");
+        let restarts = signs.restarts.iter();
+        let restarts = restarts.map(|(task, times)| format!("{task} has failed {times} times and was started again\n"));
+        std::iter::once("alive\n".to_owned()).chain(restarts).collect()
     }
 
     fn check(&self) -> Result<(), String> {
@@ -144,7 +159,7 @@ pub async fn serve(address: SocketAddr, telemetry: Telemetry, call_timeout: Dura
     let Telemetry { readiness, metrics, .. } = telemetry.clone();
     let health = move || async move {
         match telemetry.alive(call_timeout) {
-            Ok(()) => (StatusCode::OK, "alive\n".to_owned()),
+            Ok(()) => (StatusCode::OK, telemetry.liveness.report()),
             Err(why) => {
                 tracing::error!("not alive: {why}");
                 (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))

@@ -6,6 +6,7 @@
 mod access;
 mod accounts;
 mod admission;
+mod answers;
 mod article;
 mod case;
 mod chart;

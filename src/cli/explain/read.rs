@@ -71,7 +71,7 @@ impl Reader {
             Err(problem) => return Ok(unread(problem.message)),
         };
         let name = arn.rsplit('/').next().unwrap_or_default();
-        let role = match account.role(name).await {
+        let role = match account.role_with_tags_as_given(name).await {
             Ok(role) => role,
             Err(fault) => return Ok(unread(fault.to_string())),
         };

@@ -13,6 +13,7 @@ use crate::grant::validate::ConsumerRole;
 use crate::grant::{AccountId, Directory, Grant};
 use crate::policy::Document;
 use crate::policy::evaluate::Named;
+use crate::telemetry::metrics::labels::OfTask;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
 
@@ -57,7 +58,11 @@ impl Enforcement<'_> {
         // Thousands of repositories are work for a while: the Lease is renewed meanwhile.
         let grant = grant.clone();
         let judged = tokio::task::spawn_blocking(move || judge(&grant, &readings)).await;
-        judged.unwrap_or_default()
+        judged.unwrap_or_else(|error| {
+            self.world.metrics.task_failures.get_or_create(&OfTask { task: "judge access" }).inc();
+            tracing::error!(grant = %self.owner.grant, %error, "access could not be judged, which is a bug");
+            Vec::new()
+        })
     }
 
     /// The policies that were read; where the grant does not touch them they are read here, for they may deny what is allowed elsewhere.
@@ -173,7 +178,7 @@ impl Enforcement<'_> {
         };
         let account = session.map_err(|problem| problem.message)?;
         let name = arn.rsplit('/').next().unwrap_or_default();
-        let role = account.role(name).await.map_err(|fault| fault.to_string())?;
+        let role = account.role_with_tags_as_given(name).await.map_err(|fault| fault.to_string())?;
         match role.filter(|role| role.arn == arn) {
             Some(role) => Ok(Some(Box::new(self.holder(&account, &role).await))),
             None => Ok(None),

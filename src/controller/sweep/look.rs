@@ -98,7 +98,7 @@ async fn identities(place: &Place<'_>, claimed: &Claimed, known: &mut usize) -> 
             *known += 1;
             continue;
         }
-        let Some(profile) = session.instance_profile(&name).await? else { continue };
+        let Some(profile) = session.instance_profile_with_tags_as_given(&name).await? else { continue };
         if let Some(owner) = claimed.former_owner(&profile.tags, &context.world.installation) {
             profiles.push((name, profile, owner));
         }

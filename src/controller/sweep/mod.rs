@@ -5,9 +5,9 @@ mod look;
 mod publish;
 mod remove;
 
-use super::Context;
 use super::directory::Cache;
 use super::publish::in_time;
+use super::{Context, supervise};
 use crate::api::sweep::{CONFIRM_SWEEP, SweepMode};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::grant::sweep::{Brake, Circumstances, Claimed, Known, Sightings, Verdict, status, verdict};
@@ -121,7 +121,13 @@ async fn round(context: &Context, settings: &Settings, begin: Instant, memories:
     let sweeps = futures::stream::iter(due).map(|(id, account, memory)| {
         let unknown = &unknown;
         async move {
-            let pause = sweep(context, settings, begin, (id, account), memory, unknown).await;
+            // What is found in one account must not keep the others from being swept.
+            let swept = sweep(context, settings, begin, (id, account), memory, unknown);
+            let swept = supervise::isolated("sweep account", &context.world.metrics, swept).await;
+            let pause = swept.unwrap_or_else(|panicked| {
+                tracing::error!(account = %id, "the sweep of this account ended early: {panicked}");
+                AGAIN.min(settings.interval)
+            });
             memory.due = started + pause;
             memory.confirmed = confirmed(account).map(String::from);
         }

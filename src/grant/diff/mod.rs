@@ -4,9 +4,7 @@ mod instance;
 mod registry;
 
 pub use instance::{Sharers, instance, instance_handed_over, without_instance};
-pub use registry::{
-    ECR_POLICIES, ENDED_SESSIONS, ends_sessions, registry_role, registry_role_handed_over, without_registry_role,
-};
+pub use registry::{ENDED_SESSIONS, ends_sessions, registry_role, registry_role_handed_over, without_registry_role};
 
 use super::Problem;
 use super::desired::{

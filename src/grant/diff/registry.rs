@@ -3,6 +3,7 @@
 use super::{
     Step, bounded, check_ownership, check_size, create_role, delete_inline, our_tags, put_inline, settings, still_held,
 };
+use crate::api::grant::ManagedPolicy;
 use crate::grant::Problem;
 use crate::grant::desired::{DesiredRole, Owner};
 use crate::grant::observed::Role;
@@ -10,9 +11,6 @@ use crate::policy::cover::why_needed;
 use crate::policy::{Document, Statement};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
-
-/// In the ARNs of the managed policies that a grant may have asked for.
-pub const ECR_POLICIES: &str = ":iam::aws:policy/AmazonEC2ContainerRegistry";
 
 /// The inline policy that ends the sessions which a trust policy gave out before it was narrowed.
 pub const ENDED_SESSIONS: &str = "registry-grants-ended-sessions";
@@ -44,7 +42,7 @@ pub fn registry_role(
     // between inline and managed policies there is no moment without.
     let detach = |arn: &String| Step::DetachPolicy { role: name.clone(), arn: arn.clone() };
     let (earlier, foreign): (Vec<_>, Vec<_>) =
-        role.attached.difference(&desired.attached).partition(|arn| arn.contains(ECR_POLICIES));
+        role.attached.difference(&desired.attached).partition(|arn| ManagedPolicy::is_one(arn));
     let others = role.inline.keys().filter(|policy| **policy != ours && *policy != ENDED_SESSIONS);
     steps.extend(others.map(|policy| delete_inline(name, policy)));
     steps.extend(foreign.into_iter().map(detach));

@@ -128,8 +128,8 @@ impl Claimed {
         if tags.get(TAG_INSTALLATION).map(String::as_str) != Some(installation.as_str()) {
             return None;
         }
-        let (namespace, name) = tags.get(TAG_GRANT)?.split_once('/')?;
-        let grant = GrantName { namespace: namespace.into(), name: name.into() };
+        // Anybody who may tag there can write anything into it. What is no grant's name was never written by this operator.
+        let grant: GrantName = tags.get(TAG_GRANT)?.parse().ok()?;
         if self.settled.get(&grant) == Some(&false) {
             return None;
         }

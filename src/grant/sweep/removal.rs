@@ -1,8 +1,8 @@
 //! How what a grant left behind is removed, whole or not at all: what others use, too, stays as it is.
 
-use crate::api::grant::OnDelete;
+use crate::api::grant::{ManagedPolicy, OnDelete};
 use crate::grant::desired::Owner;
-use crate::grant::diff::{ECR_POLICIES, ENDED_SESSIONS, Sharers, Step, without_instance, without_registry_role};
+use crate::grant::diff::{ENDED_SESSIONS, Sharers, Step, without_instance, without_registry_role};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
 use crate::policy::Statement;
 use std::collections::BTreeSet;
@@ -86,7 +86,7 @@ fn is_registry_role(leftover: &Leftover, role: &Role) -> bool {
 fn registry_role(name: &str, role: &Role, owner: &Owner) -> Result<Vec<Step>, String> {
     let ours = owner.policy_name();
     let inline = role.inline.keys().filter(|policy| **policy != ours && *policy != ENDED_SESSIONS);
-    let attached = role.attached.iter().filter(|arn| !arn.contains(ECR_POLICIES));
+    let attached = role.attached.iter().filter(|arn| !ManagedPolicy::is_one(arn));
     let others: Vec<&str> = inline.chain(attached).map(String::as_str).collect();
     if !others.is_empty() {
         return Err(carries(&others));

@@ -56,6 +56,7 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
         | Reason::Invalid
         | Reason::WrongAccount
         | Reason::AccessDenied
+        | Reason::RegionNotEnabled
         | Reason::ConsentMissing
         | Reason::PathDenied
         | Reason::Conflict
@@ -70,7 +71,7 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
 }
 
 /// Every reason.
-const EVERY: [Reason; 31] = [
+const EVERY: [Reason; 32] = [
     Reason::Granted,
     Reason::RegistrySideReady,
     Reason::InPlace,
@@ -87,6 +88,7 @@ const EVERY: [Reason; 31] = [
     Reason::WrongAccount,
     Reason::CredentialsUnavailable,
     Reason::AccessDenied,
+    Reason::RegionNotEnabled,
     Reason::RepositoryNotFound,
     Reason::RoleNotFound,
     Reason::ConsentMissing,

@@ -71,6 +71,8 @@ fn a_registrys_role_that_others_have_put_to_use_stays_as_it_is() {
     assert!(stays(inline).contains("`theirs`"));
     let attached = |role: &mut Role| role.attached.extend(["arn:aws:iam::aws:policy/ReadOnlyAccess".to_owned()]);
     assert!(stays(attached).contains("ReadOnlyAccess"));
+    const ALMOST: &str = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryFullAccess";
+    assert!(stays(|role| role.attached.extend([ALMOST.to_owned()])).contains(ALMOST));
     let another = |role: &mut Role| {
         let theirs = Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::444444444444:root"]);
         role.trust = role.trust.clone().map(|trust| trust.with([theirs]));

@@ -11,6 +11,7 @@ mod iam;
 mod instance;
 mod kstatus;
 mod leftovers;
+mod management;
 mod plan;
 mod policy;
 mod registry_role;

@@ -3,7 +3,7 @@
 use super::resources::{CONSUMER, Cluster, REGISTRY, grant, installation, owner, strings};
 use crate::api::grant::{Applied, CrossAccountRegistryGrant, CrossAccountRegistryGrantStatus};
 use crate::api::sweep::SweepMode;
-use crate::grant::desired::{Owner, TAG_GRANT, TAG_INSTALLATION};
+use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
 use crate::grant::sweep::{Brake, Circumstances, Claimed, Finding, Known, Seen, Sightings, Verdict, status, verdict};
 use crate::grant::{GrantName, Problem};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -87,6 +87,22 @@ fn tags_of_another_installation_or_of_none_or_of_no_grant_are_nothing_of_ours() 
     assert_eq!(with(TAG_INSTALLATION, None), None);
     assert_eq!(with(TAG_GRANT, None), None);
     assert_eq!(with(TAG_GRANT, Some("no-slash")), None);
+    assert_eq!(with(TAG_GRANT, Some(&format!("a/{}", "é".repeat(60)))), None, "Kubernetes has no such names");
+}
+
+proptest! {
+    /// Whoever may tag roles under the operator's path can write anything there.
+    #[test]
+    fn no_tag_ends_the_process(grant in any::<String>(), name in "\\PC{0,80}", uid in any::<String>()) {
+        for grant in [grant, format!("a/{name}"), format!("{name}/b")] {
+            let mut tags = owner().tags();
+            tags.insert(TAG_GRANT.into(), grant);
+            tags.insert(TAG_GRANT_UID.into(), uid.clone());
+            if let Some(owner) = claimed(REGISTRY, &[], &[]).former_owner(&tags, &installation()) {
+                prop_assert!(owner.policy_name().len() <= 128 && owner.owns(&tags));
+            }
+        }
+    }
 }
 
 #[test]

@@ -16,6 +16,13 @@ impl From<&str> for OfAccount {
     }
 }
 
+/// Of which task of the operator.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub struct OfTask {
+    /// Its name.
+    pub task: &'static str,
+}
+
 /// Of which account's service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfService {

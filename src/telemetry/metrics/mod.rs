@@ -11,7 +11,7 @@ pub use policies::Policies;
 pub use table::Table;
 
 use super::queue::{Key, Queue};
-use labels::{OfBuild, OfCall, OfOperation, OfReady, OfResult, OfService};
+use labels::{OfBuild, OfCall, OfOperation, OfReady, OfResult, OfService, OfTask};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -77,6 +77,8 @@ pub struct Metrics {
     pub sweep_found: Table<OfAccount, Gauge>,
     /// How many of them sweeps have removed since the start.
     pub sweep_removed: Table<OfAccount, Counter>,
+    /// Unexpected failures of the operator's own tasks.
+    pub task_failures: Table<OfTask, Counter>,
     grants: Table<OfReady, Gauge>,
     account_ready: Table<OfAccount, Gauge>,
     queue_depth: Gauge,
@@ -188,6 +190,11 @@ impl Default for Metrics {
                 "sweep_removed",
                 &["account"],
                 "Things in AWS that sweeps have removed since the start",
+            ),
+            task_failures: all.make(
+                "task_failures",
+                &["task"],
+                "Unexpected failures (bugs) in reconciliations and background tasks; the task was started again, and the log has the reason",
             ),
             cluster: Arc::default(),
             registry: Arc::new(all.registry),

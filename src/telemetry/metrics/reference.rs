@@ -82,7 +82,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use super::super::labels::{OfCall, OfOperation, OfReady, OfResult, OfService};
+    use super::super::labels::{OfCall, OfOperation, OfReady, OfResult, OfService, OfTask};
     use super::*;
 
     /// A series of each.
@@ -100,6 +100,7 @@ mod tests {
         metrics.sweep_found.get_or_create(&account.as_str().into());
         metrics.sweep_removed.get_or_create(&account.as_str().into());
         metrics.policies.seen(&account, "us-east-1", "app", 0.5);
+        metrics.task_failures.get_or_create(&OfTask { task: "sweep" });
         metrics.aws_calls.get_or_create(&OfCall { account, service, operation, result: "ok" });
         metrics
     }

@@ -9,7 +9,7 @@ waits until it is, kills the operator, and the call is then never carried out:
     POST /_stack/reset    {}                                                let all go that is held or stopped, and forget what was to be
 
 `account` is the caller's. A held call has been received and not carried out; when its client goes away it never is. Other
-controls are described where they work: `stops`, `organizations`, `service_callers`, `ecr_repositories`.
+controls are described where they work: `answers`, `stops`, `organizations`, `service_callers`, `ecr_repositories`.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ import json
 import time
 import uuid
 
+from aws.answers import Answers
 from aws.calls import as_json, describe
 from aws.stops import Stops
 
@@ -38,6 +39,7 @@ class Front:
         self._wanted = collections.Counter()  # (account, action) → how many of the next calls to hold
         self._held = []  # ((account, action), event that lets it go)
         self._stops = Stops()
+        self._answers = Answers()
 
     async def __call__(self, scope, receive, send):
         path = scope.get("path", "")
@@ -61,6 +63,11 @@ class Front:
 
         if not (await goes_on() and await self._let_go(call, receive)):
             self._write(call, CLIENT_GONE, begun)
+            return
+
+        if answer := self._answers.of(call):
+            self._write(call, answer.status, begun)
+            await answer.send(send)
             return
 
         async def logged_send(message):
@@ -108,7 +115,13 @@ class Front:
             return 200, [{"account": account, "action": action} for (account, action), _ in self._held]
         if (method, path) == ("GET", "/_stack/stopped"):
             return 200, self._stops.stopped()
-        controls = {**self._controls, "stop": self._stops.stop, "resume": self._stops.resume, "reset": self._reset}
+        controls = {
+            **self._controls,
+            "answer": self._answers.give,
+            "reset": self._reset,
+            "stop": self._stops.stop,
+            "resume": self._stops.resume,
+        }
         try:
             asked = json.loads(body)
             if method == "POST" and (control := controls.get(path.removeprefix("/_stack/"))):
@@ -132,6 +145,7 @@ class Front:
         self._wanted.clear()
         for _, event in self._held:
             event.set()
+        self._answers.reset()
         self._stops.reset()
         return {}
 

@@ -1,0 +1,69 @@
+//! What errors are taken for, and what people are told to do about them.
+
+use super::*;
+use rstest::rstest;
+
+#[test]
+fn for_whom_a_session_was_is_not_told() {
+    let told = without_session(
+        "User: arn:aws:sts::111111111111:assumed-role/registry-grants/team-a@0123456789ab is not authorized to perform: iam:GetPolicy",
+    );
+    assert_eq!(
+        told,
+        "User: arn:aws:sts::111111111111:assumed-role/registry-grants is not authorized to perform: iam:GetPolicy"
+    );
+}
+
+#[rstest]
+#[case("Throttling", "Rate exceeded", 400, Class::Throttled)]
+#[case("TooManyRequestsException", "", 429, Class::Throttled)]
+#[case("LimitExceeded", "Cannot exceed quota for RolesPerAccount", 409, Class::Quota)]
+#[case("AccessDenied", "", 403, Class::Denied)]
+#[case("AccessDeniedException", "", 400, Class::Denied)]
+#[case("ConcurrentModification", "", 409, Class::Transient)]
+#[case("SomethingNew", "", 503, Class::Transient)]
+#[case("SomethingNew", "", 400, Class::Invalid)]
+#[case("MalformedPolicyDocument", "Invalid principal in policy: \"AWS\":\"x\"", 400, Class::Settling)]
+#[case("MalformedPolicyDocument", "Syntax errors in policy.", 400, Class::Invalid)]
+#[case("NoSuchEntity", "", 404, Class::Gone)]
+#[case("RepositoryPolicyNotFoundException", "", 400, Class::Gone)]
+#[case("ExpiredToken", "", 403, Class::Credentials)]
+fn errors_are_classified_by_code(#[case] code: &str, #[case] message: &str, #[case] status: u16, #[case] class: Class) {
+    assert_eq!(class_of(code, message, Some(status), false), class);
+    assert_eq!(class_of(code, message, Some(status), true), class);
+}
+
+#[rstest]
+#[case("UnrecognizedClientException", Class::Credentials)]
+#[case("InvalidClientTokenId", Class::Credentials)]
+#[case("OptInRequired", Class::Denied)]
+fn a_region_that_is_not_enabled_is_not_a_matter_of_credentials(#[case] code: &str, #[case] elsewhere: Class) {
+    const TEXT: &str = "The security token included in the request is invalid.";
+    assert_eq!(class_of(code, TEXT, Some(400), true), Class::Region);
+    assert_eq!(class_of(code, TEXT, Some(400), false), elsewhere);
+    let at = |region: Option<&str>| At {
+        account: "111111111111".parse().unwrap(),
+        region: region.map(String::from),
+        action: "ecr:GetRepositoryPolicy",
+        resource: "repository app".into(),
+    };
+    let fault = Fault { class: Class::Region, code: code.into(), at: at(Some("ap-east-1")), detail: TEXT.into() };
+    let told = fault.to_string();
+    assert!(told.contains("ap-east-1") && told.contains("may not be enabled in account 111111111111"), "{told}");
+    assert!(!told.contains("spec.credentials"), "{told}");
+    assert_eq!(Problem::from(fault).reason, Reason::RegionNotEnabled);
+}
+
+#[test]
+fn an_explicit_deny_of_assuming_the_role_is_not_answered_with_its_trust_policy() {
+    let at = At {
+        account: "111111111111".parse().unwrap(),
+        region: None,
+        action: ASSUME_ROLE,
+        resource: "the operator's credentials".into(),
+    };
+    let detail = "… is not authorized to perform: sts:AssumeRole with an explicit deny in a service control policy";
+    let fault = Fault { class: Class::Credentials, code: "AccessDenied".into(), at, detail: detail.into() };
+    let told = fault.to_string();
+    assert!(told.contains("service control policy denies") && !told.contains("trust policy must"), "{told}");
+}

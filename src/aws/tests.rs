@@ -1,0 +1,251 @@
+//! The readers, fed with answers that AWS does not give: what they make of them is a fault that passes, never a fact.
+
+use super::ecr::PolicyRead;
+use super::fault::{Class, Fault};
+use super::session::Account;
+use crate::api::conditions::Reason;
+use crate::grant::Problem;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use proptest::prelude::*;
+use rstest::rstest;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+/// What answers instead of AWS: by the operation's name and the request's body, a status and a body.
+type Answers = dyn Fn(&str, &str) -> (u16, Vec<u8>) + Send + Sync;
+
+/// An AWS of its own, and the operations that were called.
+#[derive(Clone)]
+struct Canned {
+    answers: Arc<Answers>,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl fmt::Debug for Canned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Canned")
+    }
+}
+
+impl HttpConnector for Canned {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
+        let target = request.headers().get("x-amz-target").and_then(|target| target.rsplit_once('.'));
+        let action = || body.split('&').find_map(|pair| pair.strip_prefix("Action="));
+        let operation = target.map(|(_, name)| name).or_else(action).unwrap_or_default().to_owned();
+        let (status, answer) = (self.answers)(&operation, &body);
+        self.calls.lock().unwrap().push(operation);
+        let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(answer));
+        response.headers_mut().insert("content-type", "application/x-amz-json-1.1");
+        HttpConnectorFuture::ready(Ok(response))
+    }
+}
+
+/// An account whose AWS answers so, and the calls that it got.
+fn account(
+    answers: impl Fn(&str, &str) -> (u16, Vec<u8>) + Send + Sync + 'static,
+) -> (Account, Arc<Mutex<Vec<String>>>) {
+    let canned = Canned { answers: Arc::new(answers), calls: Arc::default() };
+    let calls = canned.calls.clone();
+    let connector = SharedHttpConnector::new(canned);
+    let client = SharedHttpClient::new(http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| {
+        connector.clone()
+    }));
+    let credentials = SharedCredentialsProvider::new(Credentials::new("AKIA", "secret", None, None, "test"));
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(credentials)
+        .retry_config(aws_config::retry::RetryConfig::disabled())
+        .http_client(client)
+        .build();
+    (Account::with(config), calls)
+}
+
+fn always(status: u16, answer: &'static str) -> Account {
+    account(move |_, _| (status, answer.into())).0
+}
+
+fn result(operation: &str, result: &str) -> (u16, Vec<u8>) {
+    let answer = format!("<{operation}Response><{operation}Result>{result}</{operation}Result></{operation}Response>");
+    (200, answer.into())
+}
+
+const NO_TAGS: &str = "<Role><Path>/registry-grants/</Path><RoleName>r</RoleName><RoleId>AROA1</RoleId><Arn>arn:aws:iam::111111111111:role/registry-grants/r</Arn><AssumeRolePolicyDocument>%7B%7D</AssumeRolePolicyDocument></Role>";
+const NO_PROFILE_TAGS: &str = "<InstanceProfile><InstanceProfileName>p</InstanceProfileName><Arn>arn:aws:iam::111111111111:instance-profile/p</Arn><Roles/></InstanceProfile>";
+
+/// An IAM with one role and one instance profile, whose answers leave the tags out; what it says about tags is given.
+fn iam_without_tags(tags: (u16, &'static str)) -> (Account, Arc<Mutex<Vec<String>>>) {
+    account(move |operation, _| match operation {
+        "GetRole" => result(operation, NO_TAGS),
+        "GetInstanceProfile" => result(operation, NO_PROFILE_TAGS),
+        "ListRolePolicies" => result(operation, "<PolicyNames/><IsTruncated>false</IsTruncated>"),
+        "ListAttachedRolePolicies" => result(operation, "<AttachedPolicies/><IsTruncated>false</IsTruncated>"),
+        _ if tags.0 == 200 => result(operation, tags.1),
+        _ => (tags.0, tags.1.into()),
+    })
+}
+
+fn passes<T: fmt::Debug>(read: Result<T, Fault>) {
+    let fault = read.expect_err("it is no answer");
+    assert_eq!(fault.class, Class::Transient, "{fault}");
+    assert_eq!(Problem::from(fault).reason, Reason::Unavailable);
+}
+
+const MALFORMED: [&str; 8] = [
+    "",
+    "{}",
+    "null",
+    "<html>busy</html>",
+    r#"{"__type":"RepositoryPolicyNotFoundException","message":"none"}"#,
+    r#"{"registryId":"111111111111","repositoryName":"other","policyText":"{}"}"#,
+    r#"{"registryId":"111111111111","repositoryName":"app"}"#,
+    "<ErrorResponse><Error><Code>NoSuchEntity</Code></Error></ErrorResponse>",
+];
+
+#[tokio::test]
+async fn a_malformed_answer_with_success_is_never_a_fact() {
+    for answer in MALFORMED {
+        let account = always(200, answer);
+        passes(account.repository_policy("us-east-1", "app").await);
+        passes(account.repositories("us-east-1").await);
+        passes(account.role("r").await);
+        passes(account.role_tags("r").await);
+        passes(account.instance_profile("p").await);
+        passes(account.profiles_of("r").await);
+        passes(account.roles_under("/registry-grants/").await);
+        passes(account.instance_profiles_under("/registry-grants/").await);
+        let registry = account.registry_policy("us-east-1").await.expect("that there is none was not said");
+        assert!(registry.document.is_err());
+        assert!(account.managed_policy("arn:aws:iam::111111111111:policy/p").await.document.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_malformed_is_not_done() {
+    use crate::grant::diff::Step;
+    for answer in MALFORMED {
+        let account = always(200, answer);
+        passes(account.set_repository_policy("us-east-1", "app", &crate::policy::Document::of([])).await);
+        passes(account.delete_repository_policy("us-east-1", "app").await);
+        passes(account.apply(Step::DeleteRole { role: "r".into() }).await);
+        passes(account.apply(Step::DeleteInlinePolicy { role: "r".into(), policy: "p".into() }).await);
+        passes(account.apply(Step::DeleteProfile { name: "p".into() }).await);
+    }
+}
+
+#[rstest]
+#[case(200, "<html>")]
+#[case(302, "")]
+#[case(400, "")]
+#[case(403, "<html>Forbidden by the proxy</html>")]
+#[case(404, "not found")]
+#[case(502, "")]
+#[tokio::test]
+async fn an_answer_without_a_code_passes(#[case] status: u16, #[case] answer: &'static str) {
+    let account = always(status, answer);
+    passes(account.repository_policy("us-east-1", "app").await);
+    passes(account.role("r").await);
+    passes(account.apply(crate::grant::diff::Step::DeleteRole { role: "r".into() }).await);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_by_a_code() {
+    const NO_POLICY: &str = r#"{"__type":"RepositoryPolicyNotFoundException","message":"none"}"#;
+    assert_eq!(always(400, NO_POLICY).repository_policy("us-east-1", "app").await, Ok(PolicyRead::NoPolicy));
+    passes(always(500, NO_POLICY).repository_policy("us-east-1", "app").await);
+    const NO_ROLE: &str = "<ErrorResponse><Error><Code>NoSuchEntity</Code></Error></ErrorResponse>";
+    assert_eq!(always(404, NO_ROLE).role("r").await, Ok(None));
+    assert_eq!(always(404, NO_ROLE).instance_profile("p").await, Ok(None));
+}
+
+#[tokio::test]
+async fn that_a_role_has_no_tags_is_said_by_a_second_answer() {
+    const OURS: &str = "<Tags><member><Key>registrygrants.dev/installation</Key><Value>0123456789ab</Value></member></Tags><IsTruncated>false</IsTruncated>";
+    let (account, calls) = iam_without_tags((200, OURS));
+    let role = account.role("r").await.unwrap().unwrap();
+    assert_eq!(role.tags["registrygrants.dev/installation"], "0123456789ab");
+    let profile = account.instance_profile("p").await.unwrap().unwrap();
+    assert_eq!(profile.tags["registrygrants.dev/installation"], "0123456789ab");
+    let asked = |name: &str| calls.lock().unwrap().iter().filter(|call| *call == name).count();
+    assert_eq!((asked("ListRoleTags"), asked("ListInstanceProfileTags")), (1, 1));
+    // Nothing depends on them.
+    account.role_with_tags_as_given("r").await.unwrap();
+    account.role_tags("r").await.unwrap();
+    assert_eq!(asked("ListRoleTags"), 1);
+}
+
+#[tokio::test]
+async fn without_a_second_answer_nobody_says_that_a_role_has_no_tags() {
+    let (account, _) = iam_without_tags((200, "<IsTruncated>false</IsTruncated>"));
+    passes(account.role("r").await);
+    passes(account.instance_profile("p").await);
+    let (account, _) = iam_without_tags((200, "<Tags/><IsTruncated>false</IsTruncated>"));
+    assert!(account.role("r").await.unwrap().unwrap().tags.is_empty());
+    assert!(account.instance_profile("p").await.unwrap().unwrap().tags.is_empty());
+    const DENIED: &str = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>is not authorized to perform: iam:ListRoleTags</Message></Error></ErrorResponse>";
+    let (account, _) = iam_without_tags((403, DENIED));
+    let fault = account.role("r").await.unwrap_err();
+    assert_eq!(fault.class, Class::Denied);
+    assert!(fault.to_string().contains("llow iam:ListRoleTags"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_region_that_is_not_enabled_costs_no_session() {
+    const REFUSED: &str = r#"{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}"#;
+    const REFUSED_EVERYWHERE: &str = "<ErrorResponse><Error><Code>InvalidClientTokenId</Code></Error></ErrorResponse>";
+    let (account, calls) = account(|operation, _| match operation {
+        "GetCallerIdentity" => (403, REFUSED_EVERYWHERE.into()),
+        _ => (400, REFUSED.into()),
+    });
+    for _ in 0..5 {
+        let fault = account.repository_policy("ap-east-1", "app").await.unwrap_err();
+        assert_eq!(fault.class, Class::Region, "{fault}");
+        assert!(account.is_alive(), "the session is in use still");
+    }
+    assert_eq!(calls.lock().unwrap().len(), 5, "the credentials were verified a moment ago");
+    // Verified long ago, they may have become invalid everywhere: STS is asked.
+    account.verified_long_ago().await;
+    let fault = account.repository_policy("ap-east-1", "app").await.unwrap_err();
+    assert_eq!(fault.class, Class::Credentials, "{fault}");
+    assert!(!account.is_alive(), "the next call gets a new session");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever answers, no reader panics.
+    #[test]
+    fn no_answer_ends_the_process(
+        status in prop_oneof![Just(200_u16), 200..600_u16],
+        answer in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..200),
+            "[<>/a-zA-Z{}\\[\\]\":,& ;#%]{0,200}".prop_map(String::into_bytes),
+        ],
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let wrapped = answer.clone();
+            let (account, _) = account(move |operation, _| match wrapped.first() {
+                Some(first) if first % 2 == 0 => result(operation, &String::from_utf8_lossy(&wrapped)),
+                _ => (status, wrapped.clone()),
+            });
+            let _ = account.repository_policy("us-east-1", "app").await;
+            let _ = account.repositories("us-east-1").await;
+            let _ = account.role("r").await;
+            let _ = account.instance_profile("p").await;
+            let _ = account.profiles_of("r").await;
+            let _ = account.roles_under("/").await;
+            let _ = account.managed_policy("arn:aws:iam::111111111111:policy/p").await;
+            let _ = account.registry_policy("us-east-1").await;
+        });
+    }
+}

@@ -1,0 +1,113 @@
+//! Keeps work that fails unexpectedly from ending anything else. What fails is a bug: it is logged, counted, shown by `/healthz`, and the work is
+//! started again.
+
+use super::Stop;
+use crate::telemetry::health::Liveness;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::labels::OfTask;
+use futures::FutureExt;
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The pause after the first failure of a background task. It doubles with each that follows.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// The longest pause. A task that has run for longer starts over with the shortest.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// A piece of work that ended with a panic.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unexpected failure, which is a bug: {0}")]
+pub struct Panicked(String);
+
+/// Does the work, and turns a panic in it into an error, which is counted as this task's.
+///
+/// # Errors
+/// When the work panicked.
+pub async fn isolated<T>(task: &'static str, metrics: &Metrics, work: impl Future<Output = T>) -> Result<T, Panicked> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+        metrics.task_failures.get_or_create(&OfTask { task }).inc();
+        let panicked = Panicked(text(&*panic));
+        tracing::error!(task, "{panicked}");
+        panicked
+    })
+}
+
+/// Runs a background task until it ends by itself. Each time it panics it is started again.
+pub async fn supervised<F>(
+    task: &'static str,
+    metrics: &Metrics,
+    liveness: &Liveness,
+    stop: Stop,
+    start: impl Fn() -> F,
+) where
+    F: Future<Output = ()>,
+{
+    let mut pause = SHORTEST;
+    loop {
+        let begun = Instant::now();
+        if isolated(task, metrics, start()).await.is_ok() {
+            return;
+        }
+        liveness.restarted(task);
+        if begun.elapsed() > LONGEST {
+            pause = SHORTEST;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.clone() => return,
+        }
+        pause = (pause * 2).min(LONGEST);
+    }
+}
+
+/// What a panic says of itself.
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it gave no reason".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn never() -> Stop {
+        futures::future::pending().boxed().shared()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_background_task_that_panics_is_started_again_counted_and_shown() {
+        let (metrics, liveness, runs) = (Metrics::default(), Liveness::default(), AtomicUsize::new(0));
+        let begun = Instant::now();
+        let task = || async {
+            assert!(runs.fetch_add(1, Ordering::SeqCst) >= 3, "it fails three times");
+        };
+        supervised("the sweep", &metrics, &liveness, never(), task).await;
+        assert_eq!(runs.load(Ordering::SeqCst), 4);
+        assert_eq!(begun.elapsed(), SHORTEST * (1 + 2 + 4), "each pause is twice as long");
+        let counted = "registry_grants_task_failures_total{task=\"the sweep\"} 3";
+        assert!(metrics.text().lines().any(|line| line == counted), "{}", metrics.text());
+        assert_eq!(liveness.report(), "alive\nthe sweep has failed 3 times and was started again\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_fails_again_and_again_ends_with_the_operator() {
+        let (metrics, liveness) = (Metrics::default(), Liveness::default());
+        let stop = tokio::time::sleep(Duration::from_secs(3600)).boxed().shared();
+        supervised("the sweep", &metrics, &liveness, stop, || async { panic!("always") }).await;
+        let failures = metrics.task_failures.get_or_create(&OfTask { task: "the sweep" }).get();
+        assert!((10..30).contains(&failures), "{failures}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_of_its_own_work_alone() {
+        let metrics = Metrics::default();
+        let failed = isolated("reconcile", &metrics, async { panic!("of {}", "this kind") }).await;
+        let failed: Result<(), _> = failed;
+        assert_eq!(failed.unwrap_err().to_string(), "unexpected failure, which is a bug: of this kind");
+        assert_eq!(isolated("reconcile", &metrics, async { 1 }).await, Ok(1));
+    }
+}
