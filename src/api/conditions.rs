@@ -78,7 +78,8 @@ pub enum Reason {
     UnreadablePolicy,
     /// Somebody else keeps replacing a repository's policy, and with it undoes what is granted.
     ContestedPolicy,
-    /// Somebody else's statement in a repository's policy names a principal that was deleted, so that ECR refuses every write.
+    /// ECR refuses every write of a repository's policy because of something in it, such as somebody else's statement that names a deleted
+    /// principal.
     BlockedPolicy,
     /// A policy document would be longer than AWS allows.
     PolicyTooLarge,

@@ -70,6 +70,13 @@ impl Events {
         self.publish(about, EventType::Warning, "DriftCorrected".into(), "Correct", &note).await;
     }
 
+    /// A policy was written in a way that people should know of.
+    pub async fn notices(&self, about: &ObjectReference, notices: &[String]) {
+        for notice in notices {
+            self.publish(about, EventType::Warning, "PolicyRepaired".into(), "Reconcile", notice).await;
+        }
+    }
+
     /// A grant was let go although something of it may be left in AWS.
     pub async fn abandoned(&self, about: &ObjectReference, message: &str) {
         self.publish(about, EventType::Warning, "Abandoned".into(), "Delete", message).await;

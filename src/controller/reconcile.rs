@@ -284,7 +284,7 @@ fn nothing_done(applied: Option<Applied>) -> Done {
         summary: String::new(),
         handled: None,
     };
-    Done { outcome, changes: Vec::new(), put_back: Vec::new(), as_before: false }
+    Done { outcome, changes: Vec::new(), put_back: Vec::new(), notices: Vec::new(), as_before: false }
 }
 
 /// Writes the status if it changed, and tells people what is new.
@@ -294,7 +294,7 @@ async fn tell(
     owner: &Owner,
     done: &Done,
 ) -> Result<(), Error> {
-    let Done { outcome, changes, put_back, as_before } = done;
+    let Done { outcome, changes, put_back, notices, as_before } = done;
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
     let status = outcome.status(before, generation, &now());
@@ -306,6 +306,7 @@ async fn tell(
     context.world.ledger.record(resource, outcome.applied.clone());
 
     let about = resource.object_ref(&());
+    context.events.notices(&about, notices).await;
     let was = self::ready(before);
     // Also where somebody else denies access, all that the grant writes was in place.
     let path_denied = Reason::PathDenied.to_string();

@@ -2,17 +2,19 @@
 //! is decided in [`super::writers`].
 
 use super::contest::{Contest, Verdict};
-use super::{Context, World, observed, wanted};
-use crate::api::conditions::Reason;
+use super::standings::{self, Standings};
+use super::{Context, World, evidence, observed, wanted};
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::aws::fault::{Class, Fault};
 use crate::grant::plan::Change as Planned;
 use crate::grant::{AccountId, Directory, GrantName, Problem};
 use crate::policy::Document;
+use crate::policy::keep::Checked;
 use crate::policy::repository::{self, Change, Ours, Plan, Wanted};
+use crate::policy::search::{Next, Search};
 use futures::FutureExt;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,38 +56,15 @@ pub enum Written {
     UpToDate(Box<Standings>),
 }
 
-/// How a repository's policy stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standings {
-    /// Whom it grants access.
-    pub granted: BTreeSet<GrantName>,
-    /// Who did not fit.
-    pub left_out: BTreeSet<GrantName>,
-    /// Whose access was moved into statements that are not ours, as he asked.
-    pub handed_over: BTreeSet<GrantName>,
-    /// Its length, in characters.
-    pub characters: usize,
-    /// Other people's statements that ours have taken the place of since the start.
-    pub replaced: BTreeSet<String>,
-    /// Those that were to be replaced and were not, with the reason.
-    pub kept: BTreeMap<String, String>,
-    /// Who could not be let in, because AWS refuses a policy that names him.
-    pub refused: BTreeMap<GrantName, Problem>,
-    /// That somebody else undoes it again and again.
-    pub contested: Option<Problem>,
-    /// Whether this look put back what somebody had undone.
-    pub put_back: bool,
-    /// What this look has changed.
-    pub changed: Option<Planned>,
-    /// The policy as it is; `None` where there is none.
-    pub policy: Option<Arc<Document>>,
-}
-
 pub type Outcome = Result<Written, Problem>;
 
 /// What is remembered of a repository from look to look.
-#[derive(Default)]
 pub struct Memory {
+    /// What the search's times count from.
+    began: Instant,
+    search: Search<Fault>,
+    /// What was not told in an Event yet.
+    notices: Vec<String>,
     /// About our statements.
     contest: Contest,
     /// About other people's, which ours take the place of.
@@ -94,9 +73,26 @@ pub struct Memory {
     pub written: Option<Instant>,
     /// Something was put back by a look that was no grant's: the next grant that looks tells it.
     untold: bool,
-    /// Who was in the policy at the last look, and who was not for want of room.
+    /// Who was in the policy at the last look, and who was not, for want of room or because AWS refused it.
     granted: BTreeSet<GrantName>,
-    left_out: BTreeSet<GrantName>,
+    outside: BTreeSet<GrantName>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            search: Search::default(),
+            notices: Vec::new(),
+            contest: Contest::default(),
+            replacing: Contest::default(),
+            replaced: BTreeSet::new(),
+            written: None,
+            untold: false,
+            granted: BTreeSet::new(),
+            outside: BTreeSet::new(),
+        }
+    }
 }
 
 impl Written {
@@ -104,10 +100,22 @@ impl Written {
     pub fn of_another(self) -> Self {
         match self {
             Self::UpToDate(standings) => {
-                Self::UpToDate(Box::new(Standings { put_back: false, changed: None, ..*standings }))
+                let notices = Vec::new();
+                Self::UpToDate(Box::new(Standings { put_back: false, changed: None, notices, ..*standings }))
             }
             Self::NoRepository => Self::NoRepository,
         }
+    }
+}
+
+/// What a reading back has found, with what is still to be told of the look before it.
+pub fn read_back(before: Outcome, read_back: Outcome) -> Outcome {
+    match (before, read_back) {
+        (Ok(Written::UpToDate(before)), Ok(Written::UpToDate(mut after))) => {
+            after.notices.extend(before.notices);
+            Ok(Written::UpToDate(after))
+        }
+        (_, read_back) => read_back,
     }
 }
 
@@ -116,12 +124,13 @@ pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Rep
     let wanted = || wanted::of(world, repository, None);
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
         let _turn = world.turn().await;
-        let mut looked = let_in(world, account, repository, memory, wanted).await;
+        let mut looked = look(world, account, repository, memory, wanted).await;
         if let Ok(Written::UpToDate(standings)) = &mut looked {
             match who {
                 Look::After => memory.untold |= standings.put_back,
                 Look::Now | Look::ReadBack | Look::Settled(_) => {
                     standings.put_back |= std::mem::take(&mut memory.untold);
+                    standings.notices = std::mem::take(&mut memory.notices);
                 }
             }
         }
@@ -134,149 +143,158 @@ pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Rep
     world.writers.serve(repository, who, wanted, pass).await
 }
 
-/// Whose place has changed without his doing looks for himself: else he would go on saying what was.
-fn remember(world: &World, memory: &mut Memory, Standings { granted, left_out, .. }: &Standings) {
-    let pushed_out = memory.granted.intersection(left_out);
-    let let_in = memory.left_out.intersection(granted);
+/// Has grants looked at whose place was changed by another grant's look: else their status would stay as it was.
+fn remember(world: &World, memory: &mut Memory, Standings { granted, left_out, refused, .. }: &Standings) {
+    let outside: BTreeSet<GrantName> = left_out.iter().chain(refused.keys()).cloned().collect();
+    let pushed_out = memory.granted.intersection(&outside);
+    let let_in = memory.outside.intersection(granted);
     for name in pushed_out.chain(let_in) {
         world.nudge(name);
     }
-    (memory.granted, memory.left_out) = (granted.clone(), left_out.clone());
+    (memory.granted, memory.outside) = (granted.clone(), outside);
 }
 
-/// Looks, with as many of the grants as AWS takes. It refuses a document whole for one principal that does not exist, and one grant's
-/// mistake must not keep out the others, nor keep in what is to go: so those that were in before are tried by themselves, and the others in halves.
-async fn let_in(
-    world: &World,
-    account: &Account,
-    repository: &Repository,
-    memory: &mut Memory,
-    grants: &[Wanted<GrantName>],
-) -> Outcome {
-    let problem = match look(world, account, repository, memory, grants).await {
-        Err(Refused { problem, by_principal: true }) => problem,
-        other => return other.map_err(|refused| refused.problem),
-    };
-    let (mut taken, newcomers): (Vec<_>, Vec<_>) =
-        grants.iter().cloned().partition(|grant| memory.granted.contains(&grant.id));
-    if newcomers.is_empty() || (taken.is_empty() && newcomers.len() == 1) {
-        return Err(problem);
-    }
-    let mut written = look(world, account, repository, memory, &taken).await.map_err(|refused| refused.problem)?;
-    let mut refused = BTreeMap::new();
-    let mut untried = vec![newcomers];
-    while let Some(some) = untried.pop() {
-        let with: Vec<_> =
-            grants.iter().filter(|grant| taken.contains(grant) || some.contains(grant)).cloned().collect();
-        match look(world, account, repository, memory, &with).await {
-            Ok(looked) => (written, taken) = (looked, with),
-            Err(Refused { problem, by_principal: true }) => match some.split_at(some.len() / 2) {
-                ([], one) => refused.extend(one.iter().map(|grant| (grant.id.clone(), problem.clone()))),
-                (one, other) => untried.extend([other.to_vec(), one.to_vec()]),
-            },
-            Err(Refused { problem, by_principal: false }) => return Err(problem),
-        }
-    }
-    Ok(match written {
-        Written::UpToDate(standings) => Written::UpToDate(Box::new(Standings { refused, ..*standings })),
-        Written::NoRepository => Written::NoRepository,
-    })
+/// What a look has come to so far.
+struct Begun {
+    /// The policy as the look found it.
+    before: Option<Document>,
+    verdict: Verdict,
+    /// The verdict, until it is noted.
+    unnoted: Option<Verdict>,
+    replacing: Verdict,
+    wrote: bool,
 }
 
-/// Why a look came to nothing.
-struct Refused {
-    problem: Problem,
-    /// Whether it was that the document names a principal which AWS does not know.
-    by_principal: bool,
-}
-
-impl<P: Into<Problem>> From<P> for Refused {
-    fn from(problem: P) -> Self {
-        Self { problem: problem.into(), by_principal: false }
+impl Begun {
+    /// Notes what our statements in the policy are now.
+    fn leave(&mut self, memory: &mut Memory, policy: Option<&Document>, world: &World) {
+        let (ours, verdict) = (Ours::in_document(policy, &world.installation), self.unnoted.take());
+        memory.contest.leave(ours, verdict.unwrap_or(Verdict::Free), Instant::now());
     }
 }
 
+/// Reads, writes and passes AWS's answers on, until the search has nothing more to write: [`crate::policy::search`] says what.
 async fn look(
     world: &World,
     account: &Account,
     repository: &Repository,
     memory: &mut Memory,
     grants: &[Wanted<GrantName>],
-) -> Result<Written, Refused> {
+) -> Outcome {
     let Repository { account: _, region, name } = repository;
-    // From here to the write nothing else is awaited: what others write in between is lost, and nobody could see it.
-    let asked = Instant::now();
-    let current = match account.repository_policy(region, name).await? {
-        PolicyRead::NoRepository => return Ok(Written::NoRepository),
-        PolicyRead::NoPolicy => None,
-        PolicyRead::Policy(text) => Some(text),
-    };
-    let mut plan = planned(world, repository, current.as_deref(), grants)?;
     let pause = world.resync_interval;
-    let again: BTreeSet<String> = plan.replaced.intersection(&memory.replaced).cloned().collect();
-    let replacing =
-        memory.replacing.judge(&Ours::default(), &Ours::default(), !again.is_empty(), pause, Instant::now());
-    if replacing == Verdict::Wait {
-        let mut without = grants.to_vec();
-        without.iter_mut().for_each(|grant| grant.replaces.retain(|sid| !again.contains(sid)));
-        plan = planned(world, repository, current.as_deref(), &without)?;
-        let why = "somebody else puts it there again and again; find who calls ecr:SetRepositoryPolicy in CloudTrail";
-        plan.kept.extend(again.iter().map(|sid| (sid.clone(), why.to_owned())));
-    }
-    let verdict = memory.contest.judge(&plan.found, &plan.wanted, false, pause, Instant::now());
-    let waits = verdict == Verdict::Wait;
-    let mut changed = None;
-    if plan.change != Change::None && !waits {
+    let (mut grants, mut again, mut begun) = (grants.to_vec(), BTreeSet::new(), None::<Begun>);
+    memory.search.begin(memory.began.elapsed());
+    let (plan, policy) = loop {
+        // From here to the write nothing else is awaited: what others write in between is lost, and nobody could see it.
+        let asked = Instant::now();
+        let current = match account.repository_policy(region, name).await? {
+            PolicyRead::NoRepository => return Ok(Written::NoRepository),
+            PolicyRead::NoPolicy => None,
+            PolicyRead::Policy(text) => Some(text),
+        };
+        let mut replacing = Verdict::Free;
+        if begun.is_none() && !memory.replaced.is_empty() {
+            let plan = planned(world, repository, current.as_deref(), &grants)?;
+            again = plan.replaced.intersection(&memory.replaced).cloned().collect();
+            let ours = Ours::default();
+            replacing = memory.replacing.judge(&ours, &ours, !again.is_empty(), pause, Instant::now());
+            if replacing == Verdict::Wait {
+                grants.iter_mut().for_each(|grant| grant.replaces.retain(|sid| !again.contains(sid)));
+            }
+        }
+        let next = memory.search.next(current.as_deref(), &grants, &world.installation, memory.began.elapsed());
+        let next = next.map_err(|stop| standings::stopped(repository, stop))?;
+        let begun = begun.get_or_insert_with(|| {
+            let plan = match &next {
+                Next::Write(step) => Some(&step.plan),
+                Next::Done(plan) => Some(&**plan),
+                Next::Ask(_) => None,
+            };
+            let judged = plan.map(|plan| memory.contest.judge(&plan.found, &plan.wanted, false, pause, Instant::now()));
+            let before = plan.and_then(|plan| plan.current.clone());
+            Begun { before, verdict: judged.unwrap_or(Verdict::Free), unnoted: judged, replacing, wrote: false }
+        });
+        let step = match next {
+            Next::Done(plan) => break (*plan, None),
+            Next::Write(step) if begun.verdict == Verdict::Wait => break (step.plan, None),
+            Next::Ask(principals) => {
+                memory.search.learn(&evidence::of(world, account, principals).await);
+                continue;
+            }
+            Next::Write(step) => step,
+        };
         world.leadership.may_write()?;
         // Whatever becomes of the answer.
         memory.written = Some(Instant::now());
-        match &plan.change {
-            Change::None => {}
-            Change::Set(document) => {
-                let set = account.set_repository_policy(region, name, document).await;
-                set.map_err(|fault| refused(repository, &plan, fault))?;
+        match write(account, repository, &step.write).await {
+            Ok(()) => {
                 let window = asked.elapsed();
                 world.metrics.write_window.observe(window.as_secs_f64());
-                tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = plan.characters, replaced = ?plan.replaced, ?window, "repository policy set");
+                tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = step.plan.characters, replaced = ?step.plan.replaced, ?window, "repository policy written");
+                begun.wrote = true;
+                // At once: if the next call fails then what was written so far is none of somebody else's doing.
+                begun.leave(memory, step.write.document(), world);
+                memory.replaced.extend(step.plan.replaced.iter().cloned());
+                let ended = memory.search.accepted();
+                let news = memory.search.news();
+                memory.notices.extend(news.iter().map(|news| standings::told(world, repository, news)));
+                if ended {
+                    break (step.plan, Some(step.write));
+                }
             }
-            Change::Delete => {
-                account.delete_repository_policy(region, name).await?;
-                tracing::info!(account = %repository.account, region, repository = name, "repository policy deleted");
+            // ECR has more than one text for a principal that it does not know.
+            Err(fault) if fault.class == Class::Settling || fault.code == "InvalidParameterException" => {
+                memory.search.was_refused(fault, memory.began.elapsed());
             }
+            Err(fault) => return Err(fault.into()),
         }
-        changed = changes(repository, &plan);
-    }
-    let policy = match &plan.change {
-        Change::Set(document) if !waits => Some(Arc::new(document.clone())),
-        Change::Delete if !waits => None,
-        Change::None | Change::Set(_) | Change::Delete => plan.current.clone().map(Arc::new),
     };
+    let policy = match policy {
+        Some(written) => written.document().cloned(),
+        None => plan.current.clone(),
+    };
+    let Some(mut begun) = begun else { return Ok(Written::NoRepository) };
+    let waits = begun.verdict == Verdict::Wait;
     let now = Instant::now();
-    let stands = !waits || plan.found == plan.wanted;
     if !waits {
-        memory.contest.leave(plan.wanted.clone(), verdict, now);
-        memory.replacing.leave(Ours::default(), replacing, now);
-        memory.replaced.extend(plan.replaced.iter().cloned());
+        begun.leave(memory, policy.as_ref(), world);
+        memory.replacing.leave(Ours::default(), begun.replacing, now);
     }
     // What is there again stays remembered, or it would be taken for new the next time.
     memory.replaced.retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
-    let contested = memory.contest.is_on(pause, now).then(|| contested(repository, &plan));
-    let Plan { left_out, handed_over, characters, found_characters, kept, .. } = plan;
-    let known = grants.iter().filter(|grant| !grant.contributions.is_empty()).map(|grant| grant.id.clone());
-    let granted = known.filter(|id| stands && !left_out.contains(id)).collect();
-    Ok(Written::UpToDate(Box::new(Standings {
-        granted,
-        left_out,
-        handed_over: if waits { BTreeSet::new() } else { handed_over },
-        characters: if waits { found_characters } else { characters },
-        replaced: memory.replaced.clone(),
-        kept,
-        refused: BTreeMap::new(),
-        contested,
-        put_back: verdict == Verdict::PutBack,
-        changed,
-        policy,
-    })))
+    let contested = memory.contest.is_on(pause, now).then(|| standings::contested(repository, &plan));
+    let mut standings = Standings::of(world, repository, &memory.search, &grants, plan, policy, waits);
+    let why = "somebody else puts it there again and again; find who calls ecr:SetRepositoryPolicy in CloudTrail";
+    if begun.replacing == Verdict::Wait {
+        standings.kept.extend(again.into_iter().map(|sid| (sid, why.to_owned())));
+    }
+    standings.replaced = memory.replaced.clone();
+    standings.contested = contested;
+    standings.put_back = begun.verdict == Verdict::PutBack;
+    standings.changed = begun.wrote.then(|| change(repository, begun.before, standings.policy.as_deref())).flatten();
+    Ok(Written::UpToDate(Box::new(standings)))
+}
+
+/// The one place where a repository's policy is written: nothing but a checked document.
+async fn write(account: &Account, repository: &Repository, write: &Checked) -> Result<(), Fault> {
+    let Repository { account: _, region, name } = repository;
+    match write.document() {
+        Some(document) => account.set_repository_policy(region, name, document).await,
+        None => account.delete_repository_policy(region, name).await,
+    }
+}
+
+/// What a look has changed from beginning to end.
+fn change(repository: &Repository, before: Option<Document>, after: Option<&Document>) -> Option<Planned> {
+    let Repository { account, region, name } = repository;
+    let change = match (&before, after) {
+        (Some(before), Some(after)) if before == after => Change::None,
+        (None, None) => Change::None,
+        (_, Some(after)) => Change::Set(after.clone()),
+        (Some(_), None) => Change::Delete,
+    };
+    Planned::of_repository(account, region, name, before.as_ref(), &change)
 }
 
 pub(super) fn changes(repository: &Repository, plan: &Plan<GrantName>) -> Option<Planned> {
@@ -290,10 +308,7 @@ pub(super) fn planned(
     current: Option<&str>,
     grants: &[Wanted<GrantName>],
 ) -> Result<Plan<GrantName>, Problem> {
-    repository::plan(current, grants, &world.installation).map_err(|error| {
-        let told = format!("the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR");
-        Problem::new(Reason::UnreadablePolicy, told)
-    })
+    repository::plan(current, grants, &world.installation).map_err(|error| standings::unreadable(repository, &error))
 }
 
 /// Looks again at repositories that were written lately, until the operator is told to stop.
@@ -317,34 +332,5 @@ pub async fn look_after(context: Arc<Context>) {
                 tracing::warn!(reason = %problem.reason, "{repository} could not be looked at again: {}", problem.message);
             }
         }
-    }
-}
-
-fn contested(repository: &Repository, plan: &Plan<GrantName>) -> Problem {
-    let others: Vec<String> = plan.foreign_sids.iter().take(10).map(|sid| format!("`{sid}`")).collect();
-    let others = if others.is_empty() { "no other statements with a Sid".into() } else { others.join(", ") };
-    Problem::new(
-        Reason::ContestedPolicy,
-        format!(
-            "somebody else keeps replacing the policy of {repository}, and with it undoes what is granted here; beside this operator's statements it has {others}. Find who calls ecr:SetRepositoryPolicy there in CloudTrail (a Terraform aws_ecr_repository_policy, a stack, another controller), and let it keep the statements whose Sid begins with RegistryGrants. Until then this operator puts them back ever more rarely"
-        ),
-    )
-}
-
-/// A write was refused. If somebody else's statement names a principal that is gone, that is why: ECR checks the whole document, and
-/// has more than one text for it.
-fn refused(repository: &Repository, plan: &Plan<GrantName>, fault: Fault) -> Refused {
-    let by_document = fault.class == Class::Settling || fault.code == "InvalidParameterException";
-    match plan.gone.first() {
-        Some((statement, id)) if by_document => Refused {
-            problem: Problem::new(
-                Reason::BlockedPolicy,
-                format!(
-                    "the policy of {repository} cannot be written, because {statement}, which is not this operator's, names {id}, a principal that was deleted: ECR refuses the whole document. Take that principal or that statement out, in ECR ({fault})"
-                ),
-            ),
-            by_principal: false,
-        },
-        Some(_) | None => Refused { by_principal: by_document, problem: fault.into() },
     }
 }

@@ -1,6 +1,7 @@
 //! Whom a statement lets in. Callers of one kind can be joined into one statement without letting in anybody else, which is what lets
 //! hundreds of accounts fit into one document.
 
+use super::cover::root_of;
 use super::document::Statement;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -138,6 +139,67 @@ impl Callers {
         let bare = Statement::allow([""; 0]).to(&callers);
         let same = |key: &str| Statement(only(statement, key)).meaning() == Statement(only(&bare, key)).meaning();
         (same("Principal") && same("Condition")).then_some(callers)
+    }
+
+    /// Splits the callers into single ones: each has one principal and, where there is a condition, one of its values.
+    pub fn each(&self) -> Vec<Self> {
+        let Self { kind, principals, among, except } = self;
+        let one = |principal: &String, value: Option<&String>| Self {
+            kind: *kind,
+            principals: [principal.clone()].into(),
+            among: value.cloned().into_iter().collect(),
+            except: except.clone(),
+        };
+        let mut singles = Vec::new();
+        for principal in principals {
+            match kind {
+                Kind::Named => singles.push(one(principal, None)),
+                // Each ARN belongs to the root of its own account.
+                Kind::NamedLike => {
+                    let of_account = |arn: &&String| root_of(arn).is_none_or(|root| root == *principal);
+                    singles.extend(among.iter().filter(of_account).map(|arn| one(principal, Some(arn))));
+                }
+                Kind::InOrganization | Kind::InUnit | Kind::ServiceFor => {
+                    singles.extend(among.iter().map(|value| one(principal, Some(value))));
+                }
+            }
+        }
+        singles
+    }
+
+    /// Whether the other callers are among these, value by value.
+    pub fn has(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && self.except == other.except
+            && other.principals.is_subset(&self.principals)
+            && other.among.is_subset(&self.among)
+    }
+
+    /// Whether a statement for these callers also lets in this single caller, told in whatever way: an account's root comprises its roles.
+    pub fn comprise(&self, one: &Self) -> bool {
+        let Some(principal) = one.principals.first() else { return false };
+        let value = one.among.first().map(String::as_str).unwrap_or_default();
+        let named = self.principals.contains(principal);
+        let like_one = |text: &str| self.among.contains(text) || self.among.iter().any(|pattern| like(pattern, text));
+        let root_is_named = || root_of(principal).is_some_and(|root| self.principals.contains(&root));
+        let excepted = self.except.is_none() || self.except == one.except;
+        match (self.kind, one.kind) {
+            (Kind::Named, Kind::Named) => named || root_is_named(),
+            (Kind::Named, Kind::NamedLike) => named,
+            (Kind::NamedLike, Kind::NamedLike) => named && like_one(value),
+            (Kind::NamedLike, Kind::Named) => principal.contains(":role/") && root_is_named() && like_one(principal),
+            (Kind::InOrganization, Kind::InOrganization) => excepted && self.among.contains(value),
+            (Kind::InOrganization, Kind::InUnit) => {
+                excepted && value.split('/').next().is_some_and(|organization| self.among.contains(organization))
+            }
+            (Kind::InUnit, Kind::InUnit) => excepted && like_one(value),
+            (Kind::ServiceFor, Kind::ServiceFor) => named && like_one(value),
+            (Kind::Named | Kind::NamedLike, Kind::InOrganization | Kind::InUnit | Kind::ServiceFor)
+            | (Kind::InOrganization | Kind::ServiceFor, Kind::Named | Kind::NamedLike)
+            | (Kind::InUnit, Kind::Named | Kind::NamedLike | Kind::InOrganization | Kind::ServiceFor)
+            | (Kind::InOrganization, Kind::ServiceFor)
+            | (Kind::ServiceFor, Kind::InOrganization | Kind::InUnit) => false,
+        }
     }
 
     /// Without whom the others are: nothing where nobody is left.

@@ -1,31 +1,24 @@
 //! What our statements in a document allow already, for who does not know of all grants.
 
-use super::callers::Callers;
-use super::document::{Document, Statement};
+use super::document::Document;
+use super::held::allowed_by;
 use super::pack::is_as_packed;
 use super::repository::Contribution;
 use super::sid::Installation;
-use serde_json::Value;
-use std::collections::BTreeSet;
 
 /// What our statements in a document allow already. One whose actions or condition somebody has changed is not told: it is none of ours as it is.
 pub fn carried(document: &Document, installation: &Installation) -> Vec<Contribution> {
     let ours = document.statements.iter().filter(|statement| installation.owns(statement));
-    let contribution = |statement: &Statement| {
-        let actions: BTreeSet<String> = match statement.0.get("Action")? {
-            Value::String(action) => [action.clone()].into(),
-            list => list.as_array()?.iter().filter_map(Value::as_str).map(String::from).collect(),
-        };
-        let held = Contribution { actions, callers: Callers::of(statement)? };
-        is_as_packed(statement, &held, installation).then_some(held)
-    };
-    ours.filter_map(contribution).collect()
+    let as_packed = |statement| allowed_by(statement).filter(|held| is_as_packed(statement, held, installation));
+    ours.filter_map(as_packed).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::callers::Callers;
     use super::*;
     use crate::policy::repository::{Change, Wanted, plan};
+    use std::collections::BTreeSet;
 
     fn installation() -> Installation {
         "0123456789ab".parse().unwrap()

@@ -169,7 +169,7 @@ impl Principal<'_> {
 
 /// The root of the account that a principal is of. For a bare account number this holds in the partition `aws`; elsewhere the number
 /// alone does not tell.
-fn root_of(principal: &str) -> Option<String> {
+pub(super) fn root_of(principal: &str) -> Option<String> {
     if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
         return Some(format!("arn:aws:iam::{principal}:root"));
     }

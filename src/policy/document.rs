@@ -121,6 +121,13 @@ impl fmt::Display for Document {
     }
 }
 
+/// Minified JSON, as in its document.
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Value::Object(self.0.clone()))
+    }
+}
+
 impl Statement {
     /// An `Allow` of these actions, without principal, resource or condition yet.
     pub fn allow<S: Into<String>>(actions: impl IntoIterator<Item = S>) -> Self {

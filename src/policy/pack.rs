@@ -2,6 +2,7 @@
 
 use super::callers::{Callers, Kind};
 use super::document::{Document, Statement};
+use super::held::{Held, Part};
 use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
 use super::sid::Installation;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,25 +18,58 @@ pub struct Packed<Id> {
     pub left_out: BTreeSet<Id>,
 }
 
-/// Packs as many grants as fit beside other people's statements, in their order: the oldest first, so that a grant that works is not
-/// pushed out by a new one.
-pub fn pack<Id: Ord + Clone>(foreign: &Document, grants: &[Wanted<Id>], installation: &Installation) -> Packed<Id> {
+/// Packs as many grants as fit beside other people's statements. What the document holds already keeps its place, whichever grant it is of;
+/// what comes on top is taken in the grants' order, the oldest first. So no grant that works is pushed out, neither by a new one nor by an
+/// older one that grows.
+pub fn pack<Id: Ord + Clone>(
+    foreign: &Document,
+    grants: &[Wanted<Id>],
+    held: &Held,
+    installation: &Installation,
+) -> Packed<Id> {
     let mut room = Room::beside(foreign, installation);
     let mut left_out = BTreeSet::new();
-    // Nearly always all fit, and they are packed at once. Grant by grant is for a document that is full.
+    // Nearly always all fit, and they are packed at once. Part by part is for a document that is full.
     let all: Vec<&Contribution> = grants.iter().flat_map(|grant| &grant.contributions).collect();
     if !room.take(&all) {
-        for grant in grants {
-            if !room.take(&grant.contributions.iter().collect::<Vec<_>>()) {
-                left_out.insert(grant.id.clone());
-            }
-        }
+        let chosen = choose(&mut room, grants, held, &mut left_out);
+        // Packed again: who is in with all that is asked needs no place for the part that was there before.
+        room = Room::beside(foreign, installation);
+        room.force(&chosen.iter().collect::<Vec<_>>());
     }
     let Room { installation, groups, .. } = room;
     let statements = groups.iter().map(|(key, group)| statement(key, &group.callers, installation)).collect();
     let contributions =
         groups.into_iter().map(|((actions, _), Group { callers, .. })| Contribution { actions, callers });
     Packed { statements, contributions: contributions.collect(), left_out }
+}
+
+/// What of the grants finds room, in three rounds: what stands in its own statement already, what is allowed by another one, and the rest.
+fn choose<Id: Ord + Clone>(
+    room: &mut Room<'_>,
+    grants: &[Wanted<Id>],
+    held: &Held,
+    left_out: &mut BTreeSet<Id>,
+) -> Vec<Contribution> {
+    let mut parts: Vec<Part> = grants.iter().map(|grant| held.part(&grant.contributions)).collect();
+    room.force(&parts.iter().flat_map(|part| &part.in_place).collect::<Vec<_>>());
+    for (grant, part) in grants.iter().zip(&mut parts) {
+        if !room.take(&part.elsewhere.iter().collect::<Vec<_>>()) {
+            part.elsewhere.clear();
+            left_out.insert(grant.id.clone());
+        }
+    }
+    let mut chosen = Vec::new();
+    for (grant, part) in grants.iter().zip(parts) {
+        let lost = left_out.contains(&grant.id);
+        if !lost && (!part.grows || room.take(&grant.contributions.iter().collect::<Vec<_>>())) {
+            chosen.extend(grant.contributions.iter().cloned());
+        } else {
+            left_out.insert(grant.id.clone());
+            chosen.extend(part.in_place.into_iter().chain(part.elsewhere));
+        }
+    }
+    chosen
 }
 
 /// Whether these statements of ours already let in all whom this contribution asks for.
@@ -48,6 +82,11 @@ pub fn carry(ours: &[&Statement], asked: &Contribution, installation: &Installat
 pub fn is_as_packed(present: &Statement, held: &Contribution, installation: &Installation) -> bool {
     let packed = statement(&(held.actions.clone(), held.callers.kind()), &held.callers, installation);
     present.sid_text() == packed.sid_text()
+}
+
+/// The statement in which such callers are let in to these actions.
+pub(super) fn packed(actions: &BTreeSet<String>, callers: &Callers, installation: &Installation) -> Statement {
+    statement(&(actions.clone(), callers.kind()), callers, installation)
 }
 
 type Key = (BTreeSet<String>, Kind);
@@ -74,6 +113,22 @@ impl<'a> Room<'a> {
     /// Takes all of these, or none where they do not fit. What makes the document no longer fits always.
     fn take(&mut self, contributions: &[&Contribution]) -> bool {
         let before = self.characters();
+        let replaced = self.force(contributions);
+        let after = self.characters();
+        if after <= MAX_CHARACTERS || after <= before {
+            return true;
+        }
+        for (key, old) in replaced {
+            match old {
+                Some(group) => drop(self.groups.insert(key, group)),
+                None => drop(self.groups.remove(&key)),
+            }
+        }
+        false
+    }
+
+    /// Takes all of these, whether or not they fit; gives back the groups as they were before.
+    fn force(&mut self, contributions: &[&Contribution]) -> Vec<(Key, Option<Group>)> {
         let mut changed: BTreeMap<Key, Group> = BTreeMap::new();
         for Contribution { actions, callers } in contributions {
             let key = (actions.clone(), callers.kind());
@@ -90,19 +145,7 @@ impl<'a> Room<'a> {
         for (key, group) in &mut changed {
             group.characters = statement(key, &group.callers, self.installation).characters();
         }
-        let replaced: Vec<(Key, Option<Group>)> =
-            changed.into_iter().map(|(key, group)| (key.clone(), self.groups.insert(key, group))).collect();
-        let after = self.characters();
-        if after <= MAX_CHARACTERS || after <= before {
-            return true;
-        }
-        for (key, old) in replaced {
-            match old {
-                Some(group) => drop(self.groups.insert(key, group)),
-                None => drop(self.groups.remove(&key)),
-            }
-        }
-        false
+        changed.into_iter().map(|(key, group)| (key.clone(), self.groups.insert(key, group))).collect()
     }
 
     /// The characters of the document with all groups: each is a statement, with a comma before all but the first.
@@ -174,7 +217,7 @@ mod tests {
                 .map(|(id, account)| Wanted { id, contributions: vec![contribution(*account, 1)], replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() })
                 .collect();
             let installation = Installation::of_cluster("x");
-            let packed = pack(&Document::of([]), &grants, &installation);
+            let packed = pack(&Document::of([]), &grants, &Held::default(), &installation);
             let size = Document::of(packed.statements.clone()).characters();
             prop_assert!(size <= MAX_CHARACTERS);
             for id in &packed.left_out {

@@ -8,8 +8,10 @@ use super::callers::Callers;
 use super::canonical::StatementMeaning;
 use super::cover::why_needed;
 use super::document::{Document, Statement, Unreadable};
-use super::pack::{Packed, carry, pack};
+use super::held::Held;
+use super::pack::{Packed, pack};
 use super::retain::hand_over;
+use super::scope::{Scope, asked, limited};
 use super::sid::Installation;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,11 +72,12 @@ pub struct Plan<Id> {
     pub found: Ours,
     /// Our statements as they should be.
     pub wanted: Ours,
-    /// The foreign statements, by Sid, those without one left out.
+    /// How many foreign statements there are.
+    pub foreign: usize,
+    /// Their Sids, as far as they have one.
     pub foreign_sids: BTreeSet<String>,
-    /// Foreign statements that name a principal which was deleted (its unique ID shows in its place), each with the ID. AWS refuses to
-    /// write a document that names one.
-    pub gone: Vec<(String, String)>,
+    /// Foreign statements that this change alters or drops because they name a principal that was deleted, as they were.
+    pub without_ids: Vec<Statement>,
     /// Those foreign statements that are removed by this change, by Sid.
     pub replaced: BTreeSet<String>,
     /// Those that were to be replaced and are not, with the reason, by Sid.
@@ -93,6 +96,12 @@ impl Ours {
         Self(marked)
     }
 
+    /// Those in a document; none where there is no document.
+    pub fn in_document(document: Option<&Document>, installation: &Installation) -> Self {
+        let statements = document.into_iter().flat_map(|document| &document.statements);
+        Self::of(statements.filter(|statement| installation.owns(statement)))
+    }
+
     /// Whether each of these statements is one of the others, too.
     pub fn are_all_in(&self, others: &Self) -> bool {
         self.0.iter().all(|statement| others.0.contains(statement))
@@ -109,35 +118,43 @@ pub fn plan<Id: Ord + Clone>(
     installation: &Installation,
 ) -> Result<Plan<Id>, Unreadable> {
     let current = current.map(Document::parse).transpose()?;
+    Ok(plan_within(current, grants, &Scope::default(), installation))
+}
+
+/// The same for a document that was parsed already, with only a part of what the grants ask for.
+pub fn plan_within<Id: Ord + Clone>(
+    current: Option<Document>,
+    grants: &[Wanted<Id>],
+    scope: &Scope,
+    installation: &Installation,
+) -> Plan<Id> {
     let ours: Vec<&Statement> =
         current.iter().flat_map(|document| &document.statements).filter(|s| installation.owns(s)).collect();
-    let mut grants = grants.to_vec();
-    for grant in &mut grants {
-        let there = std::mem::take(&mut grant.if_there).into_iter().filter(|asked| carry(&ours, asked, installation));
-        grant.contributions.extend(there);
-    }
+    let held = Held::of(current.as_ref(), installation);
+    let grants = limited(&asked(current.as_ref(), grants, installation), scope, &held);
     let found = Ours::of(ours);
     let found_characters = current.as_ref().map_or(0, Document::characters);
     let others = match &current {
         Some(document) => document.clone().without_ours(installation),
         None => Document::of([]),
     };
-    let handed = hand_over(others.clone(), &grants, installation);
-    let Merged { foreign, ours, replaced, kept } = merge(&handed.others, &handed.remaining, installation);
+    let foreign = others.statements.len();
+    let foreign_sids = others.statements.iter().filter_map(Statement::sid_text).map(String::from).collect();
+    let (kept, without_ids) = others.clone().without_ids(&scope.without_ids);
+    let handed = hand_over(kept, &grants, &held, installation);
+    let Merged { foreign: beside, ours, replaced, kept } =
+        merge(&handed.others, &handed.remaining, &held, installation);
     let wanted = Ours::of(&ours.statements);
     let unchanged = found == wanted && replaced.is_empty() && handed.others.same_meaning(&others);
-    let empty = ours.statements.is_empty() && foreign.statements.is_empty();
-    let document = foreign.with(ours.statements);
+    let empty = ours.statements.is_empty() && beside.statements.is_empty();
+    let document = beside.with(ours.statements);
     let characters = if empty { 0 } else { document.characters() };
     let change = match (unchanged, empty) {
         (true, _) => Change::None,
         (false, true) => Change::Delete,
         (false, false) => Change::Set(document),
     };
-    let mut gone: Vec<_> = foreign_of(&change).flat_map(|document| gone_principals(document, installation)).collect();
-    gone.sort();
-    let foreign_sids = others.statements.iter().filter_map(Statement::sid_text).map(String::from).collect();
-    Ok(Plan {
+    Plan {
         current,
         change,
         left_out: ours.left_out,
@@ -146,37 +163,12 @@ pub fn plan<Id: Ord + Clone>(
         found_characters,
         found,
         wanted,
+        foreign,
         foreign_sids,
-        gone,
+        without_ids,
         replaced,
         kept,
-    })
-}
-
-/// The document that is to be written, if one is.
-fn foreign_of(change: &Change) -> impl Iterator<Item = &Document> {
-    let document = match change {
-        Change::Set(document) => Some(document),
-        Change::None | Change::Delete => None,
-    };
-    document.into_iter()
-}
-
-/// The statements of others in which the unique ID of a role (`AROA…`) or user (`AIDA…`) stands for a principal.
-/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>.
-fn gone_principals(document: &Document, installation: &Installation) -> Vec<(String, String)> {
-    let is_id = |text: &str| {
-        (text.starts_with("AROA") || text.starts_with("AIDA"))
-            && text.len() >= 16
-            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
-    };
-    let foreign = document.statements.iter().enumerate().filter(|(_, statement)| !installation.owns(statement));
-    let ids = foreign.flat_map(|(at, statement)| {
-        let name =
-            statement.sid_text().map_or_else(|| format!("statement {}", at + 1), |sid| format!("statement `{sid}`"));
-        statement.aws_principals().into_iter().filter(|id| is_id(id)).map(move |id| (name.clone(), id.to_owned()))
-    });
-    ids.collect()
+    }
 }
 
 /// Ours beside what stays of the others.
@@ -189,7 +181,12 @@ struct Merged<Id> {
 
 /// Gives up those of the statements that are asked for which ours make superfluous. Without them there is more room for ours, and what
 /// fits decides what is superfluous: so it begins with all of them gone, and takes back what is needed until nothing more is.
-fn merge<Id: Ord + Clone>(others: &Document, grants: &[Wanted<Id>], installation: &Installation) -> Merged<Id> {
+fn merge<Id: Ord + Clone>(
+    others: &Document,
+    grants: &[Wanted<Id>],
+    held: &Held,
+    installation: &Installation,
+) -> Merged<Id> {
     let asked: BTreeSet<&str> = grants.iter().flat_map(|grant| &grant.replaces).map(String::as_str).collect();
     let is_asked = |statement: &Statement| statement.sid_text().is_some_and(|sid| asked.contains(sid));
     let mut needed: BTreeMap<usize, String> = BTreeMap::new();
@@ -199,7 +196,7 @@ fn merge<Id: Ord + Clone>(others: &Document, grants: &[Wanted<Id>], installation
         foreign
             .statements
             .retain(|statement| place.next().is_some_and(|at| !is_asked(statement) || needed.contains_key(&at)));
-        let ours = pack(&foreign, grants, installation);
+        let ours = pack(&foreign, grants, held, installation);
         let before = needed.len();
         for (at, statement) in others.statements.iter().enumerate() {
             if is_asked(statement) && !needed.contains_key(&at) {
@@ -385,12 +382,5 @@ mod tests {
         // With one account that nobody grants the statement stays, and then there is no room for all of ours.
         let planned = plan(Some(&foreign(0..251).to_string()), &replacing(0..250), &installation()).unwrap();
         assert!(!planned.left_out.is_empty() && planned.replaced.is_empty());
-    }
-
-    #[test]
-    fn a_statement_of_others_that_names_a_deleted_role_is_found() {
-        let gone = r#"{"Statement":[{"Sid":"old","Effect":"Allow","Principal":{"AWS":["AROAEXAMPLEEXAMPLE12"]},"Action":"ecr:BatchGetImage"}]}"#;
-        let planned = plan(Some(gone), &grants([1]), &installation()).unwrap();
-        assert_eq!(planned.gone, [("statement `old`".to_owned(), "AROAEXAMPLEEXAMPLE12".to_owned())]);
     }
 }

@@ -1,6 +1,7 @@
 //! Access that stays when its grant goes: it moves from our packed statements into statements of its own, which no operator owns.
 
 use super::document::{Document, Statement};
+use super::held::Held;
 use super::pack::pack;
 use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
 use super::sid::{Installation, hex};
@@ -25,6 +26,7 @@ pub struct HandedOver<Id> {
 pub fn hand_over<Id: Ord + Clone>(
     others: Document,
     grants: &[Wanted<Id>],
+    held: &Held,
     installation: &Installation,
 ) -> HandedOver<Id> {
     let mut so_far = HandedOver { others, remaining: grants.to_vec(), handed_over: BTreeSet::new() };
@@ -37,8 +39,8 @@ pub fn hand_over<Id: Ord + Clone>(
         let others = others.with(statements);
         let remaining: Vec<Wanted<Id>> =
             so_far.remaining.iter().filter(|other| other.id != grant.id).cloned().collect();
-        let (before, after) =
-            (pack(&so_far.others, &so_far.remaining, installation), pack(&others, &remaining, installation));
+        let before = pack(&so_far.others, &so_far.remaining, held, installation);
+        let after = pack(&others, &remaining, held, installation);
         let fits = others.clone().with(after.statements).characters() <= MAX_CHARACTERS;
         if fits && after.left_out.is_subset(&before.left_out) {
             so_far.handed_over.insert(grant.id.clone());

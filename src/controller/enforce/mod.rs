@@ -32,6 +32,8 @@ pub struct Done {
     pub changes: Vec<Change>,
     /// What of it put back what somebody else had changed, in words.
     pub put_back: Vec<String>,
+    /// What people should hear of besides, in words.
+    pub notices: Vec<String>,
     /// Whether the same was to be true before: then what was changed now was changed by somebody else.
     pub as_before: bool,
 }
@@ -69,6 +71,7 @@ pub struct Enforcement<'a> {
     fresh: Duration,
     changes: Vec<Change>,
     put_back: Vec<String>,
+    notices: Vec<String>,
     /// What was read of roles and repositories, for judging access by it.
     read: access::Read,
     /// What could not be taken back.
@@ -105,6 +108,7 @@ impl<'a> Enforcement<'a> {
             fresh: world.resync_interval,
             changes: Vec::new(),
             put_back: Vec::new(),
+            notices: Vec::new(),
             read: access::Read::default(),
             left: Vec::new(),
         }
@@ -180,8 +184,8 @@ impl<'a> Enforcement<'a> {
         if self.observes {
             outcome.pending = Some(self.changes.iter().map(ToString::to_string).collect());
         }
-        let Self { changes, put_back, .. } = self;
-        Done { outcome, changes, put_back, as_before }
+        let Self { changes, put_back, notices, .. } = self;
+        Done { outcome, changes, put_back, notices, as_before }
     }
 
     async fn session(&self, account: &str) -> Session {

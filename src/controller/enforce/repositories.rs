@@ -4,7 +4,8 @@ use super::{Enforcement, Session};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::controller::foresee::{Foreseen, foresee};
-use crate::controller::repositories::{Look, Repository, Standings, Written, bring_up_to_date};
+use crate::controller::repositories::{Look, Repository, Written, bring_up_to_date, read_back};
+use crate::controller::standings::Standings;
 use crate::grant::status::{Part, RepositoryOutcome};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use crate::policy::repository::MAX_CHARACTERS;
@@ -41,7 +42,7 @@ impl Enforcement<'_> {
                 let mut outcome = bring_up_to_date(world, account, &repository, Look::Now).await;
                 if outcome.is_ok() {
                     // What was taken back is read back before the claim on it goes: nobody would look again.
-                    outcome = bring_up_to_date(world, account, &repository, Look::ReadBack).await;
+                    outcome = read_back(outcome, bring_up_to_date(world, account, &repository, Look::ReadBack).await);
                 }
                 (outcome, reached, repository)
             })
@@ -56,6 +57,7 @@ impl Enforcement<'_> {
                     self.put_back.push(what);
                 }
                 self.changes.extend(standings.changed.clone());
+                self.notices.extend(standings.notices.iter().cloned());
                 if reached.is_some() {
                     let policy = standings.policy.as_deref().cloned();
                     self.read.repositories.push((repository.clone(), Ok(policy)));
@@ -73,6 +75,7 @@ impl Enforcement<'_> {
                     drop(each.insert((repository.region, repository.name), RepositoryOutcome::failed(problem)));
                 }
                 (Ok(Written::UpToDate(standings)), None) => {
+                    self.left.extend(standings.unrevoked.clone());
                     self.left.extend(self.not_handed_over(&repository, &standings));
                 }
                 (Ok(Written::NoRepository), None) => {}
@@ -171,6 +174,8 @@ impl Enforcement<'_> {
             kept,
             refused,
             contested,
+            unrevoked: _,
+            notices: _,
             handed_over: _,
             put_back: _,
             changed: _,
@@ -272,7 +277,7 @@ fn does_not_fit(repository: &Repository, full_percent: i32) -> Problem {
     Problem::new(
         Reason::PolicyTooLarge,
         format!(
-            "the policy of {repository} has no room for this grant within ECR's 10,240 characters: it is {full_percent} % full (rounded up), and older grants keep their place. What takes less: wholeAccount instead of roles, or one grant for the whole organization (spec.consumer.organization). What takes nothing there: path AssumeRole alone, or the registry's own policy in ECR, which holds for all repositories"
+            "the policy of {repository} has no room for this grant within ECR's 10,240 characters: it is {full_percent} % full (rounded up), and whoever has access keeps it; that goes for what this grant had there before. What takes less: wholeAccount instead of roles, or one grant for the whole organization (spec.consumer.organization). What takes nothing there: path AssumeRole alone, or the registry's own policy in ECR, which holds for all repositories"
         ),
     )
 }

@@ -58,7 +58,7 @@ async fn statements(place: &Place<'_>, repository: &Repository) -> Result<(), Pr
         return Err(claimed_by_now());
     }
     match bring_up_to_date(&place.context.world, place.session, repository, Look::Now).await? {
-        Written::UpToDate(standings) => standings.contested.map_or(Ok(()), Err),
+        Written::UpToDate(standings) => standings.contested.or(standings.unrevoked).map_or(Ok(()), Err),
         Written::NoRepository => Ok(()),
     }
 }

@@ -73,6 +73,10 @@ pub struct Metrics {
     pub policies: Policies,
     /// From the reading of a repository's policy until its writing was answered.
     pub write_window: Histogram,
+    /// Revocations for which members of a repository's policy were left out for the moment.
+    pub policy_set_aside: Table<OfAccount, Counter>,
+    /// Unique IDs of deleted principals that were removed from statements of others.
+    pub policy_ids_removed: Table<OfAccount, Counter>,
     /// How many things of this installation's the last sweep found in the account that no grant claims.
     pub sweep_found: Table<OfAccount, Gauge>,
     /// How many of them sweeps have removed since the start.
@@ -185,6 +189,16 @@ impl Default for Metrics {
                 "From the reading of a repository's policy until its writing was answered: what others write in between is lost",
                 Histogram::new(WINDOWS),
             ),
+            policy_set_aside: all.make(
+                "repository_policy_set_aside",
+                &["account"],
+                "Revocations that could only be written without accounts or roles that keep their access; those were added back at once",
+            ),
+            policy_ids_removed: all.make(
+                "repository_policy_ids_removed",
+                &["account"],
+                "Unique IDs of deleted principals that were removed from statements of others, because they kept a revocation from being written",
+            ),
             sweep_found: all.make("sweep_found", &["account"], "Things in AWS that no grant claims, at the last sweep"),
             sweep_removed: all.make(
                 "sweep_removed",
@@ -249,6 +263,8 @@ impl Metrics {
         self.aws_wait.retain(|of| known(&of.account));
         self.aws_rate.retain(|of| known(&of.account));
         self.drift_corrected.retain(|of| known(&of.account));
+        self.policy_set_aside.retain(|of| known(&of.account));
+        self.policy_ids_removed.retain(|of| known(&of.account));
         self.sweep_found.retain(|of| known(&of.account));
         self.sweep_removed.retain(|of| known(&of.account));
         self.policies.retain(known);

@@ -97,6 +97,8 @@ mod tests {
         metrics.aws_wait.get_or_create(&OfService { account: account.clone(), service });
         metrics.aws_rate.get_or_create(&OfService { account: account.clone(), service });
         metrics.drift_corrected.get_or_create(&account.as_str().into());
+        metrics.policy_set_aside.get_or_create(&account.as_str().into());
+        metrics.policy_ids_removed.get_or_create(&account.as_str().into());
         metrics.sweep_found.get_or_create(&account.as_str().into());
         metrics.sweep_removed.get_or_create(&account.as_str().into());
         metrics.policies.seen(&account, "us-east-1", "app", 0.5);

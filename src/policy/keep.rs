@@ -1,0 +1,130 @@
+//! The rule that every write of a repository's policy passes: no write takes away an action for a principal that the document just read
+//! allows and that a grant asks for, unless AWS refuses that principal.
+//!
+//! [`checked`] is the only way to a [`Checked`], and only a `Checked` is written. How a document came about does not matter here: it is
+//! compared with what was read and with what the grants ask for.
+
+use super::callers::Callers;
+use super::document::Document;
+use super::held::{Allowed, Held, allowed_by};
+use super::pack::is_as_packed;
+use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
+use super::scope::{asked, names};
+use super::sid::Installation;
+use super::suspects::is_unique_id;
+use std::collections::BTreeSet;
+
+/// A document that may be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked(Option<Document>);
+
+impl Checked {
+    /// The document; `None`: the policy is to be deleted.
+    pub fn document(&self) -> Option<&Document> {
+        self.0.as_ref()
+    }
+}
+
+/// Who may lose access by a write.
+#[derive(Clone, Copy, Debug)]
+pub struct Losing<'a> {
+    /// The principals that AWS refuses.
+    pub refused: &'a BTreeSet<String>,
+    /// Principals that are left out for the moment, because a revocation cannot be written otherwise. This counts only for a write which
+    /// carries out that revocation.
+    pub set_aside: &'a BTreeSet<String>,
+}
+
+/// Why a document may not be written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// It would take away what grants ask for.
+    #[error("it would take away access that grants ask for: {}", .0.join("; "))]
+    TakesAway(Vec<String>),
+    /// It is longer than AWS allows, and longer than what is there.
+    #[error("it would have {0} characters, and ECR takes 10,240")]
+    TooLong(usize),
+}
+
+/// Lets a document pass that takes nothing from a grant. `current` is what was just read, `next` what is to be written (`None`: nothing is
+/// left), `grants` all that are on the repository.
+///
+/// # Errors
+/// When the write would take away access, or the document is too long.
+pub fn checked<Id: Clone>(
+    current: Option<&Document>,
+    next: Option<Document>,
+    grants: &[Wanted<Id>],
+    losing: Losing<'_>,
+    installation: &Installation,
+) -> Result<Checked, Violation> {
+    let characters = next.as_ref().map_or(0, Document::characters);
+    if characters > MAX_CHARACTERS && characters > current.map_or(0, Document::characters) {
+        return Err(Violation::TooLong(characters));
+    }
+    let (before, after) = (allowed(current), allowed(next.as_ref()));
+    let grants = asked(current, grants, installation);
+    let held = Held::of(current, installation);
+    let revokes = !losing.set_aside.is_empty()
+        && !unasked(current, &grants, installation).is_empty()
+        && unasked(next.as_ref(), &grants, installation).is_empty();
+    let is_free = |one: &Callers| names(one, losing.refused) || (revokes && names(one, losing.set_aside));
+    let mut taken = Vec::new();
+    for Contribution { actions, callers } in grants.iter().flat_map(|grant| &grant.contributions) {
+        let singles = callers.each().into_iter().chain(before.narrower(callers));
+        for one in singles.filter(|one| !is_free(one)) {
+            let had = before.actions(actions, &one);
+            let has = after.actions(&had, &one);
+            // What was allowed only by a wider statement, which is to go, needs a place of its own; there may be none.
+            let has_no_place = || {
+                let kept = [Contribution { actions: had.clone(), callers: one.clone() }];
+                held.part(&kept).in_place.is_empty() && !fits(next.as_ref(), &kept, installation)
+            };
+            if has.len() < had.len() && !has_no_place() {
+                let lost: Vec<&str> = had.difference(&has).map(String::as_str).collect();
+                taken.push(format!("{} for {}", lost.join(", "), told(&one)));
+            }
+        }
+    }
+    taken.sort();
+    taken.dedup();
+    if taken.is_empty() { Ok(Checked(next)) } else { Err(Violation::TakesAway(taken)) }
+}
+
+fn allowed(document: Option<&Document>) -> Allowed {
+    Allowed::by(document.into_iter().flat_map(|document| &document.statements))
+}
+
+/// Whether there is room for this as well.
+fn fits(document: Option<&Document>, more: &[Contribution], installation: &Installation) -> bool {
+    let with = |Contribution { actions, callers }: &Contribution| super::pack::packed(actions, callers, installation);
+    let document = document.cloned().unwrap_or_else(|| Document::of([]));
+    document.with(more.iter().map(with)).characters() <= MAX_CHARACTERS
+}
+
+fn told(one: &Callers) -> String {
+    let texts: Vec<&str> = one.principals().iter().chain(one.among()).map(String::as_str).collect();
+    texts.join(" as ")
+}
+
+/// What our statements in a document allow and no grant asks for, in words: it is to be revoked. A unique ID that stands for a deleted
+/// principal is none of it, for it lets in nobody.
+pub fn unasked<Id>(
+    document: Option<&Document>,
+    grants: &[Wanted<Id>],
+    installation: &Installation,
+) -> BTreeSet<String> {
+    let asked = Allowed::of(grants.iter().flat_map(|grant| grant.contributions.iter().cloned()));
+    let mut unasked = BTreeSet::new();
+    let statements = document.into_iter().flat_map(|document| &document.statements);
+    for statement in statements.filter(|statement| installation.owns(statement)) {
+        let held = allowed_by(statement).filter(|held| is_as_packed(statement, held, installation));
+        let Some(Contribution { actions, callers }) = held else {
+            unasked.insert(format!("statement `{}`", statement.sid_text().unwrap_or_default()));
+            continue;
+        };
+        let singles = callers.each().into_iter().filter(|one| !one.principals().iter().any(|name| is_unique_id(name)));
+        unasked.extend(singles.filter(|one| asked.actions(&actions, one).len() < actions.len()).map(|one| told(&one)));
+    }
+    unasked
+}

@@ -1,0 +1,116 @@
+//! A simulated ECR for the search, and what drives it.
+
+use crate::policy::callers::Callers;
+use crate::policy::repository::{Contribution, Plan, Wanted};
+use crate::policy::search::{Evidence, Next, Search, Stop};
+use crate::policy::suspects::is_unique_id;
+use crate::policy::{Document, Installation, Statement};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+pub type Grant = Wanted<u64>;
+
+pub const ID: &str = "AROAEXAMPLEEXAMPLE12";
+
+pub fn installation() -> Installation {
+    "0123456789ab".parse().unwrap()
+}
+
+pub fn root(number: u64) -> String {
+    format!("arn:aws:iam::{}:root", 100_000_000_000 + number)
+}
+
+/// The grant of this number, for these principals.
+pub fn grant(id: u64, principals: impl IntoIterator<Item = String>) -> Grant {
+    let actions = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"].map(String::from).into();
+    let contributions = vec![Contribution { actions, callers: Callers::named(principals) }];
+    Wanted { id, contributions, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }
+}
+
+/// One grant for each account.
+pub fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Grant> {
+    numbers.into_iter().map(|id| grant(id, [root(id)])).collect()
+}
+
+/// One repository's policy. A document that names a dead principal, or a unique ID, is refused.
+#[derive(Default)]
+pub struct Ecr {
+    pub policy: Option<String>,
+    pub dead: BTreeSet<String>,
+    /// Whether `ecr:GetAuthorizationToken` is refused.
+    pub refuses_tokens: bool,
+    /// Which writes, counted from 0, are throttled.
+    pub throttled_at: BTreeSet<usize>,
+    /// What the driver would find out.
+    pub evidence: Evidence,
+    /// Each write that was answered: whether it was taken.
+    pub writes: Vec<bool>,
+    /// The principals that lost access by an accepted write though a grant asks for it and AWS takes them.
+    pub lost: Vec<String>,
+    pub attempts: usize,
+}
+
+/// AWS slowed the writer down.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Throttled;
+
+impl Ecr {
+    /// One look, as the operator's writer does it: it reads, writes and passes answers on.
+    pub fn look(&mut self, search: &mut Search<()>, grants: &[Grant], now: Duration) -> Result<Plan<u64>, Throttled> {
+        search.begin(now);
+        loop {
+            let read = self.policy.clone();
+            match search.next(read.as_deref(), grants, &installation(), now) {
+                Ok(Next::Done(plan)) => return Ok(*plan),
+                Ok(Next::Ask(_)) => search.learn(&self.evidence),
+                Ok(Next::Write(step)) => {
+                    self.attempts += 1;
+                    if self.throttled_at.contains(&(self.attempts - 1)) {
+                        return Err(Throttled);
+                    }
+                    if self.takes(step.write.document(), grants) {
+                        if search.accepted() {
+                            return Ok(step.plan);
+                        }
+                    } else {
+                        search.was_refused((), now);
+                    }
+                }
+                Err(Stop::Unreadable(error)) => panic!("{error}"),
+                Err(Stop::Violation(error)) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn takes(&mut self, document: Option<&Document>, grants: &[Grant]) -> bool {
+        let statements = document.map(|document| document.statements.as_slice()).unwrap_or_default();
+        let dead = |name: &&str| is_unique_id(name) || self.dead.contains(*name);
+        let token = self.refuses_tokens && document.is_some_and(|d| d.to_string().contains("GetAuthorizationToken"));
+        let taken = !token && statements.iter().flat_map(Statement::aws_principals).find(dead).is_none();
+        self.writes.push(taken);
+        if taken {
+            let before = self.named();
+            self.policy = document.map(ToString::to_string);
+            let asked: BTreeSet<String> = grants
+                .iter()
+                .flat_map(|grant| &grant.contributions)
+                .flat_map(|asked| asked.callers.principals().clone())
+                .collect();
+            let lost =
+                before.difference(&self.named()).filter(|name| asked.contains(*name)).cloned().collect::<Vec<_>>();
+            self.lost.extend(lost.into_iter().filter(|name| !self.dead.contains(name)));
+        }
+        taken
+    }
+
+    pub fn document(&self) -> Option<Document> {
+        self.policy.as_deref().map(|policy| Document::parse(policy).unwrap())
+    }
+
+    /// Whom our statements name.
+    pub fn named(&self) -> BTreeSet<String> {
+        let statements = self.document().map(|document| document.statements).unwrap_or_default();
+        let ours = statements.iter().filter(|statement| installation().owns(statement));
+        ours.flat_map(Statement::aws_principals).map(String::from).collect()
+    }
+}

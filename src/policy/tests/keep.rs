@@ -1,0 +1,232 @@
+//! No write takes away what the document just read allows and a grant asks for, unless AWS refuses that principal. What is allowed is decided
+//! by an evaluator that shares nothing with the rule.
+
+use super::ecr::{Grant, grant, grants, installation, root};
+use super::evaluator::{Caller, Request, Verdict, evaluate};
+use crate::policy::callers::Callers;
+use crate::policy::keep::{Losing, Violation, checked};
+use crate::policy::repository::{Change, Contribution, MAX_CHARACTERS, Plan, Wanted, plan, plan_within};
+use crate::policy::scope::{Growth, Scope};
+use crate::policy::{Document, Statement};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// The consumers' roles, two in each of three accounts, and the registry's own.
+const CALLERS: [(&str, &str); 7] = [
+    ("arn:aws:iam::222222222222:role/ci/a", "222222222222"),
+    ("arn:aws:iam::222222222222:role/nodes/b", "222222222222"),
+    ("arn:aws:iam::333333333333:role/ci/a", "333333333333"),
+    ("arn:aws:iam::333333333333:role/nodes/b", "333333333333"),
+    ("arn:aws:iam::444444444444:role/ci/a", "444444444444"),
+    ("arn:aws:iam::444444444444:role/nodes/b", "444444444444"),
+    ("arn:aws:iam::111111111111:role/r", "111111111111"),
+];
+const ACTIONS: [&str; 2] = ["ecr:BatchGetImage", "ecr:PutImage"];
+
+fn principal() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "arn:aws:iam::222222222222:root",
+        "arn:aws:iam::333333333333:root",
+        "arn:aws:iam::444444444444:root",
+        "arn:aws:iam::111111111111:role/r",
+    ])
+    .prop_map(String::from)
+}
+
+fn contribution() -> impl Strategy<Value = Contribution> {
+    let among = prop::option::of(prop::sample::subsequence(vec!["ci/*", "nodes/b", "ci/a"], 1..3));
+    (principal(), among, any::<bool>()).prop_map(|(principal, among, pushes)| {
+        let actions = ACTIONS[..if pushes { 2 } else { 1 }].iter().map(|action| (*action).to_owned()).collect();
+        let roles = principal.strip_suffix(":root").map(|account| format!("{account}:role/"));
+        let callers = match (among, roles) {
+            (Some(among), Some(roles)) => {
+                Callers::named_like(principal, among.iter().map(|role| format!("{roles}{role}")))
+            }
+            (_, _) => Callers::named([principal]),
+        };
+        Contribution { actions, callers }
+    })
+}
+
+fn some_grants() -> impl Strategy<Value = Vec<Grant>> {
+    let one = (prop::collection::vec(contribution(), 1..3), any::<bool>(), prop::bool::weighted(0.1));
+    prop::collection::vec(one, 0..6).prop_map(|all| {
+        let grant = |(id, (contributions, replaces, stays)): (u64, (Vec<_>, bool, bool))| Wanted {
+            contributions,
+            replaces: replaces.then(|| "by hand".to_owned()).into_iter().collect(),
+            stays_as: stays.then(|| format!("grant {id}")),
+            ..grant(id, [])
+        };
+        (0..).zip(all).map(grant).collect()
+    })
+}
+
+/// What others have in the policy, by which it may be nearly full; and something done to ours by hand.
+fn document() -> impl Strategy<Value = Option<String>> {
+    let by_hand = prop::option::of((principal(), prop::sample::subsequence(ACTIONS.to_vec(), 1..=2)));
+    (some_grants(), prop::option::of(0..9_000_usize), by_hand, 0..4).prop_map(|(before, filled, by_hand, changed)| {
+        let filler = filled
+            .map(|length| Statement::deny(["ecr:DeleteRepository"]).sid("others").to_principals(["x".repeat(length)]));
+        let by_hand =
+            by_hand.map(|(principal, actions)| Statement::allow(actions).sid("by hand").to_principals([principal]));
+        let foreign = Document::of(filler.into_iter().chain(by_hand));
+        let foreign = (!foreign.statements.is_empty()).then(|| foreign.to_string());
+        let before: Vec<Grant> =
+            before.into_iter().map(|grant| Wanted { replaces: BTreeSet::new(), ..grant }).collect();
+        let text = after(&plan(foreign.as_deref(), &before, &installation()).unwrap()).map(|d| d.to_string());
+        text.map(|text| match changed {
+            0 => text.replacen("arn:aws:iam::222222222222:root", "*", 1),
+            1 => text.replacen("ecr:BatchGetImage", "ecr:*", 1),
+            _ => text,
+        })
+    })
+}
+
+fn scope() -> impl Strategy<Value = Scope> {
+    let some = || prop::collection::btree_set(principal(), 0..3);
+    (some(), prop::option::of(some())).prop_map(|(without, growth)| {
+        let growth = growth.map_or(Growth::All, Growth::Only);
+        Scope { without, growth, without_ids: BTreeSet::new() }
+    })
+}
+
+fn after(plan: &Plan<u64>) -> Option<Document> {
+    match &plan.change {
+        Change::None => plan.current.clone(),
+        Change::Set(document) => Some(document.clone()),
+        Change::Delete => None,
+    }
+}
+
+fn requests() -> impl Iterator<Item = Request> {
+    CALLERS.into_iter().flat_map(|(arn, account)| {
+        ACTIONS.map(|action| Request {
+            caller: Caller::Aws(arn, account),
+            action,
+            resource: None,
+            context: [("aws:principalarn", vec![arn])].into(),
+        })
+    })
+}
+
+fn allows(document: Option<&Document>, request: &Request) -> bool {
+    document.is_some_and(|document| evaluate(document, request) == Verdict::Allow)
+}
+
+/// The principals by which a grant asks for this.
+fn asked_by(grant: &Grant, request: &Request) -> BTreeSet<String> {
+    let alone = |contribution: &Contribution| Wanted { contributions: vec![contribution.clone()], ..grant.clone() };
+    let asks = |contribution: &&Contribution| {
+        allows(after(&plan(None, &[alone(contribution)], &installation()).unwrap()).as_ref(), request)
+    };
+    let asking = grant.contributions.iter().filter(asks);
+    asking.flat_map(|contribution| contribution.callers.principals().clone()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_write_takes_away_what_the_document_allows_and_a_grant_asks_for(
+        current in document(),
+        grants in some_grants(),
+        scope in scope(),
+    ) {
+        let read = current.as_deref().map(|text| Document::parse(text).unwrap());
+        let planned = plan_within(read.clone(), &grants, &scope, &installation());
+        let next = after(&planned);
+        let losing = Losing { refused: &scope.without, set_aside: &BTreeSet::new() };
+        let passed = checked(read.as_ref(), next.clone(), &grants, losing, &installation());
+        prop_assert!(passed.is_ok(), "{passed:?}\n{current:?}\n{next:?}");
+        for (grant, request) in grants.iter().flat_map(|grant| requests().map(move |request| (grant, request))) {
+            let asked = asked_by(grant, &request);
+            let may_go = asked.is_empty() || !asked.is_disjoint(&scope.without) || planned.left_out.contains(&grant.id);
+            // A `*` that somebody wrote into our statement gives nobody a place.
+            let by_hand = current.as_ref().is_some_and(|text| text.contains(r#""AWS":"*""#) || text.contains(r#""*""#));
+            if !may_go && !by_hand && allows(read.as_ref(), &request) {
+                prop_assert!(allows(next.as_ref(), &request), "{request:?}\n{current:?}\n{next:?}");
+            }
+        }
+    }
+
+    /// Whatever made the document: one that takes something away does not pass.
+    #[test]
+    fn a_document_that_takes_something_away_does_not_pass(before in some_grants(), gone in any::<prop::sample::Index>()) {
+        let read = after(&plan(None, &before, &installation()).unwrap());
+        prop_assume!(read.is_some());
+        let mut fewer = before.clone();
+        fewer.remove(gone.index(before.len()));
+        let next = after(&plan(None, &fewer, &installation()).unwrap());
+        let none = BTreeSet::new();
+        let losing = Losing { refused: &none, set_aside: &none };
+        let passes = checked(read.as_ref(), next.clone(), &before, losing, &installation()).is_ok();
+        let taken = requests().any(|request| {
+            allows(read.as_ref(), &request)
+                && !allows(next.as_ref(), &request)
+                && before.iter().any(|grant| !asked_by(grant, &request).is_empty())
+        });
+        prop_assert!(!(taken && passes), "{read:?}\n{next:?}");
+    }
+}
+
+#[test]
+fn members_are_set_aside_only_for_a_revocation_that_the_write_carries_out() {
+    let document =
+        |numbers: std::ops::RangeInclusive<u64>| after(&plan(None, &grants(numbers), &installation()).unwrap());
+    let (all, first) = (document(1..=3), document(1..=1));
+    let (none, second) = (BTreeSet::new(), BTreeSet::from([root(2)]));
+    let losing = Losing { refused: &none, set_aside: &second };
+    // Grant 3 is gone, and 2 is left out for the moment.
+    assert!(checked(all.as_ref(), first.clone(), &grants(1..=2), losing, &installation()).is_ok());
+    let refused = checked(all.as_ref(), first.clone(), &grants(1..=3), losing, &installation());
+    assert!(matches!(refused, Err(Violation::TakesAway(taken)) if taken.len() == 2), "nothing is to be revoked");
+    let losing = Losing { refused: &second, set_aside: &none };
+    assert!(checked(document(1..=2).as_ref(), first, &grants(1..=2), losing, &installation()).is_ok());
+}
+
+/// The policy that so many grants make.
+fn full(count: u64) -> (Document, BTreeSet<u64>) {
+    let planned = plan(None, &grants(1..=count), &installation()).unwrap();
+    (after(&planned).unwrap(), planned.left_out)
+}
+
+#[test]
+fn an_older_grant_that_grows_pushes_nobody_out_of_a_full_policy() {
+    let (document, outside) = full(400);
+    let mut grown = grants(1..=400);
+    let more = (1..=20).map(|n| format!("arn:aws:iam::{}:role/registry-grants/a-role-{n}", 100_000_000_001_u64));
+    let callers = Callers::named_like(root(1), more);
+    let actions = BTreeSet::from(["ecr:BatchGetImage".to_owned()]);
+    grown[0].contributions.push(Contribution { actions, callers });
+    let planned = plan(Some(&document.to_string()), &grown, &installation()).unwrap();
+    assert_eq!(planned.left_out, outside.iter().copied().chain([1]).collect());
+    let next = after(&planned).unwrap();
+    assert!(next.to_string().contains(&root(1)), "what it had stays");
+    assert!(next.characters() <= MAX_CHARACTERS);
+    assert_eq!(plan(Some(&next.to_string()), &grown, &installation()).unwrap().change, Change::None);
+}
+
+#[test]
+fn a_newcomer_pushes_nobody_out_however_old_it_is() {
+    let (document, outside) = full(400);
+    let mut with_one_before = grants([900]);
+    with_one_before.extend(grants(1..=400));
+    let planned = plan(Some(&document.to_string()), &with_one_before, &installation()).unwrap();
+    assert_eq!(planned.left_out, outside.iter().copied().chain([900]).collect());
+}
+
+#[test]
+fn growth_by_actions_keeps_what_was_there_where_it_does_not_fit() {
+    let (document, outside) = full(400);
+    let mut grown = grants(1..=400);
+    grown[4].contributions[0].actions.insert("ecr:PutImage".into());
+    let planned = plan(Some(&document.to_string()), &grown, &installation()).unwrap();
+    assert_eq!(planned.left_out, outside.iter().copied().chain([5]).collect());
+    assert_eq!(planned.change, Change::None);
+    // Once there is room it gets all of it, and no place for what it had before.
+    let fewer: Vec<Grant> = grown.into_iter().filter(|grant| !(200..).contains(&grant.id)).collect();
+    let planned = plan(Some(&document.to_string()), &fewer, &installation()).unwrap();
+    assert!(planned.left_out.is_empty());
+    let next = after(&planned).unwrap();
+    assert_eq!(next.to_string().matches(&root(5)).count(), 1, "{next}");
+}

@@ -1,0 +1,287 @@
+//! The search for what AWS refuses, against a simulated ECR that refuses documents by the set of dead principals in them. It is told which
+//! grants lost access by an accepted write, and writes are counted.
+
+use super::ecr::{Ecr, Grant, ID, grants, installation, root};
+use crate::policy::Document;
+use crate::policy::keep::unasked;
+use crate::policy::search::{By, Evidence, News, PROBES, PROVEN_AFTER, Search};
+use proptest::prelude::*;
+use rstest::rstest;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const NOW: Duration = Duration::from_secs(1_000_000);
+
+/// An ECR that has granted these.
+fn having(members: &[Grant]) -> Ecr {
+    let mut ecr = Ecr::default();
+    ecr.look(&mut Search::default(), members, NOW).unwrap();
+    ecr.writes.clear();
+    ecr
+}
+
+fn names(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<String> {
+    numbers.into_iter().map(root).collect()
+}
+
+#[test]
+fn after_a_restart_a_bad_newcomer_takes_nothing_from_twenty_members() {
+    let mut ecr = having(&grants(1..=20));
+    ecr.dead = names([21]);
+    let mut search = Search::default();
+    ecr.look(&mut search, &grants(1..=21), NOW).unwrap();
+    assert_eq!(ecr.named(), names(1..=20));
+    assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
+    // All of it, and what was there before: refused and taken.
+    assert_eq!(ecr.writes, [false, true]);
+    assert_eq!(search.refused().into_keys().collect::<Vec<_>>(), [root(21)]);
+}
+
+#[test]
+fn good_newcomers_get_in_beside_bad_ones() {
+    let mut ecr = having(&grants(1..=20));
+    ecr.dead = names([23, 28]);
+    let mut search = Search::default();
+    ecr.look(&mut search, &grants(1..=36), NOW).unwrap();
+    assert_eq!(ecr.named(), &names(1..=36) - &ecr.dead);
+    assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
+    assert!(ecr.writes.len() <= 2 + 2 * 2 * 4, "{:?}", ecr.writes);
+}
+
+#[test]
+fn what_is_refused_is_not_tried_again_at_once_and_gets_in_once_aws_takes_it() {
+    let mut ecr = having(&grants(1..=3));
+    ecr.dead = names([4]);
+    let mut search = Search::default();
+    ecr.look(&mut search, &grants(1..=4), NOW).unwrap();
+    ecr.writes.clear();
+    ecr.look(&mut search, &grants(1..=4), NOW + Duration::from_millis(500)).unwrap();
+    assert!(ecr.writes.is_empty());
+    ecr.look(&mut search, &grants(1..=4), NOW + Duration::from_secs(1)).unwrap();
+    assert_eq!(ecr.writes, [false, true], "it is still refused");
+    ecr.dead.clear();
+    ecr.writes.clear();
+    ecr.look(&mut search, &grants(1..=4), NOW + Duration::from_secs(4)).unwrap();
+    assert_eq!((ecr.writes.as_slice(), ecr.named()), ([true].as_slice(), names(1..=4)));
+    assert!(search.refused().is_empty());
+}
+
+#[test]
+fn a_member_that_died_keeps_no_revocation_from_being_written() {
+    let mut ecr = having(&grants(1..=21));
+    ecr.dead = names([7]);
+    let mut search = Search::default();
+    ecr.evidence = Evidence { suspects: names([7]), good: names(1..=3) };
+    ecr.look(&mut search, &grants(1..=20), NOW).unwrap();
+    assert_eq!(ecr.named(), &names(1..=20) - &ecr.dead);
+    assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
+    // All, the same without newcomers is the same and not sent twice; without 7; and 7 by itself once more.
+    assert_eq!(ecr.writes, [false, true, false]);
+}
+
+#[test]
+fn without_any_hint_members_are_left_out_one_at_a_time() {
+    let mut ecr = having(&grants(1..=21));
+    ecr.dead = names([20]);
+    ecr.look(&mut Search::default(), &grants(1..=20), NOW).unwrap();
+    assert_eq!(ecr.named(), names(1..=19));
+    assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
+    assert_eq!(ecr.writes.len(), 1 + 20 + 1);
+    assert_eq!(ecr.writes.iter().filter(|taken| **taken).count(), 1, "what is refused changes nothing");
+}
+
+#[test]
+fn a_revocation_outranks_where_no_single_member_is_at_fault_and_the_others_are_added_back_at_once() {
+    let mut ecr = having(&grants(1..=21));
+    ecr.dead = names([5, 6]);
+    ecr.evidence = Evidence { suspects: names([5, 6]), good: names(1..=4) };
+    let mut search = Search::default();
+    ecr.look(&mut search, &grants(1..=20), NOW).unwrap();
+    assert_eq!(ecr.named(), &names(1..=20) - &ecr.dead);
+    let lost: BTreeSet<String> = ecr.lost.iter().cloned().collect();
+    assert_eq!(lost, names(7..=20), "those that are known to be good stay");
+    assert_eq!(search.news(), [News::SetAside(names(5..=20))]);
+    assert!(ecr.writes.len() <= 1 + 20 + 1 + 2 * 2 * 4, "{:?}", ecr.writes);
+}
+
+#[test]
+fn without_a_revocation_nobody_is_set_aside() {
+    let mut ecr = having(&grants(1..=20));
+    ecr.dead = names([5, 6]);
+    let mut search = Search::default();
+    ecr.look(&mut search, &grants(1..=21), NOW).unwrap();
+    assert_eq!(ecr.named(), names(1..=20));
+    assert!(ecr.lost.is_empty() && !ecr.writes.contains(&true));
+    assert!(matches!(search.blocked().map(|blocked| &blocked.by), Some(By::Members(_))));
+    ecr.writes.clear();
+    ecr.look(&mut search, &grants(1..=21), NOW).unwrap();
+    assert!(ecr.writes.is_empty(), "it is not tried again at once");
+}
+
+#[test]
+fn one_look_leaves_out_no_more_than_a_few_members_and_the_next_one_goes_on() {
+    let mut ecr = having(&grants(1..=100));
+    ecr.dead = names([90]);
+    let mut search = Search::default();
+    let mut looks = 0;
+    while ecr.named().contains(&root(90)) {
+        ecr.writes.clear();
+        ecr.look(&mut search, &grants(1..=101), NOW + Duration::from_secs(700) * looks).unwrap();
+        assert!(ecr.writes.len() <= PROBES + 4, "{}", ecr.writes.len());
+        looks += 1;
+    }
+    assert_eq!((looks, ecr.named()), (3, &names(1..=101) - &ecr.dead));
+    assert!(ecr.lost.is_empty());
+}
+
+fn foreign(principal: &str, effect: &str) -> String {
+    format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"old","Effect":"{effect}","Principal":{{"AWS":{principal}}},"Action":"ecr:BatchGetImage"}}]}}"#
+    )
+}
+
+/// Grants 1 to 3 beside a statement of others whose role was deleted since.
+fn beside(statement: &str) -> Ecr {
+    let mut ecr = Ecr { policy: Some(statement.replace(ID, "arn:aws:iam::999999999999:role/old")), ..Ecr::default() };
+    ecr.look(&mut Search::default(), &grants(1..=3), NOW).unwrap();
+    ecr.writes.clear();
+    ecr.policy = ecr.policy.map(|policy| policy.replace("arn:aws:iam::999999999999:role/old", ID));
+    ecr
+}
+
+#[rstest]
+#[case::beside_another(r#"["AROAEXAMPLEEXAMPLE12","222222222222"]"#, 2)]
+#[case::alone(r#""AROAEXAMPLEEXAMPLE12""#, 1)]
+fn a_dead_id_of_others_is_taken_out_for_a_revocation_once_it_is_proven(#[case] named: &str, #[case] left: usize) {
+    let mut ecr = beside(&foreign(named, "Allow"));
+    let mut search = Search::default();
+    let before = ecr.policy.clone();
+    ecr.look(&mut search, &grants(1..=2), NOW).unwrap();
+    let by = search.blocked().map(|blocked| blocked.by.clone());
+    assert!(matches!(&by, Some(By::Foreign(suspect)) if suspect.to_string().contains("`old`")), "{by:?}");
+    assert_eq!(ecr.writes, [false], "no member is tried while a statement of others explains it");
+    ecr.look(&mut search, &grants(1..=2), NOW + PROVEN_AFTER - Duration::from_secs(1)).unwrap();
+    assert_eq!(ecr.policy, before, "two refusals less than five minutes apart prove nothing");
+    ecr.look(&mut search, &grants(1..=2), NOW + PROVEN_AFTER + Duration::from_secs(10)).unwrap();
+    let after = Document::parse(ecr.policy.as_deref().unwrap()).unwrap();
+    assert!(!after.to_string().contains(ID) && !after.to_string().contains(&root(3)), "{after}");
+    assert_eq!(after.statements.len(), left);
+    let news = search.news();
+    let [News::IdsRemoved(ids, statements)] = news.as_slice() else { panic!("{news:?}") };
+    assert!(ids.contains(ID) && statements[0].sid_text() == Some("old"));
+    assert!(ecr.lost.is_empty());
+}
+
+#[test]
+fn an_id_that_was_not_shown_in_between_begins_from_the_start() {
+    let mut ecr = beside(&foreign(r#"["AROAEXAMPLEEXAMPLE12","222222222222"]"#, "Allow"));
+    let with_id = ecr.policy.clone();
+    let mut search = Search::default();
+    ecr.look(&mut search, &grants(1..=2), NOW).unwrap();
+    ecr.policy = with_id.as_ref().map(|text| text.replace(ID, "arn:aws:iam::999999999999:role/old"));
+    ecr.look(&mut search, &grants(1..=3), NOW + Duration::from_secs(100)).unwrap();
+    ecr.policy = with_id.clone();
+    ecr.look(&mut search, &grants(1..=2), NOW + PROVEN_AFTER + Duration::from_secs(10)).unwrap();
+    assert_eq!(ecr.policy, with_id);
+}
+
+#[rstest]
+#[case::only_a_newcomer_needs_the_write(r#"["AROAEXAMPLEEXAMPLE12","222222222222"]"#, "Allow", 4)]
+#[case::in_a_deny(r#"["AROAEXAMPLEEXAMPLE12","222222222222"]"#, "Deny", 2)]
+fn in_every_other_case_an_id_stays(#[case] named: &str, #[case] effect: &str, #[case] wanted: u64) {
+    let mut ecr = beside(&foreign(named, effect));
+    let before = ecr.policy.clone();
+    let mut search = Search::default();
+    for look in 0..10 {
+        ecr.look(&mut search, &grants(1..=wanted), NOW + PROVEN_AFTER * look).unwrap();
+    }
+    assert_eq!(ecr.policy, before);
+    assert!(matches!(search.blocked().map(|blocked| &blocked.by), Some(By::Foreign(_))));
+}
+
+#[test]
+fn a_restart_forgets_what_was_shown_before() {
+    let mut ecr = beside(&foreign(r#""AROAEXAMPLEEXAMPLE12""#, "Allow"));
+    let before = ecr.policy.clone();
+    ecr.look(&mut Search::default(), &grants(1..=2), NOW).unwrap();
+    ecr.look(&mut Search::default(), &grants(1..=2), NOW + PROVEN_AFTER * 2).unwrap();
+    assert_eq!(ecr.policy, before);
+}
+
+#[test]
+fn a_statement_of_others_that_ecr_no_longer_takes_is_named() {
+    let old = foreign(r#""222222222222""#, "Allow").replace("ecr:BatchGetImage", "ecr:GetAuthorizationToken");
+    let mut ecr = Ecr { policy: Some(old.clone()), refuses_tokens: true, ..Ecr::default() };
+    let mut search = Search::default();
+    ecr.look(&mut search, &grants(1..=1), NOW).unwrap();
+    let Some(By::Foreign(suspect)) = search.blocked().map(|blocked| &blocked.by) else { panic!("{search:?}") };
+    assert!(suspect.to_string().contains("`old` has ecr:GetAuthorizationToken"), "{suspect}");
+    assert_eq!(ecr.policy, Some(old));
+}
+
+/// Each write in turn is throttled once, in a search that has all phases; the next look goes on, or one after a restart does.
+#[rstest]
+fn throttling_in_the_middle_loses_nothing(#[values(false, true)] restarts: bool, #[values(0, 1, 2)] dead: usize) {
+    let bad: Vec<u64> = [5, 6].into_iter().take(dead).chain([10]).collect();
+    for at in 1..20 {
+        let mut ecr = having(&grants(1..=9));
+        let wanted: Vec<Grant> = grants((1..=8).chain(10..=12));
+        ecr.dead = names(bad.clone());
+        ecr.evidence.good = names(1..=4);
+        ecr.throttled_at = [at].into();
+        let mut search = Search::default();
+        let mut looks = 0;
+        while ecr.look(&mut search, &wanted, NOW + Duration::from_secs(5) * looks).is_err() {
+            looks += 1;
+            if restarts {
+                search = Search::default();
+            }
+        }
+        assert!(looks <= 1, "throttled once, at {at}");
+        let good = &names((1..=8).chain(10..=12)) - &ecr.dead;
+        assert_eq!(ecr.named(), good, "throttled at {at}");
+        assert!(dead == 2 || ecr.lost.is_empty(), "throttled at {at}: {:?}", ecr.lost);
+        let left = ecr.document();
+        assert!(unasked(left.as_ref(), &wanted, &installation()).is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Members and newcomers of whom any may be dead, grants that go, throttling, restarts, and hints that may be wrong.
+    #[test]
+    fn every_search_ends_with_those_whom_aws_takes_and_takes_access_only_for_a_revocation(
+        members in prop::collection::btree_set(1..12_u64, 1..10),
+        wanted in prop::collection::btree_set(1..20_u64, 0..12),
+        dead in prop::collection::btree_set(1..20_u64, 0..4),
+        suspects in prop::collection::btree_set(1..12_u64, 0..3),
+        good in prop::collection::btree_set(1..12_u64, 0..4),
+        throttled_at in prop::collection::btree_set(1..60_usize, 0..4),
+        restarts in any::<bool>(),
+    ) {
+        let mut ecr = having(&grants(members.iter().copied()));
+        let (asked, dead) = (grants(wanted.iter().copied()), names(dead));
+        (ecr.dead, ecr.throttled_at) = (dead.clone(), throttled_at);
+        ecr.evidence = Evidence { suspects: names(suspects), good: names(good) };
+        let (before, wanted) = (names(members), names(wanted));
+        let revokes = !before.is_subset(&wanted);
+        let mut search = Search::default();
+        for look in 0..12 {
+            let throttled = ecr.look(&mut search, &asked, NOW + Duration::from_secs(700) * look).is_err();
+            if throttled && restarts {
+                search = Search::default();
+            }
+        }
+        let dead_members = (&before & &wanted).intersection(&dead).count();
+        if dead_members <= 1 || !revokes {
+            prop_assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
+        }
+        if revokes || dead_members <= 1 {
+            let unchanged = before == wanted;
+            prop_assert!(unchanged || ecr.named() == &wanted - &dead, "{:?} of {wanted:?} but {dead:?}", ecr.named());
+        } else {
+            prop_assert_eq!(ecr.named(), before, "who has access keeps it");
+        }
+    }
+}
