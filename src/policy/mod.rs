@@ -6,6 +6,7 @@
 //! - [`carried`]: what our statements in a document allow already.
 //! - [`cover`]: whether our statements allow at least as much as somebody else's.
 //! - [`pack`]: many grants' access in few statements, as far as it fits.
+//! - [`dead_ids`]: principals that were deleted, which keep AWS from writing a document.
 //! - [`diff`]: where two documents differ in meaning, statement by statement.
 //! - [`evaluate`]: whether policies allow a request, and what is missing where they do not.
 //! - [`sid`]: the mark by which an installation knows its own statements in a shared document.
@@ -15,6 +16,7 @@ pub mod callers;
 pub mod canonical;
 pub mod carried;
 pub mod cover;
+pub mod dead_ids;
 pub mod diff;
 pub mod document;
 pub mod evaluate;
