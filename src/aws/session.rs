@@ -1,5 +1,6 @@
 //! Sessions: one per account, with credentials that were verified to be for that account.
 
+use super::clock::Clock;
 use super::fault::{At, Class, Fault};
 use super::observer::Observer;
 use super::pace::Buckets;
@@ -15,6 +16,7 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sts::config::SharedCredentialsProvider;
+use k8s_openapi::jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -73,6 +75,7 @@ pub struct Account {
     /// Who the operator is there.
     pub caller_arn: String,
     pub(super) iam: aws_sdk_iam::Client,
+    clock: Clock,
     config: SdkConfig,
     observer: Arc<Observer>,
     dead: AtomicBool,
@@ -161,11 +164,13 @@ impl Aws {
             }
         };
         let config = observer.paced(config);
+        let clock = Clock::default();
         let caller_arn = verify(id, spec.partition, &config, &observer).await?;
         Ok(Account {
             id: id.clone(),
             caller_arn,
-            iam: observer.iam(&config),
+            iam: clock.set_by(&observer.iam(&config)),
+            clock,
             config,
             observer,
             dead: AtomicBool::new(false),
@@ -227,6 +232,11 @@ impl Account {
         }
         self.observer.failed(&fault);
         fault
+    }
+
+    /// The time, as IAM said last.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The ECR client of a region.

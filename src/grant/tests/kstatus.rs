@@ -50,12 +50,14 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
         | Reason::RoleNotFound
         | Reason::Throttled
         | Reason::Unavailable
+        | Reason::HostNotResolved
         | Reason::Settling => Some(Kstatus::InProgress),
         Reason::AccountNotFound
         | Reason::NotAdmitted
         | Reason::Invalid
         | Reason::WrongAccount
         | Reason::AccessDenied
+        | Reason::RegionNotFound
         | Reason::ConsentMissing
         | Reason::PathDenied
         | Reason::Conflict
@@ -70,7 +72,7 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
 }
 
 /// Every reason.
-const EVERY: [Reason; 31] = [
+const EVERY: [Reason; 33] = [
     Reason::Granted,
     Reason::RegistrySideReady,
     Reason::InPlace,
@@ -99,6 +101,8 @@ const EVERY: [Reason; 31] = [
     Reason::QuotaExceeded,
     Reason::Throttled,
     Reason::Unavailable,
+    Reason::HostNotResolved,
+    Reason::RegionNotFound,
     Reason::Settling,
     Reason::Rejected,
     Reason::StillInUse,
