@@ -111,7 +111,8 @@ async fn blocked_role(case: &Case<'_>, statements: Vec<Value>) -> Result<()> {
     let gone = iam.create_role().role_name("gone").assume_role_policy_document(ec2).send().await?;
     let gone = gone.role.context("no role")?.arn;
     let old = json!({"Sid": "OldDeployer", "Effect": "Allow", "Principal": {"AWS": gone}, "Action": "sts:AssumeRole"});
-    let trust = json!({"Version": "2012-10-17", "Statement": [vec![old], statements].concat()}).to_string();
+    let all = [vec![old], statements].concat();
+    let trust = json!({"Version": "2012-10-17", "Statement": all}).to_string();
     let consents = Tag::builder().key("registrygrants.dev/allow-extend").value("true").build()?;
     let create = iam.create_role().role_name("stale").assume_role_policy_document(trust).tags(consents);
     create.send().await?;
