@@ -78,8 +78,8 @@ pub enum Reason {
     UnreadablePolicy,
     /// Somebody else keeps replacing a repository's policy, and with it undoes what is granted.
     ContestedPolicy,
-    /// ECR refuses every write of a repository's policy because of something in it, such as somebody else's statement that names a deleted
-    /// principal.
+    /// AWS refuses every write of a repository's policy or a role's trust policy because of something in it, such as a foreign statement that
+    /// names a deleted principal.
     BlockedPolicy,
     /// A policy document would be longer than AWS allows.
     PolicyTooLarge,
@@ -89,6 +89,10 @@ pub enum Reason {
     Throttled,
     /// AWS could not be reached, or failed.
     Unavailable,
+    /// The name of AWS's host does not resolve in a region that this version knows: name resolution fails where the operator runs.
+    HostNotResolved,
+    /// The name of AWS's host does not resolve, and this version knows no such region.
+    RegionNotFound,
     /// What was just made is not visible everywhere in AWS yet.
     Settling,
     /// AWS refused a request as malformed.
@@ -98,6 +102,45 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the operator cannot get at a place in AWS, and waiting does not help.
+    pub fn shuts_out(self) -> bool {
+        match self {
+            Self::AccountNotFound
+            | Self::WrongAccount
+            | Self::CredentialsUnavailable
+            | Self::AccessDenied
+            | Self::RegionNotFound => true,
+            Self::Granted
+            | Self::RegistrySideReady
+            | Self::InPlace
+            | Self::NotRequested
+            | Self::NotManaged
+            | Self::CredentialsVerified
+            | Self::Progressing
+            | Self::Suspended
+            | Self::Observing
+            | Self::Revoking
+            | Self::NotAdmitted
+            | Self::Invalid
+            | Self::RepositoryNotFound
+            | Self::RoleNotFound
+            | Self::ConsentMissing
+            | Self::PathDenied
+            | Self::Conflict
+            | Self::UnreadablePolicy
+            | Self::ContestedPolicy
+            | Self::BlockedPolicy
+            | Self::PolicyTooLarge
+            | Self::QuotaExceeded
+            | Self::Throttled
+            | Self::Unavailable
+            | Self::HostNotResolved
+            | Self::Settling
+            | Self::Rejected
+            | Self::StillInUse => false,
+        }
+    }
+
     /// Whether only a change by a person can help: of the resource, of the account, or in AWS.
     pub fn needs_a_person(self) -> bool {
         match self {
@@ -107,6 +150,7 @@ impl Reason {
             | Self::WrongAccount
             | Self::AccessDenied
             | Self::RegionNotEnabled
+            | Self::RegionNotFound
             | Self::ConsentMissing
             | Self::PathDenied
             | Self::Conflict
@@ -132,6 +176,7 @@ impl Reason {
             | Self::RoleNotFound
             | Self::Throttled
             | Self::Unavailable
+            | Self::HostNotResolved
             | Self::Settling => false,
         }
     }

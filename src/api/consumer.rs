@@ -116,9 +116,8 @@ pub struct InstanceRoleSpec {
     pub name: String,
 
     /// Whose the role is. `Create`: this operator makes it, and its instance profile; grants of one installation that name the same role share
-    /// it. `Extend`: it is somebody else's, and gets one inline policy of this grant and, unless it lets EC2 in already, one trust
-    /// statement, which go with the grant; its owner must consent by the tag `registrygrants.dev/allow-extend` with the value `true`, or this
-    /// installation's ID. Cannot be changed.
+    /// it. `Extend`: it is somebody else's, and gets one inline policy of this grant, which goes with the grant; its trust policy is not changed. Its
+    /// owner must consent by the tag `registrygrants.dev/allow-extend` with the value `true`, or this installation's ID. Cannot be changed.
     #[serde(default)]
     pub management: Management,
 

@@ -154,7 +154,7 @@ pub struct RegistrySpec {
     #[schemars(length(min = 1, max = 32), inner(length(max = 32)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = rule("self.all(r, r.matches('^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$'))", "each must be a region such as us-east-1"),
+        validation = rule("self.all(r, r.matches('^([a-z]{2}|us-gov|eusc-[a-z]{2})-[a-z]+-[0-9]{1,2}$'))", "each must be a region such as us-east-1"),
     )]
     pub regions: Vec<String>,
 

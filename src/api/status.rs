@@ -54,8 +54,9 @@ pub struct CrossAccountRegistryGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile: Option<String>,
 
-    /// What the operator may have touched in AWS for this grant. Recorded before the first write, and shortened only after
-    /// what is left out has been revoked, so that nothing is forgotten when the spec changes or the operator is stopped half-way.
+    /// What the operator may have touched in AWS for this grant. Each place is recorded before the first write there, once it could be read, and
+    /// removed only after it has been revoked, so that nothing is forgotten when the spec changes or the operator is stopped half-way. A place
+    /// that is not here was never written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Applied>,
 }

@@ -4,7 +4,9 @@
 use super::answer::Incomplete;
 use super::denial::Denial;
 use super::pace::HeldBack;
+use super::unresolved::is_unresolved;
 use crate::api::conditions::Reason;
+use crate::grant::partition::unknown_region;
 use crate::grant::{AccountId, Problem};
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
@@ -20,6 +22,8 @@ pub enum Class {
     Throttled,
     /// AWS failed, or could not be reached: try again.
     Transient,
+    /// The name of the service's host does not resolve: try again, and check the region.
+    Unresolved,
     /// What was just made is not visible everywhere yet: try again soon, for a while.
     Settling,
     /// The operator has no usable credentials.
@@ -54,6 +58,7 @@ impl Class {
         match self {
             Self::Throttled => "throttled",
             Self::Transient => "unavailable",
+            Self::Unresolved => "unresolved",
             Self::Settling => "settling",
             Self::Credentials => "credentials",
             Self::Denied => "denied",
@@ -153,7 +158,11 @@ impl Fault {
                     }
                     (false, None) => {
                         let no_credentials = no_credentials(other) && !unreachable_sts(other);
-                        let class = if no_credentials { Class::Credentials } else { Class::Transient };
+                        let class = match no_credentials {
+                            true => Class::Credentials,
+                            false if is_unresolved(other) => Class::Unresolved,
+                            false => Class::Transient,
+                        };
                         (Self { class, code: variant(other).into(), at, detail: chain(other) }, None)
                     }
                 }
@@ -272,7 +281,14 @@ impl fmt::Display for Fault {
             Class::InUse => write!(f, ". Remove what still holds it"),
             Class::Settling => write!(f, ". If the account or role named does not exist, correct it"),
             Class::Throttled | Class::Transient => write!(f, ". It is tried again"),
+            Class::Unresolved => {
+                write!(f, ". The name of AWS's host does not resolve where the operator runs. It is tried again")
+            }
             Class::Gone | Class::Invalid => Ok(()),
+        }?;
+        match region.as_deref().and_then(unknown_region) {
+            Some(warning) => write!(f, ". Check spec.registry.regions: {warning}"),
+            None => Ok(()),
         }
     }
 }
@@ -284,6 +300,10 @@ impl From<Fault> for Problem {
         let reason = match fault.class {
             Class::Throttled => Reason::Throttled,
             Class::Transient => Reason::Unavailable,
+            Class::Unresolved if fault.at.region.as_deref().and_then(unknown_region).is_some() => {
+                Reason::RegionNotFound
+            }
+            Class::Unresolved => Reason::HostNotResolved,
             Class::Settling | Class::Gone => Reason::Settling,
             Class::Credentials => Reason::CredentialsUnavailable,
             Class::Denied => Reason::AccessDenied,
@@ -347,7 +367,7 @@ fn no_credentials(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| cause.is::<CredentialsError>())
 }
 
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(super) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let mut next = Some(error);
     std::iter::from_fn(move || {
         let current = next?;

@@ -2,6 +2,7 @@
 //! What touches AWS decides nothing: what to do is planned in [`crate::grant`].
 
 pub mod answer;
+mod clock;
 mod denial;
 pub mod ecr;
 pub mod fault;
@@ -10,6 +11,7 @@ mod observer;
 pub mod pace;
 mod policies;
 pub mod session;
+mod unresolved;
 
 pub use fault::Fault;
 pub use session::{Account, Aws};

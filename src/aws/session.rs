@@ -1,6 +1,7 @@
 //! Sessions: one per account, with credentials that were verified to be for that account.
 
 use super::answer::Incomplete;
+use super::clock::Clock;
 use super::fault::{At, Class, Fault};
 use super::observer::Observer;
 use super::pace::Buckets;
@@ -17,6 +18,7 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sts::config::SharedCredentialsProvider;
+use k8s_openapi::jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -78,6 +80,7 @@ pub struct Account {
     /// Who the operator is there.
     pub caller_arn: String,
     pub(super) iam: aws_sdk_iam::Client,
+    clock: Clock,
     config: SdkConfig,
     observer: Arc<Observer>,
     dead: AtomicBool,
@@ -167,11 +170,13 @@ impl Aws {
             }
         };
         let config = observer.paced(config);
+        let clock = Clock::default();
         let caller_arn = verify(id, spec.partition, &config, &observer).await?;
         Ok(Account {
             id: id.clone(),
             caller_arn,
-            iam: observer.iam(&config),
+            iam: clock.set_by(&observer.iam(&config)),
+            clock,
             config,
             observer,
             dead: AtomicBool::new(false),
@@ -258,6 +263,11 @@ impl Account {
             Ok(_) => false,
             Err(fault) => fault.class != Class::Credentials,
         }
+    }
+
+    /// The time, as IAM said last.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The ECR client of a region.

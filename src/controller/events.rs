@@ -82,6 +82,11 @@ impl Events {
         self.publish(about, EventType::Warning, "Abandoned".into(), "Delete", message).await;
     }
 
+    /// Deleted principals were removed from foreign statements, because a revocation needed the write.
+    pub async fn dead_principals_removed(&self, about: &ObjectReference, removed: &[String]) {
+        self.publish(about, EventType::Warning, "DeadPrincipalRemoved".into(), "Revoke", &removed.join("; ")).await;
+    }
+
     /// A sweep found what no grant claims.
     pub async fn unclaimed(&self, about: &ObjectReference, note: &str) {
         self.publish(about, EventType::Warning, "Unclaimed".into(), "Sweep", note).await;

@@ -8,6 +8,7 @@ use super::{Context, World, publish, requeue};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
+use crate::grant::claims::Place;
 use crate::grant::desired::Owner;
 use crate::grant::diff::ENDED_SESSIONS;
 use crate::grant::plan::Change;
@@ -105,22 +106,27 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     }
     let look = how_to_look(resource, &context);
     let fresh = how_fresh(resource, &context);
+    // What the grant is to have is never given up.
+    let abandons = is_abandoned(resource);
     let begin =
         |aim, claims| Enforcement::new(&context.world, &owner, &resource.spec, aim, claims, look).knowing_as_of(fresh);
-    let enforcement = |aim, claims| begin(aim, claims).run();
     let (mut done, refusal) = match Intent::of(resource, &owner.grant, &context) {
         Intent::Enforce(grant, problems) => {
+            let before = context.world.ledger.claims(resource).unwrap_or_else(Applied::none);
+            let probed = begin(Aim::Hold(&grant), &before).probe(&grant).await;
             let turn = context.world.turn().await;
-            let claims = claim(resource, &context, &grant.claims()).await?;
+            let claims = claim(resource, &context, &probed.claims()).await?;
             drop(turn);
-            (enforcement(Aim::Hold(&grant), &claims).await, problems)
+            let enforcement = begin(Aim::Hold(&grant), &claims).after(probed).abandoning(abandons);
+            (enforcement.run().await, problems)
         }
         Intent::Revoke(problems) => match context.world.ledger.claims(resource) {
-            Some(claims) => (enforcement(Aim::Revoke, &claims).await, problems),
+            // A rule that no longer admits the grant is no reason for its owner to give up what cannot be revoked.
+            Some(claims) => (begin(Aim::Revoke, &claims).abandoning(abandons && deleting).run().await, problems),
             None => (nothing_done(None), problems),
         },
         Intent::HandOver(grant) => match context.world.ledger.claims(resource) {
-            Some(claims) => (enforcement(Aim::HandOver(&grant), &claims).await, Vec::new()),
+            Some(claims) => (begin(Aim::HandOver(&grant), &claims).abandoning(abandons).run().await, Vec::new()),
             None => (nothing_done(None), Vec::new()),
         },
         Intent::Observe(grant) => {
@@ -135,13 +141,25 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
             suspend(resource, &context).await?;
             return Ok(Ended::suspended(requeue::after_success(context.world.resync_interval)));
         }
-        Intent::Leave(problems) => (nothing_done(context.world.ledger.claims(resource)), problems),
+        Intent::Leave(problems) => {
+            let mut done = nothing_done(context.world.ledger.claims(resource));
+            // There is nothing to find out about an account that has no AWSAccount.
+            if let Some(problem) = problems.first()
+                && deleting
+                && abandons
+                && problems.iter().all(|problem| problem.reason.shuts_out())
+            {
+                let places =
+                    done.outcome.applied.take().into_iter().flat_map(|applied| applied.places().collect::<Vec<_>>());
+                done.given_up = places.map(|place| (place, problem.clone())).collect();
+            }
+            (done, problems)
+        }
     };
     done.outcome.refusal = refusal;
     // Whatever could be done this time: what was replaced before stays on record for as long as the spec names it.
     done.outcome.replaces = resource.spec.registry.replace_sids.iter().cloned().collect();
     done.outcome.handled = asked(resource).cloned();
-    let abandoned = deleting && is_abandoned(resource) && done.outcome.no_way_in();
     let problems = done.outcome.problems();
     let failures = || context.backoff.failed(&owner.uid, resource.meta().generation);
     // One that held a moment ago holds most likely still: a hiccup of AWS, or a turn that did not come, is not told at once.
@@ -152,10 +170,10 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         return Ok(Ended::not_ready(pause));
     }
     tell(resource, &context, &owner, &done).await?;
-    if deleting && (done.outcome.applied.is_none() || abandoned) {
-        if abandoned {
-            abandon(resource, &context, &done.outcome).await;
-        }
+    if !done.given_up.is_empty() {
+        abandon(resource, &context, &done.given_up).await;
+    }
+    if deleting && done.outcome.applied.is_none() {
         publish::remove_finalizer(&context.client, resource).await?;
         context.world.ledger.forget(resource);
         context.backoff.reset(&owner.uid);
@@ -163,7 +181,8 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     }
     if problems.is_empty() {
         context.backoff.reset(&owner.uid);
-        return Ok(Ended::ready(requeue::after_success(context.world.resync_interval)));
+        let resync = requeue::after_success(context.world.resync_interval);
+        return Ok(Ended::ready(done.again.map_or(resync, |again| again.min(resync))));
     }
     Ok(Ended::not_ready(requeue::after_failures(&problems, failures(), context.world.resync_interval)))
 }
@@ -172,7 +191,7 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
 const HICCUPS: u32 = 2;
 
 fn passes_by_itself(problem: &Problem) -> bool {
-    matches!(problem.reason, Reason::Throttled | Reason::Unavailable)
+    matches!(problem.reason, Reason::Throttled | Reason::Unavailable | Reason::HostNotResolved)
 }
 
 /// How a repository's policy is looked at. For a grant that is settled and only looked at once more, another grant's recent look
@@ -211,8 +230,12 @@ pub fn after_error(resource: &CrossAccountRegistryGrant, error: &Error, context:
     requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval)
 }
 
-/// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish.
+/// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish. A grant of which nothing can be touched has
+/// neither.
 async fn claim(resource: &CrossAccountRegistryGrant, context: &Context, wanted: &Applied) -> Result<Applied, Error> {
+    if wanted.is_empty() && context.world.ledger.claims(resource).is_none() {
+        return Ok(wanted.clone());
+    }
     if !publish::has_finalizer(resource) {
         publish::add_finalizer(&context.client, resource).await?;
     }
@@ -243,12 +266,14 @@ pub fn calls_for_a_look(resource: &CrossAccountRegistryGrant) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Lets go of a grant whose account cannot be got into any more: what is there stays, and is told for the last time.
-async fn abandon(resource: &CrossAccountRegistryGrant, context: &Context, outcome: &Outcome) {
-    let left = outcome.applied.as_ref().map(Applied::summary).unwrap_or_default();
+/// Reports for the last time what may be left in places that are given up.
+async fn abandon(resource: &CrossAccountRegistryGrant, context: &Context, given_up: &BTreeMap<Place, Problem>) {
+    let left = given_up.keys().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let (registry, consumer) = (&resource.spec.registry.account_id, resource.spec.consumer.account_id.as_deref());
     let accounts = consumer.map_or_else(|| registry.clone(), |consumer| format!("{registry} and {consumer}"));
-    let message = format!("abandoned: in accounts {accounts} there may still be {left}");
+    let mut why: Vec<&str> = given_up.values().map(|problem| problem.message.as_str()).collect();
+    why.dedup();
+    let message = format!("abandoned: in accounts {accounts} there may still be {left} ({})", why.join("; "));
     tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), "{message}");
     context.events.abandoned(&resource.object_ref(&()), &message).await;
 }
@@ -284,7 +309,16 @@ fn nothing_done(applied: Option<Applied>) -> Done {
         summary: String::new(),
         handled: None,
     };
-    Done { outcome, changes: Vec::new(), put_back: Vec::new(), notices: Vec::new(), as_before: false }
+    Done {
+        outcome,
+        changes: Vec::new(),
+        put_back: Vec::new(),
+        notices: Vec::new(),
+        as_before: false,
+        given_up: BTreeMap::new(),
+        dead_principals: Vec::new(),
+        again: None,
+    }
 }
 
 /// Writes the status if it changed, and tells people what is new.
@@ -294,7 +328,7 @@ async fn tell(
     owner: &Owner,
     done: &Done,
 ) -> Result<(), Error> {
-    let Done { outcome, changes, put_back, notices, as_before } = done;
+    let Done { outcome, changes, put_back, notices, as_before, given_up: _, dead_principals, again: _ } = done;
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
     let status = outcome.status(before, generation, &now());
@@ -327,6 +361,9 @@ async fn tell(
         }
         None if !changes.is_empty() => context.events.changed(&about, changes).await,
         None => {}
+    }
+    if !dead_principals.is_empty() {
+        context.events.dead_principals_removed(&about, dead_principals).await;
     }
     let news = was != Some((ready, reason, message));
     match outcome.problems().first() {

@@ -41,9 +41,12 @@ fn longest(reason: Reason) -> Duration {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     match reason {
         Reason::Settling => minutes(2),
-        Reason::Throttled | Reason::Unavailable | Reason::CredentialsUnavailable => minutes(5),
+        Reason::Throttled | Reason::Unavailable | Reason::HostNotResolved | Reason::CredentialsUnavailable => {
+            minutes(5)
+        }
         Reason::AccessDenied
         | Reason::RegionNotEnabled
+        | Reason::RegionNotFound
         | Reason::RepositoryNotFound
         | Reason::RoleNotFound
         | Reason::ConsentMissing

@@ -8,14 +8,20 @@ use crate::grant::desired::{DesiredRole, Owner};
 use crate::grant::diff::Sharers;
 use crate::grant::validate::ConsumerRole;
 use crate::grant::{AccountId, GrantName, Problem, Standing, standing};
+use crate::policy::dead_ids::Refusals;
 use kube::{Resource, ResourceExt};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::OwnedMutexGuard;
 
-/// The instance roles that somebody is at work on.
+/// The instance roles that somebody is at work on, and what is remembered of their trust policies.
 #[derive(Default)]
-pub struct Roles(Mutex<HashMap<(AccountId, String), Turn>>);
+pub struct Roles {
+    locks: Mutex<HashMap<(AccountId, String), Turn>>,
+    /// Those whose trust policy IAM refused.
+    refusals: Mutex<HashMap<(AccountId, String), Refusals>>,
+}
 
 type Turn = Arc<tokio::sync::Mutex<()>>;
 
@@ -24,11 +30,22 @@ impl Roles {
     /// leave a role at once would each take the other for who stays.
     pub async fn alone_on(&self, account: &AccountId, role: &str) -> OwnedMutexGuard<()> {
         let lock = {
-            let mut locks = self.0.lock().expect("no panic while held");
+            let mut locks = self.locks.lock().expect("no panic while held");
             locks.retain(|_, lock| Arc::strong_count(lock) > 1);
             locks.entry((account.clone(), role.to_owned())).or_default().clone()
         };
         lock.lock_owned().await
+    }
+
+    /// Records that IAM refused a role's trust policy while it showed these unique IDs. Returns those that are proven dead.
+    pub fn refused(&self, account: &AccountId, role: &str, shown: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut refusals = self.refusals.lock().expect("no panic while held");
+        refusals.entry((account.clone(), role.to_owned())).or_default().refused(shown, Instant::now())
+    }
+
+    /// Forgets a role whose trust policy could be written, or needs no write any more.
+    pub fn forget_refusals(&self, account: &AccountId, role: &str) {
+        self.refusals.lock().expect("no panic while held").remove(&(account.clone(), role.to_owned()));
     }
 }
 

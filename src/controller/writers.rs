@@ -28,6 +28,8 @@ pub struct Writers(Mutex<HashMap<Repository, Arc<Slot>>>);
 #[derive(Default)]
 struct Slot {
     tickets: AtomicU64,
+    /// When the policy could be read last.
+    read: Mutex<Option<Instant>>,
     state: tokio::sync::Mutex<State>,
 }
 
@@ -64,6 +66,17 @@ impl Writers {
         self.0.lock().expect("no panic while held").entry(key.clone()).or_default().clone()
     }
 
+    /// Whether the repository's policy could be read in this time.
+    pub fn was_read(&self, key: &Repository, within: Duration) -> bool {
+        let read = *self.slot(key).read.lock().expect("no panic while held");
+        read.is_some_and(|read| read.elapsed() < within)
+    }
+
+    /// Notes that the repository's policy was just read.
+    pub fn note_read(&self, key: &Repository) {
+        *self.slot(key).read.lock().expect("no panic while held") = Some(Instant::now());
+    }
+
     /// Runs `pass` on what is `wanted`, unless one that began after this call serves it, too, or a recent one that is good enough. (Whoever is served by another's pass has put nothing back himself.)
     pub async fn serve(
         &self,
@@ -98,6 +111,9 @@ impl Writers {
             }
             Err(problem) => (Vec::new(), Err(problem)),
         };
+        if matches!(outcome, Ok(Written::UpToDate(_))) {
+            *slot.read.lock().expect("no panic while held") = Some(Instant::now());
+        }
         if state.memory.written != before {
             state.rush = if in_a_rush { state.rush.saturating_add(1) } else { 1 };
         }

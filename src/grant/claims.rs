@@ -1,9 +1,48 @@
 //! What the operator may have touched for a grant: recorded before the first write, shortened only after revocation.
 
+use super::Problem;
 use super::names::RepositoryPattern;
 use super::validate::{ConsumerRole, Grant};
+use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, AppliedInstanceRole, AppliedRepositories, CrossAccountRegistryGrantSpec};
 use serde_json::Value;
+use std::fmt;
+
+/// One place in AWS that a grant claims. `status.applied` holds a place only if it could be read once, for only then may it have been written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The policies of these repositories of the registry account.
+    Repositories {
+        /// The region.
+        region: String,
+        /// A name, or a prefix of names.
+        pattern: RepositoryPattern,
+    },
+    /// A role in the registry account.
+    RegistryRole(String),
+    /// A role in the consumer account, with its instance profile.
+    InstanceRole(AppliedInstanceRole),
+}
+
+impl Place {
+    /// Whether waiting does not help while the place has this problem, so that the annotation `registrygrants.dev/abandon` gives it up. A blocked
+    /// policy counts only for roles in the consumer account: in a repository's policy the access itself would stay.
+    pub fn is_lost_to(&self, problem: &Problem) -> bool {
+        let blocked = problem.reason == Reason::BlockedPolicy && matches!(self, Self::InstanceRole(_));
+        problem.reason.shuts_out() || blocked
+    }
+}
+
+/// For people: what there may be.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repositories { region, pattern } => write!(f, "access in the policies of {pattern} in {region}"),
+            Self::RegistryRole(role) => write!(f, "role {role}"),
+            Self::InstanceRole(AppliedInstanceRole { role, .. }) => write!(f, "instance role {role}"),
+        }
+    }
+}
 
 impl Grant {
     /// What this grant touches, and the spec that it was made of.
@@ -62,14 +101,94 @@ impl Applied {
         of_region.flat_map(|known| known.patterns.iter().filter_map(|text| text.parse().ok()))
     }
 
+    /// The places that are claimed.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        let Self { spec: _, repositories, registry_roles, instance_roles } = self;
+        let repositories = repositories.iter().flat_map(|AppliedRepositories { region, patterns }| {
+            let patterns = patterns.iter().filter_map(|text| text.parse().ok());
+            patterns.map(move |pattern| Place::Repositories { region: region.clone(), pattern })
+        });
+        let registry_roles = registry_roles.iter().cloned().map(Place::RegistryRole);
+        repositories.chain(registry_roles).chain(instance_roles.iter().cloned().map(Place::InstanceRole))
+    }
+
+    /// The claims of the same spec on those of the places that `stays` says.
+    pub fn only(&self, stays: impl Fn(&Place) -> bool) -> Self {
+        let mut left = Self { spec: self.spec.clone(), ..Self::none() };
+        for place in self.places().filter(stays) {
+            match place {
+                Place::Repositories { region, pattern } => {
+                    let pattern = pattern.to_string();
+                    match left.repositories.iter_mut().find(|known| known.region == region) {
+                        Some(known) => known.patterns.push(pattern),
+                        None => left.repositories.push(AppliedRepositories { region, patterns: vec![pattern] }),
+                    }
+                }
+                Place::RegistryRole(role) => left.registry_roles.push(role),
+                Place::InstanceRole(role) => left.instance_roles.push(role),
+            }
+        }
+        left
+    }
+
+    /// Claims on nothing.
+    pub fn none() -> Self {
+        Self { spec: Value::Null, repositories: Vec::new(), registry_roles: Vec::new(), instance_roles: Vec::new() }
+    }
+
+    /// Whether no place is claimed.
+    pub fn is_empty(&self) -> bool {
+        self.places().next().is_none()
+    }
+
+    /// Whether a claim on this place is recorded already, by itself or as a part of a longer claim.
+    pub fn claims(&self, place: &Place) -> bool {
+        self.places().any(|known| match (&known, place) {
+            (
+                Place::Repositories { region, pattern },
+                Place::Repositories { region: new_region, pattern: new_pattern },
+            ) => region == new_region && pattern.covers(new_pattern),
+            (known, place) => known == place,
+        })
+    }
+
+    /// The claimed repositories that `wanted` does not claim any more and that stay claimed, with the reason where there is one. `found`: each
+    /// repository that the claims mean, with what kept it from being made right; `unlisted`: regions whose repositories could not be listed.
+    pub fn repositories_to_keep(
+        &self,
+        wanted: &Self,
+        found: &[(String, String, Option<Problem>)],
+        unlisted: &[(String, Problem)],
+    ) -> Vec<(Place, Option<Problem>)> {
+        let held: Vec<Place> = self.places().filter(|place| wanted.places().any(|wanted| wanted == *place)).collect();
+        let mut kept = Vec::new();
+        for place in self.places().filter(|place| !held.contains(place)) {
+            let Place::Repositories { region, pattern } = &place else { continue };
+            let is_prefix = matches!(pattern, RepositoryPattern::Prefix(_));
+            let unlisted = unlisted.iter().find(|(of, _)| is_prefix && of == region);
+            // What another claim holds that stays anyway needs no second one.
+            let covered = |name: &str| {
+                held.iter().any(|held| match held {
+                    Place::Repositories { region: of, pattern } => of == region && pattern.matches(name),
+                    Place::RegistryRole(_) | Place::InstanceRole(_) => false,
+                })
+            };
+            let mut here = found.iter().filter(|(of, name, _)| of == region && pattern.matches(name) && !covered(name));
+            // Its policy still has what the grant asks for, and the claim on that was not recorded.
+            let still_wanted = here.clone().any(|(region, name, _)| wanted.covers(region, name));
+            let failed = here.find_map(|(_, _, problem)| problem.as_ref());
+            match (unlisted.map(|(_, problem)| problem).or(failed), still_wanted) {
+                (Some(problem), _) => kept.push((place, Some(problem.clone()))),
+                (None, true) => kept.push((place, None)),
+                (None, false) => {}
+            }
+        }
+        kept
+    }
+
     /// For people: what there may be in AWS.
     pub fn summary(&self) -> String {
-        let repositories = self.repositories.iter().map(|AppliedRepositories { region, patterns }| {
-            format!("access in the policies of {} in {region}", patterns.join(", "))
-        });
-        let roles = self.registry_roles.iter().map(|role| format!("role {role}"));
-        let instance_roles = self.instance_roles.iter().map(|role| format!("instance role {}", role.role));
-        repositories.chain(roles).chain(instance_roles).collect::<Vec<_>>().join("; ")
+        self.places().map(|place| place.to_string()).collect::<Vec<_>>().join("; ")
     }
 
     /// The last spec that was carried out.

@@ -3,6 +3,7 @@
 
 use super::Problem;
 use super::names::{AccountId, GrantName, Organization, RepositoryPattern};
+use super::partition::is_region;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
 use crate::api::grant::{
@@ -202,15 +203,6 @@ pub(crate) fn is_iam_name(name: &str, longest: usize) -> bool {
 
 pub(crate) fn is_external_id(id: &str) -> bool {
     (2..=1224).contains(&id.len()) && id.bytes().all(|b| is_name_character(b) || b":/".contains(&b))
-}
-
-/// Regions stand in ARNs and host names, so that nothing but a region's form may pass: `us-east-1`, `us-gov-west-1`.
-pub(crate) fn is_region(region: &str) -> bool {
-    let parts: Vec<&str> = region.split('-').collect();
-    let Some((number, words)) = parts.split_last() else { return false };
-    let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
-    let numbered = (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
-    numbered && words.len() >= 2 && words.iter().all(word) && region.len() <= 32
 }
 
 /// An IAM path: it begins and ends with `/`, and holds names between.

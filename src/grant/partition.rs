@@ -68,17 +68,156 @@ impl Partition {
         }
     }
 
-    /// Whether a region belongs to this partition.
+    /// Whether the name has the form of a region of this partition. A region that AWS opens later has it, too.
     pub fn has_region(self, region: &str) -> bool {
-        let of = if region.starts_with("cn-") {
-            Self::AwsCn
-        } else if region.starts_with("us-gov-") {
-            Self::AwsUsGov
-        } else if region.starts_with("eusc-") {
-            Self::AwsEusc
-        } else {
-            Self::Aws
+        let parts = match self {
+            Self::Aws => region.split_once('-').filter(|(area, _)| *area != "cn"),
+            Self::AwsCn => region.strip_prefix("cn-").map(|rest| ("cn", rest)),
+            Self::AwsUsGov => region.strip_prefix("us-gov-").map(|rest| ("us", rest)),
+            Self::AwsEusc => region.strip_prefix("eusc-").and_then(|rest| rest.split_once('-')),
         };
-        of == self
+        let Some((area, rest)) = parts else { return false };
+        let letters = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase());
+        let numbered = |text: &str| (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+        let place = rest.split_once('-').is_some_and(|(place, number)| letters(place) && numbered(number));
+        area.len() == 2 && letters(area) && place && region.len() <= 32
+    }
+}
+
+/// Every partition.
+const PARTITIONS: [Partition; 4] = [Partition::Aws, Partition::AwsCn, Partition::AwsUsGov, Partition::AwsEusc];
+
+/// Whether the name has the form of a region of any partition: regions stand in ARNs and host names.
+pub fn is_region(region: &str) -> bool {
+    PARTITIONS.iter().any(|partition| partition.has_region(region))
+}
+
+/// When [`REGIONS`] was made.
+const REGIONS_AS_OF: &str = "November 2026";
+/// The regions that were known then. A region that is not here is never refused: AWS opens new ones.
+/// Source: <https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>.
+const REGIONS: [&str; 39] = [
+    "af-south-1",
+    "ap-east-1",
+    "ap-east-2",
+    "ap-northeast-1",
+    "ap-northeast-2",
+    "ap-northeast-3",
+    "ap-south-1",
+    "ap-south-2",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ap-southeast-3",
+    "ap-southeast-4",
+    "ap-southeast-5",
+    "ap-southeast-6",
+    "ap-southeast-7",
+    "ca-central-1",
+    "ca-west-1",
+    "cn-north-1",
+    "cn-northwest-1",
+    "eu-central-1",
+    "eu-central-2",
+    "eu-north-1",
+    "eu-south-1",
+    "eu-south-2",
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "eusc-de-east-1",
+    "il-central-1",
+    "me-central-1",
+    "me-south-1",
+    "mx-central-1",
+    "sa-east-1",
+    "us-east-1",
+    "us-east-2",
+    "us-gov-east-1",
+    "us-gov-west-1",
+    "us-west-1",
+    "us-west-2",
+];
+
+/// A warning about a region that was not known when this version was made, with the nearest name that was; `None` where it was known.
+pub fn unknown_region(region: &str) -> Option<String> {
+    if REGIONS.contains(&region) {
+        return None;
+    }
+    let nearest = REGIONS.iter().min_by_key(|known| distance(known, region))?;
+    Some(format!(
+        "`{region}` was not a region when this version was made ({REGIONS_AS_OF}); the nearest name is `{nearest}`"
+    ))
+}
+
+/// How many letters have to be changed, added or left out to make one text of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().take(64).collect();
+    let mut above: Vec<usize> = (0..=other.len()).collect();
+    for (at, a) in one.chars().enumerate() {
+        let mut left = at + 1;
+        let mut row = vec![left];
+        for (b, pair) in other.iter().zip(above.windows(2)) {
+            let [diagonal, up] = pair else { continue };
+            left = (diagonal + usize::from(a != *b)).min(up + 1).min(left + 1);
+            row.push(left);
+        }
+        above = row;
+    }
+    above.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    #[test]
+    fn every_known_region_has_the_form_of_exactly_one_partition() {
+        for region in REGIONS {
+            let of = PARTITIONS.iter().filter(|partition| partition.has_region(region)).count();
+            assert_eq!((of, unknown_region(region)), (1, None), "{region}");
+        }
+    }
+
+    #[rstest]
+    #[case("us-esat-1", Partition::Aws, "us-east-1")]
+    #[case("eu-west-4", Partition::Aws, "eu-west-1")]
+    #[case("eu-centrall-1", Partition::Aws, "eu-central-1")]
+    #[case("us-gov-est-1", Partition::AwsUsGov, "us-gov-east-1")]
+    #[case("cn-nort-1", Partition::AwsCn, "cn-north-1")]
+    #[case("eusc-fr-east-1", Partition::AwsEusc, "eusc-de-east-1")]
+    fn a_region_that_is_not_known_is_accepted_and_the_nearest_is_named(
+        #[case] region: &str,
+        #[case] partition: Partition,
+        #[case] nearest: &str,
+    ) {
+        assert!(partition.has_region(region) && is_region(region));
+        let warning = unknown_region(region).unwrap();
+        assert!(warning.contains(&format!("`{nearest}`")), "{warning}");
+    }
+
+    #[rstest]
+    #[case::two_words("us-east-north-1")]
+    #[case::no_area("east-1")]
+    #[case::a_long_area("usa-east-1")]
+    #[case::no_number("us-east")]
+    #[case::three_digits("us-east-100")]
+    #[case::of_a_partition_that_is_not_supported("us-iso-east-1")]
+    #[case::gov_without_a_place("us-gov-1-1")]
+    #[case::upper_case("US-EAST-1")]
+    #[case::a_zone("us-east-1a")]
+    #[case::not_ascii("us-äast-1")]
+    #[case::empty("")]
+    fn what_has_no_regions_form_is_of_no_partition(#[case] region: &str) {
+        assert!(!is_region(region));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_judged(text in ".{0,80}") {
+            is_region(&text);
+            prop_assert!(unknown_region(&text).is_some() || REGIONS.contains(&text.as_str()));
+        }
     }
 }

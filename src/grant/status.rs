@@ -43,6 +43,24 @@ pub enum Part {
     Blocked(Problem),
 }
 
+impl Part {
+    /// The part with what could not be revoked of it.
+    pub fn with(self, left: &mut [Problem]) -> Self {
+        left.sort();
+        let left = Problem::join(left);
+        match (self, left) {
+            (part, None) => part,
+            (Self::Failed(problem), Some(left)) => {
+                Self::Failed(Problem::join(&[problem.clone(), left]).unwrap_or(problem))
+            }
+            (Self::Blocked(problem), Some(_)) => Self::Blocked(problem),
+            (Self::InPlace(_) | Self::NotRequested(_) | Self::NotManaged(_) | Self::Pending(_), Some(left)) => {
+                Self::Failed(left)
+            }
+        }
+    }
+}
+
 /// What became of one reconciliation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -97,21 +115,6 @@ impl Outcome {
         }
         problems.sort_by_key(|problem| !problem.reason.needs_a_person());
         self.refusal.iter().cloned().chain(problems).collect()
-    }
-
-    /// Whether all that is left is in accounts which the operator cannot get into: waiting would not help.
-    pub fn no_way_in(&self) -> bool {
-        let lasting = |problem: &Problem| {
-            use Reason::{AccessDenied, AccountNotFound, CredentialsUnavailable, WrongAccount};
-            matches!(problem.reason, AccountNotFound | CredentialsUnavailable | WrongAccount | AccessDenied)
-        };
-        let shut_out: Vec<&Problem> = self.no_session.iter().chain(&self.refusal).collect();
-        let of_accounts = Problem::join(&self.no_session);
-        let nothing_else = self
-            .problems()
-            .iter()
-            .all(|problem| self.refusal.contains(problem) || of_accounts.as_ref() == Some(problem));
-        !shut_out.is_empty() && shut_out.into_iter().all(lasting) && nothing_else
     }
 
     /// The accounts with the refusal, which is their rules' more often than not.
@@ -294,6 +297,9 @@ fn advice(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::Settling => Some(
             "This has lasted for more than five minutes, and what was just made in AWS shows sooner: check that every account and role that the grant names exists, and is spelt as it is there. It is tried again every few minutes",
+        ),
+        Reason::HostNotResolved => Some(
+            "This has lasted for more than five minutes: check the name resolution where the operator runs. It is tried again every few minutes",
         ),
         Reason::RoleNotFound => Some(
             "It has been waited for for more than five minutes: check the role's name, path and account, or create it. It is looked for again every few minutes",

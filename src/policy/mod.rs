@@ -8,6 +8,7 @@
 //! - [`held`]: what a document allows already, one action and one caller at a time.
 //! - [`keep`]: the rule that every write passes: it takes nothing away that grants ask for.
 //! - [`pack`]: many grants' access in few statements, as far as it fits.
+//! - [`dead_ids`]: principals that were deleted, which keep AWS from writing a document.
 //! - [`diff`]: where two documents differ in meaning, statement by statement.
 //! - [`evaluate`]: whether policies allow a request, and what is missing where they do not.
 //! - [`scope`]: which part of what is asked goes into the next document.
@@ -20,6 +21,7 @@ pub mod callers;
 pub mod canonical;
 pub mod carried;
 pub mod cover;
+pub mod dead_ids;
 pub mod diff;
 pub mod document;
 pub mod evaluate;

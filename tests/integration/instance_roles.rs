@@ -102,7 +102,7 @@ fn extends() -> Value {
 #[tokio::test]
 async fn a_role_of_others_is_extended_where_they_consent_and_left_without_trace() -> Result<()> {
     let case = Case::opened().await?;
-    own_role(&case, "ssm.amazonaws.com").await?;
+    own_role(&case, "ec2.amazonaws.com").await?;
     consents(&case, "true").await?;
     let before = case.accounts().await?;
     consents(&case, "no").await?;
@@ -114,6 +114,7 @@ async fn a_role_of_others_is_extended_where_they_consent_and_left_without_trace(
 
     let role = case.consumer().await?.roles["worker"].clone();
     ensure!(role.inline.len() == 2 && role.tags == before.1.roles["worker"].tags, "{role:?}");
+    ensure!(role.trust == before.1.roles["worker"].trust, "the trust policy was changed: {}", role.trust);
     let instance = local_stack::Session::of_instance(case.stack(), &role.arn).await?.allowed()?;
     instance.push(&case.repository("app"), "v1").await?.allowed()?;
     case.delete().await?;
@@ -121,6 +122,21 @@ async fn a_role_of_others_is_extended_where_they_consent_and_left_without_trace(
     let ecr = case.stack().aws(&case.pair.registry).ecr;
     ecr.batch_delete_image().repository_name("app").image_ids(gone).send().await?;
     same(&before, &case.accounts().await?)
+}
+
+/// Field case 06.
+#[tokio::test]
+async fn nobody_else_may_use_a_role_because_it_is_extended() -> Result<()> {
+    let case = Case::opened().await?;
+    own_role(&case, "ecs-tasks.amazonaws.com").await?;
+    consents(&case, "true").await?;
+    let trust = case.consumer().await?.roles["worker"].trust.clone();
+    case.granted(extends()).await?;
+    let role = case.consumer().await?.roles["worker"].clone();
+    ensure!(role.trust == trust && role.inline.len() == 2, "{role:?}");
+    case.delete().await?;
+    ensure!(case.consumer().await?.roles["worker"].trust == trust, "the trust policy was changed");
+    Ok(())
 }
 
 #[tokio::test]

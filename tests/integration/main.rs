@@ -25,6 +25,7 @@ mod ownership;
 mod paths;
 mod permissions;
 mod permissions_of_others;
+mod places;
 mod policies;
 mod registry_roles;
 mod repositories;

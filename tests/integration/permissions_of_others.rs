@@ -6,7 +6,8 @@ use crate::permissions::{generated, texts, without};
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
 use futures::future::try_join_all;
-use local_stack::{Installation, MANAGEMENT_ROLE};
+use local_stack::MANAGEMENT_ROLE;
+use registry_grants::policy::Installation;
 use serde_json::{Value, json};
 
 /// An action of a statement, in the registry's or the consumer's document.
@@ -43,7 +44,7 @@ fn lacks() -> Result<Vec<Lack>> {
 
 #[tokio::test]
 async fn without_any_one_action_on_roles_of_others_something_fails_and_says_so() -> Result<()> {
-    let installation = Installation::exclusive().await?;
+    let installation = local_stack::Installation::exclusive().await?;
     let lacks = lacks()?;
     ensure!(lacks.len() > 10, "the documents were not understood: {lacks:?}");
     let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
@@ -52,7 +53,7 @@ async fn without_any_one_action_on_roles_of_others_something_fails_and_says_so()
 }
 
 /// A whole life with all permissions but one: it has to end with a condition that names the action. With all of them it comes to its end.
-async fn live(installation: &Installation, number: usize, lack: Option<Lack>) -> Result<()> {
+async fn live(installation: &local_stack::Installation, number: usize, lack: Option<Lack>) -> Result<()> {
     let namespace = format!("life-of-others-{number}");
     installation.cluster.create_namespace(&namespace).await?;
     let case = Case { installation, pair: installation.fresh_pair().await?, namespace };
@@ -91,6 +92,15 @@ async fn live(installation: &Installation, number: usize, lack: Option<Lack>) ->
     Ok(())
 }
 
+/// The trust statement that earlier versions of this installation added to roles of others.
+pub async fn earlier_trust_statement(case: &Case<'_>) -> Result<Value> {
+    let namespace =
+        case.cluster().kubectl(&["get", "namespace", "kube-system", "--output", "jsonpath={.metadata.uid}"]).await?;
+    let sid = Installation::of_cluster(namespace.trim()).sid("instance trust");
+    let ec2 = json!({"Service": "ec2.amazonaws.com"});
+    Ok(json!({"Sid": sid, "Effect": "Allow", "Principal": ec2, "Action": "sts:AssumeRole"}))
+}
+
 /// The roles of others as they are before a grant. The consumer's stays when the grant goes.
 async fn make_by_hand(case: &Case<'_>, workers: bool) -> Result<()> {
     let trusts = |service: &str| {
@@ -105,7 +115,9 @@ async fn make_by_hand(case: &Case<'_>, workers: bool) -> Result<()> {
     if workers {
         let iam = case.stack().aws(&case.pair.consumer).iam;
         let create = iam.create_role().role_name("worker").path("/nodes/");
-        let create = create.assume_role_policy_document(trusts("ssm.amazonaws.com"));
+        let ssm = json!({"Effect": "Allow", "Principal": {"Service": "ssm.amazonaws.com"}, "Action": "sts:AssumeRole"});
+        let trust = json!({"Version": "2012-10-17", "Statement": [ssm, earlier_trust_statement(case).await?]});
+        let create = create.assume_role_policy_document(trust.to_string());
         create.tags(tag("allow-extend", "true")?).send().await?;
     }
     Ok(())

@@ -2,13 +2,13 @@
 
 use super::super::iam_policy::print::pretty;
 use super::gather::{Handoff, Permissions, Role, unique};
-use super::value::{document, of_repositories, of_trusts};
+use super::value::{document, of_repositories};
 use serde_json::{Map, Value, json};
 
 /// # Errors
 /// When there is nothing that a template can make.
 pub fn template(handoff: &Handoff) -> Result<String, String> {
-    let Handoff { account: _, notes, roles, permissions, trusts, repositories } = handoff;
+    let Handoff { account: _, notes, roles, permissions, repositories } = handoff;
     let mut resources = Map::new();
     for (name, role) in roles {
         if role.exists {
@@ -22,14 +22,8 @@ pub fn template(handoff: &Handoff) -> Result<String, String> {
         return Err("there are only statements for policies that belong to resources which are there, and CloudFormation cannot add to those: use --format cli or json".into());
     }
     let mut metadata = json!({ "Notes": notes });
-    let by_hand = [
-        ("RepositoryPolicyStatements", of_repositories(repositories)),
-        ("TrustPolicyStatements", of_trusts(trusts.iter())),
-    ];
-    for (key, statements) in by_hand {
-        if statements.as_array().is_some_and(|list| !list.is_empty()) {
-            metadata["AddByHand"][key] = statements;
-        }
+    if !repositories.is_empty() {
+        metadata["AddByHand"]["RepositoryPolicyStatements"] = of_repositories(repositories);
     }
     Ok(pretty(&json!({
         "AWSTemplateFormatVersion": "2010-09-09",

@@ -30,8 +30,6 @@ pub struct Handoff {
     pub roles: BTreeMap<String, Role>,
     /// Permissions, each of one grant.
     pub permissions: Vec<Permissions>,
-    /// Statements that EC2 needs in the trust policies of others' roles.
-    pub trusts: BTreeMap<String, Statement>,
     /// Statements for repositories' policies.
     pub repositories: Vec<Repositories>,
 }
@@ -233,16 +231,8 @@ impl Handoff {
         let mut roles = BTreeSet::new();
         if let Some(DesiredInstance { role, profile, extends }) = grant.desired(&owner(grant)).instance {
             roles.insert(role.name.clone());
-            let trust = role.trust.clone().sid(format!("{MARK}InstanceTrust"));
             if extends {
-                self.note(
-                    &grant.name,
-                    &format!(
-                        "role {} is there; its trust policy gets a statement for EC2, unless it lets EC2 in already",
-                        role.name
-                    ),
-                );
-                self.trusts.insert(role.name, trust);
+                self.note(&grant.name, &format!("role {} is there; its trust policy stays as it is", role.name));
             } else {
                 self.note(
                     &grant.name,
@@ -251,6 +241,7 @@ impl Handoff {
                         role.path
                     ),
                 );
+                let trust = role.trust.clone().sid(format!("{MARK}InstanceTrust"));
                 self.role(DesiredRole { inline: None, ..role }, trust, profile)?;
             }
         }

@@ -31,7 +31,7 @@ trap 'rm -f "$errors"' EXIT
 "#;
 
 pub fn script(handoff: &Handoff) -> String {
-    let Handoff { account, notes, roles, permissions, trusts, repositories } = handoff;
+    let Handoff { account, notes, roles, permissions, repositories } = handoff;
     let mut out = String::from("#!/bin/sh\n");
     let whose = account.as_ref().map_or_else(|| "an account of the organization".into(), |id| format!("account {id}"));
     out +=
@@ -52,22 +52,13 @@ pub fn script(handoff: &Handoff) -> String {
     }
     roles.iter().for_each(|(name, role)| out += &of_role(name, role));
     permissions.iter().for_each(|permissions| out += &of_permissions(permissions));
-    for (role, statement) in trusts {
-        let role = quoted(role);
-        out += "# Leave this out where the role lets EC2 in already.\n";
-        out += &format!(
-            "trust=$(aws iam get-role --role-name {role} --query Role.AssumeRolePolicyDocument --output json)\n"
-        );
-        out += &format!("trust=$(printf '%s' \"$trust\" | beside {})\n", quoted(&statements([statement]).to_string()));
-        out += &format!("aws iam update-assume-role-policy --role-name {role} --policy-document \"$trust\"\n\n");
-    }
     repositories.iter().for_each(|repositories| out += &of_repositories(repositories));
     out.truncate(out.trim_end().len());
     out + "\n"
 }
 
 fn needs_jq(handoff: &Handoff) -> bool {
-    !handoff.trusts.is_empty() || !handoff.repositories.is_empty()
+    !handoff.repositories.is_empty()
 }
 
 fn of_role(name: &str, role: &Role) -> String {

@@ -7,7 +7,7 @@ use crate::policy::{Document, sid};
 use serde_json::Value;
 
 pub fn hcl(handoff: &Handoff) -> String {
-    let Handoff { account, notes, roles, permissions, trusts, repositories } = handoff;
+    let Handoff { account, notes, roles, permissions, repositories } = handoff;
     let whose = account.as_ref().map_or_else(|| "an account of the organization".into(), |id| format!("account {id}"));
     let mut out = format!("# Access to container images of another account: for {whose}.\n");
     out.extend(notes.iter().map(|note| format!("# - {note}\n")));
@@ -15,10 +15,6 @@ pub fn hcl(handoff: &Handoff) -> String {
     roles.iter().for_each(|(name, role)| out += &of_role(name, role));
     let made = |role: &String| roles.contains_key(role);
     permissions.iter().for_each(|permissions| out += &of_permissions(permissions, made));
-    for (role, statement) in trusts {
-        let note = format!("Add this to the trust policy of role {role}, unless it lets EC2 in already.");
-        out += &to_be_merged(&format!("handed_off_trust_{}", label(role)), &note, &Document::of([statement.clone()]));
-    }
     for repositories in repositories {
         let Repositories { grant, region, patterns, statements: of } = repositories;
         let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();

@@ -5,7 +5,7 @@ use crate::policy::{Document, Statement};
 use serde_json::{Value, json};
 
 pub fn of(handoff: &Handoff) -> Value {
-    let Handoff { account, notes, roles, permissions, trusts, repositories } = handoff;
+    let Handoff { account, notes, roles, permissions, repositories } = handoff;
     let roles: Vec<Value> = roles.iter().map(|(name, role)| of_role(name, role)).collect();
     let permissions: Vec<Value> = permissions.iter().map(of_permissions).collect();
     json!({
@@ -13,7 +13,6 @@ pub fn of(handoff: &Handoff) -> Value {
         "notes": notes,
         "roles": roles,
         "policies": permissions,
-        "trustStatements": of_trusts(trusts.iter()),
         "repositoryPolicyStatements": of_repositories(repositories),
     })
 }
@@ -36,11 +35,6 @@ fn of_role(name: &str, role: &Role) -> Value {
 fn of_permissions(permissions: &Permissions) -> Value {
     let Permissions { grant, name, document: of, roles, others } = permissions;
     json!({"grant": grant.to_string(), "name": name, "roles": roles, "alsoFor": others, "document": document(of)})
-}
-
-/// Statements for the trust policies of roles that are there.
-pub fn of_trusts<'a>(trusts: impl Iterator<Item = (&'a String, &'a Statement)>) -> Value {
-    trusts.map(|(role, statement)| json!({"role": role, "statements": statements([statement])})).collect()
 }
 
 /// Statements for repositories' policies, to be put beside those that are there.

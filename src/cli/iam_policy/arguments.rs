@@ -3,7 +3,8 @@
 use crate::api::account::Partition;
 use crate::api::grant::ManagedPolicy;
 use crate::grant::management::Management;
-use crate::grant::parse::{is_external_id, is_iam_name, is_path, is_region};
+use crate::grant::parse::{is_external_id, is_iam_name, is_path};
+use crate::grant::partition::is_region;
 use crate::grant::{AccountId, RepositoryPattern};
 use crate::policy::{Document, Installation};
 use clap::ValueEnum;
@@ -94,8 +95,8 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "managed_policy")]
     no_managed_policies: bool,
 
-    /// Let the operator put its policy and trust statement on instance roles of others (management Extend) that carry the tag
-    /// registrygrants.dev/allow-extend, under any path. Unset: it writes to no role of others.
+    /// Let the operator put its policy on instance roles of others (management Extend) that carry the tag registrygrants.dev/allow-extend, under any
+    /// path, and remove the trust statement that earlier versions added. Unset: it writes to no role of others.
     #[arg(long)]
     allow_extend: bool,
 

@@ -2,8 +2,11 @@
 //! widens last; when access is taken back, the repository policies go first. One account's failure never hides another's.
 
 mod access;
+mod places;
 mod repositories;
 mod roles;
+
+pub use self::places::Probed;
 
 use super::World;
 use super::repositories::Look;
@@ -11,14 +14,17 @@ use crate::api::account::AWSAccount;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec, OnDelete, RegistryStatus};
 use crate::aws::Account;
+use crate::aws::fault::Fault;
 use crate::aws::iam::Made;
+use crate::grant::claims::Place;
 use crate::grant::desired::{Desired, Owner};
-use crate::grant::diff::Step;
+use crate::grant::diff::{Step, refused_trust};
 use crate::grant::observed::Role;
 use crate::grant::plan::Change;
 use crate::grant::status::{Outcome, Part};
 use crate::grant::{AccountId, Directory, Grant, Problem};
-use std::collections::BTreeSet;
+use crate::policy::Document;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +42,12 @@ pub struct Done {
     pub notices: Vec<String>,
     /// Whether the same was to be true before: then what was changed now was changed by somebody else.
     pub as_before: bool,
+    /// Places that could not be revoked and are no longer claimed, as the grant's annotation asked.
+    pub given_up: BTreeMap<Place, Problem>,
+    /// Deleted principals that were removed from foreign statements, in words.
+    pub dead_principals: Vec<String>,
+    /// When there is more to do, at the latest.
+    pub again: Option<Duration>,
 }
 
 /// What is to become of a grant.
@@ -75,7 +87,43 @@ pub struct Enforcement<'a> {
     /// What was read of roles and repositories, for judging access by it.
     read: access::Read,
     /// What could not be taken back.
-    left: Vec<Problem>,
+    left: Left,
+    /// What reading the places that were not claimed yet has shown.
+    probed: Probed,
+    /// Whether places are given up that cannot be revoked because the operator cannot get at them.
+    abandons: bool,
+    /// The places that are no longer wanted and stay claimed, with the reason where there is one.
+    undone: BTreeMap<Place, Option<Problem>>,
+    given_up: BTreeMap<Place, Problem>,
+    dead_principals: Vec<String>,
+    again: Option<Duration>,
+}
+
+/// What could not be revoked, by the condition that it is reported under.
+#[derive(Default)]
+struct Left {
+    repositories: Vec<Problem>,
+    registry_roles: Vec<Problem>,
+    instance_roles: Vec<Problem>,
+}
+
+/// Why steps were not carried out to their end.
+struct Failed {
+    problem: Problem,
+    /// The trust policy that IAM refused as it was.
+    refused: Option<Document>,
+}
+
+impl From<Problem> for Failed {
+    fn from(problem: Problem) -> Self {
+        Self { problem, refused: None }
+    }
+}
+
+impl From<Failed> for Problem {
+    fn from(failed: Failed) -> Self {
+        failed.problem
+    }
 }
 
 impl<'a> Enforcement<'a> {
@@ -110,8 +158,24 @@ impl<'a> Enforcement<'a> {
             put_back: Vec::new(),
             notices: Vec::new(),
             read: access::Read::default(),
-            left: Vec::new(),
+            left: Left::default(),
+            probed: Probed::default(),
+            abandons: false,
+            undone: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            dead_principals: Vec::new(),
+            again: None,
         }
+    }
+
+    /// The same, after the places were read that were not claimed yet.
+    pub fn after(self, probed: Probed) -> Self {
+        Self { probed, ..self }
+    }
+
+    /// The same, but places that are not wanted any more are given up where the operator cannot get at them.
+    pub fn abandoning(self, abandons: bool) -> Self {
+        Self { abandons, ..self }
     }
 
     /// The same, with policies that others keep known as of so long ago at most.
@@ -132,7 +196,8 @@ impl<'a> Enforcement<'a> {
         let Desired { registry_role, instance } = desired.unwrap_or(Desired { registry_role: None, instance: None });
         let turn = self.world.turn().await;
         let registry = self.session(self.accounts.0).await;
-        let consumer = match self.accounts.1.filter(|_| !self.claims.instance_roles.is_empty()) {
+        let concerned = !self.claims.instance_roles.is_empty() || instance.is_some();
+        let consumer = match self.accounts.1.filter(|_| concerned) {
             Some(account) => Some(self.session(account).await),
             None => None,
         };
@@ -146,8 +211,8 @@ impl<'a> Enforcement<'a> {
         self.remove_registry_roles(&registry, registry_role.as_ref()).await;
         self.remove_instances(consumer.as_ref(), instance.as_ref()).await;
         let access = self.access(&registry, consumer.as_ref()).await;
+        let applied = self.remaining_claims(&registry, consumer.as_ref(), &consumer_part);
 
-        self.left.sort();
         let sessions = [Some(&registry), consumer.as_ref()].into_iter().flatten();
         let no_session: Vec<Problem> = sessions.filter_map(|session| session.as_ref().err().cloned()).collect();
         let mut outcome = Outcome {
@@ -155,9 +220,9 @@ impl<'a> Enforcement<'a> {
             refusal: Vec::new(),
             accounts: accounts_part(&no_session),
             no_session,
-            role: role_part,
-            consumer: consumer_part,
-            repositories,
+            role: role_part.with(&mut self.left.registry_roles),
+            consumer: consumer_part.with(&mut self.left.instance_roles),
+            repositories: repositories.with(&mut self.left.repositories),
             each_repository,
             replaces: BTreeSet::new(),
             registry_status: RegistryStatus {
@@ -167,25 +232,16 @@ impl<'a> Enforcement<'a> {
             consumer_status,
             access: Vec::new(),
             pending: None,
-            applied: None,
+            applied,
             summary: self.grant.map(Grant::summary).unwrap_or_default(),
             handled: None,
-        };
-        if let (Some(problem), Part::InPlace(_) | Part::NotRequested(_)) = (Problem::join(&self.left), &outcome.role) {
-            outcome.role = Part::Failed(problem);
-        }
-        // A repository that does not exist holds nothing; whatever else failed may still have something of ours.
-        let all_done = outcome.problems().iter().all(|problem| problem.reason == Reason::RepositoryNotFound);
-        outcome.applied = match (all_done, self.grant) {
-            (true, grant) => grant.map(Grant::claims),
-            (false, _) => Some(self.claims.clone()),
         };
         outcome.access = access;
         if self.observes {
             outcome.pending = Some(self.changes.iter().map(ToString::to_string).collect());
         }
-        let Self { changes, put_back, notices, .. } = self;
-        Done { outcome, changes, put_back, notices, as_before }
+        let Self { changes, put_back, notices, given_up, dead_principals, again, .. } = self;
+        Done { outcome, changes, put_back, notices, as_before, given_up, dead_principals, again }
     }
 
     async fn session(&self, account: &str) -> Session {
@@ -209,13 +265,13 @@ impl<'a> Enforcement<'a> {
         account: &Account,
         steps: Vec<Step>,
         role: &mut Option<Role>,
-    ) -> Result<Vec<Made>, Problem> {
+    ) -> Result<Vec<Made>, Failed> {
         let mut made = Vec::new();
         for step in steps {
             let change = Change::of_step(&account.id, &step, role.as_ref());
             if !self.observes {
                 self.world.leadership.may_write()?;
-                let named = account.apply(step.clone()).await?;
+                let named = account.apply(step.clone()).await.map_err(|fault| self.failed(account, &step, fault))?;
                 let identity = match &named {
                     Some(Made::Role { arn, id }) => Some((arn.as_str(), id.as_str())),
                     Some(Made::Profile { .. }) | None => None,
@@ -227,6 +283,16 @@ impl<'a> Enforcement<'a> {
             self.changes.push(change);
         }
         Ok(made)
+    }
+
+    fn failed(&self, account: &Account, step: &Step, fault: Fault) -> Failed {
+        match step {
+            Step::UpdateTrust { role, trust } if fault.code == "MalformedPolicyDocument" => {
+                let blocked = refused_trust(&account.id, role, trust, &fault.to_string(), &self.owner.installation);
+                Failed { problem: blocked.unwrap_or_else(|| fault.into()), refused: Some(trust.clone()) }
+            }
+            _ => Failed { problem: fault.into(), refused: None },
+        }
     }
 
     /// A part that was looked at, with as many changes as there were before: in place, or only observed and not so yet.

@@ -2,10 +2,12 @@
 
 use super::{Enforcement, Session};
 use crate::api::conditions::Reason;
+use crate::api::grant::Applied;
 use crate::aws::Account;
 use crate::controller::foresee::{Foreseen, foresee};
 use crate::controller::repositories::{Look, Repository, Written, bring_up_to_date, read_back};
 use crate::controller::standings::Standings;
+use crate::grant::claims::Place;
 use crate::grant::status::{Part, RepositoryOutcome};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use crate::policy::repository::MAX_CHARACTERS;
@@ -28,7 +30,8 @@ impl Enforcement<'_> {
             Ok(account) => account,
             Err(problem) => return (Part::Blocked(problem.clone()), Each::new()),
         };
-        let (found, unlisted) = self.repositories(account).await;
+        let (found, not_listed) = self.repositories(account).await;
+        let mut unlisted: Vec<Problem> = not_listed.iter().map(|(_, problem)| problem.clone()).collect();
         let (world, look) = (self.world, self.look);
         if self.observes {
             return self.foresee_repositories(account, found, &unlisted).await;
@@ -49,8 +52,9 @@ impl Enforcement<'_> {
             .buffer_unordered(AT_A_TIME)
             .collect()
             .await;
-        let mut each = Each::new();
+        let (mut each, mut undone) = (Each::new(), Vec::new());
         for (outcome, reached, repository) in looked {
+            let at = (repository.region.clone(), repository.name.clone());
             if let Ok(Written::UpToDate(standings)) = &outcome {
                 if standings.put_back {
                     let what = format!("put this operator's statements back into the policy of {repository}");
@@ -75,19 +79,62 @@ impl Enforcement<'_> {
                     drop(each.insert((repository.region, repository.name), RepositoryOutcome::failed(problem)));
                 }
                 (Ok(Written::UpToDate(standings)), None) => {
-                    self.left.extend(standings.unrevoked.clone());
-                    self.left.extend(self.not_handed_over(&repository, &standings));
+                    let unrevoked = standings.unrevoked.clone().or_else(|| self.not_handed_over(&repository, &standings));
+                    undone.push((at.0, at.1, unrevoked));
+                    continue;
                 }
                 (Ok(Written::NoRepository), None) => {}
-                (Err(problem), None) => self.left.push(problem),
+                (Err(problem), None) => {
+                    undone.push((at.0, at.1, Some(problem)));
+                    continue;
+                }
             }
+            undone.push((at.0, at.1, None));
         }
+        self.keep_repository_claims(&undone, &not_listed);
+        unlisted.extend(self.unusable_repositories(account, &mut each));
         let part = match (Problem::join(&unlisted), wanted) {
             (Some(problem), _) => Part::Failed(problem),
             (None, None) => Part::NotRequested("nothing is asked of the repository policies".into()),
             (None, Some(_)) => Part::InPlace(summary(&each)),
         };
         (part, each)
+    }
+
+    /// Keeps the claims on repositories that could not be revoked.
+    fn keep_repository_claims(&mut self, found: &[(String, String, Option<Problem>)], unlisted: &[(String, Problem)]) {
+        let wanted = self.grant.map_or_else(Applied::none, Grant::claims);
+        for (place, problem) in self.claims.repositories_to_keep(&wanted, found, unlisted) {
+            match problem {
+                Some(problem) => {
+                    let reported = self.keep_claim(place, problem);
+                    self.left.repositories.extend(reported);
+                }
+                None => drop(self.undone.insert(place, None)),
+            }
+        }
+        self.left.repositories.sort();
+        self.left.repositories.dedup();
+    }
+
+    /// Reports the repositories that could not even be read, and returns what keeps a whole prefix from being read.
+    fn unusable_repositories(&mut self, account: &Account, each: &mut Each) -> Vec<Problem> {
+        let mut prefixes = Vec::new();
+        for (place, problem) in &self.probed.unusable {
+            let Place::Repositories { region, pattern } = place else { continue };
+            match pattern {
+                RepositoryPattern::Name(name) => {
+                    let repository =
+                        Repository { account: account.id.clone(), region: region.clone(), name: name.clone() };
+                    self.read.repositories.push((repository, Err(problem.message.clone())));
+                    each.insert((region.clone(), name.clone()), RepositoryOutcome::failed(problem.clone()));
+                }
+                RepositoryPattern::Prefix(_) => prefixes.push(problem.clone()),
+            }
+        }
+        prefixes.sort();
+        prefixes.dedup();
+        prefixes
     }
 
     /// What would become of the repositories' policies, and what they are now.
@@ -142,7 +189,7 @@ impl Enforcement<'_> {
                 };
                 each.insert(key, outcome);
             } else if let Err(problem) = result {
-                self.left.extend((problem.reason != Reason::Observing).then_some(problem));
+                self.left.repositories.extend((problem.reason != Reason::Observing).then_some(problem));
             }
         }
         let part = match Problem::join(unlisted) {
@@ -200,7 +247,7 @@ impl Enforcement<'_> {
     }
 
     /// The repositories that the claims mean. A name is looked up as it is, so that one that is missing is noticed.
-    async fn repositories(&self, account: &Account) -> (BTreeSet<Repository>, Vec<Problem>) {
+    async fn repositories(&self, account: &Account) -> (BTreeSet<Repository>, Vec<(String, Problem)>) {
         let (mut found, mut problems) = (BTreeSet::new(), Vec::new());
         for claimed in &self.claims.repositories {
             let region = &claimed.region;
@@ -213,13 +260,17 @@ impl Enforcement<'_> {
             if !patterns.iter().any(|pattern| matches!(pattern, RepositoryPattern::Prefix(_))) {
                 continue;
             }
-            match account.repositories(region).await {
+            let listed = match self.probed.listed.get(region) {
+                Some(names) => Ok(names.clone()),
+                None => account.repositories(region).await,
+            };
+            match listed {
                 Ok(names) => {
                     let matching =
                         names.into_iter().filter(|name| patterns.iter().any(|pattern| pattern.matches(name)));
                     found.extend(matching.map(repository));
                 }
-                Err(fault) => problems.push(fault.into()),
+                Err(fault) => problems.push((region.clone(), fault.into())),
             }
         }
         (found, problems)
@@ -246,7 +297,7 @@ fn full_percent(characters: usize) -> i32 {
     i32::try_from(tens.min(10) * 10).unwrap_or(100)
 }
 
-fn no_repository(repository: &Repository) -> Problem {
+pub(super) fn no_repository(repository: &Repository) -> Problem {
     Problem::new(
         Reason::RepositoryNotFound,
         format!("{repository} does not exist. Create it, or correct spec.registry; it is looked for again"),

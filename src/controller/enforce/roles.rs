@@ -1,19 +1,21 @@
 //! The roles of one grant: in the registry account, and in the consumer's.
 
-use super::{Enforcement, Session};
+use super::{Enforcement, Failed, Session};
 use crate::api::conditions::Reason;
 use crate::api::grant::{AppliedInstanceRole, ConsumerStatus, RegistryStatus};
 use crate::aws::Account;
 use crate::aws::iam::Made;
 use crate::controller::sharing;
 use crate::grant::Problem;
+use crate::grant::claims::Place;
 use crate::grant::consumer::Consumer;
 use crate::grant::desired::{DesiredInstance, DesiredRole};
-use crate::grant::diff;
+use crate::grant::diff::{self, Sharers, Step};
 use crate::grant::observed::Instance;
 use crate::grant::status::Part;
 use crate::grant::validate::ConsumerRole;
-use k8s_openapi::jiff::Timestamp;
+use crate::policy::Document;
+use crate::policy::dead_ids::{self, Cleaned};
 use std::collections::BTreeSet;
 
 impl Enforcement<'_> {
@@ -28,6 +30,9 @@ impl Enforcement<'_> {
             (Some(_), Some(Err(problem))) => return (Part::Blocked(problem.clone()), none),
             (_, _) => return (self.no_instance(), none),
         };
+        if let Some(problem) = self.unusable(|place| matches!(place, Place::InstanceRole(_))) {
+            return (Part::Failed(problem), none);
+        }
         let before = self.changes.len();
         match self.instance(account, desired).await {
             Ok(status) => {
@@ -57,8 +62,11 @@ impl Enforcement<'_> {
     async fn instance(&mut self, account: &Account, desired: &DesiredInstance) -> Result<ConsumerStatus, Problem> {
         let (role, profile) = (&desired.role.name, desired.profile.as_deref().unwrap_or_default());
         let _alone = self.world.roles.alone_on(&account.id, role).await;
-        let observed = self.observed_instance(account, role, profile).await?;
         let sharers = sharing::sharers(self.world, self.owner, &account.id, role, profile);
+        let observed = match self.probed.instance.take().filter(|_| sharers == Sharers::default()) {
+            Some(observed) => observed,
+            None => self.observed_instance(account, role, profile).await?,
+        };
         self.read.instance = Some(observed.role.clone());
         let steps = diff::instance(desired, &observed, self.owner, &sharers)?;
         let Instance { role: mut present, profile, held_by: _ } = observed;
@@ -93,6 +101,9 @@ impl Enforcement<'_> {
             Ok(account) => account,
             Err(problem) => return (Part::Blocked(problem.clone()), none),
         };
+        if let Some(problem) = self.unusable(|place| matches!(place, Place::RegistryRole(_))) {
+            return (Part::Failed(problem), none);
+        }
         let before = self.changes.len();
         match self.registry_role(account, desired).await {
             Ok(status) => {
@@ -102,7 +113,12 @@ impl Enforcement<'_> {
         }
     }
 
-    async fn observed_instance(&self, account: &Account, role: &str, profile: &str) -> Result<Instance, Problem> {
+    pub(super) async fn observed_instance(
+        &self,
+        account: &Account,
+        role: &str,
+        profile: &str,
+    ) -> Result<Instance, Problem> {
         let profile = match profile {
             "" => None,
             name => account.instance_profile(name).await?,
@@ -111,7 +127,10 @@ impl Enforcement<'_> {
     }
 
     async fn registry_role(&mut self, account: &Account, desired: &DesiredRole) -> Result<RegistryStatus, Problem> {
-        let mut observed = account.role(&desired.name).await?;
+        let mut observed = match self.probed.registry_role.take() {
+            Some(observed) => observed,
+            None => account.role(&desired.name).await?,
+        };
         self.read.registry_role = Some(observed.clone());
         // Repository policies name the role only while it is known to be there and this grant's. A call that failed says neither.
         let is_ours = observed.as_ref().is_some_and(|role| self.owner.owns(&role.tags));
@@ -119,11 +138,12 @@ impl Enforcement<'_> {
         if observed.is_none() {
             sharing::eldest(self.world, self.owner, desired)?;
         }
-        let steps = diff::registry_role(desired, observed.as_ref(), self.owner, Timestamp::now())?;
+        let steps = diff::registry_role(desired, observed.as_ref(), self.owner, account.now())?;
         let (role_arn, role_id) = observed.as_ref().map(|role| (role.arn.clone(), role.id.clone())).unzip();
         let mut status = RegistryStatus { hosts: Vec::new(), role_arn, role_id };
         let ends_sessions = diff::ends_sessions(&steps);
         let applied = self.apply(account, steps, &mut observed).await;
+        self.again = observed.as_ref().and_then(|role| diff::ends_sessions_again_in(role, account.now()));
         self.read.registry_role = Some(observed);
         for made in applied? {
             if let Made::Role { arn, id } = made {
@@ -143,7 +163,7 @@ impl Enforcement<'_> {
     /// The trust policy is narrowed now: the sessions that it gave out until this moment end.
     async fn end_sessions(&mut self, account: &Account, desired: &DesiredRole) -> Result<(), Problem> {
         let mut narrowed = account.role(&desired.name).await?;
-        let steps = diff::registry_role(desired, narrowed.as_ref(), self.owner, Timestamp::now())?;
+        let steps = diff::registry_role(desired, narrowed.as_ref(), self.owner, account.now())?;
         if diff::ends_sessions(&steps) {
             return Err(Problem::new(
                 Reason::Settling,
@@ -154,8 +174,9 @@ impl Enforcement<'_> {
             ));
         }
         let applied = self.apply(account, steps, &mut narrowed).await;
+        self.again = narrowed.as_ref().and_then(|role| diff::ends_sessions_again_in(role, account.now()));
         self.read.registry_role = Some(narrowed);
-        applied.map(drop)
+        applied.map(drop).map_err(Problem::from)
     }
 
     pub(super) async fn remove_registry_roles(&mut self, session: &Session, desired: Option<&DesiredRole>) {
@@ -163,7 +184,8 @@ impl Enforcement<'_> {
         let Ok(account) = session else { return };
         for name in self.claims.registry_roles.iter().filter(|name| Some(name.as_str()) != kept) {
             if let Err(problem) = self.remove_registry_role(account, name).await {
-                self.left.push(problem);
+                let reported = self.keep_claim(Place::RegistryRole(name.clone()), problem);
+                self.left.registry_roles.extend(reported);
             }
         }
     }
@@ -190,7 +212,8 @@ impl Enforcement<'_> {
         let Some(Ok(account)) = session else { return };
         for claimed in self.claims.instance_roles.iter().filter(|claimed| Some(claimed.role.as_str()) != kept) {
             if let Err(problem) = self.remove_instance(account, claimed).await {
-                self.left.push(problem);
+                let reported = self.keep_claim(Place::InstanceRole(claimed.clone()), problem);
+                self.left.instance_roles.extend(reported);
             }
         }
     }
@@ -211,9 +234,65 @@ impl Enforcement<'_> {
             if observed.role.is_some() {
                 observed.held_by = account.profiles_of(role).await?;
             }
-            diff::without_instance(role, profile, &observed, self.owner, &sharers, self.on_delete)?
+            diff::without_instance(role, profile, &observed, self.owner, &sharers, self.on_delete)
         };
-        self.apply(account, steps, &mut observed.role).await?;
-        held.map_or(Ok(()), Err)
+        match self.apply(account, steps, &mut observed.role).await {
+            Err(Failed { problem, refused: Some(trust) }) if !stays => {
+                self.revoke_in_blocked_trust(account, claimed, observed, &sharers, &trust, problem).await?;
+                held.map_or(Ok(()), Err)
+            }
+            Err(failed) => Err(failed.into()),
+            Ok(_) => {
+                self.world.roles.forget_refusals(&account.id, role);
+                held.map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    /// IAM refused the trust policy without our statement. All else was revoked. Where that is because of principals which are proven dead, it is
+    /// written without them.
+    async fn revoke_in_blocked_trust(
+        &mut self,
+        account: &Account,
+        claimed: &AppliedInstanceRole,
+        mut observed: Instance,
+        sharers: &Sharers,
+        refused: &Document,
+        problem: Problem,
+    ) -> Result<(), Problem> {
+        let AppliedInstanceRole { role, path: _, instance_profile } = claimed;
+        let installation = &self.owner.installation;
+        let shown: BTreeSet<String> = dead_ids::shown(refused, installation).into_iter().map(|dead| dead.id).collect();
+        let proven = self.world.roles.refused(&account.id, role, &shown);
+        let blocked = |problem: Problem| {
+            let left = "The grant's own policy on the role was removed. The annotation registrygrants.dev/abandon=true lets go of the trust statement";
+            Problem::new(Reason::BlockedPolicy, format!("{}. {left}", problem.message))
+        };
+        let trust = observed.role.as_ref().and_then(|role| role.trust.as_ref().ok());
+        let Some(Cleaned { document, originals }) = trust.map(|trust| dead_ids::without(trust, &proven, installation))
+        else {
+            return Err(blocked(problem));
+        };
+        if originals.is_empty() {
+            return Err(blocked(problem));
+        }
+        if let Some(role) = &mut observed.role {
+            role.trust = Ok(document);
+        }
+        let profile = Some(instance_profile.as_str()).filter(|name| !name.is_empty());
+        let (steps, left) = diff::without_instance(role, profile, &observed, self.owner, sharers, self.on_delete);
+        let writes = steps.iter().any(|step| matches!(step, Step::UpdateTrust { .. }));
+        self.apply(account, steps, &mut observed.role).await.map_err(|failed| blocked(failed.problem))?;
+        self.world.roles.forget_refusals(&account.id, role);
+        if writes {
+            let ids = proven.into_iter().collect::<Vec<_>>().join(", ");
+            let original = Document::of(originals);
+            tracing::warn!(account = %account.id, role, ids, %original, "removed deleted principals from foreign statements in a trust policy; their originals are here");
+            self.dead_principals.push(format!(
+                "{ids} was removed from the trust policy of role {role} in account {}: the principal was deleted, and IAM refused every write that a revocation needed. The operator's log has the statements as they were",
+                account.id
+            ));
+        }
+        left.map_or(Ok(()), Err)
     }
 }

@@ -151,7 +151,7 @@ fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
         let Some(memory) = registry.account_id.parse().ok().and_then(|id: AccountId| memories.get_mut(&id)) else {
             continue;
         };
-        for region in registry.regions.iter().filter(|region| crate::grant::parse::is_region(region)) {
+        for region in registry.regions.iter().filter(|region| crate::grant::partition::is_region(region)) {
             if !memory.regions.contains(region) {
                 memory.regions.insert(region.clone());
             }
@@ -201,7 +201,7 @@ async fn sweep(
         }
     };
     let recorded = account.status.iter().flat_map(|status| &status.sweep).flat_map(|sweep| sweep.regions.clone());
-    memory.regions.extend(recorded.filter(|region| crate::grant::parse::is_region(region)));
+    memory.regions.extend(recorded.filter(|region| crate::grant::partition::is_region(region)));
     let place = look::Place { context, id, account, session: &session, unknown };
     let looked = tokio::select! {
         looked = look::look(&place, &memory.regions) => looked,

@@ -22,7 +22,8 @@ pub struct Sharers {
 }
 
 /// Makes the instance role hold our trust statement and our inline policy, and the profile hold the role. Whatever else is on the
-/// role stays: nodes carry other policies, and removing those is an outage.
+/// role stays: nodes carry other policies, and removing those is an outage. A role of others gets the inline policy alone. The trust policy is
+/// written last: IAM refuses it whole if another statement names a deleted principal, and nothing else depends on it.
 ///
 /// # Errors
 /// When a role or profile of that name is not ours to keep, or a document is unreadable or would be too long.
@@ -35,16 +36,17 @@ pub fn instance(
     let DesiredInstance { role: desired, profile, extends } = desired;
     let Instance { role: observed_role, profile: observed_profile, .. } = observed;
     let keepers = keepers(owner, &sharers.keeping);
-    let mut steps = match (observed_role, extends) {
+    let (mut steps, trust) = match (observed_role, extends) {
         (None, true) => return Err(nothing_to_extend(desired)),
         (None, false) => {
             let trust = Document::of([desired.trust.clone()]);
             check_size(desired, &trust)?;
-            create_role(desired, trust)
+            (create_role(desired, trust), None)
         }
         (Some(role), true) => {
             check_consent(desired, role, owner)?;
-            on_present_role(desired, role, owner, lets_ec2_in(role, &owner.installation, desired))?
+            check_size(desired, &Document::of([]))?;
+            (settings(desired, role), None)
         }
         (Some(role), false) => {
             // Shared with a grant that went without handing it over (abandoned, or lost with a cluster): our policy on it tells.
@@ -56,7 +58,10 @@ pub fn instance(
             if role.path != desired.path {
                 return Err(wrong_path(role, desired));
             }
-            on_present_role(&told_of(desired, keeper), role, owner, false)?
+            let desired = told_of(desired, keeper);
+            let trust = trust_to_set(&desired, role, owner)?;
+            let bounded = bounded(&desired, role);
+            (bounded.into_iter().chain(settings(&desired, role)).collect(), trust)
         }
     };
     if let Some(profile) = profile {
@@ -69,6 +74,7 @@ pub fn instance(
         }
         steps.extend(instance_profile(&told_of(desired, keeper), profile, observed_profile.as_ref()));
     }
+    steps.extend(trust);
     Ok(steps)
 }
 
@@ -85,10 +91,8 @@ enum Fate<'a> {
 }
 
 /// What of this grant is on the instance role goes; with the last grant that keeps them, what was made goes, too. On a role that others made, or
-/// that others' policies are on, all else stays.
-///
-/// # Errors
-/// When the trust policy is unreadable.
+/// that others' policies are on, all else stays. The trust policy is written last, see [`instance`]. Besides the steps it returns what they
+/// leave behind, if anything.
 pub fn without_instance(
     name: &str,
     profile: Option<&str>,
@@ -96,83 +100,85 @@ pub fn without_instance(
     owner: &Owner,
     sharers: &Sharers,
     on_delete: OnDelete,
-) -> Result<(Vec<Step>, Option<Problem>), Problem> {
+) -> (Vec<Step>, Option<Problem>) {
     let Instance { role, profile: observed_profile, held_by } = observed;
     let known: Vec<&Owner> = keepers(owner, &sharers.keeping).into_iter().chain(&sharers.leaving).collect();
     let is_ours = |tags: &BTreeMap<String, String>| known.iter().any(|known| known.owns(tags));
     let profile = profile.and_then(|name| Some((name, observed_profile.as_ref()?)));
     let profile = profile.filter(|(_, found)| is_ours(&found.tags));
-    let (mut steps, mut held) = (Vec::new(), None);
-    let fate = match role {
-        Some(role) => {
-            let fate = fate(role, is_ours(&role.tags), owner, sharers, on_delete)?;
-            steps.extend(off_role(name, role, owner, &fate)?);
-            fate
-        }
-        None => sharers.keeping.first().map_or(Fate::Deleted, Fate::Handed),
+    let of_profile =
+        |fate: &Fate| profile.map(|(name, found)| off_profile(name, found, owner, fate)).unwrap_or_default();
+    let Some(role) = role else {
+        return (of_profile(&sharers.keeping.first().map_or(Fate::Deleted, Fate::Handed)), None);
     };
-    if let (Some(role), Fate::Deleted) = (role, &fate) {
-        let of_others = held_by.iter().filter(|other| profile.is_none_or(|(own, _)| own != other.as_str()));
-        held = still_held(role, &of_others.cloned().collect());
+    // Taking the policy off needs nothing else.
+    let policy = owner.policy_name();
+    let take_off = role.inline.contains_key(&policy).then(|| delete_inline(name, &policy));
+    let trust = match readable_trust(role) {
+        Ok(trust) => trust,
+        Err(unreadable) => return (take_off.into_iter().collect(), Some(unreadable)),
+    };
+    let fate = fate(role, trust, is_ours(&role.tags), owner, sharers, on_delete);
+    // The next one has to find the role as its own before this one lets go of it.
+    let mut steps: Vec<Step> = handed(name, role, owner, &fate).into_iter().chain(take_off).collect();
+    steps.extend(of_profile(&fate));
+    steps.extend(off_trust(name, role, trust, owner, &fate));
+    if !matches!(fate, Fate::Deleted) {
+        return (steps, None);
     }
-    if let Some((name, found)) = profile {
-        steps.extend(off_profile(name, found, owner, &fate));
-    }
-    if role.is_some() && held.is_none() && matches!(fate, Fate::Deleted) {
-        steps.push(Step::DeleteRole { role: name.into() });
-    }
-    Ok((steps, held))
+    let of_others = held_by.iter().filter(|other| profile.is_none_or(|(own, _)| own != other.as_str()));
+    let held = still_held(role, &of_others.cloned().collect());
+    steps.extend(held.is_none().then(|| Step::DeleteRole { role: name.into() }));
+    (steps, held)
 }
 
 fn fate<'a>(
     role: &Role,
+    trust: &Document,
     made_here: bool,
     owner: &Owner,
     sharers: &'a Sharers,
     on_delete: OnDelete,
-) -> Result<Fate<'a>, Problem> {
+) -> Fate<'a> {
     let is_on = |other: &&Owner| role.inline.contains_key(&other.policy_name());
     if let Some(next) = sharers.keeping.first().or_else(|| sharers.leaving.iter().find(is_on)) {
-        return Ok(Fate::Handed(next));
+        return Fate::Handed(next);
     }
-    let foreign_trust = readable_trust(role)?.clone().without_ours(&owner.installation);
+    let foreign_trust = trust.clone().without_ours(&owner.installation);
     let policies = role.inline.keys().any(|inline| *inline != owner.policy_name()) || !role.attached.is_empty();
-    Ok(match on_delete {
+    match on_delete {
         _ if !made_here => Fate::Others,
         OnDelete::RemoveAccess => Fate::Disowned,
         OnDelete::DeleteRole if policies || !foreign_trust.statements.is_empty() => Fate::Others,
         OnDelete::DeleteRole => Fate::Deleted,
-    })
+    }
 }
 
-fn off_role(name: &str, role: &Role, owner: &Owner, fate: &Fate) -> Result<Vec<Step>, Problem> {
-    let policy = owner.policy_name();
-    let take_off = role.inline.contains_key(&policy).then(|| delete_inline(name, &policy));
-    let present = readable_trust(role)?;
-    let mut steps = Vec::new();
+/// Hands the role's tags to the grant that keeps it from now on.
+fn handed(name: &str, role: &Role, owner: &Owner, fate: &Fate) -> Option<Step> {
     match fate {
-        // The next one has to find it as his before this one lets go of it.
-        Fate::Handed(next) => {
-            steps.extend(owner.owns(&role.tags).then(|| hand_to(name, next)));
-            steps.extend(take_off);
-        }
+        Fate::Handed(next) => owner.owns(&role.tags).then(|| hand_to(name, next)),
+        Fate::Others | Fate::Disowned | Fate::Deleted => None,
+    }
+}
+
+/// What is ours in the trust policy, and the tags that say so.
+fn off_trust(name: &str, role: &Role, present: &Document, owner: &Owner, fate: &Fate) -> Vec<Step> {
+    match fate {
         Fate::Others => {
-            steps.extend(take_off);
             let trust = present.clone().without_ours(&owner.installation);
             // The trust statement is the installation's: on a role of another grant it is not this one's to take. And a trust policy cannot be
             // empty: where ours is the only statement, it stays.
             let another_grants = of_installation(&role.tags, owner) && !owner.owns(&role.tags);
             let removable = trust != *present && !trust.statements.is_empty() && !another_grants;
-            steps.extend(removable.then(|| Step::UpdateTrust { role: name.into(), trust }));
+            removable.then(|| Step::UpdateTrust { role: name.into(), trust }).into_iter().collect()
         }
         Fate::Disowned => {
-            steps.extend(take_off);
-            steps.extend(disowned_trust(name, present, owner));
-            steps.push(Step::UntagRole { role: name.into(), keys: our_tags(&role.tags) });
+            let untag = Step::UntagRole { role: name.into(), keys: our_tags(&role.tags) };
+            disowned_trust(name, present, owner).into_iter().chain([untag]).collect()
         }
-        Fate::Deleted => steps.extend(take_off),
+        Fate::Handed(_) | Fate::Deleted => Vec::new(),
     }
-    Ok(steps)
 }
 
 fn off_profile(name: &str, found: &InstanceProfile, owner: &Owner, fate: &Fate) -> Vec<Step> {
@@ -205,6 +211,13 @@ pub fn instance_handed_over(
     sharers: &Sharers,
 ) -> Result<Vec<Step>, Problem> {
     let mut steps = Vec::new();
+    let found = profile.and_then(|name| Some((name, observed.profile.as_ref()?)));
+    if let Some((name, found)) = found.filter(|(_, found)| owner.owns(&found.tags)) {
+        steps.push(match sharers.keeping.first() {
+            Some(next) => Step::TagProfile { name: name.into(), tags: next.tags() },
+            None => Step::UntagProfile { name: name.into(), keys: our_tags(&found.tags) },
+        });
+    }
     if let Some(role) = &observed.role {
         let ours = owner.owns(&role.tags);
         match sharers.keeping.first() {
@@ -214,13 +227,6 @@ pub fn instance_handed_over(
                 steps.extend(ours.then(|| Step::UntagRole { role: name.into(), keys: our_tags(&role.tags) }));
             }
         }
-    }
-    let found = profile.and_then(|name| Some((name, observed.profile.as_ref()?)));
-    if let Some((name, found)) = found.filter(|(_, found)| owner.owns(&found.tags)) {
-        steps.push(match sharers.keeping.first() {
-            Some(next) => Step::TagProfile { name: name.into(), tags: next.tags() },
-            None => Step::UntagProfile { name: name.into(), keys: our_tags(&found.tags) },
-        });
     }
     Ok(steps)
 }
@@ -236,23 +242,17 @@ fn told_of(desired: &DesiredRole, keeper: Option<&&Owner>) -> DesiredRole {
     DesiredRole { tags, ..desired.clone() }
 }
 
-fn on_present_role(
-    desired: &DesiredRole,
-    role: &Role,
-    owner: &Owner,
-    trusted_already: bool,
-) -> Result<Vec<Step>, Problem> {
+/// The trust policy with our statement beside the others, where it is missing or was changed.
+fn trust_to_set(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<Option<Step>, Problem> {
     let present = readable_trust(role)?;
-    let foreign = present.clone().without_ours(&owner.installation);
-    let trust = foreign.with([desired.trust.clone()]);
-    let mut steps: Vec<Step> = bounded(desired, role).into_iter().collect();
-    if !trusted_already && !ours_is(present, desired, &owner.installation) {
-        check_size(desired, &trust)?;
-        steps.push(Step::UpdateTrust { role: desired.name.clone(), trust });
+    let trust = present.clone().without_ours(&owner.installation).with([desired.trust.clone()]);
+    if ours_is(present, desired, &owner.installation) {
+        // What others added may have filled the document. That is no reason not to keep the inline policy.
+        check_size(desired, &Document::of([]))?;
+        return Ok(None);
     }
-    check_size(desired, &Document::of([]))?;
-    steps.extend(settings(desired, role));
-    Ok(steps)
+    check_size(desired, &trust)?;
+    Ok(Some(Step::UpdateTrust { role: desired.name.clone(), trust }))
 }
 
 fn instance_profile(role: &DesiredRole, profile: &str, observed: Option<&InstanceProfile>) -> Vec<Step> {
@@ -276,13 +276,6 @@ fn instance_profile(role: &DesiredRole, profile: &str, observed: Option<&Instanc
 fn ours_is(trust: &Document, desired: &DesiredRole, installation: &Installation) -> bool {
     let ours: Vec<_> = trust.statements.iter().filter(|statement| installation.owns(statement)).collect();
     matches!(ours.as_slice(), [one] if one.meaning() == desired.trust.meaning())
-}
-
-/// Whether a role of others lets EC2 in without our help.
-fn lets_ec2_in(role: &Role, installation: &Installation, desired: &DesiredRole) -> bool {
-    let Ok(present) = &role.trust else { return false };
-    let ours_present = present.statements.iter().any(|statement| installation.owns(statement));
-    !ours_present && present.statements.iter().any(|statement| statement.meaning() == desired.trust.meaning())
 }
 
 /// Our trust statement under a Sid that is nobody's.

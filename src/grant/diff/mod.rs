@@ -4,15 +4,20 @@ mod instance;
 mod registry;
 
 pub use instance::{Sharers, instance, instance_handed_over, without_instance};
-pub use registry::{ENDED_SESSIONS, ends_sessions, registry_role, registry_role_handed_over, without_registry_role};
+pub use registry::{
+    ENDED_SESSIONS, ends_sessions, ends_sessions_again_in, registry_role, registry_role_handed_over,
+    without_registry_role,
+};
 
 use super::Problem;
 use super::desired::{
     DesiredRole, MAX_OWN_INLINE_CHARACTERS, OUR_TAGS, Owner, TAG_ALLOW_ADOPT, TAG_GRANT, TAG_INSTALLATION,
 };
+use super::names::AccountId;
 use super::observed::Role;
 use crate::api::conditions::Reason;
-use crate::policy::Document;
+use crate::policy::dead_ids::{self, DeadId};
+use crate::policy::{Document, Installation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -281,6 +286,24 @@ fn readable_trust(role: &Role) -> Result<&Document, Problem> {
             ),
         )
     })
+}
+
+/// That IAM refused a trust policy because of a deleted principal in a foreign statement; `None`: the document names none. `told`: IAM's words.
+pub fn refused_trust(
+    account: &AccountId,
+    role: &str,
+    trust: &Document,
+    told: &str,
+    installation: &Installation,
+) -> Option<Problem> {
+    let found = dead_ids::shown(trust, installation);
+    let DeadId { statement, id } = found.first()?;
+    Some(Problem::new(
+        Reason::BlockedPolicy,
+        format!(
+            "the trust policy of role {role} in account {account} cannot be written, because {statement}, which is not this operator's, names {id}, a principal that was deleted: IAM refuses the whole document. Take that principal or that statement out, in IAM ({told})"
+        ),
+    ))
 }
 
 fn has_tags(tags: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {

@@ -11,12 +11,20 @@ use crate::policy::cover::why_needed;
 use crate::policy::{Document, Statement};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// The inline policy that ends the sessions which a trust policy gave out before it was narrowed.
 pub const ENDED_SESSIONS: &str = "registry-grants-ended-sessions";
-/// As long as this is its statement's Sid, sessions may still have been given out after its time.
+/// The Sid of its statement while the trust policy is not narrowed yet.
 const ENDING: &str = "Ending";
+/// Its Sid while the narrowed trust policy may not have reached all of IAM: sessions issued meanwhile are ended once more.
+const SETTLING: &str = "Settling";
+/// Its Sid when that is done.
 const ENDED: &str = "Ended";
+/// How long sessions may still be issued by a trust policy that was replaced. IAM documents no bound, and takes seconds.
+const SETTLES: SignedDuration = SignedDuration::from_secs(60);
+/// How far a moment in the policy may be ahead. One that is further ahead was not written by a clock that is right.
+const AHEAD: SignedDuration = SignedDuration::from_secs(60);
 /// No session of a role lasts longer.
 const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(12);
 
@@ -49,8 +57,10 @@ pub fn registry_role(
     steps.extend(bounded(desired, role));
     let right = role.trust.as_ref().is_ok_and(|present| present.same_meaning(&trust));
     if right {
-        steps.extend(sessions_to_end(role, now).map(|document| put_inline(name, ENDED_SESSIONS, &document)));
-        steps.extend(has_ended(role, now).then(|| delete_inline(name, ENDED_SESSIONS)));
+        steps.extend(match has_ended(role, now) {
+            true => Some(delete_inline(name, ENDED_SESSIONS)),
+            false => sessions_to_end(role, now).map(|document| put_inline(name, ENDED_SESSIONS, &document)),
+        });
     } else {
         let narrows = lets_others_in(role, desired);
         steps.extend(
@@ -115,14 +125,34 @@ fn no_older_sessions(sid: &str, moment: Timestamp) -> Document {
     Document::of([Statement::deny(["*"]).sid(sid).on(["*"]).only_if("DateLessThan", "aws:TokenIssueTime", [seconds])])
 }
 
-/// The trust policy is narrowed now: sessions that it gave out until now are to end with those that were known of before.
+/// The trust policy is narrowed now: sessions that it issued end, at once and once more when the narrowed policy has reached all of IAM.
 fn sessions_to_end(role: &Role, now: Timestamp) -> Option<Document> {
-    let present = role.inline.get(ENDED_SESSIONS)?;
-    let as_it_should_be = present.as_ref().is_ok_and(|document| {
-        ended_before(document).is_some_and(|moment| document.same_meaning(&no_older_sessions(ENDED, moment)))
-            && sid_of(document) == Some(ENDED)
-    });
-    (!as_it_should_be).then(|| no_older_sessions(ENDED, after_this_second(now)))
+    let present = role.inline.get(ENDED_SESSIONS)?.as_ref().ok();
+    match present.and_then(|document| stamped(document, now)) {
+        Some((ENDED, _)) => None,
+        Some((_, moment)) if now.duration_since(moment) < SETTLES => None,
+        Some(_) => Some(no_older_sessions(ENDED, after_this_second(now))),
+        None => Some(no_older_sessions(SETTLING, after_this_second(now))),
+    }
+}
+
+/// The state of the policy and its moment, if it is as this operator writes it once the trust policy is narrowed.
+fn stamped(document: &Document, now: Timestamp) -> Option<(&'static str, Timestamp)> {
+    let state = [SETTLING, ENDED].into_iter().find(|state| sid_of(document) == Some(state))?;
+    let moment = ended_before(document).filter(|moment| moment.duration_since(now) <= AHEAD)?;
+    document.same_meaning(&no_older_sessions(state, moment)).then_some((state, moment))
+}
+
+/// When sessions are to be ended once more; `None`: they are not.
+pub fn ends_sessions_again_in(role: &Role, now: Timestamp) -> Option<Duration> {
+    let document = role.inline.get(ENDED_SESSIONS)?.as_ref().ok()?;
+    match stamped(document, now)? {
+        (SETTLING, moment) => {
+            let left = SETTLES.checked_sub(now.duration_since(moment)).unwrap_or(SETTLES);
+            Some(Duration::try_from(left).unwrap_or(Duration::ZERO))
+        }
+        _ => None,
+    }
 }
 
 /// What began within this second counts as before.
@@ -133,8 +163,11 @@ fn after_this_second(now: Timestamp) -> Timestamp {
 /// Whether every session that the policy is about has run out by itself.
 fn has_ended(role: &Role, now: Timestamp) -> bool {
     let document = role.inline.get(ENDED_SESSIONS).and_then(|present| present.as_ref().ok());
-    let ended = document.filter(|document| sid_of(document) == Some(ENDED)).and_then(ended_before);
-    ended.is_some_and(|moment| now.duration_since(moment) > LONGEST_SESSION)
+    match document.and_then(|document| stamped(document, now)) {
+        Some((ENDED, moment)) => now.duration_since(moment) > LONGEST_SESSION,
+        Some((_, moment)) => now.duration_since(moment) > LONGEST_SESSION.saturating_add(SETTLES),
+        None => false,
+    }
 }
 
 fn sid_of(document: &Document) -> Option<&str> {

@@ -4,7 +4,7 @@ use super::Leftover;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, AppliedRepositories};
 use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
-use crate::grant::parse::is_region;
+use crate::grant::partition::is_region;
 use crate::grant::{AccountId, GrantName, RepositoryPattern};
 use crate::policy::Installation;
 use std::collections::{BTreeMap, BTreeSet};

@@ -108,8 +108,10 @@ fn instance(
     let role_name = role.map(|(name, _)| name.as_str()).unwrap_or_default();
     let profile_name = profile.map(|(name, _)| name.as_str());
     let nobody = Sharers::default();
-    let (steps, _) = without_instance(role_name, profile_name, &observed, owner, &nobody, OnDelete::DeleteRole)
-        .map_err(|problem| problem.message)?;
+    let (steps, left) = without_instance(role_name, profile_name, &observed, owner, &nobody, OnDelete::DeleteRole);
+    if let Some(problem) = left {
+        return Err(problem.message);
+    }
     let removed = |step: &Step| matches!(step, Step::DeleteRole { .. } | Step::DeleteProfile { .. });
     let wanted = usize::from(role.is_some()) + usize::from(profile.is_some());
     if steps.iter().filter(|step| removed(step)).count() == wanted {

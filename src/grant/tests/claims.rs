@@ -1,9 +1,12 @@
 //! Claims: where to look for what a grant may have left in AWS. Before a write they only grow.
 
 use super::resources::{CONSUMER, Cluster, grant, registry_rule, strings};
+use crate::api::conditions::Reason;
 use crate::api::grant::{
     AccessPath, Applied, AppliedInstanceRole, AppliedRepositories, CrossAccountRegistryGrantSpec as Spec,
 };
+use crate::grant::Problem;
+use crate::grant::claims::Place;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -209,5 +212,145 @@ proptest! {
         prop_assert!(grown.repositories.iter().all(|r| all_differ(r.patterns.iter().collect())));
         prop_assert!(all_differ(grown.registry_roles.iter().collect()));
         prop_assert!(grown.instance_roles.iter().collect::<BTreeSet<_>>().len() == grown.instance_roles.len());
+    }
+}
+
+/// Claims on these repositories alone.
+fn on(repositories: &[(&str, &[&str])]) -> Applied {
+    let repositories = repositories.iter().map(|(region, patterns)| AppliedRepositories {
+        region: (*region).to_owned(),
+        patterns: patterns.iter().map(ToString::to_string).collect(),
+    });
+    Applied { repositories: repositories.collect(), ..Applied::none() }
+}
+
+fn failed() -> Option<Problem> {
+    Some(Problem::new(Reason::AccessDenied, "denied"))
+}
+
+/// What stays claimed of `before` beside what `wanted` claims, as text.
+fn kept(before: &Applied, wanted: &Applied, found: &[(&str, &str, bool)], unlisted: &[&str]) -> Vec<String> {
+    let found: Vec<_> = found
+        .iter()
+        .map(|(region, name, done)| ((*region).to_owned(), (*name).to_owned(), if *done { None } else { failed() }))
+        .collect();
+    let unlisted: Vec<_> = unlisted.iter().map(|region| ((*region).to_owned(), failed().unwrap())).collect();
+    before.repositories_to_keep(wanted, &found, &unlisted).into_iter().map(|(place, _)| place.to_string()).collect()
+}
+
+const LOST: &str = "eu-west-3";
+const GOOD: &str = "us-east-1";
+
+#[test]
+fn a_claim_is_dropped_by_itself_once_it_is_revoked_and_stays_until_then() {
+    let before = on(&[(GOOD, &["app", "old"]), (LOST, &["app", "team/*"])]);
+    let nothing = Applied::none();
+    let all = [(GOOD, "app", true), (GOOD, "old", true), (LOST, "app", true), (LOST, "team/web", true)];
+    assert_eq!(kept(&before, &nothing, &all, &[]), [""; 0]);
+    let lost = [(GOOD, "app", true), (GOOD, "old", false), (LOST, "app", false)];
+    let left = kept(&before, &nothing, &lost, &[LOST]);
+    assert_eq!(
+        left,
+        [
+            "access in the policies of old in us-east-1",
+            "access in the policies of app in eu-west-3",
+            "access in the policies of team/* in eu-west-3",
+        ]
+    );
+}
+
+#[test]
+fn what_is_still_wanted_is_not_judged_here() {
+    let before = on(&[(GOOD, &["app", "old"])]);
+    let wanted = on(&[(GOOD, &["app"])]);
+    assert_eq!(kept(&before, &wanted, &[(GOOD, "app", false), (GOOD, "old", true)], &[]), [""; 0]);
+}
+
+#[test]
+fn a_repository_that_another_claim_holds_keeps_no_second_one() {
+    let before = on(&[(GOOD, &["team/*", "team/web"])]);
+    let wanted = on(&[(GOOD, &["team/web"])]);
+    let found = [(GOOD, "team/web", false), (GOOD, "team/api", true)];
+    assert_eq!(kept(&before, &wanted, &found, &[]), [""; 0]);
+    let found = [(GOOD, "team/web", true), (GOOD, "team/api", false)];
+    assert_eq!(kept(&before, &wanted, &found, &[]).len(), 1);
+}
+
+/// Its access is to stay, and no other claim would say so.
+#[test]
+fn a_repository_whose_new_claim_could_not_be_recorded_keeps_the_old_one() {
+    let before = on(&[(GOOD, &["team"])]);
+    let wanted = on(&[(GOOD, &["team*"])]);
+    assert_eq!(kept(&before, &wanted, &[(GOOD, "team", true)], &[]), ["access in the policies of team in us-east-1"]);
+}
+
+#[test]
+fn a_part_of_what_is_claimed_is_claimed() {
+    let claims = on(&[(GOOD, &["team/*", "app"])]);
+    let is_claimed = |region: &str, pattern: &str| {
+        claims.claims(&Place::Repositories { region: region.to_owned(), pattern: pattern.parse().unwrap() })
+    };
+    assert!(is_claimed(GOOD, "app") && is_claimed(GOOD, "team/web") && is_claimed(GOOD, "team/b*"));
+    assert!(!is_claimed(LOST, "app") && !is_claimed(GOOD, "apps") && !is_claimed(GOOD, "te*"));
+    assert!(!claims.claims(&Place::RegistryRole("app".into())));
+}
+
+#[test]
+fn a_place_is_given_up_only_where_waiting_does_not_help() {
+    let repositories = Place::Repositories { region: LOST.into(), pattern: "app".parse().unwrap() };
+    let instance = Place::InstanceRole(AppliedInstanceRole {
+        role: "node".into(),
+        path: "/".into(),
+        instance_profile: String::new(),
+    });
+    let lost = |place: &Place, reason| place.is_lost_to(&Problem::new(reason, ""));
+    for reason in
+        [Reason::AccessDenied, Reason::AccountNotFound, Reason::CredentialsUnavailable, Reason::RegionNotFound]
+    {
+        assert!(lost(&repositories, reason) && lost(&instance, reason), "{reason}");
+    }
+    for reason in [
+        Reason::Throttled,
+        Reason::Unavailable,
+        Reason::HostNotResolved,
+        Reason::Settling,
+        Reason::ContestedPolicy,
+        Reason::StillInUse,
+        Reason::UnreadablePolicy,
+    ] {
+        assert!(!lost(&repositories, reason) && !lost(&instance, reason), "{reason}");
+    }
+    // The access itself would stay in a repository's policy.
+    assert!(lost(&instance, Reason::BlockedPolicy) && !lost(&repositories, Reason::BlockedPolicy));
+}
+
+proptest! {
+    #[test]
+    fn claims_are_their_places(claims in some_claims()) {
+        prop_assert_eq!(places(&claims.only(|_| true)), places(&claims));
+        prop_assert!(claims.only(|_| false).is_empty());
+        for place in claims.places() {
+            prop_assert!(claims.claims(&place));
+            let without = claims.only(|other| *other != place);
+            prop_assert_eq!(without.places().count() + 1, claims.places().count());
+        }
+    }
+
+    /// Whatever happens in other places: what could not be revoked in one stays claimed, and what was revoked does not.
+    #[test]
+    fn each_place_is_judged_by_itself(
+        before in some_claims(),
+        done in prop::collection::btree_map(("[a-c]", "[x-z]{2,3}"), any::<bool>(), 0..12),
+    ) {
+        let found: Vec<(String, String, Option<Problem>)> = done
+            .into_iter()
+            .map(|((region, name), done)| (region, name, if done { None } else { failed() }))
+            .collect();
+        let kept = before.repositories_to_keep(&Applied::none(), &found, &[]);
+        for place in before.places() {
+            let Place::Repositories { region, pattern } = &place else { continue };
+            let failed = found.iter().any(|(of, name, why)| of == region && pattern.matches(name) && why.is_some());
+            prop_assert_eq!(kept.iter().any(|(kept, _)| *kept == place), failed, "{}", place);
+        }
     }
 }

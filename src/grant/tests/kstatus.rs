@@ -50,6 +50,7 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
         | Reason::RoleNotFound
         | Reason::Throttled
         | Reason::Unavailable
+        | Reason::HostNotResolved
         | Reason::Settling => Some(Kstatus::InProgress),
         Reason::AccountNotFound
         | Reason::NotAdmitted
@@ -57,6 +58,7 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
         | Reason::WrongAccount
         | Reason::AccessDenied
         | Reason::RegionNotEnabled
+        | Reason::RegionNotFound
         | Reason::ConsentMissing
         | Reason::PathDenied
         | Reason::Conflict
@@ -71,7 +73,7 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
 }
 
 /// Every reason.
-const EVERY: [Reason; 32] = [
+const EVERY: [Reason; 34] = [
     Reason::Granted,
     Reason::RegistrySideReady,
     Reason::InPlace,
@@ -101,6 +103,8 @@ const EVERY: [Reason; 32] = [
     Reason::QuotaExceeded,
     Reason::Throttled,
     Reason::Unavailable,
+    Reason::HostNotResolved,
+    Reason::RegionNotFound,
     Reason::Settling,
     Reason::Rejected,
     Reason::StillInUse,

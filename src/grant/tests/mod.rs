@@ -17,6 +17,7 @@ mod policy;
 mod registry_role;
 mod repository_policy;
 mod resources;
+mod role_documents;
 mod roles;
 mod sessions;
 mod sharing;

@@ -4,10 +4,11 @@ use super::drift::as_made;
 use super::iam::Iam;
 use super::resources::{Cluster, grant_with_plain_role, now, owner, strings};
 use crate::grant::desired::DesiredRole;
-use crate::grant::diff::{ENDED_SESSIONS, Step, ends_sessions, registry_role};
+use crate::grant::diff::{ENDED_SESSIONS, Step, ends_sessions, ends_sessions_again_in, registry_role};
 use crate::grant::observed::Role;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
+use std::time::Duration;
 
 type Spec = crate::api::grant::CrossAccountRegistryGrantSpec;
 
@@ -58,7 +59,37 @@ fn whoever_may_not_assume_the_role_any_more_loses_his_sessions(
     assert_eq!(ended(&done).as_deref(), Some("2026-01-01T12:00:08Z"));
     let statement = &done.inline[ENDED_SESSIONS].as_ref().unwrap().statements[0];
     assert!(statement.is_deny());
-    assert_eq!(pass(&done, &after, later(3600)), (done.clone(), false), "it stays as it is");
+    assert_eq!(pass(&done, &after, later(67)), (done.clone(), false), "the narrowed policy is on its way");
+    // Those that were given out while the narrowed policy was on its way to all of IAM end as well.
+    assert_eq!(ends_sessions_again_in(&done, later(8)), Some(Duration::from_secs(60)));
+    let (again, _) = pass(&done, &after, later(68));
+    assert_eq!(ended(&again).as_deref(), Some("2026-01-01T12:01:09Z"));
+    assert_eq!(ends_sessions_again_in(&again, later(68)), None);
+    assert_eq!(pass(&again, &after, later(3600)), (again.clone(), false), "it stays as it is");
+}
+
+/// What is pending stands in the role itself, so that another process goes on with it.
+#[test]
+fn the_second_end_of_sessions_survives_a_restart_of_any_length() {
+    let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
+    let (narrowed, _) = pass(&as_made(&desired(|_: &mut Spec| {}), &owner()), &after, now());
+    let (once, _) = pass(&narrowed, &after, later(1));
+    for minutes in [2, 60, 11 * 60] {
+        let (twice, _) = pass(&once, &after, later(60 * minutes));
+        assert!(ended(&twice) > ended(&once), "{minutes}");
+        assert_eq!(pass(&twice, &after, later(60 * minutes + 600)), (twice.clone(), false));
+    }
+    assert_eq!(pass(&once, &after, later(13 * 3600)).0, as_made(&after, &owner()), "no such session can live any more");
+}
+
+#[test]
+fn a_moment_that_is_far_ahead_is_corrected() {
+    let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
+    let (narrowed, _) = pass(&as_made(&desired(|_: &mut Spec| {}), &owner()), &after, now());
+    // By a clock that is an hour ahead.
+    let (ahead, _) = pass(&narrowed, &after, later(3600));
+    let (right, _) = pass(&ahead, &after, later(10));
+    assert_eq!(ended(&right).as_deref(), Some("2026-01-01T12:00:11Z"));
 }
 
 #[rstest]
@@ -91,7 +122,8 @@ fn a_pass_that_was_cut_off_in_the_middle_is_finished_by_the_next() {
 fn once_no_such_session_can_live_any_more_nothing_is_left() {
     let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
     let (narrowed, _) = pass(&as_made(&desired(|_: &mut Spec| {}), &owner()), &after, now());
-    let (done, _) = pass(&narrowed, &after, now());
+    let (once, _) = pass(&narrowed, &after, now());
+    let (done, _) = pass(&once, &after, later(120));
     let hours = |hours: i64| later(3600 * hours);
     assert!(ended(&pass(&done, &after, hours(11)).0).is_some());
     assert_eq!(pass(&done, &after, hours(13)).0, as_made(&after, &owner()));

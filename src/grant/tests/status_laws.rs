@@ -9,7 +9,7 @@ use crate::grant::status::{Outcome, Part, progressing};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-const FAILURES: [Reason; 21] = [
+const FAILURES: [Reason; 23] = [
     Reason::AccountNotFound,
     Reason::NotAdmitted,
     Reason::Invalid,
@@ -27,6 +27,8 @@ const FAILURES: [Reason; 21] = [
     Reason::QuotaExceeded,
     Reason::Throttled,
     Reason::Unavailable,
+    Reason::HostNotResolved,
+    Reason::RegionNotFound,
     Reason::Settling,
     Reason::Rejected,
     Reason::StillInUse,
