@@ -13,11 +13,16 @@ mod leadership;
 mod ledger;
 mod observed;
 mod publish;
+mod recent;
 mod reconcile;
+mod record;
 mod repositories;
 mod requeue;
+mod restored;
+mod revoked;
 mod sharing;
 pub mod sweep;
+mod vanished;
 mod wanted;
 mod watch;
 mod writers;
@@ -40,9 +45,10 @@ use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -82,12 +88,17 @@ struct World {
     writers: writers::Writers,
     roles: sharing::Roles,
     facts: facts::Facts,
+    read_backs: revoked::ReadBacks,
+    recent: recent::Recent,
+    restored: restored::Restored,
     turns: Semaphore,
     resync_interval: Duration,
     /// Whether there may be grants of this installation that are not among these: then what they have is left as it is.
     others_unknown: bool,
     metrics: Metrics,
     nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
+    /// The accounts that are to be swept before their time, with the regions whose repositories are to be read.
+    to_sweep: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 /// What every reconciliation needs.
@@ -106,6 +117,11 @@ impl World {
         let grants = observed::due(&self.metrics, vec![ObjectRef::new(&grant.name).within(&grant.namespace)]);
         // Nobody listens any more only when the work has ended.
         grants.into_iter().for_each(|grant| drop(self.nudges.unbounded_send(grant)));
+    }
+
+    /// Has an account swept soon.
+    fn sweep_soon(&self, account: &str, regions: BTreeSet<String>) {
+        self.to_sweep.lock().expect("no panic while held").entry(account.to_owned()).or_default().extend(regions);
     }
 
     /// Waits for one of the turns, of which there are as many as grants are worked on at a time. Who waits for somebody else's work holds none.
@@ -229,11 +245,15 @@ async fn work(
             writers: writers::Writers::default(),
             roles: sharing::Roles::default(),
             facts: facts::Facts::default(),
+            read_backs: revoked::ReadBacks::default(),
+            recent: recent::Recent::default(),
+            restored: restored::Restored::writing_to(client.clone(), events.clone()),
             turns: Semaphore::new(settings.concurrency.into()),
             resync_interval: settings.resync_interval,
             others_unknown: false,
             metrics: telemetry.metrics.clone(),
             nudges,
+            to_sweep: Mutex::default(),
         },
         client: client.clone(),
         filled: filled.clone(),
@@ -246,6 +266,9 @@ async fn work(
     let accounts = context.world.directory.accounts.clone();
     metrics.watch(Arc::new(observed::Watched { grants: grants.clone(), accounts, filled: filled.clone() }));
     let grant_changes = watch::readable::<CrossAccountRegistryGrant>(client.clone(), events.clone());
+    let (gone, vanished) = mpsc::unbounded();
+    let noticing = context.clone();
+    let noticed = |changes| vanished::noticed(noticing, gone, changes);
     let (count, counts) = mpsc::unbounded();
     let counted = move |event: &watcher::Event<_>| {
         accounts::counted_by(event).into_iter().for_each(|account| drop(count.unbounded_send(account)));
@@ -255,7 +278,7 @@ async fn work(
         drop(observed::due(&queue, vec![ObjectRef::from_obj(grant)]));
     };
     let grant_changes = filled
-        .watched(Cache::Grants, grant_changes.default_backoff().reflect(grants_writer))
+        .watched(Cache::Grants, noticed(grant_changes.default_backoff()).reflect(grants_writer))
         .inspect_ok(counted)
         .applied_objects()
         .predicate_filter(reconcile::calls_for_a_look, PredicateConfig::default())
@@ -297,6 +320,8 @@ async fn work(
     tokio::join!(
         grant_controller,
         accounts::run(context.clone(), counts, stop),
+        vanished::run(context.clone(), vanished),
+        pace::with(Urgency::Change, recent::look_after_the_start(&context)),
         pace::with(Urgency::Resync, repositories::look_after(context.clone())),
         pace::with(Urgency::Resync, sweep::run(context.clone(), settings.sweep)),
     );

@@ -3,8 +3,9 @@
 use super::directory::Cache;
 use super::enforce::{Aim, Done, Enforcement};
 use super::observed::Ended;
+use super::record::{claim, find_own_records, has_record, where_to_revoke, with_its_finalizer};
 use super::repositories::Look;
-use super::{Context, World, publish, requeue};
+use super::{Context, World, publish, recent, requeue, restored};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
@@ -80,10 +81,11 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         // Told to stop, nobody fills the caches any more.
         () = context.stop.clone() => return Err(Error::NotLeading("the operator is stopping".into())),
     }
+    let resource = with_its_finalizer(resource, &context).await?;
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
-    if deleting && !publish::has_finalizer(resource) {
-        context.world.ledger.forget(resource);
+    // Without our finalizer, but with a record, it is held up by somebody else's, and has not been revoked yet.
+    if deleting && !publish::has_finalizer(resource) && context.world.ledger.claims(resource).is_none() {
         return Ok(Ended::gone());
     }
     let owner = Owner {
@@ -96,14 +98,20 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let begin =
         |aim, claims| Enforcement::new(&context.world, &owner, &resource.spec, aim, claims, look).knowing_as_of(fresh);
     let enforcement = |aim, claims| begin(aim, claims).run();
-    let (mut done, refusal) = match Intent::of(resource, &owner.grant, &context) {
+    context.world.restored.note_start(&context.world);
+    if restored::may_have_lost_its_record(&context.world, resource) {
+        find_own_records(resource, &owner, &context).await;
+    }
+    let intent = Intent::of(resource, &owner.grant, &context);
+    let revokes = matches!(intent, Intent::Revoke(_));
+    let (mut done, refusal) = match intent {
         Intent::Enforce(grant, problems) => {
             let turn = context.world.turn().await;
             let claims = claim(resource, &context, &grant.claims()).await?;
             drop(turn);
             (enforcement(Aim::Hold(&grant), &claims).await, problems)
         }
-        Intent::Revoke(problems) => match context.world.ledger.claims(resource) {
+        Intent::Revoke(problems) => match where_to_revoke(resource, &owner.grant, &context) {
             Some(claims) => (enforcement(Aim::Revoke, &claims).await, problems),
             None => (nothing_done(None), problems),
         },
@@ -116,7 +124,8 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
             let recorded = context.world.ledger.claims(resource);
             let claims = recorded.as_ref().map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
             let mut done = begin(Aim::Hold(&grant), &claims).observing().run().await;
-            done.outcome.applied = recorded;
+            // As it is by now: its record may have been found again meanwhile.
+            done.outcome.applied = context.world.ledger.claims(resource);
             (done, Vec::new())
         }
         Intent::Suspend => {
@@ -125,6 +134,9 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         }
         Intent::Leave(problems) => (nothing_done(context.world.ledger.claims(resource)), problems),
     };
+    if revokes && done.outcome.applied.is_none() {
+        context.world.ledger.record_nothing_left(&owner.uid);
+    }
     done.outcome.refusal = refusal;
     // Whatever could be done this time: what was replaced before stays on record for as long as the spec names it.
     done.outcome.replaces = resource.spec.registry.replace_sids.iter().cloned().collect();
@@ -139,13 +151,16 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         let pause = requeue::after_failures(&problems, failures(), context.world.resync_interval);
         return Ok(Ended::not_ready(pause));
     }
+    // Before the claims go: whoever starts next has to know where.
+    recent::record(&context, &done.revoked).await?;
     tell(resource, &context, &owner, &done).await?;
     if deleting && (done.outcome.applied.is_none() || abandoned) {
         if abandoned {
             abandon(resource, &context, &done.outcome).await;
         }
+        // When the grant disappears, this is how it is known that nothing is left to revoke.
+        context.world.ledger.record(resource, None);
         publish::remove_finalizer(&context.client, resource).await?;
-        context.world.ledger.forget(resource);
         context.backoff.reset(&owner.uid);
         return Ok(Ended::gone());
     }
@@ -199,35 +214,22 @@ pub fn after_error(resource: &CrossAccountRegistryGrant, error: &Error, context:
     requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval)
 }
 
-/// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish.
-async fn claim(resource: &CrossAccountRegistryGrant, context: &Context, wanted: &Applied) -> Result<Applied, Error> {
-    if !publish::has_finalizer(resource) {
-        publish::add_finalizer(&context.client, resource).await?;
-    }
-    let before = context.world.ledger.claims(resource);
-    let claims = before.as_ref().map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));
-    if before.as_ref() != Some(&claims) {
-        let status = status::progressing(resource.status.as_ref(), resource.meta().generation, claims.clone(), &now());
-        write_status(resource, context, &status).await?;
-        context.world.ledger.record(resource, Some(claims.clone()));
-    }
-    Ok(claims)
-}
-
 /// The request to look at once, whatever it says.
 fn asked(resource: &CrossAccountRegistryGrant) -> Option<&String> {
     resource.annotations().get(RECONCILE)
 }
 
-fn is_abandoned(resource: &CrossAccountRegistryGrant) -> bool {
+/// Whether the grant is to be let go where there is no way into an account.
+pub fn is_abandoned(resource: &CrossAccountRegistryGrant) -> bool {
     resource.annotations().get(ABANDON).is_some_and(|value| value == "true")
 }
 
-/// What makes the operator look at a grant: another generation (its own status writes are none, a deletion is), and its annotations that
-/// speak to the operator.
+/// What makes the operator look at a grant: another generation (its own status writes are none, a deletion is), its annotations that
+/// speak to the operator, and the loss of the finalizer that guards its record.
 pub fn calls_for_a_look(resource: &CrossAccountRegistryGrant) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
-    (resource.meta().generation, asked(resource), is_abandoned(resource)).hash(&mut hasher);
+    let lost_finalizer = has_record(resource) && !publish::has_finalizer(resource);
+    (resource.meta().generation, asked(resource), is_abandoned(resource), lost_finalizer).hash(&mut hasher);
     Some(hasher.finish())
 }
 
@@ -272,7 +274,7 @@ fn nothing_done(applied: Option<Applied>) -> Done {
         summary: String::new(),
         handled: None,
     };
-    Done { outcome, changes: Vec::new(), put_back: Vec::new(), as_before: false }
+    Done { outcome, changes: Vec::new(), put_back: Vec::new(), as_before: false, revoked: Vec::new() }
 }
 
 /// Writes the status if it changed, and tells people what is new.
@@ -282,7 +284,7 @@ async fn tell(
     owner: &Owner,
     done: &Done,
 ) -> Result<(), Error> {
-    let Done { outcome, changes, put_back, as_before } = done;
+    let Done { outcome, changes, put_back, as_before, revoked: _ } = done;
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
     let status = outcome.status(before, generation, &now());
@@ -332,7 +334,11 @@ async fn tell(
 }
 
 /// Writes the status, while this replica leads: it is written whole, so that one who leads no longer would undo the next one's claims.
-async fn write_status(resource: &CrossAccountRegistryGrant, context: &Context, status: &Status) -> Result<(), Error> {
+pub async fn write_status(
+    resource: &CrossAccountRegistryGrant,
+    context: &Context,
+    status: &Status,
+) -> Result<(), Error> {
     context.world.leadership.may_write().map_err(|problem| Error::NotLeading(problem.message))?;
     Ok(publish::grant_status(&context.client, resource, status).await?)
 }
@@ -344,6 +350,7 @@ fn ready(status: Option<&Status>) -> Option<(&str, &str, &str)> {
     Some((&condition.status, &condition.reason, &condition.message))
 }
 
-fn now() -> Time {
+/// The time, as statuses have it.
+pub fn now() -> Time {
     Time(Timestamp::now())
 }

@@ -2,7 +2,7 @@
 //! is decided in [`super::writers`].
 
 use super::contest::{Contest, Verdict};
-use super::{Context, World, observed, wanted};
+use super::{Context, World, observed, restored, wanted};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
@@ -113,6 +113,8 @@ impl Written {
 
 /// Makes a repository's policy what all grants together want.
 pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Repository, who: Look) -> Outcome {
+    // What grants want is judged by their records, so those come first.
+    restored::find_records(world, account, repository).await?;
     let wanted = || wanted::of(world, repository, None);
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
         let _turn = world.turn().await;

@@ -1,8 +1,8 @@
-//! What our statements in a document allow already, for who does not know of all grants.
+//! What our statements in a document allow: what is there already, and what of it nobody asks for.
 
 use super::callers::Callers;
 use super::document::{Document, Statement};
-use super::pack::is_as_packed;
+use super::pack::{carry, is_as_packed};
 use super::repository::Contribution;
 use super::sid::Installation;
 use serde_json::Value;
@@ -11,15 +11,52 @@ use std::collections::BTreeSet;
 /// What our statements in a document allow already. One whose actions or condition somebody has changed is not told: it is none of ours as it is.
 pub fn carried(document: &Document, installation: &Installation) -> Vec<Contribution> {
     let ours = document.statements.iter().filter(|statement| installation.owns(statement));
-    let contribution = |statement: &Statement| {
-        let actions: BTreeSet<String> = match statement.0.get("Action")? {
-            Value::String(action) => [action.clone()].into(),
-            list => list.as_array()?.iter().filter_map(Value::as_str).map(String::from).collect(),
+    ours.filter_map(|statement| as_packed(statement, installation)).collect()
+}
+
+/// Returns what the statements of this installation in a document allow beyond what is `asked`, one line each, for people. A revocation is
+/// done when there is nothing of that kind. A statement that somebody changed is not what was asked, whatever it allows now.
+pub fn beyond(document: &Document, asked: &[Contribution], installation: &Installation) -> Vec<String> {
+    let ours = document.statements.iter().filter(|statement| installation.owns(statement));
+    let excess = |statement: &Statement| {
+        let Some(held) = as_packed(statement, installation) else {
+            return vec![format!("statement `{}`, which was changed", statement.sid_text().unwrap_or_default())];
         };
-        let held = Contribution { actions, callers: Callers::of(statement)? };
-        is_as_packed(statement, &held, installation).then_some(held)
+        let left = held.actions.iter().filter_map(|action| {
+            let mut same = asked.iter().filter(|asked| asked.actions.contains(action));
+            let left = same.try_fold(held.callers.clone(), |left, asked| left.without(&asked.callers))?;
+            Some(format!("{action} for {left}"))
+        });
+        left.collect()
     };
-    ours.filter_map(contribution).collect()
+    ours.flat_map(excess).collect()
+}
+
+/// Whether our statements carry all that is `asked`, and something of it is not accounted for by others: then it is there because of who asks.
+pub fn unaccounted(
+    document: &Document,
+    accounted: &[Contribution],
+    asked: &[Contribution],
+    installation: &Installation,
+) -> bool {
+    let ours: Vec<&Statement> = document.statements.iter().filter(|statement| installation.owns(statement)).collect();
+    let is_left = |Contribution { actions, callers }: &Contribution| {
+        actions.iter().any(|action| {
+            let mut same = accounted.iter().filter(|known| known.actions.contains(action));
+            same.try_fold(callers.clone(), |left, known| left.without(&known.callers)).is_some()
+        })
+    };
+    asked.iter().all(|asked| carry(&ours, asked, installation)) && asked.iter().any(is_left)
+}
+
+/// What a statement of ours allows, if it is as we would write it.
+fn as_packed(statement: &Statement, installation: &Installation) -> Option<Contribution> {
+    let actions: BTreeSet<String> = match statement.0.get("Action")? {
+        Value::String(action) => [action.clone()].into(),
+        list => list.as_array()?.iter().filter_map(Value::as_str).map(String::from).collect(),
+    };
+    let held = Contribution { actions, callers: Callers::of(statement)? };
+    is_as_packed(statement, &held, installation).then_some(held)
 }
 
 #[cfg(test)]
@@ -71,5 +108,59 @@ mod tests {
         let both = Callers::named([root(1), root(2)]);
         assert_eq!(both.without(&Callers::named([root(2)])), Some(Callers::named([root(1)])));
         assert_eq!(both.without(&roles(&["a"])), Some(both.clone()));
+    }
+
+    fn asked(callers: Callers) -> Contribution {
+        let Wanted { mut contributions, .. } = wanted(1, callers);
+        contributions.remove(0)
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_told_by_action_and_caller_and_what_is_asked_is_not() {
+        let (one, two) = (Callers::named([root(1)]), Callers::named([root(2)]));
+        let document =
+            match plan(None, &[wanted(1, one.clone()), wanted(2, two.clone())], &installation()).unwrap().change {
+                Change::Set(document) => document,
+                other => panic!("{other:?}"),
+            };
+        assert!(beyond(&document, &[asked(one.clone()), asked(two.clone())], &installation()).is_empty());
+        let left = beyond(&document, &[asked(one.clone())], &installation());
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(left.iter().all(|left| left.contains("100000000002") && !left.contains("100000000001")), "{left:?}");
+        // One action less is asked.
+        let pull = Contribution { actions: ["ecr:BatchGetImage".to_owned()].into(), callers: two };
+        let left = beyond(&document, &[asked(one), pull], &installation());
+        assert!(left.len() == 1 && left[0].starts_with("ecr:PutImage"), "{left:?}");
+        // Nobody else's statement counts.
+        let other: Installation = "ba9876543210".parse().unwrap();
+        assert!(beyond(&document, &[], &other).is_empty());
+    }
+
+    #[test]
+    fn a_statement_of_ours_that_somebody_changed_is_left_until_it_is_as_asked() {
+        let one = Callers::named([root(1)]);
+        let document = match plan(None, &[wanted(1, one.clone())], &installation()).unwrap().change {
+            Change::Set(document) => document,
+            other => panic!("{other:?}"),
+        };
+        let changed = Document::parse(&document.to_string().replace("ecr:PutImage", "ecr:DeleteRepository")).unwrap();
+        assert_eq!(beyond(&changed, &[asked(one)], &installation()).len(), 1);
+    }
+
+    #[test]
+    fn access_that_others_account_for_is_nobody_elses_and_what_is_not_there_is_nobodys() {
+        let (one, two) = (Callers::named([root(1)]), Callers::named([root(2)]));
+        let both = [wanted(1, one.clone()), wanted(2, two.clone())];
+        let document = match plan(None, &both, &installation()).unwrap().change {
+            Change::Set(document) => document,
+            other => panic!("{other:?}"),
+        };
+        let is_of = |accounted: &[Contribution], callers: &Callers| {
+            unaccounted(&document, accounted, &[asked(callers.clone())], &installation())
+        };
+        assert!(is_of(&[asked(one.clone())], &two), "nobody else accounts for it");
+        assert!(!is_of(&[asked(one.clone())], &one), "the grant on record does");
+        assert!(!is_of(&[], &Callers::named([root(3)])), "it is not there");
+        assert!(!unaccounted(&document, &[], &[], &installation()), "nothing is asked");
     }
 }

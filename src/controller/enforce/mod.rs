@@ -6,6 +6,7 @@ mod repositories;
 mod roles;
 
 use super::World;
+use super::recent::Revoked;
 use super::repositories::Look;
 use crate::api::account::AWSAccount;
 use crate::api::conditions::Reason;
@@ -34,6 +35,8 @@ pub struct Done {
     pub put_back: Vec<String>,
     /// Whether the same was to be true before: then what was changed now was changed by somebody else.
     pub as_before: bool,
+    /// Where access was revoked in a repository's policy.
+    pub revoked: Vec<Revoked>,
 }
 
 /// What is to become of a grant.
@@ -73,6 +76,7 @@ pub struct Enforcement<'a> {
     read: access::Read,
     /// What could not be taken back.
     left: Vec<Problem>,
+    revoked: Vec<Revoked>,
 }
 
 impl<'a> Enforcement<'a> {
@@ -107,6 +111,7 @@ impl<'a> Enforcement<'a> {
             put_back: Vec::new(),
             read: access::Read::default(),
             left: Vec::new(),
+            revoked: Vec::new(),
         }
     }
 
@@ -180,8 +185,8 @@ impl<'a> Enforcement<'a> {
         if self.observes {
             outcome.pending = Some(self.changes.iter().map(ToString::to_string).collect());
         }
-        let Self { changes, put_back, .. } = self;
-        Done { outcome, changes, put_back, as_before }
+        let Self { changes, put_back, revoked, .. } = self;
+        Done { outcome, changes, put_back, as_before, revoked }
     }
 
     async fn session(&self, account: &str) -> Session {

@@ -4,7 +4,10 @@ use super::{Enforcement, Session};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::controller::foresee::{Foreseen, foresee};
-use crate::controller::repositories::{Look, Repository, Standings, Written, bring_up_to_date};
+use crate::controller::recent::Revoked;
+use crate::controller::repositories::{Repository, Standings, Written, bring_up_to_date};
+use crate::controller::restored::find_records;
+use crate::controller::revoked::revoke;
 use crate::grant::status::{Part, RepositoryOutcome};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use crate::policy::repository::MAX_CHARACTERS;
@@ -38,12 +41,8 @@ impl Enforcement<'_> {
                 if reached.is_some() {
                     return (bring_up_to_date(world, account, &repository, look).await, reached, repository);
                 }
-                let mut outcome = bring_up_to_date(world, account, &repository, Look::Now).await;
-                if outcome.is_ok() {
-                    // What was taken back is read back before the claim on it goes: nobody would look again.
-                    outcome = bring_up_to_date(world, account, &repository, Look::ReadBack).await;
-                }
-                (outcome, reached, repository)
+                // The claim on it goes only with what was there: nobody would look again.
+                (revoke(world, account, &repository).await, reached, repository)
             })
             .buffer_unordered(AT_A_TIME)
             .collect()
@@ -73,6 +72,8 @@ impl Enforcement<'_> {
                     drop(each.insert((repository.region, repository.name), RepositoryOutcome::failed(problem)));
                 }
                 (Ok(Written::UpToDate(standings)), None) => {
+                    let changed = standings.changed.is_some();
+                    self.revoked.push(Revoked { repository: repository.clone(), changed });
                     self.left.extend(self.not_handed_over(&repository, &standings));
                 }
                 (Ok(Written::NoRepository), None) => {}
@@ -85,6 +86,19 @@ impl Enforcement<'_> {
             (None, Some(_)) => Part::InPlace(summary(&each)),
         };
         (part, each)
+    }
+
+    /// Finds the records of frozen grants again that have to do with the repositories which these claims mean.
+    pub async fn find_records(&self) -> Result<(), Problem> {
+        if self.claims.repositories.is_empty() {
+            return Ok(());
+        }
+        let account = self.session(self.accounts.0).await?;
+        let (found, unlisted) = self.repositories(&account).await;
+        for repository in found {
+            find_records(self.world, &account, &repository).await?;
+        }
+        Problem::join(&unlisted).map_or(Ok(()), Err)
     }
 
     /// What would become of the repositories' policies, and what they are now.

@@ -211,3 +211,14 @@ proptest! {
         prop_assert!(grown.instance_roles.iter().collect::<BTreeSet<_>>().len() == grown.instance_roles.len());
     }
 }
+
+#[test]
+fn a_vanished_grants_claims_are_revoked_but_for_the_roles_that_its_successor_claims() {
+    let vanished = Cluster::of_the_article().admitted(&grant(|_| {})).claims();
+    let successor = vanished.clone();
+    let left = vanished.without_roles_of(&successor);
+    assert!(left.registry_roles.is_empty() && left.instance_roles.is_empty());
+    assert_eq!(left.repositories, vanished.repositories, "their policies are made of what all grants want");
+    let without_roles = Applied { registry_roles: Vec::new(), instance_roles: Vec::new(), ..vanished.clone() };
+    assert_eq!(vanished.without_roles_of(&without_roles), vanished);
+}
