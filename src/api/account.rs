@@ -305,9 +305,34 @@ pub struct AWSAccountStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<GrantCounts>,
 
+    /// The repositories in whose policies access was revoked within the last hour, the latest first, at most a hundred. They are read again after
+    /// a start of the operator: somebody who had read such a policy before may have written it back as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into(), "repository".into()]))]
+    pub recently_revoked: Vec<RecentlyRevoked>,
+
     /// The last error that kept the operator from working in the account. It stays when the account is `Ready` again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+}
+
+/// The field manager of `status.recentlyRevoked`: another one than that of the conditions, which are applied whole.
+pub const REVOKED_FIELD_MANAGER: &str = "registry-grants-revoked";
+
+/// The most places that are on record as revoked lately.
+pub const MAX_RECENTLY_REVOKED: usize = 100;
+
+/// A repository in whose policy access was revoked.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecentlyRevoked {
+    /// The repository's region.
+    pub region: String,
+    /// The repository's name.
+    pub repository: String,
+    /// When access was revoked there last.
+    pub time: Time,
 }
 
 /// How many grants use an account: those whose spec names it, until they are gone.

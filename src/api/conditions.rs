@@ -109,6 +109,7 @@ impl Reason {
             | Self::WrongAccount
             | Self::CredentialsUnavailable
             | Self::AccessDenied
+            | Self::RegionNotEnabled
             | Self::RegionNotFound => true,
             Self::Granted
             | Self::RegistrySideReady

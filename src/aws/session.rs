@@ -292,6 +292,7 @@ impl Account {
             id,
             caller_arn: String::new(),
             iam: observer.iam(&config),
+            clock: Clock::default(),
             config,
             observer,
             dead: AtomicBool::new(false),

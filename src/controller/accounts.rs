@@ -126,11 +126,13 @@ async fn reconcile_account(account: Arc<AWSAccount>, context: Arc<Context>) -> R
         conditions: vec![ready(&account, &told)],
         caller_arn,
         sweep: None,
+        recently_revoked: Vec::new(),
         grants: Some(count(&context.world.grants, &name)),
         last_error: last_error(&account, &told),
     };
-    // The sweep writes its own part.
-    if account.status.clone().map(|before| AWSAccountStatus { sweep: None, ..before }).as_ref() != Some(&status) {
+    // The sweep and the record of what was revoked are parts of their own.
+    let of_others = |before| AWSAccountStatus { sweep: None, recently_revoked: Vec::new(), ..before };
+    if account.status.clone().map(of_others).as_ref() != Some(&status) {
         publish::status(Api::all(context.client.clone()), &*account, &status).await?;
     }
     if let Some(session) = connected {

@@ -87,6 +87,22 @@ impl Events {
         self.publish(about, EventType::Warning, "DeadPrincipalRemoved".into(), "Revoke", &removed.join("; ")).await;
     }
 
+    /// What a frozen grant has in AWS was put on record again.
+    pub async fn record_found(&self, about: &ObjectReference, note: &str) {
+        self.publish(about, EventType::Warning, "RecordFound".into(), "Restore", note).await;
+    }
+
+    /// A grant disappeared without having been revoked.
+    pub async fn vanished(&self, about: &ObjectReference, note: &str) {
+        self.publish(about, EventType::Warning, "Vanished".into(), "Revoke", note).await;
+    }
+
+    /// A grant's finalizer was taken off, and is back.
+    pub async fn finalizer_restored(&self, about: &ObjectReference) {
+        let note = "the finalizer registrygrants.dev/revoke was taken off by someone else, and put back: without it a deletion would leave access in AWS";
+        self.publish(about, EventType::Warning, "FinalizerRestored".into(), "Reconcile", note).await;
+    }
+
     /// A sweep found what no grant claims.
     pub async fn unclaimed(&self, about: &ObjectReference, note: &str) {
         self.publish(about, EventType::Warning, "Unclaimed".into(), "Sweep", note).await;

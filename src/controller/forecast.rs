@@ -7,7 +7,10 @@ use super::enforce::{Aim, Enforcement};
 use super::facts::Facts;
 use super::leadership::Leadership;
 use super::ledger::Ledger;
+use super::recent::Recent;
 use super::repositories::Look;
+use super::restored::Restored;
+use super::revoked::ReadBacks;
 use super::sharing::Roles;
 use super::writers::Writers;
 use crate::api::grant::AccessStatus;
@@ -29,7 +32,7 @@ use kube::{Resource, ResourceExt};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -85,11 +88,15 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         writers: Writers::default(),
         roles: Roles::default(),
         facts: Facts::default(),
+        read_backs: ReadBacks::default(),
+        recent: Recent::default(),
+        restored: Restored::default(),
         turns: Semaphore::new(Semaphore::MAX_PERMITS),
         resync_interval: call_timeout * 60,
         others_unknown: !complete,
         metrics: Metrics::default(),
         nudges: futures::channel::mpsc::unbounded().0,
+        to_sweep: Mutex::default(),
     };
     // As if each were carried out already: what grants want together depends on it.
     for resource in &grants {

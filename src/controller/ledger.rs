@@ -3,13 +3,15 @@
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, AppliedInstanceRole};
 use kube::{Resource, ResourceExt};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 /// What is known of each grant, by its UID, ahead of the watch cache.
 #[derive(Default)]
 pub struct Ledger {
     claims: Mutex<HashMap<String, Option<Applied>>>,
+    /// The grants of which nothing was left when that was looked for last.
+    nothing_left: Mutex<HashSet<String>>,
     roles: Mutex<HashMap<String, bool>>,
     carried_out: Mutex<HashMap<String, u64>>,
 }
@@ -62,9 +64,23 @@ impl Ledger {
         }
     }
 
+    /// Notes that nothing of the grant was left in AWS when that was looked for.
+    pub fn record_nothing_left(&self, uid: &str) {
+        self.nothing_left.lock().expect("no panic while held").insert(uid.to_owned());
+    }
+
+    /// Whether nothing of the grant was left, and nothing was put on record since.
+    pub fn has_nothing_left(&self, grant: &CrossAccountRegistryGrant) -> bool {
+        let nothing_left = self.nothing_left.lock().expect("no panic while held");
+        grant.meta().uid.as_ref().is_some_and(|uid| nothing_left.contains(uid))
+    }
+
     /// Notes what was just recorded.
     pub fn record(&self, grant: &CrossAccountRegistryGrant, applied: Option<Applied>) {
         if let Some(uid) = grant.uid() {
+            if applied.is_some() {
+                self.nothing_left.lock().expect("no panic while held").remove(&uid);
+            }
             self.claims.lock().expect("no panic while held").insert(uid, applied);
         }
     }
@@ -91,6 +107,7 @@ impl Ledger {
     pub fn forget(&self, grant: &CrossAccountRegistryGrant) {
         if let Some(uid) = grant.uid() {
             self.claims.lock().expect("no panic while held").remove(&uid);
+            self.nothing_left.lock().expect("no panic while held").remove(&uid);
             self.roles.lock().expect("no panic while held").remove(&uid);
             self.carried_out.lock().expect("no panic while held").remove(&uid);
         }

@@ -14,13 +14,18 @@ mod leadership;
 mod ledger;
 mod observed;
 mod publish;
+mod recent;
 mod reconcile;
+mod record;
 mod repositories;
 mod requeue;
+mod restored;
+mod revoked;
 mod sharing;
 mod standings;
 mod supervise;
 pub mod sweep;
+mod vanished;
 mod wanted;
 mod watch;
 mod writers;
@@ -43,9 +48,10 @@ use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -85,12 +91,17 @@ struct World {
     writers: writers::Writers,
     roles: sharing::Roles,
     facts: facts::Facts,
+    read_backs: revoked::ReadBacks,
+    recent: recent::Recent,
+    restored: restored::Restored,
     turns: Semaphore,
     resync_interval: Duration,
     /// Whether there may be grants of this installation that are not among these: then what they have is left as it is.
     others_unknown: bool,
     metrics: Metrics,
     nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
+    /// The accounts that are to be swept before their time, with the regions whose repositories are to be read.
+    to_sweep: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 /// What every reconciliation needs.
@@ -109,6 +120,11 @@ impl World {
         let grants = observed::due(&self.metrics, vec![ObjectRef::new(&grant.name).within(&grant.namespace)]);
         // Nobody listens any more only when the work has ended.
         grants.into_iter().for_each(|grant| drop(self.nudges.unbounded_send(grant)));
+    }
+
+    /// Has an account swept soon.
+    fn sweep_soon(&self, account: &str, regions: BTreeSet<String>) {
+        self.to_sweep.lock().expect("no panic while held").entry(account.to_owned()).or_default().extend(regions);
     }
 
     /// Waits for one of the turns, of which there are as many as grants are worked on at a time. Who waits for somebody else's work holds none.
@@ -232,11 +248,15 @@ async fn work(
             writers: writers::Writers::default(),
             roles: sharing::Roles::default(),
             facts: facts::Facts::default(),
+            read_backs: revoked::ReadBacks::default(),
+            recent: recent::Recent::default(),
+            restored: restored::Restored::writing_to(client.clone(), events.clone()),
             turns: Semaphore::new(settings.concurrency.into()),
             resync_interval: settings.resync_interval,
             others_unknown: false,
             metrics: telemetry.metrics.clone(),
             nudges,
+            to_sweep: Mutex::default(),
         },
         client: client.clone(),
         filled: filled.clone(),
@@ -249,6 +269,9 @@ async fn work(
     let accounts = context.world.directory.accounts.clone();
     metrics.watch(Arc::new(observed::Watched { grants: grants.clone(), accounts, filled: filled.clone() }));
     let grant_changes = watch::readable::<CrossAccountRegistryGrant>(client.clone(), events.clone());
+    let (gone, vanished) = mpsc::unbounded();
+    let noticing = context.clone();
+    let noticed = |changes| vanished::noticed(noticing, gone, changes);
     let (count, counts) = mpsc::unbounded();
     let counted = move |event: &watcher::Event<_>| {
         accounts::counted_by(event).into_iter().for_each(|account| drop(count.unbounded_send(account)));
@@ -258,7 +281,7 @@ async fn work(
         drop(observed::due(&queue, vec![ObjectRef::from_obj(grant)]));
     };
     let grant_changes = filled
-        .watched(Cache::Grants, grant_changes.default_backoff().reflect(grants_writer))
+        .watched(Cache::Grants, noticed(grant_changes.default_backoff()).reflect(grants_writer))
         .inspect_ok(counted)
         .applied_objects()
         .predicate_filter(reconcile::calls_for_a_look, PredicateConfig::default())
@@ -297,6 +320,12 @@ async fn work(
             liveness.ended("the work on grants");
         }
     };
+    let vanished = tokio::sync::Mutex::new(vanished);
+    let vanished = || vanished::run(&context, &vanished);
+    let vanished = supervise::supervised("revoke vanished grants", metrics, liveness, stop.clone(), vanished);
+    let look_after_the_start = || recent::look_after_the_start(&context);
+    let look_after_the_start =
+        supervise::supervised("look after revoked places", metrics, liveness, stop.clone(), look_after_the_start);
     let look_after = || repositories::look_after(context.clone());
     let look_after = supervise::supervised("look after repositories", metrics, liveness, stop.clone(), look_after);
     let sweep = || sweep::run(context.clone(), settings.sweep);
@@ -304,6 +333,8 @@ async fn work(
     tokio::join!(
         grant_controller,
         accounts::run(context.clone(), counts, stop),
+        pace::with(Urgency::Change, vanished),
+        pace::with(Urgency::Change, look_after_the_start),
         pace::with(Urgency::Resync, look_after),
         pace::with(Urgency::Resync, sweep),
     );

@@ -20,8 +20,11 @@ pub fn has_finalizer(grant: &CrossAccountRegistryGrant) -> bool {
     grant.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
 }
 
-/// Adds our finalizer: from then on the grant cannot vanish before what it gave was taken back.
-pub async fn add_finalizer(client: &Client, grant: &CrossAccountRegistryGrant) -> Result<(), Error> {
+/// Adds our finalizer, and returns the grant with it: from then on the grant cannot vanish before what it gave was taken back.
+pub async fn add_finalizer(
+    client: &Client,
+    grant: &CrossAccountRegistryGrant,
+) -> Result<CrossAccountRegistryGrant, Error> {
     let mut finalizers = grant.finalizers().to_vec();
     finalizers.push(FINALIZER.into());
     set_finalizers(client, grant, finalizers).await
@@ -32,7 +35,7 @@ pub async fn remove_finalizer(client: &Client, grant: &CrossAccountRegistryGrant
     let finalizers = grant.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     match set_finalizers(client, grant, finalizers).await {
         Err(Error::Api(status)) if status.is_not_found() => Ok(()),
-        other => other,
+        other => other.map(drop),
     }
 }
 
@@ -41,12 +44,12 @@ async fn set_finalizers(
     client: &Client,
     grant: &CrossAccountRegistryGrant,
     finalizers: Vec<String>,
-) -> Result<(), Error> {
+) -> Result<CrossAccountRegistryGrant, Error> {
     let patch = json!({
         "metadata": { "resourceVersion": grant.resource_version(), "uid": grant.uid(), "finalizers": finalizers }
     });
     let (api, name, parameters) = (api(client, grant), grant.name_any(), PatchParams::default());
-    in_time(api.patch(&name, &parameters, &Patch::Merge(patch))).await.map(drop)
+    in_time(api.patch(&name, &parameters, &Patch::Merge(patch))).await
 }
 
 /// Writes a grant's status.
@@ -79,6 +82,20 @@ where
     });
     let parameters = PatchParams::apply(manager).force();
     in_time(api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch))).await.map(drop)
+}
+
+/// Replaces one part of a status by a merge patch. Where the stored definition does not know the part yet, the API server drops it: that must hold up
+/// nothing. An object that is gone needs none.
+pub async fn status_part<K>(manager: &str, api: Api<K>, object: &K, status: &impl Serialize) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let patch = json!({ "metadata": { "uid": object.uid() }, "status": status });
+    let parameters = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
+    match in_time(api.patch_status(&object.name_any(), &parameters, &Patch::Merge(patch))).await {
+        Err(Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// A request that is not answered holds up one grant for a while, and not for ever.

@@ -3,12 +3,12 @@
 use super::directory::Cache;
 use super::enforce::{Aim, Done, Enforcement};
 use super::observed::Ended;
+use super::record::{abandon, claim, find_own_records, has_record, where_to_revoke, with_its_finalizer};
 use super::repositories::Look;
-use super::{Context, World, publish, requeue};
+use super::{Context, World, publish, recent, requeue, restored};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
-use crate::grant::claims::Place;
 use crate::grant::desired::Owner;
 use crate::grant::diff::ENDED_SESSIONS;
 use crate::grant::plan::Change;
@@ -84,10 +84,11 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         // Told to stop, nobody fills the caches any more.
         () = context.stop.clone() => return Err(Error::NotLeading("the operator is stopping".into())),
     }
+    let resource = with_its_finalizer(resource, &context).await?;
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
-    if deleting && !publish::has_finalizer(resource) {
-        context.world.ledger.forget(resource);
+    // Without our finalizer, but with a record, it is held up by somebody else's, and has not been revoked yet.
+    if deleting && !publish::has_finalizer(resource) && context.world.ledger.claims(resource).is_none() {
         return Ok(Ended::gone());
     }
     let owner = Owner {
@@ -110,7 +111,14 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let abandons = is_abandoned(resource);
     let begin =
         |aim, claims| Enforcement::new(&context.world, &owner, &resource.spec, aim, claims, look).knowing_as_of(fresh);
-    let (mut done, refusal) = match Intent::of(resource, &owner.grant, &context) {
+    context.world.restored.note_start(&context.world);
+    if restored::may_have_lost_its_record(&context.world, resource) {
+        find_own_records(resource, &owner, &context).await;
+    }
+    let had_record = context.world.ledger.claims(resource).is_some();
+    let intent = Intent::of(resource, &owner.grant, &context);
+    let (enforces, revokes) = (matches!(intent, Intent::Enforce(..)), matches!(intent, Intent::Revoke(_)));
+    let (mut done, refusal) = match intent {
         Intent::Enforce(grant, problems) => {
             let before = context.world.ledger.claims(resource).unwrap_or_else(Applied::none);
             let probed = begin(Aim::Hold(&grant), &before).probe(&grant).await;
@@ -120,7 +128,7 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
             let enforcement = begin(Aim::Hold(&grant), &claims).after(probed).abandoning(abandons);
             (enforcement.run().await, problems)
         }
-        Intent::Revoke(problems) => match context.world.ledger.claims(resource) {
+        Intent::Revoke(problems) => match where_to_revoke(resource, &owner.grant, &context) {
             // A rule that no longer admits the grant is no reason for its owner to give up what cannot be revoked.
             Some(claims) => (begin(Aim::Revoke, &claims).abandoning(abandons && deleting).run().await, problems),
             None => (nothing_done(None), problems),
@@ -134,7 +142,8 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
             let recorded = context.world.ledger.claims(resource);
             let claims = recorded.as_ref().map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
             let mut done = begin(Aim::Hold(&grant), &claims).observing().run().await;
-            done.outcome.applied = recorded;
+            // As it is by now: its record may have been found again meanwhile.
+            done.outcome.applied = context.world.ledger.claims(resource);
             (done, Vec::new())
         }
         Intent::Suspend => {
@@ -156,6 +165,9 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
             (done, problems)
         }
     };
+    if revokes && done.outcome.applied.is_none() {
+        context.world.ledger.record_nothing_left(&owner.uid);
+    }
     done.outcome.refusal = refusal;
     // Whatever could be done this time: what was replaced before stays on record for as long as the spec names it.
     done.outcome.replaces = resource.spec.registry.replace_sids.iter().cloned().collect();
@@ -169,13 +181,21 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         let pause = requeue::after_failures(&problems, failures(), context.world.resync_interval);
         return Ok(Ended::not_ready(pause));
     }
+    // Before the claims go: whoever starts next has to know where.
+    recent::record(&context, &done.revoked).await?;
     tell(resource, &context, &owner, &done).await?;
     if !done.given_up.is_empty() {
         abandon(resource, &context, &done.given_up).await;
     }
-    if deleting && done.outcome.applied.is_none() {
+    let has_nothing = done.outcome.applied.is_none();
+    if !deleting && enforces && had_record && has_nothing && publish::has_finalizer(resource) {
+        // All that it had was revoked, and nothing of what it is to have can be used yet: there is nothing to guard.
         publish::remove_finalizer(&context.client, resource).await?;
-        context.world.ledger.forget(resource);
+    }
+    if deleting && has_nothing {
+        // When the grant disappears, this is how it is known that nothing is left to revoke.
+        context.world.ledger.record(resource, None);
+        publish::remove_finalizer(&context.client, resource).await?;
         context.backoff.reset(&owner.uid);
         return Ok(Ended::gone());
     }
@@ -230,52 +250,23 @@ pub fn after_error(resource: &CrossAccountRegistryGrant, error: &Error, context:
     requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval)
 }
 
-/// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish. A grant of which nothing can be touched has
-/// neither.
-async fn claim(resource: &CrossAccountRegistryGrant, context: &Context, wanted: &Applied) -> Result<Applied, Error> {
-    if wanted.is_empty() && context.world.ledger.claims(resource).is_none() {
-        return Ok(wanted.clone());
-    }
-    if !publish::has_finalizer(resource) {
-        publish::add_finalizer(&context.client, resource).await?;
-    }
-    let before = context.world.ledger.claims(resource);
-    let claims = before.as_ref().map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));
-    if before.as_ref() != Some(&claims) {
-        let status = status::progressing(resource.status.as_ref(), resource.meta().generation, claims.clone(), &now());
-        write_status(resource, context, &status).await?;
-        context.world.ledger.record(resource, Some(claims.clone()));
-    }
-    Ok(claims)
-}
-
 /// The request to look at once, whatever it says.
 fn asked(resource: &CrossAccountRegistryGrant) -> Option<&String> {
     resource.annotations().get(RECONCILE)
 }
 
-fn is_abandoned(resource: &CrossAccountRegistryGrant) -> bool {
+/// Whether the grant is to be let go where there is no way into an account.
+pub fn is_abandoned(resource: &CrossAccountRegistryGrant) -> bool {
     resource.annotations().get(ABANDON).is_some_and(|value| value == "true")
 }
 
-/// What makes the operator look at a grant: another generation (its own status writes are none, a deletion is), and its annotations that
-/// speak to the operator.
+/// What makes the operator look at a grant: another generation (its own status writes are none, a deletion is), its annotations that
+/// speak to the operator, and the loss of the finalizer that guards its record.
 pub fn calls_for_a_look(resource: &CrossAccountRegistryGrant) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
-    (resource.meta().generation, asked(resource), is_abandoned(resource)).hash(&mut hasher);
+    let lost_finalizer = has_record(resource) && !publish::has_finalizer(resource);
+    (resource.meta().generation, asked(resource), is_abandoned(resource), lost_finalizer).hash(&mut hasher);
     Some(hasher.finish())
-}
-
-/// Reports for the last time what may be left in places that are given up.
-async fn abandon(resource: &CrossAccountRegistryGrant, context: &Context, given_up: &BTreeMap<Place, Problem>) {
-    let left = given_up.keys().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let (registry, consumer) = (&resource.spec.registry.account_id, resource.spec.consumer.account_id.as_deref());
-    let accounts = consumer.map_or_else(|| registry.clone(), |consumer| format!("{registry} and {consumer}"));
-    let mut why: Vec<&str> = given_up.values().map(|problem| problem.message.as_str()).collect();
-    why.dedup();
-    let message = format!("abandoned: in accounts {accounts} there may still be {left} ({})", why.join("; "));
-    tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), "{message}");
-    context.events.abandoned(&resource.object_ref(&()), &message).await;
 }
 
 /// Says that the grant is suspended, and nothing else of it.
@@ -318,6 +309,7 @@ fn nothing_done(applied: Option<Applied>) -> Done {
         given_up: BTreeMap::new(),
         dead_principals: Vec::new(),
         again: None,
+        revoked: Vec::new(),
     }
 }
 
@@ -328,7 +320,8 @@ async fn tell(
     owner: &Owner,
     done: &Done,
 ) -> Result<(), Error> {
-    let Done { outcome, changes, put_back, notices, as_before, given_up: _, dead_principals, again: _ } = done;
+    let Done { outcome, changes, put_back, notices, as_before, given_up: _, dead_principals, again: _, revoked: _ } =
+        done;
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
     let status = outcome.status(before, generation, &now());
@@ -382,7 +375,11 @@ async fn tell(
 }
 
 /// Writes the status, while this replica leads: it is written whole, so that one who leads no longer would undo the next one's claims.
-async fn write_status(resource: &CrossAccountRegistryGrant, context: &Context, status: &Status) -> Result<(), Error> {
+pub async fn write_status(
+    resource: &CrossAccountRegistryGrant,
+    context: &Context,
+    status: &Status,
+) -> Result<(), Error> {
     context.world.leadership.may_write().map_err(|problem| Error::NotLeading(problem.message))?;
     Ok(publish::grant_status(&context.client, resource, status).await?)
 }
@@ -394,6 +391,7 @@ fn ready(status: Option<&Status>) -> Option<(&str, &str, &str)> {
     Some((&condition.status, &condition.reason, &condition.message))
 }
 
-fn now() -> Time {
+/// The time, as statuses have it.
+pub fn now() -> Time {
     Time(Timestamp::now())
 }

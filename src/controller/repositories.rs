@@ -3,7 +3,7 @@
 
 use super::contest::{Contest, Verdict};
 use super::standings::{self, Standings};
-use super::{Context, World, evidence, observed, wanted};
+use super::{Context, World, evidence, observed, restored, wanted};
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::aws::fault::{Class, Fault};
@@ -108,19 +108,10 @@ impl Written {
     }
 }
 
-/// What a reading back has found, with what is still to be told of the look before it.
-pub fn read_back(before: Outcome, read_back: Outcome) -> Outcome {
-    match (before, read_back) {
-        (Ok(Written::UpToDate(before)), Ok(Written::UpToDate(mut after))) => {
-            after.notices.extend(before.notices);
-            Ok(Written::UpToDate(after))
-        }
-        (_, read_back) => read_back,
-    }
-}
-
 /// Makes a repository's policy what all grants together want.
 pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Repository, who: Look) -> Outcome {
+    // What grants want is judged by their records, so those come first.
+    restored::find_records(world, account, repository).await?;
     let wanted = || wanted::of(world, repository, None);
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
         let _turn = world.turn().await;

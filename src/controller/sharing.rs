@@ -19,8 +19,8 @@ use tokio::sync::OwnedMutexGuard;
 #[derive(Default)]
 pub struct Roles {
     locks: Mutex<HashMap<(AccountId, String), Turn>>,
-    /// Those whose trust policy IAM refused.
-    refusals: Mutex<HashMap<(AccountId, String), Refusals>>,
+    /// Those whose trust policy IAM refused, and since when.
+    refusals: Mutex<HashMap<(AccountId, String), (Instant, Refusals)>>,
 }
 
 type Turn = Arc<tokio::sync::Mutex<()>>;
@@ -40,7 +40,9 @@ impl Roles {
     /// Records that IAM refused a role's trust policy while it showed these unique IDs. Returns those that are proven dead.
     pub fn refused(&self, account: &AccountId, role: &str, shown: &BTreeSet<String>) -> BTreeSet<String> {
         let mut refusals = self.refusals.lock().expect("no panic while held");
-        refusals.entry((account.clone(), role.to_owned())).or_default().refused(shown, Instant::now())
+        let new = || (Instant::now(), Refusals::default());
+        let (begun, refusals) = refusals.entry((account.clone(), role.to_owned())).or_insert_with(new);
+        refusals.refused(shown, begun.elapsed())
     }
 
     /// Forgets a role whose trust policy could be written, or needs no write any more.

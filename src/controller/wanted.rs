@@ -5,7 +5,7 @@ use super::repositories::Repository;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
 use crate::grant::validate::no_account;
-use crate::grant::{Directory, Grant, GrantName, Problem, Standing, observed, standing, to_retain, validate};
+use crate::grant::{Directory, Grant, GrantName, Problem, Standing, standing, to_retain, validate};
 use crate::policy::repository::{Contribution, Wanted};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
@@ -20,6 +20,24 @@ pub fn of(
     repository: &Repository,
     as_if: Option<(&GrantName, Option<&Grant>)>,
 ) -> Result<Vec<Wanted<GrantName>>, Problem> {
+    collect(world, repository, as_if, true)
+}
+
+/// What the grants that have a record want of a repository's policy. Only they can keep access in it for good: what a grant without one has could
+/// not be found again once that grant is gone.
+///
+/// # Errors
+/// As for [`of`].
+pub fn on_record(world: &World, repository: &Repository) -> Result<Vec<Wanted<GrantName>>, Problem> {
+    collect(world, repository, None, false)
+}
+
+fn collect(
+    world: &World,
+    repository: &Repository,
+    as_if: Option<(&GrantName, Option<&Grant>)>,
+    without_record: bool,
+) -> Result<Vec<Wanted<GrantName>>, Problem> {
     if world.directory.account(&repository.account).is_none() {
         return Err(no_account(&repository.account));
     }
@@ -32,7 +50,7 @@ pub fn of(
         grant.spec.registry.account_id == repository.account.as_str()
             && (as_if.is_some_and(is_it)
                 || world.ledger.covers(grant, &repository.region, &repository.name)
-                || world.ledger.has_no_claims(grant))
+                || (without_record && world.ledger.has_no_claims(grant)))
     };
     let mut grants = world.grants.state_filter(may_carry);
     grants.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
@@ -123,11 +141,7 @@ fn carried(
             let replaces = grant.replaces.clone();
             Ok(Some(Carried { grant, replaces, stays_as: None }))
         }
-        // Restored without a record, it may have access: that is not taken out, and none is given.
-        Standing::Frozen(None) if world.ledger.has_no_claims(resource) => {
-            let grant = observed(id, &resource.spec, None, directory, installation).ok();
-            Ok(grant.map(|grant| Carried { grant, replaces: BTreeSet::new(), stays_as: None }))
-        }
+        // A frozen grant contributes what is on record for it. Where the record was lost, it is found again before the first look: see `restored`.
         Standing::Frozen(grant) => Ok(grant.map(|grant| Carried { grant, replaces: BTreeSet::new(), stays_as: None })),
         // Every grant here names this account: that nothing can be said of one while it is not known must revoke nobody.
         Standing::Unknown(_) if directory.account(&repository.account).is_none() => {

@@ -121,6 +121,11 @@ impl Writers {
         outcome
     }
 
+    /// Notes that a repository was written at this time by an earlier process, unless it was written since.
+    pub async fn note_written(&self, key: &Repository, at: Instant) {
+        self.slot(key).state.lock().await.memory.written.get_or_insert(at);
+    }
+
     /// The repositories that were written lately and that nobody has looked at for this long. What is of no use any more is forgotten.
     pub async fn to_look_after(&self, unseen: Duration) -> Vec<Repository> {
         let slots: Vec<(Repository, Arc<Slot>)> = {

@@ -90,6 +90,18 @@ impl Applied {
         }
     }
 
+    /// These claims without the roles that a grant of the same name claims now: by their tags they are that one's. Repositories stay, for their
+    /// policies are always made of what all grants want.
+    pub fn without_roles_of(&self, successor: &Self) -> Self {
+        let is_theirs = |role: &String| successor.registry_roles.iter().any(|other| other.eq_ignore_ascii_case(role));
+        let registry_roles = self.registry_roles.iter().filter(|role| !is_theirs(role)).cloned().collect();
+        let is_theirs = |role: &AppliedInstanceRole| {
+            successor.instance_roles.iter().any(|other| other.role.eq_ignore_ascii_case(&role.role))
+        };
+        let instance_roles = self.instance_roles.iter().filter(|role| !is_theirs(role)).cloned().collect();
+        Self { registry_roles, instance_roles, ..self.clone() }
+    }
+
     /// Whether this repository's policy may carry the grant.
     pub fn covers(&self, region: &str, repository: &str) -> bool {
         self.patterns(region).any(|pattern| pattern.matches(repository))

@@ -29,7 +29,7 @@ pub mod validate;
 mod tests;
 
 pub use names::{AccountId, GrantName, RepositoryPattern};
-pub use standing::{Standing, observed, standing, to_retain};
+pub use standing::{Standing, meant, observed, standing, to_retain};
 pub use validate::{Directory, Grant, validate};
 
 use crate::api::conditions::Reason;

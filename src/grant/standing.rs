@@ -41,7 +41,7 @@ pub fn standing(
 ) -> Standing {
     let known = Known { directory, installation };
     if is_frozen(spec) {
-        return frozen(name, applied, known);
+        return frozen(name, spec, applied, known);
     }
     let problems = match validate(name, spec, directory, installation) {
         Ok(grant) => return Standing::Admitted(grant.where_its_role_is(applied)),
@@ -120,14 +120,26 @@ pub fn observed(
     validate(name, spec, directory, installation).map(|grant| grant.where_its_role_is(applied))
 }
 
+/// The grant that a spec means, whether the rules admit it or not: to find what it may have in AWS. `None` where the spec is not understood, or the
+/// registry's account is not known.
+pub fn meant(name: &GrantName, spec: &Spec, directory: &dyn Directory, installation: &Installation) -> Option<Grant> {
+    judge(name, spec, directory, installation).ok().map(|Judged { grant, invalid: _, refused: _ }| grant)
+}
+
 /// Whether nothing is written for the grant.
 pub fn is_frozen(spec: &Spec) -> bool {
     spec.suspend || spec.mode == Mode::Observe
 }
 
 /// A frozen grant takes no place of other people's statements: that would be a write on its behalf.
-fn frozen(name: &GrantName, applied: Option<&Applied>, known: Known) -> Standing {
-    let Some(last) = applied.and_then(Applied::last_spec) else { return Standing::Frozen(None) };
+fn frozen(name: &GrantName, spec: &Spec, applied: Option<&Applied>, known: Known) -> Standing {
+    let Some(last) = applied.and_then(Applied::last_spec) else {
+        // It may have lost its record with a cluster's backup. Rules bind it all the same.
+        return match still_admitted(name, spec, known) {
+            Err(Refusal::ByRules(refused)) => Standing::NotAdmitted(refused),
+            Ok(_) | Err(Refusal::NotUnderstood(_)) => Standing::Frozen(None),
+        };
+    };
     let last = access_only(&last).unwrap_or(last);
     match still_admitted(name, &last, known) {
         Ok(grant) => Standing::Frozen(Some(grant.where_its_role_is(applied))),

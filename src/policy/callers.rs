@@ -5,6 +5,7 @@ use super::cover::root_of;
 use super::document::Statement;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// The callers that a statement of ours is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,6 +223,13 @@ impl Callers {
             Kind::InOrganization | Kind::InUnit | Kind::ServiceFor => principals.clone(),
         };
         (!principals.is_empty()).then_some(Self { kind, principals, among: left, except })
+    }
+}
+
+impl fmt::Display for Callers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = if self.among.is_empty() { &self.principals } else { &self.among };
+        f.write_str(&told.iter().map(String::as_str).collect::<Vec<_>>().join(", "))
     }
 }
 

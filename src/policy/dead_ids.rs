@@ -6,7 +6,7 @@ use super::document::{Document, Statement};
 use super::sid::Installation;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How far two refused writes must be apart before an ID that both reads showed is proven dead: an ID also shows briefly after its role was
 /// created.
@@ -37,16 +37,21 @@ pub fn shown(document: &Document, installation: &Installation) -> Vec<DeadId> {
         if installation.owns(statement) {
             continue;
         }
-        let name = match statement.sid_text() {
-            Some(sid) => format!("statement `{sid}`"),
-            None => format!("statement {}", at + 1),
-        };
+        let name = place(at, statement);
         let ids = statement.aws_principals().into_iter().filter(|principal| is_unique_id(principal));
         found.extend(ids.map(|id| DeadId { statement: name.clone(), id: id.to_owned() }));
     }
     found.sort();
     found.dedup();
     found
+}
+
+/// A statement for people: its Sid, or its place in the document.
+pub(super) fn place(at: usize, statement: &Statement) -> String {
+    match statement.sid_text() {
+        Some(sid) => format!("statement `{sid}`"),
+        None => format!("statement {}", at + 1),
+    }
 }
 
 /// The document without these IDs, where they can be removed: only from `Principal` of a foreign `Allow` that keeps another principal. Where
@@ -109,20 +114,25 @@ pub fn is_unique_id(principal: &str) -> bool {
         && principal.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
 
-/// The IDs that a document showed each time a write of it was refused, with the time of the first refusal.
+/// The IDs that a document showed each time a write of it was refused, with the time of the first refusal. Times count from any fixed moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refusals(BTreeMap<String, Instant>);
+pub struct Refusals(BTreeMap<String, Duration>);
 
 impl Refusals {
     /// Records that a write was refused while the document showed these IDs. Returns those that are proven dead: they have been shown at
     /// every refusal since one at least [`PROVEN_AFTER`] ago.
-    pub fn refused(&mut self, shown: &BTreeSet<String>, now: Instant) -> BTreeSet<String> {
-        self.0.retain(|id, _| shown.contains(id));
+    pub fn refused(&mut self, shown: &BTreeSet<String>, now: Duration) -> BTreeSet<String> {
+        self.read(shown);
         for id in shown {
             self.0.entry(id.clone()).or_insert(now);
         }
-        let proven = self.0.iter().filter(|(_, first)| now.saturating_duration_since(**first) >= PROVEN_AFTER);
+        let proven = self.0.iter().filter(|(_, first)| now.saturating_sub(**first) >= PROVEN_AFTER);
         proven.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Records that the document was read and shows these IDs: one that it does not show any more stood for nobody who was deleted.
+    pub fn read(&mut self, shown: &BTreeSet<String>) {
+        self.0.retain(|id, _| shown.contains(id));
     }
 }
 
@@ -199,7 +209,7 @@ mod tests {
     #[test]
     fn an_id_is_proven_by_two_refusals_five_minutes_apart() {
         let (dead, none) = (BTreeSet::from([DEAD.to_owned()]), BTreeSet::new());
-        let start = Instant::now();
+        let start = Duration::from_secs(1_000);
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut refusals = Refusals::default();
         assert_eq!(refusals.refused(&dead, after(0)), none);
@@ -212,7 +222,7 @@ mod tests {
 
     #[test]
     fn each_id_is_proven_by_itself() {
-        let start = Instant::now();
+        let start = Duration::from_secs(1_000);
         let mut refusals = Refusals::default();
         refusals.refused(&[DEAD.to_owned()].into(), start);
         let both = BTreeSet::from([DEAD.to_owned(), OTHER.to_owned()]);

@@ -5,13 +5,12 @@
 //! compared with what was read and with what the grants ask for.
 
 use super::callers::Callers;
+use super::carried::beyond;
 use super::document::Document;
-use super::held::{Allowed, Held, allowed_by};
-use super::pack::is_as_packed;
+use super::held::{Allowed, Held};
 use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
 use super::scope::{asked, names};
 use super::sid::Installation;
-use super::suspects::is_unique_id;
 use std::collections::BTreeSet;
 
 /// A document that may be written.
@@ -107,24 +106,8 @@ fn told(one: &Callers) -> String {
     texts.join(" as ")
 }
 
-/// What our statements in a document allow and no grant asks for, in words: it is to be revoked. A unique ID that stands for a deleted
-/// principal is none of it, for it lets in nobody.
-pub fn unasked<Id>(
-    document: Option<&Document>,
-    grants: &[Wanted<Id>],
-    installation: &Installation,
-) -> BTreeSet<String> {
-    let asked = Allowed::of(grants.iter().flat_map(|grant| grant.contributions.iter().cloned()));
-    let mut unasked = BTreeSet::new();
-    let statements = document.into_iter().flat_map(|document| &document.statements);
-    for statement in statements.filter(|statement| installation.owns(statement)) {
-        let held = allowed_by(statement).filter(|held| is_as_packed(statement, held, installation));
-        let Some(Contribution { actions, callers }) = held else {
-            unasked.insert(format!("statement `{}`", statement.sid_text().unwrap_or_default()));
-            continue;
-        };
-        let singles = callers.each().into_iter().filter(|one| !one.principals().iter().any(|name| is_unique_id(name)));
-        unasked.extend(singles.filter(|one| asked.actions(&actions, one).len() < actions.len()).map(|one| told(&one)));
-    }
-    unasked
+/// What our statements in a document allow and no grant asks for, in words: it is to be revoked. The grants are those that [`asked`] gives.
+pub fn unasked<Id>(document: Option<&Document>, grants: &[Wanted<Id>], installation: &Installation) -> Vec<String> {
+    let asked = || grants.iter().flat_map(|grant| &grant.contributions);
+    document.into_iter().flat_map(|document| beyond(document, asked(), installation)).collect()
 }

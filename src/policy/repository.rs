@@ -7,6 +7,7 @@
 use super::callers::Callers;
 use super::canonical::StatementMeaning;
 use super::cover::why_needed;
+use super::dead_ids::{Cleaned, without};
 use super::document::{Document, Statement, Unreadable};
 use super::held::Held;
 use super::pack::{Packed, pack};
@@ -140,7 +141,7 @@ pub fn plan_within<Id: Ord + Clone>(
     };
     let foreign = others.statements.len();
     let foreign_sids = others.statements.iter().filter_map(Statement::sid_text).map(String::from).collect();
-    let (kept, without_ids) = others.clone().without_ids(&scope.without_ids);
+    let Cleaned { document: kept, originals: without_ids } = without(&others, &scope.without_ids, installation);
     let handed = hand_over(kept, &grants, &held, installation);
     let Merged { foreign: beside, ours, replaced, kept } =
         merge(&handed.others, &handed.remaining, &held, installation);

@@ -15,19 +15,18 @@
 
 mod steps;
 
+use super::dead_ids::{Refusals, shown};
 use super::document::{Document, Statement, Unreadable};
 use super::held::Held;
 use super::keep::{Checked, Losing, Violation, checked, unasked};
 use super::repository::{Change, Plan, Wanted};
 use super::scope::asked;
 use super::sid::Installation;
-use super::suspects::{Suspect, foreign_ids};
+use super::suspects::Suspect;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-/// How long a unique ID in a foreign statement must have been shown, with the write refused at both ends, until it counts as deleted.
-pub const PROVEN_AFTER: Duration = Duration::from_secs(300);
 /// How many members are left out, one at a time, in one look.
 pub const PROBES: usize = 32;
 /// The longest pause until what AWS refused is tried again.
@@ -44,7 +43,7 @@ pub struct Search<A> {
     /// Those of them that are tried again in this look.
     retried: BTreeSet<String>,
     /// Unique IDs in foreign statements, and when a write was first refused while they were shown.
-    ids: BTreeMap<String, Duration>,
+    ids: Refusals,
     /// Those that are taken out for a revocation.
     without_ids: BTreeSet<String>,
     /// Members without which the document was refused all the same, and all members that there were.
@@ -201,7 +200,7 @@ impl<A> Default for Search<A> {
             phase: Phase::Whole,
             refused: BTreeMap::new(),
             retried: BTreeSet::new(),
-            ids: BTreeMap::new(),
+            ids: Refusals::default(),
             without_ids: BTreeSet::new(),
             cleared: BTreeSet::new(),
             cleared_of: BTreeSet::new(),
@@ -251,7 +250,7 @@ impl<A: Clone> Search<A> {
         let read = Read {
             revokes: searches && !unasked(document.as_ref(), &asked, installation).is_empty(),
             held,
-            ids: document.as_ref().map(|document| foreign_ids(document, installation)).unwrap_or_default(),
+            ids: document.iter().flat_map(|document| shown(document, installation)).map(|dead| dead.id).collect(),
             text: read.map(String::from),
             asked,
             document,
@@ -259,7 +258,7 @@ impl<A: Clone> Search<A> {
         self.touched = now;
         self.sent = None;
         // An ID that is not shown any more was none of a deleted principal; and AWS has taken whoever is in the document.
-        self.ids.retain(|id, _| read.ids.contains(id));
+        self.ids.read(&read.ids);
         let in_it: BTreeSet<&String> =
             read.held.allowed().parts().iter().flat_map(|c| c.callers.principals()).collect();
         self.refused.retain(|name, _| !in_it.contains(name));

@@ -1,10 +1,10 @@
-//! Other people's statements that may be why AWS refuses a document, and the one exception to leaving them alone: a unique ID of a deleted
-//! principal is taken out where it alone keeps a revocation from being written.
+//! Other people's statements that may be why AWS refuses a document. What is done about unique IDs of deleted principals is in
+//! [`super::dead_ids`].
 
+use super::dead_ids::{DeadId, is_unique_id, place, shown};
 use super::document::{Document, Statement};
 use super::sid::Installation;
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::fmt;
 
 /// A statement that is likely to be why AWS refuses the document.
@@ -39,27 +39,15 @@ impl fmt::Display for Suspect {
 
 /// The suspects among the statements of others, deleted principals first.
 pub fn suspects(document: &Document, installation: &Installation) -> Vec<Suspect> {
-    let mut found = Vec::new();
+    let gone = |DeadId { statement, id }| Suspect { statement, why: Why::Gone(id) };
+    let mut found: Vec<Suspect> = shown(document, installation).into_iter().map(gone).collect();
     for (at, statement) in document.statements.iter().enumerate().filter(|(_, s)| !installation.owns(s)) {
-        let name = match statement.sid_text() {
-            Some(sid) => format!("statement `{sid}`"),
-            None => format!("statement {}", at + 1),
-        };
-        let ids = statement.aws_principals().into_iter().filter(|id| is_unique_id(id)).map(|id| Why::Gone(id.into()));
         let actions = actions(statement).into_iter().filter(|action| is_refused(action));
         let actions = actions.map(|action| Why::Action(action.into()));
-        found.extend(ids.chain(actions).map(|why| Suspect { statement: name.clone(), why }));
+        found.extend(actions.map(|why| Suspect { statement: place(at, statement), why }));
     }
     found.sort_by(|one, other| (&one.why, &one.statement).cmp(&(&other.why, &other.statement)));
     found
-}
-
-/// Whether this is the unique ID of a role (`AROA…`) or user (`AIDA…`), which AWS shows in a principal's place once it was deleted.
-/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>.
-pub fn is_unique_id(text: &str) -> bool {
-    (text.starts_with("AROA") || text.starts_with("AIDA"))
-        && text.len() >= 16
-        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }
 
 /// Whether a repository's policy cannot have this action: one that is about no repository, or of another service.
@@ -70,22 +58,11 @@ fn is_refused(action: &str) -> bool {
 }
 
 fn actions(statement: &Statement) -> Vec<&str> {
-    texts(statement.0.get("Action"))
-}
-
-fn texts(value: Option<&Value>) -> Vec<&str> {
-    match value {
+    match statement.0.get("Action") {
         Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
         Some(one) => one.as_str().into_iter().collect(),
         None => Vec::new(),
     }
-}
-
-/// The unique IDs that the statements of others show.
-pub fn foreign_ids(document: &Document, installation: &Installation) -> BTreeSet<String> {
-    let foreign = document.statements.iter().filter(|statement| !installation.owns(statement));
-    let ids = foreign.flat_map(|statement| statement.aws_principals()).filter(|id| is_unique_id(id));
-    ids.map(String::from).collect()
 }
 
 /// Whether all unique IDs of others' statements are in the `Principal` of an `Allow` statement, which is where one may be taken out.
@@ -98,47 +75,12 @@ pub fn ids_are_removable(document: &Document, installation: &Installation) -> bo
     })
 }
 
-impl Document {
-    /// The document without these unique IDs in the `Principal` of its `Allow` statements; a statement that lets in nobody else is dropped. With
-    /// the statements that this concerns, as they were.
-    pub(super) fn without_ids(mut self, ids: &BTreeSet<String>) -> (Self, Vec<Statement>) {
-        let mut before = Vec::new();
-        if ids.is_empty() {
-            return (self, before);
-        }
-        self.statements.retain_mut(|statement| {
-            let original = statement.clone();
-            let Some(stays) = statement.remove_ids(ids) else { return true };
-            before.push(original);
-            stays
-        });
-        (self, before)
-    }
-}
-
-impl Statement {
-    /// Takes the IDs out of the `Principal` of an `Allow` statement. `None`: there are none; else whether another principal is left.
-    fn remove_ids(&mut self, ids: &BTreeSet<String>) -> Option<bool> {
-        let is_allow = self.0.get("Effect").and_then(Value::as_str) == Some("Allow");
-        let Some(Value::Object(principal)) = self.0.get_mut("Principal").filter(|_| is_allow) else { return None };
-        let named: Vec<String> = texts(principal.get("AWS")).into_iter().map(String::from).collect();
-        let left: Vec<String> = named.iter().filter(|name| !ids.contains(*name)).cloned().collect();
-        if left.len() == named.len() {
-            return None;
-        }
-        match left.as_slice() {
-            [] => drop(principal.remove("AWS")),
-            [one] => drop(principal.insert("AWS".into(), one.clone().into())),
-            _ => drop(principal.insert("AWS".into(), left.into())),
-        }
-        Some(!principal.is_empty())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::dead_ids::{Cleaned, without};
     use super::*;
     use rstest::rstest;
+    use std::collections::BTreeSet;
 
     const ID: &str = "AROAEXAMPLEEXAMPLE12";
     const OTHER: &str = "AIDAEXAMPLEEXAMPLE34";
@@ -190,9 +132,12 @@ mod tests {
     fn an_id_is_taken_out_of_an_allow_statement(#[case] before: &str, #[case] after: Option<&str>) {
         let before = document(before);
         assert!(ids_are_removable(&before, &installation()));
-        let (left, told) = before.clone().without_ids(&ids());
-        assert_eq!(left.statements, after.map(document).into_iter().flat_map(|d| d.statements).collect::<Vec<_>>());
-        assert_eq!(told, before.statements);
+        let Cleaned { document: left, originals } = without(&before, &ids(), &installation());
+        match after.map(document) {
+            Some(after) => assert!(left.same_meaning(&after), "{left}"),
+            None => assert!(left.statements.is_empty(), "{left}"),
+        }
+        assert_eq!(originals, before.statements);
     }
 
     #[rstest]
@@ -201,7 +146,8 @@ mod tests {
     fn elsewhere_an_id_stays(#[case] text: &str) {
         let before = document(text);
         assert!(!ids_are_removable(&before, &installation()));
-        assert_eq!(before.clone().without_ids(&ids()), (before, Vec::new()));
+        let unchanged = Cleaned { document: before.clone(), originals: Vec::new() };
+        assert_eq!(without(&before, &ids(), &installation()), unchanged);
     }
 
     #[test]
@@ -210,6 +156,7 @@ mod tests {
             r#"{"Effect":"Allow","Principal":"*","Action":"ecr:x","Condition":{"StringLike":{"aws:userId":"AROAEXAMPLEEXAMPLE12:*"}}}"#,
         );
         assert!(suspects(&before, &installation()).is_empty());
-        assert_eq!(before.clone().without_ids(&ids()), (before, Vec::new()));
+        let unchanged = Cleaned { document: before.clone(), originals: Vec::new() };
+        assert_eq!(without(&before, &ids(), &installation()), unchanged);
     }
 }

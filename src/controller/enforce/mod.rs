@@ -9,6 +9,7 @@ mod roles;
 pub use self::places::Probed;
 
 use super::World;
+use super::recent::Revoked;
 use super::repositories::Look;
 use crate::api::account::AWSAccount;
 use crate::api::conditions::Reason;
@@ -48,6 +49,8 @@ pub struct Done {
     pub dead_principals: Vec<String>,
     /// When there is more to do, at the latest.
     pub again: Option<Duration>,
+    /// Where access was revoked in a repository's policy.
+    pub revoked: Vec<Revoked>,
 }
 
 /// What is to become of a grant.
@@ -97,6 +100,7 @@ pub struct Enforcement<'a> {
     given_up: BTreeMap<Place, Problem>,
     dead_principals: Vec<String>,
     again: Option<Duration>,
+    revoked: Vec<Revoked>,
 }
 
 /// What could not be revoked, by the condition that it is reported under.
@@ -165,6 +169,7 @@ impl<'a> Enforcement<'a> {
             given_up: BTreeMap::new(),
             dead_principals: Vec::new(),
             again: None,
+            revoked: Vec::new(),
         }
     }
 
@@ -240,8 +245,8 @@ impl<'a> Enforcement<'a> {
         if self.observes {
             outcome.pending = Some(self.changes.iter().map(ToString::to_string).collect());
         }
-        let Self { changes, put_back, notices, given_up, dead_principals, again, .. } = self;
-        Done { outcome, changes, put_back, notices, as_before, given_up, dead_principals, again }
+        let Self { changes, put_back, notices, given_up, dead_principals, again, revoked, .. } = self;
+        Done { outcome, changes, put_back, notices, as_before, given_up, dead_principals, again, revoked }
     }
 
     async fn session(&self, account: &str) -> Session {

@@ -5,7 +5,10 @@ use crate::api::conditions::Reason;
 use crate::api::grant::Applied;
 use crate::aws::Account;
 use crate::controller::foresee::{Foreseen, foresee};
-use crate::controller::repositories::{Look, Repository, Written, bring_up_to_date, read_back};
+use crate::controller::recent::Revoked;
+use crate::controller::repositories::{Repository, Written, bring_up_to_date};
+use crate::controller::restored::find_records;
+use crate::controller::revoked::revoke;
 use crate::controller::standings::Standings;
 use crate::grant::claims::Place;
 use crate::grant::status::{Part, RepositoryOutcome};
@@ -42,12 +45,8 @@ impl Enforcement<'_> {
                 if reached.is_some() {
                     return (bring_up_to_date(world, account, &repository, look).await, reached, repository);
                 }
-                let mut outcome = bring_up_to_date(world, account, &repository, Look::Now).await;
-                if outcome.is_ok() {
-                    // What was taken back is read back before the claim on it goes: nobody would look again.
-                    outcome = read_back(outcome, bring_up_to_date(world, account, &repository, Look::ReadBack).await);
-                }
-                (outcome, reached, repository)
+                // The claim on it goes only with what was there: nobody would look again.
+                (revoke(world, account, &repository).await, reached, repository)
             })
             .buffer_unordered(AT_A_TIME)
             .collect()
@@ -79,8 +78,13 @@ impl Enforcement<'_> {
                     drop(each.insert((repository.region, repository.name), RepositoryOutcome::failed(problem)));
                 }
                 (Ok(Written::UpToDate(standings)), None) => {
-                    let unrevoked = standings.unrevoked.clone().or_else(|| self.not_handed_over(&repository, &standings));
-                    undone.push((at.0, at.1, unrevoked));
+                    let unrevoked = standings.unrevoked.clone();
+                    if unrevoked.is_none() {
+                        let changed = standings.changed.is_some();
+                        self.revoked.push(Revoked { repository: repository.clone(), changed });
+                    }
+                    let problem = unrevoked.or_else(|| self.not_handed_over(&repository, &standings));
+                    undone.push((at.0, at.1, problem));
                     continue;
                 }
                 (Ok(Written::NoRepository), None) => {}
@@ -135,6 +139,20 @@ impl Enforcement<'_> {
         prefixes.sort();
         prefixes.dedup();
         prefixes
+    }
+
+    /// Finds the records of frozen grants again that have to do with the repositories which these claims mean.
+    pub async fn find_records(&self) -> Result<(), Problem> {
+        if self.claims.repositories.is_empty() {
+            return Ok(());
+        }
+        let account = self.session(self.accounts.0).await?;
+        let (found, unlisted) = self.repositories(&account).await;
+        for repository in found {
+            find_records(self.world, &account, &repository).await?;
+        }
+        let unlisted: Vec<Problem> = unlisted.into_iter().map(|(_, problem)| problem).collect();
+        Problem::join(&unlisted).map_or(Ok(()), Err)
     }
 
     /// What would become of the repositories' policies, and what they are now.

@@ -10,6 +10,7 @@ use super::publish::in_time;
 use super::{Context, supervise};
 use crate::api::sweep::{CONFIRM_SWEEP, SweepMode};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::grant::partition::is_region;
 use crate::grant::sweep::{Brake, Circumstances, Claimed, Known, Sightings, Verdict, status, verdict};
 use crate::grant::{AccountId, GrantName};
 use crate::telemetry::metrics::OfAccount;
@@ -17,6 +18,7 @@ use futures::{FutureExt, StreamExt};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,6 +60,8 @@ struct Memory {
     regions: BTreeSet<String>,
     /// What the admin had confirmed at the last sweep.
     confirmed: Option<String>,
+    /// The account's rules at the last sweep. When they change, what is left of what they admitted is looked for at once.
+    rules: u64,
 }
 
 /// Sweeps until the operator is told to stop. Without settings there are no sweeps, and what earlier ones told is taken back.
@@ -88,17 +92,22 @@ async fn round(context: &Context, settings: &Settings, begin: Instant, memories:
     let accounts: BTreeMap<AccountId, Arc<AWSAccount>> =
         accounts.into_iter().filter_map(|account| Some((account.name_any().parse().ok()?, account))).collect();
     memories.retain(|id, _| accounts.contains_key(id) || forget(context, id));
-    for id in accounts.keys().filter(|id| !memories.contains_key(*id)).cloned().collect::<Vec<_>>() {
+    for (id, account) in &accounts {
         let due = Instant::now() + settings.soon();
         let (sightings, regions, confirmed) = Default::default();
-        memories.insert(id, Memory { due, sightings, regions, confirmed });
+        let new = || Memory { due, sightings, regions, confirmed, rules: rules(account) };
+        memories.entry(id.clone()).or_insert_with(new);
     }
     note_regions(context, memories);
+    let asked = std::mem::take(&mut *context.world.to_sweep.lock().expect("no panic while held"));
     let due: Vec<_> = memories
         .iter_mut()
         .filter_map(|(id, memory)| {
             let account = accounts.get(id)?;
             let news = settings.mode == SweepMode::Remove && memory.confirmed.as_deref() != confirmed(account);
+            let asked = asked.get(id.as_str());
+            memory.regions.extend(asked.into_iter().flatten().filter(|region| is_region(region)).cloned());
+            let news = news || memory.rules != rules(account) || asked.is_some();
             (news || memory.due <= Instant::now()).then_some((id, account, memory))
         })
         .collect();
@@ -112,6 +121,7 @@ async fn round(context: &Context, settings: &Settings, begin: Instant, memories:
             for (_, account, memory) in due {
                 memory.due = Instant::now() + settings.soon();
                 memory.confirmed = confirmed(account).map(String::from);
+                memory.rules = rules(account);
             }
             return;
         }
@@ -130,6 +140,7 @@ async fn round(context: &Context, settings: &Settings, begin: Instant, memories:
             });
             memory.due = started + pause;
             memory.confirmed = confirmed(account).map(String::from);
+            memory.rules = rules(account);
         }
     });
     sweeps.buffer_unordered(AT_A_TIME).collect::<()>().await;
@@ -137,6 +148,15 @@ async fn round(context: &Context, settings: &Settings, begin: Instant, memories:
 
 fn confirmed(account: &AWSAccount) -> Option<&str> {
     account.annotations().get(CONFIRM_SWEEP).map(String::as_str)
+}
+
+/// A hash of the account's rules.
+fn rules(account: &AWSAccount) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let registry = account.spec.registry.as_ref().map(|side| &side.rules);
+    let consumer = account.spec.consumer.as_ref().map(|side| &side.rules);
+    format!("{registry:?} {consumer:?}").hash(&mut hasher);
+    hasher.finish()
 }
 
 /// An account that is not known any more is not told of.
@@ -151,7 +171,7 @@ fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
         let Some(memory) = registry.account_id.parse().ok().and_then(|id: AccountId| memories.get_mut(&id)) else {
             continue;
         };
-        for region in registry.regions.iter().filter(|region| crate::grant::partition::is_region(region)) {
+        for region in registry.regions.iter().filter(|region| is_region(region)) {
             if !memory.regions.contains(region) {
                 memory.regions.insert(region.clone());
             }
@@ -201,7 +221,7 @@ async fn sweep(
         }
     };
     let recorded = account.status.iter().flat_map(|status| &status.sweep).flat_map(|sweep| sweep.regions.clone());
-    memory.regions.extend(recorded.filter(|region| crate::grant::partition::is_region(region)));
+    memory.regions.extend(recorded.filter(|region| is_region(region)));
     let place = look::Place { context, id, account, session: &session, unknown };
     let looked = tokio::select! {
         looked = look::look(&place, &memory.regions) => looked,

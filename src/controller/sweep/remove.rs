@@ -2,7 +2,8 @@
 
 use super::look::{Looked, Place};
 use crate::api::conditions::Reason;
-use crate::controller::repositories::{Look, Repository, Written, bring_up_to_date};
+use crate::controller::repositories::{Repository, Written};
+use crate::controller::revoked::revoke;
 use crate::grant::Problem;
 use crate::grant::sweep::Leftover;
 use crate::telemetry::metrics::OfAccount;
@@ -51,14 +52,14 @@ fn note(place: &Place<'_>, removed: &mut Removed, arns: &[&str], what: &str, out
     }
 }
 
-/// The writer of the repository's policy reads it, and writes what all grants together want of it: here, nothing.
+/// The writer of the repository's policy writes what all grants together want of it (here, nothing), until that is what is read back.
 async fn statements(place: &Place<'_>, repository: &Repository) -> Result<(), Problem> {
     still_wanted(place)?;
     if place.claimed().has_repository(&repository.region, &repository.name) {
         return Err(claimed_by_now());
     }
-    match bring_up_to_date(&place.context.world, place.session, repository, Look::Now).await? {
-        Written::UpToDate(standings) => standings.contested.or(standings.unrevoked).map_or(Ok(()), Err),
+    match revoke(&place.context.world, place.session, repository).await? {
+        Written::UpToDate(standings) => standings.unrevoked.map_or(Ok(()), Err),
         Written::NoRepository => Ok(()),
     }
 }

@@ -132,6 +132,11 @@ pub enum Brake {
     },
 }
 
+/// Whether so many grants vanished at once that they may have been lost with their cluster: several, and more than five or more than a tenth of all.
+pub fn too_many_at_once(vanished: usize, left: usize) -> bool {
+    vanished > 1 && (vanished > MOST_AT_ONCE || vanished * ONE_IN > vanished + left)
+}
+
 /// Decides what may be removed. Whoever carries it out reads each thing again right before.
 pub fn verdict(seen: &Seen, sightings: &Sightings, circumstances: &Circumstances<'_>) -> Verdict {
     let Circumstances { mode, grants, unknown_grants, confirmed, unclaimed_for, now } = *circumstances;

@@ -215,6 +215,17 @@ proptest! {
     }
 }
 
+#[test]
+fn a_vanished_grants_claims_are_revoked_but_for_the_roles_that_its_successor_claims() {
+    let vanished = Cluster::of_the_article().admitted(&grant(|_| {})).claims();
+    let successor = vanished.clone();
+    let left = vanished.without_roles_of(&successor);
+    assert!(left.registry_roles.is_empty() && left.instance_roles.is_empty());
+    assert_eq!(left.repositories, vanished.repositories, "their policies are made of what all grants want");
+    let without_roles = Applied { registry_roles: Vec::new(), instance_roles: Vec::new(), ..vanished.clone() };
+    assert_eq!(vanished.without_roles_of(&without_roles), vanished);
+}
+
 /// Claims on these repositories alone.
 fn on(repositories: &[(&str, &[&str])]) -> Applied {
     let repositories = repositories.iter().map(|(region, patterns)| AppliedRepositories {
@@ -304,9 +315,13 @@ fn a_place_is_given_up_only_where_waiting_does_not_help() {
         instance_profile: String::new(),
     });
     let lost = |place: &Place, reason| place.is_lost_to(&Problem::new(reason, ""));
-    for reason in
-        [Reason::AccessDenied, Reason::AccountNotFound, Reason::CredentialsUnavailable, Reason::RegionNotFound]
-    {
+    for reason in [
+        Reason::AccessDenied,
+        Reason::AccountNotFound,
+        Reason::CredentialsUnavailable,
+        Reason::RegionNotEnabled,
+        Reason::RegionNotFound,
+    ] {
         assert!(lost(&repositories, reason) && lost(&instance, reason), "{reason}");
     }
     for reason in [

@@ -6,8 +6,8 @@ use super::resources::{
 };
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
-use crate::api::grant::{Access, Applied, CrossAccountRegistryGrant, DeletionPolicy, ManagedPolicy};
-use crate::grant::{Standing, to_retain};
+use crate::api::grant::{Access, Applied, CrossAccountRegistryGrant, DeletionPolicy, ManagedPolicy, Mode};
+use crate::grant::{Standing, meant, to_retain};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -200,7 +200,32 @@ fn a_suspended_grant_stands_as_it_was_applied_whatever_its_spec_says_now() {
         Standing::Frozen(Some(kept)) => assert_eq!(kept, Cluster::of_the_article().admitted(&grant(|_| {}))),
         other => panic!("{other:?}"),
     }
-    assert_eq!(Cluster::of_the_article().standing(&changed, None), Standing::Frozen(None));
+}
+
+#[test]
+fn a_frozen_grant_without_a_record_holds_nothing_and_rules_bind_it_all_the_same() {
+    let observing = grant(|spec| spec.mode = Mode::Observe);
+    for frozen in [suspended(|_| {}), observing] {
+        assert_eq!(Cluster::of_the_article().standing(&frozen, None), Standing::Frozen(None));
+        let narrowed = Cluster::of_the_article().registry_rules([registry_rule(|rule| rule.max_access = Access::Pull)]);
+        assert_eq!(name(&narrowed.standing(&frozen, None)), "NotAdmitted");
+        // What cannot be judged is left as it is.
+        let unknown = Cluster::of_the_article().without(REGISTRY);
+        assert_eq!(unknown.standing(&frozen, None), Standing::Frozen(None));
+    }
+}
+
+#[test]
+fn a_grant_without_a_record_is_looked_up_by_its_spec_whether_rules_admit_it_or_not() {
+    let asked = grant(|_| {});
+    let meant = |cluster: &Cluster| {
+        let grant = meant(&name_of(&asked), &asked.spec, cluster, &installation());
+        grant.map(|grant| grant.claims())
+    };
+    let recorded = applied(&asked);
+    assert_eq!(meant(&Cluster::of_the_article()), Some(recorded.clone()));
+    assert_eq!(meant(&Cluster::of_the_article().registry_rules([])), Some(recorded));
+    assert_eq!(meant(&Cluster::of_the_article().without(REGISTRY)), None);
 }
 
 #[test]

@@ -16,6 +16,7 @@ const FAILURES: [Reason; 23] = [
     Reason::WrongAccount,
     Reason::CredentialsUnavailable,
     Reason::AccessDenied,
+    Reason::RegionNotEnabled,
     Reason::RepositoryNotFound,
     Reason::RoleNotFound,
     Reason::ConsentMissing,

@@ -4,7 +4,9 @@ use super::resources::{CONSUMER, Cluster, REGISTRY, grant, installation, owner, 
 use crate::api::grant::{Applied, CrossAccountRegistryGrant, CrossAccountRegistryGrantStatus};
 use crate::api::sweep::SweepMode;
 use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
-use crate::grant::sweep::{Brake, Circumstances, Claimed, Finding, Known, Seen, Sightings, Verdict, status, verdict};
+use crate::grant::sweep::{
+    Brake, Circumstances, Claimed, Finding, Known, Seen, Sightings, Verdict, status, too_many_at_once, verdict,
+};
 use crate::grant::{GrantName, Problem};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
@@ -318,4 +320,14 @@ fn the_status_tells_how_many_and_what_to_do_and_the_first_fifty() {
         format!("kubectl annotate --overwrite awsaccount {REGISTRY} registrygrants.dev/confirm-sweep={confirm}");
     assert!(confirm.starts_with("59-") && told.message.ends_with(&command), "{}", told.message);
     assert_eq!(told, status(&REGISTRY.parse().unwrap(), SweepMode::Remove, &many, &verdict, &["failed".into()]));
+}
+
+#[test]
+fn one_grant_that_vanishes_is_no_lost_cluster_and_many_are() {
+    for (vanished, left, lost) in [(0, 0, false), (1, 0, false), (1, 1000, false), (2, 100, false), (5, 45, false)] {
+        assert_eq!(too_many_at_once(vanished, left), lost, "{vanished} of {left} more");
+    }
+    for (vanished, left) in [(2, 0), (2, 17), (5, 44), (6, 1000)] {
+        assert!(too_many_at_once(vanished, left), "{vanished} of {left} more");
+    }
 }

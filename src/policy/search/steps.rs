@@ -187,10 +187,7 @@ impl<A: Clone> Search<A> {
     /// The document was refused without any newcomer in it: statements of others or members are at fault.
     fn without_any_newcomer<Id: Clone>(&mut self, read: &Read<Id>, installation: &Installation, now: Duration) {
         let suspects = read.document.as_ref().map(|document| suspects(document, installation)).unwrap_or_default();
-        for id in &read.ids {
-            self.ids.entry(id.clone()).or_insert(now);
-        }
-        let proven = self.ids.values().all(|first| now.saturating_sub(*first) >= PROVEN_AFTER);
+        let proven = self.ids.refused(&read.ids, now) == read.ids;
         let removable = read.document.as_ref().is_some_and(|document| ids_are_removable(document, installation));
         let members = members(read);
         self.searched = true;

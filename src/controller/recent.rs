@@ -1,0 +1,203 @@
+//! The repository policies from which access was revoked lately. Somebody who had read such a policy before may write it back as it was, and no grant looks there
+//! any more; so it is read again for an hour. The places are on record in the status of the `AWSAccount`, so that a start in between does not end that.
+
+use super::directory::Cache;
+use super::repositories::Repository;
+use super::revoked::revoke;
+use super::{Context, publish};
+use crate::api::AWSAccount;
+use crate::api::account::{MAX_RECENTLY_REVOKED, REVOKED_FIELD_MANAGER, RecentlyRevoked};
+use crate::grant::partition::is_region;
+use crate::grant::{AccountId, Directory, RepositoryPattern};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// For how long a revoked place is read again.
+const KEPT_FOR: SignedDuration = SignedDuration::from_hours(1);
+/// A place that was recorded so short a while ago is not recorded again: many grants that go at once are few writes.
+const JUST_NOW: SignedDuration = SignedDuration::from_mins(1);
+
+type Known = Arc<tokio::sync::Mutex<Option<Vec<RecentlyRevoked>>>>;
+
+/// What is on record for each account, ahead of the watch cache. One write at a time for each.
+#[derive(Default)]
+pub struct Recent(Mutex<HashMap<AccountId, Known>>);
+
+/// A place where access was revoked.
+pub struct Revoked {
+    pub repository: Repository,
+    /// Whether the policy was changed for it just now.
+    pub changed: bool,
+}
+
+/// Puts revoked places on record. Call it before the claims on them go.
+///
+/// # Errors
+/// When the status could not be written.
+pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::Error> {
+    let mut accounts: BTreeMap<&AccountId, Vec<&Revoked>> = BTreeMap::new();
+    for place in places {
+        accounts.entry(&place.repository.account).or_default().push(place);
+    }
+    for (id, places) in accounts {
+        // Without its account nothing could be read there after a start either.
+        let Some(account) = context.world.directory.account(id) else { continue };
+        let known = {
+            let mut all = context.world.recent.0.lock().expect("no panic while held");
+            all.entry(id.clone()).or_default().clone()
+        };
+        let mut known = known.lock().await;
+        let before = known.get_or_insert_with(|| on_record(&account));
+        let Some(after) = noted(before, &places, Timestamp::now()) else { continue };
+        let api = Api::all(context.client.clone());
+        publish::status_part(REVOKED_FIELD_MANAGER, api, &*account, &json!({ "recentlyRevoked": after })).await?;
+        *before = after;
+    }
+    Ok(())
+}
+
+fn on_record(account: &AWSAccount) -> Vec<RecentlyRevoked> {
+    account.status.as_ref().map(|status| status.recently_revoked.clone()).unwrap_or_default()
+}
+
+/// The record with these places in it, the latest first, without what is older than an hour; `None` where it need not be written.
+fn noted(before: &[RecentlyRevoked], places: &[&Revoked], now: Timestamp) -> Option<Vec<RecentlyRevoked>> {
+    let age = |entry: &RecentlyRevoked| now.duration_since(entry.time.0);
+    let is_at = |entry: &RecentlyRevoked, place: &Revoked| {
+        entry.region == place.repository.region && entry.repository == place.repository.name
+    };
+    let is_new = |place: &&&Revoked| {
+        let known = before.iter().find(|entry| is_at(entry, place)).map(age).filter(|age| *age < KEPT_FOR);
+        known.is_none_or(|age| place.changed && age >= JUST_NOW)
+    };
+    let new: Vec<&&Revoked> = places.iter().filter(is_new).collect();
+    if new.is_empty() {
+        return None;
+    }
+    let kept = before.iter().filter(|entry| age(entry) < KEPT_FOR && !new.iter().any(|place| is_at(entry, place)));
+    let added = new.iter().map(|place| RecentlyRevoked {
+        region: place.repository.region.clone(),
+        repository: place.repository.name.clone(),
+        time: Time(now),
+    });
+    let mut after: Vec<RecentlyRevoked> = added.chain(kept.cloned()).collect();
+    after.sort_by_key(|entry| std::cmp::Reverse(entry.time.0));
+    after.dedup_by(|one, other| one.region == other.region && one.repository == other.repository);
+    after.truncate(MAX_RECENTLY_REVOKED);
+    Some(after)
+}
+
+/// Reads the places again that are on record, once after a start, and has them looked after for the rest of their hour.
+pub async fn look_after_the_start(context: &Context) {
+    tokio::select! {
+        () = context.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
+        () = context.stop.clone() => return,
+    }
+    for account in context.world.directory.accounts.state() {
+        let Ok(id) = account.name_any().parse::<AccountId>() else { continue };
+        for (repository, age) in recorded_places(&id, &account, Timestamp::now()) {
+            // The monotonic clock may not reach back so far.
+            let written = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+            context.world.writers.note_written(&repository, written).await;
+            let looked = tokio::select! {
+                looked = async {
+                    let session = context.world.aws.account(&id, &account.spec, None).await?;
+                    revoke(&context.world, &session, &repository).await
+                } => looked,
+                () = context.stop.clone() => return,
+            };
+            if let Err(problem) = looked {
+                tracing::warn!(reason = %problem.reason, "access was revoked lately in {repository}, and whether that holds cannot be read yet: {}", problem.message);
+            }
+        }
+    }
+}
+
+/// The places on record for an account that are not older than an hour, with their age.
+fn recorded_places(id: &AccountId, account: &AWSAccount, now: Timestamp) -> Vec<(Repository, Duration)> {
+    let place = |RecentlyRevoked { region, repository, time }: RecentlyRevoked| {
+        let age = now.duration_since(time.0);
+        // A clock that was put back makes no age.
+        let age = Duration::try_from(age).unwrap_or_default();
+        (Repository { account: id.clone(), region, name: repository }, age)
+    };
+    // A status can be written by others: what is not a place is not asked for.
+    let is_place = |entry: &RecentlyRevoked| {
+        is_region(&entry.region) && matches!(entry.repository.parse(), Ok(RepositoryPattern::Name(_)))
+    };
+    let recorded = on_record(account).into_iter().filter(is_place).take(MAX_RECENTLY_REVOKED).map(place);
+    recorded.filter(|(_, age)| *age < KEPT_FOR.unsigned_abs()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(name: &str, changed: bool) -> Revoked {
+        let account = "111111111111".parse().unwrap();
+        Revoked { repository: Repository { account, region: "us-east-1".into(), name: name.into() }, changed }
+    }
+
+    fn names(record: &[RecentlyRevoked]) -> Vec<&str> {
+        record.iter().map(|entry| entry.repository.as_str()).collect()
+    }
+
+    fn later(now: Timestamp, minutes: i64) -> Timestamp {
+        now + SignedDuration::from_mins(minutes)
+    }
+
+    #[test]
+    fn a_revoked_place_is_on_record_for_an_hour() {
+        let now = Timestamp::UNIX_EPOCH;
+        let first = noted(&[], &[&at("a", true)], now).unwrap();
+        assert_eq!(names(&first), ["a"]);
+        let both = noted(&first, &[&at("b", false)], later(now, 59)).unwrap();
+        assert_eq!(names(&both), ["b", "a"]);
+        assert_eq!(names(&noted(&both, &[&at("c", true)], later(now, 60)).unwrap()), ["c", "b"]);
+    }
+
+    #[test]
+    fn what_is_on_record_already_is_written_again_only_where_it_was_changed_since() {
+        let now = Timestamp::UNIX_EPOCH;
+        let first = noted(&[], &[&at("a", true)], now).unwrap();
+        assert_eq!(noted(&first, &[&at("a", true)], now), None, "a moment ago");
+        assert_eq!(noted(&first, &[&at("a", false)], later(now, 30)), None, "nothing was changed");
+        let again = noted(&first, &[&at("a", true)], later(now, 30)).unwrap();
+        assert_eq!((names(&again), again[0].time.0), (vec!["a"], later(now, 30)));
+    }
+
+    #[test]
+    fn the_record_is_bounded_and_keeps_the_latest() {
+        let now = Timestamp::UNIX_EPOCH;
+        let old: Vec<Revoked> = (0..MAX_RECENTLY_REVOKED).map(|n| at(&format!("old-{n}"), true)).collect();
+        let full = noted(&[], &old.iter().collect::<Vec<_>>(), now).unwrap();
+        let after = noted(&full, &[&at("new", true), &at("new", true)], later(now, 2)).unwrap();
+        assert_eq!(after.len(), MAX_RECENTLY_REVOKED);
+        assert_eq!(after[0].repository, "new");
+        assert_eq!(after.iter().filter(|entry| entry.repository == "new").count(), 1);
+    }
+
+    #[test]
+    fn after_a_start_only_places_of_the_last_hour_are_read_whatever_the_record_says() {
+        let (now, id) = (later(Timestamp::UNIX_EPOCH, 600), "111111111111".parse().unwrap());
+        let entry = |name: &str, minutes: i64| RecentlyRevoked {
+            region: "us-east-1".into(),
+            repository: name.into(),
+            time: Time(later(now, -minutes)),
+        };
+        let mut account = AWSAccount::new("111111111111", Default::default());
+        let mut recently_revoked = vec![entry("now", 0), entry("hour", 60), entry("half", 30), entry("future", -30)];
+        recently_revoked.push(RecentlyRevoked { region: "x/../é".into(), ..entry("elsewhere", 0) });
+        recently_revoked.push(entry("No repository/*", 0));
+        account.status = Some(crate::api::account::AWSAccountStatus { recently_revoked, ..Default::default() });
+        let places = recorded_places(&id, &account, now);
+        let places: Vec<(&str, u64)> =
+            places.iter().map(|(place, age)| (place.name.as_str(), age.as_secs() / 60)).collect();
+        assert_eq!(places, [("now", 0), ("half", 30), ("future", 0)]);
+    }
+}

@@ -1,0 +1,179 @@
+//! A cluster that was restored from a backup without status: the records of frozen grants (suspended, or mode `Observe`) are found again. Nothing is
+//! written for such a grant, so nothing else would put its claims on record, and without a record it keeps no access.
+//!
+//! Before a repository's policy is looked at for the first time since the start, what no grant on record accounts for is assigned to the admitted frozen
+//! grants that ask for it. From then on they have a record: rules and deletions revoke it as usual.
+
+use super::events::Events;
+use super::repositories::Repository;
+use super::{World, publish};
+use crate::api::CrossAccountRegistryGrant;
+use crate::api::conditions::Reason;
+use crate::api::grant::{Applied, AppliedRepositories, CrossAccountRegistryGrantStatus as Status};
+use crate::aws::Account;
+use crate::aws::ecr::PolicyRead;
+use crate::grant::standing::is_frozen;
+use crate::grant::{Grant, GrantName, Problem, meant, observed};
+use crate::policy::Document;
+use crate::policy::carried::unaccounted;
+use crate::policy::repository::Contribution;
+use kube::{Api, Client, Resource, ResourceExt};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+use tokio::sync::OnceCell;
+
+type Grants = Vec<Arc<CrossAccountRegistryGrant>>;
+
+/// Which repositories were looked at since the start, and how a record is written.
+#[derive(Default)]
+pub struct Restored {
+    /// `None` where nothing is written: in a forecast.
+    cluster: Option<(Client, Events)>,
+    looked: Mutex<HashMap<Repository, Arc<OnceCell<()>>>>,
+    /// The grants as they were before any record was changed; kept only where a frozen grant has none.
+    at_start: OnceLock<Grants>,
+}
+
+impl Restored {
+    pub fn writing_to(client: Client, events: Events) -> Self {
+        Self { cluster: Some((client, events)), ..Self::default() }
+    }
+
+    /// Remembers the grants as they are now, the first time. Call it before a record is written.
+    pub fn note_start(&self, world: &World) {
+        self.at_start.get_or_init(|| {
+            let lost = world.grants.state_filter(|grant| may_have_lost_its_record(world, grant));
+            if lost.is_empty() { Vec::new() } else { world.grants.state() }
+        });
+    }
+}
+
+/// Whether the record of this grant may have been lost: it is frozen, and has none.
+pub fn may_have_lost_its_record(world: &World, grant: &CrossAccountRegistryGrant) -> bool {
+    is_frozen(&grant.spec) && grant.meta().deletion_timestamp.is_none() && world.ledger.has_no_claims(grant)
+}
+
+/// Finds the records again that have to do with this repository, once.
+///
+/// # Errors
+/// When the policy could not be read, or a record not be written: then nothing may be written to the policy either.
+pub async fn find_records(world: &World, account: &Account, repository: &Repository) -> Result<(), Problem> {
+    let Some((client, events)) = &world.restored.cluster else { return Ok(()) };
+    world.restored.note_start(world);
+    let once = {
+        let mut looked = world.restored.looked.lock().expect("no panic while held");
+        looked.entry(repository.clone()).or_default().clone()
+    };
+    once.get_or_try_init(|| assign(world, account, repository, client, events)).await.map(drop)
+}
+
+async fn assign(
+    world: &World,
+    account: &Account,
+    repository: &Repository,
+    client: &Client,
+    events: &Events,
+) -> Result<(), Problem> {
+    let candidates = candidates(world, repository);
+    if candidates.is_empty() {
+        return Ok(());
+    }
+    let _turn = world.turn().await;
+    let text = match account.repository_policy(&repository.region, &repository.name).await? {
+        PolicyRead::NoRepository | PolicyRead::NoPolicy => return Ok(()),
+        PolicyRead::Policy(text) => text,
+    };
+    // One that is not understood is never written.
+    let Ok(document) = Document::parse(&text) else { return Ok(()) };
+    let accounted = accounted_for(world, repository);
+    for (resource, grant) in candidates {
+        let asked = [true, false].map(|with_role| grant.contributions(&repository.region, with_role));
+        if asked.iter().any(|asked| unaccounted(&document, &accounted, asked, &world.installation)) {
+            world.leadership.may_write()?;
+            put_on_record(world, client, &resource, claims_on(&grant, repository)).await.map_err(not_recorded)?;
+            let what = format!(
+                "its record was lost, and the policy of {repository} carries its access: it is on record again"
+            );
+            tracing::warn!(grant = %GrantName::of(&resource), "{what}");
+            events.record_found(&resource.object_ref(&()), &what).await;
+            world.nudge(&GrantName::of(&resource));
+        }
+    }
+    Ok(())
+}
+
+/// The admitted frozen grants that reach a repository and have no record of it. One whose record is of the very spec that it has was found again at
+/// another repository.
+fn candidates(world: &World, repository: &Repository) -> Vec<(Arc<CrossAccountRegistryGrant>, Grant)> {
+    let World { ledger, directory, installation, .. } = world;
+    let Repository { account, region, name } = repository;
+    let frozen = world.grants.state_filter(|grant| {
+        grant.spec.registry.account_id == account.as_str()
+            && is_frozen(&grant.spec)
+            && grant.meta().deletion_timestamp.is_none()
+            && !ledger.covers(grant, region, name)
+    });
+    let reaching = frozen.into_iter().filter_map(|resource| {
+        let claims = ledger.claims(&resource);
+        let same_spec = claims.as_ref().is_none_or(|claims| claims.last_spec().as_ref() == Some(&resource.spec));
+        let id = GrantName::of(&resource);
+        let grant = observed(&id, &resource.spec, None, directory, installation).ok().filter(|_| same_spec)?;
+        grant.reaches(region, name).then_some((resource, grant))
+    });
+    reaching.collect()
+}
+
+/// What the grants on record, live or being deleted, may have in a repository's policy: by what they were before the start, and by what they are now.
+fn accounted_for(world: &World, repository: &Repository) -> Vec<Contribution> {
+    let Repository { account, region, name } = repository;
+    let at_start = world.restored.at_start.get().into_iter().flatten().cloned();
+    let on_account = |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == account.as_str();
+    let mut accounted = Vec::new();
+    for resource in at_start.chain(world.grants.state()).filter(|grant| on_account(grant)) {
+        let before = resource.status.as_ref().and_then(|status| status.applied.clone());
+        let records: Vec<Applied> = before.into_iter().chain(world.ledger.claims(&resource)).collect();
+        if !records.iter().any(|record| record.covers(region, name)) {
+            continue;
+        }
+        let id = GrantName::of(&resource);
+        let specs = records.iter().filter_map(Applied::last_spec).chain([resource.spec.clone()]);
+        let grants = specs.filter_map(|spec| meant(&id, &spec, &world.directory, &world.installation));
+        let reaching = grants.filter(|grant| grant.reaches(region, name));
+        accounted.extend(reaching.flat_map(|grant| grant.contributions(region, true)));
+    }
+    accounted
+}
+
+/// The claims of a grant on this repository alone, and on the roles that its spec names: they say where to look.
+fn claims_on(grant: &Grant, repository: &Repository) -> Applied {
+    let Repository { account: _, region, name } = repository;
+    let here = AppliedRepositories { region: region.clone(), patterns: vec![name.clone()] };
+    Applied { repositories: vec![here], ..grant.claims() }
+}
+
+/// Writes the finalizer, then the record, as for any grant.
+async fn put_on_record(
+    world: &World,
+    client: &Client,
+    resource: &CrossAccountRegistryGrant,
+    found: Applied,
+) -> Result<(), kube::Error> {
+    let api: Api<CrossAccountRegistryGrant> =
+        Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
+    let Some(current) = publish::in_time(api.get_opt(&resource.name_any())).await? else { return Ok(()) };
+    if current.uid() != resource.uid() || current.meta().deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    if !publish::has_finalizer(&current) {
+        publish::add_finalizer(client, &current).await?;
+    }
+    let claims = world.ledger.claims(&current).map_or_else(|| found.clone(), |before| before.grown_by(&found));
+    let status = Status { applied: Some(claims.clone()), ..current.status.clone().unwrap_or_default() };
+    publish::grant_status(client, &current, &status).await?;
+    world.ledger.record(&current, Some(claims));
+    Ok(())
+}
+
+fn not_recorded(error: kube::Error) -> Problem {
+    Problem::new(Reason::Unavailable, format!("the record of a grant could not be written to its status: {error}"))
+}

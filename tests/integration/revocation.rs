@@ -1,0 +1,223 @@
+//! A revocation is done when the document read back contains nothing that no live grant asks for: whatever else there is in the cluster, and whenever the operator
+//! starts. One stack for all tests here; each has the operator to itself, to end it and start it.
+
+use crate::case::{Case, GRANT, OPERATOR, condition};
+use anyhow::{Context, Result, ensure};
+use local_stack::{Installation, Operator, eventually};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+/// Nothing but what a test does makes it work. No test here waits for the sweep.
+const QUIET: [&str; 4] =
+    ["--resync-interval=1h", "--leader-election=false", "--sweep=off", "--log-level=info,registry_grants=debug"];
+
+async fn installation() -> Result<&'static Installation> {
+    static SHARED: OnceCell<Installation> = OnceCell::const_new();
+    SHARED.get_or_try_init(|| Installation::start("revocation")).await
+}
+
+/// The operator, for one test at a time.
+struct Running {
+    turn: MutexGuard<'static, ()>,
+    operator: Option<Operator>,
+}
+
+impl Running {
+    async fn begin() -> Result<(Self, Case<'static>)> {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let mut running = Self { turn: TURN.lock().await, operator: None };
+        let case = Case::on(installation().await?).await?;
+        case.open().await?;
+        running.start().await?;
+        Ok((running, case))
+    }
+
+    async fn start(&mut self) -> Result<()> {
+        self.operator = Some(installation().await?.start_operator(OPERATOR, &QUIET).await?);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        let operator = self.operator.take().context("it does not run")?;
+        ensure!(operator.terminate()?.success(), "it did not end well");
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<()> {
+        self.stop()?;
+        drop(self.turn);
+        Ok(())
+    }
+}
+
+/// Access by the repository's policy alone.
+fn direct(changes: Value) -> Value {
+    let spec = json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": {"instanceRole": null}});
+    crate::case::merged(spec, changes)
+}
+
+fn is(reason: &'static str) -> impl Fn(&Value) -> Result<()> {
+    move |grant| {
+        let ready = condition(grant, "Ready").context("no condition Ready yet")?;
+        let current = grant["status"]["observedGeneration"] == grant["metadata"]["generation"];
+        ensure!(current && ready["reason"] == reason, "not {reason} yet: {ready}");
+        Ok(())
+    }
+}
+
+/// Two grants that ask for the same as the first one, and never had anything: nothing is written for them.
+async fn frozen_beside(case: &Case<'_>) -> Result<()> {
+    case.apply(&case.grant_named("watching", direct(json!({"mode": "Observe"})))).await?;
+    case.apply(&case.grant_named("paused", direct(json!({"suspend": true})))).await?;
+    case.cluster().wait_until(&case.namespace, "carg/watching", is("Observing")).await?;
+    case.cluster().wait_until(&case.namespace, "carg/paused", is("Suspended")).await.map(drop)
+}
+
+async fn nothing_is_left(case: &Case<'_>) -> Result<()> {
+    let policy = case.repository("app").policy(case.stack()).await?;
+    ensure!(policy.is_none(), "it is left: {policy:?}");
+    Ok(())
+}
+
+async fn delete(case: &Case<'_>, grant: &str, wait: &str) -> Result<()> {
+    let arguments = ["delete", grant, "--namespace", &case.namespace, wait, "--timeout=180s"];
+    case.cluster().kubectl(&arguments).await.map(drop)
+}
+
+#[tokio::test]
+async fn what_a_deleted_grant_had_goes_although_frozen_grants_ask_for_the_same() -> Result<()> {
+    let (running, case) = Running::begin().await?;
+    case.granted(direct(json!({}))).await?;
+    frozen_beside(&case).await?;
+    delete(&case, GRANT, "--wait=true").await?;
+    nothing_is_left(&case).await?;
+    running.end()
+}
+
+#[tokio::test]
+async fn a_restart_before_a_deletion_hands_its_access_to_no_frozen_grant() -> Result<()> {
+    let (mut running, case) = Running::begin().await?;
+    case.granted(direct(json!({}))).await?;
+    frozen_beside(&case).await?;
+    running.stop()?;
+    running.start().await?;
+    delete(&case, GRANT, "--wait=true").await?;
+    nothing_is_left(&case).await?;
+    running.end()
+}
+
+#[tokio::test]
+async fn a_deletion_before_a_restart_hands_its_access_to_no_frozen_grant() -> Result<()> {
+    let (mut running, case) = Running::begin().await?;
+    case.granted(direct(json!({}))).await?;
+    frozen_beside(&case).await?;
+    running.stop()?;
+    // Its spec is changed as well: what it had is by the spec before.
+    case.apply(&case.grant(direct(json!({"access": "Pull"})))).await?;
+    delete(&case, GRANT, "--wait=false").await?;
+    running.start().await?;
+    case.cluster().wait_until_gone(&case.namespace, GRANT).await?;
+    nothing_is_left(&case).await?;
+    running.end()
+}
+
+/// The cluster is lost and comes back from a backup, without status. The operator must not run.
+async fn restored_without_status(case: &Case<'_>, grant: &str) -> Result<()> {
+    let mut saved = case.cluster().get(&case.namespace, grant).await?;
+    let none = r#"{"metadata":{"finalizers":null}}"#;
+    case.cluster().kubectl(&["patch", grant, "--namespace", &case.namespace, "--type=merge", "--patch", none]).await?;
+    delete(case, grant, "--wait=true").await?;
+    let kept = ["name", "namespace", "finalizers"];
+    saved["metadata"].as_object_mut().context("no metadata")?.retain(|key, _| kept.contains(&key.as_str()));
+    saved.as_object_mut().context("no object")?.remove("status");
+    case.apply(&saved).await
+}
+
+#[tokio::test]
+async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_can_be_revoked() -> Result<()> {
+    let (mut running, case) = Running::begin().await?;
+    case.granted(direct(json!({}))).await?;
+    case.apply(&case.grant(direct(json!({"suspend": true})))).await?;
+    case.cluster().wait_until(&case.namespace, GRANT, is("Suspended")).await?;
+    let before = case.repository("app").policy(case.stack()).await?.context("no policy")?;
+    running.stop()?;
+    restored_without_status(&case, GRANT).await?;
+    running.start().await?;
+    // Another grant on the repository, which writes its policy, and asks for the same in part.
+    let other = case.grant_named("other", direct(json!({"access": "Pull"})));
+    case.apply(&other).await?;
+    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
+    let recorded = |grant: &Value| {
+        let covers = &grant["status"]["applied"]["repositories"];
+        ensure!(covers.is_array(), "no record yet: {}", grant["status"]);
+        Ok(())
+    };
+    case.cluster().wait_until(&case.namespace, GRANT, recorded).await?;
+    let events = case.cluster().kubectl(&["get", "events", "--namespace", &case.namespace]).await?;
+    ensure!(events.contains("RecordFound"), "no Event tells of it: {events}");
+    delete(&case, "carg/other", "--wait=true").await?;
+    let after = case.repository("app").policy(case.stack()).await?.context("no policy")?;
+    ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
+    // From now on it is revoked as any other.
+    case.apply(&case.registry_account(json!({"registry": {"rules": []}}))).await?;
+    case.not_ready("NotAdmitted").await?;
+    eventually("it is revoked", async || nothing_is_left(&case).await).await?;
+    running.end()
+}
+
+#[tokio::test]
+async fn a_grant_that_lost_its_record_and_is_not_admitted_is_looked_up_by_its_spec() -> Result<()> {
+    let (mut running, case) = Running::begin().await?;
+    case.granted(json!({})).await?;
+    running.stop()?;
+    restored_without_status(&case, GRANT).await?;
+    case.apply(&case.registry_account(json!({"registry": {"rules": []}}))).await?;
+    running.start().await?;
+    case.not_ready("NotAdmitted").await?;
+    eventually("it is revoked", async || {
+        nothing_is_left(&case).await?;
+        let (registry, consumer) = case.accounts().await?;
+        ensure!(!registry.roles.contains_key("pusher-grant"), "the registry's role is left");
+        ensure!(!consumer.roles.contains_key("node"), "the instance role is left");
+        Ok(())
+    })
+    .await?;
+    running.end()
+}
+
+#[tokio::test]
+async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is_deleted() -> Result<()> {
+    let (mut running, case) = Running::begin().await?;
+    case.granted(json!({})).await?;
+    case.apply(&case.grant(json!({"suspend": true}))).await?;
+    case.cluster().wait_until(&case.namespace, GRANT, is("Suspended")).await?;
+    running.stop()?;
+    restored_without_status(&case, GRANT).await?;
+    delete(&case, GRANT, "--wait=false").await?;
+    running.start().await?;
+    case.cluster().wait_until_gone(&case.namespace, GRANT).await?;
+    nothing_is_left(&case).await?;
+    let (registry, consumer) = case.accounts().await?;
+    ensure!(!registry.roles.contains_key("pusher-grant"), "the registry's role is left");
+    ensure!(!consumer.roles.contains_key("node"), "the instance role is left");
+    running.end()
+}
+
+#[tokio::test]
+async fn what_somebody_writes_back_after_a_revocation_is_taken_out_although_the_operator_was_started_in_between()
+-> Result<()> {
+    let (mut running, case) = Running::begin().await?;
+    case.granted(direct(json!({}))).await?;
+    let app = case.repository("app");
+    let read = app.policy(case.stack()).await?.context("no policy")?;
+    delete(&case, GRANT, "--wait=true").await?;
+    let account = case.cluster().get("", &format!("awsaccount/{}", case.pair.registry)).await?;
+    let recorded = &account["status"]["recentlyRevoked"][0];
+    ensure!(recorded["repository"] == "app" && recorded["region"] == crate::case::REGION, "{}", account["status"]);
+    running.stop()?;
+    // Somebody who had read the policy before writes it back.
+    app.set_policy(case.stack(), &read).await?;
+    running.start().await?;
+    eventually("it is taken out", async || nothing_is_left(&case).await).await?;
+    running.end()
+}
