@@ -9,6 +9,7 @@ use super::leadership::Leadership;
 use super::ledger::Ledger;
 use super::repositories::Look;
 use super::sharing::Roles;
+use super::slots::Slots;
 use super::writers::Writers;
 use crate::api::grant::AccessStatus;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
@@ -85,7 +86,8 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         writers: Writers::default(),
         roles: Roles::default(),
         facts: Facts::default(),
-        turns: Semaphore::new(Semaphore::MAX_PERMITS),
+        slots: Slots::new(u16::MAX),
+        recording: Semaphore::new(Semaphore::MAX_PERMITS),
         resync_interval: call_timeout * 60,
         others_unknown: !complete,
         metrics: Metrics::default(),

@@ -1,5 +1,7 @@
-//! Writes to our resources in the cluster: the finalizer, and the status.
+//! Writes to our resources in the cluster: the finalizer, and the status. Each has a permit of this replica's term, and ends within it.
 
+use super::Context;
+use super::leadership::Leadership;
 use crate::api::grant::CrossAccountRegistryGrantStatus;
 use crate::api::{CrossAccountRegistryGrant, FIELD_MANAGER, FINALIZER};
 use kube::api::{Patch, PatchParams};
@@ -9,7 +11,6 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
 use std::future::Future;
-use std::time::Duration;
 
 fn api(client: &Client, grant: &CrossAccountRegistryGrant) -> Api<CrossAccountRegistryGrant> {
     Api::namespaced(client.clone(), &grant.namespace().unwrap_or_default())
@@ -21,16 +22,16 @@ pub fn has_finalizer(grant: &CrossAccountRegistryGrant) -> bool {
 }
 
 /// Adds our finalizer: from then on the grant cannot vanish before what it gave was taken back.
-pub async fn add_finalizer(client: &Client, grant: &CrossAccountRegistryGrant) -> Result<(), Error> {
+pub async fn add_finalizer(context: &Context, grant: &CrossAccountRegistryGrant) -> Result<(), Error> {
     let mut finalizers = grant.finalizers().to_vec();
     finalizers.push(FINALIZER.into());
-    set_finalizers(client, grant, finalizers).await
+    set_finalizers(context, grant, finalizers).await
 }
 
 /// Removes our finalizer: the grant may go.
-pub async fn remove_finalizer(client: &Client, grant: &CrossAccountRegistryGrant) -> Result<(), Error> {
+pub async fn remove_finalizer(context: &Context, grant: &CrossAccountRegistryGrant) -> Result<(), Error> {
     let finalizers = grant.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
-    match set_finalizers(client, grant, finalizers).await {
+    match set_finalizers(context, grant, finalizers).await {
         Err(Error::Api(status)) if status.is_not_found() => Ok(()),
         other => other,
     }
@@ -38,36 +39,43 @@ pub async fn remove_finalizer(client: &Client, grant: &CrossAccountRegistryGrant
 
 /// The list is replaced whole, so the version that it was read at goes with it: other people's finalizers are never lost.
 async fn set_finalizers(
-    client: &Client,
+    context: &Context,
     grant: &CrossAccountRegistryGrant,
     finalizers: Vec<String>,
 ) -> Result<(), Error> {
     let patch = json!({
         "metadata": { "resourceVersion": grant.resource_version(), "uid": grant.uid(), "finalizers": finalizers }
     });
-    let (api, name, parameters) = (api(client, grant), grant.name_any(), PatchParams::default());
-    in_time(api.patch(&name, &parameters, &Patch::Merge(patch))).await.map(drop)
+    let (api, name, parameters) = (api(&context.client, grant), grant.name_any(), PatchParams::default());
+    let write = async { api.patch(&name, &parameters, &Patch::Merge(patch)).await };
+    in_term(&context.world.leadership, write).await.map(drop)
 }
 
 /// Writes a grant's status.
 pub async fn grant_status(
-    client: &Client,
+    context: &Context,
     grant: &CrossAccountRegistryGrant,
     status: &CrossAccountRegistryGrantStatus,
 ) -> Result<(), Error> {
-    self::status(api(client, grant), grant, status).await
+    self::status(&context.world.leadership, api(&context.client, grant), grant, status).await
 }
 
 /// Writes a status whole, by server-side apply: what is not in it any more is removed.
-pub async fn status<K>(api: Api<K>, object: &K, status: &impl Serialize) -> Result<(), Error>
+pub async fn status<K>(leadership: &Leadership, api: Api<K>, object: &K, status: &impl Serialize) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    status_as(FIELD_MANAGER, api, object, status).await
+    status_as(FIELD_MANAGER, leadership, api, object, status).await
 }
 
 /// Writes what one field manager has to say in a status: what it does not say any more is removed, what others say stays.
-pub async fn status_as<K>(manager: &str, api: Api<K>, object: &K, status: &impl Serialize) -> Result<(), Error>
+pub async fn status_as<K>(
+    manager: &str,
+    leadership: &Leadership,
+    api: Api<K>,
+    object: &K,
+    status: &impl Serialize,
+) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
@@ -78,13 +86,15 @@ where
         "status": status,
     });
     let parameters = PatchParams::apply(manager).force();
-    in_time(api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch))).await.map(drop)
+    let write = async { api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch)).await };
+    in_term(leadership, write).await.map(drop)
 }
 
-/// A request that is not answered holds up one grant for a while, and not for ever.
-pub async fn in_time<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    const LIMIT: Duration = Duration::from_secs(15);
-    match tokio::time::timeout(LIMIT, request).await {
+/// Makes a write in the cluster while this replica leads. Its bound is the one that the Lease leaves room for, as for a call to AWS.
+async fn in_term<T>(leadership: &Leadership, write: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let permit = leadership.may_write().map_err(|problem| Error::Service(problem.message.into()))?;
+    let deadline = permit.deadline();
+    match permit.carry(tokio::time::timeout_at(deadline, write)).await {
         Ok(answered) => answered,
         Err(elapsed) => Err(Error::Service(Box::new(elapsed))),
     }

@@ -1,6 +1,5 @@
 //! The path of the data, for one grant: what should be, what was claimed, what was done, what is told.
 
-use super::directory::Cache;
 use super::enforce::{Aim, Done, Enforcement};
 use super::observed::Ended;
 use super::repositories::Look;
@@ -8,6 +7,7 @@ use super::{Context, World, publish, requeue};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
+use crate::aws::pace::Urgency;
 use crate::grant::desired::Owner;
 use crate::grant::diff::ENDED_SESSIONS;
 use crate::grant::plan::Change;
@@ -74,12 +74,6 @@ pub enum Error {
 }
 
 pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Ended, Error> {
-    // Without accounts and namespaces every grant would look as if nothing admitted it.
-    tokio::select! {
-        () = context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]) => {}
-        // Told to stop, nobody fills the caches any more.
-        () = context.stop.clone() => return Err(Error::NotLeading("the operator is stopping".into())),
-    }
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
     if deleting && !publish::has_finalizer(resource) {
@@ -98,9 +92,9 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let enforcement = |aim, claims| begin(aim, claims).run();
     let (mut done, refusal) = match Intent::of(resource, &owner.grant, &context) {
         Intent::Enforce(grant, problems) => {
-            let turn = context.world.turn().await;
+            let recording = context.world.recording.acquire().await;
             let claims = claim(resource, &context, &grant.claims()).await?;
-            drop(turn);
+            drop(recording);
             (enforcement(Aim::Hold(&grant), &claims).await, problems)
         }
         Intent::Revoke(problems) => match context.world.ledger.claims(resource) {
@@ -144,7 +138,7 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         if abandoned {
             abandon(resource, &context, &done.outcome).await;
         }
-        publish::remove_finalizer(&context.client, resource).await?;
+        publish::remove_finalizer(&context, resource).await?;
         context.world.ledger.forget(resource);
         context.backoff.reset(&owner.uid);
         return Ok(Ended::gone());
@@ -170,8 +164,11 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look 
     let status = resource.status.as_ref();
     let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
     let is_settled = status.and_then(|status| status.observed_generation) == resource.meta().generation;
-    let nothing_new = asked(resource) == status.and_then(|status| status.last_handled_reconcile.as_ref());
-    if is_ready && is_settled && nothing_new { Look::Settled(context.world.resync_interval / 2) } else { Look::Now }
+    if is_ready && is_settled && !is_asked_for(resource) {
+        Look::Settled(context.world.resync_interval / 2)
+    } else {
+        Look::Now
+    }
 }
 
 /// How old what is known of managed policies and of the registry's own may be: many grants hang on them, and they change seldom. Who asks by hand wants
@@ -180,21 +177,44 @@ fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duratio
     const JUST_NOW: Duration = Duration::from_secs(10);
     let status = resource.status.as_ref();
     let denied = ready(status).is_some_and(|(_, reason, _)| reason == Reason::PathDenied.to_string());
-    match asked(resource) == status.and_then(|status| status.last_handled_reconcile.as_ref()) {
-        false => Duration::ZERO,
-        true if denied => JUST_NOW.min(context.world.resync_interval),
-        true => context.world.resync_interval,
+    match is_asked_for(resource) {
+        true => Duration::ZERO,
+        false if denied => JUST_NOW.min(context.world.resync_interval),
+        false => context.world.resync_interval,
     }
 }
 
-/// Whether nobody waits for this look: the grant is settled, and it is only looked whether that is still so.
-pub fn is_resync(resource: &CrossAccountRegistryGrant, context: &Context) -> bool {
-    resource.meta().deletion_timestamp.is_none() && matches!(how_to_look(resource, context), Look::Settled(_))
+/// How urgent the grant's next reconciliation is. Only once the caches of accounts and namespaces are filled.
+pub fn urgency(resource: &CrossAccountRegistryGrant, context: &Context) -> Urgency {
+    if resource.meta().deletion_timestamp.is_some() {
+        return Urgency::Revocation;
+    }
+    let claims = context.world.ledger.claims(resource);
+    if claims.is_some() && matches!(Intent::of(resource, &GrantName::of(resource), context), Intent::Revoke(_)) {
+        return Urgency::Revocation;
+    }
+    let is_new = resource.status.as_ref().and_then(|status| status.observed_generation) != resource.meta().generation;
+    match how_to_look(resource, context) {
+        Look::Settled(_) => Urgency::Resync,
+        Look::Now | Look::ReadBack | Look::After if is_new => Urgency::Change,
+        Look::Now | Look::ReadBack | Look::After => Urgency::Retry,
+    }
+}
+
+/// Whether a reconciliation was asked for by annotation, and none has served that yet.
+pub fn is_asked_for(resource: &CrossAccountRegistryGrant) -> bool {
+    asked(resource) != resource.status.as_ref().and_then(|status| status.last_handled_reconcile.as_ref())
 }
 
 /// How long to wait when the outcome could not be told.
 pub fn after_error(resource: &CrossAccountRegistryGrant, error: &Error, context: &Context) -> Duration {
-    tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
+    match error {
+        Error::Cluster(_) => {
+            tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
+        }
+        // The next leader goes on.
+        Error::NotLeading(_) => tracing::debug!(grant = resource.name_any(), namespace = resource.namespace(), %error),
+    }
     let failures = context.backoff.failed(&resource.uid().unwrap_or_default(), resource.meta().generation);
     requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval)
 }
@@ -202,7 +222,7 @@ pub fn after_error(resource: &CrossAccountRegistryGrant, error: &Error, context:
 /// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish.
 async fn claim(resource: &CrossAccountRegistryGrant, context: &Context, wanted: &Applied) -> Result<Applied, Error> {
     if !publish::has_finalizer(resource) {
-        publish::add_finalizer(&context.client, resource).await?;
+        publish::add_finalizer(context, resource).await?;
     }
     let before = context.world.ledger.claims(resource);
     let claims = before.as_ref().map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));
@@ -333,8 +353,8 @@ async fn tell(
 
 /// Writes the status, while this replica leads: it is written whole, so that one who leads no longer would undo the next one's claims.
 async fn write_status(resource: &CrossAccountRegistryGrant, context: &Context, status: &Status) -> Result<(), Error> {
-    context.world.leadership.may_write().map_err(|problem| Error::NotLeading(problem.message))?;
-    Ok(publish::grant_status(&context.client, resource, status).await?)
+    context.world.leadership.may_write().map(drop).map_err(|problem| Error::NotLeading(problem.message))?;
+    Ok(publish::grant_status(context, resource, status).await?)
 }
 
 /// Status, reason and message of the condition `Ready`.

@@ -115,7 +115,7 @@ impl Written {
 pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Repository, who: Look) -> Outcome {
     let wanted = || wanted::of(world, repository, None);
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
-        let _turn = world.turn().await;
+        let _turn = world.turn_for_all(repository.account.as_str()).await;
         let mut looked = let_in(world, account, repository, memory, wanted).await;
         if let Ok(Written::UpToDate(standings)) = &mut looked {
             match who {
@@ -227,20 +227,20 @@ async fn look(
     let waits = verdict == Verdict::Wait;
     let mut changed = None;
     if plan.change != Change::None && !waits {
-        world.leadership.may_write()?;
+        let permit = world.leadership.may_write()?;
         // Whatever becomes of the answer.
         memory.written = Some(Instant::now());
         match &plan.change {
             Change::None => {}
             Change::Set(document) => {
-                let set = account.set_repository_policy(region, name, document).await;
+                let set = permit.carry(account.set_repository_policy(region, name, document)).await;
                 set.map_err(|fault| refused(repository, &plan, fault))?;
                 let window = asked.elapsed();
                 world.metrics.write_window.observe(window.as_secs_f64());
                 tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = plan.characters, replaced = ?plan.replaced, ?window, "repository policy set");
             }
             Change::Delete => {
-                account.delete_repository_policy(region, name).await?;
+                permit.carry(account.delete_repository_policy(region, name)).await?;
                 tracing::info!(account = %repository.account, region, repository = name, "repository policy deleted");
             }
         }

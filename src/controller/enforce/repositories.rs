@@ -3,13 +3,16 @@
 use super::{Enforcement, Session};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
+use crate::aws::pace::{Urgency, Work};
+use crate::controller::World;
 use crate::controller::foresee::{Foreseen, foresee};
-use crate::controller::repositories::{Look, Repository, Standings, Written, bring_up_to_date};
+use crate::controller::repositories::{Look, Outcome, Repository, Standings, Written, bring_up_to_date};
 use crate::grant::status::{Part, RepositoryOutcome};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use crate::policy::repository::MAX_CHARACTERS;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// How many repositories of one grant are looked at at a time.
 const AT_A_TIME: usize = 4;
@@ -27,6 +30,10 @@ impl Enforcement<'_> {
             Ok(account) => account,
             Err(problem) => return (Part::Blocked(problem.clone()), Each::new()),
         };
+        let _revoking = match Work::current().urgency {
+            Urgency::Revocation => Some(self.world.slots.revoking(account.id.as_str())),
+            Urgency::Change | Urgency::Retry | Urgency::Resync => None,
+        };
         let (found, unlisted) = self.repositories(account).await;
         let (world, look) = (self.world, self.look);
         if self.observes {
@@ -36,12 +43,12 @@ impl Enforcement<'_> {
             .map(|repository| async move {
                 let reached = wanted.filter(|grant| grant.reaches(&repository.region, &repository.name));
                 if reached.is_some() {
-                    return (bring_up_to_date(world, account, &repository, look).await, reached, repository);
+                    return (brought_up_to_date(world, account, &repository, look).await, reached, repository);
                 }
-                let mut outcome = bring_up_to_date(world, account, &repository, Look::Now).await;
+                let mut outcome = brought_up_to_date(world, account, &repository, Look::Now).await;
                 if outcome.is_ok() {
                     // What was taken back is read back before the claim on it goes: nobody would look again.
-                    outcome = bring_up_to_date(world, account, &repository, Look::ReadBack).await;
+                    outcome = brought_up_to_date(world, account, &repository, Look::ReadBack).await;
                 }
                 (outcome, reached, repository)
             })
@@ -97,7 +104,7 @@ impl Enforcement<'_> {
         let (world, grant, name) = (self.world, self.grant, &self.owner.grant);
         let foreseen: Vec<_> = futures::stream::iter(found)
             .map(|repository| async move {
-                let _turn = world.turn().await;
+                let _turn = world.turn(repository.account.as_str()).await;
                 (foresee(world, account, &repository, (name, grant)).await, repository)
             })
             .buffered(AT_A_TIME)
@@ -208,7 +215,10 @@ impl Enforcement<'_> {
             if !patterns.iter().any(|pattern| matches!(pattern, RepositoryPattern::Prefix(_))) {
                 continue;
             }
-            match account.repositories(region).await {
+            let turn = self.world.turn(account.id.as_str()).await;
+            let listed = account.repositories(region).await;
+            drop(turn);
+            match listed {
                 Ok(names) => {
                     let matching =
                         names.into_iter().filter(|name| patterns.iter().any(|pattern| pattern.matches(name)));
@@ -219,6 +229,23 @@ impl Enforcement<'_> {
         }
         (found, problems)
     }
+}
+
+/// The pauses between the attempts at a policy while AWS throttles. Each attempt reads again, for a policy must be read right before it is written; what
+/// the grant has in place elsewhere need not be read again for that.
+const THROTTLED: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// Brings a repository's policy up to date, again if AWS throttles it. Between the attempts it holds no work slot.
+async fn brought_up_to_date(world: &World, account: &Account, repository: &Repository, look: Look) -> Outcome {
+    for pause in THROTTLED {
+        match bring_up_to_date(world, account, repository, look).await {
+            Err(problem) if problem.reason == Reason::Throttled => {
+                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    bring_up_to_date(world, account, repository, look).await
 }
 
 fn summary(each: &Each) -> String {

@@ -7,7 +7,6 @@ mod remove;
 
 use super::Context;
 use super::directory::Cache;
-use super::publish::in_time;
 use crate::api::sweep::{CONFIRM_SWEEP, SweepMode};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::grant::sweep::{Brake, Circumstances, Claimed, Known, Sightings, Verdict, status, verdict};
@@ -26,6 +25,8 @@ const SOON: Duration = Duration::from_secs(300);
 const AGAIN: Duration = Duration::from_secs(3600);
 /// How often it is asked, of the watch caches alone, whether there is something to do.
 const TICK: Duration = Duration::from_secs(10);
+/// How long the list of all grants may take.
+const LISTED_WITHIN: Duration = Duration::from_secs(15);
 /// How many accounts are looked at at a time.
 const AT_A_TIME: usize = 4;
 
@@ -157,7 +158,8 @@ fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
 /// known, so they must not pass for gone.
 async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::Error> {
     let api = Api::<CrossAccountRegistryGrant>::all(context.client.clone());
-    let listed = in_time(api.list_metadata(&ListParams::default())).await?;
+    let listed = tokio::time::timeout(LISTED_WITHIN, api.list_metadata(&ListParams::default())).await;
+    let listed = listed.map_err(|elapsed| kube::Error::Service(Box::new(elapsed)))??;
     let known: BTreeSet<Option<String>> = context.world.grants.state().iter().map(|grant| grant.uid()).collect();
     let unknown = listed.items.into_iter().filter(|grant| !known.contains(&grant.uid()));
     let name = |grant: kube::core::PartialObjectMeta<_>| GrantName {
