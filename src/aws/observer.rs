@@ -3,7 +3,7 @@
 
 use super::answer;
 use super::fault::{Class, Fault, HELD_BACK, class_of_assume_role};
-use super::pace::{Bucket, Buckets, HeldBack};
+use super::pace::{self, Bucket, Buckets, HeldBack};
 use crate::grant::AccountId;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::labels::{OfCall, OfOperation, OfService};
@@ -22,15 +22,27 @@ use aws_sdk_sts::config::{
 };
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::identity::{IdentityFuture, SharedIdentityResolver};
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::client::retries::RequestAttempts;
+use aws_smithy_runtime_api::client::retries::classifiers::{
+    ClassifyRetry, RetryAction, RetryClassifierPriority, RetryReason,
+};
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use aws_smithy_types::retry::{ErrorKind, RetryConfig};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
+#[cfg(test)]
+mod tests;
+
 /// The part of a call's timeout that it may wait for its turn: the rest must do for the call itself.
 const WAITS_AT_MOST: f64 = 0.75;
+
+/// How often a call is sent while AWS throttles it, within its timeout.
+const ATTEMPTS: u32 = 4;
 
 /// Of one account.
 #[derive(Debug)]
@@ -62,18 +74,21 @@ impl Observer {
     /// A client of IAM.
     pub fn iam(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_iam::Client {
         let config = aws_sdk_iam::config::Builder::from(config).interceptor(Seen(self.clone()));
+        let config = config.retry_config(again()).retry_classifier(OnlyThrottled(self.bucket("iam")));
         aws_sdk_iam::Client::from_conf(config.build())
     }
 
     /// A client of STS.
     pub fn sts(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_sts::Client {
         let config = aws_sdk_sts::config::Builder::from(config).interceptor(Seen(self.clone()));
+        let config = config.retry_config(again()).retry_classifier(OnlyThrottled(self.bucket("sts")));
         aws_sdk_sts::Client::from_conf(config.build())
     }
 
     /// A client of ECR.
     pub fn ecr(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_ecr::Client {
         let config = aws_sdk_ecr::config::Builder::from(config).interceptor(Seen(self.clone()));
+        let config = config.retry_config(again()).retry_classifier(OnlyThrottled(self.bucket("ecr")));
         aws_sdk_ecr::Client::from_conf(config.build())
     }
 
@@ -87,11 +102,12 @@ impl Observer {
         self.ended(known(service), operation, result);
     }
 
-    /// Waits until a call may be sent.
-    async fn turn(&self, service: &'static str, operation: &str) -> Result<(), HeldBack> {
+    /// Waits until a call may be sent that was begun then.
+    async fn turn(&self, service: &'static str, operation: &str, begun: Instant) -> Result<(), HeldBack> {
         let bucket = self.bucket(service);
-        let turn = bucket.turn(writes(operation), self.call_timeout.mul_f64(WAITS_AT_MOST)).await;
-        let waited = turn.as_ref().map_or(self.call_timeout.mul_f64(WAITS_AT_MOST), |waited| *waited);
+        let longest = self.call_timeout.mul_f64(WAITS_AT_MOST).saturating_sub(begun.elapsed());
+        let turn = bucket.turn(writes(operation), longest).await;
+        let waited = turn.as_ref().map_or(longest, |waited| *waited);
         self.metrics.aws_wait.get_or_create(&self.service(service)).observe(waited.as_secs_f64());
         self.metrics.aws_rate.get_or_create(&self.service(service)).set(bucket.per_second());
         turn.map(drop)
@@ -132,6 +148,45 @@ fn writes(operation: &str) -> bool {
     !["Get", "List", "Describe", "Assume"].iter().any(|read| operation.starts_with(read))
 }
 
+/// How calls are tried again by the SDK: only while AWS throttles them, so that a grant which has made ten calls need not make them again for the
+/// eleventh. Whatever else fails is for the reconciler to decide.
+fn again() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(ATTEMPTS)
+}
+
+/// Whether a call may be sent again without reading anew. Documents that others write as well are read right before they are written.
+fn may_be_sent_again(operation: &str) -> bool {
+    !["SetRepositoryPolicy", "DeleteRepositoryPolicy", "UpdateAssumeRolePolicy"].contains(&operation)
+}
+
+/// Forbids every retry but that of a throttled call, and slows this service down at once.
+#[derive(Debug)]
+struct OnlyThrottled(Arc<Bucket>);
+
+impl ClassifyRetry for OnlyThrottled {
+    fn classify_retry(&self, _: &InterceptorContext) -> RetryAction {
+        RetryAction::RetryForbidden
+    }
+
+    fn classify_retry_v2(&self, _: &InterceptorContext, previous: &RetryAction) -> RetryAction {
+        match previous {
+            RetryAction::RetryIndicated(RetryReason::RetryableError { kind: ErrorKind::ThrottlingError, .. }) => {
+                self.0.throttled();
+                RetryAction::NoActionIndicated
+            }
+            _ => RetryAction::RetryForbidden,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "OnlyThrottled"
+    }
+
+    fn priority(&self) -> RetryClassifierPriority {
+        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
+    }
+}
+
 /// The service and the operation of a call.
 fn call(config: &ConfigBag) -> (&'static str, &str) {
     config.load::<Metadata>().map_or(("other", "unknown"), |call| (known(call.service()), call.name()))
@@ -153,7 +208,8 @@ impl ResolveCachedIdentity for Turns {
     ) -> IdentityFuture<'a> {
         IdentityFuture::new(async move {
             let (service, operation) = call(config);
-            self.observer.turn(service, operation).await?;
+            let begun = config.load::<Begun>().map_or_else(Instant::now, |Begun(at)| *at);
+            self.observer.turn(service, operation, begun).await?;
             self.cache.resolve_cached_identity(resolver, components, config).await
         })
     }
@@ -180,6 +236,14 @@ struct Seen(Arc<Observer>);
 struct Going(Span);
 
 impl Storable for Going {
+    type Storer = StoreReplace<Self>;
+}
+
+/// When it was begun, with all its attempts.
+#[derive(Debug)]
+struct Begun(Instant);
+
+impl Storable for Begun {
     type Storer = StoreReplace<Self>;
 }
 
@@ -212,6 +276,33 @@ impl Intercept for Seen {
         let (service, operation) = call(config);
         let span = traces::aws_call(&self.0.account, service, operation);
         config.interceptor_state().store_put(Going(span));
+        config.interceptor_state().store_put(Begun(Instant::now()));
+        Ok(())
+    }
+
+    fn read_before_serialization(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if !may_be_sent_again(call(config).1) {
+            config.interceptor_state().store_put(RetryConfig::disabled());
+        }
+        Ok(())
+    }
+
+    fn read_before_attempt(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // Only a throttled call has another attempt: what came of the one before is counted here, and of the last one where the call ends.
+        if config.load::<RequestAttempts>().is_some_and(|attempts| attempts.attempts() > 1) {
+            let (service, operation) = call(config);
+            self.0.ended(service, operation, Class::Throttled.label());
+        }
         Ok(())
     }
 
@@ -221,6 +312,7 @@ impl Intercept for Seen {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        pace::in_time()?;
         let request = context.request().body().bytes().unwrap_or_default().to_vec();
         config.interceptor_state().store_put(Asked(request));
         config.interceptor_state().store_put(Sent(Instant::now()));
@@ -278,7 +370,7 @@ impl Assumed {
     async fn assume(&self) -> provider::Result {
         let (service, operation) = ASSUME_ROLE;
         let observer = &self.observer;
-        if let Err(held_back) = observer.turn(service, operation).await {
+        if let Err(held_back) = observer.turn(service, operation, Instant::now()).await {
             observer.ended(service, operation, "held_back");
             return Err(CredentialsError::provider_error(held_back));
         }
@@ -304,22 +396,5 @@ impl ProvideCredentials for Assumed {
         Self: 'a,
     {
         future::ProvideCredentials::new(self.assume())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_operation_that_changes_something_is_known_for_one() {
-        for read in ["GetRole", "ListRoleTags", "DescribeRepositories", "AssumeRole", "GetCallerIdentity"] {
-            assert!(!writes(read), "{read}");
-        }
-        for write in
-            ["CreateRole", "PutRolePolicy", "SetRepositoryPolicy", "TagRole", "DeleteRole", "AddRoleToInstanceProfile"]
-        {
-            assert!(writes(write), "{write}");
-        }
     }
 }

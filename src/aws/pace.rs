@@ -1,9 +1,9 @@
-//! How fast AWS is called: a token bucket for each account's service, that is slowed down when AWS throttles and recovers slowly.
+//! How fast AWS is called: a token bucket for each account's service. It is slowed down when AWS throttles, and recovers slowly.
 //!
-//! A call waits for its turn within its own timeout, and is given up rather than sent too late, so nothing here can make a call outlive the
-//! Lease. Who writes does not wait, unless a whole bucket is owed already: he has read before, and waiting between the two would widen the
-//! window in which another's write is lost. What he takes is missing to those that come to read. Of these, who looks without a change
-//! leaves a part for who waits for one.
+//! A call waits for its turn within its own timeout, and is given up rather than sent too late, so that no call outlives the Lease. A write
+//! does not wait unless much is owed already: it follows a read, and a pause between the two would widen the window in which another
+//! writer's change is lost. What it takes is missing to the reads that follow. Revocations go before changes, these before retries and
+//! resyncs.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,32 +11,82 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a resync leaves to changes: this part of the bucket.
+/// What a resync leaves to others: this part of the bucket, and no more than a second brings.
 const RESERVE: f64 = 0.25;
-/// How far throttling slows a service down at most.
-const SLOWEST: f64 = 1.0 / 32.0;
+/// While a service is slowed down, its writes owe at most what this time brings.
+const OWED_WHEN_SLOW: f64 = 2.0;
+/// How far throttling slows a service down at most. At that rate the calls of an account's work slots still get their turns within their timeouts.
+const SLOWEST: f64 = 1.0 / 16.0;
 /// From there it takes this long until calls are as fast again as they were.
 const RECOVERS_IN: Duration = Duration::from_secs(120);
-/// Calls that are throttled within this time were on their way together, and say it once.
+/// Calls that are throttled within this time were on their way together, and count once.
 const VOLLEY: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
-    static URGENCY: Urgency;
+    static WORK: Work;
+    static DEADLINE: Instant;
 }
 
-/// Whether somebody waits for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How urgent work is; the first goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// Somebody waits: a resource was changed.
+    /// Access is taken back.
+    Revocation,
+    /// A resource was changed.
+    #[default]
     Change,
-    /// Nobody does: it is looked whether all is still as it should be.
+    /// It failed before, or was asked for by an annotation.
+    Retry,
+    /// A grant that is in place is compared with AWS.
     Resync,
 }
 
-/// Makes all calls of this work with this urgency. What is said nothing of is taken for a change.
-pub async fn with<F: Future>(urgency: Urgency, work: F) -> F::Output {
-    URGENCY.scope(urgency, work).await
+/// What work is done for: it decides in which order calls are made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// How urgent it is.
+    pub urgency: Urgency,
+    /// The namespace on whose behalf it is done; empty for the operator's own work.
+    pub tenant: Arc<str>,
 }
+
+impl Work {
+    /// The operator's own work that nobody waits for.
+    pub fn background() -> Self {
+        Self { urgency: Urgency::Resync, tenant: Arc::default() }
+    }
+
+    /// What the current task works for. Outside of [`with`] it counts as a change.
+    pub fn current() -> Self {
+        WORK.try_with(Clone::clone).unwrap_or_default()
+    }
+}
+
+/// Makes all calls of a future as part of this work.
+pub async fn with<F: Future>(work: Work, future: F) -> F::Output {
+    WORK.scope(work, future).await
+}
+
+/// Lets no call of a future be sent after this moment.
+pub async fn not_after<F: Future>(deadline: Instant, future: F) -> F::Output {
+    DEADLINE.scope(deadline, future).await
+}
+
+/// Whether a call may still be sent.
+///
+/// # Errors
+/// When the moment has passed until which it was permitted: the process was paused in between, for instance.
+pub fn in_time() -> Result<(), TooLate> {
+    match DEADLINE.try_with(|deadline| *deadline <= Instant::now()) {
+        Ok(true) => Err(TooLate),
+        Ok(false) | Err(_) => Ok(()),
+    }
+}
+
+/// The call was not sent, because its permit had run out.
+#[derive(Debug, thiserror::Error)]
+#[error("not sent: the time in which this replica was allowed to write has passed")]
+pub struct TooLate;
 
 /// How fast a service is called while it does not throttle. These are chosen, not AWS's numbers: enough for a
 /// resync of a thousand grants in an account within the usual ten minutes. AWS's own word, a throttled call, decides.
@@ -82,8 +132,7 @@ pub struct Bucket {
     level: Mutex<Level>,
     /// Whose turn it is, among each of them: who comes first goes first.
     writes: tokio::sync::Mutex<()>,
-    changes: tokio::sync::Mutex<()>,
-    resyncs: tokio::sync::Mutex<()>,
+    reads: [tokio::sync::Mutex<()>; 4],
 }
 
 #[derive(Debug)]
@@ -97,13 +146,7 @@ struct Level {
 impl Bucket {
     fn new(limit: Limit) -> Self {
         let level = Level { tokens: limit.burst, per_second: limit.per_second, at: Instant::now(), throttled: None };
-        Self {
-            limit,
-            level: Mutex::new(level),
-            writes: Default::default(),
-            changes: Default::default(),
-            resyncs: Default::default(),
-        }
+        Self { limit, level: Mutex::new(level), writes: Default::default(), reads: Default::default() }
     }
 
     /// Waits until a call may be sent. Says how long that took.
@@ -112,15 +155,11 @@ impl Bucket {
     /// When it would take longer than this.
     pub async fn turn(&self, writes: bool, longest: Duration) -> Result<Duration, HeldBack> {
         let begun = Instant::now();
-        let urgency = URGENCY.try_with(|urgency| *urgency).unwrap_or(Urgency::Change);
-        let (queue, leaves) = match urgency {
-            _ if writes => (&self.writes, -self.limit.burst),
-            Urgency::Change => (&self.changes, 0.0),
-            Urgency::Resync => (&self.resyncs, self.limit.burst * RESERVE),
-        };
+        let urgency = Work::current().urgency;
+        let queue = if writes { &self.writes } else { &self.reads[urgency as usize] };
         let turn = async {
             let _first = queue.lock().await;
-            while let Some(wait) = self.take(leaves) {
+            while let Some(wait) = self.take(writes, urgency) {
                 tokio::time::sleep(wait).await;
             }
         };
@@ -135,8 +174,8 @@ impl Bucket {
         if level.throttled.is_none_or(|last| last.elapsed() >= VOLLEY) {
             level.throttled = Some(Instant::now());
             level.per_second = (level.per_second / 2.0).max(slowest);
-            // What was saved up would only be throttled, too.
-            level.tokens = level.tokens.min(0.0);
+            // What was saved up would only be throttled, too; and what was owed at the old rate would hold reads up for longer than they can wait.
+            level.tokens = level.tokens.clamp(-level.per_second * OWED_WHEN_SLOW, 0.0);
         }
     }
 
@@ -146,15 +185,31 @@ impl Bucket {
     }
 
     /// Takes a token, or says after which time there may be one.
-    fn take(&self, leaves: f64) -> Option<Duration> {
+    fn take(&self, writes: bool, urgency: Urgency) -> Option<Duration> {
         let mut level = self.level();
-        let missing = 1.0 + leaves - level.tokens;
+        let missing = 1.0 + self.leaves(writes, urgency, level.per_second) - level.tokens;
         if missing <= 0.0 {
             level.tokens -= 1.0;
             return None;
         }
         // At least what a timer can tell apart.
         Some(Duration::from_secs_f64(missing / level.per_second).max(Duration::from_millis(1)))
+    }
+
+    /// How many tokens a call leaves in the bucket; less than none where it may owe some.
+    fn leaves(&self, writes: bool, urgency: Urgency, per_second: f64) -> f64 {
+        let Limit { per_second: full, burst } = self.limit;
+        let slowed = per_second < full;
+        let owed = if slowed { burst.min(per_second * OWED_WHEN_SLOW) } else { burst };
+        let reserve = (burst * RESERVE).min(per_second);
+        match urgency {
+            _ if writes => -owed,
+            // What nobody else may take.
+            Urgency::Revocation => -owed / 2.0,
+            Urgency::Change => 0.0,
+            Urgency::Retry => reserve / 2.0,
+            Urgency::Resync => reserve,
+        }
     }
 
     /// The level, as time has filled it.
@@ -219,24 +274,53 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changes_go_before_resyncs() {
+    async fn revocations_go_before_changes_and_these_before_retries_and_resyncs() {
         let bucket = Arc::new(Bucket::new(LIMIT));
         reads(&bucket, 20).await;
         let order = Arc::new(Mutex::new(Vec::new()));
         let call = |urgency, name| {
             let (bucket, order) = (bucket.clone(), order.clone());
-            tokio::spawn(with(urgency, async move {
+            tokio::spawn(with(Work { urgency, tenant: Arc::default() }, async move {
                 bucket.turn(false, LONG).await.unwrap();
                 order.lock().unwrap().push(name);
             }))
         };
         let resyncs = [call(Urgency::Resync, "resync"), call(Urgency::Resync, "resync")];
         tokio::task::yield_now().await;
-        let changes = [call(Urgency::Change, "change"), call(Urgency::Change, "change")];
-        for task in resyncs.into_iter().chain(changes) {
+        let others = [call(Urgency::Retry, "retry"), call(Urgency::Change, "change")];
+        let revocations = [call(Urgency::Revocation, "revocation"), call(Urgency::Revocation, "revocation")];
+        for task in resyncs.into_iter().chain(others).chain(revocations) {
             task.await.unwrap();
         }
-        assert_eq!(*order.lock().unwrap(), ["change", "change", "resync", "resync"]);
+        assert_eq!(*order.lock().unwrap(), ["revocation", "revocation", "change", "retry", "resync", "resync"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_throttled_call_a_resync_waits_no_longer_than_its_timeout_allows() {
+        let bucket = Bucket::new(LIMIT);
+        for _ in 0..10 {
+            tokio::time::advance(VOLLEY).await;
+            bucket.throttled();
+        }
+        // As many as work in an account at a time, and writes that owe as much as they may.
+        for _ in 0..2 {
+            bucket.turn(true, LONG).await.unwrap();
+        }
+        let call = || with(Work::background(), bucket.turn(false, Duration::from_millis(7_500)));
+        let waited = futures::future::join_all((0..4).map(|_| call())).await;
+        assert!(waited.iter().all(Result::is_ok), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_not_sent_after_its_permit_has_run_out() {
+        assert!(in_time().is_ok(), "a read needs none");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let late = not_after(deadline, async {
+            assert!(in_time().is_ok());
+            tokio::time::advance(Duration::from_secs(10)).await;
+            in_time()
+        });
+        assert!(late.await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,11 +33,12 @@ pub struct Arguments {
     #[arg(long, env = "REGISTRY_GRANTS_HEALTH_ADDRESS", default_value = "0.0.0.0:8080")]
     health_address: SocketAddr,
 
-    /// How many grants are worked on at a time.
-    #[arg(long, env = "REGISTRY_GRANTS_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// How many grants are worked on at a time in each AWS account.
+    #[arg(long, env = "REGISTRY_GRANTS_CONCURRENCY", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
 
-    /// The bound on a call to AWS; what was not answered by then is tried again later.
+    /// The bound on a call to AWS, and on a write in the cluster; what was not answered by then is tried again later. An operator that is told
+    /// to end needs at most five seconds more than this.
     #[arg(long, env = "REGISTRY_GRANTS_AWS_CALL_TIMEOUT", default_value = "10s", value_parser = interval)]
     aws_call_timeout: Duration,
 
@@ -139,6 +140,8 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(traces) = traces {
         traces.end();
     }
+    // What is still computed is of no use any more.
+    runtime.shutdown_timeout(Duration::from_millis(200));
     ended
 }
 

@@ -33,11 +33,12 @@ pub async fn run(
 ) {
     let (reader, writer) = reflector::store();
     let changes = super::watch::readable::<AWSAccount>(context.client.clone(), context.events.clone())
-        .default_backoff()
+        .backoff(requeue::Reconnect::default())
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
     Controller::for_stream(changes, reader)
+        .trigger_backoff(requeue::NoPause)
         .reconcile_on(gathered(counts).map(|account| ObjectRef::new(&account)))
         .graceful_shutdown_on(stop)
         .run(reconcile, on_error, context)
@@ -133,7 +134,8 @@ async fn reconcile_account(account: Arc<AWSAccount>, context: Arc<Context>) -> R
     // The sweep and the record of what was revoked are parts of their own.
     let of_others = |before| AWSAccountStatus { sweep: None, recently_revoked: Vec::new(), ..before };
     if account.status.clone().map(of_others).as_ref() != Some(&status) {
-        publish::status(Api::all(context.client.clone()), &*account, &status).await?;
+        let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
+        publish::status(leadership, api, &*account, &status).await?;
     }
     if let Some(session) = connected {
         read_ahead(&context, &session, &account).await;

@@ -38,6 +38,7 @@ pub async fn of(world: &World, registry: &Account, principals: BTreeSet<String>)
 
 async fn of_account(world: &World, registry: &Account, id: &AccountId, principals: Vec<String>) -> Evidence {
     let (mut suspects, mut good) = (BTreeSet::new(), BTreeSet::new());
+    let _turn = world.turn(id.as_str()).await;
     let session;
     let account = if *id == registry.id {
         registry

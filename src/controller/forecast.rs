@@ -12,6 +12,7 @@ use super::repositories::Look;
 use super::restored::Restored;
 use super::revoked::ReadBacks;
 use super::sharing::Roles;
+use super::slots::Slots;
 use super::writers::Writers;
 use crate::api::grant::AccessStatus;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
@@ -91,7 +92,8 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         read_backs: ReadBacks::default(),
         recent: Recent::default(),
         restored: Restored::default(),
-        turns: Semaphore::new(Semaphore::MAX_PERMITS),
+        slots: Slots::new(u16::MAX),
+        recording: Semaphore::new(Semaphore::MAX_PERMITS),
         resync_interval: call_timeout * 60,
         others_unknown: !complete,
         metrics: Metrics::default(),

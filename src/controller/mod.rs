@@ -22,38 +22,42 @@ mod requeue;
 mod restored;
 mod revoked;
 mod sharing;
+mod slots;
 mod standings;
 mod supervise;
 pub mod sweep;
+mod tell;
 mod vanished;
 mod wanted;
 mod watch;
+mod world;
 mod writers;
 
 use self::directory::{Cache, Filled};
 use self::leadership::{Election, Leadership};
+use self::supervise::Supervisor;
+use self::world::{Context, RECORDING, World};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Aws;
-use crate::aws::pace::{self, Urgency};
-use crate::grant::GrantName;
+use crate::aws::pace::{self, Work};
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{self, Readiness, Stage};
 use crate::telemetry::metrics::Metrics;
 use futures::channel::mpsc;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
@@ -64,9 +68,9 @@ pub struct Settings {
     pub installation: Option<Installation>,
     /// Where health checks are served.
     pub health_address: SocketAddr,
-    /// How many grants are worked on at a time.
+    /// How many grants are worked on at a time in each account.
     pub concurrency: u16,
-    /// The bound on a call to AWS.
+    /// The bound on a call to AWS, and on a write in the cluster.
     pub call_timeout: Duration,
     /// How long a Lease holds; `None`: there is no election, this is the only replica.
     pub lease_duration: Option<Duration>,
@@ -74,82 +78,20 @@ pub struct Settings {
     pub sweep: Option<sweep::Settings>,
 }
 
-/// For each grant that is worked on, so many are begun: most of a crowd wait for one repository's policy.
-const WAITING: u16 = 32;
-
 /// Resolves when the operator is told to stop.
 type Stop = futures::future::Shared<futures::future::BoxFuture<'static, ()>>;
 
-/// What is known of grants and accounts, and the way into AWS: all that it takes to say what is to be done there, and to do it.
-struct World {
-    aws: Aws,
-    installation: Installation,
-    leadership: Arc<Leadership>,
-    grants: Store<CrossAccountRegistryGrant>,
-    directory: directory::Caches,
-    ledger: ledger::Ledger,
-    writers: writers::Writers,
-    roles: sharing::Roles,
-    facts: facts::Facts,
-    read_backs: revoked::ReadBacks,
-    recent: recent::Recent,
-    restored: restored::Restored,
-    turns: Semaphore,
-    resync_interval: Duration,
-    /// Whether there may be grants of this installation that are not among these: then what they have is left as it is.
-    others_unknown: bool,
-    metrics: Metrics,
-    nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
-    /// The accounts that are to be swept before their time, with the regions whose repositories are to be read.
-    to_sweep: Mutex<BTreeMap<String, BTreeSet<String>>>,
-}
-
-/// What every reconciliation needs.
-struct Context {
-    world: World,
-    client: Client,
-    filled: Arc<Filled>,
-    backoff: requeue::Backoff,
-    events: events::Events,
-    stop: Stop,
-}
-
-impl World {
-    /// Has a grant looked at soon.
-    fn nudge(&self, grant: &GrantName) {
-        let grants = observed::due(&self.metrics, vec![ObjectRef::new(&grant.name).within(&grant.namespace)]);
-        // Nobody listens any more only when the work has ended.
-        grants.into_iter().for_each(|grant| drop(self.nudges.unbounded_send(grant)));
-    }
-
-    /// Has an account swept soon.
-    fn sweep_soon(&self, account: &str, regions: BTreeSet<String>) {
-        self.to_sweep.lock().expect("no panic while held").entry(account.to_owned()).or_default().extend(regions);
-    }
-
-    /// Waits for one of the turns, of which there are as many as grants are worked on at a time. Who waits for somebody else's work holds none.
-    async fn turn(&self) -> SemaphorePermit<'_> {
-        let _waits = self.metrics.queue.waits();
-        self.turns.acquire().await.expect("the turns are never closed")
-    }
-}
-
-/// Runs until it is told to stop, or has lost its Lease.
+/// Runs until it is told to stop.
 ///
 /// # Errors
-/// When the cluster cannot be reached at the start, the health address cannot be bound, or the Lease was lost.
+/// When there is no access to a cluster, or the health address cannot be bound.
 pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     let client = connect().await.map_err(|error| format!("no access to a cluster: {error}"))?;
-    let installation = match &settings.installation {
-        Some(installation) => installation.clone(),
-        None => installation_of_cluster(&client).await?,
-    };
-    tracing::info!(%installation, version = env!("CARGO_PKG_VERSION"), "starting");
     let stop = told_to_stop().boxed().shared();
     let telemetry = Telemetry::default();
     let (address, call_timeout) = (settings.health_address, settings.call_timeout);
     tokio::select! {
-        ended = lead(settings, client, installation, telemetry.clone(), stop) => ended,
+        ended = lead(settings, client, telemetry.clone(), stop.clone()) => ended,
         served = health::serve(address, telemetry, call_timeout) => {
             let why = served.err().map(|error| error.to_string()).unwrap_or_default();
             Err(format!("health checks cannot be served on {address}: {why}").into())
@@ -157,63 +99,36 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A client whose calls end: a watch is silent for minutes, but longer silence is a connection that died.
+/// A client whose calls end: a watch may be silent for a while, but longer silence is a connection that died.
 async fn connect() -> Result<Client, Box<dyn Error>> {
     let mut config = kube::Config::infer().await?;
-    config.read_timeout = Some(Duration::from_secs(300));
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(watch::SILENT_AT_MOST);
     Ok(Client::try_from(config)?)
 }
 
-/// Stands by until this replica leads, then works until it is told to stop.
-async fn lead(
-    settings: Settings,
-    client: Client,
-    installation: Installation,
-    telemetry: Telemetry,
-    stop: Stop,
-) -> Result<(), Box<dyn Error>> {
+/// Works while this replica leads, until it is told to stop.
+async fn lead(settings: Settings, client: Client, telemetry: Telemetry, stop: Stop) -> Result<(), Box<dyn Error>> {
+    let installation = match &settings.installation {
+        Some(installation) => installation.clone(),
+        None => tokio::select! {
+            found = installation_of_cluster(&client, &telemetry.readiness) => found?,
+            () = stop.clone() => return Ok(()),
+        },
+    };
+    tracing::info!(%installation, version = env!("CARGO_PKG_VERSION"), "starting");
+    let work = |leadership| work(&settings, &client, &installation, leadership, &telemetry, &stop);
     let Some(lease_duration) = settings.lease_duration else {
-        let leadership = Arc::new(Leadership::always(settings.call_timeout));
         telemetry.metrics.leader.set(1);
-        work(&settings, client, installation, leadership, telemetry, stop).await;
+        let leadership = Arc::new(Leadership::always(settings.call_timeout));
+        leadership::until_over(&leadership, work(leadership.clone()), &stop, std::future::pending::<()>()).await;
         return Ok(());
     };
-    let leadership = Arc::new(Leadership::none(settings.call_timeout));
     // One that cannot renew it gives up within its duration; one that does not even try is stuck.
     let pulse = telemetry.liveness.pulse("the election", lease_duration * 3);
-    let mut election = Election::new(client.clone(), client.default_namespace(), identity(), lease_duration, pulse);
-    telemetry.readiness.set(Stage::StandsBy);
-    tokio::select! {
-        () = election.win(&leadership) => {}
-        () = stop.clone() => {
-            // One that is told to end in the very moment in which it takes the Lease.
-            election.release().await;
-            return Ok(());
-        }
-    }
-    telemetry.readiness.set(Stage::Fills("grants"));
-    telemetry.metrics.leader.set(1);
-    let (worked, end) = tokio::sync::oneshot::channel::<()>();
-    let held = leadership.clone();
-    // A task of its own: whatever the work is busy with, the Lease is renewed.
-    let holding = tokio::spawn(async move {
-        tokio::select! {
-            lost = election.hold(&held) => Err(lost),
-            _ = end => {
-                election.release().await;
-                Ok(())
-            }
-        }
-    });
-    let work = async {
-        work(&settings, client, installation, leadership, telemetry, stop).await;
-        drop(worked);
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = work => Ok(()),
-        ended = holding => ended?.map_err(Into::into),
-    }
+    let leases = Api::<Lease>::namespaced(client.clone(), client.default_namespace());
+    let election = Election::new(leases, identity(), lease_duration, pulse);
+    Ok(leadership::take_part(election, settings.call_timeout, &telemetry, stop.clone(), work).await?)
 }
 
 /// Who this replica is: its Pod's name, and something that a restarted container has anew.
@@ -222,15 +137,19 @@ fn identity() -> String {
     format!("{pod}-{:08x}", fastrand::u32(..))
 }
 
-/// Watches and reconciles, until it is told to stop and what was begun has ended.
+/// Watches and reconciles during one term, until it is told to stop and what was begun has ended. It may be dropped while no write is going on: then
+/// everything that it began ends.
 async fn work(
     settings: &Settings,
-    client: Client,
-    installation: Installation,
+    client: &Client,
+    installation: &Installation,
     leadership: Arc<Leadership>,
-    telemetry: Telemetry,
-    stop: Stop,
+    telemetry: &Telemetry,
+    stop: &Stop,
 ) {
+    // What was due in an earlier term is found anew.
+    telemetry.metrics.queue.retain(|_| false);
+    let readiness = &telemetry.readiness;
     let events = events::Events::new(client.clone());
     let (grants, grants_writer) = reflector::store();
     let (accounts, accounts_writer) = reflector::store();
@@ -239,8 +158,8 @@ async fn work(
     let (nudges, nudged) = mpsc::unbounded();
     let context = Arc::new(Context {
         world: World {
-            aws: Aws::from_environment(&installation, settings.call_timeout, telemetry.metrics.clone()).await,
-            installation,
+            aws: Aws::from_environment(installation, settings.call_timeout, telemetry.metrics.clone()).await,
+            installation: installation.clone(),
             leadership,
             grants: grants.clone(),
             directory: directory::Caches { accounts, namespaces },
@@ -251,7 +170,8 @@ async fn work(
             read_backs: revoked::ReadBacks::default(),
             recent: recent::Recent::default(),
             restored: restored::Restored::writing_to(client.clone(), events.clone()),
-            turns: Semaphore::new(settings.concurrency.into()),
+            slots: slots::Slots::new(settings.concurrency),
+            recording: Semaphore::new(RECORDING),
             resync_interval: settings.resync_interval,
             others_unknown: false,
             metrics: telemetry.metrics.clone(),
@@ -261,6 +181,7 @@ async fn work(
         client: client.clone(),
         filled: filled.clone(),
         backoff: requeue::Backoff::default(),
+        asked: requeue::Asked::default(),
         events: events.clone(),
         stop: stop.clone(),
     });
@@ -269,9 +190,10 @@ async fn work(
     let accounts = context.world.directory.accounts.clone();
     metrics.watch(Arc::new(observed::Watched { grants: grants.clone(), accounts, filled: filled.clone() }));
     let grant_changes = watch::readable::<CrossAccountRegistryGrant>(client.clone(), events.clone());
+    let grant_changes = watch::noted(readiness, "the watch of grants", grant_changes);
     let (gone, vanished) = mpsc::unbounded();
-    let noticing = context.clone();
-    let noticed = |changes| vanished::noticed(noticing, gone, changes);
+    let grant_changes = grant_changes.backoff(requeue::Reconnect::default());
+    let grant_changes = vanished::noticed(context.clone(), gone, grant_changes);
     let (count, counts) = mpsc::unbounded();
     let counted = move |event: &watcher::Event<_>| {
         accounts::counted_by(event).into_iter().for_each(|account| drop(count.unbounded_send(account)));
@@ -281,20 +203,22 @@ async fn work(
         drop(observed::due(&queue, vec![ObjectRef::from_obj(grant)]));
     };
     let grant_changes = filled
-        .watched(Cache::Grants, noticed(grant_changes.default_backoff()).reflect(grants_writer))
+        .watched(Cache::Grants, grant_changes.reflect(grants_writer))
         .inspect_ok(counted)
         .applied_objects()
         .predicate_filter(reconcile::calls_for_a_look, PredicateConfig::default())
         .inspect_ok(in_the_queue);
     // An account's disappearance matters as much as its change.
     let account_changes = watch::readable::<AWSAccount>(client.clone(), events);
+    let account_changes = watch::noted(readiness, "the watch of accounts", account_changes);
     let account_changes = filled
-        .watched(Cache::Accounts, account_changes.default_backoff().reflect(accounts_writer))
+        .watched(Cache::Accounts, account_changes.backoff(requeue::Reconnect::default()).reflect(accounts_writer))
         .touched_objects()
         .predicate_filter(generation_and_presence, PredicateConfig::default());
     let namespace_changes = watch::namespaces(client.clone());
+    let namespace_changes = watch::noted(readiness, "the watch of namespaces", namespace_changes);
     let namespace_changes = filled
-        .watched(Cache::Namespaces, namespace_changes.default_backoff().reflect(namespaces_writer))
+        .watched(Cache::Namespaces, namespace_changes.backoff(requeue::Reconnect::default()).reflect(namespaces_writer))
         .touched_objects()
         .predicate_filter(predicates::labels, PredicateConfig::default());
     let (by_account, by_namespace) = (grants.clone(), grants.clone());
@@ -307,36 +231,33 @@ async fn work(
             observed::due(&of_namespace, grants_in_namespace(&by_namespace, &namespace))
         })
         .reconcile_on(nudged)
-        .with_config(controller::Config::default().concurrency(settings.concurrency.saturating_mul(WAITING)))
+        // As many as there are: each waits for a slot in the account that it calls, and a limit here would let one account's grants keep out the rest.
+        .with_config(controller::Config::default().concurrency(0))
+        .trigger_backoff(requeue::NoPause)
         .graceful_shutdown_on(stop.clone())
         .run(observed::reconcile, observed::on_error, context.clone())
         .for_each(|_| async {});
 
-    tokio::spawn(announce_readiness(filled, telemetry.readiness));
-    let (stopping, liveness) = (stop.clone(), &telemetry.liveness);
     let grant_controller = async {
         grant_controller.await;
-        if stopping.now_or_never().is_none() {
-            liveness.ended("the work on grants");
+        if stop.clone().now_or_never().is_none() {
+            telemetry.liveness.ended("the work on grants");
         }
     };
+    let supervised = Supervisor { metrics, liveness: &telemetry.liveness, stop };
     let vanished = tokio::sync::Mutex::new(vanished);
-    let vanished = || vanished::run(&context, &vanished);
-    let vanished = supervise::supervised("revoke vanished grants", metrics, liveness, stop.clone(), vanished);
-    let look_after_the_start = || recent::look_after_the_start(&context);
-    let look_after_the_start =
-        supervise::supervised("look after revoked places", metrics, liveness, stop.clone(), look_after_the_start);
-    let look_after = || repositories::look_after(context.clone());
-    let look_after = supervise::supervised("look after repositories", metrics, liveness, stop.clone(), look_after);
-    let sweep = || sweep::run(context.clone(), settings.sweep);
-    let sweep = supervise::supervised("sweep", metrics, liveness, stop.clone(), sweep);
+    let vanished = supervised.run("revoke vanished grants", || vanished::run(&context, &vanished));
+    let look_after_the_start = supervised.run("look after revoked places", || recent::look_after_the_start(&context));
+    let look_after = supervised.run("look after repositories", || repositories::look_after(context.clone()));
+    let sweep = supervised.run("sweep", || sweep::run(context.clone(), settings.sweep));
     tokio::join!(
+        announce_readiness(filled, readiness, stop),
         grant_controller,
-        accounts::run(context.clone(), counts, stop),
-        pace::with(Urgency::Change, vanished),
-        pace::with(Urgency::Change, look_after_the_start),
-        pace::with(Urgency::Resync, look_after),
-        pace::with(Urgency::Resync, sweep),
+        accounts::run(context.clone(), counts, stop.clone()),
+        vanished,
+        look_after_the_start,
+        pace::with(Work::background(), look_after),
+        pace::with(Work::background(), sweep),
     );
 }
 
@@ -352,17 +273,37 @@ async fn told_to_stop() {
     tracing::info!("stopping");
 }
 
-async fn installation_of_cluster(client: &Client) -> Result<Installation, Box<dyn Error>> {
-    let namespace = Api::<Namespace>::all(client.clone()).get("kube-system").await;
-    let namespace = namespace.map_err(|error| format!("namespace kube-system cannot be read: {error}"))?;
-    let uid = namespace.uid().ok_or("namespace kube-system has no UID; give --installation")?;
-    Ok(Installation::of_cluster(&uid))
+/// Waits for the cluster if it cannot be reached yet: an operator that ends and is started again would not reach it any sooner.
+async fn installation_of_cluster(client: &Client, readiness: &Readiness) -> Result<Installation, Box<dyn Error>> {
+    const CONNECTION: &str = "the namespace kube-system";
+    for pause in requeue::Reconnect::default() {
+        let error = match Api::<Namespace>::all(client.clone()).get("kube-system").await {
+            Ok(namespace) => {
+                readiness.works(CONNECTION);
+                let uid = namespace.uid().ok_or("namespace kube-system has no UID; give --installation")?;
+                return Ok(Installation::of_cluster(&uid));
+            }
+            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
+                return Err(format!("namespace kube-system cannot be read: {status}").into());
+            }
+            Err(error) => error,
+        };
+        tracing::warn!("namespace kube-system cannot be read, trying again: {error}");
+        readiness.fails(CONNECTION, &error.to_string());
+        tokio::time::sleep(pause).await;
+    }
+    Err("namespace kube-system cannot be read".into())
 }
 
-async fn announce_readiness(filled: Arc<Filled>, readiness: Readiness) {
+async fn announce_readiness(filled: Arc<Filled>, readiness: &Readiness, stop: &Stop) {
     for (cache, name) in [(Cache::Grants, "grants"), (Cache::Accounts, "accounts"), (Cache::Namespaces, "namespaces")] {
         readiness.set(Stage::Fills(name));
-        filled.wait_for(&[cache]).await;
+        let wanted = [cache];
+        tokio::select! {
+            () = filled.wait_for(&wanted) => {}
+            // Told to stop, nobody fills the caches any more.
+            () = stop.clone() => return,
+        }
     }
     readiness.set(Stage::Leads);
     tracing::info!("ready");

@@ -1,12 +1,12 @@
 //! Every look at a grant as others see it from outside: counted, timed, traced, and followed in what is due.
 
-use super::directory::Filled;
+use super::directory::{Cache, Filled};
 use super::reconcile::{self, Error};
 use super::repositories::{Outcome, Repository, Written};
 use super::{Context, directory, supervise};
 use crate::api::conditions::ConditionType;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
-use crate::aws::pace::{self, Urgency};
+use crate::aws::pace::{self, Urgency, Work};
 use crate::policy::repository::MAX_CHARACTERS;
 use crate::telemetry::metrics::labels::{OfReady, OfResult};
 use crate::telemetry::metrics::{Cluster, Metrics, Snapshot};
@@ -53,11 +53,24 @@ impl Ended {
 pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Action, Error> {
     let (metrics, key) = (&context.world.metrics, key(&ObjectRef::from_obj(&*resource)));
     metrics.queue_wait.observe(metrics.queue.begun(&key).as_secs_f64());
+    // Without accounts and namespaces every grant would look as if nothing admitted it.
+    tokio::select! {
+        () = context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]) => {}
+        // Told to stop, nobody fills the caches any more.
+        () = context.stop.clone() => return Ok(Action::await_change()),
+    }
+    let urgency = reconcile::urgency(&resource, &context);
+    if urgency == Urgency::Retry
+        && reconcile::is_asked_for(&resource)
+        && let Err(wait) = context.asked.may_begin(&resource.uid().unwrap_or_default())
+    {
+        return Ok(again(metrics, key, Some(wait)));
+    }
     let span = traces::reconcile(&key.0, &key.1);
-    let urgency = if reconcile::is_resync(&resource, &context) { Urgency::Resync } else { Urgency::Change };
+    let work = Work { urgency, tenant: key.0.as_str().into() };
     let begun = Instant::now();
-    let work = pace::with(urgency, reconcile::reconcile(resource, context.clone())).instrument(span.clone());
-    let looked = supervise::isolated("reconcile", metrics, work).await.unwrap_or_else(|panicked| Err(panicked.into()));
+    let looked = pace::with(work, Box::pin(reconcile::reconcile(resource, context.clone()))).instrument(span.clone());
+    let looked = supervise::isolated("reconcile", metrics, looked).await.unwrap_or_else(|panicked| Err(panicked.into()));
     let result = looked.as_ref().map_or("error", |ended| ended.result);
     span.record("result", result);
     metrics.reconciles.get_or_create(&OfResult { result }).inc();

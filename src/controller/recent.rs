@@ -55,7 +55,7 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
         let before = known.get_or_insert_with(|| on_record(&account));
         let Some(after) = noted(before, &places, Timestamp::now()) else { continue };
         let api = Api::all(context.client.clone());
-        publish::status_part(REVOKED_FIELD_MANAGER, api, &*account, &json!({ "recentlyRevoked": after })).await?;
+        publish::status_part(REVOKED_FIELD_MANAGER, &context.world.leadership, api, &*account, &json!({ "recentlyRevoked": after })).await?;
         *before = after;
     }
     Ok(())

@@ -1,14 +1,15 @@
 //! The path of the data, for one grant: what should be, what was claimed, what was done, what is told.
 
-use super::directory::Cache;
 use super::enforce::{Aim, Done, Enforcement};
 use super::observed::Ended;
 use super::record::{abandon, claim, find_own_records, has_record, where_to_revoke, with_its_finalizer};
 use super::repositories::Look;
+use super::tell::{now, ready, tell, write_status};
 use super::{Context, World, publish, recent, requeue, restored};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
+use crate::aws::pace::Urgency;
 use crate::grant::desired::Owner;
 use crate::grant::diff::ENDED_SESSIONS;
 use crate::grant::plan::Change;
@@ -78,12 +79,6 @@ pub enum Error {
 }
 
 pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Ended, Error> {
-    // Without accounts and namespaces every grant would look as if nothing admitted it.
-    tokio::select! {
-        () = context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]) => {}
-        // Told to stop, nobody fills the caches any more.
-        () = context.stop.clone() => return Err(Error::NotLeading("the operator is stopping".into())),
-    }
     let resource = with_its_finalizer(resource, &context).await?;
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
@@ -122,9 +117,9 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         Intent::Enforce(grant, problems) => {
             let before = context.world.ledger.claims(resource).unwrap_or_else(Applied::none);
             let probed = begin(Aim::Hold(&grant), &before).probe(&grant).await;
-            let turn = context.world.turn().await;
+            let recording = context.world.recording.acquire().await;
             let claims = claim(resource, &context, &probed.claims()).await?;
-            drop(turn);
+            drop(recording);
             let enforcement = begin(Aim::Hold(&grant), &claims).after(probed).abandoning(abandons);
             (enforcement.run().await, problems)
         }
@@ -190,12 +185,12 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let has_nothing = done.outcome.applied.is_none();
     if !deleting && enforces && had_record && has_nothing && publish::has_finalizer(resource) {
         // All that it had was revoked, and nothing of what it is to have can be used yet: there is nothing to guard.
-        publish::remove_finalizer(&context.client, resource).await?;
+        publish::remove_finalizer(&context, resource).await?;
     }
     if deleting && has_nothing {
         // When the grant disappears, this is how it is known that nothing is left to revoke.
         context.world.ledger.record(resource, None);
-        publish::remove_finalizer(&context.client, resource).await?;
+        publish::remove_finalizer(&context, resource).await?;
         context.backoff.reset(&owner.uid);
         return Ok(Ended::gone());
     }
@@ -221,8 +216,11 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look 
     let status = resource.status.as_ref();
     let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
     let is_settled = status.and_then(|status| status.observed_generation) == resource.meta().generation;
-    let nothing_new = asked(resource) == status.and_then(|status| status.last_handled_reconcile.as_ref());
-    if is_ready && is_settled && nothing_new { Look::Settled(context.world.resync_interval / 2) } else { Look::Now }
+    if is_ready && is_settled && !is_asked_for(resource) {
+        Look::Settled(context.world.resync_interval / 2)
+    } else {
+        Look::Now
+    }
 }
 
 /// How old what is known of managed policies and of the registry's own may be: many grants hang on them, and they change seldom. Who asks by hand wants
@@ -231,21 +229,44 @@ fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duratio
     const JUST_NOW: Duration = Duration::from_secs(10);
     let status = resource.status.as_ref();
     let denied = ready(status).is_some_and(|(_, reason, _)| reason == Reason::PathDenied.to_string());
-    match asked(resource) == status.and_then(|status| status.last_handled_reconcile.as_ref()) {
-        false => Duration::ZERO,
-        true if denied => JUST_NOW.min(context.world.resync_interval),
-        true => context.world.resync_interval,
+    match is_asked_for(resource) {
+        true => Duration::ZERO,
+        false if denied => JUST_NOW.min(context.world.resync_interval),
+        false => context.world.resync_interval,
     }
 }
 
-/// Whether nobody waits for this look: the grant is settled, and it is only looked whether that is still so.
-pub fn is_resync(resource: &CrossAccountRegistryGrant, context: &Context) -> bool {
-    resource.meta().deletion_timestamp.is_none() && matches!(how_to_look(resource, context), Look::Settled(_))
+/// How urgent the grant's next reconciliation is. Only once the caches of accounts and namespaces are filled.
+pub fn urgency(resource: &CrossAccountRegistryGrant, context: &Context) -> Urgency {
+    if resource.meta().deletion_timestamp.is_some() {
+        return Urgency::Revocation;
+    }
+    let claims = context.world.ledger.claims(resource);
+    if claims.is_some() && matches!(Intent::of(resource, &GrantName::of(resource), context), Intent::Revoke(_)) {
+        return Urgency::Revocation;
+    }
+    let is_new = resource.status.as_ref().and_then(|status| status.observed_generation) != resource.meta().generation;
+    match how_to_look(resource, context) {
+        Look::Settled(_) => Urgency::Resync,
+        Look::Now | Look::ReadBack | Look::After if is_new => Urgency::Change,
+        Look::Now | Look::ReadBack | Look::After => Urgency::Retry,
+    }
+}
+
+/// Whether a reconciliation was asked for by annotation, and none has served that yet.
+pub fn is_asked_for(resource: &CrossAccountRegistryGrant) -> bool {
+    asked(resource) != resource.status.as_ref().and_then(|status| status.last_handled_reconcile.as_ref())
 }
 
 /// How long to wait when the outcome could not be told.
 pub fn after_error(resource: &CrossAccountRegistryGrant, error: &Error, context: &Context) -> Duration {
-    tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
+    match error {
+        Error::Cluster(_) | Error::Panicked(_) => {
+            tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
+        }
+        // The next leader goes on.
+        Error::NotLeading(_) => tracing::debug!(grant = resource.name_any(), namespace = resource.namespace(), %error),
+    }
     let failures = context.backoff.failed(&resource.uid().unwrap_or_default(), resource.meta().generation);
     requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval)
 }
@@ -311,87 +332,4 @@ fn nothing_done(applied: Option<Applied>) -> Done {
         again: None,
         revoked: Vec::new(),
     }
-}
-
-/// Writes the status if it changed, and tells people what is new.
-async fn tell(
-    resource: &CrossAccountRegistryGrant,
-    context: &Context,
-    owner: &Owner,
-    done: &Done,
-) -> Result<(), Error> {
-    let Done { outcome, changes, put_back, notices, as_before, given_up: _, dead_principals, again: _, revoked: _ } =
-        done;
-    let before = resource.status.as_ref();
-    let generation = resource.meta().generation;
-    let status = outcome.status(before, generation, &now());
-    let (ready, reason, message) = ready(Some(&status)).unwrap_or_default();
-    let deleted = outcome.applied.is_none() && resource.meta().deletion_timestamp.is_some();
-    if before != Some(&status) && !deleted {
-        write_status(resource, context, &status).await?;
-    }
-    context.world.ledger.record(resource, outcome.applied.clone());
-
-    let about = resource.object_ref(&());
-    context.events.notices(&about, notices).await;
-    let was = self::ready(before);
-    // Also where somebody else denies access, all that the grant writes was in place.
-    let path_denied = Reason::PathDenied.to_string();
-    let was_in_place = was.as_ref().is_some_and(|(ready, reason, _)| *ready == "True" || *reason == path_denied);
-    let settled = before.and_then(|status| status.observed_generation) == generation;
-    // What changes in IAM though the same was wanted before was changed by somebody else; a repository's policy changes with other grants as well, and that
-    // ended sessions need no mention any more is a matter of time.
-    let by_others = |change: &&Change| *as_before && change.region.is_none() && !change.what.contains(ENDED_SESSIONS);
-    let in_iam = changes.iter().filter(by_others).map(Change::with_what_was_found);
-    let drift: Vec<String> = in_iam.chain(put_back.iter().cloned()).collect();
-    let is_drift = was_in_place && settled && !drift.is_empty();
-    match outcome.pending {
-        Some(_) => {}
-        None if is_drift => {
-            let account = resource.spec.registry.account_id.as_str().into();
-            context.world.metrics.drift_corrected.get_or_create(&account).inc_by(drift.len() as u64);
-            context.events.drift(&about, &drift).await;
-        }
-        None if !changes.is_empty() => context.events.changed(&about, changes).await,
-        None => {}
-    }
-    if !dead_principals.is_empty() {
-        context.events.dead_principals_removed(&about, dead_principals).await;
-    }
-    let news = was != Some((ready, reason, message));
-    match outcome.problems().first() {
-        Some(problem) if news => {
-            tracing::warn!(grant = %owner.grant, reason, "{message}");
-            context.events.problem(&about, problem.reason, message).await;
-        }
-        None if deleted => tracing::info!(grant = %owner.grant, "revoked"),
-        None if news && ready == "True" => {
-            tracing::info!(grant = %owner.grant, reason, "{message}");
-            context.events.granted(&about, message).await;
-        }
-        Some(_) | None => tracing::debug!(grant = %owner.grant, reason, "unchanged"),
-    }
-    Ok(())
-}
-
-/// Writes the status, while this replica leads: it is written whole, so that one who leads no longer would undo the next one's claims.
-pub async fn write_status(
-    resource: &CrossAccountRegistryGrant,
-    context: &Context,
-    status: &Status,
-) -> Result<(), Error> {
-    context.world.leadership.may_write().map_err(|problem| Error::NotLeading(problem.message))?;
-    Ok(publish::grant_status(&context.client, resource, status).await?)
-}
-
-/// Status, reason and message of the condition `Ready`.
-fn ready(status: Option<&Status>) -> Option<(&str, &str, &str)> {
-    let name = ConditionType::Ready.to_string();
-    let condition = status?.conditions.iter().find(|condition| condition.type_ == name)?;
-    Some((&condition.status, &condition.reason, &condition.message))
-}
-
-/// The time, as statuses have it.
-pub fn now() -> Time {
-    Time(Timestamp::now())
 }

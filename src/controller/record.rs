@@ -1,8 +1,9 @@
 //! What a grant has on record, and the finalizer that guards it.
 
 use super::enforce::{Aim, Enforcement};
-use super::reconcile::{Error, now, write_status};
+use super::reconcile::Error;
 use super::repositories::Look;
+use super::tell::{now, write_status};
 use super::{Context, World, publish};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
@@ -22,7 +23,7 @@ pub async fn with_its_finalizer(
     if deleting || publish::has_finalizer(&resource) || context.world.ledger.claims(&resource).is_none() {
         return Ok(resource);
     }
-    let restored = publish::add_finalizer(&context.client, &resource).await?;
+    let restored = publish::add_finalizer(&context.world.leadership, &context.client, &resource).await?;
     tracing::warn!(grant = %GrantName::of(&resource), "its finalizer was taken off by someone else, and put back");
     context.events.finalizer_restored(&resource.object_ref(&())).await;
     Ok(Arc::new(restored))
@@ -44,7 +45,7 @@ pub async fn claim(
         return Ok(wanted.clone());
     }
     if !publish::has_finalizer(resource) {
-        publish::add_finalizer(&context.client, resource).await?;
+        publish::add_finalizer(&context.world.leadership, &context.client, resource).await?;
     }
     let before = context.world.ledger.claims(resource);
     let claims = before.as_ref().map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));

@@ -4,6 +4,7 @@
 use super::contest::{Contest, Verdict};
 use super::standings::{self, Standings};
 use super::{Context, World, evidence, observed, restored, wanted};
+use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::aws::fault::{Class, Fault};
@@ -108,13 +109,28 @@ impl Written {
     }
 }
 
-/// Makes a repository's policy what all grants together want.
+/// The pauses between the attempts at a policy while AWS throttles. Each attempt reads again, for a policy must be read right before it is written; what
+/// the grant has in place elsewhere need not be read again for that.
+const THROTTLED: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// Makes a repository's policy what all grants together want; tries again if AWS throttles it. Between the attempts it holds no work slot.
 pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Repository, who: Look) -> Outcome {
+    for pause in THROTTLED {
+        match attempt(world, account, repository, who).await {
+            Err(problem) if problem.reason == Reason::Throttled => {
+                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    attempt(world, account, repository, who).await
+}
+
+async fn attempt(world: &World, account: &Account, repository: &Repository, who: Look) -> Outcome {
     // What grants want is judged by their records, so those come first.
     restored::find_records(world, account, repository).await?;
     let wanted = || wanted::of(world, repository, None);
     let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
-        let _turn = world.turn().await;
         let mut looked = look(world, account, repository, memory, wanted).await;
         if let Ok(Written::UpToDate(standings)) = &mut looked {
             match who {
@@ -176,6 +192,7 @@ async fn look(
     let pause = world.resync_interval;
     let (mut grants, mut again, mut begun) = (grants.to_vec(), BTreeSet::new(), None::<Begun>);
     memory.search.begin(memory.began.elapsed());
+    let mut turn = Some(world.turn_for_all(repository.account.as_str()).await);
     let (plan, policy) = loop {
         // From here to the write nothing else is awaited: what others write in between is lost, and nobody could see it.
         let asked = Instant::now();
@@ -210,15 +227,18 @@ async fn look(
             Next::Done(plan) => break (*plan, None),
             Next::Write(step) if begun.verdict == Verdict::Wait => break (step.plan, None),
             Next::Ask(principals) => {
+                // Other accounts are asked, each with a slot of its own.
+                drop(turn.take());
                 memory.search.learn(&evidence::of(world, account, principals).await);
+                turn = Some(world.turn_for_all(repository.account.as_str()).await);
                 continue;
             }
             Next::Write(step) => step,
         };
-        world.leadership.may_write()?;
+        let permit = world.leadership.may_write()?;
         // Whatever becomes of the answer.
         memory.written = Some(Instant::now());
-        match write(account, repository, &step.write).await {
+        match permit.carry(write(account, repository, &step.write)).await {
             Ok(()) => {
                 let window = asked.elapsed();
                 world.metrics.write_window.observe(window.as_secs_f64());
@@ -241,6 +261,7 @@ async fn look(
             Err(fault) => return Err(fault.into()),
         }
     };
+    drop(turn);
     let policy = match policy {
         Some(written) => written.document().cloned(),
         None => plan.current.clone(),

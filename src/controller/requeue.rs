@@ -1,10 +1,12 @@
-//! When to look again: after the resync interval if all is well, else after a pause that grows. No state makes a hot loop.
+//! When to look again: after the resync interval if all is well, else after a pause that grows. No state makes a hot loop. Also how often reconciles
+//! may be asked for by annotation, and how soon a watch that broke off is begun again.
 
 use crate::api::conditions::Reason;
 use crate::grant::Problem;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
+use tokio::time::Instant;
 
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -34,6 +36,80 @@ impl Backoff {
     pub fn reset(&self, uid: &str) {
         self.0.lock().expect("no panic while held").remove(uid);
     }
+}
+
+/// How many reconciles of one grant may be asked for in a row, and how often afterwards.
+const ASKED_AT_ONCE: u32 = 6;
+const ASKED_EVERY: Duration = Duration::from_secs(30);
+
+/// How often reconciles were asked for by annotation, for each grant by its UID. A reconcile on demand reads everything anew, so that a grant which is
+/// annotated all the time would use up the calls of its accounts.
+#[derive(Default)]
+pub struct Asked(Mutex<HashMap<String, Instant>>);
+
+impl Asked {
+    /// Lets a reconcile begin that was asked for, or says after which time it may.
+    pub fn may_begin(&self, uid: &str) -> Result<(), Duration> {
+        let now = Instant::now();
+        let mut asked = self.0.lock().expect("no panic while held");
+        // Each reconcile takes up its share of time; what lies in the past is forgotten.
+        asked.retain(|_, taken_until| *taken_until > now);
+        let taken_until = asked.get(uid).copied().unwrap_or(now);
+        let ahead = (taken_until + ASKED_EVERY).saturating_duration_since(now);
+        match ahead.checked_sub(ASKED_EVERY * ASKED_AT_ONCE) {
+            Some(wait) if !wait.is_zero() => Err(wait),
+            Some(_) | None => {
+                asked.insert(uid.to_owned(), taken_until + ASKED_EVERY);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The longest pause between two attempts to watch again. Edits are noticed within twice this time once the API server is back.
+pub const LONGEST_RECONNECT: Duration = Duration::from_secs(4);
+const FIRST_RECONNECT: Duration = Duration::from_millis(250);
+/// A failure after so long without another one is the first again.
+const RECONNECTED_FOR: Duration = Duration::from_secs(60);
+
+/// The pauses of a watch that cannot be begun. They start over after a time without failures and not with an event, for every failed list begins
+/// with one.
+#[derive(Default)]
+pub struct Reconnect {
+    failures: u32,
+    last: Option<Instant>,
+}
+
+impl Iterator for Reconnect {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        if self.last.is_none_or(|last| last.elapsed() > RECONNECTED_FOR) {
+            self.failures = 0;
+        }
+        let grown = FIRST_RECONNECT.saturating_mul(2_u32.saturating_pow(self.failures.min(16)));
+        (self.failures, self.last) = (self.failures.saturating_add(1), Some(Instant::now()));
+        Some(jittered(grown.min(LONGEST_RECONNECT), 0.5, 1.0))
+    }
+}
+
+impl kube::runtime::utils::Backoff for Reconnect {
+    fn reset(&mut self) {}
+}
+
+/// No pause: what a controller merges are watches, and each of them pauses by itself. A pause of the merged stream would hold up those that work.
+pub struct NoPause;
+
+impl Iterator for NoPause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+}
+
+impl kube::runtime::utils::Backoff for NoPause {
+    fn reset(&mut self) {}
 }
 
 /// The longest pause after a failure of this kind.
@@ -134,6 +210,85 @@ mod tests {
         let backoff = Backoff::default();
         backoff.failed("a", Some(1));
         assert_eq!(backoff.failed("a", Some(2)), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reconciles_on_demand_are_limited_for_each_grant_and_none_is_lost() {
+        let asked = Asked::default();
+        for _ in 0..ASKED_AT_ONCE {
+            assert_eq!(asked.may_begin("a"), Ok(()));
+        }
+        let wait = asked.may_begin("a").unwrap_err();
+        assert!(wait <= ASKED_EVERY, "{wait:?}");
+        assert_eq!(asked.may_begin("a"), Err(wait), "asking again makes it no later");
+        assert_eq!(asked.may_begin("b"), Ok(()), "another grant is not concerned");
+        tokio::time::advance(wait).await;
+        assert_eq!(asked.may_begin("a"), Ok(()));
+        assert!(asked.may_begin("a").is_err());
+        let mut begun = 0;
+        for _ in 0..600 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            begun += u32::from(asked.may_begin("a").is_ok());
+        }
+        assert!((19..=21).contains(&begun), "{begun} in ten minutes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_watch_is_begun_again_within_seconds_however_long_the_outage_was() {
+        let mut pauses = Reconnect::default();
+        for _ in 0..1_000 {
+            let pause = pauses.next().unwrap();
+            // Every failed list begins with an event.
+            kube::runtime::utils::Backoff::reset(&mut pauses);
+            assert!(pause <= LONGEST_RECONNECT && pause > Duration::ZERO, "{pause:?}");
+            tokio::time::advance(pause).await;
+        }
+        assert!(pauses.next().unwrap() >= LONGEST_RECONNECT / 2, "an API server that is down is not hammered");
+        tokio::time::advance(RECONNECTED_FOR * 2).await;
+        assert!(pauses.next().unwrap() <= FIRST_RECONNECT);
+    }
+
+    /// A watch during an outage: it fails again and again, until the API server is back and an edit is seen. One that `lists` begins each attempt with an
+    /// event.
+    fn watch(back: Instant, lists: bool) -> impl futures::Stream<Item = Result<&'static str, std::io::Error>> {
+        futures::stream::unfold(0_u64, move |step| async move {
+            if step == u64::MAX {
+                return None;
+            }
+            if Instant::now() >= back {
+                return Some((Ok("edit"), u64::MAX));
+            }
+            let event = if lists && step % 2 == 0 { Ok("list") } else { Err(std::io::Error::other("refused")) };
+            Some((event, step + 1))
+        })
+    }
+
+    /// How long after the API server's return an edit is noticed on every one of three watches, merged as the controller does.
+    async fn noticed_after<B, M>(outage: Duration, each: impl Fn() -> B, merged: M) -> Duration
+    where
+        B: kube::runtime::utils::Backoff,
+        M: kube::runtime::utils::Backoff,
+    {
+        use futures::StreamExt;
+        use kube::runtime::WatchStreamExt;
+        use kube::runtime::utils::StreamBackoff;
+        let back = Instant::now() + outage;
+        let watches = (0..3).map(|number| Box::pin(watch(back, number == 0).backoff(each())));
+        let mut merged = Box::pin(StreamBackoff::new(futures::stream::select_all(watches), merged));
+        let mut seen = 0;
+        while seen < 3 {
+            seen += usize::from(matches!(merged.next().await, Some(Ok("edit"))));
+        }
+        back.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn edits_are_noticed_within_ten_seconds_of_the_api_servers_return() {
+        for minutes in 1..20 {
+            let outage = Duration::from_secs(60 * minutes);
+            let noticed = noticed_after(outage, Reconnect::default, NoPause).await;
+            assert!(noticed <= Duration::from_secs(10), "{noticed:?} after {minutes} minutes");
+        }
     }
 
     #[test]

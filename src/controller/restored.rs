@@ -78,8 +78,10 @@ async fn assign(
     if candidates.is_empty() {
         return Ok(());
     }
-    let _turn = world.turn().await;
-    let text = match account.repository_policy(&repository.region, &repository.name).await? {
+    let turn = world.turn_for_all(repository.account.as_str()).await;
+    let read = account.repository_policy(&repository.region, &repository.name).await;
+    drop(turn);
+    let text = match read? {
         PolicyRead::NoRepository | PolicyRead::NoPolicy => return Ok(()),
         PolicyRead::Policy(text) => text,
     };
@@ -89,7 +91,7 @@ async fn assign(
     for (resource, grant) in candidates {
         let asked = [true, false].map(|with_role| grant.contributions(&repository.region, with_role));
         if asked.iter().any(|asked| unaccounted(&document, &accounted, asked, &world.installation)) {
-            world.leadership.may_write()?;
+            world.leadership.may_write().map(drop)?;
             put_on_record(world, client, &resource, claims_on(&grant, repository)).await.map_err(not_recorded)?;
             let what = format!(
                 "its record was lost, and the policy of {repository} carries its access: it is on record again"
@@ -165,11 +167,11 @@ async fn put_on_record(
         return Ok(());
     }
     if !publish::has_finalizer(&current) {
-        publish::add_finalizer(client, &current).await?;
+        publish::add_finalizer(&world.leadership, client, &current).await?;
     }
     let claims = world.ledger.claims(&current).map_or_else(|| found.clone(), |before| before.grown_by(&found));
     let status = Status { applied: Some(claims.clone()), ..current.status.clone().unwrap_or_default() };
-    publish::grant_status(client, &current, &status).await?;
+    publish::grant_status(&world.leadership, client, &current, &status).await?;
     world.ledger.record(&current, Some(claims));
     Ok(())
 }

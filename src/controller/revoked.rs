@@ -101,7 +101,7 @@ fn after(before: Standings, outcome: Outcome) -> Outcome {
 
 /// Reads a repository's policy, and returns what our statements in it allow beyond what the grants on record ask for.
 async fn left_in(world: &World, account: &Account, repository: &Repository) -> Left {
-    let _turn = world.turn().await;
+    let _turn = world.turn_for_all(repository.account.as_str()).await;
     let text = match account.repository_policy(&repository.region, &repository.name).await? {
         PolicyRead::NoRepository | PolicyRead::NoPolicy => return Ok(Vec::new()),
         PolicyRead::Policy(text) => text,

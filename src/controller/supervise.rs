@@ -35,31 +35,36 @@ pub async fn isolated<T>(task: &'static str, metrics: &Metrics, work: impl Futur
     })
 }
 
-/// Runs a background task until it ends by itself. Each time it panics it is started again.
-pub async fn supervised<F>(
-    task: &'static str,
-    metrics: &Metrics,
-    liveness: &Liveness,
-    stop: Stop,
-    start: impl Fn() -> F,
-) where
-    F: Future<Output = ()>,
-{
-    let mut pause = SHORTEST;
-    loop {
-        let begun = Instant::now();
-        if isolated(task, metrics, start()).await.is_ok() {
-            return;
+/// Who is told of background tasks that fail, and when they end.
+pub struct Supervisor<'a> {
+    pub metrics: &'a Metrics,
+    pub liveness: &'a Liveness,
+    pub stop: &'a Stop,
+}
+
+impl Supervisor<'_> {
+    /// Runs a background task until it ends by itself. Each time it panics it is started again.
+    pub async fn run<F>(&self, task: &'static str, start: impl Fn() -> F)
+    where
+        F: Future<Output = ()>,
+    {
+        let Self { metrics, liveness, stop } = *self;
+        let mut pause = SHORTEST;
+        loop {
+            let begun = Instant::now();
+            if isolated(task, metrics, start()).await.is_ok() {
+                return;
+            }
+            liveness.restarted(task);
+            if begun.elapsed() > LONGEST {
+                pause = SHORTEST;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.clone() => return,
+            }
+            pause = (pause * 2).min(LONGEST);
         }
-        liveness.restarted(task);
-        if begun.elapsed() > LONGEST {
-            pause = SHORTEST;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.clone() => return,
-        }
-        pause = (pause * 2).min(LONGEST);
     }
 }
 
@@ -85,7 +90,7 @@ mod tests {
         let task = || async {
             assert!(runs.fetch_add(1, Ordering::SeqCst) >= 3, "it fails three times");
         };
-        supervised("the sweep", &metrics, &liveness, never(), task).await;
+        Supervisor { metrics: &metrics, liveness: &liveness, stop: &never() }.run("the sweep", task).await;
         assert_eq!(runs.load(Ordering::SeqCst), 4);
         assert_eq!(begun.elapsed(), SHORTEST * (1 + 2 + 4), "each pause is twice as long");
         let counted = "registry_grants_task_failures_total{task=\"the sweep\"} 3";
@@ -97,7 +102,7 @@ mod tests {
     async fn a_task_that_fails_again_and_again_ends_with_the_operator() {
         let (metrics, liveness) = (Metrics::default(), Liveness::default());
         let stop = tokio::time::sleep(Duration::from_secs(3600)).boxed().shared();
-        supervised("the sweep", &metrics, &liveness, stop, || async { panic!("always") }).await;
+        Supervisor { metrics: &metrics, liveness: &liveness, stop: &stop }.run("the sweep", || async { panic!("always") }).await;
         let failures = metrics.task_failures.get_or_create(&OfTask { task: "the sweep" }).get();
         assert!((10..30).contains(&failures), "{failures}");
     }

@@ -11,6 +11,7 @@ use super::{Context, World, publish, recent, requeue};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
 use crate::api::grant::Applied;
+use crate::aws::pace::{self, Urgency, Work};
 use crate::grant::desired::Owner;
 use crate::grant::sweep::too_many_at_once;
 use crate::grant::{GrantName, Problem, Standing, standing};
@@ -107,7 +108,8 @@ pub async fn run(context: &Context, vanished: &tokio::sync::Mutex<UnboundedRecei
                 let (due, later) = waiting.into_iter().partition(|due: &Due| due.at <= now);
                 waiting = later;
                 let attempts = futures::stream::iter(due).map(|Due { vanished, .. }| async {
-                    let attempt = attempt(context, &vanished);
+                    let tenant = vanished.grant.namespace().unwrap_or_default().into();
+                    let attempt = pace::with(Work { urgency: Urgency::Revocation, tenant }, attempt(context, &vanished));
                     let ended = isolated("revoke a vanished grant", &context.world.metrics, attempt).await;
                     let pause = ended.unwrap_or(Some(context.world.resync_interval))?;
                     Some(Due { vanished, at: Instant::now() + pause })

@@ -4,6 +4,7 @@
 use super::events::Events;
 use crate::api::ANNOTATIONS;
 use crate::grant::names::bounded;
+use crate::telemetry::health::Readiness;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -14,6 +15,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::time::Duration;
 
 /// How many objects of a list are in memory whole at a time.
 const PAGE: u32 = 100;
@@ -64,8 +66,32 @@ pub fn namespaces(
     whole_lists(watch.map(move |event| Ok(slim(event?, labels_alone))))
 }
 
+/// How long the API server lets a watch go on before it is begun again. A connection that died without a word is noticed a few seconds later than this.
+const WATCH_FOR: Duration = Duration::from_secs(90);
+
+/// For how long a connection to the API server may be silent: longer than a watch goes on.
+pub const SILENT_AT_MOST: Duration = Duration::from_secs(110);
+
+/// Takes note of a watch that works, or fails. That a list begins says nothing yet.
+pub fn noted<K, S>(
+    readiness: &Readiness,
+    connection: &'static str,
+    events: S,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + use<K, S>
+where
+    S: Stream<Item = watcher::Result<Event<K>>>,
+{
+    let readiness = readiness.clone();
+    events.inspect(move |event| match event {
+        Ok(Event::Init) => {}
+        Ok(_) => readiness.works(connection),
+        Err(error) => readiness.fails(connection, &error.to_string()),
+    })
+}
+
 fn in_pages() -> watcher::Config {
-    watcher::Config { page_size: Some(PAGE), ..watcher::Config::default() }
+    let timeout = u32::try_from(WATCH_FOR.as_secs()).ok();
+    watcher::Config { page_size: Some(PAGE), timeout, ..watcher::Config::default() }
 }
 
 /// Holds a list back until its last page is there. The cache is replaced when the list has ended: what an earlier page had already announced
@@ -246,5 +272,13 @@ mod tests {
         assert_eq!(passed(Event::InitDone), ["Init", "InitApply(2)", "InitApply(3)", "InitDone"]);
         assert_eq!(passed(Event::Apply(4)), ["Apply(4)"]);
         assert_eq!(passed(Event::Delete(4)), ["Delete(4)"]);
+    }
+
+    #[test]
+    fn a_connection_that_died_without_a_word_is_noticed_within_two_minutes() {
+        // kube waits five seconds longer than the watch was asked for.
+        let idle = Duration::from_secs(in_pages().timeout.unwrap_or(290).into()) + Duration::from_secs(5);
+        assert!(idle < Duration::from_secs(120), "{idle:?}");
+        assert!(SILENT_AT_MOST > idle && SILENT_AT_MOST < Duration::from_secs(120));
     }
 }

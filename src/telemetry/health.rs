@@ -1,5 +1,6 @@
 //! `/healthz`: what the process must do to be of any use is being done; a restart would help where it is not. `/readyz`: it stands by for
-//! the leader, or leads and its watch caches are filled, so that what it decides rests on all there is. `/metrics`: what is counted.
+//! the leader, or leads and its watch caches are filled, so that what it decides rests on all there is; and its connections to the API server work.
+//! `/metrics`: what is counted.
 //!
 //! `/healthz` must never end a healthy operator. So it says nothing of AWS, nor of the API server, whose failures a restart does not mend: only
 //! that a task has ended or stopped that never should.
@@ -11,6 +12,7 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::routing::get;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -33,28 +35,68 @@ pub enum Stage {
     Leads,
 }
 
-/// Whether the operator is ready: it stands by, or its watch caches are filled.
+/// For how long a failure counts. A connection that is down fails again within this time, and one that has come back may have nothing to tell.
+const FAILED_FOR: Duration = Duration::from_secs(20);
+
+/// Whether the operator is ready: it stands by, or its watch caches are filled; and its connections to the API server work.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<Mutex<Stage>>);
+pub struct Readiness(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    stage: Stage,
+    /// Connections to the API server that failed lately: when, and how.
+    failed: BTreeMap<&'static str, (Instant, String)>,
+}
 
 impl Readiness {
     /// How far it is from now on.
     pub fn set(&self, stage: Stage) {
-        *self.0.lock().expect("no panic while held") = stage;
+        self.state().stage = stage;
+    }
+
+    /// This connection to the API server has failed just now.
+    pub fn fails(&self, connection: &'static str, error: &str) {
+        self.state().failed.insert(connection, (Instant::now(), error.to_owned()));
+    }
+
+    /// This connection to the API server has worked just now.
+    pub fn works(&self, connection: &'static str) {
+        self.state().failed.remove(connection);
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().expect("no panic while held")
     }
 
     fn stage(&self) -> Stage {
-        *self.0.lock().expect("no panic while held")
+        self.state().stage
     }
 
-    fn status(&self) -> (StatusCode, String) {
-        match self.stage() {
-            Stage::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".into()),
-            Stage::StandsBy => (StatusCode::OK, "ready: standing by, another replica leads\n".into()),
-            Stage::Fills(cache) => {
-                (StatusCode::SERVICE_UNAVAILABLE, format!("the watch cache of {cache} is not filled yet\n"))
+    /// The answer of `/readyz`.
+    pub fn status(&self) -> (StatusCode, String) {
+        let state = self.state();
+        let failed = state.failed.iter().find(|(_, (at, _))| at.elapsed() < FAILED_FOR);
+        let unavailable = |text: String| (StatusCode::SERVICE_UNAVAILABLE, text);
+        match (state.stage, failed) {
+            (Stage::Starting, None) => unavailable("starting\n".into()),
+            (stage, Some((connection, (_, error)))) => {
+                unavailable(format!("{stage}; {connection}: the API server cannot be reached: {error}\n"))
             }
-            Stage::Leads => (StatusCode::OK, "ready: leading, the watch caches are filled\n".into()),
+            (Stage::Fills(cache), None) => unavailable(format!("the watch cache of {cache} is not filled yet\n")),
+            (Stage::StandsBy, None) => (StatusCode::OK, "ready: standing by, another replica leads\n".into()),
+            (Stage::Leads, None) => (StatusCode::OK, "ready: leading, the watch caches are filled\n".into()),
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => write!(f, "starting"),
+            Self::StandsBy => write!(f, "standing by"),
+            Self::Fills(_) => write!(f, "leading, the watch caches are not filled yet"),
+            Self::Leads => write!(f, "leading"),
         }
     }
 }
@@ -248,5 +290,22 @@ mod tests {
             let (told, said) = readiness.status();
             assert!(told.as_u16() == status && said.contains(text), "{stage:?}: {told} {said}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readiness_says_that_the_api_server_cannot_be_reached_until_it_can_again() {
+        let readiness = Readiness::default();
+        for stage in [Stage::StandsBy, Stage::Leads] {
+            readiness.set(stage);
+            readiness.fails("the watch of grants", "connection refused");
+            let (told, said) = readiness.status();
+            assert!(told.as_u16() == 503 && said.contains("watch of grants") && said.contains("refused"), "{said}");
+            readiness.works("the watch of grants");
+            assert_eq!(readiness.status().0.as_u16(), 200);
+        }
+        // A watch that is back need not have anything to tell.
+        readiness.fails("the watch of grants", "connection refused");
+        tokio::time::advance(FAILED_FOR).await;
+        assert_eq!(readiness.status().0.as_u16(), 200);
     }
 }

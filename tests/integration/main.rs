@@ -24,6 +24,7 @@ mod named_roles;
 mod observe;
 mod ownership;
 mod paths;
+mod paused;
 mod permissions;
 mod permissions_of_others;
 mod places;

@@ -34,6 +34,7 @@ impl Enforcement<'_> {
     pub(super) async fn access(&mut self, registry: &Session, consumer: Option<&Session>) -> Vec<AccessStatus> {
         let Some(grant) = self.grant else { return Vec::new() };
         let callers = self.callers(grant, consumer).await;
+        let _turn = self.world.turn(self.accounts.0).await;
         let registry_role = match (&self.read.registry_role, registry) {
             (Some(None), _) => Ok(None),
             (Some(Some(role)), Ok(account)) => Ok(Some(self.holder(account, role).await)),
@@ -103,6 +104,10 @@ impl Enforcement<'_> {
     async fn callers(&self, grant: &Grant, consumer: Option<&Session>) -> Vec<Caller> {
         let mut callers = Vec::new();
         let needed = grant.needed_in_consumer();
+        let _turn = match &grant.consumer {
+            Consumer::Account { id, .. } => Some(self.world.turn(id.as_str()).await),
+            Consumer::Organization(_) => None,
+        };
         let (id, who) = match &grant.consumer {
             Consumer::Account { id, who, lambda: _ } => (id, who),
             Consumer::Organization(_) => {

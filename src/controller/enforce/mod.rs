@@ -199,23 +199,37 @@ impl<'a> Enforcement<'a> {
         format!("{desired:?}").hash(&mut hasher);
         let as_before = !self.observes && self.world.ledger.carries_out(&self.owner.uid, hasher.finish());
         let Desired { registry_role, instance } = desired.unwrap_or(Desired { registry_role: None, instance: None });
-        let turn = self.world.turn().await;
-        let registry = self.session(self.accounts.0).await;
-        let concerned = !self.claims.instance_roles.is_empty() || instance.is_some();
-        let consumer = match self.accounts.1.filter(|_| concerned) {
-            Some(account) => Some(self.session(account).await),
-            None => None,
-        };
-
-        let (consumer_part, consumer_status) = self.keep_instance(consumer.as_ref(), instance.as_ref()).await;
-        let (role_part, role_status) = self.keep_registry_role(&registry, registry_role.as_ref()).await;
-        // Each look at a repository takes its own turn: who waits for another grant's holds up nobody.
+        // Each part takes a work slot in the account that it calls: while the one account's limit makes it wait, it holds up nobody in the other.
+        let (in_registry, in_consumer) = self.accounts;
+        let in_consumer = in_consumer.filter(|_| !self.claims.instance_roles.is_empty() || instance.is_some());
+        let (mut consumer, mut turn) = (None, None);
+        if let Some(account) = in_consumer {
+            turn = Some(self.world.turn(account).await);
+            consumer = Some(self.session(account).await);
+        }
+        let kept = Box::pin(self.keep_instance(consumer.as_ref(), instance.as_ref())).await;
+        let (consumer_part, consumer_status) = kept;
         drop(turn);
-        let (repositories, each_repository) = self.keep_repositories(&registry).await;
-        let _turn = self.world.turn().await;
-        self.remove_registry_roles(&registry, registry_role.as_ref()).await;
-        self.remove_instances(consumer.as_ref(), instance.as_ref()).await;
-        let access = self.access(&registry, consumer.as_ref()).await;
+        let turn = self.world.turn(in_registry).await;
+        let registry = self.session(in_registry).await;
+        let kept = Box::pin(self.keep_registry_role(&registry, registry_role.as_ref())).await;
+        let (role_part, role_status) = kept;
+        // Each look at a repository takes its own slot: one that waits for another grant's work holds none.
+        drop(turn);
+        let (repositories, each_repository) = Box::pin(self.keep_repositories(&registry)).await;
+        let kept = registry_role.as_ref().map(|role| role.name.as_str());
+        if self.claims.registry_roles.iter().any(|name| Some(name.as_str()) != kept) {
+            let _turn = self.world.turn(in_registry).await;
+            Box::pin(self.remove_registry_roles(&registry, registry_role.as_ref())).await;
+        }
+        if let Some(account) = in_consumer {
+            let kept = instance.as_ref().map(|instance| instance.role.name.as_str());
+            if self.claims.instance_roles.iter().any(|claimed| Some(claimed.role.as_str()) != kept) {
+                let _turn = self.world.turn(account).await;
+                Box::pin(self.remove_instances(consumer.as_ref(), instance.as_ref())).await;
+            }
+        }
+        let access = Box::pin(self.access(&registry, consumer.as_ref())).await;
         let applied = self.remaining_claims(&registry, consumer.as_ref(), &consumer_part);
 
         let sessions = [Some(&registry), consumer.as_ref()].into_iter().flatten();
@@ -275,8 +289,9 @@ impl<'a> Enforcement<'a> {
         for step in steps {
             let change = Change::of_step(&account.id, &step, role.as_ref());
             if !self.observes {
-                self.world.leadership.may_write()?;
-                let named = account.apply(step.clone()).await.map_err(|fault| self.failed(account, &step, fault))?;
+                let permit = self.world.leadership.may_write()?;
+                let applied = permit.carry(account.apply(step.clone())).await;
+                let named = applied.map_err(|fault| self.failed(account, &step, fault))?;
                 let identity = match &named {
                     Some(Made::Role { arn, id }) => Some((arn.as_str(), id.as_str())),
                     Some(Made::Profile { .. }) | None => None,

@@ -77,25 +77,31 @@ impl Enforcement<'_> {
             probed.claims = Some(wanted);
             return probed;
         }
-        let _turn = self.world.turn().await;
         let mut usable = known;
+        let (in_consumer, new): (Vec<Place>, Vec<Place>) =
+            new.into_iter().partition(|place| matches!(place, Place::InstanceRole(_)));
+        for place in in_consumer {
+            let Place::InstanceRole(claimed) = &place else { continue };
+            let consumer = self.accounts.1.unwrap_or_default();
+            let _turn = self.world.turn(consumer).await;
+            let found = match self.session(consumer).await {
+                Ok(account) => {
+                    let read = self.observed_instance(&account, &claimed.role, &claimed.instance_profile).await;
+                    read.map(Found::Instance)
+                }
+                Err(problem) => Err(problem),
+            };
+            usable.extend(probed.note(place, found));
+        }
+        let _turn = self.world.turn(self.accounts.0).await;
         let registry = self.session(self.accounts.0).await;
         let (repositories, roles): (Vec<Place>, Vec<Place>) =
             new.into_iter().partition(|place| matches!(place, Place::Repositories { .. }));
         for place in roles {
-            let found = match &place {
-                Place::InstanceRole(claimed) => match self.session(self.accounts.1.unwrap_or_default()).await {
-                    Ok(account) => {
-                        let read = self.observed_instance(&account, &claimed.role, &claimed.instance_profile).await;
-                        read.map(Found::Instance)
-                    }
-                    Err(problem) => Err(problem),
-                },
-                Place::RegistryRole(name) => match &registry {
-                    Ok(account) => account.role(name).await.map(Found::Role).map_err(Problem::from),
-                    Err(problem) => Err(problem.clone()),
-                },
-                Place::Repositories { .. } => Ok(Found::Nothing),
+            let Place::RegistryRole(name) = &place else { continue };
+            let found = match &registry {
+                Ok(account) => account.role(name).await.map(Found::Role).map_err(Problem::from),
+                Err(problem) => Err(problem.clone()),
             };
             usable.extend(probed.note(place, found));
         }

@@ -4,6 +4,7 @@ use super::{Enforcement, Session};
 use crate::api::conditions::Reason;
 use crate::api::grant::Applied;
 use crate::aws::Account;
+use crate::aws::pace::{Urgency, Work};
 use crate::controller::foresee::{Foreseen, foresee};
 use crate::controller::recent::Revoked;
 use crate::controller::repositories::{Repository, Written, bring_up_to_date};
@@ -32,6 +33,10 @@ impl Enforcement<'_> {
         let account = match session {
             Ok(account) => account,
             Err(problem) => return (Part::Blocked(problem.clone()), Each::new()),
+        };
+        let _revoking = match Work::current().urgency {
+            Urgency::Revocation => Some(self.world.slots.revoking(account.id.as_str())),
+            Urgency::Change | Urgency::Retry | Urgency::Resync => None,
         };
         let (found, not_listed) = self.repositories(account).await;
         let mut unlisted: Vec<Problem> = not_listed.iter().map(|(_, problem)| problem.clone()).collect();
@@ -146,7 +151,10 @@ impl Enforcement<'_> {
         if self.claims.repositories.is_empty() {
             return Ok(());
         }
-        let account = self.session(self.accounts.0).await?;
+        let turn = self.world.turn(self.accounts.0).await;
+        let account = self.session(self.accounts.0).await;
+        drop(turn);
+        let account = account?;
         let (found, unlisted) = self.repositories(&account).await;
         for repository in found {
             find_records(self.world, &account, &repository).await?;
@@ -165,7 +173,7 @@ impl Enforcement<'_> {
         let (world, grant, name) = (self.world, self.grant, &self.owner.grant);
         let foreseen: Vec<_> = futures::stream::iter(found)
             .map(|repository| async move {
-                let _turn = world.turn().await;
+                let _turn = world.turn(repository.account.as_str()).await;
                 (foresee(world, account, &repository, (name, grant)).await, repository)
             })
             .buffered(AT_A_TIME)
@@ -280,7 +288,10 @@ impl Enforcement<'_> {
             }
             let listed = match self.probed.listed.get(region) {
                 Some(names) => Ok(names.clone()),
-                None => account.repositories(region).await,
+                None => {
+                    let _turn = self.world.turn(account.id.as_str()).await;
+                    account.repositories(region).await
+                }
             };
             match listed {
                 Ok(names) => {

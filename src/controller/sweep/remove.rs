@@ -7,7 +7,6 @@ use crate::controller::revoked::revoke;
 use crate::grant::Problem;
 use crate::grant::sweep::Leftover;
 use crate::telemetry::metrics::OfAccount;
-use futures::FutureExt;
 use std::collections::BTreeSet;
 
 /// What came of it.
@@ -54,7 +53,8 @@ fn note(place: &Place<'_>, removed: &mut Removed, arns: &[&str], what: &str, out
 
 /// The writer of the repository's policy writes what all grants together want of it (here, nothing), until that is what is read back.
 async fn statements(place: &Place<'_>, repository: &Repository) -> Result<(), Problem> {
-    still_wanted(place)?;
+    // The writer has a permit of its own; without one nothing need be read.
+    place.context.world.leadership.may_write().map(drop)?;
     if place.claimed().has_repository(&repository.region, &repository.name) {
         return Err(claimed_by_now());
     }
@@ -81,20 +81,12 @@ async fn identity(place: &Place<'_>, found: &Leftover) -> Result<(), Problem> {
     }
     let steps = again.removal().map_err(|why| Problem::new(Reason::StillInUse, why))?;
     for step in steps {
-        still_wanted(place)?;
+        let permit = place.context.world.leadership.may_write()?;
         let words = step.to_string();
-        place.session.apply(step).await?;
+        permit.carry(place.session.apply(step)).await?;
         tracing::info!(account = %place.id, grant = %owner.grant, "{words}");
     }
     Ok(())
-}
-
-/// Whether this replica may go on.
-fn still_wanted(place: &Place<'_>) -> Result<(), Problem> {
-    if place.context.stop.clone().now_or_never().is_some() {
-        return Err(Problem::new(Reason::Unavailable, "the operator is stopping"));
-    }
-    place.context.world.leadership.may_write()
 }
 
 fn claimed_by_now() -> Problem {

@@ -137,7 +137,7 @@ impl Default for Metrics {
                 Table::of(|| Histogram::new(DURATIONS)),
             ),
             queue: Queue::default(),
-            queue_depth: all.make("queue_depth", &[], "Grants that are due to be looked at, and looks at grants and repositories that wait for one of `controller.concurrency` turns"),
+            queue_depth: all.make("queue_depth", &[], "Grants that are due to be looked at, and looks at grants and repositories that wait for one of an account's `controller.concurrency` work slots"),
             queue_age: all.make("queue_age_seconds", &[], "For how long the first of them has waited"),
             queue_wait: all.add(
                 "queue_wait_seconds",

@@ -1,69 +1,50 @@
-//! Leadership: of several replicas one works, the others stand by. A Lease says which.
-//!
-//! The holder renews it well before it runs out, and no call that writes in AWS is begun unless the Lease outlives that call's whole
-//! timeout: when another replica may take over, nothing of the old one's is on its way any more. How long a Lease still
-//! holds is measured on each replica's own clock from what it saw itself, so that clocks need not agree.
+//! The election: one replica's part in it. The holder renews the Lease well before it runs out. How long a Lease still holds is measured on each
+//! replica's own clock from what it saw itself, so that clocks need not agree.
 
-use crate::api::conditions::Reason;
-use crate::grant::Problem;
-use crate::telemetry::health::Pulse;
+use super::{Leadership, RELEASE};
+use crate::telemetry::health::{Pulse, Readiness};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client, Error};
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use kube::{Api, Error};
+use std::future::Future;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 /// The Lease's name, in the operator's own namespace.
 pub const LEASE: &str = "registry-grants";
 
-/// Until when this replica leads, as far as it knows.
-#[derive(Debug)]
-pub struct Leadership {
-    until: Mutex<Option<Instant>>,
-    call_timeout: Duration,
+/// What readiness calls the connection on which the Lease is renewed.
+const CONNECTION: &str = "the Lease";
+
+/// Where the Lease is kept.
+pub trait Leases: Send + Sync + 'static {
+    /// Reads it; `None` where there is none.
+    fn read(&self) -> impl Future<Output = Result<Option<Lease>, Error>> + Send;
+    /// Creates it.
+    fn create(&self, lease: &Lease) -> impl Future<Output = Result<Lease, Error>> + Send;
+    /// Replaces it, if it is still of the version that was read.
+    fn replace(&self, lease: &Lease) -> impl Future<Output = Result<Lease, Error>> + Send;
 }
 
-impl Leadership {
-    /// Not yet.
-    pub fn none(call_timeout: Duration) -> Self {
-        Self { until: Mutex::new(None), call_timeout }
+impl Leases for Api<Lease> {
+    async fn read(&self) -> Result<Option<Lease>, Error> {
+        self.get_opt(LEASE).await
     }
 
-    /// Without election: always. Far enough, for nothing runs a century.
-    pub fn always(call_timeout: Duration) -> Self {
-        let century = Duration::from_secs(100 * 365 * 24 * 3600);
-        Self { until: Mutex::new(Instant::now().checked_add(century)), call_timeout }
+    async fn create(&self, lease: &Lease) -> Result<Lease, Error> {
+        self.create(&PostParams::default(), lease).await
     }
 
-    /// Whether a call may be begun: the lease outlives its timeout.
-    ///
-    /// # Errors
-    /// When it does not, or there is none.
-    pub fn may_write(&self) -> Result<(), Problem> {
-        let until = *self.until.lock().expect("no panic while held");
-        if until.is_some_and(|until| until > Instant::now() + self.call_timeout) {
-            return Ok(());
-        }
-        Err(Problem::new(
-            Reason::Unavailable,
-            "the operator's lease is about to run out, so nothing more is begun; whoever leads next goes on",
-        ))
-    }
-
-    fn extend(&self, until: Instant) {
-        *self.until.lock().expect("no panic while held") = Some(until);
-    }
-
-    fn has_run_out(&self) -> bool {
-        self.until.lock().expect("no panic while held").is_none_or(|until| until <= Instant::now())
+    async fn replace(&self, lease: &Lease) -> Result<Lease, Error> {
+        self.replace(LEASE, &PostParams::default(), lease).await
     }
 }
 
 /// One replica's part in the election.
-pub struct Election {
-    leases: Api<Lease>,
+pub struct Election<L> {
+    leases: L,
     identity: String,
     duration: Duration,
     /// The Lease as last seen, and since when it has not changed.
@@ -97,17 +78,17 @@ enum Round {
     Changed,
 }
 
-impl Election {
-    /// In this namespace, under this identity.
-    pub fn new(client: Client, namespace: &str, identity: String, duration: Duration, pulse: Pulse) -> Self {
-        Self { leases: Api::namespaced(client, namespace), identity, duration, seen: None, others_seen: false, pulse }
+impl<L: Leases> Election<L> {
+    /// Under this identity.
+    pub fn new(leases: L, identity: String, duration: Duration, pulse: Pulse) -> Self {
+        Self { leases, identity, duration, seen: None, others_seen: false, pulse }
     }
 
     /// Waits until this replica leads.
-    pub async fn win(&mut self, leadership: &Leadership) {
+    pub async fn win(&mut self, leadership: &Leadership, readiness: &Readiness) {
         let mut told = false;
         loop {
-            match self.timed_round().await {
+            match self.timed_round(readiness).await {
                 Ok(Round::Ours(until)) => {
                     leadership.extend(until);
                     tracing::info!(identity = self.identity, "leading");
@@ -118,17 +99,17 @@ impl Election {
                     tracing::info!(identity = self.identity, "standing by: another replica leads");
                 }
                 Ok(Round::Anothers | Round::Changed) => {}
-                Err(error) => tracing::warn!(%error, "the Lease cannot be read or written; trying again"),
+                Err(error) => tracing::warn!("the Lease cannot be read or written, trying again: {error}"),
             }
             tokio::time::sleep(self.pause()).await;
         }
     }
 
     /// Renews the Lease until it is lost; says how.
-    pub async fn hold(&mut self, leadership: &Leadership) -> String {
+    pub async fn hold(&mut self, leadership: &Leadership, readiness: &Readiness) -> String {
         loop {
             tokio::time::sleep(self.pause()).await;
-            let failed = match self.timed_round().await {
+            let failed = match self.timed_round(readiness).await {
                 Ok(Round::Ours(until)) => {
                     leadership.extend(until);
                     continue;
@@ -144,35 +125,43 @@ impl Election {
         }
     }
 
-    /// Gives the Lease back, so that the next replica need not wait for its end. Only after the last call has ended.
+    /// Returns the Lease, so that the next replica need not wait for its end. Only after the last write has ended.
     pub async fn release(&mut self) {
         let released = async {
-            let Some(lease) = self.leases.get_opt(LEASE).await? else { return Ok(()) };
+            let Some(lease) = self.leases.read().await? else { return Ok(()) };
             let held = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity);
             if held {
                 let spec = LeaseSpec { holder_identity: None, ..lease.spec.clone().unwrap_or_default() };
-                self.leases.replace(LEASE, &PostParams::default(), &Lease { spec: Some(spec), ..lease }).await?;
+                self.leases.replace(&Lease { spec: Some(spec), ..lease }).await?;
             }
             Ok::<_, Error>(())
         };
-        if let Err(error) = released.await {
-            tracing::warn!(%error, "the Lease could not be given back; it runs out by itself");
-        }
+        let failed = match timeout(RELEASE, released).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("the API server did not answer within {} s", RELEASE.as_secs()),
+        };
+        tracing::warn!("the Lease could not be returned; it runs out by itself: {failed}");
     }
 
     /// A look that ends: a connection that died without a word must not keep us from noticing that time is up.
-    async fn timed_round(&mut self) -> Result<Round, String> {
+    async fn timed_round(&mut self, readiness: &Readiness) -> Result<Round, String> {
         self.pulse.beat();
         let limit = self.pause();
-        match tokio::time::timeout(limit, self.round()).await {
+        let round = match timeout(limit, self.round()).await {
             Ok(round) => round.map_err(|error| error.to_string()),
             Err(_) => Err(format!("the API server did not answer within {} ms", limit.as_millis())),
+        };
+        match &round {
+            Ok(_) => readiness.works(CONNECTION),
+            Err(error) => readiness.fails(CONNECTION, error),
         }
+        round
     }
 
     /// Looks at the Lease and makes one move.
     async fn round(&mut self) -> Result<Round, Error> {
-        let lease = self.leases.get_opt(LEASE).await?;
+        let lease = self.leases.read().await?;
         let spec = lease.as_ref().and_then(|lease| lease.spec.clone());
         let unchanged_for = self.observe(spec.clone());
         let holder = spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
@@ -185,12 +174,12 @@ impl Election {
             Move::Create => {
                 let metadata = ObjectMeta { name: Some(LEASE.into()), ..ObjectMeta::default() };
                 let lease = Lease { metadata, spec: Some(self.spec(None)) };
-                self.leases.create(&PostParams::default(), &lease).await
+                self.leases.create(&lease).await
             }
             Move::Take | Move::Renew => {
                 let lease = Lease { spec: Some(self.spec(spec)), ..lease.unwrap_or_default() };
                 // With the version that was read: of two replicas that try at once one gets it.
-                self.leases.replace(LEASE, &PostParams::default(), &lease).await
+                self.leases.replace(&lease).await
             }
         };
         match written {
@@ -271,16 +260,5 @@ mod tests {
         #[case] wanted: Move,
     ) {
         assert_eq!(decide(exists, spec.as_ref(), "me", Duration::from_secs(unchanged_for)), wanted);
-    }
-
-    #[test]
-    fn no_call_is_begun_that_the_lease_may_not_outlive() {
-        let leadership = Leadership::none(Duration::from_secs(10));
-        assert!(leadership.may_write().is_err());
-        leadership.extend(Instant::now() + Duration::from_secs(9));
-        assert!(leadership.may_write().is_err());
-        leadership.extend(Instant::now() + Duration::from_secs(60));
-        assert!(leadership.may_write().is_ok());
-        assert!(Leadership::always(Duration::from_secs(10)).may_write().is_ok());
     }
 }

@@ -1,0 +1,192 @@
+//! Order, fairness, and a simulation of many grants in accounts that AWS throttles.
+
+use super::*;
+use crate::aws::pace::{self, Bucket, Buckets};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
+
+fn work(urgency: Urgency, tenant: &str) -> Work {
+    Work { urgency, tenant: tenant.into() }
+}
+
+/// Has each of these wait for a slot in a busy account, and says in which order they get one.
+async fn order(slots: &Slots, waiting: &[(Urgency, &'static str)]) -> Vec<(Urgency, &'static str)> {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut busy = Vec::new();
+    for _ in 0..at_most(Urgency::Revocation, slots.0.of_each) {
+        busy.push(pace::with(work(Urgency::Revocation, "before"), slots.enter("a", false)).await);
+    }
+    let mut tasks = Vec::new();
+    for (urgency, tenant) in waiting.iter().copied() {
+        let (slots, order) = (slots.clone(), order.clone());
+        tasks.push(tokio::spawn(pace::with(work(urgency, tenant), async move {
+            let slot = slots.enter("a", false).await;
+            order.lock().unwrap().push((urgency, tenant));
+            // The next one is served only after this one.
+            sleep(Duration::from_secs(1)).await;
+            drop(slot);
+        })));
+        yield_now().await;
+    }
+    drop(busy);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    Arc::try_unwrap(order).unwrap().into_inner().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn revocations_come_first_then_changes_then_retries_then_resyncs() {
+    use Urgency::{Change, Resync, Retry, Revocation};
+    let waiting = [(Resync, "x"), (Retry, "x"), (Change, "x"), (Revocation, "x")];
+    let served = order(&Slots::new(1), &waiting).await;
+    assert_eq!(served, [(Revocation, "x"), (Change, "x"), (Retry, "x"), (Resync, "x")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_with_many_grants_does_not_keep_the_others_waiting() {
+    let mut waiting = vec![(Urgency::Retry, "many"); 30];
+    waiting.push((Urgency::Retry, "one"));
+    let served = order(&Slots::new(1), &waiting).await;
+    let place = served.iter().position(|(_, tenant)| *tenant == "one").unwrap();
+    assert!(place <= 2, "{place}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_changes_does_not_keep_a_resync_waiting_for_ever() {
+    let mut waiting = vec![(Urgency::Resync, "quiet")];
+    waiting.extend(vec![(Urgency::Change, "loud"); 50]);
+    let served = order(&Slots::new(1), &waiting).await;
+    let place = served.iter().position(|(urgency, _)| *urgency == Urgency::Resync).unwrap();
+    assert!(place <= 8, "{place}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_makes_the_documents_that_it_waits_for_urgent() {
+    let slots = Slots::new(1);
+    let busy = pace::with(work(Urgency::Change, "x"), slots.enter("a", false)).await;
+    let enter = |urgency, for_all| {
+        let slots = slots.clone();
+        tokio::spawn(pace::with(work(urgency, "x"), async move { slots.enter("a", for_all).await }))
+    };
+    let document = enter(Urgency::Resync, true);
+    let change = enter(Urgency::Change, false);
+    yield_now().await;
+    let revoking = slots.revoking("a");
+    // A revocation may begin although the account is busy, and so may what it waits for.
+    let got = document.await.unwrap();
+    drop((got, busy));
+    drop(change.await.unwrap());
+    drop(revoking);
+    assert!(slots.0.lines.lock().unwrap().is_empty(), "an account without work is forgotten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_whose_slots_are_taken_holds_up_no_other_and_who_gives_up_waiting_holds_none() {
+    let slots = Slots::new(2);
+    let _busy = [slots.enter("a", false).await, slots.enter("a", false).await];
+    let waits = tokio::time::timeout(Duration::from_secs(60), slots.enter("a", false));
+    assert!(waits.await.is_err());
+    drop(slots.enter("b", false).await);
+    drop(_busy);
+    let _all = [slots.enter("a", false).await, slots.enter("a", false).await];
+}
+
+/// A service that admits so many calls a second.
+struct Service {
+    rate: f64,
+    level: Mutex<(f64, Instant)>,
+    calls: AtomicUsize,
+}
+
+impl Service {
+    fn new(rate: f64) -> Arc<Self> {
+        Arc::new(Self { rate, level: Mutex::new((rate, Instant::now())), calls: AtomicUsize::new(0) })
+    }
+
+    /// Whether it was not throttled.
+    async fn call(&self) -> bool {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let admitted = {
+            let mut level = self.level.lock().unwrap();
+            let tokens = (level.0 + level.1.elapsed().as_secs_f64() * self.rate).min(self.rate);
+            *level = (tokens - if tokens >= 1.0 { 1.0 } else { 0.0 }, Instant::now());
+            tokens >= 1.0
+        };
+        sleep(Duration::from_millis(30)).await;
+        admitted
+    }
+}
+
+/// What the article's grant takes: seven reads and four writes.
+const CALLS: usize = 11;
+
+/// One call, sent again within its timeout as long as it is throttled, as `aws::observer` has the SDK do.
+async fn call(bucket: &Bucket, service: &Service, writes: bool) -> bool {
+    let begun = Instant::now();
+    for attempt in 0..4_u32 {
+        let longest = Duration::from_millis(7_500).saturating_sub(begun.elapsed());
+        if bucket.turn(writes, longest).await.is_err() {
+            return false;
+        }
+        if service.call().await {
+            return true;
+        }
+        bucket.throttled();
+        sleep(Duration::from_secs(2_u64.pow(attempt)).mul_f64(fastrand::f64())).await;
+    }
+    false
+}
+
+/// Works for a grant until it is done; says how long that took.
+async fn grant(slots: Slots, account: String, bucket: Arc<Bucket>, service: Arc<Service>) -> Duration {
+    let begun = Instant::now();
+    for failures in 1..30_u32 {
+        let slot = slots.enter(&account, false).await;
+        let mut done = 0;
+        while done < CALLS && call(&bucket, &service, done >= 7).await {
+            done += 1;
+        }
+        drop(slot);
+        if done == CALLS {
+            break;
+        }
+        let pause = Duration::from_secs(2_u64.pow(failures.min(8)));
+        sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+    }
+    begun.elapsed()
+}
+
+/// 300 new grants in four accounts that admit five calls a second.
+#[tokio::test(start_paused = true)]
+async fn accounts_that_are_throttled_hold_up_no_other_and_cost_few_calls_more() {
+    let (slots, buckets) = (Slots::new(4), Buckets::default());
+    let services: BTreeMap<String, Arc<Service>> =
+        (0..4).map(|account| (account.to_string(), Service::new(5.0))).collect();
+    let begin = |urgency, account: &str, service: &Arc<Service>| {
+        let bucket = buckets.of(account, "iam");
+        let grant = grant(slots.clone(), account.to_owned(), bucket, service.clone());
+        tokio::spawn(pace::with(work(urgency, "team"), grant))
+    };
+    let mut all = Vec::new();
+    for number in 0..300 {
+        let (account, service) = services.iter().nth(number % services.len()).unwrap();
+        all.push(begin(Urgency::Change, account, service));
+    }
+    sleep(Duration::from_secs(20)).await;
+    let idle = Service::new(1_000.0);
+    let in_idle = begin(Urgency::Change, "idle", &idle).await.unwrap();
+    assert!(in_idle < Duration::from_secs(2), "{in_idle:?}: a grant in an idle account");
+    let deleted = begin(Urgency::Revocation, "0", &services["0"]).await.unwrap();
+    assert!(deleted < Duration::from_secs(30), "{deleted:?}: a deletion in a throttled account");
+    for grant in all {
+        grant.await.unwrap();
+    }
+    let calls: usize = services.values().map(|service| service.calls.load(Ordering::Relaxed)).sum();
+    let each = calls as f64 / 301.0;
+    println!("calls per grant: {each:.1}; idle {in_idle:?}; deletion {deleted:?}");
+    assert!(each < CALLS as f64 * 1.2, "{each} calls per grant");
+}

@@ -1,0 +1,66 @@
+//! A leader that is paused for longer than its Lease, as by a frozen node: it writes nothing late, and stands by in the same process.
+
+use crate::case::{Case, OPERATOR};
+use anyhow::{Context, Result, ensure};
+use local_stack::{CallLog, Emulation, Installation, Operator, eventually};
+use serde_json::json;
+use std::process::Command;
+
+/// Replicas that choose a leader, with short times.
+const REPLICA: [&str; 3] = ["--resync-interval=1h", "--lease-duration=9s", "--aws-call-timeout=3s"];
+
+#[tokio::test]
+async fn a_leader_that_was_paused_writes_nothing_late_stands_by_and_leads_again() -> Result<()> {
+    let installation = Installation::start("paused").await?;
+    let case = Case::on(&installation).await?;
+    case.open().await?;
+    let holder = async || {
+        let lease = case.cluster().get(local_stack::OPERATOR_NAMESPACE, "lease/registry-grants").await?;
+        Ok::<_, anyhow::Error>(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
+    };
+    let first = installation.start_operator(OPERATOR, &REPLICA).await?;
+    let leader = holder().await?;
+    let second = installation.start_operator(OPERATOR, &REPLICA).await?;
+
+    // It is paused in the middle of its work: right before it would write the repository's policy.
+    let emulation = Emulation::of(&installation.stack);
+    emulation.hold(&case.pair.registry, "GetRepositoryPolicy").await?;
+    case.apply(&case.grant(json!({}))).await?;
+    emulation.until_held(&case.pair.registry, "GetRepositoryPolicy").await?;
+    signal(&first, "STOP")?;
+    emulation.release(&case.pair.registry, "GetRepositoryPolicy").await?;
+    case.ready().await?;
+    ensure!(holder().await? != leader, "nobody took over the Lease");
+
+    let calls = CallLog::of(&installation.stack);
+    let mark = calls.mark()?;
+    signal(&first, "CONT")?;
+    eventually("the paused one noticed that it leads no longer", async || {
+        ensure!(first.log()?.contains("no longer leads"), "it has not said so");
+        ensure!(first.metrics().await?.contains("registry_grants_leader 0"), "it takes itself for the leader");
+        Ok(())
+    })
+    .await?;
+    let late: Vec<_> = calls.of_operator(mark)?.into_iter().filter(local_stack::Call::is_write).collect();
+    ensure!(late.is_empty(), "{late:?}");
+
+    second.kill();
+    eventually("the first one leads again, in the same process", async || {
+        ensure!(holder().await? == leader, "{}", holder().await?);
+        Ok(())
+    })
+    .await?;
+    case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
+    case.delete().await?;
+    ensure!(first.terminate()?.success(), "it did not end well");
+    ensure!(holder().await?.is_empty(), "the Lease was not returned");
+    Ok(())
+}
+
+fn signal(operator: &Operator, signal: &str) -> Result<()> {
+    let identity = serde_json::to_value(operator.identity())?;
+    let pid = identity["pid"].as_u64().context("no pid")?;
+    let sent = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status()?;
+    ensure!(sent.success(), "kill -{signal} {pid}: {sent}");
+    Ok(())
+}
