@@ -1,6 +1,7 @@
 //! The edge to AWS: sessions per account, the IAM, ECR and STS calls that are used and no others, and what their errors mean.
 //! What touches AWS decides nothing: what to do is planned in [`crate::grant`].
 
+pub mod ca_bundle;
 pub mod ecr;
 pub mod fault;
 pub mod iam;
@@ -8,6 +9,7 @@ mod observer;
 pub mod pace;
 mod policies;
 pub mod session;
+mod session_tags;
 
 pub use fault::Fault;
 pub use session::{Account, Aws};

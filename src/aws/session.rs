@@ -1,13 +1,16 @@
 //! Sessions: one per account, with credentials that were verified to be for that account.
 
+use super::ca_bundle;
 use super::fault::{At, Class, Fault};
 use super::observer::Observer;
 use super::pace::Buckets;
+use super::session_tags::{Reported, WithTagsThatFit};
 use crate::api::account::{AWSAccountSpec, Credentials, Partition};
 use crate::api::conditions::Reason;
 use crate::grant::desired::{TAG_INSTALLATION, TAG_NAMESPACE};
 use crate::grant::{AccountId, Problem};
 use crate::policy::Installation;
+use crate::policy::sid::hex;
 use crate::telemetry::metrics::Metrics;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::retry::RetryConfig;
@@ -39,6 +42,7 @@ pub struct Aws {
     metrics: Metrics,
     buckets: Arc<Buckets>,
     sessions: Mutex<HashMap<Key, (Arc<Slot>, Instant)>>,
+    tags_left_out: Reported,
 }
 
 /// An account, and the namespace of the grants on whose behalf the operator is there.
@@ -88,17 +92,21 @@ impl Aws {
             .operation_attempt_timeout(call_timeout)
             .connect_timeout(CONNECT_TIMEOUT)
             .build();
-        let ambient = aws_config::defaults(BehaviorVersion::latest())
+        let mut ambient = aws_config::defaults(BehaviorVersion::latest())
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             // Only the environment's word on the region: asking the instance would be slow where there is none, and each
             // account's own home region serves as well.
             .region(EnvironmentVariableRegionProvider::new())
-            .app_name(AppName::new("registry-grants").expect("the name has only letters and a hyphen"))
-            .load()
-            .await;
+            .app_name(AppName::new("registry-grants").expect("the name has only letters and a hyphen"));
+        match ca_bundle::http_client() {
+            Ok(Some(client)) => ambient = ambient.http_client(client),
+            Ok(None) => {}
+            Err(why) => tracing::error!("the system's certificates are used: {why}"),
+        }
+        let ambient = ambient.load().await;
         let (installation, buckets, sessions) = (installation.clone(), Arc::default(), Mutex::default());
-        Self { ambient, installation, call_timeout, metrics, buckets, sessions }
+        Self { ambient, installation, call_timeout, metrics, buckets, sessions, tags_left_out: Reported::default() }
     }
 
     /// A session in the account, verified by `sts:GetCallerIdentity`. Where it is for the grants of one namespace, its name and its tags say
@@ -147,14 +155,26 @@ impl Aws {
         let config = match &spec.credentials {
             None => ambient,
             Some(Credentials { assume_role }) => {
-                let mut role = AssumeRoleProvider::builder(&assume_role.role_arn)
-                    .configure(&ambient)
-                    .session_name(session_name(&self.installation, namespace))
-                    .tags(session_tags(&self.installation, namespace));
-                if let Some(external_id) = &assume_role.external_id {
-                    role = role.external_id(external_id);
-                }
-                let credentials = SharedCredentialsProvider::new(observer.credentials(role.build().await));
+                let assumed = async |namespace_tag: Option<&str>| {
+                    let mut role = AssumeRoleProvider::builder(&assume_role.role_arn)
+                        .configure(&ambient)
+                        .session_name(session_name(&self.installation, namespace))
+                        .tags(session_tags(&self.installation, namespace_tag));
+                    if let Some(external_id) = &assume_role.external_id {
+                        role = role.external_id(external_id);
+                    }
+                    observer.credentials(role.build().await)
+                };
+                let credentials = match namespace {
+                    None => SharedCredentialsProvider::new(assumed(None).await),
+                    Some(_) => SharedCredentialsProvider::new(WithTagsThatFit {
+                        account: id.clone(),
+                        with_namespace: assumed(namespace).await,
+                        without_namespace: assumed(None).await,
+                        too_large: AtomicBool::new(false),
+                        reported: self.tags_left_out.clone(),
+                    }),
+                };
                 // Shared by all clients of the account: one AssumeRole serves IAM, STS and ECR in every region, and is renewed early.
                 let cache = aws_sdk_sts::config::IdentityCache::lazy().build();
                 ambient.into_builder().credentials_provider(credentials).identity_cache(cache).build()
@@ -174,10 +194,19 @@ impl Aws {
     }
 }
 
-/// What CloudTrail shows as the session's name: at most 64 characters.
+/// What CloudTrail shows as the session's name: at most 64 characters. A namespace that has to be cut keeps a hash that tells it from others.
 fn session_name(installation: &Installation, namespace: Option<&str>) -> String {
-    let mut who = namespace.unwrap_or("registry-grants").to_owned();
-    who.truncate(64 - 1 - installation.as_str().len());
+    const LONGEST: usize = 64;
+    const DIGITS: usize = 10;
+    let room = LONGEST - 1 - installation.as_str().len();
+    let who = match namespace {
+        None => "registry-grants".to_owned(),
+        Some(namespace) if namespace.len() <= room => namespace.to_owned(),
+        Some(namespace) => {
+            let cut: String = namespace.chars().take(room - DIGITS - 1).collect();
+            format!("{cut}-{}", hex(namespace, DIGITS))
+        }
+    };
     format!("{who}@{installation}")
 }
 
@@ -250,8 +279,9 @@ mod tests {
         let installation: Installation = "0123456789ab".parse().unwrap();
         assert_eq!(session_name(&installation, Some("team-b")), "team-b@0123456789ab");
         assert_eq!(session_name(&installation, None), "registry-grants@0123456789ab");
-        let longest = session_name(&installation, Some(&"n".repeat(63)));
-        assert!(longest.len() == 64 && longest.ends_with("@0123456789ab"), "{longest}");
+        let longest = |end: &str| session_name(&installation, Some(&format!("{}{end}", "n".repeat(62))));
+        assert!(longest("a").len() == 64 && longest("a").ends_with("@0123456789ab"), "{}", longest("a"));
+        assert_ne!(longest("a"), longest("b"), "two tenants that cannot be told apart");
     }
 
     /// Where the SDK would call IAM, STS and ECR in a region: its own data, resolved without a network.

@@ -29,6 +29,7 @@ mod registry_roles;
 mod repositories;
 mod resilience;
 mod restore;
+mod session_tags;
 mod shared;
 mod sweep;
 mod telemetry;

@@ -17,6 +17,7 @@ mod registry_role;
 mod repository_policy;
 mod resources;
 mod roles;
+mod session_tags;
 mod sessions;
 mod sharing;
 mod standing;
