@@ -3,6 +3,7 @@
 
 mod access;
 mod admission;
+mod adoption;
 mod claims;
 mod desired;
 mod drift;
