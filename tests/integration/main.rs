@@ -9,6 +9,7 @@ mod admission;
 mod article;
 mod case;
 mod chart;
+mod client_diffs;
 mod command_line;
 mod consumers;
 mod crashes;
