@@ -2,6 +2,7 @@
 //! as little as it can.
 
 mod accounts;
+pub mod connection;
 mod contest;
 mod directory;
 mod enforce;
@@ -12,6 +13,7 @@ mod foresee;
 mod leadership;
 mod ledger;
 mod observed;
+mod proxies;
 mod publish;
 mod reconcile;
 mod repositories;
@@ -120,10 +122,10 @@ impl World {
 /// # Errors
 /// When the cluster cannot be reached at the start, the health address cannot be bound, or the Lease was lost.
 pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
-    let client = connect().await.map_err(|error| format!("no access to a cluster: {error}"))?;
+    let (client, place) = connect().await.map_err(|error| format!("no access to a cluster: {error}"))?;
     let installation = match &settings.installation {
         Some(installation) => installation.clone(),
-        None => installation_of_cluster(&client).await?,
+        None => installation_of_cluster(&client).await.map_err(|error| format!("{place}: {error}"))?,
     };
     tracing::info!(%installation, version = env!("CARGO_PKG_VERSION"), "starting");
     let stop = told_to_stop().boxed().shared();
@@ -139,10 +141,12 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
 }
 
 /// A client whose calls end: a watch is silent for minutes, but longer silence is a connection that died.
-async fn connect() -> Result<Client, Box<dyn Error>> {
-    let mut config = kube::Config::infer().await?;
+/// With where it connects to, for messages.
+async fn connect() -> Result<(Client, String), Box<dyn Error>> {
+    let mut config = connection::config(None).await?;
     config.read_timeout = Some(Duration::from_secs(300));
-    Ok(Client::try_from(config)?)
+    let place = connection::place(&config);
+    Ok((Client::try_from(config)?, place))
 }
 
 /// Stands by until this replica leads, then works until it is told to stop.
@@ -316,7 +320,8 @@ async fn told_to_stop() {
 
 async fn installation_of_cluster(client: &Client) -> Result<Installation, Box<dyn Error>> {
     let namespace = Api::<Namespace>::all(client.clone()).get("kube-system").await;
-    let namespace = namespace.map_err(|error| format!("namespace kube-system cannot be read: {error}"))?;
+    let namespace =
+        namespace.map_err(|error| format!("namespace kube-system cannot be read: {}", connection::causes(&error)))?;
     let uid = namespace.uid().ok_or("namespace kube-system has no UID; give --installation")?;
     Ok(Installation::of_cluster(&uid))
 }
