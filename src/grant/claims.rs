@@ -59,7 +59,7 @@ impl Applied {
     /// The patterns of one region.
     pub fn patterns<'a>(&'a self, region: &'a str) -> impl Iterator<Item = RepositoryPattern> + 'a {
         let of_region = self.repositories.iter().filter(move |known| known.region == region);
-        of_region.flat_map(|known| known.patterns.iter().filter_map(|text| text.parse().ok()))
+        of_region.flat_map(|known| known.patterns.iter().filter_map(|text| RepositoryPattern::recorded(text)))
     }
 
     /// For people: what there may be in AWS.

@@ -43,6 +43,26 @@ pub enum RepositoryPattern {
 }
 
 impl RepositoryPattern {
+    /// A pattern that was recorded in a status or that a rule has: no more than the characters of names is asked of it, for what is recorded must
+    /// be found again even if it would be refused today.
+    pub fn recorded(text: &str) -> Option<Self> {
+        let pattern = match text.strip_suffix('*') {
+            Some(prefix) => Self::Prefix(prefix.into()),
+            None => Self::Name(text.into()),
+        };
+        let (Self::Prefix(body) | Self::Name(body)) = &pattern;
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '/' || is_separator(c);
+        let fits = body.chars().all(allowed) && text.len() <= 256 && text.len() >= pattern.shortest();
+        fits.then_some(pattern)
+    }
+
+    fn shortest(&self) -> usize {
+        match self {
+            Self::Name(_) => 2,
+            Self::Prefix(_) => 1,
+        }
+    }
+
     /// Whether the pattern means this repository.
     pub fn matches(&self, repository: &str) -> bool {
         match self {
@@ -73,17 +93,34 @@ impl fmt::Display for RepositoryPattern {
 impl FromStr for RepositoryPattern {
     type Err = String;
 
+    /// As the definition of a grant has it: what ECR takes as a name, or the beginning of one and a `*`. A lone `*` is the empty prefix.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (body, prefix) = match text.strip_suffix('*') {
-            Some(body) => (body, true),
-            None => (text, false),
+        let begins_one = |prefix: &str| {
+            let (parents, last) = match prefix.rsplit_once('/') {
+                Some((parents, last)) => (Some(parents), last),
+                None => (None, prefix),
+            };
+            parents.is_none_or(|parents| parents.split('/').all(is_name_part))
+                && (last.is_empty() || is_name_part(last.strip_suffix(is_separator).unwrap_or(last)))
         };
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-' | b'/');
-        if !body.bytes().all(allowed) || text.len() > 256 || (!prefix && body.len() < 2) {
-            return Err(format!("`{text}` is neither a repository name nor a prefix of one that ends in *"));
-        }
-        Ok(if prefix { Self::Prefix(body.into()) } else { Self::Name(body.into()) })
+        let fits = |pattern: &Self| match pattern {
+            Self::Name(name) => name.split('/').all(is_name_part),
+            Self::Prefix(prefix) => begins_one(prefix),
+        };
+        let refused = || format!("`{text}` is neither a repository name nor a prefix of one that ends in *");
+        Self::recorded(text).filter(fits).ok_or_else(refused)
     }
+}
+
+/// A part of a repository's name between slashes: lowercase letters and digits, with single `.`, `_` or `-` between them.
+/// Source: the ECR API's pattern of `RepositoryName`.
+fn is_name_part(part: &str) -> bool {
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    part.split(is_separator).all(word)
+}
+
+fn is_separator(c: char) -> bool {
+    matches!(c, '.' | '_' | '-')
 }
 
 /// Which grant: namespace and name.
@@ -181,6 +218,8 @@ impl FromStr for Organization {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::admission::refusals_of_grant;
+    use proptest::prelude::*;
     use rstest::rstest;
 
     #[rstest]
@@ -205,8 +244,59 @@ mod tests {
     #[case("")]
     #[case("a")]
     #[case("a b")]
+    #[case("team--b/web")]
+    #[case("team__b/web")]
+    #[case("team-b//web")]
+    #[case("/team-b/web")]
+    #[case("team-b/web/")]
+    #[case("-web")]
+    #[case("web-")]
+    #[case("team-b/web.-x")]
+    #[case("quay/foo__bar")]
+    #[case("web:latest")]
+    #[case("/*")]
+    #[case("web--*")]
+    #[case("team-b//*")]
+    #[case("-*")]
     fn what_is_no_repository_pattern_is_refused(#[case] text: &str) {
         assert!(text.parse::<RepositoryPattern>().is_err());
+    }
+
+    #[rstest]
+    #[case("a/b/c/d/e/f")]
+    #[case("1web")]
+    #[case("team_b/we.b")]
+    #[case("team-b/*")]
+    #[case("team-b/web-*")]
+    #[case("team-b/web_*")]
+    #[case("w*")]
+    #[case("*")]
+    fn what_ecr_takes_is_a_repository_pattern(#[case] text: &str) {
+        assert_eq!(text.parse::<RepositoryPattern>().unwrap().to_string(), text);
+    }
+
+    /// Pieces of names, and what is wrong between them.
+    fn pieces() -> impl Strategy<Value = String> {
+        proptest::collection::vec(
+            proptest::sample::select(vec!["a", "web", "0", ".", "_", "-", "/", "*", "A", ":"]),
+            0..7,
+        )
+        .prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn files_and_the_cluster_take_the_same_repositories(text in pieces()) {
+            let grant = serde_json::json!({"metadata": {"name": "x"}, "spec": {
+                "access": "Pull",
+                "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": [text]},
+                "consumer": {"accountID": "222222222222", "wholeAccount": true},
+            }});
+            let refusals = refusals_of_grant(grant);
+            // A grant of everything is refused by itself.
+            prop_assert_eq!(text.parse::<RepositoryPattern>().is_ok() && text != "*", refusals.is_empty(), "{:?}", refusals);
+        }
     }
 
     #[rstest]
