@@ -15,6 +15,7 @@ fn files(test: &str) -> Folder {
     let [article, organization] = EXAMPLES.map(example);
     let ready = "status:\n  conditions:\n  - {type: Ready, status: \"True\", reason: Granted, message: all is there, lastTransitionTime: \"2026-01-01T00:00:00Z\"}\n";
     let of_organization = organization.split("\n---\n").last().unwrap();
+    let article = article.replace("names: [platform]", "names: [elsewhere]");
     Folder::new(test).with("a.yaml", article + ready).with("b.yaml", of_organization)
 }
 
@@ -36,9 +37,106 @@ fn nothing_hostile_reaches_the_terminal() {
     let hostile = "apiVersion: registrygrants.dev/v1alpha1\nkind: CrossAccountRegistryGrant\nmetadata: {name: a}\nspec: {access: Pull, registry: {accountID: \"\\e[2J\", regions: [\"\\n\"], repositories: [\"\\\"];x\\u202e\"]}, consumer: {accountID: \"<b>\"}}\n";
     let folder = Folder::new("hostile").with("a.yaml", hostile);
     for output in ["table", "dot", "mermaid"] {
-        let printed = folder.printed(&["graph", "-f", "a.yaml", "-o", output]);
-        assert!(!printed.contains(['\u{1b}', '\u{202e}']), "{printed:?}");
+        let (status, printed, told) = folder.run(&["graph", "-f", "a.yaml", "-o", output], "");
+        assert!(!(printed.clone() + &told).contains(['\u{1b}', '\u{202e}']), "{printed:?} {told:?}");
+        assert_eq!(status, 1, "the API server would refuse this: {told}");
     }
+}
+
+/// Names that ECR, IAM or Kubernetes do not have, as the definition refuses them.
+#[rstest]
+#[case("team--b/web", "g", "spec.registry.repositories")]
+#[case("team__b/web", "g", "spec.registry.repositories")]
+#[case("team-b//web", "g", "spec.registry.repositories")]
+#[case("/team-b/web", "g", "spec.registry.repositories")]
+#[case("team-b/web/", "g", "spec.registry.repositories")]
+#[case("-web", "g", "spec.registry.repositories")]
+#[case("web-", "g", "spec.registry.repositories")]
+#[case("team-b/web.-x", "g", "spec.registry.repositories")]
+#[case("quay/foo__bar", "g", "spec.registry.repositories")]
+#[case("web", &"g".repeat(200), "metadata.name must have at most 190 characters")]
+#[case("a/b/c/d/e/f", "g", "")]
+#[case("1web", "g", "")]
+#[case("team_b/we.b", "g", "")]
+fn what_the_cluster_would_refuse_is_invalid_in_files(#[case] repository: &str, #[case] name: &str, #[case] told: &str) {
+    let manifests = format!(
+        r#"
+apiVersion: registrygrants.dev/v1alpha1
+kind: AWSAccount
+metadata: {{name: "111111111111"}}
+spec: {{registry: {{rules: [{{namespaces: {{names: [t]}}, repositories: ["*"], maxAccess: Pull, consumers: ["222222222222"]}}]}}}}
+---
+apiVersion: registrygrants.dev/v1alpha1
+kind: CrossAccountRegistryGrant
+metadata: {{name: {name}, namespace: t}}
+spec:
+  access: Pull
+  paths: [Direct]
+  registry: {{accountID: "111111111111", regions: [us-east-1], repositories: ["{repository}"]}}
+  consumer: {{accountID: "222222222222", wholeAccount: true}}
+"#
+    );
+    let folder = Folder::new("names").with("n.yaml", manifests);
+    let graph = folder.run(&["graph", "-f", "n.yaml"], "");
+    let handoff = folder.run(&["handoff", "-f", "n.yaml", "--account", "222222222222"], "");
+    for (status, out, err) in [graph, handoff] {
+        match told {
+            "" => assert_eq!((status, err.as_str()), (0, ""), "{out}"),
+            told => assert!(status == 1 && err.contains("Invalid: ") && err.contains(told), "{status} {out} {err}"),
+        }
+    }
+}
+
+#[test]
+fn all_examples_are_read_at_once() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let folder = Folder::new("all");
+    let graph = folder.printed(&["graph", "-f", examples, "-o", "json"]);
+    let graph: serde_json::Value = serde_json::from_str(&graph).unwrap();
+    let grants = graph["grants"].as_array().unwrap();
+    for grant in ["team-b/miq-devops", "team-b/functions", "platform/base-images", "team-b/web"] {
+        let edge = grants.iter().find(|edge| edge["grant"] == grant).unwrap_or_else(|| panic!("no {grant} in {graph}"));
+        assert_eq!(edge["reason"], "Admitted", "{edge}");
+    }
+    let of_platform = folder.printed(&["graph", "-f", examples, "-n", "platform"]);
+    assert!(of_platform.contains("platform/base-images") && !of_platform.contains("team-b/web"), "{of_platform}");
+    for account in ["111111111111", "222222222222", "333333333333"] {
+        folder.printed(&["handoff", "-f", examples, "--account", account]);
+    }
+}
+
+/// A port of this machine on which nobody listens.
+const NOBODY: &str = "https://127.0.0.1:9";
+
+#[rstest]
+#[case("", &[], "the API server https://127.0.0.1:9: cannot list the grants: ")]
+#[case("", &[("HTTPS_PROXY", "http://127.0.0.1:10")], "the API server https://127.0.0.1:9: cannot list the grants: ")]
+#[case(
+    "proxy-url: 'http://127.0.0.1:10',",
+    &[("NO_PROXY", "127.0.0.1")],
+    "the API server https://127.0.0.1:9, through the proxy http://127.0.0.1:10: cannot list the grants: "
+)]
+#[case("proxy-url: 'socks5://127.0.0.1:10',", &[], "the API server https://127.0.0.1:9, through the proxy socks5://127.0.0.1:10: ")]
+fn a_connection_error_names_the_host_the_proxy_and_the_cause(
+    #[case] proxy: &str,
+    #[case] environment: &[(&str, &str)],
+    #[case] told: &str,
+) {
+    let kubeconfig = format!(
+        "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{{proxy} server: '{NOBODY}', insecure-skip-tls-verify: true}}}}]\n\
+         contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\ncurrent-context: c\nusers: [{{name: u, user: {{token: x}}}}]\n"
+    );
+    let folder = Folder::new("connection").with("kubeconfig", kubeconfig);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_registry-grants"));
+    for variable in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
+        command.env_remove(variable);
+    }
+    let command =
+        command.arg("graph").env("KUBECONFIG", folder.path().join("kubeconfig")).envs(environment.iter().copied());
+    let output = command.output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    let cause = ["Connection refused", "SOCKS error"].iter().any(|cause| err.contains(cause));
+    assert!(err.contains(told) && cause, "{err}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod cli;
 
-use cli::{Folder, example};
+use cli::{Folder, example, example_with_accounts};
 use rstest::rstest;
 use serde_json::Value;
 use std::fs;
@@ -48,7 +48,7 @@ fn the_registry_side_in_every_form(#[case] format: &str) {
 #[case("roles-of-others", "222222222222")]
 #[case("roles-of-others", "111111111111")]
 fn what_else_a_grant_can_ask_as_a_script(#[case] of: &str, #[case] account: &str) {
-    let folder = Folder::new(&format!("{of}-{account}")).with("grants.yaml", example(of));
+    let folder = Folder::new(&format!("{of}-{account}")).with("grants.yaml", example_with_accounts(of));
     let script = folder.printed(&["handoff", "-f", "grants.yaml", "--account", account, "--format", "cli"]);
     insta::assert_snapshot!(format!("{of}_{account}"), script);
 }

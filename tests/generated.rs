@@ -65,7 +65,7 @@ fn no_list_that_is_merged_by_item_has_a_default() {
         }
         // What is in a list that is replaced whole is never merged.
         if schema["x-kubernetes-list-type"] != "atomic" {
-            find(&schema["items"], &format!("{field}[]"), found);
+            schema.get("items").into_iter().for_each(|items| find(items, &format!("{field}[]"), found));
         }
     }
     let mut found = Vec::new();

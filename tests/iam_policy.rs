@@ -102,6 +102,30 @@ fn an_account_that_is_both_gets_what_either_needs() {
 }
 
 #[test]
+fn the_trust_policy_lets_in_the_tags_of_pod_identity_and_those_that_are_named() {
+    let keys = |more: &str| {
+        let trust =
+            json_of(&format!("{OPERATOR} --account registry --account-id 111111111111 --document trust {more}"));
+        let keys = &statement(&trust, "ForWhomItWorks")["Condition"]["ForAllValues:StringEquals"]["aws:TagKeys"];
+        keys.as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let usual = keys("");
+    assert_eq!(usual.len(), 8, "{usual:?}");
+    assert!(
+        ["eks-cluster-arn", "kubernetes-pod-uid"].iter().all(|key| usual.contains(&(*key).to_owned())),
+        "{usual:?}"
+    );
+    let more = keys("--session-tag-key team --session-tag-key CostCenter");
+    assert!(more.len() == 10 && more.contains(&"team".to_owned()), "{more:?}");
+    for wrong in ["*", "${x}", "\"x"] {
+        assert!(
+            refused(&format!("{OPERATOR} --account registry --account-id 111111111111 --session-tag-key {wrong}"))
+                .contains("--session-tag-key")
+        );
+    }
+}
+
+#[test]
 fn with_an_installation_named_only_its_own_tag_will_do() {
     let pinned = documents("consumer", "--installation 0123456789ab").to_string();
     assert!(!pinned.contains("\"Null\""), "{pinned}");

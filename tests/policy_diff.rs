@@ -164,6 +164,31 @@ fn one_document_may_come_from_standard_input_and_percent_encoded() {
 }
 
 #[test]
+fn a_whole_answer_of_the_aws_cli_is_read_or_refused_with_a_hint() {
+    let text = serde_json::to_string(LEFT).unwrap();
+    let answers = [
+        format!(r#"{{"registryId":"111111111111","repositoryName":"web","policyText":{text}}}"#),
+        format!(r#"{{"RoleName":"node","PolicyName":"ecr","PolicyDocument":{LEFT}}}"#),
+        format!(r#"{{"Role":{{"RoleName":"node","AssumeRolePolicyDocument":{LEFT}}}}}"#),
+        format!(r#"{{"PolicyVersion":{{"VersionId":"v1","Document":{LEFT}}}}}"#),
+        text.clone(),
+    ];
+    let folder = Folder::new("answers").with("left.json", LEFT);
+    for answer in answers {
+        let (status, shown, errors) = folder.diff(&["-", "left.json"], &answer);
+        let same = "The documents mean the same; statements in both: 3.\n";
+        assert_eq!((status, shown.as_str(), errors.as_str()), (0, same, ""), "{answer}");
+    }
+    for (answer, hint) in [
+        (r#"{"repositories":[]}"#, "standard input: there is no Statement, so this is no policy document"),
+        (r#"{"policyText":"{"}"#, "standard input: in policyText: line 1"),
+    ] {
+        let (status, _, errors) = folder.diff(&["-", "left.json"], answer);
+        assert!(status == 1 && errors.contains(hint), "{errors}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_named_with_its_place() {
     let folder = Folder::new("unreadable")
         .with("left.json", LEFT)

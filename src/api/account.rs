@@ -127,6 +127,8 @@ pub struct RegistrySide {
 }
 
 /// One kind of grant that the registry account admits.
+// What may be left out of a list's item has no default in the definition: `kubectl apply` and Argo CD replace lists as a whole, so a value that the API
+// server fills in there would be a difference for ever.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryRule {
@@ -134,7 +136,7 @@ pub struct RegistryRule {
     pub namespaces: Namespaces,
 
     /// For which repositories: names, or prefixes that end in `*`; a lone `*` is every repository of the account. Unset: none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 256)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -146,7 +148,7 @@ pub struct RegistryRule {
     pub max_access: Access,
 
     /// To which consumer accounts. Unset: none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(max = 12)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -156,7 +158,7 @@ pub struct RegistryRule {
 
     /// To which AWS organizations, or organizational units of them: IDs (`o-a1b2c3d4e5`), or paths
     /// (`o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*`). Unset: none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(max = 512)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -168,15 +170,15 @@ pub struct RegistryRule {
     pub organizations: Vec<String>,
 
     /// Whether a grant may take the place of statements that others wrote into a repository's policy (`spec.registry.replaceSids`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub allow_replace: bool,
 
     /// Whether a grant may leave its access in AWS when it is deleted (`spec.deletionPolicy: Retain`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub allow_retain: bool,
 
     /// Which AWS managed policies the grant's role may carry. They open every repository of the account. Unset: none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub managed_policies: Vec<ManagedPolicy>,
@@ -200,7 +202,7 @@ pub struct ConsumerRule {
     pub namespaces: Namespaces,
 
     /// Which instance roles: what stands after `role/` in the ARN, path included, or a prefix of it that ends in `*`. Unset: none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(max = 576)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -209,18 +211,26 @@ pub struct ConsumerRule {
     pub roles: Vec<String>,
 
     /// Whose these roles may be: made by this operator (`Create`), or others' (`Extend`). Unset: `Create`.
-    #[serde(default = "create_only")]
+    #[serde(default = "create_only", skip_serializing_if = "is_create_only")]
     #[schemars(length(max = 2))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub management: Vec<Management>,
 
     /// Whether a grant may leave its instance role in AWS when it is deleted (`spec.deletionPolicy: Retain`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub allow_retain: bool,
 }
 
 fn create_only() -> Vec<Management> {
     vec![Management::Create]
+}
+
+fn is_create_only(management: &[Management]) -> bool {
+    management == [Management::Create]
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A choice of namespaces: those named, and those that the selector matches.
@@ -234,7 +244,7 @@ fn create_only() -> Vec<Management> {
 #[serde(rename_all = "camelCase")]
 pub struct Namespaces {
     /// Namespaces by name. Unset: none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub names: Vec<String>,
@@ -292,6 +302,11 @@ pub struct AWSAccountStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+
+    /// What the settings allow that may not be meant: roles without a permissions boundary, selectors that match nearly every namespace. A warning
+    /// refuses nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 
     /// Who the operator is in this account, as `sts:GetCallerIdentity` said.
     #[serde(rename = "callerARN", default, skip_serializing_if = "Option::is_none")]

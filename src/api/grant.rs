@@ -227,7 +227,8 @@ pub struct RegistryRoleSpec {
     pub external_id: Option<String>,
 
     /// Whether a role of this name that somebody else made is taken over: from then on it is exactly as this grant says, and is deleted with it.
-    /// Its owner must consent, by the tag `registrygrants.dev/allow-adopt` with this grant's namespace and name (`team-b/web`) on the role.
+    /// Its owner must consent, by the tag `registrygrants.dev/allow-adopt` on the role with the installation's ID and this grant's namespace and name
+    /// (`0123456789ab/team-b/web`); until then the grant's status has the tag to set.
     #[serde(default)]
     pub adopt: bool,
 

@@ -2,6 +2,7 @@
 //! What touches AWS decides nothing: what to do is planned in [`crate::grant`].
 
 pub mod answer;
+pub mod ca_bundle;
 mod clock;
 mod denial;
 pub mod ecr;
@@ -11,6 +12,7 @@ mod observer;
 pub mod pace;
 mod policies;
 pub mod session;
+mod session_tags;
 mod unresolved;
 
 pub use fault::Fault;

@@ -1,10 +1,12 @@
 //! Sessions: one per account, with credentials that were verified to be for that account.
 
 use super::answer::Incomplete;
+use super::ca_bundle;
 use super::clock::Clock;
 use super::fault::{At, Class, Fault};
 use super::observer::Observer;
 use super::pace::Buckets;
+use super::session_tags::{Reported, WithTagsThatFit};
 use crate::api::account::{AWSAccountSpec, Credentials, Partition};
 use crate::api::conditions::Reason;
 use crate::grant::desired::{TAG_INSTALLATION, TAG_NAMESPACE};
@@ -46,6 +48,7 @@ pub struct Aws {
     metrics: Metrics,
     buckets: Arc<Buckets>,
     sessions: Mutex<HashMap<Key, (Arc<Slot>, Instant)>>,
+    tags_left_out: Reported,
 }
 
 /// An account, and the namespace of the grants on whose behalf the operator is there.
@@ -97,17 +100,21 @@ impl Aws {
             .operation_attempt_timeout(call_timeout)
             .connect_timeout(CONNECT_TIMEOUT)
             .build();
-        let ambient = aws_config::defaults(BehaviorVersion::latest())
+        let mut ambient = aws_config::defaults(BehaviorVersion::latest())
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             // Only the environment's word on the region: asking the instance would be slow where there is none, and each
             // account's own home region serves as well.
             .region(EnvironmentVariableRegionProvider::new())
-            .app_name(AppName::new("registry-grants").expect("the name has only letters and a hyphen"))
-            .load()
-            .await;
+            .app_name(AppName::new("registry-grants").expect("the name has only letters and a hyphen"));
+        match ca_bundle::http_client() {
+            Ok(Some(client)) => ambient = ambient.http_client(client),
+            Ok(None) => {}
+            Err(why) => tracing::error!("the system's certificates are used: {why}"),
+        }
+        let ambient = ambient.load().await;
         let (installation, buckets, sessions) = (installation.clone(), Arc::default(), Mutex::default());
-        Self { ambient, installation, call_timeout, metrics, buckets, sessions }
+        Self { ambient, installation, call_timeout, metrics, buckets, sessions, tags_left_out: Reported::default() }
     }
 
     /// A session in the account, verified by `sts:GetCallerIdentity`. Where it is for the grants of one namespace, its name and its tags say
@@ -156,14 +163,26 @@ impl Aws {
         let config = match &spec.credentials {
             None => ambient,
             Some(Credentials { assume_role }) => {
-                let mut role = AssumeRoleProvider::builder(&assume_role.role_arn)
-                    .configure(&ambient)
-                    .session_name(session_name(&self.installation, namespace))
-                    .tags(session_tags(&self.installation, namespace));
-                if let Some(external_id) = &assume_role.external_id {
-                    role = role.external_id(external_id);
-                }
-                let credentials = SharedCredentialsProvider::new(observer.credentials(role.build().await));
+                let assumed = async |namespace_tag: Option<&str>| {
+                    let mut role = AssumeRoleProvider::builder(&assume_role.role_arn)
+                        .configure(&ambient)
+                        .session_name(session_name(&self.installation, namespace))
+                        .tags(session_tags(&self.installation, namespace_tag));
+                    if let Some(external_id) = &assume_role.external_id {
+                        role = role.external_id(external_id);
+                    }
+                    observer.credentials(role.build().await)
+                };
+                let credentials = match namespace {
+                    None => SharedCredentialsProvider::new(assumed(None).await),
+                    Some(_) => SharedCredentialsProvider::new(WithTagsThatFit {
+                        account: id.clone(),
+                        with_namespace: assumed(namespace).await,
+                        without_namespace: assumed(None).await,
+                        too_large: AtomicBool::new(false),
+                        reported: self.tags_left_out.clone(),
+                    }),
+                };
                 // Shared by all clients of the account: one AssumeRole serves IAM, STS and ECR in every region, and is renewed early.
                 let cache = aws_sdk_sts::config::IdentityCache::lazy().build();
                 ambient.into_builder().credentials_provider(credentials).identity_cache(cache).build()

@@ -8,7 +8,8 @@ const EXAMPLES: &str = "\
 Examples:
   source <(registry-grants completions bash)
   registry-grants completions zsh > \"${fpath[1]}/_registry-grants\"
-  registry-grants completions fish > ~/.config/fish/completions/registry-grants.fish";
+  registry-grants completions fish \\
+    > ~/.config/fish/completions/registry-grants.fish";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -12,7 +12,8 @@ use std::time::Duration;
 const EXAMPLES: &str = "\
 Examples, outside of a cluster (the chart runs it inside):
   registry-grants controller --leader-election=false --log-format text
-  KUBECONFIG=cluster.yaml AWS_PROFILE=operator registry-grants controller --leader-election=false";
+  KUBECONFIG=cluster.yaml AWS_PROFILE=operator \\
+    registry-grants controller --leader-election=false";
 
 /// Every flag can be given by the environment as well; the flag wins. Credentials for AWS come from the ambient chain
 /// (environment, IRSA, Pod Identity, profile, instance profile), and for the cluster from KUBECONFIG or the Pod's ServiceAccount.

@@ -16,7 +16,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Write one file for each into this folder, instead of printing them.
+    /// Write one file for each into this folder, which is made where it is missing, instead of printing them.
     #[arg(long, conflicts_with = "reference")]
     output_dir: Option<PathBuf>,
 
@@ -31,7 +31,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     for (name, yaml) in documents()? {
         match &arguments.output_dir {
-            Some(folder) => std::fs::write(folder.join(name), yaml)?,
+            Some(folder) => {
+                let file = folder.join(name);
+                std::fs::create_dir_all(folder)
+                    .and_then(|()| std::fs::write(&file, yaml))
+                    .map_err(|error| format!("--output-dir: {}: {error}", file.display()))?;
+            }
             None => print!("---\n{yaml}"),
         }
     }

@@ -7,17 +7,21 @@ mod table;
 mod tests;
 
 use super::iam_policy::print::pretty;
-use super::manifests::Sources;
-use super::text::print;
+use super::manifests::{FileNames, Files};
+use super::text::{plain, print};
 use crate::api::CrossAccountRegistryGrant;
+use crate::api::conditions::Reason;
+use crate::controller::connection;
 use edges::Edge;
 use kube::api::ListParams;
-use kube::config::KubeConfigOptions;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use std::error::Error;
+use std::process::ExitCode;
 
+// No line longer than 80 characters: what is wrapped cannot be copied.
 const EXAMPLES: &str = "\
-Exit status: 0 printed, 1 the cluster or a file cannot be read.
+Exit status: 0 printed, 1 the cluster or a file cannot be read, or a grant in a
+file is Invalid.
 
 Examples:
   # All grants of the cluster that kubectl talks to; of one namespace:
@@ -36,7 +40,12 @@ Examples:
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
-    sources: Sources,
+    names: FileNames,
+
+    /// Only the grants of this namespace. In files, grants that name no namespace are in it. Unset: those of all namespaces; in files,
+    /// grants that name none are in `default`.
+    #[arg(short = 'n', long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
 
     /// The kubeconfig's context, where no files are given. Unset: the current one. Grants must be listable; nothing else is asked for.
     #[arg(long, value_name = "NAME", conflicts_with = "files")]
@@ -55,18 +64,20 @@ enum Output {
     Json,
 }
 
-pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let Arguments { sources, context, output } = arguments;
-    let mut edges = match sources.files.is_empty() {
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let Arguments { names, namespace, context, output } = arguments;
+    let mut edges = match names.files.is_empty() {
         true => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let grants = runtime.block_on(listed(context.clone(), sources.namespace.as_deref()))?;
+            let grants = runtime.block_on(listed(context.as_deref(), namespace.as_deref()))?;
             grants.iter().map(Edge::of).collect::<Vec<_>>()
         }
         false => {
-            let files = sources.read()?;
+            let files = Files::read(&names.files, namespace.as_deref().unwrap_or("default"))?;
             files.notes.iter().for_each(|note| eprintln!("registry-grants: {note}"));
-            files.grants.iter().map(|(name, grant)| Edge::judged(name, grant, &files)).collect()
+            let meant =
+                files.grants.iter().filter(|(name, _)| namespace.as_ref().is_none_or(|it| name.namespace == *it));
+            meant.map(|(name, grant)| Edge::judged(name, grant, &files)).collect()
         }
     };
     edges.sort();
@@ -76,29 +87,35 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         Output::Mermaid => draw::mermaid(&edges),
         Output::Json => pretty(&serde_json::json!({ "grants": edges })),
     };
-    Ok(print(&text)?)
+    print(&text)?;
+    // What a cluster's grants are is no mistake of this command's input.
+    let invalid = |edge: &&Edge| !names.files.is_empty() && edge.reason == Reason::Invalid.to_string();
+    let invalid: Vec<&Edge> = edges.iter().filter(invalid).collect();
+    for Edge { grant, reason, message, .. } in &invalid {
+        eprintln!("registry-grants: {}: {}: {}", plain(grant), plain(reason), plain(message));
+    }
+    Ok(if invalid.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// How many grants one answer of the API server has.
 const PAGE: u32 = 500;
 
 async fn listed(
-    context: Option<String>,
+    context: Option<&str>,
     namespace: Option<&str>,
 ) -> Result<Vec<CrossAccountRegistryGrant>, Box<dyn Error>> {
-    let config = match context {
-        Some(_) => Config::from_kubeconfig(&KubeConfigOptions { context, ..KubeConfigOptions::default() }).await?,
-        None => Config::infer().await?,
-    };
-    let client = Client::try_from(config)?;
+    let config = connection::config(context).await.map_err(|why| plain(&why))?;
+    let place = connection::place(&config);
+    let failed =
+        |error: &kube::Error| plain(&format!("{place}: cannot list the grants: {}", connection::causes(error)));
+    let client = Client::try_from(config).map_err(|error| failed(&error))?;
     let api: Api<CrossAccountRegistryGrant> = match namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
     let (mut grants, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
     loop {
-        let page =
-            api.list(&params).await.map_err(|error| super::text::plain(&format!("cannot list the grants: {error}")))?;
+        let page = api.list(&params).await.map_err(|error| failed(&error))?;
         grants.extend(page.items);
         match page.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) => params = params.continue_token(&next),

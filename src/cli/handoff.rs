@@ -15,20 +15,24 @@ use crate::grant::AccountId;
 use crate::policy::Installation;
 use std::error::Error;
 
+// No line longer than 80 characters: what is wrapped cannot be copied.
 const EXAMPLES: &str = "\
 Exit status: 0 printed, 1 something is wrong, or no rule admits a grant.
 
 Examples:
   # What the admin of the consumer account adds, which has no AWSAccount:
-  registry-grants handoff -f grants/ > handoff.json
-  registry-grants handoff -f grants/ --format terraform > registry-grants.tf
+  registry-grants handoff -f accounts.yaml -f grants/ > handoff.json
+  registry-grants handoff -f accounts.yaml -f grants/ --format terraform \\
+    > registry-grants.tf
 
   # The grants of a cluster, for one account, as a script:
   kubectl get awsaccounts,carg,namespaces -A -o yaml |
-    registry-grants handoff -f - --account 222222222222 --format cli > handoff.sh
+    registry-grants handoff -f - --account 222222222222 --format cli \\
+    > handoff.sh
 
   # The registry's side by hand as well, its repository policies included:
-  registry-grants handoff -f grants/ --account 111111111111 --format cli";
+  registry-grants handoff -f accounts.yaml -f grants/ --account 111111111111 \\
+    --format cli > registry.sh";
 
 /// `Command::Handoff` says what it does.
 #[derive(clap::Args)]

@@ -1,15 +1,16 @@
 //! Manifests in files, as a cluster would have them: grants, accounts, and namespaces' labels. No cluster and no AWS.
 //!
-//! The API server's defaulting and admission rules do not run here. Defaults are the types' own; what admission would refuse is found by
-//! [`crate::grant::validate`].
+//! Defaults are the types' own. What the API server would refuse is refused here by the same definitions: an account when it is read, a grant
+//! where it is judged, so that it does not hide what the others are. What admission policies of a cluster ask besides is not known here; the
+//! accounts' rules are held by [`crate::grant::validate`], as in the operator.
 
 mod documents;
 
 use super::text::plain;
-use crate::api::account::RoleSettings;
+use crate::api::admission::{refusals_of_account, refusals_of_grant};
+use crate::api::conditions::Reason;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
-use crate::grant::parse::is_path;
-use crate::grant::{AccountId, Directory, GrantName};
+use crate::grant::{AccountId, Directory, GrantName, Problem};
 use documents::{Input, Object};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
@@ -23,15 +24,22 @@ use std::sync::Arc;
 const GROUP: &str = "registrygrants.dev";
 const VERSION: &str = "v1alpha1";
 
-/// Which manifests are meant, for a subcommand to flatten into its arguments.
+/// Which files are meant, for a subcommand to flatten into its arguments.
 #[derive(clap::Args)]
-pub struct Sources {
+pub struct FileNames {
     /// A file of manifests, YAML or JSON, with one document or several; a folder stands for its .yaml, .yml and .json files; `-` is standard
     /// input. Can be repeated. Grants, AWSAccounts and Namespaces are read, others are passed over.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub files: Vec<PathBuf>,
+}
 
-    /// The namespace of grants that name none.
+/// Which manifests are meant, where no cluster is asked.
+#[derive(clap::Args)]
+pub struct Sources {
+    #[command(flatten)]
+    pub names: FileNames,
+
+    /// The namespace of grants that name none. Unset: `default`.
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 }
@@ -42,7 +50,7 @@ impl Sources {
     /// # Errors
     /// As [`Files::read`].
     pub fn read(&self) -> Result<Files, String> {
-        Files::read(&self.files, self.namespace.as_deref().unwrap_or("default"))
+        Files::read(&self.names.files, self.namespace.as_deref().unwrap_or("default"))
     }
 }
 
@@ -55,6 +63,8 @@ pub struct Files {
     pub grants: BTreeMap<GrantName, CrossAccountRegistryGrant>,
     /// The labels of the namespaces that have a manifest, each with the one that the API server gives it.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Why the API server would refuse a grant, for those that it would.
+    pub invalid: BTreeMap<GrantName, Problem>,
     /// What was passed over, for people: lines without control characters.
     pub notes: Vec<String>,
 }
@@ -124,20 +134,27 @@ impl Reading {
         let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
         match (group, version, kind.as_str()) {
             (GROUP, VERSION, "CrossAccountRegistryGrant") => {
-                let mut grant: CrossAccountRegistryGrant = typed(value)?;
+                let mut grant: CrossAccountRegistryGrant = typed(value.clone())?;
                 let namespace = grant.metadata.namespace.get_or_insert_with(|| namespace.to_owned()).clone();
-                let namespace = named("metadata.namespace", Some(&namespace))?;
+                let namespace = namespace_named("metadata.namespace", Some(&namespace))?;
                 let name = GrantName { namespace, name: named("metadata.name", grant.metadata.name.as_ref())? };
                 self.only_once(format!("{kind} {name}"), &place)?;
+                let refusals = refusals_of_grant(value);
+                if !refusals.is_empty() {
+                    self.files.invalid.insert(name.clone(), Problem::new(Reason::Invalid, refusals.join("; ")));
+                }
                 self.files.grants.insert(name, grant);
             }
             (GROUP, VERSION, "AWSAccount") => {
-                let account: AWSAccount = typed(value)?;
+                let account: AWSAccount = typed(value.clone())?;
                 let name = named("metadata.name", account.metadata.name.as_ref())?;
                 let id = name.parse().map_err(|why| {
                     vec![format!("metadata.name: {why}; an AWSAccount's name is the account's number, quoted")]
                 })?;
-                settings_admitted(&account.spec.roles)?;
+                let refusals = refusals_of_account(value);
+                if !refusals.is_empty() {
+                    return Err(refusals);
+                }
                 self.only_once(format!("{kind} {name}"), &place)?;
                 self.files.accounts.insert(id, Arc::new(account));
             }
@@ -151,7 +168,7 @@ impl Reading {
             }
             ("", "v1", "Namespace") => {
                 let namespace: Namespace = typed(value)?;
-                let name = named("metadata.name", namespace.metadata.name.as_ref())?;
+                let name = namespace_named("metadata.name", namespace.metadata.name.as_ref())?;
                 self.only_once(format!("{kind} {name}"), &place)?;
                 let mut labels = namespace.labels().clone();
                 labels.extend(own_label(&name));
@@ -170,33 +187,33 @@ impl Reading {
     }
 }
 
-/// A name as the API server takes it: it stands in scripts and templates that are made of grants.
+/// A name as the API server takes it (a DNS subdomain): it stands in scripts and templates that are made of grants.
 fn named(field: &str, name: Option<&String>) -> Result<String, Vec<String>> {
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Err(vec![format!("{field} is needed")]) };
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
-    match name.len() <= 253 && name.chars().all(allowed) {
+    match name.len() <= 253 && name.split('.').all(is_label) {
         true => Ok(name.clone()),
-        false => {
-            Err(vec![format!("{field}: `{name}` is no name: at most 253 lowercase letters, digits, - and . are one")])
-        }
+        false => Err(vec![format!(
+            "{field}: `{name}` is no name: at most 253 lowercase letters and digits, with - and . between them, are one"
+        )]),
     }
 }
 
-/// What the definition's rules say of an account's settings, for nothing later checks them.
-fn settings_admitted(settings: &RoleSettings) -> Result<(), Vec<String>> {
-    let RoleSettings { path, permissions_boundary, max_trust_policy_characters: limit } = settings;
-    let letter = |c: char| c.is_ascii_alphanumeric() || "+=,.@_/:-".contains(c);
-    let is_policy = |arn: &String| arn.starts_with("arn:") && arn.contains(":policy/") && arn.chars().all(letter);
-    let wrong = [
-        (!is_path(path), "spec.roles.path: must start and end with /, with letters, digits and + = , . @ - _ between"),
-        (
-            !permissions_boundary.iter().all(is_policy),
-            "spec.roles.permissionsBoundary: must be the ARN of an IAM managed policy",
-        ),
-        (!(2048..=4096).contains(limit), "spec.roles.maxTrustPolicyCharacters: must be 2048 to 4096"),
-    ];
-    let wrong: Vec<String> = wrong.into_iter().filter(|(is, _)| *is).map(|(_, why)| why.to_owned()).collect();
-    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+/// A namespace's name: a DNS label.
+fn namespace_named(field: &str, name: Option<&String>) -> Result<String, Vec<String>> {
+    let name = named(field, name)?;
+    match name.len() <= 63 && is_label(&name) {
+        true => Ok(name),
+        false => Err(vec![format!(
+            "{field}: `{name}` is no namespace's name: at most 63 lowercase letters and digits, with - between them, are one"
+        )]),
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    let ends = |b: Option<u8>| b.is_some_and(|b| b != b'-');
+    ends(label.bytes().next())
+        && ends(label.bytes().last())
+        && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// An object in its type. What the type does not know is a mistake, but for the status: that is the operator's, perhaps a newer one's.

@@ -81,12 +81,17 @@ pub fn main() -> ExitCode {
             return if help_or_mistake.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
+    let asks_aws = matches!(arguments.command, Command::Controller(_) | Command::Explain(_) | Command::Plan(_));
+    if asks_aws && let Err(why) = crate::aws::ca_bundle::check() {
+        eprintln!("registry-grants: {why}");
+        return ExitCode::FAILURE;
+    }
     let result = match arguments.command {
         Command::Completions(arguments) => completions::run(&arguments, program()).map(|()| ExitCode::SUCCESS),
         Command::Controller(arguments) => controller::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Crds(arguments) => crds::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Explain(arguments) => explain::run(&arguments),
-        Command::Graph(arguments) => graph::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Graph(arguments) => graph::run(&arguments),
         Command::Handoff(arguments) => handoff::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::IamPolicy(arguments) => iam_policy::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Plan(arguments) => plan::run(&arguments),

@@ -4,6 +4,7 @@ mod show;
 
 use super::manifests::{Files, Sources};
 use super::text::print;
+use crate::api::conditions::Reason;
 use crate::controller::forecast::{Forecast, Manifests, forecast};
 use crate::grant::Directory as _;
 use crate::policy::Installation;
@@ -14,15 +15,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+// No line longer than 80 characters: what is wrapped cannot be copied.
 const EXAMPLES: &str = "\
-Exit status: 0 nothing to do, 2 there are changes, 1 something is refused, would fail, or cannot be read.
+Exit status: 0 nothing to do, 2 there are changes, 1 something is refused,
+would fail, or cannot be read.
 
 Examples:
-  # What applying these would do. The accounts' rules and credentials stand in the files as well:
-  registry-grants plan -f accounts.yaml -f grant.yaml --installation 0123456789ab
+  # What applying these would do. The accounts' rules and credentials are in
+  # the files as well:
+  registry-grants plan -f accounts.yaml -f grant.yaml \\
+    --installation 0123456789ab
 
-  # Of what is in the cluster, what the operator would change now. The status tells what it did before:
-  kubectl get awsaccounts,carg --all-namespaces --output yaml | registry-grants plan -f - --complete --installation 0123456789ab
+  # Of what is in the cluster, what the operator would change now. The status
+  # tells what it did before:
+  kubectl get awsaccounts,carg --all-namespaces --output yaml |
+    registry-grants plan -f - --complete --installation 0123456789ab
 
   # In a pipeline:
   registry-grants plan -f manifests/ --output json > plan.json";
@@ -87,7 +94,7 @@ const CHANGES: u8 = 2;
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let Arguments { sources, installation, complete, aws_call_timeout, output, color } = arguments;
-    if sources.files.is_empty() {
+    if sources.names.files.is_empty() {
         return Err("which grants? Give files with -f; `-` is standard input".into());
     }
     let files = sources.read()?;
@@ -100,7 +107,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Installation::of_cluster("")
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let forecasts = runtime.block_on(forecast(manifests(files, *complete), &installation, *aws_call_timeout));
+    let invalid = files.invalid.clone();
+    let mut forecasts = runtime.block_on(forecast(manifests(files, *complete), &installation, *aws_call_timeout));
+    for Forecast { grant, problems, .. } in &mut forecasts {
+        let known = problems.iter().any(|problem| problem.reason == Reason::Invalid);
+        problems.extend(invalid.get(grant).filter(|_| !known).cloned());
+    }
     print(&match output {
         Output::Text => show::text(&forecasts, color.is_on()),
         Output::Json => show::json(&forecasts),
@@ -120,7 +132,7 @@ fn status(forecasts: &[Forecast]) -> ExitCode {
 fn manifests(files: Files, complete: bool) -> Manifests {
     let labels = |namespace: &String| (namespace.clone(), files.namespace_labels(namespace).unwrap_or_default());
     let namespaces: BTreeMap<_, _> = files.grants.keys().map(|name| labels(&name.namespace)).collect();
-    let Files { accounts, grants, namespaces: _, notes: _ } = files;
+    let Files { accounts, grants, namespaces: _, invalid: _, notes: _ } = files;
     Manifests {
         grants: grants.into_values().collect(),
         accounts: accounts.into_values().map(Arc::unwrap_or_clone).collect(),

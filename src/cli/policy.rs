@@ -5,6 +5,7 @@ use super::text::{plain, print};
 use crate::policy::Document;
 use crate::policy::diff::{Alone, Changed, Difference, Same};
 use crate::policy::document::MAX_BYTES;
+use serde_json::Value;
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::fs::File;
@@ -16,17 +17,19 @@ use std::process::ExitCode;
 pub enum Command {
     /// Show where two policy documents differ in meaning, statement by statement.
     ///
-    /// Documents are read as IAM and ECR return them, percent-encoded or not. Order, repetition, a string or a list of one, the case of
-    /// actions and condition keys, a bare account number or its root's ARN, and Sids are no difference.
+    /// Documents are read as IAM and ECR return them, percent-encoded or not, alone or in the whole answer of the AWS CLI. Order, repetition,
+    /// a string or a list of one, the case of actions and condition keys, numbers and truths or their strings, ArnEquals or ArnLike, a bare account
+    /// number or its root's ARN, and Sids are no difference.
     #[command(after_help = EXAMPLE)]
     Diff(Documents),
 }
 
 const EXAMPLE: &str = "\
-Exit status: 0 the same meaning, 2 different, 1 a document that cannot be read (or wrong arguments).
+Exit status: 0 the same meaning, 2 different, 1 a document that cannot be read
+(or wrong arguments).
 
 Example, what is on a repository against what should be:
-  aws ecr get-repository-policy --repository-name web --query policyText --output text |
+  aws ecr get-repository-policy --repository-name web |
     registry-grants policy diff - wanted.json";
 
 #[derive(clap::Args)]
@@ -69,7 +72,51 @@ pub fn read(path: &Path) -> Result<Document, Box<dyn Error>> {
         false => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
     };
     read.map_err(|error| format!("{}: {error}", name(path)))?;
-    Ok(Document::parse_bytes(&bytes).map_err(|unreadable| format!("{}: {unreadable}", name(path)))?)
+    let json: Option<Value> = serde_json::from_slice(&bytes).ok();
+    let place = name(path);
+    Ok(match json.as_ref().map_or(Whole::Document, Whole::of) {
+        Whole::Document => Document::parse_bytes(&bytes).map_err(|why| format!("{place}: {why}"))?,
+        Whole::Answer(field, text) => Document::parse(&text).map_err(|why| format!("{place}: in {field}: {why}"))?,
+        Whole::Other => {
+            return Err(format!(
+                "{place}: there is no Statement, so this is no policy document. Of an answer of the AWS CLI, give the document alone, for \
+                 instance by --query policyText --output text"
+            )
+            .into());
+        }
+    })
+}
+
+/// Where answers of the AWS CLI have a policy document: `ecr get-repository-policy` and `get-registry-policy`, `iam get-role-policy`, `get-role`,
+/// `get-policy-version`.
+const ANSWERS: [&str; 4] =
+    ["/policyText", "/PolicyDocument", "/Role/AssumeRolePolicyDocument", "/PolicyVersion/Document"];
+
+/// What a file holds.
+enum Whole {
+    /// A policy document, or what its reader refuses.
+    Document,
+    /// The document in a complete answer of the AWS CLI, with the field that it is in; or one that is a JSON string, as `--query` prints it.
+    Answer(&'static str, String),
+    /// JSON of something else.
+    Other,
+}
+
+impl Whole {
+    fn of(json: &Value) -> Self {
+        let text = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            object => object.to_string(),
+        };
+        match json {
+            Value::String(document) => Self::Answer("the text", document.clone()),
+            Value::Object(fields) if !fields.contains_key("Statement") => {
+                let found = ANSWERS.into_iter().find_map(|field| Some((field, json.pointer(field)?)));
+                found.map_or(Self::Other, |(field, value)| Self::Answer(field.trim_start_matches('/'), text(value)))
+            }
+            _ => Self::Document,
+        }
+    }
 }
 
 /// A difference as text, with the documents' names.

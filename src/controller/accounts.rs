@@ -7,7 +7,7 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Account;
 use crate::controller::publish;
-use crate::grant::{AccountId, Problem};
+use crate::grant::{AccountId, Problem, warnings};
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -125,6 +125,7 @@ async fn reconcile_account(account: Arc<AWSAccount>, context: Arc<Context>) -> R
     let status = AWSAccountStatus {
         observed_generation: account.meta().generation,
         conditions: vec![ready(&account, &told)],
+        warnings: warnings::of_account(&id, &account.spec),
         caller_arn,
         sweep: None,
         recently_revoked: Vec::new(),

@@ -2,6 +2,7 @@
 //! as little as it can.
 
 mod accounts;
+pub mod connection;
 mod contest;
 mod directory;
 mod enforce;
@@ -13,6 +14,7 @@ mod foresee;
 mod leadership;
 mod ledger;
 mod observed;
+mod proxies;
 mod publish;
 mod recent;
 mod reconcile;
@@ -43,7 +45,6 @@ use crate::aws::pace::{self, Work};
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{self, Readiness, Stage};
-use crate::telemetry::metrics::Metrics;
 use futures::channel::mpsc;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -86,12 +87,12 @@ type Stop = futures::future::Shared<futures::future::BoxFuture<'static, ()>>;
 /// # Errors
 /// When there is no access to a cluster, or the health address cannot be bound.
 pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
-    let client = connect().await.map_err(|error| format!("no access to a cluster: {error}"))?;
+    let (client, place) = connect().await.map_err(|error| format!("no access to a cluster: {error}"))?;
     let stop = told_to_stop().boxed().shared();
     let telemetry = Telemetry::default();
     let (address, call_timeout) = (settings.health_address, settings.call_timeout);
     tokio::select! {
-        ended = lead(settings, client, telemetry.clone(), stop.clone()) => ended,
+        ended = lead(settings, (client, place), telemetry.clone(), stop.clone()) => ended,
         served = health::serve(address, telemetry, call_timeout) => {
             let why = served.err().map(|error| error.to_string()).unwrap_or_default();
             Err(format!("health checks cannot be served on {address}: {why}").into())
@@ -100,19 +101,26 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
 }
 
 /// A client whose calls end: a watch may be silent for a while, but longer silence is a connection that died.
-async fn connect() -> Result<Client, Box<dyn Error>> {
-    let mut config = kube::Config::infer().await?;
+/// With where it connects to, for messages.
+async fn connect() -> Result<(Client, String), Box<dyn Error>> {
+    let mut config = connection::config(None).await?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(watch::SILENT_AT_MOST);
-    Ok(Client::try_from(config)?)
+    let place = connection::place(&config);
+    Ok((Client::try_from(config)?, place))
 }
 
 /// Works while this replica leads, until it is told to stop.
-async fn lead(settings: Settings, client: Client, telemetry: Telemetry, stop: Stop) -> Result<(), Box<dyn Error>> {
+async fn lead(
+    settings: Settings,
+    (client, place): (Client, String),
+    telemetry: Telemetry,
+    stop: Stop,
+) -> Result<(), Box<dyn Error>> {
     let installation = match &settings.installation {
         Some(installation) => installation.clone(),
         None => tokio::select! {
-            found = installation_of_cluster(&client, &telemetry.readiness) => found?,
+            found = installation_of_cluster(&client, &place, &telemetry.readiness) => found?,
             () = stop.clone() => return Ok(()),
         },
     };
@@ -273,8 +281,13 @@ async fn told_to_stop() {
     tracing::info!("stopping");
 }
 
-/// Waits for the cluster if it cannot be reached yet: an operator that ends and is started again would not reach it any sooner.
-async fn installation_of_cluster(client: &Client, readiness: &Readiness) -> Result<Installation, Box<dyn Error>> {
+/// Waits for the cluster if it cannot be reached yet: an operator that ends and is started again would not reach it any sooner. `place` is where the
+/// client connects to.
+async fn installation_of_cluster(
+    client: &Client,
+    place: &str,
+    readiness: &Readiness,
+) -> Result<Installation, Box<dyn Error>> {
     const CONNECTION: &str = "the namespace kube-system";
     for pause in requeue::Reconnect::default() {
         let error = match Api::<Namespace>::all(client.clone()).get("kube-system").await {
@@ -284,15 +297,15 @@ async fn installation_of_cluster(client: &Client, readiness: &Readiness) -> Resu
                 return Ok(Installation::of_cluster(&uid));
             }
             Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
-                return Err(format!("namespace kube-system cannot be read: {status}").into());
+                return Err(format!("{place}: namespace kube-system cannot be read: {status}").into());
             }
-            Err(error) => error,
+            Err(error) => connection::causes(&error),
         };
-        tracing::warn!("namespace kube-system cannot be read, trying again: {error}");
-        readiness.fails(CONNECTION, &error.to_string());
+        tracing::warn!("{place}: namespace kube-system cannot be read, trying again: {error}");
+        readiness.fails(CONNECTION, &error);
         tokio::time::sleep(pause).await;
     }
-    Err("namespace kube-system cannot be read".into())
+    Err(format!("{place}: namespace kube-system cannot be read").into())
 }
 
 async fn announce_readiness(filled: Arc<Filled>, readiness: &Readiness, stop: &Stop) {

@@ -70,7 +70,8 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let work = Work { urgency, tenant: key.0.as_str().into() };
     let begun = Instant::now();
     let looked = pace::with(work, Box::pin(reconcile::reconcile(resource, context.clone()))).instrument(span.clone());
-    let looked = supervise::isolated("reconcile", metrics, looked).await.unwrap_or_else(|panicked| Err(panicked.into()));
+    let looked =
+        supervise::isolated("reconcile", metrics, looked).await.unwrap_or_else(|panicked| Err(panicked.into()));
     let result = looked.as_ref().map_or("error", |ended| ended.result);
     span.record("result", result);
     metrics.reconciles.get_or_create(&OfResult { result }).inc();

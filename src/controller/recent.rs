@@ -55,7 +55,14 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
         let before = known.get_or_insert_with(|| on_record(&account));
         let Some(after) = noted(before, &places, Timestamp::now()) else { continue };
         let api = Api::all(context.client.clone());
-        publish::status_part(REVOKED_FIELD_MANAGER, &context.world.leadership, api, &*account, &json!({ "recentlyRevoked": after })).await?;
+        publish::status_part(
+            REVOKED_FIELD_MANAGER,
+            &context.world.leadership,
+            api,
+            &*account,
+            &json!({ "recentlyRevoked": after }),
+        )
+        .await?;
         *before = after;
     }
     Ok(())
@@ -128,7 +135,8 @@ fn recorded_places(id: &AccountId, account: &AWSAccount, now: Timestamp) -> Vec<
     };
     // A status can be written by others: what is not a place is not asked for.
     let is_place = |entry: &RecentlyRevoked| {
-        is_region(&entry.region) && matches!(entry.repository.parse(), Ok(RepositoryPattern::Name(_)))
+        is_region(&entry.region)
+            && matches!(RepositoryPattern::recorded(&entry.repository), Some(RepositoryPattern::Name(_)))
     };
     let recorded = on_record(account).into_iter().filter(is_place).take(MAX_RECENTLY_REVOKED).map(place);
     recorded.filter(|(_, age)| *age < KEPT_FOR.unsigned_abs()).collect()

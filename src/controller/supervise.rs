@@ -102,7 +102,9 @@ mod tests {
     async fn a_task_that_fails_again_and_again_ends_with_the_operator() {
         let (metrics, liveness) = (Metrics::default(), Liveness::default());
         let stop = tokio::time::sleep(Duration::from_secs(3600)).boxed().shared();
-        Supervisor { metrics: &metrics, liveness: &liveness, stop: &stop }.run("the sweep", || async { panic!("always") }).await;
+        Supervisor { metrics: &metrics, liveness: &liveness, stop: &stop }
+            .run("the sweep", || async { panic!("always") })
+            .await;
         let failures = metrics.task_failures.get_or_create(&OfTask { task: "the sweep" }).get();
         assert!((10..30).contains(&failures), "{failures}");
     }

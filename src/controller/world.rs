@@ -2,7 +2,9 @@
 
 use super::directory::Filled;
 use super::leadership::Leadership;
-use super::{Stop, directory, events, facts, ledger, observed, recent, requeue, restored, revoked, sharing, slots, writers};
+use super::{
+    Stop, directory, events, facts, ledger, observed, recent, requeue, restored, revoked, sharing, slots, writers,
+};
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
 use crate::grant::GrantName;

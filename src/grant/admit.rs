@@ -72,7 +72,7 @@ impl Asked<'_> {
             allow_retain,
             managed_policies,
         } = rule;
-        let admitted: Vec<RepositoryPattern> = repositories.iter().filter_map(|text| text.parse().ok()).collect();
+        let admitted: Vec<_> = repositories.iter().filter_map(|text| RepositoryPattern::recorded(text)).collect();
         let mut refused: Vec<String> = self
             .repositories
             .iter()

@@ -110,14 +110,14 @@ impl Applied {
     /// The patterns of one region.
     pub fn patterns<'a>(&'a self, region: &'a str) -> impl Iterator<Item = RepositoryPattern> + 'a {
         let of_region = self.repositories.iter().filter(move |known| known.region == region);
-        of_region.flat_map(|known| known.patterns.iter().filter_map(|text| text.parse().ok()))
+        of_region.flat_map(|known| known.patterns.iter().filter_map(|text| RepositoryPattern::recorded(text)))
     }
 
     /// The places that are claimed.
     pub fn places(&self) -> impl Iterator<Item = Place> {
         let Self { spec: _, repositories, registry_roles, instance_roles } = self;
         let repositories = repositories.iter().flat_map(|AppliedRepositories { region, patterns }| {
-            let patterns = patterns.iter().filter_map(|text| text.parse().ok());
+            let patterns = patterns.iter().filter_map(|text| RepositoryPattern::recorded(text));
             patterns.map(move |pattern| Place::Repositories { region: region.clone(), pattern })
         });
         let registry_roles = registry_roles.iter().cloned().map(Place::RegistryRole);

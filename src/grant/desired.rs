@@ -89,7 +89,7 @@ pub const TAG_GRANT_UID: &str = "registrygrants.dev/grant-uid";
 pub const OUR_TAGS: [&str; 3] = [TAG_INSTALLATION, TAG_GRANT, TAG_GRANT_UID];
 /// The tag by which a role's owner lets this operator put its policy on it: `true`, or an installation's ID.
 pub const TAG_ALLOW_EXTEND: &str = "registrygrants.dev/allow-extend";
-/// The tag by which a role's owner lets one grant take the role over: the grant's namespace and name, with a `/` between.
+/// The tag by which a role's owner lets one grant take the role over: the installation's ID and the grant's namespace and name, with `/` between.
 pub const TAG_ALLOW_ADOPT: &str = "registrygrants.dev/allow-adopt";
 
 impl Owner {

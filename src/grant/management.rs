@@ -14,6 +14,17 @@ use crate::policy::{Document, Installation, Statement};
 /// The most characters that AWS takes in a managed policy, which the boundary is.
 pub const MAX_MANAGED_CHARACTERS: usize = 6_144;
 
+/// The session tags that EKS Pod Identity sets, all of them transitive: they go along when the operator assumes a role. See
+/// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html>.
+pub const POD_IDENTITY_TAGS: [&str; 6] = [
+    "eks-cluster-arn",
+    "eks-cluster-name",
+    "kubernetes-namespace",
+    "kubernetes-pod-name",
+    "kubernetes-pod-uid",
+    "kubernetes-service-account",
+];
+
 /// Reading roles has no path: whether a role exists cannot be asked under one (`docs/decisions/0006`).
 const READ_ROLES: [&str; 6] = [
     "iam:GetRole",
@@ -100,6 +111,8 @@ pub struct Management {
     pub extend: bool,
     /// Whether registry roles of others may be taken over where their tag allows it.
     pub adopt: bool,
+    /// Keys of further transitive session tags that the operator's own identity carries, beside those of EKS Pod Identity.
+    pub session_tag_keys: Vec<String>,
 }
 
 impl Management {
@@ -116,9 +129,11 @@ impl Management {
         if let Some(external_id) = &self.external_id {
             trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
         }
-        // By itself: this action knows no external ID.
+        // By itself: this action knows no external ID. The tags that the operator's own session passes on are checked like those that it sets.
+        let keys = [TAG_INSTALLATION, TAG_NAMESPACE].into_iter().chain(POD_IDENTITY_TAGS);
+        let keys = keys.chain(self.session_tag_keys.iter().map(String::as_str));
         let tags = Statement::allow(["sts:TagSession"]).sid("ForWhomItWorks").to_principals([&self.operator_role]);
-        let tags = tags.only_if("ForAllValues:StringEquals", "aws:TagKeys", [TAG_INSTALLATION, TAG_NAMESPACE]);
+        let tags = tags.only_if("ForAllValues:StringEquals", "aws:TagKeys", keys);
         Document::of([trust, tags])
     }
 

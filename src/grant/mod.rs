@@ -24,6 +24,7 @@ pub mod status;
 pub mod sweep;
 pub mod told;
 pub mod validate;
+pub mod warnings;
 
 #[cfg(test)]
 mod tests;

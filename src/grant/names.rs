@@ -41,6 +41,26 @@ pub enum RepositoryPattern {
 }
 
 impl RepositoryPattern {
+    /// A pattern that was recorded in a status or that a rule has: no more than the characters of names is asked of it, for what is recorded must
+    /// be found again even if it would be refused today.
+    pub fn recorded(text: &str) -> Option<Self> {
+        let pattern = match text.strip_suffix('*') {
+            Some(prefix) => Self::Prefix(prefix.into()),
+            None => Self::Name(text.into()),
+        };
+        let (Self::Prefix(body) | Self::Name(body)) = &pattern;
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '/' || is_separator(c);
+        let fits = body.chars().all(allowed) && text.len() <= 256 && text.len() >= pattern.shortest();
+        fits.then_some(pattern)
+    }
+
+    fn shortest(&self) -> usize {
+        match self {
+            Self::Name(_) => 2,
+            Self::Prefix(_) => 1,
+        }
+    }
+
     /// Whether the pattern means this repository.
     pub fn matches(&self, repository: &str) -> bool {
         match self {
@@ -71,17 +91,34 @@ impl fmt::Display for RepositoryPattern {
 impl FromStr for RepositoryPattern {
     type Err = String;
 
+    /// As the definition of a grant has it: what ECR takes as a name, or the beginning of one and a `*`. A lone `*` is the empty prefix.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (body, prefix) = match text.strip_suffix('*') {
-            Some(body) => (body, true),
-            None => (text, false),
+        let begins_one = |prefix: &str| {
+            let (parents, last) = match prefix.rsplit_once('/') {
+                Some((parents, last)) => (Some(parents), last),
+                None => (None, prefix),
+            };
+            parents.is_none_or(|parents| parents.split('/').all(is_name_part))
+                && (last.is_empty() || is_name_part(last.strip_suffix(is_separator).unwrap_or(last)))
         };
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-' | b'/');
-        if !body.bytes().all(allowed) || text.len() > 256 || (!prefix && body.len() < 2) {
-            return Err(format!("`{text}` is neither a repository name nor a prefix of one that ends in *"));
-        }
-        Ok(if prefix { Self::Prefix(body.into()) } else { Self::Name(body.into()) })
+        let fits = |pattern: &Self| match pattern {
+            Self::Name(name) => name.split('/').all(is_name_part),
+            Self::Prefix(prefix) => begins_one(prefix),
+        };
+        let refused = || format!("`{text}` is neither a repository name nor a prefix of one that ends in *");
+        Self::recorded(text).filter(fits).ok_or_else(refused)
     }
+}
+
+/// A part of a repository's name between slashes: lowercase letters and digits, with single `.`, `_` or `-` between them.
+/// Source: the ECR API's pattern of `RepositoryName`.
+fn is_name_part(part: &str) -> bool {
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    part.split(is_separator).all(word)
+}
+
+fn is_separator(c: char) -> bool {
+    matches!(c, '.' | '_' | '-')
 }
 
 /// Which grant: namespace and name.
@@ -216,130 +253,4 @@ impl FromStr for Organization {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case("team-b/web", "team-b/web", true)]
-    #[case("team-b/web", "team-b/web2", false)]
-    #[case("team-b/*", "team-b/web", true)]
-    #[case("team-b/*", "team-b/*", true)]
-    #[case("team-b/*", "team-b/x*", true)]
-    #[case("team-b/*", "team-*", false)]
-    #[case("team-b/*", "team-bad/web", false)]
-    #[case("team-b/web", "team-b/*", false)]
-    #[case("*", "anything/*", true)]
-    fn a_rule_covers_only_what_lies_inside_it(#[case] rule: &str, #[case] asked: &str, #[case] covered: bool) {
-        let pattern = |text: &str| text.parse::<RepositoryPattern>().unwrap();
-        assert_eq!(pattern(rule).covers(&pattern(asked)), covered);
-    }
-
-    #[rstest]
-    #[case("UPPER")]
-    #[case("a*b")]
-    #[case("*a")]
-    #[case("")]
-    #[case("a")]
-    #[case("a b")]
-    fn what_is_no_repository_pattern_is_refused(#[case] text: &str) {
-        assert!(text.parse::<RepositoryPattern>().is_err());
-    }
-
-    #[rstest]
-    #[case("11111111111")]
-    #[case("1111111111111")]
-    #[case("11111111111a")]
-    #[case("١١١١١١١١١١١١")]
-    fn what_is_no_account_number_is_refused(#[case] text: &str) {
-        assert!(text.parse::<AccountId>().is_err());
-    }
-
-    #[rstest]
-    #[case("o-a1b2c3d4e5", "o-a1b2c3d4e5", true)]
-    #[case("o-a1b2c3d4e5", "o-a1b2c3d4e6", false)]
-    #[case("o-a1b2c3d4e5", "o-a1b2c3d4e5/r-ab12/*", true)]
-    #[case("o-a1b2c3d4e5", "o-a1b2c3d4e6/r-ab12/*", false)]
-    #[case("o-a1b2c3d4e5/r-ab12/*", "o-a1b2c3d4e5", false)]
-    #[case("o-a1b2c3d4e5/r-ab12/*", "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/", true)]
-    #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*", "o-a1b2c3d4e5/r-ab12/*", false)]
-    #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*", "o-a1b2c3d4e5/r-ab12/ou-ab12-111111112/*", false)]
-    #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/", "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*", false)]
-    fn an_organization_covers_what_is_inside_it(#[case] rule: &str, #[case] asked: &str, #[case] covered: bool) {
-        let organization = |text: &str| text.parse::<Organization>().unwrap();
-        assert_eq!(organization(rule).covers(&organization(asked)), covered);
-    }
-
-    #[rstest]
-    #[case("")]
-    #[case("*")]
-    #[case("o-*")]
-    #[case("o-short")]
-    #[case("a1b2c3d4e5")]
-    #[case("O-a1b2c3d4e5")]
-    #[case("o-a1b2c3d4e5/")]
-    #[case("o-a1b2c3d4e5/*")]
-    #[case("o-a1b2c3d4e5/r-ab12")]
-    #[case("o-a1b2c3d4e5/r-ab12*")]
-    #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111*")]
-    #[case("o-a1b2c3d4e5/r-ab12/*/ou-ab12-11111111/")]
-    #[case("o-a1b2c3d4e5/ou-ab12-11111111/")]
-    #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-${x}/")]
-    fn what_is_no_organization_is_refused(#[case] text: &str) {
-        assert!(text.parse::<Organization>().is_err());
-    }
-
-    #[rstest]
-    #[case("team-b/web", true)]
-    #[case("team-b/web.v2", true)]
-    #[case("team-b", false)]
-    #[case("team-b/", false)]
-    #[case("/web", false)]
-    #[case("team-b/web/x", false)]
-    #[case("Team-b/web", false)]
-    #[case("team-b/-web", false)]
-    #[case("team-b/web..v2", false)]
-    #[case("a/éééééééé", false)]
-    #[case("a/ web", false)]
-    fn a_tag_names_a_grant_only_if_kubernetes_could_have_one_of_that_name(#[case] tag: &str, #[case] is_one: bool) {
-        let parsed = tag.parse::<GrantName>();
-        assert_eq!(parsed.is_ok(), is_one);
-        assert!(parsed.is_err() || parsed.unwrap().to_string() == tag);
-        let longest = format!("{}/{}", "n".repeat(63), "g".repeat(253));
-        assert!(longest.parse::<GrantName>().is_ok());
-        assert!(
-            format!("n{longest}").parse::<GrantName>().is_err() && format!("{longest}g").parse::<GrantName>().is_err()
-        );
-    }
-
-    #[test]
-    fn a_sessions_name_says_for_whom_it_is_fits_and_stays_distinct() {
-        let installation: Installation = "0123456789ab".parse().unwrap();
-        assert_eq!(session_name(&installation, Some("team-b")), "team-b@0123456789ab");
-        assert_eq!(session_name(&installation, None), "registry-grants@0123456789ab");
-        let fits = "n".repeat(51);
-        assert_eq!(session_name(&installation, Some(&fits)), format!("{fits}@0123456789ab"));
-        let long = |end: &str| session_name(&installation, Some(&format!("{}{end}", "n".repeat(62))));
-        assert!(long("a").len() == 64 && long("a").ends_with("@0123456789ab"), "{}", long("a"));
-        assert_ne!(long("a"), long("b"));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_text_ends_the_process(namespace: String, name: String, longest: usize) {
-            let installation = Installation::of_cluster("x");
-            let _ = format!("{namespace}/{name}").parse::<GrantName>();
-            let grant = GrantName { namespace: namespace.clone(), name };
-            proptest::prop_assert!(grant.in_aws(&installation, longest).len() <= longest.max(11));
-            proptest::prop_assert!(session_name(&installation, Some(&namespace)).len() <= 64);
-        }
-    }
-
-    #[test]
-    fn names_in_aws_stay_apart_when_truncated() {
-        let installation = Installation::of_cluster("x");
-        let name = |name: &str| GrantName { namespace: "n".repeat(63), name: name.into() }.in_aws(&installation, 64);
-        assert!(name("a").len() <= 64);
-        assert_ne!(name("a"), name("b"));
-    }
-}
+mod tests;

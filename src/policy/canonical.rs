@@ -13,7 +13,9 @@
 //! | actions, whatever the case of their letters | `reference_policies_elements_action.html` |
 //! | condition keys, whatever the case of their letters | `reference_policies_elements_condition.html` |
 //! | condition operators, likewise | not written; IAM stores no operator that it does not know, and no two differ by case alone |
-//! | a boolean or an integer as a condition's value, and its string | `reference_policies_grammar.html` |
+//! | a boolean or a number as a condition's value, alone or in a list, and its string | `reference_policies_grammar.html` |
+//! | `ArnEquals` and `ArnLike`, `ArnNotEquals` and `ArnNotLike` | `reference_policies_elements_condition_operators.html` |
+//! | the values of `Bool`, whatever the case of their letters | not written; IAM takes `True` for `true` |
 //! | `"Principal": "*"` and `{"AWS": "*"}` | `reference_policies_elements_principal.html` |
 //! | an account's number and its root's ARN | `reference_policies_elements_principal.html` |
 //! | no `Version` and 2008-10-17; and 2012-10-17, where no `${` stands | `reference_policies_elements_version.html` |
@@ -187,20 +189,48 @@ fn root_arn(principal: &str) -> String {
 }
 
 /// A Condition of the documented form. `None` where it is of another, where an operator has no key (whether it then holds is not
-/// documented), and where two operators or keys differ by case alone: both must then hold, or only one is looked at.
+/// documented), and where two operators or keys differ by case alone: both must then hold, or only one is looked at. Of one key whose values are
+/// not understood, the values stay as they stand.
 fn conditions(value: &Value) -> Option<Value> {
-    let mut canonical = Map::new();
+    let mut canonical: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for (operator, keys) in by_lowercase(value.as_object()?)? {
+        let boolean = is_boolean(&operator);
+        let read = |value: &Value| operand(value).map(|text| if boolean { text.to_ascii_lowercase() } else { text });
         let mut operands = Map::new();
         for (key, values) in by_lowercase(keys.as_object()?)? {
-            operands.insert(key, set(values, operand)?);
+            operands.insert(key, set(values, read).unwrap_or_else(|| sorted_value(values)));
         }
         if operands.is_empty() {
             return None;
         }
-        canonical.insert(operator, Value::Object(operands));
+        canonical.insert(operator, operands);
     }
-    Some(Value::Object(canonical))
+    type Operators = BTreeMap<String, Map<String, Value>>;
+    let (named, aliases): (Operators, Operators) =
+        canonical.into_iter().partition(|(operator, _)| canonical_operator(operator) == *operator);
+    let operators = aliases.into_iter().fold(named, under_one_name);
+    Some(Value::Object(operators.into_iter().map(|(operator, keys)| (operator, Value::Object(keys))).collect()))
+}
+
+/// Adds an operator under its canonical name; under its own where that one has one of its keys already, for then both must hold.
+fn under_one_name(
+    mut operators: BTreeMap<String, Map<String, Value>>,
+    (operator, keys): (String, Map<String, Value>),
+) -> BTreeMap<String, Map<String, Value>> {
+    let name = canonical_operator(&operator);
+    let clashes = operators.get(&name).is_some_and(|known| keys.keys().any(|key| known.contains_key(key)));
+    operators.entry(if clashes { operator } else { name }).or_default().extend(keys);
+    operators
+}
+
+/// The one of two names for an operator, in small letters: the ARN operators compare alike, with or without wildcards.
+pub(super) fn canonical_operator(operator: &str) -> String {
+    operator.to_ascii_lowercase().replace("arnequals", "arnlike").replace("arnnotequals", "arnnotlike")
+}
+
+fn is_boolean(operator: &str) -> bool {
+    let behind_set = operator.rsplit(':').next().unwrap_or_default();
+    matches!(behind_set, "bool" | "boolifexists")
 }
 
 /// ASCII alone, here and for actions: in other scripts there are letters that differ and have the same small one.
@@ -213,12 +243,16 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(String::from)
 }
 
-/// A condition's value. IAM writes `true` and `"true"`, `1` and `"1"` for the same; how it writes a fraction is not documented.
+/// A condition's value. IAM writes `true` and `"true"`, `1` and `"1"` for the same, and so it is with fractions (`s3:TlsVersion` is 1.2); whether it
+/// writes `1.0` as `1` is not documented.
 fn operand(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Bool(truth) => Some(truth.to_string()),
         Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        Value::Number(number) if number.as_f64().is_some_and(|number| number.fract() != 0.0) => {
+            Some(number.to_string())
+        }
         Value::Number(_) | Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }

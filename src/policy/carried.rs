@@ -1,11 +1,11 @@
 //! What our statements in a document allow: what is there already, and what of it nobody asks for.
 
+use super::dead_ids::is_unique_id;
 use super::document::{Document, Statement};
 use super::held::{Allowed, allowed_by};
 use super::pack::{carry, is_as_packed};
 use super::repository::Contribution;
 use super::sid::Installation;
-use super::dead_ids::is_unique_id;
 
 /// What our statements in a document allow already. One whose actions or condition somebody has changed is not told: it is none of ours as it is.
 pub fn carried(document: &Document, installation: &Installation) -> Vec<Contribution> {

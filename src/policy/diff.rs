@@ -3,7 +3,7 @@
 //! Statements are matched by their meaning first, then by their Sid; what is left stands in one document alone. Two
 //! documents have an empty [`Difference`] exactly where [`Document::same_meaning`] holds.
 
-use super::canonical::{Canonical, StatementMeaning};
+use super::canonical::{Canonical, StatementMeaning, canonical_operator};
 use super::document::{Document, Statement};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -275,6 +275,7 @@ impl Spelling {
         let mut spelling = BTreeMap::new();
         for word in words {
             spelling.entry(word.to_ascii_lowercase()).or_insert_with(|| word.clone());
+            spelling.entry(canonical_operator(word)).or_insert_with(|| word.clone());
         }
         Self(spelling)
     }

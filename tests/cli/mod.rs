@@ -68,3 +68,13 @@ impl Drop for Folder {
 pub fn example(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.yaml"))).unwrap()
 }
+
+/// One of the examples with the accounts that it needs, which are in the article's.
+pub fn example_with_accounts(name: &str) -> String {
+    let article = example("article");
+    if name == "article" {
+        return article;
+    }
+    let accounts = article.split("\n---\n").filter(|document| !document.contains("kind: CrossAccountRegistryGrant"));
+    accounts.map(String::from).chain([example(name)]).collect::<Vec<_>>().join("\n---\n")
+}

@@ -109,7 +109,7 @@ async fn make_by_hand(case: &Case<'_>, workers: bool) -> Result<()> {
     let tag = |key: &str, value: &str| Tag::builder().key(format!("registrygrants.dev/{key}")).value(value).build();
     let iam = case.stack().aws(&case.pair.registry).iam;
     let create = iam.create_role().role_name("by-hand").assume_role_policy_document(trusts("ssm.amazonaws.com"));
-    create.tags(tag("allow-adopt", &format!("{}/grant", case.namespace))?).send().await?;
+    create.tags(tag("allow-adopt", &crate::registry_roles::consent(case).await?)?).send().await?;
     let all = document(json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}));
     iam.put_role_policy().role_name("by-hand").policy_name("all").policy_document(all).send().await?;
     if workers {

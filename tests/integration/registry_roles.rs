@@ -2,9 +2,10 @@
 
 use crate::case::{Case, GRANT, document};
 use crate::permissions::generated;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
 use local_stack::{Emulation, MANAGEMENT_ROLE, eventually};
+use registry_grants::policy::Installation;
 use serde_json::json;
 
 #[tokio::test]
@@ -83,6 +84,13 @@ async fn hand_made(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The tag's value by which a role's owner lets this case's grant take it over.
+pub async fn consent(case: &Case<'_>) -> Result<String> {
+    let system = case.cluster().get("default", "namespace/kube-system").await?;
+    let uid = system["metadata"]["uid"].as_str().context("kube-system has no UID")?;
+    Ok(format!("{}/{}/grant", Installation::of_cluster(uid), case.namespace))
+}
+
 #[tokio::test]
 async fn a_role_made_by_hand_is_taken_over_only_where_it_is_tagged_for_this_very_grant() -> Result<()> {
     let case = Case::opened().await?;
@@ -94,16 +102,19 @@ async fn a_role_made_by_hand_is_taken_over_only_where_it_is_tagged_for_this_very
     let untouched = case.registry().await?.roles["ECS-AssumeRole"].clone();
     case.apply(&case.grant(adopted)).await?;
     let said = case.not_ready("Conflict").await?;
-    let consent = format!("registrygrants.dev/allow-adopt={}/grant", case.namespace);
-    ensure!(said.contains(&consent), "{said}");
+    let consent = consent(&case).await?;
+    ensure!(said.contains(&format!("registrygrants.dev/allow-adopt={consent}")), "{said}");
     let tag = |value: &str| Tag::builder().key("registrygrants.dev/allow-adopt").value(value).build();
     let iam = case.stack().aws(&case.pair.registry).iam;
-    iam.tag_role().role_name("ECS-AssumeRole").tags(tag(&format!("{}/another", case.namespace))?).send().await?;
+    iam.tag_role().role_name("ECS-AssumeRole").tags(tag(&format!("{}/grant", case.namespace))?).send().await?;
     case.reconcile().await?;
     let after = case.registry().await?.roles["ECS-AssumeRole"].clone();
     ensure!(after.inline == untouched.inline && after.trust == untouched.trust, "it was written to: {after:?}");
 
-    iam.tag_role().role_name("ECS-AssumeRole").tags(tag(&format!("{}/grant", case.namespace))?).send().await?;
+    let said = case.not_ready("Conflict").await?;
+    ensure!(said.contains(&consent), "the tag to set is not told: {said}");
+
+    iam.tag_role().role_name("ECS-AssumeRole").tags(tag(&consent)?).send().await?;
     case.ready().await?;
     let role = case.registry().await?.roles["ECS-AssumeRole"].clone();
     ensure!(role.id == untouched.id && role.arn == untouched.arn, "it is another role: {role:?}");

@@ -158,3 +158,43 @@ fn the_usual_partition_may_be_written_out_later() {
     let old = with(account(), "/spec/partition", Value::Null);
     assert_eq!(refusals::<AWSAccount>(&account(), Some(&old)), Vec::<String>::new());
 }
+
+/// Every `default` below an item of a list.
+fn defaults_inside_lists(schema: &Value, inside: bool, place: &str, found: &mut Vec<String>) {
+    let Some(fields) = schema.as_object() else { return };
+    if inside && fields.contains_key("default") {
+        found.push(place.to_owned());
+    }
+    for (name, value) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        defaults_inside_lists(value, inside, &format!("{place}.{name}"), found);
+    }
+    if let Some(items) = fields.get("items") {
+        defaults_inside_lists(items, true, &format!("{place}[]"), found);
+    }
+}
+
+#[test]
+fn a_list_is_not_changed_by_defaults_so_that_diffs_of_clients_settle() {
+    use kube::CustomResourceExt as _;
+    for definition in [AWSAccount::crd(), crate::api::CrossAccountRegistryGrant::crd()] {
+        let definition = serde_json::to_value(definition).unwrap();
+        let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let mut found = Vec::new();
+        defaults_inside_lists(spec, false, "spec", &mut found);
+        assert_eq!(found, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_a_rule_leaves_out_means_nothing_is_admitted() {
+    let mut object = account();
+    object["spec"]["registry"]["rules"] = json!([{ "namespaces": {}, "maxAccess": "Pull" }]);
+    object["spec"]["consumer"]["rules"] = json!([{ "namespaces": {} }]);
+    assert_eq!(why_not(&object), Vec::<String>::new());
+    let account: AWSAccount = serde_json::from_value(object).unwrap();
+    let rule = &account.spec.registry.unwrap().rules[0];
+    assert!(rule.repositories.is_empty() && rule.consumers.is_empty() && !rule.allow_replace && !rule.allow_retain);
+    let rule = &account.spec.consumer.unwrap().rules[0];
+    assert!(rule.roles.is_empty() && rule.namespaces.names.is_empty());
+    assert_eq!(rule.management, [crate::api::grant::Management::Create]);
+}

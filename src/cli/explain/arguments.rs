@@ -1,18 +1,23 @@
 //! What is asked, and by which policies it is answered.
 
 use super::Read;
+use crate::api::account::Partition;
 use crate::api::grant::AccessAction;
 use crate::cli::manifests::Sources;
-use crate::grant::AccountId;
 use crate::grant::access::Holder;
+use crate::grant::parse::{is_iam_name, is_path};
+use crate::grant::partition::is_region;
+use crate::grant::{AccountId, RepositoryPattern};
 use crate::policy::Document;
 use crate::policy::evaluate::Named;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+// No line longer than 80 characters: what is wrapped cannot be copied.
 const EXAMPLES: &str = "\
-Exit status: 0 allowed, 2 denied, 3 it depends or a policy could not be read, 1 error.
+Exit status: 0 allowed, 2 denied, 3 it depends or a policy could not be read,
+1 error.
 
 Examples:
   # Live: reads both sides with the credentials of the AWSAccounts in the file.
@@ -23,13 +28,15 @@ Examples:
   # By way of a role of the registry's account:
   registry-grants explain -f accounts.yaml --action push \\
     --principal arn:aws:iam::222222222222:role/registry-grants/miq-instance \\
-    --assume arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps \\
+    --assume arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole \\
     --repository arn:aws:ecr:us-east-1:111111111111:repository/miqp-devops
 
   # Offline, by policies in files:
-  registry-grants explain --action ecr:BatchGetImage --principal arn:aws:iam::222222222222:role/node \\
+  registry-grants explain --action ecr:BatchGetImage \\
+    --principal arn:aws:iam::222222222222:role/node \\
     --repository arn:aws:ecr:us-east-1:111111111111:repository/web \\
-    --identity-policy node.json --resource-policy repository.json --context aws:PrincipalOrgID=o-example";
+    --identity-policy node.json --resource-policy repository.json \\
+    --context aws:PrincipalOrgID=o-example";
 
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -180,14 +187,22 @@ fn identity(flag: &str, text: &str) -> Result<Identity, String> {
         };
     }
     let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let [_, _, "iam", "", account, resource] = parts.as_slice() else {
+    let ["arn", partition, "iam", "", account, resource] = parts.as_slice() else {
         return Err(format!(
             "{flag}: `{text}` is not the ARN of a role, a user or an account's root (arn:aws:iam::ACCOUNT:role/NAME); of a session, give its role"
         ));
     };
-    let named = ["role/", "user/"].iter().any(|kind| resource.strip_prefix(kind).is_some_and(|name| !name.is_empty()));
+    partition_of(flag, partition)?;
+    let path_and_name = ["role/", "user/"].iter().find_map(|kind| resource.strip_prefix(kind));
+    let named = path_and_name.is_some_and(|names| {
+        let (path, name) =
+            names.rsplit_once('/').map_or(("/".to_owned(), names), |(path, name)| (format!("/{path}/"), name));
+        is_path(&path) && is_iam_name(name, 64)
+    });
     if !named && *resource != "root" {
-        return Err(format!("{flag}: `{text}` is not the ARN of a role, a user or an account's root"));
+        return Err(format!(
+            "{flag}: `{text}` is not the ARN of a role, a user or an account's root: names have 1 to 64 letters, digits and + = , . @ - _"
+        ));
     }
     let account = account.parse().map_err(|why| format!("{flag}: {why}"))?;
     Ok(Identity { arn: text.to_owned(), account: Some(account) })
@@ -203,18 +218,37 @@ fn role(flag: &str, text: &str) -> Result<Identity, String> {
 
 fn repository(text: &str) -> Result<Repository, String> {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let name = parts.get(5).and_then(|resource| resource.strip_prefix("repository/")).filter(|name| !name.is_empty());
-    match (parts.as_slice(), name) {
-        (["arn", _, "ecr", region, account, _], Some(name)) if !region.is_empty() => Ok(Repository {
-            arn: text.to_owned(),
-            region: (*region).to_owned(),
-            account: account.parse().map_err(|why| format!("--repository: {why}"))?,
-            name: name.to_owned(),
-        }),
-        _ => Err(format!(
+    let (["arn", partition, "ecr", region, account, resource], Some(name)) =
+        (parts.as_slice(), parts.get(5).and_then(|resource| resource.strip_prefix("repository/")))
+    else {
+        return Err(format!(
             "--repository: `{text}` is not a repository's ARN (arn:aws:ecr:REGION:ACCOUNT:repository/NAME)"
+        ));
+    };
+    let partition = partition_of("--repository", partition)?;
+    if !is_region(region) || !partition.has_region(region) {
+        return Err(format!("--repository: `{region}` is not a region of partition {}", partition.name()));
+    }
+    let account = account.parse().map_err(|why| format!("--repository: {why}"))?;
+    // Neither a tag nor a digest: access is to whole repositories.
+    match name.parse() {
+        Ok(RepositoryPattern::Name(_)) => {
+            Ok(Repository { arn: text.to_owned(), region: (*region).to_owned(), account, name: name.to_owned() })
+        }
+        Ok(RepositoryPattern::Prefix(_)) | Err(_) => Err(format!(
+            "--repository: `{resource}` names no repository: a name is of lowercase letters and digits, with single . _ - / between them, \
+             and without tag or digest"
         )),
     }
+}
+
+/// The partition that an ARN names.
+fn partition_of(flag: &str, text: &str) -> Result<Partition, String> {
+    let known = [Partition::Aws, Partition::AwsCn, Partition::AwsUsGov, Partition::AwsEusc];
+    let named = known.into_iter().find(|partition| partition.name() == text);
+    named.ok_or_else(|| {
+        format!("{flag}: `{text}` is no partition that is known: aws, aws-cn, aws-us-gov and aws-eusc are")
+    })
 }
 
 /// Policies in files.

@@ -23,7 +23,7 @@ struct Reader {
 
 /// Reads both sides.
 pub async fn live(question: &Question, arguments: &Arguments) -> Result<Read, String> {
-    let accounts = match arguments.sources.files.is_empty() {
+    let accounts = match arguments.sources.names.files.is_empty() {
         true => BTreeMap::new(),
         false => arguments.sources.read()?.accounts,
     };

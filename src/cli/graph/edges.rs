@@ -2,7 +2,7 @@
 
 use super::super::manifests::Files;
 use crate::api::CrossAccountRegistryGrant;
-use crate::api::conditions::ConditionType;
+use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{AccessPath, ConsumerSpec, RegistrySpec};
 use crate::grant::{GrantName, Problem, Standing, standing};
 use crate::policy::Installation;
@@ -98,14 +98,22 @@ impl Edge {
             let problem = Problem::join(problems);
             problem.map_or_else(Default::default, |Problem { reason, message }| (reason.to_string(), message))
         };
-        let (ready, (reason, message)) = match standing(name, &resource.spec, None, files, &installation) {
-            Standing::Admitted(_) => (
+        let standing = standing(name, &resource.spec, None, files, &installation);
+        let (ready, (reason, message)) = match (standing, files.invalid.get(name)) {
+            // What the operator would take and the API server refuses.
+            (Standing::Admitted(_) | Standing::Frozen(_), Some(invalid)) => {
+                (Ready::False, refused(std::slice::from_ref(invalid)))
+            }
+            (Standing::Admitted(_), None) => (
                 Ready::Unknown,
                 ("Admitted".into(), "the rules admit it; files do not tell whether it was applied".into()),
             ),
-            Standing::Frozen(_) => (Ready::Unknown, ("Suspended".into(), "it is suspended, or only observed".into())),
-            Standing::NotAdmitted(problems) | Standing::Unknown(problems) | Standing::Kept(_, problems) => {
-                (Ready::False, refused(&problems))
+            (Standing::Frozen(_), None) => {
+                (Ready::Unknown, ("Suspended".into(), "it is suspended, or only observed".into()))
+            }
+            (Standing::NotAdmitted(problems) | Standing::Unknown(problems) | Standing::Kept(_, problems), invalid) => {
+                let known = problems.iter().any(|problem| problem.reason == Reason::Invalid);
+                (Ready::False, refused(invalid.filter(|_| !known).map_or(&problems[..], std::slice::from_ref)))
             }
         };
         (edge.ready, edge.reason, edge.message) = (ready, reason, message);

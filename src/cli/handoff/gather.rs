@@ -204,6 +204,9 @@ fn understood(
     let grant = validate(name, spec, &directory, installation.unwrap_or(&neutral)).map_err(|problems| {
         problems.into_iter().map(|problem| format!("{}: {}", problem.reason, problem.message)).collect::<Vec<_>>()
     })?;
+    if let Some(problem) = files.invalid.get(name) {
+        return Err(vec![format!("{}: {}", problem.reason, problem.message)]);
+    }
     let named = spec.registry.role.as_ref().is_some_and(|role| role.name.is_some());
     match grant.role.is_some() && !named && installation.is_none() {
         true => Err(vec!["the grant leaves the name of the registry's role to the operator, whose installation ID is in it: give --installation, the tag registrygrants.dev/installation on its roles; or set spec.registry.role.name".into()]),

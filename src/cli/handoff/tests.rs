@@ -10,9 +10,14 @@ use std::path::PathBuf;
 
 const EXAMPLES: [&str; 4] = ["article", "lambda", "organization", "roles-of-others"];
 
+/// An example with the accounts that it needs, which are in the article's.
 fn files(example: &str) -> Files {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{example}.yaml"));
-    Files::read(&[path], "default").unwrap()
+    let path = |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.yaml"));
+    let mut files = Files::read(&[path("article")], "default").unwrap();
+    if example != "article" {
+        files.grants = Files::read(&[path(example)], "default").unwrap().grants;
+    }
+    files
 }
 
 fn installation() -> Installation {

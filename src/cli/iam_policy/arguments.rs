@@ -11,22 +11,23 @@ use clap::ValueEnum;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
-// No line longer than what is printed without being wrapped: people copy these.
+// No line longer than 80 characters: what is wrapped cannot be copied.
 const EXAMPLES: &str = "\
 Examples:
   registry-grants iam-policy --account registry --account-id 111111111111 \\
-    --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator \\
+  --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator \\
     --external-id EXAMPLE --output-dir registry
   aws iam create-policy --policy-name registry-grants-boundary \\
     --policy-document file://registry/boundary.json
   aws iam create-role --role-name registry-grants \\
     --assume-role-policy-document file://registry/trust.json
   aws iam put-role-policy --role-name registry-grants \\
-    --policy-name registry-grants --policy-document file://registry/permissions.json
+    --policy-name registry-grants \\
+    --policy-document file://registry/permissions.json
 
   # A stack set for all consumer accounts:
   registry-grants iam-policy --account consumer --external-id EXAMPLE \\
-    --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator \\
+  --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator \\
     --format cloudformation > consumer.template
 
   # One team's repositories, for one installation, by Terraform:
@@ -61,6 +62,11 @@ pub struct Arguments {
     /// the operator act in this account for them. It is no secret.
     #[arg(long, value_name = "ID", value_parser = external_id)]
     external_id: Option<String>,
+
+    /// The key of another transitive session tag of the operator's own identity, such as a tag of single sign-on; can be repeated. The tags of EKS
+    /// Pod Identity, and the operator's own, are always allowed.
+    #[arg(long, value_name = "KEY", value_parser = session_tag_key)]
+    session_tag_key: Vec<String>,
 
     /// The path of the roles and instance profiles that the operator makes, as in the AWSAccount. Nothing else may be under it.
     #[arg(long, default_value = "/registry-grants/", value_parser = path)]
@@ -274,6 +280,7 @@ impl Arguments {
             managed_policies: self.managed_policies(),
             extend: self.allow_extend,
             adopt: self.allow_adopt,
+            session_tag_keys: distinct(&self.session_tag_key),
         })
     }
 
@@ -344,6 +351,13 @@ fn role_arn(text: &str) -> Result<String, String> {
 
 fn external_id(text: &str) -> Result<String, String> {
     checked(text, is_external_id(text), "must be 2 to 1,224 letters, digits and + = , . @ : / - _")
+}
+
+/// As the STS API defines tags' keys, without what would be a pattern, a placeholder or more than text in a template.
+fn session_tag_key(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:/=+-@".contains(c);
+    let fits = (1..=128).contains(&text.len()) && text.chars().all(allowed);
+    checked(text, fits, "must be 1 to 128 letters, digits and _ . : / = + - @")
 }
 
 /// Under `/` are all roles of the account: with that path, the operator could take over each of them.

@@ -213,8 +213,13 @@ fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<
     if !owner.owns(&role.tags) && !may_be_adopted {
         let mut problem = foreign("role", &role.arn, &role.tags, owner);
         if desired.adopts {
-            let asked = format!("; to have it taken over, its owner must tag it {TAG_ALLOW_ADOPT}={}", owner.grant);
-            problem.message.push_str(&asked);
+            let asked = format!("its owner must tag it {TAG_ALLOW_ADOPT}={}", consent_to(owner));
+            // Earlier versions asked for this. It says nothing of the installation, so another cluster's grant of that name could have claimed it.
+            let earlier = role.tags.get(TAG_ALLOW_ADOPT).is_some_and(|tag| *tag == owner.grant.to_string());
+            problem.message.push_str(&match earlier {
+                true => format!("; its tag {TAG_ALLOW_ADOPT}={} does not name this installation: {asked}", owner.grant),
+                false => format!("; to have it taken over, {asked}"),
+            });
         }
         return Err(problem);
     }
@@ -224,9 +229,20 @@ fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<
     Ok(())
 }
 
-/// Whether the role's owner lets this very grant take it over.
+/// Whether the role's owner lets this very grant, of this very installation, take it over.
 fn consents(role: &Role, owner: &Owner) -> bool {
-    role.tags.get(TAG_ALLOW_ADOPT).is_some_and(|grant| *grant == owner.grant.to_string())
+    role.tags.get(TAG_ALLOW_ADOPT).is_some_and(|grant| *grant == consent_to(owner))
+}
+
+/// The value of the tag by which a role's owner consents: installation, namespace and name; names too long for a tag are shortened, with a hash.
+fn consent_to(owner: &Owner) -> String {
+    const LONGEST: usize = 256;
+    let Owner { installation, grant, uid: _ } = owner;
+    let whole = format!("{installation}/{grant}");
+    match whole.len() <= LONGEST {
+        true => whole,
+        false => format!("{installation}/{}", grant.in_aws(installation, LONGEST - 1 - installation.as_str().len())),
+    }
 }
 
 fn wrong_path(role: &Role, desired: &DesiredRole) -> Problem {

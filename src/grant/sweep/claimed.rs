@@ -73,7 +73,7 @@ impl Claimed {
 
     fn add_repositories(&mut self, region: &str, patterns: &[String]) {
         self.regions.insert(region.to_owned());
-        let patterns = patterns.iter().filter_map(|pattern| pattern.parse().ok());
+        let patterns = patterns.iter().filter_map(|pattern| RepositoryPattern::recorded(pattern));
         self.repositories.entry(region.to_owned()).or_default().extend(patterns);
     }
 

@@ -25,6 +25,7 @@ fn management(registry: bool, consumer: bool) -> Management {
         managed_policies: Vec::new(),
         extend: false,
         adopt: false,
+        session_tag_keys: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod admission;
+mod adoption;
 mod claims;
 mod desired;
 mod drift;
@@ -19,6 +20,7 @@ mod repository_policy;
 mod resources;
 mod role_documents;
 mod roles;
+mod session_tags;
 mod sessions;
 mod sharing;
 mod standing;

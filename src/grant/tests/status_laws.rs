@@ -9,7 +9,7 @@ use crate::grant::status::{Outcome, Part, progressing};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-const FAILURES: [Reason; 23] = [
+const FAILURES: [Reason; 24] = [
     Reason::AccountNotFound,
     Reason::NotAdmitted,
     Reason::Invalid,

@@ -36,6 +36,28 @@ fn statement(keys: &str) -> Document {
     r#""Condition":{"NumericLessThan":{"k":[5,-1]}}"#,
     r#""Condition":{"NumericLessThan":{"k":["-1","5"]}}"#
 )]
+#[case::fraction_in_a_list(
+    r#""Condition":{"NumericLessThan":{"k":[1.2,2]}}"#,
+    r#""Condition":{"NumericLessThan":{"k":["2","1.2"]}}"#
+)]
+#[case::number_beside_what_is_not_understood(
+    r#""Condition":{"NumericEquals":{"k":[1,2],"other":null}}"#,
+    r#""Condition":{"NumericEquals":{"k":["1","2"],"other":null}}"#
+)]
+#[case::arn_equals(r#""Condition":{"ArnEquals":{"k":"v*"}}"#, r#""Condition":{"ArnLike":{"k":"v*"}}"#)]
+#[case::arn_not_equals(
+    r#""Condition":{"ForAllValues:ArnNotEqualsIfExists":{"k":"v"}}"#,
+    r#""Condition":{"ForAllValues:ArnNotLikeIfExists":{"k":"v"}}"#
+)]
+#[case::both_names_of_an_operator(
+    r#""Condition":{"ArnEquals":{"a":"v"},"ArnLike":{"b":"w"}}"#,
+    r#""Condition":{"ArnLike":{"a":"v","b":"w"}}"#
+)]
+#[case::case_of_a_truth(r#""Condition":{"Bool":{"k":"True"}}"#, r#""Condition":{"Bool":{"k":true}}"#)]
+#[case::case_of_truths(
+    r#""Condition":{"BoolIfExists":{"k":["TRUE","false"]}}"#,
+    r#""Condition":{"BoolIfExists":{"k":[true,false]}}"#
+)]
 #[case::sid(r#""Sid":"x","Action":"a:B""#, r#""Action":"a:B""#)]
 #[case::sid_of_another_form(r#""Sid":["${x}"],"Action":"a:B""#, r#""Action":"a:B""#)]
 #[case::order_of_keys_in_the_unknown(r#""Odd":{"a":1,"b":[{"c":1,"d":2}]}"#, r#""Odd":{"b":[{"d":2,"c":1}],"a":1}"#)]
@@ -106,7 +128,24 @@ fn the_same_meaning_in_other_words(#[case] one: &str, #[case] other: &str) {
 #[case::key_without_a_value(r#""Condition":{"StringEquals":{"k":[]}}"#, r#""Condition":{}"#)]
 #[case::null_as_a_value(r#""Condition":{"StringEquals":{"k":null}}"#, r#""Condition":{"StringEquals":{"k":"null"}}"#)]
 #[case::fraction(r#""Condition":{"NumericEquals":{"k":1.0}}"#, r#""Condition":{"NumericEquals":{"k":"1.0"}}"#)]
-#[case::case_of_a_truth(r#""Condition":{"Bool":{"k":"True"}}"#, r#""Condition":{"Bool":{"k":true}}"#)]
+#[case::case_of_a_truth_as_a_text(
+    r#""Condition":{"StringEquals":{"k":"True"}}"#,
+    r#""Condition":{"StringEquals":{"k":"true"}}"#
+)]
+#[case::case_of_nullness(r#""Condition":{"Null":{"k":"True"}}"#, r#""Condition":{"Null":{"k":"true"}}"#)]
+#[case::another_fraction(
+    r#""Condition":{"NumericEquals":{"k":[1.2]}}"#,
+    r#""Condition":{"NumericEquals":{"k":"1.20"}}"#
+)]
+#[case::the_arn_of_another_operator(
+    r#""Condition":{"ArnEquals":{"k":"v"}}"#,
+    r#""Condition":{"StringLike":{"k":"v"}}"#
+)]
+#[case::not_the_arn(r#""Condition":{"ArnNotEquals":{"k":"v"}}"#, r#""Condition":{"ArnLike":{"k":"v"}}"#)]
+#[case::two_operators_for_one_key(
+    r#""Condition":{"ArnEquals":{"k":"a"},"ArnLike":{"k":"b"}}"#,
+    r#""Condition":{"ArnLike":{"k":["a","b"]}}"#
+)]
 #[case::unknown_key(r#""Action":"a:B","Odd":1"#, r#""Action":"a:B""#)]
 #[case::unknown_keys_list(r#""Odd":["a","b"]"#, r#""Odd":["b","a"]"#)]
 #[case::case_of_an_element(r#""action":"a:B""#, r#""Action":"a:B""#)]

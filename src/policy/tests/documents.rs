@@ -43,8 +43,12 @@ fn condition() -> impl Strategy<Value = (&'static str, &'static str, Value)> {
     let arns = ["arn:aws:lambda:eu-west-1:222222222222:function:*", "arn:aws:iam::222222222222:role/ci", "*"];
     prop_oneof![
         (strings, select(vec!["aws:username", "aws:PrincipalTag/Team"]), values(&names)),
-        (select(vec!["ArnLike", "ArnNotLike"]), select(vec!["aws:SourceArn", "aws:PrincipalArn"]), values(&arns)),
-        (Just("Bool"), Just("aws:SecureTransport"), values(&[json!(true), json!("true"), json!(false)])),
+        (
+            select(vec!["ArnLike", "ArnNotLike", "ArnEquals", "ArnNotEquals"]),
+            select(vec!["aws:SourceArn", "aws:PrincipalArn"]),
+            values(&arns)
+        ),
+        (Just("Bool"), Just("aws:SecureTransport"), values(&[json!(true), json!("True"), json!(false)])),
         (
             select(vec!["NumericEquals", "NumericLessThan"]),
             Just("ecr:age"),

@@ -1,9 +1,9 @@
 //! A simulated ECR for the search, and what drives it.
 
 use crate::policy::callers::Callers;
+use crate::policy::dead_ids::is_unique_id;
 use crate::policy::repository::{Contribution, Plan, Wanted};
 use crate::policy::search::{Evidence, Next, Search, Stop};
-use crate::policy::dead_ids::is_unique_id;
 use crate::policy::{Document, Installation, Statement};
 use std::collections::BTreeSet;
 use std::time::Duration;

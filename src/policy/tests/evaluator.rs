@@ -126,7 +126,7 @@ fn holds(operator: &str, key: &str, values: &[String], request: &Request, variab
     let (positive, negated) = match operator {
         "stringnotequals" => ("stringequals", true),
         "stringnotlike" => ("stringlike", true),
-        "arnnotlike" => ("arnlike", true),
+        "arnnotlike" | "arnnotequals" => ("arnlike", true),
         other => (other, false),
     };
     let Some(present) = present else { return Some(if_exists || negated || quantifier == "forallvalues") };
@@ -140,7 +140,7 @@ fn holds(operator: &str, key: &str, values: &[String], request: &Request, variab
             }
             "stringequalsignorecase" => value.eq_ignore_ascii_case(actual),
             "stringlike" | "arnlike" | "arnequals" => glob(value, actual, context),
-            "bool" => value == actual,
+            "bool" => value.eq_ignore_ascii_case(actual),
             "numericequals" => value.parse::<f64>().ok().is_some_and(|v| actual.parse() == Ok(v)),
             "numericlessthan" => value.parse::<f64>().ok().is_some_and(|v| actual.parse::<f64>().is_ok_and(|a| a < v)),
             _ => false,

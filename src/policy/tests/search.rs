@@ -3,8 +3,8 @@
 
 use super::ecr::{Ecr, Grant, ID, grants, installation, root};
 use crate::policy::Document;
-use crate::policy::keep::unasked;
 use crate::policy::dead_ids::PROVEN_AFTER;
+use crate::policy::keep::unasked;
 use crate::policy::search::{By, Evidence, News, PROBES, Search};
 use proptest::prelude::*;
 use rstest::rstest;

@@ -18,6 +18,7 @@ the version of ministack that tools/requirements.txt pins, and says why it is th
 | `iam_documents` | policy documents refused at write, quotas |
 | `iam_responses` | which fields come back where |
 | `sts_sessions` | how long a session may last |
+| `sts_tags` | session tags that are passed on, and the room for tags |
 | `sts_permissions` | trust policies that are enough by themselves; the condition keys of AssumeRole |
 | `registry_policies` | the policy that a registry itself has |
 | `ecr_accounts` | calls into another account's registry (`registryId`) |

@@ -52,6 +52,7 @@ async def serve(fd, log):
         iam_documents,
         iam_responses,
         sts_sessions,
+        sts_tags,
         sts_permissions,
         ecr_accounts,
         ecr_repositories,

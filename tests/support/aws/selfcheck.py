@@ -17,6 +17,7 @@ CHECKS = [
     "aws.checks.registry_policies",
     "aws.checks.limits",
     "aws.checks.assuming",
+    "aws.checks.session_tags",
     "aws.checks.managed_policies",
     "aws.checks.callers",
     "aws.checks.control",

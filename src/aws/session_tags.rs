@@ -1,0 +1,133 @@
+//! The tags of the operator's own sessions, and what happens where AWS has no room for all of them.
+//!
+//! AWS packs the tags that a session is given and those that it inherits into a space whose size is not documented; the six of EKS Pod
+//! Identity alone were reported to take three quarters of it. The tag that names the namespace is then left out of that session. The
+//! namespace is still in the session's name, so CloudTrail shows it either way.
+
+use crate::grant::AccountId;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{self, ProvideCredentials, future};
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether it was logged already that the namespace's tag is left out. One for the whole process: the cause is the operator's own identity.
+pub(super) type Reported = Arc<AtomicBool>;
+
+/// Credentials with all tags, or without the namespace's where AWS answers that they are too large together.
+#[derive(Debug)]
+pub(super) struct WithTagsThatFit<All, Fewer> {
+    pub account: AccountId,
+    pub with_namespace: All,
+    pub without_namespace: Fewer,
+    /// Whether this session's tags were too large. Its renewals do not try again.
+    pub too_large: AtomicBool,
+    pub reported: Reported,
+}
+
+impl<All: ProvideCredentials, Fewer: ProvideCredentials> WithTagsThatFit<All, Fewer> {
+    async fn assume(&self) -> provider::Result {
+        if !self.too_large.load(Ordering::Relaxed) {
+            match self.with_namespace.provide_credentials().await {
+                Err(error) if is_too_large(&error) => self.too_large.store(true, Ordering::Relaxed),
+                assumed => return assumed,
+            }
+            if !self.reported.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    account = %self.account,
+                    "AWS has no room for the session tag registrygrants.dev/namespace beside the tags that the operator's own identity \
+                     passes on (PackedPolicyTooLarge): sessions whose tags do not fit are without it. Their names still begin with the \
+                     namespace. With EKS Pod Identity, disableSessionTags on the association makes room. This is logged once"
+                );
+            }
+        }
+        self.without_namespace.provide_credentials().await
+    }
+}
+
+impl<All: ProvideCredentials, Fewer: ProvideCredentials> ProvideCredentials for WithTagsThatFit<All, Fewer> {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.assume())
+    }
+}
+
+fn is_too_large(error: &CredentialsError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<AssumeRoleError>().is_some_and(AssumeRoleError::is_packed_policy_too_large_exception) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_credential_types::Credentials;
+    use aws_sdk_sts::types::error::{ExpiredTokenException, PackedPolicyTooLargeException};
+    use std::sync::Mutex;
+
+    /// Answers each call with the next of these.
+    #[derive(Debug)]
+    struct Answers(Mutex<Vec<Result<&'static str, AssumeRoleError>>>);
+
+    impl Answers {
+        fn of(answers: impl IntoIterator<Item = Result<&'static str, AssumeRoleError>>) -> Self {
+            Self(Mutex::new(answers.into_iter().collect()))
+        }
+    }
+
+    impl ProvideCredentials for Answers {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            let answer = match self.0.lock().unwrap().remove(0) {
+                Ok(key) => Ok(Credentials::new(key, "secret", None, None, "test")),
+                Err(error) => Err(CredentialsError::provider_error(error)),
+            };
+            future::ProvideCredentials::ready(answer)
+        }
+    }
+
+    fn too_large() -> AssumeRoleError {
+        AssumeRoleError::PackedPolicyTooLargeException(PackedPolicyTooLargeException::builder().build())
+    }
+
+    fn session(with: Answers, without: Answers, reported: &Reported) -> WithTagsThatFit<Answers, Answers> {
+        WithTagsThatFit {
+            account: "111111111111".parse().unwrap(),
+            with_namespace: with,
+            without_namespace: without,
+            too_large: AtomicBool::new(false),
+            reported: reported.clone(),
+        }
+    }
+
+    #[tokio::test]
+    async fn without_room_the_namespaces_tag_is_left_out_of_that_session_only() {
+        let reported = Reported::default();
+        let crowded = session(Answers::of([Err(too_large())]), Answers::of([Ok("fewer"), Ok("again")]), &reported);
+        assert_eq!(crowded.provide_credentials().await.unwrap().access_key_id(), "fewer");
+        assert!(reported.load(Ordering::Relaxed));
+        // A renewal does not ask again for what was refused: there is one answer only.
+        assert_eq!(crowded.provide_credentials().await.unwrap().access_key_id(), "again");
+        let other = session(Answers::of([Ok("all")]), Answers::of([]), &reported);
+        assert_eq!(other.provide_credentials().await.unwrap().access_key_id(), "all");
+    }
+
+    #[tokio::test]
+    async fn another_refusal_is_no_reason_to_leave_a_tag_out() {
+        let expired = AssumeRoleError::ExpiredTokenException(ExpiredTokenException::builder().build());
+        let reported = Reported::default();
+        let refused = session(Answers::of([Err(expired)]), Answers::of([Ok("fewer")]), &reported);
+        assert!(refused.provide_credentials().await.is_err());
+        assert!(!reported.load(Ordering::Relaxed));
+    }
+}
