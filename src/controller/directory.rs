@@ -5,9 +5,9 @@ use crate::grant::{AccountId, Directory};
 use futures::{Stream, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
-use kube::{Api, Client, Error, ResourceExt};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Error, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -144,7 +144,8 @@ mod tests {
         let server = tower::service_fn(move |request: http::Request<Body>| async move {
             let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
             let found = stored.contains(&name.as_str());
-            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
+            let status =
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
             let unreadable = json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": "AWSAccount", "metadata": {"name": name}, "spec": 7});
             let body = match (found, stored.contains(&"unreadable"), name.as_str()) {
                 (false, _, _) => status,

@@ -13,7 +13,8 @@ pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-grants");
 
 /// The shared operator's: what a test needs reconciled once more it says by [`Case::reconcile`]. A hundred tests' grants that are compared with
 /// AWS every few seconds take all of the machine.
-pub const QUIET: [&str; 3] = ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
+pub const QUIET: [&str; 3] =
+    ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
 
 /// For tests of what the operator does by itself, time and again: they have an operator of their own, see [`Brisk`].
 pub const ARGUMENTS: [&str; 3] =

@@ -187,8 +187,7 @@ async fn a_node_keeps_its_role_while_a_grant_that_shares_it_is_made_and_deleted(
         case.apply(&case.grant_named("visitor", json!({"access": "Pull"}))).await?;
         case.cluster().wait_for_condition(&case.namespace, "carg/visitor", "Ready").await?;
         instance.push(&case.repository("app"), &format!("v{round}")).await?.allowed()?;
-        case.delete_named("carg/visitor")
-            .await?;
+        case.delete_named("carg/visitor").await?;
         instance.push(&case.repository("app"), &format!("w{round}")).await?.allowed()?;
     }
     eventually("nothing is left to do", async || {

@@ -4,7 +4,10 @@
 use crate::wait::{BOUND, Waiting};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::StreamExt;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, TypeMeta, ValidationDirective};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, TypeMeta,
+    ValidationDirective,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::watch_object;
 use kube::{Client, Config};
@@ -218,13 +221,9 @@ pub(crate) struct Kind {
 /// By the names that people use for it; `None` where it is for kubectl to know.
 pub(crate) fn kind(name: &str) -> Option<Kind> {
     let (group, version, kind, plural, namespaced) = match name {
-        "carg" | "CrossAccountRegistryGrant" => (
-            "registrygrants.dev",
-            "v1alpha1",
-            "CrossAccountRegistryGrant",
-            "crossaccountregistrygrants",
-            true,
-        ),
+        "carg" | "CrossAccountRegistryGrant" => {
+            ("registrygrants.dev", "v1alpha1", "CrossAccountRegistryGrant", "crossaccountregistrygrants", true)
+        }
         "awsaccount" | "awsaccounts" | "AWSAccount" => {
             ("registrygrants.dev", "v1alpha1", "AWSAccount", "awsaccounts", false)
         }

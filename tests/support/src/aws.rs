@@ -1,7 +1,7 @@
 //! AWS, by the SDK, as whoever has the credentials: an account's root, or a role's session.
 
-use anyhow::{Error, Result, anyhow};
 use crate::wait::BOUND;
+use anyhow::{Error, Result, anyhow};
 use aws_credential_types::Credentials;
 use aws_sdk_ecr as ecr;
 use aws_sdk_iam as iam;

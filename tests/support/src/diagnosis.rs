@@ -50,7 +50,14 @@ impl fmt::Display for Diagnosis<'_> {
 fn slow_call(line: &str) -> Option<(u64, String)> {
     let call: serde_json::Value = serde_json::from_str(line).ok()?;
     let text = |key: &str| call[key].as_str().unwrap_or_default();
-    let shown = format!("{}:{} by {} at {}, {}", text("service"), text("action"), text("account"), text("time"), call["status"]);
+    let shown = format!(
+        "{}:{} by {} at {}, {}",
+        text("service"),
+        text("action"),
+        text("account"),
+        text("time"),
+        call["status"]
+    );
     Some((call["milliseconds"].as_u64()?, shown))
 }
 
@@ -63,7 +70,11 @@ fn end_of(file: &Path) -> String {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        std::io::Result::Ok(if skip == 0 { text } else { text.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap_or_default() })
+        std::io::Result::Ok(if skip == 0 {
+            text
+        } else {
+            text.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap_or_default()
+        })
     };
     read().unwrap_or_default()
 }
