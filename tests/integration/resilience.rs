@@ -6,7 +6,7 @@ use local_stack::{AuditLog, CallLog, Emulation, Installation, by_operation};
 use serde_json::json;
 
 /// Replicas that choose a leader, with short times.
-const REPLICA: [&str; 3] = ["--resync-interval=1h", "--lease-duration=9s", "--aws-call-timeout=3s"];
+const REPLICA: [&str; 3] = ["--resync-interval=1h", "--lease-duration=20s", "--aws-call-timeout=3s"];
 
 #[tokio::test]
 async fn of_two_replicas_one_works_and_the_other_takes_over_when_it_dies_in_the_middle() -> Result<()> {

@@ -239,7 +239,7 @@ async fn of_two_replicas_only_the_one_that_leads_sweeps() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
-    let arguments = ["--sweep-interval=2s", "--lease-duration=9s", "--aws-call-timeout=3s"];
+    let arguments = ["--sweep-interval=2s", "--lease-duration=20s", "--aws-call-timeout=3s"];
     let leader = installation.start_operator(OPERATOR, &arguments).await?;
     told(&case, &case.pair.registry, Value::is_object).await?;
     let standby = installation.start_operator(OPERATOR, &arguments).await?;

@@ -32,7 +32,7 @@ from pathlib import Path
 
 SUPPORT = Path(__file__).resolve().parent
 REPOSITORY = SUPPORT.parent.parent
-READY_SECONDS = 90
+READY_SECONDS = 300  # only what hangs takes longer, also on a busy machine
 LAST_LINES = 25
 
 ADMIN = "stack-admin"
@@ -410,7 +410,7 @@ def fetch(url, token="", authority=None):
         context = ssl.create_default_context(cafile=str(authority)) if authority else None
         https = urllib.request.HTTPSHandler(context=context)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https)
-        with opener.open(request, timeout=5) as response:
+        with opener.open(request, timeout=30) as response:
             return response.status == 200
     except (OSError, ValueError):  # among them urllib's own errors, and a certificate that is not written whole yet
         return False

@@ -108,7 +108,7 @@ def make_cgroups():
 
 
 def remove_cgroups():
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     for root in cgroup_roots():
         for folder, _, _ in os.walk(root, topdown=False):
             while True:

@@ -1,5 +1,6 @@
 //! AWS, by the SDK, as whoever has the credentials: an account's root, or a role's session.
 
+use crate::wait::BOUND;
 use anyhow::{Error, Result, anyhow};
 use aws_credential_types::Credentials;
 use aws_sdk_ecr as ecr;
@@ -7,13 +8,11 @@ use aws_sdk_iam as iam;
 use aws_sdk_sts as sts;
 use iam::config::SharedHttpClient;
 use iam::error::{DisplayErrorContext, ProvideErrorMetadata};
-use std::time::Duration;
 
 /// IAM and STS are asked here, and repositories are here where nothing else is said.
 pub(crate) const REGION: &str = "us-east-1";
 /// How our own calls are known in the call log.
 pub(crate) const APP_NAME: &str = "local-stack";
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The clients of one identity. Made for one async runtime: a test makes its own, and shares them with no other.
 #[derive(Clone, Debug)]
@@ -31,7 +30,7 @@ pub struct Aws {
 
 macro_rules! client {
     ($service:ident, $http:expr, $endpoint:expr, $credentials:expr, $region:expr) => {{
-        let timeouts = $service::config::timeout::TimeoutConfig::builder().operation_timeout(TIMEOUT).build();
+        let timeouts = $service::config::timeout::TimeoutConfig::builder().operation_timeout(BOUND).build();
         let name = $service::config::AppName::new(APP_NAME).expect("letters and a hyphen");
         $service::Client::from_conf(
             $service::Config::builder()

@@ -1,11 +1,9 @@
 //! The few requests to our own processes: plain HTTP on the loopback interface.
 
+use crate::wait::BOUND;
 use anyhow::{Context, Result};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-const BOUND: Duration = Duration::from_secs(10);
 
 /// An answer's status and body. `authority` is `host:port`.
 pub(crate) async fn request(method: &str, authority: &str, path: &str, body: &str) -> Result<(u16, String)> {

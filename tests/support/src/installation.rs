@@ -220,7 +220,7 @@ pub async fn install_chart(cluster: &Cluster, values: &[&str]) -> Result<()> {
     let chart = chart.to_string_lossy();
     let into = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace"];
     let mut arguments =
-        vec!["install", HELM_RELEASE, &*chart, "--wait", "--timeout", "180s", "--set", "replicaCount=0"];
+        vec!["install", HELM_RELEASE, &*chart, "--wait", "--timeout", "600s", "--set", "replicaCount=0"];
     arguments.extend(into);
     arguments.extend(values.iter().flat_map(|value| ["--set", value]));
     cluster.helm(&arguments).await.map(drop)

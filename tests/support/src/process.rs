@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a process that was asked to end may take.
-const ENDING: Duration = Duration::from_secs(20);
+/// How long a process that was asked to end may take, also on a machine that is busy with other things.
+const ENDING: Duration = Duration::from_secs(120);
 
 /// A process that ends with ours, however ours ends.
 pub(crate) struct Companion {

@@ -147,7 +147,7 @@ async fn delete(report: &Report, scene: &Scene, granted: &Done<Granted>) -> Done
     let delete = async {
         granted.need()?;
         let cluster = Cluster::of(scene.stack.need()?);
-        let deleted = cluster.kubectl(&["delete", GRANT, "--namespace", NAMESPACE, "--timeout", "60s"]).await?;
+        let deleted = cluster.kubectl(&["delete", GRANT, "--namespace", NAMESPACE, "--timeout", "300s"]).await?;
         say(deleted.trim());
         Ok(())
     };

@@ -51,7 +51,7 @@ pub async fn refused(stack: &Stack, name: &str) -> Result<()> {
 
 /// Ends it.
 pub async fn delete(stack: &Stack, name: &str) -> Result<()> {
-    let delete = ["delete", "pod", name, "--namespace", NAMESPACE, "--timeout", "60s"];
+    let delete = ["delete", "pod", name, "--namespace", NAMESPACE, "--timeout", "300s"];
     Cluster::of(stack).kubectl(&delete).await.map(drop)
 }
 

@@ -24,7 +24,8 @@ pub async fn live_through(report: &Report, scene: &Scene, running: &Done<Session
     let namespace = report.step("kubectl delete namespace, with the second grant in it", async {
         let (pair, before) = killed.need()?;
         let stack = scene.stack.need()?;
-        let deleted = Cluster::of(stack).kubectl(&["delete", "namespace", OTHER_NAMESPACE, "--timeout", "60s"]).await?;
+        let deleted =
+            Cluster::of(stack).kubectl(&["delete", "namespace", OTHER_NAMESPACE, "--timeout", "300s"]).await?;
         say(deleted.trim());
         as_before(before, &accounts(stack, pair).await?)
     });
