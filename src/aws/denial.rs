@@ -53,16 +53,18 @@ impl fmt::Display for Denial<'_> {
                 f,
                 "A Deny statement denies {action}, so no Allow elsewhere helps: find it among the policies of account {account} and of its organization, and exempt the operator's role from it"
             ),
-            (false, Some((kind @ ("identity-based policy" | "resource-based policy"), _))) => {
-                write!(f, "No {kind} allows it: allow {action} to the operator's role in account {account}")
-            }
-            (false, Some((kind, admins))) => write!(
+            (false, Some((kind, admins))) if !is_of_the_role(kind) => write!(
                 f,
                 "A {kind} does not allow {action}, and a policy of the operator's role alone cannot: {admins} can allow it there for the operator's role in account {account}"
             ),
-            (false, None) => write!(f, "Allow {action} to the operator's role in account {account}"),
+            (false, _) => write!(f, "Allow {action} to the operator's role in account {account}"),
         }
     }
+}
+
+/// Whether the operator's own permissions are of this kind, or make up for what is missing there.
+fn is_of_the_role(kind: &str) -> bool {
+    matches!(kind, "identity-based policy" | "resource-based policy")
 }
 
 #[cfg(test)]
@@ -85,7 +87,7 @@ mod tests {
     #[case::not_allowed(
         "… because no identity-based policy allows the ecr:X action",
         false,
-        "allow ecr:X to the operator's role"
+        "Allow ecr:X to the operator's role"
     )]
     #[case::not_by_the_boundary(
         "… because no permissions boundary allows the ecr:X action",

@@ -8,6 +8,7 @@ use super::unresolved::is_unresolved;
 use crate::api::conditions::Reason;
 use crate::grant::partition::unknown_region;
 use crate::grant::{AccountId, Problem};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::RequestId;
@@ -157,7 +158,8 @@ impl Fault {
                         (fault, request_id)
                     }
                     (false, None) => {
-                        let no_credentials = no_credentials(other) && !unreachable_sts(other);
+                        let passes = unreachable_sts(other) || incomplete_credentials(other);
+                        let no_credentials = no_credentials(other) && !passes;
                         let class = match no_credentials {
                             true => Class::Credentials,
                             false if is_unresolved(other) => Class::Unresolved,
@@ -347,7 +349,7 @@ fn class_of_session(code: Option<&str>, message: &str) -> Class {
 pub(super) fn class_of_assume_role(error: &(dyn Error + 'static)) -> Class {
     match assume_role_error(error) {
         Some(AssumeRoleFailed { code, message, .. }) => class_of_session(code.as_deref(), &message),
-        None if unreachable_sts(error) => Class::Transient,
+        None if unreachable_sts(error) || incomplete_credentials(error) => Class::Transient,
         None => Class::Credentials,
     }
 }
@@ -363,8 +365,12 @@ fn unreachable_sts(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn no_credentials(error: &(dyn Error + 'static)) -> bool {
-    use aws_credential_types::provider::error::CredentialsError;
     causes(error).any(|cause| cause.is::<CredentialsError>())
+}
+
+/// Whether STS answered with success and without credentials, which the SDK calls unhandled.
+fn incomplete_credentials(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| matches!(cause.downcast_ref(), Some(CredentialsError::Unhandled(_))))
 }
 
 pub(super) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -260,6 +260,25 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "a measurement: cargo test --lib -- --ignored --nocapture hostile_annotations"]
+    fn the_memory_of_four_hundred_grants_with_hostile_annotations() {
+        let resident = || {
+            let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+            pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        };
+        let spec = json!({
+            "access": "Pull",
+            "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
+            "consumer": {"accountID": "222222222222", "wholeAccount": true},
+        });
+        let grant = || kept(hostile::<CrossAccountRegistryGrant>(&spec, "CrossAccountRegistryGrant"));
+        drop(grant());
+        let before = resident();
+        let grants: Vec<CrossAccountRegistryGrant> = (0..400).map(|_| grant()).collect();
+        eprintln!("{} kB for {} grants", (resident() - before) / 1000, grants.len());
+    }
+
+    #[test]
     fn a_list_is_passed_on_when_it_has_ended() {
         let mut held = Vec::new();
         let mut passed = |event: Event<u8>| -> Vec<String> {

@@ -67,3 +67,19 @@ fn an_explicit_deny_of_assuming_the_role_is_not_answered_with_its_trust_policy()
     let told = fault.to_string();
     assert!(told.contains("service control policy denies") && !told.contains("trust policy must"), "{told}");
 }
+
+#[rstest]
+#[case(Some("AccessDenied"), Class::Credentials)]
+#[case(Some("Throttling"), Class::Throttled)]
+// What answered was not STS: that says nothing about the credentials.
+#[case(None, Class::Transient)]
+fn only_sts_says_that_a_role_cannot_be_assumed(#[case] code: Option<&str>, #[case] class: Class) {
+    assert_eq!(class_of_session(code, ""), class);
+}
+
+#[test]
+fn an_answer_of_sts_without_credentials_passes() {
+    let incomplete = CredentialsError::unhandled("STS credentials must be defined");
+    assert_eq!(class_of_assume_role(&incomplete), Class::Transient);
+    assert_eq!(class_of_assume_role(&CredentialsError::not_loaded("none")), Class::Credentials);
+}
