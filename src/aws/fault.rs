@@ -2,6 +2,7 @@
 //! codes are compared as text.
 
 use super::answer::Incomplete;
+use super::causes::{causes, chain};
 use super::denial::Denial;
 use super::pace::HeldBack;
 use super::unresolved::is_unresolved;
@@ -371,22 +372,6 @@ fn no_credentials(error: &(dyn Error + 'static)) -> bool {
 /// Whether STS answered with success and without credentials, which the SDK calls unhandled.
 fn incomplete_credentials(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| matches!(cause.downcast_ref(), Some(CredentialsError::Unhandled(_))))
-}
-
-pub(super) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let current = next?;
-        next = current.source();
-        Some(current)
-    })
-}
-
-/// Every cause's text, once.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut texts: Vec<String> = causes(error).map(ToString::to_string).collect();
-    texts.dedup();
-    texts.join(": ")
 }
 
 fn variant<E>(error: &SdkError<E, HttpResponse>) -> &'static str {

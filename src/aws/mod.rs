@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod ca_bundle;
+mod causes;
 mod clock;
 mod denial;
 pub mod ecr;

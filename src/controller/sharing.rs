@@ -16,11 +16,17 @@ use std::time::Instant;
 use tokio::sync::OwnedMutexGuard;
 
 /// The instance roles that somebody is at work on, and what is remembered of their trust policies.
-#[derive(Default)]
 pub struct Roles {
     locks: Mutex<HashMap<(AccountId, String), Turn>>,
-    /// Those whose trust policy IAM refused, and since when.
-    refusals: Mutex<HashMap<(AccountId, String), (Instant, Refusals)>>,
+    /// Those whose trust policy IAM refused.
+    refusals: Mutex<HashMap<(AccountId, String), Refusals>>,
+    started: Instant,
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self { locks: Mutex::default(), refusals: Mutex::default(), started: Instant::now() }
+    }
 }
 
 type Turn = Arc<tokio::sync::Mutex<()>>;
@@ -40,9 +46,7 @@ impl Roles {
     /// Records that IAM refused a role's trust policy while it showed these unique IDs. Returns those that are proven dead.
     pub fn refused(&self, account: &AccountId, role: &str, shown: &BTreeSet<String>) -> BTreeSet<String> {
         let mut refusals = self.refusals.lock().expect("no panic while held");
-        let new = || (Instant::now(), Refusals::default());
-        let (begun, refusals) = refusals.entry((account.clone(), role.to_owned())).or_insert_with(new);
-        refusals.refused(shown, begun.elapsed())
+        refusals.entry((account.clone(), role.to_owned())).or_default().refused(shown, self.started.elapsed())
     }
 
     /// Forgets a role whose trust policy could be written, or needs no write any more.

@@ -138,6 +138,27 @@ fn what_was_not_tried_points_to_what_stopped_it() {
     ");
 }
 
+/// What was left in the consumer's account used to be reported for the registry's role.
+#[test]
+fn what_could_not_be_revoked_is_reported_under_the_condition_that_it_belongs_to() {
+    let status = told(&outcome(|outcome| {
+        let left = &mut [problem(Reason::BlockedPolicy)];
+        outcome.consumer = Part::NotRequested("no instance role".into()).with(left);
+        outcome.repositories = Part::InPlace("granted".into()).with(&mut [problem(Reason::AccessDenied)]);
+        outcome.role = Part::InPlace("role in place".into()).with(&mut []);
+    }));
+    let told = |kind| condition(&status, kind).map(|condition| (condition.status.as_str(), condition.reason.as_str()));
+    assert_eq!(told(ConditionType::ConsumerReady), Some(("False", "BlockedPolicy")));
+    assert_eq!(told(ConditionType::RepositoryPoliciesReady), Some(("False", "AccessDenied")));
+    assert_eq!(told(ConditionType::RoleReady), Some(("True", "InPlace")));
+}
+
+#[test]
+fn what_failed_and_what_could_not_be_revoked_are_both_reported() {
+    let part = Part::Failed(problem(Reason::Conflict)).with(&mut [problem(Reason::AccessDenied)]);
+    assert_eq!(part, Part::Failed(Problem::new(Reason::Conflict, "Conflict happened; AccessDenied happened")));
+}
+
 #[rstest]
 #[case(Reason::AccessDenied, ConditionType::Stalled)]
 #[case(Reason::Conflict, ConditionType::Stalled)]

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Calls of the grant's first reconciliation. Aside are those to STS, and what is read once for all grants of an account before there is one.
-const MOST_AWS_CALLS: usize = 12;
+/// One of them reads the repository's policy before it is claimed (docs/decisions/0020-claims-per-place.md).
+const MOST_AWS_CALLS: usize = 13;
 /// Writes to the API server of the grant's first reconciliation. Aside are Events and Leases, and the accounts' own statuses, which count the grants: one
 /// write for each account, however many grants come at once.
 const MOST_API_WRITES: usize = 4;
