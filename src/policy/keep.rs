@@ -82,7 +82,7 @@ pub fn checked<Id: Clone>(
             };
             if has.len() < had.len() && !has_no_place() {
                 let lost: Vec<&str> = had.difference(&has).map(String::as_str).collect();
-                taken.push(format!("{} for {}", lost.join(", "), told(&one)));
+                taken.push(format!("{} for {}", lost.join(", "), words(&one)));
             }
         }
     }
@@ -102,13 +102,13 @@ fn fits(document: Option<&Document>, more: &[Contribution], installation: &Insta
     document.with(more.iter().map(with)).characters() <= MAX_CHARACTERS
 }
 
-fn told(one: &Callers) -> String {
+fn words(one: &Callers) -> String {
     let texts: Vec<&str> = one.principals().iter().chain(one.among()).map(String::as_str).collect();
     texts.join(" as ")
 }
 
-/// What our statements in a document allow and no grant asks for, in words: it is to be revoked. A unique ID that stands for a deleted
-/// principal is none of it, for it lets in nobody.
+/// What our statements in a document allow and no grant asks for, in words: it is to be revoked. The unique ID of a deleted
+/// principal does not count: it gives no access.
 pub fn unasked<Id>(
     document: Option<&Document>,
     grants: &[Wanted<Id>],
@@ -124,7 +124,7 @@ pub fn unasked<Id>(
             continue;
         };
         let singles = callers.each().into_iter().filter(|one| !one.principals().iter().any(|name| is_unique_id(name)));
-        unasked.extend(singles.filter(|one| asked.actions(&actions, one).len() < actions.len()).map(|one| told(&one)));
+        unasked.extend(singles.filter(|one| asked.actions(&actions, one).len() < actions.len()).map(|one| words(&one)));
     }
     unasked
 }

@@ -23,16 +23,18 @@ pub enum Why {
     Gone(String),
     /// An action that a repository's policy cannot have.
     Action(String),
+    /// An element that a repository's policy cannot have.
+    Element(&'static str),
 }
 
 impl fmt::Display for Suspect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { statement, why } = self;
+        let not_taken = "which ECR does not take in a repository's policy";
         match why {
             Why::Gone(id) => write!(f, "{statement} names {id}, a principal that was deleted"),
-            Why::Action(action) => {
-                write!(f, "{statement} has {action}, which ECR does not take in a repository's policy")
-            }
+            Why::Action(action) => write!(f, "{statement} has {action}, {not_taken}"),
+            Why::Element(element) => write!(f, "{statement} has a {element}, {not_taken}"),
         }
     }
 }
@@ -48,7 +50,10 @@ pub fn suspects(document: &Document, installation: &Installation) -> Vec<Suspect
         let ids = statement.aws_principals().into_iter().filter(|id| is_unique_id(id)).map(|id| Why::Gone(id.into()));
         let actions = actions(statement).into_iter().filter(|action| is_refused(action));
         let actions = actions.map(|action| Why::Action(action.into()));
-        found.extend(ids.chain(actions).map(|why| Suspect { statement: name.clone(), why }));
+        let elements = ["Resource", "NotResource"].into_iter().filter(|key| statement.0.contains_key(*key));
+        found.extend(
+            ids.chain(actions).chain(elements.map(Why::Element)).map(|why| Suspect { statement: name.clone(), why }),
+        );
     }
     found.sort_by(|one, other| (&one.why, &one.statement).cmp(&(&other.why, &other.statement)));
     found

@@ -25,6 +25,7 @@ mod paths;
 mod permissions;
 mod permissions_of_others;
 mod policies;
+mod refusals;
 mod registry_roles;
 mod repositories;
 mod resilience;
