@@ -119,6 +119,16 @@ fn main_only_calls_the_command_line() {
     assert_eq!(paths_from(&main, "registry_grants"), ["registry_grants::cli::main".to_owned()].into());
 }
 
+/// Every write of a repository's policy passes one check, so there is one place that writes.
+#[test]
+fn a_repository_policy_is_written_in_one_place() {
+    let writes =
+        |code: &str| [".set_repository_policy(", ".delete_repository_policy("].iter().any(|w| code.contains(w));
+    let all = ["grant", "controller", "cli"].into_iter().flat_map(sources);
+    let writing: Vec<String> = all.filter(|(_, code)| writes(code)).map(|(file, _)| file).collect();
+    assert_eq!(writing, ["src/controller/repositories.rs"]);
+}
+
 /// What is decided is decided without a client, a clock, an environment or a runtime.
 #[test]
 fn the_core_is_pure() {

@@ -1,6 +1,6 @@
 //! Host names that do not resolve: the region is mistyped, or name resolution fails where the operator runs.
 
-use super::fault::causes;
+use super::causes::causes;
 use std::error::Error;
 
 /// Whether a call failed because the name of its host did not resolve. The client's error says so in words alone.

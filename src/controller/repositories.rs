@@ -161,7 +161,7 @@ fn remember(world: &World, memory: &mut Memory, Standings { granted, left_out, r
     (memory.granted, memory.outside) = (granted.clone(), outside);
 }
 
-/// What a look has come to so far.
+/// A look that has begun.
 struct Begun {
     /// The policy as the look found it.
     before: Option<Document>,
@@ -249,7 +249,7 @@ async fn look(
                 memory.replaced.extend(step.plan.replaced.iter().cloned());
                 let ended = memory.search.accepted();
                 let news = memory.search.news();
-                memory.notices.extend(news.iter().map(|news| standings::told(world, repository, news)));
+                memory.notices.extend(news.iter().map(|news| standings::announce(world, repository, news)));
                 if ended {
                     break (step.plan, Some(step.write));
                 }
@@ -297,7 +297,7 @@ async fn write(account: &Account, repository: &Repository, write: &Checked) -> R
     }
 }
 
-/// What a look has changed from beginning to end.
+/// The change that a look has made from its beginning to its end.
 fn change(repository: &Repository, before: Option<Document>, after: Option<&Document>) -> Option<Planned> {
     let Repository { account, region, name } = repository;
     let change = match (&before, after) {

@@ -68,7 +68,7 @@ impl Standings {
         let Plan { left_out, handed_over, characters, found_characters, kept, .. } = &plan;
         let grants = asked(policy.as_ref(), grants, &world.installation);
         let known: Vec<&Wanted<GrantName>> = grants.iter().filter(|grant| !grant.contributions.is_empty()).collect();
-        // What the plan says is true where it was carried out; else what is in the policy counts.
+        // Where the plan was carried out it says who is in the policy; else the policy itself does.
         let in_policy = Allowed::by(policy.iter().flat_map(|policy| &policy.statements));
         let is_in = |grant: &&&Wanted<GrantName>| {
             complete || grant.contributions.iter().all(|contribution| in_policy.all_of(contribution))
@@ -128,7 +128,7 @@ fn refused_principal(repository: &Repository, principal: &str, fault: &Fault) ->
     )
 }
 
-/// Nothing can be written. Principals of other grants are none of a tenant's business.
+/// Nothing can be written. A status never names principals of other grants.
 fn cannot_be_written(repository: &Repository, plan: &Plan<GrantName>, blocked: &Blocked<Fault>) -> Problem {
     let Blocked { by, answer, .. } = blocked;
     let (reason, why) = match by {
@@ -136,6 +136,7 @@ fn cannot_be_written(repository: &Repository, plan: &Plan<GrantName>, blocked: &
             let what = match &suspect.why {
                 Why::Gone(_) => "principal",
                 Why::Action(_) => "action",
+                Why::Element(element) => element,
             };
             let why = format!(
                 "{suspect}. That statement is not this operator's, and ECR refuses the whole document. Take that {what} or that statement out, in ECR"
@@ -167,18 +168,18 @@ pub fn stopped(repository: &Repository, stop: Stop) -> Problem {
         Stop::Violation(violation) => {
             // The plan is not to make such a document: if it does, then that is a fault of this operator.
             tracing::error!(account = %repository.account, region = repository.region, repository = repository.name, "a write was held back: {violation}");
-            let told = format!(
+            let message = format!(
                 "the policy of {repository} was not written, because the operator's own check held it back; the log says why. Please report it"
             );
-            Problem::new(Reason::PolicyTooLarge, told)
+            Problem::new(Reason::PolicyTooLarge, message)
         }
     }
 }
 
-/// What was read is not a policy document.
+/// The policy read is not a policy document.
 pub fn unreadable(repository: &Repository, error: &dyn std::error::Error) -> Problem {
-    let told = format!("the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR");
-    Problem::new(Reason::UnreadablePolicy, told)
+    let message = format!("the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR");
+    Problem::new(Reason::UnreadablePolicy, message)
 }
 
 /// Somebody else keeps undoing what is granted. The status gives the number of foreign statements; the log has their Sids.
@@ -198,7 +199,7 @@ pub fn contested(repository: &Repository, plan: &Plan<GrantName>) -> Problem {
 }
 
 /// Counts and logs what people should hear of, and gives back the words for an Event.
-pub fn told(world: &World, repository: &Repository, news: &News) -> String {
+pub fn announce(world: &World, repository: &Repository, news: &News) -> String {
     let account = OfAccount { account: repository.account.to_string() };
     let Repository { account: of, region, name } = repository;
     match news {

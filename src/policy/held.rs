@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 pub struct Allowed(Vec<Contribution>);
 
 impl Allowed {
-    /// What these statements allow. A statement of another form than ours counts for nothing: what it allows cannot be told for certain.
+    /// What these statements allow. A statement of another form than ours is left out: its effect is not certain.
     pub fn by<'a>(statements: impl IntoIterator<Item = &'a Statement>) -> Self {
         Self::of(statements.into_iter().filter_map(allowed_by))
     }
@@ -92,7 +92,7 @@ pub fn allowed_by(statement: &Statement) -> Option<Contribution> {
 #[derive(Clone, Debug, Default)]
 pub struct Held {
     allowed: Allowed,
-    /// What is in a statement that is as we wrote it.
+    /// The part of it that is in statements as we wrote them.
     as_packed: Vec<Contribution>,
 }
 
@@ -121,7 +121,7 @@ impl Held {
     }
 
     /// What is held of these contributions: the callers that are asked for, and those that are comprised by one that is asked for, such as a role
-    /// of an account. (Of two patterns that merely overlap, what they have in common cannot be told by a pattern; it counts as not held.)
+    /// of an account. (Two patterns that merely overlap count as different: their common part cannot be written as a pattern.)
     pub fn part(&self, asked: &[Contribution]) -> Part {
         let mut part = Part::default();
         for Contribution { actions, callers } in asked {

@@ -81,7 +81,7 @@ pub fn checked<Id: Clone>(
             };
             if has.len() < had.len() && !has_no_place() {
                 let lost: Vec<&str> = had.difference(&has).map(String::as_str).collect();
-                taken.push(format!("{} for {}", lost.join(", "), told(&one)));
+                taken.push(format!("{} for {}", lost.join(", "), words(&one)));
             }
         }
     }
@@ -101,7 +101,7 @@ fn fits(document: Option<&Document>, more: &[Contribution], installation: &Insta
     document.with(more.iter().map(with)).characters() <= MAX_CHARACTERS
 }
 
-fn told(one: &Callers) -> String {
+fn words(one: &Callers) -> String {
     let texts: Vec<&str> = one.principals().iter().chain(one.among()).map(String::as_str).collect();
     texts.join(" as ")
 }

@@ -34,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// A search that was broken off is taken up again within this time. Later, too much may have changed.
 const TAKEN_UP_WITHIN: Duration = Duration::from_secs(600);
 
-/// What is known of one repository's policy from look to look. `A` is how a refusal is told. Times count from any fixed moment.
+/// The memory of one repository's policy from look to look. `A` is AWS's answer where it refuses. Times count from any fixed moment.
 #[derive(Clone, Debug)]
 pub struct Search<A> {
     phase: Phase,
@@ -88,7 +88,7 @@ pub struct Blocked<A> {
 pub enum By {
     /// A statement of others, which is likely to be the cause.
     Foreign(Suspect),
-    /// Statements of others: AWS refuses the document without any of ours. Which one cannot be told.
+    /// Statements of others: AWS refuses the document without any of ours. Which one is not known.
     SomeForeign,
     /// One of our members, or several; no single one could be found. These are likely.
     Members(BTreeSet<String>),
@@ -139,7 +139,7 @@ pub struct Step<Id> {
 /// Why there is no next document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
-    /// What was read is no policy document.
+    /// The document read is not a policy.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     /// The document would break the rule that every write has to pass.
@@ -257,7 +257,7 @@ impl<A: Clone> Search<A> {
         };
         self.touched = now;
         self.sent = None;
-        // An ID that is not shown any more was none of a deleted principal; and AWS has taken whoever is in the document.
+        // An ID that is not shown any more belongs to a principal that exists; and AWS has accepted the principals in the document.
         self.ids.read(&read.ids);
         let in_it: BTreeSet<&String> =
             read.held.allowed().parts().iter().flat_map(|c| c.callers.principals()).collect();
@@ -328,7 +328,7 @@ impl<A: Clone> Search<A> {
                     group.one_is_bad = true;
                 }
             }
-            // What follows depends on the document.
+            // The next step depends on the document.
             Phase::Kept | Phase::Apart { .. } => {}
         }
     }

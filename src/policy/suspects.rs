@@ -23,16 +23,18 @@ pub enum Why {
     Gone(String),
     /// An action that a repository's policy cannot have.
     Action(String),
+    /// An element that a repository's policy cannot have.
+    Element(&'static str),
 }
 
 impl fmt::Display for Suspect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { statement, why } = self;
+        let not_taken = "which ECR does not take in a repository's policy";
         match why {
             Why::Gone(id) => write!(f, "{statement} names {id}, a principal that was deleted"),
-            Why::Action(action) => {
-                write!(f, "{statement} has {action}, which ECR does not take in a repository's policy")
-            }
+            Why::Action(action) => write!(f, "{statement} has {action}, {not_taken}"),
+            Why::Element(element) => write!(f, "{statement} has a {element}, {not_taken}"),
         }
     }
 }
@@ -44,7 +46,9 @@ pub fn suspects(document: &Document, installation: &Installation) -> Vec<Suspect
     for (at, statement) in document.statements.iter().enumerate().filter(|(_, s)| !installation.owns(s)) {
         let actions = actions(statement).into_iter().filter(|action| is_refused(action));
         let actions = actions.map(|action| Why::Action(action.into()));
-        found.extend(actions.map(|why| Suspect { statement: place(at, statement), why }));
+        let elements = ["Resource", "NotResource"].into_iter().filter(|key| statement.0.contains_key(*key));
+        let whys = actions.chain(elements.map(Why::Element));
+        found.extend(whys.map(|why| Suspect { statement: place(at, statement), why }));
     }
     found.sort_by(|one, other| (&one.why, &one.statement).cmp(&(&other.why, &other.statement)));
     found

@@ -30,6 +30,7 @@ mod permissions;
 mod permissions_of_others;
 mod places;
 mod policies;
+mod refusals;
 mod registry_roles;
 mod repositories;
 mod resilience;

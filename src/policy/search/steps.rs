@@ -193,7 +193,7 @@ impl<A: Clone> Search<A> {
         self.searched = true;
         let still_there = |suspect: &Suspect| match &suspect.why {
             Why::Gone(id) => !self.without_ids.contains(id),
-            Why::Action(_) => true,
+            Why::Action(_) | Why::Element(_) => true,
         };
         match suspects.into_iter().find(still_there) {
             Some(_) if !read.ids.is_empty() && self.without_ids.is_empty() && read.revokes && proven && removable => {

@@ -84,9 +84,9 @@ impl Ecr {
 
     fn takes(&mut self, document: Option<&Document>, grants: &[Grant]) -> bool {
         let statements = document.map(|document| document.statements.as_slice()).unwrap_or_default();
-        let dead = |name: &&str| is_unique_id(name) || self.dead.contains(*name);
+        let dead = |name: &str| is_unique_id(name) || self.dead.contains(name);
         let token = self.refuses_tokens && document.is_some_and(|d| d.to_string().contains("GetAuthorizationToken"));
-        let taken = !token && statements.iter().flat_map(Statement::aws_principals).find(dead).is_none();
+        let taken = !token && !statements.iter().flat_map(Statement::aws_principals).any(dead);
         self.writes.push(taken);
         if taken {
             let before = self.named();
