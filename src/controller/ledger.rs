@@ -12,6 +12,8 @@ pub struct Ledger {
     claims: Mutex<HashMap<String, Option<Applied>>>,
     /// The grants of which nothing was left when that was looked for last.
     nothing_left: Mutex<HashSet<String>>,
+    /// The grants without a record for whose access was looked since the start.
+    searched: Mutex<HashSet<String>>,
     roles: Mutex<HashMap<String, bool>>,
     carried_out: Mutex<HashMap<String, u64>>,
 }
@@ -75,6 +77,16 @@ impl Ledger {
         grant.meta().uid.as_ref().is_some_and(|uid| nothing_left.contains(uid))
     }
 
+    /// Notes that what the grant may have without a record was looked for.
+    pub fn record_search(&self, uid: &str) {
+        self.searched.lock().expect("no panic while held").insert(uid.to_owned());
+    }
+
+    /// Whether what the grant may have without a record was looked for since the start.
+    pub fn was_searched_for(&self, uid: &str) -> bool {
+        self.searched.lock().expect("no panic while held").contains(uid)
+    }
+
     /// Notes what was just recorded.
     pub fn record(&self, grant: &CrossAccountRegistryGrant, applied: Option<Applied>) {
         if let Some(uid) = grant.uid() {
@@ -108,6 +120,7 @@ impl Ledger {
         if let Some(uid) = grant.uid() {
             self.claims.lock().expect("no panic while held").remove(&uid);
             self.nothing_left.lock().expect("no panic while held").remove(&uid);
+            self.searched.lock().expect("no panic while held").remove(&uid);
             self.roles.lock().expect("no panic while held").remove(&uid);
             self.carried_out.lock().expect("no panic while held").remove(&uid);
         }

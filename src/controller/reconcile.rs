@@ -172,7 +172,7 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         let pause = requeue::after_failures(&problems, failures(), context.world.resync_interval);
         return Ok(Ended::not_ready(pause));
     }
-    // Before the claims go: whoever starts next has to know where.
+    // Before the claims go: after a start this is what says where to look.
     recent::record(&context, &done.revoked).await?;
     tell(resource, &context, &owner, &done).await?;
     if !done.given_up.is_empty() {

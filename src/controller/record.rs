@@ -66,15 +66,20 @@ pub fn where_to_revoke(resource: &CrossAccountRegistryGrant, name: &GrantName, c
     ledger.claims(resource).or_else(|| lost().then(by_spec).flatten())
 }
 
-/// Looks for what a frozen grant has in AWS without a record. If that cannot be looked at, the next reconciliation tries again.
+/// Looks for what a frozen grant has in AWS without a record, once since the start. If that cannot be looked at, the next reconciliation tries again.
 pub async fn find_own_records(resource: &CrossAccountRegistryGrant, owner: &Owner, context: &Context) {
-    let World { directory, installation, .. } = &context.world;
+    let World { directory, installation, ledger, .. } = &context.world;
+    if ledger.was_searched_for(&owner.uid) {
+        return;
+    }
     let Ok(grant) = observed(&owner.grant, &resource.spec, None, directory, installation) else { return };
     let claims = grant.claims();
-    if let Err(problem) =
-        Enforcement::new(&context.world, owner, &resource.spec, Aim::Revoke, &claims, Look::Now).find_records().await
-    {
-        tracing::debug!(grant = %owner.grant, reason = %problem.reason, "its record cannot be looked for yet: {}", problem.message);
+    let search = Enforcement::new(&context.world, owner, &resource.spec, Aim::Revoke, &claims, Look::Now);
+    match search.find_records().await {
+        Ok(()) => ledger.record_search(&owner.uid),
+        Err(problem) => {
+            tracing::debug!(grant = %owner.grant, reason = %problem.reason, "its record cannot be looked for yet: {}", problem.message);
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::grant::{GrantName, Problem, Standing, standing};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt};
 use std::collections::{BTreeSet, HashSet};
@@ -56,29 +56,39 @@ where
     S: Stream<Item = watcher::Result<Event<CrossAccountRegistryGrant>>> + Send,
 {
     let mut listed: HashSet<String> = HashSet::new();
-    let gone = move |world: &World, grant: Arc<CrossAccountRegistryGrant>| match world.ledger.claims(&grant) {
-        Some(claims) => drop(vanished.unbounded_send(Vanished { grant, claims })),
-        // It was revoked, or let go, or never had anything.
-        None => world.ledger.forget(&grant),
-    };
     events.inspect_ok(move |event| {
         let world = &context.world;
-        match event {
-            Event::Init => listed.clear(),
-            Event::InitApply(grant) => listed.extend(grant.uid()),
-            Event::InitDone => {
-                let is_gone = |grant: &CrossAccountRegistryGrant| grant.uid().is_none_or(|uid| !listed.contains(&uid));
-                world.grants.state_filter(is_gone).into_iter().for_each(|grant| gone(world, grant));
-                listed = HashSet::new();
+        for grant in gone(&mut listed, &world.grants, event) {
+            match world.ledger.claims(&grant) {
+                Some(claims) => drop(vanished.unbounded_send(Vanished { grant, claims })),
+                // It was revoked, or abandoned, or never had anything.
+                None => world.ledger.forget(&grant),
             }
-            Event::Delete(last) => {
-                // The event's own object is marked as deleted in any case.
-                let cached = world.grants.get(&ObjectRef::from_obj(last)).filter(|known| known.uid() == last.uid());
-                gone(world, cached.unwrap_or_else(|| Arc::new(last.clone())));
-            }
-            Event::Apply(_) => {}
         }
     })
+}
+
+/// The grants that are gone by this event, as the cache knew them. `listed` holds the UIDs of the list that is being read.
+fn gone(
+    listed: &mut HashSet<String>,
+    cache: &Store<CrossAccountRegistryGrant>,
+    event: &Event<CrossAccountRegistryGrant>,
+) -> Vec<Arc<CrossAccountRegistryGrant>> {
+    match event {
+        Event::Init => listed.clear(),
+        Event::InitApply(grant) => listed.extend(grant.uid()),
+        Event::InitDone => {
+            let listed = std::mem::take(listed);
+            return cache.state_filter(|grant| grant.uid().is_none_or(|uid| !listed.contains(&uid)));
+        }
+        Event::Delete(last) => {
+            // The event's own object is marked as deleted in any case.
+            let cached = cache.get(&ObjectRef::from_obj(last)).filter(|known| known.uid() == last.uid());
+            return vec![cached.unwrap_or_else(|| Arc::new(last.clone()))];
+        }
+        Event::Apply(_) => {}
+    }
+    Vec::new()
 }
 
 /// A revocation that is to be carried out.
@@ -202,9 +212,9 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     None
 }
 
-/// Who has a vanished grant's namespace and name now.
+/// What has a vanished grant's namespace and name now.
 enum Place {
-    /// Nobody.
+    /// Nothing.
     Free,
     /// The grant itself: it was only left out of a list, because this version could not read it.
     Same,
@@ -240,4 +250,88 @@ fn successor_claims(world: &World, successor: &CrossAccountRegistryGrant) -> Opt
 
 fn about(grant: &CrossAccountRegistryGrant) -> ObjectReference {
     grant.object_ref(&())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+    use kube::runtime::reflector::{self, store::Writer};
+    use serde_json::json;
+
+    fn grant(name: &str, uid: &str) -> CrossAccountRegistryGrant {
+        let spec = json!({
+            "access": "Pull", "paths": ["Direct"],
+            "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
+            "consumer": {"accountID": "222222222222", "wholeAccount": true},
+        });
+        let mut grant = CrossAccountRegistryGrant::new(name, serde_json::from_value(spec).unwrap());
+        grant.metadata.namespace = Some("team".into());
+        grant.metadata.uid = Some(uid.into());
+        grant
+    }
+
+    /// A watch with its cache: every event is seen here first, as in the operator.
+    struct Watched {
+        cache: Store<CrossAccountRegistryGrant>,
+        writer: Writer<CrossAccountRegistryGrant>,
+        listed: HashSet<String>,
+    }
+
+    impl Watched {
+        fn new() -> Self {
+            let (cache, writer) = reflector::store();
+            Self { cache, writer, listed: HashSet::new() }
+        }
+
+        fn see(&mut self, event: &Event<CrossAccountRegistryGrant>) -> Vec<Arc<CrossAccountRegistryGrant>> {
+            let gone = gone(&mut self.listed, &self.cache, event);
+            self.writer.apply_watcher_event(event);
+            gone
+        }
+
+        /// The UIDs of the grants that are gone by a list of these.
+        fn list(&mut self, grants: &[CrossAccountRegistryGrant]) -> Vec<String> {
+            let applied = grants.iter().cloned().map(Event::InitApply);
+            let events: Vec<_> = [Event::Init].into_iter().chain(applied).chain([Event::InitDone]).collect();
+            let mut gone: Vec<String> =
+                events.iter().flat_map(|event| self.see(event)).filter_map(|grant| grant.uid()).collect();
+            gone.sort();
+            gone
+        }
+    }
+
+    #[test]
+    fn what_a_second_list_lacks_is_gone_and_so_is_one_whose_place_another_has() {
+        let mut watched = Watched::new();
+        assert!(watched.list(&[grant("a", "1"), grant("b", "2"), grant("c", "3")]).is_empty());
+        assert_eq!(watched.list(&[grant("a", "1"), grant("c", "4")]), ["2", "3"]);
+        assert!(watched.list(&[grant("a", "1"), grant("c", "4")]).is_empty());
+    }
+
+    #[test]
+    fn a_list_that_breaks_off_takes_nothing_away() {
+        let mut watched = Watched::new();
+        watched.list(&[grant("a", "1"), grant("b", "2")]);
+        assert!(watched.see(&Event::Init).is_empty());
+        assert!(watched.see(&Event::InitApply(grant("a", "1"))).is_empty());
+        assert!(watched.list(&[grant("a", "1"), grant("b", "2")]).is_empty());
+    }
+
+    #[test]
+    fn a_deleted_grant_is_gone_as_it_was_seen_before() {
+        let mut watched = Watched::new();
+        watched.list(&[grant("a", "1"), grant("b", "2")]);
+        let deleted = |name: &str, uid: &str| {
+            let mut grant = grant(name, uid);
+            grant.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            grant
+        };
+        watched.see(&Event::Apply(deleted("b", "2")));
+        let sudden = watched.see(&Event::Delete(deleted("a", "1")));
+        assert!(sudden.len() == 1 && sudden[0].metadata.deletion_timestamp.is_none());
+        let announced = watched.see(&Event::Delete(deleted("b", "2")));
+        assert!(announced.len() == 1 && announced[0].metadata.deletion_timestamp.is_some());
+    }
 }

@@ -8,9 +8,10 @@ use crate::aws::fault::{Class, Fault};
 use crate::controller::repositories::Repository;
 use crate::grant::desired::Owner;
 use crate::grant::observed::{InstanceProfile, Role};
-use crate::grant::sweep::{Claimed, Finding, Leftover, Seen, leftovers};
+use crate::grant::sweep::{Claimed, Finding, Leftover, Seen, leftovers, no_rule_admits};
 use crate::grant::{AccountId, GrantName};
 use crate::policy::Document;
+use crate::policy::carried::carried;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where is looked, and by what.
@@ -29,6 +30,8 @@ pub struct Looked {
     pub leftovers: Vec<Leftover>,
     /// By ARN.
     pub repositories: BTreeMap<String, Repository>,
+    /// Those in whose policies no rule admits any of what is ours, by ARN.
+    pub refused: BTreeSet<String>,
 }
 
 impl Place<'_> {
@@ -130,6 +133,10 @@ async fn repositories(place: &Place<'_>, claimed: &Claimed, region: &str, looked
         if policy.statements.iter().any(|statement| context.world.installation.owns(statement)) {
             let partition = account.spec.partition.name();
             let arn = format!("arn:{partition}:ecr:{region}:{id}:repository/{name}");
+            let rules = account.spec.registry.as_ref().map_or(&[][..], |side| &side.rules);
+            if no_rule_admits(rules, id, &name, &carried(&policy, &context.world.installation)) {
+                looked.refused.insert(arn.clone());
+            }
             looked.repositories.insert(arn, Repository { account: (*id).clone(), region: region.into(), name });
         }
     }

@@ -238,9 +238,17 @@ async fn sweep(
         now,
     };
     let judged = verdict(&looked.seen, &memory.sightings, &circumstances);
-    let removed = match &judged {
-        Verdict::Remove { now, .. } => remove::remove(&place, &looked, now).await,
-        Verdict::Nothing | Verdict::Report(_) => remove::Removed::default(),
+    let mut ripe = match &judged {
+        Verdict::Remove { now, .. } => now.clone(),
+        Verdict::Nothing | Verdict::Report(_) => BTreeSet::new(),
+    };
+    // What no rule admits is revoked like that of any grant. One that this version cannot read may have it by rules that it cannot read either.
+    if unknown.is_empty() {
+        ripe.extend(looked.refused.iter().cloned());
+    }
+    let removed = match ripe.is_empty() {
+        true => remove::Removed::default(),
+        false => remove::remove(&place, &looked, &ripe).await,
     };
     let mut seen = looked.seen;
     seen.findings.retain(|finding| !removed.arns.contains(&finding.arn));

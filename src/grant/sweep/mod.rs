@@ -2,10 +2,12 @@
 //! outage: every doubt is a reason to leave it and to tell.
 
 mod claimed;
+mod refused;
 mod removal;
 mod told;
 
 pub use claimed::{Claimed, Known};
+pub use refused::no_rule_admits;
 pub use removal::{Leftover, leftovers};
 pub use told::{status, unclaimed};
 

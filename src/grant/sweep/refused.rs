@@ -1,0 +1,97 @@
+//! What no rule of an account admits for anybody: no grant can ever have it again.
+
+use crate::api::account::RegistryRule;
+use crate::api::grant::Access;
+use crate::grant::actions;
+use crate::grant::{AccountId, RepositoryPattern};
+use crate::policy::callers::{Callers, Kind};
+use crate::policy::repository::Contribution;
+
+/// Whether no rule of the registry account, for whatever namespace, admits any of what our statements in this repository's policy allow. In doubt one does.
+pub fn no_rule_admits(rules: &[RegistryRule], account: &AccountId, repository: &str, held: &[Contribution]) -> bool {
+    let here: Vec<&RegistryRule> = rules
+        .iter()
+        .filter(|rule| {
+            let patterns = rule.repositories.iter().filter_map(|text| text.parse::<RepositoryPattern>().ok());
+            patterns.into_iter().any(|pattern| pattern.matches(repository))
+        })
+        .collect();
+    let admits = |Contribution { actions, callers }: &Contribution| {
+        let pull = actions::of(Access::Pull);
+        let pushes = actions.iter().any(|action| !pull.contains(action));
+        let mut enough = here.iter().filter(|rule| !pushes || rule.max_access >= Access::PullPush);
+        enough.any(|rule| is_for(rule, account, callers))
+    };
+    !held.is_empty() && !held.iter().any(admits)
+}
+
+/// Whether a rule may be for one of these callers.
+fn is_for(rule: &RegistryRule, account: &AccountId, callers: &Callers) -> bool {
+    let arns = match callers.kind() {
+        Kind::InOrganization | Kind::InUnit => return !rule.organizations.is_empty(),
+        Kind::ServiceFor => callers.among(),
+        Kind::Named | Kind::NamedLike => callers.principals(),
+    };
+    arns.iter().any(|arn| match arn.split(':').nth(4) {
+        // The registry's own role stands for whomever its trust policy lets in.
+        Some(of) => of == account.as_str() || rule.consumers.iter().any(|consumer| consumer == of),
+        None => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn rule(change: impl FnOnce(&mut RegistryRule)) -> Vec<RegistryRule> {
+        let mut rule = RegistryRule {
+            namespaces: Default::default(),
+            repositories: vec!["app".into(), "team/*".into()],
+            max_access: Access::PullPush,
+            consumers: vec!["222222222222".into()],
+            organizations: Vec::new(),
+            allow_replace: false,
+            allow_retain: false,
+            managed_policies: Vec::new(),
+        };
+        change(&mut rule);
+        vec![rule]
+    }
+
+    fn held(access: Access, callers: Callers) -> Contribution {
+        Contribution { actions: actions::of(access), callers }
+    }
+
+    fn root(account: &str) -> Callers {
+        Callers::named([format!("arn:aws:iam::{account}:root")])
+    }
+
+    fn refused(rules: &[RegistryRule], held: &[Contribution]) -> bool {
+        no_rule_admits(rules, &"111111111111".parse().unwrap(), "app", held)
+    }
+
+    #[rstest]
+    #[case::no_rules(Vec::new())]
+    #[case::other_repositories(rule(|rule| rule.repositories = vec!["other".into()]))]
+    #[case::other_consumers(rule(|rule| rule.consumers = vec!["333333333333".into()]))]
+    #[case::less_access(rule(|rule| rule.max_access = Access::Pull))]
+    fn what_narrowed_rules_refuse_to_everybody_is_refused(#[case] rules: Vec<RegistryRule>) {
+        let held = [held(Access::PullPush, root("222222222222"))];
+        assert!(!refused(&rule(|_| {}), &held));
+        assert!(refused(&rules, &held));
+    }
+
+    #[test]
+    fn in_doubt_it_is_not_refused() {
+        let (ours, theirs) = (root("111111111111"), root("333333333333"));
+        let organization = Callers::in_organizations(["o-a1b2c3d4e5".to_owned()], "111111111111");
+        assert!(!refused(&[], &[]), "nothing that is understood is there");
+        assert!(!refused(&rule(|_| {}), &[held(Access::Pull, ours)]), "the registry's own role");
+        assert!(refused(&rule(|_| {}), &[held(Access::Pull, organization.clone())]));
+        let with_one = rule(|rule| rule.organizations = vec!["o-other00000".into()]);
+        assert!(!refused(&with_one, &[held(Access::Pull, organization)]));
+        let one_of_two = [held(Access::Pull, theirs), held(Access::PullPush, root("222222222222"))];
+        assert!(!refused(&rule(|_| {}), &one_of_two), "one is admitted");
+    }
+}
