@@ -33,6 +33,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
+#[cfg(test)]
+mod tests;
+
 /// The part of a call's timeout that it may wait for its turn: the rest must do for the call itself.
 const WAITS_AT_MOST: f64 = 0.75;
 
@@ -365,22 +368,5 @@ impl ProvideCredentials for Assumed {
         Self: 'a,
     {
         future::ProvideCredentials::new(self.assume())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_operation_that_changes_something_is_known_for_one() {
-        for read in ["GetRole", "ListRoleTags", "DescribeRepositories", "AssumeRole", "GetCallerIdentity"] {
-            assert!(!writes(read), "{read}");
-        }
-        for write in
-            ["CreateRole", "PutRolePolicy", "SetRepositoryPolicy", "TagRole", "DeleteRole", "AddRoleToInstanceProfile"]
-        {
-            assert!(writes(write), "{write}");
-        }
     }
 }

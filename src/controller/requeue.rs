@@ -244,6 +244,49 @@ mod tests {
         assert!(pauses.next().unwrap() <= FIRST_RECONNECT);
     }
 
+    /// A watch during an outage: it fails again and again, until the API server is back and an edit is seen. One that `lists` begins each attempt with an
+    /// event.
+    fn watch(back: Instant, lists: bool) -> impl futures::Stream<Item = Result<&'static str, std::io::Error>> {
+        futures::stream::unfold(0_u64, move |step| async move {
+            if step == u64::MAX {
+                return None;
+            }
+            if Instant::now() >= back {
+                return Some((Ok("edit"), u64::MAX));
+            }
+            let event = if lists && step % 2 == 0 { Ok("list") } else { Err(std::io::Error::other("refused")) };
+            Some((event, step + 1))
+        })
+    }
+
+    /// How long after the API server's return an edit is noticed on every one of three watches, merged as the controller does.
+    async fn noticed_after<B, M>(outage: Duration, each: impl Fn() -> B, merged: M) -> Duration
+    where
+        B: kube::runtime::utils::Backoff,
+        M: kube::runtime::utils::Backoff,
+    {
+        use futures::StreamExt;
+        use kube::runtime::WatchStreamExt;
+        use kube::runtime::utils::StreamBackoff;
+        let back = Instant::now() + outage;
+        let watches = (0..3).map(|number| Box::pin(watch(back, number == 0).backoff(each())));
+        let mut merged = Box::pin(StreamBackoff::new(futures::stream::select_all(watches), merged));
+        let mut seen = 0;
+        while seen < 3 {
+            seen += usize::from(matches!(merged.next().await, Some(Ok("edit"))));
+        }
+        back.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn edits_are_noticed_within_ten_seconds_of_the_api_servers_return() {
+        for minutes in 1..20 {
+            let outage = Duration::from_secs(60 * minutes);
+            let noticed = noticed_after(outage, Reconnect::default, NoPause).await;
+            assert!(noticed <= Duration::from_secs(10), "{noticed:?} after {minutes} minutes");
+        }
+    }
+
     #[test]
     fn what_mends_itself_soonest_decides_how_long_several_problems_wait() {
         let problem = |reason| Problem::new(reason, "");
