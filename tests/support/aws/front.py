@@ -8,7 +8,7 @@ waits until it is, kills the operator, and the call is then never carried out:
     POST /_stack/release  {"account": "1111…", "action": "PutRolePolicy"}   let them go, and hold no more of them
 
 `account` is the caller's. A held call has been received and not carried out; when its client goes away it never is. Other
-controls are described where they work: `stops`, `organizations`, `service_callers`, `ecr_repositories`.
+controls are described where they work: `stops`, `throttles`, `organizations`, `service_callers`, `ecr_repositories`.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ import uuid
 
 from aws.calls import as_json, describe
 from aws.stops import Stops
+from aws.throttles import Throttles, refusal
 
 CLIENT_GONE = 499  # as the call log shows a held call whose client went away; no AWS status
 
@@ -36,6 +37,7 @@ class Front:
         self._wanted = collections.Counter()  # (account, action) → how many of the next calls to hold
         self._held = []  # ((account, action), event that lets it go)
         self._stops = Stops()
+        self._throttles = Throttles()
 
     async def __call__(self, scope, receive, send):
         path = scope.get("path", "")
@@ -58,6 +60,13 @@ class Front:
 
         if not (await goes_on() and await self._let_go(call, receive)):
             self._write(call, CLIENT_GONE)
+            return
+
+        if not self._throttles.admits(call):
+            self._write(call, 400)
+            content_type, answer = refusal(call)
+            await send({"type": "http.response.start", "status": 400, "headers": [(b"content-type", content_type)]})
+            await send({"type": "http.response.body", "body": answer})
             return
 
         async def logged_send(message):
@@ -104,7 +113,8 @@ class Front:
             return 200, [{"account": account, "action": action} for (account, action), _ in self._held]
         if (method, path) == ("GET", "/_stack/stopped"):
             return 200, self._stops.stopped()
-        controls = {**self._controls, "stop": self._stops.stop, "resume": self._stops.resume}
+        own = {"stop": self._stops.stop, "resume": self._stops.resume, "throttle": self._throttles.throttle}
+        controls = {**self._controls, **own}
         try:
             asked = json.loads(body)
             if method == "POST" and (control := controls.get(path.removeprefix("/_stack/"))):
