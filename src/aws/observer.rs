@@ -106,7 +106,7 @@ impl Observer {
     async fn turn(&self, service: &'static str, operation: &str, begun: Instant) -> Result<(), HeldBack> {
         let bucket = self.bucket(service);
         let longest = self.call_timeout.mul_f64(WAITS_AT_MOST).saturating_sub(begun.elapsed());
-        let turn = bucket.turn(writes(operation), longest).await;
+        let turn = bucket.turn(has_many_authors(operation), longest).await;
         let waited = turn.as_ref().map_or(longest, |waited| *waited);
         self.metrics.aws_wait.get_or_create(&self.service(service)).observe(waited.as_secs_f64());
         self.metrics.aws_rate.get_or_create(&self.service(service)).set(bucket.per_second());
@@ -144,19 +144,16 @@ fn known(service: &str) -> &'static str {
     ["ecr", "iam", "sts"].into_iter().find(|known| known.eq_ignore_ascii_case(service)).unwrap_or("other")
 }
 
-fn writes(operation: &str) -> bool {
-    !["Get", "List", "Describe", "Assume"].iter().any(|read| operation.starts_with(read))
-}
-
 /// How calls are tried again by the SDK: only while AWS throttles them, so that a grant which has made ten calls need not make them again for the
 /// eleventh. Whatever else fails is for the reconciler to decide.
 fn again() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(ATTEMPTS)
 }
 
-/// Whether a call may be sent again without reading anew. Documents that others write as well are read right before they are written.
-fn may_be_sent_again(operation: &str) -> bool {
-    !["SetRepositoryPolicy", "DeleteRepositoryPolicy", "UpdateAssumeRolePolicy"].contains(&operation)
+/// Whether a call writes a document whole that others write as well. It is read right before: the call does not wait for its turn in between, and is not
+/// sent again without another read.
+fn has_many_authors(operation: &str) -> bool {
+    ["SetRepositoryPolicy", "DeleteRepositoryPolicy", "UpdateAssumeRolePolicy"].contains(&operation)
 }
 
 /// Forbids every retry but that of a throttled call, and slows this service down at once.
@@ -286,7 +283,7 @@ impl Intercept for Seen {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if !may_be_sent_again(call(config).1) {
+        if has_many_authors(call(config).1) {
             config.interceptor_state().store_put(RetryConfig::disabled());
         }
         Ok(())

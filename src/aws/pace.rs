@@ -1,9 +1,9 @@
 //! How fast AWS is called: a token bucket for each account's service. It is slowed down when AWS throttles, and recovers slowly.
 //!
 //! A call waits for its turn within its own timeout, and is given up rather than sent too late, so that no call outlives the Lease. A write
-//! does not wait unless much is owed already: it follows a read, and a pause between the two would widen the window in which another
-//! writer's change is lost. What it takes is missing to the reads that follow. Revocations go before changes, these before retries and
-//! resyncs.
+//! to a document that others write as well does not wait unless much is owed already: it follows a read, and a pause between the two would widen
+//! the window in which another writer's change is lost. What it takes is missing to the calls that follow. No other write goes ahead: a service that
+//! is slowed down would be overrun by them. Revocations go before changes, these before retries and resyncs.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 /// What a resync leaves to others: this part of the bucket, and no more than a second brings.
 const RESERVE: f64 = 0.25;
-/// While a service is slowed down, its writes owe at most what this time brings.
+/// While a service is slowed down, at most so much is owed as this time brings.
 const OWED_WHEN_SLOW: f64 = 2.0;
 /// How far throttling slows a service down at most. At that rate the calls of an account's work slots still get their turns within their timeouts.
 const SLOWEST: f64 = 1.0 / 16.0;
@@ -131,7 +131,7 @@ pub struct Bucket {
     limit: Limit,
     level: Mutex<Level>,
     /// Whose turn it is, among each of them: who comes first goes first.
-    writes: tokio::sync::Mutex<()>,
+    ahead: tokio::sync::Mutex<()>,
     reads: [tokio::sync::Mutex<()>; 4],
 }
 
@@ -146,20 +146,20 @@ struct Level {
 impl Bucket {
     fn new(limit: Limit) -> Self {
         let level = Level { tokens: limit.burst, per_second: limit.per_second, at: Instant::now(), throttled: None };
-        Self { limit, level: Mutex::new(level), writes: Default::default(), reads: Default::default() }
+        Self { limit, level: Mutex::new(level), ahead: Default::default(), reads: Default::default() }
     }
 
-    /// Waits until a call may be sent. Says how long that took.
+    /// Waits until a call may be sent; one that goes `ahead` waits only while much is owed. Says how long that took.
     ///
     /// # Errors
     /// When it would take longer than this.
-    pub async fn turn(&self, writes: bool, longest: Duration) -> Result<Duration, HeldBack> {
+    pub async fn turn(&self, ahead: bool, longest: Duration) -> Result<Duration, HeldBack> {
         let begun = Instant::now();
         let urgency = Work::current().urgency;
-        let queue = if writes { &self.writes } else { &self.reads[urgency as usize] };
+        let queue = if ahead { &self.ahead } else { &self.reads[urgency as usize] };
         let turn = async {
             let _first = queue.lock().await;
-            while let Some(wait) = self.take(writes, urgency) {
+            while let Some(wait) = self.take(ahead, urgency) {
                 tokio::time::sleep(wait).await;
             }
         };
@@ -185,9 +185,9 @@ impl Bucket {
     }
 
     /// Takes a token, or says after which time there may be one.
-    fn take(&self, writes: bool, urgency: Urgency) -> Option<Duration> {
+    fn take(&self, ahead: bool, urgency: Urgency) -> Option<Duration> {
         let mut level = self.level();
-        let missing = 1.0 + self.leaves(writes, urgency, level.per_second) - level.tokens;
+        let missing = 1.0 + self.leaves(ahead, urgency, level.per_second) - level.tokens;
         if missing <= 0.0 {
             level.tokens -= 1.0;
             return None;
@@ -197,13 +197,13 @@ impl Bucket {
     }
 
     /// How many tokens a call leaves in the bucket; less than none where it may owe some.
-    fn leaves(&self, writes: bool, urgency: Urgency, per_second: f64) -> f64 {
+    fn leaves(&self, ahead: bool, urgency: Urgency, per_second: f64) -> f64 {
         let Limit { per_second: full, burst } = self.limit;
         let slowed = per_second < full;
         let owed = if slowed { burst.min(per_second * OWED_WHEN_SLOW) } else { burst };
         let reserve = (burst * RESERVE).min(per_second);
         match urgency {
-            _ if writes => -owed,
+            _ if ahead => -owed,
             // What nobody else may take.
             Urgency::Revocation => -owed / 2.0,
             Urgency::Change => 0.0,
@@ -218,7 +218,9 @@ impl Bucket {
         let elapsed = level.at.elapsed().as_secs_f64();
         let Limit { per_second, burst } = self.limit;
         level.tokens = (level.tokens + elapsed * level.per_second).min(burst);
-        level.per_second = (level.per_second + elapsed * per_second / RECOVERS_IN.as_secs_f64()).min(per_second);
+        // In proportion to what it is, so that a service which admits little is not overrun again and again.
+        let grown = (elapsed / RECOVERS_IN.as_secs_f64() * -SLOWEST.ln()).exp();
+        level.per_second = (level.per_second * grown).min(per_second);
         level.at = Instant::now();
         level
     }
@@ -297,7 +299,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_a_throttled_call_a_resync_waits_no_longer_than_its_timeout_allows() {
-        let bucket = Bucket::new(LIMIT);
+        let bucket = Bucket::new(limit("iam"));
         for _ in 0..10 {
             tokio::time::advance(VOLLEY).await;
             bucket.throttled();

@@ -41,4 +41,5 @@ mod shared;
 mod sweep;
 mod telemetry;
 mod tenancy;
+mod throttled;
 mod troubleshooting;

@@ -9,18 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const ACCOUNT: &str = "111111111111";
 
-#[test]
-fn every_operation_that_changes_something_is_known_for_one() {
-    for read in ["GetRole", "ListRoleTags", "DescribeRepositories", "AssumeRole", "GetCallerIdentity"] {
-        assert!(!writes(read), "{read}");
-    }
-    for write in
-        ["CreateRole", "PutRolePolicy", "SetRepositoryPolicy", "TagRole", "DeleteRole", "AddRoleToInstanceProfile"]
-    {
-        assert!(writes(write), "{write}");
-    }
-}
-
 /// A service that gives these answers, one to each request.
 struct Service {
     requests: Arc<AtomicUsize>,

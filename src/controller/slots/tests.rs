@@ -121,15 +121,15 @@ impl Service {
     }
 }
 
-/// What the article's grant takes: seven reads and four writes.
+/// What the article's grant takes.
 const CALLS: usize = 11;
 
 /// One call, sent again within its timeout as long as it is throttled, as `aws::observer` has the SDK do.
-async fn call(bucket: &Bucket, service: &Service, writes: bool) -> bool {
+async fn call(bucket: &Bucket, service: &Service) -> bool {
     let begun = Instant::now();
     for attempt in 0..4_u32 {
         let longest = Duration::from_millis(7_500).saturating_sub(begun.elapsed());
-        if bucket.turn(writes, longest).await.is_err() {
+        if bucket.turn(false, longest).await.is_err() {
             return false;
         }
         if service.call().await {
@@ -147,7 +147,7 @@ async fn grant(slots: Slots, account: String, bucket: Arc<Bucket>, service: Arc<
     for failures in 1..30_u32 {
         let slot = slots.enter(&account, false).await;
         let mut done = 0;
-        while done < CALLS && call(&bucket, &service, done >= 7).await {
+        while done < CALLS && call(&bucket, &service).await {
             done += 1;
         }
         drop(slot);
@@ -160,12 +160,15 @@ async fn grant(slots: Slots, account: String, bucket: Arc<Bucket>, service: Arc<
     begun.elapsed()
 }
 
-/// 300 new grants in four accounts that admit five calls a second.
+/// 300 new grants in four accounts that admit few calls a second.
+#[rstest::rstest]
+#[case(5.0)]
+#[case(2.0)]
 #[tokio::test(start_paused = true)]
-async fn accounts_that_are_throttled_hold_up_no_other_and_cost_few_calls_more() {
+async fn accounts_that_are_throttled_hold_up_no_other_and_cost_few_calls_more(#[case] rate: f64) {
     let (slots, buckets) = (Slots::new(4), Buckets::default());
     let services: BTreeMap<String, Arc<Service>> =
-        (0..4).map(|account| (account.to_string(), Service::new(5.0))).collect();
+        (0..4).map(|account| (account.to_string(), Service::new(rate))).collect();
     let begin = |urgency, account: &str, service: &Arc<Service>| {
         let bucket = buckets.of(account, "iam");
         let grant = grant(slots.clone(), account.to_owned(), bucket, service.clone());
@@ -177,8 +180,7 @@ async fn accounts_that_are_throttled_hold_up_no_other_and_cost_few_calls_more() 
         all.push(begin(Urgency::Change, account, service));
     }
     sleep(Duration::from_secs(20)).await;
-    let idle = Service::new(1_000.0);
-    let in_idle = begin(Urgency::Change, "idle", &idle).await.unwrap();
+    let in_idle = begin(Urgency::Change, "idle", &Service::new(1_000.0)).await.unwrap();
     assert!(in_idle < Duration::from_secs(2), "{in_idle:?}: a grant in an idle account");
     let deleted = begin(Urgency::Revocation, "0", &services["0"]).await.unwrap();
     assert!(deleted < Duration::from_secs(30), "{deleted:?}: a deletion in a throttled account");
@@ -187,6 +189,5 @@ async fn accounts_that_are_throttled_hold_up_no_other_and_cost_few_calls_more() 
     }
     let calls: usize = services.values().map(|service| service.calls.load(Ordering::Relaxed)).sum();
     let each = calls as f64 / 301.0;
-    println!("calls per grant: {each:.1}; idle {in_idle:?}; deletion {deleted:?}");
-    assert!(each < CALLS as f64 * 1.2, "{each} calls per grant");
+    assert!(each < CALLS as f64 * 1.25, "{each} calls per grant");
 }

@@ -9,7 +9,7 @@ waits until it is, kills the operator, and the call is then never carried out:
     POST /_stack/reset    {}                                                let all go that is held or stopped, and forget what was to be
 
 `account` is the caller's. A held call has been received and not carried out; when its client goes away it never is. Other
-controls are described where they work: `answers`, `stops`, `organizations`, `service_callers`, `ecr_repositories`.
+controls are described where they work: `answers`, `stops`, `throttles`, `organizations`, `service_callers`, `ecr_repositories`.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import uuid
 from aws.answers import Answers
 from aws.calls import as_json, describe
 from aws.stops import Stops
+from aws.throttles import Throttles, refusal
 
 CLIENT_GONE = 499  # as the call log shows a held call whose client went away; no AWS status
 
@@ -40,6 +41,7 @@ class Front:
         self._held = []  # ((account, action), event that lets it go)
         self._stops = Stops()
         self._answers = Answers()
+        self._throttles = Throttles()
 
     async def __call__(self, scope, receive, send):
         path = scope.get("path", "")
@@ -68,6 +70,13 @@ class Front:
         if answer := self._answers.of(call):
             self._write(call, answer.status, begun)
             await answer.send(send)
+            return
+
+        if not self._throttles.admits(call):
+            self._write(call, 400, begun)
+            content_type, answer = refusal(call)
+            await send({"type": "http.response.start", "status": 400, "headers": [(b"content-type", content_type)]})
+            await send({"type": "http.response.body", "body": answer})
             return
 
         async def logged_send(message):
@@ -121,6 +130,7 @@ class Front:
             "reset": self._reset,
             "stop": self._stops.stop,
             "resume": self._stops.resume,
+            "throttle": self._throttles.throttle,
         }
         try:
             asked = json.loads(body)
@@ -147,6 +157,7 @@ class Front:
             event.set()
         self._answers.reset()
         self._stops.reset()
+        self._throttles.reset()
         return {}
 
 
