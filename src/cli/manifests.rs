@@ -169,9 +169,12 @@ impl Reading {
             ("", "v1", "Namespace") => {
                 let namespace: Namespace = typed(value)?;
                 let name = namespace_named("metadata.name", namespace.metadata.name.as_ref())?;
-                self.only_once(format!("{kind} {name}"), &place)?;
                 let mut labels = namespace.labels().clone();
                 labels.extend(own_label(&name));
+                // Files of several grants may each have the namespace that they are in.
+                if self.files.namespaces.get(&name) != Some(&labels) {
+                    self.only_once(format!("{kind} {name}"), &place)?;
+                }
                 self.files.namespaces.insert(name, labels);
             }
             _ => *self.others.entry(plain(&format!("{api_version} {kind}"))).or_default() += 1,

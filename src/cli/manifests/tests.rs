@@ -120,6 +120,15 @@ fn an_object_that_is_given_twice_is_refused_with_both_places() {
 }
 
 #[test]
+fn a_namespace_may_be_given_twice_with_the_same_labels() {
+    let namespace =
+        |labels: &str| format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: a, labels: {labels}}}}}");
+    assert!(read(&[&namespace("{team: b}"), &namespace("{team: b}")]).is_ok());
+    let told = read(&[&namespace("{team: b}"), &namespace("{team: c}")]).map(|_| ()).unwrap_err();
+    assert!(told.contains("before: 1.yaml, document 1"), "{told}");
+}
+
+#[test]
 fn all_that_is_wrong_is_told_at_once_and_does_nothing_to_a_terminal() {
     let told =
         read(&["a: b", "{apiVersion: \"registrygrants.dev/v1alpha1\", kind: \"\\e[31mRed\"}"]).map(|_| ()).unwrap_err();
