@@ -15,8 +15,11 @@ E2E = $(if $(filter kind,$(CLUSTER)),,exec env PYTHONPATH=tests/support PYTHONDO
 help: ## list the targets
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' Makefile
 
+# With the tests their dependencies are built as well, and some of the others with more features. A command that runs the tests too asks for them
+# from the start, for else the AWS SDK is built twice.
+BUILD ?= --bins
 build: ## build everything
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace $(BUILD)
 
 demo: build ## play the whole story and end everything; with KEEP=1 leave it running
 	@$(BIN)/demo $(if $(filter-out 0 no,$(KEEP)),--keep)
@@ -27,6 +30,7 @@ demo-down: ## end what `make demo KEEP=1` left running
 
 # The integration tests wait more than they compute, so more of them run at a time than there are cores.
 test: export RUST_TEST_THREADS ?= 8
+test: BUILD = --bins --tests
 test: lint chart lint-policies emulation-check ## everything that is checked
 	cargo test --locked --workspace
 
