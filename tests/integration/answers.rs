@@ -31,13 +31,6 @@ async fn sids(case: &Case<'_>, repository: &Repository) -> Result<Vec<String>> {
     Ok(statements.iter().filter_map(|statement| statement["Sid"].as_str().map(String::from)).collect())
 }
 
-/// Has the grant reconciled now.
-async fn reconcile(case: &Case<'_>, value: &str) -> Result<()> {
-    let annotation = format!("registrygrants.dev/reconcile={value}");
-    let arguments = ["annotate", "--overwrite", "carg/grant", "--namespace", &case.namespace, &annotation];
-    case.cluster().kubectl(&arguments).await.map(drop)
-}
-
 fn direct() -> Value {
     json!({"paths": ["Direct"], "consumer": {"instanceRole": null}, "registry": {"role": null}})
 }
@@ -57,7 +50,7 @@ async fn an_incomplete_answer_about_a_repository_policy_is_not_taken_for_an_empt
     ensure!(sids(&case, &app).await? == ["foreign"], "written because of an incomplete answer");
 
     answer(&case, &registry, READ, None).await?;
-    reconcile(&case, "1").await?;
+    case.reconcile().await?;
     case.ready().await?;
     let both = sids(&case, &app).await?;
     ensure!(both.len() == 2 && both.contains(&"foreign".to_owned()), "{both:?}");
@@ -88,7 +81,7 @@ async fn a_region_that_is_not_enabled_is_reported_as_such() -> Result<()> {
     ensure!(message.contains(&format!("may not be enabled in account {}", case.pair.registry)), "{message}");
     ensure!(!message.contains("spec.credentials"), "{message}");
     answer(&case, &case.pair.registry, "GetRepositoryPolicy", None).await?;
-    reconcile(&case, "1").await?;
+    case.reconcile().await?;
     case.ready().await?;
     Ok(())
 }

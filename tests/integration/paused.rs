@@ -11,7 +11,7 @@ const REPLICA: [&str; 3] = ["--resync-interval=1h", "--lease-duration=9s", "--aw
 
 #[tokio::test]
 async fn a_leader_that_was_paused_writes_nothing_late_stands_by_and_leads_again() -> Result<()> {
-    let installation = Installation::start("paused").await?;
+    let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
     let holder = async || {

@@ -13,13 +13,6 @@ async fn deny(case: &Case<'_>, statement: Value) -> Result<()> {
     Ok(())
 }
 
-async fn reconcile(case: &Case<'_>) -> Result<()> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    let annotation = format!("registrygrants.dev/reconcile={}", since.as_nanos());
-    let annotate = ["annotate", GRANT, "--namespace", &case.namespace, "--overwrite", &annotation];
-    case.cluster().kubectl(&annotate).await.map(drop)
-}
-
 fn everywhere_else() -> Value {
     json!({
         "Effect": "Deny", "NotAction": ["iam:*", "sts:*"], "Resource": "*",
@@ -46,7 +39,7 @@ async fn a_region_that_could_never_be_used_is_corrected_and_holds_up_nothing() -
     ensure!(grant["status"]["applied"]["repositories"].as_array().is_some_and(|all| all.len() == 1), "{grant}");
 
     case.granted(in_regions(&[REGION])).await?;
-    reconcile(&case).await?;
+    case.reconcile().await?;
     case.apply(&case.grant(in_regions(&[REGION, "eu-west-3"]))).await?;
     case.not_ready("AccessDenied").await?;
     case.delete().await?;

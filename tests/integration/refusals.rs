@@ -37,7 +37,7 @@ async fn policy(case: &Case<'_>, app: &Repository) -> Result<String> {
 
 #[tokio::test]
 async fn after_a_restart_a_grant_that_aws_refuses_takes_nobodys_access() -> Result<()> {
-    let installation = Installation::start("refusals").await?;
+    let installation = Installation::exclusive().await?;
     let operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
     let case = Case::on(&installation).await?;
     open(&case).await?;

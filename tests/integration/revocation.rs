@@ -1,39 +1,32 @@
 //! A revocation is done when the document read back contains nothing that no live grant asks for: whatever else there is in the cluster, and whenever the operator
-//! starts. One stack for all tests here; each has the operator to itself, to end it and start it.
+//! starts. Each test has the operator to itself, to end it and start it.
 
 use crate::case::{Case, GRANT, OPERATOR, condition};
 use anyhow::{Context, Result, ensure};
 use local_stack::{Installation, Operator, eventually};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// Nothing but what a test does makes it work. No test here waits for the sweep.
 const QUIET: [&str; 4] =
     ["--resync-interval=1h", "--leader-election=false", "--sweep=off", "--log-level=info,registry_grants=debug"];
 
-async fn installation() -> Result<&'static Installation> {
-    static SHARED: OnceCell<Installation> = OnceCell::const_new();
-    SHARED.get_or_try_init(|| Installation::start("revocation")).await
-}
-
-/// The operator, for one test at a time.
-struct Running {
-    turn: MutexGuard<'static, ()>,
+/// The operator of one test.
+struct Running<'a> {
+    installation: &'a Installation,
     operator: Option<Operator>,
 }
 
-impl Running {
-    async fn begin() -> Result<(Self, Case<'static>)> {
-        static TURN: Mutex<()> = Mutex::const_new(());
-        let mut running = Self { turn: TURN.lock().await, operator: None };
-        let case = Case::on(installation().await?).await?;
+impl<'a> Running<'a> {
+    async fn begin(installation: &'a Installation) -> Result<(Self, Case<'a>)> {
+        let mut running = Self { installation, operator: None };
+        let case = Case::on(installation).await?;
         case.open().await?;
         running.start().await?;
         Ok((running, case))
     }
 
     async fn start(&mut self) -> Result<()> {
-        self.operator = Some(installation().await?.start_operator(OPERATOR, &QUIET).await?);
+        self.operator = Some(self.installation.start_operator(OPERATOR, &QUIET).await?);
         Ok(())
     }
 
@@ -44,9 +37,7 @@ impl Running {
     }
 
     fn end(mut self) -> Result<()> {
-        self.stop()?;
-        drop(self.turn);
-        Ok(())
+        self.stop()
     }
 }
 
@@ -86,7 +77,8 @@ async fn delete(case: &Case<'_>, grant: &str, wait: &str) -> Result<()> {
 
 #[tokio::test]
 async fn what_a_deleted_grant_had_goes_although_frozen_grants_ask_for_the_same() -> Result<()> {
-    let (running, case) = Running::begin().await?;
+    let installation = Installation::exclusive().await?;
+    let (running, case) = Running::begin(&installation).await?;
     case.granted(direct(json!({}))).await?;
     frozen_beside(&case).await?;
     delete(&case, GRANT, "--wait=true").await?;
@@ -96,7 +88,8 @@ async fn what_a_deleted_grant_had_goes_although_frozen_grants_ask_for_the_same()
 
 #[tokio::test]
 async fn a_restart_before_a_deletion_hands_its_access_to_no_frozen_grant() -> Result<()> {
-    let (mut running, case) = Running::begin().await?;
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
     case.granted(direct(json!({}))).await?;
     frozen_beside(&case).await?;
     running.stop()?;
@@ -108,7 +101,8 @@ async fn a_restart_before_a_deletion_hands_its_access_to_no_frozen_grant() -> Re
 
 #[tokio::test]
 async fn a_deletion_before_a_restart_hands_its_access_to_no_frozen_grant() -> Result<()> {
-    let (mut running, case) = Running::begin().await?;
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
     case.granted(direct(json!({}))).await?;
     frozen_beside(&case).await?;
     running.stop()?;
@@ -135,7 +129,8 @@ async fn restored_without_status(case: &Case<'_>, grant: &str) -> Result<()> {
 
 #[tokio::test]
 async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_can_be_revoked() -> Result<()> {
-    let (mut running, case) = Running::begin().await?;
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
     case.granted(direct(json!({}))).await?;
     case.apply(&case.grant(direct(json!({"suspend": true})))).await?;
     case.cluster().wait_until(&case.namespace, GRANT, is("Suspended")).await?;
@@ -167,7 +162,8 @@ async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_c
 
 #[tokio::test]
 async fn a_grant_that_lost_its_record_and_is_not_admitted_is_looked_up_by_its_spec() -> Result<()> {
-    let (mut running, case) = Running::begin().await?;
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
     case.granted(json!({})).await?;
     running.stop()?;
     restored_without_status(&case, GRANT).await?;
@@ -187,7 +183,8 @@ async fn a_grant_that_lost_its_record_and_is_not_admitted_is_looked_up_by_its_sp
 
 #[tokio::test]
 async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is_deleted() -> Result<()> {
-    let (mut running, case) = Running::begin().await?;
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
     case.granted(json!({})).await?;
     case.apply(&case.grant(json!({"suspend": true}))).await?;
     case.cluster().wait_until(&case.namespace, GRANT, is("Suspended")).await?;
@@ -206,7 +203,8 @@ async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is
 #[tokio::test]
 async fn what_somebody_writes_back_after_a_revocation_is_taken_out_although_the_operator_was_started_in_between()
 -> Result<()> {
-    let (mut running, case) = Running::begin().await?;
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
     case.granted(direct(json!({}))).await?;
     let app = case.repository("app");
     let read = app.policy(case.stack()).await?.context("no policy")?;

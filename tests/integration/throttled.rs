@@ -15,7 +15,7 @@ const PER_SECOND: u32 = 2;
 
 #[tokio::test]
 async fn accounts_that_are_throttled_hold_up_no_other_and_cost_few_calls_more() -> Result<()> {
-    let installation = Installation::start("throttled").await?;
+    let installation = Installation::exclusive().await?;
     let (slow, idle) = (Case::on(&installation).await?, Case::on(&installation).await?);
     slow.open().await?;
     idle.open().await?;

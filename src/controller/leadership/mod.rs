@@ -18,6 +18,7 @@ use crate::api::conditions::Reason;
 use crate::grant::Problem;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Stage;
+use futures::FutureExt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -186,7 +187,8 @@ pub async fn until_over<T>(
     stop: &Stop,
     lost: impl Future<Output = T>,
 ) -> Option<T> {
-    let mut work = pin!(work);
+    // It may end by itself when it is told to stop.
+    let mut work = pin!(work.fuse());
     let ended = tokio::select! {
         () = &mut work => None,
         lost = lost => Some(lost),

@@ -1,7 +1,6 @@
 //! Terms, permits, and the election with a simulated Lease, in virtual time.
 
 use super::*;
-use futures::FutureExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Error;
 use std::sync::Mutex;
@@ -253,4 +252,17 @@ async fn a_standby_says_that_it_cannot_reach_the_api_server() {
     sleep(Duration::from_secs(7)).await;
     let (status, text) = replica.ready();
     assert!(status == 503 && text.contains("did not answer"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_ends_by_itself_when_it_is_told_to_stop_is_not_waited_for() {
+    // Which of the two is seen first is a matter of chance.
+    for _ in 0..50 {
+        let stop: Stop = std::future::ready(()).boxed().shared();
+        let never = std::future::pending::<()>();
+        let begun = Instant::now();
+        let leadership = Leadership::always(BOUND);
+        assert!(until_over(&leadership, stop.clone(), &stop, never).await.is_none());
+        assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
+    }
 }

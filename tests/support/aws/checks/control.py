@@ -43,7 +43,7 @@ class CallLog(Check):
             ],
         )
         self.assertEqual({line["accessKey"] for line in ours}, {own, keys.access_key})
-        self.assertEqual(set(ours[0]), {"time", "service", "action", "accessKey", "account", "userAgent", "status"})
+        self.assertEqual(set(ours[0]), {"time", "service", "action", "accessKey", "account", "userAgent", "status", "milliseconds"})
         self.assertIn("Botocore", ours[0]["userAgent"])
 
 
