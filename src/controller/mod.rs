@@ -155,8 +155,6 @@ async fn work(
     telemetry: &Telemetry,
     stop: &Stop,
 ) {
-    // What was due in an earlier term is found anew.
-    telemetry.metrics.queue.retain(|_| false);
     let readiness = &telemetry.readiness;
     let events = events::Events::new(client.clone());
     let (grants, grants_writer) = reflector::store();
