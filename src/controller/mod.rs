@@ -251,7 +251,7 @@ async fn work(
         }
     };
     let supervised = Supervisor { metrics, liveness: &telemetry.liveness, stop };
-    let vanished = tokio::sync::Mutex::new(vanished);
+    let vanished = tokio::sync::Mutex::new(vanished::Pending::of(vanished));
     let vanished = supervised.run("revoke vanished grants", || vanished::run(&context, &vanished));
     let look_after_the_start = supervised.run("look after revoked places", || recent::look_after_the_start(&context));
     let look_after = supervised.run("look after repositories", || repositories::look_after(context.clone()));
