@@ -108,6 +108,23 @@ fn all_examples_are_read_at_once() {
 /// A port of this machine on which nobody listens.
 const NOBODY: &str = "https://127.0.0.1:9";
 
+/// What is said of a cluster that nobody serves, by a kubeconfig with this proxy.
+fn graph_of_nobody(proxy: &str, environment: &[(&str, &str)]) -> String {
+    let kubeconfig = format!(
+        "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{{proxy} server: '{NOBODY}', insecure-skip-tls-verify: true}}}}]\n\
+         contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\ncurrent-context: c\nusers: [{{name: u, user: {{token: x}}}}]\n"
+    );
+    let folder = Folder::new("connection").with("kubeconfig", kubeconfig);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_registry-grants"));
+    for variable in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
+        command.env_remove(variable);
+    }
+    let command =
+        command.arg("graph").env("KUBECONFIG", folder.path().join("kubeconfig")).envs(environment.iter().copied());
+    let output = command.output().unwrap();
+    String::from_utf8(output.stderr).unwrap()
+}
+
 #[rstest]
 #[case("", &[], "the API server https://127.0.0.1:9: cannot list the grants: ")]
 #[case("", &[("HTTPS_PROXY", "http://127.0.0.1:10")], "the API server https://127.0.0.1:9: cannot list the grants: ")]
@@ -122,21 +139,17 @@ fn a_connection_error_names_the_host_the_proxy_and_the_cause(
     #[case] environment: &[(&str, &str)],
     #[case] told: &str,
 ) {
-    let kubeconfig = format!(
-        "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{{proxy} server: '{NOBODY}', insecure-skip-tls-verify: true}}}}]\n\
-         contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\ncurrent-context: c\nusers: [{{name: u, user: {{token: x}}}}]\n"
-    );
-    let folder = Folder::new("connection").with("kubeconfig", kubeconfig);
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_registry-grants"));
-    for variable in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
-        command.env_remove(variable);
-    }
-    let command =
-        command.arg("graph").env("KUBECONFIG", folder.path().join("kubeconfig")).envs(environment.iter().copied());
-    let output = command.output().unwrap();
-    let err = String::from_utf8(output.stderr).unwrap();
+    let err = graph_of_nobody(proxy, environment);
     let cause = ["Connection refused", "SOCKS error"].iter().any(|cause| err.contains(cause));
     assert!(err.contains(told) && cause, "{err}");
+}
+
+#[rstest]
+#[case("example.com,", "NO_PROXY has an empty entry")]
+#[case("example.com,<local>", "the entry `<local>` of NO_PROXY is neither a host, ")]
+fn an_entry_of_no_proxy_that_cannot_be_read_is_named(#[case] entries: &str, #[case] told: &str) {
+    let err = graph_of_nobody("", &[("HTTPS_PROXY", "http://127.0.0.1:10"), ("NO_PROXY", entries)]);
+    assert!(err.contains(told), "{err}");
 }
 
 #[test]

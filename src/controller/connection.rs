@@ -2,7 +2,7 @@
 
 use super::proxies::proxy_for;
 use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, NoProxyError};
 use std::error::Error;
 
 /// How the API server is reached: by the kubeconfig, where there is one, else by the Pod's ServiceAccount. A context is one of the kubeconfig.
@@ -29,7 +29,7 @@ pub async fn config(context: Option<&str>) -> Result<Config, String> {
 
 async fn of_kubeconfig(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> Result<Config, String> {
     let named = proxy_url(&kubeconfig, options);
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, options).await.map_err(|error| causes(&error))?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, options).await.map_err(|error| why_not(&error))?;
     let server = &config.cluster_url;
     let scheme = server.scheme_str().unwrap_or("https");
     let port = server.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
@@ -40,6 +40,20 @@ async fn of_kubeconfig(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> R
         None => None,
     };
     Ok(config)
+}
+
+/// Why a kubeconfig cannot be used. kube reads `NO_PROXY` before we do, wherever a proxy is set, and takes less than kubectl: so the entry is named that it
+/// does not take.
+fn why_not(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ParseNoProxy(NoProxyError::EmptyValue) => {
+            "NO_PROXY has an empty entry: remove the comma that has nothing before or behind it".into()
+        }
+        KubeconfigError::ParseNoProxy(NoProxyError::ParseMatcher { input }) => format!(
+            "the entry `{input}` of NO_PROXY is neither a host, nor an IP address, nor a network such as 10.0.0.0/8: remove it"
+        ),
+        error => causes(error),
+    }
 }
 
 /// The proxy that the kubeconfig names for the cluster.

@@ -155,8 +155,6 @@ async fn work(
     telemetry: &Telemetry,
     stop: &Stop,
 ) {
-    // What was due in an earlier term is found anew.
-    telemetry.metrics.queue.retain(|_| false);
     let readiness = &telemetry.readiness;
     let events = events::Events::new(client.clone());
     let (grants, grants_writer) = reflector::store();
@@ -253,7 +251,7 @@ async fn work(
         }
     };
     let supervised = Supervisor { metrics, liveness: &telemetry.liveness, stop };
-    let vanished = tokio::sync::Mutex::new(vanished);
+    let vanished = tokio::sync::Mutex::new(vanished::Pending::of(vanished));
     let vanished = supervised.run("revoke vanished grants", || vanished::run(&context, &vanished));
     let look_after_the_start = supervised.run("look after revoked places", || recent::look_after_the_start(&context));
     let look_after = supervised.run("look after repositories", || repositories::look_after(context.clone()));

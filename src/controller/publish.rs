@@ -1,6 +1,5 @@
 //! Writes to our resources in the cluster: the finalizer, and the status. Each has a permit of this replica's term, and ends within it.
 
-use super::Context;
 use super::leadership::Leadership;
 use crate::api::grant::CrossAccountRegistryGrantStatus;
 use crate::api::{CrossAccountRegistryGrant, FIELD_MANAGER, FINALIZER};
@@ -33,13 +32,40 @@ pub async fn add_finalizer(
     set_finalizers(leadership, client, grant, finalizers).await
 }
 
-/// Removes our finalizer: the grant may go.
-pub async fn remove_finalizer(context: &Context, grant: &CrossAccountRegistryGrant) -> Result<(), Error> {
-    let finalizers = grant.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
-    match set_finalizers(&context.world.leadership, &context.client, grant, finalizers).await {
-        Err(Error::Api(status)) if status.is_not_found() => Ok(()),
-        other => other.map(drop),
+/// Removes our finalizer: the grant may go. Where the grant was written to since it was read (by our own status, for instance), it is read again.
+///
+/// # Errors
+/// When the API server refused; also when the grant is another by now, or has a record again: then the next reconciliation decides.
+pub async fn remove_finalizer(
+    leadership: &Leadership,
+    client: &Client,
+    grant: &CrossAccountRegistryGrant,
+) -> Result<(), Error> {
+    const ATTEMPTS: u32 = 3;
+    let mut current = grant.clone();
+    let mut attempt = 1;
+    loop {
+        let finalizers = current.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+        let conflict = match set_finalizers(leadership, client, &current, finalizers).await {
+            Err(Error::Api(status)) if status.is_not_found() => return Ok(()),
+            Err(Error::Api(status)) if status.is_conflict() && attempt < ATTEMPTS => Error::Api(status),
+            other => return other.map(drop),
+        };
+        match in_time(api(client, grant).get_opt(&grant.name_any())).await? {
+            Some(found) if found.uid() == grant.uid() && !has_finalizer(&found) => return Ok(()),
+            Some(found) if found.uid() == grant.uid() && may_still_go(grant, &found) => current = found,
+            Some(found) if found.uid() == grant.uid() => return Err(conflict),
+            Some(_) | None => return Ok(()),
+        }
+        attempt += 1;
     }
+}
+
+/// Whether what was decided for a grant holds for it as it is now: the spec is the same, and a grant that lives has no record that it would guard.
+fn may_still_go(decided: &CrossAccountRegistryGrant, now: &CrossAccountRegistryGrant) -> bool {
+    let has_record = now.status.as_ref().is_some_and(|status| status.applied.is_some());
+    let is_deleted = decided.meta().deletion_timestamp.is_some();
+    now.meta().generation == decided.meta().generation && (is_deleted || !has_record)
 }
 
 /// The list is replaced whole, so the version that it was read at goes with it: other people's finalizers are never lost.
@@ -134,5 +160,79 @@ async fn in_term<T>(leadership: &Leadership, write: impl Future<Output = Result<
     match permit.carry(tokio::time::timeout_at(deadline, write)).await {
         Ok(answered) => answered,
         Err(elapsed) => Err(Error::Service(Box::new(elapsed))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::client::Body;
+    use serde_json::Value;
+    use std::sync::{Arc, Mutex};
+
+    fn grant(version: &str, generation: i64, status: &Value) -> CrossAccountRegistryGrant {
+        serde_json::from_value(json!({
+            "apiVersion": "registrygrants.dev/v1alpha1", "kind": "CrossAccountRegistryGrant",
+            "metadata": {
+                "name": "g", "namespace": "team", "uid": "1", "resourceVersion": version, "generation": generation,
+                "finalizers": ["other/one", FINALIZER],
+            },
+            "spec": {
+                "access": "Pull", "paths": ["Direct"],
+                "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
+                "consumer": {"accountID": "222222222222", "wholeAccount": true},
+            },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    /// Removes the finalizer of a grant that was read at version 1, from an API server that has `stored`. Returns the finalizers there afterwards.
+    async fn removed(stored: CrossAccountRegistryGrant) -> (Result<(), Error>, Vec<String>) {
+        let stored = Arc::new(Mutex::new(serde_json::to_value(stored).unwrap()));
+        let server = stored.clone();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let stored = server.clone();
+            async move {
+                let is_patch = request.method() == http::Method::PATCH;
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let mut stored = stored.lock().unwrap();
+                let mut code = 200;
+                if is_patch {
+                    let patch: Value = serde_json::from_slice(&body).unwrap();
+                    if patch["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"] {
+                        stored["metadata"]["finalizers"] = patch["metadata"]["finalizers"].clone();
+                    } else {
+                        code = 409;
+                    }
+                }
+                let conflict = json!({"status": "Failure", "reason": "Conflict", "message": "modified", "code": 409});
+                let answer = if code == 409 { conflict } else { stored.clone() };
+                let answer = Body::from(answer.to_string().into_bytes());
+                Ok::<_, std::convert::Infallible>(http::Response::builder().status(code).body(answer).unwrap())
+            }
+        });
+        let client = Client::new(service, "default");
+        let leadership = Leadership::always(Duration::from_secs(10));
+        let result = remove_finalizer(&leadership, &client, &grant("1", 1, &json!({}))).await;
+        let finalizers = serde_json::from_value(stored.lock().unwrap()["metadata"]["finalizers"].clone()).unwrap();
+        (result, finalizers)
+    }
+
+    #[tokio::test]
+    async fn the_finalizer_goes_though_the_status_was_written_since_the_grant_was_read() {
+        let (result, finalizers) = removed(grant("2", 1, &json!({}))).await;
+        result.unwrap();
+        assert_eq!(finalizers, ["other/one"]);
+    }
+
+    #[tokio::test]
+    async fn the_finalizer_stays_where_the_spec_changed_or_there_is_a_record_again() {
+        let applied = json!({"applied": {"repositories": [{"region": "us-east-1", "patterns": ["app"]}]}});
+        for stored in [grant("2", 2, &json!({})), grant("2", 1, &applied)] {
+            let (result, finalizers) = removed(stored).await;
+            assert!(matches!(&result, Err(Error::Api(status)) if status.is_conflict()), "{result:?}");
+            assert_eq!(finalizers.len(), 2);
+        }
     }
 }

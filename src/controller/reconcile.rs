@@ -180,13 +180,15 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     }
     let has_nothing = done.outcome.applied.is_none();
     if !deleting && enforces && had_record && has_nothing && publish::has_finalizer(resource) {
-        // All that it had was revoked, and nothing of what it is to have can be used yet: there is nothing to guard.
-        publish::remove_finalizer(&context, resource).await?;
+        // All that it had was revoked, and nothing of what it is to have can be used yet: there is nothing to guard. Should the finalizer stay all the
+        // same, a deletion has nothing to look for by the spec.
+        context.world.ledger.record_nothing_left(&owner.uid);
+        publish::remove_finalizer(&context.world.leadership, &context.client, resource).await?;
     }
     if deleting && has_nothing {
         // When the grant disappears, this is how it is known that nothing is left to revoke.
         context.world.ledger.record(resource, None);
-        publish::remove_finalizer(&context, resource).await?;
+        publish::remove_finalizer(&context.world.leadership, &context.client, resource).await?;
         context.backoff.reset(&owner.uid);
         return Ok(Ended::gone());
     }

@@ -3,6 +3,9 @@
 //!
 //! Only a disappearance that this process sees counts, by an event or between two lists. What disappears while no leader runs is found by the sweep.
 
+#[cfg(test)]
+mod tests;
+
 use super::enforce::{Aim, Enforcement};
 use super::reconcile::is_abandoned;
 use super::repositories::Look;
@@ -62,7 +65,7 @@ where
             match world.ledger.claims(&grant) {
                 Some(claims) => drop(vanished.unbounded_send(Vanished { grant, claims })),
                 // It was revoked, or abandoned, or never had anything.
-                None => world.ledger.forget(&grant),
+                None => context.forget(&grant),
             }
         }
     })
@@ -97,38 +100,69 @@ struct Due {
     at: Instant,
 }
 
+/// What has disappeared and was not dealt with yet. It outlives a failure of [`run`], which goes on with it; it does not outlive the term.
+pub struct Pending {
+    noticed: UnboundedReceiver<Vanished>,
+    /// Whether they are many is not decided yet.
+    round: Vec<Vanished>,
+    waiting: Vec<Due>,
+}
+
+impl Pending {
+    pub fn of(noticed: UnboundedReceiver<Vanished>) -> Self {
+        Self { noticed, round: Vec::new(), waiting: Vec::new() }
+    }
+
+    /// Those that have disappeared by now.
+    fn gather(&mut self) {
+        while let Some(Some(more)) = self.noticed.next().now_or_never() {
+            self.round.push(more);
+        }
+    }
+}
+
 /// Revokes what vanished grants had, until the operator is told to stop.
-pub async fn run(context: &Context, vanished: &tokio::sync::Mutex<UnboundedReceiver<Vanished>>) {
-    let mut vanished = vanished.lock().await;
-    let mut waiting: Vec<Due> = Vec::new();
+pub async fn run(context: &Context, pending: &tokio::sync::Mutex<Pending>) {
+    let mut pending = pending.lock().await;
+    let pending = &mut *pending;
     loop {
-        let next = waiting.iter().map(|due| due.at).min();
+        if !pending.round.is_empty() {
+            tokio::time::sleep(GATHER).await;
+            pending.gather();
+            let revoked = to_revoke(context, &pending.round).await;
+            let round = std::mem::take(&mut pending.round).into_iter().zip(revoked);
+            let revoked = round.filter(|(_, is_revoked)| *is_revoked);
+            pending.waiting.extend(revoked.map(|(vanished, _)| Due { vanished, at: Instant::now() }));
+        }
+        let next = pending.waiting.iter().map(|due| due.at).min();
         tokio::select! {
-            first = vanished.next() => {
-                let Some(first) = first else { return };
-                tokio::time::sleep(GATHER).await;
-                let mut round = vec![first];
-                while let Some(Some(more)) = vanished.next().now_or_never() {
-                    round.push(more);
-                }
-                waiting.extend(to_revoke(context, round).await);
-            }
-            () = sleep_until(next) => {
-                let now = Instant::now();
-                let (due, later) = waiting.into_iter().partition(|due: &Due| due.at <= now);
-                waiting = later;
-                let attempts = futures::stream::iter(due).map(|Due { vanished, .. }| async {
-                    let tenant = vanished.grant.namespace().unwrap_or_default().into();
-                    let attempt = pace::with(Work { urgency: Urgency::Revocation, tenant }, attempt(context, &vanished));
-                    let ended = isolated("revoke a vanished grant", &context.world.metrics, attempt).await;
-                    let pause = ended.unwrap_or(Some(context.world.resync_interval))?;
-                    Some(Due { vanished, at: Instant::now() + pause })
-                });
-                waiting.extend(attempts.buffer_unordered(AT_A_TIME).collect::<Vec<_>>().await.into_iter().flatten());
-            }
+            first = pending.noticed.next() => match first {
+                Some(first) => pending.round.push(first),
+                None => return,
+            },
+            () = sleep_until(next) => revoke_what_is_due(context, &mut pending.waiting).await,
             () = context.stop.clone() => return,
         }
     }
+}
+
+/// Carries out the revocations whose time has come. Each stays among those that wait until it has ended.
+async fn revoke_what_is_due(context: &Context, waiting: &mut Vec<Due>) {
+    let now = Instant::now();
+    let attempts = futures::stream::iter(waiting.iter().enumerate()).map(|(index, Due { vanished, at })| async move {
+        if *at > now {
+            return (index, Some(*at));
+        }
+        let tenant = vanished.grant.namespace().unwrap_or_default().into();
+        let attempt = pace::with(Work { urgency: Urgency::Revocation, tenant }, attempt(context, vanished));
+        let ended = isolated("revoke a vanished grant", &context.world.metrics, attempt).await;
+        let pause = ended.unwrap_or(Some(context.world.resync_interval));
+        (index, pause.map(|pause| Instant::now() + pause))
+    });
+    let mut again: Vec<(usize, Option<Instant>)> = attempts.buffer_unordered(AT_A_TIME).collect().await;
+    again.sort_unstable_by_key(|(index, _)| *index);
+    let ended = std::mem::take(waiting).into_iter().zip(again);
+    waiting.extend(ended.filter_map(|(Due { vanished, .. }, (_, at))| Some(Due { vanished, at: at? })));
 }
 
 async fn sleep_until(when: Option<Instant>) {
@@ -138,21 +172,22 @@ async fn sleep_until(when: Option<Instant>) {
     }
 }
 
-/// Those of a round that are revoked; for the rest the sweep's brakes hold.
-async fn to_revoke(context: &Context, round: Vec<Vanished>) -> Vec<Due> {
-    let (mut revoked, mut sudden) = (Vec::new(), Vec::new());
+/// Which of a round are revoked; for the rest the sweep's brakes hold.
+async fn to_revoke(context: &Context, round: &[Vanished]) -> Vec<bool> {
+    let mut revoked = Vec::new();
     for vanished in round {
         // One that was deleted, or whose place was taken, was not lost with its cluster.
         let taken = matches!(successor(context, &vanished.grant).await, Ok(Place::Same | Place::Taken(_)));
-        if taken || vanished.was_being_deleted() { &mut revoked } else { &mut sudden }.push(vanished);
+        revoked.push(taken || vanished.was_being_deleted());
     }
-    if too_many_at_once(sudden.len(), context.world.grants.state().len()) {
-        for vanished in &sudden {
-            leave_to_the_sweep(context, vanished, sudden.len()).await;
-        }
-        sudden.clear();
+    let sudden = revoked.iter().filter(|is_revoked| !**is_revoked).count();
+    if !too_many_at_once(sudden, context.world.grants.state().len()) {
+        return vec![true; round.len()];
     }
-    revoked.into_iter().chain(sudden).map(|vanished| Due { vanished, at: Instant::now() }).collect()
+    for (vanished, _) in round.iter().zip(&revoked).filter(|(_, is_revoked)| !**is_revoked) {
+        leave_to_the_sweep(context, vanished, sudden).await;
+    }
+    revoked
 }
 
 async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vanished, many: usize) {
@@ -166,13 +201,13 @@ async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vani
     let regions = claims.repositories.iter().map(|claimed| claimed.region.clone()).collect();
     context.world.sweep_soon(&spec.registry.account_id, regions);
     spec.consumer.account_id.iter().for_each(|account| context.world.sweep_soon(account, BTreeSet::new()));
-    context.world.ledger.forget(grant);
+    context.forget(grant);
 }
 
 /// Revokes what one had. Returns when to try again, if that is needed.
 async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     let Vanished { grant, claims } = vanished;
-    let World { ledger, resync_interval, .. } = &context.world;
+    let World { resync_interval, .. } = &context.world;
     let (name, uid) = (GrantName::of(grant), grant.uid().unwrap_or_default());
     let again = |reason| {
         let failures = context.backoff.failed(&uid, None);
@@ -207,8 +242,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     );
     tracing::warn!(grant = %name, "{note}");
     context.events.vanished(&about(grant), &note).await;
-    context.backoff.reset(&uid);
-    ledger.forget(grant);
+    context.forget(grant);
     None
 }
 
@@ -250,88 +284,4 @@ fn successor_claims(world: &World, successor: &CrossAccountRegistryGrant) -> Opt
 
 fn about(grant: &CrossAccountRegistryGrant) -> ObjectReference {
     grant.object_ref(&())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use k8s_openapi::jiff::Timestamp;
-    use kube::runtime::reflector::{self, store::Writer};
-    use serde_json::json;
-
-    fn grant(name: &str, uid: &str) -> CrossAccountRegistryGrant {
-        let spec = json!({
-            "access": "Pull", "paths": ["Direct"],
-            "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
-            "consumer": {"accountID": "222222222222", "wholeAccount": true},
-        });
-        let mut grant = CrossAccountRegistryGrant::new(name, serde_json::from_value(spec).unwrap());
-        grant.metadata.namespace = Some("team".into());
-        grant.metadata.uid = Some(uid.into());
-        grant
-    }
-
-    /// A watch with its cache: every event is seen here first, as in the operator.
-    struct Watched {
-        cache: Store<CrossAccountRegistryGrant>,
-        writer: Writer<CrossAccountRegistryGrant>,
-        listed: HashSet<String>,
-    }
-
-    impl Watched {
-        fn new() -> Self {
-            let (cache, writer) = reflector::store();
-            Self { cache, writer, listed: HashSet::new() }
-        }
-
-        fn see(&mut self, event: &Event<CrossAccountRegistryGrant>) -> Vec<Arc<CrossAccountRegistryGrant>> {
-            let gone = gone(&mut self.listed, &self.cache, event);
-            self.writer.apply_watcher_event(event);
-            gone
-        }
-
-        /// The UIDs of the grants that are gone by a list of these.
-        fn list(&mut self, grants: &[CrossAccountRegistryGrant]) -> Vec<String> {
-            let applied = grants.iter().cloned().map(Event::InitApply);
-            let events: Vec<_> = [Event::Init].into_iter().chain(applied).chain([Event::InitDone]).collect();
-            let mut gone: Vec<String> =
-                events.iter().flat_map(|event| self.see(event)).filter_map(|grant| grant.uid()).collect();
-            gone.sort();
-            gone
-        }
-    }
-
-    #[test]
-    fn what_a_second_list_lacks_is_gone_and_so_is_one_whose_place_another_has() {
-        let mut watched = Watched::new();
-        assert!(watched.list(&[grant("a", "1"), grant("b", "2"), grant("c", "3")]).is_empty());
-        assert_eq!(watched.list(&[grant("a", "1"), grant("c", "4")]), ["2", "3"]);
-        assert!(watched.list(&[grant("a", "1"), grant("c", "4")]).is_empty());
-    }
-
-    #[test]
-    fn a_list_that_breaks_off_takes_nothing_away() {
-        let mut watched = Watched::new();
-        watched.list(&[grant("a", "1"), grant("b", "2")]);
-        assert!(watched.see(&Event::Init).is_empty());
-        assert!(watched.see(&Event::InitApply(grant("a", "1"))).is_empty());
-        assert!(watched.list(&[grant("a", "1"), grant("b", "2")]).is_empty());
-    }
-
-    #[test]
-    fn a_deleted_grant_is_gone_as_it_was_seen_before() {
-        let mut watched = Watched::new();
-        watched.list(&[grant("a", "1"), grant("b", "2")]);
-        let deleted = |name: &str, uid: &str| {
-            let mut grant = grant(name, uid);
-            grant.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
-            grant
-        };
-        watched.see(&Event::Apply(deleted("b", "2")));
-        let sudden = watched.see(&Event::Delete(deleted("a", "1")));
-        assert!(sudden.len() == 1 && sudden[0].metadata.deletion_timestamp.is_none());
-        let announced = watched.see(&Event::Delete(deleted("b", "2")));
-        assert!(announced.len() == 1 && announced[0].metadata.deletion_timestamp.is_some());
-    }
 }

@@ -11,8 +11,8 @@ use crate::grant::GrantName;
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
 use futures::channel::mpsc;
-use kube::Client;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,6 +58,14 @@ pub struct Context {
     pub stop: Stop,
 }
 
+impl Context {
+    /// Forgets a grant that is gone.
+    pub fn forget(&self, grant: &CrossAccountRegistryGrant) {
+        self.world.ledger.forget(grant);
+        self.backoff.reset(&grant.uid().unwrap_or_default());
+    }
+}
+
 impl World {
     /// Has a grant looked at soon.
     pub fn nudge(&self, grant: &GrantName) {
@@ -81,5 +89,42 @@ impl World {
     pub async fn turn_for_all(&self, account: &str) -> slots::Slot {
         let _waits = self.metrics.queue.waits();
         self.slots.enter(account, true).await
+    }
+}
+
+#[cfg(test)]
+impl Context {
+    /// A context with empty caches before this API server, and the writer of its grants.
+    pub async fn before(client: Client) -> (Self, kube::runtime::reflector::store::Writer<CrossAccountRegistryGrant>) {
+        use futures::FutureExt;
+        use kube::runtime::reflector::store;
+        const TIMEOUT: Duration = Duration::from_secs(10);
+        let installation: Installation = "0123456789ab".parse().expect("12 hex digits");
+        let (grants, writer) = store();
+        let events = events::Events::new(client.clone());
+        let world = World {
+            aws: Aws::from_environment(&installation, TIMEOUT, Metrics::default()).await,
+            installation,
+            leadership: Arc::new(Leadership::always(TIMEOUT)),
+            grants,
+            directory: directory::Caches { accounts: store().0, namespaces: store().0 },
+            ledger: ledger::Ledger::default(),
+            writers: writers::Writers::default(),
+            roles: sharing::Roles::default(),
+            facts: facts::Facts::default(),
+            read_backs: revoked::ReadBacks::default(),
+            recent: recent::Recent::default(),
+            restored: restored::Restored::default(),
+            slots: slots::Slots::new(1),
+            recording: Semaphore::new(RECORDING),
+            resync_interval: TIMEOUT * 60,
+            others_unknown: false,
+            metrics: Metrics::default(),
+            nudges: mpsc::unbounded().0,
+            to_sweep: Mutex::default(),
+        };
+        let stop = futures::future::pending().boxed().shared();
+        let (backoff, asked) = (requeue::Backoff::default(), requeue::Asked::default());
+        (Self { world, client, filled: Arc::default(), backoff, asked, events, stop }, writer)
     }
 }

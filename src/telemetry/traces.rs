@@ -27,8 +27,11 @@ use tracing_subscriber::registry::LookupSpan;
 const TARGET: &str = "registry_grants/spans";
 /// The log's lines up to this level become events of the spans in which they were written.
 const EVENTS: LevelFilter = LevelFilter::INFO;
-/// Longer than this neither an export nor the end of the process waits for the collector.
+/// Longer than this no export waits for the collector.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer than this the end of the process does not wait for it: it comes after the write in progress and the Lease's return, which take up most of the
+/// time that a Pod has to end.
+const LAST_EXPORT: Duration = Duration::from_millis(1_500);
 
 /// A look at a grant.
 pub fn reconcile(namespace: &str, name: &str) -> Span {
@@ -91,7 +94,7 @@ impl Traces {
     /// Sends what was not sent yet. The runtime must still run.
     pub fn end(self) {
         // What could not be sent was told already.
-        let _ = self.0.shutdown_with_timeout(TIMEOUT);
+        let _ = self.0.shutdown_with_timeout(LAST_EXPORT);
     }
 }
 
@@ -179,6 +182,24 @@ mod tests {
             assert!(request.contains(told), "no {told} in {request}");
         }
         assert!(!request.contains("not ours"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_collector_that_does_not_answer_holds_up_the_end_for_little() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let traces = Traces::to(&endpoint, &Handle::current()).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(traces.layer()), || {
+            drop(reconcile("team-b", "miq-devops"));
+        });
+        let begun = std::time::Instant::now();
+        let ended = tokio::task::spawn_blocking(move || {
+            traces.end();
+            begun.elapsed()
+        });
+        let took = ended.await.unwrap();
+        assert!(took < LAST_EXPORT + Duration::from_secs(2), "{took:?}");
+        drop(listener);
     }
 
     #[tokio::test]

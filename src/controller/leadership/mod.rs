@@ -167,6 +167,7 @@ pub async fn take_part<L: Leases, W: Future<Output = ()>>(
         });
         let ended = until_over(&leadership, work(leadership.clone()), &stop, &mut holding).await;
         telemetry.metrics.leader.set(0);
+        telemetry.metrics.stand_by();
         let (back, lost) = match ended {
             Some(ended) => ended?,
             None => {

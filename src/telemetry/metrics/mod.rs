@@ -21,7 +21,7 @@ use reference::{Described, Makes};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The format's name, for who asks.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -87,7 +87,8 @@ pub struct Metrics {
     account_ready: Table<OfAccount, Gauge>,
     queue_depth: Gauge,
     queue_age: Fraction,
-    cluster: Arc<OnceLock<Arc<dyn Cluster>>>,
+    /// The caches of the present term; `None` while this replica stands by.
+    cluster: Arc<Mutex<Option<Arc<dyn Cluster>>>>,
     registry: Arc<Registry>,
     described: Arc<Vec<Described>>,
 }
@@ -225,9 +226,7 @@ const WINDOWS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 10.
 impl Metrics {
     /// All of them, as they are now.
     pub fn text(&self) -> String {
-        if let Some(snapshot) = self.cluster.get().and_then(|cluster| cluster.snapshot()) {
-            self.take(snapshot);
-        }
+        self.take_what_the_cluster_holds();
         self.forget_grants_that_are_gone();
         let backlog = self.queue.backlog();
         self.queue_depth.set(i64::try_from(backlog.depth).unwrap_or(i64::MAX));
@@ -238,16 +237,36 @@ impl Metrics {
         text
     }
 
-    /// Where grants and accounts are looked up from now on.
+    /// Where grants and accounts are looked up from now on, in a new term.
     pub fn watch(&self, cluster: Arc<dyn Cluster>) {
-        // A replica leads once in its life.
-        let _ = self.cluster.set(cluster);
+        *self.cluster() = Some(cluster);
+    }
+
+    /// The term has ended: nothing is due here any more, and what the caches held is not told any more. The counters stay.
+    pub fn stand_by(&self) {
+        let mut cluster = self.cluster();
+        *cluster = None;
+        self.queue.retain(|_| false);
+        self.grants.retain(|_| false);
+        self.account_ready.retain(|_| false);
+    }
+
+    fn cluster(&self) -> MutexGuard<'_, Option<Arc<dyn Cluster>>> {
+        self.cluster.lock().expect("no panic while held")
     }
 
     /// Nobody will look at them, so they are not due.
     pub(super) fn forget_grants_that_are_gone(&self) {
-        if let Some(cluster) = self.cluster.get() {
+        if let Some(cluster) = &*self.cluster() {
             self.queue.retain(|key| cluster.has_grant(key));
+        }
+    }
+
+    fn take_what_the_cluster_holds(&self) {
+        // Held until all is told, so that the end of a term in between leaves nothing of it.
+        let cluster = self.cluster();
+        if let Some(snapshot) = cluster.as_ref().and_then(|cluster| cluster.snapshot()) {
+            self.take(snapshot);
         }
     }
 
@@ -302,7 +321,7 @@ mod tests {
     }
 
     /// A cluster with these grants, all of one reason, and these accounts.
-    struct Fixed(std::sync::Mutex<(i64, Vec<&'static str>)>);
+    struct Fixed(Mutex<(i64, Vec<&'static str>)>);
 
     impl Cluster for Fixed {
         fn snapshot(&self) -> Option<Snapshot> {
@@ -322,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn the_series_of_grants_and_accounts_that_are_gone_are_gone() {
         let metrics = Metrics::default();
-        let cluster = Arc::new(Fixed(std::sync::Mutex::new((2, vec![ACCOUNT]))));
+        let cluster = Arc::new(Fixed(Mutex::new((2, vec![ACCOUNT]))));
         metrics.watch(cluster.clone());
         metrics.drift_corrected.get_or_create(&ACCOUNT.into()).inc();
         metrics.policies.seen(ACCOUNT, "us-east-1", "app", 0.5);
@@ -342,10 +361,36 @@ mod tests {
     #[tokio::test]
     async fn a_grant_that_is_gone_is_not_due() {
         let metrics = Metrics::default();
-        metrics.watch(Arc::new(Fixed(std::sync::Mutex::new((1, Vec::new())))));
+        metrics.watch(Arc::new(Fixed(Mutex::new((1, Vec::new())))));
         for name in ["there", "gone"] {
             metrics.queue.due(("team-b".into(), name.into()), std::time::Duration::ZERO);
         }
         assert!(told(&metrics, "registry_grants_queue_depth 1"), "{}", metrics.text());
+    }
+
+    #[tokio::test]
+    async fn each_term_tells_what_its_own_caches_hold_and_none_is_told_in_between() {
+        let granted = |count| format!("registry_grants_grants{{ready=\"True\",reason=\"Granted\"}} {count}");
+        let metrics = Metrics::default();
+        metrics.watch(Arc::new(Fixed(Mutex::new((2, vec![ACCOUNT])))));
+        metrics.queue.due(("team-b".into(), "there".into()), std::time::Duration::ZERO);
+        metrics.sweep_removed.get_or_create(&ACCOUNT.into()).inc();
+        assert!(told(&metrics, &granted(2)) && told(&metrics, "registry_grants_queue_depth 1"));
+        metrics.stand_by();
+        let text = metrics.text();
+        assert!(!text.contains("Granted\"") && !text.contains("account_ready{"), "{text}");
+        assert!(told(&metrics, "registry_grants_queue_depth 0"), "{text}");
+        metrics.watch(Arc::new(Fixed(Mutex::new((3, vec!["222222222222", ACCOUNT])))));
+        for name in ["there", "gone"] {
+            metrics.queue.due(("team-b".into(), name.into()), std::time::Duration::ZERO);
+        }
+        for line in [
+            &granted(3),
+            "registry_grants_account_ready{account=\"222222222222\"} 1",
+            "registry_grants_queue_depth 1",
+            "registry_grants_sweep_removed_total{account=\"111111111111\"} 1",
+        ] {
+            assert!(told(&metrics, line), "{line}\n{}", metrics.text());
+        }
     }
 }
