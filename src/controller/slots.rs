@@ -2,7 +2,8 @@
 //! holds a slot only in the account that it calls, and only while it calls it.
 //!
 //! Revocations go first, then users' changes, then retries, then resyncs; of the same kind the namespace that was served longest ago. Every
-//! eighth slot goes by order of arrival, so that no flood of urgent work keeps the rest waiting for ever.
+//! eighth slot goes to the one that has waited longest, whatever its urgency, so that no flood of urgent work keeps the rest waiting for ever. Work
+//! for a repository or a role waits here with their locks held, so this also bounds how long others wait for those.
 
 use crate::aws::pace::{Urgency, Work};
 use std::collections::HashMap;
@@ -136,11 +137,11 @@ impl Line {
         };
         let waiting = || self.waiting.iter().enumerate();
         let may = |(_, waiter): &(usize, &Waiter)| self.busy < at_most(urgency(waiter), of_each);
-        let by_arrival = match (self.handed_out + 1) % BY_ARRIVAL {
-            0 => waiting().filter(may).min_by_key(|(_, waiter)| waiter.arrival),
-            _ => None,
-        };
-        let (index, _) = by_arrival.or_else(|| waiting().filter(may).min_by_key(|(_, waiter)| rank(waiter)))?;
+        let (mut index, _) = waiting().filter(may).min_by_key(|(_, waiter)| rank(waiter))?;
+        if (self.handed_out + 1).is_multiple_of(BY_ARRIVAL) {
+            // The oldest takes this place, though its kind leaves such a place to others: it would find no other while urgent work keeps coming.
+            index = waiting().min_by_key(|(_, waiter)| waiter.arrival)?.0;
+        }
         let waiter = self.waiting.swap_remove(index);
         self.handed_out += 1;
         self.served.insert(waiter.work.tenant.clone(), self.handed_out);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::aws::pace::{self, Bucket, Buckets};
+use futures::FutureExt;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -62,6 +63,45 @@ async fn a_flood_of_changes_does_not_keep_a_resync_waiting_for_ever() {
     let served = order(&Slots::new(1), &waiting).await;
     let place = served.iter().position(|(urgency, _)| *urgency == Urgency::Resync).unwrap();
     assert!(place <= 8, "{place}");
+}
+
+/// However much urgent work arrives, as fast as it is served.
+#[rstest::rstest]
+#[case(Urgency::Change, Urgency::Resync)]
+#[case(Urgency::Change, Urgency::Retry)]
+#[case(Urgency::Revocation, Urgency::Change)]
+#[case(Urgency::Revocation, Urgency::Resync)]
+#[tokio::test(start_paused = true)]
+async fn a_steady_stream_of_urgent_work_keeps_nobody_waiting_for_ever(#[case] stream: Urgency, #[case] quiet: Urgency) {
+    let slots = Slots::new(4);
+    for number in 0..20_u64 {
+        let slots = slots.clone();
+        tokio::spawn(pace::with(work(stream, "loud"), async move {
+            loop {
+                let slot = slots.enter("a", false).await;
+                // Their ends are spread, so that one place at a time becomes free.
+                sleep(Duration::from_millis(1_000 + number * 7)).await;
+                drop(slot);
+            }
+        }));
+    }
+    sleep(Duration::from_secs(10)).await;
+    let waits = pace::with(work(quiet, "quiet"), slots.enter("a", false));
+    assert!(tokio::time::timeout(Duration::from_secs(60), waits).await.is_ok(), "{quiet:?} waits for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_urgent_work_resyncs_leave_a_place_to_changes_and_changes_some_to_revocations() {
+    let slots = Slots::new(4);
+    let enter = |urgency| pace::with(work(urgency, "x"), slots.enter("a", false)).now_or_never();
+    for _ in 0..20 {
+        let resyncs: Vec<_> = std::iter::from_fn(|| enter(Urgency::Resync)).collect();
+        assert_eq!(resyncs.len(), 3);
+        let changes: Vec<_> = std::iter::from_fn(|| enter(Urgency::Change)).collect();
+        assert_eq!(changes.len(), 1);
+        let revocations: Vec<_> = std::iter::from_fn(|| enter(Urgency::Revocation)).collect();
+        assert_eq!(revocations.len(), 2);
+    }
 }
 
 #[tokio::test(start_paused = true)]
