@@ -3,7 +3,8 @@
 use super::directory::Filled;
 use super::leadership::Leadership;
 use super::{
-    Stop, directory, events, facts, ledger, observed, recent, requeue, restored, revoked, sharing, slots, writers,
+    Stop, directory, events, facts, ledger, observed, pending, recent, requeue, restored, revoked, sharing, slots,
+    writers,
 };
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
@@ -36,6 +37,8 @@ pub struct World {
     pub recent: recent::Recent,
     pub restored: restored::Restored,
     pub slots: slots::Slots,
+    /// The grants that wait for their first slot.
+    pub pending: pending::Pending,
     /// How many grants record their claims in the cluster at a time.
     pub recording: Semaphore,
     pub resync_interval: Duration,
@@ -61,7 +64,8 @@ pub struct Context {
 impl World {
     /// Has a grant looked at soon.
     pub fn nudge(&self, grant: &GrantName) {
-        let grants = observed::due(&self.metrics, vec![ObjectRef::new(&grant.name).within(&grant.namespace)]);
+        let grants =
+            observed::due(&self.metrics, &self.pending, vec![ObjectRef::new(&grant.name).within(&grant.namespace)]);
         // Nobody listens any more only when the work has ended.
         grants.into_iter().for_each(|grant| drop(self.nudges.unbounded_send(grant)));
     }
