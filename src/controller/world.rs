@@ -8,7 +8,7 @@ use super::{
 };
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
-use crate::grant::GrantName;
+use crate::grant::{AccountId, GrantName};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
 use futures::channel::mpsc;
@@ -17,7 +17,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 /// How many grants record their claims in the cluster at a time.
 pub const RECORDING: usize = 16;
@@ -85,5 +85,11 @@ impl World {
     pub async fn turn_for_all(&self, account: &str) -> slots::Slot {
         let _waits = self.metrics.queue.waits();
         self.slots.enter(account, true).await
+    }
+
+    /// Waits until nobody else is at work on an instance role, and then for a work slot in its account.
+    pub async fn alone_on(&self, account: &AccountId, role: &str) -> (OwnedMutexGuard<()>, slots::Slot) {
+        let _waits = self.metrics.queue.waits();
+        self.roles.alone_in_turn(&self.slots, account, role).await
     }
 }
