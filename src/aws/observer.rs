@@ -118,6 +118,10 @@ impl Observer {
             self.bucket(service).throttled();
             self.metrics.aws_rate.get_or_create(&self.service(service)).set(self.bucket(service).per_second());
         }
+        self.count(service, operation, result);
+    }
+
+    fn count(&self, service: &'static str, operation: &str, result: &'static str) {
         let (account, operation) = (self.account.clone(), operation.to_owned());
         self.metrics.aws_calls.get_or_create(&OfCall { account, service, operation, result }).inc();
         self.metrics.queue.moved();
@@ -298,7 +302,8 @@ impl Intercept for Seen {
         // Only a throttled call has another attempt: what came of the one before is counted here, and of the last one where the call ends.
         if config.load::<RequestAttempts>().is_some_and(|attempts| attempts.attempts() > 1) {
             let (service, operation) = call(config);
-            self.0.ended(service, operation, Class::Throttled.label());
+            // `OnlyThrottled` has slowed the service down when the answer came.
+            self.0.count(service, operation, Class::Throttled.label());
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ const SLOWEST: f64 = 1.0 / 16.0;
 /// From there it takes this long until calls are as fast again as they were.
 const RECOVERS_IN: Duration = Duration::from_secs(120);
 /// Calls that are throttled within this time were on their way together, and count once.
-const VOLLEY: Duration = Duration::from_secs(1);
+pub(super) const VOLLEY: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     static WORK: Work;

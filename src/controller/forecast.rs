@@ -7,6 +7,7 @@ use super::enforce::{Aim, Enforcement};
 use super::facts::Facts;
 use super::leadership::Leadership;
 use super::ledger::Ledger;
+use super::pending::Pending;
 use super::recent::Recent;
 use super::repositories::Look;
 use super::restored::Restored;
@@ -93,6 +94,7 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         recent: Recent::default(),
         restored: Restored::default(),
         slots: Slots::new(u16::MAX),
+        pending: Pending::default(),
         recording: Semaphore::new(Semaphore::MAX_PERMITS),
         resync_interval: call_timeout * 60,
         others_unknown: !complete,

@@ -19,6 +19,16 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Has every later use of the claims panic.
+    #[cfg(test)]
+    pub fn poison(&self) {
+        let poisoned = std::panic::AssertUnwindSafe(|| {
+            let _claims = self.claims.lock();
+            panic!("poisons the lock");
+        });
+        assert!(std::panic::catch_unwind(poisoned).is_err());
+    }
+
     /// What the grant has on record.
     pub fn claims(&self, grant: &CrossAccountRegistryGrant) -> Option<Applied> {
         let recorded = grant.uid().and_then(|uid| self.claims.lock().expect("no panic while held").get(&uid).cloned());

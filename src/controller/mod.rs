@@ -14,6 +14,7 @@ mod foresee;
 mod leadership;
 mod ledger;
 mod observed;
+mod pending;
 mod proxies;
 mod publish;
 mod recent;
@@ -162,6 +163,7 @@ async fn work(
     let (namespaces, namespaces_writer) = reflector::store();
     let filled = Arc::new(Filled::default());
     let (nudges, nudged) = mpsc::unbounded();
+    let pending = pending::Pending::default();
     let context = Arc::new(Context {
         world: World {
             aws: Aws::from_environment(installation, settings.call_timeout, telemetry.metrics.clone()).await,
@@ -177,6 +179,7 @@ async fn work(
             recent: recent::Recent::default(),
             restored: restored::Restored::writing_to(client.clone(), events.clone()),
             slots: slots::Slots::new(settings.concurrency),
+            pending: pending.clone(),
             recording: Semaphore::new(RECORDING),
             resync_interval: settings.resync_interval,
             others_unknown: false,
@@ -204,9 +207,9 @@ async fn work(
     let counted = move |event: &watcher::Event<_>| {
         accounts::counted_by(event).into_iter().for_each(|account| drop(count.unbounded_send(account)));
     };
-    let queue = metrics.clone();
+    let (queue, changed) = (metrics.clone(), pending.clone());
     let in_the_queue = move |grant: &CrossAccountRegistryGrant| {
-        drop(observed::due(&queue, vec![ObjectRef::from_obj(grant)]));
+        drop(observed::due(&queue, &changed, vec![ObjectRef::from_obj(grant)]));
     };
     let grant_changes = filled
         .watched(Cache::Grants, grant_changes.reflect(grants_writer))
@@ -229,12 +232,13 @@ async fn work(
         .predicate_filter(predicates::labels, PredicateConfig::default());
     let (by_account, by_namespace) = (grants.clone(), grants.clone());
     let (of_account, of_namespace) = (metrics.clone(), metrics.clone());
+    let (in_account, in_namespace) = (pending.clone(), pending);
     let grant_controller = Controller::for_stream(grant_changes, grants)
         .watches_stream(account_changes, move |account: AWSAccount| {
-            observed::due(&of_account, grants_of_account(&by_account, &account))
+            observed::due(&of_account, &in_account, grants_of_account(&by_account, &account))
         })
         .watches_stream(namespace_changes, move |namespace| {
-            observed::due(&of_namespace, grants_in_namespace(&by_namespace, &namespace))
+            observed::due(&of_namespace, &in_namespace, grants_in_namespace(&by_namespace, &namespace))
         })
         .reconcile_on(nudged)
         // As many as there are: each waits for a slot in the account that it calls, and a limit here would let one account's grants keep out the rest.

@@ -1,9 +1,10 @@
 //! Every look at a grant as others see it from outside: counted, timed, traced, and followed in what is due.
 
 use super::directory::{Cache, Filled};
+use super::pending::Pending;
 use super::reconcile::{self, Error};
 use super::repositories::{Outcome, Repository, Written};
-use super::{Context, directory, supervise};
+use super::{Context, directory, slots, supervise};
 use crate::api::conditions::ConditionType;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::pace::{self, Urgency, Work};
@@ -20,6 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument;
+
+#[cfg(test)]
+mod tests;
 
 /// How a look ended, and after which time the next one is due; `None`: when something changes.
 pub struct Ended {
@@ -59,25 +63,55 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         // Told to stop, nobody fills the caches any more.
         () = context.stop.clone() => return Ok(Action::await_change()),
     }
-    let urgency = reconcile::urgency(&resource, &context);
-    if urgency == Urgency::Retry
-        && reconcile::is_asked_for(&resource)
-        && let Err(wait) = context.asked.may_begin(&resource.uid().unwrap_or_default())
-    {
-        return Ok(again(metrics, key, Some(wait)));
-    }
     let span = traces::reconcile(&key.0, &key.1);
-    let work = Work { urgency, tenant: key.0.as_str().into() };
     let begun = Instant::now();
-    let looked = pace::with(work, Box::pin(reconcile::reconcile(resource, context.clone()))).instrument(span.clone());
+    let looked = Box::pin(look(resource, context.clone())).instrument(span.clone());
     let looked =
         supervise::isolated("reconcile", metrics, looked).await.unwrap_or_else(|panicked| Err(panicked.into()));
+    let looked = match looked {
+        Ok(Looked::TooSoon(wait)) => return Ok(again(metrics, key, Some(wait))),
+        Ok(Looked::Ended(ended)) => Ok(ended),
+        Err(error) => Err(error),
+    };
     let result = looked.as_ref().map_or("error", |ended| ended.result);
     span.record("result", result);
     metrics.reconciles.get_or_create(&OfResult { result }).inc();
     metrics.reconcile_duration.get_or_create(&OfResult { result }).observe(begun.elapsed().as_secs_f64());
     metrics.queue.moved();
     looked.map(|ended| again(metrics, key, ended.again))
+}
+
+enum Looked {
+    Ended(Ended),
+    /// It was asked for more often than that is served; it may be after this time.
+    TooSoon(Duration),
+}
+
+/// Waits for the first slot that the grant needs, and reconciles it as it is by then.
+async fn look(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Looked, Error> {
+    let (world, grant) = (&context.world, ObjectRef::from_obj(&*resource));
+    let begins = reconcile::begins(&resource, &context);
+    if begins.urgency == Urgency::Retry
+        && reconcile::is_asked_for(&resource)
+        && let Err(wait) = context.asked.may_begin(&resource.uid().unwrap_or_default())
+    {
+        return Ok(Looked::TooSoon(wait));
+    }
+    let key = key(&grant);
+    let work = |urgency| Work { urgency, tenant: key.0.as_str().into() };
+    let plan = || {
+        let newest = world.grants.get(&grant)?;
+        let begins = reconcile::begins(&newest, &context);
+        Some((work(begins.urgency), begins.account?))
+    };
+    let waiting = world.pending.wait(key.clone());
+    let waits = world.metrics.queue.waits();
+    let first = world.slots.first(plan, &waiting).await;
+    drop((waits, waiting));
+    let Some(newest) = world.grants.get(&grant) else { return Ok(Looked::Ended(Ended::gone())) };
+    let work = work(reconcile::begins(&newest, &context).urgency);
+    let looked = slots::beginning_with(first, Box::pin(reconcile::reconcile(newest, context.clone())));
+    pace::with(work, looked).await.map(Looked::Ended)
 }
 
 /// [`reconcile::after_error`], observed.
@@ -103,9 +137,14 @@ fn key(grant: &ObjectRef<CrossAccountRegistryGrant>) -> Key {
 /// Takes note that these grants are to be looked at now, and passes them on.
 pub fn due(
     metrics: &Metrics,
+    pending: &Pending,
     grants: Vec<ObjectRef<CrossAccountRegistryGrant>>,
 ) -> Vec<ObjectRef<CrossAccountRegistryGrant>> {
-    grants.iter().for_each(|grant| metrics.queue.due(key(grant), Duration::ZERO));
+    for grant in &grants {
+        let key = key(grant);
+        pending.changed(&key);
+        metrics.queue.due(key, Duration::ZERO);
+    }
     grants
 }
 

@@ -7,12 +7,12 @@ use super::repositories::Look;
 use super::tell::{now, ready, tell, write_status};
 use super::{Context, World, publish, recent, requeue, restored};
 use crate::api::conditions::Reason;
-use crate::api::grant::{Applied, ConsumerStatus, RegistryStatus};
+use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantSpec, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::aws::pace::Urgency;
 use crate::grant::desired::Owner;
 use crate::grant::status::{self, Outcome, Part};
-use crate::grant::{Grant, GrantName, Problem, Standing, observed, standing, to_retain};
+use crate::grant::{Directory, Grant, GrantName, Problem, Standing, observed, standing, to_retain};
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -234,13 +234,34 @@ fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duratio
     }
 }
 
-/// How urgent the grant's next reconciliation is. Only once the caches of accounts and namespaces are filled.
-pub fn urgency(resource: &CrossAccountRegistryGrant, context: &Context) -> Urgency {
-    if resource.meta().deletion_timestamp.is_some() {
-        return Urgency::Revocation;
-    }
-    let claims = context.world.ledger.claims(resource);
-    if claims.is_some() && matches!(Intent::of(resource, &GrantName::of(resource), context), Intent::Revoke(_)) {
+/// How a reconciliation begins.
+pub struct Begins {
+    pub urgency: Urgency,
+    /// The account that it calls first, if it calls any.
+    pub account: Option<String>,
+}
+
+/// How the grant's next reconciliation begins. Only once the caches of accounts and namespaces are filled.
+pub fn begins(resource: &CrossAccountRegistryGrant, context: &Context) -> Begins {
+    let (claims, name) = (context.world.ledger.claims(resource), GrantName::of(resource));
+    let intent = Intent::of(resource, &name, context);
+    let urgency = urgency(resource, context, claims.is_some() && matches!(intent, Intent::Revoke(_)));
+    let calls = match intent {
+        Intent::Enforce(..) | Intent::Observe(_) => true,
+        Intent::Revoke(_) => where_to_revoke(resource, &name, context).is_some(),
+        Intent::HandOver(_) => claims.is_some(),
+        Intent::Suspend | Intent::Leave(_) => false,
+    };
+    let CrossAccountRegistryGrantSpec { registry, consumer, .. } = &resource.spec;
+    let claims_role = claims.is_some_and(|claims| !claims.instance_roles.is_empty());
+    let has_account = |id: &&String| id.parse().is_ok_and(|id| context.world.directory.account(&id).is_some());
+    let in_consumer = consumer.account_id.as_ref().filter(has_account);
+    let in_consumer = in_consumer.filter(|_| claims_role || consumer.instance_role.is_some());
+    Begins { urgency, account: calls.then(|| in_consumer.unwrap_or(&registry.account_id).clone()) }
+}
+
+fn urgency(resource: &CrossAccountRegistryGrant, context: &Context, revokes: bool) -> Urgency {
+    if revokes || resource.meta().deletion_timestamp.is_some() {
         return Urgency::Revocation;
     }
     let is_new = resource.status.as_ref().and_then(|status| status.observed_generation) != resource.meta().generation;

@@ -1,6 +1,7 @@
 //! Several grants may keep one instance role, and may ask for one registry role, which only one of them can have. Who else has to do with a
 //! role is told by the watch cache; what is done about an instance role is done by one of them at a time.
 
+use super::slots::{self, Slot, Slots};
 use super::{World, forecast};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
@@ -12,6 +13,7 @@ use crate::policy::dead_ids::Refusals;
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Instant;
 use tokio::sync::OwnedMutexGuard;
 
@@ -34,13 +36,27 @@ type Turn = Arc<tokio::sync::Mutex<()>>;
 impl Roles {
     /// Waits until nobody else is at work on the role. From what is read to what is written, another grant's work could come in between: two that
     /// leave a role at once would each take the other for who stays.
-    pub async fn alone_on(&self, account: &AccountId, role: &str) -> OwnedMutexGuard<()> {
+    async fn alone_on(&self, account: &AccountId, role: &str) -> OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.locks.lock().expect("no panic while held");
             locks.retain(|_, lock| Arc::strong_count(lock) > 1);
             locks.entry((account.clone(), role.to_owned())).or_default().clone()
         };
         lock.lock_owned().await
+    }
+
+    /// The same, and then waits for a slot in the role's account: many grants that keep one role wait for it without one.
+    pub async fn alone_in_turn(&self, slots: &Slots, account: &AccountId, role: &str) -> (OwnedMutexGuard<()>, Slot) {
+        let waits = self.alone_on(account, role);
+        tokio::pin!(waits);
+        let alone = match futures::poll!(&mut waits) {
+            Poll::Ready(alone) => alone,
+            Poll::Pending => {
+                slots::give_back();
+                waits.await
+            }
+        };
+        (alone, slots.enter(account.as_str(), true).await)
     }
 
     /// Records that IAM refused a role's trust policy while it showed these unique IDs. Returns those that are proven dead.
@@ -140,5 +156,35 @@ fn keeps(world: &World, resource: &CrossAccountRegistryGrant, name: &GrantName, 
         // What cannot be judged is left as it is.
         Standing::Unknown(_) => true,
         Standing::Frozen(None) | Standing::NotAdmitted(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn grants_that_wait_for_one_role_take_no_slots_of_its_account() {
+        let (roles, slots) = (Arc::new(Roles::default()), Slots::new(4));
+        let account: AccountId = "111111111111".parse().unwrap();
+        let (alone, turn) = roles.alone_in_turn(&slots, &account, "shared").await;
+        let wait = |first: Option<Slot>| {
+            let (roles, slots, account) = (roles.clone(), slots.clone(), account.clone());
+            tokio::spawn(slots::beginning_with(first, async move {
+                drop(roles.alone_in_turn(&slots, &account, "shared").await);
+            }))
+        };
+        // Some of them have waited for a slot before they began.
+        let first = slots.enter(account.as_str(), false).await;
+        let waiting = [wait(Some(first)), wait(None), wait(None), wait(None), wait(None)];
+        tokio::task::yield_now().await;
+        let enter = || slots.enter(account.as_str(), false).now_or_never();
+        let others = [enter(), enter(), enter()];
+        assert!(others.iter().all(Option::is_some), "other work gets the account's other slots");
+        drop((alone, turn, others));
+        for task in waiting {
+            task.await.unwrap();
+        }
     }
 }

@@ -2,15 +2,24 @@
 //! holds a slot only in the account that it calls, and only while it calls it.
 //!
 //! Revocations go first, then users' changes, then retries, then resyncs; of the same kind the namespace that was served longest ago. Every
-//! eighth slot goes by order of arrival, so that no flood of urgent work keeps the rest waiting for ever.
+//! eighth slot goes to the one that has waited longest, whatever its urgency, so that no flood of urgent work keeps the rest waiting for ever. Work
+//! for a repository or a role waits here with their locks held, so this also bounds how long others wait for those.
 
-use crate::aws::pace::{Urgency, Work};
+use super::pending::Waiting;
+use crate::aws::pace::{self, Urgency, Work};
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 #[cfg(test)]
 mod tests;
+
+tokio::task_local! {
+    /// The slot that the current work was begun with, until it is first used.
+    static FIRST: Cell<Option<Slot>>;
+}
 
 /// Of so many slots one goes by order of arrival.
 const BY_ARRIVAL: u64 = 8;
@@ -69,6 +78,11 @@ impl Slots {
     /// Waits for a slot in an account, for the work of the current task. Work `for_all` is a document's: while a revocation waits for any document of
     /// the account, it is as urgent as that.
     pub async fn enter(&self, account: &str, for_all: bool) -> Slot {
+        if let Ok(Some(first)) = FIRST.try_with(Cell::take)
+            && first.account == account
+        {
+            return first;
+        }
         let (ready, slot) = oneshot::channel();
         self.0.change(account, |line| {
             line.arrivals += 1;
@@ -82,11 +96,43 @@ impl Slots {
         }
     }
 
+    /// Waits for the first slot of work that may change while it waits. `plan` tells what it is and in which account it begins; nowhere: then it needs no
+    /// slot. It is asked again after each change.
+    pub async fn first(&self, plan: impl Fn() -> Option<(Work, String)>, waiting: &Waiting) -> Option<Slot> {
+        let mut planned = plan()?;
+        loop {
+            let (work, account) = planned.clone();
+            let mut entered = pin!(pace::with(work, self.enter(&account, false)));
+            planned = loop {
+                tokio::select! {
+                    biased;
+                    slot = &mut entered => return Some(slot),
+                    () = waiting.changed() => {
+                        let now = plan()?;
+                        if now != planned {
+                            break now;
+                        }
+                    }
+                }
+            };
+        }
+    }
+
     /// Notes that a revocation is at work on what grants share in an account.
     pub fn revoking(&self, account: &str) -> Revoking {
         self.0.change(account, |line| line.revocations += 1);
         Revoking { shared: self.0.clone(), account: account.to_owned() }
     }
+}
+
+/// Does work with the slot that was waited for before it began: the first slot that it asks for is this one, if it is in this account.
+pub async fn beginning_with<F: Future>(first: Option<Slot>, work: F) -> F::Output {
+    FIRST.scope(Cell::new(first), work).await
+}
+
+/// Gives back the slot that the current work was begun with, if it has not been used: it will wait for something else.
+pub fn give_back() {
+    drop(FIRST.try_with(Cell::take));
 }
 
 impl Drop for Slot {
@@ -136,11 +182,11 @@ impl Line {
         };
         let waiting = || self.waiting.iter().enumerate();
         let may = |(_, waiter): &(usize, &Waiter)| self.busy < at_most(urgency(waiter), of_each);
-        let by_arrival = match (self.handed_out + 1) % BY_ARRIVAL {
-            0 => waiting().filter(may).min_by_key(|(_, waiter)| waiter.arrival),
-            _ => None,
-        };
-        let (index, _) = by_arrival.or_else(|| waiting().filter(may).min_by_key(|(_, waiter)| rank(waiter)))?;
+        let (mut index, _) = waiting().filter(may).min_by_key(|(_, waiter)| rank(waiter))?;
+        if (self.handed_out + 1).is_multiple_of(BY_ARRIVAL) {
+            // The oldest takes this place, though its kind leaves such a place to others: it would find no other while urgent work keeps coming.
+            index = waiting().min_by_key(|(_, waiter)| waiter.arrival)?.0;
+        }
         let waiter = self.waiting.swap_remove(index);
         self.handed_out += 1;
         self.served.insert(waiter.work.tenant.clone(), self.handed_out);

@@ -3,11 +3,12 @@
 use super::directory::Filled;
 use super::leadership::Leadership;
 use super::{
-    Stop, directory, events, facts, ledger, observed, recent, requeue, restored, revoked, sharing, slots, writers,
+    Stop, directory, events, facts, ledger, observed, pending, recent, requeue, restored, revoked, sharing, slots,
+    writers,
 };
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
-use crate::grant::GrantName;
+use crate::grant::{AccountId, GrantName};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
 use futures::channel::mpsc;
@@ -16,7 +17,7 @@ use kube::{Client, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 /// How many grants record their claims in the cluster at a time.
 pub const RECORDING: usize = 16;
@@ -36,6 +37,8 @@ pub struct World {
     pub recent: recent::Recent,
     pub restored: restored::Restored,
     pub slots: slots::Slots,
+    /// The grants that wait for their first slot.
+    pub pending: pending::Pending,
     /// How many grants record their claims in the cluster at a time.
     pub recording: Semaphore,
     pub resync_interval: Duration,
@@ -69,7 +72,8 @@ impl Context {
 impl World {
     /// Has a grant looked at soon.
     pub fn nudge(&self, grant: &GrantName) {
-        let grants = observed::due(&self.metrics, vec![ObjectRef::new(&grant.name).within(&grant.namespace)]);
+        let grants =
+            observed::due(&self.metrics, &self.pending, vec![ObjectRef::new(&grant.name).within(&grant.namespace)]);
         // Nobody listens any more only when the work has ended.
         grants.into_iter().for_each(|grant| drop(self.nudges.unbounded_send(grant)));
     }
@@ -89,6 +93,12 @@ impl World {
     pub async fn turn_for_all(&self, account: &str) -> slots::Slot {
         let _waits = self.metrics.queue.waits();
         self.slots.enter(account, true).await
+    }
+
+    /// Waits until nobody else is at work on an instance role, and then for a work slot in its account.
+    pub async fn alone_on(&self, account: &AccountId, role: &str) -> (OwnedMutexGuard<()>, slots::Slot) {
+        let _waits = self.metrics.queue.waits();
+        self.roles.alone_in_turn(&self.slots, account, role).await
     }
 }
 

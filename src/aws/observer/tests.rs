@@ -86,6 +86,19 @@ async fn a_throttled_call_is_sent_again_and_slows_its_service_down() {
 }
 
 #[tokio::test]
+async fn one_throttled_answer_slows_its_service_down_once() {
+    let service = Service::answering(&[(400, THROTTLED), (200, IDENTITY)]).await;
+    let config = aws_sdk_sts::config::Builder::from(&service.config).interceptor(Seen(service.observer.clone()));
+    // A pause after which another throttled answer would count on its own.
+    let pause = RetryConfig::standard().with_initial_backoff(pace::VOLLEY).with_use_static_exponential_base(true);
+    let config = config.retry_config(pause).retry_classifier(OnlyThrottled(service.observer.bucket("sts")));
+    let sent = aws_sdk_sts::Client::from_conf(config.build()).get_caller_identity().send().await;
+    assert!(sent.is_ok());
+    let per_second = service.buckets.of(ACCOUNT, "sts").per_second();
+    assert!((19.0..30.0).contains(&per_second), "{per_second}: half of what it was");
+}
+
+#[tokio::test]
 async fn what_else_fails_is_not_sent_again() {
     let failed = "<ErrorResponse><Error><Type>Receiver</Type><Code>ServiceFailure</Code></Error></ErrorResponse>";
     for status in [500, 503] {

@@ -202,14 +202,21 @@ impl<'a> Enforcement<'a> {
         // Each part takes a work slot in the account that it calls: while the one account's limit makes it wait, it holds up nobody in the other.
         let (in_registry, in_consumer) = self.accounts;
         let in_consumer = in_consumer.filter(|_| !self.claims.instance_roles.is_empty() || instance.is_some());
-        let (mut consumer, mut turn) = (None, None);
+        let (mut consumer, mut alone, mut turn) = (None, None, None);
         if let Some(account) = in_consumer {
-            turn = Some(self.world.turn(account).await);
+            // Another grant's work on the same role is waited for without a slot.
+            match (&instance, account.parse()) {
+                (Some(instance), Ok(id)) => {
+                    let (role, slot) = self.world.alone_on(&id, &instance.role.name).await;
+                    (alone, turn) = (Some(role), Some(slot));
+                }
+                (None, _) | (_, Err(_)) => turn = Some(self.world.turn(account).await),
+            }
             consumer = Some(self.session(account).await);
         }
         let kept = Box::pin(self.keep_instance(consumer.as_ref(), instance.as_ref())).await;
         let (consumer_part, consumer_status) = kept;
-        drop(turn);
+        drop((turn, alone));
         let turn = self.world.turn(in_registry).await;
         let registry = self.session(in_registry).await;
         let kept = Box::pin(self.keep_registry_role(&registry, registry_role.as_ref())).await;
@@ -222,13 +229,7 @@ impl<'a> Enforcement<'a> {
             let _turn = self.world.turn(in_registry).await;
             Box::pin(self.remove_registry_roles(&registry, registry_role.as_ref())).await;
         }
-        if let Some(account) = in_consumer {
-            let kept = instance.as_ref().map(|instance| instance.role.name.as_str());
-            if self.claims.instance_roles.iter().any(|claimed| Some(claimed.role.as_str()) != kept) {
-                let _turn = self.world.turn(account).await;
-                Box::pin(self.remove_instances(consumer.as_ref(), instance.as_ref())).await;
-            }
-        }
+        Box::pin(self.remove_instances(consumer.as_ref(), instance.as_ref())).await;
         let access = Box::pin(self.access(&registry, consumer.as_ref())).await;
         let applied = self.remaining_claims(&registry, consumer.as_ref(), &consumer_part);
 

@@ -5,6 +5,7 @@ use crate::api::conditions::Reason;
 use crate::api::grant::{AppliedInstanceRole, ConsumerStatus, RegistryStatus};
 use crate::aws::Account;
 use crate::aws::iam::Made;
+use crate::aws::pace::{Urgency, Work};
 use crate::controller::sharing;
 use crate::grant::Problem;
 use crate::grant::claims::Place;
@@ -59,9 +60,9 @@ impl Enforcement<'_> {
         }
     }
 
+    /// Nobody else is at work on the role meanwhile.
     async fn instance(&mut self, account: &Account, desired: &DesiredInstance) -> Result<ConsumerStatus, Problem> {
         let (role, profile) = (&desired.role.name, desired.profile.as_deref().unwrap_or_default());
-        let _alone = self.world.roles.alone_on(&account.id, role).await;
         let sharers = sharing::sharers(self.world, self.owner, &account.id, role, profile);
         let observed = match self.probed.instance.take().filter(|_| sharers == Sharers::default()) {
             Some(observed) => observed,
@@ -210,6 +211,9 @@ impl Enforcement<'_> {
     pub(super) async fn remove_instances(&mut self, session: Option<&Session>, desired: Option<&DesiredInstance>) {
         let kept = desired.map(|instance| instance.role.name.as_str());
         let Some(Ok(account)) = session else { return };
+        // What others do to the roles is waited for.
+        let revokes = Work::current().urgency == Urgency::Revocation;
+        let _revoking = revokes.then(|| self.world.slots.revoking(account.id.as_str()));
         for claimed in self.claims.instance_roles.iter().filter(|claimed| Some(claimed.role.as_str()) != kept) {
             if let Err(problem) = self.remove_instance(account, claimed).await {
                 let reported = self.keep_claim(Place::InstanceRole(claimed.clone()), problem);
@@ -220,7 +224,7 @@ impl Enforcement<'_> {
 
     async fn remove_instance(&mut self, account: &Account, claimed: &AppliedInstanceRole) -> Result<(), Problem> {
         let AppliedInstanceRole { role, path: _, instance_profile } = claimed;
-        let _alone = self.world.roles.alone_on(&account.id, role).await;
+        let (_alone, _turn) = self.world.alone_on(&account.id, role).await;
         let mut observed = self.observed_instance(account, role, instance_profile).await?;
         let sharers = sharing::sharers(self.world, self.owner, &account.id, role, instance_profile);
         let profile = Some(instance_profile.as_str()).filter(|name| !name.is_empty());

@@ -1,7 +1,9 @@
 //! Order, fairness, and a simulation of many grants in accounts that AWS throttles.
 
 use super::*;
-use crate::aws::pace::{self, Bucket, Buckets};
+use crate::aws::pace::{Bucket, Buckets};
+use crate::controller::pending::Pending;
+use futures::FutureExt;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -62,6 +64,106 @@ async fn a_flood_of_changes_does_not_keep_a_resync_waiting_for_ever() {
     let served = order(&Slots::new(1), &waiting).await;
     let place = served.iter().position(|(urgency, _)| *urgency == Urgency::Resync).unwrap();
     assert!(place <= 8, "{place}");
+}
+
+/// However much urgent work arrives, as fast as it is served.
+#[rstest::rstest]
+#[case(Urgency::Change, Urgency::Resync)]
+#[case(Urgency::Change, Urgency::Retry)]
+#[case(Urgency::Revocation, Urgency::Change)]
+#[case(Urgency::Revocation, Urgency::Resync)]
+#[tokio::test(start_paused = true)]
+async fn a_steady_stream_of_urgent_work_keeps_nobody_waiting_for_ever(#[case] stream: Urgency, #[case] quiet: Urgency) {
+    let slots = Slots::new(4);
+    for number in 0..20_u64 {
+        let slots = slots.clone();
+        tokio::spawn(pace::with(work(stream, "loud"), async move {
+            loop {
+                let slot = slots.enter("a", false).await;
+                // Their ends are spread, so that one place at a time becomes free.
+                sleep(Duration::from_millis(1_000 + number * 7)).await;
+                drop(slot);
+            }
+        }));
+    }
+    sleep(Duration::from_secs(10)).await;
+    let waits = pace::with(work(quiet, "quiet"), slots.enter("a", false));
+    assert!(tokio::time::timeout(Duration::from_secs(60), waits).await.is_ok(), "{quiet:?} waits for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_urgent_work_resyncs_leave_a_place_to_changes_and_changes_some_to_revocations() {
+    let slots = Slots::new(4);
+    let enter = |urgency| pace::with(work(urgency, "x"), slots.enter("a", false)).now_or_never();
+    for _ in 0..20 {
+        let resyncs: Vec<_> = std::iter::from_fn(|| enter(Urgency::Resync)).collect();
+        assert_eq!(resyncs.len(), 3);
+        let changes: Vec<_> = std::iter::from_fn(|| enter(Urgency::Change)).collect();
+        assert_eq!(changes.len(), 1);
+        let revocations: Vec<_> = std::iter::from_fn(|| enter(Urgency::Revocation)).collect();
+        assert_eq!(revocations.len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_is_deleted_while_it_waits_as_a_resync_is_served_as_a_revocation() {
+    let (slots, pending) = (Slots::new(4), Pending::default());
+    for _ in 0..300 {
+        let slots = slots.clone();
+        tokio::spawn(pace::with(work(Urgency::Change, "loud"), async move {
+            let slot = slots.enter("a", false).await;
+            sleep(Duration::from_secs(10)).await;
+            drop(slot);
+        }));
+    }
+    yield_now().await;
+    let key = ("team".to_owned(), "grant".to_owned());
+    let now = Arc::new(Mutex::new(Urgency::Resync));
+    let waits = {
+        let (slots, now, waiting) = (slots.clone(), now.clone(), pending.wait(key.clone()));
+        let plan = move || Some((work(*now.lock().unwrap(), "team"), "a".to_owned()));
+        tokio::spawn(async move { slots.first(plan, &waiting).await })
+    };
+    sleep(Duration::from_secs(1)).await;
+    // Something else of it changes, which makes it no more urgent.
+    pending.changed(&key);
+    sleep(Duration::from_secs(1)).await;
+    assert!(!waits.is_finished());
+    *now.lock().unwrap() = Urgency::Revocation;
+    pending.changed(&key);
+    let slot = tokio::time::timeout(Duration::from_secs(1), waits).await.expect("it is a revocation now").unwrap();
+    assert!(slot.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_begins_with_the_slot_that_it_waited_for_and_never_holds_it_for_another_account() {
+    let slots = Slots::new(1);
+    let free = |account| pace::with(work(Urgency::Change, "x"), slots.enter(account, false)).now_or_never().is_some();
+    beginning_with(Some(slots.enter("a", false).await), async {
+        assert!(!free_outside(&slots, "a").await);
+        let first = slots.enter("a", false).await;
+        drop(first);
+        assert!(free("a"));
+    })
+    .await;
+    beginning_with(Some(slots.enter("a", false).await), async {
+        let _other = slots.enter("b", false).await;
+        assert!(free_outside(&slots, "a").await);
+    })
+    .await;
+    beginning_with(Some(slots.enter("a", false).await), async {
+        give_back();
+        assert!(free_outside(&slots, "a").await);
+    })
+    .await;
+    beginning_with(Some(slots.enter("a", false).await), async {}).await;
+    assert!(slots.0.lines.lock().unwrap().is_empty());
+}
+
+/// Whether other work gets a slot of the account at once.
+async fn free_outside(slots: &Slots, account: &'static str) -> bool {
+    let slots = slots.clone();
+    tokio::spawn(async move { slots.enter(account, false).now_or_never().is_some() }).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
