@@ -118,12 +118,12 @@ impl Observer {
             self.bucket(service).throttled();
             self.metrics.aws_rate.get_or_create(&self.service(service)).set(self.bucket(service).per_second());
         }
-        self.count(service, operation, result);
+        self.count((service, operation), result);
     }
 
-    fn count(&self, service: &'static str, operation: &str, result: &'static str) {
-        let (account, operation) = (self.account.clone(), operation.to_owned());
-        self.metrics.aws_calls.get_or_create(&OfCall { account, service, operation, result }).inc();
+    fn count(&self, (service, operation): (&'static str, &str), result: &'static str) {
+        let of = OfCall { account: self.account.clone(), service, operation: operation.to_owned(), result };
+        self.metrics.aws_calls.get_or_create(&of).inc();
         self.metrics.queue.moved();
     }
 
@@ -299,11 +299,9 @@ impl Intercept for Seen {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // Only a throttled call has another attempt: what came of the one before is counted here, and of the last one where the call ends.
+        // Only a throttled call has another attempt: the one before is counted here (`OnlyThrottled` slowed the service down), the last one at the end.
         if config.load::<RequestAttempts>().is_some_and(|attempts| attempts.attempts() > 1) {
-            let (service, operation) = call(config);
-            // `OnlyThrottled` has slowed the service down when the answer came.
-            self.0.count(service, operation, Class::Throttled.label());
+            self.0.count(call(config), Class::Throttled.label());
         }
         Ok(())
     }
