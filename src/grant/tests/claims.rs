@@ -186,7 +186,7 @@ fn a_prefix_is_given_up_only_where_waiting_helps_with_none_of_it() {
     assert!(is_lost(&[found("a", denied), found("b", denied)], &[]));
     assert!(!is_lost(&[found("a", denied), found("b", slow)], &[]));
     assert!(!is_lost(&[found("a", slow), found("b", denied)], &[]));
-    assert!(!is_lost(&[found("a", slow)], &[shut.clone()]));
+    assert!(!is_lost(&[found("a", slow)], std::slice::from_ref(&shut)));
     assert!(is_lost(&[], &[shut]));
 }
 
