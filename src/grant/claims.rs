@@ -185,11 +185,13 @@ impl Applied {
                     Place::RegistryRole(_) | Place::InstanceRole(_) => false,
                 })
             };
-            let mut here = found.iter().filter(|(of, name, _)| of == region && pattern.matches(name) && !covered(name));
+            let here = found.iter().filter(|(of, name, _)| of == region && pattern.matches(name) && !covered(name));
             // Its policy still has what the grant asks for, and the claim on that was not recorded.
             let still_wanted = here.clone().any(|(region, name, _)| wanted.covers(region, name));
-            let failed = here.find_map(|(_, _, problem)| problem.as_ref());
-            match (unlisted.map(|(_, problem)| problem).or(failed), still_wanted) {
+            // One that waiting may solve counts before those for which the place would be given up.
+            let failed = here.filter_map(|(_, _, problem)| problem.as_ref());
+            let problems = unlisted.map(|(_, problem)| problem).into_iter().chain(failed);
+            match (problems.min_by_key(|problem| place.is_lost_to(problem)), still_wanted) {
                 (Some(problem), _) => kept.push((place, Some(problem.clone()))),
                 (None, true) => kept.push((place, None)),
                 (None, false) => {}

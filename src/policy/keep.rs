@@ -7,7 +7,7 @@
 use super::callers::Callers;
 use super::carried::beyond;
 use super::document::Document;
-use super::held::{Allowed, Held};
+use super::held::{Allowed, Held, Part};
 use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
 use super::scope::{asked, names};
 use super::sid::Installation;
@@ -69,20 +69,31 @@ pub fn checked<Id: Clone>(
         && unasked(next.as_ref(), &grants, installation).is_empty();
     let is_free = |one: &Callers| names(one, losing.refused) || (revokes && names(one, losing.set_aside));
     let mut taken = Vec::new();
-    for Contribution { actions, callers } in grants.iter().flat_map(|grant| &grant.contributions) {
-        let singles = callers.each().into_iter().chain(before.narrower(callers));
-        for one in singles.filter(|one| !is_free(one)) {
-            let had = before.actions(actions, &one);
-            let has = after.actions(&had, &one);
-            // What was allowed only by a wider statement, which is to go, needs a place of its own; there may be none.
-            let has_no_place = || {
-                let kept = [Contribution { actions: had.clone(), callers: one.clone() }];
-                held.part(&kept).in_place.is_empty() && !fits(next.as_ref(), &kept, installation)
-            };
-            if has.len() < had.len() && !has_no_place() {
-                let lost: Vec<&str> = had.difference(&has).map(String::as_str).collect();
-                taken.push(format!("{} for {}", lost.join(", "), words(&one)));
+    for grant in &grants {
+        // What was allowed only by a wider statement, which is to go, needs a place of its own, all of a grant's together; there may be none.
+        let mut lost = Vec::new();
+        for Contribution { actions, callers } in &grant.contributions {
+            let singles = callers.each().into_iter().chain(before.narrower(callers));
+            for one in singles.filter(|one| !is_free(one)) {
+                let had = before.actions(actions, &one);
+                let has = after.actions(&had, &one);
+                if has.len() == had.len() {
+                    continue;
+                }
+                let gone: Vec<&str> = had.difference(&has).map(String::as_str).collect();
+                let words = format!("{} for {}", gone.join(", "), words(&one));
+                let kept = Contribution { actions: had.clone(), callers: one };
+                let Part { in_place, elsewhere, grows: _ } = held.part(std::slice::from_ref(&kept));
+                match (in_place.is_empty(), elsewhere.is_empty()) {
+                    (false, _) => taken.push(words),
+                    (true, false) => lost.push((words, elsewhere)),
+                    (true, true) => lost.push((words, vec![kept])),
+                }
             }
+        }
+        let parts: Vec<Contribution> = lost.iter().flat_map(|(_, parts)| parts.clone()).collect();
+        if fits(next.as_ref(), parts, installation) {
+            taken.extend(lost.into_iter().map(|(words, _)| words));
         }
     }
     taken.sort();
@@ -94,11 +105,11 @@ fn allowed(document: Option<&Document>) -> Allowed {
     Allowed::by(document.into_iter().flat_map(|document| &document.statements))
 }
 
-/// Whether there is room for this as well.
-fn fits(document: Option<&Document>, more: &[Contribution], installation: &Installation) -> bool {
+/// Whether there is room for all of this as well.
+fn fits(document: Option<&Document>, more: Vec<Contribution>, installation: &Installation) -> bool {
     let with = |Contribution { actions, callers }: &Contribution| super::pack::packed(actions, callers, installation);
     let document = document.cloned().unwrap_or_else(|| Document::of([]));
-    document.with(more.iter().map(with)).characters() <= MAX_CHARACTERS
+    document.with(Allowed::of(more).parts().iter().map(with)).characters() <= MAX_CHARACTERS
 }
 
 fn words(one: &Callers) -> String {

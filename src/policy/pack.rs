@@ -2,7 +2,7 @@
 
 use super::callers::{Callers, Kind};
 use super::document::{Document, Statement};
-use super::held::{Held, Part};
+use super::held::{Allowed, Held, Part};
 use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
 use super::sid::Installation;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,10 +32,12 @@ pub fn pack<Id: Ord + Clone>(
     // Nearly always all fit, and they are packed at once. Part by part is for a document that is full.
     let all: Vec<&Contribution> = grants.iter().flat_map(|grant| &grant.contributions).collect();
     if !room.take(&all) {
-        let chosen = choose(&mut room, grants, held, &mut left_out);
+        let Chosen { contributions, rejected } = choose(&mut room, grants, held, &mut left_out);
         // Packed again: who is in with all that is asked needs no place for the part that was there before.
         room = Room::beside(foreign, installation);
-        room.force(&chosen.iter().collect::<Vec<_>>());
+        room.force(&contributions.iter().collect::<Vec<_>>());
+        // That may have made room for what found none.
+        offer_again(&mut room, &Allowed::by(&foreign.statements), rejected, &mut left_out);
     }
     let Room { installation, groups, .. } = room;
     let statements = groups.iter().map(|(key, group)| statement(key, &group.callers, installation)).collect();
@@ -44,17 +46,25 @@ pub fn pack<Id: Ord + Clone>(
     Packed { statements, contributions: contributions.collect(), left_out }
 }
 
+/// What was chosen, and what grants hold by another statement and found no room.
+struct Chosen<Id> {
+    contributions: Vec<Contribution>,
+    rejected: Vec<(Id, Part)>,
+}
+
 /// What of the grants finds room, in three rounds: what stands in its own statement already, what is allowed by another one, and the rest.
 fn choose<Id: Ord + Clone>(
     room: &mut Room<'_>,
     grants: &[Wanted<Id>],
     held: &Held,
     left_out: &mut BTreeSet<Id>,
-) -> Vec<Contribution> {
+) -> Chosen<Id> {
     let mut parts: Vec<Part> = grants.iter().map(|grant| held.part(&grant.contributions)).collect();
     room.force(&parts.iter().flat_map(|part| &part.in_place).collect::<Vec<_>>());
+    let mut rejected = Vec::new();
     for (grant, part) in grants.iter().zip(&mut parts) {
         if !room.take(&part.elsewhere.iter().collect::<Vec<_>>()) {
+            rejected.push((grant.id.clone(), part.clone()));
             part.elsewhere.clear();
             left_out.insert(grant.id.clone());
         }
@@ -69,7 +79,35 @@ fn choose<Id: Ord + Clone>(
             chosen.extend(part.in_place.into_iter().chain(part.elsewhere));
         }
     }
-    chosen
+    Chosen { contributions: chosen, rejected }
+}
+
+/// Offers room once more to what grants hold by another statement, as far as nothing in the document allows it, until no more of it fits.
+fn offer_again<Id: Ord>(
+    room: &mut Room<'_>,
+    foreign: &Allowed,
+    mut rejected: Vec<(Id, Part)>,
+    left_out: &mut BTreeSet<Id>,
+) {
+    loop {
+        let before = rejected.len();
+        rejected.retain(|(id, part)| {
+            let ours = room.allowed();
+            let is_lost = |Contribution { actions, callers }: &&Contribution| {
+                let left = &foreign.actions(actions, callers) | &ours.actions(actions, callers);
+                left.len() < actions.len()
+            };
+            let lost: Vec<&Contribution> = part.elsewhere.iter().filter(is_lost).collect();
+            let taken = !lost.is_empty() && room.take(&lost);
+            if taken && !part.grows {
+                left_out.remove(id);
+            }
+            !taken
+        });
+        if rejected.len() == before {
+            return;
+        }
+    }
 }
 
 /// Whether these statements of ours already let in all whom this contribution asks for.
@@ -108,6 +146,15 @@ impl<'a> Room<'a> {
     fn beside(foreign: &Document, installation: &'a Installation) -> Self {
         let (foreign_characters, foreign_statements) = (foreign.characters(), foreign.statements.len());
         Self { installation, foreign_characters, foreign_statements, groups: BTreeMap::new() }
+    }
+
+    /// What the groups so far allow.
+    fn allowed(&self) -> Allowed {
+        let one = |((actions, _), group): (&Key, &Group)| Contribution {
+            actions: actions.clone(),
+            callers: group.callers.clone(),
+        };
+        Allowed::of(self.groups.iter().map(one))
     }
 
     /// Takes all of these, or none where they do not fit. What makes the document no longer fits always.

@@ -49,8 +49,6 @@ pub struct Search<A> {
     /// Members without which the document was refused all the same, and all members that there were.
     cleared: BTreeSet<String>,
     cleared_of: BTreeSet<String>,
-    /// Members that are left out for the moment, for a revocation.
-    set_aside: BTreeSet<String>,
     /// What the whole would have been, by a hash of it and of the document read.
     fingerprint: u64,
     blocked: Option<Blocked<A>>,
@@ -132,8 +130,6 @@ pub struct Step<Id> {
     pub plan: Plan<Id>,
     /// What to write.
     pub write: Checked,
-    /// Whether the look ends with it if AWS takes it.
-    pub is_last: bool,
 }
 
 /// Why there is no next document.
@@ -171,6 +167,8 @@ struct Group {
     one_is_bad: bool,
     /// Whether one of the next group is refused if all of this one are taken.
     or_of_the_next: bool,
+    /// Whether AWS has refused just this group: it is no deduction.
+    was_tried: bool,
 }
 
 /// What was sent, and is not answered yet.
@@ -204,7 +202,6 @@ impl<A> Default for Search<A> {
             without_ids: BTreeSet::new(),
             cleared: BTreeSet::new(),
             cleared_of: BTreeSet::new(),
-            set_aside: BTreeSet::new(),
             fingerprint: 0,
             blocked: None,
             last: None,
@@ -218,10 +215,14 @@ impl<A> Default for Search<A> {
 }
 
 impl<A: Clone> Search<A> {
-    /// Begins a look. One that was broken off goes on where it was.
+    /// Begins a look. One that was broken off goes on, as long as no access depends on what was found before.
     pub fn begin(&mut self, now: Duration) {
         if now.saturating_sub(self.touched) > TAKEN_UP_WITHIN {
             self.rest();
+        }
+        // Grants and accounts may have changed since: what a refusal proved of members is proven again, which costs one write.
+        if matches!(self.phase, Phase::Kept | Phase::Members(..) | Phase::Apart { .. }) {
+            (self.phase, self.last) = (Phase::Kept, None);
         }
         (self.sent, self.searched, self.probes) = (None, false, 0);
         let is_due = |refused: &Refused<A>| now.saturating_sub(refused.at) >= pause(refused.times);
@@ -259,16 +260,23 @@ impl<A: Clone> Search<A> {
         self.sent = None;
         // An ID that is not shown any more belongs to a principal that exists; and AWS has accepted the principals in the document.
         self.ids.read(&read.ids);
-        let in_it: BTreeSet<&String> =
-            read.held.allowed().parts().iter().flat_map(|c| c.callers.principals()).collect();
-        self.refused.retain(|name, _| !in_it.contains(name));
-        self.set_aside.retain(|name| !in_it.contains(name));
+        let in_it = steps::principals(&read);
+        // Nor does it matter any more what AWS says of those that nobody asks for.
+        let contributions = read.asked.iter().flat_map(|grant| &grant.contributions);
+        let wanted: BTreeSet<&String> = contributions.flat_map(|asked| asked.callers.principals()).collect();
+        self.refused.retain(|name, _| !in_it.contains(name) && wanted.contains(name));
         if searches && !read.revokes {
             self.without_ids.clear();
         }
         loop {
-            if let Some(next) = self.step(&read, grants, installation, now)? {
-                return Ok(next);
+            match self.step(&read, grants, installation, now) {
+                Ok(None) => {}
+                Ok(Some(next)) => return Ok(next),
+                Err(stop) => {
+                    // The next look begins from the start: where it is now, it would stop again.
+                    self.rest();
+                    return Err(stop);
+                }
             }
         }
     }
@@ -302,13 +310,13 @@ impl<A: Clone> Search<A> {
                 self.blocked = None;
                 return true;
             }
-            Phase::Kept => self.phase = Phase::newcomers([], as_it_was),
+            // If this look was taken up here, then nothing is known of the newcomers of now.
+            Phase::Kept => self.phase = Phase::newcomers([], as_it_was && self.last.is_some()),
             // It is tried by itself at once: so it is proven, or back.
             Phase::Members(..) => self.phase = Phase::newcomers(without.map(|name| Group::of([name].into())), false),
             Phase::Apart { .. } => {
                 self.news.push(News::SetAside(set_aside.clone()));
-                self.phase = Phase::newcomers([Group { one_is_bad: true, ..Group::of(set_aside.clone()) }], false);
-                self.set_aside = set_aside;
+                self.phase = Phase::newcomers([Group { one_is_bad: true, ..Group::of(set_aside) }], false);
             }
             Phase::Newcomers { groups, admitted, .. } => steps::taken(groups, admitted, true),
         }
@@ -325,7 +333,7 @@ impl<A: Clone> Search<A> {
             Phase::Members(..) => self.cleared.extend(without),
             Phase::Newcomers { groups, .. } => {
                 if let Some(group) = groups.last_mut() {
-                    group.one_is_bad = true;
+                    (group.one_is_bad, group.was_tried) = (true, true);
                 }
             }
             // The next step depends on the document.
@@ -369,7 +377,6 @@ impl<A: Clone> Search<A> {
     /// The search is at its end.
     fn rest(&mut self) {
         (self.phase, self.last, self.sent) = (Phase::Whole, None, None);
-        self.set_aside.clear();
         self.without_ids.clear();
     }
 }

@@ -171,6 +171,25 @@ fn places(claims: &Applied) -> Places {
     (repositories, claims.registry_roles.iter().cloned().collect(), instances.collect())
 }
 
+/// One problem that waiting may solve is enough for a claim to be kept by the annotation `registrygrants.dev/abandon`.
+#[test]
+fn a_prefix_is_given_up_only_where_waiting_helps_with_none_of_it() {
+    let before = on(&[(LOST, &["team/*"])]);
+    let found = |name: &str, reason| (LOST.to_owned(), format!("team/{name}"), Some(Problem::new(reason, "")));
+    let shut = (LOST.to_owned(), failed().unwrap());
+    let (denied, slow) = (Reason::AccessDenied, Reason::Throttled);
+    let is_lost = |found: &[_], unlisted: &[_]| {
+        let kept = before.repositories_to_keep(&Applied::none(), found, unlisted);
+        let [(place, Some(problem))] = kept.as_slice() else { panic!("{kept:?}") };
+        place.is_lost_to(problem)
+    };
+    assert!(is_lost(&[found("a", denied), found("b", denied)], &[]));
+    assert!(!is_lost(&[found("a", denied), found("b", slow)], &[]));
+    assert!(!is_lost(&[found("a", slow), found("b", denied)], &[]));
+    assert!(!is_lost(&[found("a", slow)], std::slice::from_ref(&shut)));
+    assert!(is_lost(&[], &[shut]));
+}
+
 proptest! {
     #[test]
     fn growing_loses_nothing_and_invents_nothing(before in some_claims(), new in some_claims()) {

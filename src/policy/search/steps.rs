@@ -14,7 +14,7 @@ impl Phase {
 
 impl Group {
     pub(super) fn of(who: BTreeSet<String>) -> Self {
-        Self { who, one_is_bad: false, or_of_the_next: false }
+        Self { who, one_is_bad: false, or_of_the_next: false, was_tried: false }
     }
 
     /// Two halves, the first one on top.
@@ -77,7 +77,7 @@ impl<A: Clone> Search<A> {
                 let plan = plan(&kept);
                 let document = written(&plan);
                 if read.document.is_none() && document.is_none() {
-                    self.phase = Phase::newcomers([], true);
+                    self.phase = Phase::newcomers([], self.last.is_some());
                 } else if self.was_refused_before(document.as_ref()) {
                     self.without_any_newcomer(read, installation, now);
                 } else {
@@ -112,7 +112,7 @@ impl<A: Clone> Search<A> {
                     let left = Left { set_aside: aside, ..Left::default() };
                     return self.send(plan, read, grants, installation, left).map(Some);
                 } else if good.is_empty() {
-                    self.block(By::SomeForeign, now);
+                    self.block(self.others(read, installation), now);
                 } else {
                     self.phase = Phase::Apart { good: BTreeSet::new() };
                 }
@@ -137,14 +137,26 @@ impl<A: Clone> Search<A> {
                     groups.pop();
                     match group.who.len() {
                         0 => {}
+                        // AWS takes it as it is, so it is not refused by itself, and what it has is not to be lost: its growth is tried, and
+                        // where that is refused the others come first.
+                        1 if !group.who.is_disjoint(&principals(read)) => {
+                            let is_stuck = |group: &Group| group.was_tried && group.one_is_bad;
+                            if !group.was_tried {
+                                groups.push(Group { one_is_bad: false, ..group });
+                            } else if groups.iter().all(is_stuck) {
+                                self.block(By::Unknown, now);
+                                return Ok(None);
+                            } else {
+                                groups.insert(0, Group { or_of_the_next: false, ..group });
+                            }
+                        }
                         1 => group.who.into_iter().for_each(|name| self.refuse(name)),
                         _ => groups.extend(group.halves()),
                     }
                 } else if plan.change == Change::None {
                     taken(&mut groups, &mut admitted, false);
                 } else {
-                    let left = Left { set_aside: self.set_aside.clone(), ..Left::default() };
-                    return self.send(plan, read, grants, installation, left).map(Some);
+                    return self.send(plan, read, grants, installation, Left::default()).map(Some);
                 }
                 self.phase = Phase::Newcomers { groups, admitted, one_is_bad };
                 Ok(None)
@@ -162,8 +174,9 @@ impl<A: Clone> Search<A> {
         left: Left,
     ) -> Result<Next<Id>, Stop> {
         let document = written(&plan);
-        let mut refused: BTreeSet<String> = self.refused.keys().cloned().collect();
-        refused.extend(left.one.iter().cloned());
+        // What AWS takes in the document just read is not refused by itself, whatever was concluded.
+        let accepted = principals(read);
+        let refused = self.refused.keys().filter(|name| !accepted.contains(*name)).chain(&left.one).cloned().collect();
         let losing = Losing { refused: &refused, set_aside: &left.set_aside };
         let write = checked(read.document.as_ref(), document, grants, losing, installation)?;
         let document = write.document();
@@ -175,8 +188,7 @@ impl<A: Clone> Search<A> {
             set_aside: left.set_aside,
             ids: plan.without_ids.clone(),
         });
-        let is_last = self.phase == Phase::Whole;
-        Ok(Next::Write(Box::new(Step { plan, write, is_last })))
+        Ok(Next::Write(Box::new(Step { plan, write })))
     }
 
     fn was_refused_before(&self, document: Option<&Document>) -> bool {
@@ -186,28 +198,38 @@ impl<A: Clone> Search<A> {
 
     /// The document was refused without any newcomer in it: statements of others or members are at fault.
     fn without_any_newcomer<Id: Clone>(&mut self, read: &Read<Id>, installation: &Installation, now: Duration) {
-        let suspects = read.document.as_ref().map(|document| suspects(document, installation)).unwrap_or_default();
+        let others = self.others(read, installation);
         let proven = self.ids.refused(&read.ids, now) == read.ids;
         let removable = read.document.as_ref().is_some_and(|document| ids_are_removable(document, installation));
         let members = members(read);
         self.searched = true;
-        let still_there = |suspect: &Suspect| match &suspect.why {
-            Why::Gone(id) => !self.without_ids.contains(id),
-            Why::Action(_) | Why::Element(_) => true,
-        };
-        match suspects.into_iter().find(still_there) {
-            Some(_) if !read.ids.is_empty() && self.without_ids.is_empty() && read.revokes && proven && removable => {
+        // An ID that is shown in place of a principal is a fact. All else is a guess, and a revocation does not wait for that.
+        let is_guess = !matches!(&others, By::Foreign(Suspect { why: Why::Gone(_), .. }));
+        match &others {
+            By::Foreign(_)
+                if !read.ids.is_empty() && self.without_ids.is_empty() && read.revokes && proven && removable =>
+            {
                 self.without_ids = read.ids.clone();
             }
-            Some(suspect) => self.block(By::Foreign(suspect), now),
-            None if members.is_empty() => self.block(By::SomeForeign, now),
-            None => {
+            By::Foreign(_) if !is_guess || !read.revokes => self.block(others, now),
+            _ if members.is_empty() => self.block(others, now),
+            _ => {
                 if self.cleared_of != members {
                     (self.cleared, self.cleared_of) = (BTreeSet::new(), members.clone());
                 }
                 self.phase = Phase::Members(None, members);
             }
         }
+    }
+
+    /// Statements of others, with the one that is likely to be at fault.
+    fn others<Id>(&self, read: &Read<Id>, installation: &Installation) -> By {
+        let suspects = read.document.as_ref().map(|document| suspects(document, installation)).unwrap_or_default();
+        let still_there = |suspect: &Suspect| match &suspect.why {
+            Why::Gone(id) => !self.without_ids.contains(id),
+            Why::Action(_) | Why::Element(_) => true,
+        };
+        suspects.into_iter().find(still_there).map_or(By::SomeForeign, By::Foreign)
     }
 
     /// No member alone is at fault, as far as they were tried.
@@ -249,6 +271,11 @@ fn members<Id: Clone>(read: &Read<Id>) -> BTreeSet<String> {
     let kept = limited(&read.asked, &scope, &read.held);
     let contributions = kept.iter().flat_map(|grant| &grant.contributions);
     contributions.flat_map(|kept| kept.callers.principals()).filter(|name| *name != "*").cloned().collect()
+}
+
+/// The principals that ours in the document name, and which AWS took.
+pub(super) fn principals<Id>(read: &Read<Id>) -> BTreeSet<String> {
+    read.held.allowed().parts().iter().flat_map(|part| part.callers.principals()).cloned().collect()
 }
 
 /// What would be written: where nothing changes, the document as it is.

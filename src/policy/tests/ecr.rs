@@ -5,7 +5,7 @@ use crate::policy::dead_ids::is_unique_id;
 use crate::policy::repository::{Contribution, Plan, Wanted};
 use crate::policy::search::{Evidence, Next, Search, Stop};
 use crate::policy::{Document, Installation, Statement};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub type Grant = Wanted<u64>;
@@ -27,6 +27,12 @@ pub fn grant(id: u64, principals: impl IntoIterator<Item = String>) -> Grant {
     Wanted { id, contributions, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }
 }
 
+/// The same grant with one more action.
+pub fn pushing(mut grant: Grant) -> Grant {
+    grant.contributions[0].actions.insert("ecr:PutImage".into());
+    grant
+}
+
 /// One grant for each account.
 pub fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Grant> {
     numbers.into_iter().map(|id| grant(id, [root(id)])).collect()
@@ -37,6 +43,10 @@ pub fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Grant> {
 pub struct Ecr {
     pub policy: Option<String>,
     pub dead: BTreeSet<String>,
+    /// Principals that are refused until so many writes were answered, such as a role that has not reached every place yet.
+    pub late: BTreeMap<String, usize>,
+    /// Principals that are refused in a statement with `ecr:PutImage`.
+    pub late_pushers: BTreeSet<String>,
     /// Whether `ecr:GetAuthorizationToken` is refused.
     pub refuses_tokens: bool,
     /// Which writes, counted from 0, are throttled.
@@ -84,9 +94,16 @@ impl Ecr {
 
     fn takes(&mut self, document: Option<&Document>, grants: &[Grant]) -> bool {
         let statements = document.map(|document| document.statements.as_slice()).unwrap_or_default();
-        let dead = |name: &str| is_unique_id(name) || self.dead.contains(name);
+        let is_late = |name: &str| self.late.get(name).is_some_and(|until| self.writes.len() < *until);
+        let dead = |name: &str| is_unique_id(name) || self.dead.contains(name) || is_late(name);
         let token = self.refuses_tokens && document.is_some_and(|d| d.to_string().contains("GetAuthorizationToken"));
-        let taken = !token && !statements.iter().flat_map(Statement::aws_principals).any(dead);
+        let pushes = |statement: &&Statement| {
+            statement.0.get("Action").is_some_and(|actions| actions.to_string().contains("PutImage"))
+        };
+        let mut pushers = statements.iter().filter(pushes).flat_map(Statement::aws_principals);
+        let taken = !token
+            && !pushers.any(|name| self.late_pushers.contains(name))
+            && !statements.iter().flat_map(Statement::aws_principals).any(dead);
         self.writes.push(taken);
         if taken {
             let before = self.named();

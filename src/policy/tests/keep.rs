@@ -169,6 +169,44 @@ proptest! {
     }
 }
 
+proptest! {
+    // A full document is packed part by part.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Grants of whole accounts are narrowed to roles, or get more actions, in a policy with little room or none.
+    #[test]
+    fn what_the_planner_writes_into_a_full_policy_always_passes(
+        changes in prop::collection::vec((0..3_usize, 1..25_usize, any::<bool>()), 1..8),
+        members in 8..40_u64,
+        room in 0..1_500_usize,
+    ) {
+        let before = grants(1..=members);
+        let ours = after(&plan(None, &before, &installation()).unwrap()).unwrap();
+        let filled = (MAX_CHARACTERS - 200).saturating_sub(ours.characters() + room);
+        let filler = Statement::deny(["ecr:DeleteRepository"]).sid("others").to_principals(["x".repeat(filled)]);
+        let current = after(&plan(Some(&Document::of([filler]).to_string()), &before, &installation()).unwrap());
+        let mut grown = before.clone();
+        for ((how, roles, pushes), grant) in changes.into_iter().zip(&mut grown) {
+            let account = 100_000_000_000 + grant.id;
+            let arns = (0..roles).map(|n| format!("arn:aws:iam::{account}:role/registry-grants/a-role-{n}"));
+            let asked = &mut grant.contributions[0];
+            match how {
+                0 => asked.callers = Callers::named_like(root(grant.id), arns),
+                1 => asked.callers = Callers::named(arns),
+                _ => {}
+            }
+            if pushes {
+                asked.actions.insert("ecr:PutImage".into());
+            }
+        }
+        let planned = plan_within(current.clone(), &grown, &Scope::default(), &installation());
+        let none = BTreeSet::new();
+        let losing = Losing { refused: &none, set_aside: &none };
+        let passed = checked(current.as_ref(), after(&planned), &grown, losing, &installation());
+        prop_assert!(passed.is_ok(), "{passed:?}");
+    }
+}
+
 #[test]
 fn members_are_set_aside_only_for_a_revocation_that_the_write_carries_out() {
     let document =
@@ -213,6 +251,22 @@ fn a_newcomer_pushes_nobody_out_however_old_it_is() {
     with_one_before.extend(grants(1..=400));
     let planned = plan(Some(&document.to_string()), &with_one_before, &installation()).unwrap();
     assert_eq!(planned.left_out, outside.iter().copied().chain([900]).collect());
+}
+
+/// Each role alone would find room, and all of them do not: a grant is in as a whole or not at all.
+#[test]
+fn a_grant_that_is_narrowed_to_more_roles_than_there_is_room_for_stops_no_other() {
+    let (document, _) = full(280);
+    let mut narrowed = grants(1..=279);
+    let roles = (1..=20).map(|n| format!("arn:aws:iam::{}:role/registry-grants/a-role-{n}", 100_000_000_001_u64));
+    narrowed[0].contributions[0].callers = Callers::named_like(root(1), roles);
+    let planned = plan(Some(&document.to_string()), &narrowed, &installation()).unwrap();
+    assert_eq!(planned.left_out, [1].into());
+    let none = BTreeSet::new();
+    let losing = Losing { refused: &none, set_aside: &none };
+    let passed = checked(Some(&document), after(&planned), &narrowed, losing, &installation());
+    let next = passed.unwrap();
+    assert!(!next.document().unwrap().to_string().contains(&root(280)), "the revocation of another is written");
 }
 
 #[test]

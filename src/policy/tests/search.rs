@@ -1,7 +1,7 @@
 //! The search for what AWS refuses, against a simulated ECR that refuses documents by the set of dead principals in them. It is told which
 //! grants lost access by an accepted write, and writes are counted.
 
-use super::ecr::{Ecr, Grant, ID, grants, installation, root};
+use super::ecr::{Ecr, Grant, ID, grant, grants, installation, pushing, root};
 use crate::policy::Document;
 use crate::policy::dead_ids::PROVEN_AFTER;
 use crate::policy::keep::unasked;
@@ -247,6 +247,85 @@ fn throttling_in_the_middle_loses_nothing(#[values(false, true)] restarts: bool,
     }
 }
 
+/// One edit lets an account push and adds a role that AWS does not know yet, and knows a moment later.
+#[rstest]
+#[case::once_the_role_is_there(2, false)]
+#[case::while_the_account_is_refused(2, true)]
+#[case::once_the_second_half_is_tried(3, false)]
+fn a_member_that_only_grows_never_loses_what_it_has(#[case] late: usize, #[case] dies: bool) {
+    let mut ecr = having(&grants(1..=3));
+    let role = "arn:aws:iam::100000000000:role/n".to_owned();
+    ecr.late = [(role.clone(), late)].into();
+    if dies {
+        // AWS takes the account where it has read access, and not yet in the statement with more.
+        ecr.late_pushers = names([1]);
+    }
+    let mut wanted = grants(2..=3);
+    wanted.insert(0, pushing(grants([1]).remove(0)));
+    wanted.push(grant(9, [role.clone()]));
+    let mut search = Search::default();
+    ecr.look(&mut search, &wanted, NOW).unwrap();
+    assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
+    assert!(!search.refused().contains_key(root(1).as_str()));
+    assert!(ecr.named().is_superset(&names(1..=3)));
+    if dies {
+        assert_eq!(search.blocked().map(|blocked| &blocked.by), Some(&By::Unknown));
+        assert!(ecr.named().contains(&role), "it keeps nobody else out");
+    }
+    ecr.late_pushers.clear();
+    ecr.look(&mut search, &wanted, NOW + Duration::from_secs(700)).unwrap();
+    assert!(ecr.named().contains(&role) && ecr.policy.as_ref().unwrap().contains("PutImage"), "{:?}", ecr.policy);
+    assert!(search.blocked().is_none() && ecr.lost.is_empty());
+}
+
+/// What one look proved may be wrong in the next.
+#[rstest]
+#[case::among_the_members(20)]
+#[case::at_setting_aside(21)]
+fn a_search_that_was_broken_off_sets_nobody_aside_by_what_it_knew_of_other_grants(#[case] at: usize) {
+    let mut ecr = having(&grants(1..=21));
+    ecr.dead = names([5, 6]);
+    ecr.evidence.good = names(1..=4);
+    // All, and without each of the 20: then comes the write that sets members aside.
+    ecr.throttled_at = [ecr.attempts + at].into();
+    let mut search = Search::default();
+    ecr.look(&mut search, &grants(1..=20), NOW).unwrap_err();
+    // Both grants that were at fault are gone.
+    let wanted: Vec<Grant> = grants((1..=4).chain(7..=20));
+    ecr.look(&mut search, &wanted, NOW + Duration::from_secs(5)).unwrap();
+    assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
+    assert_eq!(ecr.named(), &names(1..=20) - &ecr.dead);
+}
+
+/// A statement of others that ECR may not take: it is a guess, and a revocation does not wait for it.
+#[test]
+fn a_guess_about_others_keeps_no_revocation_from_being_tried() {
+    let others = foreign(r#""222222222222""#, "Allow").replace("ecr:BatchGetImage", "ecr:GetAuthorizationToken");
+    let mut ecr = Ecr { policy: Some(others), ..Ecr::default() };
+    ecr.look(&mut Search::default(), &grants(1..=4), NOW).unwrap();
+    ecr.dead = names([2]);
+    let mut search = Search::default();
+    ecr.look(&mut search, &grants(1..=3), NOW).unwrap();
+    assert_eq!(ecr.named(), names([1, 3]));
+    assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
+    // Where nothing of ours helps, the guess is what people hear.
+    (ecr.refuses_tokens, search) = (true, Search::default());
+    ecr.look(&mut search, &grants([1]), NOW).unwrap();
+    assert!(matches!(search.blocked().map(|blocked| &blocked.by), Some(By::Foreign(_))), "{search:?}");
+    assert_eq!(ecr.named(), names([1, 3]));
+}
+
+#[test]
+fn a_principal_that_no_grant_asks_for_any_more_is_forgotten() {
+    let mut ecr = having(&grants(1..=3));
+    ecr.dead = names([4]);
+    let mut search = Search::default();
+    ecr.look(&mut search, &grants(1..=4), NOW).unwrap();
+    assert_eq!(search.refused().len(), 1);
+    ecr.look(&mut search, &grants(1..=3), NOW).unwrap();
+    assert!(search.refused().is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -259,12 +338,20 @@ proptest! {
         suspects in prop::collection::btree_set(1..12_u64, 0..3),
         good in prop::collection::btree_set(1..12_u64, 0..4),
         throttled_at in prop::collection::btree_set(1..60_usize, 0..4),
+        growing in prop::collection::btree_set(1..12_u64, 0..3),
+        late in prop::collection::btree_map(1..20_u64, 0..12_usize, 0..3),
         restarts in any::<bool>(),
     ) {
         let mut ecr = having(&grants(members.iter().copied()));
-        let (asked, dead) = (grants(wanted.iter().copied()), names(dead));
+        let grow = |grant: Grant| if growing.contains(&grant.id) { pushing(grant) } else { grant };
+        let asked: Vec<Grant> = grants(wanted.iter().copied()).into_iter().map(grow).collect();
+        let dead = names(dead);
+        // Members that are refused only for a while would rightly be found to be refused.
+        let late = late.into_iter().filter(|(id, _)| !members.contains(id));
+        ecr.late = late.map(|(id, until)| (root(id), until)).collect();
         (ecr.dead, ecr.throttled_at) = (dead.clone(), throttled_at);
         ecr.evidence = Evidence { suspects: names(suspects), good: names(good) };
+        let wanted_ids = wanted.clone();
         let (before, wanted) = (names(members), names(wanted));
         let revokes = !before.is_subset(&wanted);
         let mut search = Search::default();
@@ -279,7 +366,7 @@ proptest! {
             prop_assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
         }
         if revokes || dead_members <= 1 {
-            let unchanged = before == wanted;
+            let unchanged = before == wanted && growing.is_disjoint(&wanted_ids);
             prop_assert!(unchanged || ecr.named() == &wanted - &dead, "{:?} of {wanted:?} but {dead:?}", ecr.named());
         } else {
             prop_assert_eq!(ecr.named(), before, "who has access keeps it");
