@@ -130,6 +130,7 @@ impl Context {
             resync_interval: TIMEOUT * 60,
             others_unknown: false,
             metrics: Metrics::default(),
+            pending: pending::Pending::default(),
             nudges: mpsc::unbounded().0,
             to_sweep: Mutex::default(),
         };
