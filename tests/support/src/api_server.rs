@@ -106,9 +106,12 @@ impl ApiServer {
         let mut applied = Vec::new();
         for mut object in objects {
             let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-            let kind = kind(text("/kind")).with_context(|| format!("this kind is not known here: {object}"))?;
+            let kind = kind(text("/kind")).with_context(|| format!("{} is not known here", text("/kind")))?;
             let (name, namespace) = (text("/metadata/name").to_owned(), text("/metadata/namespace"));
-            ensure!(!name.is_empty() && kind.namespaced != namespace.is_empty(), "no name or namespace: {object}");
+            ensure!(
+                !name.is_empty() && kind.namespaced != namespace.is_empty(),
+                "{name:?} in {namespace:?} is no object"
+            );
             let api: Api<DynamicObject> = match kind.namespaced {
                 true => Api::namespaced_with(client.clone(), namespace, &kind.resource),
                 false => Api::all_with(client.clone(), &kind.resource),
@@ -227,6 +230,7 @@ pub(crate) fn kind(name: &str) -> Option<Kind> {
         "awsaccount" | "awsaccounts" | "AWSAccount" => {
             ("registrygrants.dev", "v1alpha1", "AWSAccount", "awsaccounts", false)
         }
+        "pod" => ("", "v1", "Pod", "pods", true),
         "namespace" | "Namespace" => ("", "v1", "Namespace", "namespaces", false),
         "lease" => ("coordination.k8s.io", "v1", "Lease", "leases", true),
         "crd" => ("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false),

@@ -59,18 +59,21 @@ impl Cluster {
         run(&self.helm, arguments, &self.home, &variables, None).await?.ok()
     }
 
-    /// Applies a manifest; unknown fields are refused. YAML goes by kubectl, JSON (an object, or a `List`) to the API server.
+    /// Applies a manifest; unknown fields are refused. JSON (an object, or a `List`) of kinds that tests ask for often goes to the API server
+    /// itself, everything else by kubectl.
     ///
     /// # Errors
     /// When it is refused.
     pub async fn apply(&self, manifest: &str) -> Result<()> {
-        let Ok(object) = serde_json::from_str::<Value>(manifest) else {
+        let objects = match serde_json::from_str::<Value>(manifest) {
+            Ok(list) if list["kind"] == "List" => list["items"].as_array().cloned().unwrap_or_default(),
+            Ok(object) => vec![object],
+            Err(_) => Vec::new(),
+        };
+        let is_known = |object: &Value| object["kind"].as_str().and_then(kind).is_some();
+        if objects.is_empty() || !objects.iter().all(is_known) {
             return self.try_kubectl(&["apply", "-f", "-"], Some(manifest)).await?.ok().map(drop);
-        };
-        let objects = match object["items"].as_array() {
-            Some(items) if object["kind"] == "List" => items.clone(),
-            _ => vec![object],
-        };
+        }
         self.api_server.apply(objects).await
     }
 
