@@ -2,6 +2,7 @@
 
 use crate::case::{Case, merged};
 use anyhow::{Context, Result, ensure};
+use local_stack::eventually;
 use serde_json::{Value, json};
 
 async fn refused(case: &Case<'_>, resource: &Value, field: &str, why: &str) -> Result<()> {
@@ -198,9 +199,13 @@ async fn an_accounts_partition_and_path_stay_as_they_are() -> Result<()> {
 #[tokio::test]
 async fn every_field_is_explained() -> Result<()> {
     let case = Case::new().await?;
-    // `explain` goes by what kubectl learnt of the server before; this makes it look again.
-    case.cluster().kubectl(&["api-resources", "--api-group", "registrygrants.dev"]).await?;
-    let said = case.cluster().kubectl(&["explain", "carg.spec.consumer.instanceRole"]).await?;
+    // The API server publishes the descriptions of a new definition a moment after the definition itself.
+    let said = eventually("the definition is described", async || {
+        // `explain` goes by what kubectl learnt of the server before; this makes it look again.
+        case.cluster().kubectl(&["api-resources", "--api-group", "registrygrants.dev"]).await?;
+        case.cluster().kubectl(&["explain", "carg.spec.consumer.instanceRole"]).await
+    })
+    .await?;
     ensure!(said.contains("EC2 instance role in the consumer account"), "{said}");
     Ok(())
 }
