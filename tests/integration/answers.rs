@@ -56,7 +56,7 @@ async fn an_incomplete_answer_about_a_repository_policy_is_not_taken_for_an_empt
     ensure!(both.len() == 2 && both.contains(&"foreign".to_owned()), "{both:?}");
 
     answer(&case, &registry, READ, Some((200, r#"{"__type":"RepositoryPolicyNotFoundException"}"#))).await?;
-    case.cluster().kubectl(&["delete", "carg/grant", "--namespace", &case.namespace, "--wait=false"]).await?;
+    case.begin_to_delete().await?;
     case.not_ready("Unavailable").await?;
     ensure!(sids(&case, &app).await? == both, "changed because of an incomplete answer");
 

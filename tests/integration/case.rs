@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use local_stack::{
-    AccountState, AuditLog, CallLog, Cluster, Diagnosis, Exclusive, Installation, Operator, Pair, Repository, Session,
-    Stack, Write, eventually, role_with_policy,
+    AccountState, AuditLog, CallLog, Cluster, Diagnosis, Exclusive, HELM_RELEASE, Installation, OPERATOR_NAMESPACE,
+    Operator, Pair, Repository, Session, Stack, Write, eventually, role_with_policy,
 };
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -98,6 +98,12 @@ impl<'a> Case<'a> {
 
     pub fn cluster(&self) -> &'a Cluster {
         &self.installation.cluster
+    }
+
+    /// The replica that holds the Lease, by its identity; empty where none does.
+    pub async fn lease_holder(&self) -> Result<String> {
+        let lease = self.cluster().get(OPERATOR_NAMESPACE, &format!("lease/{HELM_RELEASE}")).await?;
+        Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
     }
 
     /// A repository of the registry account.

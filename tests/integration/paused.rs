@@ -14,12 +14,8 @@ async fn a_leader_that_was_paused_writes_nothing_late_stands_by_and_leads_again(
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
-    let holder = async || {
-        let lease = case.cluster().get(local_stack::OPERATOR_NAMESPACE, "lease/registry-grants").await?;
-        Ok::<_, anyhow::Error>(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
-    };
     let first = installation.start_operator(OPERATOR, &REPLICA).await?;
-    let leader = holder().await?;
+    let leader = case.lease_holder().await?;
     let second = installation.start_operator(OPERATOR, &REPLICA).await?;
 
     // It is paused in the middle of its work: right before it would write the repository's policy.
@@ -30,7 +26,7 @@ async fn a_leader_that_was_paused_writes_nothing_late_stands_by_and_leads_again(
     signal(&first, "STOP")?;
     emulation.release(&case.pair.registry, "GetRepositoryPolicy").await?;
     case.ready().await?;
-    ensure!(holder().await? != leader, "nobody took over the Lease");
+    ensure!(case.lease_holder().await? != leader, "nobody took over the Lease");
 
     let calls = CallLog::of(&installation.stack);
     let mark = calls.mark()?;
@@ -46,14 +42,14 @@ async fn a_leader_that_was_paused_writes_nothing_late_stands_by_and_leads_again(
 
     second.kill();
     eventually("the first one leads again, in the same process", async || {
-        ensure!(holder().await? == leader, "{}", holder().await?);
+        ensure!(case.lease_holder().await? == leader, "{}", case.lease_holder().await?);
         Ok(())
     })
     .await?;
     case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
     case.delete().await?;
     ensure!(first.terminate()?.success(), "it did not end well");
-    ensure!(holder().await?.is_empty(), "the Lease was not returned");
+    ensure!(case.lease_holder().await?.is_empty(), "the Lease was not returned");
     Ok(())
 }
 

@@ -76,7 +76,7 @@ async fn a_region_that_was_used_stays_claimed_when_it_is_lost_until_it_is_abando
     case.apply(&case.grant(in_regions(&[REGION]))).await?;
     let said = case.not_ready("AccessDenied").await?;
     ensure!(said.contains("eu-west-1"), "{said}");
-    case.cluster().kubectl(&["delete", GRANT, "--namespace", &case.namespace, "--wait=false"]).await?;
+    case.begin_to_delete().await?;
     eventually("what can be revoked is revoked", async || {
         let left = case.repository("app").policy(case.stack()).await?;
         ensure!(left.is_none(), "{left:?}");
@@ -141,7 +141,7 @@ async fn a_revocation_that_a_deleted_principal_blocks_does_all_else_and_can_be_a
     let alive = json!({"Effect": "Allow", "Principal": {"Service": "ssm.amazonaws.com"}, "Action": "sts:AssumeRole"});
     blocked_role(&case, vec![alive, ours]).await?;
     case.granted(extends()).await?;
-    case.cluster().kubectl(&["delete", GRANT, "--namespace", &case.namespace, "--wait=false"]).await?;
+    case.begin_to_delete().await?;
     let said = case.not_ready("BlockedPolicy").await?;
     ensure!(said.contains("`OldDeployer`") && said.contains("AROA") && said.contains("deleted"), "{said}");
     let grant = case.cluster().get(&case.namespace, GRANT).await?;

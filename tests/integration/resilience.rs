@@ -13,27 +13,23 @@ async fn of_two_replicas_one_works_and_the_other_takes_over_when_it_dies_in_the_
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
-    let holder = async || {
-        let lease = case.cluster().get(local_stack::OPERATOR_NAMESPACE, "lease/registry-grants").await?;
-        Ok::<_, anyhow::Error>(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
-    };
     let first = installation.start_operator(OPERATOR, &REPLICA).await?;
-    let leader = holder().await?;
+    let leader = case.lease_holder().await?;
     let second = installation.start_operator(OPERATOR, &REPLICA).await?;
 
     let emulation = Emulation::of(&installation.stack);
     emulation.hold(&case.pair.registry, "SetRepositoryPolicy").await?;
     case.apply(&case.grant(json!({}))).await?;
     emulation.until_held(&case.pair.registry, "SetRepositoryPolicy").await?;
-    ensure!(holder().await? == leader, "the standby took the Lease while the leader lived");
+    ensure!(case.lease_holder().await? == leader, "the standby took the Lease while the leader lived");
     first.kill();
     case.ready().await?;
-    ensure!(holder().await? != leader, "nobody took over the Lease");
+    ensure!(case.lease_holder().await? != leader, "nobody took over the Lease");
     case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
 
     // One that is told to end gives the Lease back, so that the next need not wait for it to run out.
     ensure!(second.terminate()?.success(), "it did not end well");
-    ensure!(holder().await?.is_empty(), "the Lease was not given back");
+    ensure!(case.lease_holder().await?.is_empty(), "the Lease was not given back");
     let _third = installation.start_operator(OPERATOR, &REPLICA).await?;
     case.delete().await
 }
