@@ -108,6 +108,14 @@ impl Callers {
         self.except.as_deref()
     }
 
+    /// Whether a statement for these and the others lets in nobody but these and the others. Where a root goes with ARNs, each ARN must be of one of
+    /// its own principals: a statement that was not written by us may have `*` or another account's root there.
+    pub(super) fn can_join(&self, others: &Self) -> bool {
+        let has_its_root = |arn: &String, of: &Self| root_of(arn).is_some_and(|root| of.principals.contains(&root));
+        let is_exact = |of: &Self| of.kind != Kind::NamedLike || of.among.iter().all(|arn| has_its_root(arn, of));
+        self.kind == others.kind && self.except == others.except && is_exact(self) && is_exact(others)
+    }
+
     /// Lets others of the same kind in as well. Of another kind they are not taken.
     pub(super) fn join(&mut self, others: &Self) {
         if self.kind == others.kind && self.except == others.except {

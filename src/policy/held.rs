@@ -18,15 +18,11 @@ impl Allowed {
         Self::of(statements.into_iter().filter_map(allowed_by))
     }
 
-    /// What these contributions allow. Those with the same actions and the same way to tell their callers become one.
+    /// What these contributions allow. Those with the same actions become one where joining their callers lets in nobody else.
     pub fn of(contributions: impl IntoIterator<Item = Contribution>) -> Self {
         let mut joined: Vec<Contribution> = Vec::new();
         for Contribution { actions, callers } in contributions {
-            let same = |known: &&mut Contribution| {
-                known.actions == actions
-                    && known.callers.kind() == callers.kind()
-                    && known.callers.except() == callers.except()
-            };
+            let same = |known: &&mut Contribution| known.actions == actions && known.callers.can_join(&callers);
             match joined.iter_mut().find(same) {
                 Some(known) => known.callers.join(&callers),
                 None => joined.push(Contribution { actions, callers }),

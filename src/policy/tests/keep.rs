@@ -9,6 +9,7 @@ use crate::policy::repository::{Change, Contribution, MAX_CHARACTERS, Plan, Want
 use crate::policy::scope::{Growth, Scope};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
+use rstest::rstest;
 use std::collections::BTreeSet;
 
 /// The consumers' roles, two in each of three accounts, and the registry's own.
@@ -205,6 +206,34 @@ proptest! {
         let passed = checked(current.as_ref(), after(&planned), &grown, losing, &installation());
         prop_assert!(passed.is_ok(), "{passed:?}");
     }
+}
+
+/// A statement of somebody else may name `*` beside a role's ARN. Such a statement is not joined with ours: together they would allow pairs of a
+/// principal and an ARN that neither allows.
+#[rstest]
+#[case::everybody("*")]
+#[case::the_root_of_another_account("arn:aws:iam::333333333333:root")]
+fn two_statements_allow_no_more_together_than_each_alone(#[case] principal: &str) {
+    let arn = |role: &str| format!("arn:aws:iam::222222222222:role/{role}");
+    let narrowed = |role: &str| {
+        let actions = BTreeSet::from([ACTIONS[0].to_owned()]);
+        Contribution { actions, callers: Callers::named_like("arn:aws:iam::222222222222:root".into(), [arn(role)]) }
+    };
+    let ours = after(&plan(None, &[Wanted { contributions: vec![narrowed("nodes/b")], ..grant(1, []) }], &installation()).unwrap());
+    let foreign = Statement::allow([ACTIONS[0]]).sid("others").to_principals([principal]).only_if(
+        "ArnLike",
+        "aws:PrincipalArn",
+        [arn("ci/a")],
+    );
+    let read = Document::of([foreign]).with(ours.unwrap().statements);
+    // The grant of `nodes/b` is gone, and the one of `ci/a` may not grow for the moment.
+    let grants = [Wanted { contributions: vec![narrowed("ci/a")], ..grant(2, []) }];
+    let scope = Scope { growth: Growth::Only(BTreeSet::new()), ..Scope::default() };
+    let planned = plan_within(Some(read.clone()), &grants, &scope, &installation());
+    let none = BTreeSet::new();
+    let losing = Losing { refused: &none, set_aside: &none };
+    let passed = checked(Some(&read), after(&planned), &grants, losing, &installation());
+    assert_eq!(passed.unwrap().document().unwrap().statements.len(), 1, "the revocation is written");
 }
 
 #[test]
