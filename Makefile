@@ -10,7 +10,7 @@ LINTERS = $$(tools/install linters | cut -d= -f2)
 # A machine of its own, with which ends all that runs in it; kind's is Docker's affair.
 E2E = $(if $(filter kind,$(CLUSTER)),,exec env PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -m node run --dir target/e2e --)
 
-.PHONY: help build demo demo-down e2e test test-repeat lint crds management-roles metrics-reference chart rules lint-policies verify-policies emulation-check bench tools
+.PHONY: help build demo demo-down e2e test test-properties test-repeat lint crds management-roles metrics-reference chart rules lint-policies verify-policies emulation-check bench tools
 
 help: ## list the targets
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' Makefile
@@ -30,9 +30,14 @@ demo-down: ## end what `make demo KEEP=1` left running
 
 # The integration tests wait more than they compute, so more of them run at a time than there are cores.
 test: export RUST_TEST_THREADS ?= 8
+# The same inputs in each run: what a change breaks is found in the change, and nothing fails by chance. `test-properties` tries new ones.
+test: export PROPTEST_RNG_SEED ?= 1
 test: BUILD = --bins --tests
 test: lint chart lint-policies emulation-check ## everything that is checked
 	cargo test --locked --workspace
+
+test-properties: ## try the properties on N times as many inputs as `test` does, and on other ones each time
+	PROPTEST_CASES=$$((256 * $(or $(N),20))) cargo test --locked --lib
 
 test-repeat: ## run the integration tests N times beside other work (LOAD processes), and list every test that failed once
 	tests/repeat.py --times $(or $(N),10) --load $(or $(LOAD),16)

@@ -220,7 +220,7 @@ async fn a_region_that_is_not_enabled_costs_no_session() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(crate::policy::tests::cases(64))]
 
     /// Whatever answers, no reader panics.
     #[test]

@@ -37,7 +37,7 @@ pub mod sid;
 pub mod suspects;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use document::{Document, Statement, Unreadable};
 pub use sid::Installation;

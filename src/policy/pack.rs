@@ -237,7 +237,7 @@ mod tests {
 
     proptest! {
         // Each case fills a document statement by statement.
-        #![proptest_config(ProptestConfig::with_cases(16))]
+        #![proptest_config(crate::policy::tests::cases(16))]
 
         #[test]
         fn the_room_that_is_left_is_reckoned_to_the_character(

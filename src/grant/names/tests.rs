@@ -65,7 +65,7 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(crate::policy::tests::cases(300))]
     #[test]
     fn files_and_the_cluster_take_the_same_repositories(text in pieces()) {
         let grant = serde_json::json!({"metadata": {"name": "x"}, "spec": {

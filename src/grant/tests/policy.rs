@@ -287,7 +287,7 @@ proptest! {
 
 proptest! {
     // Each case packs hundreds of grants hundreds of times.
-    #![proptest_config(ProptestConfig::with_cases(8))]
+    #![proptest_config(crate::policy::tests::cases(8))]
 
     #[test]
     fn a_policy_never_outgrows_what_ecr_takes(

@@ -93,7 +93,7 @@ fn with(mut policies: Policies, statement: Statement, at: prop::sample::Index) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(crate::policy::tests::cases(1_000))]
 
     #[test]
     fn one_more_deny_allows_nothing(

@@ -125,7 +125,7 @@ fn asked_by(grant: &Grant, request: &Request) -> BTreeSet<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(crate::policy::tests::cases(256))]
 
     #[test]
     fn no_write_takes_away_what_the_document_allows_and_a_grant_asks_for(
@@ -172,7 +172,7 @@ proptest! {
 
 proptest! {
     // A full document is packed part by part.
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(crate::policy::tests::cases(64))]
 
     /// Grants of whole accounts are narrowed to roles, or get more actions, in a policy with little room or none.
     #[test]
@@ -219,7 +219,9 @@ fn two_statements_allow_no_more_together_than_each_alone(#[case] principal: &str
         let actions = BTreeSet::from([ACTIONS[0].to_owned()]);
         Contribution { actions, callers: Callers::named_like("arn:aws:iam::222222222222:root".into(), [arn(role)]) }
     };
-    let ours = after(&plan(None, &[Wanted { contributions: vec![narrowed("nodes/b")], ..grant(1, []) }], &installation()).unwrap());
+    let ours = after(
+        &plan(None, &[Wanted { contributions: vec![narrowed("nodes/b")], ..grant(1, []) }], &installation()).unwrap(),
+    );
     let foreign = Statement::allow([ACTIONS[0]]).sid("others").to_principals([principal]).only_if(
         "ArnLike",
         "aws:PrincipalArn",

@@ -144,7 +144,7 @@ proptest! {
 
 // Two alike documents of which one request in a thousand tells the difference have to be met.
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(crate::policy::tests::cases(2_000))]
     #[test]
     fn documents_that_grant_different_access_are_never_equal((one, other) in changed()) {
         if one.same_meaning(&other) {

@@ -327,7 +327,7 @@ fn a_principal_that_no_grant_asks_for_any_more_is_forgotten() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(crate::policy::tests::cases(64))]
 
     /// Members and newcomers of whom any may be dead, grants that go, throttling, restarts, and hints that may be wrong.
     #[test]
