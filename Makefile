@@ -28,8 +28,9 @@ demo: build ## play the whole story and end everything; with KEEP=1 leave it run
 demo-down: ## end what `make demo KEEP=1` left running
 	@if [ -x $(BIN)/demo ]; then $(BIN)/demo down; else echo 'no demo was kept'; fi
 
-# The integration tests wait more than they compute, so more of them run at a time than there are cores.
-test: export RUST_TEST_THREADS ?= 8
+# How many integration tests run at a time on one installation is decided by `tests/support/src/installation.rs`. Those that wait for their turn
+# must not keep the others from beginning.
+test: export RUST_TEST_THREADS ?= 48
 # The same inputs in each run: what a change breaks is found in the change, and nothing fails by chance. `test-properties` tries new ones.
 test: export PROPTEST_RNG_SEED ?= 1
 test: BUILD = --bins --tests

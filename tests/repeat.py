@@ -82,7 +82,7 @@ def build():
 
 
 def run(binary, names, log):
-    environment = {"RUST_TEST_THREADS": "8", **os.environ, "CARGO_MANIFEST_DIR": str(REPOSITORY)}
+    environment = {"RUST_TEST_THREADS": "48", **os.environ, "CARGO_MANIFEST_DIR": str(REPOSITORY)}
     with open(log, "w") as output:
         done = subprocess.run([binary, *names], cwd=REPOSITORY, env=environment, stdout=output, stderr=subprocess.STDOUT)
     return done.returncode

@@ -10,6 +10,7 @@ use crate::wait::eventually;
 use anyhow::{Result, anyhow, ensure};
 use aws_credential_types::Credentials;
 use serde_json::json;
+use std::cell::RefCell;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -34,6 +35,24 @@ pub struct Installation {
     kubeconfig: PathBuf,
     /// Where operators log.
     log: PathBuf,
+}
+
+/// How many tests work at a time on what they share. More of them would wait for the machine, and for nothing else.
+const SHARED: usize = 8;
+
+thread_local! {
+    /// Each test has a thread of its own, so this is a test's turn, and ends with it.
+    static TURN: RefCell<Option<SemaphorePermit<'static>>> = const { RefCell::new(None) };
+}
+
+/// Waits until this test may work beside the others on what they share; once for each test, however often it asks.
+async fn turn() -> Result<()> {
+    static TURNS: Semaphore = Semaphore::const_new(SHARED);
+    if TURN.with_borrow(Option::is_none) {
+        let turn = TURNS.acquire().await?;
+        TURN.set(Some(turn));
+    }
+    Ok(())
 }
 
 /// How many tests have an installation for themselves at a time. Each is an API server and an emulation more, and a machine with two cores
@@ -157,19 +176,20 @@ impl Installation {
     }
 
     /// The one that all tests of a process share, with an operator (`binary`, with these arguments) that runs until the process
-    /// ends. The first test that asks for it starts it.
+    /// ends. The first test that asks for it starts it. Waits while many other tests work there.
     ///
     /// # Errors
     /// When it does not start; the same again for whoever asks later.
     pub async fn shared(binary: impl AsRef<Path>, arguments: &[&str]) -> Result<&'static Self> {
         type Shared = std::result::Result<(Installation, Operator), String>;
-        static SHARED: OnceCell<Shared> = OnceCell::const_new();
+        static STARTED: OnceCell<Shared> = OnceCell::const_new();
         let start = async || {
             let installation = Self::start("shared").await?;
             let operator = installation.start_operator(binary, arguments).await?;
             anyhow::Ok((installation, operator))
         };
-        let shared = SHARED.get_or_init(async || start().await.map_err(|error| format!("{error:#}"))).await;
+        turn().await?;
+        let shared = STARTED.get_or_init(async || start().await.map_err(|error| format!("{error:#}"))).await;
         shared.as_ref().map(|(installation, _)| installation).map_err(|error| anyhow!("{error}"))
     }
 
