@@ -4,7 +4,8 @@ use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, AppliedInstanceRole};
 use kube::{Resource, ResourceExt};
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use tokio::sync::OwnedMutexGuard;
 
 /// What is known of each grant, by its UID, ahead of the watch cache.
 #[derive(Default)]
@@ -16,6 +17,7 @@ pub struct Ledger {
     searched: Mutex<HashSet<String>>,
     roles: Mutex<HashMap<String, bool>>,
     carried_out: Mutex<HashMap<String, u64>>,
+    at_work: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Ledger {
@@ -125,6 +127,20 @@ impl Ledger {
         self.carried_out.lock().expect("no panic while held").insert(uid.to_owned(), what) == Some(what)
     }
 
+    /// Waits until nothing else is done for the grant with this UID. A grant that vanished is revoked after the reconciliation that was under way:
+    /// what that still makes would be found by nobody.
+    pub async fn alone_on(&self, uid: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut at_work = self.at_work.lock().expect("no panic while held");
+            at_work.entry(uid.to_owned()).or_default().clone()
+        };
+        if let Ok(alone) = turn.clone().try_lock_owned() {
+            return alone;
+        }
+        tracing::debug!(uid, "a reconciliation is under way, waiting for its end");
+        turn.lock_owned().await
+    }
+
     /// Forgets a grant that is gone.
     pub fn forget(&self, grant: &CrossAccountRegistryGrant) {
         if let Some(uid) = grant.uid() {
@@ -133,6 +149,7 @@ impl Ledger {
             self.searched.lock().expect("no panic while held").remove(&uid);
             self.roles.lock().expect("no panic while held").remove(&uid);
             self.carried_out.lock().expect("no panic while held").remove(&uid);
+            self.at_work.lock().expect("no panic while held").retain(|_, turn| Arc::strong_count(turn) > 1);
         }
     }
 }

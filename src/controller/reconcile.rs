@@ -75,6 +75,7 @@ pub enum Error {
 }
 
 pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Ended, Error> {
+    let _alone = context.world.ledger.alone_on(&resource.uid().unwrap_or_default()).await;
     let resource = with_its_finalizer(resource, &context).await?;
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();

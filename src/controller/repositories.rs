@@ -191,6 +191,7 @@ async fn look(
     let Repository { account: _, region, name } = repository;
     let pause = world.resync_interval;
     let (mut grants, mut again, mut begun) = (grants.to_vec(), BTreeSet::new(), None::<Begun>);
+    let mut replacing = None;
     memory.search.begin(memory.began.elapsed());
     let mut turn = Some(world.turn_for_all(repository.account.as_str()).await);
     let (plan, policy) = loop {
@@ -201,31 +202,23 @@ async fn look(
             PolicyRead::NoPolicy => None,
             PolicyRead::Policy(text) => Some(text),
         };
-        let mut replacing = Verdict::Free;
-        if begun.is_none() && !memory.replaced.is_empty() {
-            let plan = planned(world, repository, current.as_deref(), &grants)?;
-            again = plan.replaced.intersection(&memory.replaced).cloned().collect();
-            let ours = Ours::default();
-            replacing = memory.replacing.judge(&ours, &ours, !again.is_empty(), pause, Instant::now());
-            if replacing == Verdict::Wait {
-                grants.iter_mut().for_each(|grant| grant.replaces.retain(|sid| !again.contains(sid)));
+        if replacing.is_none() {
+            let mut verdict = Verdict::Free;
+            if !memory.replaced.is_empty() {
+                let plan = planned(world, repository, current.as_deref(), &grants)?;
+                again = plan.replaced.intersection(&memory.replaced).cloned().collect();
+                let ours = Ours::default();
+                verdict = memory.replacing.judge(&ours, &ours, !again.is_empty(), pause, Instant::now());
+                if verdict == Verdict::Wait {
+                    grants.iter_mut().for_each(|grant| grant.replaces.retain(|sid| !again.contains(sid)));
+                }
             }
+            replacing = Some(verdict);
         }
         let next = memory.search.next(current.as_deref(), &grants, &world.installation, memory.began.elapsed());
-        let next = next.map_err(|stop| standings::stopped(repository, stop))?;
-        let begun = begun.get_or_insert_with(|| {
-            let plan = match &next {
-                Next::Write(step) => Some(&step.plan),
-                Next::Done(plan) => Some(&**plan),
-                Next::Ask(_) => None,
-            };
-            let judged = plan.map(|plan| memory.contest.judge(&plan.found, &plan.wanted, false, pause, Instant::now()));
-            let before = plan.and_then(|plan| plan.current.clone());
-            Begun { before, verdict: judged.unwrap_or(Verdict::Free), unnoted: judged, replacing, wrote: false }
-        });
-        let step = match next {
-            Next::Done(plan) => break (*plan, None),
-            Next::Write(step) if begun.verdict == Verdict::Wait => break (step.plan, None),
+        let (plan, write) = match next.map_err(|stop| standings::stopped(repository, stop))? {
+            Next::Done(plan) => (*plan, None),
+            Next::Write(step) => (step.plan, Some(step.write)),
             Next::Ask(principals) => {
                 // Other accounts are asked, each with a slot of its own.
                 drop(turn.take());
@@ -233,25 +226,30 @@ async fn look(
                 turn = Some(world.turn_for_all(repository.account.as_str()).await);
                 continue;
             }
-            Next::Write(step) => step,
         };
+        let begun = begun.get_or_insert_with(|| {
+            let verdict = memory.contest.judge(&plan.found, &plan.wanted, false, pause, Instant::now());
+            let replacing = replacing.unwrap_or(Verdict::Free);
+            Begun { before: plan.current.clone(), verdict, unnoted: Some(verdict), replacing, wrote: false }
+        });
+        let Some(write) = write.filter(|_| begun.verdict != Verdict::Wait) else { break (plan, None) };
         let permit = world.leadership.may_write()?;
         // Whatever becomes of the answer.
         memory.written = Some(Instant::now());
-        match permit.carry(write(account, repository, &step.write)).await {
+        match permit.carry(self::write(account, repository, &write)).await {
             Ok(()) => {
                 let window = asked.elapsed();
                 world.metrics.write_window.observe(window.as_secs_f64());
-                tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = step.plan.characters, replaced = ?step.plan.replaced, ?window, "repository policy written");
+                tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = plan.characters, replaced = ?plan.replaced, ?window, "repository policy written");
                 begun.wrote = true;
                 // At once: if the next call fails then what was written so far is none of somebody else's doing.
-                begun.leave(memory, step.write.document(), world);
-                memory.replaced.extend(step.plan.replaced.iter().cloned());
+                begun.leave(memory, write.document(), world);
+                memory.replaced.extend(plan.replaced.iter().cloned());
                 let ended = memory.search.accepted();
                 let news = memory.search.news();
                 memory.notices.extend(news.iter().map(|news| standings::announce(world, repository, news)));
                 if ended {
-                    break (step.plan, Some(step.write));
+                    break (plan, Some(write));
                 }
             }
             // ECR has more than one text for a principal that it does not know.

@@ -92,7 +92,17 @@ async fn assign(
         let asked = [true, false].map(|with_role| grant.contributions(&repository.region, with_role));
         if asked.iter().any(|asked| unaccounted(&document, &accounted, asked, &world.installation)) {
             world.leadership.may_write().map(drop)?;
-            put_on_record(world, client, &resource, claims_on(&grant, repository)).await.map_err(not_recorded)?;
+            let found = claims_on(&grant, repository);
+            match put_on_record(world, client, &resource, found.clone()).await {
+                Ok(()) => {}
+                // One grant's status that is not accepted holds up nobody else. Its access stays: until the next start this process knows the record,
+                // and tries to write it with each of the grant's statuses.
+                Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => {
+                    tracing::warn!(grant = %GrantName::of(&resource), %refusal, "the API server refused the record that was found for the policy of {repository}; it is kept in memory");
+                    remember(world, &resource, &found);
+                }
+                Err(error) => return Err(not_recorded(error)),
+            }
             let what = format!(
                 "its record was lost, and the policy of {repository} carries its access: it is on record again"
             );
@@ -174,6 +184,17 @@ async fn put_on_record(
     publish::grant_status(&world.leadership, client, &current, &status).await?;
     world.ledger.record(&current, Some(claims));
     Ok(())
+}
+
+/// Whether the API server will say the same when it is asked again: an admission webhook, a rule of the definition, or a lack of permission.
+fn is_refusal(status: &kube::core::Status) -> bool {
+    matches!(status.code, 400 | 403 | 422)
+}
+
+/// Keeps the record of a grant in memory, beside what is known of it.
+fn remember(world: &World, resource: &CrossAccountRegistryGrant, found: &Applied) {
+    let claims = world.ledger.claims(resource).map_or_else(|| found.clone(), |before| before.grown_by(found));
+    world.ledger.record(resource, Some(claims));
 }
 
 fn not_recorded(error: kube::Error) -> Problem {

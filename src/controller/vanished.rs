@@ -209,6 +209,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     let Vanished { grant, claims } = vanished;
     let World { resync_interval, .. } = &context.world;
     let (name, uid) = (GrantName::of(grant), grant.uid().unwrap_or_default());
+    let _alone = context.world.ledger.alone_on(&uid).await;
     let again = |reason| {
         let failures = context.backoff.failed(&uid, None);
         Some(requeue::after_failure(reason, failures, *resync_interval))

@@ -106,6 +106,16 @@ impl<'a> Case<'a> {
         Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// The replica that leads, by its identity, once one does. An operator is ready before it has the Lease.
+    pub async fn leader(&self) -> Result<String> {
+        eventually("a replica holds the Lease", async || {
+            let holder = self.lease_holder().await?;
+            ensure!(!holder.is_empty(), "it is held by none");
+            Ok(holder)
+        })
+        .await
+    }
+
     /// A repository of the registry account.
     pub fn repository(&self, name: &str) -> Repository {
         Repository::new(&self.pair.registry, name)

@@ -4,6 +4,7 @@
 //! so that they run side by side. Those that end the operator or count its work have a stack of their own.
 
 mod access;
+mod account_limits;
 mod accounts;
 mod admission;
 mod answers;
@@ -41,5 +42,5 @@ mod shared;
 mod sweep;
 mod telemetry;
 mod tenancy;
-mod throttled;
+
 mod troubleshooting;

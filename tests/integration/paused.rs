@@ -7,7 +7,7 @@ use serde_json::json;
 use std::process::Command;
 
 /// Replicas that choose a leader, with short times.
-const REPLICA: [&str; 3] = ["--resync-interval=1h", "--lease-duration=9s", "--aws-call-timeout=3s"];
+const REPLICA: [&str; 3] = ["--resync-interval=1h", "--lease-duration=20s", "--aws-call-timeout=3s"];
 
 #[tokio::test]
 async fn a_leader_that_was_paused_writes_nothing_late_stands_by_and_leads_again() -> Result<()> {
@@ -15,7 +15,7 @@ async fn a_leader_that_was_paused_writes_nothing_late_stands_by_and_leads_again(
     let case = Case::on(&installation).await?;
     case.open().await?;
     let first = installation.start_operator(OPERATOR, &REPLICA).await?;
-    let leader = case.lease_holder().await?;
+    let leader = case.leader().await?;
     let second = installation.start_operator(OPERATOR, &REPLICA).await?;
 
     // It is paused in the middle of its work: right before it would write the repository's policy.

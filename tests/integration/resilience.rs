@@ -14,7 +14,7 @@ async fn of_two_replicas_one_works_and_the_other_takes_over_when_it_dies_in_the_
     let case = Case::on(&installation).await?;
     case.open().await?;
     let first = installation.start_operator(OPERATOR, &REPLICA).await?;
-    let leader = case.lease_holder().await?;
+    let leader = case.leader().await?;
     let second = installation.start_operator(OPERATOR, &REPLICA).await?;
 
     let emulation = Emulation::of(&installation.stack);

@@ -1,9 +1,9 @@
 //! A revocation is done when the document read back contains nothing that no live grant asks for: whatever else there is in the cluster, and whenever the operator
 //! starts. Each test has the operator to itself, to end it and start it.
 
-use crate::case::{Case, GRANT, OPERATOR, condition};
+use crate::case::{Case, GRANT, OPERATOR, condition, same};
 use anyhow::{Context, Result, ensure};
-use local_stack::{Installation, Operator, eventually};
+use local_stack::{Emulation, Installation, Operator, eventually};
 use serde_json::{Value, json};
 
 /// Nothing but what a test does makes it work. No test here waits for the sweep.
@@ -160,6 +160,66 @@ async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_c
     running.end()
 }
 
+/// Has the API server refuse a record for the grant of this case, until the returned policy is deleted.
+async fn records_are_refused(case: &Case<'_>) -> Result<[&'static str; 2]> {
+    let admission = |kind: &str, spec: Value| {
+        let api_version = "admissionregistration.k8s.io/v1";
+        json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "no-records"}, "spec": spec})
+    };
+    let is_it = format!("object.metadata.namespace == '{}' && object.metadata.name == 'grant'", case.namespace);
+    let resources = json!([{
+        "apiGroups": ["registrygrants.dev"],
+        "apiVersions": ["*"],
+        "operations": ["UPDATE"],
+        "resources": ["crossaccountregistrygrants/status"],
+    }]);
+    let policy = json!({
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": resources},
+        "matchConditions": [{"name": "it", "expression": is_it}],
+        "validations": [{"expression": "!has(object.status.applied)", "message": "no records here"}],
+    });
+    case.apply(&admission("ValidatingAdmissionPolicy", policy)).await?;
+    let binding = json!({"policyName": "no-records", "validationActions": ["Deny"]});
+    case.apply(&admission("ValidatingAdmissionPolicyBinding", binding)).await?;
+    let record = r#"{"status":{"applied":{"repositories":[{"region":"us-east-1","patterns":["x"]}]}}}"#;
+    let patch =
+        ["patch", GRANT, "--namespace", &case.namespace, "--subresource=status", "--type=merge", "--patch", record];
+    eventually("the API server refuses records", async || {
+        let tried = case.cluster().try_kubectl(&[&patch[..], &["--dry-run=server"]].concat(), None).await?;
+        ensure!(tried.stderr.contains("no records here"), "{}", tried.stderr);
+        Ok(())
+    })
+    .await?;
+    Ok(["validatingadmissionpolicybinding/no-records", "validatingadmissionpolicy/no-records"])
+}
+
+/// One tenant's grant whose status is not accepted holds up nobody else on its repository, and loses nothing.
+#[tokio::test]
+async fn a_record_that_the_api_server_refuses_holds_up_no_other_grant() -> Result<()> {
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
+    case.granted(direct(json!({}))).await?;
+    case.apply(&case.grant(direct(json!({"suspend": true})))).await?;
+    case.cluster().wait_until(&case.namespace, GRANT, is("Suspended")).await?;
+    let before = case.repository("app").policy(case.stack()).await?.context("no policy")?;
+    running.stop()?;
+    restored_without_status(&case, GRANT).await?;
+    let refusing = records_are_refused(&case).await?;
+    running.start().await?;
+    case.apply(&case.grant_named("other", direct(json!({"access": "Pull"})))).await?;
+    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
+    delete(&case, "carg/other", "--wait=true").await?;
+    let after = case.repository("app").policy(case.stack()).await?.context("no policy")?;
+    ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
+    for object in refusing {
+        case.cluster().kubectl(&["delete", object]).await?;
+    }
+    delete(&case, GRANT, "--wait=true").await?;
+    nothing_is_left(&case).await?;
+    running.end()
+}
+
 #[tokio::test]
 async fn a_grant_that_lost_its_record_and_is_not_admitted_is_looked_up_by_its_spec() -> Result<()> {
     let installation = Installation::exclusive().await?;
@@ -197,6 +257,35 @@ async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is
     let (registry, consumer) = case.accounts().await?;
     ensure!(!registry.roles.contains_key("pusher-grant"), "the registry's role is left");
     ensure!(!consumer.roles.contains_key("node"), "the instance role is left");
+    running.end()
+}
+
+/// Somebody takes the finalizer off while the operator is making the grant's role.
+#[tokio::test]
+async fn a_grant_that_vanishes_in_the_middle_of_a_reconciliation_leaves_nothing_behind() -> Result<()> {
+    let installation = Installation::exclusive().await?;
+    let (running, case) = Running::begin(&installation).await?;
+    let before = case.accounts().await?;
+    let emulation = Emulation::of(&installation.stack);
+    emulation.hold(&case.pair.registry, "CreateRole").await?;
+    case.apply(&case.grant(json!({"consumer": {"instanceRole": null}}))).await?;
+    emulation.until_held(&case.pair.registry, "CreateRole").await?;
+    delete(&case, GRANT, "--wait=false").await?;
+    let none = r#"{"metadata":{"finalizers":null}}"#;
+    case.cluster().kubectl(&["patch", GRANT, "--namespace", &case.namespace, "--type=merge", "--patch", none]).await?;
+    case.cluster().wait_until_gone(&case.namespace, GRANT).await?;
+    let operator = running.operator.as_ref().context("it does not run")?;
+    eventually("the revocation waits for the reconciliation", async || {
+        ensure!(operator.log()?.contains("a reconciliation is under way, waiting for its end"), "it has not said so");
+        Ok(())
+    })
+    .await?;
+    emulation.release(&case.pair.registry, "CreateRole").await?;
+    eventually("what was made is revoked", async || {
+        ensure!(operator.log()?.contains("it was revoked now"), "it has not said so");
+        same(&before, &case.accounts().await?)
+    })
+    .await?;
     running.end()
 }
 

@@ -107,24 +107,7 @@ impl Broken {
         if self != Self::NoRepository {
             case.repository(REPOSITORY).create(case.stack()).await?;
         }
-        let rule = case.rule(json!({"repositories": [REPOSITORY, "team-b/*"]}));
-        let account = json!({"registry": {"rules": [rule]}});
-        let account = case.registry_account(account);
-        match self {
-            Self::NoAccount => {}
-            Self::ExternalID => {
-                let other = json!({"assumeRole": {"externalID": "another"}});
-                case.apply(&merged(account, json!({"spec": {"credentials": other}}))).await?;
-            }
-            // Those of the operator itself are left.
-            Self::OtherAccount => case.apply(&merged(account, json!({"spec": {"credentials": null}}))).await?,
-            _ => case.apply(&account).await?,
-        }
-        match self {
-            Self::NotManaged => {}
-            Self::NoConsent => own_role(case, "ec2.amazonaws.com").await?,
-            _ => case.apply(&case.consumer_account(json!({}))).await?,
-        }
+        // The operator reads what belongs to an account as soon as it knows the account, and again only after a while.
         match self {
             Self::RoleOfOthers => {
                 let trust = json!({"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"});
@@ -163,6 +146,24 @@ impl Broken {
                 put.policy_document(less).send().await?;
             }
             _ => {}
+        }
+        let rule = case.rule(json!({"repositories": [REPOSITORY, "team-b/*"]}));
+        let account = json!({"registry": {"rules": [rule]}});
+        let account = case.registry_account(account);
+        match self {
+            Self::NoAccount => {}
+            Self::ExternalID => {
+                let other = json!({"assumeRole": {"externalID": "another"}});
+                case.apply(&merged(account, json!({"spec": {"credentials": other}}))).await?;
+            }
+            // Those of the operator itself are left.
+            Self::OtherAccount => case.apply(&merged(account, json!({"spec": {"credentials": null}}))).await?,
+            _ => case.apply(&account).await?,
+        }
+        match self {
+            Self::NotManaged => {}
+            Self::NoConsent => own_role(case, "ec2.amazonaws.com").await?,
+            _ => case.apply(&case.consumer_account(json!({}))).await?,
         }
         Ok(())
     }

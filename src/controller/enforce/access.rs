@@ -34,7 +34,7 @@ impl Enforcement<'_> {
     pub(super) async fn access(&mut self, registry: &Session, consumer: Option<&Session>) -> Vec<AccessStatus> {
         let Some(grant) = self.grant else { return Vec::new() };
         let callers = self.callers(grant, consumer).await;
-        let _turn = self.world.turn(self.accounts.0).await;
+        let turn = self.world.turn(self.accounts.0).await;
         let registry_role = match (&self.read.registry_role, registry) {
             (Some(None), _) => Ok(None),
             (Some(Some(role)), Ok(account)) => Ok(Some(self.holder(account, role).await)),
@@ -56,6 +56,8 @@ impl Enforcement<'_> {
             registry_policies,
             now: Timestamp::now(),
         };
+        // AWS is not called any more, so the work slot is others'.
+        drop(turn);
         // Thousands of repositories are work for a while: the Lease is renewed meanwhile.
         let grant = grant.clone();
         let judged = tokio::task::spawn_blocking(move || judge(&grant, &readings)).await;

@@ -57,7 +57,7 @@ async fn turn() -> Result<()> {
 
 /// How many tests have an installation for themselves at a time. Each is an API server and an emulation more, and a machine with two cores
 /// has to carry them beside the shared one.
-const EXCLUSIVE: usize = 2;
+const EXCLUSIVE: usize = 3;
 
 /// An installation that a test has for itself, without operator, grants or accounts. Another test gets it afterwards: to start one takes more
 /// CPU than most tests do.

@@ -1,4 +1,5 @@
-//! Accounts that AWS throttles: they hold up no other, and cost few calls more.
+//! Accounts that AWS throttles: they hold up no other, and cost few calls more. (Tests begin in the order of their names, and this one waits for minutes, so it
+//! should begin early.)
 
 use crate::case::{Case, OPERATOR, condition};
 use anyhow::{Context, Result, ensure};
