@@ -14,6 +14,7 @@ use super::restored::Restored;
 use super::revoked::ReadBacks;
 use super::sharing::Roles;
 use super::slots::Slots;
+use super::unknown::UnknownGrants;
 use super::writers::Writers;
 use crate::api::grant::AccessStatus;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
@@ -97,7 +98,7 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         pending: Pending::default(),
         recording: Semaphore::new(Semaphore::MAX_PERMITS),
         resync_interval: call_timeout * 60,
-        others_unknown: !complete,
+        unknown: UnknownGrants::assumed(!complete),
         metrics: Metrics::default(),
         nudges: futures::channel::mpsc::unbounded().0,
         to_sweep: Mutex::default(),

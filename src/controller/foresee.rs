@@ -7,9 +7,6 @@ use crate::aws::ecr::PolicyRead;
 use crate::grant::plan::Change as Planned;
 use crate::grant::{Grant, GrantName, Problem};
 use crate::policy::Document;
-use crate::policy::carried::carried;
-use crate::policy::repository::{Contribution, Wanted};
-use std::collections::BTreeSet;
 
 /// What bringing a repository's policy up to date would change, if one grant were as given (`None`: gave nothing); with the policy as it is.
 /// Nothing is written, and nobody waits for it.
@@ -25,10 +22,7 @@ pub async fn foresee(
         PolicyRead::Policy(text) => Some(text),
     };
     let mut wanted = wanted::of(world, repository, Some(as_if))?;
-    if world.others_unknown {
-        let unknown = unknown(world, repository, current.as_deref());
-        wanted.insert(0, unknown);
-    }
+    wanted.splice(0..0, wanted::of_unknown(world, repository, current.as_deref()));
     let plan = planned(world, repository, current.as_deref(), &wanted)?;
     let left_out = plan.left_out.contains(as_if.0);
     Ok(Some(Foreseen {
@@ -37,25 +31,6 @@ pub async fn foresee(
         characters: plan.characters,
         policy: plan.current,
     }))
-}
-
-/// What grants that are not known here have in a repository's policy: all that our statements carry, but for what those that are known have had.
-fn unknown(world: &World, repository: &Repository, current: Option<&str>) -> Wanted<GrantName> {
-    let known = wanted::recorded(world, repository);
-    let document = current.and_then(|text| Document::parse(text).ok());
-    let held = document.map(|document| carried(&document, &world.installation)).unwrap_or_default();
-    let of_others = |Contribution { actions, callers }: Contribution| {
-        let mut same = known.iter().filter(|known| known.actions == actions);
-        let left = same.try_fold(callers, |left, known| left.without(&known.callers));
-        left.map(|callers| Contribution { actions, callers })
-    };
-    Wanted {
-        id: GrantName { namespace: String::new(), name: String::new() },
-        contributions: held.into_iter().filter_map(of_others).collect(),
-        replaces: BTreeSet::new(),
-        stays_as: None,
-        if_there: Vec::new(),
-    }
 }
 
 /// What is foreseen of a repository's policy.

@@ -30,6 +30,7 @@ mod standings;
 mod supervise;
 pub mod sweep;
 mod tell;
+mod unknown;
 mod vanished;
 mod wanted;
 mod watch;
@@ -182,7 +183,7 @@ async fn work(
             pending: pending.clone(),
             recording: Semaphore::new(RECORDING),
             resync_interval: settings.resync_interval,
-            others_unknown: false,
+            unknown: unknown::UnknownGrants::default(),
             metrics: telemetry.metrics.clone(),
             nudges,
             to_sweep: Mutex::default(),
@@ -198,7 +199,9 @@ async fn work(
     let metrics = &telemetry.metrics;
     let accounts = context.world.directory.accounts.clone();
     metrics.watch(Arc::new(observed::Watched { grants: grants.clone(), accounts, filled: filled.clone() }));
-    let grant_changes = watch::readable::<CrossAccountRegistryGrant>(client.clone(), events.clone());
+    let notes = context.clone();
+    let noted = move |event: &_| notes.world.unknown.note(event);
+    let grant_changes = watch::readable_noting::<CrossAccountRegistryGrant>(client.clone(), events.clone(), noted);
     let grant_changes = watch::noted(readiness, "the watch of grants", grant_changes);
     let (gone, vanished) = mpsc::unbounded();
     let grant_changes = grant_changes.backoff(requeue::Reconnect::default());

@@ -15,6 +15,7 @@ use crate::policy::keep::Checked;
 use crate::policy::repository::{self, Change, Ours, Plan, Wanted};
 use crate::policy::search::{Next, Search};
 use futures::FutureExt;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -202,6 +203,7 @@ async fn look(
             PolicyRead::NoPolicy => None,
             PolicyRead::Policy(text) => Some(text),
         };
+        let unknown = wanted::of_unknown(world, repository, current.as_deref());
         if replacing.is_none() {
             let mut verdict = Verdict::Free;
             if !memory.replaced.is_empty() {
@@ -215,7 +217,11 @@ async fn look(
             }
             replacing = Some(verdict);
         }
-        let next = memory.search.next(current.as_deref(), &grants, &world.installation, memory.began.elapsed());
+        let all: Cow<'_, [Wanted<GrantName>]> = match unknown {
+            Some(unknown) => [unknown].into_iter().chain(grants.iter().cloned()).collect(),
+            None => Cow::Borrowed(&grants),
+        };
+        let next = memory.search.next(current.as_deref(), &all, &world.installation, memory.began.elapsed());
         let (plan, write) = match next.map_err(|stop| standings::stopped(repository, stop))? {
             Next::Done(plan) => (*plan, None),
             Next::Write(step) => (step.plan, Some(step.write)),

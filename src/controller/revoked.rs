@@ -108,7 +108,8 @@ async fn left_in(world: &World, account: &Account, repository: &Repository) -> L
     };
     let document = Document::parse(&text).map_err(|error| standings::unreadable(repository, &error))?;
     // Taken after the read, so that a grant which came meanwhile is counted.
-    let grants = wanted::on_record(world, repository)?;
+    let mut grants = wanted::on_record(world, repository)?;
+    grants.extend(wanted::of_unknown(world, repository, Some(&text)));
     let grants = asked(Some(&document), &grants, &world.installation);
     Ok(unasked(Some(&document), &grants, &world.installation))
 }

@@ -223,6 +223,11 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
             return again(Reason::Unavailable);
         }
     };
+    if context.world.unknown.may_exist() {
+        // What is in a policy cannot be told apart then: see `wanted::of_unknown`.
+        tracing::warn!(grant = %name, "it disappeared without having been revoked, and other grants cannot be read by this version of the operator; it is revoked once they can");
+        return again(Reason::Settling);
+    }
     let claims = successor.map_or_else(|| claims.clone(), |successor| claims.without_roles_of(&successor));
     let owner = Owner { installation: context.world.installation.clone(), grant: name.clone(), uid: uid.clone() };
     let work = Enforcement::new(&context.world, &owner, &grant.spec, Aim::Revoke, &claims, Look::Now);

@@ -5,7 +5,9 @@ use super::repositories::Repository;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
 use crate::grant::validate::no_account;
-use crate::grant::{Directory, Grant, GrantName, Problem, Standing, standing, to_retain, validate};
+use crate::grant::{Directory, Grant, GrantName, Problem, Standing, meant, standing, to_retain};
+use crate::policy::Document;
+use crate::policy::carried::carried as carried_by;
 use crate::policy::repository::{Contribution, Wanted};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
@@ -84,15 +86,39 @@ fn collect(
     Ok(wanted)
 }
 
-/// What the grants that are known have on record for a repository's policy.
-pub fn recorded(world: &World, repository: &Repository) -> Vec<Contribution> {
+/// What grants that are not known here have in a repository's policy, where there may be any: all that our statements allow, but for what those that
+/// are known have had. `current` is the policy as it was read.
+pub fn of_unknown(world: &World, repository: &Repository, current: Option<&str>) -> Option<Wanted<GrantName>> {
+    if !world.unknown.may_exist() {
+        return None;
+    }
+    let known = recorded(world, repository);
+    let document = current.and_then(|text| Document::parse(text).ok());
+    let held = document.map(|document| carried_by(&document, &world.installation)).unwrap_or_default();
+    let of_others = |Contribution { actions, callers }: Contribution| {
+        let mut same = known.iter().filter(|known| known.actions == actions);
+        let left = same.try_fold(callers, |left, known| left.without(&known.callers));
+        left.map(|callers| Contribution { actions, callers })
+    };
+    let contributions: Vec<Contribution> = held.into_iter().filter_map(of_others).collect();
+    (!contributions.is_empty()).then(|| Wanted {
+        id: GrantName { namespace: String::new(), name: String::new() },
+        contributions,
+        replaces: BTreeSet::new(),
+        stays_as: None,
+        if_there: Vec::new(),
+    })
+}
+
+/// What the grants that are known have on record for a repository's policy, whether a rule admits them or not.
+fn recorded(world: &World, repository: &Repository) -> Vec<Contribution> {
     let Repository { account, region, name } = repository;
     let mut recorded = Vec::new();
     for resource in world.grants.state_filter(|grant| grant.spec.registry.account_id == account.as_str()) {
         let id = GrantName::of(&resource);
         let before = resource.status.as_ref().and_then(|status| status.applied.as_ref()).and_then(Applied::last_spec);
         for spec in before.iter().chain([&resource.spec]) {
-            let grant = validate(&id, spec, &world.directory, &world.installation).ok();
+            let grant = meant(&id, spec, &world.directory, &world.installation);
             let reaching = grant.filter(|grant| grant.reaches(region, name));
             recorded.extend(reaching.into_iter().flat_map(|grant| grant.contributions(region, true)));
         }

@@ -27,7 +27,20 @@ pub fn readable<K>(client: Client, events: Events) -> impl Stream<Item = watcher
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
+    readable_noting(client, events, |_| {})
+}
+
+/// The same, and passes each event to `note` before what cannot be understood is left out.
+pub fn readable_noting<K>(
+    client: Client,
+    events: Events,
+    note: impl Fn(&Event<DeserializeGuard<K>>) + Send + 'static,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
     let watch = watcher::watcher(Api::<DeserializeGuard<K>>::all(client), in_pages());
+    let watch = watch.inspect(move |event| event.iter().for_each(&note));
     let understood = watch.filter_map(move |event| {
         let events = events.clone();
         async move {

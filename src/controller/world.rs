@@ -4,7 +4,7 @@ use super::directory::Filled;
 use super::leadership::Leadership;
 use super::{
     Stop, directory, events, facts, ledger, observed, pending, recent, requeue, restored, revoked, sharing, slots,
-    writers,
+    unknown, writers,
 };
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
@@ -42,8 +42,8 @@ pub struct World {
     /// How many grants record their claims in the cluster at a time.
     pub recording: Semaphore,
     pub resync_interval: Duration,
-    /// Whether there may be grants of this installation that are not among these: then what they have is left as it is.
-    pub others_unknown: bool,
+    /// Grants of this installation that are not among these: what they have is left as it is.
+    pub unknown: unknown::UnknownGrants,
     pub metrics: Metrics,
     pub nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
     /// The accounts that are to be swept before their time, with the regions whose repositories are to be read.
@@ -128,7 +128,7 @@ impl Context {
             slots: slots::Slots::new(1),
             recording: Semaphore::new(RECORDING),
             resync_interval: TIMEOUT * 60,
-            others_unknown: false,
+            unknown: unknown::UnknownGrants::default(),
             metrics: Metrics::default(),
             pending: pending::Pending::default(),
             nudges: mpsc::unbounded().0,

@@ -116,6 +116,21 @@ impl<'a> Case<'a> {
         .await
     }
 
+    /// Has the grant stored in a form that the operator cannot read, as a newer version's may be: the definition's rules are taken off for a moment.
+    pub async fn make_unreadable(&self) -> Result<()> {
+        let crd = "crd/crossaccountregistrygrants.registrygrants.dev";
+        let strict = self.cluster().get("default", crd).await?["spec"]["versions"][0]["schema"].take();
+        let set = async |schema: &Value| {
+            let patch = json!([{"op": "replace", "path": "/spec/versions/0/schema", "value": schema}]).to_string();
+            self.cluster().kubectl(&["patch", crd, "--type=json", "--patch", &patch]).await
+        };
+        set(&json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}})).await?;
+        let unreadable = r#"{"spec":{"access":7}}"#;
+        let patch = ["patch", GRANT, "--namespace", &self.namespace, "--type=merge", "--patch", unreadable];
+        eventually("it is stored", async || self.cluster().kubectl(&patch).await).await?;
+        set(&strict).await.map(drop)
+    }
+
     /// A repository of the registry account.
     pub fn repository(&self, name: &str) -> Repository {
         Repository::new(&self.pair.registry, name)

@@ -260,6 +260,30 @@ async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is
     running.end()
 }
 
+/// After a downgrade, for instance. Another grant on the repository comes and goes, and its own access is revoked.
+#[tokio::test]
+async fn a_grant_that_this_version_cannot_read_keeps_its_access_beside_others_that_come_and_go() -> Result<()> {
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
+    case.granted(direct(json!({}))).await?;
+    let before = case.repository("app").policy(case.stack()).await?.context("no policy")?;
+    running.stop()?;
+    case.make_unreadable().await?;
+    running.start().await?;
+    let other = installation.fresh_pair().await?.consumer;
+    let to_other = direct(json!({"consumer": {"accountID": other}}));
+    let rule = case.rule(json!({"consumers": [case.pair.consumer, other]}));
+    case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}}))).await?;
+    case.apply(&case.grant_named("other", to_other)).await?;
+    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
+    let both = case.repository("app").policy(case.stack()).await?.context("no policy")?.to_string();
+    ensure!(both.contains(&other) && both.contains(&case.pair.consumer), "{both}");
+    delete(&case, "carg/other", "--wait=true").await?;
+    let after = case.repository("app").policy(case.stack()).await?.context("no policy")?;
+    ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
+    running.end()
+}
+
 /// Somebody takes the finalizer off while the operator is making the grant's role.
 #[tokio::test]
 async fn a_grant_that_vanishes_in_the_middle_of_a_reconciliation_leaves_nothing_behind() -> Result<()> {

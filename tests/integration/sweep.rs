@@ -208,18 +208,7 @@ async fn a_grant_that_this_version_cannot_read_keeps_what_it_has() -> Result<()>
     let first = operator(&installation, "off").await?;
     scene(&case).await?;
     first.terminate()?;
-    // It is stored in another form: the definition's rules are taken off for a moment.
-    let crd = "crd/crossaccountregistrygrants.registrygrants.dev";
-    let strict = case.cluster().get("default", crd).await?["spec"]["versions"][0]["schema"].take();
-    let set = async |schema: &Value| {
-        let patch = json!([{"op": "replace", "path": "/spec/versions/0/schema", "value": schema}]).to_string();
-        case.cluster().kubectl(&["patch", crd, "--type=json", "--patch", &patch]).await
-    };
-    set(&json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}})).await?;
-    let unreadable = r#"{"spec":{"access":7}}"#;
-    let patch = ["patch", "carg/grant", "--namespace", &case.namespace, "--type=merge", "--patch", unreadable];
-    eventually("it is stored", async || case.cluster().kubectl(&patch).await).await?;
-    set(&strict).await?;
+    case.make_unreadable().await?;
     // What another left behind stays as well: nobody knows what the unreadable one claims.
     let mark = case.registry().await?.roles["pusher-grant"].tags[MARK].clone();
     let tags = [(MARK, mark.as_str()), ("registrygrants.dev/grant", "nobody/gone")];

@@ -86,7 +86,7 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         pending: Default::default(),
         recording: Semaphore::new(1),
         resync_interval: Duration::from_secs(600),
-        others_unknown: false,
+        unknown: Default::default(),
         metrics,
         nudges: futures::channel::mpsc::unbounded().0,
         to_sweep: Default::default(),

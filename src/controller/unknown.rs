@@ -1,0 +1,114 @@
+//! Grants of this installation that are not in the cache, because this version of the operator cannot read them: they are stored under another version's
+//! definition, for instance after a downgrade. What they have in AWS is theirs all the same.
+
+use crate::api::CrossAccountRegistryGrant;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::Event;
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+type Name = (Option<String>, Option<String>);
+
+/// Which grants are unknown.
+#[derive(Debug, Default)]
+pub struct UnknownGrants {
+    /// Whether there may be others in any case: a plan is made from files, which need not hold all grants.
+    assumed: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: BTreeSet<Name>,
+    /// Those of the list that is being read.
+    listed: BTreeSet<Name>,
+}
+
+impl UnknownGrants {
+    /// There may be unknown grants, or there are none.
+    pub fn assumed(assumed: bool) -> Self {
+        Self { assumed, ..Self::default() }
+    }
+
+    /// Takes note of an event of the watch.
+    pub fn note(&self, event: &Event<DeserializeGuard<CrossAccountRegistryGrant>>) {
+        let mut state = self.state.lock().expect("no panic while held");
+        match event {
+            Event::Init => state.listed.clear(),
+            Event::InitApply(DeserializeGuard(Ok(_))) => {}
+            Event::InitApply(DeserializeGuard(Err(invalid))) => {
+                // Until the list has ended, those that were known before count as well.
+                let name = (invalid.metadata.namespace.clone(), invalid.metadata.name.clone());
+                state.known.insert(name.clone());
+                state.listed.insert(name);
+            }
+            Event::InitDone => state.known = std::mem::take(&mut state.listed),
+            Event::Apply(DeserializeGuard(Err(invalid))) => {
+                state.known.insert((invalid.metadata.namespace.clone(), invalid.metadata.name.clone()));
+            }
+            Event::Apply(DeserializeGuard(Ok(grant))) | Event::Delete(DeserializeGuard(Ok(grant))) => {
+                state.known.remove(&(grant.metadata.namespace.clone(), grant.metadata.name.clone()));
+            }
+            Event::Delete(DeserializeGuard(Err(invalid))) => {
+                state.known.remove(&(invalid.metadata.namespace.clone(), invalid.metadata.name.clone()));
+            }
+        }
+    }
+
+    /// Whether there may be any.
+    pub fn may_exist(&self) -> bool {
+        self.assumed || !self.state.lock().expect("no panic while held").known.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    type Seen = DeserializeGuard<CrossAccountRegistryGrant>;
+
+    fn stored(name: &str, access: serde_json::Value) -> Seen {
+        let spec = json!({
+            "access": access,
+            "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
+            "consumer": {"accountID": "222222222222", "wholeAccount": true},
+        });
+        let object = json!({
+            "apiVersion": "registrygrants.dev/v1alpha1",
+            "kind": "CrossAccountRegistryGrant",
+            "metadata": {"name": name, "namespace": "team-b"},
+            "spec": spec,
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_grant_counts_until_it_can_be_read_or_is_gone() {
+        let unknown = UnknownGrants::default();
+        unknown.note(&Event::Apply(stored("a", json!(7))));
+        unknown.note(&Event::Apply(stored("b", json!(7))));
+        unknown.note(&Event::Apply(stored("c", json!("Pull"))));
+        assert!(unknown.may_exist());
+        unknown.note(&Event::Apply(stored("a", json!("Pull"))));
+        assert!(unknown.may_exist());
+        unknown.note(&Event::Delete(stored("b", json!(7))));
+        assert!(!unknown.may_exist());
+    }
+
+    #[test]
+    fn a_list_replaces_what_was_known_once_it_has_ended() {
+        let unknown = UnknownGrants::default();
+        unknown.note(&Event::Apply(stored("a", json!(7))));
+        unknown.note(&Event::Init);
+        unknown.note(&Event::InitApply(stored("a", json!("Pull"))));
+        assert!(unknown.may_exist(), "the list may go on");
+        unknown.note(&Event::InitDone);
+        assert!(!unknown.may_exist());
+        unknown.note(&Event::Init);
+        unknown.note(&Event::InitApply(stored("b", json!(7))));
+        assert!(unknown.may_exist());
+        unknown.note(&Event::InitDone);
+        assert!(unknown.may_exist());
+    }
+}
