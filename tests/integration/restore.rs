@@ -3,7 +3,7 @@
 use crate::case::{Case, OPERATOR};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
-use local_stack::{CallLog, Installation, Operator};
+use local_stack::{AccountState, CallLog, Installation, Operator, eventually};
 use serde_json::{Value, json};
 
 /// The restored cluster is another one, and goes on as the old installation.
@@ -126,6 +126,19 @@ struct How {
     operator_first: bool,
 }
 
+/// The tag that tells a grant from one that had its name before.
+const GRANT_UID: &str = "registrygrants.dev/grant-uid";
+
+fn names_the_new_resources(before: &(AccountState, AccountState), after: &(AccountState, AccountState)) -> Result<()> {
+    for (before, after) in [(&before.0, &after.0), (&before.1, &after.1)] {
+        for (name, role) in &before.roles {
+            let (was, is) = (role.tags.get(GRANT_UID), after.roles.get(name).and_then(|role| role.tags.get(GRANT_UID)));
+            ensure!(was.is_none() || was != is, "role {name} still names the old resource");
+        }
+    }
+    Ok(())
+}
+
 async fn nothing_is_lost(how: How) -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
@@ -158,6 +171,9 @@ async fn nothing_is_lost(how: How) -> Result<()> {
     };
     all_ready(&case).await?;
     node.push(&case.repository("app"), "v1").await?.allowed()?;
+    // A status that was restored says Ready before the operator has looked.
+    eventually("the roles name the new resources", async || names_the_new_resources(&before, &case.accounts().await?))
+        .await?;
 
     // Nothing was taken away, not even for a moment.
     let made = calls.of_operator(mark)?;
@@ -169,15 +185,12 @@ async fn nothing_is_lost(how: How) -> Result<()> {
     let mut after = case.accounts().await?;
     for (before, after) in [(&before.0, &mut after.0), (&before.1, &mut after.1)] {
         for (name, role) in &mut after.roles {
-            let uid = "registrygrants.dev/grant-uid";
-            let was = before.roles.get(name).and_then(|role| role.tags.get(uid)).cloned();
-            ensure!(role.tags.get(uid) != was.as_ref() || was.is_none(), "role {name} still names the old resource");
-            was.map(|was| role.tags.insert(uid.into(), was));
+            let was = before.roles.get(name).and_then(|role| role.tags.get(GRANT_UID)).cloned();
+            was.map(|was| role.tags.insert(GRANT_UID.into(), was));
         }
         for (name, profile) in &mut after.instance_profiles {
-            let uid = "registrygrants.dev/grant-uid";
-            let was = before.instance_profiles.get(name).and_then(|profile| profile.tags.get(uid)).cloned();
-            was.map(|was| profile.tags.insert(uid.into(), was));
+            let was = before.instance_profiles.get(name).and_then(|profile| profile.tags.get(GRANT_UID)).cloned();
+            was.map(|was| profile.tags.insert(GRANT_UID.into(), was));
         }
     }
     crate::case::same(&before, &after)?;
