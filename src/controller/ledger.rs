@@ -1,10 +1,11 @@
 //! The claims as last recorded in each grant's status, for the watch cache lags behind our own writes.
 
+use super::locks::Locks;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, AppliedInstanceRole};
 use kube::{Resource, ResourceExt};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 /// What is known of each grant, by its UID, ahead of the watch cache.
@@ -17,7 +18,7 @@ pub struct Ledger {
     searched: Mutex<HashSet<String>>,
     roles: Mutex<HashMap<String, bool>>,
     carried_out: Mutex<HashMap<String, u64>>,
-    at_work: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    at_work: Locks<String>,
 }
 
 impl Ledger {
@@ -130,10 +131,7 @@ impl Ledger {
     /// Waits until nothing else is done for the grant with this UID. A grant that vanished is revoked after the reconciliation that was under way:
     /// what that still makes would be found by nobody.
     pub async fn alone_on(&self, uid: &str) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut at_work = self.at_work.lock().expect("no panic while held");
-            at_work.entry(uid.to_owned()).or_default().clone()
-        };
+        let turn = self.at_work.of(uid.to_owned());
         if let Ok(alone) = turn.clone().try_lock_owned() {
             return alone;
         }
@@ -149,7 +147,6 @@ impl Ledger {
             self.searched.lock().expect("no panic while held").remove(&uid);
             self.roles.lock().expect("no panic while held").remove(&uid);
             self.carried_out.lock().expect("no panic while held").remove(&uid);
-            self.at_work.lock().expect("no panic while held").retain(|_, turn| Arc::strong_count(turn) > 1);
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod forecast;
 mod foresee;
 mod leadership;
 mod ledger;
+mod locks;
 mod observed;
 mod pending;
 mod proxies;

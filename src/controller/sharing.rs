@@ -1,6 +1,7 @@
 //! Several grants may keep one instance role, and may ask for one registry role, which only one of them can have. Who else has to do with a
 //! role is told by the watch cache; what is done about an instance role is done by one of them at a time.
 
+use super::locks::Locks;
 use super::slots::{self, Slot, Slots};
 use super::{World, forecast};
 use crate::api::CrossAccountRegistryGrant;
@@ -19,7 +20,7 @@ use tokio::sync::OwnedMutexGuard;
 
 /// The instance roles that somebody is at work on, and what is remembered of their trust policies.
 pub struct Roles {
-    locks: Mutex<HashMap<(AccountId, String), Turn>>,
+    locks: Locks<(AccountId, String)>,
     /// Those whose trust policy IAM refused.
     refusals: Mutex<HashMap<(AccountId, String), Refusals>>,
     started: Instant,
@@ -27,22 +28,15 @@ pub struct Roles {
 
 impl Default for Roles {
     fn default() -> Self {
-        Self { locks: Mutex::default(), refusals: Mutex::default(), started: Instant::now() }
+        Self { locks: Locks::default(), refusals: Mutex::default(), started: Instant::now() }
     }
 }
-
-type Turn = Arc<tokio::sync::Mutex<()>>;
 
 impl Roles {
     /// Waits until nobody else is at work on the role. From what is read to what is written, another grant's work could come in between: two that
     /// leave a role at once would each take the other for who stays.
     async fn alone_on(&self, account: &AccountId, role: &str) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.locks.lock().expect("no panic while held");
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            locks.entry((account.clone(), role.to_owned())).or_default().clone()
-        };
-        lock.lock_owned().await
+        self.locks.of((account.clone(), role.to_owned())).lock_owned().await
     }
 
     /// The same, and then waits for a slot in the role's account: many grants that keep one role wait for it without one.
