@@ -93,13 +93,15 @@ async fn assign(
         if asked.iter().any(|asked| unaccounted(&document, &accounted, asked, &world.installation)) {
             world.leadership.may_write().map(drop)?;
             let found = claims_on(&grant, repository);
-            match put_on_record(world, client, &resource, found.clone()).await {
+            match put_on_record(world, client, &resource, &found).await {
                 Ok(()) => {}
                 // One grant's status that is not accepted holds up nobody else. Its access stays: until the next start this process knows the record,
                 // and tries to write it with each of the grant's statuses.
                 Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => {
                     tracing::warn!(grant = %GrantName::of(&resource), %refusal, "the API server refused the record that was found for the policy of {repository}; it is kept in memory");
-                    remember(world, &resource, &found);
+                    world.ledger.record(&resource, Some(grown_by(world, &resource, &found)));
+                    // It is not on record, so no Event says that it is.
+                    continue;
                 }
                 Err(error) => return Err(not_recorded(error)),
             }
@@ -168,7 +170,7 @@ async fn put_on_record(
     world: &World,
     client: &Client,
     resource: &CrossAccountRegistryGrant,
-    found: Applied,
+    found: &Applied,
 ) -> Result<(), kube::Error> {
     let api: Api<CrossAccountRegistryGrant> =
         Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
@@ -179,7 +181,7 @@ async fn put_on_record(
     if !publish::has_finalizer(&current) {
         publish::add_finalizer(&world.leadership, client, &current).await?;
     }
-    let claims = world.ledger.claims(&current).map_or_else(|| found.clone(), |before| before.grown_by(&found));
+    let claims = grown_by(world, &current, found);
     let status = Status { applied: Some(claims.clone()), ..current.status.clone().unwrap_or_default() };
     publish::grant_status(&world.leadership, client, &current, &status).await?;
     world.ledger.record(&current, Some(claims));
@@ -191,10 +193,9 @@ fn is_refusal(status: &kube::core::Status) -> bool {
     matches!(status.code, 400 | 403 | 422)
 }
 
-/// Keeps the record of a grant in memory, beside what is known of it.
-fn remember(world: &World, resource: &CrossAccountRegistryGrant, found: &Applied) {
-    let claims = world.ledger.claims(resource).map_or_else(|| found.clone(), |before| before.grown_by(found));
-    world.ledger.record(resource, Some(claims));
+/// What is on record for a grant, and what was found.
+fn grown_by(world: &World, grant: &CrossAccountRegistryGrant, found: &Applied) -> Applied {
+    world.ledger.claims(grant).map_or_else(|| found.clone(), |before| before.grown_by(found))
 }
 
 fn not_recorded(error: kube::Error) -> Problem {
