@@ -42,5 +42,4 @@ mod shared;
 mod sweep;
 mod telemetry;
 mod tenancy;
-
 mod troubleshooting;

@@ -3,7 +3,7 @@
 
 use crate::case::{Case, GRANT, OPERATOR, condition, same};
 use anyhow::{Context, Result, ensure};
-use local_stack::{Emulation, Installation, Operator, eventually};
+use local_stack::{Document, Emulation, Installation, Operator, eventually};
 use serde_json::{Value, json};
 
 /// Nothing but what a test does makes it work. No test here waits for the sweep.
@@ -127,16 +127,22 @@ async fn restored_without_status(case: &Case<'_>, grant: &str) -> Result<()> {
     case.apply(&saved).await
 }
 
-#[tokio::test]
-async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_can_be_revoked() -> Result<()> {
-    let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
+/// The cluster is lost while the grant is suspended, and comes back without status; the operator does not run. Returns the repository's policy.
+async fn suspended_and_restored(running: &mut Running<'_>, case: &Case<'_>) -> Result<Document> {
     case.granted(direct(json!({}))).await?;
     case.apply(&case.grant(direct(json!({"suspend": true})))).await?;
     case.cluster().wait_until(&case.namespace, GRANT, is("Suspended")).await?;
     let before = case.repository("app").policy(case.stack()).await?.context("no policy")?;
     running.stop()?;
-    restored_without_status(&case, GRANT).await?;
+    restored_without_status(case, GRANT).await?;
+    Ok(before)
+}
+
+#[tokio::test]
+async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_can_be_revoked() -> Result<()> {
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
+    let before = suspended_and_restored(&mut running, &case).await?;
     running.start().await?;
     // Another grant on the repository, which writes its policy, and asks for the same in part.
     let other = case.grant_named("other", direct(json!({"access": "Pull"})));
@@ -199,12 +205,7 @@ async fn records_are_refused(case: &Case<'_>) -> Result<[&'static str; 2]> {
 async fn a_record_that_the_api_server_refuses_holds_up_no_other_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
-    case.granted(direct(json!({}))).await?;
-    case.apply(&case.grant(direct(json!({"suspend": true})))).await?;
-    case.cluster().wait_until(&case.namespace, GRANT, is("Suspended")).await?;
-    let before = case.repository("app").policy(case.stack()).await?.context("no policy")?;
-    running.stop()?;
-    restored_without_status(&case, GRANT).await?;
+    let before = suspended_and_restored(&mut running, &case).await?;
     let refusing = records_are_refused(&case).await?;
     running.start().await?;
     case.apply(&case.grant_named("other", direct(json!({"access": "Pull"})))).await?;
