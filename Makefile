@@ -33,6 +33,8 @@ demo-down: ## end what `make demo KEEP=1` left running
 test: export RUST_TEST_THREADS ?= 48
 # The same inputs in each run: what a change breaks is found in the change, and nothing fails by chance. `test-properties` tries new ones.
 test: export PROPTEST_RNG_SEED ?= 1
+# Where a test failed, its message says; a backtrace of the test framework only hides that.
+test: export RUST_LIB_BACKTRACE ?= 0
 test: BUILD = --bins --tests
 test: lint chart lint-policies emulation-check ## everything that is checked
 	cargo test --locked --workspace

@@ -7,6 +7,7 @@ use super::enforce::{Aim, Enforcement};
 use super::facts::Facts;
 use super::leadership::Leadership;
 use super::ledger::Ledger;
+use super::lost::LostGrants;
 use super::pending::Pending;
 use super::recent::Recent;
 use super::repositories::Look;
@@ -99,6 +100,7 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         recording: Semaphore::new(Semaphore::MAX_PERMITS),
         resync_interval: call_timeout * 60,
         unknown: UnknownGrants::assumed(!complete),
+        lost: LostGrants::default(),
         metrics: Metrics::default(),
         nudges: futures::channel::mpsc::unbounded().0,
         to_sweep: Mutex::default(),

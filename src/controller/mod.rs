@@ -14,6 +14,7 @@ mod foresee;
 mod leadership;
 mod ledger;
 mod locks;
+mod lost;
 mod observed;
 mod pending;
 mod proxies;
@@ -185,6 +186,7 @@ async fn work(
             recording: Semaphore::new(RECORDING),
             resync_interval: settings.resync_interval,
             unknown: unknown::UnknownGrants::default(),
+            lost: lost::LostGrants::default(),
             metrics: telemetry.metrics.clone(),
             nudges,
             to_sweep: Mutex::default(),

@@ -64,7 +64,23 @@ pub async fn find_records(world: &World, account: &Account, repository: &Reposit
         let mut looked = world.restored.looked.lock().expect("no panic while held");
         looked.entry(repository.clone()).or_default().clone()
     };
-    once.get_or_try_init(|| assign(world, account, repository, client, events)).await.map(drop)
+    match once.get_or_try_init(|| assign(world, account, repository, client, events)).await {
+        Ok(()) | Err(Unfinished::Unreadable) => Ok(()),
+        Err(Unfinished::Failed(problem)) => Err(problem),
+    }
+}
+
+/// Why the records of a repository are looked for again at its next look.
+enum Unfinished {
+    /// Its policy is not understood. Such a policy is never written, so nothing is lost before somebody corrects it.
+    Unreadable,
+    Failed(Problem),
+}
+
+impl<P: Into<Problem>> From<P> for Unfinished {
+    fn from(problem: P) -> Self {
+        Self::Failed(problem.into())
+    }
 }
 
 async fn assign(
@@ -73,7 +89,7 @@ async fn assign(
     repository: &Repository,
     client: &Client,
     events: &Events,
-) -> Result<(), Problem> {
+) -> Result<(), Unfinished> {
     let candidates = candidates(world, repository);
     if candidates.is_empty() {
         return Ok(());
@@ -85,8 +101,7 @@ async fn assign(
         PolicyRead::NoRepository | PolicyRead::NoPolicy => return Ok(()),
         PolicyRead::Policy(text) => text,
     };
-    // One that is not understood is never written.
-    let Ok(document) = Document::parse(&text) else { return Ok(()) };
+    let document = Document::parse(&text).map_err(|_| Unfinished::Unreadable)?;
     let accounted = accounted_for(world, repository);
     for (resource, grant) in candidates {
         let asked = [true, false].map(|with_role| grant.contributions(&repository.region, with_role));
@@ -103,7 +118,7 @@ async fn assign(
                     // It is not on record, so no Event says that it is.
                     continue;
                 }
-                Err(error) => return Err(not_recorded(error)),
+                Err(error) => return Err(not_recorded(error).into()),
             }
             let what = format!(
                 "its record was lost, and the policy of {repository} carries its access: it is on record again"

@@ -73,8 +73,10 @@ pub fn sharers(world: &World, owner: &Owner, account: &AccountId, role: &str, pr
             && GrantName::of(grant) != owner.grant
     };
     let mut others = world.grants.state_filter(concerns);
+    others.extend(world.lost.grants(&world.grants, concerns));
     oldest_first(&mut others);
-    let mut sharers = Sharers::default();
+    // Whether one that cannot be read has to do with the role, its policy on the role tells.
+    let mut sharers = Sharers { keeping: Vec::new(), leaving: world.unknown.owners(&world.installation) };
     for resource in others {
         let name = GrantName::of(&resource);
         let keeps = keeps(world, &resource, &name, role);

@@ -2,12 +2,17 @@
 //! definition, for instance after a downgrade. What they have in AWS is theirs all the same.
 
 use crate::api::CrossAccountRegistryGrant;
+use crate::grant::GrantName;
+use crate::grant::desired::Owner;
+use crate::policy::Installation;
+use kube::api::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-type Name = (Option<String>, Option<String>);
+/// UIDs by name.
+type Grants = BTreeMap<GrantName, String>;
 
 /// Which grants are unknown.
 #[derive(Debug, Default)]
@@ -19,9 +24,9 @@ pub struct UnknownGrants {
 
 #[derive(Debug, Default)]
 struct State {
-    known: BTreeSet<Name>,
+    known: Grants,
     /// Those of the list that is being read.
-    listed: BTreeSet<Name>,
+    listed: Grants,
 }
 
 impl UnknownGrants {
@@ -38,19 +43,20 @@ impl UnknownGrants {
             Event::InitApply(DeserializeGuard(Ok(_))) => {}
             Event::InitApply(DeserializeGuard(Err(invalid))) => {
                 // Until the list has ended, those that were known before count as well.
-                let name = (invalid.metadata.namespace.clone(), invalid.metadata.name.clone());
-                state.known.insert(name.clone());
-                state.listed.insert(name);
+                let (name, uid) = identity(&invalid.metadata);
+                state.known.insert(name.clone(), uid.clone());
+                state.listed.insert(name, uid);
             }
             Event::InitDone => state.known = std::mem::take(&mut state.listed),
             Event::Apply(DeserializeGuard(Err(invalid))) => {
-                state.known.insert((invalid.metadata.namespace.clone(), invalid.metadata.name.clone()));
+                let (name, uid) = identity(&invalid.metadata);
+                state.known.insert(name, uid);
             }
             Event::Apply(DeserializeGuard(Ok(grant))) | Event::Delete(DeserializeGuard(Ok(grant))) => {
-                state.known.remove(&(grant.metadata.namespace.clone(), grant.metadata.name.clone()));
+                state.known.remove(&identity(&grant.metadata).0);
             }
             Event::Delete(DeserializeGuard(Err(invalid))) => {
-                state.known.remove(&(invalid.metadata.namespace.clone(), invalid.metadata.name.clone()));
+                state.known.remove(&identity(&invalid.metadata).0);
             }
         }
     }
@@ -59,6 +65,23 @@ impl UnknownGrants {
     pub fn may_exist(&self) -> bool {
         self.assumed || !self.state.lock().expect("no panic while held").known.is_empty()
     }
+
+    /// Those whose names are known, as owners of what they have in AWS.
+    pub fn owners(&self, installation: &Installation) -> Vec<Owner> {
+        let state = self.state.lock().expect("no panic while held");
+        let owner = |(grant, uid): (&GrantName, &String)| Owner {
+            installation: installation.clone(),
+            grant: grant.clone(),
+            uid: uid.clone(),
+        };
+        state.known.iter().map(owner).collect()
+    }
+}
+
+fn identity(metadata: &ObjectMeta) -> (GrantName, String) {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let name = GrantName { namespace: text(&metadata.namespace), name: text(&metadata.name) };
+    (name, text(&metadata.uid))
 }
 
 #[cfg(test)]

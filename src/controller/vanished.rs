@@ -192,7 +192,7 @@ async fn to_revoke(context: &Context, round: &[Vanished]) -> Vec<bool> {
 
 async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vanished, many: usize) {
     let note = format!(
-        "{many} grants disappeared at once without having been deleted, so nothing is revoked: the cluster may have been restored from an old backup. What this one had is left to the sweep: {}",
+        "{many} grants disappeared at once without having been deleted, so nothing is revoked: the cluster may have been restored from an old backup. What this one had stays until the sweep removes it, or a grant of the same name is there again: {}",
         claims.summary()
     );
     tracing::error!(grant = %GrantName::of(grant), "{note}");
@@ -201,7 +201,9 @@ async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vani
     let regions = claims.repositories.iter().map(|claimed| claimed.region.clone()).collect();
     context.world.sweep_soon(&spec.registry.account_id, regions);
     spec.consumer.account_id.iter().for_each(|account| context.world.sweep_soon(account, BTreeSet::new()));
-    context.forget(grant);
+    context.backoff.reset(&grant.uid().unwrap_or_default());
+    context.world.ledger.record(grant, Some(claims.clone()));
+    context.world.lost.add(grant.clone());
 }
 
 /// Revokes what one had. Returns when to try again, if that is needed.

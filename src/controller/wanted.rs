@@ -1,7 +1,7 @@
 //! What all grants together want of a repository's policy, from the watch cache.
 
-use super::World;
 use super::repositories::Repository;
+use super::{World, publish};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
 use crate::grant::validate::no_account;
@@ -22,23 +22,23 @@ pub fn of(
     repository: &Repository,
     as_if: Option<(&GrantName, Option<&Grant>)>,
 ) -> Result<Vec<Wanted<GrantName>>, Problem> {
-    collect(world, repository, as_if, true)
+    collect(world, repository, as_if, |_| true)
 }
 
-/// What the grants that have a record want of a repository's policy. Only they can keep access in it for good: what a grant without one has could
-/// not be found again once that grant is gone.
+/// What the grants want of a repository's policy that have a record, or the finalizer. Only they can keep access in it for good: what another grant
+/// has could not be found again once that grant is gone.
 ///
 /// # Errors
 /// As for [`of`].
 pub fn on_record(world: &World, repository: &Repository) -> Result<Vec<Wanted<GrantName>>, Problem> {
-    collect(world, repository, None, false)
+    collect(world, repository, None, publish::has_finalizer)
 }
 
 fn collect(
     world: &World,
     repository: &Repository,
     as_if: Option<(&GrantName, Option<&Grant>)>,
-    without_record: bool,
+    counts_without_record: impl Fn(&CrossAccountRegistryGrant) -> bool,
 ) -> Result<Vec<Wanted<GrantName>>, Problem> {
     if world.directory.account(&repository.account).is_none() {
         return Err(no_account(&repository.account));
@@ -52,9 +52,12 @@ fn collect(
         grant.spec.registry.account_id == repository.account.as_str()
             && (as_if.is_some_and(is_it)
                 || world.ledger.covers(grant, &repository.region, &repository.name)
-                || (without_record && world.ledger.has_no_claims(grant)))
+                || (world.ledger.has_no_claims(grant) && counts_without_record(grant)))
     };
+    let lost = world.lost.grants_on(&world.grants, repository, may_carry);
+    let is_lost: BTreeSet<GrantName> = lost.iter().map(|grant| GrantName::of(grant)).collect();
     let mut grants = world.grants.state_filter(may_carry);
+    grants.extend(lost);
     grants.sort_by_key(|grant| (grant.creation_timestamp(), grant.namespace(), grant.name_any()));
     let mut wanted = Vec::new();
     for resource in grants {
@@ -73,7 +76,7 @@ fn collect(
         let mut contributions = grant.contributions(&repository.region, role == Some(true));
         // Before the first look at its role since the start nobody knows; and without a record nothing of the grant is written.
         let mut if_there = grant.contributions(&repository.region, role != Some(false));
-        if world.ledger.has_no_claims(&resource) {
+        if world.ledger.has_no_claims(&resource) || is_lost.contains(&id) {
             contributions.clear();
         }
         if_there.retain(|asked| !contributions.contains(asked));

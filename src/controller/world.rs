@@ -3,8 +3,8 @@
 use super::directory::Filled;
 use super::leadership::Leadership;
 use super::{
-    Stop, directory, events, facts, ledger, observed, pending, recent, requeue, restored, revoked, sharing, slots,
-    unknown, writers,
+    Stop, directory, events, facts, ledger, lost, observed, pending, recent, requeue, restored, revoked, sharing,
+    slots, unknown, writers,
 };
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
@@ -44,6 +44,8 @@ pub struct World {
     pub resync_interval: Duration,
     /// Grants of this installation that are not among these: what they have is left as it is.
     pub unknown: unknown::UnknownGrants,
+    /// Grants that are not among these any more, and whose access stays until the sweep decides on it.
+    pub lost: lost::LostGrants,
     pub metrics: Metrics,
     pub nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
     /// The accounts that are to be swept before their time, with the regions whose repositories are to be read.
@@ -129,6 +131,7 @@ impl Context {
             recording: Semaphore::new(RECORDING),
             resync_interval: TIMEOUT * 60,
             unknown: unknown::UnknownGrants::default(),
+            lost: lost::LostGrants::default(),
             metrics: Metrics::default(),
             pending: pending::Pending::default(),
             nudges: mpsc::unbounded().0,

@@ -1,10 +1,9 @@
 //! A leader that is paused for longer than its Lease, as by a frozen node: it writes nothing late, and stands by in the same process.
 
 use crate::case::{Case, OPERATOR};
-use anyhow::{Context, Result, ensure};
-use local_stack::{CallLog, Emulation, Installation, Operator, eventually};
+use anyhow::{Result, ensure};
+use local_stack::{CallLog, Emulation, Installation, eventually};
 use serde_json::json;
-use std::process::Command;
 
 /// Replicas that choose a leader, with short times.
 const REPLICA: [&str; 3] = ["--resync-interval=1h", "--lease-duration=20s", "--aws-call-timeout=3s"];
@@ -23,14 +22,14 @@ async fn a_leader_that_was_paused_writes_nothing_late_stands_by_and_leads_again(
     emulation.hold(&case.pair.registry, "GetRepositoryPolicy").await?;
     case.apply(&case.grant(json!({}))).await?;
     emulation.until_held(&case.pair.registry, "GetRepositoryPolicy").await?;
-    signal(&first, "STOP")?;
+    first.pause();
     emulation.release(&case.pair.registry, "GetRepositoryPolicy").await?;
     case.ready().await?;
     ensure!(case.lease_holder().await? != leader, "nobody took over the Lease");
 
     let calls = CallLog::of(&installation.stack);
     let mark = calls.mark()?;
-    signal(&first, "CONT")?;
+    first.resume();
     eventually("the paused one noticed that it leads no longer", async || {
         ensure!(first.log()?.contains("no longer leads"), "it has not said so");
         ensure!(first.metrics().await?.contains("registry_grants_leader 0"), "it takes itself for the leader");
@@ -50,13 +49,5 @@ async fn a_leader_that_was_paused_writes_nothing_late_stands_by_and_leads_again(
     case.delete().await?;
     ensure!(first.terminate()?.success(), "it did not end well");
     ensure!(case.lease_holder().await?.is_empty(), "the Lease was not returned");
-    Ok(())
-}
-
-fn signal(operator: &Operator, signal: &str) -> Result<()> {
-    let identity = serde_json::to_value(operator.identity())?;
-    let pid = identity["pid"].as_u64().context("no pid")?;
-    let sent = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status()?;
-    ensure!(sent.success(), "kill -{signal} {pid}: {sent}");
     Ok(())
 }

@@ -87,6 +87,7 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         recording: Semaphore::new(1),
         resync_interval: Duration::from_secs(600),
         unknown: Default::default(),
+        lost: Default::default(),
         metrics,
         nudges: futures::channel::mpsc::unbounded().0,
         to_sweep: Default::default(),

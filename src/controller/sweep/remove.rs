@@ -58,6 +58,7 @@ async fn statements(place: &Place<'_>, repository: &Repository) -> Result<(), Pr
     if place.claimed().has_repository(&repository.region, &repository.name) {
         return Err(claimed_by_now());
     }
+    place.context.world.lost.remove_from(repository);
     match revoke(&place.context.world, place.session, repository).await? {
         Written::UpToDate(standings) => standings.unrevoked.map_or(Ok(()), Err),
         Written::NoRepository => Ok(()),

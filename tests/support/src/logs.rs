@@ -14,9 +14,13 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// A place in a log: what was written before it is not looked at.
+/// A place in a log: what was asked before it is not looked at.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark(u64);
+pub struct Mark {
+    /// Where the log ended then, in bytes.
+    end: u64,
+    time: SystemTime,
+}
 
 // ---- AWS calls
 
@@ -152,6 +156,10 @@ impl AuditLog {
         let mut writes = vec![];
         for line in lines.iter().filter(|line| line["user"]["username"] == user.as_str()) {
             let write = write(line).with_context(|| format!("audit log: {line}"))?;
+            // Everybody can see what a request changed before the request is in the log.
+            if write.time < mark.time {
+                continue;
+            }
             let verbs = ["create", "update", "patch", "delete", "deletecollection"];
             if verbs.contains(&write.verb.as_str()) && !["events", "leases"].contains(&write.resource.as_str()) {
                 writes.push(write);
@@ -192,13 +200,14 @@ fn write(line: &Value) -> Result<Write> {
 // ---- Both
 
 fn mark(file: &Path) -> Result<Mark> {
-    Ok(Mark(std::fs::metadata(file).with_context(|| file.display().to_string())?.len()))
+    let end = std::fs::metadata(file).with_context(|| file.display().to_string())?.len();
+    Ok(Mark { end, time: SystemTime::now() })
 }
 
 fn lines_since(file: &Path, mark: Mark) -> Result<Vec<Value>> {
     let mut text = String::new();
     let mut log = File::open(file).with_context(|| file.display().to_string())?;
-    log.seek(SeekFrom::Start(mark.0))?;
+    log.seek(SeekFrom::Start(mark.end))?;
     log.read_to_string(&mut text)?;
     // The last line may be half written.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);

@@ -126,6 +126,16 @@ impl Operator {
         self.process.terminate()
     }
 
+    /// Stops it where it is, as a frozen node does (SIGSTOP).
+    pub fn pause(&self) {
+        self.process.pause();
+    }
+
+    /// Lets it go on after [`Self::pause`].
+    pub fn resume(&self) {
+        self.process.resume();
+    }
+
     /// Leaves it to itself: it goes on when our process has ended, if it was started for that.
     pub fn leave(self) {
         self.process.leave();

@@ -81,6 +81,16 @@ impl Companion {
         }
     }
 
+    /// Stops it where it is (SIGSTOP), as a frozen node does.
+    pub(crate) fn pause(&self) {
+        signal(self.child.id(), Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        signal(self.child.id(), Signal::CONT);
+    }
+
     // Only once the child was waited for: until then nobody else can have its number.
     fn dismiss_watcher(&mut self) {
         if let Some(mut watcher) = self.watcher.take() {
