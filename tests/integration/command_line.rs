@@ -26,11 +26,12 @@ impl Said {
 /// Runs a command with these manifests as standard input.
 pub async fn run(case: &Case<'_>, arguments: &[&str], manifests: &Value) -> Result<Said> {
     let settings = case.installation.operator_settings(OPERATOR, &[]);
-    let OperatorSettings { binary, aws_endpoint, credentials, .. } = settings;
+    let OperatorSettings { binary, ca, aws_endpoint, credentials, .. } = settings;
     let mut command = Command::new(binary);
     command
         .args(arguments)
         .env_clear()
+        .env("SSL_CERT_FILE", ca)
         .env("AWS_ENDPOINT_URL", aws_endpoint)
         .env("AWS_REGION", crate::case::REGION)
         .env("AWS_EC2_METADATA_DISABLED", "true")

@@ -208,6 +208,7 @@ impl Installation {
         OperatorSettings {
             binary: binary.as_ref().to_owned(),
             kubeconfig: self.kubeconfig.clone(),
+            ca: self.stack.info.ca.clone(),
             aws_endpoint: self.stack.info.aws_endpoint.clone(),
             credentials: self.credentials.clone(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),

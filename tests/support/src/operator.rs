@@ -22,6 +22,8 @@ pub struct OperatorSettings {
     pub binary: PathBuf,
     /// With the token of the chart's ServiceAccount.
     pub kubeconfig: PathBuf,
+    /// The authorities that it trusts, as a file: those of the system would be the most of its start, and nothing here has a certificate of theirs.
+    pub ca: PathBuf,
     /// For `AWS_ENDPOINT_URL`.
     pub aws_endpoint: String,
     /// Of the operator's own role.
@@ -57,7 +59,7 @@ impl Operator {
     }
 
     fn start_by(settings: &OperatorSettings, start: impl Fn(&mut Command) -> Result<Companion>) -> Result<Self> {
-        let OperatorSettings { binary, kubeconfig, aws_endpoint, credentials, arguments, log } = settings;
+        let OperatorSettings { binary, kubeconfig, ca, aws_endpoint, credentials, arguments, log } = settings;
         let health = free_address()?;
         let output = File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
         let mut command = Command::new(binary);
@@ -72,6 +74,7 @@ impl Operator {
             .env("AWS_ENDPOINT_URL", aws_endpoint)
             .env("AWS_REGION", crate::aws::REGION)
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("SSL_CERT_FILE", ca)
             .env("AWS_ACCESS_KEY_ID", credentials.access_key_id())
             .env("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key())
             .stdout(output.try_clone()?)

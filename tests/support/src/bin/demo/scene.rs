@@ -132,6 +132,7 @@ async fn run_operator(stack: &Stack, credentials: &Credentials, folder: &Path, e
     let settings = OperatorSettings {
         binary,
         kubeconfig,
+        ca: stack.info.ca.clone(),
         aws_endpoint: stack.info.aws_endpoint.clone(),
         credentials: credentials.clone(),
         arguments,
