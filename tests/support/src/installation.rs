@@ -38,7 +38,7 @@ pub struct Installation {
 }
 
 /// How many tests work at a time on what they share. More of them would wait for the machine, and for nothing else.
-const SHARED: usize = 8;
+const SHARED: usize = 10;
 
 thread_local! {
     /// Each test has a thread of its own, so this is a test's turn, and ends with it.
@@ -57,7 +57,7 @@ async fn turn() -> Result<()> {
 
 /// How many tests have an installation for themselves at a time. Each is an API server and an emulation more, and a machine with two cores
 /// has to carry them beside the shared one.
-const EXCLUSIVE: usize = 3;
+const EXCLUSIVE: usize = 4;
 
 /// An installation that a test has for itself, without operator, grants or accounts. Another test gets it afterwards: to start one takes more
 /// CPU than most tests do.
