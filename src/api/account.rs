@@ -327,9 +327,28 @@ pub struct AWSAccountStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into(), "repository".into()]))]
     pub recently_revoked: Vec<RecentlyRevoked>,
 
+    /// What shows that another operator with this installation's ID writes in the account. While it is there, nothing new is granted in the account, what
+    /// was granted stays, and deleted grants are revoked. It goes with the annotation `registrygrants.dev/sole-writer: "true"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_writer: Option<SecondWriter>,
+
     /// The last error that kept the operator from working in the account. It stays when the account is `Ready` again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+}
+
+/// The field manager of `status.secondWriter`.
+pub const SECOND_WRITER_FIELD_MANAGER: &str = "registry-grants-second-writer";
+
+/// What shows that another operator with this installation's ID writes in an account.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecondWriter {
+    /// Since when nothing new is granted in the account.
+    pub since: Time,
+    /// What was seen.
+    #[schemars(length(max = 10))]
+    pub evidence: Vec<String>,
 }
 
 /// The field manager of `status.recentlyRevoked`: another one than that of the conditions, which are applied whole.

@@ -78,6 +78,8 @@ pub enum Reason {
     UnreadablePolicy,
     /// Somebody else keeps replacing a repository's policy, and with it undoes what is granted.
     ContestedPolicy,
+    /// Another operator with this installation's ID writes in the account, so nothing new is granted there.
+    SecondWriter,
     /// AWS refuses every write of a repository's policy or a role's trust policy because of something in it, such as a foreign statement that
     /// names a deleted principal.
     BlockedPolicy,
@@ -130,6 +132,7 @@ impl Reason {
             | Self::Conflict
             | Self::UnreadablePolicy
             | Self::ContestedPolicy
+            | Self::SecondWriter
             | Self::BlockedPolicy
             | Self::PolicyTooLarge
             | Self::QuotaExceeded
@@ -157,6 +160,7 @@ impl Reason {
             | Self::Conflict
             | Self::UnreadablePolicy
             | Self::ContestedPolicy
+            | Self::SecondWriter
             | Self::BlockedPolicy
             | Self::PolicyTooLarge
             | Self::QuotaExceeded

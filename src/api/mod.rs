@@ -31,8 +31,12 @@ pub const RECONCILE: &str = "registrygrants.dev/reconcile";
 /// `true` on a grant that is being deleted: where the operator cannot get into an account any more, what is there is left behind.
 pub const ABANDON: &str = "registrygrants.dev/abandon";
 
+/// On an `AWSAccount`, the annotation that says (`true`) that no other operator with this installation's ID works in the account. It ends the pause
+/// that `status.secondWriter` tells of.
+pub const SOLE_WRITER: &str = "registrygrants.dev/sole-writer";
+
 /// The annotations that the operator reads. The watch caches keep no others.
-pub const ANNOTATIONS: [&str; 3] = [RECONCILE, ABANDON, sweep::CONFIRM_SWEEP];
+pub const ANNOTATIONS: [&str; 4] = [RECONCILE, ABANDON, sweep::CONFIRM_SWEEP, SOLE_WRITER];
 
 /// The field manager of the operator's status writes.
 pub const FIELD_MANAGER: &str = "registry-grants";

@@ -1,13 +1,14 @@
 //! Tells in each `AWSAccount`'s status whether the operator can work there, and how many grants need it.
 
 use super::directory::Cache;
-use super::{Context, World, requeue, supervise};
-use crate::api::account::{AWSAccountStatus, GrantCounts, LastError};
+use super::{Context, World, requeue, second_writer, supervise};
+use crate::api::account::{AWSAccountStatus, GrantCounts, LastError, SECOND_WRITER_FIELD_MANAGER};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Account;
 use crate::controller::publish;
 use crate::grant::{AccountId, Problem, warnings};
+use crate::telemetry::metrics::OfAccount;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -15,8 +16,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
-use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, reflector};
+use kube::runtime::{PredicateConfig, WatchStreamExt, reflector};
 use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
@@ -36,7 +38,7 @@ pub async fn run(
         .backoff(requeue::Reconnect::default())
         .reflect(writer)
         .applied_objects()
-        .predicate_filter(predicates::generation, PredicateConfig::default());
+        .predicate_filter(generation_and_writer, PredicateConfig::default());
     Controller::for_stream(changes, reader)
         .trigger_backoff(requeue::NoPause)
         .reconcile_on(gathered(counts).map(|account| ObjectRef::new(&account)))
@@ -44,6 +46,12 @@ pub async fn run(
         .run(reconcile, on_error, context)
         .for_each(|_| async {})
         .await;
+}
+
+/// What makes the operator look at an account: another spec, and the admin's word on who writes there.
+fn generation_and_writer(account: &AWSAccount) -> Option<u64> {
+    let generation = u64::try_from(account.meta().generation?).ok()?;
+    Some(generation << 1 | u64::from(second_writer::is_sole_writer(account)))
 }
 
 /// The accounts whose count of grants this event may change.
@@ -129,15 +137,18 @@ async fn reconcile_account(account: Arc<AWSAccount>, context: Arc<Context>) -> R
         caller_arn,
         sweep: None,
         recently_revoked: Vec::new(),
+        second_writer: None,
         grants: Some(count(&context.world.grants, &name)),
         last_error: last_error(&account, &told),
     };
-    // The sweep and the record of what was revoked are parts of their own.
-    let of_others = |before| AWSAccountStatus { sweep: None, recently_revoked: Vec::new(), ..before };
+    // The sweep, the record of what was revoked, and another writer are parts of their own.
+    let of_others =
+        |before| AWSAccountStatus { sweep: None, recently_revoked: Vec::new(), second_writer: None, ..before };
     if account.status.clone().map(of_others).as_ref() != Some(&status) {
         let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
         publish::status(leadership, api, &*account, &status).await?;
     }
+    tell_of_another_writer(&context, &id, &account).await?;
     if let Some(session) = connected {
         read_ahead(&context, &session, &account).await;
     }
@@ -156,6 +167,30 @@ async fn reconcile_account(account: Arc<AWSAccount>, context: Arc<Context>) -> R
             )
         }
     }))
+}
+
+/// Puts another writer on record, or takes it off where an admin says that there is none any more.
+async fn tell_of_another_writer(context: &Context, id: &AccountId, account: &AWSAccount) -> Result<(), kube::Error> {
+    let World { second_writers, leadership, metrics, .. } = &context.world;
+    let recorded = account.status.as_ref().and_then(|status| status.second_writer.as_ref());
+    let told = if second_writer::is_sole_writer(account) {
+        second_writers.forget(id);
+        None
+    } else {
+        second_writers.proven(id).filter(|_| recorded.is_none()).or_else(|| recorded.cloned())
+    };
+    let of_account = OfAccount { account: id.to_string() };
+    metrics.second_writer.get_or_create(&of_account).set(i64::from(told.is_some()));
+    if told.as_ref() == recorded {
+        return Ok(());
+    }
+    if let Some(problem) = second_writer::paused(&context.world, id) {
+        tracing::error!(account = %id, reason = %problem.reason, "{}", problem.message);
+        context.events.problem(&account.object_ref(&()), problem.reason, &problem.message).await;
+    }
+    let api = Api::all(context.client.clone());
+    let part = json!({ "secondWriter": told });
+    publish::status_part(SECOND_WRITER_FIELD_MANAGER, leadership, api, account, &part).await
 }
 
 /// In how many regions the registry's own policy is read for all grants; in more of them each grant reads it.

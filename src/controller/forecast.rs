@@ -13,6 +13,7 @@ use super::recent::Recent;
 use super::repositories::Look;
 use super::restored::Restored;
 use super::revoked::ReadBacks;
+use super::second_writer::SecondWriters;
 use super::sharing::Roles;
 use super::slots::Slots;
 use super::unknown::UnknownGrants;
@@ -101,8 +102,10 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         resync_interval: call_timeout * 60,
         unknown: UnknownGrants::assumed(!complete),
         lost: LostGrants::default(),
+        second_writers: SecondWriters::default(),
         metrics: Metrics::default(),
         nudges: futures::channel::mpsc::unbounded().0,
+        account_nudges: futures::channel::mpsc::unbounded().0,
         to_sweep: Mutex::default(),
     };
     // As if each were carried out already: what grants want together depends on it.

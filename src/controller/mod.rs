@@ -26,6 +26,7 @@ mod repositories;
 mod requeue;
 mod restored;
 mod revoked;
+mod second_writer;
 mod sharing;
 mod slots;
 mod standings;
@@ -166,6 +167,7 @@ async fn work(
     let (namespaces, namespaces_writer) = reflector::store();
     let filled = Arc::new(Filled::default());
     let (nudges, nudged) = mpsc::unbounded();
+    let (count, counts) = mpsc::unbounded();
     let pending = pending::Pending::default();
     let context = Arc::new(Context {
         world: World {
@@ -187,8 +189,10 @@ async fn work(
             resync_interval: settings.resync_interval,
             unknown: unknown::UnknownGrants::default(),
             lost: lost::LostGrants::default(),
+            second_writers: second_writer::SecondWriters::default(),
             metrics: telemetry.metrics.clone(),
             nudges,
+            account_nudges: count.clone(),
             to_sweep: Mutex::default(),
         },
         client: client.clone(),
@@ -209,7 +213,6 @@ async fn work(
     let (gone, vanished) = mpsc::unbounded();
     let grant_changes = grant_changes.backoff(requeue::Reconnect::default());
     let grant_changes = vanished::noticed(context.clone(), gone, grant_changes);
-    let (count, counts) = mpsc::unbounded();
     let counted = move |event: &watcher::Event<_>| {
         accounts::counted_by(event).into_iter().for_each(|account| drop(count.unbounded_send(account)));
     };
@@ -334,7 +337,8 @@ fn generation_and_presence(account: &AWSAccount) -> Option<u64> {
     let meta = account.meta();
     // The watch's last word on a deleted object repeats its generation; its deletion time, or its resource version, does not.
     let generation = u64::try_from(meta.generation?).ok()?;
-    Some(generation << 1 | u64::from(meta.deletion_timestamp.is_some()))
+    let flags = [meta.deletion_timestamp.is_some(), second_writer::is_sole_writer(account)];
+    Some(flags.into_iter().fold(generation, |bits, flag| bits << 1 | u64::from(flag)))
 }
 
 fn grants_of_account(

@@ -4,7 +4,7 @@
 use super::directory::Cache;
 use super::repositories::Repository;
 use super::revoked::revoke;
-use super::{Context, publish};
+use super::{Context, World, publish};
 use crate::api::AWSAccount;
 use crate::api::account::{MAX_RECENTLY_REVOKED, REVOKED_FIELD_MANAGER, RecentlyRevoked};
 use crate::grant::partition::is_region;
@@ -66,6 +66,22 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
         *before = after;
     }
     Ok(())
+}
+
+/// Whether access was revoked in a repository's policy within the last hour.
+pub fn is_on_record(world: &World, repository: &Repository) -> bool {
+    let Repository { account, region, name } = repository;
+    let now = Timestamp::now();
+    let is_it = |entry: &RecentlyRevoked| {
+        entry.region == *region && entry.repository == *name && now.duration_since(entry.time.0) < KEPT_FOR
+    };
+    let known = world.recent.0.lock().expect("no panic while held").get(account).cloned();
+    // While it is written, the watch cache has to do.
+    let ahead =
+        known.and_then(|known| known.try_lock().ok().and_then(|known| known.as_ref().map(|all| all.iter().any(is_it))));
+    ahead.unwrap_or_else(|| {
+        world.directory.account(account).is_some_and(|account| on_record(&account).iter().any(is_it))
+    })
 }
 
 fn on_record(account: &AWSAccount) -> Vec<RecentlyRevoked> {

@@ -5,7 +5,7 @@ use super::observed::Ended;
 use super::record::{abandon, claim, find_own_records, has_record, where_to_revoke, with_its_finalizer};
 use super::repositories::Look;
 use super::tell::{now, ready, tell, write_status};
-use super::{Context, World, publish, recent, requeue, restored};
+use super::{Context, World, publish, recent, requeue, restored, second_writer};
 use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantSpec, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
@@ -52,10 +52,19 @@ impl Intent {
                 Ok(grant) => Self::Observe(Box::new(grant)),
                 Err(problems) => Self::Leave(problems),
             },
-            Standing::Admitted(grant) => Self::Enforce(Box::new(grant), Vec::new()),
-            Standing::Kept(grant, problems) => Self::Enforce(Box::new(grant), problems),
+            Standing::Admitted(grant) => Self::enforce(grant, Vec::new(), resource, context),
+            Standing::Kept(grant, problems) => Self::enforce(grant, problems, resource, context),
             Standing::NotAdmitted(problems) => Self::Revoke(problems),
             Standing::Unknown(problems) => Self::Leave(problems),
+        }
+    }
+
+    fn enforce(grant: Grant, problems: Vec<Problem>, resource: &CrossAccountRegistryGrant, context: &Context) -> Self {
+        match second_writer::paused_for(&context.world, &grant) {
+            None => Self::Enforce(Box::new(grant), problems),
+            // What is in place is kept so, until the other writer undoes it.
+            Some(pause) if !is_in_place(resource) => Self::Leave([vec![pause], problems].concat()),
+            Some(_) => Self::Enforce(Box::new(grant), problems),
         }
     }
 }
@@ -212,14 +221,18 @@ fn passes_by_itself(problem: &Problem) -> bool {
 /// at the same repository will do: hundreds of grants on one repository do not read its policy hundreds of times. Whoever changed
 /// the resource, or waits for it, gets a look of his own.
 fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look {
-    let status = resource.status.as_ref();
-    let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
-    let is_settled = status.and_then(|status| status.observed_generation) == resource.meta().generation;
-    if is_ready && is_settled && !is_asked_for(resource) {
+    if is_in_place(resource) && !is_asked_for(resource) {
         Look::Settled(context.world.resync_interval / 2)
     } else {
         Look::Now
     }
+}
+
+/// Whether it was in place as it is now when it was looked at last.
+pub fn is_in_place(resource: &CrossAccountRegistryGrant) -> bool {
+    let status = resource.status.as_ref();
+    let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
+    is_ready && status.and_then(|status| status.observed_generation) == resource.meta().generation
 }
 
 /// How old what is known of managed policies and of the registry's own may be: many grants hang on them, and they change seldom. Who asks by hand wants

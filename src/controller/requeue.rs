@@ -132,6 +132,7 @@ fn longest(reason: Reason) -> Duration {
         | Reason::Conflict
         | Reason::UnreadablePolicy
         | Reason::ContestedPolicy
+        | Reason::SecondWriter
         | Reason::BlockedPolicy
         | Reason::PolicyTooLarge
         | Reason::QuotaExceeded

@@ -1,7 +1,8 @@
 //! What all grants together want of a repository's policy, from the watch cache.
 
+use super::reconcile::is_in_place;
 use super::repositories::Repository;
-use super::{World, publish};
+use super::{World, publish, recent, second_writer};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
 use crate::grant::validate::no_account;
@@ -54,6 +55,7 @@ fn collect(
                 || world.ledger.covers(grant, &repository.region, &repository.name)
                 || (world.ledger.has_no_claims(grant) && counts_without_record(grant)))
     };
+    let pauses = second_writer::paused(world, &repository.account).is_some();
     let lost = world.lost.grants_on(&world.grants, repository, may_carry);
     let is_lost: BTreeSet<GrantName> = lost.iter().map(|grant| GrantName::of(grant)).collect();
     let mut grants = world.grants.state_filter(may_carry);
@@ -76,7 +78,8 @@ fn collect(
         let mut contributions = grant.contributions(&repository.region, role == Some(true));
         // Before the first look at its role since the start nobody knows; and without a record nothing of the grant is written.
         let mut if_there = grant.contributions(&repository.region, role != Some(false));
-        if world.ledger.has_no_claims(&resource) || is_lost.contains(&id) {
+        let waits = pauses && !is_in_place(&resource);
+        if world.ledger.has_no_claims(&resource) || is_lost.contains(&id) || waits {
             contributions.clear();
         }
         if_there.retain(|asked| !contributions.contains(asked));
@@ -92,7 +95,10 @@ fn collect(
 /// What grants that are not known here have in a repository's policy, where there may be any: all that our statements allow, but for what those that
 /// are known have had. `current` is the policy as it was read.
 pub fn of_unknown(world: &World, repository: &Repository, current: Option<&str>) -> Option<Wanted<GrantName>> {
-    if !world.unknown.may_exist() {
+    // What was just revoked is nobody's, whoever writes it back.
+    let of_another_operator =
+        || second_writer::paused(world, &repository.account).is_some() && !recent::is_on_record(world, repository);
+    if !world.unknown.may_exist() && !of_another_operator() {
         return None;
     }
     let known = recorded(world, repository);

@@ -3,8 +3,8 @@
 use super::directory::Filled;
 use super::leadership::Leadership;
 use super::{
-    Stop, directory, events, facts, ledger, lost, observed, pending, recent, requeue, restored, revoked, sharing,
-    slots, unknown, writers,
+    Stop, directory, events, facts, ledger, lost, observed, pending, recent, requeue, restored, revoked, second_writer,
+    sharing, slots, unknown, writers,
 };
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
@@ -46,8 +46,11 @@ pub struct World {
     pub unknown: unknown::UnknownGrants,
     /// Grants that are not among these any more, and whose access stays until the sweep decides on it.
     pub lost: lost::LostGrants,
+    pub second_writers: second_writer::SecondWriters,
     pub metrics: Metrics,
     pub nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
+    /// The accounts whose status is to be brought up to date.
+    pub account_nudges: mpsc::UnboundedSender<String>,
     /// The accounts that are to be swept before their time, with the regions whose repositories are to be read.
     pub to_sweep: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
@@ -78,6 +81,11 @@ impl World {
             observed::due(&self.metrics, &self.pending, vec![ObjectRef::new(&grant.name).within(&grant.namespace)]);
         // Nobody listens any more only when the work has ended.
         grants.into_iter().for_each(|grant| drop(self.nudges.unbounded_send(grant)));
+    }
+
+    /// Has an account's status brought up to date soon.
+    pub fn look_at_account(&self, account: &AccountId) {
+        drop(self.account_nudges.unbounded_send(account.to_string()));
     }
 
     /// Has an account swept soon.
@@ -132,9 +140,11 @@ impl Context {
             resync_interval: TIMEOUT * 60,
             unknown: unknown::UnknownGrants::default(),
             lost: lost::LostGrants::default(),
+            second_writers: second_writer::SecondWriters::default(),
             metrics: Metrics::default(),
             pending: pending::Pending::default(),
             nudges: mpsc::unbounded().0,
+            account_nudges: mpsc::unbounded().0,
             to_sweep: Mutex::default(),
         };
         let stop = futures::future::pending().boxed().shared();

@@ -92,6 +92,12 @@ impl<'a> Case<'a> {
         self.apply(&self.consumer_account(json!({}))).await
     }
 
+    /// The same accounts and namespace in another cluster.
+    pub async fn in_cluster_of<'b>(&self, installation: &'b Installation) -> Result<Case<'b>> {
+        installation.cluster.create_namespace(&self.namespace).await?;
+        Ok(Case { installation, pair: self.pair.clone(), namespace: self.namespace.clone() })
+    }
+
     pub fn stack(&self) -> &'a Stack {
         &self.installation.stack
     }

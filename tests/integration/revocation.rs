@@ -1,9 +1,9 @@
 //! A revocation is done when the document read back contains nothing that no live grant asks for: whatever else there is in the cluster, and whenever the operator
 //! starts. Each test has the operator to itself, to end it and start it.
 
-use crate::case::{Case, GRANT, OPERATOR, condition, same};
+use crate::case::{Case, GRANT, OPERATOR, condition};
 use anyhow::{Context, Result, ensure};
-use local_stack::{Document, Emulation, Installation, Operator, eventually};
+use local_stack::{Document, Installation, Operator, eventually};
 use serde_json::{Value, json};
 
 /// Nothing but what a test does makes it work. No test here waits for the sweep.
@@ -11,13 +11,13 @@ const QUIET: [&str; 4] =
     ["--resync-interval=1h", "--leader-election=false", "--sweep=off", "--log-level=info,registry_grants=debug"];
 
 /// The operator of one test.
-struct Running<'a> {
+pub struct Running<'a> {
     installation: &'a Installation,
-    operator: Option<Operator>,
+    pub operator: Option<Operator>,
 }
 
 impl<'a> Running<'a> {
-    async fn begin(installation: &'a Installation) -> Result<(Self, Case<'a>)> {
+    pub async fn begin(installation: &'a Installation) -> Result<(Self, Case<'a>)> {
         let mut running = Self { installation, operator: None };
         let case = Case::on(installation).await?;
         case.open().await?;
@@ -25,24 +25,24 @@ impl<'a> Running<'a> {
         Ok((running, case))
     }
 
-    async fn start(&mut self) -> Result<()> {
+    pub async fn start(&mut self) -> Result<()> {
         self.operator = Some(self.installation.start_operator(OPERATOR, &QUIET).await?);
         Ok(())
     }
 
-    fn stop(&mut self) -> Result<()> {
+    pub fn stop(&mut self) -> Result<()> {
         let operator = self.operator.take().context("it does not run")?;
         ensure!(operator.terminate()?.success(), "it did not end well");
         Ok(())
     }
 
-    fn end(mut self) -> Result<()> {
+    pub fn end(mut self) -> Result<()> {
         self.stop()
     }
 }
 
 /// Access by the repository's policy alone.
-fn direct(changes: Value) -> Value {
+pub fn direct(changes: Value) -> Value {
     let spec = json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": {"instanceRole": null}});
     crate::case::merged(spec, changes)
 }
@@ -70,7 +70,7 @@ async fn nothing_is_left(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn delete(case: &Case<'_>, grant: &str, wait: &str) -> Result<()> {
+pub async fn delete(case: &Case<'_>, grant: &str, wait: &str) -> Result<()> {
     let arguments = ["delete", grant, "--namespace", &case.namespace, wait, "--timeout=180s"];
     case.cluster().kubectl(&arguments).await.map(drop)
 }
@@ -258,136 +258,6 @@ async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is
     let (registry, consumer) = case.accounts().await?;
     ensure!(!registry.roles.contains_key("pusher-grant"), "the registry's role is left");
     ensure!(!consumer.roles.contains_key("node"), "the instance role is left");
-    running.end()
-}
-
-/// After a downgrade, for instance. Another grant on the repository comes and goes, and its own access is revoked.
-#[tokio::test]
-async fn a_grant_that_this_version_cannot_read_keeps_its_access_beside_others_that_come_and_go() -> Result<()> {
-    let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
-    case.granted(direct(json!({}))).await?;
-    let before = case.repository("app").policy(case.stack()).await?.context("no policy")?;
-    running.stop()?;
-    case.make_unreadable().await?;
-    running.start().await?;
-    let other = installation.fresh_pair().await?.consumer;
-    let to_other = direct(json!({"consumer": {"accountID": other}}));
-    let rule = case.rule(json!({"consumers": [case.pair.consumer, other]}));
-    case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}}))).await?;
-    case.apply(&case.grant_named("other", to_other)).await?;
-    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
-    let both = case.repository("app").policy(case.stack()).await?.context("no policy")?.to_string();
-    ensure!(both.contains(&other) && both.contains(&case.pair.consumer), "{both}");
-    delete(&case, "carg/other", "--wait=true").await?;
-    let after = case.repository("app").policy(case.stack()).await?.context("no policy")?;
-    ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
-    running.end()
-}
-
-#[tokio::test]
-async fn a_grant_that_this_version_cannot_read_keeps_the_instance_role_that_it_shares() -> Result<()> {
-    let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
-    case.granted(json!({})).await?;
-    let alone = case.accounts().await?;
-    case.apply(&case.grant_named("other", json!({"access": "Pull"}))).await?;
-    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
-    running.stop()?;
-    case.make_unreadable().await?;
-    running.start().await?;
-    delete(&case, "carg/other", "--wait=true").await?;
-    same(&alone, &case.accounts().await?)?;
-    running.end()
-}
-
-/// As after a restore of etcd from a backup that is older than they are.
-#[tokio::test]
-async fn grants_that_vanish_together_keep_their_access_beside_others_until_no_rule_admits_it() -> Result<()> {
-    let installation = Installation::exclusive().await?;
-    let (running, case) = Running::begin(&installation).await?;
-    let lost = [installation.fresh_pair().await?.consumer, installation.fresh_pair().await?.consumer];
-    let consumers = json!([case.pair.consumer, lost[0], lost[1]]);
-    let admitted = |consumers: &Value| {
-        case.registry_account(json!({"registry": {"rules": [case.rule(json!({"consumers": consumers}))]}}))
-    };
-    case.apply(&admitted(&consumers)).await?;
-    case.granted(direct(json!({"access": "Pull"}))).await?;
-    for (number, consumer) in lost.iter().enumerate() {
-        let grant = direct(json!({"consumer": {"accountID": consumer}}));
-        case.apply(&case.grant_named(&format!("lost-{number}"), grant)).await?;
-        case.cluster().wait_for_condition(&case.namespace, &format!("carg/lost-{number}"), "Ready").await?;
-    }
-    let operator = running.operator.as_ref().context("it does not run")?;
-    // It must not put the finalizers back in between.
-    operator.pause();
-    for number in 0..lost.len() {
-        let grant = format!("carg/lost-{number}");
-        case.cluster().merge(&case.namespace, &grant, json!({"metadata": {"finalizers": null}})).await?;
-        case.cluster().delete(&case.namespace, &grant).await?;
-    }
-    operator.resume();
-    eventually("it has seen that they are gone", async || {
-        ensure!(operator.log()?.matches("2 grants disappeared at once").count() == 2, "it has not said so");
-        Ok(())
-    })
-    .await?;
-
-    let policy = async || {
-        let policy = case.repository("app").policy(case.stack()).await?.context("no policy")?;
-        anyhow::Ok(policy.to_string())
-    };
-    let has = |policy: &str, consumer: &str| policy.contains(&format!(":{consumer}:"));
-    case.granted(direct(json!({"access": "PullPush"}))).await?;
-    case.reconcile().await?;
-    let kept = policy().await?;
-    ensure!(kept.contains("ecr:PutImage") && lost.iter().all(|lost| has(&kept, lost)), "{kept}");
-
-    // One of them is there again, and is deleted. It takes along what it had, and nothing else.
-    let again = direct(json!({"consumer": {"accountID": lost[0]}}));
-    case.apply(&case.grant_named("lost-0", again)).await?;
-    case.cluster().wait_for_condition(&case.namespace, "carg/lost-0", "Ready").await?;
-    delete(&case, "carg/lost-0", "--wait=true").await?;
-    let kept = policy().await?;
-    ensure!(!has(&kept, &lost[0]) && has(&kept, &lost[1]), "{kept}");
-
-    case.apply(&admitted(&json!([case.pair.consumer]))).await?;
-    case.reconcile().await?;
-    eventually("what no rule admits is gone", async || {
-        let left = policy().await?;
-        ensure!(!has(&left, &lost[1]) && has(&left, &case.pair.consumer), "{left}");
-        Ok(())
-    })
-    .await?;
-    running.end()
-}
-
-/// Somebody takes the finalizer off while the operator is making the grant's role.
-#[tokio::test]
-async fn a_grant_that_vanishes_in_the_middle_of_a_reconciliation_leaves_nothing_behind() -> Result<()> {
-    let installation = Installation::exclusive().await?;
-    let (running, case) = Running::begin(&installation).await?;
-    let before = case.accounts().await?;
-    let emulation = Emulation::of(&installation.stack);
-    emulation.hold(&case.pair.registry, "CreateRole").await?;
-    case.apply(&case.grant(json!({"consumer": {"instanceRole": null}}))).await?;
-    emulation.until_held(&case.pair.registry, "CreateRole").await?;
-    delete(&case, GRANT, "--wait=false").await?;
-    let none = r#"{"metadata":{"finalizers":null}}"#;
-    case.cluster().kubectl(&["patch", GRANT, "--namespace", &case.namespace, "--type=merge", "--patch", none]).await?;
-    case.cluster().wait_until_gone(&case.namespace, GRANT).await?;
-    let operator = running.operator.as_ref().context("it does not run")?;
-    eventually("the revocation waits for the reconciliation", async || {
-        ensure!(operator.log()?.contains("a reconciliation is under way, waiting for its end"), "it has not said so");
-        Ok(())
-    })
-    .await?;
-    emulation.release(&case.pair.registry, "CreateRole").await?;
-    eventually("what was made is revoked", async || {
-        ensure!(operator.log()?.contains("it was revoked now"), "it has not said so");
-        same(&before, &case.accounts().await?)
-    })
-    .await?;
     running.end()
 }
 

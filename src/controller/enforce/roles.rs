@@ -6,13 +6,13 @@ use crate::api::grant::{AppliedInstanceRole, ConsumerStatus, RegistryStatus};
 use crate::aws::Account;
 use crate::aws::iam::Made;
 use crate::aws::pace::{Urgency, Work};
-use crate::controller::sharing;
+use crate::controller::{second_writer, sharing};
 use crate::grant::Problem;
 use crate::grant::claims::Place;
 use crate::grant::consumer::Consumer;
 use crate::grant::desired::{DesiredInstance, DesiredRole};
 use crate::grant::diff::{self, Sharers, Step};
-use crate::grant::observed::Instance;
+use crate::grant::observed::{Instance, Role};
 use crate::grant::status::Part;
 use crate::grant::validate::ConsumerRole;
 use crate::policy::Document;
@@ -69,6 +69,7 @@ impl Enforcement<'_> {
             None => self.observed_instance(account, role, profile).await?,
         };
         self.read.instance = Some(observed.role.clone());
+        self.look_for_another_writer(account, role, observed.role.as_ref());
         let steps = diff::instance(desired, &observed, self.owner, &sharers)?;
         let Instance { role: mut present, profile, held_by: _ } = observed;
         let mut status = ConsumerStatus {
@@ -84,6 +85,7 @@ impl Enforcement<'_> {
                 Made::Profile { arn } => status.instance_profile_arn = Some(arn),
             }
         }
+        self.note_tags(account, role);
         Ok(status)
     }
 
@@ -133,6 +135,7 @@ impl Enforcement<'_> {
             None => account.role(&desired.name).await?,
         };
         self.read.registry_role = Some(observed.clone());
+        self.look_for_another_writer(account, &desired.name, observed.as_ref());
         // Repository policies name the role only while it is known to be there and this grant's. A call that failed says neither.
         let is_ours = observed.as_ref().is_some_and(|role| self.owner.owns(&role.tags));
         self.world.ledger.record_role(&self.owner.uid, is_ours);
@@ -158,7 +161,21 @@ impl Enforcement<'_> {
             self.end_sessions(account, desired).await?;
         }
         self.world.ledger.record_role(&self.owner.uid, true);
+        self.note_tags(account, &desired.name);
         Ok(status)
+    }
+
+    fn look_for_another_writer(&self, account: &Account, name: &str, role: Option<&Role>) {
+        if let Some(role) = role {
+            second_writer::look_at_tags(self.world, &account.id, name, &role.tags, self.owner);
+        }
+    }
+
+    /// The role is as it should be.
+    fn note_tags(&self, account: &Account, name: &str) {
+        if !self.observes {
+            self.world.second_writers.note_tags(&account.id, name, self.owner);
+        }
     }
 
     /// The trust policy is narrowed now: the sessions that it gave out until this moment end.

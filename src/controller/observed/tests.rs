@@ -88,8 +88,10 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         resync_interval: Duration::from_secs(600),
         unknown: Default::default(),
         lost: Default::default(),
+        second_writers: Default::default(),
         metrics,
         nudges: futures::channel::mpsc::unbounded().0,
+        account_nudges: futures::channel::mpsc::unbounded().0,
         to_sweep: Default::default(),
     };
     let applied = json!({"repositories": [{"region": "us-east-1", "patterns": ["app"]}]});

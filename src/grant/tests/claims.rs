@@ -349,6 +349,7 @@ fn a_place_is_given_up_only_where_waiting_does_not_help() {
         Reason::HostNotResolved,
         Reason::Settling,
         Reason::ContestedPolicy,
+        Reason::SecondWriter,
         Reason::StillInUse,
         Reason::UnreadablePolicy,
     ] {

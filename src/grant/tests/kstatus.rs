@@ -64,6 +64,7 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
         | Reason::Conflict
         | Reason::UnreadablePolicy
         | Reason::ContestedPolicy
+        | Reason::SecondWriter
         | Reason::BlockedPolicy
         | Reason::PolicyTooLarge
         | Reason::QuotaExceeded
@@ -73,7 +74,7 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
 }
 
 /// Every reason.
-const EVERY: [Reason; 34] = [
+const EVERY: [Reason; 35] = [
     Reason::Granted,
     Reason::RegistrySideReady,
     Reason::InPlace,
@@ -98,6 +99,7 @@ const EVERY: [Reason; 34] = [
     Reason::Conflict,
     Reason::UnreadablePolicy,
     Reason::ContestedPolicy,
+    Reason::SecondWriter,
     Reason::BlockedPolicy,
     Reason::PolicyTooLarge,
     Reason::QuotaExceeded,

@@ -9,7 +9,7 @@ use crate::grant::status::{Outcome, Part, progressing};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-const FAILURES: [Reason; 24] = [
+const FAILURES: [Reason; 25] = [
     Reason::AccountNotFound,
     Reason::NotAdmitted,
     Reason::Invalid,
@@ -23,6 +23,7 @@ const FAILURES: [Reason; 24] = [
     Reason::Conflict,
     Reason::UnreadablePolicy,
     Reason::ContestedPolicy,
+    Reason::SecondWriter,
     Reason::BlockedPolicy,
     Reason::PolicyTooLarge,
     Reason::QuotaExceeded,

@@ -81,6 +81,8 @@ pub struct Metrics {
     pub sweep_found: Table<OfAccount, Gauge>,
     /// How many of them sweeps have removed since the start.
     pub sweep_removed: Table<OfAccount, Counter>,
+    /// Whether another operator with this installation's ID writes in the account.
+    pub second_writer: Table<OfAccount, Gauge>,
     /// Unexpected failures of the operator's own tasks.
     pub task_failures: Table<OfTask, Counter>,
     grants: Table<OfReady, Gauge>,
@@ -206,6 +208,11 @@ impl Default for Metrics {
                 &["account"],
                 "Things in AWS that sweeps have removed since the start",
             ),
+            second_writer: all.make(
+                "second_writer",
+                &["account"],
+                "Whether another operator with this installation's ID writes in the account (1), so that nothing new is granted there",
+            ),
             task_failures: all.make(
                 "task_failures",
                 &["task"],
@@ -286,6 +293,7 @@ impl Metrics {
         self.policy_ids_removed.retain(|of| known(&of.account));
         self.sweep_found.retain(|of| known(&of.account));
         self.sweep_removed.retain(|of| known(&of.account));
+        self.second_writer.retain(|of| known(&of.account));
         self.policies.retain(known);
         for (account, ready) in &accounts {
             let account = account.as_str().into();

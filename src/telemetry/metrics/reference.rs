@@ -101,6 +101,7 @@ mod tests {
         metrics.policy_ids_removed.get_or_create(&account.as_str().into());
         metrics.sweep_found.get_or_create(&account.as_str().into());
         metrics.sweep_removed.get_or_create(&account.as_str().into());
+        metrics.second_writer.get_or_create(&account.as_str().into());
         metrics.policies.seen(&account, "us-east-1", "app", 0.5);
         metrics.task_failures.get_or_create(&OfTask { task: "sweep" });
         metrics.aws_calls.get_or_create(&OfCall { account, service, operation, result: "ok" });

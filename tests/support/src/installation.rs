@@ -110,6 +110,16 @@ impl Installation {
         Ok(Exclusive { installation: Some(installation), _permit: permit })
     }
 
+    /// Two of them: two clusters. Waits for both at once, for two tests that have one each would wait for ever.
+    ///
+    /// # Errors
+    /// As for [`Self::exclusive`].
+    pub async fn exclusive_pair() -> Result<(Exclusive, Exclusive)> {
+        static ONE_TEST: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _alone = ONE_TEST.lock().await;
+        Ok((Self::exclusive().await?, Self::exclusive().await?))
+    }
+
     /// Without what a test has left behind: no grants, accounts, Lease or held calls, and a new log. What is in AWS stays, for each test has
     /// accounts of its own.
     async fn cleared(mut self) -> Result<Self> {

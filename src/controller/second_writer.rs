@@ -1,0 +1,260 @@
+//! Another operator that is alive and has this installation's ID: two clusters, for instance, of which one was made from the other's backup. Each takes what the
+//! other writes for drift, and puts it right. It is noticed by what is read anyway, account by account, and new access in such an account waits until
+//! somebody says which operator is to go on.
+
+use super::World;
+use super::recent;
+use super::repositories::Repository;
+use crate::api::SOLE_WRITER;
+use crate::api::account::{AWSAccount, SecondWriter};
+use crate::api::conditions::Reason;
+use crate::grant::consumer::Consumer;
+use crate::grant::desired::{Owner, TAG_GRANT_UID};
+use crate::grant::validate::ConsumerRole;
+use crate::grant::{AccountId, Directory, Grant, Problem};
+use crate::policy::carried::carried;
+use crate::policy::{Document, Installation};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// How far back sightings count.
+const WINDOW: Duration = Duration::from_secs(3600);
+/// How many of them within that time are proof. One alone may be a policy that somebody had read before, and wrote back.
+const PROOF: usize = 2;
+
+/// What of another writer was seen in each account.
+#[derive(Default)]
+pub struct SecondWriters(Mutex<HashMap<AccountId, Account>>);
+
+#[derive(Default)]
+struct Account {
+    sightings: VecDeque<(Instant, String)>,
+    proven: Option<SecondWriter>,
+    /// The UID that each role carried when this process saw to it last.
+    tagged: HashMap<String, String>,
+}
+
+impl SecondWriters {
+    /// Notes a sighting. Returns what is proven by it, if that was not so before.
+    fn sighted(&self, account: &AccountId, what: String, now: Instant) -> Option<SecondWriter> {
+        let mut accounts = self.0.lock().expect("no panic while held");
+        let account = accounts.entry(account.clone()).or_default();
+        account.sightings.retain(|(at, _)| now.duration_since(*at) < WINDOW);
+        account.sightings.push_back((now, what));
+        if account.proven.is_some() || account.sightings.len() < PROOF {
+            return None;
+        }
+        let evidence = account.sightings.drain(..).map(|(_, what)| what).collect();
+        account.proven = Some(SecondWriter { since: Time(Timestamp::now()), evidence });
+        account.proven.clone()
+    }
+
+    /// What was proven in this term.
+    pub fn proven(&self, account: &AccountId) -> Option<SecondWriter> {
+        self.0.lock().expect("no panic while held").get(account)?.proven.clone()
+    }
+
+    /// Forgets what was seen in an account.
+    pub fn forget(&self, account: &AccountId) {
+        if let Some(account) = self.0.lock().expect("no panic while held").get_mut(account) {
+            account.sightings.clear();
+            account.proven = None;
+        }
+    }
+
+    /// Notes that a role carries this owner's tags.
+    pub fn note_tags(&self, account: &AccountId, role: &str, owner: &Owner) {
+        let mut accounts = self.0.lock().expect("no panic while held");
+        accounts.entry(account.clone()).or_default().tagged.insert(role.to_owned(), owner.uid.clone());
+    }
+
+    fn had_tags_of(&self, account: &AccountId, role: &str, owner: &Owner) -> bool {
+        let accounts = self.0.lock().expect("no panic while held");
+        accounts.get(account).and_then(|account| account.tagged.get(role)).is_some_and(|uid| *uid == owner.uid)
+    }
+}
+
+/// The access in a repository's policy that is known to be this process' own: what it has written, and what was there when it came.
+#[derive(Default)]
+pub struct OwnAccess {
+    /// Hashes, for there may be hundreds of grants on each of thousands of repositories.
+    known: HashSet<u64>,
+    /// Whether our statements were as this process wants them after the last look.
+    settled: bool,
+}
+
+impl OwnAccess {
+    /// Whether our statements allow something that this process knows nothing of, although it had seen to them.
+    pub fn has_strange(&self, found: Option<&Document>, installation: &Installation) -> bool {
+        self.settled && found.is_some_and(|found| singles(found, installation).any(|one| !self.known.contains(&one)))
+    }
+
+    /// What was there before the first look is nobody else's doing.
+    pub fn begin(&mut self, found: Option<&Document>, installation: &Installation) {
+        if !self.settled {
+            self.add(found, installation);
+        }
+    }
+
+    /// Our statements are now as this process wants them.
+    pub fn settle(&mut self, left: Option<&Document>, installation: &Installation) {
+        self.add(left, installation);
+        self.settled = true;
+    }
+
+    fn add(&mut self, document: Option<&Document>, installation: &Installation) {
+        self.known.extend(document.into_iter().flat_map(|document| singles(document, installation)));
+    }
+}
+
+/// Each action set for each caller in our statements, as a hash. Statements that are not as an operator would write them are none of another operator's.
+fn singles(document: &Document, installation: &Installation) -> impl Iterator<Item = u64> {
+    carried(document, installation).into_iter().flat_map(|held| {
+        let each = held.callers.each().into_iter();
+        each.map(move |one| {
+            let mut hasher = DefaultHasher::new();
+            (&held.actions, one.to_string()).hash(&mut hasher);
+            hasher.finish()
+        })
+    })
+}
+
+/// Notes that a repository's policy allows, by our statements, what this process has never written.
+pub fn sighted_in_policy(world: &World, repository: &Repository) {
+    // Whoever had read a policy before access was revoked there may write it back.
+    if recent::is_on_record(world, repository) {
+        return;
+    }
+    sighted(
+        world,
+        &repository.account,
+        format!(
+            "the policy of {repository} had access under this installation's Sids that this operator has not written"
+        ),
+    );
+}
+
+/// Notes it where a role that this process had tagged for a grant is tagged for another grant of the same name.
+pub fn look_at_tags(world: &World, account: &AccountId, role: &str, tags: &BTreeMap<String, String>, owner: &Owner) {
+    let uid = tags.get(TAG_GRANT_UID);
+    let is_retagged = owner.owns(tags) && uid.is_some_and(|uid| *uid != owner.uid);
+    if is_retagged && world.second_writers.had_tags_of(account, role, owner) {
+        let uid = uid.map(String::as_str).unwrap_or_default();
+        sighted(world, account, format!("role {role} was tagged for another grant {} with UID {uid}", owner.grant));
+    }
+}
+
+fn sighted(world: &World, account: &AccountId, what: String) {
+    if world.directory.account(account).is_some_and(|account| is_sole_writer(&account)) {
+        return;
+    }
+    tracing::warn!(%account, "{what}");
+    if world.second_writers.sighted(account, what, Instant::now()).is_some() {
+        world.look_at_account(account);
+    }
+}
+
+/// Whether an admin says that no other operator works in the account.
+pub fn is_sole_writer(account: &AWSAccount) -> bool {
+    account.annotations().get(SOLE_WRITER).is_some_and(|value| value == "true")
+}
+
+/// Why new access in the account waits, where it does.
+pub fn paused(world: &World, account: &AccountId) -> Option<Problem> {
+    let resource = world.directory.account(account).filter(|resource| !is_sole_writer(resource))?;
+    let recorded = || resource.status.as_ref().and_then(|status| status.second_writer.clone());
+    let SecondWriter { evidence, .. } = world.second_writers.proven(account).or_else(recorded)?;
+    Some(Problem::new(
+        Reason::SecondWriter,
+        format!(
+            "another operator with this installation's ID writes in account {account}, so nothing new is granted there: {}. End it, or give it another --installation; then kubectl annotate awsaccount {account} {SOLE_WRITER}=true",
+            evidence.join("; ")
+        ),
+    ))
+}
+
+/// The same for a grant: for the registry's account, and for the consumer's where a role is kept there.
+pub fn paused_for(world: &World, grant: &Grant) -> Option<Problem> {
+    let consumer = match (&grant.consumer, &grant.instance_role) {
+        (Consumer::Account { id, .. }, ConsumerRole::Kept { .. }) => Some(id),
+        (_, _) => None,
+    };
+    [Some(&grant.registry), consumer].into_iter().flatten().find_map(|account| paused(world, account))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::callers::Callers;
+    use crate::policy::repository::{Change, Contribution, Wanted, plan};
+
+    fn installation() -> Installation {
+        "0123456789ab".parse().unwrap()
+    }
+
+    fn account() -> AccountId {
+        "111111111111".parse().unwrap()
+    }
+
+    /// Our statements for these accounts.
+    fn policy(accounts: &[u64]) -> Document {
+        let arns = accounts.iter().map(|number| format!("arn:aws:iam::{:012}:root", 100_000_000_000 + number));
+        let contributions =
+            vec![Contribution { actions: ["ecr:BatchGetImage".to_owned()].into(), callers: Callers::named(arns) }];
+        let wanted =
+            [Wanted { id: 1, contributions, replaces: Default::default(), stays_as: None, if_there: Vec::new() }];
+        match plan(None, &wanted, &installation()).unwrap().change {
+            Change::Set(document) => document,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_access_that_was_never_there_is_strange_and_only_after_a_whole_look() {
+        let mut own = OwnAccess::default();
+        assert!(!own.has_strange(Some(&policy(&[1])), &installation()), "it was there before the first look");
+        own.begin(Some(&policy(&[1])), &installation());
+        own.settle(Some(&policy(&[2])), &installation());
+        for known in [Some(policy(&[1])), Some(policy(&[2])), Some(policy(&[1, 2])), None] {
+            assert!(!own.has_strange(known.as_ref(), &installation()), "{known:?}");
+        }
+        assert!(own.has_strange(Some(&policy(&[2, 3])), &installation()));
+        assert!(
+            !own.has_strange(Some(&policy(&[3])), &"ba9876543210".parse().unwrap()),
+            "it is another installation's"
+        );
+    }
+
+    #[test]
+    fn two_sightings_within_an_hour_are_proof_and_one_is_none() {
+        let (seen, start) = (SecondWriters::default(), Instant::now());
+        assert_eq!(seen.sighted(&account(), "a".into(), start), None);
+        assert_eq!(seen.sighted(&account(), "b".into(), start + WINDOW), None, "the first is too old");
+        let proven = seen.sighted(&account(), "c".into(), start + WINDOW * 3 / 2).unwrap();
+        assert_eq!(proven.evidence, ["b", "c"]);
+        assert_eq!(seen.proven(&account()), Some(proven));
+        assert_eq!(seen.proven(&"222222222222".parse().unwrap()), None);
+        seen.forget(&account());
+        assert_eq!(seen.proven(&account()), None);
+    }
+
+    #[test]
+    fn a_role_that_was_tagged_for_this_very_grant_is_known() {
+        let seen = SecondWriters::default();
+        let owner = |uid: &str| Owner {
+            installation: installation(),
+            grant: crate::grant::GrantName { namespace: "team".into(), name: "web".into() },
+            uid: uid.into(),
+        };
+        assert!(!seen.had_tags_of(&account(), "pusher", &owner("1")));
+        seen.note_tags(&account(), "pusher", &owner("1"));
+        assert!(seen.had_tags_of(&account(), "pusher", &owner("1")));
+        // After a recreation under the same name the tags of the grant before are no surprise.
+        assert!(!seen.had_tags_of(&account(), "pusher", &owner("2")));
+    }
+}
