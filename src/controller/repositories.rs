@@ -2,9 +2,8 @@
 //! is decided in [`super::writers`].
 
 use super::contest::{Contest, Verdict};
-use super::second_writer::{self, OwnAccess};
 use super::standings::{self, Standings};
-use super::{Context, World, evidence, observed, restored, wanted};
+use super::{Context, World, evidence, observed, restored, second_writer, wanted};
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
@@ -74,8 +73,6 @@ pub struct Memory {
     replacing: Contest,
     replaced: BTreeSet<String>,
     pub written: Option<Instant>,
-    /// What of our statements this process knows.
-    own: OwnAccess,
     /// Something was put back by a look that was no grant's: the next grant that looks tells it.
     untold: bool,
     /// Who was in the policy at the last look, and who was not, for want of room or because AWS refused it.
@@ -93,7 +90,6 @@ impl Default for Memory {
             replacing: Contest::default(),
             replaced: BTreeSet::new(),
             written: None,
-            own: OwnAccess::default(),
             untold: false,
             granted: BTreeSet::new(),
             outside: BTreeSet::new(),
@@ -238,10 +234,7 @@ async fn look(
             }
         };
         let begun = begun.get_or_insert_with(|| {
-            if memory.own.has_strange(plan.current.as_ref(), &world.installation) {
-                second_writer::sighted_in_policy(world, repository);
-            }
-            memory.own.begin(plan.current.as_ref(), &world.installation);
+            second_writer::look_at_policy(world, repository, plan.current.as_ref());
             let verdict = memory.contest.judge(&plan.found, &plan.wanted, false, pause, Instant::now());
             let replacing = replacing.unwrap_or(Verdict::Free);
             Begun { before: plan.current.clone(), verdict, unnoted: Some(verdict), replacing, wrote: false }
@@ -283,9 +276,7 @@ async fn look(
     let now = Instant::now();
     if !waits {
         begun.leave(memory, policy.as_ref(), world);
-        if second_writer::paused(world, &repository.account).is_none() {
-            memory.own.settle(policy.as_ref(), &world.installation);
-        }
+        second_writer::leave_policy(world, repository, policy.as_ref());
         memory.replacing.leave(Ours::default(), begun.replacing, now);
     }
     // What is there again stays remembered, or it would be taken for new the next time.

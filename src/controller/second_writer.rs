@@ -12,8 +12,9 @@ use crate::grant::consumer::Consumer;
 use crate::grant::desired::{Owner, TAG_GRANT_UID};
 use crate::grant::validate::ConsumerRole;
 use crate::grant::{AccountId, Directory, Grant, Problem};
+use crate::policy::Document;
 use crate::policy::carried::carried;
-use crate::policy::{Document, Installation};
+use crate::policy::repository::Contribution;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -89,54 +90,73 @@ pub struct OwnAccess {
 }
 
 impl OwnAccess {
-    /// Whether our statements allow something that this process knows nothing of, although it had seen to them.
-    pub fn has_strange(&self, found: Option<&Document>, installation: &Installation) -> bool {
-        self.settled && found.is_some_and(|found| singles(found, installation).any(|one| !self.known.contains(&one)))
+    /// What of this is not its own. `None`: it has not seen to the policy since the start, so nobody can say.
+    fn strange(&self, held: Vec<Contribution>) -> Option<Vec<Contribution>> {
+        self.settled.then(|| singles(held).filter(|single| !self.known.contains(&hash(single))).collect())
     }
 
     /// What was there before the first look is nobody else's doing.
-    pub fn begin(&mut self, found: Option<&Document>, installation: &Installation) {
+    fn begin(&mut self, found: Vec<Contribution>) {
         if !self.settled {
-            self.add(found, installation);
+            self.known.extend(singles(found).map(|single| hash(&single)));
         }
     }
 
     /// Our statements are now as this process wants them.
-    pub fn settle(&mut self, left: Option<&Document>, installation: &Installation) {
-        self.add(left, installation);
+    fn settle(&mut self, left: Vec<Contribution>) {
+        self.known.extend(singles(left).map(|single| hash(&single)));
         self.settled = true;
-    }
-
-    fn add(&mut self, document: Option<&Document>, installation: &Installation) {
-        self.known.extend(document.into_iter().flat_map(|document| singles(document, installation)));
     }
 }
 
-/// Each action set for each caller in our statements, as a hash. Statements that are not as an operator would write them are none of another operator's.
-fn singles(document: &Document, installation: &Installation) -> impl Iterator<Item = u64> {
-    carried(document, installation).into_iter().flat_map(|held| {
-        let each = held.callers.each().into_iter();
-        each.map(move |one| {
-            let mut hasher = DefaultHasher::new();
-            (&held.actions, one.to_string()).hash(&mut hasher);
-            hasher.finish()
-        })
+fn singles(held: Vec<Contribution>) -> impl Iterator<Item = Contribution> {
+    held.into_iter().flat_map(|Contribution { actions, callers }| {
+        let each = callers.each().into_iter();
+        each.map(move |callers| Contribution { actions: actions.clone(), callers })
     })
 }
 
-/// Notes that a repository's policy allows, by our statements, what this process has never written.
-pub fn sighted_in_policy(world: &World, repository: &Repository) {
+fn hash(Contribution { actions, callers }: &Contribution) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (actions, callers.to_string()).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What our statements allow. Those that are not as an operator writes them are none of another operator's.
+fn held(world: &World, document: Option<&Document>) -> Vec<Contribution> {
+    document.map(|document| carried(document, &world.installation)).unwrap_or_default()
+}
+
+/// Looks at a repository's policy as it was found.
+pub fn look_at_policy(world: &World, repository: &Repository, found: Option<&Document>) {
+    let held = held(world, found);
+    let strange = world.writers.own_access(repository, |own| {
+        own.begin(held.clone());
+        own.strange(held).is_some_and(|strange| !strange.is_empty())
+    });
     // Whoever had read a policy before access was revoked there may write it back.
-    if recent::is_on_record(world, repository) {
-        return;
+    if strange && !recent::is_on_record(world, repository) {
+        sighted(
+            world,
+            &repository.account,
+            format!(
+                "the policy of {repository} had access under this installation's Sids that this operator has not written"
+            ),
+        );
     }
-    sighted(
-        world,
-        &repository.account,
-        format!(
-            "the policy of {repository} had access under this installation's Sids that this operator has not written"
-        ),
-    );
+}
+
+/// A repository's policy is now as this process wants it.
+pub fn leave_policy(world: &World, repository: &Repository, left: Option<&Document>) {
+    if paused(world, &repository.account).is_none() {
+        world.writers.own_access(repository, |own| own.settle(held(world, left)));
+    }
+}
+
+/// What of this, in a repository's policy, another operator may have written. What this process had written is revoked, whoever writes it back.
+pub fn of_others(world: &World, repository: &Repository, held: Vec<Contribution>) -> Vec<Contribution> {
+    let strange = world.writers.own_access(repository, |own| own.strange(held.clone()));
+    strange.unwrap_or_else(|| if recent::is_on_record(world, repository) { Vec::new() } else { held })
 }
 
 /// Notes it where a role that this process had tagged for a grant is tagged for another grant of the same name.
@@ -191,43 +211,29 @@ pub fn paused_for(world: &World, grant: &Grant) -> Option<Problem> {
 mod tests {
     use super::*;
     use crate::policy::callers::Callers;
-    use crate::policy::repository::{Change, Contribution, Wanted, plan};
-
-    fn installation() -> Installation {
-        "0123456789ab".parse().unwrap()
-    }
 
     fn account() -> AccountId {
         "111111111111".parse().unwrap()
     }
 
-    /// Our statements for these accounts.
-    fn policy(accounts: &[u64]) -> Document {
+    fn held(accounts: &[u64]) -> Vec<Contribution> {
         let arns = accounts.iter().map(|number| format!("arn:aws:iam::{:012}:root", 100_000_000_000 + number));
-        let contributions =
-            vec![Contribution { actions: ["ecr:BatchGetImage".to_owned()].into(), callers: Callers::named(arns) }];
-        let wanted =
-            [Wanted { id: 1, contributions, replaces: Default::default(), stays_as: None, if_there: Vec::new() }];
-        match plan(None, &wanted, &installation()).unwrap().change {
-            Change::Set(document) => document,
-            other => panic!("{other:?}"),
-        }
+        vec![Contribution { actions: ["ecr:BatchGetImage".to_owned()].into(), callers: Callers::named(arns) }]
     }
 
     #[test]
     fn only_access_that_was_never_there_is_strange_and_only_after_a_whole_look() {
         let mut own = OwnAccess::default();
-        assert!(!own.has_strange(Some(&policy(&[1])), &installation()), "it was there before the first look");
-        own.begin(Some(&policy(&[1])), &installation());
-        own.settle(Some(&policy(&[2])), &installation());
-        for known in [Some(policy(&[1])), Some(policy(&[2])), Some(policy(&[1, 2])), None] {
-            assert!(!own.has_strange(known.as_ref(), &installation()), "{known:?}");
+        own.begin(held(&[1]));
+        assert_eq!(own.strange(held(&[1, 3])), None, "it may have been there before the start");
+        own.settle(held(&[2]));
+        for known in [held(&[1]), held(&[2]), held(&[1, 2]), Vec::new()] {
+            assert_eq!(own.strange(known), Some(Vec::new()));
         }
-        assert!(own.has_strange(Some(&policy(&[2, 3])), &installation()));
-        assert!(
-            !own.has_strange(Some(&policy(&[3])), &"ba9876543210".parse().unwrap()),
-            "it is another installation's"
-        );
+        assert_eq!(own.strange(held(&[2, 3])), Some(held(&[3])));
+        let mut pushes = held(&[1]);
+        pushes[0].actions.insert("ecr:PutImage".to_owned());
+        assert_eq!(own.strange(pushes.clone()), Some(pushes), "the same caller may do more");
     }
 
     #[test]
@@ -247,7 +253,7 @@ mod tests {
     fn a_role_that_was_tagged_for_this_very_grant_is_known() {
         let seen = SecondWriters::default();
         let owner = |uid: &str| Owner {
-            installation: installation(),
+            installation: "0123456789ab".parse().unwrap(),
             grant: crate::grant::GrantName { namespace: "team".into(), name: "web".into() },
             uid: uid.into(),
         };

@@ -2,7 +2,7 @@
 
 use super::reconcile::is_in_place;
 use super::repositories::Repository;
-use super::{World, publish, recent, second_writer};
+use super::{World, publish, second_writer};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
 use crate::grant::validate::no_account;
@@ -78,7 +78,7 @@ fn collect(
         let mut contributions = grant.contributions(&repository.region, role == Some(true));
         // Before the first look at its role since the start nobody knows; and without a record nothing of the grant is written.
         let mut if_there = grant.contributions(&repository.region, role != Some(false));
-        let waits = pauses && !is_in_place(&resource);
+        let waits = pauses && stays_as.is_none() && !is_in_place(&resource);
         if world.ledger.has_no_claims(&resource) || is_lost.contains(&id) || waits {
             contributions.clear();
         }
@@ -95,15 +95,16 @@ fn collect(
 /// What grants that are not known here have in a repository's policy, where there may be any: all that our statements allow, but for what those that
 /// are known have had. `current` is the policy as it was read.
 pub fn of_unknown(world: &World, repository: &Repository, current: Option<&str>) -> Option<Wanted<GrantName>> {
-    // What was just revoked is nobody's, whoever writes it back.
-    let of_another_operator =
-        || second_writer::paused(world, &repository.account).is_some() && !recent::is_on_record(world, repository);
-    if !world.unknown.may_exist() && !of_another_operator() {
+    let may_exist = world.unknown.may_exist();
+    if !may_exist && second_writer::paused(world, &repository.account).is_none() {
         return None;
     }
     let known = recorded(world, repository);
     let document = current.and_then(|text| Document::parse(text).ok());
-    let held = document.map(|document| carried_by(&document, &world.installation)).unwrap_or_default();
+    let mut held = document.map(|document| carried_by(&document, &world.installation)).unwrap_or_default();
+    if !may_exist {
+        held = second_writer::of_others(world, repository, held);
+    }
     let of_others = |Contribution { actions, callers }: Contribution| {
         let mut same = known.iter().filter(|known| known.actions == actions);
         let left = same.try_fold(callers, |left, known| left.without(&known.callers));

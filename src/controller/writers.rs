@@ -3,6 +3,7 @@
 //! repository cost a few reads and writes, not a hundred.
 
 use super::repositories::{Look, Memory, Outcome, Repository, Written};
+use super::second_writer::OwnAccess;
 use crate::grant::{GrantName, Problem};
 use crate::policy::repository::Wanted;
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ struct Slot {
     tickets: AtomicU64,
     /// When the policy could be read last.
     read: Mutex<Option<Instant>>,
+    own: Mutex<OwnAccess>,
     state: tokio::sync::Mutex<State>,
 }
 
@@ -83,6 +85,11 @@ impl Writers {
     pub fn was_read(&self, key: &Repository, within: Duration) -> bool {
         let read = *self.slot(key).read.lock().expect("no panic while held");
         read.is_some_and(|read| read.elapsed() < within)
+    }
+
+    /// What of our statements in the repository's policy is this process' own.
+    pub fn own_access<R>(&self, key: &Repository, look: impl FnOnce(&mut OwnAccess) -> R) -> R {
+        look(&mut self.slot(key).own.lock().expect("no panic while held"))
     }
 
     /// Notes that the repository's policy was just read.

@@ -221,6 +221,33 @@ async fn a_record_that_the_api_server_refuses_holds_up_no_other_grant() -> Resul
     running.end()
 }
 
+/// The same for one that is enforced: by its finalizer it is found when it is deleted, so what it asks for may stay.
+#[tokio::test]
+async fn a_grant_that_never_gets_a_record_holds_up_no_others_revocation() -> Result<()> {
+    let installation = Installation::exclusive().await?;
+    let (running, case) = Running::begin(&installation).await?;
+    case.apply(&case.grant_named("other", direct(json!({})))).await?;
+    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
+    case.apply(&case.grant(direct(json!({"suspend": true})))).await?;
+    case.cluster().wait_until(&case.namespace, GRANT, is("Suspended")).await?;
+    let refusing = records_are_refused(&case).await?;
+    case.apply(&case.grant(direct(json!({"suspend": false})))).await?;
+    let guarded = |grant: &Value| {
+        ensure!(grant["metadata"]["finalizers"].is_array(), "no finalizer yet");
+        Ok(())
+    };
+    case.cluster().wait_until(&case.namespace, GRANT, guarded).await?;
+    delete(&case, "carg/other", "--wait=true").await?;
+    for object in refusing {
+        case.cluster().kubectl(&["delete", object]).await?;
+    }
+    case.reconcile().await?;
+    case.ready().await?;
+    delete(&case, GRANT, "--wait=true").await?;
+    nothing_is_left(&case).await?;
+    running.end()
+}
+
 #[tokio::test]
 async fn a_grant_that_lost_its_record_and_is_not_admitted_is_looked_up_by_its_spec() -> Result<()> {
     let installation = Installation::exclusive().await?;

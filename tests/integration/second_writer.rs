@@ -63,6 +63,7 @@ async fn of_two_operators_with_one_id_the_one_that_notices_grants_nothing_new_an
     ensure!(message.contains("registrygrants.dev/sole-writer=true"), "it does not say what to do: {message}");
     other.cluster().wait_for_condition(&other.namespace, "carg/theirs", "Ready").await?;
     delete(&case, "carg/grant", "--wait=true").await?;
+    case.reconcile_named("carg/new").await?;
     let left = policy().await?;
     ensure!(left.contains(role) && !left.contains("ecr:PutImage"), "{left}");
 
