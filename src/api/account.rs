@@ -332,6 +332,13 @@ pub struct AWSAccountStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_writer: Option<SecondWriter>,
 
+    /// The repositories whose policies somebody else keeps replacing (reason `ContestedPolicy` on grants), by what was found at the last look; at most
+    /// twenty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into(), "repository".into()]))]
+    pub contested_policies: Vec<ContestedPolicy>,
+
     /// The last error that kept the operator from working in the account. It stays when the account is `Ready` again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
@@ -349,6 +356,30 @@ pub struct SecondWriter {
     /// What was seen.
     #[schemars(length(max = 10))]
     pub evidence: Vec<String>,
+}
+
+/// The field manager of `status.contestedPolicies`.
+pub const CONTESTED_FIELD_MANAGER: &str = "registry-grants-contested";
+
+/// The most repositories that are told as contested.
+pub const MAX_CONTESTED_POLICIES: usize = 20;
+
+/// The most Sids that are told of one of them.
+pub const MAX_CONTESTED_SIDS: usize = 50;
+
+/// A repository whose policy somebody else keeps replacing.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ContestedPolicy {
+    /// The repository's region.
+    pub region: String,
+    /// The repository's name.
+    pub repository: String,
+    /// The Sids of the statements that are not this installation's, as far as they have one: they say whose tool it may be. At most fifty, and a hundred
+    /// bytes of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub sids: Vec<String>,
 }
 
 /// The field manager of `status.recentlyRevoked`: another one than that of the conditions, which are applied whole.

@@ -2,7 +2,9 @@
 
 use super::directory::Cache;
 use super::{Context, World, requeue, second_writer, supervise};
-use crate::api::account::{AWSAccountStatus, GrantCounts, LastError, SECOND_WRITER_FIELD_MANAGER};
+use crate::api::account::{
+    AWSAccountStatus, CONTESTED_FIELD_MANAGER, GrantCounts, LastError, SECOND_WRITER_FIELD_MANAGER,
+};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Account;
@@ -138,17 +140,24 @@ async fn reconcile_account(account: Arc<AWSAccount>, context: Arc<Context>) -> R
         sweep: None,
         recently_revoked: Vec::new(),
         second_writer: None,
+        contested_policies: Vec::new(),
         grants: Some(count(&context.world.grants, &name)),
         last_error: last_error(&account, &told),
     };
-    // The sweep, the record of what was revoked, and another writer are parts of their own.
-    let of_others =
-        |before| AWSAccountStatus { sweep: None, recently_revoked: Vec::new(), second_writer: None, ..before };
+    // What others say in it are parts of their own.
+    let of_others = |before| AWSAccountStatus {
+        sweep: None,
+        recently_revoked: Vec::new(),
+        second_writer: None,
+        contested_policies: Vec::new(),
+        ..before
+    };
     if account.status.clone().map(of_others).as_ref() != Some(&status) {
         let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
         publish::status(leadership, api, &*account, &status).await?;
     }
     tell_of_another_writer(&context, &id, &account).await?;
+    tell_of_contested_policies(&context, &id, &account).await?;
     if let Some(session) = connected {
         read_ahead(&context, &session, &account).await;
     }
@@ -191,6 +200,20 @@ async fn tell_of_another_writer(context: &Context, id: &AccountId, account: &AWS
     let api = Api::all(context.client.clone());
     let part = json!({ "secondWriter": told });
     publish::status_part(SECOND_WRITER_FIELD_MANAGER, leadership, api, account, &part).await
+}
+
+async fn tell_of_contested_policies(
+    context: &Context,
+    id: &AccountId,
+    account: &AWSAccount,
+) -> Result<(), kube::Error> {
+    let told = context.world.contested.of(id);
+    if told == account.status.as_ref().map(|status| status.contested_policies.clone()).unwrap_or_default() {
+        return Ok(());
+    }
+    let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
+    let part = json!({ "contestedPolicies": (!told.is_empty()).then_some(told) });
+    publish::status_part(CONTESTED_FIELD_MANAGER, leadership, api, account, &part).await
 }
 
 /// In how many regions the registry's own policy is read for all grants; in more of them each grant reads it.

@@ -2,6 +2,7 @@
 //! work on it, with nothing written.
 
 use super::World;
+use super::contested::ContestedPolicies;
 use super::directory::Caches;
 use super::enforce::{Aim, Enforcement};
 use super::facts::Facts;
@@ -103,6 +104,7 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         unknown: UnknownGrants::assumed(!complete),
         lost: LostGrants::default(),
         second_writers: SecondWriters::default(),
+        contested: ContestedPolicies::default(),
         metrics: Metrics::default(),
         nudges: futures::channel::mpsc::unbounded().0,
         account_nudges: futures::channel::mpsc::unbounded().0,

@@ -4,6 +4,7 @@
 mod accounts;
 pub mod connection;
 mod contest;
+mod contested;
 mod directory;
 mod enforce;
 mod events;
@@ -190,6 +191,7 @@ async fn work(
             unknown: unknown::UnknownGrants::default(),
             lost: lost::LostGrants::default(),
             second_writers: second_writer::SecondWriters::default(),
+            contested: contested::ContestedPolicies::default(),
             metrics: telemetry.metrics.clone(),
             nudges,
             account_nudges: count.clone(),

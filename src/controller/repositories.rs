@@ -281,7 +281,11 @@ async fn look(
     }
     // What is there again stays remembered, or it would be taken for new the next time.
     memory.replaced.retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
-    let contested = memory.contest.is_on(pause, now).then(|| standings::contested(repository, &plan));
+    let is_contested = memory.contest.is_on(pause, now);
+    if world.contested.note(repository, is_contested.then_some(&plan.foreign_sids)) {
+        world.look_at_account(&repository.account);
+    }
+    let contested = is_contested.then(|| standings::contested(repository, &plan));
     let mut standings = Standings::of(world, repository, &memory.search, &grants, plan, policy, waits);
     let why = "somebody else puts it there again and again; find who calls ecr:SetRepositoryPolicy in CloudTrail";
     if begun.replacing == Verdict::Wait {

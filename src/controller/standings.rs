@@ -182,7 +182,7 @@ pub fn unreadable(repository: &Repository, error: &dyn std::error::Error) -> Pro
     Problem::new(Reason::UnreadablePolicy, message)
 }
 
-/// Somebody else keeps undoing what is granted. The status gives the number of foreign statements; the log has their Sids.
+/// Somebody else keeps undoing what is granted. The grant's status gives the number of foreign statements; the account's status and the log have their Sids.
 pub fn contested(repository: &Repository, plan: &Plan<GrantName>) -> Problem {
     tracing::warn!(account = %repository.account, region = repository.region, repository = repository.name, foreign = plan.foreign, sids = ?plan.foreign_sids, "somebody else keeps replacing this repository's policy");
     let others = match plan.foreign {
@@ -193,7 +193,7 @@ pub fn contested(repository: &Repository, plan: &Plan<GrantName>) -> Problem {
     Problem::new(
         Reason::ContestedPolicy,
         format!(
-            "somebody else keeps replacing the policy of {repository}, and with it undoes what is granted here; beside this operator's statements it has {others} (the operator's log has their Sids). Find who calls ecr:SetRepositoryPolicy there in CloudTrail (a Terraform aws_ecr_repository_policy, a stack, another controller), and let it keep the statements whose Sid begins with RegistryGrants. Until then this operator puts them back ever more rarely"
+            "somebody else keeps replacing the policy of {repository}, and with it undoes what is granted here; beside this operator's statements it has {others} (the status of the AWSAccount has their Sids). Find who calls ecr:SetRepositoryPolicy there in CloudTrail (a Terraform aws_ecr_repository_policy, a stack, another controller), and let it keep the statements whose Sid begins with RegistryGrants. Until then this operator puts them back ever more rarely"
         ),
     )
 }

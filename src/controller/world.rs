@@ -3,8 +3,8 @@
 use super::directory::Filled;
 use super::leadership::Leadership;
 use super::{
-    Stop, directory, events, facts, ledger, lost, observed, pending, recent, requeue, restored, revoked, second_writer,
-    sharing, slots, unknown, writers,
+    Stop, contested, directory, events, facts, ledger, lost, observed, pending, recent, requeue, restored, revoked,
+    second_writer, sharing, slots, unknown, writers,
 };
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
@@ -47,6 +47,7 @@ pub struct World {
     /// Grants that are not among these any more, and whose access stays until the sweep decides on it.
     pub lost: lost::LostGrants,
     pub second_writers: second_writer::SecondWriters,
+    pub contested: contested::ContestedPolicies,
     pub metrics: Metrics,
     pub nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
     /// The accounts whose status is to be brought up to date.
@@ -141,6 +142,7 @@ impl Context {
             unknown: unknown::UnknownGrants::default(),
             lost: lost::LostGrants::default(),
             second_writers: second_writer::SecondWriters::default(),
+            contested: contested::ContestedPolicies::default(),
             metrics: Metrics::default(),
             pending: pending::Pending::default(),
             nudges: mpsc::unbounded().0,

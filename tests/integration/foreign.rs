@@ -1,7 +1,7 @@
 //! Other people at the same repository policy: statements that a grant takes the place of, tools that undo what is granted, documents that
 //! cannot be written or read.
 
-use crate::case::{Brisk, Case, GRANT, condition};
+use crate::case::{Brisk, Case, GRANT, REGION, condition};
 use anyhow::{Context, Result, ensure};
 use local_stack::{CallLog, Document, Repository, by_operation, eventually};
 use serde_json::{Value, json};
@@ -92,9 +92,20 @@ async fn a_tool_that_keeps_undoing_what_is_granted_is_told_and_met_ever_more_rar
         Ok(ready["message"].as_str().unwrap_or_default().to_owned())
     })
     .await?;
-    // Other people's Sids are none of a tenant's business: the number is told, and the log has the Sids.
+    // Other people's Sids are none of a tenant's business: the number is told, and the account's status has the Sids.
     ensure!(told.contains("one other statement") && !told.contains("terraform`"), "{told}");
     ensure!(told.contains("CloudTrail") && told.contains("RegistryGrants"), "{told}");
+    let contested = async || {
+        let account = case.cluster().get("", &format!("awsaccount/{}", case.pair.registry)).await?;
+        anyhow::Ok(account["status"]["contestedPolicies"].clone())
+    };
+    eventually("the account's status has the Sids", async || {
+        let (found, app) =
+            (contested().await?, json!([{"region": REGION, "repository": "app", "sids": ["terraform"]}]));
+        ensure!(found == app, "{found}");
+        Ok(())
+    })
+    .await?;
     let writes = |log: &CallLog| -> Result<usize> {
         let calls = log.of_operator(mark)?.into_iter().filter(|call| call.account == case.pair.registry);
         Ok(by_operation(&calls.collect::<Vec<_>>()).get("ecr:SetRepositoryPolicy").copied().unwrap_or_default())
@@ -105,7 +116,11 @@ async fn a_tool_that_keeps_undoing_what_is_granted_is_told_and_met_ever_more_rar
     case.ready().await?;
     let both = statements(&case, &app).await?;
     ensure!(both.len() == 2 && sids(&both).contains(&"terraform"), "{both:?}");
-    Ok(())
+    eventually("the account's status has them no more", async || {
+        ensure!(contested().await?.is_null(), "{}", contested().await?);
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

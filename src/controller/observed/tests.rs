@@ -89,6 +89,7 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         unknown: Default::default(),
         lost: Default::default(),
         second_writers: Default::default(),
+        contested: Default::default(),
         metrics,
         nudges: futures::channel::mpsc::unbounded().0,
         account_nudges: futures::channel::mpsc::unbounded().0,
