@@ -21,24 +21,31 @@ pub fn check() -> Result<(), String> {
     named().map(drop)
 }
 
-/// A client that trusts these certificates; none where the environment names no bundle.
+/// The client that all calls to AWS share. One of its own for each account and region would read the system's certificates each time, and keep them: regions
+/// are named by tenants.
 ///
 /// # Errors
 /// As [`check`].
-pub(super) fn http_client() -> Result<Option<SharedHttpClient>, String> {
-    let Some(certificates) = named()? else { return Ok(None) };
-    let trusted = TrustStore::empty().with_pem_certificate(certificates);
-    let context = TlsContext::builder().with_trust_store(trusted).build();
-    let context = context.map_err(|error| format!("{VARIABLE}: {error}"))?;
+pub(super) fn http_client() -> Result<SharedHttpClient, String> {
+    let context = match named()? {
+        Some(certificates) => {
+            let trusted = TrustStore::empty().with_pem_certificate(certificates);
+            let context = TlsContext::builder().with_trust_store(trusted).build();
+            Some(context.map_err(|error| format!("{VARIABLE}: {error}"))?)
+        }
+        None => None,
+    };
     // Otherwise as the SDK's own.
-    let client = Builder::new().build_with_connector_fn(move |settings, components| {
+    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
         connector.set_proxy_config(Some(ProxyConfig::from_env()));
-        connector.tls_context(context.clone()).build()
-    });
-    Ok(Some(client))
+        match context.clone() {
+            Some(context) => connector.tls_context(context).build(),
+            None => connector.build(),
+        }
+    }))
 }
 
 fn named() -> Result<Option<Vec<u8>>, String> {

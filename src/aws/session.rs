@@ -108,8 +108,7 @@ impl Aws {
             .region(EnvironmentVariableRegionProvider::new())
             .app_name(AppName::new("registry-grants").expect("the name has only letters and a hyphen"));
         match ca_bundle::http_client() {
-            Ok(Some(client)) => ambient = ambient.http_client(client),
-            Ok(None) => {}
+            Ok(client) => ambient = ambient.http_client(client),
             Err(why) => tracing::error!("the system's certificates are used: {why}"),
         }
         let ambient = ambient.load().await;
@@ -291,7 +290,12 @@ impl Account {
 
     /// The ECR client of a region.
     pub(super) fn ecr_in(&self, region: &str) -> aws_sdk_ecr::Client {
+        // Tenants name the regions.
+        const AT_MOST: usize = 64;
         let mut clients = self.ecr.lock().expect("no panic while held");
+        if clients.len() >= AT_MOST && !clients.contains_key(region) {
+            clients.clear();
+        }
         let client = clients.entry(region.to_owned()).or_insert_with(|| {
             let config = self.config.to_builder().region(Region::new(region.to_owned())).build();
             self.observer.ecr(&config)

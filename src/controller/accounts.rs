@@ -3,10 +3,10 @@
 use super::directory::Cache;
 use super::{Context, World, requeue, second_writer, supervise};
 use crate::api::account::{
-    AWSAccountStatus, CONTESTED_FIELD_MANAGER, GrantCounts, LastError, SECOND_WRITER_FIELD_MANAGER,
+    AWSAccountStatus, CONTESTED_FIELD_MANAGER, GrantCounts, LastError, SECOND_WRITER_FIELD_MANAGER, SecondWriter,
 };
 use crate::api::conditions::{ConditionType, Reason};
-use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::api::{AWSAccount, CrossAccountRegistryGrant, SOLE_WRITER};
 use crate::aws::Account;
 use crate::controller::publish;
 use crate::grant::{AccountId, Problem, warnings};
@@ -193,9 +193,13 @@ async fn tell_of_another_writer(context: &Context, id: &AccountId, account: &AWS
     if told.as_ref() == recorded {
         return Ok(());
     }
-    if let Some(problem) = second_writer::paused(&context.world, id) {
-        tracing::error!(account = %id, reason = %problem.reason, "{}", problem.message);
-        context.events.problem(&account.object_ref(&()), problem.reason, &problem.message).await;
+    if let Some(SecondWriter { evidence, .. }) = &told {
+        let message = format!(
+            "another operator with this installation's ID writes in account {id}, so nothing new is granted there: {}. End it, or give it another ID; then kubectl annotate awsaccount {id} {SOLE_WRITER}=true",
+            evidence.join("; ")
+        );
+        tracing::error!(account = %id, "{message}");
+        context.events.problem(&account.object_ref(&()), Reason::SecondWriter, &message).await;
     }
     let api = Api::all(context.client.clone());
     let part = json!({ "secondWriter": told });

@@ -52,8 +52,9 @@ mod tests {
         assert!(contested.note(&one, Some(&sids)) && !contested.note(&one, Some(&sids)), "the same is no news");
         assert!(!contested.note(&other, None));
         let many: BTreeSet<String> = (0..1000).map(|number| number.to_string()).collect();
-        (0..1000)
-            .for_each(|number| drop(contested.note(&repository("333333333333", &number.to_string()), Some(&many))));
+        let all_new =
+            (0..1000).all(|number| contested.note(&repository("333333333333", &number.to_string()), Some(&many)));
+        assert!(all_new);
         let told = contested.of(&one.account);
         assert!(told.len() == 1 && told[0].sids[0] == "a" && told[0].sids[1].len() <= LONGEST_SID, "{told:?}");
         assert!(contested.of(&other.account).is_empty());

@@ -1,9 +1,11 @@
-//! Grants that disappeared together with many others, so that nothing is revoked for them (see [`super::vanished`]). What they have in AWS stays there
-//! until the sweep removes it, or a grant of the same name is there again.
+//! Grants that disappeared without having been revoked (see [`super::vanished`]). Until that is dealt with they count as known: what they have is not another
+//! operator's. Where many disappeared together, nothing is revoked for them, and what they have stays until the sweep removes it, or a grant of the same name is
+//! there again.
 
 use super::repositories::Repository;
 use crate::api::CrossAccountRegistryGrant;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
@@ -13,33 +15,28 @@ pub struct LostGrants(Mutex<Vec<Lost>>);
 
 struct Lost {
     grant: Arc<CrossAccountRegistryGrant>,
+    /// Whether it is to be revoked. As long as that is not decided, it keeps what it has.
+    is_revoked: bool,
     /// The repositories where the sweep has decided that nothing of it is to stay.
     removed_from: BTreeSet<Repository>,
 }
 
 impl LostGrants {
-    /// Notes that a grant disappeared. Its record stays in the ledger.
+    /// Notes that a grant with a record disappears. Call it before the cache loses it: in between, nobody would know of it.
     pub fn add(&self, grant: Arc<CrossAccountRegistryGrant>) {
-        self.0.lock().expect("no panic while held").push(Lost { grant, removed_from: BTreeSet::new() });
+        let is_revoked = grant.meta().deletion_timestamp.is_some();
+        self.0.lock().expect("no panic while held").push(Lost { grant, is_revoked, removed_from: BTreeSet::new() });
     }
 
-    /// Those of a kind. `cache` has the grants that are there.
-    pub fn grants(
-        &self,
-        cache: &Store<CrossAccountRegistryGrant>,
-        is_of_the_kind: impl Fn(&CrossAccountRegistryGrant) -> bool,
-    ) -> Vec<Arc<CrossAccountRegistryGrant>> {
-        self.select(cache, |lost| is_of_the_kind(&lost.grant))
+    /// Notes that a grant is revoked from now on.
+    pub fn revoke(&self, grant: &CrossAccountRegistryGrant) {
+        let mut all = self.0.lock().expect("no panic while held");
+        all.iter_mut().filter(|lost| lost.grant.uid() == grant.uid()).for_each(|lost| lost.is_revoked = true);
     }
 
-    /// Those of a kind that may still have access to a repository.
-    pub fn grants_on(
-        &self,
-        cache: &Store<CrossAccountRegistryGrant>,
-        repository: &Repository,
-        is_of_the_kind: impl Fn(&CrossAccountRegistryGrant) -> bool,
-    ) -> Vec<Arc<CrossAccountRegistryGrant>> {
-        self.select(cache, |lost| !lost.removed_from.contains(repository) && is_of_the_kind(&lost.grant))
+    /// Forgets a grant: it was revoked, or is there after all.
+    pub fn forget(&self, grant: &CrossAccountRegistryGrant) {
+        self.0.lock().expect("no panic while held").retain(|lost| lost.grant.uid() != grant.uid());
     }
 
     /// Notes that nothing of any of them is to stay in a repository's policy.
@@ -49,13 +46,84 @@ impl LostGrants {
         }
     }
 
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<CrossAccountRegistryGrant>> {
+        self.0.lock().expect("no panic while held").iter().map(|lost| lost.grant.clone()).collect()
+    }
+
+    /// Those of a kind that keep what they have. `cache` has the grants that are there.
+    pub fn kept(
+        &self,
+        cache: &Store<CrossAccountRegistryGrant>,
+        is_of_the_kind: impl Fn(&CrossAccountRegistryGrant) -> bool,
+    ) -> Vec<Arc<CrossAccountRegistryGrant>> {
+        self.select(cache, |lost| is_of_the_kind(&lost.grant))
+    }
+
+    /// Those of a kind that keep what they have in a repository's policy.
+    pub fn kept_on(
+        &self,
+        cache: &Store<CrossAccountRegistryGrant>,
+        repository: &Repository,
+        is_of_the_kind: impl Fn(&CrossAccountRegistryGrant) -> bool,
+    ) -> Vec<Arc<CrossAccountRegistryGrant>> {
+        self.select(cache, |lost| !lost.removed_from.contains(repository) && is_of_the_kind(&lost.grant))
+    }
+
     fn select(
         &self,
         cache: &Store<CrossAccountRegistryGrant>,
         matches: impl Fn(&Lost) -> bool,
     ) -> Vec<Arc<CrossAccountRegistryGrant>> {
+        let cached = |lost: &Lost| cache.get(&ObjectRef::from_obj(&*lost.grant));
         let mut all = self.0.lock().expect("no panic while held");
-        all.retain(|lost| cache.get(&ObjectRef::from_obj(&*lost.grant)).is_none());
-        all.iter().filter(|lost| matches(lost)).map(|lost| lost.grant.clone()).collect()
+        // Another grant has its name now.
+        all.retain(|lost| lost.is_revoked || cached(lost).is_none_or(|there| there.uid() == lost.grant.uid()));
+        let kept = all.iter().filter(|lost| !lost.is_revoked && cached(lost).is_none() && matches(lost));
+        kept.map(|lost| lost.grant.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::runtime::reflector;
+    use kube::runtime::watcher::Event;
+    use serde_json::json;
+
+    fn grant(name: &str, uid: &str) -> CrossAccountRegistryGrant {
+        let spec = json!({
+            "access": "Pull", "paths": ["Direct"],
+            "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
+            "consumer": {"accountID": "222222222222", "wholeAccount": true},
+        });
+        let mut grant = CrossAccountRegistryGrant::new(name, serde_json::from_value(spec).unwrap());
+        grant.metadata.namespace = Some("team".into());
+        grant.metadata.uid = Some(uid.into());
+        grant
+    }
+
+    fn kept(lost: &LostGrants, cache: &Store<CrossAccountRegistryGrant>) -> Vec<String> {
+        lost.kept(cache, |_| true).iter().filter_map(|grant| grant.uid()).collect()
+    }
+
+    #[test]
+    fn a_lost_grant_keeps_what_it_has_from_the_moment_that_the_cache_loses_it_until_it_is_decided_or_replaced() {
+        let (lost, (cache, mut writer)) = (LostGrants::default(), reflector::store());
+        writer.apply_watcher_event(&Event::Apply(grant("a", "1")));
+        writer.apply_watcher_event(&Event::Apply(grant("b", "2")));
+        lost.add(Arc::new(grant("a", "1")));
+        lost.add(Arc::new(grant("b", "2")));
+        assert!(kept(&lost, &cache).is_empty(), "the cache still has both");
+        writer.apply_watcher_event(&Event::Delete(grant("a", "1")));
+        writer.apply_watcher_event(&Event::Delete(grant("b", "2")));
+        assert_eq!(kept(&lost, &cache), ["1", "2"]);
+        lost.revoke(&grant("a", "1"));
+        assert_eq!(kept(&lost, &cache), ["2"]);
+        assert_eq!(lost.all().len(), 2, "what is being revoked is still known");
+        writer.apply_watcher_event(&Event::Apply(grant("b", "3")));
+        assert!(kept(&lost, &cache).is_empty(), "another grant has its name");
+        lost.forget(&grant("a", "1"));
+        assert!(lost.all().is_empty());
     }
 }

@@ -31,6 +31,7 @@ mod second_writer;
 mod sharing;
 mod slots;
 mod standings;
+mod stored;
 mod supervise;
 pub mod sweep;
 mod tell;

@@ -60,11 +60,9 @@ impl Intent {
     }
 
     fn enforce(grant: Grant, problems: Vec<Problem>, resource: &CrossAccountRegistryGrant, context: &Context) -> Self {
-        match second_writer::paused_for(&context.world, &grant) {
+        match second_writer::pauses(&context.world, resource) {
             None => Self::Enforce(Box::new(grant), problems),
-            // What is in place is kept so, until the other writer undoes it.
-            Some(pause) if !is_in_place(resource) => Self::Leave([vec![pause], problems].concat()),
-            Some(_) => Self::Enforce(Box::new(grant), problems),
+            Some(pause) => Self::Leave([vec![pause], problems].concat()),
         }
     }
 }
@@ -221,18 +219,14 @@ fn passes_by_itself(problem: &Problem) -> bool {
 /// at the same repository will do: hundreds of grants on one repository do not read its policy hundreds of times. Whoever changed
 /// the resource, or waits for it, gets a look of his own.
 fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look {
-    if is_in_place(resource) && !is_asked_for(resource) {
+    let status = resource.status.as_ref();
+    let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
+    let is_settled = status.and_then(|status| status.observed_generation) == resource.meta().generation;
+    if is_ready && is_settled && !is_asked_for(resource) {
         Look::Settled(context.world.resync_interval / 2)
     } else {
         Look::Now
     }
-}
-
-/// Whether it was in place as it is now when it was looked at last.
-pub fn is_in_place(resource: &CrossAccountRegistryGrant) -> bool {
-    let status = resource.status.as_ref();
-    let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
-    is_ready && status.and_then(|status| status.observed_generation) == resource.meta().generation
 }
 
 /// How old what is known of managed policies and of the registry's own may be: many grants hang on them, and they change seldom. Who asks by hand wants

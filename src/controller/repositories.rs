@@ -241,6 +241,7 @@ async fn look(
         });
         let Some(write) = write.filter(|_| begun.verdict != Verdict::Wait) else { break (plan, None) };
         let permit = world.leadership.may_write()?;
+        second_writer::write_policy(world, repository, write.document());
         // Whatever becomes of the answer.
         memory.written = Some(Instant::now());
         match permit.carry(self::write(account, repository, &write)).await {

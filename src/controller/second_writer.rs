@@ -5,19 +5,20 @@
 use super::World;
 use super::recent;
 use super::repositories::Repository;
-use crate::api::SOLE_WRITER;
+use super::tell::ready;
 use crate::api::account::{AWSAccount, SecondWriter};
 use crate::api::conditions::Reason;
-use crate::grant::consumer::Consumer;
+use crate::api::grant::CrossAccountRegistryGrantSpec;
+use crate::api::{CrossAccountRegistryGrant, SOLE_WRITER};
 use crate::grant::desired::{Owner, TAG_GRANT_UID};
-use crate::grant::validate::ConsumerRole;
-use crate::grant::{AccountId, Directory, Grant, Problem};
+use crate::grant::{AccountId, Directory, Problem};
 use crate::policy::Document;
 use crate::policy::carried::carried;
+use crate::policy::dead_ids::is_unique_id;
 use crate::policy::repository::Contribution;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
@@ -87,6 +88,8 @@ pub struct OwnAccess {
     known: HashSet<u64>,
     /// Whether our statements were as this process wants them after the last look.
     settled: bool,
+    /// Whether there was something strange at the last look. It counts once, until it was gone.
+    sighted: bool,
 }
 
 impl OwnAccess {
@@ -104,16 +107,26 @@ impl OwnAccess {
 
     /// Our statements are now as this process wants them.
     fn settle(&mut self, left: Vec<Contribution>) {
-        self.known.extend(singles(left).map(|single| hash(&single)));
-        self.settled = true;
+        self.write(left);
+        (self.settled, self.sighted) = (true, false);
+    }
+
+    /// This is about to be written.
+    fn write(&mut self, held: Vec<Contribution>) {
+        self.known.extend(singles(held).map(|single| hash(&single)));
+    }
+
+    /// Whether there is something strange that was not there at the last look.
+    fn sights(&mut self, held: Vec<Contribution>) -> bool {
+        let strange = self.strange(held).is_some_and(|strange| !strange.is_empty());
+        strange && !std::mem::replace(&mut self.sighted, true)
     }
 }
 
 fn singles(held: Vec<Contribution>) -> impl Iterator<Item = Contribution> {
-    held.into_iter().flat_map(|Contribution { actions, callers }| {
-        let each = callers.each().into_iter();
-        each.map(move |callers| Contribution { actions: actions.clone(), callers })
-    })
+    // A unique ID stands for a principal that was deleted: AWS has put it there.
+    let is_dead = |one: &Contribution| one.callers.principals().iter().any(|name| is_unique_id(name));
+    held.into_iter().flat_map(|held| held.each()).filter(move |one| !is_dead(one))
 }
 
 fn hash(Contribution { actions, callers }: &Contribution) -> u64 {
@@ -132,7 +145,7 @@ pub fn look_at_policy(world: &World, repository: &Repository, found: Option<&Doc
     let held = held(world, found);
     let strange = world.writers.own_access(repository, |own| {
         own.begin(held.clone());
-        own.strange(held).is_some_and(|strange| !strange.is_empty())
+        own.sights(held)
     });
     // Whoever had read a policy before access was revoked there may write it back.
     if strange && !recent::is_on_record(world, repository) {
@@ -144,6 +157,11 @@ pub fn look_at_policy(world: &World, repository: &Repository, found: Option<&Doc
             ),
         );
     }
+}
+
+/// This is about to be written to a repository's policy, whatever becomes of the answer.
+pub fn write_policy(world: &World, repository: &Repository, written: Option<&Document>) {
+    world.writers.own_access(repository, |own| own.write(held(world, written)));
 }
 
 /// A repository's policy is now as this process wants it.
@@ -170,7 +188,8 @@ pub fn look_at_tags(world: &World, account: &AccountId, role: &str, tags: &BTree
 }
 
 fn sighted(world: &World, account: &AccountId, what: String) {
-    if world.directory.account(account).is_some_and(|account| is_sole_writer(&account)) {
+    let is_sole_writer = world.directory.account(account).is_some_and(|account| is_sole_writer(&account));
+    if is_sole_writer || world.second_writers.proven(account).is_some() {
         return;
     }
     tracing::warn!(%account, "{what}");
@@ -184,27 +203,32 @@ pub fn is_sole_writer(account: &AWSAccount) -> bool {
     account.annotations().get(SOLE_WRITER).is_some_and(|value| value == "true")
 }
 
-/// Why new access in the account waits, where it does.
-pub fn paused(world: &World, account: &AccountId) -> Option<Problem> {
+/// What shows that another operator writes in the account, unless an admin says that it does not.
+pub fn paused(world: &World, account: &AccountId) -> Option<SecondWriter> {
     let resource = world.directory.account(account).filter(|resource| !is_sole_writer(resource))?;
     let recorded = || resource.status.as_ref().and_then(|status| status.second_writer.clone());
-    let SecondWriter { evidence, .. } = world.second_writers.proven(account).or_else(recorded)?;
+    world.second_writers.proven(account).or_else(recorded)
+}
+
+/// Why a grant waits, where it does: another operator writes in one of its accounts, and its spec was not carried out before, or the other one undoes it.
+pub fn pauses(world: &World, resource: &CrossAccountRegistryGrant) -> Option<Problem> {
+    let CrossAccountRegistryGrantSpec { registry, consumer, .. } = &resource.spec;
+    let consumer = consumer.account_id.as_ref().filter(|_| consumer.instance_role.is_some());
+    let accounts = [Some(&registry.account_id), consumer].into_iter().flatten().filter_map(|id| id.parse().ok());
+    let account: AccountId = accounts.into_iter().find(|account| paused(world, account).is_some())?;
+    let status = resource.status.as_ref();
+    let is_current = status.and_then(|status| status.observed_generation) == resource.meta().generation;
+    let reason = ready(status).map(|(_, reason, _)| reason);
+    let undone = [Reason::SecondWriter, Reason::ContestedPolicy].map(|reason| reason.to_string());
+    if is_current && reason.is_some_and(|reason| !undone.contains(&reason.to_string())) {
+        return None;
+    }
     Some(Problem::new(
         Reason::SecondWriter,
         format!(
-            "another operator with this installation's ID writes in account {account}, so nothing new is granted there: {}. End it, or give it another --installation; then kubectl annotate awsaccount {account} {SOLE_WRITER}=true",
-            evidence.join("; ")
+            "another operator with this installation's ID writes in account {account}, so nothing new is granted there. Its admin finds what was seen, and what to do, in status.secondWriter of the AWSAccount and under `A second operator with the same ID` in docs/operations.md; {SOLE_WRITER}=true on it ends this"
         ),
     ))
-}
-
-/// The same for a grant: for the registry's account, and for the consumer's where a role is kept there.
-pub fn paused_for(world: &World, grant: &Grant) -> Option<Problem> {
-    let consumer = match (&grant.consumer, &grant.instance_role) {
-        (Consumer::Account { id, .. }, ConsumerRole::Kept { .. }) => Some(id),
-        (_, _) => None,
-    };
-    [Some(&grant.registry), consumer].into_iter().flatten().find_map(|account| paused(world, account))
 }
 
 #[cfg(test)]
@@ -234,6 +258,20 @@ mod tests {
         let mut pushes = held(&[1]);
         pushes[0].actions.insert("ecr:PutImage".to_owned());
         assert_eq!(own.strange(pushes.clone()), Some(pushes), "the same caller may do more");
+        let mut deleted = held(&[1]);
+        deleted[0].callers = Callers::named(["AROAEXAMPLEEXAMPLE123".to_owned()]);
+        assert_eq!(own.strange(deleted), Some(Vec::new()), "AWS puts a unique ID where a role was deleted");
+        own.write(held(&[4]));
+        assert_eq!(own.strange(held(&[4])), Some(Vec::new()), "the answer to our own write may be lost");
+    }
+
+    #[test]
+    fn what_is_strange_counts_once_until_it_was_gone() {
+        let mut own = OwnAccess::default();
+        own.settle(held(&[1]));
+        assert!(own.sights(held(&[1, 2])) && !own.sights(held(&[1, 2])));
+        own.settle(held(&[1]));
+        assert!(own.sights(held(&[1, 2])));
     }
 
     #[test]

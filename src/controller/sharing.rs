@@ -73,7 +73,7 @@ pub fn sharers(world: &World, owner: &Owner, account: &AccountId, role: &str, pr
             && GrantName::of(grant) != owner.grant
     };
     let mut others = world.grants.state_filter(concerns);
-    others.extend(world.lost.grants(&world.grants, concerns));
+    others.extend(world.lost.kept(&world.grants, concerns));
     oldest_first(&mut others);
     // Whether one that cannot be read has to do with the role, its policy on the role tells.
     let mut sharers = Sharers { keeping: Vec::new(), leaving: world.unknown.owners(&world.installation) };

@@ -1,12 +1,12 @@
 //! Grants of this installation that are not in the cache, because this version of the operator cannot read them: they are stored under another version's
 //! definition, for instance after a downgrade. What they have in AWS is theirs all the same.
 
+use super::stored::Stored;
 use crate::api::CrossAccountRegistryGrant;
 use crate::grant::GrantName;
 use crate::grant::desired::Owner;
 use crate::policy::Installation;
 use kube::api::ObjectMeta;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -36,26 +36,26 @@ impl UnknownGrants {
     }
 
     /// Takes note of an event of the watch.
-    pub fn note(&self, event: &Event<DeserializeGuard<CrossAccountRegistryGrant>>) {
+    pub fn note(&self, event: &Event<Stored<CrossAccountRegistryGrant>>) {
         let mut state = self.state.lock().expect("no panic while held");
         match event {
             Event::Init => state.listed.clear(),
-            Event::InitApply(DeserializeGuard(Ok(_))) => {}
-            Event::InitApply(DeserializeGuard(Err(invalid))) => {
+            Event::InitApply(Stored(Ok(_))) => {}
+            Event::InitApply(Stored(Err(invalid))) => {
                 // Until the list has ended, those that were known before count as well.
                 let (name, uid) = identity(&invalid.metadata);
                 state.known.insert(name.clone(), uid.clone());
                 state.listed.insert(name, uid);
             }
             Event::InitDone => state.known = std::mem::take(&mut state.listed),
-            Event::Apply(DeserializeGuard(Err(invalid))) => {
+            Event::Apply(Stored(Err(invalid))) => {
                 let (name, uid) = identity(&invalid.metadata);
                 state.known.insert(name, uid);
             }
-            Event::Apply(DeserializeGuard(Ok(grant))) | Event::Delete(DeserializeGuard(Ok(grant))) => {
+            Event::Apply(Stored(Ok(grant))) | Event::Delete(Stored(Ok(grant))) => {
                 state.known.remove(&identity(&grant.metadata).0);
             }
-            Event::Delete(DeserializeGuard(Err(invalid))) => {
+            Event::Delete(Stored(Err(invalid))) => {
                 state.known.remove(&identity(&invalid.metadata).0);
             }
         }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    type Seen = DeserializeGuard<CrossAccountRegistryGrant>;
+    type Seen = Stored<CrossAccountRegistryGrant>;
 
     fn stored(name: &str, access: serde_json::Value) -> Seen {
         let spec = json!({

@@ -9,6 +9,7 @@ mod tests;
 use super::enforce::{Aim, Enforcement};
 use super::reconcile::is_abandoned;
 use super::repositories::Look;
+use super::stored::Stored;
 use super::supervise::isolated;
 use super::{Context, World, publish, recent, requeue};
 use crate::api::CrossAccountRegistryGrant;
@@ -63,7 +64,10 @@ where
         let world = &context.world;
         for grant in gone(&mut listed, &world.grants, event) {
             match world.ledger.claims(&grant) {
-                Some(claims) => drop(vanished.unbounded_send(Vanished { grant, claims })),
+                Some(claims) => {
+                    world.lost.add(grant.clone());
+                    drop(vanished.unbounded_send(Vanished { grant, claims }));
+                }
                 // It was revoked, or abandoned, or never had anything.
                 None => context.forget(&grant),
             }
@@ -161,8 +165,12 @@ async fn revoke_what_is_due(context: &Context, waiting: &mut Vec<Due>) {
     });
     let mut again: Vec<(usize, Option<Instant>)> = attempts.buffer_unordered(AT_A_TIME).collect().await;
     again.sort_unstable_by_key(|(index, _)| *index);
-    let ended = std::mem::take(waiting).into_iter().zip(again);
-    waiting.extend(ended.filter_map(|(Due { vanished, .. }, (_, at))| Some(Due { vanished, at: at? })));
+    for (due, (_, at)) in std::mem::take(waiting).into_iter().zip(again) {
+        match at {
+            Some(at) => waiting.push(Due { at, ..due }),
+            None => context.world.lost.forget(&due.vanished.grant),
+        }
+    }
 }
 
 async fn sleep_until(when: Option<Instant>) {
@@ -182,7 +190,10 @@ async fn to_revoke(context: &Context, round: &[Vanished]) -> Vec<bool> {
     }
     let sudden = revoked.iter().filter(|is_revoked| !**is_revoked).count();
     if !too_many_at_once(sudden, context.world.grants.state().len()) {
-        return vec![true; round.len()];
+        revoked.fill(true);
+    }
+    for (vanished, _) in round.iter().zip(&revoked).filter(|(_, is_revoked)| **is_revoked) {
+        context.world.lost.revoke(&vanished.grant);
     }
     for (vanished, _) in round.iter().zip(&revoked).filter(|(_, is_revoked)| !**is_revoked) {
         leave_to_the_sweep(context, vanished, sudden).await;
@@ -203,7 +214,6 @@ async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vani
     spec.consumer.account_id.iter().for_each(|account| context.world.sweep_soon(account, BTreeSet::new()));
     context.backoff.reset(&grant.uid().unwrap_or_default());
     context.world.ledger.record(grant, Some(claims.clone()));
-    context.world.lost.add(grant.clone());
 }
 
 /// Revokes what one had. Returns when to try again, if that is needed.
@@ -266,16 +276,14 @@ enum Place {
 
 async fn successor(context: &Context, grant: &CrossAccountRegistryGrant) -> Result<Place, kube::Error> {
     let namespace = grant.namespace().unwrap_or_default();
-    let api = Api::<CrossAccountRegistryGrant>::namespaced(context.client.clone(), &namespace);
-    let found = publish::in_time(api.get_metadata_opt(&grant.name_any())).await?;
-    Ok(match found {
+    let api = Api::<Stored<CrossAccountRegistryGrant>>::namespaced(context.client.clone(), &namespace);
+    Ok(match publish::in_time(api.get_opt(&grant.name_any())).await? {
         None => Place::Free,
+        // Also where this version cannot read it.
         Some(found) if found.uid() == grant.uid() => Place::Same,
-        // What the cache does not have, this version cannot read, or will have in a moment: the full object says which.
-        Some(_) => match publish::in_time(api.get_opt(&grant.name_any())).await? {
-            Some(successor) => Place::Taken(Arc::new(successor)),
-            None => Place::Free,
-        },
+        Some(Stored(Ok(successor))) => Place::Taken(Arc::new(successor)),
+        // What it claims cannot be told.
+        Some(Stored(Err(invalid))) => return Err(kube::Error::SerdeError(serde::de::Error::custom(invalid))),
     })
 }
 

@@ -1,10 +1,9 @@
 //! What all grants together want of a repository's policy, from the watch cache.
 
-use super::reconcile::is_in_place;
 use super::repositories::Repository;
 use super::{World, publish, second_writer};
 use crate::api::CrossAccountRegistryGrant;
-use crate::api::grant::Applied;
+use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec};
 use crate::grant::validate::no_account;
 use crate::grant::{Directory, Grant, GrantName, Problem, Standing, meant, standing, to_retain};
 use crate::policy::Document;
@@ -55,8 +54,7 @@ fn collect(
                 || world.ledger.covers(grant, &repository.region, &repository.name)
                 || (world.ledger.has_no_claims(grant) && counts_without_record(grant)))
     };
-    let pauses = second_writer::paused(world, &repository.account).is_some();
-    let lost = world.lost.grants_on(&world.grants, repository, may_carry);
+    let lost = world.lost.kept_on(&world.grants, repository, may_carry);
     let is_lost: BTreeSet<GrantName> = lost.iter().map(|grant| GrantName::of(grant)).collect();
     let mut grants = world.grants.state_filter(may_carry);
     grants.extend(lost);
@@ -68,7 +66,8 @@ fn collect(
             wanted.extend(grant.and_then(|grant| foreseen(grant, repository)));
             continue;
         }
-        let Some(Carried { grant, replaces, stays_as }) = carried(world, &resource, &id, repository)? else {
+        let waits = second_writer::pauses(world, &resource).is_some();
+        let Some(Carried { grant, replaces, stays_as }) = carried(world, &resource, &id, repository, waits)? else {
             continue;
         };
         if !grant.reaches(&repository.region, &repository.name) {
@@ -78,9 +77,13 @@ fn collect(
         let mut contributions = grant.contributions(&repository.region, role == Some(true));
         // Before the first look at its role since the start nobody knows; and without a record nothing of the grant is written.
         let mut if_there = grant.contributions(&repository.region, role != Some(false));
-        let waits = pauses && stays_as.is_none() && !is_in_place(&resource);
-        if world.ledger.has_no_claims(&resource) || is_lost.contains(&id) || waits {
+        if world.ledger.has_no_claims(&resource) {
             contributions.clear();
+        }
+        if stays_as.is_none() && (waits || is_lost.contains(&id)) {
+            // Nothing is added for it, and whatever of it is there stays.
+            contributions.clear();
+            if_there = if_there.iter().flat_map(Contribution::each).collect();
         }
         if_there.retain(|asked| !contributions.contains(asked));
         // Whose access is to stay is told that it does, even where there is nothing.
@@ -124,7 +127,9 @@ pub fn of_unknown(world: &World, repository: &Repository, current: Option<&str>)
 fn recorded(world: &World, repository: &Repository) -> Vec<Contribution> {
     let Repository { account, region, name } = repository;
     let mut recorded = Vec::new();
-    for resource in world.grants.state_filter(|grant| grant.spec.registry.account_id == account.as_str()) {
+    let on_account = |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == account.as_str();
+    let lost = world.lost.all().into_iter().filter(|grant| on_account(grant));
+    for resource in world.grants.state_filter(on_account).into_iter().chain(lost) {
         let id = GrantName::of(&resource);
         let before = resource.status.as_ref().and_then(|status| status.applied.as_ref()).and_then(Applied::last_spec);
         for spec in before.iter().chain([&resource.spec]) {
@@ -161,6 +166,7 @@ fn carried(
     resource: &CrossAccountRegistryGrant,
     id: &GrantName,
     repository: &Repository,
+    waits: bool,
 ) -> Result<Option<Carried>, Problem> {
     let World { directory, installation, .. } = world;
     let claims = world.ledger.claims(resource);
@@ -172,7 +178,9 @@ fn carried(
             Err(_) => Ok(None),
         };
     }
-    match standing(id, &resource.spec, claims.as_ref(), directory, installation) {
+    // One that waits is as if it were suspended: what is on record for it counts.
+    let spec = CrossAccountRegistryGrantSpec { suspend: resource.spec.suspend || waits, ..resource.spec.clone() };
+    match standing(id, &spec, claims.as_ref(), directory, installation) {
         Standing::Admitted(grant) | Standing::Kept(grant, _) => {
             let replaces = grant.replaces.clone();
             Ok(Some(Carried { grant, replaces, stays_as: None }))

@@ -2,6 +2,7 @@
 //! other, and of each only what is read is kept: whoever may write annotations must not fill the operator's memory.
 
 use super::events::Events;
+use super::stored::Stored;
 use crate::api::ANNOTATIONS;
 use crate::grant::names::bounded;
 use crate::telemetry::health::Readiness;
@@ -9,7 +10,7 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -34,20 +35,20 @@ where
 pub fn readable_noting<K>(
     client: Client,
     events: Events,
-    note: impl Fn(&Event<DeserializeGuard<K>>) + Send + 'static,
+    note: impl Fn(&Event<Stored<K>>) + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let watch = watcher::watcher(Api::<DeserializeGuard<K>>::all(client), in_pages());
+    let watch = watcher::watcher(Api::<Stored<K>>::all(client), in_pages());
     let watch = watch.inspect(move |event| event.iter().for_each(&note));
     let understood = watch.filter_map(move |event| {
         let events = events.clone();
         async move {
             let understood = match event {
-                Ok(Event::Apply(DeserializeGuard(object))) => object.map(Event::Apply),
-                Ok(Event::InitApply(DeserializeGuard(object))) => object.map(Event::InitApply),
-                Ok(Event::Delete(DeserializeGuard(object))) => object.map(|mut object| {
+                Ok(Event::Apply(Stored(object))) => object.map(Event::Apply),
+                Ok(Event::InitApply(Stored(object))) => object.map(Event::InitApply),
+                Ok(Event::Delete(Stored(object))) => object.map(|mut object| {
                     object.meta_mut().deletion_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
                     Event::Delete(object)
                 }),
@@ -74,9 +75,24 @@ where
 pub fn namespaces(
     client: Client,
 ) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<Namespace>>>> + Send + 'static {
-    let watch = watcher::watcher(Api::<PartialObjectMeta<Namespace>>::all(client), in_pages());
+    let watch = watcher::watcher(Api::<Stored<PartialObjectMeta<Namespace>>>::all(client), in_pages());
     let labels_alone = |meta: &mut ObjectMeta| ObjectMeta { labels: meta.labels.take(), ..without_texts(meta) };
-    whole_lists(watch.map(move |event| Ok(slim(event?, labels_alone))))
+    let understood = watch.filter_map(move |event| {
+        let understood = match event {
+            Ok(Event::Apply(Stored(namespace))) => namespace.map(Event::Apply),
+            Ok(Event::InitApply(Stored(namespace))) => namespace.map(Event::InitApply),
+            Ok(Event::Delete(Stored(namespace))) => namespace.map(Event::Delete),
+            Ok(Event::Init) => Ok(Event::Init),
+            Ok(Event::InitDone) => Ok(Event::InitDone),
+            Err(error) => return std::future::ready(Some(Err(error))),
+        };
+        // Its labels stay as they were known.
+        let understood = understood.inspect_err(|invalid| {
+            tracing::error!(namespace = invalid.metadata.name, "not understood, and left alone: {invalid}");
+        });
+        std::future::ready(understood.ok().map(|event| Ok(slim(event, labels_alone))))
+    });
+    whole_lists(understood)
 }
 
 /// How long the API server lets a watch go on before it is begun again. A connection that died without a word is noticed a few seconds later than this.

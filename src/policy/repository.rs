@@ -28,6 +28,14 @@ pub struct Contribution {
     pub callers: Callers,
 }
 
+impl Contribution {
+    /// The same for each of its callers by itself.
+    pub fn each(&self) -> Vec<Self> {
+        let Self { actions, callers } = self;
+        callers.each().into_iter().map(|callers| Self { actions: actions.clone(), callers }).collect()
+    }
+}
+
 /// What one grant asks of a repository's policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted<Id> {

@@ -7,7 +7,7 @@ mod remove;
 
 use super::directory::Cache;
 use super::publish::in_time;
-use super::{Context, supervise};
+use super::{Context, second_writer, stored, supervise};
 use crate::api::sweep::{CONFIRM_SWEEP, SweepMode};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::grant::partition::is_region;
@@ -15,8 +15,8 @@ use crate::grant::sweep::{Brake, Circumstances, Claimed, Known, Sightings, Verdi
 use crate::grant::{AccountId, GrantName};
 use crate::telemetry::metrics::OfAccount;
 use futures::{FutureExt, StreamExt};
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -182,13 +182,12 @@ fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
 /// The grants that the cluster has and the watch cache has not: this version cannot read them, or they are new. What they claim is not
 /// known, so they must not pass for gone.
 async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::Error> {
-    let api = Api::<CrossAccountRegistryGrant>::all(context.client.clone());
-    let listed = in_time(api.list_metadata(&ListParams::default())).await?;
+    let listed = in_time(stored::list_metadata::<CrossAccountRegistryGrant>(&context.client)).await?;
     let known: BTreeSet<Option<String>> = context.world.grants.state().iter().map(|grant| grant.uid()).collect();
-    let unknown = listed.items.into_iter().filter(|grant| !known.contains(&grant.uid()));
-    let name = |grant: kube::core::PartialObjectMeta<_>| GrantName {
-        namespace: grant.namespace().unwrap_or_default(),
-        name: grant.name_any(),
+    let unknown = listed.into_iter().filter(|grant| !known.contains(&grant.uid));
+    let name = |grant: ObjectMeta| GrantName {
+        namespace: grant.namespace.unwrap_or_default(),
+        name: grant.name.unwrap_or_default(),
     };
     Ok(unknown.map(name).collect())
 }
@@ -238,12 +237,14 @@ async fn sweep(
         now,
     };
     let judged = verdict(&looked.seen, &memory.sightings, &circumstances);
+    // It may be another operator's, which is alive.
+    let is_another_operators = second_writer::paused(&context.world, id).is_some();
     let mut ripe = match &judged {
-        Verdict::Remove { now, .. } => now.clone(),
-        Verdict::Nothing | Verdict::Report(_) => BTreeSet::new(),
+        Verdict::Remove { now, .. } if !is_another_operators => now.clone(),
+        Verdict::Remove { .. } | Verdict::Nothing | Verdict::Report(_) => BTreeSet::new(),
     };
     // What no rule admits is revoked like that of any grant. One that this version cannot read may have it by rules that it cannot read either.
-    if unknown.is_empty() {
+    if unknown.is_empty() && !is_another_operators {
         ripe.extend(looked.refused.iter().cloned());
     }
     let removed = match ripe.is_empty() {
