@@ -46,6 +46,39 @@ async fn a_grant_that_this_version_cannot_read_keeps_the_instance_role_that_it_s
     running.end()
 }
 
+/// Go takes times that are beyond those of this operator's parser, and the API server keeps what a tenant sends.
+#[tokio::test]
+async fn managed_fields_that_no_parser_here_takes_stop_nobody() -> Result<()> {
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
+    case.granted(direct(json!({}))).await?;
+    let mut fields = case.cluster().get(&case.namespace, GRANT).await?["metadata"]["managedFields"].take();
+    fields[0]["time"] = json!("9999-12-31T23:59:59Z");
+    let patch = json!({"metadata": {"annotations": {"example.com/a": "b"}, "managedFields": fields}}).to_string();
+    let object = [GRANT, "--namespace", &case.namespace];
+    let stored = case
+        .cluster()
+        .kubectl(
+            &[&["patch"], &object[..], &["--type=merge", "-o=json", "--show-managed-fields", "--patch", &patch]]
+                .concat(),
+        )
+        .await?;
+    ensure!(stored.contains("9999-12-31T23:59:59Z"), "the API server did not keep it: {stored}");
+
+    case.apply(&case.grant_named("before", direct(json!({"access": "Pull"})))).await?;
+    case.cluster().wait_for_condition(&case.namespace, "carg/before", "Ready").await?;
+    running.stop()?;
+    running.start().await?;
+    case.apply(&case.grant_named("after", direct(json!({"access": "Pull"})))).await?;
+    case.cluster().wait_for_condition(&case.namespace, "carg/after", "Ready").await?;
+    // It is deleted as any other.
+    for grant in [GRANT, "carg/before", "carg/after"] {
+        delete(&case, grant, "--wait=true").await?;
+    }
+    ensure!(case.repository("app").policy(case.stack()).await?.is_none(), "it was not revoked");
+    running.end()
+}
+
 /// As after a restore of etcd from a backup that is older than they are.
 #[tokio::test]
 async fn grants_that_vanish_together_keep_their_access_beside_others_until_no_rule_admits_it() -> Result<()> {
