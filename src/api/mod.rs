@@ -4,6 +4,7 @@
 //! API server, by the rules on these types; the operator checks it again, because it is the authority.
 
 pub mod account;
+pub mod account_status;
 pub mod admission;
 pub mod conditions;
 pub mod consumer;

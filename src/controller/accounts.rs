@@ -2,7 +2,7 @@
 
 use super::directory::Cache;
 use super::{Context, World, requeue, second_writer, supervise};
-use crate::api::account::{
+use crate::api::account_status::{
     AWSAccountStatus, CONTESTED_FIELD_MANAGER, GrantCounts, LastError, SECOND_WRITER_FIELD_MANAGER, SecondWriter,
 };
 use crate::api::conditions::{ConditionType, Reason};

@@ -2,7 +2,7 @@
 //! tenant's business, and the account's admin needs them.
 
 use super::repositories::Repository;
-use crate::api::account::{ContestedPolicy, MAX_CONTESTED_POLICIES, MAX_CONTESTED_SIDS};
+use crate::api::account_status::{ContestedPolicy, MAX_CONTESTED_POLICIES, MAX_CONTESTED_SIDS};
 use crate::grant::AccountId;
 use crate::grant::names::bounded;
 use std::collections::{BTreeMap, BTreeSet};

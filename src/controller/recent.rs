@@ -6,7 +6,7 @@ use super::repositories::Repository;
 use super::revoked::revoke;
 use super::{Context, World, publish};
 use crate::api::AWSAccount;
-use crate::api::account::{MAX_RECENTLY_REVOKED, REVOKED_FIELD_MANAGER, RecentlyRevoked};
+use crate::api::account_status::{MAX_RECENTLY_REVOKED, REVOKED_FIELD_MANAGER, RecentlyRevoked};
 use crate::grant::partition::is_region;
 use crate::grant::{AccountId, Directory, RepositoryPattern};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -218,7 +218,7 @@ mod tests {
         let mut recently_revoked = vec![entry("now", 0), entry("hour", 60), entry("half", 30), entry("future", -30)];
         recently_revoked.push(RecentlyRevoked { region: "x/../é".into(), ..entry("elsewhere", 0) });
         recently_revoked.push(entry("No repository/*", 0));
-        account.status = Some(crate::api::account::AWSAccountStatus { recently_revoked, ..Default::default() });
+        account.status = Some(crate::api::account_status::AWSAccountStatus { recently_revoked, ..Default::default() });
         let places = recorded_places(&id, &account, now);
         let places: Vec<(&str, u64)> =
             places.iter().map(|(place, age)| (place.name.as_str(), age.as_secs() / 60)).collect();

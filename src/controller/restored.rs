@@ -65,15 +65,20 @@ pub async fn find_records(world: &World, account: &Account, repository: &Reposit
         looked.entry(repository.clone()).or_default().clone()
     };
     match once.get_or_try_init(|| assign(world, account, repository, client, events)).await {
-        Ok(()) | Err(Unfinished::Unreadable) => Ok(()),
+        Ok(()) => Ok(()),
+        Err(Unfinished::NothingToRead) => {
+            // A spec may name what is not there without end.
+            world.restored.looked.lock().expect("no panic while held").remove(repository);
+            Ok(())
+        }
         Err(Unfinished::Failed(problem)) => Err(problem),
     }
 }
 
 /// Why the records of a repository are looked for again at its next look.
 enum Unfinished {
-    /// Its policy is not understood. Such a policy is never written, so nothing is lost before somebody corrects it.
-    Unreadable,
+    /// There is no such repository, or its policy is not understood. Such a policy is never written, so nothing is lost before somebody corrects it.
+    NothingToRead,
     Failed(Problem),
 }
 
@@ -98,10 +103,11 @@ async fn assign(
     let read = account.repository_policy(&repository.region, &repository.name).await;
     drop(turn);
     let text = match read? {
-        PolicyRead::NoRepository | PolicyRead::NoPolicy => return Ok(()),
+        PolicyRead::NoRepository => return Err(Unfinished::NothingToRead),
+        PolicyRead::NoPolicy => return Ok(()),
         PolicyRead::Policy(text) => text,
     };
-    let document = Document::parse(&text).map_err(|_| Unfinished::Unreadable)?;
+    let document = Document::parse(&text).map_err(|_| Unfinished::NothingToRead)?;
     let accounted = accounted_for(world, repository);
     for (resource, grant) in candidates {
         let asked = [true, false].map(|with_role| grant.contributions(&repository.region, with_role));

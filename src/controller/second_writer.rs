@@ -6,7 +6,8 @@ use super::World;
 use super::recent;
 use super::repositories::Repository;
 use super::tell::ready;
-use crate::api::account::{AWSAccount, SecondWriter};
+use crate::api::account::AWSAccount;
+use crate::api::account_status::SecondWriter;
 use crate::api::conditions::Reason;
 use crate::api::grant::CrossAccountRegistryGrantSpec;
 use crate::api::{CrossAccountRegistryGrant, SOLE_WRITER};
@@ -28,6 +29,9 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_secs(3600);
 /// How many of them within that time are proof. One alone may be a policy that somebody had read before, and wrote back.
 const PROOF: usize = 2;
+
+/// How much is known of one policy, many times what fits into it. A tenant who changes a grant without end makes this process begin anew, as after a start.
+const MOST_KNOWN: usize = 5_000;
 
 /// What of another writer was seen in each account.
 #[derive(Default)]
@@ -113,6 +117,9 @@ impl OwnAccess {
 
     /// This is about to be written.
     fn write(&mut self, held: Vec<Contribution>) {
+        if self.known.len() > MOST_KNOWN {
+            (self.known, self.settled) = (HashSet::new(), false);
+        }
         self.known.extend(singles(held).map(|single| hash(&single)));
     }
 
@@ -263,6 +270,13 @@ mod tests {
         assert_eq!(own.strange(deleted), Some(Vec::new()), "AWS puts a unique ID where a role was deleted");
         own.write(held(&[4]));
         assert_eq!(own.strange(held(&[4])), Some(Vec::new()), "the answer to our own write may be lost");
+    }
+
+    #[test]
+    fn changes_without_end_do_not_fill_the_memory() {
+        let mut own = OwnAccess::default();
+        (0..3 * MOST_KNOWN as u64).for_each(|number| own.write(held(&[number])));
+        assert!(own.known.len() <= MOST_KNOWN + 1);
     }
 
     #[test]
