@@ -31,6 +31,7 @@ enum Which {
 type Kept = (Arc<tokio::sync::Mutex<Option<Fact>>>, Instant);
 
 struct Fact {
+    /// When the reading began: what was changed since then may not be in it.
     read: Instant,
     policy: Option<Named>,
 }
@@ -39,18 +40,18 @@ impl Facts {
     /// The managed policy of this ARN, not older than this.
     pub async fn managed_policy(&self, account: &Account, arn: &str, fresh: Duration) -> Named {
         let read = async { Some(account.managed_policy(arn).await) };
-        let found = self.get(account, Which::Managed(arn.to_owned()), fresh, read).await;
+        let found = self.get(&account.id, Which::Managed(arn.to_owned()), fresh, read).await;
         found.unwrap_or_else(|| Named::unreadable(format!("policy {arn}"), "it was not read"))
     }
 
     /// The registry's own policy in a region, not older than this; `None` where there is none.
     pub async fn registry_policy(&self, account: &Account, region: &str, fresh: Duration) -> Option<Named> {
-        self.get(account, Which::Registry(region.to_owned()), fresh, account.registry_policy(region)).await
+        self.get(&account.id, Which::Registry(region.to_owned()), fresh, account.registry_policy(region)).await
     }
 
     async fn get(
         &self,
-        account: &Account,
+        account: &AccountId,
         which: Which,
         fresh: Duration,
         read: impl Future<Output = Option<Named>>,
@@ -58,7 +59,7 @@ impl Facts {
         let asked = Instant::now();
         let slot = {
             let mut facts = self.0.lock().expect("no panic while held");
-            let key = (account.id.clone(), which);
+            let key = (account.clone(), which);
             if !facts.contains_key(&key) {
                 facts.retain(|_, (_, asked)| asked.elapsed() < IDLE_FOR);
             }
@@ -75,8 +76,57 @@ impl Facts {
                 return policy.clone();
             }
         }
+        let begun = Instant::now();
         let policy = read.await;
-        *fact = Some(Fact { read: Instant::now(), policy: policy.clone() });
+        *fact = Some(Fact { read: begun, policy: policy.clone() });
         policy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::channel::oneshot;
+
+    fn account() -> AccountId {
+        "111111111111".parse().unwrap()
+    }
+
+    async fn read(facts: &Facts, fresh: Duration, name: &str) -> String {
+        let read = async {
+            tokio::task::yield_now().await;
+            Some(Named::unreadable(name.to_owned(), "of no account"))
+        };
+        facts.get(&account(), Which::Managed("p".into()), fresh, read).await.unwrap().name
+    }
+
+    #[tokio::test]
+    async fn who_asks_while_a_read_is_under_way_is_not_served_by_what_it_had_seen_before() {
+        let facts = Facts::default();
+        let (go_on, waits) = oneshot::channel::<()>();
+        let slow = async {
+            waits.await.unwrap();
+            Some(Named::unreadable("old".to_owned(), "of no account"))
+        };
+        let account = account();
+        let slow = facts.get(&account, Which::Managed("p".into()), Duration::ZERO, slow);
+        let second = async {
+            let asks = read(&facts, Duration::ZERO, "new");
+            tokio::pin!(asks);
+            assert!(futures::poll!(&mut asks).is_pending(), "it waits for the first one");
+            go_on.send(()).unwrap();
+            asks.await
+        };
+        let (first, second) = futures::join!(slow, second);
+        assert_eq!((first.unwrap().name, second), ("old".into(), "new".into()));
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_read_twice_at_most() {
+        let facts = Facts::default();
+        let names: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        let mut read = futures::future::join_all(names.iter().map(|name| read(&facts, Duration::ZERO, name))).await;
+        read.dedup();
+        assert!(read.len() <= 2, "{read:?}");
     }
 }
