@@ -86,22 +86,10 @@ impl LostGrants {
 
 #[cfg(test)]
 mod tests {
+    use super::super::vanished::tests::grant;
     use super::*;
     use kube::runtime::reflector;
     use kube::runtime::watcher::Event;
-    use serde_json::json;
-
-    fn grant(name: &str, uid: &str) -> CrossAccountRegistryGrant {
-        let spec = json!({
-            "access": "Pull", "paths": ["Direct"],
-            "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
-            "consumer": {"accountID": "222222222222", "wholeAccount": true},
-        });
-        let mut grant = CrossAccountRegistryGrant::new(name, serde_json::from_value(spec).unwrap());
-        grant.metadata.namespace = Some("team".into());
-        grant.metadata.uid = Some(uid.into());
-        grant
-    }
 
     fn kept(lost: &LostGrants, cache: &Store<CrossAccountRegistryGrant>) -> Vec<String> {
         lost.kept(cache, |_| true).iter().filter_map(|grant| grant.uid()).collect()

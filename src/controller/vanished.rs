@@ -4,7 +4,7 @@
 //! Only a disappearance that this process sees counts, by an event or between two lists. What disappears while no leader runs is found by the sweep.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::enforce::{Aim, Enforcement};
 use super::reconcile::is_abandoned;

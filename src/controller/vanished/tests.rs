@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::{self, store::Writer};
 use serde_json::json;
 
-fn grant(name: &str, uid: &str) -> CrossAccountRegistryGrant {
+pub fn grant(name: &str, uid: &str) -> CrossAccountRegistryGrant {
     let spec = json!({
         "access": "Pull", "paths": ["Direct"],
         "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
