@@ -77,10 +77,10 @@ pub struct SecondWriter {
 /// The field manager of `status.contestedPolicies`.
 pub const CONTESTED_FIELD_MANAGER: &str = "registry-grants-contested";
 
-/// The most repositories that are told as contested.
+/// The maximum number of items in `status.contestedPolicies`.
 pub const MAX_CONTESTED_POLICIES: usize = 20;
 
-/// The most Sids that are told of one of them.
+/// The maximum number of Sids in one of them.
 pub const MAX_CONTESTED_SIDS: usize = 50;
 
 /// A repository whose policy somebody else keeps replacing.

@@ -50,7 +50,7 @@ pub async fn run(
         .await;
 }
 
-/// What makes the operator look at an account: another spec, and the admin's word on who writes there.
+/// Triggers a reconcile of an account: its spec changed, or the annotation `registrygrants.dev/sole-writer` did.
 fn generation_and_writer(account: &AWSAccount) -> Option<u64> {
     let generation = u64::try_from(account.meta().generation?).ok()?;
     Some(generation << 1 | u64::from(second_writer::is_sole_writer(account)))

@@ -8,7 +8,7 @@ use crate::grant::names::bounded;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-/// The longest part of a Sid that is told, in bytes.
+/// The maximum length of a reported Sid, in bytes.
 const LONGEST_SID: usize = 100;
 
 /// The repositories by what was found at the last look.

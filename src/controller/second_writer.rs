@@ -2,10 +2,9 @@
 //! other writes for drift, and puts it right. It is noticed by what is read anyway, account by account, and new access in such an account waits until
 //! somebody says which operator is to go on.
 
-use super::World;
-use super::recent;
 use super::repositories::Repository;
 use super::tell::ready;
+use super::{World, recent};
 use crate::api::account::AWSAccount;
 use crate::api::account_status::SecondWriter;
 use crate::api::conditions::Reason;
@@ -27,10 +26,11 @@ use std::time::{Duration, Instant};
 
 /// How far back sightings count.
 const WINDOW: Duration = Duration::from_secs(3600);
-/// How many of them within that time are proof. One alone may be a policy that somebody had read before, and wrote back.
+/// How many of them within that time are proof. A single one may be a late write by a tool that had read the policy earlier.
 const PROOF: usize = 2;
 
-/// How much is known of one policy, many times what fits into it. A tenant who changes a grant without end makes this process begin anew, as after a start.
+/// How many entries are kept for one policy: many times what fits into it. Beyond that the process starts over for this policy, as after a restart, so that endless
+/// edits of a grant do not fill the memory.
 const MOST_KNOWN: usize = 5_000;
 
 /// What of another writer was seen in each account.
@@ -147,14 +147,14 @@ fn held(world: &World, document: Option<&Document>) -> Vec<Contribution> {
     document.map(|document| carried(document, &world.installation)).unwrap_or_default()
 }
 
-/// Looks at a repository's policy as it was found.
+/// Checks a repository's policy, as it was read, for access that another operator has written.
 pub fn look_at_policy(world: &World, repository: &Repository, found: Option<&Document>) {
     let held = held(world, found);
     let strange = world.writers.own_access(repository, |own| {
         own.begin(held.clone());
         own.sights(held)
     });
-    // Whoever had read a policy before access was revoked there may write it back.
+    // After a revocation a tool may write back the policy that it had read earlier. That is no second operator.
     if strange && !recent::is_on_record(world, repository) {
         sighted(
             world,
@@ -166,19 +166,20 @@ pub fn look_at_policy(world: &World, repository: &Repository, found: Option<&Doc
     }
 }
 
-/// This is about to be written to a repository's policy, whatever becomes of the answer.
+/// Records a policy before it is written: the answer to the write may be lost.
 pub fn write_policy(world: &World, repository: &Repository, written: Option<&Document>) {
     world.writers.own_access(repository, |own| own.write(held(world, written)));
 }
 
-/// A repository's policy is now as this process wants it.
+/// Records that a repository's policy is now as this process wants it.
 pub fn leave_policy(world: &World, repository: &Repository, left: Option<&Document>) {
     if paused(world, &repository.account).is_none() {
         world.writers.own_access(repository, |own| own.settle(held(world, left)));
     }
 }
 
-/// What of this, in a repository's policy, another operator may have written. What this process had written is revoked, whoever writes it back.
+/// The part of a repository policy's access that another operator may have written. Access that this process has written before is not part of it: if somebody
+/// restores it, it is revoked again.
 pub fn of_others(world: &World, repository: &Repository, held: Vec<Contribution>) -> Vec<Contribution> {
     let strange = world.writers.own_access(repository, |own| own.strange(held.clone()));
     strange.unwrap_or_else(|| if recent::is_on_record(world, repository) { Vec::new() } else { held })
