@@ -4,6 +4,7 @@ use super::directory::{Cache, Filled};
 use super::pending::Pending;
 use super::reconcile::{self, Error};
 use super::repositories::{Outcome, Repository, Written};
+use super::requeue::Cause;
 use super::{Context, directory, slots, supervise};
 use crate::api::conditions::ConditionType;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
@@ -14,9 +15,9 @@ use crate::telemetry::metrics::{Cluster, Metrics, Snapshot};
 use crate::telemetry::queue::Key;
 use crate::telemetry::traces;
 use futures::FutureExt;
-use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -90,11 +91,10 @@ enum Looked {
 /// Waits for the first slot that the grant needs, and reconciles it as it is by then.
 async fn look(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Looked, Error> {
     let (world, grant) = (&context.world, ObjectRef::from_obj(&*resource));
-    let begins = reconcile::begins(&resource, &context);
-    if begins.urgency == Urgency::Retry
-        && reconcile::is_asked_for(&resource)
-        && let Err(wait) = context.asked.may_begin(&resource.uid().unwrap_or_default())
-    {
+    let revokes = reconcile::begins(&resource, &context).urgency == Urgency::Revocation;
+    let (generation, all) = (resource.meta().generation, reconcile::calls_for_a_look(&resource));
+    let cause = Cause { generation, revokes, all };
+    if let Err(wait) = context.asked.may_begin(&resource.uid().unwrap_or_default(), cause) {
         return Ok(Looked::TooSoon(wait));
     }
     let key = key(&grant);

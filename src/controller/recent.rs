@@ -115,28 +115,32 @@ fn noted(before: &[RecentlyRevoked], places: &[&Revoked], now: Timestamp) -> Opt
     Some(after)
 }
 
-/// Reads the places again that are on record, once after a start, and has them looked after for the rest of their hour.
+/// Reads the places again that are on record, once after a start, and has them looked after for the rest of their hour. An account that keeps it waiting
+/// holds up no other.
 pub async fn look_after_the_start(context: &Context) {
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
         () = context.stop.clone() => return,
     }
-    for account in context.world.directory.accounts.state() {
-        let Ok(id) = account.name_any().parse::<AccountId>() else { continue };
-        for (repository, age) in recorded_places(&id, &account, Timestamp::now()) {
-            // The monotonic clock may not reach back so far.
-            let written = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
-            context.world.writers.note_written(&repository, written).await;
-            let looked = tokio::select! {
-                looked = async {
-                    let session = context.world.aws.account(&id, &account.spec, None).await?;
-                    revoke(&context.world, &session, &repository).await
-                } => looked,
-                () = context.stop.clone() => return,
-            };
-            if let Err(problem) = looked {
-                tracing::warn!(reason = %problem.reason, "access was revoked lately in {repository}, and whether that holds cannot be read yet: {}", problem.message);
-            }
+    let accounts = context.world.directory.accounts.state();
+    futures::future::join_all(accounts.iter().map(|account| look_again(context, account))).await;
+}
+
+async fn look_again(context: &Context, account: &AWSAccount) {
+    let Ok(id) = account.name_any().parse::<AccountId>() else { return };
+    for (repository, age) in recorded_places(&id, account, Timestamp::now()) {
+        // The monotonic clock may not reach back so far.
+        let written = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+        context.world.writers.note_written(&repository, written).await;
+        let looked = tokio::select! {
+            looked = async {
+                let session = context.world.aws.account(&id, &account.spec, None).await?;
+                revoke(&context.world, &session, &repository).await
+            } => looked,
+            () = context.stop.clone() => return,
+        };
+        if let Err(problem) = looked {
+            tracing::warn!(reason = %problem.reason, "access was revoked lately in {repository}, and whether that holds cannot be read yet: {}", problem.message);
         }
     }
 }

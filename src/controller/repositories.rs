@@ -16,7 +16,7 @@ use crate::policy::repository::{self, Change, Ours, Plan, Wanted};
 use crate::policy::search::{Next, Search};
 use futures::FutureExt;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -334,26 +334,35 @@ pub(super) fn planned(
     repository::plan(current, grants, &world.installation).map_err(|error| standings::unreadable(repository, &error))
 }
 
-/// Looks again at repositories that were written lately, until the operator is told to stop.
+/// Looks again at repositories that were written lately, until the operator is told to stop. An account that keeps it waiting holds up no other.
 pub async fn look_after(context: Arc<Context>) {
-    let stopping = || context.stop.clone().now_or_never().is_some();
+    let context = &*context;
     loop {
         tokio::select! {
             () = tokio::time::sleep(super::requeue::after_success(context.world.resync_interval)) => {}
             () = context.stop.clone() => return,
         }
+        let mut by_account: BTreeMap<AccountId, Vec<Repository>> = BTreeMap::new();
         for repository in context.world.writers.to_look_after(context.world.resync_interval).await {
-            if stopping() {
-                return;
-            }
-            let Some(known) = context.world.directory.account(&repository.account) else { continue };
-            let looked = match context.world.aws.account(&repository.account, &known.spec, None).await {
-                Ok(account) => bring_up_to_date(&context.world, &account, &repository, Look::After).await,
-                Err(problem) => Err(problem),
-            };
-            if let Err(problem) = looked {
-                tracing::warn!(reason = %problem.reason, "{repository} could not be looked at again: {}", problem.message);
-            }
+            by_account.entry(repository.account.clone()).or_default().push(repository);
+        }
+        let accounts = by_account.into_iter().map(|(id, repositories)| look_again(context, id, repositories));
+        futures::future::join_all(accounts).await;
+    }
+}
+
+async fn look_again(context: &Context, id: AccountId, repositories: Vec<Repository>) {
+    for repository in repositories {
+        if context.stop.clone().now_or_never().is_some() {
+            return;
+        }
+        let Some(known) = context.world.directory.account(&id) else { return };
+        let looked = match context.world.aws.account(&id, &known.spec, None).await {
+            Ok(account) => bring_up_to_date(&context.world, &account, &repository, Look::After).await,
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = looked {
+            tracing::warn!(reason = %problem.reason, "{repository} could not be looked at again: {}", problem.message);
         }
     }
 }

@@ -38,28 +38,56 @@ impl Backoff {
     }
 }
 
-/// How many reconciles of one grant may be asked for in a row, and how often afterwards.
+/// How many looks at one grant its annotations and its finalizer may bring about in a row, and how often afterwards.
 const ASKED_AT_ONCE: u32 = 6;
 const ASKED_EVERY: Duration = Duration::from_secs(30);
 
-/// How often reconciles were asked for by annotation, for each grant by its UID. A reconcile on demand reads everything anew, so that a grant which is
-/// annotated all the time would use up the calls of its accounts.
+/// What brings about a look at a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// A new generation: its spec was changed, or it is deleted.
+    pub generation: Option<i64>,
+    /// Whether access is to be taken back, because of the spec or of the accounts' rules.
+    pub revokes: bool,
+    /// Everything that does: its annotations and the loss of its finalizer as well, as a hash.
+    pub all: Option<u64>,
+}
+
+/// How often looks were asked for by anything but a change, for each grant by its UID. A look on demand reads everything anew, so that a grant which is
+/// annotated all the time, or whose deletion cannot end and is asked for again and again, would use up the calls of its accounts.
 #[derive(Default)]
-pub struct Asked(Mutex<HashMap<String, Instant>>);
+pub struct Asked(Mutex<HashMap<String, Begun>>);
+
+struct Begun {
+    cause: Cause,
+    at: Instant,
+    /// Each look that was asked for takes up its share of time.
+    taken_until: Instant,
+}
 
 impl Asked {
-    /// Lets a reconcile begin that was asked for, or says after which time it may.
-    pub fn may_begin(&self, uid: &str) -> Result<(), Duration> {
+    /// Lets a look begin, or says after which time it may.
+    pub fn may_begin(&self, uid: &str, cause: Cause) -> Result<(), Duration> {
         let now = Instant::now();
         let mut asked = self.0.lock().expect("no panic while held");
-        // Each reconcile takes up its share of time; what lies in the past is forgotten.
-        asked.retain(|_, taken_until| *taken_until > now);
-        let taken_until = asked.get(uid).copied().unwrap_or(now);
+        // Who asks no more often than that needs no limit.
+        asked.retain(|_, begun| begun.taken_until > now || begun.at + ASKED_EVERY > now);
+        let before = asked.get(uid);
+        let taken_until = before.map_or(now, |begun| begun.taken_until.max(now));
+        // The same cause again is a resync, or another try.
+        let Cause { generation, revokes, all } = cause;
+        let is_asked_for = before.is_some_and(|Begun { cause: before, .. }| {
+            (before.generation, before.revokes) == (generation, revokes) && before.all != all
+        });
+        if !is_asked_for {
+            asked.insert(uid.to_owned(), Begun { cause, at: now, taken_until });
+            return Ok(());
+        }
         let ahead = (taken_until + ASKED_EVERY).saturating_duration_since(now);
         match ahead.checked_sub(ASKED_EVERY * ASKED_AT_ONCE) {
             Some(wait) if !wait.is_zero() => Err(wait),
             Some(_) | None => {
-                asked.insert(uid.to_owned(), taken_until + ASKED_EVERY);
+                asked.insert(uid.to_owned(), Begun { cause, at: now, taken_until: taken_until + ASKED_EVERY });
                 Ok(())
             }
         }
@@ -213,25 +241,61 @@ mod tests {
         assert_eq!(backoff.failed("a", Some(2)), 0);
     }
 
+    fn cause(generation: i64, all: u64) -> Cause {
+        Cause { generation: Some(generation), revokes: false, all: Some(all) }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn reconciles_on_demand_are_limited_for_each_grant_and_none_is_lost() {
+    async fn looks_on_demand_are_limited_for_each_grant_and_none_is_lost() {
         let asked = Asked::default();
-        for _ in 0..ASKED_AT_ONCE {
-            assert_eq!(asked.may_begin("a"), Ok(()));
+        let toggled = std::cell::Cell::new(0);
+        // As an annotation that is set and taken off again.
+        let may_begin = |uid| {
+            let outcome = asked.may_begin(uid, cause(1, toggled.get() % 2));
+            toggled.set(toggled.get() + u64::from(outcome.is_ok()));
+            outcome
+        };
+        for _ in 0..=ASKED_AT_ONCE {
+            assert_eq!(may_begin("a"), Ok(()));
         }
-        let wait = asked.may_begin("a").unwrap_err();
+        let wait = may_begin("a").unwrap_err();
         assert!(wait <= ASKED_EVERY, "{wait:?}");
-        assert_eq!(asked.may_begin("a"), Err(wait), "asking again makes it no later");
-        assert_eq!(asked.may_begin("b"), Ok(()), "another grant is not concerned");
+        assert_eq!(may_begin("a"), Err(wait), "asking again makes it no later");
+        assert_eq!(asked.may_begin("b", cause(1, 7)), Ok(()), "another grant is not concerned");
         tokio::time::advance(wait).await;
-        assert_eq!(asked.may_begin("a"), Ok(()));
-        assert!(asked.may_begin("a").is_err());
+        assert_eq!(may_begin("a"), Ok(()));
+        assert!(may_begin("a").is_err());
         let mut begun = 0;
         for _ in 0..600 {
             tokio::time::advance(Duration::from_secs(1)).await;
-            begun += u32::from(asked.may_begin("a").is_ok());
+            begun += u32::from(may_begin("a").is_ok());
         }
         assert!((19..=21).contains(&begun), "{begun} in ten minutes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_and_deletions_and_resyncs_are_not_limited_by_what_was_asked_for() {
+        let asked = Asked::default();
+        let mut all = 0;
+        while asked.may_begin("a", cause(1, all)).is_ok() {
+            all += 1;
+        }
+        assert_eq!(asked.may_begin("a", cause(1, all - 1)), Ok(()), "a resync");
+        let revokes = Cause { revokes: true, ..cause(1, all) };
+        assert_eq!(asked.may_begin("a", revokes), Ok(()), "a rule that is gone");
+        assert_eq!(asked.may_begin("a", cause(2, all)), Ok(()), "a change, or a deletion");
+        assert!(asked.may_begin("a", cause(2, all + 1)).is_err(), "it is no way around the limit");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_seldom_is_not_remembered() {
+        let asked = Asked::default();
+        for all in 0..100 {
+            assert_eq!(asked.may_begin("a", cause(1, all)), Ok(()));
+            tokio::time::advance(ASKED_EVERY).await;
+        }
+        assert_eq!(asked.may_begin("b", cause(1, 0)), Ok(()));
+        assert_eq!(asked.0.lock().unwrap().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,8 @@ use crate::aws::pace::{self, Urgency, Work};
 use crate::grant::desired::Owner;
 use crate::grant::sweep::too_many_at_once;
 use crate::grant::{GrantName, Problem, Standing, standing};
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -100,76 +101,117 @@ fn gone(
 
 /// A revocation that is to be carried out.
 struct Due {
-    vanished: Vanished,
+    vanished: Arc<Vanished>,
     at: Instant,
 }
 
 /// What has disappeared and was not dealt with yet. It outlives a failure of [`run`], which goes on with it; it does not outlive the term.
 pub struct Pending {
+    round: Round,
+    decided: UnboundedSender<Vanished>,
+    revocations: Revocations,
+}
+
+/// Those of which it is not decided yet whether they are many.
+struct Round {
     noticed: UnboundedReceiver<Vanished>,
-    /// Whether they are many is not decided yet.
-    round: Vec<Vanished>,
+    gathered: Vec<Vanished>,
+}
+
+struct Revocations {
+    decided: UnboundedReceiver<Vanished>,
     waiting: Vec<Due>,
 }
 
 impl Pending {
     pub fn of(noticed: UnboundedReceiver<Vanished>) -> Self {
-        Self { noticed, round: Vec::new(), waiting: Vec::new() }
-    }
-
-    /// Those that have disappeared by now.
-    fn gather(&mut self) {
-        while let Some(Some(more)) = self.noticed.next().now_or_never() {
-            self.round.push(more);
-        }
+        let (sender, decided) = unbounded();
+        let round = Round { noticed, gathered: Vec::new() };
+        Self { round, decided: sender, revocations: Revocations { decided, waiting: Vec::new() } }
     }
 }
 
-/// Revokes what vanished grants had, until the operator is told to stop.
+/// Revokes what vanished grants had, until the operator is told to stop. One that takes long keeps the next ones neither from being decided nor from being
+/// revoked.
 pub async fn run(context: &Context, pending: &tokio::sync::Mutex<Pending>) {
     let mut pending = pending.lock().await;
-    let pending = &mut *pending;
+    let Pending { round, decided, revocations } = &mut *pending;
+    tokio::join!(decide(context, round, decided), revoke(context, revocations));
+}
+
+/// Decides of each round which grants are revoked.
+async fn decide(context: &Context, round: &mut Round, decided: &UnboundedSender<Vanished>) {
     loop {
-        if !pending.round.is_empty() {
-            tokio::time::sleep(GATHER).await;
-            pending.gather();
-            let revoked = to_revoke(context, &pending.round).await;
-            let round = std::mem::take(&mut pending.round).into_iter().zip(revoked);
-            let revoked = round.filter(|(_, is_revoked)| *is_revoked);
-            pending.waiting.extend(revoked.map(|(vanished, _)| Due { vanished, at: Instant::now() }));
+        if round.gathered.is_empty() {
+            tokio::select! {
+                first = round.noticed.next() => match first {
+                    Some(first) => round.gathered.push(first),
+                    None => return,
+                },
+                () = context.stop.clone() => return,
+            }
         }
-        let next = pending.waiting.iter().map(|due| due.at).min();
         tokio::select! {
-            first = pending.noticed.next() => match first {
-                Some(first) => pending.round.push(first),
-                None => return,
-            },
-            () = sleep_until(next) => revoke_what_is_due(context, &mut pending.waiting).await,
+            () = tokio::time::sleep(GATHER) => {}
             () = context.stop.clone() => return,
+        }
+        while let Some(Some(more)) = round.noticed.next().now_or_never() {
+            round.gathered.push(more);
+        }
+        let revoked = to_revoke(context, &round.gathered).await;
+        for (vanished, is_revoked) in std::mem::take(&mut round.gathered).into_iter().zip(revoked) {
+            if is_revoked {
+                drop(decided.unbounded_send(vanished));
+            }
         }
     }
 }
 
 /// Carries out the revocations whose time has come. Each stays among those that wait until it has ended.
-async fn revoke_what_is_due(context: &Context, waiting: &mut Vec<Due>) {
-    let now = Instant::now();
-    let attempts = futures::stream::iter(waiting.iter().enumerate()).map(|(index, Due { vanished, at })| async move {
-        if *at > now {
-            return (index, Some(*at));
+async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revocations) {
+    let mut under_way = FuturesUnordered::new();
+    let mut busy: HashSet<String> = HashSet::new();
+    loop {
+        let now = Instant::now();
+        for Due { vanished, at } in waiting.iter() {
+            let uid = vanished.grant.uid().unwrap_or_default();
+            if busy.len() < AT_A_TIME && *at <= now && busy.insert(uid.clone()) {
+                let vanished = vanished.clone();
+                under_way.push(async move { (uid, try_one(context, &vanished).await) });
+            }
         }
-        let tenant = vanished.grant.namespace().unwrap_or_default().into();
-        let attempt = pace::with(Work { urgency: Urgency::Revocation, tenant }, attempt(context, vanished));
-        let ended = isolated("revoke a vanished grant", &context.world.metrics, attempt).await;
-        let pause = ended.unwrap_or(Some(context.world.resync_interval));
-        (index, pause.map(|pause| Instant::now() + pause))
-    });
-    let mut again: Vec<(usize, Option<Instant>)> = attempts.buffer_unordered(AT_A_TIME).collect().await;
-    again.sort_unstable_by_key(|(index, _)| *index);
-    for (due, (_, at)) in std::mem::take(waiting).into_iter().zip(again) {
-        match at {
-            Some(at) => waiting.push(Due { at, ..due }),
-            None => context.world.lost.forget(&due.vanished.grant),
+        let free = waiting.iter().filter(|due| !busy.contains(&due.vanished.grant.uid().unwrap_or_default()));
+        let next = if busy.len() < AT_A_TIME { free.map(|due| due.at).min() } else { None };
+        tokio::select! {
+            Some(vanished) = decided.next() => waiting.push(Due { vanished: Arc::new(vanished), at: now }),
+            () = sleep_until(next) => {}
+            Some((uid, pause)) = under_way.next() => {
+                busy.remove(&uid);
+                ended(context, waiting, &uid, pause);
+            }
+            () = context.stop.clone() => break,
         }
+    }
+    // What was begun is finished.
+    while let Some((uid, pause)) = under_way.next().await {
+        ended(context, waiting, &uid, pause);
+    }
+}
+
+async fn try_one(context: &Context, vanished: &Vanished) -> Option<Duration> {
+    let tenant = vanished.grant.namespace().unwrap_or_default().into();
+    let attempt = pace::with(Work { urgency: Urgency::Revocation, tenant }, attempt(context, vanished));
+    let ended = isolated("revoke a vanished grant", &context.world.metrics, attempt).await;
+    ended.unwrap_or(Some(context.world.resync_interval))
+}
+
+/// Takes one that is done from those that wait, or has it tried again after this time.
+fn ended(context: &Context, waiting: &mut Vec<Due>, uid: &str, pause: Option<Duration>) {
+    let is_it = |due: &Due| due.vanished.grant.uid().unwrap_or_default() == uid;
+    let Some(index) = waiting.iter().position(is_it) else { return };
+    match pause {
+        Some(pause) => waiting[index].at = Instant::now() + pause,
+        None => context.world.lost.forget(&waiting.swap_remove(index).vanished.grant),
     }
 }
 

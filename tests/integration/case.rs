@@ -337,7 +337,7 @@ fn management_role(account: &str) -> Value {
     json!({"roleARN": format!("arn:aws:iam::{account}:role/registry-grants"), "externalID": "registry-grants-example"})
 }
 
-fn resource(kind: &str, metadata: Value, spec: Value) -> Value {
+pub fn resource(kind: &str, metadata: Value, spec: Value) -> Value {
     json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
 }
 

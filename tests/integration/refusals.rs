@@ -69,6 +69,31 @@ async fn after_a_restart_a_grant_that_aws_refuses_takes_nobodys_access() -> Resu
     Ok(())
 }
 
+/// A principal that was valid and is now gone makes AWS refuse every policy that names it, the one that only takes others out included.
+#[tokio::test]
+async fn a_consumers_account_that_was_closed_holds_up_no_revocation_and_no_new_access() -> Result<()> {
+    let case = Case::new().await?;
+    let (app, [closed, newcomer]) =
+        (case.repository("app"), ["6", "7"].map(|first| format!("{first}{}", &case.pair.consumer[1..])));
+    case.open().await?;
+    let rule = case.rule(json!({"consumers": [case.pair.consumer, closed, newcomer]}));
+    case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}}))).await?;
+    ready(&case, "grant", &case.pair.consumer).await?;
+    ready(&case, "closed", &closed).await?;
+    Emulation::of(case.stack()).close_account(&closed).await?;
+
+    ready(&case, "newcomer", &newcomer).await?;
+    let policy_of_app = policy(&case, &app).await?;
+    ensure!(policy_of_app.contains(&case.pair.consumer), "others lost their access: {policy_of_app}");
+    case.cluster().delete(&case.namespace, "carg/grant").await?;
+    let policy_of_app = policy(&case, &app).await?;
+    ensure!(!policy_of_app.contains(&case.pair.consumer) && policy_of_app.contains(&newcomer), "{policy_of_app}");
+    case.cluster().delete(&case.namespace, "carg/closed").await?;
+    case.cluster().delete(&case.namespace, "carg/newcomer").await?;
+    ensure!(app.policy(case.stack()).await?.is_none(), "something is left");
+    Ok(())
+}
+
 /// Case 12 from the field: a policy from former times, which ECR does not take any more.
 #[tokio::test]
 async fn a_statement_of_others_that_ecr_no_longer_takes_is_named() -> Result<()> {

@@ -1,6 +1,6 @@
 //! What the operator left in AWS and no grant claims any more: found, told, and removed where nothing speaks against it.
 
-use crate::case::{Case, OPERATOR, REGION, document, same};
+use crate::case::{Case, OPERATOR, REGION, document, resource, same};
 use anyhow::{Context, Result, ensure};
 use local_stack::{AccountState, AuditLog, Aws, CallLog, Installation, Operator, eventually};
 use serde_json::{Value, json};
@@ -82,6 +82,23 @@ async fn scene(case: &Case<'_>) -> Result<()> {
     case.cluster().wait_for_condition(&case.namespace, "carg/stays", "Ready").await.map(drop)
 }
 
+/// Grants that never had anything, and name what was let go: one is suspended, and no rule admits the other.
+async fn hiding(case: &Case<'_>) -> Result<()> {
+    for (name, suspend, consumer) in
+        [("suspended", true, case.pair.consumer.as_str()), ("refused", false, "999999999999")]
+    {
+        let spec = json!({
+            "suspend": suspend,
+            "access": "Pull",
+            "registry": {"accountID": case.pair.registry, "regions": [REGION], "repositories": ["app"], "role": {"name": "pusher-grant"}},
+            "consumer": {"accountID": consumer, "roles": ["somebody"]},
+        });
+        case.apply(&resource("CrossAccountRegistryGrant", json!({"name": name, "namespace": case.namespace}), spec))
+            .await?;
+    }
+    Ok(())
+}
+
 /// The state without what was let go.
 fn without_what_was_let_go(before: &(AccountState, AccountState)) -> (AccountState, AccountState) {
     let (mut registry, mut consumer) = before.clone();
@@ -111,6 +128,7 @@ async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_n
     let policy = document(json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}));
     root.iam.put_role_policy().role_name("used").policy_name("theirs").policy_document(policy).send().await?;
     let_go(&case, "carg/grant").await?;
+    hiding(&case).await?;
     let before = case.accounts().await?;
 
     let reporting = operator(&installation, "report").await?;

@@ -16,9 +16,16 @@ use crate::policy::evaluate::Named;
 use crate::telemetry::metrics::labels::OfTask;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// How many roles that a grant names exactly are looked at: each takes a few calls at every resync.
 const LOOKED_AT: usize = 10;
+
+/// How many grants are judged at a time, and for how long one: tenants write the policies, and not all processors are theirs.
+static JUDGING: Semaphore = Semaphore::const_new(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was read while the grant was made true; `None`: not read.
 #[derive(Default)]
@@ -26,7 +33,7 @@ pub struct Read {
     pub instance: Option<Option<Role>>,
     pub registry_role: Option<Option<Role>>,
     /// Their policies as they are, or why they could not be read.
-    pub repositories: Vec<(Repository, Result<Option<Document>, String>)>,
+    pub repositories: Vec<(Repository, Result<Option<Arc<Document>>, String>)>,
 }
 
 impl Enforcement<'_> {
@@ -58,9 +65,12 @@ impl Enforcement<'_> {
         };
         // AWS is not called any more, so the work slot is others'.
         drop(turn);
+        let _judging = JUDGING.acquire().await;
         // Thousands of repositories are work for a while: the Lease is renewed meanwhile.
         let grant = grant.clone();
-        let judged = tokio::task::spawn_blocking(move || judge(&grant, &readings)).await;
+        let begun = Instant::now();
+        let judged =
+            tokio::task::spawn_blocking(move || judge(&grant, &readings, &|| begun.elapsed() > PATIENCE)).await;
         judged.unwrap_or_else(|error| {
             self.world.metrics.task_failures.get_or_create(&OfTask { task: "judge access" }).inc();
             tracing::error!(grant = %self.owner.grant, %error, "access could not be judged, which is a bug");
@@ -70,7 +80,7 @@ impl Enforcement<'_> {
 
     /// The policies that were read; where the grant does not touch them they are read here, for they may deny what is allowed elsewhere.
     async fn repository_readings(&mut self, grant: &Grant, registry: &Session) -> Vec<RepositoryReading> {
-        let reading = |(repository, policy): (Repository, Result<Option<Document>, String>)| {
+        let reading = |(repository, policy): (Repository, Result<Option<Arc<Document>>, String>)| {
             let name = format!("the policy of {repository}");
             let policy = match policy {
                 Ok(policy) => policy.map(|policy| Named::new(name, policy)),
@@ -92,9 +102,10 @@ impl Enforcement<'_> {
                 let policy = match account.repository_policy(region, name).await {
                     Ok(PolicyRead::NoRepository) => continue,
                     Ok(PolicyRead::NoPolicy) => Ok(None),
-                    Ok(PolicyRead::Policy(text)) => {
-                        Document::parse(&text).map(Some).map_err(|error| format!("it cannot be read ({error})"))
-                    }
+                    Ok(PolicyRead::Policy(text)) => Document::parse(&text)
+                        .map(Arc::new)
+                        .map(Some)
+                        .map_err(|error| format!("it cannot be read ({error})")),
                     Err(fault) => Err(fault.to_string()),
                 };
                 readings.push(reading((repository, policy)));

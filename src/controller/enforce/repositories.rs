@@ -17,6 +17,7 @@ use crate::grant::{Grant, Problem, RepositoryPattern};
 use crate::policy::repository::MAX_CHARACTERS;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// How many repositories of one grant are looked at at a time.
 const AT_A_TIME: usize = 4;
@@ -67,8 +68,7 @@ impl Enforcement<'_> {
                 self.changes.extend(standings.changed.clone());
                 self.notices.extend(standings.notices.iter().cloned());
                 if reached.is_some() {
-                    let policy = standings.policy.as_deref().cloned();
-                    self.read.repositories.push((repository.clone(), Ok(policy)));
+                    self.read.repositories.push((repository.clone(), Ok(standings.policy.clone())));
                 }
             }
             if let (Err(problem), Some(_)) = (&outcome, reached) {
@@ -188,7 +188,7 @@ impl Enforcement<'_> {
                     let pending = change.is_some();
                     self.changes.extend(change);
                     if reached.is_some() {
-                        self.read.repositories.push((repository.clone(), Ok(policy)));
+                        self.read.repositories.push((repository.clone(), Ok(policy.map(Arc::new))));
                     }
                     match (left_out, pending) {
                         (true, _) => Err(does_not_fit(&repository, full_percent)),

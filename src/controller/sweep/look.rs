@@ -1,6 +1,7 @@
 //! Reads what of this installation's is in an account, as far as no grant claims it.
 
-use super::{Context, claimed_in};
+use super::Context;
+use super::claims::claimed_in;
 use crate::api::AWSAccount;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
@@ -37,7 +38,7 @@ pub struct Looked {
 impl Place<'_> {
     /// What the grants claim here, as of now.
     pub fn claimed(&self) -> Claimed {
-        claimed_in(self.context, self.id, self.unknown)
+        claimed_in(&self.context.world, self.id, self.unknown)
     }
 
     /// The path of what the operator makes here.

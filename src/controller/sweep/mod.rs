@@ -1,6 +1,7 @@
 //! Looks for what this installation has in AWS though no grant claims it: a grant was let go by hand, or a cluster was lost. It runs in
 //! the leader alone, in every account whose credentials work. What may be removed is decided in [`crate::grant::sweep`].
 
+mod claims;
 mod look;
 mod publish;
 mod remove;
@@ -11,7 +12,7 @@ use super::{Context, second_writer, stored, supervise};
 use crate::api::sweep::{CONFIRM_SWEEP, SweepMode};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::grant::partition::is_region;
-use crate::grant::sweep::{Brake, Circumstances, Claimed, Known, Sightings, Verdict, status, verdict};
+use crate::grant::sweep::{Brake, Circumstances, Sightings, Verdict, status, verdict};
 use crate::grant::{AccountId, GrantName};
 use crate::telemetry::metrics::OfAccount;
 use futures::{FutureExt, StreamExt};
@@ -190,13 +191,6 @@ async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::
         name: grant.name.unwrap_or_default(),
     };
     Ok(unknown.map(name).collect())
-}
-
-/// What the grants claim in the account, as of now.
-fn claimed_in(context: &Context, id: &AccountId, unknown: &BTreeSet<GrantName>) -> Claimed {
-    let grants = context.world.grants.state();
-    let grants = grants.iter().map(|grant| (&**grant, context.world.ledger.claims(grant))).collect();
-    Claimed::of(id, &context.world.installation, &Known { grants, unknown })
 }
 
 /// Sweeps one account, and says when to look again.

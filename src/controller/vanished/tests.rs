@@ -123,7 +123,8 @@ async fn a_revocation_that_waits_is_not_lost_when_the_task_ends_unexpectedly() {
         let unfinished = tokio::time::timeout(ended_after, run(&context, &pending)).await;
         assert!(unfinished.is_err());
         let pending = pending.lock().await;
-        assert_eq!(pending.round.len() + pending.waiting.len(), 1, "after {ended_after:?}");
+        let Pending { round, revocations, .. } = &*pending;
+        assert_eq!(round.gathered.len() + revocations.waiting.len(), 1, "after {ended_after:?}");
     }
-    assert_eq!(pending.lock().await.waiting.len(), 1);
+    assert_eq!(pending.lock().await.revocations.waiting.len(), 1);
 }

@@ -77,7 +77,7 @@ impl World {
     }
 
     fn judged(&self) -> Vec<AccessStatus> {
-        judge(&self.grant, &self.readings())
+        judge(&self.grant, &self.readings(), &|| false)
     }
 
     /// Who may what by which path, in short.
@@ -241,7 +241,7 @@ fn a_role_that_does_not_exist_is_denied_and_one_that_is_not_managed_unknown() {
     let arn = world.node.arn.clone();
     let judged = |holder| {
         let callers = vec![Caller::Role { arn: arn.clone(), holder }];
-        judge(&world.grant, &Readings { callers, ..world.readings() })
+        judge(&world.grant, &Readings { callers, ..world.readings() }, &|| false)
     };
     assert!(judged(Ok(None)).iter().all(|told| told.verdict == AccessVerdict::Denied));
     assert!(judged(Err("not read".into())).iter().all(|told| told.verdict == AccessVerdict::Unknown));
@@ -259,8 +259,19 @@ fn access_to_pull_says_nothing_of_pushing() {
 fn prefixes_that_match_nothing_yet_are_told_as_that() {
     let world = world();
     let readings = Readings { repositories: Vec::new(), ..world.readings() };
-    let judged = judge(&world.grant, &readings);
+    let judged = judge(&world.grant, &readings, &|| false);
     assert!(judged.iter().all(|told| told.verdict == AccessVerdict::Depends), "{judged:#?}");
+}
+
+#[test]
+fn what_takes_too_long_to_follow_is_unknown_and_names_what_helps() {
+    let world = world();
+    let judged = judge(&world.grant, &world.readings(), &|| true);
+    assert!(!judged.is_empty());
+    for told in judged {
+        assert_eq!(told.verdict, AccessVerdict::Unknown, "{told:?}");
+        assert!(told.message.as_ref().is_some_and(|message| message.contains("fewer repositories")), "{told:?}");
+    }
 }
 
 #[test]
@@ -269,7 +280,7 @@ fn the_list_is_bounded_and_each_entry_is_there_once() {
     let many =
         |number: usize| Caller::Many { name: format!("arn:aws:iam::222222222222:role/r{number}*"), why: "x".into() };
     let readings = Readings { callers: (0..500).map(many).collect(), ..world.readings() };
-    let judged = judge(&world.grant, &readings);
+    let judged = judge(&world.grant, &readings, &|| false);
     assert_eq!(judged.len(), 100);
     let keys: std::collections::BTreeSet<_> =
         judged.iter().map(|told| (told.principal.clone(), told.path, told.action)).collect();
@@ -292,7 +303,7 @@ fn lambda_is_judged_by_the_repositorys_policy_alone() {
     let (service, functions) = world.grant.lambda_functions().unwrap();
     let judged = |world: &World| {
         let callers = vec![Caller::Lambda { service: service.clone(), functions: functions.clone() }];
-        judge(&world.grant, &Readings { callers, ..world.readings() })
+        judge(&world.grant, &Readings { callers, ..world.readings() }, &|| false)
     };
     let told = judged(&world);
     assert_eq!(told.iter().map(|told| told.verdict).collect::<Vec<_>>(), [AccessVerdict::Allowed], "{told:?}");
@@ -317,7 +328,7 @@ fn where_there_is_more_than_a_status_lists_what_is_denied_is_never_left_out() {
         |number: usize| Caller::Many { name: format!("arn:aws:iam::222222222222:role/r{number}*"), why: "x".into() };
     let nobody = Caller::Role { arn: format!("arn:aws:iam::{CONSUMER}:role/nobody"), holder: Ok(None) };
     let readings = Readings { callers: (0..50).map(many).chain([nobody]).collect(), ..world.readings() };
-    let judged = judge(&world.grant, &readings);
+    let judged = judge(&world.grant, &readings, &|| false);
     assert_eq!(judged.len(), 100);
     let problem = denied(&judged).expect("somebody is denied");
     assert!(problem.message.contains("role/nobody does not exist"), "{}", problem.message);

@@ -31,6 +31,7 @@ use super::document::{Document, Unreadable};
 use near::near_misses;
 use principal::Names;
 use statement::{Effect, Question, Rule, Side, rules};
+use std::sync::Arc;
 use truth::{Open, Truth};
 
 /// A policy that was read: where it hangs, and what it says.
@@ -39,18 +40,22 @@ pub struct Named {
     /// Where it hangs, for people: it is repeated in the verdict.
     pub name: String,
     /// What it says, or why it could not be read; then what rests on it is not known.
-    pub document: Result<Document, String>,
+    /// Shared: one policy goes into the decisions on many requests.
+    pub document: Result<Arc<Document>, String>,
 }
 
 impl Named {
     /// A policy that was read.
-    pub fn new(name: impl Into<String>, document: Document) -> Self {
-        Self { name: name.into(), document: Ok(document) }
+    pub fn new(name: impl Into<String>, document: impl Into<Arc<Document>>) -> Self {
+        Self { name: name.into(), document: Ok(document.into()) }
     }
 
     /// A policy as it was parsed, or why it could not be.
     pub fn parsed(name: impl Into<String>, document: Result<Document, Unreadable>) -> Self {
-        Self { name: name.into(), document: document.map_err(|error| format!("it cannot be read ({error})")) }
+        Self {
+            name: name.into(),
+            document: document.map(Arc::new).map_err(|error| format!("it cannot be read ({error})")),
+        }
     }
 
     /// A policy that could not be read.

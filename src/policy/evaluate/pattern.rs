@@ -5,7 +5,6 @@
 
 use super::request::{Context, Known};
 use super::truth::{Open, Truth};
-use std::collections::BTreeSet;
 
 /// A pattern that was read, with the variables that are known put in.
 #[derive(Clone, Debug, Default)]
@@ -152,37 +151,42 @@ impl Pattern {
 
     fn like(pattern: &[Token], text: &str, reach: Reach) -> bool {
         let text: Vec<char> = text.chars().collect();
-        // The places in the text that the tokens so far may end at, in order.
-        let mut places = vec![0];
+        let least = pattern.iter().filter(|token| !matches!(token, Token::Any | Token::Unknown)).count();
+        if least > text.len() {
+            return false;
+        }
+        // Whether the tokens so far may end at each place in the text.
+        let mut ends = vec![false; text.len() + 1];
+        ends[0] = true;
         for (at, token) in pattern.iter().enumerate() {
-            let one = |fits: &dyn Fn(char) -> bool, places: Vec<usize>| -> Vec<usize> {
-                places.into_iter().filter(|place| text.get(*place).is_some_and(|c| fits(*c))).map(|p| p + 1).collect()
-            };
             let ends_segment = matches!(pattern.get(at + 1), None | Some(Token::Colon));
             let whole = reach == Reach::Text || ends_segment || *token == Token::Unknown;
-            places = match token {
-                Token::Char(expected) => one(&|c| c == *expected, places),
-                Token::Colon => one(&|c| c == ':', places),
-                Token::One => one(&|c| whole || c != ':', places),
-                Token::Any | Token::Unknown if whole => (places[0]..=text.len()).collect(),
-                Token::Any | Token::Unknown => within_segments(&places, &text),
+            let any = match token {
+                Token::Char(expected) => one(&mut ends, &text, |c| c == *expected),
+                Token::Colon => one(&mut ends, &text, |c| c == ':'),
+                Token::One => one(&mut ends, &text, |c| whole || c != ':'),
+                Token::Any | Token::Unknown => {
+                    for (place, c) in text.iter().enumerate() {
+                        ends[place + 1] |= ends[place] && (whole || *c != ':');
+                    }
+                    true
+                }
             };
-            if places.is_empty() {
+            if !any {
                 return false;
             }
         }
-        places.last() == Some(&text.len())
+        ends[text.len()]
     }
 }
 
-/// The places that can be come to from these without crossing a colon.
-fn within_segments(places: &[usize], text: &[char]) -> Vec<usize> {
-    let mut reached = BTreeSet::new();
-    for place in places {
-        let mut at = *place;
-        while reached.insert(at) && text.get(at).is_some_and(|c| *c != ':') {
-            at += 1;
-        }
+/// Goes one character on from each place where that fits, and says whether there is such a place.
+fn one(ends: &mut [bool], text: &[char], fits: impl Fn(char) -> bool) -> bool {
+    let mut any = false;
+    for (place, c) in text.iter().enumerate().rev() {
+        ends[place + 1] = ends[place] && fits(*c);
+        any |= ends[place + 1];
     }
-    reached.into_iter().collect()
+    ends[0] = false;
+    any
 }

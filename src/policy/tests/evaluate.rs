@@ -4,6 +4,7 @@
 use crate::policy::Document;
 use crate::policy::evaluate::*;
 use rstest::rstest;
+use std::sync::Arc;
 
 pub const REPOSITORY: &str = "arn:aws:ecr:eu-west-1:111111111111:repository/web";
 pub const TARGET: &str = "arn:aws:iam::111111111111:role/target";
@@ -49,7 +50,7 @@ pub fn request(asks: &str, action: &str, resource: &str) -> Request {
 }
 
 pub fn named(name: &str, text: &str) -> Named {
-    Named { name: name.into(), document: Document::parse(text).map_err(|error| error.to_string()) }
+    Named { name: name.into(), document: Document::parse(text).map(Arc::new).map_err(|error| error.to_string()) }
 }
 
 /// A document of statements that are given without their braces; nothing for an empty text.

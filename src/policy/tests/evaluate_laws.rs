@@ -8,6 +8,7 @@ use crate::policy::evaluate::*;
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Without a principal, as on an identity.
 fn of_identity(value: &Value) -> Document {
@@ -87,7 +88,7 @@ fn with(mut policies: Policies, statement: Statement, at: prop::sample::Index) -
         policies.identity.iter_mut().chain(&mut policies.boundary).chain(&mut policies.resource).collect();
     if !all.is_empty() {
         let named = at.index(all.len());
-        all[named].document.as_mut().unwrap().statements.push(statement);
+        Arc::make_mut(all[named].document.as_mut().unwrap()).statements.push(statement);
     }
     policies
 }
@@ -124,7 +125,7 @@ proptest! {
         turned.identity.reverse();
         turned.resource.reverse();
         for named in turned.identity.iter_mut().chain(&mut turned.boundary).chain(&mut turned.resource) {
-            named.document.as_mut().unwrap().statements.reverse();
+            Arc::make_mut(named.document.as_mut().unwrap()).statements.reverse();
         }
         match (evaluate(&request, &policies), evaluate(&request, &turned)) {
             (Verdict::Depends(one), Verdict::Depends(other)) => prop_assert_eq!(one, other),

@@ -66,6 +66,7 @@ async def serve(fd, log):
         "organizations": organizations.join,
         "service-may": service_callers.may,
         "plant-policy": ecr_repositories.plant_policy,
+        "close-account": principals.close_account,
     }
     config = Config()
     config.bind = [f"fd://{fd}"]

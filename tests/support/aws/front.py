@@ -9,7 +9,7 @@ waits until it is, kills the operator, and the call is then never carried out:
     POST /_stack/reset    {}                                                let all go that is held or stopped, and forget what was to be
 
 `account` is the caller's. A held call has been received and not carried out; when its client goes away it never is. Other
-controls are described where they work: `answers`, `stops`, `throttles`, `organizations`, `service_callers`, `ecr_repositories`.
+controls are described where they work: `answers`, `stops`, `throttles`, `organizations`, `service_callers`, `ecr_repositories`, `principals`.
 """
 
 import asyncio

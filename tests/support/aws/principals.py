@@ -74,9 +74,18 @@ def store_principals(document):
 # Every number is an account here, but for this one: what names it is refused, as AWS refuses a number that nobody has.
 NO_ACCOUNT = "000000000000"
 
+_closed = set()
+
+
+def close_account(asked):
+    """POST /_stack/close-account {"account": "2222…"}: from now on nothing of it may be named in a policy. What names it already stays as it is."""
+    _closed.add(asked["account"])
+    return {}
+
 
 def _stored(principal):
-    if principal in (NO_ACCOUNT, f"arn:aws:iam::{NO_ACCOUNT}:root"):
+    account = principal.split(":")[4] if principal.startswith("arn:") else principal
+    if account == NO_ACCOUNT or account in _closed:
         raise UnknownPrincipal(principal)
     if principal == "*" or re.fullmatch(r"arn:aws:iam::\d{12}:root", principal) or principal.startswith("arn:aws:sts:"):
         return principal

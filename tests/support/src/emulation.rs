@@ -144,6 +144,14 @@ impl Emulation {
         self.ask("POST", "plant-policy", &asked).await.map(drop)
     }
 
+    /// Closes an account: AWS refuses every policy that names it or anything in it, and those that are there already stay.
+    ///
+    /// # Errors
+    /// When the emulation does not answer.
+    pub async fn close_account(&self, account: &str) -> Result<()> {
+        self.ask("POST", "close-account", &json!({ "account": account })).await.map(drop)
+    }
+
     async fn until(&self, account: &str, action: &str, wanted: bool) -> Result<()> {
         let call = json!({"account": account, "action": action});
         let state = if wanted { "held" } else { "held no longer" };
