@@ -1,5 +1,6 @@
-//! What it costs to compare two policies of the full 10,240 characters: one of ours, packed with root ARNs, and one of other people's
-//! statements, each beside the same in other words. The target is under a millisecond for canonical forms and difference together.
+//! What it costs to compare two policies of the full 10,240 characters: one of ours, packed with
+//! root ARNs, and one of other people's statements, each beside the same in other words. The target
+//! is under a millisecond for canonical forms and difference together.
 //!
 //! ```text
 //! cargo bench --locked --bench policy
@@ -12,7 +13,8 @@ use registry_grants::policy::repository::MAX_CHARACTERS;
 use serde_json::{Value, json};
 use std::hint::black_box;
 
-/// One statement with as many accounts as fit, and how ECR might return it: bare numbers, another order, other letters.
+/// One statement with as many accounts as fit, and how ECR might return it: bare numbers, another
+/// order, other letters.
 fn packed() -> (Document, Document) {
     let document = |principals: Vec<String>, actions: [&str; 3]| {
         let statement = json!({
@@ -25,26 +27,57 @@ fn packed() -> (Document, Document) {
     };
     let accounts = |count: u64| (0..count).map(|n| 100_000_000_000 + n * 7_919);
     let one = |count: u64| {
-        let arns = accounts(count).map(|account| format!("arn:aws:iam::{account}:root")).collect();
-        document(arns, ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:PutImage"])
+        let arns = accounts(count)
+            .map(|account| format!("arn:aws:iam::{account}:root"))
+            .collect();
+        document(
+            arns,
+            [
+                "ecr:BatchGetImage",
+                "ecr:GetDownloadUrlForLayer",
+                "ecr:PutImage",
+            ],
+        )
     };
-    let full = (1..).take_while(|count| one(*count).characters() <= MAX_CHARACTERS).last().unwrap_or_default();
-    let numbers = accounts(full).rev().map(|account| account.to_string()).collect();
-    (one(full), document(numbers, ["ECR:putimage", "ecr:getdownloadurlforlayer", "ecr:batchGetImage"]))
+    let full = (1..)
+        .take_while(|count| one(*count).characters() <= MAX_CHARACTERS)
+        .last()
+        .unwrap_or_default();
+    let numbers = accounts(full)
+        .rev()
+        .map(|account| account.to_string())
+        .collect();
+    (
+        one(full),
+        document(
+            numbers,
+            [
+                "ECR:putimage",
+                "ecr:getdownloadurlforlayer",
+                "ecr:batchGetImage",
+            ],
+        ),
+    )
 }
 
-/// Many people's statements, and the same shuffled, with lists for strings and strings for booleans.
+/// Many people's statements, and the same shuffled, with lists for strings and strings for
+/// booleans.
 fn mixed() -> (Document, Document) {
     let statement = |n: u64, reworded: bool| -> Value {
         let role = format!("arn:aws:iam::{}:role/team-{n}", 200_000_000_000 + n);
-        let arn = format!("arn:aws:lambda:eu-west-1:{}:function:*", 300_000_000_000 + n);
+        let arn = format!(
+            "arn:aws:lambda:eu-west-1:{}:function:*",
+            300_000_000_000 + n
+        );
         match (n % 3, reworded) {
             (0, false) => {
                 json!({"Sid": format!("Lambda{n}"), "Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"},
                 "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], "Condition": {"StringLike": {"aws:sourceArn": arn}}})
             }
-            (0, true) => json!({"Effect": "Allow", "Principal": {"Service": ["lambda.amazonaws.com"]},
-                "Action": ["ecr:GetDownloadUrlForLayer", "ecr:batchgetimage"], "Condition": {"StringLike": {"AWS:SourceArn": [arn]}}}),
+            (0, true) => {
+                json!({"Effect": "Allow", "Principal": {"Service": ["lambda.amazonaws.com"]},
+                "Action": ["ecr:GetDownloadUrlForLayer", "ecr:batchgetimage"], "Condition": {"StringLike": {"AWS:SourceArn": [arn]}}})
+            }
             (1, false) => {
                 json!({"Sid": format!("Deny{n}"), "Effect": "Deny", "Principal": "*", "NotAction": "ecr:BatchGetImage",
                 "Condition": {"Bool": {"aws:SecureTransport": false}, "ArnNotLike": {"aws:PrincipalArn": [role, "arn:aws:iam::*:role/ops"]}}})
@@ -63,15 +96,25 @@ fn mixed() -> (Document, Document) {
         let statements: Vec<Value> = (0..count).map(|n| statement(n, false)).collect();
         parsed(&json!({ "Version": "2008-10-17", "Statement": statements }))
     };
-    let full = (1..).take_while(|count| one(*count).characters() <= MAX_CHARACTERS).last().unwrap_or_default();
+    let full = (1..)
+        .take_while(|count| one(*count).characters() <= MAX_CHARACTERS)
+        .last()
+        .unwrap_or_default();
     let statements: Vec<Value> = (0..full).rev().map(|n| statement(n, true)).collect();
-    (one(full), parsed(&json!({ "Version": "2012-10-17", "Statement": statements })))
+    (
+        one(full),
+        parsed(&json!({ "Version": "2012-10-17", "Statement": statements })),
+    )
 }
 
 /// The document with every Sid kept and every statement changed.
 fn changed(document: &Document) -> Document {
-    let text = document.to_string().replace(":role/team-", ":role/other-").replace("ecr:PutImage", "ecr:ListImages");
-    Document::parse(&text.replace("lambda:eu-west-1", "lambda:eu-west-3")).expect("it was a document")
+    let text = document
+        .to_string()
+        .replace(":role/team-", ":role/other-")
+        .replace("ecr:PutImage", "ecr:ListImages");
+    Document::parse(&text.replace("lambda:eu-west-1", "lambda:eu-west-3"))
+        .expect("it was a document")
 }
 
 fn parsed(value: &Value) -> Document {
@@ -81,16 +124,25 @@ fn parsed(value: &Value) -> Document {
 fn compare(c: &mut Criterion) {
     for (name, (one, other)) in [("packed", packed()), ("mixed", mixed())] {
         let (text, size) = (one.to_string(), one.characters());
-        assert!(one.same_meaning(&other) && Difference::between(&one, &other).is_empty(), "{name}");
-        assert!((MAX_CHARACTERS - 300..=MAX_CHARACTERS).contains(&size), "{name}: {size}");
+        assert!(
+            one.same_meaning(&other) && Difference::between(&one, &other).is_empty(),
+            "{name}"
+        );
+        assert!(
+            (MAX_CHARACTERS - 300..=MAX_CHARACTERS).contains(&size),
+            "{name}: {size}"
+        );
         let changed = changed(&one);
         assert!(!one.same_meaning(&changed), "{name}");
         let mut group = c.benchmark_group(name);
         group.bench_function("parse", |b| b.iter(|| Document::parse(black_box(&text))));
         group.bench_function("canonical", |b| b.iter(|| black_box(&one).canonical()));
-        group.bench_function("same meaning", |b| b.iter(|| black_box(&one).same_meaning(black_box(&other))));
-        group
-            .bench_function("difference, none", |b| b.iter(|| Difference::between(black_box(&one), black_box(&other))));
+        group.bench_function("same meaning", |b| {
+            b.iter(|| black_box(&one).same_meaning(black_box(&other)))
+        });
+        group.bench_function("difference, none", |b| {
+            b.iter(|| Difference::between(black_box(&one), black_box(&other)))
+        });
         group.bench_function("difference, all", |b| {
             b.iter(|| Difference::between(black_box(&one), black_box(&changed)))
         });

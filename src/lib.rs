@@ -1,4 +1,5 @@
-//! registry-grants: lets workloads of one AWS account push to and pull from another account's private ECR repositories.
+//! registry-grants: lets workloads of one AWS account push to and pull from another account's
+//! private ECR repositories.
 //!
 //! ```text
 //!  CrossAccountRegistryGrant ─┐
@@ -8,8 +9,8 @@
 //!                             └─→ all grants on a repository ─→ one policy document, one writer
 //! ```
 //!
-//! Imports point one way: `main → cli → controller → aws → grant → policy`. [`grant`] and [`policy`] are pure: what is
-//! decided is decided there, what touches the world decides nothing.
+//! Imports point one way: `main → cli → controller → aws → grant → policy`. [`grant`] and
+//! [`policy`] are pure: what is decided is decided there, what touches the world decides nothing.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

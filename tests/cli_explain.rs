@@ -17,7 +17,8 @@ fn policy(statement: Value) -> String {
 /// The policies of a pull that works, by either path.
 fn files(test: &str) -> Folder {
     let images = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
-    let images = |resource: &str| json!({"Effect": "Allow", "Action": images, "Resource": resource});
+    let images =
+        |resource: &str| json!({"Effect": "Allow", "Action": images, "Resource": resource});
     let token = json!({"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"});
     let assume = json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": ROLE});
     let principal = json!({"AWS": "arn:aws:iam::222222222222:root"});
@@ -40,8 +41,21 @@ fn files(test: &str) -> Folder {
         .with("broken.json", "{")
 }
 
-const ASKED: [&str; 7] = ["explain", "--principal", NODE, "--action", "pull", "--repository", REPOSITORY];
-const DIRECT: [&str; 4] = ["--identity-policy", "identity.json", "--resource-policy", "repository.json"];
+const ASKED: [&str; 7] = [
+    "explain",
+    "--principal",
+    NODE,
+    "--action",
+    "pull",
+    "--repository",
+    REPOSITORY,
+];
+const DIRECT: [&str; 4] = [
+    "--identity-policy",
+    "identity.json",
+    "--resource-policy",
+    "repository.json",
+];
 
 fn explain(test: &str, arguments: &[&str]) -> (i32, String, String) {
     files(test).run(&[&ASKED[..], arguments].concat(), "")
@@ -73,7 +87,10 @@ fn the_exit_status_is_the_verdict_and_the_text_names_the_link(
     let (found, out, err) = explain("verdict", arguments);
     assert_eq!(found, status, "{out}{err}");
     assert!(out.contains(said), "{out}");
-    assert!(out.contains("Policies read:") && out.contains("Not seen: organization policies"), "{out}");
+    assert!(
+        out.contains("Policies read:") && out.contains("Not seen: organization policies"),
+        "{out}"
+    );
 }
 
 #[test]
@@ -82,8 +99,15 @@ fn programs_get_the_same_as_json() {
     let answer: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((status, answer["verdict"].as_str()), (2, Some("denied")));
     let calls = answer["calls"].as_array().unwrap();
-    let verdicts: Vec<_> =
-        calls.iter().map(|call| (call["action"].as_str().unwrap(), call["verdict"].as_str().unwrap())).collect();
+    let verdicts: Vec<_> = calls
+        .iter()
+        .map(|call| {
+            (
+                call["action"].as_str().unwrap(),
+                call["verdict"].as_str().unwrap(),
+            )
+        })
+        .collect();
     let expected = [
         ("ecr:GetAuthorizationToken", "allowed"),
         ("ecr:BatchGetImage", "denied"),
@@ -94,10 +118,21 @@ fn programs_get_the_same_as_json() {
 
 #[test]
 fn one_action_is_asked_about_by_itself() {
-    let asked = ["explain", "--principal", NODE, "--action", "ecr:ListImages", "--repository", REPOSITORY];
+    let asked = [
+        "explain",
+        "--principal",
+        NODE,
+        "--action",
+        "ecr:ListImages",
+        "--repository",
+        REPOSITORY,
+    ];
     let (status, out, _) = files("single").run(&[&asked[..], &DIRECT].concat(), "");
     assert_eq!(status, 2);
-    assert!(out.contains("denied  ecr:ListImages") && !out.contains("BatchGetImage"), "{out}");
+    assert!(
+        out.contains("denied  ecr:ListImages") && !out.contains("BatchGetImage"),
+        "{out}"
+    );
 }
 
 #[rstest]
@@ -149,13 +184,41 @@ fn lambda_is_a_principal_too() {
         ];
         folder.run(&[&asked[..], context].concat(), "").0
     };
-    assert_eq!(ask(&["--context", "aws:SourceArn=arn:aws:lambda:us-east-1:222222222222:function:f"]), 0);
-    assert_eq!(ask(&["--context", "aws:SourceArn=arn:aws:lambda:us-east-1:333333333333:function:f"]), 2);
+    assert_eq!(
+        ask(&[
+            "--context",
+            "aws:SourceArn=arn:aws:lambda:us-east-1:222222222222:function:f"
+        ]),
+        0
+    );
+    assert_eq!(
+        ask(&[
+            "--context",
+            "aws:SourceArn=arn:aws:lambda:us-east-1:333333333333:function:f"
+        ]),
+        2
+    );
     assert_eq!(ask(&[]), 3);
     // It needs no token of its own.
     let both = json!({"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"},
         "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]});
     let folder = files("lambda-pull").with("lambda.json", policy(json!([both])));
-    let pull = ["explain", "--principal", "lambda.amazonaws.com", "--action", "pull", "--repository", REPOSITORY];
-    assert_eq!(folder.run(&[&pull[..], &["--resource-policy", "lambda.json"]].concat(), "").0, 0);
+    let pull = [
+        "explain",
+        "--principal",
+        "lambda.amazonaws.com",
+        "--action",
+        "pull",
+        "--repository",
+        REPOSITORY,
+    ];
+    assert_eq!(
+        folder
+            .run(
+                &[&pull[..], &["--resource-policy", "lambda.json"]].concat(),
+                ""
+            )
+            .0,
+        0
+    );
 }

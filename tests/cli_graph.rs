@@ -16,7 +16,9 @@ fn files(test: &str) -> Folder {
     let ready = "status:\n  conditions:\n  - {type: Ready, status: \"True\", reason: Granted, message: all is there, lastTransitionTime: \"2026-01-01T00:00:00Z\"}\n";
     let of_organization = organization.split("\n---\n").last().unwrap();
     let article = article.replace("names: [platform]", "names: [elsewhere]");
-    Folder::new(test).with("a.yaml", article + ready).with("b.yaml", of_organization)
+    Folder::new(test)
+        .with("a.yaml", article + ready)
+        .with("b.yaml", of_organization)
 }
 
 #[rstest]
@@ -38,7 +40,10 @@ fn nothing_hostile_reaches_the_terminal() {
     let folder = Folder::new("hostile").with("a.yaml", hostile);
     for output in ["table", "dot", "mermaid"] {
         let (status, printed, told) = folder.run(&["graph", "-f", "a.yaml", "-o", output], "");
-        assert!(!(printed.clone() + &told).contains(['\u{1b}', '\u{202e}']), "{printed:?} {told:?}");
+        assert!(
+            !(printed.clone() + &told).contains(['\u{1b}', '\u{202e}']),
+            "{printed:?} {told:?}"
+        );
         assert_eq!(status, 1, "the API server would refuse this: {told}");
     }
 }
@@ -58,7 +63,11 @@ fn nothing_hostile_reaches_the_terminal() {
 #[case("a/b/c/d/e/f", "g", "")]
 #[case("1web", "g", "")]
 #[case("team_b/we.b", "g", "")]
-fn what_the_cluster_would_refuse_is_invalid_in_files(#[case] repository: &str, #[case] name: &str, #[case] told: &str) {
+fn what_the_cluster_would_refuse_is_invalid_in_files(
+    #[case] repository: &str,
+    #[case] name: &str,
+    #[case] told: &str,
+) {
     let manifests = format!(
         r#"
 apiVersion: registrygrants.dev/v1alpha1
@@ -78,11 +87,17 @@ spec:
     );
     let folder = Folder::new("names").with("n.yaml", manifests);
     let graph = folder.run(&["graph", "-f", "n.yaml"], "");
-    let handoff = folder.run(&["handoff", "-f", "n.yaml", "--account", "222222222222"], "");
+    let handoff = folder.run(
+        &["handoff", "-f", "n.yaml", "--account", "222222222222"],
+        "",
+    );
     for (status, out, err) in [graph, handoff] {
         match told {
             "" => assert_eq!((status, err.as_str()), (0, ""), "{out}"),
-            told => assert!(status == 1 && err.contains("Invalid: ") && err.contains(told), "{status} {out} {err}"),
+            told => assert!(
+                status == 1 && err.contains("Invalid: ") && err.contains(told),
+                "{status} {out} {err}"
+            ),
         }
     }
 }
@@ -94,12 +109,23 @@ fn all_examples_are_read_at_once() {
     let graph = folder.printed(&["graph", "-f", examples, "-o", "json"]);
     let graph: serde_json::Value = serde_json::from_str(&graph).unwrap();
     let grants = graph["grants"].as_array().unwrap();
-    for grant in ["team-b/miq-devops", "team-b/functions", "platform/base-images", "team-b/web"] {
-        let edge = grants.iter().find(|edge| edge["grant"] == grant).unwrap_or_else(|| panic!("no {grant} in {graph}"));
+    for grant in [
+        "team-b/miq-devops",
+        "team-b/functions",
+        "platform/base-images",
+        "team-b/web",
+    ] {
+        let edge = grants
+            .iter()
+            .find(|edge| edge["grant"] == grant)
+            .unwrap_or_else(|| panic!("no {grant} in {graph}"));
         assert_eq!(edge["reason"], "Admitted", "{edge}");
     }
     let of_platform = folder.printed(&["graph", "-f", examples, "-n", "platform"]);
-    assert!(of_platform.contains("platform/base-images") && !of_platform.contains("team-b/web"), "{of_platform}");
+    assert!(
+        of_platform.contains("platform/base-images") && !of_platform.contains("team-b/web"),
+        "{of_platform}"
+    );
     for account in ["111111111111", "222222222222", "333333333333"] {
         folder.printed(&["handoff", "-f", examples, "--account", account]);
     }
@@ -119,8 +145,10 @@ fn graph_of_nobody(proxy: &str, environment: &[(&str, &str)]) -> String {
     for variable in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
         command.env_remove(variable);
     }
-    let command =
-        command.arg("graph").env("KUBECONFIG", folder.path().join("kubeconfig")).envs(environment.iter().copied());
+    let command = command
+        .arg("graph")
+        .env("KUBECONFIG", folder.path().join("kubeconfig"))
+        .envs(environment.iter().copied());
     let output = command.output().unwrap();
     String::from_utf8(output.stderr).unwrap()
 }
@@ -140,21 +168,34 @@ fn a_connection_error_names_the_host_the_proxy_and_the_cause(
     #[case] told: &str,
 ) {
     let err = graph_of_nobody(proxy, environment);
-    let cause = ["Connection refused", "SOCKS error"].iter().any(|cause| err.contains(cause));
+    let cause = ["Connection refused", "SOCKS error"]
+        .iter()
+        .any(|cause| err.contains(cause));
     assert!(err.contains(told) && cause, "{err}");
 }
 
 #[rstest]
 #[case("example.com,", "NO_PROXY has an empty entry")]
-#[case("example.com,<local>", "the entry `<local>` of NO_PROXY is neither a host, ")]
+#[case(
+    "example.com,<local>",
+    "the entry `<local>` of NO_PROXY is neither a host, "
+)]
 fn an_entry_of_no_proxy_that_cannot_be_read_is_named(#[case] entries: &str, #[case] told: &str) {
-    let err = graph_of_nobody("", &[("HTTPS_PROXY", "http://127.0.0.1:10"), ("NO_PROXY", entries)]);
+    let err = graph_of_nobody(
+        "",
+        &[
+            ("HTTPS_PROXY", "http://127.0.0.1:10"),
+            ("NO_PROXY", entries),
+        ],
+    );
     assert!(err.contains(told), "{err}");
 }
 
 #[test]
 fn files_can_come_by_standard_input_and_from_a_folder() {
-    let folder = Folder::new("stdin").with("a.yaml", example("article")).with("notes.txt", "no manifest");
+    let folder = Folder::new("stdin")
+        .with("a.yaml", example("article"))
+        .with("notes.txt", "no manifest");
     let (status, by_stdin, err) = folder.run(&["graph", "-f", "-"], &example("article"));
     assert_eq!(status, 0, "{err}");
     assert_eq!(folder.printed(&["graph", "-f", "."]), by_stdin);
@@ -207,11 +248,20 @@ fn a_cluster_is_asked_for_its_grants_and_for_nothing_else() {
     let folder = Folder::new("cluster").with("kubeconfig", kubeconfig);
     let printed = folder.printed(&["graph"]);
     let asked = cluster.join().unwrap();
-    assert!(asked[0].starts_with("GET /apis/registrygrants.dev/v1alpha1/crossaccountregistrygrants?"), "{asked:?}");
+    assert!(
+        asked[0].starts_with("GET /apis/registrygrants.dev/v1alpha1/crossaccountregistrygrants?"),
+        "{asked:?}"
+    );
     assert!(asked[1].contains("continue=more"), "{asked:?}");
-    let (a, b) = (printed.find("team-b/a").unwrap(), printed.find("team-b/b").unwrap());
+    let (a, b) = (
+        printed.find("team-b/a").unwrap(),
+        printed.find("team-b/b").unwrap(),
+    );
     assert!(a < b, "{printed}");
-    assert!(printed.contains("team-b/a: NotSeen: the operator has not looked at it"), "{printed}");
+    assert!(
+        printed.contains("team-b/a: NotSeen: the operator has not looked at it"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -220,12 +270,18 @@ fn one_namespace_can_be_asked_for() {
     let folder = Folder::new("namespace").with("kubeconfig", kubeconfig);
     folder.printed(&["graph", "--namespace", "team-b", "--context", "here"]);
     let asked = cluster.join().unwrap();
-    assert!(asked[0].contains("/namespaces/team-b/crossaccountregistrygrants?"), "{asked:?}");
+    assert!(
+        asked[0].contains("/namespaces/team-b/crossaccountregistrygrants?"),
+        "{asked:?}"
+    );
 }
 
 #[test]
 fn a_cluster_that_does_not_answer_is_an_error() {
-    let folder = Folder::new("silent").with("kubeconfig", "apiVersion: v1\nkind: Config\ncurrent-context: nowhere\n");
+    let folder = Folder::new("silent").with(
+        "kubeconfig",
+        "apiVersion: v1\nkind: Config\ncurrent-context: nowhere\n",
+    );
     let (status, out, err) = folder.run(&["graph"], "");
     assert_eq!((status, out.as_str()), (1, ""));
     assert!(err.starts_with("registry-grants: "), "{err}");

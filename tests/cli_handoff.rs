@@ -14,7 +14,10 @@ fn unmanaged() -> String {
 
 /// The documents of a text but for the one that contains this.
 fn without(text: &str, what: &str) -> String {
-    text.split("\n---\n").filter(|document| !document.contains(what)).collect::<Vec<_>>().join("\n---\n")
+    text.split("\n---\n")
+        .filter(|document| !document.contains(what))
+        .collect::<Vec<_>>()
+        .join("\n---\n")
 }
 
 #[rstest]
@@ -37,7 +40,15 @@ fn the_consumer_side_in_every_form(#[case] format: &str) {
 #[case("terraform")]
 fn the_registry_side_in_every_form(#[case] format: &str) {
     let folder = Folder::new(&format!("registry-{format}")).with("grants.yaml", unmanaged());
-    let arguments = ["handoff", "-f", "grants.yaml", "--account", "111111111111", "--format", format];
+    let arguments = [
+        "handoff",
+        "-f",
+        "grants.yaml",
+        "--account",
+        "111111111111",
+        "--format",
+        format,
+    ];
     insta::assert_snapshot!(format!("registry_{format}"), folder.printed(&arguments));
 }
 
@@ -48,8 +59,17 @@ fn the_registry_side_in_every_form(#[case] format: &str) {
 #[case("roles-of-others", "222222222222")]
 #[case("roles-of-others", "111111111111")]
 fn what_else_a_grant_can_ask_as_a_script(#[case] of: &str, #[case] account: &str) {
-    let folder = Folder::new(&format!("{of}-{account}")).with("grants.yaml", example_with_accounts(of));
-    let script = folder.printed(&["handoff", "-f", "grants.yaml", "--account", account, "--format", "cli"]);
+    let folder =
+        Folder::new(&format!("{of}-{account}")).with("grants.yaml", example_with_accounts(of));
+    let script = folder.printed(&[
+        "handoff",
+        "-f",
+        "grants.yaml",
+        "--account",
+        account,
+        "--format",
+        "cli",
+    ]);
     insta::assert_snapshot!(format!("{of}_{account}"), script);
 }
 
@@ -58,7 +78,15 @@ fn no_statement_that_is_handed_off_carries_an_installations_sid() {
     let folder = Folder::new("sids").with("grants.yaml", unmanaged());
     for account in ["111111111111", "222222222222"] {
         for format in ["json", "cli", "cloudformation", "terraform"] {
-            let printed = folder.printed(&["handoff", "-f", "grants.yaml", "--account", account, "--format", format]);
+            let printed = folder.printed(&[
+                "handoff",
+                "-f",
+                "grants.yaml",
+                "--account",
+                account,
+                "--format",
+                format,
+            ]);
             assert!(!printed.contains("RegistryGrants"), "{printed}");
         }
     }
@@ -66,19 +94,25 @@ fn no_statement_that_is_handed_off_carries_an_installations_sid() {
 
 /// A grant for team-b with this in its spec, and the article's registry account.
 fn grant(registry: &str, consumer: &str) -> String {
-    let account = example("article").split("\n---\n").nth(1).unwrap().to_owned();
+    let account = example("article")
+        .split("\n---\n")
+        .nth(1)
+        .unwrap()
+        .to_owned();
     format!(
         "{account}\n---\napiVersion: registrygrants.dev/v1alpha1\nkind: CrossAccountRegistryGrant\nmetadata: {{name: web, namespace: team-b}}\nspec:\n  access: Pull\n  registry: {registry}\n  consumer: {consumer}\n"
     )
 }
 
-const REGISTRY: &str =
-    "{accountID: '111111111111', regions: [us-east-1], repositories: [team-b/web], role: {name: web}}";
+const REGISTRY: &str = "{accountID: '111111111111', regions: [us-east-1], repositories: [team-b/web], role: {name: web}}";
 const CONSUMER: &str = "{accountID: '222222222222', roles: [ci/deployer, 'ci/x/*']}";
 
 #[rstest]
 #[case("a: [", "grants.yaml: not YAML")]
-#[case("{apiVersion: v1, kind: Secret}", "there is no CrossAccountRegistryGrant in these manifests")]
+#[case(
+    "{apiVersion: v1, kind: Secret}",
+    "there is no CrossAccountRegistryGrant in these manifests"
+)]
 #[case(&without(&grant(REGISTRY, CONSUMER), "kind: AWSAccount"), "team-b/web: AccountNotFound: there is no AWSAccount 111111111111")]
 #[case(&grant(&REGISTRY.replace("team-b/web", "team-c/web"), CONSUMER), "team-b/web: NotAdmitted: AWSAccount 111111111111 does not admit this grant")]
 #[case(&grant(&REGISTRY.replace("us-east-1", "nowhere"), CONSUMER), "team-b/web: Invalid: spec.registry.regions: `nowhere` is not a region")]
@@ -105,19 +139,35 @@ fn an_account_that_no_grant_names_is_refused_and_several_must_be_told_apart() {
     let folder = Folder::new("several").with("grants.yaml", two);
     let (status, _, err) = folder.run(&["handoff", "-f", "grants.yaml"], "");
     assert_eq!(status, 1);
-    assert!(err.contains("222222222222, 333333333333. Say which by --account"), "{err}");
-    let (status, _, err) = folder.run(&["handoff", "-f", "grants.yaml", "--account", "444444444444"], "");
+    assert!(
+        err.contains("222222222222, 333333333333. Say which by --account"),
+        "{err}"
+    );
+    let (status, _, err) = folder.run(
+        &["handoff", "-f", "grants.yaml", "--account", "444444444444"],
+        "",
+    );
     assert_eq!(status, 1);
-    assert!(err.contains("no grant in these manifests names this account"), "{err}");
-    let one: Value =
-        serde_json::from_str(&folder.printed(&["handoff", "-f", "grants.yaml", "--account", "222222222222"])).unwrap();
+    assert!(
+        err.contains("no grant in these manifests names this account"),
+        "{err}"
+    );
+    let one: Value = serde_json::from_str(&folder.printed(&[
+        "handoff",
+        "-f",
+        "grants.yaml",
+        "--account",
+        "222222222222",
+    ]))
+    .unwrap();
     assert_eq!(one["account"], "222222222222");
 }
 
 #[test]
 fn roles_named_exactly_get_an_inline_policy_and_patterns_one_to_attach() {
     let folder = Folder::new("roles").with("grants.yaml", grant(REGISTRY, CONSUMER));
-    let all: Value = serde_json::from_str(&folder.printed(&["handoff", "-f", "grants.yaml"])).unwrap();
+    let all: Value =
+        serde_json::from_str(&folder.printed(&["handoff", "-f", "grants.yaml"])).unwrap();
     assert_eq!(all["policies"][0]["roles"], serde_json::json!(["deployer"]));
     assert_eq!(all["policies"][0]["alsoFor"], "ci/x/*");
 }
@@ -126,8 +176,17 @@ fn roles_named_exactly_get_an_inline_policy_and_patterns_one_to_attach() {
 fn the_role_that_the_operator_names_is_the_one_of_its_installation() {
     let text = grant(&REGISTRY.replace(", role: {name: web}", ""), CONSUMER);
     let folder = Folder::new("installation").with("grants.yaml", text);
-    let printed = folder.printed(&["handoff", "-f", "grants.yaml", "--installation", "0123456789ab"]);
-    assert!(printed.contains("arn:aws:iam::111111111111:role/registry-grants/team-b-web-"), "{printed}");
+    let printed = folder.printed(&[
+        "handoff",
+        "-f",
+        "grants.yaml",
+        "--installation",
+        "0123456789ab",
+    ]);
+    assert!(
+        printed.contains("arn:aws:iam::111111111111:role/registry-grants/team-b-web-"),
+        "{printed}"
+    );
 }
 
 /// An `aws` that has one repository's policy in a file, and writes down what is set.
@@ -144,44 +203,80 @@ esac
 
 /// Runs the registry's script with that `aws`; gives its status, and the policy then.
 fn repository_script(folder: &Folder) -> (bool, Value) {
-    let script = folder.printed(&["handoff", "-f", "grants.yaml", "--account", "111111111111", "--format", "cli"]);
+    let script = folder.printed(&[
+        "handoff",
+        "-f",
+        "grants.yaml",
+        "--account",
+        "111111111111",
+        "--format",
+        "cli",
+    ]);
     fs::write(folder.path().join("handoff.sh"), script).unwrap();
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let path = format!(
+        "{}:{}",
+        folder.path().display(),
+        std::env::var("PATH").unwrap()
+    );
     let ran = std::process::Command::new("sh")
         .arg("handoff.sh")
         .env("PATH", path)
         .current_dir(folder.path())
         .output()
         .unwrap();
-    let policy = fs::read_to_string(folder.path().join("policy.json")).unwrap_or_else(|_| "null".into());
+    let policy =
+        fs::read_to_string(folder.path().join("policy.json")).unwrap_or_else(|_| "null".into());
     (ran.status.success(), serde_json::from_str(&policy).unwrap())
 }
 
 #[test]
 fn other_peoples_statements_survive_the_script_and_running_it_again_changes_nothing() {
     let theirs = r#"{"Version":"2008-10-17","Id":"x","Statement":{"Sid":"Theirs","Effect":"Deny","Principal":"*","Action":"ecr:*"}}"#;
-    let folder =
-        Folder::new("merge").with("grants.yaml", unmanaged()).with_program("aws", AWS).with("policy.json", theirs);
+    let folder = Folder::new("merge")
+        .with("grants.yaml", unmanaged())
+        .with_program("aws", AWS)
+        .with("policy.json", theirs);
     let (done, once) = repository_script(&folder);
     assert!(done);
-    assert_eq!((once["Version"].as_str(), once["Id"].as_str()), (Some("2008-10-17"), Some("x")));
+    assert_eq!(
+        (once["Version"].as_str(), once["Id"].as_str()),
+        (Some("2008-10-17"), Some("x"))
+    );
     assert_eq!(once["Statement"][0]["Sid"], "Theirs");
-    let sids: Vec<&Value> = once["Statement"].as_array().unwrap().iter().map(|statement| &statement["Sid"]).collect();
-    assert!(sids.len() == 2 && sids[0] != sids[1], "AWS takes no Sid twice: {sids:?}");
+    let sids: Vec<&Value> = once["Statement"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|statement| &statement["Sid"])
+        .collect();
+    assert!(
+        sids.len() == 2 && sids[0] != sids[1],
+        "AWS takes no Sid twice: {sids:?}"
+    );
     assert_eq!(repository_script(&folder), (true, once));
 }
 
 #[test]
 fn a_repository_without_a_policy_gets_one() {
-    let folder = Folder::new("new-policy").with("grants.yaml", unmanaged()).with_program("aws", AWS);
+    let folder = Folder::new("new-policy")
+        .with("grants.yaml", unmanaged())
+        .with_program("aws", AWS);
     let (done, policy) = repository_script(&folder);
     assert!(done);
     assert_eq!(policy["Version"], "2012-10-17");
-    assert!(policy["Statement"][0]["Sid"].as_str().unwrap().starts_with("HandedOff"));
+    assert!(
+        policy["Statement"][0]["Sid"]
+            .as_str()
+            .unwrap()
+            .starts_with("HandedOff")
+    );
 }
 
 #[test]
 fn a_policy_that_may_not_be_read_is_not_written() {
-    let folder = Folder::new("denied").with("grants.yaml", unmanaged()).with_program("aws", AWS).with("denied", "");
+    let folder = Folder::new("denied")
+        .with("grants.yaml", unmanaged())
+        .with_program("aws", AWS)
+        .with("denied", "");
     assert_eq!(repository_script(&folder), (false, Value::Null));
 }

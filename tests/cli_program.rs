@@ -1,4 +1,5 @@
-//! The program as a whole: its help, its completions, its life as a plugin of kubectl, and its documentation.
+//! The program as a whole: its help, its completions, its life as a plugin of kubectl, and its
+//! documentation.
 
 mod cli;
 
@@ -12,11 +13,19 @@ use std::process::{Command, Stdio};
 /// The subcommands that have a text of their own.
 fn subcommands() -> Vec<String> {
     let help = Folder::new("subcommands").printed(&["help"]);
-    let listed =
-        help.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1).take_while(|line| !line.is_empty());
+    let listed = help
+        .lines()
+        .skip_while(|line| !line.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|line| !line.is_empty());
     // A description that is wrapped goes on further right.
-    let names = listed.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
-    let names: Vec<String> = names.filter(|name| *name != "help").map(String::from).collect();
+    let names = listed
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next());
+    let names: Vec<String> = names
+        .filter(|name| *name != "help")
+        .map(String::from)
+        .collect();
     assert!(names.len() >= 7, "{help}");
     names
 }
@@ -25,7 +34,11 @@ fn subcommands() -> Vec<String> {
 fn every_subcommand_has_examples_in_its_help() {
     let folder = Folder::new("examples");
     for name in subcommands() {
-        let arguments = if name == "policy" { vec!["policy", "diff", "--help"] } else { vec![name.as_str(), "--help"] };
+        let arguments = if name == "policy" {
+            vec!["policy", "diff", "--help"]
+        } else {
+            vec![name.as_str(), "--help"]
+        };
         let help = folder.printed(&arguments);
         assert!(help.contains("Example"), "{name}: {help}");
     }
@@ -37,7 +50,11 @@ fn furnished(test: &str) -> Folder {
     let article = example("article");
     // The registry's account and the grant: the consumer's account is its admin's.
     let with = |is: &dyn Fn(&str) -> bool| {
-        article.split("\n---\n").filter(|text| is(text)).collect::<Vec<_>>().join("\n---\n")
+        article
+            .split("\n---\n")
+            .filter(|text| is(text))
+            .collect::<Vec<_>>()
+            .join("\n---\n")
     };
     let is_grant = |text: &str| text.contains("kind: CrossAccountRegistryGrant");
     let grant = with(&is_grant);
@@ -53,21 +70,36 @@ fn furnished(test: &str) -> Folder {
         .with("wanted.json", policy)
         .with("answer.json", answer)
         .with_program("dot", "#!/bin/sh\nexec cat\n")
-        .with_program("aws", "#!/bin/sh\ncase $1 in ecr) cat answer.json ;; esac\n")
-        .with_program("kubectl", "#!/bin/sh\ncase $1 in get) cat article.yaml ;; *) exec cat ;; esac\n");
+        .with_program(
+            "aws",
+            "#!/bin/sh\ncase $1 in ecr) cat answer.json ;; esac\n",
+        )
+        .with_program(
+            "kubectl",
+            "#!/bin/sh\ncase $1 in get) cat article.yaml ;; *) exec cat ;; esac\n",
+        );
     for (name, text) in [("grants", &grant), ("manifests", &article)] {
         fs::create_dir(folder.path().join(name)).unwrap();
         fs::write(folder.path().join(name).join("all.yaml"), text).unwrap();
     }
     fs::create_dir_all(folder.path().join(".config/fish/completions")).unwrap();
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_registry-grants"), folder.path().join("registry-grants")).unwrap();
+    std::os::unix::fs::symlink(
+        env!("CARGO_BIN_EXE_registry-grants"),
+        folder.path().join("registry-grants"),
+    )
+    .unwrap();
     folder
 }
 
-/// Exit status and standard error of a shell that runs a command as people copy it. There is neither a cluster nor AWS.
+/// Exit status and standard error of a shell that runs a command as people copy it. There is
+/// neither a cluster nor AWS.
 #[cfg(unix)]
 fn run_copied(folder: &Folder, command: &str) -> (i32, String) {
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let path = format!(
+        "{}:{}",
+        folder.path().display(),
+        std::env::var("PATH").unwrap()
+    );
     let output = Command::new("bash")
         .args(["-c", &format!("set -o pipefail\nfpath=(x .)\n{command}")])
         .current_dir(folder.path())
@@ -82,14 +114,20 @@ fn run_copied(folder: &Folder, command: &str) -> (i32, String) {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 /// Commands out of a text's lines, each with the lines that it goes on in.
 fn commands<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut goes_on = false;
-    for line in lines.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in lines
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         match (goes_on, found.last_mut()) {
             (true, Some(command)) => *command = format!("{command}\n{line}"),
             (_, _) => found.push(line.to_owned()),
@@ -103,32 +141,58 @@ fn commands<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
 #[cfg(unix)]
 fn works(folder: &Folder, command: &str) {
     let (status, told) = run_copied(folder, command);
-    let understood = !["Usage:", "command not found", "syntax error"].iter().any(|word| told.contains(word))
+    let understood = !["Usage:", "command not found", "syntax error"]
+        .iter()
+        .any(|word| told.contains(word))
         && !told.lines().any(|line| line.starts_with("error:"));
     let outside = command.contains("registry-grants controller")
         || command.contains("registry-grants plan")
         || command.contains("registry-grants explain")
         || (command.contains("registry-grants graph") && !command.contains("-f "));
     // A file that is missing would be a mistake in the example; a kubeconfig there is none.
-    let found = told.contains("kubeconfig") || !["No such file", "given before"].iter().any(|why| told.contains(why));
-    assert!(understood && (status == 0 || (outside && found)), "{status} of: {command}\n{told}");
+    let found = told.contains("kubeconfig")
+        || !["No such file", "given before"]
+            .iter()
+            .any(|why| told.contains(why));
+    assert!(
+        understood && (status == 0 || (outside && found)),
+        "{status} of: {command}\n{told}"
+    );
 }
 
 #[cfg(unix)]
 #[test]
 fn examples_of_every_help_survive_80_columns_and_run() {
     for name in subcommands() {
-        let arguments = if name == "policy" { vec!["policy", "diff", "--help"] } else { vec![name.as_str(), "--help"] };
+        let arguments = if name == "policy" {
+            vec!["policy", "diff", "--help"]
+        } else {
+            vec![name.as_str(), "--help"]
+        };
         let shown = |columns: &str| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_registry-grants"));
-            let output = command.args(&arguments).env("COLUMNS", columns).output().unwrap();
+            let output = command
+                .args(&arguments)
+                .env("COLUMNS", columns)
+                .output()
+                .unwrap();
             let help = String::from_utf8(output.stdout).unwrap();
-            let (_, behind) = help.split_once("Exit status").or_else(|| help.split_once("Examples")).unwrap();
+            let (_, behind) = help
+                .split_once("Exit status")
+                .or_else(|| help.split_once("Examples"))
+                .unwrap();
             behind.to_owned()
         };
         let narrow = shown("80");
-        assert_eq!(narrow, shown("400"), "{name}: what is wrapped cannot be copied");
-        assert!(narrow.lines().all(|line| line.len() <= 80), "{name}: {narrow}");
+        assert_eq!(
+            narrow,
+            shown("400"),
+            "{name}: what is wrapped cannot be copied"
+        );
+        assert!(
+            narrow.lines().all(|line| line.len() <= 80),
+            "{name}: {narrow}"
+        );
         let folder = furnished(&format!("examples-{name}"));
         let examples = narrow.lines().filter(|line| line.starts_with("  "));
         let examples = commands(examples);
@@ -140,13 +204,25 @@ fn examples_of_every_help_survive_80_columns_and_run() {
 #[cfg(unix)]
 #[test]
 fn the_commands_of_the_troubleshooting_page_run() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md")).unwrap();
-    let blocks = page.split("```sh\n").skip(1).filter_map(|part| part.split("```").next());
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md"))
+            .unwrap();
+    let blocks = page
+        .split("```sh\n")
+        .skip(1)
+        .filter_map(|part| part.split("```").next());
     let blocks = blocks.flat_map(|block| commands(block.lines()));
-    let quoted =
-        page.split('`').skip(1).step_by(2).filter(|text| text.starts_with("registry-grants ")).map(String::from);
+    let quoted = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|text| text.starts_with("registry-grants "))
+        .map(String::from);
     // What only names a subcommand is none.
-    let found: Vec<String> = blocks.chain(quoted).filter(|command| command.contains(" -")).collect();
+    let found: Vec<String> = blocks
+        .chain(quoted)
+        .filter(|command| command.contains(" -"))
+        .collect();
     assert!(found.len() >= 6, "{found:?}");
     let folder = furnished("troubleshooting");
     found.iter().for_each(|command| works(&folder, command));
@@ -154,9 +230,13 @@ fn the_commands_of_the_troubleshooting_page_run() {
 
 #[test]
 fn every_subcommand_is_in_the_documentation() {
-    let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md")).unwrap();
+    let docs =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md")).unwrap();
     for name in subcommands() {
-        assert!(docs.contains(&format!("## `{name}")), "docs/cli.md says nothing of {name}");
+        assert!(
+            docs.contains(&format!("## `{name}")),
+            "docs/cli.md says nothing of {name}"
+        );
     }
 }
 
@@ -181,16 +261,33 @@ fn called_as_a_plugin_of_kubectl_it_says_so_in_its_usage() {
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_registry-grants"), &plugin).unwrap();
     for (arguments, usage) in [
         (vec!["--help"], "Usage: kubectl registry-grants <COMMAND>"),
-        (vec!["graph", "--help"], "Usage: kubectl registry-grants graph"),
-        (vec!["policy", "diff", "--help"], "Usage: kubectl registry-grants policy diff"),
+        (
+            vec!["graph", "--help"],
+            "Usage: kubectl registry-grants graph",
+        ),
+        (
+            vec!["policy", "diff", "--help"],
+            "Usage: kubectl registry-grants policy diff",
+        ),
     ] {
         let output = Command::new(&plugin).args(arguments).output().unwrap();
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && help.contains(usage), "{help}");
     }
-    let graph = Command::new(&plugin).args(["graph", "-f", "/dev/stdin"]).stdin(Stdio::null()).output().unwrap();
-    assert_eq!(String::from_utf8(graph.stdout).unwrap(), "There are no grants.\n");
-    assert!(folder.printed(&["--help"]).contains("Usage: registry-grants <COMMAND>"));
+    let graph = Command::new(&plugin)
+        .args(["graph", "-f", "/dev/stdin"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(graph.stdout).unwrap(),
+        "There are no grants.\n"
+    );
+    assert!(
+        folder
+            .printed(&["--help"])
+            .contains("Usage: registry-grants <COMMAND>")
+    );
 }
 
 #[rstest]
@@ -200,11 +297,20 @@ fn called_as_a_plugin_of_kubectl_it_says_so_in_its_usage() {
 fn who_stops_reading_makes_nothing_panic(#[case] arguments: &[&str]) {
     let folder = Folder::new(&format!("pipe-{}", arguments[0])).with("a.yaml", example("article"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_registry-grants"));
-    command.args(arguments).current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(arguments)
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(child.stdout.take());
     let mut told = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut told)
+        .unwrap();
     assert!(child.wait().unwrap().success(), "{told}");
     assert_eq!(told, "");
 }

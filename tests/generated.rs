@@ -15,27 +15,45 @@ fn root() -> &'static Path {
 }
 
 fn yaml_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let files = entries.map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = files.filter(|file| file.extension().is_some_and(|e| e == "yaml")).collect();
+    let mut files: Vec<PathBuf> = files
+        .filter(|file| file.extension().is_some_and(|e| e == "yaml"))
+        .collect();
     files.sort();
     files
 }
 
 /// File names and texts.
 fn contents(folder: &Path) -> BTreeMap<String, String> {
-    let named =
-        |file: PathBuf| (file.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&file).unwrap());
+    let named = |file: PathBuf| {
+        (
+            file.file_name().unwrap().to_str().unwrap().to_owned(),
+            fs::read_to_string(&file).unwrap(),
+        )
+    };
     yaml_files(folder).into_iter().map(named).collect()
 }
 
 /// What the binary that was just built writes.
 fn written() -> BTreeMap<String, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("crds-{}", std::process::id()));
-    let folder = folder.join(std::thread::current().name().unwrap_or("test").replace("::", "-"));
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("crds-{}", std::process::id()));
+    let folder = folder.join(
+        std::thread::current()
+            .name()
+            .unwrap_or("test")
+            .replace("::", "-"),
+    );
     fs::create_dir_all(&folder).unwrap();
     let binary = env!("CARGO_BIN_EXE_registry-grants");
-    let status = Command::new(binary).arg("crds").arg("--output-dir").arg(&folder).status().unwrap();
+    let status = Command::new(binary)
+        .arg("crds")
+        .arg("--output-dir")
+        .arg(&folder)
+        .status()
+        .unwrap();
     assert!(status.success());
     let written = contents(&folder);
     fs::remove_dir_all(&folder).unwrap();
@@ -44,28 +62,41 @@ fn written() -> BTreeMap<String, String> {
 
 /// Each definition's name and schema.
 fn schemas() -> Vec<(String, Value)> {
-    let parsed = written().into_values().map(|text| serde_saphyr::from_str::<Value>(&text).unwrap());
+    let parsed = written()
+        .into_values()
+        .map(|text| serde_saphyr::from_str::<Value>(&text).unwrap());
     let named = |crd: Value| {
         let versions = crd["spec"]["versions"].as_array().unwrap();
         assert_eq!(versions.len(), 1);
-        (crd["spec"]["names"]["kind"].as_str().unwrap().to_owned(), versions[0]["schema"]["openAPIV3Schema"].clone())
+        (
+            crd["spec"]["names"]["kind"].as_str().unwrap().to_owned(),
+            versions[0]["schema"]["openAPIV3Schema"].clone(),
+        )
     };
     parsed.map(named).collect()
 }
 
-/// A default's items belong to nobody, so server-side apply keeps them beside those that somebody asks for later.
+/// A default's items belong to nobody, so server-side apply keeps them beside those that somebody
+/// asks for later.
 #[test]
 fn no_list_that_is_merged_by_item_has_a_default() {
     fn find(schema: &Value, field: &str, found: &mut Vec<String>) {
-        let by_item = ["set", "map"].map(Value::from).contains(&schema["x-kubernetes-list-type"]);
-        let has_default = schema["default"].as_array().is_some_and(|items| !items.is_empty());
+        let by_item = ["set", "map"]
+            .map(Value::from)
+            .contains(&schema["x-kubernetes-list-type"]);
+        let has_default = schema["default"]
+            .as_array()
+            .is_some_and(|items| !items.is_empty());
         found.extend((by_item && has_default).then(|| field.to_owned()));
         for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
             find(schema, &format!("{field}.{name}"), found);
         }
         // What is in a list that is replaced whole is never merged.
         if schema["x-kubernetes-list-type"] != "atomic" {
-            schema.get("items").into_iter().for_each(|items| find(items, &format!("{field}[]"), found));
+            schema
+                .get("items")
+                .into_iter()
+                .for_each(|items| find(items, &format!("{field}[]"), found));
         }
     }
     let mut found = Vec::new();
@@ -78,9 +109,15 @@ fn no_list_that_is_merged_by_item_has_a_default() {
 #[test]
 fn the_reference_of_the_resources_is_not_stale() {
     let binary = env!("CARGO_BIN_EXE_registry-grants");
-    let printed = Command::new(binary).args(["crds", "--reference"]).output().unwrap();
+    let printed = Command::new(binary)
+        .args(["crds", "--reference"])
+        .output()
+        .unwrap();
     let there = fs::read_to_string(root().join("docs/reference/api.md")).unwrap_or_default();
-    assert!(there == String::from_utf8(printed.stdout).unwrap(), "docs/reference/api.md is stale: run `make crds`");
+    assert!(
+        there == String::from_utf8(printed.stdout).unwrap(),
+        "docs/reference/api.md is stale: run `make crds`"
+    );
 }
 
 #[test]
@@ -88,7 +125,10 @@ fn the_definitions_in_the_repository_are_not_stale() {
     let written = written();
     assert_eq!(written.len(), 2);
     for folder in ["crds", "charts/registry-grants/files/crds"] {
-        assert!(contents(&root().join(folder)) == written, "{folder} is stale: run `make crds`");
+        assert!(
+            contents(&root().join(folder)) == written,
+            "{folder} is stale: run `make crds`"
+        );
     }
 }
 
@@ -97,19 +137,31 @@ fn the_definitions_in_the_repository_are_not_stale() {
 fn the_management_roles_of_the_examples_are_not_stale() {
     let printed = |arguments: &str| {
         let role = "--operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator";
-        let arguments = format!("iam-policy {role} --external-id registry-grants-example {arguments}");
-        let output = Command::new(env!("CARGO_BIN_EXE_registry-grants")).args(arguments.split(' ')).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let arguments =
+            format!("iam-policy {role} --external-id registry-grants-example {arguments}");
+        let output = Command::new(env!("CARGO_BIN_EXE_registry-grants"))
+            .args(arguments.split(' '))
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
     let folder = root().join("examples/management-roles");
     let fresh = |file: &str, arguments: &str| {
         let stored = fs::read_to_string(folder.join(file)).unwrap();
-        assert!(stored == printed(arguments), "{file} is stale: run `make management-roles`");
+        assert!(
+            stored == printed(arguments),
+            "{file} is stale: run `make management-roles`"
+        );
     };
     for (side, account) in [("registry", "111111111111"), ("consumer", "222222222222")] {
         for document in ["trust", "permissions", "boundary"] {
-            let arguments = format!("--account {side} --account-id {account} --document {document}");
+            let arguments =
+                format!("--account {side} --account-id {account} --document {document}");
             fresh(&format!("{side}/{document}.json"), &arguments);
         }
     }
@@ -118,9 +170,15 @@ fn the_management_roles_of_the_examples_are_not_stale() {
 
 #[test]
 fn the_definitions_on_standard_output_are_the_same() {
-    let output = Command::new(env!("CARGO_BIN_EXE_registry-grants")).arg("crds").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_registry-grants"))
+        .arg("crds")
+        .output()
+        .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    let files: String = written().into_values().map(|text| format!("---\n{text}")).collect();
+    let files: String = written()
+        .into_values()
+        .map(|text| format!("---\n{text}"))
+        .collect();
     assert_eq!(printed, files);
 }
 
@@ -142,7 +200,9 @@ fn kubectl_explain_has_something_to_say_about_every_field() {
     let mut silent = Vec::new();
     for (kind, schema) in schemas() {
         walk(&schema, &kind, &mut |path, field| {
-            let described = field["description"].as_str().is_some_and(|text| text.len() >= 10);
+            let described = field["description"]
+                .as_str()
+                .is_some_and(|text| text.len() >= 10);
             // A list's or a map's items are described with the list.
             if !described && !path.ends_with("[]") && !path.ends_with("{}") {
                 silent.push(path.to_owned());
@@ -184,17 +244,30 @@ fn both_kinds_have_a_status_subresource_and_say_whether_they_are_ready() {
         let crd: Value = serde_saphyr::from_str(&text).unwrap();
         let version = &crd["spec"]["versions"][0];
         assert!(version["subresources"]["status"].is_object());
-        let columns: Vec<_> =
-            version["additionalPrinterColumns"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
-        assert!(columns.contains(&&Value::from("Ready")) && columns.contains(&&Value::from("Reason")), "{columns:?}");
+        let columns: Vec<_> = version["additionalPrinterColumns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| &c["name"])
+            .collect();
+        assert!(
+            columns.contains(&&Value::from("Ready")) && columns.contains(&&Value::from("Reason")),
+            "{columns:?}"
+        );
     }
 }
 
 /// Reads as our type, and says which fields the type does not know: the API server would drop them.
 fn unknown_fields<K: DeserializeOwned + Serialize>(object: &Value) -> Vec<String> {
-    let understood: K = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object:#}"));
+    let understood: K = serde_json::from_value(object.clone())
+        .unwrap_or_else(|error| panic!("{error}: {object:#}"));
     let mut missing = Vec::new();
-    missing_in(&serde_json::to_value(understood).unwrap(), object, "", &mut missing);
+    missing_in(
+        &serde_json::to_value(understood).unwrap(),
+        object,
+        "",
+        &mut missing,
+    );
     missing
 }
 
@@ -237,7 +310,10 @@ fn the_examples_are_understood_to_the_last_field() {
             *kinds.entry(kind).or_insert(0) += 1;
         }
     }
-    assert!(kinds.contains_key("CrossAccountRegistryGrant") && kinds["AWSAccount"] >= 2, "{kinds:?}");
+    assert!(
+        kinds.contains_key("CrossAccountRegistryGrant") && kinds["AWSAccount"] >= 2,
+        "{kinds:?}"
+    );
 }
 
 #[test]
@@ -246,7 +322,10 @@ fn a_field_that_nobody_knows_would_be_noticed() {
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
     let grant = objects.last_mut().unwrap();
     grant["spec"]["registry"]["acces"] = "Pull".into();
-    assert_eq!(unknown_fields::<CrossAccountRegistryGrant>(grant), [".spec.registry.acces"]);
+    assert_eq!(
+        unknown_fields::<CrossAccountRegistryGrant>(grant),
+        [".spec.registry.acces"]
+    );
 }
 
 #[test]
@@ -264,13 +343,20 @@ grants or repositories: `account` is one of the cluster's `AWSAccount`s, and its
     if std::env::var_os("WRITE_REFERENCE").is_some() {
         fs::write(&page, &written).unwrap();
     }
-    assert!(fs::read_to_string(&page).unwrap() == written, "{} is stale: run `make metrics-reference`", page.display());
+    assert!(
+        fs::read_to_string(&page).unwrap() == written,
+        "{} is stale: run `make metrics-reference`",
+        page.display()
+    );
 }
 
 /// The names of metrics in a text with PromQL.
 fn asked_for(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.filter(|word| word.starts_with("registry_grants_")).map(String::from).collect()
+    words
+        .filter(|word| word.starts_with("registry_grants_"))
+        .map(String::from)
+        .collect()
 }
 
 #[test]
@@ -287,29 +373,62 @@ fn alerts_and_dashboard_ask_for_metrics_that_exist() {
         let unknown: Vec<_> = asked.difference(&names).collect();
         assert!(unknown.is_empty(), "{file}: there is no {unknown:?}");
     }
-    let shown = asked_for(&fs::read_to_string(root().join("charts/registry-grants/files/dashboard.json")).unwrap());
-    let forgotten = names.iter().filter(|name| !name.ends_with("_count") && !name.ends_with("_sum"));
+    let shown = asked_for(
+        &fs::read_to_string(root().join("charts/registry-grants/files/dashboard.json")).unwrap(),
+    );
+    let forgotten = names
+        .iter()
+        .filter(|name| !name.ends_with("_count") && !name.ends_with("_sum"));
     let forgotten: Vec<_> = forgotten.filter(|name| !shown.contains(*name)).collect();
-    assert!(forgotten.is_empty(), "the dashboard does not show {forgotten:?}");
+    assert!(
+        forgotten.is_empty(),
+        "the dashboard does not show {forgotten:?}"
+    );
 }
 
 #[test]
 fn every_alert_says_what_happened_and_where_to_read_on() {
-    let text = fs::read_to_string(root().join("charts/registry-grants/files/prometheus-rules.yaml")).unwrap();
+    let text =
+        fs::read_to_string(root().join("charts/registry-grants/files/prometheus-rules.yaml"))
+            .unwrap();
     let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
-    let anchor = |line: &str| line.trim_start_matches('#').trim().to_lowercase().replace(',', "").replace(' ', "-");
-    let anchors: BTreeSet<String> = operations.lines().filter(|line| line.starts_with("##")).map(anchor).collect();
+    let anchor = |line: &str| {
+        line.trim_start_matches('#')
+            .trim()
+            .to_lowercase()
+            .replace(',', "")
+            .replace(' ', "-")
+    };
+    let anchors: BTreeSet<String> = operations
+        .lines()
+        .filter(|line| line.starts_with("##"))
+        .map(anchor)
+        .collect();
     let rules: Value = serde_saphyr::from_str(&text).unwrap();
     let rules = rules["groups"][0]["rules"].as_array().unwrap().clone();
     assert!(rules.len() > 5);
     for rule in rules {
         let name = rule["alert"].as_str().unwrap();
         for told in ["summary", "description", "runbook"] {
-            assert!(rule["annotations"][told].as_str().is_some_and(|text| text.len() > 10), "{name} has no {told}");
+            assert!(
+                rule["annotations"][told]
+                    .as_str()
+                    .is_some_and(|text| text.len() > 10),
+                "{name} has no {told}"
+            );
         }
         let runbook = rule["annotations"]["runbook"].as_str().unwrap();
-        let place = runbook.strip_prefix("docs/operations.md#").and_then(|rest| rest.split(':').next()).unwrap();
-        assert!(anchors.contains(place), "{name}: docs/operations.md has no #{place}");
-        assert!(operations.contains(&format!("`{name}`")), "docs/operations.md does not tell of {name}");
+        let place = runbook
+            .strip_prefix("docs/operations.md#")
+            .and_then(|rest| rest.split(':').next())
+            .unwrap();
+        assert!(
+            anchors.contains(place),
+            "{name}: docs/operations.md has no #{place}"
+        );
+        assert!(
+            operations.contains(&format!("`{name}`")),
+            "docs/operations.md does not tell of {name}"
+        );
     }
 }

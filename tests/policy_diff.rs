@@ -10,8 +10,8 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(test: &str) -> Self {
-        let folder =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("policy-diff-{}-{test}", std::process::id()));
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("policy-diff-{}-{test}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         Self(folder)
     }
@@ -24,14 +24,24 @@ impl Folder {
     /// Exit status, standard output and standard error.
     fn diff(&self, arguments: &[&str], stdin: &str) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_registry-grants"));
-        command.args(["policy", "diff"]).args(arguments).current_dir(&self.0);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(["policy", "diff"])
+            .args(arguments)
+            .current_dir(&self.0);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // Who does not read standard input may be gone by now.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+        (
+            output.status.code().unwrap(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     }
 }
 
@@ -62,7 +72,9 @@ fn the_same_meaning_in_other_words_is_no_difference() {
         {"Sid":"Pull","Effect":"Allow","Principal":{"AWS":["333333333333","arn:aws:iam::222222222222:root"]},
          "Action":["ecr:GetDownloadUrlForLayer","ecr:BatchGetImage"],
          "Condition":{"StringLike":{"aws:SourceArn":["arn:aws:lambda:eu-west-1:222222222222:function:*"]}}}]}"#;
-    let folder = Folder::new("same").with("left.json", LEFT).with("right.json", reworded);
+    let folder = Folder::new("same")
+        .with("left.json", LEFT)
+        .with("right.json", reworded);
     let (status, shown, errors) = folder.diff(&["left.json", "right.json"], "");
     assert_eq!((status, errors.as_str()), (0, ""));
     insta::assert_snapshot!(shown, @r#"
@@ -79,7 +91,9 @@ fn differences_are_told_by_statement() {
          "Action":["ecr:BatchGetImage","ecr:PutImage"],"Resource":[],
          "Condition":{"ArnLike":{"aws:SourceArn":"arn:aws:lambda:eu-west-1:222222222222:function:*"}}},
         {"Effect":"Allow","NotPrincipal":{"AWS":"AROAEXAMPLEEXAMPLE00"},"Action":"ecr:ListImages"}]}"#;
-    let folder = Folder::new("different").with("left.json", LEFT).with("right.json", right);
+    let folder = Folder::new("different")
+        .with("left.json", LEFT)
+        .with("right.json", right);
     let (status, shown, errors) = folder.diff(&["left.json", "right.json"], "");
     assert_eq!((status, errors.as_str()), (2, ""));
     insta::assert_snapshot!(shown, @r#"
@@ -129,10 +143,13 @@ fn differences_are_told_by_statement() {
 #[test]
 fn a_version_is_a_difference_where_a_variable_stands() {
     let document = |version| {
-        format!(r#"{{{version}"Statement":{{"Effect":"Allow","Action":"*","Resource":"${{aws:username}}"}}}}"#)
+        format!(
+            r#"{{{version}"Statement":{{"Effect":"Allow","Action":"*","Resource":"${{aws:username}}"}}}}"#
+        )
     };
-    let folder =
-        Folder::new("version").with("old.json", document("")).with("new.json", document(r#""Version":"2012-10-17","#));
+    let folder = Folder::new("version")
+        .with("old.json", document(""))
+        .with("new.json", document(r#""Version":"2012-10-17","#));
     let (status, shown, _) = folder.diff(&["old.json", "new.json"], "");
     assert_eq!(status, 2);
     insta::assert_snapshot!(shown, @r#"
@@ -153,13 +170,22 @@ fn one_document_may_come_from_standard_input_and_percent_encoded() {
     let encoded: String = LEFT.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let folder = Folder::new("stdin").with("left.json", LEFT);
     let (status, shown, _) = folder.diff(&["-", "left.json"], &encoded);
-    assert_eq!((status, shown.as_str()), (0, "The documents mean the same; statements in both: 3.\n"));
+    assert_eq!(
+        (status, shown.as_str()),
+        (0, "The documents mean the same; statements in both: 3.\n")
+    );
     let (status, shown, _) = folder.diff(&["left.json", "-"], r#"{"Statement":[]}"#);
-    assert_eq!((status, shown.lines().nth(1)), (2, Some("+ standard input")));
+    assert_eq!(
+        (status, shown.lines().nth(1)),
+        (2, Some("+ standard input"))
+    );
     let (status, _, errors) = folder.diff(&["-", "-"], LEFT);
     assert_eq!(
         (status, errors.as_str()),
-        (1, "registry-grants: standard input can be only one of the two documents\n")
+        (
+            1,
+            "registry-grants: standard input can be only one of the two documents\n"
+        )
     );
 }
 
@@ -177,11 +203,21 @@ fn a_whole_answer_of_the_aws_cli_is_read_or_refused_with_a_hint() {
     for answer in answers {
         let (status, shown, errors) = folder.diff(&["-", "left.json"], &answer);
         let same = "The documents mean the same; statements in both: 3.\n";
-        assert_eq!((status, shown.as_str(), errors.as_str()), (0, same, ""), "{answer}");
+        assert_eq!(
+            (status, shown.as_str(), errors.as_str()),
+            (0, same, ""),
+            "{answer}"
+        );
     }
     for (answer, hint) in [
-        (r#"{"repositories":[]}"#, "standard input: there is no Statement, so this is no policy document"),
-        (r#"{"policyText":"{"}"#, "standard input: in policyText: line 1"),
+        (
+            r#"{"repositories":[]}"#,
+            "standard input: there is no Statement, so this is no policy document",
+        ),
+        (
+            r#"{"policyText":"{"}"#,
+            "standard input: in policyText: line 1",
+        ),
     ] {
         let (status, _, errors) = folder.diff(&["-", "left.json"], answer);
         assert!(status == 1 && errors.contains(hint), "{errors}");
@@ -192,26 +228,47 @@ fn a_whole_answer_of_the_aws_cli_is_read_or_refused_with_a_hint() {
 fn what_cannot_be_read_is_named_with_its_place() {
     let folder = Folder::new("unreadable")
         .with("left.json", LEFT)
-        .with("twice.json", "{\"Statement\":[\n{\"Sid\":\"a\",\"Sid\":\"b\"}]}")
+        .with(
+            "twice.json",
+            "{\"Statement\":[\n{\"Sid\":\"a\",\"Sid\":\"b\"}]}",
+        )
         .with("latin1.json", b"{\"Id\":\"\xe9\"}")
         .with("large.json", " ".repeat(2 << 20));
     for (file, expected) in [
-        ("twice.json", "twice.json: line 2, column 16: the key \"Sid\" stands twice in one object"),
-        ("latin1.json", "latin1.json: line 1, column 8: the document is not UTF-8 here"),
-        ("large.json", "large.json: 1048577 bytes are no policy document: more than 1048576 are not read"),
-        ("missing.json", "missing.json: No such file or directory (os error 2)"),
+        (
+            "twice.json",
+            "twice.json: line 2, column 16: the key \"Sid\" stands twice in one object",
+        ),
+        (
+            "latin1.json",
+            "latin1.json: line 1, column 8: the document is not UTF-8 here",
+        ),
+        (
+            "large.json",
+            "large.json: 1048577 bytes are no policy document: more than 1048576 are not read",
+        ),
+        (
+            "missing.json",
+            "missing.json: No such file or directory (os error 2)",
+        ),
     ] {
         for arguments in [["left.json", file], [file, "left.json"]] {
             let (status, shown, errors) = folder.diff(&arguments, "");
-            assert_eq!((status, shown.as_str(), errors), (1, "", format!("registry-grants: {expected}\n")));
+            assert_eq!(
+                (status, shown.as_str(), errors),
+                (1, "", format!("registry-grants: {expected}\n"))
+            );
         }
     }
 }
 
 #[test]
 fn what_a_document_holds_cannot_play_with_the_terminal() {
-    let hostile = r#"{"Statement":{"Sid":"\u001b[2J\u202e\"quoted\"","Effect":"Allow\nDeny","Action":""}}"#;
-    let folder = Folder::new("hostile").with("a.json", hostile).with("b.json", r#"{"Statement":[]}"#);
+    let hostile =
+        r#"{"Statement":{"Sid":"\u001b[2J\u202e\"quoted\"","Effect":"Allow\nDeny","Action":""}}"#;
+    let folder = Folder::new("hostile")
+        .with("a.json", hostile)
+        .with("b.json", r#"{"Statement":[]}"#);
     let (_, shown, _) = folder.diff(&["a.json", "b.json"], "");
     insta::assert_snapshot!(shown, @r#"
     - a.json
@@ -234,5 +291,9 @@ fn mistaken_arguments_are_not_taken_for_a_difference() {
     assert_eq!(status, 1, "{errors}");
     let (status, help, _) = folder.diff(&["--help"], "");
     assert_eq!(status, 0);
-    assert!(help.contains("Exit status: 0 the same meaning, 2 different, 1 ") && help.contains("Example"), "{help}");
+    assert!(
+        help.contains("Exit status: 0 the same meaning, 2 different, 1 ")
+            && help.contains("Example"),
+        "{help}"
+    );
 }

@@ -1,12 +1,15 @@
-//! A second opinion on what policies allow: an independent simulator, in a process of its own, decides the same requests as
-//! `policy::evaluate`. Run by `make verify-policies`; what it is, and what it sees differently: `tools/verify-policies/README.md`.
+//! A second opinion on what policies allow: an independent simulator, in a process of its own,
+//! decides the same requests as `policy::evaluate`. Run by `make verify-policies`; what it is, and
+//! what it sees differently: `tools/verify-policies/README.md`.
 
 #[path = "support/verify_policies/cases.rs"]
 mod cases;
 
 use cases::{Case, cases};
 use registry_grants::policy::Document;
-use registry_grants::policy::evaluate::{Context, Link, Named, Policies, Request, Verdict, evaluate};
+use registry_grants::policy::evaluate::{
+    Context, Link, Named, Policies, Request, Verdict, evaluate,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -21,18 +24,37 @@ type Where = fn(&Case) -> bool;
 
 /// What the simulator sees differently, and where: elsewhere both must say the same.
 const SEEN_DIFFERENTLY: [(&str, Where); 8] = [
-    ("an account's root user needs a policy of its own", |case| case.principal.arn.ends_with(":root")),
-    ("NotPrincipal that lists an account means nobody in it, and it takes no session", |case| case.has("NotPrincipal")),
-    ("a star at a segment's end does not reach over the colon", |case| case.says("arn:aws:ecr:*\"")),
-    ("ForAnyValue:…IfExists does not hold where the key is not in the request", |case| {
-        case.says("ForAnyValue:StringLikeIfExists")
+    ("an account's root user needs a policy of its own", |case| {
+        case.principal.arn.ends_with(":root")
     }),
-    ("an ARN in a condition is taken apart at the colons of its variables, too", |case| {
-        case.says("arn:aws:iam::${aws:PrincipalAccount}")
-    }),
-    ("variables are replaced in documents of the first version, too", |case| case.has_variables_before_their_time()),
-    ("NotIpAddress does not hold for an IPv6 address where ranges of IPv4 are named", |case| case.says("NotIpAddress")),
-    ("${*} is a star in StringLike alone, not in StringEquals", |case| case.says("${*}")),
+    (
+        "NotPrincipal that lists an account means nobody in it, and it takes no session",
+        |case| case.has("NotPrincipal"),
+    ),
+    (
+        "a star at a segment's end does not reach over the colon",
+        |case| case.says("arn:aws:ecr:*\""),
+    ),
+    (
+        "ForAnyValue:…IfExists does not hold where the key is not in the request",
+        |case| case.says("ForAnyValue:StringLikeIfExists"),
+    ),
+    (
+        "an ARN in a condition is taken apart at the colons of its variables, too",
+        |case| case.says("arn:aws:iam::${aws:PrincipalAccount}"),
+    ),
+    (
+        "variables are replaced in documents of the first version, too",
+        |case| case.has_variables_before_their_time(),
+    ),
+    (
+        "NotIpAddress does not hold for an IPv6 address where ranges of IPv4 are named",
+        |case| case.says("NotIpAddress"),
+    ),
+    (
+        "${*} is a star in StringLike alone, not in StringEquals",
+        |case| case.says("${*}"),
+    ),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +66,32 @@ enum Says {
 
 /// What ours says; nothing where it hangs on what is not known.
 fn ours(case: &Case) -> Option<Says> {
-    let named = |name: &str, document: &Value| Named::new(name, Document::parse(&document.to_string()).unwrap());
-    let policies = Policies {
-        identity: case.identity.iter().map(|document| named("identity", document)).collect(),
-        boundary: case.boundary.as_ref().map(|document| named("boundary", document)),
-        resource: case.resource.iter().map(|document| named("resource", document)).collect(),
+    let named = |name: &str, document: &Value| {
+        Named::new(name, Document::parse(&document.to_string()).unwrap())
     };
-    let context = case.context.iter().fold(Context::default(), |context, (key, value)| match value {
-        Value::Array(values) => context.with(key, values.iter().filter_map(Value::as_str)),
-        one => context.with(key, one.as_str()),
-    });
+    let policies = Policies {
+        identity: case
+            .identity
+            .iter()
+            .map(|document| named("identity", document))
+            .collect(),
+        boundary: case
+            .boundary
+            .as_ref()
+            .map(|document| named("boundary", document)),
+        resource: case
+            .resource
+            .iter()
+            .map(|document| named("resource", document))
+            .collect(),
+    };
+    let context =
+        case.context
+            .iter()
+            .fold(Context::default(), |context, (key, value)| match value {
+                Value::Array(values) => context.with(key, values.iter().filter_map(Value::as_str)),
+                one => context.with(key, one.as_str()),
+            });
     let request = Request {
         principal: case.principal.clone(),
         action: case.action.into(),
@@ -63,7 +101,11 @@ fn ours(case: &Case) -> Option<Says> {
     };
     match evaluate(&request, &policies) {
         Verdict::Allowed => Some(Says::Allowed),
-        Verdict::Denied(links) if links.iter().any(|link| matches!(link, Link::ExplicitDeny { .. })) => {
+        Verdict::Denied(links)
+            if links
+                .iter()
+                .any(|link| matches!(link, Link::ExplicitDeny { .. })) =>
+        {
             Some(Says::ExplicitlyDenied)
         }
         Verdict::Denied(_) => Some(Says::ImplicitlyDenied),
@@ -111,7 +153,11 @@ fn theirs(simulator: &str, cases: &[Case]) -> Vec<Result<Says, String>> {
     let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
     let output = node.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
-    assert!(output.status.success(), "the simulator ended with {}", output.status);
+    assert!(
+        output.status.success(),
+        "the simulator ended with {}",
+        output.status
+    );
     let answer = |line: &str| {
         let answer: Value = serde_json::from_str(line).unwrap();
         match answer["verdict"].as_str() {
@@ -121,19 +167,25 @@ fn theirs(simulator: &str, cases: &[Case]) -> Vec<Result<Says, String>> {
             _ => Err(answer["error"].to_string()),
         }
     };
-    String::from_utf8(output.stdout).unwrap().lines().map(answer).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(answer)
+        .collect()
 }
 
 #[test]
 #[ignore = "needs Node: make verify-policies"]
 fn an_independent_simulator_says_the_same() {
-    let simulator =
-        std::env::var("REGISTRY_GRANTS_SIMULATOR").expect("REGISTRY_GRANTS_SIMULATOR: run make verify-policies");
-    let seed = std::env::var("SEED").map_or(SEED, |seed| seed.parse().expect("SEED must be a number"));
+    let simulator = std::env::var("REGISTRY_GRANTS_SIMULATOR")
+        .expect("REGISTRY_GRANTS_SIMULATOR: run make verify-policies");
+    let seed =
+        std::env::var("SEED").map_or(SEED, |seed| seed.parse().expect("SEED must be a number"));
     let cases = cases(seed, CASES);
     let theirs = theirs(&simulator, &cases);
     assert_eq!(theirs.len(), cases.len());
-    let (mut agreed, mut explained, mut undecided, mut wrong) = (BTreeMap::new(), BTreeMap::new(), 0, Vec::new());
+    let (mut agreed, mut explained, mut undecided, mut wrong) =
+        (BTreeMap::new(), BTreeMap::new(), 0, Vec::new());
     for (case, theirs) in cases.iter().zip(theirs) {
         let Some(ours) = ours(case) else {
             undecided += 1;
@@ -141,9 +193,14 @@ fn an_independent_simulator_says_the_same() {
         };
         let reason = SEEN_DIFFERENTLY.iter().find(|(_, applies)| applies(case));
         match (theirs, reason) {
-            (Ok(theirs), _) if ours == theirs => *agreed.entry(format!("{ours:?}")).or_insert(0) += 1,
+            (Ok(theirs), _) if ours == theirs => {
+                *agreed.entry(format!("{ours:?}")).or_insert(0) += 1
+            }
             (Ok(_), Some((reason, _))) => *explained.entry(*reason).or_insert(0) += 1,
-            (theirs, _) => wrong.push(format!("ours {ours:?}, theirs {theirs:?}: {}", simulation(case))),
+            (theirs, _) => wrong.push(format!(
+                "ours {ours:?}, theirs {theirs:?}: {}",
+                simulation(case)
+            )),
         }
     }
     let together: usize = agreed.values().sum();
@@ -152,9 +209,17 @@ fn an_independent_simulator_says_the_same() {
         wrong.len()
     );
     println!("seen differently by the simulator: {explained:#?}");
-    let few = wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n\n");
+    let few = wrong
+        .iter()
+        .take(5)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("\n\n");
     assert!(wrong.is_empty(), "{} differ, such as:\n{few}", wrong.len());
-    assert!(together >= 9_000 && agreed.values().all(|count| *count >= 800), "too few to say much: {agreed:?}");
+    assert!(
+        together >= 9_000 && agreed.values().all(|count| *count >= 800),
+        "too few to say much: {agreed:?}"
+    );
     assert!(
         seed != SEED || explained.len() == SEEN_DIFFERENTLY.len(),
         "a difference that is listed is not met any more"
@@ -164,8 +229,17 @@ fn an_independent_simulator_says_the_same() {
 /// Where it comes from is the affair of whoever installs it.
 #[test]
 fn the_lock_file_names_no_registry() {
-    let lock: Value = serde_json::from_str(include_str!("../tools/verify-policies/package-lock.json")).unwrap();
+    let lock: Value =
+        serde_json::from_str(include_str!("../tools/verify-policies/package-lock.json")).unwrap();
     let packages = lock["packages"].as_object().unwrap();
-    assert!(packages.values().all(|package| package.get("resolved").is_none()));
-    assert!(packages.iter().all(|(path, package)| path.is_empty() || package["integrity"].is_string()));
+    assert!(
+        packages
+            .values()
+            .all(|package| package.get("resolved").is_none())
+    );
+    assert!(
+        packages
+            .iter()
+            .all(|(path, package)| path.is_empty() || package["integrity"].is_string())
+    );
 }

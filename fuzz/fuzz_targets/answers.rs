@@ -1,5 +1,6 @@
-//! The answer of any operation, and the request for it: a byte that says which, the request, a zero byte, the answer. Checking it does not
-//! panic, and an answer that is accepted has the fields that the table lists.
+//! The answer of any operation, and the request for it: a byte that says which, the request, a zero
+//! byte, the answer. Checking it does not panic, and an answer that is accepted has the fields that
+//! the table lists.
 
 #![no_main]
 
@@ -9,10 +10,17 @@ use registry_grants_fuzz::answer::table::{ANSWERS, Presence, Protocol};
 use registry_grants_fuzz::answer::tree::Tree;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((which, rest)) = bytes.split_first() else { return };
-    let Some(known) = ANSWERS.get(usize::from(*which) % ANSWERS.len()) else { return };
+    let Some((which, rest)) = bytes.split_first() else {
+        return;
+    };
+    let Some(known) = ANSWERS.get(usize::from(*which) % ANSWERS.len()) else {
+        return;
+    };
     let mut parts = rest.splitn(2, |byte| *byte == 0);
-    let (request, answer) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (request, answer) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     if check(known.operation, request, answer).is_err() {
         return;
     }
@@ -21,9 +29,16 @@ fuzz_target!(|bytes: &[u8]| {
         Protocol::Query => Tree::of_xml(answer).map(|(_, whole)| whole),
     };
     let data = data.expect("what was accepted can be read");
-    let result = data.field(&format!("{}Result", known.operation)).unwrap_or(&data);
+    let result = data
+        .field(&format!("{}Result", known.operation))
+        .unwrap_or(&data);
     for (path, presence) in known.fields.iter().filter(|(path, _)| !path.contains("[]")) {
-        let found = path.split('.').try_fold(result, |tree, name| tree.field(name));
-        assert!(found.is_some() || matches!(presence, Presence::MayBeAbsent(_)), "{path} was not missed");
+        let found = path
+            .split('.')
+            .try_fold(result, |tree, name| tree.field(name));
+        assert!(
+            found.is_some() || matches!(presence, Presence::MayBeAbsent(_)),
+            "{path} was not missed"
+        );
     }
 });

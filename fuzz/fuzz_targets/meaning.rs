@@ -1,4 +1,5 @@
-//! Two documents, one after the other with a zero byte between: equality and difference tell the same from both sides.
+//! Two documents, one after the other with a zero byte between: equality and difference tell the
+//! same from both sides.
 
 #![no_main]
 
@@ -7,8 +8,13 @@ use registry_grants_fuzz::policy::Document;
 use registry_grants_fuzz::policy::diff::Difference;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some(at) = bytes.iter().position(|byte| *byte == 0) else { return };
-    let (Ok(one), Ok(other)) = (Document::parse_bytes(&bytes[..at]), Document::parse_bytes(&bytes[at + 1..])) else {
+    let Some(at) = bytes.iter().position(|byte| *byte == 0) else {
+        return;
+    };
+    let (Ok(one), Ok(other)) = (
+        Document::parse_bytes(&bytes[..at]),
+        Document::parse_bytes(&bytes[at + 1..]),
+    ) else {
         return;
     };
     let same = one.same_meaning(&other);
@@ -20,5 +26,10 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(back.is_empty(), same);
     assert_eq!(difference.changed.len(), back.changed.len());
     assert_eq!(difference.only_left.len(), back.only_right.len());
-    assert!(difference.changed.iter().all(|changed| !changed.parts.is_empty()));
+    assert!(
+        difference
+            .changed
+            .iter()
+            .all(|changed| !changed.parts.is_empty())
+    );
 });

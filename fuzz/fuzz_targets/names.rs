@@ -1,11 +1,15 @@
-//! Any text as what AWS and the API server call things: the tags on a role, an ARN, a namespace, the name of a repository. Nothing panics, and
-//! what is made of it fits where it is used.
+//! Any text as what AWS and the API server call things: the tags on a role, an ARN, a namespace,
+//! the name of a repository. Nothing panics, and what is made of it fits where it is used.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use registry_grants_fuzz::names::{AccountId, GrantName, Organization, RepositoryPattern, bounded, session_name};
-use registry_grants_fuzz::policy::evaluate::{Context, Named, Policies, Principal, Request, evaluate};
+use registry_grants_fuzz::names::{
+    AccountId, GrantName, Organization, RepositoryPattern, bounded, session_name,
+};
+use registry_grants_fuzz::policy::evaluate::{
+    Context, Named, Policies, Principal, Request, evaluate,
+};
 use registry_grants_fuzz::policy::{Document, Installation, Statement};
 
 fuzz_target!(|text: &str| {
@@ -14,13 +18,20 @@ fuzz_target!(|text: &str| {
         assert_eq!(grant.to_string(), text);
     }
     let (namespace, name) = text.split_once('/').unwrap_or((text, text));
-    let grant = GrantName { namespace: namespace.into(), name: name.into() };
+    let grant = GrantName {
+        namespace: namespace.into(),
+        name: name.into(),
+    };
     for longest in [64, 112] {
         assert!(grant.in_aws(&installation, longest).len() <= longest);
     }
     assert!(session_name(&installation, Some(text)).len() <= 64);
     assert!(bounded(text.to_owned(), 256, 32).len() <= 256);
-    let _ = (text.parse::<AccountId>(), text.parse::<Organization>(), text.parse::<Installation>());
+    let _ = (
+        text.parse::<AccountId>(),
+        text.parse::<Organization>(),
+        text.parse::<Installation>(),
+    );
     if let Ok(pattern) = text.parse::<RepositoryPattern>() {
         assert!(pattern.covers(&pattern) && pattern.to_string() == text);
     }
@@ -33,9 +44,22 @@ fuzz_target!(|text: &str| {
         resource_account: name.into(),
         context: Context::default().with("aws:PrincipalTag/team", [text]),
     };
-    let statement = Statement::allow([text]).on([text]).only_if("ArnLike", "aws:PrincipalArn", [text]);
+    let statement =
+        Statement::allow([text])
+            .on([text])
+            .only_if("ArnLike", "aws:PrincipalArn", [text]);
     let identity = vec![Named::new("identity", Document::of([statement]))];
-    let resource = Statement::deny(["ecr:*"]).to_principals([text]).only_if("StringLike", text, [text]);
+    let resource =
+        Statement::deny(["ecr:*"])
+            .to_principals([text])
+            .only_if("StringLike", text, [text]);
     let resource = vec![Named::new("resource", Document::of([resource]))];
-    let _ = evaluate(&request, &Policies { identity, boundary: None, resource });
+    let _ = evaluate(
+        &request,
+        &Policies {
+            identity,
+            boundary: None,
+            resource,
+        },
+    );
 });

@@ -1,4 +1,5 @@
-//! One document of any bytes: reading it does not panic, and what was read is printed and compared without loss.
+//! One document of any bytes: reading it does not panic, and what was read is printed and compared
+//! without loss.
 
 #![no_main]
 
@@ -7,7 +8,9 @@ use registry_grants_fuzz::policy::Document;
 use registry_grants_fuzz::policy::diff::Difference;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(document) = Document::parse_bytes(bytes) else { return };
+    let Ok(document) = Document::parse_bytes(bytes) else {
+        return;
+    };
     let printed = document.to_string();
     let again = Document::parse(&printed).expect("what was printed can be read");
     assert_eq!(again, document);

@@ -1,5 +1,6 @@
-//! The policy library, the names and the check of AWS's answers by their sources alone. They are pure, so this builds in a minute, without the
-//! AWS and Kubernetes clients that the whole crate would bring along.
+//! The policy library, the names and the check of AWS's answers by their sources alone. They are
+//! pure, so this builds in a minute, without the AWS and Kubernetes clients that the whole crate
+//! would bring along.
 
 #[path = "../../src/aws/answer/mod.rs"]
 pub mod answer;

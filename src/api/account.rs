@@ -8,8 +8,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An AWS account that a cluster admin opened to grants: how the operator gets credentials there, and which namespaces may grant what
-/// to whom. Its name is the account's number. What no rule admits is refused; no rules admit nothing.
+/// An AWS account that a cluster admin opened to grants: how the operator gets credentials there,
+/// and which namespaces may grant what to whom. Its name is the account's number. What no rule
+/// admits is refused; no rules admit nothing.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "registrygrants.dev",
@@ -51,12 +52,13 @@ pub struct AWSAccountSpec {
     #[schemars(length(max = 63))]
     pub alias: Option<String>,
 
-    /// The AWS partition that the account belongs to. Cannot be changed. There are no grants across partitions.
+    /// The AWS partition that the account belongs to. Cannot be changed. There are no grants across
+    /// partitions.
     #[serde(default)]
     pub partition: Partition,
 
-    /// How the operator gets credentials for this account. Unset: its ambient ones (IRSA, Pod Identity, instance profile,
-    /// environment), which must then be of this account.
+    /// How the operator gets credentials for this account. Unset: its ambient ones (IRSA, Pod
+    /// Identity, instance profile, environment), which must then be of this account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
 
@@ -64,7 +66,8 @@ pub struct AWSAccountSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistrySide>,
 
-    /// What grants may do where this account is the consumer. Unset: the operator writes nothing here.
+    /// What grants may do where this account is the consumer. Unset: the operator writes nothing
+    /// here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<ConsumerSide>,
 
@@ -74,7 +77,20 @@ pub struct AWSAccountSpec {
 }
 
 /// An AWS partition.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+)]
 pub enum Partition {
     /// The commercial regions.
     #[default]
@@ -109,8 +125,13 @@ pub struct AssumeRole {
     #[x_kube(validation = rule("self.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$')", "must be the ARN of an IAM role"))]
     pub role_arn: String,
 
-    /// The `sts:ExternalId` that the role's trust policy asks for. It guards against a confused deputy; it is not a secret.
-    #[serde(rename = "externalID", default, skip_serializing_if = "Option::is_none")]
+    /// The `sts:ExternalId` that the role's trust policy asks for. It guards against a confused
+    /// deputy; it is not a secret.
+    #[serde(
+        rename = "externalID",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(length(min = 2, max = 1224))]
     #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@:/_-]*$')", "must be letters, digits and + = , . @ : / - _"))]
     pub external_id: Option<String>,
@@ -127,15 +148,17 @@ pub struct RegistrySide {
 }
 
 /// One kind of grant that the registry account admits.
-// What may be left out of a list's item has no default in the definition: `kubectl apply` and Argo CD replace lists as a whole, so a value that the API
-// server fills in there would be a difference for ever.
+// What may be left out of a list's item has no default in the definition: `kubectl apply` and Argo
+// CD replace lists as a whole, so a value that the API server fills in there would be a difference
+// for ever.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryRule {
     /// Grants in which namespaces.
     pub namespaces: Namespaces,
 
-    /// For which repositories: names, or prefixes that end in `*`; a lone `*` is every repository of the account. Unset: none.
+    /// For which repositories: names, or prefixes that end in `*`; a lone `*` is every repository
+    /// of the account. Unset: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 256)))]
     #[x_kube(
@@ -169,15 +192,18 @@ pub struct RegistryRule {
     )]
     pub organizations: Vec<String>,
 
-    /// Whether a grant may take the place of statements that others wrote into a repository's policy (`spec.registry.replaceSids`).
+    /// Whether a grant may take the place of statements that others wrote into a repository's
+    /// policy (`spec.registry.replaceSids`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_replace: bool,
 
-    /// Whether a grant may leave its access in AWS when it is deleted (`spec.deletionPolicy: Retain`).
+    /// Whether a grant may leave its access in AWS when it is deleted (`spec.deletionPolicy:
+    /// Retain`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_retain: bool,
 
-    /// Which AWS managed policies the grant's role may carry. They open every repository of the account. Unset: none.
+    /// Which AWS managed policies the grant's role may carry. They open every repository of the
+    /// account. Unset: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -201,7 +227,8 @@ pub struct ConsumerRule {
     /// For grants in which namespaces.
     pub namespaces: Namespaces,
 
-    /// Which instance roles: what stands after `role/` in the ARN, path included, or a prefix of it that ends in `*`. Unset: none.
+    /// Which instance roles: what stands after `role/` in the ARN, path included, or a prefix of it
+    /// that ends in `*`. Unset: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(max = 576)))]
     #[x_kube(
@@ -210,13 +237,15 @@ pub struct ConsumerRule {
     )]
     pub roles: Vec<String>,
 
-    /// Whose these roles may be: made by this operator (`Create`), or others' (`Extend`). Unset: `Create`.
+    /// Whose these roles may be: made by this operator (`Create`), or others' (`Extend`). Unset:
+    /// `Create`.
     #[serde(default = "create_only", skip_serializing_if = "is_create_only")]
     #[schemars(length(max = 2))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub management: Vec<Management>,
 
-    /// Whether a grant may leave its instance role in AWS when it is deleted (`spec.deletionPolicy: Retain`).
+    /// Whether a grant may leave its instance role in AWS when it is deleted (`spec.deletionPolicy:
+    /// Retain`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_retain: bool,
 }
@@ -258,7 +287,8 @@ pub struct Namespaces {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RoleSettings {
-    /// The IAM path of roles and instance profiles that the operator creates: starts and ends with `/`.
+    /// The IAM path of roles and instance profiles that the operator creates: starts and ends with
+    /// `/`.
     #[serde(default = "default_path")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = rule("self.matches('^/([A-Za-z0-9+=,.@_-]+/)*$')", "must start and end with /, with letters, digits and + = , . @ - _ between"))]
@@ -270,7 +300,8 @@ pub struct RoleSettings {
     #[x_kube(validation = rule("self.matches('^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+$')", "must be the ARN of an IAM managed policy"))]
     pub permissions_boundary: Option<String>,
 
-    /// The account's quota for the length of a role's trust policy, in characters: 2048 unless AWS raised it (4096 at most).
+    /// The account's quota for the length of a role's trust policy, in characters: 2048 unless AWS
+    /// raised it (4096 at most).
     #[serde(default = "default_trust_limit")]
     #[schemars(range(min = 2048, max = 4096))]
     pub max_trust_policy_characters: i32,
@@ -278,7 +309,11 @@ pub struct RoleSettings {
 
 impl Default for RoleSettings {
     fn default() -> Self {
-        Self { path: default_path(), permissions_boundary: None, max_trust_policy_characters: default_trust_limit() }
+        Self {
+            path: default_path(),
+            permissions_boundary: None,
+            max_trust_policy_characters: default_trust_limit(),
+        }
     }
 }
 

@@ -19,8 +19,8 @@ pub struct AWSAccountStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
-    /// What the settings allow that may not be meant: roles without a permissions boundary, selectors that match nearly every namespace. A warning
-    /// refuses nothing.
+    /// What the settings allow that may not be meant: roles without a permissions boundary,
+    /// selectors that match nearly every namespace. A warning refuses nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 
@@ -28,34 +28,39 @@ pub struct AWSAccountStatus {
     #[serde(rename = "callerARN", default, skip_serializing_if = "Option::is_none")]
     pub caller_arn: Option<String>,
 
-    /// What this installation has in the account though no grant claims it. Absent until the first sweep, and where sweeps are off.
+    /// What this installation has in the account though no grant claims it. Absent until the first
+    /// sweep, and where sweeps are off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<SweepStatus>,
 
-    /// How many grants use the account. An account in use cannot be deleted where the chart's admission policies are on.
+    /// How many grants use the account. An account in use cannot be deleted where the chart's
+    /// admission policies are on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<GrantCounts>,
 
-    /// The repositories in whose policies access was revoked within the last hour, the latest first, at most a hundred. They are read again after
-    /// a start of the operator: somebody who had read such a policy before may have written it back as it was.
+    /// The repositories in whose policies access was revoked within the last hour, the latest
+    /// first, at most a hundred. They are read again after a start of the operator: somebody who
+    /// had read such a policy before may have written it back as it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into(), "repository".into()]))]
     pub recently_revoked: Vec<RecentlyRevoked>,
 
-    /// What shows that another operator with this installation's ID writes in the account. While it is there, nothing new is granted in the account, what
-    /// was granted stays, and deleted grants are revoked. It goes with the annotation `registrygrants.dev/sole-writer: "true"`.
+    /// What shows that another operator with this installation's ID writes in the account. While it
+    /// is there, nothing new is granted in the account, what was granted stays, and deleted grants
+    /// are revoked. It goes with the annotation `registrygrants.dev/sole-writer: "true"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_writer: Option<SecondWriter>,
 
-    /// The repositories whose policies somebody else keeps replacing (reason `ContestedPolicy` on grants), by what was found at the last look; at most
-    /// twenty.
+    /// The repositories whose policies somebody else keeps replacing (reason `ContestedPolicy` on
+    /// grants), by what was found at the last look; at most twenty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into(), "repository".into()]))]
     pub contested_policies: Vec<ContestedPolicy>,
 
-    /// The last error that kept the operator from working in the account. It stays when the account is `Ready` again.
+    /// The last error that kept the operator from working in the account. It stays when the account
+    /// is `Ready` again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
 }
@@ -91,14 +96,15 @@ pub struct ContestedPolicy {
     pub region: String,
     /// The repository's name.
     pub repository: String,
-    /// The Sids of the statements that are not this installation's, as far as they have one: they say whose tool it may be. At most fifty, and a hundred
-    /// bytes of each.
+    /// The Sids of the statements that are not this installation's, as far as they have one: they
+    /// say whose tool it may be. At most fifty, and a hundred bytes of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub sids: Vec<String>,
 }
 
-/// The field manager of `status.recentlyRevoked`: another one than that of the conditions, which are applied whole.
+/// The field manager of `status.recentlyRevoked`: another one than that of the conditions, which
+/// are applied whole.
 pub const REVOKED_FIELD_MANAGER: &str = "registry-grants-revoked";
 
 /// The most places that are on record as revoked lately.

@@ -1,4 +1,5 @@
-//! The conditions' types and reasons: every one that a status can carry stands here, and nowhere else.
+//! The conditions' types and reasons: every one that a status can carry stands here, and nowhere
+//! else.
 
 use std::fmt;
 
@@ -27,12 +28,14 @@ impl fmt::Display for ConditionType {
     }
 }
 
-/// Why a condition has its status. One-word identifiers for people and for alerts; the condition's message has the details.
+/// Why a condition has its status. One-word identifiers for people and for alerts; the condition's
+/// message has the details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// Everything asked for is in place on both sides.
     Granted,
-    /// The registry's side is in place; the consumer's account is not managed, or no role is kept there.
+    /// The registry's side is in place; the consumer's account is not managed, or no role is kept
+    /// there.
     RegistrySideReady,
     /// This part is in place.
     InPlace,
@@ -62,7 +65,8 @@ pub enum Reason {
     CredentialsUnavailable,
     /// AWS refused a call of the operator in that account.
     AccessDenied,
-    /// A region does not accept the operator's credentials, which were verified: the account has most likely not enabled it.
+    /// A region does not accept the operator's credentials, which were verified: the account has
+    /// most likely not enabled it.
     RegionNotEnabled,
     /// A named repository does not exist.
     RepositoryNotFound,
@@ -70,7 +74,8 @@ pub enum Reason {
     RoleNotFound,
     /// A role that others made does not carry the tag by which they consent.
     ConsentMissing,
-    /// All that this grant writes is in place, and still the policies that were read deny access by a path that was asked for.
+    /// All that this grant writes is in place, and still the policies that were read deny access by
+    /// a path that was asked for.
     PathDenied,
     /// A role, instance profile or path of that name exists and is not this grant's.
     Conflict,
@@ -78,10 +83,11 @@ pub enum Reason {
     UnreadablePolicy,
     /// Somebody else keeps replacing a repository's policy, and with it undoes what is granted.
     ContestedPolicy,
-    /// Another operator with this installation's ID writes in the account, so nothing new is granted there.
+    /// Another operator with this installation's ID writes in the account, so nothing new is
+    /// granted there.
     SecondWriter,
-    /// AWS refuses every write of a repository's policy or a role's trust policy because of something in it, such as a foreign statement that
-    /// names a deleted principal.
+    /// AWS refuses every write of a repository's policy or a role's trust policy because of
+    /// something in it, such as a foreign statement that names a deleted principal.
     BlockedPolicy,
     /// A policy document would be longer than AWS allows.
     PolicyTooLarge,
@@ -91,7 +97,8 @@ pub enum Reason {
     Throttled,
     /// AWS could not be reached, or failed.
     Unavailable,
-    /// The name of AWS's host does not resolve in a region that this version knows: name resolution fails where the operator runs.
+    /// The name of AWS's host does not resolve in a region that this version knows: name resolution
+    /// fails where the operator runs.
     HostNotResolved,
     /// The name of AWS's host does not resolve, and this version knows no such region.
     RegionNotFound,

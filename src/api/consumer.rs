@@ -33,24 +33,26 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerSpec {
-    /// The consumer account's number: 12 digits, quoted. Cannot be changed. Excludes `organization`.
+    /// The consumer account's number: 12 digits, quoted. Cannot be changed. Excludes
+    /// `organization`.
     #[serde(rename = "accountID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 12))]
     #[x_kube(validation = rule("self.matches('^[0-9]{12}$')", "must be an AWS account number: exactly 12 digits, quoted"))]
     pub account_id: Option<String>,
 
-    /// Every account of an AWS organization, or of some of its organizational units, instead of one account: those that are in it when they
-    /// call. Only where the AWSAccount's rule names that organization.
+    /// Every account of an AWS organization, or of some of its organizational units, instead of one
+    /// account: those that are in it when they call. Only where the AWSAccount's rule names that
+    /// organization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<OrganizationSpec>,
 
-    /// Every identity of the consumer account gets access that the consumer account itself allows (the account's root as
-    /// principal). Excludes `roles`.
+    /// Every identity of the consumer account gets access that the consumer account itself allows
+    /// (the account's root as principal). Excludes `roles`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_account: Option<bool>,
 
-    /// Only these roles of the consumer account: what stands after `role/` in the role's ARN, path included
-    /// (`registry-grants/miq-instance`); `*` stands for any characters, `/` too (`ci/*`).
+    /// Only these roles of the consumer account: what stands after `role/` in the role's ARN, path
+    /// included (`registry-grants/miq-instance`); `*` stands for any characters, `/` too (`ci/*`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 50), inner(length(max = 576)))]
     #[x_kube(
@@ -62,15 +64,17 @@ pub struct ConsumerSpec {
     )]
     pub roles: Option<Vec<String>>,
 
-    /// Whether Lambda functions of the consumer account may be made of the images: the Lambda service fetches them by itself, with pull
-    /// access only, for any function of that account in the repository's region. Who creates the functions needs access as well, by
-    /// `wholeAccount` or `roles`. Needs path `Direct`.
+    /// Whether Lambda functions of the consumer account may be made of the images: the Lambda
+    /// service fetches them by itself, with pull access only, for any function of that account in
+    /// the repository's region. Who creates the functions needs access as well, by `wholeAccount`
+    /// or `roles`. Needs path `Direct`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lambda: Option<bool>,
 
-    /// The EC2 instance role in the consumer account that the operator makes and keeps: its trust for EC2, its permissions
-    /// for this grant, and its instance profile. Cannot be changed. Needs an AWSAccount for the consumer account, with a
-    /// rule that admits it. Unset: the operator writes nothing in the consumer account.
+    /// The EC2 instance role in the consumer account that the operator makes and keeps: its trust
+    /// for EC2, its permissions for this grant, and its instance profile. Cannot be changed. Needs
+    /// an AWSAccount for the consumer account, with a rule that admits it. Unset: the operator
+    /// writes nothing in the consumer account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_role: Option<InstanceRoleSpec>,
 }
@@ -87,8 +91,9 @@ pub struct OrganizationSpec {
     #[x_kube(validation = rule("self.matches('^o-[a-z0-9]{10,32}$')", "must be an organization's ID: o- and 10 to 32 lowercase letters and digits"))]
     pub id: String,
 
-    /// Only these organizational units, by their paths as in `aws:PrincipalOrgPaths`: `o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*` is the unit and all
-    /// below it; without the `*`, the accounts directly in it. Unset: the whole organization.
+    /// Only these organizational units, by their paths as in `aws:PrincipalOrgPaths`:
+    /// `o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*` is the unit and all below it; without the `*`, the
+    /// accounts directly in it. Unset: the whole organization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 20), inner(length(max = 512)))]
     #[x_kube(
@@ -110,33 +115,39 @@ pub struct OrganizationSpec {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceRoleSpec {
-    /// The role's name, up to 64 characters of letters, digits and `+ = , . @ - _`. Cannot be changed.
+    /// The role's name, up to 64 characters of letters, digits and `+ = , . @ - _`. Cannot be
+    /// changed.
     #[schemars(length(max = 64))]
     #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@_-]{1,64}$')", "must be an IAM role name: 1 to 64 letters, digits and + = , . @ - _ (no path: the AWSAccount sets it)"))]
     pub name: String,
 
-    /// Whose the role is. `Create`: this operator makes it, and its instance profile; grants of one installation that name the same role share
-    /// it. `Extend`: it is somebody else's, and gets one inline policy of this grant, which goes with the grant; its trust policy is not changed. Its
-    /// owner must consent by the tag `registrygrants.dev/allow-extend` with the value `true`, or this installation's ID. Cannot be changed.
+    /// Whose the role is. `Create`: this operator makes it, and its instance profile; grants of one
+    /// installation that name the same role share it. `Extend`: it is somebody else's, and gets one
+    /// inline policy of this grant, which goes with the grant; its trust policy is not changed. Its
+    /// owner must consent by the tag `registrygrants.dev/allow-extend` with the value `true`, or
+    /// this installation's ID. Cannot be changed.
     #[serde(default)]
     pub management: Management,
 
-    /// The path of a role that is extended, for instance `/nodes/`. Unset: `/`. Only with management `Extend`. Cannot be changed.
+    /// The path of a role that is extended, for instance `/nodes/`. Unset: `/`. Only with
+    /// management `Extend`. Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = rule("self.matches('^/([A-Za-z0-9+=,.@_-]+/)*$')", "must start and end with /, with letters, digits and + = , . @ - _ between"))]
     pub path: Option<String>,
 
-    /// The name of the instance profile that holds the role, up to 128 characters. Unset: the role's name. Not with management `Extend`. Cannot be
-    /// changed.
+    /// The name of the instance profile that holds the role, up to 128 characters. Unset: the
+    /// role's name. Not with management `Extend`. Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@_-]{1,128}$')", "must be an instance profile name: 1 to 128 letters, digits and + = , . @ - _"))]
     pub instance_profile: Option<String>,
 
-    /// What becomes of the role when the grant is deleted and no other grant keeps it. `DeleteRole`: it is deleted with its instance profile, unless
-    /// policies of others are on it. `RemoveAccess`: this grant's policy is taken off, and role and profile stay and are nobody's of this
-    /// operator's any more. Unset: `DeleteRole` for a role that was created, `RemoveAccess` for one that was extended.
+    /// What becomes of the role when the grant is deleted and no other grant keeps it.
+    /// `DeleteRole`: it is deleted with its instance profile, unless policies of others are on it.
+    /// `RemoveAccess`: this grant's policy is taken off, and role and profile stay and are nobody's
+    /// of this operator's any more. Unset: `DeleteRole` for a role that was created, `RemoveAccess`
+    /// for one that was extended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_delete: Option<OnDelete>,
 }

@@ -1,4 +1,5 @@
-//! `CrossAccountRegistryGrant`: one consumer account's access to repositories of one registry account.
+//! `CrossAccountRegistryGrant`: one consumer account's access to repositories of one registry
+//! account.
 
 use super::rule;
 use kube::{CustomResource, KubeSchema};
@@ -8,9 +9,10 @@ use serde::{Deserialize, Serialize};
 pub use super::consumer::*;
 pub use super::status::*;
 
-/// Lets workloads of one AWS account (the consumer) pull from, and push to, private ECR repositories of another account
-/// (the registry), without access keys. The operator makes the IAM roles, their trust and the repository policies true
-/// in both accounts, and keeps them true until the resource is deleted.
+/// Lets workloads of one AWS account (the consumer) pull from, and push to, private ECR
+/// repositories of another account (the registry), without access keys. The operator makes the IAM
+/// roles, their trust and the repository policies true in both accounts, and keeps them true until
+/// the resource is deleted.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "registrygrants.dev",
@@ -51,15 +53,18 @@ pub use super::status::*;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CrossAccountRegistryGrantSpec {
-    /// What the consumer may do. `Pull`: BatchGetImage, GetDownloadUrlForLayer, BatchCheckLayerAvailability.
-    /// `PullPush`: these, and PutImage, InitiateLayerUpload, UploadLayerPart, CompleteLayerUpload, ListImages.
+    /// What the consumer may do. `Pull`: BatchGetImage, GetDownloadUrlForLayer,
+    /// BatchCheckLayerAvailability. `PullPush`: these, and PutImage, InitiateLayerUpload,
+    /// UploadLayerPart, CompleteLayerUpload, ListImages.
     pub access: Access,
 
-    /// By which paths the consumer gets in. `Direct`: the repository policy names the consumer; this is the path of the
-    /// kubelet, of docker on EC2, of ECS. `AssumeRole`: the consumer assumes a role in the registry account. Both unless set.
+    /// By which paths the consumer gets in. `Direct`: the repository policy names the consumer;
+    /// this is the path of the kubelet, of docker on EC2, of ECS. `AssumeRole`: the consumer
+    /// assumes a role in the registry account. Both unless set.
     #[serde(default = "both_paths")]
     #[schemars(length(min = 1, max = 2))]
-    // Replaced whole: with a list merged by item, server-side apply would leave the default's other path in the list, for nobody owns it.
+    // Replaced whole: with a list merged by item, server-side apply would leave the default's other
+    // path in the list, for nobody owns it.
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub paths: Vec<AccessPath>,
 
@@ -69,19 +74,22 @@ pub struct CrossAccountRegistryGrantSpec {
     /// The account whose workloads get access, and which of its identities.
     pub consumer: ConsumerSpec,
 
-    /// What becomes in AWS of what this grant gave when it is deleted. `Delete`: it is taken back. `Retain`: it stays, and is nobody's of this
-    /// operator's any more; only where the rules of the AWSAccounts say `allowRetain`, also at the time of the deletion.
+    /// What becomes in AWS of what this grant gave when it is deleted. `Delete`: it is taken back.
+    /// `Retain`: it stays, and is nobody's of this operator's any more; only where the rules of the
+    /// AWSAccounts say `allowRetain`, also at the time of the deletion.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// `Enforce`: the grant is made true. `Observe`: nothing is written to AWS for it. What would be done is in `status.pending`, whether access
-    /// works in `status.access`; what was applied before stays as it is, and is not kept up. A grant that is deleted, or that no rule
-    /// admits any more, is revoked nevertheless.
+    /// `Enforce`: the grant is made true. `Observe`: nothing is written to AWS for it. What would
+    /// be done is in `status.pending`, whether access works in `status.access`; what was applied
+    /// before stays as it is, and is not kept up. A grant that is deleted, or that no rule admits
+    /// any more, is revoked nevertheless.
     #[serde(default)]
     pub mode: Mode,
 
-    /// While true, nothing is written or checked in AWS for this grant: what was applied stays as it is, and changes of the spec wait. A
-    /// grant that is deleted, or that no rule admits any more, is revoked nevertheless.
+    /// While true, nothing is written or checked in AWS for this grant: what was applied stays as
+    /// it is, and changes of the spec wait. A grant that is deleted, or that no rule admits any
+    /// more, is revoked nevertheless.
     #[serde(default)]
     pub suspend: bool,
 }
@@ -102,12 +110,15 @@ pub enum DeletionPolicy {
     /// It is taken back, and what was made is removed.
     #[default]
     Delete,
-    /// It stays in AWS: roles without this operator's tags, and in the repository policies statements of their own that no operator owns.
+    /// It stays in AWS: roles without this operator's tags, and in the repository policies
+    /// statements of their own that no operator owns.
     Retain,
 }
 
 /// What a grant lets the consumer do.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
 pub enum Access {
     /// Read images.
     Pull,
@@ -116,7 +127,9 @@ pub enum Access {
 }
 
 /// A way by which the consumer reaches the repositories.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
 pub enum AccessPath {
     /// Through the repository policy.
     Direct,
@@ -143,8 +156,8 @@ fn both_paths() -> Vec<AccessPath> {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySpec {
-    /// The registry account's number: 12 digits, quoted. Cannot be changed. An AWSAccount of this name must exist, with
-    /// a rule that this grant fits.
+    /// The registry account's number: 12 digits, quoted. Cannot be changed. An AWSAccount of this
+    /// name must exist, with a rule that this grant fits.
     #[serde(rename = "accountID")]
     #[schemars(length(max = 12))]
     #[x_kube(validation = rule("self.matches('^[0-9]{12}$')", "must be an AWS account number: exactly 12 digits, quoted"))]
@@ -158,8 +171,9 @@ pub struct RegistrySpec {
     )]
     pub regions: Vec<String>,
 
-    /// The repositories: full names (`team-b/web`), or prefixes that end in `*` (`team-b/*`), which also reach repositories
-    /// created later. A name has 2 to 256 characters: lowercase letters, digits, and `.`, `_`, `-`, `/` between them.
+    /// The repositories: full names (`team-b/web`), or prefixes that end in `*` (`team-b/*`), which
+    /// also reach repositories created later. A name has 2 to 256 characters: lowercase letters,
+    /// digits, and `.`, `_`, `-`, `/` between them.
     #[schemars(length(min = 1, max = 100), inner(length(max = 256)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -170,10 +184,11 @@ pub struct RegistrySpec {
     )]
     pub repositories: Vec<String>,
 
-    /// Statements that others wrote into the repositories' policies, by their Sids, which this grant takes the place of. Each is removed
-    /// once the operator's statements allow at least as much, and only then: `Allow` statements only, and only where the
-    /// AWSAccount's rule says `allowReplace`. It does not come back when the grant is deleted. `status.replacements`
-    /// says what was replaced, and what not and why.
+    /// Statements that others wrote into the repositories' policies, by their Sids, which this
+    /// grant takes the place of. Each is removed once the operator's statements allow at least as
+    /// much, and only then: `Allow` statements only, and only where the AWSAccount's rule says
+    /// `allowReplace`. It does not come back when the grant is deleted. `status.replacements` says
+    /// what was replaced, and what not and why.
     #[serde(rename = "replaceSids", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(min = 1, max = 128)))]
     #[x_kube(
@@ -182,7 +197,8 @@ pub struct RegistrySpec {
     )]
     pub replace_sids: Vec<String>,
 
-    /// The role in the registry account that the consumer assumes, for path `AssumeRole`. Defaults hold where unset.
+    /// The role in the registry account that the consumer assumes, for path `AssumeRole`. Defaults
+    /// hold where unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RegistryRoleSpec>,
 }
@@ -194,46 +210,53 @@ pub struct RegistrySpec {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryRoleSpec {
-    /// The role's name, up to 64 characters of letters, digits and `+ = , . @ - _`. Cannot be changed. Unset: made of
-    /// namespace and name, truncated, with a hash that keeps it unique.
+    /// The role's name, up to 64 characters of letters, digits and `+ = , . @ - _`. Cannot be
+    /// changed. Unset: made of namespace and name, truncated, with a hash that keeps it unique.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@_-]{1,64}$')", "must be an IAM role name: 1 to 64 letters, digits and + = , . @ - _ (no path: the AWSAccount sets it)"))]
     pub name: Option<String>,
 
-    /// AWS managed policies that the role gets instead of an inline policy. They open EVERY repository of the account to the
-    /// role, whatever `repositories` says; only where the AWSAccount's rule lists them. Unset: an inline policy for
-    /// just these repositories.
+    /// AWS managed policies that the role gets instead of an inline policy. They open EVERY
+    /// repository of the account to the role, whatever `repositories` says; only where the
+    /// AWSAccount's rule lists them. Unset: an inline policy for just these repositories.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub managed_policies: Vec<ManagedPolicy>,
 
-    /// Whether the repository policy names the role as well. The role does not need it, since its own policies allow it
-    /// inside its account; it is the literal form of many hand-made set-ups.
+    /// Whether the repository policy names the role as well. The role does not need it, since its
+    /// own policies allow it inside its account; it is the literal form of many hand-made set-ups.
     #[serde(default)]
     pub name_in_repository_policy: bool,
 
-    /// How long a session of the role may last, in seconds: 3600 to 43200. A session that was itself made from a role (role
-    /// chaining, as on EC2) lasts 3600 at most.
+    /// How long a session of the role may last, in seconds: 3600 to 43200. A session that was
+    /// itself made from a role (role chaining, as on EC2) lasts 3600 at most.
     #[serde(default = "one_hour")]
     #[schemars(range(min = 3600, max = 43200))]
     pub max_session_seconds: i32,
 
-    /// The `sts:ExternalId` that the consumer must present: 2 to 1224 letters, digits and `+ = , . @ : / - _`. Unset: none is asked.
-    #[serde(rename = "externalID", default, skip_serializing_if = "Option::is_none")]
+    /// The `sts:ExternalId` that the consumer must present: 2 to 1224 letters, digits and `+ = , .
+    /// @ : / - _`. Unset: none is asked.
+    #[serde(
+        rename = "externalID",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(length(min = 2, max = 1224))]
     #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@:/_-]*$')", "must be letters, digits and + = , . @ : / - _"))]
     pub external_id: Option<String>,
 
-    /// Whether a role of this name that somebody else made is taken over: from then on it is exactly as this grant says, and is deleted with it.
-    /// Its owner must consent, by the tag `registrygrants.dev/allow-adopt` on the role with the installation's ID and this grant's namespace and name
-    /// (`0123456789ab/team-b/web`); until then the grant's status has the tag to set.
+    /// Whether a role of this name that somebody else made is taken over: from then on it is
+    /// exactly as this grant says, and is deleted with it. Its owner must consent, by the tag
+    /// `registrygrants.dev/allow-adopt` on the role with the installation's ID and this grant's
+    /// namespace and name (`0123456789ab/team-b/web`); until then the grant's status has the tag to
+    /// set.
     #[serde(default)]
     pub adopt: bool,
 
-    /// The path of the role that is taken over, for instance `/`. Unset: the AWSAccount's `spec.roles.path`. Only with `adopt`. Cannot be
-    /// changed.
+    /// The path of the role that is taken over, for instance `/`. Unset: the AWSAccount's
+    /// `spec.roles.path`. Only with `adopt`. Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = rule("self.matches('^/([A-Za-z0-9+=,.@_-]+/)*$')", "must start and end with /, with letters, digits and + = , . @ - _ between"))]
@@ -258,8 +281,11 @@ fn one_hour() -> i32 {
     3600
 }
 
-/// The AWS managed policies that a registry role may carry. All of them apply to every repository of the account.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The AWS managed policies that a registry role may carry. All of them apply to every repository
+/// of the account.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
 pub enum ManagedPolicy {
     /// Pull and push.
     AmazonEC2ContainerRegistryPowerUser,

@@ -1,7 +1,8 @@
 //! The custom resources as they are on the wire: types, admission rules, no behaviour.
 //!
-//! Every field's description here is what `kubectl explain` shows. What can be checked without AWS is checked by the
-//! API server, by the rules on these types; the operator checks it again, because it is the authority.
+//! Every field's description here is what `kubectl explain` shows. What can be checked without AWS
+//! is checked by the API server, by the rules on these types; the operator checks it again, because
+//! it is the authority.
 
 pub mod account;
 pub mod account_status;
@@ -29,11 +30,12 @@ pub const FINALIZER: &str = "registrygrants.dev/revoke";
 /// Its value changed: the grant is looked at now, and not at the next resync.
 pub const RECONCILE: &str = "registrygrants.dev/reconcile";
 
-/// `true` on a grant that is being deleted: where the operator cannot get into an account any more, what is there is left behind.
+/// `true` on a grant that is being deleted: where the operator cannot get into an account any more,
+/// what is there is left behind.
 pub const ABANDON: &str = "registrygrants.dev/abandon";
 
-/// On an `AWSAccount`, the annotation that says (`true`) that no other operator with this installation's ID works in the account. It ends the pause
-/// that `status.secondWriter` tells of.
+/// On an `AWSAccount`, the annotation that says (`true`) that no other operator with this
+/// installation's ID works in the account. It ends the pause that `status.secondWriter` tells of.
 pub const SOLE_WRITER: &str = "registrygrants.dev/sole-writer";
 
 /// The annotations that the operator reads. The watch caches keep no others.

@@ -15,8 +15,8 @@ pub struct CrossAccountRegistryGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Ready`, `AccountsReady`, `RoleReady`, `RepositoryPoliciesReady`, `ConsumerReady`; and `Reconciling` or `Stalled` while
-    /// they hold. The reasons are listed in the API reference.
+    /// `Ready`, `AccountsReady`, `RoleReady`, `RepositoryPoliciesReady`, `ConsumerReady`; and
+    /// `Reconciling` or `Stalled` while they hold. The reasons are listed in the API reference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -33,8 +33,9 @@ pub struct CrossAccountRegistryGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repositories: Option<RepositoriesStatus>,
 
-    /// Whether access works, as far as the policies say that were read on both sides: for the instance role, and for each role that is named
-    /// exactly, by each path. Organization policies (SCPs, RCPs), endpoint policies and session policies are not seen. At most a hundred.
+    /// Whether access works, as far as the policies say that were read on both sides: for the
+    /// instance role, and for each role that is named exactly, by each path. Organization policies
+    /// (SCPs, RCPs), endpoint policies and session policies are not seen. At most a hundred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["principal".into(), "path".into(), "action".into()]))]
@@ -44,7 +45,8 @@ pub struct CrossAccountRegistryGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<PendingStatus>,
 
-    /// What became of the statements that `spec.registry.replaceSids` names: the first hundred, those that stay before those that were replaced.
+    /// What became of the statements that `spec.registry.replaceSids` names: the first hundred,
+    /// those that stay before those that were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into(), "name".into(), "sid".into()]))]
@@ -54,8 +56,9 @@ pub struct CrossAccountRegistryGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile: Option<String>,
 
-    /// What the operator may have touched in AWS for this grant. Each place is recorded before the first write there, once it could be read, and
-    /// removed only after it has been revoked, so that nothing is forgotten when the spec changes or the operator is stopped half-way. A place
+    /// What the operator may have touched in AWS for this grant. Each place is recorded before the
+    /// first write there, once it could be read, and removed only after it has been revoked, so
+    /// that nothing is forgotten when the spec changes or the operator is stopped half-way. A place
     /// that is not here was never written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Applied>,
@@ -65,7 +68,8 @@ pub struct CrossAccountRegistryGrantStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessStatus {
-    /// Who: a role's ARN, a pattern of such ARNs, an account's root for whomever the account itself allows, an organization, or a service.
+    /// Who: a role's ARN, a pattern of such ARNs, an account's root for whomever the account itself
+    /// allows, an organization, or a service.
     pub principal: String,
     /// By which path.
     pub path: AccessPath,
@@ -73,13 +77,16 @@ pub struct AccessStatus {
     pub action: AccessAction,
     /// Whether it works.
     pub verdict: AccessVerdict,
-    /// The link that is missing, the statement that denies, what it depends on, or what could not be read, and where.
+    /// The link that is missing, the statement that denies, what it depends on, or what could not
+    /// be read, and where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
 /// What somebody does with images.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
 pub enum AccessAction {
     /// Pulls them.
     Pull,
@@ -88,13 +95,16 @@ pub enum AccessAction {
 }
 
 /// Whether access works.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
 pub enum AccessVerdict {
     /// The policies that were read allow it.
     Allowed,
     /// They do not.
     Denied,
-    /// It depends: on which of many identities asks, or on a condition whose value is known only when somebody asks.
+    /// It depends: on which of many identities asks, or on a condition whose value is known only
+    /// when somebody asks.
     Depends,
     /// A policy that matters could not be read.
     Unknown,
@@ -116,7 +126,8 @@ pub struct PendingStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryStatus {
-    /// The registry's host names, one a region: what stands before the repository in an image's name.
+    /// The registry's host names, one a region: what stands before the repository in an image's
+    /// name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
     /// The ARN of the role that the consumer assumes.
@@ -138,11 +149,16 @@ pub struct ConsumerStatus {
     #[serde(rename = "roleID", default, skip_serializing_if = "Option::is_none")]
     pub role_id: Option<String>,
     /// The ARN of the instance profile.
-    #[serde(rename = "instanceProfileARN", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "instanceProfileARN",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub instance_profile_arn: Option<String>,
 }
 
-/// How far the repositories are. With path `AssumeRole` alone no repository policy is needed, and this is absent.
+/// How far the repositories are. With path `AssumeRole` alone no repository policy is needed, and
+/// this is absent.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoriesStatus {
@@ -150,7 +166,8 @@ pub struct RepositoriesStatus {
     pub summary: String,
     /// How many repositories' policies grant the access.
     pub granted: i32,
-    /// How many named repositories do not exist yet, or would be changed where the grant is only observed.
+    /// How many named repositories do not exist yet, or would be changed where the grant is only
+    /// observed.
     pub waiting: i32,
     /// How many could not be granted.
     pub failed: i32,
@@ -179,7 +196,9 @@ pub struct Replacement {
 }
 
 /// What became of a statement that is to be replaced.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
 pub enum ReplacementState {
     /// It was removed: the operator's statements allow at least as much.
     Replaced,
@@ -197,18 +216,20 @@ pub struct RepositoryStatus {
     pub name: String,
     /// `Granted`, or the reason why not, as in the conditions.
     pub reason: String,
-    /// How full the repository's policy is with everybody's statements: percent of ECR's 10,240 characters, rounded up to the next ten so
-    /// that a status does not change with every other grant.
+    /// How full the repository's policy is with everybody's statements: percent of ECR's 10,240
+    /// characters, rounded up to the next ten so that a status does not change with every other
+    /// grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_full_percent: Option<i32>,
 }
 
-/// What the operator may have touched in AWS for a grant: where to look. Tags and Sids decide what may be removed there.
+/// What the operator may have touched in AWS for a grant: where to look. Tags and Sids decide what
+/// may be removed there.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
-    /// The last spec that was admitted and carried out. A grant whose new spec is `Invalid` keeps this one, as far as the rules of
-    /// the AWSAccounts admit it still.
+    /// The last spec that was admitted and carried out. A grant whose new spec is `Invalid` keeps
+    /// this one, as far as the rules of the AWSAccounts admit it still.
     #[serde(default)]
     #[schemars(schema_with = "any_object")]
     pub spec: Value,
@@ -226,7 +247,8 @@ pub struct Applied {
     pub instance_roles: Vec<AppliedInstanceRole>,
 }
 
-/// A copy of the spec: its own definition stands under `spec`, and what is stored here is checked like a spec before it is used.
+/// A copy of the spec: its own definition stands under `spec`, and what is stored here is checked
+/// like a spec before it is used.
 fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }

@@ -1,14 +1,16 @@
-//! The sweep's part of an `AWSAccount`'s status: what of this installation's is in the account though no grant claims it.
+//! The sweep's part of an `AWSAccount`'s status: what of this installation's is in the account
+//! though no grant claims it.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The field manager of the sweep's status: another one than that of the conditions, so that neither takes the other's part away.
+/// The field manager of the sweep's status: another one than that of the conditions, so that
+/// neither takes the other's part away.
 pub const SWEEP_FIELD_MANAGER: &str = "registry-grants-sweep";
 
-/// The annotation of an `AWSAccount` by which an admin confirms that as many things as the sweep found are removed: its value is that of
-/// `status.sweep.confirm`.
+/// The annotation of an `AWSAccount` by which an admin confirms that as many things as the sweep
+/// found are removed: its value is that of `status.sweep.confirm`.
 pub const CONFIRM_SWEEP: &str = "registrygrants.dev/confirm-sweep";
 
 /// The most findings that are listed.
@@ -21,17 +23,19 @@ pub struct SweepStatus {
     /// Whether what is found is removed, or only reported.
     pub mode: SweepMode,
 
-    /// How many roles, instance profiles and repositories' policies carry this installation's mark, though no grant claims them.
+    /// How many roles, instance profiles and repositories' policies carry this installation's mark,
+    /// though no grant claims them.
     pub found: i32,
 
-    /// Of these, how many are left alone because others use them, too: `items` says of each what it is.
+    /// Of these, how many are left alone because others use them, too: `items` says of each what it
+    /// is.
     pub kept: i32,
 
     /// What comes next, and what to do.
     pub message: String,
 
-    /// What the annotation `registrygrants.dev/confirm-sweep` must say so that what was found is removed: their number, and a mark of just
-    /// these. Unset: there is nothing to confirm.
+    /// What the annotation `registrygrants.dev/confirm-sweep` must say so that what was found is
+    /// removed: their number, and a mark of just these. Unset: there is nothing to confirm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<String>,
 
@@ -41,13 +45,14 @@ pub struct SweepStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["arn".into()]))]
     pub items: Vec<SweepFinding>,
 
-    /// The regions whose repositories were looked at: every one that a grant on this account has named since the `AWSAccount` was made.
+    /// The regions whose repositories were looked at: every one that a grant on this account has
+    /// named since the `AWSAccount` was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub regions: Vec<String>,
 
-    /// How many repositories' policies the operator's role in the account may not read. It cannot have written them, unless it was allowed
-    /// more before.
+    /// How many repositories' policies the operator's role in the account may not read. It cannot
+    /// have written them, unless it was allowed more before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub denied_repositories: i32,
 
@@ -74,7 +79,8 @@ pub enum SweepMode {
 pub struct SweepFinding {
     /// Its ARN; for statements in a policy, that of the repository.
     pub arn: String,
-    /// The grant that it was made for, `namespace/name`, as its tag says. Statements in a policy do not say.
+    /// The grant that it was made for, `namespace/name`, as its tag says. Statements in a policy do
+    /// not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,
     /// Why it is never removed, where that is so.

@@ -1,4 +1,5 @@
-//! AWS's time, by the `Date` header of its answers: sessions are dated by it, and the operator's own clock may differ.
+//! AWS's time, by the `Date` header of its answers: sessions are dated by it, and the operator's
+//! own clock may differ.
 
 use aws_sdk_iam::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_iam::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -15,20 +16,33 @@ pub struct Clock(Arc<Mutex<Option<(Timestamp, Instant)>>>);
 impl Clock {
     /// A client whose answers set this clock.
     pub fn set_by(&self, client: &aws_sdk_iam::Client) -> aws_sdk_iam::Client {
-        aws_sdk_iam::Client::from_conf(client.config().to_builder().interceptor(self.clone()).build())
+        aws_sdk_iam::Client::from_conf(
+            client
+                .config()
+                .to_builder()
+                .interceptor(self.clone())
+                .build(),
+        )
     }
 
     /// AWS's time, at most a second late; the operator's own time as long as no answer had one.
     pub fn now(&self) -> Timestamp {
-        let Some((date, heard)) = *self.0.lock().expect("no panic while held") else { return Timestamp::now() };
+        let Some((date, heard)) = *self.0.lock().expect("no panic while held") else {
+            return Timestamp::now();
+        };
         let since = SignedDuration::try_from(heard.elapsed()).unwrap_or(SignedDuration::ZERO);
         date.checked_add(since).unwrap_or(date)
     }
 
     fn hear(&self, date: &str) {
         match rfc2822::parse(date) {
-            Ok(date) => *self.0.lock().expect("no panic while held") = Some((date.timestamp(), Instant::now())),
-            Err(error) => tracing::debug!(date, %error, "AWS's answer has no date that can be read"),
+            Ok(date) => {
+                *self.0.lock().expect("no panic while held") =
+                    Some((date.timestamp(), Instant::now()))
+            }
+            Err(error) => {
+                tracing::debug!(date, %error, "AWS's answer has no date that can be read")
+            }
         }
     }
 }
@@ -44,7 +58,10 @@ impl Intercept for Clock {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(date) = context.response().and_then(|response| response.headers().get("date")) {
+        if let Some(date) = context
+            .response()
+            .and_then(|response| response.headers().get("date"))
+        {
             self.hear(date);
         }
         Ok(())
@@ -69,7 +86,12 @@ mod tests {
     #[tokio::test]
     async fn an_unreadable_date_changes_nothing() {
         let clock = Clock::default();
-        for date in ["", "yesterday", "2026-01-01T12:00:00Z", "Thu, 99 Jan 2026 12:00:00 GMT"] {
+        for date in [
+            "",
+            "yesterday",
+            "2026-01-01T12:00:00Z",
+            "Thu, 99 Jan 2026 12:00:00 GMT",
+        ] {
             clock.hear(date);
         }
         assert!(clock.now().duration_since(Timestamp::now()).abs() < SignedDuration::from_secs(5));

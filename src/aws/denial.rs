@@ -1,13 +1,23 @@
-//! What kind of policy denied a call, by AWS's own words, and what helps against it. The words are a hint for people; nothing is decided by them.
+//! What kind of policy denied a call, by AWS's own words, and what helps against it. The words are
+//! a hint for people; nothing is decided by them.
 
 use crate::grant::AccountId;
 use std::fmt;
 
 /// The kinds of policies that AWS names in its texts, and who can change one.
 const KINDS: [(&str, &str); 7] = [
-    ("service control policy", "the admins of the account's organization"),
-    ("resource control policy", "the admins of the account's organization"),
-    ("VPC endpoint policy", "whoever runs the network that the operator is in"),
+    (
+        "service control policy",
+        "the admins of the account's organization",
+    ),
+    (
+        "resource control policy",
+        "the admins of the account's organization",
+    ),
+    (
+        "VPC endpoint policy",
+        "whoever runs the network that the operator is in",
+    ),
     ("permissions boundary", "the account's admins"),
     ("session policy", "the account's admins"),
     ("resource-based policy", "the account's admins"),
@@ -30,8 +40,15 @@ impl<'a> Denial<'a> {
     /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>.
     pub fn of(text: &str, action: &'a str, account: &'a AccountId) -> Self {
         let text = text.to_lowercase();
-        let kind = KINDS.into_iter().find(|(kind, _)| text.contains(&kind.to_lowercase()));
-        Self { explicit: text.contains("explicit deny"), kind, action, account }
+        let kind = KINDS
+            .into_iter()
+            .find(|(kind, _)| text.contains(&kind.to_lowercase()));
+        Self {
+            explicit: text.contains("explicit deny"),
+            kind,
+            action,
+            account,
+        }
     }
 
     /// Whether a statement with `Deny` said so.
@@ -42,8 +59,17 @@ impl<'a> Denial<'a> {
 
 impl fmt::Display for Denial<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { explicit, kind, action, account } = self;
-        let article = if kind.is_some_and(|(kind, _)| kind.starts_with('i')) { "an" } else { "a" };
+        let Self {
+            explicit,
+            kind,
+            action,
+            account,
+        } = self;
+        let article = if kind.is_some_and(|(kind, _)| kind.starts_with('i')) {
+            "an"
+        } else {
+            "a"
+        };
         match (explicit, kind) {
             (true, Some((kind, admins))) => write!(
                 f,
@@ -57,7 +83,10 @@ impl fmt::Display for Denial<'_> {
                 f,
                 "A {kind} does not allow {action}, and a policy of the operator's role alone cannot: {admins} can allow it there for the operator's role in account {account}"
             ),
-            (false, _) => write!(f, "Allow {action} to the operator's role in account {account}"),
+            (false, _) => write!(
+                f,
+                "Allow {action} to the operator's role in account {account}"
+            ),
         }
     }
 }
@@ -104,13 +133,24 @@ mod tests {
         false,
         "A VPC endpoint policy does not allow"
     )]
-    #[case::nothing_said("Access Denied", false, "Allow ecr:X to the operator's role in account 111111111111")]
-    fn a_hint_respects_the_kind_of_denial(#[case] text: &str, #[case] explicit: bool, #[case] hint: &str) {
+    #[case::nothing_said(
+        "Access Denied",
+        false,
+        "Allow ecr:X to the operator's role in account 111111111111"
+    )]
+    fn a_hint_respects_the_kind_of_denial(
+        #[case] text: &str,
+        #[case] explicit: bool,
+        #[case] hint: &str,
+    ) {
         let account = "111111111111".parse().unwrap();
         let denial = Denial::of(text, "ecr:X", &account);
         assert_eq!(denial.is_explicit(), explicit);
         let told = denial.to_string();
         assert!(told.contains(hint), "{told}");
-        assert!(!explicit || !told.to_lowercase().contains("allow ecr:x"), "{told}");
+        assert!(
+            !explicit || !told.to_lowercase().contains("allow ecr:x"),
+            "{told}"
+        );
     }
 }

@@ -21,33 +21,57 @@ impl Account {
     ///
     /// # Errors
     /// When ECR fails or refuses, or its answer is incomplete.
-    pub async fn repository_policy(&self, region: &str, repository: &str) -> Result<PolicyRead, Fault> {
+    pub async fn repository_policy(
+        &self,
+        region: &str,
+        repository: &str,
+    ) -> Result<PolicyRead, Fault> {
         let at = || self.at(region, repository, "ecr:GetRepositoryPolicy");
         let call = self.ecr_in(region).get_repository_policy();
-        let sent = call.registry_id(self.id.as_str()).repository_name(repository).send().await;
+        let sent = call
+            .registry_id(self.id.as_str())
+            .repository_name(repository)
+            .send()
+            .await;
         match sent {
             Ok(found) => match found.policy_text {
                 Some(text) => Ok(PolicyRead::Policy(text)),
-                None => Err(Fault::incomplete(at(), &Incomplete::Missing("policyText".into()))),
+                None => Err(Fault::incomplete(
+                    at(),
+                    &Incomplete::Missing("policyText".into()),
+                )),
             },
             Err(error) => {
                 let fault = self.noted_in_region(Fault::of(at(), &error)).await;
                 match fault.code.as_str() {
-                    "RepositoryNotFoundException" if fault.is_gone() => Ok(PolicyRead::NoRepository),
-                    "RepositoryPolicyNotFoundException" if fault.is_gone() => Ok(PolicyRead::NoPolicy),
+                    "RepositoryNotFoundException" if fault.is_gone() => {
+                        Ok(PolicyRead::NoRepository)
+                    }
+                    "RepositoryPolicyNotFoundException" if fault.is_gone() => {
+                        Ok(PolicyRead::NoPolicy)
+                    }
                     _ => Err(fault),
                 }
             }
         }
     }
 
-    /// Replaces a repository's policy. `force` is never set: it would let a policy lock its own writer out.
+    /// Replaces a repository's policy. `force` is never set: it would let a policy lock its own
+    /// writer out.
     ///
     /// # Errors
     /// When ECR fails or refuses.
-    pub async fn set_repository_policy(&self, region: &str, repository: &str, policy: &Document) -> Result<(), Fault> {
+    pub async fn set_repository_policy(
+        &self,
+        region: &str,
+        repository: &str,
+        policy: &Document,
+    ) -> Result<(), Fault> {
         let call = self.ecr_in(region).set_repository_policy();
-        let call = call.registry_id(self.id.as_str()).repository_name(repository).policy_text(policy.to_string());
+        let call = call
+            .registry_id(self.id.as_str())
+            .repository_name(repository)
+            .policy_text(policy.to_string());
         match call.send().await {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -61,9 +85,17 @@ impl Account {
     ///
     /// # Errors
     /// When ECR fails or refuses.
-    pub async fn delete_repository_policy(&self, region: &str, repository: &str) -> Result<(), Fault> {
+    pub async fn delete_repository_policy(
+        &self,
+        region: &str,
+        repository: &str,
+    ) -> Result<(), Fault> {
         let call = self.ecr_in(region).delete_repository_policy();
-        let sent = call.registry_id(self.id.as_str()).repository_name(repository).send().await;
+        let sent = call
+            .registry_id(self.id.as_str())
+            .repository_name(repository)
+            .send()
+            .await;
         let Err(error) = sent else { return Ok(()) };
         let at = self.at(region, repository, "ecr:DeleteRepositoryPolicy");
         let fault = self.noted_in_region(Fault::of(at, &error)).await;
@@ -75,7 +107,10 @@ impl Account {
     /// # Errors
     /// When ECR fails or refuses, or a page of the list is incomplete.
     pub async fn repositories(&self, region: &str) -> Result<Vec<String>, Fault> {
-        let call = self.ecr_in(region).describe_repositories().registry_id(self.id.as_str());
+        let call = self
+            .ecr_in(region)
+            .describe_repositories()
+            .registry_id(self.id.as_str());
         let mut pages = call.into_paginator().page_size(1000).items().send();
         let mut names = Vec::new();
         while let Some(found) = pages.next().await {

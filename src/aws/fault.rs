@@ -1,5 +1,5 @@
-//! What an error of AWS means: classified once, here, by its code. `AccessDenied` and `Throttling` are not modelled in the SDK, so
-//! codes are compared as text.
+//! What an error of AWS means: classified once, here, by its code. `AccessDenied` and `Throttling`
+//! are not modelled in the SDK, so codes are compared as text.
 
 use super::answer::Incomplete;
 use super::causes::{causes, chain};
@@ -32,7 +32,8 @@ pub enum Class {
     Credentials,
     /// Not allowed, by this account.
     Denied,
-    /// The credentials are not taken in this region, though they are elsewhere: the account has most likely not enabled it.
+    /// The credentials are not taken in this region, though they are elsewhere: the account has
+    /// most likely not enabled it.
     Region,
     /// A quota is used up.
     Quota,
@@ -49,7 +50,8 @@ pub enum Class {
 /// The code of a call that was not sent, because it would have waited too long for its turn.
 pub(super) const HELD_BACK: &str = "HeldBack";
 const ASSUME_ROLE: &str = "sts:AssumeRole";
-/// The code of an answer that lacks what AWS always sends, or belongs to another request: see [`super::answer`].
+/// The code of an answer that lacks what AWS always sends, or belongs to another request: see
+/// [`super::answer`].
 pub(super) const INCOMPLETE: &str = "IncompleteAnswer";
 /// The code of an answer that is not AWS's: neither a success nor an error that has a code.
 pub(super) const UNREADABLE: &str = "UnreadableAnswer";
@@ -111,13 +113,26 @@ impl Fault {
 
     /// The request's ID is for the log alone: it differs each time, and a status must not.
     fn log(&self, request_id: &str) {
-        let Self { class, code, at: At { account, region, action, resource }, detail } = self;
+        let Self {
+            class,
+            code,
+            at:
+                At {
+                    account,
+                    region,
+                    action,
+                    resource,
+                },
+            detail,
+        } = self;
         // That something is not there is most often the answer that was asked for.
         match class {
             Class::Gone => {
                 tracing::debug!(%account, region, action, resource, code, request_id, "AWS call failed: {detail}");
             }
-            _ => tracing::warn!(%account, region, action, resource, code, request_id, "AWS call failed: {detail}"),
+            _ => {
+                tracing::warn!(%account, region, action, resource, code, request_id, "AWS call failed: {detail}")
+            }
         }
     }
 
@@ -126,7 +141,9 @@ impl Fault {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let status = error.raw_response().map(|response| response.status().as_u16());
+        let status = error
+            .raw_response()
+            .map(|response| response.status().as_u16());
         match error {
             SdkError::ServiceError(service) => {
                 let meta = service.err().meta();
@@ -134,7 +151,12 @@ impl Fault {
                 let fault = match meta.code() {
                     Some(code) => {
                         let class = class_of(code, message, status, at.region.is_some());
-                        Self { class, code: code.to_owned(), at, detail: without_session(message) }
+                        Self {
+                            class,
+                            code: code.to_owned(),
+                            at,
+                            detail: without_session(message),
+                        }
                     }
                     None => Self::unreadable(at, status),
                 };
@@ -146,14 +168,40 @@ impl Fault {
                 }
                 match (held_back(other), assume_role_error(other)) {
                     (true, _) => {
-                        let (class, code, detail) = (Class::Throttled, HELD_BACK.into(), HeldBack.to_string());
-                        (Self { class, code, at, detail }, None)
+                        let (class, code, detail) =
+                            (Class::Throttled, HELD_BACK.into(), HeldBack.to_string());
+                        (
+                            Self {
+                                class,
+                                code,
+                                at,
+                                detail,
+                            },
+                            None,
+                        )
                     }
-                    (false, Some(AssumeRoleFailed { code, message, request_id })) => {
-                        let (class, at) =
-                            (class_of_session(code.as_deref(), &message), At { action: ASSUME_ROLE, ..at });
+                    (
+                        false,
+                        Some(AssumeRoleFailed {
+                            code,
+                            message,
+                            request_id,
+                        }),
+                    ) => {
+                        let (class, at) = (
+                            class_of_session(code.as_deref(), &message),
+                            At {
+                                action: ASSUME_ROLE,
+                                ..at
+                            },
+                        );
                         let fault = match code {
-                            Some(code) => Self { class, code, at, detail: message },
+                            Some(code) => Self {
+                                class,
+                                code,
+                                at,
+                                detail: message,
+                            },
                             None => Self::unreadable(at, None),
                         };
                         (fault, request_id)
@@ -166,7 +214,15 @@ impl Fault {
                             false if is_unresolved(other) => Class::Unresolved,
                             false => Class::Transient,
                         };
-                        (Self { class, code: variant(other).into(), at, detail: chain(other) }, None)
+                        (
+                            Self {
+                                class,
+                                code: variant(other).into(),
+                                at,
+                                detail: chain(other),
+                            },
+                            None,
+                        )
                     }
                 }
             }
@@ -177,14 +233,31 @@ impl Fault {
 impl Fault {
     /// An answer that is not used: it passes, and says nothing about what is there.
     pub(super) fn incomplete(at: At, incomplete: &Incomplete) -> Self {
-        Self { class: Class::Transient, code: INCOMPLETE.into(), at, detail: incomplete.to_string() }
+        Self {
+            class: Class::Transient,
+            code: INCOMPLETE.into(),
+            at,
+            detail: incomplete.to_string(),
+        }
     }
 
-    /// An answer without a code: it came from something between AWS and the operator, or was cut off on the way.
+    /// An answer without a code: it came from something between AWS and the operator, or was cut
+    /// off on the way.
     fn unreadable(at: At, status: Option<u16>) -> Self {
-        let class = if status == Some(429) { Class::Throttled } else { Class::Transient };
-        let status = status.map(|status| format!(" (HTTP status {status})")).unwrap_or_default();
-        Self { class, code: UNREADABLE.into(), at, detail: format!("the answer{status} cannot be read as one of AWS") }
+        let class = if status == Some(429) {
+            Class::Throttled
+        } else {
+            Class::Transient
+        };
+        let status = status
+            .map(|status| format!(" (HTTP status {status})"))
+            .unwrap_or_default();
+        Self {
+            class,
+            code: UNREADABLE.into(),
+            at,
+            detail: format!("the answer{status} cannot be read as one of AWS"),
+        }
     }
 }
 
@@ -192,8 +265,8 @@ fn incomplete<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Incomplete> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// AWS's text without the names of sessions: those that the operator has are called after tenants' namespaces, and what one of them met is told to others
-/// who wait for the same.
+/// AWS's text without the names of sessions: those that the operator has are called after tenants'
+/// namespaces, and what one of them met is told to others who wait for the same.
 fn without_session(message: &str) -> String {
     let word = |word: &str| match word.split_once(":assumed-role/") {
         Some((before, role)) => {
@@ -212,12 +285,16 @@ impl Fault {
     }
 }
 
-/// The table of codes. Sources: the services' API references, "Common errors" and each operation's errors. In a region that an account has not
-/// enabled, `regional` services refuse credentials that are valid everywhere else.
+/// The table of codes. Sources: the services' API references, "Common errors" and each operation's
+/// errors. In a region that an account has not enabled, `regional` services refuse credentials that
+/// are valid everywhere else.
 fn class_of(code: &str, message: &str, status: Option<u16>, regional: bool) -> Class {
     let names_principal = message.to_lowercase().contains("principal");
     match code {
-        _ if code.starts_with("Throttl") || code.starts_with("TooManyRequests") || code == "RequestLimitExceeded" => {
+        _ if code.starts_with("Throttl")
+            || code.starts_with("TooManyRequests")
+            || code == "RequestLimitExceeded" =>
+        {
             Class::Throttled
         }
         _ if code.starts_with("ConcurrentModification") => Class::Transient,
@@ -229,7 +306,12 @@ fn class_of(code: &str, message: &str, status: Option<u16>, regional: bool) -> C
         | "RequestTimeout"
         | "RequestExpired" => Class::Transient,
         _ if status.is_some_and(|status| status >= 500) => Class::Transient,
-        "UnrecognizedClientException" | "InvalidClientTokenId" | "AuthFailure" | "OptInRequired" if regional => {
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "AuthFailure"
+        | "OptInRequired"
+            if regional =>
+        {
             Class::Region
         }
         "ExpiredToken"
@@ -240,7 +322,10 @@ fn class_of(code: &str, message: &str, status: Option<u16>, regional: bool) -> C
         | "InvalidSignatureException"
         | "IncompleteSignature"
         | "MissingAuthenticationToken" => Class::Credentials,
-        _ if code.starts_with("AccessDenied") || code == "UnauthorizedOperation" || code == "OptInRequired" => {
+        _ if code.starts_with("AccessDenied")
+            || code == "UnauthorizedOperation"
+            || code == "OptInRequired" =>
+        {
             Class::Denied
         }
         _ if code.starts_with("LimitExceeded") => Class::Quota,
@@ -250,24 +335,46 @@ fn class_of(code: &str, message: &str, status: Option<u16>, regional: bool) -> C
         | "RegistryPolicyNotFoundException" => Class::Gone,
         "EntityAlreadyExists" => Class::Exists,
         "DeleteConflict" => Class::InUse,
-        // A principal that was just made is unknown for seconds; a mistyped one for ever. Both get this one code.
-        "MalformedPolicyDocument" | "InvalidParameterException" if names_principal => Class::Settling,
+        // A principal that was just made is unknown for seconds; a mistyped one for ever. Both get
+        // this one code.
+        "MalformedPolicyDocument" | "InvalidParameterException" if names_principal => {
+            Class::Settling
+        }
         _ => Class::Invalid,
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { class, code, at: At { account, region, action, resource }, detail } = self;
-        let place = region.as_ref().map(|region| format!(", {region}")).unwrap_or_default();
-        write!(f, "{action} on {resource} in account {account}{place} failed with {code}: {detail}")?;
+        let Self {
+            class,
+            code,
+            at:
+                At {
+                    account,
+                    region,
+                    action,
+                    resource,
+                },
+            detail,
+        } = self;
+        let place = region
+            .as_ref()
+            .map(|region| format!(", {region}"))
+            .unwrap_or_default();
+        write!(
+            f,
+            "{action} on {resource} in account {account}{place} failed with {code}: {detail}"
+        )?;
         match class {
             Class::Denied => write!(f, ". {}", Denial::of(detail, action, account)),
             Class::Region => write!(
                 f,
                 ". The operator's credentials were verified, so this is about the region: it may not be enabled in account {account}. Enable it there, or take it out of spec.registry.regions"
             ),
-            Class::Credentials if *action == ASSUME_ROLE && Denial::of(detail, action, account).is_explicit() => {
+            Class::Credentials
+                if *action == ASSUME_ROLE && Denial::of(detail, action, account).is_explicit() =>
+            {
                 write!(f, ". {}", Denial::of(detail, action, account))
             }
             Class::Credentials => write!(
@@ -275,17 +382,26 @@ impl fmt::Display for Fault {
                 ". Check spec.credentials of AWSAccount {account}: the operator's own identity must be allowed to assume that role, and the role's trust policy must name it, with the same external ID if it asks for one"
             ),
             Class::Quota => {
-                write!(f, ". Ask AWS to raise this quota of account {account}, or remove what is not needed")
+                write!(
+                    f,
+                    ". Ask AWS to raise this quota of account {account}, or remove what is not needed"
+                )
             }
             Class::Exists => write!(
                 f,
                 ". Names are unique without regard to case; choose another in the grant, or remove what is there"
             ),
             Class::InUse => write!(f, ". Remove what still holds it"),
-            Class::Settling => write!(f, ". If the account or role named does not exist, correct it"),
+            Class::Settling => write!(
+                f,
+                ". If the account or role named does not exist, correct it"
+            ),
             Class::Throttled | Class::Transient => write!(f, ". It is tried again"),
             Class::Unresolved => {
-                write!(f, ". The name of AWS's host does not resolve where the operator runs. It is tried again")
+                write!(
+                    f,
+                    ". The name of AWS's host does not resolve where the operator runs. It is tried again"
+                )
             }
             Class::Gone | Class::Invalid => Ok(()),
         }?;
@@ -303,7 +419,14 @@ impl From<Fault> for Problem {
         let reason = match fault.class {
             Class::Throttled => Reason::Throttled,
             Class::Transient => Reason::Unavailable,
-            Class::Unresolved if fault.at.region.as_deref().and_then(unknown_region).is_some() => {
+            Class::Unresolved
+                if fault
+                    .at
+                    .region
+                    .as_deref()
+                    .and_then(unknown_region)
+                    .is_some() =>
+            {
                 Reason::RegionNotFound
             }
             Class::Unresolved => Reason::HostNotResolved,
@@ -332,12 +455,17 @@ fn assume_role_error(error: &(dyn Error + 'static)) -> Option<AssumeRoleFailed> 
     let found = causes(error).find_map(|cause| cause.downcast_ref::<AssumeRoleError>())?;
     Some(AssumeRoleFailed {
         code: found.meta().code().map(String::from),
-        message: found.meta().message().unwrap_or("AWS gave no message").to_owned(),
+        message: found
+            .meta()
+            .message()
+            .unwrap_or("AWS gave no message")
+            .to_owned(),
         request_id: found.meta().request_id().map(String::from),
     })
 }
 
-/// The role is in that account, but its trust policy and the operator's own permissions both decide.
+/// The role is in that account, but its trust policy and the operator's own permissions both
+/// decide.
 fn class_of_session(code: Option<&str>, message: &str) -> Class {
     match code.map(|code| class_of(code, message, None, false)) {
         None => Class::Transient,
@@ -361,8 +489,14 @@ fn held_back(error: &(dyn Error + 'static)) -> bool {
 
 /// Whether credentials could not be had because STS did not answer.
 fn unreachable_sts(error: &(dyn Error + 'static)) -> bool {
-    let cause = causes(error).find_map(|cause| cause.downcast_ref::<SdkError<AssumeRoleError, HttpResponse>>());
-    cause.is_some_and(|cause| matches!(cause, SdkError::TimeoutError(_) | SdkError::DispatchFailure(_)))
+    let cause = causes(error)
+        .find_map(|cause| cause.downcast_ref::<SdkError<AssumeRoleError, HttpResponse>>());
+    cause.is_some_and(|cause| {
+        matches!(
+            cause,
+            SdkError::TimeoutError(_) | SdkError::DispatchFailure(_)
+        )
+    })
 }
 
 fn no_credentials(error: &(dyn Error + 'static)) -> bool {

@@ -34,8 +34,8 @@ pub enum Made {
 }
 
 impl Account {
-    /// Reads a role with all that depends on it; `None` where it does not exist. Where the answer has no tags, a second one must say so, for
-    /// the tags decide whose the role is.
+    /// Reads a role with all that depends on it; `None` where it does not exist. Where the answer
+    /// has no tags, a second one must say so, for the tags decide whose the role is.
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
@@ -54,13 +54,21 @@ impl Account {
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
     pub async fn role_with_tags_as_given(&self, name: &str) -> Result<Option<Role>, Fault> {
-        let Some(role) = self.get_role(name).await? else { return Ok(None) };
+        let Some(role) = self.get_role(name).await? else {
+            return Ok(None);
+        };
         Ok(Some(Role {
             inline: self.inline_policies(name).await?,
             attached: self.attached_policies(name).await?,
-            trust: Document::parse(role.assume_role_policy_document.as_deref().unwrap_or_default()),
+            trust: Document::parse(
+                role.assume_role_policy_document
+                    .as_deref()
+                    .unwrap_or_default(),
+            ),
             max_session_seconds: role.max_session_duration.unwrap_or(3600),
-            boundary: role.permissions_boundary.and_then(|boundary| boundary.permissions_boundary_arn),
+            boundary: role
+                .permissions_boundary
+                .and_then(|boundary| boundary.permissions_boundary_arn),
             tags: read_tags(role.tags.unwrap_or_default()),
             arn: role.arn,
             id: role.role_id,
@@ -69,16 +77,33 @@ impl Account {
     }
 
     async fn get_role(&self, name: &str) -> Result<Option<aws_sdk_iam::types::Role>, Fault> {
-        match self.iam.get_role().role_name(name).send().await.map_err(fault!(self, "iam:GetRole", name)) {
-            Ok(found) => found.role.map(Some).ok_or_else(|| self.incomplete("iam:GetRole", name, "Role")),
+        match self
+            .iam
+            .get_role()
+            .role_name(name)
+            .send()
+            .await
+            .map_err(fault!(self, "iam:GetRole", name))
+        {
+            Ok(found) => found
+                .role
+                .map(Some)
+                .ok_or_else(|| self.incomplete("iam:GetRole", name, "Role")),
             Err(fault) if fault.is_gone() => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
-    /// A role's tags, from the one answer that always has them; `None` where the role does not exist.
+    /// A role's tags, from the one answer that always has them; `None` where the role does not
+    /// exist.
     async fn list_role_tags(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Fault> {
-        let mut pages = self.iam.list_role_tags().role_name(name).into_paginator().items().send();
+        let mut pages = self
+            .iam
+            .list_role_tags()
+            .role_name(name)
+            .into_paginator()
+            .items()
+            .send();
         let mut tags = Vec::new();
         while let Some(tag) = pages.next().await {
             match tag.map_err(fault!(self, "iam:ListRoleTags", name)) {
@@ -90,9 +115,16 @@ impl Account {
         Ok(Some(read_tags(tags)))
     }
 
-    /// An instance profile's tags, from the one answer that always has them; `None` where the profile does not exist.
-    async fn list_instance_profile_tags(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Fault> {
-        let call = self.iam.list_instance_profile_tags().instance_profile_name(name);
+    /// An instance profile's tags, from the one answer that always has them; `None` where the
+    /// profile does not exist.
+    async fn list_instance_profile_tags(
+        &self,
+        name: &str,
+    ) -> Result<Option<BTreeMap<String, String>>, Fault> {
+        let call = self
+            .iam
+            .list_instance_profile_tags()
+            .instance_profile_name(name);
         let mut pages = call.into_paginator().items().send();
         let mut tags = Vec::new();
         while let Some(tag) = pages.next().await {
@@ -105,23 +137,49 @@ impl Account {
         Ok(Some(read_tags(tags)))
     }
 
-    async fn inline_policies(&self, role: &str) -> Result<BTreeMap<String, Result<Document, Unreadable>>, Fault> {
-        let mut names = self.iam.list_role_policies().role_name(role).into_paginator().items().send();
+    async fn inline_policies(
+        &self,
+        role: &str,
+    ) -> Result<BTreeMap<String, Result<Document, Unreadable>>, Fault> {
+        let mut names = self
+            .iam
+            .list_role_policies()
+            .role_name(role)
+            .into_paginator()
+            .items()
+            .send();
         let mut policies = BTreeMap::new();
         while let Some(name) = names.next().await {
             let name = name.map_err(fault!(self, "iam:ListRolePolicies", role))?;
-            let call = self.iam.get_role_policy().role_name(role).policy_name(&name);
-            let found = call.send().await.map_err(fault!(self, "iam:GetRolePolicy", role))?;
+            let call = self
+                .iam
+                .get_role_policy()
+                .role_name(role)
+                .policy_name(&name);
+            let found = call
+                .send()
+                .await
+                .map_err(fault!(self, "iam:GetRolePolicy", role))?;
             policies.insert(name, Document::parse(&found.policy_document));
         }
         Ok(policies)
     }
 
     async fn attached_policies(&self, role: &str) -> Result<BTreeSet<String>, Fault> {
-        let mut pages = self.iam.list_attached_role_policies().role_name(role).into_paginator().items().send();
+        let mut pages = self
+            .iam
+            .list_attached_role_policies()
+            .role_name(role)
+            .into_paginator()
+            .items()
+            .send();
         let mut arns = BTreeSet::new();
         while let Some(policy) = pages.next().await {
-            arns.extend(policy.map_err(fault!(self, "iam:ListAttachedRolePolicies", role))?.policy_arn);
+            arns.extend(
+                policy
+                    .map_err(fault!(self, "iam:ListAttachedRolePolicies", role))?
+                    .policy_arn,
+            );
         }
         Ok(arns)
     }
@@ -131,7 +189,13 @@ impl Account {
     /// # Errors
     /// When IAM fails or refuses.
     pub async fn profiles_of(&self, role: &str) -> Result<BTreeSet<String>, Fault> {
-        let mut pages = self.iam.list_instance_profiles_for_role().role_name(role).into_paginator().items().send();
+        let mut pages = self
+            .iam
+            .list_instance_profiles_for_role()
+            .role_name(role)
+            .into_paginator()
+            .items()
+            .send();
         let mut names = BTreeSet::new();
         while let Some(profile) = pages.next().await {
             match profile.map_err(fault!(self, "iam:ListInstanceProfilesForRole", role)) {
@@ -143,8 +207,8 @@ impl Account {
         Ok(names)
     }
 
-    /// Reads an instance profile; `None` where it does not exist. Where the answer has no tags, a second one must say so, for the tags decide
-    /// whose the profile is.
+    /// Reads an instance profile; `None` where it does not exist. Where the answer has no tags, a
+    /// second one must say so, for the tags decide whose the profile is.
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
@@ -162,17 +226,25 @@ impl Account {
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
-    pub async fn instance_profile_with_tags_as_given(&self, name: &str) -> Result<Option<InstanceProfile>, Fault> {
+    pub async fn instance_profile_with_tags_as_given(
+        &self,
+        name: &str,
+    ) -> Result<Option<InstanceProfile>, Fault> {
         const ACTION: &str = "iam:GetInstanceProfile";
         let call = self.iam.get_instance_profile().instance_profile_name(name);
         match call.send().await.map_err(fault!(self, ACTION, name)) {
             Ok(found) => {
                 let profile = found.instance_profile;
-                let profile = profile.ok_or_else(|| self.incomplete(ACTION, name, "InstanceProfile"))?;
+                let profile =
+                    profile.ok_or_else(|| self.incomplete(ACTION, name, "InstanceProfile"))?;
                 Ok(Some(InstanceProfile {
                     arn: profile.arn,
                     tags: read_tags(profile.tags.unwrap_or_default()),
-                    roles: profile.roles.into_iter().map(|role| role.role_name).collect(),
+                    roles: profile
+                        .roles
+                        .into_iter()
+                        .map(|role| role.role_name)
+                        .collect(),
                 }))
             }
             Err(fault) if fault.is_gone() => Ok(None),
@@ -185,7 +257,13 @@ impl Account {
     /// # Errors
     /// When IAM fails or refuses.
     pub async fn roles_under(&self, path: &str) -> Result<Vec<String>, Fault> {
-        let mut pages = self.iam.list_roles().path_prefix(path).into_paginator().items().send();
+        let mut pages = self
+            .iam
+            .list_roles()
+            .path_prefix(path)
+            .into_paginator()
+            .items()
+            .send();
         let mut names = Vec::new();
         while let Some(role) = pages.next().await {
             let role = role.map_err(fault!(self, "iam:ListRoles", &format!("{path}*")))?;
@@ -199,27 +277,43 @@ impl Account {
     /// # Errors
     /// When IAM fails or refuses.
     pub async fn instance_profiles_under(&self, path: &str) -> Result<Vec<String>, Fault> {
-        let mut pages = self.iam.list_instance_profiles().path_prefix(path).into_paginator().items().send();
+        let mut pages = self
+            .iam
+            .list_instance_profiles()
+            .path_prefix(path)
+            .into_paginator()
+            .items()
+            .send();
         let mut names = Vec::new();
         while let Some(profile) = pages.next().await {
-            let profile = profile.map_err(fault!(self, "iam:ListInstanceProfiles", &format!("{path}*")))?;
+            let profile = profile.map_err(fault!(
+                self,
+                "iam:ListInstanceProfiles",
+                &format!("{path}*")
+            ))?;
             names.extend((profile.path == path).then_some(profile.instance_profile_name));
         }
         Ok(names)
     }
 
-    /// A role's tags as the role's own answer has them, which may leave them out; `None` where the role does not exist.
+    /// A role's tags as the role's own answer has them, which may leave them out; `None` where the
+    /// role does not exist.
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
     pub async fn role_tags(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Fault> {
-        Ok(self.get_role(name).await?.map(|role| read_tags(role.tags.unwrap_or_default())))
+        Ok(self
+            .get_role(name)
+            .await?
+            .map(|role| read_tags(role.tags.unwrap_or_default())))
     }
 
-    /// Carries out one step, and tells what AWS named anew. What should be removed and is not there is removed.
+    /// Carries out one step, and tells what AWS named anew. What should be removed and is not there
+    /// is removed.
     ///
     /// # Errors
-    /// When IAM fails or refuses. That something is missing which was there a moment ago is [`Class::Settling`].
+    /// When IAM fails or refuses. That something is missing which was there a moment ago is
+    /// [`Class::Settling`].
     pub async fn apply(&self, step: Step) -> Result<Option<Made>, Fault> {
         let removes = matches!(
             step,
@@ -233,7 +327,10 @@ impl Account {
         );
         match self.call(step).await {
             Err(fault) if fault.is_gone() && removes => Ok(None),
-            Err(fault) if fault.is_gone() => Err(Fault { class: Class::Settling, ..fault }),
+            Err(fault) if fault.is_gone() => Err(Fault {
+                class: Class::Settling,
+                ..fault
+            }),
             other => other,
         }
     }
@@ -241,57 +338,134 @@ impl Account {
     async fn call(&self, step: Step) -> Result<Option<Made>, Fault> {
         let iam = &self.iam;
         match step {
-            Step::CreateRole { name, path, description, trust, max_session_seconds, boundary, tags } => {
-                let call = iam.create_role().role_name(&name).path(path).description(description);
-                let call = call.assume_role_policy_document(trust.to_string()).set_tags(Some(write_tags(tags)));
-                let call = call.set_max_session_duration(max_session_seconds).set_permissions_boundary(boundary);
-                let sent = call.send().await.map_err(fault!(self, "iam:CreateRole", &name))?;
-                let role = sent.role.ok_or_else(|| self.incomplete("iam:CreateRole", &name, "Role"))?;
-                Ok(Some(Made::Role { arn: role.arn, id: role.role_id }))
+            Step::CreateRole {
+                name,
+                path,
+                description,
+                trust,
+                max_session_seconds,
+                boundary,
+                tags,
+            } => {
+                let call = iam
+                    .create_role()
+                    .role_name(&name)
+                    .path(path)
+                    .description(description);
+                let call = call
+                    .assume_role_policy_document(trust.to_string())
+                    .set_tags(Some(write_tags(tags)));
+                let call = call
+                    .set_max_session_duration(max_session_seconds)
+                    .set_permissions_boundary(boundary);
+                let sent = call
+                    .send()
+                    .await
+                    .map_err(fault!(self, "iam:CreateRole", &name))?;
+                let role = sent
+                    .role
+                    .ok_or_else(|| self.incomplete("iam:CreateRole", &name, "Role"))?;
+                Ok(Some(Made::Role {
+                    arn: role.arn,
+                    id: role.role_id,
+                }))
             }
             Step::UpdateTrust { role, trust } => {
-                let call = iam.update_assume_role_policy().role_name(&role).policy_document(trust.to_string());
-                call.send().await.map(|_| None).map_err(fault!(self, "iam:UpdateAssumeRolePolicy", &role))
+                let call = iam
+                    .update_assume_role_policy()
+                    .role_name(&role)
+                    .policy_document(trust.to_string());
+                call.send().await.map(|_| None).map_err(fault!(
+                    self,
+                    "iam:UpdateAssumeRolePolicy",
+                    &role
+                ))
             }
             Step::UpdateMaxSession { role, seconds } => {
-                let call = iam.update_role().role_name(&role).max_session_duration(seconds);
-                call.send().await.map(|_| None).map_err(fault!(self, "iam:UpdateRole", &role))
+                let call = iam
+                    .update_role()
+                    .role_name(&role)
+                    .max_session_duration(seconds);
+                call.send()
+                    .await
+                    .map(|_| None)
+                    .map_err(fault!(self, "iam:UpdateRole", &role))
             }
             Step::PutBoundary { role, boundary } => {
-                let call = iam.put_role_permissions_boundary().role_name(&role).permissions_boundary(boundary);
-                call.send().await.map(|_| None).map_err(fault!(self, "iam:PutRolePermissionsBoundary", &role))
+                let call = iam
+                    .put_role_permissions_boundary()
+                    .role_name(&role)
+                    .permissions_boundary(boundary);
+                call.send().await.map(|_| None).map_err(fault!(
+                    self,
+                    "iam:PutRolePermissionsBoundary",
+                    &role
+                ))
             }
             Step::TagRole { role, tags } => {
-                let call = iam.tag_role().role_name(&role).set_tags(Some(write_tags(tags)));
-                call.send().await.map(|_| None).map_err(fault!(self, "iam:TagRole", &role))
+                let call = iam
+                    .tag_role()
+                    .role_name(&role)
+                    .set_tags(Some(write_tags(tags)));
+                call.send()
+                    .await
+                    .map(|_| None)
+                    .map_err(fault!(self, "iam:TagRole", &role))
             }
             Step::UntagRole { role, keys } => {
-                let call = iam.untag_role().role_name(&role).set_tag_keys(Some(keys.into_iter().collect()));
-                call.send().await.map(|_| None).map_err(fault!(self, "iam:UntagRole", &role))
+                let call = iam
+                    .untag_role()
+                    .role_name(&role)
+                    .set_tag_keys(Some(keys.into_iter().collect()));
+                call.send()
+                    .await
+                    .map(|_| None)
+                    .map_err(fault!(self, "iam:UntagRole", &role))
             }
-            Step::PutInlinePolicy { role, policy, document } => {
+            Step::PutInlinePolicy {
+                role,
+                policy,
+                document,
+            } => {
                 let call = iam.put_role_policy().role_name(&role).policy_name(policy);
                 let sent = call.policy_document(document.to_string()).send().await;
-                sent.map(|_| None).map_err(fault!(self, "iam:PutRolePolicy", &role))
+                sent.map(|_| None)
+                    .map_err(fault!(self, "iam:PutRolePolicy", &role))
             }
             Step::DeleteInlinePolicy { role, policy } => {
-                let call = iam.delete_role_policy().role_name(&role).policy_name(policy);
-                call.send().await.map(|_| None).map_err(fault!(self, "iam:DeleteRolePolicy", &role))
+                let call = iam
+                    .delete_role_policy()
+                    .role_name(&role)
+                    .policy_name(policy);
+                call.send()
+                    .await
+                    .map(|_| None)
+                    .map_err(fault!(self, "iam:DeleteRolePolicy", &role))
             }
             Step::AttachPolicy { role, arn } => {
                 let call = iam.attach_role_policy().role_name(&role).policy_arn(arn);
-                call.send().await.map(|_| None).map_err(fault!(self, "iam:AttachRolePolicy", &role))
+                call.send()
+                    .await
+                    .map(|_| None)
+                    .map_err(fault!(self, "iam:AttachRolePolicy", &role))
             }
             Step::DetachPolicy { role, arn } => {
                 let call = iam.detach_role_policy().role_name(&role).policy_arn(arn);
-                call.send().await.map(|_| None).map_err(fault!(self, "iam:DetachRolePolicy", &role))
+                call.send()
+                    .await
+                    .map(|_| None)
+                    .map_err(fault!(self, "iam:DetachRolePolicy", &role))
             }
             Step::DeleteRole { role } => {
                 let sent = iam.delete_role().role_name(&role).send().await;
-                sent.map(|_| None).map_err(fault!(self, "iam:DeleteRole", &role))
+                sent.map(|_| None)
+                    .map_err(fault!(self, "iam:DeleteRole", &role))
             }
             Step::CreateProfile { name, path, tags } => {
-                let call = iam.create_instance_profile().instance_profile_name(&name).path(path);
+                let call = iam
+                    .create_instance_profile()
+                    .instance_profile_name(&name)
+                    .path(path);
                 let sent = call.set_tags(Some(write_tags(tags))).send().await;
                 const ACTION: &str = "iam:CreateInstanceProfile";
                 let sent = sent.map_err(fault!(self, ACTION, &name))?;
@@ -302,35 +476,71 @@ impl Account {
             Step::TagProfile { name, tags } => {
                 let call = iam.tag_instance_profile().instance_profile_name(&name);
                 let sent = call.set_tags(Some(write_tags(tags))).send().await;
-                sent.map(|_| None).map_err(fault!(self, "iam:TagInstanceProfile", &name))
+                sent.map(|_| None)
+                    .map_err(fault!(self, "iam:TagInstanceProfile", &name))
             }
             Step::UntagProfile { name, keys } => {
                 let call = iam.untag_instance_profile().instance_profile_name(&name);
-                let sent = call.set_tag_keys(Some(keys.into_iter().collect())).send().await;
-                sent.map(|_| None).map_err(fault!(self, "iam:UntagInstanceProfile", &name))
+                let sent = call
+                    .set_tag_keys(Some(keys.into_iter().collect()))
+                    .send()
+                    .await;
+                sent.map(|_| None)
+                    .map_err(fault!(self, "iam:UntagInstanceProfile", &name))
             }
             Step::AddRoleToProfile { profile, role } => {
-                let call = iam.add_role_to_instance_profile().instance_profile_name(&profile).role_name(role);
-                call.send().await.map(|_| None).map_err(fault!(self, "iam:AddRoleToInstanceProfile", &profile))
+                let call = iam
+                    .add_role_to_instance_profile()
+                    .instance_profile_name(&profile)
+                    .role_name(role);
+                call.send().await.map(|_| None).map_err(fault!(
+                    self,
+                    "iam:AddRoleToInstanceProfile",
+                    &profile
+                ))
             }
             Step::RemoveRoleFromProfile { profile, role } => {
-                let call = iam.remove_role_from_instance_profile().instance_profile_name(&profile).role_name(role);
-                call.send().await.map(|_| None).map_err(fault!(self, "iam:RemoveRoleFromInstanceProfile", &profile))
+                let call = iam
+                    .remove_role_from_instance_profile()
+                    .instance_profile_name(&profile)
+                    .role_name(role);
+                call.send().await.map(|_| None).map_err(fault!(
+                    self,
+                    "iam:RemoveRoleFromInstanceProfile",
+                    &profile
+                ))
             }
             Step::DeleteProfile { name } => {
-                let sent = iam.delete_instance_profile().instance_profile_name(&name).send().await;
-                sent.map(|_| None).map_err(fault!(self, "iam:DeleteInstanceProfile", &name))
+                let sent = iam
+                    .delete_instance_profile()
+                    .instance_profile_name(&name)
+                    .send()
+                    .await;
+                sent.map(|_| None)
+                    .map_err(fault!(self, "iam:DeleteInstanceProfile", &name))
             }
         }
     }
 
     fn incomplete(&self, action: &'static str, name: &str, field: &str) -> Fault {
-        Fault::incomplete(self.iam_at(action, name), &Incomplete::Missing(field.to_owned()))
+        Fault::incomplete(
+            self.iam_at(action, name),
+            &Incomplete::Missing(field.to_owned()),
+        )
     }
 
     fn iam_at(&self, action: &'static str, name: &str) -> At {
-        let kind = if action.contains("InstanceProfile") { "instance profile" } else { "role" };
-        At { account: self.id.clone(), region: None, action, resource: format!("{kind} {name}") }
+        let kind = if action.contains("InstanceProfile") {
+            "instance profile"
+        } else {
+            "role"
+        };
+        At {
+            account: self.id.clone(),
+            region: None,
+            action,
+            resource: format!("{kind} {name}"),
+        }
     }
 }
 
@@ -339,7 +549,12 @@ fn read_tags(tags: Vec<Tag>) -> BTreeMap<String, String> {
 }
 
 fn write_tags(tags: BTreeMap<String, String>) -> Vec<Tag> {
-    let tag =
-        |(key, value)| Tag::builder().key(key).value(value).build().expect("a tag needs key and value; both are set");
+    let tag = |(key, value)| {
+        Tag::builder()
+            .key(key)
+            .value(value)
+            .build()
+            .expect("a tag needs key and value; both are set")
+    };
     tags.into_iter().map(tag).collect()
 }

@@ -1,5 +1,6 @@
-//! The edge to AWS: sessions per account, the IAM, ECR and STS calls that are used and no others, and what their errors mean.
-//! What touches AWS decides nothing: what to do is planned in [`crate::grant`].
+//! The edge to AWS: sessions per account, the IAM, ECR and STS calls that are used and no others,
+//! and what their errors mean. What touches AWS decides nothing: what to do is planned in
+//! [`crate::grant`].
 
 pub mod answer;
 pub mod ca_bundle;

@@ -1,9 +1,12 @@
-//! How fast AWS is called: a token bucket for each account's service. It is slowed down when AWS throttles, and recovers slowly.
+//! How fast AWS is called: a token bucket for each account's service. It is slowed down when AWS
+//! throttles, and recovers slowly.
 //!
-//! A call waits for its turn within its own timeout, and is given up rather than sent too late, so that no call outlives the Lease. A write
-//! to a document that others write as well does not wait unless much is owed already: it follows a read, and a pause between the two would widen
-//! the window in which another writer's change is lost. What it takes is missing to the calls that follow. No other write goes ahead: a service that
-//! is slowed down would be overrun by them. Revocations go before changes, these before retries and resyncs.
+//! A call waits for its turn within its own timeout, and is given up rather than sent too late, so
+//! that no call outlives the Lease. A write to a document that others write as well does not wait
+//! unless much is owed already: it follows a read, and a pause between the two would widen the
+//! window in which another writer's change is lost. What it takes is missing to the calls that
+//! follow. No other write goes ahead: a service that is slowed down would be overrun by them.
+//! Revocations go before changes, these before retries and resyncs.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,7 +18,8 @@ use tokio::time::Instant;
 const RESERVE: f64 = 0.25;
 /// While a service is slowed down, at most so much is owed as this time brings.
 const OWED_WHEN_SLOW: f64 = 2.0;
-/// How far throttling slows a service down at most. At that rate the calls of an account's work slots still get their turns within their timeouts.
+/// How far throttling slows a service down at most. At that rate the calls of an account's work
+/// slots still get their turns within their timeouts.
 const SLOWEST: f64 = 1.0 / 16.0;
 /// From there it takes this long until calls are as fast again as they were.
 const RECOVERS_IN: Duration = Duration::from_secs(120);
@@ -53,7 +57,10 @@ pub struct Work {
 impl Work {
     /// The operator's own work that nobody waits for.
     pub fn background() -> Self {
-        Self { urgency: Urgency::Resync, tenant: Arc::default() }
+        Self {
+            urgency: Urgency::Resync,
+            tenant: Arc::default(),
+        }
     }
 
     /// What the current task works for. Outside of [`with`] it counts as a change.
@@ -75,7 +82,8 @@ pub async fn not_after<F: Future>(deadline: Instant, future: F) -> F::Output {
 /// Whether a call may still be sent.
 ///
 /// # Errors
-/// When the moment has passed until which it was permitted: the process was paused in between, for instance.
+/// When the moment has passed until which it was permitted: the process was paused in between, for
+/// instance.
 pub fn in_time() -> Result<(), TooLate> {
     match DEADLINE.try_with(|deadline| *deadline <= Instant::now()) {
         Ok(true) => Err(TooLate),
@@ -88,8 +96,9 @@ pub fn in_time() -> Result<(), TooLate> {
 #[error("not sent: the time in which this replica was allowed to write has passed")]
 pub struct TooLate;
 
-/// How fast a service is called while it does not throttle. These are chosen, not AWS's numbers: enough for a
-/// resync of a thousand grants in an account within the usual ten minutes. AWS's own word, a throttled call, decides.
+/// How fast a service is called while it does not throttle. These are chosen, not AWS's numbers:
+/// enough for a resync of a thousand grants in an account within the usual ten minutes. AWS's own
+/// word, a throttled call, decides.
 #[derive(Clone, Copy, Debug)]
 struct Limit {
     per_second: f64,
@@ -99,12 +108,22 @@ struct Limit {
 
 fn limit(service: &str) -> Limit {
     match service {
-        // One limit for all that work in the account, in all regions: the console and Terraform have to live as well.
-        "iam" => Limit { per_second: 20.0, burst: 100.0 },
+        // One limit for all that work in the account, in all regions: the console and Terraform
+        // have to live as well.
+        "iam" => Limit {
+            per_second: 20.0,
+            burst: 100.0,
+        },
         // All regions of the account together; calls to a repository's policy are quick.
-        "ecr" => Limit { per_second: 40.0, burst: 200.0 },
+        "ecr" => Limit {
+            per_second: 40.0,
+            burst: 200.0,
+        },
         // Hundreds a second are allowed; one serves an account for an hour.
-        _ => Limit { per_second: 40.0, burst: 100.0 },
+        _ => Limit {
+            per_second: 40.0,
+            burst: 100.0,
+        },
     }
 }
 
@@ -121,7 +140,10 @@ impl Buckets {
     /// The bucket of an account's service.
     pub fn of(&self, account: &str, service: &'static str) -> Arc<Bucket> {
         let mut buckets = self.0.lock().expect("no panic while held");
-        buckets.entry((account.to_owned(), service)).or_insert_with(|| Arc::new(Bucket::new(limit(service)))).clone()
+        buckets
+            .entry((account.to_owned(), service))
+            .or_insert_with(|| Arc::new(Bucket::new(limit(service))))
+            .clone()
     }
 }
 
@@ -145,25 +167,42 @@ struct Level {
 
 impl Bucket {
     fn new(limit: Limit) -> Self {
-        let level = Level { tokens: limit.burst, per_second: limit.per_second, at: Instant::now(), throttled: None };
-        Self { limit, level: Mutex::new(level), ahead: Default::default(), reads: Default::default() }
+        let level = Level {
+            tokens: limit.burst,
+            per_second: limit.per_second,
+            at: Instant::now(),
+            throttled: None,
+        };
+        Self {
+            limit,
+            level: Mutex::new(level),
+            ahead: Default::default(),
+            reads: Default::default(),
+        }
     }
 
-    /// Waits until a call may be sent; one that goes `ahead` waits only while much is owed. Says how long that took.
+    /// Waits until a call may be sent; one that goes `ahead` waits only while much is owed. Says
+    /// how long that took.
     ///
     /// # Errors
     /// When it would take longer than this.
     pub async fn turn(&self, ahead: bool, longest: Duration) -> Result<Duration, HeldBack> {
         let begun = Instant::now();
         let urgency = Work::current().urgency;
-        let queue = if ahead { &self.ahead } else { &self.reads[urgency as usize] };
+        let queue = if ahead {
+            &self.ahead
+        } else {
+            &self.reads[urgency as usize]
+        };
         let turn = async {
             let _first = queue.lock().await;
             while let Some(wait) = self.take(ahead, urgency) {
                 tokio::time::sleep(wait).await;
             }
         };
-        tokio::time::timeout(longest, turn).await.map_err(|_| HeldBack)?;
+        tokio::time::timeout(longest, turn)
+            .await
+            .map_err(|_| HeldBack)?;
         Ok(begun.elapsed())
     }
 
@@ -174,7 +213,8 @@ impl Bucket {
         if level.throttled.is_none_or(|last| last.elapsed() >= VOLLEY) {
             level.throttled = Some(Instant::now());
             level.per_second = (level.per_second / 2.0).max(slowest);
-            // What was saved up would only be throttled, too; and what was owed at the old rate would hold reads up for longer than they can wait.
+            // What was saved up would only be throttled, too; and what was owed at the old rate
+            // would hold reads up for longer than they can wait.
             level.tokens = level.tokens.clamp(-level.per_second * OWED_WHEN_SLOW, 0.0);
         }
     }
@@ -198,9 +238,16 @@ impl Bucket {
 
     /// How many tokens a call leaves in the bucket; less than none where it may owe some.
     fn leaves(&self, ahead: bool, urgency: Urgency, per_second: f64) -> f64 {
-        let Limit { per_second: full, burst } = self.limit;
+        let Limit {
+            per_second: full,
+            burst,
+        } = self.limit;
         let slowed = per_second < full;
-        let owed = if slowed { burst.min(per_second * OWED_WHEN_SLOW) } else { burst };
+        let owed = if slowed {
+            burst.min(per_second * OWED_WHEN_SLOW)
+        } else {
+            burst
+        };
         let reserve = (burst * RESERVE).min(per_second);
         match urgency {
             _ if ahead => -owed,
@@ -218,7 +265,8 @@ impl Bucket {
         let elapsed = level.at.elapsed().as_secs_f64();
         let Limit { per_second, burst } = self.limit;
         level.tokens = (level.tokens + elapsed * level.per_second).min(burst);
-        // In proportion to what it is, so that a service which admits little is not overrun again and again.
+        // In proportion to what it is, so that a service which admits little is not overrun again
+        // and again.
         let grown = (elapsed / RECOVERS_IN.as_secs_f64() * -SLOWEST.ln()).exp();
         level.per_second = (level.per_second * grown).min(per_second);
         level.at = Instant::now();
@@ -230,7 +278,10 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    const LIMIT: Limit = Limit { per_second: 10.0, burst: 20.0 };
+    const LIMIT: Limit = Limit {
+        per_second: 10.0,
+        burst: 20.0,
+    };
     const LONG: Duration = Duration::from_secs(3600);
 
     async fn reads(bucket: &Bucket, count: usize) {
@@ -265,14 +316,25 @@ mod tests {
         for _ in 0..5 {
             bucket.throttled();
         }
-        assert!((bucket.per_second() - 5.0).abs() < 0.1, "{}", bucket.per_second());
+        assert!(
+            (bucket.per_second() - 5.0).abs() < 0.1,
+            "{}",
+            bucket.per_second()
+        );
         for _ in 0..100 {
             tokio::time::advance(VOLLEY).await;
             bucket.throttled();
         }
-        assert!(bucket.per_second() > LIMIT.per_second * SLOWEST * 0.9, "it goes on, however slowly");
+        assert!(
+            bucket.per_second() > LIMIT.per_second * SLOWEST * 0.9,
+            "it goes on, however slowly"
+        );
         tokio::time::advance(RECOVERS_IN).await;
-        assert!((bucket.per_second() - 10.0).abs() < 0.1, "{}", bucket.per_second());
+        assert!(
+            (bucket.per_second() - 10.0).abs() < 0.1,
+            "{}",
+            bucket.per_second()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -282,19 +344,44 @@ mod tests {
         let order = Arc::new(Mutex::new(Vec::new()));
         let call = |urgency, name| {
             let (bucket, order) = (bucket.clone(), order.clone());
-            tokio::spawn(with(Work { urgency, tenant: Arc::default() }, async move {
-                bucket.turn(false, LONG).await.unwrap();
-                order.lock().unwrap().push(name);
-            }))
+            tokio::spawn(with(
+                Work {
+                    urgency,
+                    tenant: Arc::default(),
+                },
+                async move {
+                    bucket.turn(false, LONG).await.unwrap();
+                    order.lock().unwrap().push(name);
+                },
+            ))
         };
-        let resyncs = [call(Urgency::Resync, "resync"), call(Urgency::Resync, "resync")];
+        let resyncs = [
+            call(Urgency::Resync, "resync"),
+            call(Urgency::Resync, "resync"),
+        ];
         tokio::task::yield_now().await;
-        let others = [call(Urgency::Retry, "retry"), call(Urgency::Change, "change")];
-        let revocations = [call(Urgency::Revocation, "revocation"), call(Urgency::Revocation, "revocation")];
+        let others = [
+            call(Urgency::Retry, "retry"),
+            call(Urgency::Change, "change"),
+        ];
+        let revocations = [
+            call(Urgency::Revocation, "revocation"),
+            call(Urgency::Revocation, "revocation"),
+        ];
         for task in resyncs.into_iter().chain(others).chain(revocations) {
             task.await.unwrap();
         }
-        assert_eq!(*order.lock().unwrap(), ["revocation", "revocation", "change", "retry", "resync", "resync"]);
+        assert_eq!(
+            *order.lock().unwrap(),
+            [
+                "revocation",
+                "revocation",
+                "change",
+                "retry",
+                "resync",
+                "resync"
+            ]
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -308,7 +395,12 @@ mod tests {
         for _ in 0..2 {
             bucket.turn(true, LONG).await.unwrap();
         }
-        let call = || with(Work::background(), bucket.turn(false, Duration::from_millis(7_500)));
+        let call = || {
+            with(
+                Work::background(),
+                bucket.turn(false, Duration::from_millis(7_500)),
+            )
+        };
         let waited = futures::future::join_all((0..4).map(|_| call())).await;
         assert!(waited.iter().all(Result::is_ok), "{waited:?}");
     }

@@ -1,5 +1,5 @@
-//! Policies that are only read: what hangs on them is judged, and none of them is ours to write. That one could not be read is said in it: it may not
-//! matter.
+//! Policies that are only read: what hangs on them is judged, and none of them is ours to write.
+//! That one could not be read is said in it: it may not matter.
 
 use super::answer::Incomplete;
 use super::fault::{At, Fault};
@@ -18,7 +18,8 @@ impl Account {
         }
     }
 
-    /// The registry's own policy in a region, which applies to every request to ECR there; `None` where there is none.
+    /// The registry's own policy in a region, which applies to every request to ECR there; `None`
+    /// where there is none.
     pub async fn registry_policy(&self, region: &str) -> Option<Named> {
         let name = format!("the registry's own policy in account {}, {region}", self.id);
         let at = || At {
@@ -48,28 +49,55 @@ impl Account {
             Ok(found) => {
                 let version = found.policy.and_then(|policy| policy.default_version_id);
                 let missing = || Incomplete::Missing("Policy.DefaultVersionId".into());
-                version.ok_or_else(|| Fault::incomplete(self.policy_at("iam:GetPolicy", arn), &missing()))?
+                version.ok_or_else(|| {
+                    Fault::incomplete(self.policy_at("iam:GetPolicy", arn), &missing())
+                })?
             }
             Err(error) => {
                 let fault = self.noted(Fault::of(self.policy_at("iam:GetPolicy", arn), &error));
-                return if fault.is_gone() { Ok(None) } else { Err(fault) };
+                return if fault.is_gone() {
+                    Ok(None)
+                } else {
+                    Err(fault)
+                };
             }
         };
-        match self.iam.get_policy_version().policy_arn(arn).version_id(version).send().await {
+        match self
+            .iam
+            .get_policy_version()
+            .policy_arn(arn)
+            .version_id(version)
+            .send()
+            .await
+        {
             Ok(found) => {
                 let document = found.policy_version.and_then(|version| version.document);
                 let missing = || Incomplete::Missing("PolicyVersion.Document".into());
                 let at = || self.policy_at("iam:GetPolicyVersion", arn);
-                document.map(Some).ok_or_else(|| Fault::incomplete(at(), &missing()))
+                document
+                    .map(Some)
+                    .ok_or_else(|| Fault::incomplete(at(), &missing()))
             }
             Err(error) => {
-                let fault = self.noted(Fault::of(self.policy_at("iam:GetPolicyVersion", arn), &error));
-                if fault.is_gone() { Ok(None) } else { Err(fault) }
+                let fault = self.noted(Fault::of(
+                    self.policy_at("iam:GetPolicyVersion", arn),
+                    &error,
+                ));
+                if fault.is_gone() {
+                    Ok(None)
+                } else {
+                    Err(fault)
+                }
             }
         }
     }
 
     fn policy_at(&self, action: &'static str, arn: &str) -> At {
-        At { account: self.id.clone(), region: None, action, resource: format!("policy {arn}") }
+        At {
+            account: self.id.clone(),
+            region: None,
+            action,
+            resource: format!("policy {arn}"),
+        }
     }
 }

@@ -26,10 +26,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long a verification holds. The account behind credentials does not change while they work; this bounds what is not known.
+/// How long a verification holds. The account behind credentials does not change while they work;
+/// this bounds what is not known.
 const VERIFIED_FOR: Duration = Duration::from_secs(3600);
 
-/// A verification of so long ago is enough to say that a region's refusal of the credentials is about the region.
+/// A verification of so long ago is enough to say that a region's refusal of the credentials is
+/// about the region.
 const VERIFIED_A_MOMENT_AGO: Duration = Duration::from_secs(60);
 
 /// How long a failure to get a session is given to whoever asks.
@@ -54,7 +56,8 @@ pub struct Aws {
 /// An account, and the namespace of the grants on whose behalf the operator is there.
 type Key = (AccountId, Option<String>);
 
-/// One session. The lock is held while connecting, so that many grants of one account and namespace connect once.
+/// One session. The lock is held while connecting, so that many grants of one account and namespace
+/// connect once.
 type Slot = tokio::sync::Mutex<Option<Session>>;
 
 struct Session {
@@ -64,8 +67,8 @@ struct Session {
 }
 
 impl Session {
-    /// A failure is remembered for a moment: of many grants that wait for one account which cannot be reached, each would try anew, and
-    /// keep the other accounts' grants waiting.
+    /// A failure is remembered for a moment: of many grants that wait for one account which cannot
+    /// be reached, each would try anew, and keep the other accounts' grants waiting.
     fn holds_for(&self, spec: &(Option<Credentials>, Partition)) -> bool {
         let longest = match &self.account {
             Ok(account) if account.dead.load(Ordering::Relaxed) => return false,
@@ -92,9 +95,15 @@ pub struct Account {
 }
 
 impl Aws {
-    /// With the ambient credentials: environment, IRSA, Pod Identity, profile, instance profile. `AWS_ENDPOINT_URL` is honoured.
-    /// The SDK's own retries are off: what to try again, and when, is decided by the reconciler. `call_timeout` bounds a whole call, and what it waits for its turn.
-    pub async fn from_environment(installation: &Installation, call_timeout: Duration, metrics: Metrics) -> Self {
+    /// With the ambient credentials: environment, IRSA, Pod Identity, profile, instance profile.
+    /// `AWS_ENDPOINT_URL` is honoured. The SDK's own retries are off: what to try again, and when,
+    /// is decided by the reconciler. `call_timeout` bounds a whole call, and what it waits for its
+    /// turn.
+    pub async fn from_environment(
+        installation: &Installation,
+        call_timeout: Duration,
+        metrics: Metrics,
+    ) -> Self {
         let timeouts = TimeoutConfig::builder()
             .operation_timeout(call_timeout)
             .operation_attempt_timeout(call_timeout)
@@ -103,21 +112,33 @@ impl Aws {
         let mut ambient = aws_config::defaults(BehaviorVersion::latest())
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
-            // Only the environment's word on the region: asking the instance would be slow where there is none, and each
-            // account's own home region serves as well.
+            // Only the environment's word on the region: asking the instance would be slow where
+            // there is none, and each account's own home region serves as well.
             .region(EnvironmentVariableRegionProvider::new())
-            .app_name(AppName::new("registry-grants").expect("the name has only letters and a hyphen"));
+            .app_name(
+                AppName::new("registry-grants").expect("the name has only letters and a hyphen"),
+            );
         match ca_bundle::http_client() {
             Ok(client) => ambient = ambient.http_client(client),
             Err(why) => tracing::error!("the system's certificates are used: {why}"),
         }
         let ambient = ambient.load().await;
-        let (installation, buckets, sessions) = (installation.clone(), Arc::default(), Mutex::default());
-        Self { ambient, installation, call_timeout, metrics, buckets, sessions, tags_left_out: Reported::default() }
+        let (installation, buckets, sessions) =
+            (installation.clone(), Arc::default(), Mutex::default());
+        Self {
+            ambient,
+            installation,
+            call_timeout,
+            metrics,
+            buckets,
+            sessions,
+            tags_left_out: Reported::default(),
+        }
     }
 
-    /// A session in the account, verified by `sts:GetCallerIdentity`. Where it is for the grants of one namespace, its name and its tags say
-    /// so in CloudTrail. (Ambient credentials are one session for all.)
+    /// A session in the account, verified by `sts:GetCallerIdentity`. Where it is for the grants of
+    /// one namespace, its name and its tags say so in CloudTrail. (Ambient credentials are one
+    /// session for all.)
     ///
     /// # Errors
     /// When there are no credentials, or they are for another account.
@@ -131,11 +152,18 @@ impl Aws {
         let slot = self.slot((id.clone(), namespace.map(String::from)));
         let mut session = slot.lock().await;
         let wanted = (spec.credentials.clone(), spec.partition);
-        if let Some(session) = session.as_ref().filter(|session| session.holds_for(&wanted)) {
+        if let Some(session) = session
+            .as_ref()
+            .filter(|session| session.holds_for(&wanted))
+        {
             return session.account.clone();
         }
         let account = self.connect(id, spec, namespace).await.map(Arc::new);
-        *session = Some(Session { spec: wanted, since: Instant::now(), account: account.clone() });
+        *session = Some(Session {
+            spec: wanted,
+            since: Instant::now(),
+            account: account.clone(),
+        });
         account
     }
 
@@ -144,7 +172,9 @@ impl Aws {
         if !sessions.contains_key(&key) {
             sessions.retain(|_, (_, asked)| asked.elapsed() < IDLE_FOR);
         }
-        let (slot, asked) = sessions.entry(key).or_insert_with(|| (Arc::default(), Instant::now()));
+        let (slot, asked) = sessions
+            .entry(key)
+            .or_insert_with(|| (Arc::default(), Instant::now()));
         *asked = Instant::now();
         slot.clone()
     }
@@ -155,8 +185,15 @@ impl Aws {
         spec: &AWSAccountSpec,
         namespace: Option<&str>,
     ) -> Result<Account, Problem> {
-        let home = self.ambient.region().map(Region::as_ref).filter(|region| spec.partition.has_region(region));
-        let region = Region::new(home.unwrap_or_else(|| spec.partition.home_region()).to_owned());
+        let home = self
+            .ambient
+            .region()
+            .map(Region::as_ref)
+            .filter(|region| spec.partition.has_region(region));
+        let region = Region::new(
+            home.unwrap_or_else(|| spec.partition.home_region())
+                .to_owned(),
+        );
         let ambient = self.ambient.to_builder().region(region).build();
         let observer = Observer::of(id, &self.metrics, &self.buckets, self.call_timeout);
         let config = match &spec.credentials {
@@ -182,9 +219,14 @@ impl Aws {
                         reported: self.tags_left_out.clone(),
                     }),
                 };
-                // Shared by all clients of the account: one AssumeRole serves IAM, STS and ECR in every region, and is renewed early.
+                // Shared by all clients of the account: one AssumeRole serves IAM, STS and ECR in
+                // every region, and is renewed early.
                 let cache = aws_sdk_sts::config::IdentityCache::lazy().build();
-                ambient.into_builder().credentials_provider(credentials).identity_cache(cache).build()
+                ambient
+                    .into_builder()
+                    .credentials_provider(credentials)
+                    .identity_cache(cache)
+                    .build()
             }
         };
         let config = observer.paced(config);
@@ -204,9 +246,15 @@ impl Aws {
     }
 }
 
-fn session_tags(installation: &Installation, namespace: Option<&str>) -> Vec<(&'static str, String)> {
+fn session_tags(
+    installation: &Installation,
+    namespace: Option<&str>,
+) -> Vec<(&'static str, String)> {
     let namespace = namespace.map(|namespace| (TAG_NAMESPACE, namespace.to_owned()));
-    [(TAG_INSTALLATION, installation.to_string())].into_iter().chain(namespace).collect()
+    [(TAG_INSTALLATION, installation.to_string())]
+        .into_iter()
+        .chain(namespace)
+        .collect()
 }
 
 /// Nothing is written in an account before it is known to be the one that was meant.
@@ -231,27 +279,39 @@ async fn verify(
 }
 
 /// The account and the ARN that the credentials are for.
-async fn identity(id: &AccountId, config: &SdkConfig, observer: &Arc<Observer>) -> Result<(String, String), Fault> {
+async fn identity(
+    id: &AccountId,
+    config: &SdkConfig,
+    observer: &Arc<Observer>,
+) -> Result<(String, String), Fault> {
     let at = || At {
         account: id.clone(),
         region: None,
         action: "sts:GetCallerIdentity",
         resource: "the operator's credentials".into(),
     };
-    let caller = observer.sts(config).get_caller_identity().send().await.map_err(|error| {
-        let fault = Fault::of(at(), &error);
-        observer.failed(&fault);
-        fault
-    })?;
+    let caller = observer
+        .sts(config)
+        .get_caller_identity()
+        .send()
+        .await
+        .map_err(|error| {
+            let fault = Fault::of(at(), &error);
+            observer.failed(&fault);
+            fault
+        })?;
     match (caller.account, caller.arn) {
         (Some(account), Some(arn)) => Ok((account, arn)),
-        _ => Err(Fault::incomplete(at(), &Incomplete::Missing("Account".into()))),
+        _ => Err(Fault::incomplete(
+            at(),
+            &Incomplete::Missing("Account".into()),
+        )),
     }
 }
 
 impl Account {
-    /// Takes note of a fault: it is counted, and a session whose credentials are refused, because its role was made anew or its token has run out, is not
-    /// used again.
+    /// Takes note of a fault: it is counted, and a session whose credentials are refused, because
+    /// its role was made anew or its token has run out, is not used again.
     pub(super) fn noted(&self, fault: Fault) -> Fault {
         if fault.class == Class::Credentials {
             self.dead.store(true, Ordering::Relaxed);
@@ -260,11 +320,19 @@ impl Account {
         fault
     }
 
-    /// The same for a call in a region, which may be one that the account has not enabled: there, valid credentials are refused. If they are not
-    /// valid elsewhere either, it is not about the region.
+    /// The same for a call in a region, which may be one that the account has not enabled: there,
+    /// valid credentials are refused. If they are not valid elsewhere either, it is not about the
+    /// region.
     pub(super) async fn noted_in_region(&self, fault: Fault) -> Fault {
         let about_the_region = fault.class != Class::Region || self.is_still_verified().await;
-        self.noted(if about_the_region { fault } else { Fault { class: Class::Credentials, ..fault } })
+        self.noted(if about_the_region {
+            fault
+        } else {
+            Fault {
+                class: Class::Credentials,
+                ..fault
+            }
+        })
     }
 
     /// Whether STS took the credentials a moment ago. Where it does not answer, it last did.
@@ -297,7 +365,11 @@ impl Account {
             clients.clear();
         }
         let client = clients.entry(region.to_owned()).or_insert_with(|| {
-            let config = self.config.to_builder().region(Region::new(region.to_owned())).build();
+            let config = self
+                .config
+                .to_builder()
+                .region(Region::new(region.to_owned()))
+                .build();
             self.observer.ecr(&config)
         });
         client.clone()
@@ -309,7 +381,12 @@ impl Account {
     /// An account whose clients have this configuration.
     pub(super) fn with(config: SdkConfig) -> Self {
         let id: AccountId = "111111111111".parse().unwrap();
-        let observer = Observer::of(&id, &Metrics::default(), &Arc::default(), Duration::from_secs(10));
+        let observer = Observer::of(
+            &id,
+            &Metrics::default(),
+            &Arc::default(),
+            Duration::from_secs(10),
+        );
         let config = observer.paced(config);
         Self {
             id,
@@ -338,7 +415,8 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    /// Where the SDK would call IAM, STS and ECR in a region: its own data, resolved without a network.
+    /// Where the SDK would call IAM, STS and ECR in a region: its own data, resolved without a
+    /// network.
     async fn hosts(region: &str) -> [String; 3] {
         use aws_sdk_ecr::config::endpoint as ecr;
         use aws_sdk_iam::config::endpoint as iam;
@@ -350,9 +428,18 @@ mod tests {
         let sts_in = sts::Params::builder().region(region).build().unwrap();
         let ecr_in = ecr::Params::builder().region(region).build().unwrap();
         [
-            iam::DefaultResolver::new().resolve_endpoint(&iam_in).await.unwrap(),
-            sts::DefaultResolver::new().resolve_endpoint(&sts_in).await.unwrap(),
-            ecr::DefaultResolver::new().resolve_endpoint(&ecr_in).await.unwrap(),
+            iam::DefaultResolver::new()
+                .resolve_endpoint(&iam_in)
+                .await
+                .unwrap(),
+            sts::DefaultResolver::new()
+                .resolve_endpoint(&sts_in)
+                .await
+                .unwrap(),
+            ecr::DefaultResolver::new()
+                .resolve_endpoint(&ecr_in)
+                .await
+                .unwrap(),
         ]
         .map(|endpoint| endpoint.url().trim_start_matches("https://").to_owned())
     }
@@ -372,12 +459,18 @@ mod tests {
         ["iam.eusc-de-east-1.amazonaws.eu", "sts.eusc-de-east-1.amazonaws.eu", "api.ecr.eusc-de-east-1.amazonaws.eu"]
     )]
     #[tokio::test]
-    async fn every_partitions_services_are_called_within_it(#[case] partition: Partition, #[case] expected: [&str; 3]) {
+    async fn every_partitions_services_are_called_within_it(
+        #[case] partition: Partition,
+        #[case] expected: [&str; 3],
+    ) {
         let hosts = hosts(partition.home_region()).await;
         assert_eq!(hosts, expected);
         for host in hosts {
             // The registries' host names end like the API's.
-            assert!(host.ends_with(&format!(".{}", partition.dns_suffix())), "{host}");
+            assert!(
+                host.ends_with(&format!(".{}", partition.dns_suffix())),
+                "{host}"
+            );
         }
     }
 }

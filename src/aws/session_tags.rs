@@ -1,8 +1,9 @@
 //! The tags of the operator's own sessions, and what happens where AWS has no room for all of them.
 //!
-//! AWS packs the tags that a session is given and those that it inherits into a space whose size is not documented; the six of EKS Pod
-//! Identity alone were reported to take three quarters of it. The tag that names the namespace is then left out of that session. The
-//! namespace is still in the session's name, so CloudTrail shows it either way.
+//! AWS packs the tags that a session is given and those that it inherits into a space whose size is
+//! not documented; the six of EKS Pod Identity alone were reported to take three quarters of it.
+//! The tag that names the namespace is then left out of that session. The namespace is still in the
+//! session's name, so CloudTrail shows it either way.
 
 use crate::grant::AccountId;
 use aws_credential_types::provider::error::CredentialsError;
@@ -12,10 +13,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether it was logged already that the namespace's tag is left out. One for the whole process: the cause is the operator's own identity.
+/// Whether it was logged already that the namespace's tag is left out. One for the whole process:
+/// the cause is the operator's own identity.
 pub(super) type Reported = Arc<AtomicBool>;
 
-/// Credentials with all tags, or without the namespace's where AWS answers that they are too large together.
+/// Credentials with all tags, or without the namespace's where AWS answers that they are too large
+/// together.
 #[derive(Debug)]
 pub(super) struct WithTagsThatFit<All, Fewer> {
     pub account: AccountId,
@@ -46,7 +49,9 @@ impl<All: ProvideCredentials, Fewer: ProvideCredentials> WithTagsThatFit<All, Fe
     }
 }
 
-impl<All: ProvideCredentials, Fewer: ProvideCredentials> ProvideCredentials for WithTagsThatFit<All, Fewer> {
+impl<All: ProvideCredentials, Fewer: ProvideCredentials> ProvideCredentials
+    for WithTagsThatFit<All, Fewer>
+{
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -58,7 +63,10 @@ impl<All: ProvideCredentials, Fewer: ProvideCredentials> ProvideCredentials for 
 fn is_too_large(error: &CredentialsError) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if error.downcast_ref::<AssumeRoleError>().is_some_and(AssumeRoleError::is_packed_policy_too_large_exception) {
+        if error
+            .downcast_ref::<AssumeRoleError>()
+            .is_some_and(AssumeRoleError::is_packed_policy_too_large_exception)
+        {
             return true;
         }
         cause = error.source();
@@ -97,10 +105,16 @@ mod tests {
     }
 
     fn too_large() -> AssumeRoleError {
-        AssumeRoleError::PackedPolicyTooLargeException(PackedPolicyTooLargeException::builder().build())
+        AssumeRoleError::PackedPolicyTooLargeException(
+            PackedPolicyTooLargeException::builder().build(),
+        )
     }
 
-    fn session(with: Answers, without: Answers, reported: &Reported) -> WithTagsThatFit<Answers, Answers> {
+    fn session(
+        with: Answers,
+        without: Answers,
+        reported: &Reported,
+    ) -> WithTagsThatFit<Answers, Answers> {
         WithTagsThatFit {
             account: "111111111111".parse().unwrap(),
             with_namespace: with,
@@ -113,20 +127,38 @@ mod tests {
     #[tokio::test]
     async fn without_room_the_namespaces_tag_is_left_out_of_that_session_only() {
         let reported = Reported::default();
-        let crowded = session(Answers::of([Err(too_large())]), Answers::of([Ok("fewer"), Ok("again")]), &reported);
-        assert_eq!(crowded.provide_credentials().await.unwrap().access_key_id(), "fewer");
+        let crowded = session(
+            Answers::of([Err(too_large())]),
+            Answers::of([Ok("fewer"), Ok("again")]),
+            &reported,
+        );
+        assert_eq!(
+            crowded.provide_credentials().await.unwrap().access_key_id(),
+            "fewer"
+        );
         assert!(reported.load(Ordering::Relaxed));
         // A renewal does not ask again for what was refused: there is one answer only.
-        assert_eq!(crowded.provide_credentials().await.unwrap().access_key_id(), "again");
+        assert_eq!(
+            crowded.provide_credentials().await.unwrap().access_key_id(),
+            "again"
+        );
         let other = session(Answers::of([Ok("all")]), Answers::of([]), &reported);
-        assert_eq!(other.provide_credentials().await.unwrap().access_key_id(), "all");
+        assert_eq!(
+            other.provide_credentials().await.unwrap().access_key_id(),
+            "all"
+        );
     }
 
     #[tokio::test]
     async fn another_refusal_is_no_reason_to_leave_a_tag_out() {
-        let expired = AssumeRoleError::ExpiredTokenException(ExpiredTokenException::builder().build());
+        let expired =
+            AssumeRoleError::ExpiredTokenException(ExpiredTokenException::builder().build());
         let reported = Reported::default();
-        let refused = session(Answers::of([Err(expired)]), Answers::of([Ok("fewer")]), &reported);
+        let refused = session(
+            Answers::of([Err(expired)]),
+            Answers::of([Ok("fewer")]),
+            &reported,
+        );
         assert!(refused.provide_credentials().await.is_err());
         assert!(!reported.load(Ordering::Relaxed));
     }

@@ -1,4 +1,5 @@
-//! The readers, fed with answers that AWS does not give: what they make of them is a fault that passes, never a fact.
+//! The readers, fed with answers that AWS does not give: what they make of them is a fault that
+//! passes, never a fact.
 
 use super::ecr::PolicyRead;
 use super::fault::{Class, Fault};
@@ -9,7 +10,8 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
@@ -19,7 +21,8 @@ use rstest::rstest;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-/// What answers instead of AWS: by the operation's name and the request's body, a status and a body.
+/// What answers instead of AWS: by the operation's name and the request's body, a status and a
+/// body.
 type Answers = dyn Fn(&str, &str) -> (u16, Vec<u8>) + Send + Sync;
 
 /// An AWS of its own, and the operations that were called.
@@ -38,13 +41,25 @@ impl fmt::Debug for Canned {
 impl HttpConnector for Canned {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
-        let target = request.headers().get("x-amz-target").and_then(|target| target.rsplit_once('.'));
-        let action = || body.split('&').find_map(|pair| pair.strip_prefix("Action="));
-        let operation = target.map(|(_, name)| name).or_else(action).unwrap_or_default().to_owned();
+        let target = request
+            .headers()
+            .get("x-amz-target")
+            .and_then(|target| target.rsplit_once('.'));
+        let action = || {
+            body.split('&')
+                .find_map(|pair| pair.strip_prefix("Action="))
+        };
+        let operation = target
+            .map(|(_, name)| name)
+            .or_else(action)
+            .unwrap_or_default()
+            .to_owned();
         let (status, answer) = (self.answers)(&operation, &body);
         self.calls.lock().unwrap().push(operation);
         let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(answer));
-        response.headers_mut().insert("content-type", "application/x-amz-json-1.1");
+        response
+            .headers_mut()
+            .insert("content-type", "application/x-amz-json-1.1");
         HttpConnectorFuture::ready(Ok(response))
     }
 }
@@ -53,13 +68,17 @@ impl HttpConnector for Canned {
 fn account(
     answers: impl Fn(&str, &str) -> (u16, Vec<u8>) + Send + Sync + 'static,
 ) -> (Account, Arc<Mutex<Vec<String>>>) {
-    let canned = Canned { answers: Arc::new(answers), calls: Arc::default() };
+    let canned = Canned {
+        answers: Arc::new(answers),
+        calls: Arc::default(),
+    };
     let calls = canned.calls.clone();
     let connector = SharedHttpConnector::new(canned);
-    let client = SharedHttpClient::new(http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| {
-        connector.clone()
-    }));
-    let credentials = SharedCredentialsProvider::new(Credentials::new("AKIA", "secret", None, None, "test"));
+    let client = SharedHttpClient::new(http_client_fn(
+        move |_: &HttpConnectorSettings, _: &RuntimeComponents| connector.clone(),
+    ));
+    let credentials =
+        SharedCredentialsProvider::new(Credentials::new("AKIA", "secret", None, None, "test"));
     let config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
@@ -75,20 +94,26 @@ fn always(status: u16, answer: &'static str) -> Account {
 }
 
 fn result(operation: &str, result: &str) -> (u16, Vec<u8>) {
-    let answer = format!("<{operation}Response><{operation}Result>{result}</{operation}Result></{operation}Response>");
+    let answer = format!(
+        "<{operation}Response><{operation}Result>{result}</{operation}Result></{operation}Response>"
+    );
     (200, answer.into())
 }
 
 const NO_TAGS: &str = "<Role><Path>/registry-grants/</Path><RoleName>r</RoleName><RoleId>AROA1</RoleId><Arn>arn:aws:iam::111111111111:role/registry-grants/r</Arn><AssumeRolePolicyDocument>%7B%7D</AssumeRolePolicyDocument></Role>";
 const NO_PROFILE_TAGS: &str = "<InstanceProfile><InstanceProfileName>p</InstanceProfileName><Arn>arn:aws:iam::111111111111:instance-profile/p</Arn><Roles/></InstanceProfile>";
 
-/// An IAM with one role and one instance profile, whose answers leave the tags out; what it says about tags is given.
+/// An IAM with one role and one instance profile, whose answers leave the tags out; what it says
+/// about tags is given.
 fn iam_without_tags(tags: (u16, &'static str)) -> (Account, Arc<Mutex<Vec<String>>>) {
     account(move |operation, _| match operation {
         "GetRole" => result(operation, NO_TAGS),
         "GetInstanceProfile" => result(operation, NO_PROFILE_TAGS),
         "ListRolePolicies" => result(operation, "<PolicyNames/><IsTruncated>false</IsTruncated>"),
-        "ListAttachedRolePolicies" => result(operation, "<AttachedPolicies/><IsTruncated>false</IsTruncated>"),
+        "ListAttachedRolePolicies" => result(
+            operation,
+            "<AttachedPolicies/><IsTruncated>false</IsTruncated>",
+        ),
         _ if tags.0 == 200 => result(operation, tags.1),
         _ => (tags.0, tags.1.into()),
     })
@@ -123,9 +148,18 @@ async fn a_malformed_answer_with_success_is_never_a_fact() {
         passes(account.profiles_of("r").await);
         passes(account.roles_under("/registry-grants/").await);
         passes(account.instance_profiles_under("/registry-grants/").await);
-        let registry = account.registry_policy("us-east-1").await.expect("that there is none was not said");
+        let registry = account
+            .registry_policy("us-east-1")
+            .await
+            .expect("that there is none was not said");
         assert!(registry.document.is_err());
-        assert!(account.managed_policy("arn:aws:iam::111111111111:policy/p").await.document.is_err());
+        assert!(
+            account
+                .managed_policy("arn:aws:iam::111111111111:policy/p")
+                .await
+                .document
+                .is_err()
+        );
     }
 }
 
@@ -134,11 +168,26 @@ async fn a_write_whose_answer_is_malformed_is_not_done() {
     use crate::grant::diff::Step;
     for answer in MALFORMED {
         let account = always(200, answer);
-        passes(account.set_repository_policy("us-east-1", "app", &crate::policy::Document::of([])).await);
+        passes(
+            account
+                .set_repository_policy("us-east-1", "app", &crate::policy::Document::of([]))
+                .await,
+        );
         passes(account.delete_repository_policy("us-east-1", "app").await);
         passes(account.apply(Step::DeleteRole { role: "r".into() }).await);
-        passes(account.apply(Step::DeleteInlinePolicy { role: "r".into(), policy: "p".into() }).await);
-        passes(account.apply(Step::DeleteProfile { name: "p".into() }).await);
+        passes(
+            account
+                .apply(Step::DeleteInlinePolicy {
+                    role: "r".into(),
+                    policy: "p".into(),
+                })
+                .await,
+        );
+        passes(
+            account
+                .apply(Step::DeleteProfile { name: "p".into() })
+                .await,
+        );
     }
 }
 
@@ -154,14 +203,27 @@ async fn an_answer_without_a_code_passes(#[case] status: u16, #[case] answer: &'
     let account = always(status, answer);
     passes(account.repository_policy("us-east-1", "app").await);
     passes(account.role("r").await);
-    passes(account.apply(crate::grant::diff::Step::DeleteRole { role: "r".into() }).await);
+    passes(
+        account
+            .apply(crate::grant::diff::Step::DeleteRole { role: "r".into() })
+            .await,
+    );
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_said_by_a_code() {
     const NO_POLICY: &str = r#"{"__type":"RepositoryPolicyNotFoundException","message":"none"}"#;
-    assert_eq!(always(400, NO_POLICY).repository_policy("us-east-1", "app").await, Ok(PolicyRead::NoPolicy));
-    passes(always(500, NO_POLICY).repository_policy("us-east-1", "app").await);
+    assert_eq!(
+        always(400, NO_POLICY)
+            .repository_policy("us-east-1", "app")
+            .await,
+        Ok(PolicyRead::NoPolicy)
+    );
+    passes(
+        always(500, NO_POLICY)
+            .repository_policy("us-east-1", "app")
+            .await,
+    );
     const NO_ROLE: &str = "<ErrorResponse><Error><Code>NoSuchEntity</Code></Error></ErrorResponse>";
     assert_eq!(always(404, NO_ROLE).role("r").await, Ok(None));
     assert_eq!(always(404, NO_ROLE).instance_profile("p").await, Ok(None));
@@ -174,9 +236,22 @@ async fn that_a_role_has_no_tags_is_said_by_a_second_answer() {
     let role = account.role("r").await.unwrap().unwrap();
     assert_eq!(role.tags["registrygrants.dev/installation"], "0123456789ab");
     let profile = account.instance_profile("p").await.unwrap().unwrap();
-    assert_eq!(profile.tags["registrygrants.dev/installation"], "0123456789ab");
-    let asked = |name: &str| calls.lock().unwrap().iter().filter(|call| *call == name).count();
-    assert_eq!((asked("ListRoleTags"), asked("ListInstanceProfileTags")), (1, 1));
+    assert_eq!(
+        profile.tags["registrygrants.dev/installation"],
+        "0123456789ab"
+    );
+    let asked = |name: &str| {
+        calls
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|call| *call == name)
+            .count()
+    };
+    assert_eq!(
+        (asked("ListRoleTags"), asked("ListInstanceProfileTags")),
+        (1, 1)
+    );
     // Nothing depends on them.
     account.role_with_tags_as_given("r").await.unwrap();
     account.role_tags("r").await.unwrap();
@@ -190,31 +265,53 @@ async fn without_a_second_answer_nobody_says_that_a_role_has_no_tags() {
     passes(account.instance_profile("p").await);
     let (account, _) = iam_without_tags((200, "<Tags/><IsTruncated>false</IsTruncated>"));
     assert!(account.role("r").await.unwrap().unwrap().tags.is_empty());
-    assert!(account.instance_profile("p").await.unwrap().unwrap().tags.is_empty());
+    assert!(
+        account
+            .instance_profile("p")
+            .await
+            .unwrap()
+            .unwrap()
+            .tags
+            .is_empty()
+    );
     const DENIED: &str = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>is not authorized to perform: iam:ListRoleTags</Message></Error></ErrorResponse>";
     let (account, _) = iam_without_tags((403, DENIED));
     let fault = account.role("r").await.unwrap_err();
     assert_eq!(fault.class, Class::Denied);
-    assert!(fault.to_string().contains("llow iam:ListRoleTags"), "{fault}");
+    assert!(
+        fault.to_string().contains("llow iam:ListRoleTags"),
+        "{fault}"
+    );
 }
 
 #[tokio::test]
 async fn a_region_that_is_not_enabled_costs_no_session() {
     const REFUSED: &str = r#"{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}"#;
-    const REFUSED_EVERYWHERE: &str = "<ErrorResponse><Error><Code>InvalidClientTokenId</Code></Error></ErrorResponse>";
+    const REFUSED_EVERYWHERE: &str =
+        "<ErrorResponse><Error><Code>InvalidClientTokenId</Code></Error></ErrorResponse>";
     let (account, calls) = account(|operation, _| match operation {
         "GetCallerIdentity" => (403, REFUSED_EVERYWHERE.into()),
         _ => (400, REFUSED.into()),
     });
     for _ in 0..5 {
-        let fault = account.repository_policy("ap-east-1", "app").await.unwrap_err();
+        let fault = account
+            .repository_policy("ap-east-1", "app")
+            .await
+            .unwrap_err();
         assert_eq!(fault.class, Class::Region, "{fault}");
         assert!(account.is_alive(), "the session is in use still");
     }
-    assert_eq!(calls.lock().unwrap().len(), 5, "the credentials were verified a moment ago");
+    assert_eq!(
+        calls.lock().unwrap().len(),
+        5,
+        "the credentials were verified a moment ago"
+    );
     // Verified long ago, they may have become invalid everywhere: STS is asked.
     account.verified_long_ago().await;
-    let fault = account.repository_policy("ap-east-1", "app").await.unwrap_err();
+    let fault = account
+        .repository_policy("ap-east-1", "app")
+        .await
+        .unwrap_err();
     assert_eq!(fault.class, Class::Credentials, "{fault}");
     assert!(!account.is_alive(), "the next call gets a new session");
 }

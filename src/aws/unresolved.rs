@@ -1,9 +1,11 @@
-//! Host names that do not resolve: the region is mistyped, or name resolution fails where the operator runs.
+//! Host names that do not resolve: the region is mistyped, or name resolution fails where the
+//! operator runs.
 
 use super::causes::causes;
 use std::error::Error;
 
-/// Whether a call failed because the name of its host did not resolve. The client's error says so in words alone.
+/// Whether a call failed because the name of its host did not resolve. The client's error says so
+/// in words alone.
 pub(super) fn is_unresolved(error: &(dyn Error + 'static)) -> bool {
     let mut words = causes(error).map(ToString::to_string);
     words.any(|cause| cause.contains("dns error") || cause.contains("failed to lookup address"))
@@ -24,14 +26,24 @@ mod tests {
             resource: "repository app".into(),
         };
         let detail = "dispatch failure: io error: client error (Connect): dns error".into();
-        Fault { class: Class::Unresolved, code: "NoConnection".into(), at, detail }.into()
+        Fault {
+            class: Class::Unresolved,
+            code: "NoConnection".into(),
+            at,
+            detail,
+        }
+        .into()
     }
 
     #[test]
     fn a_mistyped_region_and_failing_name_resolution_are_told_apart() {
         let mistyped = unresolved_in("us-esat-1");
         assert_eq!(mistyped.reason, Reason::RegionNotFound);
-        assert!(mistyped.message.contains("the nearest name is `us-east-1`"), "{}", mistyped.message);
+        assert!(
+            mistyped.message.contains("the nearest name is `us-east-1`"),
+            "{}",
+            mistyped.message
+        );
         let outage = unresolved_in("us-east-1");
         assert_eq!(outage.reason, Reason::HostNotResolved);
         assert!(!outage.message.contains("nearest"), "{}", outage.message);
@@ -44,9 +56,15 @@ mod tests {
             .region(aws_sdk_sts::config::Region::new("us-east-1"))
             .endpoint_url("http://no-such-host.invalid")
             .retry_config(aws_sdk_sts::config::retry::RetryConfig::disabled())
-            .credentials_provider(aws_sdk_sts::config::Credentials::new("a", "b", None, None, "test"))
+            .credentials_provider(aws_sdk_sts::config::Credentials::new(
+                "a", "b", None, None, "test",
+            ))
             .build();
-        let error = aws_sdk_sts::Client::from_conf(config).get_caller_identity().send().await.unwrap_err();
+        let error = aws_sdk_sts::Client::from_conf(config)
+            .get_caller_identity()
+            .send()
+            .await
+            .unwrap_err();
         assert!(is_unresolved(&error), "{error:?}");
     }
 }

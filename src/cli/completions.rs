@@ -20,6 +20,11 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, mut program: clap::Command) -> Result<(), Box<dyn Error>> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut program, "registry-grants", &mut script);
+    clap_complete::generate(
+        arguments.shell,
+        &mut program,
+        "registry-grants",
+        &mut script,
+    );
     Ok(print(&String::from_utf8(script)?)?)
 }

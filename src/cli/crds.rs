@@ -16,18 +16,23 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Write one file for each into this folder, which is made where it is missing, instead of printing them.
+    /// Write one file for each into this folder, which is made where it is missing, instead of
+    /// printing them.
     #[arg(long, conflicts_with = "reference")]
     output_dir: Option<PathBuf>,
 
-    /// Print every field with its type, meaning and limits as Markdown instead: docs/reference/api.md.
+    /// Print every field with its type, meaning and limits as Markdown instead:
+    /// docs/reference/api.md.
     #[arg(long)]
     reference: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.reference {
-        return Ok(super::text::print(&reference::markdown(&[CrossAccountRegistryGrant::crd(), AWSAccount::crd()])?)?);
+        return Ok(super::text::print(&reference::markdown(&[
+            CrossAccountRegistryGrant::crd(),
+            AWSAccount::crd(),
+        ])?)?);
     }
     for (name, yaml) in documents()? {
         match &arguments.output_dir {

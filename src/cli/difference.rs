@@ -6,13 +6,25 @@ use std::fmt;
 
 /// What changed in a statement, or all of it.
 pub fn parts(f: &mut fmt::Formatter<'_>, parts: &[Part]) -> fmt::Result {
-    for Part { place, removed, added } in parts {
+    for Part {
+        place,
+        removed,
+        added,
+    } in parts
+    {
         let place = place.join(" ");
-        // Why the version is told at all: statements that stand in both documents do not mean the same then.
-        let note = if place == "Version" { " (only in 2012-10-17 are there variables, `${`)" } else { "" };
+        // Why the version is told at all: statements that stand in both documents do not mean the
+        // same then.
+        let note = if place == "Version" {
+            " (only in 2012-10-17 are there variables, `${`)"
+        } else {
+            ""
+        };
         writeln!(f, "  {}{note}", plain(&place))?;
         for (sign, terms) in [('-', removed), ('+', added)] {
-            terms.iter().try_for_each(|term| writeln!(f, "    {sign} {}", value(term)))?;
+            terms
+                .iter()
+                .try_for_each(|term| writeln!(f, "    {sign} {}", value(term)))?;
         }
     }
     writeln!(f)

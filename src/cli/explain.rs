@@ -1,4 +1,5 @@
-//! `registry-grants explain`: whether somebody can pull or push, by every policy that has a say, and which link is missing.
+//! `registry-grants explain`: whether somebody can pull or push, by every policy that has a say,
+//! and which link is missing.
 
 mod arguments;
 mod read;
@@ -8,7 +9,9 @@ pub use arguments::Arguments;
 
 use crate::grant::access::{Holder, calls};
 use crate::grant::actions::GET_TOKEN;
-use crate::policy::evaluate::{Context, Named, Principal, PrincipalKind, Request, Verdict, evaluate};
+use crate::policy::evaluate::{
+    Context, Named, Principal, PrincipalKind, Request, Verdict, evaluate,
+};
 use arguments::{Action, Output, Question};
 use std::error::Error;
 use std::process::ExitCode;
@@ -48,12 +51,18 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let read = match arguments.offline() {
         Some(files) => files.read(&question)?,
         None => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime.block_on(read::live(&question, arguments))?
         }
     };
     let calls = judged(&question, &read);
-    let whole = calls.iter().map(|call| whole(&call.verdict)).max().unwrap_or(Whole::Unknown);
+    let whole = calls
+        .iter()
+        .map(|call| whole(&call.verdict))
+        .max()
+        .unwrap_or(Whole::Unknown);
     crate::cli::text::print(&match arguments.output {
         Output::Text => show::text(&question, whole, &calls, &read),
         Output::Json => show::json(&question, whole, &calls, &read),
@@ -76,7 +85,11 @@ fn whole(verdict: &Verdict) -> Whole {
 
 /// Every call that it takes, in order.
 fn judged(question: &Question, read: &Read) -> Vec<Call> {
-    let Read { principal, role, registry } = read;
+    let Read {
+        principal,
+        role,
+        registry,
+    } = read;
     let mut judged = Vec::new();
     if let Some(role) = role {
         let call = ("sts:AssumeRole", role.arn.as_str(), role.account.as_str());
@@ -85,15 +98,24 @@ fn judged(question: &Question, read: &Read) -> Vec<Call> {
     let who = role.as_ref().unwrap_or(principal);
     let actions: Vec<&str> = match &question.action {
         // A service fetches images without a token of its own.
-        Action::Images(action) if kind(&who.arn) == PrincipalKind::Service => calls(*action).to_vec(),
-        Action::Images(action) => [GET_TOKEN].into_iter().chain(calls(*action).iter().copied()).collect(),
+        Action::Images(action) if kind(&who.arn) == PrincipalKind::Service => {
+            calls(*action).to_vec()
+        }
+        Action::Images(action) => [GET_TOKEN]
+            .into_iter()
+            .chain(calls(*action).iter().copied())
+            .collect(),
         Action::Single(action) => vec![action.as_str()],
     };
     for action in actions {
         if action.eq_ignore_ascii_case(GET_TOKEN) {
             judged.push(call_of(question, who, (action, "*", &who.account), []));
         } else {
-            let call = (action, question.repository.arn.as_str(), question.repository.account.as_str());
+            let call = (
+                action,
+                question.repository.arn.as_str(),
+                question.repository.account.as_str(),
+            );
             judged.push(call_of(question, who, call, registry.iter().cloned()));
         }
     }
@@ -121,7 +143,12 @@ fn call_of(
         context: context(question, holder),
     };
     let verdict = evaluate(&request, &holder.policies(policies));
-    Call { who: holder.arn.clone(), action: action.to_owned(), resource: resource.to_owned(), verdict }
+    Call {
+        who: holder.arn.clone(),
+        action: action.to_owned(),
+        resource: resource.to_owned(),
+        verdict,
+    }
 }
 
 fn context(question: &Question, holder: &Holder) -> Context {
@@ -130,11 +157,18 @@ fn context(question: &Question, holder: &Holder) -> Context {
     let context = context.with("sts:ExternalId", question.external_id.clone());
     // Only temporary credentials have a time of issue; of others' nothing is known.
     let temporary = kind(&holder.arn) == PrincipalKind::Role;
-    let context = if temporary { context } else { context.unknown("aws:TokenIssueTime") };
-    question.context.iter().fold(context, |context, (key, values)| match values.is_empty() {
-        true => context.without(key),
-        false => context.with(key, values),
-    })
+    let context = if temporary {
+        context
+    } else {
+        context.unknown("aws:TokenIssueTime")
+    };
+    question
+        .context
+        .iter()
+        .fold(context, |context, (key, values)| match values.is_empty() {
+            true => context.without(key),
+            false => context.with(key, values),
+        })
 }
 
 /// What an ARN, or a service's name, is of.

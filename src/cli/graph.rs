@@ -42,12 +42,13 @@ pub struct Arguments {
     #[command(flatten)]
     names: FileNames,
 
-    /// Only the grants of this namespace. In files, grants that name no namespace are in it. Unset: those of all namespaces; in files,
-    /// grants that name none are in `default`.
+    /// Only the grants of this namespace. In files, grants that name no namespace are in it. Unset:
+    /// those of all namespaces; in files, grants that name none are in `default`.
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// The kubeconfig's context, where no files are given. Unset: the current one. Grants must be listable; nothing else is asked for.
+    /// The kubeconfig's context, where no files are given. Unset: the current one. Grants must be
+    /// listable; nothing else is asked for.
     #[arg(long, value_name = "NAME", conflicts_with = "files")]
     context: Option<String>,
 
@@ -65,19 +66,33 @@ enum Output {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let Arguments { names, namespace, context, output } = arguments;
+    let Arguments {
+        names,
+        namespace,
+        context,
+        output,
+    } = arguments;
     let mut edges = match names.files.is_empty() {
         true => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             let grants = runtime.block_on(listed(context.as_deref(), namespace.as_deref()))?;
             grants.iter().map(Edge::of).collect::<Vec<_>>()
         }
         false => {
             let files = Files::read(&names.files, namespace.as_deref().unwrap_or("default"))?;
-            files.notes.iter().for_each(|note| eprintln!("registry-grants: {note}"));
-            let meant =
-                files.grants.iter().filter(|(name, _)| namespace.as_ref().is_none_or(|it| name.namespace == *it));
-            meant.map(|(name, grant)| Edge::judged(name, grant, &files)).collect()
+            files
+                .notes
+                .iter()
+                .for_each(|note| eprintln!("registry-grants: {note}"));
+            let meant = files
+                .grants
+                .iter()
+                .filter(|(name, _)| namespace.as_ref().is_none_or(|it| name.namespace == *it));
+            meant
+                .map(|(name, grant)| Edge::judged(name, grant, &files))
+                .collect()
         }
     };
     edges.sort();
@@ -89,12 +104,28 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     };
     print(&text)?;
     // What a cluster's grants are is no mistake of this command's input.
-    let invalid = |edge: &&Edge| !names.files.is_empty() && edge.reason == Reason::Invalid.to_string();
+    let invalid =
+        |edge: &&Edge| !names.files.is_empty() && edge.reason == Reason::Invalid.to_string();
     let invalid: Vec<&Edge> = edges.iter().filter(invalid).collect();
-    for Edge { grant, reason, message, .. } in &invalid {
-        eprintln!("registry-grants: {}: {}: {}", plain(grant), plain(reason), plain(message));
+    for Edge {
+        grant,
+        reason,
+        message,
+        ..
+    } in &invalid
+    {
+        eprintln!(
+            "registry-grants: {}: {}: {}",
+            plain(grant),
+            plain(reason),
+            plain(message)
+        );
     }
-    Ok(if invalid.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if invalid.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// How many grants one answer of the API server has.
@@ -104,10 +135,16 @@ async fn listed(
     context: Option<&str>,
     namespace: Option<&str>,
 ) -> Result<Vec<CrossAccountRegistryGrant>, Box<dyn Error>> {
-    let config = connection::config(context).await.map_err(|why| plain(&why))?;
+    let config = connection::config(context)
+        .await
+        .map_err(|why| plain(&why))?;
     let place = connection::place(&config);
-    let failed =
-        |error: &kube::Error| plain(&format!("{place}: cannot list the grants: {}", connection::causes(error)));
+    let failed = |error: &kube::Error| {
+        plain(&format!(
+            "{place}: cannot list the grants: {}",
+            connection::causes(error)
+        ))
+    };
     let client = Client::try_from(config).map_err(|error| failed(&error))?;
     let api: Api<CrossAccountRegistryGrant> = match namespace {
         Some(namespace) => Api::namespaced(client, namespace),

@@ -1,4 +1,5 @@
-//! `registry-grants handoff`: what an account's admin adds by hand, where the operator does not write.
+//! `registry-grants handoff`: what an account's admin adds by hand, where the operator does not
+//! write.
 
 mod cloudformation;
 mod gather;
@@ -41,17 +42,19 @@ pub struct Arguments {
     #[command(flatten)]
     sources: Sources,
 
-    /// The account whose admin gets it, as consumer or as registry. Unset: the consumer account without an AWSAccount, if there is one only.
+    /// The account whose admin gets it, as consumer or as registry. Unset: the consumer account
+    /// without an AWSAccount, if there is one only.
     #[arg(long, value_name = "NUMBER")]
     account: Option<AccountId>,
 
-    /// The operator's installation ID, 12 hex digits: the value of the tag registrygrants.dev/installation on its roles. Needed only where a
-    /// grant leaves the name of the registry's role to the operator: the ID is in it.
+    /// The operator's installation ID, 12 hex digits: the value of the tag
+    /// registrygrants.dev/installation on its roles. Needed only where a grant leaves the name of
+    /// the registry's role to the operator: the ID is in it.
     #[arg(long, value_name = "ID")]
     installation: Option<Installation>,
 
-    /// `json`: documents by name. `cli`: a shell script of AWS CLI commands, which leaves other people's statements in place (needs jq).
-    /// `cloudformation`, `terraform`: a template.
+    /// `json`: documents by name. `cli`: a shell script of AWS CLI commands, which leaves other
+    /// people's statements in place (needs jq). `cloudformation`, `terraform`: a template.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
 }
@@ -66,9 +69,17 @@ enum Format {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let Arguments { sources, account, installation, format } = arguments;
+    let Arguments {
+        sources,
+        account,
+        installation,
+        format,
+    } = arguments;
     let files = sources.read()?;
-    files.notes.iter().for_each(|note| eprintln!("registry-grants: {note}"));
+    files
+        .notes
+        .iter()
+        .for_each(|note| eprintln!("registry-grants: {note}"));
     let handoff = gather::gather(&files, account.as_ref(), installation.as_ref())?;
     let text = match format {
         Format::Json => pretty(&value::of(&handoff)),

@@ -1,4 +1,5 @@
-//! `registry-grants iam-policy`: the documents of the operator's own role in an account, ready to be applied.
+//! `registry-grants iam-policy`: the documents of the operator's own role in an account, ready to
+//! be applied.
 
 mod arguments;
 pub mod print;
@@ -45,19 +46,23 @@ fn printed(arguments: &Arguments) -> Result<String, String> {
             Ok(match documents.as_slice() {
                 [(_, only)] => pretty(&value(only)),
                 several => {
-                    let named = several.iter().map(|(kind, document)| (kind.name().to_owned(), value(document)));
+                    let named = several
+                        .iter()
+                        .map(|(kind, document)| (kind.name().to_owned(), value(document)));
                     pretty(&Value::Object(named.collect::<Map<_, _>>()))
                 }
             })
         }
         Format::Cloudformation => {
-            let template = arguments.template("${AWS::AccountId}", "${OperatorRoleArn}", "${ExternalId}")?;
+            let template =
+                arguments.template("${AWS::AccountId}", "${OperatorRoleArn}", "${ExternalId}")?;
             check(&arguments.template(NUMBER, "arn", "id")?)?;
             Ok(templates::cloudformation(&template, arguments.defaults()))
         }
         Format::Terraform => {
             let account = "${data.aws_caller_identity.registry_grants.account_id}";
-            let template = arguments.template(account, "${var.operator_role_arn}", "${var.external_id}")?;
+            let template =
+                arguments.template(account, "${var.operator_role_arn}", "${var.external_id}")?;
             check(&arguments.template(NUMBER, "arn", "id")?)?;
             Ok(templates::terraform(&template, arguments.defaults()))
         }
@@ -89,8 +94,16 @@ fn documents(arguments: &Arguments) -> Result<Vec<(Kind, Document)>, String> {
 
 fn check(management: &Management) -> Result<(), String> {
     for (kind, document, limit) in [
-        (Kind::Permissions, management.permissions(), MAX_INLINE_CHARACTERS),
-        (Kind::Boundary, management.boundary(), MAX_MANAGED_CHARACTERS),
+        (
+            Kind::Permissions,
+            management.permissions(),
+            MAX_INLINE_CHARACTERS,
+        ),
+        (
+            Kind::Boundary,
+            management.boundary(),
+            MAX_MANAGED_CHARACTERS,
+        ),
         (Kind::Trust, management.trust(), MAX_TRUST_CHARACTERS),
     ] {
         let characters = document.characters();

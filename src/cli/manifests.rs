@@ -1,7 +1,9 @@
-//! Manifests in files, as a cluster would have them: grants, accounts, and namespaces' labels. No cluster and no AWS.
+//! Manifests in files, as a cluster would have them: grants, accounts, and namespaces' labels. No
+//! cluster and no AWS.
 //!
-//! Defaults are the types' own. What the API server would refuse is refused here by the same definitions: an account when it is read, a grant
-//! where it is judged, so that it does not hide what the others are. What admission policies of a cluster ask besides is not known here; the
+//! Defaults are the types' own. What the API server would refuse is refused here by the same
+//! definitions: an account when it is read, a grant where it is judged, so that it does not hide
+//! what the others are. What admission policies of a cluster ask besides is not known here; the
 //! accounts' rules are held by [`crate::grant::validate`], as in the operator.
 
 mod documents;
@@ -27,8 +29,9 @@ const VERSION: &str = "v1alpha1";
 /// Which files are meant, for a subcommand to flatten into its arguments.
 #[derive(clap::Args)]
 pub struct FileNames {
-    /// A file of manifests, YAML or JSON, with one document or several; a folder stands for its .yaml, .yml and .json files; `-` is standard
-    /// input. Can be repeated. Grants, AWSAccounts and Namespaces are read, others are passed over.
+    /// A file of manifests, YAML or JSON, with one document or several; a folder stands for its
+    /// .yaml, .yml and .json files; `-` is standard input. Can be repeated. Grants, AWSAccounts and
+    /// Namespaces are read, others are passed over.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
@@ -50,7 +53,10 @@ impl Sources {
     /// # Errors
     /// As [`Files::read`].
     pub fn read(&self) -> Result<Files, String> {
-        Files::read(&self.names.files, self.namespace.as_deref().unwrap_or("default"))
+        Files::read(
+            &self.names.files,
+            self.namespace.as_deref().unwrap_or("default"),
+        )
     }
 }
 
@@ -61,7 +67,8 @@ pub struct Files {
     pub accounts: BTreeMap<AccountId, Arc<AWSAccount>>,
     /// The grants, each with its namespace.
     pub grants: BTreeMap<GrantName, CrossAccountRegistryGrant>,
-    /// The labels of the namespaces that have a manifest, each with the one that the API server gives it.
+    /// The labels of the namespaces that have a manifest, each with the one that the API server
+    /// gives it.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Why the API server would refuse a grant, for those that it would.
     pub invalid: BTreeMap<GrantName, Problem>,
@@ -76,7 +83,12 @@ impl Directory for Files {
     }
 
     fn namespace_labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
-        Some(self.namespaces.get(namespace).cloned().unwrap_or_else(|| own_label(namespace)))
+        Some(
+            self.namespaces
+                .get(namespace)
+                .cloned()
+                .unwrap_or_else(|| own_label(namespace)),
+        )
     }
 }
 
@@ -89,13 +101,18 @@ impl Files {
     /// Reads files, folders (not what is in their folders), and standard input where a path is `-`.
     ///
     /// # Errors
-    /// Everything that is wrong, a line each: with its file, document and object, and what to do. No line has control characters.
+    /// Everything that is wrong, a line each: with its file, document and object, and what to do.
+    /// No line has control characters.
     pub fn read(paths: &[PathBuf], namespace: &str) -> Result<Self, String> {
         Self::of(documents::inputs(paths)?, namespace)
     }
 
     fn of(inputs: Vec<Input>, namespace: &str) -> Result<Self, String> {
-        let mut reading = Reading { files: Self::default(), places: BTreeMap::new(), others: BTreeMap::new() };
+        let mut reading = Reading {
+            files: Self::default(),
+            places: BTreeMap::new(),
+            others: BTreeMap::new(),
+        };
         let mut wrong = Vec::new();
         for Input { name, bytes } in inputs {
             let (objects, unreadable) = documents::objects(&name, &bytes);
@@ -103,14 +120,22 @@ impl Files {
             for object in objects {
                 let place = object.place.clone();
                 if let Err(problems) = reading.take(object, namespace) {
-                    wrong.extend(problems.into_iter().map(|problem| format!("{place}: {}", plain(&problem))));
+                    wrong.extend(
+                        problems
+                            .into_iter()
+                            .map(|problem| format!("{place}: {}", plain(&problem))),
+                    );
                 }
             }
         }
         if !wrong.is_empty() {
             return Err(wrong.join("\n"));
         }
-        let Reading { mut files, others, places: _ } = reading;
+        let Reading {
+            mut files,
+            others,
+            places: _,
+        } = reading;
         let passed_over = others.into_iter().map(|(kind, count)| match count {
             1 => format!("passed over: {kind}"),
             _ => format!("passed over: {kind}, {count} times"),
@@ -130,18 +155,33 @@ struct Reading {
 
 impl Reading {
     fn take(&mut self, object: Object, namespace: &str) -> Result<(), Vec<String>> {
-        let Object { api_version, kind, value, place } = object;
+        let Object {
+            api_version,
+            kind,
+            value,
+            place,
+        } = object;
         let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
         match (group, version, kind.as_str()) {
             (GROUP, VERSION, "CrossAccountRegistryGrant") => {
                 let mut grant: CrossAccountRegistryGrant = typed(value.clone())?;
-                let namespace = grant.metadata.namespace.get_or_insert_with(|| namespace.to_owned()).clone();
+                let namespace = grant
+                    .metadata
+                    .namespace
+                    .get_or_insert_with(|| namespace.to_owned())
+                    .clone();
                 let namespace = namespace_named("metadata.namespace", Some(&namespace))?;
-                let name = GrantName { namespace, name: named("metadata.name", grant.metadata.name.as_ref())? };
+                let name = GrantName {
+                    namespace,
+                    name: named("metadata.name", grant.metadata.name.as_ref())?,
+                };
                 self.only_once(format!("{kind} {name}"), &place)?;
                 let refusals = refusals_of_grant(value);
                 if !refusals.is_empty() {
-                    self.files.invalid.insert(name.clone(), Problem::new(Reason::Invalid, refusals.join("; ")));
+                    self.files.invalid.insert(
+                        name.clone(),
+                        Problem::new(Reason::Invalid, refusals.join("; ")),
+                    );
                 }
                 self.files.grants.insert(name, grant);
             }
@@ -149,7 +189,9 @@ impl Reading {
                 let account: AWSAccount = typed(value.clone())?;
                 let name = named("metadata.name", account.metadata.name.as_ref())?;
                 let id = name.parse().map_err(|why| {
-                    vec![format!("metadata.name: {why}; an AWSAccount's name is the account's number, quoted")]
+                    vec![format!(
+                        "metadata.name: {why}; an AWSAccount's name is the account's number, quoted"
+                    )]
                 })?;
                 let refusals = refusals_of_account(value);
                 if !refusals.is_empty() {
@@ -164,7 +206,9 @@ impl Reading {
                 )]);
             }
             (GROUP, _, _) => {
-                return Err(vec![format!("apiVersion {api_version} is not known: {GROUP}/{VERSION} is")]);
+                return Err(vec![format!(
+                    "apiVersion {api_version} is not known: {GROUP}/{VERSION} is"
+                )]);
             }
             ("", "v1", "Namespace") => {
                 let namespace: Namespace = typed(value)?;
@@ -177,7 +221,12 @@ impl Reading {
                 }
                 self.files.namespaces.insert(name, labels);
             }
-            _ => *self.others.entry(plain(&format!("{api_version} {kind}"))).or_default() += 1,
+            _ => {
+                *self
+                    .others
+                    .entry(plain(&format!("{api_version} {kind}")))
+                    .or_default() += 1
+            }
         }
         Ok(())
     }
@@ -185,14 +234,19 @@ impl Reading {
     fn only_once(&mut self, what: String, place: &str) -> Result<(), Vec<String>> {
         match self.places.insert(what, place.to_owned()) {
             None => Ok(()),
-            Some(before) => Err(vec![format!("it was given before: {before}; leave one of them out")]),
+            Some(before) => Err(vec![format!(
+                "it was given before: {before}; leave one of them out"
+            )]),
         }
     }
 }
 
-/// A name as the API server takes it (a DNS subdomain): it stands in scripts and templates that are made of grants.
+/// A name as the API server takes it (a DNS subdomain): it stands in scripts and templates that are
+/// made of grants.
 fn named(field: &str, name: Option<&String>) -> Result<String, Vec<String>> {
-    let Some(name) = name.filter(|name| !name.is_empty()) else { return Err(vec![format!("{field} is needed")]) };
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Err(vec![format!("{field} is needed")]);
+    };
     match name.len() <= 253 && name.split('.').all(is_label) {
         true => Ok(name.clone()),
         false => Err(vec![format!(
@@ -216,10 +270,13 @@ fn is_label(label: &str) -> bool {
     let ends = |b: Option<u8>| b.is_some_and(|b| b != b'-');
     ends(label.bytes().next())
         && ends(label.bytes().last())
-        && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// An object in its type. What the type does not know is a mistake, but for the status: that is the operator's, perhaps a newer one's.
+/// An object in its type. What the type does not know is a mistake, but for the status: that is the
+/// operator's, perhaps a newer one's.
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Vec<String>> {
     let (mut track, mut unknown) = (serde_path_to_error::Track::new(), Vec::new());
     let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
@@ -232,12 +289,21 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Vec<String>> {
         Err(error) => {
             let (path, why) = (track.path().to_string(), error.to_string());
             let quoted = why.contains("integer `") && why.contains("expected a string");
-            let hint = if quoted { "; numbers such as an account's must be quoted" } else { "" };
-            return Err(vec![if path == "." { why } else { format!("{path}: {why}{hint}") }]);
+            let hint = if quoted {
+                "; numbers such as an account's must be quoted"
+            } else {
+                ""
+            };
+            return Err(vec![if path == "." {
+                why
+            } else {
+                format!("{path}: {why}{hint}")
+            }]);
         }
     };
-    unknown
-        .retain(|field| !matches!(field.as_str(), "apiVersion" | "kind" | "status") && !field.starts_with("status."));
+    unknown.retain(|field| {
+        !matches!(field.as_str(), "apiVersion" | "kind" | "status") && !field.starts_with("status.")
+    });
     match unknown.is_empty() {
         true => Ok(read),
         false => Err(unknown

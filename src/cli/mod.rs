@@ -17,7 +17,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Lets workloads of one AWS account push to and pull from another account's private ECR repositories, without keys.
+/// Lets workloads of one AWS account push to and pull from another account's private ECR
+/// repositories, without keys.
 #[derive(Parser)]
 #[command(name = "registry-grants", version, propagate_version = true)]
 struct Arguments {
@@ -35,37 +36,47 @@ enum Command {
     Crds(crds::Arguments),
     /// Say whether a role can pull from or push to a repository, and if not, which link is missing.
     ///
-    /// With AWS: reads what hangs on both sides, in the accounts that -f files give credentials for, else with the ambient credentials. Without AWS: by
-    /// policies in files. Organization policies (SCPs, RCPs), endpoint policies and session policies are not seen.
+    /// With AWS: reads what hangs on both sides, in the accounts that -f files give credentials
+    /// for, else with the ambient credentials. Without AWS: by policies in files. Organization
+    /// policies (SCPs, RCPs), endpoint policies and session policies are not seen.
     Explain(explain::Arguments),
     /// Show who can pull and push what, across accounts: from the cluster, or from files.
     Graph(graph::Arguments),
-    /// Print what an account's admin adds by hand, where the operator does not write. Neither AWS nor a cluster is asked.
+    /// Print what an account's admin adds by hand, where the operator does not write. Neither AWS
+    /// nor a cluster is asked.
     ///
-    /// The documents are the operator's own, under names and Sids that no operator takes for its own: it never removes them, and a grant can take
-    /// their place later (spec.registry.replaceSids).
+    /// The documents are the operator's own, under names and Sids that no operator takes for its
+    /// own: it never removes them, and a grant can take their place later
+    /// (spec.registry.replaceSids).
     Handoff(handoff::Arguments),
-    /// Show what the operator would do for grants in files: what would be created, changed and removed in which account. Nothing is written.
+    /// Show what the operator would do for grants in files: what would be created, changed and
+    /// removed in which account. Nothing is written.
     ///
-    /// No cluster is asked. What is there is read in AWS with the credentials that the AWSAccounts in the files say, from the ambient ones.
+    /// No cluster is asked. What is there is read in AWS with the credentials that the AWSAccounts
+    /// in the files say, from the ambient ones.
     Plan(plan::Arguments),
     /// Look at IAM policy documents, without AWS or a cluster.
     #[command(subcommand)]
     Policy(policy::Command),
     /// Print the least-privilege documents of the role that the operator assumes in an account.
     ///
-    /// Who may assume it (trust), what it may do (permissions), and what the roles that it makes can ever do (boundary, a managed
-    /// policy); also what the operator's own identity needs (operator). Nothing is read or written in AWS.
+    /// Who may assume it (trust), what it may do (permissions), and what the roles that it makes
+    /// can ever do (boundary, a managed policy); also what the operator's own identity needs
+    /// (operator). Nothing is read or written in AWS.
     IamPolicy(iam_policy::Arguments),
 }
 
-/// By what name kubectl calls a program for `kubectl registry-grants`: in a plugin's file name, `_` stands for the `-` of a command.
+/// By what name kubectl calls a program for `kubectl registry-grants`: in a plugin's file name, `_`
+/// stands for the `-` of a command.
 const PLUGIN: &str = "kubectl-registry_grants";
 
 /// The command line, with usage texts as it was called.
 fn program() -> clap::Command {
     let called = std::env::args_os().next().unwrap_or_default();
-    match Path::new(&called).file_stem().is_some_and(|name| name == PLUGIN) {
+    match Path::new(&called)
+        .file_stem()
+        .is_some_and(|name| name == PLUGIN)
+    {
         true => Arguments::command().bin_name("kubectl registry-grants"),
         false => Arguments::command(),
     }
@@ -73,21 +84,34 @@ fn program() -> clap::Command {
 
 /// Runs what the arguments ask for.
 pub fn main() -> ExitCode {
-    let arguments = match program().try_get_matches().and_then(|found| Arguments::from_arg_matches(&found)) {
+    let arguments = match program()
+        .try_get_matches()
+        .and_then(|found| Arguments::from_arg_matches(&found))
+    {
         Ok(arguments) => arguments,
         Err(help_or_mistake) => {
-            // Not clap's own 2 for a mistake: that is `policy diff`'s answer. What cannot be printed cannot be reported either.
+            // Not clap's own 2 for a mistake: that is `policy diff`'s answer. What cannot be
+            // printed cannot be reported either.
             let _ = help_or_mistake.print();
-            return if help_or_mistake.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if help_or_mistake.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
-    let asks_aws = matches!(arguments.command, Command::Controller(_) | Command::Explain(_) | Command::Plan(_));
+    let asks_aws = matches!(
+        arguments.command,
+        Command::Controller(_) | Command::Explain(_) | Command::Plan(_)
+    );
     if asks_aws && let Err(why) = crate::aws::ca_bundle::check() {
         eprintln!("registry-grants: {why}");
         return ExitCode::FAILURE;
     }
     let result = match arguments.command {
-        Command::Completions(arguments) => completions::run(&arguments, program()).map(|()| ExitCode::SUCCESS),
+        Command::Completions(arguments) => {
+            completions::run(&arguments, program()).map(|()| ExitCode::SUCCESS)
+        }
         Command::Controller(arguments) => controller::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Crds(arguments) => crds::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Explain(arguments) => explain::run(&arguments),

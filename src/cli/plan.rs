@@ -41,12 +41,14 @@ pub struct Arguments {
     #[command(flatten)]
     sources: Sources,
 
-    /// The installation's ID, 12 hex digits: whose marks are on what is there. The operator logs it when it starts. Unset: that of an
-    /// operator that has made nothing yet, to which what another one made is in the way.
+    /// The installation's ID, 12 hex digits: whose marks are on what is there. The operator logs it
+    /// when it starts. Unset: that of an operator that has made nothing yet, to which what another
+    /// one made is in the way.
     #[arg(long, env = "REGISTRY_GRANTS_INSTALLATION", value_name = "ID")]
     installation: Option<Installation>,
 
-    /// The files hold all grants of the installation. Without it, what other grants have in the repositories' policies is taken to stay.
+    /// The files hold all grants of the installation. Without it, what other grants have in the
+    /// repositories' policies is taken to stay.
     #[arg(long)]
     complete: bool,
 
@@ -93,12 +95,22 @@ impl Color {
 const CHANGES: u8 = 2;
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let Arguments { sources, installation, complete, aws_call_timeout, output, color } = arguments;
+    let Arguments {
+        sources,
+        installation,
+        complete,
+        aws_call_timeout,
+        output,
+        color,
+    } = arguments;
     if sources.names.files.is_empty() {
         return Err("which grants? Give files with -f; `-` is standard input".into());
     }
     let files = sources.read()?;
-    files.notes.iter().for_each(|note| eprintln!("registry-grants: {note}"));
+    files
+        .notes
+        .iter()
+        .for_each(|note| eprintln!("registry-grants: {note}"));
     if files.grants.is_empty() {
         return Err("there is no CrossAccountRegistryGrant in the files".into());
     }
@@ -106,11 +118,22 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         eprintln!("registry-grants: no --installation: this is the plan of an operator that has made nothing yet");
         Installation::of_cluster("")
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let invalid = files.invalid.clone();
-    let mut forecasts = runtime.block_on(forecast(manifests(files, *complete), &installation, *aws_call_timeout));
-    for Forecast { grant, problems, .. } in &mut forecasts {
-        let known = problems.iter().any(|problem| problem.reason == Reason::Invalid);
+    let mut forecasts = runtime.block_on(forecast(
+        manifests(files, *complete),
+        &installation,
+        *aws_call_timeout,
+    ));
+    for Forecast {
+        grant, problems, ..
+    } in &mut forecasts
+    {
+        let known = problems
+            .iter()
+            .any(|problem| problem.reason == Reason::Invalid);
         problems.extend(invalid.get(grant).filter(|_| !known).cloned());
     }
     print(&match output {
@@ -122,7 +145,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 
 fn status(forecasts: &[Forecast]) -> ExitCode {
     let any = |is: fn(&Forecast) -> bool| forecasts.iter().any(is);
-    match (any(|forecast| !forecast.problems.is_empty()), any(|forecast| !forecast.changes.is_empty())) {
+    match (
+        any(|forecast| !forecast.problems.is_empty()),
+        any(|forecast| !forecast.changes.is_empty()),
+    ) {
         (true, _) => ExitCode::FAILURE,
         (false, true) => ExitCode::from(CHANGES),
         (false, false) => ExitCode::SUCCESS,
@@ -130,9 +156,24 @@ fn status(forecasts: &[Forecast]) -> ExitCode {
 }
 
 fn manifests(files: Files, complete: bool) -> Manifests {
-    let labels = |namespace: &String| (namespace.clone(), files.namespace_labels(namespace).unwrap_or_default());
-    let namespaces: BTreeMap<_, _> = files.grants.keys().map(|name| labels(&name.namespace)).collect();
-    let Files { accounts, grants, namespaces: _, invalid: _, notes: _ } = files;
+    let labels = |namespace: &String| {
+        (
+            namespace.clone(),
+            files.namespace_labels(namespace).unwrap_or_default(),
+        )
+    };
+    let namespaces: BTreeMap<_, _> = files
+        .grants
+        .keys()
+        .map(|name| labels(&name.namespace))
+        .collect();
+    let Files {
+        accounts,
+        grants,
+        namespaces: _,
+        invalid: _,
+        notes: _,
+    } = files;
     Manifests {
         grants: grants.into_values().collect(),
         accounts: accounts.into_values().map(Arc::unwrap_or_clone).collect(),

@@ -1,4 +1,5 @@
-//! `registry-grants policy`: what the operator makes of policy documents, for people with the documents in files.
+//! `registry-grants policy`: what the operator makes of policy documents, for people with the
+//! documents in files.
 
 use super::difference::{list, parts, titled};
 use super::text::{plain, print};
@@ -17,8 +18,9 @@ use std::process::ExitCode;
 pub enum Command {
     /// Show where two policy documents differ in meaning, statement by statement.
     ///
-    /// Documents are read as IAM and ECR return them, percent-encoded or not, alone or in the whole answer of the AWS CLI. Order, repetition,
-    /// a string or a list of one, the case of actions and condition keys, numbers and truths or their strings, ArnEquals or ArnLike, a bare account
+    /// Documents are read as IAM and ECR return them, percent-encoded or not, alone or in the whole
+    /// answer of the AWS CLI. Order, repetition, a string or a list of one, the case of actions and
+    /// condition keys, numbers and truths or their strings, ArnEquals or ArnLike, a bare account
     /// number or its root's ARN, and Sids are no difference.
     #[command(after_help = EXAMPLE)]
     Diff(Documents),
@@ -48,10 +50,19 @@ pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
         return Err("standard input can be only one of the two documents".into());
     }
     let difference = Difference::between(&read(left)?, &read(right)?);
-    let shown = Shown { difference: &difference, left: &name(left), right: &name(right) }.to_string();
+    let shown = Shown {
+        difference: &difference,
+        left: &name(left),
+        right: &name(right),
+    }
+    .to_string();
     // Who stopped reading still gets the answer.
     print(&shown)?;
-    Ok(if difference.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+    Ok(if difference.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(DIFFERENT)
+    })
 }
 
 fn is_stdin(path: &Path) -> bool {
@@ -59,13 +70,18 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 fn name(path: &Path) -> String {
-    if is_stdin(path) { "standard input".into() } else { plain(&path.display().to_string()) }
+    if is_stdin(path) {
+        "standard input".into()
+    } else {
+        plain(&path.display().to_string())
+    }
 }
 
 /// Reads a policy document; `-` is standard input.
 pub fn read(path: &Path) -> Result<Document, Box<dyn Error>> {
     let mut bytes = Vec::new();
-    // One more than is allowed, for the parser to say that it is too much, and no more, for it may be endless.
+    // One more than is allowed, for the parser to say that it is too much, and no more, for it may
+    // be endless.
     let limit = MAX_BYTES as u64 + 1;
     let read = match is_stdin(path) {
         true => io::stdin().lock().take(limit).read_to_end(&mut bytes),
@@ -75,8 +91,12 @@ pub fn read(path: &Path) -> Result<Document, Box<dyn Error>> {
     let json: Option<Value> = serde_json::from_slice(&bytes).ok();
     let place = name(path);
     Ok(match json.as_ref().map_or(Whole::Document, Whole::of) {
-        Whole::Document => Document::parse_bytes(&bytes).map_err(|why| format!("{place}: {why}"))?,
-        Whole::Answer(field, text) => Document::parse(&text).map_err(|why| format!("{place}: in {field}: {why}"))?,
+        Whole::Document => {
+            Document::parse_bytes(&bytes).map_err(|why| format!("{place}: {why}"))?
+        }
+        Whole::Answer(field, text) => {
+            Document::parse(&text).map_err(|why| format!("{place}: in {field}: {why}"))?
+        }
         Whole::Other => {
             return Err(format!(
                 "{place}: there is no Statement, so this is no policy document. Of an answer of the AWS CLI, give the document alone, for \
@@ -87,16 +107,21 @@ pub fn read(path: &Path) -> Result<Document, Box<dyn Error>> {
     })
 }
 
-/// Where answers of the AWS CLI have a policy document: `ecr get-repository-policy` and `get-registry-policy`, `iam get-role-policy`, `get-role`,
-/// `get-policy-version`.
-const ANSWERS: [&str; 4] =
-    ["/policyText", "/PolicyDocument", "/Role/AssumeRolePolicyDocument", "/PolicyVersion/Document"];
+/// Where answers of the AWS CLI have a policy document: `ecr get-repository-policy` and
+/// `get-registry-policy`, `iam get-role-policy`, `get-role`, `get-policy-version`.
+const ANSWERS: [&str; 4] = [
+    "/policyText",
+    "/PolicyDocument",
+    "/Role/AssumeRolePolicyDocument",
+    "/PolicyVersion/Document",
+];
 
 /// What a file holds.
 enum Whole {
     /// A policy document, or what its reader refuses.
     Document,
-    /// The document in a complete answer of the AWS CLI, with the field that it is in; or one that is a JSON string, as `--query` prints it.
+    /// The document in a complete answer of the AWS CLI, with the field that it is in; or one that
+    /// is a JSON string, as `--query` prints it.
     Answer(&'static str, String),
     /// JSON of something else.
     Other,
@@ -111,8 +136,12 @@ impl Whole {
         match json {
             Value::String(document) => Self::Answer("the text", document.clone()),
             Value::Object(fields) if !fields.contains_key("Statement") => {
-                let found = ANSWERS.into_iter().find_map(|field| Some((field, json.pointer(field)?)));
-                found.map_or(Self::Other, |(field, value)| Self::Answer(field.trim_start_matches('/'), text(value)))
+                let found = ANSWERS
+                    .into_iter()
+                    .find_map(|field| Some((field, json.pointer(field)?)));
+                found.map_or(Self::Other, |(field, value)| {
+                    Self::Answer(field.trim_start_matches('/'), text(value))
+                })
             }
             _ => Self::Document,
         }
@@ -128,7 +157,13 @@ struct Shown<'a> {
 
 impl Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Difference { document, changed, only_left, only_right, same } = self.difference;
+        let Difference {
+            document,
+            changed,
+            only_left,
+            only_right,
+            same,
+        } = self.difference;
         if !self.difference.is_empty() {
             writeln!(f, "- {}\n+ {}\n", self.left, self.right)?;
         }
@@ -136,9 +171,17 @@ impl Display for Shown<'_> {
             writeln!(f, "Beside the statements")?;
             parts(f, document)?;
         }
-        for Changed { left, right, parts: changed } in changed {
-            let moved =
-                if left.position == right.position { String::new() } else { format!(", now {}", right.position) };
+        for Changed {
+            left,
+            right,
+            parts: changed,
+        } in changed
+        {
+            let moved = if left.position == right.position {
+                String::new()
+            } else {
+                format!(", now {}", right.position)
+            };
             writeln!(f, "Statement {}{moved}: changed", titled(left))?;
             parts(f, changed)?;
         }
@@ -149,9 +192,19 @@ impl Display for Shown<'_> {
             }
         }
         for Same { left, right } in same.iter().filter(|same| same.is_renamed()) {
-            writeln!(f, "The same under another Sid: {} is {} in {}", list(left), list(right), self.right)?;
+            writeln!(
+                f,
+                "The same under another Sid: {} is {} in {}",
+                list(left),
+                list(right),
+                self.right
+            )?;
         }
-        let verdict = if self.difference.is_empty() { "The documents mean the same" } else { "The documents differ" };
+        let verdict = if self.difference.is_empty() {
+            "The documents mean the same"
+        } else {
+            "The documents differ"
+        };
         writeln!(f, "{verdict}; statements in both: {}.", same.len())
     }
 }

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write as _};
 
-/// Somebody's text so that it can do nothing to a terminal: control characters, and those that turn the writing's direction, as escapes.
+/// Somebody's text so that it can do nothing to a terminal: control characters, and those that turn
+/// the writing's direction, as escapes.
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

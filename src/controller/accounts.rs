@@ -1,9 +1,11 @@
-//! Tells in each `AWSAccount`'s status whether the operator can work there, and how many grants need it.
+//! Tells in each `AWSAccount`'s status whether the operator can work there, and how many grants
+//! need it.
 
 use super::directory::Cache;
 use super::{Context, World, requeue, second_writer, supervise};
 use crate::api::account_status::{
-    AWSAccountStatus, CONTESTED_FIELD_MANAGER, GrantCounts, LastError, SECOND_WRITER_FIELD_MANAGER, SecondWriter,
+    AWSAccountStatus, CONTESTED_FIELD_MANAGER, GrantCounts, LastError, SECOND_WRITER_FIELD_MANAGER,
+    SecondWriter,
 };
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant, SOLE_WRITER};
@@ -27,7 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The shortest time between two counts. A grant by itself is counted at once; a thousand of them are not a thousand writes.
+/// The shortest time between two counts. A grant by itself is counted at once; a thousand of them
+/// are not a thousand writes.
 const GATHER: Duration = Duration::from_secs(2);
 
 pub async fn run(
@@ -36,11 +39,12 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let (reader, writer) = reflector::store();
-    let changes = super::watch::readable::<AWSAccount>(context.client.clone(), context.events.clone())
-        .backoff(requeue::Reconnect::default())
-        .reflect(writer)
-        .applied_objects()
-        .predicate_filter(generation_and_writer, PredicateConfig::default());
+    let changes =
+        super::watch::readable::<AWSAccount>(context.client.clone(), context.events.clone())
+            .backoff(requeue::Reconnect::default())
+            .reflect(writer)
+            .applied_objects()
+            .predicate_filter(generation_and_writer, PredicateConfig::default());
     Controller::for_stream(changes, reader)
         .trigger_backoff(requeue::NoPause)
         .reconcile_on(gathered(counts).map(|account| ObjectRef::new(&account)))
@@ -50,7 +54,8 @@ pub async fn run(
         .await;
 }
 
-/// Triggers a reconcile of an account: its spec changed, or the annotation `registrygrants.dev/sole-writer` did.
+/// Triggers a reconcile of an account: its spec changed, or the annotation
+/// `registrygrants.dev/sole-writer` did.
 fn generation_and_writer(account: &AWSAccount) -> Option<u64> {
     let generation = u64::try_from(account.meta().generation?).ok()?;
     Some(generation << 1 | u64::from(second_writer::is_sole_writer(account)))
@@ -81,12 +86,16 @@ fn gathered(names: UnboundedReceiver<String>) -> impl Stream<Item = String> {
         while let Some(Some(name)) = names.next().now_or_never() {
             round.insert(name);
         }
-        Some((futures::stream::iter(round), (names, Instant::now() + GATHER)))
+        Some((
+            futures::stream::iter(round),
+            (names, Instant::now() + GATHER),
+        ))
     });
     rounds.flatten()
 }
 
-/// How many grants name the account; what they claim lies in accounts that they name, for these cannot be changed.
+/// How many grants name the account; what they claim lies in accounts that they name, for these
+/// cannot be changed.
 fn count(grants: &Store<CrossAccountRegistryGrant>, account: &str) -> GrantCounts {
     let number = |of: &dyn Fn(&CrossAccountRegistryGrant) -> bool| {
         let found = grants.state().iter().filter(|grant| of(grant)).count();
@@ -113,7 +122,10 @@ async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Ac
     Ok(supervise::isolated("reconcile account", &context.world.metrics, work).await??)
 }
 
-async fn reconcile_account(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Action, kube::Error> {
+async fn reconcile_account(
+    account: Arc<AWSAccount>,
+    context: Arc<Context>,
+) -> Result<Action, kube::Error> {
     // What was not listed yet cannot be counted.
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Grants]) => {}
@@ -121,7 +133,9 @@ async fn reconcile_account(account: Arc<AWSAccount>, context: Arc<Context>) -> R
     }
     let name = account.name_any();
     // The definition's own rule admits nothing but account numbers as names.
-    let Ok(id) = name.parse::<AccountId>() else { return Ok(Action::await_change()) };
+    let Ok(id) = name.parse::<AccountId>() else {
+        return Ok(Action::await_change());
+    };
     let session = context.world.aws.account(&id, &account.spec, None).await;
     let connected = session.as_ref().ok().cloned();
     let (caller_arn, told) = match session {
@@ -179,17 +193,37 @@ async fn reconcile_account(account: Arc<AWSAccount>, context: Arc<Context>) -> R
 }
 
 /// Puts another writer on record, or takes it off where an admin says that there is none any more.
-async fn tell_of_another_writer(context: &Context, id: &AccountId, account: &AWSAccount) -> Result<(), kube::Error> {
-    let World { second_writers, leadership, metrics, .. } = &context.world;
-    let recorded = account.status.as_ref().and_then(|status| status.second_writer.as_ref());
+async fn tell_of_another_writer(
+    context: &Context,
+    id: &AccountId,
+    account: &AWSAccount,
+) -> Result<(), kube::Error> {
+    let World {
+        second_writers,
+        leadership,
+        metrics,
+        ..
+    } = &context.world;
+    let recorded = account
+        .status
+        .as_ref()
+        .and_then(|status| status.second_writer.as_ref());
     let told = if second_writer::is_sole_writer(account) {
         second_writers.forget(id);
         None
     } else {
-        second_writers.proven(id).filter(|_| recorded.is_none()).or_else(|| recorded.cloned())
+        second_writers
+            .proven(id)
+            .filter(|_| recorded.is_none())
+            .or_else(|| recorded.cloned())
     };
-    let of_account = OfAccount { account: id.to_string() };
-    metrics.second_writer.get_or_create(&of_account).set(i64::from(told.is_some()));
+    let of_account = OfAccount {
+        account: id.to_string(),
+    };
+    metrics
+        .second_writer
+        .get_or_create(&of_account)
+        .set(i64::from(told.is_some()));
     if told.as_ref() == recorded {
         return Ok(());
     }
@@ -199,7 +233,10 @@ async fn tell_of_another_writer(context: &Context, id: &AccountId, account: &AWS
             evidence.join("; ")
         );
         tracing::error!(account = %id, "{message}");
-        context.events.problem(&account.object_ref(&()), Reason::SecondWriter, &message).await;
+        context
+            .events
+            .problem(&account.object_ref(&()), Reason::SecondWriter, &message)
+            .await;
     }
     let api = Api::all(context.client.clone());
     let part = json!({ "secondWriter": told });
@@ -212,7 +249,13 @@ async fn tell_of_contested_policies(
     account: &AWSAccount,
 ) -> Result<(), kube::Error> {
     let told = context.world.contested.of(id);
-    if told == account.status.as_ref().map(|status| status.contested_policies.clone()).unwrap_or_default() {
+    if told
+        == account
+            .status
+            .as_ref()
+            .map(|status| status.contested_policies.clone())
+            .unwrap_or_default()
+    {
         return Ok(());
     }
     let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
@@ -220,31 +263,65 @@ async fn tell_of_contested_policies(
     publish::status_part(CONTESTED_FIELD_MANAGER, leadership, api, account, &part).await
 }
 
-/// In how many regions the registry's own policy is read for all grants; in more of them each grant reads it.
+/// In how many regions the registry's own policy is read for all grants; in more of them each grant
+/// reads it.
 const READ_AHEAD: usize = 8;
 
 /// Reads what every grant on the account hangs on, so that no grant has to.
 async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) {
-    let World { facts, grants, resync_interval, .. } = &context.world;
+    let World {
+        facts,
+        grants,
+        resync_interval,
+        ..
+    } = &context.world;
     let rules = account.spec.registry.iter().flat_map(|side| &side.rules);
     let partition = account.spec.partition;
-    let of_rules: BTreeSet<String> = rules.flat_map(|rule| &rule.managed_policies).map(|p| p.arn(partition)).collect();
-    for policy in account.spec.roles.permissions_boundary.iter().chain(&of_rules) {
-        facts.managed_policy(session, policy, *resync_interval).await;
+    let of_rules: BTreeSet<String> = rules
+        .flat_map(|rule| &rule.managed_policies)
+        .map(|p| p.arn(partition))
+        .collect();
+    for policy in account
+        .spec
+        .roles
+        .permissions_boundary
+        .iter()
+        .chain(&of_rules)
+    {
+        facts
+            .managed_policy(session, policy, *resync_interval)
+            .await;
     }
-    let on_account = |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == session.id.as_str();
-    let regions: BTreeSet<String> =
-        grants.state_filter(on_account).iter().flat_map(|grant| grant.spec.registry.regions.clone()).collect();
+    let on_account =
+        |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == session.id.as_str();
+    let regions: BTreeSet<String> = grants
+        .state_filter(on_account)
+        .iter()
+        .flat_map(|grant| grant.spec.registry.regions.clone())
+        .collect();
     // Whatever tenants name: what nobody admitted is no reason to ask much.
-    for region in regions.iter().filter(|region| partition.has_region(region)).take(READ_AHEAD) {
-        facts.registry_policy(session, region, *resync_interval).await;
+    for region in regions
+        .iter()
+        .filter(|region| partition.has_region(region))
+        .take(READ_AHEAD)
+    {
+        facts
+            .registry_policy(session, region, *resync_interval)
+            .await;
     }
 }
 
 fn on_error(account: Arc<AWSAccount>, error: &Error, context: Arc<Context>) -> Action {
     tracing::warn!(account = account.name_any(), %error, "the status could not be written");
-    let failures = context.backoff.failed(&account.uid().unwrap_or_default(), account.meta().generation);
-    Action::requeue(requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval))
+    let failures = context.backoff.failed(
+        &account.uid().unwrap_or_default(),
+        account.meta().generation,
+    );
+    Action::requeue(requeue::after_failure(
+        Reason::Unavailable,
+        failures,
+        context.world.resync_interval,
+    ))
 }
 
 fn ready(account: &AWSAccount, told: &Result<String, Problem>) -> Condition {
@@ -254,8 +331,10 @@ fn ready(account: &AWSAccount, told: &Result<String, Problem>) -> Condition {
     };
     let unchanged = was_ready(account).filter(|condition| condition.status == status);
     Condition {
-        last_transition_time: unchanged
-            .map_or_else(|| Time(Timestamp::now()), |condition| condition.last_transition_time.clone()),
+        last_transition_time: unchanged.map_or_else(
+            || Time(Timestamp::now()),
+            |condition| condition.last_transition_time.clone(),
+        ),
         message,
         observed_generation: account.meta().generation,
         reason: reason.to_string(),
@@ -266,17 +345,32 @@ fn ready(account: &AWSAccount, told: &Result<String, Problem>) -> Condition {
 
 fn was_ready(account: &AWSAccount) -> Option<&Condition> {
     let type_ = ConditionType::Ready.to_string();
-    account.status.iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == type_)
+    account
+        .status
+        .iter()
+        .flat_map(|status| &status.conditions)
+        .find(|condition| condition.type_ == type_)
 }
 
-/// What went wrong last. The same error, seen again without a recovery in between, is not told anew.
+/// What went wrong last. The same error, seen again without a recovery in between, is not told
+/// anew.
 fn last_error(account: &AWSAccount, told: &Result<String, Problem>) -> Option<LastError> {
-    let before = account.status.as_ref().and_then(|status| status.last_error.as_ref());
-    let Err(problem) = told else { return before.cloned() };
+    let before = account
+        .status
+        .as_ref()
+        .and_then(|status| status.last_error.as_ref());
+    let Err(problem) = told else {
+        return before.cloned();
+    };
     let reason = problem.reason.to_string();
     let lasts = was_ready(account).is_some_and(|condition| condition.status != "True");
-    let same = before.filter(|last| lasts && last.reason == reason && last.message == problem.message);
-    let new = || LastError { reason, message: problem.message.clone(), time: Time(Timestamp::now()) };
+    let same =
+        before.filter(|last| lasts && last.reason == reason && last.message == problem.message);
+    let new = || LastError {
+        reason,
+        message: problem.message.clone(),
+        time: Time(Timestamp::now()),
+    };
     Some(same.cloned().unwrap_or_else(new))
 }
 

@@ -1,16 +1,21 @@
-//! The connection to the cluster: the kubeconfig or the Pod's ServiceAccount, and the proxies that kubectl would take in the same shell.
+//! The connection to the cluster: the kubeconfig or the Pod's ServiceAccount, and the proxies that
+//! kubectl would take in the same shell.
 
 use super::proxies::proxy_for;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, NoProxyError};
 use std::error::Error;
 
-/// How the API server is reached: by the kubeconfig, where there is one, else by the Pod's ServiceAccount. A context is one of the kubeconfig.
+/// How the API server is reached: by the kubeconfig, where there is one, else by the Pod's
+/// ServiceAccount. A context is one of the kubeconfig.
 ///
 /// # Errors
 /// Why there is neither.
 pub async fn config(context: Option<&str>) -> Result<Config, String> {
-    let options = KubeConfigOptions { context: context.map(String::from), ..KubeConfigOptions::default() };
+    let options = KubeConfigOptions {
+        context: context.map(String::from),
+        ..KubeConfigOptions::default()
+    };
     let found = match Kubeconfig::read() {
         Ok(kubeconfig) => of_kubeconfig(kubeconfig, &options).await,
         Err(error) => Err(causes(&error)),
@@ -27,27 +32,43 @@ pub async fn config(context: Option<&str>) -> Result<Config, String> {
     }
 }
 
-async fn of_kubeconfig(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> Result<Config, String> {
+async fn of_kubeconfig(
+    kubeconfig: Kubeconfig,
+    options: &KubeConfigOptions,
+) -> Result<Config, String> {
     let named = proxy_url(&kubeconfig, options);
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, options).await.map_err(|error| why_not(&error))?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, options)
+        .await
+        .map_err(|error| why_not(&error))?;
     let server = &config.cluster_url;
     let scheme = server.scheme_str().unwrap_or("https");
-    let port = server.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
-    let by_environment = || proxy_for(scheme, server.host().unwrap_or_default(), port, |name| std::env::var(name).ok());
+    let port = server
+        .port_u16()
+        .unwrap_or(if scheme == "http" { 80 } else { 443 });
+    let by_environment = || {
+        proxy_for(scheme, server.host().unwrap_or_default(), port, |name| {
+            std::env::var(name).ok()
+        })
+    };
     // NO_PROXY is about the environment's proxies: one that the kubeconfig names is always taken.
     config.proxy_url = match named.or_else(by_environment) {
-        Some(proxy) => Some(proxy.parse().map_err(|error| format!("the proxy `{proxy}` is not a URL: {error}"))?),
+        Some(proxy) => Some(
+            proxy
+                .parse()
+                .map_err(|error| format!("the proxy `{proxy}` is not a URL: {error}"))?,
+        ),
         None => None,
     };
     Ok(config)
 }
 
-/// Why a kubeconfig cannot be used. kube reads `NO_PROXY` before we do, wherever a proxy is set, and takes less than kubectl: so the entry is named that it
-/// does not take.
+/// Why a kubeconfig cannot be used. kube reads `NO_PROXY` before we do, wherever a proxy is set,
+/// and takes less than kubectl: so the entry is named that it does not take.
 fn why_not(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ParseNoProxy(NoProxyError::EmptyValue) => {
-            "NO_PROXY has an empty entry: remove the comma that has nothing before or behind it".into()
+            "NO_PROXY has an empty entry: remove the comma that has nothing before or behind it"
+                .into()
         }
         KubeconfigError::ParseNoProxy(NoProxyError::ParseMatcher { input }) => format!(
             "the entry `{input}` of NO_PROXY is neither a host, nor an IP address, nor a network such as 10.0.0.0/8: remove it"
@@ -58,21 +79,44 @@ fn why_not(error: &KubeconfigError) -> String {
 
 /// The proxy that the kubeconfig names for the cluster.
 fn proxy_url(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> Option<String> {
-    let context = options.context.as_ref().or(kubeconfig.current_context.as_ref())?;
-    let context = kubeconfig.contexts.iter().find(|named| named.name == *context)?.context.as_ref()?;
-    let cluster = kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?;
-    cluster.cluster.as_ref()?.proxy_url.clone().filter(|url| !url.is_empty())
+    let context = options
+        .context
+        .as_ref()
+        .or(kubeconfig.current_context.as_ref())?;
+    let context = kubeconfig
+        .contexts
+        .iter()
+        .find(|named| named.name == *context)?
+        .context
+        .as_ref()?;
+    let cluster = kubeconfig
+        .clusters
+        .iter()
+        .find(|named| named.name == context.cluster)?;
+    cluster
+        .cluster
+        .as_ref()?
+        .proxy_url
+        .clone()
+        .filter(|url| !url.is_empty())
 }
 
 /// Where a client with this configuration connects to, for messages. Nobody's password is in it.
 pub fn place(config: &Config) -> String {
     let address = |scheme: Option<&str>, host: Option<&str>, port: Option<u16>| {
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{}://{}{port}", scheme.unwrap_or("https"), host.unwrap_or_default())
+        format!(
+            "{}://{}{port}",
+            scheme.unwrap_or("https"),
+            host.unwrap_or_default()
+        )
     };
     let server = &config.cluster_url;
     let server = address(server.scheme_str(), server.host(), server.port_u16());
-    let proxy = config.proxy_url.as_ref().map(|proxy| address(proxy.scheme_str(), proxy.host(), proxy.port_u16()));
+    let proxy = config
+        .proxy_url
+        .as_ref()
+        .map(|proxy| address(proxy.scheme_str(), proxy.host(), proxy.port_u16()));
     match proxy {
         Some(proxy) => format!("the API server {server}, through the proxy {proxy}"),
         None => format!("the API server {server}"),

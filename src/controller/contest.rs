@@ -1,5 +1,6 @@
-//! Two tools that own one document: what we write into a repository's policy is undone by somebody who replaces it whole, and so on for
-//! ever. This notices it, and makes our side of it ever slower.
+//! Two tools that own one document: what we write into a repository's policy is undone by somebody
+//! who replaces it whole, and so on for ever. This notices it, and makes our side of it ever
+//! slower.
 
 use crate::policy::repository::Ours;
 use std::collections::VecDeque;
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 
 /// How far back is remembered.
 const WINDOW: Duration = Duration::from_secs(3600);
-/// How often within that time we put our statements back before we take it for more than an accident.
+/// How often within that time we put our statements back before we take it for more than an
+/// accident.
 const PATIENCE: usize = 3;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
 
@@ -30,22 +32,40 @@ pub enum Verdict {
 }
 
 impl Contest {
-    /// Judges what was found. `replaced_again`: a statement that we replaced before is there again. `pause` is the first of the growing
-    /// pauses.
-    pub fn judge(&self, found: &Ours, wanted: &Ours, replaced_again: bool, pause: Duration, now: Instant) -> Verdict {
-        let Some(left) = &self.left else { return Verdict::Free };
+    /// Judges what was found. `replaced_again`: a statement that we replaced before is there again.
+    /// `pause` is the first of the growing pauses.
+    pub fn judge(
+        &self,
+        found: &Ours,
+        wanted: &Ours,
+        replaced_again: bool,
+        pause: Duration,
+        now: Instant,
+    ) -> Verdict {
+        let Some(left) = &self.left else {
+            return Verdict::Free;
+        };
         if (found == left || found == wanted) && !replaced_again {
             return Verdict::Free;
         }
-        // Only where nothing else is to be done can it wait: a change of what is wanted cannot, and what allows more than is wanted must go.
+        // Only where nothing else is to be done can it wait: a change of what is wanted cannot, and
+        // what allows more than is wanted must go.
         let only_to_restore = left == wanted && found.are_all_in(wanted);
-        let too_soon = self.last().is_some_and(|last| now.duration_since(last) < self.pause(pause));
-        if only_to_restore && self.put_back.len() >= PATIENCE && too_soon { Verdict::Wait } else { Verdict::PutBack }
+        let too_soon = self
+            .last()
+            .is_some_and(|last| now.duration_since(last) < self.pause(pause));
+        if only_to_restore && self.put_back.len() >= PATIENCE && too_soon {
+            Verdict::Wait
+        } else {
+            Verdict::PutBack
+        }
     }
 
     /// How long ours must stand before we write again: it doubles with each time that they did not.
     fn pause(&self, first: Duration) -> Duration {
-        let grown = u32::try_from(self.put_back.len().saturating_sub(PATIENCE)).unwrap_or(u32::MAX).min(16);
+        let grown = u32::try_from(self.put_back.len().saturating_sub(PATIENCE))
+            .unwrap_or(u32::MAX)
+            .min(16);
         first.saturating_mul(2_u32.pow(grown)).min(LONGEST_PAUSE)
     }
 
@@ -59,16 +79,22 @@ impl Contest {
         if verdict == Verdict::PutBack {
             self.put_back.push_back(now);
         }
-        while self.put_back.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) || self.put_back.len() > 64 {
+        while self
+            .put_back
+            .front()
+            .is_some_and(|at| now.duration_since(*at) >= WINDOW)
+            || self.put_back.len() > 64
+        {
             self.put_back.pop_front();
         }
     }
 
-    /// Whether people must be told: it has happened often, and ours have not stood for a whole pause since. That they stand right after we
-    /// wrote them says nothing.
+    /// Whether people must be told: it has happened often, and ours have not stood for a whole
+    /// pause since. That they stand right after we wrote them says nothing.
     pub fn is_on(&self, pause: Duration, now: Instant) -> bool {
         let stood = self.last().map(|last| now.duration_since(last));
-        self.put_back.len() >= PATIENCE && stood.is_some_and(|stood| stood < self.pause(pause).max(pause * 2))
+        self.put_back.len() >= PATIENCE
+            && stood.is_some_and(|stood| stood < self.pause(pause).max(pause * 2))
     }
 }
 
@@ -87,12 +113,20 @@ mod tests {
             callers: Callers::named([(*account).to_owned()]),
         };
         let contributions = accounts.iter().map(contribution).collect();
-        let wanted =
-            [Wanted { id: 1, contributions, replaces: Default::default(), stays_as: None, if_there: Vec::new() }];
-        plan(None, &wanted, &"0123456789ab".parse().unwrap()).unwrap().wanted
+        let wanted = [Wanted {
+            id: 1,
+            contributions,
+            replaces: Default::default(),
+            stays_as: None,
+            if_there: Vec::new(),
+        }];
+        plan(None, &wanted, &"0123456789ab".parse().unwrap())
+            .unwrap()
+            .wanted
     }
 
-    /// Lets somebody undo everything as soon as it was written, and looks every minute; gives back in which minutes we wrote.
+    /// Lets somebody undo everything as soon as it was written, and looks every minute; gives back
+    /// in which minutes we wrote.
     fn written_in(minutes: u32) -> Vec<u32> {
         let (start, mut contest, mut written) = (Instant::now(), Contest::default(), Vec::new());
         for minute in 0..minutes {
@@ -111,7 +145,8 @@ mod tests {
         assert_eq!(written_in(60), [0, 1, 2, 3, 4, 6, 10, 18, 34]);
     }
 
-    /// A tool that runs as often as we look: no look finds ours undone twice in a row, and yet it never holds.
+    /// A tool that runs as often as we look: no look finds ours undone twice in a row, and yet it
+    /// never holds.
     #[test]
     fn a_rival_as_slow_as_our_own_looks_is_told_without_a_break() {
         let (start, mut contest) = (Instant::now(), Contest::default());
@@ -136,7 +171,10 @@ mod tests {
     #[test]
     fn it_never_stops_altogether() {
         let written = written_in(24 * 60);
-        assert!(written.windows(2).all(|pair| pair[1] - pair[0] <= 30), "{written:?}");
+        assert!(
+            written.windows(2).all(|pair| pair[1] - pair[0] <= 30),
+            "{written:?}"
+        );
     }
 
     fn contested() -> (Contest, Instant) {
@@ -151,26 +189,41 @@ mod tests {
     #[test]
     fn what_is_newly_wanted_is_written_at_once() {
         let (contest, now) = contested();
-        assert_eq!(contest.judge(&ours(&[]), &ours(&["a"]), false, PAUSE, now), Verdict::Wait);
-        assert_eq!(contest.judge(&ours(&[]), &ours(&["a", "b"]), false, PAUSE, now), Verdict::PutBack);
+        assert_eq!(
+            contest.judge(&ours(&[]), &ours(&["a"]), false, PAUSE, now),
+            Verdict::Wait
+        );
+        assert_eq!(
+            contest.judge(&ours(&[]), &ours(&["a", "b"]), false, PAUSE, now),
+            Verdict::PutBack
+        );
     }
 
     #[test]
     fn what_allows_more_than_is_wanted_is_taken_out_at_once() {
         let (contest, now) = contested();
-        assert_eq!(contest.judge(&ours(&["b"]), &ours(&["a"]), false, PAUSE, now), Verdict::PutBack);
+        assert_eq!(
+            contest.judge(&ours(&["b"]), &ours(&["a"]), false, PAUSE, now),
+            Verdict::PutBack
+        );
     }
 
     #[test]
     fn once_our_statements_are_left_alone_it_is_over() {
         let (contest, now) = contested();
-        assert!(contest.is_on(PAUSE, now + Duration::from_secs(30)), "they stand because we have just written them");
+        assert!(
+            contest.is_on(PAUSE, now + Duration::from_secs(30)),
+            "they stand because we have just written them"
+        );
         assert!(!contest.is_on(PAUSE, now + Duration::from_secs(600)));
     }
 
     #[test]
     fn a_statement_that_comes_back_after_it_was_replaced_is_such_a_contest_too() {
         let (contest, now) = contested();
-        assert_eq!(contest.judge(&ours(&["a"]), &ours(&["a"]), true, PAUSE, now), Verdict::Wait);
+        assert_eq!(
+            contest.judge(&ours(&["a"]), &ours(&["a"]), true, PAUSE, now),
+            Verdict::Wait
+        );
     }
 }

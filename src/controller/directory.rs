@@ -26,8 +26,8 @@ pub enum Cache {
     Namespaces,
 }
 
-/// Which caches hold all there is. (Not by the stores' own `wait_until_ready`: of several who wait for one store it wakes only the
-/// last.)
+/// Which caches hold all there is. (Not by the stores' own `wait_until_ready`: of several who wait
+/// for one store it wakes only the last.)
 pub struct Filled(watch::Sender<BTreeSet<Cache>>);
 
 impl Default for Filled {
@@ -64,19 +64,30 @@ impl Filled {
 }
 
 impl Caches {
-    /// Names the account or namespace of a grant that the API server has and the caches do not have yet; `None` where there is none.
-    /// Each kind is watched by itself, so a grant can arrive before an account that was created first. That a cache lacks
-    /// something is no proof that it does not exist.
+    /// Names the account or namespace of a grant that the API server has and the caches do not have
+    /// yet; `None` where there is none. Each kind is watched by itself, so a grant can arrive
+    /// before an account that was created first. That a cache lacks something is no proof that it
+    /// does not exist.
     ///
     /// # Errors
     /// When the API server cannot be asked.
-    pub async fn behind(&self, client: &Client, grant: &CrossAccountRegistryGrant) -> Result<Option<String>, Error> {
-        let accounts = [Some(&grant.spec.registry.account_id), grant.spec.consumer.account_id.as_ref()];
+    pub async fn behind(
+        &self,
+        client: &Client,
+        grant: &CrossAccountRegistryGrant,
+    ) -> Result<Option<String>, Error> {
+        let accounts = [
+            Some(&grant.spec.registry.account_id),
+            grant.spec.consumer.account_id.as_ref(),
+        ];
         for account in accounts.into_iter().flatten() {
             if self.accounts.get(&ObjectRef::new(account)).is_some() {
                 continue;
             }
-            match Api::<AWSAccount>::all(client.clone()).get_opt(account).await {
+            match Api::<AWSAccount>::all(client.clone())
+                .get_opt(account)
+                .await
+            {
                 Ok(Some(_)) => return Ok(Some(format!("AWSAccount {account}"))),
                 // One that this version cannot read never gets into the cache.
                 Ok(None) | Err(Error::SerdeError(_)) => {}
@@ -85,7 +96,10 @@ impl Caches {
         }
         let namespace = grant.namespace().unwrap_or_default();
         if self.namespaces.get(&ObjectRef::new(&namespace)).is_none()
-            && Api::<Namespace>::all(client.clone()).get_metadata_opt(&namespace).await?.is_some()
+            && Api::<Namespace>::all(client.clone())
+                .get_metadata_opt(&namespace)
+                .await?
+                .is_some()
         {
             return Ok(Some(format!("namespace {namespace}")));
         }
@@ -135,17 +149,25 @@ mod tests {
         let (namespaces, mut of_namespaces) = reflector::store();
         for name in cached {
             if name.starts_with(|c: char| c.is_ascii_digit()) {
-                of_accounts.apply_watcher_event(&Event::Apply(serde_json::from_value(account(name)).unwrap()));
+                of_accounts.apply_watcher_event(&Event::Apply(
+                    serde_json::from_value(account(name)).unwrap(),
+                ));
             } else {
                 let namespace = json!({"metadata": {"name": name}});
-                of_namespaces.apply_watcher_event(&Event::Apply(serde_json::from_value(namespace).unwrap()));
+                of_namespaces
+                    .apply_watcher_event(&Event::Apply(serde_json::from_value(namespace).unwrap()));
             }
         }
         let server = tower::service_fn(move |request: http::Request<Body>| async move {
-            let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let name = request
+                .uri()
+                .path()
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             let found = stored.contains(&name.as_str());
-            let status =
-                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
             let unreadable = json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": "AWSAccount", "metadata": {"name": name}, "spec": 7});
             let body = match (found, stored.contains(&"unreadable"), name.as_str()) {
                 (false, _, _) => status,
@@ -154,10 +176,20 @@ mod tests {
                 (true, _, _) => account(&name),
             };
             let answer = http::Response::builder().status(if found { 200 } else { 404 });
-            Ok::<_, std::convert::Infallible>(answer.body(Body::from(body.to_string().into_bytes())).unwrap())
+            Ok::<_, std::convert::Infallible>(
+                answer
+                    .body(Body::from(body.to_string().into_bytes()))
+                    .unwrap(),
+            )
         });
-        let caches = Caches { accounts, namespaces };
-        caches.behind(&Client::new(server, "default"), &grant()).await.unwrap()
+        let caches = Caches {
+            accounts,
+            namespaces,
+        };
+        caches
+            .behind(&Client::new(server, "default"), &grant())
+            .await
+            .unwrap()
     }
 
     #[tokio::test]
@@ -165,14 +197,21 @@ mod tests {
         assert_eq!(behind(&[REGISTRY, CONSUMER, "team-b"], &[]).await, None);
         let late = behind(&[REGISTRY, "team-b"], &[REGISTRY, CONSUMER, "team-b"]).await;
         assert_eq!(late.as_deref(), Some("AWSAccount 222222222222"));
-        assert_eq!(behind(&[CONSUMER, "team-b"], &[CONSUMER, "team-b"]).await, None, "there is none");
+        assert_eq!(
+            behind(&[CONSUMER, "team-b"], &[CONSUMER, "team-b"]).await,
+            None,
+            "there is none"
+        );
         let late = behind(&[REGISTRY, CONSUMER], &["team-b"]).await;
         assert_eq!(late.as_deref(), Some("namespace team-b"));
     }
 
     #[tokio::test]
     async fn nothing_waits_for_an_account_that_cannot_be_read() {
-        assert_eq!(behind(&[REGISTRY, "team-b"], &[CONSUMER, "unreadable"]).await, None);
+        assert_eq!(
+            behind(&[REGISTRY, "team-b"], &[CONSUMER, "unreadable"]).await,
+            None
+        );
     }
 
     #[tokio::test]
@@ -182,7 +221,11 @@ mod tests {
             let filled = filled.clone();
             tokio::spawn(async move { filled.wait_for(wanted).await })
         };
-        let waiting = [wait(&[Cache::Accounts]), wait(&[Cache::Accounts]), wait(&[Cache::Accounts, Cache::Grants])];
+        let waiting = [
+            wait(&[Cache::Accounts]),
+            wait(&[Cache::Accounts]),
+            wait(&[Cache::Accounts, Cache::Grants]),
+        ];
         tokio::task::yield_now().await;
         for cache in [Cache::Accounts, Cache::Grants] {
             let listed = futures::stream::iter([Ok(Event::<()>::Init), Ok(Event::InitDone)]);

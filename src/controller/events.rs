@@ -16,7 +16,8 @@ const LONGEST_NOTE: usize = 1_000;
 /// How long the same words are counted in one Event: a little longer than a recorder does.
 const COUNTED_FOR: Duration = Duration::from_secs(600);
 
-/// Publishes Events. One that cannot be published is logged: it never stops the work that it tells of.
+/// Publishes Events. One that cannot be published is logged: it never stops the work that it tells
+/// of.
 #[derive(Clone)]
 pub struct Events {
     client: Client,
@@ -34,15 +35,28 @@ struct Told {
 
 impl Events {
     pub fn new(client: Client) -> Self {
-        let reporter = Reporter { controller: "registry-grants".into(), instance: std::env::var("POD_NAME").ok() };
-        Self { client, reporter, told: Arc::default() }
+        let reporter = Reporter {
+            controller: "registry-grants".into(),
+            instance: std::env::var("POD_NAME").ok(),
+        };
+        Self {
+            client,
+            reporter,
+            told: Arc::default(),
+        }
     }
 
-    /// A recorder counts Events by their reason alone, and keeps the first one's note: other words would never be read. So each has its own.
+    /// A recorder counts Events by their reason alone, and keeps the first one's note: other words
+    /// would never be read. So each has its own.
     fn recorder(&self, told: Told) -> Recorder {
         let mut recorders = self.told.lock().expect("no panic while held");
         recorders.retain(|_, (_, last)| last.elapsed() < COUNTED_FOR);
-        let new = || (Recorder::new(self.client.clone(), self.reporter.clone()), Instant::now());
+        let new = || {
+            (
+                Recorder::new(self.client.clone(), self.reporter.clone()),
+                Instant::now(),
+            )
+        };
         let (recorder, last) = recorders.entry(told).or_insert_with(new);
         *last = Instant::now();
         recorder.clone()
@@ -50,62 +64,131 @@ impl Events {
 
     /// The grant holds now.
     pub async fn granted(&self, about: &ObjectReference, summary: &str) {
-        self.publish(about, EventType::Normal, Reason::Granted.to_string(), "Reconcile", summary).await;
+        self.publish(
+            about,
+            EventType::Normal,
+            Reason::Granted.to_string(),
+            "Reconcile",
+            summary,
+        )
+        .await;
     }
 
     /// Something is wrong now, or wrong in another way than before.
     pub async fn problem(&self, about: &ObjectReference, reason: Reason, message: &str) {
-        self.publish(about, EventType::Warning, reason.to_string(), "Reconcile", message).await;
+        self.publish(
+            about,
+            EventType::Warning,
+            reason.to_string(),
+            "Reconcile",
+            message,
+        )
+        .await;
     }
 
     /// Something was changed in AWS for the grant.
     pub async fn changed(&self, about: &ObjectReference, changes: &[Change]) {
         let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
-        self.publish(about, EventType::Normal, "Changed".into(), "Reconcile", &changes.join("; ")).await;
+        self.publish(
+            about,
+            EventType::Normal,
+            "Changed".into(),
+            "Reconcile",
+            &changes.join("; "),
+        )
+        .await;
     }
 
     /// Somebody had changed what the grant keeps, and it was put back.
     pub async fn drift(&self, about: &ObjectReference, put_back: &[String]) {
-        let note = format!("changed by someone else, and put back: {}", put_back.join("; "));
-        self.publish(about, EventType::Warning, "DriftCorrected".into(), "Correct", &note).await;
+        let note = format!(
+            "changed by someone else, and put back: {}",
+            put_back.join("; ")
+        );
+        self.publish(
+            about,
+            EventType::Warning,
+            "DriftCorrected".into(),
+            "Correct",
+            &note,
+        )
+        .await;
     }
 
     /// A policy was written in a way that people should know of.
     pub async fn notices(&self, about: &ObjectReference, notices: &[String]) {
         for notice in notices {
-            self.publish(about, EventType::Warning, "PolicyRepaired".into(), "Reconcile", notice).await;
+            self.publish(
+                about,
+                EventType::Warning,
+                "PolicyRepaired".into(),
+                "Reconcile",
+                notice,
+            )
+            .await;
         }
     }
 
     /// A grant was let go although something of it may be left in AWS.
     pub async fn abandoned(&self, about: &ObjectReference, message: &str) {
-        self.publish(about, EventType::Warning, "Abandoned".into(), "Delete", message).await;
+        self.publish(
+            about,
+            EventType::Warning,
+            "Abandoned".into(),
+            "Delete",
+            message,
+        )
+        .await;
     }
 
-    /// Deleted principals were removed from foreign statements, because a revocation needed the write.
+    /// Deleted principals were removed from foreign statements, because a revocation needed the
+    /// write.
     pub async fn dead_principals_removed(&self, about: &ObjectReference, removed: &[String]) {
-        self.publish(about, EventType::Warning, "DeadPrincipalRemoved".into(), "Revoke", &removed.join("; ")).await;
+        self.publish(
+            about,
+            EventType::Warning,
+            "DeadPrincipalRemoved".into(),
+            "Revoke",
+            &removed.join("; "),
+        )
+        .await;
     }
 
     /// What a frozen grant has in AWS was put on record again.
     pub async fn record_found(&self, about: &ObjectReference, note: &str) {
-        self.publish(about, EventType::Warning, "RecordFound".into(), "Restore", note).await;
+        self.publish(
+            about,
+            EventType::Warning,
+            "RecordFound".into(),
+            "Restore",
+            note,
+        )
+        .await;
     }
 
     /// A grant disappeared without having been revoked.
     pub async fn vanished(&self, about: &ObjectReference, note: &str) {
-        self.publish(about, EventType::Warning, "Vanished".into(), "Revoke", note).await;
+        self.publish(about, EventType::Warning, "Vanished".into(), "Revoke", note)
+            .await;
     }
 
     /// A grant's finalizer was taken off, and is back.
     pub async fn finalizer_restored(&self, about: &ObjectReference) {
         let note = "the finalizer registrygrants.dev/revoke was taken off by someone else, and put back: without it a deletion would leave access in AWS";
-        self.publish(about, EventType::Warning, "FinalizerRestored".into(), "Reconcile", note).await;
+        self.publish(
+            about,
+            EventType::Warning,
+            "FinalizerRestored".into(),
+            "Reconcile",
+            note,
+        )
+        .await;
     }
 
     /// A sweep found what no grant claims.
     pub async fn unclaimed(&self, about: &ObjectReference, note: &str) {
-        self.publish(about, EventType::Warning, "Unclaimed".into(), "Sweep", note).await;
+        self.publish(about, EventType::Warning, "Unclaimed".into(), "Sweep", note)
+            .await;
     }
 
     /// A sweep removed what no grant claims.
@@ -113,7 +196,8 @@ impl Events {
         let note = format!(
             "removed from this AWS account, because no grant claims them: {removed} roles, instance profiles or statements in repository policies; the operator's log names them"
         );
-        self.publish(about, EventType::Normal, "Swept".into(), "Sweep", &note).await;
+        self.publish(about, EventType::Normal, "Swept".into(), "Sweep", &note)
+            .await;
     }
 
     /// A stored resource does not have the form that this version knows.
@@ -126,18 +210,50 @@ impl Events {
             uid: invalid.metadata.uid.clone(),
             ..ObjectReference::default()
         };
-        let note = format!("not understood by this version of the operator, and left alone: {}", invalid.error);
-        tracing::error!(name = about.name, namespace = about.namespace, kind = about.kind, "{note}");
-        self.publish(&about, EventType::Warning, Reason::Invalid.to_string(), "Read", &note).await;
+        let note = format!(
+            "not understood by this version of the operator, and left alone: {}",
+            invalid.error
+        );
+        tracing::error!(
+            name = about.name,
+            namespace = about.namespace,
+            kind = about.kind,
+            "{note}"
+        );
+        self.publish(
+            &about,
+            EventType::Warning,
+            Reason::Invalid.to_string(),
+            "Read",
+            &note,
+        )
+        .await;
     }
 
-    async fn publish(&self, about: &ObjectReference, type_: EventType, reason: String, action: &str, note: &str) {
+    async fn publish(
+        &self,
+        about: &ObjectReference,
+        type_: EventType,
+        reason: String,
+        action: &str,
+        note: &str,
+    ) {
         let mut note = note.to_owned();
         while note.len() > LONGEST_NOTE {
             note.pop();
         }
-        let told = Told { uid: about.uid.clone(), reason: reason.clone(), note: note.clone() };
-        let event = Event { type_, reason, note: Some(note), action: action.into(), secondary: None };
+        let told = Told {
+            uid: about.uid.clone(),
+            reason: reason.clone(),
+            note: note.clone(),
+        };
+        let event = Event {
+            type_,
+            reason,
+            note: Some(note),
+            action: action.into(),
+            secondary: None,
+        };
         if let Err(error) = self.recorder(told).publish(&event, about).await {
             tracing::warn!(name = about.name, namespace = about.namespace, %error, "an Event could not be published");
         }

@@ -1,5 +1,6 @@
-//! Policies that many grants hang on and that the operator never writes: managed policies, boundaries among them, and the registries' own. Each
-//! is read once for all that ask, and again when somebody wants it fresher.
+//! Policies that many grants hang on and that the operator never writes: managed policies,
+//! boundaries among them, and the registries' own. Each is read once for all that ask, and again
+//! when somebody wants it fresher.
 
 use crate::aws::Account;
 use crate::grant::AccountId;
@@ -27,7 +28,8 @@ enum Which {
     Registry(String),
 }
 
-/// A policy, and when it was asked for last. The lock is held while it is read, so that many who ask at once read once.
+/// A policy, and when it was asked for last. The lock is held while it is read, so that many who
+/// ask at once read once.
 type Kept = (Arc<tokio::sync::Mutex<Option<Fact>>>, Instant);
 
 struct Fact {
@@ -40,13 +42,26 @@ impl Facts {
     /// The managed policy of this ARN, not older than this.
     pub async fn managed_policy(&self, account: &Account, arn: &str, fresh: Duration) -> Named {
         let read = async { Some(account.managed_policy(arn).await) };
-        let found = self.get(&account.id, Which::Managed(arn.to_owned()), fresh, read).await;
+        let found = self
+            .get(&account.id, Which::Managed(arn.to_owned()), fresh, read)
+            .await;
         found.unwrap_or_else(|| Named::unreadable(format!("policy {arn}"), "it was not read"))
     }
 
     /// The registry's own policy in a region, not older than this; `None` where there is none.
-    pub async fn registry_policy(&self, account: &Account, region: &str, fresh: Duration) -> Option<Named> {
-        self.get(&account.id, Which::Registry(region.to_owned()), fresh, account.registry_policy(region)).await
+    pub async fn registry_policy(
+        &self,
+        account: &Account,
+        region: &str,
+        fresh: Duration,
+    ) -> Option<Named> {
+        self.get(
+            &account.id,
+            Which::Registry(region.to_owned()),
+            fresh,
+            account.registry_policy(region),
+        )
+        .await
     }
 
     async fn get(
@@ -69,7 +84,9 @@ impl Facts {
         };
         let mut fact = slot.lock().await;
         if let Some(Fact { read, policy }) = &*fact {
-            let failed = policy.as_ref().is_some_and(|policy| policy.document.is_err());
+            let failed = policy
+                .as_ref()
+                .is_some_and(|policy| policy.document.is_err());
             let longest = if failed { fresh.min(FAILED_FOR) } else { fresh };
             // What was read since this call began is as fresh as can be.
             if *read >= asked || read.elapsed() < longest {
@@ -78,7 +95,10 @@ impl Facts {
         }
         let begun = Instant::now();
         let policy = read.await;
-        *fact = Some(Fact { read: begun, policy: policy.clone() });
+        *fact = Some(Fact {
+            read: begun,
+            policy: policy.clone(),
+        });
         policy
     }
 }
@@ -97,7 +117,11 @@ mod tests {
             tokio::task::yield_now().await;
             Some(Named::unreadable(name.to_owned(), "of no account"))
         };
-        facts.get(&account(), Which::Managed("p".into()), fresh, read).await.unwrap().name
+        facts
+            .get(&account(), Which::Managed("p".into()), fresh, read)
+            .await
+            .unwrap()
+            .name
     }
 
     #[tokio::test]
@@ -113,7 +137,10 @@ mod tests {
         let second = async {
             let asks = read(&facts, Duration::ZERO, "new");
             tokio::pin!(asks);
-            assert!(futures::poll!(&mut asks).is_pending(), "it waits for the first one");
+            assert!(
+                futures::poll!(&mut asks).is_pending(),
+                "it waits for the first one"
+            );
             go_on.send(()).unwrap();
             asks.await
         };
@@ -125,7 +152,9 @@ mod tests {
     async fn many_who_ask_at_once_read_twice_at_most() {
         let facts = Facts::default();
         let names: Vec<String> = (0..100).map(|number| number.to_string()).collect();
-        let mut read = futures::future::join_all(names.iter().map(|name| read(&facts, Duration::ZERO, name))).await;
+        let mut read =
+            futures::future::join_all(names.iter().map(|name| read(&facts, Duration::ZERO, name)))
+                .await;
         read.dedup();
         assert!(read.len() <= 2, "{read:?}");
     }

@@ -1,5 +1,5 @@
-//! What the operator would do for grants that stand in files: the same world as the operator's, filled from manifests instead of watches, and the same
-//! work on it, with nothing written.
+//! What the operator would do for grants that stand in files: the same world as the operator's,
+//! filled from manifests instead of watches, and the same work on it, with nothing written.
 
 use super::World;
 use super::contested::ContestedPolicies;
@@ -50,7 +50,8 @@ pub struct Manifests {
     pub accounts: Vec<AWSAccount>,
     /// Namespaces with their labels.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
-    /// Whether these are all the grants of the installation. If not, what others have in AWS by it is taken to stay.
+    /// Whether these are all the grants of the installation. If not, what others have in AWS by it
+    /// is taken to stay.
     pub complete: bool,
 }
 
@@ -68,19 +69,38 @@ pub struct Forecast {
     pub suspended: bool,
 }
 
-/// Says for each grant what the operator of this installation would do, with the ambient credentials as a start. Only reads are sent to AWS.
-pub async fn forecast(manifests: Manifests, installation: &Installation, call_timeout: Duration) -> Vec<Forecast> {
-    let Manifests { mut grants, accounts, namespaces, complete } = manifests;
+/// Says for each grant what the operator of this installation would do, with the ambient
+/// credentials as a start. Only reads are sent to AWS.
+pub async fn forecast(
+    manifests: Manifests,
+    installation: &Installation,
+    call_timeout: Duration,
+) -> Vec<Forecast> {
+    let Manifests {
+        mut grants,
+        accounts,
+        namespaces,
+        complete,
+    } = manifests;
     for grant in &mut grants {
         // Only to tell them apart.
         let made_up = format!("{MADE_UP}{}", GrantName::of(grant));
         grant.meta_mut().uid.get_or_insert(made_up);
         // One that is not there yet will be younger than those that are.
-        grant.meta_mut().creation_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
+        grant
+            .meta_mut()
+            .creation_timestamp
+            .get_or_insert_with(|| Time(Timestamp::now()));
     }
-    let of_namespace = |(name, labels): (String, BTreeMap<String, String>)| -> PartialObjectMeta<Namespace> {
-        ObjectMeta { name: Some(name), labels: Some(labels), ..ObjectMeta::default() }.into_response_partial()
-    };
+    let of_namespace =
+        |(name, labels): (String, BTreeMap<String, String>)| -> PartialObjectMeta<Namespace> {
+            ObjectMeta {
+                name: Some(name),
+                labels: Some(labels),
+                ..ObjectMeta::default()
+            }
+            .into_response_partial()
+        };
     let world = World {
         aws: Aws::from_environment(installation, call_timeout, Metrics::default()).await,
         installation: installation.clone(),
@@ -115,11 +135,19 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
         if is_frozen(&resource.spec) {
             continue;
         }
-        if let Ok(grant) = validate(&GrantName::of(resource), &resource.spec, &world.directory, installation) {
+        if let Ok(grant) = validate(
+            &GrantName::of(resource),
+            &resource.spec,
+            &world.directory,
+            installation,
+        ) {
             let before = world.ledger.claims(resource);
-            let claims = before.map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
+            let claims =
+                before.map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
             world.ledger.record(resource, Some(claims));
-            world.ledger.record_role(&resource.uid().unwrap_or_default(), true);
+            world
+                .ledger
+                .record_role(&resource.uid().unwrap_or_default(), true);
         }
     }
     let mut forecasts = Vec::new();
@@ -132,9 +160,13 @@ pub async fn forecast(manifests: Manifests, installation: &Installation, call_ti
 /// Begins the UIDs of grants that are in no cluster yet.
 const MADE_UP: &str = "manifest:";
 
-/// The UID that a grant has in its cluster; empty where it is in none yet. Tags in AWS name no other.
+/// The UID that a grant has in its cluster; empty where it is in none yet. Tags in AWS name no
+/// other.
 pub(super) fn real_uid(resource: &CrossAccountRegistryGrant) -> String {
-    resource.uid().filter(|uid| !uid.starts_with(MADE_UP)).unwrap_or_default()
+    resource
+        .uid()
+        .filter(|uid| !uid.starts_with(MADE_UP))
+        .unwrap_or_default()
 }
 
 /// A watch cache with these in it.
@@ -145,14 +177,19 @@ where
 {
     let (store, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Init);
-    objects.into_iter().for_each(|object| writer.apply_watcher_event(&Event::InitApply(object)));
+    objects
+        .into_iter()
+        .for_each(|object| writer.apply_watcher_event(&Event::InitApply(object)));
     writer.apply_watcher_event(&Event::InitDone);
     store
 }
 
 async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant) -> Forecast {
     let name = GrantName::of(resource);
-    let before = resource.status.as_ref().and_then(|status| status.applied.clone());
+    let before = resource
+        .status
+        .as_ref()
+        .and_then(|status| status.applied.clone());
     let nothing = |problems: Vec<Problem>, suspended: bool| Forecast {
         grant: name.clone(),
         problems,
@@ -160,7 +197,11 @@ async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant) -> Foreca
         access: Vec::new(),
         suspended,
     };
-    let owner = Owner { installation: world.installation.clone(), grant: name.clone(), uid: real_uid(resource) };
+    let owner = Owner {
+        installation: world.installation.clone(),
+        grant: name.clone(),
+        uid: real_uid(resource),
+    };
     let look = async |aim: Aim<'_>, problems: Vec<Problem>| {
         let recorded = world.ledger.claims(resource);
         let planned = match aim {
@@ -172,17 +213,40 @@ async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant) -> Foreca
             (Some(claims), None) | (None, Some(claims)) => claims,
             (None, None) => return nothing(problems, false),
         };
-        let done = Enforcement::new(world, &owner, &resource.spec, aim, &claims, Look::Now).observing().run().await;
-        let problems = problems.into_iter().chain(done.outcome.problems()).collect();
-        Forecast { problems, changes: done.changes, access: done.outcome.access, ..nothing(Vec::new(), false) }
+        let done = Enforcement::new(world, &owner, &resource.spec, aim, &claims, Look::Now)
+            .observing()
+            .run()
+            .await;
+        let problems = problems
+            .into_iter()
+            .chain(done.outcome.problems())
+            .collect();
+        Forecast {
+            problems,
+            changes: done.changes,
+            access: done.outcome.access,
+            ..nothing(Vec::new(), false)
+        }
     };
     if resource.meta().deletion_timestamp.is_some() {
         return look(Aim::Revoke, Vec::new()).await;
     }
-    match standing(&name, &resource.spec, before.as_ref(), &world.directory, &world.installation) {
+    match standing(
+        &name,
+        &resource.spec,
+        before.as_ref(),
+        &world.directory,
+        &world.installation,
+    ) {
         Standing::Frozen(_) if resource.spec.suspend => nothing(Vec::new(), true),
         Standing::Frozen(_) => {
-            match observed(&name, &resource.spec, before.as_ref(), &world.directory, &world.installation) {
+            match observed(
+                &name,
+                &resource.spec,
+                before.as_ref(),
+                &world.directory,
+                &world.installation,
+            ) {
                 Ok(grant) => look(Aim::Hold(&grant), Vec::new()).await,
                 Err(problems) => nothing(problems, false),
             }

@@ -1,6 +1,7 @@
-//! Grants that disappeared without having been revoked (see [`super::vanished`]). Until that is dealt with they count as known: what they have is not another
-//! operator's. Where many disappeared together, nothing is revoked for them, and what they have stays until the sweep removes it, or a grant of the same name is
-//! there again.
+//! Grants that disappeared without having been revoked (see [`super::vanished`]). Until that is
+//! dealt with they count as known: what they have is not another operator's. Where many disappeared
+//! together, nothing is revoked for them, and what they have stays until the sweep removes it, or a
+//! grant of the same name is there again.
 
 use super::repositories::Repository;
 use crate::api::CrossAccountRegistryGrant;
@@ -22,21 +23,31 @@ struct Lost {
 }
 
 impl LostGrants {
-    /// Notes that a grant with a record disappears. Call it before the cache loses it: in between, nobody would know of it.
+    /// Notes that a grant with a record disappears. Call it before the cache loses it: in between,
+    /// nobody would know of it.
     pub fn add(&self, grant: Arc<CrossAccountRegistryGrant>) {
         let is_revoked = grant.meta().deletion_timestamp.is_some();
-        self.0.lock().expect("no panic while held").push(Lost { grant, is_revoked, removed_from: BTreeSet::new() });
+        self.0.lock().expect("no panic while held").push(Lost {
+            grant,
+            is_revoked,
+            removed_from: BTreeSet::new(),
+        });
     }
 
     /// Notes that a grant is revoked from now on.
     pub fn revoke(&self, grant: &CrossAccountRegistryGrant) {
         let mut all = self.0.lock().expect("no panic while held");
-        all.iter_mut().filter(|lost| lost.grant.uid() == grant.uid()).for_each(|lost| lost.is_revoked = true);
+        all.iter_mut()
+            .filter(|lost| lost.grant.uid() == grant.uid())
+            .for_each(|lost| lost.is_revoked = true);
     }
 
     /// Forgets a grant: it was revoked, or is there after all.
     pub fn forget(&self, grant: &CrossAccountRegistryGrant) {
-        self.0.lock().expect("no panic while held").retain(|lost| lost.grant.uid() != grant.uid());
+        self.0
+            .lock()
+            .expect("no panic while held")
+            .retain(|lost| lost.grant.uid() != grant.uid());
     }
 
     /// Notes that nothing of any of them is to stay in a repository's policy.
@@ -48,7 +59,12 @@ impl LostGrants {
 
     /// All of them.
     pub fn all(&self) -> Vec<Arc<CrossAccountRegistryGrant>> {
-        self.0.lock().expect("no panic while held").iter().map(|lost| lost.grant.clone()).collect()
+        self.0
+            .lock()
+            .expect("no panic while held")
+            .iter()
+            .map(|lost| lost.grant.clone())
+            .collect()
     }
 
     /// Those of a kind that keep what they have. `cache` has the grants that are there.
@@ -67,7 +83,9 @@ impl LostGrants {
         repository: &Repository,
         is_of_the_kind: impl Fn(&CrossAccountRegistryGrant) -> bool,
     ) -> Vec<Arc<CrossAccountRegistryGrant>> {
-        self.select(cache, |lost| !lost.removed_from.contains(repository) && is_of_the_kind(&lost.grant))
+        self.select(cache, |lost| {
+            !lost.removed_from.contains(repository) && is_of_the_kind(&lost.grant)
+        })
     }
 
     fn select(
@@ -78,8 +96,12 @@ impl LostGrants {
         let cached = |lost: &Lost| cache.get(&ObjectRef::from_obj(&*lost.grant));
         let mut all = self.0.lock().expect("no panic while held");
         // Another grant has its name now.
-        all.retain(|lost| lost.is_revoked || cached(lost).is_none_or(|there| there.uid() == lost.grant.uid()));
-        let kept = all.iter().filter(|lost| !lost.is_revoked && cached(lost).is_none() && matches(lost));
+        all.retain(|lost| {
+            lost.is_revoked || cached(lost).is_none_or(|there| there.uid() == lost.grant.uid())
+        });
+        let kept = all
+            .iter()
+            .filter(|lost| !lost.is_revoked && cached(lost).is_none() && matches(lost));
         kept.map(|lost| lost.grant.clone()).collect()
     }
 }
@@ -92,11 +114,15 @@ mod tests {
     use kube::runtime::watcher::Event;
 
     fn kept(lost: &LostGrants, cache: &Store<CrossAccountRegistryGrant>) -> Vec<String> {
-        lost.kept(cache, |_| true).iter().filter_map(|grant| grant.uid()).collect()
+        lost.kept(cache, |_| true)
+            .iter()
+            .filter_map(|grant| grant.uid())
+            .collect()
     }
 
     #[test]
-    fn a_lost_grant_keeps_what_it_has_from_the_moment_that_the_cache_loses_it_until_it_is_decided_or_replaced() {
+    fn a_lost_grant_keeps_what_it_has_from_the_moment_that_the_cache_loses_it_until_it_is_decided_or_replaced()
+     {
         let (lost, (cache, mut writer)) = (LostGrants::default(), reflector::store());
         writer.apply_watcher_event(&Event::Apply(grant("a", "1")));
         writer.apply_watcher_event(&Event::Apply(grant("b", "2")));

@@ -1,5 +1,5 @@
-//! Watches grants and accounts, and reconciles. This is the shell around [`crate::grant`]: it reads, calls and writes, and decides
-//! as little as it can.
+//! Watches grants and accounts, and reconciles. This is the shell around [`crate::grant`]: it
+//! reads, calls and writes, and decides as little as it can.
 
 mod accounts;
 pub mod connection;
@@ -94,7 +94,9 @@ type Stop = futures::future::Shared<futures::future::BoxFuture<'static, ()>>;
 /// # Errors
 /// When there is no access to a cluster, or the health address cannot be bound.
 pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
-    let (client, place) = connect().await.map_err(|error| format!("no access to a cluster: {error}"))?;
+    let (client, place) = connect()
+        .await
+        .map_err(|error| format!("no access to a cluster: {error}"))?;
     let stop = told_to_stop().boxed().shared();
     let telemetry = Telemetry::default();
     let (address, call_timeout) = (settings.health_address, settings.call_timeout);
@@ -107,8 +109,8 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A client whose calls end: a watch may be silent for a while, but longer silence is a connection that died.
-/// With where it connects to, for messages.
+/// A client whose calls end: a watch may be silent for a while, but longer silence is a connection
+/// that died. With where it connects to, for messages.
 async fn connect() -> Result<(Client, String), Box<dyn Error>> {
     let mut config = connection::config(None).await?;
     config.connect_timeout = Some(Duration::from_secs(5));
@@ -132,18 +134,40 @@ async fn lead(
         },
     };
     tracing::info!(%installation, version = env!("CARGO_PKG_VERSION"), "starting");
-    let work = |leadership| work(&settings, &client, &installation, leadership, &telemetry, &stop);
+    let work = |leadership| {
+        work(
+            &settings,
+            &client,
+            &installation,
+            leadership,
+            &telemetry,
+            &stop,
+        )
+    };
     let Some(lease_duration) = settings.lease_duration else {
         telemetry.metrics.leader.set(1);
         let leadership = Arc::new(Leadership::always(settings.call_timeout));
-        leadership::until_over(&leadership, work(leadership.clone()), &stop, std::future::pending::<()>()).await;
+        leadership::until_over(
+            &leadership,
+            work(leadership.clone()),
+            &stop,
+            std::future::pending::<()>(),
+        )
+        .await;
         return Ok(());
     };
     // One that cannot renew it gives up within its duration; one that does not even try is stuck.
     let pulse = telemetry.liveness.pulse("the election", lease_duration * 3);
     let leases = Api::<Lease>::namespaced(client.clone(), client.default_namespace());
     let election = Election::new(leases, identity(), lease_duration, pulse);
-    Ok(leadership::take_part(election, settings.call_timeout, &telemetry, stop.clone(), work).await?)
+    Ok(leadership::take_part(
+        election,
+        settings.call_timeout,
+        &telemetry,
+        stop.clone(),
+        work,
+    )
+    .await?)
 }
 
 /// Who this replica is: its Pod's name, and something that a restarted container has anew.
@@ -152,8 +176,8 @@ fn identity() -> String {
     format!("{pod}-{:08x}", fastrand::u32(..))
 }
 
-/// Watches and reconciles during one term, until it is told to stop and what was begun has ended. It may be dropped while no write is going on: then
-/// everything that it began ends.
+/// Watches and reconciles during one term, until it is told to stop and what was begun has ended.
+/// It may be dropped while no write is going on: then everything that it began ends.
 async fn work(
     settings: &Settings,
     client: &Client,
@@ -173,11 +197,19 @@ async fn work(
     let pending = pending::Pending::default();
     let context = Arc::new(Context {
         world: World {
-            aws: Aws::from_environment(installation, settings.call_timeout, telemetry.metrics.clone()).await,
+            aws: Aws::from_environment(
+                installation,
+                settings.call_timeout,
+                telemetry.metrics.clone(),
+            )
+            .await,
             installation: installation.clone(),
             leadership,
             grants: grants.clone(),
-            directory: directory::Caches { accounts, namespaces },
+            directory: directory::Caches {
+                accounts,
+                namespaces,
+            },
             ledger: ledger::Ledger::default(),
             writers: writers::Writers::default(),
             roles: sharing::Roles::default(),
@@ -208,20 +240,31 @@ async fn work(
 
     let metrics = &telemetry.metrics;
     let accounts = context.world.directory.accounts.clone();
-    metrics.watch(Arc::new(observed::Watched { grants: grants.clone(), accounts, filled: filled.clone() }));
+    metrics.watch(Arc::new(observed::Watched {
+        grants: grants.clone(),
+        accounts,
+        filled: filled.clone(),
+    }));
     let notes = context.clone();
     let noted = move |event: &_| notes.world.unknown.note(event);
-    let grant_changes = watch::readable_noting::<CrossAccountRegistryGrant>(client.clone(), events.clone(), noted);
+    let grant_changes =
+        watch::readable_noting::<CrossAccountRegistryGrant>(client.clone(), events.clone(), noted);
     let grant_changes = watch::noted(readiness, "the watch of grants", grant_changes);
     let (gone, vanished) = mpsc::unbounded();
     let grant_changes = grant_changes.backoff(requeue::Reconnect::default());
     let grant_changes = vanished::noticed(context.clone(), gone, grant_changes);
     let counted = move |event: &watcher::Event<_>| {
-        accounts::counted_by(event).into_iter().for_each(|account| drop(count.unbounded_send(account)));
+        accounts::counted_by(event)
+            .into_iter()
+            .for_each(|account| drop(count.unbounded_send(account)));
     };
     let (queue, changed) = (metrics.clone(), pending.clone());
     let in_the_queue = move |grant: &CrossAccountRegistryGrant| {
-        drop(observed::due(&queue, &changed, vec![ObjectRef::from_obj(grant)]));
+        drop(observed::due(
+            &queue,
+            &changed,
+            vec![ObjectRef::from_obj(grant)],
+        ));
     };
     let grant_changes = filled
         .watched(Cache::Grants, grant_changes.reflect(grants_writer))
@@ -233,13 +276,23 @@ async fn work(
     let account_changes = watch::readable::<AWSAccount>(client.clone(), events);
     let account_changes = watch::noted(readiness, "the watch of accounts", account_changes);
     let account_changes = filled
-        .watched(Cache::Accounts, account_changes.backoff(requeue::Reconnect::default()).reflect(accounts_writer))
+        .watched(
+            Cache::Accounts,
+            account_changes
+                .backoff(requeue::Reconnect::default())
+                .reflect(accounts_writer),
+        )
         .touched_objects()
         .predicate_filter(generation_and_presence, PredicateConfig::default());
     let namespace_changes = watch::namespaces(client.clone());
     let namespace_changes = watch::noted(readiness, "the watch of namespaces", namespace_changes);
     let namespace_changes = filled
-        .watched(Cache::Namespaces, namespace_changes.backoff(requeue::Reconnect::default()).reflect(namespaces_writer))
+        .watched(
+            Cache::Namespaces,
+            namespace_changes
+                .backoff(requeue::Reconnect::default())
+                .reflect(namespaces_writer),
+        )
         .touched_objects()
         .predicate_filter(predicates::labels, PredicateConfig::default());
     let (by_account, by_namespace) = (grants.clone(), grants.clone());
@@ -247,13 +300,22 @@ async fn work(
     let (in_account, in_namespace) = (pending.clone(), pending);
     let grant_controller = Controller::for_stream(grant_changes, grants)
         .watches_stream(account_changes, move |account: AWSAccount| {
-            observed::due(&of_account, &in_account, grants_of_account(&by_account, &account))
+            observed::due(
+                &of_account,
+                &in_account,
+                grants_of_account(&by_account, &account),
+            )
         })
         .watches_stream(namespace_changes, move |namespace| {
-            observed::due(&of_namespace, &in_namespace, grants_in_namespace(&by_namespace, &namespace))
+            observed::due(
+                &of_namespace,
+                &in_namespace,
+                grants_in_namespace(&by_namespace, &namespace),
+            )
         })
         .reconcile_on(nudged)
-        // As many as there are: each waits for a slot in the account that it calls, and a limit here would let one account's grants keep out the rest.
+        // As many as there are: each waits for a slot in the account that it calls, and a limit
+        // here would let one account's grants keep out the rest.
         .with_config(controller::Config::default().concurrency(0))
         .trigger_backoff(requeue::NoPause)
         .graceful_shutdown_on(stop.clone())
@@ -266,11 +328,21 @@ async fn work(
             telemetry.liveness.ended("the work on grants");
         }
     };
-    let supervised = Supervisor { metrics, liveness: &telemetry.liveness, stop };
+    let supervised = Supervisor {
+        metrics,
+        liveness: &telemetry.liveness,
+        stop,
+    };
     let vanished = tokio::sync::Mutex::new(vanished::Pending::of(vanished));
-    let vanished = supervised.run("revoke vanished grants", || vanished::run(&context, &vanished));
-    let look_after_the_start = supervised.run("look after revoked places", || recent::look_after_the_start(&context));
-    let look_after = supervised.run("look after repositories", || repositories::look_after(context.clone()));
+    let vanished = supervised.run("revoke vanished grants", || {
+        vanished::run(&context, &vanished)
+    });
+    let look_after_the_start = supervised.run("look after revoked places", || {
+        recent::look_after_the_start(&context)
+    });
+    let look_after = supervised.run("look after repositories", || {
+        repositories::look_after(context.clone())
+    });
     let sweep = supervised.run("sweep", || sweep::run(context.clone(), settings.sweep));
     tokio::join!(
         announce_readiness(filled, readiness, stop),
@@ -295,8 +367,8 @@ async fn told_to_stop() {
     tracing::info!("stopping");
 }
 
-/// Waits for the cluster if it cannot be reached yet: an operator that ends and is started again would not reach it any sooner. `place` is where the
-/// client connects to.
+/// Waits for the cluster if it cannot be reached yet: an operator that ends and is started again
+/// would not reach it any sooner. `place` is where the client connects to.
 async fn installation_of_cluster(
     client: &Client,
     place: &str,
@@ -304,14 +376,23 @@ async fn installation_of_cluster(
 ) -> Result<Installation, Box<dyn Error>> {
     const CONNECTION: &str = "the namespace kube-system";
     for pause in requeue::Reconnect::default() {
-        let error = match Api::<Namespace>::all(client.clone()).get("kube-system").await {
+        let error = match Api::<Namespace>::all(client.clone())
+            .get("kube-system")
+            .await
+        {
             Ok(namespace) => {
                 readiness.works(CONNECTION);
-                let uid = namespace.uid().ok_or("namespace kube-system has no UID; give --installation")?;
+                let uid = namespace
+                    .uid()
+                    .ok_or("namespace kube-system has no UID; give --installation")?;
                 return Ok(Installation::of_cluster(&uid));
             }
-            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
-                return Err(format!("{place}: namespace kube-system cannot be read: {status}").into());
+            Err(kube::Error::Api(status))
+                if (400..500).contains(&status.code) && status.code != 429 =>
+            {
+                return Err(
+                    format!("{place}: namespace kube-system cannot be read: {status}").into(),
+                );
             }
             Err(error) => connection::causes(&error),
         };
@@ -323,7 +404,11 @@ async fn installation_of_cluster(
 }
 
 async fn announce_readiness(filled: Arc<Filled>, readiness: &Readiness, stop: &Stop) {
-    for (cache, name) in [(Cache::Grants, "grants"), (Cache::Accounts, "accounts"), (Cache::Namespaces, "namespaces")] {
+    for (cache, name) in [
+        (Cache::Grants, "grants"),
+        (Cache::Accounts, "accounts"),
+        (Cache::Namespaces, "namespaces"),
+    ] {
         readiness.set(Stage::Fills(name));
         let wanted = [cache];
         tokio::select! {
@@ -338,10 +423,18 @@ async fn announce_readiness(filled: Arc<Filled>, readiness: &Readiness, stop: &S
 
 fn generation_and_presence(account: &AWSAccount) -> Option<u64> {
     let meta = account.meta();
-    // The watch's last word on a deleted object repeats its generation; its deletion time, or its resource version, does not.
+    // The watch's last word on a deleted object repeats its generation; its deletion time, or its
+    // resource version, does not.
     let generation = u64::try_from(meta.generation?).ok()?;
-    let flags = [meta.deletion_timestamp.is_some(), second_writer::is_sole_writer(account)];
-    Some(flags.into_iter().fold(generation, |bits, flag| bits << 1 | u64::from(flag)))
+    let flags = [
+        meta.deletion_timestamp.is_some(),
+        second_writer::is_sole_writer(account),
+    ];
+    Some(
+        flags
+            .into_iter()
+            .fold(generation, |bits, flag| bits << 1 | u64::from(flag)),
+    )
 }
 
 fn grants_of_account(
@@ -352,7 +445,11 @@ fn grants_of_account(
     let of_account = |grant: &CrossAccountRegistryGrant| {
         grant.spec.registry.account_id == id || grant.spec.consumer.account_id.as_ref() == Some(&id)
     };
-    grants.state_filter(of_account).iter().map(|grant| ObjectRef::from_obj(&**grant)).collect()
+    grants
+        .state_filter(of_account)
+        .iter()
+        .map(|grant| ObjectRef::from_obj(&**grant))
+        .collect()
 }
 
 fn grants_in_namespace(
@@ -360,6 +457,11 @@ fn grants_in_namespace(
     namespace: &PartialObjectMeta<Namespace>,
 ) -> Vec<ObjectRef<CrossAccountRegistryGrant>> {
     let name = namespace.name_any();
-    let in_namespace = |grant: &CrossAccountRegistryGrant| grant.namespace().as_deref() == Some(&name);
-    grants.state_filter(in_namespace).iter().map(|grant| ObjectRef::from_obj(&**grant)).collect()
+    let in_namespace =
+        |grant: &CrossAccountRegistryGrant| grant.namespace().as_deref() == Some(&name);
+    grants
+        .state_filter(in_namespace)
+        .iter()
+        .map(|grant| ObjectRef::from_obj(&**grant))
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! Every look at a grant as others see it from outside: counted, timed, traced, and followed in what is due.
+//! Every look at a grant as others see it from outside: counted, timed, traced, and followed in
+//! what is due.
 
 use super::directory::{Cache, Filled};
 use super::pending::Pending;
@@ -35,29 +36,49 @@ pub struct Ended {
 impl Ended {
     /// The grant holds, or has nothing to hold.
     pub fn ready(again: Duration) -> Self {
-        Self { result: "ready", again: Some(again) }
+        Self {
+            result: "ready",
+            again: Some(again),
+        }
     }
 
     /// Something is wrong with it.
     pub fn not_ready(again: Duration) -> Self {
-        Self { result: "not_ready", again: Some(again) }
+        Self {
+            result: "not_ready",
+            again: Some(again),
+        }
     }
 
     /// It is suspended.
     pub fn suspended(again: Duration) -> Self {
-        Self { result: "suspended", again: Some(again) }
+        Self {
+            result: "suspended",
+            again: Some(again),
+        }
     }
 
     /// There is nothing left of it.
     pub fn gone() -> Self {
-        Self { result: "gone", again: None }
+        Self {
+            result: "gone",
+            again: None,
+        }
     }
 }
 
 /// [`reconcile::reconcile`], observed.
-pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Action, Error> {
-    let (metrics, key) = (&context.world.metrics, key(&ObjectRef::from_obj(&*resource)));
-    metrics.queue_wait.observe(metrics.queue.begun(&key).as_secs_f64());
+pub async fn reconcile(
+    resource: Arc<CrossAccountRegistryGrant>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let (metrics, key) = (
+        &context.world.metrics,
+        key(&ObjectRef::from_obj(&*resource)),
+    );
+    metrics
+        .queue_wait
+        .observe(metrics.queue.begun(&key).as_secs_f64());
     // Without accounts and namespaces every grant would look as if nothing admitted it.
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]) => {}
@@ -67,8 +88,9 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let span = traces::reconcile(&key.0, &key.1);
     let begun = Instant::now();
     let looked = Box::pin(look(resource, context.clone())).instrument(span.clone());
-    let looked =
-        supervise::isolated("reconcile", metrics, looked).await.unwrap_or_else(|panicked| Err(panicked.into()));
+    let looked = supervise::isolated("reconcile", metrics, looked)
+        .await
+        .unwrap_or_else(|panicked| Err(panicked.into()));
     let looked = match looked {
         Ok(Looked::TooSoon(wait)) => return Ok(again(metrics, key, Some(wait))),
         Ok(Looked::Ended(ended)) => Ok(ended),
@@ -77,7 +99,10 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     let result = looked.as_ref().map_or("error", |ended| ended.result);
     span.record("result", result);
     metrics.reconciles.get_or_create(&OfResult { result }).inc();
-    metrics.reconcile_duration.get_or_create(&OfResult { result }).observe(begun.elapsed().as_secs_f64());
+    metrics
+        .reconcile_duration
+        .get_or_create(&OfResult { result })
+        .observe(begun.elapsed().as_secs_f64());
     metrics.queue.moved();
     looked.map(|ended| again(metrics, key, ended.again))
 }
@@ -89,16 +114,32 @@ enum Looked {
 }
 
 /// Waits for the first slot that the grant needs, and reconciles it as it is by then.
-async fn look(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Looked, Error> {
+async fn look(
+    resource: Arc<CrossAccountRegistryGrant>,
+    context: Arc<Context>,
+) -> Result<Looked, Error> {
     let (world, grant) = (&context.world, ObjectRef::from_obj(&*resource));
     let revokes = reconcile::begins(&resource, &context).urgency == Urgency::Revocation;
-    let (generation, all) = (resource.meta().generation, reconcile::calls_for_a_look(&resource));
-    let cause = Cause { generation, revokes, all };
-    if let Err(wait) = context.asked.may_begin(&resource.uid().unwrap_or_default(), cause) {
+    let (generation, all) = (
+        resource.meta().generation,
+        reconcile::calls_for_a_look(&resource),
+    );
+    let cause = Cause {
+        generation,
+        revokes,
+        all,
+    };
+    if let Err(wait) = context
+        .asked
+        .may_begin(&resource.uid().unwrap_or_default(), cause)
+    {
         return Ok(Looked::TooSoon(wait));
     }
     let key = key(&grant);
-    let work = |urgency| Work { urgency, tenant: key.0.as_str().into() };
+    let work = |urgency| Work {
+        urgency,
+        tenant: key.0.as_str().into(),
+    };
     let plan = || {
         let newest = world.grants.get(&grant)?;
         let begins = reconcile::begins(&newest, &context);
@@ -108,16 +149,29 @@ async fn look(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -
     let waits = world.metrics.queue.waits();
     let first = world.slots.first(plan, &waiting).await;
     drop((waits, waiting));
-    let Some(newest) = world.grants.get(&grant) else { return Ok(Looked::Ended(Ended::gone())) };
+    let Some(newest) = world.grants.get(&grant) else {
+        return Ok(Looked::Ended(Ended::gone()));
+    };
     let work = work(reconcile::begins(&newest, &context).urgency);
-    let looked = slots::beginning_with(first, Box::pin(reconcile::reconcile(newest, context.clone())));
+    let looked = slots::beginning_with(
+        first,
+        Box::pin(reconcile::reconcile(newest, context.clone())),
+    );
     pace::with(work, looked).await.map(Looked::Ended)
 }
 
 /// [`reconcile::after_error`], observed.
-pub fn on_error(resource: Arc<CrossAccountRegistryGrant>, error: &Error, context: Arc<Context>) -> Action {
+pub fn on_error(
+    resource: Arc<CrossAccountRegistryGrant>,
+    error: &Error,
+    context: Arc<Context>,
+) -> Action {
     let pause = reconcile::after_error(&resource, error, &context);
-    again(&context.world.metrics, key(&ObjectRef::from_obj(&*resource)), Some(pause))
+    again(
+        &context.world.metrics,
+        key(&ObjectRef::from_obj(&*resource)),
+        Some(pause),
+    )
 }
 
 fn again(metrics: &Metrics, key: Key, after: Option<Duration>) -> Action {
@@ -131,7 +185,10 @@ fn again(metrics: &Metrics, key: Key, after: Option<Duration>) -> Action {
 }
 
 fn key(grant: &ObjectRef<CrossAccountRegistryGrant>) -> Key {
-    (grant.namespace.clone().unwrap_or_default(), grant.name.clone())
+    (
+        grant.namespace.clone().unwrap_or_default(),
+        grant.name.clone(),
+    )
 }
 
 /// Takes note that these grants are to be looked at now, and passes them on.
@@ -149,7 +206,15 @@ pub fn due(
 }
 
 /// Takes note of a look at a repository's policy.
-pub fn policy(metrics: &Metrics, Repository { account, region, name }: &Repository, looked: &Outcome) {
+pub fn policy(
+    metrics: &Metrics,
+    Repository {
+        account,
+        region,
+        name,
+    }: &Repository,
+    looked: &Outcome,
+) {
     match looked {
         Ok(Written::NoRepository) => metrics.policies.gone(account.as_str(), region, name),
         Ok(Written::UpToDate(standings)) => {
@@ -169,25 +234,40 @@ pub struct Watched {
 
 impl Cluster for Watched {
     fn snapshot(&self) -> Option<Snapshot> {
-        self.filled.wait_for(&[directory::Cache::Grants, directory::Cache::Accounts]).now_or_never()?;
+        self.filled
+            .wait_for(&[directory::Cache::Grants, directory::Cache::Accounts])
+            .now_or_never()?;
         let type_ = ConditionType::Ready.to_string();
         let mut snapshot = Snapshot::default();
         for grant in self.grants.state() {
             let conditions = grant.status.iter().flat_map(|status| &status.conditions);
-            let ready = conditions.into_iter().find(|condition| condition.type_ == type_);
-            let (ready, reason) = ready.map_or(("Unknown", "Pending"), |ready| (&ready.status, &ready.reason));
-            *snapshot.grants.entry(OfReady { ready: ready.into(), reason: reason.into() }).or_default() += 1;
+            let ready = conditions
+                .into_iter()
+                .find(|condition| condition.type_ == type_);
+            let (ready, reason) = ready.map_or(("Unknown", "Pending"), |ready| {
+                (&ready.status, &ready.reason)
+            });
+            *snapshot
+                .grants
+                .entry(OfReady {
+                    ready: ready.into(),
+                    reason: reason.into(),
+                })
+                .or_default() += 1;
         }
         for account in self.accounts.state() {
             let mut conditions = account.status.iter().flat_map(|status| &status.conditions);
             // One that is new is not told of before its credentials were tried.
-            let failing = conditions.any(|condition| condition.type_ == type_ && condition.status == "False");
+            let failing =
+                conditions.any(|condition| condition.type_ == type_ && condition.status == "False");
             snapshot.accounts.insert(account.name_any(), !failing);
         }
         Some(snapshot)
     }
 
     fn has_grant(&self, (namespace, name): &Key) -> bool {
-        self.grants.get(&ObjectRef::new(name).within(namespace)).is_some()
+        self.grants
+            .get(&ObjectRef::new(name).within(namespace))
+            .is_some()
     }
 }

@@ -1,5 +1,5 @@
-//! Which grants wait to be worked on, and which of them have changed meanwhile: the controller runs no grant twice at a time, so the one that waits has
-//! to take note of a change itself.
+//! Which grants wait to be worked on, and which of them have changed meanwhile: the controller runs
+//! no grant twice at a time, so the one that waits has to take note of a change itself.
 
 use crate::telemetry::queue::Key;
 use std::collections::HashMap;
@@ -22,8 +22,15 @@ impl Pending {
     /// Begins to wait.
     pub fn wait(&self, key: Key) -> Waiting {
         let changed = Arc::<Notify>::default();
-        self.0.lock().expect("no panic while held").insert(key.clone(), changed.clone());
-        Waiting { pending: self.clone(), key, changed }
+        self.0
+            .lock()
+            .expect("no panic while held")
+            .insert(key.clone(), changed.clone());
+        Waiting {
+            pending: self.clone(),
+            key,
+            changed,
+        }
     }
 
     /// The grant has changed, or something that decides what is done for it.
@@ -43,6 +50,10 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.pending.0.lock().expect("no panic while held").remove(&self.key);
+        self.pending
+            .0
+            .lock()
+            .expect("no panic while held")
+            .remove(&self.key);
     }
 }

@@ -1,22 +1,39 @@
-//! Which proxy leads to an API server by the environment, as kubectl finds it: by `HTTPS_PROXY` for `https`, `HTTP_PROXY` for `http`, unless
-//! `NO_PROXY` names the API server or it is on this machine. The rules are those of Go's `golang.org/x/net/http/httpproxy`. (kube's own
-//! reading of `NO_PROXY` compares it with the proxy's address instead of the API server's.)
+//! Which proxy leads to an API server by the environment, as kubectl finds it: by `HTTPS_PROXY` for
+//! `https`, `HTTP_PROXY` for `http`, unless `NO_PROXY` names the API server or it is on this
+//! machine. The rules are those of Go's `golang.org/x/net/http/httpproxy`. (kube's own reading of
+//! `NO_PROXY` compares it with the proxy's address instead of the API server's.)
 
 use std::net::IpAddr;
 
-/// The proxy for a server, by the value of these environment variables; none where it is reached directly.
-pub fn proxy_for(scheme: &str, host: &str, port: u16, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+/// The proxy for a server, by the value of these environment variables; none where it is reached
+/// directly.
+pub fn proxy_for(
+    scheme: &str,
+    host: &str,
+    port: u16,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Option<String> {
     let either = |name: &str| {
         let nonempty = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         nonempty(name).or_else(|| nonempty(&name.to_ascii_lowercase()))
     };
-    let proxy = either(if scheme == "http" { "HTTP_PROXY" } else { "HTTPS_PROXY" })?;
-    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
+    let proxy = either(if scheme == "http" {
+        "HTTP_PROXY"
+    } else {
+        "HTTPS_PROXY"
+    })?;
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .trim_end_matches('.')
+        .to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();
     let here = host == "localhost" || address.is_some_and(|address| address.is_loopback());
     let excluded = || {
         let entries = either("NO_PROXY").unwrap_or_default();
-        entries.split(',').any(|entry| is_excluded(&entry.trim().to_ascii_lowercase(), &host, address, port))
+        entries
+            .split(',')
+            .any(|entry| is_excluded(&entry.trim().to_ascii_lowercase(), &host, address, port))
     };
     if here || excluded() {
         return None;
@@ -40,7 +57,9 @@ fn is_excluded(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> b
     }
     if let Some((network, bits)) = entry.split_once('/') {
         let network = network.parse().ok().zip(bits.parse().ok());
-        return network.zip(address).is_some_and(|((network, bits), address)| is_in(address, network, bits));
+        return network
+            .zip(address)
+            .is_some_and(|((network, bits), address)| is_in(address, network, bits));
     }
     // An IPv6 address has colons of its own, so a port stands behind its brackets.
     let (name, of_port) = match entry.rsplit_once(':') {
@@ -67,10 +86,13 @@ fn is_excluded(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> b
 
 fn is_in(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     let same = |one: u128, other: u128, width: u32| {
-        bits <= width && (bits == 0 || one.checked_shr(width - bits) == other.checked_shr(width - bits))
+        bits <= width
+            && (bits == 0 || one.checked_shr(width - bits) == other.checked_shr(width - bits))
     };
     match (address, network) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => same(one.to_bits().into(), other.to_bits().into(), 32),
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            same(one.to_bits().into(), other.to_bits().into(), 32)
+        }
         (IpAddr::V6(one), IpAddr::V6(other)) => same(one.to_bits(), other.to_bits(), 128),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
     }
@@ -83,8 +105,12 @@ mod tests {
     use rstest::rstest;
 
     fn found(scheme: &str, host: &str, environment: &[(&str, &str)]) -> Option<String> {
-        let variable =
-            |name: &str| environment.iter().find(|(named, _)| *named == name).map(|(_, value)| (*value).to_owned());
+        let variable = |name: &str| {
+            environment
+                .iter()
+                .find(|(named, _)| *named == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         proxy_for(scheme, host, 6443, variable)
     }
 
@@ -137,8 +163,15 @@ mod tests {
     #[case("127.0.0.1:9", "10.1.2.3", false)]
     #[case(".", "api.example.com", false)]
     #[case("proxy.example.com", "api.example.com", false)]
-    fn no_proxy_names_servers_not_proxies(#[case] entries: &str, #[case] host: &str, #[case] direct: bool) {
-        let environment = [("HTTPS_PROXY", "http://proxy.example.com:3128"), ("NO_PROXY", entries)];
+    fn no_proxy_names_servers_not_proxies(
+        #[case] entries: &str,
+        #[case] host: &str,
+        #[case] direct: bool,
+    ) {
+        let environment = [
+            ("HTTPS_PROXY", "http://proxy.example.com:3128"),
+            ("NO_PROXY", entries),
+        ];
         assert_eq!(found("https", host, &environment).is_none(), direct);
     }
 

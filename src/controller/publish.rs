@@ -1,4 +1,5 @@
-//! Writes to our resources in the cluster: the finalizer, and the status. Each has a permit of this replica's term, and ends within it.
+//! Writes to our resources in the cluster: the finalizer, and the status. Each has a permit of this
+//! replica's term, and ends within it.
 
 use super::leadership::Leadership;
 use crate::api::grant::CrossAccountRegistryGrantStatus;
@@ -18,10 +19,14 @@ fn api(client: &Client, grant: &CrossAccountRegistryGrant) -> Api<CrossAccountRe
 
 /// Whether the grant carries our finalizer.
 pub fn has_finalizer(grant: &CrossAccountRegistryGrant) -> bool {
-    grant.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+    grant
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == FINALIZER)
 }
 
-/// Adds our finalizer, and returns the grant with it: from then on the grant cannot vanish before what it gave was taken back.
+/// Adds our finalizer, and returns the grant with it: from then on the grant cannot vanish before
+/// what it gave was taken back.
 pub async fn add_finalizer(
     leadership: &Leadership,
     client: &Client,
@@ -32,10 +37,12 @@ pub async fn add_finalizer(
     set_finalizers(leadership, client, grant, finalizers).await
 }
 
-/// Removes our finalizer: the grant may go. Where the grant was written to since it was read (by our own status, for instance), it is read again.
+/// Removes our finalizer: the grant may go. Where the grant was written to since it was read (by
+/// our own status, for instance), it is read again.
 ///
 /// # Errors
-/// When the API server refused; also when the grant is another by now, or has a record again: then the next reconciliation decides.
+/// When the API server refused; also when the grant is another by now, or has a record again: then
+/// the next reconciliation decides.
 pub async fn remove_finalizer(
     leadership: &Leadership,
     client: &Client,
@@ -45,15 +52,24 @@ pub async fn remove_finalizer(
     let mut current = grant.clone();
     let mut attempt = 1;
     loop {
-        let finalizers = current.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+        let finalizers = current
+            .finalizers()
+            .iter()
+            .filter(|finalizer| *finalizer != FINALIZER)
+            .cloned()
+            .collect();
         let conflict = match set_finalizers(leadership, client, &current, finalizers).await {
             Err(Error::Api(status)) if status.is_not_found() => return Ok(()),
-            Err(Error::Api(status)) if status.is_conflict() && attempt < ATTEMPTS => Error::Api(status),
+            Err(Error::Api(status)) if status.is_conflict() && attempt < ATTEMPTS => {
+                Error::Api(status)
+            }
             other => return other.map(drop),
         };
         match in_time(api(client, grant).get_opt(&grant.name_any())).await? {
             Some(found) if found.uid() == grant.uid() && !has_finalizer(&found) => return Ok(()),
-            Some(found) if found.uid() == grant.uid() && may_still_go(grant, &found) => current = found,
+            Some(found) if found.uid() == grant.uid() && may_still_go(grant, &found) => {
+                current = found
+            }
             Some(found) if found.uid() == grant.uid() => return Err(conflict),
             Some(_) | None => return Ok(()),
         }
@@ -61,14 +77,19 @@ pub async fn remove_finalizer(
     }
 }
 
-/// Whether what was decided for a grant holds for it as it is now: the spec is the same, and a grant that lives has no record that it would guard.
+/// Whether what was decided for a grant holds for it as it is now: the spec is the same, and a
+/// grant that lives has no record that it would guard.
 fn may_still_go(decided: &CrossAccountRegistryGrant, now: &CrossAccountRegistryGrant) -> bool {
-    let has_record = now.status.as_ref().is_some_and(|status| status.applied.is_some());
+    let has_record = now
+        .status
+        .as_ref()
+        .is_some_and(|status| status.applied.is_some());
     let is_deleted = decided.meta().deletion_timestamp.is_some();
     now.meta().generation == decided.meta().generation && (is_deleted || !has_record)
 }
 
-/// The list is replaced whole, so the version that it was read at goes with it: other people's finalizers are never lost.
+/// The list is replaced whole, so the version that it was read at goes with it: other people's
+/// finalizers are never lost.
 async fn set_finalizers(
     leadership: &Leadership,
     client: &Client,
@@ -94,14 +115,20 @@ pub async fn grant_status(
 }
 
 /// Writes a status whole, by server-side apply: what is not in it any more is removed.
-pub async fn status<K>(leadership: &Leadership, api: Api<K>, object: &K, status: &impl Serialize) -> Result<(), Error>
+pub async fn status<K>(
+    leadership: &Leadership,
+    api: Api<K>,
+    object: &K,
+    status: &impl Serialize,
+) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     status_as(FIELD_MANAGER, leadership, api, object, status).await
 }
 
-/// Writes what one field manager has to say in a status: what it does not say any more is removed, what others say stays.
+/// Writes what one field manager has to say in a status: what it does not say any more is removed,
+/// what others say stays.
 pub async fn status_as<K>(
     manager: &str,
     leadership: &Leadership,
@@ -119,12 +146,15 @@ where
         "status": status,
     });
     let parameters = PatchParams::apply(manager).force();
-    let write = async { api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch)).await };
+    let write = async {
+        api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch))
+            .await
+    };
     in_term(leadership, write).await.map(drop)
 }
 
-/// Replaces one part of a status by a merge patch. Where the stored definition does not know the part yet, the API server drops it: that must hold up
-/// nothing. An object that is gone needs none.
+/// Replaces one part of a status by a merge patch. Where the stored definition does not know the
+/// part yet, the API server drops it: that must hold up nothing. An object that is gone needs none.
 pub async fn status_part<K>(
     manager: &str,
     leadership: &Leadership,
@@ -136,8 +166,14 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let patch = json!({ "metadata": { "uid": object.uid() }, "status": status });
-    let parameters = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
-    let write = async { api.patch_status(&object.name_any(), &parameters, &Patch::Merge(patch)).await };
+    let parameters = PatchParams {
+        field_manager: Some(manager.into()),
+        ..PatchParams::default()
+    };
+    let write = async {
+        api.patch_status(&object.name_any(), &parameters, &Patch::Merge(patch))
+            .await
+    };
     match in_term(leadership, write).await {
         Err(Error::Api(status)) if status.is_not_found() => Ok(()),
         other => other.map(drop),
@@ -153,9 +189,15 @@ pub async fn in_time<T>(read: impl Future<Output = Result<T, Error>>) -> Result<
     }
 }
 
-/// Makes a write in the cluster while this replica leads. Its bound is the one that the Lease leaves room for, as for a call to AWS.
-async fn in_term<T>(leadership: &Leadership, write: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let permit = leadership.may_write().map_err(|problem| Error::Service(problem.message.into()))?;
+/// Makes a write in the cluster while this replica leads. Its bound is the one that the Lease
+/// leaves room for, as for a call to AWS.
+async fn in_term<T>(
+    leadership: &Leadership,
+    write: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let permit = leadership
+        .may_write()
+        .map_err(|problem| Error::Service(problem.message.into()))?;
     let deadline = permit.deadline();
     match permit.carry(tokio::time::timeout_at(deadline, write)).await {
         Ok(answered) => answered,
@@ -187,7 +229,8 @@ mod tests {
         .unwrap()
     }
 
-    /// Removes the finalizer of a grant that was read at version 1, from an API server that has `stored`. Returns the finalizers there afterwards.
+    /// Removes the finalizer of a grant that was read at version 1, from an API server that has
+    /// `stored`. Returns the finalizers there afterwards.
     async fn removed(stored: CrossAccountRegistryGrant) -> (Result<(), Error>, Vec<String>) {
         let stored = Arc::new(Mutex::new(serde_json::to_value(stored).unwrap()));
         let server = stored.clone();
@@ -200,22 +243,31 @@ mod tests {
                 let mut code = 200;
                 if is_patch {
                     let patch: Value = serde_json::from_slice(&body).unwrap();
-                    if patch["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"] {
+                    if patch["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
+                    {
                         stored["metadata"]["finalizers"] = patch["metadata"]["finalizers"].clone();
                     } else {
                         code = 409;
                     }
                 }
                 let conflict = json!({"status": "Failure", "reason": "Conflict", "message": "modified", "code": 409});
-                let answer = if code == 409 { conflict } else { stored.clone() };
+                let answer = if code == 409 {
+                    conflict
+                } else {
+                    stored.clone()
+                };
                 let answer = Body::from(answer.to_string().into_bytes());
-                Ok::<_, std::convert::Infallible>(http::Response::builder().status(code).body(answer).unwrap())
+                Ok::<_, std::convert::Infallible>(
+                    http::Response::builder().status(code).body(answer).unwrap(),
+                )
             }
         });
         let client = Client::new(service, "default");
         let leadership = Leadership::always(Duration::from_secs(10));
         let result = remove_finalizer(&leadership, &client, &grant("1", 1, &json!({}))).await;
-        let finalizers = serde_json::from_value(stored.lock().unwrap()["metadata"]["finalizers"].clone()).unwrap();
+        let finalizers =
+            serde_json::from_value(stored.lock().unwrap()["metadata"]["finalizers"].clone())
+                .unwrap();
         (result, finalizers)
     }
 
@@ -228,10 +280,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_finalizer_stays_where_the_spec_changed_or_there_is_a_record_again() {
-        let applied = json!({"applied": {"repositories": [{"region": "us-east-1", "patterns": ["app"]}]}});
+        let applied =
+            json!({"applied": {"repositories": [{"region": "us-east-1", "patterns": ["app"]}]}});
         for stored in [grant("2", 2, &json!({})), grant("2", 1, &applied)] {
             let (result, finalizers) = removed(stored).await;
-            assert!(matches!(&result, Err(Error::Api(status)) if status.is_conflict()), "{result:?}");
+            assert!(
+                matches!(&result, Err(Error::Api(status)) if status.is_conflict()),
+                "{result:?}"
+            );
             assert_eq!(finalizers.len(), 2);
         }
     }

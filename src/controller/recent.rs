@@ -1,5 +1,7 @@
-//! The repository policies from which access was revoked lately. Somebody who had read such a policy before may write it back as it was, and no grant looks there
-//! any more; so it is read again for an hour. The places are on record in the status of the `AWSAccount`, so that a start in between does not end that.
+//! The repository policies from which access was revoked lately. Somebody who had read such a
+//! policy before may write it back as it was, and no grant looks there any more; so it is read
+//! again for an hour. The places are on record in the status of the `AWSAccount`, so that a start
+//! in between does not end that.
 
 use super::directory::Cache;
 use super::repositories::Repository;
@@ -19,7 +21,8 @@ use std::time::{Duration, Instant};
 
 /// For how long a revoked place is read again.
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(1);
-/// A place that was recorded so short a while ago is not recorded again: many grants that go at once are few writes.
+/// A place that was recorded so short a while ago is not recorded again: many grants that go at
+/// once are few writes.
 const JUST_NOW: SignedDuration = SignedDuration::from_mins(1);
 
 type Known = Arc<tokio::sync::Mutex<Option<Vec<RecentlyRevoked>>>>;
@@ -42,18 +45,25 @@ pub struct Revoked {
 pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::Error> {
     let mut accounts: BTreeMap<&AccountId, Vec<&Revoked>> = BTreeMap::new();
     for place in places {
-        accounts.entry(&place.repository.account).or_default().push(place);
+        accounts
+            .entry(&place.repository.account)
+            .or_default()
+            .push(place);
     }
     for (id, places) in accounts {
         // Without its account nothing could be read there after a start either.
-        let Some(account) = context.world.directory.account(id) else { continue };
+        let Some(account) = context.world.directory.account(id) else {
+            continue;
+        };
         let known = {
             let mut all = context.world.recent.0.lock().expect("no panic while held");
             all.entry(id.clone()).or_default().clone()
         };
         let mut known = known.lock().await;
         let before = known.get_or_insert_with(|| on_record(&account));
-        let Some(after) = noted(before, &places, Timestamp::now()) else { continue };
+        let Some(after) = noted(before, &places, Timestamp::now()) else {
+            continue;
+        };
         let api = Api::all(context.client.clone());
         publish::status_part(
             REVOKED_FIELD_MANAGER,
@@ -70,39 +80,73 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
 
 /// Whether access was revoked in a repository's policy within the last hour.
 pub fn is_on_record(world: &World, repository: &Repository) -> bool {
-    let Repository { account, region, name } = repository;
+    let Repository {
+        account,
+        region,
+        name,
+    } = repository;
     let now = Timestamp::now();
     let is_it = |entry: &RecentlyRevoked| {
-        entry.region == *region && entry.repository == *name && now.duration_since(entry.time.0) < KEPT_FOR
+        entry.region == *region
+            && entry.repository == *name
+            && now.duration_since(entry.time.0) < KEPT_FOR
     };
-    let known = world.recent.0.lock().expect("no panic while held").get(account).cloned();
+    let known = world
+        .recent
+        .0
+        .lock()
+        .expect("no panic while held")
+        .get(account)
+        .cloned();
     // While it is written, the watch cache has to do.
-    let ahead =
-        known.and_then(|known| known.try_lock().ok().and_then(|known| known.as_ref().map(|all| all.iter().any(is_it))));
+    let ahead = known.and_then(|known| {
+        known
+            .try_lock()
+            .ok()
+            .and_then(|known| known.as_ref().map(|all| all.iter().any(is_it)))
+    });
     ahead.unwrap_or_else(|| {
-        world.directory.account(account).is_some_and(|account| on_record(&account).iter().any(is_it))
+        world
+            .directory
+            .account(account)
+            .is_some_and(|account| on_record(&account).iter().any(is_it))
     })
 }
 
 fn on_record(account: &AWSAccount) -> Vec<RecentlyRevoked> {
-    account.status.as_ref().map(|status| status.recently_revoked.clone()).unwrap_or_default()
+    account
+        .status
+        .as_ref()
+        .map(|status| status.recently_revoked.clone())
+        .unwrap_or_default()
 }
 
-/// The record with these places in it, the latest first, without what is older than an hour; `None` where it need not be written.
-fn noted(before: &[RecentlyRevoked], places: &[&Revoked], now: Timestamp) -> Option<Vec<RecentlyRevoked>> {
+/// The record with these places in it, the latest first, without what is older than an hour; `None`
+/// where it need not be written.
+fn noted(
+    before: &[RecentlyRevoked],
+    places: &[&Revoked],
+    now: Timestamp,
+) -> Option<Vec<RecentlyRevoked>> {
     let age = |entry: &RecentlyRevoked| now.duration_since(entry.time.0);
     let is_at = |entry: &RecentlyRevoked, place: &Revoked| {
         entry.region == place.repository.region && entry.repository == place.repository.name
     };
     let is_new = |place: &&&Revoked| {
-        let known = before.iter().find(|entry| is_at(entry, place)).map(age).filter(|age| *age < KEPT_FOR);
+        let known = before
+            .iter()
+            .find(|entry| is_at(entry, place))
+            .map(age)
+            .filter(|age| *age < KEPT_FOR);
         known.is_none_or(|age| place.changed && age >= JUST_NOW)
     };
     let new: Vec<&&Revoked> = places.iter().filter(is_new).collect();
     if new.is_empty() {
         return None;
     }
-    let kept = before.iter().filter(|entry| age(entry) < KEPT_FOR && !new.iter().any(|place| is_at(entry, place)));
+    let kept = before
+        .iter()
+        .filter(|entry| age(entry) < KEPT_FOR && !new.iter().any(|place| is_at(entry, place)));
     let added = new.iter().map(|place| RecentlyRevoked {
         region: place.repository.region.clone(),
         repository: place.repository.name.clone(),
@@ -115,8 +159,8 @@ fn noted(before: &[RecentlyRevoked], places: &[&Revoked], now: Timestamp) -> Opt
     Some(after)
 }
 
-/// Reads the places again that are on record, once after a start, and has them looked after for the rest of their hour. An account that keeps it waiting
-/// holds up no other.
+/// Reads the places again that are on record, once after a start, and has them looked after for the
+/// rest of their hour. An account that keeps it waiting holds up no other.
 pub async fn look_after_the_start(context: &Context) {
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
@@ -127,11 +171,17 @@ pub async fn look_after_the_start(context: &Context) {
 }
 
 async fn look_again(context: &Context, account: &AWSAccount) {
-    let Ok(id) = account.name_any().parse::<AccountId>() else { return };
+    let Ok(id) = account.name_any().parse::<AccountId>() else {
+        return;
+    };
     for (repository, age) in recorded_places(&id, account, Timestamp::now()) {
         // The monotonic clock may not reach back so far.
         let written = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
-        context.world.writers.note_written(&repository, written).await;
+        context
+            .world
+            .writers
+            .note_written(&repository, written)
+            .await;
         let looked = tokio::select! {
             looked = async {
                 let session = context.world.aws.account(&id, &account.spec, None).await?;
@@ -146,20 +196,44 @@ async fn look_again(context: &Context, account: &AWSAccount) {
 }
 
 /// The places on record for an account that are not older than an hour, with their age.
-fn recorded_places(id: &AccountId, account: &AWSAccount, now: Timestamp) -> Vec<(Repository, Duration)> {
-    let place = |RecentlyRevoked { region, repository, time }: RecentlyRevoked| {
+fn recorded_places(
+    id: &AccountId,
+    account: &AWSAccount,
+    now: Timestamp,
+) -> Vec<(Repository, Duration)> {
+    let place = |RecentlyRevoked {
+                     region,
+                     repository,
+                     time,
+                 }: RecentlyRevoked| {
         let age = now.duration_since(time.0);
         // A clock that was put back makes no age.
         let age = Duration::try_from(age).unwrap_or_default();
-        (Repository { account: id.clone(), region, name: repository }, age)
+        (
+            Repository {
+                account: id.clone(),
+                region,
+                name: repository,
+            },
+            age,
+        )
     };
     // A status can be written by others: what is not a place is not asked for.
     let is_place = |entry: &RecentlyRevoked| {
         is_region(&entry.region)
-            && matches!(RepositoryPattern::recorded(&entry.repository), Some(RepositoryPattern::Name(_)))
+            && matches!(
+                RepositoryPattern::recorded(&entry.repository),
+                Some(RepositoryPattern::Name(_))
+            )
     };
-    let recorded = on_record(account).into_iter().filter(is_place).take(MAX_RECENTLY_REVOKED).map(place);
-    recorded.filter(|(_, age)| *age < KEPT_FOR.unsigned_abs()).collect()
+    let recorded = on_record(account)
+        .into_iter()
+        .filter(is_place)
+        .take(MAX_RECENTLY_REVOKED)
+        .map(place);
+    recorded
+        .filter(|(_, age)| *age < KEPT_FOR.unsigned_abs())
+        .collect()
 }
 
 #[cfg(test)]
@@ -168,11 +242,21 @@ mod tests {
 
     fn at(name: &str, changed: bool) -> Revoked {
         let account = "111111111111".parse().unwrap();
-        Revoked { repository: Repository { account, region: "us-east-1".into(), name: name.into() }, changed }
+        Revoked {
+            repository: Repository {
+                account,
+                region: "us-east-1".into(),
+                name: name.into(),
+            },
+            changed,
+        }
     }
 
     fn names(record: &[RecentlyRevoked]) -> Vec<&str> {
-        record.iter().map(|entry| entry.repository.as_str()).collect()
+        record
+            .iter()
+            .map(|entry| entry.repository.as_str())
+            .collect()
     }
 
     fn later(now: Timestamp, minutes: i64) -> Timestamp {
@@ -186,7 +270,10 @@ mod tests {
         assert_eq!(names(&first), ["a"]);
         let both = noted(&first, &[&at("b", false)], later(now, 59)).unwrap();
         assert_eq!(names(&both), ["b", "a"]);
-        assert_eq!(names(&noted(&both, &[&at("c", true)], later(now, 60)).unwrap()), ["c", "b"]);
+        assert_eq!(
+            names(&noted(&both, &[&at("c", true)], later(now, 60)).unwrap()),
+            ["c", "b"]
+        );
     }
 
     #[test]
@@ -194,38 +281,69 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let first = noted(&[], &[&at("a", true)], now).unwrap();
         assert_eq!(noted(&first, &[&at("a", true)], now), None, "a moment ago");
-        assert_eq!(noted(&first, &[&at("a", false)], later(now, 30)), None, "nothing was changed");
+        assert_eq!(
+            noted(&first, &[&at("a", false)], later(now, 30)),
+            None,
+            "nothing was changed"
+        );
         let again = noted(&first, &[&at("a", true)], later(now, 30)).unwrap();
-        assert_eq!((names(&again), again[0].time.0), (vec!["a"], later(now, 30)));
+        assert_eq!(
+            (names(&again), again[0].time.0),
+            (vec!["a"], later(now, 30))
+        );
     }
 
     #[test]
     fn the_record_is_bounded_and_keeps_the_latest() {
         let now = Timestamp::UNIX_EPOCH;
-        let old: Vec<Revoked> = (0..MAX_RECENTLY_REVOKED).map(|n| at(&format!("old-{n}"), true)).collect();
+        let old: Vec<Revoked> = (0..MAX_RECENTLY_REVOKED)
+            .map(|n| at(&format!("old-{n}"), true))
+            .collect();
         let full = noted(&[], &old.iter().collect::<Vec<_>>(), now).unwrap();
         let after = noted(&full, &[&at("new", true), &at("new", true)], later(now, 2)).unwrap();
         assert_eq!(after.len(), MAX_RECENTLY_REVOKED);
         assert_eq!(after[0].repository, "new");
-        assert_eq!(after.iter().filter(|entry| entry.repository == "new").count(), 1);
+        assert_eq!(
+            after
+                .iter()
+                .filter(|entry| entry.repository == "new")
+                .count(),
+            1
+        );
     }
 
     #[test]
     fn after_a_start_only_places_of_the_last_hour_are_read_whatever_the_record_says() {
-        let (now, id) = (later(Timestamp::UNIX_EPOCH, 600), "111111111111".parse().unwrap());
+        let (now, id) = (
+            later(Timestamp::UNIX_EPOCH, 600),
+            "111111111111".parse().unwrap(),
+        );
         let entry = |name: &str, minutes: i64| RecentlyRevoked {
             region: "us-east-1".into(),
             repository: name.into(),
             time: Time(later(now, -minutes)),
         };
         let mut account = AWSAccount::new("111111111111", Default::default());
-        let mut recently_revoked = vec![entry("now", 0), entry("hour", 60), entry("half", 30), entry("future", -30)];
-        recently_revoked.push(RecentlyRevoked { region: "x/../é".into(), ..entry("elsewhere", 0) });
+        let mut recently_revoked = vec![
+            entry("now", 0),
+            entry("hour", 60),
+            entry("half", 30),
+            entry("future", -30),
+        ];
+        recently_revoked.push(RecentlyRevoked {
+            region: "x/../é".into(),
+            ..entry("elsewhere", 0)
+        });
         recently_revoked.push(entry("No repository/*", 0));
-        account.status = Some(crate::api::account_status::AWSAccountStatus { recently_revoked, ..Default::default() });
+        account.status = Some(crate::api::account_status::AWSAccountStatus {
+            recently_revoked,
+            ..Default::default()
+        });
         let places = recorded_places(&id, &account, now);
-        let places: Vec<(&str, u64)> =
-            places.iter().map(|(place, age)| (place.name.as_str(), age.as_secs() / 60)).collect();
+        let places: Vec<(&str, u64)> = places
+            .iter()
+            .map(|(place, age)| (place.name.as_str(), age.as_secs() / 60))
+            .collect();
         assert_eq!(places, [("now", 0), ("half", 30), ("future", 0)]);
     }
 }

@@ -1,8 +1,11 @@
-//! The path of the data, for one grant: what should be, what was claimed, what was done, what is told.
+//! The path of the data, for one grant: what should be, what was claimed, what was done, what is
+//! told.
 
 use super::enforce::{Aim, Done, Enforcement};
 use super::observed::Ended;
-use super::record::{abandon, claim, find_own_records, has_record, where_to_revoke, with_its_finalizer};
+use super::record::{
+    abandon, claim, find_own_records, has_record, where_to_revoke, with_its_finalizer,
+};
 use super::repositories::Look;
 use super::tell::{now, ready, tell, write_status};
 use super::{Context, World, publish, recent, requeue, restored, second_writer};
@@ -37,18 +40,40 @@ enum Intent {
 
 impl Intent {
     fn of(resource: &CrossAccountRegistryGrant, name: &GrantName, context: &Context) -> Self {
-        let World { directory, installation, .. } = &context.world;
+        let World {
+            directory,
+            installation,
+            ..
+        } = &context.world;
         let claims = context.world.ledger.claims(resource);
         if resource.meta().deletion_timestamp.is_some() {
-            return match to_retain(name, &resource.spec, claims.as_ref(), directory, installation) {
+            return match to_retain(
+                name,
+                &resource.spec,
+                claims.as_ref(),
+                directory,
+                installation,
+            ) {
                 Ok(None) => Self::Revoke(Vec::new()),
                 Ok(Some(grant)) => Self::HandOver(Box::new(grant)),
                 Err(problems) => Self::Leave(problems),
             };
         }
-        match standing(name, &resource.spec, claims.as_ref(), directory, installation) {
+        match standing(
+            name,
+            &resource.spec,
+            claims.as_ref(),
+            directory,
+            installation,
+        ) {
             Standing::Frozen(_) if resource.spec.suspend => Self::Suspend,
-            Standing::Frozen(_) => match observed(name, &resource.spec, claims.as_ref(), directory, installation) {
+            Standing::Frozen(_) => match observed(
+                name,
+                &resource.spec,
+                claims.as_ref(),
+                directory,
+                installation,
+            ) {
                 Ok(grant) => Self::Observe(Box::new(grant)),
                 Err(problems) => Self::Leave(problems),
             },
@@ -59,7 +84,12 @@ impl Intent {
         }
     }
 
-    fn enforce(grant: Grant, problems: Vec<Problem>, resource: &CrossAccountRegistryGrant, context: &Context) -> Self {
+    fn enforce(
+        grant: Grant,
+        problems: Vec<Problem>,
+        resource: &CrossAccountRegistryGrant,
+        context: &Context,
+    ) -> Self {
         match second_writer::pauses(&context.world, resource) {
             None => Self::Enforce(Box::new(grant), problems),
             Some(pause) => Self::Leave([vec![pause], problems].concat()),
@@ -73,7 +103,8 @@ pub enum Error {
     /// The API server refused, or could not be reached.
     #[error(transparent)]
     Cluster(#[from] kube::Error),
-    /// This replica's Lease is about to run out: what it would write could overtake the next leader.
+    /// This replica's Lease is about to run out: what it would write could overtake the next
+    /// leader.
     #[error("{0}")]
     NotLeading(String),
     /// A bug, which concerns this grant alone.
@@ -81,13 +112,24 @@ pub enum Error {
     Panicked(#[from] super::supervise::Panicked),
 }
 
-pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Context>) -> Result<Ended, Error> {
-    let _alone = context.world.ledger.alone_on(&resource.uid().unwrap_or_default()).await;
+pub async fn reconcile(
+    resource: Arc<CrossAccountRegistryGrant>,
+    context: Arc<Context>,
+) -> Result<Ended, Error> {
+    let _alone = context
+        .world
+        .ledger
+        .alone_on(&resource.uid().unwrap_or_default())
+        .await;
     let resource = with_its_finalizer(resource, &context).await?;
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
-    // Without our finalizer, but with a record, it is held up by somebody else's, and has not been revoked yet.
-    if deleting && !publish::has_finalizer(resource) && context.world.ledger.claims(resource).is_none() {
+    // Without our finalizer, but with a record, it is held up by somebody else's, and has not been
+    // revoked yet.
+    if deleting
+        && !publish::has_finalizer(resource)
+        && context.world.ledger.claims(resource).is_none()
+    {
         return Ok(Ended::gone());
     }
     let owner = Owner {
@@ -96,50 +138,90 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         uid: resource.uid().unwrap_or_default(),
     };
     // What was said of this generation before was said with full caches.
-    if resource.status.as_ref().and_then(|status| status.observed_generation) != resource.meta().generation
-        && let Some(missing) = context.world.directory.behind(&context.client, resource).await?
+    if resource
+        .status
+        .as_ref()
+        .and_then(|status| status.observed_generation)
+        != resource.meta().generation
+        && let Some(missing) = context
+            .world
+            .directory
+            .behind(&context.client, resource)
+            .await?
     {
         tracing::debug!(grant = %owner.grant, missing, "not in the watch cache yet, waiting for it");
         // Its arrival triggers a reconciliation; this is for the case that it does not arrive.
-        let failures = context.backoff.failed(&owner.uid, resource.meta().generation);
-        return Ok(Ended::not_ready(requeue::after_failure(Reason::Settling, failures, context.world.resync_interval)));
+        let failures = context
+            .backoff
+            .failed(&owner.uid, resource.meta().generation);
+        return Ok(Ended::not_ready(requeue::after_failure(
+            Reason::Settling,
+            failures,
+            context.world.resync_interval,
+        )));
     }
     let look = how_to_look(resource, &context);
     let fresh = how_fresh(resource, &context);
     // What the grant is to have is never given up.
     let abandons = is_abandoned(resource);
-    let begin =
-        |aim, claims| Enforcement::new(&context.world, &owner, &resource.spec, aim, claims, look).knowing_as_of(fresh);
+    let begin = |aim, claims| {
+        Enforcement::new(&context.world, &owner, &resource.spec, aim, claims, look)
+            .knowing_as_of(fresh)
+    };
     context.world.restored.note_start(&context.world);
     if restored::may_have_lost_its_record(&context.world, resource) {
         find_own_records(resource, &owner, &context).await;
     }
     let had_record = context.world.ledger.claims(resource).is_some();
     let intent = Intent::of(resource, &owner.grant, &context);
-    let (enforces, revokes) = (matches!(intent, Intent::Enforce(..)), matches!(intent, Intent::Revoke(_)));
+    let (enforces, revokes) = (
+        matches!(intent, Intent::Enforce(..)),
+        matches!(intent, Intent::Revoke(_)),
+    );
     let (mut done, refusal) = match intent {
         Intent::Enforce(grant, problems) => {
-            let before = context.world.ledger.claims(resource).unwrap_or_else(Applied::none);
+            let before = context
+                .world
+                .ledger
+                .claims(resource)
+                .unwrap_or_else(Applied::none);
             let probed = begin(Aim::Hold(&grant), &before).probe(&grant).await;
             let recording = context.world.recording.acquire().await;
             let claims = claim(resource, &context, &probed.claims()).await?;
             drop(recording);
-            let enforcement = begin(Aim::Hold(&grant), &claims).after(probed).abandoning(abandons);
+            let enforcement = begin(Aim::Hold(&grant), &claims)
+                .after(probed)
+                .abandoning(abandons);
             (enforcement.run().await, problems)
         }
         Intent::Revoke(problems) => match where_to_revoke(resource, &owner.grant, &context) {
-            // A rule that no longer admits the grant is no reason for its owner to give up what cannot be revoked.
-            Some(claims) => (begin(Aim::Revoke, &claims).abandoning(abandons && deleting).run().await, problems),
+            // A rule that no longer admits the grant is no reason for its owner to give up what
+            // cannot be revoked.
+            Some(claims) => (
+                begin(Aim::Revoke, &claims)
+                    .abandoning(abandons && deleting)
+                    .run()
+                    .await,
+                problems,
+            ),
             None => (nothing_done(None), problems),
         },
         Intent::HandOver(grant) => match context.world.ledger.claims(resource) {
-            Some(claims) => (begin(Aim::HandOver(&grant), &claims).abandoning(abandons).run().await, Vec::new()),
+            Some(claims) => (
+                begin(Aim::HandOver(&grant), &claims)
+                    .abandoning(abandons)
+                    .run()
+                    .await,
+                Vec::new(),
+            ),
             None => (nothing_done(None), Vec::new()),
         },
         Intent::Observe(grant) => {
             // What was applied before stays on record as it is, and is looked at with the rest.
             let recorded = context.world.ledger.claims(resource);
-            let claims = recorded.as_ref().map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
+            let claims = recorded
+                .as_ref()
+                .map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
             let mut done = begin(Aim::Hold(&grant), &claims).observing().run().await;
             // As it is by now: its record may have been found again meanwhile.
             done.outcome.applied = context.world.ledger.claims(resource);
@@ -147,7 +229,9 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         }
         Intent::Suspend => {
             suspend(resource, &context).await?;
-            return Ok(Ended::suspended(requeue::after_success(context.world.resync_interval)));
+            return Ok(Ended::suspended(requeue::after_success(
+                context.world.resync_interval,
+            )));
         }
         Intent::Leave(problems) => {
             let mut done = nothing_done(context.world.ledger.claims(resource));
@@ -157,8 +241,12 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
                 && abandons
                 && problems.iter().all(|problem| problem.reason.shuts_out())
             {
-                let places =
-                    done.outcome.applied.take().into_iter().flat_map(|applied| applied.places().collect::<Vec<_>>());
+                let places = done
+                    .outcome
+                    .applied
+                    .take()
+                    .into_iter()
+                    .flat_map(|applied| applied.places().collect::<Vec<_>>());
                 done.given_up = places.map(|place| (place, problem.clone())).collect();
             }
             (done, problems)
@@ -168,14 +256,32 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
         context.world.ledger.record_nothing_left(&owner.uid);
     }
     done.outcome.refusal = refusal;
-    // Whatever could be done this time: what was replaced before stays on record for as long as the spec names it.
-    done.outcome.replaces = resource.spec.registry.replace_sids.iter().cloned().collect();
+    // Whatever could be done this time: what was replaced before stays on record for as long as the
+    // spec names it.
+    done.outcome.replaces = resource
+        .spec
+        .registry
+        .replace_sids
+        .iter()
+        .cloned()
+        .collect();
     done.outcome.handled = asked(resource).cloned();
     let problems = done.outcome.problems();
-    let failures = || context.backoff.failed(&owner.uid, resource.meta().generation);
-    // One that held a moment ago holds most likely still: a hiccup of AWS, or a turn that did not come, is not told at once.
-    let hiccup = matches!(look, Look::Settled(_)) && !problems.is_empty() && problems.iter().all(passes_by_itself);
-    if hiccup && done.changes.is_empty() && done.put_back.is_empty() && context.backoff.count(&owner.uid) < HICCUPS {
+    let failures = || {
+        context
+            .backoff
+            .failed(&owner.uid, resource.meta().generation)
+    };
+    // One that held a moment ago holds most likely still: a hiccup of AWS, or a turn that did not
+    // come, is not told at once.
+    let hiccup = matches!(look, Look::Settled(_))
+        && !problems.is_empty()
+        && problems.iter().all(passes_by_itself);
+    if hiccup
+        && done.changes.is_empty()
+        && done.put_back.is_empty()
+        && context.backoff.count(&owner.uid) < HICCUPS
+    {
         tracing::warn!(grant = %owner.grant, reason = %problems[0].reason, "could not be looked at, trying again: {}", problems[0].message);
         let pause = requeue::after_failures(&problems, failures(), context.world.resync_interval);
         return Ok(Ended::not_ready(pause));
@@ -188,8 +294,9 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     }
     let has_nothing = done.outcome.applied.is_none();
     if !deleting && enforces && had_record && has_nothing && publish::has_finalizer(resource) {
-        // All that it had was revoked, and nothing of what it is to have can be used yet: there is nothing to guard. Should the finalizer stay all the
-        // same, a deletion has nothing to look for by the spec.
+        // All that it had was revoked, and nothing of what it is to have can be used yet: there is
+        // nothing to guard. Should the finalizer stay all the same, a deletion has nothing to look
+        // for by the spec.
         context.world.ledger.record_nothing_left(&owner.uid);
         publish::remove_finalizer(&context.world.leadership, &context.client, resource).await?;
     }
@@ -203,25 +310,36 @@ pub async fn reconcile(resource: Arc<CrossAccountRegistryGrant>, context: Arc<Co
     if problems.is_empty() {
         context.backoff.reset(&owner.uid);
         let resync = requeue::after_success(context.world.resync_interval);
-        return Ok(Ended::ready(done.again.map_or(resync, |again| again.min(resync))));
+        return Ok(Ended::ready(
+            done.again.map_or(resync, |again| again.min(resync)),
+        ));
     }
-    Ok(Ended::not_ready(requeue::after_failures(&problems, failures(), context.world.resync_interval)))
+    Ok(Ended::not_ready(requeue::after_failures(
+        &problems,
+        failures(),
+        context.world.resync_interval,
+    )))
 }
 
 /// How often in a row a grant that was in place may not be looked at before it says so.
 const HICCUPS: u32 = 2;
 
 fn passes_by_itself(problem: &Problem) -> bool {
-    matches!(problem.reason, Reason::Throttled | Reason::Unavailable | Reason::HostNotResolved)
+    matches!(
+        problem.reason,
+        Reason::Throttled | Reason::Unavailable | Reason::HostNotResolved
+    )
 }
 
-/// How a repository's policy is looked at. For a grant that is settled and only looked at once more, another grant's recent look
-/// at the same repository will do: hundreds of grants on one repository do not read its policy hundreds of times. Whoever changed
-/// the resource, or waits for it, gets a look of his own.
+/// How a repository's policy is looked at. For a grant that is settled and only looked at once
+/// more, another grant's recent look at the same repository will do: hundreds of grants on one
+/// repository do not read its policy hundreds of times. Whoever changed the resource, or waits for
+/// it, gets a look of his own.
 fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look {
     let status = resource.status.as_ref();
     let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
-    let is_settled = status.and_then(|status| status.observed_generation) == resource.meta().generation;
+    let is_settled =
+        status.and_then(|status| status.observed_generation) == resource.meta().generation;
     if is_ready && is_settled && !is_asked_for(resource) {
         Look::Settled(context.world.resync_interval / 2)
     } else {
@@ -229,12 +347,14 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look 
     }
 }
 
-/// How old what is known of managed policies and of the registry's own may be: many grants hang on them, and they change seldom. Who asks by hand wants
-/// to know how it is now, and where access is denied somebody may be mending it.
+/// How old what is known of managed policies and of the registry's own may be: many grants hang on
+/// them, and they change seldom. Who asks by hand wants to know how it is now, and where access is
+/// denied somebody may be mending it.
 fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duration {
     const JUST_NOW: Duration = Duration::from_secs(10);
     let status = resource.status.as_ref();
-    let denied = ready(status).is_some_and(|(_, reason, _)| reason == Reason::PathDenied.to_string());
+    let denied =
+        ready(status).is_some_and(|(_, reason, _)| reason == Reason::PathDenied.to_string());
     match is_asked_for(resource) {
         true => Duration::ZERO,
         false if denied => JUST_NOW.min(context.world.resync_interval),
@@ -249,30 +369,50 @@ pub struct Begins {
     pub account: Option<String>,
 }
 
-/// How the grant's next reconciliation begins. Only once the caches of accounts and namespaces are filled.
+/// How the grant's next reconciliation begins. Only once the caches of accounts and namespaces are
+/// filled.
 pub fn begins(resource: &CrossAccountRegistryGrant, context: &Context) -> Begins {
-    let (claims, name) = (context.world.ledger.claims(resource), GrantName::of(resource));
+    let (claims, name) = (
+        context.world.ledger.claims(resource),
+        GrantName::of(resource),
+    );
     let intent = Intent::of(resource, &name, context);
-    let urgency = urgency(resource, context, claims.is_some() && matches!(intent, Intent::Revoke(_)));
+    let urgency = urgency(
+        resource,
+        context,
+        claims.is_some() && matches!(intent, Intent::Revoke(_)),
+    );
     let calls = match intent {
         Intent::Enforce(..) | Intent::Observe(_) => true,
         Intent::Revoke(_) => where_to_revoke(resource, &name, context).is_some(),
         Intent::HandOver(_) => claims.is_some(),
         Intent::Suspend | Intent::Leave(_) => false,
     };
-    let CrossAccountRegistryGrantSpec { registry, consumer, .. } = &resource.spec;
+    let CrossAccountRegistryGrantSpec {
+        registry, consumer, ..
+    } = &resource.spec;
     let claims_role = claims.is_some_and(|claims| !claims.instance_roles.is_empty());
-    let has_account = |id: &&String| id.parse().is_ok_and(|id| context.world.directory.account(&id).is_some());
+    let has_account = |id: &&String| {
+        id.parse()
+            .is_ok_and(|id| context.world.directory.account(&id).is_some())
+    };
     let in_consumer = consumer.account_id.as_ref().filter(has_account);
     let in_consumer = in_consumer.filter(|_| claims_role || consumer.instance_role.is_some());
-    Begins { urgency, account: calls.then(|| in_consumer.unwrap_or(&registry.account_id).clone()) }
+    Begins {
+        urgency,
+        account: calls.then(|| in_consumer.unwrap_or(&registry.account_id).clone()),
+    }
 }
 
 fn urgency(resource: &CrossAccountRegistryGrant, context: &Context, revokes: bool) -> Urgency {
     if revokes || resource.meta().deletion_timestamp.is_some() {
         return Urgency::Revocation;
     }
-    let is_new = resource.status.as_ref().and_then(|status| status.observed_generation) != resource.meta().generation;
+    let is_new = resource
+        .status
+        .as_ref()
+        .and_then(|status| status.observed_generation)
+        != resource.meta().generation;
     match how_to_look(resource, context) {
         Look::Settled(_) => Urgency::Resync,
         Look::Now | Look::ReadBack | Look::After if is_new => Urgency::Change,
@@ -282,19 +422,32 @@ fn urgency(resource: &CrossAccountRegistryGrant, context: &Context, revokes: boo
 
 /// Whether a reconciliation was asked for by annotation, and none has served that yet.
 pub fn is_asked_for(resource: &CrossAccountRegistryGrant) -> bool {
-    asked(resource) != resource.status.as_ref().and_then(|status| status.last_handled_reconcile.as_ref())
+    asked(resource)
+        != resource
+            .status
+            .as_ref()
+            .and_then(|status| status.last_handled_reconcile.as_ref())
 }
 
 /// How long to wait when the outcome could not be told.
-pub fn after_error(resource: &CrossAccountRegistryGrant, error: &Error, context: &Context) -> Duration {
+pub fn after_error(
+    resource: &CrossAccountRegistryGrant,
+    error: &Error,
+    context: &Context,
+) -> Duration {
     match error {
         Error::Cluster(_) | Error::Panicked(_) => {
             tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
         }
         // The next leader goes on.
-        Error::NotLeading(_) => tracing::debug!(grant = resource.name_any(), namespace = resource.namespace(), %error),
+        Error::NotLeading(_) => {
+            tracing::debug!(grant = resource.name_any(), namespace = resource.namespace(), %error)
+        }
     }
-    let failures = context.backoff.failed(&resource.uid().unwrap_or_default(), resource.meta().generation);
+    let failures = context.backoff.failed(
+        &resource.uid().unwrap_or_default(),
+        resource.meta().generation,
+    );
     requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval)
 }
 
@@ -305,15 +458,25 @@ fn asked(resource: &CrossAccountRegistryGrant) -> Option<&String> {
 
 /// Whether the grant is to be let go where there is no way into an account.
 pub fn is_abandoned(resource: &CrossAccountRegistryGrant) -> bool {
-    resource.annotations().get(ABANDON).is_some_and(|value| value == "true")
+    resource
+        .annotations()
+        .get(ABANDON)
+        .is_some_and(|value| value == "true")
 }
 
-/// What makes the operator look at a grant: another generation (its own status writes are none, a deletion is), its annotations that
-/// speak to the operator, and the loss of the finalizer that guards its record.
+/// What makes the operator look at a grant: another generation (its own status writes are none, a
+/// deletion is), its annotations that speak to the operator, and the loss of the finalizer that
+/// guards its record.
 pub fn calls_for_a_look(resource: &CrossAccountRegistryGrant) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     let lost_finalizer = has_record(resource) && !publish::has_finalizer(resource);
-    (resource.meta().generation, asked(resource), is_abandoned(resource), lost_finalizer).hash(&mut hasher);
+    (
+        resource.meta().generation,
+        asked(resource),
+        is_abandoned(resource),
+        lost_finalizer,
+    )
+        .hash(&mut hasher);
     Some(hasher.finish())
 }
 

@@ -14,28 +14,39 @@ use kube::{Resource, ResourceExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Puts the finalizer back on a grant that has a record: somebody took it off, and a deletion would leave its access in AWS.
+/// Puts the finalizer back on a grant that has a record: somebody took it off, and a deletion would
+/// leave its access in AWS.
 pub async fn with_its_finalizer(
     resource: Arc<CrossAccountRegistryGrant>,
     context: &Context,
 ) -> Result<Arc<CrossAccountRegistryGrant>, Error> {
     let deleting = resource.meta().deletion_timestamp.is_some();
-    if deleting || publish::has_finalizer(&resource) || context.world.ledger.claims(&resource).is_none() {
+    if deleting
+        || publish::has_finalizer(&resource)
+        || context.world.ledger.claims(&resource).is_none()
+    {
         return Ok(resource);
     }
-    let restored = publish::add_finalizer(&context.world.leadership, &context.client, &resource).await?;
+    let restored =
+        publish::add_finalizer(&context.world.leadership, &context.client, &resource).await?;
     tracing::warn!(grant = %GrantName::of(&resource), "its finalizer was taken off by someone else, and put back");
-    context.events.finalizer_restored(&resource.object_ref(&())).await;
+    context
+        .events
+        .finalizer_restored(&resource.object_ref(&()))
+        .await;
     Ok(Arc::new(restored))
 }
 
 /// Whether the grant's status holds a record.
 pub fn has_record(resource: &CrossAccountRegistryGrant) -> bool {
-    resource.status.as_ref().is_some_and(|status| status.applied.is_some())
+    resource
+        .status
+        .as_ref()
+        .is_some_and(|status| status.applied.is_some())
 }
 
-/// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot vanish. A grant of which nothing can be touched has
-/// neither.
+/// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot
+/// vanish. A grant of which nothing can be touched has neither.
 pub async fn claim(
     resource: &CrossAccountRegistryGrant,
     context: &Context,
@@ -48,33 +59,73 @@ pub async fn claim(
         publish::add_finalizer(&context.world.leadership, &context.client, resource).await?;
     }
     let before = context.world.ledger.claims(resource);
-    let claims = before.as_ref().map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));
+    let claims = before
+        .as_ref()
+        .map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));
     if before.as_ref() != Some(&claims) {
-        let status = status::progressing(resource.status.as_ref(), resource.meta().generation, claims.clone(), &now());
+        let status = status::progressing(
+            resource.status.as_ref(),
+            resource.meta().generation,
+            claims.clone(),
+            &now(),
+        );
         write_status(resource, context, &status).await?;
         context.world.ledger.record(resource, Some(claims.clone()));
     }
     Ok(claims)
 }
 
-/// Where something of a grant may be that is to be taken back: what it has on record. Without a record that is what its spec names, if it carries our finalizer:
-/// it had a record once, and lost it with a cluster's backup. A grant that never had one is no reason to ask anything of an account that does not admit it.
-pub fn where_to_revoke(resource: &CrossAccountRegistryGrant, name: &GrantName, context: &Context) -> Option<Applied> {
-    let World { directory, installation, ledger, .. } = &context.world;
-    let by_spec = || meant(name, &resource.spec, directory, installation).map(|grant| grant.claims());
+/// Where something of a grant may be that is to be taken back: what it has on record. Without a
+/// record that is what its spec names, if it carries our finalizer: it had a record once, and lost
+/// it with a cluster's backup. A grant that never had one is no reason to ask anything of an
+/// account that does not admit it.
+pub fn where_to_revoke(
+    resource: &CrossAccountRegistryGrant,
+    name: &GrantName,
+    context: &Context,
+) -> Option<Applied> {
+    let World {
+        directory,
+        installation,
+        ledger,
+        ..
+    } = &context.world;
+    let by_spec =
+        || meant(name, &resource.spec, directory, installation).map(|grant| grant.claims());
     let lost = || publish::has_finalizer(resource) && !ledger.has_nothing_left(resource);
-    ledger.claims(resource).or_else(|| lost().then(by_spec).flatten())
+    ledger
+        .claims(resource)
+        .or_else(|| lost().then(by_spec).flatten())
 }
 
-/// Looks for what a frozen grant has in AWS without a record, once since the start. If that cannot be looked at, the next reconciliation tries again.
-pub async fn find_own_records(resource: &CrossAccountRegistryGrant, owner: &Owner, context: &Context) {
-    let World { directory, installation, ledger, .. } = &context.world;
+/// Looks for what a frozen grant has in AWS without a record, once since the start. If that cannot
+/// be looked at, the next reconciliation tries again.
+pub async fn find_own_records(
+    resource: &CrossAccountRegistryGrant,
+    owner: &Owner,
+    context: &Context,
+) {
+    let World {
+        directory,
+        installation,
+        ledger,
+        ..
+    } = &context.world;
     if ledger.was_searched_for(&owner.uid) {
         return;
     }
-    let Ok(grant) = observed(&owner.grant, &resource.spec, None, directory, installation) else { return };
+    let Ok(grant) = observed(&owner.grant, &resource.spec, None, directory, installation) else {
+        return;
+    };
     let claims = grant.claims();
-    let search = Enforcement::new(&context.world, owner, &resource.spec, Aim::Revoke, &claims, Look::Now);
+    let search = Enforcement::new(
+        &context.world,
+        owner,
+        &resource.spec,
+        Aim::Revoke,
+        &claims,
+        Look::Now,
+    );
     match search.find_records().await {
         Ok(()) => ledger.record_search(&owner.uid),
         Err(problem) => {
@@ -84,13 +135,40 @@ pub async fn find_own_records(resource: &CrossAccountRegistryGrant, owner: &Owne
 }
 
 /// Reports for the last time what may be left in places that are given up.
-pub async fn abandon(resource: &CrossAccountRegistryGrant, context: &Context, given_up: &BTreeMap<Place, Problem>) {
-    let left = given_up.keys().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let (registry, consumer) = (&resource.spec.registry.account_id, resource.spec.consumer.account_id.as_deref());
-    let accounts = consumer.map_or_else(|| registry.clone(), |consumer| format!("{registry} and {consumer}"));
-    let mut why: Vec<&str> = given_up.values().map(|problem| problem.message.as_str()).collect();
+pub async fn abandon(
+    resource: &CrossAccountRegistryGrant,
+    context: &Context,
+    given_up: &BTreeMap<Place, Problem>,
+) {
+    let left = given_up
+        .keys()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
+    let (registry, consumer) = (
+        &resource.spec.registry.account_id,
+        resource.spec.consumer.account_id.as_deref(),
+    );
+    let accounts = consumer.map_or_else(
+        || registry.clone(),
+        |consumer| format!("{registry} and {consumer}"),
+    );
+    let mut why: Vec<&str> = given_up
+        .values()
+        .map(|problem| problem.message.as_str())
+        .collect();
     why.dedup();
-    let message = format!("abandoned: in accounts {accounts} there may still be {left} ({})", why.join("; "));
-    tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), "{message}");
-    context.events.abandoned(&resource.object_ref(&()), &message).await;
+    let message = format!(
+        "abandoned: in accounts {accounts} there may still be {left} ({})",
+        why.join("; ")
+    );
+    tracing::warn!(
+        grant = resource.name_any(),
+        namespace = resource.namespace(),
+        "{message}"
+    );
+    context
+        .events
+        .abandoned(&resource.object_ref(&()), &message)
+        .await;
 }

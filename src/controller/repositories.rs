@@ -1,5 +1,5 @@
-//! A repository's policy, looked at and brought up to date: read, merged, written, with nothing awaited between. Who may do so, and when,
-//! is decided in [`super::writers`].
+//! A repository's policy, looked at and brought up to date: read, merged, written, with nothing
+//! awaited between. Who may do so, and when, is decided in [`super::writers`].
 
 use super::contest::{Contest, Verdict};
 use super::standings::{self, Standings};
@@ -31,7 +31,11 @@ pub struct Repository {
 
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { account, region, name } = self;
+        let Self {
+            account,
+            region,
+            name,
+        } = self;
         write!(f, "repository {name} in account {account}, {region}")
     }
 }
@@ -39,7 +43,8 @@ impl fmt::Display for Repository {
 /// Who looks, and so how old what he learns may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// A grant that is settled: a look no older than this is good enough, as long as the same is wanted.
+    /// A grant that is settled: a look no older than this is good enough, as long as the same is
+    /// wanted.
     Settled(Duration),
     /// One that waits for its access, or for its end.
     Now,
@@ -75,7 +80,8 @@ pub struct Memory {
     pub written: Option<Instant>,
     /// Something was put back by a look that was no grant's: the next grant that looks tells it.
     untold: bool,
-    /// Who was in the policy at the last look, and who was not, for want of room or because AWS refused it.
+    /// Who was in the policy at the last look, and who was not, for want of room or because AWS
+    /// refused it.
     granted: BTreeSet<GrantName>,
     outside: BTreeSet<GrantName>,
 }
@@ -103,19 +109,35 @@ impl Written {
         match self {
             Self::UpToDate(standings) => {
                 let notices = Vec::new();
-                Self::UpToDate(Box::new(Standings { put_back: false, changed: None, notices, ..*standings }))
+                Self::UpToDate(Box::new(Standings {
+                    put_back: false,
+                    changed: None,
+                    notices,
+                    ..*standings
+                }))
             }
             Self::NoRepository => Self::NoRepository,
         }
     }
 }
 
-/// The pauses between the attempts at a policy while AWS throttles. Each attempt reads again, for a policy must be read right before it is written; what
-/// the grant has in place elsewhere need not be read again for that.
-const THROTTLED: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+/// The pauses between the attempts at a policy while AWS throttles. Each attempt reads again, for a
+/// policy must be read right before it is written; what the grant has in place elsewhere need not
+/// be read again for that.
+const THROTTLED: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
 
-/// Makes a repository's policy what all grants together want; tries again if AWS throttles it. Between the attempts it holds no work slot.
-pub async fn bring_up_to_date(world: &World, account: &Account, repository: &Repository, who: Look) -> Outcome {
+/// Makes a repository's policy what all grants together want; tries again if AWS throttles it.
+/// Between the attempts it holds no work slot.
+pub async fn bring_up_to_date(
+    world: &World,
+    account: &Account,
+    repository: &Repository,
+    who: Look,
+) -> Outcome {
     for pause in THROTTLED {
         match attempt(world, account, repository, who).await {
             Err(problem) if problem.reason == Reason::Throttled => {
@@ -151,8 +173,18 @@ async fn attempt(world: &World, account: &Account, repository: &Repository, who:
     world.writers.serve(repository, who, wanted, pass).await
 }
 
-/// Has grants looked at whose place was changed by another grant's look: else their status would stay as it was.
-fn remember(world: &World, memory: &mut Memory, Standings { granted, left_out, refused, .. }: &Standings) {
+/// Has grants looked at whose place was changed by another grant's look: else their status would
+/// stay as it was.
+fn remember(
+    world: &World,
+    memory: &mut Memory,
+    Standings {
+        granted,
+        left_out,
+        refused,
+        ..
+    }: &Standings,
+) {
     let outside: BTreeSet<GrantName> = left_out.iter().chain(refused.keys()).cloned().collect();
     let pushed_out = memory.granted.intersection(&outside);
     let let_in = memory.outside.intersection(granted);
@@ -176,12 +208,18 @@ struct Begun {
 impl Begun {
     /// Notes what our statements in the policy are now.
     fn leave(&mut self, memory: &mut Memory, policy: Option<&Document>, world: &World) {
-        let (ours, verdict) = (Ours::in_document(policy, &world.installation), self.unnoted.take());
-        memory.contest.leave(ours, verdict.unwrap_or(Verdict::Free), Instant::now());
+        let (ours, verdict) = (
+            Ours::in_document(policy, &world.installation),
+            self.unnoted.take(),
+        );
+        memory
+            .contest
+            .leave(ours, verdict.unwrap_or(Verdict::Free), Instant::now());
     }
 }
 
-/// Reads, writes and passes AWS's answers on, until the search has nothing more to write: [`crate::policy::search`] says what.
+/// Reads, writes and passes AWS's answers on, until the search has nothing more to write:
+/// [`crate::policy::search`] says what.
 async fn look(
     world: &World,
     account: &Account,
@@ -189,14 +227,19 @@ async fn look(
     memory: &mut Memory,
     grants: &[Wanted<GrantName>],
 ) -> Outcome {
-    let Repository { account: _, region, name } = repository;
+    let Repository {
+        account: _,
+        region,
+        name,
+    } = repository;
     let pause = world.resync_interval;
     let (mut grants, mut again, mut begun) = (grants.to_vec(), BTreeSet::new(), None::<Begun>);
     let mut replacing = None;
     memory.search.begin(memory.began.elapsed());
     let mut turn = Some(world.turn_for_all(repository.account.as_str()).await);
     let (plan, policy) = loop {
-        // From here to the write nothing else is awaited: what others write in between is lost, and nobody could see it.
+        // From here to the write nothing else is awaited: what others write in between is lost, and
+        // nobody could see it.
         let asked = Instant::now();
         let current = match account.repository_policy(region, name).await? {
             PolicyRead::NoRepository => return Ok(Written::NoRepository),
@@ -208,38 +251,68 @@ async fn look(
             let mut verdict = Verdict::Free;
             if !memory.replaced.is_empty() {
                 let plan = planned(world, repository, current.as_deref(), &grants)?;
-                again = plan.replaced.intersection(&memory.replaced).cloned().collect();
+                again = plan
+                    .replaced
+                    .intersection(&memory.replaced)
+                    .cloned()
+                    .collect();
                 let ours = Ours::default();
-                verdict = memory.replacing.judge(&ours, &ours, !again.is_empty(), pause, Instant::now());
+                verdict =
+                    memory
+                        .replacing
+                        .judge(&ours, &ours, !again.is_empty(), pause, Instant::now());
                 if verdict == Verdict::Wait {
-                    grants.iter_mut().for_each(|grant| grant.replaces.retain(|sid| !again.contains(sid)));
+                    grants
+                        .iter_mut()
+                        .for_each(|grant| grant.replaces.retain(|sid| !again.contains(sid)));
                 }
             }
             replacing = Some(verdict);
         }
         let all: Cow<'_, [Wanted<GrantName>]> = match unknown {
-            Some(unknown) => [unknown].into_iter().chain(grants.iter().cloned()).collect(),
+            Some(unknown) => [unknown]
+                .into_iter()
+                .chain(grants.iter().cloned())
+                .collect(),
             None => Cow::Borrowed(&grants),
         };
-        let next = memory.search.next(current.as_deref(), &all, &world.installation, memory.began.elapsed());
+        let next = memory.search.next(
+            current.as_deref(),
+            &all,
+            &world.installation,
+            memory.began.elapsed(),
+        );
         let (plan, write) = match next.map_err(|stop| standings::stopped(repository, stop))? {
             Next::Done(plan) => (*plan, None),
             Next::Write(step) => (step.plan, Some(step.write)),
             Next::Ask(principals) => {
                 // Other accounts are asked, each with a slot of its own.
                 drop(turn.take());
-                memory.search.learn(&evidence::of(world, account, principals).await);
+                memory
+                    .search
+                    .learn(&evidence::of(world, account, principals).await);
                 turn = Some(world.turn_for_all(repository.account.as_str()).await);
                 continue;
             }
         };
         let begun = begun.get_or_insert_with(|| {
             second_writer::look_at_policy(world, repository, plan.current.as_ref());
-            let verdict = memory.contest.judge(&plan.found, &plan.wanted, false, pause, Instant::now());
+            let verdict =
+                memory
+                    .contest
+                    .judge(&plan.found, &plan.wanted, false, pause, Instant::now());
             let replacing = replacing.unwrap_or(Verdict::Free);
-            Begun { before: plan.current.clone(), verdict, unnoted: Some(verdict), replacing, wrote: false }
+            Begun {
+                before: plan.current.clone(),
+                verdict,
+                unnoted: Some(verdict),
+                replacing,
+                wrote: false,
+            }
         });
-        let Some(write) = write.filter(|_| begun.verdict != Verdict::Wait) else { break (plan, None) };
+        let Some(write) = write.filter(|_| begun.verdict != Verdict::Wait) else {
+            break (plan, None);
+        };
         let permit = world.leadership.may_write()?;
         second_writer::write_policy(world, repository, write.document());
         // Whatever becomes of the answer.
@@ -250,18 +323,24 @@ async fn look(
                 world.metrics.write_window.observe(window.as_secs_f64());
                 tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = plan.characters, replaced = ?plan.replaced, ?window, "repository policy written");
                 begun.wrote = true;
-                // At once: if the next call fails then what was written so far is none of somebody else's doing.
+                // At once: if the next call fails then what was written so far is none of somebody
+                // else's doing.
                 begun.leave(memory, write.document(), world);
                 memory.replaced.extend(plan.replaced.iter().cloned());
                 let ended = memory.search.accepted();
                 let news = memory.search.news();
-                memory.notices.extend(news.iter().map(|news| standings::announce(world, repository, news)));
+                memory.notices.extend(
+                    news.iter()
+                        .map(|news| standings::announce(world, repository, news)),
+                );
                 if ended {
                     break (plan, Some(write));
                 }
             }
             // ECR has more than one text for a principal that it does not know.
-            Err(fault) if fault.class == Class::Settling || fault.code == "InvalidParameterException" => {
+            Err(fault)
+                if fault.class == Class::Settling || fault.code == "InvalidParameterException" =>
+            {
                 memory.search.was_refused(fault, memory.began.elapsed());
             }
             Err(fault) => return Err(fault.into()),
@@ -272,36 +351,62 @@ async fn look(
         Some(written) => written.document().cloned(),
         None => plan.current.clone(),
     };
-    let Some(mut begun) = begun else { return Ok(Written::NoRepository) };
+    let Some(mut begun) = begun else {
+        return Ok(Written::NoRepository);
+    };
     let waits = begun.verdict == Verdict::Wait;
     let now = Instant::now();
     if !waits {
         begun.leave(memory, policy.as_ref(), world);
         second_writer::leave_policy(world, repository, policy.as_ref());
-        memory.replacing.leave(Ours::default(), begun.replacing, now);
+        memory
+            .replacing
+            .leave(Ours::default(), begun.replacing, now);
     }
     // What is there again stays remembered, or it would be taken for new the next time.
-    memory.replaced.retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
+    memory
+        .replaced
+        .retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
     let is_contested = memory.contest.is_on(pause, now);
-    if world.contested.note(repository, is_contested.then_some(&plan.foreign_sids)) {
+    if world
+        .contested
+        .note(repository, is_contested.then_some(&plan.foreign_sids))
+    {
         world.look_at_account(&repository.account);
     }
     let contested = is_contested.then(|| standings::contested(repository, &plan));
-    let mut standings = Standings::of(world, repository, &memory.search, &grants, plan, policy, waits);
+    let mut standings = Standings::of(
+        world,
+        repository,
+        &memory.search,
+        &grants,
+        plan,
+        policy,
+        waits,
+    );
     let why = "somebody else puts it there again and again; find who calls ecr:SetRepositoryPolicy in CloudTrail";
     if begun.replacing == Verdict::Wait {
-        standings.kept.extend(again.into_iter().map(|sid| (sid, why.to_owned())));
+        standings
+            .kept
+            .extend(again.into_iter().map(|sid| (sid, why.to_owned())));
     }
     standings.replaced = memory.replaced.clone();
     standings.contested = contested;
     standings.put_back = begun.verdict == Verdict::PutBack;
-    standings.changed = begun.wrote.then(|| change(repository, begun.before, standings.policy.as_deref())).flatten();
+    standings.changed = begun
+        .wrote
+        .then(|| change(repository, begun.before, standings.policy.as_deref()))
+        .flatten();
     Ok(Written::UpToDate(Box::new(standings)))
 }
 
 /// The one place where a repository's policy is written: nothing but a checked document.
 async fn write(account: &Account, repository: &Repository, write: &Checked) -> Result<(), Fault> {
-    let Repository { account: _, region, name } = repository;
+    let Repository {
+        account: _,
+        region,
+        name,
+    } = repository;
     match write.document() {
         Some(document) => account.set_repository_policy(region, name, document).await,
         None => account.delete_repository_policy(region, name).await,
@@ -309,8 +414,16 @@ async fn write(account: &Account, repository: &Repository, write: &Checked) -> R
 }
 
 /// The change that a look has made from its beginning to its end.
-fn change(repository: &Repository, before: Option<Document>, after: Option<&Document>) -> Option<Planned> {
-    let Repository { account, region, name } = repository;
+fn change(
+    repository: &Repository,
+    before: Option<Document>,
+    after: Option<&Document>,
+) -> Option<Planned> {
+    let Repository {
+        account,
+        region,
+        name,
+    } = repository;
     let change = match (&before, after) {
         (Some(before), Some(after)) if before == after => Change::None,
         (None, None) => Change::None,
@@ -321,7 +434,11 @@ fn change(repository: &Repository, before: Option<Document>, after: Option<&Docu
 }
 
 pub(super) fn changes(repository: &Repository, plan: &Plan<GrantName>) -> Option<Planned> {
-    let Repository { account, region, name } = repository;
+    let Repository {
+        account,
+        region,
+        name,
+    } = repository;
     Planned::of_repository(account, region, name, plan.current.as_ref(), &plan.change)
 }
 
@@ -331,10 +448,12 @@ pub(super) fn planned(
     current: Option<&str>,
     grants: &[Wanted<GrantName>],
 ) -> Result<Plan<GrantName>, Problem> {
-    repository::plan(current, grants, &world.installation).map_err(|error| standings::unreadable(repository, &error))
+    repository::plan(current, grants, &world.installation)
+        .map_err(|error| standings::unreadable(repository, &error))
 }
 
-/// Looks again at repositories that were written lately, until the operator is told to stop. An account that keeps it waiting holds up no other.
+/// Looks again at repositories that were written lately, until the operator is told to stop. An
+/// account that keeps it waiting holds up no other.
 pub async fn look_after(context: Arc<Context>) {
     let context = &*context;
     loop {
@@ -343,10 +462,20 @@ pub async fn look_after(context: Arc<Context>) {
             () = context.stop.clone() => return,
         }
         let mut by_account: BTreeMap<AccountId, Vec<Repository>> = BTreeMap::new();
-        for repository in context.world.writers.to_look_after(context.world.resync_interval).await {
-            by_account.entry(repository.account.clone()).or_default().push(repository);
+        for repository in context
+            .world
+            .writers
+            .to_look_after(context.world.resync_interval)
+            .await
+        {
+            by_account
+                .entry(repository.account.clone())
+                .or_default()
+                .push(repository);
         }
-        let accounts = by_account.into_iter().map(|(id, repositories)| look_again(context, id, repositories));
+        let accounts = by_account
+            .into_iter()
+            .map(|(id, repositories)| look_again(context, id, repositories));
         futures::future::join_all(accounts).await;
     }
 }
@@ -356,9 +485,13 @@ async fn look_again(context: &Context, id: AccountId, repositories: Vec<Reposito
         if context.stop.clone().now_or_never().is_some() {
             return;
         }
-        let Some(known) = context.world.directory.account(&id) else { return };
+        let Some(known) = context.world.directory.account(&id) else {
+            return;
+        };
         let looked = match context.world.aws.account(&id, &known.spec, None).await {
-            Ok(account) => bring_up_to_date(&context.world, &account, &repository, Look::After).await,
+            Ok(account) => {
+                bring_up_to_date(&context.world, &account, &repository, Look::After).await
+            }
             Err(problem) => Err(problem),
         };
         if let Err(problem) = looked {

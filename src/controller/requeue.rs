@@ -1,5 +1,6 @@
-//! When to look again: after the resync interval if all is well, else after a pause that grows. No state makes a hot loop. Also how often reconciles
-//! may be asked for by annotation, and how soon a watch that broke off is begun again.
+//! When to look again: after the resync interval if all is well, else after a pause that grows. No
+//! state makes a hot loop. Also how often reconciles may be asked for by annotation, and how soon a
+//! watch that broke off is begun again.
 
 use crate::api::conditions::Reason;
 use crate::grant::Problem;
@@ -29,7 +30,11 @@ impl Backoff {
 
     /// How many failures there were in a row.
     pub fn count(&self, uid: &str) -> u32 {
-        self.0.lock().expect("no panic while held").get(uid).map_or(0, |(_, count)| *count)
+        self.0
+            .lock()
+            .expect("no panic while held")
+            .get(uid)
+            .map_or(0, |(_, count)| *count)
     }
 
     /// Starts over.
@@ -38,7 +43,8 @@ impl Backoff {
     }
 }
 
-/// How many looks at one grant its annotations and its finalizer may bring about in a row, and how often afterwards.
+/// How many looks at one grant its annotations and its finalizer may bring about in a row, and how
+/// often afterwards.
 const ASKED_AT_ONCE: u32 = 6;
 const ASKED_EVERY: Duration = Duration::from_secs(30);
 
@@ -53,8 +59,9 @@ pub struct Cause {
     pub all: Option<u64>,
 }
 
-/// How often looks were asked for by anything but a change, for each grant by its UID. A look on demand reads everything anew, so that a grant which is
-/// annotated all the time, or whose deletion cannot end and is asked for again and again, would use up the calls of its accounts.
+/// How often looks were asked for by anything but a change, for each grant by its UID. A look on
+/// demand reads everything anew, so that a grant which is annotated all the time, or whose deletion
+/// cannot end and is asked for again and again, would use up the calls of its accounts.
 #[derive(Default)]
 pub struct Asked(Mutex<HashMap<String, Begun>>);
 
@@ -75,33 +82,52 @@ impl Asked {
         let before = asked.get(uid);
         let taken_until = before.map_or(now, |begun| begun.taken_until.max(now));
         // The same cause again is a resync, or another try.
-        let Cause { generation, revokes, all } = cause;
+        let Cause {
+            generation,
+            revokes,
+            all,
+        } = cause;
         let is_asked_for = before.is_some_and(|Begun { cause: before, .. }| {
             (before.generation, before.revokes) == (generation, revokes) && before.all != all
         });
         if !is_asked_for {
-            asked.insert(uid.to_owned(), Begun { cause, at: now, taken_until });
+            asked.insert(
+                uid.to_owned(),
+                Begun {
+                    cause,
+                    at: now,
+                    taken_until,
+                },
+            );
             return Ok(());
         }
         let ahead = (taken_until + ASKED_EVERY).saturating_duration_since(now);
         match ahead.checked_sub(ASKED_EVERY * ASKED_AT_ONCE) {
             Some(wait) if !wait.is_zero() => Err(wait),
             Some(_) | None => {
-                asked.insert(uid.to_owned(), Begun { cause, at: now, taken_until: taken_until + ASKED_EVERY });
+                asked.insert(
+                    uid.to_owned(),
+                    Begun {
+                        cause,
+                        at: now,
+                        taken_until: taken_until + ASKED_EVERY,
+                    },
+                );
                 Ok(())
             }
         }
     }
 }
 
-/// The longest pause between two attempts to watch again. Edits are noticed within twice this time once the API server is back.
+/// The longest pause between two attempts to watch again. Edits are noticed within twice this time
+/// once the API server is back.
 pub const LONGEST_RECONNECT: Duration = Duration::from_secs(4);
 const FIRST_RECONNECT: Duration = Duration::from_millis(250);
 /// A failure after so long without another one is the first again.
 const RECONNECTED_FOR: Duration = Duration::from_secs(60);
 
-/// The pauses of a watch that cannot be begun. They start over after a time without failures and not with an event, for every failed list begins
-/// with one.
+/// The pauses of a watch that cannot be begun. They start over after a time without failures and
+/// not with an event, for every failed list begins with one.
 #[derive(Default)]
 pub struct Reconnect {
     failures: u32,
@@ -112,7 +138,10 @@ impl Iterator for Reconnect {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        if self.last.is_none_or(|last| last.elapsed() > RECONNECTED_FOR) {
+        if self
+            .last
+            .is_none_or(|last| last.elapsed() > RECONNECTED_FOR)
+        {
             self.failures = 0;
         }
         let grown = FIRST_RECONNECT.saturating_mul(2_u32.saturating_pow(self.failures.min(16)));
@@ -125,7 +154,8 @@ impl kube::runtime::utils::Backoff for Reconnect {
     fn reset(&mut self) {}
 }
 
-/// No pause: what a controller merges are watches, and each of them pauses by itself. A pause of the merged stream would hold up those that work.
+/// No pause: what a controller merges are watches, and each of them pauses by itself. A pause of
+/// the merged stream would hold up those that work.
 pub struct NoPause;
 
 impl Iterator for NoPause {
@@ -145,9 +175,10 @@ fn longest(reason: Reason) -> Duration {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     match reason {
         Reason::Settling => minutes(2),
-        Reason::Throttled | Reason::Unavailable | Reason::HostNotResolved | Reason::CredentialsUnavailable => {
-            minutes(5)
-        }
+        Reason::Throttled
+        | Reason::Unavailable
+        | Reason::HostNotResolved
+        | Reason::CredentialsUnavailable => minutes(5),
         Reason::AccessDenied
         | Reason::RegionNotEnabled
         | Reason::RegionNotFound
@@ -180,21 +211,30 @@ fn longest(reason: Reason) -> Duration {
     }
 }
 
-/// The pause after a failure: it doubles with each in a row, up to the longest for its kind or the resync interval, whichever is
-/// shorter, with jitter down to half.
+/// The pause after a failure: it doubles with each in a row, up to the longest for its kind or the
+/// resync interval, whichever is shorter, with jitter down to half.
 pub fn after_failure(reason: Reason, failures_before: u32, resync: Duration) -> Duration {
-    let grown = SHORTEST.saturating_mul(2_u32.saturating_pow(failures_before.saturating_add(1).min(20)));
+    let grown =
+        SHORTEST.saturating_mul(2_u32.saturating_pow(failures_before.saturating_add(1).min(20)));
     let ceiling = grown.min(longest(reason)).min(resync.max(SHORTEST));
     jittered(ceiling, 0.5, 1.0).max(SHORTEST)
 }
 
 /// The pause after several failures at once: that of the one which may mend itself soonest.
 pub fn after_failures(problems: &[Problem], failures_before: u32, resync: Duration) -> Duration {
-    let soonest = problems.iter().map(|problem| problem.reason).min_by_key(|reason| longest(*reason));
-    after_failure(soonest.unwrap_or(Reason::Unavailable), failures_before, resync)
+    let soonest = problems
+        .iter()
+        .map(|problem| problem.reason)
+        .min_by_key(|reason| longest(*reason));
+    after_failure(
+        soonest.unwrap_or(Reason::Unavailable),
+        failures_before,
+        resync,
+    )
 }
 
-/// The pause while all is well: the resync interval, give or take a fifth, so that many grants do not march in step.
+/// The pause while all is well: the resync interval, give or take a fifth, so that many grants do
+/// not march in step.
 pub fn after_success(resync: Duration) -> Duration {
     jittered(resync, 0.8, 1.2)
 }
@@ -216,7 +256,10 @@ mod tests {
             assert!(pause >= SHORTEST);
             assert!(pause <= longest(Reason::Unavailable));
         }
-        assert!(after_failure(Reason::Unavailable, 6, RESYNC) > after_failure(Reason::Unavailable, 0, RESYNC) * 4);
+        assert!(
+            after_failure(Reason::Unavailable, 6, RESYNC)
+                > after_failure(Reason::Unavailable, 0, RESYNC) * 4
+        );
     }
 
     #[test]
@@ -242,7 +285,11 @@ mod tests {
     }
 
     fn cause(generation: i64, all: u64) -> Cause {
-        Cause { generation: Some(generation), revokes: false, all: Some(all) }
+        Cause {
+            generation: Some(generation),
+            revokes: false,
+            all: Some(all),
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -261,7 +308,11 @@ mod tests {
         let wait = may_begin("a").unwrap_err();
         assert!(wait <= ASKED_EVERY, "{wait:?}");
         assert_eq!(may_begin("a"), Err(wait), "asking again makes it no later");
-        assert_eq!(asked.may_begin("b", cause(1, 7)), Ok(()), "another grant is not concerned");
+        assert_eq!(
+            asked.may_begin("b", cause(1, 7)),
+            Ok(()),
+            "another grant is not concerned"
+        );
         tokio::time::advance(wait).await;
         assert_eq!(may_begin("a"), Ok(()));
         assert!(may_begin("a").is_err());
@@ -281,10 +332,20 @@ mod tests {
             all += 1;
         }
         assert_eq!(asked.may_begin("a", cause(1, all - 1)), Ok(()), "a resync");
-        let revokes = Cause { revokes: true, ..cause(1, all) };
+        let revokes = Cause {
+            revokes: true,
+            ..cause(1, all)
+        };
         assert_eq!(asked.may_begin("a", revokes), Ok(()), "a rule that is gone");
-        assert_eq!(asked.may_begin("a", cause(2, all)), Ok(()), "a change, or a deletion");
-        assert!(asked.may_begin("a", cause(2, all + 1)).is_err(), "it is no way around the limit");
+        assert_eq!(
+            asked.may_begin("a", cause(2, all)),
+            Ok(()),
+            "a change, or a deletion"
+        );
+        assert!(
+            asked.may_begin("a", cause(2, all + 1)).is_err(),
+            "it is no way around the limit"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -305,17 +366,26 @@ mod tests {
             let pause = pauses.next().unwrap();
             // Every failed list begins with an event.
             kube::runtime::utils::Backoff::reset(&mut pauses);
-            assert!(pause <= LONGEST_RECONNECT && pause > Duration::ZERO, "{pause:?}");
+            assert!(
+                pause <= LONGEST_RECONNECT && pause > Duration::ZERO,
+                "{pause:?}"
+            );
             tokio::time::advance(pause).await;
         }
-        assert!(pauses.next().unwrap() >= LONGEST_RECONNECT / 2, "an API server that is down is not hammered");
+        assert!(
+            pauses.next().unwrap() >= LONGEST_RECONNECT / 2,
+            "an API server that is down is not hammered"
+        );
         tokio::time::advance(RECONNECTED_FOR * 2).await;
         assert!(pauses.next().unwrap() <= FIRST_RECONNECT);
     }
 
-    /// A watch during an outage: it fails again and again, until the API server is back and an edit is seen. One that `lists` begins each attempt with an
-    /// event.
-    fn watch(back: Instant, lists: bool) -> impl futures::Stream<Item = Result<&'static str, std::io::Error>> {
+    /// A watch during an outage: it fails again and again, until the API server is back and an edit
+    /// is seen. One that `lists` begins each attempt with an event.
+    fn watch(
+        back: Instant,
+        lists: bool,
+    ) -> impl futures::Stream<Item = Result<&'static str, std::io::Error>> {
         futures::stream::unfold(0_u64, move |step| async move {
             if step == u64::MAX {
                 return None;
@@ -323,12 +393,17 @@ mod tests {
             if Instant::now() >= back {
                 return Some((Ok("edit"), u64::MAX));
             }
-            let event = if lists && step % 2 == 0 { Ok("list") } else { Err(std::io::Error::other("refused")) };
+            let event = if lists && step % 2 == 0 {
+                Ok("list")
+            } else {
+                Err(std::io::Error::other("refused"))
+            };
             Some((event, step + 1))
         })
     }
 
-    /// How long after the API server's return an edit is noticed on every one of three watches, merged as the controller does.
+    /// How long after the API server's return an edit is noticed on every one of three watches,
+    /// merged as the controller does.
     async fn noticed_after<B, M>(outage: Duration, each: impl Fn() -> B, merged: M) -> Duration
     where
         B: kube::runtime::utils::Backoff,
@@ -339,7 +414,10 @@ mod tests {
         use kube::runtime::utils::StreamBackoff;
         let back = Instant::now() + outage;
         let watches = (0..3).map(|number| Box::pin(watch(back, number == 0).backoff(each())));
-        let mut merged = Box::pin(StreamBackoff::new(futures::stream::select_all(watches), merged));
+        let mut merged = Box::pin(StreamBackoff::new(
+            futures::stream::select_all(watches),
+            merged,
+        ));
         let mut seen = 0;
         while seen < 3 {
             seen += usize::from(matches!(merged.next().await, Some(Ok("edit"))));
@@ -352,14 +430,20 @@ mod tests {
         for minutes in 1..20 {
             let outage = Duration::from_secs(60 * minutes);
             let noticed = noticed_after(outage, Reconnect::default, NoPause).await;
-            assert!(noticed <= Duration::from_secs(10), "{noticed:?} after {minutes} minutes");
+            assert!(
+                noticed <= Duration::from_secs(10),
+                "{noticed:?} after {minutes} minutes"
+            );
         }
     }
 
     #[test]
     fn what_mends_itself_soonest_decides_how_long_several_problems_wait() {
         let problem = |reason| Problem::new(reason, "");
-        let both = [problem(Reason::RepositoryNotFound), problem(Reason::Settling)];
+        let both = [
+            problem(Reason::RepositoryNotFound),
+            problem(Reason::Settling),
+        ];
         assert!(after_failures(&both, 30, RESYNC) <= longest(Reason::Settling));
     }
 }

@@ -1,8 +1,10 @@
-//! A cluster that was restored from a backup without status: the records of frozen grants (suspended, or mode `Observe`) are found again. Nothing is
-//! written for such a grant, so nothing else would put its claims on record, and without a record it keeps no access.
+//! A cluster that was restored from a backup without status: the records of frozen grants
+//! (suspended, or mode `Observe`) are found again. Nothing is written for such a grant, so nothing
+//! else would put its claims on record, and without a record it keeps no access.
 //!
-//! Before a repository's policy is looked at for the first time since the start, what no grant on record accounts for is assigned to the admitted frozen
-//! grants that ask for it. From then on they have a record: rules and deletions revoke it as usual.
+//! Before a repository's policy is looked at for the first time since the start, what no grant on
+//! record accounts for is assigned to the admitted frozen grants that ask for it. From then on they
+//! have a record: rules and deletions revoke it as usual.
 
 use super::events::Events;
 use super::repositories::Repository;
@@ -30,45 +32,72 @@ pub struct Restored {
     /// `None` where nothing is written: in a forecast.
     cluster: Option<(Client, Events)>,
     looked: Mutex<HashMap<Repository, Arc<OnceCell<()>>>>,
-    /// The grants as they were before any record was changed; kept only where a frozen grant has none.
+    /// The grants as they were before any record was changed; kept only where a frozen grant has
+    /// none.
     at_start: OnceLock<Grants>,
 }
 
 impl Restored {
     pub fn writing_to(client: Client, events: Events) -> Self {
-        Self { cluster: Some((client, events)), ..Self::default() }
+        Self {
+            cluster: Some((client, events)),
+            ..Self::default()
+        }
     }
 
     /// Remembers the grants as they are now, the first time. Call it before a record is written.
     pub fn note_start(&self, world: &World) {
         self.at_start.get_or_init(|| {
-            let lost = world.grants.state_filter(|grant| may_have_lost_its_record(world, grant));
-            if lost.is_empty() { Vec::new() } else { world.grants.state() }
+            let lost = world
+                .grants
+                .state_filter(|grant| may_have_lost_its_record(world, grant));
+            if lost.is_empty() {
+                Vec::new()
+            } else {
+                world.grants.state()
+            }
         });
     }
 }
 
 /// Whether the record of this grant may have been lost: it is frozen, and has none.
 pub fn may_have_lost_its_record(world: &World, grant: &CrossAccountRegistryGrant) -> bool {
-    is_frozen(&grant.spec) && grant.meta().deletion_timestamp.is_none() && world.ledger.has_no_claims(grant)
+    is_frozen(&grant.spec)
+        && grant.meta().deletion_timestamp.is_none()
+        && world.ledger.has_no_claims(grant)
 }
 
 /// Finds the records again that have to do with this repository, once.
 ///
 /// # Errors
-/// When the policy could not be read, or a record not be written: then nothing may be written to the policy either.
-pub async fn find_records(world: &World, account: &Account, repository: &Repository) -> Result<(), Problem> {
-    let Some((client, events)) = &world.restored.cluster else { return Ok(()) };
+/// When the policy could not be read, or a record not be written: then nothing may be written to
+/// the policy either.
+pub async fn find_records(
+    world: &World,
+    account: &Account,
+    repository: &Repository,
+) -> Result<(), Problem> {
+    let Some((client, events)) = &world.restored.cluster else {
+        return Ok(());
+    };
     world.restored.note_start(world);
     let once = {
         let mut looked = world.restored.looked.lock().expect("no panic while held");
         looked.entry(repository.clone()).or_default().clone()
     };
-    match once.get_or_try_init(|| assign(world, account, repository, client, events)).await {
+    match once
+        .get_or_try_init(|| assign(world, account, repository, client, events))
+        .await
+    {
         Ok(()) => Ok(()),
         Err(Unfinished::NothingToRead) => {
             // A spec may name what is not there without end.
-            world.restored.looked.lock().expect("no panic while held").remove(repository);
+            world
+                .restored
+                .looked
+                .lock()
+                .expect("no panic while held")
+                .remove(repository);
             Ok(())
         }
         Err(Unfinished::Failed(problem)) => Err(problem),
@@ -77,7 +106,8 @@ pub async fn find_records(world: &World, account: &Account, repository: &Reposit
 
 /// Why the records of a repository are looked for again at its next look.
 enum Unfinished {
-    /// There is no such repository, or its policy is not understood. Such a policy is never written, so nothing is lost before somebody corrects it.
+    /// There is no such repository, or its policy is not understood. Such a policy is never
+    /// written, so nothing is lost before somebody corrects it.
     NothingToRead,
     Failed(Problem),
 }
@@ -100,7 +130,9 @@ async fn assign(
         return Ok(());
     }
     let turn = world.turn_for_all(repository.account.as_str()).await;
-    let read = account.repository_policy(&repository.region, &repository.name).await;
+    let read = account
+        .repository_policy(&repository.region, &repository.name)
+        .await;
     drop(turn);
     let text = match read? {
         PolicyRead::NoRepository => return Err(Unfinished::NothingToRead),
@@ -110,17 +142,24 @@ async fn assign(
     let document = Document::parse(&text).map_err(|_| Unfinished::NothingToRead)?;
     let accounted = accounted_for(world, repository);
     for (resource, grant) in candidates {
-        let asked = [true, false].map(|with_role| grant.contributions(&repository.region, with_role));
-        if asked.iter().any(|asked| unaccounted(&document, &accounted, asked, &world.installation)) {
+        let asked =
+            [true, false].map(|with_role| grant.contributions(&repository.region, with_role));
+        if asked
+            .iter()
+            .any(|asked| unaccounted(&document, &accounted, asked, &world.installation))
+        {
             world.leadership.may_write().map(drop)?;
             let found = claims_on(&grant, repository);
             match put_on_record(world, client, &resource, &found).await {
                 Ok(()) => {}
-                // One grant's status that is not accepted holds up nobody else. Its access stays: until the next start this process knows the record,
-                // and tries to write it with each of the grant's statuses.
+                // One grant's status that is not accepted holds up nobody else. Its access stays:
+                // until the next start this process knows the record, and tries to write it with
+                // each of the grant's statuses.
                 Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => {
                     tracing::warn!(grant = %GrantName::of(&resource), %refusal, "the API server refused the record that was found for the policy of {repository}; it is kept in memory");
-                    world.ledger.record(&resource, Some(grown_by(world, &resource, &found)));
+                    world
+                        .ledger
+                        .record(&resource, Some(grown_by(world, &resource, &found)));
                     // It is not on record, so no Event says that it is.
                     continue;
                 }
@@ -137,11 +176,23 @@ async fn assign(
     Ok(())
 }
 
-/// The admitted frozen grants that reach a repository and have no record of it. One whose record is of the very spec that it has was found again at
-/// another repository.
-fn candidates(world: &World, repository: &Repository) -> Vec<(Arc<CrossAccountRegistryGrant>, Grant)> {
-    let World { ledger, directory, installation, .. } = world;
-    let Repository { account, region, name } = repository;
+/// The admitted frozen grants that reach a repository and have no record of it. One whose record is
+/// of the very spec that it has was found again at another repository.
+fn candidates(
+    world: &World,
+    repository: &Repository,
+) -> Vec<(Arc<CrossAccountRegistryGrant>, Grant)> {
+    let World {
+        ledger,
+        directory,
+        installation,
+        ..
+    } = world;
+    let Repository {
+        account,
+        region,
+        name,
+    } = repository;
     let frozen = world.grants.state_filter(|grant| {
         grant.spec.registry.account_id == account.as_str()
             && is_frozen(&grant.spec)
@@ -150,40 +201,74 @@ fn candidates(world: &World, repository: &Repository) -> Vec<(Arc<CrossAccountRe
     });
     let reaching = frozen.into_iter().filter_map(|resource| {
         let claims = ledger.claims(&resource);
-        let same_spec = claims.as_ref().is_none_or(|claims| claims.last_spec().as_ref() == Some(&resource.spec));
+        let same_spec = claims
+            .as_ref()
+            .is_none_or(|claims| claims.last_spec().as_ref() == Some(&resource.spec));
         let id = GrantName::of(&resource);
-        let grant = observed(&id, &resource.spec, None, directory, installation).ok().filter(|_| same_spec)?;
+        let grant = observed(&id, &resource.spec, None, directory, installation)
+            .ok()
+            .filter(|_| same_spec)?;
         grant.reaches(region, name).then_some((resource, grant))
     });
     reaching.collect()
 }
 
-/// What the grants on record, live or being deleted, may have in a repository's policy: by what they were before the start, and by what they are now.
+/// What the grants on record, live or being deleted, may have in a repository's policy: by what
+/// they were before the start, and by what they are now.
 fn accounted_for(world: &World, repository: &Repository) -> Vec<Contribution> {
-    let Repository { account, region, name } = repository;
+    let Repository {
+        account,
+        region,
+        name,
+    } = repository;
     let at_start = world.restored.at_start.get().into_iter().flatten().cloned();
-    let on_account = |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == account.as_str();
+    let on_account =
+        |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == account.as_str();
     let mut accounted = Vec::new();
-    for resource in at_start.chain(world.grants.state()).filter(|grant| on_account(grant)) {
-        let before = resource.status.as_ref().and_then(|status| status.applied.clone());
-        let records: Vec<Applied> = before.into_iter().chain(world.ledger.claims(&resource)).collect();
+    for resource in at_start
+        .chain(world.grants.state())
+        .filter(|grant| on_account(grant))
+    {
+        let before = resource
+            .status
+            .as_ref()
+            .and_then(|status| status.applied.clone());
+        let records: Vec<Applied> = before
+            .into_iter()
+            .chain(world.ledger.claims(&resource))
+            .collect();
         if !records.iter().any(|record| record.covers(region, name)) {
             continue;
         }
         let id = GrantName::of(&resource);
-        let specs = records.iter().filter_map(Applied::last_spec).chain([resource.spec.clone()]);
-        let grants = specs.filter_map(|spec| meant(&id, &spec, &world.directory, &world.installation));
+        let specs = records
+            .iter()
+            .filter_map(Applied::last_spec)
+            .chain([resource.spec.clone()]);
+        let grants =
+            specs.filter_map(|spec| meant(&id, &spec, &world.directory, &world.installation));
         let reaching = grants.filter(|grant| grant.reaches(region, name));
         accounted.extend(reaching.flat_map(|grant| grant.contributions(region, true)));
     }
     accounted
 }
 
-/// The claims of a grant on this repository alone, and on the roles that its spec names: they say where to look.
+/// The claims of a grant on this repository alone, and on the roles that its spec names: they say
+/// where to look.
 fn claims_on(grant: &Grant, repository: &Repository) -> Applied {
-    let Repository { account: _, region, name } = repository;
-    let here = AppliedRepositories { region: region.clone(), patterns: vec![name.clone()] };
-    Applied { repositories: vec![here], ..grant.claims() }
+    let Repository {
+        account: _,
+        region,
+        name,
+    } = repository;
+    let here = AppliedRepositories {
+        region: region.clone(),
+        patterns: vec![name.clone()],
+    };
+    Applied {
+        repositories: vec![here],
+        ..grant.claims()
+    }
 }
 
 /// Writes the finalizer, then the record, as for any grant.
@@ -195,7 +280,9 @@ async fn put_on_record(
 ) -> Result<(), kube::Error> {
     let api: Api<CrossAccountRegistryGrant> =
         Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
-    let Some(current) = publish::in_time(api.get_opt(&resource.name_any())).await? else { return Ok(()) };
+    let Some(current) = publish::in_time(api.get_opt(&resource.name_any())).await? else {
+        return Ok(());
+    };
     if current.uid() != resource.uid() || current.meta().deletion_timestamp.is_some() {
         return Ok(());
     }
@@ -203,22 +290,32 @@ async fn put_on_record(
         publish::add_finalizer(&world.leadership, client, &current).await?;
     }
     let claims = grown_by(world, &current, found);
-    let status = Status { applied: Some(claims.clone()), ..current.status.clone().unwrap_or_default() };
+    let status = Status {
+        applied: Some(claims.clone()),
+        ..current.status.clone().unwrap_or_default()
+    };
     publish::grant_status(&world.leadership, client, &current, &status).await?;
     world.ledger.record(&current, Some(claims));
     Ok(())
 }
 
-/// Whether the API server will say the same when it is asked again: an admission webhook, a rule of the definition, or a lack of permission.
+/// Whether the API server will say the same when it is asked again: an admission webhook, a rule of
+/// the definition, or a lack of permission.
 fn is_refusal(status: &kube::core::Status) -> bool {
     matches!(status.code, 400 | 403 | 422)
 }
 
 /// What is on record for a grant, and what was found.
 fn grown_by(world: &World, grant: &CrossAccountRegistryGrant, found: &Applied) -> Applied {
-    world.ledger.claims(grant).map_or_else(|| found.clone(), |before| before.grown_by(found))
+    world
+        .ledger
+        .claims(grant)
+        .map_or_else(|| found.clone(), |before| before.grown_by(found))
 }
 
 fn not_recorded(error: kube::Error) -> Problem {
-    Problem::new(Reason::Unavailable, format!("the record of a grant could not be written to its status: {error}"))
+    Problem::new(
+        Reason::Unavailable,
+        format!("the record of a grant could not be written to its status: {error}"),
+    )
 }

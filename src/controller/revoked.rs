@@ -1,5 +1,5 @@
-//! The one place that says when access is revoked in a repository's policy: when the document read back contains nothing that no live grant
-//! asks for, never merely because a call succeeded.
+//! The one place that says when access is revoked in a repository's policy: when the document read
+//! back contains nothing that no live grant asks for, never merely because a call succeeded.
 
 use super::repositories::{Look, Outcome, Repository, Written, bring_up_to_date};
 use super::standings::{self, Standings};
@@ -15,16 +15,19 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// How often the policy is written and read back at once before the rest waits for the next reconciliation.
+/// How often the policy is written and read back at once before the rest waits for the next
+/// reconciliation.
 const ATTEMPTS: usize = 3;
 /// How many of the accesses that are left are told.
 const TOLD: usize = 3;
 
-/// The read-backs that are under way. A hundred grants on one repository that go at once share a few.
+/// The read-backs that are under way. A hundred grants on one repository that go at once share a
+/// few.
 #[derive(Default)]
 pub struct ReadBacks(Mutex<HashMap<Repository, Arc<Slot>>>);
 
-/// One repository's read-backs. Who comes takes a ticket; a read that begins after a ticket was taken serves it.
+/// One repository's read-backs. Who comes takes a ticket; a read that begins after a ticket was
+/// taken serves it.
 #[derive(Default)]
 struct Slot {
     tickets: AtomicU64,
@@ -43,7 +46,8 @@ impl ReadBacks {
         };
         let ticket = slot.tickets.fetch_add(1, Ordering::SeqCst) + 1;
         let mut last = slot.last.lock().await;
-        if let Some((serves_to, left)) = last.as_ref().filter(|(serves_to, _)| *serves_to >= ticket) {
+        if let Some((serves_to, left)) = last.as_ref().filter(|(serves_to, _)| *serves_to >= ticket)
+        {
             tracing::trace!(ticket, serves_to, "served by another read");
             return left.clone();
         }
@@ -54,8 +58,9 @@ impl ReadBacks {
     }
 }
 
-/// Takes out of a repository's policy what no live grant asks for. The content decides: where a call failed and the document holds nothing of that
-/// kind all the same, it is done; where every call succeeded and the document still holds something, it is not, and `unrevoked` says why.
+/// Takes out of a repository's policy what no live grant asks for. The content decides: where a
+/// call failed and the document holds nothing of that kind all the same, it is done; where every
+/// call succeeded and the document still holds something, it is not, and `unrevoked` says why.
 ///
 /// # Errors
 /// What could not be written or read.
@@ -72,7 +77,10 @@ pub async fn revoke(world: &World, account: &Account, repository: &Repository) -
         };
         let mut standings = match (left.is_empty(), written) {
             (true, Ok(Written::UpToDate(standings))) => {
-                return Ok(Written::UpToDate(Box::new(Standings { unrevoked: None, ..*standings })));
+                return Ok(Written::UpToDate(Box::new(Standings {
+                    unrevoked: None,
+                    ..*standings
+                })));
             }
             (true, Err(_)) => return Ok(Written::UpToDate(Box::default())),
             (false, Ok(Written::UpToDate(standings))) => standings,
@@ -81,32 +89,45 @@ pub async fn revoke(world: &World, account: &Account, repository: &Repository) -
         };
         // The writer knows already that it cannot be taken out.
         if standings.unrevoked.is_some() || attempt == ATTEMPTS {
-            let why = standings.unrevoked.take().or_else(|| standings.contested.clone());
+            let why = standings
+                .unrevoked
+                .take()
+                .or_else(|| standings.contested.clone());
             standings.unrevoked = Some(why.unwrap_or_else(|| still_there(repository, &left)));
             return Ok(Written::UpToDate(standings));
         }
-        written = after(*standings, bring_up_to_date(world, account, repository, Look::ReadBack).await);
+        written = after(
+            *standings,
+            bring_up_to_date(world, account, repository, Look::ReadBack).await,
+        );
     }
     written
 }
 
 /// The outcome of another look, with what is still to be told of the look before it.
 fn after(before: Standings, outcome: Outcome) -> Outcome {
-    let Ok(Written::UpToDate(mut standings)) = outcome else { return outcome };
+    let Ok(Written::UpToDate(mut standings)) = outcome else {
+        return outcome;
+    };
     standings.notices.splice(0..0, before.notices);
     standings.put_back |= before.put_back;
     standings.changed = standings.changed.or(before.changed);
     Ok(Written::UpToDate(standings))
 }
 
-/// Reads a repository's policy, and returns what our statements in it allow beyond what the grants on record ask for.
+/// Reads a repository's policy, and returns what our statements in it allow beyond what the grants
+/// on record ask for.
 async fn left_in(world: &World, account: &Account, repository: &Repository) -> Left {
     let _turn = world.turn_for_all(repository.account.as_str()).await;
-    let text = match account.repository_policy(&repository.region, &repository.name).await? {
+    let text = match account
+        .repository_policy(&repository.region, &repository.name)
+        .await?
+    {
         PolicyRead::NoRepository | PolicyRead::NoPolicy => return Ok(Vec::new()),
         PolicyRead::Policy(text) => text,
     };
-    let document = Document::parse(&text).map_err(|error| standings::unreadable(repository, &error))?;
+    let document =
+        Document::parse(&text).map_err(|error| standings::unreadable(repository, &error))?;
     // Taken after the read, so that a grant which came meanwhile is counted.
     let mut grants = wanted::on_record(world, repository)?;
     grants.extend(wanted::of_unknown(world, repository, Some(&text)));
@@ -115,8 +136,17 @@ async fn left_in(world: &World, account: &Account, repository: &Repository) -> L
 }
 
 fn still_there(repository: &Repository, left: &[String]) -> Problem {
-    let more = if left.len() > TOLD { format!(", and {} more", left.len() - TOLD) } else { String::new() };
-    let some = left.iter().take(TOLD).cloned().collect::<Vec<_>>().join("; ");
+    let more = if left.len() > TOLD {
+        format!(", and {} more", left.len() - TOLD)
+    } else {
+        String::new()
+    };
+    let some = left
+        .iter()
+        .take(TOLD)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("; ");
     Problem::new(
         Reason::Settling,
         format!(
@@ -131,7 +161,11 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     fn key() -> Repository {
-        Repository { account: "111111111111".parse().unwrap(), region: "us-east-1".into(), name: "r".into() }
+        Repository {
+            account: "111111111111".parse().unwrap(),
+            region: "us-east-1".into(),
+            name: "r".into(),
+        }
     }
 
     async fn read(read_backs: &ReadBacks, reads: &AtomicUsize) -> Left {
@@ -144,7 +178,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_that_go_at_once_share_few_read_backs_and_none_is_served_by_one_that_began_before_it() {
+    async fn many_that_go_at_once_share_few_read_backs_and_none_is_served_by_one_that_began_before_it()
+     {
         let (read_backs, reads) = (ReadBacks::default(), AtomicUsize::new(0));
         futures::future::join_all((0..100).map(|_| read(&read_backs, &reads))).await;
         assert!(reads.load(Ordering::SeqCst) <= 2, "{reads:?}");

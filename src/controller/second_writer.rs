@@ -1,6 +1,7 @@
-//! Another operator that is alive and has this installation's ID: two clusters, for instance, of which one was made from the other's backup. Each takes what the
-//! other writes for drift, and puts it right. It is noticed by what is read anyway, account by account, and new access in such an account waits until
-//! somebody says which operator is to go on.
+//! Another operator that is alive and has this installation's ID: two clusters, for instance, of
+//! which one was made from the other's backup. Each takes what the other writes for drift, and puts
+//! it right. It is noticed by what is read anyway, account by account, and new access in such an
+//! account waits until somebody says which operator is to go on.
 
 use super::repositories::Repository;
 use super::tell::ready;
@@ -26,11 +27,13 @@ use std::time::{Duration, Instant};
 
 /// How far back sightings count.
 const WINDOW: Duration = Duration::from_secs(3600);
-/// How many of them within that time are proof. A single one may be a late write by a tool that had read the policy earlier.
+/// How many of them within that time are proof. A single one may be a late write by a tool that had
+/// read the policy earlier.
 const PROOF: usize = 2;
 
-/// How many entries are kept for one policy: many times what fits into it. Beyond that the process starts over for this policy, as after a restart, so that endless
-/// edits of a grant do not fill the memory.
+/// How many entries are kept for one policy: many times what fits into it. Beyond that the process
+/// starts over for this policy, as after a restart, so that endless edits of a grant do not fill
+/// the memory.
 const MOST_KNOWN: usize = 5_000;
 
 /// What of another writer was seen in each account.
@@ -50,19 +53,29 @@ impl SecondWriters {
     fn sighted(&self, account: &AccountId, what: String, now: Instant) -> Option<SecondWriter> {
         let mut accounts = self.0.lock().expect("no panic while held");
         let account = accounts.entry(account.clone()).or_default();
-        account.sightings.retain(|(at, _)| now.duration_since(*at) < WINDOW);
+        account
+            .sightings
+            .retain(|(at, _)| now.duration_since(*at) < WINDOW);
         account.sightings.push_back((now, what));
         if account.proven.is_some() || account.sightings.len() < PROOF {
             return None;
         }
         let evidence = account.sightings.drain(..).map(|(_, what)| what).collect();
-        account.proven = Some(SecondWriter { since: Time(Timestamp::now()), evidence });
+        account.proven = Some(SecondWriter {
+            since: Time(Timestamp::now()),
+            evidence,
+        });
         account.proven.clone()
     }
 
     /// What was proven in this term.
     pub fn proven(&self, account: &AccountId) -> Option<SecondWriter> {
-        self.0.lock().expect("no panic while held").get(account)?.proven.clone()
+        self.0
+            .lock()
+            .expect("no panic while held")
+            .get(account)?
+            .proven
+            .clone()
     }
 
     /// Forgets what was seen in an account.
@@ -76,16 +89,24 @@ impl SecondWriters {
     /// Notes that a role carries this owner's tags.
     pub fn note_tags(&self, account: &AccountId, role: &str, owner: &Owner) {
         let mut accounts = self.0.lock().expect("no panic while held");
-        accounts.entry(account.clone()).or_default().tagged.insert(role.to_owned(), owner.uid.clone());
+        accounts
+            .entry(account.clone())
+            .or_default()
+            .tagged
+            .insert(role.to_owned(), owner.uid.clone());
     }
 
     fn had_tags_of(&self, account: &AccountId, role: &str, owner: &Owner) -> bool {
         let accounts = self.0.lock().expect("no panic while held");
-        accounts.get(account).and_then(|account| account.tagged.get(role)).is_some_and(|uid| *uid == owner.uid)
+        accounts
+            .get(account)
+            .and_then(|account| account.tagged.get(role))
+            .is_some_and(|uid| *uid == owner.uid)
     }
 }
 
-/// The access in a repository's policy that is known to be this process' own: what it has written, and what was there when it came.
+/// The access in a repository's policy that is known to be this process' own: what it has written,
+/// and what was there when it came.
 #[derive(Default)]
 pub struct OwnAccess {
     /// Hashes, for there may be hundreds of grants on each of thousands of repositories.
@@ -97,15 +118,21 @@ pub struct OwnAccess {
 }
 
 impl OwnAccess {
-    /// What of this is not its own. `None`: it has not seen to the policy since the start, so nobody can say.
+    /// What of this is not its own. `None`: it has not seen to the policy since the start, so
+    /// nobody can say.
     fn strange(&self, held: Vec<Contribution>) -> Option<Vec<Contribution>> {
-        self.settled.then(|| singles(held).filter(|single| !self.known.contains(&hash(single))).collect())
+        self.settled.then(|| {
+            singles(held)
+                .filter(|single| !self.known.contains(&hash(single)))
+                .collect()
+        })
     }
 
     /// What was there before the first look is nobody else's doing.
     fn begin(&mut self, found: Vec<Contribution>) {
         if !self.settled {
-            self.known.extend(singles(found).map(|single| hash(&single)));
+            self.known
+                .extend(singles(found).map(|single| hash(&single)));
         }
     }
 
@@ -125,15 +152,24 @@ impl OwnAccess {
 
     /// Whether there is something strange that was not there at the last look.
     fn sights(&mut self, held: Vec<Contribution>) -> bool {
-        let strange = self.strange(held).is_some_and(|strange| !strange.is_empty());
+        let strange = self
+            .strange(held)
+            .is_some_and(|strange| !strange.is_empty());
         strange && !std::mem::replace(&mut self.sighted, true)
     }
 }
 
 fn singles(held: Vec<Contribution>) -> impl Iterator<Item = Contribution> {
     // A unique ID stands for a principal that was deleted: AWS has put it there.
-    let is_dead = |one: &Contribution| one.callers.principals().iter().any(|name| is_unique_id(name));
-    held.into_iter().flat_map(|held| held.each()).filter(move |one| !is_dead(one))
+    let is_dead = |one: &Contribution| {
+        one.callers
+            .principals()
+            .iter()
+            .any(|name| is_unique_id(name))
+    };
+    held.into_iter()
+        .flat_map(|held| held.each())
+        .filter(move |one| !is_dead(one))
 }
 
 fn hash(Contribution { actions, callers }: &Contribution) -> u64 {
@@ -142,9 +178,12 @@ fn hash(Contribution { actions, callers }: &Contribution) -> u64 {
     hasher.finish()
 }
 
-/// What our statements allow. Those that are not as an operator writes them are none of another operator's.
+/// What our statements allow. Those that are not as an operator writes them are none of another
+/// operator's.
 fn held(world: &World, document: Option<&Document>) -> Vec<Contribution> {
-    document.map(|document| carried(document, &world.installation)).unwrap_or_default()
+    document
+        .map(|document| carried(document, &world.installation))
+        .unwrap_or_default()
 }
 
 /// Checks a repository's policy, as it was read, for access that another operator has written.
@@ -154,7 +193,8 @@ pub fn look_at_policy(world: &World, repository: &Repository, found: Option<&Doc
         own.begin(held.clone());
         own.sights(held)
     });
-    // After a revocation a tool may write back the policy that it had read earlier. That is no second operator.
+    // After a revocation a tool may write back the policy that it had read earlier. That is no
+    // second operator.
     if strange && !recent::is_on_record(world, repository) {
         sighted(
             world,
@@ -168,64 +208,124 @@ pub fn look_at_policy(world: &World, repository: &Repository, found: Option<&Doc
 
 /// Records a policy before it is written: the answer to the write may be lost.
 pub fn write_policy(world: &World, repository: &Repository, written: Option<&Document>) {
-    world.writers.own_access(repository, |own| own.write(held(world, written)));
+    world
+        .writers
+        .own_access(repository, |own| own.write(held(world, written)));
 }
 
 /// Records that a repository's policy is now as this process wants it.
 pub fn leave_policy(world: &World, repository: &Repository, left: Option<&Document>) {
     if paused(world, &repository.account).is_none() {
-        world.writers.own_access(repository, |own| own.settle(held(world, left)));
+        world
+            .writers
+            .own_access(repository, |own| own.settle(held(world, left)));
     }
 }
 
-/// The part of a repository policy's access that another operator may have written. Access that this process has written before is not part of it: if somebody
-/// restores it, it is revoked again.
-pub fn of_others(world: &World, repository: &Repository, held: Vec<Contribution>) -> Vec<Contribution> {
-    let strange = world.writers.own_access(repository, |own| own.strange(held.clone()));
-    strange.unwrap_or_else(|| if recent::is_on_record(world, repository) { Vec::new() } else { held })
+/// The part of a repository policy's access that another operator may have written. Access that
+/// this process has written before is not part of it: if somebody restores it, it is revoked again.
+pub fn of_others(
+    world: &World,
+    repository: &Repository,
+    held: Vec<Contribution>,
+) -> Vec<Contribution> {
+    let strange = world
+        .writers
+        .own_access(repository, |own| own.strange(held.clone()));
+    strange.unwrap_or_else(|| {
+        if recent::is_on_record(world, repository) {
+            Vec::new()
+        } else {
+            held
+        }
+    })
 }
 
-/// Notes it where a role that this process had tagged for a grant is tagged for another grant of the same name.
-pub fn look_at_tags(world: &World, account: &AccountId, role: &str, tags: &BTreeMap<String, String>, owner: &Owner) {
+/// Notes it where a role that this process had tagged for a grant is tagged for another grant of
+/// the same name.
+pub fn look_at_tags(
+    world: &World,
+    account: &AccountId,
+    role: &str,
+    tags: &BTreeMap<String, String>,
+    owner: &Owner,
+) {
     let uid = tags.get(TAG_GRANT_UID);
     let is_retagged = owner.owns(tags) && uid.is_some_and(|uid| *uid != owner.uid);
     if is_retagged && world.second_writers.had_tags_of(account, role, owner) {
         let uid = uid.map(String::as_str).unwrap_or_default();
-        sighted(world, account, format!("role {role} was tagged for another grant {} with UID {uid}", owner.grant));
+        sighted(
+            world,
+            account,
+            format!(
+                "role {role} was tagged for another grant {} with UID {uid}",
+                owner.grant
+            ),
+        );
     }
 }
 
 fn sighted(world: &World, account: &AccountId, what: String) {
-    let is_sole_writer = world.directory.account(account).is_some_and(|account| is_sole_writer(&account));
+    let is_sole_writer = world
+        .directory
+        .account(account)
+        .is_some_and(|account| is_sole_writer(&account));
     if is_sole_writer || world.second_writers.proven(account).is_some() {
         return;
     }
     tracing::warn!(%account, "{what}");
-    if world.second_writers.sighted(account, what, Instant::now()).is_some() {
+    if world
+        .second_writers
+        .sighted(account, what, Instant::now())
+        .is_some()
+    {
         world.look_at_account(account);
     }
 }
 
 /// Whether an admin says that no other operator works in the account.
 pub fn is_sole_writer(account: &AWSAccount) -> bool {
-    account.annotations().get(SOLE_WRITER).is_some_and(|value| value == "true")
+    account
+        .annotations()
+        .get(SOLE_WRITER)
+        .is_some_and(|value| value == "true")
 }
 
 /// What shows that another operator writes in the account, unless an admin says that it does not.
 pub fn paused(world: &World, account: &AccountId) -> Option<SecondWriter> {
-    let resource = world.directory.account(account).filter(|resource| !is_sole_writer(resource))?;
-    let recorded = || resource.status.as_ref().and_then(|status| status.second_writer.clone());
+    let resource = world
+        .directory
+        .account(account)
+        .filter(|resource| !is_sole_writer(resource))?;
+    let recorded = || {
+        resource
+            .status
+            .as_ref()
+            .and_then(|status| status.second_writer.clone())
+    };
     world.second_writers.proven(account).or_else(recorded)
 }
 
-/// Why a grant waits, where it does: another operator writes in one of its accounts, and its spec was not carried out before, or the other one undoes it.
+/// Why a grant waits, where it does: another operator writes in one of its accounts, and its spec
+/// was not carried out before, or the other one undoes it.
 pub fn pauses(world: &World, resource: &CrossAccountRegistryGrant) -> Option<Problem> {
-    let CrossAccountRegistryGrantSpec { registry, consumer, .. } = &resource.spec;
-    let consumer = consumer.account_id.as_ref().filter(|_| consumer.instance_role.is_some());
-    let accounts = [Some(&registry.account_id), consumer].into_iter().flatten().filter_map(|id| id.parse().ok());
-    let account: AccountId = accounts.into_iter().find(|account| paused(world, account).is_some())?;
+    let CrossAccountRegistryGrantSpec {
+        registry, consumer, ..
+    } = &resource.spec;
+    let consumer = consumer
+        .account_id
+        .as_ref()
+        .filter(|_| consumer.instance_role.is_some());
+    let accounts = [Some(&registry.account_id), consumer]
+        .into_iter()
+        .flatten()
+        .filter_map(|id| id.parse().ok());
+    let account: AccountId = accounts
+        .into_iter()
+        .find(|account| paused(world, account).is_some())?;
     let status = resource.status.as_ref();
-    let is_current = status.and_then(|status| status.observed_generation) == resource.meta().generation;
+    let is_current =
+        status.and_then(|status| status.observed_generation) == resource.meta().generation;
     let reason = ready(status).map(|(_, reason, _)| reason);
     let undone = [Reason::SecondWriter, Reason::ContestedPolicy].map(|reason| reason.to_string());
     if is_current && reason.is_some_and(|reason| !undone.contains(&reason.to_string())) {
@@ -249,15 +349,24 @@ mod tests {
     }
 
     fn held(accounts: &[u64]) -> Vec<Contribution> {
-        let arns = accounts.iter().map(|number| format!("arn:aws:iam::{:012}:root", 100_000_000_000 + number));
-        vec![Contribution { actions: ["ecr:BatchGetImage".to_owned()].into(), callers: Callers::named(arns) }]
+        let arns = accounts
+            .iter()
+            .map(|number| format!("arn:aws:iam::{:012}:root", 100_000_000_000 + number));
+        vec![Contribution {
+            actions: ["ecr:BatchGetImage".to_owned()].into(),
+            callers: Callers::named(arns),
+        }]
     }
 
     #[test]
     fn only_access_that_was_never_there_is_strange_and_only_after_a_whole_look() {
         let mut own = OwnAccess::default();
         own.begin(held(&[1]));
-        assert_eq!(own.strange(held(&[1, 3])), None, "it may have been there before the start");
+        assert_eq!(
+            own.strange(held(&[1, 3])),
+            None,
+            "it may have been there before the start"
+        );
         own.settle(held(&[2]));
         for known in [held(&[1]), held(&[2]), held(&[1, 2]), Vec::new()] {
             assert_eq!(own.strange(known), Some(Vec::new()));
@@ -265,12 +374,24 @@ mod tests {
         assert_eq!(own.strange(held(&[2, 3])), Some(held(&[3])));
         let mut pushes = held(&[1]);
         pushes[0].actions.insert("ecr:PutImage".to_owned());
-        assert_eq!(own.strange(pushes.clone()), Some(pushes), "the same caller may do more");
+        assert_eq!(
+            own.strange(pushes.clone()),
+            Some(pushes),
+            "the same caller may do more"
+        );
         let mut deleted = held(&[1]);
         deleted[0].callers = Callers::named(["AROAEXAMPLEEXAMPLE123".to_owned()]);
-        assert_eq!(own.strange(deleted), Some(Vec::new()), "AWS puts a unique ID where a role was deleted");
+        assert_eq!(
+            own.strange(deleted),
+            Some(Vec::new()),
+            "AWS puts a unique ID where a role was deleted"
+        );
         own.write(held(&[4]));
-        assert_eq!(own.strange(held(&[4])), Some(Vec::new()), "the answer to our own write may be lost");
+        assert_eq!(
+            own.strange(held(&[4])),
+            Some(Vec::new()),
+            "the answer to our own write may be lost"
+        );
     }
 
     #[test]
@@ -293,8 +414,14 @@ mod tests {
     fn two_sightings_within_an_hour_are_proof_and_one_is_none() {
         let (seen, start) = (SecondWriters::default(), Instant::now());
         assert_eq!(seen.sighted(&account(), "a".into(), start), None);
-        assert_eq!(seen.sighted(&account(), "b".into(), start + WINDOW), None, "the first is too old");
-        let proven = seen.sighted(&account(), "c".into(), start + WINDOW * 3 / 2).unwrap();
+        assert_eq!(
+            seen.sighted(&account(), "b".into(), start + WINDOW),
+            None,
+            "the first is too old"
+        );
+        let proven = seen
+            .sighted(&account(), "c".into(), start + WINDOW * 3 / 2)
+            .unwrap();
         assert_eq!(proven.evidence, ["b", "c"]);
         assert_eq!(seen.proven(&account()), Some(proven));
         assert_eq!(seen.proven(&"222222222222".parse().unwrap()), None);
@@ -307,7 +434,10 @@ mod tests {
         let seen = SecondWriters::default();
         let owner = |uid: &str| Owner {
             installation: "0123456789ab".parse().unwrap(),
-            grant: crate::grant::GrantName { namespace: "team".into(), name: "web".into() },
+            grant: crate::grant::GrantName {
+                namespace: "team".into(),
+                name: "web".into(),
+            },
             uid: uid.into(),
         };
         assert!(!seen.had_tags_of(&account(), "pusher", &owner("1")));

@@ -1,4 +1,5 @@
-//! How a repository's policy stands after a look: who is in it, who is not and why, and the words for it.
+//! How a repository's policy stands after a look: who is in it, who is not and why, and the words
+//! for it.
 
 use super::World;
 use super::repositories::Repository;
@@ -32,7 +33,8 @@ pub struct Standings {
     pub replaced: BTreeSet<String>,
     /// Those that were to be replaced and were not, with the reason.
     pub kept: BTreeMap<String, String>,
-    /// Who could not be let in, because AWS refuses a policy that names one of the grant's principals, or any policy at all.
+    /// Who could not be let in, because AWS refuses a policy that names one of the grant's
+    /// principals, or any policy at all.
     pub refused: BTreeMap<GrantName, Problem>,
     /// Why something is left in the policy that no grant asks for.
     pub unrevoked: Option<Problem>,
@@ -49,8 +51,8 @@ pub struct Standings {
 }
 
 impl Standings {
-    /// What is known from the plan that the look ended with, from the search, and from the policy as it is now. `waits`: the plan was not carried
-    /// out, because somebody else keeps undoing it.
+    /// What is known from the plan that the look ended with, from the search, and from the policy
+    /// as it is now. `waits`: the plan was not carried out, because somebody else keeps undoing it.
     pub fn of(
         world: &World,
         repository: &Repository,
@@ -61,28 +63,59 @@ impl Standings {
         waits: bool,
     ) -> Self {
         if let Some(By::Members(likely)) = search.blocked().map(|blocked| &blocked.by) {
-            let Repository { account, region, name } = repository;
+            let Repository {
+                account,
+                region,
+                name,
+            } = repository;
             tracing::warn!(%account, region, repository = name, ?likely, "AWS refuses this repository's policy because of several of the principals that have access, probably among these");
         }
         let complete = search.refused().is_empty() && search.blocked().is_none() && !waits;
-        let Plan { left_out, handed_over, characters, found_characters, kept, .. } = &plan;
+        let Plan {
+            left_out,
+            handed_over,
+            characters,
+            found_characters,
+            kept,
+            ..
+        } = &plan;
         let grants = asked(policy.as_ref(), grants, &world.installation);
-        let known: Vec<&Wanted<GrantName>> = grants.iter().filter(|grant| !grant.contributions.is_empty()).collect();
+        let known: Vec<&Wanted<GrantName>> = grants
+            .iter()
+            .filter(|grant| !grant.contributions.is_empty())
+            .collect();
         // Where the plan was carried out it says who is in the policy; else the policy itself does.
         let in_policy = Allowed::by(policy.iter().flat_map(|policy| &policy.statements));
         let is_in = |grant: &&&Wanted<GrantName>| {
-            complete || grant.contributions.iter().all(|contribution| in_policy.all_of(contribution))
+            complete
+                || grant
+                    .contributions
+                    .iter()
+                    .all(|contribution| in_policy.all_of(contribution))
         };
-        let is_granted = |grant: &&&Wanted<GrantName>| !left_out.contains(&grant.id) && is_in(grant);
-        let granted: BTreeSet<GrantName> = known.iter().filter(is_granted).map(|grant| grant.id.clone()).collect();
+        let is_granted =
+            |grant: &&&Wanted<GrantName>| !left_out.contains(&grant.id) && is_in(grant);
+        let granted: BTreeSet<GrantName> = known
+            .iter()
+            .filter(is_granted)
+            .map(|grant| grant.id.clone())
+            .collect();
         let mut refused = BTreeMap::new();
         for grant in known.iter().filter(|grant| !granted.contains(&grant.id)) {
-            let principals = grant.contributions.iter().flat_map(|contribution| contribution.callers.principals());
+            let principals = grant
+                .contributions
+                .iter()
+                .flat_map(|contribution| contribution.callers.principals());
             let by_principal = principals.into_iter().find_map(|name| {
-                search.refused().get_key_value(name.as_str()).map(|(name, fault)| (*name, (*fault).clone()))
+                search
+                    .refused()
+                    .get_key_value(name.as_str())
+                    .map(|(name, fault)| (*name, (*fault).clone()))
             });
             let problem = match (by_principal, search.blocked()) {
-                (Some((principal, fault)), _) => Some(refused_principal(repository, principal, &fault)),
+                (Some((principal, fault)), _) => {
+                    Some(refused_principal(repository, principal, &fault))
+                }
                 (None, Some(blocked)) if !left_out.contains(&grant.id) => {
                     Some(cannot_be_written(repository, &plan, blocked))
                 }
@@ -90,7 +123,8 @@ impl Standings {
             };
             refused.extend(problem.map(|problem| (grant.id.clone(), problem)));
         }
-        let is_left = !complete && !unasked(policy.as_ref(), &grants, &world.installation).is_empty();
+        let is_left =
+            !complete && !unasked(policy.as_ref(), &grants, &world.installation).is_empty();
         let unrevoked = is_left.then(|| match search.blocked() {
             Some(blocked) => cannot_be_written(repository, &plan, blocked),
             None => Problem::new(
@@ -102,8 +136,16 @@ impl Standings {
         Self {
             granted,
             left_out: left_out.clone(),
-            handed_over: if carried_out { handed_over.clone() } else { BTreeSet::new() },
-            characters: if carried_out { *characters } else { *found_characters },
+            handed_over: if carried_out {
+                handed_over.clone()
+            } else {
+                BTreeSet::new()
+            },
+            characters: if carried_out {
+                *characters
+            } else {
+                *found_characters
+            },
             replaced: BTreeSet::new(),
             kept: kept.clone(),
             refused,
@@ -129,7 +171,11 @@ fn refused_principal(repository: &Repository, principal: &str, fault: &Fault) ->
 }
 
 /// Nothing can be written. A status never names principals of other grants.
-fn cannot_be_written(repository: &Repository, plan: &Plan<GrantName>, blocked: &Blocked<Fault>) -> Problem {
+fn cannot_be_written(
+    repository: &Repository,
+    plan: &Plan<GrantName>,
+    blocked: &Blocked<Fault>,
+) -> Problem {
     let Blocked { by, answer, .. } = blocked;
     let (reason, why) = match by {
         By::Foreign(suspect) => {
@@ -154,11 +200,15 @@ fn cannot_be_written(repository: &Repository, plan: &Plan<GrantName>, blocked: &
             let why = "AWS refuses several of the accounts or roles that have access there, and which ones could not be found without taking access from others; the operator's log names those that are likely. Remove the grants of accounts that were closed";
             (Reason::BlockedPolicy, why.to_owned())
         }
-        By::Unknown => {
-            (Reason::Settling, "AWS refused it without a cause that could be found; it is tried again".into())
-        }
+        By::Unknown => (
+            Reason::Settling,
+            "AWS refused it without a cause that could be found; it is tried again".into(),
+        ),
     };
-    Problem::new(reason, format!("the policy of {repository} cannot be written, because {why} ({answer})"))
+    Problem::new(
+        reason,
+        format!("the policy of {repository} cannot be written, because {why} ({answer})"),
+    )
 }
 
 /// Why a look could not go on.
@@ -166,7 +216,8 @@ pub fn stopped(repository: &Repository, stop: Stop) -> Problem {
     match stop {
         Stop::Unreadable(error) => unreadable(repository, &error),
         Stop::Violation(violation) => {
-            // The plan is not to make such a document: if it does, then that is a fault of this operator.
+            // The plan is not to make such a document: if it does, then that is a fault of this
+            // operator.
             tracing::error!(account = %repository.account, region = repository.region, repository = repository.name, "a write was held back: {violation}");
             let message = format!(
                 "the policy of {repository} was not written, because the operator's own check held it back; the log says why. Please report it"
@@ -178,11 +229,14 @@ pub fn stopped(repository: &Repository, stop: Stop) -> Problem {
 
 /// The policy read is not a policy document.
 pub fn unreadable(repository: &Repository, error: &dyn std::error::Error) -> Problem {
-    let message = format!("the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR");
+    let message = format!(
+        "the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR"
+    );
     Problem::new(Reason::UnreadablePolicy, message)
 }
 
-/// Somebody else keeps undoing what is granted. The grant's status gives the number of foreign statements; the account's status and the log have their Sids.
+/// Somebody else keeps undoing what is granted. The grant's status gives the number of foreign
+/// statements; the account's status and the log have their Sids.
 pub fn contested(repository: &Repository, plan: &Plan<GrantName>) -> Problem {
     tracing::warn!(account = %repository.account, region = repository.region, repository = repository.name, foreign = plan.foreign, sids = ?plan.foreign_sids, "somebody else keeps replacing this repository's policy");
     let others = match plan.foreign {
@@ -200,8 +254,14 @@ pub fn contested(repository: &Repository, plan: &Plan<GrantName>) -> Problem {
 
 /// Counts and logs what people should hear of, and gives back the words for an Event.
 pub fn announce(world: &World, repository: &Repository, news: &News) -> String {
-    let account = OfAccount { account: repository.account.to_string() };
-    let Repository { account: of, region, name } = repository;
+    let account = OfAccount {
+        account: repository.account.to_string(),
+    };
+    let Repository {
+        account: of,
+        region,
+        name,
+    } = repository;
     match news {
         News::SetAside(principals) => {
             world.metrics.policy_set_aside.get_or_create(&account).inc();
@@ -212,7 +272,11 @@ pub fn announce(world: &World, repository: &Repository, news: &News) -> String {
             )
         }
         News::IdsRemoved(ids, statements) => {
-            world.metrics.policy_ids_removed.get_or_create(&account).inc_by(ids.len() as u64);
+            world
+                .metrics
+                .policy_ids_removed
+                .get_or_create(&account)
+                .inc_by(ids.len() as u64);
             let statements: Vec<String> = statements.iter().map(ToString::to_string).collect();
             tracing::warn!(account = %of, region, repository = name, ?ids, before = ?statements, "unique IDs of deleted principals were removed from statements of others, because they kept a revocation from being written; `before` has the statements as they were");
             let ids: Vec<&str> = ids.iter().map(String::as_str).collect();

@@ -1,6 +1,7 @@
-//! Objects as the API server stores them. Whoever may write an object may write its `managedFields`, too, with times and nesting that Go accepts and this
-//! operator's parsers do not; nobody here reads them, so they are skipped unread. What cannot be understood all the same costs this one object, never the list or
-//! the watch that it comes in.
+//! Objects as the API server stores them. Whoever may write an object may write its
+//! `managedFields`, too, with times and nesting that Go accepts and this operator's parsers do not;
+//! nobody here reads them, so they are skipped unread. What cannot be understood all the same costs
+//! this one object, never the list or the watch that it comes in.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
@@ -24,7 +25,10 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Stored<K> {
             Err(error) => {
                 let metadata = ObjectMeta::deserialize(&whole["metadata"]);
                 let metadata = metadata.unwrap_or_else(|_| names(&whole["metadata"]));
-                Err(InvalidObject { error: error.to_string(), metadata })
+                Err(InvalidObject {
+                    error: error.to_string(),
+                    metadata,
+                })
             }
         }))
     }
@@ -51,7 +55,11 @@ impl<'de> Visitor<'de> for Fields {
     type Value = Map<String, Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.of_metadata { "an object's metadata" } else { "an object" })
+        f.write_str(if self.of_metadata {
+            "an object's metadata"
+        } else {
+            "an object"
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -75,7 +83,9 @@ struct Metadata(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Fields { of_metadata: true }).map(Self)
+        deserializer
+            .deserialize_map(Fields { of_metadata: true })
+            .map(Self)
     }
 }
 
@@ -90,7 +100,11 @@ where
     let request = Request::new(K::url_path(&(), None)).list_metadata(&ListParams::default());
     let request = request.map_err(kube::Error::BuildRequest)?;
     let listed: ObjectList<Stored<PartialObjectMeta<K>>> = client.request(request).await?;
-    Ok(listed.items.into_iter().map(|object| object.meta().clone()).collect())
+    Ok(listed
+        .items
+        .into_iter()
+        .map(|object| object.meta().clone())
+        .collect())
 }
 
 impl<K: Resource> Resource for Stored<K> {
@@ -114,11 +128,15 @@ impl<K: Resource> Resource for Stored<K> {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        self.0.as_ref().map_or_else(|invalid| &invalid.metadata, K::meta)
+        self.0
+            .as_ref()
+            .map_or_else(|invalid| &invalid.metadata, K::meta)
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        self.0.as_mut().map_or_else(|invalid| &mut invalid.metadata, K::meta_mut)
+        self.0
+            .as_mut()
+            .map_or_else(|invalid| &mut invalid.metadata, K::meta_mut)
     }
 }
 
@@ -169,7 +187,10 @@ mod tests {
             let event = format!(r#"{{"type":"MODIFIED","object":{}}}"#, grant("a", &hostile));
             match serde_json::from_str(&event).unwrap() {
                 WatchEvent::Modified(Stored::<CrossAccountRegistryGrant>(Ok(grant))) => {
-                    assert_eq!((grant.name_any(), grant.managed_fields().len()), ("a".to_owned(), 0));
+                    assert_eq!(
+                        (grant.name_any(), grant.managed_fields().len()),
+                        ("a".to_owned(), 0)
+                    );
                 }
                 other => panic!("{other:?}"),
             }

@@ -1,5 +1,5 @@
-//! Keeps work that fails unexpectedly from ending anything else. What fails is a bug: it is logged, counted, shown by `/healthz`, and the work is
-//! started again.
+//! Keeps work that fails unexpectedly from ending anything else. What fails is a bug: it is logged,
+//! counted, shown by `/healthz`, and the work is started again.
 
 use super::Stop;
 use crate::telemetry::health::Liveness;
@@ -26,13 +26,20 @@ pub struct Panicked(String);
 ///
 /// # Errors
 /// When the work panicked.
-pub async fn isolated<T>(task: &'static str, metrics: &Metrics, work: impl Future<Output = T>) -> Result<T, Panicked> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
-        metrics.task_failures.get_or_create(&OfTask { task }).inc();
-        let panicked = Panicked(text(&*panic));
-        tracing::error!(task, "{panicked}");
-        panicked
-    })
+pub async fn isolated<T>(
+    task: &'static str,
+    metrics: &Metrics,
+    work: impl Future<Output = T>,
+) -> Result<T, Panicked> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .map_err(|panic| {
+            metrics.task_failures.get_or_create(&OfTask { task }).inc();
+            let panicked = Panicked(text(&*panic));
+            tracing::error!(task, "{panicked}");
+            panicked
+        })
 }
 
 /// Who is told of background tasks that fail, and when they end.
@@ -48,7 +55,11 @@ impl Supervisor<'_> {
     where
         F: Future<Output = ()>,
     {
-        let Self { metrics, liveness, stop } = *self;
+        let Self {
+            metrics,
+            liveness,
+            stop,
+        } = *self;
         let mut pause = SHORTEST;
         loop {
             let begun = Instant::now();
@@ -71,7 +82,8 @@ impl Supervisor<'_> {
 /// What a panic says of itself.
 fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it gave no reason".into())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it gave no reason".into())
 }
 
 #[cfg(test)]
@@ -85,36 +97,72 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_background_task_that_panics_is_started_again_counted_and_shown() {
-        let (metrics, liveness, runs) = (Metrics::default(), Liveness::default(), AtomicUsize::new(0));
+        let (metrics, liveness, runs) =
+            (Metrics::default(), Liveness::default(), AtomicUsize::new(0));
         let begun = Instant::now();
         let task = || async {
-            assert!(runs.fetch_add(1, Ordering::SeqCst) >= 3, "it fails three times");
+            assert!(
+                runs.fetch_add(1, Ordering::SeqCst) >= 3,
+                "it fails three times"
+            );
         };
-        Supervisor { metrics: &metrics, liveness: &liveness, stop: &never() }.run("the sweep", task).await;
+        Supervisor {
+            metrics: &metrics,
+            liveness: &liveness,
+            stop: &never(),
+        }
+        .run("the sweep", task)
+        .await;
         assert_eq!(runs.load(Ordering::SeqCst), 4);
-        assert_eq!(begun.elapsed(), SHORTEST * (1 + 2 + 4), "each pause is twice as long");
+        assert_eq!(
+            begun.elapsed(),
+            SHORTEST * (1 + 2 + 4),
+            "each pause is twice as long"
+        );
         let counted = "registry_grants_task_failures_total{task=\"the sweep\"} 3";
-        assert!(metrics.text().lines().any(|line| line == counted), "{}", metrics.text());
-        assert_eq!(liveness.report(), "alive\nthe sweep has failed 3 times and was started again\n");
+        assert!(
+            metrics.text().lines().any(|line| line == counted),
+            "{}",
+            metrics.text()
+        );
+        assert_eq!(
+            liveness.report(),
+            "alive\nthe sweep has failed 3 times and was started again\n"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_fails_again_and_again_ends_with_the_operator() {
         let (metrics, liveness) = (Metrics::default(), Liveness::default());
-        let stop = tokio::time::sleep(Duration::from_secs(3600)).boxed().shared();
-        Supervisor { metrics: &metrics, liveness: &liveness, stop: &stop }
-            .run("the sweep", || async { panic!("always") })
-            .await;
-        let failures = metrics.task_failures.get_or_create(&OfTask { task: "the sweep" }).get();
+        let stop = tokio::time::sleep(Duration::from_secs(3600))
+            .boxed()
+            .shared();
+        Supervisor {
+            metrics: &metrics,
+            liveness: &liveness,
+            stop: &stop,
+        }
+        .run("the sweep", || async { panic!("always") })
+        .await;
+        let failures = metrics
+            .task_failures
+            .get_or_create(&OfTask { task: "the sweep" })
+            .get();
         assert!((10..30).contains(&failures), "{failures}");
     }
 
     #[tokio::test]
     async fn a_panic_is_an_error_of_its_own_work_alone() {
         let metrics = Metrics::default();
-        let failed = isolated("reconcile", &metrics, async { panic!("of {}", "this kind") }).await;
+        let failed = isolated("reconcile", &metrics, async {
+            panic!("of {}", "this kind")
+        })
+        .await;
         let failed: Result<(), _> = failed;
-        assert_eq!(failed.unwrap_err().to_string(), "unexpected failure, which is a bug: of this kind");
+        assert_eq!(
+            failed.unwrap_err().to_string(),
+            "unexpected failure, which is a bug: of this kind"
+        );
         assert_eq!(isolated("reconcile", &metrics, async { 1 }).await, Ok(1));
     }
 }

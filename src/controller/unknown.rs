@@ -1,5 +1,6 @@
-//! Grants of this installation that are not in the cache, because this version of the operator cannot read them: they are stored under another version's
-//! definition, for instance after a downgrade. What they have in AWS is theirs all the same.
+//! Grants of this installation that are not in the cache, because this version of the operator
+//! cannot read them: they are stored under another version's definition, for instance after a
+//! downgrade. What they have in AWS is theirs all the same.
 
 use super::stored::Stored;
 use crate::api::CrossAccountRegistryGrant;
@@ -17,7 +18,8 @@ type Grants = BTreeMap<GrantName, String>;
 /// Which grants are unknown.
 #[derive(Debug, Default)]
 pub struct UnknownGrants {
-    /// Whether there may be others in any case: a plan is made from files, which need not hold all grants.
+    /// Whether there may be others in any case: a plan is made from files, which need not hold all
+    /// grants.
     assumed: bool,
     state: Mutex<State>,
 }
@@ -32,7 +34,10 @@ struct State {
 impl UnknownGrants {
     /// There may be unknown grants, or there are none.
     pub fn assumed(assumed: bool) -> Self {
-        Self { assumed, ..Self::default() }
+        Self {
+            assumed,
+            ..Self::default()
+        }
     }
 
     /// Takes note of an event of the watch.
@@ -63,7 +68,13 @@ impl UnknownGrants {
 
     /// Whether there may be any.
     pub fn may_exist(&self) -> bool {
-        self.assumed || !self.state.lock().expect("no panic while held").known.is_empty()
+        self.assumed
+            || !self
+                .state
+                .lock()
+                .expect("no panic while held")
+                .known
+                .is_empty()
     }
 
     /// Those whose names are known, as owners of what they have in AWS.
@@ -80,7 +91,10 @@ impl UnknownGrants {
 
 fn identity(metadata: &ObjectMeta) -> (GrantName, String) {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let name = GrantName { namespace: text(&metadata.namespace), name: text(&metadata.name) };
+    let name = GrantName {
+        namespace: text(&metadata.namespace),
+        name: text(&metadata.name),
+    };
     (name, text(&metadata.uid))
 }
 

@@ -1,7 +1,9 @@
-//! Grants that disappear without having been revoked: somebody took the finalizer off. What they had on record is revoked all the same, as far as this is
-//! not a sign that the cluster itself lost them.
+//! Grants that disappear without having been revoked: somebody took the finalizer off. What they
+//! had on record is revoked all the same, as far as this is not a sign that the cluster itself lost
+//! them.
 //!
-//! Only a disappearance that this process sees counts, by an event or between two lists. What disappears while no leader runs is found by the sweep.
+//! Only a disappearance that this process sees counts, by an event or between two lists. What
+//! disappears while no leader runs is found by the sweep.
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -50,8 +52,8 @@ impl Vanished {
     }
 }
 
-/// Passes a watch's events on, and notes which grants disappear with claims. It must see them before the cache does, which then still has each grant
-/// as it was.
+/// Passes a watch's events on, and notes which grants disappear with claims. It must see them
+/// before the cache does, which then still has each grant as it was.
 pub fn noticed<S>(
     context: Arc<Context>,
     vanished: UnboundedSender<Vanished>,
@@ -76,7 +78,8 @@ where
     })
 }
 
-/// The grants that are gone by this event, as the cache knew them. `listed` holds the UIDs of the list that is being read.
+/// The grants that are gone by this event, as the cache knew them. `listed` holds the UIDs of the
+/// list that is being read.
 fn gone(
     listed: &mut HashSet<String>,
     cache: &Store<CrossAccountRegistryGrant>,
@@ -87,11 +90,14 @@ fn gone(
         Event::InitApply(grant) => listed.extend(grant.uid()),
         Event::InitDone => {
             let listed = std::mem::take(listed);
-            return cache.state_filter(|grant| grant.uid().is_none_or(|uid| !listed.contains(&uid)));
+            return cache
+                .state_filter(|grant| grant.uid().is_none_or(|uid| !listed.contains(&uid)));
         }
         Event::Delete(last) => {
             // The event's own object is marked as deleted in any case.
-            let cached = cache.get(&ObjectRef::from_obj(last)).filter(|known| known.uid() == last.uid());
+            let cached = cache
+                .get(&ObjectRef::from_obj(last))
+                .filter(|known| known.uid() == last.uid());
             return vec![cached.unwrap_or_else(|| Arc::new(last.clone()))];
         }
         Event::Apply(_) => {}
@@ -105,7 +111,8 @@ struct Due {
     at: Instant,
 }
 
-/// What has disappeared and was not dealt with yet. It outlives a failure of [`run`], which goes on with it; it does not outlive the term.
+/// What has disappeared and was not dealt with yet. It outlives a failure of [`run`], which goes on
+/// with it; it does not outlive the term.
 pub struct Pending {
     round: Round,
     decided: UnboundedSender<Vanished>,
@@ -126,17 +133,34 @@ struct Revocations {
 impl Pending {
     pub fn of(noticed: UnboundedReceiver<Vanished>) -> Self {
         let (sender, decided) = unbounded();
-        let round = Round { noticed, gathered: Vec::new() };
-        Self { round, decided: sender, revocations: Revocations { decided, waiting: Vec::new() } }
+        let round = Round {
+            noticed,
+            gathered: Vec::new(),
+        };
+        Self {
+            round,
+            decided: sender,
+            revocations: Revocations {
+                decided,
+                waiting: Vec::new(),
+            },
+        }
     }
 }
 
-/// Revokes what vanished grants had, until the operator is told to stop. One that takes long keeps the next ones neither from being decided nor from being
-/// revoked.
+/// Revokes what vanished grants had, until the operator is told to stop. One that takes long keeps
+/// the next ones neither from being decided nor from being revoked.
 pub async fn run(context: &Context, pending: &tokio::sync::Mutex<Pending>) {
     let mut pending = pending.lock().await;
-    let Pending { round, decided, revocations } = &mut *pending;
-    tokio::join!(decide(context, round, decided), revoke(context, revocations));
+    let Pending {
+        round,
+        decided,
+        revocations,
+    } = &mut *pending;
+    tokio::join!(
+        decide(context, round, decided),
+        revoke(context, revocations)
+    );
 }
 
 /// Decides of each round which grants are revoked.
@@ -167,7 +191,8 @@ async fn decide(context: &Context, round: &mut Round, decided: &UnboundedSender<
     }
 }
 
-/// Carries out the revocations whose time has come. Each stays among those that wait until it has ended.
+/// Carries out the revocations whose time has come. Each stays among those that wait until it has
+/// ended.
 async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revocations) {
     let mut under_way = FuturesUnordered::new();
     let mut busy: HashSet<String> = HashSet::new();
@@ -180,8 +205,14 @@ async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revoca
                 under_way.push(async move { (uid, try_one(context, &vanished).await) });
             }
         }
-        let free = waiting.iter().filter(|due| !busy.contains(&due.vanished.grant.uid().unwrap_or_default()));
-        let next = if busy.len() < AT_A_TIME { free.map(|due| due.at).min() } else { None };
+        let free = waiting
+            .iter()
+            .filter(|due| !busy.contains(&due.vanished.grant.uid().unwrap_or_default()));
+        let next = if busy.len() < AT_A_TIME {
+            free.map(|due| due.at).min()
+        } else {
+            None
+        };
         tokio::select! {
             Some(vanished) = decided.next() => waiting.push(Due { vanished: Arc::new(vanished), at: now }),
             () = sleep_until(next) => {}
@@ -200,7 +231,13 @@ async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revoca
 
 async fn try_one(context: &Context, vanished: &Vanished) -> Option<Duration> {
     let tenant = vanished.grant.namespace().unwrap_or_default().into();
-    let attempt = pace::with(Work { urgency: Urgency::Revocation, tenant }, attempt(context, vanished));
+    let attempt = pace::with(
+        Work {
+            urgency: Urgency::Revocation,
+            tenant,
+        },
+        attempt(context, vanished),
+    );
     let ended = isolated("revoke a vanished grant", &context.world.metrics, attempt).await;
     ended.unwrap_or(Some(context.world.resync_interval))
 }
@@ -208,10 +245,15 @@ async fn try_one(context: &Context, vanished: &Vanished) -> Option<Duration> {
 /// Takes one that is done from those that wait, or has it tried again after this time.
 fn ended(context: &Context, waiting: &mut Vec<Due>, uid: &str, pause: Option<Duration>) {
     let is_it = |due: &Due| due.vanished.grant.uid().unwrap_or_default() == uid;
-    let Some(index) = waiting.iter().position(is_it) else { return };
+    let Some(index) = waiting.iter().position(is_it) else {
+        return;
+    };
     match pause {
         Some(pause) => waiting[index].at = Instant::now() + pause,
-        None => context.world.lost.forget(&waiting.swap_remove(index).vanished.grant),
+        None => context
+            .world
+            .lost
+            .forget(&waiting.swap_remove(index).vanished.grant),
     }
 }
 
@@ -227,17 +269,28 @@ async fn to_revoke(context: &Context, round: &[Vanished]) -> Vec<bool> {
     let mut revoked = Vec::new();
     for vanished in round {
         // One that was deleted, or whose place was taken, was not lost with its cluster.
-        let taken = matches!(successor(context, &vanished.grant).await, Ok(Place::Same | Place::Taken(_)));
+        let taken = matches!(
+            successor(context, &vanished.grant).await,
+            Ok(Place::Same | Place::Taken(_))
+        );
         revoked.push(taken || vanished.was_being_deleted());
     }
     let sudden = revoked.iter().filter(|is_revoked| !**is_revoked).count();
     if !too_many_at_once(sudden, context.world.grants.state().len()) {
         revoked.fill(true);
     }
-    for (vanished, _) in round.iter().zip(&revoked).filter(|(_, is_revoked)| **is_revoked) {
+    for (vanished, _) in round
+        .iter()
+        .zip(&revoked)
+        .filter(|(_, is_revoked)| **is_revoked)
+    {
         context.world.lost.revoke(&vanished.grant);
     }
-    for (vanished, _) in round.iter().zip(&revoked).filter(|(_, is_revoked)| !**is_revoked) {
+    for (vanished, _) in round
+        .iter()
+        .zip(&revoked)
+        .filter(|(_, is_revoked)| !**is_revoked)
+    {
         leave_to_the_sweep(context, vanished, sudden).await;
     }
     revoked
@@ -251,9 +304,16 @@ async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vani
     tracing::error!(grant = %GrantName::of(grant), "{note}");
     context.events.vanished(&about(grant), &note).await;
     let spec = &grant.spec;
-    let regions = claims.repositories.iter().map(|claimed| claimed.region.clone()).collect();
+    let regions = claims
+        .repositories
+        .iter()
+        .map(|claimed| claimed.region.clone())
+        .collect();
     context.world.sweep_soon(&spec.registry.account_id, regions);
-    spec.consumer.account_id.iter().for_each(|account| context.world.sweep_soon(account, BTreeSet::new()));
+    spec.consumer
+        .account_id
+        .iter()
+        .for_each(|account| context.world.sweep_soon(account, BTreeSet::new()));
     context.backoff.reset(&grant.uid().unwrap_or_default());
     context.world.ledger.record(grant, Some(claims.clone()));
 }
@@ -261,7 +321,9 @@ async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vani
 /// Revokes what one had. Returns when to try again, if that is needed.
 async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     let Vanished { grant, claims } = vanished;
-    let World { resync_interval, .. } = &context.world;
+    let World {
+        resync_interval, ..
+    } = &context.world;
     let (name, uid) = (GrantName::of(grant), grant.uid().unwrap_or_default());
     let _alone = context.world.ledger.alone_on(&uid).await;
     let again = |reason| {
@@ -282,19 +344,39 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         tracing::warn!(grant = %name, "it disappeared without having been revoked, and other grants cannot be read by this version of the operator; it is revoked once they can");
         return again(Reason::Settling);
     }
-    let claims = successor.map_or_else(|| claims.clone(), |successor| claims.without_roles_of(&successor));
-    let owner = Owner { installation: context.world.installation.clone(), grant: name.clone(), uid: uid.clone() };
-    let work = Enforcement::new(&context.world, &owner, &grant.spec, Aim::Revoke, &claims, Look::Now);
+    let claims = successor.map_or_else(
+        || claims.clone(),
+        |successor| claims.without_roles_of(&successor),
+    );
+    let owner = Owner {
+        installation: context.world.installation.clone(),
+        grant: name.clone(),
+        uid: uid.clone(),
+    };
+    let work = Enforcement::new(
+        &context.world,
+        &owner,
+        &grant.spec,
+        Aim::Revoke,
+        &claims,
+        Look::Now,
+    );
     let done = work.abandoning(is_abandoned(grant)).run().await;
     if let Err(error) = recent::record(context, &done.revoked).await {
         tracing::warn!(grant = %name, %error, "what was revoked could not be put on record");
     }
     let problems = done.outcome.problems();
     if done.outcome.applied.is_some() {
-        let why = Problem::join(&problems).map(|problem| problem.message).unwrap_or_default();
+        let why = Problem::join(&problems)
+            .map(|problem| problem.message)
+            .unwrap_or_default();
         tracing::warn!(grant = %name, "it disappeared without having been revoked, and not all of it can be revoked yet: {why}");
         let failures = context.backoff.failed(&uid, None);
-        return Some(requeue::after_failures(&problems, failures, *resync_interval));
+        return Some(requeue::after_failures(
+            &problems,
+            failures,
+            *resync_interval,
+        ));
     }
     let note = format!(
         "this grant disappeared without having been revoked, because its finalizer was taken off; by its record it was revoked now: {}",
@@ -316,26 +398,43 @@ enum Place {
     Taken(Arc<CrossAccountRegistryGrant>),
 }
 
-async fn successor(context: &Context, grant: &CrossAccountRegistryGrant) -> Result<Place, kube::Error> {
+async fn successor(
+    context: &Context,
+    grant: &CrossAccountRegistryGrant,
+) -> Result<Place, kube::Error> {
     let namespace = grant.namespace().unwrap_or_default();
-    let api = Api::<Stored<CrossAccountRegistryGrant>>::namespaced(context.client.clone(), &namespace);
-    Ok(match publish::in_time(api.get_opt(&grant.name_any())).await? {
-        None => Place::Free,
-        // Also where this version cannot read it.
-        Some(found) if found.uid() == grant.uid() => Place::Same,
-        Some(Stored(Ok(successor))) => Place::Taken(Arc::new(successor)),
-        // What it claims cannot be told.
-        Some(Stored(Err(invalid))) => return Err(kube::Error::SerdeError(serde::de::Error::custom(invalid))),
-    })
+    let api =
+        Api::<Stored<CrossAccountRegistryGrant>>::namespaced(context.client.clone(), &namespace);
+    Ok(
+        match publish::in_time(api.get_opt(&grant.name_any())).await? {
+            None => Place::Free,
+            // Also where this version cannot read it.
+            Some(found) if found.uid() == grant.uid() => Place::Same,
+            Some(Stored(Ok(successor))) => Place::Taken(Arc::new(successor)),
+            // What it claims cannot be told.
+            Some(Stored(Err(invalid))) => {
+                return Err(kube::Error::SerdeError(serde::de::Error::custom(invalid)));
+            }
+        },
+    )
 }
 
 /// What a grant of the same name has, or is about to have.
 fn successor_claims(world: &World, successor: &CrossAccountRegistryGrant) -> Option<Applied> {
     let recorded = world.ledger.claims(successor);
     let name = GrantName::of(successor);
-    let admitted = || match standing(&name, &successor.spec, None, &world.directory, &world.installation) {
+    let admitted = || match standing(
+        &name,
+        &successor.spec,
+        None,
+        &world.directory,
+        &world.installation,
+    ) {
         Standing::Admitted(grant) => Some(grant.claims()),
-        Standing::Kept(..) | Standing::Frozen(_) | Standing::NotAdmitted(_) | Standing::Unknown(_) => None,
+        Standing::Kept(..)
+        | Standing::Frozen(_)
+        | Standing::NotAdmitted(_)
+        | Standing::Unknown(_) => None,
     };
     recorded.or_else(admitted)
 }

@@ -1,5 +1,6 @@
-//! Watches of the resources that are read. One resource that cannot be understood (stored under another version's definition, say) stops no
-//! other, and of each only what is read is kept: whoever may write annotations must not fill the operator's memory.
+//! Watches of the resources that are read. One resource that cannot be understood (stored under
+//! another version's definition, say) stops no other, and of each only what is read is kept:
+//! whoever may write annotations must not fill the operator's memory.
 
 use super::events::Events;
 use super::stored::Stored;
@@ -23,8 +24,12 @@ const PAGE: u32 = 100;
 /// The longest value of an annotation that is kept as it is, in bytes.
 const LONGEST_VALUE: usize = 256;
 
-/// A watch of all resources of a kind. What cannot be understood is reported and left out; a deletion is marked as one.
-pub fn readable<K>(client: Client, events: Events) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
+/// A watch of all resources of a kind. What cannot be understood is reported and left out; a
+/// deletion is marked as one.
+pub fn readable<K>(
+    client: Client,
+    events: Events,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -49,7 +54,10 @@ where
                 Ok(Event::Apply(Stored(object))) => object.map(Event::Apply),
                 Ok(Event::InitApply(Stored(object))) => object.map(Event::InitApply),
                 Ok(Event::Delete(Stored(object))) => object.map(|mut object| {
-                    object.meta_mut().deletion_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
+                    object
+                        .meta_mut()
+                        .deletion_timestamp
+                        .get_or_insert_with(|| Time(Timestamp::now()));
                     Event::Delete(object)
                 }),
                 Ok(Event::Init) => Ok(Event::Init),
@@ -75,8 +83,14 @@ where
 pub fn namespaces(
     client: Client,
 ) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<Namespace>>>> + Send + 'static {
-    let watch = watcher::watcher(Api::<Stored<PartialObjectMeta<Namespace>>>::all(client), in_pages());
-    let labels_alone = |meta: &mut ObjectMeta| ObjectMeta { labels: meta.labels.take(), ..without_texts(meta) };
+    let watch = watcher::watcher(
+        Api::<Stored<PartialObjectMeta<Namespace>>>::all(client),
+        in_pages(),
+    );
+    let labels_alone = |meta: &mut ObjectMeta| ObjectMeta {
+        labels: meta.labels.take(),
+        ..without_texts(meta)
+    };
     let understood = watch.filter_map(move |event| {
         let understood = match event {
             Ok(Event::Apply(Stored(namespace))) => namespace.map(Event::Apply),
@@ -88,14 +102,18 @@ pub fn namespaces(
         };
         // Its labels stay as they were known.
         let understood = understood.inspect_err(|invalid| {
-            tracing::error!(namespace = invalid.metadata.name, "not understood, and left alone: {invalid}");
+            tracing::error!(
+                namespace = invalid.metadata.name,
+                "not understood, and left alone: {invalid}"
+            );
         });
         std::future::ready(understood.ok().map(|event| Ok(slim(event, labels_alone))))
     });
     whole_lists(understood)
 }
 
-/// How long the API server lets a watch go on before it is begun again. A connection that died without a word is noticed a few seconds later than this.
+/// How long the API server lets a watch go on before it is begun again. A connection that died
+/// without a word is noticed a few seconds later than this.
 const WATCH_FOR: Duration = Duration::from_secs(90);
 
 /// For how long a connection to the API server may be silent: longer than a watch goes on.
@@ -120,11 +138,16 @@ where
 
 fn in_pages() -> watcher::Config {
     let timeout = u32::try_from(WATCH_FOR.as_secs()).ok();
-    watcher::Config { page_size: Some(PAGE), timeout, ..watcher::Config::default() }
+    watcher::Config {
+        page_size: Some(PAGE),
+        timeout,
+        ..watcher::Config::default()
+    }
 }
 
-/// Holds a list back until its last page is there. The cache is replaced when the list has ended: what an earlier page had already announced
-/// would be looked up in vain, or found as it was before.
+/// Holds a list back until its last page is there. The cache is replaced when the list has ended:
+/// what an earlier page had already announced would be looked up in vain, or found as it was
+/// before.
 fn whole_lists<K: Send + 'static>(
     watch: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static {
@@ -207,7 +230,8 @@ fn without_texts(meta: &mut ObjectMeta) -> ObjectMeta {
     }
 }
 
-/// The annotations that are read. Of a long value only a hash is compared, so a part of it and the hash are kept.
+/// The annotations that are read. Of a long value only a hash is compared, so a part of it and the
+/// hash are kept.
 fn used(annotations: Option<BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
     let annotations = annotations.unwrap_or_default().into_iter();
     let used: BTreeMap<String, String> = annotations
@@ -246,8 +270,10 @@ mod tests {
     }
 
     fn kept<K: Resource>(object: K) -> K {
-        let keep =
-            |meta: &mut ObjectMeta| ObjectMeta { annotations: used(meta.annotations.take()), ..without_texts(meta) };
+        let keep = |meta: &mut ObjectMeta| ObjectMeta {
+            annotations: used(meta.annotations.take()),
+            ..without_texts(meta)
+        };
         match slim(Event::Apply(object), keep) {
             Event::Apply(object) => object,
             _ => unreachable!("it was an Apply"),
@@ -261,13 +287,19 @@ mod tests {
             "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
             "consumer": {"accountID": "222222222222", "wholeAccount": true},
         });
-        let grant = kept(hostile::<CrossAccountRegistryGrant>(&spec, "CrossAccountRegistryGrant"));
+        let grant = kept(hostile::<CrossAccountRegistryGrant>(
+            &spec,
+            "CrossAccountRegistryGrant",
+        ));
         assert!(serde_json::to_string(&grant).unwrap().len() < 2_000);
         assert_eq!(
             (grant.name_any(), grant.namespace(), grant.uid()),
             ("web".into(), Some("team-b".into()), Some("u".into()))
         );
-        assert_eq!((grant.metadata.generation, grant.resource_version()), (Some(3), Some("7".into())));
+        assert_eq!(
+            (grant.metadata.generation, grant.resource_version()),
+            (Some(3), Some("7".into()))
+        );
         assert!(grant.creation_timestamp().is_some());
         assert_eq!(grant.finalizers(), ["registrygrants.dev/revoke"]);
         assert_eq!(grant.annotations()["registrygrants.dev/abandon"], "true");
@@ -279,13 +311,26 @@ mod tests {
     #[test]
     fn long_values_of_annotations_stay_distinct() {
         let value = |end: &str| {
-            let annotations = BTreeMap::from([(RECONCILE.to_owned(), format!("{}{end}", "é".repeat(HOSTILE)))]);
+            let annotations = BTreeMap::from([(
+                RECONCILE.to_owned(),
+                format!("{}{end}", "é".repeat(HOSTILE)),
+            )]);
             used(Some(annotations)).unwrap().remove(RECONCILE).unwrap()
         };
-        assert!(value("a") != value("b") && value("a") == value("a") && value("a").len() <= LONGEST_VALUE);
+        assert!(
+            value("a") != value("b")
+                && value("a") == value("a")
+                && value("a").len() <= LONGEST_VALUE
+        );
         let short = BTreeMap::from([(RECONCILE.to_owned(), "2026-11-26T00:00:00Z".to_owned())]);
         assert_eq!(used(Some(short.clone())), Some(short));
-        assert_eq!(used(Some(BTreeMap::from([("foreign".to_owned(), String::new())]))), None);
+        assert_eq!(
+            used(Some(BTreeMap::from([(
+                "foreign".to_owned(),
+                String::new()
+            )]))),
+            None
+        );
     }
 
     #[test]
@@ -300,24 +345,39 @@ mod tests {
             "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
             "consumer": {"accountID": "222222222222", "wholeAccount": true},
         });
-        let grant = || kept(hostile::<CrossAccountRegistryGrant>(&spec, "CrossAccountRegistryGrant"));
+        let grant = || {
+            kept(hostile::<CrossAccountRegistryGrant>(
+                &spec,
+                "CrossAccountRegistryGrant",
+            ))
+        };
         drop(grant());
         let before = resident();
         let grants: Vec<CrossAccountRegistryGrant> = (0..400).map(|_| grant()).collect();
-        eprintln!("{} kB for {} grants", (resident() - before) / 1000, grants.len());
+        eprintln!(
+            "{} kB for {} grants",
+            (resident() - before) / 1000,
+            grants.len()
+        );
     }
 
     #[test]
     fn a_list_is_passed_on_when_it_has_ended() {
         let mut held = Vec::new();
         let mut passed = |event: Event<u8>| -> Vec<String> {
-            released(&mut held, event).into_iter().map(|event| format!("{event:?}")).collect()
+            released(&mut held, event)
+                .into_iter()
+                .map(|event| format!("{event:?}"))
+                .collect()
         };
         assert!(passed(Event::Init).is_empty() && passed(Event::InitApply(1)).is_empty());
         // It failed, and is begun anew.
         assert!(passed(Event::Init).is_empty());
         assert!(passed(Event::InitApply(2)).is_empty() && passed(Event::InitApply(3)).is_empty());
-        assert_eq!(passed(Event::InitDone), ["Init", "InitApply(2)", "InitApply(3)", "InitDone"]);
+        assert_eq!(
+            passed(Event::InitDone),
+            ["Init", "InitApply(2)", "InitApply(3)", "InitDone"]
+        );
         assert_eq!(passed(Event::Apply(4)), ["Apply(4)"]);
         assert_eq!(passed(Event::Delete(4)), ["Delete(4)"]);
     }
@@ -325,7 +385,8 @@ mod tests {
     #[test]
     fn a_connection_that_died_without_a_word_is_noticed_within_two_minutes() {
         // kube waits five seconds longer than the watch was asked for.
-        let idle = Duration::from_secs(in_pages().timeout.unwrap_or(290).into()) + Duration::from_secs(5);
+        let idle =
+            Duration::from_secs(in_pages().timeout.unwrap_or(290).into()) + Duration::from_secs(5);
         assert!(idle < Duration::from_secs(120), "{idle:?}");
         assert!(SILENT_AT_MOST > idle && SILENT_AT_MOST < Duration::from_secs(120));
     }

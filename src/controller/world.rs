@@ -3,8 +3,8 @@
 use super::directory::Filled;
 use super::leadership::Leadership;
 use super::{
-    Stop, contested, directory, events, facts, ledger, lost, observed, pending, recent, requeue, restored, revoked,
-    second_writer, sharing, slots, unknown, writers,
+    Stop, contested, directory, events, facts, ledger, lost, observed, pending, recent, requeue,
+    restored, revoked, second_writer, sharing, slots, unknown, writers,
 };
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
@@ -22,7 +22,8 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 /// How many grants record their claims in the cluster at a time.
 pub const RECORDING: usize = 16;
 
-/// What is known of grants and accounts, and the way into AWS: all that it takes to say what is to be done there, and to do it.
+/// What is known of grants and accounts, and the way into AWS: all that it takes to say what is to
+/// be done there, and to do it.
 pub struct World {
     pub aws: Aws,
     pub installation: Installation,
@@ -44,7 +45,8 @@ pub struct World {
     pub resync_interval: Duration,
     /// Grants of this installation that are not among these: what they have is left as it is.
     pub unknown: unknown::UnknownGrants,
-    /// Grants that are not among these any more, and whose access stays until the sweep decides on it.
+    /// Grants that are not among these any more, and whose access stays until the sweep decides on
+    /// it.
     pub lost: lost::LostGrants,
     pub second_writers: second_writer::SecondWriters,
     pub contested: contested::ContestedPolicies,
@@ -52,7 +54,8 @@ pub struct World {
     pub nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
     /// The accounts whose status is to be brought up to date.
     pub account_nudges: mpsc::UnboundedSender<String>,
-    /// The accounts that are to be swept before their time, with the regions whose repositories are to be read.
+    /// The accounts that are to be swept before their time, with the regions whose repositories are
+    /// to be read.
     pub to_sweep: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
@@ -78,10 +81,15 @@ impl Context {
 impl World {
     /// Has a grant looked at soon.
     pub fn nudge(&self, grant: &GrantName) {
-        let grants =
-            observed::due(&self.metrics, &self.pending, vec![ObjectRef::new(&grant.name).within(&grant.namespace)]);
+        let grants = observed::due(
+            &self.metrics,
+            &self.pending,
+            vec![ObjectRef::new(&grant.name).within(&grant.namespace)],
+        );
         // Nobody listens any more only when the work has ended.
-        grants.into_iter().for_each(|grant| drop(self.nudges.unbounded_send(grant)));
+        grants
+            .into_iter()
+            .for_each(|grant| drop(self.nudges.unbounded_send(grant)));
     }
 
     /// Has an account's status brought up to date soon.
@@ -91,23 +99,35 @@ impl World {
 
     /// Has an account swept soon.
     pub fn sweep_soon(&self, account: &str, regions: BTreeSet<String>) {
-        self.to_sweep.lock().expect("no panic while held").entry(account.to_owned()).or_default().extend(regions);
+        self.to_sweep
+            .lock()
+            .expect("no panic while held")
+            .entry(account.to_owned())
+            .or_default()
+            .extend(regions);
     }
 
-    /// Waits for a work slot in an account. Work holds it only while it calls that account, and never while it waits for another grant's work.
+    /// Waits for a work slot in an account. Work holds it only while it calls that account, and
+    /// never while it waits for another grant's work.
     pub async fn turn(&self, account: &str) -> slots::Slot {
         let _waits = self.metrics.queue.waits();
         self.slots.enter(account, false).await
     }
 
-    /// The same for a document that grants share: a revocation that waits for one of the account's makes it as urgent.
+    /// The same for a document that grants share: a revocation that waits for one of the account's
+    /// makes it as urgent.
     pub async fn turn_for_all(&self, account: &str) -> slots::Slot {
         let _waits = self.metrics.queue.waits();
         self.slots.enter(account, true).await
     }
 
-    /// Waits until nobody else is at work on an instance role, and then for a work slot in its account.
-    pub async fn alone_on(&self, account: &AccountId, role: &str) -> (OwnedMutexGuard<()>, slots::Slot) {
+    /// Waits until nobody else is at work on an instance role, and then for a work slot in its
+    /// account.
+    pub async fn alone_on(
+        &self,
+        account: &AccountId,
+        role: &str,
+    ) -> (OwnedMutexGuard<()>, slots::Slot) {
         let _waits = self.metrics.queue.waits();
         self.roles.alone_in_turn(&self.slots, account, role).await
     }
@@ -116,7 +136,12 @@ impl World {
 #[cfg(test)]
 impl Context {
     /// A context with empty caches before this API server, and the writer of its grants.
-    pub async fn before(client: Client) -> (Self, kube::runtime::reflector::store::Writer<CrossAccountRegistryGrant>) {
+    pub async fn before(
+        client: Client,
+    ) -> (
+        Self,
+        kube::runtime::reflector::store::Writer<CrossAccountRegistryGrant>,
+    ) {
         use futures::FutureExt;
         use kube::runtime::reflector::store;
         const TIMEOUT: Duration = Duration::from_secs(10);
@@ -128,7 +153,10 @@ impl Context {
             installation,
             leadership: Arc::new(Leadership::always(TIMEOUT)),
             grants,
-            directory: directory::Caches { accounts: store().0, namespaces: store().0 },
+            directory: directory::Caches {
+                accounts: store().0,
+                namespaces: store().0,
+            },
             ledger: ledger::Ledger::default(),
             writers: writers::Writers::default(),
             roles: sharing::Roles::default(),
@@ -151,6 +179,17 @@ impl Context {
         };
         let stop = futures::future::pending().boxed().shared();
         let (backoff, asked) = (requeue::Backoff::default(), requeue::Asked::default());
-        (Self { world, client, filled: Arc::default(), backoff, asked, events, stop }, writer)
+        (
+            Self {
+                world,
+                client,
+                filled: Arc::default(),
+                backoff,
+                asked,
+                events,
+                stop,
+            },
+            writer,
+        )
     }
 }

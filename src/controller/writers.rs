@@ -1,6 +1,6 @@
-//! One writer per repository. A repository's policy is one document without version, so that two of our own reconciliations must
-//! never write it at once; and what one of them writes serves all that were waiting: a hundred grants on one
-//! repository cost a few reads and writes, not a hundred.
+//! One writer per repository. A repository's policy is one document without version, so that two of
+//! our own reconciliations must never write it at once; and what one of them writes serves all that
+//! were waiting: a hundred grants on one repository cost a few reads and writes, not a hundred.
 
 use super::repositories::{Look, Memory, Outcome, Repository, Written};
 use super::second_writer::OwnAccess;
@@ -13,21 +13,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A repository that was just written has more to come: how long what comes is gathered into one write. A grant by itself never waits. It doubles with
-/// each write of a rush, so that a rush costs few writes however fast the cluster lets the grants come.
+/// A repository that was just written has more to come: how long what comes is gathered into one
+/// write. A grant by itself never waits. It doubles with each write of a rush, so that a rush costs
+/// few writes however fast the cluster lets the grants come.
 const GATHER: Duration = Duration::from_millis(700);
 const LONGEST_GATHER: Duration = Duration::from_secs(6);
 /// How soon after a write another one is of the same rush.
 const RUSH: Duration = Duration::from_secs(3);
-/// For how long after a write a repository is looked at again even if no grant asks: somebody who had read the policy before may write what he
-/// read, and so bring back what we took out.
+/// For how long after a write a repository is looked at again even if no grant asks: somebody who
+/// had read the policy before may write what he read, and so bring back what we took out.
 const LOOKED_AFTER: Duration = Duration::from_secs(3600);
 
 /// The writers of all repositories.
 #[derive(Default)]
 pub struct Writers(Mutex<HashMap<Repository, Arc<Slot>>>, RandomState);
 
-/// One repository's writer. Who comes takes a ticket; a pass that begins after a ticket was taken serves it.
+/// One repository's writer. Who comes takes a ticket; a pass that begins after a ticket was taken
+/// serves it.
 #[derive(Default)]
 struct Slot {
     tickets: AtomicU64,
@@ -47,21 +49,26 @@ struct State {
 
 impl State {
     fn in_a_rush(&self) -> bool {
-        self.memory.written.is_some_and(|written| written.elapsed() < RUSH)
+        self.memory
+            .written
+            .is_some_and(|written| written.elapsed() < RUSH)
     }
 }
 
 /// How long is gathered after so many writes in a row.
 fn gather_after(writes: u32) -> Duration {
     let doubled = writes.saturating_sub(1).min(16);
-    GATHER.saturating_mul(2_u32.pow(doubled)).min(LONGEST_GATHER)
+    GATHER
+        .saturating_mul(2_u32.pow(doubled))
+        .min(LONGEST_GATHER)
 }
 
 /// A look at the policy, and what came of it.
 struct Pass {
     serves_to: u64,
     ended: Instant,
-    /// A hash of what was wanted: with hundreds of grants on thousands of repositories the documents themselves take hundreds of megabytes.
+    /// A hash of what was wanted: with hundreds of grants on thousands of repositories the
+    /// documents themselves take hundreds of megabytes.
     wanted: Option<u64>,
     outcome: Outcome,
 }
@@ -78,7 +85,12 @@ impl<H: Hasher> fmt::Write for Hashing<'_, H> {
 
 impl Writers {
     fn slot(&self, key: &Repository) -> Arc<Slot> {
-        self.0.lock().expect("no panic while held").entry(key.clone()).or_default().clone()
+        self.0
+            .lock()
+            .expect("no panic while held")
+            .entry(key.clone())
+            .or_default()
+            .clone()
     }
 
     /// Whether the repository's policy could be read in this time.
@@ -104,7 +116,9 @@ impl Writers {
         Some(hasher.finish())
     }
 
-    /// Runs `pass` on what is `wanted`, unless one that began after this call serves it, too, or a recent one that is good enough. (Whoever is served by another's pass has put nothing back himself.)
+    /// Runs `pass` on what is `wanted`, unless one that began after this call serves it, too, or a
+    /// recent one that is good enough. (Whoever is served by another's pass has put nothing back
+    /// himself.)
     pub async fn serve(
         &self,
         key: &Repository,
@@ -145,29 +159,57 @@ impl Writers {
             *slot.read.lock().expect("no panic while held") = Some(Instant::now());
         }
         if state.memory.written != before {
-            state.rush = if in_a_rush { state.rush.saturating_add(1) } else { 1 };
+            state.rush = if in_a_rush {
+                state.rush.saturating_add(1)
+            } else {
+                1
+            };
         }
-        state.last = Some(Pass { serves_to, ended: Instant::now(), wanted, outcome: outcome.clone() });
+        state.last = Some(Pass {
+            serves_to,
+            ended: Instant::now(),
+            wanted,
+            outcome: outcome.clone(),
+        });
         outcome
     }
 
-    /// Notes that a repository was written at this time by an earlier process, unless it was written since.
+    /// Notes that a repository was written at this time by an earlier process, unless it was
+    /// written since.
     pub async fn note_written(&self, key: &Repository, at: Instant) {
-        self.slot(key).state.lock().await.memory.written.get_or_insert(at);
+        self.slot(key)
+            .state
+            .lock()
+            .await
+            .memory
+            .written
+            .get_or_insert(at);
     }
 
-    /// The repositories that were written lately and that nobody has looked at for this long. What is of no use any more is forgotten.
+    /// The repositories that were written lately and that nobody has looked at for this long. What
+    /// is of no use any more is forgotten.
     pub async fn to_look_after(&self, unseen: Duration) -> Vec<Repository> {
         let slots: Vec<(Repository, Arc<Slot>)> = {
             let slots = self.0.lock().expect("no panic while held");
-            slots.iter().map(|(key, slot)| (key.clone(), slot.clone())).collect()
+            slots
+                .iter()
+                .map(|(key, slot)| (key.clone(), slot.clone()))
+                .collect()
         };
         let (mut found, mut idle) = (Vec::new(), Vec::new());
         for (key, slot) in slots {
             // One that is being looked at needs nobody else.
-            let Ok(state) = slot.state.try_lock() else { continue };
-            let since = state.last.as_ref().map_or(Duration::MAX, |last| last.ended.elapsed());
-            let written = state.memory.written.is_some_and(|written| written.elapsed() < LOOKED_AFTER);
+            let Ok(state) = slot.state.try_lock() else {
+                continue;
+            };
+            let since = state
+                .last
+                .as_ref()
+                .map_or(Duration::MAX, |last| last.ended.elapsed());
+            let written = state
+                .memory
+                .written
+                .is_some_and(|written| written.elapsed() < LOOKED_AFTER);
             match (written, since > unseen) {
                 (true, true) => found.push(key),
                 (false, _) if since > LOOKED_AFTER => idle.push(key),
@@ -177,7 +219,10 @@ impl Writers {
         let mut slots = self.0.lock().expect("no panic while held");
         for key in idle {
             // Somebody who holds it has come in between.
-            if slots.get(&key).is_some_and(|slot| Arc::strong_count(slot) == 1) {
+            if slots
+                .get(&key)
+                .is_some_and(|slot| Arc::strong_count(slot) == 1)
+            {
                 slots.remove(&key);
             }
         }
@@ -193,7 +238,11 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     fn key() -> Repository {
-        Repository { account: "111111111111".parse().unwrap(), region: "us-east-1".into(), name: "r".into() }
+        Repository {
+            account: "111111111111".parse().unwrap(),
+            region: "us-east-1".into(),
+            name: "r".into(),
+        }
     }
 
     async fn ask(writers: &Writers, who: Look, passes: &AtomicUsize) -> Outcome {
@@ -208,8 +257,13 @@ mod tests {
     #[tokio::test]
     async fn many_who_wait_for_one_repository_are_served_by_few_passes() {
         let (writers, passes) = (Writers::default(), AtomicUsize::new(0));
-        let outcomes = futures::future::join_all((0..100).map(|_| ask(&writers, Look::Now, &passes))).await;
-        assert!(outcomes.iter().all(|outcome| *outcome == Ok(Written::NoRepository)));
+        let outcomes =
+            futures::future::join_all((0..100).map(|_| ask(&writers, Look::Now, &passes))).await;
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| *outcome == Ok(Written::NoRepository))
+        );
         assert!(passes.load(Ordering::SeqCst) <= 2, "{passes:?}");
     }
 
@@ -230,7 +284,10 @@ mod tests {
             ask(&writers, hour, &passes).await.unwrap();
         }
         assert_eq!(passes.load(Ordering::SeqCst), 1);
-        let name = GrantName { namespace: "n".into(), name: "g".into() };
+        let name = GrantName {
+            namespace: "n".into(),
+            name: "g".into(),
+        };
         let more = || {
             Ok(vec![Wanted {
                 id: name.clone(),
@@ -240,8 +297,12 @@ mod tests {
                 if_there: Vec::new(),
             }])
         };
-        let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| Ok(Written::UpToDate(Box::default()));
-        assert_eq!(writers.serve(&key(), hour, more, pass).await, Ok(Written::UpToDate(Box::default())));
+        let pass =
+            async |_: &mut Memory, _: &[Wanted<GrantName>]| Ok(Written::UpToDate(Box::default()));
+        assert_eq!(
+            writers.serve(&key(), hour, more, pass).await,
+            Ok(Written::UpToDate(Box::default()))
+        );
     }
 
     #[test]
@@ -258,9 +319,15 @@ mod tests {
     #[tokio::test]
     async fn a_failed_look_serves_nobody_who_comes_later() {
         let (writers, passes) = (Writers::default(), AtomicUsize::new(0));
-        let failing = async |_: &mut Memory, _: &[Wanted<GrantName>]| Err(Problem::new(Reason::Unavailable, ""));
-        let _ = writers.serve(&key(), Look::Now, || Ok(Vec::new()), failing).await;
-        ask(&writers, Look::Settled(Duration::from_secs(3600)), &passes).await.unwrap();
+        let failing = async |_: &mut Memory, _: &[Wanted<GrantName>]| {
+            Err(Problem::new(Reason::Unavailable, ""))
+        };
+        let _ = writers
+            .serve(&key(), Look::Now, || Ok(Vec::new()), failing)
+            .await;
+        ask(&writers, Look::Settled(Duration::from_secs(3600)), &passes)
+            .await
+            .unwrap();
         assert_eq!(passes.load(Ordering::SeqCst), 1);
     }
 
@@ -275,13 +342,19 @@ mod tests {
             pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
         };
         let writers = Writers::default();
-        let name = |number: usize| GrantName { namespace: format!("team-{number}"), name: format!("grant-{number}") };
+        let name = |number: usize| GrantName {
+            namespace: format!("team-{number}"),
+            name: format!("grant-{number}"),
+        };
         let wanted = || {
             let of = |number: usize| Wanted {
                 id: name(number),
                 contributions: vec![Contribution {
                     actions: crate::grant::actions::of(crate::api::grant::Access::PullPush),
-                    callers: Callers::named([format!("arn:aws:iam::{:012}:root", 200_000_000_000_usize + number)]),
+                    callers: Callers::named([format!(
+                        "arn:aws:iam::{:012}:root",
+                        200_000_000_000_usize + number
+                    )]),
                 }],
                 replaces: BTreeSet::new(),
                 stays_as: None,
@@ -291,10 +364,16 @@ mod tests {
         };
         let before = resident();
         for number in 0..1_000 {
-            let key = Repository { name: format!("app-{number}"), ..key() };
+            let key = Repository {
+                name: format!("app-{number}"),
+                ..key()
+            };
             let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| {
                 let granted = (0..200).map(name).collect();
-                Ok(Written::UpToDate(Box::new(Standings { granted, ..Standings::default() })))
+                Ok(Written::UpToDate(Box::new(Standings {
+                    granted,
+                    ..Standings::default()
+                })))
             };
             writers.serve(&key, Look::Now, wanted, pass).await.unwrap();
         }
@@ -305,13 +384,25 @@ mod tests {
     async fn what_was_written_lately_is_looked_after_when_nobody_else_has_looked() {
         let (writers, passes) = (Writers::default(), AtomicUsize::new(0));
         ask(&writers, Look::Now, &passes).await.unwrap();
-        assert!(writers.to_look_after(Duration::ZERO).await.is_empty(), "nothing was written");
+        assert!(
+            writers.to_look_after(Duration::ZERO).await.is_empty(),
+            "nothing was written"
+        );
         let writing = async |memory: &mut Memory, _: &[Wanted<GrantName>]| {
             memory.written = Some(Instant::now());
             Ok(Written::NoRepository)
         };
-        writers.serve(&key(), Look::ReadBack, || Ok(Vec::new()), writing).await.unwrap();
+        writers
+            .serve(&key(), Look::ReadBack, || Ok(Vec::new()), writing)
+            .await
+            .unwrap();
         assert_eq!(writers.to_look_after(Duration::ZERO).await, [key()]);
-        assert!(writers.to_look_after(Duration::from_secs(3600)).await.is_empty(), "it was seen just now");
+        assert!(
+            writers
+                .to_look_after(Duration::from_secs(3600))
+                .await
+                .is_empty(),
+            "it was seen just now"
+        );
     }
 }

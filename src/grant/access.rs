@@ -1,8 +1,9 @@
-//! Whether access works: what the policies that were read on both sides say to each call that a client makes, by each path, and if not, which link is
-//! missing.
+//! Whether access works: what the policies that were read on both sides say to each call that a
+//! client makes, by each path, and if not, which link is missing.
 //!
-//! Tenants read it in the status of their grants. So it names what is on their own roles, and of the policies that they share with others (a
-//! repository's, the registry's) no more than what denies them.
+//! Tenants read it in the status of their grants. So it names what is on their own roles, and of
+//! the policies that they share with others (a repository's, the registry's) no more than what
+//! denies them.
 
 mod findings;
 mod readings;
@@ -41,8 +42,9 @@ pub fn calls(action: AccessAction) -> &'static [&'static str] {
     }
 }
 
-/// What the grant lets each of its callers do, as far as what was read tells. `enough`: whether it has taken so long that the rest stays unknown. Whoever
-/// writes the policies decides how long it takes.
+/// What the grant lets each of its callers do, as far as what was read tells. `enough`: whether it
+/// has taken so long that the rest stays unknown. Whoever writes the policies decides how long it
+/// takes.
 pub fn judge(grant: &Grant, readings: &Readings, enough: &dyn Fn() -> bool) -> Vec<AccessStatus> {
     /// A status lists so many.
     const LISTED: usize = 100;
@@ -51,13 +53,22 @@ pub fn judge(grant: &Grant, readings: &Readings, enough: &dyn Fn() -> bool) -> V
         Access::PullPush => &[AccessAction::Pull, AccessAction::Push],
     };
     let direct = grant.direct.then_some(AccessPath::Direct);
-    let paths: Vec<AccessPath> =
-        direct.into_iter().chain(grant.role.as_ref().map(|_| AccessPath::AssumeRole)).collect();
+    let paths: Vec<AccessPath> = direct
+        .into_iter()
+        .chain(grant.role.as_ref().map(|_| AccessPath::AssumeRole))
+        .collect();
     let mut told = Vec::new();
     for caller in &readings.callers {
         for path in &paths {
             for action in actions {
-                told.extend(Judge { grant, readings, enough }.of(caller, *path, *action));
+                told.extend(
+                    Judge {
+                        grant,
+                        readings,
+                        enough,
+                    }
+                    .of(caller, *path, *action),
+                );
             }
         }
     }
@@ -74,10 +85,14 @@ pub fn judge(grant: &Grant, readings: &Readings, enough: &dyn Fn() -> bool) -> V
     told
 }
 
-/// That somebody who should have access by a path has not, though all that the operator writes is in place.
+/// That somebody who should have access by a path has not, though all that the operator writes is
+/// in place.
 pub fn denied(access: &[AccessStatus]) -> Option<Problem> {
     const NAMED: usize = 3;
-    let denied: Vec<&AccessStatus> = access.iter().filter(|told| told.verdict == AccessVerdict::Denied).collect();
+    let denied: Vec<&AccessStatus> = access
+        .iter()
+        .filter(|told| told.verdict == AccessVerdict::Denied)
+        .collect();
     let mut texts: Vec<String> = Vec::new();
     for AccessStatus { path, message, .. } in &denied {
         let text = format!("path {path:?}: {}", message.as_deref().unwrap_or("denied"));
@@ -87,7 +102,11 @@ pub fn denied(access: &[AccessStatus]) -> Option<Problem> {
     }
     let more = texts.len().saturating_sub(NAMED);
     texts.truncate(NAMED);
-    let more = if more > 0 { format!("; and {more} more, see status.access") } else { String::new() };
+    let more = if more > 0 {
+        format!("; and {more} more, see status.access")
+    } else {
+        String::new()
+    };
     let message = format!("access is denied. {}{more}", texts.join("; "));
     (!denied.is_empty()).then(|| Problem::new(Reason::PathDenied, message))
 }
@@ -101,16 +120,41 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn of(&self, caller: &Caller, path: AccessPath, action: AccessAction) -> Option<AccessStatus> {
         let (principal, (verdict, message)) = match caller {
-            Caller::Role { arn, holder: Ok(Some(holder)) } => (arn, self.role(holder, path, action).told()),
-            Caller::Role { arn, holder: Ok(None) } => {
-                (arn, (AccessVerdict::Denied, Some(format!("role {arn} does not exist"))))
-            }
-            Caller::Role { arn, holder: Err(why) } => (arn, (AccessVerdict::Unknown, Some(why.clone()))),
+            Caller::Role {
+                arn,
+                holder: Ok(Some(holder)),
+            } => (arn, self.role(holder, path, action).told()),
+            Caller::Role {
+                arn,
+                holder: Ok(None),
+            } => (
+                arn,
+                (
+                    AccessVerdict::Denied,
+                    Some(format!("role {arn} does not exist")),
+                ),
+            ),
+            Caller::Role {
+                arn,
+                holder: Err(why),
+            } => (arn, (AccessVerdict::Unknown, Some(why.clone()))),
             Caller::Many { name, why } => (name, (AccessVerdict::Depends, Some(why.clone()))),
-            Caller::Lambda { .. } if path == AccessPath::AssumeRole || action == AccessAction::Push => return None,
-            Caller::Lambda { service, functions } => (service, self.lambda(service, functions).told()),
+            Caller::Lambda { .. }
+                if path == AccessPath::AssumeRole || action == AccessAction::Push =>
+            {
+                return None;
+            }
+            Caller::Lambda { service, functions } => {
+                (service, self.lambda(service, functions).told())
+            }
         };
-        Some(AccessStatus { principal: principal.clone(), path, action, verdict, message })
+        Some(AccessStatus {
+            principal: principal.clone(),
+            path,
+            action,
+            verdict,
+            message,
+        })
     }
 
     fn role(&self, holder: &Holder, path: AccessPath, action: AccessAction) -> Findings {
@@ -130,26 +174,56 @@ impl Judge<'_> {
     }
 
     fn registry_role(&self) -> String {
-        let arn = self.grant.role.as_ref().map(|role| role.identity.arn()).unwrap_or_default();
+        let arn = self
+            .grant
+            .role
+            .as_ref()
+            .map(|role| role.identity.arn())
+            .unwrap_or_default();
         format!("role {arn}")
     }
 
     fn assumes(&self, holder: &Holder, role: &Holder, findings: &mut Findings) {
-        let external_id = self.grant.role.as_ref().and_then(|role| role.external_id.clone());
-        let context = holder.context(self.readings.now).with("sts:ExternalId", external_id);
+        let external_id = self
+            .grant
+            .role
+            .as_ref()
+            .and_then(|role| role.external_id.clone());
+        let context = holder
+            .context(self.readings.now)
+            .with("sts:ExternalId", external_id);
         let request = self.request(holder, ASSUME, &role.arn, &role.account, context);
         let policies = holder.policies([role.trust.clone()]);
-        findings.note(&holder.name(), &request, None, &evaluate(&request, &policies), &[]);
+        findings.note(
+            &holder.name(),
+            &request,
+            None,
+            &evaluate(&request, &policies),
+            &[],
+        );
     }
 
     /// What the client asks of the registry.
     fn images(&self, holder: &Holder, action: AccessAction, findings: &mut Findings) {
-        let Readings { repositories, registry_policies, now, .. } = self.readings;
+        let Readings {
+            repositories,
+            registry_policies,
+            now,
+            ..
+        } = self.readings;
         for (region, registry_policy) in registry_policies {
             let context = holder.context(*now).with("aws:RequestedRegion", [region]);
             let token = self.request(holder, GET_TOKEN, "*", &holder.account, context.clone());
-            findings.note(&holder.name(), &token, None, &evaluate(&token, &holder.policies([])), &[]);
-            for RepositoryReading { name, policy, .. } in repositories.iter().filter(|read| read.region == *region) {
+            findings.note(
+                &holder.name(),
+                &token,
+                None,
+                &evaluate(&token, &holder.policies([])),
+                &[],
+            );
+            for RepositoryReading { name, policy, .. } in
+                repositories.iter().filter(|read| read.region == *region)
+            {
                 if (self.enough)() {
                     return findings.unknown(TOO_LONG.into());
                 }
@@ -157,8 +231,20 @@ impl Judge<'_> {
                 let unread = unread(&policies);
                 let arn = self.repository_arn(region, name);
                 for call in calls(action) {
-                    let request = self.request(holder, call, &arn, self.grant.registry.as_str(), context.clone());
-                    findings.note(&holder.name(), &request, Some(name), &evaluate(&request, &policies), &unread);
+                    let request = self.request(
+                        holder,
+                        call,
+                        &arn,
+                        self.grant.registry.as_str(),
+                        context.clone(),
+                    );
+                    findings.note(
+                        &holder.name(),
+                        &request,
+                        Some(name),
+                        &evaluate(&request, &policies),
+                        &unread,
+                    );
                 }
             }
         }
@@ -169,8 +255,17 @@ impl Judge<'_> {
 
     fn lambda(&self, service: &str, functions: &str) -> Findings {
         let mut findings = Findings::default();
-        let Readings { repositories, registry_policies, .. } = self.readings;
-        for RepositoryReading { region, name, policy } in repositories {
+        let Readings {
+            repositories,
+            registry_policies,
+            ..
+        } = self.readings;
+        for RepositoryReading {
+            region,
+            name,
+            policy,
+        } in repositories
+        {
             if (self.enough)() {
                 findings.unknown(TOO_LONG.into());
                 break;
@@ -178,10 +273,15 @@ impl Judge<'_> {
             // Lambda asks on behalf of a function, which has some name.
             let function = functions.replace("{region}", region);
             let account = function.split(':').nth(4).unwrap_or_default().to_owned();
-            let context = Context::default().with("aws:SourceArn", [function]).with("aws:SourceAccount", [account]);
+            let context = Context::default()
+                .with("aws:SourceArn", [function])
+                .with("aws:SourceAccount", [account]);
             let registry_policy = registry_policies.get(region).and_then(Option::as_ref);
             let resource = policy.iter().chain(registry_policy).cloned().collect();
-            let policies = Policies { resource, ..Policies::default() };
+            let policies = Policies {
+                resource,
+                ..Policies::default()
+            };
             let unread = unread(&policies);
             for call in actions::of_lambda() {
                 let request = Request {
@@ -191,7 +291,13 @@ impl Judge<'_> {
                     resource_account: self.grant.registry.to_string(),
                     context: context.clone(),
                 };
-                findings.note(service, &request, Some(name), &evaluate(&request, &policies), &unread);
+                findings.note(
+                    service,
+                    &request,
+                    Some(name),
+                    &evaluate(&request, &policies),
+                    &unread,
+                );
             }
         }
         if repositories.is_empty() {
@@ -211,11 +317,25 @@ impl Judge<'_> {
     }
 
     fn repository_arn(&self, region: &str, name: &str) -> String {
-        let Grant { partition, registry, .. } = self.grant;
-        format!("arn:{}:ecr:{region}:{registry}:repository/{name}", partition.name())
+        let Grant {
+            partition,
+            registry,
+            ..
+        } = self.grant;
+        format!(
+            "arn:{}:ecr:{region}:{registry}:repository/{name}",
+            partition.name()
+        )
     }
 
-    fn request(&self, holder: &Holder, action: &str, resource: &str, owner: &str, context: Context) -> Request {
+    fn request(
+        &self,
+        holder: &Holder,
+        action: &str,
+        resource: &str,
+        owner: &str,
+        context: Context,
+    ) -> Request {
         Request {
             principal: Principal::role(&holder.arn, &holder.account, holder.id.clone()),
             action: action.to_owned(),
@@ -228,30 +348,41 @@ impl Judge<'_> {
 
 /// Why policies of the resource could not be read, as a verdict says it.
 fn unread(policies: &Policies) -> Vec<String> {
-    let why = |Named { name, document }: &Named| document.as_ref().err().map(|why| format!("{name}: {why}"));
+    let why = |Named { name, document }: &Named| {
+        document.as_ref().err().map(|why| format!("{name}: {why}"))
+    };
     policies.resource.iter().filter_map(why).collect()
 }
 
 impl Holder {
-    /// What is known of a request that a session of the role makes, which begins with the next second: where sessions were ended just now, those of this
-    /// second are among them.
+    /// What is known of a request that a session of the role makes, which begins with the next
+    /// second: where sessions were ended just now, those of this second are among them.
     pub fn context(&self, now: Timestamp) -> Context {
         let text = |moment: Timestamp| moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let (moment, begun) = (text(now), text(now.checked_add(SignedDuration::from_secs(1)).unwrap_or(now)));
+        let (moment, begun) = (
+            text(now),
+            text(now.checked_add(SignedDuration::from_secs(1)).unwrap_or(now)),
+        );
         let context = Context::default()
             .with("aws:CurrentTime", [&moment])
             .with("aws:TokenIssueTime", [&begun])
             .with("aws:EpochTime", [now.as_second().to_string()])
             .with("aws:SecureTransport", ["true"])
             .with("aws:ViaAWSService", ["false"]);
-        self.tags
-            .iter()
-            .fold(context, |context, (key, value)| context.with(&format!("aws:PrincipalTag/{key}"), [value]))
+        self.tags.iter().fold(context, |context, (key, value)| {
+            context.with(&format!("aws:PrincipalTag/{key}"), [value])
+        })
     }
 
     /// Its own policies, and these of the resource.
     pub fn policies(&self, resource: impl IntoIterator<Item = Named>) -> Policies {
-        let Self { identity, boundary, .. } = self;
-        Policies { identity: identity.clone(), boundary: boundary.clone(), resource: resource.into_iter().collect() }
+        let Self {
+            identity, boundary, ..
+        } = self;
+        Policies {
+            identity: identity.clone(),
+            boundary: boundary.clone(),
+            resource: resource.into_iter().collect(),
+        }
     }
 }

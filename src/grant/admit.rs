@@ -1,4 +1,5 @@
-//! The rules of the `AWSAccount`s: whether they admit what a grant asks. Unset means none; a grant must fit one rule whole.
+//! The rules of the `AWSAccount`s: whether they admit what a grant asks. Unset means none; a grant
+//! must fit one rule whole.
 
 use super::Problem;
 use super::consumer::Consumer;
@@ -39,15 +40,18 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Why no rule admits the grant, in terms of what the tenant asked: what else the account's rules admit is not told.
+    /// Why no rule admits the grant, in terms of what the tenant asked: what else the account's
+    /// rules admit is not told.
     pub fn refused_by<'r>(
         &self,
         account: &AccountId,
         rules: impl Iterator<Item = &'r RegistryRule>,
     ) -> Option<Problem> {
         let namespace = &self.home.name.namespace;
-        let refusals: Vec<Vec<String>> =
-            rules.filter(|rule| self.home.is_in(&rule.namespaces)).map(|rule| self.not_admitted(rule)).collect();
+        let refusals: Vec<Vec<String>> = rules
+            .filter(|rule| self.home.is_in(&rule.namespaces))
+            .map(|rule| self.not_admitted(rule))
+            .collect();
         let why = match refusals.iter().min_by_key(|refusal| refusal.len()) {
             Some(fits) if fits.is_empty() => return None,
             Some(closest) => format!("no rule admits {}", closest.join(", ")),
@@ -72,7 +76,10 @@ impl Asked<'_> {
             allow_retain,
             managed_policies,
         } = rule;
-        let admitted: Vec<_> = repositories.iter().filter_map(|text| RepositoryPattern::recorded(text)).collect();
+        let admitted: Vec<_> = repositories
+            .iter()
+            .filter_map(|text| RepositoryPattern::recorded(text))
+            .collect();
         let mut refused: Vec<String> = self
             .repositories
             .iter()
@@ -83,11 +90,17 @@ impl Asked<'_> {
             refused.push(format!("access {:?}", self.access));
         }
         match self.consumer {
-            Consumer::Account { id, .. } if consumers.iter().any(|admitted| admitted == id.as_str()) => {}
+            Consumer::Account { id, .. }
+                if consumers.iter().any(|admitted| admitted == id.as_str()) => {}
             Consumer::Account { id, .. } => refused.push(format!("consumer {id}")),
             Consumer::Organization(parts) => {
-                let admitted: Vec<Organization> = organizations.iter().filter_map(|text| text.parse().ok()).collect();
-                let outside = parts.iter().filter(|part| !admitted.iter().any(|rule| rule.covers(part)));
+                let admitted: Vec<Organization> = organizations
+                    .iter()
+                    .filter_map(|text| text.parse().ok())
+                    .collect();
+                let outside = parts
+                    .iter()
+                    .filter(|part| !admitted.iter().any(|rule| rule.covers(part)));
                 refused.extend(outside.map(|part| format!("organization {part}")));
             }
         }
@@ -98,7 +111,11 @@ impl Asked<'_> {
             refused.push("deletionPolicy Retain".into());
         }
         let policies = self.role.iter().flat_map(|role| &role.managed_policies);
-        refused.extend(policies.filter(|p| !managed_policies.contains(p)).map(|p| format!("managed policy {p:?}")));
+        refused.extend(
+            policies
+                .filter(|p| !managed_policies.contains(p))
+                .map(|p| format!("managed policy {p:?}")),
+        );
         refused
     }
 }
@@ -117,7 +134,12 @@ pub fn instance_role_refused<'r>(
         None => *pattern == path_and_name,
     };
     let admitted = rules.any(|rule| {
-        let ConsumerRule { namespaces, roles, management: admitted, allow_retain } = rule;
+        let ConsumerRule {
+            namespaces,
+            roles,
+            management: admitted,
+            allow_retain,
+        } = rule;
         let fits = admitted.contains(&management) && (*allow_retain || !retains);
         home.is_in(namespaces) && roles.iter().any(admits) && fits
     });
@@ -138,21 +160,41 @@ pub fn instance_role_refused<'r>(
     })
 }
 
-/// Whether an account is open, as a consumer, to the grants of this namespace at all: of any other the operator tells them nothing.
-pub fn is_open_to(name: &GrantName, labels: Option<&BTreeMap<String, String>>, account: &AWSAccountSpec) -> bool {
+/// Whether an account is open, as a consumer, to the grants of this namespace at all: of any other
+/// the operator tells them nothing.
+pub fn is_open_to(
+    name: &GrantName,
+    labels: Option<&BTreeMap<String, String>>,
+    account: &AWSAccountSpec,
+) -> bool {
     let home = Home { name, labels };
-    account.consumer.iter().flat_map(|side| &side.rules).any(|rule| home.is_in(&rule.namespaces))
+    account
+        .consumer
+        .iter()
+        .flat_map(|side| &side.rules)
+        .any(|rule| home.is_in(&rule.namespaces))
 }
 
 impl Home<'_> {
     fn is_in(self, namespaces: &Namespaces) -> bool {
         let Namespaces { names, selector } = namespaces;
-        let selected = self.labels.zip(selector.clone()).is_some_and(|(labels, selector)| {
-            let empty = selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
-                && selector.match_expressions.as_ref().is_none_or(Vec::is_empty);
-            let parsed = kube::core::Selector::try_from(selector);
-            !empty && parsed.is_ok_and(|selector| kube::core::SelectorExt::matches(&selector, labels))
-        });
+        let selected = self
+            .labels
+            .zip(selector.clone())
+            .is_some_and(|(labels, selector)| {
+                let empty = selector
+                    .match_labels
+                    .as_ref()
+                    .is_none_or(BTreeMap::is_empty)
+                    && selector
+                        .match_expressions
+                        .as_ref()
+                        .is_none_or(Vec::is_empty);
+                let parsed = kube::core::Selector::try_from(selector);
+                !empty
+                    && parsed
+                        .is_ok_and(|selector| kube::core::SelectorExt::matches(&selector, labels))
+            });
         selected || names.contains(&self.name.namespace)
     }
 }

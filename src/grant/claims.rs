@@ -1,14 +1,18 @@
-//! What the operator may have touched for a grant: recorded before the first write, shortened only after revocation.
+//! What the operator may have touched for a grant: recorded before the first write, shortened only
+//! after revocation.
 
 use super::Problem;
 use super::names::RepositoryPattern;
 use super::validate::{ConsumerRole, Grant};
 use crate::api::conditions::Reason;
-use crate::api::grant::{Applied, AppliedInstanceRole, AppliedRepositories, CrossAccountRegistryGrantSpec};
+use crate::api::grant::{
+    Applied, AppliedInstanceRole, AppliedRepositories, CrossAccountRegistryGrantSpec,
+};
 use serde_json::Value;
 use std::fmt;
 
-/// One place in AWS that a grant claims. `status.applied` holds a place only if it could be read once, for only then may it have been written.
+/// One place in AWS that a grant claims. `status.applied` holds a place only if it could be read
+/// once, for only then may it have been written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The policies of these repositories of the registry account.
@@ -25,10 +29,12 @@ pub enum Place {
 }
 
 impl Place {
-    /// Whether waiting does not help while the place has this problem, so that the annotation `registrygrants.dev/abandon` gives it up. A blocked
-    /// policy counts only for roles in the consumer account: in a repository's policy the access itself would stay.
+    /// Whether waiting does not help while the place has this problem, so that the annotation
+    /// `registrygrants.dev/abandon` gives it up. A blocked policy counts only for roles in the
+    /// consumer account: in a repository's policy the access itself would stay.
     pub fn is_lost_to(&self, problem: &Problem) -> bool {
-        let blocked = problem.reason == Reason::BlockedPolicy && matches!(self, Self::InstanceRole(_));
+        let blocked =
+            problem.reason == Reason::BlockedPolicy && matches!(self, Self::InstanceRole(_));
         problem.reason.shuts_out() || blocked
     }
 }
@@ -37,9 +43,13 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Repositories { region, pattern } => write!(f, "access in the policies of {pattern} in {region}"),
+            Self::Repositories { region, pattern } => {
+                write!(f, "access in the policies of {pattern} in {region}")
+            }
             Self::RegistryRole(role) => write!(f, "role {role}"),
-            Self::InstanceRole(AppliedInstanceRole { role, .. }) => write!(f, "instance role {role}"),
+            Self::InstanceRole(AppliedInstanceRole { role, .. }) => {
+                write!(f, "instance role {role}")
+            }
         }
     }
 }
@@ -49,9 +59,16 @@ impl Grant {
     pub fn claims(&self) -> Applied {
         let mut patterns: Vec<String> = self.repositories.iter().map(ToString::to_string).collect();
         patterns.sort();
-        let regions = self.regions.iter().filter(|_| self.touches_repository_policies());
+        let regions = self
+            .regions
+            .iter()
+            .filter(|_| self.touches_repository_policies());
         let instance_roles = match &self.instance_role {
-            ConsumerRole::Kept { role, instance_profile, extends: _ } => {
+            ConsumerRole::Kept {
+                role,
+                instance_profile,
+                extends: _,
+            } => {
                 vec![AppliedInstanceRole {
                     role: role.name.clone(),
                     path: role.settings.path.clone(),
@@ -63,9 +80,16 @@ impl Grant {
         Applied {
             spec: serde_json::to_value(&self.spec).unwrap_or(Value::Null),
             repositories: regions
-                .map(|region| AppliedRepositories { region: region.clone(), patterns: patterns.clone() })
+                .map(|region| AppliedRepositories {
+                    region: region.clone(),
+                    patterns: patterns.clone(),
+                })
                 .collect(),
-            registry_roles: self.role.iter().map(|role| role.identity.name.clone()).collect(),
+            registry_roles: self
+                .role
+                .iter()
+                .map(|role| role.identity.name.clone())
+                .collect(),
             instance_roles,
         }
     }
@@ -76,9 +100,15 @@ impl Applied {
     pub fn grown_by(&self, new: &Self) -> Self {
         let mut repositories = self.repositories.clone();
         for AppliedRepositories { region, patterns } in &new.repositories {
-            match repositories.iter_mut().find(|known| known.region == *region) {
+            match repositories
+                .iter_mut()
+                .find(|known| known.region == *region)
+            {
                 Some(known) => known.patterns = union(&known.patterns, patterns),
-                None => repositories.push(AppliedRepositories { region: region.clone(), patterns: patterns.clone() }),
+                None => repositories.push(AppliedRepositories {
+                    region: region.clone(),
+                    patterns: patterns.clone(),
+                }),
             }
         }
         repositories.sort_by(|a, b| a.region.cmp(&b.region));
@@ -90,50 +120,107 @@ impl Applied {
         }
     }
 
-    /// These claims without the roles that a grant of the same name claims now: by their tags they are that one's. Repositories stay, for their
-    /// policies are always made of what all grants want.
+    /// These claims without the roles that a grant of the same name claims now: by their tags they
+    /// are that one's. Repositories stay, for their policies are always made of what all grants
+    /// want.
     pub fn without_roles_of(&self, successor: &Self) -> Self {
-        let is_theirs = |role: &String| successor.registry_roles.iter().any(|other| other.eq_ignore_ascii_case(role));
-        let registry_roles = self.registry_roles.iter().filter(|role| !is_theirs(role)).cloned().collect();
-        let is_theirs = |role: &AppliedInstanceRole| {
-            successor.instance_roles.iter().any(|other| other.role.eq_ignore_ascii_case(&role.role))
+        let is_theirs = |role: &String| {
+            successor
+                .registry_roles
+                .iter()
+                .any(|other| other.eq_ignore_ascii_case(role))
         };
-        let instance_roles = self.instance_roles.iter().filter(|role| !is_theirs(role)).cloned().collect();
-        Self { registry_roles, instance_roles, ..self.clone() }
+        let registry_roles = self
+            .registry_roles
+            .iter()
+            .filter(|role| !is_theirs(role))
+            .cloned()
+            .collect();
+        let is_theirs = |role: &AppliedInstanceRole| {
+            successor
+                .instance_roles
+                .iter()
+                .any(|other| other.role.eq_ignore_ascii_case(&role.role))
+        };
+        let instance_roles = self
+            .instance_roles
+            .iter()
+            .filter(|role| !is_theirs(role))
+            .cloned()
+            .collect();
+        Self {
+            registry_roles,
+            instance_roles,
+            ..self.clone()
+        }
     }
 
     /// Whether this repository's policy may carry the grant.
     pub fn covers(&self, region: &str, repository: &str) -> bool {
-        self.patterns(region).any(|pattern| pattern.matches(repository))
+        self.patterns(region)
+            .any(|pattern| pattern.matches(repository))
     }
 
     /// The patterns of one region.
     pub fn patterns<'a>(&'a self, region: &'a str) -> impl Iterator<Item = RepositoryPattern> + 'a {
-        let of_region = self.repositories.iter().filter(move |known| known.region == region);
-        of_region.flat_map(|known| known.patterns.iter().filter_map(|text| RepositoryPattern::recorded(text)))
+        let of_region = self
+            .repositories
+            .iter()
+            .filter(move |known| known.region == region);
+        of_region.flat_map(|known| {
+            known
+                .patterns
+                .iter()
+                .filter_map(|text| RepositoryPattern::recorded(text))
+        })
     }
 
     /// The places that are claimed.
     pub fn places(&self) -> impl Iterator<Item = Place> {
-        let Self { spec: _, repositories, registry_roles, instance_roles } = self;
-        let repositories = repositories.iter().flat_map(|AppliedRepositories { region, patterns }| {
-            let patterns = patterns.iter().filter_map(|text| RepositoryPattern::recorded(text));
-            patterns.map(move |pattern| Place::Repositories { region: region.clone(), pattern })
-        });
+        let Self {
+            spec: _,
+            repositories,
+            registry_roles,
+            instance_roles,
+        } = self;
+        let repositories =
+            repositories
+                .iter()
+                .flat_map(|AppliedRepositories { region, patterns }| {
+                    let patterns = patterns
+                        .iter()
+                        .filter_map(|text| RepositoryPattern::recorded(text));
+                    patterns.map(move |pattern| Place::Repositories {
+                        region: region.clone(),
+                        pattern,
+                    })
+                });
         let registry_roles = registry_roles.iter().cloned().map(Place::RegistryRole);
-        repositories.chain(registry_roles).chain(instance_roles.iter().cloned().map(Place::InstanceRole))
+        repositories
+            .chain(registry_roles)
+            .chain(instance_roles.iter().cloned().map(Place::InstanceRole))
     }
 
     /// The claims of the same spec on those of the places that `stays` says.
     pub fn only(&self, stays: impl Fn(&Place) -> bool) -> Self {
-        let mut left = Self { spec: self.spec.clone(), ..Self::none() };
+        let mut left = Self {
+            spec: self.spec.clone(),
+            ..Self::none()
+        };
         for place in self.places().filter(stays) {
             match place {
                 Place::Repositories { region, pattern } => {
                     let pattern = pattern.to_string();
-                    match left.repositories.iter_mut().find(|known| known.region == region) {
+                    match left
+                        .repositories
+                        .iter_mut()
+                        .find(|known| known.region == region)
+                    {
                         Some(known) => known.patterns.push(pattern),
-                        None => left.repositories.push(AppliedRepositories { region, patterns: vec![pattern] }),
+                        None => left.repositories.push(AppliedRepositories {
+                            region,
+                            patterns: vec![pattern],
+                        }),
                     }
                 }
                 Place::RegistryRole(role) => left.registry_roles.push(role),
@@ -145,7 +232,12 @@ impl Applied {
 
     /// Claims on nothing.
     pub fn none() -> Self {
-        Self { spec: Value::Null, repositories: Vec::new(), registry_roles: Vec::new(), instance_roles: Vec::new() }
+        Self {
+            spec: Value::Null,
+            repositories: Vec::new(),
+            registry_roles: Vec::new(),
+            instance_roles: Vec::new(),
+        }
     }
 
     /// Whether no place is claimed.
@@ -158,40 +250,62 @@ impl Applied {
         self.places().any(|known| match (&known, place) {
             (
                 Place::Repositories { region, pattern },
-                Place::Repositories { region: new_region, pattern: new_pattern },
+                Place::Repositories {
+                    region: new_region,
+                    pattern: new_pattern,
+                },
             ) => region == new_region && pattern.covers(new_pattern),
             (known, place) => known == place,
         })
     }
 
-    /// The claimed repositories that `wanted` does not claim any more and that stay claimed, with the reason where there is one. `found`: each
-    /// repository that the claims mean, with what kept it from being made right; `unlisted`: regions whose repositories could not be listed.
+    /// The claimed repositories that `wanted` does not claim any more and that stay claimed, with
+    /// the reason where there is one. `found`: each repository that the claims mean, with what kept
+    /// it from being made right; `unlisted`: regions whose repositories could not be listed.
     pub fn repositories_to_keep(
         &self,
         wanted: &Self,
         found: &[(String, String, Option<Problem>)],
         unlisted: &[(String, Problem)],
     ) -> Vec<(Place, Option<Problem>)> {
-        let held: Vec<Place> = self.places().filter(|place| wanted.places().any(|wanted| wanted == *place)).collect();
+        let held: Vec<Place> = self
+            .places()
+            .filter(|place| wanted.places().any(|wanted| wanted == *place))
+            .collect();
         let mut kept = Vec::new();
         for place in self.places().filter(|place| !held.contains(place)) {
-            let Place::Repositories { region, pattern } = &place else { continue };
+            let Place::Repositories { region, pattern } = &place else {
+                continue;
+            };
             let is_prefix = matches!(pattern, RepositoryPattern::Prefix(_));
             let unlisted = unlisted.iter().find(|(of, _)| is_prefix && of == region);
             // What another claim holds that stays anyway needs no second one.
             let covered = |name: &str| {
                 held.iter().any(|held| match held {
-                    Place::Repositories { region: of, pattern } => of == region && pattern.matches(name),
+                    Place::Repositories {
+                        region: of,
+                        pattern,
+                    } => of == region && pattern.matches(name),
                     Place::RegistryRole(_) | Place::InstanceRole(_) => false,
                 })
             };
-            let here = found.iter().filter(|(of, name, _)| of == region && pattern.matches(name) && !covered(name));
+            let here = found
+                .iter()
+                .filter(|(of, name, _)| of == region && pattern.matches(name) && !covered(name));
             // Its policy still has what the grant asks for, and the claim on that was not recorded.
-            let still_wanted = here.clone().any(|(region, name, _)| wanted.covers(region, name));
+            let still_wanted = here
+                .clone()
+                .any(|(region, name, _)| wanted.covers(region, name));
             // One that waiting may solve counts before those for which the place would be given up.
             let failed = here.filter_map(|(_, _, problem)| problem.as_ref());
-            let problems = unlisted.map(|(_, problem)| problem).into_iter().chain(failed);
-            match (problems.min_by_key(|problem| place.is_lost_to(problem)), still_wanted) {
+            let problems = unlisted
+                .map(|(_, problem)| problem)
+                .into_iter()
+                .chain(failed);
+            match (
+                problems.min_by_key(|problem| place.is_lost_to(problem)),
+                still_wanted,
+            ) {
                 (Some(problem), _) => kept.push((place, Some(problem.clone()))),
                 (None, true) => kept.push((place, None)),
                 (None, false) => {}
@@ -202,7 +316,10 @@ impl Applied {
 
     /// For people: what there may be in AWS.
     pub fn summary(&self) -> String {
-        self.places().map(|place| place.to_string()).collect::<Vec<_>>().join("; ")
+        self.places()
+            .map(|place| place.to_string())
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     /// The last spec that was carried out.

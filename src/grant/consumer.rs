@@ -57,18 +57,29 @@ impl Consumer {
             }
             Self::Organization(parts) => {
                 // The spec names an organization, or units of it: never both.
-                let whole = parts.iter().all(|part| matches!(part, Organization::Whole(_)));
+                let whole = parts
+                    .iter()
+                    .all(|part| matches!(part, Organization::Whole(_)));
                 let texts = parts.iter().map(ToString::to_string);
                 let registry = registry.as_str();
-                if whole { Callers::in_organizations(texts, registry) } else { Callers::in_units(texts, registry) }
+                if whole {
+                    Callers::in_organizations(texts, registry)
+                } else {
+                    Callers::in_units(texts, registry)
+                }
             }
         }
     }
 
-    /// The Lambda service on behalf of the account's functions, where asked for. Lambda takes images of its own region alone.
+    /// The Lambda service on behalf of the account's functions, where asked for. Lambda takes
+    /// images of its own region alone.
     pub fn lambda(&self, partition: Partition, region: &str) -> Option<Callers> {
         match self {
-            Self::Account { id, who: _, lambda: true } => {
+            Self::Account {
+                id,
+                who: _,
+                lambda: true,
+            } => {
                 let functions = format!("arn:{}:lambda:{region}:{id}:function:*", partition.name());
                 Some(Callers::service_for(LAMBDA, [functions]))
             }
@@ -78,10 +89,21 @@ impl Consumer {
 }
 
 impl Grant {
-    /// The Lambda service, and the ARN of one of the functions for which it fetches images, with `{region}` for the region.
+    /// The Lambda service, and the ARN of one of the functions for which it fetches images, with
+    /// `{region}` for the region.
     pub fn lambda_functions(&self) -> Option<(String, String)> {
-        let Consumer::Account { id, who: _, lambda: true } = &self.consumer else { return None };
-        let function = format!("arn:{}:lambda:{{region}}:{id}:function:any", self.partition.name());
+        let Consumer::Account {
+            id,
+            who: _,
+            lambda: true,
+        } = &self.consumer
+        else {
+            return None;
+        };
+        let function = format!(
+            "arn:{}:lambda:{{region}}:{id}:function:any",
+            self.partition.name()
+        );
         self.direct.then(|| (LAMBDA.to_owned(), function))
     }
 }
@@ -98,7 +120,11 @@ impl fmt::Display for Consumer {
                 [Organization::Unit(path)] => write!(f, "organizational unit {path}"),
                 [Organization::Unit(path), ..] => {
                     let id = path.split('/').next().unwrap_or_default();
-                    write!(f, "{} organizational units of organization {id}", parts.len())
+                    write!(
+                        f,
+                        "{} organizational units of organization {id}",
+                        parts.len()
+                    )
                 }
                 [Organization::Whole(id), ..] => write!(f, "organization {id}"),
                 [] => write!(f, "no organization"),
@@ -108,32 +134,50 @@ impl fmt::Display for Consumer {
 }
 
 impl Identities {
-    /// What the spec says of an account's identities. Where it says neither the whole account nor roles, it is the instance role alone.
-    pub fn of(spec: &ConsumerSpec, account: &AccountId, partition: Partition, instance: Option<&RoleIdentity>) -> Self {
+    /// What the spec says of an account's identities. Where it says neither the whole account nor
+    /// roles, it is the instance role alone.
+    pub fn of(
+        spec: &ConsumerSpec,
+        account: &AccountId,
+        partition: Partition,
+        instance: Option<&RoleIdentity>,
+    ) -> Self {
         if spec.whole_account == Some(true) {
             return Self::WholeAccount;
         }
         Self::Roles(match &spec.roles {
-            Some(roles) => {
-                roles.iter().map(|role| format!("arn:{}:iam::{account}:role/{role}", partition.name())).collect()
-            }
+            Some(roles) => roles
+                .iter()
+                .map(|role| format!("arn:{}:iam::{account}:role/{role}", partition.name()))
+                .collect(),
             None => instance.map(RoleIdentity::arn).into_iter().collect(),
         })
     }
 }
 
 impl Grant {
-    /// Where the instance role alone gets access, it is named where it was made: the account's settings may say another path by now, or be
-    /// gone, and access must not go with them.
+    /// Where the instance role alone gets access, it is named where it was made: the account's
+    /// settings may say another path by now, or be gone, and access must not go with them.
     pub(super) fn where_its_role_is(mut self, applied: Option<&Applied>) -> Self {
         let asked = &self.spec.consumer;
         let alone = asked.whole_account != Some(true) && asked.roles.is_none();
-        let Consumer::Account { id, who, lambda: _ } = &mut self.consumer else { return self };
+        let Consumer::Account { id, who, lambda: _ } = &mut self.consumer else {
+            return self;
+        };
         let name = asked.instance_role.as_ref().map(|role| role.name.as_str());
-        let made = applied.into_iter().flat_map(|applied| &applied.instance_roles);
+        let made = applied
+            .into_iter()
+            .flat_map(|applied| &applied.instance_roles);
         let made: BTreeSet<String> = made
             .filter(|made| alone && Some(made.role.as_str()) == name && is_path(&made.path))
-            .map(|made| format!("arn:{}:iam::{id}:role{}{}", self.partition.name(), made.path, made.role))
+            .map(|made| {
+                format!(
+                    "arn:{}:iam::{id}:role{}{}",
+                    self.partition.name(),
+                    made.path,
+                    made.role
+                )
+            })
             .collect();
         if !made.is_empty() {
             *who = Identities::Roles(made);
@@ -141,10 +185,24 @@ impl Grant {
         self
     }
 
-    /// That the instance role is not among the roles which get access: it would be kept for nothing.
+    /// That the instance role is not among the roles which get access: it would be kept for
+    /// nothing.
     pub(super) fn leaves_out_its_instance_role(&self) -> Option<Problem> {
-        let ConsumerRole::Kept { role, instance_profile: _, extends: _ } = &self.instance_role else { return None };
-        let Consumer::Account { who: Identities::Roles(patterns), .. } = &self.consumer else { return None };
+        let ConsumerRole::Kept {
+            role,
+            instance_profile: _,
+            extends: _,
+        } = &self.instance_role
+        else {
+            return None;
+        };
+        let Consumer::Account {
+            who: Identities::Roles(patterns),
+            ..
+        } = &self.consumer
+        else {
+            return None;
+        };
         let arn = role.arn();
         (!patterns.iter().any(|pattern| like(pattern, &arn))).then(|| {
             Problem::new(

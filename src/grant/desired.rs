@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What AWS counts for a role's inline policies together, in characters.
 pub const MAX_INLINE_CHARACTERS: usize = 10_240;
-/// The most characters of a grant's own inline policy: some are left for the one that ends sessions.
+/// The most characters of a grant's own inline policy: some are left for the one that ends
+/// sessions.
 pub const MAX_OWN_INLINE_CHARACTERS: usize = MAX_INLINE_CHARACTERS - 256;
 
-/// What should exist for one grant. Repository policies are shared with other grants; here is only this one's contribution.
+/// What should exist for one grant. Repository policies are shared with other grants; here is only
+/// this one's contribution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
     /// The role in the registry account.
@@ -87,9 +89,11 @@ pub const TAG_GRANT_UID: &str = "registrygrants.dev/grant-uid";
 
 /// All of them.
 pub const OUR_TAGS: [&str; 3] = [TAG_INSTALLATION, TAG_GRANT, TAG_GRANT_UID];
-/// The tag by which a role's owner lets this operator put its policy on it: `true`, or an installation's ID.
+/// The tag by which a role's owner lets this operator put its policy on it: `true`, or an
+/// installation's ID.
 pub const TAG_ALLOW_EXTEND: &str = "registrygrants.dev/allow-extend";
-/// The tag by which a role's owner lets one grant take the role over: the installation's ID and the grant's namespace and name, with `/` between.
+/// The tag by which a role's owner lets one grant take the role over: the installation's ID and the
+/// grant's namespace and name, with `/` between.
 pub const TAG_ALLOW_ADOPT: &str = "registrygrants.dev/allow-adopt";
 
 impl Owner {
@@ -106,16 +110,23 @@ impl Owner {
         tags
     }
 
-    /// Whether something with these tags is this grant's. The UID does not count: of one installation and one name there is
-    /// only one grant at a time, and after a restore from backup it has another UID.
+    /// Whether something with these tags is this grant's. The UID does not count: of one
+    /// installation and one name there is only one grant at a time, and after a restore from backup
+    /// it has another UID.
     pub fn owns(&self, tags: &BTreeMap<String, String>) -> bool {
-        tags.get(TAG_INSTALLATION).is_some_and(|tag| tag == self.installation.as_str())
-            && tags.get(TAG_GRANT).is_some_and(|tag| *tag == self.grant.to_string())
+        tags.get(TAG_INSTALLATION)
+            .is_some_and(|tag| tag == self.installation.as_str())
+            && tags
+                .get(TAG_GRANT)
+                .is_some_and(|tag| *tag == self.grant.to_string())
     }
 
     /// The name of this grant's inline policies.
     pub fn policy_name(&self) -> String {
-        format!("registry-grants-{}", self.grant.in_aws(&self.installation, 112))
+        format!(
+            "registry-grants-{}",
+            self.grant.in_aws(&self.installation, 112)
+        )
     }
 
     /// The Sid of this installation's statement in an instance role's trust policy.
@@ -128,18 +139,36 @@ impl Grant {
     /// What should exist in the accounts for this grant.
     pub fn desired(&self, owner: &Owner) -> Desired {
         let instance = match &self.instance_role {
-            ConsumerRole::Kept { role, instance_profile, extends } => {
+            ConsumerRole::Kept {
+                role,
+                instance_profile,
+                extends,
+            } => {
                 let role = self.instance_role(role, owner);
                 // A role of others' gets neither our tags nor our boundary.
                 let role = match extends {
-                    true => DesiredRole { tags: BTreeMap::new(), boundary: None, ..role },
+                    true => DesiredRole {
+                        tags: BTreeMap::new(),
+                        boundary: None,
+                        ..role
+                    },
                     false => role,
                 };
-                Some(DesiredInstance { role, profile: instance_profile.clone(), extends: *extends })
+                Some(DesiredInstance {
+                    role,
+                    profile: instance_profile.clone(),
+                    extends: *extends,
+                })
             }
             ConsumerRole::NotRequested | ConsumerRole::NotManaged => None,
         };
-        Desired { registry_role: self.role.as_ref().map(|role| self.registry_role(role, owner)), instance }
+        Desired {
+            registry_role: self
+                .role
+                .as_ref()
+                .map(|role| self.registry_role(role, owner)),
+            instance,
+        }
     }
 
     /// Whether repository policies carry this grant at all.
@@ -149,49 +178,84 @@ impl Grant {
 
     /// The ARN of the registry's own role, where repository policies are to name it.
     pub fn named_role(&self) -> Option<String> {
-        self.role.as_ref().filter(|role| role.name_in_repository_policy).map(|role| role.identity.arn())
+        self.role
+            .as_ref()
+            .filter(|role| role.name_in_repository_policy)
+            .map(|role| role.identity.arn())
     }
 
-    /// What this grant asks of the policy of each of its repositories in a region. Its role is named only where it is known to exist and
-    /// to be this grant's: a role that does not exist makes ECR refuse the whole document, other grants' statements included, and
-    /// a role of somebody else's must get no access by our naming it.
+    /// What this grant asks of the policy of each of its repositories in a region. Its role is
+    /// named only where it is known to exist and to be this grant's: a role that does not exist
+    /// makes ECR refuse the whole document, other grants' statements included, and a role of
+    /// somebody else's must get no access by our naming it.
     pub fn contributions(&self, region: &str, role_is_ours: bool) -> Vec<Contribution> {
-        let consumer = self.direct.then(|| self.consumer.callers(self.partition, &self.registry));
-        let named_role = self.named_role().filter(|_| role_is_ours).map(|arn| Callers::named([arn]));
-        let lambda = self.consumer.lambda(self.partition, region).filter(|_| self.direct);
+        let consumer = self
+            .direct
+            .then(|| self.consumer.callers(self.partition, &self.registry));
+        let named_role = self
+            .named_role()
+            .filter(|_| role_is_ours)
+            .map(|arn| Callers::named([arn]));
+        let lambda = self
+            .consumer
+            .lambda(self.partition, region)
+            .filter(|_| self.direct);
         let actions = actions::of(self.access);
         let of_grant = consumer.into_iter().chain(named_role);
         of_grant
-            .map(|callers| Contribution { actions: actions.clone(), callers })
-            .chain(lambda.map(|callers| Contribution { actions: actions::of_lambda(), callers }))
+            .map(|callers| Contribution {
+                actions: actions.clone(),
+                callers,
+            })
+            .chain(lambda.map(|callers| Contribution {
+                actions: actions::of_lambda(),
+                callers,
+            }))
             .collect()
     }
 
     /// Whether the grant is for this repository.
     pub fn reaches(&self, region: &str, repository: &str) -> bool {
-        self.regions.contains(region) && self.repositories.iter().any(|pattern| pattern.matches(repository))
+        self.regions.contains(region)
+            && self
+                .repositories
+                .iter()
+                .any(|pattern| pattern.matches(repository))
     }
 
     /// Whether the grant names just this repository, so that it can be missing.
     pub fn names(&self, repository: &str) -> bool {
-        self.repositories.contains(&RepositoryPattern::Name(repository.to_owned()))
+        self.repositories
+            .contains(&RepositoryPattern::Name(repository.to_owned()))
     }
 
     /// The repositories that the grant names one by one.
     pub fn named_repositories(&self) -> impl Iterator<Item = &String> {
-        self.repositories.iter().filter_map(|pattern| match pattern {
-            RepositoryPattern::Name(name) => Some(name),
-            RepositoryPattern::Prefix(_) => None,
-        })
+        self.repositories
+            .iter()
+            .filter_map(|pattern| match pattern {
+                RepositoryPattern::Name(name) => Some(name),
+                RepositoryPattern::Prefix(_) => None,
+            })
     }
 
     /// The ARNs of the repositories, prefixes as they are: IAM reads `*` as we do.
     fn repository_arns(&self) -> Vec<String> {
-        let Self { partition, registry, .. } = self;
+        let Self {
+            partition,
+            registry,
+            ..
+        } = self;
         let arn = |region: &String, repository| {
-            format!("arn:{}:ecr:{region}:{registry}:repository/{repository}", partition.name())
+            format!(
+                "arn:{}:ecr:{region}:{registry}:repository/{repository}",
+                partition.name()
+            )
         };
-        self.regions.iter().flat_map(|region| self.repositories.iter().map(move |r| arn(region, r))).collect()
+        self.regions
+            .iter()
+            .flat_map(|region| self.repositories.iter().map(move |r| arn(region, r)))
+            .collect()
     }
 
     fn ecr_statements(&self) -> Vec<Statement> {
@@ -201,9 +265,14 @@ impl Grant {
         ]
     }
 
-    /// What a role of the consumer needs in its own policies: cross-account access takes both sides.
+    /// What a role of the consumer needs in its own policies: cross-account access takes both
+    /// sides.
     pub fn consumer_permissions(&self) -> Document {
-        let mut statements = if self.direct { self.ecr_statements() } else { Vec::new() };
+        let mut statements = if self.direct {
+            self.ecr_statements()
+        } else {
+            Vec::new()
+        };
         if let Some(role) = &self.role {
             statements.push(Statement::allow(["sts:AssumeRole"]).on([role.identity.arn()]));
         }
@@ -224,12 +293,20 @@ impl Grant {
         if let Some(external_id) = external_id {
             trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
         }
-        let inline = managed_policies.is_empty().then(|| (owner.policy_name(), Document::of(self.ecr_statements())));
+        let inline = managed_policies
+            .is_empty()
+            .then(|| (owner.policy_name(), Document::of(self.ecr_statements())));
         let managed_arn = |policy: &ManagedPolicy| policy.arn(self.partition);
         DesiredRole {
-            description: format!("{} reaches ECR repositories by this role", capitalized(&self.consumer.to_string())),
+            description: format!(
+                "{} reaches ECR repositories by this role",
+                capitalized(&self.consumer.to_string())
+            ),
             trust,
-            lets_in: vec![Contribution { actions: ["sts:AssumeRole".to_owned()].into(), callers }],
+            lets_in: vec![Contribution {
+                actions: ["sts:AssumeRole".to_owned()].into(),
+                callers,
+            }],
             adopts: *adopts,
             max_session_seconds: Some(*max_session_seconds),
             inline,
@@ -240,15 +317,25 @@ impl Grant {
 
     fn instance_role(&self, identity: &RoleIdentity, owner: &Owner) -> DesiredRole {
         DesiredRole {
-            description: format!("EC2 instances reach ECR repositories of account {} by this role", self.registry),
-            trust: Statement::allow(["sts:AssumeRole"]).sid(owner.trust_sid()).to_service(self.partition.ec2_service()),
+            description: format!(
+                "EC2 instances reach ECR repositories of account {} by this role",
+                self.registry
+            ),
+            trust: Statement::allow(["sts:AssumeRole"])
+                .sid(owner.trust_sid())
+                .to_service(self.partition.ec2_service()),
             inline: Some((owner.policy_name(), self.consumer_permissions())),
             ..Self::role(identity, owner)
         }
     }
 
     fn role(identity: &RoleIdentity, owner: &Owner) -> DesiredRole {
-        let RoleIdentity { account, partition: _, name, settings } = identity;
+        let RoleIdentity {
+            account,
+            partition: _,
+            name,
+            settings,
+        } = identity;
         DesiredRole {
             account: account.clone(),
             name: name.clone(),
@@ -257,7 +344,8 @@ impl Grant {
             trust: Statement::allow(["sts:AssumeRole"]),
             lets_in: Vec::new(),
             adopts: false,
-            max_trust_characters: usize::try_from(settings.max_trust_policy_characters).unwrap_or(2048),
+            max_trust_characters: usize::try_from(settings.max_trust_policy_characters)
+                .unwrap_or(2048),
             max_session_seconds: None,
             boundary: settings.permissions_boundary.clone(),
             inline: None,
@@ -269,5 +357,8 @@ impl Grant {
 
 fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
+    characters
+        .next()
+        .map(|first| first.to_uppercase().chain(characters).collect())
+        .unwrap_or_default()
 }

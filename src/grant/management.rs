@@ -1,8 +1,8 @@
-//! What the operator's own role in an account may do, by whom it may be assumed, and what bounds the roles that it makes: least
-//! privilege, as the documents that an account's admin puts there.
+//! What the operator's own role in an account may do, by whom it may be assumed, and what bounds
+//! the roles that it makes: least privilege, as the documents that an account's admin puts there.
 //!
-//! Every statement is needed: `tests/integration/permissions.rs` takes each action away and sees something fail. A call that
-//! `aws::iam` or `aws::ecr` begins to make must be allowed here.
+//! Every statement is needed: `tests/integration/permissions.rs` takes each action away and sees
+//! something fail. A call that `aws::iam` or `aws::ecr` begins to make must be allowed here.
 
 use super::actions;
 use super::desired::{TAG_ALLOW_ADOPT, TAG_ALLOW_EXTEND, TAG_INSTALLATION, TAG_NAMESPACE};
@@ -14,7 +14,8 @@ use crate::policy::{Document, Installation, Statement};
 /// The most characters that AWS takes in a managed policy, which the boundary is.
 pub const MAX_MANAGED_CHARACTERS: usize = 6_144;
 
-/// The session tags that EKS Pod Identity sets, all of them transitive: they go along when the operator assumes a role. See
+/// The session tags that EKS Pod Identity sets, all of them transitive: they go along when the
+/// operator assumes a role. See
 /// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html>.
 pub const POD_IDENTITY_TAGS: [&str; 6] = [
     "eks-cluster-arn",
@@ -25,7 +26,8 @@ pub const POD_IDENTITY_TAGS: [&str; 6] = [
     "kubernetes-service-account",
 ];
 
-/// Reading roles has no path: whether a role exists cannot be asked under one (`docs/decisions/0006`).
+/// Reading roles has no path: whether a role exists cannot be asked under one
+/// (`docs/decisions/0006`).
 const READ_ROLES: [&str; 6] = [
     "iam:GetRole",
     "iam:GetRolePolicy",
@@ -36,11 +38,20 @@ const READ_ROLES: [&str; 6] = [
     "iam:ListRoleTags",
 ];
 /// On either kind of role.
-const CHANGE_ROLES: [&str; 4] =
-    ["iam:DeleteRole", "iam:DeleteRolePolicy", "iam:UntagRole", "iam:UpdateAssumeRolePolicy"];
+const CHANGE_ROLES: [&str; 4] = [
+    "iam:DeleteRole",
+    "iam:DeleteRolePolicy",
+    "iam:UntagRole",
+    "iam:UpdateAssumeRolePolicy",
+];
 /// On a role of others whose tag allows it to be extended.
-const EXTEND_ROLES: [&str; 3] = ["iam:DeleteRolePolicy", "iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy"];
-/// On a role of others whose tag lets a grant take it over: it may stand under any path, then and later.
+const EXTEND_ROLES: [&str; 3] = [
+    "iam:DeleteRolePolicy",
+    "iam:PutRolePolicy",
+    "iam:UpdateAssumeRolePolicy",
+];
+/// On a role of others whose tag lets a grant take it over: it may stand under any path, then and
+/// later.
 const ADOPT_ROLES: [&str; 7] = [
     "iam:DeleteRole",
     "iam:DeleteRolePolicy",
@@ -50,7 +61,8 @@ const ADOPT_ROLES: [&str; 7] = [
     "iam:UpdateAssumeRolePolicy",
     "iam:UpdateRole",
 ];
-/// On a registry's role besides: it carries managed policies, and its sessions' length is ours to set.
+/// On a registry's role besides: it carries managed policies, and its sessions' length is ours to
+/// set.
 const CHANGE_REGISTRY_ROLES: [&str; 2] = ["iam:DetachRolePolicy", "iam:UpdateRole"];
 /// What hangs on a role decides whether access works: policies attached to it, and its boundary.
 const READ_POLICIES: [&str; 2] = ["iam:GetPolicy", "iam:GetPolicyVersion"];
@@ -60,8 +72,11 @@ const CHANGE_PROFILES: [&str; 4] = [
     "iam:RemoveRoleFromInstanceProfile",
     "iam:UntagInstanceProfile",
 ];
-const REPOSITORY_POLICIES: [&str; 3] =
-    ["ecr:DeleteRepositoryPolicy", "ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy"];
+const REPOSITORY_POLICIES: [&str; 3] = [
+    "ecr:DeleteRepositoryPolicy",
+    "ecr:GetRepositoryPolicy",
+    "ecr:SetRepositoryPolicy",
+];
 /// What the managed policies allow beyond pushing and pulling, as far as it concerns images.
 const DESCRIBE: [&str; 2] = ["ecr:DescribeImages", "ecr:DescribeRepositories"];
 /// Whatever changes a role or a managed policy, by how the names of those actions begin.
@@ -77,8 +92,8 @@ const CHANGE_ANYTHING: [&str; 9] = [
     "iam:Update*",
 ];
 
-/// The operator's own role in an account. The texts are checked by whoever fills them in; where a template is to be made, they may be
-/// its placeholders.
+/// The operator's own role in an account. The texts are checked by whoever fills them in; where a
+/// template is to be made, they may be its placeholders.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Management {
     /// Whether the account owns repositories.
@@ -93,7 +108,8 @@ pub struct Management {
     pub operator_role: String,
     /// What the operator must say when it assumes the role.
     pub external_id: Option<String>,
-    /// The path of the roles and instance profiles that the operator makes; begins and ends with `/`.
+    /// The path of the roles and instance profiles that the operator makes; begins and ends with
+    /// `/`.
     pub path: String,
     /// The name of the role that the documents are for.
     pub role: String,
@@ -111,7 +127,8 @@ pub struct Management {
     pub extend: bool,
     /// Whether registry roles of others may be taken over where their tag allows it.
     pub adopt: bool,
-    /// Keys of further transitive session tags that the operator's own identity carries, beside those of EKS Pod Identity.
+    /// Keys of further transitive session tags that the operator's own identity carries, beside
+    /// those of EKS Pod Identity.
     pub session_tag_keys: Vec<String>,
 }
 
@@ -120,19 +137,28 @@ impl Management {
     pub fn operator(partition: Partition, role: &str) -> Document {
         let everywhere = format!("arn:{}:iam::*:role/{role}", partition.name());
         let become_and_tag = ["sts:AssumeRole", "sts:TagSession"];
-        Document::of([Statement::allow(become_and_tag).sid("BecomeTheManagementRoles").on([everywhere])])
+        Document::of([Statement::allow(become_and_tag)
+            .sid("BecomeTheManagementRoles")
+            .on([everywhere])])
     }
 
     /// Who may assume the role.
     pub fn trust(&self) -> Document {
-        let mut trust = Statement::allow(["sts:AssumeRole"]).sid("TheOperator").to_principals([&self.operator_role]);
+        let mut trust = Statement::allow(["sts:AssumeRole"])
+            .sid("TheOperator")
+            .to_principals([&self.operator_role]);
         if let Some(external_id) = &self.external_id {
             trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
         }
-        // By itself: this action knows no external ID. The tags that the operator's own session passes on are checked like those that it sets.
-        let keys = [TAG_INSTALLATION, TAG_NAMESPACE].into_iter().chain(POD_IDENTITY_TAGS);
+        // By itself: this action knows no external ID. The tags that the operator's own session
+        // passes on are checked like those that it sets.
+        let keys = [TAG_INSTALLATION, TAG_NAMESPACE]
+            .into_iter()
+            .chain(POD_IDENTITY_TAGS);
         let keys = keys.chain(self.session_tag_keys.iter().map(String::as_str));
-        let tags = Statement::allow(["sts:TagSession"]).sid("ForWhomItWorks").to_principals([&self.operator_role]);
+        let tags = Statement::allow(["sts:TagSession"])
+            .sid("ForWhomItWorks")
+            .to_principals([&self.operator_role]);
         let tags = tags.only_if("ForAllValues:StringEquals", "aws:TagKeys", keys);
         Document::of([trust, tags])
     }
@@ -150,12 +176,20 @@ impl Management {
         if self.adopt {
             statements.extend(self.adopting());
         }
-        // No Allow above reaches these. They hold where somebody gives the role more than that. The role may have been made under any path.
-        let itself =
-            [self.iam(&format!("role/{}", self.role)), self.iam(&format!("role/*/{}", self.role)), self.boundary_arn()];
+        // No Allow above reaches these. They hold where somebody gives the role more than that. The
+        // role may have been made under any path.
+        let itself = [
+            self.iam(&format!("role/{}", self.role)),
+            self.iam(&format!("role/*/{}", self.role)),
+            self.boundary_arn(),
+        ];
         statements.extend([
-            Statement::deny(["iam:DeleteRolePermissionsBoundary"]).sid("NeverLiftABoundary").on(["*"]),
-            Statement::deny(CHANGE_ANYTHING).sid("NeverChangeItself").on(itself),
+            Statement::deny(["iam:DeleteRolePermissionsBoundary"])
+                .sid("NeverLiftABoundary")
+                .on(["*"]),
+            Statement::deny(CHANGE_ANYTHING)
+                .sid("NeverChangeItself")
+                .on(itself),
         ]);
         Document::of(statements)
     }
@@ -166,57 +200,109 @@ impl Management {
         if self.registry && !self.managed_policies.is_empty() {
             actions.extend(DESCRIBE.map(String::from));
         }
-        let mut statements = vec![Statement::allow([actions::GET_TOKEN]).sid("LogIn").on(["*"])];
+        let mut statements = vec![
+            Statement::allow([actions::GET_TOKEN])
+                .sid("LogIn")
+                .on(["*"]),
+        ];
         if self.registry {
-            statements.push(Statement::allow(&actions).sid("PullAndPush").on(self.repository_arns()));
+            statements.push(
+                Statement::allow(&actions)
+                    .sid("PullAndPush")
+                    .on(self.repository_arns()),
+            );
         }
         // A consumer's roles reach the repositories of other accounts, and not those of their own.
         if self.consumer {
             let everywhere = format!("arn:{}:ecr:*:*:repository/*", self.partition.name());
-            let elsewhere = Statement::allow(&actions).sid("PullAndPushElsewhere").on([everywhere]);
-            statements.push(elsewhere.only_if("StringNotEquals", "aws:ResourceAccount", [&self.account]));
+            let elsewhere = Statement::allow(&actions)
+                .sid("PullAndPushElsewhere")
+                .on([everywhere]);
+            statements.push(elsewhere.only_if(
+                "StringNotEquals",
+                "aws:ResourceAccount",
+                [&self.account],
+            ));
         }
         if self.consumer {
             let roles = format!("arn:{}:iam::*:role{}*", self.partition.name(), self.path);
-            statements.push(Statement::allow(["sts:AssumeRole"]).sid("RolesOfRegistries").on([roles]));
+            statements.push(
+                Statement::allow(["sts:AssumeRole"])
+                    .sid("RolesOfRegistries")
+                    .on([roles]),
+            );
         }
         Document::of(statements)
     }
 
     fn on_roles(&self) -> Vec<Statement> {
-        let more: &[&str] = if self.registry { &CHANGE_REGISTRY_ROLES } else { &[] };
+        let more: &[&str] = if self.registry {
+            &CHANGE_REGISTRY_ROLES
+        } else {
+            &[]
+        };
         let mut change = [&CHANGE_ROLES, more].concat();
         change.sort_unstable();
-        let allow = |sid: &str, actions: &[&str]| Statement::allow(actions.iter().copied()).sid(sid).on([self.roles()]);
+        let allow = |sid: &str, actions: &[&str]| {
+            Statement::allow(actions.iter().copied())
+                .sid(sid)
+                .on([self.roles()])
+        };
         vec![
-            Statement::allow(READ_ROLES).sid("ReadRoles").on([self.iam("role/*")]),
-            // The account's own, and AWS's, whose ARNs have `aws` for the account's number. There are no others to read.
+            Statement::allow(READ_ROLES)
+                .sid("ReadRoles")
+                .on([self.iam("role/*")]),
+            // The account's own, and AWS's, whose ARNs have `aws` for the account's number. There
+            // are no others to read.
             Statement::allow(READ_POLICIES)
                 .sid("ReadManagedPolicies")
                 .on([format!("arn:{}:iam::*:policy/*", self.partition.name())]),
             // Lists are of no resource: the service authorization reference names none for them.
-            Statement::allow(["iam:ListRoles"]).sid("FindRoles").on(["*"]),
-            self.asking_for_our_tag(self.bounded(allow("CreateBoundedAndTaggedRoles", &["iam:CreateRole"]))),
-            self.of_no_other_installation(self.asking_for_our_tag(allow("TagRoles", &["iam:TagRole"]))),
-            self.carrying_our_tag(self.bounded(allow("ChangeOwnBoundedRoles", &["iam:PutRolePolicy"]))),
+            Statement::allow(["iam:ListRoles"])
+                .sid("FindRoles")
+                .on(["*"]),
+            self.asking_for_our_tag(
+                self.bounded(allow("CreateBoundedAndTaggedRoles", &["iam:CreateRole"])),
+            ),
+            self.of_no_other_installation(
+                self.asking_for_our_tag(allow("TagRoles", &["iam:TagRole"])),
+            ),
+            self.carrying_our_tag(
+                self.bounded(allow("ChangeOwnBoundedRoles", &["iam:PutRolePolicy"])),
+            ),
             self.carrying_our_tag(allow("ChangeAndRemoveOwnRoles", &change)),
-            self.carrying_our_tag(self.bounded(allow("PutTheBoundaryBack", &["iam:PutRolePermissionsBoundary"]))),
+            self.carrying_our_tag(self.bounded(allow(
+                "PutTheBoundaryBack",
+                &["iam:PutRolePermissionsBoundary"],
+            ))),
         ]
     }
 
     fn on_registry(&self) -> Vec<Statement> {
-        let attach = Statement::allow(["iam:AttachRolePolicy"]).sid("AttachEcrPolicies").on([self.roles()]);
+        let attach = Statement::allow(["iam:AttachRolePolicy"])
+            .sid("AttachEcrPolicies")
+            .on([self.roles()]);
         let policies = self.managed_policy_arns();
         let is_used = !policies.is_empty();
-        let attach = self.carrying_our_tag(self.bounded(attach)).only_if("ArnEquals", "iam:PolicyARN", policies);
+        let attach = self.carrying_our_tag(self.bounded(attach)).only_if(
+            "ArnEquals",
+            "iam:PolicyARN",
+            policies,
+        );
         let mut statements = Vec::new();
         statements.extend(is_used.then_some(attach));
         statements.extend([
-            Statement::allow(REPOSITORY_POLICIES).sid("RepositoryPolicies").on(self.repository_arns()),
+            Statement::allow(REPOSITORY_POLICIES)
+                .sid("RepositoryPolicies")
+                .on(self.repository_arns()),
             // It applies to every request to the registry, and is of no resource.
-            Statement::allow(["ecr:GetRegistryPolicy"]).sid("ReadRegistryPolicy").on(["*"]),
+            Statement::allow(["ecr:GetRegistryPolicy"])
+                .sid("ReadRegistryPolicy")
+                .on(["*"]),
             // Which repositories there are is asked about all of them.
-            Statement::allow(["ecr:DescribeRepositories"]).sid("FindRepositories").on(self.ecr(&["*".into()])),
+            Statement::allow(["ecr:DescribeRepositories"])
+                .sid("FindRepositories")
+                .on(self.ecr(&["*".into()])),
         ]);
         statements
     }
@@ -225,49 +311,84 @@ impl Management {
         let own = self.iam(&format!("instance-profile{}*", self.path));
         let create = Statement::allow(["iam:CreateInstanceProfile", "iam:TagInstanceProfile"]);
         let create = create.sid("CreateTaggedInstanceProfiles").on([&own]);
-        let change = Statement::allow(CHANGE_PROFILES).sid("ChangeAndRemoveOwnInstanceProfiles").on([&own]);
-        let pass = Statement::allow(["iam:PassRole"]).sid("GiveRolesToInstancesOnly").on([self.roles()]);
+        let change = Statement::allow(CHANGE_PROFILES)
+            .sid("ChangeAndRemoveOwnInstanceProfiles")
+            .on([&own]);
+        let pass = Statement::allow(["iam:PassRole"])
+            .sid("GiveRolesToInstancesOnly")
+            .on([self.roles()]);
         vec![
             Statement::allow(["iam:GetInstanceProfile", "iam:ListInstanceProfileTags"])
                 .sid("ReadInstanceProfiles")
                 .on([self.iam("instance-profile/*")]),
-            Statement::allow(["iam:ListInstanceProfiles"]).sid("FindInstanceProfiles").on(["*"]),
+            Statement::allow(["iam:ListInstanceProfiles"])
+                .sid("FindInstanceProfiles")
+                .on(["*"]),
             self.of_no_other_installation(self.asking_for_our_tag(create)),
             self.carrying_our_tag(change),
             // Whether IAM sets the key when a role joins a profile is not documented.
-            pass.only_if("StringEqualsIfExists", "iam:PassedToService", [self.partition.ec2_service()]),
+            pass.only_if(
+                "StringEqualsIfExists",
+                "iam:PassedToService",
+                [self.partition.ec2_service()],
+            ),
         ]
     }
 
     fn extending(&self) -> Statement {
-        let statement = Statement::allow(EXTEND_ROLES).sid("ExtendConsentingRoles").on([self.iam("role/*")]);
+        let statement = Statement::allow(EXTEND_ROLES)
+            .sid("ExtendConsentingRoles")
+            .on([self.iam("role/*")]);
         let key = format!("aws:ResourceTag/{TAG_ALLOW_EXTEND}");
         match &self.installation {
-            Some(installation) => statement.only_if("StringEquals", &key, ["true", installation.as_str()]),
+            Some(installation) => {
+                statement.only_if("StringEquals", &key, ["true", installation.as_str()])
+            }
             None => statement.only_if("Null", &key, ["false"]),
         }
     }
 
     fn adopting(&self) -> Vec<Statement> {
         let consenting = |sid: &str, actions: &[&str]| {
-            let statement = Statement::allow(actions.iter().copied()).sid(sid).on([self.iam("role/*")]);
-            statement.only_if("Null", &format!("aws:ResourceTag/{TAG_ALLOW_ADOPT}"), ["false"])
+            let statement = Statement::allow(actions.iter().copied())
+                .sid(sid)
+                .on([self.iam("role/*")]);
+            statement.only_if(
+                "Null",
+                &format!("aws:ResourceTag/{TAG_ALLOW_ADOPT}"),
+                ["false"],
+            )
         };
         let bounded = ["iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"];
-        let attach = self.bounded(consenting("AttachToConsentingRoles", &["iam:AttachRolePolicy"]));
+        let attach = self.bounded(consenting(
+            "AttachToConsentingRoles",
+            &["iam:AttachRolePolicy"],
+        ));
         let policies = self.managed_policy_arns();
-        vec![consenting("AdoptConsentingRoles", &ADOPT_ROLES), self.bounded(consenting("AdoptWithABoundary", &bounded))]
-            .into_iter()
-            .chain((!policies.is_empty()).then(|| attach.only_if("ArnEquals", "iam:PolicyARN", policies)))
-            .collect()
+        vec![
+            consenting("AdoptConsentingRoles", &ADOPT_ROLES),
+            self.bounded(consenting("AdoptWithABoundary", &bounded)),
+        ]
+        .into_iter()
+        .chain(
+            (!policies.is_empty()).then(|| attach.only_if("ArnEquals", "iam:PolicyARN", policies)),
+        )
+        .collect()
     }
 
     fn managed_policy_arns(&self) -> Vec<String> {
-        self.managed_policies.iter().map(|policy| policy.arn(self.partition)).collect()
+        self.managed_policies
+            .iter()
+            .map(|policy| policy.arn(self.partition))
+            .collect()
     }
 
     fn bounded(&self, statement: Statement) -> Statement {
-        statement.only_if("ArnEquals", "iam:PermissionsBoundary", [self.boundary_arn()])
+        statement.only_if(
+            "ArnEquals",
+            "iam:PermissionsBoundary",
+            [self.boundary_arn()],
+        )
     }
 
     fn asking_for_our_tag(&self, statement: Statement) -> Statement {
@@ -286,11 +407,14 @@ impl Management {
         }
     }
 
-    /// What is tagged while it is made carries no tag yet, so that the tag can only be asked for where there is one.
+    /// What is tagged while it is made carries no tag yet, so that the tag can only be asked for
+    /// where there is one.
     fn of_no_other_installation(&self, statement: Statement) -> Statement {
         let key = format!("aws:ResourceTag/{TAG_INSTALLATION}");
         match &self.installation {
-            Some(installation) => statement.only_if("StringEqualsIfExists", &key, [installation.as_str()]),
+            Some(installation) => {
+                statement.only_if("StringEqualsIfExists", &key, [installation.as_str()])
+            }
             None => statement,
         }
     }
@@ -304,19 +428,49 @@ impl Management {
     }
 
     fn iam(&self, resource: &str) -> String {
-        format!("arn:{}:iam::{}:{resource}", self.partition.name(), self.account)
+        format!(
+            "arn:{}:iam::{}:{resource}",
+            self.partition.name(),
+            self.account
+        )
     }
 
     fn repository_arns(&self) -> Vec<String> {
-        self.ecr(&self.repositories.iter().map(ToString::to_string).collect::<Vec<_>>())
+        self.ecr(
+            &self
+                .repositories
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+        )
     }
 
     fn ecr(&self, repositories: &[String]) -> Vec<String> {
-        let Self { partition, account, regions, .. } = self;
+        let Self {
+            partition,
+            account,
+            regions,
+            ..
+        } = self;
         let everywhere = ["*".to_owned()];
-        let regions = if regions.is_empty() { &everywhere[..] } else { regions };
-        let arn =
-            |region, repository| format!("arn:{}:ecr:{region}:{account}:repository/{repository}", partition.name());
-        regions.iter().flat_map(|region| repositories.iter().map(move |repository| arn(region, repository))).collect()
+        let regions = if regions.is_empty() {
+            &everywhere[..]
+        } else {
+            regions
+        };
+        let arn = |region, repository| {
+            format!(
+                "arn:{}:ecr:{region}:{account}:repository/{repository}",
+                partition.name()
+            )
+        };
+        regions
+            .iter()
+            .flat_map(|region| {
+                repositories
+                    .iter()
+                    .map(move |repository| arn(region, repository))
+            })
+            .collect()
     }
 }

@@ -1,4 +1,5 @@
-//! What a grant means, and what follows from it. Pure: no AWS SDK, no Kubernetes client, no clock, no I/O.
+//! What a grant means, and what follows from it. Pure: no AWS SDK, no Kubernetes client, no clock,
+//! no I/O.
 //!
 //! ```text
 //! resource ─ validate ─→ Grant ─ desired ─→ Desired ─┐
@@ -35,7 +36,8 @@ pub use validate::{Directory, Grant, validate};
 
 use crate::api::conditions::Reason;
 
-/// Something that keeps a grant, or a part of it, from being true: for people, with what to do about it.
+/// Something that keeps a grant, or a part of it, from being true: for people, with what to do
+/// about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The condition's reason.
@@ -47,13 +49,19 @@ pub struct Problem {
 impl Problem {
     /// A problem with its message.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 
     /// Several problems as one: the first one's reason, everybody's message.
     pub fn join(problems: &[Self]) -> Option<Self> {
         let first = problems.first()?;
         let messages: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
-        Some(Self { reason: first.reason, message: messages.join("; ") })
+        Some(Self {
+            reason: first.reason,
+            message: messages.join("; "),
+        })
     }
 }

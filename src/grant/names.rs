@@ -27,7 +27,9 @@ impl FromStr for AccountId {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let digits = text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
-        digits.then(|| Self(text.into())).ok_or_else(|| format!("`{text}` is not an AWS account number (12 digits)"))
+        digits
+            .then(|| Self(text.into()))
+            .ok_or_else(|| format!("`{text}` is not an AWS account number (12 digits)"))
     }
 }
 
@@ -41,16 +43,19 @@ pub enum RepositoryPattern {
 }
 
 impl RepositoryPattern {
-    /// A pattern that was recorded in a status or that a rule has: no more than the characters of names is asked of it, for what is recorded must
-    /// be found again even if it would be refused today.
+    /// A pattern that was recorded in a status or that a rule has: no more than the characters of
+    /// names is asked of it, for what is recorded must be found again even if it would be refused
+    /// today.
     pub fn recorded(text: &str) -> Option<Self> {
         let pattern = match text.strip_suffix('*') {
             Some(prefix) => Self::Prefix(prefix.into()),
             None => Self::Name(text.into()),
         };
         let (Self::Prefix(body) | Self::Name(body)) = &pattern;
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '/' || is_separator(c);
-        let fits = body.chars().all(allowed) && text.len() <= 256 && text.len() >= pattern.shortest();
+        let allowed =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '/' || is_separator(c);
+        let fits =
+            body.chars().all(allowed) && text.len() <= 256 && text.len() >= pattern.shortest();
         fits.then_some(pattern)
     }
 
@@ -74,7 +79,9 @@ impl RepositoryPattern {
         match (self, other) {
             (Self::Name(own), Self::Name(name)) => own == name,
             (Self::Name(_), Self::Prefix(_)) => false,
-            (Self::Prefix(prefix), Self::Name(text) | Self::Prefix(text)) => text.starts_with(prefix),
+            (Self::Prefix(prefix), Self::Name(text) | Self::Prefix(text)) => {
+                text.starts_with(prefix)
+            }
         }
     }
 }
@@ -91,7 +98,8 @@ impl fmt::Display for RepositoryPattern {
 impl FromStr for RepositoryPattern {
     type Err = String;
 
-    /// As the definition of a grant has it: what ECR takes as a name, or the beginning of one and a `*`. A lone `*` is the empty prefix.
+    /// As the definition of a grant has it: what ECR takes as a name, or the beginning of one and a
+    /// `*`. A lone `*` is the empty prefix.
     fn from_str(text: &str) -> Result<Self, String> {
         let begins_one = |prefix: &str| {
             let (parents, last) = match prefix.rsplit_once('/') {
@@ -99,21 +107,28 @@ impl FromStr for RepositoryPattern {
                 None => (None, prefix),
             };
             parents.is_none_or(|parents| parents.split('/').all(is_name_part))
-                && (last.is_empty() || is_name_part(last.strip_suffix(is_separator).unwrap_or(last)))
+                && (last.is_empty()
+                    || is_name_part(last.strip_suffix(is_separator).unwrap_or(last)))
         };
         let fits = |pattern: &Self| match pattern {
             Self::Name(name) => name.split('/').all(is_name_part),
             Self::Prefix(prefix) => begins_one(prefix),
         };
-        let refused = || format!("`{text}` is neither a repository name nor a prefix of one that ends in *");
+        let refused =
+            || format!("`{text}` is neither a repository name nor a prefix of one that ends in *");
         Self::recorded(text).filter(fits).ok_or_else(refused)
     }
 }
 
-/// A part of a repository's name between slashes: lowercase letters and digits, with single `.`, `_` or `-` between them.
-/// Source: the ECR API's pattern of `RepositoryName`.
+/// A part of a repository's name between slashes: lowercase letters and digits, with single `.`,
+/// `_` or `-` between them. Source: the ECR API's pattern of `RepositoryName`.
 fn is_name_part(part: &str) -> bool {
-    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let word = |word: &str| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    };
     part.split(is_separator).all(word)
 }
 
@@ -131,8 +146,8 @@ pub struct GrantName {
 }
 
 impl GrantName {
-    /// A name for something of this grant in AWS: at most `longest` bytes, readable, and with a hash that keeps it apart
-    /// from every other grant's, also after truncation.
+    /// A name for something of this grant in AWS: at most `longest` bytes, readable, and with a
+    /// hash that keeps it apart from every other grant's, also after truncation.
     pub fn in_aws(&self, installation: &Installation, longest: usize) -> String {
         const DIGITS: usize = 10;
         let hash = hex(&format!("{installation}/{self}"), DIGITS);
@@ -142,8 +157,9 @@ impl GrantName {
     }
 }
 
-/// The name of the operator's own session for a namespace's grants, or for none in particular, as CloudTrail shows it: at most 64
-/// bytes. A namespace that does not fit is cut, and a hash keeps it apart from the others that begin like it.
+/// The name of the operator's own session for a namespace's grants, or for none in particular, as
+/// CloudTrail shows it: at most 64 bytes. A namespace that does not fit is cut, and a hash keeps it
+/// apart from the others that begin like it.
 pub fn session_name(installation: &Installation, namespace: Option<&str>) -> String {
     const LONGEST: usize = 64;
     const DIGITS: usize = 8;
@@ -152,8 +168,8 @@ pub fn session_name(installation: &Installation, namespace: Option<&str>) -> Str
     format!("{}@{installation}", bounded(who.to_owned(), room, DIGITS))
 }
 
-/// A text of at most so many bytes: a longer one is cut, and a hash keeps it apart from the others that begin like it.
-/// The hash has so many hexadecimal digits.
+/// A text of at most so many bytes: a longer one is cut, and a hash keeps it apart from the others
+/// that begin like it. The hash has so many hexadecimal digits.
 pub fn bounded(text: String, longest: usize, digits: usize) -> String {
     if text.len() <= longest {
         return text;
@@ -164,8 +180,11 @@ pub fn bounded(text: String, longest: usize, digits: usize) -> String {
 
 /// The longest beginning of a text that has at most so many bytes and cuts no character in two.
 fn beginning(text: &str, bytes: usize) -> &str {
-    let end =
-        text.char_indices().map(|(at, character)| at + character.len_utf8()).take_while(|end| *end <= bytes).last();
+    let end = text
+        .char_indices()
+        .map(|(at, character)| at + character.len_utf8())
+        .take_while(|end| *end <= bytes)
+        .last();
     end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
@@ -178,18 +197,25 @@ impl fmt::Display for GrantName {
 impl FromStr for GrantName {
     type Err = String;
 
-    /// As a tag in AWS names it, which anybody who may tag there can write: names are such as Kubernetes takes.
+    /// As a tag in AWS names it, which anybody who may tag there can write: names are such as
+    /// Kubernetes takes.
     fn from_str(text: &str) -> Result<Self, String> {
         let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let is_label = |label: &str| {
-            !label.is_empty() && label.bytes().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')
+            !label.is_empty()
+                && label.bytes().all(is_inner)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
         };
         let fits = |(namespace, name): &(&str, &str)| {
             let is_namespace = namespace.len() <= 63 && is_label(namespace);
             is_namespace && name.len() <= 253 && name.split('.').all(is_label)
         };
         let parts = text.split_once('/').filter(fits);
-        let parts = parts.map(|(namespace, name)| Self { namespace: namespace.into(), name: name.into() });
+        let parts = parts.map(|(namespace, name)| Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        });
         parts.ok_or_else(|| "not the namespace and name of a grant".into())
     }
 }
@@ -199,7 +225,8 @@ impl FromStr for GrantName {
 pub enum Organization {
     /// All of it: its ID.
     Whole(String),
-    /// An organizational unit, by its path as in `aws:PrincipalOrgPaths`; with a `*` behind it all that is below, too.
+    /// An organizational unit, by its path as in `aws:PrincipalOrgPaths`; with a `*` behind it all
+    /// that is below, too.
     Unit(String),
 }
 
@@ -231,24 +258,52 @@ impl FromStr for Organization {
     /// IDs and paths as the Organizations API defines them.
     fn from_str(text: &str) -> Result<Self, String> {
         let error = || {
-            format!("`{text}` is neither an organization's ID (o-a1b2c3d4e5) nor a path of one (o-a1b2c3d4e5/r-ab12/*)")
+            format!(
+                "`{text}` is neither an organization's ID (o-a1b2c3d4e5) nor a path of one (o-a1b2c3d4e5/r-ab12/*)"
+            )
         };
         let coded = |part: &str, lengths: std::ops::RangeInclusive<usize>| {
-            lengths.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            lengths.contains(&part.len())
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         };
-        let is_id = |part: &str| part.strip_prefix("o-").is_some_and(|code| coded(code, 10..=32));
-        let is_root = |part: &str| part.strip_prefix("r-").is_some_and(|code| coded(code, 4..=32));
+        let is_id = |part: &str| {
+            part.strip_prefix("o-")
+                .is_some_and(|code| coded(code, 10..=32))
+        };
+        let is_root = |part: &str| {
+            part.strip_prefix("r-")
+                .is_some_and(|code| coded(code, 4..=32))
+        };
         let is_unit = |part: &str| {
-            let codes = part.strip_prefix("ou-").and_then(|codes| codes.split_once('-'));
+            let codes = part
+                .strip_prefix("ou-")
+                .and_then(|codes| codes.split_once('-'));
             codes.is_some_and(|(root, own)| coded(root, 4..=32) && coded(own, 8..=32))
         };
         let Some((id, path)) = text.split_once('/') else {
-            return if is_id(text) { Ok(Self::Whole(text.into())) } else { Err(error()) };
+            return if is_id(text) {
+                Ok(Self::Whole(text.into()))
+            } else {
+                Err(error())
+            };
         };
-        let inside = path.strip_suffix('*').unwrap_or(path).strip_suffix('/').ok_or_else(error)?;
+        let inside = path
+            .strip_suffix('*')
+            .unwrap_or(path)
+            .strip_suffix('/')
+            .ok_or_else(error)?;
         let mut parts = inside.split('/');
-        let fits = is_id(id) && parts.next().is_some_and(is_root) && parts.all(is_unit) && text.len() <= 512;
-        if fits { Ok(Self::Unit(text.into())) } else { Err(error()) }
+        let fits = is_id(id)
+            && parts.next().is_some_and(is_root)
+            && parts.all(is_unit)
+            && text.len() <= 512;
+        if fits {
+            Ok(Self::Unit(text.into()))
+        } else {
+            Err(error())
+        }
     }
 }
 

@@ -28,11 +28,19 @@ pub struct Role {
 }
 
 impl Role {
-    /// The role as it is after a step that was carried out: AWS need not be asked for what it has just been told. `made`: the ARN and ID of a role
-    /// that the step created.
+    /// The role as it is after a step that was carried out: AWS need not be asked for what it has
+    /// just been told. `made`: the ARN and ID of a role that the step created.
     pub fn after(before: Option<Self>, step: &Step, made: Option<(&str, &str)>) -> Option<Self> {
         let Some(mut role) = before else {
-            let Step::CreateRole { name: _, path, description: _, trust, max_session_seconds, boundary, tags } = step
+            let Step::CreateRole {
+                name: _,
+                path,
+                description: _,
+                trust,
+                max_session_seconds,
+                boundary,
+                tags,
+            } = step
             else {
                 return None;
             };
@@ -55,7 +63,9 @@ impl Role {
             Step::PutBoundary { boundary, .. } => role.boundary = Some(boundary.clone()),
             Step::TagRole { tags, .. } => role.tags.extend(tags.clone()),
             Step::UntagRole { keys, .. } => role.tags.retain(|key, _| !keys.contains(key)),
-            Step::PutInlinePolicy { policy, document, .. } => {
+            Step::PutInlinePolicy {
+                policy, document, ..
+            } => {
                 role.inline.insert(policy.clone(), Ok(document.clone()));
             }
             Step::DeleteInlinePolicy { policy, .. } => {

@@ -1,5 +1,5 @@
-//! The spec by itself: every field checked once, into types that hold only what AWS's names hold. The definition's admission rules say
-//! the same, but a resource may be older than they are.
+//! The spec by itself: every field checked once, into types that hold only what AWS's names hold.
+//! The definition's admission rules say the same, but a resource may be older than they are.
 
 use super::Problem;
 use super::names::{AccountId, GrantName, Organization, RepositoryPattern};
@@ -7,8 +7,8 @@ use super::partition::is_region;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
 use crate::api::grant::{
-    Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrantSpec, InstanceRoleSpec, ManagedPolicy, Management,
-    OnDelete, OrganizationSpec, RegistryRoleSpec, RegistrySpec,
+    Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrantSpec, InstanceRoleSpec,
+    ManagedPolicy, Management, OnDelete, OrganizationSpec, RegistryRoleSpec, RegistrySpec,
 };
 use kube::ResourceExt;
 use std::collections::BTreeSet;
@@ -16,7 +16,10 @@ use std::collections::BTreeSet;
 impl GrantName {
     /// A resource's.
     pub fn of(resource: &CrossAccountRegistryGrant) -> Self {
-        Self { namespace: resource.namespace().unwrap_or_default(), name: resource.name_any() }
+        Self {
+            namespace: resource.namespace().unwrap_or_default(),
+            name: resource.name_any(),
+        }
     }
 }
 
@@ -46,7 +49,8 @@ struct Wrong(Vec<Problem>);
 
 impl Wrong {
     fn add(&mut self, field: &str, why: impl std::fmt::Display) {
-        self.0.push(Problem::new(Reason::Invalid, format!("{field}: {why}")));
+        self.0
+            .push(Problem::new(Reason::Invalid, format!("{field}: {why}")));
     }
 
     fn unless(&mut self, right: bool, field: &str, why: impl std::fmt::Display) {
@@ -65,37 +69,94 @@ impl Wrong {
 /// # Errors
 /// Everything that is wrong at once, each with its field, and reason `Invalid`.
 pub fn parse(spec: &CrossAccountRegistryGrantSpec) -> Result<Parsed, Vec<Problem>> {
-    let CrossAccountRegistryGrantSpec { access, paths, registry, consumer, deletion_policy: _, mode: _, suspend: _ } =
-        spec;
+    let CrossAccountRegistryGrantSpec {
+        access,
+        paths,
+        registry,
+        consumer,
+        deletion_policy: _,
+        mode: _,
+        suspend: _,
+    } = spec;
     let mut wrong = Wrong::default();
-    wrong.unless(!paths.is_empty(), "spec.paths", "at least one path is needed");
+    wrong.unless(
+        !paths.is_empty(),
+        "spec.paths",
+        "at least one path is needed",
+    );
     let registry_account = wrong.parsed("spec.registry.accountID", registry.account_id.parse());
     let direct = paths.contains(&AccessPath::Direct);
     let repositories = parse_registry(registry, *access, &mut wrong);
-    wrong.unless(direct || registry.replace_sids.is_empty(), "spec.registry.replaceSids", "needs path Direct");
+    wrong.unless(
+        direct || registry.replace_sids.is_empty(),
+        "spec.registry.replaceSids",
+        "needs path Direct",
+    );
     let consumer_parsed = parse_consumer(consumer, &mut wrong);
-    wrong.unless(direct || consumer.lambda != Some(true), "spec.consumer.lambda", "needs path Direct");
+    wrong.unless(
+        direct || consumer.lambda != Some(true),
+        "spec.consumer.lambda",
+        "needs path Direct",
+    );
     let inside = consumer.account_id.as_ref() == Some(&registry.account_id);
-    wrong.unless(!inside, "spec.consumer.accountID", "must differ from spec.registry.accountID");
+    wrong.unless(
+        !inside,
+        "spec.consumer.accountID",
+        "must differ from spec.registry.accountID",
+    );
     match (registry_account, consumer_parsed, wrong.0.is_empty()) {
-        (Some(registry), Some(consumer), true) => Ok(Parsed { registry, consumer, repositories }),
+        (Some(registry), Some(consumer), true) => Ok(Parsed {
+            registry,
+            consumer,
+            repositories,
+        }),
         (_, _, _) => Err(wrong.0),
     }
 }
 
-fn parse_registry(registry: &RegistrySpec, access: Access, wrong: &mut Wrong) -> BTreeSet<RepositoryPattern> {
-    let RegistrySpec { account_id: _, regions, repositories, replace_sids, role } = registry;
+fn parse_registry(
+    registry: &RegistrySpec,
+    access: Access,
+    wrong: &mut Wrong,
+) -> BTreeSet<RepositoryPattern> {
+    let RegistrySpec {
+        account_id: _,
+        regions,
+        repositories,
+        replace_sids,
+        role,
+    } = registry;
     let field = "spec.registry.repositories";
-    let parsed: BTreeSet<_> = repositories.iter().filter_map(|text| wrong.parsed(field, text.parse())).collect();
+    let parsed: BTreeSet<_> = repositories
+        .iter()
+        .filter_map(|text| wrong.parsed(field, text.parse()))
+        .collect();
     let everything = RepositoryPattern::Prefix(String::new());
-    wrong.unless(!parsed.contains(&everything), field, "a lone * is not allowed: name a prefix");
+    wrong.unless(
+        !parsed.contains(&everything),
+        field,
+        "a lone * is not allowed: name a prefix",
+    );
     wrong.unless(!repositories.is_empty(), field, "at least one is needed");
-    wrong.unless(!regions.is_empty(), "spec.registry.regions", "at least one is needed");
+    wrong.unless(
+        !regions.is_empty(),
+        "spec.registry.regions",
+        "at least one is needed",
+    );
     for region in regions.iter().filter(|region| !is_region(region)) {
-        wrong.add("spec.registry.regions", format!("`{region}` is not a region"));
+        wrong.add(
+            "spec.registry.regions",
+            format!("`{region}` is not a region"),
+        );
     }
-    for sid in replace_sids.iter().filter(|sid| sid.is_empty() || sid.starts_with("RegistryGrants")) {
-        wrong.add("spec.registry.replaceSids", format!("`{sid}` is not the Sid of somebody else's statement"));
+    for sid in replace_sids
+        .iter()
+        .filter(|sid| sid.is_empty() || sid.starts_with("RegistryGrants"))
+    {
+        wrong.add(
+            "spec.registry.replaceSids",
+            format!("`{sid}` is not the Sid of somebody else's statement"),
+        );
     }
     let Some(RegistryRoleSpec {
         name,
@@ -110,7 +171,11 @@ fn parse_registry(registry: &RegistrySpec, access: Access, wrong: &mut Wrong) ->
         return parsed;
     };
     let named = name.as_ref().is_none_or(|name| is_iam_name(name, 64));
-    wrong.unless(named, "spec.registry.role.name", "not a role name: 1 to 64 letters, digits and + = , . @ - _");
+    wrong.unless(
+        named,
+        "spec.registry.role.name",
+        "not a role name: 1 to 64 letters, digits and + = , . @ - _",
+    );
     let pushes = managed_policies.contains(&ManagedPolicy::AmazonEC2ContainerRegistryPowerUser);
     let field = "spec.registry.role.managedPolicies";
     wrong.unless(
@@ -119,24 +184,52 @@ fn parse_registry(registry: &RegistrySpec, access: Access, wrong: &mut Wrong) ->
         "AmazonEC2ContainerRegistryPowerUser would allow pushing",
     );
     let field = "spec.registry.role.path";
-    wrong.unless(path.is_none() || (*adopt && name.is_some()), field, "needs adopt: true and the role's name");
-    wrong.unless(path.as_ref().is_none_or(|path| is_path(path)), field, "must start and end with /");
+    wrong.unless(
+        path.is_none() || (*adopt && name.is_some()),
+        field,
+        "needs adopt: true and the role's name",
+    );
+    wrong.unless(
+        path.as_ref().is_none_or(|path| is_path(path)),
+        field,
+        "must start and end with /",
+    );
     let in_bounds = (3600..=43200).contains(max_session_seconds);
-    wrong.unless(in_bounds, "spec.registry.role.maxSessionSeconds", "must be 3600 to 43200");
+    wrong.unless(
+        in_bounds,
+        "spec.registry.role.maxSessionSeconds",
+        "must be 3600 to 43200",
+    );
     let presentable = external_id.as_ref().is_none_or(|id| is_external_id(id));
     let field = "spec.registry.role.externalID";
-    wrong.unless(presentable, field, "must be 2 to 1224 letters, digits and + = , . @ : / - _");
+    wrong.unless(
+        presentable,
+        field,
+        "must be 2 to 1224 letters, digits and + = , . @ : / - _",
+    );
     parsed
 }
 
 fn parse_consumer(consumer: &ConsumerSpec, wrong: &mut Wrong) -> Option<ParsedConsumer> {
-    let ConsumerSpec { account_id, organization, whole_account, roles, lambda, instance_role } = consumer;
+    let ConsumerSpec {
+        account_id,
+        organization,
+        whole_account,
+        roles,
+        lambda,
+        instance_role,
+    } = consumer;
     let whole = *whole_account == Some(true);
     let parsed = match (account_id, organization) {
-        (Some(id), None) => wrong.parsed("spec.consumer.accountID", id.parse()).map(ParsedConsumer::Account),
+        (Some(id), None) => wrong
+            .parsed("spec.consumer.accountID", id.parse())
+            .map(ParsedConsumer::Account),
         (None, Some(organization)) => parse_organization(organization, wrong),
         (_, _) => {
-            wrong.add("spec.consumer", "accountID or organization is needed, and not both");
+            wrong.add(
+                "spec.consumer",
+                "accountID or organization is needed, and not both",
+            );
             None
         }
     };
@@ -144,51 +237,116 @@ fn parse_consumer(consumer: &ConsumerSpec, wrong: &mut Wrong) -> Option<ParsedCo
         return None;
     }
     if organization.is_some() {
-        let of_account = whole || roles.is_some() || instance_role.is_some() || *lambda == Some(true);
+        let of_account =
+            whole || roles.is_some() || instance_role.is_some() || *lambda == Some(true);
         let why = "wholeAccount, roles, lambda and instanceRole are said of an account, not of an organization";
         wrong.unless(!of_account, "spec.consumer", why);
         return parsed;
     }
-    wrong.unless(!whole || roles.is_none(), "spec.consumer", "wholeAccount and roles exclude each other");
+    wrong.unless(
+        !whole || roles.is_none(),
+        "spec.consumer",
+        "wholeAccount and roles exclude each other",
+    );
     let somebody = whole || roles.is_some() || instance_role.is_some();
-    wrong.unless(somebody, "spec.consumer", "needs wholeAccount: true, roles, or instanceRole");
+    wrong.unless(
+        somebody,
+        "spec.consumer",
+        "needs wholeAccount: true, roles, or instanceRole",
+    );
     if let Some(roles) = roles {
-        wrong.unless(!roles.is_empty(), "spec.consumer.roles", "at least one is needed");
+        wrong.unless(
+            !roles.is_empty(),
+            "spec.consumer.roles",
+            "at least one is needed",
+        );
         for role in roles.iter().filter(|role| !is_role_pattern(role)) {
-            let why = format!("`{role}` is not what stands after role/ in a role's ARN, path included");
+            let why =
+                format!("`{role}` is not what stands after role/ in a role's ARN, path included");
             wrong.add("spec.consumer.roles", why);
         }
     }
     if let Some(instance) = instance_role {
         let named = is_iam_name(&instance.name, 64);
         let field = "spec.consumer.instanceRole.name";
-        wrong.unless(named, field, "not a role name: 1 to 64 letters, digits and + = , . @ - _");
-        let InstanceRoleSpec { name: _, management, path, instance_profile, on_delete } = instance;
+        wrong.unless(
+            named,
+            field,
+            "not a role name: 1 to 64 letters, digits and + = , . @ - _",
+        );
+        let InstanceRoleSpec {
+            name: _,
+            management,
+            path,
+            instance_profile,
+            on_delete,
+        } = instance;
         let extends = *management == Management::Extend;
         let field = "spec.consumer.instanceRole.path";
-        wrong.unless(path.is_none() || extends, field, "is said of a role that others made (management: Extend)");
-        wrong.unless(path.as_ref().is_none_or(|path| is_path(path)), field, "must start and end with /");
+        wrong.unless(
+            path.is_none() || extends,
+            field,
+            "is said of a role that others made (management: Extend)",
+        );
+        wrong.unless(
+            path.as_ref().is_none_or(|path| is_path(path)),
+            field,
+            "must start and end with /",
+        );
         let field = "spec.consumer.instanceRole";
         let theirs = instance_profile.is_none() && *on_delete != Some(OnDelete::DeleteRole);
-        wrong.unless(!extends || theirs, field, "with management Extend role and instance profile are their owner's");
-        let named = instance.instance_profile.as_ref().is_none_or(|name| is_iam_name(name, 128));
+        wrong.unless(
+            !extends || theirs,
+            field,
+            "with management Extend role and instance profile are their owner's",
+        );
+        let named = instance
+            .instance_profile
+            .as_ref()
+            .is_none_or(|name| is_iam_name(name, 128));
         let field = "spec.consumer.instanceRole.instanceProfile";
-        wrong.unless(named, field, "not a profile name: 1 to 128 letters, digits and + = , . @ - _");
+        wrong.unless(
+            named,
+            field,
+            "not a profile name: 1 to 128 letters, digits and + = , . @ - _",
+        );
     }
     parsed
 }
 
-fn parse_organization(organization: &OrganizationSpec, wrong: &mut Wrong) -> Option<ParsedConsumer> {
+fn parse_organization(
+    organization: &OrganizationSpec,
+    wrong: &mut Wrong,
+) -> Option<ParsedConsumer> {
     let OrganizationSpec { id, paths } = organization;
     let whole = wrong.parsed("spec.consumer.organization.id", id.parse())?;
-    wrong.unless(matches!(whole, Organization::Whole(_)), "spec.consumer.organization.id", "is a path, not an ID");
+    wrong.unless(
+        matches!(whole, Organization::Whole(_)),
+        "spec.consumer.organization.id",
+        "is a path, not an ID",
+    );
     let field = "spec.consumer.organization.paths";
-    let Some(paths) = paths else { return Some(ParsedConsumer::Organization([whole].into())) };
+    let Some(paths) = paths else {
+        return Some(ParsedConsumer::Organization([whole].into()));
+    };
     // A list that is empty by mistake must not mean everybody.
-    wrong.unless(!paths.is_empty(), field, "at least one is needed; leave it out for the whole organization");
-    let units: BTreeSet<Organization> = paths.iter().filter_map(|path| wrong.parsed(field, path.parse())).collect();
-    for unit in units.iter().filter(|unit| !matches!(unit, Organization::Unit(_)) || !whole.covers(unit)) {
-        wrong.add(field, format!("`{unit}` is not a path in organization {id}"));
+    wrong.unless(
+        !paths.is_empty(),
+        field,
+        "at least one is needed; leave it out for the whole organization",
+    );
+    let units: BTreeSet<Organization> = paths
+        .iter()
+        .filter_map(|path| wrong.parsed(field, path.parse()))
+        .collect();
+    for unit in units
+        .iter()
+        .filter(|unit| !matches!(unit, Organization::Unit(_)) || !whole.covers(unit))
+    {
+        wrong.add(
+            field,
+            format!("`{unit}` is not a path in organization {id}"),
+        );
     }
     Some(ParsedConsumer::Organization(units))
 }
@@ -202,19 +360,32 @@ pub(crate) fn is_iam_name(name: &str, longest: usize) -> bool {
 }
 
 pub(crate) fn is_external_id(id: &str) -> bool {
-    (2..=1224).contains(&id.len()) && id.bytes().all(|b| is_name_character(b) || b":/".contains(&b))
+    (2..=1224).contains(&id.len())
+        && id
+            .bytes()
+            .all(|b| is_name_character(b) || b":/".contains(&b))
 }
 
 /// An IAM path: it begins and ends with `/`, and holds names between.
 pub fn is_path(path: &str) -> bool {
-    let names = |inside: &str| inside.split('/').all(|name| !name.is_empty() && name.bytes().all(is_name_character));
-    path == "/" || path.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')).is_some_and(names)
+    let names = |inside: &str| {
+        inside
+            .split('/')
+            .all(|name| !name.is_empty() && name.bytes().all(is_name_character))
+    };
+    path == "/"
+        || path
+            .strip_prefix('/')
+            .and_then(|rest| rest.strip_suffix('/'))
+            .is_some_and(names)
 }
 
 fn is_role_pattern(pattern: &str) -> bool {
     let begins = pattern.bytes().next().is_some_and(is_name_character);
     begins
-        && pattern.bytes().all(|b| is_name_character(b) || b"/*".contains(&b))
+        && pattern
+            .bytes()
+            .all(|b| is_name_character(b) || b"/*".contains(&b))
         && !pattern.contains("//")
         && !pattern.ends_with('/')
 }

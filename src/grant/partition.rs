@@ -1,5 +1,5 @@
-//! What differs between AWS partitions: a table, never derived from a DNS suffix.
-//! Source: <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>.
+//! What differs between AWS partitions: a table, never derived from a DNS suffix. Source:
+//! <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>.
 
 use crate::api::account::Partition;
 use crate::api::grant::ManagedPolicy;
@@ -16,10 +16,13 @@ impl ManagedPolicy {
         format!("arn:{}:iam::aws:policy/{self:?}", partition.name())
     }
 
-    /// Whether the ARN is that of one of these policies. AWS has others whose names begin like theirs.
+    /// Whether the ARN is that of one of these policies. AWS has others whose names begin like
+    /// theirs.
     pub fn is_one(arn: &str) -> bool {
         let partition = Partition::of_arn(arn);
-        Self::ALL.into_iter().any(|policy| policy.arn(partition) == arn)
+        Self::ALL
+            .into_iter()
+            .any(|policy| policy.arn(partition) == arn)
     }
 }
 
@@ -38,7 +41,10 @@ impl Partition {
     pub fn of_arn(arn: &str) -> Self {
         let known = [Self::Aws, Self::AwsCn, Self::AwsUsGov, Self::AwsEusc];
         let named = arn.split(':').nth(1).unwrap_or_default();
-        known.into_iter().find(|partition| partition.name() == named).unwrap_or(Self::Aws)
+        known
+            .into_iter()
+            .find(|partition| partition.name() == named)
+            .unwrap_or(Self::Aws)
     }
 
     /// The end of the registry's host names.
@@ -68,34 +74,53 @@ impl Partition {
         }
     }
 
-    /// Whether the name has the form of a region of this partition. A region that AWS opens later has it, too.
+    /// Whether the name has the form of a region of this partition. A region that AWS opens later
+    /// has it, too.
     pub fn has_region(self, region: &str) -> bool {
         let parts = match self {
             Self::Aws => region.split_once('-').filter(|(area, _)| *area != "cn"),
             Self::AwsCn => region.strip_prefix("cn-").map(|rest| ("cn", rest)),
             Self::AwsUsGov => region.strip_prefix("us-gov-").map(|rest| ("us", rest)),
-            Self::AwsEusc => region.strip_prefix("eusc-").and_then(|rest| rest.split_once('-')),
+            Self::AwsEusc => region
+                .strip_prefix("eusc-")
+                .and_then(|rest| rest.split_once('-')),
         };
-        let Some((area, rest)) = parts else { return false };
-        let letters = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase());
-        let numbered = |text: &str| (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-        let place = rest.split_once('-').is_some_and(|(place, number)| letters(place) && numbered(number));
+        let Some((area, rest)) = parts else {
+            return false;
+        };
+        let letters =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase());
+        let numbered = |text: &str| {
+            (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        let place = rest
+            .split_once('-')
+            .is_some_and(|(place, number)| letters(place) && numbered(number));
         area.len() == 2 && letters(area) && place && region.len() <= 32
     }
 }
 
 /// Every partition.
-const PARTITIONS: [Partition; 4] = [Partition::Aws, Partition::AwsCn, Partition::AwsUsGov, Partition::AwsEusc];
+const PARTITIONS: [Partition; 4] = [
+    Partition::Aws,
+    Partition::AwsCn,
+    Partition::AwsUsGov,
+    Partition::AwsEusc,
+];
 
-/// Whether the name has the form of a region of any partition: regions stand in ARNs and host names.
+/// Whether the name has the form of a region of any partition: regions stand in ARNs and host
+/// names.
 pub fn is_region(region: &str) -> bool {
-    PARTITIONS.iter().any(|partition| partition.has_region(region))
+    PARTITIONS
+        .iter()
+        .any(|partition| partition.has_region(region))
 }
 
 /// When [`REGIONS`] was made.
 const REGIONS_AS_OF: &str = "November 2026";
-/// The regions that were known then. A region that is not here is never refused: AWS opens new ones.
-/// Source: <https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>.
+/// The regions that were known then. A region that is not here is never refused: AWS opens new
+/// ones. Source:
+/// <https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>.
 const REGIONS: [&str; 39] = [
     "af-south-1",
     "ap-east-1",
@@ -138,7 +163,8 @@ const REGIONS: [&str; 39] = [
     "us-west-2",
 ];
 
-/// A warning about a region that was not known when this version was made, with the nearest name that was; `None` where it was known.
+/// A warning about a region that was not known when this version was made, with the nearest name
+/// that was; `None` where it was known.
 pub fn unknown_region(region: &str) -> Option<String> {
     if REGIONS.contains(&region) {
         return None;
@@ -175,7 +201,10 @@ mod tests {
     #[test]
     fn every_known_region_has_the_form_of_exactly_one_partition() {
         for region in REGIONS {
-            let of = PARTITIONS.iter().filter(|partition| partition.has_region(region)).count();
+            let of = PARTITIONS
+                .iter()
+                .filter(|partition| partition.has_region(region))
+                .count();
             assert_eq!((of, unknown_region(region)), (1, None), "{region}");
         }
     }

@@ -1,4 +1,5 @@
-//! What is changed in AWS, as data: planned before it is done, and told after. `plan`, mode `Observe` and the reconciler have the same.
+//! What is changed in AWS, as data: planned before it is done, and told after. `plan`, mode
+//! `Observe` and the reconciler have the same.
 
 use super::diff::Step;
 use super::names::AccountId;
@@ -48,7 +49,10 @@ impl PolicyChange {
     /// Where the two differ, statement by statement.
     pub fn difference(&self) -> Difference {
         let none = Document::of([]);
-        Difference::between(self.before.as_ref().unwrap_or(&none), self.after.as_ref().unwrap_or(&none))
+        Difference::between(
+            self.before.as_ref().unwrap_or(&none),
+            self.after.as_ref().unwrap_or(&none),
+        )
     }
 }
 
@@ -56,16 +60,34 @@ impl PolicyChange {
     /// What the policy had and has not any more, as far as people read it in an Event.
     fn only_before(&self) -> String {
         const TOLD: usize = 4;
-        let Difference { document, changed, only_left, only_right: _, same: _ } = self.difference();
+        let Difference {
+            document,
+            changed,
+            only_left,
+            only_right: _,
+            same: _,
+        } = self.difference();
         let of_statements = changed.into_iter().flat_map(|changed| changed.parts);
-        let parts =
-            document.into_iter().chain(of_statements).chain(only_left.into_iter().flat_map(|alone| alone.parts));
+        let parts = document
+            .into_iter()
+            .chain(of_statements)
+            .chain(only_left.into_iter().flat_map(|alone| alone.parts));
         let term = |term: Term| match term {
             Term::Text(text) | Term::Json(text) => text,
         };
-        let told = parts.filter(|part| !part.removed.is_empty()).map(|Part { place, removed, added: _ }| {
-            format!("{} {}", place.join(" "), removed.into_iter().map(term).collect::<Vec<_>>().join(", "))
-        });
+        let told = parts.filter(|part| !part.removed.is_empty()).map(
+            |Part {
+                 place,
+                 removed,
+                 added: _,
+             }| {
+                format!(
+                    "{} {}",
+                    place.join(" "),
+                    removed.into_iter().map(term).collect::<Vec<_>>().join(", ")
+                )
+            },
+        );
         let told: Vec<String> = told.collect();
         match told.len() {
             0 => "less than that".into(),
@@ -78,27 +100,55 @@ impl PolicyChange {
 impl Change {
     /// What a step does to a role as it was before it, where there is one.
     pub fn of_step(account: &AccountId, step: &Step, role: Option<&Role>) -> Self {
-        let inline =
-            |policy: &String| role.and_then(|role| role.inline.get(policy)).and_then(|found| found.clone().ok());
+        let inline = |policy: &String| {
+            role.and_then(|role| role.inline.get(policy))
+                .and_then(|found| found.clone().ok())
+        };
         let (effect, policy) = match step {
-            Step::CreateRole { trust, .. } => {
-                (Effect::Create, Some(PolicyChange { before: None, after: Some(trust.clone()) }))
-            }
+            Step::CreateRole { trust, .. } => (
+                Effect::Create,
+                Some(PolicyChange {
+                    before: None,
+                    after: Some(trust.clone()),
+                }),
+            ),
             Step::UpdateTrust { trust, .. } => {
                 let before = role.and_then(|role| role.trust.clone().ok());
-                (Effect::Change, Some(PolicyChange { before, after: Some(trust.clone()) }))
+                (
+                    Effect::Change,
+                    Some(PolicyChange {
+                        before,
+                        after: Some(trust.clone()),
+                    }),
+                )
             }
-            Step::PutInlinePolicy { policy, document, .. } => {
+            Step::PutInlinePolicy {
+                policy, document, ..
+            } => {
                 let there = role.is_some_and(|role| role.inline.contains_key(policy));
-                let effect = if there { Effect::Change } else { Effect::Create };
-                (effect, Some(PolicyChange { before: inline(policy), after: Some(document.clone()) }))
+                let effect = if there {
+                    Effect::Change
+                } else {
+                    Effect::Create
+                };
+                (
+                    effect,
+                    Some(PolicyChange {
+                        before: inline(policy),
+                        after: Some(document.clone()),
+                    }),
+                )
             }
-            Step::DeleteInlinePolicy { policy, .. } => {
-                (Effect::Remove, Some(PolicyChange { before: inline(policy), after: None }))
-            }
-            Step::CreateProfile { .. } | Step::AddRoleToProfile { .. } | Step::AttachPolicy { .. } => {
-                (Effect::Create, None)
-            }
+            Step::DeleteInlinePolicy { policy, .. } => (
+                Effect::Remove,
+                Some(PolicyChange {
+                    before: inline(policy),
+                    after: None,
+                }),
+            ),
+            Step::CreateProfile { .. }
+            | Step::AddRoleToProfile { .. }
+            | Step::AttachPolicy { .. } => (Effect::Create, None),
             Step::UpdateMaxSession { .. }
             | Step::PutBoundary { .. }
             | Step::TagRole { .. }
@@ -111,12 +161,22 @@ impl Change {
             | Step::DeleteProfile { .. } => (Effect::Remove, None),
         };
         let found = role.and_then(|role| found_before(step, role, policy.as_ref()));
-        Self { account: account.clone(), region: None, effect, what: step.to_string(), found, policy }
+        Self {
+            account: account.clone(),
+            region: None,
+            effect,
+            what: step.to_string(),
+            found,
+            policy,
+        }
     }
 
     /// For an Event: what is done, where, and what was found.
     pub fn with_what_was_found(&self) -> String {
-        self.found.as_ref().map_or_else(|| self.to_string(), |found| format!("{self} (found: {found})"))
+        self.found.as_ref().map_or_else(
+            || self.to_string(),
+            |found| format!("{self} (found: {found})"),
+        )
     }
 
     /// What becomes of a repository's policy; nothing where it stays.
@@ -129,7 +189,9 @@ impl Change {
     ) -> Option<Self> {
         let (effect, what, after) = match change {
             repository::Change::None => return None,
-            repository::Change::Set(document) if found.is_none() => (Effect::Create, "set", Some(document.clone())),
+            repository::Change::Set(document) if found.is_none() => {
+                (Effect::Create, "set", Some(document.clone()))
+            }
             repository::Change::Set(document) => (Effect::Change, "change", Some(document.clone())),
             repository::Change::Delete => (Effect::Remove, "delete", None),
         };
@@ -140,7 +202,10 @@ impl Change {
             what: format!("{what} the policy of repository {repository}"),
             // Others' statements are none of a tenant's business.
             found: None,
-            policy: Some(PolicyChange { before: found.cloned(), after }),
+            policy: Some(PolicyChange {
+                before: found.cloned(),
+                after,
+            }),
         })
     }
 }
@@ -148,14 +213,19 @@ impl Change {
 fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Option<String> {
     match step {
         Step::UpdateTrust { .. } | Step::PutInlinePolicy { .. } => match policy {
-            Some(PolicyChange { before: None, .. }) => Some("none, or none that can be read".into()),
+            Some(PolicyChange { before: None, .. }) => {
+                Some("none, or none that can be read".into())
+            }
             Some(change) => Some(change.only_before()),
             None => None,
         },
         Step::UpdateMaxSession { .. } => Some(format!("{} s", role.max_session_seconds)),
         Step::PutBoundary { .. } => Some(role.boundary.clone().unwrap_or_else(|| "none".into())),
         Step::TagRole { tags, .. } => {
-            let other = tags.iter().filter(|(key, value)| role.tags.get(*key) != Some(value)).map(|(key, _)| key);
+            let other = tags
+                .iter()
+                .filter(|(key, value)| role.tags.get(*key) != Some(value))
+                .map(|(key, _)| key);
             // Not their values: those of a role that was shared name other tenants' grants.
             let told = other.map(|key| match role.tags.contains_key(key) {
                 true => format!("another {key}"),
@@ -181,7 +251,14 @@ fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Opti
 /// For people: what is done, and where.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { account, region, effect: _, what, found: _, policy: _ } = self;
+        let Self {
+            account,
+            region,
+            effect: _,
+            what,
+            found: _,
+            policy: _,
+        } = self;
         write!(f, "{what} in account {account}")?;
         region.iter().try_for_each(|region| write!(f, ", {region}"))
     }

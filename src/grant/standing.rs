@@ -1,4 +1,5 @@
-//! How a grant stands: what of it is to hold, by its spec, by what was applied before, and by the accounts' rules as they are now.
+//! How a grant stands: what of it is to hold, by its spec, by what was applied before, and by the
+//! accounts' rules as they are now.
 
 use super::Problem;
 use super::names::GrantName;
@@ -12,7 +13,8 @@ use crate::policy::Installation;
 pub enum Standing {
     /// Its spec is admitted: make it true.
     Admitted(Grant),
-    /// Its spec is wrong, and what it had before is admitted still: keep that. A typo must not take access away.
+    /// Its spec is wrong, and what it had before is admitted still: keep that. A typo must not take
+    /// access away.
     Kept(Grant, Vec<Problem>),
     /// It is suspended, or only observed: what was applied, if anything was, stays as it is.
     Frozen(Option<Grant>),
@@ -31,7 +33,8 @@ pub struct Known<'a> {
     pub installation: &'a Installation,
 }
 
-/// How a grant stands. What was applied before is held against the rules like a spec: a status is no authority.
+/// How a grant stands. What was applied before is held against the rules like a spec: a status is
+/// no authority.
 pub fn standing(
     name: &GrantName,
     spec: &Spec,
@@ -39,7 +42,10 @@ pub fn standing(
     directory: &dyn Directory,
     installation: &Installation,
 ) -> Standing {
-    let known = Known { directory, installation };
+    let known = Known {
+        directory,
+        installation,
+    };
     if is_frozen(spec) {
         return frozen(name, spec, applied, known);
     }
@@ -54,10 +60,18 @@ pub fn standing(
     {
         return Standing::Kept(grant.where_its_role_is(applied), problems);
     }
-    if problems.iter().all(|problem| problem.reason == Reason::NotAdmitted) {
+    if problems
+        .iter()
+        .all(|problem| problem.reason == Reason::NotAdmitted)
+    {
         return Standing::NotAdmitted(problems);
     }
-    let organization = |spec: &Spec| spec.consumer.organization.as_ref().map(|organization| organization.id.clone());
+    let organization = |spec: &Spec| {
+        spec.consumer
+            .organization
+            .as_ref()
+            .map(|organization| organization.id.clone())
+    };
     let same_parties = |last: &Spec| {
         last.registry.account_id == spec.registry.account_id
             && last.consumer.account_id == spec.consumer.account_id
@@ -73,7 +87,8 @@ pub fn standing(
     }
 }
 
-/// What of a grant that is being deleted is to stay in AWS: nothing, unless it asks for that and the rules admit it now.
+/// What of a grant that is being deleted is to stay in AWS: nothing, unless it asks for that and
+/// the rules admit it now.
 ///
 /// # Errors
 /// When that cannot be told.
@@ -84,11 +99,22 @@ pub fn to_retain(
     directory: &dyn Directory,
     installation: &Installation,
 ) -> Result<Option<Grant>, Vec<Problem>> {
-    let (DeletionPolicy::Retain, Some(applied)) = (spec.deletion_policy, applied) else { return Ok(None) };
+    let (DeletionPolicy::Retain, Some(applied)) = (spec.deletion_policy, applied) else {
+        return Ok(None);
+    };
     // While it was frozen, changes of the spec waited: what stays is what is there.
-    let last = if is_frozen(spec) { applied.last_spec() } else { None };
+    let last = if is_frozen(spec) {
+        applied.last_spec()
+    } else {
+        None
+    };
     let last = last.unwrap_or_else(|| spec.clone());
-    let spec = Spec { suspend: false, mode: Mode::Enforce, deletion_policy: DeletionPolicy::Retain, ..last };
+    let spec = Spec {
+        suspend: false,
+        mode: Mode::Enforce,
+        deletion_policy: DeletionPolicy::Retain,
+        ..last
+    };
     match standing(name, &spec, Some(applied), directory, installation) {
         Standing::Admitted(grant) | Standing::Kept(grant, _) | Standing::Frozen(Some(grant)) => {
             Ok(Some(grant).filter(|grant| grant.spec.deletion_policy == DeletionPolicy::Retain))
@@ -120,10 +146,21 @@ pub fn observed(
     validate(name, spec, directory, installation).map(|grant| grant.where_its_role_is(applied))
 }
 
-/// The grant that a spec means, whether the rules admit it or not: to find what it may have in AWS. `None` where the spec is not understood, or the
-/// registry's account is not known.
-pub fn meant(name: &GrantName, spec: &Spec, directory: &dyn Directory, installation: &Installation) -> Option<Grant> {
-    judge(name, spec, directory, installation).ok().map(|Judged { grant, invalid: _, refused: _ }| grant)
+/// The grant that a spec means, whether the rules admit it or not: to find what it may have in AWS.
+/// `None` where the spec is not understood, or the registry's account is not known.
+pub fn meant(
+    name: &GrantName,
+    spec: &Spec,
+    directory: &dyn Directory,
+    installation: &Installation,
+) -> Option<Grant> {
+    judge(name, spec, directory, installation).ok().map(
+        |Judged {
+             grant,
+             invalid: _,
+             refused: _,
+         }| grant,
+    )
 }
 
 /// Whether nothing is written for the grant.
@@ -156,14 +193,22 @@ enum Refusal {
     NotUnderstood(Vec<Problem>),
 }
 
-/// What was applied before, if the rules admit it still. It was right when it was applied; what has become wrong around it since then takes
-/// nothing away. Rules do.
+/// What was applied before, if the rules admit it still. It was right when it was applied; what has
+/// become wrong around it since then takes nothing away. Rules do.
 fn still_admitted(name: &GrantName, last: &Spec, known: Known) -> Result<Grant, Refusal> {
-    let Known { directory, installation } = known;
+    let Known {
+        directory,
+        installation,
+    } = known;
     let judged = |spec: &Spec| match judge(name, spec, directory, installation) {
-        Ok(Judged { grant, invalid: _, refused }) if refused.is_empty() => Ok(grant),
+        Ok(Judged {
+            grant,
+            invalid: _,
+            refused,
+        }) if refused.is_empty() => Ok(grant),
         Ok(Judged { refused, .. }) => Err(Refusal::ByRules(refused)),
         Err(problems) => Err(Refusal::NotUnderstood(problems)),
     };
-    judged(last).or_else(|refused| access_only(last).map_or(Err(refused), |without| judged(&without)))
+    judged(last)
+        .or_else(|refused| access_only(last).map_or(Err(refused), |without| judged(&without)))
 }

@@ -1,5 +1,5 @@
-//! From what happened to the resource's status. A fixed point: the same outcome gives the same status, and
-//! `lastTransitionTime` moves only when a condition's status does.
+//! From what happened to the resource's status. A fixed point: the same outcome gives the same
+//! status, and `lastTransitionTime` moves only when a condition's status does.
 
 mod repositories;
 
@@ -10,7 +10,8 @@ use super::access;
 use super::told::limited;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{
-    AccessStatus, Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, PendingStatus, RegistryStatus,
+    AccessStatus, Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status,
+    PendingStatus, RegistryStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::SignedDuration;
@@ -18,12 +19,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How many repositories the status lists by name.
 const LISTED: usize = 100;
-/// How many characters a condition's message has. They take 32,768; a message that nobody reads to its end need not come near.
+/// How many characters a condition's message has. They take 32,768; a message that nobody reads to
+/// its end need not come near.
 const LONGEST: usize = 2_000;
 /// The same for a message of which there can be a hundred.
 const LONGEST_OF_MANY: usize = 700;
 
-/// How long what mends itself is waited for, before a person is asked to look. IAM promises no bound, and takes seconds.
+/// How long what mends itself is waited for, before a person is asked to look. IAM promises no
+/// bound, and takes seconds.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// How one part of a grant is.
@@ -54,9 +57,10 @@ impl Part {
                 Self::Failed(Problem::join(&[problem.clone(), left]).unwrap_or(problem))
             }
             (Self::Blocked(problem), Some(_)) => Self::Blocked(problem),
-            (Self::InPlace(_) | Self::NotRequested(_) | Self::NotManaged(_) | Self::Pending(_), Some(left)) => {
-                Self::Failed(left)
-            }
+            (
+                Self::InPlace(_) | Self::NotRequested(_) | Self::NotManaged(_) | Self::Pending(_),
+                Some(left),
+            ) => Self::Failed(left),
         }
     }
 }
@@ -94,23 +98,36 @@ pub struct Outcome {
     pub applied: Option<Applied>,
     /// For people, if all is well: what works now.
     pub summary: String,
-    /// The request to look at once (annotation `registrygrants.dev/reconcile`) that this has followed.
+    /// The request to look at once (annotation `registrygrants.dev/reconcile`) that this has
+    /// followed.
     pub handled: Option<String>,
 }
 
 impl Outcome {
-    /// Everything that went wrong: why the spec is refused first, then what a person must mend, then what mends itself.
+    /// Everything that went wrong: why the spec is refused first, then what a person must mend,
+    /// then what mends itself.
     pub fn problems(&self) -> Vec<Problem> {
-        let parts = [&self.accounts, &self.role, &self.consumer, &self.repositories];
+        let parts = [
+            &self.accounts,
+            &self.role,
+            &self.consumer,
+            &self.repositories,
+        ];
         let of_parts = parts.into_iter().filter_map(|part| match part {
             Part::Failed(problem) => Some(problem.clone()),
-            Part::InPlace(_) | Part::NotRequested(_) | Part::NotManaged(_) | Part::Pending(_) | Part::Blocked(_) => {
-                None
-            }
+            Part::InPlace(_)
+            | Part::NotRequested(_)
+            | Part::NotManaged(_)
+            | Part::Pending(_)
+            | Part::Blocked(_) => None,
         });
         let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).collect();
         // Where a part is not in place, that is the reason, and denied access what follows from it.
-        if problems.is_empty() && self.refusal.is_empty() && self.pending.is_none() && !self.revoking {
+        if problems.is_empty()
+            && self.refusal.is_empty()
+            && self.pending.is_none()
+            && !self.revoking
+        {
             problems.extend(access::denied(&self.access));
         }
         problems.sort_by_key(|problem| !problem.reason.needs_a_person());
@@ -121,9 +138,9 @@ impl Outcome {
     fn accounts_part(&self) -> Part {
         match (Problem::join(&self.refusal), &self.accounts) {
             (None, accounts) => accounts.clone(),
-            (Some(refusal), Part::Failed(also)) => {
-                Part::Failed(Problem::join(&[refusal, also.clone()]).unwrap_or_else(|| also.clone()))
-            }
+            (Some(refusal), Part::Failed(also)) => Part::Failed(
+                Problem::join(&[refusal, also.clone()]).unwrap_or_else(|| also.clone()),
+            ),
             (Some(refusal), _) => Part::Failed(refusal),
         }
     }
@@ -141,7 +158,11 @@ impl Outcome {
             return ("False", problem.reason, problem.message);
         }
         if self.revoking {
-            return ("False", Reason::Revoking, "access is being revoked in AWS".into());
+            return (
+                "False",
+                Reason::Revoking,
+                "access is being revoked in AWS".into(),
+            );
         }
         if let Some(pending) = &self.pending {
             let changes = match pending.len() {
@@ -154,9 +175,11 @@ impl Outcome {
         }
         let reason = match &self.consumer {
             Part::InPlace(_) => Reason::Granted,
-            Part::NotRequested(_) | Part::NotManaged(_) | Part::Pending(_) | Part::Failed(_) | Part::Blocked(_) => {
-                Reason::RegistrySideReady
-            }
+            Part::NotRequested(_)
+            | Part::NotManaged(_)
+            | Part::Pending(_)
+            | Part::Failed(_)
+            | Part::Blocked(_) => Reason::RegistrySideReady,
         };
         ("True", reason, self.summary.clone())
     }
@@ -170,10 +193,26 @@ impl Outcome {
         }
         let mut conditions = vec![
             (ConditionType::Ready, ready, reason, message.clone()),
-            condition(ConditionType::AccountsReady, &self.accounts_part(), Reason::CredentialsVerified),
-            condition(ConditionType::RoleReady, &self.told(&self.role), Reason::InPlace),
-            condition(ConditionType::RepositoryPoliciesReady, &self.told(&self.repositories_part()), Reason::InPlace),
-            condition(ConditionType::ConsumerReady, &self.told(&self.consumer), Reason::InPlace),
+            condition(
+                ConditionType::AccountsReady,
+                &self.accounts_part(),
+                Reason::CredentialsVerified,
+            ),
+            condition(
+                ConditionType::RoleReady,
+                &self.told(&self.role),
+                Reason::InPlace,
+            ),
+            condition(
+                ConditionType::RepositoryPoliciesReady,
+                &self.told(&self.repositories_part()),
+                Reason::InPlace,
+            ),
+            condition(
+                ConditionType::ConsumerReady,
+                &self.told(&self.consumer),
+                Reason::InPlace,
+            ),
         ];
         if ready != "True" {
             conditions.push(match lasting {
@@ -196,8 +235,9 @@ impl Outcome {
         }
     }
 
-    /// What usually mends itself and has not, for so long that a person should look: a name that is mistyped never heals. How long
-    /// is told by the last status: the youngest of the conditions that gave this reason for this generation.
+    /// What usually mends itself and has not, for so long that a person should look: a name that is
+    /// mistyped never heals. How long is told by the last status: the youngest of the conditions
+    /// that gave this reason for this generation.
     fn lasting(
         &self,
         previous: Option<&Status>,
@@ -206,14 +246,20 @@ impl Outcome {
     ) -> Option<(Reason, &'static str)> {
         let told = |reason: Reason| {
             let conditions = previous.into_iter().flat_map(|status| &status.conditions);
-            conditions.filter(move |c| c.reason == reason.to_string() && c.observed_generation == generation)
+            conditions.filter(move |c| {
+                c.reason == reason.to_string() && c.observed_generation == generation
+            })
         };
         let lasts = |reason: Reason| {
-            let since = told(reason).map(|condition| condition.last_transition_time.0).max();
+            let since = told(reason)
+                .map(|condition| condition.last_transition_time.0)
+                .max();
             since.is_some_and(|since| now.0.duration_since(since) >= PATIENCE)
         };
-        let mut advised =
-            self.problems().into_iter().filter_map(|problem| Some((problem.reason, advice(problem.reason)?)));
+        let mut advised = self
+            .problems()
+            .into_iter()
+            .filter_map(|problem| Some((problem.reason, advice(problem.reason)?)));
         advised.find(|(reason, _)| lasts(*reason))
     }
 
@@ -221,7 +267,9 @@ impl Outcome {
     fn registry(&self, previous: Option<&Status>) -> Option<RegistryStatus> {
         let mut registry = self.registry_status.clone();
         if matches!(self.role, Part::Failed(_) | Part::Blocked(_)) && registry.role_arn.is_none() {
-            let known = previous.and_then(|status| status.registry.clone()).unwrap_or_default();
+            let known = previous
+                .and_then(|status| status.registry.clone())
+                .unwrap_or_default();
             (registry.role_arn, registry.role_id) = (known.role_arn, known.role_id);
         }
         Some(registry).filter(|registry| *registry != RegistryStatus::default())
@@ -229,8 +277,12 @@ impl Outcome {
 
     fn consumer(&self, previous: Option<&Status>) -> Option<ConsumerStatus> {
         let mut consumer = self.consumer_status.clone();
-        if matches!(self.consumer, Part::Failed(_) | Part::Blocked(_)) && consumer.role_arn.is_none() {
-            consumer = previous.and_then(|status| status.consumer.clone()).unwrap_or_default();
+        if matches!(self.consumer, Part::Failed(_) | Part::Blocked(_))
+            && consumer.role_arn.is_none()
+        {
+            consumer = previous
+                .and_then(|status| status.consumer.clone())
+                .unwrap_or_default();
         }
         Some(consumer).filter(|consumer| *consumer != ConsumerStatus::default())
     }
@@ -238,7 +290,10 @@ impl Outcome {
     /// Others' Sids and names stand in the messages, of which a policy has room for very long ones.
     fn access_status(&self) -> Vec<AccessStatus> {
         let told = |access: &AccessStatus| AccessStatus {
-            message: access.message.clone().map(|message| limited(message, LONGEST_OF_MANY)),
+            message: access
+                .message
+                .clone()
+                .map(|message| limited(message, LONGEST_OF_MANY)),
             ..access.clone()
         };
         self.access.iter().take(LISTED).map(told).collect()
@@ -248,28 +303,61 @@ impl Outcome {
         const TOLD: usize = 50;
         let pending = self.pending.as_ref()?;
         let changes = i32::try_from(pending.len()).unwrap_or(i32::MAX);
-        let told = pending.iter().take(TOLD).map(|change| limited(change.clone(), LONGEST_OF_MANY));
-        Some(PendingStatus { changes, items: told.collect() })
+        let told = pending
+            .iter()
+            .take(TOLD)
+            .map(|change| limited(change.clone(), LONGEST_OF_MANY));
+        Some(PendingStatus {
+            changes,
+            items: told.collect(),
+        })
     }
 }
 
-/// The status before the first write of a generation: what may be touched is on record, and nobody takes the old conditions
-/// for the new spec's.
-pub fn progressing(previous: Option<&Status>, generation: Option<i64>, applied: Applied, now: &Time) -> Status {
+/// The status before the first write of a generation: what may be touched is on record, and nobody
+/// takes the old conditions for the new spec's.
+pub fn progressing(
+    previous: Option<&Status>,
+    generation: Option<i64>,
+    applied: Applied,
+    now: &Time,
+) -> Status {
     let message = "the operator is at work on this generation".to_owned();
     let conditions = vec![
-        (ConditionType::Ready, "Unknown", Reason::Progressing, message.clone()),
-        (ConditionType::Reconciling, "True", Reason::Progressing, message),
+        (
+            ConditionType::Ready,
+            "Unknown",
+            Reason::Progressing,
+            message.clone(),
+        ),
+        (
+            ConditionType::Reconciling,
+            "True",
+            Reason::Progressing,
+            message,
+        ),
     ];
-    Status { applied: Some(applied), ..beside_the_others(conditions, previous, generation, now) }
+    Status {
+        applied: Some(applied),
+        ..beside_the_others(conditions, previous, generation, now)
+    }
 }
 
 /// These conditions, and all else as it was: each condition says which generation it speaks of.
-fn beside_the_others(told: Vec<Told>, previous: Option<&Status>, generation: Option<i64>, now: &Time) -> Status {
+fn beside_the_others(
+    told: Vec<Told>,
+    previous: Option<&Status>,
+    generation: Option<i64>,
+    now: &Time,
+) -> Status {
     let told = dated(told, previous, generation, now);
     let passing = [ConditionType::Stalled, ConditionType::Reconciling].map(|kind| kind.to_string());
-    let replaced = |kind: &String| passing.contains(kind) || told.iter().any(|told| told.type_ == *kind);
-    let others = previous.into_iter().flat_map(|status| status.conditions.clone()).filter(|c| !replaced(&c.type_));
+    let replaced =
+        |kind: &String| passing.contains(kind) || told.iter().any(|told| told.type_ == *kind);
+    let others = previous
+        .into_iter()
+        .flat_map(|status| status.conditions.clone())
+        .filter(|c| !replaced(&c.type_));
     Status {
         observed_generation: generation,
         conditions: told.iter().cloned().chain(others).collect(),
@@ -285,11 +373,20 @@ pub fn suspended(
     handled: Option<String>,
     now: &Time,
 ) -> Status {
-    let stays = if applied.is_some() { "what was applied stays as it is" } else { "nothing has been applied" };
-    let message =
-        format!("suspended: nothing is written or checked in AWS, and {stays}. Set spec.suspend to false to go on");
+    let stays = if applied.is_some() {
+        "what was applied stays as it is"
+    } else {
+        "nothing has been applied"
+    };
+    let message = format!(
+        "suspended: nothing is written or checked in AWS, and {stays}. Set spec.suspend to false to go on"
+    );
     let told = vec![(ConditionType::Ready, "Unknown", Reason::Suspended, message)];
-    Status { last_handled_reconcile: handled, applied, ..beside_the_others(told, previous, generation, now) }
+    Status {
+        last_handled_reconcile: handled,
+        applied,
+        ..beside_the_others(told, previous, generation, now)
+    }
 }
 
 /// What a person should check where something that mends itself has lasted too long.
@@ -317,18 +414,35 @@ fn condition(kind: ConditionType, part: &Part, in_place: Reason) -> Told {
         Part::NotManaged(message) => (kind, "Unknown", Reason::NotManaged, message.clone()),
         Part::Pending(message) => (kind, "False", Reason::Observing, message.clone()),
         Part::Failed(problem) => (kind, "False", problem.reason, problem.message.clone()),
-        Part::Blocked(problem) => (kind, "Unknown", problem.reason, "not tried, see AccountsReady".into()),
+        Part::Blocked(problem) => (
+            kind,
+            "Unknown",
+            problem.reason,
+            "not tried, see AccountsReady".into(),
+        ),
     }
 }
 
-fn dated(told: Vec<Told>, previous: Option<&Status>, generation: Option<i64>, now: &Time) -> Vec<Condition> {
-    let before = |kind: &str| previous.into_iter().flat_map(|status| &status.conditions).find(|c| c.type_ == kind);
+fn dated(
+    told: Vec<Told>,
+    previous: Option<&Status>,
+    generation: Option<i64>,
+    now: &Time,
+) -> Vec<Condition> {
+    let before = |kind: &str| {
+        previous
+            .into_iter()
+            .flat_map(|status| &status.conditions)
+            .find(|c| c.type_ == kind)
+    };
     told.into_iter()
         .map(|(kind, status, reason, message)| {
             let type_ = kind.to_string();
             let unchanged = before(&type_).filter(|condition| condition.status == status);
             Condition {
-                last_transition_time: unchanged.map_or(now, |condition| &condition.last_transition_time).clone(),
+                last_transition_time: unchanged
+                    .map_or(now, |condition| &condition.last_transition_time)
+                    .clone(),
                 message: limited(message, LONGEST),
                 observed_generation: generation,
                 reason: reason.to_string(),

@@ -3,11 +3,16 @@
 use super::validate::Grant;
 
 impl Grant {
-    /// What a role of the consumer needs in its identity policy: cross-account access takes both sides.
+    /// What a role of the consumer needs in its identity policy: cross-account access takes both
+    /// sides.
     pub fn needed_in_consumer(&self) -> String {
-        let direct =
-            self.direct.then(|| "ecr:GetAuthorizationToken on * and the ECR actions on the repositories".to_owned());
-        let role = self.role.as_ref().map(|role| format!("sts:AssumeRole on {}", role.identity.arn()));
+        let direct = self.direct.then(|| {
+            "ecr:GetAuthorizationToken on * and the ECR actions on the repositories".to_owned()
+        });
+        let role = self
+            .role
+            .as_ref()
+            .map(|role| format!("sts:AssumeRole on {}", role.identity.arn()));
         let both: Vec<String> = direct.into_iter().chain(role).collect();
         both.join(", or ")
     }
@@ -15,16 +20,30 @@ impl Grant {
     /// The registry's host names, one a region.
     pub fn registry_hosts(&self) -> Vec<String> {
         let suffix = self.partition.dns_suffix();
-        self.regions.iter().map(|region| format!("{}.dkr.ecr.{region}.{suffix}", self.registry)).collect()
+        self.regions
+            .iter()
+            .map(|region| format!("{}.dkr.ecr.{region}.{suffix}", self.registry))
+            .collect()
     }
 
     /// What works once everything is in place.
     pub fn summary(&self) -> String {
         let direct = self.direct.then(|| "directly".to_owned());
-        let role = self.role.as_ref().map(|role| format!("by role {}", role.identity.arn()));
+        let role = self
+            .role
+            .as_ref()
+            .map(|role| format!("by role {}", role.identity.arn()));
         let paths: Vec<String> = direct.into_iter().chain(role).collect();
-        let Self { consumer, access, registry, .. } = self;
-        format!("{consumer} has {access:?} access to account {registry}'s repositories, {}", paths.join(" and "))
+        let Self {
+            consumer,
+            access,
+            registry,
+            ..
+        } = self;
+        format!(
+            "{consumer} has {access:?} access to account {registry}'s repositories, {}",
+            paths.join(" and ")
+        )
     }
 }
 

@@ -1,5 +1,5 @@
-//! From the resource to a [`Grant`]: checked once, and admitted by the accounts' rules. The API server's admission rules are a
-//! convenience; what decides is here.
+//! From the resource to a [`Grant`]: checked once, and admitted by the accounts' rules. The API
+//! server's admission rules are a convenience; what decides is here.
 
 use super::Problem;
 use super::admit::{Asked, Home, instance_role_refused};
@@ -9,8 +9,8 @@ use super::parse::{Parsed, ParsedConsumer, parse};
 use crate::api::account::{AWSAccount, Partition, RoleSettings};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
-    Access, AccessPath, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy, ManagedPolicy, Management,
-    RegistryRoleSpec,
+    Access, AccessPath, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy, ManagedPolicy,
+    Management, RegistryRoleSpec,
 };
 use crate::policy::Installation;
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,13 +86,26 @@ pub struct RoleIdentity {
 impl RoleIdentity {
     /// The role's ARN.
     pub fn arn(&self) -> String {
-        let Self { account, partition, name, settings } = self;
-        format!("arn:{}:iam::{account}:role{}{name}", partition.name(), settings.path)
+        let Self {
+            account,
+            partition,
+            name,
+            settings,
+        } = self;
+        format!(
+            "arn:{}:iam::{account}:role{}{name}",
+            partition.name(),
+            settings.path
+        )
     }
 
     /// What stands after `role/` in the ARN.
     pub fn path_and_name(&self) -> String {
-        format!("{}{}", self.settings.path.trim_start_matches('/'), self.name)
+        format!(
+            "{}{}",
+            self.settings.path.trim_start_matches('/'),
+            self.name
+        )
     }
 }
 
@@ -117,17 +130,26 @@ pub enum ConsumerRole {
 /// Checks a new spec and holds it against the accounts' rules.
 ///
 /// # Errors
-/// Every violation at once. The first one's reason is [`Reason::Invalid`] where the spec itself is wrong.
+/// Every violation at once. The first one's reason is [`Reason::Invalid`] where the spec itself is
+/// wrong.
 pub fn validate(
     name: &GrantName,
     spec: &Spec,
     directory: &dyn Directory,
     installation: &Installation,
 ) -> Result<Grant, Vec<Problem>> {
-    let Judged { grant, invalid, refused } = judge(name, spec, directory, installation)?;
+    let Judged {
+        grant,
+        invalid,
+        refused,
+    } = judge(name, spec, directory, installation)?;
     let left_out = grant.leaves_out_its_instance_role();
     let problems: Vec<Problem> = invalid.into_iter().chain(refused).chain(left_out).collect();
-    if problems.is_empty() { Ok(grant) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(grant)
+    } else {
+        Err(problems)
+    }
 }
 
 /// A spec, and what speaks against it.
@@ -149,7 +171,11 @@ pub(super) fn judge(
     directory: &dyn Directory,
     installation: &Installation,
 ) -> Result<Judged, Vec<Problem>> {
-    let Parsed { registry, consumer, repositories } = parse(spec)?;
+    let Parsed {
+        registry,
+        consumer,
+        repositories,
+    } = parse(spec)?;
     let consumer_id = match &consumer {
         ParsedConsumer::Account(id) => Some(id.clone()),
         ParsedConsumer::Organization(_) => None,
@@ -190,9 +216,14 @@ pub(super) fn judge(
         }
     });
     let labels = directory.namespace_labels(&name.namespace);
-    let home = Home { name, labels: labels.as_ref() };
+    let home = Home {
+        name,
+        labels: labels.as_ref(),
+    };
     // In an account that is not managed the path is not known, so the default's is taken.
-    let settings = consumer_account.as_ref().map_or_else(RoleSettings::default, |account| account.spec.roles.clone());
+    let settings = consumer_account
+        .as_ref()
+        .map_or_else(RoleSettings::default, |account| account.spec.roles.clone());
     let instance = spec.consumer.instance_role.as_ref();
     let instance_identity = instance.zip(consumer_id.as_ref()).map(|(asked, id)| {
         // A role that others made stands where they made it.
@@ -200,12 +231,20 @@ pub(super) fn judge(
             Management::Create => None,
             Management::Extend => Some(asked.path.clone().unwrap_or_else(|| "/".into())),
         };
-        identity(id, asked.name.clone(), &under(elsewhere.as_ref(), &settings))
+        identity(
+            id,
+            asked.name.clone(),
+            &under(elsewhere.as_ref(), &settings),
+        )
     });
     let consumer = match consumer {
         ParsedConsumer::Account(id) => {
             let who = Identities::of(&spec.consumer, &id, partition, instance_identity.as_ref());
-            Consumer::Account { id, who, lambda: spec.consumer.lambda == Some(true) }
+            Consumer::Account {
+                id,
+                who,
+                lambda: spec.consumer.lambda == Some(true),
+            }
         }
         ParsedConsumer::Organization(parts) => Consumer::Organization(parts),
     };
@@ -220,18 +259,31 @@ pub(super) fn judge(
         replaces: &replaces,
         retains,
     };
-    let rules = registry_account.spec.registry.iter().flat_map(|side| &side.rules);
+    let rules = registry_account
+        .spec
+        .registry
+        .iter()
+        .flat_map(|side| &side.rules);
     let mut refused: Vec<Problem> = asked.refused_by(&registry, rules).into_iter().collect();
     if let (Some(role), Some(account)) = (&instance_identity, &consumer_account) {
         let rules = account.spec.consumer.iter().flat_map(|side| &side.rules);
         let management = instance.map(|asked| asked.management).unwrap_or_default();
-        refused.extend(instance_role_refused(role, management, home, retains, rules));
+        refused.extend(instance_role_refused(
+            role, management, home, retains, rules,
+        ));
     }
     let instance_role = match (instance_identity, instance, &consumer_account) {
         (Some(role), Some(asked), Some(_)) => {
             let extends = asked.management == Management::Extend;
-            let instance_profile = asked.instance_profile.clone().unwrap_or_else(|| asked.name.clone());
-            ConsumerRole::Kept { role, instance_profile: (!extends).then_some(instance_profile), extends }
+            let instance_profile = asked
+                .instance_profile
+                .clone()
+                .unwrap_or_else(|| asked.name.clone());
+            ConsumerRole::Kept {
+                role,
+                instance_profile: (!extends).then_some(instance_profile),
+                extends,
+            }
         }
         (Some(_), _, _) => ConsumerRole::NotManaged,
         (None, _, _) => ConsumerRole::NotRequested,
@@ -250,12 +302,19 @@ pub(super) fn judge(
         consumer,
         instance_role,
     };
-    Ok(Judged { grant, invalid, refused })
+    Ok(Judged {
+        grant,
+        invalid,
+        refused,
+    })
 }
 
 /// The account's settings, with another path where one is given.
 fn under(path: Option<&String>, settings: &RoleSettings) -> RoleSettings {
-    RoleSettings { path: path.unwrap_or(&settings.path).clone(), ..settings.clone() }
+    RoleSettings {
+        path: path.unwrap_or(&settings.path).clone(),
+        ..settings.clone()
+    }
 }
 
 /// That the registry's account has no `AWSAccount`.
@@ -268,7 +327,11 @@ pub fn no_account(id: &AccountId) -> Problem {
     )
 }
 
-fn other_partition(spec: &Spec, partition: Partition, consumer: Option<&AWSAccount>) -> Vec<Problem> {
+fn other_partition(
+    spec: &Spec,
+    partition: Partition,
+    consumer: Option<&AWSAccount>,
+) -> Vec<Problem> {
     let invalid = |text: String| Problem::new(Reason::Invalid, text);
     let across = consumer.map(|account| account.spec.partition).filter(|other| *other != partition).map(|other| {
         invalid(format!(
@@ -279,8 +342,16 @@ fn other_partition(spec: &Spec, partition: Partition, consumer: Option<&AWSAccou
             partition.name()
         ))
     });
-    let regions = spec.registry.regions.iter().filter(|region| !partition.has_region(region)).map(|region| {
-        invalid(format!("spec.registry.regions: {region} is not a region of partition {}", partition.name()))
-    });
+    let regions = spec
+        .registry
+        .regions
+        .iter()
+        .filter(|region| !partition.has_region(region))
+        .map(|region| {
+            invalid(format!(
+                "spec.registry.regions: {region} is not a region of partition {}",
+                partition.name()
+            ))
+        });
     across.into_iter().chain(regions).collect()
 }

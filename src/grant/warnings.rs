@@ -1,4 +1,5 @@
-//! What an account's settings allow that its admin may not have meant: said in the `AWSAccount`'s status, and never a reason to refuse.
+//! What an account's settings allow that its admin may not have meant: said in the `AWSAccount`'s
+//! status, and never a reason to refuse.
 
 use super::names::AccountId;
 use crate::api::AWSAccountSpec;
@@ -10,13 +11,30 @@ const EVERY_NAMESPACE_HAS: &str = "kubernetes.io/metadata.name";
 
 /// The warnings about an account, in order; each says where and what to do.
 pub fn of_account(id: &AccountId, spec: &AWSAccountSpec) -> Vec<String> {
-    let AWSAccountSpec { alias: _, partition: _, credentials: _, registry, consumer, roles } = spec;
-    let registry = registry.iter().flat_map(|side| &side.rules).map(|rule| &rule.namespaces);
-    let consumer = consumer.iter().flat_map(|side| &side.rules).map(|rule| &rule.namespaces);
+    let AWSAccountSpec {
+        alias: _,
+        partition: _,
+        credentials: _,
+        registry,
+        consumer,
+        roles,
+    } = spec;
+    let registry = registry
+        .iter()
+        .flat_map(|side| &side.rules)
+        .map(|rule| &rule.namespaces);
+    let consumer = consumer
+        .iter()
+        .flat_map(|side| &side.rules)
+        .map(|rule| &rule.namespaces);
     let rules: Vec<(String, &Namespaces)> = registry
         .enumerate()
         .map(|(at, namespaces)| (format!("spec.registry.rules[{at}]"), namespaces))
-        .chain(consumer.enumerate().map(|(at, namespaces)| (format!("spec.consumer.rules[{at}]"), namespaces)))
+        .chain(
+            consumer
+                .enumerate()
+                .map(|(at, namespaces)| (format!("spec.consumer.rules[{at}]"), namespaces)),
+        )
         .collect();
     let unbounded = (!rules.is_empty() && roles.permissions_boundary.is_none()).then(|| {
         format!(
@@ -33,25 +51,42 @@ pub fn of_account(id: &AccountId, spec: &AWSAccountSpec) -> Vec<String> {
     unbounded.into_iter().chain(wide).collect()
 }
 
-/// Why a selector matches nearly every namespace, if it does: nothing in it is a label that a namespace must be given first.
+/// Why a selector matches nearly every namespace, if it does: nothing in it is a label that a
+/// namespace must be given first.
 fn nearly_everything(selector: &LabelSelector) -> Option<String> {
-    let LabelSelector { match_labels, match_expressions } = selector;
+    let LabelSelector {
+        match_labels,
+        match_expressions,
+    } = selector;
     let expressions = match_expressions.as_deref().unwrap_or_default();
-    let narrowed = match_labels.as_ref().is_some_and(|labels| !labels.is_empty()) || expressions.iter().any(narrows);
+    let narrowed = match_labels
+        .as_ref()
+        .is_some_and(|labels| !labels.is_empty())
+        || expressions.iter().any(narrows);
     if narrowed || expressions.is_empty() {
         return None;
     }
-    let said =
-        expressions.iter().map(|LabelSelectorRequirement { key, operator, values: _ }| match operator.as_str() {
+    let said = expressions.iter().map(
+        |LabelSelectorRequirement {
+             key,
+             operator,
+             values: _,
+         }| match operator.as_str() {
             "Exists" => format!("each has the label {key}"),
             _ => format!("it only says which have not ({operator} {key})"),
-        });
+        },
+    );
     Some(said.collect::<Vec<_>>().join(", "))
 }
 
-/// Whether a requirement is met only by namespaces that were labelled for it. One of an operator that is not known matches nothing.
+/// Whether a requirement is met only by namespaces that were labelled for it. One of an operator
+/// that is not known matches nothing.
 fn narrows(requirement: &LabelSelectorRequirement) -> bool {
-    let LabelSelectorRequirement { key, operator, values: _ } = requirement;
+    let LabelSelectorRequirement {
+        key,
+        operator,
+        values: _,
+    } = requirement;
     match operator.as_str() {
         "NotIn" | "DoesNotExist" => false,
         "Exists" => key != EVERY_NAMESPACE_HAS,
@@ -66,7 +101,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn warnings(spec: Value) -> Vec<String> {
-        of_account(&"111111111111".parse().unwrap(), &serde_json::from_value(spec).unwrap())
+        of_account(
+            &"111111111111".parse().unwrap(),
+            &serde_json::from_value(spec).unwrap(),
+        )
     }
 
     fn selecting(selector: &Value) -> Value {
@@ -83,12 +121,19 @@ mod tests {
     fn an_account_without_a_boundary_is_warned_about_where_roles_may_be_made() {
         let rule = json!({"namespaces": {"names": ["team-b"]}, "maxAccess": "Pull"});
         let told = warnings(json!({"registry": {"rules": [rule]}}));
-        assert!(told.len() == 1 && told[0].starts_with("spec.roles.permissionsBoundary is not set"), "{told:?}");
-        let told = warnings(json!({"consumer": {"rules": [{"namespaces": {"names": ["team-b"]}}]}}));
+        assert!(
+            told.len() == 1 && told[0].starts_with("spec.roles.permissionsBoundary is not set"),
+            "{told:?}"
+        );
+        let told =
+            warnings(json!({"consumer": {"rules": [{"namespaces": {"names": ["team-b"]}}]}}));
         assert_eq!(told.len(), 1, "{told:?}");
         // No rule, no role.
         assert_eq!(warnings(json!({})), Vec::<String>::new());
-        assert_eq!(warnings(json!({"registry": {"rules": []}})), Vec::<String>::new());
+        assert_eq!(
+            warnings(json!({"registry": {"rules": []}})),
+            Vec::<String>::new()
+        );
     }
 
     #[rstest]
@@ -107,7 +152,8 @@ mod tests {
         let told = warnings(selecting(&selector));
         assert_eq!(told.len(), usize::from(wide), "{told:?}");
         assert!(
-            told.iter().all(|told| told.starts_with("spec.registry.rules[1].namespaces.selector matches nearly")),
+            told.iter().all(|told| told
+                .starts_with("spec.registry.rules[1].namespaces.selector matches nearly")),
             "{told:?}"
         );
     }

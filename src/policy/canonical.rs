@@ -1,11 +1,14 @@
-//! What a document means, so that what AWS returns can be compared with what was sent: AWS reorders lists, turns single
-//! strings into lists and bare account numbers into root ARNs. Text is never compared.
+//! What a document means, so that what AWS returns can be compared with what was sent: AWS reorders
+//! lists, turns single strings into lists and bare account numbers into root ARNs. Text is never
+//! compared.
 //!
-//! A document's meaning is its canonical form without the Sids. Where it is not certain that two forms mean the same, they count
-//! as different: that costs a write, not an access. So an element that is not of the form IAM documents is left as it stands,
-//! letter by letter, and equals only itself.
+//! A document's meaning is its canonical form without the Sids. Where it is not certain that two
+//! forms mean the same, they count as different: that costs a write, not an access. So an element
+//! that is not of the form IAM documents is left as it stands, letter by letter, and equals only
+//! itself.
 //!
-//! What is certain, and where it is written (below <https://docs.aws.amazon.com/IAM/latest/UserGuide/>):
+//! What is certain, and where it is written (below
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/>):
 //!
 //! | two forms of the same | source |
 //! |---|---|
@@ -25,7 +28,8 @@ use serde_json::{Map, Value};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The version that a document without one has. It knows no policy variables: `${` is plain text in it.
+/// The version that a document without one has. It knows no policy variables: `${` is plain text in
+/// it.
 const VERSION_WITHOUT_VARIABLES: &str = "2008-10-17";
 
 /// A document's meaning: two documents with equal meanings grant and deny the same.
@@ -45,7 +49,10 @@ impl Document {
     pub fn meaning(&self) -> Meaning {
         let mut fields = self.canonical_fields();
         fields.remove("Id");
-        Meaning { statements: self.statements.iter().map(Statement::meaning).collect(), fields: printed(&fields) }
+        Meaning {
+            statements: self.statements.iter().map(Statement::meaning).collect(),
+            fields: printed(&fields),
+        }
     }
 
     /// Whether both grant and deny the same.
@@ -53,25 +60,36 @@ impl Document {
         self.meaning() == other.meaning()
     }
 
-    /// The document in canonical form: of two documents that mean the same, the same but for Id and Sids. It is for comparing and
-    /// for showing, not for writing: IAM documents no lower-case names for its condition operators.
+    /// The document in canonical form: of two documents that mean the same, the same but for Id and
+    /// Sids. It is for comparing and for showing, not for writing: IAM documents no lower-case
+    /// names for its condition operators.
     pub fn canonical(&self) -> Self {
         let mut statements: Vec<_> = self.statements.iter().map(Canonical::of).collect();
         statements.sort_by(Canonical::order);
         statements.dedup_by(|one, other| one.order(other).is_eq());
-        Self { fields: self.canonical_fields(), statements: statements.into_iter().map(Canonical::whole).collect() }
+        Self {
+            fields: self.canonical_fields(),
+            statements: statements.into_iter().map(Canonical::whole).collect(),
+        }
     }
 
     /// The version as it stands, or the one that a document without it has.
     pub(super) fn version(&self) -> Value {
-        self.fields.get("Version").cloned().unwrap_or_else(|| VERSION_WITHOUT_VARIABLES.into())
+        self.fields
+            .get("Version")
+            .cloned()
+            .unwrap_or_else(|| VERSION_WITHOUT_VARIABLES.into())
     }
 
     /// What stands beside the statements, with the version that means the same.
     pub(super) fn canonical_fields(&self) -> Map<String, Value> {
         let mut fields = sorted_map(&self.fields);
         if self.version() == VERSION_WITHOUT_VARIABLES {
-            let version = if self.has_dollar_brace() { VERSION_WITHOUT_VARIABLES } else { VERSION };
+            let version = if self.has_dollar_brace() {
+                VERSION_WITHOUT_VARIABLES
+            } else {
+                VERSION
+            };
             fields.insert("Version".into(), version.into());
             // An inserted key stands last where serde_json keeps the order of insertion.
             fields = sorted_map(&fields);
@@ -79,12 +97,22 @@ impl Document {
         fields
     }
 
-    /// Whether there is a `${` in anything that has a meaning. Variables are replaced in resources and in conditions' values; that a
-    /// version touches nothing else is not documented, so every place counts.
+    /// Whether there is a `${` in anything that has a meaning. Variables are replaced in resources
+    /// and in conditions' values; that a version touches nothing else is not documented, so every
+    /// place counts.
     fn has_dollar_brace(&self) -> bool {
-        let fields = self.fields.iter().filter(|(key, _)| !matches!(key.as_str(), "Id" | "Version"));
-        let statements = self.statements.iter().flat_map(|s| &s.0).filter(|(key, _)| *key != "Sid");
-        fields.chain(statements).any(|(key, value)| key.contains("${") || dollar_brace(value))
+        let fields = self
+            .fields
+            .iter()
+            .filter(|(key, _)| !matches!(key.as_str(), "Id" | "Version"));
+        let statements = self
+            .statements
+            .iter()
+            .flat_map(|s| &s.0)
+            .filter(|(key, _)| *key != "Sid");
+        fields
+            .chain(statements)
+            .any(|(key, value)| key.contains("${") || dollar_brace(value))
     }
 }
 
@@ -96,8 +124,8 @@ impl Statement {
 }
 
 impl Statement {
-    /// Whether this statement has the other's actions, and each value of its principals and conditions: then it lets in whom the other does, for
-    /// values of one key are alternatives.
+    /// Whether this statement has the other's actions, and each value of its principals and
+    /// conditions: then it lets in whom the other does, for values of one key are alternatives.
     pub(super) fn covers_values_of(&self, other: &Self) -> bool {
         let (own, other) = (Canonical::of(self).keys, Canonical::of(other).keys);
         let same_key = |key: &str| own.get(key) == other.get(key);
@@ -111,10 +139,17 @@ impl Statement {
 fn has_values_of(own: Option<&Value>, other: Option<&Value>) -> bool {
     match (own, other) {
         (Some(Value::Object(own)), Some(Value::Object(other))) => {
-            own.len() == other.len() && other.iter().all(|(key, value)| has_values_of(own.get(key), Some(value)))
+            own.len() == other.len()
+                && other
+                    .iter()
+                    .all(|(key, value)| has_values_of(own.get(key), Some(value)))
         }
-        (Some(Value::Array(own)), Some(Value::Array(other))) => other.iter().all(|value| own.contains(value)),
-        (Some(Value::Array(own)), Some(Value::String(text))) => own.iter().any(|value| value == text),
+        (Some(Value::Array(own)), Some(Value::Array(other))) => {
+            other.iter().all(|value| own.contains(value))
+        }
+        (Some(Value::Array(own)), Some(Value::String(text))) => {
+            own.iter().any(|value| value == text)
+        }
         (own, other) => own == other,
     }
 }
@@ -133,7 +168,9 @@ impl Canonical {
         for (key, value) in sorted(&statement.0) {
             let understood = match key.as_str() {
                 "Sid" => continue,
-                "Action" | "NotAction" => set(value, |action| action.as_str().map(str::to_ascii_lowercase)),
+                "Action" | "NotAction" => {
+                    set(value, |action| action.as_str().map(str::to_ascii_lowercase))
+                }
                 "Resource" | "NotResource" => set(value, text),
                 "Principal" if value == "*" => Some(everyone()),
                 "Principal" | "NotPrincipal" => principals(value),
@@ -141,15 +178,24 @@ impl Canonical {
                 "Condition" => conditions(value),
                 _ => None,
             };
-            keys.insert(key.clone(), understood.unwrap_or_else(|| sorted_value(value)));
+            keys.insert(
+                key.clone(),
+                understood.unwrap_or_else(|| sorted_value(value)),
+            );
         }
-        Self { meaning: StatementMeaning(printed(&keys)), keys, sid: statement.0.get("Sid").map(sorted_value) }
+        Self {
+            meaning: StatementMeaning(printed(&keys)),
+            keys,
+            sid: statement.0.get("Sid").map(sorted_value),
+        }
     }
 
     /// By meaning, and by Sid where the meaning is the same.
     fn order(&self, other: &Self) -> Ordering {
         let sid = |statement: &Self| statement.sid.as_ref().map(Value::to_string);
-        self.meaning.cmp(&other.meaning).then_with(|| sid(self).cmp(&sid(other)))
+        self.meaning
+            .cmp(&other.meaning)
+            .then_with(|| sid(self).cmp(&sid(other)))
     }
 
     fn whole(self) -> Statement {
@@ -167,20 +213,25 @@ impl Canonical {
 fn principals(value: &Value) -> Option<Value> {
     let mut canonical = Map::new();
     for (kind, names) in sorted(value.as_object()?) {
-        let names = if kind == "AWS" { set(names, |name| name.as_str().map(root_arn)) } else { set(names, text) };
+        let names = if kind == "AWS" {
+            set(names, |name| name.as_str().map(root_arn))
+        } else {
+            set(names, text)
+        };
         canonical.insert(kind.clone(), names?);
     }
     Some(Value::Object(canonical))
 }
 
-/// A Principal that is `"*"` names everyone, as does `{"AWS": "*"}`. No other bare string is a principal, and of NotPrincipal the
-/// equivalence is not documented.
+/// A Principal that is `"*"` names everyone, as does `{"AWS": "*"}`. No other bare string is a
+/// principal, and of NotPrincipal the equivalence is not documented.
 fn everyone() -> Value {
     Value::Object(Map::from_iter([("AWS".to_owned(), "*".into())]))
 }
 
-/// A bare account number names the account's root; IAM and ECR return it as an ARN. In other partitions than `aws` the two
-/// are left distinct here, for the number alone does not tell the partition.
+/// A bare account number names the account's root; IAM and ECR return it as an ARN. In other
+/// partitions than `aws` the two are left distinct here, for the number alone does not tell the
+/// partition.
 fn root_arn(principal: &str) -> String {
     if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
         return format!("arn:aws:iam::{principal}:root");
@@ -188,17 +239,29 @@ fn root_arn(principal: &str) -> String {
     principal.to_owned()
 }
 
-/// A Condition of the documented form. `None` where it is of another, where an operator has no key (whether it then holds is not
-/// documented), and where two operators or keys differ by case alone: both must then hold, or only one is looked at. Of one key whose values are
-/// not understood, the values stay as they stand.
+/// A Condition of the documented form. `None` where it is of another, where an operator has no key
+/// (whether it then holds is not documented), and where two operators or keys differ by case alone:
+/// both must then hold, or only one is looked at. Of one key whose values are not understood, the
+/// values stay as they stand.
 fn conditions(value: &Value) -> Option<Value> {
     let mut canonical: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for (operator, keys) in by_lowercase(value.as_object()?)? {
         let boolean = is_boolean(&operator);
-        let read = |value: &Value| operand(value).map(|text| if boolean { text.to_ascii_lowercase() } else { text });
+        let read = |value: &Value| {
+            operand(value).map(|text| {
+                if boolean {
+                    text.to_ascii_lowercase()
+                } else {
+                    text
+                }
+            })
+        };
         let mut operands = Map::new();
         for (key, values) in by_lowercase(keys.as_object()?)? {
-            operands.insert(key, set(values, read).unwrap_or_else(|| sorted_value(values)));
+            operands.insert(
+                key,
+                set(values, read).unwrap_or_else(|| sorted_value(values)),
+            );
         }
         if operands.is_empty() {
             return None;
@@ -206,26 +269,42 @@ fn conditions(value: &Value) -> Option<Value> {
         canonical.insert(operator, operands);
     }
     type Operators = BTreeMap<String, Map<String, Value>>;
-    let (named, aliases): (Operators, Operators) =
-        canonical.into_iter().partition(|(operator, _)| canonical_operator(operator) == *operator);
+    let (named, aliases): (Operators, Operators) = canonical
+        .into_iter()
+        .partition(|(operator, _)| canonical_operator(operator) == *operator);
     let operators = aliases.into_iter().fold(named, under_one_name);
-    Some(Value::Object(operators.into_iter().map(|(operator, keys)| (operator, Value::Object(keys))).collect()))
+    Some(Value::Object(
+        operators
+            .into_iter()
+            .map(|(operator, keys)| (operator, Value::Object(keys)))
+            .collect(),
+    ))
 }
 
-/// Adds an operator under its canonical name; under its own where that one has one of its keys already, for then both must hold.
+/// Adds an operator under its canonical name; under its own where that one has one of its keys
+/// already, for then both must hold.
 fn under_one_name(
     mut operators: BTreeMap<String, Map<String, Value>>,
     (operator, keys): (String, Map<String, Value>),
 ) -> BTreeMap<String, Map<String, Value>> {
     let name = canonical_operator(&operator);
-    let clashes = operators.get(&name).is_some_and(|known| keys.keys().any(|key| known.contains_key(key)));
-    operators.entry(if clashes { operator } else { name }).or_default().extend(keys);
+    let clashes = operators
+        .get(&name)
+        .is_some_and(|known| keys.keys().any(|key| known.contains_key(key)));
+    operators
+        .entry(if clashes { operator } else { name })
+        .or_default()
+        .extend(keys);
     operators
 }
 
-/// The one of two names for an operator, in small letters: the ARN operators compare alike, with or without wildcards.
+/// The one of two names for an operator, in small letters: the ARN operators compare alike, with or
+/// without wildcards.
 pub(super) fn canonical_operator(operator: &str) -> String {
-    operator.to_ascii_lowercase().replace("arnequals", "arnlike").replace("arnnotequals", "arnnotlike")
+    operator
+        .to_ascii_lowercase()
+        .replace("arnequals", "arnlike")
+        .replace("arnnotequals", "arnnotlike")
 }
 
 fn is_boolean(operator: &str) -> bool {
@@ -233,9 +312,13 @@ fn is_boolean(operator: &str) -> bool {
     matches!(behind_set, "bool" | "boolifexists")
 }
 
-/// ASCII alone, here and for actions: in other scripts there are letters that differ and have the same small one.
+/// ASCII alone, here and for actions: in other scripts there are letters that differ and have the
+/// same small one.
 fn by_lowercase(map: &Map<String, Value>) -> Option<BTreeMap<String, &Value>> {
-    let folded: BTreeMap<String, &Value> = map.iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect();
+    let folded: BTreeMap<String, &Value> = map
+        .iter()
+        .map(|(key, value)| (key.to_ascii_lowercase(), value))
+        .collect();
     (folded.len() == map.len()).then_some(folded)
 }
 
@@ -243,8 +326,8 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(String::from)
 }
 
-/// A condition's value. IAM writes `true` and `"true"`, `1` and `"1"` for the same, and so it is with fractions (`s3:TlsVersion` is 1.2); whether it
-/// writes `1.0` as `1` is not documented.
+/// A condition's value. IAM writes `true` and `"true"`, `1` and `"1"` for the same, and so it is
+/// with fractions (`s3:TlsVersion` is 1.2); whether it writes `1.0` as `1` is not documented.
 fn operand(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -257,10 +340,12 @@ fn operand(value: &Value) -> Option<String> {
     }
 }
 
-/// A value or a list of values as a set: one as a string, several in order and each of them once. `None` where one of them is not of the
-/// form that is expected.
+/// A value or a list of values as a set: one as a string, several in order and each of them once.
+/// `None` where one of them is not of the form that is expected.
 fn set(value: &Value, read: impl Fn(&Value) -> Option<String>) -> Option<Value> {
-    let Value::Array(values) = value else { return read(value).map(Value::String) };
+    let Value::Array(values) = value else {
+        return read(value).map(Value::String);
+    };
     let mut texts: Vec<String> = values.iter().map(read).collect::<Option<_>>()?;
     texts.sort_unstable();
     texts.dedup();
@@ -278,12 +363,15 @@ fn dollar_brace(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains("${"),
         Value::Array(values) => values.iter().any(dollar_brace),
-        Value::Object(map) => map.iter().any(|(key, value)| key.contains("${") || dollar_brace(value)),
+        Value::Object(map) => map
+            .iter()
+            .any(|(key, value)| key.contains("${") || dollar_brace(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
-/// The entries by key, whether or not serde_json keeps them so (its feature `preserve_order` does not).
+/// The entries by key, whether or not serde_json keeps them so (its feature `preserve_order` does
+/// not).
 fn sorted(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_unstable_by_key(|(key, _)| *key);
@@ -291,7 +379,10 @@ fn sorted(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
 }
 
 fn sorted_map(map: &Map<String, Value>) -> Map<String, Value> {
-    sorted(map).into_iter().map(|(key, value)| (key.clone(), sorted_value(value))).collect()
+    sorted(map)
+        .into_iter()
+        .map(|(key, value)| (key.clone(), sorted_value(value)))
+        .collect()
 }
 
 fn sorted_value(value: &Value) -> Value {

@@ -7,48 +7,74 @@ use super::pack::{carry, is_as_packed};
 use super::repository::Contribution;
 use super::sid::Installation;
 
-/// What our statements in a document allow already. One whose actions or condition somebody has changed is not told: it is none of ours as it is.
+/// What our statements in a document allow already. One whose actions or condition somebody has
+/// changed is not told: it is none of ours as it is.
 pub fn carried(document: &Document, installation: &Installation) -> Vec<Contribution> {
-    let ours = document.statements.iter().filter(|statement| installation.owns(statement));
-    ours.filter_map(|statement| as_packed(statement, installation)).collect()
+    let ours = document
+        .statements
+        .iter()
+        .filter(|statement| installation.owns(statement));
+    ours.filter_map(|statement| as_packed(statement, installation))
+        .collect()
 }
 
-/// What the statements of this installation in a document allow beyond what is `asked`, one line each, for people. A revocation is done when there
-/// is nothing of that kind. A statement that somebody changed is not what was asked, whatever it allows now. A unique ID that stands for a deleted
-/// principal lets in nobody, so it is no part of it.
+/// What the statements of this installation in a document allow beyond what is `asked`, one line
+/// each, for people. A revocation is done when there is nothing of that kind. A statement that
+/// somebody changed is not what was asked, whatever it allows now. A unique ID that stands for a
+/// deleted principal lets in nobody, so it is no part of it.
 pub fn beyond<'a>(
     document: &Document,
     asked: impl IntoIterator<Item = &'a Contribution>,
     installation: &Installation,
 ) -> Vec<String> {
     let asked = Allowed::of(asked.into_iter().cloned());
-    let ours = document.statements.iter().filter(|statement| installation.owns(statement));
+    let ours = document
+        .statements
+        .iter()
+        .filter(|statement| installation.owns(statement));
     let excess = |statement: &Statement| {
         let Some(Contribution { actions, callers }) = as_packed(statement, installation) else {
-            return vec![format!("statement `{}`, which was changed", statement.sid_text().unwrap_or_default())];
+            return vec![format!(
+                "statement `{}`, which was changed",
+                statement.sid_text().unwrap_or_default()
+            )];
         };
-        let singles = callers.each().into_iter().filter(|one| !one.principals().iter().any(|name| is_unique_id(name)));
+        let singles = callers
+            .each()
+            .into_iter()
+            .filter(|one| !one.principals().iter().any(|name| is_unique_id(name)));
         let left = singles.flat_map(|one| {
             let allowed = asked.actions(&actions, &one);
-            actions.difference(&allowed).map(|action| format!("{action} for {one}")).collect::<Vec<_>>()
+            actions
+                .difference(&allowed)
+                .map(|action| format!("{action} for {one}"))
+                .collect::<Vec<_>>()
         });
         left.collect()
     };
     ours.flat_map(excess).collect()
 }
 
-/// Whether our statements carry all that is `asked`, and something of it is not accounted for by others: then it is there because of who asks.
+/// Whether our statements carry all that is `asked`, and something of it is not accounted for by
+/// others: then it is there because of who asks.
 pub fn unaccounted(
     document: &Document,
     accounted: &[Contribution],
     asked: &[Contribution],
     installation: &Installation,
 ) -> bool {
-    let ours: Vec<&Statement> = document.statements.iter().filter(|statement| installation.owns(statement)).collect();
+    let ours: Vec<&Statement> = document
+        .statements
+        .iter()
+        .filter(|statement| installation.owns(statement))
+        .collect();
     let is_left = |Contribution { actions, callers }: &Contribution| {
         actions.iter().any(|action| {
-            let mut same = accounted.iter().filter(|known| known.actions.contains(action));
-            same.try_fold(callers.clone(), |left, known| left.without(&known.callers)).is_some()
+            let mut same = accounted
+                .iter()
+                .filter(|known| known.actions.contains(action));
+            same.try_fold(callers.clone(), |left, known| left.without(&known.callers))
+                .is_some()
         })
     };
     asked.iter().all(|asked| carry(&ours, asked, installation)) && asked.iter().any(is_left)
@@ -75,64 +101,118 @@ mod tests {
     }
 
     fn wanted(id: u64, callers: Callers) -> Wanted<u64> {
-        let actions = ["ecr:BatchGetImage", "ecr:PutImage"].map(String::from).into();
+        let actions = ["ecr:BatchGetImage", "ecr:PutImage"]
+            .map(String::from)
+            .into();
         let contributions = vec![Contribution { actions, callers }];
-        Wanted { id, contributions, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }
+        Wanted {
+            id,
+            contributions,
+            replaces: BTreeSet::new(),
+            stays_as: None,
+            if_there: Vec::new(),
+        }
     }
 
     #[test]
     fn what_ours_carry_is_read_back_as_it_was_asked_unless_somebody_has_changed_it() {
         let narrowed = Callers::named_like(root(2), ["arn:aws:iam::100000000002:role/ci/*".into()]);
         let units = Callers::in_units(["o-1/r-1/ou-1/*".to_owned()], "100000000009");
-        let lambda = Callers::service_for("lambda.amazonaws.com", ["arn:aws:lambda:r:100000000002:function:*".into()]);
+        let lambda = Callers::service_for(
+            "lambda.amazonaws.com",
+            ["arn:aws:lambda:r:100000000002:function:*".into()],
+        );
         let asked = [Callers::named([root(1)]), narrowed, units, lambda];
-        let grants: Vec<_> = (1..).zip(asked.clone()).map(|(id, callers)| wanted(id, callers)).collect();
+        let grants: Vec<_> = (1..)
+            .zip(asked.clone())
+            .map(|(id, callers)| wanted(id, callers))
+            .collect();
         let document = match plan(None, &grants, &installation()).unwrap().change {
             Change::Set(document) => document,
             other => panic!("{other:?}"),
         };
-        let mut found: Vec<Callers> =
-            carried(&document, &installation()).into_iter().map(|held| held.callers).collect();
+        let mut found: Vec<Callers> = carried(&document, &installation())
+            .into_iter()
+            .map(|held| held.callers)
+            .collect();
         found.sort_by_key(|callers| asked.iter().position(|asked| asked == callers));
         assert_eq!(found, asked);
-        let changed = Document::parse(&document.to_string().replace("ecr:PutImage", "ecr:DeleteRepository")).unwrap();
+        let changed = Document::parse(
+            &document
+                .to_string()
+                .replace("ecr:PutImage", "ecr:DeleteRepository"),
+        )
+        .unwrap();
         assert!(carried(&changed, &installation()).is_empty());
     }
 
     #[test]
     fn without_others_those_who_are_left_stay_and_nobody_else() {
         let roles = |names: &[&str]| {
-            let arns = names.iter().map(|name| format!("arn:aws:iam::100000000002:role/{name}"));
+            let arns = names
+                .iter()
+                .map(|name| format!("arn:aws:iam::100000000002:role/{name}"));
             Callers::named_like(root(2), arns)
         };
-        assert_eq!(roles(&["a", "b"]).without(&roles(&["b"])), Some(roles(&["a"])));
+        assert_eq!(
+            roles(&["a", "b"]).without(&roles(&["b"])),
+            Some(roles(&["a"]))
+        );
         assert_eq!(roles(&["a"]).without(&roles(&["a"])), None);
         let both = Callers::named([root(1), root(2)]);
-        assert_eq!(both.without(&Callers::named([root(2)])), Some(Callers::named([root(1)])));
+        assert_eq!(
+            both.without(&Callers::named([root(2)])),
+            Some(Callers::named([root(1)]))
+        );
         assert_eq!(both.without(&roles(&["a"])), Some(both.clone()));
     }
 
     fn asked(callers: Callers) -> Contribution {
-        let Wanted { mut contributions, .. } = wanted(1, callers);
+        let Wanted {
+            mut contributions, ..
+        } = wanted(1, callers);
         contributions.remove(0)
     }
 
     #[test]
     fn what_nobody_asks_for_is_told_by_action_and_caller_and_what_is_asked_is_not() {
         let (one, two) = (Callers::named([root(1)]), Callers::named([root(2)]));
-        let document =
-            match plan(None, &[wanted(1, one.clone()), wanted(2, two.clone())], &installation()).unwrap().change {
-                Change::Set(document) => document,
-                other => panic!("{other:?}"),
-            };
-        assert!(beyond(&document, &[asked(one.clone()), asked(two.clone())], &installation()).is_empty());
+        let document = match plan(
+            None,
+            &[wanted(1, one.clone()), wanted(2, two.clone())],
+            &installation(),
+        )
+        .unwrap()
+        .change
+        {
+            Change::Set(document) => document,
+            other => panic!("{other:?}"),
+        };
+        assert!(
+            beyond(
+                &document,
+                &[asked(one.clone()), asked(two.clone())],
+                &installation()
+            )
+            .is_empty()
+        );
         let left = beyond(&document, &[asked(one.clone())], &installation());
         assert_eq!(left.len(), 2, "{left:?}");
-        assert!(left.iter().all(|left| left.contains("100000000002") && !left.contains("100000000001")), "{left:?}");
+        assert!(
+            left.iter()
+                .all(|left| left.contains("100000000002") && !left.contains("100000000001")),
+            "{left:?}"
+        );
         // One action less is asked.
-        let pull = Contribution { actions: ["ecr:BatchGetImage".to_owned()].into(), callers: two };
+        let pull = Contribution {
+            actions: ["ecr:BatchGetImage".to_owned()].into(),
+            callers: two,
+        };
         let left = beyond(&document, &[asked(one), pull], &installation());
-        assert!(left.len() == 1 && left[0].starts_with("ecr:PutImage"), "{left:?}");
+        assert!(
+            left.len() == 1 && left[0].starts_with("ecr:PutImage"),
+            "{left:?}"
+        );
         // Nobody else's statement counts.
         let other: Installation = "ba9876543210".parse().unwrap();
         assert!(beyond(&document, &[], &other).is_empty());
@@ -141,11 +221,19 @@ mod tests {
     #[test]
     fn a_statement_of_ours_that_somebody_changed_is_left_until_it_is_as_asked() {
         let one = Callers::named([root(1)]);
-        let document = match plan(None, &[wanted(1, one.clone())], &installation()).unwrap().change {
+        let document = match plan(None, &[wanted(1, one.clone())], &installation())
+            .unwrap()
+            .change
+        {
             Change::Set(document) => document,
             other => panic!("{other:?}"),
         };
-        let changed = Document::parse(&document.to_string().replace("ecr:PutImage", "ecr:DeleteRepository")).unwrap();
+        let changed = Document::parse(
+            &document
+                .to_string()
+                .replace("ecr:PutImage", "ecr:DeleteRepository"),
+        )
+        .unwrap();
         assert_eq!(beyond(&changed, &[asked(one)], &installation()).len(), 1);
     }
 
@@ -158,11 +246,25 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let is_of = |accounted: &[Contribution], callers: &Callers| {
-            unaccounted(&document, accounted, &[asked(callers.clone())], &installation())
+            unaccounted(
+                &document,
+                accounted,
+                &[asked(callers.clone())],
+                &installation(),
+            )
         };
-        assert!(is_of(&[asked(one.clone())], &two), "nobody else accounts for it");
-        assert!(!is_of(&[asked(one.clone())], &one), "the grant on record does");
+        assert!(
+            is_of(&[asked(one.clone())], &two),
+            "nobody else accounts for it"
+        );
+        assert!(
+            !is_of(&[asked(one.clone())], &one),
+            "the grant on record does"
+        );
         assert!(!is_of(&[], &Callers::named([root(3)])), "it is not there");
-        assert!(!unaccounted(&document, &[], &[], &installation()), "nothing is asked");
+        assert!(
+            !unaccounted(&document, &[], &[], &installation()),
+            "nothing is asked"
+        );
     }
 }

@@ -1,6 +1,7 @@
-//! Unique IDs (`AROA…`, `AIDA…`) that AWS shows in place of a principal that was deleted. AWS refuses to write a document that names one,
-//! whoever wrote that statement. This module decides when such an ID is proven dead, and removes it from foreign statements.
-//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>.
+//! Unique IDs (`AROA…`, `AIDA…`) that AWS shows in place of a principal that was deleted. AWS
+//! refuses to write a document that names one, whoever wrote that statement. This module decides
+//! when such an ID is proven dead, and removes it from foreign statements. Source:
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>.
 
 use super::document::{Document, Statement};
 use super::sid::Installation;
@@ -8,8 +9,8 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How far two refused writes must be apart before an ID that both reads showed is proven dead: an ID also shows briefly after its role was
-/// created.
+/// How far two refused writes must be apart before an ID that both reads showed is proven dead: an
+/// ID also shows briefly after its role was created.
 pub const PROVEN_AFTER: Duration = Duration::from_secs(300);
 
 /// A unique ID in a foreign statement.
@@ -38,8 +39,14 @@ pub fn shown(document: &Document, installation: &Installation) -> Vec<DeadId> {
             continue;
         }
         let name = place(at, statement);
-        let ids = statement.aws_principals().into_iter().filter(|principal| is_unique_id(principal));
-        found.extend(ids.map(|id| DeadId { statement: name.clone(), id: id.to_owned() }));
+        let ids = statement
+            .aws_principals()
+            .into_iter()
+            .filter(|principal| is_unique_id(principal));
+        found.extend(ids.map(|id| DeadId {
+            statement: name.clone(),
+            id: id.to_owned(),
+        }));
     }
     found.sort();
     found.dedup();
@@ -54,10 +61,18 @@ pub(super) fn place(at: usize, statement: &Statement) -> String {
     }
 }
 
-/// The document without these IDs, where they can be removed: only from `Principal` of a foreign `Allow` that keeps another principal. Where
-/// nothing but dead IDs is left in `Principal`, the statement is dropped. `Deny`, `NotPrincipal` and conditions are never changed.
-pub fn without(document: &Document, dead: &BTreeSet<String>, installation: &Installation) -> Cleaned {
-    let mut cleaned = Cleaned { document: document.clone(), originals: Vec::new() };
+/// The document without these IDs, where they can be removed: only from `Principal` of a foreign
+/// `Allow` that keeps another principal. Where nothing but dead IDs is left in `Principal`, the
+/// statement is dropped. `Deny`, `NotPrincipal` and conditions are never changed.
+pub fn without(
+    document: &Document,
+    dead: &BTreeSet<String>,
+    installation: &Installation,
+) -> Cleaned {
+    let mut cleaned = Cleaned {
+        document: document.clone(),
+        originals: Vec::new(),
+    };
     cleaned.document.statements.clear();
     for statement in &document.statements {
         let principal = match installation.owns(statement) {
@@ -90,10 +105,17 @@ fn principal_without(statement: &Statement, dead: &BTreeSet<String>) -> Principa
     let Some(Value::Object(kinds)) = statement.0.get("Principal").filter(|_| allows) else {
         return Principal::Unchanged;
     };
-    let is_dead = |name: &Value| name.as_str().is_some_and(|id| is_unique_id(id) && dead.contains(id));
+    let is_dead = |name: &Value| {
+        name.as_str()
+            .is_some_and(|id| is_unique_id(id) && dead.contains(id))
+    };
     let left: Option<Value> = match kinds.get("AWS") {
         Some(Value::Array(names)) if names.iter().any(is_dead) => {
-            let names: Vec<Value> = names.iter().filter(|name| !is_dead(name)).cloned().collect();
+            let names: Vec<Value> = names
+                .iter()
+                .filter(|name| !is_dead(name))
+                .cloned()
+                .collect();
             (!names.is_empty()).then_some(Value::Array(names))
         }
         Some(name) if is_dead(name) => None,
@@ -104,34 +126,44 @@ fn principal_without(statement: &Statement, dead: &BTreeSet<String>) -> Principa
         Some(names) => drop(kinds.insert("AWS".into(), names)),
         None => drop(kinds.remove("AWS")),
     }
-    if kinds.is_empty() { Principal::Gone } else { Principal::Fewer(kinds) }
+    if kinds.is_empty() {
+        Principal::Gone
+    } else {
+        Principal::Fewer(kinds)
+    }
 }
 
 /// Whether a principal is the unique ID of a role or a user.
 pub fn is_unique_id(principal: &str) -> bool {
     (principal.starts_with("AROA") || principal.starts_with("AIDA"))
         && principal.len() >= 16
-        && principal.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        && principal
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
 
-/// The IDs that a document showed each time a write of it was refused, with the time of the first refusal. Times count from any one moment, by a clock
-/// that never goes back.
+/// The IDs that a document showed each time a write of it was refused, with the time of the first
+/// refusal. Times count from any one moment, by a clock that never goes back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusals(BTreeMap<String, Duration>);
 
 impl Refusals {
-    /// Records that a write was refused while the document showed these IDs. Returns those that are proven dead: they have been shown at
-    /// every refusal since one at least [`PROVEN_AFTER`] ago.
+    /// Records that a write was refused while the document showed these IDs. Returns those that are
+    /// proven dead: they have been shown at every refusal since one at least [`PROVEN_AFTER`] ago.
     pub fn refused(&mut self, shown: &BTreeSet<String>, now: Duration) -> BTreeSet<String> {
         self.read(shown);
         for id in shown {
             self.0.entry(id.clone()).or_insert(now);
         }
-        let proven = self.0.iter().filter(|(_, first)| now.saturating_sub(**first) >= PROVEN_AFTER);
+        let proven = self
+            .0
+            .iter()
+            .filter(|(_, first)| now.saturating_sub(**first) >= PROVEN_AFTER);
         proven.map(|(id, _)| id.clone()).collect()
     }
 
-    /// Records that the document was read and shows these IDs: one that it does not show any more stood for nobody who was deleted.
+    /// Records that the document was read and shows these IDs: one that it does not show any more
+    /// stood for nobody who was deleted.
     pub fn read(&mut self, shown: &BTreeSet<String>) {
         self.0.retain(|id, _| shown.contains(id));
     }
@@ -152,11 +184,16 @@ mod tests {
     }
 
     fn document(statements: Value) -> Document {
-        Document::parse(&json!({"Version": "2012-10-17", "Statement": statements}).to_string()).unwrap()
+        Document::parse(&json!({"Version": "2012-10-17", "Statement": statements}).to_string())
+            .unwrap()
     }
 
     fn cleaned(statements: Value) -> Cleaned {
-        without(&document(statements), &[DEAD.to_owned()].into(), &installation())
+        without(
+            &document(statements),
+            &[DEAD.to_owned()].into(),
+            &installation(),
+        )
     }
 
     #[rstest]
@@ -165,16 +202,27 @@ mod tests {
     #[case::beside_a_service(json!({"AWS": DEAD, "Service": "ec2.amazonaws.com"}), json!({"Service": "ec2.amazonaws.com"}))]
     fn a_dead_id_is_removed_beside_another_principal(#[case] before: Value, #[case] after: Value) {
         let statement = |principal| json!([{"Sid": "S", "Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole", "Condition": {"StringEquals": {"a": DEAD}}}]);
-        let Cleaned { document: changed, originals } = cleaned(statement(before.clone()));
+        let Cleaned {
+            document: changed,
+            originals,
+        } = cleaned(statement(before.clone()));
         assert_eq!(changed, document(statement(after)));
         assert_eq!(originals, document(statement(before)).statements);
     }
 
     #[test]
     fn a_statement_for_dead_ids_alone_is_dropped() {
-        for principal in [json!({"AWS": DEAD}), json!({"AWS": [DEAD]}), json!({"AWS": [DEAD, DEAD]})] {
-            let before = json!([{"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}]);
-            let Cleaned { document: changed, originals } = cleaned(before.clone());
+        for principal in [
+            json!({"AWS": DEAD}),
+            json!({"AWS": [DEAD]}),
+            json!({"AWS": [DEAD, DEAD]}),
+        ] {
+            let before =
+                json!([{"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}]);
+            let Cleaned {
+                document: changed,
+                originals,
+            } = cleaned(before.clone());
             assert!(changed.statements.is_empty());
             assert_eq!(originals, document(before).statements);
         }
@@ -191,8 +239,14 @@ mod tests {
     #[case::not_a_list_of_texts(json!({"Effect": "Allow", "Principal": {"AWS": [{"a": DEAD}]}, "Action": "a:b"}))]
     #[case::ours(json!({"Sid": "RegistryGrants0123456789abcdef0123", "Effect": "Allow", "Principal": {"AWS": DEAD}, "Action": "a:b"}))]
     fn everything_else_is_left_as_it_is(#[case] statement: Value) {
-        let Cleaned { document: changed, originals } = cleaned(json!([statement]));
-        assert_eq!((changed, originals), (document(json!([statement])), Vec::new()));
+        let Cleaned {
+            document: changed,
+            originals,
+        } = cleaned(json!([statement]));
+        assert_eq!(
+            (changed, originals),
+            (document(json!([statement])), Vec::new())
+        );
     }
 
     #[test]
@@ -204,7 +258,13 @@ mod tests {
             .into_iter()
             .map(|DeadId { statement, id }| format!("{statement} {id}"))
             .collect();
-        assert_eq!(texts, [format!("statement 3 {OTHER}"), format!("statement `OldDeployer` {DEAD}")]);
+        assert_eq!(
+            texts,
+            [
+                format!("statement 3 {OTHER}"),
+                format!("statement `OldDeployer` {DEAD}")
+            ]
+        );
     }
 
     #[test]
@@ -215,7 +275,11 @@ mod tests {
         assert_eq!(refusals.refused(&dead, after(0)), none);
         assert_eq!(refusals.refused(&dead, after(299)), none);
         assert_eq!(refusals.refused(&dead, after(300)), dead);
-        assert_eq!(refusals.refused(&none, after(301)), none, "a role that was only just created");
+        assert_eq!(
+            refusals.refused(&none, after(301)),
+            none,
+            "a role that was only just created"
+        );
         assert_eq!(refusals.refused(&dead, after(302)), none, "it begins again");
         assert_eq!(refusals.refused(&dead, after(602)), dead);
     }
@@ -226,15 +290,24 @@ mod tests {
         let mut refusals = Refusals::default();
         refusals.refused(&[DEAD.to_owned()].into(), start);
         let both = BTreeSet::from([DEAD.to_owned(), OTHER.to_owned()]);
-        assert_eq!(refusals.refused(&both, start + PROVEN_AFTER), [DEAD.to_owned()].into());
+        assert_eq!(
+            refusals.refused(&both, start + PROVEN_AFTER),
+            [DEAD.to_owned()].into()
+        );
         assert_eq!(refusals.refused(&both, start + PROVEN_AFTER * 2), both);
     }
 
     fn some_principals() -> impl Strategy<Value = Value> {
-        let name = prop::sample::select(vec![DEAD, OTHER, "222222222222", "arn:aws:iam::222222222222:role/alive"]);
+        let name = prop::sample::select(vec![
+            DEAD,
+            OTHER,
+            "222222222222",
+            "arn:aws:iam::222222222222:role/alive",
+        ]);
         prop_oneof![
             prop::collection::vec(name.clone(), 0..4).prop_map(|names| json!({"AWS": names})),
-            prop::collection::vec(name, 1..3).prop_map(|names| json!({"AWS": names, "Service": "ec2.amazonaws.com"})),
+            prop::collection::vec(name, 1..3)
+                .prop_map(|names| json!({"AWS": names, "Service": "ec2.amazonaws.com"})),
             Just(json!("*")),
             Just(json!({"Service": "ec2.amazonaws.com"})),
         ]

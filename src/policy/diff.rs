@@ -1,7 +1,8 @@
 //! Where two documents differ in meaning, statement by statement, as data.
 //!
-//! Statements are matched by their meaning first, then by their Sid; what is left stands in one document alone. Two
-//! documents have an empty [`Difference`] exactly where [`Document::same_meaning`] holds.
+//! Statements are matched by their meaning first, then by their Sid; what is left stands in one
+//! document alone. Two documents have an empty [`Difference`] exactly where
+//! [`Document::same_meaning`] holds.
 
 use super::canonical::{Canonical, StatementMeaning, canonical_operator};
 use super::document::{Document, Statement};
@@ -61,7 +62,8 @@ pub struct Alone {
     pub parts: Vec<Part>,
 }
 
-/// An element, or a part of one that is compared by itself: an operator and key of a condition, a kind of principal.
+/// An element, or a part of one that is compared by itself: an operator and key of a condition, a
+/// kind of principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Where it stands: `["Condition", "StringLike", "aws:SourceArn"]`.
@@ -84,12 +86,18 @@ pub enum Term {
 impl Difference {
     /// What lies between the two.
     pub fn between(left: &Document, right: &Document) -> Self {
-        let mut difference = Self { document: beside_the_statements(left, right), ..Self::default() };
+        let mut difference = Self {
+            document: beside_the_statements(left, right),
+            ..Self::default()
+        };
         let (mut lefts, mut rights) = (by_meaning(left), by_meaning(right));
         lefts.retain(|meaning, of_left| {
             let of_right = rights.remove(meaning);
             if let Some(of_right) = &of_right {
-                difference.same.push(Same { left: names(of_left), right: names(of_right) });
+                difference.same.push(Same {
+                    left: names(of_left),
+                    right: names(of_right),
+                });
             }
             of_right.is_none()
         });
@@ -102,17 +110,34 @@ impl Difference {
         }
         let mut matched = BTreeSet::new();
         for left in in_order(lefts) {
-            match left.name.sid.as_deref().and_then(|sid| namesakes.get_mut(sid)?.pop_front()) {
+            match left
+                .name
+                .sid
+                .as_deref()
+                .and_then(|sid| namesakes.get_mut(sid)?.pop_front())
+            {
                 Some(right) => {
                     matched.insert(right.name.position);
                     let parts = parts(Some(&left), Some(right));
-                    difference.changed.push(Changed { left: left.name, right: right.name.clone(), parts });
+                    difference.changed.push(Changed {
+                        left: left.name,
+                        right: right.name.clone(),
+                        parts,
+                    });
                 }
-                None => difference.only_left.push(Alone { parts: parts(Some(&left), None), name: left.name }),
+                None => difference.only_left.push(Alone {
+                    parts: parts(Some(&left), None),
+                    name: left.name,
+                }),
             }
         }
-        let alone = |right: &Named| Alone { name: right.name.clone(), parts: parts(None, Some(right)) };
-        let unmatched = rights.iter().filter(|right| !matched.contains(&right.name.position));
+        let alone = |right: &Named| Alone {
+            name: right.name.clone(),
+            parts: parts(None, Some(right)),
+        };
+        let unmatched = rights
+            .iter()
+            .filter(|right| !matched.contains(&right.name.position));
         difference.only_right = unmatched.map(alone).collect();
         difference.same.sort_by(|a, b| a.left.cmp(&b.left));
         difference
@@ -120,7 +145,13 @@ impl Difference {
 
     /// Whether both documents mean the same.
     pub fn is_empty(&self) -> bool {
-        let Self { document, changed, only_left, only_right, same: _ } = self;
+        let Self {
+            document,
+            changed,
+            only_left,
+            only_right,
+            same: _,
+        } = self;
         document.is_empty() && changed.is_empty() && only_left.is_empty() && only_right.is_empty()
     }
 }
@@ -128,7 +159,12 @@ impl Difference {
 impl Same {
     /// Whether the Sids differ; that is no difference in meaning.
     pub fn is_renamed(&self) -> bool {
-        let sids = |names: &[Name]| names.iter().map(|name| name.sid.clone()).collect::<BTreeSet<_>>();
+        let sids = |names: &[Name]| {
+            names
+                .iter()
+                .map(|name| name.sid.clone())
+                .collect::<BTreeSet<_>>()
+        };
         sids(&self.left) != sids(&self.right)
     }
 }
@@ -143,10 +179,24 @@ struct Named<'a> {
 fn by_meaning(document: &Document) -> BTreeMap<StatementMeaning, Vec<Named<'_>>> {
     let mut found: BTreeMap<StatementMeaning, Vec<Named>> = BTreeMap::new();
     for (at, statement) in document.statements.iter().enumerate() {
-        let sid = statement.0.get("Sid").map(|sid| sid.as_str().map_or_else(|| sid.to_string(), String::from));
-        let name = Name { position: at + 1, sid };
-        let Canonical { meaning, keys: canonical, .. } = Canonical::of(statement);
-        found.entry(meaning).or_default().push(Named { name, statement, canonical });
+        let sid = statement
+            .0
+            .get("Sid")
+            .map(|sid| sid.as_str().map_or_else(|| sid.to_string(), String::from));
+        let name = Name {
+            position: at + 1,
+            sid,
+        };
+        let Canonical {
+            meaning,
+            keys: canonical,
+            ..
+        } = Canonical::of(statement);
+        found.entry(meaning).or_default().push(Named {
+            name,
+            statement,
+            canonical,
+        });
     }
     found
 }
@@ -168,7 +218,8 @@ fn beside_the_statements(left: &Document, right: &Document) -> Vec<Part> {
         fields
     };
     let (mut of_left, mut of_right) = (fields(left), fields(right));
-    // In canonical form a version also tells whether there are variables; where that alone differs, the statements say so.
+    // In canonical form a version also tells whether there are variables; where that alone differs,
+    // the statements say so.
     if of_left.get("Version") == of_right.get("Version") || left.version() == right.version() {
         of_left.remove("Version");
         of_right.remove("Version");
@@ -180,16 +231,37 @@ fn beside_the_statements(left: &Document, right: &Document) -> Vec<Part> {
 }
 
 /// The order in which people read a statement; what else it has comes behind.
-const ORDER: [&str; 8] =
-    ["Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"];
+const ORDER: [&str; 8] = [
+    "Effect",
+    "Principal",
+    "NotPrincipal",
+    "Action",
+    "NotAction",
+    "Resource",
+    "NotResource",
+    "Condition",
+];
 
 /// What differs between two statements, or all of the one that there is.
 fn parts(left: Option<&Named>, right: Option<&Named>) -> Vec<Part> {
-    let places = |named: Option<&Named>| named.map(|named| terms_by_place(&named.canonical)).unwrap_or_default();
+    let places = |named: Option<&Named>| {
+        named
+            .map(|named| terms_by_place(&named.canonical))
+            .unwrap_or_default()
+    };
     let mut parts = compared(&places(left), &places(right));
-    let rank = |part: &Part| ORDER.iter().position(|element| part.place.first().is_some_and(|first| first == element));
+    let rank = |part: &Part| {
+        ORDER
+            .iter()
+            .position(|element| part.place.first().is_some_and(|first| first == element))
+    };
     parts.sort_by_key(|part| rank(part).unwrap_or(ORDER.len()));
-    let spelling = Spelling::of([right, left].into_iter().flatten().map(|named| named.statement));
+    let spelling = Spelling::of(
+        [right, left]
+            .into_iter()
+            .flatten()
+            .map(|named| named.statement),
+    );
     parts.iter_mut().for_each(|part| spelling.restore(part));
     parts
 }
@@ -200,15 +272,22 @@ fn compared(left: &Places, right: &Places) -> Vec<Part> {
     let none = BTreeSet::new();
     let places: BTreeSet<&Vec<String>> = left.keys().chain(right.keys()).collect();
     let part = |place: &Vec<String>| {
-        let (left, right) = (left.get(place).unwrap_or(&none), right.get(place).unwrap_or(&none));
+        let (left, right) = (
+            left.get(place).unwrap_or(&none),
+            right.get(place).unwrap_or(&none),
+        );
         let (removed, added) = (left - right, right - left);
-        (left != right).then(|| Part { place: place.clone(), removed, added })
+        (left != right).then(|| Part {
+            place: place.clone(),
+            removed,
+            added,
+        })
     };
     places.into_iter().filter_map(part).collect()
 }
 
-/// Every place of a canonical object with what stands there. From it the object could be built again, so that no difference
-/// is lost.
+/// Every place of a canonical object with what stands there. From it the object could be built
+/// again, so that no difference is lost.
 fn terms_by_place(keys: &Map<String, Value>) -> Places {
     let mut places = Places::new();
     for (key, value) in keys {
@@ -238,17 +317,22 @@ fn terms(value: &Value) -> BTreeSet<Term> {
     if let Value::String(text) = value {
         return BTreeSet::from([Term::Text(text.clone())]);
     }
-    let texts: Option<Vec<&str>> = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+    let texts: Option<Vec<&str>> = value
+        .as_array()
+        .and_then(|list| list.iter().map(Value::as_str).collect());
     match texts {
-        // Only what a canonical list looks like is compared as a set; of an unknown element the order may matter.
-        Some(texts) if texts.len() > 1 && texts.is_sorted_by(|a, b| a < b) => {
-            texts.into_iter().map(|text| Term::Text(text.to_owned())).collect()
-        }
+        // Only what a canonical list looks like is compared as a set; of an unknown element the
+        // order may matter.
+        Some(texts) if texts.len() > 1 && texts.is_sorted_by(|a, b| a < b) => texts
+            .into_iter()
+            .map(|text| Term::Text(text.to_owned()))
+            .collect(),
         _ => BTreeSet::from([Term::Json(value.to_string())]),
     }
 }
 
-/// How the documents write what the canonical form has in small letters, for people to recognise it.
+/// How the documents write what the canonical form has in small letters, for people to recognise
+/// it.
 struct Spelling(BTreeMap<String, String>);
 
 impl Spelling {
@@ -259,7 +343,12 @@ impl Spelling {
                 match (key.as_str(), value) {
                     ("Condition", Value::Object(operators)) => {
                         words.extend(operators.keys());
-                        words.extend(operators.values().filter_map(Value::as_object).flat_map(Map::keys));
+                        words.extend(
+                            operators
+                                .values()
+                                .filter_map(Value::as_object)
+                                .flat_map(Map::keys),
+                        );
                     }
                     ("Action" | "NotAction", Value::String(action)) => words.push(action),
                     ("Action" | "NotAction", Value::Array(actions)) => {
@@ -274,8 +363,12 @@ impl Spelling {
         }
         let mut spelling = BTreeMap::new();
         for word in words {
-            spelling.entry(word.to_ascii_lowercase()).or_insert_with(|| word.clone());
-            spelling.entry(canonical_operator(word)).or_insert_with(|| word.clone());
+            spelling
+                .entry(word.to_ascii_lowercase())
+                .or_insert_with(|| word.clone());
+            spelling
+                .entry(canonical_operator(word))
+                .or_insert_with(|| word.clone());
         }
         Self(spelling)
     }
@@ -283,7 +376,11 @@ impl Spelling {
     fn restore(&self, part: &mut Part) {
         let word = |word: &String| self.0.get(word).unwrap_or(word).clone();
         match part.place.first().map(String::as_str) {
-            Some("Condition") => part.place.iter_mut().skip(1).for_each(|name| *name = word(name)),
+            Some("Condition") => part
+                .place
+                .iter_mut()
+                .skip(1)
+                .for_each(|name| *name = word(name)),
             Some("Action" | "NotAction") => {
                 let term = |term: &Term| match term {
                     Term::Text(text) => Term::Text(word(text)),

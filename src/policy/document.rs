@@ -1,5 +1,5 @@
-//! A policy document as its statements. Whatever a document holds beyond what is understood here is kept as it is, for
-//! other people's statements must survive being read and written again.
+//! A policy document as its statements. Whatever a document holds beyond what is understood here is
+//! kept as it is, for other people's statements must survive being read and written again.
 
 use super::json;
 use serde_json::{Map, Value};
@@ -8,8 +8,8 @@ use std::fmt;
 /// The policy language's version in documents that we begin.
 pub const VERSION: &str = "2012-10-17";
 
-/// The longest text that is looked at, in bytes. AWS has no policy of more than 20,480 characters; percent-encoded, and with all the
-/// white space that it was written with, that is still far less.
+/// The longest text that is looked at, in bytes. AWS has no policy of more than 20,480 characters;
+/// percent-encoded, and with all the white space that it was written with, that is still far less.
 pub const MAX_BYTES: usize = 1 << 20;
 
 /// An IAM policy document.
@@ -29,7 +29,8 @@ pub struct Statement(pub(super) Map<String, Value>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{problem}", self.position())]
 pub struct Unreadable {
-    /// Line of the text (of what was percent-encoded, where it was), from 1; 0 where the whole is meant.
+    /// Line of the text (of what was percent-encoded, where it was), from 1; 0 where the whole is
+    /// meant.
     pub line: usize,
     /// Column in that line, in characters from 1; 0 where the whole is meant.
     pub column: usize,
@@ -39,15 +40,26 @@ pub struct Unreadable {
 
 impl Unreadable {
     pub(super) fn whole(problem: impl Into<String>) -> Self {
-        Self { line: 0, column: 0, problem: problem.into() }
+        Self {
+            line: 0,
+            column: 0,
+            problem: problem.into(),
+        }
     }
 
     /// At an offset in bytes.
     pub(super) fn at(text: &[u8], offset: usize, problem: impl Into<String>) -> Self {
         let before = &text[..offset.min(text.len())];
-        let line_begins = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let line_begins = before
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |newline| newline + 1);
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Self { line, column: json::characters(&before[line_begins..]) + 1, problem: problem.into() }
+        Self {
+            line,
+            column: json::characters(&before[line_begins..]) + 1,
+            problem: problem.into(),
+        }
     }
 
     fn position(&self) -> String {
@@ -63,20 +75,28 @@ impl Document {
     pub fn of(statements: impl IntoIterator<Item = Statement>) -> Self {
         let mut fields = Map::new();
         fields.insert("Version".into(), VERSION.into());
-        Self { fields, statements: statements.into_iter().collect() }
+        Self {
+            fields,
+            statements: statements.into_iter().collect(),
+        }
     }
 
-    /// Reads a document, percent-encoded or not: IAM returns it encoded, everyone else as it is. A document that is not encoded
-    /// begins with `{`, so a `%` there tells one from the other.
+    /// Reads a document, percent-encoded or not: IAM returns it encoded, everyone else as it is. A
+    /// document that is not encoded begins with `{`, so a `%` there tells one from the other.
     ///
     /// # Errors
-    /// When the text is not a policy document, or is one that could not be written again as it is: it must be left alone then. So it
-    /// is for a text of more than [`MAX_BYTES`], for one that is not JSON or nested unreasonably deep, for a key
-    /// that stands twice in an object, for a number with more digits than a float holds, and for what is not of a policy's shape: an
-    /// object whose `Statement` is an object or a list of them.
+    /// When the text is not a policy document, or is one that could not be written again as it is:
+    /// it must be left alone then. So it is for a text of more than [`MAX_BYTES`], for one that is
+    /// not JSON or nested unreasonably deep, for a key that stands twice in an object, for a number
+    /// with more digits than a float holds, and for what is not of a policy's shape: an object
+    /// whose `Statement` is an object or a list of them.
     pub fn parse(text: &str) -> Result<Self, Unreadable> {
         if text.len() > MAX_BYTES {
-            let problem = format!("{} bytes are no policy document: more than {} are not read", text.len(), MAX_BYTES);
+            let problem = format!(
+                "{} bytes are no policy document: more than {} are not read",
+                text.len(),
+                MAX_BYTES
+            );
             return Err(Unreadable::whole(problem));
         }
         let mut fields = match text.trim_start().starts_with('%') {
@@ -91,7 +111,10 @@ impl Document {
             Value::Object(keys) => Ok(Statement(keys)),
             _ => Err(Unreadable::whole("every statement must be a JSON object")),
         });
-        Ok(Self { statements: statements.collect::<Result<_, _>>()?, fields })
+        Ok(Self {
+            statements: statements.collect::<Result<_, _>>()?,
+            fields,
+        })
     }
 
     /// Reads a document from what should be UTF-8.
@@ -101,7 +124,11 @@ impl Document {
     pub fn parse_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(text),
-            Err(error) => Err(Unreadable::at(bytes, error.valid_up_to(), "the document is not UTF-8 here")),
+            Err(error) => Err(Unreadable::at(
+                bytes,
+                error.valid_up_to(),
+                "the document is not UTF-8 here",
+            )),
         }
     }
 
@@ -115,7 +142,11 @@ impl Document {
 impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut whole = self.fields.clone();
-        let statements = self.statements.iter().map(|s| Value::Object(s.0.clone())).collect();
+        let statements = self
+            .statements
+            .iter()
+            .map(|s| Value::Object(s.0.clone()))
+            .collect();
         whole.insert("Statement".into(), Value::Array(statements));
         write!(f, "{}", Value::Object(whole))
     }
@@ -131,12 +162,16 @@ impl fmt::Display for Statement {
 impl Statement {
     /// An `Allow` of these actions, without principal, resource or condition yet.
     pub fn allow<S: Into<String>>(actions: impl IntoIterator<Item = S>) -> Self {
-        Self(Map::new()).with("Effect", "Allow".into()).with("Action", list(actions))
+        Self(Map::new())
+            .with("Effect", "Allow".into())
+            .with("Action", list(actions))
     }
 
     /// A `Deny` of these actions, likewise.
     pub fn deny<S: Into<String>>(actions: impl IntoIterator<Item = S>) -> Self {
-        Self(Map::new()).with("Effect", "Deny".into()).with("Action", list(actions))
+        Self(Map::new())
+            .with("Effect", "Deny".into())
+            .with("Action", list(actions))
     }
 
     /// With a statement ID.
@@ -151,7 +186,10 @@ impl Statement {
 
     /// For an AWS service.
     pub fn to_service(self, service: impl Into<String>) -> Self {
-        self.with("Principal", serde_json::json!({ "Service": service.into() }))
+        self.with(
+            "Principal",
+            serde_json::json!({ "Service": service.into() }),
+        )
     }
 
     /// On these resources (ARNs).
@@ -159,9 +197,18 @@ impl Statement {
         self.with("Resource", list(resources))
     }
 
-    /// Only where `operator` holds for `key` and one of the values. A further condition is added to those there are.
-    pub fn only_if<S: Into<String>>(mut self, operator: &str, key: &str, values: impl IntoIterator<Item = S>) -> Self {
-        let conditions = self.0.entry("Condition").or_insert_with(|| serde_json::json!({}));
+    /// Only where `operator` holds for `key` and one of the values. A further condition is added to
+    /// those there are.
+    pub fn only_if<S: Into<String>>(
+        mut self,
+        operator: &str,
+        key: &str,
+        values: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let conditions = self
+            .0
+            .entry("Condition")
+            .or_insert_with(|| serde_json::json!({}));
         conditions[operator][key] = list(values);
         self
     }
@@ -173,7 +220,9 @@ impl Statement {
 
     /// The AWS principals that it names, in `Principal` and `NotPrincipal`.
     pub(super) fn aws_principals(&self) -> Vec<&str> {
-        let named = ["Principal", "NotPrincipal"].into_iter().filter_map(|key| self.0.get(key)?.get("AWS"));
+        let named = ["Principal", "NotPrincipal"]
+            .into_iter()
+            .filter_map(|key| self.0.get(key)?.get("AWS"));
         let texts = named.flat_map(|names| match names {
             Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
             one => one.as_str().into_iter().collect::<Vec<_>>(),
@@ -193,7 +242,11 @@ impl Statement {
 
     /// Whether it lets in AWS principals (accounts, roles, users, or anybody), and nothing else.
     pub fn is_for_aws_principals_alone(&self) -> bool {
-        let only_key = |names: &Value| names.as_object().is_none_or(|names| names.keys().all(|key| key == "AWS"));
+        let only_key = |names: &Value| {
+            names
+                .as_object()
+                .is_none_or(|names| names.keys().all(|key| key == "AWS"))
+        };
         self.0.get("Principal").is_some_and(only_key) && !self.0.contains_key("NotPrincipal")
     }
 

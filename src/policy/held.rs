@@ -13,16 +13,20 @@ use std::collections::BTreeSet;
 pub struct Allowed(Vec<Contribution>);
 
 impl Allowed {
-    /// What these statements allow. A statement of another form than ours is left out: its effect is not certain.
+    /// What these statements allow. A statement of another form than ours is left out: its effect
+    /// is not certain.
     pub fn by<'a>(statements: impl IntoIterator<Item = &'a Statement>) -> Self {
         Self::of(statements.into_iter().filter_map(allowed_by))
     }
 
-    /// What these contributions allow. Those with the same actions become one where joining their callers lets in nobody else.
+    /// What these contributions allow. Those with the same actions become one where joining their
+    /// callers lets in nobody else.
     pub fn of(contributions: impl IntoIterator<Item = Contribution>) -> Self {
         let mut joined: Vec<Contribution> = Vec::new();
         for Contribution { actions, callers } in contributions {
-            let same = |known: &&mut Contribution| known.actions == actions && known.callers.can_join(&callers);
+            let same = |known: &&mut Contribution| {
+                known.actions == actions && known.callers.can_join(&callers)
+            };
             match joined.iter_mut().find(same) {
                 Some(known) => known.callers.join(&callers),
                 None => joined.push(Contribution { actions, callers }),
@@ -39,18 +43,29 @@ impl Allowed {
                 left.retain(|action| !allows(actions, action));
             }
         }
-        asked.iter().filter(|action| !left.contains(action)).cloned().collect()
+        asked
+            .iter()
+            .filter(|action| !left.contains(action))
+            .cloned()
+            .collect()
     }
 
     /// The single callers to whom something is allowed, and who are comprised by these.
     pub fn narrower(&self, asked: &Callers) -> impl Iterator<Item = Callers> {
-        let singles = self.0.iter().flat_map(|Contribution { callers, .. }| callers.each());
+        let singles = self
+            .0
+            .iter()
+            .flat_map(|Contribution { callers, .. }| callers.each());
         singles.filter(|one| asked.comprise(one))
     }
 
     /// Whether all of it is allowed.
     pub fn all_of(&self, asked: &Contribution) -> bool {
-        asked.callers.each().iter().all(|one| self.actions(&asked.actions, one).len() == asked.actions.len())
+        asked
+            .callers
+            .each()
+            .iter()
+            .all(|one| self.actions(&asked.actions, one).len() == asked.actions.len())
     }
 
     /// The parts of which it consists.
@@ -79,9 +94,16 @@ pub fn allowed_by(statement: &Statement) -> Option<Contribution> {
     }
     let actions = match keys.get("Action")? {
         Value::String(action) => [action.clone()].into(),
-        list => list.as_array()?.iter().map(|action| action.as_str().map(String::from)).collect::<Option<_>>()?,
+        list => list
+            .as_array()?
+            .iter()
+            .map(|action| action.as_str().map(String::from))
+            .collect::<Option<_>>()?,
     };
-    Some(Contribution { actions, callers: Callers::of(statement)? })
+    Some(Contribution {
+        actions,
+        callers: Callers::of(statement)?,
+    })
 }
 
 /// What our statements in a document allow.
@@ -106,9 +128,17 @@ pub struct Part {
 impl Held {
     /// What our statements in this document allow; nothing where there is none.
     pub fn of(document: Option<&Document>, installation: &Installation) -> Self {
-        let Some(document) = document else { return Self::default() };
-        let ours = document.statements.iter().filter(|statement| installation.owns(statement));
-        Self { allowed: Allowed::by(ours), as_packed: carried(document, installation) }
+        let Some(document) = document else {
+            return Self::default();
+        };
+        let ours = document
+            .statements
+            .iter()
+            .filter(|statement| installation.owns(statement));
+        Self {
+            allowed: Allowed::by(ours),
+            as_packed: carried(document, installation),
+        }
     }
 
     /// All that is held.
@@ -116,8 +146,9 @@ impl Held {
         &self.allowed
     }
 
-    /// What is held of these contributions: the callers that are asked for, and those that are comprised by one that is asked for, such as a role
-    /// of an account. (Two patterns that merely overlap count as different: their common part cannot be written as a pattern.)
+    /// What is held of these contributions: the callers that are asked for, and those that are
+    /// comprised by one that is asked for, such as a role of an account. (Two patterns that merely
+    /// overlap count as different: their common part cannot be written as a pattern.)
     pub fn part(&self, asked: &[Contribution]) -> Part {
         let mut part = Part::default();
         for Contribution { actions, callers } in asked {
@@ -130,7 +161,11 @@ impl Held {
             }
             if !is_whole {
                 part.grows = true;
-                for one in self.allowed.narrower(callers).filter(|one| !singles.contains(one)) {
+                for one in self
+                    .allowed
+                    .narrower(callers)
+                    .filter(|one| !singles.contains(one))
+                {
                     self.keep(&mut part, self.allowed.actions(actions, &one), &one);
                 }
             }
@@ -140,9 +175,19 @@ impl Held {
 
     fn keep(&self, part: &mut Part, actions: BTreeSet<String>, one: &Callers) {
         if !actions.is_empty() {
-            let in_place = self.as_packed.iter().any(|held| held.actions == actions && held.callers.has(one));
-            let kept = Contribution { actions, callers: one.clone() };
-            if in_place { part.in_place.push(kept) } else { part.elsewhere.push(kept) }
+            let in_place = self
+                .as_packed
+                .iter()
+                .any(|held| held.actions == actions && held.callers.has(one));
+            let kept = Contribution {
+                actions,
+                callers: one.clone(),
+            };
+            if in_place {
+                part.in_place.push(kept)
+            } else {
+                part.elsewhere.push(kept)
+            }
         }
     }
 }

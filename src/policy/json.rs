@@ -1,5 +1,6 @@
-//! Reads the JSON of policy documents as strictly as is needed to write it again without loss: what serde_json would silently
-//! change (a key that stands twice, a number that it cannot hold) is an error here, and every error says where.
+//! Reads the JSON of policy documents as strictly as is needed to write it again without loss: what
+//! serde_json would silently change (a key that stands twice, a number that it cannot hold) is an
+//! error here, and every error says where.
 
 use super::document::Unreadable;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -15,11 +16,21 @@ const MAX_QUOTED: usize = 64;
 /// Reads a policy document's JSON: an object whose `Statement` is an object or a list of them.
 pub(super) fn read(text: &str) -> Result<Map<String, Value>, Unreadable> {
     if text.starts_with('\u{feff}') {
-        return Err(Unreadable::at(text.as_bytes(), 0, "the document begins with a byte order mark"));
+        return Err(Unreadable::at(
+            text.as_bytes(),
+            0,
+            "the document begins with a byte order mark",
+        ));
     }
     let mut json = serde_json::Deserializer::from_str(text);
-    let value = Place { part: Part::Document, depth: 0 }.deserialize(&mut json);
-    let value = value.and_then(|value| json.end().map(|()| value)).map_err(|error| unreadable(text, &error))?;
+    let value = Place {
+        part: Part::Document,
+        depth: 0,
+    }
+    .deserialize(&mut json);
+    let value = value
+        .and_then(|value| json.end().map(|()| value))
+        .map_err(|error| unreadable(text, &error))?;
     numbers_survive(text)?;
     match value {
         Value::Object(fields) => Ok(fields),
@@ -31,16 +42,30 @@ fn unreadable(text: &str, error: &serde_json::Error) -> Unreadable {
     let whole = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
     let what = whole.strip_suffix(&position).unwrap_or(&whole);
-    let problem = if error.is_data() { what.to_owned() } else { format!("not valid JSON: {what}") };
+    let problem = if error.is_data() {
+        what.to_owned()
+    } else {
+        format!("not valid JSON: {what}")
+    };
     // serde_json counts bytes; people count characters.
-    let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let line = text
+        .split('\n')
+        .nth(error.line().saturating_sub(1))
+        .unwrap_or_default();
     let before = &line.as_bytes()[..error.column().min(line.len())];
-    Unreadable { line: error.line(), column: characters(before).max(1), problem }
+    Unreadable {
+        line: error.line(),
+        column: characters(before).max(1),
+        problem,
+    }
 }
 
 /// How many characters of UTF-8 begin in these bytes.
 pub(super) fn characters(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count()
+    bytes
+        .iter()
+        .filter(|byte| **byte & 0b1100_0000 != 0b1000_0000)
+        .count()
 }
 
 /// What is read, which decides what it has to be.
@@ -88,7 +113,9 @@ impl Place {
     fn inner<E: Error>(self, part: Part) -> Result<Self, E> {
         let depth = self.depth + 1;
         if depth > MAX_DEPTH {
-            return Err(E::custom(format_args!("nested more than {MAX_DEPTH} levels deep")));
+            return Err(E::custom(format_args!(
+                "nested more than {MAX_DEPTH} levels deep"
+            )));
         }
         Ok(Self { part, depth })
     }
@@ -150,7 +177,9 @@ impl<'de> Visitor<'de> for Place {
             let item = match self.part {
                 Part::Anything => Part::Anything,
                 Part::Statements => Part::Statement(list.len() + 1),
-                Part::Document | Part::Statement(_) => return Err(A::Error::custom(self.part.demand())),
+                Part::Document | Part::Statement(_) => {
+                    return Err(A::Error::custom(self.part.demand()));
+                }
             };
             match items.next_element_seed(self.inner(item)?)? {
                 Some(value) => list.push(value),
@@ -168,7 +197,10 @@ impl<'de> Visitor<'de> for Place {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("the key {} stands twice in one object", quoted(&key))));
+                return Err(A::Error::custom(format_args!(
+                    "the key {} stands twice in one object",
+                    quoted(&key)
+                )));
             }
             let part = match self.part {
                 Part::Document if key == "Statement" => Part::Statements,
@@ -178,7 +210,9 @@ impl<'de> Visitor<'de> for Place {
             map.insert(key, value);
         }
         match self.part {
-            Part::Document if !map.contains_key("Statement") => Err(A::Error::custom("the document has no Statement")),
+            Part::Document if !map.contains_key("Statement") => {
+                Err(A::Error::custom("the document has no Statement"))
+            }
             _ => Ok(Value::Object(map)),
         }
     }
@@ -191,9 +225,10 @@ fn quoted(text: &str) -> String {
     format!("\"{shown}{}\"", if cut.is_some() { "…" } else { "" })
 }
 
-/// Whether every number of a text that is known to be JSON is printed again as the number it is. serde_json keeps integers of 64
-/// bits and else the nearest float; with its feature `arbitrary_precision` it would keep all, but that changes what a number is for
-/// every other crate in the build.
+/// Whether every number of a text that is known to be JSON is printed again as the number it is.
+/// serde_json keeps integers of 64 bits and else the nearest float; with its feature
+/// `arbitrary_precision` it would keep all, but that changes what a number is for every other crate
+/// in the build.
 fn numbers_survive(text: &str) -> Result<(), Unreadable> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -201,10 +236,15 @@ fn numbers_survive(text: &str) -> Result<(), Unreadable> {
         let length = match byte {
             b'"' => string_length(&bytes[at..]),
             b'-' | b'0'..=b'9' => {
-                let more = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
-                let number = &text[at..at + bytes[at..].iter().take_while(|byte| more(byte)).count()];
+                let more =
+                    |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+                let number =
+                    &text[at..at + bytes[at..].iter().take_while(|byte| more(byte)).count()];
                 if !survives(number) {
-                    let problem = format!("the number {} could not be written again exactly", quoted(number));
+                    let problem = format!(
+                        "the number {} could not be written again exactly",
+                        quoted(number)
+                    );
                     return Err(Unreadable::at(text.as_bytes(), at, problem));
                 }
                 number.len()
@@ -234,7 +274,9 @@ fn survives(number: &str) -> bool {
     if number.len() <= 15 && number.bytes().all(|byte| byte.is_ascii_digit()) {
         return true;
     }
-    let Ok(read) = serde_json::from_str::<Number>(number) else { return false };
+    let Ok(read) = serde_json::from_str::<Number>(number) else {
+        return false;
+    };
     let printed = read.to_string();
     // Printed, it must also be read as the same again: serde_json reads some floats one bit off.
     let again = serde_json::from_str::<Number>(&printed).is_ok_and(|again| again == read);
@@ -243,7 +285,9 @@ fn survives(number: &str) -> bool {
 
 /// Sign, significant digits and exponent: the same for every way to write a number.
 fn decimal(number: &str) -> Option<(bool, String, i64)> {
-    let (negative, number) = number.strip_prefix('-').map_or((false, number), |number| (true, number));
+    let (negative, number) = number
+        .strip_prefix('-')
+        .map_or((false, number), |number| (true, number));
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
@@ -254,16 +298,28 @@ fn decimal(number: &str) -> Option<(bool, String, i64)> {
     }
     let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
     let shift = zeros - i64::try_from(fraction.len()).ok()?;
-    Some((negative, significant.to_owned(), exponent.parse::<i64>().ok()?.checked_add(shift)?))
+    Some((
+        negative,
+        significant.to_owned(),
+        exponent.parse::<i64>().ok()?.checked_add(shift)?,
+    ))
 }
 
 /// A text without its percent-encoding (RFC 3986, as IAM returns documents: a `+` stays a `+`).
 pub(super) fn percent_decoded(text: &str) -> Result<String, Unreadable> {
     let bad = |at: usize| {
         let escape: String = text[at..].chars().take(3).collect();
-        Unreadable::at(text.as_bytes(), at, format!("{} is no percent-encoded byte", quoted(&escape)))
+        Unreadable::at(
+            text.as_bytes(),
+            at,
+            format!("{} is no percent-encoded byte", quoted(&escape)),
+        )
     };
-    let hex = |at: usize| text.as_bytes().get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let hex = |at: usize| {
+        text.as_bytes()
+            .get(at)
+            .and_then(|byte| char::from(*byte).to_digit(16))
+    };
     let mut bytes = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(&byte) = text.as_bytes().get(at) {
@@ -272,13 +328,19 @@ pub(super) fn percent_decoded(text: &str) -> Result<String, Unreadable> {
             at += 1;
             continue;
         }
-        let (Some(high), Some(low)) = (hex(at + 1), hex(at + 2)) else { return Err(bad(at)) };
+        let (Some(high), Some(low)) = (hex(at + 1), hex(at + 2)) else {
+            return Err(bad(at));
+        };
         bytes.push(u8::try_from(high * 16 + low).map_err(|_| bad(at))?);
         at += 3;
     }
     String::from_utf8(bytes).map_err(|error| {
         let begin = encoded_offset(text, error.utf8_error().valid_up_to());
-        Unreadable::at(text.as_bytes(), begin, "the percent-encoded bytes here are not UTF-8")
+        Unreadable::at(
+            text.as_bytes(),
+            begin,
+            "the percent-encoded bytes here are not UTF-8",
+        )
     })
 }
 
@@ -286,7 +348,11 @@ pub(super) fn percent_decoded(text: &str) -> Result<String, Unreadable> {
 fn encoded_offset(text: &str, wanted: usize) -> usize {
     let mut at = 0;
     for _ in 0..wanted {
-        at += if text.as_bytes().get(at) == Some(&b'%') { 3 } else { 1 };
+        at += if text.as_bytes().get(at) == Some(&b'%') {
+            3
+        } else {
+            1
+        };
     }
     at
 }

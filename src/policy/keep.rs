@@ -1,8 +1,10 @@
-//! The rule that every write of a repository's policy passes: no write takes away an action for a principal that the document just read
-//! allows and that a grant asks for, unless AWS refuses that principal.
+//! The rule that every write of a repository's policy passes: no write takes away an action for a
+//! principal that the document just read allows and that a grant asks for, unless AWS refuses that
+//! principal.
 //!
-//! [`checked`] is the only way to a [`Checked`], and only a `Checked` is written. How a document came about does not matter here: it is
-//! compared with what was read and with what the grants ask for.
+//! [`checked`] is the only way to a [`Checked`], and only a `Checked` is written. How a document
+//! came about does not matter here: it is compared with what was read and with what the grants ask
+//! for.
 
 use super::callers::Callers;
 use super::carried::beyond;
@@ -29,8 +31,8 @@ impl Checked {
 pub struct Losing<'a> {
     /// The principals that AWS refuses.
     pub refused: &'a BTreeSet<String>,
-    /// Principals that are left out for the moment, because a revocation cannot be written otherwise. This counts only for a write which
-    /// carries out that revocation.
+    /// Principals that are left out for the moment, because a revocation cannot be written
+    /// otherwise. This counts only for a write which carries out that revocation.
     pub set_aside: &'a BTreeSet<String>,
 }
 
@@ -45,8 +47,8 @@ pub enum Violation {
     TooLong(usize),
 }
 
-/// Lets a document pass that takes nothing from a grant. `current` is what was just read, `next` what is to be written (`None`: nothing is
-/// left), `grants` all that are on the repository.
+/// Lets a document pass that takes nothing from a grant. `current` is what was just read, `next`
+/// what is to be written (`None`: nothing is left), `grants` all that are on the repository.
 ///
 /// # Errors
 /// When the write would take away access, or the document is too long.
@@ -67,10 +69,12 @@ pub fn checked<Id: Clone>(
     let revokes = !losing.set_aside.is_empty()
         && !unasked(current, &grants, installation).is_empty()
         && unasked(next.as_ref(), &grants, installation).is_empty();
-    let is_free = |one: &Callers| names(one, losing.refused) || (revokes && names(one, losing.set_aside));
+    let is_free =
+        |one: &Callers| names(one, losing.refused) || (revokes && names(one, losing.set_aside));
     let mut taken = Vec::new();
     for grant in &grants {
-        // What was allowed only by a wider statement, which is to go, needs a place of its own, all of a grant's together; there may be none.
+        // What was allowed only by a wider statement, which is to go, needs a place of its own, all
+        // of a grant's together; there may be none.
         let mut lost = Vec::new();
         for Contribution { actions, callers } in &grant.contributions {
             let singles = callers.each().into_iter().chain(before.narrower(callers));
@@ -82,8 +86,15 @@ pub fn checked<Id: Clone>(
                 }
                 let gone: Vec<&str> = had.difference(&has).map(String::as_str).collect();
                 let words = format!("{} for {}", gone.join(", "), words(&one));
-                let kept = Contribution { actions: had.clone(), callers: one };
-                let Part { in_place, elsewhere, grows: _ } = held.part(std::slice::from_ref(&kept));
+                let kept = Contribution {
+                    actions: had.clone(),
+                    callers: one,
+                };
+                let Part {
+                    in_place,
+                    elsewhere,
+                    grows: _,
+                } = held.part(std::slice::from_ref(&kept));
                 match (in_place.is_empty(), elsewhere.is_empty()) {
                     (false, _) => taken.push(words),
                     (true, false) => lost.push((words, elsewhere)),
@@ -98,27 +109,53 @@ pub fn checked<Id: Clone>(
     }
     taken.sort();
     taken.dedup();
-    if taken.is_empty() { Ok(Checked(next)) } else { Err(Violation::TakesAway(taken)) }
+    if taken.is_empty() {
+        Ok(Checked(next))
+    } else {
+        Err(Violation::TakesAway(taken))
+    }
 }
 
 fn allowed(document: Option<&Document>) -> Allowed {
-    Allowed::by(document.into_iter().flat_map(|document| &document.statements))
+    Allowed::by(
+        document
+            .into_iter()
+            .flat_map(|document| &document.statements),
+    )
 }
 
 /// Whether there is room for all of this as well.
 fn fits(document: Option<&Document>, more: Vec<Contribution>, installation: &Installation) -> bool {
-    let with = |Contribution { actions, callers }: &Contribution| super::pack::packed(actions, callers, installation);
+    let with = |Contribution { actions, callers }: &Contribution| {
+        super::pack::packed(actions, callers, installation)
+    };
     let document = document.cloned().unwrap_or_else(|| Document::of([]));
-    document.with(Allowed::of(more).parts().iter().map(with)).characters() <= MAX_CHARACTERS
+    document
+        .with(Allowed::of(more).parts().iter().map(with))
+        .characters()
+        <= MAX_CHARACTERS
 }
 
 fn words(one: &Callers) -> String {
-    let texts: Vec<&str> = one.principals().iter().chain(one.among()).map(String::as_str).collect();
+    let texts: Vec<&str> = one
+        .principals()
+        .iter()
+        .chain(one.among())
+        .map(String::as_str)
+        .collect();
     texts.join(" as ")
 }
 
-/// What our statements in a document allow and no grant asks for, in words: it is to be revoked. The grants are those that [`asked`] gives.
-pub fn unasked<Id>(document: Option<&Document>, grants: &[Wanted<Id>], installation: &Installation) -> Vec<String> {
+/// What our statements in a document allow and no grant asks for, in words: it is to be revoked.
+/// The grants are those that [`asked`] gives.
+pub fn unasked<Id>(
+    document: Option<&Document>,
+    grants: &[Wanted<Id>],
+    installation: &Installation,
+) -> Vec<String> {
     let asked = || grants.iter().flat_map(|grant| &grant.contributions);
-    document.into_iter().flat_map(|document| beyond(document, asked(), installation)).collect()
+    document
+        .into_iter()
+        .flat_map(|document| beyond(document, asked(), installation))
+        .collect()
 }

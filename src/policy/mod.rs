@@ -1,6 +1,8 @@
-//! IAM policy documents, as values: read, compare by meaning, merge, print. Pure: no AWS SDK, no Kubernetes client, no clock.
+//! IAM policy documents, as values: read, compare by meaning, merge, print. Pure: no AWS SDK, no
+//! Kubernetes client, no clock.
 //!
-//! - [`document`]: a document as its statements, with everything unknown kept; what could not be kept is not read.
+//! - [`document`]: a document as its statements, with everything unknown kept; what could not be
+//!   kept is not read.
 //! - [`canonical`]: what a document means, for comparing what was sent with what came back.
 //! - [`callers`]: whom a statement lets in, and who can share one.
 //! - [`carried`]: what our statements in a document allow already.

@@ -1,4 +1,5 @@
-//! Many grants' contributions in few statements: one for all that have the same actions and tell their callers the same way.
+//! Many grants' contributions in few statements: one for all that have the same actions and tell
+//! their callers the same way.
 
 use super::callers::{Callers, Kind};
 use super::document::{Document, Statement};
@@ -18,9 +19,10 @@ pub struct Packed<Id> {
     pub left_out: BTreeSet<Id>,
 }
 
-/// Packs as many grants as fit beside other people's statements. What the document holds already keeps its place, whichever grant it is of;
-/// what comes on top is taken in the grants' order, the oldest first. So no grant that works is pushed out, neither by a new one nor by an
-/// older one that grows.
+/// Packs as many grants as fit beside other people's statements. What the document holds already
+/// keeps its place, whichever grant it is of; what comes on top is taken in the grants' order, the
+/// oldest first. So no grant that works is pushed out, neither by a new one nor by an older one
+/// that grows.
 pub fn pack<Id: Ord + Clone>(
     foreign: &Document,
     grants: &[Wanted<Id>],
@@ -29,21 +31,46 @@ pub fn pack<Id: Ord + Clone>(
 ) -> Packed<Id> {
     let mut room = Room::beside(foreign, installation);
     let mut left_out = BTreeSet::new();
-    // Nearly always all fit, and they are packed at once. Part by part is for a document that is full.
-    let all: Vec<&Contribution> = grants.iter().flat_map(|grant| &grant.contributions).collect();
+    // Nearly always all fit, and they are packed at once. Part by part is for a document that is
+    // full.
+    let all: Vec<&Contribution> = grants
+        .iter()
+        .flat_map(|grant| &grant.contributions)
+        .collect();
     if !room.take(&all) {
-        let Chosen { contributions, rejected } = choose(&mut room, grants, held, &mut left_out);
-        // Packed again: who is in with all that is asked needs no place for the part that was there before.
+        let Chosen {
+            contributions,
+            rejected,
+        } = choose(&mut room, grants, held, &mut left_out);
+        // Packed again: who is in with all that is asked needs no place for the part that was there
+        // before.
         room = Room::beside(foreign, installation);
         room.force(&contributions.iter().collect::<Vec<_>>());
         // That may have made room for what found none.
-        offer_again(&mut room, &Allowed::by(&foreign.statements), rejected, &mut left_out);
+        offer_again(
+            &mut room,
+            &Allowed::by(&foreign.statements),
+            rejected,
+            &mut left_out,
+        );
     }
-    let Room { installation, groups, .. } = room;
-    let statements = groups.iter().map(|(key, group)| statement(key, &group.callers, installation)).collect();
-    let contributions =
-        groups.into_iter().map(|((actions, _), Group { callers, .. })| Contribution { actions, callers });
-    Packed { statements, contributions: contributions.collect(), left_out }
+    let Room {
+        installation,
+        groups,
+        ..
+    } = room;
+    let statements = groups
+        .iter()
+        .map(|(key, group)| statement(key, &group.callers, installation))
+        .collect();
+    let contributions = groups
+        .into_iter()
+        .map(|((actions, _), Group { callers, .. })| Contribution { actions, callers });
+    Packed {
+        statements,
+        contributions: contributions.collect(),
+        left_out,
+    }
 }
 
 /// What was chosen, and what grants hold by another statement and found no room.
@@ -52,15 +79,24 @@ struct Chosen<Id> {
     rejected: Vec<(Id, Part)>,
 }
 
-/// What of the grants finds room, in three rounds: what stands in its own statement already, what is allowed by another one, and the rest.
+/// What of the grants finds room, in three rounds: what stands in its own statement already, what
+/// is allowed by another one, and the rest.
 fn choose<Id: Ord + Clone>(
     room: &mut Room<'_>,
     grants: &[Wanted<Id>],
     held: &Held,
     left_out: &mut BTreeSet<Id>,
 ) -> Chosen<Id> {
-    let mut parts: Vec<Part> = grants.iter().map(|grant| held.part(&grant.contributions)).collect();
-    room.force(&parts.iter().flat_map(|part| &part.in_place).collect::<Vec<_>>());
+    let mut parts: Vec<Part> = grants
+        .iter()
+        .map(|grant| held.part(&grant.contributions))
+        .collect();
+    room.force(
+        &parts
+            .iter()
+            .flat_map(|part| &part.in_place)
+            .collect::<Vec<_>>(),
+    );
     let mut rejected = Vec::new();
     for (grant, part) in grants.iter().zip(&mut parts) {
         if !room.take(&part.elsewhere.iter().collect::<Vec<_>>()) {
@@ -79,10 +115,14 @@ fn choose<Id: Ord + Clone>(
             chosen.extend(part.in_place.into_iter().chain(part.elsewhere));
         }
     }
-    Chosen { contributions: chosen, rejected }
+    Chosen {
+        contributions: chosen,
+        rejected,
+    }
 }
 
-/// Offers room once more to what grants hold by another statement, as far as nothing in the document allows it, until no more of it fits.
+/// Offers room once more to what grants hold by another statement, as far as nothing in the
+/// document allows it, until no more of it fits.
 fn offer_again<Id: Ord>(
     room: &mut Room<'_>,
     foreign: &Allowed,
@@ -112,18 +152,32 @@ fn offer_again<Id: Ord>(
 
 /// Whether these statements of ours already let in all whom this contribution asks for.
 pub fn carry(ours: &[&Statement], asked: &Contribution, installation: &Installation) -> bool {
-    let alone = statement(&(asked.actions.clone(), asked.callers.kind()), &asked.callers, installation);
-    ours.iter().any(|present| present.sid_text() == alone.sid_text() && present.covers_values_of(&alone))
+    let alone = statement(
+        &(asked.actions.clone(), asked.callers.kind()),
+        &asked.callers,
+        installation,
+    );
+    ours.iter()
+        .any(|present| present.sid_text() == alone.sid_text() && present.covers_values_of(&alone))
 }
 
-/// Whether a statement's Sid is the one that its actions and condition give it: else somebody has changed it.
+/// Whether a statement's Sid is the one that its actions and condition give it: else somebody has
+/// changed it.
 pub fn is_as_packed(present: &Statement, held: &Contribution, installation: &Installation) -> bool {
-    let packed = statement(&(held.actions.clone(), held.callers.kind()), &held.callers, installation);
+    let packed = statement(
+        &(held.actions.clone(), held.callers.kind()),
+        &held.callers,
+        installation,
+    );
     present.sid_text() == packed.sid_text()
 }
 
 /// The statement in which such callers are let in to these actions.
-pub(super) fn packed(actions: &BTreeSet<String>, callers: &Callers, installation: &Installation) -> Statement {
+pub(super) fn packed(
+    actions: &BTreeSet<String>,
+    callers: &Callers,
+    installation: &Installation,
+) -> Statement {
     statement(&(actions.clone(), callers.kind()), callers, installation)
 }
 
@@ -144,8 +198,14 @@ struct Room<'a> {
 
 impl<'a> Room<'a> {
     fn beside(foreign: &Document, installation: &'a Installation) -> Self {
-        let (foreign_characters, foreign_statements) = (foreign.characters(), foreign.statements.len());
-        Self { installation, foreign_characters, foreign_statements, groups: BTreeMap::new() }
+        let (foreign_characters, foreign_statements) =
+            (foreign.characters(), foreign.statements.len());
+        Self {
+            installation,
+            foreign_characters,
+            foreign_statements,
+            groups: BTreeMap::new(),
+        }
     }
 
     /// What the groups so far allow.
@@ -157,7 +217,8 @@ impl<'a> Room<'a> {
         Allowed::of(self.groups.iter().map(one))
     }
 
-    /// Takes all of these, or none where they do not fit. What makes the document no longer fits always.
+    /// Takes all of these, or none where they do not fit. What makes the document no longer fits
+    /// always.
     fn take(&mut self, contributions: &[&Contribution]) -> bool {
         let before = self.characters();
         let replaced = self.force(contributions);
@@ -182,20 +243,32 @@ impl<'a> Room<'a> {
             match changed.get_mut(&key) {
                 Some(group) => group.callers.join(callers),
                 None => {
-                    let mut joined =
-                        self.groups.get(&key).map_or_else(|| callers.clone(), |known| known.callers.clone());
+                    let mut joined = self
+                        .groups
+                        .get(&key)
+                        .map_or_else(|| callers.clone(), |known| known.callers.clone());
                     joined.join(callers);
-                    changed.insert(key, Group { callers: joined, characters: 0 });
+                    changed.insert(
+                        key,
+                        Group {
+                            callers: joined,
+                            characters: 0,
+                        },
+                    );
                 }
             }
         }
         for (key, group) in &mut changed {
             group.characters = statement(key, &group.callers, self.installation).characters();
         }
-        changed.into_iter().map(|(key, group)| (key.clone(), self.groups.insert(key, group))).collect()
+        changed
+            .into_iter()
+            .map(|(key, group)| (key.clone(), self.groups.insert(key, group)))
+            .collect()
     }
 
-    /// The characters of the document with all groups: each is a statement, with a comma before all but the first.
+    /// The characters of the document with all groups: each is a statement, with a comma before all
+    /// but the first.
     fn characters(&self) -> usize {
         let statements: usize = self.groups.values().map(|group| group.characters).sum();
         let commas = (self.foreign_statements + self.groups.len()).saturating_sub(1);
@@ -207,7 +280,9 @@ impl<'a> Room<'a> {
 fn statement((actions, kind): &Key, callers: &Callers, installation: &Installation) -> Statement {
     let names: Vec<&str> = actions.iter().map(String::as_str).collect();
     let group = format!("{} | {}", names.join(" "), kind.shape());
-    Statement::allow(names).sid(installation.sid(&group)).to(callers)
+    Statement::allow(names)
+        .sid(installation.sid(&group))
+        .to(callers)
 }
 
 #[cfg(test)]
@@ -232,7 +307,10 @@ mod tests {
         } else {
             vec!["ecr:BatchGetImage", "ecr:PutImage"]
         };
-        Contribution { actions: actions.into_iter().map(String::from).collect(), callers }
+        Contribution {
+            actions: actions.into_iter().map(String::from).collect(),
+            callers,
+        }
     }
 
     proptest! {

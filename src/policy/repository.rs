@@ -1,8 +1,8 @@
 //! One repository's policy, made of many grants and of other people's statements.
 //!
-//! The document is shared and replaced as a whole, without version or ETag. So what we want in it is computed from all grants
-//! at once, packed into few statements, and merged into what was just read; other people's statements stay as they are, but for
-//! those that a grant takes the place of.
+//! The document is shared and replaced as a whole, without version or ETag. So what we want in it
+//! is computed from all grants at once, packed into few statements, and merged into what was just
+//! read; other people's statements stay as they are, but for those that a grant takes the place of.
 
 use super::callers::Callers;
 use super::canonical::StatementMeaning;
@@ -32,7 +32,14 @@ impl Contribution {
     /// The same for each of its callers by itself.
     pub fn each(&self) -> Vec<Self> {
         let Self { actions, callers } = self;
-        callers.each().into_iter().map(|callers| Self { actions: actions.clone(), callers }).collect()
+        callers
+            .each()
+            .into_iter()
+            .map(|callers| Self {
+                actions: actions.clone(),
+                callers,
+            })
+            .collect()
     }
 }
 
@@ -45,9 +52,11 @@ pub struct Wanted<Id> {
     pub contributions: Vec<Contribution>,
     /// The Sids of other people's statements that are to go once ours allow as much.
     pub replaces: BTreeSet<String>,
-    /// Where the grant goes and its access is to stay: what makes the Sids of the statements that it stays in. They are nobody's.
+    /// Where the grant goes and its access is to stay: what makes the Sids of the statements that
+    /// it stays in. They are nobody's.
     pub stays_as: Option<String>,
-    /// What besides is to stay where ours carry it already, and is not to be written: it is not known yet whether the grant may have it.
+    /// What besides is to stay where ours carry it already, and is not to be written: it is not
+    /// known yet whether the grant may have it.
     pub if_there: Vec<Contribution>,
 }
 
@@ -85,7 +94,8 @@ pub struct Plan<Id> {
     pub foreign: usize,
     /// Their Sids, as far as they have one.
     pub foreign_sids: BTreeSet<String>,
-    /// Foreign statements that this change alters or drops because they name a principal that was deleted, as they were.
+    /// Foreign statements that this change alters or drops because they name a principal that was
+    /// deleted, as they were.
     pub without_ids: Vec<Statement>,
     /// Those foreign statements that are removed by this change, by Sid.
     pub replaced: BTreeSet<String>,
@@ -93,7 +103,8 @@ pub struct Plan<Id> {
     pub kept: BTreeMap<String, String>,
 }
 
-/// Our statements in a document, with their Sids: one whose Sid was changed would no longer be found.
+/// Our statements in a document, with their Sids: one whose Sid was changed would no longer be
+/// found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ours(Vec<(String, StatementMeaning)>);
 
@@ -107,7 +118,9 @@ impl Ours {
 
     /// Those in a document; none where there is no document.
     pub fn in_document(document: Option<&Document>, installation: &Installation) -> Self {
-        let statements = document.into_iter().flat_map(|document| &document.statements);
+        let statements = document
+            .into_iter()
+            .flat_map(|document| &document.statements);
         Self::of(statements.filter(|statement| installation.owns(statement)))
     }
 
@@ -117,7 +130,8 @@ impl Ours {
     }
 }
 
-/// Plans a repository's policy from what was read (`None`: it has no policy) and from all grants on it, oldest first.
+/// Plans a repository's policy from what was read (`None`: it has no policy) and from all grants on
+/// it, oldest first.
 ///
 /// # Errors
 /// When what was read is not a policy document: it is then left alone.
@@ -127,7 +141,12 @@ pub fn plan<Id: Ord + Clone>(
     installation: &Installation,
 ) -> Result<Plan<Id>, Unreadable> {
     let current = current.map(Document::parse).transpose()?;
-    Ok(plan_within(current, grants, &Scope::default(), installation))
+    Ok(plan_within(
+        current,
+        grants,
+        &Scope::default(),
+        installation,
+    ))
 }
 
 /// The same for a document that was parsed already, with only a part of what the grants ask for.
@@ -137,8 +156,11 @@ pub fn plan_within<Id: Ord + Clone>(
     scope: &Scope,
     installation: &Installation,
 ) -> Plan<Id> {
-    let ours: Vec<&Statement> =
-        current.iter().flat_map(|document| &document.statements).filter(|s| installation.owns(s)).collect();
+    let ours: Vec<&Statement> = current
+        .iter()
+        .flat_map(|document| &document.statements)
+        .filter(|s| installation.owns(s))
+        .collect();
     let held = Held::of(current.as_ref(), installation);
     let grants = limited(&asked(current.as_ref(), grants, installation), scope, &held);
     let found = Ours::of(ours);
@@ -148,11 +170,23 @@ pub fn plan_within<Id: Ord + Clone>(
         None => Document::of([]),
     };
     let foreign = others.statements.len();
-    let foreign_sids = others.statements.iter().filter_map(Statement::sid_text).map(String::from).collect();
-    let Cleaned { document: kept, originals: without_ids } = without(&others, &scope.without_ids, installation);
+    let foreign_sids = others
+        .statements
+        .iter()
+        .filter_map(Statement::sid_text)
+        .map(String::from)
+        .collect();
+    let Cleaned {
+        document: kept,
+        originals: without_ids,
+    } = without(&others, &scope.without_ids, installation);
     let handed = hand_over(kept, &grants, &held, installation);
-    let Merged { foreign: beside, ours, replaced, kept } =
-        merge(&handed.others, &handed.remaining, &held, installation);
+    let Merged {
+        foreign: beside,
+        ours,
+        replaced,
+        kept,
+    } = merge(&handed.others, &handed.remaining, &held, installation);
     let wanted = Ours::of(&ours.statements);
     let unchanged = found == wanted && replaced.is_empty() && handed.others.same_meaning(&others);
     let empty = ours.statements.is_empty() && beside.statements.is_empty();
@@ -188,23 +222,31 @@ struct Merged<Id> {
     kept: BTreeMap<String, String>,
 }
 
-/// Gives up those of the statements that are asked for which ours make superfluous. Without them there is more room for ours, and what
-/// fits decides what is superfluous: so it begins with all of them gone, and takes back what is needed until nothing more is.
+/// Gives up those of the statements that are asked for which ours make superfluous. Without them
+/// there is more room for ours, and what fits decides what is superfluous: so it begins with all of
+/// them gone, and takes back what is needed until nothing more is.
 fn merge<Id: Ord + Clone>(
     others: &Document,
     grants: &[Wanted<Id>],
     held: &Held,
     installation: &Installation,
 ) -> Merged<Id> {
-    let asked: BTreeSet<&str> = grants.iter().flat_map(|grant| &grant.replaces).map(String::as_str).collect();
-    let is_asked = |statement: &Statement| statement.sid_text().is_some_and(|sid| asked.contains(sid));
+    let asked: BTreeSet<&str> = grants
+        .iter()
+        .flat_map(|grant| &grant.replaces)
+        .map(String::as_str)
+        .collect();
+    let is_asked =
+        |statement: &Statement| statement.sid_text().is_some_and(|sid| asked.contains(sid));
     let mut needed: BTreeMap<usize, String> = BTreeMap::new();
     loop {
         let mut foreign = others.clone();
         let mut place = 0..;
-        foreign
-            .statements
-            .retain(|statement| place.next().is_some_and(|at| !is_asked(statement) || needed.contains_key(&at)));
+        foreign.statements.retain(|statement| {
+            place
+                .next()
+                .is_some_and(|at| !is_asked(statement) || needed.contains_key(&at))
+        });
         let ours = pack(&foreign, grants, held, installation);
         let before = needed.len();
         for (at, statement) in others.statements.iter().enumerate() {
@@ -215,20 +257,34 @@ fn merge<Id: Ord + Clone>(
         if needed.len() > before {
             continue;
         }
-        let sid_at = |at: usize| others.statements[at].sid_text().unwrap_or_default().to_owned();
+        let sid_at = |at: usize| {
+            others.statements[at]
+                .sid_text()
+                .unwrap_or_default()
+                .to_owned()
+        };
         let replaced = (0..others.statements.len())
             .filter(|at| is_asked(&others.statements[*at]) && !needed.contains_key(at))
             .map(sid_at)
             .collect();
-        let kept = needed.into_iter().map(|(at, why)| (sid_at(at), why)).collect();
-        return Merged { foreign, ours, replaced, kept };
+        let kept = needed
+            .into_iter()
+            .map(|(at, why)| (sid_at(at), why))
+            .collect();
+        return Merged {
+            foreign,
+            ours,
+            replaced,
+            kept,
+        };
     }
 }
 
 impl Document {
     /// The document with our statements taken out.
     pub fn without_ours(mut self, installation: &Installation) -> Self {
-        self.statements.retain(|statement| !installation.owns(statement));
+        self.statements
+            .retain(|statement| !installation.owns(statement));
         self
     }
 
@@ -248,7 +304,13 @@ mod tests {
     }
 
     fn allowed(callers: Callers) -> Contribution {
-        let actions = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:PutImage"].map(String::from).into();
+        let actions = [
+            "ecr:BatchGetImage",
+            "ecr:GetDownloadUrlForLayer",
+            "ecr:PutImage",
+        ]
+        .map(String::from)
+        .into();
         Contribution { actions, callers }
     }
 
@@ -267,7 +329,10 @@ mod tests {
     }
 
     fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Wanted<u64>> {
-        numbers.into_iter().map(|n| wanted(n, Callers::named([root(n)]))).collect()
+        numbers
+            .into_iter()
+            .map(|n| wanted(n, Callers::named([root(n)])))
+            .collect()
     }
 
     fn set(plan: Plan<u64>) -> Document {
@@ -292,22 +357,45 @@ mod tests {
     #[test]
     fn a_policy_of_ours_alone_is_deleted_with_the_last_grant() {
         let ours = set(plan(None, &grants([1]), &installation()).unwrap());
-        assert_eq!(plan(Some(&ours.to_string()), &grants([]), &installation()).unwrap().change, Change::Delete);
+        assert_eq!(
+            plan(Some(&ours.to_string()), &grants([]), &installation())
+                .unwrap()
+                .change,
+            Change::Delete
+        );
     }
 
     #[test]
     fn what_is_right_is_not_written_again() {
         let ours = set(plan(Some(FOREIGN), &grants([1, 2]), &installation()).unwrap());
-        assert_eq!(plan(Some(&ours.to_string()), &grants([2, 1]), &installation()).unwrap().change, Change::None);
-        assert_eq!(plan(Some(FOREIGN), &grants([]), &installation()).unwrap().change, Change::None);
-        assert_eq!(plan(None, &grants([]), &installation()).unwrap().change, Change::None);
+        assert_eq!(
+            plan(Some(&ours.to_string()), &grants([2, 1]), &installation())
+                .unwrap()
+                .change,
+            Change::None
+        );
+        assert_eq!(
+            plan(Some(FOREIGN), &grants([]), &installation())
+                .unwrap()
+                .change,
+            Change::None
+        );
+        assert_eq!(
+            plan(None, &grants([]), &installation()).unwrap().change,
+            Change::None
+        );
     }
 
     #[test]
     fn a_hand_made_change_to_our_statement_is_put_back() {
         let ours = set(plan(None, &grants([1]), &installation()).unwrap());
-        let widened = ours.to_string().replace("arn:aws:iam::100000000001:root", "*");
-        assert_eq!(set(plan(Some(&widened), &grants([1]), &installation()).unwrap()), ours);
+        let widened = ours
+            .to_string()
+            .replace("arn:aws:iam::100000000001:root", "*");
+        assert_eq!(
+            set(plan(Some(&widened), &grants([1]), &installation()).unwrap()),
+            ours
+        );
     }
 
     #[test]
@@ -321,7 +409,11 @@ mod tests {
     fn equal_access_of_many_accounts_is_one_statement() {
         let document = set(plan(None, &grants(1..=250), &installation()).unwrap());
         assert_eq!(document.statements.len(), 1);
-        assert!(document.characters() <= MAX_CHARACTERS, "{}", document.characters());
+        assert!(
+            document.characters() <= MAX_CHARACTERS,
+            "{}",
+            document.characters()
+        );
     }
 
     #[test]
@@ -329,7 +421,11 @@ mod tests {
         let narrowed = Callers::named_like(root(2), ["arn:aws:iam::100000000002:role/ci/*".into()]);
         let grants = [wanted(1, Callers::named([root(1)])), wanted(2, narrowed)];
         let document = set(plan(None, &grants, &installation()).unwrap());
-        let conditions: Vec<bool> = document.statements.iter().map(|s| s.0.contains_key("Condition")).collect();
+        let conditions: Vec<bool> = document
+            .statements
+            .iter()
+            .map(|s| s.0.contains_key("Condition"))
+            .collect();
         assert_eq!(conditions, [false, true]);
     }
 
@@ -346,7 +442,8 @@ mod tests {
     #[test]
     fn a_revocation_is_written_even_when_the_document_stays_full() {
         let full = set(plan(None, &grants(1..=400), &installation()).unwrap());
-        let without_the_first = set(plan(Some(&full.to_string()), &grants(2..=400), &installation()).unwrap());
+        let without_the_first =
+            set(plan(Some(&full.to_string()), &grants(2..=400), &installation()).unwrap());
         assert!(!without_the_first.to_string().contains("100000000001:"));
     }
 
@@ -359,14 +456,23 @@ mod tests {
 
     fn replacing(numbers: impl IntoIterator<Item = u64>) -> Vec<Wanted<u64>> {
         let mut grants = grants(numbers);
-        grants[0].replaces = ["new statement".to_owned(), "other".to_owned(), "no such".to_owned()].into();
+        grants[0].replaces = [
+            "new statement".to_owned(),
+            "other".to_owned(),
+            "no such".to_owned(),
+        ]
+        .into();
         grants
     }
 
     #[test]
     fn a_statement_is_replaced_once_all_that_it_allows_is_granted_and_not_before() {
         let half = plan(Some(HAND_MADE), &replacing([1]), &installation()).unwrap();
-        assert!(half.kept["new statement"].contains("100000000002"), "{:?}", half.kept);
+        assert!(
+            half.kept["new statement"].contains("100000000002"),
+            "{:?}",
+            half.kept
+        );
         assert!(half.replaced.is_empty());
         let half = set(half);
         assert!(half.to_string().contains("new statement"));
@@ -374,8 +480,20 @@ mod tests {
         assert_eq!(whole.replaced, ["new statement".to_owned()].into());
         assert_eq!(whole.kept.keys().collect::<Vec<_>>(), ["other"]);
         let whole = set(whole);
-        assert!(!whole.to_string().contains("new statement") && whole.to_string().contains("other"), "{whole}");
-        assert_eq!(plan(Some(&whole.to_string()), &replacing([1, 2]), &installation()).unwrap().change, Change::None);
+        assert!(
+            !whole.to_string().contains("new statement") && whole.to_string().contains("other"),
+            "{whole}"
+        );
+        assert_eq!(
+            plan(
+                Some(&whole.to_string()),
+                &replacing([1, 2]),
+                &installation()
+            )
+            .unwrap()
+            .change,
+            Change::None
+        );
     }
 
     #[test]
@@ -386,10 +504,25 @@ mod tests {
                 .to_principals(accounts.map(root))])
         };
         let both_fit_only_one_after_the_other = foreign(0..250).to_string();
-        let planned = plan(Some(&both_fit_only_one_after_the_other), &replacing(0..250), &installation()).unwrap();
-        assert!(planned.left_out.is_empty() && planned.replaced.len() == 1, "{:?}", planned.kept);
-        // With one account that nobody grants the statement stays, and then there is no room for all of ours.
-        let planned = plan(Some(&foreign(0..251).to_string()), &replacing(0..250), &installation()).unwrap();
+        let planned = plan(
+            Some(&both_fit_only_one_after_the_other),
+            &replacing(0..250),
+            &installation(),
+        )
+        .unwrap();
+        assert!(
+            planned.left_out.is_empty() && planned.replaced.len() == 1,
+            "{:?}",
+            planned.kept
+        );
+        // With one account that nobody grants the statement stays, and then there is no room for
+        // all of ours.
+        let planned = plan(
+            Some(&foreign(0..251).to_string()),
+            &replacing(0..250),
+            &installation(),
+        )
+        .unwrap();
         assert!(!planned.left_out.is_empty() && planned.replaced.is_empty());
     }
 }

@@ -1,4 +1,5 @@
-//! Access that stays when its grant goes: it moves from our packed statements into statements of its own, which no operator owns.
+//! Access that stays when its grant goes: it moves from our packed statements into statements of
+//! its own, which no operator owns.
 
 use super::document::{Document, Statement};
 use super::held::Held;
@@ -11,7 +12,8 @@ use std::collections::BTreeSet;
 const MARK: &str = "Retained";
 const DIGITS: usize = 16;
 
-/// Other people's statements together with those that were handed over, and who is left to be packed.
+/// Other people's statements together with those that were handed over, and who is left to be
+/// packed.
 pub struct HandedOver<Id> {
     /// The statements that are not ours.
     pub others: Document,
@@ -21,24 +23,36 @@ pub struct HandedOver<Id> {
     pub handed_over: BTreeSet<Id>,
 }
 
-/// Hands over what the grants ask to be left behind, one by one, as long as nobody else loses his place by it: a statement of its own is longer
-/// than a place in a packed one.
+/// Hands over what the grants ask to be left behind, one by one, as long as nobody else loses his
+/// place by it: a statement of its own is longer than a place in a packed one.
 pub fn hand_over<Id: Ord + Clone>(
     others: Document,
     grants: &[Wanted<Id>],
     held: &Held,
     installation: &Installation,
 ) -> HandedOver<Id> {
-    let mut so_far = HandedOver { others, remaining: grants.to_vec(), handed_over: BTreeSet::new() };
+    let mut so_far = HandedOver {
+        others,
+        remaining: grants.to_vec(),
+        handed_over: BTreeSet::new(),
+    };
     for grant in grants {
-        let Some(seed) = &grant.stays_as else { continue };
+        let Some(seed) = &grant.stays_as else {
+            continue;
+        };
         let statements: Vec<Statement> = nobodys(MARK, seed, &grant.contributions);
         let sids: BTreeSet<&str> = statements.iter().filter_map(Statement::sid_text).collect();
         let mut others = so_far.others.clone();
-        others.statements.retain(|known| known.sid_text().is_none_or(|sid| !sids.contains(sid)));
+        others
+            .statements
+            .retain(|known| known.sid_text().is_none_or(|sid| !sids.contains(sid)));
         let others = others.with(statements);
-        let remaining: Vec<Wanted<Id>> =
-            so_far.remaining.iter().filter(|other| other.id != grant.id).cloned().collect();
+        let remaining: Vec<Wanted<Id>> = so_far
+            .remaining
+            .iter()
+            .filter(|other| other.id != grant.id)
+            .cloned()
+            .collect();
         let before = pack(&so_far.others, &so_far.remaining, held, installation);
         let after = pack(&others, &remaining, held, installation);
         let fits = others.clone().with(after.statements).characters() <= MAX_CHARACTERS;
@@ -50,21 +64,30 @@ pub fn hand_over<Id: Ord + Clone>(
     so_far
 }
 
-/// Statements that no operator owns, for what is asked: one for all that have the same actions and tell their callers the same way, for AWS
-/// takes no Sid twice. A Sid is the mark (letters and digits) and 16 hex digits of the seed and of what the statement allows: the same again
-/// for the same seed, and never one that an installation takes for its own, if the mark is none of theirs.
+/// Statements that no operator owns, for what is asked: one for all that have the same actions and
+/// tell their callers the same way, for AWS takes no Sid twice. A Sid is the mark (letters and
+/// digits) and 16 hex digits of the seed and of what the statement allows: the same again for the
+/// same seed, and never one that an installation takes for its own, if the mark is none of theirs.
 pub fn nobodys(mark: &str, seed: &str, asked: &[Contribution]) -> Vec<Statement> {
     let mut joined: Vec<Contribution> = Vec::new();
     for Contribution { actions, callers } in asked {
-        match joined.iter_mut().find(|known| known.actions == *actions && known.callers.kind() == callers.kind()) {
+        match joined
+            .iter_mut()
+            .find(|known| known.actions == *actions && known.callers.kind() == callers.kind())
+        {
             Some(known) => known.callers.join(callers),
-            None => joined.push(Contribution { actions: actions.clone(), callers: callers.clone() }),
+            None => joined.push(Contribution {
+                actions: actions.clone(),
+                callers: callers.clone(),
+            }),
         }
     }
     let statement = |Contribution { actions, callers }: &Contribution| {
         let names: Vec<&str> = actions.iter().map(String::as_str).collect();
         let group = format!("{seed} | {} | {}", names.join(" "), callers.kind().shape());
-        Statement::allow(names).sid(format!("{mark}{}", hex(&group, DIGITS))).to(callers)
+        Statement::allow(names)
+            .sid(format!("{mark}{}", hex(&group, DIGITS)))
+            .to(callers)
     };
     joined.iter().map(statement).collect()
 }
@@ -81,7 +104,10 @@ mod tests {
 
     fn wanted(id: u64, stays: bool) -> Wanted<u64> {
         let callers = Callers::named([format!("arn:aws:iam::{}:root", 100_000_000_000 + id)]);
-        let contributions = vec![Contribution { actions: ["ecr:BatchGetImage".to_owned()].into(), callers }];
+        let contributions = vec![Contribution {
+            actions: ["ecr:BatchGetImage".to_owned()].into(),
+            callers,
+        }];
         Wanted {
             id,
             contributions,
@@ -100,16 +126,34 @@ mod tests {
 
     #[test]
     fn what_is_retained_moves_into_a_statement_that_is_nobodys_and_stays_when_the_grant_is_gone() {
-        let before = set(plan(None, &[wanted(1, false), wanted(2, false)], &installation()).unwrap().change);
-        let planned = plan(Some(&before.to_string()), &[wanted(1, true), wanted(2, false)], &installation()).unwrap();
+        let before = set(
+            plan(None, &[wanted(1, false), wanted(2, false)], &installation())
+                .unwrap()
+                .change,
+        );
+        let planned = plan(
+            Some(&before.to_string()),
+            &[wanted(1, true), wanted(2, false)],
+            &installation(),
+        )
+        .unwrap();
         assert_eq!(planned.handed_over, [1].into());
         let after = set(planned.change);
         let foreign = after.clone().without_ours(&installation());
-        assert!(foreign.to_string().contains("100000000001") && !foreign.to_string().contains("100000000002"));
+        assert!(
+            foreign.to_string().contains("100000000001")
+                && !foreign.to_string().contains("100000000002")
+        );
         let text = after.to_string();
         assert_eq!(text.matches("100000000001").count(), 1, "{text}");
-        for grants in [vec![wanted(1, true), wanted(2, false)], vec![wanted(2, false)]] {
-            assert_eq!(plan(Some(&text), &grants, &installation()).unwrap().change, Change::None);
+        for grants in [
+            vec![wanted(1, true), wanted(2, false)],
+            vec![wanted(2, false)],
+        ] {
+            assert_eq!(
+                plan(Some(&text), &grants, &installation()).unwrap().change,
+                Change::None
+            );
         }
     }
 
@@ -119,9 +163,15 @@ mod tests {
             actions: ["ecr:BatchGetImage".to_owned()].into(),
             callers: Callers::named([arn.to_owned()]),
         };
-        let (root, role) = ("arn:aws:iam::222222222222:root", "arn:aws:iam::111111111111:role/r");
+        let (root, role) = (
+            "arn:aws:iam::222222222222:root",
+            "arn:aws:iam::111111111111:role/r",
+        );
         let both = wanted(1, true);
-        let both = Wanted { contributions: vec![named(root), named(role)], ..both };
+        let both = Wanted {
+            contributions: vec![named(root), named(role)],
+            ..both
+        };
         let document = set(plan(None, &[both], &installation()).unwrap().change);
         assert_eq!(document.statements.len(), 1);
         assert!(document.to_string().contains(root) && document.to_string().contains(role));
@@ -129,8 +179,16 @@ mod tests {
 
     #[test]
     fn the_last_grant_can_be_retained() {
-        let before = set(plan(None, &[wanted(1, false)], &installation()).unwrap().change);
-        let after = set(plan(Some(&before.to_string()), &[wanted(1, true)], &installation()).unwrap().change);
+        let before = set(plan(None, &[wanted(1, false)], &installation())
+            .unwrap()
+            .change);
+        let after = set(plan(
+            Some(&before.to_string()),
+            &[wanted(1, true)],
+            &installation(),
+        )
+        .unwrap()
+        .change);
         assert_eq!(after.clone().without_ours(&installation()), after);
     }
 

@@ -1,5 +1,5 @@
-//! Which part of what the grants ask for goes into the document that is written next. Nearly always it is all of it; only where AWS refuses
-//! the whole is it less.
+//! Which part of what the grants ask for goes into the document that is written next. Nearly always
+//! it is all of it; only where AWS refuses the whole is it less.
 
 use super::callers::Callers;
 use super::document::{Document, Statement};
@@ -36,11 +36,16 @@ pub fn asked<Id: Clone>(
     grants: &[Wanted<Id>],
     installation: &Installation,
 ) -> Vec<Wanted<Id>> {
-    let ours: Vec<&Statement> =
-        current.iter().flat_map(|document| &document.statements).filter(|s| installation.owns(s)).collect();
+    let ours: Vec<&Statement> = current
+        .iter()
+        .flat_map(|document| &document.statements)
+        .filter(|s| installation.owns(s))
+        .collect();
     let mut grants = grants.to_vec();
     for grant in &mut grants {
-        let there = std::mem::take(&mut grant.if_there).into_iter().filter(|asked| carry(&ours, asked, installation));
+        let there = std::mem::take(&mut grant.if_there)
+            .into_iter()
+            .filter(|asked| carry(&ours, asked, installation));
         grant.contributions.extend(there);
     }
     grants
@@ -52,26 +57,49 @@ pub fn limited<Id: Clone>(grants: &[Wanted<Id>], scope: &Scope, held: &Held) -> 
         return grants.to_vec();
     }
     let part = |Contribution { actions, callers }: &Contribution| {
-        let singles = callers.each().into_iter().filter(|one| !names(one, &scope.without));
+        let singles = callers
+            .each()
+            .into_iter()
+            .filter(|one| !names(one, &scope.without));
         let (growing, others): (Vec<_>, Vec<_>) = singles.partition(|one| match &scope.growth {
             Growth::All => true,
             Growth::Only(who) => names(one, who),
         });
         let asked = |singles: Vec<Callers>| {
-            let of = |callers| Contribution { actions: actions.clone(), callers };
+            let of = |callers| Contribution {
+                actions: actions.clone(),
+                callers,
+            };
             Allowed::of(singles.into_iter().map(of)).parts().to_vec()
         };
-        let Part { in_place, elsewhere, grows: _ } = held.part(&asked(others));
-        Allowed::of(asked(growing).into_iter().chain(in_place).chain(elsewhere)).parts().to_vec()
+        let Part {
+            in_place,
+            elsewhere,
+            grows: _,
+        } = held.part(&asked(others));
+        Allowed::of(asked(growing).into_iter().chain(in_place).chain(elsewhere))
+            .parts()
+            .to_vec()
     };
     let limited = |grant: &Wanted<Id>| {
-        let replaces = if scope.growth == Growth::All { grant.replaces.clone() } else { BTreeSet::new() };
-        Wanted { contributions: grant.contributions.iter().flat_map(part).collect(), replaces, ..grant.clone() }
+        let replaces = if scope.growth == Growth::All {
+            grant.replaces.clone()
+        } else {
+            BTreeSet::new()
+        };
+        Wanted {
+            contributions: grant.contributions.iter().flat_map(part).collect(),
+            replaces,
+            ..grant.clone()
+        }
     };
     grants.iter().map(limited).collect()
 }
 
 /// Whether a principal of these callers is one of those.
 pub fn names(callers: &Callers, principals: &BTreeSet<String>) -> bool {
-    callers.principals().iter().any(|principal| principals.contains(principal))
+    callers
+        .principals()
+        .iter()
+        .any(|principal| principals.contains(principal))
 }

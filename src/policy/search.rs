@@ -1,17 +1,22 @@
 //! The search for what AWS refuses in a repository's policy.
 //!
-//! ECR takes or refuses a document as a whole, and has no dry run: a document that names one account which was closed is refused, whatever else
-//! is in it. This is a state machine without a clock or a client: from the document just read and the answers so far it says which document to
-//! write next. A refused write changes nothing; an accepted one takes access only from principals that are proven to be refused.
+//! ECR takes or refuses a document as a whole, and has no dry run: a document that names one
+//! account which was closed is refused, whatever else is in it. This is a state machine without a
+//! clock or a client: from the document just read and the answers so far it says which document to
+//! write next. A refused write changes nothing; an accepted one takes access only from principals
+//! that are proven to be refused.
 //!
 //! 1. **Whole**: everything that is asked for. Nearly always that is all.
-//! 2. **Kept**: what the document holds already and is still asked for. If it is taken, then the newcomers are at fault, and what was to be revoked
-//!    is gone. If it is refused, then other people's statements or a member are at fault.
-//! 3. **Members**: the same without one member at a time, suspects first. A refusal changes nothing, and if AWS takes it then the one that was left
-//!    out is at fault. Members are never tried in halves.
-//! 4. **Apart**: if a revocation is still not written, it outranks: only members that are known to be good stay, and the others are added back at
-//!    once.
-//! 5. **Newcomers** have nothing to lose: they are tried in halves until those that are refused are by themselves.
+//! 2. **Kept**: what the document holds already and is still asked for. If it is taken, then the
+//!    newcomers are at fault, and what was to be revoked is gone. If it is refused, then other
+//!    people's statements or a member are at fault.
+//! 3. **Members**: the same without one member at a time, suspects first. A refusal changes
+//!    nothing, and if AWS takes it then the one that was left out is at fault. Members are never
+//!    tried in halves.
+//! 4. **Apart**: if a revocation is still not written, it outranks: only members that are known to
+//!    be good stay, and the others are added back at once.
+//! 5. **Newcomers** have nothing to lose: they are tried in halves until those that are refused are
+//!    by themselves.
 
 mod steps;
 
@@ -31,10 +36,12 @@ use std::time::Duration;
 pub const PROBES: usize = 32;
 /// The longest pause until what AWS refused is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// A search that was broken off is taken up again within this time. Later, too much may have changed.
+/// A search that was broken off is taken up again within this time. Later, too much may have
+/// changed.
 const TAKEN_UP_WITHIN: Duration = Duration::from_secs(600);
 
-/// The memory of one repository's policy from look to look. `A` is AWS's answer where it refuses. Times count from any fixed moment.
+/// The memory of one repository's policy from look to look. `A` is AWS's answer where it refuses.
+/// Times count from any fixed moment.
 #[derive(Clone, Debug)]
 pub struct Search<A> {
     phase: Phase,
@@ -46,7 +53,8 @@ pub struct Search<A> {
     ids: Refusals,
     /// Those that are taken out for a revocation.
     without_ids: BTreeSet<String>,
-    /// Members without which the document was refused all the same, and all members that there were.
+    /// Members without which the document was refused all the same, and all members that there
+    /// were.
     cleared: BTreeSet<String>,
     cleared_of: BTreeSet<String>,
     /// What the whole would have been, by a hash of it and of the document read.
@@ -99,7 +107,8 @@ pub enum By {
 pub enum News {
     /// A revocation was written while these principals were left out for the moment.
     SetAside(BTreeSet<String>),
-    /// These unique IDs of deleted principals were taken out of foreign statements, which were as given.
+    /// These unique IDs of deleted principals were taken out of foreign statements, which were as
+    /// given.
     IdsRemoved(BTreeSet<String>, Vec<Statement>),
 }
 
@@ -147,7 +156,8 @@ pub enum Stop {
 enum Phase {
     Whole,
     Kept,
-    /// Those that are still to be left out once; `None`: in which order is not known yet. And the members, or those of them that are there.
+    /// Those that are still to be left out once; `None`: in which order is not known yet. And the
+    /// members, or those of them that are there.
     Members(Option<VecDeque<String>>, BTreeSet<String>),
     Apart {
         good: BTreeSet<String>,
@@ -215,24 +225,36 @@ impl<A> Default for Search<A> {
 }
 
 impl<A: Clone> Search<A> {
-    /// Begins a look. One that was broken off goes on, as long as no access depends on what was found before.
+    /// Begins a look. One that was broken off goes on, as long as no access depends on what was
+    /// found before.
     pub fn begin(&mut self, now: Duration) {
         if now.saturating_sub(self.touched) > TAKEN_UP_WITHIN {
             self.rest();
         }
-        // Grants and accounts may have changed since: what a refusal proved of members is proven again, which costs one write.
-        if matches!(self.phase, Phase::Kept | Phase::Members(..) | Phase::Apart { .. }) {
+        // Grants and accounts may have changed since: what a refusal proved of members is proven
+        // again, which costs one write.
+        if matches!(
+            self.phase,
+            Phase::Kept | Phase::Members(..) | Phase::Apart { .. }
+        ) {
             (self.phase, self.last) = (Phase::Kept, None);
         }
         (self.sent, self.searched, self.probes) = (None, false, 0);
         let is_due = |refused: &Refused<A>| now.saturating_sub(refused.at) >= pause(refused.times);
-        self.retried = self.refused.iter().filter(|(_, of)| is_due(of)).map(|(name, _)| name.clone()).collect();
+        self.retried = self
+            .refused
+            .iter()
+            .filter(|(_, of)| is_due(of))
+            .map(|(name, _)| name.clone())
+            .collect();
     }
 
-    /// What to do next, by the document just read (`None`: there is no policy) and all grants on it, oldest first.
+    /// What to do next, by the document just read (`None`: there is no policy) and all grants on
+    /// it, oldest first.
     ///
     /// # Errors
-    /// When what was read is no policy document, or what would be written takes away what grants ask for.
+    /// When what was read is no policy document, or what would be written takes away what grants
+    /// ask for.
     pub fn next<Id: Ord + Clone>(
         &mut self,
         read: Option<&str>,
@@ -251,20 +273,28 @@ impl<A: Clone> Search<A> {
         let read = Read {
             revokes: searches && !unasked(document.as_ref(), &asked, installation).is_empty(),
             held,
-            ids: document.iter().flat_map(|document| shown(document, installation)).map(|dead| dead.id).collect(),
+            ids: document
+                .iter()
+                .flat_map(|document| shown(document, installation))
+                .map(|dead| dead.id)
+                .collect(),
             text: read.map(String::from),
             asked,
             document,
         };
         self.touched = now;
         self.sent = None;
-        // An ID that is not shown any more belongs to a principal that exists; and AWS has accepted the principals in the document.
+        // An ID that is not shown any more belongs to a principal that exists; and AWS has accepted
+        // the principals in the document.
         self.ids.read(&read.ids);
         let in_it = steps::principals(&read);
         // Nor does it matter any more what AWS says of those that nobody asks for.
         let contributions = read.asked.iter().flat_map(|grant| &grant.contributions);
-        let wanted: BTreeSet<&String> = contributions.flat_map(|asked| asked.callers.principals()).collect();
-        self.refused.retain(|name, _| !in_it.contains(name) && wanted.contains(name));
+        let wanted: BTreeSet<&String> = contributions
+            .flat_map(|asked| asked.callers.principals())
+            .collect();
+        self.refused
+            .retain(|name, _| !in_it.contains(name) && wanted.contains(name));
         if searches && !read.revokes {
             self.without_ids.clear();
         }
@@ -284,10 +314,18 @@ impl<A: Clone> Search<A> {
     /// What is known of the principals that were asked about.
     pub fn learn(&mut self, evidence: &Evidence) {
         if let Phase::Members(None, members) = &self.phase {
-            let of = |among: &BTreeSet<String>| members.intersection(among).cloned().collect::<Vec<_>>();
+            let of =
+                |among: &BTreeSet<String>| members.intersection(among).cloned().collect::<Vec<_>>();
             let (suspects, good) = (of(&evidence.suspects), of(&evidence.good));
-            let unknown = members.iter().filter(|name| !suspects.contains(name) && !good.contains(name)).cloned();
-            let queue = suspects.iter().cloned().chain(unknown).chain(good.iter().cloned());
+            let unknown = members
+                .iter()
+                .filter(|name| !suspects.contains(name) && !good.contains(name))
+                .cloned();
+            let queue = suspects
+                .iter()
+                .cloned()
+                .chain(unknown)
+                .chain(good.iter().cloned());
             let queue = queue.filter(|name| !self.cleared.contains(name)).collect();
             self.phase = Phase::Members(Some(queue), good.into_iter().collect());
         }
@@ -295,11 +333,20 @@ impl<A: Clone> Search<A> {
 
     /// AWS took what was to be written. Gives back whether the look is at its end.
     pub fn accepted(&mut self) -> bool {
-        let Some(sent) = self.sent.take() else { return true };
-        let Sent { named, without, set_aside, ids, document: _ } = sent;
+        let Some(sent) = self.sent.take() else {
+            return true;
+        };
+        let Sent {
+            named,
+            without,
+            set_aside,
+            ids,
+            document: _,
+        } = sent;
         let as_it_was = ids.is_empty();
         if !as_it_was {
-            self.news.push(News::IdsRemoved(std::mem::take(&mut self.without_ids), ids));
+            self.news
+                .push(News::IdsRemoved(std::mem::take(&mut self.without_ids), ids));
         }
         self.refused.retain(|name, _| !named.contains(name));
         self.retried.retain(|name| !named.contains(name));
@@ -313,19 +360,34 @@ impl<A: Clone> Search<A> {
             // If this look was taken up here, then nothing is known of the newcomers of now.
             Phase::Kept => self.phase = Phase::newcomers([], as_it_was && self.last.is_some()),
             // It is tried by itself at once: so it is proven, or back.
-            Phase::Members(..) => self.phase = Phase::newcomers(without.map(|name| Group::of([name].into())), false),
+            Phase::Members(..) => {
+                self.phase = Phase::newcomers(without.map(|name| Group::of([name].into())), false)
+            }
             Phase::Apart { .. } => {
                 self.news.push(News::SetAside(set_aside.clone()));
-                self.phase = Phase::newcomers([Group { one_is_bad: true, ..Group::of(set_aside) }], false);
+                self.phase = Phase::newcomers(
+                    [Group {
+                        one_is_bad: true,
+                        ..Group::of(set_aside)
+                    }],
+                    false,
+                );
             }
-            Phase::Newcomers { groups, admitted, .. } => steps::taken(groups, admitted, true),
+            Phase::Newcomers {
+                groups, admitted, ..
+            } => steps::taken(groups, admitted, true),
         }
         false
     }
 
     /// AWS refused what was to be written, for what is in it.
     pub fn was_refused(&mut self, answer: A, now: Duration) {
-        let Some(Sent { document, without, .. }) = self.sent.take() else { return };
+        let Some(Sent {
+            document, without, ..
+        }) = self.sent.take()
+        else {
+            return;
+        };
         self.last = Some((answer, document));
         match &mut self.phase {
             Phase::Whole if self.searched => self.block(By::Unknown, now),
@@ -343,7 +405,10 @@ impl<A: Clone> Search<A> {
 
     /// The principals that AWS refuses, and how it put it.
     pub fn refused(&self) -> BTreeMap<&str, &A> {
-        self.refused.iter().map(|(name, of)| (name.as_str(), &of.answer)).collect()
+        self.refused
+            .iter()
+            .map(|(name, of)| (name.as_str(), &of.answer))
+            .collect()
     }
 
     /// Why nothing can be written, if so.
@@ -358,18 +423,42 @@ impl<A: Clone> Search<A> {
 
     /// Notes that a principal is refused by itself.
     fn refuse(&mut self, name: String) {
-        let Some((answer, _)) = self.last.clone() else { return };
-        let times = self.refused.get(&name).map_or(0, |of| of.times).saturating_add(1);
+        let Some((answer, _)) = self.last.clone() else {
+            return;
+        };
+        let times = self
+            .refused
+            .get(&name)
+            .map_or(0, |of| of.times)
+            .saturating_add(1);
         self.retried.remove(&name);
-        self.refused.insert(name, Refused { answer, at: self.touched, times });
+        self.refused.insert(
+            name,
+            Refused {
+                answer,
+                at: self.touched,
+                times,
+            },
+        );
     }
 
     fn block(&mut self, by: By, now: Duration) {
-        let Some((answer, _)) = self.last.clone() else { return self.rest() };
+        let Some((answer, _)) = self.last.clone() else {
+            return self.rest();
+        };
         let fingerprint = self.fingerprint;
-        let before = self.blocked.as_ref().filter(|before| before.fingerprint == fingerprint);
+        let before = self
+            .blocked
+            .as_ref()
+            .filter(|before| before.fingerprint == fingerprint);
         let times = before.map_or(0, |before| before.times).saturating_add(1);
-        self.blocked = Some(Blocked { by, answer, at: now, times, fingerprint });
+        self.blocked = Some(Blocked {
+            by,
+            answer,
+            at: now,
+            times,
+            fingerprint,
+        });
         self.searched = true;
         self.rest();
     }
@@ -381,9 +470,12 @@ impl<A: Clone> Search<A> {
     }
 }
 
-/// How long after so many refusals in a row it is not tried again: it doubles, and is never longer than what a grant itself waits.
+/// How long after so many refusals in a row it is not tried again: it doubles, and is never longer
+/// than what a grant itself waits.
 fn pause(times: u32) -> Duration {
-    Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(times.saturating_sub(1).min(16))).min(LONGEST_PAUSE)
+    Duration::from_secs(1)
+        .saturating_mul(2_u32.saturating_pow(times.saturating_sub(1).min(16)))
+        .min(LONGEST_PAUSE)
 }
 
 fn hash(what: &impl Hash) -> u64 {

@@ -1,8 +1,10 @@
-//! The Sids of our statements: by them alone an installation knows its own in a document that others write as well.
+//! The Sids of our statements: by them alone an installation knows its own in a document that
+//! others write as well.
 //!
-//! `RegistryGrants`, 12 hex digits of the installation, 8 hex digits of what the statement allows (its actions and the shape of its
-//! condition, never its principals, so that a statement keeps its Sid as grants come and go). IAM takes only letters
-//! and digits here, hence fixed widths and no separators.
+//! `RegistryGrants`, 12 hex digits of the installation, 8 hex digits of what the statement allows
+//! (its actions and the shape of its condition, never its principals, so that a statement keeps its
+//! Sid as grants come and go). IAM takes only letters and digits here, hence fixed widths and no
+//! separators.
 
 use super::document::Statement;
 use sha2::{Digest, Sha256};
@@ -26,9 +28,16 @@ impl Installation {
 
     /// Whether the statement is this installation's.
     pub fn owns(&self, statement: &Statement) -> bool {
-        let Some(rest) = statement.sid_text().and_then(|sid| sid.strip_prefix(MARK)) else { return false };
-        let Some(group) = rest.strip_prefix(self.0.as_str()) else { return false };
-        group.len() == GROUP_DIGITS && group.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        let Some(rest) = statement.sid_text().and_then(|sid| sid.strip_prefix(MARK)) else {
+            return false;
+        };
+        let Some(group) = rest.strip_prefix(self.0.as_str()) else {
+            return false;
+        };
+        group.len() == GROUP_DIGITS
+            && group
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     }
 
     /// The Sid of our statement that allows what `group` describes.
@@ -52,14 +61,19 @@ impl FromStr for Installation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let fits = text.len() == Self::DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        fits.then(|| Self(text.into())).ok_or_else(|| "an installation ID is 12 hex digits, 0-9 and a-f".into())
+        let fits = text.len() == Self::DIGITS
+            && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        fits.then(|| Self(text.into()))
+            .ok_or_else(|| "an installation ID is 12 hex digits, 0-9 and a-f".into())
     }
 }
 
 /// The first hex digits of the text's SHA-256.
 pub fn hex(text: &str, digits: usize) -> String {
-    let mut out: String = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut out: String = Sha256::digest(text.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     out.truncate(digits);
     out
 }

@@ -1,5 +1,5 @@
-//! Other people's statements that may be why AWS refuses a document. What is done about unique IDs of deleted principals is in
-//! [`super::dead_ids`].
+//! Other people's statements that may be why AWS refuses a document. What is done about unique IDs
+//! of deleted principals is in [`super::dead_ids`].
 
 use super::dead_ids::{DeadId, is_unique_id, place, shown};
 use super::document::{Document, Statement};
@@ -41,24 +41,46 @@ impl fmt::Display for Suspect {
 
 /// The suspects among the statements of others, deleted principals first.
 pub fn suspects(document: &Document, installation: &Installation) -> Vec<Suspect> {
-    let gone = |DeadId { statement, id }| Suspect { statement, why: Why::Gone(id) };
-    let mut found: Vec<Suspect> = shown(document, installation).into_iter().map(gone).collect();
-    for (at, statement) in document.statements.iter().enumerate().filter(|(_, s)| !installation.owns(s)) {
-        let actions = actions(statement).into_iter().filter(|action| is_refused(action));
+    let gone = |DeadId { statement, id }| Suspect {
+        statement,
+        why: Why::Gone(id),
+    };
+    let mut found: Vec<Suspect> = shown(document, installation)
+        .into_iter()
+        .map(gone)
+        .collect();
+    for (at, statement) in document
+        .statements
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| !installation.owns(s))
+    {
+        let actions = actions(statement)
+            .into_iter()
+            .filter(|action| is_refused(action));
         let actions = actions.map(|action| Why::Action(action.into()));
-        let elements = ["Resource", "NotResource"].into_iter().filter(|key| statement.0.contains_key(*key));
+        let elements = ["Resource", "NotResource"]
+            .into_iter()
+            .filter(|key| statement.0.contains_key(*key));
         let whys = actions.chain(elements.map(Why::Element));
-        found.extend(whys.map(|why| Suspect { statement: place(at, statement), why }));
+        found.extend(whys.map(|why| Suspect {
+            statement: place(at, statement),
+            why,
+        }));
     }
     found.sort_by(|one, other| (&one.why, &one.statement).cmp(&(&other.why, &other.statement)));
     found
 }
 
-/// Whether a repository's policy cannot have this action: one that is about no repository, or of another service.
-/// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>.
+/// Whether a repository's policy cannot have this action: one that is about no repository, or of
+/// another service. Source:
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>.
 fn is_refused(action: &str) -> bool {
     let action = action.to_ascii_lowercase();
-    action == "ecr:getauthorizationtoken" || action.split_once(':').is_some_and(|(service, _)| service != "ecr")
+    action == "ecr:getauthorizationtoken"
+        || action
+            .split_once(':')
+            .is_some_and(|(service, _)| service != "ecr")
 }
 
 fn actions(statement: &Statement) -> Vec<&str> {
@@ -69,13 +91,19 @@ fn actions(statement: &Statement) -> Vec<&str> {
     }
 }
 
-/// Whether all unique IDs of others' statements are in the `Principal` of an `Allow` statement, which is where one may be taken out.
+/// Whether all unique IDs of others' statements are in the `Principal` of an `Allow` statement,
+/// which is where one may be taken out.
 pub fn ids_are_removable(document: &Document, installation: &Installation) -> bool {
-    let foreign = document.statements.iter().filter(|statement| !installation.owns(statement));
-    let mut with_ids = foreign.filter(|statement| statement.aws_principals().into_iter().any(is_unique_id));
+    let foreign = document
+        .statements
+        .iter()
+        .filter(|statement| !installation.owns(statement));
+    let mut with_ids =
+        foreign.filter(|statement| statement.aws_principals().into_iter().any(is_unique_id));
     with_ids.all(|statement| {
         let Statement(keys) = statement;
-        keys.get("Effect").and_then(Value::as_str) == Some("Allow") && !keys.contains_key("NotPrincipal")
+        keys.get("Effect").and_then(Value::as_str) == Some("Allow")
+            && !keys.contains_key("NotPrincipal")
     })
 }
 
@@ -94,7 +122,10 @@ mod tests {
     }
 
     fn document(statement: &str) -> Document {
-        Document::parse(&format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#)).unwrap()
+        Document::parse(&format!(
+            r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#
+        ))
+        .unwrap()
     }
 
     fn ids() -> BTreeSet<String> {
@@ -107,7 +138,13 @@ mod tests {
             r#"{"Sid":"old","Effect":"Allow","Principal":{"AWS":["AROAEXAMPLEEXAMPLE12"]},"Action":"ecr:BatchGetImage"}"#,
         );
         let found = suspects(&old, &installation());
-        assert_eq!(found, [Suspect { statement: "statement `old`".into(), why: Why::Gone(ID.into()) }]);
+        assert_eq!(
+            found,
+            [Suspect {
+                statement: "statement `old`".into(),
+                why: Why::Gone(ID.into())
+            }]
+        );
     }
 
     /// Case 12 from the field.
@@ -116,7 +153,13 @@ mod tests {
         let policy = r#"{"Version":"2012-10-17","Statement":[{"Sid":"Old","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::222222222222:root"},"Action":["ecr:GetAuthorizationToken","ecr:BatchGetImage"]}]}"#;
         let found = suspects(&Document::parse(policy).unwrap(), &installation());
         let why = Why::Action("ecr:GetAuthorizationToken".into());
-        assert_eq!(found, [Suspect { statement: "statement `Old`".into(), why }]);
+        assert_eq!(
+            found,
+            [Suspect {
+                statement: "statement `Old`".into(),
+                why
+            }]
+        );
     }
 
     #[rstest]
@@ -128,7 +171,10 @@ mod tests {
         r#"{"Effect":"Allow","Principal":{"AWS":"AROAEXAMPLEEXAMPLE12","Service":"lambda.amazonaws.com"},"Action":"ecr:x"}"#,
         Some(r#"{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"ecr:x"}"#)
     )]
-    #[case::alone(r#"{"Effect":"Allow","Principal":{"AWS":"AROAEXAMPLEEXAMPLE12"},"Action":"ecr:x"}"#, None)]
+    #[case::alone(
+        r#"{"Effect":"Allow","Principal":{"AWS":"AROAEXAMPLEEXAMPLE12"},"Action":"ecr:x"}"#,
+        None
+    )]
     #[case::only_such(
         r#"{"Effect":"Allow","Principal":{"AWS":["AROAEXAMPLEEXAMPLE12","AIDAEXAMPLEEXAMPLE34"]},"Action":"ecr:x"}"#,
         None
@@ -136,7 +182,10 @@ mod tests {
     fn an_id_is_taken_out_of_an_allow_statement(#[case] before: &str, #[case] after: Option<&str>) {
         let before = document(before);
         assert!(ids_are_removable(&before, &installation()));
-        let Cleaned { document: left, originals } = without(&before, &ids(), &installation());
+        let Cleaned {
+            document: left,
+            originals,
+        } = without(&before, &ids(), &installation());
         match after.map(document) {
             Some(after) => assert!(left.same_meaning(&after), "{left}"),
             None => assert!(left.statements.is_empty(), "{left}"),
@@ -146,11 +195,16 @@ mod tests {
 
     #[rstest]
     #[case::deny(r#"{"Effect":"Deny","Principal":{"AWS":["AROAEXAMPLEEXAMPLE12","222222222222"]},"Action":"ecr:x"}"#)]
-    #[case::not_principal(r#"{"Effect":"Allow","NotPrincipal":{"AWS":"AROAEXAMPLEEXAMPLE12"},"Action":"ecr:x"}"#)]
+    #[case::not_principal(
+        r#"{"Effect":"Allow","NotPrincipal":{"AWS":"AROAEXAMPLEEXAMPLE12"},"Action":"ecr:x"}"#
+    )]
     fn elsewhere_an_id_stays(#[case] text: &str) {
         let before = document(text);
         assert!(!ids_are_removable(&before, &installation()));
-        let unchanged = Cleaned { document: before.clone(), originals: Vec::new() };
+        let unchanged = Cleaned {
+            document: before.clone(),
+            originals: Vec::new(),
+        };
         assert_eq!(without(&before, &ids(), &installation()), unchanged);
     }
 
@@ -160,7 +214,10 @@ mod tests {
             r#"{"Effect":"Allow","Principal":"*","Action":"ecr:x","Condition":{"StringLike":{"aws:userId":"AROAEXAMPLEEXAMPLE12:*"}}}"#,
         );
         assert!(suspects(&before, &installation()).is_empty());
-        let unchanged = Cleaned { document: before.clone(), originals: Vec::new() };
+        let unchanged = Cleaned {
+            document: before.clone(),
+            originals: Vec::new(),
+        };
         assert_eq!(without(&before, &ids(), &installation()), unchanged);
     }
 }

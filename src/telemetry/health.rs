@@ -1,9 +1,10 @@
-//! `/healthz`: what the process must do to be of any use is being done; a restart would help where it is not. `/readyz`: it stands by for
-//! the leader, or leads and its watch caches are filled, so that what it decides rests on all there is; and its connections to the API server work.
+//! `/healthz`: what the process must do to be of any use is being done; a restart would help where
+//! it is not. `/readyz`: it stands by for the leader, or leads and its watch caches are filled, so
+//! that what it decides rests on all there is; and its connections to the API server work.
 //! `/metrics`: what is counted.
 //!
-//! `/healthz` must never end a healthy operator. So it says nothing of AWS, nor of the API server, whose failures a restart does not mend: only
-//! that a task has ended or stopped that never should.
+//! `/healthz` must never end a healthy operator. So it says nothing of AWS, nor of the API server,
+//! whose failures a restart does not mend: only that a task has ended or stopped that never should.
 
 use super::Telemetry;
 use super::metrics::{CONTENT_TYPE, Metrics};
@@ -18,7 +19,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The least time for which grants must have been due while nothing at all happened, before that is taken for being stuck.
+/// The least time for which grants must have been due while nothing at all happened, before that is
+/// taken for being stuck.
 const STUCK: Duration = Duration::from_secs(900);
 
 /// How far the operator has come.
@@ -35,10 +37,12 @@ pub enum Stage {
     Leads,
 }
 
-/// For how long a failure counts. A connection that is down fails again within this time, and one that has come back may have nothing to tell.
+/// For how long a failure counts. A connection that is down fails again within this time, and one
+/// that has come back may have nothing to tell.
 const FAILED_FOR: Duration = Duration::from_secs(20);
 
-/// Whether the operator is ready: it stands by, or its watch caches are filled; and its connections to the API server work.
+/// Whether the operator is ready: it stands by, or its watch caches are filled; and its connections
+/// to the API server work.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<Mutex<State>>);
 
@@ -57,7 +61,9 @@ impl Readiness {
 
     /// This connection to the API server has failed just now.
     pub fn fails(&self, connection: &'static str, error: &str) {
-        self.state().failed.insert(connection, (Instant::now(), error.to_owned()));
+        self.state()
+            .failed
+            .insert(connection, (Instant::now(), error.to_owned()));
     }
 
     /// This connection to the API server has worked just now.
@@ -76,16 +82,27 @@ impl Readiness {
     /// The answer of `/readyz`.
     pub fn status(&self) -> (StatusCode, String) {
         let state = self.state();
-        let failed = state.failed.iter().find(|(_, (at, _))| at.elapsed() < FAILED_FOR);
+        let failed = state
+            .failed
+            .iter()
+            .find(|(_, (at, _))| at.elapsed() < FAILED_FOR);
         let unavailable = |text: String| (StatusCode::SERVICE_UNAVAILABLE, text);
         match (state.stage, failed) {
             (Stage::Starting, None) => unavailable("starting\n".into()),
-            (stage, Some((connection, (_, error)))) => {
-                unavailable(format!("{stage}; {connection}: the API server cannot be reached: {error}\n"))
+            (stage, Some((connection, (_, error)))) => unavailable(format!(
+                "{stage}; {connection}: the API server cannot be reached: {error}\n"
+            )),
+            (Stage::Fills(cache), None) => {
+                unavailable(format!("the watch cache of {cache} is not filled yet\n"))
             }
-            (Stage::Fills(cache), None) => unavailable(format!("the watch cache of {cache} is not filled yet\n")),
-            (Stage::StandsBy, None) => (StatusCode::OK, "ready: standing by, another replica leads\n".into()),
-            (Stage::Leads, None) => (StatusCode::OK, "ready: leading, the watch caches are filled\n".into()),
+            (Stage::StandsBy, None) => (
+                StatusCode::OK,
+                "ready: standing by, another replica leads\n".into(),
+            ),
+            (Stage::Leads, None) => (
+                StatusCode::OK,
+                "ready: leading, the watch caches are filled\n".into(),
+            ),
         }
     }
 }
@@ -130,8 +147,16 @@ impl Pulse {
 impl Liveness {
     /// From now on this is done at least as often as the limit says.
     pub fn pulse(&self, what: &'static str, limit: Duration) -> Pulse {
-        let pulse = Pulse { what, limit, last: Arc::new(Mutex::new(Instant::now())) };
-        self.0.lock().expect("no panic while held").pulses.push(pulse.clone());
+        let pulse = Pulse {
+            what,
+            limit,
+            last: Arc::new(Mutex::new(Instant::now())),
+        };
+        self.0
+            .lock()
+            .expect("no panic while held")
+            .pulses
+            .push(pulse.clone());
         pulse
     }
 
@@ -140,17 +165,28 @@ impl Liveness {
         self.0.lock().expect("no panic while held").ended = Some(what);
     }
 
-    /// A background task has failed, and is started again: a restart of the process would not help it further.
+    /// A background task has failed, and is started again: a restart of the process would not help
+    /// it further.
     pub fn restarted(&self, task: &'static str) {
-        *self.0.lock().expect("no panic while held").restarts.entry(task).or_default() += 1;
+        *self
+            .0
+            .lock()
+            .expect("no panic while held")
+            .restarts
+            .entry(task)
+            .or_default() += 1;
     }
 
     /// What is said of an operator that is alive.
     pub fn report(&self) -> String {
         let signs = self.0.lock().expect("no panic while held");
         let restarts = signs.restarts.iter();
-        let restarts = restarts.map(|(task, times)| format!("{task} has failed {times} times and was started again\n"));
-        std::iter::once("alive\n".to_owned()).chain(restarts).collect()
+        let restarts = restarts.map(|(task, times)| {
+            format!("{task} has failed {times} times and was started again\n")
+        });
+        std::iter::once("alive\n".to_owned())
+            .chain(restarts)
+            .collect()
     }
 
     fn check(&self) -> Result<(), String> {
@@ -158,9 +194,13 @@ impl Liveness {
         if let Some(what) = signs.ended {
             return Err(format!("{what} has ended"));
         }
-        let silent = |pulse: &&Pulse| pulse.last.lock().expect("no panic while held").elapsed() > pulse.limit;
+        let silent = |pulse: &&Pulse| {
+            pulse.last.lock().expect("no panic while held").elapsed() > pulse.limit
+        };
         match signs.pulses.iter().find(silent) {
-            Some(Pulse { what, limit, .. }) => Err(format!("{what} has not moved for {} s", limit.as_secs())),
+            Some(Pulse { what, limit, .. }) => {
+                Err(format!("{what} has not moved for {} s", limit.as_secs()))
+            }
             None => Ok(()),
         }
     }
@@ -173,7 +213,8 @@ impl Telemetry {
     /// When it is not; says what is wrong.
     pub fn alive(&self, call_timeout: Duration) -> Result<(), String> {
         self.liveness.check()?;
-        // Before its caches are filled nothing can be done for a grant, and only the API server can help.
+        // Before its caches are filled nothing can be done for a grant, and only the API server can
+        // help.
         if self.readiness.stage() != Stage::Leads {
             return Ok(());
         }
@@ -182,7 +223,10 @@ impl Telemetry {
             self.metrics.forget_grants_that_are_gone();
             if is_stuck(&self.metrics, limit) {
                 let depth = self.metrics.queue.backlog().depth;
-                return Err(format!("{depth} grants are due, and nothing has been done for {} s", limit.as_secs()));
+                return Err(format!(
+                    "{depth} grants are due, and nothing has been done for {} s",
+                    limit.as_secs()
+                ));
             }
         }
         Ok(())
@@ -197,8 +241,14 @@ fn is_stuck(metrics: &Metrics, limit: Duration) -> bool {
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve(address: SocketAddr, telemetry: Telemetry, call_timeout: Duration) -> std::io::Result<()> {
-    let Telemetry { readiness, metrics, .. } = telemetry.clone();
+pub async fn serve(
+    address: SocketAddr,
+    telemetry: Telemetry,
+    call_timeout: Duration,
+) -> std::io::Result<()> {
+    let Telemetry {
+        readiness, metrics, ..
+    } = telemetry.clone();
     let health = move || async move {
         match telemetry.alive(call_timeout) {
             Ok(()) => (StatusCode::OK, telemetry.liveness.report()),
@@ -211,7 +261,10 @@ pub async fn serve(address: SocketAddr, telemetry: Telemetry, call_timeout: Dura
     let routes = Router::new()
         .route("/healthz", get(health))
         .route("/readyz", get(move || async move { readiness.status() }))
-        .route("/metrics", get(move || async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.text()) }));
+        .route(
+            "/metrics",
+            get(move || async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.text()) }),
+        );
     let listener = tokio::net::TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "serving health checks and metrics");
     axum::serve(listener, routes).await
@@ -224,24 +277,37 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn due(telemetry: &Telemetry) {
-        telemetry.metrics.queue.due(("team-b".into(), "g".into()), Duration::ZERO);
+        telemetry
+            .metrics
+            .queue
+            .due(("team-b".into(), "g".into()), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_should_go_on_and_does_not_is_noticed() {
         let telemetry = Telemetry::default();
-        let pulse = telemetry.liveness.pulse("the election", Duration::from_secs(90));
+        let pulse = telemetry
+            .liveness
+            .pulse("the election", Duration::from_secs(90));
         for _ in 0..10 {
             tokio::time::advance(Duration::from_secs(80)).await;
             pulse.beat();
             assert_eq!(telemetry.alive(TIMEOUT), Ok(()));
         }
         tokio::time::advance(Duration::from_secs(91)).await;
-        assert!(telemetry.alive(TIMEOUT).unwrap_err().starts_with("the election"));
+        assert!(
+            telemetry
+                .alive(TIMEOUT)
+                .unwrap_err()
+                .starts_with("the election")
+        );
         pulse.beat();
         assert_eq!(telemetry.alive(TIMEOUT), Ok(()));
         telemetry.liveness.ended("the work on grants");
-        assert_eq!(telemetry.alive(TIMEOUT), Err("the work on grants has ended".into()));
+        assert_eq!(
+            telemetry.alive(TIMEOUT),
+            Err("the work on grants has ended".into())
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -250,7 +316,12 @@ mod tests {
         telemetry.readiness.set(Stage::Leads);
         due(&telemetry);
         tokio::time::advance(STUCK + TIMEOUT).await;
-        assert!(telemetry.alive(TIMEOUT).unwrap_err().contains("1 grants are due"));
+        assert!(
+            telemetry
+                .alive(TIMEOUT)
+                .unwrap_err()
+                .contains("1 grants are due")
+        );
         telemetry.metrics.queue.moved();
         assert_eq!(telemetry.alive(TIMEOUT), Ok(()));
     }
@@ -288,7 +359,10 @@ mod tests {
         ] {
             readiness.set(stage);
             let (told, said) = readiness.status();
-            assert!(told.as_u16() == status && said.contains(text), "{stage:?}: {told} {said}");
+            assert!(
+                told.as_u16() == status && said.contains(text),
+                "{stage:?}: {told} {said}"
+            );
         }
     }
 
@@ -299,7 +373,12 @@ mod tests {
             readiness.set(stage);
             readiness.fails("the watch of grants", "connection refused");
             let (told, said) = readiness.status();
-            assert!(told.as_u16() == 503 && said.contains("watch of grants") && said.contains("refused"), "{said}");
+            assert!(
+                told.as_u16() == 503
+                    && said.contains("watch of grants")
+                    && said.contains("refused"),
+                "{said}"
+            );
             readiness.works("the watch of grants");
             assert_eq!(readiness.status().0.as_u16(), 200);
         }

@@ -24,9 +24,17 @@ pub fn start(format: Format, filter: &str, traces: Option<&Traces>) -> Result<()
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log-level: {error}"))?;
     let log = tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal());
     let log = match format {
-        Format::Json => log.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
+        Format::Json => log
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .with_filter(filter)
+            .boxed(),
         Format::Text => log.with_filter(filter).boxed(),
     };
-    tracing_subscriber::registry().with(log).with(traces.map(Traces::layer)).init();
+    tracing_subscriber::registry()
+        .with(log)
+        .with(traces.map(Traces::layer))
+        .init();
     Ok(())
 }

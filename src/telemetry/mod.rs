@@ -1,5 +1,5 @@
-//! What the operator tells about itself: logs, metrics, traces, and whether it is alive and ready. It knows nothing of the rest of the
-//! crate, so that every part may tell something.
+//! What the operator tells about itself: logs, metrics, traces, and whether it is alive and ready.
+//! It knows nothing of the rest of the crate, so that every part may tell something.
 
 pub mod health;
 pub mod logs;

@@ -1,5 +1,5 @@
-//! Which grants are due to be looked at, and since when, and which looks wait for a turn. The controller's own queue does not tell; this
-//! follows what goes into it and what comes out.
+//! Which grants are due to be looked at, and since when, and which looks wait for a turn. The
+//! controller's own queue does not tell; this follows what goes into it and what comes out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -47,7 +47,12 @@ pub struct Backlog {
 impl Default for Queue {
     fn default() -> Self {
         let (due, waiting, next) = Default::default();
-        Self(Arc::new(Mutex::new(State { due, waiting, next, moved: Instant::now() })))
+        Self(Arc::new(Mutex::new(State {
+            due,
+            waiting,
+            next,
+            moved: Instant::now(),
+        })))
     }
 }
 
@@ -64,7 +69,10 @@ impl Queue {
     pub fn begun(&self, key: &Key) -> Duration {
         let mut state = self.lock();
         state.moved = Instant::now();
-        state.due.remove(key).map_or(Duration::ZERO, |due| due.elapsed())
+        state
+            .due
+            .remove(key)
+            .map_or(Duration::ZERO, |due| due.elapsed())
     }
 
     /// Somebody begins to wait for a turn.
@@ -73,7 +81,10 @@ impl Queue {
         let number = state.next;
         state.next += 1;
         state.waiting.insert(number, Instant::now());
-        Waits { queue: self.clone(), number }
+        Waits {
+            queue: self.clone(),
+            number,
+        }
     }
 
     /// Something was done: a grant was looked at, a call to AWS came to its end.
@@ -85,10 +96,16 @@ impl Queue {
     pub fn backlog(&self) -> Backlog {
         let now = Instant::now();
         let state = self.lock();
-        let due = state.due.values().filter(|due| **due <= now).chain(state.waiting.values());
-        due.fold(Backlog::default(), |Backlog { depth, oldest }, due| Backlog {
-            depth: depth + 1,
-            oldest: oldest.max(now.duration_since(*due)),
+        let due = state
+            .due
+            .values()
+            .filter(|due| **due <= now)
+            .chain(state.waiting.values());
+        due.fold(Backlog::default(), |Backlog { depth, oldest }, due| {
+            Backlog {
+                depth: depth + 1,
+                oldest: oldest.max(now.duration_since(*due)),
+            }
         })
     }
 
@@ -124,11 +141,23 @@ mod tests {
         queue.due(key("now"), Duration::ZERO);
         queue.due(key("later"), 10 * MINUTE);
         tokio::time::advance(MINUTE).await;
-        assert_eq!(queue.backlog(), Backlog { depth: 1, oldest: MINUTE });
+        assert_eq!(
+            queue.backlog(),
+            Backlog {
+                depth: 1,
+                oldest: MINUTE
+            }
+        );
         assert_eq!(queue.begun(&key("now")), MINUTE);
         assert_eq!(queue.backlog(), Backlog::default());
         tokio::time::advance(10 * MINUTE).await;
-        assert_eq!(queue.backlog(), Backlog { depth: 1, oldest: MINUTE });
+        assert_eq!(
+            queue.backlog(),
+            Backlog {
+                depth: 1,
+                oldest: MINUTE
+            }
+        );
         queue.retain(|key| key.1 != "later");
         assert_eq!(queue.backlog(), Backlog::default());
     }
@@ -147,7 +176,13 @@ mod tests {
         let queue = Queue::default();
         let (first, second) = (queue.waits(), queue.waits());
         tokio::time::advance(MINUTE).await;
-        assert_eq!(queue.backlog(), Backlog { depth: 2, oldest: MINUTE });
+        assert_eq!(
+            queue.backlog(),
+            Backlog {
+                depth: 2,
+                oldest: MINUTE
+            }
+        );
         drop(first);
         assert_eq!(queue.backlog().depth, 1);
         drop(second);
@@ -165,6 +200,10 @@ mod tests {
         assert_eq!(queue.stuck_for(), MINUTE);
         queue.begun(&key("a"));
         tokio::time::advance(60 * MINUTE).await;
-        assert_eq!(queue.stuck_for(), Duration::ZERO, "with nothing to do nothing need move");
+        assert_eq!(
+            queue.stuck_for(),
+            Duration::ZERO,
+            "with nothing to do nothing need move"
+        );
     }
 }

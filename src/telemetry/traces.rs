@@ -1,5 +1,5 @@
-//! Traces over OTLP (HTTP, protobuf): a span for each look at a grant, and below it one for each call to AWS. Without an endpoint nothing
-//! listens to these spans, and none is made.
+//! Traces over OTLP (HTTP, protobuf): a span for each look at a grant, and below it one for each
+//! call to AWS. Without an endpoint nothing listens to these spans, and none is made.
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{KeyValue, Value};
@@ -22,15 +22,15 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::registry::LookupSpan;
 
-/// What marks the spans that are exported. They are of the lowest level, so that they cost nothing where nobody exports them, and do not
-/// stand in the log.
+/// What marks the spans that are exported. They are of the lowest level, so that they cost nothing
+/// where nobody exports them, and do not stand in the log.
 const TARGET: &str = "registry_grants/spans";
 /// The log's lines up to this level become events of the spans in which they were written.
 const EVENTS: LevelFilter = LevelFilter::INFO;
 /// Longer than this no export waits for the collector.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than this the end of the process does not wait for it: it comes after the write in progress and the Lease's return, which take up most of the
-/// time that a Pod has to end.
+/// Longer than this the end of the process does not wait for it: it comes after the write in
+/// progress and the Lease's return, which take up most of the time that a Pod has to end.
 const LAST_EXPORT: Duration = Duration::from_millis(1_500);
 
 /// A look at a grant.
@@ -50,15 +50,15 @@ pub fn aws_call(account: &str, service: &'static str, operation: &str) -> Span {
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// To this collector: its base address, to which `/v1/traces` is appended. The other settings are OpenTelemetry's own environment
-    /// variables (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`).
+    /// To this collector: its base address, to which `/v1/traces` is appended. The other settings
+    /// are OpenTelemetry's own environment variables (`OTEL_EXPORTER_OTLP_HEADERS`,
+    /// `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`).
     ///
     /// # Errors
     /// When the address cannot be one.
     pub fn to(endpoint: &str, runtime: &Handle) -> Result<Self, Box<dyn Error>> {
         if !endpoint.starts_with("http://") {
-            let why =
-                "give an address that begins with http://, of a collector in the cluster: only it speaks to the world";
+            let why = "give an address that begins with http://, of a collector in the cluster: only it speaks to the world";
             return Err(format!("--otlp-endpoint {endpoint}: {why}").into());
         }
         let exporter = SpanExporter::builder()
@@ -78,7 +78,12 @@ impl Traces {
         if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
             resource = resource.with_service_name(Value::from("registry-grants"));
         }
-        Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build()))
+        Ok(Self(
+            SdkTracerProvider::builder()
+                .with_batch_exporter(exporter)
+                .with_resource(resource.build())
+                .build(),
+        ))
     }
 
     /// What makes spans of the process's own spans.
@@ -86,9 +91,15 @@ impl Traces {
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
-        let filter = Targets::new().with_target("registry_grants", EVENTS).with_target(TARGET, LevelFilter::TRACE);
+        let filter = Targets::new()
+            .with_target("registry_grants", EVENTS)
+            .with_target(TARGET, LevelFilter::TRACE);
         let layer = tracing_opentelemetry::layer().with_tracer(self.0.tracer("registry-grants"));
-        layer.with_location(false).with_threads(false).with_tracked_inactivity(false).with_filter(filter)
+        layer
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_filter(filter)
     }
 
     /// Sends what was not sent yet. The runtime must still run.
@@ -125,11 +136,18 @@ impl HttpClient for OnRuntime {
                 Err(error) => Some(error.to_string()),
             };
             match (problem, fails.load(Ordering::Relaxed)) {
-                (Some(problem), false) => tracing::warn!(problem, "traces cannot be sent to the collector"),
+                (Some(problem), false) => {
+                    tracing::warn!(problem, "traces cannot be sent to the collector")
+                }
                 (None, true) => tracing::info!("traces are sent to the collector again"),
                 (Some(_), true) | (None, false) => {}
             }
-            fails.store(!sent.as_ref().is_ok_and(|response| response.status().is_success()), Ordering::Relaxed);
+            fails.store(
+                !sent
+                    .as_ref()
+                    .is_ok_and(|response| response.status().is_success()),
+                Ordering::Relaxed,
+            );
             sent
         });
         Box::pin(async move { sending.await? })
@@ -151,13 +169,22 @@ mod tests {
             let count = connection.read(&mut buffer).await.unwrap();
             request.extend_from_slice(&buffer[..count]);
             let text = String::from_utf8_lossy(&request);
-            let length = text.to_lowercase().split_once("content-length: ").and_then(|(_, rest)| {
-                let (length, _) = rest.split_once("\r\n")?;
-                length.parse::<usize>().ok()
-            });
-            let body = request.windows(4).position(|end| end == b"\r\n\r\n").map(|at| request.len() - at - 4);
+            let length =
+                text.to_lowercase()
+                    .split_once("content-length: ")
+                    .and_then(|(_, rest)| {
+                        let (length, _) = rest.split_once("\r\n")?;
+                        length.parse::<usize>().ok()
+                    });
+            let body = request
+                .windows(4)
+                .position(|end| end == b"\r\n\r\n")
+                .map(|at| request.len() - at - 4);
             if count == 0 || length.is_some_and(|length| body.is_some_and(|body| body >= length)) {
-                connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                connection
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                    .await
+                    .unwrap();
                 return text.into_owned();
             }
         }
@@ -169,16 +196,27 @@ mod tests {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let collecting = tokio::spawn(collected(listener));
         let traces = Traces::to(&endpoint, &Handle::current()).unwrap();
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(traces.layer()), || {
-            let look = reconcile("team-b", "miq-devops").entered();
-            aws_call("111111111111", "iam", "GetRole").in_scope(|| tracing::warn!("AWS call failed"));
-            look.record("result", "not_ready");
-            tracing::trace_span!(target: "somebody_else", "not ours").in_scope(|| {});
-        });
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(traces.layer()),
+            || {
+                let look = reconcile("team-b", "miq-devops").entered();
+                aws_call("111111111111", "iam", "GetRole")
+                    .in_scope(|| tracing::warn!("AWS call failed"));
+                look.record("result", "not_ready");
+                tracing::trace_span!(target: "somebody_else", "not ours").in_scope(|| {});
+            },
+        );
         tokio::task::spawn_blocking(|| traces.end()).await.unwrap();
         let request = collecting.await.unwrap();
         assert!(request.starts_with("POST /v1/traces "), "{request}");
-        for told in ["reconcile", "miq-devops", "not_ready", "iam:GetRole", "111111111111", "AWS call failed"] {
+        for told in [
+            "reconcile",
+            "miq-devops",
+            "not_ready",
+            "iam:GetRole",
+            "111111111111",
+            "AWS call failed",
+        ] {
             assert!(request.contains(told), "no {told} in {request}");
         }
         assert!(!request.contains("not ours"));
@@ -189,9 +227,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let traces = Traces::to(&endpoint, &Handle::current()).unwrap();
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(traces.layer()), || {
-            drop(reconcile("team-b", "miq-devops"));
-        });
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(traces.layer()),
+            || {
+                drop(reconcile("team-b", "miq-devops"));
+            },
+        );
         let begun = std::time::Instant::now();
         let ended = tokio::task::spawn_blocking(move || {
             traces.end();

@@ -14,7 +14,11 @@ impl Folder {
     pub fn new(test: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{}-{number}-{test}", env!("CARGO_CRATE_NAME"), std::process::id());
+        let name = format!(
+            "{}-{}-{number}-{test}",
+            env!("CARGO_CRATE_NAME"),
+            std::process::id()
+        );
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&folder).unwrap();
         Self(folder)
@@ -40,14 +44,24 @@ impl Folder {
     /// Exit status, standard output and standard error.
     pub fn run(&self, arguments: &[&str], stdin: &str) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_registry-grants"));
-        command.args(arguments).current_dir(&self.0).env("KUBECONFIG", self.0.join("kubeconfig"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(arguments)
+            .current_dir(&self.0)
+            .env("KUBECONFIG", self.0.join("kubeconfig"));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // Who does not read standard input may be gone by now.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+        (
+            output.status.code().unwrap(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     }
 
     /// Standard output of what must succeed.
@@ -66,7 +80,8 @@ impl Drop for Folder {
 
 /// One of the examples.
 pub fn example(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.yaml"))).unwrap()
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.yaml")))
+        .unwrap()
 }
 
 /// One of the examples with the accounts that it needs, which are in the article's.
@@ -75,6 +90,12 @@ pub fn example_with_accounts(name: &str) -> String {
     if name == "article" {
         return article;
     }
-    let accounts = article.split("\n---\n").filter(|document| !document.contains("kind: CrossAccountRegistryGrant"));
-    accounts.map(String::from).chain([example(name)]).collect::<Vec<_>>().join("\n---\n")
+    let accounts = article
+        .split("\n---\n")
+        .filter(|document| !document.contains("kind: CrossAccountRegistryGrant"));
+    accounts
+        .map(String::from)
+        .chain([example(name)])
+        .collect::<Vec<_>>()
+        .join("\n---\n")
 }

@@ -13,11 +13,16 @@ fn grants(account: &Value) -> (i64, i64) {
 #[tokio::test]
 async fn an_account_counts_the_grants_that_name_it_and_a_rush_is_few_writes() -> Result<()> {
     let case = Case::new().await?;
-    case.apply(&case.registry_account(json!({"registry": null}))).await?;
+    case.apply(&case.registry_account(json!({"registry": null})))
+        .await?;
     let name = format!("awsaccount/{}", case.pair.registry);
     let counted = async |wanted: (i64, i64)| {
         let check = |account: &Value| {
-            ensure!(grants(account) == wanted, "{:?} and not {wanted:?}", grants(account));
+            ensure!(
+                grants(account) == wanted,
+                "{:?} and not {wanted:?}",
+                grants(account)
+            );
             Ok(())
         };
         case.cluster().wait_until("", &name, check).await
@@ -25,17 +30,32 @@ async fn an_account_counts_the_grants_that_name_it_and_a_rush_is_few_writes() ->
     counted((0, 0)).await?;
     let audit = AuditLog::of(case.stack());
     let mark = audit.mark()?;
-    let many: Vec<Value> = (0..60).map(|n| case.grant_named(&format!("grant-{n}"), json!({}))).collect();
-    case.apply(&json!({"apiVersion": "v1", "kind": "List", "items": many})).await?;
+    let many: Vec<Value> = (0..60)
+        .map(|n| case.grant_named(&format!("grant-{n}"), json!({})))
+        .collect();
+    case.apply(&json!({"apiVersion": "v1", "kind": "List", "items": many}))
+        .await?;
     counted((60, 0)).await?;
     let of_account = |write: &local_stack::Write| write.object.ends_with(&case.pair.registry);
-    let writes = audit.of_operator(mark).await?.into_iter().filter(of_account).count();
-    ensure!(writes < 30, "{writes} writes to the account's status for 60 grants");
-    // A grant that asks for what no rule admits uses the account as well: it may have been admitted before.
+    let writes = audit
+        .of_operator(mark)
+        .await?
+        .into_iter()
+        .filter(of_account)
+        .count();
+    ensure!(
+        writes < 30,
+        "{writes} writes to the account's status for 60 grants"
+    );
+    // A grant that asks for what no rule admits uses the account as well: it may have been admitted
+    // before.
     case.delete_all().await?;
     counted((0, 0)).await?;
     let columns = case.cluster().kubectl(&["get", &name]).await?;
-    ensure!(columns.contains("ASREGISTRY") && columns.contains("ASCONSUMER"), "{columns}");
+    ensure!(
+        columns.contains("ASREGISTRY") && columns.contains("ASCONSUMER"),
+        "{columns}"
+    );
     Ok(())
 }
 
@@ -53,14 +73,24 @@ async fn the_last_error_stays_when_the_account_works_again() -> Result<()> {
         case.cluster().wait_until("", &name, check).await
     };
     let never_failed = ready("True").await?;
-    ensure!(never_failed["status"]["lastError"].is_null(), "{}", never_failed["status"]);
+    ensure!(
+        never_failed["status"]["lastError"].is_null(),
+        "{}",
+        never_failed["status"]
+    );
     let other = json!({"credentials": {"assumeRole": {"externalID": "another"}}});
     case.apply(&case.registry_account(other)).await?;
     let failed = ready("False").await?["status"]["lastError"].clone();
     let said = failed["message"].as_str().unwrap_or_default();
-    ensure!(failed["reason"] == "CredentialsUnavailable" && said.contains("sts:AssumeRole"), "{failed}");
+    ensure!(
+        failed["reason"] == "CredentialsUnavailable" && said.contains("sts:AssumeRole"),
+        "{failed}"
+    );
     case.apply(&case.registry_account(json!({}))).await?;
     let healed = ready("True").await?["status"]["lastError"].clone();
-    ensure!(healed == failed && healed["time"].is_string(), "{healed} is not {failed}");
+    ensure!(
+        healed == failed && healed["time"].is_string(),
+        "{healed} is not {failed}"
+    );
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The article's case: one resource does all four steps, a real client says so, and its deletion undoes them.
+//! The article's case: one resource does all four steps, a real client says so, and its deletion
+//! undoes them.
 
 use crate::case::{Case, OPERATOR, QUIET, REGION, same};
 use anyhow::{Context, Result, ensure};
@@ -24,13 +25,21 @@ impl Article {
         let repository = Repository::new(&pair.registry, "miqp-devops");
         repository.create(&installation.stack).await?;
         let before = accounts(installation, &pair).await?;
-        Ok(Self { installation, pair, namespace: namespace.into(), repository, before })
+        Ok(Self {
+            installation,
+            pair,
+            namespace: namespace.into(),
+            repository,
+            before,
+        })
     }
 
     async fn apply(&self) -> Result<Value> {
         let cluster = &self.installation.cluster;
         cluster.apply(&self.pair.article(&self.namespace)).await?;
-        cluster.wait_for_condition(&self.namespace, "carg/miq-devops", "Ready").await
+        cluster
+            .wait_for_condition(&self.namespace, "carg/miq-devops", "Ready")
+            .await
     }
 
     async fn accounts(&self) -> Result<(AccountState, AccountState)> {
@@ -38,8 +47,12 @@ impl Article {
     }
 }
 
-async fn accounts(installation: &Installation, pair: &Pair) -> Result<(AccountState, AccountState)> {
-    let read = async |account: &str| AccountState::read(&installation.stack.aws(account), &[REGION]).await;
+async fn accounts(
+    installation: &Installation,
+    pair: &Pair,
+) -> Result<(AccountState, AccountState)> {
+    let read =
+        async |account: &str| AccountState::read(&installation.stack.aws(account), &[REGION]).await;
     Ok((read(&pair.registry).await?, read(&pair.consumer).await?))
 }
 
@@ -50,14 +63,27 @@ async fn all_four_steps_are_there_and_mean_what_was_made_by_hand() -> Result<()>
     let Pair { registry, consumer } = &article.pair;
     let (a, b) = article.accounts().await?;
 
-    let role = a.roles.get(ROLE).context("step 1: no role in the registry account")?;
-    ensure!(role.attached.contains(POWER_USER) && role.attached.len() == 1, "step 1: {:?}", role.attached);
+    let role = a
+        .roles
+        .get(ROLE)
+        .context("step 1: no role in the registry account")?;
+    ensure!(
+        role.attached.contains(POWER_USER) && role.attached.len() == 1,
+        "step 1: {:?}",
+        role.attached
+    );
     let trust = json!({"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{consumer}:root")}, "Action": "sts:AssumeRole", "Condition": {},
     }]});
-    ensure!(role.trust.same_meaning(&Document(trust)), "step 2: {}", role.trust);
+    ensure!(
+        role.trust.same_meaning(&Document(trust)),
+        "step 2: {}",
+        role.trust
+    );
 
-    let policy = a.repositories[&format!("{REGION}/miqp-devops")].as_ref().context("step 3: no repository policy")?;
+    let policy = a.repositories[&format!("{REGION}/miqp-devops")]
+        .as_ref()
+        .context("step 3: no repository policy")?;
     let by_hand = json!({"Version": "2008-10-17", "Statement": [{
         "Sid": "new statement",
         "Effect": "Allow",
@@ -67,20 +93,40 @@ async fn all_four_steps_are_there_and_mean_what_was_made_by_hand() -> Result<()>
             "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:ListImages",
         ],
     }]});
-    ensure!(policy.without_role_paths().same_meaning(&Document(by_hand)), "step 3: {policy}");
+    ensure!(
+        policy.without_role_paths().same_meaning(&Document(by_hand)),
+        "step 3: {policy}"
+    );
 
-    let instance = b.roles.get("miq-instance").context("step 4: no instance role")?;
+    let instance = b
+        .roles
+        .get("miq-instance")
+        .context("step 4: no instance role")?;
     let trust = json!({"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole",
     }]});
-    ensure!(instance.trust.same_meaning(&Document(trust)), "step 4: {}", instance.trust);
-    let profile = b.instance_profiles.get("miq-instance").context("no instance profile")?;
+    ensure!(
+        instance.trust.same_meaning(&Document(trust)),
+        "step 4: {}",
+        instance.trust
+    );
+    let profile = b
+        .instance_profiles
+        .get("miq-instance")
+        .context("no instance profile")?;
     ensure!(profile.roles.contains("miq-instance"), "{profile:?}");
 
     for (account, role) in [(registry, role), (consumer, instance)] {
-        ensure!(role.boundary == Some(format!("arn:aws:iam::{account}:policy/registry-grants-boundary")), "{role:?}");
         ensure!(
-            role.tags.get("registrygrants.dev/grant") == Some(&"article-policies/miq-devops".to_owned()),
+            role.boundary
+                == Some(format!(
+                    "arn:aws:iam::{account}:policy/registry-grants-boundary"
+                )),
+            "{role:?}"
+        );
+        ensure!(
+            role.tags.get("registrygrants.dev/grant")
+                == Some(&"article-policies/miq-devops".to_owned()),
             "{role:?}"
         );
         ensure!(role.path == "/registry-grants/", "{role:?}");
@@ -89,39 +135,73 @@ async fn all_four_steps_are_there_and_mean_what_was_made_by_hand() -> Result<()>
 }
 
 #[tokio::test]
-async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_and_never_else() -> Result<()> {
+async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_and_never_else()
+-> Result<()> {
     let article = Article::prepared("article-client").await?;
     let stack = &article.installation.stack;
     let repository = &article.repository;
-    let role = format!("arn:aws:iam::{}:role/registry-grants/{ROLE}", article.pair.registry);
+    let role = format!(
+        "arn:aws:iam::{}:role/registry-grants/{ROLE}",
+        article.pair.registry
+    );
 
     let almighty = {
-        let statement = json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
-        let trust =
-            json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
+        let statement =
+            json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
+        let trust = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
         let [statement, trust] = [statement, trust].map(crate::case::document);
-        let made =
-            local_stack::role_with_policy(&stack.aws(&article.pair.consumer), "almighty", trust, statement).await?;
+        let made = local_stack::role_with_policy(
+            &stack.aws(&article.pair.consumer),
+            "almighty",
+            trust,
+            statement,
+        )
+        .await?;
         Session::of_instance(stack, &made).await?.allowed()?
     };
-    Session::of_root(stack, &article.pair.registry).push(repository, "seed").await?.allowed()?;
+    Session::of_root(stack, &article.pair.registry)
+        .push(repository, "seed")
+        .await?
+        .allowed()?;
     almighty.push(repository, "before").await?.denied()?;
     almighty.pull(repository, "seed").await?.denied()?;
     almighty.assume(&role).await?.denied()?;
 
     let grant = article.apply().await?;
-    ensure!(grant["status"]["registry"]["roleARN"] == role.as_str(), "{}", grant["status"]);
-    ensure!(grant["status"]["registry"]["hosts"][0] == repository.host().as_str(), "{}", grant["status"]);
-    let instance_role = grant["status"]["consumer"]["roleARN"].as_str().context("no instance role in the status")?;
+    ensure!(
+        grant["status"]["registry"]["roleARN"] == role.as_str(),
+        "{}",
+        grant["status"]
+    );
+    ensure!(
+        grant["status"]["registry"]["hosts"][0] == repository.host().as_str(),
+        "{}",
+        grant["status"]
+    );
+    let instance_role = grant["status"]["consumer"]["roleARN"]
+        .as_str()
+        .context("no instance role in the status")?;
 
-    let instance = Session::of_instance(stack, instance_role).await?.allowed()?;
+    let instance = Session::of_instance(stack, instance_role)
+        .await?
+        .allowed()?;
     let pushed = instance.push(repository, "direct").await?.allowed()?;
-    ensure!(instance.pull(repository, "direct").await?.allowed()? == pushed, "another image came back");
+    ensure!(
+        instance.pull(repository, "direct").await?.allowed()? == pushed,
+        "another image came back"
+    );
     let by_role = instance.assume(&role).await?.allowed()?;
     let pushed = by_role.push(repository, "by-role").await?.allowed()?;
-    ensure!(by_role.pull(repository, "by-role").await?.allowed()? == pushed, "another image came back");
+    ensure!(
+        by_role.pull(repository, "by-role").await?.allowed()? == pushed,
+        "another image came back"
+    );
 
-    article.installation.cluster.delete(&article.namespace, "carg/miq-devops").await?;
+    article
+        .installation
+        .cluster
+        .delete(&article.namespace, "carg/miq-devops")
+        .await?;
     almighty.push(repository, "after").await?.denied()?;
     almighty.pull(repository, "seed").await?.denied()?;
     almighty.assume(&role).await?.denied()?;
@@ -132,8 +212,15 @@ async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_an
 async fn deletion_leaves_both_accounts_as_they_were() -> Result<()> {
     let article = Article::prepared("article-deletion").await?;
     article.apply().await?;
-    ensure!(same(&article.before, &article.accounts().await?).is_err(), "the grant did nothing");
-    article.installation.cluster.delete(&article.namespace, "carg/miq-devops").await?;
+    ensure!(
+        same(&article.before, &article.accounts().await?).is_err(),
+        "the grant did nothing"
+    );
+    article
+        .installation
+        .cluster
+        .delete(&article.namespace, "carg/miq-devops")
+        .await?;
     same(&article.before, &article.accounts().await?)
 }
 
@@ -142,10 +229,23 @@ async fn a_grant_without_managed_policy_gets_no_further_than_its_repositories() 
     let case = Case::opened().await?;
     case.repository("other").create(case.stack()).await?;
     let grant = case.granted(json!({})).await?;
-    let role = grant["status"]["registry"]["roleARN"].as_str().context("no role")?.to_owned();
+    let role = grant["status"]["registry"]["roleARN"]
+        .as_str()
+        .context("no role")?
+        .to_owned();
     let by_role = case.instance().await?.assume(&role).await?.allowed()?;
-    by_role.push(&case.repository("app"), "v1").await?.allowed()?;
-    by_role.push(&case.repository("other"), "v1").await?.denied()?;
-    case.instance().await?.push(&case.repository("other"), "v1").await?.denied()?;
+    by_role
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
+    by_role
+        .push(&case.repository("other"), "v1")
+        .await?
+        .denied()?;
+    case.instance()
+        .await?
+        .push(&case.repository("other"), "v1")
+        .await?
+        .denied()?;
     Ok(())
 }

@@ -1,9 +1,11 @@
-//! What a test begins with: two accounts with their management roles, a namespace, and resources to vary.
+//! What a test begins with: two accounts with their management roles, a namespace, and resources to
+//! vary.
 
 use anyhow::{Context, Result, ensure};
 use local_stack::{
-    AccountState, AuditLog, CallLog, Cluster, Diagnosis, Exclusive, HELM_RELEASE, Installation, OPERATOR_NAMESPACE,
-    Operator, Pair, Repository, Session, Stack, Write, eventually, role_with_policy,
+    AccountState, AuditLog, CallLog, Cluster, Diagnosis, Exclusive, HELM_RELEASE, Installation,
+    OPERATOR_NAMESPACE, Operator, Pair, Repository, Session, Stack, Write, eventually,
+    role_with_policy,
 };
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,14 +13,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The operator under test.
 pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-grants");
 
-/// The shared operator's: what a test needs reconciled once more it says by [`Case::reconcile`]. A hundred tests' grants that are compared with
-/// AWS every few seconds take all of the machine.
-pub const QUIET: [&str; 3] =
-    ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
+/// The shared operator's: what a test needs reconciled once more it says by [`Case::reconcile`]. A
+/// hundred tests' grants that are compared with AWS every few seconds take all of the machine.
+pub const QUIET: [&str; 3] = [
+    "--resync-interval=1h",
+    "--leader-election=false",
+    "--log-level=info,registry_grants=debug",
+];
 
-/// For tests of what the operator does by itself, time and again: they have an operator of their own, see [`Brisk`].
-pub const ARGUMENTS: [&str; 3] =
-    ["--resync-interval=2s", "--leader-election=false", "--log-level=info,registry_grants=debug"];
+/// For tests of what the operator does by itself, time and again: they have an operator of their
+/// own, see [`Brisk`].
+pub const ARGUMENTS: [&str; 3] = [
+    "--resync-interval=2s",
+    "--leader-election=false",
+    "--log-level=info,registry_grants=debug",
+];
 
 /// The region where nothing else is said.
 pub const REGION: &str = "us-east-1";
@@ -33,7 +42,8 @@ pub struct Case<'a> {
     pub namespace: String,
 }
 
-/// An installation for one test, with an operator that compares everything with AWS every two seconds.
+/// An installation for one test, with an operator that compares everything with AWS every two
+/// seconds.
 pub struct Brisk {
     installation: Exclusive,
     _operator: Operator,
@@ -43,7 +53,10 @@ impl Brisk {
     pub async fn start() -> Result<Self> {
         let installation = Installation::exclusive().await?;
         let _operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
-        Ok(Self { installation, _operator })
+        Ok(Self {
+            installation,
+            _operator,
+        })
     }
 
     /// A case with both accounts opened and repository `app`.
@@ -64,8 +77,18 @@ impl Case<'static> {
 /// What one needs to know where the test fails; nobody sees it where it does not.
 impl Drop for Case<'_> {
     fn drop(&mut self) {
-        let names = [self.pair.registry.as_str(), &self.pair.consumer, &self.namespace];
-        println!("{}", Diagnosis { installation: self.installation, names: &names });
+        let names = [
+            self.pair.registry.as_str(),
+            &self.pair.consumer,
+            &self.namespace,
+        ];
+        println!(
+            "{}",
+            Diagnosis {
+                installation: self.installation,
+                names: &names
+            }
+        );
     }
 }
 
@@ -75,7 +98,11 @@ impl<'a> Case<'a> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let namespace = format!("team-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         installation.cluster.create_namespace(&namespace).await?;
-        Ok(Self { pair: installation.fresh_pair().await?, installation, namespace })
+        Ok(Self {
+            pair: installation.fresh_pair().await?,
+            installation,
+            namespace,
+        })
     }
 
     /// A case with both accounts opened and repository `app`.
@@ -94,8 +121,15 @@ impl<'a> Case<'a> {
 
     /// The same accounts and namespace in another cluster.
     pub async fn in_cluster_of<'b>(&self, installation: &'b Installation) -> Result<Case<'b>> {
-        installation.cluster.create_namespace(&self.namespace).await?;
-        Ok(Case { installation, pair: self.pair.clone(), namespace: self.namespace.clone() })
+        installation
+            .cluster
+            .create_namespace(&self.namespace)
+            .await?;
+        Ok(Case {
+            installation,
+            pair: self.pair.clone(),
+            namespace: self.namespace.clone(),
+        })
     }
 
     pub fn stack(&self) -> &'a Stack {
@@ -108,11 +142,18 @@ impl<'a> Case<'a> {
 
     /// The replica that holds the Lease, by its identity; empty where none does.
     pub async fn lease_holder(&self) -> Result<String> {
-        let lease = self.cluster().get(OPERATOR_NAMESPACE, &format!("lease/{HELM_RELEASE}")).await?;
-        Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
+        let lease = self
+            .cluster()
+            .get(OPERATOR_NAMESPACE, &format!("lease/{HELM_RELEASE}"))
+            .await?;
+        Ok(lease["spec"]["holderIdentity"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned())
     }
 
-    /// The replica that leads, by its identity, once one does. An operator is ready before it has the Lease.
+    /// The replica that leads, by its identity, once one does. An operator is ready before it has
+    /// the Lease.
     pub async fn leader(&self) -> Result<String> {
         eventually("a replica holds the Lease", async || {
             let holder = self.lease_holder().await?;
@@ -122,18 +163,35 @@ impl<'a> Case<'a> {
         .await
     }
 
-    /// Has the grant stored in a form that the operator cannot read, as a newer version's may be: the definition's rules are taken off for a moment.
+    /// Has the grant stored in a form that the operator cannot read, as a newer version's may be:
+    /// the definition's rules are taken off for a moment.
     pub async fn make_unreadable(&self) -> Result<()> {
         let crd = "crd/crossaccountregistrygrants.registrygrants.dev";
-        let strict = self.cluster().get("default", crd).await?["spec"]["versions"][0]["schema"].take();
+        let strict =
+            self.cluster().get("default", crd).await?["spec"]["versions"][0]["schema"].take();
         let set = async |schema: &Value| {
-            let patch = json!([{"op": "replace", "path": "/spec/versions/0/schema", "value": schema}]).to_string();
-            self.cluster().kubectl(&["patch", crd, "--type=json", "--patch", &patch]).await
+            let patch =
+                json!([{"op": "replace", "path": "/spec/versions/0/schema", "value": schema}])
+                    .to_string();
+            self.cluster()
+                .kubectl(&["patch", crd, "--type=json", "--patch", &patch])
+                .await
         };
         set(&json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}})).await?;
         let unreadable = r#"{"spec":{"access":7}}"#;
-        let patch = ["patch", GRANT, "--namespace", &self.namespace, "--type=merge", "--patch", unreadable];
-        eventually("it is stored", async || self.cluster().kubectl(&patch).await).await?;
+        let patch = [
+            "patch",
+            GRANT,
+            "--namespace",
+            &self.namespace,
+            "--type=merge",
+            "--patch",
+            unreadable,
+        ];
+        eventually("it is stored", async || {
+            self.cluster().kubectl(&patch).await
+        })
+        .await?;
         set(&strict).await.map(drop)
     }
 
@@ -150,7 +208,11 @@ impl<'a> Case<'a> {
             "registry": {"rules": [self.rule(json!({}))]},
             "roles": {"permissionsBoundary": format!("arn:aws:iam::{registry}:policy/registry-grants-boundary")},
         });
-        resource("AWSAccount", json!({"name": registry}), merged(spec, changes))
+        resource(
+            "AWSAccount",
+            json!({"name": registry}),
+            merged(spec, changes),
+        )
     }
 
     /// The registry's rule for this case, with `changes` merged into it.
@@ -172,10 +234,15 @@ impl<'a> Case<'a> {
             "consumer": {"rules": [{"namespaces": {"names": [self.namespace]}, "roles": ["registry-grants/*"]}]},
             "roles": {"permissionsBoundary": format!("arn:aws:iam::{consumer}:policy/registry-grants-boundary")},
         });
-        resource("AWSAccount", json!({"name": consumer}), merged(spec, changes))
+        resource(
+            "AWSAccount",
+            json!({"name": consumer}),
+            merged(spec, changes),
+        )
     }
 
-    /// A grant on repository `app` by both paths, with an instance role `node`; `changes` are merged into its spec.
+    /// A grant on repository `app` by both paths, with an instance role `node`; `changes` are
+    /// merged into its spec.
     pub fn grant(&self, changes: Value) -> Value {
         self.grant_named("grant", changes)
     }
@@ -187,7 +254,11 @@ impl<'a> Case<'a> {
             "registry": {"accountID": self.pair.registry, "regions": [REGION], "repositories": ["app"], "role": {"name": format!("pusher-{name}")}},
             "consumer": {"accountID": self.pair.consumer, "wholeAccount": true, "instanceRole": {"name": "node"}},
         });
-        resource("CrossAccountRegistryGrant", json!({"name": name, "namespace": self.namespace}), merged(spec, changes))
+        resource(
+            "CrossAccountRegistryGrant",
+            json!({"name": name, "namespace": self.namespace}),
+            merged(spec, changes),
+        )
     }
 
     /// Applies a resource. JSON is YAML.
@@ -203,7 +274,9 @@ impl<'a> Case<'a> {
 
     /// Waits until the grant is Ready.
     pub async fn ready(&self) -> Result<Value> {
-        self.cluster().wait_for_condition(&self.namespace, GRANT, "Ready").await
+        self.cluster()
+            .wait_for_condition(&self.namespace, GRANT, "Ready")
+            .await
     }
 
     /// Waits until the grant is not Ready for this reason; gives back the message.
@@ -217,11 +290,17 @@ impl<'a> Case<'a> {
             .cluster()
             .wait_until(&self.namespace, grant, |grant| {
                 let ready = condition(grant, "Ready").context("no condition Ready yet")?;
-                ensure!(ready["status"] == "False" && ready["reason"] == reason, "not {reason} yet");
+                ensure!(
+                    ready["status"] == "False" && ready["reason"] == reason,
+                    "not {reason} yet"
+                );
                 Ok(())
             })
             .await?;
-        Ok(condition(&found, "Ready").and_then(|ready| ready["message"].as_str()).unwrap_or_default().to_owned())
+        Ok(condition(&found, "Ready")
+            .and_then(|ready| ready["message"].as_str())
+            .unwrap_or_default()
+            .to_owned())
     }
 
     /// Has the grant reconciled once more, and waits until that is done; gives the grant back.
@@ -235,32 +314,51 @@ impl<'a> Case<'a> {
         let value = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         self.annotate(grant, "reconcile", &value).await?;
         let handled = |grant: &Value| {
-            ensure!(grant["status"]["lastHandledReconcile"] == value.as_str(), "not reconciled yet");
+            ensure!(
+                grant["status"]["lastHandledReconcile"] == value.as_str(),
+                "not reconciled yet"
+            );
             Ok(())
         };
-        self.cluster().wait_until(&self.namespace, grant, handled).await
+        self.cluster()
+            .wait_until(&self.namespace, grant, handled)
+            .await
     }
 
     /// Sets an annotation of ours on a grant.
     pub async fn annotate(&self, grant: &str, name: &str, value: &str) -> Result<()> {
         let annotations = json!({format!("registrygrants.dev/{name}"): value});
         let patch = json!({"metadata": {"annotations": annotations}});
-        self.cluster().merge(&self.namespace, grant, patch).await.map(drop)
+        self.cluster()
+            .merge(&self.namespace, grant, patch)
+            .await
+            .map(drop)
     }
 
-    /// What a brisk operator writes to the grant while it looks at the registry's repositories three times more.
+    /// What a brisk operator writes to the grant while it looks at the registry's repositories
+    /// three times more.
     pub async fn writes_in_three_looks(&self) -> Result<Vec<Write>> {
         let (log, audit) = (CallLog::of(self.stack()), AuditLog::of(self.stack()));
         let (calls, writes) = (log.mark()?, audit.mark()?);
         eventually("it was looked at three times more", async || {
-            let of_account = log.of_operator(calls)?.into_iter().filter(|call| call.account == self.pair.registry);
-            let looks = of_account.filter(|call| call.action == "GetRepositoryPolicy").count();
+            let of_account = log
+                .of_operator(calls)?
+                .into_iter()
+                .filter(|call| call.account == self.pair.registry);
+            let looks = of_account
+                .filter(|call| call.action == "GetRepositoryPolicy")
+                .count();
             ensure!(looks >= 3, "{looks} times");
             Ok(())
         })
         .await?;
         let name = format!("{}/grant", self.namespace);
-        Ok(audit.of_operator(writes).await?.into_iter().filter(|write| write.object == name).collect())
+        Ok(audit
+            .of_operator(writes)
+            .await?
+            .into_iter()
+            .filter(|write| write.object == name)
+            .collect())
     }
 
     /// Deletes the grant and waits until it is gone.
@@ -285,8 +383,13 @@ impl<'a> Case<'a> {
 
     /// Everything in both accounts.
     pub async fn accounts(&self) -> Result<(AccountState, AccountState)> {
-        let read = async |account: &str| AccountState::read(&self.stack().aws(account), &[REGION, "eu-west-1"]).await;
-        Ok((read(&self.pair.registry).await?, read(&self.pair.consumer).await?))
+        let read = async |account: &str| {
+            AccountState::read(&self.stack().aws(account), &[REGION, "eu-west-1"]).await
+        };
+        Ok((
+            read(&self.pair.registry).await?,
+            read(&self.pair.consumer).await?,
+        ))
     }
 
     /// What is in the registry account.
@@ -301,15 +404,18 @@ impl<'a> Case<'a> {
 
     /// An EC2 instance with the instance role that the operator made.
     pub async fn instance(&self) -> Result<Session<'a>> {
-        let role = format!("arn:aws:iam::{}:role/registry-grants/node", self.pair.consumer);
+        let role = format!(
+            "arn:aws:iam::{}:role/registry-grants/node",
+            self.pair.consumer
+        );
         Session::of_instance(self.stack(), &role).await?.allowed()
     }
 
     /// An EC2 instance whose role may do everything that the consumer's own account can allow.
     pub async fn almighty(&self, name: &str) -> Result<Session<'a>> {
-        let statement = json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
-        let trust =
-            json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
+        let statement =
+            json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
+        let trust = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
         let root = self.stack().aws(&self.pair.consumer);
         let role = role_with_policy(&root, name, document(trust), document(statement)).await?;
         Session::of_instance(self.stack(), &role).await?.allowed()
@@ -323,13 +429,27 @@ pub fn document(statement: Value) -> String {
 
 /// A condition of an object.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+    object["status"]["conditions"]
+        .as_array()?
+        .iter()
+        .find(|condition| condition["type"] == kind)
 }
 
 /// That two states of the accounts are equal; else what differs.
-pub fn same(before: &(AccountState, AccountState), after: &(AccountState, AccountState)) -> Result<()> {
-    let differences = [before.0.differences(&after.0), before.1.differences(&after.1)].concat();
-    ensure!(differences.is_empty(), "the accounts differ:\n{}", differences.join("\n"));
+pub fn same(
+    before: &(AccountState, AccountState),
+    after: &(AccountState, AccountState),
+) -> Result<()> {
+    let differences = [
+        before.0.differences(&after.0),
+        before.1.differences(&after.1),
+    ]
+    .concat();
+    ensure!(
+        differences.is_empty(),
+        "the accounts differ:\n{}",
+        differences.join("\n")
+    );
     Ok(())
 }
 

@@ -17,8 +17,15 @@ fn the_chart_lives_through_install_upgrade_rollback_and_uninstall() -> Result<()
         .env("CHART", root.join("charts/registry-grants"))
         .output()?;
     let said = String::from_utf8_lossy(&ran.stdout);
-    ensure!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
-    ensure!(said.lines().filter(|line| line.starts_with("ok ")).count() > 30, "too few steps ran:\n{said}");
+    ensure!(
+        ran.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    ensure!(
+        said.lines().filter(|line| line.starts_with("ok ")).count() > 30,
+        "too few steps ran:\n{said}"
+    );
     Ok(())
 }
 
@@ -61,7 +68,10 @@ async fn the_service_account_may_do_what_the_operator_needs_and_no_more() -> Res
             &case.namespace,
         ];
         let said = case.cluster().try_kubectl(&ask, None).await?.stdout;
-        ensure!(said.trim() == if allowed { "yes" } else { "no" }, "{verb} {resource}/{subresource}: {said}");
+        ensure!(
+            said.trim() == if allowed { "yes" } else { "no" },
+            "{verb} {resource}/{subresource}: {said}"
+        );
     }
     Ok(())
 }
@@ -88,7 +98,16 @@ async fn tenants_who_may_edit_a_namespace_may_write_grants_and_see_no_accounts()
             ("get", "awsaccounts", "no"),
             ("create", "awsaccounts", "no"),
         ] {
-            let ask = ["auth", "can-i", verb, resource, "--as", "tenant", "--namespace", &case.namespace];
+            let ask = [
+                "auth",
+                "can-i",
+                verb,
+                resource,
+                "--as",
+                "tenant",
+                "--namespace",
+                &case.namespace,
+            ];
             let said = case.cluster().try_kubectl(&ask, None).await?.stdout;
             ensure!(said.trim() == allowed, "{verb} {resource}: {said}");
         }

@@ -1,4 +1,5 @@
-//! What clients compare: `kubectl apply` and Argo CD by the annotation of the last applied manifest.
+//! What clients compare: `kubectl apply` and Argo CD by the annotation of the last applied
+//! manifest.
 
 use crate::case::Case;
 use anyhow::{Context, Result, ensure};
@@ -14,20 +15,34 @@ async fn an_account_that_is_applied_again_is_unchanged() -> Result<()> {
         "consumers": [case.pair.consumer],
         "managedPolicies": ["AmazonEC2ContainerRegistryPowerUser"],
     });
-    let consumer_rule =
-        json!({"namespaces": {"selector": {"matchLabels": {"team": "b"}}}, "roles": ["registry-grants/*"]});
+    let consumer_rule = json!({"namespaces": {"selector": {"matchLabels": {"team": "b"}}}, "roles": ["registry-grants/*"]});
     let account = json!({
         "apiVersion": "registrygrants.dev/v1alpha1",
         "kind": "AWSAccount",
         "metadata": {"name": case.pair.registry},
         "spec": {"registry": {"rules": [registry_rule]}, "consumer": {"rules": [consumer_rule]}},
     });
-    let file = std::env::temp_dir().join(format!("account-{}-{}.json", std::process::id(), case.pair.registry));
+    let file = std::env::temp_dir().join(format!(
+        "account-{}-{}.json",
+        std::process::id(),
+        case.pair.registry
+    ));
     std::fs::write(&file, account.to_string())?;
-    let path = file.to_str().context("the temporary folder's name is no text")?;
-    let first = case.cluster().kubectl(&["apply", "--filename", path]).await?;
-    let second = case.cluster().kubectl(&["apply", "--filename", path]).await?;
+    let path = file
+        .to_str()
+        .context("the temporary folder's name is no text")?;
+    let first = case
+        .cluster()
+        .kubectl(&["apply", "--filename", path])
+        .await?;
+    let second = case
+        .cluster()
+        .kubectl(&["apply", "--filename", path])
+        .await?;
     std::fs::remove_file(&file)?;
-    ensure!(first.contains("created") && second.contains("unchanged"), "{first}{second}");
+    ensure!(
+        first.contains("created") && second.contains("unchanged"),
+        "{first}{second}"
+    );
     Ok(())
 }

@@ -19,14 +19,21 @@ pub struct Said {
 impl Said {
     /// Standard output as JSON.
     pub fn json(&self) -> Result<Value> {
-        serde_json::from_str(&self.stdout).with_context(|| format!("no JSON: {} {}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .with_context(|| format!("no JSON: {} {}", self.stdout, self.stderr))
     }
 }
 
 /// Runs a command with these manifests as standard input.
 pub async fn run(case: &Case<'_>, arguments: &[&str], manifests: &Value) -> Result<Said> {
     let settings = case.installation.operator_settings(OPERATOR, &[]);
-    let OperatorSettings { binary, ca, aws_endpoint, credentials, .. } = settings;
+    let OperatorSettings {
+        binary,
+        ca,
+        aws_endpoint,
+        credentials,
+        ..
+    } = settings;
     let mut command = Command::new(binary);
     command
         .args(arguments)
@@ -67,7 +74,9 @@ pub async fn in_cluster(case: &Case<'_>) -> Result<Value> {
     let grants = case.cluster().list(&case.namespace, "carg").await?;
     let accounts = case.cluster().list("default", "awsaccounts").await?;
     let own = [&case.pair.registry, &case.pair.consumer];
-    let of_case = accounts.into_iter().filter(|a| own.iter().any(|id| a["metadata"]["name"] == id.as_str()));
+    let of_case = accounts
+        .into_iter()
+        .filter(|a| own.iter().any(|id| a["metadata"]["name"] == id.as_str()));
     let items: Vec<Value> = of_case.chain(grants).collect();
     ensure!(items.len() > 1, "nothing is in the cluster");
     Ok(list(items))

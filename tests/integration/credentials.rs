@@ -1,17 +1,22 @@
-//! The operator's own access to the accounts: verified before anything is written, and missing permissions named.
+//! The operator's own access to the accounts: verified before anything is written, and missing
+//! permissions named.
 
 use crate::case::{ARGUMENTS, Case, GRANT, OPERATOR, condition, document, merged, same};
 use crate::permissions::{example, texts, without};
 use anyhow::{Context, Result, ensure};
-use local_stack::{Installation, MANAGEMENT_ROLE, OPERATOR_ACCOUNT, OPERATOR_ROLE, Pair, repository_root};
+use local_stack::{
+    Installation, MANAGEMENT_ROLE, OPERATOR_ACCOUNT, OPERATOR_ROLE, Pair, repository_root,
+};
 use serde_json::{Value, json};
 
 #[tokio::test]
 async fn credentials_for_another_account_are_noticed_before_anything_is_written() -> Result<()> {
     let case = Case::opened().await?;
     let before = case.accounts().await?;
-    // Without credentials of its own the account would be reached by the ambient ones, which are the operator's own account's.
-    case.apply(&case.registry_account(json!({"credentials": null}))).await?;
+    // Without credentials of its own the account would be reached by the ambient ones, which are
+    // the operator's own account's.
+    case.apply(&case.registry_account(json!({"credentials": null})))
+        .await?;
     case.cluster()
         .kubectl(&[
             "patch",
@@ -24,22 +29,39 @@ async fn credentials_for_another_account_are_noticed_before_anything_is_written(
         ])
         .await
         .ok();
-    case.apply(&case.grant(json!({"consumer": {"instanceRole": null}}))).await?;
+    case.apply(&case.grant(json!({"consumer": {"instanceRole": null}})))
+        .await?;
     let said = case.not_ready("WrongAccount").await?;
-    ensure!(said.contains("333333333333") && said.contains("spec.credentials"), "{said}");
-    let events = case.cluster().kubectl(&["events", "--for", GRANT, "--namespace", &case.namespace]).await?;
-    let told = |event: &str| event.contains("Warning") && event.contains("WrongAccount") && event.contains(&said);
+    ensure!(
+        said.contains("333333333333") && said.contains("spec.credentials"),
+        "{said}"
+    );
+    let events = case
+        .cluster()
+        .kubectl(&["events", "--for", GRANT, "--namespace", &case.namespace])
+        .await?;
+    let told = |event: &str| {
+        event.contains("Warning") && event.contains("WrongAccount") && event.contains(&said)
+    };
     ensure!(events.lines().any(told), "{events}");
     same(&before, &case.accounts().await?)?;
     let account = case
         .cluster()
-        .wait_until("default", &format!("awsaccount/{}", case.pair.registry), |account| {
-            let ready = condition(account, "Ready").context("no Ready")?;
-            ensure!(ready["reason"] == "WrongAccount", "{ready}");
-            Ok(())
-        })
+        .wait_until(
+            "default",
+            &format!("awsaccount/{}", case.pair.registry),
+            |account| {
+                let ready = condition(account, "Ready").context("no Ready")?;
+                ensure!(ready["reason"] == "WrongAccount", "{ready}");
+                Ok(())
+            },
+        )
         .await?;
-    ensure!(account["status"]["callerARN"].is_null(), "{}", account["status"]);
+    ensure!(
+        account["status"]["callerARN"].is_null(),
+        "{}",
+        account["status"]
+    );
     case.apply(&case.registry_account(json!({}))).await?;
     case.ready().await.map(drop)
 }
@@ -52,33 +74,71 @@ async fn a_role_that_cannot_be_assumed_is_said_on_the_account_and_on_the_grant()
     case.apply(&case.grant(json!({}))).await?;
     let said = case.not_ready("CredentialsUnavailable").await?;
     ensure!(
-        said.contains("sts:AssumeRole") && said.contains(&case.pair.registry) && said.contains("trust policy"),
+        said.contains("sts:AssumeRole")
+            && said.contains(&case.pair.registry)
+            && said.contains("trust policy"),
         "{said}"
     );
     // The other account's part is done all the same.
-    ensure!(case.consumer().await?.roles.contains_key("node"), "the consumer's role waits for the registry's account");
+    ensure!(
+        case.consumer().await?.roles.contains_key("node"),
+        "the consumer's role waits for the registry's account"
+    );
     case.apply(&case.registry_account(json!({}))).await?;
     case.ready().await?;
-    let account =
-        case.cluster().wait_for_condition("default", &format!("awsaccount/{}", case.pair.registry), "Ready").await?;
+    let account = case
+        .cluster()
+        .wait_for_condition(
+            "default",
+            &format!("awsaccount/{}", case.pair.registry),
+            "Ready",
+        )
+        .await?;
     let caller = account["status"]["callerARN"].as_str().unwrap_or_default();
-    ensure!(caller.contains(&format!("{}:assumed-role/registry-grants/", case.pair.registry)), "{caller}");
+    ensure!(
+        caller.contains(&format!(
+            "{}:assumed-role/registry-grants/",
+            case.pair.registry
+        )),
+        "{caller}"
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn without_any_one_statement_of_the_trust_policy_an_account_is_not_entered_and_says_why() -> Result<()> {
+async fn without_any_one_statement_of_the_trust_policy_an_account_is_not_entered_and_says_why()
+-> Result<()> {
     for side in ["registry", "consumer"] {
-        let statements = example(&Pair::example(), side, "trust")?["Statement"].as_array().context("no list")?.clone();
-        ensure!(statements.len() == 2, "the document was not understood: {statements:?}");
+        let statements = example(&Pair::example(), side, "trust")?["Statement"]
+            .as_array()
+            .context("no list")?
+            .clone();
+        ensure!(
+            statements.len() == 2,
+            "the document was not understood: {statements:?}"
+        );
         for statement in statements {
-            let (sid, actions) = (statement["Sid"].as_str().context("no Sid")?, texts(&statement["Action"]));
-            let [action] = actions.as_slice() else { anyhow::bail!("several actions: {actions:?}") };
+            let (sid, actions) = (
+                statement["Sid"].as_str().context("no Sid")?,
+                texts(&statement["Action"]),
+            );
+            let [action] = actions.as_slice() else {
+                anyhow::bail!("several actions: {actions:?}")
+            };
             let case = Case::new().await?;
-            let account = if side == "registry" { &case.pair.registry } else { &case.pair.consumer };
+            let account = if side == "registry" {
+                &case.pair.registry
+            } else {
+                &case.pair.consumer
+            };
             let whole = example(&case.pair, side, "trust")?;
             let trust = async |document: Value| {
-                let update = case.stack().aws(account).iam.update_assume_role_policy().role_name(MANAGEMENT_ROLE);
+                let update = case
+                    .stack()
+                    .aws(account)
+                    .iam
+                    .update_assume_role_policy()
+                    .role_name(MANAGEMENT_ROLE);
                 update.policy_document(document.to_string()).send().await
             };
             trust(without(whole.clone(), sid, action)).await?;
@@ -88,31 +148,45 @@ async fn without_any_one_statement_of_the_trust_policy_an_account_is_not_entered
                 case.consumer_account(json!({}))
             })
             .await?;
-            not_entered(&case, account, action).await.with_context(|| format!("without {sid} of {side}'s trust"))?;
+            not_entered(&case, account, action)
+                .await
+                .with_context(|| format!("without {sid} of {side}'s trust"))?;
             trust(whole).await?;
-            case.cluster().wait_for_condition("default", &format!("awsaccount/{account}"), "Ready").await?;
+            case.cluster()
+                .wait_for_condition("default", &format!("awsaccount/{account}"), "Ready")
+                .await?;
         }
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn without_any_one_action_of_its_own_document_the_operator_enters_no_account_and_says_why() -> Result<()> {
+async fn without_any_one_action_of_its_own_document_the_operator_enters_no_account_and_says_why()
+-> Result<()> {
     let installation = Installation::exclusive().await?;
-    let text = std::fs::read_to_string(repository_root().join("examples/management-roles/operator.json"))?;
+    let text =
+        std::fs::read_to_string(repository_root().join("examples/management-roles/operator.json"))?;
     let whole: Value = serde_json::from_str(&text)?;
     let iam = installation.stack.aws(OPERATOR_ACCOUNT).iam;
     let permit = async |document: Value| {
-        let put = iam.put_role_policy().role_name(OPERATOR_ROLE).policy_name("registry-grants");
+        let put = iam
+            .put_role_policy()
+            .role_name(OPERATOR_ROLE)
+            .policy_name("registry-grants");
         put.policy_document(document.to_string()).send().await
     };
     let _operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
     let statements = whole["Statement"].as_array().context("no list")?;
     let lacks = statements.iter().flat_map(|statement| {
-        texts(&statement["Action"]).into_iter().map(|action| (statement["Sid"].as_str().unwrap_or_default(), action))
+        texts(&statement["Action"])
+            .into_iter()
+            .map(|action| (statement["Sid"].as_str().unwrap_or_default(), action))
     });
     let lacks: Vec<_> = lacks.collect();
-    ensure!(lacks.len() == 2, "the document was not understood: {lacks:?}");
+    ensure!(
+        lacks.len() == 2,
+        "the document was not understood: {lacks:?}"
+    );
     for (sid, action) in lacks {
         let case = Case::on(&installation).await?;
         permit(without(whole.clone(), sid, &action)).await?;
@@ -121,24 +195,36 @@ async fn without_any_one_action_of_its_own_document_the_operator_enters_no_accou
         not_entered(&case, &case.pair.registry, &action).await?;
         not_entered(&case, &case.pair.consumer, &action).await?;
         let said = case.not_ready("CredentialsUnavailable").await?;
-        ensure!(said.contains(&format!("not authorized to perform: {action} ")), "without {action} it says {said}");
+        ensure!(
+            said.contains(&format!("not authorized to perform: {action} ")),
+            "without {action} it says {said}"
+        );
         permit(whole.clone()).await?;
         case.ready().await?;
     }
     Ok(())
 }
 
-/// Waits until the account says that the operator has no credentials for it, for lack of this action.
+/// Waits until the account says that the operator has no credentials for it, for lack of this
+/// action.
 async fn not_entered(case: &Case<'_>, account: &str, action: &str) -> Result<()> {
     let object = format!("awsaccount/{account}");
     let found = case.cluster().wait_until("default", &object, |account| {
         let ready = condition(account, "Ready").context("no Ready")?;
-        ensure!(ready["status"] == "False" && ready["reason"] == "CredentialsUnavailable", "{ready}");
+        ensure!(
+            ready["status"] == "False" && ready["reason"] == "CredentialsUnavailable",
+            "{ready}"
+        );
         Ok(())
     });
-    let said = condition(&found.await?, "Ready").map(|ready| ready["message"].to_string()).unwrap_or_default();
+    let said = condition(&found.await?, "Ready")
+        .map(|ready| ready["message"].to_string())
+        .unwrap_or_default();
     // In AWS's own words: they name the action, whichever side denies it.
-    ensure!(said.contains(&format!("not authorized to perform: {action} ")), "without {action} it says {said}");
+    ensure!(
+        said.contains(&format!("not authorized to perform: {action} ")),
+        "without {action} it says {said}"
+    );
     Ok(())
 }
 
@@ -146,15 +232,27 @@ async fn not_entered(case: &Case<'_>, account: &str, action: &str) -> Result<()>
 async fn a_permission_that_the_operator_lacks_is_named_with_the_account_and_heals() -> Result<()> {
     let case = Case::opened().await?;
     let iam = case.stack().aws(&case.pair.registry).iam;
-    let deny = document(json!({"Effect": "Deny", "Action": "ecr:SetRepositoryPolicy", "Resource": "*"}));
-    iam.put_role_policy().role_name("registry-grants").policy_name("deny").policy_document(deny).send().await?;
+    let deny =
+        document(json!({"Effect": "Deny", "Action": "ecr:SetRepositoryPolicy", "Resource": "*"}));
+    iam.put_role_policy()
+        .role_name("registry-grants")
+        .policy_name("deny")
+        .policy_document(deny)
+        .send()
+        .await?;
     case.apply(&case.grant(json!({}))).await?;
     let said = case.not_ready("AccessDenied").await?;
     ensure!(
-        said.contains("ecr:SetRepositoryPolicy") && said.contains(&case.pair.registry) && said.contains("Allow"),
+        said.contains("ecr:SetRepositoryPolicy")
+            && said.contains(&case.pair.registry)
+            && said.contains("Allow"),
         "{said}"
     );
-    iam.delete_role_policy().role_name("registry-grants").policy_name("deny").send().await?;
+    iam.delete_role_policy()
+        .role_name("registry-grants")
+        .policy_name("deny")
+        .send()
+        .await?;
     case.ready().await.map(drop)
 }
 
@@ -164,35 +262,77 @@ async fn the_operator_cannot_touch_what_lies_outside_its_path_or_lift_a_boundary
     case.granted(json!({})).await?;
     // The operator's own permissions, in a session that this test holds.
     let root = case.stack().aws(&case.pair.registry);
-    let permissions =
-        root.iam.get_role_policy().role_name("registry-grants").policy_name("registry-grants").send().await?;
+    let permissions = root
+        .iam
+        .get_role_policy()
+        .role_name("registry-grants")
+        .policy_name("registry-grants")
+        .send()
+        .await?;
     let permissions = permissions.policy_document.replace('+', "%2B");
-    let decoded = percent_encoding::percent_decode_str(&permissions).decode_utf8()?.into_owned();
+    let decoded = percent_encoding::percent_decode_str(&permissions)
+        .decode_utf8()?
+        .into_owned();
     let trust = document(
         json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{}:root", case.pair.registry)}, "Action": "sts:AssumeRole"}),
     );
     let arn = local_stack::role_with_policy(&root, "twin", trust.clone(), decoded).await?;
-    let twin = local_stack::Session::of_root(case.stack(), &case.pair.registry).assume(&arn).await?.allowed()?;
+    let twin = local_stack::Session::of_root(case.stack(), &case.pair.registry)
+        .assume(&arn)
+        .await?
+        .allowed()?;
     let iam = &twin.aws().iam;
     let denied = |error: Option<&str>| error == Some("AccessDenied");
     use aws_sdk_iam::error::ProvideErrorMetadata;
 
-    let unbounded =
-        iam.create_role().role_name("x").path("/registry-grants/").assume_role_policy_document(&trust).send().await;
+    let unbounded = iam
+        .create_role()
+        .role_name("x")
+        .path("/registry-grants/")
+        .assume_role_policy_document(&trust)
+        .send()
+        .await;
     ensure!(
-        denied(unbounded.err().and_then(|e| e.code().map(str::to_owned)).as_deref()),
+        denied(
+            unbounded
+                .err()
+                .and_then(|e| e.code().map(str::to_owned))
+                .as_deref()
+        ),
         "a role without boundary was made"
     );
     let elsewhere = iam
         .put_role_policy()
         .role_name("twin")
         .policy_name("x")
-        .policy_document(document(json!({"Effect": "Allow", "Action": "*", "Resource": "*"})))
+        .policy_document(document(
+            json!({"Effect": "Allow", "Action": "*", "Resource": "*"}),
+        ))
         .send()
         .await;
-    ensure!(denied(elsewhere.err().and_then(|e| e.code().map(str::to_owned)).as_deref()), "a foreign role was changed");
-    let lifted = iam.delete_role_permissions_boundary().role_name("pusher-grant").send().await;
-    ensure!(denied(lifted.err().and_then(|e| e.code().map(str::to_owned)).as_deref()), "a boundary was lifted");
+    ensure!(
+        denied(
+            elsewhere
+                .err()
+                .and_then(|e| e.code().map(str::to_owned))
+                .as_deref()
+        ),
+        "a foreign role was changed"
+    );
+    let lifted = iam
+        .delete_role_permissions_boundary()
+        .role_name("pusher-grant")
+        .send()
+        .await;
+    ensure!(
+        denied(
+            lifted
+                .err()
+                .and_then(|e| e.code().map(str::to_owned))
+                .as_deref()
+        ),
+        "a boundary was lifted"
+    );
     let admin = iam
         .attach_role_policy()
         .role_name("pusher-grant")
@@ -204,27 +344,40 @@ async fn the_operator_cannot_touch_what_lies_outside_its_path_or_lift_a_boundary
 }
 
 #[tokio::test]
-async fn an_accounts_admin_can_tell_by_the_session_for_whose_grants_the_operator_works() -> Result<()> {
+async fn an_accounts_admin_can_tell_by_the_session_for_whose_grants_the_operator_works()
+-> Result<()> {
     let (case, other) = (Case::new().await?, Case::new().await?);
     case.repository("app").create(case.stack()).await?;
     let namespaces = json!({"names": [case.namespace, other.namespace]});
-    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(json!({"namespaces": namespaces}))]}})))
-        .await?;
+    case.apply(&case.registry_account(
+        json!({"registry": {"rules": [case.rule(json!({"namespaces": namespaces}))]}}),
+    ))
+    .await?;
     let only = document(json!({
         "Effect": "Deny", "Action": "*", "Resource": "*",
         "Condition": {"StringNotEqualsIfExists": {"aws:PrincipalTag/registrygrants.dev/namespace": case.namespace}},
     }));
     let iam = case.stack().aws(&case.pair.registry).iam;
-    iam.put_role_policy().role_name(MANAGEMENT_ROLE).policy_name("only").policy_document(only).send().await?;
+    iam.put_role_policy()
+        .role_name(MANAGEMENT_ROLE)
+        .policy_name("only")
+        .policy_document(only)
+        .send()
+        .await?;
     let direct = json!({"consumer": {"instanceRole": null}});
     case.granted(direct.clone()).await?;
-    let mut of_other = case.grant(merged(direct, json!({"registry": {"role": {"name": "other"}}})));
+    let mut of_other = case.grant(merged(
+        direct,
+        json!({"registry": {"role": {"name": "other"}}}),
+    ));
     of_other["metadata"]["namespace"] = json!(other.namespace);
     case.apply(&of_other).await?;
     let said = other.not_ready("AccessDenied").await?;
-    // CloudTrail names the session; the status does not, for what one session met may be told to other tenants who wait for the same.
+    // CloudTrail names the session; the status does not, for what one session met may be told to
+    // other tenants who wait for the same.
     ensure!(
-        said.contains("assumed-role/registry-grants ") && !said.contains(&format!("/{}@", other.namespace)),
+        said.contains("assumed-role/registry-grants ")
+            && !said.contains(&format!("/{}@", other.namespace)),
         "{said}"
     );
     Ok(())

@@ -1,13 +1,21 @@
-//! The finalizer guards what a grant has in AWS: tenants cannot take it off, where somebody else does it comes back, and a grant that disappears all the same is revoked
-//! by its record. And it never stands in the way of what has to go. One cluster for all of it, in one story, for the end takes the definitions away.
+//! The finalizer guards what a grant has in AWS: tenants cannot take it off, where somebody else
+//! does it comes back, and a grant that disappears all the same is revoked by its record. And it
+//! never stands in the way of what has to go. One cluster for all of it, in one story, for the end
+//! takes the definitions away.
 
 use crate::case::{Case, GRANT, OPERATOR, same};
 use anyhow::{Context, Result, ensure};
-use local_stack::{HELM_RELEASE, Installation, OPERATOR_NAMESPACE, Operator, eventually, repository_root};
+use local_stack::{
+    HELM_RELEASE, Installation, OPERATOR_NAMESPACE, Operator, eventually, repository_root,
+};
 use serde_json::{Value, json};
 use std::process::Command;
 
-const QUIET: [&str; 3] = ["--resync-interval=1h", "--leader-election=false", "--log-level=info,registry_grants=debug"];
+const QUIET: [&str; 3] = [
+    "--resync-interval=1h",
+    "--leader-election=false",
+    "--log-level=info,registry_grants=debug",
+];
 const NO_FINALIZER: &str = r#"{"metadata":{"finalizers":null}}"#;
 
 #[tokio::test]
@@ -16,13 +24,27 @@ async fn the_finalizer_guards_access_and_never_stands_in_the_way_of_what_has_to_
     let mut operator = installation.start_operator(OPERATOR, &QUIET).await?;
     eventually("the policy holds", async || guarded(&installation).await).await?;
 
-    tenants_cannot_take_it_off(&installation).await.context("tenants")?;
-    taken_off_by_an_admin_it_comes_back(&installation).await.context("admins")?;
-    a_grant_that_disappears_is_revoked(&installation, &operator).await.context("one disappears")?;
-    many_that_disappear_at_once_are_left_to_the_sweep(&installation, &operator).await.context("many disappear")?;
-    deletions_of_every_kind_end(&installation).await.context("deletions")?;
-    restored_without_status_it_is_deleted(&installation, &mut operator).await.context("restored")?;
-    uninstalled_it_can_be_taken_off(&installation).await.context("uninstalled")?;
+    tenants_cannot_take_it_off(&installation)
+        .await
+        .context("tenants")?;
+    taken_off_by_an_admin_it_comes_back(&installation)
+        .await
+        .context("admins")?;
+    a_grant_that_disappears_is_revoked(&installation, &operator)
+        .await
+        .context("one disappears")?;
+    many_that_disappear_at_once_are_left_to_the_sweep(&installation, &operator)
+        .await
+        .context("many disappear")?;
+    deletions_of_every_kind_end(&installation)
+        .await
+        .context("deletions")?;
+    restored_without_status_it_is_deleted(&installation, &mut operator)
+        .await
+        .context("restored")?;
+    uninstalled_it_can_be_taken_off(&installation)
+        .await
+        .context("uninstalled")?;
     drop(operator);
     Ok(())
 }
@@ -33,7 +55,10 @@ async fn guarded(installation: &Installation) -> Result<()> {
     case.open().await?;
     case.granted(json!({})).await?;
     tenant(&case).await?;
-    let taken = case.cluster().try_kubectl(&patched(&case, &["--as", "tenant"]), None).await?;
+    let taken = case
+        .cluster()
+        .try_kubectl(&patched(&case, &["--as", "tenant"]), None)
+        .await?;
     case.delete().await?;
     ensure!(!taken.success, "it was taken off");
     Ok(())
@@ -41,11 +66,34 @@ async fn guarded(installation: &Installation) -> Result<()> {
 
 /// Binds a user to `edit` in the case's namespace.
 async fn tenant(case: &Case<'_>) -> Result<()> {
-    let binding = ["create", "rolebinding", "tenant", "--clusterrole", "edit", "--user", "tenant", "--namespace"];
-    case.cluster().kubectl(&[&binding[..], &[&case.namespace]].concat()).await?;
+    let binding = [
+        "create",
+        "rolebinding",
+        "tenant",
+        "--clusterrole",
+        "edit",
+        "--user",
+        "tenant",
+        "--namespace",
+    ];
+    case.cluster()
+        .kubectl(&[&binding[..], &[&case.namespace]].concat())
+        .await?;
     eventually("the tenant may edit", async || {
-        let ask = ["auth", "can-i", "patch", "crossaccountregistrygrants", "--as", "tenant", "--namespace"];
-        let said = case.cluster().try_kubectl(&[&ask[..], &[&case.namespace]].concat(), None).await?.stdout;
+        let ask = [
+            "auth",
+            "can-i",
+            "patch",
+            "crossaccountregistrygrants",
+            "--as",
+            "tenant",
+            "--namespace",
+        ];
+        let said = case
+            .cluster()
+            .try_kubectl(&[&ask[..], &[&case.namespace]].concat(), None)
+            .await?
+            .stdout;
         ensure!(said.trim() == "yes", "{said}");
         Ok(())
     })
@@ -54,7 +102,15 @@ async fn tenant(case: &Case<'_>) -> Result<()> {
 
 /// Takes the finalizer off.
 fn patched<'a>(case: &'a Case<'_>, more: &[&'a str]) -> Vec<&'a str> {
-    let patch = ["patch", GRANT, "--namespace", &case.namespace, "--type=merge", "--patch", NO_FINALIZER];
+    let patch = [
+        "patch",
+        GRANT,
+        "--namespace",
+        &case.namespace,
+        "--type=merge",
+        "--patch",
+        NO_FINALIZER,
+    ];
     [&patch[..], more].concat()
 }
 
@@ -69,40 +125,94 @@ async fn tenants_cannot_take_it_off(installation: &Installation) -> Result<()> {
     let case = opened(installation).await?;
     tenant(&case).await?;
     let refused = |said: &str| {
-        let ways_out = said.contains("registrygrants.dev/abandon=true") && said.contains("system:masters");
+        let ways_out =
+            said.contains("registrygrants.dev/abandon=true") && said.contains("system:masters");
         ensure!(said.contains("must stay") && ways_out, "{said}");
         Ok(())
     };
-    let taken = case.cluster().try_kubectl(&patched(&case, &["--as", "tenant"]), None).await?;
+    let taken = case
+        .cluster()
+        .try_kubectl(&patched(&case, &["--as", "tenant"]), None)
+        .await?;
     ensure!(!taken.success, "a tenant took it off");
     refused(&taken.stderr)?;
     // kubectl replace puts what it is given in the place of all there was.
     let mut replacement = case.cluster().get(&case.namespace, GRANT).await?;
-    replacement["metadata"].as_object_mut().context("no metadata")?.remove("finalizers");
+    replacement["metadata"]
+        .as_object_mut()
+        .context("no metadata")?
+        .remove("finalizers");
     let replace = ["replace", "-f", "-", "--as", "tenant"];
-    let replaced = case.cluster().try_kubectl(&replace, Some(&replacement.to_string())).await?;
+    let replaced = case
+        .cluster()
+        .try_kubectl(&replace, Some(&replacement.to_string()))
+        .await?;
     ensure!(!replaced.success, "a tenant replaced it away");
     refused(&replaced.stderr)?;
     // Whatever else is edited passes, and so does another finalizer, on and off.
     let with = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}}).to_string();
-    for finalizers in [json!(["registrygrants.dev/revoke", "example.com/other"]), json!(["registrygrants.dev/revoke"])]
-    {
-        let patch = ["patch", GRANT, "--namespace", &case.namespace, "--type=merge", "--as", "tenant", "--patch"];
-        case.cluster().kubectl(&[&patch[..], &[&with(finalizers)]].concat()).await?;
+    for finalizers in [
+        json!(["registrygrants.dev/revoke", "example.com/other"]),
+        json!(["registrygrants.dev/revoke"]),
+    ] {
+        let patch = [
+            "patch",
+            GRANT,
+            "--namespace",
+            &case.namespace,
+            "--type=merge",
+            "--as",
+            "tenant",
+            "--patch",
+        ];
+        case.cluster()
+            .kubectl(&[&patch[..], &[&with(finalizers)]].concat())
+            .await?;
     }
     // Nor while it is being deleted, held up by something in the way.
     let iam = case.stack().aws(&case.pair.registry).iam;
-    iam.create_instance_profile().instance_profile_name("holder").send().await?;
-    iam.add_role_to_instance_profile().instance_profile_name("holder").role_name("pusher-grant").send().await?;
-    let delete = ["delete", GRANT, "--namespace", &case.namespace, "--wait=false", "--as", "tenant"];
+    iam.create_instance_profile()
+        .instance_profile_name("holder")
+        .send()
+        .await?;
+    iam.add_role_to_instance_profile()
+        .instance_profile_name("holder")
+        .role_name("pusher-grant")
+        .send()
+        .await?;
+    let delete = [
+        "delete",
+        GRANT,
+        "--namespace",
+        &case.namespace,
+        "--wait=false",
+        "--as",
+        "tenant",
+    ];
     case.cluster().kubectl(&delete).await?;
     case.not_ready("StillInUse").await?;
-    let taken = case.cluster().try_kubectl(&patched(&case, &["--as", "tenant"]), None).await?;
-    ensure!(!taken.success, "a tenant took it off a grant that is being deleted");
+    let taken = case
+        .cluster()
+        .try_kubectl(&patched(&case, &["--as", "tenant"]), None)
+        .await?;
+    ensure!(
+        !taken.success,
+        "a tenant took it off a grant that is being deleted"
+    );
     refused(&taken.stderr)?;
     // The operator takes it off when nothing is left.
-    iam.remove_role_from_instance_profile().instance_profile_name("holder").role_name("pusher-grant").send().await?;
-    let look = ["annotate", GRANT, "--namespace", &case.namespace, "registrygrants.dev/reconcile=now"];
+    iam.remove_role_from_instance_profile()
+        .instance_profile_name("holder")
+        .role_name("pusher-grant")
+        .send()
+        .await?;
+    let look = [
+        "annotate",
+        GRANT,
+        "--namespace",
+        &case.namespace,
+        "registrygrants.dev/reconcile=now",
+    ];
     // It may have gone by itself already.
     case.cluster().try_kubectl(&look, None).await?;
     case.cluster().wait_until_gone(&case.namespace, GRANT).await
@@ -112,25 +222,47 @@ async fn taken_off_by_an_admin_it_comes_back(installation: &Installation) -> Res
     let case = opened(installation).await?;
     case.cluster().kubectl(&patched(&case, &[])).await?;
     let is_back = |grant: &Value| {
-        ensure!(grant["metadata"]["finalizers"] == json!(["registrygrants.dev/revoke"]), "not back yet");
+        ensure!(
+            grant["metadata"]["finalizers"] == json!(["registrygrants.dev/revoke"]),
+            "not back yet"
+        );
         Ok(())
     };
-    case.cluster().wait_until(&case.namespace, GRANT, is_back).await?;
+    case.cluster()
+        .wait_until(&case.namespace, GRANT, is_back)
+        .await?;
     let mut replacement = case.cluster().get(&case.namespace, GRANT).await?;
-    replacement["metadata"].as_object_mut().context("no metadata")?.remove("finalizers");
-    case.cluster().try_kubectl(&["replace", "-f", "-"], Some(&replacement.to_string())).await?.ok()?;
-    case.cluster().wait_until(&case.namespace, GRANT, is_back).await?;
+    replacement["metadata"]
+        .as_object_mut()
+        .context("no metadata")?
+        .remove("finalizers");
+    case.cluster()
+        .try_kubectl(&["replace", "-f", "-"], Some(&replacement.to_string()))
+        .await?
+        .ok()?;
+    case.cluster()
+        .wait_until(&case.namespace, GRANT, is_back)
+        .await?;
     case.delete().await
 }
 
 /// Stops the operator's process for a moment, so that it sees all that was done at once.
 fn while_it_sleeps(operator: &Operator, signal: &str) -> Result<()> {
     let pid = serde_json::to_value(operator.identity())?["pid"].to_string();
-    ensure!(Command::new("kill").args([signal, &pid]).status()?.success(), "no signal {signal} for {pid}");
+    ensure!(
+        Command::new("kill")
+            .args([signal, &pid])
+            .status()?
+            .success(),
+        "no signal {signal} for {pid}"
+    );
     Ok(())
 }
 
-async fn a_grant_that_disappears_is_revoked(installation: &Installation, operator: &Operator) -> Result<()> {
+async fn a_grant_that_disappears_is_revoked(
+    installation: &Installation,
+    operator: &Operator,
+) -> Result<()> {
     let case = Case::on(installation).await?;
     case.open().await?;
     let before = case.accounts().await?;
@@ -139,7 +271,10 @@ async fn a_grant_that_disappears_is_revoked(installation: &Installation, operato
     case.cluster().kubectl(&patched(&case, &[])).await?;
     case.delete().await?;
     while_it_sleeps(operator, "-CONT")?;
-    eventually("it is revoked", async || same(&before, &case.accounts().await?)).await?;
+    eventually("it is revoked", async || {
+        same(&before, &case.accounts().await?)
+    })
+    .await?;
     // One that has its place by then keeps what it has.
     case.granted(json!({})).await?;
     let with = case.accounts().await?;
@@ -149,8 +284,15 @@ async fn a_grant_that_disappears_is_revoked(installation: &Installation, operato
     case.apply(&case.grant(json!({}))).await?;
     while_it_sleeps(operator, "-CONT")?;
     case.ready().await?;
-    ensure!(with.0.roles.keys().eq(case.registry().await?.roles.keys()), "the role of its successor is gone");
-    case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
+    ensure!(
+        with.0.roles.keys().eq(case.registry().await?.roles.keys()),
+        "the role of its successor is gone"
+    );
+    case.instance()
+        .await?
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
     case.delete().await?;
     same(&before, &case.accounts().await?)
 }
@@ -167,25 +309,54 @@ async fn many_that_disappear_at_once_are_left_to_the_sweep(
     for name in &names {
         case.apply(&case.grant_named(name, spec.clone())).await?;
     }
-    case.cluster().wait_for_all(&case.namespace, "carg", "Ready").await?;
-    let before = case.repository("app").policy(case.stack()).await?.context("no policy")?;
+    case.cluster()
+        .wait_for_all(&case.namespace, "carg", "Ready")
+        .await?;
+    let before = case
+        .repository("app")
+        .policy(case.stack())
+        .await?
+        .context("no policy")?;
     while_it_sleeps(operator, "-STOP")?;
     for name in &names {
-        let patch = ["patch", "carg", name, "--namespace", &case.namespace, "--type=merge", "--patch", NO_FINALIZER];
+        let patch = [
+            "patch",
+            "carg",
+            name,
+            "--namespace",
+            &case.namespace,
+            "--type=merge",
+            "--patch",
+            NO_FINALIZER,
+        ];
         case.cluster().kubectl(&patch).await?;
     }
-    case.cluster().kubectl(&["delete", "carg", "--all", "--namespace", &case.namespace]).await?;
+    case.cluster()
+        .kubectl(&["delete", "carg", "--all", "--namespace", &case.namespace])
+        .await?;
     while_it_sleeps(operator, "-CONT")?;
     let swept = |account: &Value| {
-        ensure!(account["status"]["sweep"]["found"] == 1, "{}", account["status"]["sweep"]);
+        ensure!(
+            account["status"]["sweep"]["found"] == 1,
+            "{}",
+            account["status"]["sweep"]
+        );
         Ok(())
     };
-    case.cluster().wait_until("", &format!("awsaccount/{}", case.pair.registry), swept).await?;
-    let after = case.repository("app").policy(case.stack()).await?.context("it was revoked")?;
+    case.cluster()
+        .wait_until("", &format!("awsaccount/{}", case.pair.registry), swept)
+        .await?;
+    let after = case
+        .repository("app")
+        .policy(case.stack())
+        .await?
+        .context("it was revoked")?;
     ensure!(before.same_meaning(&after), "{after:?}");
     // Narrowing the rules finds it: what no rule admits is revoked, though no grant claims it.
-    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(json!({"maxAccess": "Pull"}))]}})))
-        .await?;
+    case.apply(&case.registry_account(
+        json!({"registry": {"rules": [case.rule(json!({"maxAccess": "Pull"}))]}}),
+    ))
+    .await?;
     eventually("what no rule admits is revoked", async || {
         let policy = case.repository("app").policy(case.stack()).await?;
         ensure!(policy.is_none(), "it is left: {policy:?}");
@@ -198,14 +369,25 @@ async fn deletions_of_every_kind_end(installation: &Installation) -> Result<()> 
     for cascade in ["background", "foreground", "orphan"] {
         let case = opened(installation).await?;
         let how = format!("--cascade={cascade}");
-        let delete = ["delete", GRANT, "--namespace", &case.namespace, &how, "--timeout=120s"];
+        let delete = [
+            "delete",
+            GRANT,
+            "--namespace",
+            &case.namespace,
+            &how,
+            "--timeout=120s",
+        ];
         case.cluster().kubectl(&delete).await.context(how.clone())?;
     }
     let case = opened(installation).await?;
-    case.cluster().kubectl(&["delete", "namespace", &case.namespace, "--timeout=120s"]).await?;
+    case.cluster()
+        .kubectl(&["delete", "namespace", &case.namespace, "--timeout=120s"])
+        .await?;
     let case = opened(installation).await?;
     let definition = "crossaccountregistrygrants.registrygrants.dev";
-    case.cluster().kubectl(&["delete", "crd", definition, "--timeout=120s"]).await?;
+    case.cluster()
+        .kubectl(&["delete", "crd", definition, "--timeout=120s"])
+        .await?;
     ensure!(
         case.repository("app").policy(case.stack()).await?.is_none(),
         "the definition went, and its access is left"
@@ -214,18 +396,33 @@ async fn deletions_of_every_kind_end(installation: &Installation) -> Result<()> 
 }
 
 /// The definitions are back, and a grant with them, from a backup.
-async fn restored_without_status_it_is_deleted(installation: &Installation, operator: &mut Operator) -> Result<()> {
+async fn restored_without_status_it_is_deleted(
+    installation: &Installation,
+    operator: &mut Operator,
+) -> Result<()> {
     let definitions = repository_root().join("charts/registry-grants/files/crds");
-    let apply = ["apply", "--server-side", "--force-conflicts", "-f", &definitions.to_string_lossy()];
+    let apply = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "-f",
+        &definitions.to_string_lossy(),
+    ];
     installation.cluster.kubectl(&apply).await?;
-    installation.cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).await?;
+    installation
+        .cluster
+        .kubectl(&["wait", "--for=condition=Established", "crd", "--all"])
+        .await?;
     *operator = installation.start_operator(OPERATOR, &QUIET).await?;
     let case = opened(installation).await?;
     tenant(&case).await?;
     let mut saved = case.cluster().get(&case.namespace, GRANT).await?;
     case.delete().await?;
     let kept = ["name", "namespace", "finalizers"];
-    saved["metadata"].as_object_mut().context("no metadata")?.retain(|key, _| kept.contains(&key.as_str()));
+    saved["metadata"]
+        .as_object_mut()
+        .context("no metadata")?
+        .retain(|key, _| kept.contains(&key.as_str()));
     saved.as_object_mut().context("no object")?.remove("status");
     case.apply(&saved).await?;
     case.delete().await
@@ -234,13 +431,35 @@ async fn restored_without_status_it_is_deleted(installation: &Installation, oper
 async fn uninstalled_it_can_be_taken_off(installation: &Installation) -> Result<()> {
     let case = opened(installation).await?;
     // With the chart the tenants' role goes as well. This one is in no group of the policy either.
-    let binding = ["create", "rolebinding", "keeper", "--clusterrole", "cluster-admin", "--user", "keeper"];
-    case.cluster().kubectl(&[&binding[..], &["--namespace", &case.namespace]].concat()).await?;
-    case.cluster().helm(&["uninstall", HELM_RELEASE, "--namespace", OPERATOR_NAMESPACE]).await?;
-    let delete = ["delete", GRANT, "--namespace", &case.namespace, "--wait=false"];
+    let binding = [
+        "create",
+        "rolebinding",
+        "keeper",
+        "--clusterrole",
+        "cluster-admin",
+        "--user",
+        "keeper",
+    ];
+    case.cluster()
+        .kubectl(&[&binding[..], &["--namespace", &case.namespace]].concat())
+        .await?;
+    case.cluster()
+        .helm(&["uninstall", HELM_RELEASE, "--namespace", OPERATOR_NAMESPACE])
+        .await?;
+    let delete = [
+        "delete",
+        GRANT,
+        "--namespace",
+        &case.namespace,
+        "--wait=false",
+    ];
     case.cluster().kubectl(&delete).await?;
     // With the chart its policies went, so that nothing jams for want of an operator.
-    eventually("it can be taken off", async || case.cluster().kubectl(&patched(&case, &["--as", "keeper"])).await)
-        .await?;
+    eventually("it can be taken off", async || {
+        case.cluster()
+            .kubectl(&patched(&case, &["--as", "keeper"]))
+            .await
+    })
+    .await?;
     case.cluster().wait_until_gone(&case.namespace, GRANT).await
 }

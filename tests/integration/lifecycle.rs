@@ -1,4 +1,5 @@
-//! The life of a grant: suspended, looked at on request, let go of, and what stays when it is deleted.
+//! The life of a grant: suspended, looked at on request, let go of, and what stays when it is
+//! deleted.
 
 use crate::case::{Case, GRANT, condition, same};
 use anyhow::{Context, Result, ensure};
@@ -11,7 +12,10 @@ async fn suspended(case: &Case<'_>) -> Result<Value> {
         .wait_until(&case.namespace, GRANT, |grant| {
             let ready = condition(grant, "Ready").context("no condition Ready yet")?;
             let current = ready["observedGeneration"] == grant["metadata"]["generation"];
-            ensure!(current && ready["reason"] == "Suspended", "not suspended: {ready}");
+            ensure!(
+                current && ready["reason"] == "Suspended",
+                "not suspended: {ready}"
+            );
             Ok(())
         })
         .await
@@ -23,30 +27,54 @@ async fn a_suspended_grant_keeps_what_it_has_and_changes_nothing() -> Result<()>
     case.repository("team/other").create(case.stack()).await?;
     case.granted(json!({})).await?;
     let before = case.accounts().await?;
-    case.apply(&case.grant(json!({"suspend": true, "access": "Pull"}))).await?;
+    case.apply(&case.grant(json!({"suspend": true, "access": "Pull"})))
+        .await?;
     suspended(&case).await?;
     // By hand, on what is this grant's alone.
     let iam = case.stack().aws(&case.pair.registry).iam;
-    iam.tag_role().role_name("pusher-grant").tags(Tag::builder().key("by").value("hand").build()?).send().await?;
-    iam.update_role().role_name("pusher-grant").max_session_duration(7200).send().await?;
+    iam.tag_role()
+        .role_name("pusher-grant")
+        .tags(Tag::builder().key("by").value("hand").build()?)
+        .send()
+        .await?;
+    iam.update_role()
+        .role_name("pusher-grant")
+        .max_session_duration(7200)
+        .send()
+        .await?;
     let touched = case.accounts().await?;
 
-    // Another grant on the same repository is worked on, and what the suspended one has stays beside it.
+    // Another grant on the same repository is worked on, and what the suspended one has stays
+    // beside it.
     let other = json!({
         "registry": {"repositories": ["app", "team/other"], "role": null}, "paths": ["Direct"],
         "consumer": {"wholeAccount": null, "instanceRole": null, "roles": ["ci/*"]},
     });
     case.apply(&case.grant_named("other", other)).await?;
-    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
+    case.cluster()
+        .wait_for_condition(&case.namespace, "carg/other", "Ready")
+        .await?;
     case.reconcile_named("carg/other").await?;
     case.reconcile().await?;
-    case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
-    ensure!(case.registry().await?.roles == touched.0.roles, "a suspended grant's role was written to");
+    case.instance()
+        .await?
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
+    ensure!(
+        case.registry().await?.roles == touched.0.roles,
+        "a suspended grant's role was written to"
+    );
     case.delete_named("carg/other").await?;
 
     // Going on puts back what was changed, and makes true what was asked meanwhile.
-    case.granted(json!({"suspend": false, "access": "PullPush"})).await?;
-    iam.untag_role().role_name("pusher-grant").tag_keys("by").send().await?;
+    case.granted(json!({"suspend": false, "access": "PullPush"}))
+        .await?;
+    iam.untag_role()
+        .role_name("pusher-grant")
+        .tag_keys("by")
+        .send()
+        .await?;
     same(&before, &case.accounts().await?)
 }
 
@@ -72,7 +100,8 @@ async fn a_suspended_grant_that_is_no_longer_admitted_is_revoked() -> Result<()>
     case.granted(json!({})).await?;
     case.apply(&case.grant(json!({"suspend": true}))).await?;
     suspended(&case).await?;
-    case.apply(&case.registry_account(json!({"registry": {"rules": []}}))).await?;
+    case.apply(&case.registry_account(json!({"registry": {"rules": []}})))
+        .await?;
     case.not_ready("NotAdmitted").await?;
     same(&before, &case.accounts().await?)
 }
@@ -80,46 +109,102 @@ async fn a_suspended_grant_that_is_no_longer_admitted_is_revoked() -> Result<()>
 #[tokio::test]
 async fn an_annotation_has_a_grant_looked_at_at_once() -> Result<()> {
     let case = Case::opened().await?;
-    case.granted(json!({"registry": {"role": {"nameInRepositoryPolicy": true}}})).await?;
+    case.granted(json!({"registry": {"role": {"nameInRepositoryPolicy": true}}}))
+        .await?;
     let right = case.accounts().await?;
     let named = |state: &local_stack::AccountState| state.roles["pusher-grant"].id.clone();
 
-    // A role that was deleted: its successor has another ID, so that the repository policy has to be written again, too.
+    // A role that was deleted: its successor has another ID, so that the repository policy has to
+    // be written again, too.
     let iam = case.stack().aws(&case.pair.registry).iam;
     for policy in right.0.roles["pusher-grant"].inline.keys() {
-        iam.delete_role_policy().role_name("pusher-grant").policy_name(policy).send().await?;
+        iam.delete_role_policy()
+            .role_name("pusher-grant")
+            .policy_name(policy)
+            .send()
+            .await?;
     }
     iam.delete_role().role_name("pusher-grant").send().await?;
-    let policy = case.repository("app").policy(case.stack()).await?.context("no policy")?;
-    ensure!(policy.to_string().contains("AROA"), "the emulation does not show the deleted role's ID: {policy}");
+    let policy = case
+        .repository("app")
+        .policy(case.stack())
+        .await?
+        .context("no policy")?;
+    ensure!(
+        policy.to_string().contains("AROA"),
+        "the emulation does not show the deleted role's ID: {policy}"
+    );
 
     case.cluster()
-        .kubectl(&["annotate", GRANT, "--namespace", &case.namespace, "registrygrants.dev/reconcile=now"])
+        .kubectl(&[
+            "annotate",
+            GRANT,
+            "--namespace",
+            &case.namespace,
+            "registrygrants.dev/reconcile=now",
+        ])
         .await?;
     eventually("the role is back, and named", async || {
         let grant = case.cluster().get(&case.namespace, GRANT).await?;
-        ensure!(grant["status"]["lastHandledReconcile"] == "now", "not handled: {}", grant["status"]["conditions"]);
-        let policy = case.repository("app").policy(case.stack()).await?.context("no policy")?;
-        ensure!(!policy.to_string().contains("AROA") && policy.to_string().contains("pusher-grant"), "{policy}");
+        ensure!(
+            grant["status"]["lastHandledReconcile"] == "now",
+            "not handled: {}",
+            grant["status"]["conditions"]
+        );
+        let policy = case
+            .repository("app")
+            .policy(case.stack())
+            .await?
+            .context("no policy")?;
+        ensure!(
+            !policy.to_string().contains("AROA") && policy.to_string().contains("pusher-grant"),
+            "{policy}"
+        );
         Ok(())
     })
     .await?;
-    ensure!(named(&case.registry().await?) != named(&right.0), "the role was not made anew");
+    ensure!(
+        named(&case.registry().await?) != named(&right.0),
+        "the role was not made anew"
+    );
     let session = case.instance().await?;
-    let role = format!("arn:aws:iam::{}:role/registry-grants/pusher-grant", case.pair.registry);
-    session.assume(&role).await?.allowed()?.push(&case.repository("app"), "v2").await?.allowed().map(drop)
+    let role = format!(
+        "arn:aws:iam::{}:role/registry-grants/pusher-grant",
+        case.pair.registry
+    );
+    session
+        .assume(&role)
+        .await?
+        .allowed()?
+        .push(&case.repository("app"), "v2")
+        .await?
+        .allowed()
+        .map(drop)
 }
 
 #[tokio::test]
 async fn a_grant_whose_account_is_gone_can_be_abandoned_and_not_otherwise() -> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
-    let annotate = ["annotate", GRANT, "--namespace", &case.namespace, "registrygrants.dev/abandon=true"];
+    let annotate = [
+        "annotate",
+        GRANT,
+        "--namespace",
+        &case.namespace,
+        "registrygrants.dev/abandon=true",
+    ];
 
     // Where there is a way into both accounts, the annotation changes nothing.
     let iam = case.stack().aws(&case.pair.registry).iam;
-    iam.create_instance_profile().instance_profile_name("holder").send().await?;
-    iam.add_role_to_instance_profile().instance_profile_name("holder").role_name("pusher-grant").send().await?;
+    iam.create_instance_profile()
+        .instance_profile_name("holder")
+        .send()
+        .await?;
+    iam.add_role_to_instance_profile()
+        .instance_profile_name("holder")
+        .role_name("pusher-grant")
+        .send()
+        .await?;
     case.cluster().kubectl(&annotate).await?;
     case.begin_to_delete().await?;
     let said = case.not_ready("StillInUse").await?;
@@ -136,14 +221,36 @@ async fn a_grant_whose_account_is_gone_can_be_abandoned_and_not_otherwise() -> R
         .policy_document(nobody)
         .send()
         .await?;
-    case.apply(&case.registry_account(json!({"credentials": {"assumeRole": {"externalID": "another-one"}}}))).await?;
-    case.cluster().wait_until_gone(&case.namespace, GRANT).await?;
-    let events = case.cluster().kubectl(&["get", "events", "--namespace", &case.namespace]).await?;
-    let told = events.lines().find(|line| line.contains("Abandoned")).context("no Event tells of it")?;
-    ensure!(told.contains("pusher-grant") && told.contains(&case.pair.registry), "{told}");
+    case.apply(
+        &case.registry_account(
+            json!({"credentials": {"assumeRole": {"externalID": "another-one"}}}),
+        ),
+    )
+    .await?;
+    case.cluster()
+        .wait_until_gone(&case.namespace, GRANT)
+        .await?;
+    let events = case
+        .cluster()
+        .kubectl(&["get", "events", "--namespace", &case.namespace])
+        .await?;
+    let told = events
+        .lines()
+        .find(|line| line.contains("Abandoned"))
+        .context("no Event tells of it")?;
+    ensure!(
+        told.contains("pusher-grant") && told.contains(&case.pair.registry),
+        "{told}"
+    );
     // What is in the account that can be got into was taken back all the same.
-    ensure!(!case.consumer().await?.roles.contains_key("node"), "the instance role is left");
-    ensure!(case.registry().await?.roles.contains_key("pusher-grant"), "how could it be removed?");
+    ensure!(
+        !case.consumer().await?.roles.contains_key("node"),
+        "the instance role is left"
+    );
+    ensure!(
+        case.registry().await?.roles.contains_key("pusher-grant"),
+        "how could it be removed?"
+    );
     Ok(())
 }
 
@@ -152,26 +259,57 @@ async fn what_is_retained_stays_and_is_nobodys() -> Result<()> {
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
     let rule = case.rule(json!({"allowRetain": true}));
-    case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}}))).await?;
+    case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}})))
+        .await?;
     let rule = json!({"namespaces": {"names": [case.namespace]}, "roles": ["registry-grants/*"], "allowRetain": true});
-    case.apply(&case.consumer_account(json!({"consumer": {"rules": [rule]}}))).await?;
-    let spec = json!({"deletionPolicy": "Retain", "registry": {"role": {"nameInRepositoryPolicy": true}}});
+    case.apply(&case.consumer_account(json!({"consumer": {"rules": [rule]}})))
+        .await?;
+    let spec =
+        json!({"deletionPolicy": "Retain", "registry": {"role": {"nameInRepositoryPolicy": true}}});
     case.granted(spec).await?;
     let session = case.instance().await?;
-    session.push(&case.repository("app"), "v1").await?.allowed()?;
+    session
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
     case.delete().await?;
 
     let (registry, consumer) = case.accounts().await?;
     for (state, role) in [(&registry, "pusher-grant"), (&consumer, "node")] {
         let role = state.roles.get(role).context("the role is gone")?;
-        ensure!(!role.tags.keys().any(|tag| tag.starts_with("registrygrants.dev/")), "{role:?}");
-        ensure!(!role.trust.to_string().contains("RegistryGrants"), "{role:?}");
+        ensure!(
+            !role
+                .tags
+                .keys()
+                .any(|tag| tag.starts_with("registrygrants.dev/")),
+            "{role:?}"
+        );
+        ensure!(
+            !role.trust.to_string().contains("RegistryGrants"),
+            "{role:?}"
+        );
     }
-    let policy = case.repository("app").policy(case.stack()).await?.context("the policy is gone")?;
+    let policy = case
+        .repository("app")
+        .policy(case.stack())
+        .await?
+        .context("the policy is gone")?;
     ensure!(!policy.to_string().contains("RegistryGrants"), "{policy}");
-    session.push(&case.repository("app"), "v2").await?.allowed()?;
-    let role = format!("arn:aws:iam::{}:role/registry-grants/pusher-grant", case.pair.registry);
-    session.assume(&role).await?.allowed()?.push(&case.repository("app"), "v3").await?.allowed()?;
+    session
+        .push(&case.repository("app"), "v2")
+        .await?
+        .allowed()?;
+    let role = format!(
+        "arn:aws:iam::{}:role/registry-grants/pusher-grant",
+        case.pair.registry
+    );
+    session
+        .assume(&role)
+        .await?
+        .allowed()?
+        .push(&case.repository("app"), "v3")
+        .await?
+        .allowed()?;
 
     // Another grant that comes and goes leaves it as it is.
     let other = json!({
@@ -179,7 +317,9 @@ async fn what_is_retained_stays_and_is_nobodys() -> Result<()> {
         "consumer": {"wholeAccount": null, "instanceRole": null, "roles": ["ci/*"]},
     });
     case.apply(&case.grant_named("other", other)).await?;
-    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
+    case.cluster()
+        .wait_for_condition(&case.namespace, "carg/other", "Ready")
+        .await?;
     case.delete_named("carg/other").await?;
     same(&(registry, consumer), &case.accounts().await?)
 }
@@ -189,11 +329,16 @@ async fn to_retain_needs_a_rule_that_admits_it_also_at_the_end() -> Result<()> {
     let case = Case::opened().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
-    case.apply(&case.grant(json!({"deletionPolicy": "Retain"}))).await?;
+    case.apply(&case.grant(json!({"deletionPolicy": "Retain"})))
+        .await?;
     let said = case.not_ready("NotAdmitted").await?;
     ensure!(said.contains("deletionPolicy Retain"), "{said}");
     // That it may not stay is no reason to take it away now.
-    case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
+    case.instance()
+        .await?
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
     case.delete().await?;
     same(&before, &case.accounts().await?)
 }

@@ -1,7 +1,9 @@
-//! Integration tests: the real operator as the chart's ServiceAccount, a real API server, an AWS emulation that enforces policies.
+//! Integration tests: the real operator as the chart's ServiceAccount, a real API server, an AWS
+//! emulation that enforces policies.
 //!
-//! All tests share one stack and one operator, as tenants share a cluster; each has its own pair of accounts and its own namespace,
-//! so that they run side by side. Those that end the operator or count its work have a stack of their own.
+//! All tests share one stack and one operator, as tenants share a cluster; each has its own pair of
+//! accounts and its own namespace, so that they run side by side. Those that end the operator or
+//! count its work have a stack of their own.
 
 mod access;
 mod account_limits;

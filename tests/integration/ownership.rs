@@ -19,24 +19,40 @@ fn allows(action: &str) -> String {
 async fn a_role_that_is_not_ours_is_left_alone_and_the_grant_says_so() -> Result<()> {
     for (account_is_registry, name) in [(true, "pusher-grant"), (false, "node")] {
         let case = Case::opened().await?;
-        let account = if account_is_registry { &case.pair.registry } else { &case.pair.consumer };
+        let account = if account_is_registry {
+            &case.pair.registry
+        } else {
+            &case.pair.consumer
+        };
         let root = case.stack().aws(account);
         role_with_policy(&root, name, trusts(account), allows("s3:GetObject")).await?;
         let read = async || {
             Ok::<_, anyhow::Error>(
-                if account_is_registry { case.registry().await? } else { case.consumer().await? }.roles,
+                if account_is_registry {
+                    case.registry().await?
+                } else {
+                    case.consumer().await?
+                }
+                .roles,
             )
         };
         let before = read().await?;
         case.apply(&case.grant(json!({}))).await?;
         let said = case.not_ready("Conflict").await?;
         ensure!(
-            said.contains(&format!("role/{name}")) && said.contains(account) && said.contains("another name"),
+            said.contains(&format!("role/{name}"))
+                && said.contains(account)
+                && said.contains("another name"),
             "{said}"
         );
         ensure!(read().await? == before, "the role was touched");
 
-        root.iam.delete_role_policy().role_name(name).policy_name("registry-grants").send().await?;
+        root.iam
+            .delete_role_policy()
+            .role_name(name)
+            .policy_name("registry-grants")
+            .send()
+            .await?;
         root.iam.delete_role().role_name(name).send().await?;
         case.ready().await?;
     }
@@ -53,10 +69,16 @@ async fn the_first_of_two_grants_on_one_role_has_it_and_the_other_says_so() -> R
     );
     case.apply(&second).await?;
     let said = case.not_ready_named("carg/second", "Conflict").await?;
-    ensure!(said.contains(&format!("{}/grant", case.namespace)), "{said}");
+    ensure!(
+        said.contains(&format!("{}/grant", case.namespace)),
+        "{said}"
+    );
     // The second one's end does not take the first one's role away.
     case.delete_named("carg/second").await?;
-    ensure!(case.registry().await?.roles.contains_key("pusher-grant"), "the first grant's role is gone");
+    ensure!(
+        case.registry().await?.roles.contains_key("pusher-grant"),
+        "the first grant's role is gone"
+    );
     case.ready().await.map(drop)
 }
 
@@ -67,57 +89,107 @@ async fn of_grants_that_ask_for_one_role_at_once_the_oldest_has_it() -> Result<(
     // Several, for each would get it right by chance every other time.
     let roles: Vec<String> = (0..6).map(|number| format!("contested-{number}")).collect();
     let asking = |who: &str, role: &String| {
-        let changes = json!({"registry": {"role": {"name": role}}, "consumer": {"instanceRole": null}});
+        let changes =
+            json!({"registry": {"role": {"name": role}}, "consumer": {"instanceRole": null}});
         case.grant_named(&format!("{who}-{role}"), changes)
     };
     // Of the same second's the name decides, so that the first ones are the older ones either way.
     for who in ["elder", "younger"] {
         let all: Vec<Value> = roles.iter().map(|role| asking(who, role)).collect();
-        case.apply(&json!({"apiVersion": "v1", "kind": "List", "items": all})).await?;
+        case.apply(&json!({"apiVersion": "v1", "kind": "List", "items": all}))
+            .await?;
     }
     case.apply(&case.registry_account(json!({}))).await?;
     for role in &roles {
-        let said = case.not_ready_named(&format!("carg/younger-{role}"), "Conflict").await?;
-        ensure!(said.contains(&format!("{}/elder-{role}", case.namespace)), "{said}");
-        case.cluster().wait_for_condition(&case.namespace, &format!("carg/elder-{role}"), "Ready").await?;
+        let said = case
+            .not_ready_named(&format!("carg/younger-{role}"), "Conflict")
+            .await?;
+        ensure!(
+            said.contains(&format!("{}/elder-{role}", case.namespace)),
+            "{said}"
+        );
+        case.cluster()
+            .wait_for_condition(&case.namespace, &format!("carg/elder-{role}"), "Ready")
+            .await?;
     }
     // With the older one gone the role is the other's.
-    let (gone, stays) = (format!("carg/elder-{}", roles[0]), format!("carg/younger-{}", roles[0]));
+    let (gone, stays) = (
+        format!("carg/elder-{}", roles[0]),
+        format!("carg/younger-{}", roles[0]),
+    );
     case.delete_named(&gone).await?;
-    case.cluster().wait_for_condition(&case.namespace, &stays, "Ready").await.map(drop)
+    case.cluster()
+        .wait_for_condition(&case.namespace, &stays, "Ready")
+        .await
+        .map(drop)
 }
 
 #[tokio::test]
 async fn whatever_is_changed_by_hand_on_the_registry_role_is_put_back_and_told() -> Result<()> {
     let case = Case::opened().await?;
-    case.granted(json!({"registry": {"role": {"maxSessionSeconds": 7200}}})).await?;
+    case.granted(json!({"registry": {"role": {"maxSessionSeconds": 7200}}}))
+        .await?;
     let right = case.registry().await?;
     let iam = case.stack().aws(&case.pair.registry).iam;
     let role = "pusher-grant";
-    let ours = right.roles[role].inline.keys().next().context("no inline policy")?;
-    iam.update_assume_role_policy().role_name(role).policy_document(trusts("444444444444")).send().await?;
-    iam.put_role_policy().role_name(role).policy_name(ours).policy_document(allows("ecr:*")).send().await?;
-    iam.put_role_policy().role_name(role).policy_name("backdoor").policy_document(allows("*")).send().await?;
+    let ours = right.roles[role]
+        .inline
+        .keys()
+        .next()
+        .context("no inline policy")?;
+    iam.update_assume_role_policy()
+        .role_name(role)
+        .policy_document(trusts("444444444444"))
+        .send()
+        .await?;
+    iam.put_role_policy()
+        .role_name(role)
+        .policy_name(ours)
+        .policy_document(allows("ecr:*"))
+        .send()
+        .await?;
+    iam.put_role_policy()
+        .role_name(role)
+        .policy_name("backdoor")
+        .policy_document(allows("*"))
+        .send()
+        .await?;
     iam.attach_role_policy()
         .role_name(role)
         .policy_arn("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly")
         .send()
         .await?;
-    iam.update_role().role_name(role).max_session_duration(3600).send().await?;
-    iam.delete_role_permissions_boundary().role_name(role).send().await?;
+    iam.update_role()
+        .role_name(role)
+        .max_session_duration(3600)
+        .send()
+        .await?;
+    iam.delete_role_permissions_boundary()
+        .role_name(role)
+        .send()
+        .await?;
     case.reconcile().await?;
     eventually("the role is as before", async || {
         let mut now = case.registry().await?;
         // Who came in while anybody could is put out.
-        let ended = now.roles.get_mut(role).and_then(|role| role.inline.remove("registry-grants-ended-sessions"));
-        ensure!(ended.is_some(), "sessions that were given out meanwhile are not ended");
+        let ended = now
+            .roles
+            .get_mut(role)
+            .and_then(|role| role.inline.remove("registry-grants-ended-sessions"));
+        ensure!(
+            ended.is_some(),
+            "sessions that were given out meanwhile are not ended"
+        );
         let differences = right.differences(&now);
         ensure!(differences.is_empty(), "{differences:?}");
         Ok(())
     })
     .await?;
     eventually("an Event tells", async || {
-        let events = case.cluster().kubectl(&["events", "--for", GRANT, "--namespace", &case.namespace]).await?;
+        let events = case
+            .cluster()
+            .kubectl(&["events", "--for", GRANT, "--namespace", &case.namespace])
+            .await?;
         ensure!(events.contains("DriftCorrected"), "{events}");
         Ok(())
     })
@@ -129,23 +201,47 @@ async fn deleted_roles_and_profiles_come_back() -> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     let iam = case.stack().aws(&case.pair.consumer).iam;
-    iam.remove_role_from_instance_profile().instance_profile_name("node").role_name("node").send().await?;
-    iam.delete_instance_profile().instance_profile_name("node").send().await?;
+    iam.remove_role_from_instance_profile()
+        .instance_profile_name("node")
+        .role_name("node")
+        .send()
+        .await?;
+    iam.delete_instance_profile()
+        .instance_profile_name("node")
+        .send()
+        .await?;
     for policy in case.consumer().await?.roles["node"].inline.keys() {
-        iam.delete_role_policy().role_name("node").policy_name(policy).send().await?;
+        iam.delete_role_policy()
+            .role_name("node")
+            .policy_name(policy)
+            .send()
+            .await?;
     }
     iam.delete_role().role_name("node").send().await?;
     case.reconcile().await?;
     eventually("role and profile are back", async || {
         let consumer = case.consumer().await?;
-        let profile = consumer.instance_profiles.get("node").context("no profile")?;
+        let profile = consumer
+            .instance_profiles
+            .get("node")
+            .context("no profile")?;
         ensure!(profile.roles.contains("node"), "{profile:?}");
-        ensure!(consumer.roles.get("node").is_some_and(|role| !role.inline.is_empty()), "no role");
+        ensure!(
+            consumer
+                .roles
+                .get("node")
+                .is_some_and(|role| !role.inline.is_empty()),
+            "no role"
+        );
         Ok(())
     })
     .await?;
     eventually("the client gets in again", async || {
-        case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()
+        case.instance()
+            .await?
+            .push(&case.repository("app"), "v1")
+            .await?
+            .allowed()
     })
     .await
     .map(drop)
@@ -156,7 +252,8 @@ async fn what_others_put_on_the_instance_role_stays_and_keeps_the_role() -> Resu
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     let iam = case.stack().aws(&case.pair.consumer).iam;
-    let node = |state: &local_stack::AccountState| state.roles.get("node").cloned().context("no role");
+    let node =
+        |state: &local_stack::AccountState| state.roles.get("node").cloned().context("no role");
     iam.put_role_policy()
         .role_name("node")
         .policy_name("ssm")
@@ -172,23 +269,44 @@ async fn what_others_put_on_the_instance_role_stays_and_keeps_the_role() -> Resu
     let extended = ours.with_statement(json!({
         "Sid": "Debugging", "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{}:root", case.pair.consumer)}, "Action": "sts:AssumeRole",
     }));
-    iam.update_assume_role_policy().role_name("node").policy_document(extended.to_string()).send().await?;
+    iam.update_assume_role_policy()
+        .role_name("node")
+        .policy_document(extended.to_string())
+        .send()
+        .await?;
 
     // A change of the grant goes through, so that a whole reconciliation has seen the role.
     case.granted(json!({"access": "Pull"})).await?;
     let kept = node(&case.consumer().await?)?;
-    ensure!(kept.inline.contains_key("ssm") && kept.attached.len() == 1 && kept.trust == extended, "{kept:?}");
+    ensure!(
+        kept.inline.contains_key("ssm") && kept.attached.len() == 1 && kept.trust == extended,
+        "{kept:?}"
+    );
 
     case.delete().await?;
     let left = case.consumer().await?;
     let role = node(&left)?;
-    ensure!(role.inline.keys().eq(["ssm"]) && role.attached.len() == 1, "{role:?}");
-    let sids: Vec<_> = role.trust.statements().iter().map(|statement| statement["Sid"].clone()).collect();
+    ensure!(
+        role.inline.keys().eq(["ssm"]) && role.attached.len() == 1,
+        "{role:?}"
+    );
+    let sids: Vec<_> = role
+        .trust
+        .statements()
+        .iter()
+        .map(|statement| statement["Sid"].clone())
+        .collect();
     ensure!(sids == ["Debugging"], "{sids:?}");
-    ensure!(left.instance_profiles.contains_key("node"), "the profile of a role that others use is gone");
+    ensure!(
+        left.instance_profiles.contains_key("node"),
+        "the profile of a role that others use is gone"
+    );
 
     case.granted(json!({})).await?;
-    ensure!(node(&case.consumer().await?)?.inline.len() == 2, "the role was not taken up again");
+    ensure!(
+        node(&case.consumer().await?)?.inline.len() == 2,
+        "the role was not taken up again"
+    );
     Ok(())
 }
 
@@ -197,11 +315,18 @@ async fn a_trust_of_the_instance_role_that_was_taken_away_comes_back_beside_othe
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     let iam = case.stack().aws(&case.pair.consumer).iam;
-    iam.update_assume_role_policy().role_name("node").policy_document(trusts(&case.pair.consumer)).send().await?;
+    iam.update_assume_role_policy()
+        .role_name("node")
+        .policy_document(trusts(&case.pair.consumer))
+        .send()
+        .await?;
     case.reconcile().await?;
     eventually("EC2 may assume it again", async || {
         let trust: Document = case.consumer().await?.roles["node"].trust.clone();
-        ensure!(trust.statements().len() == 2 && trust.to_string().contains("ec2.amazonaws.com"), "{trust}");
+        ensure!(
+            trust.statements().len() == 2 && trust.to_string().contains("ec2.amazonaws.com"),
+            "{trust}"
+        );
         Ok(())
     })
     .await
@@ -213,24 +338,47 @@ async fn deletion_goes_on_when_parts_are_gone_already() -> Result<()> {
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
     let root = case.stack().aws(&case.pair.registry);
-    root.ecr.delete_repository().repository_name("app").force(true).send().await?;
+    root.ecr
+        .delete_repository()
+        .repository_name("app")
+        .force(true)
+        .send()
+        .await?;
     case.delete().await?;
     case.repository("app").create(case.stack()).await?;
     same(&before, &case.accounts().await?)
 }
 
 #[tokio::test]
-async fn a_registry_role_that_something_else_holds_is_named_and_goes_once_it_is_free() -> Result<()> {
+async fn a_registry_role_that_something_else_holds_is_named_and_goes_once_it_is_free() -> Result<()>
+{
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     let iam = case.stack().aws(&case.pair.registry).iam;
-    iam.create_instance_profile().instance_profile_name("holder").send().await?;
-    iam.add_role_to_instance_profile().instance_profile_name("holder").role_name("pusher-grant").send().await?;
+    iam.create_instance_profile()
+        .instance_profile_name("holder")
+        .send()
+        .await?;
+    iam.add_role_to_instance_profile()
+        .instance_profile_name("holder")
+        .role_name("pusher-grant")
+        .send()
+        .await?;
     case.begin_to_delete().await?;
     let said = case.not_ready("StillInUse").await?;
-    ensure!(said.contains("pusher-grant") && said.contains(&case.pair.registry), "{said}");
-    ensure!(case.repository("app").policy(case.stack()).await?.is_none(), "access goes first, whatever else is stuck");
-    iam.remove_role_from_instance_profile().instance_profile_name("holder").role_name("pusher-grant").send().await?;
+    ensure!(
+        said.contains("pusher-grant") && said.contains(&case.pair.registry),
+        "{said}"
+    );
+    ensure!(
+        case.repository("app").policy(case.stack()).await?.is_none(),
+        "access goes first, whatever else is stuck"
+    );
+    iam.remove_role_from_instance_profile()
+        .instance_profile_name("holder")
+        .role_name("pusher-grant")
+        .send()
+        .await?;
     case.cluster().wait_until_gone(&case.namespace, GRANT).await
 }
 
@@ -244,11 +392,21 @@ async fn a_full_quota_is_named() -> Result<()> {
     let filler = document(
         json!({"Effect": "Deny", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{}", "x".repeat(9_300))}),
     );
-    iam.put_role_policy().role_name("node").policy_name("filler").policy_document(filler).send().await?;
-    let many: Vec<String> =
-        (0..20).map(|number| format!("team/a-rather-long-name-of-a-repository-{number}*")).collect();
-    case.apply(&case.grant(json!({"registry": {"repositories": many}}))).await?;
+    iam.put_role_policy()
+        .role_name("node")
+        .policy_name("filler")
+        .policy_document(filler)
+        .send()
+        .await?;
+    let many: Vec<String> = (0..20)
+        .map(|number| format!("team/a-rather-long-name-of-a-repository-{number}*"))
+        .collect();
+    case.apply(&case.grant(json!({"registry": {"repositories": many}})))
+        .await?;
     let said = case.not_ready("QuotaExceeded").await?;
-    ensure!(said.contains("node") && said.contains(&case.pair.consumer), "{said}");
+    ensure!(
+        said.contains("node") && said.contains(&case.pair.consumer),
+        "{said}"
+    );
     Ok(())
 }

@@ -8,17 +8,30 @@ use serde_json::json;
 async fn pull_does_not_push() -> Result<()> {
     let case = Case::opened().await?;
     let app = case.repository("app");
-    local_stack::Session::of_root(case.stack(), &case.pair.registry).push(&app, "v1").await?.allowed()?;
+    local_stack::Session::of_root(case.stack(), &case.pair.registry)
+        .push(&app, "v1")
+        .await?
+        .allowed()?;
     let grant = case.granted(json!({"access": "Pull"})).await?;
     let instance = case.instance().await?;
     instance.pull(&app, "v1").await?.allowed()?;
     instance.push(&app, "v2").await?.denied()?;
-    let by_role =
-        instance.assume(grant["status"]["registry"]["roleARN"].as_str().context("no role")?).await?.allowed()?;
+    let by_role = instance
+        .assume(
+            grant["status"]["registry"]["roleARN"]
+                .as_str()
+                .context("no role")?,
+        )
+        .await?
+        .allowed()?;
     by_role.pull(&app, "v1").await?.allowed()?;
     by_role.push(&app, "v2").await?.denied()?;
     // Not even who may do everything at home.
-    case.almighty("almighty").await?.push(&app, "v2").await?.denied()?;
+    case.almighty("almighty")
+        .await?
+        .push(&app, "v2")
+        .await?
+        .denied()?;
     Ok(())
 }
 
@@ -27,7 +40,11 @@ async fn by_the_direct_path_alone_there_is_no_role_in_the_registry_account() -> 
     let case = Case::opened().await?;
     let before = case.registry().await?.roles;
     case.granted(json!({"paths": ["Direct"]})).await?;
-    case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
+    case.instance()
+        .await?
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
     ensure!(case.registry().await?.roles == before, "a role was made");
     Ok(())
 }
@@ -36,12 +53,27 @@ async fn by_the_direct_path_alone_there_is_no_role_in_the_registry_account() -> 
 async fn by_the_role_alone_the_repository_policy_stays_untouched() -> Result<()> {
     let case = Case::opened().await?;
     let grant = case.granted(json!({"paths": ["AssumeRole"]})).await?;
-    ensure!(case.repository("app").policy(case.stack()).await?.is_none(), "a repository policy was made");
+    ensure!(
+        case.repository("app").policy(case.stack()).await?.is_none(),
+        "a repository policy was made"
+    );
     let instance = case.instance().await?;
-    instance.push(&case.repository("app"), "v1").await?.denied()?;
-    let by_role =
-        instance.assume(grant["status"]["registry"]["roleARN"].as_str().context("no role")?).await?.allowed()?;
-    by_role.push(&case.repository("app"), "v1").await?.allowed()?;
+    instance
+        .push(&case.repository("app"), "v1")
+        .await?
+        .denied()?;
+    let by_role = instance
+        .assume(
+            grant["status"]["registry"]["roleARN"]
+                .as_str()
+                .context("no role")?,
+        )
+        .await?
+        .allowed()?;
+    by_role
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
     Ok(())
 }
 
@@ -49,15 +81,33 @@ async fn by_the_role_alone_the_repository_policy_stays_untouched() -> Result<()>
 async fn narrowed_to_roles_the_others_of_the_account_stay_outside() -> Result<()> {
     let case = Case::opened().await?;
     let app = case.repository("app");
-    let (inside, outside) = (case.almighty("ci-deployer").await?, case.almighty("somebody").await?);
-    let grant =
-        case.granted(json!({"consumer": {"wholeAccount": null, "roles": ["ci-*"], "instanceRole": null}})).await?;
-    let role = grant["status"]["registry"]["roleARN"].as_str().context("no role")?;
+    let (inside, outside) = (
+        case.almighty("ci-deployer").await?,
+        case.almighty("somebody").await?,
+    );
+    let grant = case
+        .granted(
+            json!({"consumer": {"wholeAccount": null, "roles": ["ci-*"], "instanceRole": null}}),
+        )
+        .await?;
+    let role = grant["status"]["registry"]["roleARN"]
+        .as_str()
+        .context("no role")?;
     inside.push(&app, "v1").await?.allowed()?;
-    inside.assume(role).await?.allowed()?.push(&app, "v2").await?.allowed()?;
+    inside
+        .assume(role)
+        .await?
+        .allowed()?
+        .push(&app, "v2")
+        .await?
+        .allowed()?;
     outside.pull(&app, "v1").await?.denied()?;
     outside.assume(role).await?.denied()?;
-    ensure!(grant["status"]["conditions"][0]["reason"] == "RegistrySideReady", "{}", grant["status"]);
+    ensure!(
+        grant["status"]["conditions"][0]["reason"] == "RegistrySideReady",
+        "{}",
+        grant["status"]
+    );
     Ok(())
 }
 
@@ -65,17 +115,29 @@ async fn narrowed_to_roles_the_others_of_the_account_stay_outside() -> Result<()
 async fn with_only_an_instance_role_named_that_role_alone_gets_in() -> Result<()> {
     let case = Case::opened().await?;
     let outside = case.almighty("somebody").await?;
-    case.granted(json!({"consumer": {"wholeAccount": null}})).await?;
-    case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
-    outside.pull(&case.repository("app"), "v1").await?.denied()?;
+    case.granted(json!({"consumer": {"wholeAccount": null}}))
+        .await?;
+    case.instance()
+        .await?
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
+    outside
+        .pull(&case.repository("app"), "v1")
+        .await?
+        .denied()?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_role_with_an_external_id_is_not_assumed_without_it() -> Result<()> {
     let case = Case::opened().await?;
-    let grant = case.granted(json!({"registry": {"role": {"externalID": "told-to-b"}}})).await?;
-    let role = grant["status"]["registry"]["roleARN"].as_str().context("no role")?;
+    let grant = case
+        .granted(json!({"registry": {"role": {"externalID": "told-to-b"}}}))
+        .await?;
+    let role = grant["status"]["registry"]["roleARN"]
+        .as_str()
+        .context("no role")?;
     let instance = case.instance().await?;
     instance.assume(role).await?.denied()?;
     let with = instance
@@ -95,19 +157,33 @@ async fn a_role_with_an_external_id_is_not_assumed_without_it() -> Result<()> {
 async fn a_path_that_is_taken_out_of_the_spec_is_closed() -> Result<()> {
     let case = Case::opened().await?;
     let grant = case.granted(json!({})).await?;
-    let role = grant["status"]["registry"]["roleARN"].as_str().context("no role")?.to_owned();
+    let role = grant["status"]["registry"]["roleARN"]
+        .as_str()
+        .context("no role")?
+        .to_owned();
     let almighty = case.almighty("almighty").await?;
     almighty.assume(&role).await?.allowed()?;
 
-    case.apply(&case.grant(json!({"paths": ["Direct"]}))).await?;
+    case.apply(&case.grant(json!({"paths": ["Direct"]})))
+        .await?;
     case.ready().await?;
     almighty.assume(&role).await?.denied()?;
-    ensure!(!case.registry().await?.roles.contains_key("pusher-grant"), "the role is still there");
-    almighty.push(&case.repository("app"), "v1").await?.allowed()?;
+    ensure!(
+        !case.registry().await?.roles.contains_key("pusher-grant"),
+        "the role is still there"
+    );
+    almighty
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
 
-    case.apply(&case.grant(json!({"paths": ["AssumeRole"]}))).await?;
+    case.apply(&case.grant(json!({"paths": ["AssumeRole"]})))
+        .await?;
     case.ready().await?;
-    almighty.push(&case.repository("app"), "v2").await?.denied()?;
+    almighty
+        .push(&case.repository("app"), "v2")
+        .await?
+        .denied()?;
     almighty.assume(&role).await?.allowed()?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What the operator may do with roles of others, where `registry-grants iam-policy` was told to allow it, is not only enough: without any one
-//! action something fails, and says so.
+//! What the operator may do with roles of others, where `registry-grants iam-policy` was told to
+//! allow it, is not only enough: without any one action something fails, and says so.
 
 use crate::case::{Case, GRANT, OPERATOR, QUIET, condition, document};
 use crate::permissions::{generated, texts, without};
@@ -19,8 +19,11 @@ struct Lack {
 }
 
 fn permissions(account: &str, in_registry: bool) -> Result<Value> {
-    let flags =
-        if in_registry { ["--account=registry", "--allow-adopt"] } else { ["--account=consumer", "--allow-extend"] };
+    let flags = if in_registry {
+        ["--account=registry", "--allow-adopt"]
+    } else {
+        ["--account=consumer", "--allow-extend"]
+    };
     Ok(serde_json::from_str(&generated(account, &flags, None)?)?)
 }
 
@@ -29,13 +32,22 @@ fn lacks() -> Result<Vec<Lack>> {
     let mut lacks = Vec::new();
     for in_registry in [true, false] {
         let document = permissions("111111111111", in_registry)?;
-        let statements = document["Statement"].as_array().context("no statements")?.clone();
+        let statements = document["Statement"]
+            .as_array()
+            .context("no statements")?
+            .clone();
         let of_others = |statement: &Value| {
-            statement["Sid"].as_str().is_some_and(|sid| sid.contains("Adopt") || sid.contains("Consenting"))
+            statement["Sid"]
+                .as_str()
+                .is_some_and(|sid| sid.contains("Adopt") || sid.contains("Consenting"))
         };
         for statement in statements.into_iter().filter(of_others) {
             let sid = statement["Sid"].as_str().unwrap_or_default().to_owned();
-            let lack = |action| Lack { in_registry, sid: sid.clone(), action };
+            let lack = |action| Lack {
+                in_registry,
+                sid: sid.clone(),
+                action,
+            };
             lacks.extend(texts(&statement["Action"]).into_iter().map(lack));
         }
     }
@@ -46,38 +58,66 @@ fn lacks() -> Result<Vec<Lack>> {
 async fn without_any_one_action_on_roles_of_others_something_fails_and_says_so() -> Result<()> {
     let installation = local_stack::Installation::exclusive().await?;
     let lacks = lacks()?;
-    ensure!(lacks.len() > 10, "the documents were not understood: {lacks:?}");
+    ensure!(
+        lacks.len() > 10,
+        "the documents were not understood: {lacks:?}"
+    );
     let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
     let lives = lacks.into_iter().map(Some).chain([None]).enumerate();
-    try_join_all(lives.map(|(number, lack)| live(&installation, number, lack))).await.map(drop)
+    try_join_all(lives.map(|(number, lack)| live(&installation, number, lack)))
+        .await
+        .map(drop)
 }
 
-/// A whole life with all permissions but one: it has to end with a condition that names the action. With all of them it comes to its end.
-async fn live(installation: &local_stack::Installation, number: usize, lack: Option<Lack>) -> Result<()> {
+/// A whole life with all permissions but one: it has to end with a condition that names the action.
+/// With all of them it comes to its end.
+async fn live(
+    installation: &local_stack::Installation,
+    number: usize,
+    lack: Option<Lack>,
+) -> Result<()> {
     let namespace = format!("life-of-others-{number}");
     installation.cluster.create_namespace(&namespace).await?;
-    let case = Case { installation, pair: installation.fresh_pair().await?, namespace };
+    let case = Case {
+        installation,
+        pair: installation.fresh_pair().await?,
+        namespace,
+    };
     for (account, in_registry) in [(&case.pair.registry, true), (&case.pair.consumer, false)] {
         let mut allowed = permissions(account, in_registry)?;
         if let Some(lack) = lack.as_ref().filter(|lack| lack.in_registry == in_registry) {
             allowed = without(allowed, &lack.sid, &lack.action);
         }
-        let put = case.stack().aws(account).iam.put_role_policy().role_name(MANAGEMENT_ROLE);
-        put.policy_name(MANAGEMENT_ROLE).policy_document(allowed.to_string()).send().await?;
+        let put = case
+            .stack()
+            .aws(account)
+            .iam
+            .put_role_policy()
+            .role_name(MANAGEMENT_ROLE);
+        put.policy_name(MANAGEMENT_ROLE)
+            .policy_document(allowed.to_string())
+            .send()
+            .await?;
     }
     case.repository("app").create(case.stack()).await?;
-    let rule = json!({"managedPolicies": ["AmazonEC2ContainerRegistryPowerUser"], "allowRetain": true});
-    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(rule)]}}))).await?;
+    let rule =
+        json!({"managedPolicies": ["AmazonEC2ContainerRegistryPowerUser"], "allowRetain": true});
+    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(rule)]}})))
+        .await?;
     let rule = json!({"namespaces": {"names": [case.namespace]}, "roles": ["nodes/*"], "management": ["Extend"], "allowRetain": true});
-    case.apply(&case.consumer_account(json!({"consumer": {"rules": [rule]}}))).await?;
+    case.apply(&case.consumer_account(json!({"consumer": {"rules": [rule]}})))
+        .await?;
     make_by_hand(&case, true).await?;
 
     let plain = json!({
         "registry": {"role": {"name": "by-hand", "adopt": true, "path": "/"}},
         "consumer": {"wholeAccount": null, "instanceRole": {"name": "worker", "management": "Extend", "path": "/nodes/"}},
     });
-    let with = |role: Value| crate::case::merged(plain.clone(), json!({"registry": {"role": role}}));
-    let changed = with(json!({"managedPolicies": ["AmazonEC2ContainerRegistryPowerUser"], "maxSessionSeconds": 7200}));
+    let with =
+        |role: Value| crate::case::merged(plain.clone(), json!({"registry": {"role": role}}));
+    let changed = with(
+        json!({"managedPolicies": ["AmazonEC2ContainerRegistryPowerUser"], "maxSessionSeconds": 7200}),
+    );
     let mut denied = false;
     for spec in [plain.clone(), changed, plain.clone()] {
         denied = denied || reaches(&case, &spec, lack.as_ref()).await?;
@@ -86,16 +126,28 @@ async fn live(installation: &local_stack::Installation, number: usize, lack: Opt
     if !denied {
         make_by_hand(&case, false).await?;
         let retained = crate::case::merged(plain, json!({"deletionPolicy": "Retain"}));
-        denied = reaches(&case, &retained, lack.as_ref()).await? || ends(&case, lack.as_ref()).await?;
+        denied =
+            reaches(&case, &retained, lack.as_ref()).await? || ends(&case, lack.as_ref()).await?;
     }
-    ensure!(denied == lack.is_some(), "with all but {lack:?} it was denied: {denied}");
+    ensure!(
+        denied == lack.is_some(),
+        "with all but {lack:?} it was denied: {denied}"
+    );
     Ok(())
 }
 
 /// The trust statement that earlier versions of this installation added to roles of others.
 pub async fn earlier_trust_statement(case: &Case<'_>) -> Result<Value> {
-    let namespace =
-        case.cluster().kubectl(&["get", "namespace", "kube-system", "--output", "jsonpath={.metadata.uid}"]).await?;
+    let namespace = case
+        .cluster()
+        .kubectl(&[
+            "get",
+            "namespace",
+            "kube-system",
+            "--output",
+            "jsonpath={.metadata.uid}",
+        ])
+        .await?;
     let sid = Installation::of_cluster(namespace.trim()).sid("instance trust");
     let ec2 = json!({"Service": "ec2.amazonaws.com"});
     Ok(json!({"Sid": sid, "Effect": "Allow", "Principal": ec2, "Action": "sts:AssumeRole"}))
@@ -104,14 +156,35 @@ pub async fn earlier_trust_statement(case: &Case<'_>) -> Result<Value> {
 /// The roles of others as they are before a grant. The consumer's stays when the grant goes.
 async fn make_by_hand(case: &Case<'_>, workers: bool) -> Result<()> {
     let trusts = |service: &str| {
-        document(json!({"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}))
+        document(
+            json!({"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}),
+        )
     };
-    let tag = |key: &str, value: &str| Tag::builder().key(format!("registrygrants.dev/{key}")).value(value).build();
+    let tag = |key: &str, value: &str| {
+        Tag::builder()
+            .key(format!("registrygrants.dev/{key}"))
+            .value(value)
+            .build()
+    };
     let iam = case.stack().aws(&case.pair.registry).iam;
-    let create = iam.create_role().role_name("by-hand").assume_role_policy_document(trusts("ssm.amazonaws.com"));
-    create.tags(tag("allow-adopt", &crate::registry_roles::consent(case).await?)?).send().await?;
+    let create = iam
+        .create_role()
+        .role_name("by-hand")
+        .assume_role_policy_document(trusts("ssm.amazonaws.com"));
+    create
+        .tags(tag(
+            "allow-adopt",
+            &crate::registry_roles::consent(case).await?,
+        )?)
+        .send()
+        .await?;
     let all = document(json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}));
-    iam.put_role_policy().role_name("by-hand").policy_name("all").policy_document(all).send().await?;
+    iam.put_role_policy()
+        .role_name("by-hand")
+        .policy_name("all")
+        .policy_document(all)
+        .send()
+        .await?;
     if workers {
         let iam = case.stack().aws(&case.pair.consumer).iam;
         let create = iam.create_role().role_name("worker").path("/nodes/");
@@ -123,7 +196,8 @@ async fn make_by_hand(case: &Case<'_>, workers: bool) -> Result<()> {
     Ok(())
 }
 
-/// Applies the grant and waits until it is Ready as it is now, or denied. Gives back whether it was denied.
+/// Applies the grant and waits until it is Ready as it is now, or denied. Gives back whether it was
+/// denied.
 async fn reaches(case: &Case<'_>, spec: &Value, lack: Option<&Lack>) -> Result<bool> {
     case.apply(&case.grant(spec.clone())).await?;
     let found = case
@@ -163,8 +237,13 @@ fn names(grant: &Value, lack: Option<&Lack>) -> Result<bool> {
     if !is_denied(grant) {
         return Ok(false);
     }
-    let said = condition(grant, "Ready").map(|ready| ready["message"].to_string()).unwrap_or_default();
+    let said = condition(grant, "Ready")
+        .map(|ready| ready["message"].to_string())
+        .unwrap_or_default();
     let lack = lack.with_context(|| format!("denied with everything: {said}"))?;
-    ensure!(said.contains(&lack.action), "without {lack:?} it says {said}");
+    ensure!(
+        said.contains(&lack.action),
+        "without {lack:?} it says {said}"
+    );
     Ok(true)
 }

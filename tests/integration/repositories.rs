@@ -28,14 +28,23 @@ fn of_other_installation() -> Value {
 async fn other_peoples_statements_survive_creation_drift_repair_and_deletion() -> Result<()> {
     let case = Case::opened().await?;
     let (app, stack) = (case.repository("app"), case.stack());
-    let foreign = Document(json!({"Version": "2008-10-17", "Statement": [lambda(), of_other_installation()]}));
+    let foreign = Document(
+        json!({"Version": "2008-10-17", "Statement": [lambda(), of_other_installation()]}),
+    );
     app.set_policy(stack, &foreign).await?;
     let foreign = app.policy(stack).await?.context("no policy")?;
 
     case.granted(json!({})).await?;
     let with_ours = app.policy(stack).await?.context("no policy")?;
-    let ours: Vec<Value> = with_ours.statements().into_iter().filter(|s| !foreign.statements().contains(s)).collect();
-    ensure!(ours.len() == 1 && with_ours.statements().len() == 3, "{with_ours}");
+    let ours: Vec<Value> = with_ours
+        .statements()
+        .into_iter()
+        .filter(|s| !foreign.statements().contains(s))
+        .collect();
+    ensure!(
+        ours.len() == 1 && with_ours.statements().len() == 3,
+        "{with_ours}"
+    );
 
     // Somebody takes ours away and adds another.
     let added = json!({"Sid": "another", "Effect": "Deny", "Principal": "*", "Action": "ecr:DeleteRepository"});
@@ -43,10 +52,17 @@ async fn other_peoples_statements_survive_creation_drift_repair_and_deletion() -
     app.set_policy(stack, &foreign).await?;
     case.reconcile().await?;
     let policy = app.policy(stack).await?.context("no policy")?;
-    ensure!(policy == foreign.with_statement(ours[0].clone()), "{policy}");
+    ensure!(
+        policy == foreign.with_statement(ours[0].clone()),
+        "{policy}"
+    );
 
     case.delete().await?;
-    ensure!(app.policy(stack).await? == Some(foreign), "{:?}", app.policy(stack).await?);
+    ensure!(
+        app.policy(stack).await? == Some(foreign),
+        "{:?}",
+        app.policy(stack).await?
+    );
     Ok(())
 }
 
@@ -54,9 +70,13 @@ async fn other_peoples_statements_survive_creation_drift_repair_and_deletion() -
 async fn grants_on_one_repository_share_one_statement_and_go_one_by_one() -> Result<()> {
     let case = Case::opened().await?;
     let (app, stack) = (case.repository("app"), case.stack());
-    let consumers: Vec<String> = (0..12).map(|number| format!("9{}{number:02}", &case.pair.consumer[3..])).collect();
-    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(json!({"consumers": consumers}))]}})))
-        .await?;
+    let consumers: Vec<String> = (0..12)
+        .map(|number| format!("9{}{number:02}", &case.pair.consumer[3..]))
+        .collect();
+    case.apply(&case.registry_account(
+        json!({"registry": {"rules": [case.rule(json!({"consumers": consumers}))]}}),
+    ))
+    .await?;
     let log = CallLog::of(stack);
     let mark = log.mark()?;
     let grant = |number: usize| {
@@ -70,34 +90,68 @@ async fn grants_on_one_repository_share_one_statement_and_go_one_by_one() -> Res
     let all = json!({"apiVersion": "v1", "kind": "List", "items": (0..12).map(grant).collect::<Vec<_>>()});
     case.apply(&all).await?;
     for number in 0..12 {
-        case.cluster().wait_for_condition(&case.namespace, &format!("carg/g{number}"), "Ready").await?;
+        case.cluster()
+            .wait_for_condition(&case.namespace, &format!("carg/g{number}"), "Ready")
+            .await?;
     }
     let policy = app.policy(stack).await?.context("no policy")?;
     ensure!(policy.statements().len() == 1, "{policy}");
-    ensure!(policy.statements()[0]["Principal"]["AWS"].as_array().is_some_and(|all| all.len() == 12), "{policy}");
-    let writes = by_operation(&log.of_operator(mark)?).get("ecr:SetRepositoryPolicy").copied().unwrap_or_default();
+    ensure!(
+        policy.statements()[0]["Principal"]["AWS"]
+            .as_array()
+            .is_some_and(|all| all.len() == 12),
+        "{policy}"
+    );
+    let writes = by_operation(&log.of_operator(mark)?)
+        .get("ecr:SetRepositoryPolicy")
+        .copied()
+        .unwrap_or_default();
     ensure!(writes <= 24, "{writes} writes for 12 grants");
 
     case.delete_named("carg/g3").await?;
     let text = app.policy(stack).await?.context("no policy")?.to_string();
-    ensure!(!text.contains(&consumers[3]) && text.contains(&consumers[4]), "{text}");
+    ensure!(
+        !text.contains(&consumers[3]) && text.contains(&consumers[4]),
+        "{text}"
+    );
     case.delete_all().await?;
-    ensure!(app.policy(stack).await?.is_none(), "the policy is still there");
+    ensure!(
+        app.policy(stack).await?.is_none(),
+        "the policy is still there"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn a_repository_that_does_not_exist_is_named_and_granted_once_it_does() -> Result<()> {
     let case = Case::opened().await?;
-    case.apply(&case.grant(json!({"registry": {"repositories": ["app", "team/late"]}}))).await?;
+    case.apply(&case.grant(json!({"registry": {"repositories": ["app", "team/late"]}})))
+        .await?;
     let said = case.not_ready("RepositoryNotFound").await?;
-    ensure!(said.contains("team/late") && said.contains(&case.pair.registry) && said.contains("Create it"), "{said}");
-    case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
+    ensure!(
+        said.contains("team/late")
+            && said.contains(&case.pair.registry)
+            && said.contains("Create it"),
+        "{said}"
+    );
+    case.instance()
+        .await?
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
 
     case.repository("team/late").create(case.stack()).await?;
     let grant = case.ready().await?;
-    ensure!(grant["status"]["repositories"]["summary"] == "2/2", "{}", grant["status"]);
-    case.instance().await?.push(&case.repository("team/late"), "v1").await?.allowed()?;
+    ensure!(
+        grant["status"]["repositories"]["summary"] == "2/2",
+        "{}",
+        grant["status"]
+    );
+    case.instance()
+        .await?
+        .push(&case.repository("team/late"), "v1")
+        .await?
+        .allowed()?;
     Ok(())
 }
 
@@ -106,17 +160,36 @@ async fn a_prefix_reaches_repositories_that_are_made_later_and_no_others() -> Re
     let brisk = Brisk::start().await?;
     let case = brisk.opened().await?;
     case.repository("teammate/x").create(case.stack()).await?;
-    let grant = case.granted(json!({"registry": {"repositories": ["team/*"]}})).await?;
-    ensure!(grant["status"]["repositories"]["summary"] == "0/0", "{}", grant["status"]);
+    let grant = case
+        .granted(json!({"registry": {"repositories": ["team/*"]}}))
+        .await?;
+    ensure!(
+        grant["status"]["repositories"]["summary"] == "0/0",
+        "{}",
+        grant["status"]
+    );
     case.repository("team/new").create(case.stack()).await?;
     case.cluster()
         .wait_until(&case.namespace, GRANT, |grant| {
-            ensure!(grant["status"]["repositories"]["summary"] == "1/1", "not found yet");
+            ensure!(
+                grant["status"]["repositories"]["summary"] == "1/1",
+                "not found yet"
+            );
             Ok(())
         })
         .await?;
-    case.instance().await?.push(&case.repository("team/new"), "v1").await?.allowed()?;
-    ensure!(case.repository("teammate/x").policy(case.stack()).await?.is_none(), "the prefix reached too far");
+    case.instance()
+        .await?
+        .push(&case.repository("team/new"), "v1")
+        .await?
+        .allowed()?;
+    ensure!(
+        case.repository("teammate/x")
+            .policy(case.stack())
+            .await?
+            .is_none(),
+        "the prefix reached too far"
+    );
     Ok(())
 }
 
@@ -125,21 +198,36 @@ async fn what_a_new_spec_leaves_out_is_revoked() -> Result<()> {
     let case = Case::opened().await?;
     let (app, other) = (case.repository("app"), case.repository("team/other"));
     other.create(case.stack()).await?;
-    let in_europe = Repository { region: "eu-west-1".into(), ..app.clone() };
+    let in_europe = Repository {
+        region: "eu-west-1".into(),
+        ..app.clone()
+    };
     in_europe.create(case.stack()).await?;
     let wide = json!({"registry": {"repositories": ["app", "team/*"], "regions": ["us-east-1", "eu-west-1"]}});
     case.granted(wide).await?;
     for repository in [&app, &other, &in_europe] {
-        ensure!(repository.policy(case.stack()).await?.is_some(), "{repository:?} was not granted");
+        ensure!(
+            repository.policy(case.stack()).await?.is_some(),
+            "{repository:?} was not granted"
+        );
     }
     case.granted(json!({})).await?;
-    ensure!(app.policy(case.stack()).await?.is_some(), "what stays was revoked");
+    ensure!(
+        app.policy(case.stack()).await?.is_some(),
+        "what stays was revoked"
+    );
     for repository in [&other, &in_europe] {
-        ensure!(repository.policy(case.stack()).await?.is_none(), "{repository:?} is still granted");
+        ensure!(
+            repository.policy(case.stack()).await?.is_none(),
+            "{repository:?} is still granted"
+        );
     }
     let grant = case.cluster().get(&case.namespace, GRANT).await?;
     let claims = &grant["status"]["applied"]["repositories"];
-    ensure!(*claims == json!([{"region": "us-east-1", "patterns": ["app"]}]), "{claims}");
+    ensure!(
+        *claims == json!([{"region": "us-east-1", "patterns": ["app"]}]),
+        "{claims}"
+    );
     Ok(())
 }
 
@@ -148,9 +236,17 @@ async fn less_access_is_less_in_the_policy() -> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     case.granted(json!({"access": "Pull"})).await?;
-    let policy = case.repository("app").policy(case.stack()).await?.context("no policy")?;
+    let policy = case
+        .repository("app")
+        .policy(case.stack())
+        .await?
+        .context("no policy")?;
     ensure!(!policy.to_string().contains("PutImage"), "{policy}");
-    case.instance().await?.push(&case.repository("app"), "v1").await?.denied()?;
+    case.instance()
+        .await?
+        .push(&case.repository("app"), "v1")
+        .await?
+        .denied()?;
     Ok(())
 }
 
@@ -166,11 +262,24 @@ async fn a_full_policy_refuses_the_new_grant_and_keeps_what_is_there() -> Result
     case.apply(&case.grant(json!({}))).await?;
     let said = case.not_ready("PolicyTooLarge").await?;
     ensure!(said.contains("10,240") && said.contains("app"), "{said}");
-    ensure!(said.contains("What takes less: wholeAccount instead of roles"), "{said}");
-    ensure!(said.contains("spec.consumer.organization") && said.contains("path AssumeRole alone"), "{said}");
-    ensure!(app.policy(case.stack()).await? == before, "the policy was changed");
+    ensure!(
+        said.contains("What takes less: wholeAccount instead of roles"),
+        "{said}"
+    );
+    ensure!(
+        said.contains("spec.consumer.organization") && said.contains("path AssumeRole alone"),
+        "{said}"
+    );
+    ensure!(
+        app.policy(case.stack()).await? == before,
+        "the policy was changed"
+    );
     let grant = case.cluster().get(&case.namespace, GRANT).await?;
-    ensure!(condition(&grant, "RoleReady").is_some_and(|role| role["status"] == "True"), "{}", grant["status"]);
+    ensure!(
+        condition(&grant, "RoleReady").is_some_and(|role| role["status"] == "True"),
+        "{}",
+        grant["status"]
+    );
     Ok(())
 }
 
@@ -178,19 +287,35 @@ async fn a_full_policy_refuses_the_new_grant_and_keeps_what_is_there() -> Result
 async fn a_recreated_registry_role_is_named_in_the_policy_again() -> Result<()> {
     let case = Case::opened().await?;
     let app = case.repository("app");
-    case.granted(json!({"registry": {"role": {"nameInRepositoryPolicy": true}}})).await?;
+    case.granted(json!({"registry": {"role": {"nameInRepositoryPolicy": true}}}))
+        .await?;
     let right = app.policy(case.stack()).await?.context("no policy")?;
     let root = case.stack().aws(&case.pair.registry);
     let state = AccountState::read(&root, &[]).await?;
     for policy in state.roles["pusher-grant"].inline.keys() {
-        root.iam.delete_role_policy().role_name("pusher-grant").policy_name(policy).send().await?;
+        root.iam
+            .delete_role_policy()
+            .role_name("pusher-grant")
+            .policy_name(policy)
+            .send()
+            .await?;
     }
-    root.iam.delete_role().role_name("pusher-grant").send().await?;
+    root.iam
+        .delete_role()
+        .role_name("pusher-grant")
+        .send()
+        .await?;
     case.reconcile().await?;
     eventually("the role is made again and named again", async || {
         let policy = app.policy(case.stack()).await?.context("no policy")?;
-        ensure!(case.registry().await?.roles.contains_key("pusher-grant"), "no role");
-        ensure!(policy == right && !policy.to_string().contains("AROA"), "{policy}");
+        ensure!(
+            case.registry().await?.roles.contains_key("pusher-grant"),
+            "no role"
+        );
+        ensure!(
+            policy == right && !policy.to_string().contains("AROA"),
+            "{policy}"
+        );
         Ok(())
     })
     .await
@@ -202,20 +327,48 @@ async fn a_role_that_cannot_be_made_is_not_named_and_blocks_no_one_elses_access(
     let app = case.repository("app");
     let root = case.stack().aws(&case.pair.registry);
     let statement = json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{}:root", case.pair.registry)}, "Action": "sts:AssumeRole"});
-    let create = root.iam.create_role().role_name("pusher-grant").path("/registry-grants/");
-    create.assume_role_policy_document(crate::case::document(statement)).send().await?;
-    case.apply(&case.grant(json!({"registry": {"role": {"nameInRepositoryPolicy": true}}}))).await?;
+    let create = root
+        .iam
+        .create_role()
+        .role_name("pusher-grant")
+        .path("/registry-grants/");
+    create
+        .assume_role_policy_document(crate::case::document(statement))
+        .send()
+        .await?;
+    case.apply(&case.grant(json!({"registry": {"role": {"nameInRepositoryPolicy": true}}})))
+        .await?;
     case.not_ready("Conflict").await?;
-    let policy = app.policy(case.stack()).await?.context("no policy")?.to_string();
-    ensure!(!policy.contains("pusher-grant"), "somebody else's role is named: {policy}");
+    let policy = app
+        .policy(case.stack())
+        .await?
+        .context("no policy")?
+        .to_string();
+    ensure!(
+        !policy.contains("pusher-grant"),
+        "somebody else's role is named: {policy}"
+    );
     let second = json!({"access": "Pull", "paths": ["Direct"], "consumer": {"instanceRole": null}});
     case.apply(&case.grant_named("second", second)).await?;
-    case.cluster().wait_for_condition(&case.namespace, "carg/second", "Ready").await?;
+    case.cluster()
+        .wait_for_condition(&case.namespace, "carg/second", "Ready")
+        .await?;
 
-    root.iam.delete_role().role_name("pusher-grant").send().await?;
+    root.iam
+        .delete_role()
+        .role_name("pusher-grant")
+        .send()
+        .await?;
     case.ready().await?;
-    let policy = app.policy(case.stack()).await?.context("no policy")?.to_string();
-    ensure!(policy.contains("role/registry-grants/pusher-grant"), "our own role is not named: {policy}");
+    let policy = app
+        .policy(case.stack())
+        .await?
+        .context("no policy")?
+        .to_string();
+    ensure!(
+        policy.contains("role/registry-grants/pusher-grant"),
+        "our own role is not named: {policy}"
+    );
     Ok(())
 }
 
@@ -223,7 +376,8 @@ async fn a_role_that_cannot_be_made_is_not_named_and_blocks_no_one_elses_access(
 async fn a_settled_grant_stays_untouched_whatever_the_order_of_its_lists() -> Result<()> {
     let brisk = Brisk::start().await?;
     let case = brisk.opened().await?;
-    case.granted(json!({"registry": {"repositories": ["team/*", "app"]}})).await?;
+    case.granted(json!({"registry": {"repositories": ["team/*", "app"]}}))
+        .await?;
     let again = case.writes_in_three_looks().await?;
     ensure!(again.is_empty(), "{again:?}");
     Ok(())

@@ -58,11 +58,19 @@ impl Backup {
     async fn lose(&self, case: &Case<'_>) -> Result<()> {
         for name in GRANTS {
             let grant = format!("carg/{name}");
-            case.cluster().merge(&case.namespace, &grant, json!({"metadata": {"finalizers": null}})).await?;
+            case.cluster()
+                .merge(
+                    &case.namespace,
+                    &grant,
+                    json!({"metadata": {"finalizers": null}}),
+                )
+                .await?;
             case.delete_named(&grant).await?;
         }
         for account in [&case.pair.registry, &case.pair.consumer] {
-            case.cluster().delete("", &format!("awsaccount/{}", account)).await?;
+            case.cluster()
+                .delete("", &format!("awsaccount/{}", account))
+                .await?;
         }
         Ok(())
     }
@@ -77,7 +85,9 @@ impl Backup {
                 object["kind"].as_str().unwrap_or_default(),
                 object["metadata"]["name"].as_str().unwrap_or_default()
             );
-            let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+            let namespace = object["metadata"]["namespace"]
+                .as_str()
+                .unwrap_or("default");
             if with_status && object["status"].is_object() {
                 let status = json!({"status": object["status"]}).to_string();
                 let patch = [
@@ -108,7 +118,11 @@ fn saved(mut object: Value) -> Value {
 async fn all_ready(case: &Case<'_>) -> Result<()> {
     let ready = GRANTS.map(|name| {
         let namespace = case.namespace.clone();
-        async move { case.cluster().wait_for_condition(&namespace, &format!("carg/{name}"), "Ready").await }
+        async move {
+            case.cluster()
+                .wait_for_condition(&namespace, &format!("carg/{name}"), "Ready")
+                .await
+        }
     });
     try_join_all(ready).await.map(drop)
 }
@@ -129,11 +143,23 @@ struct How {
 /// The tag that tells a grant from one that had its name before.
 const GRANT_UID: &str = "registrygrants.dev/grant-uid";
 
-fn names_the_new_resources(before: &(AccountState, AccountState), after: &(AccountState, AccountState)) -> Result<()> {
+fn names_the_new_resources(
+    before: &(AccountState, AccountState),
+    after: &(AccountState, AccountState),
+) -> Result<()> {
     for (before, after) in [(&before.0, &after.0), (&before.1, &after.1)] {
         for (name, role) in &before.roles {
-            let (was, is) = (role.tags.get(GRANT_UID), after.roles.get(name).and_then(|role| role.tags.get(GRANT_UID)));
-            ensure!(was.is_none() || was != is, "role {name} still names the old resource");
+            let (was, is) = (
+                role.tags.get(GRANT_UID),
+                after
+                    .roles
+                    .get(name)
+                    .and_then(|role| role.tags.get(GRANT_UID)),
+            );
+            ensure!(
+                was.is_none() || was != is,
+                "role {name} still names the old resource"
+            );
         }
     }
     Ok(())
@@ -157,7 +183,11 @@ async fn nothing_is_lost(how: How) -> Result<()> {
     let calls = CallLog::of(&installation.stack);
     let mark = calls.mark()?;
 
-    let early = if how.operator_first { Some(start(&installation).await?) } else { None };
+    let early = if how.operator_first {
+        Some(start(&installation).await?)
+    } else {
+        None
+    };
     let mut parts = [&backup.accounts, &backup.grants];
     if !how.accounts_first {
         parts.reverse();
@@ -172,24 +202,40 @@ async fn nothing_is_lost(how: How) -> Result<()> {
     all_ready(&case).await?;
     node.push(&case.repository("app"), "v1").await?.allowed()?;
     // A status that was restored says Ready before the operator has looked.
-    eventually("the roles name the new resources", async || names_the_new_resources(&before, &case.accounts().await?))
-        .await?;
+    eventually("the roles name the new resources", async || {
+        names_the_new_resources(&before, &case.accounts().await?)
+    })
+    .await?;
 
     // Nothing was taken away, not even for a moment.
     let made = calls.of_operator(mark)?;
-    let writes: Vec<&str> = made.iter().filter(|call| call.is_write()).map(|call| call.action.as_str()).collect();
+    let writes: Vec<&str> = made
+        .iter()
+        .filter(|call| call.is_write())
+        .map(|call| call.action.as_str())
+        .collect();
     ensure!(
-        writes.iter().all(|action| ["TagRole", "TagInstanceProfile"].contains(action)),
+        writes
+            .iter()
+            .all(|action| ["TagRole", "TagInstanceProfile"].contains(action)),
         "more than the tags was written: {writes:?}"
     );
     let mut after = case.accounts().await?;
     for (before, after) in [(&before.0, &mut after.0), (&before.1, &mut after.1)] {
         for (name, role) in &mut after.roles {
-            let was = before.roles.get(name).and_then(|role| role.tags.get(GRANT_UID)).cloned();
+            let was = before
+                .roles
+                .get(name)
+                .and_then(|role| role.tags.get(GRANT_UID))
+                .cloned();
             was.map(|was| role.tags.insert(GRANT_UID.into(), was));
         }
         for (name, profile) in &mut after.instance_profiles {
-            let was = before.instance_profiles.get(name).and_then(|profile| profile.tags.get(GRANT_UID)).cloned();
+            let was = before
+                .instance_profiles
+                .get(name)
+                .and_then(|profile| profile.tags.get(GRANT_UID))
+                .cloned();
             was.map(|was| profile.tags.insert(GRANT_UID.into(), was));
         }
     }
@@ -203,15 +249,30 @@ async fn nothing_is_lost(how: How) -> Result<()> {
 
 #[tokio::test]
 async fn restored_with_its_status_a_cluster_loses_nothing_and_revokes_nothing() -> Result<()> {
-    nothing_is_lost(How { with_status: true, accounts_first: true, operator_first: false }).await
+    nothing_is_lost(How {
+        with_status: true,
+        accounts_first: true,
+        operator_first: false,
+    })
+    .await
 }
 
 #[tokio::test]
 async fn restored_without_its_status_a_cluster_loses_nothing_and_revokes_nothing() -> Result<()> {
-    nothing_is_lost(How { with_status: false, accounts_first: true, operator_first: false }).await
+    nothing_is_lost(How {
+        with_status: false,
+        accounts_first: true,
+        operator_first: false,
+    })
+    .await
 }
 
 #[tokio::test]
 async fn grants_that_are_restored_before_their_accounts_wait_for_them() -> Result<()> {
-    nothing_is_lost(How { with_status: false, accounts_first: false, operator_first: true }).await
+    nothing_is_lost(How {
+        with_status: false,
+        accounts_first: false,
+        operator_first: true,
+    })
+    .await
 }

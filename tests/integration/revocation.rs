@@ -1,5 +1,6 @@
-//! A revocation is done when the document read back contains nothing that no live grant asks for: whatever else there is in the cluster, and whenever the operator
-//! starts. Each test has the operator to itself, to end it and start it.
+//! A revocation is done when the document read back contains nothing that no live grant asks for:
+//! whatever else there is in the cluster, and whenever the operator starts. Each test has the
+//! operator to itself, to end it and start it.
 
 use crate::case::{Case, GRANT, OPERATOR, condition};
 use anyhow::{Context, Result, ensure};
@@ -7,8 +8,12 @@ use local_stack::{Document, Installation, Operator, eventually};
 use serde_json::{Value, json};
 
 /// Nothing but what a test does makes it work. No test here waits for the sweep.
-const QUIET: [&str; 4] =
-    ["--resync-interval=1h", "--leader-election=false", "--sweep=off", "--log-level=info,registry_grants=debug"];
+const QUIET: [&str; 4] = [
+    "--resync-interval=1h",
+    "--leader-election=false",
+    "--sweep=off",
+    "--log-level=info,registry_grants=debug",
+];
 
 /// The operator of one test.
 pub struct Running<'a> {
@@ -18,7 +23,10 @@ pub struct Running<'a> {
 
 impl<'a> Running<'a> {
     pub async fn begin(installation: &'a Installation) -> Result<(Self, Case<'a>)> {
-        let mut running = Self { installation, operator: None };
+        let mut running = Self {
+            installation,
+            operator: None,
+        };
         let case = Case::on(installation).await?;
         case.open().await?;
         running.start().await?;
@@ -51,17 +59,28 @@ fn is(reason: &'static str) -> impl Fn(&Value) -> Result<()> {
     move |grant| {
         let ready = condition(grant, "Ready").context("no condition Ready yet")?;
         let current = grant["status"]["observedGeneration"] == grant["metadata"]["generation"];
-        ensure!(current && ready["reason"] == reason, "not {reason} yet: {ready}");
+        ensure!(
+            current && ready["reason"] == reason,
+            "not {reason} yet: {ready}"
+        );
         Ok(())
     }
 }
 
-/// Two grants that ask for the same as the first one, and never had anything: nothing is written for them.
+/// Two grants that ask for the same as the first one, and never had anything: nothing is written
+/// for them.
 async fn frozen_beside(case: &Case<'_>) -> Result<()> {
-    case.apply(&case.grant_named("watching", direct(json!({"mode": "Observe"})))).await?;
-    case.apply(&case.grant_named("paused", direct(json!({"suspend": true})))).await?;
-    case.cluster().wait_until(&case.namespace, "carg/watching", is("Observing")).await?;
-    case.cluster().wait_until(&case.namespace, "carg/paused", is("Suspended")).await.map(drop)
+    case.apply(&case.grant_named("watching", direct(json!({"mode": "Observe"}))))
+        .await?;
+    case.apply(&case.grant_named("paused", direct(json!({"suspend": true}))))
+        .await?;
+    case.cluster()
+        .wait_until(&case.namespace, "carg/watching", is("Observing"))
+        .await?;
+    case.cluster()
+        .wait_until(&case.namespace, "carg/paused", is("Suspended"))
+        .await
+        .map(drop)
 }
 
 async fn nothing_is_left(case: &Case<'_>) -> Result<()> {
@@ -71,7 +90,14 @@ async fn nothing_is_left(case: &Case<'_>) -> Result<()> {
 }
 
 pub async fn delete(case: &Case<'_>, grant: &str, wait: &str) -> Result<()> {
-    let arguments = ["delete", grant, "--namespace", &case.namespace, wait, "--timeout=180s"];
+    let arguments = [
+        "delete",
+        grant,
+        "--namespace",
+        &case.namespace,
+        wait,
+        "--timeout=180s",
+    ];
     case.cluster().kubectl(&arguments).await.map(drop)
 }
 
@@ -107,10 +133,13 @@ async fn a_deletion_before_a_restart_hands_its_access_to_no_frozen_grant() -> Re
     frozen_beside(&case).await?;
     running.stop()?;
     // Its spec is changed as well: what it had is by the spec before.
-    case.apply(&case.grant(direct(json!({"access": "Pull"})))).await?;
+    case.apply(&case.grant(direct(json!({"access": "Pull"}))))
+        .await?;
     delete(&case, GRANT, "--wait=false").await?;
     running.start().await?;
-    case.cluster().wait_until_gone(&case.namespace, GRANT).await?;
+    case.cluster()
+        .wait_until_gone(&case.namespace, GRANT)
+        .await?;
     nothing_is_left(&case).await?;
     running.end()
 }
@@ -119,27 +148,49 @@ async fn a_deletion_before_a_restart_hands_its_access_to_no_frozen_grant() -> Re
 async fn restored_without_status(case: &Case<'_>, grant: &str) -> Result<()> {
     let mut saved = case.cluster().get(&case.namespace, grant).await?;
     let none = r#"{"metadata":{"finalizers":null}}"#;
-    case.cluster().kubectl(&["patch", grant, "--namespace", &case.namespace, "--type=merge", "--patch", none]).await?;
+    case.cluster()
+        .kubectl(&[
+            "patch",
+            grant,
+            "--namespace",
+            &case.namespace,
+            "--type=merge",
+            "--patch",
+            none,
+        ])
+        .await?;
     delete(case, grant, "--wait=true").await?;
     let kept = ["name", "namespace", "finalizers"];
-    saved["metadata"].as_object_mut().context("no metadata")?.retain(|key, _| kept.contains(&key.as_str()));
+    saved["metadata"]
+        .as_object_mut()
+        .context("no metadata")?
+        .retain(|key, _| kept.contains(&key.as_str()));
     saved.as_object_mut().context("no object")?.remove("status");
     case.apply(&saved).await
 }
 
-/// The cluster is lost while the grant is suspended, and comes back without status; the operator does not run. Returns the repository's policy.
+/// The cluster is lost while the grant is suspended, and comes back without status; the operator
+/// does not run. Returns the repository's policy.
 async fn suspended_and_restored(running: &mut Running<'_>, case: &Case<'_>) -> Result<Document> {
     case.granted(direct(json!({}))).await?;
-    case.apply(&case.grant(direct(json!({"suspend": true})))).await?;
-    case.cluster().wait_until(&case.namespace, GRANT, is("Suspended")).await?;
-    let before = case.repository("app").policy(case.stack()).await?.context("no policy")?;
+    case.apply(&case.grant(direct(json!({"suspend": true}))))
+        .await?;
+    case.cluster()
+        .wait_until(&case.namespace, GRANT, is("Suspended"))
+        .await?;
+    let before = case
+        .repository("app")
+        .policy(case.stack())
+        .await?
+        .context("no policy")?;
     running.stop()?;
     restored_without_status(case, GRANT).await?;
     Ok(before)
 }
 
 #[tokio::test]
-async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_can_be_revoked() -> Result<()> {
+async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_can_be_revoked()
+-> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     let before = suspended_and_restored(&mut running, &case).await?;
@@ -147,32 +198,51 @@ async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_c
     // Another grant on the repository, which writes its policy, and asks for the same in part.
     let other = case.grant_named("other", direct(json!({"access": "Pull"})));
     case.apply(&other).await?;
-    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
+    case.cluster()
+        .wait_for_condition(&case.namespace, "carg/other", "Ready")
+        .await?;
     let recorded = |grant: &Value| {
         let covers = &grant["status"]["applied"]["repositories"];
         ensure!(covers.is_array(), "no record yet: {}", grant["status"]);
         Ok(())
     };
-    case.cluster().wait_until(&case.namespace, GRANT, recorded).await?;
-    let events = case.cluster().kubectl(&["get", "events", "--namespace", &case.namespace]).await?;
-    ensure!(events.contains("RecordFound"), "no Event tells of it: {events}");
+    case.cluster()
+        .wait_until(&case.namespace, GRANT, recorded)
+        .await?;
+    let events = case
+        .cluster()
+        .kubectl(&["get", "events", "--namespace", &case.namespace])
+        .await?;
+    ensure!(
+        events.contains("RecordFound"),
+        "no Event tells of it: {events}"
+    );
     delete(&case, "carg/other", "--wait=true").await?;
-    let after = case.repository("app").policy(case.stack()).await?.context("no policy")?;
+    let after = case
+        .repository("app")
+        .policy(case.stack())
+        .await?
+        .context("no policy")?;
     ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
     // From now on it is revoked as any other.
-    case.apply(&case.registry_account(json!({"registry": {"rules": []}}))).await?;
+    case.apply(&case.registry_account(json!({"registry": {"rules": []}})))
+        .await?;
     case.not_ready("NotAdmitted").await?;
     eventually("it is revoked", async || nothing_is_left(&case).await).await?;
     running.end()
 }
 
-/// Has the API server refuse a record for the grant of this case, until the returned policy is deleted.
+/// Has the API server refuse a record for the grant of this case, until the returned policy is
+/// deleted.
 async fn records_are_refused(case: &Case<'_>) -> Result<[&'static str; 2]> {
     let admission = |kind: &str, spec: Value| {
         let api_version = "admissionregistration.k8s.io/v1";
         json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "no-records"}, "spec": spec})
     };
-    let is_it = format!("object.metadata.namespace == '{}' && object.metadata.name == 'grant'", case.namespace);
+    let is_it = format!(
+        "object.metadata.namespace == '{}' && object.metadata.name == 'grant'",
+        case.namespace
+    );
     let resources = json!([{
         "apiGroups": ["registrygrants.dev"],
         "apiVersions": ["*"],
@@ -185,22 +255,40 @@ async fn records_are_refused(case: &Case<'_>) -> Result<[&'static str; 2]> {
         "matchConditions": [{"name": "it", "expression": is_it}],
         "validations": [{"expression": "!has(object.status.applied)", "message": "no records here"}],
     });
-    case.apply(&admission("ValidatingAdmissionPolicy", policy)).await?;
+    case.apply(&admission("ValidatingAdmissionPolicy", policy))
+        .await?;
     let binding = json!({"policyName": "no-records", "validationActions": ["Deny"]});
-    case.apply(&admission("ValidatingAdmissionPolicyBinding", binding)).await?;
-    let record = r#"{"status":{"applied":{"repositories":[{"region":"us-east-1","patterns":["x"]}]}}}"#;
-    let patch =
-        ["patch", GRANT, "--namespace", &case.namespace, "--subresource=status", "--type=merge", "--patch", record];
+    case.apply(&admission("ValidatingAdmissionPolicyBinding", binding))
+        .await?;
+    let record =
+        r#"{"status":{"applied":{"repositories":[{"region":"us-east-1","patterns":["x"]}]}}}"#;
+    let patch = [
+        "patch",
+        GRANT,
+        "--namespace",
+        &case.namespace,
+        "--subresource=status",
+        "--type=merge",
+        "--patch",
+        record,
+    ];
     eventually("the API server refuses records", async || {
-        let tried = case.cluster().try_kubectl(&[&patch[..], &["--dry-run=server"]].concat(), None).await?;
+        let tried = case
+            .cluster()
+            .try_kubectl(&[&patch[..], &["--dry-run=server"]].concat(), None)
+            .await?;
         ensure!(tried.stderr.contains("no records here"), "{}", tried.stderr);
         Ok(())
     })
     .await?;
-    Ok(["validatingadmissionpolicybinding/no-records", "validatingadmissionpolicy/no-records"])
+    Ok([
+        "validatingadmissionpolicybinding/no-records",
+        "validatingadmissionpolicy/no-records",
+    ])
 }
 
-/// One tenant's grant whose status is not accepted holds up nobody else on its repository, and loses nothing.
+/// One tenant's grant whose status is not accepted holds up nobody else on its repository, and
+/// loses nothing.
 #[tokio::test]
 async fn a_record_that_the_api_server_refuses_holds_up_no_other_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
@@ -208,10 +296,17 @@ async fn a_record_that_the_api_server_refuses_holds_up_no_other_grant() -> Resul
     let before = suspended_and_restored(&mut running, &case).await?;
     let refusing = records_are_refused(&case).await?;
     running.start().await?;
-    case.apply(&case.grant_named("other", direct(json!({"access": "Pull"})))).await?;
-    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
+    case.apply(&case.grant_named("other", direct(json!({"access": "Pull"}))))
+        .await?;
+    case.cluster()
+        .wait_for_condition(&case.namespace, "carg/other", "Ready")
+        .await?;
     delete(&case, "carg/other", "--wait=true").await?;
-    let after = case.repository("app").policy(case.stack()).await?.context("no policy")?;
+    let after = case
+        .repository("app")
+        .policy(case.stack())
+        .await?
+        .context("no policy")?;
     ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
     for object in refusing {
         case.cluster().kubectl(&["delete", object]).await?;
@@ -221,22 +316,35 @@ async fn a_record_that_the_api_server_refuses_holds_up_no_other_grant() -> Resul
     running.end()
 }
 
-/// The same for one that is enforced: by its finalizer it is found when it is deleted, so what it asks for may stay.
+/// The same for one that is enforced: by its finalizer it is found when it is deleted, so what it
+/// asks for may stay.
 #[tokio::test]
 async fn a_grant_that_never_gets_a_record_holds_up_no_others_revocation() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (running, case) = Running::begin(&installation).await?;
-    case.apply(&case.grant_named("other", direct(json!({})))).await?;
-    case.cluster().wait_for_condition(&case.namespace, "carg/other", "Ready").await?;
-    case.apply(&case.grant(direct(json!({"suspend": true})))).await?;
-    case.cluster().wait_until(&case.namespace, GRANT, is("Suspended")).await?;
+    case.apply(&case.grant_named("other", direct(json!({}))))
+        .await?;
+    case.cluster()
+        .wait_for_condition(&case.namespace, "carg/other", "Ready")
+        .await?;
+    case.apply(&case.grant(direct(json!({"suspend": true}))))
+        .await?;
+    case.cluster()
+        .wait_until(&case.namespace, GRANT, is("Suspended"))
+        .await?;
     let refusing = records_are_refused(&case).await?;
-    case.apply(&case.grant(direct(json!({"suspend": false})))).await?;
+    case.apply(&case.grant(direct(json!({"suspend": false}))))
+        .await?;
     let guarded = |grant: &Value| {
-        ensure!(grant["metadata"]["finalizers"].is_array(), "no finalizer yet");
+        ensure!(
+            grant["metadata"]["finalizers"].is_array(),
+            "no finalizer yet"
+        );
         Ok(())
     };
-    case.cluster().wait_until(&case.namespace, GRANT, guarded).await?;
+    case.cluster()
+        .wait_until(&case.namespace, GRANT, guarded)
+        .await?;
     delete(&case, "carg/other", "--wait=true").await?;
     for object in refusing {
         case.cluster().kubectl(&["delete", object]).await?;
@@ -255,14 +363,21 @@ async fn a_grant_that_lost_its_record_and_is_not_admitted_is_looked_up_by_its_sp
     case.granted(json!({})).await?;
     running.stop()?;
     restored_without_status(&case, GRANT).await?;
-    case.apply(&case.registry_account(json!({"registry": {"rules": []}}))).await?;
+    case.apply(&case.registry_account(json!({"registry": {"rules": []}})))
+        .await?;
     running.start().await?;
     case.not_ready("NotAdmitted").await?;
     eventually("it is revoked", async || {
         nothing_is_left(&case).await?;
         let (registry, consumer) = case.accounts().await?;
-        ensure!(!registry.roles.contains_key("pusher-grant"), "the registry's role is left");
-        ensure!(!consumer.roles.contains_key("node"), "the instance role is left");
+        ensure!(
+            !registry.roles.contains_key("pusher-grant"),
+            "the registry's role is left"
+        );
+        ensure!(
+            !consumer.roles.contains_key("node"),
+            "the instance role is left"
+        );
         Ok(())
     })
     .await?;
@@ -270,21 +385,32 @@ async fn a_grant_that_lost_its_record_and_is_not_admitted_is_looked_up_by_its_sp
 }
 
 #[tokio::test]
-async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is_deleted() -> Result<()> {
+async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is_deleted()
+-> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     case.granted(json!({})).await?;
     case.apply(&case.grant(json!({"suspend": true}))).await?;
-    case.cluster().wait_until(&case.namespace, GRANT, is("Suspended")).await?;
+    case.cluster()
+        .wait_until(&case.namespace, GRANT, is("Suspended"))
+        .await?;
     running.stop()?;
     restored_without_status(&case, GRANT).await?;
     delete(&case, GRANT, "--wait=false").await?;
     running.start().await?;
-    case.cluster().wait_until_gone(&case.namespace, GRANT).await?;
+    case.cluster()
+        .wait_until_gone(&case.namespace, GRANT)
+        .await?;
     nothing_is_left(&case).await?;
     let (registry, consumer) = case.accounts().await?;
-    ensure!(!registry.roles.contains_key("pusher-grant"), "the registry's role is left");
-    ensure!(!consumer.roles.contains_key("node"), "the instance role is left");
+    ensure!(
+        !registry.roles.contains_key("pusher-grant"),
+        "the registry's role is left"
+    );
+    ensure!(
+        !consumer.roles.contains_key("node"),
+        "the instance role is left"
+    );
     running.end()
 }
 
@@ -297,9 +423,16 @@ async fn what_somebody_writes_back_after_a_revocation_is_taken_out_although_the_
     let app = case.repository("app");
     let read = app.policy(case.stack()).await?.context("no policy")?;
     delete(&case, GRANT, "--wait=true").await?;
-    let account = case.cluster().get("", &format!("awsaccount/{}", case.pair.registry)).await?;
+    let account = case
+        .cluster()
+        .get("", &format!("awsaccount/{}", case.pair.registry))
+        .await?;
     let recorded = &account["status"]["recentlyRevoked"][0];
-    ensure!(recorded["repository"] == "app" && recorded["region"] == crate::case::REGION, "{}", account["status"]);
+    ensure!(
+        recorded["repository"] == "app" && recorded["region"] == crate::case::REGION,
+        "{}",
+        account["status"]
+    );
     running.stop()?;
     // Somebody who had read the policy before writes it back.
     app.set_policy(case.stack(), &read).await?;

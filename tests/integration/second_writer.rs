@@ -1,4 +1,5 @@
-//! Two clusters whose operators have the same installation ID: the second was made from the first one's backup, or the workloads moved.
+//! Two clusters whose operators have the same installation ID: the second was made from the first
+//! one's backup, or the workloads moved.
 
 use crate::case::{Case, OPERATOR, condition};
 use crate::revocation::{delete, direct};
@@ -16,8 +17,16 @@ const ARGUMENTS: [&str; 5] = [
 
 /// An operator in `cluster` that works in the AWS of another installation.
 async fn operator(cluster: &Installation, aws: &Installation) -> Result<Operator> {
-    let OperatorSettings { aws_endpoint, credentials, .. } = aws.operator_settings(OPERATOR, &[]);
-    let settings = OperatorSettings { aws_endpoint, credentials, ..cluster.operator_settings(OPERATOR, &ARGUMENTS) };
+    let OperatorSettings {
+        aws_endpoint,
+        credentials,
+        ..
+    } = aws.operator_settings(OPERATOR, &[]);
+    let settings = OperatorSettings {
+        aws_endpoint,
+        credentials,
+        ..cluster.operator_settings(OPERATOR, &ARGUMENTS)
+    };
     let mut operator = Operator::start(&settings)?;
     operator.ready().await?;
     Ok(operator)
@@ -29,20 +38,30 @@ async fn open(case: &Case<'_>) -> Result<()> {
 }
 
 async fn second_writer(case: &Case<'_>) -> Result<Value> {
-    let account = case.cluster().get("", &format!("awsaccount/{}", case.pair.registry)).await?;
+    let account = case
+        .cluster()
+        .get("", &format!("awsaccount/{}", case.pair.registry))
+        .await?;
     Ok(account["status"]["secondWriter"].clone())
 }
 
 #[tokio::test]
-async fn of_two_operators_with_one_id_the_one_that_notices_grants_nothing_new_and_goes_on_revoking() -> Result<()> {
+async fn of_two_operators_with_one_id_the_one_that_notices_grants_nothing_new_and_goes_on_revoking()
+-> Result<()> {
     let (here, there) = Installation::exclusive_pair().await?;
     let case = Case::on(&here).await?;
     case.open().await?;
     let first = operator(&here, &here).await?;
     case.granted(direct(json!({}))).await?;
     let app = case.repository("app");
-    let policy =
-        async || anyhow::Ok(app.policy(case.stack()).await?.map(|policy| policy.to_string()).unwrap_or_default());
+    let policy = async || {
+        anyhow::Ok(
+            app.policy(case.stack())
+                .await?
+                .map(|policy| policy.to_string())
+                .unwrap_or_default(),
+        )
+    };
 
     let other = case.in_cluster_of(&there).await?;
     open(&other).await?;
@@ -53,37 +72,65 @@ async fn of_two_operators_with_one_id_the_one_that_notices_grants_nothing_new_an
     let narrow = json!({"access": "Pull", "paths": ["Direct"], "registry": {"role": null}, "consumer": consumer});
     other.apply(&other.grant_named("theirs", narrow)).await?;
     eventually("it is noticed", async || {
-        ensure!(second_writer(&case).await?["evidence"].as_array().is_some_and(|all| all.len() >= 2), "not yet");
+        ensure!(
+            second_writer(&case).await?["evidence"]
+                .as_array()
+                .is_some_and(|all| all.len() >= 2),
+            "not yet"
+        );
         Ok(())
     })
     .await?;
 
-    case.apply(&case.grant_named("new", direct(json!({"access": "Pull"})))).await?;
+    case.apply(&case.grant_named("new", direct(json!({"access": "Pull"}))))
+        .await?;
     let message = case.not_ready_named("carg/new", "SecondWriter").await?;
-    ensure!(message.contains("registrygrants.dev/sole-writer=true"), "it does not say what to do: {message}");
-    other.cluster().wait_for_condition(&other.namespace, "carg/theirs", "Ready").await?;
+    ensure!(
+        message.contains("registrygrants.dev/sole-writer=true"),
+        "it does not say what to do: {message}"
+    );
+    other
+        .cluster()
+        .wait_for_condition(&other.namespace, "carg/theirs", "Ready")
+        .await?;
     delete(&case, "carg/grant", "--wait=true").await?;
     case.reconcile_named("carg/new").await?;
     let left = policy().await?;
-    ensure!(left.contains(role) && !left.contains("ecr:PutImage"), "{left}");
+    ensure!(
+        left.contains(role) && !left.contains("ecr:PutImage"),
+        "{left}"
+    );
 
     second.kill();
     let account = format!("awsaccount/{}", case.pair.registry);
     let word = json!({"metadata": {"annotations": {"registrygrants.dev/sole-writer": "true"}}});
     case.cluster().merge("", &account, word).await?;
-    case.cluster().wait_for_condition(&case.namespace, "carg/new", "Ready").await?;
-    eventually("what the other one had is gone, and nothing is said of it any more", async || {
-        let left = policy().await?;
-        ensure!(!left.contains(role) && left.contains("ecr:BatchGetImage"), "{left}");
-        ensure!(second_writer(&case).await?.is_null(), "{}", second_writer(&case).await?);
-        Ok(())
-    })
+    case.cluster()
+        .wait_for_condition(&case.namespace, "carg/new", "Ready")
+        .await?;
+    eventually(
+        "what the other one had is gone, and nothing is said of it any more",
+        async || {
+            let left = policy().await?;
+            ensure!(
+                !left.contains(role) && left.contains("ecr:BatchGetImage"),
+                "{left}"
+            );
+            ensure!(
+                second_writer(&case).await?.is_null(),
+                "{}",
+                second_writer(&case).await?
+            );
+            Ok(())
+        },
+    )
     .await?;
     ensure!(first.terminate()?.success(), "it did not end well");
     Ok(())
 }
 
-/// The documented move to another cluster: the old operator ends, the new one has its ID, and every grant a new UID.
+/// The documented move to another cluster: the old operator ends, the new one has its ID, and every
+/// grant a new UID.
 #[tokio::test]
 async fn a_move_to_another_cluster_is_no_second_writer() -> Result<()> {
     let (old, new) = Installation::exclusive_pair().await?;
@@ -97,15 +144,28 @@ async fn a_move_to_another_cluster_is_no_second_writer() -> Result<()> {
     open(&moved).await?;
     let second = operator(&new, &old).await?;
     let granted = moved.granted(json!({})).await?;
-    let uid = granted["metadata"]["uid"].as_str().context("no UID")?.to_owned();
+    let uid = granted["metadata"]["uid"]
+        .as_str()
+        .context("no UID")?
+        .to_owned();
     for time in 1..=3 {
         moved.reconcile().await?;
-        ensure!(second_writer(&moved).await?.is_null(), "time {time}: {}", second_writer(&moved).await?);
+        ensure!(
+            second_writer(&moved).await?.is_null(),
+            "time {time}: {}",
+            second_writer(&moved).await?
+        );
     }
     let (registry, _) = case.accounts().await?;
     let role = serde_json::to_string(&registry.roles["pusher-grant"])?;
-    ensure!(role.contains(&uid), "the role is not tagged for the new grant: {role}");
-    ensure!(condition(&granted, "Ready").is_some_and(|ready| ready["status"] == "True"), "{granted}");
+    ensure!(
+        role.contains(&uid),
+        "the role is not tagged for the new grant: {role}"
+    );
+    ensure!(
+        condition(&granted, "Ready").is_some_and(|ready| ready["status"] == "True"),
+        "{granted}"
+    );
     ensure!(second.terminate()?.success(), "it did not end well");
     Ok(())
 }

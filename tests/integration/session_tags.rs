@@ -1,4 +1,5 @@
-//! The operator whose own identity is EKS Pod Identity: its session has six tags that go along into every account.
+//! The operator whose own identity is EKS Pod Identity: its session has six tags that go along into
+//! every account.
 
 use crate::case::{Case, OPERATOR, document, merged};
 use crate::command_line::list;
@@ -11,7 +12,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 const TAGS: [(&str, &str); 6] = [
-    ("eks-cluster-arn", "arn:aws:eks:us-east-1:333333333333:cluster/tools"),
+    (
+        "eks-cluster-arn",
+        "arn:aws:eks:us-east-1:333333333333:cluster/tools",
+    ),
     ("eks-cluster-name", "tools"),
     ("kubernetes-namespace", "registry-grants"),
     ("kubernetes-pod-name", "registry-grants-6f8d9c7b54-x2x4k"),
@@ -24,18 +28,31 @@ async fn pod_identity(case: &Case<'_>) -> Result<Credentials> {
     let root = case.stack().aws(OPERATOR_ACCOUNT);
     let principal = json!({"AWS": format!("arn:aws:iam::{OPERATOR_ACCOUNT}:root")});
     let trust = json!({"Effect": "Allow", "Principal": principal, "Action": ["sts:AssumeRole", "sts:TagSession"]});
-    let update = root.iam.update_assume_role_policy().role_name(OPERATOR_ROLE).policy_document(document(trust));
+    let update = root
+        .iam
+        .update_assume_role_policy()
+        .role_name(OPERATOR_ROLE)
+        .policy_document(document(trust));
     update.send().await?;
     let mut assume = root.sts.assume_role().role_session_name("pod");
-    assume = assume.role_arn(format!("arn:aws:iam::{OPERATOR_ACCOUNT}:role/{OPERATOR_ROLE}"));
+    assume = assume.role_arn(format!(
+        "arn:aws:iam::{OPERATOR_ACCOUNT}:role/{OPERATOR_ROLE}"
+    ));
     for (key, value) in TAGS {
-        assume = assume.tags(Tag::builder().key(key).value(value).build()?).transitive_tag_keys(key);
+        assume = assume
+            .tags(Tag::builder().key(key).value(value).build()?)
+            .transitive_tag_keys(key);
     }
     assume.send().await?.credentials.context("no credentials")
 }
 
-/// `plan` for these manifests with these credentials: exit status, standard output and standard error.
-async fn plan(case: &Case<'_>, credentials: &Credentials, manifests: &Value) -> Result<(Option<i32>, String, String)> {
+/// `plan` for these manifests with these credentials: exit status, standard output and standard
+/// error.
+async fn plan(
+    case: &Case<'_>,
+    credentials: &Credentials,
+    manifests: &Value,
+) -> Result<(Option<i32>, String, String)> {
     let settings = case.installation.operator_settings(OPERATOR, &[]);
     let mut child = Command::new(settings.binary)
         .args(["plan", "-f", "-", "--installation", "0123456789ab"])
@@ -55,11 +72,16 @@ async fn plan(case: &Case<'_>, credentials: &Credentials, manifests: &Value) -> 
     stdin.write_all(manifests.to_string().as_bytes()).await?;
     drop(stdin);
     let output = child.wait_with_output().await?;
-    Ok((output.status.code(), String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+    Ok((
+        output.status.code(),
+        String::from_utf8(output.stdout)?,
+        String::from_utf8(output.stderr)?,
+    ))
 }
 
 #[tokio::test]
-async fn an_operator_with_eks_pod_identity_gets_in_for_every_namespace_however_long() -> Result<()> {
+async fn an_operator_with_eks_pod_identity_gets_in_for_every_namespace_however_long() -> Result<()>
+{
     let case = Case::opened().await?;
     let credentials = pod_identity(&case).await?;
     let long = "n".repeat(63);
@@ -67,7 +89,10 @@ async fn an_operator_with_eks_pod_identity_gets_in_for_every_namespace_however_l
         let rule = case.rule(json!({"namespaces": {"names": [namespace]}}));
         let account = case.registry_account(json!({"registry": {"rules": [rule]}}));
         let direct = json!({"consumer": {"instanceRole": null}});
-        let grant = merged(case.grant(direct), json!({"metadata": {"namespace": namespace}}));
+        let grant = merged(
+            case.grant(direct),
+            json!({"metadata": {"namespace": namespace}}),
+        );
         let (status, out, err) = plan(&case, &credentials, &list(vec![account, grant])).await?;
         ensure!(status == Some(2), "{namespace}: {status:?}\n{out}\n{err}");
     }

@@ -1,4 +1,5 @@
-//! What the operator left in AWS and no grant claims any more: found, told, and removed where nothing speaks against it.
+//! What the operator left in AWS and no grant claims any more: found, told, and removed where
+//! nothing speaks against it.
 
 use crate::case::{Case, OPERATOR, REGION, document, resource, same};
 use anyhow::{Context, Result, ensure};
@@ -10,14 +11,29 @@ const MARK: &str = "registrygrants.dev/installation";
 /// An operator that sweeps often, or not at all.
 async fn operator(installation: &Installation, sweep: &str) -> Result<Operator> {
     let flag = format!("--sweep={sweep}");
-    let times = ["--resync-interval=2s", "--sweep-interval=2s", "--sweep-unclaimed-for=2s", "--leader-election=false"];
-    let arguments = [&[flag.as_str(), "--log-level=info,registry_grants=debug"], &times[..]].concat();
+    let times = [
+        "--resync-interval=2s",
+        "--sweep-interval=2s",
+        "--sweep-unclaimed-for=2s",
+        "--leader-election=false",
+    ];
+    let arguments = [
+        &[flag.as_str(), "--log-level=info,registry_grants=debug"],
+        &times[..],
+    ]
+    .concat();
     installation.start_operator(OPERATOR, &arguments).await
 }
 
 /// A grant is let go by hand, while no operator runs that could take back what it gave.
 async fn let_go(case: &Case<'_>, grant: &str) -> Result<()> {
-    case.cluster().merge(&case.namespace, grant, json!({"metadata": {"finalizers": null}})).await?;
+    case.cluster()
+        .merge(
+            &case.namespace,
+            grant,
+            json!({"metadata": {"finalizers": null}}),
+        )
+        .await?;
     case.cluster().delete(&case.namespace, grant).await
 }
 
@@ -27,7 +43,10 @@ async fn told(case: &Case<'_>, account: &str, check: impl Fn(&Value) -> bool) ->
         ensure!(check(&account["status"]["sweep"]), "not yet");
         Ok(())
     };
-    let mut found = case.cluster().wait_until("default", &format!("awsaccount/{account}"), told).await?;
+    let mut found = case
+        .cluster()
+        .wait_until("default", &format!("awsaccount/{account}"), told)
+        .await?;
     Ok(found["status"]["sweep"].take())
 }
 
@@ -37,7 +56,10 @@ async fn swept(case: &Case<'_>, account: &str, times: usize) -> Result<()> {
     let mark = log.mark()?;
     eventually("it is swept", async || {
         let calls = log.of_operator(mark)?;
-        let looks = calls.iter().filter(|call| call.account == account && call.action == "ListRoles").count();
+        let looks = calls
+            .iter()
+            .filter(|call| call.account == account && call.action == "ListRoles")
+            .count();
         // The last one may not have ended.
         ensure!(looks > times, "{looks} times");
         Ok(())
@@ -48,53 +70,82 @@ async fn swept(case: &Case<'_>, account: &str, times: usize) -> Result<()> {
 /// A role under the operator's path that lets its account in, with these tags.
 async fn role(root: &Aws, account: &str, name: &str, tags: &[(&str, &str)]) -> Result<()> {
     let trust = json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"});
-    let mut create = root.iam.create_role().role_name(name).path("/registry-grants/");
+    let mut create = root
+        .iam
+        .create_role()
+        .role_name(name)
+        .path("/registry-grants/");
     for (key, value) in tags {
         create = create.tags(aws_tag(key, value)?);
     }
-    create.assume_role_policy_document(document(trust)).send().await?;
+    create
+        .assume_role_policy_document(document(trust))
+        .send()
+        .await?;
     Ok(())
 }
 
 fn aws_tag(key: &str, value: &str) -> Result<aws_sdk_iam::types::Tag> {
-    Ok(aws_sdk_iam::types::Tag::builder().key(key).value(value).build()?)
+    Ok(aws_sdk_iam::types::Tag::builder()
+        .key(key)
+        .value(value)
+        .build()?)
 }
 
 fn arns(sweep: &Value) -> Vec<&str> {
-    sweep["items"].as_array().into_iter().flatten().filter_map(|item| item["arn"].as_str()).collect()
+    sweep["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|item| item["arn"].as_str())
+        .collect()
 }
 
 async fn annotate(case: &Case<'_>, account: &str, confirm: &str) -> Result<()> {
     let patch = json!({"metadata": {"annotations": {"registrygrants.dev/confirm-sweep": confirm}}});
-    case.cluster().merge("", &format!("awsaccount/{account}"), patch).await.map(drop)
+    case.cluster()
+        .merge("", &format!("awsaccount/{account}"), patch)
+        .await
+        .map(drop)
 }
 
 /// One grant on many repositories, and one that is let go.
 async fn scene(case: &Case<'_>) -> Result<()> {
     for number in 0..20 {
-        case.repository(&format!("team/{number}")).create(case.stack()).await?;
+        case.repository(&format!("team/{number}"))
+            .create(case.stack())
+            .await?;
     }
     case.open().await?;
     let registry = json!({"repositories": ["team/*"]});
     let stays = json!({"registry": registry, "consumer": {"instanceRole": {"name": "node-stays"}}});
     case.apply(&case.grant_named("stays", stays)).await?;
     case.granted(json!({})).await?;
-    case.cluster().wait_for_condition(&case.namespace, "carg/stays", "Ready").await.map(drop)
+    case.cluster()
+        .wait_for_condition(&case.namespace, "carg/stays", "Ready")
+        .await
+        .map(drop)
 }
 
-/// Grants that never had anything, and name what was let go: one is suspended, and no rule admits the other.
+/// Grants that never had anything, and name what was let go: one is suspended, and no rule admits
+/// the other.
 async fn hiding(case: &Case<'_>) -> Result<()> {
-    for (name, suspend, consumer) in
-        [("suspended", true, case.pair.consumer.as_str()), ("refused", false, "999999999999")]
-    {
+    for (name, suspend, consumer) in [
+        ("suspended", true, case.pair.consumer.as_str()),
+        ("refused", false, "999999999999"),
+    ] {
         let spec = json!({
             "suspend": suspend,
             "access": "Pull",
             "registry": {"accountID": case.pair.registry, "regions": [REGION], "repositories": ["app"], "role": {"name": "pusher-grant"}},
             "consumer": {"accountID": consumer, "roles": ["somebody"]},
         });
-        case.apply(&resource("CrossAccountRegistryGrant", json!({"name": name, "namespace": case.namespace}), spec))
-            .await?;
+        case.apply(&resource(
+            "CrossAccountRegistryGrant",
+            json!({"name": name, "namespace": case.namespace}),
+            spec,
+        ))
+        .await?;
     }
     Ok(())
 }
@@ -110,7 +161,8 @@ fn without_what_was_let_go(before: &(AccountState, AccountState)) -> (AccountSta
 }
 
 #[tokio::test]
-async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_nothing_else_is() -> Result<()> {
+async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_nothing_else_is()
+-> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let (registry, consumer) = (case.pair.registry.clone(), case.pair.consumer.clone());
@@ -119,80 +171,154 @@ async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_n
     first.terminate()?;
     let ours = case.registry().await?.roles["pusher-grant"].tags.clone();
     let mine = ours.get(MARK).context("no mark")?;
-    // Somebody's under our path, another installation's, and one of ours that carries somebody's policy.
+    // Somebody's under our path, another installation's, and one of ours that carries somebody's
+    // policy.
     let root = case.stack().aws(&registry);
     let gone = ("registrygrants.dev/grant", "nobody/gone");
     role(&root, &registry, "somebodys", &[]).await?;
-    role(&root, &registry, "anothers", &[(MARK, "ffffffffffff"), gone]).await?;
+    role(
+        &root,
+        &registry,
+        "anothers",
+        &[(MARK, "ffffffffffff"), gone],
+    )
+    .await?;
     role(&root, &registry, "used", &[(MARK, mine), gone]).await?;
     let policy = document(json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}));
-    root.iam.put_role_policy().role_name("used").policy_name("theirs").policy_document(policy).send().await?;
+    root.iam
+        .put_role_policy()
+        .role_name("used")
+        .policy_name("theirs")
+        .policy_document(policy)
+        .send()
+        .await?;
     let_go(&case, "carg/grant").await?;
     hiding(&case).await?;
     let before = case.accounts().await?;
 
     let reporting = operator(&installation, "report").await?;
     let said = told(&case, &registry, |sweep| sweep["found"] == 3).await?;
-    ensure!(said["kept"] == 1 && said["mode"] == "Report" && said["regions"] == json!([REGION]), "{said}");
+    ensure!(
+        said["kept"] == 1 && said["mode"] == "Report" && said["regions"] == json!([REGION]),
+        "{said}"
+    );
     let expected = [
         format!("arn:aws:ecr:{REGION}:{registry}:repository/app"),
         format!("arn:aws:iam::{registry}:role/registry-grants/pusher-grant"),
         format!("arn:aws:iam::{registry}:role/registry-grants/used"),
     ];
     ensure!(arns(&said) == expected, "{said}");
-    ensure!(said["items"][1]["grant"] == format!("{}/grant", case.namespace), "{said}");
-    ensure!(said["items"][2]["kept"].as_str().is_some_and(|why| why.contains("`theirs`")), "{said}");
+    ensure!(
+        said["items"][1]["grant"] == format!("{}/grant", case.namespace),
+        "{said}"
+    );
+    ensure!(
+        said["items"][2]["kept"]
+            .as_str()
+            .is_some_and(|why| why.contains("`theirs`")),
+        "{said}"
+    );
     let said = told(&case, &consumer, |sweep| sweep["found"] == 2).await?;
-    ensure!(arns(&said).iter().all(|arn| arn.ends_with("/registry-grants/node")), "{said}");
+    ensure!(
+        arns(&said)
+            .iter()
+            .all(|arn| arn.ends_with("/registry-grants/node")),
+        "{said}"
+    );
     let audit = AuditLog::of(case.stack());
     let mark = audit.mark()?;
     swept(&case, &registry, 2).await?;
     same(&before, &case.accounts().await?)?;
     let writes = audit.of_operator(mark).await?;
-    ensure!(!writes.iter().any(|write| write.resource.starts_with("awsaccounts")), "said again: {writes:?}");
+    ensure!(
+        !writes
+            .iter()
+            .any(|write| write.resource.starts_with("awsaccounts")),
+        "said again: {writes:?}"
+    );
     let metrics = reporting.metrics().await?;
-    ensure!(metrics.contains(&format!("registry_grants_sweep_found{{account=\"{registry}\"}} 3")), "{metrics}");
-    let events = case.cluster().kubectl(&["events", "--for", &format!("awsaccount/{registry}")]).await?;
-    ensure!(events.contains("Unclaimed") && !events.contains("pusher-grant"), "{events}");
+    ensure!(
+        metrics.contains(&format!(
+            "registry_grants_sweep_found{{account=\"{registry}\"}} 3"
+        )),
+        "{metrics}"
+    );
+    let events = case
+        .cluster()
+        .kubectl(&["events", "--for", &format!("awsaccount/{registry}")])
+        .await?;
+    ensure!(
+        events.contains("Unclaimed") && !events.contains("pusher-grant"),
+        "{events}"
+    );
     reporting.terminate()?;
 
     let removing = operator(&installation, "remove").await?;
-    told(&case, &registry, |sweep| sweep["mode"] == "Remove" && sweep["found"] == 1).await?;
-    // Of the four roles and profiles in the consumer's account two are more than a tenth: somebody has to say so.
-    let asked = told(&case, &consumer, |sweep| sweep["mode"] == "Remove" && sweep["confirm"].is_string()).await?;
+    told(&case, &registry, |sweep| {
+        sweep["mode"] == "Remove" && sweep["found"] == 1
+    })
+    .await?;
+    // Of the four roles and profiles in the consumer's account two are more than a tenth: somebody
+    // has to say so.
+    let asked = told(&case, &consumer, |sweep| {
+        sweep["mode"] == "Remove" && sweep["confirm"].is_string()
+    })
+    .await?;
     let confirm = asked["confirm"].as_str().unwrap_or_default().to_owned();
-    ensure!(confirm.starts_with("2-") && asked["message"].as_str().is_some_and(|m| m.contains(&confirm)), "{asked}");
+    ensure!(
+        confirm.starts_with("2-")
+            && asked["message"]
+                .as_str()
+                .is_some_and(|m| m.contains(&confirm)),
+        "{asked}"
+    );
     annotate(&case, &consumer, "2-00000000").await?;
     swept(&case, &consumer, 2).await?;
-    ensure!(case.consumer().await? == before.1, "removed without its being confirmed");
+    ensure!(
+        case.consumer().await? == before.1,
+        "removed without its being confirmed"
+    );
     annotate(&case, &consumer, &confirm).await?;
     told(&case, &consumer, |sweep| sweep["found"] == 0).await?;
     same(&without_what_was_let_go(&before), &case.accounts().await?)?;
     let metrics = removing.metrics().await?;
     for (account, removed) in [(&registry, 2), (&consumer, 2)] {
-        let line = format!("registry_grants_sweep_removed_total{{account=\"{account}\"}} {removed}");
+        let line =
+            format!("registry_grants_sweep_removed_total{{account=\"{account}\"}} {removed}");
         ensure!(metrics.contains(&line), "{metrics}");
     }
-    let events = case.cluster().kubectl(&["events", "--for", &format!("awsaccount/{consumer}")]).await?;
+    let events = case
+        .cluster()
+        .kubectl(&["events", "--for", &format!("awsaccount/{consumer}")])
+        .await?;
     ensure!(events.contains("Swept"), "{events}");
     Ok(())
 }
 
 #[tokio::test]
-async fn without_any_grant_in_the_cluster_nothing_is_removed_and_what_was_left_is_reported() -> Result<()> {
+async fn without_any_grant_in_the_cluster_nothing_is_removed_and_what_was_left_is_reported()
+-> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let first = operator(&installation, "remove").await?;
     case.open().await?;
     case.granted(json!({})).await?;
-    told(&case, &case.pair.registry, |sweep| sweep["regions"] == json!([REGION])).await?;
+    told(&case, &case.pair.registry, |sweep| {
+        sweep["regions"] == json!([REGION])
+    })
+    .await?;
     first.terminate()?;
     let_go(&case, "carg/grant").await?;
     let before = case.accounts().await?;
     let _second = operator(&installation, "remove").await?;
     for account in [&case.pair.registry, &case.pair.consumer] {
         let said = told(&case, account, |sweep| sweep["found"] == 2).await?;
-        ensure!(said["message"].as_str().is_some_and(|message| message.contains("no grant in this cluster")), "{said}");
+        ensure!(
+            said["message"]
+                .as_str()
+                .is_some_and(|message| message.contains("no grant in this cluster")),
+            "{said}"
+        );
         swept(&case, account, 3).await?;
     }
     same(&before, &case.accounts().await?)
@@ -212,9 +338,16 @@ async fn an_operator_that_is_not_to_sweep_asks_nothing_and_tells_nothing() -> Re
     let _second = operator(&installation, "off").await?;
     told(&case, &case.pair.registry, Value::is_null).await?;
     case.writes_in_three_looks().await?;
-    let asked: Vec<_> = log.of_operator(mark)?.into_iter().filter(|call| call.action.starts_with("List")).collect();
+    let asked: Vec<_> = log
+        .of_operator(mark)?
+        .into_iter()
+        .filter(|call| call.action.starts_with("List"))
+        .collect();
     let for_sweeps = |action: &str| ["ListRoles", "ListInstanceProfiles"].contains(&action);
-    ensure!(!asked.iter().any(|call| for_sweeps(&call.action)), "{asked:?}");
+    ensure!(
+        !asked.iter().any(|call| for_sweeps(&call.action)),
+        "{asked:?}"
+    );
     Ok(())
 }
 
@@ -229,14 +362,25 @@ async fn a_grant_that_this_version_cannot_read_keeps_what_it_has() -> Result<()>
     case.make_unreadable().await?;
     // What another left behind stays as well: nobody knows what the unreadable one claims.
     let mark = case.registry().await?.roles["pusher-grant"].tags[MARK].clone();
-    let tags = [(MARK, mark.as_str()), ("registrygrants.dev/grant", "nobody/gone")];
+    let tags = [
+        (MARK, mark.as_str()),
+        ("registrygrants.dev/grant", "nobody/gone"),
+    ];
     role(&case.stack().aws(&registry), &registry, "left", &tags).await?;
     let before = case.accounts().await?;
 
     let _second = operator(&installation, "remove").await?;
     let said = told(&case, &registry, |sweep| sweep["found"] == 2).await?;
-    ensure!(arns(&said).iter().all(|arn| !arn.contains("pusher-grant")), "{said}");
-    ensure!(said["message"].as_str().is_some_and(|message| message.contains("cannot read")), "{said}");
+    ensure!(
+        arns(&said).iter().all(|arn| !arn.contains("pusher-grant")),
+        "{said}"
+    );
+    ensure!(
+        said["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("cannot read")),
+        "{said}"
+    );
     swept(&case, &registry, 3).await?;
     same(&before, &case.accounts().await?)
 }
@@ -246,14 +390,27 @@ async fn of_two_replicas_only_the_one_that_leads_sweeps() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;
-    let arguments = ["--sweep-interval=2s", "--lease-duration=20s", "--aws-call-timeout=3s"];
+    let arguments = [
+        "--sweep-interval=2s",
+        "--lease-duration=20s",
+        "--aws-call-timeout=3s",
+    ];
     let leader = installation.start_operator(OPERATOR, &arguments).await?;
     told(&case, &case.pair.registry, Value::is_object).await?;
     let standby = installation.start_operator(OPERATOR, &arguments).await?;
     swept(&case, &case.pair.registry, 3).await?;
-    let line = format!("registry_grants_sweep_found{{account=\"{}\"}} 0", case.pair.registry);
-    ensure!(leader.metrics().await?.contains(&line), "the leader does not sweep");
-    ensure!(!standby.metrics().await?.contains(&line), "the standby sweeps");
+    let line = format!(
+        "registry_grants_sweep_found{{account=\"{}\"}} 0",
+        case.pair.registry
+    );
+    ensure!(
+        leader.metrics().await?.contains(&line),
+        "the leader does not sweep"
+    );
+    ensure!(
+        !standby.metrics().await?.contains(&line),
+        "the standby sweeps"
+    );
     leader.terminate()?;
     eventually("the other one takes over", async || {
         let metrics = standby.metrics().await?;

@@ -9,8 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// Everything that the operator itself has to say.
-const TELLING: [&str; 3] =
-    ["--resync-interval=2s", "--leader-election=false", "--log-level=info,registry_grants=trace"];
+const TELLING: [&str; 3] = [
+    "--resync-interval=2s",
+    "--leader-election=false",
+    "--log-level=info,registry_grants=trace",
+];
 
 /// A collector of traces, that keeps what it is sent as it is.
 struct Collector {
@@ -30,9 +33,13 @@ impl Collector {
                 tokio::spawn(async move {
                     let mut buffer = [0; 65536];
                     while let Ok(count @ 1..) = connection.read(&mut buffer).await {
-                        all.lock().expect("no panic while held").extend_from_slice(&buffer[..count]);
-                        // To each part of a request, but the client takes the first answer and closes.
-                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                        all.lock()
+                            .expect("no panic while held")
+                            .extend_from_slice(&buffer[..count]);
+                        // To each part of a request, but the client takes the first answer and
+                        // closes.
+                        let answer =
+                            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
                         drop(connection.write_all(answer).await);
                     }
                 });
@@ -50,7 +57,9 @@ impl Collector {
 async fn told(operator: &Operator, lines: &[String]) -> Result<()> {
     eventually("the metrics tell it", async || {
         let text = operator.metrics().await?;
-        let missing = lines.iter().find(|line| !text.lines().any(|told| told.starts_with(line.as_str())));
+        let missing = lines
+            .iter()
+            .find(|line| !text.lines().any(|told| told.starts_with(line.as_str())));
         ensure!(missing.is_none(), "no {missing:?} in\n{text}");
         Ok(())
     })
@@ -63,9 +72,15 @@ async fn metrics_logs_and_traces_tell_what_aws_refused_and_never_a_credential() 
     let case = Case::on(&installation).await?;
     case.open().await?;
     let (registry, collector) = (case.pair.registry.clone(), Collector::start().await?);
-    let deny = document(json!({"Effect": "Deny", "Action": "ecr:SetRepositoryPolicy", "Resource": "*"}));
+    let deny =
+        document(json!({"Effect": "Deny", "Action": "ecr:SetRepositoryPolicy", "Resource": "*"}));
     let iam = case.stack().aws(&registry).iam;
-    iam.put_role_policy().role_name("registry-grants").policy_name("deny").policy_document(deny).send().await?;
+    iam.put_role_policy()
+        .role_name("registry-grants")
+        .policy_name("deny")
+        .policy_document(deny)
+        .send()
+        .await?;
     let arguments = [&TELLING[..], &["--otlp-endpoint", &collector.endpoint]].concat();
     let operator = installation.start_operator(OPERATOR, &arguments).await?;
     case.apply(&case.grant(json!({}))).await?;
@@ -91,15 +106,23 @@ async fn metrics_logs_and_traces_tell_what_aws_refused_and_never_a_credential() 
     )
     .await?;
     let log = operator.log()?;
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut failed = lines.filter(|line| line["level"] == "WARN" && line["action"] == "ecr:SetRepositoryPolicy");
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut failed =
+        lines.filter(|line| line["level"] == "WARN" && line["action"] == "ecr:SetRepositoryPolicy");
     let line = failed.next().context("the failed call is not in the log")?;
     ensure!(
-        line["account"] == registry.as_str() && line["request_id"].as_str().is_some_and(|id| id.len() > 8),
+        line["account"] == registry.as_str()
+            && line["request_id"].as_str().is_some_and(|id| id.len() > 8),
         "{line}"
     );
 
-    iam.delete_role_policy().role_name("registry-grants").policy_name("deny").send().await?;
+    iam.delete_role_policy()
+        .role_name("registry-grants")
+        .policy_name("deny")
+        .send()
+        .await?;
     case.ready().await?;
     told(
         &operator,
@@ -113,7 +136,13 @@ async fn metrics_logs_and_traces_tell_what_aws_refused_and_never_a_credential() 
     .await?;
     eventually("the collector has the traces", async || {
         let traces = collector.text();
-        for told in ["reconcile", &case.namespace, "ecr:SetRepositoryPolicy", "sts:AssumeRole", "aws.request_id"] {
+        for told in [
+            "reconcile",
+            &case.namespace,
+            "ecr:SetRepositoryPolicy",
+            "sts:AssumeRole",
+            "aws.request_id",
+        ] {
             ensure!(traces.contains(told), "no {told}");
         }
         Ok(())
@@ -121,20 +150,43 @@ async fn metrics_logs_and_traces_tell_what_aws_refused_and_never_a_credential() 
     .await?;
 
     case.delete().await?;
-    case.cluster().delete("", &format!("awsaccount/{}", registry)).await?;
+    case.cluster()
+        .delete("", &format!("awsaccount/{}", registry))
+        .await?;
     eventually("the account's series are gone", async || {
         let text = operator.metrics().await?;
-        ensure!(!text.contains(&registry) && !text.contains("reason="), "{text}");
+        ensure!(
+            !text.contains(&registry) && !text.contains("reason="),
+            "{text}"
+        );
         Ok(())
     })
     .await?;
     let credentials = installation.operator_settings(OPERATOR, &[]).credentials;
     let (log, traces) = (operator.log()?, collector.text());
-    for secret in [Some(credentials.secret_access_key()), credentials.session_token()].into_iter().flatten() {
-        ensure!(!log.contains(secret) && !traces.contains(secret), "a credential was told");
+    for secret in [
+        Some(credentials.secret_access_key()),
+        credentials.session_token(),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        ensure!(
+            !log.contains(secret) && !traces.contains(secret),
+            "a credential was told"
+        );
     }
-    for word in ["aws_secret", "SecretAccessKey", "SessionToken", "Security-Token", "x-amz-security-token"] {
-        ensure!(!log.contains(word) && !traces.contains(word), "{word} was told");
+    for word in [
+        "aws_secret",
+        "SecretAccessKey",
+        "SessionToken",
+        "Security-Token",
+        "x-amz-security-token",
+    ] {
+        ensure!(
+            !log.contains(word) && !traces.contains(word),
+            "{word} was told"
+        );
     }
     operator.terminate().map(drop)
 }

@@ -1,4 +1,5 @@
-//! Who may grant what to whom: decided by the rules of the `AWSAccount`s, and enforced by the operator.
+//! Who may grant what to whom: decided by the rules of the `AWSAccount`s, and enforced by the
+//! operator.
 
 mod asked;
 mod table;
@@ -33,19 +34,22 @@ impl<'a> Tried<'a> {
 
     fn accounts(&self) -> [Value; 2] {
         let (registry, consumer) = for_somebody_else();
-        let with =
-            |rules: &[Value], other: Value| json!({"rules": rules.iter().cloned().chain([other]).collect::<Vec<_>>()});
+        let with = |rules: &[Value], other: Value| json!({"rules": rules.iter().cloned().chain([other]).collect::<Vec<_>>()});
         [
-            self.case.registry_account(json!({"registry": with(&self.row.registry, registry)})),
-            self.case.consumer_account(json!({"consumer": with(&self.row.consumer, consumer)})),
+            self.case
+                .registry_account(json!({"registry": with(&self.row.registry, registry)})),
+            self.case
+                .consumer_account(json!({"consumer": with(&self.row.consumer, consumer)})),
         ]
     }
 
     fn grant(&self) -> Value {
-        self.case.grant_named(self.row.tried, self.row.asked.clone())
+        self.case
+            .grant_named(self.row.tried, self.row.asked.clone())
     }
 
-    /// What the operator says of the grant: status, reason and message of `Ready`, once it speaks of this generation and is no passing word.
+    /// What the operator says of the grant: status, reason and message of `Ready`, once it speaks
+    /// of this generation and is no passing word.
     fn said(&self, grant: &Value) -> Result<(String, String, String)> {
         let ready = condition(grant, "Ready").context("no condition Ready yet")?;
         let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
@@ -55,35 +59,55 @@ impl<'a> Tried<'a> {
 }
 
 #[tokio::test]
-async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing_of_the_others() -> Result<()> {
+async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing_of_the_others()
+-> Result<()> {
     ensure!(rows().len() >= 40, "only {} rows", rows().len());
     let installation = Installation::shared(OPERATOR, &QUIET).await?;
-    let prepared = rows().into_iter().map(|row| Tried::prepared(installation, row));
-    let tried: Vec<_> = futures::stream::iter(prepared).buffered(AT_A_TIME).try_collect().await?;
+    let prepared = rows()
+        .into_iter()
+        .map(|row| Tried::prepared(installation, row));
+    let tried: Vec<_> = futures::stream::iter(prepared)
+        .buffered(AT_A_TIME)
+        .try_collect()
+        .await?;
     let cluster = &installation.cluster;
-    let list = |items: Vec<Value>| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
-    cluster.apply(&list(tried.iter().flat_map(Tried::accounts).collect())).await?;
-    let (malformed, judged): (Vec<_>, Vec<_>) =
-        tried.iter().partition(|tried| matches!(tried.row.comes_of_it, Outcome::Malformed(_)));
+    let list =
+        |items: Vec<Value>| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+    cluster
+        .apply(&list(tried.iter().flat_map(Tried::accounts).collect()))
+        .await?;
+    let (malformed, judged): (Vec<_>, Vec<_>) = tried
+        .iter()
+        .partition(|tried| matches!(tried.row.comes_of_it, Outcome::Malformed(_)));
     for tried in &malformed {
-        let Outcome::Malformed(why) = tried.row.comes_of_it else { continue };
+        let Outcome::Malformed(why) = tried.row.comes_of_it else {
+            continue;
+        };
         let said = cluster.refused(&tried.grant().to_string()).await?;
         ensure!(said.contains(why), "{}: {said}", tried.row.tried);
     }
-    cluster.apply(&list(judged.iter().map(|tried| tried.grant()).collect())).await?;
+    cluster
+        .apply(&list(judged.iter().map(|tried| tried.grant()).collect()))
+        .await?;
 
     let grants = eventually_of(judged.len(), "all are judged", async || {
         let items = cluster.list("", "carg").await?;
         let of = |tried: &Tried<'_>| {
-            let is_his = |grant: &&Value| grant["metadata"]["namespace"] == tried.case.namespace.as_str();
+            let is_his =
+                |grant: &&Value| grant["metadata"]["namespace"] == tried.case.namespace.as_str();
             let grant = items.iter().find(is_his).context("no grant")?.clone();
             tried.said(&grant).with_context(|| tried.row.tried)?;
             Ok::<_, anyhow::Error>(grant)
         };
-        judged.iter().map(|tried| of(tried)).collect::<Result<Vec<_>>>()
+        judged
+            .iter()
+            .map(|tried| of(tried))
+            .collect::<Result<Vec<_>>>()
     })
     .await?;
-    let events = cluster.kubectl(&["get", "events", "--all-namespaces", "--output", "json"]).await?;
+    let events = cluster
+        .kubectl(&["get", "events", "--all-namespaces", "--output", "json"])
+        .await?;
     let events: Value = serde_json::from_str(&events)?;
     let events = events["items"].as_array().context("no list")?;
     for (tried, grant) in judged.iter().zip(&grants) {
@@ -96,18 +120,31 @@ async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing
             }
             Outcome::Refused(reason, why) => (reason, why),
         };
-        ensure!(status == "False" && reason == wanted && message.contains(why), "{name}: {status} {reason}: {message}");
-        let about = |event: &&Value| event["involvedObject"]["namespace"] == tried.case.namespace.as_str();
+        ensure!(
+            status == "False" && reason == wanted && message.contains(why),
+            "{name}: {status} {reason}: {message}"
+        );
+        let about =
+            |event: &&Value| event["involvedObject"]["namespace"] == tried.case.namespace.as_str();
         let told: Vec<&Value> = events.iter().filter(about).collect();
         let tells = |event: &&&Value| {
-            event["type"] == "Warning" && event["reason"] == wanted && event["message"].to_string().contains(why)
+            event["type"] == "Warning"
+                && event["reason"] == wanted
+                && event["message"].to_string().contains(why)
         };
-        ensure!(told.iter().any(|event| tells(&event)), "{name}: no Event tells: {told:?}");
+        ensure!(
+            told.iter().any(|event| tells(&event)),
+            "{name}: no Event tells: {told:?}"
+        );
         let everything_told = format!("{}{told:?}", grant["status"]);
         for secret in SECRETS {
-            ensure!(!everything_told.contains(secret), "{name}: {secret} is told: {everything_told}");
+            ensure!(
+                !everything_told.contains(secret),
+                "{name}: {secret} is told: {everything_told}"
+            );
         }
-        // What is refused by the rules leaves no trace; what stands in the way in AWS is left as it is.
+        // What is refused by the rules leaves no trace; what stands in the way in AWS is left as it
+        // is.
         if wanted != "ConsentMissing" && wanted != "Conflict" {
             same(&tried.before, &tried.case.accounts().await?).with_context(|| name)?;
         }
@@ -125,7 +162,11 @@ async fn without_an_account_the_grant_waits_and_goes_on_when_there_is_one() -> R
     let before = case.accounts().await?;
     case.apply(&case.grant(json!({}))).await?;
     let said = case.not_ready("AccountNotFound").await?;
-    ensure!(said.contains(&format!("AWSAccount {}", case.pair.registry)) && said.contains("cluster admin"), "{said}");
+    ensure!(
+        said.contains(&format!("AWSAccount {}", case.pair.registry))
+            && said.contains("cluster admin"),
+        "{said}"
+    );
     same(&before, &case.accounts().await?)?;
     case.apply(&case.consumer_account(json!({}))).await?;
     case.apply(&case.registry_account(json!({}))).await?;
@@ -144,11 +185,24 @@ async fn a_consumer_account_that_is_not_managed_is_told_what_it_needs() -> Resul
         condition(&grant, "ConsumerReady").context("no ConsumerReady")?,
     );
     ensure!(ready["reason"] == "RegistrySideReady", "{ready}");
-    ensure!(consumer["status"] == "Unknown" && consumer["reason"] == "NotManaged", "{consumer}");
+    ensure!(
+        consumer["status"] == "Unknown" && consumer["reason"] == "NotManaged",
+        "{consumer}"
+    );
     let said = consumer["message"].as_str().unwrap_or_default();
-    ensure!(said.contains("ecr:GetAuthorizationToken") && said.contains("sts:AssumeRole"), "{said}");
-    ensure!(case.consumer().await? == before, "something was written in the consumer's account");
-    case.almighty("almighty").await?.push(&case.repository("app"), "v1").await?.allowed()?;
+    ensure!(
+        said.contains("ecr:GetAuthorizationToken") && said.contains("sts:AssumeRole"),
+        "{said}"
+    );
+    ensure!(
+        case.consumer().await? == before,
+        "something was written in the consumer's account"
+    );
+    case.almighty("almighty")
+        .await?
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
     Ok(())
 }
 
@@ -157,8 +211,10 @@ async fn narrowing_the_rules_revokes_what_they_no_longer_admit() -> Result<()> {
     let case = Case::opened().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
-    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(json!({"maxAccess": "Pull"}))]}})))
-        .await?;
+    case.apply(&case.registry_account(
+        json!({"registry": {"rules": [case.rule(json!({"maxAccess": "Pull"}))]}}),
+    ))
+    .await?;
     case.not_ready("NotAdmitted").await?;
     case.cluster()
         .wait_until(&case.namespace, GRANT, |grant| {
@@ -174,13 +230,19 @@ async fn narrowing_the_rules_revokes_what_they_no_longer_admit() -> Result<()> {
 #[tokio::test]
 async fn a_namespace_may_be_chosen_by_label_and_loses_access_with_it() -> Result<()> {
     let case = Case::opened().await?;
-    let by_label = json!({"namespaces": {"names": null, "selector": {"matchLabels": {"registry": "open"}}}});
-    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(by_label)]}}))).await?;
+    let by_label =
+        json!({"namespaces": {"names": null, "selector": {"matchLabels": {"registry": "open"}}}});
+    case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(by_label)]}})))
+        .await?;
     case.apply(&case.grant(json!({}))).await?;
     case.not_ready("NotAdmitted").await?;
-    case.cluster().kubectl(&["label", "namespace", &case.namespace, "registry=open"]).await?;
+    case.cluster()
+        .kubectl(&["label", "namespace", &case.namespace, "registry=open"])
+        .await?;
     case.ready().await?;
-    case.cluster().kubectl(&["label", "namespace", &case.namespace, "registry-"]).await?;
+    case.cluster()
+        .kubectl(&["label", "namespace", &case.namespace, "registry-"])
+        .await?;
     case.not_ready("NotAdmitted").await.map(drop)
 }
 
@@ -194,7 +256,9 @@ async fn an_account_that_disappears_takes_nothing_with_it() -> Result<()> {
     emulation.hold(&case.pair.registry, "GetRole").await?;
     case.annotate(GRANT, "reconcile", "now").await?;
     emulation.until_held(&case.pair.registry, "GetRole").await?;
-    case.cluster().delete("", &format!("awsaccount/{}", case.pair.registry)).await?;
+    case.cluster()
+        .delete("", &format!("awsaccount/{}", case.pair.registry))
+        .await?;
     emulation.release(&case.pair.registry, "GetRole").await?;
     case.not_ready("AccountNotFound").await?;
     same(&granted, &case.accounts().await?)?;
@@ -203,47 +267,79 @@ async fn an_account_that_disappears_takes_nothing_with_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_spec_that_is_wrong_keeps_what_was_granted_but_only_while_a_rule_admits_that() -> Result<()> {
+async fn a_spec_that_is_wrong_keeps_what_was_granted_but_only_while_a_rule_admits_that()
+-> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     let granted = case.accounts().await?;
     // Only the operator can know that this region is of another partition than the account.
-    case.apply(&case.grant(json!({"registry": {"regions": ["cn-north-1"]}}))).await?;
+    case.apply(&case.grant(json!({"registry": {"regions": ["cn-north-1"]}})))
+        .await?;
     let said = case.not_ready("Invalid").await?;
-    ensure!(said.contains("cn-north-1") && said.contains("spec.registry.regions"), "{said}");
+    ensure!(
+        said.contains("cn-north-1") && said.contains("spec.registry.regions"),
+        "{said}"
+    );
     same(&granted, &case.accounts().await?)?;
-    case.instance().await?.push(&case.repository("app"), "v1").await?.allowed()?;
+    case.instance()
+        .await?
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
 
-    case.apply(&case.registry_account(json!({"registry": {"rules": []}}))).await?;
+    case.apply(&case.registry_account(json!({"registry": {"rules": []}})))
+        .await?;
     case.cluster()
         .wait_until(&case.namespace, GRANT, |grant| {
             ensure!(grant["status"]["applied"].is_null(), "not revoked yet");
             Ok(())
         })
         .await?;
-    ensure!(case.repository("app").policy(case.stack()).await?.is_none(), "a wrong spec escaped the narrowed rule");
+    ensure!(
+        case.repository("app").policy(case.stack()).await?.is_none(),
+        "a wrong spec escaped the narrowed rule"
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn an_instance_role_keeps_its_access_when_its_own_account_is_no_longer_managed() -> Result<()> {
+async fn an_instance_role_keeps_its_access_when_its_own_account_is_no_longer_managed() -> Result<()>
+{
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
     case.apply(&case.registry_account(json!({}))).await?;
-    // Under another path than the default, which is all that is known of an account that is not managed.
-    let rules = json!([{"namespaces": {"names": [case.namespace]}, "roles": ["registry-grants/nodes/*"]}]);
-    let account = json!({"roles": {"path": "/registry-grants/nodes/"}, "consumer": {"rules": rules}});
+    // Under another path than the default, which is all that is known of an account that is not
+    // managed.
+    let rules =
+        json!([{"namespaces": {"names": [case.namespace]}, "roles": ["registry-grants/nodes/*"]}]);
+    let account =
+        json!({"roles": {"path": "/registry-grants/nodes/"}, "consumer": {"rules": rules}});
     case.apply(&case.consumer_account(account)).await?;
-    let grant = case.granted(json!({"consumer": {"wholeAccount": null}})).await?;
-    let role = grant["status"]["consumer"]["roleARN"].as_str().context("no role")?.to_owned();
-    let instance = local_stack::Session::of_instance(case.stack(), &role).await?.allowed()?;
-    instance.push(&case.repository("app"), "v1").await?.allowed()?;
+    let grant = case
+        .granted(json!({"consumer": {"wholeAccount": null}}))
+        .await?;
+    let role = grant["status"]["consumer"]["roleARN"]
+        .as_str()
+        .context("no role")?
+        .to_owned();
+    let instance = local_stack::Session::of_instance(case.stack(), &role)
+        .await?
+        .allowed()?;
+    instance
+        .push(&case.repository("app"), "v1")
+        .await?
+        .allowed()?;
     let before = case.accounts().await?;
-    case.cluster().delete("", &format!("awsaccount/{}", case.pair.consumer)).await?;
+    case.cluster()
+        .delete("", &format!("awsaccount/{}", case.pair.consumer))
+        .await?;
     case.not_ready("AccountNotFound").await?;
     case.reconcile().await?;
     case.reconcile().await?;
     same(&before, &case.accounts().await?)?;
-    instance.push(&case.repository("app"), "v2").await?.allowed()?;
+    instance
+        .push(&case.repository("app"), "v2")
+        .await?
+        .allowed()?;
     Ok(())
 }

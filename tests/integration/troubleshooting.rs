@@ -1,4 +1,5 @@
-//! `docs/troubleshooting.md` says what people read: every set-up of its sections is broken just so, and `kubectl describe` shows the words that stand there.
+//! `docs/troubleshooting.md` says what people read: every set-up of its sections is broken just so,
+//! and `kubectl describe` shows the words that stand there.
 
 use crate::case::{Case, GRANT as OWN_GRANT, document, merged};
 use crate::instance_roles::own_role;
@@ -80,7 +81,9 @@ impl Broken {
             Self::OtherAccount => "WrongAccount",
             Self::NoRepository => "RepositoryNotFound",
             Self::RoleOfOthers => "Conflict",
-            Self::PolicyDenies | Self::Boundary | Self::NoOwnPolicy | Self::GuardRail => "PathDenied",
+            Self::PolicyDenies | Self::Boundary | Self::NoOwnPolicy | Self::GuardRail => {
+                "PathDenied"
+            }
             Self::NoConsent => "ConsentMissing",
             Self::OperatorLacks => "AccessDenied",
             Self::NotManaged => "Granted",
@@ -103,24 +106,34 @@ impl Broken {
 
     /// Everything but the grant.
     async fn set_up(self, case: &Case<'_>) -> Result<()> {
-        let (registry, consumer) = (case.stack().aws(&case.pair.registry), case.stack().aws(&case.pair.consumer));
+        let (registry, consumer) = (
+            case.stack().aws(&case.pair.registry),
+            case.stack().aws(&case.pair.consumer),
+        );
         if self != Self::NoRepository {
             case.repository(REPOSITORY).create(case.stack()).await?;
         }
-        // The operator reads what belongs to an account as soon as it knows the account, and again only after a while.
+        // The operator reads what belongs to an account as soon as it knows the account, and again
+        // only after a while.
         match self {
             Self::RoleOfOthers => {
                 let trust = json!({"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"});
                 let allows = json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"});
-                role_with_policy(&registry, REGISTRY_ROLE, document(trust), document(allows)).await?;
+                role_with_policy(&registry, REGISTRY_ROLE, document(trust), document(allows))
+                    .await?;
             }
             Self::PolicyDenies => {
                 let deny = json!({"Sid": "Frozen", "Effect": "Deny", "Principal": "*", "Action": "ecr:PutImage"});
                 let foreign = Document(json!({"Version": "2012-10-17", "Statement": [deny]}));
-                case.repository(REPOSITORY).set_policy(case.stack(), &foreign).await?;
+                case.repository(REPOSITORY)
+                    .set_policy(case.stack(), &foreign)
+                    .await?;
             }
             Self::Boundary => {
-                let arn = format!("arn:aws:iam::{}:policy/registry-grants-boundary", case.pair.consumer);
+                let arn = format!(
+                    "arn:aws:iam::{}:policy/registry-grants-boundary",
+                    case.pair.consumer
+                );
                 let tight = document(json!({"Effect": "Allow", "Action": "s3:*", "Resource": "*"}));
                 consumer.iam.delete_policy().policy_arn(arn).send().await?;
                 consumer
@@ -133,16 +146,27 @@ impl Broken {
             }
             Self::NoOwnPolicy => {
                 let trust = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
-                let allows = json!({"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": "*"});
+                let allows =
+                    json!({"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": "*"});
                 role_with_policy(&consumer, "builder", document(trust), document(allows)).await?;
             }
             Self::OperatorLacks => {
-                let found = registry.iam.get_role_policy().role_name(MANAGEMENT_ROLE).policy_name(MANAGEMENT_ROLE);
+                let found = registry
+                    .iam
+                    .get_role_policy()
+                    .role_name(MANAGEMENT_ROLE)
+                    .policy_name(MANAGEMENT_ROLE);
                 let text = found.send().await?.policy_document;
-                let text = percent_encoding::percent_decode_str(&text).decode_utf8()?.into_owned();
+                let text = percent_encoding::percent_decode_str(&text)
+                    .decode_utf8()?
+                    .into_owned();
                 let less = text.replace("\"ecr:SetRepositoryPolicy\"", "\"ecr:DescribeRegistry\"");
                 ensure!(less != text, "the operator did not have it: {text}");
-                let put = registry.iam.put_role_policy().role_name(MANAGEMENT_ROLE).policy_name(MANAGEMENT_ROLE);
+                let put = registry
+                    .iam
+                    .put_role_policy()
+                    .role_name(MANAGEMENT_ROLE)
+                    .policy_name(MANAGEMENT_ROLE);
                 put.policy_document(less).send().await?;
             }
             _ => {}
@@ -154,10 +178,14 @@ impl Broken {
             Self::NoAccount => {}
             Self::ExternalID => {
                 let other = json!({"assumeRole": {"externalID": "another"}});
-                case.apply(&merged(account, json!({"spec": {"credentials": other}}))).await?;
+                case.apply(&merged(account, json!({"spec": {"credentials": other}})))
+                    .await?;
             }
             // Those of the operator itself are left.
-            Self::OtherAccount => case.apply(&merged(account, json!({"spec": {"credentials": null}}))).await?,
+            Self::OtherAccount => {
+                case.apply(&merged(account, json!({"spec": {"credentials": null}})))
+                    .await?
+            }
             _ => case.apply(&account).await?,
         }
         match self {
@@ -171,10 +199,20 @@ impl Broken {
     /// What is done once the grant is there.
     async fn afterwards(self, case: &Case<'_>) -> Result<()> {
         if self == Self::GuardRail {
-            case.cluster().wait_for_condition(&case.namespace, &format!("carg/{GRANT}"), "Ready").await?;
+            case.cluster()
+                .wait_for_condition(&case.namespace, &format!("carg/{GRANT}"), "Ready")
+                .await?;
             let deny = json!({"Sid": "NoRegistries", "Effect": "Deny", "Action": "ecr:*", "Resource": "*"});
-            let put = case.stack().aws(&case.pair.consumer).iam.put_role_policy().role_name(INSTANCE_ROLE);
-            put.policy_name("guardrail").policy_document(document(deny)).send().await?;
+            let put = case
+                .stack()
+                .aws(&case.pair.consumer)
+                .iam
+                .put_role_policy()
+                .role_name(INSTANCE_ROLE);
+            put.policy_name("guardrail")
+                .policy_document(document(deny))
+                .send()
+                .await?;
             case.reconcile_named(&format!("carg/{GRANT}")).await?;
         }
         Ok(())
@@ -185,21 +223,36 @@ impl Broken {
         let case = Case::new().await?;
         self.set_up(&case).await?;
         let grant = case.grant_named(GRANT, example());
-        case.apply(&merged(grant, json!({"spec": self.asks()}))).await?;
+        case.apply(&merged(grant, json!({"spec": self.asks()})))
+            .await?;
         self.afterwards(&case).await?;
         eventually("the words of the page", async || {
             let described = described(&case).await?;
             for words in words {
-                ensure!(described.contains(words), "not told: {words}\nbut:\n{described}");
+                ensure!(
+                    described.contains(words),
+                    "not told: {words}\nbut:\n{described}"
+                );
             }
             let (_, events) = described.split_once("Events: ").context("no Events")?;
-            ensure!(events.contains(&format!(" {} ", self.event())), "no Event {} among {events}", self.event());
+            ensure!(
+                events.contains(&format!(" {} ", self.event())),
+                "no Event {} among {events}",
+                self.event()
+            );
             Ok(())
         })
         .await?;
         // What the policies say is for those who may read them.
-        let status = case.cluster().get(&case.namespace, &format!("carg/{GRANT}")).await?["status"].to_string();
-        ensure!(!status.contains("Statement") && !status.contains("2012-10-17"), "a policy's text: {status}");
+        let status = case
+            .cluster()
+            .get(&case.namespace, &format!("carg/{GRANT}"))
+            .await?["status"]
+            .to_string();
+        ensure!(
+            !status.contains("Statement") && !status.contains("2012-10-17"),
+            "a policy's text: {status}"
+        );
         Ok(())
     }
 }
@@ -212,9 +265,13 @@ fn example() -> Value {
     })
 }
 
-/// What `kubectl describe` shows, with the example's numbers and names, and each white space as one blank.
+/// What `kubectl describe` shows, with the example's numbers and names, and each white space as one
+/// blank.
 async fn described(case: &Case<'_>) -> Result<String> {
-    let text = case.cluster().kubectl(&["describe", "carg", GRANT, "--namespace", &case.namespace]).await?;
+    let text = case
+        .cluster()
+        .kubectl(&["describe", "carg", GRANT, "--namespace", &case.namespace])
+        .await?;
     let text = text
         .replace(&case.pair.registry, "111111111111")
         .replace(&case.pair.consumer, "222222222222")
@@ -226,14 +283,22 @@ fn one_blank(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The page's numbered sections: the heading, and the words of its first block; a line `…` stands for what is left out.
+/// The page's numbered sections: the heading, and the words of its first block; a line `…` stands
+/// for what is left out.
 fn sections(page: &str) -> Vec<(String, Vec<String>)> {
-    let parts = page.split("\n## ").skip(1).filter(|part| part.starts_with(|c: char| c.is_ascii_digit()));
+    let parts = page
+        .split("\n## ")
+        .skip(1)
+        .filter(|part| part.starts_with(|c: char| c.is_ascii_digit()));
     parts
         .map(|part| {
             let heading = part.lines().next().unwrap_or_default().to_owned();
-            let block = part.split_once("```text\n").and_then(|(_, rest)| rest.split_once("```"));
-            let words = block.map(|(block, _)| block.split("…\n").map(one_blank).collect()).unwrap_or_default();
+            let block = part
+                .split_once("```text\n")
+                .and_then(|(_, rest)| rest.split_once("```"));
+            let words = block
+                .map(|(block, _)| block.split("…\n").map(one_blank).collect())
+                .unwrap_or_default();
             (heading, words)
         })
         .collect()
@@ -241,16 +306,27 @@ fn sections(page: &str) -> Vec<(String, Vec<String>)> {
 
 fn page() -> Result<Vec<(String, Vec<String>)>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
-    Ok(sections(&std::fs::read_to_string(&file).with_context(|| file.display().to_string())?))
+    Ok(sections(
+        &std::fs::read_to_string(&file).with_context(|| file.display().to_string())?,
+    ))
 }
 
 #[test]
 fn every_section_of_the_page_has_its_set_up_and_its_words() -> Result<()> {
     let sections = page()?;
-    let headings: Vec<&str> = sections.iter().map(|(heading, _)| heading.as_str()).collect();
-    ensure!(headings == ALL.map(Broken::heading), "the sections are {headings:?}");
+    let headings: Vec<&str> = sections
+        .iter()
+        .map(|(heading, _)| heading.as_str())
+        .collect();
+    ensure!(
+        headings == ALL.map(Broken::heading),
+        "the sections are {headings:?}"
+    );
     for (heading, words) in &sections {
-        ensure!(!words.is_empty() && words.iter().all(|words| words.len() > 20), "{heading}: no words");
+        ensure!(
+            !words.is_empty() && words.iter().all(|words| words.len() > 20),
+            "{heading}: no words"
+        );
     }
     Ok(())
 }
@@ -258,17 +334,34 @@ fn every_section_of_the_page_has_its_set_up_and_its_words() -> Result<()> {
 #[tokio::test]
 async fn describe_shows_the_words_of_the_page_for_each_broken_set_up() -> Result<()> {
     let sections = page()?;
-    let of = |broken: Broken| sections.iter().find(|(heading, _)| heading == broken.heading());
+    let of = |broken: Broken| {
+        sections
+            .iter()
+            .find(|(heading, _)| heading == broken.heading())
+    };
     let one = async |broken: Broken| {
         let (_, words) = of(broken).with_context(|| format!("{broken:?} has no section"))?;
         Ok::<_, anyhow::Error>(
-            broken.is_told(words).await.err().map(|error| format!("{}: {error:#}", broken.heading())),
+            broken
+                .is_told(words)
+                .await
+                .err()
+                .map(|error| format!("{}: {error:#}", broken.heading())),
         )
     };
-    let wrong: Vec<Option<String>> =
-        futures::stream::iter(ALL).map(one).buffer_unordered(AT_A_TIME).try_collect().await?;
+    let wrong: Vec<Option<String>> = futures::stream::iter(ALL)
+        .map(one)
+        .buffer_unordered(AT_A_TIME)
+        .try_collect()
+        .await?;
     let wrong: Vec<String> = wrong.into_iter().flatten().collect();
-    ensure!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), ALL.len(), wrong.join("\n\n"));
+    ensure!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        ALL.len(),
+        wrong.join("\n\n")
+    );
     Ok(())
 }
 
@@ -279,7 +372,10 @@ async fn describe_tells_of_everything_that_was_changed_by_hand_and_put_back() ->
     let told = async |what: &str| {
         case.reconcile().await?;
         eventually(what, async || {
-            let text = case.cluster().kubectl(&["describe", OWN_GRANT, "--namespace", &case.namespace]).await?;
+            let text = case
+                .cluster()
+                .kubectl(&["describe", OWN_GRANT, "--namespace", &case.namespace])
+                .await?;
             let (_, events) = text.split_once("Events:").context("no Events")?;
             let tells = |line: &str| line.contains("DriftCorrected") && line.contains(what);
             ensure!(events.lines().any(tells), "{events}");
@@ -288,15 +384,23 @@ async fn describe_tells_of_everything_that_was_changed_by_hand_and_put_back() ->
         .await
     };
     let iam = case.stack().aws(&case.pair.registry).iam;
-    let trust =
-        json!({"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::444444444444:root"}, "Action": "sts:AssumeRole"});
-    iam.update_assume_role_policy().role_name("pusher-grant").policy_document(document(trust)).send().await?;
+    let trust = json!({"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::444444444444:root"}, "Action": "sts:AssumeRole"});
+    iam.update_assume_role_policy()
+        .role_name("pusher-grant")
+        .policy_document(document(trust))
+        .send()
+        .await?;
     told("set the trust policy of role pusher-grant").await?;
     // The same reason within minutes, for something else: it is not counted as the same Event.
-    case.repository("app").set_policy(case.stack(), &Document(json!({"Statement": []}))).await?;
+    case.repository("app")
+        .set_policy(case.stack(), &Document(json!({"Statement": []})))
+        .await?;
     told("statements back into the policy of repository app").await?;
     // That the sessions of before were ended with it is no lack of access.
-    let text = case.cluster().kubectl(&["describe", OWN_GRANT, "--namespace", &case.namespace]).await?;
+    let text = case
+        .cluster()
+        .kubectl(&["describe", OWN_GRANT, "--namespace", &case.namespace])
+        .await?;
     ensure!(!text.contains("PathDenied"), "{text}");
     Ok(())
 }

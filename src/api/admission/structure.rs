@@ -9,7 +9,9 @@ pub fn violations(schema: &Value, value: &Value) -> Vec<String> {
     for part in ["spec", "status"] {
         match value.get(part) {
             Some(value) => check(&schema["properties"][part], value, part, &mut found),
-            None if required(schema).any(|name| name == part) => found.push(format!("{part}: required")),
+            None if required(schema).any(|name| name == part) => {
+                found.push(format!("{part}: required"))
+            }
             None => {}
         }
     }
@@ -17,7 +19,11 @@ pub fn violations(schema: &Value, value: &Value) -> Vec<String> {
 }
 
 fn required(schema: &Value) -> impl Iterator<Item = &str> {
-    schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str)
+    schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 fn check(schema: &Value, value: &Value, field: &str, found: &mut Vec<String>) {
@@ -44,16 +50,34 @@ fn check(schema: &Value, value: &Value, field: &str, found: &mut Vec<String>) {
         return;
     }
     refuse(!fits, "wrong type");
-    refuse(schema["enum"].as_array().is_some_and(|all| !all.contains(value)), "not one of the values allowed");
+    refuse(
+        schema["enum"]
+            .as_array()
+            .is_some_and(|all| !all.contains(value)),
+        "not one of the values allowed",
+    );
     match value {
-        Value::String(text) => refuse(outside("minLength", "maxLength", length(text.chars().count())), "wrong length"),
-        Value::Number(number) => {
-            refuse(outside("minimum", "maximum", number.as_f64().unwrap_or_default()), "out of range")
-        }
+        Value::String(text) => refuse(
+            outside("minLength", "maxLength", length(text.chars().count())),
+            "wrong length",
+        ),
+        Value::Number(number) => refuse(
+            outside("minimum", "maximum", number.as_f64().unwrap_or_default()),
+            "out of range",
+        ),
         Value::Array(list) => {
-            refuse(outside("minItems", "maxItems", length(list.len())), "wrong number of items");
-            let twice = list.iter().enumerate().any(|(at, item)| list[..at].contains(item));
-            refuse(twice && schema["x-kubernetes-list-type"] == "set", "twice the same item");
+            refuse(
+                outside("minItems", "maxItems", length(list.len())),
+                "wrong number of items",
+            );
+            let twice = list
+                .iter()
+                .enumerate()
+                .any(|(at, item)| list[..at].contains(item));
+            refuse(
+                twice && schema["x-kubernetes-list-type"] == "set",
+                "twice the same item",
+            );
             for (at, item) in list.iter().enumerate() {
                 check(&schema["items"], item, &format!("{field}[{at}]"), found);
             }
@@ -69,7 +93,10 @@ fn check_fields(schema: &Value, fields: &Map<String, Value>, field: &str, found:
     }
     for (name, value) in fields {
         let field = format!("{field}.{name}");
-        match (schema["properties"].get(name), schema.get("additionalProperties")) {
+        match (
+            schema["properties"].get(name),
+            schema.get("additionalProperties"),
+        ) {
             (Some(schema), _) | (None, Some(schema)) => check(schema, value, &field, found),
             (None, None) => found.push(format!("{field}: unknown field")),
         }

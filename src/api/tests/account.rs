@@ -45,7 +45,11 @@ fn why_not(object: &Value) -> Vec<String> {
 #[case::whole(account())]
 #[case::least(json!({ "metadata": { "name": "111111111111" }, "spec": {} }))]
 #[case::ambient_credentials(with(account(), "/spec/credentials", Value::Null))]
-#[case::without_external_id(with(account(), "/spec/credentials/assumeRole/externalID", Value::Null))]
+#[case::without_external_id(with(
+    account(),
+    "/spec/credentials/assumeRole/externalID",
+    Value::Null
+))]
 #[case::root_path(with(account(), "/spec/roles/path", json!("/")))]
 #[case::boundary_of_aws(with(account(), "/spec/roles/permissionsBoundary", json!("arn:aws:iam::aws:policy/PowerUserAccess")))]
 #[case::every_repository(with(account(), "/spec/registry/rules/0/repositories", json!(["*"])))]
@@ -62,7 +66,12 @@ fn a_good_account_is_admitted(#[case] object: Value) {
 #[case("1111111111111")]
 fn an_account_is_named_by_its_number(#[case] name: &str) {
     let refusals = why_not(&with(account(), "/metadata/name", json!(name)));
-    assert!(refusals.iter().any(|why| why.contains("metadata.name must be the AWS account's number")), "{refusals:?}");
+    assert!(
+        refusals
+            .iter()
+            .any(|why| why.contains("metadata.name must be the AWS account's number")),
+        "{refusals:?}"
+    );
 }
 
 #[rstest]
@@ -75,7 +84,11 @@ fn an_account_is_named_by_its_number(#[case] name: &str) {
 )]
 #[case::role_name("/spec/credentials/assumeRole/roleARN", json!("registry-grants"), "spec.credentials.assumeRole.roleARN")]
 #[case::user("/spec/credentials/assumeRole/roleARN", json!("arn:aws:iam::111111111111:user/x"), "spec.credentials.assumeRole.roleARN")]
-#[case::no_role("/spec/credentials/assumeRole/roleARN", Value::Null, "spec.credentials.assumeRole.roleARN")]
+#[case::no_role(
+    "/spec/credentials/assumeRole/roleARN",
+    Value::Null,
+    "spec.credentials.assumeRole.roleARN"
+)]
 #[case::external_id("/spec/credentials/assumeRole/externalID", json!("a b"), "spec.credentials.assumeRole.externalID")]
 #[case::path_without_slashes("/spec/roles/path", json!("registry-grants"), "spec.roles.path")]
 #[case::path_without_end("/spec/roles/path", json!("/registry-grants"), "spec.roles.path")]
@@ -92,9 +105,16 @@ fn an_account_is_named_by_its_number(#[case] name: &str) {
 #[case::trust_limit_high("/spec/roles/maxTrustPolicyCharacters", json!(4097), "spec.roles.maxTrustPolicyCharacters")]
 #[case::unknown_field("/spec/credential", json!({}), "spec.credential: unknown")]
 #[case::unknown_field_in_a_rule("/spec/registry/rules/0/allowAll", json!(true), "allowAll: unknown")]
-fn a_bad_field_is_refused_and_named(#[case] place: &str, #[case] value: Value, #[case] named: &str) {
+fn a_bad_field_is_refused_and_named(
+    #[case] place: &str,
+    #[case] value: Value,
+    #[case] named: &str,
+) {
     let refusals = why_not(&with(account(), place, value));
-    assert!(refusals.iter().any(|why| why.contains(named)), "{refusals:?}");
+    assert!(
+        refusals.iter().any(|why| why.contains(named)),
+        "{refusals:?}"
+    );
 }
 
 #[rstest]
@@ -112,7 +132,10 @@ fn a_bad_field_is_refused_and_named(#[case] place: &str, #[case] value: Value, #
 fn a_bad_registry_rule_is_refused_at_its_field(#[case] key: &str, #[case] value: Value) {
     let refusals = why_not(&with(account(), &format!("{RULE}/{key}"), value));
     let field = format!("spec.registry.rules[0].{key}");
-    assert!(refusals.iter().any(|why| why.starts_with(&field)), "{refusals:?}");
+    assert!(
+        refusals.iter().any(|why| why.starts_with(&field)),
+        "{refusals:?}"
+    );
 }
 
 #[rstest]
@@ -122,7 +145,12 @@ fn a_bad_registry_rule_is_refused_at_its_field(#[case] key: &str, #[case] value:
 #[case::arn(json!(["arn:aws:iam::222222222222:role/x"]))]
 fn a_bad_consumer_rule_is_refused_at_its_field(#[case] roles: Value) {
     let refusals = why_not(&with(account(), &format!("{CONSUMER_RULE}/roles"), roles));
-    assert!(refusals.iter().any(|why| why.starts_with("spec.consumer.rules[0].roles")), "{refusals:?}");
+    assert!(
+        refusals
+            .iter()
+            .any(|why| why.starts_with("spec.consumer.rules[0].roles")),
+        "{refusals:?}"
+    );
 }
 
 #[rstest]
@@ -132,40 +160,75 @@ fn a_bad_consumer_rule_is_refused_at_its_field(#[case] roles: Value) {
 #[case(json!({ "matchLabels": {}, "matchExpressions": [] }))]
 fn an_empty_selector_is_refused(#[case] selector: Value) {
     for rule in [RULE, CONSUMER_RULE] {
-        let refusals = why_not(&with(account(), &format!("{rule}/namespaces"), json!({ "selector": selector })));
-        assert!(refusals.iter().any(|why| why.contains("namespaces.selector must not be empty")), "{refusals:?}");
+        let refusals = why_not(&with(
+            account(),
+            &format!("{rule}/namespaces"),
+            json!({ "selector": selector }),
+        ));
+        assert!(
+            refusals
+                .iter()
+                .any(|why| why.contains("namespaces.selector must not be empty")),
+            "{refusals:?}"
+        );
     }
 }
 
 #[test]
 fn an_accounts_partition_cannot_be_changed() {
     let old = account();
-    let refusals = refusals::<AWSAccount>(&with(old.clone(), "/spec/partition", json!("aws-cn")), Some(&old));
-    assert!(refusals.iter().any(|why| why.contains("spec.partition cannot be changed")), "{refusals:?}");
+    let refusals = refusals::<AWSAccount>(
+        &with(old.clone(), "/spec/partition", json!("aws-cn")),
+        Some(&old),
+    );
+    assert!(
+        refusals
+            .iter()
+            .any(|why| why.contains("spec.partition cannot be changed")),
+        "{refusals:?}"
+    );
 }
 
 #[test]
 fn the_path_of_an_accounts_roles_cannot_be_changed() {
-    let (one, other) = (account(), with(account(), "/spec/roles/path", json!("/other/")));
+    let (one, other) = (
+        account(),
+        with(account(), "/spec/roles/path", json!("/other/")),
+    );
     for (new, old) in [(&other, &one), (&one, &other)] {
         let refusals = refusals::<AWSAccount>(new, Some(old));
-        assert!(refusals.iter().any(|why| why.contains("spec.roles.path cannot be changed")), "{refusals:?}");
+        assert!(
+            refusals
+                .iter()
+                .any(|why| why.contains("spec.roles.path cannot be changed")),
+            "{refusals:?}"
+        );
     }
 }
 
 #[test]
 fn the_usual_partition_may_be_written_out_later() {
     let old = with(account(), "/spec/partition", Value::Null);
-    assert_eq!(refusals::<AWSAccount>(&account(), Some(&old)), Vec::<String>::new());
+    assert_eq!(
+        refusals::<AWSAccount>(&account(), Some(&old)),
+        Vec::<String>::new()
+    );
 }
 
 /// Every `default` below an item of a list.
 fn defaults_inside_lists(schema: &Value, inside: bool, place: &str, found: &mut Vec<String>) {
-    let Some(fields) = schema.as_object() else { return };
+    let Some(fields) = schema.as_object() else {
+        return;
+    };
     if inside && fields.contains_key("default") {
         found.push(place.to_owned());
     }
-    for (name, value) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
+    for (name, value) in fields
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         defaults_inside_lists(value, inside, &format!("{place}.{name}"), found);
     }
     if let Some(items) = fields.get("items") {
@@ -176,9 +239,13 @@ fn defaults_inside_lists(schema: &Value, inside: bool, place: &str, found: &mut 
 #[test]
 fn a_list_is_not_changed_by_defaults_so_that_diffs_of_clients_settle() {
     use kube::CustomResourceExt as _;
-    for definition in [AWSAccount::crd(), crate::api::CrossAccountRegistryGrant::crd()] {
+    for definition in [
+        AWSAccount::crd(),
+        crate::api::CrossAccountRegistryGrant::crd(),
+    ] {
         let definition = serde_json::to_value(definition).unwrap();
-        let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let spec =
+            &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         let mut found = Vec::new();
         defaults_inside_lists(spec, false, "spec", &mut found);
         assert_eq!(found, Vec::<String>::new());
@@ -193,7 +260,12 @@ fn what_a_rule_leaves_out_means_nothing_is_admitted() {
     assert_eq!(why_not(&object), Vec::<String>::new());
     let account: AWSAccount = serde_json::from_value(object).unwrap();
     let rule = &account.spec.registry.unwrap().rules[0];
-    assert!(rule.repositories.is_empty() && rule.consumers.is_empty() && !rule.allow_replace && !rule.allow_retain);
+    assert!(
+        rule.repositories.is_empty()
+            && rule.consumers.is_empty()
+            && !rule.allow_replace
+            && !rule.allow_retain
+    );
     let rule = &account.spec.consumer.unwrap().rules[0];
     assert!(rule.roles.is_empty() && rule.namespaces.names.is_empty());
     assert_eq!(rule.management, [crate::api::grant::Management::Create]);

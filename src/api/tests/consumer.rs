@@ -1,4 +1,5 @@
-//! Admission of the consumers that are no single account, and of what needs the repository's policy.
+//! Admission of the consumers that are no single account, and of what needs the repository's
+//! policy.
 
 use super::{refusals, with};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
@@ -56,31 +57,57 @@ fn these_are_admitted(#[case] object: Value) {
 #[case::sid_of_an_installation("/spec/registry/replaceSids", json!(["RegistryGrantsfedcba98765401234567"]), "spec.registry.replaceSids")]
 #[case::sid_empty("/spec/registry/replaceSids", json!([""]), "spec.registry.replaceSids")]
 #[case::sid_twice("/spec/registry/replaceSids", json!(["a", "a"]), "spec.registry.replaceSids")]
-fn these_are_refused_and_the_field_is_named(#[case] place: &str, #[case] value: Value, #[case] named: &str) {
+fn these_are_refused_and_the_field_is_named(
+    #[case] place: &str,
+    #[case] value: Value,
+    #[case] named: &str,
+) {
     let refusals = why_not(&with(of_account(), place, value));
-    assert!(refusals.iter().any(|why| why.contains(named)), "{refusals:?}");
+    assert!(
+        refusals.iter().any(|why| why.contains(named)),
+        "{refusals:?}"
+    );
 }
 
 #[test]
 fn without_the_repositorys_policy_there_is_no_lambda_and_nothing_is_replaced() {
     let by_role = with(of_account(), "/spec/paths", json!(["AssumeRole"]));
-    for (place, value) in [("/spec/consumer/lambda", json!(true)), ("/spec/registry/replaceSids", json!(["a"]))] {
+    for (place, value) in [
+        ("/spec/consumer/lambda", json!(true)),
+        ("/spec/registry/replaceSids", json!(["a"])),
+    ] {
         let refusals = why_not(&with(by_role.clone(), place, value));
-        assert!(refusals.iter().any(|why| why.contains("needs path Direct")), "{refusals:?}");
+        assert!(
+            refusals.iter().any(|why| why.contains("needs path Direct")),
+            "{refusals:?}"
+        );
     }
 }
 
 #[test]
 fn an_account_does_not_become_an_organization_nor_one_organization_another() {
     let organization = |id: &str| of_organization(json!({ "organization": { "id": id } }));
-    for (one, other) in [(of_account(), organization(ID)), (organization(ID), organization("o-a1b2c3d4e6"))] {
+    for (one, other) in [
+        (of_account(), organization(ID)),
+        (organization(ID), organization("o-a1b2c3d4e6")),
+    ] {
         for (new, old) in [(&other, &one), (&one, &other)] {
             let refusals = refusals::<CrossAccountRegistryGrant>(new, Some(old));
-            assert!(refusals.iter().any(|why| why.contains("cannot be set, changed or removed")), "{refusals:?}");
+            assert!(
+                refusals
+                    .iter()
+                    .any(|why| why.contains("cannot be set, changed or removed")),
+                "{refusals:?}"
+            );
         }
     }
-    let unit = of_organization(json!({ "organization": { "id": ID, "paths": ["o-a1b2c3d4e5/r-ab12/*"] } }));
-    assert_eq!(refusals::<CrossAccountRegistryGrant>(&unit, Some(&organization(ID))), Vec::<String>::new());
+    let unit = of_organization(
+        json!({ "organization": { "id": ID, "paths": ["o-a1b2c3d4e5/r-ab12/*"] } }),
+    );
+    assert_eq!(
+        refusals::<CrossAccountRegistryGrant>(&unit, Some(&organization(ID))),
+        Vec::<String>::new()
+    );
 }
 
 #[rstest]

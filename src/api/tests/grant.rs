@@ -37,7 +37,11 @@ fn article() -> Value {
 
 /// The same with roles instead of the whole account.
 fn narrowed() -> Value {
-    with(with(article(), "/spec/consumer/wholeAccount", Value::Null), "/spec/consumer/roles", json!(["ci/*"]))
+    with(
+        with(article(), "/spec/consumer/wholeAccount", Value::Null),
+        "/spec/consumer/roles",
+        json!(["ci/*"]),
+    )
 }
 
 fn why_not(object: &Value) -> Vec<String> {
@@ -72,7 +76,10 @@ fn a_good_grant_is_admitted(#[case] object: Value) {
 #[case("eusc-de-east-1")]
 #[case("mx-central-1")]
 fn every_region_of_aws_is_admitted(#[case] region: &str) {
-    assert_eq!(why_not(&with(article(), "/spec/registry/regions", json!([region]))), Vec::<String>::new());
+    assert_eq!(
+        why_not(&with(article(), "/spec/registry/regions", json!([region]))),
+        Vec::<String>::new()
+    );
 }
 
 #[rstest]
@@ -86,7 +93,14 @@ fn every_region_of_aws_is_admitted(#[case] region: &str) {
 #[case("team-b/w*")]
 #[case("0/1")]
 fn every_name_or_prefix_that_ecr_knows_is_admitted(#[case] repository: &str) {
-    assert_eq!(why_not(&with(article(), "/spec/registry/repositories", json!([repository]))), Vec::<String>::new());
+    assert_eq!(
+        why_not(&with(
+            article(),
+            "/spec/registry/repositories",
+            json!([repository])
+        )),
+        Vec::<String>::new()
+    );
 }
 
 const NUMBERS: [&str; 8] = [
@@ -104,9 +118,16 @@ const NUMBERS: [&str; 8] = [
 fn an_account_number_that_is_not_twelve_digits_is_refused_at_its_field() {
     for number in NUMBERS {
         for side in ["registry", "consumer"] {
-            let refusals = why_not(&with(article(), &format!("/spec/{side}/accountID"), json!(number)));
+            let refusals = why_not(&with(
+                article(),
+                &format!("/spec/{side}/accountID"),
+                json!(number),
+            ));
             let field = format!("spec.{side}.accountID: ");
-            assert!(refusals.iter().any(|why| why.starts_with(&field)), "{number:?}: {refusals:?}");
+            assert!(
+                refusals.iter().any(|why| why.starts_with(&field)),
+                "{number:?}: {refusals:?}"
+            );
         }
     }
 }
@@ -127,10 +148,18 @@ fn an_account_number_that_is_not_twelve_digits_is_refused_at_its_field() {
 #[case::region_with_host("/spec/registry/regions", json!(["us-east-1.example.org"]), "spec.registry.regions")]
 #[case::region_zone("/spec/registry/regions", json!(["us-east-1a"]), "spec.registry.regions")]
 #[case::region_twice("/spec/registry/regions", json!(["us-east-1", "us-east-1"]), "spec.registry.regions")]
-#[case::too_many_regions("/spec/registry/regions", numbered("us-east-", 33), "spec.registry.regions")]
+#[case::too_many_regions(
+    "/spec/registry/regions",
+    numbered("us-east-", 33),
+    "spec.registry.regions"
+)]
 #[case::no_repositories("/spec/registry/repositories", json!([]), "spec.registry.repositories")]
 #[case::repository_twice("/spec/registry/repositories", json!(["web", "web"]), "spec.registry.repositories")]
-#[case::too_many_repositories("/spec/registry/repositories", numbered("r", 101), "spec.registry.repositories")]
+#[case::too_many_repositories(
+    "/spec/registry/repositories",
+    numbered("r", 101),
+    "spec.registry.repositories"
+)]
 #[case::role_with_path("/spec/registry/role/name", json!("ops/role"), "spec.registry.role.name")]
 #[case::role_empty("/spec/registry/role/name", json!(""), "spec.registry.role.name")]
 #[case::role_too_long("/spec/registry/role/name", json!("r".repeat(65)), "spec.registry.role.name")]
@@ -142,7 +171,11 @@ fn an_account_number_that_is_not_twelve_digits_is_refused_at_its_field() {
 #[case::external_id_short("/spec/registry/role/externalID", json!("x"), "spec.registry.role.externalID")]
 #[case::external_id_variable("/spec/registry/role/externalID", json!("${aws:x}"), "spec.registry.role.externalID")]
 #[case::instance_role_with_path("/spec/consumer/instanceRole/name", json!("a/b"), "spec.consumer.instanceRole.name")]
-#[case::instance_role_without_name("/spec/consumer/instanceRole/name", Value::Null, "spec.consumer.instanceRole.name")]
+#[case::instance_role_without_name(
+    "/spec/consumer/instanceRole/name",
+    Value::Null,
+    "spec.consumer.instanceRole.name"
+)]
 #[case::profile("/spec/consumer/instanceRole/instanceProfile", json!("a b"), "spec.consumer.instanceRole.instanceProfile")]
 #[case::whole_account_and_roles("/spec/consumer/roles", json!(["ci/x"]), "spec.consumer: wholeAccount and roles exclude")]
 #[case::name_too_long("/metadata/name", json!("x".repeat(191)), "metadata.name")]
@@ -154,9 +187,16 @@ fn an_account_number_that_is_not_twelve_digits_is_refused_at_its_field() {
 #[case::management("/spec/consumer/instanceRole/management", json!("Own"), "spec.consumer.instanceRole.management")]
 #[case::on_delete("/spec/consumer/instanceRole/onDelete", json!("Keep"), "spec.consumer.instanceRole.onDelete")]
 #[case::deletion_policy("/spec/deletionPolicy", json!("Orphan"), "spec.deletionPolicy")]
-fn a_bad_field_is_refused_and_named(#[case] place: &str, #[case] value: Value, #[case] named: &str) {
+fn a_bad_field_is_refused_and_named(
+    #[case] place: &str,
+    #[case] value: Value,
+    #[case] named: &str,
+) {
     let refusals = why_not(&with(article(), place, value));
-    assert!(refusals.iter().any(|why| why.contains(named)), "{refusals:?}");
+    assert!(
+        refusals.iter().any(|why| why.contains(named)),
+        "{refusals:?}"
+    );
 }
 
 fn numbered(text: &str, count: usize) -> Value {
@@ -183,8 +223,17 @@ fn numbered(text: &str, count: usize) -> Value {
 #[case("web\n")]
 #[case("${aws:username}")]
 fn a_malformed_repository_is_refused(#[case] repository: &str) {
-    let refusals = why_not(&with(article(), "/spec/registry/repositories", json!(["good", repository])));
-    assert!(refusals.iter().any(|why| why.starts_with("spec.registry.repositories: ")), "{refusals:?}");
+    let refusals = why_not(&with(
+        article(),
+        "/spec/registry/repositories",
+        json!(["good", repository]),
+    ));
+    assert!(
+        refusals
+            .iter()
+            .any(|why| why.starts_with("spec.registry.repositories: ")),
+        "{refusals:?}"
+    );
 }
 
 #[rstest]
@@ -198,16 +247,32 @@ fn a_malformed_repository_is_refused(#[case] repository: &str) {
 #[case("arn:aws:iam::222222222222:role/ci")]
 fn a_malformed_consumer_role_is_refused(#[case] role: &str) {
     let refusals = why_not(&with(narrowed(), "/spec/consumer/roles", json!([role])));
-    assert!(refusals.iter().any(|why| why.starts_with("spec.consumer.roles: ")), "{refusals:?}");
+    assert!(
+        refusals
+            .iter()
+            .any(|why| why.starts_with("spec.consumer.roles: ")),
+        "{refusals:?}"
+    );
 }
 
 #[test]
 fn a_grant_must_say_who_gets_access() {
-    let nobody =
-        with(with(article(), "/spec/consumer/wholeAccount", Value::Null), "/spec/consumer/instanceRole", Value::Null);
-    for object in [nobody.clone(), with(nobody, "/spec/consumer/wholeAccount", json!(false))] {
+    let nobody = with(
+        with(article(), "/spec/consumer/wholeAccount", Value::Null),
+        "/spec/consumer/instanceRole",
+        Value::Null,
+    );
+    for object in [
+        nobody.clone(),
+        with(nobody, "/spec/consumer/wholeAccount", json!(false)),
+    ] {
         let refusals = why_not(&object);
-        assert!(refusals.iter().any(|why| why.contains("spec.consumer must say who gets access")), "{refusals:?}");
+        assert!(
+            refusals
+                .iter()
+                .any(|why| why.contains("spec.consumer must say who gets access")),
+            "{refusals:?}"
+        );
     }
     assert!(!why_not(&with(narrowed(), "/spec/consumer/roles", json!([]))).is_empty());
 }
@@ -215,11 +280,25 @@ fn a_grant_must_say_who_gets_access() {
 #[test]
 fn with_access_pull_no_managed_policy_may_push() {
     let pull = |policies| {
-        why_not(&with(with(article(), "/spec/access", json!("Pull")), "/spec/registry/role/managedPolicies", policies))
+        why_not(&with(
+            with(article(), "/spec/access", json!("Pull")),
+            "/spec/registry/role/managedPolicies",
+            policies,
+        ))
     };
-    let both = pull(json!(["AmazonEC2ContainerRegistryReadOnly", "AmazonEC2ContainerRegistryPowerUser"]));
-    assert!(both.iter().any(|why| why.contains("spec.registry.role.managedPolicies: with access Pull")), "{both:?}");
-    let reading = json!(["AmazonEC2ContainerRegistryReadOnly", "AmazonEC2ContainerRegistryPullOnly"]);
+    let both = pull(json!([
+        "AmazonEC2ContainerRegistryReadOnly",
+        "AmazonEC2ContainerRegistryPowerUser"
+    ]));
+    assert!(
+        both.iter()
+            .any(|why| why.contains("spec.registry.role.managedPolicies: with access Pull")),
+        "{both:?}"
+    );
+    let reading = json!([
+        "AmazonEC2ContainerRegistryReadOnly",
+        "AmazonEC2ContainerRegistryPullOnly"
+    ]);
     assert_eq!(pull(reading), Vec::<String>::new());
     assert_eq!(pull(Value::Null), Vec::<String>::new());
 }
@@ -237,12 +316,25 @@ fn with_access_pull_no_managed_policy_may_push() {
     Value::Null,
     "spec.consumer.instanceRole"
 )]
-#[case::instance_role_removed("/spec/consumer/instanceRole", Value::Null, "spec.consumer.instanceRole")]
-fn what_others_rely_on_cannot_be_changed_either_way(#[case] place: &str, #[case] value: Value, #[case] named: &str) {
+#[case::instance_role_removed(
+    "/spec/consumer/instanceRole",
+    Value::Null,
+    "spec.consumer.instanceRole"
+)]
+fn what_others_rely_on_cannot_be_changed_either_way(
+    #[case] place: &str,
+    #[case] value: Value,
+    #[case] named: &str,
+) {
     let (one, other) = (article(), with(article(), place, value));
     for (new, old) in [(&other, &one), (&one, &other)] {
         let refusals = refusals::<CrossAccountRegistryGrant>(new, Some(old));
-        assert!(refusals.iter().any(|why| why.contains(named) && why.contains("cannot be")), "{refusals:?}");
+        assert!(
+            refusals
+                .iter()
+                .any(|why| why.contains(named) && why.contains("cannot be")),
+            "{refusals:?}"
+        );
     }
 }
 
@@ -252,15 +344,24 @@ fn the_path_of_a_role_that_is_taken_over_cannot_be_changed_either_way() {
     let at_root = with(adopting.clone(), "/spec/registry/role/path", json!("/"));
     let elsewhere = with(adopting.clone(), "/spec/registry/role/path", json!("/ci/"));
     let without_role = with(article(), "/spec/registry/role", Value::Null);
-    for (one, other) in [(&adopting, &at_root), (&at_root, &elsewhere), (&without_role, &at_root)] {
+    for (one, other) in [
+        (&adopting, &at_root),
+        (&at_root, &elsewhere),
+        (&without_role, &at_root),
+    ] {
         for (new, old) in [(one, other), (other, one)] {
             let refusals = refusals::<CrossAccountRegistryGrant>(new, Some(old));
-            let told = |why: &String| why.contains("spec.registry.role.path cannot be set, changed or removed later");
+            let told = |why: &String| {
+                why.contains("spec.registry.role.path cannot be set, changed or removed later")
+            };
             assert!(refusals.iter().any(told), "{refusals:?}");
         }
     }
     // To take a role over, or no longer, does not move it.
-    assert_eq!(refusals::<CrossAccountRegistryGrant>(&adopting, Some(&article())), Vec::<String>::new());
+    assert_eq!(
+        refusals::<CrossAccountRegistryGrant>(&adopting, Some(&article())),
+        Vec::<String>::new()
+    );
 }
 
 #[rstest]
@@ -273,15 +374,25 @@ fn the_path_of_a_role_that_is_taken_over_cannot_be_changed_either_way() {
 #[case("/spec/registry/role/maxSessionSeconds", json!(7200))]
 #[case("/spec/registry/role/managedPolicies", Value::Null)]
 fn everything_else_can_be_changed(#[case] place: &str, #[case] value: Value) {
-    let old = with(article(), "/spec/registry/role/managedPolicies", json!(["AmazonEC2ContainerRegistryReadOnly"]));
+    let old = with(
+        article(),
+        "/spec/registry/role/managedPolicies",
+        json!(["AmazonEC2ContainerRegistryReadOnly"]),
+    );
     let new = with(old.clone(), place, value);
-    assert_eq!(refusals::<CrossAccountRegistryGrant>(&new, Some(&old)), Vec::<String>::new());
+    assert_eq!(
+        refusals::<CrossAccountRegistryGrant>(&new, Some(&old)),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
 fn a_grant_can_be_narrowed_and_widened_again() {
     for (new, old) in [(narrowed(), article()), (article(), narrowed())] {
-        assert_eq!(refusals::<CrossAccountRegistryGrant>(&new, Some(&old)), Vec::<String>::new());
+        assert_eq!(
+            refusals::<CrossAccountRegistryGrant>(&new, Some(&old)),
+            Vec::<String>::new()
+        );
     }
 }
 
@@ -294,5 +405,10 @@ fn a_grant_can_be_narrowed_and_widened_again() {
 fn null_is_as_good_as_not_said(#[case] place: &str, #[case] may_be_left_out: bool) {
     let mut object = article();
     *object.pointer_mut(place).unwrap() = Value::Null;
-    assert_eq!(why_not(&object).is_empty(), may_be_left_out, "{:?}", why_not(&object));
+    assert_eq!(
+        why_not(&object).is_empty(),
+        may_be_left_out,
+        "{:?}",
+        why_not(&object)
+    );
 }

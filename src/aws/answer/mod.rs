@@ -1,8 +1,10 @@
-//! Checks every answer of AWS, before anything is read from it: **absence is a fact only if the answer says so.**
+//! Checks every answer of AWS, before anything is read from it: **absence is a fact only if the
+//! answer says so.**
 //!
-//! An answer that lacks a field which AWS always sends, that is about something else than was asked for, or that is no answer of that
-//! operation at all (an empty body, an error under status 200) is a fault that passes, never "nothing there". Nothing is written or
-//! forgotten because of it. The client itself calls [`check`] for every answer with success, so no reader can leave it out.
+//! An answer that lacks a field which AWS always sends, that is about something else than was asked
+//! for, or that is no answer of that operation at all (an empty body, an error under status 200) is
+//! a fault that passes, never "nothing there". Nothing is written or forgotten because of it. The
+//! client itself calls [`check`] for every answer with success, so no reader can leave it out.
 
 pub mod table;
 pub mod tree;
@@ -26,10 +28,16 @@ pub enum Incomplete {
 impl std::fmt::Display for Incomplete {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NoAnswer(operation) => write!(f, "the body of the answer is not one of {operation}"),
+            Self::NoAnswer(operation) => {
+                write!(f, "the body of the answer is not one of {operation}")
+            }
             Self::Missing(field) => write!(f, "the answer has no {field}, which AWS always sends"),
-            Self::OfAnother(field) => write!(f, "{field} in the answer is not the one that was asked for"),
-            Self::Unlisted(operation) => write!(f, "nothing is known about the answers of {operation}"),
+            Self::OfAnother(field) => {
+                write!(f, "{field} in the answer is not the one that was asked for")
+            }
+            Self::Unlisted(operation) => {
+                write!(f, "nothing is known about the answers of {operation}")
+            }
         }
     }
 }
@@ -44,11 +52,21 @@ pub fn check(operation: &str, request: &[u8], answer: &[u8]) -> Result<(), Incom
     let known = ANSWERS.iter().find(|known| known.operation == operation);
     let known = known.ok_or_else(|| Incomplete::Unlisted(operation.to_owned()))?;
     let data = data(known, answer).ok_or_else(|| Incomplete::NoAnswer(operation.to_owned()))?;
-    known.fields.iter().try_for_each(|field| check_field(known.protocol, field, request, &data))
+    known
+        .fields
+        .iter()
+        .try_for_each(|field| check_field(known.protocol, field, request, &data))
 }
 
 /// What is in the answer, without what is around it in XML.
-fn data(Answer { operation, protocol, fields }: &Answer, answer: &[u8]) -> Option<Tree> {
+fn data(
+    Answer {
+        operation,
+        protocol,
+        fields,
+    }: &Answer,
+    answer: &[u8],
+) -> Option<Tree> {
     match protocol {
         Protocol::Json => Tree::of_json(answer).filter(|data| matches!(data, Tree::Fields(_))),
         Protocol::Query => {
@@ -56,21 +74,34 @@ fn data(Answer { operation, protocol, fields }: &Answer, answer: &[u8]) -> Optio
             if root.strip_suffix("Response") != Some(*operation) {
                 return None;
             }
-            if fields.is_empty() { Some(whole) } else { whole.field(&format!("{operation}Result")).cloned() }
+            if fields.is_empty() {
+                Some(whole)
+            } else {
+                whole.field(&format!("{operation}Result")).cloned()
+            }
         }
     }
 }
 
-fn check_field(protocol: Protocol, (path, presence): &Field, request: &[u8], data: &Tree) -> Result<(), Incomplete> {
+fn check_field(
+    protocol: Protocol,
+    (path, presence): &Field,
+    request: &[u8],
+    data: &Tree,
+) -> Result<(), Incomplete> {
     let missing = || Incomplete::Missing((*path).to_owned());
     let (around, name) = path.rsplit_once('.').unwrap_or(("", path));
     for around in places(data, around).ok_or_else(missing)? {
         let value = around.field(name);
         match presence {
             Presence::Always if value.is_none_or(is_empty) => return Err(missing()),
-            Presence::Text | Presence::Truncated if !matches!(value, Some(Tree::Text(_))) => return Err(missing()),
+            Presence::Text | Presence::Truncated if !matches!(value, Some(Tree::Text(_))) => {
+                return Err(missing());
+            }
             Presence::List if value.and_then(items).is_none() => return Err(missing()),
-            Presence::Truncated if is_text(value, "true") && around.field("Marker").is_none_or(is_empty) => {
+            Presence::Truncated
+                if is_text(value, "true") && around.field("Marker").is_none_or(is_empty) =>
+            {
                 return Err(Incomplete::Missing("Marker".into()));
             }
             Presence::Repeats(parameter) => match (value, asked(protocol, request, parameter)) {
@@ -78,13 +109,18 @@ fn check_field(protocol: Protocol, (path, presence): &Field, request: &[u8], dat
                 (Some(Tree::Text(named)), Some(asked)) if is_same(protocol, named, &asked) => {}
                 (Some(_), _) => return Err(Incomplete::OfAnother((*path).to_owned())),
             },
-            Presence::Always | Presence::Text | Presence::List | Presence::Truncated | Presence::MayBeAbsent(_) => {}
+            Presence::Always
+            | Presence::Text
+            | Presence::List
+            | Presence::Truncated
+            | Presence::MayBeAbsent(_) => {}
         }
     }
     Ok(())
 }
 
-/// The trees in which the last part of a path is looked for. A list that may be absent has no items; `None` where the path cannot be followed.
+/// The trees in which the last part of a path is looked for. A list that may be absent has no
+/// items; `None` where the path cannot be followed.
 fn places<'a>(data: &'a Tree, path: &str) -> Option<Vec<&'a Tree>> {
     let mut places = vec![data];
     for part in path.split('.').filter(|part| !part.is_empty()) {
@@ -136,7 +172,9 @@ fn asked(protocol: Protocol, request: &[u8], parameter: &str) -> Option<String> 
         },
         Protocol::Query => {
             let mut parameters = form_urlencoded::parse(request);
-            parameters.find(|(name, _)| name == parameter).map(|(_, value)| value.into_owned())
+            parameters
+                .find(|(name, _)| name == parameter)
+                .map(|(_, value)| value.into_owned())
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Every call that the operator makes, and every field of its answer that is read.
 //!
-//! Sources: the services' models (as in botocore), and the sample answers in the API references of IAM, ECR and STS, where a list
-//! without items is an empty element and not a missing one.
+//! Sources: the services' models (as in botocore), and the sample answers in the API references of
+//! IAM, ECR and STS, where a list without items is an empty element and not a missing one.
 
 /// When a field is in the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,17 +12,20 @@ pub enum Presence {
     Text,
     /// Always, and it is a list; an empty list is an answer.
     List,
-    /// Always, and it repeats this parameter of the request. IAM does not distinguish names by case, ECR does.
+    /// Always, and it repeats this parameter of the request. IAM does not distinguish names by
+    /// case, ECR does.
     Repeats(&'static str),
     /// It may be absent; what that means.
     MayBeAbsent(&'static str),
-    /// Always in a list of several pages: whether more follow. Where they do, the `Marker` beside it is there as well.
+    /// Always in a list of several pages: whether more follow. Where they do, the `Marker` beside
+    /// it is there as well.
     Truncated,
 }
 
 use Presence::{Always, List, MayBeAbsent, Repeats, Text, Truncated};
 
-/// A field by its path: `Role.Tags[].Key` is the field `Key` of every item of the list `Tags` of the field `Role`.
+/// A field by its path: `Role.Tags[].Key` is the field `Key` of every item of the list `Tags` of
+/// the field `Role`.
 pub type Field = (&'static str, Presence);
 
 /// How a service writes its answers.
@@ -46,16 +49,27 @@ pub struct Answer {
 }
 
 const fn ecr(operation: &'static str, fields: &'static [Field]) -> Answer {
-    Answer { operation, protocol: Protocol::Json, fields }
+    Answer {
+        operation,
+        protocol: Protocol::Json,
+        fields,
+    }
 }
 
 const fn query(operation: &'static str, fields: &'static [Field]) -> Answer {
-    Answer { operation, protocol: Protocol::Query, fields }
+    Answer {
+        operation,
+        protocol: Protocol::Query,
+        fields,
+    }
 }
 
 /// The answer to a request about the policy of one repository.
-const REPOSITORY_POLICY: &[Field] =
-    &[("registryId", Repeats("registryId")), ("repositoryName", Repeats("repositoryName")), ("policyText", Always)];
+const REPOSITORY_POLICY: &[Field] = &[
+    ("registryId", Repeats("registryId")),
+    ("repositoryName", Repeats("repositoryName")),
+    ("policyText", Always),
+];
 
 /// All of them. A call that is not listed here fails.
 pub const ANSWERS: &[Answer] = &[
@@ -82,38 +96,68 @@ pub const ANSWERS: &[Answer] = &[
             ("Role.AssumeRolePolicyDocument", Always),
             ("Role.MaxSessionDuration", MayBeAbsent("3,600 seconds")),
             ("Role.PermissionsBoundary", MayBeAbsent("the role has none")),
-            ("Role.Tags", MayBeAbsent("the role has none; ListRoleTags decides where something depends on it")),
+            (
+                "Role.Tags",
+                MayBeAbsent(
+                    "the role has none; ListRoleTags decides where something depends on it",
+                ),
+            ),
             ("Role.Tags[].Key", Always),
             ("Role.Tags[].Value", Text),
         ],
     ),
     query(
         "ListRoleTags",
-        &[("Tags", List), ("Tags[].Key", Always), ("Tags[].Value", Text), ("IsTruncated", Truncated)],
+        &[
+            ("Tags", List),
+            ("Tags[].Key", Always),
+            ("Tags[].Value", Text),
+            ("IsTruncated", Truncated),
+        ],
     ),
-    query("ListRolePolicies", &[("PolicyNames", List), ("IsTruncated", Truncated)]),
+    query(
+        "ListRolePolicies",
+        &[("PolicyNames", List), ("IsTruncated", Truncated)],
+    ),
     query(
         "GetRolePolicy",
-        &[("RoleName", Repeats("RoleName")), ("PolicyName", Repeats("PolicyName")), ("PolicyDocument", Always)],
+        &[
+            ("RoleName", Repeats("RoleName")),
+            ("PolicyName", Repeats("PolicyName")),
+            ("PolicyDocument", Always),
+        ],
     ),
     query(
         "ListAttachedRolePolicies",
-        &[("AttachedPolicies", List), ("AttachedPolicies[].PolicyArn", Always), ("IsTruncated", Truncated)],
+        &[
+            ("AttachedPolicies", List),
+            ("AttachedPolicies[].PolicyArn", Always),
+            ("IsTruncated", Truncated),
+        ],
     ),
     query(
         "ListInstanceProfilesForRole",
-        &[("InstanceProfiles", List), ("InstanceProfiles[].InstanceProfileName", Always), ("IsTruncated", Truncated)],
+        &[
+            ("InstanceProfiles", List),
+            ("InstanceProfiles[].InstanceProfileName", Always),
+            ("IsTruncated", Truncated),
+        ],
     ),
     query(
         "GetInstanceProfile",
         &[
-            ("InstanceProfile.InstanceProfileName", Repeats("InstanceProfileName")),
+            (
+                "InstanceProfile.InstanceProfileName",
+                Repeats("InstanceProfileName"),
+            ),
             ("InstanceProfile.Arn", Always),
             ("InstanceProfile.Roles", List),
             ("InstanceProfile.Roles[].RoleName", Always),
             (
                 "InstanceProfile.Tags",
-                MayBeAbsent("the profile has none; ListInstanceProfileTags decides where something depends on it"),
+                MayBeAbsent(
+                    "the profile has none; ListInstanceProfileTags decides where something depends on it",
+                ),
             ),
             ("InstanceProfile.Tags[].Key", Always),
             ("InstanceProfile.Tags[].Value", Text),
@@ -121,11 +165,21 @@ pub const ANSWERS: &[Answer] = &[
     ),
     query(
         "ListInstanceProfileTags",
-        &[("Tags", List), ("Tags[].Key", Always), ("Tags[].Value", Text), ("IsTruncated", Truncated)],
+        &[
+            ("Tags", List),
+            ("Tags[].Key", Always),
+            ("Tags[].Value", Text),
+            ("IsTruncated", Truncated),
+        ],
     ),
     query(
         "ListRoles",
-        &[("Roles", List), ("Roles[].RoleName", Always), ("Roles[].Path", Always), ("IsTruncated", Truncated)],
+        &[
+            ("Roles", List),
+            ("Roles[].RoleName", Always),
+            ("Roles[].Path", Always),
+            ("IsTruncated", Truncated),
+        ],
     ),
     query(
         "ListInstanceProfiles",
@@ -136,13 +190,38 @@ pub const ANSWERS: &[Answer] = &[
             ("IsTruncated", Truncated),
         ],
     ),
-    query("GetPolicy", &[("Policy.Arn", Repeats("PolicyArn")), ("Policy.DefaultVersionId", Always)]),
-    query("GetPolicyVersion", &[("PolicyVersion.VersionId", Repeats("VersionId")), ("PolicyVersion.Document", Always)]),
+    query(
+        "GetPolicy",
+        &[
+            ("Policy.Arn", Repeats("PolicyArn")),
+            ("Policy.DefaultVersionId", Always),
+        ],
+    ),
+    query(
+        "GetPolicyVersion",
+        &[
+            ("PolicyVersion.VersionId", Repeats("VersionId")),
+            ("PolicyVersion.Document", Always),
+        ],
+    ),
     query("GetCallerIdentity", &[("Account", Always), ("Arn", Always)]),
-    query("CreateRole", &[("Role.RoleName", Repeats("RoleName")), ("Role.RoleId", Always), ("Role.Arn", Always)]),
+    query(
+        "CreateRole",
+        &[
+            ("Role.RoleName", Repeats("RoleName")),
+            ("Role.RoleId", Always),
+            ("Role.Arn", Always),
+        ],
+    ),
     query(
         "CreateInstanceProfile",
-        &[("InstanceProfile.InstanceProfileName", Repeats("InstanceProfileName")), ("InstanceProfile.Arn", Always)],
+        &[
+            (
+                "InstanceProfile.InstanceProfileName",
+                Repeats("InstanceProfileName"),
+            ),
+            ("InstanceProfile.Arn", Always),
+        ],
     ),
     query("UpdateRole", &[]),
     query("UpdateAssumeRolePolicy", &[]),

@@ -9,7 +9,11 @@ const POLICY: &str = r#"{"registryId":"111111111111","repositoryName":"app","pol
 const ASKED_POLICY: &str = r#"{"registryId":"111111111111","repositoryName":"app"}"#;
 
 fn of_policy(answer: &str) -> Result<(), Incomplete> {
-    check("GetRepositoryPolicy", ASKED_POLICY.as_bytes(), answer.as_bytes())
+    check(
+        "GetRepositoryPolicy",
+        ASKED_POLICY.as_bytes(),
+        answer.as_bytes(),
+    )
 }
 
 /// The answer of an operation of IAM.
@@ -20,7 +24,11 @@ fn xml(operation: &str, result: &str) -> String {
 }
 
 fn of_iam(operation: &str, request: &str, result: &str) -> Result<(), Incomplete> {
-    check(operation, request.as_bytes(), xml(operation, result).as_bytes())
+    check(
+        operation,
+        request.as_bytes(),
+        xml(operation, result).as_bytes(),
+    )
 }
 
 const ROLE: &str = "<Role><Path>/registry-grants/</Path><RoleName>puller</RoleName><RoleId>AROA1</RoleId><Arn>arn:aws:iam::111111111111:role/registry-grants/puller</Arn><AssumeRolePolicyDocument>%7B%7D</AssumeRolePolicyDocument></Role>";
@@ -32,14 +40,37 @@ fn missing(field: &str) -> Result<(), Incomplete> {
 #[test]
 fn complete_answers_are_accepted() {
     assert_eq!(of_policy(POLICY), Ok(()));
-    assert_eq!(of_iam("GetRole", "Action=GetRole&RoleName=puller", ROLE), Ok(()));
-    assert_eq!(of_iam("GetRole", "Action=GetRole&RoleName=Puller", ROLE), Ok(()), "IAM's names have no case");
-    let tagged = ROLE.replace("</Role>", "<Tags><member><Key>team</Key><Value></Value></member></Tags></Role>");
+    assert_eq!(
+        of_iam("GetRole", "Action=GetRole&RoleName=puller", ROLE),
+        Ok(())
+    );
+    assert_eq!(
+        of_iam("GetRole", "Action=GetRole&RoleName=Puller", ROLE),
+        Ok(()),
+        "IAM's names have no case"
+    );
+    let tagged = ROLE.replace(
+        "</Role>",
+        "<Tags><member><Key>team</Key><Value></Value></member></Tags></Role>",
+    );
     assert_eq!(of_iam("GetRole", "RoleName=puller", &tagged), Ok(()));
     let empty = "<IsTruncated>false</IsTruncated><AttachedPolicies/>";
-    assert_eq!(of_iam("ListAttachedRolePolicies", "RoleName=puller", empty), Ok(()));
-    assert_eq!(check("DeleteRole", b"", b"<DeleteRoleResponse><ResponseMetadata/></DeleteRoleResponse>"), Ok(()));
-    assert_eq!(check("DescribeRepositories", b"{}", br#"{"repositories":[]}"#), Ok(()));
+    assert_eq!(
+        of_iam("ListAttachedRolePolicies", "RoleName=puller", empty),
+        Ok(())
+    );
+    assert_eq!(
+        check(
+            "DeleteRole",
+            b"",
+            b"<DeleteRoleResponse><ResponseMetadata/></DeleteRoleResponse>"
+        ),
+        Ok(())
+    );
+    assert_eq!(
+        check("DescribeRepositories", b"{}", br#"{"repositories":[]}"#),
+        Ok(())
+    );
 }
 
 #[rstest]
@@ -69,16 +100,28 @@ fn complete_answers_are_accepted() {
     r#"{"registryId":"222222222222","repositoryName":"app","policyText":"{}"}"#,
     Incomplete::OfAnother("registryId".into())
 )]
-fn an_answer_about_a_repository_policy_must_be_one(#[case] answer: &str, #[case] wrong: Incomplete) {
+fn an_answer_about_a_repository_policy_must_be_one(
+    #[case] answer: &str,
+    #[case] wrong: Incomplete,
+) {
     assert_eq!(of_policy(answer), Err(wrong));
 }
 
 #[test]
 fn a_list_that_is_missing_is_not_an_empty_list() {
-    assert_eq!(check("DescribeRepositories", b"{}", b"{}"), missing("repositories"));
-    assert_eq!(check("DescribeRepositories", b"{}", br#"{"repositories":{}}"#), missing("repositories"));
+    assert_eq!(
+        check("DescribeRepositories", b"{}", b"{}"),
+        missing("repositories")
+    );
+    assert_eq!(
+        check("DescribeRepositories", b"{}", br#"{"repositories":{}}"#),
+        missing("repositories")
+    );
     let nameless = br#"{"repositories":[{"repositoryName":"app"},{}]}"#;
-    assert_eq!(check("DescribeRepositories", b"{}", nameless), missing("repositories[].repositoryName"));
+    assert_eq!(
+        check("DescribeRepositories", b"{}", nameless),
+        missing("repositories[].repositoryName")
+    );
     let truncated = "<IsTruncated>false</IsTruncated>";
     for (operation, list) in [
         ("ListRoles", "Roles"),
@@ -89,44 +132,109 @@ fn a_list_that_is_missing_is_not_an_empty_list() {
         ("ListInstanceProfilesForRole", "InstanceProfiles"),
         ("ListInstanceProfileTags", "Tags"),
     ] {
-        assert_eq!(of_iam(operation, "", truncated), missing(list), "{operation}");
-        assert_eq!(of_iam(operation, "", &format!("<{list}/>{truncated}")), Ok(()), "{operation}");
-        assert_eq!(of_iam(operation, "", &format!("<{list}/>")), missing("IsTruncated"), "{operation}");
+        assert_eq!(
+            of_iam(operation, "", truncated),
+            missing(list),
+            "{operation}"
+        );
+        assert_eq!(
+            of_iam(operation, "", &format!("<{list}/>{truncated}")),
+            Ok(()),
+            "{operation}"
+        );
+        assert_eq!(
+            of_iam(operation, "", &format!("<{list}/>")),
+            missing("IsTruncated"),
+            "{operation}"
+        );
         let cut_off = format!("<{list}/><IsTruncated>true</IsTruncated>");
-        assert_eq!(of_iam(operation, "", &cut_off), missing("Marker"), "{operation}");
+        assert_eq!(
+            of_iam(operation, "", &cut_off),
+            missing("Marker"),
+            "{operation}"
+        );
         let no_list = format!("<{list}>text</{list}>{truncated}");
-        assert_eq!(of_iam(operation, "", &no_list), missing(list), "{operation}");
+        assert_eq!(
+            of_iam(operation, "", &no_list),
+            missing(list),
+            "{operation}"
+        );
     }
 }
 
 #[test]
 fn an_answer_of_another_operation_or_about_another_role_is_none() {
     let no_answer = Err(Incomplete::NoAnswer("GetRole".into()));
-    for body in ["", "<ErrorResponse/>", "<GetRoleResponse/>", "{}", "<GetRoleResponse>", "\u{0}"] {
-        assert_eq!(check("GetRole", b"RoleName=puller", body.as_bytes()), no_answer, "{body}");
+    for body in [
+        "",
+        "<ErrorResponse/>",
+        "<GetRoleResponse/>",
+        "{}",
+        "<GetRoleResponse>",
+        "\u{0}",
+    ] {
+        assert_eq!(
+            check("GetRole", b"RoleName=puller", body.as_bytes()),
+            no_answer,
+            "{body}"
+        );
     }
-    assert_eq!(check("GetRole", b"RoleName=puller", xml("ListRoles", ROLE).as_bytes()), no_answer);
-    assert_eq!(of_iam("GetRole", "RoleName=other", ROLE), Err(Incomplete::OfAnother("Role.RoleName".into())));
-    assert_eq!(of_iam("GetRole", "", ROLE), Err(Incomplete::OfAnother("Role.RoleName".into())));
+    assert_eq!(
+        check(
+            "GetRole",
+            b"RoleName=puller",
+            xml("ListRoles", ROLE).as_bytes()
+        ),
+        no_answer
+    );
+    assert_eq!(
+        of_iam("GetRole", "RoleName=other", ROLE),
+        Err(Incomplete::OfAnother("Role.RoleName".into()))
+    );
+    assert_eq!(
+        of_iam("GetRole", "", ROLE),
+        Err(Incomplete::OfAnother("Role.RoleName".into()))
+    );
     let deleted = b"<ErrorResponse><Error><Code>NoSuchEntity</Code></Error></ErrorResponse>";
-    assert_eq!(check("DeleteRole", b"", deleted), Err(Incomplete::NoAnswer("DeleteRole".into())));
-    assert_eq!(check("DeleteRole", b"", b""), Err(Incomplete::NoAnswer("DeleteRole".into())));
-    assert_eq!(check("PutImage", b"", b"{}"), Err(Incomplete::Unlisted("PutImage".into())));
+    assert_eq!(
+        check("DeleteRole", b"", deleted),
+        Err(Incomplete::NoAnswer("DeleteRole".into()))
+    );
+    assert_eq!(
+        check("DeleteRole", b"", b""),
+        Err(Incomplete::NoAnswer("DeleteRole".into()))
+    );
+    assert_eq!(
+        check("PutImage", b"", b"{}"),
+        Err(Incomplete::Unlisted("PutImage".into()))
+    );
 }
 
 #[test]
 fn names_with_escaped_characters_are_read() {
-    let result =
-        "<RoleName>a</RoleName><PolicyName>a&#43;b&#x2b;c&amp;d</PolicyName><PolicyDocument>x</PolicyDocument>";
-    assert_eq!(of_iam("GetRolePolicy", "RoleName=a&PolicyName=a%2Bb%2Bc%26d", result), Ok(()));
+    let result = "<RoleName>a</RoleName><PolicyName>a&#43;b&#x2b;c&amp;d</PolicyName><PolicyDocument>x</PolicyDocument>";
+    assert_eq!(
+        of_iam(
+            "GetRolePolicy",
+            "RoleName=a&PolicyName=a%2Bb%2Bc%26d",
+            result
+        ),
+        Ok(())
+    );
 }
 
 /// A complete answer by the table, without this field.
 fn without(operation: &str, left_out: Option<&str>) -> String {
-    let answer = ANSWERS.iter().find(|answer| answer.operation == operation).unwrap();
+    let answer = ANSWERS
+        .iter()
+        .find(|answer| answer.operation == operation)
+        .unwrap();
     assert_eq!(answer.protocol, Protocol::Query);
     // Items of lists have rows of their own, and are left out here: the lists are empty.
-    let rows = answer.fields.iter().filter(|(path, _)| !path.contains("[]") && Some(*path) != left_out);
+    let rows = answer
+        .fields
+        .iter()
+        .filter(|(path, _)| !path.contains("[]") && Some(*path) != left_out);
     let text = |presence: Presence| match presence {
         Presence::List | Presence::MayBeAbsent(_) => "",
         Presence::Truncated => "false",
@@ -135,11 +243,20 @@ fn without(operation: &str, left_out: Option<&str>) -> String {
     let mut around = std::collections::BTreeMap::<&str, String>::new();
     for (path, presence) in rows {
         let (outside, name) = path.split_once('.').unwrap_or(("", path));
-        around.entry(outside).or_default().push_str(&format!("<{name}>{}</{name}>", text(*presence)));
+        around
+            .entry(outside)
+            .or_default()
+            .push_str(&format!("<{name}>{}</{name}>", text(*presence)));
     }
     let result: String = around
         .into_iter()
-        .map(|(name, inside)| if name.is_empty() { inside } else { format!("<{name}>{inside}</{name}>") })
+        .map(|(name, inside)| {
+            if name.is_empty() {
+                inside
+            } else {
+                format!("<{name}>{inside}</{name}>")
+            }
+        })
         .collect();
     xml(operation, &result)
 }
@@ -147,11 +264,26 @@ fn without(operation: &str, left_out: Option<&str>) -> String {
 #[test]
 fn every_field_that_the_table_lists_is_missed() {
     const REQUEST: &[u8] = b"RoleName=x&PolicyName=x&InstanceProfileName=x&PolicyArn=x&VersionId=x";
-    for answer in ANSWERS.iter().filter(|answer| answer.protocol == Protocol::Query && !answer.fields.is_empty()) {
+    for answer in ANSWERS
+        .iter()
+        .filter(|answer| answer.protocol == Protocol::Query && !answer.fields.is_empty())
+    {
         let operation = answer.operation;
-        assert_eq!(check(operation, REQUEST, without(operation, None).as_bytes()), Ok(()), "{operation}");
-        for (path, presence) in answer.fields.iter().filter(|(path, _)| !path.contains("[]")) {
-            let checked = check(operation, REQUEST, without(operation, Some(path)).as_bytes());
+        assert_eq!(
+            check(operation, REQUEST, without(operation, None).as_bytes()),
+            Ok(()),
+            "{operation}"
+        );
+        for (path, presence) in answer
+            .fields
+            .iter()
+            .filter(|(path, _)| !path.contains("[]"))
+        {
+            let checked = check(
+                operation,
+                REQUEST,
+                without(operation, Some(path)).as_bytes(),
+            );
             match presence {
                 Presence::MayBeAbsent(_) => assert_eq!(checked, Ok(()), "{operation} {path}"),
                 _ => assert!(checked.is_err(), "{operation} {path}"),

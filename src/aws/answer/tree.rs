@@ -38,7 +38,8 @@ impl Tree {
             }
             Value::Object(fields) => {
                 let fields = fields.into_iter().filter(|(_, value)| present(value));
-                let fields = fields.map(|(name, value)| Some((name, Self::of_value(value, deepest)?)));
+                let fields =
+                    fields.map(|(name, value)| Some((name, Self::of_value(value, deepest)?)));
                 Self::Fields(fields.collect::<Option<_>>()?)
             }
         })
@@ -50,15 +51,25 @@ impl Tree {
         for token in Tokenizer::from(std::str::from_utf8(body).ok()?) {
             let ended = match token.ok()? {
                 Token::ElementStart { local, .. } if root.is_none() && open.len() < DEEPEST => {
-                    open.push(Element { name: local.as_str().to_owned(), ..Element::default() });
+                    open.push(Element {
+                        name: local.as_str().to_owned(),
+                        ..Element::default()
+                    });
                     continue;
                 }
                 Token::ElementStart { .. } => return None,
-                Token::ElementEnd { end: ElementEnd::Open, .. } => continue,
-                Token::ElementEnd { end: ElementEnd::Empty, .. } => open.pop()?,
-                Token::ElementEnd { end: ElementEnd::Close(_, name), .. } => {
-                    open.pop().filter(|element| element.name == name.as_str())?
-                }
+                Token::ElementEnd {
+                    end: ElementEnd::Open,
+                    ..
+                } => continue,
+                Token::ElementEnd {
+                    end: ElementEnd::Empty,
+                    ..
+                } => open.pop()?,
+                Token::ElementEnd {
+                    end: ElementEnd::Close(_, name),
+                    ..
+                } => open.pop().filter(|element| element.name == name.as_str())?,
                 Token::Text { text } => {
                     if let Some(element) = open.last_mut() {
                         element.text.push_str(&unescaped(text.as_str()));
@@ -98,7 +109,11 @@ struct Element {
 
 impl Element {
     fn named(self) -> (String, Tree) {
-        let Self { name, text, elements } = self;
+        let Self {
+            name,
+            text,
+            elements,
+        } = self;
         let tree = if elements.is_empty() {
             Tree::Text(text.trim().to_owned())
         } else if elements.iter().all(|(name, _)| name == "member") {
@@ -110,12 +125,16 @@ impl Element {
     }
 }
 
-/// The text with its character references decoded. One that is unknown stays as it is: it equals nothing that was asked for.
+/// The text with its character references decoded. One that is unknown stays as it is: it equals
+/// nothing that was asked for.
 fn unescaped(text: &str) -> String {
     let mut pieces = text.split('&');
     let mut whole = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
-        match piece.split_once(';').and_then(|(name, rest)| Some((character(name)?, rest))) {
+        match piece
+            .split_once(';')
+            .and_then(|(name, rest)| Some((character(name)?, rest)))
+        {
             Some((character, rest)) => {
                 whole.push(character);
                 whole.push_str(rest);

@@ -17,18 +17,38 @@ fn for_whom_a_session_was_is_not_told() {
 #[rstest]
 #[case("Throttling", "Rate exceeded", 400, Class::Throttled)]
 #[case("TooManyRequestsException", "", 429, Class::Throttled)]
-#[case("LimitExceeded", "Cannot exceed quota for RolesPerAccount", 409, Class::Quota)]
+#[case(
+    "LimitExceeded",
+    "Cannot exceed quota for RolesPerAccount",
+    409,
+    Class::Quota
+)]
 #[case("AccessDenied", "", 403, Class::Denied)]
 #[case("AccessDeniedException", "", 400, Class::Denied)]
 #[case("ConcurrentModification", "", 409, Class::Transient)]
 #[case("SomethingNew", "", 503, Class::Transient)]
 #[case("SomethingNew", "", 400, Class::Invalid)]
-#[case("MalformedPolicyDocument", "Invalid principal in policy: \"AWS\":\"x\"", 400, Class::Settling)]
-#[case("MalformedPolicyDocument", "Syntax errors in policy.", 400, Class::Invalid)]
+#[case(
+    "MalformedPolicyDocument",
+    "Invalid principal in policy: \"AWS\":\"x\"",
+    400,
+    Class::Settling
+)]
+#[case(
+    "MalformedPolicyDocument",
+    "Syntax errors in policy.",
+    400,
+    Class::Invalid
+)]
 #[case("NoSuchEntity", "", 404, Class::Gone)]
 #[case("RepositoryPolicyNotFoundException", "", 400, Class::Gone)]
 #[case("ExpiredToken", "", 403, Class::Credentials)]
-fn errors_are_classified_by_code(#[case] code: &str, #[case] message: &str, #[case] status: u16, #[case] class: Class) {
+fn errors_are_classified_by_code(
+    #[case] code: &str,
+    #[case] message: &str,
+    #[case] status: u16,
+    #[case] class: Class,
+) {
     assert_eq!(class_of(code, message, Some(status), false), class);
     assert_eq!(class_of(code, message, Some(status), true), class);
 }
@@ -37,7 +57,10 @@ fn errors_are_classified_by_code(#[case] code: &str, #[case] message: &str, #[ca
 #[case("UnrecognizedClientException", Class::Credentials)]
 #[case("InvalidClientTokenId", Class::Credentials)]
 #[case("OptInRequired", Class::Denied)]
-fn a_region_that_is_not_enabled_is_not_a_matter_of_credentials(#[case] code: &str, #[case] elsewhere: Class) {
+fn a_region_that_is_not_enabled_is_not_a_matter_of_credentials(
+    #[case] code: &str,
+    #[case] elsewhere: Class,
+) {
     const TEXT: &str = "The security token included in the request is invalid.";
     assert_eq!(class_of(code, TEXT, Some(400), true), Class::Region);
     assert_eq!(class_of(code, TEXT, Some(400), false), elsewhere);
@@ -47,9 +70,17 @@ fn a_region_that_is_not_enabled_is_not_a_matter_of_credentials(#[case] code: &st
         action: "ecr:GetRepositoryPolicy",
         resource: "repository app".into(),
     };
-    let fault = Fault { class: Class::Region, code: code.into(), at: at(Some("ap-east-1")), detail: TEXT.into() };
+    let fault = Fault {
+        class: Class::Region,
+        code: code.into(),
+        at: at(Some("ap-east-1")),
+        detail: TEXT.into(),
+    };
     let told = fault.to_string();
-    assert!(told.contains("ap-east-1") && told.contains("may not be enabled in account 111111111111"), "{told}");
+    assert!(
+        told.contains("ap-east-1") && told.contains("may not be enabled in account 111111111111"),
+        "{told}"
+    );
     assert!(!told.contains("spec.credentials"), "{told}");
     assert_eq!(Problem::from(fault).reason, Reason::RegionNotEnabled);
 }
@@ -63,9 +94,17 @@ fn an_explicit_deny_of_assuming_the_role_is_not_answered_with_its_trust_policy()
         resource: "the operator's credentials".into(),
     };
     let detail = "… is not authorized to perform: sts:AssumeRole with an explicit deny in a service control policy";
-    let fault = Fault { class: Class::Credentials, code: "AccessDenied".into(), at, detail: detail.into() };
+    let fault = Fault {
+        class: Class::Credentials,
+        code: "AccessDenied".into(),
+        at,
+        detail: detail.into(),
+    };
     let told = fault.to_string();
-    assert!(told.contains("service control policy denies") && !told.contains("trust policy must"), "{told}");
+    assert!(
+        told.contains("service control policy denies") && !told.contains("trust policy must"),
+        "{told}"
+    );
 }
 
 #[rstest]
@@ -81,5 +120,8 @@ fn only_sts_says_that_a_role_cannot_be_assumed(#[case] code: Option<&str>, #[cas
 fn an_answer_of_sts_without_credentials_passes() {
     let incomplete = CredentialsError::unhandled("STS credentials must be defined");
     assert_eq!(class_of_assume_role(&incomplete), Class::Transient);
-    assert_eq!(class_of_assume_role(&CredentialsError::not_loaded("none")), Class::Credentials);
+    assert_eq!(
+        class_of_assume_role(&CredentialsError::not_loaded("none")),
+        Class::Credentials
+    );
 }

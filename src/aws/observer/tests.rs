@@ -29,22 +29,42 @@ impl Service {
                 read_request(&mut stream);
                 counted.fetch_add(1, Ordering::SeqCst);
                 let length = body.len();
-                let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
-                stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                let head = format!(
+                    "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+                );
+                stream
+                    .write_all(format!("{head}{body}").as_bytes())
+                    .unwrap();
             }
         });
         let buckets = Arc::<Buckets>::default();
         let account: AccountId = ACCOUNT.parse().unwrap();
-        let observer = Observer::of(&account, &Metrics::default(), &buckets, Duration::from_secs(10));
+        let observer = Observer::of(
+            &account,
+            &Metrics::default(),
+            &buckets,
+            Duration::from_secs(10),
+        );
         let config = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("AKIDEXAMPLE", "secret", None, None, "test"))
+            .credentials_provider(Credentials::new(
+                "AKIDEXAMPLE",
+                "secret",
+                None,
+                None,
+                "test",
+            ))
             .retry_config(RetryConfig::disabled())
             .endpoint_url(endpoint)
             .load()
             .await;
         let config = observer.paced(config);
-        Self { requests, buckets, observer, config }
+        Self {
+            requests,
+            buckets,
+            observer,
+            config,
+        }
     }
 
     fn requests(&self) -> usize {
@@ -52,7 +72,12 @@ impl Service {
     }
 
     fn calls(&self, service: &'static str, operation: &str, result: &'static str) -> u64 {
-        let of = OfCall { account: ACCOUNT.into(), service, operation: operation.into(), result };
+        let of = OfCall {
+            account: ACCOUNT.into(),
+            service,
+            operation: operation.into(),
+            result,
+        };
         self.observer.metrics.aws_calls.get_or_create(&of).get()
     }
 }
@@ -63,8 +88,12 @@ fn read_request(stream: &mut TcpStream) {
         let count = stream.read(&mut part).unwrap();
         request.extend_from_slice(&part[..count]);
         let text = String::from_utf8_lossy(&request).to_lowercase();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
         if count == 0 || body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
             return;
         }
@@ -77,7 +106,12 @@ const IDENTITY: &str = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn
 #[tokio::test]
 async fn a_throttled_call_is_sent_again_and_slows_its_service_down() {
     let service = Service::answering(&[(400, THROTTLED), (200, IDENTITY)]).await;
-    let sent = service.observer.sts(&service.config).get_caller_identity().send().await;
+    let sent = service
+        .observer
+        .sts(&service.config)
+        .get_caller_identity()
+        .send()
+        .await;
     assert_eq!(sent.unwrap().account.as_deref(), Some(ACCOUNT));
     assert_eq!(service.requests(), 2);
     let calls = |result| service.calls("sts", "GetCallerIdentity", result);
@@ -88,14 +122,25 @@ async fn a_throttled_call_is_sent_again_and_slows_its_service_down() {
 #[tokio::test]
 async fn one_throttled_answer_slows_its_service_down_once() {
     let service = Service::answering(&[(400, THROTTLED), (200, IDENTITY)]).await;
-    let config = aws_sdk_sts::config::Builder::from(&service.config).interceptor(Seen(service.observer.clone()));
+    let config = aws_sdk_sts::config::Builder::from(&service.config)
+        .interceptor(Seen(service.observer.clone()));
     // A pause after which another throttled answer would count on its own.
-    let pause = RetryConfig::standard().with_initial_backoff(pace::VOLLEY).with_use_static_exponential_base(true);
-    let config = config.retry_config(pause).retry_classifier(OnlyThrottled(service.observer.bucket("sts")));
-    let sent = aws_sdk_sts::Client::from_conf(config.build()).get_caller_identity().send().await;
+    let pause = RetryConfig::standard()
+        .with_initial_backoff(pace::VOLLEY)
+        .with_use_static_exponential_base(true);
+    let config = config
+        .retry_config(pause)
+        .retry_classifier(OnlyThrottled(service.observer.bucket("sts")));
+    let sent = aws_sdk_sts::Client::from_conf(config.build())
+        .get_caller_identity()
+        .send()
+        .await;
     assert!(sent.is_ok());
     let per_second = service.buckets.of(ACCOUNT, "sts").per_second();
-    assert!((19.0..30.0).contains(&per_second), "{per_second}: half of what it was");
+    assert!(
+        (19.0..30.0).contains(&per_second),
+        "{per_second}: half of what it was"
+    );
 }
 
 #[tokio::test]
@@ -104,7 +149,15 @@ async fn what_else_fails_is_not_sent_again() {
     for status in [500, 503] {
         let answers = Box::leak(Box::new([(status, failed), (200, IDENTITY)]));
         let service = Service::answering(answers).await;
-        assert!(service.observer.sts(&service.config).get_caller_identity().send().await.is_err());
+        assert!(
+            service
+                .observer
+                .sts(&service.config)
+                .get_caller_identity()
+                .send()
+                .await
+                .is_err()
+        );
         assert_eq!(service.requests(), 1);
     }
 }
@@ -114,7 +167,12 @@ async fn a_policy_of_many_authors_is_not_sent_again_without_being_read_again() {
     let throttled = r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#;
     let answers = Box::leak(Box::new([(400, throttled), (200, "{}")]));
     let service = Service::answering(answers).await;
-    let call = service.observer.ecr(&service.config).set_repository_policy().repository_name("r").policy_text("{}");
+    let call = service
+        .observer
+        .ecr(&service.config)
+        .set_repository_policy()
+        .repository_name("r")
+        .policy_text("{}");
     assert!(call.send().await.is_err());
     assert_eq!(service.requests(), 1);
 }

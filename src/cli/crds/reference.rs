@@ -23,9 +23,16 @@ pub fn markdown(definitions: &[CustomResourceDefinition]) -> Result<String, Box<
         let schema = &spec["versions"][0]["schema"]["openAPIV3Schema"];
         let kind = spec["names"]["kind"].as_str().unwrap_or_default();
         let scope = spec["scope"].as_str().unwrap_or_default();
-        let _ = write!(out, "\n## {kind}\n\n{scope}. {}\n", cell(&schema["description"]));
+        let _ = write!(
+            out,
+            "\n## {kind}\n\n{scope}. {}\n",
+            cell(&schema["description"])
+        );
         for part in ["spec", "status"] {
-            let _ = write!(out, "\n### {kind}: `{part}`\n\n| field | type | meaning |\n|---|---|---|\n");
+            let _ = write!(
+                out,
+                "\n### {kind}: `{part}`\n\n| field | type | meaning |\n|---|---|---|\n"
+            );
             rows(&mut out, "", &schema["properties"][part]);
         }
     }
@@ -33,22 +40,47 @@ pub fn markdown(definitions: &[CustomResourceDefinition]) -> Result<String, Box<
 }
 
 fn rows(out: &mut String, before: &str, schema: &Value) {
-    let Some(properties) = schema["properties"].as_object() else { return };
-    let required = |name: &str| schema["required"].as_array().is_some_and(|list| list.iter().any(|one| one == name));
+    let Some(properties) = schema["properties"].as_object() else {
+        return;
+    };
+    let required = |name: &str| {
+        schema["required"]
+            .as_array()
+            .is_some_and(|list| list.iter().any(|one| one == name))
+    };
     for (name, field) in properties {
         let items = &field["items"];
-        let path = format!("{before}{name}{}", if items.is_object() { "[]" } else { "" });
+        let path = format!(
+            "{before}{name}{}",
+            if items.is_object() { "[]" } else { "" }
+        );
         let needed = if required(name) { ", required" } else { "" };
-        let _ = writeln!(out, "| `{path}` | {}{needed} | {} |", type_of(field), meaning(field));
-        rows(out, &format!("{path}."), if items.is_object() { items } else { field });
+        let _ = writeln!(
+            out,
+            "| `{path}` | {}{needed} | {} |",
+            type_of(field),
+            meaning(field)
+        );
+        rows(
+            out,
+            &format!("{path}."),
+            if items.is_object() { items } else { field },
+        );
     }
 }
 
 fn type_of(field: &Value) -> String {
-    let of = |value: &Value| match (value["enum"].as_array(), value["type"].as_str(), value["format"].as_str()) {
-        (Some(values), _, _) => {
-            values.iter().filter_map(Value::as_str).map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ")
-        }
+    let of = |value: &Value| match (
+        value["enum"].as_array(),
+        value["type"].as_str(),
+        value["format"].as_str(),
+    ) {
+        (Some(values), _, _) => values
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|value| format!("`{value}`"))
+            .collect::<Vec<_>>()
+            .join(", "),
         (None, Some("string"), Some("date-time")) => "time".into(),
         (None, kind, _) => kind.unwrap_or("any").to_owned(),
     };
@@ -73,7 +105,9 @@ fn meaning(field: &Value) -> String {
         ("maximum", "at most {}"),
     ];
     let limits = limits.iter().filter(|(key, _)| field[key].is_number());
-    let limits: Vec<String> = limits.map(|(key, text)| text.replace("{}", &number(&field[key]))).collect();
+    let limits: Vec<String> = limits
+        .map(|(key, text)| text.replace("{}", &number(&field[key])))
+        .collect();
     if !limits.is_empty() {
         let _ = write!(text, " ({})", limits.join(", "));
     }
@@ -87,5 +121,10 @@ fn number(value: &Value) -> String {
 
 /// Text that stays within a table's cell.
 fn cell(text: &Value) -> String {
-    text.as_str().unwrap_or_default().replace('|', "\\|").split_whitespace().collect::<Vec<_>>().join(" ")
+    text.as_str()
+        .unwrap_or_default()
+        .replace('|', "\\|")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }

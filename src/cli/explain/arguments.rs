@@ -45,7 +45,8 @@ pub struct Arguments {
     #[arg(long, value_name = "ARN")]
     principal: String,
 
-    /// What: `pull` or `push`, with every call that a client makes for it, or one action such as `ecr:ListImages`.
+    /// What: `pull` or `push`, with every call that a client makes for it, or one action such as
+    /// `ecr:ListImages`.
     #[arg(long, value_name = "ACTION")]
     action: String,
 
@@ -61,8 +62,9 @@ pub struct Arguments {
     #[arg(long, value_name = "ID", requires = "assume")]
     external_id: Option<String>,
 
-    /// A condition key of the request, with its value; repeat it for several values. A key without `=` is not in the request. Keys that are not given and do not
-    /// follow from the request are not known: a verdict that hangs on one depends on it.
+    /// A condition key of the request, with its value; repeat it for several values. A key without
+    /// `=` is not in the request. Keys that are not given and do not follow from the request are
+    /// not known: a verdict that hangs on one depends on it.
     #[arg(long, value_name = "KEY=VALUE")]
     context: Vec<String>,
 
@@ -82,15 +84,30 @@ pub struct Arguments {
     resource_policy: Vec<PathBuf>,
 
     /// Offline: the trust policy of the role that is assumed.
-    #[arg(long, value_name = "FILE", requires = "assume", help_heading = "Offline")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "assume",
+        help_heading = "Offline"
+    )]
     trust_policy: Option<PathBuf>,
 
     /// Offline: a policy of the role that is assumed; repeat it for several.
-    #[arg(long, value_name = "FILE", requires = "assume", help_heading = "Offline")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "assume",
+        help_heading = "Offline"
+    )]
     role_policy: Vec<PathBuf>,
 
     /// Offline: the permissions boundary of the role that is assumed.
-    #[arg(long, value_name = "FILE", requires = "assume", help_heading = "Offline")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "assume",
+        help_heading = "Offline"
+    )]
     role_boundary: Option<PathBuf>,
 
     /// The bound on a call to AWS.
@@ -142,14 +159,19 @@ impl Arguments {
         let mut context: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for text in &self.context {
             match text.split_once('=') {
-                Some((key, value)) => context.entry(key.to_owned()).or_default().push(value.to_owned()),
+                Some((key, value)) => context
+                    .entry(key.to_owned())
+                    .or_default()
+                    .push(value.to_owned()),
                 None => drop(context.entry(text.clone()).or_default()),
             }
         }
         let action = match self.action.to_ascii_lowercase().as_str() {
             "pull" => Action::Images(AccessAction::Pull),
             "push" => Action::Images(AccessAction::Push),
-            action if action.starts_with("ecr:") && action.len() > 4 => Action::Single(self.action.clone()),
+            action if action.starts_with("ecr:") && action.len() > 4 => {
+                Action::Single(self.action.clone())
+            }
             _ => {
                 return Err(format!(
                     "--action: `{}` is neither pull nor push nor an action of ECR (ecr:…)",
@@ -161,7 +183,11 @@ impl Arguments {
             principal: identity("--principal", &self.principal)?,
             action,
             repository: repository(&self.repository)?,
-            assume: self.assume.as_ref().map(|arn| role("--assume", arn)).transpose()?,
+            assume: self
+                .assume
+                .as_ref()
+                .map(|arn| role("--assume", arn))
+                .transpose()?,
             external_id: self.external_id.clone(),
             context,
         })
@@ -172,18 +198,27 @@ impl Arguments {
         let any = !self.identity_policy.is_empty()
             || !self.resource_policy.is_empty()
             || !self.role_policy.is_empty()
-            || [&self.boundary, &self.trust_policy, &self.role_boundary].iter().any(|file| file.is_some());
+            || [&self.boundary, &self.trust_policy, &self.role_boundary]
+                .iter()
+                .any(|file| file.is_some());
         any.then_some(Offline(self))
     }
 }
 
 fn identity(flag: &str, text: &str) -> Result<Identity, String> {
     if !text.starts_with("arn:") {
-        let service =
-            text.contains(".amazonaws.") && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+        let service = text.contains(".amazonaws.")
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
         return match service {
-            true => Ok(Identity { arn: text.to_owned(), account: None }),
-            false => Err(format!("{flag}: `{text}` is neither an ARN nor a service such as lambda.amazonaws.com")),
+            true => Ok(Identity {
+                arn: text.to_owned(),
+                account: None,
+            }),
+            false => Err(format!(
+                "{flag}: `{text}` is neither an ARN nor a service such as lambda.amazonaws.com"
+            )),
         };
     }
     let parts: Vec<&str> = text.splitn(6, ':').collect();
@@ -193,10 +228,15 @@ fn identity(flag: &str, text: &str) -> Result<Identity, String> {
         ));
     };
     partition_of(flag, partition)?;
-    let path_and_name = ["role/", "user/"].iter().find_map(|kind| resource.strip_prefix(kind));
+    let path_and_name = ["role/", "user/"]
+        .iter()
+        .find_map(|kind| resource.strip_prefix(kind));
     let named = path_and_name.is_some_and(|names| {
-        let (path, name) =
-            names.rsplit_once('/').map_or(("/".to_owned(), names), |(path, name)| (format!("/{path}/"), name));
+        let (path, name) = names
+            .rsplit_once('/')
+            .map_or(("/".to_owned(), names), |(path, name)| {
+                (format!("/{path}/"), name)
+            });
         is_path(&path) && is_iam_name(name, 64)
     });
     if !named && *resource != "root" {
@@ -205,7 +245,10 @@ fn identity(flag: &str, text: &str) -> Result<Identity, String> {
         ));
     }
     let account = account.parse().map_err(|why| format!("{flag}: {why}"))?;
-    Ok(Identity { arn: text.to_owned(), account: Some(account) })
+    Ok(Identity {
+        arn: text.to_owned(),
+        account: Some(account),
+    })
 }
 
 fn role(flag: &str, text: &str) -> Result<Identity, String> {
@@ -218,23 +261,34 @@ fn role(flag: &str, text: &str) -> Result<Identity, String> {
 
 fn repository(text: &str) -> Result<Repository, String> {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let (["arn", partition, "ecr", region, account, resource], Some(name)) =
-        (parts.as_slice(), parts.get(5).and_then(|resource| resource.strip_prefix("repository/")))
-    else {
+    let (["arn", partition, "ecr", region, account, resource], Some(name)) = (
+        parts.as_slice(),
+        parts
+            .get(5)
+            .and_then(|resource| resource.strip_prefix("repository/")),
+    ) else {
         return Err(format!(
             "--repository: `{text}` is not a repository's ARN (arn:aws:ecr:REGION:ACCOUNT:repository/NAME)"
         ));
     };
     let partition = partition_of("--repository", partition)?;
     if !is_region(region) || !partition.has_region(region) {
-        return Err(format!("--repository: `{region}` is not a region of partition {}", partition.name()));
+        return Err(format!(
+            "--repository: `{region}` is not a region of partition {}",
+            partition.name()
+        ));
     }
-    let account = account.parse().map_err(|why| format!("--repository: {why}"))?;
+    let account = account
+        .parse()
+        .map_err(|why| format!("--repository: {why}"))?;
     // Neither a tag nor a digest: access is to whole repositories.
     match name.parse() {
-        Ok(RepositoryPattern::Name(_)) => {
-            Ok(Repository { arn: text.to_owned(), region: (*region).to_owned(), account, name: name.to_owned() })
-        }
+        Ok(RepositoryPattern::Name(_)) => Ok(Repository {
+            arn: text.to_owned(),
+            region: (*region).to_owned(),
+            account,
+            name: name.to_owned(),
+        }),
         Ok(RepositoryPattern::Prefix(_)) | Err(_) => Err(format!(
             "--repository: `{resource}` names no repository: a name is of lowercase letters and digits, with single . _ - / between them, \
              and without tag or digest"
@@ -244,7 +298,12 @@ fn repository(text: &str) -> Result<Repository, String> {
 
 /// The partition that an ARN names.
 fn partition_of(flag: &str, text: &str) -> Result<Partition, String> {
-    let known = [Partition::Aws, Partition::AwsCn, Partition::AwsUsGov, Partition::AwsEusc];
+    let known = [
+        Partition::Aws,
+        Partition::AwsCn,
+        Partition::AwsUsGov,
+        Partition::AwsEusc,
+    ];
     let named = known.into_iter().find(|partition| partition.name() == text);
     named.ok_or_else(|| {
         format!("{flag}: `{text}` is no partition that is known: aws, aws-cn, aws-us-gov and aws-eusc are")
@@ -256,17 +315,36 @@ pub struct Offline<'a>(&'a Arguments);
 
 impl Offline<'_> {
     pub fn read(&self, question: &Question) -> Result<Read, String> {
-        let Arguments { identity_policy, boundary, resource_policy, trust_policy, role_policy, role_boundary, .. } =
-            self.0;
+        let Arguments {
+            identity_policy,
+            boundary,
+            resource_policy,
+            trust_policy,
+            role_policy,
+            role_boundary,
+            ..
+        } = self.0;
         let none = || Named::unreadable("the trust policy", "none was given (--trust-policy)");
         let role = |identity: &Identity| -> Result<Holder, String> {
-            let trust = trust_policy.as_ref().map(|file| policy(file)).transpose()?.unwrap_or_else(none);
+            let trust = trust_policy
+                .as_ref()
+                .map(|file| policy(file))
+                .transpose()?
+                .unwrap_or_else(none);
             holder(identity, role_policy, role_boundary.as_ref(), trust)
         };
         Ok(Read {
-            principal: holder(&question.principal, identity_policy, boundary.as_ref(), none())?,
+            principal: holder(
+                &question.principal,
+                identity_policy,
+                boundary.as_ref(),
+                none(),
+            )?,
             role: question.assume.as_ref().map(role).transpose()?,
-            registry: resource_policy.iter().map(|file| policy(file)).collect::<Result<_, _>>()?,
+            registry: resource_policy
+                .iter()
+                .map(|file| policy(file))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -280,11 +358,17 @@ fn holder(
     let Identity { arn, account } = identity;
     Ok(Holder {
         arn: arn.clone(),
-        account: account.as_ref().map(ToString::to_string).unwrap_or_default(),
+        account: account
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         id: None,
         tags: BTreeMap::new(),
         trust,
-        identity: policies.iter().map(|file| policy(file)).collect::<Result<_, _>>()?,
+        identity: policies
+            .iter()
+            .map(|file| policy(file))
+            .collect::<Result<_, _>>()?,
         boundary: boundary.map(|file| policy(file)).transpose()?,
     })
 }

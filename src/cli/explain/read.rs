@@ -1,4 +1,5 @@
-//! Reads in AWS what a verdict rests on. What cannot be read is said with the verdict: it may not matter.
+//! Reads in AWS what a verdict rests on. What cannot be read is said with the verdict: it may not
+//! matter.
 
 use super::Read;
 use super::arguments::{Arguments, Identity, Question, Repository};
@@ -30,7 +31,12 @@ pub async fn live(question: &Question, arguments: &Arguments) -> Result<Read, St
     // Only for the names of sessions.
     let installation = Installation::of_cluster("");
     let reader = Reader {
-        aws: Aws::from_environment(&installation, arguments.aws_call_timeout, Metrics::default()).await,
+        aws: Aws::from_environment(
+            &installation,
+            arguments.aws_call_timeout,
+            Metrics::default(),
+        )
+        .await,
         accounts,
     };
     Ok(Read {
@@ -46,8 +52,13 @@ pub async fn live(question: &Question, arguments: &Arguments) -> Result<Read, St
 impl Reader {
     async fn session(&self, id: &AccountId, arn: &str) -> Session {
         let known = self.accounts.get(id).map(|account| account.spec.clone());
-        let ambient = || AWSAccountSpec { partition: Partition::of_arn(arn), ..AWSAccountSpec::default() };
-        self.aws.account(id, &known.unwrap_or_else(ambient), None).await
+        let ambient = || AWSAccountSpec {
+            partition: Partition::of_arn(arn),
+            ..AWSAccountSpec::default()
+        };
+        self.aws
+            .account(id, &known.unwrap_or_else(ambient), None)
+            .await
     }
 
     async fn holder(&self, flag: &str, identity: &Identity) -> Result<Holder, String> {
@@ -63,7 +74,10 @@ impl Reader {
             id: None,
             tags: BTreeMap::new(),
             trust: Named::unreadable(format!("the trust policy of role {arn}"), why.clone()),
-            identity: vec![Named::unreadable(format!("the policies of role {arn}"), why)],
+            identity: vec![Named::unreadable(
+                format!("the policies of role {arn}"),
+                why,
+            )],
             boundary: None,
         };
         let account = match self.session(id, arn).await {
@@ -77,7 +91,12 @@ impl Reader {
         };
         let role = match role {
             Some(role) if role.arn == *arn => role,
-            Some(role) => return Err(format!("{flag}: role {arn} does not exist; there is {}", role.arn)),
+            Some(role) => {
+                return Err(format!(
+                    "{flag}: role {arn} does not exist; there is {}",
+                    role.arn
+                ));
+            }
             None => return Err(format!("{flag}: role {arn} does not exist")),
         };
         let mut managed = BTreeMap::new();
@@ -88,7 +107,12 @@ impl Reader {
     }
 
     async fn registry(&self, repository: &Repository) -> Result<Vec<Named>, String> {
-        let Repository { arn, region, account: id, name } = repository;
+        let Repository {
+            arn,
+            region,
+            account: id,
+            name,
+        } = repository;
         let of_repository = format!("the policy of repository {name}");
         let of_registry = format!("the registry's own policy in account {id}, {region}");
         let account = match self.session(id, arn).await {
@@ -102,9 +126,13 @@ impl Reader {
         };
         let mut policies = Vec::new();
         match account.repository_policy(region, name).await {
-            Ok(PolicyRead::NoRepository) => return Err(format!("--repository: {arn} does not exist")),
+            Ok(PolicyRead::NoRepository) => {
+                return Err(format!("--repository: {arn} does not exist"));
+            }
             Ok(PolicyRead::NoPolicy) => {}
-            Ok(PolicyRead::Policy(text)) => policies.push(Named::parsed(of_repository, Document::parse(&text))),
+            Ok(PolicyRead::Policy(text)) => {
+                policies.push(Named::parsed(of_repository, Document::parse(&text)))
+            }
             Err(fault) => policies.push(Named::unreadable(of_repository, fault.to_string())),
         }
         policies.extend(account.registry_policy(region).await);

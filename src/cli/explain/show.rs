@@ -8,18 +8,46 @@ use crate::policy::evaluate::{Named, Verdict};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-const NOT_SEEN: &str = "organization policies (SCPs, RCPs), VPC endpoint policies, session policies";
+const NOT_SEEN: &str =
+    "organization policies (SCPs, RCPs), VPC endpoint policies, session policies";
 
 /// For people.
 pub fn text(question: &Question, whole: Whole, calls: &[Call], read: &Read) -> String {
-    let by = question.assume.iter().map(|role| format!(", by role {}", role.arn)).collect::<String>();
-    let (who, what, on) = (&question.principal.arn, action(&question.action), &question.repository.arn);
-    let mut out = format!("{whole:?}: {} — {what} on {}{}\n\n", plain(who), plain(on), plain(&by));
-    for Call { who, action, resource, verdict } in calls {
-        let _ = writeln!(out, "{:7} {action} on {} as {}", short(verdict), plain(resource), plain(who));
+    let by = question
+        .assume
+        .iter()
+        .map(|role| format!(", by role {}", role.arn))
+        .collect::<String>();
+    let (who, what, on) = (
+        &question.principal.arn,
+        action(&question.action),
+        &question.repository.arn,
+    );
+    let mut out = format!(
+        "{whole:?}: {} — {what} on {}{}\n\n",
+        plain(who),
+        plain(on),
+        plain(&by)
+    );
+    for Call {
+        who,
+        action,
+        resource,
+        verdict,
+    } in calls
+    {
+        let _ = writeln!(
+            out,
+            "{:7} {action} on {} as {}",
+            short(verdict),
+            plain(resource),
+            plain(who)
+        );
         match verdict {
             Verdict::Allowed => {}
-            Verdict::Denied(links) => out.extend(links.iter().map(|link| reason(&link.to_string()))),
+            Verdict::Denied(links) => {
+                out.extend(links.iter().map(|link| reason(&link.to_string())))
+            }
             other => out += &reason(&other.to_string()),
         }
     }
@@ -58,10 +86,23 @@ fn short(verdict: &Verdict) -> &'static str {
 
 /// Every policy that had a say.
 fn policies(read: &Read) -> Vec<&Named> {
-    let Read { principal, role, registry } = read;
-    let mut all: Vec<&Named> = principal.identity.iter().chain(&principal.boundary).collect();
+    let Read {
+        principal,
+        role,
+        registry,
+    } = read;
+    let mut all: Vec<&Named> = principal
+        .identity
+        .iter()
+        .chain(&principal.boundary)
+        .collect();
     if let Some(role) = role {
-        all.extend([&role.trust].into_iter().chain(&role.identity).chain(&role.boundary));
+        all.extend(
+            [&role.trust]
+                .into_iter()
+                .chain(&role.identity)
+                .chain(&role.boundary),
+        );
     }
     all.extend(registry);
     all
@@ -69,7 +110,12 @@ fn policies(read: &Read) -> Vec<&Named> {
 
 /// For programs.
 pub fn json(question: &Question, whole: Whole, calls: &[Call], read: &Read) -> String {
-    let call = |Call { who, action, resource, verdict }: &Call| {
+    let call = |Call {
+                    who,
+                    action,
+                    resource,
+                    verdict,
+                }: &Call| {
         let why: Vec<String> = match verdict {
             Verdict::Allowed => Vec::new(),
             Verdict::Denied(links) => links.iter().map(ToString::to_string).collect(),

@@ -1,4 +1,5 @@
-//! The graph as a picture: consumers, the registry's roles, and repositories, in Graphviz's language or Mermaid's.
+//! The graph as a picture: consumers, the registry's roles, and repositories, in Graphviz's
+//! language or Mermaid's.
 
 use super::super::text::plain;
 use super::edges::{Edge, Path, Ready};
@@ -29,14 +30,33 @@ struct Arrow {
 impl Picture {
     fn of(edges: &[Edge]) -> Self {
         let ways: Vec<(&Edge, Vec<Node>)> = edges.iter().flat_map(ways).collect();
-        let mut nodes: BTreeMap<Node, usize> =
-            ways.iter().flat_map(|(_, nodes)| nodes.iter().cloned()).map(|node| (node, 0)).collect();
-        nodes.values_mut().enumerate().for_each(|(at, number)| *number = at + 1);
+        let mut nodes: BTreeMap<Node, usize> = ways
+            .iter()
+            .flat_map(|(_, nodes)| nodes.iter().cloned())
+            .map(|node| (node, 0))
+            .collect();
+        nodes
+            .values_mut()
+            .enumerate()
+            .for_each(|(at, number)| *number = at + 1);
         let arrow = |(edge, way): &(&Edge, Vec<Node>)| {
             let numbers: Vec<usize> = way.iter().map(|node| nodes[node]).collect();
-            let Edge { grant, access, ready, reason, .. } = edge;
-            let held = if *ready == Ready::True { None } else { Some(format!("{}: {reason}", not(*ready))) };
-            let says: Vec<String> = [grant.clone(), access.clone()].into_iter().chain(held).collect();
+            let Edge {
+                grant,
+                access,
+                ready,
+                reason,
+                ..
+            } = edge;
+            let held = if *ready == Ready::True {
+                None
+            } else {
+                Some(format!("{}: {reason}", not(*ready)))
+            };
+            let says: Vec<String> = [grant.clone(), access.clone()]
+                .into_iter()
+                .chain(held)
+                .collect();
             let halves = numbers.windows(2).enumerate().map(move |(at, ends)| Arrow {
                 from: ends[0],
                 to: ends[1],
@@ -64,23 +84,53 @@ fn not(ready: Ready) -> &'static str {
 
 /// A way for each path.
 fn ways(edge: &Edge) -> Vec<(&Edge, Vec<Node>)> {
-    let Edge { consumer, who, registry, regions, repositories, paths, .. } = edge;
-    let consumer = Node::Consumer([consumer.clone()].into_iter().chain(who.iter().cloned()).collect());
+    let Edge {
+        consumer,
+        who,
+        registry,
+        regions,
+        repositories,
+        paths,
+        ..
+    } = edge;
+    let consumer = Node::Consumer(
+        [consumer.clone()]
+            .into_iter()
+            .chain(who.iter().cloned())
+            .collect(),
+    );
     let registry_line = format!("{registry} {}", regions.join(" "));
-    let to = Node::Repositories([registry_line].into_iter().chain(repositories.iter().cloned()).collect());
+    let to = Node::Repositories(
+        [registry_line]
+            .into_iter()
+            .chain(repositories.iter().cloned())
+            .collect(),
+    );
     let way = |path: &Path| match path {
         Path::Direct => (edge, vec![consumer.clone(), to.clone()]),
-        Path::AssumeRole(role) => {
-            (edge, vec![consumer.clone(), Node::Role(vec![registry.clone(), role.clone()]), to.clone()])
-        }
+        Path::AssumeRole(role) => (
+            edge,
+            vec![
+                consumer.clone(),
+                Node::Role(vec![registry.clone(), role.clone()]),
+                to.clone(),
+            ],
+        ),
     };
     paths.iter().map(way).collect()
 }
 
 pub fn dot(edges: &[Edge]) -> String {
     let picture = Picture::of(edges);
-    let label = |lines: &[String]| lines.iter().map(|line| of_dot(line)).collect::<Vec<_>>().join("\\n");
-    let mut out = String::from("digraph grants {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n");
+    let label = |lines: &[String]| {
+        lines
+            .iter()
+            .map(|line| of_dot(line))
+            .collect::<Vec<_>>()
+            .join("\\n")
+    };
+    let mut out =
+        String::from("digraph grants {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n");
     for (node, number) in picture.in_order() {
         let (shape, lines) = match node {
             Node::Consumer(lines) => ("box", lines),
@@ -89,7 +139,13 @@ pub fn dot(edges: &[Edge]) -> String {
         };
         out += &format!("  n{number} [shape={shape}, label=\"{}\"];\n", label(lines));
     }
-    for Arrow { from, to, says, ready } in &picture.arrows {
+    for Arrow {
+        from,
+        to,
+        says,
+        ready,
+    } in &picture.arrows
+    {
         let style = match ready {
             Ready::True => "",
             Ready::False => ", style=dashed, color=red",
@@ -107,7 +163,13 @@ fn of_dot(text: &str) -> String {
 
 pub fn mermaid(edges: &[Edge]) -> String {
     let picture = Picture::of(edges);
-    let label = |lines: &[String]| lines.iter().map(|line| of_mermaid(line)).collect::<Vec<_>>().join("<br/>");
+    let label = |lines: &[String]| {
+        lines
+            .iter()
+            .map(|line| of_mermaid(line))
+            .collect::<Vec<_>>()
+            .join("<br/>")
+    };
     let mut out = String::from("flowchart LR\n");
     for (node, number) in picture.in_order() {
         out += &match node {
@@ -116,15 +178,26 @@ pub fn mermaid(edges: &[Edge]) -> String {
             Node::Repositories(lines) => format!("  n{number}[(\"{}\")]\n", label(lines)),
         };
     }
-    for Arrow { from, to, says, ready } in &picture.arrows {
+    for Arrow {
+        from,
+        to,
+        says,
+        ready,
+    } in &picture.arrows
+    {
         let line = if *ready == Ready::True { "-->" } else { "-.->" };
-        let says = if says.is_empty() { String::new() } else { format!("|\"{}\"|", label(says)) };
+        let says = if says.is_empty() {
+            String::new()
+        } else {
+            format!("|\"{}\"|", label(says))
+        };
         out += &format!("  n{from} {line}{says} n{to}\n");
     }
     out
 }
 
-/// Mermaid reads its texts as Markdown and HTML: all that could mean something there is told by its number.
+/// Mermaid reads its texts as Markdown and HTML: all that could mean something there is told by its
+/// number.
 fn of_mermaid(text: &str) -> String {
     let mut out = String::new();
     for c in plain(text).chars() {

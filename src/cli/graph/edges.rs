@@ -61,10 +61,21 @@ impl Edge {
     /// As the grant's status tells it.
     pub fn of(resource: &CrossAccountRegistryGrant) -> Self {
         let spec = &resource.spec;
-        let RegistrySpec { account_id, regions, repositories, replace_sids: _, role } = &spec.registry;
-        let told = resource.status.as_ref().and_then(|status| status.registry.as_ref()?.role_arn.clone());
+        let RegistrySpec {
+            account_id,
+            regions,
+            repositories,
+            replace_sids: _,
+            role,
+        } = &spec.registry;
+        let told = resource
+            .status
+            .as_ref()
+            .and_then(|status| status.registry.as_ref()?.role_arn.clone());
         let named = role.as_ref().and_then(|role| role.name.clone());
-        let role = told.or(named).unwrap_or_else(|| "a role that the operator names".into());
+        let role = told
+            .or(named)
+            .unwrap_or_else(|| "a role that the operator names".into());
         let paths = spec.paths.iter().map(|path| match path {
             AccessPath::Direct => Path::Direct,
             AccessPath::AssumeRole => Path::AssumeRole(role.clone()),
@@ -79,7 +90,11 @@ impl Edge {
             repositories: sorted(repositories.clone()),
             paths: sorted(paths.collect()),
             access: format!("{:?}", spec.access),
-            grant: format!("{}/{}", resource.namespace().unwrap_or_default(), resource.name_any()),
+            grant: format!(
+                "{}/{}",
+                resource.namespace().unwrap_or_default(),
+                resource.name_any()
+            ),
             ready,
             reason,
             message,
@@ -96,7 +111,9 @@ impl Edge {
         let installation = Installation::of_cluster("");
         let refused = |problems: &[Problem]| {
             let problem = Problem::join(problems);
-            problem.map_or_else(Default::default, |Problem { reason, message }| (reason.to_string(), message))
+            problem.map_or_else(Default::default, |Problem { reason, message }| {
+                (reason.to_string(), message)
+            })
         };
         let standing = standing(name, &resource.spec, None, files, &installation);
         let (ready, (reason, message)) = match (standing, files.invalid.get(name)) {
@@ -106,14 +123,35 @@ impl Edge {
             }
             (Standing::Admitted(_), None) => (
                 Ready::Unknown,
-                ("Admitted".into(), "the rules admit it; files do not tell whether it was applied".into()),
+                (
+                    "Admitted".into(),
+                    "the rules admit it; files do not tell whether it was applied".into(),
+                ),
             ),
-            (Standing::Frozen(_), None) => {
-                (Ready::Unknown, ("Suspended".into(), "it is suspended, or only observed".into()))
-            }
-            (Standing::NotAdmitted(problems) | Standing::Unknown(problems) | Standing::Kept(_, problems), invalid) => {
-                let known = problems.iter().any(|problem| problem.reason == Reason::Invalid);
-                (Ready::False, refused(invalid.filter(|_| !known).map_or(&problems[..], std::slice::from_ref)))
+            (Standing::Frozen(_), None) => (
+                Ready::Unknown,
+                (
+                    "Suspended".into(),
+                    "it is suspended, or only observed".into(),
+                ),
+            ),
+            (
+                Standing::NotAdmitted(problems)
+                | Standing::Unknown(problems)
+                | Standing::Kept(_, problems),
+                invalid,
+            ) => {
+                let known = problems
+                    .iter()
+                    .any(|problem| problem.reason == Reason::Invalid);
+                (
+                    Ready::False,
+                    refused(
+                        invalid
+                            .filter(|_| !known)
+                            .map_or(&problems[..], std::slice::from_ref),
+                    ),
+                )
             }
         };
         (edge.ready, edge.reason, edge.message) = (ready, reason, message);
@@ -122,9 +160,19 @@ impl Edge {
 }
 
 fn from(consumer: &ConsumerSpec) -> (String, Vec<String>) {
-    let ConsumerSpec { account_id, organization, whole_account, roles, lambda, instance_role } = consumer;
+    let ConsumerSpec {
+        account_id,
+        organization,
+        whole_account,
+        roles,
+        lambda,
+        instance_role,
+    } = consumer;
     if let Some(organization) = organization {
-        let who = organization.paths.clone().unwrap_or_else(|| vec!["every account".into()]);
+        let who = organization
+            .paths
+            .clone()
+            .unwrap_or_else(|| vec!["every account".into()]);
         return (organization.id.clone(), who);
     }
     let whole = *whole_account == Some(true);
@@ -139,14 +187,25 @@ fn from(consumer: &ConsumerSpec) -> (String, Vec<String>) {
 fn readiness(resource: &CrossAccountRegistryGrant) -> (Ready, String, String) {
     let conditions = resource.status.iter().flat_map(|status| &status.conditions);
     let ready = ConditionType::Ready.to_string();
-    let Some(condition) = conditions.into_iter().find(|condition| condition.type_ == ready) else {
-        return (Ready::Unknown, "NotSeen".into(), "the operator has not looked at it".into());
+    let Some(condition) = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == ready)
+    else {
+        return (
+            Ready::Unknown,
+            "NotSeen".into(),
+            "the operator has not looked at it".into(),
+        );
     };
     let (reason, message) = (condition.reason.clone(), condition.message.clone());
-    let behind =
-        resource.metadata.generation > condition.observed_generation && condition.observed_generation.is_some();
+    let behind = resource.metadata.generation > condition.observed_generation
+        && condition.observed_generation.is_some();
     match condition.status.as_str() {
-        _ if behind => (Ready::Unknown, "Outdated".into(), "the operator has not looked at its last change".into()),
+        _ if behind => (
+            Ready::Unknown,
+            "Outdated".into(),
+            "the operator has not looked at its last change".into(),
+        ),
         "True" => (Ready::True, reason, String::new()),
         "False" => (Ready::False, reason, message),
         _ => (Ready::Unknown, reason, message),

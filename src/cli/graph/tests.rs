@@ -21,12 +21,23 @@ fn edge(text: &str) -> Edge {
 
 #[test]
 fn a_hostile_name_stays_inside_its_quotation_marks() {
-    let hostile = [edge("a\"]; evil [label=\"\\\n<script>`#quot;` --> b\u{1b}[31m\u{202e}")];
+    let hostile = [edge(
+        "a\"]; evil [label=\"\\\n<script>`#quot;` --> b\u{1b}[31m\u{202e}",
+    )];
     let dot = draw::dot(&hostile);
-    assert!(dot.contains(r#"label="a\"]; evil [label=\"\\\\n<script>"#), "{dot}");
+    assert!(
+        dot.contains(r#"label="a\"]; evil [label=\"\\\\n<script>"#),
+        "{dot}"
+    );
     let mermaid = draw::mermaid(&hostile);
-    assert!(mermaid.contains("a#34;#93;; evil") || mermaid.contains("a#34;#93;#59; evil"), "{mermaid}");
-    assert!(!mermaid.contains("<script>") && !mermaid.contains('`'), "{mermaid}");
+    assert!(
+        mermaid.contains("a#34;#93;; evil") || mermaid.contains("a#34;#93;#59; evil"),
+        "{mermaid}"
+    );
+    assert!(
+        !mermaid.contains("<script>") && !mermaid.contains('`'),
+        "{mermaid}"
+    );
     assert_eq!(table::table(&hostile).lines().count(), 4);
 }
 

@@ -1,4 +1,5 @@
-//! A handoff as a CloudFormation template. A repository's policy cannot be in it: that belongs to the repository's own resource.
+//! A handoff as a CloudFormation template. A repository's policy cannot be in it: that belongs to
+//! the repository's own resource.
 
 use super::super::iam_policy::print::pretty;
 use super::gather::{Handoff, Permissions, Role, unique};
@@ -8,16 +9,26 @@ use serde_json::{Map, Value, json};
 /// # Errors
 /// When there is nothing that a template can make.
 pub fn template(handoff: &Handoff) -> Result<String, String> {
-    let Handoff { account: _, notes, roles, permissions, repositories } = handoff;
+    let Handoff {
+        account: _,
+        notes,
+        roles,
+        permissions,
+        repositories,
+    } = handoff;
     let mut resources = Map::new();
     for (name, role) in roles {
         if role.exists {
-            return Err(format!("role {name} is there, and a template would make it anew: use --format cli"));
+            return Err(format!(
+                "role {name} is there, and a template would make it anew: use --format cli"
+            ));
         }
         of_role(name, role, &mut resources);
     }
     let made = |role: &String| roles.contains_key(role);
-    permissions.iter().for_each(|permissions| of_permissions(permissions, made, &mut resources));
+    permissions
+        .iter()
+        .for_each(|permissions| of_permissions(permissions, made, &mut resources));
     if resources.is_empty() {
         return Err("there are only statements for policies that belong to resources which are there, and CloudFormation cannot add to those: use --format cli or json".into());
     }
@@ -34,7 +45,16 @@ pub fn template(handoff: &Handoff) -> Result<String, String> {
 }
 
 fn of_role(name: &str, role: &Role, resources: &mut Map<String, Value>) {
-    let Role { path, description, trust, profile, longest_session, boundary, attached, exists: _ } = role;
+    let Role {
+        path,
+        description,
+        trust,
+        profile,
+        longest_session,
+        boundary,
+        attached,
+        exists: _,
+    } = role;
     let mut properties = json!({
         "RoleName": name,
         "Path": path,
@@ -44,12 +64,18 @@ fn of_role(name: &str, role: &Role, resources: &mut Map<String, Value>) {
     let optional = [
         ("MaxSessionDuration", longest_session.map(Value::from)),
         ("PermissionsBoundary", boundary.clone().map(Value::from)),
-        ("ManagedPolicyArns", (!attached.is_empty()).then(|| json!(attached))),
+        (
+            "ManagedPolicyArns",
+            (!attached.is_empty()).then(|| json!(attached)),
+        ),
     ];
     for (key, value) in optional {
         value.into_iter().for_each(|value| properties[key] = value);
     }
-    resources.insert(logical("Role", name), json!({"Type": "AWS::IAM::Role", "Properties": properties}));
+    resources.insert(
+        logical("Role", name),
+        json!({"Type": "AWS::IAM::Role", "Properties": properties}),
+    );
     if let Some(profile) = profile {
         resources.insert(
             logical("InstanceProfile", name),
@@ -62,13 +88,31 @@ fn of_role(name: &str, role: &Role, resources: &mut Map<String, Value>) {
     }
 }
 
-fn of_permissions(permissions: &Permissions, made: impl Fn(&String) -> bool, resources: &mut Map<String, Value>) {
-    let Permissions { grant, name, document: of, roles, others } = permissions;
+fn of_permissions(
+    permissions: &Permissions,
+    made: impl Fn(&String) -> bool,
+    resources: &mut Map<String, Value>,
+) {
+    let Permissions {
+        grant,
+        name,
+        document: of,
+        roles,
+        others,
+    } = permissions;
     for role in roles {
-        let on = if made(role) { json!({"Ref": logical("Role", role)}) } else { json!(role) };
-        let properties = json!({"PolicyName": name, "RoleName": on, "PolicyDocument": document(of)});
+        let on = if made(role) {
+            json!({"Ref": logical("Role", role)})
+        } else {
+            json!(role)
+        };
+        let properties =
+            json!({"PolicyName": name, "RoleName": on, "PolicyDocument": document(of)});
         let id = logical("Policy", &format!("{}{role}", unique(grant, 64)));
-        resources.insert(id, json!({"Type": "AWS::IAM::RolePolicy", "Properties": properties}));
+        resources.insert(
+            id,
+            json!({"Type": "AWS::IAM::RolePolicy", "Properties": properties}),
+        );
     }
     if let Some(others) = others {
         let properties = json!({
@@ -77,7 +121,10 @@ fn of_permissions(permissions: &Permissions, made: impl Fn(&String) -> bool, res
             "PolicyDocument": document(of),
         });
         let id = logical("ManagedPolicy", &unique(grant, 64));
-        resources.insert(id, json!({"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}));
+        resources.insert(
+            id,
+            json!({"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}),
+        );
     }
 }
 

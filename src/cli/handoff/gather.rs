@@ -1,4 +1,5 @@
-//! From grants to what one account's admin adds: the operator's own documents, under names and Sids that no operator takes for its own.
+//! From grants to what one account's admin adds: the operator's own documents, under names and Sids
+//! that no operator takes for its own.
 
 use super::super::manifests::Files;
 use super::super::text::plain;
@@ -14,7 +15,8 @@ use crate::policy::{Document, Installation, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// How the Sids begin. An operator leaves such statements alone, and a grant can take their place (`replaceSids`).
+/// How the Sids begin. An operator leaves such statements alone, and a grant can take their place
+/// (`replaceSids`).
 const MARK: &str = "HandedOff";
 /// Stands for the operator's where nothing that is printed depends on it.
 const NEUTRAL: &str = "000000000000";
@@ -88,60 +90,103 @@ enum Side {
 }
 
 /// # Errors
-/// When it is not clear for which account, or the grants are wrong, not admitted, or more than AWS takes: everything, a line each.
+/// When it is not clear for which account, or the grants are wrong, not admitted, or more than AWS
+/// takes: everything, a line each.
 pub fn gather(
     files: &Files,
     asked: Option<&AccountId>,
     installation: Option<&Installation>,
 ) -> Result<Handoff, String> {
     let (account, sides) = concerned(files, asked)?;
-    let mut handoff = Handoff { account: account.clone(), ..Handoff::default() };
+    let mut handoff = Handoff {
+        account: account.clone(),
+        ..Handoff::default()
+    };
     let mut wrong = Vec::new();
     for (name, resource, side) in sides {
-        let taken = understood(files, name, resource, account.as_ref(), installation).and_then(|grant| match side {
-            Side::Registry => handoff.add_registry(&grant),
-            Side::Consumer => handoff.add_consumer(&grant),
-        });
-        wrong.extend(taken.err().into_iter().flatten().map(|why| format!("{name}: {}", plain(&why))));
+        let taken =
+            understood(files, name, resource, account.as_ref(), installation).and_then(|grant| {
+                match side {
+                    Side::Registry => handoff.add_registry(&grant),
+                    Side::Consumer => handoff.add_consumer(&grant),
+                }
+            });
+        wrong.extend(
+            taken
+                .err()
+                .into_iter()
+                .flatten()
+                .map(|why| format!("{name}: {}", plain(&why))),
+        );
     }
-    if wrong.is_empty() { Ok(handoff) } else { Err(wrong.join("\n")) }
+    if wrong.is_empty() {
+        Ok(handoff)
+    } else {
+        Err(wrong.join("\n"))
+    }
 }
 
 type Concerned<'a> = Vec<(&'a GrantName, &'a CrossAccountRegistryGrant, Side)>;
 
 /// The account, and the grants that concern it.
-fn concerned<'a>(files: &'a Files, asked: Option<&AccountId>) -> Result<(Option<AccountId>, Concerned<'a>), String> {
+fn concerned<'a>(
+    files: &'a Files,
+    asked: Option<&AccountId>,
+) -> Result<(Option<AccountId>, Concerned<'a>), String> {
     if files.grants.is_empty() {
         return Err("there is no CrossAccountRegistryGrant in these manifests".into());
     }
     let all = || files.grants.iter();
     // One without either is wrong, and will be told so.
-    let of_organization = |resource: &CrossAccountRegistryGrant| resource.spec.consumer.account_id.is_none();
-    let organizations = || all().filter(|(_, resource)| of_organization(resource)).map(|(n, r)| (n, r, Side::Consumer));
+    let of_organization =
+        |resource: &CrossAccountRegistryGrant| resource.spec.consumer.account_id.is_none();
+    let organizations = || {
+        all()
+            .filter(|(_, resource)| of_organization(resource))
+            .map(|(n, r)| (n, r, Side::Consumer))
+    };
     let of = |id: &AccountId| -> Concerned<'a> {
         let id = id.as_str();
         let sides = |(name, resource): (&'a GrantName, &'a CrossAccountRegistryGrant)| {
-            let registry = (resource.spec.registry.account_id == id).then_some((name, resource, Side::Registry));
+            let registry = (resource.spec.registry.account_id == id).then_some((
+                name,
+                resource,
+                Side::Registry,
+            ));
             let is_consumer = resource.spec.consumer.account_id.as_deref() == Some(id);
-            registry.into_iter().chain(is_consumer.then_some((name, resource, Side::Consumer)))
+            registry
+                .into_iter()
+                .chain(is_consumer.then_some((name, resource, Side::Consumer)))
         };
         all().flat_map(sides).collect()
     };
     if let Some(id) = asked {
         let named = of(id);
-        let found: Concerned = if named.is_empty() { organizations().collect() } else { named };
+        let found: Concerned = if named.is_empty() {
+            organizations().collect()
+        } else {
+            named
+        };
         return match found.is_empty() {
-            true => Err(format!("--account {id}: no grant in these manifests names this account")),
+            true => Err(format!(
+                "--account {id}: no grant in these manifests names this account"
+            )),
             false => Ok((Some(id.clone()), found)),
         };
     }
     let mut wrong = Vec::new();
-    let numbers: BTreeSet<&String> =
-        all().filter_map(|(_, resource)| resource.spec.consumer.account_id.as_ref()).collect();
-    let parsed = numbers
-        .into_iter()
-        .filter_map(|number| number.parse::<AccountId>().map_err(|why| wrong.push(plain(&why))).ok());
-    let unmanaged: BTreeSet<AccountId> = parsed.filter(|id| !files.accounts.contains_key(id)).collect();
+    let numbers: BTreeSet<&String> = all()
+        .filter_map(|(_, resource)| resource.spec.consumer.account_id.as_ref())
+        .collect();
+    let parsed = numbers.into_iter().filter_map(|number| {
+        number
+            .parse::<AccountId>()
+            .map_err(|why| wrong.push(plain(&why)))
+            .ok()
+    });
+    let unmanaged: BTreeSet<AccountId> = parsed
+        .filter(|id| !files.accounts.contains_key(id))
+        .collect();
     if !wrong.is_empty() {
         return Err(format!("spec.consumer.accountID: {}", wrong.join("; ")));
     }
@@ -158,7 +203,8 @@ fn concerned<'a>(files: &'a Files, asked: Option<&AccountId>) -> Result<(Option<
     }
 }
 
-/// The consumer account as if its rules admitted what the grant asks there, and nothing else changed.
+/// The consumer account as if its rules admitted what the grant asks there, and nothing else
+/// changed.
 struct AsIfManaged<'a> {
     files: &'a Files,
     stands_in: Option<(AccountId, Arc<AWSAccount>)>,
@@ -166,7 +212,11 @@ struct AsIfManaged<'a> {
 
 impl Directory for AsIfManaged<'_> {
     fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>> {
-        let stand_in = self.stands_in.iter().find(|(account, _)| account == id).map(|(_, account)| account.clone());
+        let stand_in = self
+            .stands_in
+            .iter()
+            .find(|(account, _)| account == id)
+            .map(|(_, account)| account.clone());
         self.files.account(id).or(stand_in)
     }
 
@@ -183,31 +233,58 @@ fn understood(
     installation: Option<&Installation>,
 ) -> Result<Grant, Vec<String>> {
     let spec = &resource.spec;
-    let registry = spec.registry.account_id.parse().ok().and_then(|id| files.account(&id));
+    let registry = spec
+        .registry
+        .account_id
+        .parse()
+        .ok()
+        .and_then(|id| files.account(&id));
     let stands_in = account.map(|id| {
         let rule = ConsumerRule {
-            namespaces: Namespaces { names: vec![name.namespace.clone()], selector: None },
+            namespaces: Namespaces {
+                names: vec![name.namespace.clone()],
+                selector: None,
+            },
             roles: vec!["*".into()],
             management: vec![Management::Create, Management::Extend],
             allow_retain: true,
         };
-        let partition = registry.map(|account| account.spec.partition).unwrap_or_default();
+        let partition = registry
+            .map(|account| account.spec.partition)
+            .unwrap_or_default();
         let consumer = Some(ConsumerSide { rules: vec![rule] });
         (
             id.clone(),
-            Arc::new(AWSAccount::new(id.as_str(), AWSAccountSpec { partition, consumer, ..AWSAccountSpec::default() })),
+            Arc::new(AWSAccount::new(
+                id.as_str(),
+                AWSAccountSpec {
+                    partition,
+                    consumer,
+                    ..AWSAccountSpec::default()
+                },
+            )),
         )
     });
-    let directory =
-        AsIfManaged { files, stands_in: stands_in.filter(|(id, _)| spec.registry.account_id != id.as_str()) };
+    let directory = AsIfManaged {
+        files,
+        stands_in: stands_in.filter(|(id, _)| spec.registry.account_id != id.as_str()),
+    };
     let neutral = neutral();
-    let grant = validate(name, spec, &directory, installation.unwrap_or(&neutral)).map_err(|problems| {
-        problems.into_iter().map(|problem| format!("{}: {}", problem.reason, problem.message)).collect::<Vec<_>>()
-    })?;
+    let grant =
+        validate(name, spec, &directory, installation.unwrap_or(&neutral)).map_err(|problems| {
+            problems
+                .into_iter()
+                .map(|problem| format!("{}: {}", problem.reason, problem.message))
+                .collect::<Vec<_>>()
+        })?;
     if let Some(problem) = files.invalid.get(name) {
         return Err(vec![format!("{}: {}", problem.reason, problem.message)]);
     }
-    let named = spec.registry.role.as_ref().is_some_and(|role| role.name.is_some());
+    let named = spec
+        .registry
+        .role
+        .as_ref()
+        .is_some_and(|role| role.name.is_some());
     match grant.role.is_some() && !named && installation.is_none() {
         true => Err(vec!["the grant leaves the name of the registry's role to the operator, whose installation ID is in it: give --installation, the tag registrygrants.dev/installation on its roles; or set spec.registry.role.name".into()]),
         false => Ok(grant),
@@ -218,10 +295,16 @@ impl Handoff {
     /// What the consumer's roles need.
     fn add_consumer(&mut self, grant: &Grant) -> Result<(), Vec<String>> {
         self.note(&grant.name, &grant.summary());
-        self.note(&grant.name, &format!("the images are under {}", grant.registry_hosts().join(", ")));
+        self.note(
+            &grant.name,
+            &format!("the images are under {}", grant.registry_hosts().join(", ")),
+        );
         if let Some(role) = &grant.role {
-            let external =
-                role.external_id.as_ref().map(|id| format!(" with the external ID {id}")).unwrap_or_default();
+            let external = role
+                .external_id
+                .as_ref()
+                .map(|id| format!(" with the external ID {id}"))
+                .unwrap_or_default();
             self.note(
                 &grant.name,
                 &format!(
@@ -232,10 +315,21 @@ impl Handoff {
             );
         }
         let mut roles = BTreeSet::new();
-        if let Some(DesiredInstance { role, profile, extends }) = grant.desired(&owner(grant)).instance {
+        if let Some(DesiredInstance {
+            role,
+            profile,
+            extends,
+        }) = grant.desired(&owner(grant)).instance
+        {
             roles.insert(role.name.clone());
             if extends {
-                self.note(&grant.name, &format!("role {} is there; its trust policy stays as it is", role.name));
+                self.note(
+                    &grant.name,
+                    &format!(
+                        "role {} is there; its trust policy stays as it is",
+                        role.name
+                    ),
+                );
             } else {
                 self.note(
                     &grant.name,
@@ -245,30 +339,53 @@ impl Handoff {
                     ),
                 );
                 let trust = role.trust.clone().sid(format!("{MARK}InstanceTrust"));
-                self.role(DesiredRole { inline: None, ..role }, trust, profile)?;
+                self.role(
+                    DesiredRole {
+                        inline: None,
+                        ..role
+                    },
+                    trust,
+                    profile,
+                )?;
             }
         }
         let mut others = Vec::new();
         match &grant.consumer {
-            Consumer::Account { who: Identities::Roles(arns), .. } => {
+            Consumer::Account {
+                who: Identities::Roles(arns),
+                ..
+            } => {
                 for arn in arns {
-                    let role = arn.split_once(":role/").map_or(arn.as_str(), |(_, role)| role);
-                    match role.contains('*') {
-                        true => others.push(role),
-                        false => drop(roles.insert(role.rsplit('/').next().unwrap_or(role).to_owned())),
+                    let role = arn
+                        .split_once(":role/")
+                        .map_or(arn.as_str(), |(_, role)| role);
+                    if role.contains('*') {
+                        others.push(role);
+                    } else {
+                        roles.insert(role.rsplit('/').next().unwrap_or(role).to_owned());
                     }
                 }
             }
-            Consumer::Account { who: Identities::WholeAccount, .. } if roles.is_empty() => {
-                others.push("any role that is to have it")
-            }
-            Consumer::Account { who: Identities::WholeAccount, .. } => {
-                self.note(&grant.name, "other roles of the account get access by the same policy");
+            Consumer::Account {
+                who: Identities::WholeAccount,
+                ..
+            } if roles.is_empty() => others.push("any role that is to have it"),
+            Consumer::Account {
+                who: Identities::WholeAccount,
+                ..
+            } => {
+                self.note(
+                    &grant.name,
+                    "other roles of the account get access by the same policy",
+                );
             }
             Consumer::Organization(_) => others.push("any role that is to have it"),
         }
         if matches!(grant.consumer, Consumer::Account { lambda: true, .. }) {
-            self.note(&grant.name, "Lambda itself needs nothing here; who creates its functions is among the roles");
+            self.note(
+                &grant.name,
+                "Lambda itself needs nothing here; who creates its functions is among the roles",
+            );
         }
         let others = (!others.is_empty()).then(|| others.join(", "));
         self.permissions(&grant.name, grant.consumer_permissions(), roles, others)
@@ -278,7 +395,8 @@ impl Handoff {
     fn add_registry(&mut self, grant: &Grant) -> Result<(), Vec<String>> {
         self.note(&grant.name, &grant.summary());
         if let Some(role) = grant.desired(&owner(grant)).registry_role {
-            let (trust, inline, name) = (role.trust.clone(), role.inline.clone(), role.name.clone());
+            let (trust, inline, name) =
+                (role.trust.clone(), role.inline.clone(), role.name.clone());
             self.role(role, trust, None)?;
             if let Some((_, document)) = inline {
                 self.permissions(&grant.name, document, [name].into(), None)?;
@@ -289,17 +407,32 @@ impl Handoff {
             let statements = nobodys(MARK, &seed, &grant.contributions(region, true));
             if !statements.is_empty() {
                 let (region, patterns) = (region.clone(), grant.repositories.clone());
-                self.repositories.push(Repositories { grant: grant.name.clone(), region, patterns, statements });
+                self.repositories.push(Repositories {
+                    grant: grant.name.clone(),
+                    region,
+                    patterns,
+                    statements,
+                });
             }
         }
-        if grant.repositories.iter().any(|pattern| matches!(pattern, RepositoryPattern::Prefix(_))) {
-            self.note(&grant.name, "repositories that are created later get their statements by doing this again");
+        if grant
+            .repositories
+            .iter()
+            .any(|pattern| matches!(pattern, RepositoryPattern::Prefix(_)))
+        {
+            self.note(
+                &grant.name,
+                "repositories that are created later get their statements by doing this again",
+            );
         }
         if !grant.replaces.is_empty() {
             let sids: Vec<&str> = grant.replaces.iter().map(String::as_str).collect();
             self.note(
                 &grant.name,
-                &format!("statements with Sid {} can go from the repositories' policies then", sids.join(", ")),
+                &format!(
+                    "statements with Sid {} can go from the repositories' policies then",
+                    sids.join(", ")
+                ),
             );
         }
         Ok(())
@@ -309,7 +442,12 @@ impl Handoff {
         self.notes.push(plain(&format!("{grant}: {note}")));
     }
 
-    fn role(&mut self, role: DesiredRole, trust: Statement, profile: Option<String>) -> Result<(), Vec<String>> {
+    fn role(
+        &mut self,
+        role: DesiredRole,
+        trust: Statement,
+        profile: Option<String>,
+    ) -> Result<(), Vec<String>> {
         // Tags would make it an operator's; policies follow by themselves.
         let DesiredRole {
             account: _,
@@ -327,7 +465,11 @@ impl Handoff {
             tags: _,
         } = role;
         let trust = Document::of([trust]);
-        fits(&trust, max_trust_characters, &format!("the trust policy of role {name}"))?;
+        fits(
+            &trust,
+            max_trust_characters,
+            &format!("the trust policy of role {name}"),
+        )?;
         let role = Role {
             path,
             description,
@@ -339,7 +481,11 @@ impl Handoff {
             exists: adopts,
         };
         match self.roles.get(&name) {
-            Some(known) if known.path != role.path || known.trust != role.trust || known.profile != role.profile => {
+            Some(known)
+                if known.path != role.path
+                    || known.trust != role.trust
+                    || known.profile != role.profile =>
+            {
                 Err(vec![format!(
                     "another grant asks for role {name}, and not for the same; give one of them another name"
                 )])
@@ -359,17 +505,31 @@ impl Handoff {
         roles: BTreeSet<String>,
         others: Option<String>,
     ) -> Result<(), Vec<String>> {
-        let limit = if others.is_some() { MAX_MANAGED_CHARACTERS } else { MAX_OWN_INLINE_CHARACTERS };
+        let limit = if others.is_some() {
+            MAX_MANAGED_CHARACTERS
+        } else {
+            MAX_OWN_INLINE_CHARACTERS
+        };
         fits(&document, limit, "the permissions")?;
         let name = format!("registry-grants-handoff-{}", unique(grant, 100));
-        self.permissions.push(Permissions { grant: grant.clone(), name, document, roles, others });
+        self.permissions.push(Permissions {
+            grant: grant.clone(),
+            name,
+            document,
+            roles,
+            others,
+        });
         Ok(())
     }
 }
 
 /// Nothing of it is printed: tags and names are the operator's.
 fn owner(grant: &Grant) -> Owner {
-    Owner { installation: neutral(), grant: grant.name.clone(), uid: String::new() }
+    Owner {
+        installation: neutral(),
+        grant: grant.name.clone(),
+        uid: String::new(),
+    }
 }
 
 fn fits(document: &Document, limit: usize, what: &str) -> Result<(), Vec<String>> {

@@ -4,7 +4,8 @@ use super::gather::{Handoff, Permissions, Repositories, Role};
 use super::value::statements;
 use crate::grant::RepositoryPattern;
 
-/// Puts statements into a document that others write as well: read immediately before it is written, with theirs kept.
+/// Puts statements into a document that others write as well: read immediately before it is
+/// written, with theirs kept.
 const BESIDE: &str = r#"# Puts statements beside those that a document has, in place of those with the same Sids.
 beside() {
   jq --compact-output --argjson new "$1" '.Statement = ([(.Statement // []) |
@@ -31,11 +32,22 @@ trap 'rm -f "$errors"' EXIT
 "#;
 
 pub fn script(handoff: &Handoff) -> String {
-    let Handoff { account, notes, roles, permissions, repositories } = handoff;
+    let Handoff {
+        account,
+        notes,
+        roles,
+        permissions,
+        repositories,
+    } = handoff;
     let mut out = String::from("#!/bin/sh\n");
-    let whose = account.as_ref().map_or_else(|| "an account of the organization".into(), |id| format!("account {id}"));
-    out +=
-        &format!("# For the admin of {whose}, with the AWS CLI{}.\n", if needs_jq(handoff) { " and jq" } else { "" });
+    let whose = account.as_ref().map_or_else(
+        || "an account of the organization".into(),
+        |id| format!("account {id}"),
+    );
+    out += &format!(
+        "# For the admin of {whose}, with the AWS CLI{}.\n",
+        if needs_jq(handoff) { " and jq" } else { "" }
+    );
     out.extend(notes.iter().map(|note| format!("# - {note}\n")));
     out += "set -eu\n\n";
     if let Some(id) = account {
@@ -50,9 +62,15 @@ pub fn script(handoff: &Handoff) -> String {
     if !repositories.is_empty() {
         out += TO_REPOSITORY;
     }
-    roles.iter().for_each(|(name, role)| out += &of_role(name, role));
-    permissions.iter().for_each(|permissions| out += &of_permissions(permissions));
-    repositories.iter().for_each(|repositories| out += &of_repositories(repositories));
+    roles
+        .iter()
+        .for_each(|(name, role)| out += &of_role(name, role));
+    permissions
+        .iter()
+        .for_each(|permissions| out += &of_permissions(permissions));
+    repositories
+        .iter()
+        .for_each(|repositories| out += &of_repositories(repositories));
     out.truncate(out.trim_end().len());
     out + "\n"
 }
@@ -62,31 +80,48 @@ fn needs_jq(handoff: &Handoff) -> bool {
 }
 
 fn of_role(name: &str, role: &Role) -> String {
-    let Role { path, description, trust, profile, longest_session, boundary, attached, exists } = role;
+    let Role {
+        path,
+        description,
+        trust,
+        profile,
+        longest_session,
+        boundary,
+        attached,
+        exists,
+    } = role;
     let (name, trust) = (quoted(name), quoted(&trust.to_string()));
     let mut lines = Vec::new();
     match exists {
-        true => lines.push(format!("aws iam update-assume-role-policy --role-name {name} --policy-document {trust}")),
+        true => lines.push(format!(
+            "aws iam update-assume-role-policy --role-name {name} --policy-document {trust}"
+        )),
         false => {
-            let session =
-                longest_session.map(|seconds| format!(" --max-session-duration {seconds}")).unwrap_or_default();
-            let boundary =
-                boundary.as_ref().map(|arn| format!(" --permissions-boundary {}", quoted(arn))).unwrap_or_default();
+            let session = longest_session
+                .map(|seconds| format!(" --max-session-duration {seconds}"))
+                .unwrap_or_default();
+            let boundary = boundary
+                .as_ref()
+                .map(|arn| format!(" --permissions-boundary {}", quoted(arn)))
+                .unwrap_or_default();
             let (path, description) = (quoted(path), quoted(description));
             lines.push(format!(
                 "aws iam create-role --role-name {name} --path {path} --description {description}{session}{boundary} \\\n  --assume-role-policy-document {trust}"
             ));
         }
     }
-    lines.extend(
-        attached
-            .iter()
-            .map(|arn| format!("aws iam attach-role-policy --role-name {name} --policy-arn {}", quoted(arn))),
-    );
+    lines.extend(attached.iter().map(|arn| {
+        format!(
+            "aws iam attach-role-policy --role-name {name} --policy-arn {}",
+            quoted(arn)
+        )
+    }));
     if let Some(profile) = profile {
         let profile = quoted(profile);
-        lines
-            .push(format!("aws iam create-instance-profile --instance-profile-name {profile} --path {}", quoted(path)));
+        lines.push(format!(
+            "aws iam create-instance-profile --instance-profile-name {profile} --path {}",
+            quoted(path)
+        ));
         lines
             .push(format!("aws iam add-role-to-instance-profile --instance-profile-name {profile} --role-name {name}"));
     }
@@ -94,7 +129,13 @@ fn of_role(name: &str, role: &Role) -> String {
 }
 
 fn of_permissions(permissions: &Permissions) -> String {
-    let Permissions { grant: _, name, document, roles, others } = permissions;
+    let Permissions {
+        grant: _,
+        name,
+        document,
+        roles,
+        others,
+    } = permissions;
     let (name, document) = (quoted(name), quoted(&document.to_string()));
     let inline = roles.iter().map(|role| {
         format!(
@@ -111,7 +152,12 @@ fn of_permissions(permissions: &Permissions) -> String {
 }
 
 fn of_repositories(repositories: &Repositories) -> String {
-    let Repositories { grant: _, region, patterns, statements: of } = repositories;
+    let Repositories {
+        grant: _,
+        region,
+        patterns,
+        statements: of,
+    } = repositories;
     let statements = quoted(&statements(of).to_string());
     let region = quoted(region);
     let each = patterns.iter().map(|pattern| match pattern {

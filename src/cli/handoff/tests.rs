@@ -12,7 +12,9 @@ const EXAMPLES: [&str; 4] = ["article", "lambda", "organization", "roles-of-othe
 
 /// An example with the accounts that it needs, which are in the article's.
 fn files(example: &str) -> Files {
-    let path = |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.yaml"));
+    let path = |name: &str| {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.yaml"))
+    };
     let mut files = Files::read(&[path("article")], "default").unwrap();
     if example != "article" {
         files.grants = Files::read(&[path(example)], "default").unwrap().grants;
@@ -24,7 +26,8 @@ fn installation() -> Installation {
     "0123456789ab".parse().unwrap()
 }
 
-/// A document without the Sids, by which alone what is handed off may differ from what the operator writes.
+/// A document without the Sids, by which alone what is handed off may differ from what the operator
+/// writes.
 fn meaning(document: &Document) -> String {
     let mut whole = value::document(document);
     let statements = whole["Statement"].as_array_mut().unwrap();
@@ -40,19 +43,29 @@ fn what_is_handed_off_is_what_the_operator_would_write() {
         let files = files(example);
         let (name, resource) = files.grants.first_key_value().unwrap();
         let grant = validate(name, &resource.spec, &files, &installation()).unwrap();
-        let owner = Owner { installation: installation(), grant: name.clone(), uid: "1".into() };
+        let owner = Owner {
+            installation: installation(),
+            grant: name.clone(),
+            uid: "1".into(),
+        };
         let desired = grant.desired(&owner);
         let consumer: AccountId = "222222222222".parse().unwrap();
         let handed = gather(&files, Some(&consumer), Some(&installation())).unwrap();
         if let Some(instance) = &desired.instance {
             let permissions = &handed.permissions[0];
-            assert_eq!(Some(&permissions.document), instance.role.inline.as_ref().map(|(_, document)| document));
+            assert_eq!(
+                Some(&permissions.document),
+                instance.role.inline.as_ref().map(|(_, document)| document)
+            );
             assert!(permissions.roles.contains(&instance.role.name));
             let trust = Document::of([instance.role.trust.clone()]);
             if !instance.extends {
                 let role = &handed.roles[&instance.role.name];
                 assert_eq!(meaning(&role.trust), meaning(&trust));
-                assert_eq!((&role.path, &role.profile), (&instance.role.path, &instance.profile));
+                assert_eq!(
+                    (&role.path, &role.profile),
+                    (&instance.role.path, &instance.profile)
+                );
             }
         }
 
@@ -60,8 +73,14 @@ fn what_is_handed_off_is_what_the_operator_would_write() {
         if let Some(role) = &desired.registry_role {
             let made = &handed.roles[&role.name];
             assert_eq!(made.trust, Document::of([role.trust.clone()]));
-            assert_eq!((&made.path, &made.attached, &made.boundary), (&role.path, &role.attached, &role.boundary));
-            let inline = handed.permissions.iter().find(|permissions| permissions.roles.contains(&role.name));
+            assert_eq!(
+                (&made.path, &made.attached, &made.boundary),
+                (&role.path, &role.attached, &role.boundary)
+            );
+            let inline = handed
+                .permissions
+                .iter()
+                .find(|permissions| permissions.roles.contains(&role.name));
             assert_eq!(
                 inline.map(|permissions| &permissions.document),
                 role.inline.as_ref().map(|(_, document)| document)
@@ -76,20 +95,37 @@ fn what_is_handed_off_is_what_the_operator_would_write() {
             if_there: Vec::new(),
         };
         let planned = plan(None, &[wanted], &installation()).unwrap();
-        let Change::Set(written) = planned.change else { panic!("{example} writes no policy") };
+        let Change::Set(written) = planned.change else {
+            panic!("{example} writes no policy")
+        };
         let ours = &handed.repositories[0].statements;
         let sorted = |document: &Document| {
-            let mut statements: Vec<String> =
-                document.statements.iter().map(|statement| meaning(&Document::of([statement.clone()]))).collect();
+            let mut statements: Vec<String> = document
+                .statements
+                .iter()
+                .map(|statement| meaning(&Document::of([statement.clone()])))
+                .collect();
             statements.sort();
             statements
         };
-        assert_eq!(sorted(&Document::of(ours.iter().cloned())), sorted(&written), "{example}");
+        assert_eq!(
+            sorted(&Document::of(ours.iter().cloned())),
+            sorted(&written),
+            "{example}"
+        );
         let beside = Document::of(ours.iter().cloned());
-        assert_eq!(beside.clone().without_ours(&installation()), beside, "no operator takes it for its own");
+        assert_eq!(
+            beside.clone().without_ours(&installation()),
+            beside,
+            "no operator takes it for its own"
+        );
         for statement in ours {
             let sid = statement.sid_text().unwrap();
-            assert!(sid.len() == 25 && sid.starts_with("HandedOff") && sid.bytes().all(|b| b.is_ascii_alphanumeric()));
+            assert!(
+                sid.len() == 25
+                    && sid.starts_with("HandedOff")
+                    && sid.bytes().all(|b| b.is_ascii_alphanumeric())
+            );
         }
     }
 }
@@ -101,7 +137,10 @@ fn an_account_that_the_operator_does_not_manage_gets_the_same_documents_as_one_t
     let managed = value::of(&gather(&files, Some(&consumer), None).unwrap());
     files.accounts.remove(&consumer);
     let mut unmanaged = value::of(&gather(&files, None, None).unwrap());
-    assert_eq!(unmanaged["roles"][0]["permissionsBoundary"].take(), serde_json::Value::Null);
+    assert_eq!(
+        unmanaged["roles"][0]["permissionsBoundary"].take(),
+        serde_json::Value::Null
+    );
     let mut without_boundary = managed.clone();
     without_boundary["roles"][0]["permissionsBoundary"].take();
     assert_eq!(unmanaged, without_boundary);
@@ -111,8 +150,15 @@ fn an_account_that_the_operator_does_not_manage_gets_the_same_documents_as_one_t
 fn a_policy_that_aws_would_not_take_is_refused() {
     let mut files = files("lambda");
     let (_, resource) = files.grants.iter_mut().next().unwrap();
-    resource.spec.registry.repositories = (0..100).map(|at| format!("functions/{at}{}", "x".repeat(200))).collect();
+    resource.spec.registry.repositories = (0..100)
+        .map(|at| format!("functions/{at}{}", "x".repeat(200)))
+        .collect();
     let consumer: AccountId = "222222222222".parse().unwrap();
-    let told = gather(&files, Some(&consumer), None).map(|_| ()).unwrap_err();
-    assert!(told.starts_with("team-b/functions: the permissions would have"), "{told}");
+    let told = gather(&files, Some(&consumer), None)
+        .map(|_| ())
+        .unwrap_err();
+    assert!(
+        told.starts_with("team-b/functions: the permissions would have"),
+        "{told}"
+    );
 }

@@ -5,8 +5,17 @@ use crate::policy::{Document, Statement};
 use serde_json::{Value, json};
 
 pub fn of(handoff: &Handoff) -> Value {
-    let Handoff { account, notes, roles, permissions, repositories } = handoff;
-    let roles: Vec<Value> = roles.iter().map(|(name, role)| of_role(name, role)).collect();
+    let Handoff {
+        account,
+        notes,
+        roles,
+        permissions,
+        repositories,
+    } = handoff;
+    let roles: Vec<Value> = roles
+        .iter()
+        .map(|(name, role)| of_role(name, role))
+        .collect();
     let permissions: Vec<Value> = permissions.iter().map(of_permissions).collect();
     json!({
         "account": account.as_ref().map(ToString::to_string),
@@ -18,7 +27,16 @@ pub fn of(handoff: &Handoff) -> Value {
 }
 
 fn of_role(name: &str, role: &Role) -> Value {
-    let Role { path, description, trust, profile, longest_session, boundary, attached, exists } = role;
+    let Role {
+        path,
+        description,
+        trust,
+        profile,
+        longest_session,
+        boundary,
+        attached,
+        exists,
+    } = role;
     json!({
         "name": name,
         "path": path,
@@ -33,14 +51,25 @@ fn of_role(name: &str, role: &Role) -> Value {
 }
 
 fn of_permissions(permissions: &Permissions) -> Value {
-    let Permissions { grant, name, document: of, roles, others } = permissions;
+    let Permissions {
+        grant,
+        name,
+        document: of,
+        roles,
+        others,
+    } = permissions;
     json!({"grant": grant.to_string(), "name": name, "roles": roles, "alsoFor": others, "document": document(of)})
 }
 
 /// Statements for repositories' policies, to be put beside those that are there.
 pub fn of_repositories(all: &[Repositories]) -> Value {
     let one = |one: &Repositories| {
-        let Repositories { grant, region, patterns, statements: of } = one;
+        let Repositories {
+            grant,
+            region,
+            patterns,
+            statements: of,
+        } = one;
         let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
         json!({"grant": grant.to_string(), "region": region, "repositories": patterns, "statements": statements(of)})
     };

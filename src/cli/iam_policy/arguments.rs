@@ -42,7 +42,8 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// What the account is: `registry` owns repositories, `consumer` pulls and pushes. Twice where it is both.
+    /// What the account is: `registry` owns repositories, `consumer` pulls and pushes. Twice where
+    /// it is both.
     #[arg(long, value_name = "SIDE")]
     account: Vec<Side>,
 
@@ -54,21 +55,25 @@ pub struct Arguments {
     #[arg(long, default_value = "aws", value_parser = partition)]
     partition: Partition,
 
-    /// The ARN of the operator's own role, which may assume this one. A template without it asks for it.
+    /// The ARN of the operator's own role, which may assume this one. A template without it asks
+    /// for it.
     #[arg(long, value_name = "ARN", value_parser = role_arn)]
     operator_role_arn: Option<String>,
 
-    /// The external ID that the operator must name, as in the AWSAccount: 2 to 1,224 characters. Recommended: it keeps others from making
-    /// the operator act in this account for them. It is no secret.
+    /// The external ID that the operator must name, as in the AWSAccount: 2 to 1,224 characters.
+    /// Recommended: it keeps others from making the operator act in this account for them. It is no
+    /// secret.
     #[arg(long, value_name = "ID", value_parser = external_id)]
     external_id: Option<String>,
 
-    /// The key of another transitive session tag of the operator's own identity, such as a tag of single sign-on; can be repeated. The tags of EKS
-    /// Pod Identity, and the operator's own, are always allowed.
+    /// The key of another transitive session tag of the operator's own identity, such as a tag of
+    /// single sign-on; can be repeated. The tags of EKS Pod Identity, and the operator's own, are
+    /// always allowed.
     #[arg(long, value_name = "KEY", value_parser = session_tag_key)]
     session_tag_key: Vec<String>,
 
-    /// The path of the roles and instance profiles that the operator makes, as in the AWSAccount. Nothing else may be under it.
+    /// The path of the roles and instance profiles that the operator makes, as in the AWSAccount.
+    /// Nothing else may be under it.
     #[arg(long, default_value = "/registry-grants/", value_parser = path)]
     path: String,
 
@@ -80,7 +85,8 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "registry-grants-boundary", value_parser = policy_name)]
     boundary_name: String,
 
-    /// A repository, or a prefix that ends in *, whose policy the operator may write; can be repeated. Unset: all of the registry.
+    /// A repository, or a prefix that ends in *, whose policy the operator may write; can be
+    /// repeated. Unset: all of the registry.
     #[arg(long, value_name = "PATTERN")]
     repository: Vec<RepositoryPattern>,
 
@@ -88,12 +94,13 @@ pub struct Arguments {
     #[arg(long, value_parser = region)]
     region: Vec<String>,
 
-    /// Let only this installation of the operator (12 hex digits) change what it made. Unset: any installation's tag will do.
+    /// Let only this installation of the operator (12 hex digits) change what it made. Unset: any
+    /// installation's tag will do.
     #[arg(long, value_name = "ID")]
     installation: Option<Installation>,
 
-    /// An AWS managed policy that registry roles may carry, as the AWSAccount's rules list them; can be repeated. Unset: all three that a
-    /// grant can ask for.
+    /// An AWS managed policy that registry roles may carry, as the AWSAccount's rules list them;
+    /// can be repeated. Unset: all three that a grant can ask for.
     #[arg(long, value_name = "NAME", value_parser = managed_policy)]
     managed_policy: Vec<ManagedPolicy>,
 
@@ -101,17 +108,19 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "managed_policy")]
     no_managed_policies: bool,
 
-    /// Let the operator put its policy on instance roles of others (management Extend) that carry the tag registrygrants.dev/allow-extend, under any
-    /// path, and remove the trust statement that earlier versions added. Unset: it writes to no role of others.
+    /// Let the operator put its policy on instance roles of others (management Extend) that carry
+    /// the tag registrygrants.dev/allow-extend, under any path, and remove the trust statement that
+    /// earlier versions added. Unset: it writes to no role of others.
     #[arg(long)]
     allow_extend: bool,
 
-    /// Let the operator take over registry roles of others (adopt) that carry the tag registrygrants.dev/allow-adopt, under any path. Unset: it
-    /// takes none over.
+    /// Let the operator take over registry roles of others (adopt) that carry the tag
+    /// registrygrants.dev/allow-adopt, under any path. Unset: it takes none over.
     #[arg(long)]
     allow_adopt: bool,
 
-    /// `json`: plain documents. `cloudformation`: a template for the account that it is deployed to, also by a stack set. `terraform`: HCL.
+    /// `json`: plain documents. `cloudformation`: a template for the account that it is deployed
+    /// to, also by a stack set. `terraform`: HCL.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
 
@@ -185,7 +194,12 @@ impl Arguments {
         match (self.document, &self.output_dir) {
             (Some(one), _) => vec![one],
             (None, Some(_)) => vec![Kind::Trust, Kind::Permissions, Kind::Boundary],
-            (None, None) => vec![Kind::Trust, Kind::Permissions, Kind::Boundary, Kind::Operator],
+            (None, None) => vec![
+                Kind::Trust,
+                Kind::Permissions,
+                Kind::Boundary,
+                Kind::Operator,
+            ],
         }
     }
 
@@ -195,7 +209,10 @@ impl Arguments {
     }
 
     pub fn defaults(&self) -> Defaults<'_> {
-        Defaults { operator_role_arn: self.operator_role_arn.as_deref(), external_id: self.external_id.as_deref() }
+        Defaults {
+            operator_role_arn: self.operator_role_arn.as_deref(),
+            external_id: self.external_id.as_deref(),
+        }
     }
 
     /// What the operator's own identity needs.
@@ -206,17 +223,27 @@ impl Arguments {
     /// The role in the account named, as far as this document of it needs.
     pub fn management(&self, kind: Kind) -> Result<Management, String> {
         self.sides()?;
-        let account = self.account_id.as_ref().ok_or("--account-id is needed: the account's number")?;
+        let account = self
+            .account_id
+            .as_ref()
+            .ok_or("--account-id is needed: the account's number")?;
         let operator_role = match (&self.operator_role_arn, kind) {
             (Some(arn), _) => arn.as_str(),
-            (None, Kind::Trust) => return Err("--operator-role-arn is needed: the role that the operator has".into()),
+            (None, Kind::Trust) => {
+                return Err("--operator-role-arn is needed: the role that the operator has".into());
+            }
             (None, Kind::Permissions | Kind::Boundary | Kind::Operator) => "",
         };
         self.filled_in(account.as_str(), operator_role, self.external_id.as_deref())
     }
 
     /// The role in whatever account a template is deployed to, with these placeholders.
-    pub fn template(&self, account: &str, operator_role: &str, external_id: &str) -> Result<Management, String> {
+    pub fn template(
+        &self,
+        account: &str,
+        operator_role: &str,
+        external_id: &str,
+    ) -> Result<Management, String> {
         for (flag, given) in [
             ("--account-id", self.account_id.is_some()),
             ("--document", self.document.is_some()),
@@ -228,10 +255,19 @@ impl Arguments {
                 ));
             }
         }
-        self.filled_in(account, operator_role, self.external_id.is_some().then_some(external_id))
+        self.filled_in(
+            account,
+            operator_role,
+            self.external_id.is_some().then_some(external_id),
+        )
     }
 
-    fn filled_in(&self, account: &str, operator_role: &str, external_id: Option<&str>) -> Result<Management, String> {
+    fn filled_in(
+        &self,
+        account: &str,
+        operator_role: &str,
+        external_id: Option<&str>,
+    ) -> Result<Management, String> {
         let (registry, consumer) = self.sides()?;
         let mut wrong = Vec::new();
         for (flag, given) in [
@@ -251,11 +287,22 @@ impl Arguments {
             wrong.push("--allow-extend goes with --account consumer: instance roles are the consumer's affair".into());
         }
         let partition = self.partition;
-        for region in self.region.iter().filter(|region| !partition.has_region(region)) {
-            wrong.push(format!("--region {region} is not in --partition {}", partition.name()));
+        for region in self
+            .region
+            .iter()
+            .filter(|region| !partition.has_region(region))
+        {
+            wrong.push(format!(
+                "--region {region} is not in --partition {}",
+                partition.name()
+            ));
         }
         let of_partition = format!("arn:{}:", partition.name());
-        for arn in self.operator_role_arn.iter().filter(|arn| !arn.starts_with(&of_partition)) {
+        for arn in self
+            .operator_role_arn
+            .iter()
+            .filter(|arn| !arn.starts_with(&of_partition))
+        {
             let name = partition.name();
             wrong.push(format!(
                 "--operator-role-arn {arn} is not in --partition {name}: no role of another can be let in"
@@ -286,7 +333,10 @@ impl Arguments {
 
     /// Whether the account is a registry, and whether it is a consumer.
     fn sides(&self) -> Result<(bool, bool), String> {
-        let sides = (self.account.contains(&Side::Registry), self.account.contains(&Side::Consumer));
+        let sides = (
+            self.account.contains(&Side::Registry),
+            self.account.contains(&Side::Consumer),
+        );
         if sides == (false, false) {
             return Err("--account is needed: registry, consumer, or both".into());
         }
@@ -296,8 +346,13 @@ impl Arguments {
     /// Without those that a prefix covers.
     fn repositories(&self) -> Vec<RepositoryPattern> {
         let all = RepositoryPattern::Prefix(String::new());
-        let named = if self.repository.is_empty() { vec![all] } else { distinct(&self.repository) };
-        let covered = |one: &RepositoryPattern| named.iter().any(|other| other != one && other.covers(one));
+        let named = if self.repository.is_empty() {
+            vec![all]
+        } else {
+            distinct(&self.repository)
+        };
+        let covered =
+            |one: &RepositoryPattern| named.iter().any(|other| other != one && other.covers(one));
         named.iter().filter(|one| !covered(one)).cloned().collect()
     }
 
@@ -342,42 +397,75 @@ fn role_arn(text: &str) -> Result<String, String> {
         ["arn", in_partition, "iam", "", account, role] => {
             partition(in_partition).is_ok()
                 && account.parse::<AccountId>().is_ok()
-                && role.strip_prefix("role/").is_some_and(|role| role.split('/').all(|part| is_iam_name(part, 512)))
+                && role
+                    .strip_prefix("role/")
+                    .is_some_and(|role| role.split('/').all(|part| is_iam_name(part, 512)))
         }
         _ => false,
     };
-    checked(text, fits, "must be the ARN of a role, such as arn:aws:iam::333333333333:role/registry-grants-operator")
+    checked(
+        text,
+        fits,
+        "must be the ARN of a role, such as arn:aws:iam::333333333333:role/registry-grants-operator",
+    )
 }
 
 fn external_id(text: &str) -> Result<String, String> {
-    checked(text, is_external_id(text), "must be 2 to 1,224 letters, digits and + = , . @ : / - _")
+    checked(
+        text,
+        is_external_id(text),
+        "must be 2 to 1,224 letters, digits and + = , . @ : / - _",
+    )
 }
 
-/// As the STS API defines tags' keys, without what would be a pattern, a placeholder or more than text in a template.
+/// As the STS API defines tags' keys, without what would be a pattern, a placeholder or more than
+/// text in a template.
 fn session_tag_key(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:/=+-@".contains(c);
     let fits = (1..=128).contains(&text.len()) && text.chars().all(allowed);
-    checked(text, fits, "must be 1 to 128 letters, digits and _ . : / = + - @")
+    checked(
+        text,
+        fits,
+        "must be 1 to 128 letters, digits and _ . : / = + - @",
+    )
 }
 
-/// Under `/` are all roles of the account: with that path, the operator could take over each of them.
+/// Under `/` are all roles of the account: with that path, the operator could take over each of
+/// them.
 fn path(text: &str) -> Result<String, String> {
     let fits = is_path(text) && text != "/" && text.len() <= 512;
-    checked(text, fits, "must begin and end with /, with a name between: everything under it is the operator's")
+    checked(
+        text,
+        fits,
+        "must begin and end with /, with a name between: everything under it is the operator's",
+    )
 }
 
 fn role_name(text: &str) -> Result<String, String> {
-    checked(text, is_iam_name(text, 64), "must be at most 64 letters, digits and + = , . @ - _")
+    checked(
+        text,
+        is_iam_name(text, 64),
+        "must be at most 64 letters, digits and + = , . @ - _",
+    )
 }
 
 fn policy_name(text: &str) -> Result<String, String> {
-    checked(text, is_iam_name(text, 128), "must be at most 128 letters, digits and + = , . @ - _")
+    checked(
+        text,
+        is_iam_name(text, 128),
+        "must be at most 128 letters, digits and + = , . @ - _",
+    )
 }
 
 fn region(text: &str) -> Result<String, String> {
-    checked(text, is_region(text), "is not a region's name, such as us-east-1")
+    checked(
+        text,
+        is_region(text),
+        "is not a region's name, such as us-east-1",
+    )
 }
 
 fn checked(text: &str, fits: bool, otherwise: &str) -> Result<String, String> {
-    fits.then(|| text.to_owned()).ok_or_else(|| otherwise.to_owned())
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| otherwise.to_owned())
 }

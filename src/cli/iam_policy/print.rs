@@ -1,4 +1,5 @@
-//! JSON in the order in which people write policies and templates: a `Sid` before its actions, parameters before resources.
+//! JSON in the order in which people write policies and templates: a `Sid` before its actions,
+//! parameters before resources.
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::Value;
@@ -37,7 +38,12 @@ impl Serialize for Ordered<'_> {
         match self.0 {
             Value::Object(fields) => {
                 let mut fields: Vec<_> = fields.iter().collect();
-                fields.sort_by_key(|(key, _)| ORDER.iter().position(|known| known == key).unwrap_or(ORDER.len()));
+                fields.sort_by_key(|(key, _)| {
+                    ORDER
+                        .iter()
+                        .position(|known| known == key)
+                        .unwrap_or(ORDER.len())
+                });
                 let mut map = serializer.serialize_map(Some(fields.len()))?;
                 for (key, value) in fields {
                     map.serialize_entry(key, &Ordered(value))?;

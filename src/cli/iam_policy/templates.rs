@@ -10,15 +10,18 @@ use serde_json::{Value, json};
 const ABOUT_ROLE: &str = "The operator registry-grants works in this account by this role";
 const ABOUT_BOUNDARY: &str = "What the roles that the operator registry-grants makes can ever do";
 const ABOUT_OPERATOR: &str = "The ARN of the role that the operator itself has";
-const ABOUT_EXTERNAL_ID: &str =
-    "What the operator must name when it assumes the role: spec.credentials.assumeRole.externalID of the AWSAccount";
+const ABOUT_EXTERNAL_ID: &str = "What the operator must name when it assumes the role: spec.credentials.assumeRole.externalID of the AWSAccount";
 
 /// A template for CloudFormation, alone or as a stack set. JSON is YAML, too.
 pub fn cloudformation(management: &Management, defaults: Defaults<'_>) -> String {
     let document = |document: Document| substituted(value(&document));
     let mut parameters = json!({"OperatorRoleArn": parameter(ABOUT_OPERATOR, defaults.operator_role_arn, "^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$")});
     if let Some(id) = defaults.external_id {
-        parameters["ExternalId"] = parameter(ABOUT_EXTERNAL_ID, Some(id), "^[A-Za-z0-9+=,.@:/_-]{2,1224}$");
+        parameters["ExternalId"] = parameter(
+            ABOUT_EXTERNAL_ID,
+            Some(id),
+            "^[A-Za-z0-9+=,.@:/_-]{2,1224}$",
+        );
     }
     pretty(&json!({
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -45,7 +48,8 @@ pub fn cloudformation(management: &Management, defaults: Defaults<'_>) -> String
 }
 
 fn parameter(description: &str, default: Option<&str>, pattern: &str) -> Value {
-    let mut parameter = json!({"Type": "String", "Description": description, "AllowedPattern": pattern});
+    let mut parameter =
+        json!({"Type": "String", "Description": description, "AllowedPattern": pattern});
     if let Some(default) = default {
         parameter["Default"] = default.into();
     }
@@ -57,7 +61,10 @@ fn substituted(value: Value) -> Value {
     match value {
         Value::String(text) if text.contains("${") => json!({ "Fn::Sub": text }),
         Value::Array(items) => items.into_iter().map(substituted).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, substituted(value))).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(key, value)| (key, substituted(value)))
+            .collect(),
         plain => plain,
     }
 }
@@ -65,12 +72,20 @@ fn substituted(value: Value) -> Value {
 /// Terraform's HCL, for the AWS provider's account.
 pub fn terraform(management: &Management, defaults: Defaults<'_>) -> String {
     let Management { role, boundary, .. } = management;
-    let mut variables = variable("operator_role_arn", ABOUT_OPERATOR, defaults.operator_role_arn);
+    let mut variables = variable(
+        "operator_role_arn",
+        ABOUT_OPERATOR,
+        defaults.operator_role_arn,
+    );
     if let Some(id) = defaults.external_id {
         variables += &variable("external_id", ABOUT_EXTERNAL_ID, Some(id));
     }
-    let [boundary_document, trust, permissions] = [management.boundary(), management.trust(), management.permissions()]
-        .map(|document| encoded(&value(&document)));
+    let [boundary_document, trust, permissions] = [
+        management.boundary(),
+        management.trust(),
+        management.permissions(),
+    ]
+    .map(|document| encoded(&value(&document)));
     format!(
         r#"# The role by which the operator registry-grants works in this account.
 
@@ -108,15 +123,23 @@ output "registry_grants_boundary_arn" {{
 }
 
 fn variable(name: &str, description: &str, default: Option<&str>) -> String {
-    let default = default.map(|default| format!("  default     = \"{default}\"\n")).unwrap_or_default();
-    format!("variable \"{name}\" {{\n  type        = string\n  description = \"{description}\"\n{default}}}\n\n")
+    let default = default
+        .map(|default| format!("  default     = \"{default}\"\n"))
+        .unwrap_or_default();
+    format!(
+        "variable \"{name}\" {{\n  type        = string\n  description = \"{description}\"\n{default}}}\n\n"
+    )
 }
 
-/// An object of JSON is one of HCL, where `${…}` in texts is filled in. In the form that `terraform fmt` gives it.
+/// An object of JSON is one of HCL, where `${…}` in texts is filled in. In the form that `terraform
+/// fmt` gives it.
 pub fn encoded(document: &Value) -> String {
     let text = pretty(document).replace("\"${var.operator_role_arn}\"", "var.operator_role_arn");
     let text = text.replace("\"${var.external_id}\"", "var.external_id");
     // No text in a document has a quotation mark.
-    let lines: Vec<String> = text.lines().map(|line| line.replacen("\": ", "\" : ", 1)).collect();
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| line.replacen("\": ", "\" : ", 1))
+        .collect();
     format!("jsonencode({})", lines.join("\n  "))
 }

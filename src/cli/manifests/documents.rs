@@ -41,11 +41,18 @@ pub fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, String> {
             false => manifests_in(path)?,
         };
         for file in files {
-            let name = if is_stdin(&file) { "standard input".into() } else { plain(&file.display().to_string()) };
+            let name = if is_stdin(&file) {
+                "standard input".into()
+            } else {
+                plain(&file.display().to_string())
+            };
             let bytes = read(&file, left).map_err(|error| format!("{name}: {error}"))?;
             // One byte more than is left was asked for.
             left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
-                format!("{name}: more than {} MiB of manifests are not read; give fewer files", MAX_BYTES >> 20)
+                format!(
+                    "{name}: more than {} MiB of manifests are not read; give fewer files",
+                    MAX_BYTES >> 20
+                )
             })?;
             inputs.push(Input { name, bytes });
         }
@@ -68,28 +75,53 @@ fn read(path: &Path, left: u64) -> io::Result<Vec<u8>> {
 
 fn manifests_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let named = |error: io::Error| format!("{}: {error}", plain(&folder.display().to_string()));
-    let entries = fs::read_dir(folder).map_err(named)?.collect::<Result<Vec<_>, _>>().map_err(named)?;
+    let entries = fs::read_dir(folder)
+        .map_err(named)?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(named)?;
     let is_manifest = |path: &PathBuf| {
-        let extension = path.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|known| e == *known));
+        let extension = path
+            .extension()
+            .is_some_and(|e| ["yaml", "yml", "json"].iter().any(|known| e == *known));
         extension && !path.is_dir()
     };
-    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_manifest).collect();
+    let mut files: Vec<PathBuf> = entries
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(is_manifest)
+        .collect();
     files.sort();
     match files.is_empty() {
-        true => Err(named(io::Error::other("no .yaml, .yml or .json file is in this folder"))),
+        true => Err(named(io::Error::other(
+            "no .yaml, .yml or .json file is in this folder",
+        ))),
         false => Ok(files),
     }
 }
 
 /// The objects of a text, and what in it is none. JSON is YAML, too.
 pub fn objects(name: &str, bytes: &[u8]) -> (Vec<Object>, Vec<String>) {
-    let documents = match std::str::from_utf8(bytes).map_err(|error| error.to_string()).and_then(parsed) {
+    let documents = match std::str::from_utf8(bytes)
+        .map_err(|error| error.to_string())
+        .and_then(parsed)
+    {
         Ok(documents) => documents,
-        Err(why) => return (Vec::new(), vec![format!("{name}: not YAML: {}", plain(&why))]),
+        Err(why) => {
+            return (
+                Vec::new(),
+                vec![format!("{name}: not YAML: {}", plain(&why))],
+            );
+        }
     };
     let (mut objects, mut wrong) = (Vec::new(), Vec::new());
     for (at, document) in documents.into_iter().enumerate() {
-        taken_apart(document, format!("{name}, document {}", at + 1), &Inherited::default(), &mut objects, &mut wrong);
+        taken_apart(
+            document,
+            format!("{name}, document {}", at + 1),
+            &Inherited::default(),
+            &mut objects,
+            &mut wrong,
+        );
     }
     (objects, wrong)
 }
@@ -115,32 +147,66 @@ struct Inherited {
     kind: Option<String>,
 }
 
-fn taken_apart(value: Value, place: String, inherited: &Inherited, objects: &mut Vec<Object>, wrong: &mut Vec<String>) {
+fn taken_apart(
+    value: Value,
+    place: String,
+    inherited: &Inherited,
+    objects: &mut Vec<Object>,
+    wrong: &mut Vec<String>,
+) {
     let Value::Object(mut fields) = value else {
-        return wrong.push(format!("{place}: not an object: a manifest begins with apiVersion and kind"));
+        return wrong.push(format!(
+            "{place}: not an object: a manifest begins with apiVersion and kind"
+        ));
     };
     let api_version = text(&fields, "apiVersion").or(inherited.api_version.clone());
-    let (Some(kind), Some(api_version)) = (text(&fields, "kind").or(inherited.kind.clone()), api_version) else {
-        return wrong.push(format!("{place}: apiVersion and kind are needed: this is no manifest"));
+    let (Some(kind), Some(api_version)) = (
+        text(&fields, "kind").or(inherited.kind.clone()),
+        api_version,
+    ) else {
+        return wrong.push(format!(
+            "{place}: apiVersion and kind are needed: this is no manifest"
+        ));
     };
     // `List` is of items of any kind, `AWSAccountList` of those alone.
-    let of_items = kind.strip_suffix("List").filter(|_| fields.get("items").is_some_and(Value::is_array));
+    let of_items = kind
+        .strip_suffix("List")
+        .filter(|_| fields.get("items").is_some_and(Value::is_array));
     if let (Some(of), Some(Value::Array(items))) = (of_items, fields.remove("items")) {
         let inherited = match of {
             "" => Inherited::default(),
-            of => Inherited { api_version: Some(api_version), kind: Some(of.to_owned()) },
+            of => Inherited {
+                api_version: Some(api_version),
+                kind: Some(of.to_owned()),
+            },
         };
         for (at, item) in items.into_iter().enumerate() {
-            taken_apart(item, format!("{place}, item {}", at + 1), &inherited, objects, wrong);
+            taken_apart(
+                item,
+                format!("{place}, item {}", at + 1),
+                &inherited,
+                objects,
+                wrong,
+            );
         }
         return;
     }
     let metadata = fields.get("metadata").and_then(Value::as_object);
     let own = |key: &str| metadata.and_then(|metadata| text(metadata, key));
     let name = own("name").unwrap_or_default();
-    let full_name = own("namespace").map(|namespace| format!("{namespace}/{name}")).unwrap_or_else(|| name.clone());
-    let place = format!("{place} ({})", plain(format!("{kind} {full_name}").trim_end()));
-    objects.push(Object { api_version, kind, value: Value::Object(fields), place });
+    let full_name = own("namespace")
+        .map(|namespace| format!("{namespace}/{name}"))
+        .unwrap_or_else(|| name.clone());
+    let place = format!(
+        "{place} ({})",
+        plain(format!("{kind} {full_name}").trim_end())
+    );
+    objects.push(Object {
+        api_version,
+        kind,
+        value: Value::Object(fields),
+        place,
+    });
 }
 
 fn text(fields: &Map<String, Value>, key: &str) -> Option<String> {

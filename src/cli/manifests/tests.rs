@@ -12,12 +12,13 @@ spec:
   registry: {accountID: "111111111111", regions: [us-east-1], repositories: [team-b/web]}
   consumer: {accountID: "222222222222", wholeAccount: true}
 "#;
-const ACCOUNT: &str =
-    "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '111111111111'}, spec: {}}";
+const ACCOUNT: &str = "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '111111111111'}, spec: {}}";
 
 fn read(texts: &[&str]) -> Result<Files, String> {
-    let input =
-        |(at, text): (usize, &&str)| Input { name: format!("{}.yaml", at + 1), bytes: text.as_bytes().to_vec() };
+    let input = |(at, text): (usize, &&str)| Input {
+        name: format!("{}.yaml", at + 1),
+        bytes: text.as_bytes().to_vec(),
+    };
     Files::of(texts.iter().enumerate().map(input).collect(), "default")
 }
 
@@ -28,7 +29,10 @@ fn refused(text: &str) -> String {
 #[test]
 fn a_grant_without_a_namespace_is_in_the_one_that_is_meant() {
     let files = read(&[GRANT]).unwrap();
-    let name = GrantName { namespace: "default".into(), name: "web".into() };
+    let name = GrantName {
+        namespace: "default".into(),
+        name: "web".into(),
+    };
     assert_eq!(files.grants[&name].namespace().unwrap(), "default");
 }
 
@@ -43,7 +47,9 @@ fn what_the_schema_would_fill_in_is_filled_in() {
 
 #[test]
 fn several_documents_and_lists_of_every_form_are_taken_apart() {
-    let list = format!("apiVersion: v1\nkind: List\nitems:\n- {ACCOUNT}\n- apiVersion: v1\n  kind: Secret\n");
+    let list = format!(
+        "apiVersion: v1\nkind: List\nitems:\n- {ACCOUNT}\n- apiVersion: v1\n  kind: Secret\n"
+    );
     let typed = r#"{"apiVersion": "registrygrants.dev/v1alpha1", "kind": "CrossAccountRegistryGrantList", "metadata": {}, "items": [
 	{"metadata": {"name": "a", "namespace": "x"}, "spec": {"access": "Pull",
 	"registry": {"accountID": "111111111111", "regions": [], "repositories": []}, "consumer": {}}}]}"#;
@@ -56,10 +62,21 @@ fn several_documents_and_lists_of_every_form_are_taken_apart() {
 
 #[test]
 fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone() {
-    let files = read(&["{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {team: b}}}"]).unwrap();
-    let labels = |namespace| files.namespace_labels(namespace).unwrap().into_iter().collect::<Vec<_>>();
+    let files =
+        read(&["{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {team: b}}}"])
+            .unwrap();
+    let labels = |namespace| {
+        files
+            .namespace_labels(namespace)
+            .unwrap()
+            .into_iter()
+            .collect::<Vec<_>>()
+    };
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    assert_eq!(labels("a"), [pair("kubernetes.io/metadata.name", "a"), pair("team", "b")]);
+    assert_eq!(
+        labels("a"),
+        [pair("kubernetes.io/metadata.name", "a"), pair("team", "b")]
+    );
     assert_eq!(labels("b"), [pair("kubernetes.io/metadata.name", "b")]);
 }
 
@@ -73,7 +90,10 @@ fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone
     "apiVersion: registrygrants.dev/v1\nkind: AWSAccount",
     "apiVersion registrygrants.dev/v1 is not known: registrygrants.dev/v1alpha1 is"
 )]
-#[case("apiVersion: registrygrants.dev/v1alpha1\nkind: AwsAccount", "kind AwsAccount is not one of registrygrants.dev")]
+#[case(
+    "apiVersion: registrygrants.dev/v1alpha1\nkind: AwsAccount",
+    "kind AwsAccount is not one of registrygrants.dev"
+)]
 #[case(
     "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {}, spec: {}}",
     "(AWSAccount): metadata.name is needed"
@@ -90,22 +110,43 @@ fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone
     "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '111111111111'}, spec: {roles: {path: \"/a'b/\"}}}",
     "spec.roles.path: must start and end with /"
 )]
-#[case("{apiVersion: v1, kind: Namespace, metadata: {name: \"a\\nb\"}}", "metadata.name: `a\\nb` is no name")]
-#[case("{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '1'}}", "missing field `spec`")]
+#[case(
+    "{apiVersion: v1, kind: Namespace, metadata: {name: \"a\\nb\"}}",
+    "metadata.name: `a\\nb` is no name"
+)]
+#[case(
+    "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '1'}}",
+    "missing field `spec`"
+)]
 fn what_cannot_be_read_is_refused_with_its_place(#[case] text: &str, #[case] told: &str) {
     let refused = refused(text);
-    assert!(refused.starts_with("1.yaml") && refused.contains(told), "{refused}");
+    assert!(
+        refused.starts_with("1.yaml") && refused.contains(told),
+        "{refused}"
+    );
 }
 
 #[test]
 fn every_unknown_field_is_named() {
-    let text = GRANT.replace("wholeAccount", "wholeAcount").replace("repositories:", "repos: [], repositories:");
+    let text = GRANT
+        .replace("wholeAccount", "wholeAcount")
+        .replace("repositories:", "repos: [], repositories:");
     let told = refused(&text);
     let at = "1.yaml, document 1 (CrossAccountRegistryGrant web): unknown field";
-    assert!(told.contains(&format!("{at} spec.registry.repos: ")), "{told}");
-    assert!(told.contains(&format!("{at} spec.consumer.wholeAcount: ")), "{told}");
+    assert!(
+        told.contains(&format!("{at} spec.registry.repos: ")),
+        "{told}"
+    );
+    assert!(
+        told.contains(&format!("{at} spec.consumer.wholeAcount: ")),
+        "{told}"
+    );
     let role = GRANT.replace("registry: {", "registry: {role: {nmae: x}, ");
-    assert!(refused(&role).contains("unknown field spec.registry.role.nmae: "), "{}", refused(&role));
+    assert!(
+        refused(&role).contains("unknown field spec.registry.role.nmae: "),
+        "{}",
+        refused(&role)
+    );
 }
 
 #[test]
@@ -116,22 +157,32 @@ fn a_newer_operators_status_is_no_mistake() {
 #[test]
 fn an_object_that_is_given_twice_is_refused_with_both_places() {
     let told = read(&[GRANT, GRANT]).map(|_| ()).unwrap_err();
-    assert!(told.starts_with("2.yaml, document 1") && told.contains("before: 1.yaml, document 1"), "{told}");
+    assert!(
+        told.starts_with("2.yaml, document 1") && told.contains("before: 1.yaml, document 1"),
+        "{told}"
+    );
 }
 
 #[test]
 fn a_namespace_may_be_given_twice_with_the_same_labels() {
-    let namespace =
-        |labels: &str| format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: a, labels: {labels}}}}}");
+    let namespace = |labels: &str| {
+        format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: a, labels: {labels}}}}}")
+    };
     assert!(read(&[&namespace("{team: b}"), &namespace("{team: b}")]).is_ok());
-    let told = read(&[&namespace("{team: b}"), &namespace("{team: c}")]).map(|_| ()).unwrap_err();
+    let told = read(&[&namespace("{team: b}"), &namespace("{team: c}")])
+        .map(|_| ())
+        .unwrap_err();
     assert!(told.contains("before: 1.yaml, document 1"), "{told}");
 }
 
 #[test]
 fn all_that_is_wrong_is_told_at_once_and_does_nothing_to_a_terminal() {
-    let told =
-        read(&["a: b", "{apiVersion: \"registrygrants.dev/v1alpha1\", kind: \"\\e[31mRed\"}"]).map(|_| ()).unwrap_err();
+    let told = read(&[
+        "a: b",
+        "{apiVersion: \"registrygrants.dev/v1alpha1\", kind: \"\\e[31mRed\"}",
+    ])
+    .map(|_| ())
+    .unwrap_err();
     assert_eq!(told.lines().count(), 2, "{told}");
     assert!(!told.contains('\u{1b}'), "{told}");
 }

@@ -13,23 +13,45 @@ use std::fmt::{self, Display, Write as _};
 /// For people: by grant and account, with what becomes of policies statement by statement.
 pub fn text(forecasts: &[Forecast], color: bool) -> String {
     let mut out = String::new();
-    for Forecast { grant, problems, changes, access, suspended } in forecasts {
+    for Forecast {
+        grant,
+        problems,
+        changes,
+        access,
+        suspended,
+    } in forecasts
+    {
         let _ = writeln!(out, "{grant}");
         if *suspended {
             out += "  suspended: nothing is done for it\n";
         }
         for problem in problems {
-            let _ = writeln!(out, "  {} {}: {}", painted("!", RED, color), problem.reason, plain(&problem.message));
+            let _ = writeln!(
+                out,
+                "  {} {}: {}",
+                painted("!", RED, color),
+                problem.reason,
+                plain(&problem.message)
+            );
         }
         let mut place = None;
         for change in changes {
             if place != Some((&change.account, &change.region)) {
-                let region = change.region.iter().map(|region| format!(", {region}")).collect::<String>();
+                let region = change
+                    .region
+                    .iter()
+                    .map(|region| format!(", {region}"))
+                    .collect::<String>();
                 let _ = writeln!(out, "  account {}{region}", change.account);
                 place = Some((&change.account, &change.region));
             }
             let (sign, paint) = sign(change.effect);
-            let _ = writeln!(out, "    {} {}", painted(sign, paint, color), plain(&change.what));
+            let _ = writeln!(
+                out,
+                "    {} {}",
+                painted(sign, paint, color),
+                plain(&change.what)
+            );
             if let Some(policy) = &change.policy {
                 out += &indented(&Statements(&policy.difference()).to_string(), color);
             }
@@ -37,16 +59,43 @@ pub fn text(forecasts: &[Forecast], color: bool) -> String {
         if changes.is_empty() && problems.is_empty() && !suspended {
             out += "  nothing to do\n";
         }
-        for told in access.iter().filter(|told| told.verdict == AccessVerdict::Denied && changes.is_empty()) {
+        for told in access
+            .iter()
+            .filter(|told| told.verdict == AccessVerdict::Denied && changes.is_empty())
+        {
             let message = told.message.as_deref().unwrap_or_default();
-            let _ = writeln!(out, "  path {:?}, {:?}: denied: {}", told.path, told.action, plain(message));
+            let _ = writeln!(
+                out,
+                "  path {:?}, {:?}: denied: {}",
+                told.path,
+                told.action,
+                plain(message)
+            );
         }
     }
-    let count = |effect: Effect| changes(forecasts).filter(|change| change.effect == effect).count();
-    let problems: usize = forecasts.iter().map(|forecast| forecast.problems.len()).sum();
-    let (create, change, remove) = (count(Effect::Create), count(Effect::Change), count(Effect::Remove));
-    let _ = write!(out, "Plan: {create} to create, {change} to change, {remove} to remove");
-    out + &if problems == 0 { ".\n".to_owned() } else { format!("; problems: {problems}.\n") }
+    let count = |effect: Effect| {
+        changes(forecasts)
+            .filter(|change| change.effect == effect)
+            .count()
+    };
+    let problems: usize = forecasts
+        .iter()
+        .map(|forecast| forecast.problems.len())
+        .sum();
+    let (create, change, remove) = (
+        count(Effect::Create),
+        count(Effect::Change),
+        count(Effect::Remove),
+    );
+    let _ = write!(
+        out,
+        "Plan: {create} to create, {change} to change, {remove} to remove"
+    );
+    out + &if problems == 0 {
+        ".\n".to_owned()
+    } else {
+        format!("; problems: {problems}.\n")
+    }
 }
 
 /// Grants on one repository change one document: each change counts once.
@@ -73,7 +122,11 @@ fn sign(effect: Effect) -> (&'static str, &'static str) {
 }
 
 fn painted(text: &str, paint: &str, color: bool) -> String {
-    if color { format!("{paint}{text}\u{1b}[0m") } else { text.to_owned() }
+    if color {
+        format!("{paint}{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
+    }
 }
 
 fn indented(text: &str, color: bool) -> String {
@@ -91,13 +144,28 @@ struct Statements<'a>(&'a Difference);
 
 impl Display for Statements<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Difference { document, changed, only_left, only_right, same: _ } = self.0;
-        let beside: Vec<Part> = document.iter().filter(|part| part.place != ["Version"]).cloned().collect();
+        let Difference {
+            document,
+            changed,
+            only_left,
+            only_right,
+            same: _,
+        } = self.0;
+        let beside: Vec<Part> = document
+            .iter()
+            .filter(|part| part.place != ["Version"])
+            .cloned()
+            .collect();
         if !beside.is_empty() {
             writeln!(f, "beside the statements")?;
             parts(f, &beside)?;
         }
-        for Changed { left, right: _, parts: changed } in changed {
+        for Changed {
+            left,
+            right: _,
+            parts: changed,
+        } in changed
+        {
             writeln!(f, "statement {} changes", titled(left))?;
             parts(f, changed)?;
         }
@@ -114,12 +182,20 @@ impl Display for Statements<'_> {
 /// For programs.
 pub fn json(forecasts: &[Forecast]) -> String {
     let document = |document: &Option<Document>| -> Value {
-        document.as_ref().map_or(Value::Null, |document| document.to_string().parse().unwrap_or_default())
+        document.as_ref().map_or(Value::Null, |document| {
+            document.to_string().parse().unwrap_or_default()
+        })
     };
-    let policy =
-        |PolicyChange { before, after }: &PolicyChange| json!({"before": document(before), "after": document(after)});
+    let policy = |PolicyChange { before, after }: &PolicyChange| json!({"before": document(before), "after": document(after)});
     let change = |change: &Change| {
-        let Change { account, region, effect, what, found, policy: changed } = change;
+        let Change {
+            account,
+            region,
+            effect,
+            what,
+            found,
+            policy: changed,
+        } = change;
         json!({
             "account": account.as_str(),
             "region": region,
@@ -142,8 +218,11 @@ pub fn json(forecasts: &[Forecast]) -> String {
             })
         })
         .collect();
-    let count = |effect: Effect| changes(forecasts).filter(|change| change.effect == effect).count();
-    let summary =
-        json!({"create": count(Effect::Create), "change": count(Effect::Change), "remove": count(Effect::Remove)});
+    let count = |effect: Effect| {
+        changes(forecasts)
+            .filter(|change| change.effect == effect)
+            .count()
+    };
+    let summary = json!({"create": count(Effect::Create), "change": count(Effect::Change), "remove": count(Effect::Remove)});
     format!("{:#}\n", json!({"grants": grants, "summary": summary}))
 }

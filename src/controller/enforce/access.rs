@@ -23,9 +23,13 @@ use tokio::sync::Semaphore;
 /// How many roles that a grant names exactly are looked at: each takes a few calls at every resync.
 const LOOKED_AT: usize = 10;
 
-/// How many grants are judged at a time, and for how long one: tenants write the policies, and not all processors are theirs.
+/// How many grants are judged at a time, and for how long one: tenants write the policies, and not
+/// all processors are theirs.
 static JUDGING: Semaphore = Semaphore::const_new(2);
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A repository's policy as it is, `None` where there is none; or why it could not be read.
+type PolicyReading = Result<Option<Arc<Document>>, String>;
 
 /// What was read while the grant was made true; `None`: not read.
 #[derive(Default)]
@@ -33,26 +37,42 @@ pub struct Read {
     pub instance: Option<Option<Role>>,
     pub registry_role: Option<Option<Role>>,
     /// Their policies as they are, or why they could not be read.
-    pub repositories: Vec<(Repository, Result<Option<Arc<Document>>, String>)>,
+    pub repositories: Vec<(Repository, PolicyReading)>,
 }
 
 impl Enforcement<'_> {
     /// Whether access works for those who should have it, as far as can be read.
-    pub(super) async fn access(&mut self, registry: &Session, consumer: Option<&Session>) -> Vec<AccessStatus> {
-        let Some(grant) = self.grant else { return Vec::new() };
+    pub(super) async fn access(
+        &mut self,
+        registry: &Session,
+        consumer: Option<&Session>,
+    ) -> Vec<AccessStatus> {
+        let Some(grant) = self.grant else {
+            return Vec::new();
+        };
         let callers = self.callers(grant, consumer).await;
         let turn = self.world.turn(self.accounts.0).await;
         let registry_role = match (&self.read.registry_role, registry) {
             (Some(None), _) => Ok(None),
             (Some(Some(role)), Ok(account)) => Ok(Some(self.holder(account, role).await)),
-            (None, Ok(_)) => Err("the registry's role could not be read, see the condition RoleReady".to_owned()),
+            (None, Ok(_)) => {
+                Err("the registry's role could not be read, see the condition RoleReady".to_owned())
+            }
             (_, Err(problem)) => Err(problem.message.clone()),
         };
         let mut registry_policies = BTreeMap::new();
         for region in &grant.regions {
             let policy = match registry {
-                Ok(account) => self.world.facts.registry_policy(account, region, self.fresh).await,
-                Err(problem) => Some(Named::unreadable("the registry's own policy", &problem.message)),
+                Ok(account) => {
+                    self.world
+                        .facts
+                        .registry_policy(account, region, self.fresh)
+                        .await
+                }
+                Err(problem) => Some(Named::unreadable(
+                    "the registry's own policy",
+                    &problem.message,
+                )),
             };
             registry_policies.insert(region.clone(), policy);
         }
@@ -69,8 +89,10 @@ impl Enforcement<'_> {
         // Thousands of repositories are work for a while: the Lease is renewed meanwhile.
         let grant = grant.clone();
         let begun = Instant::now();
-        let judged =
-            tokio::task::spawn_blocking(move || judge(&grant, &readings, &|| begun.elapsed() > PATIENCE)).await;
+        let judged = tokio::task::spawn_blocking(move || {
+            judge(&grant, &readings, &|| begun.elapsed() > PATIENCE)
+        })
+        .await;
         judged.unwrap_or_else(|error| {
             self.world.metrics.task_failures.get_or_create(&OfTask { task: "judge access" }).inc();
             tracing::error!(grant = %self.owner.grant, %error, "access could not be judged, which is a bug");
@@ -78,15 +100,24 @@ impl Enforcement<'_> {
         })
     }
 
-    /// The policies that were read; where the grant does not touch them they are read here, for they may deny what is allowed elsewhere.
-    async fn repository_readings(&mut self, grant: &Grant, registry: &Session) -> Vec<RepositoryReading> {
-        let reading = |(repository, policy): (Repository, Result<Option<Arc<Document>>, String>)| {
+    /// The policies that were read; where the grant does not touch them they are read here, for
+    /// they may deny what is allowed elsewhere.
+    async fn repository_readings(
+        &mut self,
+        grant: &Grant,
+        registry: &Session,
+    ) -> Vec<RepositoryReading> {
+        let reading = |(repository, policy): (Repository, PolicyReading)| {
             let name = format!("the policy of {repository}");
             let policy = match policy {
                 Ok(policy) => policy.map(|policy| Named::new(name, policy)),
                 Err(why) => Some(Named::unreadable(name, why)),
             };
-            RepositoryReading { policy, region: repository.region, name: repository.name }
+            RepositoryReading {
+                policy,
+                region: repository.region,
+                name: repository.name,
+            }
         };
         let mut read = std::mem::take(&mut self.read.repositories);
         read.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -94,11 +125,18 @@ impl Enforcement<'_> {
         if grant.touches_repository_policies() {
             return readings;
         }
-        // By path AssumeRole alone nothing is written there. The grant's named repositories stand for all of them.
-        let Ok(account) = registry else { return readings };
+        // By path AssumeRole alone nothing is written there. The grant's named repositories stand
+        // for all of them.
+        let Ok(account) = registry else {
+            return readings;
+        };
         for region in &grant.regions {
             for name in grant.named_repositories() {
-                let repository = Repository { account: account.id.clone(), region: region.clone(), name: name.clone() };
+                let repository = Repository {
+                    account: account.id.clone(),
+                    region: region.clone(),
+                    name: name.clone(),
+                };
                 let policy = match account.repository_policy(region, name).await {
                     Ok(PolicyRead::NoRepository) => continue,
                     Ok(PolicyRead::NoPolicy) => Ok(None),
@@ -125,7 +163,10 @@ impl Enforcement<'_> {
             Consumer::Account { id, who, lambda: _ } => (id, who),
             Consumer::Organization(_) => {
                 let why = format!("depends on the account and its role, which needs {needed}");
-                return vec![Caller::Many { name: grant.consumer.to_string(), why }];
+                return vec![Caller::Many {
+                    name: grant.consumer.to_string(),
+                    why,
+                }];
             }
         };
         let unmanaged = format!(
@@ -135,11 +176,19 @@ impl Enforcement<'_> {
             ConsumerRole::Kept { role, .. } => {
                 let holder = match (&self.read.instance, consumer) {
                     (Some(None), _) => Ok(None),
-                    (Some(Some(role)), Some(Ok(account))) => Ok(Some(Box::new(self.holder(account, role).await))),
+                    (Some(Some(role)), Some(Ok(account))) => {
+                        Ok(Some(Box::new(self.holder(account, role).await)))
+                    }
                     (_, Some(Err(problem))) => Err(problem.message.clone()),
-                    (_, _) => Err("the instance role could not be read, see the condition ConsumerReady".to_owned()),
+                    (_, _) => Err(
+                        "the instance role could not be read, see the condition ConsumerReady"
+                            .to_owned(),
+                    ),
                 };
-                Some(Caller::Role { arn: role.arn(), holder })
+                Some(Caller::Role {
+                    arn: role.arn(),
+                    holder,
+                })
             }
             ConsumerRole::NotManaged | ConsumerRole::NotRequested => None,
         };
@@ -157,13 +206,21 @@ impl Enforcement<'_> {
                 let mut looked_at = 0;
                 for arn in arns.iter().filter(|arn| **arn != kept_arn) {
                     if arn.contains('*') || looked_at == LOOKED_AT {
-                        let why = format!("depends on the role of account {id} that asks: it needs {needed}");
-                        callers.push(Caller::Many { name: arn.clone(), why });
+                        let why = format!(
+                            "depends on the role of account {id} that asks: it needs {needed}"
+                        );
+                        callers.push(Caller::Many {
+                            name: arn.clone(),
+                            why,
+                        });
                         continue;
                     }
                     looked_at += 1;
                     let holder = self.named(id, arn, consumer, &unmanaged).await;
-                    callers.push(Caller::Role { arn: arn.clone(), holder });
+                    callers.push(Caller::Role {
+                        arn: arn.clone(),
+                        holder,
+                    });
                 }
             }
         }
@@ -182,8 +239,14 @@ impl Enforcement<'_> {
         unmanaged: &str,
     ) -> Result<Option<Box<Holder>>, String> {
         let known = self.world.directory.account(id);
-        let labels = self.world.directory.namespace_labels(&self.owner.grant.namespace);
-        if known.as_ref().is_some_and(|known| !is_open_to(&self.owner.grant, labels.as_ref(), &known.spec)) {
+        let labels = self
+            .world
+            .directory
+            .namespace_labels(&self.owner.grant.namespace);
+        if known
+            .as_ref()
+            .is_some_and(|known| !is_open_to(&self.owner.grant, labels.as_ref(), &known.spec))
+        {
             return Err(format!(
                 "AWSAccount {id} has no rule for namespace {} under spec.consumer.rules, so its roles are not read: check there that the role exists, and is allowed what it needs",
                 self.owner.grant.namespace
@@ -196,7 +259,10 @@ impl Enforcement<'_> {
         };
         let account = session.map_err(|problem| problem.message)?;
         let name = arn.rsplit('/').next().unwrap_or_default();
-        let role = account.role_with_tags_as_given(name).await.map_err(|fault| fault.to_string())?;
+        let role = account
+            .role_with_tags_as_given(name)
+            .await
+            .map_err(|fault| fault.to_string())?;
         match role.filter(|role| role.arn == arn) {
             Some(role) => Ok(Some(Box::new(self.holder(&account, &role).await))),
             None => Ok(None),
@@ -206,7 +272,13 @@ impl Enforcement<'_> {
     async fn holder(&self, account: &Account, role: &Role) -> Holder {
         let mut managed = BTreeMap::new();
         for arn in Holder::managed_policies(role) {
-            managed.insert(arn.clone(), self.world.facts.managed_policy(account, arn, self.fresh).await);
+            managed.insert(
+                arn.clone(),
+                self.world
+                    .facts
+                    .managed_policy(account, arn, self.fresh)
+                    .await,
+            );
         }
         Holder::of(role, &managed)
     }

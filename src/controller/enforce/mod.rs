@@ -1,5 +1,6 @@
-//! Makes one grant true in AWS, or takes it back. The order is that of the design: the consumer's role before what names it, access
-//! widens last; when access is taken back, the repository policies go first. One account's failure never hides another's.
+//! Makes one grant true in AWS, or takes it back. The order is that of the design: the consumer's
+//! role before what names it, access widens last; when access is taken back, the repository
+//! policies go first. One account's failure never hides another's.
 
 mod access;
 mod places;
@@ -41,7 +42,8 @@ pub struct Done {
     pub put_back: Vec<String>,
     /// What people should hear of besides, in words.
     pub notices: Vec<String>,
-    /// Whether the same was to be true before: then what was changed now was changed by somebody else.
+    /// Whether the same was to be true before: then what was changed now was changed by somebody
+    /// else.
     pub as_before: bool,
     /// Places that could not be revoked and are no longer claimed, as the grant's annotation asked.
     pub given_up: BTreeMap<Place, Problem>,
@@ -120,7 +122,10 @@ struct Failed {
 
 impl From<Problem> for Failed {
     fn from(problem: Problem) -> Self {
-        Self { problem, refused: None }
+        Self {
+            problem,
+            refused: None,
+        }
     }
 }
 
@@ -139,14 +144,20 @@ impl<'a> Enforcement<'a> {
         claims: &'a Applied,
         look: Look,
     ) -> Self {
-        let CrossAccountRegistryGrantSpec { registry, consumer, .. } = spec;
+        let CrossAccountRegistryGrantSpec {
+            registry, consumer, ..
+        } = spec;
         let accounts = (registry.account_id.as_str(), consumer.account_id.as_deref());
         let (grant, handed_over) = match aim {
             Aim::Hold(grant) => (Some(grant), None),
             Aim::Revoke => (None, None),
             Aim::HandOver(grant) => (None, Some(grant)),
         };
-        let on_delete = consumer.instance_role.as_ref().and_then(|role| role.on_delete).unwrap_or_default();
+        let on_delete = consumer
+            .instance_role
+            .as_ref()
+            .and_then(|role| role.on_delete)
+            .unwrap_or_default();
         Self {
             world,
             owner,
@@ -178,7 +189,8 @@ impl<'a> Enforcement<'a> {
         Self { probed, ..self }
     }
 
-    /// The same, but places that are not wanted any more are given up where the operator cannot get at them.
+    /// The same, but places that are not wanted any more are given up where the operator cannot get
+    /// at them.
     pub fn abandoning(self, abandons: bool) -> Self {
         Self { abandons, ..self }
     }
@@ -190,18 +202,33 @@ impl<'a> Enforcement<'a> {
 
     /// The same, but nothing is written.
     pub fn observing(self) -> Self {
-        Self { observes: true, ..self }
+        Self {
+            observes: true,
+            ..self
+        }
     }
 
     pub async fn run(mut self) -> Done {
         let desired = self.grant.map(|grant| grant.desired(self.owner));
         let mut hasher = DefaultHasher::new();
         format!("{desired:?}").hash(&mut hasher);
-        let as_before = !self.observes && self.world.ledger.carries_out(&self.owner.uid, hasher.finish());
-        let Desired { registry_role, instance } = desired.unwrap_or(Desired { registry_role: None, instance: None });
-        // Each part takes a work slot in the account that it calls: while the one account's limit makes it wait, it holds up nobody in the other.
+        let as_before = !self.observes
+            && self
+                .world
+                .ledger
+                .carries_out(&self.owner.uid, hasher.finish());
+        let Desired {
+            registry_role,
+            instance,
+        } = desired.unwrap_or(Desired {
+            registry_role: None,
+            instance: None,
+        });
+        // Each part takes a work slot in the account that it calls: while the one account's limit
+        // makes it wait, it holds up nobody in the other.
         let (in_registry, in_consumer) = self.accounts;
-        let in_consumer = in_consumer.filter(|_| !self.claims.instance_roles.is_empty() || instance.is_some());
+        let in_consumer =
+            in_consumer.filter(|_| !self.claims.instance_roles.is_empty() || instance.is_some());
         let (mut consumer, mut alone, mut turn) = (None, None, None);
         if let Some(account) = in_consumer {
             // Another grant's work on the same role is waited for without a slot.
@@ -221,11 +248,17 @@ impl<'a> Enforcement<'a> {
         let registry = self.session(in_registry).await;
         let kept = Box::pin(self.keep_registry_role(&registry, registry_role.as_ref())).await;
         let (role_part, role_status) = kept;
-        // Each look at a repository takes its own slot: one that waits for another grant's work holds none.
+        // Each look at a repository takes its own slot: one that waits for another grant's work
+        // holds none.
         drop(turn);
         let (repositories, each_repository) = Box::pin(self.keep_repositories(&registry)).await;
         let kept = registry_role.as_ref().map(|role| role.name.as_str());
-        if self.claims.registry_roles.iter().any(|name| Some(name.as_str()) != kept) {
+        if self
+            .claims
+            .registry_roles
+            .iter()
+            .any(|name| Some(name.as_str()) != kept)
+        {
             let _turn = self.world.turn(in_registry).await;
             Box::pin(self.remove_registry_roles(&registry, registry_role.as_ref())).await;
         }
@@ -234,7 +267,9 @@ impl<'a> Enforcement<'a> {
         let applied = self.remaining_claims(&registry, consumer.as_ref(), &consumer_part);
 
         let sessions = [Some(&registry), consumer.as_ref()].into_iter().flatten();
-        let no_session: Vec<Problem> = sessions.filter_map(|session| session.as_ref().err().cloned()).collect();
+        let no_session: Vec<Problem> = sessions
+            .filter_map(|session| session.as_ref().err().cloned())
+            .collect();
         let mut outcome = Outcome {
             revoking: self.grant.is_none(),
             refusal: Vec::new(),
@@ -260,12 +295,33 @@ impl<'a> Enforcement<'a> {
         if self.observes {
             outcome.pending = Some(self.changes.iter().map(ToString::to_string).collect());
         }
-        let Self { changes, put_back, notices, given_up, dead_principals, again, revoked, .. } = self;
-        Done { outcome, changes, put_back, notices, as_before, given_up, dead_principals, again, revoked }
+        let Self {
+            changes,
+            put_back,
+            notices,
+            given_up,
+            dead_principals,
+            again,
+            revoked,
+            ..
+        } = self;
+        Done {
+            outcome,
+            changes,
+            put_back,
+            notices,
+            as_before,
+            given_up,
+            dead_principals,
+            again,
+            revoked,
+        }
     }
 
     async fn session(&self, account: &str) -> Session {
-        let id: AccountId = account.parse().map_err(|error| Problem::new(Reason::Invalid, error))?;
+        let id: AccountId = account
+            .parse()
+            .map_err(|error| Problem::new(Reason::Invalid, error))?;
         let known: Option<Arc<AWSAccount>> = self.world.directory.account(&id);
         let Some(known) = known else {
             return Err(Problem::new(
@@ -275,11 +331,14 @@ impl<'a> Enforcement<'a> {
                 ),
             ));
         };
-        self.world.aws.account(&id, &known.spec, Some(&self.owner.grant.namespace)).await
+        self.world
+            .aws
+            .account(&id, &known.spec, Some(&self.owner.grant.namespace))
+            .await
     }
 
-    /// Carries out steps in their order, until one fails; where nothing is written, they are only told. `role` is what they are about, and is kept as
-    /// it becomes by them.
+    /// Carries out steps in their order, until one fails; where nothing is written, they are only
+    /// told. `role` is what they are about, and is kept as it becomes by them.
     async fn apply(
         &mut self,
         account: &Account,
@@ -309,14 +368,27 @@ impl<'a> Enforcement<'a> {
     fn failed(&self, account: &Account, step: &Step, fault: Fault) -> Failed {
         match step {
             Step::UpdateTrust { role, trust } if fault.code == "MalformedPolicyDocument" => {
-                let blocked = refused_trust(&account.id, role, trust, &fault.to_string(), &self.owner.installation);
-                Failed { problem: blocked.unwrap_or_else(|| fault.into()), refused: Some(trust.clone()) }
+                let blocked = refused_trust(
+                    &account.id,
+                    role,
+                    trust,
+                    &fault.to_string(),
+                    &self.owner.installation,
+                );
+                Failed {
+                    problem: blocked.unwrap_or_else(|| fault.into()),
+                    refused: Some(trust.clone()),
+                }
             }
-            _ => Failed { problem: fault.into(), refused: None },
+            _ => Failed {
+                problem: fault.into(),
+                refused: None,
+            },
         }
     }
 
-    /// A part that was looked at, with as many changes as there were before: in place, or only observed and not so yet.
+    /// A part that was looked at, with as many changes as there were before: in place, or only
+    /// observed and not so yet.
     fn part(&self, before: usize, in_place: String) -> Part {
         match self.changes.len() - before {
             1 if self.observes => Part::Pending("a change is pending, see status.pending".into()),
@@ -331,6 +403,8 @@ impl<'a> Enforcement<'a> {
 fn accounts_part(no_session: &[Problem]) -> Part {
     match Problem::join(no_session) {
         Some(problem) => Part::Failed(problem),
-        None => Part::InPlace("the accounts admit the grant, and the operator's credentials are for them".into()),
+        None => Part::InPlace(
+            "the accounts admit the grant, and the operator's credentials are for them".into(),
+        ),
     }
 }

@@ -1,5 +1,6 @@
-//! Which places a grant may claim: those that could be read once. A place that cannot even be read was never written by this grant, so nothing is
-//! claimed there, and nothing has to be revoked there when the spec no longer names it.
+//! Which places a grant may claim: those that could be read once. A place that cannot even be read
+//! was never written by this grant, so nothing is claimed there, and nothing has to be revoked
+//! there when the spec no longer names it.
 
 use super::{Enforcement, Session};
 use crate::api::grant::Applied;
@@ -27,7 +28,8 @@ pub struct Probed {
     pub(super) listed: BTreeMap<String, Vec<String>>,
     /// The registry account's role, which is this grant's alone.
     pub(super) registry_role: Option<Option<Role>>,
-    /// The instance role. Only a grant that shares it with no other may rely on it: another's work may have come in between.
+    /// The instance role. Only a grant that shares it with no other may rely on it: another's work
+    /// may have come in between.
     pub(super) instance: Option<Instance>,
 }
 
@@ -68,25 +70,32 @@ impl Probed {
 }
 
 impl Enforcement<'_> {
-    /// Reads the places of a grant that it has not claimed yet. What is claimed already is not read here.
+    /// Reads the places of a grant that it has not claimed yet. What is claimed already is not read
+    /// here.
     pub async fn probe(&self, grant: &Grant) -> Probed {
         let wanted = grant.claims();
-        let (known, new): (Vec<Place>, Vec<Place>) = wanted.places().partition(|place| self.claims.claims(place));
+        let (known, new): (Vec<Place>, Vec<Place>) =
+            wanted.places().partition(|place| self.claims.claims(place));
         let mut probed = Probed::default();
         if new.is_empty() {
             probed.claims = Some(wanted);
             return probed;
         }
         let mut usable = known;
-        let (in_consumer, new): (Vec<Place>, Vec<Place>) =
-            new.into_iter().partition(|place| matches!(place, Place::InstanceRole(_)));
+        let (in_consumer, new): (Vec<Place>, Vec<Place>) = new
+            .into_iter()
+            .partition(|place| matches!(place, Place::InstanceRole(_)));
         for place in in_consumer {
-            let Place::InstanceRole(claimed) = &place else { continue };
+            let Place::InstanceRole(claimed) = &place else {
+                continue;
+            };
             let consumer = self.accounts.1.unwrap_or_default();
             let _turn = self.world.turn(consumer).await;
             let found = match self.session(consumer).await {
                 Ok(account) => {
-                    let read = self.observed_instance(&account, &claimed.role, &claimed.instance_profile).await;
+                    let read = self
+                        .observed_instance(&account, &claimed.role, &claimed.instance_profile)
+                        .await;
                     read.map(Found::Instance)
                 }
                 Err(problem) => Err(problem),
@@ -95,37 +104,60 @@ impl Enforcement<'_> {
         }
         let _turn = self.world.turn(self.accounts.0).await;
         let registry = self.session(self.accounts.0).await;
-        let (repositories, roles): (Vec<Place>, Vec<Place>) =
-            new.into_iter().partition(|place| matches!(place, Place::Repositories { .. }));
+        let (repositories, roles): (Vec<Place>, Vec<Place>) = new
+            .into_iter()
+            .partition(|place| matches!(place, Place::Repositories { .. }));
         for place in roles {
-            let Place::RegistryRole(name) = &place else { continue };
+            let Place::RegistryRole(name) = &place else {
+                continue;
+            };
             let found = match &registry {
-                Ok(account) => account.role(name).await.map(Found::Role).map_err(Problem::from),
+                Ok(account) => account
+                    .role(name)
+                    .await
+                    .map(Found::Role)
+                    .map_err(Problem::from),
                 Err(problem) => Err(problem.clone()),
             };
             usable.extend(probed.note(place, found));
         }
-        usable.extend(self.probe_repositories(&mut probed, &registry, repositories).await);
+        usable.extend(
+            self.probe_repositories(&mut probed, &registry, repositories)
+                .await,
+        );
         probed.claims = Some(wanted.only(|place| usable.contains(place)));
         probed
     }
 
-    async fn probe_repositories(&self, probed: &mut Probed, registry: &Session, new: Vec<Place>) -> Vec<Place> {
+    async fn probe_repositories(
+        &self,
+        probed: &mut Probed,
+        registry: &Session,
+        new: Vec<Place>,
+    ) -> Vec<Place> {
         let mut usable = Vec::new();
         let account = match registry {
             Ok(account) => account,
             Err(problem) => {
-                probed.unusable.extend(new.into_iter().map(|place| (place, problem.clone())));
+                probed
+                    .unusable
+                    .extend(new.into_iter().map(|place| (place, problem.clone())));
                 return usable;
             }
         };
         let mut named = Vec::new();
         for place in new {
-            let Place::Repositories { region, pattern } = &place else { continue };
+            let Place::Repositories { region, pattern } = &place else {
+                continue;
+            };
             let prefix = match pattern {
                 RepositoryPattern::Name(name) => {
                     named.push((
-                        Repository { account: account.id.clone(), region: region.clone(), name: name.clone() },
+                        Repository {
+                            account: account.id.clone(),
+                            region: region.clone(),
+                            name: name.clone(),
+                        },
                         place,
                     ));
                     continue;
@@ -141,23 +173,50 @@ impl Enforcement<'_> {
                     }
                 }
             }
-            let matches =
-                probed.listed.get(region).is_some_and(|names| names.iter().any(|name| name.starts_with(prefix)));
-            usable.extend(probed.note(place, Ok(if matches { Found::Usable } else { Found::Nothing })));
+            let matches = probed
+                .listed
+                .get(region)
+                .is_some_and(|names| names.iter().any(|name| name.starts_with(prefix)));
+            usable.extend(probed.note(
+                place,
+                Ok(if matches {
+                    Found::Usable
+                } else {
+                    Found::Nothing
+                }),
+            ));
         }
         let found: Vec<_> = futures::stream::iter(named)
-            .map(|(repository, place)| async move { (place, self.probe_repository(account, &repository).await) })
+            .map(|(repository, place)| async move {
+                (place, self.probe_repository(account, &repository).await)
+            })
             .buffer_unordered(AT_A_TIME)
             .collect()
             .await;
-        usable.extend(found.into_iter().filter_map(|(place, found)| probed.note(place, found)));
+        usable.extend(
+            found
+                .into_iter()
+                .filter_map(|(place, found)| probed.note(place, found)),
+        );
         usable
     }
 
     /// Another grant's recent read of the same repository serves as well.
-    async fn probe_repository(&self, account: &Account, repository: &Repository) -> Result<Found, Problem> {
-        let Repository { account: _, region, name } = repository;
-        if self.world.writers.was_read(repository, self.world.resync_interval) {
+    async fn probe_repository(
+        &self,
+        account: &Account,
+        repository: &Repository,
+    ) -> Result<Found, Problem> {
+        let Repository {
+            account: _,
+            region,
+            name,
+        } = repository;
+        if self
+            .world
+            .writers
+            .was_read(repository, self.world.resync_interval)
+        {
             return Ok(Found::Usable);
         }
         match account.repository_policy(region, name).await? {
@@ -171,11 +230,15 @@ impl Enforcement<'_> {
 
     /// Why the place of this kind that the grant is to have cannot be used.
     pub(super) fn unusable(&self, is_it: impl Fn(&Place) -> bool) -> Option<Problem> {
-        self.probed.unusable.iter().find(|(place, _)| is_it(place)).map(|(_, problem)| problem.clone())
+        self.probed
+            .unusable
+            .iter()
+            .find(|(place, _)| is_it(place))
+            .map(|(_, problem)| problem.clone())
     }
 
-    /// Records that a claimed place could not be revoked, or gives it up where that was asked for and waiting does not help. Returns the problem
-    /// where it is to be reported.
+    /// Records that a claimed place could not be revoked, or gives it up where that was asked for
+    /// and waiting does not help. Returns the problem where it is to be reported.
     pub(super) fn keep_claim(&mut self, place: Place, problem: Problem) -> Option<Problem> {
         if self.abandons && place.is_lost_to(&problem) {
             self.given_up.insert(place, problem);
@@ -192,7 +255,10 @@ impl Enforcement<'_> {
         consumer: Option<&Session>,
         kept: &Part,
     ) -> Option<Applied> {
-        let wanted: Vec<Place> = self.grant.map(|grant| grant.claims().places().collect()).unwrap_or_default();
+        let wanted: Vec<Place> = self
+            .grant
+            .map(|grant| grant.claims().places().collect())
+            .unwrap_or_default();
         let instance_role = wanted.iter().find_map(|place| match place {
             Place::InstanceRole(wanted) => Some(wanted.role.clone()),
             Place::Repositories { .. } | Place::RegistryRole(_) => None,
@@ -207,7 +273,8 @@ impl Enforcement<'_> {
                 self.keep_claim(place, problem.clone());
                 continue;
             }
-            // The same role under another path or in another profile: made right, or not, with the one that is wanted.
+            // The same role under another path or in another profile: made right, or not, with the
+            // one that is wanted.
             let same_role = |claimed: &str| instance_role.as_deref() == Some(claimed);
             if matches!(&place, Place::InstanceRole(claimed) if same_role(&claimed.role))
                 && !matches!(kept, Part::InPlace(_))
@@ -215,7 +282,9 @@ impl Enforcement<'_> {
                 self.undone.insert(place, None);
             }
         }
-        let left = self.claims.only(|place| wanted.contains(place) || self.undone.contains_key(place));
+        let left = self
+            .claims
+            .only(|place| wanted.contains(place) || self.undone.contains_key(place));
         Some(left).filter(|left| !left.is_empty())
     }
 }

@@ -1,4 +1,5 @@
-//! The repositories of one grant: their policies are brought up to date, and what came of it is told of this grant.
+//! The repositories of one grant: their policies are brought up to date, and what came of it is
+//! told of this grant.
 
 use super::{Enforcement, Session};
 use crate::api::conditions::Reason;
@@ -25,11 +26,17 @@ const AT_A_TIME: usize = 4;
 type Each = BTreeMap<(String, String), RepositoryOutcome>;
 
 impl Enforcement<'_> {
-    /// Brings every repository's policy up to date that the grant reaches, or reached. Only those it should reach count for it.
+    /// Brings every repository's policy up to date that the grant reaches, or reached. Only those
+    /// it should reach count for it.
     pub(super) async fn keep_repositories(&mut self, session: &Session) -> (Part, Each) {
-        let wanted = self.grant.filter(|grant| grant.touches_repository_policies());
+        let wanted = self
+            .grant
+            .filter(|grant| grant.touches_repository_policies());
         if self.claims.repositories.is_empty() && wanted.is_none() {
-            return (Part::NotRequested("path Direct was not asked for".into()), Each::new());
+            return (
+                Part::NotRequested("path Direct was not asked for".into()),
+                Each::new(),
+            );
         }
         let account = match session {
             Ok(account) => account,
@@ -40,19 +47,31 @@ impl Enforcement<'_> {
             Urgency::Change | Urgency::Retry | Urgency::Resync => None,
         };
         let (found, not_listed) = self.repositories(account).await;
-        let mut unlisted: Vec<Problem> = not_listed.iter().map(|(_, problem)| problem.clone()).collect();
+        let mut unlisted: Vec<Problem> = not_listed
+            .iter()
+            .map(|(_, problem)| problem.clone())
+            .collect();
         let (world, look) = (self.world, self.look);
         if self.observes {
             return self.foresee_repositories(account, found, &unlisted).await;
         }
         let looked: Vec<_> = futures::stream::iter(found)
             .map(|repository| async move {
-                let reached = wanted.filter(|grant| grant.reaches(&repository.region, &repository.name));
+                let reached =
+                    wanted.filter(|grant| grant.reaches(&repository.region, &repository.name));
                 if reached.is_some() {
-                    return (bring_up_to_date(world, account, &repository, look).await, reached, repository);
+                    return (
+                        bring_up_to_date(world, account, &repository, look).await,
+                        reached,
+                        repository,
+                    );
                 }
                 // The claim on it goes only with what was there: nobody would look again.
-                (revoke(world, account, &repository).await, reached, repository)
+                (
+                    revoke(world, account, &repository).await,
+                    reached,
+                    repository,
+                )
             })
             .buffer_unordered(AT_A_TIME)
             .collect()
@@ -62,17 +81,23 @@ impl Enforcement<'_> {
             let at = (repository.region.clone(), repository.name.clone());
             if let Ok(Written::UpToDate(standings)) = &outcome {
                 if standings.put_back {
-                    let what = format!("put this operator's statements back into the policy of {repository}");
+                    let what = format!(
+                        "put this operator's statements back into the policy of {repository}"
+                    );
                     self.put_back.push(what);
                 }
                 self.changes.extend(standings.changed.clone());
                 self.notices.extend(standings.notices.iter().cloned());
                 if reached.is_some() {
-                    self.read.repositories.push((repository.clone(), Ok(standings.policy.clone())));
+                    self.read
+                        .repositories
+                        .push((repository.clone(), Ok(standings.policy.clone())));
                 }
             }
             if let (Err(problem), Some(_)) = (&outcome, reached) {
-                self.read.repositories.push((repository.clone(), Err(problem.message.clone())));
+                self.read
+                    .repositories
+                    .push((repository.clone(), Err(problem.message.clone())));
             }
             match (outcome, reached) {
                 (Ok(written), Some(grant)) => {
@@ -80,15 +105,22 @@ impl Enforcement<'_> {
                     each.extend(told.map(|told| ((repository.region, repository.name), told)));
                 }
                 (Err(problem), Some(_)) => {
-                    drop(each.insert((repository.region, repository.name), RepositoryOutcome::failed(problem)));
+                    drop(each.insert(
+                        (repository.region, repository.name),
+                        RepositoryOutcome::failed(problem),
+                    ));
                 }
                 (Ok(Written::UpToDate(standings)), None) => {
                     let unrevoked = standings.unrevoked.clone();
                     if unrevoked.is_none() {
                         let changed = standings.changed.is_some();
-                        self.revoked.push(Revoked { repository: repository.clone(), changed });
+                        self.revoked.push(Revoked {
+                            repository: repository.clone(),
+                            changed,
+                        });
                     }
-                    let problem = unrevoked.or_else(|| self.not_handed_over(&repository, &standings));
+                    let problem =
+                        unrevoked.or_else(|| self.not_handed_over(&repository, &standings));
                     undone.push((at.0, at.1, problem));
                     continue;
                 }
@@ -104,14 +136,20 @@ impl Enforcement<'_> {
         unlisted.extend(self.unusable_repositories(account, &mut each));
         let part = match (Problem::join(&unlisted), wanted) {
             (Some(problem), _) => Part::Failed(problem),
-            (None, None) => Part::NotRequested("nothing is asked of the repository policies".into()),
+            (None, None) => {
+                Part::NotRequested("nothing is asked of the repository policies".into())
+            }
             (None, Some(_)) => Part::InPlace(summary(&each)),
         };
         (part, each)
     }
 
     /// Keeps the claims on repositories that could not be revoked.
-    fn keep_repository_claims(&mut self, found: &[(String, String, Option<Problem>)], unlisted: &[(String, Problem)]) {
+    fn keep_repository_claims(
+        &mut self,
+        found: &[(String, String, Option<Problem>)],
+        unlisted: &[(String, Problem)],
+    ) {
         let wanted = self.grant.map_or_else(Applied::none, Grant::claims);
         for (place, problem) in self.claims.repositories_to_keep(&wanted, found, unlisted) {
             match problem {
@@ -126,17 +164,28 @@ impl Enforcement<'_> {
         self.left.repositories.dedup();
     }
 
-    /// Reports the repositories that could not even be read, and returns what keeps a whole prefix from being read.
+    /// Reports the repositories that could not even be read, and returns what keeps a whole prefix
+    /// from being read.
     fn unusable_repositories(&mut self, account: &Account, each: &mut Each) -> Vec<Problem> {
         let mut prefixes = Vec::new();
         for (place, problem) in &self.probed.unusable {
-            let Place::Repositories { region, pattern } = place else { continue };
+            let Place::Repositories { region, pattern } = place else {
+                continue;
+            };
             match pattern {
                 RepositoryPattern::Name(name) => {
-                    let repository =
-                        Repository { account: account.id.clone(), region: region.clone(), name: name.clone() };
-                    self.read.repositories.push((repository, Err(problem.message.clone())));
-                    each.insert((region.clone(), name.clone()), RepositoryOutcome::failed(problem.clone()));
+                    let repository = Repository {
+                        account: account.id.clone(),
+                        region: region.clone(),
+                        name: name.clone(),
+                    };
+                    self.read
+                        .repositories
+                        .push((repository, Err(problem.message.clone())));
+                    each.insert(
+                        (region.clone(), name.clone()),
+                        RepositoryOutcome::failed(problem.clone()),
+                    );
                 }
                 RepositoryPattern::Prefix(_) => prefixes.push(problem.clone()),
             }
@@ -146,7 +195,8 @@ impl Enforcement<'_> {
         prefixes
     }
 
-    /// Finds the records of frozen grants again that have to do with the repositories which these claims mean.
+    /// Finds the records of frozen grants again that have to do with the repositories which these
+    /// claims mean.
     pub async fn find_records(&self) -> Result<(), Problem> {
         if self.claims.repositories.is_empty() {
             return Ok(());
@@ -174,7 +224,10 @@ impl Enforcement<'_> {
         let foreseen: Vec<_> = futures::stream::iter(found)
             .map(|repository| async move {
                 let _turn = world.turn(repository.account.as_str()).await;
-                (foresee(world, account, &repository, (name, grant)).await, repository)
+                (
+                    foresee(world, account, &repository, (name, grant)).await,
+                    repository,
+                )
             })
             .buffered(AT_A_TIME)
             .collect()
@@ -183,16 +236,26 @@ impl Enforcement<'_> {
         for (foreseen, repository) in foreseen {
             let reached = grant.filter(|grant| grant.reaches(&repository.region, &repository.name));
             let result = match foreseen {
-                Ok(Some(Foreseen { change, left_out, characters, policy })) => {
+                Ok(Some(Foreseen {
+                    change,
+                    left_out,
+                    characters,
+                    policy,
+                })) => {
                     let full_percent = full_percent(characters);
                     let pending = change.is_some();
                     self.changes.extend(change);
                     if reached.is_some() {
-                        self.read.repositories.push((repository.clone(), Ok(policy.map(Arc::new))));
+                        self.read
+                            .repositories
+                            .push((repository.clone(), Ok(policy.map(Arc::new))));
                     }
                     match (left_out, pending) {
                         (true, _) => Err(does_not_fit(&repository, full_percent)),
-                        (false, true) => Err(Problem::new(Reason::Observing, "its policy would be changed")),
+                        (false, true) => Err(Problem::new(
+                            Reason::Observing,
+                            "its policy would be changed",
+                        )),
                         (false, false) => Ok(()),
                     }
                 }
@@ -202,7 +265,9 @@ impl Enforcement<'_> {
                 },
                 Err(problem) => {
                     if reached.is_some() {
-                        self.read.repositories.push((repository.clone(), Err(problem.message.clone())));
+                        self.read
+                            .repositories
+                            .push((repository.clone(), Err(problem.message.clone())));
                     }
                     Err(problem)
                 }
@@ -215,7 +280,9 @@ impl Enforcement<'_> {
                 };
                 each.insert(key, outcome);
             } else if let Err(problem) = result {
-                self.left.repositories.extend((problem.reason != Reason::Observing).then_some(problem));
+                self.left
+                    .repositories
+                    .extend((problem.reason != Reason::Observing).then_some(problem));
             }
         }
         let part = match Problem::join(unlisted) {
@@ -227,17 +294,27 @@ impl Enforcement<'_> {
 
     /// That access which was to stay could not be put into a statement of its own.
     fn not_handed_over(&self, repository: &Repository, standings: &Standings) -> Option<Problem> {
-        let grant = self.handed_over.filter(|grant| grant.touches_repository_policies())?;
+        let grant = self
+            .handed_over
+            .filter(|grant| grant.touches_repository_policies())?;
         let concerned = grant.reaches(&repository.region, &repository.name);
         let done = standings.handed_over.contains(&self.owner.grant);
         (concerned && !done).then(|| cannot_stay(repository, standings))
     }
 
-    /// What a look at a repository's policy means for this grant; nothing where there is nothing to tell.
-    fn of_this_grant(&self, grant: &Grant, repository: &Repository, written: Written) -> Option<RepositoryOutcome> {
+    /// What a look at a repository's policy means for this grant; nothing where there is nothing to
+    /// tell.
+    fn of_this_grant(
+        &self,
+        grant: &Grant,
+        repository: &Repository,
+        written: Written,
+    ) -> Option<RepositoryOutcome> {
         let Written::UpToDate(standings) = written else {
             // A prefix reaches what there is; only a name can be missing.
-            return grant.names(&repository.name).then(|| RepositoryOutcome::failed(no_repository(repository)));
+            return grant
+                .names(&repository.name)
+                .then(|| RepositoryOutcome::failed(no_repository(repository)));
         };
         let Standings {
             granted,
@@ -256,13 +333,16 @@ impl Enforcement<'_> {
         } = *standings;
         let name = &self.owner.grant;
         let full_percent = full_percent(characters);
-        let result =
-            match (contested.or_else(|| refused.get(name).cloned()), granted.contains(name), left_out.contains(name)) {
-                (Some(problem), _, _) => Err(problem),
-                (None, true, _) => Ok(()),
-                (None, false, true) => Err(does_not_fit(repository, full_percent)),
-                (None, false, false) => Err(not_in_yet(repository)),
-            };
+        let result = match (
+            contested.or_else(|| refused.get(name).cloned()),
+            granted.contains(name),
+            left_out.contains(name),
+        ) {
+            (Some(problem), _, _) => Err(problem),
+            (None, true, _) => Ok(()),
+            (None, false, true) => Err(does_not_fit(repository, full_percent)),
+            (None, false, false) => Err(not_in_yet(repository)),
+        };
         let asked = |sid: &String| grant.replaces.contains(sid);
         Some(RepositoryOutcome {
             result,
@@ -272,18 +352,29 @@ impl Enforcement<'_> {
         })
     }
 
-    /// The repositories that the claims mean. A name is looked up as it is, so that one that is missing is noticed.
-    async fn repositories(&self, account: &Account) -> (BTreeSet<Repository>, Vec<(String, Problem)>) {
+    /// The repositories that the claims mean. A name is looked up as it is, so that one that is
+    /// missing is noticed.
+    async fn repositories(
+        &self,
+        account: &Account,
+    ) -> (BTreeSet<Repository>, Vec<(String, Problem)>) {
         let (mut found, mut problems) = (BTreeSet::new(), Vec::new());
         for claimed in &self.claims.repositories {
             let region = &claimed.region;
-            let repository = |name| Repository { account: account.id.clone(), region: region.clone(), name };
+            let repository = |name| Repository {
+                account: account.id.clone(),
+                region: region.clone(),
+                name,
+            };
             let patterns: Vec<RepositoryPattern> = self.claims.patterns(region).collect();
             found.extend(patterns.iter().filter_map(|pattern| match pattern {
                 RepositoryPattern::Name(name) => Some(repository(name.clone())),
                 RepositoryPattern::Prefix(_) => None,
             }));
-            if !patterns.iter().any(|pattern| matches!(pattern, RepositoryPattern::Prefix(_))) {
+            if !patterns
+                .iter()
+                .any(|pattern| matches!(pattern, RepositoryPattern::Prefix(_)))
+            {
                 continue;
             }
             let listed = match self.probed.listed.get(region) {
@@ -295,8 +386,9 @@ impl Enforcement<'_> {
             };
             match listed {
                 Ok(names) => {
-                    let matching =
-                        names.into_iter().filter(|name| patterns.iter().any(|pattern| pattern.matches(name)));
+                    let matching = names
+                        .into_iter()
+                        .filter(|name| patterns.iter().any(|pattern| pattern.matches(name)));
                     found.extend(matching.map(repository));
                 }
                 Err(fault) => problems.push((region.clone(), fault.into())),
@@ -311,7 +403,9 @@ fn summary(each: &Each) -> String {
     let stays = match kept {
         0 => String::new(),
         1 => "; a statement that it was to take the place of stays, see status.replacements".into(),
-        many => format!("; {many} statements that it was to take the place of stay, see status.replacements"),
+        many => format!(
+            "; {many} statements that it was to take the place of stay, see status.replacements"
+        ),
     };
     match each.len() {
         0 => "no repository matches yet".into(),
@@ -320,7 +414,8 @@ fn summary(each: &Each) -> String {
     }
 }
 
-/// How full a policy is, rounded up to the next ten percent: told so, it does not change with every other grant.
+/// How full a policy is, rounded up to the next ten percent: told so, it does not change with every
+/// other grant.
 fn full_percent(characters: usize) -> i32 {
     let tens = (characters * 10).div_ceil(MAX_CHARACTERS);
     i32::try_from(tens.min(10) * 10).unwrap_or(100)
@@ -329,7 +424,9 @@ fn full_percent(characters: usize) -> i32 {
 pub(super) fn no_repository(repository: &Repository) -> Problem {
     Problem::new(
         Reason::RepositoryNotFound,
-        format!("{repository} does not exist. Create it, or correct spec.registry; it is looked for again"),
+        format!(
+            "{repository} does not exist. Create it, or correct spec.registry; it is looked for again"
+        ),
     )
 }
 

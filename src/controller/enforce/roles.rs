@@ -37,7 +37,10 @@ impl Enforcement<'_> {
         let before = self.changes.len();
         match self.instance(account, desired).await {
             Ok(status) => {
-                let in_place = format!("instance role {} is in place in account {}", desired.role.name, account.id);
+                let in_place = format!(
+                    "instance role {} is in place in account {}",
+                    desired.role.name, account.id
+                );
                 (self.part(before, in_place), status)
             }
             Err(problem) => (Part::Failed(problem), none),
@@ -45,7 +48,9 @@ impl Enforcement<'_> {
     }
 
     fn no_instance(&self) -> Part {
-        let Some(grant) = self.grant else { return Part::NotRequested("access is being revoked".into()) };
+        let Some(grant) = self.grant else {
+            return Part::NotRequested("access is being revoked".into());
+        };
         let (needs, consumer) = (grant.needed_in_consumer(), &grant.consumer);
         match (&grant.instance_role, consumer) {
             (ConsumerRole::NotManaged, Consumer::Account { id, .. }) => Part::NotManaged(format!(
@@ -61,17 +66,33 @@ impl Enforcement<'_> {
     }
 
     /// Nobody else is at work on the role meanwhile.
-    async fn instance(&mut self, account: &Account, desired: &DesiredInstance) -> Result<ConsumerStatus, Problem> {
-        let (role, profile) = (&desired.role.name, desired.profile.as_deref().unwrap_or_default());
+    async fn instance(
+        &mut self,
+        account: &Account,
+        desired: &DesiredInstance,
+    ) -> Result<ConsumerStatus, Problem> {
+        let (role, profile) = (
+            &desired.role.name,
+            desired.profile.as_deref().unwrap_or_default(),
+        );
         let sharers = sharing::sharers(self.world, self.owner, &account.id, role, profile);
-        let observed = match self.probed.instance.take().filter(|_| sharers == Sharers::default()) {
+        let observed = match self
+            .probed
+            .instance
+            .take()
+            .filter(|_| sharers == Sharers::default())
+        {
             Some(observed) => observed,
             None => self.observed_instance(account, role, profile).await?,
         };
         self.read.instance = Some(observed.role.clone());
         self.look_for_another_writer(account, role, observed.role.as_ref());
         let steps = diff::instance(desired, &observed, self.owner, &sharers)?;
-        let Instance { role: mut present, profile, held_by: _ } = observed;
+        let Instance {
+            role: mut present,
+            profile,
+            held_by: _,
+        } = observed;
         let mut status = ConsumerStatus {
             role_arn: present.as_ref().map(|role| role.arn.clone()),
             role_id: present.as_ref().map(|role| role.id.clone()),
@@ -97,7 +118,11 @@ impl Enforcement<'_> {
         let none = RegistryStatus::default();
         let Some(desired) = desired else {
             let asked = self.grant.is_some();
-            let why = if asked { "path AssumeRole was not asked for" } else { "access is being revoked" };
+            let why = if asked {
+                "path AssumeRole was not asked for"
+            } else {
+                "access is being revoked"
+            };
             return (Part::NotRequested(why.into()), none);
         };
         let account = match session {
@@ -109,9 +134,16 @@ impl Enforcement<'_> {
         }
         let before = self.changes.len();
         match self.registry_role(account, desired).await {
-            Ok(status) => {
-                (self.part(before, format!("role {} is in place in account {}", desired.name, account.id)), status)
-            }
+            Ok(status) => (
+                self.part(
+                    before,
+                    format!(
+                        "role {} is in place in account {}",
+                        desired.name, account.id
+                    ),
+                ),
+                status,
+            ),
             Err(problem) => (Part::Failed(problem), none),
         }
     }
@@ -126,28 +158,48 @@ impl Enforcement<'_> {
             "" => None,
             name => account.instance_profile(name).await?,
         };
-        Ok(Instance { role: account.role(role).await?, profile, held_by: BTreeSet::new() })
+        Ok(Instance {
+            role: account.role(role).await?,
+            profile,
+            held_by: BTreeSet::new(),
+        })
     }
 
-    async fn registry_role(&mut self, account: &Account, desired: &DesiredRole) -> Result<RegistryStatus, Problem> {
+    async fn registry_role(
+        &mut self,
+        account: &Account,
+        desired: &DesiredRole,
+    ) -> Result<RegistryStatus, Problem> {
         let mut observed = match self.probed.registry_role.take() {
             Some(observed) => observed,
             None => account.role(&desired.name).await?,
         };
         self.read.registry_role = Some(observed.clone());
         self.look_for_another_writer(account, &desired.name, observed.as_ref());
-        // Repository policies name the role only while it is known to be there and this grant's. A call that failed says neither.
-        let is_ours = observed.as_ref().is_some_and(|role| self.owner.owns(&role.tags));
+        // Repository policies name the role only while it is known to be there and this grant's. A
+        // call that failed says neither.
+        let is_ours = observed
+            .as_ref()
+            .is_some_and(|role| self.owner.owns(&role.tags));
         self.world.ledger.record_role(&self.owner.uid, is_ours);
         if observed.is_none() {
             sharing::eldest(self.world, self.owner, desired)?;
         }
         let steps = diff::registry_role(desired, observed.as_ref(), self.owner, account.now())?;
-        let (role_arn, role_id) = observed.as_ref().map(|role| (role.arn.clone(), role.id.clone())).unzip();
-        let mut status = RegistryStatus { hosts: Vec::new(), role_arn, role_id };
+        let (role_arn, role_id) = observed
+            .as_ref()
+            .map(|role| (role.arn.clone(), role.id.clone()))
+            .unzip();
+        let mut status = RegistryStatus {
+            hosts: Vec::new(),
+            role_arn,
+            role_id,
+        };
         let ends_sessions = diff::ends_sessions(&steps);
         let applied = self.apply(account, steps, &mut observed).await;
-        self.again = observed.as_ref().and_then(|role| diff::ends_sessions_again_in(role, account.now()));
+        self.again = observed
+            .as_ref()
+            .and_then(|role| diff::ends_sessions_again_in(role, account.now()));
         self.read.registry_role = Some(observed);
         for made in applied? {
             if let Made::Role { arn, id } = made {
@@ -174,12 +226,18 @@ impl Enforcement<'_> {
     /// The role is as it should be.
     fn note_tags(&self, account: &Account, name: &str) {
         if !self.observes {
-            self.world.second_writers.note_tags(&account.id, name, self.owner);
+            self.world
+                .second_writers
+                .note_tags(&account.id, name, self.owner);
         }
     }
 
     /// The trust policy is narrowed now: the sessions that it gave out until this moment end.
-    async fn end_sessions(&mut self, account: &Account, desired: &DesiredRole) -> Result<(), Problem> {
+    async fn end_sessions(
+        &mut self,
+        account: &Account,
+        desired: &DesiredRole,
+    ) -> Result<(), Problem> {
         let mut narrowed = account.role(&desired.name).await?;
         let steps = diff::registry_role(desired, narrowed.as_ref(), self.owner, account.now())?;
         if diff::ends_sessions(&steps) {
@@ -192,15 +250,26 @@ impl Enforcement<'_> {
             ));
         }
         let applied = self.apply(account, steps, &mut narrowed).await;
-        self.again = narrowed.as_ref().and_then(|role| diff::ends_sessions_again_in(role, account.now()));
+        self.again = narrowed
+            .as_ref()
+            .and_then(|role| diff::ends_sessions_again_in(role, account.now()));
         self.read.registry_role = Some(narrowed);
         applied.map(drop).map_err(Problem::from)
     }
 
-    pub(super) async fn remove_registry_roles(&mut self, session: &Session, desired: Option<&DesiredRole>) {
+    pub(super) async fn remove_registry_roles(
+        &mut self,
+        session: &Session,
+        desired: Option<&DesiredRole>,
+    ) {
         let kept = desired.map(|role| role.name.as_str());
         let Ok(account) = session else { return };
-        for name in self.claims.registry_roles.iter().filter(|name| Some(name.as_str()) != kept) {
+        for name in self
+            .claims
+            .registry_roles
+            .iter()
+            .filter(|name| Some(name.as_str()) != kept)
+        {
             if let Err(problem) = self.remove_registry_role(account, name).await {
                 let reported = self.keep_claim(Place::RegistryRole(name.clone()), problem);
                 self.left.registry_roles.extend(reported);
@@ -213,25 +282,43 @@ impl Enforcement<'_> {
             self.world.ledger.record_role(&self.owner.uid, false);
         }
         let mut observed = account.role(name).await?;
-        let stays =
-            self.handed_over.and_then(|grant| grant.role.as_ref()).is_some_and(|role| role.identity.name == name);
+        let stays = self
+            .handed_over
+            .and_then(|grant| grant.role.as_ref())
+            .is_some_and(|role| role.identity.name == name);
         let (steps, held) = if stays {
-            (diff::registry_role_handed_over(name, observed.as_ref(), self.owner), None)
+            (
+                diff::registry_role_handed_over(name, observed.as_ref(), self.owner),
+                None,
+            )
         } else {
-            let held_by = if observed.is_some() { account.profiles_of(name).await? } else { BTreeSet::new() };
+            let held_by = if observed.is_some() {
+                account.profiles_of(name).await?
+            } else {
+                BTreeSet::new()
+            };
             diff::without_registry_role(name, observed.as_ref(), &held_by, self.owner)
         };
         self.apply(account, steps, &mut observed).await?;
         held.map_or(Ok(()), Err)
     }
 
-    pub(super) async fn remove_instances(&mut self, session: Option<&Session>, desired: Option<&DesiredInstance>) {
+    pub(super) async fn remove_instances(
+        &mut self,
+        session: Option<&Session>,
+        desired: Option<&DesiredInstance>,
+    ) {
         let kept = desired.map(|instance| instance.role.name.as_str());
         let Some(Ok(account)) = session else { return };
         // What others do to the roles is waited for.
         let revokes = Work::current().urgency == Urgency::Revocation;
         let _revoking = revokes.then(|| self.world.slots.revoking(account.id.as_str()));
-        for claimed in self.claims.instance_roles.iter().filter(|claimed| Some(claimed.role.as_str()) != kept) {
+        for claimed in self
+            .claims
+            .instance_roles
+            .iter()
+            .filter(|claimed| Some(claimed.role.as_str()) != kept)
+        {
             if let Err(problem) = self.remove_instance(account, claimed).await {
                 let reported = self.keep_claim(Place::InstanceRole(claimed.clone()), problem);
                 self.left.instance_roles.extend(reported);
@@ -239,27 +326,53 @@ impl Enforcement<'_> {
         }
     }
 
-    async fn remove_instance(&mut self, account: &Account, claimed: &AppliedInstanceRole) -> Result<(), Problem> {
-        let AppliedInstanceRole { role, path: _, instance_profile } = claimed;
+    async fn remove_instance(
+        &mut self,
+        account: &Account,
+        claimed: &AppliedInstanceRole,
+    ) -> Result<(), Problem> {
+        let AppliedInstanceRole {
+            role,
+            path: _,
+            instance_profile,
+        } = claimed;
         let (_alone, _turn) = self.world.alone_on(&account.id, role).await;
-        let mut observed = self.observed_instance(account, role, instance_profile).await?;
+        let mut observed = self
+            .observed_instance(account, role, instance_profile)
+            .await?;
         let sharers = sharing::sharers(self.world, self.owner, &account.id, role, instance_profile);
         let profile = Some(instance_profile.as_str()).filter(|name| !name.is_empty());
-        let stays = self.handed_over.is_some_and(|grant| match &grant.instance_role {
-            ConsumerRole::Kept { role: kept, .. } => kept.name == *role,
-            ConsumerRole::NotRequested | ConsumerRole::NotManaged => false,
-        });
+        let stays = self
+            .handed_over
+            .is_some_and(|grant| match &grant.instance_role {
+                ConsumerRole::Kept { role: kept, .. } => kept.name == *role,
+                ConsumerRole::NotRequested | ConsumerRole::NotManaged => false,
+            });
         let (steps, held) = if stays {
-            (diff::instance_handed_over(role, profile, &observed, self.owner, &sharers)?, None)
+            (
+                diff::instance_handed_over(role, profile, &observed, self.owner, &sharers)?,
+                None,
+            )
         } else {
             if observed.role.is_some() {
                 observed.held_by = account.profiles_of(role).await?;
             }
-            diff::without_instance(role, profile, &observed, self.owner, &sharers, self.on_delete)
+            diff::without_instance(
+                role,
+                profile,
+                &observed,
+                self.owner,
+                &sharers,
+                self.on_delete,
+            )
         };
         match self.apply(account, steps, &mut observed.role).await {
-            Err(Failed { problem, refused: Some(trust) }) if !stays => {
-                self.revoke_in_blocked_trust(account, claimed, observed, &sharers, &trust, problem).await?;
+            Err(Failed {
+                problem,
+                refused: Some(trust),
+            }) if !stays => {
+                self.revoke_in_blocked_trust(account, claimed, observed, &sharers, &trust, problem)
+                    .await?;
                 held.map_or(Ok(()), Err)
             }
             Err(failed) => Err(failed.into()),
@@ -270,8 +383,8 @@ impl Enforcement<'_> {
         }
     }
 
-    /// IAM refused the trust policy without our statement. All else was revoked. Where that is because of principals which are proven dead, it is
-    /// written without them.
+    /// IAM refused the trust policy without our statement. All else was revoked. Where that is
+    /// because of principals which are proven dead, it is written without them.
     async fn revoke_in_blocked_trust(
         &mut self,
         account: &Account,
@@ -281,16 +394,32 @@ impl Enforcement<'_> {
         refused: &Document,
         problem: Problem,
     ) -> Result<(), Problem> {
-        let AppliedInstanceRole { role, path: _, instance_profile } = claimed;
+        let AppliedInstanceRole {
+            role,
+            path: _,
+            instance_profile,
+        } = claimed;
         let installation = &self.owner.installation;
-        let shown: BTreeSet<String> = dead_ids::shown(refused, installation).into_iter().map(|dead| dead.id).collect();
+        let shown: BTreeSet<String> = dead_ids::shown(refused, installation)
+            .into_iter()
+            .map(|dead| dead.id)
+            .collect();
         let proven = self.world.roles.refused(&account.id, role, &shown);
         let blocked = |problem: Problem| {
             let left = "The grant's own policy on the role was removed. The annotation registrygrants.dev/abandon=true lets go of the trust statement";
-            Problem::new(Reason::BlockedPolicy, format!("{}. {left}", problem.message))
+            Problem::new(
+                Reason::BlockedPolicy,
+                format!("{}. {left}", problem.message),
+            )
         };
-        let trust = observed.role.as_ref().and_then(|role| role.trust.as_ref().ok());
-        let Some(Cleaned { document, originals }) = trust.map(|trust| dead_ids::without(trust, &proven, installation))
+        let trust = observed
+            .role
+            .as_ref()
+            .and_then(|role| role.trust.as_ref().ok());
+        let Some(Cleaned {
+            document,
+            originals,
+        }) = trust.map(|trust| dead_ids::without(trust, &proven, installation))
         else {
             return Err(blocked(problem));
         };
@@ -301,9 +430,20 @@ impl Enforcement<'_> {
             role.trust = Ok(document);
         }
         let profile = Some(instance_profile.as_str()).filter(|name| !name.is_empty());
-        let (steps, left) = diff::without_instance(role, profile, &observed, self.owner, sharers, self.on_delete);
-        let writes = steps.iter().any(|step| matches!(step, Step::UpdateTrust { .. }));
-        self.apply(account, steps, &mut observed.role).await.map_err(|failed| blocked(failed.problem))?;
+        let (steps, left) = diff::without_instance(
+            role,
+            profile,
+            &observed,
+            self.owner,
+            sharers,
+            self.on_delete,
+        );
+        let writes = steps
+            .iter()
+            .any(|step| matches!(step, Step::UpdateTrust { .. }));
+        self.apply(account, steps, &mut observed.role)
+            .await
+            .map_err(|failed| blocked(failed.problem))?;
         self.world.roles.forget_refusals(&account.id, role);
         if writes {
             let ids = proven.into_iter().collect::<Vec<_>>().join(", ");

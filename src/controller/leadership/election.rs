@@ -1,5 +1,6 @@
-//! The election: one replica's part in it. The holder renews the Lease well before it runs out. How long a Lease still holds is measured on each
-//! replica's own clock from what it saw itself, so that clocks need not agree.
+//! The election: one replica's part in it. The holder renews the Lease well before it runs out. How
+//! long a Lease still holds is measured on each replica's own clock from what it saw itself, so
+//! that clocks need not agree.
 
 use super::{Leadership, RELEASE};
 use crate::telemetry::health::{Pulse, Readiness};
@@ -49,7 +50,8 @@ pub struct Election<L> {
     duration: Duration,
     /// The Lease as last seen, and since when it has not changed.
     seen: Option<(Option<LeaseSpec>, Instant)>,
-    /// Whether somebody else was ever seen to hold it: where the Lease is deleted, its holder may work on for a while.
+    /// Whether somebody else was ever seen to hold it: where the Lease is deleted, its holder may
+    /// work on for a while.
     others_seen: bool,
     /// That the Lease is looked at again and again.
     pulse: Pulse,
@@ -81,7 +83,14 @@ enum Round {
 impl<L: Leases> Election<L> {
     /// Under this identity.
     pub fn new(leases: L, identity: String, duration: Duration, pulse: Pulse) -> Self {
-        Self { leases, identity, duration, seen: None, others_seen: false, pulse }
+        Self {
+            leases,
+            identity,
+            duration,
+            seen: None,
+            others_seen: false,
+            pulse,
+        }
     }
 
     /// Waits until this replica leads.
@@ -96,10 +105,15 @@ impl<L: Leases> Election<L> {
                 }
                 Ok(Round::Anothers) if !told => {
                     told = true;
-                    tracing::info!(identity = self.identity, "standing by: another replica leads");
+                    tracing::info!(
+                        identity = self.identity,
+                        "standing by: another replica leads"
+                    );
                 }
                 Ok(Round::Anothers | Round::Changed) => {}
-                Err(error) => tracing::warn!("the Lease cannot be read or written, trying again: {error}"),
+                Err(error) => {
+                    tracing::warn!("the Lease cannot be read or written, trying again: {error}")
+                }
             }
             tokio::time::sleep(self.pause()).await;
         }
@@ -125,32 +139,54 @@ impl<L: Leases> Election<L> {
         }
     }
 
-    /// Returns the Lease, so that the next replica need not wait for its end. Only after the last write has ended.
+    /// Returns the Lease, so that the next replica need not wait for its end. Only after the last
+    /// write has ended.
     pub async fn release(&mut self) {
         let released = async {
-            let Some(lease) = self.leases.read().await? else { return Ok(()) };
-            let held = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity);
+            let Some(lease) = self.leases.read().await? else {
+                return Ok(());
+            };
+            let held = lease
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.holder_identity.as_ref())
+                == Some(&self.identity);
             if held {
-                let spec = LeaseSpec { holder_identity: None, ..lease.spec.clone().unwrap_or_default() };
-                self.leases.replace(&Lease { spec: Some(spec), ..lease }).await?;
+                let spec = LeaseSpec {
+                    holder_identity: None,
+                    ..lease.spec.clone().unwrap_or_default()
+                };
+                self.leases
+                    .replace(&Lease {
+                        spec: Some(spec),
+                        ..lease
+                    })
+                    .await?;
             }
             Ok::<_, Error>(())
         };
         let failed = match timeout(RELEASE, released).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("the API server did not answer within {} s", RELEASE.as_secs()),
+            Err(_) => format!(
+                "the API server did not answer within {} s",
+                RELEASE.as_secs()
+            ),
         };
         tracing::warn!("the Lease could not be returned; it runs out by itself: {failed}");
     }
 
-    /// A look that ends: a connection that died without a word must not keep us from noticing that time is up.
+    /// A look that ends: a connection that died without a word must not keep us from noticing that
+    /// time is up.
     async fn timed_round(&mut self, readiness: &Readiness) -> Result<Round, String> {
         self.pulse.beat();
         let limit = self.pause();
         let round = match timeout(limit, self.round()).await {
             Ok(round) => round.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("the API server did not answer within {} ms", limit.as_millis())),
+            Err(_) => Err(format!(
+                "the API server did not answer within {} ms",
+                limit.as_millis()
+            )),
         };
         match &round {
             Ok(_) => readiness.works(CONNECTION),
@@ -164,20 +200,37 @@ impl<L: Leases> Election<L> {
         let lease = self.leases.read().await?;
         let spec = lease.as_ref().and_then(|lease| lease.spec.clone());
         let unchanged_for = self.observe(spec.clone());
-        let holder = spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        let holder = spec
+            .as_ref()
+            .and_then(|spec| spec.holder_identity.as_deref())
+            .unwrap_or_default();
         self.others_seen |= !holder.is_empty() && holder != self.identity;
         let until = Instant::now() + self.duration;
         let missing_long_enough = !self.others_seen || unchanged_for > self.duration;
-        let written = match decide(lease.is_some(), spec.as_ref(), &self.identity, unchanged_for) {
+        let written = match decide(
+            lease.is_some(),
+            spec.as_ref(),
+            &self.identity,
+            unchanged_for,
+        ) {
             Move::Create if !missing_long_enough => return Ok(Round::Anothers),
             Move::Wait => return Ok(Round::Anothers),
             Move::Create => {
-                let metadata = ObjectMeta { name: Some(LEASE.into()), ..ObjectMeta::default() };
-                let lease = Lease { metadata, spec: Some(self.spec(None)) };
+                let metadata = ObjectMeta {
+                    name: Some(LEASE.into()),
+                    ..ObjectMeta::default()
+                };
+                let lease = Lease {
+                    metadata,
+                    spec: Some(self.spec(None)),
+                };
                 self.leases.create(&lease).await
             }
             Move::Take | Move::Renew => {
-                let lease = Lease { spec: Some(self.spec(spec)), ..lease.unwrap_or_default() };
+                let lease = Lease {
+                    spec: Some(self.spec(spec)),
+                    ..lease.unwrap_or_default()
+                };
                 // With the version that was read: of two replicas that try at once one gets it.
                 self.leases.replace(&lease).await
             }
@@ -187,7 +240,9 @@ impl<L: Leases> Election<L> {
                 self.observe(lease.spec);
                 Ok(Round::Ours(until))
             }
-            Err(Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(Round::Changed),
+            Err(Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
+                Ok(Round::Changed)
+            }
             Err(error) => Err(error),
         }
     }
@@ -202,7 +257,11 @@ impl<L: Leases> Election<L> {
             lease_duration_seconds: i32::try_from(self.duration.as_secs()).ok(),
             renew_time: now.clone(),
             acquire_time: if ours { before.acquire_time } else { now },
-            lease_transitions: Some(if ours { changes } else { changes.saturating_add(1) }),
+            lease_transitions: Some(if ours {
+                changes
+            } else {
+                changes.saturating_add(1)
+            }),
             ..LeaseSpec::default()
         }
     }
@@ -225,8 +284,12 @@ impl<L: Leases> Election<L> {
 }
 
 fn decide(exists: bool, spec: Option<&LeaseSpec>, identity: &str, unchanged_for: Duration) -> Move {
-    let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).filter(|holder| !holder.is_empty());
-    let promised = spec.and_then(|spec| spec.lease_duration_seconds).and_then(|seconds| u64::try_from(seconds).ok());
+    let holder = spec
+        .and_then(|spec| spec.holder_identity.as_deref())
+        .filter(|holder| !holder.is_empty());
+    let promised = spec
+        .and_then(|spec| spec.lease_duration_seconds)
+        .and_then(|seconds| u64::try_from(seconds).ok());
     match holder {
         _ if !exists => Move::Create,
         None => Move::Take,
@@ -242,7 +305,11 @@ mod tests {
     use rstest::rstest;
 
     fn held_by(holder: &str) -> LeaseSpec {
-        LeaseSpec { holder_identity: Some(holder.into()), lease_duration_seconds: Some(30), ..LeaseSpec::default() }
+        LeaseSpec {
+            holder_identity: Some(holder.into()),
+            lease_duration_seconds: Some(30),
+            ..LeaseSpec::default()
+        }
     }
 
     #[rstest]
@@ -259,6 +326,14 @@ mod tests {
         #[case] unchanged_for: u64,
         #[case] wanted: Move,
     ) {
-        assert_eq!(decide(exists, spec.as_ref(), "me", Duration::from_secs(unchanged_for)), wanted);
+        assert_eq!(
+            decide(
+                exists,
+                spec.as_ref(),
+                "me",
+                Duration::from_secs(unchanged_for)
+            ),
+            wanted
+        );
     }
 }

@@ -1,11 +1,13 @@
 //! Leadership: of several replicas one works, the others stand by. A Lease says which.
 //!
-//! A replica leads for a term: from winning the Lease until it loses or returns it. Each term has its own [`Leadership`], and no write begins
-//! without its [`Permit`]. A permit is given only while the Lease outlives the bound on a write, and a term that has ended gives none, ever: work
-//! that was begun under it cannot write in a later one. The bound is the same for calls to AWS and for writes in the cluster.
+//! A replica leads for a term: from winning the Lease until it loses or returns it. Each term has
+//! its own [`Leadership`], and no write begins without its [`Permit`]. A permit is given only while
+//! the Lease outlives the bound on a write, and a term that has ended gives none, ever: work that
+//! was begun under it cannot write in a later one. The bound is the same for calls to AWS and for
+//! writes in the cluster.
 //!
-//! A replica that loses the Lease stands by again in the same process. One that is told to stop finishes the writes that have begun, drops the rest
-//! of the work and returns the Lease.
+//! A replica that loses the Lease stands by again in the same process. One that is told to stop
+//! finishes the writes that have begun, drops the rest of the work and returns the Lease.
 
 mod election;
 #[cfg(test)]
@@ -29,7 +31,8 @@ use tokio::time::{Instant, timeout};
 /// How long returning the Lease may take; afterwards it runs out by itself.
 pub const RELEASE: Duration = Duration::from_secs(3);
 
-/// One term of leading: until when it lasts, as far as this replica knows, and what is being written under it.
+/// One term of leading: until when it lasts, as far as this replica knows, and what is being
+/// written under it.
 #[derive(Debug)]
 pub struct Leadership {
     state: Arc<watch::Sender<State>>,
@@ -45,7 +48,8 @@ struct State {
     writes: usize,
 }
 
-/// The permission for one write, under one term. The write counts as going on until this is dropped.
+/// The permission for one write, under one term. The write counts as going on until this is
+/// dropped.
 #[derive(Debug)]
 #[must_use = "the write is only counted while its permit is held"]
 pub struct Permit {
@@ -69,17 +73,22 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.state.send_modify(|state| state.writes = state.writes.saturating_sub(1));
+        self.state
+            .send_modify(|state| state.writes = state.writes.saturating_sub(1));
     }
 }
 
 impl Leadership {
     /// A term that has not begun. No write takes longer than `write_bound`.
     pub fn none(write_bound: Duration) -> Self {
-        Self { state: Arc::new(watch::Sender::new(State::default())), write_bound }
+        Self {
+            state: Arc::new(watch::Sender::new(State::default())),
+            write_bound,
+        }
     }
 
-    /// Without election: a term that lasts until it is ended. Far enough, for nothing runs a century.
+    /// Without election: a term that lasts until it is ended. Far enough, for nothing runs a
+    /// century.
     pub fn always(write_bound: Duration) -> Self {
         let leadership = Self::none(write_bound);
         let century = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -99,7 +108,10 @@ impl Leadership {
             permitted
         });
         if permitted {
-            return Ok(Permit { state: self.state.clone(), deadline });
+            return Ok(Permit {
+                state: self.state.clone(),
+                deadline,
+            });
         }
         Err(Problem::new(
             Reason::Unavailable,
@@ -115,7 +127,11 @@ impl Leadership {
     /// Waits until no write is going on.
     pub async fn idle(&self) {
         // The sender lives as long as `self`.
-        let _ = self.state.subscribe().wait_for(|state| state.writes == 0).await;
+        let _ = self
+            .state
+            .subscribe()
+            .wait_for(|state| state.writes == 0)
+            .await;
     }
 
     fn extend(&self, until: Instant) {
@@ -123,12 +139,16 @@ impl Leadership {
     }
 
     fn has_run_out(&self) -> bool {
-        self.state.borrow().until.is_none_or(|until| until <= Instant::now())
+        self.state
+            .borrow()
+            .until
+            .is_none_or(|until| until <= Instant::now())
     }
 }
 
-/// Works while it leads, and stands by while it does not, until it is told to stop. Each term has a new future of `work`, and the last one is dropped
-/// before the Lease is returned or asked for again.
+/// Works while it leads, and stands by while it does not, until it is told to stop. Each term has a
+/// new future of `work`, and the last one is dropped before the Lease is returned or asked for
+/// again.
 ///
 /// # Errors
 /// When the election itself has failed.
@@ -181,7 +201,8 @@ pub async fn take_part<L: Leases, W: Future<Output = ()>>(
     }
 }
 
-/// Works until it is told to stop, or `lost` resolves; then finishes the writes that have begun, and drops the rest.
+/// Works until it is told to stop, or `lost` resolves; then finishes the writes that have begun,
+/// and drops the rest.
 pub async fn until_over<T>(
     leadership: &Leadership,
     work: impl Future<Output = ()>,

@@ -36,13 +36,22 @@ impl Server {
 
     fn store(&self, lease: &Lease) -> Lease {
         let mut lease = lease.clone();
-        lease.metadata.resource_version = Some(self.0.version.fetch_add(1, Ordering::SeqCst).to_string());
+        lease.metadata.resource_version =
+            Some(self.0.version.fetch_add(1, Ordering::SeqCst).to_string());
         *self.0.lease.lock().unwrap() = Some(lease.clone());
         lease
     }
 
     fn holder(&self) -> Option<String> {
-        self.0.lease.lock().unwrap().as_ref()?.spec.as_ref()?.holder_identity.clone()
+        self.0
+            .lease
+            .lock()
+            .unwrap()
+            .as_ref()?
+            .spec
+            .as_ref()?
+            .holder_identity
+            .clone()
     }
 }
 
@@ -59,7 +68,13 @@ impl Leases for Server {
 
     async fn replace(&self, lease: &Lease) -> Result<Lease, Error> {
         self.answers().await?;
-        let stored = self.0.lease.lock().unwrap().as_ref().and_then(|lease| lease.metadata.resource_version.clone());
+        let stored = self
+            .0
+            .lease
+            .lock()
+            .unwrap()
+            .as_ref()
+            .and_then(|lease| lease.metadata.resource_version.clone());
         if stored != lease.metadata.resource_version {
             return Err(Error::Service("the Lease was changed".into()));
         }
@@ -90,7 +105,10 @@ impl Replica {
     fn start(server: &Server, name: &str, write: Duration) -> Self {
         let telemetry = Telemetry::default();
         let stop = Arc::new(Notify::new());
-        let (terms, running) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicUsize>::default());
+        let (terms, running) = (
+            Arc::<Mutex<Vec<_>>>::default(),
+            Arc::<AtomicUsize>::default(),
+        );
         let pulse = telemetry.liveness.pulse("the election", LEASE * 3);
         let election = Election::new(server.clone(), name.into(), LEASE, pulse);
         let stopped: Stop = {
@@ -114,9 +132,17 @@ impl Replica {
                     }
                 }
             };
-            take_part(election, BOUND, &told, stopped, work).await.unwrap();
+            take_part(election, BOUND, &told, stopped, work)
+                .await
+                .unwrap();
         });
-        Self { telemetry, stop, terms, running, ended }
+        Self {
+            telemetry,
+            stop,
+            terms,
+            running,
+            ended,
+        }
     }
 
     fn terms(&self) -> Vec<Arc<Leadership>> {
@@ -137,7 +163,11 @@ async fn no_write_is_begun_that_the_lease_may_not_outlive() {
     assert!(leadership.may_write().is_err());
     leadership.extend(Instant::now() + Duration::from_secs(60));
     let permit = leadership.may_write().unwrap();
-    assert_eq!(permit.deadline(), Instant::now() + BOUND, "one bound for all writes");
+    assert_eq!(
+        permit.deadline(),
+        Instant::now() + BOUND,
+        "one bound for all writes"
+    );
     assert!(Leadership::always(BOUND).may_write().is_ok());
 }
 
@@ -170,20 +200,34 @@ async fn an_outage_longer_than_the_lease_ends_the_term_and_not_the_process() {
     server.0.refuses.store(true, Ordering::SeqCst);
     sleep(Duration::from_secs(10)).await;
     let (status, text) = replica.ready();
-    assert!(status == 503 && text.contains("leading") && text.contains("cannot be reached"), "{text}");
+    assert!(
+        status == 503 && text.contains("leading") && text.contains("cannot be reached"),
+        "{text}"
+    );
     sleep(Duration::from_secs(110)).await;
     let first = replica.terms().remove(0);
     assert!(first.may_write().is_err());
-    assert_eq!(replica.running.load(Ordering::SeqCst), 0, "the work of the old term goes on");
+    assert_eq!(
+        replica.running.load(Ordering::SeqCst),
+        0,
+        "the work of the old term goes on"
+    );
     let (status, text) = replica.ready();
     assert!(status == 503 && text.contains("standing by"), "{text}");
 
     server.0.refuses.store(false, Ordering::SeqCst);
     sleep(Duration::from_secs(10)).await;
-    assert_eq!(replica.terms().len(), 2, "it leads again within a third of the Lease");
+    assert_eq!(
+        replica.terms().len(),
+        2,
+        "it leads again within a third of the Lease"
+    );
     assert!(first.may_write().is_err(), "the old term writes again");
     assert!(replica.terms()[1].may_write().is_ok());
-    assert_eq!((replica.running.load(Ordering::SeqCst), replica.ready().0), (1, 200));
+    assert_eq!(
+        (replica.running.load(Ordering::SeqCst), replica.ready().0),
+        (1, 200)
+    );
     assert!(!replica.ended.is_finished());
 }
 
@@ -194,7 +238,10 @@ async fn a_leader_whose_lease_another_has_taken_stands_by_and_leads_again_later(
     sleep(Duration::from_secs(20)).await;
     let second = Replica::start(&server, "two", Duration::from_secs(2));
     sleep(Duration::from_secs(20)).await;
-    assert_eq!(second.ready(), (200, "ready: standing by, another replica leads\n".into()));
+    assert_eq!(
+        second.ready(),
+        (200, "ready: standing by, another replica leads\n".into())
+    );
     // The holder is replaced, as when it was paused for longer than its Lease.
     let mut lease = server.0.lease.lock().unwrap().clone().unwrap();
     lease.spec.as_mut().unwrap().holder_identity = Some("two".into());
@@ -220,9 +267,16 @@ async fn one_that_is_told_to_stop_finishes_the_write_returns_the_lease_and_ends_
         replica.stop.notify_one();
         sleep(Duration::from_secs(1)).await;
         assert!(leadership.may_write().is_err(), "another step is begun");
-        assert!(leadership.idle().now_or_never().is_none(), "the write that had begun is given up");
+        assert!(
+            leadership.idle().now_or_never().is_none(),
+            "the write that had begun is given up"
+        );
         replica.ended.await.unwrap();
-        assert!(told.elapsed() <= BOUND + Duration::from_secs(5), "{:?}", told.elapsed());
+        assert!(
+            told.elapsed() <= BOUND + Duration::from_secs(5),
+            "{:?}",
+            told.elapsed()
+        );
         assert_eq!(server.holder().is_none(), !silent, "the Lease is returned");
     }
 }
@@ -262,7 +316,11 @@ async fn work_that_ends_by_itself_when_it_is_told_to_stop_is_not_waited_for() {
         let never = std::future::pending::<()>();
         let begun = Instant::now();
         let leadership = Leadership::always(BOUND);
-        assert!(until_over(&leadership, stop.clone(), &stop, never).await.is_none());
+        assert!(
+            until_over(&leadership, stop.clone(), &stop, never)
+                .await
+                .is_none()
+        );
         assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
     }
 }

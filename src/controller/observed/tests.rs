@@ -43,12 +43,15 @@ where
 {
     let (store, mut writer) = reflector::store();
     for object in objects {
-        writer.apply_watcher_event(&Event::Apply(serde_json::from_value(object.clone()).unwrap()));
+        writer.apply_watcher_event(&Event::Apply(
+            serde_json::from_value(object.clone()).unwrap(),
+        ));
     }
     (store, writer)
 }
 
-/// Everything that a reconciliation needs, with a grant that is in place and whose repository is on record.
+/// Everything that a reconciliation needs, with a grant that is in place and whose repository is on
+/// record.
 async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
     let rule = json!({"namespaces": {"names": ["team"]}, "repositories": ["*"], "maxAccess": "Pull", "consumers": ["222222222222"]});
     let account = json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": "AWSAccount",
@@ -58,14 +61,25 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
     let (grants, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Apply(grant(false)));
     let server = tower::service_fn(|_: http::Request<Body>| async {
-        Ok::<_, std::convert::Infallible>(http::Response::builder().status(404).body(Body::empty()).unwrap())
+        Ok::<_, std::convert::Infallible>(
+            http::Response::builder()
+                .status(404)
+                .body(Body::empty())
+                .unwrap(),
+        )
     });
     let client = Client::new(server, "default");
     let events = events::Events::new(client.clone());
     let filled = Arc::new(Filled::default());
     let done = || futures::stream::iter([Ok(Event::<AWSAccount>::InitDone)]);
-    filled.watched(Cache::Accounts, done()).collect::<Vec<_>>().await;
-    filled.watched(Cache::Namespaces, done()).collect::<Vec<_>>().await;
+    filled
+        .watched(Cache::Accounts, done())
+        .collect::<Vec<_>>()
+        .await;
+    filled
+        .watched(Cache::Namespaces, done())
+        .collect::<Vec<_>>()
+        .await;
     let timeout = Duration::from_secs(10);
     let installation = Installation::of_cluster("x");
     let metrics = Metrics::default();
@@ -74,7 +88,10 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         installation,
         leadership: Arc::new(Leadership::none(timeout)),
         grants,
-        directory: directory::Caches { accounts, namespaces },
+        directory: directory::Caches {
+            accounts,
+            namespaces,
+        },
         ledger: Default::default(),
         writers: Default::default(),
         roles: Default::default(),
@@ -96,10 +113,24 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         to_sweep: Default::default(),
     };
     let applied = json!({"repositories": [{"region": "us-east-1", "patterns": ["app"]}]});
-    world.ledger.record(&grant(false), Some(serde_json::from_value(applied).unwrap()));
+    world.ledger.record(
+        &grant(false),
+        Some(serde_json::from_value(applied).unwrap()),
+    );
     let stop = futures::future::pending().boxed().shared();
     let (backoff, asked) = (requeue::Backoff::default(), requeue::Asked::default());
-    (Arc::new(Context { world, client, filled, backoff, asked, events, stop }), writer)
+    (
+        Arc::new(Context {
+            world,
+            client,
+            filled,
+            backoff,
+            asked,
+            events,
+            stop,
+        }),
+        writer,
+    )
 }
 
 #[tokio::test]
@@ -116,7 +147,10 @@ async fn a_grant_that_is_deleted_while_it_waits_goes_before_changes() {
     let urgency = reconcile::begins(&grant(false), &context).urgency;
     assert_eq!(urgency, Urgency::Resync);
     let slots = &context.world.slots;
-    let revocation = || Work { urgency: Urgency::Revocation, tenant: "before".into() };
+    let revocation = || Work {
+        urgency: Urgency::Revocation,
+        tenant: "before".into(),
+    };
     let enter = || pace::with(revocation(), slots.enter(REGISTRY, false));
     let (one, other) = (enter().await, enter().await);
     // Those that are due, and those that wait for a slot.
@@ -125,7 +159,11 @@ async fn a_grant_that_is_deleted_while_it_waits_goes_before_changes() {
     settle().await;
     assert_eq!(queued(), 1);
     writer.apply_watcher_event(&Event::Apply(grant(true)));
-    due(&context.world.metrics, &context.world.pending, vec![ObjectRef::from_obj(&grant(true))]);
+    due(
+        &context.world.metrics,
+        &context.world.pending,
+        vec![ObjectRef::from_obj(&grant(true))],
+    );
     settle().await;
     assert_eq!(queued(), 2);
     // This place is for revocations alone.
@@ -147,9 +185,16 @@ async fn a_grant_that_is_suspended_while_it_waits_waits_no_longer() {
     let mut suspended = grant(false);
     suspended.spec.suspend = true;
     writer.apply_watcher_event(&Event::Apply(suspended.clone()));
-    due(&context.world.metrics, &context.world.pending, vec![ObjectRef::from_obj(&suspended)]);
+    due(
+        &context.world.metrics,
+        &context.world.pending,
+        vec![ObjectRef::from_obj(&suspended)],
+    );
     // Its status is written, which this API server refuses.
-    let ended = tokio::time::timeout(Duration::from_secs(5), waits).await.expect("it needs no slot").unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(5), waits)
+        .await
+        .expect("it needs no slot")
+        .unwrap();
     assert!(ended.is_err());
 }
 

@@ -11,7 +11,10 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 fn work(urgency: Urgency, tenant: &str) -> Work {
-    Work { urgency, tenant: tenant.into() }
+    Work {
+        urgency,
+        tenant: tenant.into(),
+    }
 }
 
 /// Has each of these wait for a slot in a busy account, and says in which order they get one.
@@ -24,13 +27,16 @@ async fn order(slots: &Slots, waiting: &[(Urgency, &'static str)]) -> Vec<(Urgen
     let mut tasks = Vec::new();
     for (urgency, tenant) in waiting.iter().copied() {
         let (slots, order) = (slots.clone(), order.clone());
-        tasks.push(tokio::spawn(pace::with(work(urgency, tenant), async move {
-            let slot = slots.enter("a", false).await;
-            order.lock().unwrap().push((urgency, tenant));
-            // The next one is served only after this one.
-            sleep(Duration::from_secs(1)).await;
-            drop(slot);
-        })));
+        tasks.push(tokio::spawn(pace::with(
+            work(urgency, tenant),
+            async move {
+                let slot = slots.enter("a", false).await;
+                order.lock().unwrap().push((urgency, tenant));
+                // The next one is served only after this one.
+                sleep(Duration::from_secs(1)).await;
+                drop(slot);
+            },
+        )));
         yield_now().await;
     }
     drop(busy);
@@ -43,9 +49,22 @@ async fn order(slots: &Slots, waiting: &[(Urgency, &'static str)]) -> Vec<(Urgen
 #[tokio::test(start_paused = true)]
 async fn revocations_come_first_then_changes_then_retries_then_resyncs() {
     use Urgency::{Change, Resync, Retry, Revocation};
-    let waiting = [(Resync, "x"), (Retry, "x"), (Change, "x"), (Revocation, "x")];
+    let waiting = [
+        (Resync, "x"),
+        (Retry, "x"),
+        (Change, "x"),
+        (Revocation, "x"),
+    ];
     let served = order(&Slots::new(1), &waiting).await;
-    assert_eq!(served, [(Revocation, "x"), (Change, "x"), (Retry, "x"), (Resync, "x")]);
+    assert_eq!(
+        served,
+        [
+            (Revocation, "x"),
+            (Change, "x"),
+            (Retry, "x"),
+            (Resync, "x")
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -53,7 +72,10 @@ async fn a_namespace_with_many_grants_does_not_keep_the_others_waiting() {
     let mut waiting = vec![(Urgency::Retry, "many"); 30];
     waiting.push((Urgency::Retry, "one"));
     let served = order(&Slots::new(1), &waiting).await;
-    let place = served.iter().position(|(_, tenant)| *tenant == "one").unwrap();
+    let place = served
+        .iter()
+        .position(|(_, tenant)| *tenant == "one")
+        .unwrap();
     assert!(place <= 2, "{place}");
 }
 
@@ -62,7 +84,10 @@ async fn a_flood_of_changes_does_not_keep_a_resync_waiting_for_ever() {
     let mut waiting = vec![(Urgency::Resync, "quiet")];
     waiting.extend(vec![(Urgency::Change, "loud"); 50]);
     let served = order(&Slots::new(1), &waiting).await;
-    let place = served.iter().position(|(urgency, _)| *urgency == Urgency::Resync).unwrap();
+    let place = served
+        .iter()
+        .position(|(urgency, _)| *urgency == Urgency::Resync)
+        .unwrap();
     assert!(place <= 8, "{place}");
 }
 
@@ -73,7 +98,10 @@ async fn a_flood_of_changes_does_not_keep_a_resync_waiting_for_ever() {
 #[case(Urgency::Revocation, Urgency::Change)]
 #[case(Urgency::Revocation, Urgency::Resync)]
 #[tokio::test(start_paused = true)]
-async fn a_steady_stream_of_urgent_work_keeps_nobody_waiting_for_ever(#[case] stream: Urgency, #[case] quiet: Urgency) {
+async fn a_steady_stream_of_urgent_work_keeps_nobody_waiting_for_ever(
+    #[case] stream: Urgency,
+    #[case] quiet: Urgency,
+) {
     let slots = Slots::new(4);
     for number in 0..20_u64 {
         let slots = slots.clone();
@@ -88,7 +116,12 @@ async fn a_steady_stream_of_urgent_work_keeps_nobody_waiting_for_ever(#[case] st
     }
     sleep(Duration::from_secs(10)).await;
     let waits = pace::with(work(quiet, "quiet"), slots.enter("a", false));
-    assert!(tokio::time::timeout(Duration::from_secs(60), waits).await.is_ok(), "{quiet:?} waits for ever");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(60), waits)
+            .await
+            .is_ok(),
+        "{quiet:?} waits for ever"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,14 +164,21 @@ async fn a_grant_that_is_deleted_while_it_waits_as_a_resync_is_served_as_a_revoc
     assert!(!waits.is_finished());
     *now.lock().unwrap() = Urgency::Revocation;
     pending.changed(&key);
-    let slot = tokio::time::timeout(Duration::from_secs(1), waits).await.expect("it is a revocation now").unwrap();
+    let slot = tokio::time::timeout(Duration::from_secs(1), waits)
+        .await
+        .expect("it is a revocation now")
+        .unwrap();
     assert!(slot.is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn work_begins_with_the_slot_that_it_waited_for_and_never_holds_it_for_another_account() {
     let slots = Slots::new(1);
-    let free = |account| pace::with(work(Urgency::Change, "x"), slots.enter(account, false)).now_or_never().is_some();
+    let free = |account| {
+        pace::with(work(Urgency::Change, "x"), slots.enter(account, false))
+            .now_or_never()
+            .is_some()
+    };
     beginning_with(Some(slots.enter("a", false).await), async {
         assert!(!free_outside(&slots, "a").await);
         let first = slots.enter("a", false).await;
@@ -163,7 +203,9 @@ async fn work_begins_with_the_slot_that_it_waited_for_and_never_holds_it_for_ano
 /// Whether other work gets a slot of the account at once.
 async fn free_outside(slots: &Slots, account: &'static str) -> bool {
     let slots = slots.clone();
-    tokio::spawn(async move { slots.enter(account, false).now_or_never().is_some() }).await.unwrap()
+    tokio::spawn(async move { slots.enter(account, false).now_or_never().is_some() })
+        .await
+        .unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +214,9 @@ async fn a_revocation_makes_the_documents_that_it_waits_for_urgent() {
     let busy = pace::with(work(Urgency::Change, "x"), slots.enter("a", false)).await;
     let enter = |urgency, for_all| {
         let slots = slots.clone();
-        tokio::spawn(pace::with(work(urgency, "x"), async move { slots.enter("a", for_all).await }))
+        tokio::spawn(pace::with(work(urgency, "x"), async move {
+            slots.enter("a", for_all).await
+        }))
     };
     let document = enter(Urgency::Resync, true);
     let change = enter(Urgency::Change, false);
@@ -183,7 +227,10 @@ async fn a_revocation_makes_the_documents_that_it_waits_for_urgent() {
     drop((got, busy));
     drop(change.await.unwrap());
     drop(revoking);
-    assert!(slots.0.lines.lock().unwrap().is_empty(), "an account without work is forgotten");
+    assert!(
+        slots.0.lines.lock().unwrap().is_empty(),
+        "an account without work is forgotten"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +253,11 @@ struct Service {
 
 impl Service {
     fn new(rate: f64) -> Arc<Self> {
-        Arc::new(Self { rate, level: Mutex::new((rate, Instant::now())), calls: AtomicUsize::new(0) })
+        Arc::new(Self {
+            rate,
+            level: Mutex::new((rate, Instant::now())),
+            calls: AtomicUsize::new(0),
+        })
     }
 
     /// Whether it was not throttled.
@@ -215,7 +266,10 @@ impl Service {
         let admitted = {
             let mut level = self.level.lock().unwrap();
             let tokens = (level.0 + level.1.elapsed().as_secs_f64() * self.rate).min(self.rate);
-            *level = (tokens - if tokens >= 1.0 { 1.0 } else { 0.0 }, Instant::now());
+            *level = (
+                tokens - if tokens >= 1.0 { 1.0 } else { 0.0 },
+                Instant::now(),
+            );
             tokens >= 1.0
         };
         sleep(Duration::from_millis(30)).await;
@@ -226,7 +280,8 @@ impl Service {
 /// What the article's grant takes.
 const CALLS: usize = 11;
 
-/// One call, sent again within its timeout as long as it is throttled, as `aws::observer` has the SDK do.
+/// One call, sent again within its timeout as long as it is throttled, as `aws::observer` has the
+/// SDK do.
 async fn call(bucket: &Bucket, service: &Service) -> bool {
     let begun = Instant::now();
     for attempt in 0..4_u32 {
@@ -244,7 +299,12 @@ async fn call(bucket: &Bucket, service: &Service) -> bool {
 }
 
 /// Works for a grant until it is done; says how long that took.
-async fn grant(slots: Slots, account: String, bucket: Arc<Bucket>, service: Arc<Service>) -> Duration {
+async fn grant(
+    slots: Slots,
+    account: String,
+    bucket: Arc<Bucket>,
+    service: Arc<Service>,
+) -> Duration {
     let begun = Instant::now();
     for failures in 1..30_u32 {
         let slot = slots.enter(&account, false).await;
@@ -269,8 +329,9 @@ async fn grant(slots: Slots, account: String, bucket: Arc<Bucket>, service: Arc<
 #[tokio::test(start_paused = true)]
 async fn accounts_that_are_throttled_hold_up_no_other_and_cost_few_calls_more(#[case] rate: f64) {
     let (slots, buckets) = (Slots::new(4), Buckets::default());
-    let services: BTreeMap<String, Arc<Service>> =
-        (0..4).map(|account| (account.to_string(), Service::new(rate))).collect();
+    let services: BTreeMap<String, Arc<Service>> = (0..4)
+        .map(|account| (account.to_string(), Service::new(rate)))
+        .collect();
     let begin = |urgency, account: &str, service: &Arc<Service>| {
         let bucket = buckets.of(account, "iam");
         let grant = grant(slots.clone(), account.to_owned(), bucket, service.clone());
@@ -282,14 +343,27 @@ async fn accounts_that_are_throttled_hold_up_no_other_and_cost_few_calls_more(#[
         all.push(begin(Urgency::Change, account, service));
     }
     sleep(Duration::from_secs(20)).await;
-    let in_idle = begin(Urgency::Change, "idle", &Service::new(1_000.0)).await.unwrap();
-    assert!(in_idle < Duration::from_secs(2), "{in_idle:?}: a grant in an idle account");
-    let deleted = begin(Urgency::Revocation, "0", &services["0"]).await.unwrap();
-    assert!(deleted < Duration::from_secs(30), "{deleted:?}: a deletion in a throttled account");
+    let in_idle = begin(Urgency::Change, "idle", &Service::new(1_000.0))
+        .await
+        .unwrap();
+    assert!(
+        in_idle < Duration::from_secs(2),
+        "{in_idle:?}: a grant in an idle account"
+    );
+    let deleted = begin(Urgency::Revocation, "0", &services["0"])
+        .await
+        .unwrap();
+    assert!(
+        deleted < Duration::from_secs(30),
+        "{deleted:?}: a deletion in a throttled account"
+    );
     for grant in all {
         grant.await.unwrap();
     }
-    let calls: usize = services.values().map(|service| service.calls.load(Ordering::Relaxed)).sum();
+    let calls: usize = services
+        .values()
+        .map(|service| service.calls.load(Ordering::Relaxed))
+        .sum();
     let each = calls as f64 / 301.0;
     assert!(each < CALLS as f64 * 1.25, "{each} calls per grant");
 }

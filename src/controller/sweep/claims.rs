@@ -1,5 +1,5 @@
-//! What the grants claim in an account. A grant without a record hides nothing of others: what it only names in its spec counts where it may have that, or
-//! is about to.
+//! What the grants claim in an account. A grant without a record hides nothing of others: what it
+//! only names in its spec counts where it may have that, or is about to.
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::controller::{World, publish};
@@ -9,7 +9,8 @@ use crate::grant::{AccountId, GrantName, Standing, observed, standing};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 
-/// What the grants claim in the account, as of now. `unknown`: the grants that the cluster has besides.
+/// What the grants claim in the account, as of now. `unknown`: the grants that the cluster has
+/// besides.
 pub fn claimed_in(world: &World, id: &AccountId, unknown: &BTreeSet<GrantName>) -> Claimed {
     let (all, mut unknown) = (world.grants.state(), unknown.clone());
     let mut grants = Vec::new();
@@ -20,7 +21,14 @@ pub fn claimed_in(world: &World, id: &AccountId, unknown: &BTreeSet<GrantName>) 
             Stake::Nothing => {}
         }
     }
-    Claimed::of(id, &world.installation, &Known { grants, unknown: &unknown })
+    Claimed::of(
+        id,
+        &world.installation,
+        &Known {
+            grants,
+            unknown: &unknown,
+        },
+    )
 }
 
 /// What a grant may have in AWS.
@@ -34,13 +42,23 @@ enum Stake {
 }
 
 fn stake(world: &World, grant: &CrossAccountRegistryGrant) -> Stake {
-    let World { ledger, directory, installation, .. } = world;
+    let World {
+        ledger,
+        directory,
+        installation,
+        ..
+    } = world;
     if !ledger.has_no_claims(grant) {
         return Stake::Claims;
     }
-    // It had a record once, or somebody wants to make us believe so. What it has by its spec is looked for and revoked by its own reconciliation.
+    // It had a record once, or somebody wants to make us believe so. What it has by its spec is
+    // looked for and revoked by its own reconciliation.
     let may_have_lost_record = publish::has_finalizer(grant) && !ledger.has_nothing_left(grant);
-    let otherwise = if may_have_lost_record { Stake::Tagged } else { Stake::Nothing };
+    let otherwise = if may_have_lost_record {
+        Stake::Tagged
+    } else {
+        Stake::Nothing
+    };
     if grant.meta().deletion_timestamp.is_some() {
         return otherwise;
     }
@@ -51,7 +69,11 @@ fn stake(world: &World, grant: &CrossAccountRegistryGrant) -> Stake {
     match standing(&name, &grant.spec, None, directory, installation) {
         Standing::Admitted(_) | Standing::Kept(..) => Stake::Claims,
         // It has not been looked for yet whether it lost its record.
-        Standing::Frozen(_) if observed(&name, &grant.spec, None, directory, installation).is_ok() => Stake::Claims,
+        Standing::Frozen(_)
+            if observed(&name, &grant.spec, None, directory, installation).is_ok() =>
+        {
+            Stake::Claims
+        }
         Standing::Frozen(_) | Standing::NotAdmitted(_) | Standing::Unknown(_) => otherwise,
     }
 }

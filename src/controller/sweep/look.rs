@@ -47,7 +47,8 @@ impl Place<'_> {
     }
 }
 
-/// Looks at the account: at what lies under its path in IAM, and at the repositories of these regions.
+/// Looks at the account: at what lies under its path in IAM, and at the repositories of these
+/// regions.
 pub async fn look(place: &Place<'_>, regions: &BTreeSet<String>) -> Looked {
     let (mut looked, claimed) = (Looked::default(), place.claimed());
     match identities(place, &claimed, &mut looked.seen.claimed).await {
@@ -65,31 +66,63 @@ pub async fn look(place: &Place<'_>, regions: &BTreeSet<String>) -> Looked {
     // What was made while this was read: its claim came first, and is on record by now.
     let claimed = place.claimed();
     looked.leftovers.retain(|leftover| !claimed.has(leftover));
-    looked.repositories.retain(|_, repository| !claimed.has_repository(&repository.region, &repository.name));
-    let found = |arn: &String| Finding { arn: arn.clone(), owner: None, kept: None };
-    looked.seen.findings.extend(looked.repositories.keys().map(found));
+    looked
+        .repositories
+        .retain(|_, repository| !claimed.has_repository(&repository.region, &repository.name));
+    let found = |arn: &String| Finding {
+        arn: arn.clone(),
+        owner: None,
+        kept: None,
+    };
+    looked
+        .seen
+        .findings
+        .extend(looked.repositories.keys().map(found));
     for leftover in &looked.leftovers {
         let kept = leftover.removal().err();
-        let finding = |arn: &str| Finding { arn: arn.into(), owner: Some(leftover.owner.clone()), kept: kept.clone() };
+        let finding = |arn: &str| Finding {
+            arn: arn.into(),
+            owner: Some(leftover.owner.clone()),
+            kept: kept.clone(),
+        };
         looked.seen.findings.extend(leftover.arns().map(finding));
     }
     looked.seen.regions = regions.clone();
-    looked.seen.findings.sort_by(|one, other| one.arn.cmp(&other.arn));
+    looked
+        .seen
+        .findings
+        .sort_by(|one, other| one.arn.cmp(&other.arn));
     looked
 }
 
-/// The roles and instance profiles under the account's path that no grant claims. Those that one claims are counted, and not read.
-async fn identities(place: &Place<'_>, claimed: &Claimed, known: &mut usize) -> Result<Vec<Leftover>, Fault> {
-    let Place { context, account, session, .. } = place;
+/// The roles and instance profiles under the account's path that no grant claims. Those that one
+/// claims are counted, and not read.
+async fn identities(
+    place: &Place<'_>,
+    claimed: &Claimed,
+    known: &mut usize,
+) -> Result<Vec<Leftover>, Fault> {
+    let Place {
+        context,
+        account,
+        session,
+        ..
+    } = place;
     let mut roles: Vec<(String, Role, Owner)> = Vec::new();
     for name in session.roles_under(place.path()).await? {
         if claimed.has_role(&name) {
             *known += 1;
             continue;
         }
-        let Some(tags) = session.role_tags(&name).await? else { continue };
-        let Some(owner) = claimed.former_owner(&tags, &context.world.installation) else { continue };
-        let Some(role) = session.role(&name).await? else { continue };
+        let Some(tags) = session.role_tags(&name).await? else {
+            continue;
+        };
+        let Some(owner) = claimed.former_owner(&tags, &context.world.installation) else {
+            continue;
+        };
+        let Some(role) = session.role(&name).await? else {
+            continue;
+        };
         roles.push((name, role, owner));
     }
     // The operator may read the instance profiles of consumers alone.
@@ -102,7 +135,9 @@ async fn identities(place: &Place<'_>, claimed: &Claimed, known: &mut usize) -> 
             *known += 1;
             continue;
         }
-        let Some(profile) = session.instance_profile_with_tags_as_given(&name).await? else { continue };
+        let Some(profile) = session.instance_profile_with_tags_as_given(&name).await? else {
+            continue;
+        };
         if let Some(owner) = claimed.former_owner(&profile.tags, &context.world.installation) {
             profiles.push((name, profile, owner));
         }
@@ -110,10 +145,21 @@ async fn identities(place: &Place<'_>, claimed: &Claimed, known: &mut usize) -> 
     Ok(leftovers(roles, Some(profiles)))
 }
 
-/// The repositories of a region whose policies have statements of ours, though no grant claims them. Those that one claims are looked after
-/// by their writers.
-async fn repositories(place: &Place<'_>, claimed: &Claimed, region: &str, looked: &mut Looked) -> Result<(), Fault> {
-    let Place { context, id, account, session, unknown: _ } = place;
+/// The repositories of a region whose policies have statements of ours, though no grant claims
+/// them. Those that one claims are looked after by their writers.
+async fn repositories(
+    place: &Place<'_>,
+    claimed: &Claimed,
+    region: &str,
+    looked: &mut Looked,
+) -> Result<(), Fault> {
+    let Place {
+        context,
+        id,
+        account,
+        session,
+        unknown: _,
+    } = place;
     for name in session.repositories(region).await? {
         if claimed.has_repository(region, &name) {
             looked.seen.claimed += 1;
@@ -130,15 +176,37 @@ async fn repositories(place: &Place<'_>, claimed: &Claimed, region: &str, looked
             Err(fault) => return Err(fault),
         };
         // What cannot be read to its end is never written either.
-        let Ok(policy) = Document::parse(&text) else { continue };
-        if policy.statements.iter().any(|statement| context.world.installation.owns(statement)) {
+        let Ok(policy) = Document::parse(&text) else {
+            continue;
+        };
+        if policy
+            .statements
+            .iter()
+            .any(|statement| context.world.installation.owns(statement))
+        {
             let partition = account.spec.partition.name();
             let arn = format!("arn:{partition}:ecr:{region}:{id}:repository/{name}");
-            let rules = account.spec.registry.as_ref().map_or(&[][..], |side| &side.rules);
-            if no_rule_admits(rules, id, &name, &carried(&policy, &context.world.installation)) {
+            let rules = account
+                .spec
+                .registry
+                .as_ref()
+                .map_or(&[][..], |side| &side.rules);
+            if no_rule_admits(
+                rules,
+                id,
+                &name,
+                &carried(&policy, &context.world.installation),
+            ) {
                 looked.refused.insert(arn.clone());
             }
-            looked.repositories.insert(arn, Repository { account: (*id).clone(), region: region.into(), name });
+            looked.repositories.insert(
+                arn,
+                Repository {
+                    account: (*id).clone(),
+                    region: region.into(),
+                    name,
+                },
+            );
         }
     }
     Ok(())

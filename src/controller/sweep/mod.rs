@@ -1,5 +1,6 @@
-//! Looks for what this installation has in AWS though no grant claims it: a grant was let go by hand, or a cluster was lost. It runs in
-//! the leader alone, in every account whose credentials work. What may be removed is decided in [`crate::grant::sweep`].
+//! Looks for what this installation has in AWS though no grant claims it: a grant was let go by
+//! hand, or a cluster was lost. It runs in the leader alone, in every account whose credentials
+//! work. What may be removed is decided in [`crate::grant::sweep`].
 
 mod claims;
 mod look;
@@ -23,9 +24,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// When an account is looked at for the first time, and when it is tried again where it could not be reached.
+/// When an account is looked at for the first time, and when it is tried again where it could not
+/// be reached.
 const SOON: Duration = Duration::from_secs(300);
-/// When it is looked at again where something was refused: a person has to help, and each attempt is in CloudTrail.
+/// When it is looked at again where something was refused: a person has to help, and each attempt
+/// is in CloudTrail.
 const AGAIN: Duration = Duration::from_secs(3600);
 /// How often it is asked, of the watch caches alone, whether there is something to do.
 const TICK: Duration = Duration::from_secs(10);
@@ -61,11 +64,13 @@ struct Memory {
     regions: BTreeSet<String>,
     /// What the admin had confirmed at the last sweep.
     confirmed: Option<String>,
-    /// The account's rules at the last sweep. When they change, what is left of what they admitted is looked for at once.
+    /// The account's rules at the last sweep. When they change, what is left of what they admitted
+    /// is looked for at once.
     rules: u64,
 }
 
-/// Sweeps until the operator is told to stop. Without settings there are no sweeps, and what earlier ones told is taken back.
+/// Sweeps until the operator is told to stop. Without settings there are no sweeps, and what
+/// earlier ones told is taken back.
 pub(super) async fn run(context: Arc<Context>, settings: Option<Settings>) {
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
@@ -88,15 +93,28 @@ pub(super) async fn run(context: Arc<Context>, settings: Option<Settings>) {
 }
 
 /// Sweeps the accounts whose time has come.
-async fn round(context: &Context, settings: &Settings, begin: Instant, memories: &mut BTreeMap<AccountId, Memory>) {
+async fn round(
+    context: &Context,
+    settings: &Settings,
+    begin: Instant,
+    memories: &mut BTreeMap<AccountId, Memory>,
+) {
     let accounts = context.world.directory.accounts.state();
-    let accounts: BTreeMap<AccountId, Arc<AWSAccount>> =
-        accounts.into_iter().filter_map(|account| Some((account.name_any().parse().ok()?, account))).collect();
+    let accounts: BTreeMap<AccountId, Arc<AWSAccount>> = accounts
+        .into_iter()
+        .filter_map(|account| Some((account.name_any().parse().ok()?, account)))
+        .collect();
     memories.retain(|id, _| accounts.contains_key(id) || forget(context, id));
     for (id, account) in &accounts {
         let due = Instant::now() + settings.soon();
         let (sightings, regions, confirmed) = Default::default();
-        let new = || Memory { due, sightings, regions, confirmed, rules: rules(account) };
+        let new = || Memory {
+            due,
+            sightings,
+            regions,
+            confirmed,
+            rules: rules(account),
+        };
         memories.entry(id.clone()).or_insert_with(new);
     }
     note_regions(context, memories);
@@ -105,9 +123,16 @@ async fn round(context: &Context, settings: &Settings, begin: Instant, memories:
         .iter_mut()
         .filter_map(|(id, memory)| {
             let account = accounts.get(id)?;
-            let news = settings.mode == SweepMode::Remove && memory.confirmed.as_deref() != confirmed(account);
+            let news = settings.mode == SweepMode::Remove
+                && memory.confirmed.as_deref() != confirmed(account);
             let asked = asked.get(id.as_str());
-            memory.regions.extend(asked.into_iter().flatten().filter(|region| is_region(region)).cloned());
+            memory.regions.extend(
+                asked
+                    .into_iter()
+                    .flatten()
+                    .filter(|region| is_region(region))
+                    .cloned(),
+            );
             let news = news || memory.rules != rules(account) || asked.is_some();
             (news || memory.due <= Instant::now()).then_some((id, account, memory))
         })
@@ -127,7 +152,8 @@ async fn round(context: &Context, settings: &Settings, begin: Instant, memories:
             return;
         }
     };
-    // By one clock, so that the accounts stay together, and the grants are listed once for all of them.
+    // By one clock, so that the accounts stay together, and the grants are listed once for all of
+    // them.
     let started = Instant::now();
     let sweeps = futures::stream::iter(due).map(|(id, account, memory)| {
         let unknown = &unknown;
@@ -162,14 +188,21 @@ fn rules(account: &AWSAccount) -> u64 {
 
 /// An account that is not known any more is not told of.
 fn forget(context: &Context, id: &AccountId) -> bool {
-    context.world.metrics.sweep_found.remove(&OfAccount { account: id.to_string() });
+    context.world.metrics.sweep_found.remove(&OfAccount {
+        account: id.to_string(),
+    });
     false
 }
 
 fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
     for grant in context.world.grants.state() {
         let registry = &grant.spec.registry;
-        let Some(memory) = registry.account_id.parse().ok().and_then(|id: AccountId| memories.get_mut(&id)) else {
+        let Some(memory) = registry
+            .account_id
+            .parse()
+            .ok()
+            .and_then(|id: AccountId| memories.get_mut(&id))
+        else {
             continue;
         };
         for region in registry.regions.iter().filter(|region| is_region(region)) {
@@ -180,12 +213,23 @@ fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
     }
 }
 
-/// The grants that the cluster has and the watch cache has not: this version cannot read them, or they are new. What they claim is not
-/// known, so they must not pass for gone.
+/// The grants that the cluster has and the watch cache has not: this version cannot read them, or
+/// they are new. What they claim is not known, so they must not pass for gone.
 async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::Error> {
-    let listed = in_time(stored::list_metadata::<CrossAccountRegistryGrant>(&context.client)).await?;
-    let known: BTreeSet<Option<String>> = context.world.grants.state().iter().map(|grant| grant.uid()).collect();
-    let unknown = listed.into_iter().filter(|grant| !known.contains(&grant.uid));
+    let listed = in_time(stored::list_metadata::<CrossAccountRegistryGrant>(
+        &context.client,
+    ))
+    .await?;
+    let known: BTreeSet<Option<String>> = context
+        .world
+        .grants
+        .state()
+        .iter()
+        .map(|grant| grant.uid())
+        .collect();
+    let unknown = listed
+        .into_iter()
+        .filter(|grant| !known.contains(&grant.uid));
     let name = |grant: ObjectMeta| GrantName {
         namespace: grant.namespace.unwrap_or_default(),
         name: grant.name.unwrap_or_default(),
@@ -213,9 +257,21 @@ async fn sweep(
             return settings.soon();
         }
     };
-    let recorded = account.status.iter().flat_map(|status| &status.sweep).flat_map(|sweep| sweep.regions.clone());
-    memory.regions.extend(recorded.filter(|region| is_region(region)));
-    let place = look::Place { context, id, account, session: &session, unknown };
+    let recorded = account
+        .status
+        .iter()
+        .flat_map(|status| &status.sweep)
+        .flat_map(|sweep| sweep.regions.clone());
+    memory
+        .regions
+        .extend(recorded.filter(|region| is_region(region)));
+    let place = look::Place {
+        context,
+        id,
+        account,
+        session: &session,
+        unknown,
+    };
     let looked = tokio::select! {
         looked = look::look(&place, &memory.regions) => looked,
         () = context.stop.clone() => return settings.soon(),
@@ -237,7 +293,8 @@ async fn sweep(
         Verdict::Remove { now, .. } if !is_another_operators => now.clone(),
         Verdict::Remove { .. } | Verdict::Nothing | Verdict::Report(_) => BTreeSet::new(),
     };
-    // What no rule admits is revoked like that of any grant. One that this version cannot read may have it by rules that it cannot read either.
+    // What no rule admits is revoked like that of any grant. One that this version cannot read may
+    // have it by rules that it cannot read either.
     if unknown.is_empty() && !is_another_operators {
         ripe.extend(looked.refused.iter().cloned());
     }
@@ -246,13 +303,16 @@ async fn sweep(
         false => remove::remove(&place, &looked, &ripe).await,
     };
     let mut seen = looked.seen;
-    seen.findings.retain(|finding| !removed.arns.contains(&finding.arn));
+    seen.findings
+        .retain(|finding| !removed.arns.contains(&finding.arn));
     let left = verdict(&seen, &memory.sightings, &circumstances);
     let told = status(id, settings.mode, &seen, &left, &removed.failed);
     publish::swept(context, account, told, removed.arns.len()).await;
     let failed = !seen.problems.is_empty() || !removed.failed.is_empty();
     let wait = match left {
-        Verdict::Remove { later: Some(later), .. } => later,
+        Verdict::Remove {
+            later: Some(later), ..
+        } => later,
         Verdict::Report(Brake::UnknownGrants(_)) => AGAIN,
         _ if failed => AGAIN,
         Verdict::Remove { .. } | Verdict::Nothing | Verdict::Report(_) => settings.interval,

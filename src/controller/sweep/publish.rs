@@ -18,8 +18,15 @@ pub async fn nothing(context: &Context, account: &AWSAccount) {
 
 /// Tells what a sweep found and removed, where it is news.
 pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, removed: usize) {
-    let of = OfAccount { account: account.name_any() };
-    context.world.metrics.sweep_found.get_or_create(&of).set(i64::from(told.found));
+    let of = OfAccount {
+        account: account.name_any(),
+    };
+    context
+        .world
+        .metrics
+        .sweep_found
+        .get_or_create(&of)
+        .set(i64::from(told.found));
     let about = account.object_ref(&());
     if removed > 0 {
         context.events.swept(&about, removed).await;
@@ -28,10 +35,23 @@ pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, r
     if before == Some(&told) {
         return;
     }
-    if told.found > 0 && before.is_none_or(|before| before.items != told.items || before.found != told.found) {
-        let SweepStatus { found, kept, message, .. } = &told;
+    if told.found > 0
+        && before.is_none_or(|before| before.items != told.items || before.found != told.found)
+    {
+        let SweepStatus {
+            found,
+            kept,
+            message,
+            ..
+        } = &told;
         let things: Vec<&str> = told.items.iter().map(|item| item.arn.as_str()).collect();
-        tracing::warn!(account = of.account, found, kept, ?things, "found in AWS, and no grant claims it: {message}");
+        tracing::warn!(
+            account = of.account,
+            found,
+            kept,
+            ?things,
+            "found in AWS, and no grant claims it: {message}"
+        );
         context.events.unclaimed(&about, &unclaimed(*found)).await;
     }
     if !told.problems.is_empty() && before.is_none_or(|before| before.problems != told.problems) {
@@ -46,7 +66,9 @@ fn told_before(account: &AWSAccount) -> Option<&SweepStatus> {
 
 async fn write(context: &Context, account: &AWSAccount, status: &Value) {
     let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
-    if let Err(error) = publish::status_as(SWEEP_FIELD_MANAGER, leadership, api, account, status).await {
+    if let Err(error) =
+        publish::status_as(SWEEP_FIELD_MANAGER, leadership, api, account, status).await
+    {
         tracing::warn!(account = account.name_any(), %error, "the sweep's status could not be written");
     }
 }

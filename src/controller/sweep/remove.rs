@@ -1,4 +1,5 @@
-//! Removes what no grant claims: each thing is read again right before, and held against the claims as they are by then.
+//! Removes what no grant claims: each thing is read again right before, and held against the claims
+//! as they are by then.
 
 use super::look::{Looked, Place};
 use crate::api::conditions::Reason;
@@ -21,28 +22,60 @@ pub struct Removed {
 /// Removes these things. Repository policies go first: access before what it is given to.
 pub async fn remove(place: &Place<'_>, looked: &Looked, ripe: &BTreeSet<String>) -> Removed {
     let mut removed = Removed::default();
-    for (arn, repository) in looked.repositories.iter().filter(|(arn, _)| ripe.contains(*arn)) {
+    for (arn, repository) in looked
+        .repositories
+        .iter()
+        .filter(|(arn, _)| ripe.contains(*arn))
+    {
         let what = format!("this installation's statements in the policy of {repository}");
-        note(place, &mut removed, &[arn.as_str()], &what, statements(place, repository).await);
+        note(
+            place,
+            &mut removed,
+            &[arn.as_str()],
+            &what,
+            statements(place, repository).await,
+        );
     }
     for leftover in &looked.leftovers {
         let arns: Vec<&str> = leftover.arns().collect();
         if arns.iter().all(|arn| ripe.contains(*arn)) {
             let what = arns.join(" and ");
-            note(place, &mut removed, &arns, &what, identity(place, leftover).await);
+            note(
+                place,
+                &mut removed,
+                &arns,
+                &what,
+                identity(place, leftover).await,
+            );
         }
     }
     removed
 }
 
-fn note(place: &Place<'_>, removed: &mut Removed, arns: &[&str], what: &str, outcome: Result<(), Problem>) {
+fn note(
+    place: &Place<'_>,
+    removed: &mut Removed,
+    arns: &[&str],
+    what: &str,
+    outcome: Result<(), Problem>,
+) {
     match outcome {
         Ok(()) => {
             tracing::info!(account = %place.id, "removed, because no grant claims it: {what}");
-            let account = OfAccount { account: place.id.to_string() };
+            let account = OfAccount {
+                account: place.id.to_string(),
+            };
             let number = u64::try_from(arns.len()).unwrap_or_default();
-            place.context.world.metrics.sweep_removed.get_or_create(&account).inc_by(number);
-            removed.arns.extend(arns.iter().map(|arn| (*arn).to_owned()));
+            place
+                .context
+                .world
+                .metrics
+                .sweep_removed
+                .get_or_create(&account)
+                .inc_by(number);
+            removed
+                .arns
+                .extend(arns.iter().map(|arn| (*arn).to_owned()));
         }
         Err(Problem { reason, message }) => {
             tracing::warn!(account = %place.id, %reason, "not removed, though no grant claims it: {what}: {message}");
@@ -51,11 +84,15 @@ fn note(place: &Place<'_>, removed: &mut Removed, arns: &[&str], what: &str, out
     }
 }
 
-/// The writer of the repository's policy writes what all grants together want of it (here, nothing), until that is what is read back.
+/// The writer of the repository's policy writes what all grants together want of it (here,
+/// nothing), until that is what is read back.
 async fn statements(place: &Place<'_>, repository: &Repository) -> Result<(), Problem> {
     // The writer has a permit of its own; without one nothing need be read.
     place.context.world.leadership.may_write().map(drop)?;
-    if place.claimed().has_repository(&repository.region, &repository.name) {
+    if place
+        .claimed()
+        .has_repository(&repository.region, &repository.name)
+    {
         return Err(claimed_by_now());
     }
     place.context.world.lost.remove_from(repository);
@@ -66,21 +103,48 @@ async fn statements(place: &Place<'_>, repository: &Repository) -> Result<(), Pr
 }
 
 async fn identity(place: &Place<'_>, found: &Leftover) -> Result<(), Problem> {
-    let Leftover { owner, role, profile, profiles_known } = found;
-    let mut again = Leftover { owner: owner.clone(), role: None, profile: None, profiles_known: *profiles_known };
+    let Leftover {
+        owner,
+        role,
+        profile,
+        profiles_known,
+    } = found;
+    let mut again = Leftover {
+        owner: owner.clone(),
+        role: None,
+        profile: None,
+        profiles_known: *profiles_known,
+    };
     if let Some((name, _)) = role {
-        again.role = place.session.role(name).await?.map(|role| (name.clone(), role));
+        again.role = place
+            .session
+            .role(name)
+            .await?
+            .map(|role| (name.clone(), role));
     }
     if let Some((name, _)) = profile {
-        again.profile = place.session.instance_profile(name).await?.map(|profile| (name.clone(), profile));
+        again.profile = place
+            .session
+            .instance_profile(name)
+            .await?
+            .map(|profile| (name.clone(), profile));
     }
     if place.claimed().has(found) {
         return Err(claimed_by_now());
     }
-    if again.role.as_ref().is_some_and(|(_, role)| role.path != place.path()) {
-        return Err(Problem::new(Reason::Conflict, "it was made anew under another path"));
+    if again
+        .role
+        .as_ref()
+        .is_some_and(|(_, role)| role.path != place.path())
+    {
+        return Err(Problem::new(
+            Reason::Conflict,
+            "it was made anew under another path",
+        ));
     }
-    let steps = again.removal().map_err(|why| Problem::new(Reason::StillInUse, why))?;
+    let steps = again
+        .removal()
+        .map_err(|why| Problem::new(Reason::StillInUse, why))?;
     for step in steps {
         let permit = place.context.world.leadership.may_write()?;
         let words = step.to_string();

@@ -26,10 +26,17 @@ struct Watched {
 impl Watched {
     fn new() -> Self {
         let (cache, writer) = reflector::store();
-        Self { cache, writer, listed: HashSet::new() }
+        Self {
+            cache,
+            writer,
+            listed: HashSet::new(),
+        }
     }
 
-    fn see(&mut self, event: &Event<CrossAccountRegistryGrant>) -> Vec<Arc<CrossAccountRegistryGrant>> {
+    fn see(
+        &mut self,
+        event: &Event<CrossAccountRegistryGrant>,
+    ) -> Vec<Arc<CrossAccountRegistryGrant>> {
         let gone = gone(&mut self.listed, &self.cache, event);
         self.writer.apply_watcher_event(event);
         gone
@@ -38,9 +45,16 @@ impl Watched {
     /// The UIDs of the grants that are gone by a list of these.
     fn list(&mut self, grants: &[CrossAccountRegistryGrant]) -> Vec<String> {
         let applied = grants.iter().cloned().map(Event::InitApply);
-        let events: Vec<_> = [Event::Init].into_iter().chain(applied).chain([Event::InitDone]).collect();
-        let mut gone: Vec<String> =
-            events.iter().flat_map(|event| self.see(event)).filter_map(|grant| grant.uid()).collect();
+        let events: Vec<_> = [Event::Init]
+            .into_iter()
+            .chain(applied)
+            .chain([Event::InitDone])
+            .collect();
+        let mut gone: Vec<String> = events
+            .iter()
+            .flat_map(|event| self.see(event))
+            .filter_map(|grant| grant.uid())
+            .collect();
         gone.sort();
         gone
     }
@@ -49,8 +63,15 @@ impl Watched {
 #[test]
 fn what_a_second_list_lacks_is_gone_and_so_is_one_whose_place_another_has() {
     let mut watched = Watched::new();
-    assert!(watched.list(&[grant("a", "1"), grant("b", "2"), grant("c", "3")]).is_empty());
-    assert_eq!(watched.list(&[grant("a", "1"), grant("c", "4")]), ["2", "3"]);
+    assert!(
+        watched
+            .list(&[grant("a", "1"), grant("b", "2"), grant("c", "3")])
+            .is_empty()
+    );
+    assert_eq!(
+        watched.list(&[grant("a", "1"), grant("c", "4")]),
+        ["2", "3"]
+    );
     assert!(watched.list(&[grant("a", "1"), grant("c", "4")]).is_empty());
 }
 
@@ -82,8 +103,7 @@ fn a_deleted_grant_is_gone_as_it_was_seen_before() {
 /// An API server that has no object at all.
 fn empty() -> kube::Client {
     let server = tower::service_fn(|_: http::Request<kube::client::Body>| async {
-        let status =
-            json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
+        let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
         let body = kube::client::Body::from(status.to_string().into_bytes());
         Ok::<_, std::convert::Infallible>(http::Response::builder().status(404).body(body).unwrap())
     });
@@ -91,7 +111,8 @@ fn empty() -> kube::Client {
 }
 
 fn claims() -> Applied {
-    serde_json::from_value(json!({"repositories": [{"region": "us-east-1", "patterns": ["app"]}]})).unwrap()
+    serde_json::from_value(json!({"repositories": [{"region": "us-east-1", "patterns": ["app"]}]}))
+        .unwrap()
 }
 
 #[tokio::test]
@@ -103,8 +124,14 @@ async fn how_often_a_grant_failed_is_forgotten_once_it_is_gone() {
     context.backoff.failed("2", Some(1));
     let events = futures::stream::iter([Ok(Event::Delete(grant("a", "1")))]);
     let _: Vec<_> = noticed(context.clone(), sender, events).collect().await;
-    assert_eq!((context.backoff.count("1"), context.backoff.count("2")), (0, 1));
-    let vanished = Vanished { grant: Arc::new(grant("b", "2")), claims: claims() };
+    assert_eq!(
+        (context.backoff.count("1"), context.backoff.count("2")),
+        (0, 1)
+    );
+    let vanished = Vanished {
+        grant: Arc::new(grant("b", "2")),
+        claims: claims(),
+    };
     leave_to_the_sweep(&context, &vanished, 1).await;
     assert_eq!(context.backoff.count("2"), 0);
 }
@@ -113,18 +140,31 @@ async fn how_often_a_grant_failed_is_forgotten_once_it_is_gone() {
 async fn a_revocation_that_waits_is_not_lost_when_the_task_ends_unexpectedly() {
     let (context, mut writer) = Context::before(empty()).await;
     writer.apply_watcher_event(&Event::Init);
-    (0..100).for_each(|n| writer.apply_watcher_event(&Event::InitApply(grant(&format!("g{n}"), &format!("g{n}")))));
+    (0..100).for_each(|n| {
+        writer.apply_watcher_event(&Event::InitApply(grant(&format!("g{n}"), &format!("g{n}"))))
+    });
     writer.apply_watcher_event(&Event::InitDone);
     let (sender, receiver) = futures::channel::mpsc::unbounded();
     let pending = tokio::sync::Mutex::new(Pending::of(receiver));
-    sender.unbounded_send(Vanished { grant: Arc::new(grant("a", "1")), claims: claims() }).unwrap();
+    sender
+        .unbounded_send(Vanished {
+            grant: Arc::new(grant("a", "1")),
+            claims: claims(),
+        })
+        .unwrap();
     for ended_after in [Duration::from_secs(1), Duration::from_secs(10)] {
         // Its account is in no cache, so that it cannot be revoked yet.
         let unfinished = tokio::time::timeout(ended_after, run(&context, &pending)).await;
         assert!(unfinished.is_err());
         let pending = pending.lock().await;
-        let Pending { round, revocations, .. } = &*pending;
-        assert_eq!(round.gathered.len() + revocations.waiting.len(), 1, "after {ended_after:?}");
+        let Pending {
+            round, revocations, ..
+        } = &*pending;
+        assert_eq!(
+            round.gathered.len() + revocations.waiting.len(),
+            1,
+            "after {ended_after:?}"
+        );
     }
     assert_eq!(pending.lock().await.revocations.waiting.len(), 1);
 }

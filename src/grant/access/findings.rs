@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// Missing links: who and why, with the calls and the repositories concerned, in the order in which they were found.
+    /// Missing links: who and why, with the calls and the repositories concerned, in the order in
+    /// which they were found.
     missing: BTreeMap<String, Missing>,
     order: Vec<String>,
     unknown: BTreeSet<String>,
@@ -27,7 +28,8 @@ const TOLD: usize = 3;
 impl Findings {
     /// Takes note of what came of one call.
     ///
-    /// `unread`: why policies that others share could not be read. What is not understood in them is theirs, and not told word by word.
+    /// `unread`: why policies that others share could not be read. What is not understood in them
+    /// is theirs, and not told word by word.
     pub fn note(
         &mut self,
         who: &str,
@@ -73,15 +75,37 @@ impl Findings {
     /// The verdict, with a text unless it is allowed.
     pub fn told(self) -> (AccessVerdict, Option<String>) {
         if !self.order.is_empty() {
-            let texts: Vec<String> = self.order.iter().take(TOLD).filter_map(|key| self.text(key)).collect();
+            let texts: Vec<String> = self
+                .order
+                .iter()
+                .take(TOLD)
+                .filter_map(|key| self.text(key))
+                .collect();
             let more = self.order.len().saturating_sub(TOLD);
-            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            return (AccessVerdict::Denied, Some(format!("{}{more}", texts.join("; "))));
+            let more = if more > 0 {
+                format!("; and {more} more")
+            } else {
+                String::new()
+            };
+            return (
+                AccessVerdict::Denied,
+                Some(format!("{}{more}", texts.join("; "))),
+            );
         }
-        let joined = |texts: &BTreeSet<String>| texts.iter().take(TOLD).cloned().collect::<Vec<_>>().join("; ");
+        let joined = |texts: &BTreeSet<String>| {
+            texts
+                .iter()
+                .take(TOLD)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("; ")
+        };
         match (self.unknown.is_empty(), self.depends.is_empty()) {
             (false, _) => (AccessVerdict::Unknown, Some(joined(&self.unknown))),
-            (true, false) => (AccessVerdict::Depends, Some(format!("depends on {}", joined(&self.depends)))),
+            (true, false) => (
+                AccessVerdict::Depends,
+                Some(format!("depends on {}", joined(&self.depends))),
+            ),
             (true, true) => (AccessVerdict::Allowed, None),
         }
     }
@@ -93,17 +117,24 @@ impl Findings {
         }
         let why = key.strip_prefix(who.as_str()).unwrap_or(key).trim_start();
         let calls = some_of(calls);
-        let on = if on.is_empty() { String::new() } else { format!(" on {}", some_of(on)) };
+        let on = if on.is_empty() {
+            String::new()
+        } else {
+            format!(" on {}", some_of(on))
+        };
         Some(format!("{who} lacks {calls}{on}: {why}"))
     }
 }
 
 /// What could not be read or understood, as tenants may know it.
 fn told(why: &str, unread: &[String]) -> String {
-    let shared =
-        ["the policy of repository", "the registry's own policy"].into_iter().find(|name| why.starts_with(name));
+    let shared = ["the policy of repository", "the registry's own policy"]
+        .into_iter()
+        .find(|name| why.starts_with(name));
     match shared {
-        Some(name) if !unread.iter().any(|known| known == why) => format!("a statement of {name} is not understood"),
+        Some(name) if !unread.iter().any(|known| known == why) => {
+            format!("a statement of {name} is not understood")
+        }
         Some(_) | None => why.to_owned(),
     }
 }
@@ -116,15 +147,22 @@ fn some_of(names: &BTreeSet<String>) -> String {
     }
 }
 
-/// Which link is missing, and where. `shared`: the resource's policy is shared with others, whose statements are none of this grant's business.
+/// Which link is missing, and where. `shared`: the resource's policy is shared with others, whose
+/// statements are none of this grant's business.
 fn why(request: &Request, shared: bool, link: &Link) -> String {
     let account = request.principal.account.as_deref().unwrap_or_default();
     match link {
         Link::NoIdentityAllow { near } => {
-            format!("no policy of the role allows it in account {account}{}", nearly(near, true))
+            format!(
+                "no policy of the role allows it in account {account}{}",
+                nearly(near, true)
+            )
         }
         Link::NoBoundaryAllow { near } => {
-            format!("the role's permissions boundary in account {account} does not allow it{}", nearly(near, true))
+            format!(
+                "the role's permissions boundary in account {account} does not allow it{}",
+                nearly(near, true)
+            )
         }
         Link::NoResourceAllow { near } if shared => {
             format!(
@@ -134,9 +172,15 @@ fn why(request: &Request, shared: bool, link: &Link) -> String {
             )
         }
         Link::NoResourceAllow { near } => {
-            format!("the trust policy of role {} does not let it in{}", request.resource, nearly(near, true))
+            format!(
+                "the trust policy of role {} does not let it in{}",
+                request.resource,
+                nearly(near, true)
+            )
         }
-        Link::ExplicitDeny { policy, statement } => format!("statement {statement} of {policy} denies it"),
+        Link::ExplicitDeny { policy, statement } => {
+            format!("statement {statement} of {policy} denies it")
+        }
     }
 }
 
@@ -152,5 +196,9 @@ fn nearly(near: &[NearMiss], own: bool) -> String {
         ButFor::Condition { .. } | ButFor::Stale { .. } | ButFor::OtherPath { .. } | ButFor::Resource { .. } => None,
     });
     let told: BTreeSet<String> = told.collect();
-    if told.is_empty() { String::new() } else { format!(" ({})", some_of(&told)) }
+    if told.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", some_of(&told))
+    }
 }

@@ -14,7 +14,8 @@ pub struct Readings {
     pub registry_role: Result<Option<Holder>, String>,
     /// The repositories that the grant reaches.
     pub repositories: Vec<RepositoryReading>,
-    /// For each region of the grant the registry's own policy, which applies to every request to ECR; `None` where there is none.
+    /// For each region of the grant the registry's own policy, which applies to every request to
+    /// ECR; `None` where there is none.
     pub registry_policies: BTreeMap<String, Option<Named>>,
     /// When it was read.
     pub now: Timestamp,
@@ -38,7 +39,8 @@ pub enum Caller {
     Role {
         /// Its ARN.
         arn: String,
-        /// What is on it; `None`: it does not exist. Or why that is not known, and what to check there.
+        /// What is on it; `None`: it does not exist. Or why that is not known, and what to check
+        /// there.
         holder: Result<Option<Box<Holder>>, String>,
     },
     /// Many that are not known one by one.
@@ -79,12 +81,26 @@ pub struct Holder {
 impl Holder {
     /// A role as it was read, with the managed policies by their ARNs.
     pub fn of(role: &Role, managed: &BTreeMap<String, Named>) -> Self {
-        let Role { arn, id, path: _, trust, max_session_seconds: _, boundary, tags, inline, attached } = role;
-        let found =
-            |arn: &String| managed.get(arn).cloned().unwrap_or_else(|| Named::unreadable(arn, "it was not read"));
-        let inline = inline
-            .iter()
-            .map(|(name, document)| Named::parsed(format!("policy {name} of role {arn}"), document.clone()));
+        let Role {
+            arn,
+            id,
+            path: _,
+            trust,
+            max_session_seconds: _,
+            boundary,
+            tags,
+            inline,
+            attached,
+        } = role;
+        let found = |arn: &String| {
+            managed
+                .get(arn)
+                .cloned()
+                .unwrap_or_else(|| Named::unreadable(arn, "it was not read"))
+        };
+        let inline = inline.iter().map(|(name, document)| {
+            Named::parsed(format!("policy {name} of role {arn}"), document.clone())
+        });
         Self {
             arn: arn.clone(),
             account: arn.split(':').nth(4).unwrap_or_default().to_owned(),

@@ -1,18 +1,22 @@
-//! The consumer account's instance role. Nodes depend on it: only what is ours on it is written or removed, and several grants may share it.
+//! The consumer account's instance role. Nodes depend on it: only what is ours on it is written or
+//! removed, and several grants may share it.
 
 use super::{
-    Step, bounded, check_size, create_role, delete_inline, foreign, has_tags, our_tags, readable_trust,
-    remove_from_profile, settings, still_held, wrong_path,
+    Step, bounded, check_size, create_role, delete_inline, foreign, has_tags, our_tags,
+    readable_trust, remove_from_profile, settings, still_held, wrong_path,
 };
 use crate::api::conditions::Reason;
 use crate::api::grant::OnDelete;
 use crate::grant::Problem;
-use crate::grant::desired::{DesiredInstance, DesiredRole, Owner, TAG_ALLOW_EXTEND, TAG_GRANT, TAG_INSTALLATION};
+use crate::grant::desired::{
+    DesiredInstance, DesiredRole, Owner, TAG_ALLOW_EXTEND, TAG_GRANT, TAG_INSTALLATION,
+};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
 use crate::policy::{Document, Installation};
 use std::collections::BTreeMap;
 
-/// The other grants of this installation that have to do with the same role in the same instance profile.
+/// The other grants of this installation that have to do with the same role in the same instance
+/// profile.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sharers {
     /// Those that keep them.
@@ -21,20 +25,30 @@ pub struct Sharers {
     pub leaving: Vec<Owner>,
 }
 
-/// Makes the instance role hold our trust statement and our inline policy, and the profile hold the role. Whatever else is on the
-/// role stays: nodes carry other policies, and removing those is an outage. A role of others gets the inline policy alone. The trust policy is
-/// written last: IAM refuses it whole if another statement names a deleted principal, and nothing else depends on it.
+/// Makes the instance role hold our trust statement and our inline policy, and the profile hold the
+/// role. Whatever else is on the role stays: nodes carry other policies, and removing those is an
+/// outage. A role of others gets the inline policy alone. The trust policy is written last: IAM
+/// refuses it whole if another statement names a deleted principal, and nothing else depends on it.
 ///
 /// # Errors
-/// When a role or profile of that name is not ours to keep, or a document is unreadable or would be too long.
+/// When a role or profile of that name is not ours to keep, or a document is unreadable or would be
+/// too long.
 pub fn instance(
     desired: &DesiredInstance,
     observed: &Instance,
     owner: &Owner,
     sharers: &Sharers,
 ) -> Result<Vec<Step>, Problem> {
-    let DesiredInstance { role: desired, profile, extends } = desired;
-    let Instance { role: observed_role, profile: observed_profile, .. } = observed;
+    let DesiredInstance {
+        role: desired,
+        profile,
+        extends,
+    } = desired;
+    let Instance {
+        role: observed_role,
+        profile: observed_profile,
+        ..
+    } = observed;
     let keepers = keepers(owner, &sharers.keeping);
     let (mut steps, trust) = match (observed_role, extends) {
         (None, true) => return Err(nothing_to_extend(desired)),
@@ -49,8 +63,10 @@ pub fn instance(
             (settings(desired, role), None)
         }
         (Some(role), false) => {
-            // Shared with a grant that went without handing it over (abandoned, or lost with a cluster): our policy on it tells.
-            let shared_before = of_installation(&role.tags, owner) && role.inline.contains_key(&owner.policy_name());
+            // Shared with a grant that went without handing it over (abandoned, or lost with a
+            // cluster): our policy on it tells.
+            let shared_before = of_installation(&role.tags, owner)
+                && role.inline.contains_key(&owner.policy_name());
             let keeper = keepers.iter().find(|keeper| keeper.owns(&role.tags));
             if keeper.is_none() && !shared_before {
                 return Err(foreign("role", &role.arn, &role.tags, owner));
@@ -61,18 +77,35 @@ pub fn instance(
             let desired = told_of(desired, keeper);
             let trust = trust_to_set(&desired, role, owner)?;
             let bounded = bounded(&desired, role);
-            (bounded.into_iter().chain(settings(&desired, role)).collect(), trust)
+            (
+                bounded
+                    .into_iter()
+                    .chain(settings(&desired, role))
+                    .collect(),
+                trust,
+            )
         }
     };
     if let Some(profile) = profile {
-        let keeper = observed_profile.as_ref().and_then(|found| keepers.iter().find(|k| k.owns(&found.tags)));
+        let keeper = observed_profile
+            .as_ref()
+            .and_then(|found| keepers.iter().find(|k| k.owns(&found.tags)));
         let shared_before = |found: &InstanceProfile| {
-            of_installation(&found.tags, owner) && observed_role.is_some() && found.roles.contains(&desired.name)
+            of_installation(&found.tags, owner)
+                && observed_role.is_some()
+                && found.roles.contains(&desired.name)
         };
-        if let Some(found) = observed_profile.as_ref().filter(|found| keeper.is_none() && !shared_before(found)) {
+        if let Some(found) = observed_profile
+            .as_ref()
+            .filter(|found| keeper.is_none() && !shared_before(found))
+        {
             return Err(foreign("instance profile", &found.arn, &found.tags, owner));
         }
-        steps.extend(instance_profile(&told_of(desired, keeper), profile, observed_profile.as_ref()));
+        steps.extend(instance_profile(
+            &told_of(desired, keeper),
+            profile,
+            observed_profile.as_ref(),
+        ));
     }
     steps.extend(trust);
     Ok(steps)
@@ -90,9 +123,10 @@ enum Fate<'a> {
     Deleted,
 }
 
-/// What of this grant is on the instance role goes; with the last grant that keeps them, what was made goes, too. On a role that others made, or
-/// that others' policies are on, all else stays. The trust policy is written last, see [`instance`]. Besides the steps it returns what they
-/// leave behind, if anything.
+/// What of this grant is on the instance role goes; with the last grant that keeps them, what was
+/// made goes, too. On a role that others made, or that others' policies are on, all else stays. The
+/// trust policy is written last, see [`instance`]. Besides the steps it returns what they leave
+/// behind, if anything.
 pub fn without_instance(
     name: &str,
     profile: Option<&str>,
@@ -101,34 +135,58 @@ pub fn without_instance(
     sharers: &Sharers,
     on_delete: OnDelete,
 ) -> (Vec<Step>, Option<Problem>) {
-    let Instance { role, profile: observed_profile, held_by } = observed;
-    let known: Vec<&Owner> = keepers(owner, &sharers.keeping).into_iter().chain(&sharers.leaving).collect();
+    let Instance {
+        role,
+        profile: observed_profile,
+        held_by,
+    } = observed;
+    let known: Vec<&Owner> = keepers(owner, &sharers.keeping)
+        .into_iter()
+        .chain(&sharers.leaving)
+        .collect();
     let is_ours = |tags: &BTreeMap<String, String>| known.iter().any(|known| known.owns(tags));
     let profile = profile.and_then(|name| Some((name, observed_profile.as_ref()?)));
     let profile = profile.filter(|(_, found)| is_ours(&found.tags));
-    let of_profile =
-        |fate: &Fate| profile.map(|(name, found)| off_profile(name, found, owner, fate)).unwrap_or_default();
+    let of_profile = |fate: &Fate| {
+        profile
+            .map(|(name, found)| off_profile(name, found, owner, fate))
+            .unwrap_or_default()
+    };
     let Some(role) = role else {
-        return (of_profile(&sharers.keeping.first().map_or(Fate::Deleted, Fate::Handed)), None);
+        return (
+            of_profile(&sharers.keeping.first().map_or(Fate::Deleted, Fate::Handed)),
+            None,
+        );
     };
     // Taking the policy off needs nothing else.
     let policy = owner.policy_name();
-    let take_off = role.inline.contains_key(&policy).then(|| delete_inline(name, &policy));
+    let take_off = role
+        .inline
+        .contains_key(&policy)
+        .then(|| delete_inline(name, &policy));
     let trust = match readable_trust(role) {
         Ok(trust) => trust,
         Err(unreadable) => return (take_off.into_iter().collect(), Some(unreadable)),
     };
     let fate = fate(role, trust, is_ours(&role.tags), owner, sharers, on_delete);
     // The next one has to find the role as its own before this one lets go of it.
-    let mut steps: Vec<Step> = handed(name, role, owner, &fate).into_iter().chain(take_off).collect();
+    let mut steps: Vec<Step> = handed(name, role, owner, &fate)
+        .into_iter()
+        .chain(take_off)
+        .collect();
     steps.extend(of_profile(&fate));
     steps.extend(off_trust(name, role, trust, owner, &fate));
     if !matches!(fate, Fate::Deleted) {
         return (steps, None);
     }
-    let of_others = held_by.iter().filter(|other| profile.is_none_or(|(own, _)| own != other.as_str()));
+    let of_others = held_by
+        .iter()
+        .filter(|other| profile.is_none_or(|(own, _)| own != other.as_str()));
     let held = still_held(role, &of_others.cloned().collect());
-    steps.extend(held.is_none().then(|| Step::DeleteRole { role: name.into() }));
+    steps.extend(
+        held.is_none()
+            .then(|| Step::DeleteRole { role: name.into() }),
+    );
     (steps, held)
 }
 
@@ -141,11 +199,19 @@ fn fate<'a>(
     on_delete: OnDelete,
 ) -> Fate<'a> {
     let is_on = |other: &&Owner| role.inline.contains_key(&other.policy_name());
-    if let Some(next) = sharers.keeping.first().or_else(|| sharers.leaving.iter().find(is_on)) {
+    if let Some(next) = sharers
+        .keeping
+        .first()
+        .or_else(|| sharers.leaving.iter().find(is_on))
+    {
         return Fate::Handed(next);
     }
     let foreign_trust = trust.clone().without_ours(&owner.installation);
-    let policies = role.inline.keys().any(|inline| *inline != owner.policy_name()) || !role.attached.is_empty();
+    let policies = role
+        .inline
+        .keys()
+        .any(|inline| *inline != owner.policy_name())
+        || !role.attached.is_empty();
     match on_delete {
         _ if !made_here => Fate::Others,
         OnDelete::RemoveAccess => Fate::Disowned,
@@ -167,15 +233,28 @@ fn off_trust(name: &str, role: &Role, present: &Document, owner: &Owner, fate: &
     match fate {
         Fate::Others => {
             let trust = present.clone().without_ours(&owner.installation);
-            // The trust statement is the installation's: on a role of another grant it is not this one's to take. And a trust policy cannot be
-            // empty: where ours is the only statement, it stays.
+            // The trust statement is the installation's: on a role of another grant it is not this
+            // one's to take. And a trust policy cannot be empty: where ours is the only statement,
+            // it stays.
             let another_grants = of_installation(&role.tags, owner) && !owner.owns(&role.tags);
             let removable = trust != *present && !trust.statements.is_empty() && !another_grants;
-            removable.then(|| Step::UpdateTrust { role: name.into(), trust }).into_iter().collect()
+            removable
+                .then(|| Step::UpdateTrust {
+                    role: name.into(),
+                    trust,
+                })
+                .into_iter()
+                .collect()
         }
         Fate::Disowned => {
-            let untag = Step::UntagRole { role: name.into(), keys: our_tags(&role.tags) };
-            disowned_trust(name, present, owner).into_iter().chain([untag]).collect()
+            let untag = Step::UntagRole {
+                role: name.into(),
+                keys: our_tags(&role.tags),
+            };
+            disowned_trust(name, present, owner)
+                .into_iter()
+                .chain([untag])
+                .collect()
         }
         Fate::Handed(_) | Fate::Deleted => Vec::new(),
     }
@@ -184,22 +263,35 @@ fn off_trust(name: &str, role: &Role, present: &Document, owner: &Owner, fate: &
 fn off_profile(name: &str, found: &InstanceProfile, owner: &Owner, fate: &Fate) -> Vec<Step> {
     match fate {
         Fate::Handed(next) if owner.owns(&found.tags) => {
-            vec![Step::TagProfile { name: name.into(), tags: next.tags() }]
+            vec![Step::TagProfile {
+                name: name.into(),
+                tags: next.tags(),
+            }]
         }
         Fate::Handed(_) | Fate::Others => Vec::new(),
-        Fate::Disowned => vec![Step::UntagProfile { name: name.into(), keys: our_tags(&found.tags) }],
+        Fate::Disowned => vec![Step::UntagProfile {
+            name: name.into(),
+            keys: our_tags(&found.tags),
+        }],
         Fate::Deleted => {
-            let remove = found.roles.iter().map(|role| remove_from_profile(name, role));
-            remove.chain([Step::DeleteProfile { name: name.into() }]).collect()
+            let remove = found
+                .roles
+                .iter()
+                .map(|role| remove_from_profile(name, role));
+            remove
+                .chain([Step::DeleteProfile { name: name.into() }])
+                .collect()
         }
     }
 }
 
 fn of_installation(tags: &BTreeMap<String, String>, owner: &Owner) -> bool {
-    tags.get(TAG_INSTALLATION).is_some_and(|id| id == owner.installation.as_str())
+    tags.get(TAG_INSTALLATION)
+        .is_some_and(|id| id == owner.installation.as_str())
 }
 
-/// Lets the role and its profile stay as they are, this grant's policy included, and be nobody's once no other grant keeps them.
+/// Lets the role and its profile stay as they are, this grant's policy included, and be nobody's
+/// once no other grant keeps them.
 ///
 /// # Errors
 /// When the trust policy is unreadable.
@@ -214,8 +306,14 @@ pub fn instance_handed_over(
     let found = profile.and_then(|name| Some((name, observed.profile.as_ref()?)));
     if let Some((name, found)) = found.filter(|(_, found)| owner.owns(&found.tags)) {
         steps.push(match sharers.keeping.first() {
-            Some(next) => Step::TagProfile { name: name.into(), tags: next.tags() },
-            None => Step::UntagProfile { name: name.into(), keys: our_tags(&found.tags) },
+            Some(next) => Step::TagProfile {
+                name: name.into(),
+                tags: next.tags(),
+            },
+            None => Step::UntagProfile {
+                name: name.into(),
+                keys: our_tags(&found.tags),
+            },
         });
     }
     if let Some(role) = &observed.role {
@@ -224,7 +322,10 @@ pub fn instance_handed_over(
             Some(next) => steps.extend(ours.then(|| hand_to(name, next))),
             None => {
                 steps.extend(disowned_trust(name, readable_trust(role)?, owner));
-                steps.extend(ours.then(|| Step::UntagRole { role: name.into(), keys: our_tags(&role.tags) }));
+                steps.extend(ours.then(|| Step::UntagRole {
+                    role: name.into(),
+                    keys: our_tags(&role.tags),
+                }));
             }
         }
     }
@@ -236,34 +337,63 @@ fn keepers<'a>(owner: &'a Owner, others: &'a [Owner]) -> Vec<&'a Owner> {
     [owner].into_iter().chain(others).collect()
 }
 
-/// The role as it should be where another of its grants is the one that its tags name: that one stays.
+/// The role as it should be where another of its grants is the one that its tags name: that one
+/// stays.
 fn told_of(desired: &DesiredRole, keeper: Option<&&Owner>) -> DesiredRole {
     let tags = keeper.map_or_else(|| desired.tags.clone(), |keeper| keeper.tags());
-    DesiredRole { tags, ..desired.clone() }
+    DesiredRole {
+        tags,
+        ..desired.clone()
+    }
 }
 
 /// The trust policy with our statement beside the others, where it is missing or was changed.
-fn trust_to_set(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<Option<Step>, Problem> {
+fn trust_to_set(
+    desired: &DesiredRole,
+    role: &Role,
+    owner: &Owner,
+) -> Result<Option<Step>, Problem> {
     let present = readable_trust(role)?;
-    let trust = present.clone().without_ours(&owner.installation).with([desired.trust.clone()]);
+    let trust = present
+        .clone()
+        .without_ours(&owner.installation)
+        .with([desired.trust.clone()]);
     if ours_is(present, desired, &owner.installation) {
-        // What others added may have filled the document. That is no reason not to keep the inline policy.
+        // What others added may have filled the document. That is no reason not to keep the inline
+        // policy.
         check_size(desired, &Document::of([]))?;
         return Ok(None);
     }
     check_size(desired, &trust)?;
-    Ok(Some(Step::UpdateTrust { role: desired.name.clone(), trust }))
+    Ok(Some(Step::UpdateTrust {
+        role: desired.name.clone(),
+        trust,
+    }))
 }
 
-fn instance_profile(role: &DesiredRole, profile: &str, observed: Option<&InstanceProfile>) -> Vec<Step> {
-    let add = Step::AddRoleToProfile { profile: profile.into(), role: role.name.clone() };
+fn instance_profile(
+    role: &DesiredRole,
+    profile: &str,
+    observed: Option<&InstanceProfile>,
+) -> Vec<Step> {
+    let add = Step::AddRoleToProfile {
+        profile: profile.into(),
+        role: role.name.clone(),
+    };
     let Some(found) = observed else {
-        let create = Step::CreateProfile { name: profile.into(), path: role.path.clone(), tags: role.tags.clone() };
+        let create = Step::CreateProfile {
+            name: profile.into(),
+            path: role.path.clone(),
+            tags: role.tags.clone(),
+        };
         return vec![create, add];
     };
     let mut steps = Vec::new();
     if !has_tags(&found.tags, &role.tags) {
-        steps.push(Step::TagProfile { name: profile.into(), tags: role.tags.clone() });
+        steps.push(Step::TagProfile {
+            name: profile.into(),
+            tags: role.tags.clone(),
+        });
     }
     let others = found.roles.iter().filter(|other| **other != role.name);
     steps.extend(others.map(|other| remove_from_profile(profile, other)));
@@ -274,7 +404,11 @@ fn instance_profile(role: &DesiredRole, profile: &str, observed: Option<&Instanc
 }
 
 fn ours_is(trust: &Document, desired: &DesiredRole, installation: &Installation) -> bool {
-    let ours: Vec<_> = trust.statements.iter().filter(|statement| installation.owns(statement)).collect();
+    let ours: Vec<_> = trust
+        .statements
+        .iter()
+        .filter(|statement| installation.owns(statement))
+        .collect();
     matches!(ours.as_slice(), [one] if one.meaning() == desired.trust.meaning())
 }
 
@@ -282,15 +416,28 @@ fn ours_is(trust: &Document, desired: &DesiredRole, installation: &Installation)
 fn disowned_trust(role: &str, present: &Document, owner: &Owner) -> Option<Step> {
     let mut trust = present.clone();
     let mut changed = false;
-    for statement in trust.statements.iter_mut().filter(|statement| owner.installation.owns(statement)) {
-        *statement = statement.clone().sid(format!("Retained{}", crate::policy::sid::hex(&owner.trust_sid(), 16)));
+    for statement in trust
+        .statements
+        .iter_mut()
+        .filter(|statement| owner.installation.owns(statement))
+    {
+        *statement = statement.clone().sid(format!(
+            "Retained{}",
+            crate::policy::sid::hex(&owner.trust_sid(), 16)
+        ));
         changed = true;
     }
-    changed.then(|| Step::UpdateTrust { role: role.into(), trust })
+    changed.then(|| Step::UpdateTrust {
+        role: role.into(),
+        trust,
+    })
 }
 
 fn hand_to(role: &str, next: &Owner) -> Step {
-    Step::TagRole { role: role.into(), tags: next.tags() }
+    Step::TagRole {
+        role: role.into(),
+        tags: next.tags(),
+    }
 }
 
 fn nothing_to_extend(desired: &DesiredRole) -> Problem {
@@ -306,12 +453,25 @@ fn nothing_to_extend(desired: &DesiredRole) -> Problem {
 /// A role that others own is only written to where a tag of theirs allows it.
 fn check_consent(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<(), Problem> {
     if role.tags.contains_key(TAG_INSTALLATION) {
-        let whose = role.tags.get(TAG_GRANT).map(String::as_str).unwrap_or_default();
-        let own = whose.split_once('/').is_some_and(|(namespace, _)| namespace == owner.grant.namespace);
-        let whose = if own { format!("grant {whose}") } else { "another grant".into() };
+        let whose = role
+            .tags
+            .get(TAG_GRANT)
+            .map(String::as_str)
+            .unwrap_or_default();
+        let own = whose
+            .split_once('/')
+            .is_some_and(|(namespace, _)| namespace == owner.grant.namespace);
+        let whose = if own {
+            format!("grant {whose}")
+        } else {
+            "another grant".into()
+        };
         return Err(Problem::new(
             Reason::Conflict,
-            format!("role {} was made by this operator for {whose}; use management Create to share it", role.arn),
+            format!(
+                "role {} was made by this operator for {whose}; use management Create to share it",
+                role.arn
+            ),
         ));
     }
     if role.path != desired.path {

@@ -5,13 +5,14 @@ mod registry;
 
 pub use instance::{Sharers, instance, instance_handed_over, without_instance};
 pub use registry::{
-    ENDED_SESSIONS, ends_sessions, ends_sessions_again_in, registry_role, registry_role_handed_over,
-    without_registry_role,
+    ENDED_SESSIONS, ends_sessions, ends_sessions_again_in, registry_role,
+    registry_role_handed_over, without_registry_role,
 };
 
 use super::Problem;
 use super::desired::{
-    DesiredRole, MAX_OWN_INLINE_CHARACTERS, OUR_TAGS, Owner, TAG_ALLOW_ADOPT, TAG_GRANT, TAG_INSTALLATION,
+    DesiredRole, MAX_OWN_INLINE_CHARACTERS, OUR_TAGS, Owner, TAG_ALLOW_ADOPT, TAG_GRANT,
+    TAG_INSTALLATION,
 };
 use super::names::AccountId;
 use super::observed::Role;
@@ -23,7 +24,10 @@ use std::fmt;
 
 /// One call to IAM.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "each is the IAM action of its name, with that action's arguments")]
+#[allow(
+    missing_docs,
+    reason = "each is the IAM action of its name, with that action's arguments"
+)]
 pub enum Step {
     CreateRole {
         name: String,
@@ -109,18 +113,28 @@ impl fmt::Display for Step {
             Self::UpdateMaxSession { role, seconds } => {
                 write!(f, "set the session length of role {role} to {seconds} s")
             }
-            Self::PutBoundary { role, .. } => write!(f, "set the permissions boundary of role {role}"),
+            Self::PutBoundary { role, .. } => {
+                write!(f, "set the permissions boundary of role {role}")
+            }
             Self::TagRole { role, .. } => write!(f, "tag role {role}"),
             Self::UntagRole { role, .. } => write!(f, "take this operator's tags off role {role}"),
-            Self::PutInlinePolicy { role, policy, .. } => write!(f, "set policy {policy} of role {role}"),
-            Self::DeleteInlinePolicy { role, policy } => write!(f, "delete policy {policy} of role {role}"),
+            Self::PutInlinePolicy { role, policy, .. } => {
+                write!(f, "set policy {policy} of role {role}")
+            }
+            Self::DeleteInlinePolicy { role, policy } => {
+                write!(f, "delete policy {policy} of role {role}")
+            }
             Self::AttachPolicy { role, arn } => write!(f, "attach {arn} to role {role}"),
             Self::DetachPolicy { role, arn } => write!(f, "detach {arn} from role {role}"),
             Self::DeleteRole { role } => write!(f, "delete role {role}"),
             Self::CreateProfile { name, .. } => write!(f, "create instance profile {name}"),
             Self::TagProfile { name, .. } => write!(f, "tag instance profile {name}"),
-            Self::UntagProfile { name, .. } => write!(f, "take this operator's tags off instance profile {name}"),
-            Self::AddRoleToProfile { profile, role } => write!(f, "add role {role} to instance profile {profile}"),
+            Self::UntagProfile { name, .. } => {
+                write!(f, "take this operator's tags off instance profile {name}")
+            }
+            Self::AddRoleToProfile { profile, role } => {
+                write!(f, "add role {role} to instance profile {profile}")
+            }
             Self::RemoveRoleFromProfile { profile, role } => {
                 write!(f, "remove role {role} from instance profile {profile}")
             }
@@ -154,36 +168,63 @@ fn create_role(desired: &DesiredRole, trust: Document) -> Vec<Step> {
         boundary: boundary.clone(),
         tags: tags.clone(),
     };
-    let put = inline.iter().map(|(policy, document)| put_inline(name, policy, document));
-    let attach = attached.iter().map(|arn| Step::AttachPolicy { role: name.clone(), arn: arn.clone() });
+    let put = inline
+        .iter()
+        .map(|(policy, document)| put_inline(name, policy, document));
+    let attach = attached.iter().map(|arn| Step::AttachPolicy {
+        role: name.clone(),
+        arn: arn.clone(),
+    });
     [create].into_iter().chain(put).chain(attach).collect()
 }
 
-/// Puts back the boundary, without which the operator may not put policies on a role. One that is not asked for stays: it can only narrow, and
-/// somebody set it on purpose.
+/// Puts back the boundary, without which the operator may not put policies on a role. One that is
+/// not asked for stays: it can only narrow, and somebody set it on purpose.
 fn bounded(desired: &DesiredRole, role: &Role) -> Option<Step> {
-    let boundary = desired.boundary.as_ref().filter(|wanted| role.boundary.as_ref() != Some(wanted))?;
-    Some(Step::PutBoundary { role: desired.name.clone(), boundary: boundary.clone() })
+    let boundary = desired
+        .boundary
+        .as_ref()
+        .filter(|wanted| role.boundary.as_ref() != Some(wanted))?;
+    Some(Step::PutBoundary {
+        role: desired.name.clone(),
+        boundary: boundary.clone(),
+    })
 }
 
-/// What is ours on either kind of role, besides the trust policy and the boundary: none of it touches what others put there.
+/// What is ours on either kind of role, besides the trust policy and the boundary: none of it
+/// touches what others put there.
 fn settings(desired: &DesiredRole, role: &Role) -> Vec<Step> {
     let name = &desired.name;
     let mut steps = Vec::new();
-    if let Some(seconds) = desired.max_session_seconds.filter(|seconds| *seconds != role.max_session_seconds) {
-        steps.push(Step::UpdateMaxSession { role: name.clone(), seconds });
+    if let Some(seconds) = desired
+        .max_session_seconds
+        .filter(|seconds| *seconds != role.max_session_seconds)
+    {
+        steps.push(Step::UpdateMaxSession {
+            role: name.clone(),
+            seconds,
+        });
     }
     if !has_tags(&role.tags, &desired.tags) {
-        steps.push(Step::TagRole { role: name.clone(), tags: desired.tags.clone() });
+        steps.push(Step::TagRole {
+            role: name.clone(),
+            tags: desired.tags.clone(),
+        });
     }
     if let Some((policy, document)) = &desired.inline {
-        let right = role.inline.get(policy).and_then(|present| present.as_ref().ok());
+        let right = role
+            .inline
+            .get(policy)
+            .and_then(|present| present.as_ref().ok());
         if !right.is_some_and(|present| present.same_meaning(document)) {
             steps.push(put_inline(name, policy, document));
         }
     }
     let missing = desired.attached.difference(&role.attached);
-    steps.extend(missing.map(|arn| Step::AttachPolicy { role: name.clone(), arn: arn.clone() }));
+    steps.extend(missing.map(|arn| Step::AttachPolicy {
+        role: name.clone(),
+        arn: arn.clone(),
+    }));
     steps
 }
 
@@ -198,12 +239,18 @@ fn check_size(desired: &DesiredRole, trust: &Document) -> Result<(), Problem> {
         )
     };
     if trust.characters() > desired.max_trust_characters {
-        return Err(too_large("trust policy", trust.characters(), desired.max_trust_characters));
+        return Err(too_large(
+            "trust policy",
+            trust.characters(),
+            desired.max_trust_characters,
+        ));
     }
     match &desired.inline {
-        Some((_, document)) if document.characters() > MAX_OWN_INLINE_CHARACTERS => {
-            Err(too_large("inline policy", document.characters(), MAX_OWN_INLINE_CHARACTERS))
-        }
+        Some((_, document)) if document.characters() > MAX_OWN_INLINE_CHARACTERS => Err(too_large(
+            "inline policy",
+            document.characters(),
+            MAX_OWN_INLINE_CHARACTERS,
+        )),
         Some(_) | None => Ok(()),
     }
 }
@@ -213,11 +260,21 @@ fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<
     if !owner.owns(&role.tags) && !may_be_adopted {
         let mut problem = foreign("role", &role.arn, &role.tags, owner);
         if desired.adopts {
-            let asked = format!("its owner must tag it {TAG_ALLOW_ADOPT}={}", consent_to(owner));
-            // Earlier versions asked for this. It says nothing of the installation, so another cluster's grant of that name could have claimed it.
-            let earlier = role.tags.get(TAG_ALLOW_ADOPT).is_some_and(|tag| *tag == owner.grant.to_string());
+            let asked = format!(
+                "its owner must tag it {TAG_ALLOW_ADOPT}={}",
+                consent_to(owner)
+            );
+            // Earlier versions asked for this. It says nothing of the installation, so another
+            // cluster's grant of that name could have claimed it.
+            let earlier = role
+                .tags
+                .get(TAG_ALLOW_ADOPT)
+                .is_some_and(|tag| *tag == owner.grant.to_string());
             problem.message.push_str(&match earlier {
-                true => format!("; its tag {TAG_ALLOW_ADOPT}={} does not name this installation: {asked}", owner.grant),
+                true => format!(
+                    "; its tag {TAG_ALLOW_ADOPT}={} does not name this installation: {asked}",
+                    owner.grant
+                ),
                 false => format!("; to have it taken over, {asked}"),
             });
         }
@@ -231,17 +288,27 @@ fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<
 
 /// Whether the role's owner lets this very grant, of this very installation, take it over.
 fn consents(role: &Role, owner: &Owner) -> bool {
-    role.tags.get(TAG_ALLOW_ADOPT).is_some_and(|grant| *grant == consent_to(owner))
+    role.tags
+        .get(TAG_ALLOW_ADOPT)
+        .is_some_and(|grant| *grant == consent_to(owner))
 }
 
-/// The value of the tag by which a role's owner consents: installation, namespace and name; names too long for a tag are shortened, with a hash.
+/// The value of the tag by which a role's owner consents: installation, namespace and name; names
+/// too long for a tag are shortened, with a hash.
 fn consent_to(owner: &Owner) -> String {
     const LONGEST: usize = 256;
-    let Owner { installation, grant, uid: _ } = owner;
+    let Owner {
+        installation,
+        grant,
+        uid: _,
+    } = owner;
     let whole = format!("{installation}/{grant}");
     match whole.len() <= LONGEST {
         true => whole,
-        false => format!("{installation}/{}", grant.in_aws(installation, LONGEST - 1 - installation.as_str().len())),
+        false => format!(
+            "{installation}/{}",
+            grant.in_aws(installation, LONGEST - 1 - installation.as_str().len())
+        ),
     }
 }
 
@@ -257,7 +324,11 @@ fn wrong_path(role: &Role, desired: &DesiredRole) -> Problem {
 
 /// Those of the tags that are ours.
 fn our_tags(tags: &BTreeMap<String, String>) -> BTreeSet<String> {
-    OUR_TAGS.iter().filter(|tag| tags.contains_key(**tag)).map(|tag| (*tag).to_owned()).collect()
+    OUR_TAGS
+        .iter()
+        .filter(|tag| tags.contains_key(**tag))
+        .map(|tag| (*tag).to_owned())
+        .collect()
 }
 
 /// That a role cannot be deleted because instance profiles hold it which are not ours.
@@ -279,16 +350,22 @@ fn foreign(what: &str, arn: &str, tags: &BTreeMap<String, String>, owner: &Owner
     let installation = tags.get(TAG_INSTALLATION).map(String::as_str);
     let grant = tags.get(TAG_GRANT).map(String::as_str).unwrap_or_default();
     // Grants of other namespaces are other tenants': their names are none of this one's business.
-    let of_this_namespace = grant.split_once('/').is_some_and(|(namespace, _)| namespace == owner.grant.namespace);
+    let of_this_namespace = grant
+        .split_once('/')
+        .is_some_and(|(namespace, _)| namespace == owner.grant.namespace);
     let whose = match installation {
-        Some(id) if id == owner.installation.as_str() && of_this_namespace => format!("belongs to grant {grant}"),
+        Some(id) if id == owner.installation.as_str() && of_this_namespace => {
+            format!("belongs to grant {grant}")
+        }
         Some(id) if id == owner.installation.as_str() => "belongs to another grant".into(),
         Some(_) => "belongs to another installation of this operator".into(),
         None => "exists and was not made by this operator".into(),
     };
     Problem::new(
         Reason::Conflict,
-        format!("{what} {arn} {whose}; it is left alone. Choose another name in the grant, or remove it"),
+        format!(
+            "{what} {arn} {whose}; it is left alone. Choose another name in the grant, or remove it"
+        ),
     )
 }
 
@@ -304,7 +381,8 @@ fn readable_trust(role: &Role) -> Result<&Document, Problem> {
     })
 }
 
-/// That IAM refused a trust policy because of a deleted principal in a foreign statement; `None`: the document names none. `told`: IAM's words.
+/// That IAM refused a trust policy because of a deleted principal in a foreign statement; `None`:
+/// the document names none. `told`: IAM's words.
 pub fn refused_trust(
     account: &AccountId,
     role: &str,
@@ -323,17 +401,29 @@ pub fn refused_trust(
 }
 
 fn has_tags(tags: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
-    wanted.iter().all(|(key, value)| tags.get(key) == Some(value))
+    wanted
+        .iter()
+        .all(|(key, value)| tags.get(key) == Some(value))
 }
 
 fn put_inline(role: &str, policy: &str, document: &Document) -> Step {
-    Step::PutInlinePolicy { role: role.into(), policy: policy.into(), document: document.clone() }
+    Step::PutInlinePolicy {
+        role: role.into(),
+        policy: policy.into(),
+        document: document.clone(),
+    }
 }
 
 fn delete_inline(role: &str, policy: &str) -> Step {
-    Step::DeleteInlinePolicy { role: role.into(), policy: policy.into() }
+    Step::DeleteInlinePolicy {
+        role: role.into(),
+        policy: policy.into(),
+    }
 }
 
 fn remove_from_profile(profile: &str, role: &str) -> Step {
-    Step::RemoveRoleFromProfile { profile: profile.into(), role: role.into() }
+    Step::RemoveRoleFromProfile {
+        profile: profile.into(),
+        role: role.into(),
+    }
 }

@@ -1,7 +1,8 @@
 //! The registry account's role: it is its grant's alone, so that whatever else is on it is drift.
 
 use super::{
-    Step, bounded, check_ownership, check_size, create_role, delete_inline, our_tags, put_inline, settings, still_held,
+    Step, bounded, check_ownership, check_size, create_role, delete_inline, our_tags, put_inline,
+    settings, still_held,
 };
 use crate::api::grant::ManagedPolicy;
 use crate::grant::Problem;
@@ -17,19 +18,22 @@ use std::time::Duration;
 pub const ENDED_SESSIONS: &str = "registry-grants-ended-sessions";
 /// The Sid of its statement while the trust policy is not narrowed yet.
 const ENDING: &str = "Ending";
-/// Its Sid while the narrowed trust policy may not have reached all of IAM: sessions issued meanwhile are ended once more.
+/// Its Sid while the narrowed trust policy may not have reached all of IAM: sessions issued
+/// meanwhile are ended once more.
 const SETTLING: &str = "Settling";
 /// Its Sid when that is done.
 const ENDED: &str = "Ended";
-/// How long sessions may still be issued by a trust policy that was replaced. IAM documents no bound, and takes seconds.
+/// How long sessions may still be issued by a trust policy that was replaced. IAM documents no
+/// bound, and takes seconds.
 const SETTLES: SignedDuration = SignedDuration::from_secs(60);
-/// How far a moment in the policy may be ahead. One that is further ahead was not written by a clock that is right.
+/// How far a moment in the policy may be ahead. One that is further ahead was not written by a
+/// clock that is right.
 const AHEAD: SignedDuration = SignedDuration::from_secs(60);
 /// No session of a role lasts longer.
 const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(12);
 
-/// Makes the registry account's role exactly as desired. Where [`ends_sessions`] says so of the steps, the difference has to be asked for again
-/// once they are done.
+/// Makes the registry account's role exactly as desired. Where [`ends_sessions`] says so of the
+/// steps, the difference has to be asked for again once they are done.
 ///
 /// # Errors
 /// When a role of that name is not this grant's, or a document would be too long.
@@ -41,32 +45,54 @@ pub fn registry_role(
 ) -> Result<Vec<Step>, Problem> {
     let trust = Document::of([desired.trust.clone()]);
     check_size(desired, &trust)?;
-    let Some(role) = observed else { return Ok(create_role(desired, trust)) };
+    let Some(role) = observed else {
+        return Ok(create_role(desired, trust));
+    };
     check_ownership(desired, role, owner)?;
     let name = &desired.name;
     let ours = owner.policy_name();
     let mut steps = Vec::new();
-    // What others added goes first, for it may be what leaves no room for ours. What an earlier form of this grant had goes last, so that
-    // between inline and managed policies there is no moment without.
-    let detach = |arn: &String| Step::DetachPolicy { role: name.clone(), arn: arn.clone() };
-    let (earlier, foreign): (Vec<_>, Vec<_>) =
-        role.attached.difference(&desired.attached).partition(|arn| ManagedPolicy::is_one(arn));
-    let others = role.inline.keys().filter(|policy| **policy != ours && *policy != ENDED_SESSIONS);
+    // What others added goes first, for it may be what leaves no room for ours. What an earlier
+    // form of this grant had goes last, so that between inline and managed policies there is no
+    // moment without.
+    let detach = |arn: &String| Step::DetachPolicy {
+        role: name.clone(),
+        arn: arn.clone(),
+    };
+    let (earlier, foreign): (Vec<_>, Vec<_>) = role
+        .attached
+        .difference(&desired.attached)
+        .partition(|arn| ManagedPolicy::is_one(arn));
+    let others = role
+        .inline
+        .keys()
+        .filter(|policy| **policy != ours && *policy != ENDED_SESSIONS);
     steps.extend(others.map(|policy| delete_inline(name, policy)));
     steps.extend(foreign.into_iter().map(detach));
     steps.extend(bounded(desired, role));
-    let right = role.trust.as_ref().is_ok_and(|present| present.same_meaning(&trust));
+    let right = role
+        .trust
+        .as_ref()
+        .is_ok_and(|present| present.same_meaning(&trust));
     if right {
         steps.extend(match has_ended(role, now) {
             true => Some(delete_inline(name, ENDED_SESSIONS)),
-            false => sessions_to_end(role, now).map(|document| put_inline(name, ENDED_SESSIONS, &document)),
+            false => sessions_to_end(role, now)
+                .map(|document| put_inline(name, ENDED_SESSIONS, &document)),
         });
     } else {
         let narrows = lets_others_in(role, desired);
-        steps.extend(
-            narrows.then(|| put_inline(name, ENDED_SESSIONS, &no_older_sessions(ENDING, after_this_second(now)))),
-        );
-        steps.push(Step::UpdateTrust { role: name.clone(), trust });
+        steps.extend(narrows.then(|| {
+            put_inline(
+                name,
+                ENDED_SESSIONS,
+                &no_older_sessions(ENDING, after_this_second(now)),
+            )
+        }));
+        steps.push(Step::UpdateTrust {
+            role: name.clone(),
+            trust,
+        });
     }
     steps.extend(settings(desired, role));
     if desired.inline.is_none() && role.inline.contains_key(&ours) {
@@ -76,45 +102,72 @@ pub fn registry_role(
     Ok(steps)
 }
 
-/// Whether the steps narrow who may assume the role: then the sessions given out until now are ended once that is done, which is another look.
+/// Whether the steps narrow who may assume the role: then the sessions given out until now are
+/// ended once that is done, which is another look.
 pub fn ends_sessions(steps: &[Step]) -> bool {
     steps.iter().any(|step| match step {
-        Step::PutInlinePolicy { policy, document, .. } if policy == ENDED_SESSIONS => sid_of(document) == Some(ENDING),
+        Step::PutInlinePolicy {
+            policy, document, ..
+        } if policy == ENDED_SESSIONS => sid_of(document) == Some(ENDING),
         _ => false,
     })
 }
 
-/// Removes the registry account's role, with everything on it. What holds it stays, and is named: these are the instance profiles that it is in.
+/// Removes the registry account's role, with everything on it. What holds it stays, and is named:
+/// these are the instance profiles that it is in.
 pub fn without_registry_role(
     name: &str,
     observed: Option<&Role>,
     held_by: &BTreeSet<String>,
     owner: &Owner,
 ) -> (Vec<Step>, Option<Problem>) {
-    let Some(role) = observed.filter(|role| owner.owns(&role.tags)) else { return (Vec::new(), None) };
-    let detach = role.attached.iter().map(|arn| Step::DetachPolicy { role: name.into(), arn: arn.clone() });
+    let Some(role) = observed.filter(|role| owner.owns(&role.tags)) else {
+        return (Vec::new(), None);
+    };
+    let detach = role.attached.iter().map(|arn| Step::DetachPolicy {
+        role: name.into(),
+        arn: arn.clone(),
+    });
     let delete = role.inline.keys().map(|policy| delete_inline(name, policy));
     let held = still_held(role, held_by);
-    let last = held.is_none().then(|| Step::DeleteRole { role: name.into() });
+    let last = held
+        .is_none()
+        .then(|| Step::DeleteRole { role: name.into() });
     (detach.chain(delete).chain(last).collect(), held)
 }
 
 /// Lets the role stay as it is, and be nobody's.
 pub fn registry_role_handed_over(name: &str, observed: Option<&Role>, owner: &Owner) -> Vec<Step> {
     let ours = observed.filter(|role| owner.owns(&role.tags));
-    ours.map(|role| Step::UntagRole { role: name.into(), keys: our_tags(&role.tags) }).into_iter().collect()
+    ours.map(|role| Step::UntagRole {
+        role: name.into(),
+        keys: our_tags(&role.tags),
+    })
+    .into_iter()
+    .collect()
 }
 
-/// Whether the trust policy as it is lets somebody in whom the desired one does not, as far as that can be told.
+/// Whether the trust policy as it is lets somebody in whom the desired one does not, as far as that
+/// can be told.
 fn lets_others_in(role: &Role, desired: &DesiredRole) -> bool {
-    let Ok(present) = &role.trust else { return true };
-    let external_id = |statement: &Statement| statement.condition("StringEquals", "sts:ExternalId").cloned();
+    let Ok(present) = &role.trust else {
+        return true;
+    };
+    let external_id = |statement: &Statement| {
+        statement
+            .condition("StringEquals", "sts:ExternalId")
+            .cloned()
+    };
     let asked = external_id(&desired.trust);
     let is_inside = |statement: &Statement| {
         let asks_the_same = asked.is_none() || external_id(statement) == asked;
         asks_the_same && why_needed(statement, &desired.lets_in).is_none()
     };
-    present.statements.iter().filter(|statement| !statement.is_deny()).any(|statement| !is_inside(statement))
+    present
+        .statements
+        .iter()
+        .filter(|statement| !statement.is_deny())
+        .any(|statement| !is_inside(statement))
 }
 
 /// Denies everything to sessions that began before this moment.
@@ -122,10 +175,15 @@ fn lets_others_in(role: &Role, desired: &DesiredRole) -> bool {
 fn no_older_sessions(sid: &str, moment: Timestamp) -> Document {
     // AWS tells a session's beginning in whole seconds.
     let seconds = moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    Document::of([Statement::deny(["*"]).sid(sid).on(["*"]).only_if("DateLessThan", "aws:TokenIssueTime", [seconds])])
+    Document::of([Statement::deny(["*"]).sid(sid).on(["*"]).only_if(
+        "DateLessThan",
+        "aws:TokenIssueTime",
+        [seconds],
+    )])
 }
 
-/// The trust policy is narrowed now: sessions that it issued end, at once and once more when the narrowed policy has reached all of IAM.
+/// The trust policy is narrowed now: sessions that it issued end, at once and once more when the
+/// narrowed policy has reached all of IAM.
 fn sessions_to_end(role: &Role, now: Timestamp) -> Option<Document> {
     let present = role.inline.get(ENDED_SESSIONS)?.as_ref().ok();
     match present.and_then(|document| stamped(document, now)) {
@@ -136,11 +194,16 @@ fn sessions_to_end(role: &Role, now: Timestamp) -> Option<Document> {
     }
 }
 
-/// The state of the policy and its moment, if it is as this operator writes it once the trust policy is narrowed.
+/// The state of the policy and its moment, if it is as this operator writes it once the trust
+/// policy is narrowed.
 fn stamped(document: &Document, now: Timestamp) -> Option<(&'static str, Timestamp)> {
-    let state = [SETTLING, ENDED].into_iter().find(|state| sid_of(document) == Some(state))?;
+    let state = [SETTLING, ENDED]
+        .into_iter()
+        .find(|state| sid_of(document) == Some(state))?;
     let moment = ended_before(document).filter(|moment| moment.duration_since(now) <= AHEAD)?;
-    document.same_meaning(&no_older_sessions(state, moment)).then_some((state, moment))
+    document
+        .same_meaning(&no_older_sessions(state, moment))
+        .then_some((state, moment))
 }
 
 /// When sessions are to be ended once more; `None`: they are not.
@@ -148,7 +211,9 @@ pub fn ends_sessions_again_in(role: &Role, now: Timestamp) -> Option<Duration> {
     let document = role.inline.get(ENDED_SESSIONS)?.as_ref().ok()?;
     match stamped(document, now)? {
         (SETTLING, moment) => {
-            let left = SETTLES.checked_sub(now.duration_since(moment)).unwrap_or(SETTLES);
+            let left = SETTLES
+                .checked_sub(now.duration_since(moment))
+                .unwrap_or(SETTLES);
             Some(Duration::try_from(left).unwrap_or(Duration::ZERO))
         }
         _ => None,
@@ -162,7 +227,10 @@ fn after_this_second(now: Timestamp) -> Timestamp {
 
 /// Whether every session that the policy is about has run out by itself.
 fn has_ended(role: &Role, now: Timestamp) -> bool {
-    let document = role.inline.get(ENDED_SESSIONS).and_then(|present| present.as_ref().ok());
+    let document = role
+        .inline
+        .get(ENDED_SESSIONS)
+        .and_then(|present| present.as_ref().ok());
     match document.and_then(|document| stamped(document, now)) {
         Some((ENDED, moment)) => now.duration_since(moment) > LONGEST_SESSION,
         Some((_, moment)) => now.duration_since(moment) > LONGEST_SESSION.saturating_add(SETTLES),
@@ -175,7 +243,12 @@ fn sid_of(document: &Document) -> Option<&str> {
 }
 
 fn ended_before(document: &Document) -> Option<Timestamp> {
-    let moment = document.statements.first()?.condition("DateLessThan", "aws:TokenIssueTime")?;
-    let moment = moment.as_array().map_or(Some(moment), |list| list.first())?;
+    let moment = document
+        .statements
+        .first()?
+        .condition("DateLessThan", "aws:TokenIssueTime")?;
+    let moment = moment
+        .as_array()
+        .map_or(Some(moment), |list| list.first())?;
     moment.as_str()?.parse().ok()
 }

@@ -15,7 +15,11 @@ use rstest::rstest;
 #[case("team-b/*", "team-bad/web", false)]
 #[case("team-b/web", "team-b/*", false)]
 #[case("*", "anything/*", true)]
-fn a_rule_covers_only_what_lies_inside_it(#[case] rule: &str, #[case] asked: &str, #[case] covered: bool) {
+fn a_rule_covers_only_what_lies_inside_it(
+    #[case] rule: &str,
+    #[case] asked: &str,
+    #[case] covered: bool,
+) {
     let pattern = |text: &str| text.parse::<RepositoryPattern>().unwrap();
     assert_eq!(pattern(rule).covers(&pattern(asked)), covered);
 }
@@ -60,8 +64,11 @@ fn what_ecr_takes_is_a_repository_pattern(#[case] text: &str) {
 
 /// Pieces of names, and what is wrong between them.
 fn pieces() -> impl Strategy<Value = String> {
-    proptest::collection::vec(proptest::sample::select(vec!["a", "web", "0", ".", "_", "-", "/", "*", "A", ":"]), 0..7)
-        .prop_map(|pieces| pieces.concat())
+    proptest::collection::vec(
+        proptest::sample::select(vec!["a", "web", "0", ".", "_", "-", "/", "*", "A", ":"]),
+        0..7,
+    )
+    .prop_map(|pieces| pieces.concat())
 }
 
 proptest! {
@@ -95,10 +102,26 @@ fn what_is_no_account_number_is_refused(#[case] text: &str) {
 #[case("o-a1b2c3d4e5", "o-a1b2c3d4e6/r-ab12/*", false)]
 #[case("o-a1b2c3d4e5/r-ab12/*", "o-a1b2c3d4e5", false)]
 #[case("o-a1b2c3d4e5/r-ab12/*", "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/", true)]
-#[case("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*", "o-a1b2c3d4e5/r-ab12/*", false)]
-#[case("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*", "o-a1b2c3d4e5/r-ab12/ou-ab12-111111112/*", false)]
-#[case("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/", "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*", false)]
-fn an_organization_covers_what_is_inside_it(#[case] rule: &str, #[case] asked: &str, #[case] covered: bool) {
+#[case(
+    "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*",
+    "o-a1b2c3d4e5/r-ab12/*",
+    false
+)]
+#[case(
+    "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*",
+    "o-a1b2c3d4e5/r-ab12/ou-ab12-111111112/*",
+    false
+)]
+#[case(
+    "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/",
+    "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*",
+    false
+)]
+fn an_organization_covers_what_is_inside_it(
+    #[case] rule: &str,
+    #[case] asked: &str,
+    #[case] covered: bool,
+) {
     let organization = |text: &str| text.parse::<Organization>().unwrap();
     assert_eq!(organization(rule).covers(&organization(asked)), covered);
 }
@@ -134,24 +157,43 @@ fn what_is_no_organization_is_refused(#[case] text: &str) {
 #[case("team-b/web..v2", false)]
 #[case("a/éééééééé", false)]
 #[case("a/ web", false)]
-fn a_tag_names_a_grant_only_if_kubernetes_could_have_one_of_that_name(#[case] tag: &str, #[case] is_one: bool) {
+fn a_tag_names_a_grant_only_if_kubernetes_could_have_one_of_that_name(
+    #[case] tag: &str,
+    #[case] is_one: bool,
+) {
     let parsed = tag.parse::<GrantName>();
     assert_eq!(parsed.is_ok(), is_one);
     assert!(parsed.is_err() || parsed.unwrap().to_string() == tag);
     let longest = format!("{}/{}", "n".repeat(63), "g".repeat(253));
     assert!(longest.parse::<GrantName>().is_ok());
-    assert!(format!("n{longest}").parse::<GrantName>().is_err() && format!("{longest}g").parse::<GrantName>().is_err());
+    assert!(
+        format!("n{longest}").parse::<GrantName>().is_err()
+            && format!("{longest}g").parse::<GrantName>().is_err()
+    );
 }
 
 #[test]
 fn a_sessions_name_says_for_whom_it_is_fits_and_stays_distinct() {
     let installation: Installation = "0123456789ab".parse().unwrap();
-    assert_eq!(session_name(&installation, Some("team-b")), "team-b@0123456789ab");
-    assert_eq!(session_name(&installation, None), "registry-grants@0123456789ab");
+    assert_eq!(
+        session_name(&installation, Some("team-b")),
+        "team-b@0123456789ab"
+    );
+    assert_eq!(
+        session_name(&installation, None),
+        "registry-grants@0123456789ab"
+    );
     let fits = "n".repeat(51);
-    assert_eq!(session_name(&installation, Some(&fits)), format!("{fits}@0123456789ab"));
+    assert_eq!(
+        session_name(&installation, Some(&fits)),
+        format!("{fits}@0123456789ab")
+    );
     let long = |end: &str| session_name(&installation, Some(&format!("{}{end}", "n".repeat(62))));
-    assert!(long("a").len() == 64 && long("a").ends_with("@0123456789ab"), "{}", long("a"));
+    assert!(
+        long("a").len() == 64 && long("a").ends_with("@0123456789ab"),
+        "{}",
+        long("a")
+    );
     assert_ne!(long("a"), long("b"));
 }
 
@@ -169,7 +211,13 @@ proptest::proptest! {
 #[test]
 fn names_in_aws_stay_apart_when_truncated() {
     let installation = Installation::of_cluster("x");
-    let name = |name: &str| GrantName { namespace: "n".repeat(63), name: name.into() }.in_aws(&installation, 64);
+    let name = |name: &str| {
+        GrantName {
+            namespace: "n".repeat(63),
+            name: name.into(),
+        }
+        .in_aws(&installation, 64)
+    };
     assert!(name("a").len() <= 64);
     assert_ne!(name("a"), name("b"));
 }

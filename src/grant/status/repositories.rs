@@ -3,7 +3,8 @@
 use super::{LISTED, LONGEST_OF_MANY, Outcome, Part};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
-    CrossAccountRegistryGrantStatus as Status, Replacement, ReplacementState, RepositoriesStatus, RepositoryStatus,
+    CrossAccountRegistryGrantStatus as Status, Replacement, ReplacementState, RepositoriesStatus,
+    RepositoryStatus,
 };
 use crate::grant::Problem;
 use crate::grant::told::limited;
@@ -25,12 +26,22 @@ pub struct RepositoryOutcome {
 impl RepositoryOutcome {
     /// Its policy carries the grant.
     pub fn granted() -> Self {
-        Self { result: Ok(()), full_percent: None, replaced: BTreeSet::new(), kept: BTreeMap::new() }
+        Self {
+            result: Ok(()),
+            full_percent: None,
+            replaced: BTreeSet::new(),
+            kept: BTreeMap::new(),
+        }
     }
 
     /// It could not be done.
     pub fn failed(problem: Problem) -> Self {
-        Self { result: Err(problem), full_percent: None, replaced: BTreeSet::new(), kept: BTreeMap::new() }
+        Self {
+            result: Err(problem),
+            full_percent: None,
+            replaced: BTreeSet::new(),
+            kept: BTreeMap::new(),
+        }
     }
 }
 
@@ -38,22 +49,39 @@ impl Outcome {
     /// The repositories' problems as one, with the first few named.
     pub(super) fn repository_problem(&self) -> Option<Problem> {
         const NAMED: usize = 3;
-        let failed = self.each_repository.values().filter_map(|outcome| outcome.result.as_ref().err());
-        let mut failed: Vec<Problem> = failed.filter(|problem| problem.reason != Reason::Observing).cloned().collect();
+        let failed = self
+            .each_repository
+            .values()
+            .filter_map(|outcome| outcome.result.as_ref().err());
+        let mut failed: Vec<Problem> = failed
+            .filter(|problem| problem.reason != Reason::Observing)
+            .cloned()
+            .collect();
         failed.sort_by_key(|problem| !problem.reason.needs_a_person());
         let more = failed.len().saturating_sub(NAMED);
         failed.truncate(NAMED);
         let mut joined = Problem::join(&failed)?;
         if more > 0 {
-            joined.message = format!("{}; and {more} more, see status.repositories", joined.message);
+            joined.message = format!(
+                "{}; and {more} more, see status.repositories",
+                joined.message
+            );
         }
         Some(joined)
     }
 
     pub(super) fn repositories_part(&self) -> Part {
-        let observed =
-            |outcome: &&RepositoryOutcome| outcome.result.as_ref().is_err_and(|p| p.reason == Reason::Observing);
-        match (&self.repositories, self.repository_problem(), self.each_repository.values().filter(observed).count()) {
+        let observed = |outcome: &&RepositoryOutcome| {
+            outcome
+                .result
+                .as_ref()
+                .is_err_and(|p| p.reason == Reason::Observing)
+        };
+        match (
+            &self.repositories,
+            self.repository_problem(),
+            self.each_repository.values().filter(observed).count(),
+        ) {
             (Part::InPlace(_), Some(problem), _) => Part::Failed(problem),
             (Part::InPlace(_), None, 1..) => Part::Pending("see status.pending".into()),
             (part, _, _) => part.clone(),
@@ -69,56 +97,92 @@ impl Outcome {
             Err(problem) => problem.reason,
         };
         let count = |is: fn(Reason) -> bool| {
-            let counted = self.each_repository.values().filter(|outcome| is(reason(outcome))).count();
+            let counted = self
+                .each_repository
+                .values()
+                .filter(|outcome| is(reason(outcome)))
+                .count();
             i32::try_from(counted).unwrap_or(i32::MAX)
         };
         let granted = count(|reason| reason == Reason::Granted);
-        let waiting = count(|reason| matches!(reason, Reason::RepositoryNotFound | Reason::Observing));
+        let waiting =
+            count(|reason| matches!(reason, Reason::RepositoryNotFound | Reason::Observing));
         let all = i32::try_from(self.each_repository.len()).unwrap_or(i32::MAX);
-        let item = |((region, name), outcome): (&(String, String), &RepositoryOutcome)| RepositoryStatus {
-            region: region.clone(),
-            name: name.clone(),
-            reason: reason(outcome).to_string(),
-            policy_full_percent: outcome.full_percent,
-        };
-        let (right, wrong): (Vec<_>, Vec<_>) =
-            self.each_repository.iter().partition(|(_, outcome)| outcome.result.is_ok());
+        let item =
+            |((region, name), outcome): (&(String, String), &RepositoryOutcome)| RepositoryStatus {
+                region: region.clone(),
+                name: name.clone(),
+                reason: reason(outcome).to_string(),
+                policy_full_percent: outcome.full_percent,
+            };
+        let (right, wrong): (Vec<_>, Vec<_>) = self
+            .each_repository
+            .iter()
+            .partition(|(_, outcome)| outcome.result.is_ok());
         Some(RepositoriesStatus {
             summary: format!("{granted}/{all}"),
             granted,
             waiting,
             failed: all - granted - waiting,
-            items: wrong.into_iter().chain(right).take(LISTED).map(item).collect(),
+            items: wrong
+                .into_iter()
+                .chain(right)
+                .take(LISTED)
+                .map(item)
+                .collect(),
         })
     }
 
-    /// What became of the statements that the grant takes the place of. What was replaced once is not found any more, so that it is
-    /// known from the last status.
+    /// What became of the statements that the grant takes the place of. What was replaced once is
+    /// not found any more, so that it is known from the last status.
     pub(super) fn replacements(&self, previous: Option<&Status>) -> Vec<Replacement> {
         let before = previous.into_iter().flat_map(|status| &status.replacements);
-        let replaced_before = before.filter(|replacement| replacement.state == ReplacementState::Replaced);
+        let replaced_before =
+            before.filter(|replacement| replacement.state == ReplacementState::Replaced);
         let mut told: BTreeMap<(&str, &str, &str), Replacement> = replaced_before
             .filter(|replacement| self.replaces.contains(&replacement.sid))
             .map(|replacement| {
-                let Replacement { region, name, sid, state: _, message: _ } = replacement;
-                ((region.as_str(), name.as_str(), sid.as_str()), replacement.clone())
+                let Replacement {
+                    region,
+                    name,
+                    sid,
+                    state: _,
+                    message: _,
+                } = replacement;
+                (
+                    (region.as_str(), name.as_str(), sid.as_str()),
+                    replacement.clone(),
+                )
             })
             .collect();
         for ((region, name), RepositoryOutcome { replaced, kept, .. }) in &self.each_repository {
-            let replaced = replaced.iter().map(|sid| (sid, ReplacementState::Replaced, None));
-            let kept = kept
+            let replaced = replaced
                 .iter()
-                .map(|(sid, why)| (sid, ReplacementState::Kept, Some(limited(why.clone(), LONGEST_OF_MANY))));
+                .map(|sid| (sid, ReplacementState::Replaced, None));
+            let kept = kept.iter().map(|(sid, why)| {
+                (
+                    sid,
+                    ReplacementState::Kept,
+                    Some(limited(why.clone(), LONGEST_OF_MANY)),
+                )
+            });
             // A statement that is there is not replaced, whatever was before.
             for (sid, state, message) in replaced.chain(kept) {
                 let (region_owned, name_owned) = (region.clone(), name.clone());
-                let now = Replacement { region: region_owned, name: name_owned, sid: sid.clone(), state, message };
+                let now = Replacement {
+                    region: region_owned,
+                    name: name_owned,
+                    sid: sid.clone(),
+                    state,
+                    message,
+                };
                 told.insert((region, name, sid), now);
             }
         }
         // What stays needs somebody's attention, what was replaced does not.
-        let (kept, replaced): (Vec<_>, Vec<_>) =
-            told.into_values().partition(|replacement| replacement.state == ReplacementState::Kept);
+        let (kept, replaced): (Vec<_>, Vec<_>) = told
+            .into_values()
+            .partition(|replacement| replacement.state == ReplacementState::Kept);
         kept.into_iter().chain(replaced).take(LISTED).collect()
     }
 }

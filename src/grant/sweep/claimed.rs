@@ -1,4 +1,5 @@
-//! What the grants of a cluster claim in one account, as far as the operator can know: in doubt it is claimed.
+//! What the grants of a cluster claim in one account, as far as the operator can know: in doubt it
+//! is claimed.
 
 use super::Leftover;
 use crate::api::CrossAccountRegistryGrant;
@@ -34,12 +35,19 @@ impl Claimed {
     /// What these grants claim in the account.
     pub fn of(account: &AccountId, installation: &Installation, known: &Known<'_>) -> Self {
         let mut claimed = Self::default();
-        claimed.settled.extend(known.unknown.iter().map(|name| (name.clone(), false)));
+        claimed
+            .settled
+            .extend(known.unknown.iter().map(|name| (name.clone(), false)));
         for (grant, claims) in &known.grants {
             let name = GrantName::of(grant);
             let settled = is_settled(grant, claims.as_ref());
             if grant.spec.registry.account_id == account.as_str() {
-                claimed.add_registry(grant, claims.as_ref(), settled, name.in_aws(installation, 64));
+                claimed.add_registry(
+                    grant,
+                    claims.as_ref(),
+                    settled,
+                    name.in_aws(installation, 64),
+                );
             }
             if grant.spec.consumer.account_id.as_deref() == Some(account.as_str()) {
                 claimed.add_consumer(grant, claims.as_ref());
@@ -57,32 +65,55 @@ impl Claimed {
         default_role: String,
     ) {
         let registry = &grant.spec.registry;
-        let named = registry.role.as_ref().and_then(|role| role.name.clone()).unwrap_or(default_role);
-        let recorded = claims.into_iter().flat_map(|claims| claims.registry_roles.clone());
-        self.roles.extend(recorded.chain([named]).map(|name| name.to_lowercase()));
+        let named = registry
+            .role
+            .as_ref()
+            .and_then(|role| role.name.clone())
+            .unwrap_or(default_role);
+        let recorded = claims
+            .into_iter()
+            .flat_map(|claims| claims.registry_roles.clone());
+        self.roles
+            .extend(recorded.chain([named]).map(|name| name.to_lowercase()));
         let recorded = claims.into_iter().flat_map(|claims| &claims.repositories);
         for AppliedRepositories { region, patterns } in recorded {
             self.add_repositories(region, patterns);
         }
         for region in registry.regions.iter().filter(|region| is_region(region)) {
             // What a settled grant asks for and does not claim is not in any policy.
-            let patterns = if settled { &[][..] } else { &registry.repositories };
+            let patterns = if settled {
+                &[][..]
+            } else {
+                &registry.repositories
+            };
             self.add_repositories(region, patterns);
         }
     }
 
     fn add_repositories(&mut self, region: &str, patterns: &[String]) {
         self.regions.insert(region.to_owned());
-        let patterns = patterns.iter().filter_map(|pattern| RepositoryPattern::recorded(pattern));
-        self.repositories.entry(region.to_owned()).or_default().extend(patterns);
+        let patterns = patterns
+            .iter()
+            .filter_map(|pattern| RepositoryPattern::recorded(pattern));
+        self.repositories
+            .entry(region.to_owned())
+            .or_default()
+            .extend(patterns);
     }
 
     fn add_consumer(&mut self, grant: &CrossAccountRegistryGrant, claims: Option<&Applied>) {
         let recorded = claims.into_iter().flat_map(|claims| &claims.instance_roles);
-        let recorded = recorded.map(|claimed| (claimed.role.clone(), claimed.instance_profile.clone()));
+        let recorded =
+            recorded.map(|claimed| (claimed.role.clone(), claimed.instance_profile.clone()));
         let named = grant.spec.consumer.instance_role.iter();
-        let named =
-            named.map(|role| (role.name.clone(), role.instance_profile.clone().unwrap_or_else(|| role.name.clone())));
+        let named = named.map(|role| {
+            (
+                role.name.clone(),
+                role.instance_profile
+                    .clone()
+                    .unwrap_or_else(|| role.name.clone()),
+            )
+        });
         for (role, profile) in recorded.chain(named) {
             self.roles.insert(role.to_lowercase());
             self.profiles.insert(profile.to_lowercase());
@@ -102,14 +133,26 @@ impl Claimed {
 
     /// Whether some grant claims the policy of this repository.
     pub fn has_repository(&self, region: &str, name: &str) -> bool {
-        self.repositories.get(region).is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(name)))
+        self.repositories
+            .get(region)
+            .is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(name)))
     }
 
     /// Whether some grant claims a part of this, or may.
-    pub fn has(&self, Leftover { owner, role, profile, profiles_known: _ }: &Leftover) -> bool {
+    pub fn has(
+        &self,
+        Leftover {
+            owner,
+            role,
+            profile,
+            profiles_known: _,
+        }: &Leftover,
+    ) -> bool {
         role.iter().any(|(name, _)| self.has_role(name))
             || profile.iter().any(|(name, _)| self.has_profile(name))
-            || self.former_owner(&owner.tags(), &owner.installation).is_none()
+            || self
+                .former_owner(&owner.tags(), &owner.installation)
+                .is_none()
     }
 
     /// Whether some grant keeps, or wants to keep, an instance role in the account.
@@ -122,25 +165,38 @@ impl Claimed {
         &self.regions
     }
 
-    /// Whose a role or profile with these tags was that nobody claims by its name; `None` where it is not this installation's, or where
-    /// that grant is still there and not settled: then nobody can say that it will not claim it.
-    pub fn former_owner(&self, tags: &BTreeMap<String, String>, installation: &Installation) -> Option<Owner> {
+    /// Whose a role or profile with these tags was that nobody claims by its name; `None` where it
+    /// is not this installation's, or where that grant is still there and not settled: then nobody
+    /// can say that it will not claim it.
+    pub fn former_owner(
+        &self,
+        tags: &BTreeMap<String, String>,
+        installation: &Installation,
+    ) -> Option<Owner> {
         if tags.get(TAG_INSTALLATION).map(String::as_str) != Some(installation.as_str()) {
             return None;
         }
-        // Anybody who may tag there can write anything into it. What is no grant's name was never written by this operator.
+        // Anybody who may tag there can write anything into it. What is no grant's name was never
+        // written by this operator.
         let grant: GrantName = tags.get(TAG_GRANT)?.parse().ok()?;
         if self.settled.get(&grant) == Some(&false) {
             return None;
         }
         let uid = tags.get(TAG_GRANT_UID).cloned().unwrap_or_default();
-        Some(Owner { installation: installation.clone(), grant, uid })
+        Some(Owner {
+            installation: installation.clone(),
+            grant,
+            uid,
+        })
     }
 }
 
 /// A grant that is on its way (just created, changed, or being deleted) may claim anything yet.
 fn is_settled(grant: &CrossAccountRegistryGrant, claims: Option<&Applied>) -> bool {
-    let observed = grant.status.as_ref().and_then(|status| status.observed_generation);
+    let observed = grant
+        .status
+        .as_ref()
+        .and_then(|status| status.observed_generation);
     let current = observed.is_some() && observed == grant.metadata.generation;
     current && claims.is_some() && grant.metadata.deletion_timestamp.is_none()
 }

@@ -1,5 +1,6 @@
-//! What this installation has in AWS though no grant claims it, and whether it may be removed. Removing somebody's access wrongly is an
-//! outage: every doubt is a reason to leave it and to tell.
+//! What this installation has in AWS though no grant claims it, and whether it may be removed.
+//! Removing somebody's access wrongly is an outage: every doubt is a reason to leave it and to
+//! tell.
 
 mod claimed;
 mod refused;
@@ -54,11 +55,14 @@ pub struct Seen {
 impl Seen {
     /// What could be removed.
     pub fn removable(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| finding.kept.is_none())
+        self.findings
+            .iter()
+            .filter(|finding| finding.kept.is_none())
     }
 }
 
-/// Since when each finding has been there at every look. In memory alone: after a restart all begin anew.
+/// Since when each finding has been there at every look. In memory alone: after a restart all begin
+/// anew.
 #[derive(Clone, Debug, Default)]
 pub struct Sightings(BTreeMap<(String, Option<String>), Duration>);
 
@@ -74,12 +78,23 @@ impl Sightings {
     }
 
     fn age(&self, finding: &Finding, now: Duration) -> Duration {
-        self.0.get(&Self::key(finding)).map_or(Duration::ZERO, |since| now.saturating_sub(*since))
+        self.0
+            .get(&Self::key(finding))
+            .map_or(Duration::ZERO, |since| now.saturating_sub(*since))
     }
 
     /// The same ARN with another grant's tag is another thing.
-    fn key(Finding { arn, owner, kept: _ }: &Finding) -> (String, Option<String>) {
-        (arn.clone(), owner.as_ref().map(|owner| owner.grant.to_string()))
+    fn key(
+        Finding {
+            arn,
+            owner,
+            kept: _,
+        }: &Finding,
+    ) -> (String, Option<String>) {
+        (
+            arn.clone(),
+            owner.as_ref().map(|owner| owner.grant.to_string()),
+        )
     }
 }
 
@@ -90,7 +105,8 @@ pub struct Circumstances<'a> {
     pub mode: SweepMode,
     /// How many grants the operator knows.
     pub grants: usize,
-    /// How many the cluster has that the operator does not know, because it cannot read them or has not seen them yet.
+    /// How many the cluster has that the operator does not know, because it cannot read them or has
+    /// not seen them yet.
     pub unknown_grants: usize,
     /// What an admin confirmed.
     pub confirmed: Option<&'a str>,
@@ -121,7 +137,8 @@ pub enum Verdict {
 pub enum Brake {
     /// It was not asked for.
     Mode,
-    /// There is no grant at all: rather is something wrong with the cluster than that nobody has access any more.
+    /// There is no grant at all: rather is something wrong with the cluster than that nobody has
+    /// access any more.
     NoGrants,
     /// There are grants that the operator does not know: what they claim it cannot say.
     UnknownGrants(usize),
@@ -134,14 +151,22 @@ pub enum Brake {
     },
 }
 
-/// Whether so many grants vanished at once that they may have been lost with their cluster: several, and more than five or more than a tenth of all.
+/// Whether so many grants vanished at once that they may have been lost with their cluster:
+/// several, and more than five or more than a tenth of all.
 pub fn too_many_at_once(vanished: usize, left: usize) -> bool {
     vanished > 1 && (vanished > MOST_AT_ONCE || vanished * ONE_IN > vanished + left)
 }
 
 /// Decides what may be removed. Whoever carries it out reads each thing again right before.
 pub fn verdict(seen: &Seen, sightings: &Sightings, circumstances: &Circumstances<'_>) -> Verdict {
-    let Circumstances { mode, grants, unknown_grants, confirmed, unclaimed_for, now } = *circumstances;
+    let Circumstances {
+        mode,
+        grants,
+        unknown_grants,
+        confirmed,
+        unclaimed_for,
+        now,
+    } = *circumstances;
     let count = seen.removable().count();
     if count == 0 {
         return Verdict::Nothing;
@@ -153,28 +178,51 @@ pub fn verdict(seen: &Seen, sightings: &Sightings, circumstances: &Circumstances
         SweepMode::Remove if grants == 0 => Some(Brake::NoGrants),
         SweepMode::Remove if unknown_grants > 0 => Some(Brake::UnknownGrants(unknown_grants)),
         SweepMode::Remove if !seen.identities_complete => Some(Brake::Incomplete),
-        SweepMode::Remove if too_much && confirmed != Some(confirm.as_str()) => Some(Brake::TooMuch { confirm }),
+        SweepMode::Remove if too_much && confirmed != Some(confirm.as_str()) => {
+            Some(Brake::TooMuch { confirm })
+        }
         SweepMode::Remove => None,
     };
     if let Some(brake) = brake {
         return Verdict::Report(brake);
     }
     let missing = |finding: &Finding| unclaimed_for.saturating_sub(sightings.age(finding, now));
-    let later = seen.removable().map(missing).filter(|missing| !missing.is_zero());
-    // What was confirmed is one whole: when a part of it is gone the rest would have to be confirmed again.
+    let later = seen
+        .removable()
+        .map(missing)
+        .filter(|missing| !missing.is_zero());
+    // What was confirmed is one whole: when a part of it is gone the rest would have to be
+    // confirmed again.
     let later = if too_much { later.max() } else { later.min() };
-    let ripe = seen.removable().filter(|finding| missing(finding).is_zero() && !(too_much && later.is_some()));
-    Verdict::Remove { now: ripe.map(|finding| finding.arn.clone()).collect(), later }
+    let ripe = seen
+        .removable()
+        .filter(|finding| missing(finding).is_zero() && !(too_much && later.is_some()));
+    Verdict::Remove {
+        now: ripe.map(|finding| finding.arn.clone()).collect(),
+        later,
+    }
 }
 
-/// What an admin has to say to have just these removed: how many they are, for people, and a mark of which, so that what was confirmed
-/// once holds for nothing else later.
+/// What an admin has to say to have just these removed: how many they are, for people, and a mark
+/// of which, so that what was confirmed once holds for nothing else later.
 fn confirmation(seen: &Seen) -> String {
     let marks: Vec<String> = seen
         .removable()
-        .map(|Finding { arn, owner, kept: _ }| {
-            format!("{arn} {}", owner.as_ref().map(|owner| owner.grant.to_string()).unwrap_or_default())
-        })
+        .map(
+            |Finding {
+                 arn,
+                 owner,
+                 kept: _,
+             }| {
+                format!(
+                    "{arn} {}",
+                    owner
+                        .as_ref()
+                        .map(|owner| owner.grant.to_string())
+                        .unwrap_or_default()
+                )
+            },
+        )
         .collect();
     format!("{}-{}", marks.len(), hex(&marks.join("\n"), 8))
 }

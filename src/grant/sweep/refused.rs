@@ -7,19 +7,32 @@ use crate::grant::{AccountId, RepositoryPattern};
 use crate::policy::callers::{Callers, Kind};
 use crate::policy::repository::Contribution;
 
-/// Whether no rule of the registry account, for whatever namespace, admits any of what our statements in this repository's policy allow. In doubt one does.
-pub fn no_rule_admits(rules: &[RegistryRule], account: &AccountId, repository: &str, held: &[Contribution]) -> bool {
+/// Whether no rule of the registry account, for whatever namespace, admits any of what our
+/// statements in this repository's policy allow. In doubt one does.
+pub fn no_rule_admits(
+    rules: &[RegistryRule],
+    account: &AccountId,
+    repository: &str,
+    held: &[Contribution],
+) -> bool {
     let here: Vec<&RegistryRule> = rules
         .iter()
         .filter(|rule| {
-            let patterns = rule.repositories.iter().filter_map(|text| text.parse::<RepositoryPattern>().ok());
-            patterns.into_iter().any(|pattern| pattern.matches(repository))
+            let patterns = rule
+                .repositories
+                .iter()
+                .filter_map(|text| text.parse::<RepositoryPattern>().ok());
+            patterns
+                .into_iter()
+                .any(|pattern| pattern.matches(repository))
         })
         .collect();
     let admits = |Contribution { actions, callers }: &Contribution| {
         let pull = actions::of(Access::Pull);
         let pushes = actions.iter().any(|action| !pull.contains(action));
-        let mut enough = here.iter().filter(|rule| !pushes || rule.max_access >= Access::PullPush);
+        let mut enough = here
+            .iter()
+            .filter(|rule| !pushes || rule.max_access >= Access::PullPush);
         enough.any(|rule| is_for(rule, account, callers))
     };
     !held.is_empty() && !held.iter().any(admits)
@@ -60,7 +73,10 @@ mod tests {
     }
 
     fn held(access: Access, callers: Callers) -> Contribution {
-        Contribution { actions: actions::of(access), callers }
+        Contribution {
+            actions: actions::of(access),
+            callers,
+        }
     }
 
     fn root(account: &str) -> Callers {
@@ -87,11 +103,20 @@ mod tests {
         let (ours, theirs) = (root("111111111111"), root("333333333333"));
         let organization = Callers::in_organizations(["o-a1b2c3d4e5".to_owned()], "111111111111");
         assert!(!refused(&[], &[]), "nothing that is understood is there");
-        assert!(!refused(&rule(|_| {}), &[held(Access::Pull, ours)]), "the registry's own role");
-        assert!(refused(&rule(|_| {}), &[held(Access::Pull, organization.clone())]));
+        assert!(
+            !refused(&rule(|_| {}), &[held(Access::Pull, ours)]),
+            "the registry's own role"
+        );
+        assert!(refused(
+            &rule(|_| {}),
+            &[held(Access::Pull, organization.clone())]
+        ));
         let with_one = rule(|rule| rule.organizations = vec!["o-other00000".into()]);
         assert!(!refused(&with_one, &[held(Access::Pull, organization)]));
-        let one_of_two = [held(Access::Pull, theirs), held(Access::PullPush, root("222222222222"))];
+        let one_of_two = [
+            held(Access::Pull, theirs),
+            held(Access::PullPush, root("222222222222")),
+        ];
         assert!(!refused(&rule(|_| {}), &one_of_two), "one is admitted");
     }
 }

@@ -1,4 +1,5 @@
-//! How what a grant left behind is removed, whole or not at all: what others use, too, stays as it is.
+//! How what a grant left behind is removed, whole or not at all: what others use, too, stays as it
+//! is.
 
 use crate::api::grant::{ManagedPolicy, OnDelete};
 use crate::grant::desired::Owner;
@@ -16,11 +17,13 @@ pub struct Leftover {
     pub role: Option<(String, Role)>,
     /// The profile and its name.
     pub profile: Option<(String, InstanceProfile)>,
-    /// Whether the account's instance profiles were looked at: a role in one cannot be removed without it.
+    /// Whether the account's instance profiles were looked at: a role in one cannot be removed
+    /// without it.
     pub profiles_known: bool,
 }
 
-/// Puts each profile together with the role in it, where both were left by the same grant. `profiles` are `None` where they were not looked at.
+/// Puts each profile together with the role in it, where both were left by the same grant.
+/// `profiles` are `None` where they were not looked at.
 pub fn leftovers(
     roles: Vec<(String, Role, Owner)>,
     profiles: Option<Vec<(String, InstanceProfile, Owner)>>,
@@ -32,11 +35,24 @@ pub fn leftovers(
         let with_it = |(_, profile, its): &(String, InstanceProfile, Owner)| {
             its.grant == owner.grant && profile.roles.contains(&name)
         };
-        let profile = profiles.iter().position(with_it).map(|at| profiles.remove(at));
+        let profile = profiles
+            .iter()
+            .position(with_it)
+            .map(|at| profiles.remove(at));
         let profile = profile.map(|(name, profile, _)| (name, profile));
-        all.push(Leftover { owner, role: Some((name, role)), profile, profiles_known });
+        all.push(Leftover {
+            owner,
+            role: Some((name, role)),
+            profile,
+            profiles_known,
+        });
     }
-    let alone = |(name, profile, owner)| Leftover { owner, role: None, profile: Some((name, profile)), profiles_known };
+    let alone = |(name, profile, owner)| Leftover {
+        owner,
+        role: None,
+        profile: Some((name, profile)),
+        profiles_known,
+    };
     all.extend(profiles.into_iter().map(alone));
     all
 }
@@ -53,16 +69,29 @@ impl Leftover {
     /// # Errors
     /// Why it stays.
     pub fn removal(&self) -> Result<Vec<Step>, String> {
-        let Self { owner, role, profile, profiles_known } = self;
-        let tags = role.iter().map(|(_, role)| &role.tags).chain(profile.iter().map(|(_, profile)| &profile.tags));
+        let Self {
+            owner,
+            role,
+            profile,
+            profiles_known,
+        } = self;
+        let tags = role
+            .iter()
+            .map(|(_, role)| &role.tags)
+            .chain(profile.iter().map(|(_, profile)| &profile.tags));
         if !tags.into_iter().all(|tags| owner.owns(tags)) {
             return Err("its tags have changed".into());
         }
         let role_name = role.as_ref().map(|(name, _)| name.as_str());
         if let Some((_, profile)) = profile
-            && let Some(other) = profile.roles.iter().find(|name| Some(name.as_str()) != role_name)
+            && let Some(other) = profile
+                .roles
+                .iter()
+                .find(|name| Some(name.as_str()) != role_name)
         {
-            return Err(format!("role {other} is in it, which is not removed with it"));
+            return Err(format!(
+                "role {other} is in it, which is not removed with it"
+            ));
         }
         match role {
             Some((name, role)) if is_registry_role(self, role) => registry_role(name, role, owner),
@@ -74,19 +103,27 @@ impl Leftover {
     }
 }
 
-/// A registry's role lets accounts or roles in; an instance role lets EC2 in, by a statement that has our Sid.
+/// A registry's role lets accounts or roles in; an instance role lets EC2 in, by a statement that
+/// has our Sid.
 fn is_registry_role(leftover: &Leftover, role: &Role) -> bool {
     let Ok(trust) = &role.trust else { return false };
     let for_accounts = |statement: &Statement| statement.is_for_aws_principals_alone();
     let ours = |statement: &Statement| leftover.owner.installation.owns(statement);
-    leftover.profile.is_none() && matches!(trust.statements.as_slice(), [one] if for_accounts(one) && !ours(one))
+    leftover.profile.is_none()
+        && matches!(trust.statements.as_slice(), [one] if for_accounts(one) && !ours(one))
 }
 
 /// While its grant was there, whatever else was on it was drift. Now nobody says so any more.
 fn registry_role(name: &str, role: &Role, owner: &Owner) -> Result<Vec<Step>, String> {
     let ours = owner.policy_name();
-    let inline = role.inline.keys().filter(|policy| **policy != ours && *policy != ENDED_SESSIONS);
-    let attached = role.attached.iter().filter(|arn| !ManagedPolicy::is_one(arn));
+    let inline = role
+        .inline
+        .keys()
+        .filter(|policy| **policy != ours && *policy != ENDED_SESSIONS);
+    let attached = role
+        .attached
+        .iter()
+        .filter(|arn| !ManagedPolicy::is_one(arn));
     let others: Vec<&str> = inline.chain(attached).map(String::as_str).collect();
     if !others.is_empty() {
         return Err(carries(&others));
@@ -108,24 +145,46 @@ fn instance(
     let role_name = role.map(|(name, _)| name.as_str()).unwrap_or_default();
     let profile_name = profile.map(|(name, _)| name.as_str());
     let nobody = Sharers::default();
-    let (steps, left) = without_instance(role_name, profile_name, &observed, owner, &nobody, OnDelete::DeleteRole);
+    let (steps, left) = without_instance(
+        role_name,
+        profile_name,
+        &observed,
+        owner,
+        &nobody,
+        OnDelete::DeleteRole,
+    );
     if let Some(problem) = left {
         return Err(problem.message);
     }
-    let removed = |step: &Step| matches!(step, Step::DeleteRole { .. } | Step::DeleteProfile { .. });
+    let removed =
+        |step: &Step| matches!(step, Step::DeleteRole { .. } | Step::DeleteProfile { .. });
     let wanted = usize::from(role.is_some()) + usize::from(profile.is_some());
     if steps.iter().filter(|step| removed(step)).count() == wanted {
         return Ok(steps);
     }
     let ours = owner.policy_name();
-    let inline = role.into_iter().flat_map(|(_, role)| role.inline.keys()).filter(|policy| **policy != ours);
+    let inline = role
+        .into_iter()
+        .flat_map(|(_, role)| role.inline.keys())
+        .filter(|policy| **policy != ours);
     let attached = role.into_iter().flat_map(|(_, role)| &role.attached);
     let others: Vec<&str> = inline.chain(attached).map(String::as_str).collect();
-    Err(if others.is_empty() { "its trust policy lets others in as well".into() } else { carries(&others) })
+    Err(if others.is_empty() {
+        "its trust policy lets others in as well".into()
+    } else {
+        carries(&others)
+    })
 }
 
 fn carries(others: &[&str]) -> String {
     let more = if others.len() > 3 { ", and more" } else { "" };
-    let some: Vec<String> = others.iter().take(3).map(|name| format!("`{name}`")).collect();
-    format!("it carries policies that are not this operator's: {}{more}", some.join(", "))
+    let some: Vec<String> = others
+        .iter()
+        .take(3)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    format!(
+        "it carries policies that are not this operator's: {}{more}",
+        some.join(", ")
+    )
 }

@@ -7,10 +7,20 @@ use crate::grant::AccountId;
 const MOST_PROBLEMS: usize = 10;
 
 /// The sweep's part of the `AWSAccount`'s status. `failed` is what could not be removed.
-pub fn status(account: &AccountId, mode: SweepMode, seen: &Seen, verdict: &Verdict, failed: &[String]) -> SweepStatus {
+pub fn status(
+    account: &AccountId,
+    mode: SweepMode,
+    seen: &Seen,
+    verdict: &Verdict,
+    failed: &[String],
+) -> SweepStatus {
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let kept = seen.findings.len() - seen.removable().count();
-    let mut problems: Vec<String> = seen.problems.iter().map(|problem| problem.message.clone()).collect();
+    let mut problems: Vec<String> = seen
+        .problems
+        .iter()
+        .map(|problem| problem.message.clone())
+        .collect();
     problems.extend(failed.iter().cloned());
     problems.sort();
     problems.dedup();
@@ -31,7 +41,8 @@ pub fn status(account: &AccountId, mode: SweepMode, seen: &Seen, verdict: &Verdi
     }
 }
 
-/// What an Event says: how many and where to look, and no names, for Events are read by others than `AWSAccount`s.
+/// What an Event says: how many and where to look, and no names, for Events are read by others than
+/// `AWSAccount`s.
 pub fn unclaimed(found: i32) -> String {
     format!(
         "{found} roles, instance profiles or repository policies in this AWS account carry this installation's mark, and no grant claims them: see status.sweep"
@@ -39,7 +50,11 @@ pub fn unclaimed(found: i32) -> String {
 }
 
 fn item(Finding { arn, owner, kept }: &Finding) -> SweepFinding {
-    SweepFinding { arn: arn.clone(), grant: owner.as_ref().map(|owner| owner.grant.to_string()), kept: kept.clone() }
+    SweepFinding {
+        arn: arn.clone(),
+        grant: owner.as_ref().map(|owner| owner.grant.to_string()),
+        kept: kept.clone(),
+    }
 }
 
 fn message(account: &AccountId, seen: &Seen, verdict: &Verdict) -> String {

@@ -1,7 +1,8 @@
 //! Whether access works, by what was read: each link is taken away in turn, and named.
 
 use super::resources::{
-    CONSUMER, Cluster, REGISTRY, grant, grant_with_plain_role, installation, now, organization, owner,
+    CONSUMER, Cluster, REGISTRY, grant, grant_with_plain_role, installation, now, organization,
+    owner,
 };
 use crate::api::conditions::Reason;
 use crate::api::grant::{AccessAction, AccessPath, AccessStatus, AccessVerdict};
@@ -18,9 +19,15 @@ use std::collections::BTreeMap;
 
 /// A role after these steps.
 fn made(desired: &DesiredRole, steps: Vec<Step>, id: &str) -> Role {
-    let arn = format!("arn:aws:iam::{}:role{}{}", desired.account, desired.path, desired.name);
+    let arn = format!(
+        "arn:aws:iam::{}:role{}{}",
+        desired.account, desired.path, desired.name
+    );
     let after = |role, step: &Step| Role::after(role, step, Some((&arn, id)));
-    steps.iter().fold(None, after).expect("the steps make a role")
+    steps
+        .iter()
+        .fold(None, after)
+        .expect("the steps make a role")
 }
 
 /// Everything as it is once a grant holds, open to change.
@@ -38,10 +45,18 @@ impl World {
         let owner: Owner = owner();
         let desired = grant.desired(&owner);
         let role = desired.registry_role.expect("a registry role");
-        let role = made(&role, registry_role(&role, None, &owner, now()).unwrap(), "AROAREGISTRYROLE0001");
+        let role = made(
+            &role,
+            registry_role(&role, None, &owner, now()).unwrap(),
+            "AROAREGISTRYROLE0001",
+        );
         let instance = desired.instance.expect("an instance role");
-        let steps = diff::instance(&instance, &Default::default(), &owner, &Default::default()).unwrap();
-        let steps = steps.into_iter().filter(|step| !step.to_string().contains("profile")).collect();
+        let steps =
+            diff::instance(&instance, &Default::default(), &owner, &Default::default()).unwrap();
+        let steps = steps
+            .into_iter()
+            .filter(|step| !step.to_string().contains("profile"))
+            .collect();
         let node = made(&instance.role, steps, "AROAINSTANCEROLE0001");
         let wanted = [Wanted {
             id: 1,
@@ -54,23 +69,38 @@ impl World {
             Change::Set(document) => Some(document),
             Change::None | Change::Delete => None,
         };
-        Self { grant, role, node, policy, registry_policy: None, managed: BTreeMap::new() }
+        Self {
+            grant,
+            role,
+            node,
+            policy,
+            registry_policy: None,
+            managed: BTreeMap::new(),
+        }
     }
 
     fn readings(&self) -> Readings {
         let named = |name: &str, document: &Document| Named::new(name, document.clone());
         let node = Holder::of(&self.node, &self.managed);
         Readings {
-            callers: vec![Caller::Role { arn: self.node.arn.clone(), holder: Ok(Some(Box::new(node))) }],
+            callers: vec![Caller::Role {
+                arn: self.node.arn.clone(),
+                holder: Ok(Some(Box::new(node))),
+            }],
             registry_role: Ok(Some(Holder::of(&self.role, &self.managed))),
             repositories: vec![RepositoryReading {
                 region: "us-east-1".into(),
                 name: "miqp-devops".into(),
-                policy: self.policy.as_ref().map(|document| named("the policy of repository miqp-devops", document)),
+                policy: self
+                    .policy
+                    .as_ref()
+                    .map(|document| named("the policy of repository miqp-devops", document)),
             }],
             registry_policies: BTreeMap::from([(
                 "us-east-1".into(),
-                self.registry_policy.as_ref().map(|document| named("the registry's own policy", document)),
+                self.registry_policy
+                    .as_ref()
+                    .map(|document| named("the registry's own policy", document)),
             )]),
             now: now(),
         }
@@ -82,14 +112,24 @@ impl World {
 
     /// Who may what by which path, in short.
     fn allowed(&self) -> Vec<(AccessPath, AccessAction)> {
-        let allowed = self.judged().into_iter().filter(|told| told.verdict == AccessVerdict::Allowed);
+        let allowed = self
+            .judged()
+            .into_iter()
+            .filter(|told| told.verdict == AccessVerdict::Allowed);
         allowed.map(|told| (told.path, told.action)).collect()
     }
 
     fn message(&self, path: AccessPath, action: AccessAction) -> String {
         let judged = self.judged();
-        let told = judged.iter().find(|told| told.path == path && told.action == action).unwrap();
-        format!("{:?}: {}", told.verdict, told.message.clone().unwrap_or_default())
+        let told = judged
+            .iter()
+            .find(|told| told.path == path && told.action == action)
+            .unwrap();
+        format!(
+            "{:?}: {}",
+            told.verdict,
+            told.message.clone().unwrap_or_default()
+        )
     }
 
     fn inline(role: &mut Role) -> &mut Document {
@@ -111,12 +151,16 @@ const DIRECT: &[(AccessPath, AccessAction)] = &[ALL[0], ALL[1]];
 const BY_ROLE: &[(AccessPath, AccessAction)] = &[ALL[2], ALL[3]];
 
 fn without(document: &mut Document, action: &str) {
-    let text = document.to_string().replace(&format!("\"{action}\""), "\"ecr:Nothing\"");
+    let text = document
+        .to_string()
+        .replace(&format!("\"{action}\""), "\"ecr:Nothing\"");
     *document = Document::parse(&text).unwrap();
 }
 
 fn deny(actions: &[&str]) -> Statement {
-    Statement::deny(actions.iter().copied()).sid("Stop").on(["*"])
+    Statement::deny(actions.iter().copied())
+        .sid("Stop")
+        .on(["*"])
 }
 
 #[test]
@@ -170,7 +214,10 @@ impl World {
     fn bound_node(&mut self) {
         let arn = format!("arn:aws:iam::{CONSUMER}:policy/tight");
         self.node.boundary = Some(arn.clone());
-        self.managed.insert(arn.clone(), Named::new(arn, Document::of([Statement::allow(["s3:*"]).on(["*"])])));
+        self.managed.insert(
+            arn.clone(),
+            Named::new(arn, Document::of([Statement::allow(["s3:*"]).on(["*"])])),
+        );
     }
 
     fn deny_all_in_the_repository(&mut self) {
@@ -185,7 +232,10 @@ fn a_boundary_that_could_not_be_read_leaves_it_open_and_says_what_to_look_at() {
     let mut world = world();
     world.node.boundary = Some(format!("arn:aws:iam::{CONSUMER}:policy/tight"));
     let message = world.message(AccessPath::Direct, AccessAction::Pull);
-    assert!(message.starts_with("Unknown: ") && message.contains("policy/tight"), "{message}");
+    assert!(
+        message.starts_with("Unknown: ") && message.contains("policy/tight"),
+        "{message}"
+    );
     assert_eq!(denied(&world.judged()), None);
 }
 
@@ -194,10 +244,15 @@ fn an_external_id_that_the_trust_policy_asks_for_otherwise_is_named() {
     let mut world = world();
     world.grant.role.as_mut().unwrap().external_id = Some("ours".into());
     let trust = world.role.trust.clone().unwrap();
-    let asks = trust.statements[0].clone().only_if("StringEquals", "sts:ExternalId", ["another"]);
+    let asks = trust.statements[0]
+        .clone()
+        .only_if("StringEquals", "sts:ExternalId", ["another"]);
     world.role.trust = Ok(Document::of([asks]));
     let message = world.message(AccessPath::AssumeRole, AccessAction::Pull);
-    assert!(message.contains("does not let it in") && message.contains("sts:ExternalId"), "{message}");
+    assert!(
+        message.contains("does not let it in") && message.contains("sts:ExternalId"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -215,24 +270,41 @@ fn what_others_wrote_into_the_repositorys_policy_is_not_told_to_the_tenant() {
     let others = Statement::allow(["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"])
         .sid("secret-project")
         .to_principals([format!("arn:aws:iam::{CONSUMER}:root")])
-        .only_if("ArnLike", "aws:PrincipalArn", ["arn:aws:iam::222222222222:role/secret"]);
+        .only_if(
+            "ArnLike",
+            "aws:PrincipalArn",
+            ["arn:aws:iam::222222222222:role/secret"],
+        );
     world.policy = Some(Document::of([others]));
     let message = world.message(AccessPath::Direct, AccessAction::Pull);
-    assert!(message.starts_with("Denied") && !message.contains("secret"), "{message}");
+    assert!(
+        message.starts_with("Denied") && !message.contains("secret"),
+        "{message}"
+    );
 }
 
 #[test]
 fn what_is_not_understood_in_a_shared_policy_is_not_told_word_by_word() {
     let mut world = world();
-    let odd = Statement::deny(["ecr:BatchGetImage"]).sid("secret-sid").to_principals(["*"]);
+    let odd = Statement::deny(["ecr:BatchGetImage"])
+        .sid("secret-sid")
+        .to_principals(["*"]);
     let odd = odd.only_if("SecretOperator", "aws:PrincipalArn", ["secret"]);
     world.policy = world.policy.take().map(|policy| policy.with([odd]));
     let message = world.message(AccessPath::Direct, AccessAction::Pull);
-    assert!(message.starts_with("Unknown: ") && !message.to_lowercase().contains("secret"), "{message}");
-    let gone = Statement::allow(["ecr:BatchGetImage"]).sid("secret-sid").to_principals(["AROADELETEDROLE00001"]);
+    assert!(
+        message.starts_with("Unknown: ") && !message.to_lowercase().contains("secret"),
+        "{message}"
+    );
+    let gone = Statement::allow(["ecr:BatchGetImage"])
+        .sid("secret-sid")
+        .to_principals(["AROADELETEDROLE00001"]);
     world.policy = Some(Document::of([gone]));
     let message = world.message(AccessPath::Direct, AccessAction::Pull);
-    assert!(message.starts_with("Denied: ") && !message.contains("AROA"), "{message}");
+    assert!(
+        message.starts_with("Denied: ") && !message.contains("AROA"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -240,27 +312,55 @@ fn a_role_that_does_not_exist_is_denied_and_one_that_is_not_managed_unknown() {
     let world = world();
     let arn = world.node.arn.clone();
     let judged = |holder| {
-        let callers = vec![Caller::Role { arn: arn.clone(), holder }];
-        judge(&world.grant, &Readings { callers, ..world.readings() }, &|| false)
+        let callers = vec![Caller::Role {
+            arn: arn.clone(),
+            holder,
+        }];
+        judge(
+            &world.grant,
+            &Readings {
+                callers,
+                ..world.readings()
+            },
+            &|| false,
+        )
     };
-    assert!(judged(Ok(None)).iter().all(|told| told.verdict == AccessVerdict::Denied));
-    assert!(judged(Err("not read".into())).iter().all(|told| told.verdict == AccessVerdict::Unknown));
+    assert!(
+        judged(Ok(None))
+            .iter()
+            .all(|told| told.verdict == AccessVerdict::Denied)
+    );
+    assert!(
+        judged(Err("not read".into()))
+            .iter()
+            .all(|told| told.verdict == AccessVerdict::Unknown)
+    );
 }
 
 #[test]
 fn access_to_pull_says_nothing_of_pushing() {
-    let world = World::of(Cluster::of_the_article().admitted(&grant_with_plain_role(|spec| {
-        spec.access = crate::api::grant::Access::Pull;
-    })));
+    let world = World::of(
+        Cluster::of_the_article().admitted(&grant_with_plain_role(|spec| {
+            spec.access = crate::api::grant::Access::Pull;
+        })),
+    );
     assert_eq!(world.allowed(), [ALL[0], ALL[2]]);
 }
 
 #[test]
 fn prefixes_that_match_nothing_yet_are_told_as_that() {
     let world = world();
-    let readings = Readings { repositories: Vec::new(), ..world.readings() };
+    let readings = Readings {
+        repositories: Vec::new(),
+        ..world.readings()
+    };
     let judged = judge(&world.grant, &readings, &|| false);
-    assert!(judged.iter().all(|told| told.verdict == AccessVerdict::Depends), "{judged:#?}");
+    assert!(
+        judged
+            .iter()
+            .all(|told| told.verdict == AccessVerdict::Depends),
+        "{judged:#?}"
+    );
 }
 
 #[test]
@@ -270,29 +370,48 @@ fn what_takes_too_long_to_follow_is_unknown_and_names_what_helps() {
     assert!(!judged.is_empty());
     for told in judged {
         assert_eq!(told.verdict, AccessVerdict::Unknown, "{told:?}");
-        assert!(told.message.as_ref().is_some_and(|message| message.contains("fewer repositories")), "{told:?}");
+        assert!(
+            told.message
+                .as_ref()
+                .is_some_and(|message| message.contains("fewer repositories")),
+            "{told:?}"
+        );
     }
 }
 
 #[test]
 fn the_list_is_bounded_and_each_entry_is_there_once() {
     let world = world();
-    let many =
-        |number: usize| Caller::Many { name: format!("arn:aws:iam::222222222222:role/r{number}*"), why: "x".into() };
-    let readings = Readings { callers: (0..500).map(many).collect(), ..world.readings() };
+    let many = |number: usize| Caller::Many {
+        name: format!("arn:aws:iam::222222222222:role/r{number}*"),
+        why: "x".into(),
+    };
+    let readings = Readings {
+        callers: (0..500).map(many).collect(),
+        ..world.readings()
+    };
     let judged = judge(&world.grant, &readings, &|| false);
     assert_eq!(judged.len(), 100);
-    let keys: std::collections::BTreeSet<_> =
-        judged.iter().map(|told| (told.principal.clone(), told.path, told.action)).collect();
+    let keys: std::collections::BTreeSet<_> = judged
+        .iter()
+        .map(|told| (told.principal.clone(), told.path, told.action))
+        .collect();
     assert_eq!(keys.len(), judged.len());
 }
 
 #[test]
 fn the_articles_managed_policy_is_what_its_role_goes_by() {
     let mut world = World::of(Cluster::of_the_article().admitted(&grant(|_| {})));
-    assert!(world.message(AccessPath::AssumeRole, AccessAction::Pull).starts_with("Unknown"));
+    assert!(
+        world
+            .message(AccessPath::AssumeRole, AccessAction::Pull)
+            .starts_with("Unknown")
+    );
     let arn = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser".to_owned();
-    world.managed.insert(arn.clone(), Named::new(arn, Document::of([Statement::allow(["ecr:*"]).on(["*"])])));
+    world.managed.insert(
+        arn.clone(),
+        Named::new(arn, Document::of([Statement::allow(["ecr:*"]).on(["*"])])),
+    );
     assert_eq!(world.allowed(), ALL);
 }
 
@@ -302,21 +421,40 @@ fn lambda_is_judged_by_the_repositorys_policy_alone() {
     let mut world = World::of(Cluster::of_the_article().admitted(&lambda));
     let (service, functions) = world.grant.lambda_functions().unwrap();
     let judged = |world: &World| {
-        let callers = vec![Caller::Lambda { service: service.clone(), functions: functions.clone() }];
-        judge(&world.grant, &Readings { callers, ..world.readings() }, &|| false)
+        let callers = vec![Caller::Lambda {
+            service: service.clone(),
+            functions: functions.clone(),
+        }];
+        judge(
+            &world.grant,
+            &Readings {
+                callers,
+                ..world.readings()
+            },
+            &|| false,
+        )
     };
     let told = judged(&world);
-    assert_eq!(told.iter().map(|told| told.verdict).collect::<Vec<_>>(), [AccessVerdict::Allowed], "{told:?}");
+    assert_eq!(
+        told.iter().map(|told| told.verdict).collect::<Vec<_>>(),
+        [AccessVerdict::Allowed],
+        "{told:?}"
+    );
     world.policy = None;
     assert_eq!(judged(&world)[0].verdict, AccessVerdict::Denied);
 }
 
 #[test]
 fn an_organization_has_no_lambda_functions_of_its_own() {
-    let spec = |spec: &mut crate::api::CrossAccountRegistryGrantSpec| spec.consumer = organization("o-abcdefghij", &[]);
+    let spec = |spec: &mut crate::api::CrossAccountRegistryGrantSpec| {
+        spec.consumer = organization("o-abcdefghij", &[])
+    };
     let cluster = Cluster::of_the_article();
-    let rule = super::resources::registry_rule(|rule| rule.organizations = vec!["o-abcdefghij".into()]);
-    let grant = cluster.registry_rules([rule]).admitted(&grant_with_plain_role(spec));
+    let rule =
+        super::resources::registry_rule(|rule| rule.organizations = vec!["o-abcdefghij".into()]);
+    let grant = cluster
+        .registry_rules([rule])
+        .admitted(&grant_with_plain_role(spec));
     assert_eq!(grant.lambda_functions(), None);
     assert_eq!(grant.registry.as_str(), REGISTRY);
 }
@@ -324,23 +462,45 @@ fn an_organization_has_no_lambda_functions_of_its_own() {
 #[test]
 fn where_there_is_more_than_a_status_lists_what_is_denied_is_never_left_out() {
     let world = world();
-    let many =
-        |number: usize| Caller::Many { name: format!("arn:aws:iam::222222222222:role/r{number}*"), why: "x".into() };
-    let nobody = Caller::Role { arn: format!("arn:aws:iam::{CONSUMER}:role/nobody"), holder: Ok(None) };
-    let readings = Readings { callers: (0..50).map(many).chain([nobody]).collect(), ..world.readings() };
+    let many = |number: usize| Caller::Many {
+        name: format!("arn:aws:iam::222222222222:role/r{number}*"),
+        why: "x".into(),
+    };
+    let nobody = Caller::Role {
+        arn: format!("arn:aws:iam::{CONSUMER}:role/nobody"),
+        holder: Ok(None),
+    };
+    let readings = Readings {
+        callers: (0..50).map(many).chain([nobody]).collect(),
+        ..world.readings()
+    };
     let judged = judge(&world.grant, &readings, &|| false);
     assert_eq!(judged.len(), 100);
     let problem = denied(&judged).expect("somebody is denied");
-    assert!(problem.message.contains("role/nobody does not exist"), "{}", problem.message);
+    assert!(
+        problem.message.contains("role/nobody does not exist"),
+        "{}",
+        problem.message
+    );
 }
 
 /// The drift that ended them is put back by then, and clients only need new sessions.
 #[test]
 fn sessions_that_were_ended_a_moment_ago_are_no_verdict_on_those_to_come() {
     let mut world = world();
-    let end_of_this_second = now().checked_add(k8s_openapi::jiff::SignedDuration::from_secs(1)).unwrap();
-    let moment = end_of_this_second.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let ended = Statement::deny(["*"]).on(["*"]).only_if("DateLessThan", "aws:TokenIssueTime", [moment]);
-    world.role.inline.insert("registry-grants-ended-sessions".into(), Ok(Document::of([ended])));
+    let end_of_this_second = now()
+        .checked_add(k8s_openapi::jiff::SignedDuration::from_secs(1))
+        .unwrap();
+    let moment = end_of_this_second
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string();
+    let ended =
+        Statement::deny(["*"])
+            .on(["*"])
+            .only_if("DateLessThan", "aws:TokenIssueTime", [moment]);
+    world.role.inline.insert(
+        "registry-grants-ended-sessions".into(),
+        Ok(Document::of([ended])),
+    );
     assert_eq!(world.allowed(), ALL);
 }

@@ -1,8 +1,8 @@
 //! The rules of `AWSAccount`: a grant must fit one of them whole, and what no rule says is refused.
 
 use super::resources::{
-    CONSUMER, Cluster, REGISTRY, expression, grant, grant_with_plain_role, labelled, namespaces, organization,
-    registry_rule, selected, strings,
+    CONSUMER, Cluster, REGISTRY, expression, grant, grant_with_plain_role, labelled, namespaces,
+    organization, registry_rule, selected, strings,
 };
 use crate::api::account::{Namespaces, RegistryRule, RegistrySide};
 use crate::api::grant::{Access, AccessPath, ManagedPolicy};
@@ -14,18 +14,24 @@ fn under(change: impl FnOnce(&mut RegistryRule)) -> Cluster {
     Cluster::of_the_article().registry_rules([registry_rule(change)])
 }
 
-/// That the article's grant is refused under a rule with this change, for one reason that says what is not admitted.
+/// That the article's grant is refused under a rule with this change, for one reason that says what
+/// is not admitted.
 #[track_caller]
 fn refused_under(change: impl FnOnce(&mut RegistryRule), what: &str) {
     let refusals = under(change).refusals(&grant(|_| {}));
     assert_eq!(refusals.len(), 1, "{refusals:#?}");
-    assert!(refusals[0].starts_with("NotAdmitted: AWSAccount 111111111111 does not admit"), "{refusals:#?}");
+    assert!(
+        refusals[0].starts_with("NotAdmitted: AWSAccount 111111111111 does not admit"),
+        "{refusals:#?}"
+    );
     assert!(refusals[0].contains(what), "{refusals:#?}");
 }
 
 #[test]
 fn without_an_account_nothing_is_admitted() {
-    let refusals = Cluster::of_the_article().without(REGISTRY).refusals(&grant(|_| {}));
+    let refusals = Cluster::of_the_article()
+        .without(REGISTRY)
+        .refusals(&grant(|_| {}));
     insta::assert_snapshot!(refusals.join("\n"), @"AccountNotFound: there is no AWSAccount 111111111111: a cluster admin must create one, with a rule under spec.registry.rules that admits this grant");
 }
 
@@ -35,21 +41,33 @@ fn an_account_without_rules_admits_nothing() {
         let cluster = Cluster::of_the_article().account(REGISTRY, |spec| spec.registry = side);
         let refusals = cluster.refusals(&grant(|_| {}));
         assert_eq!(refusals.len(), 1, "{refusals:#?}");
-        assert!(refusals[0].contains("no rule is for this namespace"), "{refusals:#?}");
+        assert!(
+            refusals[0].contains("no rule is for this namespace"),
+            "{refusals:#?}"
+        );
     }
 }
 
 #[test]
 fn what_a_rule_does_not_set_admits_nothing() {
-    refused_under(|rule| rule.namespaces = Namespaces::default(), "no rule is for this namespace");
+    refused_under(
+        |rule| rule.namespaces = Namespaces::default(),
+        "no rule is for this namespace",
+    );
     refused_under(|rule| rule.repositories.clear(), "repository miqp-devops");
     refused_under(|rule| rule.consumers.clear(), "consumer 222222222222");
-    refused_under(|rule| rule.managed_policies.clear(), "managed policy AmazonEC2ContainerRegistryPowerUser");
+    refused_under(
+        |rule| rule.managed_policies.clear(),
+        "managed policy AmazonEC2ContainerRegistryPowerUser",
+    );
 }
 
 #[test]
 fn a_rule_for_another_namespace_admits_nothing() {
-    refused_under(|rule| rule.namespaces = namespaces(["team-a"]), "no rule is for this namespace");
+    refused_under(
+        |rule| rule.namespaces = namespaces(["team-a"]),
+        "no rule is for this namespace",
+    );
 }
 
 #[rstest]
@@ -58,7 +76,10 @@ fn a_rule_for_another_namespace_admits_nothing() {
 #[case::stars_mean_nothing("team-*")]
 #[case::case_matters("Team-B")]
 fn a_namespace_is_named_whole(#[case] name: &str) {
-    refused_under(|rule| rule.namespaces = namespaces([name]), "no rule is for this namespace");
+    refused_under(
+        |rule| rule.namespaces = namespaces([name]),
+        "no rule is for this namespace",
+    );
 }
 
 #[rstest]
@@ -78,7 +99,10 @@ fn a_namespace_is_named_whole(#[case] name: &str) {
 #[case::empty(LabelSelector::default(), false)]
 #[case::empty_labels(LabelSelector { match_labels: Some(BTreeMap::new()), match_expressions: None }, false)]
 #[case::empty_expressions(LabelSelector { match_labels: None, match_expressions: Some(Vec::new()) }, false)]
-fn a_selector_admits_the_namespaces_that_it_matches(#[case] selector: LabelSelector, #[case] admitted: bool) {
+fn a_selector_admits_the_namespaces_that_it_matches(
+    #[case] selector: LabelSelector,
+    #[case] admitted: bool,
+) {
     let cluster = under(|rule| rule.namespaces = selected(selector)).label("team-b", "team", "b");
     assert_eq!(cluster.validate(&grant(|_| {})).is_ok(), admitted);
 }
@@ -98,14 +122,21 @@ fn a_selectors_labels_and_expressions_must_all_match() {
     selector.match_labels = labelled("team", "b").match_labels;
     let cluster = under(|rule| rule.namespaces = selected(selector)).label("team-b", "team", "b");
     cluster.refusals(&grant(|_| {}));
-    cluster.label("team-b", "stage", "test").admitted(&grant(|_| {}));
+    cluster
+        .label("team-b", "stage", "test")
+        .admitted(&grant(|_| {}));
 }
 
 #[test]
 fn names_and_selector_are_a_union() {
-    let both = |name| Namespaces { selector: Some(labelled("team", "b")), ..namespaces([name]) };
+    let both = |name| Namespaces {
+        selector: Some(labelled("team", "b")),
+        ..namespaces([name])
+    };
     under(|rule| rule.namespaces = both("team-b")).admitted(&grant(|_| {}));
-    under(|rule| rule.namespaces = both("team-a")).label("team-b", "team", "b").admitted(&grant(|_| {}));
+    under(|rule| rule.namespaces = both("team-a"))
+        .label("team-b", "team", "b")
+        .admitted(&grant(|_| {}));
     under(|rule| rule.namespaces = both("team-a")).refusals(&grant(|_| {}));
 }
 
@@ -123,9 +154,18 @@ fn names_and_selector_are_a_union() {
 #[case::name_that_ends_where_the_prefix_does("team-b/*", "team-b", false)]
 #[case::everything("*", "anything/at-all", true)]
 #[case::everything_covers_prefixes("*", "anything/*", true)]
-fn a_repository_must_lie_inside_the_rules(#[case] rule: &str, #[case] asked: &str, #[case] admitted: bool) {
+fn a_repository_must_lie_inside_the_rules(
+    #[case] rule: &str,
+    #[case] asked: &str,
+    #[case] admitted: bool,
+) {
     let cluster = under(|of| of.repositories = strings([rule]));
-    assert_eq!(cluster.validate(&grant(|spec| spec.registry.repositories = strings([asked]))).is_ok(), admitted);
+    assert_eq!(
+        cluster
+            .validate(&grant(|spec| spec.registry.repositories = strings([asked])))
+            .is_ok(),
+        admitted
+    );
 }
 
 #[rstest]
@@ -134,15 +174,22 @@ fn a_repository_must_lie_inside_the_rules(#[case] rule: &str, #[case] asked: &st
 #[case("Team-b/*")]
 #[case("team-?/*")]
 fn a_rule_that_is_malformed_admits_nothing(#[case] malformed: &str) {
-    refused_under(|rule| rule.repositories = strings([malformed]), "repository miqp-devops");
+    refused_under(
+        |rule| rule.repositories = strings([malformed]),
+        "repository miqp-devops",
+    );
 }
 
 #[test]
 fn every_repository_that_is_not_admitted_is_named() {
     let cluster = under(|rule| rule.repositories = strings(["team-b/*"]));
-    let asked = grant(|spec| spec.registry.repositories = strings(["team-a/*", "team-b/web", "other"]));
+    let asked =
+        grant(|spec| spec.registry.repositories = strings(["team-a/*", "team-b/web", "other"]));
     let refusals = cluster.refusals(&asked).join("\n");
-    assert!(refusals.contains("no rule admits repository other, repository team-a/*."), "{refusals}");
+    assert!(
+        refusals.contains("no rule admits repository other, repository team-a/*."),
+        "{refusals}"
+    );
     assert!(!refusals.contains("team-b/web"), "{refusals}");
 }
 
@@ -151,30 +198,56 @@ fn every_repository_that_is_not_admitted_is_named() {
 #[case(Access::PullPush, Access::Pull, true)]
 #[case(Access::PullPush, Access::PullPush, true)]
 #[case(Access::Pull, Access::PullPush, false)]
-fn a_grant_gives_at_most_what_the_rule_allows(#[case] most: Access, #[case] asked: Access, #[case] admitted: bool) {
+fn a_grant_gives_at_most_what_the_rule_allows(
+    #[case] most: Access,
+    #[case] asked: Access,
+    #[case] admitted: bool,
+) {
     let cluster = under(|rule| rule.max_access = most);
-    assert_eq!(cluster.validate(&grant_with_plain_role(|spec| spec.access = asked)).is_ok(), admitted);
+    assert_eq!(
+        cluster
+            .validate(&grant_with_plain_role(|spec| spec.access = asked))
+            .is_ok(),
+        admitted
+    );
 }
 
 #[test]
 fn only_the_consumers_listed_are_admitted() {
-    refused_under(|rule| rule.consumers = strings(["333333333333"]), "consumer 222222222222");
+    refused_under(
+        |rule| rule.consumers = strings(["333333333333"]),
+        "consumer 222222222222",
+    );
     under(|rule| rule.consumers = strings(["333333333333", CONSUMER])).admitted(&grant(|_| {}));
 }
 
 #[test]
 fn every_managed_policy_must_be_listed() {
     let read_only = ManagedPolicy::AmazonEC2ContainerRegistryReadOnly;
-    refused_under(|rule| rule.managed_policies = vec![read_only], "AmazonEC2ContainerRegistryPowerUser");
-    let both = grant(|spec| spec.registry.role.as_mut().unwrap().managed_policies.push(read_only));
+    refused_under(
+        |rule| rule.managed_policies = vec![read_only],
+        "AmazonEC2ContainerRegistryPowerUser",
+    );
+    let both = grant(|spec| {
+        spec.registry
+            .role
+            .as_mut()
+            .unwrap()
+            .managed_policies
+            .push(read_only)
+    });
     let refusals = Cluster::of_the_article().refusals(&both).join("\n");
-    assert!(refusals.contains("managed policy AmazonEC2ContainerRegistryReadOnly"), "{refusals}");
+    assert!(
+        refusals.contains("managed policy AmazonEC2ContainerRegistryReadOnly"),
+        "{refusals}"
+    );
     assert!(!refusals.contains("PowerUser"), "{refusals}");
 }
 
 #[test]
 fn without_the_role_its_managed_policies_do_not_matter() {
-    under(|rule| rule.managed_policies.clear()).admitted(&grant(|spec| spec.paths = vec![AccessPath::Direct]));
+    under(|rule| rule.managed_policies.clear())
+        .admitted(&grant(|spec| spec.paths = vec![AccessPath::Direct]));
 }
 
 #[test]
@@ -190,14 +263,18 @@ fn one_rule_must_fit_whole() {
     let refusals = together.refusals(&grant(|_| {}));
     assert_eq!(refusals.len(), 1, "{refusals:#?}");
     let and_one_that_fits = [rules.as_slice(), &[registry_rule(|_| {})]].concat();
-    Cluster::of_the_article().registry_rules(and_one_that_fits).admitted(&grant(|_| {}));
+    Cluster::of_the_article()
+        .registry_rules(and_one_that_fits)
+        .admitted(&grant(|_| {}));
 }
 
 #[test]
 fn two_rules_do_not_add_up_for_two_repositories() {
     let rule = |repository| registry_rule(|rule| rule.repositories = strings([repository]));
     let cluster = Cluster::of_the_article().registry_rules([rule("miqp-devops"), rule("other")]);
-    cluster.refusals(&grant(|spec| spec.registry.repositories = strings(["miqp-devops", "other"])));
+    cluster.refusals(&grant(|spec| {
+        spec.registry.repositories = strings(["miqp-devops", "other"])
+    }));
 }
 
 #[test]
@@ -213,7 +290,9 @@ fn a_refusal_tells_what_is_not_admitted_and_nothing_of_what_else_there_is() {
         rule.max_access = Access::Pull;
         rule.managed_policies = vec![ManagedPolicy::AmazonEC2ContainerRegistryPullOnly];
     });
-    let refusals = Cluster::of_the_article().registry_rules([secret, own]).refusals(&grant(|_| {}));
+    let refusals = Cluster::of_the_article()
+        .registry_rules([secret, own])
+        .refusals(&grant(|_| {}));
     insta::assert_snapshot!(refusals.join("\n"), @"NotAdmitted: AWSAccount 111111111111 does not admit this grant in namespace team-b: no rule admits repository miqp-devops, access PullPush, consumer 222222222222, managed policy AmazonEC2ContainerRegistryPowerUser. A cluster admin can add a rule under spec.registry.rules; a grant must fit one rule whole");
 }
 
@@ -222,15 +301,26 @@ fn both_accounts_refusals_are_told_at_once() {
     let cluster = under(|rule| rule.consumers.clear()).consumer_rules([]);
     let refusals = cluster.refusals(&grant(|_| {}));
     assert_eq!(refusals.len(), 2, "{refusals:#?}");
-    assert!(refusals[0].contains("AWSAccount 111111111111"), "{refusals:#?}");
-    assert!(refusals[1].contains("AWSAccount 222222222222"), "{refusals:#?}");
+    assert!(
+        refusals[0].contains("AWSAccount 111111111111"),
+        "{refusals:#?}"
+    );
+    assert!(
+        refusals[1].contains("AWSAccount 222222222222"),
+        "{refusals:#?}"
+    );
 }
 
 #[test]
 fn a_wrong_region_does_not_hide_that_no_rule_admits_the_grant() {
     let cluster = under(|rule| rule.consumers.clear());
-    let refusals = cluster.refusals(&grant(|spec| spec.registry.regions = strings(["cn-north-1"])));
-    assert!(refusals[0].starts_with("Invalid: spec.registry.regions: cn-north-1"), "{refusals:#?}");
+    let refusals = cluster.refusals(&grant(|spec| {
+        spec.registry.regions = strings(["cn-north-1"])
+    }));
+    assert!(
+        refusals[0].starts_with("Invalid: spec.registry.regions: cn-north-1"),
+        "{refusals:#?}"
+    );
     assert!(refusals[1].starts_with("NotAdmitted: "), "{refusals:#?}");
 }
 
@@ -240,26 +330,49 @@ fn for_organization(rule: &[&str], paths: &[&str]) -> Vec<String> {
         registry.organizations = rule.iter().map(|text| (*text).to_owned()).collect();
     });
     let asked = grant_with_plain_role(|spec| spec.consumer = organization("o-a1b2c3d4e5", paths));
-    cluster.validate(&asked).err().unwrap_or_default().into_iter().map(|problem| problem.message).collect()
+    cluster
+        .validate(&asked)
+        .err()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|problem| problem.message)
+        .collect()
 }
 
 #[test]
 fn an_organization_is_admitted_only_where_a_rule_names_it() {
-    assert_eq!(for_organization(&["o-a1b2c3d4e5"], &[]), Vec::<String>::new());
-    for rule in [&[][..], &["o-a1b2c3d4e6"], &["o-a1b2c3d4e5/r-ab12/*"], &["*"]] {
+    assert_eq!(
+        for_organization(&["o-a1b2c3d4e5"], &[]),
+        Vec::<String>::new()
+    );
+    for rule in [
+        &[][..],
+        &["o-a1b2c3d4e6"],
+        &["o-a1b2c3d4e5/r-ab12/*"],
+        &["*"],
+    ] {
         let refusals = for_organization(rule, &[]);
-        assert!(refusals[0].contains("organization o-a1b2c3d4e5"), "{refusals:?}");
+        assert!(
+            refusals[0].contains("organization o-a1b2c3d4e5"),
+            "{refusals:?}"
+        );
     }
 }
 
 #[test]
 fn a_unit_is_admitted_inside_what_a_rule_names_and_nowhere_else() {
-    let (one, other) = ("o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*", "o-a1b2c3d4e5/r-ab12/ou-ab12-22222222/*");
+    let (one, other) = (
+        "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*",
+        "o-a1b2c3d4e5/r-ab12/ou-ab12-22222222/*",
+    );
     for rule in ["o-a1b2c3d4e5", "o-a1b2c3d4e5/r-ab12/*", one] {
         assert_eq!(for_organization(&[rule], &[one]), Vec::<String>::new());
     }
     let refusals = for_organization(&[one], &[one, other]);
-    assert!(refusals[0].contains(other) && !refusals[0].contains(one), "{refusals:?}");
+    assert!(
+        refusals[0].contains(other) && !refusals[0].contains(one),
+        "{refusals:?}"
+    );
 }
 
 #[test]
@@ -274,5 +387,10 @@ fn other_peoples_statements_are_replaced_only_where_a_rule_allows_it() {
     let asked = grant(|spec| spec.registry.replace_sids = strings(["new statement"]));
     let refusals = under(|_| {}).refusals(&asked);
     assert!(refusals[0].contains("replaceSids"), "{refusals:?}");
-    assert_eq!(under(|rule| rule.allow_replace = true).admitted(&asked).replaces, ["new statement".to_owned()].into());
+    assert_eq!(
+        under(|rule| rule.allow_replace = true)
+            .admitted(&asked)
+            .replaces,
+        ["new statement".to_owned()].into()
+    );
 }

@@ -1,4 +1,5 @@
-//! Taking over a role that others made: only where its owner consents, to this very grant of this very installation.
+//! Taking over a role that others made: only where its owner consents, to this very grant of this
+//! very installation.
 
 use super::drift::as_made;
 use super::resources::{Cluster, grant_with_plain_role, now, owner};
@@ -8,8 +9,14 @@ use crate::grant::diff::{Step, registry_role};
 use crate::grant::{GrantName, Problem};
 
 fn taking_over() -> DesiredRole {
-    let desired = Cluster::of_the_article().desired(&grant_with_plain_role(|_| {})).registry_role.unwrap();
-    DesiredRole { adopts: true, ..desired }
+    let desired = Cluster::of_the_article()
+        .desired(&grant_with_plain_role(|_| {}))
+        .registry_role
+        .unwrap();
+    DesiredRole {
+        adopts: true,
+        ..desired
+    }
 }
 
 /// What becomes of a role of others with this consent.
@@ -22,16 +29,26 @@ fn with_consent(owner: &Owner, consent: &str) -> Result<Vec<Step>, Problem> {
 /// The tag's value that a refusal asks for.
 fn asked(refused: Problem) -> String {
     assert_eq!(refused.reason, Reason::Conflict);
-    let (_, value) = refused.message.rsplit_once(&format!("must tag it {TAG_ALLOW_ADOPT}=")).expect("no tag to set");
+    let (_, value) = refused
+        .message
+        .rsplit_once(&format!("must tag it {TAG_ALLOW_ADOPT}="))
+        .expect("no tag to set");
     value.to_owned()
 }
 
 #[test]
 fn consent_names_the_installation_and_the_grant() {
     let consent = asked(with_consent(&owner(), "").unwrap_err());
-    assert_eq!(consent, format!("{}/{}", owner().installation, owner().grant));
+    assert_eq!(
+        consent,
+        format!("{}/{}", owner().installation, owner().grant)
+    );
     assert!(with_consent(&owner(), &consent).is_ok());
-    for other in ["true", "0000000000ff/team-b/miq-devops", &format!("{}/team-b/other", owner().installation)] {
+    for other in [
+        "true",
+        "0000000000ff/team-b/miq-devops",
+        &format!("{}/team-b/other", owner().installation),
+    ] {
         assert!(with_consent(&owner(), other).is_err(), "{other}");
     }
 }
@@ -41,7 +58,9 @@ fn consent_without_an_installation_is_refused_with_the_tag_to_set() {
     let earlier = owner().grant.to_string();
     let refused = with_consent(&owner(), &earlier).unwrap_err();
     assert!(
-        refused.message.contains(&format!("{TAG_ALLOW_ADOPT}={earlier} does not name this installation")),
+        refused.message.contains(&format!(
+            "{TAG_ALLOW_ADOPT}={earlier} does not name this installation"
+        )),
         "{refused:?}"
     );
     assert!(with_consent(&owner(), &asked(refused)).is_ok());
@@ -49,9 +68,15 @@ fn consent_without_an_installation_is_refused_with_the_tag_to_set() {
 
 #[test]
 fn consent_to_the_longest_names_fits_a_tag() {
-    let grant = |name: &str| GrantName { namespace: "n".repeat(63), name: name.repeat(190) };
+    let grant = |name: &str| GrantName {
+        namespace: "n".repeat(63),
+        name: name.repeat(190),
+    };
     let consent = |name: &str| {
-        let owner = Owner { grant: grant(name), ..owner() };
+        let owner = Owner {
+            grant: grant(name),
+            ..owner()
+        };
         let consent = asked(with_consent(&owner, "").unwrap_err());
         assert!(with_consent(&owner, &consent).is_ok());
         consent

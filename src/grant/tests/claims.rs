@@ -3,7 +3,8 @@
 use super::resources::{CONSUMER, Cluster, grant, registry_rule, strings};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
-    AccessPath, Applied, AppliedInstanceRole, AppliedRepositories, CrossAccountRegistryGrantSpec as Spec,
+    AccessPath, Applied, AppliedInstanceRole, AppliedRepositories,
+    CrossAccountRegistryGrantSpec as Spec,
 };
 use crate::grant::Problem;
 use crate::grant::claims::Place;
@@ -12,7 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 fn claims(change: impl FnOnce(&mut Spec)) -> Applied {
     let everything = registry_rule(|rule| rule.repositories = strings(["*"]));
-    Cluster::of_the_article().registry_rules([everything]).admitted(&grant(change)).claims()
+    Cluster::of_the_article()
+        .registry_rules([everything])
+        .admitted(&grant(change))
+        .claims()
 }
 
 #[test]
@@ -89,7 +93,10 @@ fn what_is_not_touched_is_not_claimed() {
         spec.registry.role = None;
     });
     assert!(by_role.repositories.is_empty());
-    let unmanaged = Cluster::of_the_article().without(CONSUMER).admitted(&grant(|_| {})).claims();
+    let unmanaged = Cluster::of_the_article()
+        .without(CONSUMER)
+        .admitted(&grant(|_| {}))
+        .claims();
     assert!(unmanaged.instance_roles.is_empty());
 }
 
@@ -106,7 +113,11 @@ fn claims_cover_the_repositories_of_their_regions_alone() {
         ("us-east-1", "team-b", false),
         ("us-west-2", "web", false),
     ] {
-        assert_eq!(claims.covers(region, repository), covered, "{repository} in {region}");
+        assert_eq!(
+            claims.covers(region, repository),
+            covered,
+            "{repository} in {region}"
+        );
     }
 }
 
@@ -133,7 +144,13 @@ fn growing_by_what_is_claimed_already_changes_nothing() {
 #[test]
 fn claims_carry_the_spec_that_they_are_of() {
     let resource = grant(|spec| spec.registry.repositories = strings(["miqp-devops"]));
-    assert_eq!(Cluster::of_the_article().admitted(&resource).claims().last_spec(), Some(resource.spec));
+    assert_eq!(
+        Cluster::of_the_article()
+            .admitted(&resource)
+            .claims()
+            .last_spec(),
+        Some(resource.spec)
+    );
 }
 
 prop_compose! {
@@ -159,28 +176,51 @@ prop_compose! {
     }
 }
 
-type Places = (BTreeMap<String, BTreeSet<String>>, BTreeSet<String>, BTreeSet<(String, String)>);
+type Places = (
+    BTreeMap<String, BTreeSet<String>>,
+    BTreeSet<String>,
+    BTreeSet<(String, String)>,
+);
 
 /// Where the claims say to look, whatever the order.
 fn places(claims: &Applied) -> Places {
     let mut repositories: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for of_region in &claims.repositories {
-        repositories.entry(of_region.region.clone()).or_default().extend(of_region.patterns.iter().cloned());
+        repositories
+            .entry(of_region.region.clone())
+            .or_default()
+            .extend(of_region.patterns.iter().cloned());
     }
-    let instances = claims.instance_roles.iter().map(|i| (i.role.clone(), i.instance_profile.clone()));
-    (repositories, claims.registry_roles.iter().cloned().collect(), instances.collect())
+    let instances = claims
+        .instance_roles
+        .iter()
+        .map(|i| (i.role.clone(), i.instance_profile.clone()));
+    (
+        repositories,
+        claims.registry_roles.iter().cloned().collect(),
+        instances.collect(),
+    )
 }
 
-/// One problem that waiting may solve is enough for a claim to be kept by the annotation `registrygrants.dev/abandon`.
+/// One problem that waiting may solve is enough for a claim to be kept by the annotation
+/// `registrygrants.dev/abandon`.
 #[test]
 fn a_prefix_is_given_up_only_where_waiting_helps_with_none_of_it() {
     let before = on(&[(LOST, &["team/*"])]);
-    let found = |name: &str, reason| (LOST.to_owned(), format!("team/{name}"), Some(Problem::new(reason, "")));
+    let found = |name: &str, reason| {
+        (
+            LOST.to_owned(),
+            format!("team/{name}"),
+            Some(Problem::new(reason, "")),
+        )
+    };
     let shut = (LOST.to_owned(), failed().unwrap());
     let (denied, slow) = (Reason::AccessDenied, Reason::Throttled);
     let is_lost = |found: &[_], unlisted: &[_]| {
         let kept = before.repositories_to_keep(&Applied::none(), found, unlisted);
-        let [(place, Some(problem))] = kept.as_slice() else { panic!("{kept:?}") };
+        let [(place, Some(problem))] = kept.as_slice() else {
+            panic!("{kept:?}")
+        };
         place.is_lost_to(problem)
     };
     assert!(is_lost(&[found("a", denied), found("b", denied)], &[]));
@@ -240,18 +280,30 @@ fn a_vanished_grants_claims_are_revoked_but_for_the_roles_that_its_successor_cla
     let successor = vanished.clone();
     let left = vanished.without_roles_of(&successor);
     assert!(left.registry_roles.is_empty() && left.instance_roles.is_empty());
-    assert_eq!(left.repositories, vanished.repositories, "their policies are made of what all grants want");
-    let without_roles = Applied { registry_roles: Vec::new(), instance_roles: Vec::new(), ..vanished.clone() };
+    assert_eq!(
+        left.repositories, vanished.repositories,
+        "their policies are made of what all grants want"
+    );
+    let without_roles = Applied {
+        registry_roles: Vec::new(),
+        instance_roles: Vec::new(),
+        ..vanished.clone()
+    };
     assert_eq!(vanished.without_roles_of(&without_roles), vanished);
 }
 
 /// Claims on these repositories alone.
 fn on(repositories: &[(&str, &[&str])]) -> Applied {
-    let repositories = repositories.iter().map(|(region, patterns)| AppliedRepositories {
-        region: (*region).to_owned(),
-        patterns: patterns.iter().map(ToString::to_string).collect(),
-    });
-    Applied { repositories: repositories.collect(), ..Applied::none() }
+    let repositories = repositories
+        .iter()
+        .map(|(region, patterns)| AppliedRepositories {
+            region: (*region).to_owned(),
+            patterns: patterns.iter().map(ToString::to_string).collect(),
+        });
+    Applied {
+        repositories: repositories.collect(),
+        ..Applied::none()
+    }
 }
 
 fn failed() -> Option<Problem> {
@@ -259,13 +311,31 @@ fn failed() -> Option<Problem> {
 }
 
 /// What stays claimed of `before` beside what `wanted` claims, as text.
-fn kept(before: &Applied, wanted: &Applied, found: &[(&str, &str, bool)], unlisted: &[&str]) -> Vec<String> {
+fn kept(
+    before: &Applied,
+    wanted: &Applied,
+    found: &[(&str, &str, bool)],
+    unlisted: &[&str],
+) -> Vec<String> {
     let found: Vec<_> = found
         .iter()
-        .map(|(region, name, done)| ((*region).to_owned(), (*name).to_owned(), if *done { None } else { failed() }))
+        .map(|(region, name, done)| {
+            (
+                (*region).to_owned(),
+                (*name).to_owned(),
+                if *done { None } else { failed() },
+            )
+        })
         .collect();
-    let unlisted: Vec<_> = unlisted.iter().map(|region| ((*region).to_owned(), failed().unwrap())).collect();
-    before.repositories_to_keep(wanted, &found, &unlisted).into_iter().map(|(place, _)| place.to_string()).collect()
+    let unlisted: Vec<_> = unlisted
+        .iter()
+        .map(|region| ((*region).to_owned(), failed().unwrap()))
+        .collect();
+    before
+        .repositories_to_keep(wanted, &found, &unlisted)
+        .into_iter()
+        .map(|(place, _)| place.to_string())
+        .collect()
 }
 
 const LOST: &str = "eu-west-3";
@@ -275,9 +345,18 @@ const GOOD: &str = "us-east-1";
 fn a_claim_is_dropped_by_itself_once_it_is_revoked_and_stays_until_then() {
     let before = on(&[(GOOD, &["app", "old"]), (LOST, &["app", "team/*"])]);
     let nothing = Applied::none();
-    let all = [(GOOD, "app", true), (GOOD, "old", true), (LOST, "app", true), (LOST, "team/web", true)];
+    let all = [
+        (GOOD, "app", true),
+        (GOOD, "old", true),
+        (LOST, "app", true),
+        (LOST, "team/web", true),
+    ];
     assert_eq!(kept(&before, &nothing, &all, &[]), [""; 0]);
-    let lost = [(GOOD, "app", true), (GOOD, "old", false), (LOST, "app", false)];
+    let lost = [
+        (GOOD, "app", true),
+        (GOOD, "old", false),
+        (LOST, "app", false),
+    ];
     let left = kept(&before, &nothing, &lost, &[LOST]);
     assert_eq!(
         left,
@@ -293,7 +372,15 @@ fn a_claim_is_dropped_by_itself_once_it_is_revoked_and_stays_until_then() {
 fn what_is_still_wanted_is_not_judged_here() {
     let before = on(&[(GOOD, &["app", "old"])]);
     let wanted = on(&[(GOOD, &["app"])]);
-    assert_eq!(kept(&before, &wanted, &[(GOOD, "app", false), (GOOD, "old", true)], &[]), [""; 0]);
+    assert_eq!(
+        kept(
+            &before,
+            &wanted,
+            &[(GOOD, "app", false), (GOOD, "old", true)],
+            &[]
+        ),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -311,14 +398,20 @@ fn a_repository_that_another_claim_holds_keeps_no_second_one() {
 fn a_repository_whose_new_claim_could_not_be_recorded_keeps_the_old_one() {
     let before = on(&[(GOOD, &["team"])]);
     let wanted = on(&[(GOOD, &["team*"])]);
-    assert_eq!(kept(&before, &wanted, &[(GOOD, "team", true)], &[]), ["access in the policies of team in us-east-1"]);
+    assert_eq!(
+        kept(&before, &wanted, &[(GOOD, "team", true)], &[]),
+        ["access in the policies of team in us-east-1"]
+    );
 }
 
 #[test]
 fn a_part_of_what_is_claimed_is_claimed() {
     let claims = on(&[(GOOD, &["team/*", "app"])]);
     let is_claimed = |region: &str, pattern: &str| {
-        claims.claims(&Place::Repositories { region: region.to_owned(), pattern: pattern.parse().unwrap() })
+        claims.claims(&Place::Repositories {
+            region: region.to_owned(),
+            pattern: pattern.parse().unwrap(),
+        })
     };
     assert!(is_claimed(GOOD, "app") && is_claimed(GOOD, "team/web") && is_claimed(GOOD, "team/b*"));
     assert!(!is_claimed(LOST, "app") && !is_claimed(GOOD, "apps") && !is_claimed(GOOD, "te*"));
@@ -327,7 +420,10 @@ fn a_part_of_what_is_claimed_is_claimed() {
 
 #[test]
 fn a_place_is_given_up_only_where_waiting_does_not_help() {
-    let repositories = Place::Repositories { region: LOST.into(), pattern: "app".parse().unwrap() };
+    let repositories = Place::Repositories {
+        region: LOST.into(),
+        pattern: "app".parse().unwrap(),
+    };
     let instance = Place::InstanceRole(AppliedInstanceRole {
         role: "node".into(),
         path: "/".into(),
@@ -341,7 +437,10 @@ fn a_place_is_given_up_only_where_waiting_does_not_help() {
         Reason::RegionNotEnabled,
         Reason::RegionNotFound,
     ] {
-        assert!(lost(&repositories, reason) && lost(&instance, reason), "{reason}");
+        assert!(
+            lost(&repositories, reason) && lost(&instance, reason),
+            "{reason}"
+        );
     }
     for reason in [
         Reason::Throttled,
@@ -353,7 +452,10 @@ fn a_place_is_given_up_only_where_waiting_does_not_help() {
         Reason::StillInUse,
         Reason::UnreadablePolicy,
     ] {
-        assert!(!lost(&repositories, reason) && !lost(&instance, reason), "{reason}");
+        assert!(
+            !lost(&repositories, reason) && !lost(&instance, reason),
+            "{reason}"
+        );
     }
     // The access itself would stay in a repository's policy.
     assert!(lost(&instance, Reason::BlockedPolicy) && !lost(&repositories, Reason::BlockedPolicy));
@@ -371,7 +473,8 @@ proptest! {
         }
     }
 
-    /// Whatever happens in other places: what could not be revoked in one stays claimed, and what was revoked does not.
+    /// Whatever happens in other places: what could not be revoked in one stays claimed, and what
+    /// was revoked does not.
     #[test]
     fn each_place_is_judged_by_itself(
         before in some_claims(),

@@ -1,4 +1,5 @@
-//! What should exist for a grant. The article's hand-made set-up is the measure; its role has no path, ours has the account's.
+//! What should exist for a grant. The article's hand-made set-up is the measure; its role has no
+//! path, ours has the account's.
 
 use super::resources::{CONSUMER, Cluster, REGISTRY, grant, grant_with_plain_role, owner, strings};
 use crate::api::account::Partition;
@@ -34,11 +35,17 @@ const INSTANCE_ROLE_TRUST: &str = r#"{
 }"#;
 
 fn registry_role(change: impl FnOnce(&mut Spec)) -> DesiredRole {
-    Cluster::of_the_article().desired(&grant_with_plain_role(change)).registry_role.expect("a role in the registry")
+    Cluster::of_the_article()
+        .desired(&grant_with_plain_role(change))
+        .registry_role
+        .expect("a role in the registry")
 }
 
 fn instance(change: impl FnOnce(&mut Spec)) -> DesiredInstance {
-    Cluster::of_the_article().desired(&grant_with_plain_role(change)).instance.expect("an instance role")
+    Cluster::of_the_article()
+        .desired(&grant_with_plain_role(change))
+        .instance
+        .expect("an instance role")
 }
 
 fn document(statement: &Statement) -> Document {
@@ -53,33 +60,58 @@ fn statements(document: &Document) -> Value {
 
 fn inline(role: &DesiredRole) -> Value {
     let (name, document) = role.inline.as_ref().expect("an inline policy");
-    assert!(name.starts_with("registry-grants-team-b-miq-devops-"), "{name}");
+    assert!(
+        name.starts_with("registry-grants-team-b-miq-devops-"),
+        "{name}"
+    );
     statements(document)
 }
 
 #[test]
 fn the_articles_role_trusts_the_consumer_and_carries_the_managed_policy() {
-    let role = Cluster::of_the_article().desired(&grant(|_| {})).registry_role.unwrap();
-    assert!(document(&role.trust).same_meaning(&Document::parse(ROLE_TRUST).unwrap()), "{:?}", role.trust);
+    let role = Cluster::of_the_article()
+        .desired(&grant(|_| {}))
+        .registry_role
+        .unwrap();
+    assert!(
+        document(&role.trust).same_meaning(&Document::parse(ROLE_TRUST).unwrap()),
+        "{:?}",
+        role.trust
+    );
     assert_eq!(role.name, "ECS-AssumeRole-MIQDevOps");
     assert_eq!(role.path, "/registry-grants/");
-    assert_eq!(role.attached, ["arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser".to_owned()].into());
+    assert_eq!(
+        role.attached,
+        ["arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser".to_owned()].into()
+    );
     assert_eq!(role.inline, None);
     assert_eq!(role.max_session_seconds, Some(3600));
 }
 
 #[test]
 fn the_articles_instance_role_trusts_ec2() {
-    let instance = Cluster::of_the_article().desired(&grant(|_| {})).instance.unwrap();
+    let instance = Cluster::of_the_article()
+        .desired(&grant(|_| {}))
+        .instance
+        .unwrap();
     let trust = document(&instance.role.trust);
-    assert!(trust.same_meaning(&Document::parse(INSTANCE_ROLE_TRUST).unwrap()), "{trust}");
-    assert_eq!((instance.role.name.as_str(), instance.profile.as_deref()), ("miq-instance", Some("miq-instance")));
+    assert!(
+        trust.same_meaning(&Document::parse(INSTANCE_ROLE_TRUST).unwrap()),
+        "{trust}"
+    );
+    assert_eq!(
+        (instance.role.name.as_str(), instance.profile.as_deref()),
+        ("miq-instance", Some("miq-instance"))
+    );
     assert_eq!(instance.role.path, "/registry-grants/");
 }
 
 #[test]
 fn the_instance_role_may_do_on_its_side_what_both_paths_need() {
-    let instance = Cluster::of_the_article().desired(&grant(|_| {})).instance.unwrap();
+    let instance = Cluster::of_the_article()
+        .desired(&grant(|_| {}))
+        .instance
+        .unwrap();
     assert_eq!(
         inline(&instance.role),
         json!([
@@ -113,22 +145,33 @@ fn the_direct_path_alone_makes_no_role_in_the_registry_and_asks_for_no_sts() {
     let desired = Cluster::of_the_article().desired(&asked);
     assert_eq!(desired.registry_role, None);
     let policy = inline(&desired.instance.unwrap().role).to_string();
-    assert!(policy.contains("ecr:PutImage") && !policy.contains("sts:"), "{policy}");
+    assert!(
+        policy.contains("ecr:PutImage") && !policy.contains("sts:"),
+        "{policy}"
+    );
 }
 
 #[test]
 fn the_path_by_the_role_alone_gives_the_instance_role_nothing_but_the_role() {
     let policy = inline(&instance(|spec| spec.paths = vec![AccessPath::AssumeRole]).role);
     let role = "arn:aws:iam::111111111111:role/registry-grants/puller";
-    assert_eq!(policy, json!([{ "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role }]));
+    assert_eq!(
+        policy,
+        json!([{ "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role }])
+    );
 }
 
 #[test]
 fn pull_never_carries_an_action_that_writes() {
-    let pull = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
-    for policy in
-        [inline(&registry_role(|spec| spec.access = Access::Pull)), inline(&instance(|s| s.access = Access::Pull).role)]
-    {
+    let pull = [
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:BatchGetImage",
+        "ecr:GetDownloadUrlForLayer",
+    ];
+    for policy in [
+        inline(&registry_role(|spec| spec.access = Access::Pull)),
+        inline(&instance(|s| s.access = Access::Pull).role),
+    ] {
         assert_eq!(policy[0]["Action"], json!("ecr:GetAuthorizationToken"));
         assert_eq!(policy[1]["Action"], json!(pull));
     }
@@ -136,8 +179,10 @@ fn pull_never_carries_an_action_that_writes() {
 
 #[test]
 fn the_role_reaches_only_the_repositories_and_regions_named() {
-    let cluster = Cluster::of_the_article()
-        .registry_rules([super::resources::registry_rule(|rule| rule.repositories = strings(["*"]))]);
+    let cluster =
+        Cluster::of_the_article().registry_rules([super::resources::registry_rule(|rule| {
+            rule.repositories = strings(["*"])
+        })]);
     let asked = grant_with_plain_role(|spec| {
         spec.registry.regions = strings(["us-east-1", "eu-central-1"]);
         spec.registry.repositories = strings(["web", "team-b/*"]);
@@ -152,7 +197,11 @@ fn the_role_reaches_only_the_repositories_and_regions_named() {
             "arn:aws:ecr:us-east-1:111111111111:repository/team-b/*"
         ])
     );
-    assert_eq!(policy[0]["Action"], json!("ecr:GetAuthorizationToken"), "only the token has no resource");
+    assert_eq!(
+        policy[0]["Action"],
+        json!("ecr:GetAuthorizationToken"),
+        "only the token has no resource"
+    );
 }
 
 #[test]
@@ -190,24 +239,35 @@ fn narrowed_to_roles_only_those_may_assume_the_registrys_role() {
 #[rstest]
 #[case::not_said(None)]
 #[case::said_to_be_false(Some(false))]
-fn where_only_an_instance_role_is_named_only_that_role_is_let_in(#[case] whole_account: Option<bool>) {
+fn where_only_an_instance_role_is_named_only_that_role_is_let_in(
+    #[case] whole_account: Option<bool>,
+) {
     let role = registry_role(|spec| spec.consumer.whole_account = whole_account);
-    let like =
-        json!({ "ArnLike": { "aws:PrincipalArn": "arn:aws:iam::222222222222:role/registry-grants/miq-instance" } });
+    let like = json!({ "ArnLike": { "aws:PrincipalArn": "arn:aws:iam::222222222222:role/registry-grants/miq-instance" } });
     assert_eq!(statements(&document(&role.trust))[0]["Condition"], like);
 }
 
 #[test]
 fn the_instance_role_that_is_let_in_has_its_own_accounts_path() {
     let cluster = Cluster::of_the_article()
-        .consumer_rules([super::resources::consumer_rule(|rule| rule.roles = strings(["nodes/*"]))])
+        .consumer_rules([super::resources::consumer_rule(|rule| {
+            rule.roles = strings(["nodes/*"])
+        })])
         .roles(CONSUMER, |roles| roles.path = "/nodes/".into())
         .roles(REGISTRY, |roles| roles.path = "/shared/".into());
-    let desired = cluster.desired(&grant_with_plain_role(|spec| spec.consumer.whole_account = None));
+    let desired = cluster.desired(&grant_with_plain_role(|spec| {
+        spec.consumer.whole_account = None
+    }));
     let trust = document(&desired.registry_role.as_ref().unwrap().trust).to_string();
-    assert!(trust.contains("arn:aws:iam::222222222222:role/nodes/miq-instance"), "{trust}");
+    assert!(
+        trust.contains("arn:aws:iam::222222222222:role/nodes/miq-instance"),
+        "{trust}"
+    );
     let policy = inline(&desired.instance.unwrap().role).to_string();
-    assert!(policy.contains("arn:aws:iam::111111111111:role/shared/puller"), "{policy}");
+    assert!(
+        policy.contains("arn:aws:iam::111111111111:role/shared/puller"),
+        "{policy}"
+    );
 }
 
 #[test]
@@ -227,10 +287,34 @@ fn an_external_id_is_asked_for_beside_the_narrowing() {
 
 // The hosts' ends are those of the SDK's partition data, see `crate::aws::session`.
 #[rstest]
-#[case(Partition::Aws, "eu-west-1", "aws", "ec2.amazonaws.com", "amazonaws.com")]
-#[case(Partition::AwsCn, "cn-north-1", "aws-cn", "ec2.amazonaws.com.cn", "amazonaws.com.cn")]
-#[case(Partition::AwsUsGov, "us-gov-west-1", "aws-us-gov", "ec2.amazonaws.com", "amazonaws.com")]
-#[case(Partition::AwsEusc, "eusc-de-east-1", "aws-eusc", "ec2.amazonaws.com", "amazonaws.eu")]
+#[case(
+    Partition::Aws,
+    "eu-west-1",
+    "aws",
+    "ec2.amazonaws.com",
+    "amazonaws.com"
+)]
+#[case(
+    Partition::AwsCn,
+    "cn-north-1",
+    "aws-cn",
+    "ec2.amazonaws.com.cn",
+    "amazonaws.com.cn"
+)]
+#[case(
+    Partition::AwsUsGov,
+    "us-gov-west-1",
+    "aws-us-gov",
+    "ec2.amazonaws.com",
+    "amazonaws.com"
+)]
+#[case(
+    Partition::AwsEusc,
+    "eusc-de-east-1",
+    "aws-eusc",
+    "ec2.amazonaws.com",
+    "amazonaws.eu"
+)]
 fn everything_names_the_accounts_partition(
     #[case] partition: Partition,
     #[case] region: &str,
@@ -244,20 +328,41 @@ fn everything_names_the_accounts_partition(
     let asked = grant(|spec| spec.registry.regions = strings([region]));
     let desired = cluster.desired(&asked);
     let admitted = cluster.admitted(&asked);
-    assert_eq!(admitted.registry_hosts(), [format!("111111111111.dkr.ecr.{region}.{suffix}")]);
+    assert_eq!(
+        admitted.registry_hosts(),
+        [format!("111111111111.dkr.ecr.{region}.{suffix}")]
+    );
     let text = format!("{desired:?} {:?}", admitted.contributions(region, true));
-    let arns: Vec<&str> = text.split("arn:").skip(1).filter_map(|arn| arn.split(':').next()).collect();
-    assert!(!arns.is_empty() && arns.iter().all(|partition| *partition == name), "{arns:?}");
-    assert_eq!(statements(&document(&desired.instance.unwrap().role.trust))[0]["Principal"], json!({ "Service": ec2 }));
+    let arns: Vec<&str> = text
+        .split("arn:")
+        .skip(1)
+        .filter_map(|arn| arn.split(':').next())
+        .collect();
+    assert!(
+        !arns.is_empty() && arns.iter().all(|partition| *partition == name),
+        "{arns:?}"
+    );
+    assert_eq!(
+        statements(&document(&desired.instance.unwrap().role.trust))[0]["Principal"],
+        json!({ "Service": ec2 })
+    );
 }
 
 #[test]
 fn what_is_made_says_whose_it_is_and_stays_within_its_boundary() {
     let boundary = "arn:aws:iam::111111111111:policy/boundary";
-    let cluster = Cluster::of_the_article().roles(REGISTRY, |roles| roles.permissions_boundary = Some(boundary.into()));
+    let cluster = Cluster::of_the_article().roles(REGISTRY, |roles| {
+        roles.permissions_boundary = Some(boundary.into())
+    });
     let desired = cluster.desired(&grant(|_| {}));
-    let (role, instance) = (desired.registry_role.unwrap(), desired.instance.unwrap().role);
-    assert_eq!((role.boundary.as_deref(), instance.boundary), (Some(boundary), None));
+    let (role, instance) = (
+        desired.registry_role.unwrap(),
+        desired.instance.unwrap().role,
+    );
+    assert_eq!(
+        (role.boundary.as_deref(), instance.boundary),
+        (Some(boundary), None)
+    );
     for tags in [role.tags, instance.tags] {
         assert!(owner().owns(&tags));
         insta::allow_duplicates! { insta::assert_json_snapshot!(tags, @r#"

@@ -12,7 +12,11 @@ type Tags = BTreeMap<String, String>;
 
 /// Tags by which something is known as our grant's, whatever else was added or happened to the UID.
 pub fn our_tags() -> impl Strategy<Value = Tags> {
-    let uid = prop_oneof![Just(Some(owner().uid)), Just(Some("dead".to_owned())), Just(None)];
+    let uid = prop_oneof![
+        Just(Some(owner().uid)),
+        Just(Some("dead".to_owned())),
+        Just(None)
+    ];
     (uid, any::<bool>()).prop_map(|(uid, extra)| {
         let mut tags = owner().tags();
         tags.remove(TAG_GRANT_UID);
@@ -43,7 +47,9 @@ pub fn foreign_tags() -> impl Strategy<Value = Tags> {
 
 /// Statements that are not this installation's, some of which look like it.
 pub fn foreign_statements() -> impl Strategy<Value = Vec<Statement>> {
-    let other_installation = "ffffffffffff".parse::<crate::policy::Installation>().unwrap();
+    let other_installation = "ffffffffffff"
+        .parse::<crate::policy::Installation>()
+        .unwrap();
     let all = vec![
         Statement::allow(["sts:AssumeRole"]).to_service("ec2.amazonaws.com"),
         Statement::allow(["sts:AssumeRole"])
@@ -52,7 +58,9 @@ pub fn foreign_statements() -> impl Strategy<Value = Vec<Statement>> {
         Statement::allow(["sts:AssumeRole", "sts:TagSession"])
             .to_service("pods.eks.amazonaws.com")
             .sid("RegistryGrants"),
-        Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::999999999999:root"]).sid(""),
+        Statement::allow(["sts:AssumeRole"])
+            .to_principals(["arn:aws:iam::999999999999:root"])
+            .sid(""),
     ];
     subsequence(all.clone(), 0..=all.len())
 }
@@ -81,53 +89,103 @@ fn our_statements(desired: &DesiredRole) -> impl Strategy<Value = Vec<Statement>
     ]
 }
 
-/// What may have become of a role of ours: each part as it should be, changed, or gone; and what others put there.
-pub fn changed_role<S: Strategy<Value = Tags>>(desired: &DesiredRole, tags: S) -> impl Strategy<Value = Role> + use<S> {
+/// What may have become of a role of ours: each part as it should be, changed, or gone; and what
+/// others put there.
+pub fn changed_role<S: Strategy<Value = Tags>>(
+    desired: &DesiredRole,
+    tags: S,
+) -> impl Strategy<Value = Role> + use<S> {
     let desired = desired.clone();
-    let trust = (our_statements(&desired), foreign_statements(), any::<Index>()).prop_map(|(ours, foreign, at)| {
-        let mut statements = foreign;
-        let at = at.index(statements.len() + 1);
-        statements.splice(at..at, ours);
-        Document::of(statements)
-    });
+    let trust = (
+        our_statements(&desired),
+        foreign_statements(),
+        any::<Index>(),
+    )
+        .prop_map(|(ours, foreign, at)| {
+            let mut statements = foreign;
+            let at = at.index(statements.len() + 1);
+            statements.splice(at..at, ours);
+            Document::of(statements)
+        });
     let ours = desired.inline.clone();
     let inline_of_ours = prop_oneof![
         2 => Just(Some(true)),
         1 => Just(Some(false)),
         1 => Just(None)
     ];
-    let foreign_names = subsequence(vec!["a-by-hand", "registry-grants", "zz", "registry-grants-other"], 0..=4);
+    let foreign_names = subsequence(
+        vec![
+            "a-by-hand",
+            "registry-grants",
+            "zz",
+            "registry-grants-other",
+        ],
+        0..=4,
+    );
     let managed: Vec<String> = desired
         .attached
         .iter()
         .cloned()
-        .chain(["arn:aws:iam::aws:policy/AdministratorAccess", "arn:aws:iam::1:policy/own"].map(String::from))
+        .chain(
+            [
+                "arn:aws:iam::aws:policy/AdministratorAccess",
+                "arn:aws:iam::1:policy/own",
+            ]
+            .map(String::from),
+        )
         .collect();
     let attached = subsequence(managed.clone(), 0..=managed.len());
-    let boundary =
-        prop_oneof![Just(desired.boundary.clone()), Just(None), Just(Some("arn:aws:iam::1:policy/other".into()))];
-    let session = prop_oneof![Just(desired.max_session_seconds.unwrap_or(3600)), Just(43200)];
-    (trust, inline_of_ours, foreign_names, attached, boundary, session, tags).prop_map(
-        move |(trust, of_ours, foreign, attached, boundary, max_session_seconds, tags)| {
-            let wrong = Document::of([Statement::allow(["ecr:*"]).on(["*"])]);
-            let mut inline: BTreeMap<_, _> =
-                foreign.into_iter().map(|name| (name.to_owned(), readable(wrong.clone()))).collect();
-            if let (Some((name, right)), Some(is_right)) = (&ours, of_ours) {
-                inline.insert(name.clone(), if is_right { readable(right.clone()) } else { unreadable() });
-            }
-            Role {
-                arn: format!("arn:aws:iam::{}:role{}{}", desired.account, desired.path, desired.name),
-                id: "AROAOLD".into(),
-                path: desired.path.clone(),
-                trust: readable(trust),
-                max_session_seconds,
-                boundary,
-                tags,
-                inline,
-                attached: attached.into_iter().collect(),
-            }
-        },
+    let boundary = prop_oneof![
+        Just(desired.boundary.clone()),
+        Just(None),
+        Just(Some("arn:aws:iam::1:policy/other".into()))
+    ];
+    let session = prop_oneof![
+        Just(desired.max_session_seconds.unwrap_or(3600)),
+        Just(43200)
+    ];
+    (
+        trust,
+        inline_of_ours,
+        foreign_names,
+        attached,
+        boundary,
+        session,
+        tags,
     )
+        .prop_map(
+            move |(trust, of_ours, foreign, attached, boundary, max_session_seconds, tags)| {
+                let wrong = Document::of([Statement::allow(["ecr:*"]).on(["*"])]);
+                let mut inline: BTreeMap<_, _> = foreign
+                    .into_iter()
+                    .map(|name| (name.to_owned(), readable(wrong.clone())))
+                    .collect();
+                if let (Some((name, right)), Some(is_right)) = (&ours, of_ours) {
+                    inline.insert(
+                        name.clone(),
+                        if is_right {
+                            readable(right.clone())
+                        } else {
+                            unreadable()
+                        },
+                    );
+                }
+                Role {
+                    arn: format!(
+                        "arn:aws:iam::{}:role{}{}",
+                        desired.account, desired.path, desired.name
+                    ),
+                    id: "AROAOLD".into(),
+                    path: desired.path.clone(),
+                    trust: readable(trust),
+                    max_session_seconds,
+                    boundary,
+                    tags,
+                    inline,
+                    attached: attached.into_iter().collect(),
+                }
+            },
+        )
 }
 
 /// A profile that holds our role, another, or none.
@@ -135,7 +193,11 @@ pub fn changed_profile<S: Strategy<Value = Tags>>(
     role: &str,
     tags: S,
 ) -> impl Strategy<Value = InstanceProfile> + use<S> {
-    let roles = prop_oneof![Just(vec![role.to_owned()]), Just(vec!["someone-elses".to_owned()]), Just(Vec::new())];
+    let roles = prop_oneof![
+        Just(vec![role.to_owned()]),
+        Just(vec!["someone-elses".to_owned()]),
+        Just(Vec::new())
+    ];
     (roles, tags).prop_map(|(roles, tags)| InstanceProfile {
         arn: "arn:aws:iam::222222222222:instance-profile/registry-grants/nodes".into(),
         tags,
@@ -145,7 +207,8 @@ pub fn changed_profile<S: Strategy<Value = Tags>>(
 
 /// A role as IAM has it right after it was made as desired.
 pub fn as_made(desired: &DesiredRole, owner: &Owner) -> Role {
-    let steps = crate::grant::diff::registry_role(desired, None, owner, super::resources::now()).unwrap();
+    let steps =
+        crate::grant::diff::registry_role(desired, None, owner, super::resources::now()).unwrap();
     let mut iam = super::iam::Iam::default();
     iam.apply(&steps);
     iam.roles.remove(&desired.name).unwrap()

@@ -1,23 +1,35 @@
-//! What the operator refuses in the resource itself. Admission refuses it first where it can; here is the authority.
+//! What the operator refuses in the resource itself. Admission refuses it first where it can; here
+//! is the authority.
 
 use super::resources::{CONSUMER, Cluster, REGISTRY, grant, instance_role, organization, strings};
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
-use crate::api::grant::{Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrantSpec as Spec, RegistryRoleSpec};
+use crate::api::grant::{
+    Access, AccessPath, ConsumerSpec, CrossAccountRegistryGrantSpec as Spec, RegistryRoleSpec,
+};
 use crate::grant::Problem;
 use rstest::rstest;
 
 fn refusals(change: impl FnOnce(&mut Spec)) -> Vec<Problem> {
-    Cluster::of_the_article().validate(&grant(change)).expect_err("the grant should have been refused")
+    Cluster::of_the_article()
+        .validate(&grant(change))
+        .expect_err("the grant should have been refused")
 }
 
 /// That a change makes the resource invalid, with one message that begins with the field.
 #[track_caller]
 fn refused_naming(field: &str, change: impl FnOnce(&mut Spec)) {
     let problems = refusals(change);
-    let named = problems.iter().filter(|problem| problem.message.starts_with(&format!("{field}: ")));
+    let named = problems
+        .iter()
+        .filter(|problem| problem.message.starts_with(&format!("{field}: ")));
     assert_eq!(named.count(), 1, "{problems:#?}");
-    assert!(problems.iter().any(|problem| problem.reason == Reason::Invalid), "{problems:#?}");
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.reason == Reason::Invalid),
+        "{problems:#?}"
+    );
 }
 
 #[test]
@@ -35,13 +47,19 @@ fn the_articles_grant_is_admitted() {
 #[case::other_digits("١١١١١١١١١١١١")]
 #[case::an_arn_inside("1:role/x111")]
 fn an_account_number_that_is_not_twelve_digits_is_refused(#[case] number: &str) {
-    refused_naming("spec.registry.accountID", |spec| spec.registry.account_id = number.into());
-    refused_naming("spec.consumer.accountID", |spec| spec.consumer.account_id = Some(number.into()));
+    refused_naming("spec.registry.accountID", |spec| {
+        spec.registry.account_id = number.into()
+    });
+    refused_naming("spec.consumer.accountID", |spec| {
+        spec.consumer.account_id = Some(number.into())
+    });
 }
 
 #[test]
 fn consumer_and_registry_must_be_two_accounts() {
-    refused_naming("spec.consumer.accountID", |spec| spec.consumer.account_id = Some(REGISTRY.into()));
+    refused_naming("spec.consumer.accountID", |spec| {
+        spec.consumer.account_id = Some(REGISTRY.into())
+    });
 }
 
 #[rstest]
@@ -61,18 +79,26 @@ fn consumer_and_registry_must_be_two_accounts() {
 #[case::zero_byte("team-b/web\0")]
 #[case::a_lone_star("*")]
 fn a_malformed_repository_is_refused(#[case] repository: &str) {
-    refused_naming("spec.registry.repositories", |spec| spec.registry.repositories = strings([repository]));
+    refused_naming("spec.registry.repositories", |spec| {
+        spec.registry.repositories = strings([repository])
+    });
 }
 
 #[test]
 fn a_repository_name_beyond_256_characters_is_refused() {
-    refused_naming("spec.registry.repositories", |spec| spec.registry.repositories = vec!["a".repeat(257)]);
+    refused_naming("spec.registry.repositories", |spec| {
+        spec.registry.repositories = vec!["a".repeat(257)]
+    });
 }
 
 #[test]
 fn a_grant_of_nothing_is_refused() {
-    refused_naming("spec.registry.repositories", |spec| spec.registry.repositories.clear());
-    refused_naming("spec.registry.regions", |spec| spec.registry.regions.clear());
+    refused_naming("spec.registry.repositories", |spec| {
+        spec.registry.repositories.clear()
+    });
+    refused_naming("spec.registry.regions", |spec| {
+        spec.registry.regions.clear()
+    });
     refused_naming("spec.paths", |spec| spec.paths.clear());
 }
 
@@ -85,7 +111,10 @@ fn a_grant_of_nothing_is_refused() {
 #[case::umlaut("rôle")]
 fn a_role_name_that_iam_would_refuse_is_refused(#[case] name: &str) {
     refused_naming("spec.registry.role.name", |spec| {
-        spec.registry.role = Some(RegistryRoleSpec { name: Some(name.into()), ..RegistryRoleSpec::default() });
+        spec.registry.role = Some(RegistryRoleSpec {
+            name: Some(name.into()),
+            ..RegistryRoleSpec::default()
+        });
     });
     refused_naming("spec.consumer.instanceRole.name", |spec| {
         spec.consumer.instance_role = Some(instance_role(name));
@@ -139,23 +168,33 @@ fn an_empty_list_of_roles_never_comes_to_mean_the_whole_account() {
 
 #[test]
 fn the_whole_account_and_single_roles_exclude_each_other() {
-    refused_naming("spec.consumer", |spec| spec.consumer.roles = Some(strings(["registry-grants/*"])));
+    refused_naming("spec.consumer", |spec| {
+        spec.consumer.roles = Some(strings(["registry-grants/*"]))
+    });
 }
 
 #[test]
 fn a_region_of_another_partition_is_refused() {
-    refused_naming("spec.registry.regions", |spec| spec.registry.regions = strings(["us-east-1", "cn-north-1"]));
+    refused_naming("spec.registry.regions", |spec| {
+        spec.registry.regions = strings(["us-east-1", "cn-north-1"])
+    });
 }
 
 #[rstest]
 #[case::china(Partition::AwsCn, "cn-north-1")]
 #[case::gov_cloud(Partition::AwsUsGov, "us-gov-west-1")]
 #[case::europe(Partition::AwsEusc, "eusc-de-east-1")]
-fn accounts_of_two_partitions_have_no_grants_between_them(#[case] partition: Partition, #[case] region: &str) {
+fn accounts_of_two_partitions_have_no_grants_between_them(
+    #[case] partition: Partition,
+    #[case] region: &str,
+) {
     let cluster = Cluster::of_the_article().account(REGISTRY, |spec| spec.partition = partition);
     let refusals = cluster.refusals(&grant(|spec| spec.registry.regions = strings([region])));
     assert_eq!(refusals.len(), 1, "{refusals:#?}");
-    assert!(refusals[0].starts_with("Invalid: spec.consumer.accountID: "), "{refusals:#?}");
+    assert!(
+        refusals[0].starts_with("Invalid: spec.consumer.accountID: "),
+        "{refusals:#?}"
+    );
     let both = cluster.account(CONSUMER, |spec| spec.partition = partition);
     both.admitted(&grant(|spec| spec.registry.regions = strings([region])));
 }
@@ -172,7 +211,10 @@ fn everything_that_is_wrong_is_told_at_once() {
         spec.consumer.instance_role.as_mut().unwrap().name = "c d".into();
         spec.consumer.roles = Some(Vec::new());
     });
-    let told: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
+    let told: Vec<String> = problems
+        .into_iter()
+        .map(|problem| problem.message)
+        .collect();
     insta::assert_snapshot!(told.join("\n"), @r"
     spec.paths: at least one path is needed
     spec.registry.accountID: `1` is not an AWS account number (12 digits)
@@ -189,14 +231,22 @@ fn everything_that_is_wrong_is_told_at_once() {
 
 #[test]
 fn several_problems_make_one_whose_reason_is_the_first_ones() {
-    let problems = [Problem::new(Reason::Invalid, "one"), Problem::new(Reason::NotAdmitted, "two")];
-    assert_eq!(Problem::join(&problems), Some(Problem::new(Reason::Invalid, "one; two")));
+    let problems = [
+        Problem::new(Reason::Invalid, "one"),
+        Problem::new(Reason::NotAdmitted, "two"),
+    ];
+    assert_eq!(
+        Problem::join(&problems),
+        Some(Problem::new(Reason::Invalid, "one; two"))
+    );
     assert_eq!(Problem::join(&[]), None);
 }
 
 #[test]
 fn pull_with_a_managed_policy_that_pushes_is_refused() {
-    refused_naming("spec.registry.role.managedPolicies", |spec| spec.access = Access::Pull);
+    refused_naming("spec.registry.role.managedPolicies", |spec| {
+        spec.access = Access::Pull
+    });
 }
 
 #[rstest]
@@ -210,14 +260,24 @@ fn pull_with_a_managed_policy_that_pushes_is_refused() {
 #[case::empty("")]
 fn what_is_no_region_is_refused(#[case] region: &str) {
     let problems = refusals(|spec| spec.registry.regions = strings([region]));
-    assert_eq!(problems, [Problem::new(Reason::Invalid, format!("spec.registry.regions: `{region}` is not a region"))]);
+    assert_eq!(
+        problems,
+        [Problem::new(
+            Reason::Invalid,
+            format!("spec.registry.regions: `{region}` is not a region")
+        )]
+    );
 }
 
 #[test]
 fn an_instance_profile_name_that_iam_would_refuse_is_refused() {
     for name in ["a/b", "", "a b", &"p".repeat(129)] {
         refused_naming("spec.consumer.instanceRole.instanceProfile", |spec| {
-            spec.consumer.instance_role.as_mut().unwrap().instance_profile = Some(name.into());
+            spec.consumer
+                .instance_role
+                .as_mut()
+                .unwrap()
+                .instance_profile = Some(name.into());
         });
     }
 }
@@ -273,18 +333,34 @@ fn an_organization_and_its_units_are_checked_to_the_last_character() {
         organization_refused(field, |spec| spec.consumer = organization(id, &[]));
     }
     let field = "spec.consumer.organization.paths";
-    for path in ["o-a1b2c3d4e5", "o-a1b2c3d4e6/r-ab12/*", "o-a1b2c3d4e5/*", "*", "o-a1b2c3d4e5/r-ab12/${x}/"] {
-        organization_refused(field, |spec| spec.consumer = organization("o-a1b2c3d4e5", &[path]));
+    for path in [
+        "o-a1b2c3d4e5",
+        "o-a1b2c3d4e6/r-ab12/*",
+        "o-a1b2c3d4e5/*",
+        "*",
+        "o-a1b2c3d4e5/r-ab12/${x}/",
+    ] {
+        organization_refused(field, |spec| {
+            spec.consumer = organization("o-a1b2c3d4e5", &[path])
+        });
     }
 }
 
 #[test]
 fn what_is_said_of_an_account_is_not_said_of_an_organization() {
-    organization_refused("spec.consumer", |spec| spec.consumer.account_id = Some("222222222222".into()));
-    organization_refused("spec.consumer", |spec| spec.consumer.whole_account = Some(true));
-    organization_refused("spec.consumer", |spec| spec.consumer.roles = Some(strings(["ci/*"])));
+    organization_refused("spec.consumer", |spec| {
+        spec.consumer.account_id = Some("222222222222".into())
+    });
+    organization_refused("spec.consumer", |spec| {
+        spec.consumer.whole_account = Some(true)
+    });
+    organization_refused("spec.consumer", |spec| {
+        spec.consumer.roles = Some(strings(["ci/*"]))
+    });
     organization_refused("spec.consumer", |spec| spec.consumer.lambda = Some(true));
-    refused_naming("spec.consumer", |spec| spec.consumer = ConsumerSpec::default());
+    refused_naming("spec.consumer", |spec| {
+        spec.consumer = ConsumerSpec::default()
+    });
 }
 
 #[test]
@@ -293,13 +369,16 @@ fn lambda_and_replacement_are_done_by_the_repositorys_policy_and_need_its_path()
         (spec.consumer.lambda, spec.paths) = (Some(true), vec![AccessPath::AssumeRole]);
     });
     refused_naming("spec.registry.replaceSids", |spec| {
-        (spec.registry.replace_sids, spec.paths) = (strings(["new statement"]), vec![AccessPath::AssumeRole]);
+        (spec.registry.replace_sids, spec.paths) =
+            (strings(["new statement"]), vec![AccessPath::AssumeRole]);
     });
 }
 
 #[test]
 fn statements_of_an_installation_are_never_replaced() {
     for sid in ["", "RegistryGrantsfedcba98765401234567", "RegistryGrants"] {
-        refused_naming("spec.registry.replaceSids", |spec| spec.registry.replace_sids = strings([sid]));
+        refused_naming("spec.registry.replaceSids", |spec| {
+            spec.registry.replace_sids = strings([sid])
+        });
     }
 }

@@ -1,5 +1,5 @@
-//! An IAM in memory, with the rules of the real one that decide in which order steps can be taken, and with what the real one does to
-//! documents: what comes back is not what was sent.
+//! An IAM in memory, with the rules of the real one that decide in which order steps can be taken,
+//! and with what the real one does to documents: what comes back is not what was sent.
 
 use crate::grant::diff::Step;
 use crate::grant::observed::{Instance, InstanceProfile, Role};
@@ -21,7 +21,8 @@ impl Iam {
     }
 
     pub fn with_profile(mut self, name: &str, profile: Option<InstanceProfile>) -> Self {
-        self.profiles.extend(profile.map(|profile| (name.to_owned(), profile)));
+        self.profiles
+            .extend(profile.map(|profile| (name.to_owned(), profile)));
         self
     }
 
@@ -45,7 +46,15 @@ impl Iam {
 
     fn call(&mut self, step: &Step) -> Result<(), &'static str> {
         match step.clone() {
-            Step::CreateRole { name, path, description: _, trust, max_session_seconds, boundary, tags } => {
+            Step::CreateRole {
+                name,
+                path,
+                description: _,
+                trust,
+                max_session_seconds,
+                boundary,
+                tags,
+            } => {
                 let role = Role {
                     arn: format!("arn:aws:iam::111111111111:role{path}{name}"),
                     id: "AROANEW".into(),
@@ -57,7 +66,9 @@ impl Iam {
                     inline: BTreeMap::new(),
                     attached: BTreeSet::new(),
                 };
-                self.roles.insert(name, role).map_or(Ok(()), |_| Err("EntityAlreadyExists"))
+                self.roles
+                    .insert(name, role)
+                    .map_or(Ok(()), |_| Err("EntityAlreadyExists"))
             }
             Step::UpdateTrust { role, trust } => {
                 self.role(&role)?.trust = Ok(as_stored(&trust)?);
@@ -80,31 +91,54 @@ impl Iam {
                 Ok(())
             }
             Step::UntagProfile { name, keys } => {
-                self.profile(&name)?.tags.retain(|key, _| !keys.contains(key));
+                self.profile(&name)?
+                    .tags
+                    .retain(|key, _| !keys.contains(key));
                 Ok(())
             }
-            Step::PutInlinePolicy { role, policy, document } => {
-                self.role(&role)?.inline.insert(policy, Ok(as_stored(&document)?));
+            Step::PutInlinePolicy {
+                role,
+                policy,
+                document,
+            } => {
+                self.role(&role)?
+                    .inline
+                    .insert(policy, Ok(as_stored(&document)?));
                 Ok(())
             }
-            Step::DeleteInlinePolicy { role, policy } => found(self.role(&role)?.inline.remove(&policy).is_some()),
+            Step::DeleteInlinePolicy { role, policy } => {
+                found(self.role(&role)?.inline.remove(&policy).is_some())
+            }
             Step::AttachPolicy { role, arn } => {
                 self.role(&role)?.attached.insert(arn);
                 Ok(())
             }
             Step::DetachPolicy { role, arn } => found(self.role(&role)?.attached.remove(&arn)),
             Step::DeleteRole { role } => {
-                let Role { inline, attached, .. } = self.role(&role)?;
+                let Role {
+                    inline, attached, ..
+                } = self.role(&role)?;
                 let holds = !inline.is_empty() || !attached.is_empty();
-                if holds || self.profiles.values().any(|profile| profile.roles.contains(&role)) {
+                if holds
+                    || self
+                        .profiles
+                        .values()
+                        .any(|profile| profile.roles.contains(&role))
+                {
                     return Err("DeleteConflict");
                 }
                 found(self.roles.remove(&role).is_some())
             }
             Step::CreateProfile { name, path, tags } => {
                 let arn = format!("arn:aws:iam::111111111111:instance-profile{path}{name}");
-                let profile = InstanceProfile { arn, tags, roles: BTreeSet::new() };
-                self.profiles.insert(name, profile).map_or(Ok(()), |_| Err("EntityAlreadyExists"))
+                let profile = InstanceProfile {
+                    arn,
+                    tags,
+                    roles: BTreeSet::new(),
+                };
+                self.profiles
+                    .insert(name, profile)
+                    .map_or(Ok(()), |_| Err("EntityAlreadyExists"))
             }
             Step::TagProfile { name, tags } => {
                 self.profile(&name)?.tags.extend(tags);
@@ -117,7 +151,9 @@ impl Iam {
                 roles.insert(role);
                 if room { Ok(()) } else { Err("LimitExceeded") }
             }
-            Step::RemoveRoleFromProfile { profile, role } => found(self.profile(&profile)?.roles.remove(&role)),
+            Step::RemoveRoleFromProfile { profile, role } => {
+                found(self.profile(&profile)?.roles.remove(&role))
+            }
             Step::DeleteProfile { name } => {
                 let empty = self.profile(&name)?.roles.is_empty();
                 self.profiles.remove(&name);
@@ -147,7 +183,8 @@ fn as_stored(document: &Document) -> Result<Document, &'static str> {
     Ok(reworded(document))
 }
 
-/// The same document in other words: lists in another order, single strings as lists, accounts by their numbers.
+/// The same document in other words: lists in another order, single strings as lists, accounts by
+/// their numbers.
 pub fn reworded(document: &Document) -> Document {
     let mut whole: Value = serde_json::from_str(&document.to_string()).unwrap();
     for statement in whole["Statement"].as_array_mut().unwrap() {
@@ -156,11 +193,24 @@ pub fn reworded(document: &Document) -> Document {
                 reword(value);
             }
         }
-        for (_, values) in statement.get_mut("Principal").and_then(Value::as_object_mut).into_iter().flatten() {
+        for (_, values) in statement
+            .get_mut("Principal")
+            .and_then(Value::as_object_mut)
+            .into_iter()
+            .flatten()
+        {
             reword(values);
         }
-        for (_, keys) in statement.get_mut("Condition").and_then(Value::as_object_mut).into_iter().flatten() {
-            keys.as_object_mut().into_iter().flatten().for_each(|(_, values)| reword(values));
+        for (_, keys) in statement
+            .get_mut("Condition")
+            .and_then(Value::as_object_mut)
+            .into_iter()
+            .flatten()
+        {
+            keys.as_object_mut()
+                .into_iter()
+                .flatten()
+                .for_each(|(_, values)| reword(values));
         }
     }
     Document::parse(&by_number(&whole.to_string())).unwrap()
@@ -171,7 +221,9 @@ fn by_number(text: &str) -> String {
     let mut parts = text.split("\"arn:aws:iam::");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let root = part.split_once(":root\"").filter(|(account, _)| account.len() == 12);
+        let root = part
+            .split_once(":root\"")
+            .filter(|(account, _)| account.len() == 12);
         match root {
             Some((account, rest)) => out.extend(["\"", account, "\"", rest]),
             None => out.extend(["\"arn:aws:iam::", part]),

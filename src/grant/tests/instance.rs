@@ -1,4 +1,5 @@
-//! The consumer's instance role and its profile: ours is made right, and what others put there is never touched.
+//! The consumer's instance role and its profile: ours is made right, and what others put there is
+//! never touched.
 
 use super::drift::{changed_profile, changed_role, foreign_tags, our_tags, unreadable};
 use super::iam::Iam;
@@ -18,20 +19,33 @@ const ROLE: &str = "miq-instance";
 const PROFILE: &str = "nodes";
 
 fn desired() -> DesiredInstance {
-    let cluster = Cluster::of_the_article()
-        .roles(CONSUMER, |roles| roles.permissions_boundary = Some("arn:aws:iam::222222222222:policy/b".into()));
+    let cluster = Cluster::of_the_article().roles(CONSUMER, |roles| {
+        roles.permissions_boundary = Some("arn:aws:iam::222222222222:policy/b".into())
+    });
     let asked = grant(|spec| {
-        spec.consumer.instance_role.as_mut().unwrap().instance_profile = Some(PROFILE.into());
+        spec.consumer
+            .instance_role
+            .as_mut()
+            .unwrap()
+            .instance_profile = Some(PROFILE.into());
     });
     cluster.desired(&asked).instance.unwrap()
 }
 
 fn steps(observed: &Instance) -> Vec<Step> {
-    instance(&desired(), observed, &owner(), &Sharers::default()).unwrap_or_else(|problem| panic!("{problem:?}"))
+    instance(&desired(), observed, &owner(), &Sharers::default())
+        .unwrap_or_else(|problem| panic!("{problem:?}"))
 }
 
 fn removed(observed: &Instance) -> (Vec<Step>, Option<Problem>) {
-    without_instance(ROLE, Some(PROFILE), observed, &owner(), &Sharers::default(), OnDelete::DeleteRole)
+    without_instance(
+        ROLE,
+        Some(PROFILE),
+        observed,
+        &owner(),
+        &Sharers::default(),
+        OnDelete::DeleteRole,
+    )
 }
 
 fn removal(observed: &Instance) -> Vec<Step> {
@@ -51,7 +65,10 @@ fn made(change: impl FnOnce(&mut Role, &mut InstanceProfile)) -> Instance {
     let mut iam = Iam::default();
     iam.apply(&steps(&Instance::default()));
     let mut instance = iam.instance(ROLE, PROFILE);
-    change(instance.role.as_mut().unwrap(), instance.profile.as_mut().unwrap());
+    change(
+        instance.role.as_mut().unwrap(),
+        instance.profile.as_mut().unwrap(),
+    );
     instance
 }
 
@@ -78,8 +95,13 @@ fn what_is_right_is_left_alone() {
 #[test]
 fn what_others_put_on_the_role_is_left_alone() {
     let observed = made(|role, profile| {
-        role.trust = role.trust.as_ref().map(with_foreign_statement).map_err(Clone::clone);
-        role.attached.insert("arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore".into());
+        role.trust = role
+            .trust
+            .as_ref()
+            .map(with_foreign_statement)
+            .map_err(Clone::clone);
+        role.attached
+            .insert("arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore".into());
         role.inline.insert("logs".into(), unreadable());
         role.max_session_seconds = 43200;
         role.tags.insert("cost-center".into(), "7".into());
@@ -119,12 +141,21 @@ fn our_trust_statement_is_put_back_beside_the_others() {
 fn a_trust_policy_that_cannot_be_read_is_left_alone() {
     let observed = made(|role, _| role.trust = unreadable());
     assert_eq!(
-        instance(&desired(), &observed, &owner(), &Sharers::default()).unwrap_err().reason,
+        instance(&desired(), &observed, &owner(), &Sharers::default())
+            .unwrap_err()
+            .reason,
         Reason::UnreadablePolicy
     );
     let (steps, left) = removed(&observed);
-    assert_eq!(words(&steps), "delete policy OURS of role miq-instance", "access goes all the same");
-    assert_eq!(left.map(|problem| problem.reason), Some(Reason::UnreadablePolicy));
+    assert_eq!(
+        words(&steps),
+        "delete policy OURS of role miq-instance",
+        "access goes all the same"
+    );
+    assert_eq!(
+        left.map(|problem| problem.reason),
+        Some(Reason::UnreadablePolicy)
+    );
 }
 
 #[test]
@@ -141,14 +172,21 @@ fn a_role_that_nobody_else_uses_goes_with_its_profile() {
 #[test]
 fn a_role_that_others_use_stays_without_what_is_ours() {
     let attached = made(|role, _| {
-        role.attached.insert("arn:aws:iam::aws:policy/ReadOnlyAccess".into());
+        role.attached
+            .insert("arn:aws:iam::aws:policy/ReadOnlyAccess".into());
     });
     let inline = made(|role, _| drop(role.inline.insert("logs".into(), unreadable())));
     for observed in [attached, inline] {
         let words = words(&removal(&observed));
         assert_eq!(words, "delete policy OURS of role miq-instance");
     }
-    let trusted = made(|role, _| role.trust = role.trust.as_ref().map(with_foreign_statement).map_err(Clone::clone));
+    let trusted = made(|role, _| {
+        role.trust = role
+            .trust
+            .as_ref()
+            .map(with_foreign_statement)
+            .map_err(Clone::clone)
+    });
     insta::assert_snapshot!(words(&removal(&trusted)), @r"
     delete policy OURS of role miq-instance
     set the trust policy of role miq-instance
@@ -160,14 +198,23 @@ fn a_profile_that_is_not_ours_is_a_conflict() {
     let observed = made(|_, profile| profile.tags.clear());
     let problem = instance(&desired(), &observed, &owner(), &Sharers::default()).unwrap_err();
     assert_eq!(problem.reason, Reason::Conflict);
-    assert!(problem.message.starts_with("instance profile arn:aws:iam::"), "{problem:?}");
+    assert!(
+        problem
+            .message
+            .starts_with("instance profile arn:aws:iam::"),
+        "{problem:?}"
+    );
 }
 
 fn some_instance() -> impl Strategy<Value = Instance> {
     let desired = desired();
     let role = option::weighted(0.9, changed_role(&desired.role, our_tags()));
     let profile = option::weighted(0.9, changed_profile(ROLE, our_tags()));
-    (role, profile).prop_map(|(role, profile)| Instance { role, profile, ..Instance::default() })
+    (role, profile).prop_map(|(role, profile)| Instance {
+        role,
+        profile,
+        ..Instance::default()
+    })
 }
 
 /// The account with this in it, and with what belongs to nobody here.
@@ -182,11 +229,26 @@ fn account(observed: &Instance) -> Iam {
 /// What others put on the role.
 fn foreign_parts(role: &Role) -> impl PartialEq + std::fmt::Debug + use<> {
     let ours = owner().policy_name();
-    let trust = role.trust.clone().unwrap().without_ours(&owner().installation);
-    let inline: BTreeMap<_, _> = role.inline.clone().into_iter().filter(|(name, _)| *name != ours).collect();
+    let trust = role
+        .trust
+        .clone()
+        .unwrap()
+        .without_ours(&owner().installation);
+    let inline: BTreeMap<_, _> = role
+        .inline
+        .clone()
+        .into_iter()
+        .filter(|(name, _)| *name != ours)
+        .collect();
     let mut tags = role.tags.clone();
     tags.retain(|key, _| !key.starts_with("registrygrants.dev/"));
-    (trust.meaning(), inline, role.attached.clone(), role.max_session_seconds, tags)
+    (
+        trust.meaning(),
+        inline,
+        role.attached.clone(),
+        role.max_session_seconds,
+        tags,
+    )
 }
 
 proptest! {
@@ -236,7 +298,8 @@ proptest! {
         profile in option::of(changed_profile(ROLE, foreign_tags())),
     ) {
         let observed = Instance { role: Some(role), profile, ..Instance::default() };
-        // Where our policy is on it, we shared it before: another grant's tags were lost with that grant.
+        // Where our policy is on it, we shared it before: another grant's tags were lost with that
+        // grant.
         let mut never_ours = observed.clone();
         never_ours.role.as_mut().unwrap().inline.remove(&owner().policy_name());
         let problem = instance(&desired(), &never_ours, &owner(), &Sharers::default()).unwrap_err();

@@ -1,4 +1,5 @@
-//! What tools that wait for resources (Flux, Argo CD, Helm, `kubectl wait`) take from a status, whatever its reason: kstatus's rules, and that it stays small.
+//! What tools that wait for resources (Flux, Argo CD, Helm, `kubectl wait`) take from a status,
+//! whatever its reason: kstatus's rules, and that it stays small.
 
 use super::status::{applied, at, condition, outcome, repositories};
 use crate::api::conditions::{ConditionType, Reason};
@@ -18,10 +19,12 @@ enum Kstatus {
     Failed,
 }
 
-/// By the rules for custom resources: the generation first, then `Reconciling` and `Stalled`, then `Ready`.
-/// Source: <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>.
+/// By the rules for custom resources: the generation first, then `Reconciling` and `Stalled`, then
+/// `Ready`. Source:
+/// <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>.
 fn kstatus(status: &Status, generation: i64) -> Kstatus {
-    let is_true = |kind| condition(status, kind).is_some_and(|condition| condition.status == "True");
+    let is_true =
+        |kind| condition(status, kind).is_some_and(|condition| condition.status == "True");
     match status.observed_generation {
         Some(observed) if observed != generation => Kstatus::InProgress,
         _ if is_true(ConditionType::Reconciling) => Kstatus::InProgress,
@@ -44,7 +47,8 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
         | Reason::Suspended
         | Reason::Observing
         | Reason::Revoking => None,
-        // These are looked for again, and go on by themselves; some ask for a person when that takes too long.
+        // These are looked for again, and go on by themselves; some ask for a person when that
+        // takes too long.
         Reason::CredentialsUnavailable
         | Reason::RepositoryNotFound
         | Reason::RoleNotFound
@@ -117,22 +121,42 @@ const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 /// The rows of the table of reasons.
 fn documented() -> BTreeSet<String> {
     let (_, table) = OPERATIONS.split_once("## Reasons").unwrap();
-    let rows = table.lines().skip_while(|line| !line.starts_with("| `")).take_while(|line| line.starts_with("| `"));
-    rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect()
+    let rows = table
+        .lines()
+        .skip_while(|line| !line.starts_with("| `"))
+        .take_while(|line| line.starts_with("| `"));
+    rows.map(|row| row.split('`').nth(1).unwrap().to_owned())
+        .collect()
 }
 
 /// Of every status, whatever it says.
 fn assert_well_formed(status: &Status, generation: i64) {
     let present = |kind| usize::from(condition(status, kind).is_some());
-    assert!(present(ConditionType::Reconciling) + present(ConditionType::Stalled) <= 1, "{status:#?}");
+    assert!(
+        present(ConditionType::Reconciling) + present(ConditionType::Stalled) <= 1,
+        "{status:#?}"
+    );
     assert_eq!(status.observed_generation, Some(generation));
     let ready = condition(status, ConditionType::Ready).unwrap();
     assert_eq!(ready.observed_generation, Some(generation));
     for kind in [ConditionType::Reconciling, ConditionType::Stalled] {
         if let Some(abnormal) = condition(status, kind) {
             assert_ne!(ready.status, "True");
-            let told = (&abnormal.status, &abnormal.reason, &abnormal.message, abnormal.observed_generation);
-            assert_eq!(told, (&"True".to_owned(), &ready.reason, &ready.message, Some(generation)));
+            let told = (
+                &abnormal.status,
+                &abnormal.reason,
+                &abnormal.message,
+                abnormal.observed_generation,
+            );
+            assert_eq!(
+                told,
+                (
+                    &"True".to_owned(),
+                    &ready.reason,
+                    &ready.message,
+                    Some(generation)
+                )
+            );
         }
     }
 }
@@ -141,10 +165,20 @@ fn assert_well_formed(status: &Status, generation: i64) {
 fn every_reason_is_here_and_in_the_operations_guide_and_nothing_else_is() {
     let every: BTreeSet<String> = EVERY.iter().map(ToString::to_string).collect();
     // As many as the definition has, so that a new one is not forgotten here.
-    let defined = include_str!("../../api/conditions.rs").split("pub enum Reason {").nth(1).unwrap();
-    let defined = defined.split("\n}").next().unwrap().lines().map(|line| line.trim().trim_end_matches(','));
-    let defined: BTreeSet<String> =
-        defined.filter(|line| !line.is_empty() && !line.starts_with("///")).map(String::from).collect();
+    let defined = include_str!("../../api/conditions.rs")
+        .split("pub enum Reason {")
+        .nth(1)
+        .unwrap();
+    let defined = defined
+        .split("\n}")
+        .next()
+        .unwrap()
+        .lines()
+        .map(|line| line.trim().trim_end_matches(','));
+    let defined: BTreeSet<String> = defined
+        .filter(|line| !line.is_empty() && !line.starts_with("///"))
+        .map(String::from)
+        .collect();
     assert_eq!(every, defined);
     assert_eq!(every, documented());
 }
@@ -152,9 +186,18 @@ fn every_reason_is_here_and_in_the_operations_guide_and_nothing_else_is() {
 #[test]
 fn every_problem_is_stalled_where_only_a_person_helps_and_reconciling_where_it_mends_itself() {
     for reason in EVERY {
-        let Some(expected) = meaning(reason) else { continue };
+        let Some(expected) = meaning(reason) else {
+            continue;
+        };
         let problem = Problem::new(reason, "it happened");
-        for part in ["accounts", "role", "consumer", "repositories", "refusal", "access"] {
+        for part in [
+            "accounts",
+            "role",
+            "consumer",
+            "repositories",
+            "refusal",
+            "access",
+        ] {
             if (reason == Reason::PathDenied) != (part == "access") {
                 continue;
             }
@@ -162,15 +205,24 @@ fn every_problem_is_stalled_where_only_a_person_helps_and_reconciling_where_it_m
                 "accounts" => outcome.accounts = Part::Failed(problem.clone()),
                 "role" => outcome.role = Part::Failed(problem.clone()),
                 "consumer" => outcome.consumer = Part::Failed(problem.clone()),
-                "repositories" => outcome.each_repository = repositories([("web", Err(problem.clone()))]),
+                "repositories" => {
+                    outcome.each_repository = repositories([("web", Err(problem.clone()))])
+                }
                 "refusal" => outcome.refusal = vec![problem.clone()],
                 _ => outcome.access = vec![access(0, AccessVerdict::Denied)],
             });
             let status = outcome.status(None, Some(3), &at(0));
             assert_well_formed(&status, 3);
-            assert_eq!(condition(&status, ConditionType::Ready).unwrap().reason, reason.to_string());
+            assert_eq!(
+                condition(&status, ConditionType::Ready).unwrap().reason,
+                reason.to_string()
+            );
             assert_eq!(kstatus(&status, 3), expected, "{reason} of {part}");
-            assert_eq!(kstatus(&status, 4), Kstatus::InProgress, "it speaks of an older generation");
+            assert_eq!(
+                kstatus(&status, 4),
+                Kstatus::InProgress,
+                "it speaks of an older generation"
+            );
         }
     }
 }
@@ -179,7 +231,9 @@ fn every_problem_is_stalled_where_only_a_person_helps_and_reconciling_where_it_m
 fn what_is_no_problem_is_current_once_it_holds_and_in_progress_until_then() {
     let told = |outcome: Outcome| outcome.status(None, Some(3), &at(0));
     let granted = told(outcome(|_| {}));
-    let not_managed = told(outcome(|outcome| outcome.consumer = Part::NotManaged("no AWSAccount".into())));
+    let not_managed = told(outcome(|outcome| {
+        outcome.consumer = Part::NotManaged("no AWSAccount".into())
+    }));
     let revoking = told(outcome(|outcome| outcome.revoking = true));
     let observing = |pending: &[&str]| {
         told(outcome(|outcome| {
@@ -189,11 +243,9 @@ fn what_is_no_problem_is_current_once_it_holds_and_in_progress_until_then() {
             outcome.access = vec![access(0, AccessVerdict::Denied)];
         }))
     };
-    let was = outcome(|outcome| outcome.role = Part::Failed(Problem::new(Reason::Conflict, "theirs"))).status(
-        None,
-        Some(2),
-        &at(0),
-    );
+    let was =
+        outcome(|outcome| outcome.role = Part::Failed(Problem::new(Reason::Conflict, "theirs")))
+            .status(None, Some(2), &at(0));
     let at_work = progressing(Some(&was), Some(3), applied(), &at(1));
     let paused = suspended(Some(&was), Some(3), Some(applied()), None, &at(1));
     for (status, reason, expected) in [
@@ -201,12 +253,19 @@ fn what_is_no_problem_is_current_once_it_holds_and_in_progress_until_then() {
         (not_managed, Reason::RegistrySideReady, Kstatus::Current),
         (revoking, Reason::Revoking, Kstatus::InProgress),
         (observing(&[]), Reason::Observing, Kstatus::InProgress),
-        (observing(&["create role puller"]), Reason::Observing, Kstatus::InProgress),
+        (
+            observing(&["create role puller"]),
+            Reason::Observing,
+            Kstatus::InProgress,
+        ),
         (at_work, Reason::Progressing, Kstatus::InProgress),
         (paused, Reason::Suspended, Kstatus::InProgress),
     ] {
         assert_well_formed(&status, 3);
-        assert_eq!(condition(&status, ConditionType::Ready).unwrap().reason, reason.to_string());
+        assert_eq!(
+            condition(&status, ConditionType::Ready).unwrap().reason,
+            reason.to_string()
+        );
         assert_eq!(kstatus(&status, 3), expected, "{reason}");
     }
 }
@@ -230,7 +289,10 @@ pub fn access(number: usize, verdict: AccessVerdict) -> AccessStatus {
         action: AccessAction::Push,
         verdict,
         // A statement's Sid can be nearly as long as its policy.
-        message: Some(format!("statement {} of the policy of repository app denies it", "x".repeat(10_000))),
+        message: Some(format!(
+            "statement {} of the policy of repository app denies it",
+            "x".repeat(10_000)
+        )),
     }
 }
 
@@ -242,11 +304,18 @@ fn much(verdict: AccessVerdict) -> Outcome {
             let message = format!("{} {}", long(number), "y".repeat(9_000));
             Err(Problem::new(Reason::AccessDenied, message))
         };
-        outcome.each_repository = repositories((0..5_000).map(|number| (long(number), failed(number))));
+        outcome.each_repository =
+            repositories((0..5_000).map(|number| (long(number), failed(number))));
         outcome.access = (0..200).map(|number| access(number, verdict)).collect();
         let patterns = (0..100).map(long).collect();
-        let repositories = vec![AppliedRepositories { region: "us-east-1".into(), patterns }];
-        outcome.applied = Some(Applied { repositories, ..applied() });
+        let repositories = vec![AppliedRepositories {
+            region: "us-east-1".into(),
+            patterns,
+        }];
+        outcome.applied = Some(Applied {
+            repositories,
+            ..applied()
+        });
     })
 }
 
@@ -256,16 +325,32 @@ fn a_status_is_bounded_however_much_there_is_to_tell() {
     let bytes = |outcome: &Outcome| {
         let status = outcome.status(None, Some(1), &at(0));
         assert_well_formed(&status, 1);
-        assert_eq!((status.access.len(), status.repositories.as_ref().unwrap().items.len()), (100, 100));
+        assert_eq!(
+            (
+                status.access.len(),
+                status.repositories.as_ref().unwrap().items.len()
+            ),
+            (100, 100)
+        );
         serde_json::to_string(&status).unwrap().len()
     };
-    for verdict in [AccessVerdict::Denied, AccessVerdict::Unknown, AccessVerdict::Allowed] {
+    for verdict in [
+        AccessVerdict::Denied,
+        AccessVerdict::Unknown,
+        AccessVerdict::Allowed,
+    ] {
         let mut outcome = much(verdict);
         assert!(bytes(&outcome) < 200_000, "{}", bytes(&outcome));
         for each in outcome.each_repository.values_mut() {
-            each.kept = (0..20).map(|number| (format!("{number:0>128}"), "z".repeat(9_000))).collect();
+            each.kept = (0..20)
+                .map(|number| (format!("{number:0>128}"), "z".repeat(9_000)))
+                .collect();
         }
-        outcome.pending = Some((0..5_000).map(|number| format!("set the policy of {number:0>900}")).collect());
+        outcome.pending = Some(
+            (0..5_000)
+                .map(|number| format!("set the policy of {number:0>900}"))
+                .collect(),
+        );
         assert!(bytes(&outcome) < 400_000, "{}", bytes(&outcome));
     }
 }

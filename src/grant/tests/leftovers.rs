@@ -10,7 +10,10 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 fn registry_role(change: impl FnOnce(&mut Role)) -> Leftover {
-    let desired = Cluster::of_the_article().desired(&grant_with_plain_role(|_| {})).registry_role.unwrap();
+    let desired = Cluster::of_the_article()
+        .desired(&grant_with_plain_role(|_| {}))
+        .registry_role
+        .unwrap();
     let mut role = super::drift::as_made(&desired, &owner());
     change(&mut role);
     let name = desired.name;
@@ -18,13 +21,30 @@ fn registry_role(change: impl FnOnce(&mut Role)) -> Leftover {
 }
 
 fn instance(change: impl FnOnce(&mut Role, &mut InstanceProfile)) -> Vec<Leftover> {
-    let desired = Cluster::of_the_article().desired(&grant(|_| {})).instance.unwrap();
+    let desired = Cluster::of_the_article()
+        .desired(&grant(|_| {}))
+        .instance
+        .unwrap();
     let mut iam = super::iam::Iam::default();
-    iam.apply(&diff::instance(&desired, &Instance::default(), &owner(), &diff::Sharers::default()).unwrap());
+    iam.apply(
+        &diff::instance(
+            &desired,
+            &Instance::default(),
+            &owner(),
+            &diff::Sharers::default(),
+        )
+        .unwrap(),
+    );
     let name = "miq-instance".to_owned();
-    let (mut role, mut profile) = (iam.roles.remove(&name).unwrap(), iam.profiles.remove(&name).unwrap());
+    let (mut role, mut profile) = (
+        iam.roles.remove(&name).unwrap(),
+        iam.profiles.remove(&name).unwrap(),
+    );
     change(&mut role, &mut profile);
-    leftovers(vec![(name.clone(), role, owner())], Some(vec![(name, profile, owner())]))
+    leftovers(
+        vec![(name.clone(), role, owner())],
+        Some(vec![(name, profile, owner())]),
+    )
 }
 
 fn foreign_policy() -> Document {
@@ -32,26 +52,45 @@ fn foreign_policy() -> Document {
 }
 
 fn words(leftover: &Leftover) -> Vec<String> {
-    let steps = leftover.removal().unwrap_or_else(|why| panic!("it stays: {why}"));
-    steps.iter().map(|step| step.to_string().replace(&owner().policy_name(), "OURS")).collect()
+    let steps = leftover
+        .removal()
+        .unwrap_or_else(|why| panic!("it stays: {why}"));
+    steps
+        .iter()
+        .map(|step| step.to_string().replace(&owner().policy_name(), "OURS"))
+        .collect()
 }
 
 #[test]
 fn a_registrys_role_goes_with_all_that_is_ours_on_it() {
     let name = "puller";
     let plain = registry_role(|_| {});
-    assert_eq!(words(&plain), [format!("delete policy OURS of role {name}"), format!("delete role {name}")]);
+    assert_eq!(
+        words(&plain),
+        [
+            format!("delete policy OURS of role {name}"),
+            format!("delete role {name}")
+        ]
+    );
     let arn = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser";
     let managed = registry_role(|role| {
         role.inline.clear();
         role.attached.insert(arn.into());
     });
-    assert_eq!(words(&managed), [format!("detach {arn} from role {name}"), format!("delete role {name}")]);
+    assert_eq!(
+        words(&managed),
+        [
+            format!("detach {arn} from role {name}"),
+            format!("delete role {name}")
+        ]
+    );
 }
 
 #[test]
 fn an_instance_role_goes_with_its_profile() {
-    let [leftover] = &instance(|_, _| {})[..] else { panic!("role and profile belong together") };
+    let [leftover] = &instance(|_, _| {})[..] else {
+        panic!("role and profile belong together")
+    };
     assert_eq!(leftover.arns().count(), 2);
     assert_eq!(
         words(leftover),
@@ -66,15 +105,20 @@ fn an_instance_role_goes_with_its_profile() {
 
 #[test]
 fn a_registrys_role_that_others_have_put_to_use_stays_as_it_is() {
-    let stays = |change: fn(&mut Role)| registry_role(change).removal().expect_err("it should stay");
+    let stays =
+        |change: fn(&mut Role)| registry_role(change).removal().expect_err("it should stay");
     let inline = |role: &mut Role| drop(role.inline.insert("theirs".into(), Ok(foreign_policy())));
     assert!(stays(inline).contains("`theirs`"));
-    let attached = |role: &mut Role| role.attached.extend(["arn:aws:iam::aws:policy/ReadOnlyAccess".to_owned()]);
+    let attached = |role: &mut Role| {
+        role.attached
+            .extend(["arn:aws:iam::aws:policy/ReadOnlyAccess".to_owned()])
+    };
     assert!(stays(attached).contains("ReadOnlyAccess"));
     const ALMOST: &str = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryFullAccess";
     assert!(stays(|role| role.attached.extend([ALMOST.to_owned()])).contains(ALMOST));
     let another = |role: &mut Role| {
-        let theirs = Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::444444444444:root"]);
+        let theirs =
+            Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::444444444444:root"]);
         role.trust = role.trust.clone().map(|trust| trust.with([theirs]));
     };
     stays(another);
@@ -97,7 +141,8 @@ fn an_instance_role_that_others_have_put_to_use_stays_as_it_is_and_its_profile_w
     stays(|role, _| drop(role.inline.insert("theirs".into(), Ok(foreign_policy()))));
     // Nodes carry this one, too: on an instance role it is not ours.
     stays(|role, _| {
-        role.attached.insert("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly".into());
+        role.attached
+            .insert("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly".into());
     });
     stays(|role, _| {
         let theirs = Statement::allow(["sts:AssumeRole"]).to_service("ssm.amazonaws.com");
@@ -117,7 +162,13 @@ fn a_profile_that_holds_a_role_which_is_not_found_stays() {
         tags: owner().tags(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
     };
-    let alone = |roles| leftovers(Vec::new(), Some(vec![("nodes".into(), profile(roles), owner())])).remove(0);
+    let alone = |roles| {
+        leftovers(
+            Vec::new(),
+            Some(vec![("nodes".into(), profile(roles), owner())]),
+        )
+        .remove(0)
+    };
     assert!(alone(&["somebodys"]).removal().is_err());
     assert_eq!(words(&alone(&[])), ["delete instance profile nodes"]);
 }
@@ -126,12 +177,15 @@ fn a_profile_that_holds_a_role_which_is_not_found_stays() {
 fn an_instance_role_stays_where_instance_profiles_are_not_looked_at() {
     let Leftover { role, .. } = instance(|_, _| {}).remove(0);
     let (name, role) = role.unwrap();
-    let why = leftovers(vec![(name, role, owner())], None)[0].removal().expect_err("it should stay");
+    let why = leftovers(vec![(name, role, owner())], None)[0]
+        .removal()
+        .expect_err("it should stay");
     assert!(why.contains("spec.consumer"), "{why}");
 }
 
 proptest! {
-    /// Nodes carry others' policies: none is ever taken off, and no role that carries one is removed.
+    /// Nodes carry others' policies: none is ever taken off, and no role that carries one is
+    /// removed.
     #[test]
     fn what_others_put_on_an_instance_role_is_never_removed(
         role in super::drift::changed_role(
@@ -146,7 +200,8 @@ proptest! {
         prop_assert!(!foreign || !is_ours || leftover.removal().is_err());
     }
 
-    /// Whatever has become of a role, no foreign policy is ever taken off and no role that carries one is removed.
+    /// Whatever has become of a role, no foreign policy is ever taken off and no role that carries
+    /// one is removed.
     #[test]
     fn what_others_put_on_a_role_is_never_removed(
         role in super::drift::changed_role(

@@ -1,10 +1,13 @@
-//! What the operator's own role, and the roles that it makes, may do by the documents that `iam-policy` prints.
+//! What the operator's own role, and the roles that it makes, may do by the documents that
+//! `iam-policy` prints.
 
 use super::resources::{CONSUMER, REGISTRY};
 use crate::api::account::Partition;
 use crate::api::grant::ManagedPolicy;
 use crate::grant::management::Management;
-use crate::policy::evaluate::{Context, Link, Named, Policies, Principal, Request, Verdict, evaluate};
+use crate::policy::evaluate::{
+    Context, Link, Named, Policies, Principal, Request, Verdict, evaluate,
+};
 use crate::policy::{Document, Statement};
 use rstest::rstest;
 
@@ -33,8 +36,8 @@ fn everything() -> Statement {
     Statement::allow(["*"]).on(["*"])
 }
 
-/// What a role of the consumer's account may do to a repository, if all policies but its boundary allow everything. (In its own account it
-/// needs no policy of the repository.)
+/// What a role of the consumer's account may do to a repository, if all policies but its boundary
+/// allow everything. (In its own account it needs no policy of the repository.)
 fn within(boundary: Document, account: &str, repository: &str) -> Verdict {
     let role = format!("arn:aws:iam::{CONSUMER}:role/registry-grants/node");
     let request = Request {
@@ -67,7 +70,10 @@ fn a_consumers_boundary_opens_other_accounts_repositories_and_of_its_own_only_th
     let both = || management(true, true).boundary();
     assert_eq!(within(both(), REGISTRY, "any"), Verdict::Allowed);
     assert_eq!(within(both(), CONSUMER, "team-b/web"), Verdict::Allowed);
-    assert!(matches!(within(both(), CONSUMER, "any"), Verdict::Denied(_)));
+    assert!(matches!(
+        within(both(), CONSUMER, "any"),
+        Verdict::Denied(_)
+    ));
 }
 
 #[rstest]
@@ -84,8 +90,17 @@ fn the_operators_role_may_not_change_itself_under_any_path(#[case] role: &str) {
         context: Context::default(),
     };
     let permissions = Named::new("permissions", management(true, true).permissions());
-    let identity = vec![permissions, Named::new("more", Document::of([everything()]))];
-    let Verdict::Denied(links) = evaluate(&request, &Policies { identity, ..Policies::default() }) else {
+    let identity = vec![
+        permissions,
+        Named::new("more", Document::of([everything()])),
+    ];
+    let Verdict::Denied(links) = evaluate(
+        &request,
+        &Policies {
+            identity,
+            ..Policies::default()
+        },
+    ) else {
         panic!("{arn} may change itself");
     };
     assert!(
@@ -101,8 +116,17 @@ fn the_operators_role_may_not_change_itself_under_any_path(#[case] role: &str) {
 #[case("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPullOnly", true)]
 #[case("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryFullAccess", false)]
 #[case("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPowerUserX", false)]
-#[case("arn:aws:iam::aws:policy/x:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser", false)]
-#[case("arn:aws:iam::111111111111:policy/AmazonEC2ContainerRegistryPowerUser", false)]
-fn the_managed_policies_of_ecr_are_known_by_their_whole_names(#[case] arn: &str, #[case] is_one: bool) {
+#[case(
+    "arn:aws:iam::aws:policy/x:iam::aws:policy/AmazonEC2ContainerRegistryPowerUser",
+    false
+)]
+#[case(
+    "arn:aws:iam::111111111111:policy/AmazonEC2ContainerRegistryPowerUser",
+    false
+)]
+fn the_managed_policies_of_ecr_are_known_by_their_whole_names(
+    #[case] arn: &str,
+    #[case] is_one: bool,
+) {
     assert_eq!(ManagedPolicy::is_one(arn), is_one);
 }

@@ -7,32 +7,55 @@ use crate::grant::plan::{Change, Effect};
 use crate::policy::{Document, Statement};
 
 fn change(step: &Step) -> Change {
-    let desired = Cluster::of_the_article().desired(&grant_with_plain_role(|_| {})).registry_role.unwrap();
+    let desired = Cluster::of_the_article()
+        .desired(&grant_with_plain_role(|_| {}))
+        .registry_role
+        .unwrap();
     let mut role = as_made(&desired, &owner());
-    let stranger = Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::333333333333:root"]);
+    let stranger =
+        Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::333333333333:root"]);
     role.trust = Ok(Document::of([stranger]));
     Change::of_step(&REGISTRY.parse().unwrap(), step, Some(&role))
 }
 
 #[test]
 fn drift_is_told_with_what_was_found() {
-    let trust = Document::of([Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::222222222222:root"])]);
-    let told = change(&Step::UpdateTrust { role: "puller".into(), trust });
+    let trust = Document::of([
+        Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::222222222222:root"])
+    ]);
+    let told = change(&Step::UpdateTrust {
+        role: "puller".into(),
+        trust,
+    });
     assert_eq!(told.effect, Effect::Change);
     let words = told.with_what_was_found();
-    assert!(words.starts_with("set the trust policy of role puller in account 111111111111 (found: "), "{words}");
+    assert!(
+        words.starts_with("set the trust policy of role puller in account 111111111111 (found: "),
+        "{words}"
+    );
     assert!(words.contains("arn:aws:iam::333333333333:root"), "{words}");
 }
 
 #[test]
 fn what_was_found_stays_short() {
-    let many = (0..500).map(|number| format!("arn:aws:iam::{:012}:root", number)).collect::<Vec<_>>();
-    let statements = many.iter().map(|arn| Statement::allow(["sts:AssumeRole"]).to_principals([arn]));
+    let many = (0..500)
+        .map(|number| format!("arn:aws:iam::{:012}:root", number))
+        .collect::<Vec<_>>();
+    let statements = many
+        .iter()
+        .map(|arn| Statement::allow(["sts:AssumeRole"]).to_principals([arn]));
     let before = Document::of(statements);
-    let desired = Cluster::of_the_article().desired(&grant_with_plain_role(|_| {})).registry_role.unwrap();
+    let desired = Cluster::of_the_article()
+        .desired(&grant_with_plain_role(|_| {}))
+        .registry_role
+        .unwrap();
     let mut role = as_made(&desired, &owner());
     role.trust = Ok(before);
-    let step = Step::UpdateTrust { role: "puller".into(), trust: Document::of([]) };
-    let words = Change::of_step(&REGISTRY.parse().unwrap(), &step, Some(&role)).with_what_was_found();
+    let step = Step::UpdateTrust {
+        role: "puller".into(),
+        trust: Document::of([]),
+    };
+    let words =
+        Change::of_step(&REGISTRY.parse().unwrap(), &step, Some(&role)).with_what_was_found();
     assert!(words.len() < 600, "{words}");
 }

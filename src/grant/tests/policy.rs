@@ -1,4 +1,5 @@
-//! Laws of policy documents: what a document means, and that ours come and go beside other people's statements.
+//! Laws of policy documents: what a document means, and that ours come and go beside other people's
+//! statements.
 
 use super::iam::reworded;
 use super::resources::installation;
@@ -13,11 +14,15 @@ use std::collections::BTreeSet;
 fn texts(of: &'static str) -> impl Strategy<Value = Value> {
     prop_oneof![
         of.prop_map(Value::from),
-        prop::collection::btree_set(of, 1..4).prop_map(|set| Value::from(set.into_iter().collect::<Vec<_>>())),
+        prop::collection::btree_set(of, 1..4)
+            .prop_map(|set| Value::from(set.into_iter().collect::<Vec<_>>())),
     ]
 }
 
-fn optional(key: &'static str, value: impl Strategy<Value = Value>) -> impl Strategy<Value = Option<(String, Value)>> {
+fn optional(
+    key: &'static str,
+    value: impl Strategy<Value = Value>,
+) -> impl Strategy<Value = Option<(String, Value)>> {
     prop::option::of(value.prop_map(move |value| (key.to_owned(), value)))
 }
 
@@ -28,12 +33,17 @@ fn foreign_statement() -> impl Strategy<Value = Value> {
         texts("arn:aws:iam::[1-3]{12}:(root|role/[xy])").prop_map(|aws| json!({ "AWS": aws })),
         texts("(lambda|ecs)\\.amazonaws\\.com").prop_map(|service| json!({ "Service": service })),
     ];
-    let condition = ("(StringEquals|ArnLike|Bool)", "aws:(PrincipalArn|SourceArn)", texts("[a-c*]{1,3}"))
+    let condition = (
+        "(StringEquals|ArnLike|Bool)",
+        "aws:(PrincipalArn|SourceArn)",
+        texts("[a-c*]{1,3}"),
+    )
         .prop_map(|(operator, key, values)| json!({ operator: { key: values } }));
     (
         optional(
             "Sid",
-            "(Lambda|RegistryGrants|RegistryGrantsffffffffffff01234567|new statement)".prop_map(Value::from),
+            "(Lambda|RegistryGrants|RegistryGrantsffffffffffff01234567|new statement)"
+                .prop_map(Value::from),
         ),
         optional("Principal", principal),
         optional("NotAction", texts("ecr:[A-C]")),
@@ -43,11 +53,18 @@ fn foreign_statement() -> impl Strategy<Value = Value> {
         optional("Odd", Just(json!({ "kept": [1, null] }))),
         any::<bool>(),
     )
-        .prop_map(|(sid, principal, not_action, action, resource, condition, odd, allow)| {
-            let effect = Some(("Effect".to_owned(), json!(if allow { "Allow" } else { "Deny" })));
-            let keys = [effect, sid, principal, not_action, action, resource, condition, odd];
-            Value::Object(keys.into_iter().flatten().collect::<Map<_, _>>())
-        })
+        .prop_map(
+            |(sid, principal, not_action, action, resource, condition, odd, allow)| {
+                let effect = Some((
+                    "Effect".to_owned(),
+                    json!(if allow { "Allow" } else { "Deny" }),
+                ));
+                let keys = [
+                    effect, sid, principal, not_action, action, resource, condition, odd,
+                ];
+                Value::Object(keys.into_iter().flatten().collect::<Map<_, _>>())
+            },
+        )
 }
 
 prop_compose! {
@@ -73,23 +90,52 @@ fn contributions() -> impl Strategy<Value = Vec<Contribution>> {
     let named = prop::option::of("[pq]");
     (consumer, roles, named, any::<bool>()).prop_map(|(consumer, roles, named, push)| {
         let root = format!("arn:aws:iam::{consumer}:root");
-        let arns: Vec<String> = roles.iter().map(|role| format!("arn:aws:iam::{consumer}:role/{role}")).collect();
-        let consumer = if arns.is_empty() { Callers::named([root]) } else { Callers::named_like(root, arns) };
-        let named =
-            named.map(|role| Callers::named([format!("arn:aws:iam::111111111111:role/registry-grants/{role}")]));
-        let actions: &[&str] = if push { &["ecr:BatchGetImage", "ecr:PutImage"] } else { &["ecr:BatchGetImage"] };
+        let arns: Vec<String> = roles
+            .iter()
+            .map(|role| format!("arn:aws:iam::{consumer}:role/{role}"))
+            .collect();
+        let consumer = if arns.is_empty() {
+            Callers::named([root])
+        } else {
+            Callers::named_like(root, arns)
+        };
+        let named = named.map(|role| {
+            Callers::named([format!(
+                "arn:aws:iam::111111111111:role/registry-grants/{role}"
+            )])
+        });
+        let actions: &[&str] = if push {
+            &["ecr:BatchGetImage", "ecr:PutImage"]
+        } else {
+            &["ecr:BatchGetImage"]
+        };
         let actions: BTreeSet<String> = actions.iter().map(ToString::to_string).collect();
         let all = [Some(consumer), named].into_iter().flatten();
-        all.map(|callers| Contribution { actions: actions.clone(), callers }).collect()
+        all.map(|callers| Contribution {
+            actions: actions.clone(),
+            callers,
+        })
+        .collect()
     })
 }
 
 fn of(id: usize, contributions: Vec<Contribution>) -> Wanted<usize> {
-    Wanted { id, contributions, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }
+    Wanted {
+        id,
+        contributions,
+        replaces: BTreeSet::new(),
+        stays_as: None,
+        if_there: Vec::new(),
+    }
 }
 
 fn grants() -> impl Strategy<Value = Vec<Wanted<usize>>> {
-    let numbered = |all: Vec<_>| all.into_iter().enumerate().map(|(id, asked)| of(id, asked)).collect();
+    let numbered = |all: Vec<_>| {
+        all.into_iter()
+            .enumerate()
+            .map(|(id, asked)| of(id, asked))
+            .collect()
+    };
     prop::collection::vec(contributions(), 0..12).prop_map(numbered)
 }
 
@@ -118,16 +164,18 @@ fn after(current: Option<&Document>, grants: &[Wanted<usize>]) -> Option<Documen
 fn like(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
-        Some((start, rest)) => text
-            .strip_prefix(start)
-            .is_some_and(|tail| (0..=tail.len()).any(|at| tail.is_char_boundary(at) && like(rest, &tail[at..]))),
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|tail| {
+            (0..=tail.len()).any(|at| tail.is_char_boundary(at) && like(rest, &tail[at..]))
+        }),
     }
 }
 
 /// Whether a caller is one of the principals: by its own ARN, or by its account's root.
 fn is_one_of<'a>(caller: &str, principals: impl IntoIterator<Item = &'a str>) -> bool {
     let root = format!("{}:root", caller.split(":role/").next().unwrap());
-    principals.into_iter().any(|principal| principal == caller || principal == root)
+    principals
+        .into_iter()
+        .any(|principal| principal == caller || principal == root)
 }
 
 fn listed(value: &Value) -> Vec<&str> {
@@ -140,26 +188,40 @@ fn listed(value: &Value) -> Vec<&str> {
 /// Whether the document's Allow statements let the caller do it, for the forms that we write.
 fn allows(document: &Document, caller: &str, action: &str) -> bool {
     let whole: Value = serde_json::from_str(&document.to_string()).unwrap();
-    whole["Statement"].as_array().unwrap().iter().any(|statement| {
-        let narrowed = statement.get("Condition").map(|condition| listed(&condition["ArnLike"]["aws:PrincipalArn"]));
-        listed(&statement["Action"]).contains(&action)
-            && is_one_of(caller, listed(&statement["Principal"]["AWS"]))
-            && narrowed.is_none_or(|arns| arns.iter().any(|arn| like(arn, caller)))
-    })
+    whole["Statement"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|statement| {
+            let narrowed = statement
+                .get("Condition")
+                .map(|condition| listed(&condition["ArnLike"]["aws:PrincipalArn"]));
+            listed(&statement["Action"]).contains(&action)
+                && is_one_of(caller, listed(&statement["Principal"]["AWS"]))
+                && narrowed.is_none_or(|arns| arns.iter().any(|arn| like(arn, caller)))
+        })
 }
 
 fn asks(grant: &Wanted<usize>, caller: &str, action: &str) -> bool {
-    grant.contributions.iter().any(|Contribution { actions, callers }| {
-        actions.contains(action)
-            && is_one_of(caller, callers.principals().iter().map(String::as_str))
-            && (callers.among().is_empty() || callers.among().iter().any(|arn| like(arn, caller)))
-    })
+    grant
+        .contributions
+        .iter()
+        .any(|Contribution { actions, callers }| {
+            actions.contains(action)
+                && is_one_of(caller, callers.principals().iter().map(String::as_str))
+                && (callers.among().is_empty()
+                    || callers.among().iter().any(|arn| like(arn, caller)))
+        })
 }
 
 /// An `Allow` for consumers as people write it by hand.
 fn consumer_statement() -> impl Strategy<Value = Statement> {
-    let principals = prop::collection::vec("arn:aws:iam::22222222222[0-4]:(root|role/(ci|nodes)/[a-c])", 1..3);
-    let actions = prop::sample::subsequence(vec!["ecr:BatchGetImage", "ecr:PutImage", "ecr:*"], 1..=3);
+    let principals = prop::collection::vec(
+        "arn:aws:iam::22222222222[0-4]:(root|role/(ci|nodes)/[a-c])",
+        1..3,
+    );
+    let actions =
+        prop::sample::subsequence(vec!["ecr:BatchGetImage", "ecr:PutImage", "ecr:*"], 1..=3);
     let narrowed = prop::option::of("arn:aws:iam::22222222222[0-4]:role/(ci|nodes)/[a-c*]");
     (principals, actions, narrowed).prop_map(|(principals, actions, narrowed)| {
         let statement = Statement::allow(actions).to_principals(principals);
@@ -178,7 +240,8 @@ fn caller() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Not only in meaning: whoever reads the document, or a diff of it, finds everything where it was.
+    /// Not only in meaning: whoever reads the document, or a diff of it, finds everything where it
+    /// was.
     #[test]
     fn the_same_grants_give_the_same_text_whatever_their_order((one, other) in grants_in_two_orders()) {
         let text = |grants| after(None, grants).map(|document| document.to_string());
@@ -256,7 +319,8 @@ proptest! {
         prop_assert_eq!(allowed, rest.iter().any(|grant| asks(grant, &caller, "ecr:PutImage")));
     }
 
-    /// Whoever got in by a statement that was given up for ours gets in still; and nothing is given up that denies.
+    /// Whoever got in by a statement that was given up for ours gets in still; and nothing is given
+    /// up that denies.
     #[test]
     fn replacing_other_peoples_statements_takes_access_from_nobody(
         foreign in foreign_document(),
@@ -319,13 +383,23 @@ fn at_least_250_whole_accounts_or_a_hundred_narrowed_ones_fit_one_repository() {
     let fit = |count: usize, narrowed: bool| {
         let grant = |n: usize| {
             let root = format!("arn:aws:iam::{}:root", 100_000_000_000 + n);
-            let role = format!("arn:aws:iam::{}:role/registry-grants/node", 100_000_000_000 + n);
-            let callers = if narrowed { Callers::named_like(root, [role]) } else { Callers::named([root]) };
+            let role = format!(
+                "arn:aws:iam::{}:role/registry-grants/node",
+                100_000_000_000 + n
+            );
+            let callers = if narrowed {
+                Callers::named_like(root, [role])
+            } else {
+                Callers::named([root])
+            };
             let actions = crate::grant::actions::of(crate::api::grant::Access::PullPush);
             of(n, vec![Contribution { actions, callers }])
         };
         let grants: Vec<_> = (0..count).map(grant).collect();
-        repository::plan(None, &grants, &installation()).unwrap().left_out.is_empty()
+        repository::plan(None, &grants, &installation())
+            .unwrap()
+            .left_out
+            .is_empty()
     };
     assert!(fit(250, false));
     assert!(fit(100, true));

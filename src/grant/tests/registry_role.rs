@@ -5,7 +5,9 @@ use super::iam::Iam;
 use super::resources::{Cluster, REGISTRY, grant, grant_with_plain_role, now, owner, strings};
 use crate::api::conditions::Reason;
 use crate::grant::desired::DesiredRole;
-use crate::grant::diff::{ENDED_SESSIONS, Step, ends_sessions, registry_role, without_registry_role};
+use crate::grant::diff::{
+    ENDED_SESSIONS, Step, ends_sessions, registry_role, without_registry_role,
+};
 use crate::grant::observed::Role;
 use crate::policy::Document;
 use proptest::prelude::*;
@@ -13,17 +15,25 @@ use rstest::rstest;
 use std::collections::BTreeSet;
 
 fn desired() -> DesiredRole {
-    let cluster = Cluster::of_the_article()
-        .roles(REGISTRY, |roles| roles.permissions_boundary = Some("arn:aws:iam::111111111111:policy/b".into()));
-    cluster.desired(&grant_with_plain_role(|_| {})).registry_role.unwrap()
+    let cluster = Cluster::of_the_article().roles(REGISTRY, |roles| {
+        roles.permissions_boundary = Some("arn:aws:iam::111111111111:policy/b".into())
+    });
+    cluster
+        .desired(&grant_with_plain_role(|_| {}))
+        .registry_role
+        .unwrap()
 }
 
 fn desired_with_managed_policies() -> DesiredRole {
-    Cluster::of_the_article().desired(&grant(|_| {})).registry_role.unwrap()
+    Cluster::of_the_article()
+        .desired(&grant(|_| {}))
+        .registry_role
+        .unwrap()
 }
 
 fn steps(desired: &DesiredRole, observed: Option<&Role>) -> Vec<Step> {
-    registry_role(desired, observed, &owner(), now()).unwrap_or_else(|problem| panic!("{problem:?}"))
+    registry_role(desired, observed, &owner(), now())
+        .unwrap_or_else(|problem| panic!("{problem:?}"))
 }
 
 fn removal(name: &str, observed: Option<&Role>) -> Vec<Step> {
@@ -60,10 +70,23 @@ fn a_role_that_is_not_there_is_made_with_its_permissions() {
 #[test]
 fn a_role_is_made_with_its_boundary_and_tags_in_one_call() {
     match steps(&desired(), None).remove(0) {
-        Step::CreateRole { boundary, tags, path, max_session_seconds, trust, .. } => {
-            assert_eq!(boundary.as_deref(), Some("arn:aws:iam::111111111111:policy/b"));
+        Step::CreateRole {
+            boundary,
+            tags,
+            path,
+            max_session_seconds,
+            trust,
+            ..
+        } => {
+            assert_eq!(
+                boundary.as_deref(),
+                Some("arn:aws:iam::111111111111:policy/b")
+            );
             assert!(owner().owns(&tags));
-            assert_eq!((path.as_str(), max_session_seconds), ("/registry-grants/", Some(3600)));
+            assert_eq!(
+                (path.as_str(), max_session_seconds),
+                ("/registry-grants/", Some(3600))
+            );
             assert!(trust.same_meaning(&Document::of([desired().trust])));
         }
         other => panic!("{other:?}"),
@@ -79,7 +102,11 @@ fn what_is_right_is_left_alone() {
 
 #[test]
 fn changes_by_hand_are_put_back() {
-    let foreign = || Document::parse(r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}}"#);
+    let foreign = || {
+        Document::parse(
+            r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}}"#,
+        )
+    };
     insta::assert_snapshot!(after(|role| role.trust = foreign()), @r"
     set policy registry-grants-ended-sessions of role puller
     set the trust policy of role puller
@@ -98,7 +125,10 @@ fn changes_by_hand_are_put_back() {
 
 #[test]
 fn tags_and_boundaries_that_are_not_asked_for_stay() {
-    assert_eq!(after(|role| drop(role.tags.insert("cost-center".into(), "7".into()))), "");
+    assert_eq!(
+        after(|role| drop(role.tags.insert("cost-center".into(), "7".into()))),
+        ""
+    );
     let mut unbounded = desired();
     unbounded.boundary = None;
     assert_eq!(steps(&unbounded, Some(&as_made(&desired(), &owner()))), []);
@@ -106,7 +136,12 @@ fn tags_and_boundaries_that_are_not_asked_for_stay() {
 
 #[test]
 fn a_role_of_a_dead_uid_is_taken_over_after_a_restore_from_backup() {
-    let words = after(|role| drop(role.tags.insert("registrygrants.dev/grant-uid".into(), "dead".into())));
+    let words = after(|role| {
+        drop(
+            role.tags
+                .insert("registrygrants.dev/grant-uid".into(), "dead".into()),
+        )
+    });
     assert_eq!(words, "tag role puller");
 }
 
@@ -126,15 +161,24 @@ fn what_others_put_on_the_role_is_removed_before_ours_needs_its_room() {
         role.inline.clear();
         role.inline.insert("ten-kilobytes".into(), unreadable());
     });
-    assert!(steps.find("delete policy ten-kilobytes") < steps.find("set policy"), "{steps}");
+    assert!(
+        steps.find("delete policy ten-kilobytes") < steps.find("set policy"),
+        "{steps}"
+    );
 }
 
 #[test]
 fn a_role_under_another_path_is_a_conflict() {
-    let role = Role { path: "/old/".into(), ..as_made(&desired(), &owner()) };
+    let role = Role {
+        path: "/old/".into(),
+        ..as_made(&desired(), &owner())
+    };
     let problem = registry_role(&desired(), Some(&role), &owner(), now()).unwrap_err();
     assert_eq!(problem.reason, Reason::Conflict);
-    assert!(problem.message.contains("/old/") && problem.message.contains("/registry-grants/"), "{problem:?}");
+    assert!(
+        problem.message.contains("/old/") && problem.message.contains("/registry-grants/"),
+        "{problem:?}"
+    );
 }
 
 #[test]
@@ -148,29 +192,55 @@ fn a_role_that_is_not_ours_is_a_conflict_that_says_whose_it_is() {
 #[rstest]
 #[case::another_tenants("0123456789ab", "team-a/secret", "belongs to another grant;")]
 #[case::the_same_tenants("0123456789ab", "team-b/other", "belongs to grant team-b/other;")]
-#[case::another_clusters("ffffffffffff", "team-b/other", "belongs to another installation of this operator;")]
-fn a_conflict_tells_no_other_tenants_names(#[case] installation: &str, #[case] grant: &str, #[case] whose: &str) {
+#[case::another_clusters(
+    "ffffffffffff",
+    "team-b/other",
+    "belongs to another installation of this operator;"
+)]
+fn a_conflict_tells_no_other_tenants_names(
+    #[case] installation: &str,
+    #[case] grant: &str,
+    #[case] whose: &str,
+) {
     let mut role = as_made(&desired(), &owner());
-    role.tags.insert("registrygrants.dev/installation".into(), installation.into());
-    role.tags.insert("registrygrants.dev/grant".into(), grant.into());
-    let message = registry_role(&desired(), Some(&role), &owner(), now()).unwrap_err().message;
+    role.tags.insert(
+        "registrygrants.dev/installation".into(),
+        installation.into(),
+    );
+    role.tags
+        .insert("registrygrants.dev/grant".into(), grant.into());
+    let message = registry_role(&desired(), Some(&role), &owner(), now())
+        .unwrap_err()
+        .message;
     assert!(message.contains(whose), "{message}");
-    assert!(!message.contains("team-a") && !message.contains("ffffffffffff"), "{message}");
+    assert!(
+        !message.contains("team-a") && !message.contains("ffffffffffff"),
+        "{message}"
+    );
 }
 
 #[test]
 fn a_trust_policy_beyond_the_accounts_limit_is_refused_before_anything_is_written() {
-    let many = (0..60).map(|n| format!("roles-of-a-team/number-{n:03}/*")).collect::<Vec<_>>();
+    let many = (0..60)
+        .map(|n| format!("roles-of-a-team/number-{n:03}/*"))
+        .collect::<Vec<_>>();
     let asked = grant_with_plain_role(|spec| {
         spec.consumer.whole_account = None;
         spec.consumer.instance_role = None;
         spec.consumer.roles = Some(many);
     });
     let role = |cluster: Cluster| cluster.desired(&asked).registry_role.unwrap();
-    let problem = registry_role(&role(Cluster::of_the_article()), None, &owner(), now()).unwrap_err();
+    let problem =
+        registry_role(&role(Cluster::of_the_article()), None, &owner(), now()).unwrap_err();
     assert_eq!(problem.reason, Reason::PolicyTooLarge);
-    assert!(problem.message.contains("trust policy of role puller in account 111111111111"), "{problem:?}");
-    let raised = Cluster::of_the_article().roles(REGISTRY, |roles| roles.max_trust_policy_characters = 4096);
+    assert!(
+        problem
+            .message
+            .contains("trust policy of role puller in account 111111111111"),
+        "{problem:?}"
+    );
+    let raised =
+        Cluster::of_the_article().roles(REGISTRY, |roles| roles.max_trust_policy_characters = 4096);
     steps(&role(raised), None);
 }
 
@@ -178,12 +248,21 @@ fn a_trust_policy_beyond_the_accounts_limit_is_refused_before_anything_is_writte
 fn an_inline_policy_beyond_iams_limit_is_refused_before_anything_is_written() {
     let everything = super::resources::registry_rule(|rule| rule.repositories = strings(["*"]));
     let asked = grant_with_plain_role(|spec| {
-        spec.registry.repositories = (0..100).map(|n| format!("{}{n}", "long/".repeat(40))).collect();
+        spec.registry.repositories = (0..100)
+            .map(|n| format!("{}{n}", "long/".repeat(40)))
+            .collect();
     });
-    let role = Cluster::of_the_article().registry_rules([everything]).desired(&asked).registry_role.unwrap();
+    let role = Cluster::of_the_article()
+        .registry_rules([everything])
+        .desired(&asked)
+        .registry_role
+        .unwrap();
     let problem = registry_role(&role, None, &owner(), now()).unwrap_err();
     assert_eq!(problem.reason, Reason::PolicyTooLarge);
-    assert!(problem.message.contains("inline policy of role puller"), "{problem:?}");
+    assert!(
+        problem.message.contains("inline policy of role puller"),
+        "{problem:?}"
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What grants ask of a repository's policy, from the resource to the document.
 
-use super::resources::{Cluster, grant, grant_with_plain_role, installation, organization, registry_rule, strings};
+use super::resources::{
+    Cluster, grant, grant_with_plain_role, installation, organization, registry_rule, strings,
+};
 use crate::api::grant::{Access, AccessPath, CrossAccountRegistryGrant, RegistryRoleSpec};
 use crate::policy::Document;
 use crate::policy::repository::{self, Change, Wanted};
@@ -36,9 +38,20 @@ const REPOSITORY_POLICY: &str = r#"{
 
 /// The policy of a repository that had none, with this grant on it.
 fn policy(resource: &CrossAccountRegistryGrant) -> Option<Document> {
-    let contributions = Cluster::of_the_article().admitted(resource).contributions("us-east-1", true);
-    let grants = [Wanted { id: 1, contributions, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }];
-    match repository::plan(None, &grants, &installation()).unwrap().change {
+    let contributions = Cluster::of_the_article()
+        .admitted(resource)
+        .contributions("us-east-1", true);
+    let grants = [Wanted {
+        id: 1,
+        contributions,
+        replaces: BTreeSet::new(),
+        stays_as: None,
+        if_there: Vec::new(),
+    }];
+    match repository::plan(None, &grants, &installation())
+        .unwrap()
+        .change
+    {
         Change::Set(document) => Some(document),
         Change::None => None,
         Change::Delete => panic!("there is nothing to delete"),
@@ -59,31 +72,51 @@ fn statements(document: &Document) -> Vec<Value> {
 #[test]
 fn the_articles_policy_means_what_was_made_by_hand() {
     let made = policy(&grant(|_| {})).unwrap();
-    assert!(made.same_meaning(&Document::parse(REPOSITORY_POLICY).unwrap()), "{made}");
+    assert!(
+        made.same_meaning(&Document::parse(REPOSITORY_POLICY).unwrap()),
+        "{made}"
+    );
 }
 
 #[test]
 fn unless_asked_to_the_policy_does_not_name_the_registrys_role() {
     let statement = only_statement(&grant_with_plain_role(|_| {}));
-    assert_eq!(statement["Principal"], json!({ "AWS": "arn:aws:iam::222222222222:root" }));
+    assert_eq!(
+        statement["Principal"],
+        json!({ "AWS": "arn:aws:iam::222222222222:root" })
+    );
     assert_eq!(statement.get("Condition"), None);
 }
 
 #[test]
 fn pull_never_carries_an_action_that_writes() {
     let statement = only_statement(&grant_with_plain_role(|spec| spec.access = Access::Pull));
-    let actions = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+    let actions = [
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:BatchGetImage",
+        "ecr:GetDownloadUrlForLayer",
+    ];
     assert_eq!(statement["Action"], json!(actions));
 }
 
 #[test]
 fn a_token_is_never_asked_of_a_repositorys_policy() {
-    assert!(!policy(&grant(|_| {})).unwrap().to_string().contains("GetAuthorizationToken"));
+    assert!(
+        !policy(&grant(|_| {}))
+            .unwrap()
+            .to_string()
+            .contains("GetAuthorizationToken")
+    );
 }
 
 #[test]
 fn the_path_by_the_role_alone_needs_no_repository_policy() {
-    assert_eq!(policy(&grant_with_plain_role(|spec| spec.paths = vec![AccessPath::AssumeRole])), None);
+    assert_eq!(
+        policy(&grant_with_plain_role(
+            |spec| spec.paths = vec![AccessPath::AssumeRole]
+        )),
+        None
+    );
 }
 
 #[test]
@@ -96,7 +129,10 @@ fn the_path_by_the_role_alone_names_the_role_where_asked_to_and_not_the_consumer
 #[test]
 fn without_the_role_its_name_is_in_no_policy() {
     let statement = only_statement(&grant(|spec| spec.paths = vec![AccessPath::Direct]));
-    assert_eq!(statement["Principal"], json!({ "AWS": "arn:aws:iam::222222222222:root" }));
+    assert_eq!(
+        statement["Principal"],
+        json!({ "AWS": "arn:aws:iam::222222222222:root" })
+    );
 }
 
 #[test]
@@ -111,15 +147,23 @@ fn narrowing_holds_for_the_consumer_and_lets_the_registrys_own_role_through() {
     assert_eq!(statements.len(), 2);
     assert_eq!(statements[0]["Principal"], json!({ "AWS": role }));
     assert_eq!(statements[0].get("Condition"), None);
-    assert_eq!(statements[1]["Principal"], json!({ "AWS": "arn:aws:iam::222222222222:root" }));
+    assert_eq!(
+        statements[1]["Principal"],
+        json!({ "AWS": "arn:aws:iam::222222222222:root" })
+    );
     let like = "arn:aws:iam::222222222222:role/ci/*";
-    assert_eq!(statements[1]["Condition"], json!({ "ArnLike": { "aws:PrincipalArn": like } }));
+    assert_eq!(
+        statements[1]["Condition"],
+        json!({ "ArnLike": { "aws:PrincipalArn": like } })
+    );
 }
 
 #[test]
 fn an_instance_role_in_an_account_that_is_not_managed_is_let_in_under_the_usual_path() {
     let cluster = Cluster::of_the_article().without(super::resources::CONSUMER);
-    let admitted = cluster.admitted(&grant_with_plain_role(|spec| spec.consumer.whole_account = None));
+    let admitted = cluster.admitted(&grant_with_plain_role(|spec| {
+        spec.consumer.whole_account = None
+    }));
     let contributions = admitted.contributions("us-east-1", true);
     assert_eq!(
         *contributions[0].callers.among(),
@@ -130,26 +174,41 @@ fn an_instance_role_in_an_account_that_is_not_managed_is_let_in_under_the_usual_
 #[test]
 fn a_role_of_default_name_can_be_named_as_well() {
     let asked = grant(|spec| {
-        spec.registry.role = Some(RegistryRoleSpec { name_in_repository_policy: true, ..RegistryRoleSpec::default() });
+        spec.registry.role = Some(RegistryRoleSpec {
+            name_in_repository_policy: true,
+            ..RegistryRoleSpec::default()
+        });
     });
     let cluster = Cluster::of_the_article().registry_rules([registry_rule(|_| {})]);
     let admitted = cluster.admitted(&asked);
     let arn = admitted.role.as_ref().unwrap().identity.arn();
-    assert!(admitted.contributions("us-east-1", true)[1].callers.principals().contains(&arn));
+    assert!(
+        admitted.contributions("us-east-1", true)[1]
+            .callers
+            .principals()
+            .contains(&arn)
+    );
 }
 
-/// ECR refuses a policy that names a role which does not exist, with everybody's statements in it; and who names another tenant's role must
-/// not let that one in.
+/// ECR refuses a policy that names a role which does not exist, with everybody's statements in it;
+/// and who names another tenant's role must not let that one in.
 #[test]
 fn a_role_that_is_not_known_to_be_ours_is_not_named() {
     let admitted = Cluster::of_the_article().admitted(&grant(|_| {}));
     let principals = |role_is_ours| {
         let contributions = admitted.contributions("us-east-1", role_is_ours);
-        contributions.iter().flat_map(|contribution| contribution.callers.principals().clone()).collect::<BTreeSet<_>>()
+        contributions
+            .iter()
+            .flat_map(|contribution| contribution.callers.principals().clone())
+            .collect::<BTreeSet<_>>()
     };
-    assert_eq!(principals(false), ["arn:aws:iam::222222222222:root".to_owned()].into());
+    assert_eq!(
+        principals(false),
+        ["arn:aws:iam::222222222222:root".to_owned()].into()
+    );
     assert_eq!(principals(true).len(), 2);
-    let by_role_alone = Cluster::of_the_article().admitted(&grant(|spec| spec.paths = vec![AccessPath::AssumeRole]));
+    let by_role_alone = Cluster::of_the_article()
+        .admitted(&grant(|spec| spec.paths = vec![AccessPath::AssumeRole]));
     assert_eq!(by_role_alone.contributions("us-east-1", false), []);
     assert!(by_role_alone.touches_repository_policies());
 }
@@ -159,13 +218,30 @@ fn lambda_gets_a_statement_of_its_own_for_the_consumers_functions_in_the_reposit
     let asked = grant_with_plain_role(|spec| spec.consumer.lambda = Some(true));
     let statements = statements(&policy(&asked).unwrap());
     assert_eq!(statements.len(), 2);
-    assert_eq!(statements[1]["Principal"], json!({ "Service": "lambda.amazonaws.com" }));
-    assert_eq!(statements[1]["Action"], json!(["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]));
+    assert_eq!(
+        statements[1]["Principal"],
+        json!({ "Service": "lambda.amazonaws.com" })
+    );
+    assert_eq!(
+        statements[1]["Action"],
+        json!(["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"])
+    );
     let functions = "arn:aws:lambda:us-east-1:222222222222:function:*";
-    assert_eq!(statements[1]["Condition"], json!({ "StringLike": { "aws:SourceArn": functions } }));
-    assert_eq!(statements[0]["Principal"], json!({ "AWS": "arn:aws:iam::222222222222:root" }));
-    let in_europe = Cluster::of_the_article().admitted(&asked).contributions("eu-west-1", true);
-    assert_eq!(*in_europe[1].callers.among(), ["arn:aws:lambda:eu-west-1:222222222222:function:*".to_owned()].into());
+    assert_eq!(
+        statements[1]["Condition"],
+        json!({ "StringLike": { "aws:SourceArn": functions } })
+    );
+    assert_eq!(
+        statements[0]["Principal"],
+        json!({ "AWS": "arn:aws:iam::222222222222:root" })
+    );
+    let in_europe = Cluster::of_the_article()
+        .admitted(&asked)
+        .contributions("eu-west-1", true);
+    assert_eq!(
+        *in_europe[1].callers.among(),
+        ["arn:aws:lambda:eu-west-1:222222222222:function:*".to_owned()].into()
+    );
 }
 
 fn of_organization(paths: &[&str]) -> Value {
@@ -174,7 +250,9 @@ fn of_organization(paths: &[&str]) -> Value {
         spec.paths = vec![AccessPath::Direct];
     });
     let rule = registry_rule(|rule| rule.organizations = strings(["o-a1b2c3d4e5"]));
-    let admitted = Cluster::of_the_article().registry_rules([rule]).admitted(&asked);
+    let admitted = Cluster::of_the_article()
+        .registry_rules([rule])
+        .admitted(&asked);
     let grants = [Wanted {
         id: 1,
         contributions: admitted.contributions("us-east-1", true),
@@ -182,7 +260,12 @@ fn of_organization(paths: &[&str]) -> Value {
         stays_as: None,
         if_there: Vec::new(),
     }];
-    let Change::Set(document) = repository::plan(None, &grants, &installation()).unwrap().change else { panic!() };
+    let Change::Set(document) = repository::plan(None, &grants, &installation())
+        .unwrap()
+        .change
+    else {
+        panic!()
+    };
     statements(&document).remove(0)
 }
 

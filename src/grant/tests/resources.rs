@@ -1,12 +1,14 @@
-//! The resources that tests begin with: the article's grant and its two accounts, each open to change.
+//! The resources that tests begin with: the article's grant and its two accounts, each open to
+//! change.
 
 use crate::api::account::{
-    AWSAccount, AWSAccountSpec, ConsumerRule, ConsumerSide, Namespaces, RegistryRule, RegistrySide, RoleSettings,
+    AWSAccount, AWSAccountSpec, ConsumerRule, ConsumerSide, Namespaces, RegistryRule, RegistrySide,
+    RoleSettings,
 };
 use crate::api::grant::{
-    Access, AccessPath, Applied, ConsumerSpec, CrossAccountRegistryGrant, CrossAccountRegistryGrantSpec,
-    DeletionPolicy, InstanceRoleSpec, ManagedPolicy, Management, Mode, OrganizationSpec, RegistryRoleSpec,
-    RegistrySpec,
+    Access, AccessPath, Applied, ConsumerSpec, CrossAccountRegistryGrant,
+    CrossAccountRegistryGrantSpec, DeletionPolicy, InstanceRoleSpec, ManagedPolicy, Management,
+    Mode, OrganizationSpec, RegistryRoleSpec, RegistrySpec,
 };
 use crate::grant::desired::{Desired, Owner};
 use crate::grant::{AccountId, Directory, Grant, GrantName, Problem, Standing, standing, validate};
@@ -27,13 +29,19 @@ pub fn installation() -> Installation {
 pub fn owner() -> Owner {
     Owner {
         installation: installation(),
-        grant: GrantName { namespace: "team-b".into(), name: "miq-devops".into() },
+        grant: GrantName {
+            namespace: "team-b".into(),
+            name: "miq-devops".into(),
+        },
         uid: "11111111-2222-3333-4444-555555555555".into(),
     }
 }
 
 pub fn name_of(resource: &CrossAccountRegistryGrant) -> GrantName {
-    GrantName { namespace: resource.namespace().unwrap(), name: resource.name_any() }
+    GrantName {
+        namespace: resource.namespace().unwrap(),
+        name: resource.name_any(),
+    }
 }
 
 pub fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
@@ -94,13 +102,25 @@ pub fn now() -> Timestamp {
 /// An organization, or some of its units, as the consumer.
 pub fn organization(id: &str, paths: &[&str]) -> ConsumerSpec {
     let paths = (!paths.is_empty()).then(|| paths.iter().map(|path| (*path).to_owned()).collect());
-    ConsumerSpec { organization: Some(OrganizationSpec { id: id.into(), paths }), ..ConsumerSpec::default() }
+    ConsumerSpec {
+        organization: Some(OrganizationSpec {
+            id: id.into(),
+            paths,
+        }),
+        ..ConsumerSpec::default()
+    }
 }
 
-/// The article's grant with its registry role as it is where nothing is said of it: least privilege.
-pub fn grant_with_plain_role(change: impl FnOnce(&mut CrossAccountRegistryGrantSpec)) -> CrossAccountRegistryGrant {
+/// The article's grant with its registry role as it is where nothing is said of it: least
+/// privilege.
+pub fn grant_with_plain_role(
+    change: impl FnOnce(&mut CrossAccountRegistryGrantSpec),
+) -> CrossAccountRegistryGrant {
     grant(|spec| {
-        spec.registry.role = Some(RegistryRoleSpec { name: Some("puller".into()), ..RegistryRoleSpec::default() });
+        spec.registry.role = Some(RegistryRoleSpec {
+            name: Some("puller".into()),
+            ..RegistryRoleSpec::default()
+        });
         change(spec);
     })
 }
@@ -125,27 +145,48 @@ pub fn registry_rule(change: impl FnOnce(&mut RegistryRule)) -> RegistryRule {
 pub fn consumer_rule(change: impl FnOnce(&mut ConsumerRule)) -> ConsumerRule {
     let roles = strings(["registry-grants/miq-instance"]);
     let management = vec![Management::Create];
-    let mut rule = ConsumerRule { namespaces: namespaces(["team-b"]), roles, management, allow_retain: false };
+    let mut rule = ConsumerRule {
+        namespaces: namespaces(["team-b"]),
+        roles,
+        management,
+        allow_retain: false,
+    };
     change(&mut rule);
     rule
 }
 
 pub fn namespaces<const N: usize>(names: [&str; N]) -> Namespaces {
-    Namespaces { names: strings(names), selector: None }
+    Namespaces {
+        names: strings(names),
+        selector: None,
+    }
 }
 
 pub fn selected(selector: LabelSelector) -> Namespaces {
-    Namespaces { names: Vec::new(), selector: Some(selector) }
+    Namespaces {
+        names: Vec::new(),
+        selector: Some(selector),
+    }
 }
 
 pub fn labelled(key: &str, value: &str) -> LabelSelector {
-    LabelSelector { match_labels: Some(BTreeMap::from([(key.into(), value.into())])), match_expressions: None }
+    LabelSelector {
+        match_labels: Some(BTreeMap::from([(key.into(), value.into())])),
+        match_expressions: None,
+    }
 }
 
 pub fn expression<const N: usize>(key: &str, operator: &str, values: [&str; N]) -> LabelSelector {
     let values = (N > 0).then(|| strings(values));
-    let requirement = LabelSelectorRequirement { key: key.into(), operator: operator.into(), values };
-    LabelSelector { match_labels: None, match_expressions: Some(vec![requirement]) }
+    let requirement = LabelSelectorRequirement {
+        key: key.into(),
+        operator: operator.into(),
+        values,
+    };
+    LabelSelector {
+        match_labels: None,
+        match_expressions: Some(vec![requirement]),
+    }
 }
 
 /// A cluster in memory: its `AWSAccount`s, and its namespaces with their labels.
@@ -156,21 +197,33 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Both of the article's accounts, which admit its grant and no more, and its namespace, which has no labels.
+    /// Both of the article's accounts, which admit its grant and no more, and its namespace, which
+    /// has no labels.
     pub fn of_the_article() -> Self {
         let labels = BTreeMap::from([("team-b".to_owned(), BTreeMap::new())]);
-        Self { labels, ..Self::default() }
-            .account(REGISTRY, |spec| spec.registry = Some(RegistrySide { rules: vec![registry_rule(|_| {})] }))
-            .account(CONSUMER, |spec| spec.consumer = Some(ConsumerSide { rules: vec![consumer_rule(|_| {})] }))
+        Self {
+            labels,
+            ..Self::default()
+        }
+        .account(REGISTRY, |spec| {
+            spec.registry = Some(RegistrySide {
+                rules: vec![registry_rule(|_| {})],
+            })
+        })
+        .account(CONSUMER, |spec| {
+            spec.consumer = Some(ConsumerSide {
+                rules: vec![consumer_rule(|_| {})],
+            })
+        })
     }
 
     /// With an account, new or changed.
     pub fn account(mut self, id: &str, change: impl FnOnce(&mut AWSAccountSpec)) -> Self {
         let id: AccountId = id.parse().unwrap();
-        let mut account = self
-            .accounts
-            .remove(&id)
-            .map_or_else(|| AWSAccount::new(id.as_str(), AWSAccountSpec::default()), Arc::unwrap_or_clone);
+        let mut account = self.accounts.remove(&id).map_or_else(
+            || AWSAccount::new(id.as_str(), AWSAccountSpec::default()),
+            Arc::unwrap_or_clone,
+        );
         change(&mut account.spec);
         self.accounts.insert(id, Arc::new(account));
         self
@@ -189,12 +242,20 @@ impl Cluster {
 
     /// The registry account with these rules alone.
     pub fn registry_rules(self, rules: impl Into<Vec<RegistryRule>>) -> Self {
-        self.account(REGISTRY, |spec| spec.registry = Some(RegistrySide { rules: rules.into() }))
+        self.account(REGISTRY, |spec| {
+            spec.registry = Some(RegistrySide {
+                rules: rules.into(),
+            })
+        })
     }
 
     /// The consumer account with these rules alone.
     pub fn consumer_rules(self, rules: impl Into<Vec<ConsumerRule>>) -> Self {
-        self.account(CONSUMER, |spec| spec.consumer = Some(ConsumerSide { rules: rules.into() }))
+        self.account(CONSUMER, |spec| {
+            spec.consumer = Some(ConsumerSide {
+                rules: rules.into(),
+            })
+        })
     }
 
     pub fn roles(self, id: &str, change: impl FnOnce(&mut RoleSettings)) -> Self {
@@ -202,7 +263,10 @@ impl Cluster {
     }
 
     pub fn label(mut self, namespace: &str, key: &str, value: &str) -> Self {
-        self.labels.entry(namespace.into()).or_default().insert(key.into(), value.into());
+        self.labels
+            .entry(namespace.into())
+            .or_default()
+            .insert(key.into(), value.into());
         self
     }
 
@@ -211,13 +275,24 @@ impl Cluster {
     }
 
     /// How the grant stands, after what was applied for it before.
-    pub fn standing(&self, resource: &CrossAccountRegistryGrant, applied: Option<&Applied>) -> Standing {
-        standing(&name_of(resource), &resource.spec, applied, self, &installation())
+    pub fn standing(
+        &self,
+        resource: &CrossAccountRegistryGrant,
+        applied: Option<&Applied>,
+    ) -> Standing {
+        standing(
+            &name_of(resource),
+            &resource.spec,
+            applied,
+            self,
+            &installation(),
+        )
     }
 
     /// The grant, which must be admitted.
     pub fn admitted(&self, resource: &CrossAccountRegistryGrant) -> Grant {
-        self.validate(resource).unwrap_or_else(|problems| panic!("not admitted: {problems:#?}"))
+        self.validate(resource)
+            .unwrap_or_else(|problems| panic!("not admitted: {problems:#?}"))
     }
 
     /// What should exist for the grant, which must be admitted.
@@ -227,8 +302,13 @@ impl Cluster {
 
     /// Why the grant is refused, a line each; it must be.
     pub fn refusals(&self, resource: &CrossAccountRegistryGrant) -> Vec<String> {
-        let problems = self.validate(resource).expect_err("the grant should have been refused");
-        problems.iter().map(|problem| format!("{}: {}", problem.reason, problem.message)).collect()
+        let problems = self
+            .validate(resource)
+            .expect_err("the grant should have been refused");
+        problems
+            .iter()
+            .map(|problem| format!("{}: {}", problem.reason, problem.message))
+            .collect()
     }
 }
 

@@ -1,9 +1,11 @@
-//! Roles and instance profiles with more than one author: no grant strips, blocks or displaces what another keeps there. Repository policies are
-//! judged where they are planned.
+//! Roles and instance profiles with more than one author: no grant strips, blocks or displaces what
+//! another keeps there. Repository policies are judged where they are planned.
 
 use super::drift::{changed_role, foreign_statements, our_tags, unreadable};
 use super::iam::Iam;
-use super::resources::{CONSUMER, Cluster, consumer_rule, grant, grant_with_plain_role, installation, now, owner};
+use super::resources::{
+    CONSUMER, Cluster, consumer_rule, grant, grant_with_plain_role, installation, now, owner,
+};
 use super::resources::{registry_rule, strings};
 use crate::api::conditions::Reason;
 use crate::api::grant::{Management, OnDelete};
@@ -34,7 +36,9 @@ fn desired_by(owner: &Owner, management: Management) -> DesiredInstance {
         rule.management = vec![Management::Create, Management::Extend];
     });
     let asked = grant(|spec| spec.consumer.instance_role.as_mut().unwrap().management = management);
-    let cluster = Cluster::of_the_article().registry_rules([registry_rule(|_| {})]).consumer_rules([rules]);
+    let cluster = Cluster::of_the_article()
+        .registry_rules([registry_rule(|_| {})])
+        .consumer_rules([rules]);
     cluster.admitted(&asked).desired(owner).instance.unwrap()
 }
 
@@ -48,14 +52,28 @@ enum Does {
 }
 
 fn others_of(owner: &Owner, all: &[Owner]) -> Sharers {
-    Sharers { keeping: all.iter().filter(|other| *other != owner).cloned().collect(), leaving: Vec::new() }
+    Sharers {
+        keeping: all
+            .iter()
+            .filter(|other| *other != owner)
+            .cloned()
+            .collect(),
+        leaving: Vec::new(),
+    }
 }
 
 fn steps(does: Does, owner: &Owner, all: &[Owner], observed: &Instance) -> Vec<Step> {
     let sharers = others_of(owner, all);
-    let without = |on_delete| without_instance(ROLE, Some(ROLE), observed, owner, &sharers, on_delete).0;
+    let without =
+        |on_delete| without_instance(ROLE, Some(ROLE), observed, owner, &sharers, on_delete).0;
     match does {
-        Does::Keep => instance(&desired_by(owner, Management::Create), observed, owner, &sharers).unwrap(),
+        Does::Keep => instance(
+            &desired_by(owner, Management::Create),
+            observed,
+            owner,
+            &sharers,
+        )
+        .unwrap(),
         Does::Delete => without(OnDelete::DeleteRole),
         Does::RemoveAccess => without(OnDelete::RemoveAccess),
         Does::Retain => instance_handed_over(ROLE, Some(ROLE), observed, owner, &sharers).unwrap(),
@@ -64,15 +82,30 @@ fn steps(does: Does, owner: &Owner, all: &[Owner], observed: &Instance) -> Vec<S
 
 /// What a grant has on the role and profile that it shares.
 fn has_access(iam: &Iam, owner: &Owner) -> bool {
-    let Some(role) = iam.roles.get(ROLE) else { return false };
+    let Some(role) = iam.roles.get(ROLE) else {
+        return false;
+    };
     let desired = desired_by(owner, Management::Create).role;
     let inline = desired.inline.is_some_and(|(name, document)| {
-        role.inline.get(&name).is_some_and(|found| found.as_ref().is_ok_and(|found| found.same_meaning(&document)))
+        role.inline.get(&name).is_some_and(|found| {
+            found
+                .as_ref()
+                .is_ok_and(|found| found.same_meaning(&document))
+        })
     });
-    let is_ours =
-        |statement: &Statement| installation().owns(statement) && statement.meaning() == desired.trust.meaning();
-    let trusted = role.trust.as_ref().is_ok_and(|trust| trust.statements.iter().any(is_ours));
-    inline && trusted && iam.profiles.get(ROLE).is_some_and(|profile| profile.roles.contains(ROLE))
+    let is_ours = |statement: &Statement| {
+        installation().owns(statement) && statement.meaning() == desired.trust.meaning()
+    };
+    let trusted = role
+        .trust
+        .as_ref()
+        .is_ok_and(|trust| trust.statements.iter().any(is_ours));
+    inline
+        && trusted
+        && iam
+            .profiles
+            .get(ROLE)
+            .is_some_and(|profile| profile.roles.contains(ROLE))
 }
 
 /// The role of three grants, with what others put on it.
@@ -83,9 +116,13 @@ fn shared(all: &[Owner], foreign: &[Statement], attached: bool) -> Iam {
         iam.apply(&steps);
     }
     let role = iam.roles.get_mut(ROLE).unwrap();
-    role.trust = role.trust.clone().map(|trust| trust.with(foreign.iter().cloned()));
+    role.trust = role
+        .trust
+        .clone()
+        .map(|trust| trust.with(foreign.iter().cloned()));
     if attached {
-        role.attached.insert("arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore".into());
+        role.attached
+            .insert("arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore".into());
         role.inline.insert("logs".into(), unreadable());
     }
     iam
@@ -117,7 +154,8 @@ proptest! {
         }
     }
 
-    /// Stripping, in the registry account: whatever became of the role, its consumer is never missing from what is written.
+    /// Stripping, in the registry account: whatever became of the role, its consumer is never
+    /// missing from what is written.
     #[test]
     fn every_trust_policy_that_is_written_for_a_registry_role_lets_its_consumer_in(
         role in changed_role(
@@ -141,12 +179,16 @@ proptest! {
 
 /// As IAM does while the document names a deleted principal: everything else is carried out.
 fn until_the_trust_policy(steps: &[Step]) -> &[Step] {
-    let refused = steps.iter().position(|step| matches!(step, Step::UpdateTrust { .. }));
+    let refused = steps
+        .iter()
+        .position(|step| matches!(step, Step::UpdateTrust { .. }));
     &steps[..refused.expect("a write of the trust policy")]
 }
 
 fn dead_statement() -> Statement {
-    Statement::allow(["sts:AssumeRole"]).sid("OldDeployer").to_principals([DEAD])
+    Statement::allow(["sts:AssumeRole"])
+        .sid("OldDeployer")
+        .to_principals([DEAD])
 }
 
 fn alive_statement() -> Statement {
@@ -177,7 +219,14 @@ fn a_trust_policy_that_is_refused_keeps_no_access_on_a_role(
 ) {
     let mut iam = blocked(management);
     let observed = iam.instance(ROLE, ROLE);
-    let (off, _) = without_instance(ROLE, Some(ROLE), &observed, &owner(), &Sharers::default(), on_delete);
+    let (off, _) = without_instance(
+        ROLE,
+        Some(ROLE),
+        &observed,
+        &owner(),
+        &Sharers::default(),
+        on_delete,
+    );
     iam.apply(until_the_trust_policy(&off));
     assert!(!iam.roles[ROLE].inline.contains_key(&owner().policy_name()));
     // It is known for this grant's until all is done.
@@ -190,7 +239,11 @@ fn blocked(management: Management) -> Iam {
     let mut iam = shared(&all, &[alive_statement(), dead_statement()], true);
     if management == Management::Extend {
         let role = iam.roles.get_mut(ROLE).unwrap();
-        role.tags = [("registrygrants.dev/allow-extend".to_owned(), "true".to_owned())].into();
+        role.tags = [(
+            "registrygrants.dev/allow-extend".to_owned(),
+            "true".to_owned(),
+        )]
+        .into();
         iam.profiles.clear();
     }
     iam
@@ -201,7 +254,10 @@ fn dead() -> BTreeSet<String> {
 }
 
 fn without_dead(role: &mut Role) -> Vec<Statement> {
-    let Cleaned { document, originals } = dead_ids::without(role.trust.as_ref().unwrap(), &dead(), &installation());
+    let Cleaned {
+        document,
+        originals,
+    } = dead_ids::without(role.trust.as_ref().unwrap(), &dead(), &installation());
     role.trust = Ok(document);
     originals
 }
@@ -215,15 +271,28 @@ fn a_deleted_principal_that_blocks_a_trust_policy_is_named() {
     assert_eq!(problem.reason, Reason::BlockedPolicy);
     insta::assert_snapshot!(problem.message, @"the trust policy of role miq-instance in account 222222222222 cannot be written, because statement `OldDeployer`, which is not this operator's, names AROADEADDEADDEADDEAD1, a principal that was deleted: IAM refuses the whole document. Take that principal or that statement out, in IAM (IAM's words)");
     let healthy = Document::of([alive_statement()]);
-    assert_eq!(refused_trust(&account, ROLE, &healthy, "", &installation()), None);
+    assert_eq!(
+        refused_trust(&account, ROLE, &healthy, "", &installation()),
+        None
+    );
 }
 
 #[test]
 fn a_revocation_ends_once_the_deleted_principal_is_proven() {
     let mut iam = blocked(Management::Extend);
     let mut observed = iam.instance(ROLE, "");
-    assert_eq!(without_dead(observed.role.as_mut().unwrap()), [dead_statement()]);
-    let (off, left) = without_instance(ROLE, None, &observed, &owner(), &Sharers::default(), OnDelete::DeleteRole);
+    assert_eq!(
+        without_dead(observed.role.as_mut().unwrap()),
+        [dead_statement()]
+    );
+    let (off, left) = without_instance(
+        ROLE,
+        None,
+        &observed,
+        &owner(),
+        &Sharers::default(),
+        OnDelete::DeleteRole,
+    );
     assert_eq!(left, None);
     iam.apply(&off);
     let trust = iam.roles[ROLE].trust.as_ref().unwrap();
@@ -234,10 +303,20 @@ fn a_revocation_ends_once_the_deleted_principal_is_proven() {
 fn a_trust_policy_of_which_nothing_would_be_left_is_not_written() {
     let mut iam = blocked(Management::Extend);
     let role = iam.roles.get_mut(ROLE).unwrap();
-    role.trust = Ok(Document::of([dead_statement(), desired_by(&owner(), Management::Create).role.trust]));
+    role.trust = Ok(Document::of([
+        dead_statement(),
+        desired_by(&owner(), Management::Create).role.trust,
+    ]));
     let mut observed = iam.instance(ROLE, "");
     without_dead(observed.role.as_mut().unwrap());
-    let (off, left) = without_instance(ROLE, None, &observed, &owner(), &Sharers::default(), OnDelete::DeleteRole);
+    let (off, left) = without_instance(
+        ROLE,
+        None,
+        &observed,
+        &owner(),
+        &Sharers::default(),
+        OnDelete::DeleteRole,
+    );
     assert_eq!((off.len(), left), (1, None), "{off:?}");
     assert!(matches!(off[0], Step::DeleteInlinePolicy { .. }));
 }
@@ -247,8 +326,14 @@ fn a_role_that_only_deleted_principals_used_beside_us_is_deleted() {
     let mut iam = shared(&[owner()], &[dead_statement()], false);
     let mut observed = iam.instance(ROLE, ROLE);
     without_dead(observed.role.as_mut().unwrap());
-    let (off, left) =
-        without_instance(ROLE, Some(ROLE), &observed, &owner(), &Sharers::default(), OnDelete::DeleteRole);
+    let (off, left) = without_instance(
+        ROLE,
+        Some(ROLE),
+        &observed,
+        &owner(),
+        &Sharers::default(),
+        OnDelete::DeleteRole,
+    );
     assert_eq!(left, None);
     iam.apply(&off);
     assert_eq!(iam, Iam::default());
@@ -268,17 +353,22 @@ fn others_who_fill_the_trust_policy_push_no_grant_out() {
     let mut iam = shared(&all[..1], &many, false);
     let desired = desired_by(&all[0], Management::Create).role;
     assert!(iam.roles[ROLE].trust.as_ref().unwrap().characters() > desired.max_trust_characters);
-    // What is ours in it is right, so that it needs no room: the policies are kept, and another grant finds its place.
+    // What is ours in it is right, so that it needs no room: the policies are kept, and another
+    // grant finds its place.
     iam.roles.get_mut(ROLE).unwrap().inline.clear();
     for owner in &all {
         let steps = steps(Does::Keep, owner, &all, &iam.instance(ROLE, ROLE));
-        assert!(matches!(steps[..], [Step::PutInlinePolicy { .. }]), "{steps:?}");
+        assert!(
+            matches!(steps[..], [Step::PutInlinePolicy { .. }]),
+            "{steps:?}"
+        );
         iam.apply(&steps);
     }
     assert!(all.iter().all(|owner| has_access(&iam, owner)));
 }
 
-/// IAM bounds the inline policies of a role together. Each grant writes its own alone, so one that grows finds no room and takes none.
+/// IAM bounds the inline policies of a role together. Each grant writes its own alone, so one that
+/// grows finds no room and takes none.
 #[test]
 fn no_grant_writes_or_removes_the_policy_of_another() {
     let all = ["a", "b", "c"].map(named);
@@ -286,7 +376,9 @@ fn no_grant_writes_or_removes_the_policy_of_another() {
     for owner in &all {
         for does in [Does::Keep, Does::Delete, Does::RemoveAccess, Does::Retain] {
             for step in steps(does, owner, &all, &iam.instance(ROLE, ROLE)) {
-                if let Step::PutInlinePolicy { policy, .. } | Step::DeleteInlinePolicy { policy, .. } = &step {
+                if let Step::PutInlinePolicy { policy, .. }
+                | Step::DeleteInlinePolicy { policy, .. } = &step
+                {
                     assert_eq!(*policy, owner.policy_name(), "{step}");
                 }
             }

@@ -1,7 +1,8 @@
 //! The instance role: which ones the consumer account admits, and where a role's ARN comes from.
 
 use super::resources::{
-    CONSUMER, Cluster, REGISTRY, consumer_rule, grant, installation, labelled, namespaces, selected, strings,
+    CONSUMER, Cluster, REGISTRY, consumer_rule, grant, installation, labelled, namespaces,
+    selected, strings,
 };
 use crate::api::account::{ConsumerRule, ConsumerSide, Namespaces, Partition};
 use crate::api::grant::RegistryRoleSpec;
@@ -26,7 +27,9 @@ fn a_refusal_names_the_role_with_its_path() {
 #[test]
 fn an_account_without_rules_admits_no_instance_role() {
     for side in [None, Some(ConsumerSide::default())] {
-        assert!(!admitted(&Cluster::of_the_article().account(CONSUMER, |spec| spec.consumer = side)));
+        assert!(!admitted(
+            &Cluster::of_the_article().account(CONSUMER, |spec| spec.consumer = side)
+        ));
     }
 }
 
@@ -40,14 +43,18 @@ fn an_account_without_rules_admits_no_instance_role() {
 #[case::another_path("other/*", false)]
 #[case::star_in_the_middle("registry-grants/*-instance", false)]
 #[case::case_matters("registry-grants/MIQ-*", false)]
-fn a_rule_names_roles_as_they_stand_behind_role_in_their_arn(#[case] role: &str, #[case] fits: bool) {
+fn a_rule_names_roles_as_they_stand_behind_role_in_their_arn(
+    #[case] role: &str,
+    #[case] fits: bool,
+) {
     assert_eq!(admitted(&under(|rule| rule.roles = strings([role]))), fits);
 }
 
 #[test]
 fn the_accounts_path_decides_which_rule_fits() {
     let moved = |path: &str| {
-        under(|rule| rule.roles = strings(["registry-grants/*"])).roles(CONSUMER, |roles| roles.path = path.into())
+        under(|rule| rule.roles = strings(["registry-grants/*"]))
+            .roles(CONSUMER, |roles| roles.path = path.into())
     };
     assert!(admitted(&moved("/registry-grants/")));
     assert!(admitted(&moved("/registry-grants/nodes/")));
@@ -58,12 +65,16 @@ fn the_accounts_path_decides_which_rule_fits() {
 #[test]
 fn what_a_rule_does_not_set_admits_no_role() {
     assert!(!admitted(&under(|rule| rule.roles.clear())));
-    assert!(!admitted(&under(|rule| rule.namespaces = Namespaces::default())));
+    assert!(!admitted(&under(
+        |rule| rule.namespaces = Namespaces::default()
+    )));
 }
 
 #[test]
 fn a_rule_for_another_namespace_admits_no_role() {
-    assert!(!admitted(&under(|rule| rule.namespaces = namespaces(["team-a"]))));
+    assert!(!admitted(&under(
+        |rule| rule.namespaces = namespaces(["team-a"])
+    )));
     let by_label = || under(|rule| rule.namespaces = selected(labelled("team", "b")));
     assert!(!admitted(&by_label()));
     assert!(admitted(&by_label().label("team-b", "team", "b")));
@@ -87,7 +98,9 @@ fn without_an_instance_role_the_consumers_rules_do_not_matter() {
 
 #[test]
 fn a_consumer_that_is_not_managed_does_not_hold_the_registry_side_back() {
-    let admitted = Cluster::of_the_article().without(CONSUMER).admitted(&grant(|_| {}));
+    let admitted = Cluster::of_the_article()
+        .without(CONSUMER)
+        .admitted(&grant(|_| {}));
     assert_eq!(admitted.instance_role, ConsumerRole::NotManaged);
     assert!(admitted.role.is_some());
 }
@@ -96,10 +109,16 @@ fn a_consumer_that_is_not_managed_does_not_hold_the_registry_side_back() {
 fn the_instance_profile_is_called_like_the_role_unless_it_has_a_name() {
     let profile = |name: Option<&str>| {
         let asked = grant(|spec| {
-            spec.consumer.instance_role.as_mut().unwrap().instance_profile = name.map(String::from);
+            spec.consumer
+                .instance_role
+                .as_mut()
+                .unwrap()
+                .instance_profile = name.map(String::from);
         });
         match Cluster::of_the_article().admitted(&asked).instance_role {
-            ConsumerRole::Kept { instance_profile, .. } => instance_profile,
+            ConsumerRole::Kept {
+                instance_profile, ..
+            } => instance_profile,
             other => panic!("{other:?}"),
         }
     };
@@ -108,14 +127,26 @@ fn the_instance_profile_is_called_like_the_role_unless_it_has_a_name() {
 }
 
 #[rstest]
-#[case(Partition::Aws, "us-east-1", "arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps")]
-#[case(Partition::AwsCn, "cn-north-1", "arn:aws-cn:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps")]
+#[case(
+    Partition::Aws,
+    "us-east-1",
+    "arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps"
+)]
+#[case(
+    Partition::AwsCn,
+    "cn-north-1",
+    "arn:aws-cn:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps"
+)]
 #[case(
     Partition::AwsUsGov,
     "us-gov-west-1",
     "arn:aws-us-gov:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps"
 )]
-fn a_roles_arn_has_its_partition_and_path(#[case] partition: Partition, #[case] region: &str, #[case] arn: &str) {
+fn a_roles_arn_has_its_partition_and_path(
+    #[case] partition: Partition,
+    #[case] region: &str,
+    #[case] arn: &str,
+) {
     let cluster = Cluster::of_the_article()
         .account(REGISTRY, |spec| spec.partition = partition)
         .account(CONSUMER, |spec| spec.partition = partition);
@@ -128,7 +159,15 @@ fn a_roles_arn_has_its_partition_and_path(#[case] partition: Partition, #[case] 
 #[case("/a/b/", "arn:aws:iam::111111111111:role/a/b/ECS-AssumeRole-MIQDevOps")]
 fn a_role_has_the_path_that_its_account_says(#[case] path: &str, #[case] arn: &str) {
     let cluster = Cluster::of_the_article().roles(REGISTRY, |roles| roles.path = path.into());
-    assert_eq!(cluster.admitted(&grant(|_| {})).role.unwrap().identity.arn(), arn);
+    assert_eq!(
+        cluster
+            .admitted(&grant(|_| {}))
+            .role
+            .unwrap()
+            .identity
+            .arn(),
+        arn
+    );
 }
 
 #[test]
@@ -137,10 +176,14 @@ fn a_role_without_a_name_gets_one_that_is_its_grants_alone() {
         let mut asked = grant(|spec| spec.registry.role = Some(RegistryRoleSpec::default()));
         asked.metadata.namespace = Some(namespace.into());
         asked.metadata.name = Some(name.into());
-        let everywhere = |rule: &mut crate::api::account::RegistryRule| rule.namespaces = namespaces(["a", "a-b"]);
+        let everywhere = |rule: &mut crate::api::account::RegistryRule| {
+            rule.namespaces = namespaces(["a", "a-b"])
+        };
         let cluster = Cluster::of_the_article()
             .registry_rules([super::resources::registry_rule(everywhere)])
-            .consumer_rules([consumer_rule(|rule| rule.namespaces = namespaces(["a", "a-b"]))]);
+            .consumer_rules([consumer_rule(|rule| {
+                rule.namespaces = namespaces(["a", "a-b"])
+            })]);
         cluster.admitted(&asked).role.unwrap().identity.name
     };
     assert_ne!(name("a", "b-c"), name("a-b", "c"));
@@ -148,6 +191,12 @@ fn a_role_without_a_name_gets_one_that_is_its_grants_alone() {
     let long = name("a", &"x".repeat(190));
     assert_eq!(long.len(), 64);
     assert_ne!(long, name("a", &"x".repeat(189)));
-    let elsewhere = GrantName { namespace: "a".into(), name: "b-c".into() };
-    assert_ne!(elsewhere.in_aws(&installation(), 64), elsewhere.in_aws(&"ffffffffffff".parse().unwrap(), 64));
+    let elsewhere = GrantName {
+        namespace: "a".into(),
+        name: "b-c".into(),
+    };
+    assert_ne!(
+        elsewhere.in_aws(&installation(), 64),
+        elsewhere.in_aws(&"ffffffffffff".parse().unwrap(), 64)
+    );
 }

@@ -1,4 +1,5 @@
-//! The printed trust policy of the operator's role in an account, for every kind of identity that the operator may have.
+//! The printed trust policy of the operator's role in an account, for every kind of identity that
+//! the operator may have.
 
 use crate::api::account::Partition;
 use crate::grant::management::{Management, POD_IDENTITY_TAGS};
@@ -8,7 +9,10 @@ use rstest::rstest;
 
 const OPERATOR: &str = "arn:aws:iam::333333333333:role/registry-grants-operator";
 const ROLE: &str = "arn:aws:iam::111111111111:role/registry-grants";
-const OURS: [&str; 2] = ["registrygrants.dev/installation", "registrygrants.dev/namespace"];
+const OURS: [&str; 2] = [
+    "registrygrants.dev/installation",
+    "registrygrants.dev/namespace",
+];
 
 fn management(more_keys: &[&str]) -> Management {
     Management {
@@ -31,7 +35,8 @@ fn management(more_keys: &[&str]) -> Management {
     }
 }
 
-/// Whether the operator may assume the role with a session that has these tags, its own and those that it inherits.
+/// Whether the operator may assume the role with a session that has these tags, its own and those
+/// that it inherits.
 fn may_tag(trust: Document, operator: &str, keys: &[&str]) -> bool {
     let own = Document::of([Statement::allow(["sts:AssumeRole", "sts:TagSession"]).on(["*"])]);
     let policies = Policies {
@@ -39,9 +44,17 @@ fn may_tag(trust: Document, operator: &str, keys: &[&str]) -> bool {
         boundary: None,
         resource: vec![Named::new("the trust policy", trust)],
     };
-    let context = Context::default().closed().with("sts:ExternalId", ["example"]);
-    let context = keys.iter().fold(context, |context, key| context.with(&format!("aws:RequestTag/{key}"), ["x"]));
-    let context = if keys.is_empty() { context } else { context.with("aws:TagKeys", keys.iter().copied()) };
+    let context = Context::default()
+        .closed()
+        .with("sts:ExternalId", ["example"]);
+    let context = keys.iter().fold(context, |context, key| {
+        context.with(&format!("aws:RequestTag/{key}"), ["x"])
+    });
+    let context = if keys.is_empty() {
+        context
+    } else {
+        context.with("aws:TagKeys", keys.iter().copied())
+    };
     let request = |action: &str| Request {
         principal: Principal::role(operator, "333333333333", None),
         action: action.into(),
@@ -49,7 +62,9 @@ fn may_tag(trust: Document, operator: &str, keys: &[&str]) -> bool {
         resource_account: "111111111111".into(),
         context: context.clone(),
     };
-    ["sts:AssumeRole", "sts:TagSession"].iter().all(|action| evaluate(&request(action), &policies) == Verdict::Allowed)
+    ["sts:AssumeRole", "sts:TagSession"]
+        .iter()
+        .all(|action| evaluate(&request(action), &policies) == Verdict::Allowed)
 }
 
 #[rstest]
@@ -67,5 +82,9 @@ fn a_tag_that_was_named_gets_in_for_the_operator_alone() {
     let keys = [OURS[0], OURS[1], "team"];
     let trust = management(&["team"]).trust();
     assert!(may_tag(trust.clone(), OPERATOR, &keys));
-    assert!(!may_tag(trust, "arn:aws:iam::333333333333:role/other", &keys));
+    assert!(!may_tag(
+        trust,
+        "arn:aws:iam::333333333333:role/other",
+        &keys
+    ));
 }

@@ -4,7 +4,9 @@ use super::drift::as_made;
 use super::iam::Iam;
 use super::resources::{Cluster, grant_with_plain_role, now, owner, strings};
 use crate::grant::desired::DesiredRole;
-use crate::grant::diff::{ENDED_SESSIONS, Step, ends_sessions, ends_sessions_again_in, registry_role};
+use crate::grant::diff::{
+    ENDED_SESSIONS, Step, ends_sessions, ends_sessions_again_in, registry_role,
+};
 use crate::grant::observed::Role;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
@@ -13,7 +15,10 @@ use std::time::Duration;
 type Spec = crate::api::grant::CrossAccountRegistryGrantSpec;
 
 fn desired(change: fn(&mut Spec)) -> DesiredRole {
-    Cluster::of_the_article().desired(&grant_with_plain_role(change)).registry_role.unwrap()
+    Cluster::of_the_article()
+        .desired(&grant_with_plain_role(change))
+        .registry_role
+        .unwrap()
 }
 
 fn roles(spec: &mut Spec, names: &[&str]) {
@@ -27,13 +32,24 @@ fn pass(role: &Role, desired: &DesiredRole, at: Timestamp) -> (Role, bool) {
     let steps = registry_role(desired, Some(role), &owner(), at).unwrap();
     let mut iam = Iam::default().with_role(&desired.name, Some(role.clone()));
     iam.apply(&steps);
-    (iam.roles.remove(&desired.name).unwrap(), ends_sessions(&steps))
+    (
+        iam.roles.remove(&desired.name).unwrap(),
+        ends_sessions(&steps),
+    )
 }
 
 fn ended(role: &Role) -> Option<String> {
     let document = role.inline.get(ENDED_SESSIONS)?.as_ref().unwrap();
-    let moment = document.statements[0].condition("DateLessThan", "aws:TokenIssueTime").unwrap();
-    Some(moment.as_str().or_else(|| moment[0].as_str()).unwrap().to_owned())
+    let moment = document.statements[0]
+        .condition("DateLessThan", "aws:TokenIssueTime")
+        .unwrap();
+    Some(
+        moment
+            .as_str()
+            .or_else(|| moment[0].as_str())
+            .unwrap()
+            .to_owned(),
+    )
 }
 
 fn later(seconds: i64) -> Timestamp {
@@ -59,33 +75,59 @@ fn whoever_may_not_assume_the_role_any_more_loses_his_sessions(
     assert_eq!(ended(&done).as_deref(), Some("2026-01-01T12:00:08Z"));
     let statement = &done.inline[ENDED_SESSIONS].as_ref().unwrap().statements[0];
     assert!(statement.is_deny());
-    assert_eq!(pass(&done, &after, later(67)), (done.clone(), false), "the narrowed policy is on its way");
+    assert_eq!(
+        pass(&done, &after, later(67)),
+        (done.clone(), false),
+        "the narrowed policy is on its way"
+    );
     // Those that were given out while the narrowed policy was on its way to all of IAM end as well.
-    assert_eq!(ends_sessions_again_in(&done, later(8)), Some(Duration::from_secs(60)));
+    assert_eq!(
+        ends_sessions_again_in(&done, later(8)),
+        Some(Duration::from_secs(60))
+    );
     let (again, _) = pass(&done, &after, later(68));
     assert_eq!(ended(&again).as_deref(), Some("2026-01-01T12:01:09Z"));
     assert_eq!(ends_sessions_again_in(&again, later(68)), None);
-    assert_eq!(pass(&again, &after, later(3600)), (again.clone(), false), "it stays as it is");
+    assert_eq!(
+        pass(&again, &after, later(3600)),
+        (again.clone(), false),
+        "it stays as it is"
+    );
 }
 
 /// What is pending stands in the role itself, so that another process goes on with it.
 #[test]
 fn the_second_end_of_sessions_survives_a_restart_of_any_length() {
     let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
-    let (narrowed, _) = pass(&as_made(&desired(|_: &mut Spec| {}), &owner()), &after, now());
+    let (narrowed, _) = pass(
+        &as_made(&desired(|_: &mut Spec| {}), &owner()),
+        &after,
+        now(),
+    );
     let (once, _) = pass(&narrowed, &after, later(1));
     for minutes in [2, 60, 11 * 60] {
         let (twice, _) = pass(&once, &after, later(60 * minutes));
         assert!(ended(&twice) > ended(&once), "{minutes}");
-        assert_eq!(pass(&twice, &after, later(60 * minutes + 600)), (twice.clone(), false));
+        assert_eq!(
+            pass(&twice, &after, later(60 * minutes + 600)),
+            (twice.clone(), false)
+        );
     }
-    assert_eq!(pass(&once, &after, later(13 * 3600)).0, as_made(&after, &owner()), "no such session can live any more");
+    assert_eq!(
+        pass(&once, &after, later(13 * 3600)).0,
+        as_made(&after, &owner()),
+        "no such session can live any more"
+    );
 }
 
 #[test]
 fn a_moment_that_is_far_ahead_is_corrected() {
     let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
-    let (narrowed, _) = pass(&as_made(&desired(|_: &mut Spec| {}), &owner()), &after, now());
+    let (narrowed, _) = pass(
+        &as_made(&desired(|_: &mut Spec| {}), &owner()),
+        &after,
+        now(),
+    );
     // By a clock that is an hour ahead.
     let (ahead, _) = pass(&narrowed, &after, later(3600));
     let (right, _) = pass(&ahead, &after, later(10));
@@ -98,7 +140,10 @@ fn a_moment_that_is_far_ahead_is_corrected() {
 #[case::no_external_id_is_asked_any_more(|spec: &mut Spec| spec.registry.role.as_mut().unwrap().external_id = Some("secret".into()), |_: &mut Spec| {})]
 #[case::less_access(|_: &mut Spec| {}, |spec: &mut Spec| spec.access = crate::api::grant::Access::Pull)]
 #[case::other_repositories(|_: &mut Spec| {}, |spec: &mut Spec| spec.registry.regions = strings(["eu-west-1"]))]
-fn nobody_loses_his_sessions_where_nobody_is_shut_out(#[case] before: fn(&mut Spec), #[case] after: fn(&mut Spec)) {
+fn nobody_loses_his_sessions_where_nobody_is_shut_out(
+    #[case] before: fn(&mut Spec),
+    #[case] after: fn(&mut Spec),
+) {
     let (role, again) = pass(&as_made(&desired(before), &owner()), &desired(after), now());
     assert!(!again);
     assert_eq!(ended(&role), None);
@@ -113,15 +158,26 @@ fn a_pass_that_was_cut_off_in_the_middle_is_finished_by_the_next() {
         let mut iam = Iam::default().with_role(&after.name, Some(before.clone()));
         iam.apply(&steps[..done]);
         let (first, again) = pass(&iam.roles[&after.name], &after, later(60));
-        let role = if again { pass(&first, &after, later(61)).0 } else { first };
-        assert!(ended(&role).unwrap().as_str() >= "2026-01-01T12:01:00Z", "{done}: {role:?}");
+        let role = if again {
+            pass(&first, &after, later(61)).0
+        } else {
+            first
+        };
+        assert!(
+            ended(&role).unwrap().as_str() >= "2026-01-01T12:01:00Z",
+            "{done}: {role:?}"
+        );
     }
 }
 
 #[test]
 fn once_no_such_session_can_live_any_more_nothing_is_left() {
     let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
-    let (narrowed, _) = pass(&as_made(&desired(|_: &mut Spec| {}), &owner()), &after, now());
+    let (narrowed, _) = pass(
+        &as_made(&desired(|_: &mut Spec| {}), &owner()),
+        &after,
+        now(),
+    );
     let (once, _) = pass(&narrowed, &after, now());
     let (done, _) = pass(&once, &after, later(120));
     let hours = |hours: i64| later(3600 * hours);
@@ -133,14 +189,24 @@ fn once_no_such_session_can_live_any_more_nothing_is_left() {
 fn whoever_changes_that_policy_ends_all_sessions() {
     let after = desired(|_: &mut Spec| {});
     let mut role = as_made(&after, &owner());
-    role.inline.insert(ENDED_SESSIONS.into(), super::drift::unreadable());
-    assert_eq!(ended(&pass(&role, &after, now()).0).as_deref(), Some("2026-01-01T12:00:01Z"));
+    role.inline
+        .insert(ENDED_SESSIONS.into(), super::drift::unreadable());
+    assert_eq!(
+        ended(&pass(&role, &after, now()).0).as_deref(),
+        Some("2026-01-01T12:00:01Z")
+    );
 }
 
 #[test]
 fn a_boundary_that_was_lifted_is_put_back_first_for_without_it_no_policy_can_be_put() {
     let mut after = desired(|spec| roles(spec, &["ci/web"]));
     after.boundary = Some("arn:aws:iam::111111111111:policy/b".into());
-    let steps = registry_role(&after, Some(&as_made(&desired(|_| {}), &owner())), &owner(), now()).unwrap();
+    let steps = registry_role(
+        &after,
+        Some(&as_made(&desired(|_| {}), &owner())),
+        &owner(),
+        now(),
+    )
+    .unwrap();
     assert!(matches!(steps[0], Step::PutBoundary { .. }), "{steps:?}");
 }

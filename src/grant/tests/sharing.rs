@@ -1,7 +1,9 @@
 //! Instance roles that several grants keep, that others made, or that stay when their grant goes.
 
 use super::iam::Iam;
-use super::resources::{CONSUMER, Cluster, consumer_rule, grant, installation, owner, registry_rule, strings};
+use super::resources::{
+    CONSUMER, Cluster, consumer_rule, grant, installation, owner, registry_rule, strings,
+};
 use crate::api::conditions::Reason;
 use crate::api::grant::{CrossAccountRegistryGrantSpec as Spec, Management, OnDelete};
 use crate::grant::Problem;
@@ -19,7 +21,9 @@ fn desired_by(owner: &Owner, change: impl FnOnce(&mut Spec)) -> DesiredInstance 
     let management = vec![Management::Create, Management::Extend];
     Cluster::of_the_article()
         .registry_rules([registry_rule(|_| {})])
-        .consumer_rules([consumer_rule(|rule| (rule.roles, rule.management) = (roles, management))])
+        .consumer_rules([consumer_rule(|rule| {
+            (rule.roles, rule.management) = (roles, management)
+        })])
         .admitted(&grant(change))
         .desired(owner)
         .instance
@@ -43,13 +47,26 @@ struct Life {
 
 impl Life {
     fn sharers(&self, owner: &Owner) -> Sharers {
-        let others = |list: &[Owner]| list.iter().filter(|other| *other != owner).cloned().collect::<Vec<_>>();
-        Sharers { keeping: others(&self.keeping), leaving: others(&self.leaving) }
+        let others = |list: &[Owner]| {
+            list.iter()
+                .filter(|other| *other != owner)
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        Sharers {
+            keeping: others(&self.keeping),
+            leaving: others(&self.leaving),
+        }
     }
 
     fn look(&mut self, owner: &Owner) -> Result<Vec<Step>, Problem> {
         let desired = desired_by(owner, |_| {});
-        let steps = instance(&desired, &self.iam.instance(ROLE, ROLE), owner, &self.sharers(owner))?;
+        let steps = instance(
+            &desired,
+            &self.iam.instance(ROLE, ROLE),
+            owner,
+            &self.sharers(owner),
+        )?;
         self.iam.apply(&steps);
         Ok(steps)
     }
@@ -59,7 +76,8 @@ impl Life {
         self.look(owner).unwrap();
     }
 
-    /// From here on the grant does not keep the role any more; what is its own is taken off in [`Self::remove`].
+    /// From here on the grant does not keep the role any more; what is its own is taken off in
+    /// [`Self::remove`].
     fn let_go(&mut self, owner: &Owner) {
         self.keeping.retain(|other| other != owner);
         self.leaving.push(owner.clone());
@@ -68,14 +86,24 @@ impl Life {
     fn remove(&mut self, owner: &Owner) {
         let observed = self.iam.instance(ROLE, ROLE);
         let sharers = self.sharers(owner);
-        let (steps, held) = without_instance(ROLE, Some(ROLE), &observed, owner, &sharers, OnDelete::DeleteRole);
+        let (steps, held) = without_instance(
+            ROLE,
+            Some(ROLE),
+            &observed,
+            owner,
+            &sharers,
+            OnDelete::DeleteRole,
+        );
         assert_eq!(held, None);
         self.iam.apply(&steps);
         self.leaving.retain(|other| other != owner);
     }
 
     fn has_policy_of(&self, owner: &Owner) -> bool {
-        self.iam.roles.get(ROLE).is_some_and(|role| role.inline.contains_key(&owner.policy_name()))
+        self.iam
+            .roles
+            .get(ROLE)
+            .is_some_and(|role| role.inline.contains_key(&owner.policy_name()))
     }
 }
 
@@ -132,10 +160,16 @@ fn foreign(change: impl FnOnce(&mut Role)) -> Role {
         arn: format!("arn:aws:iam::{CONSUMER}:role/miq-instance"),
         id: "AROATHEIRS".into(),
         path: "/".into(),
-        trust: Ok(Document::of([Statement::allow(["sts:AssumeRole"]).to_service("ssm.amazonaws.com")])),
+        trust: Ok(Document::of([
+            Statement::allow(["sts:AssumeRole"]).to_service("ssm.amazonaws.com")
+        ])),
         max_session_seconds: 7200,
         boundary: None,
-        tags: [(TAG_ALLOW_EXTEND.to_owned(), "true".to_owned()), ("team".to_owned(), "b".to_owned())].into(),
+        tags: [
+            (TAG_ALLOW_EXTEND.to_owned(), "true".to_owned()),
+            ("team".to_owned(), "b".to_owned()),
+        ]
+        .into(),
         inline: [("logs".to_owned(), Ok(policy))].into(),
         attached: ["arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore".to_owned()].into(),
     };
@@ -144,14 +178,29 @@ fn foreign(change: impl FnOnce(&mut Role)) -> Role {
 }
 
 fn extending() -> DesiredInstance {
-    desired_by(&owner(), |spec| spec.consumer.instance_role.as_mut().unwrap().management = Management::Extend)
+    desired_by(&owner(), |spec| {
+        spec.consumer.instance_role.as_mut().unwrap().management = Management::Extend
+    })
 }
 
 fn extend(role: Option<Role>) -> Result<(Vec<Step>, Iam), Problem> {
     let mut iam = Iam::default().with_role(ROLE, role);
-    let steps = instance(&extending(), &iam.instance(ROLE, ""), &owner(), &Sharers::default())?;
+    let steps = instance(
+        &extending(),
+        &iam.instance(ROLE, ""),
+        &owner(),
+        &Sharers::default(),
+    )?;
     iam.apply(&steps);
-    assert_eq!(instance(&extending(), &iam.instance(ROLE, ""), &owner(), &Sharers::default()), Ok(Vec::new()));
+    assert_eq!(
+        instance(
+            &extending(),
+            &iam.instance(ROLE, ""),
+            &owner(),
+            &Sharers::default()
+        ),
+        Ok(Vec::new())
+    );
     Ok((steps, iam))
 }
 
@@ -167,22 +216,29 @@ fn a_role_of_others_gets_one_policy_which_goes_without_trace(#[case] consent: &s
     let theirs = foreign(|role| drop(role.tags.insert(TAG_ALLOW_EXTEND.into(), consent.into())));
     let (steps, mut iam) = extend(Some(theirs.clone())).unwrap();
     assert_eq!(words(&steps), "set policy OURS of role miq-instance");
-    assert_eq!(take_off(&mut iam), "delete policy OURS of role miq-instance");
+    assert_eq!(
+        take_off(&mut iam),
+        "delete policy OURS of role miq-instance"
+    );
     assert_eq!(iam.roles[ROLE], theirs);
 }
 
 fn take_off(iam: &mut Iam) -> String {
     let (observed, none) = (iam.instance(ROLE, ""), Sharers::default());
-    let (steps, left) = without_instance(ROLE, None, &observed, &owner(), &none, OnDelete::DeleteRole);
+    let (steps, left) =
+        without_instance(ROLE, None, &observed, &owner(), &none, OnDelete::DeleteRole);
     assert_eq!(left, None);
     iam.apply(&steps);
     words(&steps)
 }
 
-/// Trust policies of roles that are extended: field case 06, and other forms in which EC2 is trusted already.
+/// Trust policies of roles that are extended: field case 06, and other forms in which EC2 is
+/// trusted already.
 #[rstest]
 #[case::ecs_tasks(r#"{"Effect":"Allow","Principal":{"Service":"ecs-tasks.amazonaws.com"},"Action":"sts:AssumeRole"}"#)]
-#[case::ec2(r#"{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}"#)]
+#[case::ec2(
+    r#"{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}"#
+)]
 #[case::ec2_and_ecs(
     r#"{"Effect":"Allow","Principal":{"Service":["ec2.amazonaws.com","ecs.amazonaws.com"]},"Action":"sts:AssumeRole"}"#
 )]
@@ -210,13 +266,22 @@ fn a_trust_statement_that_was_added_earlier_stays_until_the_grant_goes() {
     let theirs = foreign(|_| {});
     let before = theirs.trust.clone().unwrap();
     let ours = extending().role.trust;
-    let (steps, mut iam) = extend(Some(foreign(|role| role.trust = Ok(before.clone().with([ours]))))).unwrap();
+    let (steps, mut iam) = extend(Some(foreign(|role| {
+        role.trust = Ok(before.clone().with([ours]))
+    })))
+    .unwrap();
     assert_eq!(words(&steps), "set policy OURS of role miq-instance");
     let off = "delete policy OURS of role miq-instance\nset the trust policy of role miq-instance";
     assert_eq!(take_off(&mut iam), off);
     let after = &iam.roles[ROLE];
     assert_eq!(after.trust.as_ref().unwrap().meaning(), before.meaning());
-    assert_eq!(Role { trust: theirs.trust.clone(), ..after.clone() }, theirs);
+    assert_eq!(
+        Role {
+            trust: theirs.trust.clone(),
+            ..after.clone()
+        },
+        theirs
+    );
 }
 
 #[rstest]
@@ -243,9 +308,20 @@ fn a_role_that_is_not_there_yet_is_waited_for() {
 #[test]
 fn a_role_whose_owner_withdraws_consent_can_still_be_let_go_of() {
     let (_, mut iam) = extend(Some(foreign(|_| {}))).unwrap();
-    iam.roles.get_mut(ROLE).unwrap().tags.remove(TAG_ALLOW_EXTEND);
+    iam.roles
+        .get_mut(ROLE)
+        .unwrap()
+        .tags
+        .remove(TAG_ALLOW_EXTEND);
     let observed = iam.instance(ROLE, "");
-    let (steps, _) = without_instance(ROLE, None, &observed, &owner(), &Sharers::default(), OnDelete::DeleteRole);
+    let (steps, _) = without_instance(
+        ROLE,
+        None,
+        &observed,
+        &owner(),
+        &Sharers::default(),
+        OnDelete::DeleteRole,
+    );
     assert_eq!(words(&steps), "delete policy OURS of role miq-instance");
 }
 
@@ -260,15 +336,39 @@ fn a_role_that_only_loses_access_stays_in_its_profile_and_is_nobodys() {
     let mut iam = ours();
     let observed = iam.instance(ROLE, ROLE);
     let none = Sharers::default();
-    let (steps, _) = without_instance(ROLE, Some(ROLE), &observed, &owner(), &none, OnDelete::RemoveAccess);
+    let (steps, _) = without_instance(
+        ROLE,
+        Some(ROLE),
+        &observed,
+        &owner(),
+        &none,
+        OnDelete::RemoveAccess,
+    );
     iam.apply(&steps);
     let after = iam.instance(ROLE, ROLE);
     let role = after.role.clone().unwrap();
     assert!(role.inline.is_empty() && role.tags.is_empty(), "{role:?}");
-    assert!(!role.trust.unwrap().statements.iter().any(|statement| installation().owns(statement)));
-    assert_eq!(after.profile.clone().unwrap().roles, [ROLE.to_owned()].into());
+    assert!(
+        !role
+            .trust
+            .unwrap()
+            .statements
+            .iter()
+            .any(|statement| installation().owns(statement))
+    );
+    assert_eq!(
+        after.profile.clone().unwrap().roles,
+        [ROLE.to_owned()].into()
+    );
     assert!(after.profile.clone().unwrap().tags.is_empty());
-    let again = without_instance(ROLE, Some(ROLE), &after, &owner(), &none, OnDelete::RemoveAccess);
+    let again = without_instance(
+        ROLE,
+        Some(ROLE),
+        &after,
+        &owner(),
+        &none,
+        OnDelete::RemoveAccess,
+    );
     assert_eq!(again, (Vec::new(), None));
 }
 
@@ -276,15 +376,38 @@ fn a_role_that_only_loses_access_stays_in_its_profile_and_is_nobodys() {
 fn a_role_that_is_retained_keeps_its_access_and_is_nobodys() {
     let mut iam = ours();
     let before = iam.roles[ROLE].clone();
-    let steps =
-        instance_handed_over(ROLE, Some(ROLE), &iam.instance(ROLE, ROLE), &owner(), &Sharers::default()).unwrap();
+    let steps = instance_handed_over(
+        ROLE,
+        Some(ROLE),
+        &iam.instance(ROLE, ROLE),
+        &owner(),
+        &Sharers::default(),
+    )
+    .unwrap();
     iam.apply(&steps);
     let role = &iam.roles[ROLE];
     assert_eq!(role.inline, before.inline);
-    assert_eq!(role.trust.as_ref().unwrap().meaning(), before.trust.unwrap().meaning());
-    assert!(!role.trust.as_ref().unwrap().statements.iter().any(|statement| installation().owns(statement)));
+    assert_eq!(
+        role.trust.as_ref().unwrap().meaning(),
+        before.trust.unwrap().meaning()
+    );
+    assert!(
+        !role
+            .trust
+            .as_ref()
+            .unwrap()
+            .statements
+            .iter()
+            .any(|statement| installation().owns(statement))
+    );
     assert!(role.tags.is_empty() && iam.profiles[ROLE].tags.is_empty());
-    let again = instance_handed_over(ROLE, Some(ROLE), &iam.instance(ROLE, ROLE), &owner(), &Sharers::default());
+    let again = instance_handed_over(
+        ROLE,
+        Some(ROLE),
+        &iam.instance(ROLE, ROLE),
+        &owner(),
+        &Sharers::default(),
+    );
     assert_eq!(again, Ok(Vec::new()));
 }
 
@@ -296,14 +419,24 @@ fn a_shared_role_of_which_one_grant_is_retained_is_the_others_with_that_policy_o
     life.create(&second);
     life.let_go(&first);
     let sharers = life.sharers(&first);
-    let steps = instance_handed_over(ROLE, Some(ROLE), &life.iam.instance(ROLE, ROLE), &first, &sharers).unwrap();
+    let steps = instance_handed_over(
+        ROLE,
+        Some(ROLE),
+        &life.iam.instance(ROLE, ROLE),
+        &first,
+        &sharers,
+    )
+    .unwrap();
     life.iam.apply(&steps);
     life.leaving.clear();
     assert!(life.has_policy_of(&first) && second.owns(&life.iam.roles[ROLE].tags));
     assert_eq!(life.look(&second).unwrap(), []);
     life.let_go(&second);
     life.remove(&second);
-    assert!(life.has_policy_of(&first), "it has become foreign, and keeps the role");
+    assert!(
+        life.has_policy_of(&first),
+        "it has become foreign, and keeps the role"
+    );
 }
 
 #[test]
@@ -312,11 +445,22 @@ fn a_role_in_somebody_elses_profile_loses_access_and_its_holder_is_named() {
     let mut observed = iam.instance(ROLE, ROLE);
     observed.held_by = [ROLE.to_owned(), "theirs".to_owned()].into();
     let none = Sharers::default();
-    let (steps, held) = without_instance(ROLE, Some(ROLE), &observed, &owner(), &none, OnDelete::DeleteRole);
+    let (steps, held) = without_instance(
+        ROLE,
+        Some(ROLE),
+        &observed,
+        &owner(),
+        &none,
+        OnDelete::DeleteRole,
+    );
     iam.apply(&steps);
     let held = held.unwrap();
     assert_eq!(held.reason, Reason::StillInUse);
-    assert!(held.message.contains("theirs") && !held.message.contains("profile miq"), "{}", held.message);
+    assert!(
+        held.message.contains("theirs") && !held.message.contains("profile miq"),
+        "{}",
+        held.message
+    );
     assert!(iam.roles[ROLE].inline.is_empty() && iam.profiles.is_empty());
 }
 

@@ -1,12 +1,14 @@
 //! How a grant stands: what holds while its spec is wrong, and what a narrowed rule takes back.
 
 use super::resources::{
-    CONSUMER, Cluster, REGISTRY, consumer_rule, grant, grant_with_plain_role, installation, name_of, namespaces,
-    registry_rule, strings,
+    CONSUMER, Cluster, REGISTRY, consumer_rule, grant, grant_with_plain_role, installation,
+    name_of, namespaces, registry_rule, strings,
 };
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
-use crate::api::grant::{Access, Applied, CrossAccountRegistryGrant, DeletionPolicy, ManagedPolicy, Mode};
+use crate::api::grant::{
+    Access, Applied, CrossAccountRegistryGrant, DeletionPolicy, ManagedPolicy, Mode,
+};
 use crate::grant::{Standing, meant, to_retain};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -35,7 +37,10 @@ fn name(standing: &Standing) -> &'static str {
 fn a_grant_that_is_admitted_is_made_true_whatever_was_before() {
     let before = applied(&grant(|_| {}));
     for applied in [None, Some(&before)] {
-        assert_eq!(name(&Cluster::of_the_article().standing(&grant(|_| {}), applied)), "Admitted");
+        assert_eq!(
+            name(&Cluster::of_the_article().standing(&grant(|_| {}), applied)),
+            "Admitted"
+        );
     }
 }
 
@@ -53,7 +58,10 @@ fn a_mistake_keeps_what_held_before_and_says_what_is_wrong() {
 
 #[test]
 fn a_mistake_in_a_new_grant_opens_nothing() {
-    assert_eq!(name(&Cluster::of_the_article().standing(&mistaken(), None)), "Unknown");
+    assert_eq!(
+        name(&Cluster::of_the_article().standing(&mistaken(), None)),
+        "Unknown"
+    );
 }
 
 #[rstest]
@@ -69,11 +77,25 @@ fn a_narrowed_rule_takes_back_what_a_mistake_would_keep(
 ) {
     let before = applied(&grant(|_| {}));
     let narrowed = Cluster::of_the_article().registry_rules(rules);
-    let resource = if spec_is_wrong { mistaken() } else { grant(|_| {}) };
+    let resource = if spec_is_wrong {
+        mistaken()
+    } else {
+        grant(|_| {})
+    };
     match narrowed.standing(&resource, Some(&before)) {
         Standing::NotAdmitted(problems) => {
-            assert!(problems.iter().any(|problem| problem.reason == Reason::NotAdmitted), "{problems:#?}");
-            assert_eq!(problems.iter().any(|problem| problem.reason == Reason::Invalid), spec_is_wrong);
+            assert!(
+                problems
+                    .iter()
+                    .any(|problem| problem.reason == Reason::NotAdmitted),
+                "{problems:#?}"
+            );
+            assert_eq!(
+                problems
+                    .iter()
+                    .any(|problem| problem.reason == Reason::Invalid),
+                spec_is_wrong
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -82,15 +104,22 @@ fn a_narrowed_rule_takes_back_what_a_mistake_would_keep(
 #[test]
 fn a_consumer_that_no_longer_admits_the_instance_role_takes_the_grant_back() {
     let before = applied(&grant(|_| {}));
-    let narrowed = Cluster::of_the_article().consumer_rules([consumer_rule(|rule| rule.roles.clear())]);
-    assert_eq!(name(&narrowed.standing(&mistaken(), Some(&before))), "NotAdmitted");
+    let narrowed =
+        Cluster::of_the_article().consumer_rules([consumer_rule(|rule| rule.roles.clear())]);
+    assert_eq!(
+        name(&narrowed.standing(&mistaken(), Some(&before))),
+        "NotAdmitted"
+    );
 }
 
 #[test]
 fn without_the_registrys_account_everything_stays_as_it_is() {
     let before = applied(&grant(|_| {}));
     let gone = Cluster::of_the_article().without(REGISTRY);
-    assert_eq!(name(&gone.standing(&grant(|_| {}), Some(&before))), "Unknown");
+    assert_eq!(
+        name(&gone.standing(&grant(|_| {}), Some(&before))),
+        "Unknown"
+    );
     assert_eq!(name(&gone.standing(&mistaken(), Some(&before))), "Unknown");
 }
 
@@ -103,21 +132,35 @@ fn without_the_registrys_account_everything_stays_as_it_is() {
 #[case::another_consumer(spec_with("/consumer/accountID", json!("333333333333")))]
 #[case::another_registry(spec_with("/registry/accountID", json!("333333333333")))]
 fn a_forged_record_opens_nothing(#[case] spec: Value) {
-    let forged = Applied { spec, ..applied(&grant(|_| {})) };
+    let forged = Applied {
+        spec,
+        ..applied(&grant(|_| {}))
+    };
     let standing = Cluster::of_the_article().standing(&mistaken(), Some(&forged));
-    assert!(["NotAdmitted", "Unknown"].contains(&name(&standing)), "{standing:?}");
+    assert!(
+        ["NotAdmitted", "Unknown"].contains(&name(&standing)),
+        "{standing:?}"
+    );
 }
 
 #[test]
 fn a_forged_record_moves_no_grant_to_another_account() {
     let other = "333333333333";
     let admitting = |spec: &mut crate::api::AWSAccountSpec| {
-        spec.registry = Some(crate::api::account::RegistrySide { rules: vec![registry_rule(|_| {})] });
+        spec.registry = Some(crate::api::account::RegistrySide {
+            rules: vec![registry_rule(|_| {})],
+        });
     };
     let cluster = || Cluster::of_the_article().account(other, admitting);
     cluster().admitted(&grant(|spec| spec.registry.account_id = other.into()));
-    let forged = Applied { spec: spec_with("/registry/accountID", json!(other)), ..applied(&grant(|_| {})) };
-    assert_eq!(name(&cluster().standing(&mistaken(), Some(&forged))), "Unknown");
+    let forged = Applied {
+        spec: spec_with("/registry/accountID", json!(other)),
+        ..applied(&grant(|_| {}))
+    };
+    assert_eq!(
+        name(&cluster().standing(&mistaken(), Some(&forged))),
+        "Unknown"
+    );
 }
 
 fn spec_with(place: &str, value: Value) -> Value {
@@ -131,7 +174,8 @@ fn a_mistake_never_opens_more_than_what_held_before() {
     let before = applied(&grant_with_plain_role(|spec| spec.access = Access::Pull));
     let wider = grant(|spec| {
         spec.registry.regions = strings(["cn-north-1"]);
-        spec.registry.role.as_mut().unwrap().managed_policies = vec![ManagedPolicy::AmazonEC2ContainerRegistryReadOnly];
+        spec.registry.role.as_mut().unwrap().managed_policies =
+            vec![ManagedPolicy::AmazonEC2ContainerRegistryReadOnly];
     });
     match Cluster::of_the_article().standing(&wider, Some(&before)) {
         Standing::Kept(kept, _) => {
@@ -145,9 +189,13 @@ fn a_mistake_never_opens_more_than_what_held_before() {
 #[test]
 fn a_narrowed_rule_takes_back_also_what_has_become_invalid_meanwhile() {
     let before = applied(&grant(|_| {}));
-    let cluster =
-        Cluster::of_the_article().registry_rules([]).account(CONSUMER, |spec| spec.partition = Partition::AwsCn);
-    assert_eq!(name(&cluster.standing(&grant(|_| {}), Some(&before))), "NotAdmitted");
+    let cluster = Cluster::of_the_article()
+        .registry_rules([])
+        .account(CONSUMER, |spec| spec.partition = Partition::AwsCn);
+    assert_eq!(
+        name(&cluster.standing(&grant(|_| {}), Some(&before))),
+        "NotAdmitted"
+    );
 }
 
 #[test]
@@ -175,14 +223,24 @@ fn to_be_refused_something_beside_access_takes_no_access_away_and_gives_none(
     let (before, asked) = (applied(&grant(|_| {})), grant(change));
     match Cluster::of_the_article().standing(&asked, Some(&before)) {
         Standing::Kept(kept, problems) => {
-            assert!(kept.replaces.is_empty() && kept.direct && kept.spec.deletion_policy == DeletionPolicy::Delete);
+            assert!(
+                kept.replaces.is_empty()
+                    && kept.direct
+                    && kept.spec.deletion_policy == DeletionPolicy::Delete
+            );
             assert!(problems[0].message.contains(refused), "{problems:?}");
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(name(&Cluster::of_the_article().standing(&asked, None)), "NotAdmitted");
+    assert_eq!(
+        name(&Cluster::of_the_article().standing(&asked, None)),
+        "NotAdmitted"
+    );
     let nothing = Cluster::of_the_article().registry_rules([]);
-    assert_eq!(name(&nothing.standing(&asked, Some(&before))), "NotAdmitted");
+    assert_eq!(
+        name(&nothing.standing(&asked, Some(&before))),
+        "NotAdmitted"
+    );
 }
 
 fn suspended(change: impl FnOnce(&mut Spec)) -> CrossAccountRegistryGrant {
@@ -197,7 +255,9 @@ fn a_suspended_grant_stands_as_it_was_applied_whatever_its_spec_says_now() {
     let before = applied(&grant(|_| {}));
     let changed = suspended(|spec| spec.registry.repositories = strings(["everything/*"]));
     match Cluster::of_the_article().standing(&changed, Some(&before)) {
-        Standing::Frozen(Some(kept)) => assert_eq!(kept, Cluster::of_the_article().admitted(&grant(|_| {}))),
+        Standing::Frozen(Some(kept)) => {
+            assert_eq!(kept, Cluster::of_the_article().admitted(&grant(|_| {})))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -206,8 +266,12 @@ fn a_suspended_grant_stands_as_it_was_applied_whatever_its_spec_says_now() {
 fn a_frozen_grant_without_a_record_holds_nothing_and_rules_bind_it_all_the_same() {
     let observing = grant(|spec| spec.mode = Mode::Observe);
     for frozen in [suspended(|_| {}), observing] {
-        assert_eq!(Cluster::of_the_article().standing(&frozen, None), Standing::Frozen(None));
-        let narrowed = Cluster::of_the_article().registry_rules([registry_rule(|rule| rule.max_access = Access::Pull)]);
+        assert_eq!(
+            Cluster::of_the_article().standing(&frozen, None),
+            Standing::Frozen(None)
+        );
+        let narrowed = Cluster::of_the_article()
+            .registry_rules([registry_rule(|rule| rule.max_access = Access::Pull)]);
         assert_eq!(name(&narrowed.standing(&frozen, None)), "NotAdmitted");
         // What cannot be judged is left as it is.
         let unknown = Cluster::of_the_article().without(REGISTRY);
@@ -224,23 +288,35 @@ fn a_grant_without_a_record_is_looked_up_by_its_spec_whether_rules_admit_it_or_n
     };
     let recorded = applied(&asked);
     assert_eq!(meant(&Cluster::of_the_article()), Some(recorded.clone()));
-    assert_eq!(meant(&Cluster::of_the_article().registry_rules([])), Some(recorded));
+    assert_eq!(
+        meant(&Cluster::of_the_article().registry_rules([])),
+        Some(recorded)
+    );
     assert_eq!(meant(&Cluster::of_the_article().without(REGISTRY)), None);
 }
 
 #[test]
 fn rules_bind_a_suspended_grant_as_before() {
     let before = applied(&grant(|_| {}));
-    let narrowed = Cluster::of_the_article().registry_rules([registry_rule(|rule| rule.max_access = Access::Pull)]);
-    assert_eq!(name(&narrowed.standing(&suspended(|_| {}), Some(&before))), "NotAdmitted");
+    let narrowed = Cluster::of_the_article()
+        .registry_rules([registry_rule(|rule| rule.max_access = Access::Pull)]);
+    assert_eq!(
+        name(&narrowed.standing(&suspended(|_| {}), Some(&before))),
+        "NotAdmitted"
+    );
     let unknown = Cluster::of_the_article().without(REGISTRY);
-    assert_eq!(name(&unknown.standing(&suspended(|_| {}), Some(&before))), "Unknown");
+    assert_eq!(
+        name(&unknown.standing(&suspended(|_| {}), Some(&before))),
+        "Unknown"
+    );
 }
 
 /// Whether a grant that is deleted is to stay.
 fn stays(cluster: &Cluster, asked: &CrossAccountRegistryGrant, applied: Option<&Applied>) -> bool {
     let (name, installation) = (name_of(asked), installation());
-    to_retain(&name, &asked.spec, applied, cluster, &installation).unwrap().is_some()
+    to_retain(&name, &asked.spec, applied, cluster, &installation)
+        .unwrap()
+        .is_some()
 }
 
 #[test]
@@ -254,9 +330,20 @@ fn what_is_deleted_stays_only_where_that_is_asked_and_admitted_on_both_sides_and
     let before = applied(&grant(|_| {}));
     assert!(stays(&both(), &asked, Some(&before)));
     assert!(!stays(&both(), &asked, None), "nothing was applied");
-    assert!(!stays(&both(), &grant(|_| {}), Some(&before)), "it was not asked");
-    assert!(!stays(&both().registry_rules([registry_rule(|_| {})]), &asked, Some(&before)));
-    assert!(!stays(&both().consumer_rules([consumer_rule(|_| {})]), &asked, Some(&before)));
+    assert!(
+        !stays(&both(), &grant(|_| {}), Some(&before)),
+        "it was not asked"
+    );
+    assert!(!stays(
+        &both().registry_rules([registry_rule(|_| {})]),
+        &asked,
+        Some(&before)
+    ));
+    assert!(!stays(
+        &both().consumer_rules([consumer_rule(|_| {})]),
+        &asked,
+        Some(&before)
+    ));
     // Suspended, it is what was applied that stays.
     let wider = grant(|spec| {
         (spec.deletion_policy, spec.suspend) = (DeletionPolicy::Retain, true);
@@ -264,5 +351,14 @@ fn what_is_deleted_stays_only_where_that_is_asked_and_admitted_on_both_sides_and
     });
     assert!(stays(&both(), &wider, Some(&before)));
     let gone = both().without(REGISTRY);
-    assert!(to_retain(&name_of(&asked), &asked.spec, Some(&before), &gone, &installation()).is_err());
+    assert!(
+        to_retain(
+            &name_of(&asked),
+            &asked.spec,
+            Some(&before),
+            &gone,
+            &installation()
+        )
+        .is_err()
+    );
 }

@@ -1,7 +1,9 @@
 //! What people read in the status, by example.
 
 use crate::api::conditions::{ConditionType, Reason};
-use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus};
+use crate::api::grant::{
+    Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus,
+};
 use crate::grant::Problem;
 use crate::grant::status::{Outcome, Part, RepositoryOutcome, progressing};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -54,10 +56,15 @@ pub fn repositories(
     each: impl IntoIterator<Item = (impl Into<String>, Result<(), Problem>)>,
 ) -> BTreeMap<(String, String), RepositoryOutcome> {
     let outcome = |result| match result {
-        Ok(()) => RepositoryOutcome { result, ..RepositoryOutcome::failed(problem(Reason::Settling)) },
+        Ok(()) => RepositoryOutcome {
+            result,
+            ..RepositoryOutcome::failed(problem(Reason::Settling))
+        },
         Err(problem) => RepositoryOutcome::failed(problem),
     };
-    each.into_iter().map(|(name, result)| (("us-east-1".to_owned(), name.into()), outcome(result))).collect()
+    each.into_iter()
+        .map(|(name, result)| (("us-east-1".to_owned(), name.into()), outcome(result)))
+        .collect()
 }
 
 pub fn problem(reason: Reason) -> Problem {
@@ -65,7 +72,10 @@ pub fn problem(reason: Reason) -> Problem {
 }
 
 pub fn condition(status: &Status, kind: ConditionType) -> Option<&Condition> {
-    status.conditions.iter().find(|condition| condition.type_ == kind.to_string())
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind.to_string())
 }
 
 pub fn told(outcome: &Outcome) -> Status {
@@ -75,7 +85,12 @@ pub fn told(outcome: &Outcome) -> Status {
 /// The conditions, a line each.
 fn lines(status: &Status) -> String {
     let line = |c: &Condition| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message);
-    status.conditions.iter().map(line).collect::<Vec<_>>().join("\n")
+    status
+        .conditions
+        .iter()
+        .map(line)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[test]
@@ -144,19 +159,35 @@ fn what_could_not_be_revoked_is_reported_under_the_condition_that_it_belongs_to(
     let status = told(&outcome(|outcome| {
         let left = &mut [problem(Reason::BlockedPolicy)];
         outcome.consumer = Part::NotRequested("no instance role".into()).with(left);
-        outcome.repositories = Part::InPlace("granted".into()).with(&mut [problem(Reason::AccessDenied)]);
+        outcome.repositories =
+            Part::InPlace("granted".into()).with(&mut [problem(Reason::AccessDenied)]);
         outcome.role = Part::InPlace("role in place".into()).with(&mut []);
     }));
-    let told = |kind| condition(&status, kind).map(|condition| (condition.status.as_str(), condition.reason.as_str()));
-    assert_eq!(told(ConditionType::ConsumerReady), Some(("False", "BlockedPolicy")));
-    assert_eq!(told(ConditionType::RepositoryPoliciesReady), Some(("False", "AccessDenied")));
+    let told = |kind| {
+        condition(&status, kind)
+            .map(|condition| (condition.status.as_str(), condition.reason.as_str()))
+    };
+    assert_eq!(
+        told(ConditionType::ConsumerReady),
+        Some(("False", "BlockedPolicy"))
+    );
+    assert_eq!(
+        told(ConditionType::RepositoryPoliciesReady),
+        Some(("False", "AccessDenied"))
+    );
     assert_eq!(told(ConditionType::RoleReady), Some(("True", "InPlace")));
 }
 
 #[test]
 fn what_failed_and_what_could_not_be_revoked_are_both_reported() {
     let part = Part::Failed(problem(Reason::Conflict)).with(&mut [problem(Reason::AccessDenied)]);
-    assert_eq!(part, Part::Failed(Problem::new(Reason::Conflict, "Conflict happened; AccessDenied happened")));
+    assert_eq!(
+        part,
+        Part::Failed(Problem::new(
+            Reason::Conflict,
+            "Conflict happened; AccessDenied happened"
+        ))
+    );
 }
 
 #[rstest]
@@ -170,20 +201,34 @@ fn what_mends_itself_is_reconciling_and_what_needs_a_person_is_stalled(
     #[case] reason: Reason,
     #[case] told_as: ConditionType,
 ) {
-    let status = told(&outcome(|outcome| outcome.role = Part::Failed(problem(reason))));
-    assert_eq!(condition(&status, told_as).map(|c| c.status.as_str()), Some("True"));
+    let status = told(&outcome(|outcome| {
+        outcome.role = Part::Failed(problem(reason))
+    }));
+    assert_eq!(
+        condition(&status, told_as).map(|c| c.status.as_str()),
+        Some("True")
+    );
 }
 
 /// The kind of condition that tells of this reason, and Ready's message.
 fn told_of(status: &Status, reason: Reason) -> (&str, &str) {
-    let passing = [ConditionType::Stalled, ConditionType::Reconciling].map(|kind| condition(status, kind));
-    let [told] = passing.into_iter().flatten().collect::<Vec<_>>()[..] else { panic!("not one of both: {status:?}") };
+    let passing =
+        [ConditionType::Stalled, ConditionType::Reconciling].map(|kind| condition(status, kind));
+    let [told] = passing.into_iter().flatten().collect::<Vec<_>>()[..] else {
+        panic!("not one of both: {status:?}")
+    };
     assert_eq!(told.reason, reason.to_string());
-    (&told.type_, &condition(status, ConditionType::Ready).unwrap().message)
+    (
+        &told.type_,
+        &condition(status, ConditionType::Ready).unwrap().message,
+    )
 }
 
 #[rstest]
-#[case(Reason::Settling, "check that every account and role that the grant names exists")]
+#[case(
+    Reason::Settling,
+    "check that every account and role that the grant names exists"
+)]
 #[case(Reason::RoleNotFound, "check the role's name, path and account")]
 fn what_never_shows_is_waited_for_for_five_minutes_and_then_a_person_is_asked(
     #[case] reason: Reason,
@@ -196,9 +241,18 @@ fn what_never_shows_is_waited_for_for_five_minutes_and_then_a_person_is_asked(
     assert_eq!((told_of(&soon, reason).0, &soon), ("Reconciling", &first));
     let stalled = missing.status(Some(&soon), Some(1), &at(301));
     let (kind, message) = told_of(&stalled, reason);
-    assert!(kind == "Stalled" && message.contains(advice), "{kind} {message}");
-    assert_eq!(missing.status(Some(&stalled), Some(1), &at(90_000)), stalled);
-    assert_eq!(lines(&outcome(|_| {}).status(Some(&stalled), Some(1), &at(90_001))), lines(&told(&outcome(|_| {}))));
+    assert!(
+        kind == "Stalled" && message.contains(advice),
+        "{kind} {message}"
+    );
+    assert_eq!(
+        missing.status(Some(&stalled), Some(1), &at(90_000)),
+        stalled
+    );
+    assert_eq!(
+        lines(&outcome(|_| {}).status(Some(&stalled), Some(1), &at(90_001))),
+        lines(&told(&outcome(|_| {})))
+    );
 }
 
 #[test]
@@ -210,7 +264,14 @@ fn a_changed_spec_and_a_new_problem_are_waited_for_anew() {
     let changed = settling.status(Some(&stalled), Some(2), &at(601));
     assert_eq!(told_of(&changed, Reason::Settling).0, "Reconciling");
     assert_eq!(settling.status(Some(&changed), Some(2), &at(602)), changed);
-    assert_eq!(told_of(&settling.status(Some(&changed), Some(2), &at(901)), Reason::Settling).0, "Stalled");
+    assert_eq!(
+        told_of(
+            &settling.status(Some(&changed), Some(2), &at(901)),
+            Reason::Settling
+        )
+        .0,
+        "Stalled"
+    );
     let other = missing(Reason::RoleNotFound).status(Some(&stalled), Some(1), &at(601));
     assert_eq!(told_of(&other, Reason::RoleNotFound).0, "Reconciling");
     // What AWS owes is waited for however long it takes.
@@ -226,7 +287,14 @@ fn a_mistake_in_one_account_is_told_though_a_repository_is_waited_for() {
         outcome.each_repository = repositories([("web", Err(problem(Reason::RepositoryNotFound)))]);
     });
     let first = both.status(None, Some(1), &at(0));
-    assert_eq!(told_of(&both.status(Some(&first), Some(1), &at(300)), Reason::RoleNotFound).0, "Stalled");
+    assert_eq!(
+        told_of(
+            &both.status(Some(&first), Some(1), &at(300)),
+            Reason::RoleNotFound
+        )
+        .0,
+        "Stalled"
+    );
 }
 
 #[test]
@@ -236,7 +304,10 @@ fn while_access_is_taken_back_the_grant_is_not_ready() {
         outcome.each_repository.clear();
     }));
     let ready = condition(&status, ConditionType::Ready).unwrap();
-    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Revoking"));
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("False", "Revoking")
+    );
     assert!(condition(&status, ConditionType::Reconciling).is_some());
 }
 
@@ -244,11 +315,16 @@ fn while_access_is_taken_back_the_grant_is_not_ready() {
 fn what_a_person_can_mend_is_told_before_what_is_only_missing() {
     let missing = |name| (name, Err(problem(Reason::RepositoryNotFound)));
     let denied = ("z", Err(problem(Reason::AccessDenied)));
-    let status =
-        told(&outcome(|o| o.each_repository = repositories([missing("a"), missing("b"), missing("c"), denied])));
+    let status = told(&outcome(|o| {
+        o.each_repository = repositories([missing("a"), missing("b"), missing("c"), denied])
+    }));
     let ready = condition(&status, ConditionType::Ready).unwrap();
     assert_eq!(ready.reason, "AccessDenied");
-    assert!(ready.message.contains("AccessDenied happened"), "{}", ready.message);
+    assert!(
+        ready.message.contains("AccessDenied happened"),
+        "{}",
+        ready.message
+    );
     assert!(condition(&status, ConditionType::Stalled).is_some());
 }
 
@@ -259,7 +335,10 @@ fn without_the_direct_path_there_is_nothing_to_say_about_repositories() {
         outcome.each_repository.clear();
     }));
     assert_eq!(status.repositories, None);
-    assert_eq!(condition(&status, ConditionType::Ready).unwrap().status, "True");
+    assert_eq!(
+        condition(&status, ConditionType::Ready).unwrap().status,
+        "True"
+    );
 }
 
 #[test]
@@ -269,11 +348,24 @@ fn transition_times_move_with_the_status_and_not_with_the_message() {
     let other_words = outcome(|outcome| outcome.role = Part::Failed(problem(Reason::Unavailable)));
     let after = other_words.status(Some(&before), Some(2), &at(60));
     let role = condition(&after, ConditionType::RoleReady).unwrap();
-    assert_eq!((role.reason.as_str(), &role.last_transition_time), ("Unavailable", &at(0)));
+    assert_eq!(
+        (role.reason.as_str(), &role.last_transition_time),
+        ("Unavailable", &at(0))
+    );
     assert_eq!(role.observed_generation, Some(2));
     let mended = outcome(|_| {}).status(Some(&after), Some(2), &at(120));
-    assert_eq!(condition(&mended, ConditionType::RoleReady).unwrap().last_transition_time, at(120));
-    assert_eq!(condition(&mended, ConditionType::ConsumerReady).unwrap().last_transition_time, at(0));
+    assert_eq!(
+        condition(&mended, ConditionType::RoleReady)
+            .unwrap()
+            .last_transition_time,
+        at(120)
+    );
+    assert_eq!(
+        condition(&mended, ConditionType::ConsumerReady)
+            .unwrap()
+            .last_transition_time,
+        at(0)
+    );
 }
 
 #[test]
@@ -283,7 +375,10 @@ fn before_the_first_write_of_a_generation_its_claims_are_on_record() {
     Ready=Unknown Progressing: the operator is at work on this generation
     Reconciling=True Progressing: the operator is at work on this generation
     ");
-    assert_eq!((status.applied, status.observed_generation), (Some(applied()), Some(1)));
+    assert_eq!(
+        (status.applied, status.observed_generation),
+        (Some(applied()), Some(1))
+    );
 }
 
 #[test]
@@ -302,8 +397,16 @@ fn at_work_on_a_new_generation_the_other_conditions_still_speak_of_the_old_one()
     for kept in [ConditionType::RoleReady, ConditionType::ConsumerReady] {
         assert_eq!(condition(&status, kept), condition(&before, kept));
     }
-    assert_eq!(condition(&status, ConditionType::Ready).unwrap().last_transition_time, at(60));
-    assert_eq!((status.registry, status.repositories), (before.registry, before.repositories));
+    assert_eq!(
+        condition(&status, ConditionType::Ready)
+            .unwrap()
+            .last_transition_time,
+        at(60)
+    );
+    assert_eq!(
+        (status.registry, status.repositories),
+        (before.registry, before.repositories)
+    );
 }
 
 #[test]
@@ -335,7 +438,9 @@ fn a_grant_that_is_no_longer_admitted_says_why_and_what_could_not_be_taken_back(
 
 #[test]
 fn a_mistake_is_told_while_what_held_before_is_kept() {
-    let status = told(&outcome(|outcome| outcome.refusal = vec![problem(Reason::Invalid)]));
+    let status = told(&outcome(|outcome| {
+        outcome.refusal = vec![problem(Reason::Invalid)]
+    }));
     insta::assert_snapshot!(lines(&status), @r"
     Ready=False Invalid: Invalid happened
     AccountsReady=False Invalid: Invalid happened

@@ -3,7 +3,8 @@
 use super::status::{at, condition, outcome, problem};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{
-    AccessAction, AccessPath, AccessStatus, AccessVerdict, CrossAccountRegistryGrantStatus as Status,
+    AccessAction, AccessPath, AccessStatus, AccessVerdict,
+    CrossAccountRegistryGrantStatus as Status,
 };
 use crate::grant::status::Part;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -27,8 +28,15 @@ fn denied() -> Vec<AccessStatus> {
 fn ready_is_never_true_beside_a_path_that_is_denied() {
     let status = outcome(|outcome| outcome.access = denied()).status(None, Some(1), &at(0));
     let told = ready(&status);
-    assert_eq!((told.status.as_str(), told.reason.as_str()), ("False", "PathDenied"));
-    assert!(told.message.contains("statement Stop denies it"), "{}", told.message);
+    assert_eq!(
+        (told.status.as_str(), told.reason.as_str()),
+        ("False", "PathDenied")
+    );
+    assert!(
+        told.message.contains("statement Stop denies it"),
+        "{}",
+        told.message
+    );
 }
 
 #[test]
@@ -37,7 +45,10 @@ fn what_is_not_in_place_is_the_reason_and_not_the_access_that_it_costs() {
         outcome.access = denied();
         outcome.consumer = Part::Failed(problem(Reason::RoleNotFound));
     });
-    assert_eq!(ready(&status.status(None, Some(1), &at(0))).reason, "RoleNotFound");
+    assert_eq!(
+        ready(&status.status(None, Some(1), &at(0))).reason,
+        "RoleNotFound"
+    );
 }
 
 #[test]
@@ -52,8 +63,15 @@ fn an_observed_grant_says_what_would_be_done_and_how_much_there_is_of_it() {
     };
     let status = observed(many);
     let told = ready(&status);
-    assert_eq!((told.status.as_str(), told.reason.as_str()), ("Unknown", "Observing"));
+    assert_eq!(
+        (told.status.as_str(), told.reason.as_str()),
+        ("Unknown", "Observing")
+    );
     let pending = status.pending.unwrap();
     assert_eq!((pending.changes, pending.items.len()), (120, 50));
-    assert!(ready(&observed(Vec::new())).message.contains("nothing would change"));
+    assert!(
+        ready(&observed(Vec::new()))
+            .message
+            .contains("nothing would change")
+    );
 }

@@ -38,8 +38,13 @@ const FAILURES: [Reason; 25] = [
 ];
 
 fn problem() -> impl Strategy<Value = Problem> {
-    let message = prop_oneof!["[a-z]{0,20}", Just("ä".repeat(5_000)), Just("\u{1F600}".repeat(2_001))];
-    (prop::sample::select(FAILURES.to_vec()), message).prop_map(|(reason, message)| Problem::new(reason, message))
+    let message = prop_oneof![
+        "[a-z]{0,20}",
+        Just("ä".repeat(5_000)),
+        Just("\u{1F600}".repeat(2_001))
+    ];
+    (prop::sample::select(FAILURES.to_vec()), message)
+        .prop_map(|(reason, message)| Problem::new(reason, message))
 }
 
 fn part() -> impl Strategy<Value = Part> {
@@ -117,7 +122,8 @@ proptest! {
         prop_assert_eq!(present(ConditionType::Reconciling) + present(ConditionType::Stalled), not_ready);
     }
 
-    /// The API server takes conditions as a map by type, messages to 32,768 characters, and reasons of one word.
+    /// The API server takes conditions as a map by type, messages to 32,768 characters, and reasons
+    /// of one word.
     #[test]
     fn the_api_server_takes_every_condition(outcome in some_outcome()) {
         let conditions = outcome.status(None, Some(1), &at(0)).conditions;

@@ -15,57 +15,116 @@ fn repositories_that_are_missing_are_counted_and_listed_first() {
             ("d", Err(problem(Reason::AccessDenied))),
         ]);
     }));
-    let RepositoriesStatus { summary, granted, waiting, failed, items } = status.repositories.unwrap();
-    assert_eq!((summary.as_str(), granted, waiting, failed), ("2/4", 2, 1, 1));
-    let items: Vec<_> = items.iter().map(|item| format!("{} {}", item.name, item.reason)).collect();
-    assert_eq!(items, ["b RepositoryNotFound", "d AccessDenied", "a Granted", "c Granted"]);
+    let RepositoriesStatus {
+        summary,
+        granted,
+        waiting,
+        failed,
+        items,
+    } = status.repositories.unwrap();
+    assert_eq!(
+        (summary.as_str(), granted, waiting, failed),
+        ("2/4", 2, 1, 1)
+    );
+    let items: Vec<_> = items
+        .iter()
+        .map(|item| format!("{} {}", item.name, item.reason))
+        .collect();
+    assert_eq!(
+        items,
+        [
+            "b RepositoryNotFound",
+            "d AccessDenied",
+            "a Granted",
+            "c Granted"
+        ]
+    );
 }
 
 #[test]
 fn five_thousand_repositories_leave_the_status_small_and_the_numbers_right() {
     let missing = |n: usize| n % 10 == 3;
     let each = (0..5_000).map(|n| {
-        let outcome = if missing(n) { Err(problem(Reason::RepositoryNotFound)) } else { Ok(()) };
+        let outcome = if missing(n) {
+            Err(problem(Reason::RepositoryNotFound))
+        } else {
+            Ok(())
+        };
         (format!("team-b/repository-{n:04}"), outcome)
     });
-    let status = told(&outcome(|outcome| outcome.each_repository = repositories(each)));
+    let status = told(&outcome(|outcome| {
+        outcome.each_repository = repositories(each)
+    }));
     let told = status.repositories.as_ref().unwrap();
-    assert_eq!((told.summary.as_str(), told.granted, told.waiting, told.failed), ("4500/5000", 4500, 500, 0));
-    let expected: Vec<String> =
-        (0..5_000).filter(|n| missing(*n)).take(100).map(|n| format!("team-b/repository-{n:04}")).collect();
+    assert_eq!(
+        (
+            told.summary.as_str(),
+            told.granted,
+            told.waiting,
+            told.failed
+        ),
+        ("4500/5000", 4500, 500, 0)
+    );
+    let expected: Vec<String> = (0..5_000)
+        .filter(|n| missing(*n))
+        .take(100)
+        .map(|n| format!("team-b/repository-{n:04}"))
+        .collect();
     assert!(told.items.iter().map(|item| &item.name).eq(&expected));
     let ready = condition(&status, ConditionType::Ready).unwrap();
-    assert!(ready.message.contains("and 497 more, see status.repositories"), "{}", ready.message);
+    assert!(
+        ready
+            .message
+            .contains("and 497 more, see status.repositories"),
+        "{}",
+        ready.message
+    );
     assert!(serde_json::to_string(&status).unwrap().len() < 20_000);
 }
 
 #[test]
 fn five_thousand_granted_repositories_are_listed_to_a_hundred() {
     let each = (0..5_000).map(|n| (format!("r{n:04}"), Ok(())));
-    let status = told(&outcome(|outcome| outcome.each_repository = repositories(each)));
+    let status = told(&outcome(|outcome| {
+        outcome.each_repository = repositories(each)
+    }));
     let told = status.repositories.unwrap();
-    assert_eq!((told.summary.as_str(), told.items.len()), ("5000/5000", 100));
+    assert_eq!(
+        (told.summary.as_str(), told.items.len()),
+        ("5000/5000", 100)
+    );
     assert_eq!(told.items[99].name, "r0099");
 }
 
-/// The outcome of a look at repository `web` by a grant that takes the place of `by hand` and `old`.
+/// The outcome of a look at repository `web` by a grant that takes the place of `by hand` and
+/// `old`.
 fn looked(replaced: &[&str], kept: &[&str]) -> Outcome {
     outcome(|outcome| {
         outcome.replaces = ["by hand", "old"].map(String::from).into();
         let web = outcome.each_repository.values_mut().next().unwrap();
         web.replaced = replaced.iter().map(|sid| (*sid).to_owned()).collect();
-        web.kept = kept.iter().map(|sid| ((*sid).to_owned(), "it allows more".to_owned())).collect();
+        web.kept = kept
+            .iter()
+            .map(|sid| ((*sid).to_owned(), "it allows more".to_owned()))
+            .collect();
     })
 }
 
 fn replacements(status: &Status) -> Vec<String> {
-    status.replacements.iter().map(|told| format!("{} {:?} {:?}", told.sid, told.state, told.message)).collect()
+    status
+        .replacements
+        .iter()
+        .map(|told| format!("{} {:?} {:?}", told.sid, told.state, told.message))
+        .collect()
 }
 
 #[test]
 fn what_was_replaced_once_is_told_for_good_and_what_stays_with_the_reason() {
     let first = looked(&["by hand"], &["old"]).status(None, Some(1), &at(0));
-    assert_eq!(replacements(&first), ["old Kept Some(\"it allows more\")", "by hand Replaced None"]);
+    assert_eq!(
+        replacements(&first),
+        ["old Kept Some(\"it allows more\")", "by hand Replaced None"]
+    );
     // After a restart nothing of it is in the policy any more.
     let later = looked(&[], &[]).status(Some(&first), Some(1), &at(60));
     assert_eq!(replacements(&later), ["by hand Replaced None"]);
@@ -74,7 +133,10 @@ fn what_was_replaced_once_is_told_for_good_and_what_stays_with_the_reason() {
         outcome.each_repository.clear();
         outcome.repositories = Part::Blocked(problem(Reason::CredentialsUnavailable));
     });
-    assert_eq!(replacements(&nothing_looked_at.status(Some(&later), Some(1), &at(120))), ["by hand Replaced None"]);
+    assert_eq!(
+        replacements(&nothing_looked_at.status(Some(&later), Some(1), &at(120))),
+        ["by hand Replaced None"]
+    );
     let not_asked = outcome(|_| {}).status(Some(&later), Some(2), &at(180));
     assert!(replacements(&not_asked).is_empty());
 }
@@ -83,5 +145,8 @@ fn what_was_replaced_once_is_told_for_good_and_what_stays_with_the_reason() {
 fn a_statement_that_is_there_again_is_not_told_as_replaced() {
     let first = looked(&["by hand"], &[]).status(None, Some(1), &at(0));
     let again = looked(&["by hand"], &["by hand"]).status(Some(&first), Some(1), &at(60));
-    assert_eq!(replacements(&again), ["by hand Kept Some(\"it allows more\")"]);
+    assert_eq!(
+        replacements(&again),
+        ["by hand Kept Some(\"it allows more\")"]
+    );
 }

@@ -5,7 +5,8 @@ use crate::api::grant::{Applied, CrossAccountRegistryGrant, CrossAccountRegistry
 use crate::api::sweep::SweepMode;
 use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
 use crate::grant::sweep::{
-    Brake, Circumstances, Claimed, Finding, Known, Seen, Sightings, Verdict, status, too_many_at_once, verdict,
+    Brake, Circumstances, Claimed, Finding, Known, Seen, Sightings, Verdict, status,
+    too_many_at_once, verdict,
 };
 use crate::grant::{GrantName, Problem};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -19,20 +20,39 @@ const HOUR: Duration = Duration::from_secs(3600);
 // ---- What is claimed
 
 /// A grant that was carried out as it is.
-fn settled(change: impl FnOnce(&mut CrossAccountRegistryGrant)) -> (CrossAccountRegistryGrant, Option<Applied>) {
+fn settled(
+    change: impl FnOnce(&mut CrossAccountRegistryGrant),
+) -> (CrossAccountRegistryGrant, Option<Applied>) {
     let mut resource = grant(|_| {});
     let claims = Cluster::of_the_article().admitted(&resource).claims();
     resource.metadata.generation = Some(1);
-    let status = CrossAccountRegistryGrantStatus { observed_generation: Some(1), ..Default::default() };
+    let status = CrossAccountRegistryGrantStatus {
+        observed_generation: Some(1),
+        ..Default::default()
+    };
     resource.status = Some(status);
     change(&mut resource);
     (resource, Some(claims))
 }
 
-fn claimed(account: &str, grants: &[(CrossAccountRegistryGrant, Option<Applied>)], unknown: &[GrantName]) -> Claimed {
-    let grants = grants.iter().map(|(grant, claims)| (grant, claims.clone())).collect();
+fn claimed(
+    account: &str,
+    grants: &[(CrossAccountRegistryGrant, Option<Applied>)],
+    unknown: &[GrantName],
+) -> Claimed {
+    let grants = grants
+        .iter()
+        .map(|(grant, claims)| (grant, claims.clone()))
+        .collect();
     let unknown = unknown.iter().cloned().collect();
-    Claimed::of(&account.parse().unwrap(), &installation(), &Known { grants, unknown: &unknown })
+    Claimed::of(
+        &account.parse().unwrap(),
+        &installation(),
+        &Known {
+            grants,
+            unknown: &unknown,
+        },
+    )
 }
 
 #[test]
@@ -40,16 +60,36 @@ fn what_a_grant_has_on_record_or_names_in_its_spec_is_claimed_in_its_own_account
     let (mut resource, claims) = settled(|_| {});
     resource.spec.registry.role.as_mut().unwrap().name = Some("renamed".into());
     let grants = [(resource, claims)];
-    let (registry, consumer) = (claimed(REGISTRY, &grants, &[]), claimed(CONSUMER, &grants, &[]));
+    let (registry, consumer) = (
+        claimed(REGISTRY, &grants, &[]),
+        claimed(CONSUMER, &grants, &[]),
+    );
     // Names are unique without regard to case.
-    for role in ["ECS-AssumeRole-MIQDevOps", "ecs-assumerole-miqdevops", "renamed"] {
-        assert!(registry.has_role(role) && !consumer.has_role(role), "{role}");
+    for role in [
+        "ECS-AssumeRole-MIQDevOps",
+        "ecs-assumerole-miqdevops",
+        "renamed",
+    ] {
+        assert!(
+            registry.has_role(role) && !consumer.has_role(role),
+            "{role}"
+        );
     }
     assert!(consumer.has_role("miq-instance") && consumer.has_profile("miq-instance"));
-    assert!(!registry.has_role("miq-instance") && !registry.has_instance_roles() && consumer.has_instance_roles());
+    assert!(
+        !registry.has_role("miq-instance")
+            && !registry.has_instance_roles()
+            && consumer.has_instance_roles()
+    );
     assert!(registry.has_repository("us-east-1", "miqp-devops"));
-    assert!(!registry.has_repository("eu-west-1", "miqp-devops") && !registry.has_repository("us-east-1", "other"));
-    assert_eq!(registry.regions(), &BTreeSet::from(["us-east-1".to_owned()]));
+    assert!(
+        !registry.has_repository("eu-west-1", "miqp-devops")
+            && !registry.has_repository("us-east-1", "other")
+    );
+    assert_eq!(
+        registry.regions(),
+        &BTreeSet::from(["us-east-1".to_owned()])
+    );
     assert_eq!(consumer.regions(), &BTreeSet::new());
 }
 
@@ -62,8 +102,11 @@ fn a_role_that_gets_its_name_from_the_grant_is_claimed_before_anything_is_on_rec
 
 #[test]
 fn repositories_that_a_grant_asks_for_are_claimed_until_its_record_is_of_what_it_asks_for() {
-    let asks = |resource: &mut CrossAccountRegistryGrant| resource.spec.registry.repositories = strings(["more/*"]);
-    let is_claimed = |grant| claimed(REGISTRY, &[grant], &[]).has_repository("us-east-1", "more/web");
+    let asks = |resource: &mut CrossAccountRegistryGrant| {
+        resource.spec.registry.repositories = strings(["more/*"])
+    };
+    let is_claimed =
+        |grant| claimed(REGISTRY, &[grant], &[]).has_repository("us-east-1", "more/web");
     assert!(!is_claimed(settled(asks)), "the record decides");
     let changed = settled(|resource| {
         asks(resource);
@@ -89,7 +132,11 @@ fn tags_of_another_installation_or_of_none_or_of_no_grant_are_nothing_of_ours() 
     assert_eq!(with(TAG_INSTALLATION, None), None);
     assert_eq!(with(TAG_GRANT, None), None);
     assert_eq!(with(TAG_GRANT, Some("no-slash")), None);
-    assert_eq!(with(TAG_GRANT, Some(&format!("a/{}", "é".repeat(60)))), None, "Kubernetes has no such names");
+    assert_eq!(
+        with(TAG_GRANT, Some(&format!("a/{}", "é".repeat(60)))),
+        None,
+        "Kubernetes has no such names"
+    );
 }
 
 proptest! {
@@ -110,25 +157,50 @@ proptest! {
 #[test]
 fn what_is_tagged_as_a_grants_that_is_not_settled_is_not_found() {
     let found = |grants: &[_], unknown: &[_]| {
-        claimed(REGISTRY, grants, unknown).former_owner(&owner().tags(), &installation()).is_some()
+        claimed(REGISTRY, grants, unknown)
+            .former_owner(&owner().tags(), &installation())
+            .is_some()
     };
-    assert!(found(&[settled(|_| {})], &[]), "it has its claims on record, and this is none of them");
+    assert!(
+        found(&[settled(|_| {})], &[]),
+        "it has its claims on record, and this is none of them"
+    );
     let changed = settled(|resource| resource.metadata.generation = Some(2));
     let deleting = settled(|resource| {
         resource.metadata.deletion_timestamp = Some(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH));
     });
     let (new, _) = settled(|resource| resource.status = None);
-    for unsettled in [changed, deleting, (new.clone(), None), (settled(|_| {}).0, None)] {
-        assert!(!found(std::slice::from_ref(&unsettled), &[]), "{unsettled:#?}");
+    for unsettled in [
+        changed,
+        deleting,
+        (new.clone(), None),
+        (settled(|_| {}).0, None),
+    ] {
+        assert!(
+            !found(std::slice::from_ref(&unsettled), &[]),
+            "{unsettled:#?}"
+        );
     }
-    assert!(!found(&[], &[owner().grant]), "the cluster has it, and the operator cannot read it");
+    assert!(
+        !found(&[], &[owner().grant]),
+        "the cluster has it, and the operator cannot read it"
+    );
 }
 
 // ---- What keeps it from being removed
 
 fn seen(found: usize, claimed: usize) -> Seen {
-    let finding = |number| Finding { arn: format!("arn:{number:03}"), owner: Some(owner()), kept: None };
-    Seen { findings: (0..found).map(finding).collect(), claimed, identities_complete: true, ..Seen::default() }
+    let finding = |number| Finding {
+        arn: format!("arn:{number:03}"),
+        owner: Some(owner()),
+        kept: None,
+    };
+    Seen {
+        findings: (0..found).map(finding).collect(),
+        claimed,
+        identities_complete: true,
+        ..Seen::default()
+    }
 }
 
 /// Circumstances in which everything may go that was there for an hour.
@@ -152,7 +224,14 @@ fn judged(seen: &Seen, circumstances: &Circumstances<'_>) -> Verdict {
 }
 
 fn all_of(seen: &Seen) -> Verdict {
-    Verdict::Remove { now: seen.findings.iter().map(|finding| finding.arn.clone()).collect(), later: None }
+    Verdict::Remove {
+        now: seen
+            .findings
+            .iter()
+            .map(|finding| finding.arn.clone())
+            .collect(),
+        later: None,
+    }
 }
 
 #[rstest]
@@ -170,30 +249,55 @@ fn few_things_are_removed_without_being_asked_and_many_are_not(
     let verdict = judged(&seen, &free());
     match removed {
         true => assert_eq!(verdict, all_of(&seen)),
-        false => assert!(matches!(verdict, Verdict::Report(Brake::TooMuch { .. })), "{verdict:?}"),
+        false => assert!(
+            matches!(verdict, Verdict::Report(Brake::TooMuch { .. })),
+            "{verdict:?}"
+        ),
     }
 }
 
 #[test]
 fn many_are_removed_once_just_these_were_confirmed() {
     let many = seen(12, 100);
-    let Verdict::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else { panic!("not asked") };
+    let Verdict::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else {
+        panic!("not asked")
+    };
     assert!(confirm.starts_with("12-"), "{confirm}");
-    let with = |seen: &Seen, confirmed| judged(seen, &Circumstances { confirmed: Some(confirmed), ..free() });
+    let with = |seen: &Seen, confirmed| {
+        judged(
+            seen,
+            &Circumstances {
+                confirmed: Some(confirmed),
+                ..free()
+            },
+        )
+    };
     assert_eq!(with(&many, &confirm), all_of(&many));
     for not_that in ["12", "12-", "", "11-00000000"] {
-        assert!(matches!(with(&many, not_that), Verdict::Report(Brake::TooMuch { .. })), "{not_that}");
+        assert!(
+            matches!(
+                with(&many, not_that),
+                Verdict::Report(Brake::TooMuch { .. })
+            ),
+            "{not_that}"
+        );
     }
     // As many others, the same of another grant, one less: what was confirmed is none of them.
     let mut others = many.clone();
     others.findings[3].arn = "arn:another".into();
     let mut anothers = many.clone();
-    let grant = GrantName { namespace: "team-c".into(), name: "x".into() };
+    let grant = GrantName {
+        namespace: "team-c".into(),
+        name: "x".into(),
+    };
     anothers.findings[3].owner = Some(Owner { grant, ..owner() });
     let mut fewer = many.clone();
     fewer.findings.pop();
     for changed in [others, anothers, fewer] {
-        assert!(matches!(with(&changed, &confirm), Verdict::Report(Brake::TooMuch { .. })));
+        assert!(matches!(
+            with(&changed, &confirm),
+            Verdict::Report(Brake::TooMuch { .. })
+        ));
     }
 }
 
@@ -205,27 +309,58 @@ fn what_is_confirmed_goes_as_a_whole() {
     let mut sightings = Sightings::default();
     sightings.note(&some, HOUR);
     sightings.note(&all, HOUR * 2);
-    let Verdict::Report(Brake::TooMuch { confirm }) = verdict(&all, &sightings, &free()) else { panic!("not asked") };
-    let confirmed = Circumstances { confirmed: Some(&confirm), ..free() };
-    assert_eq!(verdict(&all, &sightings, &confirmed), Verdict::Remove { now: BTreeSet::new(), later: Some(HOUR) });
+    let Verdict::Report(Brake::TooMuch { confirm }) = verdict(&all, &sightings, &free()) else {
+        panic!("not asked")
+    };
+    let confirmed = Circumstances {
+        confirmed: Some(&confirm),
+        ..free()
+    };
+    assert_eq!(
+        verdict(&all, &sightings, &confirmed),
+        Verdict::Remove {
+            now: BTreeSet::new(),
+            later: Some(HOUR)
+        }
+    );
 }
 
 #[rstest]
 #[case(Circumstances { mode: SweepMode::Report, ..free() }, Brake::Mode)]
 #[case(Circumstances { grants: 0, ..free() }, Brake::NoGrants)]
 #[case(Circumstances { unknown_grants: 2, ..free() }, Brake::UnknownGrants(2))]
-fn circumstances_hold_everything_back(#[case] circumstances: Circumstances<'static>, #[case] brake: Brake) {
+fn circumstances_hold_everything_back(
+    #[case] circumstances: Circumstances<'static>,
+    #[case] brake: Brake,
+) {
     let seen = seen(1, 100);
-    assert_eq!(judged(&seen, &circumstances), Verdict::Report(brake.clone()));
+    assert_eq!(
+        judged(&seen, &circumstances),
+        Verdict::Report(brake.clone())
+    );
     // A confirmation is of the number, and lifts nothing else.
     let many = self::seen(12, 0);
-    let Verdict::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else { panic!("not asked") };
-    assert_eq!(judged(&many, &Circumstances { confirmed: Some(&confirm), ..circumstances }), Verdict::Report(brake));
+    let Verdict::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else {
+        panic!("not asked")
+    };
+    assert_eq!(
+        judged(
+            &many,
+            &Circumstances {
+                confirmed: Some(&confirm),
+                ..circumstances
+            }
+        ),
+        Verdict::Report(brake)
+    );
 }
 
 #[test]
 fn a_look_that_did_not_see_all_roles_and_profiles_removes_nothing() {
-    let seen = Seen { identities_complete: false, ..seen(1, 100) };
+    let seen = Seen {
+        identities_complete: false,
+        ..seen(1, 100)
+    };
     assert_eq!(judged(&seen, &free()), Verdict::Report(Brake::Incomplete));
 }
 
@@ -240,7 +375,10 @@ fn nothing_is_removed_that_was_not_there_at_every_look_for_an_hour() {
     sightings.note(&first, Duration::ZERO);
     assert_eq!(
         verdict(&first, &sightings, &at(Duration::ZERO)),
-        Verdict::Remove { now: BTreeSet::new(), later: Some(HOUR) },
+        Verdict::Remove {
+            now: BTreeSet::new(),
+            later: Some(HOUR)
+        },
         "seen once"
     );
     sightings.note(&both, minute * 40);
@@ -248,14 +386,23 @@ fn nothing_is_removed_that_was_not_there_at_every_look_for_an_hour() {
     let later = Some(minute * 40);
     assert_eq!(
         verdict(&both, &sightings, &at(HOUR)),
-        Verdict::Remove { now: [name(&both, 0)].into(), later },
+        Verdict::Remove {
+            now: [name(&both, 0)].into(),
+            later
+        },
         "each by itself"
     );
     // It was claimed again in between.
     sightings.note(&seen(0, 102), HOUR + minute);
     sightings.note(&both, HOUR + minute * 2);
     let verdict = verdict(&both, &sightings, &at(HOUR + minute * 2));
-    assert_eq!(verdict, Verdict::Remove { now: BTreeSet::new(), later: Some(HOUR) });
+    assert_eq!(
+        verdict,
+        Verdict::Remove {
+            now: BTreeSet::new(),
+            later: Some(HOUR)
+        }
+    );
 }
 
 #[test]
@@ -264,8 +411,17 @@ fn what_others_use_is_never_removed_and_counts_for_nothing() {
     for finding in &mut some.findings[2..] {
         finding.kept = Some("used".into());
     }
-    let two: BTreeSet<String> = some.removable().map(|finding| finding.arn.clone()).collect();
-    assert_eq!(judged(&some, &free()), Verdict::Remove { now: two, later: None });
+    let two: BTreeSet<String> = some
+        .removable()
+        .map(|finding| finding.arn.clone())
+        .collect();
+    assert_eq!(
+        judged(&some, &free()),
+        Verdict::Remove {
+            now: two,
+            later: None
+        }
+    );
     some.findings.drain(..2);
     assert_eq!(judged(&some, &free()), Verdict::Nothing);
 }
@@ -310,24 +466,65 @@ fn the_status_tells_how_many_and_what_to_do_and_the_first_fifty() {
     many.findings[0].kept = Some("used".into());
     many.regions = strings(["eu-west-1", "us-east-1"]).into_iter().collect();
     many.problems = (0..20)
-        .map(|number| Problem::new(crate::api::conditions::Reason::AccessDenied, format!("problem {number:02}")))
+        .map(|number| {
+            Problem::new(
+                crate::api::conditions::Reason::AccessDenied,
+                format!("problem {number:02}"),
+            )
+        })
         .collect();
     let verdict = judged(&many, &free());
-    let told = status(&REGISTRY.parse().unwrap(), SweepMode::Remove, &many, &verdict, &["failed".into()]);
-    assert_eq!((told.found, told.kept, told.items.len(), told.problems.len()), (60, 1, 50, 10));
+    let told = status(
+        &REGISTRY.parse().unwrap(),
+        SweepMode::Remove,
+        &many,
+        &verdict,
+        &["failed".into()],
+    );
+    assert_eq!(
+        (told.found, told.kept, told.items.len(), told.problems.len()),
+        (60, 1, 50, 10)
+    );
     let confirm = told.confirm.clone().unwrap();
-    let command =
-        format!("kubectl annotate --overwrite awsaccount {REGISTRY} registrygrants.dev/confirm-sweep={confirm}");
-    assert!(confirm.starts_with("59-") && told.message.ends_with(&command), "{}", told.message);
-    assert_eq!(told, status(&REGISTRY.parse().unwrap(), SweepMode::Remove, &many, &verdict, &["failed".into()]));
+    let command = format!(
+        "kubectl annotate --overwrite awsaccount {REGISTRY} registrygrants.dev/confirm-sweep={confirm}"
+    );
+    assert!(
+        confirm.starts_with("59-") && told.message.ends_with(&command),
+        "{}",
+        told.message
+    );
+    assert_eq!(
+        told,
+        status(
+            &REGISTRY.parse().unwrap(),
+            SweepMode::Remove,
+            &many,
+            &verdict,
+            &["failed".into()]
+        )
+    );
 }
 
 #[test]
 fn one_grant_that_vanishes_is_no_lost_cluster_and_many_are() {
-    for (vanished, left, lost) in [(0, 0, false), (1, 0, false), (1, 1000, false), (2, 100, false), (5, 45, false)] {
-        assert_eq!(too_many_at_once(vanished, left), lost, "{vanished} of {left} more");
+    for (vanished, left, lost) in [
+        (0, 0, false),
+        (1, 0, false),
+        (1, 1000, false),
+        (2, 100, false),
+        (5, 45, false),
+    ] {
+        assert_eq!(
+            too_many_at_once(vanished, left),
+            lost,
+            "{vanished} of {left} more"
+        );
     }
     for (vanished, left) in [(2, 0), (2, 17), (5, 44), (6, 1000)] {
-        assert!(too_many_at_once(vanished, left), "{vanished} of {left} more");
+        assert!(
+            too_many_at_once(vanished, left),
+            "{vanished} of {left} more"
+        );
     }
 }

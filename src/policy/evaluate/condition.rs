@@ -1,5 +1,5 @@
-//! Whether a statement's conditions hold.
-//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-logic-multiple-context-keys-or-values.html>.
+//! Whether a statement's conditions hold. Source:
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-logic-multiple-context-keys-or-values.html>.
 
 use super::operator::{Compares, Operator, Set, Wanted};
 use super::request::{Context, Known};
@@ -19,14 +19,24 @@ pub(super) struct Clause<'a> {
 ///
 /// # Errors
 /// Where it is not of a condition's shape.
-pub(super) fn clauses<'a>(condition: &'a Value, facts: &Context, variables: bool) -> Result<Vec<Clause<'a>>, String> {
+pub(super) fn clauses<'a>(
+    condition: &'a Value,
+    facts: &Context,
+    variables: bool,
+) -> Result<Vec<Clause<'a>>, String> {
     let shape = || "Condition is not of the documented shape".to_owned();
     let mut clauses = Vec::new();
     for (operator, keys) in condition.as_object().ok_or_else(shape)? {
         for (key, values) in keys.as_object().ok_or_else(shape)? {
             let wanted = texts(values).ok_or_else(shape)?;
-            let holds = holds(operator, key, &wanted, facts, variables).unwrap_or_else(Truth::unread);
-            clauses.push(Clause { operator, key, wanted, holds });
+            let holds =
+                holds(operator, key, &wanted, facts, variables).unwrap_or_else(Truth::unread);
+            clauses.push(Clause {
+                operator,
+                key,
+                wanted,
+                holds,
+            });
         }
     }
     Ok(clauses)
@@ -45,9 +55,23 @@ fn texts(values: &Value) -> Option<Vec<String>> {
     }
 }
 
-fn holds(operator: &str, key: &str, wanted: &[String], facts: &Context, variables: bool) -> Result<Truth, String> {
-    let Some(Operator { set, compares, negated, if_exists }) = Operator::read(operator) else {
-        return Err(format!("{operator:?} is no condition operator that is known here"));
+fn holds(
+    operator: &str,
+    key: &str,
+    wanted: &[String],
+    facts: &Context,
+    variables: bool,
+) -> Result<Truth, String> {
+    let Some(Operator {
+        set,
+        compares,
+        negated,
+        if_exists,
+    }) = Operator::read(operator)
+    else {
+        return Err(format!(
+            "{operator:?} is no condition operator that is known here"
+        ));
     };
     let variables = variables.then_some(facts);
     let read = |text: &String| Wanted::read(compares, text, variables);
@@ -74,9 +98,16 @@ fn holds(operator: &str, key: &str, wanted: &[String], facts: &Context, variable
         Some(Set::AllValues) => Truth::all(actual.iter().map(fits)),
         Some(Set::AnyValue) => Truth::any(actual.iter().map(fits)),
         None if actual.is_empty() => Truth::of(negated),
-        None => match (Truth::all(actual.iter().map(fits)), Truth::any(actual.iter().map(fits))) {
+        None => match (
+            Truth::all(actual.iter().map(fits)),
+            Truth::any(actual.iter().map(fits)),
+        ) {
             (all, any) if all == any => all,
-            _ => return Err(format!("{key} has several values, and {operator} does not say which of them it means")),
+            _ => {
+                return Err(format!(
+                    "{key} has several values, and {operator} does not say which of them it means"
+                ));
+            }
         },
     })
 }

@@ -1,17 +1,19 @@
-//! What policies say to a request: IAM's evaluation, as far as it is documented. Pure, like all of the policy library; what the world's
-//! state is, the caller says.
+//! What policies say to a request: IAM's evaluation, as far as it is documented. Pure, like all of
+//! the policy library; what the world's state is, the caller says.
 //!
-//! - `request`: who asks for what, and what is known beside. Not everything is: a verdict may hang on a condition key.
+//! - `request`: who asks for what, and what is known beside. Not everything is: a verdict may hang
+//!   on a condition key.
 //! - `verdict`: what comes of it, and why.
 //! - `statement`: whether one statement applies: its action, resource, principal and conditions.
 //! - `principal`, `condition`, `operator`, `pattern`, `value`: the parts of a statement.
 //! - `truth`: yes, no, or what it hangs on.
 //! - `near`: which allows nearly apply.
 //!
-//! Not looked at: organizations' policies (SCPs, RCPs), session policies and VPC endpoints' policies, which can only take access away, and what
-//! a service checks beside the policies.
+//! Not looked at: organizations' policies (SCPs, RCPs), session policies and VPC endpoints'
+//! policies, which can only take access away, and what a service checks beside the policies.
 //!
-//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>.
+//! Source:
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>.
 
 mod condition;
 mod near;
@@ -47,20 +49,28 @@ pub struct Named {
 impl Named {
     /// A policy that was read.
     pub fn new(name: impl Into<String>, document: impl Into<Arc<Document>>) -> Self {
-        Self { name: name.into(), document: Ok(document.into()) }
+        Self {
+            name: name.into(),
+            document: Ok(document.into()),
+        }
     }
 
     /// A policy as it was parsed, or why it could not be.
     pub fn parsed(name: impl Into<String>, document: Result<Document, Unreadable>) -> Self {
         Self {
             name: name.into(),
-            document: document.map(Arc::new).map_err(|error| format!("it cannot be read ({error})")),
+            document: document
+                .map(Arc::new)
+                .map_err(|error| format!("it cannot be read ({error})")),
         }
     }
 
     /// A policy that could not be read.
     pub fn unreadable(name: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { name: name.into(), document: Err(why.into()) }
+        Self {
+            name: name.into(),
+            document: Err(why.into()),
+        }
     }
 }
 
@@ -77,19 +87,46 @@ pub struct Policies {
 
 /// Decides a request.
 pub fn evaluate(request: &Request, policies: &Policies) -> Verdict {
-    let question = Question { request, facts: request.facts(), bounded: policies.boundary.is_some() };
+    let question = Question {
+        request,
+        facts: request.facts(),
+        bounded: policies.boundary.is_some(),
+    };
     let boundary: Vec<&Named> = policies.boundary.iter().collect();
     let sides = Sides {
-        identity: weigh(policies.identity.iter(), Side::Identity, Effect::Allow, &question).any(),
+        identity: weigh(
+            policies.identity.iter(),
+            Side::Identity,
+            Effect::Allow,
+            &question,
+        )
+        .any(),
         boundary: match policies.boundary {
-            Some(_) => weigh(boundary.iter().copied(), Side::Identity, Effect::Allow, &question).any(),
+            Some(_) => weigh(
+                boundary.iter().copied(),
+                Side::Identity,
+                Effect::Allow,
+                &question,
+            )
+            .any(),
             None => Truth::Yes,
         },
-        resource: weigh(policies.resource.iter(), Side::Resource, Effect::Allow, &question),
+        resource: weigh(
+            policies.resource.iter(),
+            Side::Resource,
+            Effect::Allow,
+            &question,
+        ),
     };
     let on_identity = policies.identity.iter().chain(&policies.boundary);
     let denied = weigh(on_identity, Side::Identity, Effect::Deny, &question).any();
-    let denied = denied.or(weigh(policies.resource.iter(), Side::Resource, Effect::Deny, &question).any());
+    let denied = denied.or(weigh(
+        policies.resource.iter(),
+        Side::Resource,
+        Effect::Deny,
+        &question,
+    )
+    .any());
     match granted(&question, &sides).and(denied.not()) {
         Truth::Yes => Verdict::Allowed,
         Truth::Open(Open { keys, unread }) if unread.is_empty() => Verdict::Depends(keys),
@@ -121,8 +158,15 @@ enum Standing {
 
 impl Standing {
     fn of(request: &Request) -> Self {
-        let role = request.resource.splitn(6, ':').nth(5).is_some_and(|resource| resource.starts_with("role/"));
-        let assumes = request.action.get(..4).is_some_and(|service| service.eq_ignore_ascii_case("sts:"));
+        let role = request
+            .resource
+            .splitn(6, ':')
+            .nth(5)
+            .is_some_and(|resource| resource.starts_with("role/"));
+        let assumes = request
+            .action
+            .get(..4)
+            .is_some_and(|service| service.eq_ignore_ascii_case("sts:"));
         match &request.principal.account {
             _ if request.principal.kind == PrincipalKind::Service => Self::Service,
             Some(account) if *account != request.resource_account => Self::Foreign,
@@ -135,18 +179,34 @@ impl Standing {
 
 /// Whether the allows there are suffice.
 ///
-/// A permissions boundary limits what the identity's policies allow, and what a resource's policy allows to the role itself; what that allows
-/// to a user, to a session, or to everybody, in the same account, it does not limit.
-/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_boundaries.html#access_policies_boundaries-eval-logic>.
+/// A permissions boundary limits what the identity's policies allow, and what a resource's policy
+/// allows to the role itself; what that allows to a user, to a session, or to everybody, in the
+/// same account, it does not limit. Source:
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_boundaries.html#access_policies_boundaries-eval-logic>.
 fn granted(question: &Question, sides: &Sides) -> Truth {
-    let Sides { identity, boundary, resource } = sides;
+    let Sides {
+        identity,
+        boundary,
+        resource,
+    } = sides;
     let principal = &question.request.principal;
     // An account's root may do in its account whatever is not denied.
     let root = principal.kind == PrincipalKind::Root;
-    let by_identity = if root { Truth::Yes } else { identity.clone().and(boundary.clone()) };
-    let limit = if principal.kind == PrincipalKind::Role { boundary.clone() } else { Truth::Yes };
-    let directly =
-        Truth::any([resource.itself.clone().and(limit), resource.session.clone(), resource.everybody.clone()]);
+    let by_identity = if root {
+        Truth::Yes
+    } else {
+        identity.clone().and(boundary.clone())
+    };
+    let limit = if principal.kind == PrincipalKind::Role {
+        boundary.clone()
+    } else {
+        Truth::Yes
+    };
+    let directly = Truth::any([
+        resource.itself.clone().and(limit),
+        resource.session.clone(),
+        resource.everybody.clone(),
+    ]);
     match Standing::of(question.request) {
         Standing::Service => resource.any(),
         Standing::Foreign => resource.any().and(by_identity),
@@ -156,13 +216,21 @@ fn granted(question: &Question, sides: &Sides) -> Truth {
 }
 
 /// In which ways the principal is meant by statements of this effect, all policies together.
-fn weigh<'a>(policies: impl Iterator<Item = &'a Named>, side: Side, effect: Effect, question: &Question) -> Names {
+fn weigh<'a>(
+    policies: impl Iterator<Item = &'a Named>,
+    side: Side,
+    effect: Effect,
+    question: &Question,
+) -> Names {
     let mut found = Names::NOBODY;
     for Named { name, document } in policies {
         match document {
             Err(why) => {
                 let unread = Truth::unread(format!("{name}: {why}"));
-                found = found.join(Names { everybody: unread, ..Names::NOBODY });
+                found = found.join(Names {
+                    everybody: unread,
+                    ..Names::NOBODY
+                });
             }
             Ok(document) => {
                 for rule in rules(name, document, side) {
@@ -176,20 +244,36 @@ fn weigh<'a>(policies: impl Iterator<Item = &'a Named>, side: Side, effect: Effe
 
 /// What denies, and what is missing.
 fn links(question: &Question, sides: &Sides, policies: &Policies) -> Vec<Link> {
-    let Policies { identity, boundary, resource } = policies;
+    let Policies {
+        identity,
+        boundary,
+        resource,
+    } = policies;
     let identity_rules = || all_rules(identity, Side::Identity);
     let boundary_rules = || all_rules(boundary, Side::Identity);
     let resource_rules = || all_rules(resource, Side::Resource);
-    let denying = identity_rules().chain(boundary_rules()).chain(resource_rules());
+    let denying = identity_rules()
+        .chain(boundary_rules())
+        .chain(resource_rules());
     let denying = denying.filter(|rule| rule.applies(Effect::Deny, question).any() == Truth::Yes);
-    let mut links: Vec<Link> =
-        denying.map(|rule| Link::ExplicitDeny { policy: rule.policy.to_owned(), statement: rule.label }).collect();
+    let mut links: Vec<Link> = denying
+        .map(|rule| Link::ExplicitDeny {
+            policy: rule.policy.to_owned(),
+            statement: rule.label,
+        })
+        .collect();
     if !granted(question, sides).is_no() {
         return links;
     }
-    let no_identity = || Link::NoIdentityAllow { near: near_misses(identity_rules(), question) };
-    let no_boundary = || Link::NoBoundaryAllow { near: near_misses(boundary_rules(), question) };
-    let no_resource = || Link::NoResourceAllow { near: near_misses(resource_rules(), question) };
+    let no_identity = || Link::NoIdentityAllow {
+        near: near_misses(identity_rules(), question),
+    };
+    let no_boundary = || Link::NoBoundaryAllow {
+        near: near_misses(boundary_rules(), question),
+    };
+    let no_resource = || Link::NoResourceAllow {
+        near: near_misses(resource_rules(), question),
+    };
     let root = question.request.principal.kind == PrincipalKind::Root;
     let lacks_identity = !root && sides.identity.is_no();
     let lacks_boundary = !root && sides.boundary.is_no();
@@ -201,12 +285,17 @@ fn links(question: &Question, sides: &Sides, policies: &Policies) -> Vec<Link> {
             links.extend(lacks_boundary.then(no_boundary));
             links.extend(lacks_resource.then(no_resource));
         }
-        Standing::Own | Standing::OwnTrust if !sides.resource.itself.is_no() => links.push(no_boundary()),
+        Standing::Own | Standing::OwnTrust if !sides.resource.itself.is_no() => {
+            links.push(no_boundary())
+        }
         Standing::Own => {
             links.extend(lacks_identity.then(no_identity));
             links.extend(lacks_boundary.then(no_boundary));
             let nearly = no_resource();
-            links.extend(matches!(&nearly, Link::NoResourceAllow { near } if !near.is_empty()).then_some(nearly));
+            links.extend(
+                matches!(&nearly, Link::NoResourceAllow { near } if !near.is_empty())
+                    .then_some(nearly),
+            );
         }
         Standing::OwnTrust if lacks_resource => links.push(no_resource()),
         Standing::OwnTrust => {
@@ -217,7 +306,12 @@ fn links(question: &Question, sides: &Sides, policies: &Policies) -> Vec<Link> {
     links
 }
 
-fn all_rules<'a>(policies: impl IntoIterator<Item = &'a Named>, side: Side) -> impl Iterator<Item = Rule<'a>> {
-    let readable = policies.into_iter().filter_map(|policy| Some((&policy.name, policy.document.as_ref().ok()?)));
+fn all_rules<'a>(
+    policies: impl IntoIterator<Item = &'a Named>,
+    side: Side,
+) -> impl Iterator<Item = Rule<'a>> {
+    let readable = policies
+        .into_iter()
+        .filter_map(|policy| Some((&policy.name, policy.document.as_ref().ok()?)));
     readable.flat_map(move |(name, document)| rules(name, document, side))
 }

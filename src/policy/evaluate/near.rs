@@ -10,10 +10,17 @@ use super::verdict::{ButFor, NearMiss};
 const MOST: usize = 8;
 
 /// The statements that nearly allow what is asked.
-pub(super) fn near_misses<'a>(rules: impl Iterator<Item = Rule<'a>>, question: &Question) -> Vec<NearMiss> {
+pub(super) fn near_misses<'a>(
+    rules: impl Iterator<Item = Rule<'a>>,
+    question: &Question,
+) -> Vec<NearMiss> {
     let near = rules.filter_map(|rule| {
         let but_for = but_for(&rule, question)?;
-        Some(NearMiss { policy: rule.policy.to_owned(), statement: rule.label, but_for })
+        Some(NearMiss {
+            policy: rule.policy.to_owned(),
+            statement: rule.label,
+            but_for,
+        })
     });
     near.take(MOST).collect()
 }
@@ -23,14 +30,26 @@ fn but_for(rule: &Rule, question: &Question) -> Option<ButFor> {
     if rule.has_effect(Effect::Allow) != Truth::Yes {
         return None;
     }
-    let Parts { shape, action, resource, names, clauses, condition_shape } = rule.parts(Effect::Allow, question);
+    let Parts {
+        shape,
+        action,
+        resource,
+        names,
+        clauses,
+        condition_shape,
+    } = rule.parts(Effect::Allow, question);
     if shape != Truth::Yes || condition_shape != Truth::Yes || action.is_no() {
         return None;
     }
-    let failed: Vec<_> = clauses.iter().filter(|clause| clause.holds.is_no()).collect();
+    let failed: Vec<_> = clauses
+        .iter()
+        .filter(|clause| clause.holds.is_no())
+        .collect();
     match (names.any().is_no(), resource.is_no(), failed.as_slice()) {
         (true, false, []) => named_instead(names),
-        (false, true, []) => Some(ButFor::Resource { wanted: rule.resources() }),
+        (false, true, []) => Some(ButFor::Resource {
+            wanted: rule.resources(),
+        }),
         (false, false, [clause]) => Some(ButFor::Condition {
             operator: clause.operator.to_owned(),
             key: clause.key.to_owned(),

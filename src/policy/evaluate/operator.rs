@@ -1,5 +1,5 @@
-//! Condition operators: what they compare, and how.
-//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html>.
+//! Condition operators: what they compare, and how. Source:
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html>.
 
 use super::pattern::{Pattern, Reach};
 use super::request::Context;
@@ -71,7 +71,9 @@ impl Operator {
             Some(_) => return None,
             None => (None, name.as_str()),
         };
-        let (name, if_exists) = name.strip_suffix("ifexists").map_or((name, false), |name| (name, true));
+        let (name, if_exists) = name
+            .strip_suffix("ifexists")
+            .map_or((name, false), |name| (name, true));
         let (compares, negated) = match name {
             "stringequals" => (Compares::Text, false),
             "stringnotequals" => (Compares::Text, true),
@@ -100,7 +102,12 @@ impl Operator {
             "null" if set.is_none() && !if_exists => (Compares::Presence, false),
             _ => return None,
         };
-        Some(Self { set, compares, negated, if_exists })
+        Some(Self {
+            set,
+            compares,
+            negated,
+            if_exists,
+        })
     }
 }
 
@@ -119,7 +126,11 @@ pub(super) enum Wanted {
 impl Wanted {
     /// # Errors
     /// Where the value is none that the operator can compare with.
-    pub(super) fn read(compares: Compares, text: &str, variables: Option<&Context>) -> Result<Self, String> {
+    pub(super) fn read(
+        compares: Compares,
+        text: &str,
+        variables: Option<&Context>,
+    ) -> Result<Self, String> {
         let wrong = |what: &str| format!("{text:?} is no {what}");
         let pattern = |wildcards| Pattern::read(text, wildcards, variables);
         match compares {
@@ -137,11 +148,17 @@ impl Wanted {
                 Some(_) => Ok(Self::Number(order, text.into())),
                 None => Err(wrong("number")),
             },
-            Compares::Dates(order) => date(text).map(|date| Self::Date(order, date)).ok_or_else(|| wrong("date")),
+            Compares::Dates(order) => date(text)
+                .map(|date| Self::Date(order, date))
+                .ok_or_else(|| wrong("date")),
             Compares::Binary => Ok(Self::Binary(text.into())),
-            Compares::Address => Network::read(text).map(Self::Address).ok_or_else(|| wrong("IP address or range")),
+            Compares::Address => Network::read(text)
+                .map(Self::Address)
+                .ok_or_else(|| wrong("IP address or range")),
             Compares::Arn => Ok(Self::Arn(pattern(true))),
-            Compares::Presence => truth(text).map(Self::Presence).ok_or_else(|| wrong("boolean")),
+            Compares::Presence => truth(text)
+                .map(Self::Presence)
+                .ok_or_else(|| wrong("boolean")),
         }
     }
 
@@ -150,10 +167,12 @@ impl Wanted {
         match self {
             Self::Text(pattern) => pattern.matches(actual, Reach::Text),
             Self::TextIgnoringCase(pattern) => pattern.matches(&actual.to_lowercase(), Reach::Text),
-            Self::Number(order, wanted) => {
-                Truth::of(compare_numbers(actual, wanted).is_some_and(|ordering| order.fits(ordering)))
+            Self::Number(order, wanted) => Truth::of(
+                compare_numbers(actual, wanted).is_some_and(|ordering| order.fits(ordering)),
+            ),
+            Self::Date(order, wanted) => {
+                Truth::of(date(actual).is_some_and(|date| order.fits(date.cmp(wanted))))
             }
-            Self::Date(order, wanted) => Truth::of(date(actual).is_some_and(|date| order.fits(date.cmp(wanted)))),
             Self::Binary(wanted) => Truth::of(wanted == actual),
             Self::Address(network) => Truth::of(network.contains(actual)),
             // What a shortened ARN means is documented for resources alone.

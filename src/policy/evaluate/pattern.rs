@@ -1,7 +1,7 @@
 //! Texts with wildcards and policy variables.
 //!
-//! Matching follows all the places that the pattern may have come to at once, so it takes at most as many steps as the pattern has
-//! characters times the text, whatever the pattern.
+//! Matching follows all the places that the pattern may have come to at once, so it takes at most
+//! as many steps as the pattern has characters times the text, whatever the pattern.
 
 use super::request::{Context, Known};
 use super::truth::{Open, Truth};
@@ -35,14 +35,15 @@ enum Token {
 pub(super) enum Reach {
     /// Over everything.
     Text,
-    /// Over a colon only from the end of a segment.
-    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html#reference_policies_elements_resource_wildcards>.
+    /// Over a colon only from the end of a segment. Source:
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html#reference_policies_elements_resource_wildcards>.
     Segments,
 }
 
 impl Pattern {
-    /// Reads a pattern. `wildcards` tells whether `*` and `?` are any; variables are replaced where there is a context.
-    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html>.
+    /// Reads a pattern. `wildcards` tells whether `*` and `?` are any; variables are replaced where
+    /// there is a context. Source:
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html>.
     pub(super) fn read(text: &str, wildcards: bool, variables: Option<&Context>) -> Self {
         let mut pattern = Self::default();
         let mut colons = 0;
@@ -51,7 +52,8 @@ impl Pattern {
         let after_last_brace = text.rfind('}').map_or(text.len(), |at| text.len() - at - 1);
         while let Some(next) = rest.chars().next() {
             let variables = variables.filter(|_| rest.len() > after_last_brace);
-            let variable = variables.and_then(|context| Some((context, rest.strip_prefix("${")?.split_once('}')?)));
+            let variable = variables
+                .and_then(|context| Some((context, rest.strip_prefix("${")?.split_once('}')?)));
             if let Some((context, (variable, after))) = variable {
                 pattern.put(variable, context, colons);
                 rest = after;
@@ -88,7 +90,9 @@ impl Pattern {
                 [value] => self.tokens.extend(value.chars().map(Token::Char)),
                 _ => {
                     self.tokens.push(Token::Unknown);
-                    self.hangs_on.unread.insert(format!("the variable {key} has several values"));
+                    self.hangs_on
+                        .unread
+                        .insert(format!("the variable {key} has several values"));
                 }
             },
             (Known::Absent, Some(default)) => self.tokens.extend(default.chars().map(Token::Char)),
@@ -128,10 +132,14 @@ impl Pattern {
         self.answer(Self::like(&self.tokens, text, reach))
     }
 
-    /// Whether an ARN is like it, in each of its six components. Nothing, where the pattern has fewer.
-    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_ARN>.
+    /// Whether an ARN is like it, in each of its six components. Nothing, where the pattern has
+    /// fewer. Source:
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_ARN>.
     pub(super) fn matches_arn(&self, arn: &str) -> Option<Truth> {
-        let wanted: Vec<&[Token]> = self.tokens.splitn(6, |token| *token == Token::Colon).collect();
+        let wanted: Vec<&[Token]> = self
+            .tokens
+            .splitn(6, |token| *token == Token::Colon)
+            .collect();
         let actual: Vec<&str> = arn.splitn(6, ':').collect();
         if wanted.len() < 6 {
             return None;
@@ -151,7 +159,10 @@ impl Pattern {
 
     fn like(pattern: &[Token], text: &str, reach: Reach) -> bool {
         let text: Vec<char> = text.chars().collect();
-        let least = pattern.iter().filter(|token| !matches!(token, Token::Any | Token::Unknown)).count();
+        let least = pattern
+            .iter()
+            .filter(|token| !matches!(token, Token::Any | Token::Unknown))
+            .count();
         if least > text.len() {
             return false;
         }

@@ -1,5 +1,5 @@
-//! Whom a statement's `Principal` or `NotPrincipal` means.
-//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html>.
+//! Whom a statement's `Principal` or `NotPrincipal` means. Source:
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html>.
 
 use super::request::{Principal, PrincipalKind};
 use super::truth::Truth;
@@ -21,7 +21,8 @@ pub(super) struct Names {
     pub(super) everybody: Truth,
     /// By its account, which leaves it to the account's own policies.
     pub(super) account: Truth,
-    /// By what looks like it and is another: an ID of a deleted role or user, or an ARN without its path.
+    /// By what looks like it and is another: an ID of a deleted role or user, or an ARN without its
+    /// path.
     pub(super) alike: Vec<Alike>,
 }
 
@@ -33,8 +34,13 @@ pub(super) enum Alike {
 }
 
 impl Names {
-    pub(super) const NOBODY: Self =
-        Self { itself: Truth::No, session: Truth::No, everybody: Truth::No, account: Truth::No, alike: Vec::new() };
+    pub(super) const NOBODY: Self = Self {
+        itself: Truth::No,
+        session: Truth::No,
+        everybody: Truth::No,
+        account: Truth::No,
+        alike: Vec::new(),
+    };
 
     /// In any way.
     pub(super) fn any(&self) -> Truth {
@@ -42,7 +48,13 @@ impl Names {
     }
 
     pub(super) fn join(self, other: Self) -> Self {
-        let Self { itself, session, everybody, account, mut alike } = self;
+        let Self {
+            itself,
+            session,
+            everybody,
+            account,
+            mut alike,
+        } = self;
         alike.extend(other.alike);
         Self {
             itself: itself.or(other.itself),
@@ -59,7 +71,10 @@ impl Names {
 /// # Errors
 /// Where it is not of a principal's shape.
 pub(super) fn names(element: &Value, principal: &Principal) -> Result<Names, String> {
-    let everybody = Names { everybody: Truth::Yes, ..Names::NOBODY };
+    let everybody = Names {
+        everybody: Truth::Yes,
+        ..Names::NOBODY
+    };
     if element == "*" {
         return Ok(everybody);
     }
@@ -70,11 +85,16 @@ pub(super) fn names(element: &Value, principal: &Principal) -> Result<Names, Str
             found = found.join(match (kind.as_str(), principal.kind) {
                 ("AWS", _) if text == "*" => everybody.clone(),
                 ("AWS", _) => aws(text, principal),
-                ("Service", PrincipalKind::Service) => {
-                    Names { itself: Truth::of(text == principal.arn), ..Names::NOBODY }
-                }
+                ("Service", PrincipalKind::Service) => Names {
+                    itself: Truth::of(text == principal.arn),
+                    ..Names::NOBODY
+                },
                 ("Service" | "Federated" | "CanonicalUser", _) => Names::NOBODY,
-                (other, _) => return Err(format!("{other:?} is no kind of principal that is known here")),
+                (other, _) => {
+                    return Err(format!(
+                        "{other:?} is no kind of principal that is known here"
+                    ));
+                }
             });
         }
     }
@@ -92,7 +112,15 @@ pub(super) fn strings(value: &Value) -> Option<Vec<&str>> {
 
 /// In which ways one text below `AWS` names a principal.
 fn aws(text: &str, principal: &Principal) -> Names {
-    let Principal { arn, kind, account: Some(account), unique_id } = principal else { return Names::NOBODY };
+    let Principal {
+        arn,
+        kind,
+        account: Some(account),
+        unique_id,
+    } = principal
+    else {
+        return Names::NOBODY;
+    };
     let nobody = Names::NOBODY;
     let prefix = match kind {
         PrincipalKind::Role => "AROA",
@@ -102,32 +130,55 @@ fn aws(text: &str, principal: &Principal) -> Names {
     };
     if !prefix.is_empty() && text.starts_with(prefix) {
         return match unique_id {
-            Some(id) if id == text => Names { itself: Truth::Yes, ..nobody },
-            Some(_) => Names { alike: vec![Alike::Stale(text.into())], ..nobody },
-            None => Names { itself: Truth::hangs_on(UNIQUE_ID), ..nobody },
+            Some(id) if id == text => Names {
+                itself: Truth::Yes,
+                ..nobody
+            },
+            Some(_) => Names {
+                alike: vec![Alike::Stale(text.into())],
+                ..nobody
+            },
+            None => Names {
+                itself: Truth::hangs_on(UNIQUE_ID),
+                ..nobody
+            },
         };
     }
     if text == arn {
-        return Names { itself: Truth::Yes, ..nobody };
+        return Names {
+            itself: Truth::Yes,
+            ..nobody
+        };
     }
     if text == account {
         return of_account(*kind);
     }
     let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let [_, partition, service, _, of, resource] = parts.as_slice() else { return nobody };
+    let [_, partition, service, _, of, resource] = parts.as_slice() else {
+        return nobody;
+    };
     if of != account || Some(*partition) != principal.partition() {
         return nobody;
     }
     match (*service, resource.split_once('/'), kind) {
         ("iam", None, kind) if *resource == "root" => of_account(*kind),
-        ("sts", Some(("assumed-role", session)), PrincipalKind::Role) => match session.split_once('/') {
-            Some((role, _)) if role == principal.name() => Names { session: Truth::hangs_on(SESSION), ..nobody },
-            _ => nobody,
-        },
-        ("iam", Some(("role", path)), PrincipalKind::Role) | ("iam", Some(("user", path)), PrincipalKind::User)
+        ("sts", Some(("assumed-role", session)), PrincipalKind::Role) => {
+            match session.split_once('/') {
+                Some((role, _)) if role == principal.name() => Names {
+                    session: Truth::hangs_on(SESSION),
+                    ..nobody
+                },
+                _ => nobody,
+            }
+        }
+        ("iam", Some(("role", path)), PrincipalKind::Role)
+        | ("iam", Some(("user", path)), PrincipalKind::User)
             if path.rsplit('/').next() == Some(principal.name()) =>
         {
-            Names { alike: vec![Alike::OtherPath(text.into())], ..nobody }
+            Names {
+                alike: vec![Alike::OtherPath(text.into())],
+                ..nobody
+            }
         }
         _ => nobody,
     }
@@ -136,24 +187,40 @@ fn aws(text: &str, principal: &Principal) -> Names {
 /// An account's root names itself; everybody else of the account it names by the account.
 fn of_account(kind: PrincipalKind) -> Names {
     match kind {
-        PrincipalKind::Root => Names { itself: Truth::Yes, ..Names::NOBODY },
-        PrincipalKind::Role | PrincipalKind::User | PrincipalKind::Service => {
-            Names { account: Truth::Yes, ..Names::NOBODY }
-        }
+        PrincipalKind::Root => Names {
+            itself: Truth::Yes,
+            ..Names::NOBODY
+        },
+        PrincipalKind::Role | PrincipalKind::User | PrincipalKind::Service => Names {
+            account: Truth::Yes,
+            ..Names::NOBODY
+        },
     }
 }
 
 /// Whether a `NotPrincipal` means the principal, that is, does not list it.
 ///
-/// A `Deny` means all who are not listed themselves, even where their account is; and whoever is listed must be listed with the
-/// account and, if it is a role, with the session, for else it is meant after all, which depends on the service. It means everybody
-/// who has a permissions boundary.
-/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html>.
+/// A `Deny` means all who are not listed themselves, even where their account is; and whoever is
+/// listed must be listed with the account and, if it is a role, with the session, for else it is
+/// meant after all, which depends on the service. It means everybody who has a permissions
+/// boundary. Source:
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html>.
 ///
 /// # Errors
 /// Where it is not of a principal's shape.
-pub(super) fn is_not_among(element: &Value, principal: &Principal, deny: bool, bounded: bool) -> Result<Truth, String> {
-    let Names { itself, session, everybody, account, alike: _ } = names(element, principal)?;
+pub(super) fn is_not_among(
+    element: &Value,
+    principal: &Principal,
+    deny: bool,
+    bounded: bool,
+) -> Result<Truth, String> {
+    let Names {
+        itself,
+        session,
+        everybody,
+        account,
+        alike: _,
+    } = names(element, principal)?;
     if deny && bounded {
         return Ok(Truth::Yes);
     }
@@ -165,8 +232,12 @@ pub(super) fn is_not_among(element: &Value, principal: &Principal, deny: bool, b
     let listed = itself.or(session.clone());
     let uncertain = |why: &str| Truth::unread(format!("NotPrincipal {why}"));
     let listed = match deny {
-        true => listed.clone().and(complete.clone().or(uncertain("lists a principal without its account or session"))),
-        false => listed.or(account.and(uncertain("with Allow lists an account, not the principal"))),
+        true => listed.clone().and(complete.clone().or(uncertain(
+            "lists a principal without its account or session",
+        ))),
+        false => {
+            listed.or(account.and(uncertain("with Allow lists an account, not the principal")))
+        }
     };
     Ok(listed.or(everybody).not())
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The ARN of the role (never of one of its sessions), of the user, or of the account's root; a service's name.
+    /// The ARN of the role (never of one of its sessions), of the user, or of the account's root; a
+    /// service's name.
     pub arn: String,
     /// What it is.
     pub kind: PrincipalKind,
@@ -22,9 +23,9 @@ pub enum PrincipalKind {
     Role,
     /// An IAM user.
     User,
-    /// An account's root user. It may do in its account whatever is not denied there, so for another account's resources it stands
-    /// for what the account can delegate. (That STS lets no root user assume a role is a rule of STS, which no policy states; it is
-    /// not looked at here.)
+    /// An account's root user. It may do in its account whatever is not denied there, so for
+    /// another account's resources it stands for what the account can delegate. (That STS lets no
+    /// root user assume a role is a rule of STS, which no policy states; it is not looked at here.)
     Root,
     /// An AWS service, by its own name (`lambda.amazonaws.com`).
     Service,
@@ -32,13 +33,27 @@ pub enum PrincipalKind {
 
 impl Principal {
     /// A role of an account, by its ARN.
-    pub fn role(arn: impl Into<String>, account: impl Into<String>, unique_id: Option<String>) -> Self {
-        Self { arn: arn.into(), kind: PrincipalKind::Role, account: Some(account.into()), unique_id }
+    pub fn role(
+        arn: impl Into<String>,
+        account: impl Into<String>,
+        unique_id: Option<String>,
+    ) -> Self {
+        Self {
+            arn: arn.into(),
+            kind: PrincipalKind::Role,
+            account: Some(account.into()),
+            unique_id,
+        }
     }
 
     /// A service, by its name.
     pub fn service(name: impl Into<String>) -> Self {
-        Self { arn: name.into(), kind: PrincipalKind::Service, account: None, unique_id: None }
+        Self {
+            arn: name.into(),
+            kind: PrincipalKind::Service,
+            account: None,
+            unique_id: None,
+        }
     }
 
     /// The partition that its ARN names.
@@ -67,11 +82,12 @@ pub struct Request {
     pub context: Context,
 }
 
-/// What is known of a request's condition keys, whose letters' case is of no matter. A key has values, is known not to be in the
-/// request, or is not known; and of a key that is not listed nothing is known, unless the context is [`closed`](Context::closed).
+/// What is known of a request's condition keys, whose letters' case is of no matter. A key has
+/// values, is known not to be in the request, or is not known; and of a key that is not listed
+/// nothing is known, unless the context is [`closed`](Context::closed).
 ///
-/// What follows from the principal and the resource (`aws:PrincipalArn`, `aws:PrincipalAccount`, `aws:ResourceAccount` and the like)
-/// need not be listed; what is listed goes first.
+/// What follows from the principal and the resource (`aws:PrincipalArn`, `aws:PrincipalAccount`,
+/// `aws:ResourceAccount` and the like) need not be listed; what is listed goes first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     keys: BTreeMap<String, Known>,
@@ -90,7 +106,11 @@ impl Context {
     /// A key with its values. Without any it counts as absent.
     pub fn with<S: Into<String>>(mut self, key: &str, values: impl IntoIterator<Item = S>) -> Self {
         let values: Vec<String> = values.into_iter().map(Into::into).collect();
-        let known = if values.is_empty() { Known::Absent } else { Known::Values(values) };
+        let known = if values.is_empty() {
+            Known::Absent
+        } else {
+            Known::Values(values)
+        };
         self.keys.insert(key.to_ascii_lowercase(), known);
         self
     }
@@ -101,7 +121,8 @@ impl Context {
         self
     }
 
-    /// A key of which nothing is known, although it would follow from the principal or the context is closed.
+    /// A key of which nothing is known, although it would follow from the principal or the context
+    /// is closed.
     pub fn unknown(mut self, key: &str) -> Self {
         self.keys.insert(key.to_ascii_lowercase(), Known::Unknown);
         self
@@ -115,16 +136,25 @@ impl Context {
 
     /// What is known of a key.
     pub(super) fn get(&self, key: &str) -> &Known {
-        let unlisted = if self.closed { &Known::Absent } else { &Known::Unknown };
+        let unlisted = if self.closed {
+            &Known::Absent
+        } else {
+            &Known::Unknown
+        };
         self.keys.get(&key.to_ascii_lowercase()).unwrap_or(unlisted)
     }
 }
 
 impl Request {
-    /// The context with what follows from the principal and the resource.
-    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>.
+    /// The context with what follows from the principal and the resource. Source:
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>.
     pub(super) fn facts(&self) -> Context {
-        let Self { principal, resource_account, context, .. } = self;
+        let Self {
+            principal,
+            resource_account,
+            context,
+            ..
+        } = self;
         let one = |value: &str| [value.to_owned()];
         let known = Context::default().with("aws:ResourceAccount", one(resource_account));
         let known = match principal.kind {
@@ -147,16 +177,28 @@ impl Request {
                 .without("aws:SourceOrgPaths"),
         };
         let mut known = match (principal.kind, &principal.unique_id) {
-            (PrincipalKind::Role, _) => known.with("aws:PrincipalType", ["AssumedRole"]).without("aws:username"),
+            (PrincipalKind::Role, _) => known
+                .with("aws:PrincipalType", ["AssumedRole"])
+                .without("aws:username"),
             (PrincipalKind::User, id) => {
-                let known = known.with("aws:PrincipalType", ["User"]).with("aws:username", one(principal.name()));
-                id.iter().fold(known, |known, id| known.with("aws:userid", one(id)))
+                let known = known
+                    .with("aws:PrincipalType", ["User"])
+                    .with("aws:username", one(principal.name()));
+                id.iter()
+                    .fold(known, |known, id| known.with("aws:userid", one(id)))
             }
-            (PrincipalKind::Root, _) => known.with("aws:PrincipalType", ["Account"]).without("aws:username"),
+            (PrincipalKind::Root, _) => known
+                .with("aws:PrincipalType", ["Account"])
+                .without("aws:username"),
             (PrincipalKind::Service, _) => known,
         };
         known.closed = context.closed;
-        known.keys.extend(context.keys.iter().map(|(key, value)| (key.clone(), value.clone())));
+        known.keys.extend(
+            context
+                .keys
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone())),
+        );
         known
     }
 }

@@ -56,23 +56,37 @@ pub(super) struct Parts<'a> {
 }
 
 /// The statements of a document.
-pub(super) fn rules<'a>(policy: &'a str, document: &'a Document, side: Side) -> impl Iterator<Item = Rule<'a>> {
+pub(super) fn rules<'a>(
+    policy: &'a str,
+    document: &'a Document,
+    side: Side,
+) -> impl Iterator<Item = Rule<'a>> {
     let version = document.version();
     let around = match version.as_str() {
         Some("2012-10-17" | "2008-10-17") => {
-            let other = document.fields.keys().any(|key| !matches!(key.as_str(), "Version" | "Id"));
+            let other = document
+                .fields
+                .keys()
+                .any(|key| !matches!(key.as_str(), "Version" | "Id"));
             other.then_some("the document has an element that is not known here")
         }
         _ => Some("the document's Version is not known here"),
     };
-    document.statements.iter().enumerate().map(move |(at, statement)| Rule {
-        policy,
-        label: statement.sid_text().filter(|sid| !sid.is_empty()).map_or_else(|| (at + 1).to_string(), String::from),
-        side,
-        statement,
-        variables: version == VERSION,
-        around,
-    })
+    document
+        .statements
+        .iter()
+        .enumerate()
+        .map(move |(at, statement)| Rule {
+            policy,
+            label: statement
+                .sid_text()
+                .filter(|sid| !sid.is_empty())
+                .map_or_else(|| (at + 1).to_string(), String::from),
+            side,
+            statement,
+            variables: version == VERSION,
+            around,
+        })
 }
 
 impl<'a> Rule<'a> {
@@ -89,17 +103,32 @@ impl<'a> Rule<'a> {
         }
     }
 
-    /// In which ways the statement applies to the request. On the identity's side it is always the identity itself that is meant.
+    /// In which ways the statement applies to the request. On the identity's side it is always the
+    /// identity itself that is meant.
     pub(super) fn applies(&self, effect: Effect, question: &Question) -> Names {
         // The cheap parts first; most statements are about something else.
         let early = self.has_effect(effect).and(self.action(question));
         if early.is_no() {
             return Names::NOBODY;
         }
-        let Parts { shape, action: _, resource, names, clauses, condition_shape } = self.parts(effect, question);
-        let conditions = Truth::all(clauses.into_iter().map(|clause| clause.holds)).and(condition_shape);
+        let Parts {
+            shape,
+            action: _,
+            resource,
+            names,
+            clauses,
+            condition_shape,
+        } = self.parts(effect, question);
+        let conditions =
+            Truth::all(clauses.into_iter().map(|clause| clause.holds)).and(condition_shape);
         let rest = Truth::all([early, shape, resource, conditions]).located(|why| self.place(why));
-        let Names { itself, session, everybody, account, alike } = names;
+        let Names {
+            itself,
+            session,
+            everybody,
+            account,
+            alike,
+        } = names;
         let with = |truth: Truth| truth.located(|why| self.place(why)).and(rest.clone());
         Names {
             itself: with(itself),
@@ -138,7 +167,8 @@ impl<'a> Rule<'a> {
             return Truth::unread(why);
         }
         let known = |key: &str| match key {
-            "Sid" | "Effect" | "Action" | "NotAction" | "Resource" | "NotResource" | "Condition" => true,
+            "Sid" | "Effect" | "Action" | "NotAction" | "Resource" | "NotResource"
+            | "Condition" => true,
             "Principal" | "NotPrincipal" => self.side == Side::Resource,
             _ => false,
         };
@@ -152,13 +182,19 @@ impl<'a> Rule<'a> {
     fn element_or_not(&self, element: &str, matches: impl Fn(&str) -> Truth) -> Option<Truth> {
         let negation = format!("Not{element}");
         let (value, negated) = match (self.element(element), self.element(&negation)) {
-            (Some(_), Some(_)) => return Some(Truth::unread(format!("it has both {element} and {negation}"))),
+            (Some(_), Some(_)) => {
+                return Some(Truth::unread(format!(
+                    "it has both {element} and {negation}"
+                )));
+            }
             (Some(value), None) => (value, false),
             (None, Some(value)) => (value, true),
             (None, None) => return None,
         };
         let Some(texts) = strings(value) else {
-            return Some(Truth::unread(format!("{element} is not of the documented shape")));
+            return Some(Truth::unread(format!(
+                "{element} is not of the documented shape"
+            )));
         };
         let any = Truth::any(texts.into_iter().map(matches));
         Some(if negated { any.not() } else { any })
@@ -166,55 +202,91 @@ impl<'a> Rule<'a> {
 
     fn action(&self, question: &Question) -> Truth {
         let asked = question.request.action.to_ascii_lowercase();
-        let matches = |text: &str| Pattern::read(&text.to_ascii_lowercase(), true, None).matches(&asked, Reach::Text);
-        self.element_or_not("Action", matches).unwrap_or_else(|| Truth::unread("it has no Action"))
+        let matches = |text: &str| {
+            Pattern::read(&text.to_ascii_lowercase(), true, None).matches(&asked, Reach::Text)
+        };
+        self.element_or_not("Action", matches)
+            .unwrap_or_else(|| Truth::unread("it has no Action"))
     }
 
-    /// The policy of a repository or a role need not say that it is about that; others must name the resource.
+    /// The policy of a repository or a role need not say that it is about that; others must name
+    /// the resource.
     fn resource(&self, question: &Question) -> Truth {
         let asked = question.request.resource.as_str();
         let matches = |text: &str| {
             let pattern = Pattern::read(text, true, self.variables.then_some(&question.facts));
-            // Of conditions it is documented that what has no value is like nothing; of this it is not.
-            if self.element("NotResource").is_some() && pattern.would_match(asked, Reach::Segments) {
+            // Of conditions it is documented that what has no value is like nothing; of this it is
+            // not.
+            if self.element("NotResource").is_some() && pattern.would_match(asked, Reach::Segments)
+            {
                 return Truth::unread("NotResource has a variable without a value");
             }
-            let early = text.starts_with("arn:") && pattern.variable_after().is_some_and(|colons| colons < 5);
-            let sure = if early { Truth::unread("a variable stands before an ARN's fifth colon") } else { Truth::Yes };
+            let early = text.starts_with("arn:")
+                && pattern.variable_after().is_some_and(|colons| colons < 5);
+            let sure = if early {
+                Truth::unread("a variable stands before an ARN's fifth colon")
+            } else {
+                Truth::Yes
+            };
             let whole = pattern.matches(asked, Reach::Segments).and(sure);
             if whole.is_no() && text.starts_with("arn:") && text.matches(':').count() < 5 {
-                let longer = Pattern::read(&format!("{text}:*"), true, self.variables.then_some(&question.facts));
-                return longer.matches(asked, Reach::Segments).and(Truth::unread("Resource is no full ARN"));
+                let longer = Pattern::read(
+                    &format!("{text}:*"),
+                    true,
+                    self.variables.then_some(&question.facts),
+                );
+                return longer
+                    .matches(asked, Reach::Segments)
+                    .and(Truth::unread("Resource is no full ARN"));
             }
             whole
         };
-        self.element_or_not("Resource", matches).unwrap_or_else(|| match self.side {
-            Side::Identity => Truth::unread("it has no Resource"),
-            Side::Resource => Truth::Yes,
-        })
+        self.element_or_not("Resource", matches)
+            .unwrap_or_else(|| match self.side {
+                Side::Identity => Truth::unread("it has no Resource"),
+                Side::Resource => Truth::Yes,
+            })
     }
 
     /// The resources that it names.
     pub(super) fn resources(&self) -> Vec<String> {
-        let value = self.element("Resource").or_else(|| self.element("NotResource"));
-        value.and_then(strings).unwrap_or_default().into_iter().map(String::from).collect()
+        let value = self
+            .element("Resource")
+            .or_else(|| self.element("NotResource"));
+        value
+            .and_then(strings)
+            .unwrap_or_default()
+            .into_iter()
+            .map(String::from)
+            .collect()
     }
 
     fn names(&self, effect: Effect, question: &Question) -> Names {
-        let itself = |itself| Names { itself, ..Names::NOBODY };
-        let everybody = |everybody| Names { everybody, ..Names::NOBODY };
+        let itself = |itself| Names {
+            itself,
+            ..Names::NOBODY
+        };
+        let everybody = |everybody| Names {
+            everybody,
+            ..Names::NOBODY
+        };
         if self.side == Side::Identity {
             return itself(Truth::Yes);
         }
         let principal = &question.request.principal;
         match (self.element("Principal"), self.element("NotPrincipal")) {
-            (Some(element), None) => names(element, principal).unwrap_or_else(|why| everybody(Truth::unread(why))),
+            (Some(element), None) => {
+                names(element, principal).unwrap_or_else(|why| everybody(Truth::unread(why)))
+            }
             // That a boundary does not limit such an allow is documented of `"*"` alone.
             (None, Some(element)) => {
-                let meant = is_not_among(element, principal, effect == Effect::Deny, question.bounded);
+                let meant =
+                    is_not_among(element, principal, effect == Effect::Deny, question.bounded);
                 itself(meant.unwrap_or_else(Truth::unread))
             }
-            (Some(_), Some(_)) => everybody(Truth::unread("it has both Principal and NotPrincipal")),
+            (Some(_), Some(_)) => {
+                everybody(Truth::unread("it has both Principal and NotPrincipal"))
+            }
             (None, None) => everybody(Truth::unread("it has no Principal")),
         }
     }

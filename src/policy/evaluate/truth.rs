@@ -37,12 +37,18 @@ impl Truth {
 
     /// It hangs on this condition key.
     pub(super) fn hangs_on(key: impl Into<String>) -> Self {
-        Self::Open(Open { keys: [key.into()].into(), ..Open::default() })
+        Self::Open(Open {
+            keys: [key.into()].into(),
+            ..Open::default()
+        })
     }
 
     /// It hangs on what is not understood.
     pub(super) fn unread(why: impl Into<String>) -> Self {
-        Self::Open(Open { unread: [why.into()].into(), ..Open::default() })
+        Self::Open(Open {
+            unread: [why.into()].into(),
+            ..Open::default()
+        })
     }
 
     pub(super) fn is_no(&self) -> bool {
@@ -100,9 +106,10 @@ impl Truth {
     /// Says where that which is not understood stands.
     pub(super) fn located(self, place: impl Fn(&str) -> String) -> Self {
         match self {
-            Self::Open(Open { keys, unread }) => {
-                Self::Open(Open { keys, unread: unread.iter().map(|why| place(why)).collect() })
-            }
+            Self::Open(Open { keys, unread }) => Self::Open(Open {
+                keys,
+                unread: unread.iter().map(|why| place(why)).collect(),
+            }),
             known => known,
         }
     }

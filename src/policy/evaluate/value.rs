@@ -3,7 +3,8 @@
 use core::net::IpAddr;
 use std::cmp::Ordering;
 
-/// Compares two numbers as they are written (integers or decimals). Nothing, where one of them is no number.
+/// Compares two numbers as they are written (integers or decimals). Nothing, where one of them is
+/// no number.
 pub(super) fn compare_numbers(one: &str, other: &str) -> Option<Ordering> {
     match (one.parse::<i128>(), other.parse::<i128>()) {
         (Ok(one), Ok(other)) => Some(one.cmp(&other)),
@@ -14,18 +15,23 @@ pub(super) fn compare_numbers(one: &str, other: &str) -> Option<Ordering> {
 /// A decimal number; `inf` and `NaN`, which Rust reads too, are none.
 pub(super) fn decimal(text: &str) -> Option<f64> {
     let digits = text.bytes().any(|b| b.is_ascii_digit());
-    let decimal = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    let decimal = text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     (digits && decimal).then(|| text.parse().ok()).flatten()
 }
 
-/// A point in time, in nanoseconds since 1970: a date by ISO 8601 as the W3C uses it (from the year alone to fractions of a second),
-/// or seconds since 1970.
-/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_Date>.
+/// A point in time, in nanoseconds since 1970: a date by ISO 8601 as the W3C uses it (from the year
+/// alone to fractions of a second), or seconds since 1970. Source:
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_Date>.
 pub(super) fn date(text: &str) -> Option<i128> {
     const SECOND: i128 = 1_000_000_000;
     // Four digits are a year; seconds since 1970 have more, in this century.
     if text.len() != 4 && text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse::<i64>().ok().map(|seconds| i128::from(seconds) * SECOND);
+        return text
+            .parse::<i64>()
+            .ok()
+            .map(|seconds| i128::from(seconds) * SECOND);
     }
     let (day, time) = match text.split_once(['T', 't']) {
         Some((day, time)) => (day, Some(time)),
@@ -36,10 +42,15 @@ pub(super) fn date(text: &str) -> Option<i128> {
     if parts.next().is_some() {
         return None;
     }
-    let month = month.map_or(Some(1), |month| digits(month, 2)).filter(|month| (1..=12).contains(month))?;
-    let day = day.map_or(Some(1), |day| digits(day, 2)).filter(|day| (1..=days_in(year, month)).contains(day))?;
+    let month = month
+        .map_or(Some(1), |month| digits(month, 2))
+        .filter(|month| (1..=12).contains(month))?;
+    let day = day
+        .map_or(Some(1), |day| digits(day, 2))
+        .filter(|day| (1..=days_in(year, month)).contains(day))?;
     let midnight = i128::from(days_since_1970(year, month, day)) * 86_400 * SECOND;
-    time.map_or(Some(0), time_of_day).map(|time| midnight + time)
+    time.map_or(Some(0), time_of_day)
+        .map(|time| midnight + time)
 }
 
 /// The time since midnight in UTC, in nanoseconds, of `12:30Z`, `12:30:00.5+01:00` and the like.
@@ -58,7 +69,9 @@ fn time_of_day(text: &str) -> Option<i128> {
     let mut parts = clock.split(':');
     let (hours, minutes) = (digits(parts.next()?, 2)?, digits(parts.next()?, 2)?);
     let (seconds, fraction) = match parts.next() {
-        Some(seconds) => seconds.split_once('.').map_or((seconds, None), |(whole, fraction)| (whole, Some(fraction))),
+        Some(seconds) => seconds
+            .split_once('.')
+            .map_or((seconds, None), |(whole, fraction)| (whole, Some(fraction))),
         None => ("00", None),
     };
     let seconds = digits(seconds, 2)?;
@@ -66,7 +79,9 @@ fn time_of_day(text: &str) -> Option<i128> {
         return None;
     }
     let nanoseconds = match fraction {
-        Some(fraction) if (1..=9).contains(&fraction.len()) => digits(&format!("{fraction:0<9}"), 9)?,
+        Some(fraction) if (1..=9).contains(&fraction.len()) => {
+            digits(&format!("{fraction:0<9}"), 9)?
+        }
         Some(_) => return None,
         None => 0,
     };
@@ -89,11 +104,16 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days of the Gregorian calendar, counted in years that begin in March, so that the leap day is the last.
+/// Days of the Gregorian calendar, counted in years that begin in March, so that the leap day is
+/// the last.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let days_before_month = (153 * ((month + 9) % 12) + 2) / 5;
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + days_before_month + day - 719_469
+    year * 365 + year.div_euclid(4) - year.div_euclid(100)
+        + year.div_euclid(400)
+        + days_before_month
+        + day
+        - 719_469
 }
 
 /// A range of addresses, which are values here: nothing is connected to.
@@ -104,8 +124,8 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// `203.0.113.0/24`, `2001:db8::/32`, or an address alone.
-    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_IPAddress>.
+    /// `203.0.113.0/24`, `2001:db8::/32`, or an address alone. Source:
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_IPAddress>.
     pub(super) fn read(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
@@ -114,7 +134,9 @@ impl Network {
         let address: IpAddr = address.parse().ok()?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
-            Some(prefix) => digits(prefix, prefix.len()).and_then(|prefix| u32::try_from(prefix).ok())?,
+            Some(prefix) => {
+                digits(prefix, prefix.len()).and_then(|prefix| u32::try_from(prefix).ok())?
+            }
             None => longest,
         };
         (prefix <= longest).then_some(Self { address, prefix })
@@ -125,7 +147,9 @@ impl Network {
             self.prefix == 0 || (one ^ other) >> (width - self.prefix.min(width)) == 0
         };
         match (self.address, address.parse()) {
-            (IpAddr::V4(own), Ok(IpAddr::V4(other))) => begins(own.to_bits().into(), other.to_bits().into(), 32),
+            (IpAddr::V4(own), Ok(IpAddr::V4(other))) => {
+                begins(own.to_bits().into(), other.to_bits().into(), 32)
+            }
             (IpAddr::V6(own), Ok(IpAddr::V6(other))) => begins(own.to_bits(), other.to_bits(), 128),
             _ => false,
         }

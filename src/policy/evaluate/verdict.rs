@@ -10,11 +10,11 @@ pub enum Verdict {
     Allowed,
     /// It is denied: everything that denies it, and every allow that is missing. Never empty.
     Denied(Vec<Link>),
-    /// It hangs on these condition keys, whose values are not known. Where a policy names a session, or a unique ID that could be the
-    /// principal's, that is listed in words.
+    /// It hangs on these condition keys, whose values are not known. Where a policy names a
+    /// session, or a unique ID that could be the principal's, that is listed in words.
     Depends(BTreeSet<String>),
-    /// It hangs on these policies, which could not be read or hold what is not understood, with the reason. What else it hangs on is
-    /// not told.
+    /// It hangs on these policies, which could not be read or hold what is not understood, with the
+    /// reason. What else it hangs on is not told.
     Unknown(Vec<String>),
 }
 
@@ -26,8 +26,8 @@ pub enum Link {
         /// Statements that nearly do.
         near: Vec<NearMiss>,
     },
-    /// The resource's policy does not allow it. In the resource's own account, where the identity's allow would do as well, it is only
-    /// listed if it nearly does.
+    /// The resource's policy does not allow it. In the resource's own account, where the identity's
+    /// allow would do as well, it is only listed if it nearly does.
     NoResourceAllow {
         /// Statements that nearly do.
         near: Vec<NearMiss>,
@@ -71,7 +71,8 @@ pub enum ButFor {
         /// The request's values; none where the key is not in the request.
         actual: Option<Vec<String>>,
     },
-    /// The policy names the unique ID of a role or user that is not the principal: mostly of one of the same name that was deleted.
+    /// The policy names the unique ID of a role or user that is not the principal: mostly of one of
+    /// the same name that was deleted.
     Stale {
         /// The ID.
         unique_id: String,
@@ -93,7 +94,11 @@ impl fmt::Display for Verdict {
         let joined = |parts: Vec<String>| parts.join("; ");
         match self {
             Self::Allowed => f.write_str("allowed"),
-            Self::Denied(links) => write!(f, "denied: {}", joined(links.iter().map(Link::to_string).collect())),
+            Self::Denied(links) => write!(
+                f,
+                "denied: {}",
+                joined(links.iter().map(Link::to_string).collect())
+            ),
             Self::Depends(keys) => write!(f, "depends on {}", list(keys)),
             Self::Unknown(why) => write!(f, "not known: {}", joined(why.clone())),
         }
@@ -123,21 +128,37 @@ impl fmt::Display for Link {
 
 impl fmt::Display for NearMiss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "statement {} of {} {}", self.statement, self.policy, self.but_for)
+        write!(
+            f,
+            "statement {} of {} {}",
+            self.statement, self.policy, self.but_for
+        )
     }
 }
 
 impl fmt::Display for ButFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Condition { operator, key, wanted, actual } => {
-                write!(f, "would, but for {operator} {key}: it wants {}, ", list(wanted))?;
+            Self::Condition {
+                operator,
+                key,
+                wanted,
+                actual,
+            } => {
+                write!(
+                    f,
+                    "would, but for {operator} {key}: it wants {}, ",
+                    list(wanted)
+                )?;
                 match actual {
                     Some(actual) => write!(f, "and is given {}", list(actual)),
                     None => f.write_str("and the request has none"),
                 }
             }
-            Self::Stale { unique_id } => write!(f, "names {unique_id}, another or a deleted principal's unique ID"),
+            Self::Stale { unique_id } => write!(
+                f,
+                "names {unique_id}, another or a deleted principal's unique ID"
+            ),
             Self::OtherPath { named } => write!(f, "names {named}, which has another path"),
             Self::Resource { wanted } => write!(f, "is about other resources: {}", list(wanted)),
         }
@@ -151,6 +172,10 @@ fn list<'a>(values: impl IntoIterator<Item = &'a String>) -> String {
     match all.as_slice() {
         [] => "nothing".into(),
         few if few.len() <= SHOWN => few.join(", "),
-        many => format!("{} and {} more", many[..SHOWN].join(", "), many.len() - SHOWN),
+        many => format!(
+            "{} and {} more",
+            many[..SHOWN].join(", "),
+            many.len() - SHOWN
+        ),
     }
 }

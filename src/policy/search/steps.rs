@@ -8,13 +8,22 @@ use crate::policy::suspects::{Why, ids_are_removable, suspects};
 impl Phase {
     pub(super) fn newcomers(groups: impl IntoIterator<Item = Group>, one_is_bad: bool) -> Self {
         let groups = groups.into_iter().collect();
-        Self::Newcomers { groups, admitted: BTreeSet::new(), one_is_bad }
+        Self::Newcomers {
+            groups,
+            admitted: BTreeSet::new(),
+            one_is_bad,
+        }
     }
 }
 
 impl Group {
     pub(super) fn of(who: BTreeSet<String>) -> Self {
-        Self { who, one_is_bad: false, or_of_the_next: false, was_tried: false }
+        Self {
+            who,
+            one_is_bad: false,
+            or_of_the_next: false,
+            was_tried: false,
+        }
     }
 
     /// Two halves, the first one on top.
@@ -22,7 +31,13 @@ impl Group {
         let half = self.who.len() / 2;
         let first: BTreeSet<String> = self.who.iter().take(half).cloned().collect();
         let second = self.who.difference(&first).cloned().collect();
-        [Self::of(second), Self { or_of_the_next: true, ..Self::of(first) }]
+        [
+            Self::of(second),
+            Self {
+                or_of_the_next: true,
+                ..Self::of(first)
+            },
+        ]
     }
 }
 
@@ -45,9 +60,16 @@ impl<A: Clone> Search<A> {
         now: Duration,
     ) -> Result<Option<Next<Id>>, Stop> {
         let plan = |scope: &Scope| plan_within(read.document.clone(), grants, scope, installation);
-        let without: BTreeSet<String> =
-            self.refused.keys().filter(|name| !self.retried.contains(*name)).cloned().collect();
-        let whole = Scope { without: without.clone(), ..Scope::default() };
+        let without: BTreeSet<String> = self
+            .refused
+            .keys()
+            .filter(|name| !self.retried.contains(*name))
+            .cloned()
+            .collect();
+        let whole = Scope {
+            without: without.clone(),
+            ..Scope::default()
+        };
         let kept = Scope {
             without: without.clone(),
             growth: Growth::Only(BTreeSet::new()),
@@ -65,7 +87,8 @@ impl<A: Clone> Search<A> {
                     self.fingerprint = hash(&(&read.text, text(&written(&whole))));
                 }
                 let waits = |blocked: &Blocked<A>| {
-                    blocked.fingerprint == self.fingerprint && now.saturating_sub(blocked.at) < pause(blocked.times)
+                    blocked.fingerprint == self.fingerprint
+                        && now.saturating_sub(blocked.at) < pause(blocked.times)
                 };
                 if self.blocked.as_ref().is_some_and(waits) {
                     return Ok(Some(Next::Done(Box::new(plan(&kept)))));
@@ -81,20 +104,36 @@ impl<A: Clone> Search<A> {
                 } else if self.was_refused_before(document.as_ref()) {
                     self.without_any_newcomer(read, installation, now);
                 } else {
-                    return self.send(plan, read, grants, installation, Left::default()).map(Some);
+                    return self
+                        .send(plan, read, grants, installation, Left::default())
+                        .map(Some);
                 }
                 Ok(None)
             }
             Phase::Members(None, members) => Ok(Some(Next::Ask(members))),
             Phase::Members(Some(queue), good) => {
-                let next = queue.iter().find(|name| !self.cleared.contains(*name)).filter(|_| self.probes < PROBES);
+                let next = queue
+                    .iter()
+                    .find(|name| !self.cleared.contains(*name))
+                    .filter(|_| self.probes < PROBES);
                 let Some(name) = next.cloned() else {
-                    self.no_single_member(read, good, queue.iter().all(|name| self.cleared.contains(name)), now);
+                    self.no_single_member(
+                        read,
+                        good,
+                        queue.iter().all(|name| self.cleared.contains(name)),
+                        now,
+                    );
                     return Ok(None);
                 };
                 self.probes += 1;
-                let scope = Scope { without: with(&without, [name.clone()]), ..kept };
-                let left = Left { one: Some(name.clone()), ..Left::default() };
+                let scope = Scope {
+                    without: with(&without, [name.clone()]),
+                    ..kept
+                };
+                let left = Left {
+                    one: Some(name.clone()),
+                    ..Left::default()
+                };
                 let plan = plan(&scope);
                 if self.was_refused_before(written(&plan).as_ref()) {
                     self.cleared.insert(name);
@@ -104,21 +143,33 @@ impl<A: Clone> Search<A> {
             }
             Phase::Apart { good } => {
                 let aside: BTreeSet<String> = members(read).difference(&good).cloned().collect();
-                let scope = Scope { without: with(&without, aside.iter().cloned()), ..kept };
+                let scope = Scope {
+                    without: with(&without, aside.iter().cloned()),
+                    ..kept
+                };
                 let plan = plan(&scope);
                 if !read.revokes {
                     self.rest();
                 } else if !self.was_refused_before(written(&plan).as_ref()) {
-                    let left = Left { set_aside: aside, ..Left::default() };
+                    let left = Left {
+                        set_aside: aside,
+                        ..Left::default()
+                    };
                     return self.send(plan, read, grants, installation, left).map(Some);
                 } else if good.is_empty() {
                     self.block(self.others(read, installation), now);
                 } else {
-                    self.phase = Phase::Apart { good: BTreeSet::new() };
+                    self.phase = Phase::Apart {
+                        good: BTreeSet::new(),
+                    };
                 }
                 Ok(None)
             }
-            Phase::Newcomers { mut groups, mut admitted, one_is_bad } => {
+            Phase::Newcomers {
+                mut groups,
+                mut admitted,
+                one_is_bad,
+            } => {
                 let Some(group) = groups.last().cloned() else {
                     let mut who = self.newcomers(read, &without);
                     who.retain(|name| !admitted.contains(name));
@@ -126,28 +177,48 @@ impl<A: Clone> Search<A> {
                         (self.phase, self.searched) = (Phase::Whole, true);
                         self.retried.clear();
                     } else {
-                        groups.push(Group { one_is_bad, ..Group::of(who) });
-                        self.phase = Phase::Newcomers { groups, admitted, one_is_bad: false };
+                        groups.push(Group {
+                            one_is_bad,
+                            ..Group::of(who)
+                        });
+                        self.phase = Phase::Newcomers {
+                            groups,
+                            admitted,
+                            one_is_bad: false,
+                        };
                     }
                     return Ok(None);
                 };
-                let scope = Scope { growth: Growth::Only(with(&admitted, group.who.iter().cloned())), ..kept };
+                let scope = Scope {
+                    growth: Growth::Only(with(&admitted, group.who.iter().cloned())),
+                    ..kept
+                };
                 let plan = plan(&scope);
                 if group.one_is_bad {
                     groups.pop();
                     match group.who.len() {
                         0 => {}
-                        // AWS takes it as it is, so it is not refused by itself, and what it has is not to be lost: its growth is tried, and
-                        // where that is refused the others come first.
+                        // AWS takes it as it is, so it is not refused by itself, and what it has is
+                        // not to be lost: its growth is tried, and where that is refused the others
+                        // come first.
                         1 if !group.who.is_disjoint(&principals(read)) => {
                             let is_stuck = |group: &Group| group.was_tried && group.one_is_bad;
                             if !group.was_tried {
-                                groups.push(Group { one_is_bad: false, ..group });
+                                groups.push(Group {
+                                    one_is_bad: false,
+                                    ..group
+                                });
                             } else if groups.iter().all(is_stuck) {
                                 self.block(By::Unknown, now);
                                 return Ok(None);
                             } else {
-                                groups.insert(0, Group { or_of_the_next: false, ..group });
+                                groups.insert(
+                                    0,
+                                    Group {
+                                        or_of_the_next: false,
+                                        ..group
+                                    },
+                                );
                             }
                         }
                         1 => group.who.into_iter().for_each(|name| self.refuse(name)),
@@ -156,9 +227,15 @@ impl<A: Clone> Search<A> {
                 } else if plan.change == Change::None {
                     taken(&mut groups, &mut admitted, false);
                 } else {
-                    return self.send(plan, read, grants, installation, Left::default()).map(Some);
+                    return self
+                        .send(plan, read, grants, installation, Left::default())
+                        .map(Some);
                 }
-                self.phase = Phase::Newcomers { groups, admitted, one_is_bad };
+                self.phase = Phase::Newcomers {
+                    groups,
+                    admitted,
+                    one_is_bad,
+                };
                 Ok(None)
             }
         }
@@ -174,16 +251,37 @@ impl<A: Clone> Search<A> {
         left: Left,
     ) -> Result<Next<Id>, Stop> {
         let document = written(&plan);
-        // What AWS takes in the document just read is not refused by itself, whatever was concluded.
+        // What AWS takes in the document just read is not refused by itself, whatever was
+        // concluded.
         let accepted = principals(read);
-        let refused = self.refused.keys().filter(|name| !accepted.contains(*name)).chain(&left.one).cloned().collect();
-        let losing = Losing { refused: &refused, set_aside: &left.set_aside };
-        let write = checked(read.document.as_ref(), document, grants, losing, installation)?;
+        let refused = self
+            .refused
+            .keys()
+            .filter(|name| !accepted.contains(*name))
+            .chain(&left.one)
+            .cloned()
+            .collect();
+        let losing = Losing {
+            refused: &refused,
+            set_aside: &left.set_aside,
+        };
+        let write = checked(
+            read.document.as_ref(),
+            document,
+            grants,
+            losing,
+            installation,
+        )?;
         let document = write.document();
-        let principals = document.into_iter().flat_map(|document| &document.statements);
+        let principals = document
+            .into_iter()
+            .flat_map(|document| &document.statements);
         self.sent = Some(Sent {
             document: text(&document.cloned()),
-            named: principals.flat_map(Statement::aws_principals).map(String::from).collect(),
+            named: principals
+                .flat_map(Statement::aws_principals)
+                .map(String::from)
+                .collect(),
             without: left.one,
             set_aside: left.set_aside,
             ids: plan.without_ids.clone(),
@@ -193,21 +291,43 @@ impl<A: Clone> Search<A> {
 
     fn was_refused_before(&self, document: Option<&Document>) -> bool {
         let text = text(&document.cloned());
-        self.last.as_ref().is_some_and(|(_, refused)| *refused == text)
+        self.last
+            .as_ref()
+            .is_some_and(|(_, refused)| *refused == text)
     }
 
-    /// The document was refused without any newcomer in it: statements of others or members are at fault.
-    fn without_any_newcomer<Id: Clone>(&mut self, read: &Read<Id>, installation: &Installation, now: Duration) {
+    /// The document was refused without any newcomer in it: statements of others or members are at
+    /// fault.
+    fn without_any_newcomer<Id: Clone>(
+        &mut self,
+        read: &Read<Id>,
+        installation: &Installation,
+        now: Duration,
+    ) {
         let others = self.others(read, installation);
         let proven = self.ids.refused(&read.ids, now) == read.ids;
-        let removable = read.document.as_ref().is_some_and(|document| ids_are_removable(document, installation));
+        let removable = read
+            .document
+            .as_ref()
+            .is_some_and(|document| ids_are_removable(document, installation));
         let members = members(read);
         self.searched = true;
-        // An ID that is shown in place of a principal is a fact. All else is a guess, and a revocation does not wait for that.
-        let is_guess = !matches!(&others, By::Foreign(Suspect { why: Why::Gone(_), .. }));
+        // An ID that is shown in place of a principal is a fact. All else is a guess, and a
+        // revocation does not wait for that.
+        let is_guess = !matches!(
+            &others,
+            By::Foreign(Suspect {
+                why: Why::Gone(_),
+                ..
+            })
+        );
         match &others {
             By::Foreign(_)
-                if !read.ids.is_empty() && self.without_ids.is_empty() && read.revokes && proven && removable =>
+                if !read.ids.is_empty()
+                    && self.without_ids.is_empty()
+                    && read.revokes
+                    && proven
+                    && removable =>
             {
                 self.without_ids = read.ids.clone();
             }
@@ -224,16 +344,29 @@ impl<A: Clone> Search<A> {
 
     /// Statements of others, with the one that is likely to be at fault.
     fn others<Id>(&self, read: &Read<Id>, installation: &Installation) -> By {
-        let suspects = read.document.as_ref().map(|document| suspects(document, installation)).unwrap_or_default();
+        let suspects = read
+            .document
+            .as_ref()
+            .map(|document| suspects(document, installation))
+            .unwrap_or_default();
         let still_there = |suspect: &Suspect| match &suspect.why {
             Why::Gone(id) => !self.without_ids.contains(id),
             Why::Action(_) | Why::Element(_) => true,
         };
-        suspects.into_iter().find(still_there).map_or(By::SomeForeign, By::Foreign)
+        suspects
+            .into_iter()
+            .find(still_there)
+            .map_or(By::SomeForeign, By::Foreign)
     }
 
     /// No member alone is at fault, as far as they were tried.
-    fn no_single_member<Id: Clone>(&mut self, read: &Read<Id>, good: BTreeSet<String>, all_tried: bool, now: Duration) {
+    fn no_single_member<Id: Clone>(
+        &mut self,
+        read: &Read<Id>,
+        good: BTreeSet<String>,
+        all_tried: bool,
+        now: Duration,
+    ) {
         if read.revokes {
             self.phase = Phase::Apart { good };
             return;
@@ -246,36 +379,63 @@ impl<A: Clone> Search<A> {
     }
 
     /// Who asks for more than the document gives, and is not known to be refused.
-    fn newcomers<Id: Clone>(&self, read: &Read<Id>, without: &BTreeSet<String>) -> BTreeSet<String> {
+    fn newcomers<Id: Clone>(
+        &self,
+        read: &Read<Id>,
+        without: &BTreeSet<String>,
+    ) -> BTreeSet<String> {
         let asked = read.asked.iter().flat_map(|grant| &grant.contributions);
         let grows = |Contribution { actions, callers }: &Contribution| {
-            let missing =
-                |one: &crate::policy::callers::Callers| read.held.allowed().actions(actions, one).len() < actions.len();
-            callers.each().into_iter().filter(missing).flat_map(|one| one.principals().clone()).collect::<Vec<_>>()
+            let missing = |one: &crate::policy::callers::Callers| {
+                read.held.allowed().actions(actions, one).len() < actions.len()
+            };
+            callers
+                .each()
+                .into_iter()
+                .filter(missing)
+                .flat_map(|one| one.principals().clone())
+                .collect::<Vec<_>>()
         };
-        asked.flat_map(grows).filter(|name| !without.contains(name)).collect()
+        asked
+            .flat_map(grows)
+            .filter(|name| !without.contains(name))
+            .collect()
     }
 }
 
 /// Who is left out of a document, though it is asked for and not proven to be refused.
 #[derive(Default)]
 struct Left {
-    /// One member. The document with it was refused; if AWS takes the one without it then it refuses that principal.
+    /// One member. The document with it was refused; if AWS takes the one without it then it
+    /// refuses that principal.
     one: Option<String>,
     set_aside: BTreeSet<String>,
 }
 
 /// The principals that the document names for what is still asked for.
 fn members<Id: Clone>(read: &Read<Id>) -> BTreeSet<String> {
-    let scope = Scope { growth: Growth::Only(BTreeSet::new()), ..Scope::default() };
+    let scope = Scope {
+        growth: Growth::Only(BTreeSet::new()),
+        ..Scope::default()
+    };
     let kept = limited(&read.asked, &scope, &read.held);
     let contributions = kept.iter().flat_map(|grant| &grant.contributions);
-    contributions.flat_map(|kept| kept.callers.principals()).filter(|name| *name != "*").cloned().collect()
+    contributions
+        .flat_map(|kept| kept.callers.principals())
+        .filter(|name| *name != "*")
+        .cloned()
+        .collect()
 }
 
 /// The principals that ours in the document name, and which AWS took.
 pub(super) fn principals<Id>(read: &Read<Id>) -> BTreeSet<String> {
-    read.held.allowed().parts().iter().flat_map(|part| part.callers.principals()).cloned().collect()
+    read.held
+        .allowed()
+        .parts()
+        .iter()
+        .flat_map(|part| part.callers.principals())
+        .cloned()
+        .collect()
 }
 
 /// What would be written: where nothing changes, the document as it is.
@@ -288,7 +448,10 @@ fn written<Id>(plan: &Plan<Id>) -> Option<Document> {
 }
 
 fn text(document: &Option<Document>) -> String {
-    document.as_ref().map(Document::to_string).unwrap_or_default()
+    document
+        .as_ref()
+        .map(Document::to_string)
+        .unwrap_or_default()
 }
 
 fn with(some: &BTreeSet<String>, more: impl IntoIterator<Item = String>) -> BTreeSet<String> {

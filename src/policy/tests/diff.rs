@@ -5,21 +5,33 @@ use crate::policy::diff::{Alone, Changed, Difference, Name, Part, Term};
 use serde_json::{Value, json};
 
 fn between(left: Value, right: Value) -> Difference {
-    let document = |statements: Value| Document::parse(&json!({ "Statement": statements }).to_string()).unwrap();
+    let document = |statements: Value| {
+        Document::parse(&json!({ "Statement": statements }).to_string()).unwrap()
+    };
     Difference::between(&document(left), &document(right))
 }
 
 fn texts(words: &[&str]) -> std::collections::BTreeSet<Term> {
-    words.iter().map(|word| Term::Text((*word).to_owned())).collect()
+    words
+        .iter()
+        .map(|word| Term::Text((*word).to_owned()))
+        .collect()
 }
 
 fn part(place: &[&str], removed: &[&str], added: &[&str]) -> Part {
     let place = place.iter().map(|name| (*name).to_owned()).collect();
-    Part { place, removed: texts(removed), added: texts(added) }
+    Part {
+        place,
+        removed: texts(removed),
+        added: texts(added),
+    }
 }
 
 fn name(position: usize, sid: Option<&str>) -> Name {
-    Name { position, sid: sid.map(String::from) }
+    Name {
+        position,
+        sid: sid.map(String::from),
+    }
 }
 
 #[test]
@@ -32,23 +44,54 @@ fn a_changed_statement_is_found_by_its_sid_and_told_by_parts() {
         {"Sid": "A", "Principal": {"AWS": ["w", "111111111111"]}, "Condition": {"StringLike": {"aws:SourceArn": "z"}}},
         {"Action": ["B:b"]},
     ]);
-    let Difference { document, changed, only_left, only_right, same } = between(left, right);
-    assert_eq!((document, only_left, only_right), (Vec::new(), Vec::new(), Vec::new()));
+    let Difference {
+        document,
+        changed,
+        only_left,
+        only_right,
+        same,
+    } = between(left, right);
+    assert_eq!(
+        (document, only_left, only_right),
+        (Vec::new(), Vec::new(), Vec::new())
+    );
     let parts = vec![
         part(&["Principal", "AWS"], &["x"], &["w"]),
         part(&["Condition", "StringLike", "aws:SourceArn"], &["y"], &[]),
     ];
-    assert_eq!(changed, [Changed { left: name(2, Some("A")), right: name(1, Some("A")), parts }]);
-    assert_eq!((&same[0].left, &same[0].right), (&vec![name(1, Some("B"))], &vec![name(2, None)]));
+    assert_eq!(
+        changed,
+        [Changed {
+            left: name(2, Some("A")),
+            right: name(1, Some("A")),
+            parts
+        }]
+    );
+    assert_eq!(
+        (&same[0].left, &same[0].right),
+        (&vec![name(1, Some("B"))], &vec![name(2, None)])
+    );
     assert!(same[0].is_renamed());
 }
 
 #[test]
 fn a_statement_without_a_namesake_stands_alone_as_a_whole() {
-    let difference = between(json!({"Action": ["s3:Get", "EC2:*"]}), json!([{"Sid": "x", "NotAction": "s3:Get"}]));
-    let left = Alone { name: name(1, None), parts: vec![part(&["Action"], &["EC2:*", "s3:Get"], &[])] };
-    let right = Alone { name: name(1, Some("x")), parts: vec![part(&["NotAction"], &[], &["s3:Get"])] };
-    assert_eq!((difference.only_left, difference.only_right), (vec![left], vec![right]));
+    let difference = between(
+        json!({"Action": ["s3:Get", "EC2:*"]}),
+        json!([{"Sid": "x", "NotAction": "s3:Get"}]),
+    );
+    let left = Alone {
+        name: name(1, None),
+        parts: vec![part(&["Action"], &["EC2:*", "s3:Get"], &[])],
+    };
+    let right = Alone {
+        name: name(1, Some("x")),
+        parts: vec![part(&["NotAction"], &[], &["s3:Get"])],
+    };
+    assert_eq!(
+        (difference.only_left, difference.only_right),
+        (vec![left], vec![right])
+    );
 }
 
 #[test]
@@ -63,40 +106,64 @@ fn statements_that_mean_the_same_are_matched_before_those_of_one_sid() {
 fn several_statements_of_one_sid_are_matched_in_their_order() {
     let left = json!([{"Sid": "x", "Action": "a:A"}, {"Sid": "x", "Action": "b:B"}, {"Sid": "x", "Action": "c:C"}]);
     let right = json!([{"Sid": "x", "Action": "d:D"}, {"Sid": "x", "Action": "e:E"}]);
-    let Difference { changed, only_left, .. } = between(left, right);
-    let pairs: Vec<(usize, usize)> = changed.iter().map(|c| (c.left.position, c.right.position)).collect();
-    assert_eq!((pairs, only_left[0].name.position), (vec![(1, 1), (2, 2)], 3));
+    let Difference {
+        changed, only_left, ..
+    } = between(left, right);
+    let pairs: Vec<(usize, usize)> = changed
+        .iter()
+        .map(|c| (c.left.position, c.right.position))
+        .collect();
+    assert_eq!(
+        (pairs, only_left[0].name.position),
+        (vec![(1, 1), (2, 2)], 3)
+    );
 }
 
 #[test]
 fn what_is_of_no_documented_form_is_told_as_json() {
-    let difference = between(json!({"Sid": 1, "Resource": []}), json!({"Sid": 1, "Resource": [1]}));
+    let difference = between(
+        json!({"Sid": 1, "Resource": []}),
+        json!({"Sid": 1, "Resource": [1]}),
+    );
     let json = |text: &str| std::collections::BTreeSet::from([Term::Json(text.into())]);
     let parts = &difference.changed[0].parts;
-    assert_eq!((&parts[0].removed, &parts[0].added), (&json("[]"), &json("[1]")));
+    assert_eq!(
+        (&parts[0].removed, &parts[0].added),
+        (&json("[]"), &json("[1]"))
+    );
     assert_eq!(difference.changed[0].left.sid.as_deref(), Some("1"));
 }
 
 #[test]
 fn the_version_is_told_where_it_changes_the_meaning_and_only_there() {
     let document = |version: &str, resource: &str| {
-        Document::parse(&json!({ "Version": version, "Statement": { "Resource": resource } }).to_string()).unwrap()
+        Document::parse(
+            &json!({ "Version": version, "Statement": { "Resource": resource } }).to_string(),
+        )
+        .unwrap()
     };
     let between = |left: (&str, &str), right: (&str, &str)| {
         Difference::between(&document(left.0, left.1), &document(right.0, right.1)).document
     };
     let (old, new) = ("2008-10-17", "2012-10-17");
     assert_eq!(between((old, "x"), (new, "x")), []);
-    assert_eq!(between((old, "${x}"), (new, "${x}")), [part(&["Version"], &[old], &[new])]);
+    assert_eq!(
+        between((old, "${x}"), (new, "${x}")),
+        [part(&["Version"], &[old], &[new])]
+    );
     assert_eq!(between((old, "${x}"), (old, "x")), []);
-    assert_eq!(between(("2031-01-01", "x"), (new, "x")), [part(&["Version"], &["2031-01-01"], &[new])]);
+    assert_eq!(
+        between(("2031-01-01", "x"), (new, "x")),
+        [part(&["Version"], &["2031-01-01"], &[new])]
+    );
 }
 
 /// Matching by position in a list would take minutes for this.
 #[test]
 fn many_statements_are_matched_in_no_time() {
     let many = |action: &str| {
-        let statement = |n: usize| json!({ "Sid": (n % 2).to_string(), "Action": format!("{action}:{n}") });
+        let statement =
+            |n: usize| json!({ "Sid": (n % 2).to_string(), "Action": format!("{action}:{n}") });
         (0..10_000).map(statement).collect::<Value>()
     };
     let difference = between(many("a"), many("b"));

@@ -10,17 +10,35 @@ fn error(text: &str) -> String {
 
 #[rstest]
 #[case::nothing("", "line 1, column 1: not valid JSON: EOF while parsing a value")]
-#[case::not_json("{\"Statement\": [", "line 1, column 15: not valid JSON: EOF while parsing a list")]
-#[case::truncated("{\"Statement\":\n [{\"Sid\":\"é", "line 2, column 11: not valid JSON: EOF while parsing a string")]
+#[case::not_json(
+    "{\"Statement\": [",
+    "line 1, column 15: not valid JSON: EOF while parsing a list"
+)]
+#[case::truncated(
+    "{\"Statement\":\n [{\"Sid\":\"é",
+    "line 2, column 11: not valid JSON: EOF while parsing a string"
+)]
 #[case::columns_are_characters("{\"é\": x", "line 1, column 7: not valid JSON: expected value")]
-#[case::trailing_garbage("{\"Statement\":[]}\n;", "line 2, column 1: not valid JSON: trailing characters")]
-#[case::two_documents("{\"Statement\":[]}{\"Statement\":[]}", "line 1, column 17: not valid JSON: trailing characters")]
-#[case::byte_order_mark("\u{feff}{\"Statement\":[]}", "line 1, column 1: the document begins with a byte order mark")]
+#[case::trailing_garbage(
+    "{\"Statement\":[]}\n;",
+    "line 2, column 1: not valid JSON: trailing characters"
+)]
+#[case::two_documents(
+    "{\"Statement\":[]}{\"Statement\":[]}",
+    "line 1, column 17: not valid JSON: trailing characters"
+)]
+#[case::byte_order_mark(
+    "\u{feff}{\"Statement\":[]}",
+    "line 1, column 1: the document begins with a byte order mark"
+)]
 #[case::lone_surrogate(
     r#"{"Statement":[{"Sid":"\ud800"}]}"#,
     "line 1, column 29: not valid JSON: unexpected end of hex escape"
 )]
-#[case::no_escape(r#"{"Statement":[{"Sid":"\x41"}]}"#, "line 1, column 24: not valid JSON: invalid escape")]
+#[case::no_escape(
+    r#"{"Statement":[{"Sid":"\x41"}]}"#,
+    "line 1, column 24: not valid JSON: invalid escape"
+)]
 #[case::a_list("[]", "line 1, column 2: a policy document must be a JSON object")]
 #[case::null("null", "line 1, column 4: a policy document must be a JSON object")]
 #[case::no_statement("{}", "line 1, column 2: the document has no Statement")]
@@ -32,7 +50,10 @@ fn error(text: &str) -> String {
     "{\"Statement\":[{},\n\"x\",\n{}]}",
     "line 2, column 3: the 2nd statement must be a JSON object"
 )]
-#[case::a_statement_is_a_list(r#"{"Statement":[[]]}"#, "line 1, column 16: the 1st statement must be a JSON object")]
+#[case::a_statement_is_a_list(
+    r#"{"Statement":[[]]}"#,
+    "line 1, column 16: the 1st statement must be a JSON object"
+)]
 fn an_unreadable_document_says_where_and_why(#[case] text: &str, #[case] expected: &str) {
     assert_eq!(error(text), expected);
 }
@@ -43,22 +64,45 @@ fn an_unreadable_document_says_where_and_why(#[case] text: &str, #[case] expecte
     r#"{"Version":"2012-10-17","Statement":[],"Version":"x"}"#,
     "line 1, column 48: the key \"Version\""
 )]
-#[case::statement(r#"{"Statement":[{"Effect":"Deny"}],"Statement":[]}"#, "line 1, column 44: the key \"Statement\"")]
-#[case::in_a_statement("{\"Statement\":[{\"Sid\":\"a\",\n\"Sid\":\"a\"}]}", "line 2, column 5: the key \"Sid\"")]
-#[case::in_a_condition(r#"{"Statement":{"Condition":{"Bool":{"k":"a","k":"b"}}}}"#, "line 1, column 46: the key \"k\"")]
-#[case::in_something_unknown(r#"{"Odd":[{"a":1,"a":1}],"Statement":[]}"#, "line 1, column 18: the key \"a\"")]
-#[case::by_an_escape(r#"{"Statement":[{"Sid":"a","\u0053id":"b"}]}"#, "line 1, column 35: the key \"Sid\"")]
+#[case::statement(
+    r#"{"Statement":[{"Effect":"Deny"}],"Statement":[]}"#,
+    "line 1, column 44: the key \"Statement\""
+)]
+#[case::in_a_statement(
+    "{\"Statement\":[{\"Sid\":\"a\",\n\"Sid\":\"a\"}]}",
+    "line 2, column 5: the key \"Sid\""
+)]
+#[case::in_a_condition(
+    r#"{"Statement":{"Condition":{"Bool":{"k":"a","k":"b"}}}}"#,
+    "line 1, column 46: the key \"k\""
+)]
+#[case::in_something_unknown(
+    r#"{"Odd":[{"a":1,"a":1}],"Statement":[]}"#,
+    "line 1, column 18: the key \"a\""
+)]
+#[case::by_an_escape(
+    r#"{"Statement":[{"Sid":"a","\u0053id":"b"}]}"#,
+    "line 1, column 35: the key \"Sid\""
+)]
 fn a_key_that_stands_twice_is_an_error(#[case] text: &str, #[case] expected: &str) {
-    assert_eq!(error(text), format!("{expected} stands twice in one object"));
+    assert_eq!(
+        error(text),
+        format!("{expected} stands twice in one object")
+    );
 }
 
 #[test]
 fn an_error_repeats_no_more_than_the_beginning_of_somebodys_text() {
     let key = "line\n at line 7 column 7".to_owned() + &"x".repeat(10_000);
-    let text = serde_json::json!({ "Statement": {} }).to_string().replace("{}", "{\"K\":1,\"K\":2}");
+    let text = serde_json::json!({ "Statement": {} })
+        .to_string()
+        .replace("{}", "{\"K\":1,\"K\":2}");
     let text = text.replace("\"K\"", &serde_json::Value::from(key).to_string());
     let error = error(&text);
-    assert!(error.len() < 250 && error.contains("\"line\\n at line 7") && error.contains('…'), "{error}");
+    assert!(
+        error.len() < 250 && error.contains("\"line\\n at line 7") && error.contains('…'),
+        "{error}"
+    );
     assert!(error.starts_with("line 1, column 20"), "{error}");
 }
 
@@ -71,7 +115,10 @@ fn an_error_repeats_no_more_than_the_beginning_of_somebodys_text() {
 #[case::a_hostile_exponent("1e-99999999999999999999")]
 fn a_number_that_could_not_be_written_again_is_an_error(#[case] number: &str) {
     let text = format!("{{\"Statement\":[],\n\"Odd\":[{number}]}}");
-    assert_eq!(error(&text), format!("line 2, column 8: the number \"{number}\" could not be written again exactly"));
+    assert_eq!(
+        error(&text),
+        format!("line 2, column 8: the number \"{number}\" could not be written again exactly")
+    );
 }
 
 #[test]
@@ -100,7 +147,10 @@ fn other_numbers_are_kept(#[case] number: &str) {
 #[case("0e9999999999", "0.0")]
 fn a_number_may_be_written_in_other_digits(#[case] number: &str, #[case] printed: &str) {
     let document = Document::parse(&format!("{{\"Odd\":{number},\"Statement\":[]}}")).unwrap();
-    assert_eq!(document.to_string(), format!("{{\"Odd\":{printed},\"Statement\":[]}}"));
+    assert_eq!(
+        document.to_string(),
+        format!("{{\"Odd\":{printed},\"Statement\":[]}}")
+    );
 }
 
 #[test]
@@ -114,13 +164,26 @@ fn digits_in_a_string_are_no_number() {
 #[case::objects("{\"a\":")]
 fn deep_nesting_is_an_error_and_not_a_crash(#[case] level: &str) {
     let hostile = format!("{{\"Statement\":[],\"Odd\":{}", level.repeat(100_000));
-    assert!(error(&hostile).contains("nested more than 64 levels deep"), "{}", error(&hostile));
+    assert!(
+        error(&hostile).contains("nested more than 64 levels deep"),
+        "{}",
+        error(&hostile)
+    );
 }
 
 #[test]
 fn a_lone_statement_as_deep_as_can_be_read_can_be_read_again_when_it_is_printed_in_a_list() {
-    let nested = |levels: usize| format!("{{\"Statement\":{{\"Odd\":{}{}}}}}", "[".repeat(levels), "]".repeat(levels));
-    let deepest = (1..100).take_while(|levels| Document::parse(&nested(*levels)).is_ok()).last().unwrap();
+    let nested = |levels: usize| {
+        format!(
+            "{{\"Statement\":{{\"Odd\":{}{}}}}}",
+            "[".repeat(levels),
+            "]".repeat(levels)
+        )
+    };
+    let deepest = (1..100)
+        .take_while(|levels| Document::parse(&nested(*levels)).is_ok())
+        .last()
+        .unwrap();
     assert_eq!(deepest, 61);
     let document = Document::parse(&nested(deepest)).unwrap();
     assert_eq!(Document::parse(&document.to_string()).unwrap(), document);
@@ -129,7 +192,10 @@ fn a_lone_statement_as_deep_as_can_be_read_can_be_read_again_when_it_is_printed_
 #[test]
 fn megabytes_are_not_looked_at() {
     let text = " ".repeat(MAX_BYTES + 1);
-    assert_eq!(error(&text), "1048577 bytes are no policy document: more than 1048576 are not read");
+    assert_eq!(
+        error(&text),
+        "1048577 bytes are no policy document: more than 1048576 are not read"
+    );
     assert!(error(&text[1..]).contains("EOF"));
 }
 
@@ -141,11 +207,15 @@ fn what_is_not_understood_is_kept() {
 
 #[test]
 fn percent_encoded_documents_are_read_as_iam_returns_them() {
-    // A `+` is no space: IAM encodes by RFC 3986. https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRolePolicy.html
+    // A `+` is no space: IAM encodes by RFC 3986.
+    // https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRolePolicy.html
     let encoded = "%7B%22Statement%22%3A%5B%7B%22Sid%22%3A%22a+b%20%C3%A9%25%22%7D%5D%7d";
     let document = Document::parse(encoded).unwrap();
     assert_eq!(document.statements[0].sid_text(), Some("a+b é%"));
-    assert_eq!(Document::parse(&format!(" \n%0A{encoded}")).unwrap(), document);
+    assert_eq!(
+        Document::parse(&format!(" \n%0A{encoded}")).unwrap(),
+        document
+    );
 }
 
 #[test]
@@ -158,9 +228,15 @@ fn a_percent_sign_within_a_document_is_one() {
 #[case::no_digits("%7B%zz", "line 1, column 4: \"%zz\" is no percent-encoded byte")]
 #[case::truncated("%7B\n%2", "line 2, column 1: \"%2\" is no percent-encoded byte")]
 #[case::not_hexadecimal("%7B%é2", "line 1, column 4: \"%é2\" is no percent-encoded byte")]
-#[case::not_utf8("%7B%22é%22%C3%28", "line 1, column 11: the percent-encoded bytes here are not UTF-8")]
+#[case::not_utf8(
+    "%7B%22é%22%C3%28",
+    "line 1, column 11: the percent-encoded bytes here are not UTF-8"
+)]
 #[case::twice("%257B%257D", "line 1, column 1: not valid JSON: expected value")]
-#[case::byte_order_mark("%EF%BB%BF%7B%7D", "line 1, column 1: the document begins with a byte order mark")]
+#[case::byte_order_mark(
+    "%EF%BB%BF%7B%7D",
+    "line 1, column 1: the document begins with a byte order mark"
+)]
 fn what_is_wrongly_percent_encoded_is_an_error(#[case] text: &str, #[case] expected: &str) {
     assert_eq!(error(text), expected);
 }
@@ -168,6 +244,9 @@ fn what_is_wrongly_percent_encoded_is_an_error(#[case] text: &str, #[case] expec
 #[test]
 fn bytes_that_are_not_utf8_are_an_error() {
     let error = Document::parse_bytes(b"{\"Statement\":[]\n,\"\xc3\xa9\":\"\xff\"}").unwrap_err();
-    assert_eq!(error.to_string(), "line 2, column 7: the document is not UTF-8 here");
+    assert_eq!(
+        error.to_string(),
+        "line 2, column 7: the document is not UTF-8 here"
+    );
     assert!(Document::parse_bytes(b"{\"Statement\":[]}").is_ok());
 }

@@ -7,7 +7,14 @@ use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-pub const ACTIONS: [&str; 6] = ["ecr:PutImage", "ecr:BatchGetImage", "ecr:Batch*", "ecr:*", "*", "sts:AssumeRole"];
+pub const ACTIONS: [&str; 6] = [
+    "ecr:PutImage",
+    "ecr:BatchGetImage",
+    "ecr:Batch*",
+    "ecr:*",
+    "*",
+    "sts:AssumeRole",
+];
 pub const PRINCIPALS: [&str; 6] = [
     "111111111111",
     "arn:aws:iam::222222222222:root",
@@ -17,16 +24,30 @@ pub const PRINCIPALS: [&str; 6] = [
     "*",
 ];
 pub const SERVICES: [&str; 2] = ["lambda.amazonaws.com", "ec2.amazonaws.com"];
-pub const RESOURCES: [&str; 5] =
-    ["*", "repository/web", "repository/${aws:username}", "repository/${*}", "repository/w?b*"];
-pub const VERSIONS: [Option<&str>; 4] = [None, Some("2008-10-17"), Some("2012-10-17"), Some("2012-10-17")];
+pub const RESOURCES: [&str; 5] = [
+    "*",
+    "repository/web",
+    "repository/${aws:username}",
+    "repository/${*}",
+    "repository/w?b*",
+];
+pub const VERSIONS: [Option<&str>; 4] = [
+    None,
+    Some("2008-10-17"),
+    Some("2012-10-17"),
+    Some("2012-10-17"),
+];
 
 /// One of some, or a list of a few of them.
-fn values<T: Clone + Into<Value> + std::fmt::Debug + 'static>(pool: &[T]) -> impl Strategy<Value = Value> + use<T> {
+fn values<T: Clone + Into<Value> + std::fmt::Debug + 'static>(
+    pool: &[T],
+) -> impl Strategy<Value = Value> + use<T> {
     let most = pool.len().min(3);
-    (subsequence(pool.to_vec(), 1..=most), any::<bool>()).prop_map(|(some, bare)| match some.as_slice() {
-        [one] if bare => one.clone().into(),
-        _ => Value::Array(some.into_iter().map(Into::into).collect()),
+    (subsequence(pool.to_vec(), 1..=most), any::<bool>()).prop_map(|(some, bare)| {
+        match some.as_slice() {
+            [one] if bare => one.clone().into(),
+            _ => Value::Array(some.into_iter().map(Into::into).collect()),
+        }
     })
 }
 
@@ -40,21 +61,37 @@ fn condition() -> impl Strategy<Value = (&'static str, &'static str, Value)> {
         "ForAnyValue:StringLike",
         "ForAllValues:StringEquals",
     ]);
-    let arns = ["arn:aws:lambda:eu-west-1:222222222222:function:*", "arn:aws:iam::222222222222:role/ci", "*"];
+    let arns = [
+        "arn:aws:lambda:eu-west-1:222222222222:function:*",
+        "arn:aws:iam::222222222222:role/ci",
+        "*",
+    ];
     prop_oneof![
-        (strings, select(vec!["aws:username", "aws:PrincipalTag/Team"]), values(&names)),
+        (
+            strings,
+            select(vec!["aws:username", "aws:PrincipalTag/Team"]),
+            values(&names)
+        ),
         (
             select(vec!["ArnLike", "ArnNotLike", "ArnEquals", "ArnNotEquals"]),
             select(vec!["aws:SourceArn", "aws:PrincipalArn"]),
             values(&arns)
         ),
-        (Just("Bool"), Just("aws:SecureTransport"), values(&[json!(true), json!("True"), json!(false)])),
+        (
+            Just("Bool"),
+            Just("aws:SecureTransport"),
+            values(&[json!(true), json!("True"), json!(false)])
+        ),
         (
             select(vec!["NumericEquals", "NumericLessThan"]),
             Just("ecr:age"),
             values(&[json!(5), json!("5"), json!("5.0"), json!(10)])
         ),
-        (Just("Null"), select(vec!["aws:username", "aws:SourceArn"]), values(&[json!(true), json!("false")])),
+        (
+            Just("Null"),
+            select(vec!["aws:username", "aws:SourceArn"]),
+            values(&[json!(true), json!("false")])
+        ),
     ]
 }
 
@@ -72,11 +109,18 @@ fn element(
     other: &'static str,
     value: impl Strategy<Value = Value>,
 ) -> impl Strategy<Value = (String, Value)> {
-    (prop_oneof![4 => Just(key), 1 => Just(other)], value).prop_map(|(key, value)| (key.to_owned(), value))
+    (prop_oneof![4 => Just(key), 1 => Just(other)], value)
+        .prop_map(|(key, value)| (key.to_owned(), value))
 }
 
 pub fn statement() -> impl Strategy<Value = Value> {
-    let sid = prop::option::of(select(vec!["", "Pull", "Push", "new statement", "RegistryGrants"]));
+    let sid = prop::option::of(select(vec![
+        "",
+        "Pull",
+        "Push",
+        "new statement",
+        "RegistryGrants",
+    ]));
     let conditions = prop::collection::vec(condition(), 0..3);
     (
         sid,
@@ -92,7 +136,9 @@ pub fn statement() -> impl Strategy<Value = Value> {
             keys.extend(sid.map(|sid| ("Sid".to_owned(), json!(sid))));
             if let Some(conditions) = conditions {
                 let mut block = json!({});
-                conditions.into_iter().for_each(|(operator, key, values)| block[operator][key] = values);
+                conditions
+                    .into_iter()
+                    .for_each(|(operator, key, values)| block[operator][key] = values);
                 keys.insert("Condition".into(), block);
             }
             Value::Object(keys)
@@ -102,14 +148,19 @@ pub fn statement() -> impl Strategy<Value = Value> {
 /// A document as JSON.
 pub fn document() -> impl Strategy<Value = Value> {
     let statements = prop::collection::vec(statement(), 0..4);
-    (select(VERSIONS.to_vec()), prop::option::of(select(vec!["id", "x"])), statements).prop_map(
-        |(version, id, statements)| {
+    (
+        select(VERSIONS.to_vec()),
+        prop::option::of(select(vec!["id", "x"])),
+        statements,
+    )
+        .prop_map(|(version, id, statements)| {
             let mut document = json!({ "Statement": statements });
-            version.into_iter().for_each(|version| document["Version"] = json!(version));
+            version
+                .into_iter()
+                .for_each(|version| document["Version"] = json!(version));
             id.into_iter().for_each(|id| document["Id"] = json!(id));
             document
-        },
-    )
+        })
 }
 
 pub fn parsed(value: &Value) -> Document {
@@ -136,19 +187,30 @@ pub fn requests() -> Vec<Request> {
         BTreeMap::from([
             ("aws:username", vec!["Alice", "bob"]),
             ("aws:principaltag/team", vec!["a"]),
-            ("aws:sourcearn", vec!["arn:aws:lambda:eu-west-1:222222222222:function:x"]),
+            (
+                "aws:sourcearn",
+                vec!["arn:aws:lambda:eu-west-1:222222222222:function:x"],
+            ),
         ]),
         BTreeMap::from([
             ("aws:username", vec!["web"]),
             ("aws:securetransport", vec!["false"]),
-            ("aws:principalarn", vec!["arn:aws:iam::222222222222:role/ci"]),
+            (
+                "aws:principalarn",
+                vec!["arn:aws:iam::222222222222:role/ci"],
+            ),
             ("ecr:age", vec!["7"]),
         ]),
     ];
     let mut requests = Vec::new();
     for caller in &callers {
         for action in ["ecr:PutImage", "ecr:BatchGetImage", "sts:AssumeRole"] {
-            for resource in [None, Some("repository/web"), Some("repository/WEB"), Some("repository/*")] {
+            for resource in [
+                None,
+                Some("repository/web"),
+                Some("repository/WEB"),
+                Some("repository/*"),
+            ] {
                 let request = |context: &BTreeMap<_, _>| Request {
                     caller: caller.clone(),
                     action,

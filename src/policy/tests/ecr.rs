@@ -22,9 +22,20 @@ pub fn root(number: u64) -> String {
 
 /// The grant of this number, for these principals.
 pub fn grant(id: u64, principals: impl IntoIterator<Item = String>) -> Grant {
-    let actions = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"].map(String::from).into();
-    let contributions = vec![Contribution { actions, callers: Callers::named(principals) }];
-    Wanted { id, contributions, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }
+    let actions = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        .map(String::from)
+        .into();
+    let contributions = vec![Contribution {
+        actions,
+        callers: Callers::named(principals),
+    }];
+    Wanted {
+        id,
+        contributions,
+        replaces: BTreeSet::new(),
+        stays_as: None,
+        if_there: Vec::new(),
+    }
 }
 
 /// The same grant with one more action.
@@ -35,7 +46,10 @@ pub fn pushing(mut grant: Grant) -> Grant {
 
 /// One grant for each account.
 pub fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Grant> {
-    numbers.into_iter().map(|id| grant(id, [root(id)])).collect()
+    numbers
+        .into_iter()
+        .map(|id| grant(id, [root(id)]))
+        .collect()
 }
 
 /// One repository's policy. A document that names a dead principal, or a unique ID, is refused.
@@ -43,7 +57,8 @@ pub fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Grant> {
 pub struct Ecr {
     pub policy: Option<String>,
     pub dead: BTreeSet<String>,
-    /// Principals that are refused until so many writes were answered, such as a role that has not reached every place yet.
+    /// Principals that are refused until so many writes were answered, such as a role that has not
+    /// reached every place yet.
     pub late: BTreeMap<String, usize>,
     /// Principals that are refused in a statement with `ecr:PutImage`.
     pub late_pushers: BTreeSet<String>,
@@ -55,7 +70,8 @@ pub struct Ecr {
     pub evidence: Evidence,
     /// Each write that was answered: whether it was taken.
     pub writes: Vec<bool>,
-    /// The principals that lost access by an accepted write though a grant asks for it and AWS takes them.
+    /// The principals that lost access by an accepted write though a grant asks for it and AWS
+    /// takes them.
     pub lost: Vec<String>,
     pub attempts: usize,
 }
@@ -66,7 +82,12 @@ pub struct Throttled;
 
 impl Ecr {
     /// One look, as the operator's writer does it: it reads, writes and passes answers on.
-    pub fn look(&mut self, search: &mut Search<()>, grants: &[Grant], now: Duration) -> Result<Plan<u64>, Throttled> {
+    pub fn look(
+        &mut self,
+        search: &mut Search<()>,
+        grants: &[Grant],
+        now: Duration,
+    ) -> Result<Plan<u64>, Throttled> {
         search.begin(now);
         loop {
             let read = self.policy.clone();
@@ -93,17 +114,33 @@ impl Ecr {
     }
 
     fn takes(&mut self, document: Option<&Document>, grants: &[Grant]) -> bool {
-        let statements = document.map(|document| document.statements.as_slice()).unwrap_or_default();
-        let is_late = |name: &str| self.late.get(name).is_some_and(|until| self.writes.len() < *until);
-        let dead = |name: &str| is_unique_id(name) || self.dead.contains(name) || is_late(name);
-        let token = self.refuses_tokens && document.is_some_and(|d| d.to_string().contains("GetAuthorizationToken"));
-        let pushes = |statement: &&Statement| {
-            statement.0.get("Action").is_some_and(|actions| actions.to_string().contains("PutImage"))
+        let statements = document
+            .map(|document| document.statements.as_slice())
+            .unwrap_or_default();
+        let is_late = |name: &str| {
+            self.late
+                .get(name)
+                .is_some_and(|until| self.writes.len() < *until)
         };
-        let mut pushers = statements.iter().filter(pushes).flat_map(Statement::aws_principals);
+        let dead = |name: &str| is_unique_id(name) || self.dead.contains(name) || is_late(name);
+        let token = self.refuses_tokens
+            && document.is_some_and(|d| d.to_string().contains("GetAuthorizationToken"));
+        let pushes = |statement: &&Statement| {
+            statement
+                .0
+                .get("Action")
+                .is_some_and(|actions| actions.to_string().contains("PutImage"))
+        };
+        let mut pushers = statements
+            .iter()
+            .filter(pushes)
+            .flat_map(Statement::aws_principals);
         let taken = !token
             && !pushers.any(|name| self.late_pushers.contains(name))
-            && !statements.iter().flat_map(Statement::aws_principals).any(dead);
+            && !statements
+                .iter()
+                .flat_map(Statement::aws_principals)
+                .any(dead);
         self.writes.push(taken);
         if taken {
             let before = self.named();
@@ -113,21 +150,34 @@ impl Ecr {
                 .flat_map(|grant| &grant.contributions)
                 .flat_map(|asked| asked.callers.principals().clone())
                 .collect();
-            let lost =
-                before.difference(&self.named()).filter(|name| asked.contains(*name)).cloned().collect::<Vec<_>>();
-            self.lost.extend(lost.into_iter().filter(|name| !self.dead.contains(name)));
+            let lost = before
+                .difference(&self.named())
+                .filter(|name| asked.contains(*name))
+                .cloned()
+                .collect::<Vec<_>>();
+            self.lost
+                .extend(lost.into_iter().filter(|name| !self.dead.contains(name)));
         }
         taken
     }
 
     pub fn document(&self) -> Option<Document> {
-        self.policy.as_deref().map(|policy| Document::parse(policy).unwrap())
+        self.policy
+            .as_deref()
+            .map(|policy| Document::parse(policy).unwrap())
     }
 
     /// Whom our statements name.
     pub fn named(&self) -> BTreeSet<String> {
-        let statements = self.document().map(|document| document.statements).unwrap_or_default();
-        let ours = statements.iter().filter(|statement| installation().owns(statement));
-        ours.flat_map(Statement::aws_principals).map(String::from).collect()
+        let statements = self
+            .document()
+            .map(|document| document.statements)
+            .unwrap_or_default();
+        let ours = statements
+            .iter()
+            .filter(|statement| installation().owns(statement));
+        ours.flat_map(Statement::aws_principals)
+            .map(String::from)
+            .collect()
     }
 }

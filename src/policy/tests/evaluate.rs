@@ -29,14 +29,29 @@ pub fn kind(verdict: &Verdict) -> Is {
 
 /// A principal in few words: `role 1`, `user 2`, `root 2`, or a service's name.
 pub fn principal(text: &str) -> Principal {
-    let Some((kind, account)) = text.split_once(' ') else { return Principal::service(text) };
+    let Some((kind, account)) = text.split_once(' ') else {
+        return Principal::service(text);
+    };
     let account = account.repeat(12);
     let (kind, name, id) = match kind {
-        "role" => (PrincipalKind::Role, "role/team/ci", Some("AROAEXAMPLEEXAMPLE00".to_owned())),
-        "user" => (PrincipalKind::User, "user/alice", Some("AIDAEXAMPLEEXAMPLE00".to_owned())),
+        "role" => (
+            PrincipalKind::Role,
+            "role/team/ci",
+            Some("AROAEXAMPLEEXAMPLE00".to_owned()),
+        ),
+        "user" => (
+            PrincipalKind::User,
+            "user/alice",
+            Some("AIDAEXAMPLEEXAMPLE00".to_owned()),
+        ),
         _ => (PrincipalKind::Root, "root", None),
     };
-    Principal { arn: format!("arn:aws:iam::{account}:{name}"), kind, account: Some(account), unique_id: id }
+    Principal {
+        arn: format!("arn:aws:iam::{account}:{name}"),
+        kind,
+        account: Some(account),
+        unique_id: id,
+    }
 }
 
 pub fn request(asks: &str, action: &str, resource: &str) -> Request {
@@ -50,16 +65,31 @@ pub fn request(asks: &str, action: &str, resource: &str) -> Request {
 }
 
 pub fn named(name: &str, text: &str) -> Named {
-    Named { name: name.into(), document: Document::parse(text).map(Arc::new).map_err(|error| error.to_string()) }
+    Named {
+        name: name.into(),
+        document: Document::parse(text)
+            .map(Arc::new)
+            .map_err(|error| error.to_string()),
+    }
 }
 
 /// A document of statements that are given without their braces; nothing for an empty text.
 pub fn policy(name: &str, statements: &[&str]) -> Vec<Named> {
-    let statements: Vec<String> = statements.iter().filter(|s| !s.is_empty()).map(|s| format!("{{{s}}}")).collect();
+    let statements: Vec<String> = statements
+        .iter()
+        .filter(|s| !s.is_empty())
+        .map(|s| format!("{{{s}}}"))
+        .collect();
     match statements.is_empty() {
         true => Vec::new(),
         false => {
-            vec![named(name, &format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(",")))]
+            vec![named(
+                name,
+                &format!(
+                    r#"{{"Version":"2012-10-17","Statement":[{}]}}"#,
+                    statements.join(",")
+                ),
+            )]
         }
     }
 }
@@ -68,13 +98,18 @@ const ALLOW: &str = r#""Effect":"Allow","Action":"*","Resource":"*""#;
 const DENY: &str = r#""Effect":"Deny","Action":"*","Resource":"*""#;
 const OTHER: &str = r#""Effect":"Allow","Action":"s3:*","Resource":"*""#;
 const TO_ALL: &str = r#""Effect":"Allow","Action":"*","Principal":"*""#;
-const TO_ROLE_1: &str = r#""Effect":"Allow","Action":"*","Principal":{"AWS":"arn:aws:iam::111111111111:role/team/ci"}"#;
-const TO_USER_1: &str = r#""Effect":"Allow","Action":"*","Principal":{"AWS":"arn:aws:iam::111111111111:user/alice"}"#;
+const TO_ROLE_1: &str =
+    r#""Effect":"Allow","Action":"*","Principal":{"AWS":"arn:aws:iam::111111111111:role/team/ci"}"#;
+const TO_USER_1: &str =
+    r#""Effect":"Allow","Action":"*","Principal":{"AWS":"arn:aws:iam::111111111111:user/alice"}"#;
 const TO_1: &str = r#""Effect":"Allow","Action":"*","Principal":{"AWS":"111111111111"}"#;
-const TO_ROLE_2: &str = r#""Effect":"Allow","Action":"*","Principal":{"AWS":"arn:aws:iam::222222222222:role/team/ci"}"#;
-const TO_2: &str = r#""Effect":"Allow","Action":"*","Principal":{"AWS":"arn:aws:iam::222222222222:root"}"#;
+const TO_ROLE_2: &str =
+    r#""Effect":"Allow","Action":"*","Principal":{"AWS":"arn:aws:iam::222222222222:role/team/ci"}"#;
+const TO_2: &str =
+    r#""Effect":"Allow","Action":"*","Principal":{"AWS":"arn:aws:iam::222222222222:root"}"#;
 const DENY_2: &str = r#""Effect":"Deny","Action":"*","Principal":{"AWS":"222222222222"}"#;
-const TO_LAMBDA: &str = r#""Effect":"Allow","Action":"*","Principal":{"Service":"lambda.amazonaws.com"}"#;
+const TO_LAMBDA: &str =
+    r#""Effect":"Allow","Action":"*","Principal":{"Service":"lambda.amazonaws.com"}"#;
 
 // The identity's policy, the boundary, the resource's policy; each of one statement, or none.
 #[rstest]
@@ -157,7 +192,10 @@ fn a_role_is_assumed_by_whom_it_trusts(
 fn a_token_for_a_registry_takes_the_identitys_own_policy_alone() {
     let mut request = request("role 2", "ecr:GetAuthorizationToken", "*");
     request.resource_account = "2".repeat(12);
-    let by = |statement| Policies { identity: policy("pull", &[statement]), ..Policies::default() };
+    let by = |statement| Policies {
+        identity: policy("pull", &[statement]),
+        ..Policies::default()
+    };
     let token = r#""Effect":"Allow","Action":"ecr:GetAuthorizationToken","Resource":"*""#;
     assert_eq!(evaluate(&request, &by(token)), Verdict::Allowed);
     let on_a_repository = token.replace("\"*\"", "\"arn:aws:ecr:*:*:repository/*\"");
@@ -168,14 +206,26 @@ fn a_token_for_a_registry_takes_the_identitys_own_policy_alone() {
 fn every_allow_that_is_missing_is_told_and_everything_that_denies() {
     let asked = request("role 2", "ecr:BatchGetImage", REPOSITORY);
     let verdict = evaluate(&asked, &Policies::default());
-    let (no_identity, no_resource) = (Link::NoIdentityAllow { near: vec![] }, Link::NoResourceAllow { near: vec![] });
-    assert_eq!(verdict, Verdict::Denied(vec![no_identity.clone(), no_resource]));
+    let (no_identity, no_resource) = (
+        Link::NoIdentityAllow { near: vec![] },
+        Link::NoResourceAllow { near: vec![] },
+    );
+    assert_eq!(
+        verdict,
+        Verdict::Denied(vec![no_identity.clone(), no_resource])
+    );
     let policies = Policies {
-        resource: policy("repository policy", &[TO_2, &format!(r#""Sid":"Stop",{DENY_2}"#)]),
+        resource: policy(
+            "repository policy",
+            &[TO_2, &format!(r#""Sid":"Stop",{DENY_2}"#)],
+        ),
         ..Policies::default()
     };
     let verdict = evaluate(&asked, &policies);
-    let denies = Link::ExplicitDeny { policy: "repository policy".into(), statement: "Stop".into() };
+    let denies = Link::ExplicitDeny {
+        policy: "repository policy".into(),
+        statement: "Stop".into(),
+    };
     assert_eq!(verdict, Verdict::Denied(vec![denies, no_identity]));
     assert_eq!(
         verdict.to_string(),
@@ -211,17 +261,28 @@ fn every_allow_that_is_missing_is_told_and_everything_that_denies() {
 #[case::somebody_else(r#""Principal":{"AWS":"333333333333"}"#, None)]
 fn a_near_miss_is_told(#[case] statement: &str, #[case] expected: Option<&str>) {
     let mut request = request("role 2", "ecr:BatchGetImage", REPOSITORY);
-    request.context = request.context.with("aws:PrincipalOrgID", ["o-9"]).with("aws:SecureTransport", ["true"]);
+    request.context = request
+        .context
+        .with("aws:PrincipalOrgID", ["o-9"])
+        .with("aws:SecureTransport", ["true"]);
     let statement = format!(r#""Sid":"Pull","Effect":"Allow","Action":"*",{statement}"#);
     let policies = Policies {
         identity: policy("identity", &[ALLOW]),
         boundary: None,
         resource: policy("repository policy", &[&statement]),
     };
-    let Verdict::Denied(links) = evaluate(&request, &policies) else { panic!("it is not denied") };
+    let Verdict::Denied(links) = evaluate(&request, &policies) else {
+        panic!("it is not denied")
+    };
     let near = expected.map(|but_for| format!(" (statement Pull of repository policy {but_for})"));
-    let whole = format!("the resource's policy does not allow it{}", near.unwrap_or_default());
-    assert_eq!(links.iter().map(Link::to_string).collect::<Vec<_>>(), [whole]);
+    let whole = format!(
+        "the resource's policy does not allow it{}",
+        near.unwrap_or_default()
+    );
+    assert_eq!(
+        links.iter().map(Link::to_string).collect::<Vec<_>>(),
+        [whole]
+    );
 }
 
 #[test]
@@ -233,7 +294,10 @@ fn a_policy_that_could_not_be_read_leaves_open_only_what_rests_on_it() {
         boundary: None,
         resource: policy("repository policy", &[statement]),
     };
-    assert_eq!(evaluate(&asked, &with(TO_2)), Verdict::Unknown(vec!["inline policy x: AccessDenied".into()]));
+    assert_eq!(
+        evaluate(&asked, &with(TO_2)),
+        Verdict::Unknown(vec!["inline policy x: AccessDenied".into()])
+    );
     assert_eq!(kind(&evaluate(&asked, &with(""))), Is::Denied);
     assert_eq!(kind(&evaluate(&asked, &with(DENY_2))), Is::Denied);
 }

@@ -1,4 +1,5 @@
-//! Conditions, operator by operator. The pages named are below <https://docs.aws.amazon.com/IAM/latest/UserGuide/>; where none is, it is
+//! Conditions, operator by operator. The pages named are below
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/>; where none is, it is
 //! `reference_policies_elements_condition_operators.html`.
 
 use super::evaluate::{Is, REPOSITORY, kind, policy, request};
@@ -6,13 +7,21 @@ use crate::policy::evaluate::{Context, Policies, Verdict, evaluate};
 use rstest::rstest;
 
 fn decide(condition: &str, context: Context) -> Verdict {
-    let statement = format!(r#""Effect":"Allow","Action":"*","Resource":"*","Condition":{condition}"#);
+    let statement =
+        format!(r#""Effect":"Allow","Action":"*","Resource":"*","Condition":{condition}"#);
     let mut request = request("role 1", "ecr:BatchGetImage", REPOSITORY);
     request.context = context;
-    evaluate(&request, &Policies { identity: policy("p", &[&statement]), ..Policies::default() })
+    evaluate(
+        &request,
+        &Policies {
+            identity: policy("p", &[&statement]),
+            ..Policies::default()
+        },
+    )
 }
 
-/// The operator and the policy's values for one key, and the request's values (none: the key is not there).
+/// The operator and the policy's values for one key, and the request's values (none: the key is not
+/// there).
 #[rstest]
 // #Conditions_String
 #[case("StringEquals", r#""a""#, &["a"], true)]
@@ -103,10 +112,22 @@ fn decide(condition: &str, context: Context) -> Verdict {
 #[case("ForAnyValue:StringEquals", r#""a""#, &[], false)]
 #[case("ForAnyValue:StringNotEquals", r#""a""#, &["a", "b"], true)]
 #[case("ForAllValues:StringNotEquals", r#""a""#, &["a", "b"], false)]
-fn a_condition_holds(#[case] operator: &str, #[case] wanted: &str, #[case] actual: &[&str], #[case] holds: bool) {
+fn a_condition_holds(
+    #[case] operator: &str,
+    #[case] wanted: &str,
+    #[case] actual: &[&str],
+    #[case] holds: bool,
+) {
     let context = Context::default().closed().with("ecr:Key", actual.to_vec());
-    let verdict = decide(&format!(r#"{{"{operator}":{{"ECR:key":{wanted}}}}}"#), context);
-    assert_eq!(kind(&verdict), if holds { Is::Allowed } else { Is::Denied }, "{verdict}");
+    let verdict = decide(
+        &format!(r#"{{"{operator}":{{"ECR:key":{wanted}}}}}"#),
+        context,
+    );
+    assert_eq!(
+        kind(&verdict),
+        if holds { Is::Allowed } else { Is::Denied },
+        "{verdict}"
+    );
 }
 
 // reference_policies_condition-logic-multiple-context-keys-or-values.html
@@ -117,9 +138,16 @@ fn a_condition_holds(#[case] operator: &str, #[case] wanted: &str, #[case] actua
 #[case::all_operators_must(r#"{"StringEquals":{"a:1":"x"},"StringNotLike":{"a:2":"y*"}}"#, false)]
 #[case::one_value_is_enough(r#"{"StringEquals":{"a:1":["w","x"]}}"#, true)]
 fn clauses_must_all_hold(#[case] condition: &str, #[case] holds: bool) {
-    let context = Context::default().closed().with("a:1", ["x"]).with("a:2", ["y"]);
+    let context = Context::default()
+        .closed()
+        .with("a:1", ["x"])
+        .with("a:2", ["y"]);
     let verdict = decide(condition, context);
-    assert_eq!(kind(&verdict), if holds { Is::Allowed } else { Is::Denied }, "{verdict}");
+    assert_eq!(
+        kind(&verdict),
+        if holds { Is::Allowed } else { Is::Denied },
+        "{verdict}"
+    );
 }
 
 #[rstest]
@@ -135,16 +163,26 @@ fn clauses_must_all_hold(#[case] condition: &str, #[case] holds: bool) {
 #[case::no_shape(r#"["StringEquals"]"#)]
 #[case::no_values(r#"{"StringEquals":{"a:1":{"x":"y"}}}"#)]
 fn what_is_not_understood_is_told_where_it_matters(#[case] condition: &str) {
-    let context =
-        Context::default().closed().with("a:1", ["x"]).with("a:2", ["x", "y"]).with("a:3", ["arn:aws:a:b:c:d"]);
+    let context = Context::default()
+        .closed()
+        .with("a:1", ["x"])
+        .with("a:2", ["x", "y"])
+        .with("a:3", ["arn:aws:a:b:c:d"]);
     let verdict = decide(condition, context.clone());
-    assert!(matches!(&verdict, Verdict::Unknown(why) if why.len() == 1 && why[0].starts_with("p, statement 1: ")));
+    assert!(
+        matches!(&verdict, Verdict::Unknown(why) if why.len() == 1 && why[0].starts_with("p, statement 1: "))
+    );
     let allow = r#""Effect":"Allow","Action":"*","Resource":"*""#;
     let with = |effect: &str, action: &str| {
-        let statement = format!(r#""Effect":"{effect}","Action":"{action}","Resource":"*","Condition":{condition}"#);
+        let statement = format!(
+            r#""Effect":"{effect}","Action":"{action}","Resource":"*","Condition":{condition}"#
+        );
         let mut request = request("role 1", "ecr:BatchGetImage", REPOSITORY);
         request.context = context.clone();
-        let policies = Policies { identity: policy("p", &[allow, &statement]), ..Policies::default() };
+        let policies = Policies {
+            identity: policy("p", &[allow, &statement]),
+            ..Policies::default()
+        };
         kind(&evaluate(&request, &policies))
     };
     assert_eq!(with("Allow", "*"), Is::Allowed);
@@ -159,17 +197,29 @@ fn what_is_not_understood_is_told_where_it_matters(#[case] condition: &str) {
 #[case::closed_but_for(Context::default().closed().unknown("aws:sourcevpc"), Is::Depends)]
 #[case::known(Context::default().with("AWS:SOURCEVPC", ["vpc-1"]), Is::Allowed)]
 fn a_key_is_known_absent_or_not_known(#[case] context: Context, #[case] expected: Is) {
-    assert_eq!(kind(&decide(r#"{"StringEquals":{"aws:SourceVpc":"vpc-1"}}"#, context)), expected);
+    assert_eq!(
+        kind(&decide(
+            r#"{"StringEquals":{"aws:SourceVpc":"vpc-1"}}"#,
+            context
+        )),
+        expected
+    );
 }
 
 // reference_policies_condition-keys.html
 #[rstest]
-#[case(r#"{"ArnEquals":{"aws:PrincipalArn":"arn:aws:iam::111111111111:role/team/*"}}"#, Is::Allowed)]
+#[case(
+    r#"{"ArnEquals":{"aws:PrincipalArn":"arn:aws:iam::111111111111:role/team/*"}}"#,
+    Is::Allowed
+)]
 #[case(r#"{"StringEquals":{"aws:PrincipalAccount":"111111111111","aws:ResourceAccount":"111111111111"}}"#, Is::Allowed)]
 #[case(r#"{"Bool":{"aws:PrincipalIsAWSService":"false"}}"#, Is::Allowed)]
 #[case(r#"{"StringLike":{"aws:username":"*"}}"#, Is::Denied)]
 #[case(r#"{"ArnLike":{"aws:SourceArn":"arn:aws:lambda:*:*:*"}}"#, Is::Denied)]
 #[case(r#"{"StringEquals":{"aws:PrincipalTag/team":"a"}}"#, Is::Depends)]
-fn what_follows_from_the_principal_need_not_be_listed(#[case] condition: &str, #[case] expected: Is) {
+fn what_follows_from_the_principal_need_not_be_listed(
+    #[case] condition: &str,
+    #[case] expected: Is,
+) {
     assert_eq!(kind(&decide(condition, Context::default())), expected);
 }

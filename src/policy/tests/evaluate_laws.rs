@@ -37,13 +37,22 @@ fn with_principals(value: &Value) -> Document {
 
 fn policies() -> impl Strategy<Value = Policies> {
     let identity = prop::collection::vec(document(), 0..3);
-    (identity, prop::option::of(document()), prop::collection::vec(document(), 0..3)).prop_map(
-        |(identity, boundary, resource)| Policies {
-            identity: identity.iter().map(|value| Named::new("identity", of_identity(value))).collect(),
-            boundary: boundary.map(|value| Named::new("boundary", of_identity(&value))),
-            resource: resource.iter().map(|value| Named::new("resource", parsed(value))).collect(),
-        },
+    (
+        identity,
+        prop::option::of(document()),
+        prop::collection::vec(document(), 0..3),
     )
+        .prop_map(|(identity, boundary, resource)| Policies {
+            identity: identity
+                .iter()
+                .map(|value| Named::new("identity", of_identity(value)))
+                .collect(),
+            boundary: boundary.map(|value| Named::new("boundary", of_identity(&value))),
+            resource: resource
+                .iter()
+                .map(|value| Named::new("resource", parsed(value)))
+                .collect(),
+        })
 }
 
 /// The requests of [`requests`] as ours; only every eighth has all its context known.
@@ -66,13 +75,19 @@ fn asked(at: prop::sample::Index) -> Request {
     let context = theirs
         .context
         .iter()
-        .fold(Context::default(), |context, (key, values)| context.with(key, values.iter().copied()));
+        .fold(Context::default(), |context, (key, values)| {
+            context.with(key, values.iter().copied())
+        });
     Request {
         principal,
         action: theirs.action.into(),
         resource: theirs.resource.unwrap_or("*").into(),
         resource_account: "1".repeat(12),
-        context: if at.index(8) == 0 { context.closed() } else { context },
+        context: if at.index(8) == 0 {
+            context.closed()
+        } else {
+            context
+        },
     }
 }
 
@@ -84,11 +99,17 @@ fn one(statement: &Value, effect: &str) -> Statement {
 
 /// With one more statement in one of the policies.
 fn with(mut policies: Policies, statement: Statement, at: prop::sample::Index) -> Policies {
-    let mut all: Vec<&mut Named> =
-        policies.identity.iter_mut().chain(&mut policies.boundary).chain(&mut policies.resource).collect();
+    let mut all: Vec<&mut Named> = policies
+        .identity
+        .iter_mut()
+        .chain(&mut policies.boundary)
+        .chain(&mut policies.resource)
+        .collect();
     if !all.is_empty() {
         let named = at.index(all.len());
-        Arc::make_mut(all[named].document.as_mut().unwrap()).statements.push(statement);
+        Arc::make_mut(all[named].document.as_mut().unwrap())
+            .statements
+            .push(statement);
     }
     policies
 }
@@ -167,8 +188,8 @@ proptest! {
         let _ = evaluate(&request, &policies).to_string();
     }
 
-    /// The small evaluator of the other laws knows one document, no ARNs' segments and no `NotPrincipal`'s fine print: what this one does not
-    /// tell for sure is not compared.
+    /// The small evaluator of the other laws knows one document, no ARNs' segments and no
+    /// `NotPrincipal`'s fine print: what this one does not tell for sure is not compared.
     #[test]
     fn of_one_document_both_evaluators_say_the_same(value in document(), at in any::<prop::sample::Index>()) {
         let document = with_principals(&value);

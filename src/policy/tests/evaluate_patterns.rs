@@ -1,4 +1,5 @@
-//! Actions, resources, variables. The pages named are below <https://docs.aws.amazon.com/IAM/latest/UserGuide/>.
+//! Actions, resources, variables. The pages named are below
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/>.
 
 use super::evaluate::{Is, REPOSITORY, kind, named, request};
 use crate::policy::Document;
@@ -9,11 +10,22 @@ fn decide_with(version: &str, statement: &str, resource: &str, context: Context)
     let text = format!(r#"{{"Version":"{version}","Statement":{{"Effect":"Allow",{statement}}}}}"#);
     let mut request = request("role 1", "ecr:BatchGetImage", resource);
     request.context = context;
-    evaluate(&request, &Policies { identity: vec![named("p", &text)], ..Policies::default() })
+    evaluate(
+        &request,
+        &Policies {
+            identity: vec![named("p", &text)],
+            ..Policies::default()
+        },
+    )
 }
 
 fn decide(statement: &str) -> Verdict {
-    decide_with("2012-10-17", statement, REPOSITORY, Context::default().closed())
+    decide_with(
+        "2012-10-17",
+        statement,
+        REPOSITORY,
+        Context::default().closed(),
+    )
 }
 
 #[rstest]
@@ -41,9 +53,18 @@ fn an_action_is_meant(#[case] action: &str, #[case] expected: Is) {
 
 #[rstest]
 #[case::all(r#""Resource":"*""#, Is::Allowed)] // reference_policies_elements_resource.html
-#[case::itself(r#""Resource":"arn:aws:ecr:eu-west-1:111111111111:repository/web""#, Is::Allowed)] // reference_policies_elements_resource.html
-#[case::in_other_letters(r#""Resource":"arn:aws:ecr:eu-west-1:111111111111:repository/WEB""#, Is::Denied)] // reference_policies_elements_resource.html
-#[case::a_part(r#""Resource":"arn:aws:ecr:*:111111111111:repository/w?b""#, Is::Allowed)] // reference_policies_elements_resource.html#reference_policies_elements_resource_wildcards
+#[case::itself(
+    r#""Resource":"arn:aws:ecr:eu-west-1:111111111111:repository/web""#,
+    Is::Allowed
+)] // reference_policies_elements_resource.html
+#[case::in_other_letters(
+    r#""Resource":"arn:aws:ecr:eu-west-1:111111111111:repository/WEB""#,
+    Is::Denied
+)] // reference_policies_elements_resource.html
+#[case::a_part(
+    r#""Resource":"arn:aws:ecr:*:111111111111:repository/w?b""#,
+    Is::Allowed
+)] // reference_policies_elements_resource.html#reference_policies_elements_resource_wildcards
 #[case::a_star_is_any_path(r#""Resource":"arn:aws:ecr:eu-west-1:111111111111:*web""#, Is::Allowed)] // reference_policies_elements_resource.html#reference_policies_elements_resource_wildcards
 #[case::past_a_segments_end(r#""Resource":"arn:aws:ecr:*""#, Is::Allowed)] // reference_policies_elements_resource.html#reference_policies_elements_resource_wildcards
 #[case::not_from_a_segments_middle(r#""Resource":"arn:aws:ecr:e*1:repository/web""#, Is::Denied)] // reference_policies_elements_resource.html#reference_policies_elements_resource_wildcards
@@ -51,27 +72,67 @@ fn an_action_is_meant(#[case] action: &str, #[case] expected: Is) {
     r#""Resource":"arn:aws:ecr:eu-west-1?111111111111:repository/web""#,
     Is::Denied
 )] // reference_policies_elements_resource.html#reference_policies_elements_resource_wildcards
-#[case::in_a_list(r#""Resource":["arn:aws:s3:::*","arn:aws:ecr:*:*:repository/*"]"#, Is::Allowed)] // reference_policies_elements_resource.html
+#[case::in_a_list(
+    r#""Resource":["arn:aws:s3:::*","arn:aws:ecr:*:*:repository/*"]"#,
+    Is::Allowed
+)] // reference_policies_elements_resource.html
 #[case::another_account(r#""Resource":"arn:aws:ecr:*:222222222222:repository/*""#, Is::Denied)] // reference_policies_elements_resource.html
 #[case::all_but(r#""NotResource":"arn:aws:ecr:*:*:repository/api""#, Is::Allowed)] // reference_policies_elements_notresource.html
 #[case::all_but_this(r#""NotResource":"arn:aws:ecr:*:*:repository/w*""#, Is::Denied)] // reference_policies_elements_notresource.html
 #[case::none(r#""Sid":"x""#, Is::Unknown)] // reference_policies_elements_resource.html
-#[case::by_a_variable(r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/app}""#, Is::Allowed)] // reference_policies_variables.html
-#[case::by_a_part(r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/APP}*""#, Is::Allowed)] // reference_policies_variables.html
-#[case::a_value_is_no_pattern(r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/star}""#, Is::Denied)] // reference_policies_variables.html
-#[case::a_variable_without_value(r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/none}*""#, Is::Denied)] // reference_policies_variables.html#policy-vars-no-value
-#[case::all_but_a_variable_without_value(r#""NotResource":"arn:aws:ecr:*:*:${aws:PrincipalTag/none}""#, Is::Unknown)] // reference_policies_variables.html#policy-vars-no-value
-#[case::all_but_elsewhere(r#""NotResource":"arn:aws:s3:::${aws:PrincipalTag/none}""#, Is::Allowed)] // reference_policies_elements_notresource.html
-#[case::its_default(r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/none, 'web'}""#, Is::Allowed)] // reference_policies_variables.html#policy-vars-default
-#[case::not_its_default(r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/app, 'api'}""#, Is::Allowed)] // reference_policies_variables.html#policy-vars-default
+#[case::by_a_variable(
+    r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/app}""#,
+    Is::Allowed
+)] // reference_policies_variables.html
+#[case::by_a_part(
+    r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/APP}*""#,
+    Is::Allowed
+)] // reference_policies_variables.html
+#[case::a_value_is_no_pattern(
+    r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/star}""#,
+    Is::Denied
+)] // reference_policies_variables.html
+#[case::a_variable_without_value(
+    r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/none}*""#,
+    Is::Denied
+)] // reference_policies_variables.html#policy-vars-no-value
+#[case::all_but_a_variable_without_value(
+    r#""NotResource":"arn:aws:ecr:*:*:${aws:PrincipalTag/none}""#,
+    Is::Unknown
+)] // reference_policies_variables.html#policy-vars-no-value
+#[case::all_but_elsewhere(
+    r#""NotResource":"arn:aws:s3:::${aws:PrincipalTag/none}""#,
+    Is::Allowed
+)] // reference_policies_elements_notresource.html
+#[case::its_default(
+    r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/none, 'web'}""#,
+    Is::Allowed
+)] // reference_policies_variables.html#policy-vars-default
+#[case::not_its_default(
+    r#""Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/app, 'api'}""#,
+    Is::Allowed
+)] // reference_policies_variables.html#policy-vars-default
 #[case::a_star_itself(r#""Resource":"arn:aws:ecr:*:*:repository/${*}""#, Is::Denied)] // reference_policies_variables.html#policy-vars-specialchars
-#[case::several_values(r#""Resource":"arn:aws:ecr:*:*:repository/${aws:TagKeys}""#, Is::Unknown)] // reference_policies_variables.html
-#[case::before_the_fifth_colon(r#""Resource":"arn:aws:ecr:*:${aws:PrincipalAccount}:repository/web""#, Is::Unknown)] // reference_policies_variables.html
+#[case::several_values(
+    r#""Resource":"arn:aws:ecr:*:*:repository/${aws:TagKeys}""#,
+    Is::Unknown
+)] // reference_policies_variables.html
+#[case::before_the_fifth_colon(
+    r#""Resource":"arn:aws:ecr:*:${aws:PrincipalAccount}:repository/web""#,
+    Is::Unknown
+)] // reference_policies_variables.html
 fn a_resource_is_meant(#[case] resource: &str, #[case] expected: Is) {
-    let context =
-        Context::default().closed().with("aws:PrincipalTag/app", ["web"]).with("aws:PrincipalTag/star", ["*"]);
+    let context = Context::default()
+        .closed()
+        .with("aws:PrincipalTag/app", ["web"])
+        .with("aws:PrincipalTag/star", ["*"]);
     let context = context.with("aws:TagKeys", ["web", "api"]);
-    let verdict = decide_with("2012-10-17", &format!(r#""Action":"*",{resource}"#), REPOSITORY, context);
+    let verdict = decide_with(
+        "2012-10-17",
+        &format!(r#""Action":"*",{resource}"#),
+        REPOSITORY,
+        context,
+    );
     assert_eq!(kind(&verdict), expected, "{verdict}");
 }
 
@@ -81,7 +142,11 @@ fn a_resource_is_meant(#[case] resource: &str, #[case] expected: Is) {
 #[case("2008-10-17", "repository/web", Is::Denied)]
 #[case("2008-10-17", "repository/${aws:PrincipalTag/app}", Is::Allowed)]
 #[case("2030-01-01", "repository/${aws:PrincipalTag/app}", Is::Unknown)]
-fn variables_came_with_the_second_version(#[case] version: &str, #[case] resource: &str, #[case] expected: Is) {
+fn variables_came_with_the_second_version(
+    #[case] version: &str,
+    #[case] resource: &str,
+    #[case] expected: Is,
+) {
     let context = Context::default().with("aws:PrincipalTag/app", ["web"]);
     let statement = r#""Action":"*","Resource":"repository/${aws:PrincipalTag/app}""#;
     let verdict = decide_with(version, statement, resource, context);
@@ -92,7 +157,10 @@ fn variables_came_with_the_second_version(#[case] version: &str, #[case] resourc
 #[case(r#""Action":"*","Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/App}""#, &["aws:PrincipalTag/App"])]
 #[case(r#""Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:SourceVpc":"x"}}"#, &["aws:SourceVpc"])]
 #[case(r#""Action":"*","Resource":"arn:aws:s3:::${aws:PrincipalTag/App}""#, &[])]
-fn a_verdict_hangs_on_what_is_not_known_only_where_it_matters(#[case] statement: &str, #[case] keys: &[&str]) {
+fn a_verdict_hangs_on_what_is_not_known_only_where_it_matters(
+    #[case] statement: &str,
+    #[case] keys: &[&str],
+) {
     match decide_with("2012-10-17", statement, REPOSITORY, Context::default()) {
         Verdict::Depends(on) => assert_eq!(on.into_iter().collect::<Vec<_>>(), keys),
         other => assert!(keys.is_empty() && kind(&other) == Is::Denied, "{other}"),
@@ -113,6 +181,15 @@ fn a_hostile_pattern_comes_to_an_end(#[case] pattern: String, #[case] end: &str)
     let policy = Named::new("p", Document::parse(&text).unwrap());
     let mut request = request("role 1", "ecr:BatchGetImage", &"a".repeat(500));
     request.context = Context::default();
-    let verdict = evaluate(&request, &Policies { identity: vec![policy], ..Policies::default() });
-    assert!(matches!(kind(&verdict), Is::Denied | Is::Depends), "{verdict}");
+    let verdict = evaluate(
+        &request,
+        &Policies {
+            identity: vec![policy],
+            ..Policies::default()
+        },
+    );
+    assert!(
+        matches!(kind(&verdict), Is::Denied | Is::Depends),
+        "{verdict}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Whom a statement means. The pages named are below <https://docs.aws.amazon.com/IAM/latest/UserGuide/>.
+//! Whom a statement means. The pages named are below
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/>.
 
 use super::evaluate::{Is, REPOSITORY, kind, policy, request};
 use crate::policy::evaluate::{Policies, Verdict, evaluate};
@@ -7,8 +8,11 @@ use rstest::rstest;
 const ALLOW: &str = r#""Effect":"Allow","Action":"*","Resource":"*""#;
 
 fn decide(asks: &str, statements: &[&str], forget_id: bool) -> Verdict {
-    let policies =
-        Policies { identity: policy("identity", &[ALLOW]), boundary: None, resource: policy("repository", statements) };
+    let policies = Policies {
+        identity: policy("identity", &[ALLOW]),
+        boundary: None,
+        resource: policy("repository", statements),
+    };
     let mut request = request(asks, "ecr:BatchGetImage", REPOSITORY);
     request.principal.unique_id = request.principal.unique_id.filter(|_| !forget_id);
     evaluate(&request, &policies)
@@ -20,22 +24,66 @@ fn decide(asks: &str, statements: &[&str], forget_id: bool) -> Verdict {
 #[case::everybody_in_a_list("user 3", r#"{"AWS":["111111111111","*"]}"#, Is::Allowed)] // reference_policies_elements_principal.html
 #[case::an_account_by_number("role 2", r#"{"AWS":"222222222222"}"#, Is::Allowed)] // reference_policies_elements_principal.html#principal-accounts
 #[case::an_account_by_root("user 2", r#"{"AWS":"arn:aws:iam::222222222222:root"}"#, Is::Allowed)] // reference_policies_elements_principal.html#principal-accounts
-#[case::an_account_of_another_partition("role 2", r#"{"AWS":"arn:aws-cn:iam::222222222222:root"}"#, Is::Denied)] // reference-arns.html
-#[case::a_role("role 2", r#"{"AWS":"arn:aws:iam::222222222222:role/team/ci"}"#, Is::Allowed)] // reference_policies_elements_principal.html#principal-roles
-#[case::a_role_in_other_letters("role 2", r#"{"AWS":"arn:aws:iam::222222222222:role/team/CI"}"#, Is::Denied)] // reference_policies_elements_principal.html#principal-roles
-#[case::no_part_of_a_name_is_any("role 2", r#"{"AWS":"arn:aws:iam::222222222222:role/*"}"#, Is::Denied)] // reference_policies_elements_principal.html
-#[case::a_user("user 2", r#"{"AWS":"arn:aws:iam::222222222222:user/alice"}"#, Is::Allowed)] // reference_policies_elements_principal.html#principal-users
-#[case::a_users_name_is_no_roles("role 2", r#"{"AWS":"arn:aws:iam::222222222222:user/team/ci"}"#, Is::Denied)] // reference_policies_elements_principal.html#principal-users
+#[case::an_account_of_another_partition(
+    "role 2",
+    r#"{"AWS":"arn:aws-cn:iam::222222222222:root"}"#,
+    Is::Denied
+)] // reference-arns.html
+#[case::a_role(
+    "role 2",
+    r#"{"AWS":"arn:aws:iam::222222222222:role/team/ci"}"#,
+    Is::Allowed
+)] // reference_policies_elements_principal.html#principal-roles
+#[case::a_role_in_other_letters(
+    "role 2",
+    r#"{"AWS":"arn:aws:iam::222222222222:role/team/CI"}"#,
+    Is::Denied
+)] // reference_policies_elements_principal.html#principal-roles
+#[case::no_part_of_a_name_is_any(
+    "role 2",
+    r#"{"AWS":"arn:aws:iam::222222222222:role/*"}"#,
+    Is::Denied
+)] // reference_policies_elements_principal.html
+#[case::a_user(
+    "user 2",
+    r#"{"AWS":"arn:aws:iam::222222222222:user/alice"}"#,
+    Is::Allowed
+)] // reference_policies_elements_principal.html#principal-users
+#[case::a_users_name_is_no_roles(
+    "role 2",
+    r#"{"AWS":"arn:aws:iam::222222222222:user/team/ci"}"#,
+    Is::Denied
+)] // reference_policies_elements_principal.html#principal-users
 #[case::a_roles_id("role 2", r#"{"AWS":"AROAEXAMPLEEXAMPLE00"}"#, Is::Allowed)] // reference_identifiers.html#identifiers-unique-ids
 #[case::a_deleted_roles_id("role 2", r#"{"AWS":"AROADELETEDDELETED00"}"#, Is::Denied)] // reference_policies_elements_principal.html#principal-roles
 #[case::a_users_id_is_no_roles("role 2", r#"{"AWS":"AIDAEXAMPLEEXAMPLE00"}"#, Is::Denied)] // reference_identifiers.html#identifiers-unique-ids
 #[case::a_users_id("user 2", r#"{"AWS":"AIDAEXAMPLEEXAMPLE00"}"#, Is::Allowed)] // reference_identifiers.html#identifiers-unique-ids
-#[case::a_session("role 2", r#"{"AWS":"arn:aws:sts::222222222222:assumed-role/ci/monday"}"#, Is::Depends)] // reference_policies_elements_principal.html#principal-role-session
-#[case::another_roles_session("role 2", r#"{"AWS":"arn:aws:sts::222222222222:assumed-role/cd/monday"}"#, Is::Denied)] // reference_policies_elements_principal.html#principal-role-session
-#[case::users_have_no_sessions("user 2", r#"{"AWS":"arn:aws:sts::222222222222:assumed-role/alice/x"}"#, Is::Denied)] // reference_policies_elements_principal.html#principal-role-session
-#[case::who_is_federated("role 2", r#"{"Federated":"cognito-identity.amazonaws.com"}"#, Is::Denied)] // reference_policies_elements_principal.html#principal-federated-web-identity
+#[case::a_session(
+    "role 2",
+    r#"{"AWS":"arn:aws:sts::222222222222:assumed-role/ci/monday"}"#,
+    Is::Depends
+)] // reference_policies_elements_principal.html#principal-role-session
+#[case::another_roles_session(
+    "role 2",
+    r#"{"AWS":"arn:aws:sts::222222222222:assumed-role/cd/monday"}"#,
+    Is::Denied
+)] // reference_policies_elements_principal.html#principal-role-session
+#[case::users_have_no_sessions(
+    "user 2",
+    r#"{"AWS":"arn:aws:sts::222222222222:assumed-role/alice/x"}"#,
+    Is::Denied
+)] // reference_policies_elements_principal.html#principal-role-session
+#[case::who_is_federated(
+    "role 2",
+    r#"{"Federated":"cognito-identity.amazonaws.com"}"#,
+    Is::Denied
+)] // reference_policies_elements_principal.html#principal-federated-web-identity
 #[case::a_canonical_user("user 2", r#"{"CanonicalUser":"79a59df900b949e5"}"#, Is::Denied)] // reference_policies_elements_principal.html#principal-accounts
-#[case::a_service_beside_an_account("role 2", r#"{"Service":"ec2.amazonaws.com","AWS":"222222222222"}"#, Is::Allowed)] // reference_policies_elements_principal.html
+#[case::a_service_beside_an_account(
+    "role 2",
+    r#"{"Service":"ec2.amazonaws.com","AWS":"222222222222"}"#,
+    Is::Allowed
+)] // reference_policies_elements_principal.html
 #[case::a_role_is_no_service("role 2", r#"{"Service":"ec2.amazonaws.com"}"#, Is::Denied)] // reference_policies_elements_principal.html#principal-services
 #[case::services_in_a_list(
     "ec2.amazonaws.com",
@@ -45,16 +93,28 @@ fn decide(asks: &str, statements: &[&str], forget_id: bool) -> Verdict {
 #[case::of_no_documented_shape("role 2", r#""222222222222""#, Is::Unknown)] // reference_policies_elements_principal.html
 #[case::of_an_unknown_kind("role 2", r#"{"Robot":"r2"}"#, Is::Unknown)] // reference_policies_elements_principal.html
 fn a_principal_is_named(#[case] asks: &str, #[case] names: &str, #[case] expected: Is) {
-    let verdict = decide(asks, &[&format!(r#""Effect":"Allow","Action":"*","Principal":{names}"#)], false);
+    let verdict = decide(
+        asks,
+        &[&format!(
+            r#""Effect":"Allow","Action":"*","Principal":{names}"#
+        )],
+        false,
+    );
     assert_eq!(kind(&verdict), expected, "{verdict}");
 }
 
 // reference_identifiers.html#identifiers-unique-ids
 #[test]
 fn whether_an_id_is_the_principals_hangs_on_it_where_it_is_not_known() {
-    let verdict =
-        decide("role 2", &[r#""Effect":"Allow","Action":"*","Principal":{"AWS":"AROAEXAMPLEEXAMPLE00"}"#], true);
-    assert_eq!(verdict, Verdict::Depends(["the principal's unique ID".to_owned()].into()));
+    let verdict = decide(
+        "role 2",
+        &[r#""Effect":"Allow","Action":"*","Principal":{"AWS":"AROAEXAMPLEEXAMPLE00"}"#],
+        true,
+    );
+    assert_eq!(
+        verdict,
+        Verdict::Depends(["the principal's unique ID".to_owned()].into())
+    );
 }
 
 #[rstest]
@@ -64,7 +124,11 @@ fn whether_an_id_is_the_principals_hangs_on_it_where_it_is_not_known() {
     r#"{"AWS":["arn:aws:iam::222222222222:user/alice","arn:aws:iam::222222222222:root"]}"#,
     Is::Allowed
 )]
-#[case::a_user_without_the_account("user 2", r#"{"AWS":"arn:aws:iam::222222222222:user/alice"}"#, Is::Unknown)]
+#[case::a_user_without_the_account(
+    "user 2",
+    r#"{"AWS":"arn:aws:iam::222222222222:user/alice"}"#,
+    Is::Unknown
+)]
 #[case::a_users_account_alone("user 2", r#"{"AWS":"222222222222"}"#, Is::Denied)]
 #[case::a_role_with_its_session(
     "role 2",
@@ -73,7 +137,11 @@ fn whether_an_id_is_the_principals_hangs_on_it_where_it_is_not_known() {
 )]
 #[case::a_service("ec2.amazonaws.com", r#"{"Service":"ec2.amazonaws.com"}"#, Is::Allowed)]
 #[case::another_service("ec2.amazonaws.com", r#"{"Service":"ecs.amazonaws.com"}"#, Is::Denied)]
-fn a_deny_but_for_some_means_all_others(#[case] asks: &str, #[case] names: &str, #[case] expected: Is) {
+fn a_deny_but_for_some_means_all_others(
+    #[case] asks: &str,
+    #[case] names: &str,
+    #[case] expected: Is,
+) {
     // reference_policies_elements_notprincipal.html
     let allow = r#""Effect":"Allow","Action":"*","Principal":"*""#;
     let deny = format!(r#""Effect":"Deny","Action":"*","NotPrincipal":{names}"#);
@@ -96,5 +164,11 @@ fn a_deny_but_for_some_denies_whoever_has_a_boundary() {
             ],
         ),
     };
-    assert_eq!(kind(&evaluate(&request("user 2", "ecr:BatchGetImage", REPOSITORY), &policies)), Is::Denied);
+    assert_eq!(
+        kind(&evaluate(
+            &request("user 2", "ecr:BatchGetImage", REPOSITORY),
+            &policies
+        )),
+        Is::Denied
+    );
 }

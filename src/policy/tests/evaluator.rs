@@ -1,5 +1,6 @@
-//! Decides a request by one document, for the tests: as much of IAM as it takes to see that documents which count as equal grant the
-//! same. It reads documents as they stand and shares nothing with the canonical form.
+//! Decides a request by one document, for the tests: as much of IAM as it takes to see that
+//! documents which count as equal grant the same. It reads documents as they stand and shares
+//! nothing with the canonical form.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
 
 use crate::policy::document::VERSION;
@@ -34,8 +35,10 @@ pub enum Verdict {
 pub fn evaluate(document: &Document, request: &Request) -> Verdict {
     let variables = document.fields.get("Version").and_then(Value::as_str) == Some(VERSION);
     let of = |effect: &str| {
-        let mut effects =
-            document.statements.iter().filter(|s| s.0.get("Effect").and_then(Value::as_str) == Some(effect));
+        let mut effects = document
+            .statements
+            .iter()
+            .filter(|s| s.0.get("Effect").and_then(Value::as_str) == Some(effect));
         effects.any(|statement| matches(statement, request, variables))
     };
     match (of("Deny"), of("Allow")) {
@@ -46,9 +49,19 @@ pub fn evaluate(document: &Document, request: &Request) -> Verdict {
 }
 
 fn matches(statement: &Statement, request: &Request, variables: bool) -> bool {
-    let action = |pattern: &str| glob(&pattern.to_lowercase(), &request.action.to_lowercase(), None);
+    let action = |pattern: &str| {
+        glob(
+            &pattern.to_lowercase(),
+            &request.action.to_lowercase(),
+            None,
+        )
+    };
     let context = variables.then_some(&request.context);
-    let resource = |pattern: &str| request.resource.is_some_and(|resource| glob(pattern, resource, context));
+    let resource = |pattern: &str| {
+        request
+            .resource
+            .is_some_and(|resource| glob(pattern, resource, context))
+    };
     let element = |key: &str, value: &Value| match key {
         "Action" => some(value, action).unwrap_or(false),
         "NotAction" => some(value, action).is_some_and(|any| !any),
@@ -96,12 +109,22 @@ fn conditions_hold(value: &Value, request: &Request, variables: bool) -> Option<
     let mut all = true;
     for (operator, keys) in value.as_object()? {
         for (key, values) in keys.as_object()? {
-            let scalar = |value: &Value| value.as_str().map_or_else(|| value.to_string(), String::from);
+            let scalar = |value: &Value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), String::from)
+            };
             let values: Vec<String> = match value_list(values) {
                 Some(values) => values.iter().map(scalar).collect(),
                 None => return None,
             };
-            all &= holds(&operator.to_lowercase(), &key.to_lowercase(), &values, request, variables)?;
+            all &= holds(
+                &operator.to_lowercase(),
+                &key.to_lowercase(),
+                &values,
+                request,
+                variables,
+            )?;
         }
     }
     Some(all)
@@ -115,21 +138,34 @@ fn value_list(values: &Value) -> Option<Vec<Value>> {
     }
 }
 
-fn holds(operator: &str, key: &str, values: &[String], request: &Request, variables: bool) -> Option<bool> {
+fn holds(
+    operator: &str,
+    key: &str,
+    values: &[String],
+    request: &Request,
+    variables: bool,
+) -> Option<bool> {
     let present = request.context.get(key);
     if operator == "null" {
-        return Some(values.iter().any(|value| (value == "true") == present.is_none()));
+        return Some(
+            values
+                .iter()
+                .any(|value| (value == "true") == present.is_none()),
+        );
     }
     let (quantifier, operator) = operator.split_once(':').unwrap_or(("", operator));
-    let (operator, if_exists) =
-        operator.strip_suffix("ifexists").map_or((operator, false), |operator| (operator, true));
+    let (operator, if_exists) = operator
+        .strip_suffix("ifexists")
+        .map_or((operator, false), |operator| (operator, true));
     let (positive, negated) = match operator {
         "stringnotequals" => ("stringequals", true),
         "stringnotlike" => ("stringlike", true),
         "arnnotlike" | "arnnotequals" => ("arnlike", true),
         other => (other, false),
     };
-    let Some(present) = present else { return Some(if_exists || negated || quantifier == "forallvalues") };
+    let Some(present) = present else {
+        return Some(if_exists || negated || quantifier == "forallvalues");
+    };
     let context = variables.then_some(&request.context);
     let one = |actual: &&str| {
         let like = |value: &String| match positive {
@@ -141,8 +177,14 @@ fn holds(operator: &str, key: &str, values: &[String], request: &Request, variab
             "stringequalsignorecase" => value.eq_ignore_ascii_case(actual),
             "stringlike" | "arnlike" | "arnequals" => glob(value, actual, context),
             "bool" => value.eq_ignore_ascii_case(actual),
-            "numericequals" => value.parse::<f64>().ok().is_some_and(|v| actual.parse() == Ok(v)),
-            "numericlessthan" => value.parse::<f64>().ok().is_some_and(|v| actual.parse::<f64>().is_ok_and(|a| a < v)),
+            "numericequals" => value
+                .parse::<f64>()
+                .ok()
+                .is_some_and(|v| actual.parse() == Ok(v)),
+            "numericlessthan" => value
+                .parse::<f64>()
+                .ok()
+                .is_some_and(|v| actual.parse::<f64>().is_ok_and(|a| a < v)),
             _ => false,
         };
         values.iter().any(like) != negated
@@ -155,9 +197,15 @@ fn holds(operator: &str, key: &str, values: &[String], request: &Request, variab
 }
 
 /// `*` and `?`; with a context also policy variables, whose values are plain text.
-fn glob(pattern: &str, text: &str, context: Option<&BTreeMap<&'static str, Vec<&'static str>>>) -> bool {
+fn glob(
+    pattern: &str,
+    text: &str,
+    context: Option<&BTreeMap<&'static str, Vec<&'static str>>>,
+) -> bool {
     if let Some(rest) = pattern.strip_prefix("${").filter(|_| context.is_some()) {
-        let Some((name, rest)) = rest.split_once('}') else { return false };
+        let Some((name, rest)) = rest.split_once('}') else {
+            return false;
+        };
         let name = name.to_lowercase();
         let value = match name.as_str() {
             "*" | "?" | "$" => name.as_str(),
@@ -166,7 +214,9 @@ fn glob(pattern: &str, text: &str, context: Option<&BTreeMap<&'static str, Vec<&
                 None => return false,
             },
         };
-        return text.strip_prefix(value).is_some_and(|text| glob(rest, text, context));
+        return text
+            .strip_prefix(value)
+            .is_some_and(|text| glob(rest, text, context));
     }
     let mut chars = pattern.chars();
     match chars.next() {
@@ -178,7 +228,8 @@ fn glob(pattern: &str, text: &str, context: Option<&BTreeMap<&'static str, Vec<&
             .any(|at| glob(chars.as_str(), &text[at..], context)),
         Some(expected) => {
             let mut rest = text.chars();
-            rest.next().is_some_and(|c| c == expected || expected == '?')
+            rest.next()
+                .is_some_and(|c| c == expected || expected == '?')
                 && glob(chars.as_str(), rest.as_str(), context)
         }
     }
@@ -194,10 +245,22 @@ fn glob(pattern: &str, text: &str, context: Option<&BTreeMap<&'static str, Vec<&
 #[case::not_caller(r#""NotPrincipal":{"AWS":"222222222222"}"#, Verdict::NoMatch)]
 #[case::variable(r#""Resource":"repository/${aws:username}""#, Verdict::Allow)]
 #[case::escaped(r#""Resource":"repository/${*}""#, Verdict::NoMatch)]
-#[case::condition(r#""Condition":{"StringEquals":{"aws:username":["x","alice"]}}"#, Verdict::Allow)]
-#[case::negated(r#""Condition":{"StringNotEquals":{"aws:username":["x","alice"]}}"#, Verdict::NoMatch)]
-#[case::absent(r#""Condition":{"StringLike":{"aws:SourceArn":"*"}}"#, Verdict::NoMatch)]
-#[case::if_exists(r#""Condition":{"StringLikeIfExists":{"aws:SourceArn":"x"}}"#, Verdict::Allow)]
+#[case::condition(
+    r#""Condition":{"StringEquals":{"aws:username":["x","alice"]}}"#,
+    Verdict::Allow
+)]
+#[case::negated(
+    r#""Condition":{"StringNotEquals":{"aws:username":["x","alice"]}}"#,
+    Verdict::NoMatch
+)]
+#[case::absent(
+    r#""Condition":{"StringLike":{"aws:SourceArn":"*"}}"#,
+    Verdict::NoMatch
+)]
+#[case::if_exists(
+    r#""Condition":{"StringLikeIfExists":{"aws:SourceArn":"x"}}"#,
+    Verdict::Allow
+)]
 #[case::less(r#""Condition":{"NumericLessThan":{"ecr:age":10}}"#, Verdict::Allow)]
 fn the_evaluator_decides_as_iam_does(#[case] keys: &str, #[case] expected: Verdict) {
     let text = format!(r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow",{keys}}}}}"#);
@@ -210,5 +273,8 @@ fn the_evaluator_decides_as_iam_does(#[case] keys: &str, #[case] expected: Verdi
     let document = Document::parse(&text).unwrap();
     assert_eq!(evaluate(&document, &request), expected);
     let deny = Document::parse(r#"{"Statement":{"Effect":"Deny","Action":"*"}}"#).unwrap();
-    assert_eq!(evaluate(&document.with(deny.statements), &request), Verdict::Deny);
+    assert_eq!(
+        evaluate(&document.with(deny.statements), &request),
+        Verdict::Deny
+    );
 }

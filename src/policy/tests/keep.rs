@@ -1,11 +1,13 @@
-//! No write takes away what the document just read allows and a grant asks for, unless AWS refuses that principal. What is allowed is decided
-//! by an evaluator that shares nothing with the rule.
+//! No write takes away what the document just read allows and a grant asks for, unless AWS refuses
+//! that principal. What is allowed is decided by an evaluator that shares nothing with the rule.
 
 use super::ecr::{Grant, grant, grants, installation, root};
 use super::evaluator::{Caller, Request, Verdict, evaluate};
 use crate::policy::callers::Callers;
 use crate::policy::keep::{Losing, Violation, checked};
-use crate::policy::repository::{Change, Contribution, MAX_CHARACTERS, Plan, Wanted, plan, plan_within};
+use crate::policy::repository::{
+    Change, Contribution, MAX_CHARACTERS, Plan, Wanted, plan, plan_within,
+};
 use crate::policy::scope::{Growth, Scope};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
@@ -35,10 +37,18 @@ fn principal() -> impl Strategy<Value = String> {
 }
 
 fn contribution() -> impl Strategy<Value = Contribution> {
-    let among = prop::option::of(prop::sample::subsequence(vec!["ci/*", "nodes/b", "ci/a"], 1..3));
+    let among = prop::option::of(prop::sample::subsequence(
+        vec!["ci/*", "nodes/b", "ci/a"],
+        1..3,
+    ));
     (principal(), among, any::<bool>()).prop_map(|(principal, among, pushes)| {
-        let actions = ACTIONS[..if pushes { 2 } else { 1 }].iter().map(|action| (*action).to_owned()).collect();
-        let roles = principal.strip_suffix(":root").map(|account| format!("{account}:role/"));
+        let actions = ACTIONS[..if pushes { 2 } else { 1 }]
+            .iter()
+            .map(|action| (*action).to_owned())
+            .collect();
+        let roles = principal
+            .strip_suffix(":root")
+            .map(|account| format!("{account}:role/"));
         let callers = match (among, roles) {
             (Some(among), Some(roles)) => {
                 Callers::named_like(principal, among.iter().map(|role| format!("{roles}{role}")))
@@ -50,7 +60,11 @@ fn contribution() -> impl Strategy<Value = Contribution> {
 }
 
 fn some_grants() -> impl Strategy<Value = Vec<Grant>> {
-    let one = (prop::collection::vec(contribution(), 1..3), any::<bool>(), prop::bool::weighted(0.1));
+    let one = (
+        prop::collection::vec(contribution(), 1..3),
+        any::<bool>(),
+        prop::bool::weighted(0.1),
+    );
     prop::collection::vec(one, 0..6).prop_map(|all| {
         let grant = |(id, (contributions, replaces, stays)): (u64, (Vec<_>, bool, bool))| Wanted {
             contributions,
@@ -62,32 +76,58 @@ fn some_grants() -> impl Strategy<Value = Vec<Grant>> {
     })
 }
 
-/// What others have in the policy, by which it may be nearly full; and something done to ours by hand.
+/// What others have in the policy, by which it may be nearly full; and something done to ours by
+/// hand.
 fn document() -> impl Strategy<Value = Option<String>> {
-    let by_hand = prop::option::of((principal(), prop::sample::subsequence(ACTIONS.to_vec(), 1..=2)));
-    (some_grants(), prop::option::of(0..9_000_usize), by_hand, 0..4).prop_map(|(before, filled, by_hand, changed)| {
-        let filler = filled
-            .map(|length| Statement::deny(["ecr:DeleteRepository"]).sid("others").to_principals(["x".repeat(length)]));
-        let by_hand =
-            by_hand.map(|(principal, actions)| Statement::allow(actions).sid("by hand").to_principals([principal]));
-        let foreign = Document::of(filler.into_iter().chain(by_hand));
-        let foreign = (!foreign.statements.is_empty()).then(|| foreign.to_string());
-        let before: Vec<Grant> =
-            before.into_iter().map(|grant| Wanted { replaces: BTreeSet::new(), ..grant }).collect();
-        let text = after(&plan(foreign.as_deref(), &before, &installation()).unwrap()).map(|d| d.to_string());
-        text.map(|text| match changed {
-            0 => text.replacen("arn:aws:iam::222222222222:root", "*", 1),
-            1 => text.replacen("ecr:BatchGetImage", "ecr:*", 1),
-            _ => text,
+    let by_hand = prop::option::of((
+        principal(),
+        prop::sample::subsequence(ACTIONS.to_vec(), 1..=2),
+    ));
+    (
+        some_grants(),
+        prop::option::of(0..9_000_usize),
+        by_hand,
+        0..4,
+    )
+        .prop_map(|(before, filled, by_hand, changed)| {
+            let filler = filled.map(|length| {
+                Statement::deny(["ecr:DeleteRepository"])
+                    .sid("others")
+                    .to_principals(["x".repeat(length)])
+            });
+            let by_hand = by_hand.map(|(principal, actions)| {
+                Statement::allow(actions)
+                    .sid("by hand")
+                    .to_principals([principal])
+            });
+            let foreign = Document::of(filler.into_iter().chain(by_hand));
+            let foreign = (!foreign.statements.is_empty()).then(|| foreign.to_string());
+            let before: Vec<Grant> = before
+                .into_iter()
+                .map(|grant| Wanted {
+                    replaces: BTreeSet::new(),
+                    ..grant
+                })
+                .collect();
+            let text = after(&plan(foreign.as_deref(), &before, &installation()).unwrap())
+                .map(|d| d.to_string());
+            text.map(|text| match changed {
+                0 => text.replacen("arn:aws:iam::222222222222:root", "*", 1),
+                1 => text.replacen("ecr:BatchGetImage", "ecr:*", 1),
+                _ => text,
+            })
         })
-    })
 }
 
 fn scope() -> impl Strategy<Value = Scope> {
     let some = || prop::collection::btree_set(principal(), 0..3);
     (some(), prop::option::of(some())).prop_map(|(without, growth)| {
         let growth = growth.map_or(Growth::All, Growth::Only);
-        Scope { without, growth, without_ids: BTreeSet::new() }
+        Scope {
+            without,
+            growth,
+            without_ids: BTreeSet::new(),
+        }
     })
 }
 
@@ -116,12 +156,20 @@ fn allows(document: Option<&Document>, request: &Request) -> bool {
 
 /// The principals by which a grant asks for this.
 fn asked_by(grant: &Grant, request: &Request) -> BTreeSet<String> {
-    let alone = |contribution: &Contribution| Wanted { contributions: vec![contribution.clone()], ..grant.clone() };
+    let alone = |contribution: &Contribution| Wanted {
+        contributions: vec![contribution.clone()],
+        ..grant.clone()
+    };
     let asks = |contribution: &&Contribution| {
-        allows(after(&plan(None, &[alone(contribution)], &installation()).unwrap()).as_ref(), request)
+        allows(
+            after(&plan(None, &[alone(contribution)], &installation()).unwrap()).as_ref(),
+            request,
+        )
     };
     let asking = grant.contributions.iter().filter(asks);
-    asking.flat_map(|contribution| contribution.callers.principals().clone()).collect()
+    asking
+        .flat_map(|contribution| contribution.callers.principals().clone())
+        .collect()
 }
 
 proptest! {
@@ -174,7 +222,8 @@ proptest! {
     // A full document is packed part by part.
     #![proptest_config(crate::policy::tests::cases(64))]
 
-    /// Grants of whole accounts are narrowed to roles, or get more actions, in a policy with little room or none.
+    /// Grants of whole accounts are narrowed to roles, or get more actions, in a policy with little
+    /// room or none.
     #[test]
     fn what_the_planner_writes_into_a_full_policy_always_passes(
         changes in prop::collection::vec((0..3_usize, 1..25_usize, any::<bool>()), 1..8),
@@ -208,8 +257,8 @@ proptest! {
     }
 }
 
-/// A statement of somebody else may name `*` beside a role's ARN. Such a statement is not joined with ours: together they would allow pairs of a
-/// principal and an ARN that neither allows.
+/// A statement of somebody else may name `*` beside a role's ARN. Such a statement is not joined
+/// with ours: together they would allow pairs of a principal and an ARN that neither allows.
 #[rstest]
 #[case::everybody("*")]
 #[case::the_root_of_another_account("arn:aws:iam::333333333333:root")]
@@ -217,40 +266,103 @@ fn two_statements_allow_no_more_together_than_each_alone(#[case] principal: &str
     let arn = |role: &str| format!("arn:aws:iam::222222222222:role/{role}");
     let narrowed = |role: &str| {
         let actions = BTreeSet::from([ACTIONS[0].to_owned()]);
-        Contribution { actions, callers: Callers::named_like("arn:aws:iam::222222222222:root".into(), [arn(role)]) }
+        Contribution {
+            actions,
+            callers: Callers::named_like("arn:aws:iam::222222222222:root".into(), [arn(role)]),
+        }
     };
     let ours = after(
-        &plan(None, &[Wanted { contributions: vec![narrowed("nodes/b")], ..grant(1, []) }], &installation()).unwrap(),
+        &plan(
+            None,
+            &[Wanted {
+                contributions: vec![narrowed("nodes/b")],
+                ..grant(1, [])
+            }],
+            &installation(),
+        )
+        .unwrap(),
     );
-    let foreign = Statement::allow([ACTIONS[0]]).sid("others").to_principals([principal]).only_if(
-        "ArnLike",
-        "aws:PrincipalArn",
-        [arn("ci/a")],
-    );
+    let foreign = Statement::allow([ACTIONS[0]])
+        .sid("others")
+        .to_principals([principal])
+        .only_if("ArnLike", "aws:PrincipalArn", [arn("ci/a")]);
     let read = Document::of([foreign]).with(ours.unwrap().statements);
     // The grant of `nodes/b` is gone, and the one of `ci/a` may not grow for the moment.
-    let grants = [Wanted { contributions: vec![narrowed("ci/a")], ..grant(2, []) }];
-    let scope = Scope { growth: Growth::Only(BTreeSet::new()), ..Scope::default() };
+    let grants = [Wanted {
+        contributions: vec![narrowed("ci/a")],
+        ..grant(2, [])
+    }];
+    let scope = Scope {
+        growth: Growth::Only(BTreeSet::new()),
+        ..Scope::default()
+    };
     let planned = plan_within(Some(read.clone()), &grants, &scope, &installation());
     let none = BTreeSet::new();
-    let losing = Losing { refused: &none, set_aside: &none };
-    let passed = checked(Some(&read), after(&planned), &grants, losing, &installation());
-    assert_eq!(passed.unwrap().document().unwrap().statements.len(), 1, "the revocation is written");
+    let losing = Losing {
+        refused: &none,
+        set_aside: &none,
+    };
+    let passed = checked(
+        Some(&read),
+        after(&planned),
+        &grants,
+        losing,
+        &installation(),
+    );
+    assert_eq!(
+        passed.unwrap().document().unwrap().statements.len(),
+        1,
+        "the revocation is written"
+    );
 }
 
 #[test]
 fn members_are_set_aside_only_for_a_revocation_that_the_write_carries_out() {
-    let document =
-        |numbers: std::ops::RangeInclusive<u64>| after(&plan(None, &grants(numbers), &installation()).unwrap());
+    let document = |numbers: std::ops::RangeInclusive<u64>| {
+        after(&plan(None, &grants(numbers), &installation()).unwrap())
+    };
     let (all, first) = (document(1..=3), document(1..=1));
     let (none, second) = (BTreeSet::new(), BTreeSet::from([root(2)]));
-    let losing = Losing { refused: &none, set_aside: &second };
+    let losing = Losing {
+        refused: &none,
+        set_aside: &second,
+    };
     // Grant 3 is gone, and 2 is left out for the moment.
-    assert!(checked(all.as_ref(), first.clone(), &grants(1..=2), losing, &installation()).is_ok());
-    let refused = checked(all.as_ref(), first.clone(), &grants(1..=3), losing, &installation());
-    assert!(matches!(refused, Err(Violation::TakesAway(taken)) if taken.len() == 2), "nothing is to be revoked");
-    let losing = Losing { refused: &second, set_aside: &none };
-    assert!(checked(document(1..=2).as_ref(), first, &grants(1..=2), losing, &installation()).is_ok());
+    assert!(
+        checked(
+            all.as_ref(),
+            first.clone(),
+            &grants(1..=2),
+            losing,
+            &installation()
+        )
+        .is_ok()
+    );
+    let refused = checked(
+        all.as_ref(),
+        first.clone(),
+        &grants(1..=3),
+        losing,
+        &installation(),
+    );
+    assert!(
+        matches!(refused, Err(Violation::TakesAway(taken)) if taken.len() == 2),
+        "nothing is to be revoked"
+    );
+    let losing = Losing {
+        refused: &second,
+        set_aside: &none,
+    };
+    assert!(
+        checked(
+            document(1..=2).as_ref(),
+            first,
+            &grants(1..=2),
+            losing,
+            &installation()
+        )
+        .is_ok()
+    );
 }
 
 /// The policy that so many grants make.
@@ -263,16 +375,31 @@ fn full(count: u64) -> (Document, BTreeSet<u64>) {
 fn an_older_grant_that_grows_pushes_nobody_out_of_a_full_policy() {
     let (document, outside) = full(400);
     let mut grown = grants(1..=400);
-    let more = (1..=20).map(|n| format!("arn:aws:iam::{}:role/registry-grants/a-role-{n}", 100_000_000_001_u64));
+    let more = (1..=20).map(|n| {
+        format!(
+            "arn:aws:iam::{}:role/registry-grants/a-role-{n}",
+            100_000_000_001_u64
+        )
+    });
     let callers = Callers::named_like(root(1), more);
     let actions = BTreeSet::from(["ecr:BatchGetImage".to_owned()]);
-    grown[0].contributions.push(Contribution { actions, callers });
+    grown[0]
+        .contributions
+        .push(Contribution { actions, callers });
     let planned = plan(Some(&document.to_string()), &grown, &installation()).unwrap();
-    assert_eq!(planned.left_out, outside.iter().copied().chain([1]).collect());
+    assert_eq!(
+        planned.left_out,
+        outside.iter().copied().chain([1]).collect()
+    );
     let next = after(&planned).unwrap();
     assert!(next.to_string().contains(&root(1)), "what it had stays");
     assert!(next.characters() <= MAX_CHARACTERS);
-    assert_eq!(plan(Some(&next.to_string()), &grown, &installation()).unwrap().change, Change::None);
+    assert_eq!(
+        plan(Some(&next.to_string()), &grown, &installation())
+            .unwrap()
+            .change,
+        Change::None
+    );
 }
 
 #[test]
@@ -280,8 +407,16 @@ fn a_newcomer_pushes_nobody_out_however_old_it_is() {
     let (document, outside) = full(400);
     let mut with_one_before = grants([900]);
     with_one_before.extend(grants(1..=400));
-    let planned = plan(Some(&document.to_string()), &with_one_before, &installation()).unwrap();
-    assert_eq!(planned.left_out, outside.iter().copied().chain([900]).collect());
+    let planned = plan(
+        Some(&document.to_string()),
+        &with_one_before,
+        &installation(),
+    )
+    .unwrap();
+    assert_eq!(
+        planned.left_out,
+        outside.iter().copied().chain([900]).collect()
+    );
 }
 
 /// Each role alone would find room, and all of them do not: a grant is in as a whole or not at all.
@@ -289,27 +424,52 @@ fn a_newcomer_pushes_nobody_out_however_old_it_is() {
 fn a_grant_that_is_narrowed_to_more_roles_than_there_is_room_for_stops_no_other() {
     let (document, _) = full(280);
     let mut narrowed = grants(1..=279);
-    let roles = (1..=20).map(|n| format!("arn:aws:iam::{}:role/registry-grants/a-role-{n}", 100_000_000_001_u64));
+    let roles = (1..=20).map(|n| {
+        format!(
+            "arn:aws:iam::{}:role/registry-grants/a-role-{n}",
+            100_000_000_001_u64
+        )
+    });
     narrowed[0].contributions[0].callers = Callers::named_like(root(1), roles);
     let planned = plan(Some(&document.to_string()), &narrowed, &installation()).unwrap();
     assert_eq!(planned.left_out, [1].into());
     let none = BTreeSet::new();
-    let losing = Losing { refused: &none, set_aside: &none };
-    let passed = checked(Some(&document), after(&planned), &narrowed, losing, &installation());
+    let losing = Losing {
+        refused: &none,
+        set_aside: &none,
+    };
+    let passed = checked(
+        Some(&document),
+        after(&planned),
+        &narrowed,
+        losing,
+        &installation(),
+    );
     let next = passed.unwrap();
-    assert!(!next.document().unwrap().to_string().contains(&root(280)), "the revocation of another is written");
+    assert!(
+        !next.document().unwrap().to_string().contains(&root(280)),
+        "the revocation of another is written"
+    );
 }
 
 #[test]
 fn growth_by_actions_keeps_what_was_there_where_it_does_not_fit() {
     let (document, outside) = full(400);
     let mut grown = grants(1..=400);
-    grown[4].contributions[0].actions.insert("ecr:PutImage".into());
+    grown[4].contributions[0]
+        .actions
+        .insert("ecr:PutImage".into());
     let planned = plan(Some(&document.to_string()), &grown, &installation()).unwrap();
-    assert_eq!(planned.left_out, outside.iter().copied().chain([5]).collect());
+    assert_eq!(
+        planned.left_out,
+        outside.iter().copied().chain([5]).collect()
+    );
     assert_eq!(planned.change, Change::None);
     // Once there is room it gets all of it, and no place for what it had before.
-    let fewer: Vec<Grant> = grown.into_iter().filter(|grant| !(200..).contains(&grant.id)).collect();
+    let fewer: Vec<Grant> = grown
+        .into_iter()
+        .filter(|grant| !(200..).contains(&grant.id))
+        .collect();
     let planned = plan(Some(&document.to_string()), &fewer, &installation()).unwrap();
     assert!(planned.left_out.is_empty());
     let next = after(&planned).unwrap();

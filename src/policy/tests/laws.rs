@@ -12,7 +12,10 @@ use serde_json::Value;
 fn in_other_words() -> impl Strategy<Value = (Document, Document)> {
     document().prop_perturb(|value, rng| {
         let text = reworded(&value, &mut Dice(rng));
-        (parsed(&value), Document::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
+        (
+            parsed(&value),
+            Document::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}")),
+        )
     })
 }
 
@@ -30,7 +33,10 @@ fn changed() -> impl Strategy<Value = (Document, Document)> {
             mutate(&mut rough, &mut dice);
             changed = rough.to_string();
         }
-        (parsed(&value), Document::parse(&changed).unwrap_or_else(|_| parsed(&value)))
+        (
+            parsed(&value),
+            Document::parse(&changed).unwrap_or_else(|_| parsed(&value)),
+        )
     })
 }
 
@@ -38,7 +44,10 @@ fn changed() -> impl Strategy<Value = (Document, Document)> {
 fn stripped(document: &Document) -> Document {
     let mut canonical = document.canonical();
     canonical.fields.remove("Id");
-    canonical.statements.iter_mut().for_each(|statement| drop(statement.0.remove("Sid")));
+    canonical
+        .statements
+        .iter_mut()
+        .for_each(|statement| drop(statement.0.remove("Sid")));
     canonical.statements.dedup();
     canonical
 }

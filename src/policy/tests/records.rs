@@ -1,4 +1,5 @@
-//! Grants of which nothing is on record: just made, or restored with a cluster whose status was lost.
+//! Grants of which nothing is on record: just made, or restored with a cluster whose status was
+//! lost.
 
 use crate::policy::Installation;
 use crate::policy::callers::Callers;
@@ -14,8 +15,17 @@ fn root(number: u64) -> String {
 }
 
 fn wanted(id: u64, callers: Callers) -> Wanted<u64> {
-    let contributions = vec![Contribution { actions: ["ecr:PutImage".to_owned()].into(), callers }];
-    Wanted { id, contributions, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }
+    let contributions = vec![Contribution {
+        actions: ["ecr:PutImage".to_owned()].into(),
+        callers,
+    }];
+    Wanted {
+        id,
+        contributions,
+        replaces: BTreeSet::new(),
+        stays_as: None,
+        if_there: Vec::new(),
+    }
 }
 
 fn set(change: Change) -> String {
@@ -26,27 +36,59 @@ fn set(change: Change) -> String {
 }
 
 fn nothing(id: u64) -> Wanted<u64> {
-    Wanted { id, contributions: Vec::new(), replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }
+    Wanted {
+        id,
+        contributions: Vec::new(),
+        replaces: BTreeSet::new(),
+        stays_as: None,
+        if_there: Vec::new(),
+    }
 }
 
 fn unclaimed(id: u64, callers: Callers) -> Wanted<u64> {
     let Wanted { contributions, .. } = wanted(id, callers);
-    Wanted { if_there: contributions, ..nothing(id) }
+    Wanted {
+        if_there: contributions,
+        ..nothing(id)
+    }
 }
 
 #[test]
 fn a_grant_whose_record_was_lost_is_not_written_and_keeps_what_it_has() {
-    let narrowed = |id: u64| Callers::named_like(root(id), [format!("arn:aws:iam::10000000000{id}:role/ci/*")]);
+    let narrowed = |id: u64| {
+        Callers::named_like(
+            root(id),
+            [format!("arn:aws:iam::10000000000{id}:role/ci/*")],
+        )
+    };
     for callers in [narrowed, |id| Callers::named([root(id)])] {
         let both = [wanted(1, callers(1)), wanted(2, callers(2))];
         let text = set(plan(None, &both, &installation()).unwrap().change);
         let second_lost = [wanted(1, callers(1)), unclaimed(2, callers(2))];
-        assert_eq!(plan(Some(&text), &second_lost, &installation()).unwrap().change, Change::None);
-        assert_eq!(plan(None, &[unclaimed(2, callers(2))], &installation()).unwrap().change, Change::None);
+        assert_eq!(
+            plan(Some(&text), &second_lost, &installation())
+                .unwrap()
+                .change,
+            Change::None
+        );
+        assert_eq!(
+            plan(None, &[unclaimed(2, callers(2))], &installation())
+                .unwrap()
+                .change,
+            Change::None
+        );
         let first_alone = set(plan(None, &both[..1], &installation()).unwrap().change);
-        assert_eq!(plan(Some(&first_alone), &second_lost, &installation()).unwrap().change, Change::None);
+        assert_eq!(
+            plan(Some(&first_alone), &second_lost, &installation())
+                .unwrap()
+                .change,
+            Change::None
+        );
         // What it asks besides is not there, and is not written.
         let more = [wanted(1, callers(1)), unclaimed(2, callers(3))];
-        assert!(!set(plan(Some(&text), &more, &installation()).unwrap().change).contains("100000000003"));
+        assert!(
+            !set(plan(Some(&text), &more, &installation()).unwrap().change)
+                .contains("100000000003")
+        );
     }
 }

@@ -24,7 +24,15 @@ impl Dice {
     }
 
     fn case(&mut self, text: &str) -> String {
-        text.chars().map(|c| if self.coin() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect()
+        text.chars()
+            .map(|c| {
+                if self.coin() {
+                    c.to_ascii_uppercase()
+                } else {
+                    c.to_ascii_lowercase()
+                }
+            })
+            .collect()
     }
 }
 
@@ -68,13 +76,17 @@ fn reworded_statement(statement: &Map<String, Value>, dice: &mut Dice) -> Value 
     keys.entry("Condition").or_insert_with(|| json!({}));
     for (key, value) in &mut keys {
         *value = match key.as_str() {
-            "Action" | "NotAction" => reworded_list(value, dice, |text, dice| json!(dice.case(text.as_str().unwrap()))),
+            "Action" | "NotAction" => reworded_list(value, dice, |text, dice| {
+                json!(dice.case(text.as_str().unwrap()))
+            }),
             "Resource" | "NotResource" => reworded_list(value, dice, |text, _| text.clone()),
             "Principal" if *value == "*" => json!({ "AWS": "*" }),
             "Principal" if *value == json!({ "AWS": "*" }) && dice.coin() => json!("*"),
             "Principal" | "NotPrincipal" if value.is_object() => {
                 let kinds = value.as_object().unwrap().iter();
-                kinds.map(|(kind, names)| (kind.clone(), reworded_list(names, dice, account))).collect()
+                kinds
+                    .map(|(kind, names)| (kind.clone(), reworded_list(names, dice, account)))
+                    .collect()
             }
             "Condition" => reworded_condition(value.as_object().unwrap(), dice),
             _ => continue,
@@ -117,8 +129,15 @@ fn scalar(value: &Value, dice: &mut Dice) -> Value {
     }
 }
 
-fn reworded_list(value: &Value, dice: &mut Dice, word: impl Fn(&Value, &mut Dice) -> Value) -> Value {
-    let values = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+fn reworded_list(
+    value: &Value,
+    dice: &mut Dice,
+    word: impl Fn(&Value, &mut Dice) -> Value,
+) -> Value {
+    let values = value
+        .as_array()
+        .cloned()
+        .unwrap_or_else(|| vec![value.clone()]);
     let mut reworded: Vec<Value> = Vec::new();
     for value in &values {
         for _ in 0..=usize::from(dice.below(3) == 0) {
@@ -154,11 +173,20 @@ fn text(value: &Value, dice: &mut Dice) -> String {
 
 /// Two things that are easily taken for the same.
 const LOOKALIKES: [(&str, &str); 16] = [
-    ("arn:aws:iam::222222222222:root", "arn:aws-cn:iam::222222222222:root"),
-    ("arn:aws:iam::222222222222:root", "arn:aws:iam::222222222222:role/ci"),
+    (
+        "arn:aws:iam::222222222222:root",
+        "arn:aws-cn:iam::222222222222:root",
+    ),
+    (
+        "arn:aws:iam::222222222222:root",
+        "arn:aws:iam::222222222222:role/ci",
+    ),
     ("111111111111", "arn:aws-cn:iam::111111111111:root"),
     ("arn:aws:iam::222222222222:role/ci", "AROAEXAMPLEEXAMPLE00"),
-    ("arn:aws:iam::222222222222:role/ci", "arn:aws:iam::222222222222:role/CI"),
+    (
+        "arn:aws:iam::222222222222:role/ci",
+        "arn:aws:iam::222222222222:role/CI",
+    ),
     ("*", "arn:aws:iam::222222222222:role/ci"),
     ("*", "?"),
     ("repository/web", "repository/WEB"),
@@ -172,7 +200,8 @@ const LOOKALIKES: [(&str, &str); 16] = [
     ("lambda.amazonaws.com", "Lambda.amazonaws.com"),
 ];
 
-/// A slip of somebody who writes policies: it leaves a policy, often one that grants something else.
+/// A slip of somebody who writes policies: it leaves a policy, often one that grants something
+/// else.
 pub fn slip(document: &mut Value, dice: &mut Dice) {
     let version = VERSIONS[dice.below(VERSIONS.len())];
     let statements = document["Statement"].as_array_mut().unwrap();
@@ -182,22 +211,42 @@ pub fn slip(document: &mut Value, dice: &mut Dice) {
     }
     let at = dice.below(statements.len());
     let statement = statements[at].as_object_mut().unwrap();
-    let keys: Vec<String> = statement.keys().filter(|key| *key != "Effect" && *key != "Action").cloned().collect();
+    let keys: Vec<String> = statement
+        .keys()
+        .filter(|key| *key != "Effect" && *key != "Action")
+        .cloned()
+        .collect();
     match dice.below(6) {
         0 => drop(statements.remove(at)),
-        1 => statement["Effect"] = json!(if statement["Effect"] == "Allow" { "Deny" } else { "Allow" }),
+        1 => {
+            statement["Effect"] = json!(if statement["Effect"] == "Allow" {
+                "Deny"
+            } else {
+                "Allow"
+            })
+        }
         2 if !keys.is_empty() => drop(statement.remove(&keys[dice.below(keys.len())])),
         3 => {
-            let pairs = [("Action", "NotAction"), ("Principal", "NotPrincipal"), ("Resource", "NotResource")];
+            let pairs = [
+                ("Action", "NotAction"),
+                ("Principal", "NotPrincipal"),
+                ("Resource", "NotResource"),
+            ];
             let (one, other) = pairs[dice.below(pairs.len())];
-            let (from, to) = if statement.contains_key(one) { (one, other) } else { (other, one) };
+            let (from, to) = if statement.contains_key(one) {
+                (one, other)
+            } else {
+                (other, one)
+            };
             if let Some(value) = statement.remove(from) {
                 statement.insert(to.into(), value);
             }
         }
         4 if statement.contains_key("Condition") => {
             let block = statement["Condition"].as_object_mut().unwrap();
-            let Some(operator) = block.keys().nth(dice.below(block.len())).cloned() else { return };
+            let Some(operator) = block.keys().nth(dice.below(block.len())).cloned() else {
+                return;
+            };
             let keys = block.remove(&operator).unwrap();
             let base = operator
                 .trim_start_matches("ForAnyValue:")
@@ -214,7 +263,9 @@ pub fn slip(document: &mut Value, dice: &mut Dice) {
         }
         _ => {
             let mut leaves = Vec::new();
-            statement.iter_mut().for_each(|(_, value)| strings_of(value, &mut leaves));
+            statement
+                .iter_mut()
+                .for_each(|(_, value)| strings_of(value, &mut leaves));
             dice.shuffle(&mut leaves);
             let alike = |leaf: &str| {
                 LOOKALIKES.iter().find_map(|(a, b)| match leaf {
@@ -223,7 +274,10 @@ pub fn slip(document: &mut Value, dice: &mut Dice) {
                     _ => None,
                 })
             };
-            if let Some((alike, leaf)) = leaves.into_iter().find_map(|leaf| Some((alike(leaf)?, leaf))) {
+            if let Some((alike, leaf)) = leaves
+                .into_iter()
+                .find_map(|leaf| Some((alike(leaf)?, leaf)))
+            {
                 *leaf = alike.into();
             }
         }
@@ -234,12 +288,15 @@ fn strings_of<'a>(value: &'a mut Value, found: &mut Vec<&'a mut String>) {
     match value {
         Value::String(text) => found.push(text),
         Value::Array(list) => list.iter_mut().for_each(|value| strings_of(value, found)),
-        Value::Object(map) => map.iter_mut().for_each(|(_, value)| strings_of(value, found)),
+        Value::Object(map) => map
+            .iter_mut()
+            .for_each(|(_, value)| strings_of(value, found)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-/// Changes something somewhere, also into what is no policy: often the meaning, sometimes only the words.
+/// Changes something somewhere, also into what is no policy: often the meaning, sometimes only the
+/// words.
 pub fn mutate(value: &mut Value, dice: &mut Dice) {
     let here = dice.below(3) == 0;
     match value {
@@ -253,7 +310,9 @@ pub fn mutate(value: &mut Value, dice: &mut Dice) {
                 (0, _) => return,
                 (1, _) => dice.case(&key),
                 (_, "AWS") => "Service".into(),
-                (_, key) => key.strip_prefix("Not").map_or_else(|| format!("Not{key}"), String::from),
+                (_, key) => key
+                    .strip_prefix("Not")
+                    .map_or_else(|| format!("Not{key}"), String::from),
             };
             map.insert(renamed, inner);
         }
@@ -267,9 +326,14 @@ pub fn mutate(value: &mut Value, dice: &mut Dice) {
             }
         }
         scalar => {
-            let pools =
-                [&ACTIONS[..], &PRINCIPALS, &SERVICES, &RESOURCES, &["true", "5", "alice", "Deny", "2008-10-17", ""]]
-                    .concat();
+            let pools = [
+                &ACTIONS[..],
+                &PRINCIPALS,
+                &SERVICES,
+                &RESOURCES,
+                &["true", "5", "alice", "Deny", "2008-10-17", ""],
+            ]
+            .concat();
             *scalar = match (dice.below(4), scalar.as_str()) {
                 (0, Some(text)) => json!(dice.case(text)),
                 (1, _) => json!([scalar]),

@@ -1,5 +1,6 @@
-//! The search for what AWS refuses, against a simulated ECR that refuses documents by the set of dead principals in them. It is told which
-//! grants lost access by an accepted write, and writes are counted.
+//! The search for what AWS refuses, against a simulated ECR that refuses documents by the set of
+//! dead principals in them. It is told which grants lost access by an accepted write, and writes
+//! are counted.
 
 use super::ecr::{Ecr, Grant, ID, grant, grants, installation, pushing, root};
 use crate::policy::Document;
@@ -56,14 +57,24 @@ fn what_is_refused_is_not_tried_again_at_once_and_gets_in_once_aws_takes_it() {
     let mut search = Search::default();
     ecr.look(&mut search, &grants(1..=4), NOW).unwrap();
     ecr.writes.clear();
-    ecr.look(&mut search, &grants(1..=4), NOW + Duration::from_millis(500)).unwrap();
+    ecr.look(
+        &mut search,
+        &grants(1..=4),
+        NOW + Duration::from_millis(500),
+    )
+    .unwrap();
     assert!(ecr.writes.is_empty());
-    ecr.look(&mut search, &grants(1..=4), NOW + Duration::from_secs(1)).unwrap();
+    ecr.look(&mut search, &grants(1..=4), NOW + Duration::from_secs(1))
+        .unwrap();
     assert_eq!(ecr.writes, [false, true], "it is still refused");
     ecr.dead.clear();
     ecr.writes.clear();
-    ecr.look(&mut search, &grants(1..=4), NOW + Duration::from_secs(4)).unwrap();
-    assert_eq!((ecr.writes.as_slice(), ecr.named()), ([true].as_slice(), names(1..=4)));
+    ecr.look(&mut search, &grants(1..=4), NOW + Duration::from_secs(4))
+        .unwrap();
+    assert_eq!(
+        (ecr.writes.as_slice(), ecr.named()),
+        ([true].as_slice(), names(1..=4))
+    );
     assert!(search.refused().is_empty());
 }
 
@@ -72,11 +83,15 @@ fn a_member_that_died_keeps_no_revocation_from_being_written() {
     let mut ecr = having(&grants(1..=21));
     ecr.dead = names([7]);
     let mut search = Search::default();
-    ecr.evidence = Evidence { suspects: names([7]), good: names(1..=3) };
+    ecr.evidence = Evidence {
+        suspects: names([7]),
+        good: names(1..=3),
+    };
     ecr.look(&mut search, &grants(1..=20), NOW).unwrap();
     assert_eq!(ecr.named(), &names(1..=20) - &ecr.dead);
     assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
-    // All, the same without newcomers is the same and not sent twice; without 7; and 7 by itself once more.
+    // All, the same without newcomers is the same and not sent twice; without 7; and 7 by itself
+    // once more.
     assert_eq!(ecr.writes, [false, true, false]);
 }
 
@@ -84,25 +99,38 @@ fn a_member_that_died_keeps_no_revocation_from_being_written() {
 fn without_any_hint_members_are_left_out_one_at_a_time() {
     let mut ecr = having(&grants(1..=21));
     ecr.dead = names([20]);
-    ecr.look(&mut Search::default(), &grants(1..=20), NOW).unwrap();
+    ecr.look(&mut Search::default(), &grants(1..=20), NOW)
+        .unwrap();
     assert_eq!(ecr.named(), names(1..=19));
     assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
     assert_eq!(ecr.writes.len(), 1 + 20 + 1);
-    assert_eq!(ecr.writes.iter().filter(|taken| **taken).count(), 1, "what is refused changes nothing");
+    assert_eq!(
+        ecr.writes.iter().filter(|taken| **taken).count(),
+        1,
+        "what is refused changes nothing"
+    );
 }
 
 #[test]
-fn a_revocation_outranks_where_no_single_member_is_at_fault_and_the_others_are_added_back_at_once() {
+fn a_revocation_outranks_where_no_single_member_is_at_fault_and_the_others_are_added_back_at_once()
+{
     let mut ecr = having(&grants(1..=21));
     ecr.dead = names([5, 6]);
-    ecr.evidence = Evidence { suspects: names([5, 6]), good: names(1..=4) };
+    ecr.evidence = Evidence {
+        suspects: names([5, 6]),
+        good: names(1..=4),
+    };
     let mut search = Search::default();
     ecr.look(&mut search, &grants(1..=20), NOW).unwrap();
     assert_eq!(ecr.named(), &names(1..=20) - &ecr.dead);
     let lost: BTreeSet<String> = ecr.lost.iter().cloned().collect();
     assert_eq!(lost, names(7..=20), "those that are known to be good stay");
     assert_eq!(search.news(), [News::SetAside(names(5..=20))]);
-    assert!(ecr.writes.len() <= 1 + 20 + 1 + 2 * 2 * 4, "{:?}", ecr.writes);
+    assert!(
+        ecr.writes.len() <= 1 + 20 + 1 + 2 * 2 * 4,
+        "{:?}",
+        ecr.writes
+    );
 }
 
 #[test]
@@ -113,7 +141,10 @@ fn without_a_revocation_nobody_is_set_aside() {
     ecr.look(&mut search, &grants(1..=21), NOW).unwrap();
     assert_eq!(ecr.named(), names(1..=20));
     assert!(ecr.lost.is_empty() && !ecr.writes.contains(&true));
-    assert!(matches!(search.blocked().map(|blocked| &blocked.by), Some(By::Members(_))));
+    assert!(matches!(
+        search.blocked().map(|blocked| &blocked.by),
+        Some(By::Members(_))
+    ));
     ecr.writes.clear();
     ecr.look(&mut search, &grants(1..=21), NOW).unwrap();
     assert!(ecr.writes.is_empty(), "it is not tried again at once");
@@ -127,7 +158,12 @@ fn one_look_leaves_out_no_more_than_a_few_members_and_the_next_one_goes_on() {
     let mut looks = 0;
     while ecr.named().contains(&root(90)) {
         ecr.writes.clear();
-        ecr.look(&mut search, &grants(1..=101), NOW + Duration::from_secs(700) * looks).unwrap();
+        ecr.look(
+            &mut search,
+            &grants(1..=101),
+            NOW + Duration::from_secs(700) * looks,
+        )
+        .unwrap();
         assert!(ecr.writes.len() <= PROBES + 4, "{}", ecr.writes.len());
         looks += 1;
     }
@@ -143,46 +179,91 @@ fn foreign(principal: &str, effect: &str) -> String {
 
 /// Grants 1 to 3 beside a statement of others whose role was deleted since.
 fn beside(statement: &str) -> Ecr {
-    let mut ecr = Ecr { policy: Some(statement.replace(ID, "arn:aws:iam::999999999999:role/old")), ..Ecr::default() };
-    ecr.look(&mut Search::default(), &grants(1..=3), NOW).unwrap();
+    let mut ecr = Ecr {
+        policy: Some(statement.replace(ID, "arn:aws:iam::999999999999:role/old")),
+        ..Ecr::default()
+    };
+    ecr.look(&mut Search::default(), &grants(1..=3), NOW)
+        .unwrap();
     ecr.writes.clear();
-    ecr.policy = ecr.policy.map(|policy| policy.replace("arn:aws:iam::999999999999:role/old", ID));
+    ecr.policy = ecr
+        .policy
+        .map(|policy| policy.replace("arn:aws:iam::999999999999:role/old", ID));
     ecr
 }
 
 #[rstest]
 #[case::beside_another(r#"["AROAEXAMPLEEXAMPLE12","222222222222"]"#, 2)]
 #[case::alone(r#""AROAEXAMPLEEXAMPLE12""#, 1)]
-fn a_dead_id_of_others_is_taken_out_for_a_revocation_once_it_is_proven(#[case] named: &str, #[case] left: usize) {
+fn a_dead_id_of_others_is_taken_out_for_a_revocation_once_it_is_proven(
+    #[case] named: &str,
+    #[case] left: usize,
+) {
     let mut ecr = beside(&foreign(named, "Allow"));
     let mut search = Search::default();
     let before = ecr.policy.clone();
     ecr.look(&mut search, &grants(1..=2), NOW).unwrap();
     let by = search.blocked().map(|blocked| blocked.by.clone());
-    assert!(matches!(&by, Some(By::Foreign(suspect)) if suspect.to_string().contains("`old`")), "{by:?}");
-    assert_eq!(ecr.writes, [false], "no member is tried while a statement of others explains it");
-    ecr.look(&mut search, &grants(1..=2), NOW + PROVEN_AFTER - Duration::from_secs(1)).unwrap();
-    assert_eq!(ecr.policy, before, "two refusals less than five minutes apart prove nothing");
-    ecr.look(&mut search, &grants(1..=2), NOW + PROVEN_AFTER + Duration::from_secs(10)).unwrap();
+    assert!(
+        matches!(&by, Some(By::Foreign(suspect)) if suspect.to_string().contains("`old`")),
+        "{by:?}"
+    );
+    assert_eq!(
+        ecr.writes,
+        [false],
+        "no member is tried while a statement of others explains it"
+    );
+    ecr.look(
+        &mut search,
+        &grants(1..=2),
+        NOW + PROVEN_AFTER - Duration::from_secs(1),
+    )
+    .unwrap();
+    assert_eq!(
+        ecr.policy, before,
+        "two refusals less than five minutes apart prove nothing"
+    );
+    ecr.look(
+        &mut search,
+        &grants(1..=2),
+        NOW + PROVEN_AFTER + Duration::from_secs(10),
+    )
+    .unwrap();
     let after = Document::parse(ecr.policy.as_deref().unwrap()).unwrap();
-    assert!(!after.to_string().contains(ID) && !after.to_string().contains(&root(3)), "{after}");
+    assert!(
+        !after.to_string().contains(ID) && !after.to_string().contains(&root(3)),
+        "{after}"
+    );
     assert_eq!(after.statements.len(), left);
     let news = search.news();
-    let [News::IdsRemoved(ids, statements)] = news.as_slice() else { panic!("{news:?}") };
+    let [News::IdsRemoved(ids, statements)] = news.as_slice() else {
+        panic!("{news:?}")
+    };
     assert!(ids.contains(ID) && statements[0].sid_text() == Some("old"));
     assert!(ecr.lost.is_empty());
 }
 
 #[test]
 fn an_id_that_was_not_shown_in_between_begins_from_the_start() {
-    let mut ecr = beside(&foreign(r#"["AROAEXAMPLEEXAMPLE12","222222222222"]"#, "Allow"));
+    let mut ecr = beside(&foreign(
+        r#"["AROAEXAMPLEEXAMPLE12","222222222222"]"#,
+        "Allow",
+    ));
     let with_id = ecr.policy.clone();
     let mut search = Search::default();
     ecr.look(&mut search, &grants(1..=2), NOW).unwrap();
-    ecr.policy = with_id.as_ref().map(|text| text.replace(ID, "arn:aws:iam::999999999999:role/old"));
-    ecr.look(&mut search, &grants(1..=3), NOW + Duration::from_secs(100)).unwrap();
+    ecr.policy = with_id
+        .as_ref()
+        .map(|text| text.replace(ID, "arn:aws:iam::999999999999:role/old"));
+    ecr.look(&mut search, &grants(1..=3), NOW + Duration::from_secs(100))
+        .unwrap();
     ecr.policy = with_id.clone();
-    ecr.look(&mut search, &grants(1..=2), NOW + PROVEN_AFTER + Duration::from_secs(10)).unwrap();
+    ecr.look(
+        &mut search,
+        &grants(1..=2),
+        NOW + PROVEN_AFTER + Duration::from_secs(10),
+    )
+    .unwrap();
     assert_eq!(ecr.policy, with_id);
 }
 
@@ -194,35 +275,61 @@ fn in_every_other_case_an_id_stays(#[case] named: &str, #[case] effect: &str, #[
     let before = ecr.policy.clone();
     let mut search = Search::default();
     for look in 0..10 {
-        ecr.look(&mut search, &grants(1..=wanted), NOW + PROVEN_AFTER * look).unwrap();
+        ecr.look(&mut search, &grants(1..=wanted), NOW + PROVEN_AFTER * look)
+            .unwrap();
     }
     assert_eq!(ecr.policy, before);
-    assert!(matches!(search.blocked().map(|blocked| &blocked.by), Some(By::Foreign(_))));
+    assert!(matches!(
+        search.blocked().map(|blocked| &blocked.by),
+        Some(By::Foreign(_))
+    ));
 }
 
 #[test]
 fn a_restart_forgets_what_was_shown_before() {
     let mut ecr = beside(&foreign(r#""AROAEXAMPLEEXAMPLE12""#, "Allow"));
     let before = ecr.policy.clone();
-    ecr.look(&mut Search::default(), &grants(1..=2), NOW).unwrap();
-    ecr.look(&mut Search::default(), &grants(1..=2), NOW + PROVEN_AFTER * 2).unwrap();
+    ecr.look(&mut Search::default(), &grants(1..=2), NOW)
+        .unwrap();
+    ecr.look(
+        &mut Search::default(),
+        &grants(1..=2),
+        NOW + PROVEN_AFTER * 2,
+    )
+    .unwrap();
     assert_eq!(ecr.policy, before);
 }
 
 #[test]
 fn a_statement_of_others_that_ecr_no_longer_takes_is_named() {
-    let old = foreign(r#""222222222222""#, "Allow").replace("ecr:BatchGetImage", "ecr:GetAuthorizationToken");
-    let mut ecr = Ecr { policy: Some(old.clone()), refuses_tokens: true, ..Ecr::default() };
+    let old = foreign(r#""222222222222""#, "Allow")
+        .replace("ecr:BatchGetImage", "ecr:GetAuthorizationToken");
+    let mut ecr = Ecr {
+        policy: Some(old.clone()),
+        refuses_tokens: true,
+        ..Ecr::default()
+    };
     let mut search = Search::default();
     ecr.look(&mut search, &grants(1..=1), NOW).unwrap();
-    let Some(By::Foreign(suspect)) = search.blocked().map(|blocked| &blocked.by) else { panic!("{search:?}") };
-    assert!(suspect.to_string().contains("`old` has ecr:GetAuthorizationToken"), "{suspect}");
+    let Some(By::Foreign(suspect)) = search.blocked().map(|blocked| &blocked.by) else {
+        panic!("{search:?}")
+    };
+    assert!(
+        suspect
+            .to_string()
+            .contains("`old` has ecr:GetAuthorizationToken"),
+        "{suspect}"
+    );
     assert_eq!(ecr.policy, Some(old));
 }
 
-/// Each write in turn is throttled once, in a search that has all phases; the next look goes on, or one after a restart does.
+/// Each write in turn is throttled once, in a search that has all phases; the next look goes on, or
+/// one after a restart does.
 #[rstest]
-fn throttling_in_the_middle_loses_nothing(#[values(false, true)] restarts: bool, #[values(0, 1, 2)] dead: usize) {
+fn throttling_in_the_middle_loses_nothing(
+    #[values(false, true)] restarts: bool,
+    #[values(0, 1, 2)] dead: usize,
+) {
     let bad: Vec<u64> = [5, 6].into_iter().take(dead).chain([10]).collect();
     for at in 1..20 {
         let mut ecr = having(&grants(1..=9));
@@ -232,7 +339,10 @@ fn throttling_in_the_middle_loses_nothing(#[values(false, true)] restarts: bool,
         ecr.throttled_at = [at].into();
         let mut search = Search::default();
         let mut looks = 0;
-        while ecr.look(&mut search, &wanted, NOW + Duration::from_secs(5) * looks).is_err() {
+        while ecr
+            .look(&mut search, &wanted, NOW + Duration::from_secs(5) * looks)
+            .is_err()
+        {
             looks += 1;
             if restarts {
                 search = Search::default();
@@ -241,13 +351,18 @@ fn throttling_in_the_middle_loses_nothing(#[values(false, true)] restarts: bool,
         assert!(looks <= 1, "throttled once, at {at}");
         let good = &names((1..=8).chain(10..=12)) - &ecr.dead;
         assert_eq!(ecr.named(), good, "throttled at {at}");
-        assert!(dead == 2 || ecr.lost.is_empty(), "throttled at {at}: {:?}", ecr.lost);
+        assert!(
+            dead == 2 || ecr.lost.is_empty(),
+            "throttled at {at}: {:?}",
+            ecr.lost
+        );
         let left = ecr.document();
         assert!(unasked(left.as_ref(), &wanted, &installation()).is_empty());
     }
 }
 
-/// One edit lets an account push and adds a role that AWS does not know yet, and knows a moment later.
+/// One edit lets an account push and adds a role that AWS does not know yet, and knows a moment
+/// later.
 #[rstest]
 #[case::once_the_role_is_there(2, false)]
 #[case::while_the_account_is_refused(2, true)]
@@ -269,12 +384,20 @@ fn a_member_that_only_grows_never_loses_what_it_has(#[case] late: usize, #[case]
     assert!(!search.refused().contains_key(root(1).as_str()));
     assert!(ecr.named().is_superset(&names(1..=3)));
     if dies {
-        assert_eq!(search.blocked().map(|blocked| &blocked.by), Some(&By::Unknown));
+        assert_eq!(
+            search.blocked().map(|blocked| &blocked.by),
+            Some(&By::Unknown)
+        );
         assert!(ecr.named().contains(&role), "it keeps nobody else out");
     }
     ecr.late_pushers.clear();
-    ecr.look(&mut search, &wanted, NOW + Duration::from_secs(700)).unwrap();
-    assert!(ecr.named().contains(&role) && ecr.policy.as_ref().unwrap().contains("PutImage"), "{:?}", ecr.policy);
+    ecr.look(&mut search, &wanted, NOW + Duration::from_secs(700))
+        .unwrap();
+    assert!(
+        ecr.named().contains(&role) && ecr.policy.as_ref().unwrap().contains("PutImage"),
+        "{:?}",
+        ecr.policy
+    );
     assert!(search.blocked().is_none() && ecr.lost.is_empty());
 }
 
@@ -282,7 +405,9 @@ fn a_member_that_only_grows_never_loses_what_it_has(#[case] late: usize, #[case]
 #[rstest]
 #[case::among_the_members(20)]
 #[case::at_setting_aside(21)]
-fn a_search_that_was_broken_off_sets_nobody_aside_by_what_it_knew_of_other_grants(#[case] at: usize) {
+fn a_search_that_was_broken_off_sets_nobody_aside_by_what_it_knew_of_other_grants(
+    #[case] at: usize,
+) {
     let mut ecr = having(&grants(1..=21));
     ecr.dead = names([5, 6]);
     ecr.evidence.good = names(1..=4);
@@ -292,17 +417,24 @@ fn a_search_that_was_broken_off_sets_nobody_aside_by_what_it_knew_of_other_grant
     ecr.look(&mut search, &grants(1..=20), NOW).unwrap_err();
     // Both grants that were at fault are gone.
     let wanted: Vec<Grant> = grants((1..=4).chain(7..=20));
-    ecr.look(&mut search, &wanted, NOW + Duration::from_secs(5)).unwrap();
+    ecr.look(&mut search, &wanted, NOW + Duration::from_secs(5))
+        .unwrap();
     assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
     assert_eq!(ecr.named(), &names(1..=20) - &ecr.dead);
 }
 
-/// A statement of others that ECR may not take: it is a guess, and a revocation does not wait for it.
+/// A statement of others that ECR may not take: it is a guess, and a revocation does not wait for
+/// it.
 #[test]
 fn a_guess_about_others_keeps_no_revocation_from_being_tried() {
-    let others = foreign(r#""222222222222""#, "Allow").replace("ecr:BatchGetImage", "ecr:GetAuthorizationToken");
-    let mut ecr = Ecr { policy: Some(others), ..Ecr::default() };
-    ecr.look(&mut Search::default(), &grants(1..=4), NOW).unwrap();
+    let others = foreign(r#""222222222222""#, "Allow")
+        .replace("ecr:BatchGetImage", "ecr:GetAuthorizationToken");
+    let mut ecr = Ecr {
+        policy: Some(others),
+        ..Ecr::default()
+    };
+    ecr.look(&mut Search::default(), &grants(1..=4), NOW)
+        .unwrap();
     ecr.dead = names([2]);
     let mut search = Search::default();
     ecr.look(&mut search, &grants(1..=3), NOW).unwrap();
@@ -311,7 +443,13 @@ fn a_guess_about_others_keeps_no_revocation_from_being_tried() {
     // Where nothing of ours helps, the guess is what people hear.
     (ecr.refuses_tokens, search) = (true, Search::default());
     ecr.look(&mut search, &grants([1]), NOW).unwrap();
-    assert!(matches!(search.blocked().map(|blocked| &blocked.by), Some(By::Foreign(_))), "{search:?}");
+    assert!(
+        matches!(
+            search.blocked().map(|blocked| &blocked.by),
+            Some(By::Foreign(_))
+        ),
+        "{search:?}"
+    );
     assert_eq!(ecr.named(), names([1, 3]));
 }
 
@@ -329,7 +467,8 @@ fn a_principal_that_no_grant_asks_for_any_more_is_forgotten() {
 proptest! {
     #![proptest_config(crate::policy::tests::cases(64))]
 
-    /// Members and newcomers of whom any may be dead, grants that go, throttling, restarts, and hints that may be wrong.
+    /// Members and newcomers of whom any may be dead, grants that go, throttling, restarts, and
+    /// hints that may be wrong.
     #[test]
     fn every_search_ends_with_those_whom_aws_takes_and_takes_access_only_for_a_revocation(
         members in prop::collection::btree_set(1..12_u64, 1..10),

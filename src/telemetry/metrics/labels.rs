@@ -1,5 +1,5 @@
-//! The labels. None of them takes its values from grants or repositories: an account is one of the cluster's `AWSAccount`s, the others
-//! come from the code.
+//! The labels. None of them takes its values from grants or repositories: an account is one of the
+//! cluster's `AWSAccount`s, the others come from the code.
 
 use prometheus_client::encoding::EncodeLabelSet;
 
@@ -12,7 +12,9 @@ pub struct OfAccount {
 
 impl From<&str> for OfAccount {
     fn from(account: &str) -> Self {
-        Self { account: account.into() }
+        Self {
+            account: account.into(),
+        }
     }
 }
 

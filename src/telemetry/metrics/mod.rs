@@ -1,5 +1,5 @@
-//! What `/metrics` tells, in the OpenMetrics text format. A further metric is a field and the line that makes it; docs/reference/metrics.md
-//! is made of these lines.
+//! What `/metrics` tells, in the OpenMetrics text format. A further metric is a field and the line
+//! that makes it; docs/reference/metrics.md is made of these lines.
 
 pub mod labels;
 mod policies;
@@ -79,7 +79,8 @@ pub struct Metrics {
     pub policy_set_aside: Table<OfAccount, Counter>,
     /// Unique IDs of deleted principals that were removed from statements of others.
     pub policy_ids_removed: Table<OfAccount, Counter>,
-    /// How many things of this installation's the last sweep found in the account that no grant claims.
+    /// How many things of this installation's the last sweep found in the account that no grant
+    /// claims.
     pub sweep_found: Table<OfAccount, Gauge>,
     /// How many of them sweeps have removed since the start.
     pub sweep_removed: Table<OfAccount, Counter>,
@@ -106,9 +107,16 @@ impl fmt::Debug for Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut all = Makes::default();
-        let build: Table<OfBuild, Gauge> =
-            all.make("build_info", &["version"], "1, for the version of the operator that runs");
-        build.get_or_create(&OfBuild { version: env!("CARGO_PKG_VERSION") }).set(1);
+        let build: Table<OfBuild, Gauge> = all.make(
+            "build_info",
+            &["version"],
+            "1, for the version of the operator that runs",
+        );
+        build
+            .get_or_create(&OfBuild {
+                version: env!("CARGO_PKG_VERSION"),
+            })
+            .set(1);
         let policies = Policies::default();
         all.add(
             "repository_policies",
@@ -228,7 +236,9 @@ impl Default for Metrics {
 }
 
 /// From a call that is answered at once to a grant with hundreds of repositories.
-const DURATIONS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+const DURATIONS: [f64; 13] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
+];
 /// What is told of a window is how short it is.
 const WINDOWS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 10.0];
 
@@ -238,7 +248,8 @@ impl Metrics {
         self.take_what_the_cluster_holds();
         self.forget_grants_that_are_gone();
         let backlog = self.queue.backlog();
-        self.queue_depth.set(i64::try_from(backlog.depth).unwrap_or(i64::MAX));
+        self.queue_depth
+            .set(i64::try_from(backlog.depth).unwrap_or(i64::MAX));
         self.queue_age.set(backlog.oldest.as_secs_f64());
         let mut text = String::new();
         // A string takes whatever is written to it.
@@ -251,7 +262,8 @@ impl Metrics {
         *self.cluster() = Some(cluster);
     }
 
-    /// The term has ended: nothing is due here any more, and what the caches held is not told any more. The counters stay.
+    /// The term has ended: nothing is due here any more, and what the caches held is not told any
+    /// more. The counters stay.
     pub fn stand_by(&self) {
         let mut cluster = self.cluster();
         *cluster = None;
@@ -299,8 +311,11 @@ impl Metrics {
         self.policies.retain(known);
         for (account, ready) in &accounts {
             let account = account.as_str().into();
-            self.account_ready.get_or_create(&account).set(i64::from(*ready));
-            // A counter that is there before it counts: the first change that is put back is an increase.
+            self.account_ready
+                .get_or_create(&account)
+                .set(i64::from(*ready));
+            // A counter that is there before it counts: the first change that is put back is an
+            // increase.
             self.drift_corrected.get_or_create(&account);
         }
     }

@@ -1,4 +1,5 @@
-//! How full the repositories' policies are, told for an account's region as a whole: a series for each repository would have no bound.
+//! How full the repositories' policies are, told for an account's region as a whole: a series for
+//! each repository would have no bound.
 
 use super::labels::OfRegion;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
@@ -12,7 +13,8 @@ use tokio::time::Instant;
 /// A policy that is fuller than this is nearly full.
 const NEARLY_FULL: f64 = 0.8;
 
-/// For how long a policy counts that nobody looks at any more: several times the longest usual resync interval.
+/// For how long a policy counts that nobody looks at any more: several times the longest usual
+/// resync interval.
 const COUNTS_FOR: Duration = Duration::from_secs(4 * 3600);
 
 type Key = (OfRegion, String);
@@ -32,7 +34,8 @@ struct Whole {
 impl Policies {
     /// Takes note of a look: which part of its limit the policy takes.
     pub fn seen(&self, account: &str, region: &str, repository: &str, full: f64) {
-        self.lock().insert(key(account, region, repository), (full, Instant::now()));
+        self.lock()
+            .insert(key(account, region, repository), (full, Instant::now()));
     }
 
     /// There is no such repository.
@@ -64,7 +67,13 @@ impl Policies {
 }
 
 fn key(account: &str, region: &str, repository: &str) -> Key {
-    (OfRegion { account: account.into(), region: region.into() }, repository.into())
+    (
+        OfRegion {
+            account: account.into(),
+            region: region.into(),
+        },
+        repository.into(),
+    )
 }
 
 /// What is told of each region.
@@ -77,7 +86,8 @@ pub(super) enum Of {
 
 impl EncodeMetric for Of {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        let (Self::LookedAt(policies) | Self::NearlyFull(policies) | Self::Fullest(policies)) = self;
+        let (Self::LookedAt(policies) | Self::NearlyFull(policies) | Self::Fullest(policies)) =
+            self;
         for (of, whole) in policies.wholes() {
             let value = match self {
                 Self::LookedAt(_) => f64::from(whole.looked_at),
@@ -105,13 +115,27 @@ mod tests {
         policies.seen("111111111111", "us-east-1", "b", 0.9);
         policies.seen("111111111111", "us-east-1", "c", 0.9);
         policies.gone("111111111111", "us-east-1", "c");
-        let of = OfRegion { account: "111111111111".into(), region: "us-east-1".into() };
-        let whole = Whole { looked_at: 2, nearly_full: 1, fullest: 0.9 };
+        let of = OfRegion {
+            account: "111111111111".into(),
+            region: "us-east-1".into(),
+        };
+        let whole = Whole {
+            looked_at: 2,
+            nearly_full: 1,
+            fullest: 0.9,
+        };
         assert_eq!(policies.wholes(), HashMap::from([(of.clone(), whole)]));
         tokio::time::advance(COUNTS_FOR / 2).await;
         policies.seen("111111111111", "us-east-1", "a", 0.5);
         tokio::time::advance(COUNTS_FOR / 2).await;
-        assert_eq!(policies.wholes()[&of], Whole { looked_at: 1, nearly_full: 0, fullest: 0.5 });
+        assert_eq!(
+            policies.wholes()[&of],
+            Whole {
+                looked_at: 1,
+                nearly_full: 0,
+                fullest: 0.5
+            }
+        );
         policies.retain(|account| account != "111111111111");
         assert!(policies.wholes().is_empty());
     }

@@ -25,13 +25,21 @@ pub(super) struct Described {
 
 impl Default for Makes {
     fn default() -> Self {
-        Self { registry: Registry::with_prefix(PREFIX), described: Vec::new() }
+        Self {
+            registry: Registry::with_prefix(PREFIX),
+            described: Vec::new(),
+        }
     }
 }
 
 impl Makes {
     /// A metric that begins empty.
-    pub fn make<M>(&mut self, name: &str, labels: &'static [&'static str], meaning: &'static str) -> M
+    pub fn make<M>(
+        &mut self,
+        name: &str,
+        labels: &'static [&'static str],
+        meaning: &'static str,
+    ) -> M
     where
         M: Metric + Clone + Default,
     {
@@ -53,7 +61,12 @@ impl Makes {
             MetricType::Histogram => ("histogram", ""),
             _ => ("gauge", ""),
         };
-        self.described.push(Described { name: format!("{PREFIX}_{name}{suffix}"), kind, labels, meaning });
+        self.described.push(Described {
+            name: format!("{PREFIX}_{name}{suffix}"),
+            kind,
+            labels,
+            meaning,
+        });
         self.registry.register(name, meaning, metric.clone());
         metric
     }
@@ -63,9 +76,18 @@ impl Metrics {
     /// The table of all metrics, in Markdown.
     pub fn reference(&self) -> String {
         let mut table = String::from("| metric | kind | labels | |\n|---|---|---|---|\n");
-        for Described { name, kind, labels, meaning } in &*self.described {
+        for Described {
+            name,
+            kind,
+            labels,
+            meaning,
+        } in &*self.described
+        {
             let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
-            table += &format!("| `{name}` | {kind} | {} | {meaning} |\n", labels.join(", "));
+            table += &format!(
+                "| `{name}` | {kind} | {} | {meaning} |\n",
+                labels.join(", ")
+            );
         }
         table
     }
@@ -73,7 +95,9 @@ impl Metrics {
     /// The names of all series that there can be, as PromQL knows them.
     pub fn names(&self) -> BTreeSet<String> {
         let names = |Described { name, kind, .. }: &Described| match *kind {
-            "histogram" => ["_bucket", "_count", "_sum"].map(|suffix| format!("{name}{suffix}")).to_vec(),
+            "histogram" => ["_bucket", "_count", "_sum"]
+                .map(|suffix| format!("{name}{suffix}"))
+                .to_vec(),
             _ => vec![name.clone()],
         };
         self.described.iter().flat_map(names).collect()
@@ -88,23 +112,59 @@ mod tests {
     /// A series of each.
     fn counted() -> Metrics {
         let metrics = Metrics::default();
-        let (account, service, operation) = ("111111111111".to_owned(), "iam", "GetRole".to_owned());
-        metrics.reconciles.get_or_create(&OfResult { result: "ready" });
-        metrics.reconcile_duration.get_or_create(&OfResult { result: "ready" });
-        metrics.grants.get_or_create(&OfReady { ready: "True".into(), reason: "Granted".into() });
-        metrics.account_ready.get_or_create(&account.as_str().into());
-        metrics.aws_call_duration.get_or_create(&OfOperation { service, operation: operation.clone() });
-        metrics.aws_wait.get_or_create(&OfService { account: account.clone(), service });
-        metrics.aws_rate.get_or_create(&OfService { account: account.clone(), service });
-        metrics.drift_corrected.get_or_create(&account.as_str().into());
-        metrics.policy_set_aside.get_or_create(&account.as_str().into());
-        metrics.policy_ids_removed.get_or_create(&account.as_str().into());
+        let (account, service, operation) =
+            ("111111111111".to_owned(), "iam", "GetRole".to_owned());
+        metrics
+            .reconciles
+            .get_or_create(&OfResult { result: "ready" });
+        metrics
+            .reconcile_duration
+            .get_or_create(&OfResult { result: "ready" });
+        metrics.grants.get_or_create(&OfReady {
+            ready: "True".into(),
+            reason: "Granted".into(),
+        });
+        metrics
+            .account_ready
+            .get_or_create(&account.as_str().into());
+        metrics.aws_call_duration.get_or_create(&OfOperation {
+            service,
+            operation: operation.clone(),
+        });
+        metrics.aws_wait.get_or_create(&OfService {
+            account: account.clone(),
+            service,
+        });
+        metrics.aws_rate.get_or_create(&OfService {
+            account: account.clone(),
+            service,
+        });
+        metrics
+            .drift_corrected
+            .get_or_create(&account.as_str().into());
+        metrics
+            .policy_set_aside
+            .get_or_create(&account.as_str().into());
+        metrics
+            .policy_ids_removed
+            .get_or_create(&account.as_str().into());
         metrics.sweep_found.get_or_create(&account.as_str().into());
-        metrics.sweep_removed.get_or_create(&account.as_str().into());
-        metrics.second_writer.get_or_create(&account.as_str().into());
+        metrics
+            .sweep_removed
+            .get_or_create(&account.as_str().into());
+        metrics
+            .second_writer
+            .get_or_create(&account.as_str().into());
         metrics.policies.seen(&account, "us-east-1", "app", 0.5);
-        metrics.task_failures.get_or_create(&OfTask { task: "sweep" });
-        metrics.aws_calls.get_or_create(&OfCall { account, service, operation, result: "ok" });
+        metrics
+            .task_failures
+            .get_or_create(&OfTask { task: "sweep" });
+        metrics.aws_calls.get_or_create(&OfCall {
+            account,
+            service,
+            operation,
+            result: "ok",
+        });
         metrics
     }
 
@@ -112,15 +172,32 @@ mod tests {
     async fn every_metric_has_the_kind_and_the_labels_that_are_told() {
         let metrics = counted();
         let text = metrics.text();
-        for Described { name, kind, labels, .. } in &*metrics.described {
+        for Described {
+            name, kind, labels, ..
+        } in &*metrics.described
+        {
             let family = name.trim_end_matches("_total");
-            assert!(text.contains(&format!("# TYPE {family} {kind}\n")), "{name} is no {kind}: {text}");
-            let series = if *kind == "histogram" { format!("{name}_count") } else { name.clone() };
-            let line =
-                text.lines().find(|line| line.strip_prefix(&series).is_some_and(|rest| rest.starts_with(['{', ' '])));
+            assert!(
+                text.contains(&format!("# TYPE {family} {kind}\n")),
+                "{name} is no {kind}: {text}"
+            );
+            let series = if *kind == "histogram" {
+                format!("{name}_count")
+            } else {
+                name.clone()
+            };
+            let line = text.lines().find(|line| {
+                line.strip_prefix(&series)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+            });
             let line = line.unwrap_or_else(|| panic!("no {series} in {text}"));
-            let found = line.split_once('{').map_or("", |(_, rest)| rest.split('}').next().unwrap());
-            let found: Vec<&str> = found.split(',').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+            let found = line
+                .split_once('{')
+                .map_or("", |(_, rest)| rest.split('}').next().unwrap());
+            let found: Vec<&str> = found
+                .split(',')
+                .filter_map(|pair| Some(pair.split_once('=')?.0))
+                .collect();
             assert_eq!(found, *labels, "{name}");
         }
     }

@@ -15,7 +15,10 @@ pub struct Table<L, M> {
 
 impl<L, M> Clone for Table<L, M> {
     fn clone(&self) -> Self {
-        Self { series: self.series.clone(), make: self.make }
+        Self {
+            series: self.series.clone(),
+            make: self.make,
+        }
     }
 }
 
@@ -28,7 +31,10 @@ impl<L: Ord, M: Default> Default for Table<L, M> {
 impl<L: Ord, M> Table<L, M> {
     /// An empty one, whose series begin as `make` says.
     pub fn of(make: fn() -> M) -> Self {
-        Self { series: Arc::default(), make }
+        Self {
+            series: Arc::default(),
+            make,
+        }
     }
 
     /// The series of these labels.
@@ -37,7 +43,10 @@ impl<L: Ord, M> Table<L, M> {
         L: Clone,
         M: Clone,
     {
-        self.lock().entry(labels.clone()).or_insert_with(self.make).clone()
+        self.lock()
+            .entry(labels.clone())
+            .or_insert_with(self.make)
+            .clone()
     }
 
     /// Leaves this series out.

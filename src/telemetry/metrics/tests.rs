@@ -9,8 +9,15 @@ fn told(metrics: &Metrics, line: &str) -> bool {
 #[tokio::test]
 async fn what_was_counted_is_told_by_account() {
     let metrics = Metrics::default();
-    metrics.clone().sweep_found.get_or_create(&ACCOUNT.into()).set(3);
-    metrics.sweep_removed.get_or_create(&ACCOUNT.into()).inc_by(2);
+    metrics
+        .clone()
+        .sweep_found
+        .get_or_create(&ACCOUNT.into())
+        .set(3);
+    metrics
+        .sweep_removed
+        .get_or_create(&ACCOUNT.into())
+        .inc_by(2);
     for line in [
         "# TYPE registry_grants_sweep_found gauge",
         "registry_grants_sweep_found{account=\"111111111111\"} 3",
@@ -26,10 +33,19 @@ struct Fixed(Mutex<(i64, Vec<&'static str>)>);
 impl Cluster for Fixed {
     fn snapshot(&self) -> Option<Snapshot> {
         let (grants, accounts) = self.0.lock().unwrap().clone();
-        let granted = OfReady { ready: "True".into(), reason: "Granted".into() };
+        let granted = OfReady {
+            ready: "True".into(),
+            reason: "Granted".into(),
+        };
         Some(Snapshot {
-            grants: (grants > 0).then_some((granted, grants)).into_iter().collect(),
-            accounts: accounts.into_iter().map(|account| (account.to_owned(), true)).collect(),
+            grants: (grants > 0)
+                .then_some((granted, grants))
+                .into_iter()
+                .collect(),
+            accounts: accounts
+                .into_iter()
+                .map(|account| (account.to_owned(), true))
+                .collect(),
         })
     }
 
@@ -55,7 +71,10 @@ async fn the_series_of_grants_and_accounts_that_are_gone_are_gone() {
     }
     *cluster.0.lock().unwrap() = (0, Vec::new());
     let text = metrics.text();
-    assert!(!text.contains(ACCOUNT) && !text.contains("Granted\""), "{text}");
+    assert!(
+        !text.contains(ACCOUNT) && !text.contains("Granted\""),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -63,26 +82,43 @@ async fn a_grant_that_is_gone_is_not_due() {
     let metrics = Metrics::default();
     metrics.watch(Arc::new(Fixed(Mutex::new((1, Vec::new())))));
     for name in ["there", "gone"] {
-        metrics.queue.due(("team-b".into(), name.into()), std::time::Duration::ZERO);
+        metrics
+            .queue
+            .due(("team-b".into(), name.into()), std::time::Duration::ZERO);
     }
-    assert!(told(&metrics, "registry_grants_queue_depth 1"), "{}", metrics.text());
+    assert!(
+        told(&metrics, "registry_grants_queue_depth 1"),
+        "{}",
+        metrics.text()
+    );
 }
 
 #[tokio::test]
 async fn each_term_tells_what_its_own_caches_hold_and_none_is_told_in_between() {
-    let granted = |count| format!("registry_grants_grants{{ready=\"True\",reason=\"Granted\"}} {count}");
+    let granted =
+        |count| format!("registry_grants_grants{{ready=\"True\",reason=\"Granted\"}} {count}");
     let metrics = Metrics::default();
     metrics.watch(Arc::new(Fixed(Mutex::new((2, vec![ACCOUNT])))));
-    metrics.queue.due(("team-b".into(), "there".into()), std::time::Duration::ZERO);
+    metrics
+        .queue
+        .due(("team-b".into(), "there".into()), std::time::Duration::ZERO);
     metrics.sweep_removed.get_or_create(&ACCOUNT.into()).inc();
     assert!(told(&metrics, &granted(2)) && told(&metrics, "registry_grants_queue_depth 1"));
     metrics.stand_by();
     let text = metrics.text();
-    assert!(!text.contains("Granted\"") && !text.contains("account_ready{"), "{text}");
+    assert!(
+        !text.contains("Granted\"") && !text.contains("account_ready{"),
+        "{text}"
+    );
     assert!(told(&metrics, "registry_grants_queue_depth 0"), "{text}");
-    metrics.watch(Arc::new(Fixed(Mutex::new((3, vec!["222222222222", ACCOUNT])))));
+    metrics.watch(Arc::new(Fixed(Mutex::new((
+        3,
+        vec!["222222222222", ACCOUNT],
+    )))));
     for name in ["there", "gone"] {
-        metrics.queue.due(("team-b".into(), name.into()), std::time::Duration::ZERO);
+        metrics
+            .queue
+            .due(("team-b".into(), name.into()), std::time::Duration::ZERO);
     }
     for line in [
         &granted(3),

@@ -34,19 +34,35 @@ pub fn how() -> Vec<fn(&Case<'_>) -> Row> {
                 "a-managed-policy",
                 json!({}),
                 asked,
-                Refused(NOT_ADMITTED, "managed policy AmazonEC2ContainerRegistryPowerUser"),
+                Refused(
+                    NOT_ADMITTED,
+                    "managed policy AmazonEC2ContainerRegistryPowerUser",
+                ),
             )
         },
         |c| {
             let asked = json!({"registry": {"role": {"managedPolicies": [POWER_USER]}}});
-            row(c, "a-managed-policy-that-is-admitted", json!({"managedPolicies": [POWER_USER]}), asked, Granted)
+            row(
+                c,
+                "a-managed-policy-that-is-admitted",
+                json!({"managedPolicies": [POWER_USER]}),
+                asked,
+                Granted,
+            )
         },
         |c| {
             let asked = json!({"registry": {"role": {"managedPolicies": ["AdministratorAccess"]}}});
-            row(c, "a-managed-policy-that-is-none-of-ecr", json!({}), asked, Malformed("managedPolicies"))
+            row(
+                c,
+                "a-managed-policy-that-is-none-of-ecr",
+                json!({}),
+                asked,
+                Malformed("managedPolicies"),
+            )
         },
         |c| {
-            let asked = json!({"access": "Pull", "registry": {"role": {"managedPolicies": [POWER_USER]}}});
+            let asked =
+                json!({"access": "Pull", "registry": {"role": {"managedPolicies": [POWER_USER]}}});
             row(
                 c,
                 "to-push-by-a-managed-policy",
@@ -65,7 +81,8 @@ pub fn how() -> Vec<fn(&Case<'_>) -> Row> {
             )
         },
         |c| {
-            let asked = json!({"registry": {"replaceSids": ["RegistryGrants0123456789ab01234567"]}});
+            let asked =
+                json!({"registry": {"replaceSids": ["RegistryGrants0123456789ab01234567"]}});
             row(
                 c,
                 "to-replace-another-installations-statements",
@@ -93,7 +110,10 @@ pub fn how() -> Vec<fn(&Case<'_>) -> Row> {
             )
         },
         |c| Row {
-            registry: vec![c.rule(json!({"maxAccess": "Pull"})), c.rule(json!({"repositories": ["team/*"]}))],
+            registry: vec![
+                c.rule(json!({"maxAccess": "Pull"})),
+                c.rule(json!({"repositories": ["team/*"]})),
+            ],
             ..row(
                 c,
                 "what-two-rules-admit-only-together",
@@ -104,7 +124,13 @@ pub fn how() -> Vec<fn(&Case<'_>) -> Row> {
         },
         |c| Row {
             registry: Vec::new(),
-            ..row(c, "no-rules", json!({}), json!({}), Refused(NOT_ADMITTED, "no rule is for this namespace"))
+            ..row(
+                c,
+                "no-rules",
+                json!({}),
+                json!({}),
+                Refused(NOT_ADMITTED, "no rule is for this namespace"),
+            )
         },
     ]
 }
@@ -157,11 +183,17 @@ pub fn roles() -> Vec<fn(&Case<'_>) -> Row> {
                 "to-extend-the-operators-own-role",
                 json!({}),
                 json!({"consumer": {"instanceRole": {"name": "registry-grants", "management": "Extend"}}}),
-                Refused(NOT_ADMITTED, "instance role registry-grants with management Extend"),
+                Refused(
+                    NOT_ADMITTED,
+                    "instance role registry-grants with management Extend",
+                ),
             )
         },
         |c| Row {
-            consumer: vec![nodes(c, json!({"management": ["Extend"], "roles": ["registry-grants"]}))],
+            consumer: vec![nodes(
+                c,
+                json!({"management": ["Extend"], "roles": ["registry-grants"]}),
+            )],
             ..row(
                 c,
                 "to-extend-the-operators-own-role-where-a-rule-admits-it",
@@ -215,7 +247,15 @@ pub fn roles() -> Vec<fn(&Case<'_>) -> Row> {
                 Malformed("spec.consumer.instanceRole.name"),
             )
         },
-        |c| row(c, "all-roles-by-a-star", json!({}), roles_of(json!(["*"])), Malformed("spec.consumer.roles")),
+        |c| {
+            row(
+                c,
+                "all-roles-by-a-star",
+                json!({}),
+                roles_of(json!(["*"])),
+                Malformed("spec.consumer.roles"),
+            )
+        },
         |c| {
             row(
                 c,
@@ -245,8 +285,24 @@ fn roles_of(roles: Value) -> Value {
 pub fn namespaces() -> Vec<fn(&Case<'_>) -> Row> {
     const ELSEWHERE: Outcome = Refused(NOT_ADMITTED, "no rule is for this namespace");
     vec![
-        |c| row(c, "another-namespaces-rule", json!({"namespaces": {"names": ["another"]}}), json!({}), ELSEWHERE),
-        |c| row(c, "a-rule-for-no-namespace", json!({"namespaces": {"names": []}}), json!({}), ELSEWHERE),
+        |c| {
+            row(
+                c,
+                "another-namespaces-rule",
+                json!({"namespaces": {"names": ["another"]}}),
+                json!({}),
+                ELSEWHERE,
+            )
+        },
+        |c| {
+            row(
+                c,
+                "a-rule-for-no-namespace",
+                json!({"namespaces": {"names": []}}),
+                json!({}),
+                ELSEWHERE,
+            )
+        },
         |c| {
             row(
                 c,

@@ -28,7 +28,12 @@ pub enum Outcome {
 pub use Outcome::{Granted, Malformed, Refused};
 
 /// In the rules for somebody else, and never to be told.
-pub const SECRETS: [&str; 4] = ["secret-namespace", "secret-repository", "999999999999", "o-secretsecret"];
+pub const SECRETS: [&str; 4] = [
+    "secret-namespace",
+    "secret-repository",
+    "999999999999",
+    "o-secretsecret",
+];
 
 /// The rules for somebody else: for the registry and for the consumer.
 pub fn for_somebody_else() -> (Value, Value) {
@@ -37,22 +42,48 @@ pub fn for_somebody_else() -> (Value, Value) {
         "namespaces": namespaces, "repositories": ["secret-repository/*"], "maxAccess": "PullPush",
         "consumers": ["999999999999"], "organizations": ["o-secretsecret"], "allowReplace": true, "allowRetain": true,
     });
-    (registry, json!({"namespaces": namespaces, "roles": ["secret-repository/*"], "management": ["Create", "Extend"]}))
+    (
+        registry,
+        json!({"namespaces": namespaces, "roles": ["secret-repository/*"], "management": ["Create", "Extend"]}),
+    )
 }
 
 pub const NOT_ADMITTED: &str = "NotAdmitted";
 
 /// Every row, for the accounts and the namespace of its case.
 pub fn rows() -> Vec<fn(&Case<'_>) -> Row> {
-    [repositories(), whom(), asked::how(), asked::roles(), asked::namespaces(), asked::names()].concat()
+    [
+        repositories(),
+        whom(),
+        asked::how(),
+        asked::roles(),
+        asked::namespaces(),
+        asked::names(),
+    ]
+    .concat()
 }
 
-pub fn row(case: &Case<'_>, tried: &'static str, of_rule: Value, asked: Value, comes_of_it: Outcome) -> Row {
-    Row { tried, registry: vec![case.rule(of_rule)], consumer: vec![nodes(case, json!({}))], asked, comes_of_it }
+pub fn row(
+    case: &Case<'_>,
+    tried: &'static str,
+    of_rule: Value,
+    asked: Value,
+    comes_of_it: Outcome,
+) -> Row {
+    Row {
+        tried,
+        registry: vec![case.rule(of_rule)],
+        consumer: vec![nodes(case, json!({}))],
+        asked,
+        comes_of_it,
+    }
 }
 
 pub fn nodes(case: &Case<'_>, changes: Value) -> Value {
-    crate::case::merged(json!({"namespaces": {"names": [case.namespace]}, "roles": ["registry-grants/*"]}), changes)
+    crate::case::merged(
+        json!({"namespaces": {"names": [case.namespace]}, "roles": ["registry-grants/*"]}),
+        changes,
+    )
 }
 
 fn asks(repositories: Value) -> Value {
@@ -62,10 +93,42 @@ fn asks(repositories: Value) -> Value {
 fn repositories() -> Vec<fn(&Case<'_>) -> Row> {
     vec![
         |c| row(c, "what-is-admitted", json!({}), json!({}), Granted),
-        |c| row(c, "a-repository-below-the-prefix", json!({}), asks(json!(["team/web"])), Granted),
-        |c| row(c, "the-prefix-itself", json!({}), asks(json!(["team/*"])), Granted),
-        |c| row(c, "a-narrower-prefix", json!({}), asks(json!(["team/x*"])), Granted),
-        |c| row(c, "another-repository", json!({}), asks(json!(["other"])), Refused(NOT_ADMITTED, "repository other")),
+        |c| {
+            row(
+                c,
+                "a-repository-below-the-prefix",
+                json!({}),
+                asks(json!(["team/web"])),
+                Granted,
+            )
+        },
+        |c| {
+            row(
+                c,
+                "the-prefix-itself",
+                json!({}),
+                asks(json!(["team/*"])),
+                Granted,
+            )
+        },
+        |c| {
+            row(
+                c,
+                "a-narrower-prefix",
+                json!({}),
+                asks(json!(["team/x*"])),
+                Granted,
+            )
+        },
+        |c| {
+            row(
+                c,
+                "another-repository",
+                json!({}),
+                asks(json!(["other"])),
+                Refused(NOT_ADMITTED, "repository other"),
+            )
+        },
         |c| {
             row(
                 c,
@@ -75,7 +138,15 @@ fn repositories() -> Vec<fn(&Case<'_>) -> Row> {
                 Refused(NOT_ADMITTED, "repository theirs/app"),
             )
         },
-        |c| row(c, "a-wider-prefix", json!({}), asks(json!(["tea*"])), Refused(NOT_ADMITTED, "repository tea*")),
+        |c| {
+            row(
+                c,
+                "a-wider-prefix",
+                json!({}),
+                asks(json!(["tea*"])),
+                Refused(NOT_ADMITTED, "repository tea*"),
+            )
+        },
         |c| {
             row(
                 c,
@@ -86,9 +157,23 @@ fn repositories() -> Vec<fn(&Case<'_>) -> Row> {
             )
         },
         |c| {
-            row(c, "the-name-of-the-prefix", json!({}), asks(json!(["team"])), Refused(NOT_ADMITTED, "repository team"))
+            row(
+                c,
+                "the-name-of-the-prefix",
+                json!({}),
+                asks(json!(["team"])),
+                Refused(NOT_ADMITTED, "repository team"),
+            )
         },
-        |c| row(c, "a-name-made-a-prefix", json!({}), asks(json!(["app*"])), Refused(NOT_ADMITTED, "repository app*")),
+        |c| {
+            row(
+                c,
+                "a-name-made-a-prefix",
+                json!({}),
+                asks(json!(["app*"])),
+                Refused(NOT_ADMITTED, "repository app*"),
+            )
+        },
         |c| {
             row(
                 c,
@@ -107,7 +192,15 @@ fn repositories() -> Vec<fn(&Case<'_>) -> Row> {
                 Refused(NOT_ADMITTED, "repository team/*"),
             )
         },
-        |c| row(c, "everything", json!({}), asks(json!(["*"])), Malformed("spec.registry.repositories")),
+        |c| {
+            row(
+                c,
+                "everything",
+                json!({}),
+                asks(json!(["*"])),
+                Malformed("spec.registry.repositories"),
+            )
+        },
         |c| {
             row(
                 c,
@@ -117,7 +210,15 @@ fn repositories() -> Vec<fn(&Case<'_>) -> Row> {
                 Malformed("spec.registry.repositories"),
             )
         },
-        |c| row(c, "a-way-up", json!({}), asks(json!(["team/../theirs"])), Malformed("spec.registry.repositories")),
+        |c| {
+            row(
+                c,
+                "a-way-up",
+                json!({}),
+                asks(json!(["team/../theirs"])),
+                Malformed("spec.registry.repositories"),
+            )
+        },
         |c| {
             row(
                 c,
@@ -136,7 +237,15 @@ fn repositories() -> Vec<fn(&Case<'_>) -> Row> {
                 Malformed("spec.registry.repositories"),
             )
         },
-        |c| row(c, "upper-case", json!({}), asks(json!(["Team/web"])), Malformed("spec.registry.repositories")),
+        |c| {
+            row(
+                c,
+                "upper-case",
+                json!({}),
+                asks(json!(["Team/web"])),
+                Malformed("spec.registry.repositories"),
+            )
+        },
         |c| {
             row(
                 c,
@@ -153,7 +262,13 @@ fn whom() -> Vec<fn(&Case<'_>) -> Row> {
     vec![
         |c| {
             let asked = json!({"consumer": {"accountID": "444444444444", "instanceRole": null}});
-            row(c, "another-consumer", json!({}), asked, Refused(NOT_ADMITTED, "consumer 444444444444"))
+            row(
+                c,
+                "another-consumer",
+                json!({}),
+                asked,
+                Refused(NOT_ADMITTED, "consumer 444444444444"),
+            )
         },
         |c| {
             let asked = json!({"registry": {"accountID": "555555555555"}});
@@ -187,11 +302,23 @@ fn whom() -> Vec<fn(&Case<'_>) -> Row> {
         },
         |c| {
             let asked = json!({"consumer": {"accountID": "*", "instanceRole": null}});
-            row(c, "any-account", json!({}), asked, Malformed("spec.consumer.accountID"))
+            row(
+                c,
+                "any-account",
+                json!({}),
+                asked,
+                Malformed("spec.consumer.accountID"),
+            )
         },
         |c| {
             let asked = json!({"consumer": {"accountID": "١١١١١١١١١١١١", "instanceRole": null}});
-            row(c, "digits-of-another-script", json!({}), asked, Malformed("spec.consumer.accountID"))
+            row(
+                c,
+                "digits-of-another-script",
+                json!({}),
+                asked,
+                Malformed("spec.consumer.accountID"),
+            )
         },
         |c| {
             row(
@@ -215,11 +342,19 @@ fn whom() -> Vec<fn(&Case<'_>) -> Row> {
         |c| {
             let of_rule = json!({"organizations": ["o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*"]});
             let asked = organization(json!(["o-a1b2c3d4e5/r-ab12/ou-ab12-22222222/*"]));
-            row(c, "another-unit", of_rule, asked, Refused(NOT_ADMITTED, "ou-ab12-22222222"))
+            row(
+                c,
+                "another-unit",
+                of_rule,
+                asked,
+                Refused(NOT_ADMITTED, "ou-ab12-22222222"),
+            )
         },
         |c| {
             let of_rule = json!({"organizations": ["o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*"]});
-            let asked = organization(json!(["o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/ou-ab12-33333333/"]));
+            let asked = organization(json!([
+                "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/ou-ab12-33333333/"
+            ]));
             row(c, "a-unit-below-the-admitted-one", of_rule, asked, Granted)
         },
         |c| {

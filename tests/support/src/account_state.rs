@@ -74,8 +74,8 @@ impl AccountState {
         })
     }
 
-    /// The same with other names: every one of these texts, wherever it stands, becomes the one beside it. And with no IDs that AWS gave,
-    /// so that it can be compared with another account's.
+    /// The same with other names: every one of these texts, wherever it stands, becomes the one
+    /// beside it. And with no IDs that AWS gave, so that it can be compared with another account's.
     ///
     /// # Errors
     /// When no state is left, because a name was also something else's.
@@ -84,9 +84,13 @@ impl AccountState {
         for (name, other) in names {
             text = text.replace(name, other);
         }
-        let mut renamed: Self = serde_json::from_str(&text).with_context(|| format!("renaming {names:?}"))?;
+        let mut renamed: Self =
+            serde_json::from_str(&text).with_context(|| format!("renaming {names:?}"))?;
         renamed.roles.values_mut().for_each(|role| role.id.clear());
-        renamed.instance_profiles.values_mut().for_each(|profile| profile.id.clear());
+        renamed
+            .instance_profiles
+            .values_mut()
+            .for_each(|profile| profile.id.clear());
         Ok(renamed)
     }
 
@@ -106,7 +110,11 @@ fn compare(place: &str, before: &Value, after: &Value, found: &mut Vec<String>) 
     match (before, after) {
         (Value::Object(one), Value::Object(other)) => {
             for key in one.keys().chain(other.keys()).collect::<BTreeSet<_>>() {
-                let place = if place.is_empty() { key.clone() } else { format!("{place} › {key}") };
+                let place = if place.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{place} › {key}")
+                };
                 match (one.get(key), other.get(key)) {
                     (Some(before), Some(after)) => compare(&place, before, after, found),
                     (Some(before), None) => found.push(format!("{place} is gone; it was {before}")),
@@ -125,7 +133,9 @@ async fn roles(root: &Aws) -> Result<BTreeMap<String, Role>> {
     let mut roles = BTreeMap::new();
     while let Some(listed) = pages.next().await {
         let name = listed.map_err(failed("ListRoles"))?.role_name;
-        let role = role(root, &name).await.with_context(|| format!("role {name}"))?;
+        let role = role(root, &name)
+            .await
+            .with_context(|| format!("role {name}"))?;
         roles.insert(name, role);
     }
     Ok(roles)
@@ -133,21 +143,55 @@ async fn roles(root: &Aws) -> Result<BTreeMap<String, Role>> {
 
 async fn role(root: &Aws, name: &str) -> Result<Role> {
     // The list leaves out tags and boundary.
-    let role = root.iam.get_role().role_name(name).send().await.map_err(failed("GetRole"))?;
+    let role = root
+        .iam
+        .get_role()
+        .role_name(name)
+        .send()
+        .await
+        .map_err(failed("GetRole"))?;
     let role = role.role.context("GetRole gave no role")?;
     let mut inline = BTreeMap::new();
-    let names = root.iam.list_role_policies().role_name(name).send().await.map_err(failed("ListRolePolicies"))?;
+    let names = root
+        .iam
+        .list_role_policies()
+        .role_name(name)
+        .send()
+        .await
+        .map_err(failed("ListRolePolicies"))?;
     for policy in names.policy_names {
-        let read = root.iam.get_role_policy().role_name(name).policy_name(&policy).send().await;
+        let read = root
+            .iam
+            .get_role_policy()
+            .role_name(name)
+            .policy_name(&policy)
+            .send()
+            .await;
         let document = read.map_err(failed("GetRolePolicy"))?.policy_document;
         inline.insert(policy, Document::parse_encoded(&document)?);
     }
-    let attached = root.iam.list_attached_role_policies().role_name(name).send().await;
-    let attached = attached.map_err(failed("ListAttachedRolePolicies"))?.attached_policies.unwrap_or_default();
+    let attached = root
+        .iam
+        .list_attached_role_policies()
+        .role_name(name)
+        .send()
+        .await;
+    let attached = attached
+        .map_err(failed("ListAttachedRolePolicies"))?
+        .attached_policies
+        .unwrap_or_default();
     Ok(Role {
-        trust: Document::parse_encoded(role.assume_role_policy_document().context("a role without trust policy")?)?,
-        boundary: role.permissions_boundary.and_then(|boundary| boundary.permissions_boundary_arn),
-        attached: attached.into_iter().filter_map(|policy| policy.policy_arn).collect(),
+        trust: Document::parse_encoded(
+            role.assume_role_policy_document()
+                .context("a role without trust policy")?,
+        )?,
+        boundary: role
+            .permissions_boundary
+            .and_then(|boundary| boundary.permissions_boundary_arn),
+        attached: attached
+            .into_iter()
+            .filter_map(|policy| policy.policy_arn)
+            .collect(),
         tags: plain(role.tags),
         inline,
         arn: role.arn,
@@ -159,47 +203,108 @@ async fn role(root: &Aws, name: &str) -> Result<Role> {
 }
 
 async fn instance_profiles(root: &Aws) -> Result<BTreeMap<String, InstanceProfile>> {
-    let mut pages = root.iam.list_instance_profiles().into_paginator().items().send();
+    let mut pages = root
+        .iam
+        .list_instance_profiles()
+        .into_paginator()
+        .items()
+        .send();
     let mut profiles = BTreeMap::new();
     while let Some(listed) = pages.next().await {
-        let name = listed.map_err(failed("ListInstanceProfiles"))?.instance_profile_name;
-        let read = root.iam.get_instance_profile().instance_profile_name(&name).send().await;
-        let profile = read.map_err(failed("GetInstanceProfile"))?.instance_profile.context("no instance profile")?;
-        let roles = profile.roles.into_iter().map(|role| role.role_name).collect();
+        let name = listed
+            .map_err(failed("ListInstanceProfiles"))?
+            .instance_profile_name;
+        let read = root
+            .iam
+            .get_instance_profile()
+            .instance_profile_name(&name)
+            .send()
+            .await;
+        let profile = read
+            .map_err(failed("GetInstanceProfile"))?
+            .instance_profile
+            .context("no instance profile")?;
+        let roles = profile
+            .roles
+            .into_iter()
+            .map(|role| role.role_name)
+            .collect();
         let tags = plain(profile.tags);
         profiles.insert(
             name,
-            InstanceProfile { arn: profile.arn, id: profile.instance_profile_id, path: profile.path, roles, tags },
+            InstanceProfile {
+                arn: profile.arn,
+                id: profile.instance_profile_id,
+                path: profile.path,
+                roles,
+                tags,
+            },
         );
     }
     Ok(profiles)
 }
 
 async fn managed_policies(root: &Aws) -> Result<BTreeMap<String, Document>> {
-    let mut pages = root.iam.list_policies().scope(PolicyScopeType::Local).into_paginator().items().send();
+    let mut pages = root
+        .iam
+        .list_policies()
+        .scope(PolicyScopeType::Local)
+        .into_paginator()
+        .items()
+        .send();
     let mut policies = BTreeMap::new();
     while let Some(listed) = pages.next().await {
         let policy = listed.map_err(failed("ListPolicies"))?;
-        let (Some(arn), Some(version)) = (policy.arn, policy.default_version_id) else { continue };
-        let read = root.iam.get_policy_version().policy_arn(&arn).version_id(version).send().await;
-        let document = read.map_err(failed("GetPolicyVersion"))?.policy_version.and_then(|version| version.document);
-        policies.insert(arn, Document::parse_encoded(&document.context("a policy version without document")?)?);
+        let (Some(arn), Some(version)) = (policy.arn, policy.default_version_id) else {
+            continue;
+        };
+        let read = root
+            .iam
+            .get_policy_version()
+            .policy_arn(&arn)
+            .version_id(version)
+            .send()
+            .await;
+        let document = read
+            .map_err(failed("GetPolicyVersion"))?
+            .policy_version
+            .and_then(|version| version.document);
+        policies.insert(
+            arn,
+            Document::parse_encoded(&document.context("a policy version without document")?)?,
+        );
     }
     Ok(policies)
 }
 
 async fn repository_names(client: &ecr::Client) -> Result<Vec<String>> {
-    let mut pages = client.describe_repositories().into_paginator().items().send();
+    let mut pages = client
+        .describe_repositories()
+        .into_paginator()
+        .items()
+        .send();
     let mut names = vec![];
     while let Some(listed) = pages.next().await {
-        names.extend(listed.map_err(failed("DescribeRepositories"))?.repository_name);
+        names.extend(
+            listed
+                .map_err(failed("DescribeRepositories"))?
+                .repository_name,
+        );
     }
     Ok(names)
 }
 
 /// The repository's policy, if it has one.
-pub(crate) async fn repository_policy(client: &ecr::Client, name: &str) -> Result<Option<Document>> {
-    match client.get_repository_policy().repository_name(name).send().await {
+pub(crate) async fn repository_policy(
+    client: &ecr::Client,
+    name: &str,
+) -> Result<Option<Document>> {
+    match client
+        .get_repository_policy()
+        .repository_name(name)
+        .send()
+        .await
+    {
         Ok(read) => Ok(read.policy_text().map(Document::parse).transpose()?),
         Err(error) if error.code() == Some("RepositoryPolicyNotFoundException") => Ok(None),
         Err(error) => Err(failed(format!("GetRepositoryPolicy of {name}"))(error)),
@@ -207,5 +312,8 @@ pub(crate) async fn repository_policy(client: &ecr::Client, name: &str) -> Resul
 }
 
 fn plain(tags: Option<Vec<Tag>>) -> BTreeMap<String, String> {
-    tags.unwrap_or_default().into_iter().map(|tag| (tag.key, tag.value)).collect()
+    tags.unwrap_or_default()
+        .into_iter()
+        .map(|tag| (tag.key, tag.value))
+        .collect()
 }

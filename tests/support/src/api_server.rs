@@ -1,12 +1,12 @@
-//! The API server, asked directly. Tests read, wait and apply many times, and a kubectl process for each of these costs more CPU than
-//! the reconciliation that it waits for.
+//! The API server, asked directly. Tests read, wait and apply many times, and a kubectl process for
+//! each of these costs more CPU than the reconciliation that it waits for.
 
 use crate::wait::{BOUND, Waiting};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::StreamExt;
 use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, TypeMeta,
-    ValidationDirective,
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+    TypeMeta, ValidationDirective,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::watch_object;
@@ -33,33 +33,48 @@ pub(crate) struct ApiServer {
 
 impl std::fmt::Debug for ApiServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiServer").field("kubeconfig", &self.kubeconfig).finish_non_exhaustive()
+        f.debug_struct("ApiServer")
+            .field("kubeconfig", &self.kubeconfig)
+            .finish_non_exhaustive()
     }
 }
 
-/// What the client's connections run on. Each test has a runtime of its own, and a connection that one test opened must work in the next.
+/// What the client's connections run on. Each test has a runtime of its own, and a connection that
+/// one test opened must work in the next.
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).thread_name("api-server").enable_all().build().expect("threads can be started")
+        builder
+            .worker_threads(1)
+            .thread_name("api-server")
+            .enable_all()
+            .build()
+            .expect("threads can be started")
     })
 }
 
-async fn run<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+async fn run<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     runtime().spawn(work).await?
 }
 
 impl ApiServer {
     pub(crate) fn of(kubeconfig: PathBuf) -> Self {
-        Self { kubeconfig, client: Arc::default() }
+        Self {
+            kubeconfig,
+            client: Arc::default(),
+        }
     }
 
     async fn client(&self) -> Result<Client> {
         let connect = async || {
             let kubeconfig = Kubeconfig::read_from(&self.kubeconfig)?;
             run(async move {
-                let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+                let mut config =
+                    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                        .await?;
                 // A proxy of the person's environment does not lead to our loopback address.
                 config.proxy_url = None;
                 Ok(Client::try_from(config)?)
@@ -88,26 +103,44 @@ impl ApiServer {
         } else {
             self.api(namespace, kind).await?
         };
-        let ApiResource { api_version, kind, .. } = kind.resource.clone();
+        let ApiResource {
+            api_version, kind, ..
+        } = kind.resource.clone();
         let types = TypeMeta { api_version, kind };
         run(async move {
             let mut found = api.list(&ListParams::default()).await?;
             // Objects in a list do not say what they are, and manifests have to.
-            found.items.iter_mut().for_each(|object| object.types = Some(types.clone()));
-            Ok(found.items.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
+            found
+                .items
+                .iter_mut()
+                .for_each(|object| object.types = Some(types.clone()));
+            Ok(found
+                .items
+                .iter()
+                .map(serde_json::to_value)
+                .collect::<Result<_, _>>()?)
         })
         .await
     }
 
-    /// Applies objects in their order, as `kubectl apply` does: what the last one had and this one has not is removed, and unknown fields
-    /// are refused.
+    /// Applies objects in their order, as `kubectl apply` does: what the last one had and this one
+    /// has not is removed, and unknown fields are refused.
     pub(crate) async fn apply(&self, objects: Vec<Value>) -> Result<()> {
         let client = self.client().await?;
         let mut applied = Vec::new();
         for mut object in objects {
-            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-            let kind = kind(text("/kind")).with_context(|| format!("{} is not known here", text("/kind")))?;
-            let (name, namespace) = (text("/metadata/name").to_owned(), text("/metadata/namespace"));
+            let text = |pointer: &str| {
+                object
+                    .pointer(pointer)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+            };
+            let kind = kind(text("/kind"))
+                .with_context(|| format!("{} is not known here", text("/kind")))?;
+            let (name, namespace) = (
+                text("/metadata/name").to_owned(),
+                text("/metadata/namespace"),
+            );
             ensure!(
                 !name.is_empty() && kind.namespaced != namespace.is_empty(),
                 "{name:?} in {namespace:?} is no object"
@@ -122,17 +155,27 @@ impl ApiServer {
         }
         run(async move {
             for (api, name, object) in applied {
-                apply(&api, &name, object).await.with_context(|| format!("{name} was not applied"))?;
+                apply(&api, &name, object)
+                    .await
+                    .with_context(|| format!("{name} was not applied"))?;
             }
             Ok(())
         })
         .await
     }
 
-    pub(crate) async fn merge(&self, namespace: &str, kind: &Kind, name: &str, patch: Value) -> Result<Value> {
+    pub(crate) async fn merge(
+        &self,
+        namespace: &str,
+        kind: &Kind,
+        name: &str,
+        patch: Value,
+    ) -> Result<Value> {
         let (api, name) = (self.api(namespace, kind).await?, name.to_owned());
         run(async move {
-            let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            let patched = api
+                .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+                .await?;
             Ok(serde_json::to_value(patched)?)
         })
         .await
@@ -140,10 +183,17 @@ impl ApiServer {
 
     pub(crate) async fn delete(&self, namespace: &str, kind: &Kind, name: &str) -> Result<()> {
         let (api, name) = (self.api(namespace, kind).await?, name.to_owned());
-        run(async move { Ok(api.delete(&name, &DeleteParams::default()).await.map(drop)?) }).await
+        run(async move {
+            Ok(api
+                .delete(&name, &DeleteParams::default())
+                .await
+                .map(drop)?)
+        })
+        .await
     }
 
-    /// Waits until `check` accepts the object as it is, `None` while there is none; gives back what it made of it.
+    /// Waits until `check` accepts the object as it is, `None` while there is none; gives back what
+    /// it made of it.
     pub(crate) async fn wait<T>(
         &self,
         namespace: &str,
@@ -156,7 +206,9 @@ impl ApiServer {
         // Ends when `receive` is dropped.
         runtime().spawn(async move {
             let mut events = pin!(watch_object(api, &watched));
-            while let Some(event) = tokio::select! { event = events.next() => event, () = send.closed() => None } {
+            while let Some(event) =
+                tokio::select! { event = events.next() => event, () = send.closed() => None }
+            {
                 let failed = event.is_err();
                 if send.send(event).await.is_err() {
                     return;
@@ -170,7 +222,12 @@ impl ApiServer {
         let looking = async {
             while let Some(event) = receive.recv().await {
                 let checked = match event {
-                    Ok(object) => check(object.map(|object| serde_json::to_value(&object)).transpose()?.as_ref()),
+                    Ok(object) => check(
+                        object
+                            .map(|object| serde_json::to_value(&object))
+                            .transpose()?
+                            .as_ref(),
+                    ),
                     Err(error) => Err(error.into()),
                 };
                 match checked {
@@ -182,7 +239,12 @@ impl ApiServer {
         };
         match tokio::time::timeout(BOUND, looking).await {
             Ok(ended) => ended,
-            Err(_) => Err(Waiting { what: format!("{namespace}/{name}"), bound: BOUND, missing }.into()),
+            Err(_) => Err(Waiting {
+                what: format!("{namespace}/{name}"),
+                bound: BOUND,
+                missing,
+            }
+            .into()),
         }
     }
 }
@@ -192,13 +254,28 @@ async fn apply(api: &Api<DynamicObject>, name: &str, object: Value) -> Result<()
         let create = kube::core::Request::new(api.resource_url());
         let mut create = create.create(&PostParams::default(), object.to_string().into_bytes())?;
         *create.uri_mut() = format!("{}&fieldValidation=Strict", create.uri()).parse()?;
-        api.clone().into_client().request::<DynamicObject>(create).await?;
+        api.clone()
+            .into_client()
+            .request::<DynamicObject>(create)
+            .await?;
         return Ok(());
     };
-    let last = present.metadata.annotations.as_ref().and_then(|annotations| annotations.get(LAST_APPLIED));
+    let last = present
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(LAST_APPLIED));
     let last: Value = last.map_or(Ok(Value::Null), |text| serde_json::from_str(text))?;
-    let parameters = PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::default() };
-    api.patch(name, &parameters, &Patch::Merge(with_removals(&last, object))).await?;
+    let parameters = PatchParams {
+        field_validation: Some(ValidationDirective::Strict),
+        ..PatchParams::default()
+    };
+    api.patch(
+        name,
+        &parameters,
+        &Patch::Merge(with_removals(&last, object)),
+    )
+    .await?;
     Ok(())
 }
 
@@ -224,20 +301,37 @@ pub(crate) struct Kind {
 /// By the names that people use for it; `None` where it is for kubectl to know.
 pub(crate) fn kind(name: &str) -> Option<Kind> {
     let (group, version, kind, plural, namespaced) = match name {
-        "carg" | "CrossAccountRegistryGrant" => {
-            ("registrygrants.dev", "v1alpha1", "CrossAccountRegistryGrant", "crossaccountregistrygrants", true)
-        }
-        "awsaccount" | "awsaccounts" | "AWSAccount" => {
-            ("registrygrants.dev", "v1alpha1", "AWSAccount", "awsaccounts", false)
-        }
+        "carg" | "CrossAccountRegistryGrant" => (
+            "registrygrants.dev",
+            "v1alpha1",
+            "CrossAccountRegistryGrant",
+            "crossaccountregistrygrants",
+            true,
+        ),
+        "awsaccount" | "awsaccounts" | "AWSAccount" => (
+            "registrygrants.dev",
+            "v1alpha1",
+            "AWSAccount",
+            "awsaccounts",
+            false,
+        ),
         "pod" => ("", "v1", "Pod", "pods", true),
         "namespace" | "Namespace" => ("", "v1", "Namespace", "namespaces", false),
         "lease" => ("coordination.k8s.io", "v1", "Lease", "leases", true),
-        "crd" => ("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false),
+        "crd" => (
+            "apiextensions.k8s.io",
+            "v1",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+            false,
+        ),
         _ => return None,
     };
     let group_version = kube::api::GroupVersionKind::gvk(group, version, kind);
-    Some(Kind { resource: ApiResource::from_gvk_with_plural(&group_version, plural), namespaced })
+    Some(Kind {
+        resource: ApiResource::from_gvk_with_plural(&group_version, plural),
+        namespaced,
+    })
 }
 
 #[cfg(test)]
@@ -249,7 +343,8 @@ mod tests {
     fn what_was_applied_before_and_is_not_any_more_is_removed() {
         let last = json!({"spec": {"a": 1, "b": {"c": 2, "d": 3}, "list": [1, 2]}});
         let object = json!({"spec": {"b": {"c": 4}, "list": [2], "new": true}});
-        let patch = json!({"spec": {"a": null, "b": {"c": 4, "d": null}, "list": [2], "new": true}});
+        let patch =
+            json!({"spec": {"a": null, "b": {"c": 4, "d": null}, "list": [2], "new": true}});
         assert_eq!(with_removals(&last, object), patch);
     }
 }

@@ -14,7 +14,8 @@ pub(crate) const REGION: &str = "us-east-1";
 /// How our own calls are known in the call log.
 pub(crate) const APP_NAME: &str = "local-stack";
 
-/// The clients of one identity. Made for one async runtime: a test makes its own, and shares them with no other.
+/// The clients of one identity. Made for one async runtime: a test makes its own, and shares them
+/// with no other.
 #[derive(Clone, Debug)]
 pub struct Aws {
     http: SharedHttpClient,
@@ -30,7 +31,9 @@ pub struct Aws {
 
 macro_rules! client {
     ($service:ident, $http:expr, $endpoint:expr, $credentials:expr, $region:expr) => {{
-        let timeouts = $service::config::timeout::TimeoutConfig::builder().operation_timeout(BOUND).build();
+        let timeouts = $service::config::timeout::TimeoutConfig::builder()
+            .operation_timeout(BOUND)
+            .build();
         let name = $service::config::AppName::new(APP_NAME).expect("letters and a hyphen");
         $service::Client::from_conf(
             $service::Config::builder()
@@ -48,7 +51,8 @@ macro_rules! client {
 
 impl Aws {
     pub(crate) fn new(endpoint: &str, credentials: Credentials) -> Self {
-        // The SDK's own would go through a proxy that the person's environment names, also to our loopback address.
+        // The SDK's own would go through a proxy that the person's environment names, also to our
+        // loopback address.
         let http = aws_smithy_http_client::Builder::new().build_http();
         Self {
             iam: client!(iam, http, endpoint, credentials, REGION),
@@ -60,14 +64,24 @@ impl Aws {
         }
     }
 
-    /// The account's root: the emulation takes an access key that is an account's number for it. It may do everything there.
+    /// The account's root: the emulation takes an access key that is an account's number for it. It
+    /// may do everything there.
     pub(crate) fn root(endpoint: &str, account: &str) -> Self {
-        Self::new(endpoint, Credentials::new(account, "root", None, None, "the account's root"))
+        Self::new(
+            endpoint,
+            Credentials::new(account, "root", None, None, "the account's root"),
+        )
     }
 
     /// ECR in a region.
     pub fn ecr_in(&self, region: &str) -> ecr::Client {
-        client!(ecr, self.http, self.endpoint.as_str(), self.credentials, region)
+        client!(
+            ecr,
+            self.http,
+            self.endpoint.as_str(),
+            self.credentials,
+            region
+        )
     }
 
     /// The credentials behind the clients.
@@ -89,11 +103,14 @@ where
 }
 
 /// An SDK error with what it was about.
-pub(crate) fn failed<E: std::error::Error>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Error {
+pub(crate) fn failed<E: std::error::Error>(
+    what: impl std::fmt::Display,
+) -> impl FnOnce(E) -> Error {
     move |error| anyhow!("{what}: {}", DisplayErrorContext(error))
 }
 
-/// The refusal's text where the call was refused for lack of permission; anything else is an error, not a denial.
+/// The refusal's text where the call was refused for lack of permission; anything else is an error,
+/// not a denial.
 pub(crate) fn denied<T, E>(
     result: std::result::Result<T, iam::error::SdkError<E>>,
     what: impl std::fmt::Display,
@@ -104,9 +121,10 @@ where
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(error) => match (code(&error), error.message()) {
-            (Some(code @ ("AccessDenied" | "AccessDeniedException")), message) => {
-                Ok(Err(format!("{what}: {code}: {}", message.unwrap_or_default())))
-            }
+            (Some(code @ ("AccessDenied" | "AccessDeniedException")), message) => Ok(Err(format!(
+                "{what}: {code}: {}",
+                message.unwrap_or_default()
+            ))),
             _ => Err(failed(what)(error)),
         },
     }

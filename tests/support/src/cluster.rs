@@ -1,4 +1,5 @@
-//! The cluster: as people use it, by kubectl and Helm; and directly, where a test only reads, waits or applies.
+//! The cluster: as people use it, by kubectl and Helm; and directly, where a test only reads, waits
+//! or applies.
 
 use crate::api_server::{ApiServer, Kind, kind};
 use crate::command::{Finished, run};
@@ -47,7 +48,14 @@ impl Cluster {
     /// # Errors
     /// When it cannot be started.
     pub async fn try_kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<Finished> {
-        run(&self.kubectl, arguments, &self.home, &[("KUBECONFIG", self.kubeconfig.as_os_str())], input).await
+        run(
+            &self.kubectl,
+            arguments,
+            &self.home,
+            &[("KUBECONFIG", self.kubeconfig.as_os_str())],
+            input,
+        )
+        .await
     }
 
     /// Runs Helm; gives back its standard output.
@@ -56,23 +64,31 @@ impl Cluster {
     /// When Helm reports failure.
     pub async fn helm(&self, arguments: &[&str]) -> Result<String> {
         let variables = [("KUBECONFIG", self.kubeconfig.as_os_str())];
-        run(&self.helm, arguments, &self.home, &variables, None).await?.ok()
+        run(&self.helm, arguments, &self.home, &variables, None)
+            .await?
+            .ok()
     }
 
-    /// Applies a manifest; unknown fields are refused. JSON (an object, or a `List`) of kinds that tests ask for often goes to the API server
-    /// itself, everything else by kubectl.
+    /// Applies a manifest; unknown fields are refused. JSON (an object, or a `List`) of kinds that
+    /// tests ask for often goes to the API server itself, everything else by kubectl.
     ///
     /// # Errors
     /// When it is refused.
     pub async fn apply(&self, manifest: &str) -> Result<()> {
         let objects = match serde_json::from_str::<Value>(manifest) {
-            Ok(list) if list["kind"] == "List" => list["items"].as_array().cloned().unwrap_or_default(),
+            Ok(list) if list["kind"] == "List" => {
+                list["items"].as_array().cloned().unwrap_or_default()
+            }
             Ok(object) => vec![object],
             Err(_) => Vec::new(),
         };
         let is_known = |object: &Value| object["kind"].as_str().and_then(kind).is_some();
         if objects.is_empty() || !objects.iter().all(is_known) {
-            return self.try_kubectl(&["apply", "-f", "-"], Some(manifest)).await?.ok().map(drop);
+            return self
+                .try_kubectl(&["apply", "-f", "-"], Some(manifest))
+                .await?
+                .ok()
+                .map(drop);
         }
         self.api_server.apply(objects).await
     }
@@ -84,9 +100,14 @@ impl Cluster {
     pub async fn refused(&self, yaml: &str) -> Result<String> {
         let applied = self.try_kubectl(&["apply", "-f", "-"], Some(yaml)).await?;
         if applied.success {
-            bail!("expected to be refused, but it was accepted: {}", applied.stdout.trim());
+            bail!(
+                "expected to be refused, but it was accepted: {}",
+                applied.stdout.trim()
+            );
         }
-        if applied.stderr.contains("connection refused") || applied.stderr.contains("Unable to connect") {
+        if applied.stderr.contains("connection refused")
+            || applied.stderr.contains("Unable to connect")
+        {
             bail!("the API server could not be asked: {}", applied.stderr);
         }
         Ok(applied.stderr)
@@ -97,16 +118,24 @@ impl Cluster {
     /// # Errors
     /// When the API server cannot be asked.
     pub async fn create_namespace(&self, name: &str) -> Result<()> {
-        self.api_server.apply(vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})]).await
+        self.api_server
+            .apply(vec![
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+            ])
+            .await
     }
 
-    /// An object, for instance `get("team-b", "carg/miq-devops")`. For cluster-scoped kinds the namespace does not matter.
+    /// An object, for instance `get("team-b", "carg/miq-devops")`. For cluster-scoped kinds the
+    /// namespace does not matter.
     ///
     /// # Errors
     /// When it is not there.
     pub async fn get(&self, namespace: &str, object: &str) -> Result<Value> {
         let (kind, name) = known(object)?;
-        self.api_server.get(namespace, &kind, name).await.with_context(|| format!("{namespace}/{object}"))
+        self.api_server
+            .get(namespace, &kind, name)
+            .await
+            .with_context(|| format!("{namespace}/{object}"))
     }
 
     /// All objects of a kind in a namespace; of all namespaces, where it is empty.
@@ -114,8 +143,12 @@ impl Cluster {
     /// # Errors
     /// When the API server cannot be asked.
     pub async fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
-        let known = crate::api_server::kind(kind).with_context(|| format!("{kind} is not known here"))?;
-        self.api_server.list(namespace, &known).await.with_context(|| format!("{kind} in {namespace}"))
+        let known =
+            crate::api_server::kind(kind).with_context(|| format!("{kind} is not known here"))?;
+        self.api_server
+            .list(namespace, &known)
+            .await
+            .with_context(|| format!("{kind} in {namespace}"))
     }
 
     /// Changes an object by a JSON merge patch; gives it back.
@@ -124,7 +157,10 @@ impl Cluster {
     /// When there is no such object, or the change is refused.
     pub async fn merge(&self, namespace: &str, object: &str, patch: Value) -> Result<Value> {
         let (kind, name) = known(object)?;
-        self.api_server.merge(namespace, &kind, name, patch).await.with_context(|| format!("{namespace}/{object}"))
+        self.api_server
+            .merge(namespace, &kind, name, patch)
+            .await
+            .with_context(|| format!("{namespace}/{object}"))
     }
 
     /// Asks for an object's deletion.
@@ -133,7 +169,10 @@ impl Cluster {
     /// When it is not there.
     pub async fn begin_to_delete(&self, namespace: &str, object: &str) -> Result<()> {
         let (kind, name) = known(object)?;
-        self.api_server.delete(namespace, &kind, name).await.with_context(|| format!("{namespace}/{object}"))
+        self.api_server
+            .delete(namespace, &kind, name)
+            .await
+            .with_context(|| format!("{namespace}/{object}"))
     }
 
     /// Deletes an object and waits until it is gone.
@@ -151,7 +190,12 @@ impl Cluster {
     /// When one of them stays.
     pub async fn delete_all(&self, namespace: &str, kind: &str) -> Result<()> {
         ensure!(!namespace.is_empty(), "not in all namespaces");
-        let name = |object: &Value| format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+        let name = |object: &Value| {
+            format!(
+                "{kind}/{}",
+                object["metadata"]["name"].as_str().unwrap_or_default()
+            )
+        };
         let all: Vec<String> = self.list(namespace, kind).await?.iter().map(name).collect();
         for object in &all {
             self.begin_to_delete(namespace, object).await?;
@@ -162,11 +206,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits for a condition, for instance `"Ready"` or `"Ready=False"`; gives back the object as it was when it had it.
+    /// Waits for a condition, for instance `"Ready"` or `"Ready=False"`; gives back the object as
+    /// it was when it had it.
     ///
     /// # Errors
     /// When the condition does not come; the error shows the object's status.
-    pub async fn wait_for_condition(&self, namespace: &str, object: &str, condition: &str) -> Result<Value> {
+    pub async fn wait_for_condition(
+        &self,
+        namespace: &str,
+        object: &str,
+        condition: &str,
+    ) -> Result<Value> {
         let (kind, status) = condition.split_once('=').unwrap_or((condition, "True"));
         self.wait_until(namespace, object, |found| {
             ensure!(has_condition(found, kind, status), "not {condition} yet");
@@ -179,16 +229,40 @@ impl Cluster {
     ///
     /// # Errors
     /// When the condition does not come; the error shows the status of some that lack it.
-    pub async fn wait_for_all(&self, namespace: &str, kind: &str, condition: &str) -> Result<Vec<Value>> {
+    pub async fn wait_for_all(
+        &self,
+        namespace: &str,
+        kind: &str,
+        condition: &str,
+    ) -> Result<Vec<Value>> {
         let count = self.list(namespace, kind).await?.len();
-        eventually_of(count, &format!("all {kind} in {namespace} are {condition}"), async || {
-            let all = self.list(namespace, kind).await?;
-            let lacking: Vec<&Value> = all.iter().filter(|object| !has_condition(object, condition, "True")).collect();
-            let shown = |object: &&&Value| format!("{} is {:#}", object["metadata"]["name"], object["status"]);
-            let some: Vec<String> = lacking.iter().take(3).map(|object| shown(&object)).collect();
-            ensure!(lacking.is_empty(), "{} of {} lack it; {}", lacking.len(), all.len(), some.join("\n"));
-            Ok(all)
-        })
+        eventually_of(
+            count,
+            &format!("all {kind} in {namespace} are {condition}"),
+            async || {
+                let all = self.list(namespace, kind).await?;
+                let lacking: Vec<&Value> = all
+                    .iter()
+                    .filter(|object| !has_condition(object, condition, "True"))
+                    .collect();
+                let shown = |object: &&&Value| {
+                    format!("{} is {:#}", object["metadata"]["name"], object["status"])
+                };
+                let some: Vec<String> = lacking
+                    .iter()
+                    .take(3)
+                    .map(|object| shown(&object))
+                    .collect();
+                ensure!(
+                    lacking.is_empty(),
+                    "{} of {} lack it; {}",
+                    lacking.len(),
+                    all.len(),
+                    some.join("\n")
+                );
+                Ok(all)
+            },
+        )
         .await
     }
 
@@ -200,12 +274,16 @@ impl Cluster {
         let (kind, name) = known(object)?;
         let check = |found: Option<&Value>| match found {
             None => Ok(()),
-            Some(found) => bail!("it is {:#}", json!({"metadata": brief(found), "status": found["status"]})),
+            Some(found) => bail!(
+                "it is {:#}",
+                json!({"metadata": brief(found), "status": found["status"]})
+            ),
         };
         self.api_server.wait(namespace, &kind, name, check).await
     }
 
-    /// Waits until `check` accepts the object; what it says otherwise is what is missing. Gives back the object.
+    /// Waits until `check` accepts the object; what it says otherwise is what is missing. Gives
+    /// back the object.
     ///
     /// # Errors
     /// When it never does; the error shows the object's status.
@@ -228,8 +306,21 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is no such ServiceAccount.
-    pub async fn kubeconfig_of(&self, namespace: &str, service_account: &str, file: &Path) -> Result<()> {
-        let create = ["create", "token", service_account, "--namespace", namespace, "--duration", "24h"];
+    pub async fn kubeconfig_of(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        file: &Path,
+    ) -> Result<()> {
+        let create = [
+            "create",
+            "token",
+            service_account,
+            "--namespace",
+            namespace,
+            "--duration",
+            "24h",
+        ];
         let token = self.kubectl(&create).await?;
         // JSON is YAML.
         let configuration = serde_json::json!({
@@ -240,24 +331,37 @@ impl Cluster {
             "users": [{"name": service_account, "user": {"token": token.trim()}}],
             "contexts": [{"name": "stack", "context": {"cluster": "stack", "user": service_account, "namespace": namespace}}],
         });
-        std::fs::write(file, format!("{configuration:#}\n")).with_context(|| file.display().to_string())
+        std::fs::write(file, format!("{configuration:#}\n"))
+            .with_context(|| file.display().to_string())
     }
 }
 
 fn known(object: &str) -> Result<(Kind, &str)> {
-    let (of, name) = object.split_once('/').with_context(|| format!("{object} is not KIND/NAME"))?;
-    Ok((kind(of).with_context(|| format!("{of} is not known here"))?, name))
+    let (of, name) = object
+        .split_once('/')
+        .with_context(|| format!("{object} is not KIND/NAME"))?;
+    Ok((
+        kind(of).with_context(|| format!("{of} is not known here"))?,
+        name,
+    ))
 }
 
 /// As `kubectl wait` has it: what was said of an earlier generation does not count.
 fn has_condition(object: &Value, kind: &str, status: &str) -> bool {
     let generation = object["metadata"]["generation"].as_i64();
     let is_current = |condition: &Value| {
-        let observed = condition["observedGeneration"].as_i64().or(object["status"]["observedGeneration"].as_i64());
+        let observed = condition["observedGeneration"]
+            .as_i64()
+            .or(object["status"]["observedGeneration"].as_i64());
         observed.is_none() || observed >= generation
     };
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().any(|found| found["type"] == kind && found["status"] == status && is_current(found))
+    let conditions = object["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    conditions
+        .into_iter()
+        .any(|found| found["type"] == kind && found["status"] == status && is_current(found))
 }
 
 fn brief(object: &Value) -> Value {

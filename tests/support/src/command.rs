@@ -27,7 +27,11 @@ impl Finished {
     /// When the program reported failure.
     pub fn ok(self) -> Result<String> {
         if !self.success {
-            bail!("`{}` failed: {}", self.command, said(&self.stderr, &self.stdout));
+            bail!(
+                "`{}` failed: {}",
+                self.command,
+                said(&self.stderr, &self.stdout)
+            );
         }
         Ok(self.stdout)
     }
@@ -41,8 +45,8 @@ fn said<'a>(stderr: &'a str, stdout: &'a str) -> &'a str {
     }
 }
 
-/// Runs `program` with nothing in its environment but `PATH`, a `HOME` of ours and `variables`: no proxy, credential or
-/// configuration of the person's reaches into a test.
+/// Runs `program` with nothing in its environment but `PATH`, a `HOME` of ours and `variables`: no
+/// proxy, credential or configuration of the person's reaches into a test.
 pub(crate) async fn run(
     program: &Path,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -50,7 +54,10 @@ pub(crate) async fn run(
     variables: &[(&str, &OsStr)],
     input: Option<&str>,
 ) -> Result<Finished> {
-    let arguments: Vec<OsString> = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
+    let arguments: Vec<OsString> = arguments
+        .into_iter()
+        .map(|argument| argument.as_ref().to_owned())
+        .collect();
     let mut command = Command::new(program);
     command
         .args(&arguments)
@@ -58,17 +65,26 @@ pub(crate) async fn run(
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", home)
         .envs(variables.iter().copied())
-        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdin(if input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let shown = shown(program, &arguments);
-    let mut child = command.spawn().with_context(|| format!("`{shown}` cannot be started"))?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("`{shown}` cannot be started"))?;
     if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
         // A program that does not read its input to the end says why by its status.
         let _ = stdin.write_all(text.as_bytes()).await;
     }
-    let output = child.wait_with_output().await.with_context(|| format!("`{shown}`"))?;
+    let output = child
+        .wait_with_output()
+        .await
+        .with_context(|| format!("`{shown}`"))?;
     Ok(Finished {
         command: shown,
         success: output.status.success(),
@@ -78,8 +94,15 @@ pub(crate) async fn run(
 }
 
 fn shown(program: &Path, arguments: &[OsString]) -> String {
-    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
+    let name = program
+        .file_name()
+        .unwrap_or(program.as_os_str())
+        .to_string_lossy();
     let mut words = vec![name.into_owned()];
-    words.extend(arguments.iter().map(|argument| argument.to_string_lossy().into_owned()));
+    words.extend(
+        arguments
+            .iter()
+            .map(|argument| argument.to_string_lossy().into_owned()),
+    );
     words.join(" ")
 }

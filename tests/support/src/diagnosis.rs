@@ -1,4 +1,5 @@
-//! What one needs to know where a test fails: whether the machine was the problem, which calls were slow, and what the operator said.
+//! What one needs to know where a test fails: whether the machine was the problem, which calls were
+//! slow, and what the operator said.
 
 use crate::installation::Installation;
 use std::fmt;
@@ -22,16 +23,27 @@ pub struct Diagnosis<'a> {
 
 impl fmt::Display for Diagnosis<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { installation, names } = self;
+        let Self {
+            installation,
+            names,
+        } = self;
         let concerns = |line: &&str| names.iter().any(|name| line.contains(name));
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split(' ').take(3).collect::<Vec<_>>().join(", ");
         writeln!(f, "load of the machine over 1, 5 and 15 minutes: {load}")?;
 
         let calls = end_of(&installation.stack.info.aws_call_log);
-        let mut calls: Vec<(u64, String)> = calls.lines().filter(concerns).filter_map(slow_call).collect();
+        let mut calls: Vec<(u64, String)> = calls
+            .lines()
+            .filter(concerns)
+            .filter_map(slow_call)
+            .collect();
         calls.sort_by_key(|(milliseconds, _)| std::cmp::Reverse(*milliseconds));
-        writeln!(f, "the slowest of {} AWS calls in accounts of this test:", calls.len())?;
+        writeln!(
+            f,
+            "the slowest of {} AWS calls in accounts of this test:",
+            calls.len()
+        )?;
         for (milliseconds, call) in calls.iter().take(SLOWEST_CALLS) {
             writeln!(f, "  {milliseconds} ms {call}")?;
         }
@@ -39,7 +51,11 @@ impl fmt::Display for Diagnosis<'_> {
         let log = installation.operator_log();
         let lines = end_of(log);
         let lines: Vec<&str> = lines.lines().filter(concerns).collect();
-        writeln!(f, "what the operator said of it at last ({}):", log.display())?;
+        writeln!(
+            f,
+            "what the operator said of it at last ({}):",
+            log.display()
+        )?;
         for line in &lines[lines.len().saturating_sub(LINES)..] {
             writeln!(f, "  {line}")?;
         }
@@ -73,7 +89,9 @@ fn end_of(file: &Path) -> String {
         std::io::Result::Ok(if skip == 0 {
             text
         } else {
-            text.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap_or_default()
+            text.split_once('\n')
+                .map(|(_, rest)| rest.to_owned())
+                .unwrap_or_default()
         })
     };
     read().unwrap_or_default()

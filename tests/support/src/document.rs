@@ -1,11 +1,12 @@
-//! Policy documents, compared by what they mean. The harness' own idea of that, apart from the operator's: a test that
-//! asked the operator whether the operator is right would prove nothing.
+//! Policy documents, compared by what they mean. The harness' own idea of that, apart from the
+//! operator's: a test that asked the operator whether the operator is right would prove nothing.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A policy document. Equal to another one when both have the same statements (Sids included) in any order and wording.
+/// A policy document. Equal to another one when both have the same statements (Sids included) in
+/// any order and wording.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Document(pub Value);
@@ -16,7 +17,9 @@ impl Document {
     /// # Errors
     /// When it is none.
     pub fn parse(text: &str) -> Result<Self> {
-        Ok(Self(serde_json::from_str(text).with_context(|| format!("no JSON: {text}"))?))
+        Ok(Self(
+            serde_json::from_str(text).with_context(|| format!("no JSON: {text}"))?,
+        ))
     }
 
     /// Reads JSON as IAM returns it: percent-encoded.
@@ -24,7 +27,8 @@ impl Document {
         Self::parse(&percent_encoding::percent_decode_str(text).decode_utf8()?)
     }
 
-    /// Whether both grant and deny the same. Sids do not matter, and neither does the version where there is no variable.
+    /// Whether both grant and deny the same. Sids do not matter, and neither does the version where
+    /// there is no variable.
     pub fn same_meaning(&self, other: &Self) -> bool {
         self.normal(Sids::Dropped) == other.normal(Sids::Dropped)
     }
@@ -60,14 +64,21 @@ impl Document {
 
     /// With a further statement, or with one instead of that with the same Sid.
     pub fn with_statement(&self, statement: Value) -> Self {
-        let mut statements = self.without_statement(statement["Sid"].as_str().unwrap_or_default()).statements();
+        let mut statements = self
+            .without_statement(statement["Sid"].as_str().unwrap_or_default())
+            .statements();
         statements.push(statement);
         self.with_statements(statements)
     }
 
     /// Without the statement of this Sid.
     pub fn without_statement(&self, sid: &str) -> Self {
-        self.with_statements(self.statements().into_iter().filter(|statement| statement["Sid"] != sid).collect())
+        self.with_statements(
+            self.statements()
+                .into_iter()
+                .filter(|statement| statement["Sid"] != sid)
+                .collect(),
+        )
     }
 
     /// The same document with other statements.
@@ -78,8 +89,11 @@ impl Document {
     }
 
     fn normal(&self, sids: Sids) -> Value {
-        let mut statements: Vec<Value> =
-            self.statements().iter().map(|statement| normal_statement(statement, sids)).collect();
+        let mut statements: Vec<Value> = self
+            .statements()
+            .iter()
+            .map(|statement| normal_statement(statement, sids))
+            .collect();
         statements.sort_by_cached_key(Value::to_string);
         statements.dedup();
         let mut document = self.0.as_object().cloned().unwrap_or_default();
@@ -123,7 +137,11 @@ fn normal_statement(statement: &Value, sids: Sids) -> Value {
             "Sid" if sids == Sids::Dropped => continue,
             "Action" | "NotAction" => set(value, str::to_lowercase),
             "Resource" | "NotResource" => set(value, str::to_owned),
-            "Principal" | "NotPrincipal" => each(value, |kind| kind.to_owned(), |of_kind| set(of_kind, account_root)),
+            "Principal" | "NotPrincipal" => each(
+                value,
+                |kind| kind.to_owned(),
+                |of_kind| set(of_kind, account_root),
+            ),
             "Condition" => conditions(value),
             _ => value.clone(),
         };
@@ -135,13 +153,18 @@ fn normal_statement(statement: &Value, sids: Sids) -> Value {
 }
 
 fn conditions(value: &Value) -> Value {
-    each(value, str::to_lowercase, |keys| each(keys, str::to_lowercase, |values| set(values, str::to_owned)))
+    each(value, str::to_lowercase, |keys| {
+        each(keys, str::to_lowercase, |values| set(values, str::to_owned))
+    })
 }
 
 /// An object with its keys and values changed; anything else as it is.
 fn each(value: &Value, key: impl Fn(&str) -> String, change: impl Fn(&Value) -> Value) -> Value {
     match value {
-        Value::Object(entries) => entries.iter().map(|(name, value)| (key(name), change(value))).collect(),
+        Value::Object(entries) => entries
+            .iter()
+            .map(|(name, value)| (key(name), change(value)))
+            .collect(),
         other => other.clone(),
     }
 }
@@ -190,16 +213,17 @@ mod tests {
     fn a_condition_or_another_principal_matters() {
         let plain = of(json!({"Principal": {"AWS": "x"}, "Action": "a:B"}));
         assert!(!plain.same_meaning(&of(json!({"Principal": {"Service": "x"}, "Action": "a:B"}))));
-        let narrowed = json!({"Principal": {"AWS": "x"}, "Action": "a:B", "Condition": {"Bool": {"k": true}}});
+        let narrowed =
+            json!({"Principal": {"AWS": "x"}, "Action": "a:B", "Condition": {"Bool": {"k": true}}});
         assert!(!plain.same_meaning(&of(narrowed)));
     }
 
     #[test]
     fn a_role_is_the_same_without_its_path() {
-        let with = of(json!({"Principal": {"AWS": ["arn:aws:iam::111111111111:role/registry-grants/x"]}}));
-        assert!(
-            with.without_role_paths()
-                .same_meaning(&of(json!({"Principal": {"AWS": "arn:aws:iam::111111111111:role/x"}})))
-        );
+        let with =
+            of(json!({"Principal": {"AWS": ["arn:aws:iam::111111111111:role/registry-grants/x"]}}));
+        assert!(with.without_role_paths().same_meaning(&of(
+            json!({"Principal": {"AWS": "arn:aws:iam::111111111111:role/x"}})
+        )));
     }
 }

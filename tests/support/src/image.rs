@@ -14,25 +14,51 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// One with a layer of its own: a push of it has something to upload, whatever was pushed before.
+    /// One with a layer of its own: a push of it has something to upload, whatever was pushed
+    /// before.
     pub(crate) async fn unique(stack: &Stack) -> Result<Self> {
         let folder = stack.scratch()?;
-        let (layer, file) = (folder.path().join("layer.tar"), folder.path().join("image.tar"));
-        std::fs::write(&layer, tar("hello.txt", &format!("registry-grants {:032x}\n", fastrand::u128(..))))?;
+        let (layer, file) = (
+            folder.path().join("layer.tar"),
+            folder.path().join("image.tar"),
+        );
+        std::fs::write(
+            &layer,
+            tar(
+                "hello.txt",
+                &format!("registry-grants {:032x}\n", fastrand::u128(..)),
+            ),
+        )?;
         let crane = &stack.info.bin.crane;
-        let append = ["append", "--oci-empty-base", "--new_tag", "local/image:made", "--new_layer"].map(Into::into);
-        let append =
-            append.into_iter().chain([layer.into_os_string(), "--output".into(), file.clone().into_os_string()]);
+        let append = [
+            "append",
+            "--oci-empty-base",
+            "--new_tag",
+            "local/image:made",
+            "--new_layer",
+        ]
+        .map(Into::into);
+        let append = append.into_iter().chain([
+            layer.into_os_string(),
+            "--output".into(),
+            file.clone().into_os_string(),
+        ]);
         run(crane, append, folder.path(), &[], None).await?.ok()?;
         let digest = digest(stack, &file).await?;
-        Ok(Self { file, digest, _folder: folder })
+        Ok(Self {
+            file,
+            digest,
+            _folder: folder,
+        })
     }
 }
 
 /// The digest of the image in a file.
 pub(crate) async fn digest(stack: &Stack, file: &std::path::Path) -> Result<String> {
     let arguments = ["digest".as_ref(), "--tarball".as_ref(), file.as_os_str()];
-    let digest = run(&stack.info.bin.crane, arguments, file, &[], None).await?.ok()?;
+    let digest = run(&stack.info.bin.crane, arguments, file, &[], None)
+        .await?
+        .ok()?;
     Ok(digest.trim().to_owned())
 }
 
@@ -40,7 +66,8 @@ pub(crate) async fn digest(stack: &Stack, file: &std::path::Path) -> Result<Stri
 fn tar(name: &str, text: &str) -> Vec<u8> {
     const BLOCK: usize = 512;
     let mut header = [0u8; BLOCK];
-    let mut field = |at: usize, value: &str| header[at..at + value.len()].copy_from_slice(value.as_bytes());
+    let mut field =
+        |at: usize, value: &str| header[at..at + value.len()].copy_from_slice(value.as_bytes());
     field(0, name);
     field(100, "0000644\0");
     field(108, "0000000\0");

@@ -24,7 +24,8 @@ pub const OPERATOR_NAMESPACE: &str = "registry-grants";
 /// The operator is the authority: what it refuses must reach it, and not be stopped at admission.
 const THE_OPERATOR_ALONE: [&str; 1] = ["admissionPolicies.enabled=false"];
 
-/// A stack that is ready for operators: the chart is installed (with no Pod: there is no node), the operator's own role exists.
+/// A stack that is ready for operators: the chart is installed (with no Pod: there is no node), the
+/// operator's own role exists.
 #[derive(Debug)]
 pub struct Installation {
     /// What it stands on.
@@ -37,7 +38,8 @@ pub struct Installation {
     log: PathBuf,
 }
 
-/// How many tests work at a time on what they share. More of them would wait for the machine, and for nothing else.
+/// How many tests work at a time on what they share. More of them would wait for the machine, and
+/// for nothing else.
 const SHARED: usize = 10;
 
 thread_local! {
@@ -45,7 +47,8 @@ thread_local! {
     static TURN: RefCell<Option<SemaphorePermit<'static>>> = const { RefCell::new(None) };
 }
 
-/// Waits until this test may work beside the others on what they share; once for each test, however often it asks.
+/// Waits until this test may work beside the others on what they share; once for each test, however
+/// often it asks.
 async fn turn() -> Result<()> {
     static TURNS: Semaphore = Semaphore::const_new(SHARED);
     if TURN.with_borrow(Option::is_none) {
@@ -55,12 +58,12 @@ async fn turn() -> Result<()> {
     Ok(())
 }
 
-/// How many tests have an installation for themselves at a time. Each is an API server and an emulation more, and a machine with two cores
-/// has to carry them beside the shared one.
+/// How many tests have an installation for themselves at a time. Each is an API server and an
+/// emulation more, and a machine with two cores has to carry them beside the shared one.
 const EXCLUSIVE: usize = 4;
 
-/// An installation that a test has for itself, without operator, grants or accounts. Another test gets it afterwards: to start one takes more
-/// CPU than most tests do.
+/// An installation that a test has for itself, without operator, grants or accounts. Another test
+/// gets it afterwards: to start one takes more CPU than most tests do.
 #[derive(Debug)]
 pub struct Exclusive {
     installation: Option<Installation>,
@@ -73,7 +76,9 @@ impl Deref for Exclusive {
     type Target = Installation;
 
     fn deref(&self) -> &Installation {
-        self.installation.as_ref().expect("taken out only when it is dropped")
+        self.installation
+            .as_ref()
+            .expect("taken out only when it is dropped")
     }
 }
 
@@ -86,7 +91,8 @@ impl Drop for Exclusive {
 }
 
 impl Installation {
-    /// With a stack of its own, for a test that needs a cluster as no other leaves it, or has it for longer than a test.
+    /// With a stack of its own, for a test that needs a cluster as no other leaves it, or has it
+    /// for longer than a test.
     ///
     /// # Errors
     /// When the stack does not start, or the chart cannot be installed.
@@ -94,23 +100,30 @@ impl Installation {
         Self::on(Stack::start(name)?).await
     }
 
-    /// One for this test alone, as the operator's tests need that end the operator or give it arguments of their own. Waits while too many
-    /// other tests have one.
+    /// One for this test alone, as the operator's tests need that end the operator or give it
+    /// arguments of their own. Waits while too many other tests have one.
     ///
     /// # Errors
     /// When the stack does not start, or what the test before has left there does not go away.
     pub async fn exclusive() -> Result<Exclusive> {
         static PERMITS: Semaphore = Semaphore::const_new(EXCLUSIVE);
         let permit = PERMITS.acquire().await?;
-        let free = FREE.lock().map_err(|_| anyhow!("a test panicked while it took an installation"))?.pop();
+        let free = FREE
+            .lock()
+            .map_err(|_| anyhow!("a test panicked while it took an installation"))?
+            .pop();
         let installation = match free {
             Some(installation) => installation.cleared().await?,
             None => Self::start("exclusive").await?,
         };
-        Ok(Exclusive { installation: Some(installation), _permit: permit })
+        Ok(Exclusive {
+            installation: Some(installation),
+            _permit: permit,
+        })
     }
 
-    /// Two of them: two clusters. Waits for both at once, for two tests that have one each would wait for ever.
+    /// Two of them: two clusters. Waits for both at once, for two tests that have one each would
+    /// wait for ever.
     ///
     /// # Errors
     /// As for [`Self::exclusive`].
@@ -120,8 +133,8 @@ impl Installation {
         Ok((Self::exclusive().await?, Self::exclusive().await?))
     }
 
-    /// Without what a test has left behind: no grants, accounts, Lease or held calls, and a new log. What is in AWS stays, for each test has
-    /// accounts of its own.
+    /// Without what a test has left behind: no grants, accounts, Lease or held calls, and a new
+    /// log. What is in AWS stays, for each test has accounts of its own.
     async fn cleared(mut self) -> Result<Self> {
         Emulation::of(&self.stack).reset().await?;
         let cluster = &self.cluster;
@@ -130,9 +143,18 @@ impl Installation {
                 let all = cluster.list("", kind).await?;
                 for object in &all {
                     let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
-                    let (namespace, object) = (text("namespace"), format!("{kind}/{}", text("name")));
+                    let (namespace, object) =
+                        (text("namespace"), format!("{kind}/{}", text("name")));
                     // It may be gone in between.
-                    drop(cluster.merge(namespace, &object, json!({"metadata": {"finalizers": null}})).await);
+                    drop(
+                        cluster
+                            .merge(
+                                namespace,
+                                &object,
+                                json!({"metadata": {"finalizers": null}}),
+                            )
+                            .await,
+                    );
                     drop(cluster.begin_to_delete(namespace, &object).await);
                 }
                 ensure!(all.is_empty(), "{} of kind {kind}", all.len());
@@ -140,7 +162,11 @@ impl Installation {
             })
             .await?;
         }
-        drop(cluster.begin_to_delete(OPERATOR_NAMESPACE, &format!("lease/{HELM_RELEASE}")).await);
+        drop(
+            cluster
+                .begin_to_delete(OPERATOR_NAMESPACE, &format!("lease/{HELM_RELEASE}"))
+                .await,
+        );
         self.log = (1..)
             .map(|number| self.stack.info.logs.join(format!("operator-{number}.log")))
             .find(|log| !log.exists())
@@ -167,26 +193,40 @@ impl Installation {
         Self::with(stack, credentials, &THE_OPERATOR_ALONE).await
     }
 
-    /// Another installation, in a cluster of its own, that works on this one's AWS, as the same operator's role: two clusters of one
-    /// company. This one must outlive it.
+    /// Another installation, in a cluster of its own, that works on this one's AWS, as the same
+    /// operator's role: two clusters of one company. This one must outlive it.
     ///
     /// # Errors
     /// When the stack does not start, or the chart cannot be installed.
     pub async fn beside(&self, name: &str) -> Result<Self> {
-        Self::with(Stack::start(name)?.with_aws_of(&self.stack), self.credentials.clone(), &THE_OPERATOR_ALONE).await
+        Self::with(
+            Stack::start(name)?.with_aws_of(&self.stack),
+            self.credentials.clone(),
+            &THE_OPERATOR_ALONE,
+        )
+        .await
     }
 
     async fn with(stack: Stack, credentials: Credentials, values: &[&str]) -> Result<Self> {
         let cluster = Cluster::of(&stack);
         install_chart(&cluster, values).await?;
         let kubeconfig = stack.folder().join("operator.kubeconfig");
-        cluster.kubeconfig_of(OPERATOR_NAMESPACE, HELM_RELEASE, &kubeconfig).await?;
+        cluster
+            .kubeconfig_of(OPERATOR_NAMESPACE, HELM_RELEASE, &kubeconfig)
+            .await?;
         let log = stack.info.logs.join("operator.log");
-        Ok(Self { stack, cluster, credentials, kubeconfig, log })
+        Ok(Self {
+            stack,
+            cluster,
+            credentials,
+            kubeconfig,
+            log,
+        })
     }
 
-    /// The one that all tests of a process share, with an operator (`binary`, with these arguments) that runs until the process
-    /// ends. The first test that asks for it starts it. Waits while many other tests work there.
+    /// The one that all tests of a process share, with an operator (`binary`, with these arguments)
+    /// that runs until the process ends. The first test that asks for it starts it. Waits while
+    /// many other tests work there.
     ///
     /// # Errors
     /// When it does not start; the same again for whoever asks later.
@@ -199,29 +239,45 @@ impl Installation {
             anyhow::Ok((installation, operator))
         };
         turn().await?;
-        let shared = STARTED.get_or_init(async || start().await.map_err(|error| format!("{error:#}"))).await;
-        shared.as_ref().map(|(installation, _)| installation).map_err(|error| anyhow!("{error}"))
+        let shared = STARTED
+            .get_or_init(async || start().await.map_err(|error| format!("{error:#}")))
+            .await;
+        shared
+            .as_ref()
+            .map(|(installation, _)| installation)
+            .map_err(|error| anyhow!("{error}"))
     }
 
     /// Starts the operator, and waits until it is ready.
     ///
     /// # Errors
     /// When it does not become ready.
-    pub async fn start_operator(&self, binary: impl AsRef<Path>, arguments: &[&str]) -> Result<Operator> {
+    pub async fn start_operator(
+        &self,
+        binary: impl AsRef<Path>,
+        arguments: &[&str],
+    ) -> Result<Operator> {
         let mut operator = Operator::start(&self.operator_settings(binary, arguments))?;
         operator.ready().await?;
         Ok(operator)
     }
 
     /// How an operator runs here.
-    pub fn operator_settings(&self, binary: impl AsRef<Path>, arguments: &[&str]) -> OperatorSettings {
+    pub fn operator_settings(
+        &self,
+        binary: impl AsRef<Path>,
+        arguments: &[&str],
+    ) -> OperatorSettings {
         OperatorSettings {
             binary: binary.as_ref().to_owned(),
             kubeconfig: self.kubeconfig.clone(),
             ca: self.stack.info.ca.clone(),
             aws_endpoint: self.stack.info.aws_endpoint.clone(),
             credentials: self.credentials.clone(),
-            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            arguments: arguments
+                .iter()
+                .map(|argument| (*argument).to_owned())
+                .collect(),
             log: self.log.clone(),
         }
     }
@@ -242,7 +298,8 @@ impl Installation {
     }
 }
 
-/// `helm install` of the chart in `charts/`, without a Pod, with these values (`key=value`) and otherwise as it stands.
+/// `helm install` of the chart in `charts/`, without a Pod, with these values (`key=value`) and
+/// otherwise as it stands.
 ///
 /// # Errors
 /// When Helm reports failure.
@@ -250,8 +307,16 @@ pub async fn install_chart(cluster: &Cluster, values: &[&str]) -> Result<()> {
     let chart = crate::repository_root().join("charts/registry-grants");
     let chart = chart.to_string_lossy();
     let into = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace"];
-    let mut arguments =
-        vec!["install", HELM_RELEASE, &*chart, "--wait", "--timeout", "600s", "--set", "replicaCount=0"];
+    let mut arguments = vec![
+        "install",
+        HELM_RELEASE,
+        &*chart,
+        "--wait",
+        "--timeout",
+        "600s",
+        "--set",
+        "replicaCount=0",
+    ];
     arguments.extend(into);
     arguments.extend(values.iter().flat_map(|value| ["--set", value]));
     cluster.helm(&arguments).await.map(drop)

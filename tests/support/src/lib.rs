@@ -1,18 +1,24 @@
 //! The local stack, from Rust: what the integration tests, `make demo` and `make bench` stand on.
 //!
-//! - [`Stack`]: etcd, API server, controllers, the AWS emulation and the way to its registry, as one process that ends with ours.
-//! - [`Installation`]: a stack with the chart installed and the operator running as the chart's ServiceAccount; [`Exclusive`], for one test alone.
+//! - [`Stack`]: etcd, API server, controllers, the AWS emulation and the way to its registry, as
+//!   one process that ends with ours.
+//! - [`Installation`]: a stack with the chart installed and the operator running as the chart's
+//!   ServiceAccount; [`Exclusive`], for one test alone.
 //! - [`Diagnosis`]: what one needs to know where a test fails.
 //! - [`Pair`]: a registry account and a consumer account that no other test has.
-//! - [`Aws`], [`AccountState`]: AWS as an account's root, and all that is in an account, to compare before and after.
-//! - [`Session`], [`Repository`]: a role's session that pushes and pulls with a real registry client.
+//! - [`Aws`], [`AccountState`]: AWS as an account's root, and all that is in an account, to compare
+//!   before and after.
+//! - [`Session`], [`Repository`]: a role's session that pushes and pulls with a real registry
+//!   client.
 //! - [`Cluster`]: the real kubectl and Helm, and the API server asked directly.
 //! - [`Node`]: the stack's node, where it has one.
 //! - [`report`]: the steps of the demo and of the whole cluster's story, and their table.
 //! - [`Operator`]: the real binary, to start, end and kill.
-//! - [`Emulation`], [`CallLog`], [`AuditLog`]: hold AWS calls and ask for decisions, count calls, count writes to the API server.
+//! - [`Emulation`], [`CallLog`], [`AuditLog`]: hold AWS calls and ask for decisions, count calls,
+//!   count writes to the API server.
 //!
-//! Nothing here waits for a time to pass: what takes time is waited for by its effect, within a generous bound.
+//! Nothing here waits for a time to pass: what takes time is waited for by its effect, within a
+//! generous bound.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -50,7 +56,8 @@ pub use emulation::{Emulation, ServiceCall};
 pub use installation::{Exclusive, HELM_RELEASE, Installation, OPERATOR_NAMESPACE, install_chart};
 pub use logs::{AuditLog, Call, CallLog, Mark, Write, by_operation};
 pub use management::{
-    MANAGEMENT_ROLE, OPERATOR_ROLE, instance_role_allowed_everything, operator_identity, prepare, role_with_policy,
+    MANAGEMENT_ROLE, OPERATOR_ROLE, instance_role_allowed_everything, operator_identity, prepare,
+    role_with_policy,
 };
 pub use node::{Images, Node};
 pub use operator::{Operator, OperatorSettings};

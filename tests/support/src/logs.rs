@@ -1,4 +1,5 @@
-//! What was done, as those say to whom it was done: the emulation's log of AWS calls, and the API server's audit log.
+//! What was done, as those say to whom it was done: the emulation's log of AWS calls, and the API
+//! server's audit log.
 
 use crate::aws::APP_NAME;
 use crate::cluster::Cluster;
@@ -43,7 +44,8 @@ pub struct Call {
     pub action: String,
     /// The ID of the caller's access key.
     pub access_key: String,
-    /// The caller's account. (A role is assumed by whoever takes it: `AssumeRole` is a call of the operator's own account.)
+    /// The caller's account. (A role is assumed by whoever takes it: `AssumeRole` is a call of the
+    /// operator's own account.)
     pub account: String,
     /// As its client named itself.
     pub user_agent: String,
@@ -59,7 +61,15 @@ impl Call {
 
     /// Whether it succeeded, and may have changed something in IAM or ECR.
     pub fn is_write(&self) -> bool {
-        let reads = ["Get", "List", "Describe", "BatchGet", "BatchCheck", "Assume", "Simulate"];
+        let reads = [
+            "Get",
+            "List",
+            "Describe",
+            "BatchGet",
+            "BatchCheck",
+            "Assume",
+            "Simulate",
+        ];
         let reads = reads.iter().any(|read| self.action.starts_with(read));
         (200..300).contains(&self.status) && !reads && self.service != "ecr-registry"
     }
@@ -69,7 +79,9 @@ impl Call {
 pub fn by_operation<'a>(calls: impl IntoIterator<Item = &'a Call>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for call in calls {
-        *counts.entry(format!("{}:{}", call.service, call.action)).or_default() += 1;
+        *counts
+            .entry(format!("{}:{}", call.service, call.action))
+            .or_default() += 1;
     }
     counts
 }
@@ -77,7 +89,9 @@ pub fn by_operation<'a>(calls: impl IntoIterator<Item = &'a Call>) -> BTreeMap<S
 impl CallLog {
     /// Of a stack.
     pub fn of(stack: &Stack) -> Self {
-        Self { file: stack.info.aws_call_log.clone() }
+        Self {
+            file: stack.info.aws_call_log.clone(),
+        }
     }
 
     /// Its present end.
@@ -93,10 +107,14 @@ impl CallLog {
     /// # Errors
     /// When the file cannot be read, or holds something else.
     pub fn since(&self, mark: Mark) -> Result<Vec<Call>> {
-        lines_since(&self.file, mark)?.into_iter().map(|line| Ok(serde_json::from_value(line)?)).collect()
+        lines_since(&self.file, mark)?
+            .into_iter()
+            .map(|line| Ok(serde_json::from_value(line)?))
+            .collect()
     }
 
-    /// The operator's calls since then: those that were not made by this crate, nor by a registry client.
+    /// The operator's calls since then: those that were not made by this crate, nor by a registry
+    /// client.
     ///
     /// # Errors
     /// When the file cannot be read, or holds something else.
@@ -134,7 +152,10 @@ pub struct Write {
 impl AuditLog {
     /// Of a stack.
     pub fn of(stack: &Stack) -> Self {
-        Self { file: stack.info.audit_log.clone(), cluster: Cluster::of(stack) }
+        Self {
+            file: stack.info.audit_log.clone(),
+            cluster: Cluster::of(stack),
+        }
     }
 
     /// Its present end.
@@ -154,27 +175,38 @@ impl AuditLog {
         let user = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{HELM_RELEASE}");
         let lines = lines_since(&self.file, mark)?;
         let mut writes = vec![];
-        for line in lines.iter().filter(|line| line["user"]["username"] == user.as_str()) {
+        for line in lines
+            .iter()
+            .filter(|line| line["user"]["username"] == user.as_str())
+        {
             let write = write(line).with_context(|| format!("audit log: {line}"))?;
             // Everybody can see what a request changed before the request is in the log.
             if write.time < mark.time {
                 continue;
             }
             let verbs = ["create", "update", "patch", "delete", "deletecollection"];
-            if verbs.contains(&write.verb.as_str()) && !["events", "leases"].contains(&write.resource.as_str()) {
+            if verbs.contains(&write.verb.as_str())
+                && !["events", "leases"].contains(&write.resource.as_str())
+            {
                 writes.push(write);
             }
         }
         Ok(writes)
     }
 
-    /// A request is in the log only after its answer has left. What is in it when a request of ours is, which came later, is whole.
+    /// A request is in the log only after its answer has left. What is in it when a request of ours
+    /// is, which came later, is whole.
     async fn catch_up(&self, mark: Mark) -> Result<()> {
-        let uri = format!("/api/v1/namespaces/default?mark={:032x}", fastrand::u128(..));
+        let uri = format!(
+            "/api/v1/namespaces/default?mark={:032x}",
+            fastrand::u128(..)
+        );
         self.cluster.kubectl(&["get", "--raw", &uri]).await?;
         eventually("the audit log catches up", async || {
             ensure!(
-                lines_since(&self.file, mark)?.iter().any(|line| line["requestURI"] == uri.as_str()),
+                lines_since(&self.file, mark)?
+                    .iter()
+                    .any(|line| line["requestURI"] == uri.as_str()),
                 "{uri} is not in it"
             );
             Ok(())
@@ -186,8 +218,12 @@ impl AuditLog {
 fn write(line: &Value) -> Result<Write> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let object = &line["objectRef"];
-    let joined =
-        |one: &str, other: &str| [text(&object[one]), text(&object[other])].join("/").trim_matches('/').to_owned();
+    let joined = |one: &str, other: &str| {
+        [text(&object[one]), text(&object[other])]
+            .join("/")
+            .trim_matches('/')
+            .to_owned()
+    };
     Ok(Write {
         time: parse_time(&text(&line["requestReceivedTimestamp"]))?,
         verb: text(&line["verb"]),
@@ -200,8 +236,13 @@ fn write(line: &Value) -> Result<Write> {
 // ---- Both
 
 fn mark(file: &Path) -> Result<Mark> {
-    let end = std::fs::metadata(file).with_context(|| file.display().to_string())?.len();
-    Ok(Mark { end, time: SystemTime::now() })
+    let end = std::fs::metadata(file)
+        .with_context(|| file.display().to_string())?
+        .len();
+    Ok(Mark {
+        end,
+        time: SystemTime::now(),
+    })
 }
 
 fn lines_since(file: &Path, mark: Mark) -> Result<Vec<Value>> {
@@ -213,7 +254,9 @@ fn lines_since(file: &Path, mark: Mark) -> Result<Vec<Value>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     whole
         .lines()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("{}: {line}", file.display())))
+        .map(|line| {
+            serde_json::from_str(line).with_context(|| format!("{}: {line}", file.display()))
+        })
         .collect()
 }
 

@@ -1,4 +1,5 @@
-//! What an account's admin sets up before the operator may work there: the roles of `examples/management-roles`, as they stand.
+//! What an account's admin sets up before the operator may work there: the roles of
+//! `examples/management-roles`, as they stand.
 
 use crate::accounts::{OPERATOR_ACCOUNT, Pair};
 use crate::aws::{Aws, failed};
@@ -25,23 +26,53 @@ pub async fn operator_identity(stack: &Stack) -> Result<Credentials> {
     let root = stack.aws(OPERATOR_ACCOUNT);
     let trust = allows_root(OPERATOR_ACCOUNT);
     let permissions = example("operator.json", &Pair::example())?;
-    let create = root.iam.create_role().role_name(OPERATOR_ROLE).assume_role_policy_document(trust);
-    let created = create.max_session_duration(OPERATOR_SESSION_SECONDS).send().await;
-    let arn = created.map_err(failed("CreateRole"))?.role.context("CreateRole gave no role")?.arn;
+    let create = root
+        .iam
+        .create_role()
+        .role_name(OPERATOR_ROLE)
+        .assume_role_policy_document(trust);
+    let created = create
+        .max_session_duration(OPERATOR_SESSION_SECONDS)
+        .send()
+        .await;
+    let arn = created
+        .map_err(failed("CreateRole"))?
+        .role
+        .context("CreateRole gave no role")?
+        .arn;
     put_policy(&root, OPERATOR_ROLE, permissions).await?;
-    let assume = root.sts.assume_role().role_arn(arn).role_session_name("operator");
-    let session = assume.duration_seconds(OPERATOR_SESSION_SECONDS).send().await.map_err(failed("AssumeRole"))?;
-    let keys = session.credentials.context("AssumeRole gave no credentials")?;
-    Ok(Credentials::new(keys.access_key_id, keys.secret_access_key, Some(keys.session_token), None, "the operator"))
+    let assume = root
+        .sts
+        .assume_role()
+        .role_arn(arn)
+        .role_session_name("operator");
+    let session = assume
+        .duration_seconds(OPERATOR_SESSION_SECONDS)
+        .send()
+        .await
+        .map_err(failed("AssumeRole"))?;
+    let keys = session
+        .credentials
+        .context("AssumeRole gave no credentials")?;
+    Ok(Credentials::new(
+        keys.access_key_id,
+        keys.secret_access_key,
+        Some(keys.session_token),
+        None,
+        "the operator",
+    ))
 }
 
-/// Makes the management role and the boundary in both accounts. The operator's own role must exist: the trust names it.
+/// Makes the management role and the boundary in both accounts. The operator's own role must exist:
+/// the trust names it.
 ///
 /// # Errors
 /// When a call fails.
 pub async fn prepare(stack: &Stack, pair: &Pair) -> Result<()> {
     for (folder, account) in [("registry", &pair.registry), ("consumer", &pair.consumer)] {
-        prepare_account(stack, pair, folder, account).await.with_context(|| format!("account {account}"))?;
+        prepare_account(stack, pair, folder, account)
+            .await
+            .with_context(|| format!("account {account}"))?;
     }
     Ok(())
 }
@@ -49,9 +80,19 @@ pub async fn prepare(stack: &Stack, pair: &Pair) -> Result<()> {
 async fn prepare_account(stack: &Stack, pair: &Pair, folder: &str, account: &str) -> Result<()> {
     let root = stack.aws(account);
     let document = |name: &str| example(&format!("{folder}/{name}.json"), pair);
-    let boundary = root.iam.create_policy().policy_name(BOUNDARY).policy_document(document("boundary")?);
+    let boundary = root
+        .iam
+        .create_policy()
+        .policy_name(BOUNDARY)
+        .policy_document(document("boundary")?);
     boundary.send().await.map_err(failed("CreatePolicy"))?;
-    role_with_policy(&root, MANAGEMENT_ROLE, document("trust")?, document("permissions")?).await?;
+    role_with_policy(
+        &root,
+        MANAGEMENT_ROLE,
+        document("trust")?,
+        document("permissions")?,
+    )
+    .await?;
     Ok(())
 }
 
@@ -59,15 +100,27 @@ async fn prepare_account(stack: &Stack, pair: &Pair, folder: &str, account: &str
 ///
 /// # Errors
 /// When a call fails.
-pub async fn role_with_policy(root: &Aws, name: &str, trust: String, permissions: String) -> Result<String> {
-    let create = root.iam.create_role().role_name(name).assume_role_policy_document(trust);
-    let created = create.send().await.map_err(failed(format!("CreateRole {name}")))?;
+pub async fn role_with_policy(
+    root: &Aws,
+    name: &str,
+    trust: String,
+    permissions: String,
+) -> Result<String> {
+    let create = root
+        .iam
+        .create_role()
+        .role_name(name)
+        .assume_role_policy_document(trust);
+    let created = create
+        .send()
+        .await
+        .map_err(failed(format!("CreateRole {name}")))?;
     put_policy(root, name, permissions).await?;
     Ok(created.role.context("CreateRole gave no role")?.arn)
 }
 
-/// Makes a role for instances whose account allows it everything that pulling and pushing takes; gives back its ARN. In another
-/// account that counts for nothing until that account agrees.
+/// Makes a role for instances whose account allows it everything that pulling and pushing takes;
+/// gives back its ARN. In another account that counts for nothing until that account agrees.
 ///
 /// # Errors
 /// When a call fails.
@@ -82,8 +135,15 @@ pub async fn instance_role_allowed_everything(root: &Aws, name: &str) -> Result<
 }
 
 async fn put_policy(root: &Aws, role: &str, document: String) -> Result<()> {
-    let put = root.iam.put_role_policy().role_name(role).policy_name(INLINE_POLICY).policy_document(document);
-    put.send().await.map_err(failed(format!("PutRolePolicy of {role}")))?;
+    let put = root
+        .iam
+        .put_role_policy()
+        .role_name(role)
+        .policy_name(INLINE_POLICY)
+        .policy_document(document);
+    put.send()
+        .await
+        .map_err(failed(format!("PutRolePolicy of {role}")))?;
     Ok(())
 }
 
@@ -92,7 +152,8 @@ fn example(name: &str, pair: &Pair) -> Result<String> {
     let text = std::fs::read_to_string(crate::repository_root().join(&file));
     let text = pair.fill_in(&text.with_context(|| format!("{} cannot be read", file.display()))?);
     // Minified: AWS counts white space in some documents, and the files are written for people.
-    let json: serde_json::Value = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
+    let json: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| file.display().to_string())?;
     Ok(json.to_string())
 }
 

@@ -20,11 +20,19 @@ impl<'a> Node<'a> {
     /// # Errors
     /// When the stack has none.
     pub fn of(stack: &'a Stack) -> Result<Self> {
-        let info = stack.info.node.as_ref().context("this stack was started without a node")?;
-        Ok(Self { info, home: stack.folder() })
+        let info = stack
+            .info
+            .node
+            .as_ref()
+            .context("this stack was started without a node")?;
+        Ok(Self {
+            info,
+            home: stack.folder(),
+        })
     }
 
-    /// Makes it an EC2 instance with the role of this session. The kubelet keeps a registry token for hours, so it starts anew.
+    /// Makes it an EC2 instance with the role of this session. The kubelet keeps a registry token
+    /// for hours, so it starts anew.
     ///
     /// # Errors
     /// When the credentials cannot be written, or the kubelet cannot be started anew.
@@ -55,8 +63,14 @@ impl<'a> Node<'a> {
 
     async fn run(&self, command: &[String], argument: Option<&Path>) -> Result<()> {
         let (program, arguments) = command.split_first().context("an empty command")?;
-        let arguments = arguments.iter().map(AsRef::as_ref).chain(argument.map(Path::as_os_str));
-        run(Path::new(program), arguments, self.home, &[], None).await?.ok().map(drop)
+        let arguments = arguments
+            .iter()
+            .map(AsRef::as_ref)
+            .chain(argument.map(Path::as_os_str));
+        run(Path::new(program), arguments, self.home, &[], None)
+            .await?
+            .ok()
+            .map(drop)
     }
 }
 
@@ -69,7 +83,9 @@ pub struct Images {
 impl Images {
     /// Into this folder, which exists.
     pub fn into_folder(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self {
+            folder: folder.to_owned(),
+        }
     }
 
     /// The operator's, from its binary, as the Dockerfile describes it.
@@ -85,15 +101,28 @@ impl Images {
     /// # Errors
     /// When it cannot be made.
     pub async fn workload(&self, text: &str) -> Result<PathBuf> {
-        self.make("workload", text, "local/workload:made-here", &[Path::new(text)]).await
+        self.make(
+            "workload",
+            text,
+            "local/workload:made-here",
+            &[Path::new(text)],
+        )
+        .await
     }
 
-    /// A registry client that gets its tokens itself: `tests/support/node/push.sh` says what it wants to know.
+    /// A registry client that gets its tokens itself: `tests/support/node/push.sh` says what it
+    /// wants to know.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub async fn client(&self, name: &str, crane: &Path, credential_provider: &Path) -> Result<PathBuf> {
-        self.make("client", "client", name, &[crane, credential_provider]).await
+    pub async fn client(
+        &self,
+        name: &str,
+        crane: &Path,
+        credential_provider: &Path,
+    ) -> Result<PathBuf> {
+        self.make("client", "client", name, &[crane, credential_provider])
+            .await
     }
 
     async fn make(&self, what: &str, file: &str, name: &str, from: &[&Path]) -> Result<PathBuf> {
@@ -101,9 +130,25 @@ impl Images {
         let support = crate::repository_root().join("tests/support");
         let mut arguments: Vec<&OsStr> = ["-m", "node", "image", what].map(AsRef::as_ref).into();
         arguments.extend(from.iter().map(|path| path.as_os_str()));
-        arguments.extend([OsStr::new("--name"), name.as_ref(), "--archive".as_ref(), archive.as_os_str()]);
-        let variables = [("PYTHONPATH", support.as_os_str()), ("PYTHONDONTWRITEBYTECODE", "1".as_ref())];
-        run(Path::new("python3"), arguments, &self.folder, &variables, None).await?.ok()?;
+        arguments.extend([
+            OsStr::new("--name"),
+            name.as_ref(),
+            "--archive".as_ref(),
+            archive.as_os_str(),
+        ]);
+        let variables = [
+            ("PYTHONPATH", support.as_os_str()),
+            ("PYTHONDONTWRITEBYTECODE", "1".as_ref()),
+        ];
+        run(
+            Path::new("python3"),
+            arguments,
+            &self.folder,
+            &variables,
+            None,
+        )
+        .await?
+        .ok()?;
         Ok(archive)
     }
 }

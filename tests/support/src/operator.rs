@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 const LAST_LINES: usize = 25;
-/// Below those that systems hand out for outgoing connections: a port found free here is not taken by one of these before the
-/// operator has it.
+/// Below those that systems hand out for outgoing connections: a port found free here is not taken
+/// by one of these before the operator has it.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
 /// How the operator is to run.
@@ -22,7 +22,8 @@ pub struct OperatorSettings {
     pub binary: PathBuf,
     /// With the token of the chart's ServiceAccount.
     pub kubeconfig: PathBuf,
-    /// The authorities that it trusts, as a file: those of the system would be the most of its start, and nothing here has a certificate of theirs.
+    /// The authorities that it trusts, as a file: those of the system would be the most of its
+    /// start, and nothing here has a certificate of theirs.
     pub ca: PathBuf,
     /// For `AWS_ENDPOINT_URL`.
     pub aws_endpoint: String,
@@ -58,10 +59,25 @@ impl Operator {
         Self::start_by(settings, Companion::start_to_stay)
     }
 
-    fn start_by(settings: &OperatorSettings, start: impl Fn(&mut Command) -> Result<Companion>) -> Result<Self> {
-        let OperatorSettings { binary, kubeconfig, ca, aws_endpoint, credentials, arguments, log } = settings;
+    fn start_by(
+        settings: &OperatorSettings,
+        start: impl Fn(&mut Command) -> Result<Companion>,
+    ) -> Result<Self> {
+        let OperatorSettings {
+            binary,
+            kubeconfig,
+            ca,
+            aws_endpoint,
+            credentials,
+            arguments,
+            log,
+        } = settings;
         let health = free_address()?;
-        let output = File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| log.display().to_string())?;
         let mut command = Command::new(binary);
         command
             .args(["controller", "--health-address", &health])
@@ -82,7 +98,11 @@ impl Operator {
         if let Some(token) = credentials.session_token() {
             command.env("AWS_SESSION_TOKEN", token);
         }
-        Ok(Self { process: start(&mut command)?, health, log: log.clone() })
+        Ok(Self {
+            process: start(&mut command)?,
+            health,
+            log: log.clone(),
+        })
     }
 
     /// Waits until it says that it is ready.
@@ -160,7 +180,11 @@ impl Operator {
     fn last_lines(&self) -> String {
         let log = self.log().unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        format!("the end of {}:\n{}", self.log.display(), lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"))
+        format!(
+            "the end of {}:\n{}",
+            self.log.display(),
+            lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! Processes that outlive a call: they end with us, or are known well enough to be ended later by somebody else.
+//! Processes that outlive a call: they end with us, or are known well enough to be ended later by
+//! somebody else.
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
@@ -7,14 +8,16 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a process that was asked to end may take, also on a machine that is busy with other things.
+/// How long a process that was asked to end may take, also on a machine that is busy with other
+/// things.
 const ENDING: Duration = Duration::from_secs(120);
 
 /// A process that ends with ours, however ours ends.
 pub(crate) struct Companion {
     child: Child,
-    /// Waits for the end of a pipe that only we hold open, and kills the child then. (A parent-death signal would not do: it comes
-    /// with the end of the *thread* that started the child, and a test's thread ends before its process.)
+    /// Waits for the end of a pipe that only we hold open, and kills the child then. (A
+    /// parent-death signal would not do: it comes with the end of the *thread* that started the
+    /// child, and a test's thread ends before its process.)
     watcher: Option<Child>,
 }
 
@@ -23,7 +26,12 @@ impl Companion {
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let mut companion = Self::start_to_stay(command)?;
         let watcher = Command::new("sh")
-            .args(["-c", "read -r _; kill -KILL \"$1\"", "watcher", &companion.child.id().to_string()])
+            .args([
+                "-c",
+                "read -r _; kill -KILL \"$1\"",
+                "watcher",
+                &companion.child.id().to_string(),
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -34,11 +42,15 @@ impl Companion {
         Ok(companion)
     }
 
-    /// Starts one that stays when our process ends; while this value lives, dropping it ends the process.
+    /// Starts one that stays when our process ends; while this value lives, dropping it ends the
+    /// process.
     pub(crate) fn start_to_stay(command: &mut Command) -> Result<Self> {
         let shown = command.get_program().to_string_lossy().into_owned();
         let child = command.stdin(Stdio::null()).process_group(0).spawn();
-        Ok(Self { child: child.with_context(|| format!("{shown} cannot be started"))?, watcher: None })
+        Ok(Self {
+            child: child.with_context(|| format!("{shown} cannot be started"))?,
+            watcher: None,
+        })
     }
 
     /// Leaves the process to itself.
@@ -75,7 +87,10 @@ impl Companion {
             }
             if asked.elapsed() > ENDING {
                 self.kill();
-                anyhow::bail!("it did not end within {} s of SIGTERM, and was killed", ENDING.as_secs());
+                anyhow::bail!(
+                    "it did not end within {} s of SIGTERM, and was killed",
+                    ENDING.as_secs()
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -116,7 +131,10 @@ pub struct Identity {
 impl Identity {
     /// Of a process that runs now.
     pub fn of(pid: u32) -> Self {
-        Self { pid, started: started(pid) }
+        Self {
+            pid,
+            started: started(pid),
+        }
     }
 
     /// Whether it runs still.
@@ -124,7 +142,8 @@ impl Identity {
         self.started.is_some() && started(self.pid) == self.started
     }
 
-    /// Asks it to end (SIGTERM) and waits for that; kills it when it does not. Nothing, when it does not run.
+    /// Asks it to end (SIGTERM) and waits for that; kills it when it does not. Nothing, when it
+    /// does not run.
     pub fn end(&self) {
         for with in [Signal::TERM, Signal::KILL] {
             if self.is_running() {
@@ -145,16 +164,21 @@ fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// When the process started, in whatever form the system tells it. `None`: there is no such process, or it has ended.
+/// When the process started, in whatever form the system tells it. `None`: there is no such
+/// process, or it has ended.
 fn started(pid: u32) -> Option<String> {
     if std::path::Path::new("/proc/self/stat").exists() {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name, in parentheses, may hold anything; the fields after it are the third and following.
+        // The name, in parentheses, may hold anything; the fields after it are the third and
+        // following.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let (state, start_ticks) = (fields.first()?, fields.get(19)?);
         return (*state != "Z").then(|| (*start_ticks).to_owned());
     }
-    let listed = Command::new("ps").args(["-o", "lstart=", "-p", &pid.to_string()]).output().ok()?;
+    let listed = Command::new("ps")
+        .args(["-o", "lstart=", "-p", &pid.to_string()])
+        .output()
+        .ok()?;
     let text = String::from_utf8_lossy(&listed.stdout).trim().to_owned();
     (!text.is_empty()).then_some(text)
 }

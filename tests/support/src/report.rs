@@ -37,7 +37,9 @@ impl<T> Done<T> {
     /// # Errors
     /// When the step failed or was skipped; a step that passes this on counts as skipped.
     pub fn need(&self) -> Result<&T> {
-        self.value.as_ref().ok_or_else(|| Missing(self.title.clone()).into())
+        self.value
+            .as_ref()
+            .ok_or_else(|| Missing(self.title.clone()).into())
     }
 
     /// The value, if there is one.
@@ -60,7 +62,11 @@ impl std::error::Error for Missing {}
 impl Report {
     /// `logs`: where a person finds more when a step fails.
     pub fn new(logs: PathBuf) -> Self {
-        Self { began: Instant::now(), rows: RefCell::default(), logs }
+        Self {
+            began: Instant::now(),
+            rows: RefCell::default(),
+            logs,
+        }
     }
 
     /// Runs a step. It says by [`say`] what it does.
@@ -83,14 +89,25 @@ impl Report {
                 }
             },
         };
-        self.rows.borrow_mut().push(Row { title: title.to_owned(), result: came, took });
-        Done { title: title.to_owned(), value }
+        self.rows.borrow_mut().push(Row {
+            title: title.to_owned(),
+            result: came,
+            took,
+        });
+        Done {
+            title: title.to_owned(),
+            value,
+        }
     }
 
     /// Prints the table; gives back whether every step is ok.
     pub fn finish(&self) -> bool {
         let rows = self.rows.borrow();
-        let width = rows.iter().map(|row| row.title.chars().count()).max().unwrap_or_default();
+        let width = rows
+            .iter()
+            .map(|row| row.title.chars().count())
+            .max()
+            .unwrap_or_default();
         println!("\n  #  {:width$}  result     time", "step");
         for (number, row) in rows.iter().enumerate() {
             let result = match row.result {
@@ -98,11 +115,19 @@ impl Report {
                 Came::Failed => "FAILED",
                 Came::Skipped => "skipped",
             };
-            println!("{:3}  {:width$}  {result:7} {:6.1} s", number + 1, row.title, row.took.as_secs_f64());
+            println!(
+                "{:3}  {:width$}  {result:7} {:6.1} s",
+                number + 1,
+                row.title,
+                row.took.as_secs_f64()
+            );
         }
         let count = |result| rows.iter().filter(|row| row.result == result).count();
         let (ok, failed, skipped) = (count(Came::Ok), count(Came::Failed), count(Came::Skipped));
-        println!("     {ok} ok, {failed} failed, {skipped} skipped, in {:.1} s", self.began.elapsed().as_secs_f64());
+        println!(
+            "     {ok} ok, {failed} failed, {skipped} skipped, in {:.1} s",
+            self.began.elapsed().as_secs_f64()
+        );
         if failed + skipped > 0 {
             println!("     logs: {}", self.logs.display());
         }

@@ -1,5 +1,5 @@
-//! What an EC2 instance does: take its role's session, log in to a registry, push and pull; directly, or by a role of the
-//! registry's account.
+//! What an EC2 instance does: take its role's session, log in to a registry, push and pull;
+//! directly, or by a role of the registry's account.
 
 use crate::aws::{APP_NAME, Aws, REGION, denied, failed};
 use crate::command::{Finished, run};
@@ -11,8 +11,9 @@ use aws_credential_types::Credentials;
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// How something that needs a permission came out. What is neither of these (no network, a missing repository, a registry that
-/// answers nonsense) is an error, so that it can never pass for a denial.
+/// How something that needs a permission came out. What is neither of these (no network, a missing
+/// repository, a registry that answers nonsense) is an error, so that it can never pass for a
+/// denial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<T> {
     /// It was done.
@@ -59,7 +60,11 @@ pub struct Repository {
 impl Repository {
     /// A repository in us-east-1.
     pub fn new(account: &str, name: &str) -> Self {
-        Self { account: account.into(), region: REGION.into(), name: name.into() }
+        Self {
+            account: account.into(),
+            region: REGION.into(),
+            name: name.into(),
+        }
     }
 
     /// Makes it, as its account's root.
@@ -68,7 +73,12 @@ impl Repository {
     /// When the call fails.
     pub async fn create(&self, stack: &Stack) -> Result<()> {
         let client = stack.aws(&self.account).ecr_in(&self.region);
-        client.create_repository().repository_name(&self.name).send().await.map_err(failed("CreateRepository"))?;
+        client
+            .create_repository()
+            .repository_name(&self.name)
+            .send()
+            .await
+            .map_err(failed("CreateRepository"))?;
         Ok(())
     }
 
@@ -88,10 +98,18 @@ impl Repository {
     pub async fn set_policy(&self, stack: &Stack, policy: &Document) -> Result<()> {
         let client = stack.aws(&self.account).ecr_in(&self.region);
         if policy.statements().is_empty() {
-            let delete = client.delete_repository_policy().repository_name(&self.name);
-            delete.send().await.map_err(failed("DeleteRepositoryPolicy"))?;
+            let delete = client
+                .delete_repository_policy()
+                .repository_name(&self.name);
+            delete
+                .send()
+                .await
+                .map_err(failed("DeleteRepositoryPolicy"))?;
         } else {
-            let set = client.set_repository_policy().repository_name(&self.name).policy_text(policy.to_string());
+            let set = client
+                .set_repository_policy()
+                .repository_name(&self.name)
+                .policy_text(policy.to_string());
             set.send().await.map_err(failed("SetRepositoryPolicy"))?;
         }
         Ok(())
@@ -118,16 +136,22 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// The account's root: the owner of its repositories.
     pub fn of_root(stack: &'a Stack, account: &str) -> Self {
-        Self { stack, aws: stack.aws(account) }
+        Self {
+            stack,
+            aws: stack.aws(account),
+        }
     }
 
-    /// An EC2 instance that has this role. The role's account's root stands in for EC2: in this emulation it may assume a role that
-    /// trusts `ec2.amazonaws.com`.
+    /// An EC2 instance that has this role. The role's account's root stands in for EC2: in this
+    /// emulation it may assume a role that trusts `ec2.amazonaws.com`.
     ///
     /// # Errors
     /// When the call fails for another reason than permission.
     pub async fn of_instance(stack: &'a Stack, role_arn: &str) -> Result<Outcome<Self>> {
-        let account = role_arn.split(':').nth(4).with_context(|| format!("{role_arn} is no role's ARN"))?;
+        let account = role_arn
+            .split(':')
+            .nth(4)
+            .with_context(|| format!("{role_arn} is no role's ARN"))?;
         Self::of_root(stack, account).assume(role_arn).await
     }
 
@@ -141,12 +165,19 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When the call fails for another reason than permission.
     pub async fn assume(&self, role_arn: &str) -> Result<Outcome<Self>> {
-        let call = self.aws.sts.assume_role().role_arn(role_arn).role_session_name(APP_NAME);
+        let call = self
+            .aws
+            .sts
+            .assume_role()
+            .role_arn(role_arn)
+            .role_session_name(APP_NAME);
         let assumed = match denied(call.send().await, format!("sts:AssumeRole of {role_arn}"))? {
             Ok(assumed) => assumed,
             Err(why) => return Ok(Outcome::Denied(why)),
         };
-        let keys = assumed.credentials.context("AssumeRole gave no credentials")?;
+        let keys = assumed
+            .credentials
+            .context("AssumeRole gave no credentials")?;
         let credentials = Credentials::new(
             keys.access_key_id,
             keys.secret_access_key,
@@ -154,7 +185,10 @@ impl<'a> Session<'a> {
             None,
             "a role's session",
         );
-        Ok(Outcome::Allowed(Self { stack: self.stack, aws: Aws::new(self.aws.endpoint(), credentials) }))
+        Ok(Outcome::Allowed(Self {
+            stack: self.stack,
+            aws: Aws::new(self.aws.endpoint(), credentials),
+        }))
     }
 
     /// Pushes a new image with a real registry client; gives back its digest.
@@ -163,17 +197,24 @@ impl<'a> Session<'a> {
     /// When it fails for another reason than permission.
     pub async fn push(&self, repository: &Repository, tag: &str) -> Result<Outcome<String>> {
         let image = Image::unique(self.stack).await?;
-        Ok(match self.push_archive(repository, tag, &image.file).await? {
-            Outcome::Allowed(()) => Outcome::Allowed(image.digest),
-            Outcome::Denied(why) => Outcome::Denied(why),
-        })
+        Ok(
+            match self.push_archive(repository, tag, &image.file).await? {
+                Outcome::Allowed(()) => Outcome::Allowed(image.digest),
+                Outcome::Denied(why) => Outcome::Denied(why),
+            },
+        )
     }
 
     /// Pushes the image of an archive with a real registry client.
     ///
     /// # Errors
     /// When it fails for another reason than permission.
-    pub async fn push_archive(&self, repository: &Repository, tag: &str, archive: &Path) -> Result<Outcome<()>> {
+    pub async fn push_archive(
+        &self,
+        repository: &Repository,
+        tag: &str,
+        archive: &Path,
+    ) -> Result<Outcome<()>> {
         let reference = repository.reference(tag);
         let arguments = ["push".as_ref(), archive.as_os_str(), reference.as_ref()];
         Ok(match self.crane(repository, &arguments).await? {
@@ -202,7 +243,10 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When it fails for another reason than permission.
     pub async fn log_in(&self, repository: &Repository, folder: &Path) -> Result<Outcome<()>> {
-        let call = self.aws.ecr_in(&repository.region).get_authorization_token();
+        let call = self
+            .aws
+            .ecr_in(&repository.region)
+            .get_authorization_token();
         let data = match denied(call.send().await, "ecr:GetAuthorizationToken")? {
             Ok(answer) => answer.authorization_data.unwrap_or_default(),
             Err(why) => return Ok(Outcome::Denied(why)),
@@ -215,7 +259,11 @@ impl<'a> Session<'a> {
         Ok(Outcome::Allowed(()))
     }
 
-    async fn crane(&self, repository: &Repository, arguments: &[&OsStr]) -> Result<Outcome<Finished>> {
+    async fn crane(
+        &self,
+        repository: &Repository,
+        arguments: &[&OsStr],
+    ) -> Result<Outcome<Finished>> {
         let folder = self.stack.scratch()?;
         if let Outcome::Denied(why) = self.log_in(repository, folder.path()).await? {
             return Ok(Outcome::Denied(why));
@@ -226,7 +274,11 @@ impl<'a> Session<'a> {
         }
         match refusal(&finished.stderr) {
             Some(why) => Ok(Outcome::Denied(why)),
-            None => bail!("`{}` failed, and not for lack of permission: {}", finished.command, finished.stderr.trim()),
+            None => bail!(
+                "`{}` failed, and not for lack of permission: {}",
+                finished.command,
+                finished.stderr.trim()
+            ),
         }
     }
 }
@@ -234,13 +286,16 @@ impl<'a> Session<'a> {
 async fn run_crane(stack: &Stack, folder: &Path, arguments: &[&OsStr]) -> Result<Finished> {
     let proxy = OsStr::new(&stack.info.registry_proxy);
     let mut variables = vec![("DOCKER_CONFIG", folder.as_os_str())];
-    variables.extend(["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"].map(|name| (name, proxy)));
+    variables.extend(
+        ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"].map(|name| (name, proxy)),
+    );
     let arguments = std::iter::once(OsStr::new("--insecure")).chain(arguments.iter().copied());
     run(&stack.info.bin.crane, arguments, folder, &variables, None).await
 }
 
-/// What the registry said, if it refused for lack of permission: its error code, or status 403 in answer to a HEAD request, which has
-/// no body. (The proxy's own 403, for another host, comes with a body and without a code.)
+/// What the registry said, if it refused for lack of permission: its error code, or status 403 in
+/// answer to a HEAD request, which has no body. (The proxy's own 403, for another host, comes with
+/// a body and without a code.)
 fn refusal(stderr: &str) -> Option<String> {
     let is_refusal = |line: &&str| {
         line.contains(": DENIED: ")

@@ -46,7 +46,8 @@ pub struct Info {
 pub struct NodeInfo {
     /// A command that makes an image known to the node; the archive's path comes after it.
     pub load_image: Vec<String>,
-    /// The credentials that the instance's metadata service would give, as a `credential_process` prints them.
+    /// The credentials that the instance's metadata service would give, as a `credential_process`
+    /// prints them.
     pub instance_credentials: PathBuf,
     /// A command that starts the kubelet anew.
     pub restart_kubelet: Vec<String>,
@@ -90,13 +91,20 @@ impl Stack {
         Self::start_by(&mut up(folder), folder)
     }
 
-    /// Starts a whole cluster, with a node: `tests/support/node`. `plain_registries` are hosts that it asks by plain HTTP.
+    /// Starts a whole cluster, with a node: `tests/support/node`. `plain_registries` are hosts that
+    /// it asks by plain HTTP.
     ///
     /// # Errors
     /// When it does not start. Why is on standard error.
-    pub fn start_with_node(folder: &Path, plain_registries: &[String], by_kind: bool) -> Result<Self> {
+    pub fn start_with_node(
+        folder: &Path,
+        plain_registries: &[String],
+        by_kind: bool,
+    ) -> Result<Self> {
         let mut command = Command::new("python3");
-        command.current_dir(crate::repository_root().join("tests/support")).stdout(Stdio::piped());
+        command
+            .current_dir(crate::repository_root().join("tests/support"))
+            .stdout(Stdio::piped());
         command
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .args(["-m", "node", "up", "--dir"])
@@ -109,11 +117,18 @@ impl Stack {
     }
 
     fn start_by(command: &mut Command, folder: &Path) -> Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).spawn().context("python3 cannot be started")?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .spawn()
+            .context("python3 cannot be started")?;
         match first_line(&mut child) {
             Ok(info) => {
                 clear(folder);
-                Ok(Self { info, folder: folder.to_owned(), child: Some(child) })
+                Ok(Self {
+                    info,
+                    folder: folder.to_owned(),
+                    child: Some(child),
+                })
             }
             Err(error) => {
                 drop(child.stdin.take());
@@ -129,18 +144,32 @@ impl Stack {
     /// When it does not start.
     pub fn start_to_stay(folder: &Path) -> Result<Self> {
         // What has to be built is built now, where the person sees how far it is.
-        let tools = Command::new(crate::repository_root().join("tools/install")).stdout(Stdio::null()).status();
-        ensure!(tools.context("tools/install cannot be started")?.success(), "tools/install failed; why stands above");
+        let tools = Command::new(crate::repository_root().join("tools/install"))
+            .stdout(Stdio::null())
+            .status();
+        ensure!(
+            tools.context("tools/install cannot be started")?.success(),
+            "tools/install failed; why stands above"
+        );
         std::fs::create_dir_all(folder)?;
-        // Not our standard error: whoever reads that to its end would wait for the end of the stack.
+        // Not our standard error: whoever reads that to its end would wait for the end of the
+        // stack.
         let said = folder.join("stack.log");
         let mut command = up(folder);
-        command.arg("--detach").stdin(Stdio::null()).stderr(File::create(&said)?);
+        command
+            .arg("--detach")
+            .stdin(Stdio::null())
+            .stderr(File::create(&said)?);
         let mut child = command.spawn().context("python3 cannot be started")?;
-        let info = first_line(&mut child)
-            .with_context(|| std::fs::read_to_string(&said).unwrap_or_else(|error| error.to_string()))?;
+        let info = first_line(&mut child).with_context(|| {
+            std::fs::read_to_string(&said).unwrap_or_else(|error| error.to_string())
+        })?;
         clear(folder);
-        Ok(Self { info, folder: folder.to_owned(), child: None })
+        Ok(Self {
+            info,
+            folder: folder.to_owned(),
+            child: None,
+        })
     }
 
     /// Uses one that somebody else started: the line that it printed.
@@ -149,14 +178,25 @@ impl Stack {
     /// When the text is none.
     pub fn attach(json: &str) -> Result<Self> {
         let info: Info = serde_json::from_str(json).context("this is not what stack.py prints")?;
-        let folder = info.logs.parent().context("the logs' folder has no parent")?.to_owned();
-        Ok(Self { info, folder, child: None })
+        let folder = info
+            .logs
+            .parent()
+            .context("the logs' folder has no parent")?
+            .to_owned();
+        Ok(Self {
+            info,
+            folder,
+            child: None,
+        })
     }
 
-    /// The same cluster, before the AWS of another stack: its own is asked by nobody then. The other must outlive it.
+    /// The same cluster, before the AWS of another stack: its own is asked by nobody then. The
+    /// other must outlive it.
     pub fn with_aws_of(mut self, other: &Self) -> Self {
         self.info.aws_endpoint.clone_from(&other.info.aws_endpoint);
-        self.info.registry_proxy.clone_from(&other.info.registry_proxy);
+        self.info
+            .registry_proxy
+            .clone_from(&other.info.registry_proxy);
         self.info.aws_call_log.clone_from(&other.info.aws_call_log);
         self
     }
@@ -201,7 +241,11 @@ impl Drop for Stack {
 fn up(folder: &Path) -> Command {
     let mut command = Command::new("python3");
     let script = crate::repository_root().join("tests/support/stack.py");
-    command.arg(script).args(["up", "--dir"]).arg(folder).stdout(Stdio::piped());
+    command
+        .arg(script)
+        .args(["up", "--dir"])
+        .arg(folder)
+        .stdout(Stdio::piped());
     command
 }
 
@@ -212,10 +256,12 @@ fn first_line(child: &mut Child) -> Result<Info> {
     if line.is_empty() {
         bail!("the local stack did not start; why is what stack.py said");
     }
-    serde_json::from_str(&line).with_context(|| format!("stack.py printed something else than where it is: {line}"))
+    serde_json::from_str(&line)
+        .with_context(|| format!("stack.py printed something else than where it is: {line}"))
 }
 
-/// Removes what we left there the last time (stack.py does so with its own): caches of a cluster that is no more.
+/// Removes what we left there the last time (stack.py does so with its own): caches of a cluster
+/// that is no more.
 fn clear(folder: &Path) {
     for left in ["home", "scratch"] {
         let _ = std::fs::remove_dir_all(folder.join(left));
@@ -228,10 +274,17 @@ fn free_folder(name: &str) -> Result<PathBuf> {
     let parent = crate::repository_root().join("target/stacks");
     let mut taken = TAKEN.lock().expect("nothing panics while it holds this");
     for number in 1.. {
-        let folder = parent.join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
+        let folder = parent.join(if number == 1 {
+            name.to_owned()
+        } else {
+            format!("{name}-{number}")
+        });
         std::fs::create_dir_all(&folder)?;
         // stack.py holds this lock while it runs.
-        let lock = File::options().create(true).append(true).open(folder.join("lock"))?;
+        let lock = File::options()
+            .create(true)
+            .append(true)
+            .open(folder.join("lock"))?;
         if lock.try_lock().is_ok() && taken.insert(folder.clone()) {
             return Ok(folder);
         }

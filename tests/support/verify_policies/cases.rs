@@ -1,5 +1,5 @@
-//! Requests and policies by dice that fall the same every time. What is generated, the simulator takes as valid: its keys are ones that
-//! exist, its documents are well-formed.
+//! Requests and policies by dice that fall the same every time. What is generated, the simulator
+//! takes as valid: its keys are ones that exist, its documents are well-formed.
 
 use registry_grants::policy::evaluate::{Principal, PrincipalKind};
 use serde_json::{Map, Value, json};
@@ -18,24 +18,35 @@ pub struct Case {
 
 impl Case {
     fn documents(&self) -> impl Iterator<Item = &Value> {
-        self.identity.iter().chain(&self.boundary).chain(&self.resource)
+        self.identity
+            .iter()
+            .chain(&self.boundary)
+            .chain(&self.resource)
     }
 
     /// Whether a document says this somewhere.
     pub fn says(&self, text: &str) -> bool {
-        self.documents().any(|document| document.to_string().contains(text))
+        self.documents()
+            .any(|document| document.to_string().contains(text))
     }
 
     /// Whether a document of the first version has what is a variable in the second.
     pub fn has_variables_before_their_time(&self) -> bool {
         let texts = self.documents().map(Value::to_string);
-        texts.into_iter().any(|text| text.contains("2008-10-17") && text.contains("${"))
+        texts
+            .into_iter()
+            .any(|text| text.contains("2008-10-17") && text.contains("${"))
     }
 
     /// Whether a statement has this element.
     pub fn has(&self, element: &str) -> bool {
-        let statements = self.documents().filter_map(|document| document["Statement"].as_array()).flatten();
-        statements.into_iter().any(|statement| statement.get(element).is_some())
+        let statements = self
+            .documents()
+            .filter_map(|document| document["Statement"].as_array())
+            .flatten();
+        statements
+            .into_iter()
+            .any(|statement| statement.get(element).is_some())
     }
 }
 
@@ -102,16 +113,35 @@ const CONDITIONS: [(&[&str], &str, &[&str]); 11] = [
             "StringNotLikeIfExists",
         ],
         "aws:PrincipalTag/team",
-        &["team", "TEAM", "t*m", "te?m", "${aws:PrincipalTag/team}", "${*}", "${*}", "x"],
+        &[
+            "team",
+            "TEAM",
+            "t*m",
+            "te?m",
+            "${aws:PrincipalTag/team}",
+            "${*}",
+            "${*}",
+            "x",
+        ],
     ),
-    (&["StringEquals", "StringNotEqualsIfExists", "StringLike"], "aws:PrincipalOrgID", &["o-1", "o-2", "o-*"]),
+    (
+        &["StringEquals", "StringNotEqualsIfExists", "StringLike"],
+        "aws:PrincipalOrgID",
+        &["o-1", "o-2", "o-*"],
+    ),
     (
         &["StringEquals", "StringNotEquals"],
         "AWS:principalaccount",
         &["111111111111", "222222222222", "${aws:PrincipalAccount}"],
     ),
     (
-        &["ArnLike", "ArnEquals", "ArnNotLike", "ArnNotEquals", "StringLike"],
+        &[
+            "ArnLike",
+            "ArnEquals",
+            "ArnNotLike",
+            "ArnNotEquals",
+            "StringLike",
+        ],
         "aws:PrincipalArn",
         &[
             "arn:aws:iam::*:role/*",
@@ -121,11 +151,26 @@ const CONDITIONS: [(&[&str], &str, &[&str]); 11] = [
         ],
     ),
     (
-        &["IpAddress", "NotIpAddress", "NotIpAddress", "IpAddressIfExists"],
+        &[
+            "IpAddress",
+            "NotIpAddress",
+            "NotIpAddress",
+            "IpAddressIfExists",
+        ],
         "aws:SourceIp",
-        &["203.0.113.0/24", "203.0.113.7", "10.0.0.0/8", "2001:db8::/32", "2001:db8:1::/48"],
+        &[
+            "203.0.113.0/24",
+            "203.0.113.7",
+            "10.0.0.0/8",
+            "2001:db8::/32",
+            "2001:db8:1::/48",
+        ],
     ),
-    (&["Bool", "BoolIfExists"], "aws:SecureTransport", &["true", "false"]),
+    (
+        &["Bool", "BoolIfExists"],
+        "aws:SecureTransport",
+        &["true", "false"],
+    ),
     (
         &[
             "NumericLessThan",
@@ -149,7 +194,11 @@ const CONDITIONS: [(&[&str], &str, &[&str]); 11] = [
             "DateNotEquals",
         ],
         "aws:CurrentTime",
-        &["2024-02-29T12:00:00Z", "2024-02-29T11:59:59Z", "2030-01-01T00:00:00Z"],
+        &[
+            "2024-02-29T12:00:00Z",
+            "2024-02-29T11:59:59Z",
+            "2030-01-01T00:00:00Z",
+        ],
     ),
     (
         &[
@@ -165,7 +214,11 @@ const CONDITIONS: [(&[&str], &str, &[&str]); 11] = [
         &["o-1/r-1/ou-1/", "o-1/r-1/*", "o-2/*", "x"],
     ),
     (&["Null"], "aws:PrincipalTag/team", &["true", "false"]),
-    (&["StringLike", "StringNotEquals", "StringEqualsIfExists"], "aws:SourceVpc", &["vpc-1", "vpc-*"]),
+    (
+        &["StringLike", "StringNotEquals", "StringEqualsIfExists"],
+        "aws:SourceVpc",
+        &["vpc-1", "vpc-*"],
+    ),
 ];
 
 struct Dice(fastrand::Rng);
@@ -199,8 +252,19 @@ impl Dice {
 
     fn statement(&mut self, deny_once_in: u32) -> Map<String, Value> {
         let mut statement = Map::new();
-        statement.insert("Effect".into(), json!(if self.once_in(deny_once_in) { "Deny" } else { "Allow" }));
-        let action = if self.once_in(8) { "NotAction" } else { "Action" };
+        statement.insert(
+            "Effect".into(),
+            json!(if self.once_in(deny_once_in) {
+                "Deny"
+            } else {
+                "Allow"
+            }),
+        );
+        let action = if self.once_in(8) {
+            "NotAction"
+        } else {
+            "Action"
+        };
         statement.insert(action.into(), self.some(&ACTIONS));
         if self.once_in(3) {
             statement.insert("Condition".into(), self.condition());
@@ -209,14 +273,22 @@ impl Dice {
     }
 
     fn document(&mut self, statements: Vec<Map<String, Value>>) -> Value {
-        let version = if self.once_in(8) { "2008-10-17" } else { "2012-10-17" };
+        let version = if self.once_in(8) {
+            "2008-10-17"
+        } else {
+            "2012-10-17"
+        };
         json!({ "Version": version, "Statement": statements })
     }
 
     fn of_identity(&mut self) -> Value {
         let statements = (0..self.0.u32(1..=3)).map(|_| {
             let mut statement = self.statement(9);
-            let resource = if self.once_in(8) { "NotResource" } else { "Resource" };
+            let resource = if self.once_in(8) {
+                "NotResource"
+            } else {
+                "Resource"
+            };
             statement.insert(resource.into(), self.some(&RESOURCES));
             statement
         });
@@ -233,7 +305,11 @@ impl Dice {
                 3 => json!({ "Service": self.one(&SERVICES), "AWS": self.some(&NAMES) }),
                 _ => json!({ "AWS": self.some(&NAMES) }),
             };
-            let element = if self.once_in(25) { "NotPrincipal" } else { "Principal" };
+            let element = if self.once_in(25) {
+                "NotPrincipal"
+            } else {
+                "Principal"
+            };
             statement.insert(element.into(), principal);
             statement
         });
@@ -255,7 +331,12 @@ impl Dice {
             PrincipalKind::Root | PrincipalKind::Service => "root",
         };
         let arn = format!("arn:aws:iam::{account}:{name}");
-        Principal { arn, kind, account: Some(account.into()), unique_id: Some("AROAEXAMPLEEXAMPLE00".into()) }
+        Principal {
+            arn,
+            kind,
+            account: Some(account.into()),
+            unique_id: Some("AROAEXAMPLEEXAMPLE00".into()),
+        }
     }
 
     /// With what ours derives from the principal, for the simulator derives nothing.
@@ -268,10 +349,16 @@ impl Dice {
         let one_of: [(&str, &[&str]); 7] = [
             ("aws:PrincipalTag/team", &["team", "Team", "*"]),
             ("aws:PrincipalOrgID", &["o-1", "o-3"]),
-            ("aws:SourceIp", &["203.0.113.7", "203.0.114.7", "2001:db8:1::5", "2001:db9::1"]),
+            (
+                "aws:SourceIp",
+                &["203.0.113.7", "203.0.114.7", "2001:db8:1::5", "2001:db9::1"],
+            ),
             ("aws:SecureTransport", &["true", "false"]),
             ("aws:MultiFactorAuthAge", &["60", "3600"]),
-            ("aws:CurrentTime", &["2024-02-29T12:00:00Z", "2031-01-01T00:00:00Z"]),
+            (
+                "aws:CurrentTime",
+                &["2024-02-29T12:00:00Z", "2031-01-01T00:00:00Z"],
+            ),
             ("aws:SourceVpc", &["vpc-1", "vpc-2"]),
         ];
         for (key, values) in one_of {
@@ -281,7 +368,10 @@ impl Dice {
         }
         if !self.once_in(3) {
             let paths = ["o-1/r-1/ou-1/", "o-3/r-1/ou-1/"];
-            context.insert("aws:PrincipalOrgPaths".into(), json!(&paths[..self.0.usize(1..=2)]));
+            context.insert(
+                "aws:PrincipalOrgPaths".into(),
+                json!(&paths[..self.0.usize(1..=2)]),
+            );
         }
         context
     }

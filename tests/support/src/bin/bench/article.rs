@@ -1,20 +1,26 @@
 //! What the article's grant costs, and a look at it later. Written to `article.json`.
 
 use anyhow::{Context, Result, ensure};
-use local_stack::{AuditLog, Call, CallLog, Installation, Pair, Repository, Write, by_operation, eventually, prepare};
+use local_stack::{
+    AuditLog, Call, CallLog, Installation, Pair, Repository, Write, by_operation, eventually,
+    prepare,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Calls of the grant's first reconciliation. Aside are those to STS, and what is read once for all grants of an account before there is one.
-/// One of them reads the repository's policy before it is claimed (docs/decisions/0020-claims-per-place.md).
+/// Calls of the grant's first reconciliation. Aside are those to STS, and what is read once for all
+/// grants of an account before there is one. One of them reads the repository's policy before it is
+/// claimed (docs/decisions/0020-claims-per-place.md).
 const MOST_AWS_CALLS: usize = 13;
-/// Writes to the API server of the grant's first reconciliation. Aside are Events and Leases, and the accounts' own statuses, which count the grants: one
-/// write for each account, however many grants come at once.
+/// Writes to the API server of the grant's first reconciliation. Aside are Events and Leases, and
+/// the accounts' own statuses, which count the grants: one write for each account, however many
+/// grants come at once.
 const MOST_API_WRITES: usize = 4;
 
-/// Long against a reconciliation, short against a person's patience. The operator varies it by 20 % either way.
+/// Long against a reconciliation, short against a person's patience. The operator varies it by 20 %
+/// either way.
 const RESYNC: Duration = Duration::from_secs(10);
 const NAMESPACE: &str = "team-b";
 
@@ -66,16 +72,22 @@ async fn measure(installation: &Installation) -> Result<Measured> {
     let Installation { stack, cluster, .. } = installation;
     let pair = Pair::example();
     prepare(stack, &pair).await?;
-    Repository::new(&pair.registry, "miqp-devops").create(stack).await?;
+    Repository::new(&pair.registry, "miqp-devops")
+        .create(stack)
+        .await?;
 
     let (calls, audit) = (CallLog::of(stack), AuditLog::of(stack));
     let (calls_mark, audit_mark) = (calls.mark()?, audit.mark()?);
     let interval = format!("{}s", RESYNC.as_secs());
-    let _operator = installation.start_operator(crate::operator()?, &["--resync-interval", &interval]).await?;
+    let _operator = installation
+        .start_operator(crate::operator()?, &["--resync-interval", &interval])
+        .await?;
 
     let article = pair.article(NAMESPACE);
     let documents: Vec<&str> = article.split("\n---\n").collect();
-    let (grant, accounts) = documents.split_last().context("examples/article.yaml is empty")?;
+    let (grant, accounts) = documents
+        .split_last()
+        .context("examples/article.yaml is empty")?;
     ensure!(
         grant.contains("kind: CrossAccountRegistryGrant"),
         "the grant is not the last document of examples/article.yaml"
@@ -83,25 +95,35 @@ async fn measure(installation: &Installation) -> Result<Measured> {
     println!("applying the accounts of examples/article.yaml");
     cluster.apply(&accounts.join("\n---\n")).await?;
     for account in [&pair.registry, &pair.consumer] {
-        cluster.wait_for_condition(NAMESPACE, &format!("awsaccount/{account}"), "Ready").await?;
+        cluster
+            .wait_for_condition(NAMESPACE, &format!("awsaccount/{account}"), "Ready")
+            .await?;
     }
     println!("applying its grant");
     let applied = SystemTime::now();
     cluster.apply(grant).await?;
-    cluster.wait_for_condition(NAMESPACE, "carg/miq-devops", "Ready").await?;
-    // What it does between being Ready and its first resync belongs to the first reconciliation as well.
+    cluster
+        .wait_for_condition(NAMESPACE, "carg/miq-devops", "Ready")
+        .await?;
+    // What it does between being Ready and its first resync belongs to the first reconciliation as
+    // well.
     let settled = SystemTime::now() + RESYNC / 2;
 
     println!("waiting for a whole resync");
-    let resync =
-        eventually("a whole resync", async || whole_resync(calls.of_operator(calls_mark)?, settled, &pair)).await?;
+    let resync = eventually("a whole resync", async || {
+        whole_resync(calls.of_operator(calls_mark)?, settled, &pair)
+    })
+    .await?;
     let all = calls.of_operator(calls_mark)?;
-    let (before, since): (Vec<&Call>, Vec<&Call>) = all.iter().partition(|call| call.time < applied);
+    let (before, since): (Vec<&Call>, Vec<&Call>) =
+        all.iter().partition(|call| call.time < applied);
     let first = since.into_iter().filter(|call| call.time < settled);
     let writes = audit.of_operator(audit_mark).await?;
-    let (first_writes, later): (Vec<&Write>, Vec<&Write>) = writes.iter().partition(|write| write.time < settled);
-    let (for_accounts, for_grant): (Vec<_>, Vec<_>) =
-        first_writes.into_iter().partition(|write| write.resource.starts_with("awsaccounts"));
+    let (first_writes, later): (Vec<&Write>, Vec<&Write>) =
+        writes.iter().partition(|write| write.time < settled);
+    let (for_accounts, for_grant): (Vec<_>, Vec<_>) = first_writes
+        .into_iter()
+        .partition(|write| write.resource.starts_with("awsaccounts"));
 
     let (sts_before, calls_for_accounts) = apart(before.into_iter());
     let (sts_calls, aws_calls) = apart(first);
@@ -109,7 +131,9 @@ async fn measure(installation: &Installation) -> Result<Measured> {
     let (resync_sts_calls, resync_calls) = apart(resync.iter());
     let mut by_resource = BTreeMap::new();
     for write in &for_grant {
-        *by_resource.entry(format!("{} {}", write.verb, write.resource)).or_default() += 1;
+        *by_resource
+            .entry(format!("{} {}", write.verb, write.resource))
+            .or_default() += 1;
     }
     Ok(Measured {
         aws_calls_total: aws_calls.values().sum(),
@@ -125,15 +149,23 @@ async fn measure(installation: &Installation) -> Result<Measured> {
             sts_calls: resync_sts_calls,
             api_writes: later.len(),
         },
-        limits: Limits { aws_calls_total: MOST_AWS_CALLS, api_writes: MOST_API_WRITES, resync_api_writes: 0 },
+        limits: Limits {
+            aws_calls_total: MOST_AWS_CALLS,
+            api_writes: MOST_API_WRITES,
+            resync_api_writes: 0,
+        },
     })
 }
 
-/// The calls from one look at the repository's policy to the next: those of one resync, whatever it begins with.
+/// The calls from one look at the repository's policy to the next: those of one resync, whatever it
+/// begins with.
 fn whole_resync(mut calls: Vec<Call>, after: SystemTime, pair: &Pair) -> Result<Vec<Call>> {
     calls.retain(|call| call.time >= after);
-    let is_look = |call: &Call| call.action == "GetRepositoryPolicy" && call.account == pair.registry;
-    let looks: Vec<usize> = (0..calls.len()).filter(|&number| is_look(&calls[number])).collect();
+    let is_look =
+        |call: &Call| call.action == "GetRepositoryPolicy" && call.account == pair.registry;
+    let looks: Vec<usize> = (0..calls.len())
+        .filter(|&number| is_look(&calls[number]))
+        .collect();
     ensure!(looks.len() >= 2, "{} resyncs have begun", looks.len());
     Ok(calls[looks[0]..looks[1]].to_vec())
 }
@@ -146,7 +178,14 @@ fn apart<'a>(calls: impl Iterator<Item = &'a Call>) -> (usize, BTreeMap<String, 
 
 /// Prints what was measured; gives back whether it is within the limits.
 fn print(measured: &Measured) -> bool {
-    let Measured { aws_calls, aws_calls_total, sts_calls, api_writes, api_writes_by_resource, .. } = measured;
+    let Measured {
+        aws_calls,
+        aws_calls_total,
+        sts_calls,
+        api_writes,
+        api_writes_by_resource,
+        ..
+    } = measured;
     println!("\nFirst reconciliation of examples/article.yaml");
     list(aws_calls);
     let calls_fit = limited("AWS calls", *aws_calls_total, MOST_AWS_CALLS);
@@ -155,9 +194,17 @@ fn print(measured: &Measured) -> bool {
     println!("  {for_accounts:>4}  calls before the grant, for the accounts (aside)");
     list(api_writes_by_resource);
     let writes_fit = limited("writes to the API server", *api_writes, MOST_API_WRITES);
-    println!("  {:>4}  writes of the accounts' statuses (aside)", measured.api_writes_for_accounts);
+    println!(
+        "  {:>4}  writes of the accounts' statuses (aside)",
+        measured.api_writes_for_accounts
+    );
 
-    let Resync { aws_calls, aws_calls_total, sts_calls, api_writes } = &measured.resync;
+    let Resync {
+        aws_calls,
+        aws_calls_total,
+        sts_calls,
+        api_writes,
+    } = &measured.resync;
     println!("\nA resync of it, unchanged");
     list(aws_calls);
     println!("  {aws_calls_total:>4}  AWS calls");
@@ -173,7 +220,11 @@ fn list(counts: &BTreeMap<String, usize>) {
 }
 
 fn limited(what: &str, count: usize, most: usize) -> bool {
-    let verdict = if count <= most { "ok" } else { "OVER THE LIMIT" };
+    let verdict = if count <= most {
+        "ok"
+    } else {
+        "OVER THE LIMIT"
+    };
     println!("  {count:>4}  {what}, of at most {most}: {verdict}");
     count <= most
 }

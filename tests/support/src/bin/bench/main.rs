@@ -1,6 +1,7 @@
-//! `make bench`: what grants cost, as those say who are asked: AWS calls by the emulation's log, writes by the API server's audit
-//! log. Prints it, writes it to `target/bench`, fails over the limits of DESIGN. Times are the machine's, and not looked at, but for one:
-//! `bench times` says whether the comparison of policies that `cargo bench` measured is within its limit.
+//! `make bench`: what grants cost, as those say who are asked: AWS calls by the emulation's log,
+//! writes by the API server's audit log. Prints it, writes it to `target/bench`, fails over the
+//! limits of DESIGN. Times are the machine's, and not looked at, but for one: `bench times` says
+//! whether the comparison of policies that `cargo bench` measured is within its limit.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +28,10 @@ async fn main() -> ExitCode {
 async fn run() -> Result<()> {
     if std::env::args().nth(1).as_deref() == Some("times") {
         let binary = operator()?;
-        let target = binary.parent().and_then(Path::parent).context("this is not in cargo's target folder")?;
+        let target = binary
+            .parent()
+            .and_then(Path::parent)
+            .context("this is not in cargo's target folder")?;
         return times::check(&target.join("criterion"));
     }
     let folder = local_stack::repository_root().join("target/bench");

@@ -1,5 +1,6 @@
-//! What many grants on one repository cost, and how large its policy gets. Written to `repository.json` for whole accounts, and to
-//! `repository-narrowed.json` for accounts narrowed to a role.
+//! What many grants on one repository cost, and how large its policy gets. Written to
+//! `repository.json` for whole accounts, and to `repository-narrowed.json` for accounts narrowed to
+//! a role.
 
 use anyhow::{Context, Result};
 use local_stack::{CallLog, Installation, MANAGEMENT_ROLE, Pair, Repository};
@@ -31,12 +32,31 @@ struct Measured {
 /// Measures it, says it, writes it down; gives back whether it is within the limits.
 pub async fn run(installation: &Installation, folder: &Path) -> Result<bool> {
     // No resync: what is counted is what the grants themselves cause.
-    let _operator = installation.start_operator(crate::operator()?, &["--resync-interval", "1h"]).await?;
-    let whole = measure_each(installation, &GRANTS, "many", &json!({"wholeAccount": true}), "").await?;
+    let _operator = installation
+        .start_operator(crate::operator()?, &["--resync-interval", "1h"])
+        .await?;
+    let whole = measure_each(
+        installation,
+        &GRANTS,
+        "many",
+        &json!({"wholeAccount": true}),
+        "",
+    )
+    .await?;
     let narrow = json!({"roles": ["ci/deployer"]});
-    let narrowed = measure_each(installation, &NARROWED, "narrowed", &narrow, ", narrowed to roles").await?;
+    let narrowed = measure_each(
+        installation,
+        &NARROWED,
+        "narrowed",
+        &narrow,
+        ", narrowed to roles",
+    )
+    .await?;
     println!();
-    for (name, rows) in [("repository.json", &whole), ("repository-narrowed.json", &narrowed)] {
+    for (name, rows) in [
+        ("repository.json", &whole),
+        ("repository-narrowed.json", &narrowed),
+    ] {
         let file = folder.join(name);
         std::fs::write(&file, serde_json::to_string_pretty(rows)? + "\n")?;
         println!("written to {}", file.display());
@@ -55,9 +75,22 @@ async fn measure_each(
     println!("\nMany grants on one repository, applied at once{which}");
     println!("  grants   reads  writes  characters");
     for grants in counts {
-        let row = measure(installation, &format!("{prefix}-{grants}"), *grants, consumer).await?;
-        let verdict = if row.is_within() { "ok" } else { "OVER THE LIMIT" };
-        println!("  {:>6}  {:>6}  {:>6}  {:>10}  {verdict}", row.grants, row.reads, row.writes, row.bytes);
+        let row = measure(
+            installation,
+            &format!("{prefix}-{grants}"),
+            *grants,
+            consumer,
+        )
+        .await?;
+        let verdict = if row.is_within() {
+            "ok"
+        } else {
+            "OVER THE LIMIT"
+        };
+        println!(
+            "  {:>6}  {:>6}  {:>6}  {:>10}  {verdict}",
+            row.grants, row.reads, row.writes, row.bytes
+        );
         rows.push(row);
     }
     println!("  at most         {MOST_WRITES:>6}  {MOST_CHARACTERS:>10}");
@@ -70,24 +103,48 @@ impl Measured {
     }
 }
 
-async fn measure(installation: &Installation, namespace: &str, grants: usize, who: &Value) -> Result<Measured> {
+async fn measure(
+    installation: &Installation,
+    namespace: &str,
+    grants: usize,
+    who: &Value,
+) -> Result<Measured> {
     let Installation { stack, cluster, .. } = installation;
     cluster.create_namespace(namespace).await?;
     let Pair { registry, consumer } = installation.fresh_pair().await?;
     let app = Repository::new(&registry, "app");
     app.create(stack).await?;
-    let consumers: Vec<String> = (0..grants).map(|number| format!("9{}{number:03}", &consumer[4..])).collect();
-    cluster.apply(&account(&registry, namespace, &consumers).to_string()).await?;
-    cluster.wait_for_condition(namespace, &format!("awsaccount/{registry}"), "Ready").await?;
+    let consumers: Vec<String> = (0..grants)
+        .map(|number| format!("9{}{number:03}", &consumer[4..]))
+        .collect();
+    cluster
+        .apply(&account(&registry, namespace, &consumers).to_string())
+        .await?;
+    cluster
+        .wait_for_condition(namespace, &format!("awsaccount/{registry}"), "Ready")
+        .await?;
 
     let log = CallLog::of(stack);
     let mark = log.mark()?;
-    let items: Vec<Value> = consumers.iter().map(|consumer| grant(&registry, namespace, consumer, who)).collect();
-    cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).await?;
+    let items: Vec<Value> = consumers
+        .iter()
+        .map(|consumer| grant(&registry, namespace, consumer, who))
+        .collect();
+    cluster
+        .apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())
+        .await?;
     cluster.wait_for_all(namespace, "carg", "Ready").await?;
     let calls = log.of_operator(mark)?;
-    let count = |action| calls.iter().filter(|call| call.account == registry && call.action == action).count();
-    let policy = app.policy(stack).await?.context("all grants are Ready, and the repository has no policy")?;
+    let count = |action| {
+        calls
+            .iter()
+            .filter(|call| call.account == registry && call.action == action)
+            .count()
+    };
+    let policy = app
+        .policy(stack)
+        .await?
+        .context("all grants are Ready, and the repository has no policy")?;
     Ok(Measured {
         grants,
         reads: count("GetRepositoryPolicy"),

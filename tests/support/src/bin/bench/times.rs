@@ -1,10 +1,12 @@
-//! How long it takes to compare two full policies: what `cargo bench --bench policy` has measured, against its limit.
+//! How long it takes to compare two full policies: what `cargo bench --bench policy` has measured,
+//! against its limit.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::Path;
 
-/// A full policy and the same in other words, by criterion's groups; and what a look at a repository does with them.
+/// A full policy and the same in other words, by criterion's groups; and what a look at a
+/// repository does with them.
 const POLICIES: [&str; 2] = ["packed", "mixed"];
 const COMPARISON: &str = "canonical forms, equality and difference";
 /// The target for a full policy. The median, for a machine that is busy for a moment must not fail.
@@ -15,12 +17,24 @@ const MOST_NANOSECONDS: f64 = 1e6;
 /// # Errors
 /// When one is missing, or over the limit.
 pub fn check(criterion: &Path) -> Result<()> {
-    println!("\nCanonical forms and difference of two full policies, at most {:.0} µs", MOST_NANOSECONDS / 1e3);
+    println!(
+        "\nCanonical forms and difference of two full policies, at most {:.0} µs",
+        MOST_NANOSECONDS / 1e3
+    );
     let mut is_within = true;
     for policy in POLICIES {
-        let median = median(&criterion.join(policy).join(COMPARISON).join("new/estimates.json"))?;
+        let median = median(
+            &criterion
+                .join(policy)
+                .join(COMPARISON)
+                .join("new/estimates.json"),
+        )?;
         let within = median < MOST_NANOSECONDS;
-        println!("  {policy:<8} {:>6.0} µs  {}", median / 1e3, if within { "ok" } else { "OVER THE LIMIT" });
+        println!(
+            "  {policy:<8} {:>6.0} µs  {}",
+            median / 1e3,
+            if within { "ok" } else { "OVER THE LIMIT" }
+        );
         is_within &= within;
     }
     ensure!(is_within, "over the limit, see above");
@@ -29,7 +43,11 @@ pub fn check(criterion: &Path) -> Result<()> {
 
 /// In nanoseconds.
 fn median(file: &Path) -> Result<f64> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("{}: not measured", file.display()))?;
-    let estimates: Value = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
-    estimates["median"]["point_estimate"].as_f64().with_context(|| format!("{}: no median", file.display()))
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("{}: not measured", file.display()))?;
+    let estimates: Value =
+        serde_json::from_str(&text).with_context(|| file.display().to_string())?;
+    estimates["median"]["point_estimate"]
+        .as_f64()
+        .with_context(|| format!("{}: no median", file.display()))
 }

@@ -1,4 +1,5 @@
-//! The four steps that are done by hand otherwise: what AWS has now must mean the same as their documents, up to the role's path.
+//! The four steps that are done by hand otherwise: what AWS has now must mean the same as their
+//! documents, up to the role's path.
 
 use crate::report::{Done, Report, say};
 use crate::scene::{Scene, accounts, repository};
@@ -23,18 +24,37 @@ pub async fn compare(report: &Report, scene: &Scene, granted: &Done<Granted>) {
         say(format!("attached: {MANAGED_POLICY}"));
         Ok(())
     };
-    report.step("article, step 1: a role in A with the managed policy", managed).await;
+    report
+        .step(
+            "article, step 1: a role in A with the managed policy",
+            managed,
+        )
+        .await;
     let trust = async { is_equal(&role_in_a().await?.trust, ROLE_TRUST) };
     report.step("article, step 2: B may assume it", trust).await;
     let policy = async {
         granted.need()?;
         let policy = repository().policy(scene.stack.need()?).await?;
-        is_equal(&policy.context("the repository has no policy")?, REPOSITORY_POLICY)
+        is_equal(
+            &policy.context("the repository has no policy")?,
+            REPOSITORY_POLICY,
+        )
     };
-    report.step("article, step 3: the repository's policy", policy).await;
-    let instance =
-        async { is_equal(&role(scene, 1, &granted.need()?.instance_role).await?.trust, INSTANCE_ROLE_TRUST) };
-    report.step("article, step 4: EC2 may assume the instance's role in B", instance).await;
+    report
+        .step("article, step 3: the repository's policy", policy)
+        .await;
+    let instance = async {
+        is_equal(
+            &role(scene, 1, &granted.need()?.instance_role).await?.trust,
+            INSTANCE_ROLE_TRUST,
+        )
+    };
+    report
+        .step(
+            "article, step 4: EC2 may assume the instance's role in B",
+            instance,
+        )
+        .await;
 }
 
 async fn role(scene: &Scene, account: usize, arn: &str) -> Result<Role> {

@@ -34,11 +34,16 @@ fn read(folder: &Path) -> Result<Option<Kept>> {
         return Ok(None);
     }
     let text = std::fs::read_to_string(&file)?;
-    Ok(Some(serde_json::from_str(&text).with_context(|| format!("{} is not ours", file.display()))?))
+    Ok(Some(serde_json::from_str(&text).with_context(|| {
+        format!("{} is not ours", file.display())
+    })?))
 }
 
 pub fn write(folder: &Path, kept: &Kept) -> Result<()> {
-    Ok(std::fs::write(state_file(folder), serde_json::to_string_pretty(kept)? + "\n")?)
+    Ok(std::fs::write(
+        state_file(folder),
+        serde_json::to_string_pretty(kept)? + "\n",
+    )?)
 }
 
 /// Ends the processes that were written down, if they are still those.
@@ -47,8 +52,17 @@ pub fn end(folder: &Path) -> Result<ExitCode> {
         println!("no demo was kept");
         return Ok(ExitCode::SUCCESS);
     };
-    for (name, process) in kept.operator.iter().map(|operator| ("operator", operator)).chain([("stack", &kept.stack)]) {
-        let state = if process.is_running() { "ended" } else { "had ended already" };
+    for (name, process) in kept
+        .operator
+        .iter()
+        .map(|operator| ("operator", operator))
+        .chain([("stack", &kept.stack)])
+    {
+        let state = if process.is_running() {
+            "ended"
+        } else {
+            "had ended already"
+        };
         process.end();
         println!("{name}: {state}");
     }
@@ -56,12 +70,14 @@ pub fn end(folder: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a file of environment variables for a shell, and says what can be done with it. `docker` is a `DOCKER_CONFIG` with the
-/// instance's token.
+/// Writes a file of environment variables for a shell, and says what can be done with it. `docker`
+/// is a `DOCKER_CONFIG` with the instance's token.
 pub fn explain(folder: &Path, docker: &Path, info: &Info, repository: &Repository) -> Result<()> {
     let programs = [&info.bin.kubectl, &info.bin.helm, &info.bin.crane];
-    let path: Vec<String> =
-        programs.iter().filter_map(|program| Some(program.parent()?.display().to_string())).collect();
+    let path: Vec<String> = programs
+        .iter()
+        .filter_map(|program| Some(program.parent()?.display().to_string()))
+        .collect();
     let environment = folder.join("env.sh");
     let text = format!(
         "# For `source`: the demo's kubectl and Helm with its cluster, AWS as account A's root, crane as account B's instance.\n\

@@ -1,5 +1,5 @@
-//! `make demo`: the whole story, from two empty AWS accounts to a pushed and pulled image and back, with the real operator, API
-//! server, Helm, kubectl and registry client.
+//! `make demo`: the whole story, from two empty AWS accounts to a pushed and pulled image and back,
+//! with the real operator, API server, Helm, kubectl and registry client.
 //!
 //!     demo            play it, and end everything
 //!     demo --keep     stop before the grant is deleted, and leave everything running

@@ -5,8 +5,9 @@ use crate::report::{Done, Report, say};
 use anyhow::{Context, Result};
 use aws_credential_types::Credentials;
 use local_stack::{
-    AccountState, Cluster, HELM_RELEASE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Operator, OperatorSettings, Pair,
-    Repository, Session, Stack, install_chart, instance_role_allowed_everything, operator_identity, prepare,
+    AccountState, Cluster, HELM_RELEASE, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Operator,
+    OperatorSettings, Pair, Repository, Session, Stack, install_chart,
+    instance_role_allowed_everything, operator_identity, prepare,
 };
 use std::path::Path;
 
@@ -47,14 +48,24 @@ pub async fn accounts(stack: &Stack) -> Result<[AccountState; 2]> {
 
 /// Sets it, below `folder`.
 pub async fn set(report: &Report, folder: &Path, end: End) -> Scene {
-    let stack = report.step("start the local stack", start(folder, end)).await;
-    let credentials = report.step("set up both accounts", async { set_up_accounts(stack.need()?).await }).await;
+    let stack = report
+        .step("start the local stack", start(folder, end))
+        .await;
+    let credentials = report
+        .step("set up both accounts", async {
+            set_up_accounts(stack.need()?).await
+        })
+        .await;
     let tester = report.step("make a role in B that B allows everything", async {
         credentials.need()?; // with the accounts
         role_with_every_permission(stack.need()?).await
     });
     let tester = tester.await;
-    let chart = report.step("helm install the chart", async { install(stack.need()?).await }).await;
+    let chart = report
+        .step("helm install the chart", async {
+            install(stack.need()?).await
+        })
+        .await;
     let operator = report.step("run the operator as the chart's ServiceAccount", async {
         chart.need()?;
         run_operator(stack.need()?, credentials.need()?, folder, end).await
@@ -69,7 +80,12 @@ pub async fn set(report: &Report, folder: &Path, end: End) -> Scene {
         }
         Ok(states)
     });
-    Scene { before: before.await, stack, tester, operator }
+    Scene {
+        before: before.await,
+        stack,
+        tester,
+        operator,
+    }
 }
 
 async fn start(folder: &Path, end: End) -> Result<Stack> {
@@ -84,29 +100,49 @@ async fn start(folder: &Path, end: End) -> Result<Stack> {
     Ok(stack)
 }
 
-/// Writes down what runs, as soon as it does: `make demo-down` finds it even if this process is ended in the middle.
+/// Writes down what runs, as soon as it does: `make demo-down` finds it even if this process is
+/// ended in the middle.
 fn note(folder: &Path, stack: &Stack, operator: Option<&Operator>) -> Result<()> {
     let operator = operator.map(Operator::identity);
-    kept::write(folder, &Kept { stack: stack.identity(), operator, info: stack.info.clone() })
+    kept::write(
+        folder,
+        &Kept {
+            stack: stack.identity(),
+            operator,
+            info: stack.info.clone(),
+        },
+    )
 }
 
 async fn set_up_accounts(stack: &Stack) -> Result<Credentials> {
     let pair = Pair::example();
-    say(format!("{OPERATOR_ACCOUNT}: the operator's own role, which may assume the management roles and nothing else"));
+    say(format!(
+        "{OPERATOR_ACCOUNT}: the operator's own role, which may assume the management roles and nothing else"
+    ));
     let credentials = operator_identity(stack).await?;
-    say("A and B: the management role registry-grants and its boundary, from examples/management-roles");
+    say(
+        "A and B: the management role registry-grants and its boundary, from examples/management-roles",
+    );
     prepare(stack, &pair).await?;
     let repository = repository();
-    say(format!("A: repository {}, and an image in it, pushed by A itself", repository.name));
+    say(format!(
+        "A: repository {}, and an image in it, pushed by A itself",
+        repository.name
+    ));
     repository.create(stack).await?;
-    Session::of_root(stack, &pair.registry).push(&repository, "of-a").await?.allowed()?;
+    Session::of_root(stack, &pair.registry)
+        .push(&repository, "of-a")
+        .await?
+        .allowed()?;
     Ok(credentials)
 }
 
 async fn role_with_every_permission(stack: &Stack) -> Result<String> {
     let root = stack.aws(&Pair::example().consumer);
     let arn = instance_role_allowed_everything(&root, "allowed-everything").await?;
-    say(format!("B: {arn} may ecr:* and sts:AssumeRole on *; in A that counts for nothing until A agrees"));
+    say(format!(
+        "B: {arn} may ecr:* and sts:AssumeRole on *; in A that counts for nothing until A agrees"
+    ));
     Ok(arn)
 }
 
@@ -114,21 +150,38 @@ async fn install(stack: &Stack) -> Result<()> {
     let cluster = Cluster::of(stack);
     say("with replicaCount=0, for this cluster has no node: the operator runs beside it");
     install_chart(&cluster, &[]).await?;
-    let made =
-        ["get", "crd,clusterrole", "--selector", "app.kubernetes.io/instance=registry-grants", "--output", "name"];
+    let made = [
+        "get",
+        "crd,clusterrole",
+        "--selector",
+        "app.kubernetes.io/instance=registry-grants",
+        "--output",
+        "name",
+    ];
     for name in cluster.kubectl(&made).await?.lines() {
         say(name);
     }
     Ok(())
 }
 
-async fn run_operator(stack: &Stack, credentials: &Credentials, folder: &Path, end: End) -> Result<Operator> {
+async fn run_operator(
+    stack: &Stack,
+    credentials: &Credentials,
+    folder: &Path,
+    end: End,
+) -> Result<Operator> {
     let kubeconfig = folder.join("operator.kubeconfig");
-    Cluster::of(stack).kubeconfig_of(OPERATOR_NAMESPACE, HELM_RELEASE, &kubeconfig).await?;
-    say(format!("a token of ServiceAccount {OPERATOR_NAMESPACE}/{HELM_RELEASE}: the chart's RBAC is what it has"));
+    Cluster::of(stack)
+        .kubeconfig_of(OPERATOR_NAMESPACE, HELM_RELEASE, &kubeconfig)
+        .await?;
+    say(format!(
+        "a token of ServiceAccount {OPERATOR_NAMESPACE}/{HELM_RELEASE}: the chart's RBAC is what it has"
+    ));
     // Beside this program: cargo built both.
     let binary = std::env::current_exe()?.with_file_name("registry-grants");
-    let arguments = ["--resync-interval", RESYNC, "--log-format", "text"].map(String::from).to_vec();
+    let arguments = ["--resync-interval", RESYNC, "--log-format", "text"]
+        .map(String::from)
+        .to_vec();
     let settings = OperatorSettings {
         binary,
         kubeconfig,
@@ -138,7 +191,10 @@ async fn run_operator(stack: &Stack, credentials: &Credentials, folder: &Path, e
         arguments,
         log: stack.info.logs.join("operator.log"),
     };
-    say(format!("registry-grants controller {}", settings.arguments.join(" ")));
+    say(format!(
+        "registry-grants controller {}",
+        settings.arguments.join(" ")
+    ));
     let mut operator = match end {
         End::Delete => Operator::start(&settings)?,
         End::Keep => Operator::start_to_stay(&settings)?,
@@ -146,6 +202,9 @@ async fn run_operator(stack: &Stack, credentials: &Credentials, folder: &Path, e
     if end == End::Keep {
         note(folder, stack, Some(&operator))?;
     }
-    operator.ready().await.context("the operator did not become ready")?;
+    operator
+        .ready()
+        .await
+        .context("the operator did not become ready")?;
     Ok(operator)
 }

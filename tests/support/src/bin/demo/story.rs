@@ -51,12 +51,18 @@ pub async fn tell(folder: &Path, end: End) -> Result<ExitCode> {
         deleted.need()?;
         as_before(&scene, foreign.need().is_ok()).await
     };
-    report.step("find both accounts as they were before", compare).await;
+    report
+        .step("find both accounts as they were before", compare)
+        .await;
     Ok(exit(report.finish()))
 }
 
 fn exit(all_ok: bool) -> ExitCode {
-    if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if all_ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 async fn grant(report: &Report, scene: &Scene) -> Done<Granted> {
@@ -65,7 +71,9 @@ async fn grant(report: &Report, scene: &Scene) -> Done<Granted> {
         scene.before.need()?;
         let cluster = Cluster::of(scene.stack.need()?);
         let file = local_stack::repository_root().join("examples/article.yaml");
-        let output = cluster.kubectl(&["apply", "-f", &file.to_string_lossy()]).await?;
+        let output = cluster
+            .kubectl(&["apply", "-f", &file.to_string_lossy()])
+            .await?;
         output.lines().for_each(say);
         Ok(())
     });
@@ -73,13 +81,24 @@ async fn grant(report: &Report, scene: &Scene) -> Done<Granted> {
     let ready = report.step("kubectl wait --for=condition=Ready", async {
         applied.need()?;
         let cluster = Cluster::of(scene.stack.need()?);
-        let grant = cluster.wait_for_condition(NAMESPACE, GRANT, "Ready").await?;
-        cluster.kubectl(&["get", GRANT, "--namespace", NAMESPACE]).await?.lines().for_each(say);
+        let grant = cluster
+            .wait_for_condition(NAMESPACE, GRANT, "Ready")
+            .await?;
+        cluster
+            .kubectl(&["get", GRANT, "--namespace", NAMESPACE])
+            .await?
+            .lines()
+            .for_each(say);
         let arn = |side: &str| {
             let arn = grant["status"][side]["roleARN"].as_str();
-            arn.map(str::to_owned).with_context(|| format!("status.{side}.roleARN is missing in {:#}", grant["status"]))
+            arn.map(str::to_owned).with_context(|| {
+                format!("status.{side}.roleARN is missing in {:#}", grant["status"])
+            })
         };
-        Ok(Granted { role_in_a: arn("registry")?, instance_role: arn("consumer")? })
+        Ok(Granted {
+            role_in_a: arn("registry")?,
+            instance_role: arn("consumer")?,
+        })
     });
     ready.await
 }
@@ -90,25 +109,38 @@ async fn changes_by_hand(report: &Report, scene: &Scene, granted: &Done<Granted>
         granted.need()?;
         trust_is_put_back(scene.stack.need()?).await
     };
-    report.step("put back a trust policy that was changed by hand", trust).await;
+    report
+        .step("put back a trust policy that was changed by hand", trust)
+        .await;
     let foreign = async {
         granted.need()?;
         foreign_statement_survives(scene.stack.need()?).await
     };
-    report.step("keep a foreign statement in the repository policy", foreign).await
+    report
+        .step("keep a foreign statement in the repository policy", foreign)
+        .await
 }
 
 async fn trust_is_put_back(stack: &Stack) -> Result<()> {
     let root = stack.aws(&repository().account);
     let trust = async || -> Result<Document> {
         let state = AccountState::read(&root, &[]).await?;
-        Ok(state.roles.get(ROLE_A).context("role A is gone")?.trust.clone())
+        Ok(state
+            .roles
+            .get(ROLE_A)
+            .context("role A is gone")?
+            .trust
+            .clone())
     };
     let right = trust().await?;
     let opened = right.with_statement(json!({
         "Sid": "OpenedByHand", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::444444444444:root"}, "Action": "sts:AssumeRole",
     }));
-    let change = root.iam.update_assume_role_policy().role_name(ROLE_A).policy_document(opened.to_string());
+    let change = root
+        .iam
+        .update_assume_role_policy()
+        .role_name(ROLE_A)
+        .policy_document(opened.to_string());
     change.send().await.context("UpdateAssumeRolePolicy")?;
     say("A's admin lets account 444444444444 assume the role");
     eventually("the trust policy is as it was", async || {
@@ -123,21 +155,39 @@ async fn trust_is_put_back(stack: &Stack) -> Result<()> {
 
 async fn foreign_statement_survives(stack: &Stack) -> Result<()> {
     let repository = repository();
-    let right = repository.policy(stack).await?.context("the repository has no policy")?;
+    let right = repository
+        .policy(stack)
+        .await?
+        .context("the repository has no policy")?;
     let mut ours = right.statements();
-    let first = ours.first_mut().context("the repository's policy is empty")?;
+    let first = ours
+        .first_mut()
+        .context("the repository's policy is empty")?;
     first["Action"] = json!(["ecr:BatchGetImage"]);
     let foreign = json!({
         "Sid": FOREIGN_SID, "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::555555555555:root"}, "Action": "ecr:BatchGetImage",
     });
-    repository.set_policy(stack, &right.with_statements(ours).with_statement(foreign.clone())).await?;
-    say("A's admin adds a statement of its own for account 555555555555, and breaks the operator's");
+    repository
+        .set_policy(
+            stack,
+            &right.with_statements(ours).with_statement(foreign.clone()),
+        )
+        .await?;
+    say(
+        "A's admin adds a statement of its own for account 555555555555, and breaks the operator's",
+    );
     let expected = right.with_statement(foreign);
-    eventually("the operator's statement is as it was, beside the foreign one", async || {
-        let now = repository.policy(stack).await?.context("the repository has no policy")?;
-        ensure!(now == expected, "it is {now}, not {expected}");
-        Ok(())
-    })
+    eventually(
+        "the operator's statement is as it was, beside the foreign one",
+        async || {
+            let now = repository
+                .policy(stack)
+                .await?
+                .context("the repository has no policy")?;
+            ensure!(now == expected, "it is {now}, not {expected}");
+            Ok(())
+        },
+    )
     .await?;
     say("the operator has mended its own, and left the other as it is");
     Ok(())
@@ -147,7 +197,16 @@ async fn delete(report: &Report, scene: &Scene, granted: &Done<Granted>) -> Done
     let delete = async {
         granted.need()?;
         let cluster = Cluster::of(scene.stack.need()?);
-        let deleted = cluster.kubectl(&["delete", GRANT, "--namespace", NAMESPACE, "--timeout", "300s"]).await?;
+        let deleted = cluster
+            .kubectl(&[
+                "delete",
+                GRANT,
+                "--namespace",
+                NAMESPACE,
+                "--timeout",
+                "300s",
+            ])
+            .await?;
         say(deleted.trim());
         Ok(())
     };
@@ -158,27 +217,44 @@ async fn as_before(scene: &Scene, with_foreign_statement: bool) -> Result<()> {
     let (stack, before) = (scene.stack.need()?, scene.before.need()?);
     if with_foreign_statement {
         let repository = repository();
-        let policy = repository.policy(stack).await?.context("the foreign statement is gone, with the whole policy")?;
-        let sids: Vec<_> = policy.statements().into_iter().map(|statement| statement["Sid"].clone()).collect();
+        let policy = repository
+            .policy(stack)
+            .await?
+            .context("the foreign statement is gone, with the whole policy")?;
+        let sids: Vec<_> = policy
+            .statements()
+            .into_iter()
+            .map(|statement| statement["Sid"].clone())
+            .collect();
         ensure!(
             sids == [json!(FOREIGN_SID)],
             "expected the foreign statement alone in the repository policy; it is {policy}"
         );
         say("the foreign statement is still there; A's admin takes it away again");
-        repository.set_policy(stack, &policy.without_statement(FOREIGN_SID)).await?;
+        repository
+            .set_policy(stack, &policy.without_statement(FOREIGN_SID))
+            .await?;
     }
     let after = scene::accounts(stack).await?;
     for ((account, before), after) in ["A", "B"].iter().zip(before).zip(&after) {
         let differences = before.differences(after);
-        ensure!(differences.is_empty(), "account {account} is not as before the grant:\n{}", differences.join("\n"));
-        say(format!("{account}: the same roles, policies, tags, instance profiles and repository policies"));
+        ensure!(
+            differences.is_empty(),
+            "account {account} is not as before the grant:\n{}",
+            differences.join("\n")
+        );
+        say(format!(
+            "{account}: the same roles, policies, tags, instance profiles and repository policies"
+        ));
     }
     Ok(())
 }
 
 fn keep(report: &Report, folder: &Path, docker: &Path, scene: Scene) -> Result<ExitCode> {
     let all_ok = report.finish();
-    let Some(stack) = scene.stack.into_value() else { return Ok(ExitCode::FAILURE) };
+    let Some(stack) = scene.stack.into_value() else {
+        return Ok(ExitCode::FAILURE);
+    };
     if let Some(operator) = scene.operator.into_value() {
         operator.leave();
     }

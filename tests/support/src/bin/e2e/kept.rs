@@ -1,4 +1,5 @@
-//! What is kept when a step failed: what the cluster has to say about it, as long as it is there to ask.
+//! What is kept when a step failed: what the cluster has to say about it, as long as it is there to
+//! ask.
 
 use anyhow::Result;
 use local_stack::{Cluster, OPERATOR_NAMESPACE, Stack};
@@ -17,14 +18,33 @@ pub fn clear(folder: &Path) -> Result<()> {
 pub async fn keep(folder: &Path, stack: &Stack) {
     let cluster = Cluster::of(stack);
     let kept = failure(folder);
-    let operator = ["--namespace", OPERATOR_NAMESPACE, "--selector", "app.kubernetes.io/name=registry-grants"];
+    let operator = [
+        "--namespace",
+        OPERATOR_NAMESPACE,
+        "--selector",
+        "app.kubernetes.io/name=registry-grants",
+    ];
     let all = "--all-namespaces";
     let questions: [(&str, Vec<&str>); 5] = [
-        ("events.txt", vec!["get", "events", all, "--sort-by=.metadata.creationTimestamp"]),
+        (
+            "events.txt",
+            vec![
+                "get",
+                "events",
+                all,
+                "--sort-by=.metadata.creationTimestamp",
+            ],
+        ),
         ("pods.txt", vec!["get", "pods", all, "--output", "wide"]),
         ("pods-described.txt", vec!["describe", "pods", all]),
-        ("operator.log", [&["logs", "--tail=-1", "--prefix"], &operator[..]].concat()),
-        ("grants.yaml", vec!["get", "carg,awsaccounts,leases", all, "--output", "yaml"]),
+        (
+            "operator.log",
+            [&["logs", "--tail=-1", "--prefix"], &operator[..]].concat(),
+        ),
+        (
+            "grants.yaml",
+            vec!["get", "carg,awsaccounts,leases", all, "--output", "yaml"],
+        ),
     ];
     if std::fs::create_dir_all(&kept).is_err() {
         return;
@@ -37,7 +57,10 @@ pub async fn keep(folder: &Path, stack: &Stack) {
             println!("     kept: {}", kept.join(name).display());
         }
     }
-    println!("     every process' log, and every Pod's: {}", stack.info.logs.display());
+    println!(
+        "     every process' log, and every Pod's: {}",
+        stack.info.logs.display()
+    );
 }
 
 fn failure(folder: &Path) -> PathBuf {

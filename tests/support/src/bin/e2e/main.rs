@@ -1,10 +1,11 @@
-//! `make e2e`: the promise itself, on a whole cluster. A kubelet of account B pulls from account A once a grant is Ready, and not a
-//! moment longer; the operator runs in its Pod, from its image, as the chart installs it.
+//! `make e2e`: the promise itself, on a whole cluster. A kubelet of account B pulls from account A
+//! once a grant is Ready, and not a moment longer; the operator runs in its Pod, from its image, as
+//! the chart installs it.
 //!
 //!     e2e [--kind] [--replicas N]
 //!
-//! Without `--kind` it has to be started by `python -m node run` (tests/support/node), as the Makefile does: with that ends
-//! whatever it started, however it ends.
+//! Without `--kind` it has to be started by `python -m node run` (tests/support/node), as the
+//! Makefile does: with that ends whatever it started, however it ends.
 
 #![forbid(unsafe_code)]
 
@@ -48,7 +49,11 @@ async fn run() -> Result<bool> {
             "--kind" => options.by_kind = true,
             "--replicas" => {
                 let number = arguments.next().context("--replicas needs a number")?;
-                options.replicas = Some(number.parse().with_context(|| format!("--replicas {number}"))?);
+                options.replicas = Some(
+                    number
+                        .parse()
+                        .with_context(|| format!("--replicas {number}"))?,
+                );
             }
             _ => bail!("usage: e2e [--kind] [--replicas N]"),
         }

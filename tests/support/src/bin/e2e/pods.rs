@@ -7,31 +7,39 @@ use local_stack::{Cluster, Session, Stack, eventually};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Where they run. Not the grant's namespace: that a Pod may pull has nothing to do with who may write grants.
+/// Where they run. Not the grant's namespace: that a Pod may pull has nothing to do with who may
+/// write grants.
 pub const NAMESPACE: &str = "workloads";
 
 /// Makes a Pod of an image of A. Nothing in it helps to pull: no imagePullSecret.
 pub async fn start(stack: &Stack, name: &str, tag: &str) -> Result<()> {
-    let container =
-        json!({"name": "main", "image": repository().reference(tag), "securityContext": {"runAsNonRoot": true}});
-    let pod = pod(name, json!({"containers": [container], "terminationGracePeriodSeconds": 0}));
+    let container = json!({"name": "main", "image": repository().reference(tag), "securityContext": {"runAsNonRoot": true}});
+    let pod = pod(
+        name,
+        json!({"containers": [container], "terminationGracePeriodSeconds": 0}),
+    );
     Cluster::of(stack).apply(&pod.to_string()).await
 }
 
 /// Waits until it runs.
 pub async fn running(stack: &Stack, name: &str) -> Result<()> {
     let cluster = Cluster::of(stack);
-    let ran = cluster.wait_for_condition(NAMESPACE, &format!("pod/{name}"), "Ready").await;
+    let ran = cluster
+        .wait_for_condition(NAMESPACE, &format!("pod/{name}"), "Ready")
+        .await;
     if let Err(error) = ran {
         bail!("{error:#}\n{}", events(&cluster, name).await?);
     }
     let said = events(&cluster, name).await?;
-    let pulled = said.lines().find(|line| line.contains("Successfully pulled image"));
+    let pulled = said
+        .lines()
+        .find(|line| line.contains("Successfully pulled image"));
     say(pulled.with_context(|| format!("it was not pulled: {said}"))?);
     Ok(())
 }
 
-/// Waits until the kubelet has given up for now; what the registry said must be a refusal for lack of permission.
+/// Waits until the kubelet has given up for now; what the registry said must be a refusal for lack
+/// of permission.
 pub async fn refused(stack: &Stack, name: &str) -> Result<()> {
     let cluster = Cluster::of(stack);
     let object = format!("pod/{name}");
@@ -45,27 +53,46 @@ pub async fn refused(stack: &Stack, name: &str) -> Result<()> {
     let said = events(&cluster, name).await?;
     let refusal = said.lines().find(|line| line.contains("403 Forbidden"));
     let refusal = refusal.with_context(|| format!("it was not refused with 403, but: {said}"))?;
-    say(format!("ImagePullBackOff: … {}", refusal.rsplit("\": ").next().unwrap_or(refusal)));
+    say(format!(
+        "ImagePullBackOff: … {}",
+        refusal.rsplit("\": ").next().unwrap_or(refusal)
+    ));
     Ok(())
 }
 
 /// Ends it.
 pub async fn delete(stack: &Stack, name: &str) -> Result<()> {
-    let delete = ["delete", "pod", name, "--namespace", NAMESPACE, "--timeout", "300s"];
+    let delete = [
+        "delete",
+        "pod",
+        name,
+        "--namespace",
+        NAMESPACE,
+        "--timeout",
+        "300s",
+    ];
     Cluster::of(stack).kubectl(&delete).await.map(drop)
 }
 
-/// Pushes an image from a Pod that has this session's credentials, as an instance's metadata service would give them; by a role of A,
-/// where one is named. Comes back with an error when the Pod fails.
+/// Pushes an image from a Pod that has this session's credentials, as an instance's metadata
+/// service would give them; by a role of A, where one is named. Comes back with an error when the
+/// Pod fails.
 pub async fn push(stack: &Stack, session: &Session<'_>, role: Option<&str>) -> Result<()> {
     let cluster = Cluster::of(stack);
-    let name = if role.is_some() { "push-by-role" } else { "push-direct" };
+    let name = if role.is_some() {
+        "push-by-role"
+    } else {
+        "push-direct"
+    };
     let image = repository().reference(name);
     let keys = session.aws().credentials();
     let environment = [
         ("AWS_ACCESS_KEY_ID", keys.access_key_id()),
         ("AWS_SECRET_ACCESS_KEY", keys.secret_access_key()),
-        ("AWS_SESSION_TOKEN", keys.session_token().unwrap_or_default()),
+        (
+            "AWS_SESSION_TOKEN",
+            keys.session_token().unwrap_or_default(),
+        ),
         ("AWS_ENDPOINT_URL", &stack.info.aws_endpoint),
         ("AWS_REGION", &repository().region),
         ("AWS_EC2_METADATA_DISABLED", "true"),
@@ -79,14 +106,26 @@ pub async fn push(stack: &Stack, session: &Session<'_>, role: Option<&str>) -> R
     cluster.apply(&pod(name, specification).to_string()).await?;
     let ended = eventually(&format!("pod {name} ends"), async || {
         let pod = cluster.get(NAMESPACE, &format!("pod/{name}")).await?;
-        let phase = pod["status"]["phase"].as_str().unwrap_or_default().to_owned();
-        ensure!(phase == "Succeeded" || phase == "Failed", "it is {phase}: {}", pod["status"]["containerStatuses"]);
+        let phase = pod["status"]["phase"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        ensure!(
+            phase == "Succeeded" || phase == "Failed",
+            "it is {phase}: {}",
+            pod["status"]["containerStatuses"]
+        );
         Ok(phase)
     })
     .await?;
-    let log = cluster.kubectl(&["logs", name, "--namespace", NAMESPACE]).await?;
+    let log = cluster
+        .kubectl(&["logs", name, "--namespace", NAMESPACE])
+        .await?;
     ensure!(ended == "Succeeded", "the Pod failed: {log}");
-    say(format!("{image}: {}", log.lines().last().unwrap_or_default()));
+    say(format!(
+        "{image}: {}",
+        log.lines().last().unwrap_or_default()
+    ));
     delete(stack, name).await
 }
 
@@ -102,6 +141,15 @@ async fn events(cluster: &Cluster, pod: &str) -> Result<String> {
     let about = format!("involvedObject.name={pod}");
     let messages = "jsonpath={range .items[*]}{.message}{\"\\n\"}{end}";
     cluster
-        .kubectl(&["get", "events", "--namespace", NAMESPACE, "--field-selector", &about, "--output", messages])
+        .kubectl(&[
+            "get",
+            "events",
+            "--namespace",
+            NAMESPACE,
+            "--field-selector",
+            &about,
+            "--output",
+            messages,
+        ])
         .await
 }

@@ -1,4 +1,5 @@
-//! What has to be there before the story begins: the cluster, the accounts, the images, the operator.
+//! What has to be there before the story begins: the cluster, the accounts, the images, the
+//! operator.
 
 use crate::Options;
 use crate::chart::{self, Operator};
@@ -6,12 +7,13 @@ use crate::report::{Done, Report, say};
 use anyhow::{Context, Result};
 use aws_credential_types::Credentials;
 use local_stack::{
-    AccountState, Cluster, Images, Node, Pair, Repository, Session, Stack, instance_role_allowed_everything,
-    operator_identity, prepare,
+    AccountState, Cluster, Images, Node, Pair, Repository, Session, Stack,
+    instance_role_allowed_everything, operator_identity, prepare,
 };
 use std::path::{Path, PathBuf};
 
-/// The images that are in A's repository: each is pulled once, so that the node never has it already.
+/// The images that are in A's repository: each is pulled once, so that the node never has it
+/// already.
 pub const BEFORE: &str = "before";
 pub const UPGRADED: &str = "upgraded";
 pub const AFTER: &str = "after";
@@ -45,26 +47,42 @@ pub async fn accounts(stack: &Stack, pair: &Pair) -> Result<[AccountState; 2]> {
 pub fn as_before(before: &[AccountState; 2], after: &[AccountState; 2]) -> Result<()> {
     for ((account, before), after) in ["A", "B"].iter().zip(before).zip(after) {
         let differences = before.differences(after);
-        anyhow::ensure!(differences.is_empty(), "account {account} is not as before:\n{}", differences.join("\n"));
+        anyhow::ensure!(
+            differences.is_empty(),
+            "account {account} is not as before:\n{}",
+            differences.join("\n")
+        );
     }
-    say("A and B: the same roles, policies, tags, instance profiles and repository policies as before");
+    say(
+        "A and B: the same roles, policies, tags, instance profiles and repository policies as before",
+    );
     Ok(())
 }
 
 /// Sets it, below `folder`.
 pub async fn set(report: &Report, folder: &Path, options: &Options) -> Scene {
-    let stack = report.step("start a cluster of one node, and two AWS accounts", start(folder, options)).await;
+    let stack = report
+        .step(
+            "start a cluster of one node, and two AWS accounts",
+            start(folder, options),
+        )
+        .await;
     let identity = report.step("set up both accounts, and images in A", async {
         set_up_accounts(stack.need()?, &images(folder)?).await
     });
     let identity = identity.await;
-    let tester = report.step("make an instance role in B that B allows everything", async {
-        identity.need()?; // with the accounts
-        let root = stack.need()?.aws(&Pair::example().consumer);
-        let arn = instance_role_allowed_everything(&root, "allowed-everything").await?;
-        say(format!("{arn}: in A that counts for nothing until A agrees"));
-        Ok(arn)
-    });
+    let tester = report.step(
+        "make an instance role in B that B allows everything",
+        async {
+            identity.need()?; // with the accounts
+            let root = stack.need()?.aws(&Pair::example().consumer);
+            let arn = instance_role_allowed_everything(&root, "allowed-everything").await?;
+            say(format!(
+                "{arn}: in A that counts for nothing until A agrees"
+            ));
+            Ok(arn)
+        },
+    );
     let tester = tester.await;
     let images = report.step("make the operator's image, as the Dockerfile says", async {
         make_images(stack.need()?, &images(folder)?).await
@@ -72,7 +90,8 @@ pub async fn set(report: &Report, folder: &Path, options: &Options) -> Scene {
     let images = images.await;
     let operator = report.step("helm install --wait", async {
         images.need()?;
-        let operator = Operator::new(stack.need()?, identity.need()?, folder, options.replicas).await?;
+        let operator =
+            Operator::new(stack.need()?, identity.need()?, folder, options.replicas).await?;
         operator.install().await?;
         Ok(operator)
     });
@@ -86,7 +105,12 @@ pub async fn set(report: &Report, folder: &Path, options: &Options) -> Scene {
         }
         Ok(states)
     });
-    Scene { before: before.await, stack, tester, operator }
+    Scene {
+        before: before.await,
+        stack,
+        tester,
+        operator,
+    }
 }
 
 fn images(folder: &Path) -> Result<Images> {
@@ -96,10 +120,18 @@ fn images(folder: &Path) -> Result<Images> {
 }
 
 async fn start(folder: &Path, options: &Options) -> Result<Stack> {
-    let stack = Stack::start_with_node(&folder.join("cluster"), &[repository().host()], options.by_kind)?;
+    let stack = Stack::start_with_node(
+        &folder.join("cluster"),
+        &[repository().host()],
+        options.by_kind,
+    )?;
     let columns = "custom-columns=NODE:.metadata.name,KUBELET:.status.nodeInfo.kubeletVersion,\
                    RUNTIME:.status.nodeInfo.containerRuntimeVersion,KERNEL:.status.nodeInfo.kernelVersion";
-    Cluster::of(&stack).kubectl(&["get", "nodes", "--output", columns]).await?.lines().for_each(say);
+    Cluster::of(&stack)
+        .kubectl(&["get", "nodes", "--output", columns])
+        .await?
+        .lines()
+        .for_each(say);
     Ok(stack)
 }
 
@@ -113,7 +145,10 @@ async fn set_up_accounts(stack: &Stack, images: &Images) -> Result<Credentials> 
     let owner = Session::of_root(stack, &pair.registry);
     for tag in [BEFORE, UPGRADED, AFTER] {
         let archive = images.workload(tag).await?;
-        owner.push_archive(&repository, tag, &archive).await?.allowed()?;
+        owner
+            .push_archive(&repository, tag, &archive)
+            .await?
+            .allowed()?;
         say(format!("A pushes {}", repository.reference(tag)));
     }
     Ok(identity)
@@ -128,7 +163,11 @@ async fn make_images(stack: &Stack, images: &Images) -> Result<()> {
     say(format!(
         "registry-grants:{tag}: the release binary, the libraries that it is linked with, certificates; {size} MB"
     ));
-    let client = images.client(CLIENT_IMAGE, &stack.info.bin.crane, node.credential_provider());
+    let client = images.client(
+        CLIENT_IMAGE,
+        &stack.info.bin.crane,
+        node.credential_provider(),
+    );
     node.load_image(&client.await?).await?;
     say("registry-client: crane, ECR's credential provider and a shell script");
     Ok(())
@@ -137,8 +176,15 @@ async fn make_images(stack: &Stack, images: &Images) -> Result<()> {
 /// Beside the folder of this program: cargo built both.
 fn release_binary() -> Result<PathBuf> {
     let ours = std::env::current_exe()?;
-    let target = ours.parent().and_then(Path::parent).context("this program is in no folder of cargo's")?;
+    let target = ours
+        .parent()
+        .and_then(Path::parent)
+        .context("this program is in no folder of cargo's")?;
     let binary = target.join("release/registry-grants");
-    anyhow::ensure!(binary.exists(), "there is no {}: `make e2e` builds it", binary.display());
+    anyhow::ensure!(
+        binary.exists(),
+        "there is no {}: `make e2e` builds it",
+        binary.display()
+    );
     Ok(binary)
 }

@@ -1,4 +1,5 @@
-//! The story, in its order. Account A owns the repository; the cluster's node is an EC2 instance of account B.
+//! The story, in its order. Account A owns the repository; the cluster's node is an EC2 instance of
+//! account B.
 
 use crate::report::{Done, Report, say};
 use crate::scene::{self, AFTER, BEFORE, Scene, UPGRADED, accounts};
@@ -39,9 +40,14 @@ pub async fn tell(folder: &Path, options: &Options) -> Result<bool> {
     let deleted = pull_is_refused(&report, &scene, "after the grant", AFTER, &deleted).await;
     let compare = async {
         deleted.need()?;
-        scene::as_before(scene.before.need()?, &accounts(scene.stack.need()?, &Pair::example()).await?)
+        scene::as_before(
+            scene.before.need()?,
+            &accounts(scene.stack.need()?, &Pair::example()).await?,
+        )
     };
-    report.step("find both accounts as they were before", compare).await;
+    report
+        .step("find both accounts as they were before", compare)
+        .await;
     upheaval::uninstall(&report, &scene, &deleted).await;
     let all_ok = report.finish();
     times.tell();
@@ -61,9 +67,14 @@ struct Times {
 impl Times {
     fn tell(&self) {
         let seconds = |time: &Cell<Option<Duration>>| {
-            time.get().map_or("not reached".into(), |time| format!("{:.1} s", time.as_secs_f64()))
+            time.get().map_or("not reached".into(), |time| {
+                format!("{:.1} s", time.as_secs_f64())
+            })
         };
-        println!("     kubectl apply → grant Ready: {}", seconds(&self.apply_to_ready));
+        println!(
+            "     kubectl apply → grant Ready: {}",
+            seconds(&self.apply_to_ready)
+        );
         println!(
             "     grant Ready → Pod Running (kubelet started anew, image pulled): {}",
             seconds(&self.ready_to_running)
@@ -71,13 +82,22 @@ impl Times {
     }
 }
 
-/// The node has a role of B that B allows everything; a Pod with an image of A that the node does not have.
-async fn pull_is_refused<T>(report: &Report, scene: &Scene, when: &str, tag: &str, needed: &Done<T>) -> Done<()> {
+/// The node has a role of B that B allows everything; a Pod with an image of A that the node does
+/// not have.
+async fn pull_is_refused<T>(
+    report: &Report,
+    scene: &Scene,
+    when: &str,
+    tag: &str,
+    needed: &Done<T>,
+) -> Done<()> {
     let pod = if tag == BEFORE { POD } else { tag };
     let refused = async {
         needed.need()?;
         let stack = scene.stack.need()?;
-        let session = Session::of_instance(stack, scene.tester.need()?).await?.allowed()?;
+        let session = Session::of_instance(stack, scene.tester.need()?)
+            .await?
+            .allowed()?;
         Node::of(stack)?.take_identity(&session).await?;
         if tag == BEFORE {
             Cluster::of(stack).create_namespace(pods::NAMESPACE).await?;
@@ -85,55 +105,96 @@ async fn pull_is_refused<T>(report: &Report, scene: &Scene, when: &str, tag: &st
         pods::start(stack, pod, tag).await?;
         pods::refused(stack, pod).await
     };
-    report.step(&format!("{when}: the kubelet's pull is refused"), refused).await
+    report
+        .step(&format!("{when}: the kubelet's pull is refused"), refused)
+        .await
 }
 
 async fn grant(report: &Report, scene: &Scene, denied: &Done<()>, times: &Times) -> Done<Granted> {
-    let granted = report.step("kubectl apply examples/article.yaml, wait for Ready", async {
-        denied.need()?;
-        let cluster = Cluster::of(scene.stack.need()?);
-        let file = local_stack::repository_root().join("examples/article.yaml");
-        let applied = Instant::now();
-        cluster.kubectl(&["apply", "-f", &file.to_string_lossy()]).await?.lines().for_each(say);
-        let grant = cluster.wait_for_condition(NAMESPACE, GRANT, "Ready").await?;
-        let ready = Instant::now();
-        times.apply_to_ready.set(Some(ready - applied));
-        cluster.kubectl(&["get", GRANT, "--namespace", NAMESPACE]).await?.lines().for_each(say);
-        let arn = |side: &str| {
-            let arn = grant["status"][side]["roleARN"].as_str();
-            arn.map(str::to_owned).with_context(|| format!("status.{side}.roleARN is missing in {:#}", grant["status"]))
-        };
-        Ok(Granted { role_in_a: arn("registry")?, instance_role: arn("consumer")?, ready })
-    });
+    let granted = report.step(
+        "kubectl apply examples/article.yaml, wait for Ready",
+        async {
+            denied.need()?;
+            let cluster = Cluster::of(scene.stack.need()?);
+            let file = local_stack::repository_root().join("examples/article.yaml");
+            let applied = Instant::now();
+            cluster
+                .kubectl(&["apply", "-f", &file.to_string_lossy()])
+                .await?
+                .lines()
+                .for_each(say);
+            let grant = cluster
+                .wait_for_condition(NAMESPACE, GRANT, "Ready")
+                .await?;
+            let ready = Instant::now();
+            times.apply_to_ready.set(Some(ready - applied));
+            cluster
+                .kubectl(&["get", GRANT, "--namespace", NAMESPACE])
+                .await?
+                .lines()
+                .for_each(say);
+            let arn = |side: &str| {
+                let arn = grant["status"][side]["roleARN"].as_str();
+                arn.map(str::to_owned).with_context(|| {
+                    format!("status.{side}.roleARN is missing in {:#}", grant["status"])
+                })
+            };
+            Ok(Granted {
+                role_in_a: arn("registry")?,
+                instance_role: arn("consumer")?,
+                ready,
+            })
+        },
+    );
     granted.await
 }
 
 /// Gives back the session of the instance role that the operator made.
-async fn runs<'a>(report: &Report, scene: &'a Scene, granted: &Done<Granted>, times: &Times) -> Done<Session<'a>> {
-    let running = report.step("the same Pod runs, with the instance role that the operator made", async {
-        let granted = granted.need()?;
-        let stack = scene.stack.need()?;
-        let calls = CallLog::of(stack);
-        let mark = calls.mark()?;
-        let session = Session::of_instance(stack, &granted.instance_role).await?.allowed()?;
-        Node::of(stack)?.take_identity(&session).await?;
-        say(format!("the node is {}", granted.instance_role));
-        pods::running(stack, POD).await?;
-        times.ready_to_running.set(Some(granted.ready.elapsed()));
-        // The registry has seen who pulled.
-        let pulls =
-            calls.since(mark)?.into_iter().filter(|call| call.action == "GetDownloadUrlForLayer").collect::<Vec<_>>();
-        let by_instance = pulls.iter().filter(|call| call.access_key == session.aws().credentials().access_key_id());
-        let layers = by_instance.count();
-        ensure!(layers > 0 && layers == pulls.len(), "expected pulls by the instance role's session alone: {pulls:?}");
-        Ok(session)
-    });
+async fn runs<'a>(
+    report: &Report,
+    scene: &'a Scene,
+    granted: &Done<Granted>,
+    times: &Times,
+) -> Done<Session<'a>> {
+    let running = report.step(
+        "the same Pod runs, with the instance role that the operator made",
+        async {
+            let granted = granted.need()?;
+            let stack = scene.stack.need()?;
+            let calls = CallLog::of(stack);
+            let mark = calls.mark()?;
+            let session = Session::of_instance(stack, &granted.instance_role)
+                .await?
+                .allowed()?;
+            Node::of(stack)?.take_identity(&session).await?;
+            say(format!("the node is {}", granted.instance_role));
+            pods::running(stack, POD).await?;
+            times.ready_to_running.set(Some(granted.ready.elapsed()));
+            // The registry has seen who pulled.
+            let pulls = calls
+                .since(mark)?
+                .into_iter()
+                .filter(|call| call.action == "GetDownloadUrlForLayer")
+                .collect::<Vec<_>>();
+            let by_instance = pulls
+                .iter()
+                .filter(|call| call.access_key == session.aws().credentials().access_key_id());
+            let layers = by_instance.count();
+            ensure!(
+                layers > 0 && layers == pulls.len(),
+                "expected pulls by the instance role's session alone: {pulls:?}"
+            );
+            Ok(session)
+        },
+    );
     running.await
 }
 
 async fn push(report: &Report, scene: &Scene, granted: &Done<Granted>) {
     let session = async |stack| -> Result<Session<'_>> {
-        Session::of_instance(stack, &granted.need()?.instance_role).await?.allowed()
+        Session::of_instance(stack, &granted.need()?.instance_role)
+            .await?
+            .allowed()
     };
     let direct = async {
         granted.need()?;
@@ -146,7 +207,9 @@ async fn push(report: &Report, scene: &Scene, granted: &Done<Granted>) {
         let stack = scene.stack.need()?;
         pods::push(stack, &session(stack).await?, Some(role)).await
     };
-    report.step("a Pod in B pushes, by the role in A", by_role).await;
+    report
+        .step("a Pod in B pushes, by the role in A", by_role)
+        .await;
 }
 
 /// A fresh image comes, and both accounts are as `before`.
@@ -161,7 +224,16 @@ async fn delete(report: &Report, scene: &Scene, lived: &Done<()>) -> Done<()> {
     let delete = async {
         lived.need()?;
         let cluster = Cluster::of(scene.stack.need()?);
-        let deleted = cluster.kubectl(&["delete", GRANT, "--namespace", NAMESPACE, "--timeout", "300s"]).await?;
+        let deleted = cluster
+            .kubectl(&[
+                "delete",
+                GRANT,
+                "--namespace",
+                NAMESPACE,
+                "--timeout",
+                "300s",
+            ])
+            .await?;
         say(deleted.trim());
         Ok(())
     };

@@ -1,4 +1,5 @@
-//! What a cluster goes through while grants are alive: an upgrade, a killed operator, a deleted namespace, an uninstalled chart.
+//! What a cluster goes through while grants are alive: an upgrade, a killed operator, a deleted
+//! namespace, an uninstalled chart.
 
 use crate::report::{Done, Report, say};
 use crate::scene::{Scene, UPGRADED, accounts, as_before};
@@ -9,39 +10,56 @@ use local_stack::{Cluster, Emulation, Pair, Repository, Session, prepare};
 /// The second grant's namespace.
 const OTHER_NAMESPACE: &str = "team-c";
 
-/// All of it; the grant of the story is alive before and after. Gives back whether it was lived through.
+/// All of it; the grant of the story is alive before and after. Gives back whether it was lived
+/// through.
 pub async fn live_through(report: &Report, scene: &Scene, running: &Done<Session<'_>>) -> Done<()> {
     let upgraded = report.step("helm upgrade: the grant stays as it is, and works", async {
         running.need()?;
         upgrade(scene).await
     });
     let upgraded = upgraded.await;
-    let killed = report.step("the operator is killed in the middle of a second grant", async {
-        upgraded.need()?;
-        kill(scene).await
-    });
+    let killed = report.step(
+        "the operator is killed in the middle of a second grant",
+        async {
+            upgraded.need()?;
+            kill(scene).await
+        },
+    );
     let killed = killed.await;
-    let namespace = report.step("kubectl delete namespace, with the second grant in it", async {
-        let (pair, before) = killed.need()?;
-        let stack = scene.stack.need()?;
-        let deleted =
-            Cluster::of(stack).kubectl(&["delete", "namespace", OTHER_NAMESPACE, "--timeout", "300s"]).await?;
-        say(deleted.trim());
-        as_before(before, &accounts(stack, pair).await?)
-    });
+    let namespace = report.step(
+        "kubectl delete namespace, with the second grant in it",
+        async {
+            let (pair, before) = killed.need()?;
+            let stack = scene.stack.need()?;
+            let deleted = Cluster::of(stack)
+                .kubectl(&["delete", "namespace", OTHER_NAMESPACE, "--timeout", "300s"])
+                .await?;
+            say(deleted.trim());
+            as_before(before, &accounts(stack, pair).await?)
+        },
+    );
     let namespace = namespace.await;
-    let again = report.step("helm uninstall with a grant alive, and install again", async {
-        namespace.need()?;
-        uninstall_and_install(scene).await
-    });
+    let again = report.step(
+        "helm uninstall with a grant alive, and install again",
+        async {
+            namespace.need()?;
+            uninstall_and_install(scene).await
+        },
+    );
     again.await
 }
 
 async fn upgrade(scene: &Scene) -> Result<()> {
     let stack = scene.stack.need()?;
     let before = accounts(stack, &Pair::example()).await?;
-    scene.operator.need()?.upgrade("controller.logLevel=debug").await?;
-    Cluster::of(stack).wait_for_condition(NAMESPACE, GRANT, "Ready").await?;
+    scene
+        .operator
+        .need()?
+        .upgrade("controller.logLevel=debug")
+        .await?;
+    Cluster::of(stack)
+        .wait_for_condition(NAMESPACE, GRANT, "Ready")
+        .await?;
     still_granted(stack, UPGRADED).await?;
     as_before(&before, &accounts(stack, &Pair::example()).await?)
 }
@@ -51,7 +69,9 @@ async fn kill(scene: &Scene) -> Result<(Pair, [local_stack::AccountState; 2])> {
     let (stack, operator) = (scene.stack.need()?, scene.operator.need()?);
     let pair = Pair::fresh();
     prepare(stack, &pair).await?;
-    Repository::new(&pair.registry, "miqp-devops").create(stack).await?;
+    Repository::new(&pair.registry, "miqp-devops")
+        .create(stack)
+        .await?;
     let before = accounts(stack, &pair).await?;
     let emulation = Emulation::of(stack);
     // In the middle: the role in A is there, the policies are not.
@@ -64,7 +84,9 @@ async fn kill(scene: &Scene) -> Result<(Pair, [local_stack::AccountState; 2])> {
     operator.kill_leader().await?;
     emulation.until_not_held(account, action).await?;
     say("it was never carried out");
-    cluster.wait_for_condition(OTHER_NAMESPACE, GRANT, "Ready").await?;
+    cluster
+        .wait_for_condition(OTHER_NAMESPACE, GRANT, "Ready")
+        .await?;
     say("the next Pod has finished the grant");
     Ok((pair, before))
 }
@@ -76,10 +98,15 @@ async fn uninstall_and_install(scene: &Scene) -> Result<()> {
     operator.uninstall().await?;
     no_operator(&cluster).await?;
     let grant = cluster.get(NAMESPACE, GRANT).await?;
-    ensure!(grant["metadata"]["deletionTimestamp"].is_null(), "the grant is being deleted");
+    ensure!(
+        grant["metadata"]["deletionTimestamp"].is_null(),
+        "the grant is being deleted"
+    );
     say("no operator, and the grant stays");
     operator.install().await?;
-    cluster.wait_for_condition(NAMESPACE, GRANT, "Ready").await?;
+    cluster
+        .wait_for_condition(NAMESPACE, GRANT, "Ready")
+        .await?;
     as_before(&before, &accounts(stack, &Pair::example()).await?)
 }
 
@@ -92,7 +119,10 @@ pub async fn uninstall(report: &Report, scene: &Scene, deleted: &Done<()>) {
         no_operator(&cluster).await?;
         let kept = cluster.kubectl(&["get", "crd", "--output", "name"]).await?;
         kept.lines().for_each(say);
-        ensure!(kept.lines().count() == 2, "expected both definitions to stay; there are {kept:?}");
+        ensure!(
+            kept.lines().count() == 2,
+            "expected both definitions to stay; there are {kept:?}"
+        );
         Ok(())
     };
     report.step("helm uninstall", uninstall).await;
@@ -101,7 +131,17 @@ pub async fn uninstall(report: &Report, scene: &Scene, deleted: &Done<()>) {
 async fn no_operator(cluster: &Cluster) -> Result<()> {
     let selector = "app.kubernetes.io/instance=registry-grants";
     let kinds = "deployments,replicasets,serviceaccounts,clusterroles,clusterrolebindings";
-    let left = cluster.kubectl(&["get", kinds, "--all-namespaces", "--selector", selector, "--output", "name"]).await?;
+    let left = cluster
+        .kubectl(&[
+            "get",
+            kinds,
+            "--all-namespaces",
+            "--selector",
+            selector,
+            "--output",
+            "name",
+        ])
+        .await?;
     ensure!(left.is_empty(), "these stay: {left}");
     Ok(())
 }
