@@ -8,9 +8,8 @@
 
 use super::events::Events;
 use super::repositories::Repository;
-use super::{World, publish};
+use super::{World, publish, recent};
 use crate::api::CrossAccountRegistryGrant;
-use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, AppliedRepositories, CrossAccountRegistryGrantStatus as Status};
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
@@ -70,8 +69,7 @@ pub fn may_have_lost_its_record(world: &World, grant: &CrossAccountRegistryGrant
 /// Finds the records again that have to do with this repository, once.
 ///
 /// # Errors
-/// When the policy could not be read, or a record not be written: then nothing may be written to
-/// the policy either.
+/// When the policy could not be read: then nothing may be written to it either.
 pub async fn find_records(
     world: &World,
     account: &Account,
@@ -126,7 +124,9 @@ async fn assign(
     events: &Events,
 ) -> Result<(), Unfinished> {
     let candidates = candidates(world, repository);
-    if candidates.is_empty() {
+    // Where access was revoked within the last hour, what no grant accounts for is rather that access,
+    // written back by somebody, than what a frozen grant had.
+    if candidates.is_empty() || recent::is_on_record(world, repository) {
         return Ok(());
     }
     let turn = world.turn_for_all(repository.account.as_str()).await;
@@ -150,20 +150,18 @@ async fn assign(
         {
             world.leadership.may_write().map(drop)?;
             let found = claims_on(&grant, repository);
-            match put_on_record(world, client, &resource, &found).await {
-                Ok(()) => {}
-                // One grant's status that is not accepted holds up nobody else. Its access stays:
-                // until the next start this process knows the record, and tries to write it with
-                // each of the grant's statuses.
-                Err(kube::Error::Api(refusal)) if is_refusal(&refusal) => {
-                    tracing::warn!(grant = %GrantName::of(&resource), %refusal, "the API server refused the record that was found for the policy of {repository}; it is kept in memory");
-                    world
-                        .ledger
-                        .record(&resource, Some(grown_by(world, &resource, &found)));
-                    // It is not on record, so no Event says that it is.
-                    continue;
-                }
-                Err(error) => return Err(not_recorded(error).into()),
+            if let Err(error) = put_on_record(world, client, &resource, &found).await {
+                // Whatever keeps this grant's record from being written (its size, fields that nobody
+                // can parse, a conflict) holds up nobody else. Its access stays: until the next start
+                // this process knows the record, and tries to write it with each of the grant's
+                // statuses.
+                tracing::warn!(grant = %GrantName::of(&resource), %error, "the record that was found for the policy of {repository} could not be written yet; it is kept in memory");
+                world
+                    .ledger
+                    .record(&resource, Some(grown_by(world, &resource, &found)));
+                world.nudge(&GrantName::of(&resource));
+                // It is not on record, so no Event says that it is.
+                continue;
             }
             let what = format!(
                 "its record was lost, and the policy of {repository} carries its access: it is on record again"
@@ -299,23 +297,10 @@ async fn put_on_record(
     Ok(())
 }
 
-/// Whether the API server will say the same when it is asked again: an admission webhook, a rule of
-/// the definition, or a lack of permission.
-fn is_refusal(status: &kube::core::Status) -> bool {
-    matches!(status.code, 400 | 403 | 422)
-}
-
 /// What is on record for a grant, and what was found.
 fn grown_by(world: &World, grant: &CrossAccountRegistryGrant, found: &Applied) -> Applied {
     world
         .ledger
         .claims(grant)
         .map_or_else(|| found.clone(), |before| before.grown_by(found))
-}
-
-fn not_recorded(error: kube::Error) -> Problem {
-    Problem::new(
-        Reason::Unavailable,
-        format!("the record of a grant could not be written to its status: {error}"),
-    )
 }
