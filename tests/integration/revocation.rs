@@ -350,39 +350,6 @@ async fn fields_that_no_parser_takes_on_a_grant_without_record_hold_up_no_other_
     running.end()
 }
 
-/// What comes back over a restart is not taken for what a frozen grant had before its record was
-/// lost.
-#[tokio::test]
-async fn revoked_access_that_is_written_back_over_a_restart_goes_to_no_frozen_grant() -> Result<()>
-{
-    let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
-    case.granted(direct(json!({}))).await?;
-    case.apply(&case.grant_named("paused", direct(json!({"suspend": true}))))
-        .await?;
-    case.cluster()
-        .wait_until(&case.namespace, "carg/paused", is("Suspended"))
-        .await?;
-    let app = case.repository("app");
-    let read = app.policy(case.stack()).await?.context("no policy")?;
-    delete(&case, GRANT, "--wait=true").await?;
-    running.stop()?;
-    app.set_policy(case.stack(), &read).await?;
-    running.start().await?;
-    eventually("it is taken out again", async || {
-        ensure!(app.policy(case.stack()).await?.is_none(), "still there");
-        Ok(())
-    })
-    .await?;
-    let paused = case.cluster().get(&case.namespace, "carg/paused").await?;
-    ensure!(
-        paused["status"]["applied"].is_null(),
-        "{}",
-        paused["status"]
-    );
-    running.end()
-}
-
 /// The same for one that is enforced: by its finalizer it is found when it is deleted, so what it
 /// asks for may stay.
 #[tokio::test]
