@@ -92,10 +92,17 @@ pub fn where_to_revoke(
     } = &context.world;
     let by_spec =
         || meant(name, &resource.spec, directory, installation).map(|grant| grant.claims());
-    let lost = || publish::has_finalizer(resource) && !ledger.has_nothing_left(resource);
-    ledger
-        .claims(resource)
-        .or_else(|| lost().then(by_spec).flatten())
+    ledger.claims(resource).or_else(|| {
+        may_have_lost_record(&context.world, resource)
+            .then(by_spec)
+            .flatten()
+    })
+}
+
+/// Whether a grant without a record had one before, by its finalizer, and is not known to have
+/// nothing left in AWS.
+pub fn may_have_lost_record(world: &World, resource: &CrossAccountRegistryGrant) -> bool {
+    publish::has_finalizer(resource) && !world.ledger.has_nothing_left(resource)
 }
 
 /// Looks for what a frozen grant has in AWS without a record, once since the start. If that cannot

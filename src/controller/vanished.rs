@@ -46,6 +46,10 @@ pub struct Vanished {
 }
 
 impl Vanished {
+    fn uid(&self) -> String {
+        self.grant.uid().unwrap_or_default()
+    }
+
     /// Whether it was seen being deleted: then somebody wanted it gone.
     fn was_being_deleted(&self) -> bool {
         self.grant.meta().deletion_timestamp.is_some()
@@ -199,7 +203,7 @@ async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revoca
     loop {
         let now = Instant::now();
         for Due { vanished, at } in waiting.iter() {
-            let uid = vanished.grant.uid().unwrap_or_default();
+            let uid = vanished.uid();
             if busy.len() < AT_A_TIME && *at <= now && busy.insert(uid.clone()) {
                 let vanished = vanished.clone();
                 under_way.push(async move { (uid, try_one(context, &vanished).await) });
@@ -207,7 +211,7 @@ async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revoca
         }
         let free = waiting
             .iter()
-            .filter(|due| !busy.contains(&due.vanished.grant.uid().unwrap_or_default()));
+            .filter(|due| !busy.contains(&due.vanished.uid()));
         let next = if busy.len() < AT_A_TIME {
             free.map(|due| due.at).min()
         } else {
@@ -244,7 +248,7 @@ async fn try_one(context: &Context, vanished: &Vanished) -> Option<Duration> {
 
 /// Takes one that is done from those that wait, or has it tried again after this time.
 fn ended(context: &Context, waiting: &mut Vec<Due>, uid: &str, pause: Option<Duration>) {
-    let is_it = |due: &Due| due.vanished.grant.uid().unwrap_or_default() == uid;
+    let is_it = |due: &Due| due.vanished.uid() == uid;
     let Some(index) = waiting.iter().position(is_it) else {
         return;
     };

@@ -287,6 +287,52 @@ async fn records_are_refused(case: &Case<'_>) -> Result<[&'static str; 2]> {
     ])
 }
 
+/// Another grant on the repository is granted and revoked, and the policy is as before.
+async fn another_comes_and_goes(case: &Case<'_>, before: &Document) -> Result<()> {
+    case.apply(&case.grant_named("other", direct(json!({"access": "Pull"}))))
+        .await?;
+    case.cluster()
+        .wait_for_condition(&case.namespace, "carg/other", "Ready")
+        .await?;
+    delete(case, "carg/other", "--wait=true").await?;
+    let after = case
+        .repository("app")
+        .policy(case.stack())
+        .await?
+        .context("no policy")?;
+    ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
+    Ok(())
+}
+
+/// Gives the grant of this case managed fields that the API server takes and no parser of the
+/// operator does.
+pub async fn make_fields_unparsable(case: &Case<'_>) -> Result<()> {
+    const BEYOND_THE_PARSER: &str = "9999-12-31T23:59:59Z";
+    let mut fields =
+        case.cluster().get(&case.namespace, GRANT).await?["metadata"]["managedFields"].take();
+    fields[0]["time"] = json!(BEYOND_THE_PARSER);
+    let patch =
+        json!({"metadata": {"annotations": {"example.com/a": "b"}, "managedFields": fields}})
+            .to_string();
+    let arguments = [
+        "patch",
+        GRANT,
+        "--namespace",
+        &case.namespace,
+        "--type=merge",
+        "-o=json",
+        "--show-managed-fields",
+        "--patch",
+        &patch,
+    ];
+    let stored = case.cluster().kubectl(&arguments).await?;
+    ensure!(
+        stored.contains(BEYOND_THE_PARSER),
+        "the API server did not keep it: {stored}"
+    );
+    Ok(())
+}
+
 /// One tenant's grant whose status is not accepted holds up nobody else on its repository, and
 /// loses nothing.
 #[tokio::test]
@@ -296,18 +342,7 @@ async fn a_record_that_the_api_server_refuses_holds_up_no_other_grant() -> Resul
     let before = suspended_and_restored(&mut running, &case).await?;
     let refusing = records_are_refused(&case).await?;
     running.start().await?;
-    case.apply(&case.grant_named("other", direct(json!({"access": "Pull"}))))
-        .await?;
-    case.cluster()
-        .wait_for_condition(&case.namespace, "carg/other", "Ready")
-        .await?;
-    delete(&case, "carg/other", "--wait=true").await?;
-    let after = case
-        .repository("app")
-        .policy(case.stack())
-        .await?
-        .context("no policy")?;
-    ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
+    another_comes_and_goes(&case, &before).await?;
     for object in refusing {
         case.cluster().kubectl(&["delete", object]).await?;
     }
@@ -323,30 +358,44 @@ async fn fields_that_no_parser_takes_on_a_grant_without_record_hold_up_no_other_
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     let before = suspended_and_restored(&mut running, &case).await?;
-    let mut fields =
-        case.cluster().get(&case.namespace, GRANT).await?["metadata"]["managedFields"].take();
-    fields[0]["time"] = json!("9999-12-31T23:59:59Z");
-    let patch =
-        json!({"metadata": {"annotations": {"example.com/a": "b"}, "managedFields": fields}})
-            .to_string();
-    let patch = ["--type=merge", "--patch", &patch];
-    let object = ["patch", GRANT, "--namespace", &case.namespace];
-    case.cluster()
-        .kubectl(&[&object[..], &patch[..]].concat())
-        .await?;
+    make_fields_unparsable(&case).await?;
     running.start().await?;
-    case.apply(&case.grant_named("other", direct(json!({"access": "Pull"}))))
+    another_comes_and_goes(&case, &before).await?;
+    delete(&case, GRANT, "--wait=true").await?;
+    nothing_is_left(&case).await?;
+    running.end()
+}
+
+/// What comes back over a restart is not taken for what a frozen grant had before its record was
+/// lost.
+#[tokio::test]
+async fn revoked_access_that_is_written_back_over_a_restart_goes_to_no_frozen_grant() -> Result<()>
+{
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
+    case.granted(direct(json!({}))).await?;
+    case.apply(&case.grant_named("paused", direct(json!({"suspend": true}))))
         .await?;
     case.cluster()
-        .wait_for_condition(&case.namespace, "carg/other", "Ready")
+        .wait_until(&case.namespace, "carg/paused", is("Suspended"))
         .await?;
-    delete(&case, "carg/other", "--wait=true").await?;
-    let after = case
-        .repository("app")
-        .policy(case.stack())
-        .await?
-        .context("no policy")?;
-    ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
+    let app = case.repository("app");
+    let read = app.policy(case.stack()).await?.context("no policy")?;
+    delete(&case, GRANT, "--wait=true").await?;
+    running.stop()?;
+    app.set_policy(case.stack(), &read).await?;
+    running.start().await?;
+    eventually("it is taken out again", async || {
+        ensure!(app.policy(case.stack()).await?.is_none(), "still there");
+        Ok(())
+    })
+    .await?;
+    let paused = case.cluster().get(&case.namespace, "carg/paused").await?;
+    ensure!(
+        paused["status"]["applied"].is_null(),
+        "{}",
+        paused["status"]
+    );
     running.end()
 }
 

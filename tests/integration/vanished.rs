@@ -2,7 +2,7 @@
 //! test has the operator to itself.
 
 use crate::case::{GRANT, same};
-use crate::revocation::{Running, delete, direct};
+use crate::revocation::{Running, delete, direct, make_fields_unparsable};
 use anyhow::{Context, Result, ensure};
 use local_stack::{Emulation, Installation, eventually};
 use serde_json::{Value, json};
@@ -79,34 +79,7 @@ async fn managed_fields_that_no_parser_here_takes_stop_nobody() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     case.granted(direct(json!({}))).await?;
-    let mut fields =
-        case.cluster().get(&case.namespace, GRANT).await?["metadata"]["managedFields"].take();
-    fields[0]["time"] = json!("9999-12-31T23:59:59Z");
-    let patch =
-        json!({"metadata": {"annotations": {"example.com/a": "b"}, "managedFields": fields}})
-            .to_string();
-    let object = [GRANT, "--namespace", &case.namespace];
-    let stored = case
-        .cluster()
-        .kubectl(
-            &[
-                &["patch"],
-                &object[..],
-                &[
-                    "--type=merge",
-                    "-o=json",
-                    "--show-managed-fields",
-                    "--patch",
-                    &patch,
-                ],
-            ]
-            .concat(),
-        )
-        .await?;
-    ensure!(
-        stored.contains("9999-12-31T23:59:59Z"),
-        "the API server did not keep it: {stored}"
-    );
+    make_fields_unparsable(&case).await?;
 
     case.apply(&case.grant_named("before", direct(json!({"access": "Pull"}))))
         .await?;

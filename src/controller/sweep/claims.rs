@@ -2,7 +2,8 @@
 //! only names in its spec counts where it may have that, or is about to.
 
 use crate::api::CrossAccountRegistryGrant;
-use crate::controller::{World, publish};
+use crate::controller::World;
+use crate::controller::record::may_have_lost_record;
 use crate::grant::standing::is_frozen;
 use crate::grant::sweep::{Claimed, Known};
 use crate::grant::{AccountId, GrantName, Standing, observed, standing};
@@ -53,8 +54,7 @@ fn stake(world: &World, grant: &CrossAccountRegistryGrant) -> Stake {
     }
     // It had a record once, or somebody wants to make us believe so. What it has by its spec is
     // looked for and revoked by its own reconciliation.
-    let may_have_lost_record = publish::has_finalizer(grant) && !ledger.has_nothing_left(grant);
-    let otherwise = if may_have_lost_record {
+    let otherwise = if may_have_lost_record(world, grant) {
         Stake::Tagged
     } else {
         Stake::Nothing
