@@ -6,6 +6,7 @@ use super::contested::ContestedPolicies;
 use super::directory::Caches;
 use super::enforce::{Aim, Enforcement};
 use super::facts::Facts;
+use super::judging::Judging;
 use super::leadership::Leadership;
 use super::ledger::Ledger;
 use super::lost::LostGrants;
@@ -119,6 +120,7 @@ pub async fn forecast(
         restored: Restored::default(),
         slots: Slots::new(u16::MAX),
         pending: Pending::default(),
+        judging: Judging::default(),
         recording: Semaphore::new(Semaphore::MAX_PERMITS),
         resync_interval: call_timeout * 60,
         unknown: UnknownGrants::assumed(!complete),

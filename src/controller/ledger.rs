@@ -2,8 +2,10 @@
 //! writes.
 
 use super::locks::Locks;
+use super::slots;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, AppliedInstanceRole};
+use crate::grant::GrantName;
 use kube::{Resource, ResourceExt};
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -19,7 +21,7 @@ pub struct Ledger {
     searched: Mutex<HashSet<String>>,
     roles: Mutex<HashMap<String, bool>>,
     carried_out: Mutex<HashMap<String, u64>>,
-    at_work: Locks<String>,
+    at_work: Locks<GrantName>,
 }
 
 impl Ledger {
@@ -217,15 +219,17 @@ impl Ledger {
             == Some(what)
     }
 
-    /// Waits until nothing else is done for the grant with this UID. A grant that vanished is
-    /// revoked after the reconciliation that was under way: what that still makes would be found by
-    /// nobody.
-    pub async fn alone_on(&self, uid: &str) -> OwnedMutexGuard<()> {
-        let turn = self.at_work.of(uid.to_owned());
+    /// Waits until nothing else is done for a grant of this name. A grant that vanished is revoked
+    /// after the reconciliation that was under way, which could still make something. Its successor
+    /// is reconciled after that revocation, which could otherwise remove the roles that the two
+    /// have in common.
+    pub async fn alone_on(&self, grant: &GrantName) -> OwnedMutexGuard<()> {
+        let turn = self.at_work.of(grant.clone());
         if let Ok(alone) = turn.clone().try_lock_owned() {
             return alone;
         }
-        tracing::debug!(uid, "a reconciliation is under way, waiting for its end");
+        tracing::debug!(%grant, "other work on a grant of this name is under way, waiting for its end");
+        slots::give_back();
         turn.lock_owned().await
     }
 

@@ -12,6 +12,7 @@ mod evidence;
 mod facts;
 pub mod forecast;
 mod foresee;
+mod judging;
 mod leadership;
 mod ledger;
 mod locks;
@@ -219,6 +220,7 @@ async fn work(
             restored: restored::Restored::writing_to(client.clone(), events.clone()),
             slots: slots::Slots::new(settings.concurrency),
             pending: pending.clone(),
+            judging: judging::Judging::default(),
             recording: Semaphore::new(RECORDING),
             resync_interval: settings.resync_interval,
             unknown: unknown::UnknownGrants::default(),

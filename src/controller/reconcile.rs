@@ -16,6 +16,7 @@ use crate::aws::pace::Urgency;
 use crate::grant::desired::Owner;
 use crate::grant::status::{self, Outcome, Part};
 use crate::grant::{Directory, Grant, GrantName, Problem, Standing, observed, standing, to_retain};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -119,9 +120,12 @@ pub async fn reconcile(
     let _alone = context
         .world
         .ledger
-        .alone_on(&resource.uid().unwrap_or_default())
+        .alone_on(&GrantName::of(&resource))
         .await;
-    let resource = with_its_finalizer(resource, &context).await?;
+    // It may have changed meanwhile.
+    let newest = context.world.grants.get(&ObjectRef::from_obj(&*resource));
+    let newest = newest.filter(|newest| newest.uid() == resource.uid());
+    let resource = with_its_finalizer(newest.unwrap_or(resource), &context).await?;
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
     // Without our finalizer, but with a record, it is held up by somebody else's, and has not been
@@ -137,28 +141,8 @@ pub async fn reconcile(
         grant: GrantName::of(resource),
         uid: resource.uid().unwrap_or_default(),
     };
-    // What was said of this generation before was said with full caches.
-    if resource
-        .status
-        .as_ref()
-        .and_then(|status| status.observed_generation)
-        != resource.meta().generation
-        && let Some(missing) = context
-            .world
-            .directory
-            .behind(&context.client, resource)
-            .await?
-    {
-        tracing::debug!(grant = %owner.grant, missing, "not in the watch cache yet, waiting for it");
-        // Its arrival triggers a reconciliation; this is for the case that it does not arrive.
-        let failures = context
-            .backoff
-            .failed(&owner.uid, resource.meta().generation);
-        return Ok(Ended::not_ready(requeue::after_failure(
-            Reason::Settling,
-            failures,
-            context.world.resync_interval,
-        )));
+    if let Some(ended) = waits_for_the_caches(resource, &owner, &context).await? {
+        return Ok(ended);
     }
     let look = how_to_look(resource, &context);
     let fresh = how_fresh(resource, &context);
@@ -319,6 +303,33 @@ pub async fn reconcile(
         failures(),
         context.world.resync_interval,
     )))
+}
+
+/// Ends the reconciliation of a grant whose accounts or namespace the watch caches do not show yet.
+async fn waits_for_the_caches(
+    resource: &CrossAccountRegistryGrant,
+    owner: &Owner,
+    context: &Context,
+) -> Result<Option<Ended>, Error> {
+    let status = resource.status.as_ref();
+    // What was said of this generation before was said with full caches.
+    if status.and_then(|status| status.observed_generation) == resource.meta().generation {
+        return Ok(None);
+    }
+    let (directory, client) = (&context.world.directory, &context.client);
+    let Some(missing) = directory.behind(client, resource).await? else {
+        return Ok(None);
+    };
+    tracing::debug!(grant = %owner.grant, missing, "not in the watch cache yet, waiting for it");
+    // Its arrival triggers a reconciliation; this is for the case that it does not arrive.
+    let failures = context
+        .backoff
+        .failed(&owner.uid, resource.meta().generation);
+    Ok(Some(Ended::not_ready(requeue::after_failure(
+        Reason::Settling,
+        failures,
+        context.world.resync_interval,
+    ))))
 }
 
 /// How often in a row a grant that was in place may not be looked at before it says so.

@@ -329,7 +329,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         resync_interval, ..
     } = &context.world;
     let (name, uid) = (GrantName::of(grant), grant.uid().unwrap_or_default());
-    let _alone = context.world.ledger.alone_on(&uid).await;
+    let _alone = context.world.ledger.alone_on(&name).await;
     let again = |reason| {
         let failures = context.backoff.failed(&uid, None);
         Some(requeue::after_failure(reason, failures, *resync_interval))

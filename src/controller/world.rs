@@ -3,8 +3,8 @@
 use super::directory::Filled;
 use super::leadership::Leadership;
 use super::{
-    Stop, contested, directory, events, facts, ledger, lost, observed, pending, recent, requeue,
-    restored, revoked, second_writer, sharing, slots, unknown, writers,
+    Stop, contested, directory, events, facts, judging, ledger, lost, observed, pending, recent,
+    requeue, restored, revoked, second_writer, sharing, slots, unknown, writers,
 };
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
@@ -40,6 +40,7 @@ pub struct World {
     pub slots: slots::Slots,
     /// The grants that wait for their first slot.
     pub pending: pending::Pending,
+    pub judging: judging::Judging,
     /// How many grants record their claims in the cluster at a time.
     pub recording: Semaphore,
     pub resync_interval: Duration,
@@ -173,6 +174,7 @@ impl Context {
             contested: contested::ContestedPolicies::default(),
             metrics: Metrics::default(),
             pending: pending::Pending::default(),
+            judging: judging::Judging::default(),
             nudges: mpsc::unbounded().0,
             account_nudges: mpsc::unbounded().0,
             to_sweep: Mutex::default(),

@@ -1,10 +1,10 @@
 //! Grants that the operator does not know any more, or cannot read: nobody has deleted them. Each
 //! test has the operator to itself.
 
-use crate::case::{GRANT, same};
+use crate::case::{Case, GRANT, same};
 use crate::revocation::{Running, delete, direct, make_fields_unparsable};
 use anyhow::{Context, Result, ensure};
-use local_stack::{Emulation, Installation, eventually};
+use local_stack::{AccountState, Emulation, Installation, eventually};
 use serde_json::{Value, json};
 
 /// After a downgrade, for instance. Another grant on the repository comes and goes, and its own
@@ -214,18 +214,7 @@ async fn a_grant_that_vanishes_in_the_middle_of_a_reconciliation_leaves_nothing_
         .until_held(&case.pair.registry, "CreateRole")
         .await?;
     delete(&case, GRANT, "--wait=false").await?;
-    let none = r#"{"metadata":{"finalizers":null}}"#;
-    case.cluster()
-        .kubectl(&[
-            "patch",
-            GRANT,
-            "--namespace",
-            &case.namespace,
-            "--type=merge",
-            "--patch",
-            none,
-        ])
-        .await?;
+    take_finalizer_off(&case).await?;
     case.cluster()
         .wait_until_gone(&case.namespace, GRANT)
         .await?;
@@ -234,7 +223,7 @@ async fn a_grant_that_vanishes_in_the_middle_of_a_reconciliation_leaves_nothing_
         ensure!(
             operator
                 .log()?
-                .contains("a reconciliation is under way, waiting for its end"),
+                .contains("other work on a grant of this name is under way"),
             "it has not said so"
         );
         Ok(())
@@ -250,4 +239,60 @@ async fn a_grant_that_vanishes_in_the_middle_of_a_reconciliation_leaves_nothing_
     })
     .await?;
     running.end()
+}
+
+/// Its successor comes while the vanished grant's role is being removed, and has the same role.
+#[tokio::test]
+async fn a_successor_that_comes_while_a_vanished_grant_is_revoked_keeps_its_roles() -> Result<()> {
+    let installation = Installation::exclusive().await?;
+    let (running, case) = Running::begin(&installation).await?;
+    let first = case.granted(json!({})).await?;
+    let granted = made_for(&first, &case.accounts().await?)?;
+    let operator = running.operator.as_ref().context("it does not run")?;
+    let emulation = Emulation::of(&installation.stack);
+    emulation
+        .hold(&case.pair.registry, "DeleteRolePolicy")
+        .await?;
+    // It sees the deletion only when it is done.
+    operator.pause();
+    take_finalizer_off(&case).await?;
+    delete(&case, GRANT, "--wait=true").await?;
+    operator.resume();
+    emulation
+        .until_held(&case.pair.registry, "DeleteRolePolicy")
+        .await?;
+    case.apply(&case.grant(json!({}))).await?;
+    eventually("the successor waits for the revocation", async || {
+        ensure!(
+            operator
+                .log()?
+                .contains("other work on a grant of this name is under way"),
+            "it has not said so"
+        );
+        Ok(())
+    })
+    .await?;
+    emulation
+        .release(&case.pair.registry, "DeleteRolePolicy")
+        .await?;
+    let successor = case.ready().await?;
+    same(&granted, &made_for(&successor, &case.accounts().await?)?)?;
+    running.end()
+}
+
+type Accounts = (AccountState, AccountState);
+
+/// The accounts, without what distinguishes this grant from another one of its name.
+fn made_for(grant: &Value, (registry, consumer): &Accounts) -> Result<Accounts> {
+    let uid = grant["metadata"]["uid"].as_str().context("no UID")?;
+    let names = [(uid, "uid")];
+    Ok((registry.renamed(&names)?, consumer.renamed(&names)?))
+}
+
+async fn take_finalizer_off(case: &Case<'_>) -> Result<()> {
+    let none = r#"{"metadata":{"finalizers":null}}"#;
+    let (namespace, patch) = (&case.namespace, ["--type=merge", "--patch", none]);
+    let command = [&["patch", GRANT, "--namespace", namespace], &patch[..]].concat();
+    case.cluster().kubectl(&command).await?;
+    Ok(())
 }

@@ -4,6 +4,7 @@ use super::{Enforcement, Session};
 use crate::api::grant::AccessStatus;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
+use crate::controller::judging::NotJudged;
 use crate::controller::repositories::Repository;
 use crate::grant::access::{Caller, Holder, Readings, RepositoryReading, judge};
 use crate::grant::admit::is_open_to;
@@ -15,18 +16,13 @@ use crate::policy::Document;
 use crate::policy::evaluate::Named;
 use crate::telemetry::metrics::labels::OfTask;
 use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
+use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
 
 /// How many roles that a grant names exactly are looked at: each takes a few calls at every resync.
 const LOOKED_AT: usize = 10;
-
-/// How many grants are judged at a time, and for how long one: tenants write the policies, and not
-/// all processors are theirs.
-static JUDGING: Semaphore = Semaphore::const_new(2);
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A repository's policy as it is, `None` where there is none; or why it could not be read.
 type PolicyReading = Result<Option<Arc<Document>>, String>;
@@ -85,19 +81,50 @@ impl Enforcement<'_> {
         };
         // AWS is not called any more, so the work slot is others'.
         drop(turn);
-        let _judging = JUDGING.acquire().await;
-        // Thousands of repositories are work for a while: the Lease is renewed meanwhile.
+        self.judged(grant, readings).await
+    }
+
+    async fn judged(&self, grant: &Grant, readings: Readings) -> Vec<AccessStatus> {
+        let name = &self.owner.grant;
+        let newest = || {
+            let reference = ObjectRef::new(&name.name).within(&name.namespace);
+            self.world.grants.get(&reference)
+        };
+        let is_outdated = || {
+            newest().is_none_or(|newest| {
+                newest.meta().deletion_timestamp.is_some() || newest.spec != *self.spec
+            })
+        };
+        let waiting = self
+            .world
+            .pending
+            .wait((name.namespace.clone(), name.name.clone()));
         let grant = grant.clone();
-        let begun = Instant::now();
-        let judged = tokio::task::spawn_blocking(move || {
-            judge(&grant, &readings, &|| begun.elapsed() > PATIENCE)
-        })
-        .await;
-        judged.unwrap_or_else(|error| {
-            self.world.metrics.task_failures.get_or_create(&OfTask { task: "judge access" }).inc();
-            tracing::error!(grant = %self.owner.grant, %error, "access could not be judged, which is a bug");
-            Vec::new()
-        })
+        let judged = self
+            .world
+            .judging
+            .in_turn(&waiting, is_outdated, move |must_stop| {
+                judge(&grant, &readings, must_stop)
+            })
+            .await;
+        match judged {
+            Ok(judged) => judged,
+            // What was found before stays until the next look, which follows at once.
+            Err(NotJudged::Outdated) => newest()
+                .and_then(|newest| Some(newest.status.as_ref()?.access.clone()))
+                .unwrap_or_default(),
+            Err(NotJudged::Panicked(error)) => {
+                self.world
+                    .metrics
+                    .task_failures
+                    .get_or_create(&OfTask {
+                        task: "judge access",
+                    })
+                    .inc();
+                tracing::error!(grant = %name, %error, "access could not be judged, which is a bug");
+                Vec::new()
+            }
+        }
     }
 
     /// The policies that were read; where the grant does not touch them they are read here, for

@@ -70,6 +70,7 @@ pub enum Aim<'a> {
 pub struct Enforcement<'a> {
     world: &'a World,
     owner: &'a Owner,
+    spec: &'a CrossAccountRegistryGrantSpec,
     /// The registry's and the consumer's, if it is one: they cannot change in a grant's life.
     accounts: (&'a str, Option<&'a str>),
     /// What should be true; `None`: nothing of this grant should be ours any more.
@@ -161,6 +162,7 @@ impl<'a> Enforcement<'a> {
         Self {
             world,
             owner,
+            spec,
             accounts,
             grant,
             handed_over,

@@ -101,6 +101,7 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         restored: Default::default(),
         slots: slots::Slots::new(1),
         pending: Default::default(),
+        judging: Default::default(),
         recording: Semaphore::new(1),
         resync_interval: Duration::from_secs(600),
         unknown: Default::default(),

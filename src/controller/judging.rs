@@ -1,0 +1,179 @@
+//! Judging whether access works takes processor time, and tenants decide how much by the policies
+//! that they write. So it waits for its turn and is bounded.
+
+use super::pending::Waiting;
+use super::slots::Slots;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How many grants are judged at a time: not all processors are the tenants'.
+const AT_A_TIME: u16 = 2;
+
+/// How long one grant may be judged.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The turns to judge. They are handed out like work slots: by urgency, and to each namespace in
+/// its turn.
+pub struct Judging {
+    turns: Slots,
+    patience: Duration,
+}
+
+impl Default for Judging {
+    fn default() -> Self {
+        Self {
+            turns: Slots::new(AT_A_TIME),
+            patience: PATIENCE,
+        }
+    }
+}
+
+/// Why a grant was not judged.
+#[derive(Debug, thiserror::Error)]
+pub enum NotJudged {
+    /// It has changed, so that the next look judges it.
+    #[error("it has changed meanwhile")]
+    Outdated,
+    /// A bug.
+    #[error(transparent)]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+impl Judging {
+    /// Has a grant judged in its turn. `judge` is passed whether it has to stop. `is_outdated` is
+    /// asked after each change of the grant: its next reconciliation, which may revoke access,
+    /// begins only after this one.
+    pub async fn in_turn<T: Send + 'static>(
+        &self,
+        waiting: &Waiting,
+        is_outdated: impl Fn() -> bool,
+        judge: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+    ) -> Result<T, NotJudged> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stops = StopOnDrop(stop.clone());
+        let judged = async {
+            let turn = self.turns.enter("", false).await;
+            let patience = self.patience;
+            // Thousands of repositories are work for a while: the Lease is renewed meanwhile.
+            let judging = tokio::task::spawn_blocking(move || {
+                // Held until the processor is free again, even when nobody waits for the result.
+                let _turn = turn;
+                let begun = Instant::now();
+                judge(&|| stop.load(Ordering::Relaxed) || begun.elapsed() > patience)
+            });
+            Ok(judging.await?)
+        };
+        let outdated = async {
+            while !is_outdated() {
+                waiting.changed().await;
+            }
+        };
+        let judged = tokio::select! {
+            biased;
+            () = outdated => Err(NotJudged::Outdated),
+            judged = judged => judged,
+        };
+        drop(stops);
+        judged
+    }
+}
+
+/// Ends the judging that nobody waits for any more.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pending::Pending;
+    use super::*;
+    use crate::aws::pace::{self, Urgency, Work};
+
+    fn of(tenant: &str) -> Work {
+        Work {
+            urgency: Urgency::Change,
+            tenant: tenant.into(),
+        }
+    }
+
+    /// Never ends by itself. Each that has begun counts itself.
+    fn endless(
+        begun: &Arc<std::sync::Mutex<Vec<String>>>,
+        name: &str,
+    ) -> impl FnOnce(&dyn Fn() -> bool) + Send + 'static {
+        let (begun, name) = (begun.clone(), name.to_owned());
+        move |must_stop| {
+            begun.lock().unwrap().push(name);
+            while !must_stop() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_changed_grant_is_not_judged_to_the_end() {
+        let (judging, pending) = (Judging::default(), Pending::default());
+        let key = ("team".to_owned(), "a".to_owned());
+        let waiting = pending.wait(key.clone());
+        let changed = AtomicBool::new(false);
+        let begun = Arc::default();
+        let judged = judging.in_turn(
+            &waiting,
+            || changed.load(Ordering::Relaxed),
+            endless(&begun, "a"),
+        );
+        let change = async {
+            while begun.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            changed.store(true, Ordering::Relaxed);
+            pending.changed(&key);
+        };
+        let (judged, ()) = tokio::join!(judged, change);
+        assert!(matches!(judged, Err(NotJudged::Outdated)), "{judged:?}");
+    }
+
+    #[tokio::test]
+    async fn a_namespace_with_many_slow_grants_does_not_keep_the_others_waiting() {
+        let judging = Judging {
+            patience: Duration::from_millis(50),
+            ..Judging::default()
+        };
+        let pending = Pending::default();
+        let begun: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let slow = (0..20).map(|number| {
+            let (judging, pending, begun, stopped) = (&judging, &pending, &begun, &stopped);
+            async move {
+                let waiting = pending.wait(("slow".into(), number.to_string()));
+                let judge = endless(begun, "slow");
+                let judged = judging.in_turn(&waiting, || stopped.load(Ordering::Relaxed), judge);
+                pace::with(of("slow"), judged).await.ok();
+            }
+        });
+        let other = async {
+            // After all the others.
+            tokio::task::yield_now().await;
+            let waiting = pending.wait(("other".into(), "a".into()));
+            let slow = begun.clone();
+            let judge = move |_: &dyn Fn() -> bool| slow.lock().unwrap().len();
+            let judged = judging.in_turn(&waiting, || false, judge);
+            let judged = pace::with(of("other"), judged).await.unwrap();
+            stopped.store(true, Ordering::Relaxed);
+            for number in 0..20 {
+                pending.changed(&("slow".into(), number.to_string()));
+            }
+            judged
+        };
+        let (_, judged_after) = tokio::join!(futures::future::join_all(slow), other);
+        assert!(
+            judged_after <= 3,
+            "{judged_after} slow ones were judged before"
+        );
+    }
+}
