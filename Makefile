@@ -7,6 +7,8 @@ PROMTOOL = $$(tools/install promtool | cut -d= -f2)
 HELM = $$(tools/install helm | cut -d= -f2)
 PYTHON = $$(tools/install python | cut -d= -f2)
 LINTERS = $$(tools/install linters | cut -d= -f2)
+TYPOS = $$(dirname $(LINTERS))/typos
+CARGO_DENY = $$(tools/install cargo-deny | cut -d= -f2)
 # A machine of its own, with which ends all that runs in it; kind's is Docker's affair.
 E2E = $(if $(filter kind,$(CLUSTER)),,exec env PYTHONPATH=tests/support PYTHONDONTWRITEBYTECODE=1 python3 -m node run --dir target/e2e --)
 
@@ -45,9 +47,11 @@ test-properties: ## try the properties on N times as many inputs as `test` does,
 test-repeat: ## run the integration tests N times beside other work (LOAD processes), and list every test that failed once
 	tests/repeat.py --times $(or $(N),10) --load $(or $(LOAD),16)
 
-lint: ## formatting, clippy
+lint: ## formatting, spelling, clippy, licences and sources of the dependencies and what is known against them
 	cargo fmt --all --check
+	$(TYPOS)
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	tools/deny $(CARGO_DENY)
 
 crds: build ## write the custom resource definitions anew, here and in the chart, and their reference
 	mkdir -p crds $(CHART)/files/crds
