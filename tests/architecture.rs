@@ -164,7 +164,7 @@ fn a_repository_policy_is_written_in_one_place() {
         .filter(|(_, code)| writes(code))
         .map(|(file, _)| file)
         .collect();
-    assert_eq!(writing, ["src/controller/repositories.rs"]);
+    assert_eq!(writing, ["src/controller/repository_policy/sync.rs"]);
 }
 
 /// What is decided is decided without a client, a clock, an environment or a runtime.

@@ -1,7 +1,7 @@
 //! The ECR calls that are used: a repository's policy, and the repositories' names.
 
 use super::answer::Incomplete;
-use super::fault::{At, Fault};
+use super::error::{AwsError, CallSite};
 use super::session::Account;
 use crate::policy::Document;
 
@@ -25,7 +25,7 @@ impl Account {
         &self,
         region: &str,
         repository: &str,
-    ) -> Result<PolicyRead, Fault> {
+    ) -> Result<PolicyRead, AwsError> {
         let at = || self.at(region, repository, "ecr:GetRepositoryPolicy");
         let call = self.ecr_in(region).get_repository_policy();
         let sent = call
@@ -36,13 +36,13 @@ impl Account {
         match sent {
             Ok(found) => match found.policy_text {
                 Some(text) => Ok(PolicyRead::Policy(text)),
-                None => Err(Fault::incomplete(
+                None => Err(AwsError::incomplete(
                     at(),
                     &Incomplete::Missing("policyText".into()),
                 )),
             },
             Err(error) => {
-                let fault = self.noted_in_region(Fault::of(at(), &error)).await;
+                let fault = self.noted_in_region(AwsError::of(at(), &error)).await;
                 match fault.code.as_str() {
                     "RepositoryNotFoundException" if fault.is_gone() => {
                         Ok(PolicyRead::NoRepository)
@@ -66,7 +66,7 @@ impl Account {
         region: &str,
         repository: &str,
         policy: &Document,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), AwsError> {
         let call = self.ecr_in(region).set_repository_policy();
         let call = call
             .registry_id(self.id.as_str())
@@ -76,7 +76,7 @@ impl Account {
             Ok(_) => Ok(()),
             Err(error) => {
                 let at = self.at(region, repository, "ecr:SetRepositoryPolicy");
-                Err(self.noted_in_region(Fault::of(at, &error)).await)
+                Err(self.noted_in_region(AwsError::of(at, &error)).await)
             }
         }
     }
@@ -89,7 +89,7 @@ impl Account {
         &self,
         region: &str,
         repository: &str,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), AwsError> {
         let call = self.ecr_in(region).delete_repository_policy();
         let sent = call
             .registry_id(self.id.as_str())
@@ -98,7 +98,7 @@ impl Account {
             .await;
         let Err(error) = sent else { return Ok(()) };
         let at = self.at(region, repository, "ecr:DeleteRepositoryPolicy");
-        let fault = self.noted_in_region(Fault::of(at, &error)).await;
+        let fault = self.noted_in_region(AwsError::of(at, &error)).await;
         if fault.is_gone() { Ok(()) } else { Err(fault) }
     }
 
@@ -106,7 +106,7 @@ impl Account {
     ///
     /// # Errors
     /// When ECR fails or refuses, or a page of the list is incomplete.
-    pub async fn repositories(&self, region: &str) -> Result<Vec<String>, Fault> {
+    pub async fn repositories(&self, region: &str) -> Result<Vec<String>, AwsError> {
         let call = self
             .ecr_in(region)
             .describe_repositories()
@@ -118,15 +118,15 @@ impl Account {
                 Ok(found) => names.extend(found.repository_name),
                 Err(error) => {
                     let at = self.at(region, "*", "ecr:DescribeRepositories");
-                    return Err(self.noted_in_region(Fault::of(at, &error)).await);
+                    return Err(self.noted_in_region(AwsError::of(at, &error)).await);
                 }
             }
         }
         Ok(names)
     }
 
-    fn at(&self, region: &str, repository: &str, action: &'static str) -> At {
-        At {
+    fn at(&self, region: &str, repository: &str, action: &'static str) -> CallSite {
+        CallSite {
             account: self.id.clone(),
             region: Some(region.to_owned()),
             action,

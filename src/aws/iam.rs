@@ -1,18 +1,18 @@
 //! The IAM calls that are used: reading roles and instance profiles, and carrying out a [`Step`].
 
 use super::answer::Incomplete;
-use super::fault::{At, Class, Fault};
+use super::error::{AwsError, CallSite, ErrorKind};
 use super::session::Account;
 use crate::grant::diff::Step;
 use crate::grant::observed::{InstanceProfile, Role};
-use crate::policy::{Document, Unreadable};
+use crate::policy::{Document, ParseError};
 use aws_sdk_iam::types::Tag;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Turns an SDK error into a fault of this account, action and resource.
 macro_rules! fault {
     ($account:expr, $action:expr, $resource:expr) => {
-        |error| $account.noted(Fault::of($account.iam_at($action, $resource), &error))
+        |error| $account.noted(AwsError::of($account.iam_at($action, $resource), &error))
     };
 }
 
@@ -39,7 +39,7 @@ impl Account {
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
-    pub async fn role(&self, name: &str) -> Result<Option<Role>, Fault> {
+    pub async fn role(&self, name: &str) -> Result<Option<Role>, AwsError> {
         match self.role_with_tags_as_given(name).await? {
             Some(role) if role.tags.is_empty() => {
                 let tags = self.list_role_tags(name).await?;
@@ -53,7 +53,7 @@ impl Account {
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
-    pub async fn role_with_tags_as_given(&self, name: &str) -> Result<Option<Role>, Fault> {
+    pub async fn role_with_tags_as_given(&self, name: &str) -> Result<Option<Role>, AwsError> {
         let Some(role) = self.get_role(name).await? else {
             return Ok(None);
         };
@@ -76,7 +76,7 @@ impl Account {
         }))
     }
 
-    async fn get_role(&self, name: &str) -> Result<Option<aws_sdk_iam::types::Role>, Fault> {
+    async fn get_role(&self, name: &str) -> Result<Option<aws_sdk_iam::types::Role>, AwsError> {
         match self
             .iam
             .get_role()
@@ -96,7 +96,10 @@ impl Account {
 
     /// A role's tags, from the one answer that always has them; `None` where the role does not
     /// exist.
-    async fn list_role_tags(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Fault> {
+    async fn list_role_tags(
+        &self,
+        name: &str,
+    ) -> Result<Option<BTreeMap<String, String>>, AwsError> {
         let mut pages = self
             .iam
             .list_role_tags()
@@ -120,7 +123,7 @@ impl Account {
     async fn list_instance_profile_tags(
         &self,
         name: &str,
-    ) -> Result<Option<BTreeMap<String, String>>, Fault> {
+    ) -> Result<Option<BTreeMap<String, String>>, AwsError> {
         let call = self
             .iam
             .list_instance_profile_tags()
@@ -140,7 +143,7 @@ impl Account {
     async fn inline_policies(
         &self,
         role: &str,
-    ) -> Result<BTreeMap<String, Result<Document, Unreadable>>, Fault> {
+    ) -> Result<BTreeMap<String, Result<Document, ParseError>>, AwsError> {
         let mut names = self
             .iam
             .list_role_policies()
@@ -165,7 +168,7 @@ impl Account {
         Ok(policies)
     }
 
-    async fn attached_policies(&self, role: &str) -> Result<BTreeSet<String>, Fault> {
+    async fn attached_policies(&self, role: &str) -> Result<BTreeSet<String>, AwsError> {
         let mut pages = self
             .iam
             .list_attached_role_policies()
@@ -188,7 +191,7 @@ impl Account {
     ///
     /// # Errors
     /// When IAM fails or refuses.
-    pub async fn profiles_of(&self, role: &str) -> Result<BTreeSet<String>, Fault> {
+    pub async fn profiles_of(&self, role: &str) -> Result<BTreeSet<String>, AwsError> {
         let mut pages = self
             .iam
             .list_instance_profiles_for_role()
@@ -212,7 +215,7 @@ impl Account {
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
-    pub async fn instance_profile(&self, name: &str) -> Result<Option<InstanceProfile>, Fault> {
+    pub async fn instance_profile(&self, name: &str) -> Result<Option<InstanceProfile>, AwsError> {
         match self.instance_profile_with_tags_as_given(name).await? {
             Some(profile) if profile.tags.is_empty() => {
                 let tags = self.list_instance_profile_tags(name).await?;
@@ -229,7 +232,7 @@ impl Account {
     pub async fn instance_profile_with_tags_as_given(
         &self,
         name: &str,
-    ) -> Result<Option<InstanceProfile>, Fault> {
+    ) -> Result<Option<InstanceProfile>, AwsError> {
         const ACTION: &str = "iam:GetInstanceProfile";
         let call = self.iam.get_instance_profile().instance_profile_name(name);
         match call.send().await.map_err(fault!(self, ACTION, name)) {
@@ -256,7 +259,7 @@ impl Account {
     ///
     /// # Errors
     /// When IAM fails or refuses.
-    pub async fn roles_under(&self, path: &str) -> Result<Vec<String>, Fault> {
+    pub async fn roles_under(&self, path: &str) -> Result<Vec<String>, AwsError> {
         let mut pages = self
             .iam
             .list_roles()
@@ -276,7 +279,7 @@ impl Account {
     ///
     /// # Errors
     /// When IAM fails or refuses.
-    pub async fn instance_profiles_under(&self, path: &str) -> Result<Vec<String>, Fault> {
+    pub async fn instance_profiles_under(&self, path: &str) -> Result<Vec<String>, AwsError> {
         let mut pages = self
             .iam
             .list_instance_profiles()
@@ -301,7 +304,10 @@ impl Account {
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
-    pub async fn role_tags(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Fault> {
+    pub async fn role_tags(
+        &self,
+        name: &str,
+    ) -> Result<Option<BTreeMap<String, String>>, AwsError> {
         Ok(self
             .get_role(name)
             .await?
@@ -313,8 +319,8 @@ impl Account {
     ///
     /// # Errors
     /// When IAM fails or refuses. That something is missing which was there a moment ago is
-    /// [`Class::Settling`].
-    pub async fn apply(&self, step: Step) -> Result<Option<Made>, Fault> {
+    /// [`ErrorKind::Settling`].
+    pub async fn apply(&self, step: Step) -> Result<Option<Made>, AwsError> {
         let removes = matches!(
             step,
             Step::DeleteInlinePolicy { .. }
@@ -327,15 +333,15 @@ impl Account {
         );
         match self.call(step).await {
             Err(fault) if fault.is_gone() && removes => Ok(None),
-            Err(fault) if fault.is_gone() => Err(Fault {
-                class: Class::Settling,
+            Err(fault) if fault.is_gone() => Err(AwsError {
+                class: ErrorKind::Settling,
                 ..fault
             }),
             other => other,
         }
     }
 
-    async fn call(&self, step: Step) -> Result<Option<Made>, Fault> {
+    async fn call(&self, step: Step) -> Result<Option<Made>, AwsError> {
         let iam = &self.iam;
         match step {
             Step::CreateRole {
@@ -522,20 +528,20 @@ impl Account {
         }
     }
 
-    fn incomplete(&self, action: &'static str, name: &str, field: &str) -> Fault {
-        Fault::incomplete(
+    fn incomplete(&self, action: &'static str, name: &str, field: &str) -> AwsError {
+        AwsError::incomplete(
             self.iam_at(action, name),
             &Incomplete::Missing(field.to_owned()),
         )
     }
 
-    fn iam_at(&self, action: &'static str, name: &str) -> At {
+    fn iam_at(&self, action: &'static str, name: &str) -> CallSite {
         let kind = if action.contains("InstanceProfile") {
             "instance profile"
         } else {
             "role"
         };
-        At {
+        CallSite {
             account: self.id.clone(),
             region: None,
             action,

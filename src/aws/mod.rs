@@ -8,16 +8,16 @@ mod causes;
 mod clock;
 mod denial;
 pub mod ecr;
-pub mod fault;
+pub mod error;
 pub mod iam;
-mod observer;
-pub mod pace;
+mod interceptor;
 mod policies;
+pub mod rate_limit;
 pub mod session;
 mod session_tags;
 mod unresolved;
 
-pub use fault::Fault;
+pub use error::AwsError;
 pub use session::{Account, Aws};
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! That one could not be read is said in it: it may not matter.
 
 use super::answer::Incomplete;
-use super::fault::{At, Fault};
+use super::error::{AwsError, CallSite};
 use super::session::Account;
 use crate::policy::Document;
 use crate::policy::evaluate::Named;
@@ -22,7 +22,7 @@ impl Account {
     /// where there is none.
     pub async fn registry_policy(&self, region: &str) -> Option<Named> {
         let name = format!("the registry's own policy in account {}, {region}", self.id);
-        let at = || At {
+        let at = || CallSite {
             account: self.id.clone(),
             region: Some(region.to_owned()),
             action: "ecr:GetRegistryPolicy",
@@ -32,29 +32,30 @@ impl Account {
             Ok(found) => Some(match found.policy_text {
                 Some(text) => Named::parsed(name, Document::parse(&text)),
                 None => {
-                    let fault = Fault::incomplete(at(), &Incomplete::Missing("policyText".into()));
+                    let fault =
+                        AwsError::incomplete(at(), &Incomplete::Missing("policyText".into()));
                     Named::unreadable(name, fault.to_string())
                 }
             }),
             Err(error) => {
-                let fault = self.noted_in_region(Fault::of(at(), &error)).await;
+                let fault = self.noted_in_region(AwsError::of(at(), &error)).await;
                 (!fault.is_gone()).then(|| Named::unreadable(name, fault.to_string()))
             }
         }
     }
 
     /// The text of a managed policy's default version; `None` where there is no such policy.
-    async fn default_version(&self, arn: &str) -> Result<Option<String>, Fault> {
+    async fn default_version(&self, arn: &str) -> Result<Option<String>, AwsError> {
         let version = match self.iam.get_policy().policy_arn(arn).send().await {
             Ok(found) => {
                 let version = found.policy.and_then(|policy| policy.default_version_id);
                 let missing = || Incomplete::Missing("Policy.DefaultVersionId".into());
                 version.ok_or_else(|| {
-                    Fault::incomplete(self.policy_at("iam:GetPolicy", arn), &missing())
+                    AwsError::incomplete(self.policy_at("iam:GetPolicy", arn), &missing())
                 })?
             }
             Err(error) => {
-                let fault = self.noted(Fault::of(self.policy_at("iam:GetPolicy", arn), &error));
+                let fault = self.noted(AwsError::of(self.policy_at("iam:GetPolicy", arn), &error));
                 return if fault.is_gone() {
                     Ok(None)
                 } else {
@@ -76,10 +77,10 @@ impl Account {
                 let at = || self.policy_at("iam:GetPolicyVersion", arn);
                 document
                     .map(Some)
-                    .ok_or_else(|| Fault::incomplete(at(), &missing()))
+                    .ok_or_else(|| AwsError::incomplete(at(), &missing()))
             }
             Err(error) => {
-                let fault = self.noted(Fault::of(
+                let fault = self.noted(AwsError::of(
                     self.policy_at("iam:GetPolicyVersion", arn),
                     &error,
                 ));
@@ -92,8 +93,8 @@ impl Account {
         }
     }
 
-    fn policy_at(&self, action: &'static str, arn: &str) -> At {
-        At {
+    fn policy_at(&self, action: &'static str, arn: &str) -> CallSite {
+        CallSite {
             account: self.id.clone(),
             region: None,
             action,

@@ -3,9 +3,9 @@
 use super::answer::Incomplete;
 use super::ca_bundle;
 use super::clock::Clock;
-use super::fault::{At, Class, Fault};
-use super::observer::Observer;
-use super::pace::Buckets;
+use super::error::{AwsError, CallSite, ErrorKind};
+use super::interceptor::Observer;
+use super::rate_limit::Buckets;
 use super::session_tags::{Reported, WithTagsThatFit};
 use crate::api::account::{AWSAccountSpec, Credentials, Partition};
 use crate::api::conditions::Reason;
@@ -283,8 +283,8 @@ async fn identity(
     id: &AccountId,
     config: &SdkConfig,
     observer: &Arc<Observer>,
-) -> Result<(String, String), Fault> {
-    let at = || At {
+) -> Result<(String, String), AwsError> {
+    let at = || CallSite {
         account: id.clone(),
         region: None,
         action: "sts:GetCallerIdentity",
@@ -296,13 +296,13 @@ async fn identity(
         .send()
         .await
         .map_err(|error| {
-            let fault = Fault::of(at(), &error);
+            let fault = AwsError::of(at(), &error);
             observer.failed(&fault);
             fault
         })?;
     match (caller.account, caller.arn) {
         (Some(account), Some(arn)) => Ok((account, arn)),
-        _ => Err(Fault::incomplete(
+        _ => Err(AwsError::incomplete(
             at(),
             &Incomplete::Missing("Account".into()),
         )),
@@ -312,8 +312,8 @@ async fn identity(
 impl Account {
     /// Takes note of a fault: it is counted, and a session whose credentials are refused, because
     /// its role was made anew or its token has run out, is not used again.
-    pub(super) fn noted(&self, fault: Fault) -> Fault {
-        if fault.class == Class::Credentials {
+    pub(super) fn noted(&self, fault: AwsError) -> AwsError {
+        if fault.class == ErrorKind::Credentials {
             self.dead.store(true, Ordering::Relaxed);
         }
         self.observer.failed(&fault);
@@ -323,13 +323,13 @@ impl Account {
     /// The same for a call in a region, which may be one that the account has not enabled: there,
     /// valid credentials are refused. If they are not valid elsewhere either, it is not about the
     /// region.
-    pub(super) async fn noted_in_region(&self, fault: Fault) -> Fault {
-        let about_the_region = fault.class != Class::Region || self.is_still_verified().await;
+    pub(super) async fn noted_in_region(&self, fault: AwsError) -> AwsError {
+        let about_the_region = fault.class != ErrorKind::Region || self.is_still_verified().await;
         self.noted(if about_the_region {
             fault
         } else {
-            Fault {
-                class: Class::Credentials,
+            AwsError {
+                class: ErrorKind::Credentials,
                 ..fault
             }
         })
@@ -347,7 +347,7 @@ impl Account {
                 true
             }
             Ok(_) => false,
-            Err(fault) => fault.class != Class::Credentials,
+            Err(fault) => fault.class != ErrorKind::Credentials,
         }
     }
 

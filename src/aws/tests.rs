@@ -2,7 +2,7 @@
 //! passes, never a fact.
 
 use super::ecr::PolicyRead;
-use super::fault::{Class, Fault};
+use super::error::{AwsError, ErrorKind};
 use super::session::Account;
 use crate::api::conditions::Reason;
 use crate::grant::Problem;
@@ -119,9 +119,9 @@ fn iam_without_tags(tags: (u16, &'static str)) -> (Account, Arc<Mutex<Vec<String
     })
 }
 
-fn passes<T: fmt::Debug>(read: Result<T, Fault>) {
+fn passes<T: fmt::Debug>(read: Result<T, AwsError>) {
     let fault = read.expect_err("it is no answer");
-    assert_eq!(fault.class, Class::Transient, "{fault}");
+    assert_eq!(fault.class, ErrorKind::Transient, "{fault}");
     assert_eq!(Problem::from(fault).reason, Reason::Unavailable);
 }
 
@@ -277,7 +277,7 @@ async fn without_a_second_answer_nobody_says_that_a_role_has_no_tags() {
     const DENIED: &str = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>is not authorized to perform: iam:ListRoleTags</Message></Error></ErrorResponse>";
     let (account, _) = iam_without_tags((403, DENIED));
     let fault = account.role("r").await.unwrap_err();
-    assert_eq!(fault.class, Class::Denied);
+    assert_eq!(fault.class, ErrorKind::Denied);
     assert!(
         fault.to_string().contains("llow iam:ListRoleTags"),
         "{fault}"
@@ -298,7 +298,7 @@ async fn a_region_that_is_not_enabled_costs_no_session() {
             .repository_policy("ap-east-1", "app")
             .await
             .unwrap_err();
-        assert_eq!(fault.class, Class::Region, "{fault}");
+        assert_eq!(fault.class, ErrorKind::Region, "{fault}");
         assert!(account.is_alive(), "the session is in use still");
     }
     assert_eq!(
@@ -312,7 +312,7 @@ async fn a_region_that_is_not_enabled_costs_no_session() {
         .repository_policy("ap-east-1", "app")
         .await
         .unwrap_err();
-    assert_eq!(fault.class, Class::Credentials, "{fault}");
+    assert_eq!(fault.class, ErrorKind::Credentials, "{fault}");
     assert!(!account.is_alive(), "the next call gets a new session");
 }
 

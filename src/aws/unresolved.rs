@@ -13,21 +13,21 @@ pub(super) fn is_unresolved(error: &(dyn Error + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::{At, Class, Fault};
+    use super::super::error::{AwsError, CallSite, ErrorKind};
     use super::*;
     use crate::api::conditions::Reason;
     use crate::grant::Problem;
 
     fn unresolved_in(region: &str) -> Problem {
-        let at = At {
+        let at = CallSite {
             account: "111111111111".parse().unwrap(),
             region: Some(region.into()),
             action: "ecr:GetRepositoryPolicy",
             resource: "repository app".into(),
         };
         let detail = "dispatch failure: io error: client error (Connect): dns error".into();
-        Fault {
-            class: Class::Unresolved,
+        AwsError {
+            class: ErrorKind::Unresolved,
             code: "NoConnection".into(),
             at,
             detail,

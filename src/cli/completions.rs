@@ -1,6 +1,6 @@
 //! `registry-grants completions`: what a shell needs to complete this program's arguments.
 
-use super::text::print;
+use super::terminal::print;
 use clap_complete::Shell;
 use std::error::Error;
 

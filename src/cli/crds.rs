@@ -29,7 +29,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.reference {
-        return Ok(super::text::print(&reference::markdown(&[
+        return Ok(super::terminal::print(&reference::markdown(&[
             CrossAccountRegistryGrant::crd(),
             AWSAccount::crd(),
         ])?)?);

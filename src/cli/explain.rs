@@ -2,8 +2,8 @@
 //! and which link is missing.
 
 mod arguments;
+mod output;
 mod read;
-mod show;
 
 pub use arguments::Arguments;
 
@@ -63,9 +63,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         .map(|call| whole(&call.verdict))
         .max()
         .unwrap_or(Whole::Unknown);
-    crate::cli::text::print(&match arguments.output {
-        Output::Text => show::text(&question, whole, &calls, &read),
-        Output::Json => show::json(&question, whole, &calls, &read),
+    crate::cli::terminal::print(&match arguments.output {
+        Output::Text => output::text(&question, whole, &calls, &read),
+        Output::Json => output::json(&question, whole, &calls, &read),
     })?;
     Ok(match whole {
         Whole::Allowed => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ mod tests;
 
 use super::iam_policy::print::pretty;
 use super::manifests::{FileNames, Files};
-use super::text::{plain, print};
+use super::terminal::{plain, print};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
 use crate::controller::connection;

@@ -11,7 +11,7 @@ mod value;
 
 use super::iam_policy::print::pretty;
 use super::manifests::Sources;
-use super::text::print;
+use super::terminal::print;
 use crate::grant::AccountId;
 use crate::policy::Installation;
 use std::error::Error;

@@ -8,7 +8,7 @@ pub mod templates;
 pub use arguments::Arguments;
 
 use crate::grant::desired::MAX_INLINE_CHARACTERS;
-use crate::grant::management::{MAX_MANAGED_CHARACTERS, Management};
+use crate::grant::operator_role::{MAX_MANAGED_CHARACTERS, Management};
 use crate::policy::Document;
 use arguments::{Format, Kind};
 use print::pretty;

@@ -8,11 +8,11 @@
 
 mod documents;
 
-use super::text::plain;
+use super::terminal::plain;
 use crate::api::admission::{refusals_of_account, refusals_of_grant};
 use crate::api::conditions::Reason;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
-use crate::grant::{AccountId, Directory, GrantName, Problem};
+use crate::grant::{AccountId, AccountLookup, GrantName, Problem};
 use documents::{Input, Object};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
@@ -77,7 +77,7 @@ pub struct Files {
 }
 
 /// Every namespace is known: one without a manifest has only its name as a label.
-impl Directory for Files {
+impl AccountLookup for Files {
     fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>> {
         self.accounts.get(id).cloned()
     }

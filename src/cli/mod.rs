@@ -3,7 +3,6 @@
 mod completions;
 mod controller;
 mod crds;
-mod difference;
 mod explain;
 mod graph;
 mod handoff;
@@ -11,7 +10,8 @@ mod iam_policy;
 mod manifests;
 mod plan;
 mod policy;
-mod text;
+mod policy_diff;
+mod terminal;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::path::Path;

@@ -1,12 +1,12 @@
 //! `registry-grants plan`: what the operator would do for grants that stand in files.
 
-mod show;
+mod output;
 
 use super::manifests::{Files, Sources};
-use super::text::print;
+use super::terminal::print;
 use crate::api::conditions::Reason;
-use crate::controller::forecast::{Forecast, Manifests, forecast};
-use crate::grant::Directory as _;
+use crate::controller::plan::{GrantPlan, Manifests, plan_grants};
+use crate::grant::AccountLookup as _;
 use crate::policy::Installation;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -122,14 +122,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         .enable_all()
         .build()?;
     let invalid = files.invalid.clone();
-    let mut forecasts = runtime.block_on(forecast(
+    let mut plans = runtime.block_on(plan_grants(
         manifests(files, *complete),
         &installation,
         *aws_call_timeout,
     ));
-    for Forecast {
+    for GrantPlan {
         grant, problems, ..
-    } in &mut forecasts
+    } in &mut plans
     {
         let known = problems
             .iter()
@@ -137,17 +137,17 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         problems.extend(invalid.get(grant).filter(|_| !known).cloned());
     }
     print(&match output {
-        Output::Text => show::text(&forecasts, color.is_on()),
-        Output::Json => show::json(&forecasts),
+        Output::Text => output::text(&plans, color.is_on()),
+        Output::Json => output::json(&plans),
     })?;
-    Ok(status(&forecasts))
+    Ok(status(&plans))
 }
 
-fn status(forecasts: &[Forecast]) -> ExitCode {
-    let any = |is: fn(&Forecast) -> bool| forecasts.iter().any(is);
+fn status(plans: &[GrantPlan]) -> ExitCode {
+    let any = |is: fn(&GrantPlan) -> bool| plans.iter().any(is);
     match (
-        any(|forecast| !forecast.problems.is_empty()),
-        any(|forecast| !forecast.changes.is_empty()),
+        any(|plan| !plan.problems.is_empty()),
+        any(|plan| !plan.changes.is_empty()),
     ) {
         (true, _) => ExitCode::FAILURE,
         (false, true) => ExitCode::from(CHANGES),

@@ -1,8 +1,8 @@
 //! `registry-grants policy`: what the operator makes of policy documents, for people with the
 //! documents in files.
 
-use super::difference::{list, parts, titled};
-use super::text::{plain, print};
+use super::policy_diff::{list, parts, titled};
+use super::terminal::{plain, print};
 use crate::policy::Document;
 use crate::policy::diff::{Alone, Changed, Difference, Same};
 use crate::policy::document::MAX_BYTES;

@@ -1,8 +1,6 @@
 //! Tells in each `AWSAccount`'s status whether the operator can work there, and how many grants
 //! need it.
 
-use super::directory::Cache;
-use super::{Context, World, requeue, second_writer, supervise};
 use crate::api::account_status::{
     AWSAccountStatus, CONTESTED_FIELD_MANAGER, GrantCounts, LastError, SECOND_WRITER_FIELD_MANAGER,
     SecondWriter,
@@ -10,7 +8,12 @@ use crate::api::account_status::{
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant, SOLE_WRITER};
 use crate::aws::Account;
-use crate::controller::publish;
+use crate::controller::patch;
+use crate::controller::requeue;
+use crate::controller::second_writer;
+use crate::controller::state::watch_caches::Cache;
+use crate::controller::supervise;
+use crate::controller::{Context, World};
 use crate::grant::{AccountId, Problem, warnings};
 use crate::telemetry::metrics::OfAccount;
 use futures::channel::mpsc::UnboundedReceiver;
@@ -39,12 +42,14 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let (reader, writer) = reflector::store();
-    let changes =
-        super::watch::readable::<AWSAccount>(context.client.clone(), context.events.clone())
-            .backoff(requeue::Reconnect::default())
-            .reflect(writer)
-            .applied_objects()
-            .predicate_filter(generation_and_writer, PredicateConfig::default());
+    let changes = crate::controller::watch::readable::<AWSAccount>(
+        context.client.clone(),
+        context.events.clone(),
+    )
+    .backoff(requeue::Reconnect::default())
+    .reflect(writer)
+    .applied_objects()
+    .predicate_filter(generation_and_writer, PredicateConfig::default());
     Controller::for_stream(changes, reader)
         .trigger_backoff(requeue::NoPause)
         .reconcile_on(gathered(counts).map(|account| ObjectRef::new(&account)))
@@ -168,7 +173,7 @@ async fn reconcile_account(
     };
     if account.status.clone().map(of_others).as_ref() != Some(&status) {
         let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
-        publish::status(leadership, api, &*account, &status).await?;
+        patch::status(leadership, api, &*account, &status).await?;
     }
     tell_of_another_writer(&context, &id, &account).await?;
     tell_of_contested_policies(&context, &id, &account).await?;
@@ -240,7 +245,7 @@ async fn tell_of_another_writer(
     }
     let api = Api::all(context.client.clone());
     let part = json!({ "secondWriter": told });
-    publish::status_part(SECOND_WRITER_FIELD_MANAGER, leadership, api, account, &part).await
+    patch::status_part(SECOND_WRITER_FIELD_MANAGER, leadership, api, account, &part).await
 }
 
 async fn tell_of_contested_policies(
@@ -260,7 +265,7 @@ async fn tell_of_contested_policies(
     }
     let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
     let part = json!({ "contestedPolicies": (!told.is_empty()).then_some(told) });
-    publish::status_part(CONTESTED_FIELD_MANAGER, leadership, api, account, &part).await
+    patch::status_part(CONTESTED_FIELD_MANAGER, leadership, api, account, &part).await
 }
 
 /// In how many regions the registry's own policy is read for all grants; in more of them each grant
@@ -270,7 +275,7 @@ const READ_AHEAD: usize = 8;
 /// Reads what every grant on the account hangs on, so that no grant has to.
 async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) {
     let World {
-        facts,
+        policy_cache,
         grants,
         resync_interval,
         ..
@@ -288,7 +293,7 @@ async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) 
         .iter()
         .chain(&of_rules)
     {
-        facts
+        policy_cache
             .managed_policy(session, policy, *resync_interval)
             .await;
     }
@@ -305,7 +310,7 @@ async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) 
         .filter(|region| partition.has_region(region))
         .take(READ_AHEAD)
     {
-        facts
+        policy_cache
             .registry_policy(session, region, *resync_interval)
             .await;
     }

@@ -1,7 +1,7 @@
 //! The connection to the cluster: the kubeconfig or the Pod's ServiceAccount, and the proxies that
 //! kubectl would take in the same shell.
 
-use super::proxies::proxy_for;
+use crate::controller::proxies::proxy_for;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, NoProxyError};
 use std::error::Error;

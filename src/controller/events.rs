@@ -1,7 +1,7 @@
 //! Events on the resources: what people see with `kubectl describe`.
 
 use crate::api::conditions::Reason;
-use crate::grant::plan::Change;
+use crate::grant::change::Change;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};

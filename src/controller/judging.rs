@@ -1,8 +1,8 @@
 //! Judging whether access works takes processor time, and tenants decide how much by the policies
 //! that they write. So it waits for its turn and is bounded.
 
-use super::pending::Waiting;
-use super::slots::Slots;
+use crate::controller::state::pending::Waiting;
+use crate::controller::state::slots::Slots;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -90,13 +90,13 @@ impl Drop for StopOnDrop {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pending::Pending;
     use super::*;
-    use crate::aws::pace::{self, Urgency, Work};
+    use crate::aws::rate_limit::{self, Priority, Work};
+    use crate::controller::state::pending::Pending;
 
     fn of(tenant: &str) -> Work {
         Work {
-            urgency: Urgency::Change,
+            urgency: Priority::Change,
             tenant: tenant.into(),
         }
     }
@@ -153,7 +153,7 @@ mod tests {
                 let waiting = pending.wait(("slow".into(), number.to_string()));
                 let judge = endless(begun, "slow");
                 let judged = judging.in_turn(&waiting, || stopped.load(Ordering::Relaxed), judge);
-                pace::with(of("slow"), judged).await.ok();
+                rate_limit::with(of("slow"), judged).await.ok();
             }
         });
         let other = async {
@@ -163,7 +163,7 @@ mod tests {
             let slow = begun.clone();
             let judge = move |_: &dyn Fn() -> bool| slow.lock().unwrap().len();
             let judged = judging.in_turn(&waiting, || false, judge);
-            let judged = pace::with(of("other"), judged).await.unwrap();
+            let judged = rate_limit::with(of("other"), judged).await.unwrap();
             stopped.store(true, Ordering::Relaxed);
             for number in 0..20 {
                 pending.changed(&("slow".into(), number.to_string()));

@@ -2,54 +2,38 @@
 //! reads, calls and writes, and decides as little as it can.
 
 mod accounts;
+mod apply;
 pub mod connection;
-mod contest;
-mod contested;
-mod directory;
-mod enforce;
 mod events;
-mod evidence;
-mod facts;
-pub mod forecast;
-mod foresee;
+mod instrument;
 mod judging;
 mod leadership;
-mod ledger;
-mod locks;
-mod lost;
-mod observed;
-mod pending;
+mod patch;
+pub mod plan;
 mod proxies;
-mod publish;
 mod recent;
 mod reconcile;
 mod record;
-mod repositories;
+mod report;
+mod repository_policy;
 mod requeue;
 mod restored;
-mod revoked;
 mod second_writer;
-mod sharing;
-mod slots;
-mod standings;
+mod state;
 mod stored;
 mod supervise;
 pub mod sweep;
-mod tell;
-mod unknown;
 mod vanished;
-mod wanted;
 mod watch;
 mod world;
-mod writers;
 
-use self::directory::{Cache, Filled};
 use self::leadership::{Election, Leadership};
+use self::state::watch_caches::{Cache, CacheSync};
 use self::supervise::Supervisor;
 use self::world::{Context, RECORDING, World};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Aws;
-use crate::aws::pace::{self, Work};
+use crate::aws::rate_limit::{self, Work};
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{self, Readiness, Stage};
@@ -192,10 +176,10 @@ async fn work(
     let (grants, grants_writer) = reflector::store();
     let (accounts, accounts_writer) = reflector::store();
     let (namespaces, namespaces_writer) = reflector::store();
-    let filled = Arc::new(Filled::default());
+    let filled = Arc::new(CacheSync::default());
     let (nudges, nudged) = mpsc::unbounded();
     let (count, counts) = mpsc::unbounded();
-    let pending = pending::Pending::default();
+    let pending = state::pending::Pending::default();
     let context = Arc::new(Context {
         world: World {
             aws: Aws::from_environment(
@@ -207,26 +191,26 @@ async fn work(
             installation: installation.clone(),
             leadership,
             grants: grants.clone(),
-            directory: directory::Caches {
+            watch_caches: state::watch_caches::WatchCaches {
                 accounts,
                 namespaces,
             },
-            ledger: ledger::Ledger::default(),
-            writers: writers::Writers::default(),
-            roles: sharing::Roles::default(),
-            facts: facts::Facts::default(),
-            read_backs: revoked::ReadBacks::default(),
+            claims_cache: state::claims_cache::ClaimsCache::default(),
+            coalescer: state::coalesce::Coalescer::default(),
+            role_locks: state::role_locks::RoleLocks::default(),
+            policy_cache: state::policy_cache::PolicyCache::default(),
+            read_backs: repository_policy::read_back::ReadBacks::default(),
             recent: recent::Recent::default(),
             restored: restored::Restored::writing_to(client.clone(), events.clone()),
-            slots: slots::Slots::new(settings.concurrency),
+            slots: state::slots::Slots::new(settings.concurrency),
             pending: pending.clone(),
             judging: judging::Judging::default(),
             recording: Semaphore::new(RECORDING),
             resync_interval: settings.resync_interval,
-            unknown: unknown::UnknownGrants::default(),
-            lost: lost::LostGrants::default(),
+            unknown: state::unknown::UnknownGrants::default(),
+            lost: state::lost::LostGrants::default(),
             second_writers: second_writer::SecondWriters::default(),
-            contested: contested::ContestedPolicies::default(),
+            contested: repository_policy::contested::ContestedPolicies::default(),
             metrics: telemetry.metrics.clone(),
             nudges,
             account_nudges: count.clone(),
@@ -241,8 +225,8 @@ async fn work(
     });
 
     let metrics = &telemetry.metrics;
-    let accounts = context.world.directory.accounts.clone();
-    metrics.watch(Arc::new(observed::Watched {
+    let accounts = context.world.watch_caches.accounts.clone();
+    metrics.watch(Arc::new(instrument::Watched {
         grants: grants.clone(),
         accounts,
         filled: filled.clone(),
@@ -262,7 +246,7 @@ async fn work(
     };
     let (queue, changed) = (metrics.clone(), pending.clone());
     let in_the_queue = move |grant: &CrossAccountRegistryGrant| {
-        drop(observed::due(
+        drop(instrument::due(
             &queue,
             &changed,
             vec![ObjectRef::from_obj(grant)],
@@ -302,14 +286,14 @@ async fn work(
     let (in_account, in_namespace) = (pending.clone(), pending);
     let grant_controller = Controller::for_stream(grant_changes, grants)
         .watches_stream(account_changes, move |account: AWSAccount| {
-            observed::due(
+            instrument::due(
                 &of_account,
                 &in_account,
                 grants_of_account(&by_account, &account),
             )
         })
         .watches_stream(namespace_changes, move |namespace| {
-            observed::due(
+            instrument::due(
                 &of_namespace,
                 &in_namespace,
                 grants_in_namespace(&by_namespace, &namespace),
@@ -321,7 +305,7 @@ async fn work(
         .with_config(controller::Config::default().concurrency(0))
         .trigger_backoff(requeue::NoPause)
         .graceful_shutdown_on(stop.clone())
-        .run(observed::reconcile, observed::on_error, context.clone())
+        .run(instrument::reconcile, instrument::on_error, context.clone())
         .for_each(|_| async {});
 
     let grant_controller = async {
@@ -343,7 +327,7 @@ async fn work(
         recent::look_after_the_start(&context)
     });
     let look_after = supervised.run("look after repositories", || {
-        repositories::look_after(context.clone())
+        repository_policy::sync::look_after(context.clone())
     });
     let sweep = supervised.run("sweep", || sweep::run(context.clone(), settings.sweep));
     tokio::join!(
@@ -352,8 +336,8 @@ async fn work(
         accounts::run(context.clone(), counts, stop.clone()),
         vanished,
         look_after_the_start,
-        pace::with(Work::background(), look_after),
-        pace::with(Work::background(), sweep),
+        rate_limit::with(Work::background(), look_after),
+        rate_limit::with(Work::background(), sweep),
     );
 }
 
@@ -405,7 +389,7 @@ async fn installation_of_cluster(
     Err(format!("{place}: namespace kube-system cannot be read").into())
 }
 
-async fn announce_readiness(filled: Arc<Filled>, readiness: &Readiness, stop: &Stop) {
+async fn announce_readiness(filled: Arc<CacheSync>, readiness: &Readiness, stop: &Stop) {
     for (cache, name) in [
         (Cache::Grants, "grants"),
         (Cache::Accounts, "accounts"),

@@ -3,14 +3,15 @@
 //! again for an hour. The places are on record in the status of the `AWSAccount`, so that a start
 //! in between does not end that.
 
-use super::directory::Cache;
-use super::repositories::Repository;
-use super::revoked::revoke;
-use super::{Context, World, publish};
 use crate::api::AWSAccount;
 use crate::api::account_status::{MAX_RECENTLY_REVOKED, REVOKED_FIELD_MANAGER, RecentlyRevoked};
+use crate::controller::patch;
+use crate::controller::repository_policy::read_back::revoke;
+use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::controller::state::watch_caches::Cache;
+use crate::controller::{Context, World};
 use crate::grant::partition::is_region;
-use crate::grant::{AccountId, Directory, RepositoryPattern};
+use crate::grant::{AccountId, AccountLookup, RepositoryPattern};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt};
@@ -33,7 +34,7 @@ pub struct Recent(Mutex<HashMap<AccountId, Known>>);
 
 /// A place where access was revoked.
 pub struct Revoked {
-    pub repository: Repository,
+    pub repository: RepositoryKey,
     /// Whether the policy was changed for it just now.
     pub changed: bool,
 }
@@ -52,7 +53,7 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
     }
     for (id, places) in accounts {
         // Without its account nothing could be read there after a start either.
-        let Some(account) = context.world.directory.account(id) else {
+        let Some(account) = context.world.watch_caches.account(id) else {
             continue;
         };
         let known = {
@@ -65,7 +66,7 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
             continue;
         };
         let api = Api::all(context.client.clone());
-        publish::status_part(
+        patch::status_part(
             REVOKED_FIELD_MANAGER,
             &context.world.leadership,
             api,
@@ -79,8 +80,8 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
 }
 
 /// Whether access was revoked in a repository's policy within the last hour.
-pub fn is_on_record(world: &World, repository: &Repository) -> bool {
-    let Repository {
+pub fn is_on_record(world: &World, repository: &RepositoryKey) -> bool {
+    let RepositoryKey {
         account,
         region,
         name,
@@ -107,7 +108,7 @@ pub fn is_on_record(world: &World, repository: &Repository) -> bool {
     });
     ahead.unwrap_or_else(|| {
         world
-            .directory
+            .watch_caches
             .account(account)
             .is_some_and(|account| on_record(&account).iter().any(is_it))
     })
@@ -166,7 +167,7 @@ pub async fn look_after_the_start(context: &Context) {
         () = context.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
         () = context.stop.clone() => return,
     }
-    let accounts = context.world.directory.accounts.state();
+    let accounts = context.world.watch_caches.accounts.state();
     futures::future::join_all(accounts.iter().map(|account| look_again(context, account))).await;
 }
 
@@ -179,7 +180,7 @@ async fn look_again(context: &Context, account: &AWSAccount) {
         let written = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
         context
             .world
-            .writers
+            .coalescer
             .note_written(&repository, written)
             .await;
         let looked = tokio::select! {
@@ -200,7 +201,7 @@ fn recorded_places(
     id: &AccountId,
     account: &AWSAccount,
     now: Timestamp,
-) -> Vec<(Repository, Duration)> {
+) -> Vec<(RepositoryKey, Duration)> {
     let place = |RecentlyRevoked {
                      region,
                      repository,
@@ -210,7 +211,7 @@ fn recorded_places(
         // A clock that was put back makes no age.
         let age = Duration::try_from(age).unwrap_or_default();
         (
-            Repository {
+            RepositoryKey {
                 account: id.clone(),
                 region,
                 name: repository,
@@ -243,7 +244,7 @@ mod tests {
     fn at(name: &str, changed: bool) -> Revoked {
         let account = "111111111111".parse().unwrap();
         Revoked {
-            repository: Repository {
+            repository: RepositoryKey {
                 account,
                 region: "us-east-1".into(),
                 name: name.into(),

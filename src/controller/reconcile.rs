@@ -1,21 +1,28 @@
 //! The path of the data, for one grant: what should be, what was claimed, what was done, what is
 //! told.
 
-use super::enforce::{Aim, Done, Enforcement};
-use super::observed::Ended;
-use super::record::{
-    abandon, claim, find_own_records, has_record, where_to_revoke, with_its_finalizer,
-};
-use super::repositories::Look;
-use super::tell::{now, ready, tell, write_status};
-use super::{Context, World, publish, recent, requeue, restored, second_writer};
 use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantSpec, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
-use crate::aws::pace::Urgency;
+use crate::aws::rate_limit::Priority;
+use crate::controller::apply::{Aim, Done, Enforcement};
+use crate::controller::instrument::Ended;
+use crate::controller::patch;
+use crate::controller::recent;
+use crate::controller::record::{
+    abandon, claim, find_own_records, has_record, where_to_revoke, with_its_finalizer,
+};
+use crate::controller::report::{now, ready, report, write_status};
+use crate::controller::repository_policy::sync::Freshness;
+use crate::controller::requeue;
+use crate::controller::restored;
+use crate::controller::second_writer;
+use crate::controller::{Context, World};
 use crate::grant::desired::Owner;
 use crate::grant::status::{self, Outcome, Part};
-use crate::grant::{Directory, Grant, GrantName, Problem, Standing, observed, standing, to_retain};
+use crate::grant::{
+    AccountLookup, Grant, GrantName, Problem, Standing, observed, standing, to_retain,
+};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,17 +49,17 @@ enum Intent {
 impl Intent {
     fn of(resource: &CrossAccountRegistryGrant, name: &GrantName, context: &Context) -> Self {
         let World {
-            directory,
+            watch_caches,
             installation,
             ..
         } = &context.world;
-        let claims = context.world.ledger.claims(resource);
+        let claims = context.world.claims_cache.claims(resource);
         if resource.meta().deletion_timestamp.is_some() {
             return match to_retain(
                 name,
                 &resource.spec,
                 claims.as_ref(),
-                directory,
+                watch_caches,
                 installation,
             ) {
                 Ok(None) => Self::Revoke(Vec::new()),
@@ -64,7 +71,7 @@ impl Intent {
             name,
             &resource.spec,
             claims.as_ref(),
-            directory,
+            watch_caches,
             installation,
         ) {
             Standing::Frozen(_) if resource.spec.suspend => Self::Suspend,
@@ -72,7 +79,7 @@ impl Intent {
                 name,
                 &resource.spec,
                 claims.as_ref(),
-                directory,
+                watch_caches,
                 installation,
             ) {
                 Ok(grant) => Self::Observe(Box::new(grant)),
@@ -110,7 +117,7 @@ pub enum Error {
     NotLeading(String),
     /// A bug, which concerns this grant alone.
     #[error(transparent)]
-    Panicked(#[from] super::supervise::Panicked),
+    Panicked(#[from] crate::controller::supervise::Panicked),
 }
 
 pub async fn reconcile(
@@ -119,7 +126,7 @@ pub async fn reconcile(
 ) -> Result<Ended, Error> {
     let _alone = context
         .world
-        .ledger
+        .claims_cache
         .alone_on(&GrantName::of(&resource))
         .await;
     // It may have changed meanwhile.
@@ -131,8 +138,8 @@ pub async fn reconcile(
     // Without our finalizer, but with a record, it is held up by somebody else's, and has not been
     // revoked yet.
     if deleting
-        && !publish::has_finalizer(resource)
-        && context.world.ledger.claims(resource).is_none()
+        && !patch::has_finalizer(resource)
+        && context.world.claims_cache.claims(resource).is_none()
     {
         return Ok(Ended::gone());
     }
@@ -156,7 +163,7 @@ pub async fn reconcile(
     if restored::may_have_lost_its_record(&context.world, resource) {
         find_own_records(resource, &owner, &context).await;
     }
-    let had_record = context.world.ledger.claims(resource).is_some();
+    let had_record = context.world.claims_cache.claims(resource).is_some();
     let intent = Intent::of(resource, &owner.grant, &context);
     let (enforces, revokes) = (
         matches!(intent, Intent::Enforce(..)),
@@ -166,7 +173,7 @@ pub async fn reconcile(
         Intent::Enforce(grant, problems) => {
             let before = context
                 .world
-                .ledger
+                .claims_cache
                 .claims(resource)
                 .unwrap_or_else(Applied::none);
             let probed = begin(Aim::Hold(&grant), &before).probe(&grant).await;
@@ -190,7 +197,7 @@ pub async fn reconcile(
             ),
             None => (nothing_done(None), problems),
         },
-        Intent::HandOver(grant) => match context.world.ledger.claims(resource) {
+        Intent::HandOver(grant) => match context.world.claims_cache.claims(resource) {
             Some(claims) => (
                 begin(Aim::HandOver(&grant), &claims)
                     .abandoning(abandons)
@@ -202,13 +209,13 @@ pub async fn reconcile(
         },
         Intent::Observe(grant) => {
             // What was applied before stays on record as it is, and is looked at with the rest.
-            let recorded = context.world.ledger.claims(resource);
+            let recorded = context.world.claims_cache.claims(resource);
             let claims = recorded
                 .as_ref()
                 .map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
             let mut done = begin(Aim::Hold(&grant), &claims).observing().run().await;
             // As it is by now: its record may have been found again meanwhile.
-            done.outcome.applied = context.world.ledger.claims(resource);
+            done.outcome.applied = context.world.claims_cache.claims(resource);
             (done, Vec::new())
         }
         Intent::Suspend => {
@@ -218,7 +225,7 @@ pub async fn reconcile(
             )));
         }
         Intent::Leave(problems) => {
-            let mut done = nothing_done(context.world.ledger.claims(resource));
+            let mut done = nothing_done(context.world.claims_cache.claims(resource));
             // There is nothing to find out about an account that has no AWSAccount.
             if let Some(problem) = problems.first()
                 && deleting
@@ -237,7 +244,7 @@ pub async fn reconcile(
         }
     };
     if revokes && done.outcome.applied.is_none() {
-        context.world.ledger.record_nothing_left(&owner.uid);
+        context.world.claims_cache.record_nothing_left(&owner.uid);
     }
     done.outcome.refusal = refusal;
     // Whatever could be done this time: what was replaced before stays on record for as long as the
@@ -258,7 +265,7 @@ pub async fn reconcile(
     };
     // One that held a moment ago holds most likely still: a hiccup of AWS, or a turn that did not
     // come, is not told at once.
-    let hiccup = matches!(look, Look::Settled(_))
+    let hiccup = matches!(look, Freshness::MaxAge(_))
         && !problems.is_empty()
         && problems.iter().all(passes_by_itself);
     if hiccup
@@ -272,22 +279,22 @@ pub async fn reconcile(
     }
     // Before the claims go: after a start this is what says where to look.
     recent::record(&context, &done.revoked).await?;
-    tell(resource, &context, &owner, &done).await?;
+    report(resource, &context, &owner, &done).await?;
     if !done.given_up.is_empty() {
         abandon(resource, &context, &done.given_up).await;
     }
     let has_nothing = done.outcome.applied.is_none();
-    if !deleting && enforces && had_record && has_nothing && publish::has_finalizer(resource) {
+    if !deleting && enforces && had_record && has_nothing && patch::has_finalizer(resource) {
         // All that it had was revoked, and nothing of what it is to have can be used yet: there is
         // nothing to guard. Should the finalizer stay all the same, a deletion has nothing to look
         // for by the spec.
-        context.world.ledger.record_nothing_left(&owner.uid);
-        publish::remove_finalizer(&context.world.leadership, &context.client, resource).await?;
+        context.world.claims_cache.record_nothing_left(&owner.uid);
+        patch::remove_finalizer(&context.world.leadership, &context.client, resource).await?;
     }
     if deleting && has_nothing {
         // When the grant disappears, this is how it is known that nothing is left to revoke.
-        context.world.ledger.record(resource, None);
-        publish::remove_finalizer(&context.world.leadership, &context.client, resource).await?;
+        context.world.claims_cache.record(resource, None);
+        patch::remove_finalizer(&context.world.leadership, &context.client, resource).await?;
         context.backoff.reset(&owner.uid);
         return Ok(Ended::gone());
     }
@@ -316,8 +323,8 @@ async fn waits_for_the_caches(
     if status.and_then(|status| status.observed_generation) == resource.meta().generation {
         return Ok(None);
     }
-    let (directory, client) = (&context.world.directory, &context.client);
-    let Some(missing) = directory.behind(client, resource).await? else {
+    let (watch_caches, client) = (&context.world.watch_caches, &context.client);
+    let Some(missing) = watch_caches.behind(client, resource).await? else {
         return Ok(None);
     };
     tracing::debug!(grant = %owner.grant, missing, "not in the watch cache yet, waiting for it");
@@ -346,15 +353,15 @@ fn passes_by_itself(problem: &Problem) -> bool {
 /// more, another grant's recent look at the same repository will do: hundreds of grants on one
 /// repository do not read its policy hundreds of times. Whoever changed the resource, or waits for
 /// it, gets a look of his own.
-fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Look {
+fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Freshness {
     let status = resource.status.as_ref();
     let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
     let is_settled =
         status.and_then(|status| status.observed_generation) == resource.meta().generation;
     if is_ready && is_settled && !is_asked_for(resource) {
-        Look::Settled(context.world.resync_interval / 2)
+        Freshness::MaxAge(context.world.resync_interval / 2)
     } else {
-        Look::Now
+        Freshness::Fresh
     }
 }
 
@@ -375,7 +382,7 @@ fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duratio
 
 /// How a reconciliation begins.
 pub struct Begins {
-    pub urgency: Urgency,
+    pub urgency: Priority,
     /// The account that it calls first, if it calls any.
     pub account: Option<String>,
 }
@@ -384,7 +391,7 @@ pub struct Begins {
 /// filled.
 pub fn begins(resource: &CrossAccountRegistryGrant, context: &Context) -> Begins {
     let (claims, name) = (
-        context.world.ledger.claims(resource),
+        context.world.claims_cache.claims(resource),
         GrantName::of(resource),
     );
     let intent = Intent::of(resource, &name, context);
@@ -405,7 +412,7 @@ pub fn begins(resource: &CrossAccountRegistryGrant, context: &Context) -> Begins
     let claims_role = claims.is_some_and(|claims| !claims.instance_roles.is_empty());
     let has_account = |id: &&String| {
         id.parse()
-            .is_ok_and(|id| context.world.directory.account(&id).is_some())
+            .is_ok_and(|id| context.world.watch_caches.account(&id).is_some())
     };
     let in_consumer = consumer.account_id.as_ref().filter(has_account);
     let in_consumer = in_consumer.filter(|_| claims_role || consumer.instance_role.is_some());
@@ -415,9 +422,9 @@ pub fn begins(resource: &CrossAccountRegistryGrant, context: &Context) -> Begins
     }
 }
 
-fn urgency(resource: &CrossAccountRegistryGrant, context: &Context, revokes: bool) -> Urgency {
+fn urgency(resource: &CrossAccountRegistryGrant, context: &Context, revokes: bool) -> Priority {
     if revokes || resource.meta().deletion_timestamp.is_some() {
-        return Urgency::Revocation;
+        return Priority::Revocation;
     }
     let is_new = resource
         .status
@@ -425,9 +432,11 @@ fn urgency(resource: &CrossAccountRegistryGrant, context: &Context, revokes: boo
         .and_then(|status| status.observed_generation)
         != resource.meta().generation;
     match how_to_look(resource, context) {
-        Look::Settled(_) => Urgency::Resync,
-        Look::Now | Look::ReadBack | Look::After if is_new => Urgency::Change,
-        Look::Now | Look::ReadBack | Look::After => Urgency::Retry,
+        Freshness::MaxAge(_) => Priority::Resync,
+        Freshness::Fresh | Freshness::VerifyWrite | Freshness::Background if is_new => {
+            Priority::Change
+        }
+        Freshness::Fresh | Freshness::VerifyWrite | Freshness::Background => Priority::Retry,
     }
 }
 
@@ -480,7 +489,7 @@ pub fn is_abandoned(resource: &CrossAccountRegistryGrant) -> bool {
 /// guards its record.
 pub fn calls_for_a_look(resource: &CrossAccountRegistryGrant) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
-    let lost_finalizer = has_record(resource) && !publish::has_finalizer(resource);
+    let lost_finalizer = has_record(resource) && !patch::has_finalizer(resource);
     (
         resource.meta().generation,
         asked(resource),
@@ -494,7 +503,7 @@ pub fn calls_for_a_look(resource: &CrossAccountRegistryGrant) -> Option<u64> {
 /// Says that the grant is suspended, and nothing else of it.
 async fn suspend(resource: &CrossAccountRegistryGrant, context: &Context) -> Result<(), Error> {
     let (before, generation) = (resource.status.as_ref(), resource.meta().generation);
-    let claims = context.world.ledger.claims(resource);
+    let claims = context.world.claims_cache.claims(resource);
     let status = status::suspended(before, generation, claims, asked(resource).cloned(), &now());
     if before != Some(&status) {
         write_status(resource, context, &status).await?;

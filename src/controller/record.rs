@@ -1,12 +1,13 @@
 //! What a grant has on record, and the finalizer that guards it.
 
-use super::enforce::{Aim, Enforcement};
-use super::reconcile::Error;
-use super::repositories::Look;
-use super::tell::{now, write_status};
-use super::{Context, World, publish};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
+use crate::controller::apply::{Aim, Enforcement};
+use crate::controller::patch;
+use crate::controller::reconcile::Error;
+use crate::controller::report::{now, write_status};
+use crate::controller::repository_policy::sync::Freshness;
+use crate::controller::{Context, World};
 use crate::grant::claims::Place;
 use crate::grant::desired::Owner;
 use crate::grant::{GrantName, Problem, meant, observed, status};
@@ -22,13 +23,13 @@ pub async fn with_its_finalizer(
 ) -> Result<Arc<CrossAccountRegistryGrant>, Error> {
     let deleting = resource.meta().deletion_timestamp.is_some();
     if deleting
-        || publish::has_finalizer(&resource)
-        || context.world.ledger.claims(&resource).is_none()
+        || patch::has_finalizer(&resource)
+        || context.world.claims_cache.claims(&resource).is_none()
     {
         return Ok(resource);
     }
     let restored =
-        publish::add_finalizer(&context.world.leadership, &context.client, &resource).await?;
+        patch::add_finalizer(&context.world.leadership, &context.client, &resource).await?;
     tracing::warn!(grant = %GrantName::of(&resource), "its finalizer was taken off by someone else, and put back");
     context
         .events
@@ -52,13 +53,13 @@ pub async fn claim(
     context: &Context,
     wanted: &Applied,
 ) -> Result<Applied, Error> {
-    if wanted.is_empty() && context.world.ledger.claims(resource).is_none() {
+    if wanted.is_empty() && context.world.claims_cache.claims(resource).is_none() {
         return Ok(wanted.clone());
     }
-    if !publish::has_finalizer(resource) {
-        publish::add_finalizer(&context.world.leadership, &context.client, resource).await?;
+    if !patch::has_finalizer(resource) {
+        patch::add_finalizer(&context.world.leadership, &context.client, resource).await?;
     }
-    let before = context.world.ledger.claims(resource);
+    let before = context.world.claims_cache.claims(resource);
     let claims = before
         .as_ref()
         .map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));
@@ -70,7 +71,10 @@ pub async fn claim(
             &now(),
         );
         write_status(resource, context, &status).await?;
-        context.world.ledger.record(resource, Some(claims.clone()));
+        context
+            .world
+            .claims_cache
+            .record(resource, Some(claims.clone()));
     }
     Ok(claims)
 }
@@ -85,14 +89,14 @@ pub fn where_to_revoke(
     context: &Context,
 ) -> Option<Applied> {
     let World {
-        directory,
+        watch_caches,
         installation,
-        ledger,
+        claims_cache,
         ..
     } = &context.world;
     let by_spec =
-        || meant(name, &resource.spec, directory, installation).map(|grant| grant.claims());
-    ledger.claims(resource).or_else(|| {
+        || meant(name, &resource.spec, watch_caches, installation).map(|grant| grant.claims());
+    claims_cache.claims(resource).or_else(|| {
         may_have_lost_record(&context.world, resource)
             .then(by_spec)
             .flatten()
@@ -102,7 +106,7 @@ pub fn where_to_revoke(
 /// Whether a grant without a record had one before, by its finalizer, and is not known to have
 /// nothing left in AWS.
 pub fn may_have_lost_record(world: &World, resource: &CrossAccountRegistryGrant) -> bool {
-    publish::has_finalizer(resource) && !world.ledger.has_nothing_left(resource)
+    patch::has_finalizer(resource) && !world.claims_cache.has_nothing_left(resource)
 }
 
 /// Looks for what a frozen grant has in AWS without a record, once since the start. If that cannot
@@ -113,15 +117,21 @@ pub async fn find_own_records(
     context: &Context,
 ) {
     let World {
-        directory,
+        watch_caches,
         installation,
-        ledger,
+        claims_cache,
         ..
     } = &context.world;
-    if ledger.was_searched_for(&owner.uid) {
+    if claims_cache.was_searched_for(&owner.uid) {
         return;
     }
-    let Ok(grant) = observed(&owner.grant, &resource.spec, None, directory, installation) else {
+    let Ok(grant) = observed(
+        &owner.grant,
+        &resource.spec,
+        None,
+        watch_caches,
+        installation,
+    ) else {
         return;
     };
     let claims = grant.claims();
@@ -131,10 +141,10 @@ pub async fn find_own_records(
         &resource.spec,
         Aim::Revoke,
         &claims,
-        Look::Now,
+        Freshness::Fresh,
     );
     match search.find_records().await {
-        Ok(()) => ledger.record_search(&owner.uid),
+        Ok(()) => claims_cache.record_search(&owner.uid),
         Err(problem) => {
             tracing::debug!(grant = %owner.grant, reason = %problem.reason, "its record cannot be looked for yet: {}", problem.message);
         }

@@ -6,13 +6,15 @@
 //! record accounts for is assigned to the admitted frozen grants that ask for it. From then on they
 //! have a record: rules and deletions revoke it as usual.
 
-use super::events::Events;
-use super::repositories::Repository;
-use super::{World, publish, recent};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, AppliedRepositories, CrossAccountRegistryGrantStatus as Status};
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
+use crate::controller::World;
+use crate::controller::events::Events;
+use crate::controller::patch;
+use crate::controller::recent;
+use crate::controller::repository_policy::sync::RepositoryKey;
 use crate::grant::standing::is_frozen;
 use crate::grant::{Grant, GrantName, Problem, meant, observed};
 use crate::policy::Document;
@@ -30,7 +32,7 @@ type Grants = Vec<Arc<CrossAccountRegistryGrant>>;
 pub struct Restored {
     /// `None` where nothing is written: in a forecast.
     cluster: Option<(Client, Events)>,
-    looked: Mutex<HashMap<Repository, Arc<OnceCell<()>>>>,
+    looked: Mutex<HashMap<RepositoryKey, Arc<OnceCell<()>>>>,
     /// The grants as they were before any record was changed; kept only where a frozen grant has
     /// none.
     at_start: OnceLock<Grants>,
@@ -63,7 +65,7 @@ impl Restored {
 pub fn may_have_lost_its_record(world: &World, grant: &CrossAccountRegistryGrant) -> bool {
     is_frozen(&grant.spec)
         && grant.meta().deletion_timestamp.is_none()
-        && world.ledger.has_no_claims(grant)
+        && world.claims_cache.has_no_claims(grant)
 }
 
 /// Finds the records again that have to do with this repository, once.
@@ -73,7 +75,7 @@ pub fn may_have_lost_its_record(world: &World, grant: &CrossAccountRegistryGrant
 pub async fn find_records(
     world: &World,
     account: &Account,
-    repository: &Repository,
+    repository: &RepositoryKey,
 ) -> Result<(), Problem> {
     let Some((client, events)) = &world.restored.cluster else {
         return Ok(());
@@ -119,7 +121,7 @@ impl<P: Into<Problem>> From<P> for Unfinished {
 async fn assign(
     world: &World,
     account: &Account,
-    repository: &Repository,
+    repository: &RepositoryKey,
     client: &Client,
     events: &Events,
 ) -> Result<(), Unfinished> {
@@ -157,7 +159,7 @@ async fn assign(
                 // statuses.
                 tracing::warn!(grant = %GrantName::of(&resource), %error, "the record that was found for the policy of {repository} could not be written yet; it is kept in memory");
                 world
-                    .ledger
+                    .claims_cache
                     .record(&resource, Some(grown_by(world, &resource, &found)));
                 world.nudge(&GrantName::of(&resource));
                 // It is not on record, so no Event says that it is.
@@ -178,15 +180,15 @@ async fn assign(
 /// of the very spec that it has was found again at another repository.
 fn candidates(
     world: &World,
-    repository: &Repository,
+    repository: &RepositoryKey,
 ) -> Vec<(Arc<CrossAccountRegistryGrant>, Grant)> {
     let World {
-        ledger,
-        directory,
+        claims_cache,
+        watch_caches,
         installation,
         ..
     } = world;
-    let Repository {
+    let RepositoryKey {
         account,
         region,
         name,
@@ -195,15 +197,15 @@ fn candidates(
         grant.spec.registry.account_id == account.as_str()
             && is_frozen(&grant.spec)
             && grant.meta().deletion_timestamp.is_none()
-            && !ledger.covers(grant, region, name)
+            && !claims_cache.covers(grant, region, name)
     });
     let reaching = frozen.into_iter().filter_map(|resource| {
-        let claims = ledger.claims(&resource);
+        let claims = claims_cache.claims(&resource);
         let same_spec = claims
             .as_ref()
             .is_none_or(|claims| claims.last_spec().as_ref() == Some(&resource.spec));
         let id = GrantName::of(&resource);
-        let grant = observed(&id, &resource.spec, None, directory, installation)
+        let grant = observed(&id, &resource.spec, None, watch_caches, installation)
             .ok()
             .filter(|_| same_spec)?;
         grant.reaches(region, name).then_some((resource, grant))
@@ -213,8 +215,8 @@ fn candidates(
 
 /// What the grants on record, live or being deleted, may have in a repository's policy: by what
 /// they were before the start, and by what they are now.
-fn accounted_for(world: &World, repository: &Repository) -> Vec<Contribution> {
-    let Repository {
+fn accounted_for(world: &World, repository: &RepositoryKey) -> Vec<Contribution> {
+    let RepositoryKey {
         account,
         region,
         name,
@@ -233,7 +235,7 @@ fn accounted_for(world: &World, repository: &Repository) -> Vec<Contribution> {
             .and_then(|status| status.applied.clone());
         let records: Vec<Applied> = before
             .into_iter()
-            .chain(world.ledger.claims(&resource))
+            .chain(world.claims_cache.claims(&resource))
             .collect();
         if !records.iter().any(|record| record.covers(region, name)) {
             continue;
@@ -244,7 +246,7 @@ fn accounted_for(world: &World, repository: &Repository) -> Vec<Contribution> {
             .filter_map(Applied::last_spec)
             .chain([resource.spec.clone()]);
         let grants =
-            specs.filter_map(|spec| meant(&id, &spec, &world.directory, &world.installation));
+            specs.filter_map(|spec| meant(&id, &spec, &world.watch_caches, &world.installation));
         let reaching = grants.filter(|grant| grant.reaches(region, name));
         accounted.extend(reaching.flat_map(|grant| grant.contributions(region, true)));
     }
@@ -253,8 +255,8 @@ fn accounted_for(world: &World, repository: &Repository) -> Vec<Contribution> {
 
 /// The claims of a grant on this repository alone, and on the roles that its spec names: they say
 /// where to look.
-fn claims_on(grant: &Grant, repository: &Repository) -> Applied {
-    let Repository {
+fn claims_on(grant: &Grant, repository: &RepositoryKey) -> Applied {
+    let RepositoryKey {
         account: _,
         region,
         name,
@@ -278,29 +280,29 @@ async fn put_on_record(
 ) -> Result<(), kube::Error> {
     let api: Api<CrossAccountRegistryGrant> =
         Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
-    let Some(current) = publish::in_time(api.get_opt(&resource.name_any())).await? else {
+    let Some(current) = patch::in_time(api.get_opt(&resource.name_any())).await? else {
         return Ok(());
     };
     if current.uid() != resource.uid() || current.meta().deletion_timestamp.is_some() {
         return Ok(());
     }
-    if !publish::has_finalizer(&current) {
-        publish::add_finalizer(&world.leadership, client, &current).await?;
+    if !patch::has_finalizer(&current) {
+        patch::add_finalizer(&world.leadership, client, &current).await?;
     }
     let claims = grown_by(world, &current, found);
     let status = Status {
         applied: Some(claims.clone()),
         ..current.status.clone().unwrap_or_default()
     };
-    publish::grant_status(&world.leadership, client, &current, &status).await?;
-    world.ledger.record(&current, Some(claims));
+    patch::grant_status(&world.leadership, client, &current, &status).await?;
+    world.claims_cache.record(&current, Some(claims));
     Ok(())
 }
 
 /// What is on record for a grant, and what was found.
 fn grown_by(world: &World, grant: &CrossAccountRegistryGrant, found: &Applied) -> Applied {
     world
-        .ledger
+        .claims_cache
         .claims(grant)
         .map_or_else(|| found.clone(), |before| before.grown_by(found))
 }

@@ -3,16 +3,17 @@
 //! it right. It is noticed by what is read anyway, account by account, and new access in such an
 //! account waits until somebody says which operator is to go on.
 
-use super::repositories::Repository;
-use super::tell::ready;
-use super::{World, recent};
 use crate::api::account::AWSAccount;
 use crate::api::account_status::SecondWriter;
 use crate::api::conditions::Reason;
 use crate::api::grant::CrossAccountRegistryGrantSpec;
 use crate::api::{CrossAccountRegistryGrant, SOLE_WRITER};
+use crate::controller::World;
+use crate::controller::recent;
+use crate::controller::report::ready;
+use crate::controller::repository_policy::sync::RepositoryKey;
 use crate::grant::desired::{Owner, TAG_GRANT_UID};
-use crate::grant::{AccountId, Directory, Problem};
+use crate::grant::{AccountId, AccountLookup, Problem};
 use crate::policy::Document;
 use crate::policy::carried::carried;
 use crate::policy::dead_ids::is_unique_id;
@@ -187,9 +188,9 @@ fn held(world: &World, document: Option<&Document>) -> Vec<Contribution> {
 }
 
 /// Checks a repository's policy, as it was read, for access that another operator has written.
-pub fn look_at_policy(world: &World, repository: &Repository, found: Option<&Document>) {
+pub fn look_at_policy(world: &World, repository: &RepositoryKey, found: Option<&Document>) {
     let held = held(world, found);
-    let strange = world.writers.own_access(repository, |own| {
+    let strange = world.coalescer.own_access(repository, |own| {
         own.begin(held.clone());
         own.sights(held)
     });
@@ -207,17 +208,17 @@ pub fn look_at_policy(world: &World, repository: &Repository, found: Option<&Doc
 }
 
 /// Records a policy before it is written: the answer to the write may be lost.
-pub fn write_policy(world: &World, repository: &Repository, written: Option<&Document>) {
+pub fn write_policy(world: &World, repository: &RepositoryKey, written: Option<&Document>) {
     world
-        .writers
+        .coalescer
         .own_access(repository, |own| own.write(held(world, written)));
 }
 
 /// Records that a repository's policy is now as this process wants it.
-pub fn leave_policy(world: &World, repository: &Repository, left: Option<&Document>) {
+pub fn leave_policy(world: &World, repository: &RepositoryKey, left: Option<&Document>) {
     if paused(world, &repository.account).is_none() {
         world
-            .writers
+            .coalescer
             .own_access(repository, |own| own.settle(held(world, left)));
     }
 }
@@ -226,11 +227,11 @@ pub fn leave_policy(world: &World, repository: &Repository, left: Option<&Docume
 /// this process has written before is not part of it: if somebody restores it, it is revoked again.
 pub fn of_others(
     world: &World,
-    repository: &Repository,
+    repository: &RepositoryKey,
     held: Vec<Contribution>,
 ) -> Vec<Contribution> {
     let strange = world
-        .writers
+        .coalescer
         .own_access(repository, |own| own.strange(held.clone()));
     strange.unwrap_or_else(|| {
         if recent::is_on_record(world, repository) {
@@ -267,7 +268,7 @@ pub fn look_at_tags(
 
 fn sighted(world: &World, account: &AccountId, what: String) {
     let is_sole_writer = world
-        .directory
+        .watch_caches
         .account(account)
         .is_some_and(|account| is_sole_writer(&account));
     if is_sole_writer || world.second_writers.proven(account).is_some() {
@@ -294,7 +295,7 @@ pub fn is_sole_writer(account: &AWSAccount) -> bool {
 /// What shows that another operator writes in the account, unless an admin says that it does not.
 pub fn paused(world: &World, account: &AccountId) -> Option<SecondWriter> {
     let resource = world
-        .directory
+        .watch_caches
         .account(account)
         .filter(|resource| !is_sole_writer(resource))?;
     let recorded = || {
@@ -342,7 +343,7 @@ pub fn pauses(world: &World, resource: &CrossAccountRegistryGrant) -> Option<Pro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::callers::Callers;
+    use crate::policy::principals::PrincipalSet;
 
     fn account() -> AccountId {
         "111111111111".parse().unwrap()
@@ -354,7 +355,7 @@ mod tests {
             .map(|number| format!("arn:aws:iam::{:012}:root", 100_000_000_000 + number));
         vec![Contribution {
             actions: ["ecr:BatchGetImage".to_owned()].into(),
-            callers: Callers::named(arns),
+            callers: PrincipalSet::named(arns),
         }]
     }
 
@@ -380,7 +381,7 @@ mod tests {
             "the same caller may do more"
         );
         let mut deleted = held(&[1]);
-        deleted[0].callers = Callers::named(["AROAEXAMPLEEXAMPLE123".to_owned()]);
+        deleted[0].callers = PrincipalSet::named(["AROAEXAMPLEEXAMPLE123".to_owned()]);
         assert_eq!(
             own.strange(deleted),
             Some(Vec::new()),

@@ -1,7 +1,7 @@
 //! Keeps work that fails unexpectedly from ending anything else. What fails is a bug: it is logged,
 //! counted, shown by `/healthz`, and the work is started again.
 
-use super::Stop;
+use crate::controller::Stop;
 use crate::telemetry::health::Liveness;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::labels::OfTask;

@@ -8,16 +8,19 @@
 #[cfg(test)]
 pub(super) mod tests;
 
-use super::enforce::{Aim, Enforcement};
-use super::reconcile::is_abandoned;
-use super::repositories::Look;
-use super::stored::Stored;
-use super::supervise::isolated;
-use super::{Context, World, publish, recent, requeue};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
 use crate::api::grant::Applied;
-use crate::aws::pace::{self, Urgency, Work};
+use crate::aws::rate_limit::{self, Priority, Work};
+use crate::controller::apply::{Aim, Enforcement};
+use crate::controller::patch;
+use crate::controller::recent;
+use crate::controller::reconcile::is_abandoned;
+use crate::controller::repository_policy::sync::Freshness;
+use crate::controller::requeue;
+use crate::controller::stored::Stored;
+use crate::controller::supervise::isolated;
+use crate::controller::{Context, World};
 use crate::grant::desired::Owner;
 use crate::grant::sweep::too_many_at_once;
 use crate::grant::{GrantName, Problem, Standing, standing};
@@ -70,7 +73,7 @@ where
     events.inspect_ok(move |event| {
         let world = &context.world;
         for grant in gone(&mut listed, &world.grants, event) {
-            match world.ledger.claims(&grant) {
+            match world.claims_cache.claims(&grant) {
                 Some(claims) => {
                     world.lost.add(grant.clone());
                     drop(vanished.unbounded_send(Vanished { grant, claims }));
@@ -235,9 +238,9 @@ async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revoca
 
 async fn try_one(context: &Context, vanished: &Vanished) -> Option<Duration> {
     let tenant = vanished.grant.namespace().unwrap_or_default().into();
-    let attempt = pace::with(
+    let attempt = rate_limit::with(
         Work {
-            urgency: Urgency::Revocation,
+            urgency: Priority::Revocation,
             tenant,
         },
         attempt(context, vanished),
@@ -319,7 +322,10 @@ async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vani
         .iter()
         .for_each(|account| context.world.sweep_soon(account, BTreeSet::new()));
     context.backoff.reset(&grant.uid().unwrap_or_default());
-    context.world.ledger.record(grant, Some(claims.clone()));
+    context
+        .world
+        .claims_cache
+        .record(grant, Some(claims.clone()));
 }
 
 /// Revokes what one had. Returns when to try again, if that is needed.
@@ -329,7 +335,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         resync_interval, ..
     } = &context.world;
     let (name, uid) = (GrantName::of(grant), grant.uid().unwrap_or_default());
-    let _alone = context.world.ledger.alone_on(&name).await;
+    let _alone = context.world.claims_cache.alone_on(&name).await;
     let again = |reason| {
         let failures = context.backoff.failed(&uid, None);
         Some(requeue::after_failure(reason, failures, *resync_interval))
@@ -344,7 +350,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         }
     };
     if context.world.unknown.may_exist() {
-        // What is in a policy cannot be told apart then: see `wanted::of_unknown`.
+        // What is in a policy cannot be told apart then: see `contributions::of_unknown`.
         tracing::warn!(grant = %name, "it disappeared without having been revoked, and other grants cannot be read by this version of the operator; it is revoked once they can");
         return again(Reason::Settling);
     }
@@ -363,7 +369,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         &grant.spec,
         Aim::Revoke,
         &claims,
-        Look::Now,
+        Freshness::Fresh,
     );
     let done = work.abandoning(is_abandoned(grant)).run().await;
     if let Err(error) = recent::record(context, &done.revoked).await {
@@ -410,7 +416,7 @@ async fn successor(
     let api =
         Api::<Stored<CrossAccountRegistryGrant>>::namespaced(context.client.clone(), &namespace);
     Ok(
-        match publish::in_time(api.get_opt(&grant.name_any())).await? {
+        match patch::in_time(api.get_opt(&grant.name_any())).await? {
             None => Place::Free,
             // Also where this version cannot read it.
             Some(found) if found.uid() == grant.uid() => Place::Same,
@@ -425,13 +431,13 @@ async fn successor(
 
 /// What a grant of the same name has, or is about to have.
 fn successor_claims(world: &World, successor: &CrossAccountRegistryGrant) -> Option<Applied> {
-    let recorded = world.ledger.claims(successor);
+    let recorded = world.claims_cache.claims(successor);
     let name = GrantName::of(successor);
     let admitted = || match standing(
         &name,
         &successor.spec,
         None,
-        &world.directory,
+        &world.watch_caches,
         &world.installation,
     ) {
         Standing::Admitted(grant) => Some(grant.claims()),

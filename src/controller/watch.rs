@@ -2,9 +2,9 @@
 //! another version's definition, say) stops no other, and of each only what is read is kept:
 //! whoever may write annotations must not fill the operator's memory.
 
-use super::events::Events;
-use super::stored::Stored;
 use crate::api::ANNOTATIONS;
+use crate::controller::events::Events;
+use crate::controller::stored::Stored;
 use crate::grant::names::bounded;
 use crate::telemetry::health::Readiness;
 use futures::{Stream, StreamExt};

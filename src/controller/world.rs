@@ -1,13 +1,28 @@
 //! What the parts of the controller share.
 
-use super::directory::Filled;
-use super::leadership::Leadership;
-use super::{
-    Stop, contested, directory, events, facts, judging, ledger, lost, observed, pending, recent,
-    requeue, restored, revoked, second_writer, sharing, slots, unknown, writers,
-};
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
+use crate::controller::Stop;
+use crate::controller::events;
+use crate::controller::instrument;
+use crate::controller::judging;
+use crate::controller::leadership::Leadership;
+use crate::controller::recent;
+use crate::controller::repository_policy::contested;
+use crate::controller::repository_policy::read_back;
+use crate::controller::requeue;
+use crate::controller::restored;
+use crate::controller::second_writer;
+use crate::controller::state::claims_cache;
+use crate::controller::state::coalesce;
+use crate::controller::state::lost;
+use crate::controller::state::pending;
+use crate::controller::state::policy_cache;
+use crate::controller::state::role_locks;
+use crate::controller::state::slots;
+use crate::controller::state::unknown;
+use crate::controller::state::watch_caches;
+use crate::controller::state::watch_caches::CacheSync;
 use crate::grant::{AccountId, GrantName};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
@@ -29,12 +44,12 @@ pub struct World {
     pub installation: Installation,
     pub leadership: Arc<Leadership>,
     pub grants: Store<CrossAccountRegistryGrant>,
-    pub directory: directory::Caches,
-    pub ledger: ledger::Ledger,
-    pub writers: writers::Writers,
-    pub roles: sharing::Roles,
-    pub facts: facts::Facts,
-    pub read_backs: revoked::ReadBacks,
+    pub watch_caches: watch_caches::WatchCaches,
+    pub claims_cache: claims_cache::ClaimsCache,
+    pub coalescer: coalesce::Coalescer,
+    pub role_locks: role_locks::RoleLocks,
+    pub policy_cache: policy_cache::PolicyCache,
+    pub read_backs: read_back::ReadBacks,
     pub recent: recent::Recent,
     pub restored: restored::Restored,
     pub slots: slots::Slots,
@@ -64,7 +79,7 @@ pub struct World {
 pub struct Context {
     pub world: World,
     pub client: Client,
-    pub filled: Arc<Filled>,
+    pub filled: Arc<CacheSync>,
     pub backoff: requeue::Backoff,
     pub asked: requeue::Asked,
     pub events: events::Events,
@@ -74,7 +89,7 @@ pub struct Context {
 impl Context {
     /// Forgets a grant that is gone.
     pub fn forget(&self, grant: &CrossAccountRegistryGrant) {
-        self.world.ledger.forget(grant);
+        self.world.claims_cache.forget(grant);
         self.backoff.reset(&grant.uid().unwrap_or_default());
     }
 }
@@ -82,7 +97,7 @@ impl Context {
 impl World {
     /// Has a grant looked at soon.
     pub fn nudge(&self, grant: &GrantName) {
-        let grants = observed::due(
+        let grants = instrument::due(
             &self.metrics,
             &self.pending,
             vec![ObjectRef::new(&grant.name).within(&grant.namespace)],
@@ -130,7 +145,9 @@ impl World {
         role: &str,
     ) -> (OwnedMutexGuard<()>, slots::Slot) {
         let _waits = self.metrics.queue.waits();
-        self.roles.alone_in_turn(&self.slots, account, role).await
+        self.role_locks
+            .alone_in_turn(&self.slots, account, role)
+            .await
     }
 }
 
@@ -154,15 +171,15 @@ impl Context {
             installation,
             leadership: Arc::new(Leadership::always(TIMEOUT)),
             grants,
-            directory: directory::Caches {
+            watch_caches: watch_caches::WatchCaches {
                 accounts: store().0,
                 namespaces: store().0,
             },
-            ledger: ledger::Ledger::default(),
-            writers: writers::Writers::default(),
-            roles: sharing::Roles::default(),
-            facts: facts::Facts::default(),
-            read_backs: revoked::ReadBacks::default(),
+            claims_cache: claims_cache::ClaimsCache::default(),
+            coalescer: coalesce::Coalescer::default(),
+            role_locks: role_locks::RoleLocks::default(),
+            policy_cache: policy_cache::PolicyCache::default(),
+            read_backs: read_back::ReadBacks::default(),
             recent: recent::Recent::default(),
             restored: restored::Restored::default(),
             slots: slots::Slots::new(1),

@@ -5,10 +5,10 @@
 //! the policies that they share with others (a repository's, the registry's) no more than what
 //! denies them.
 
-mod findings;
-mod readings;
+mod inputs;
+mod report;
 
-pub use readings::{Caller, Holder, Readings, RepositoryReading};
+pub use inputs::{Caller, Holder, Readings, RepositoryReading};
 
 use super::Problem;
 use super::actions::{self, GET_TOKEN};
@@ -16,8 +16,8 @@ use super::validate::Grant;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Access, AccessAction, AccessPath, AccessStatus, AccessVerdict};
 use crate::policy::evaluate::{Context, Named, Policies, Principal, Request, evaluate};
-use findings::Findings;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use report::Findings;
 
 /// What a client does to pull an image.
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];

@@ -7,7 +7,7 @@ use super::validate::{ConsumerRole, Grant, RoleIdentity};
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, ConsumerSpec};
-use crate::policy::callers::{Callers, like};
+use crate::policy::principals::{PrincipalSet, like};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -46,13 +46,13 @@ impl Consumer {
     }
 
     /// Its identities, as a statement of the registry's account tells them.
-    pub fn callers(&self, partition: Partition, registry: &AccountId) -> Callers {
+    pub fn callers(&self, partition: Partition, registry: &AccountId) -> PrincipalSet {
         match self {
             Self::Account { id, who, lambda: _ } => {
                 let root = format!("arn:{}:iam::{id}:root", partition.name());
                 match who {
-                    Identities::WholeAccount => Callers::named([root]),
-                    Identities::Roles(arns) => Callers::named_like(root, arns.iter().cloned()),
+                    Identities::WholeAccount => PrincipalSet::named([root]),
+                    Identities::Roles(arns) => PrincipalSet::named_like(root, arns.iter().cloned()),
                 }
             }
             Self::Organization(parts) => {
@@ -63,9 +63,9 @@ impl Consumer {
                 let texts = parts.iter().map(ToString::to_string);
                 let registry = registry.as_str();
                 if whole {
-                    Callers::in_organizations(texts, registry)
+                    PrincipalSet::in_organizations(texts, registry)
                 } else {
-                    Callers::in_units(texts, registry)
+                    PrincipalSet::in_units(texts, registry)
                 }
             }
         }
@@ -73,7 +73,7 @@ impl Consumer {
 
     /// The Lambda service on behalf of the account's functions, where asked for. Lambda takes
     /// images of its own region alone.
-    pub fn lambda(&self, partition: Partition, region: &str) -> Option<Callers> {
+    pub fn lambda(&self, partition: Partition, region: &str) -> Option<PrincipalSet> {
         match self {
             Self::Account {
                 id,
@@ -81,7 +81,7 @@ impl Consumer {
                 lambda: true,
             } => {
                 let functions = format!("arn:{}:lambda:{region}:{id}:function:*", partition.name());
-                Some(Callers::service_for(LAMBDA, [functions]))
+                Some(PrincipalSet::service_for(LAMBDA, [functions]))
             }
             Self::Account { .. } | Self::Organization(_) => None,
         }

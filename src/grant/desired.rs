@@ -4,7 +4,7 @@ use super::actions;
 use super::names::{AccountId, GrantName, RepositoryPattern};
 use super::validate::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
 use crate::api::grant::ManagedPolicy;
-use crate::policy::callers::Callers;
+use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::Contribution;
 use crate::policy::{Document, Installation, Statement};
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,7 +195,7 @@ impl Grant {
         let named_role = self
             .named_role()
             .filter(|_| role_is_ours)
-            .map(|arn| Callers::named([arn]));
+            .map(|arn| PrincipalSet::named([arn]));
         let lambda = self
             .consumer
             .lambda(self.partition, region)

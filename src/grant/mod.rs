@@ -9,17 +9,17 @@
 
 pub mod access;
 pub mod actions;
-pub mod admit;
+pub mod admission;
+pub mod change;
 pub mod claims;
 pub mod consumer;
 pub mod desired;
 pub mod diff;
-pub mod management;
 pub mod names;
 pub mod observed;
+pub mod operator_role;
 pub mod parse;
 pub mod partition;
-pub mod plan;
 pub mod standing;
 pub mod status;
 pub mod sweep;
@@ -32,7 +32,7 @@ mod tests;
 
 pub use names::{AccountId, GrantName, RepositoryPattern};
 pub use standing::{Standing, meant, observed, standing, to_retain};
-pub use validate::{Directory, Grant, validate};
+pub use validate::{AccountLookup, Grant, validate};
 
 use crate::api::conditions::Reason;
 

@@ -1,7 +1,7 @@
 //! Names that were checked once: whoever holds one of these types need not check again.
 
 use crate::policy::Installation;
-use crate::policy::sid::hex;
+use crate::policy::installation::hex;
 use std::fmt;
 use std::str::FromStr;
 

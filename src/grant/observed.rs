@@ -1,7 +1,7 @@
 //! What AWS was found to have: plain data, whoever read it.
 
 use super::diff::Step;
-use crate::policy::{Document, Unreadable};
+use crate::policy::{Document, ParseError};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A role as IAM returned it.
@@ -14,7 +14,7 @@ pub struct Role {
     /// Its path.
     pub path: String,
     /// Its trust policy.
-    pub trust: Result<Document, Unreadable>,
+    pub trust: Result<Document, ParseError>,
     /// How long its sessions may last, in seconds.
     pub max_session_seconds: i32,
     /// The ARN of its permissions boundary.
@@ -22,7 +22,7 @@ pub struct Role {
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// Its inline policies by name.
-    pub inline: BTreeMap<String, Result<Document, Unreadable>>,
+    pub inline: BTreeMap<String, Result<Document, ParseError>>,
     /// The ARNs of the managed policies attached to it.
     pub attached: BTreeSet<String>,
 }

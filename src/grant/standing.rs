@@ -3,7 +3,7 @@
 
 use super::Problem;
 use super::names::GrantName;
-use super::validate::{Directory, Grant, Judged, judge, validate};
+use super::validate::{AccountLookup, Grant, Judged, judge, validate};
 use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy, Mode};
 use crate::policy::Installation;
@@ -28,7 +28,7 @@ pub enum Standing {
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
     /// Accounts and namespaces.
-    pub directory: &'a dyn Directory,
+    pub directory: &'a dyn AccountLookup,
     /// Which operator this is.
     pub installation: &'a Installation,
 }
@@ -39,7 +39,7 @@ pub fn standing(
     name: &GrantName,
     spec: &Spec,
     applied: Option<&Applied>,
-    directory: &dyn Directory,
+    directory: &dyn AccountLookup,
     installation: &Installation,
 ) -> Standing {
     let known = Known {
@@ -96,7 +96,7 @@ pub fn to_retain(
     name: &GrantName,
     spec: &Spec,
     applied: Option<&Applied>,
-    directory: &dyn Directory,
+    directory: &dyn AccountLookup,
     installation: &Installation,
 ) -> Result<Option<Grant>, Vec<Problem>> {
     let (DeletionPolicy::Retain, Some(applied)) = (spec.deletion_policy, applied) else {
@@ -140,7 +140,7 @@ pub fn observed(
     name: &GrantName,
     spec: &Spec,
     applied: Option<&Applied>,
-    directory: &dyn Directory,
+    directory: &dyn AccountLookup,
     installation: &Installation,
 ) -> Result<Grant, Vec<Problem>> {
     validate(name, spec, directory, installation).map(|grant| grant.where_its_role_is(applied))
@@ -151,7 +151,7 @@ pub fn observed(
 pub fn meant(
     name: &GrantName,
     spec: &Spec,
-    directory: &dyn Directory,
+    directory: &dyn AccountLookup,
     installation: &Installation,
 ) -> Option<Grant> {
     judge(name, spec, directory, installation).ok().map(

@@ -2,7 +2,7 @@
 //! server's admission rules are a convenience; what decides is here.
 
 use super::Problem;
-use super::admit::{Asked, Home, instance_role_refused};
+use super::admission::{Asked, GrantNamespace, instance_role_refused};
 use super::consumer::{Consumer, Identities};
 use super::names::{AccountId, GrantName, RepositoryPattern};
 use super::parse::{Parsed, ParsedConsumer, parse};
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What the cluster knows beside the grant.
-pub trait Directory {
+pub trait AccountLookup {
     /// The `AWSAccount` of this number.
     fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>>;
     /// The namespace's labels; `None` where the namespace is not known (yet).
@@ -135,7 +135,7 @@ pub enum ConsumerRole {
 pub fn validate(
     name: &GrantName,
     spec: &Spec,
-    directory: &dyn Directory,
+    directory: &dyn AccountLookup,
     installation: &Installation,
 ) -> Result<Grant, Vec<Problem>> {
     let Judged {
@@ -168,7 +168,7 @@ pub(super) struct Judged {
 pub(super) fn judge(
     name: &GrantName,
     spec: &Spec,
-    directory: &dyn Directory,
+    directory: &dyn AccountLookup,
     installation: &Installation,
 ) -> Result<Judged, Vec<Problem>> {
     let Parsed {
@@ -216,7 +216,7 @@ pub(super) fn judge(
         }
     });
     let labels = directory.namespace_labels(&name.namespace);
-    let home = Home {
+    let home = GrantNamespace {
         name,
         labels: labels.as_ref(),
     };

@@ -3,9 +3,9 @@
 use super::dead_ids::is_unique_id;
 use super::document::{Document, Statement};
 use super::held::{Allowed, allowed_by};
+use super::installation::Installation;
 use super::pack::{carry, is_as_packed};
 use super::repository::Contribution;
-use super::sid::Installation;
 
 /// What our statements in a document allow already. One whose actions or condition somebody has
 /// changed is not told: it is none of ours as it is.
@@ -87,7 +87,7 @@ fn as_packed(statement: &Statement, installation: &Installation) -> Option<Contr
 
 #[cfg(test)]
 mod tests {
-    use super::super::callers::Callers;
+    use super::super::principals::PrincipalSet;
     use super::*;
     use crate::policy::repository::{Change, Wanted, plan};
     use std::collections::BTreeSet;
@@ -100,7 +100,7 @@ mod tests {
         format!("arn:aws:iam::{}:root", 100_000_000_000 + number)
     }
 
-    fn wanted(id: u64, callers: Callers) -> Wanted<u64> {
+    fn wanted(id: u64, callers: PrincipalSet) -> Wanted<u64> {
         let actions = ["ecr:BatchGetImage", "ecr:PutImage"]
             .map(String::from)
             .into();
@@ -116,13 +116,14 @@ mod tests {
 
     #[test]
     fn what_ours_carry_is_read_back_as_it_was_asked_unless_somebody_has_changed_it() {
-        let narrowed = Callers::named_like(root(2), ["arn:aws:iam::100000000002:role/ci/*".into()]);
-        let units = Callers::in_units(["o-1/r-1/ou-1/*".to_owned()], "100000000009");
-        let lambda = Callers::service_for(
+        let narrowed =
+            PrincipalSet::named_like(root(2), ["arn:aws:iam::100000000002:role/ci/*".into()]);
+        let units = PrincipalSet::in_units(["o-1/r-1/ou-1/*".to_owned()], "100000000009");
+        let lambda = PrincipalSet::service_for(
             "lambda.amazonaws.com",
             ["arn:aws:lambda:r:100000000002:function:*".into()],
         );
-        let asked = [Callers::named([root(1)]), narrowed, units, lambda];
+        let asked = [PrincipalSet::named([root(1)]), narrowed, units, lambda];
         let grants: Vec<_> = (1..)
             .zip(asked.clone())
             .map(|(id, callers)| wanted(id, callers))
@@ -131,7 +132,7 @@ mod tests {
             Change::Set(document) => document,
             other => panic!("{other:?}"),
         };
-        let mut found: Vec<Callers> = carried(&document, &installation())
+        let mut found: Vec<PrincipalSet> = carried(&document, &installation())
             .into_iter()
             .map(|held| held.callers)
             .collect();
@@ -152,22 +153,22 @@ mod tests {
             let arns = names
                 .iter()
                 .map(|name| format!("arn:aws:iam::100000000002:role/{name}"));
-            Callers::named_like(root(2), arns)
+            PrincipalSet::named_like(root(2), arns)
         };
         assert_eq!(
             roles(&["a", "b"]).without(&roles(&["b"])),
             Some(roles(&["a"]))
         );
         assert_eq!(roles(&["a"]).without(&roles(&["a"])), None);
-        let both = Callers::named([root(1), root(2)]);
+        let both = PrincipalSet::named([root(1), root(2)]);
         assert_eq!(
-            both.without(&Callers::named([root(2)])),
-            Some(Callers::named([root(1)]))
+            both.without(&PrincipalSet::named([root(2)])),
+            Some(PrincipalSet::named([root(1)]))
         );
         assert_eq!(both.without(&roles(&["a"])), Some(both.clone()));
     }
 
-    fn asked(callers: Callers) -> Contribution {
+    fn asked(callers: PrincipalSet) -> Contribution {
         let Wanted {
             mut contributions, ..
         } = wanted(1, callers);
@@ -176,7 +177,10 @@ mod tests {
 
     #[test]
     fn what_nobody_asks_for_is_told_by_action_and_caller_and_what_is_asked_is_not() {
-        let (one, two) = (Callers::named([root(1)]), Callers::named([root(2)]));
+        let (one, two) = (
+            PrincipalSet::named([root(1)]),
+            PrincipalSet::named([root(2)]),
+        );
         let document = match plan(
             None,
             &[wanted(1, one.clone()), wanted(2, two.clone())],
@@ -220,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_statement_of_ours_that_somebody_changed_is_left_until_it_is_as_asked() {
-        let one = Callers::named([root(1)]);
+        let one = PrincipalSet::named([root(1)]);
         let document = match plan(None, &[wanted(1, one.clone())], &installation())
             .unwrap()
             .change
@@ -239,13 +243,16 @@ mod tests {
 
     #[test]
     fn access_that_others_account_for_is_nobody_elses_and_what_is_not_there_is_nobodys() {
-        let (one, two) = (Callers::named([root(1)]), Callers::named([root(2)]));
+        let (one, two) = (
+            PrincipalSet::named([root(1)]),
+            PrincipalSet::named([root(2)]),
+        );
         let both = [wanted(1, one.clone()), wanted(2, two.clone())];
         let document = match plan(None, &both, &installation()).unwrap().change {
             Change::Set(document) => document,
             other => panic!("{other:?}"),
         };
-        let is_of = |accounted: &[Contribution], callers: &Callers| {
+        let is_of = |accounted: &[Contribution], callers: &PrincipalSet| {
             unaccounted(
                 &document,
                 accounted,
@@ -261,7 +268,10 @@ mod tests {
             !is_of(&[asked(one.clone())], &one),
             "the grant on record does"
         );
-        assert!(!is_of(&[], &Callers::named([root(3)])), "it is not there");
+        assert!(
+            !is_of(&[], &PrincipalSet::named([root(3)])),
+            "it is not there"
+        );
         assert!(
             !unaccounted(&document, &[], &[], &installation()),
             "nothing is asked"

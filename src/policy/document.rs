@@ -1,7 +1,7 @@
 //! A policy document as its statements. Whatever a document holds beyond what is understood here is
 //! kept as it is, for other people's statements must survive being read and written again.
 
-use super::json;
+use super::parse;
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -28,7 +28,7 @@ pub struct Statement(pub(super) Map<String, Value>);
 /// Why a text is not a policy document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{problem}", self.position())]
-pub struct Unreadable {
+pub struct ParseError {
     /// Line of the text (of what was percent-encoded, where it was), from 1; 0 where the whole is
     /// meant.
     pub line: usize,
@@ -38,7 +38,7 @@ pub struct Unreadable {
     pub problem: String,
 }
 
-impl Unreadable {
+impl ParseError {
     pub(super) fn whole(problem: impl Into<String>) -> Self {
         Self {
             line: 0,
@@ -57,7 +57,7 @@ impl Unreadable {
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         Self {
             line,
-            column: json::characters(&before[line_begins..]) + 1,
+            column: parse::characters(&before[line_begins..]) + 1,
             problem: problem.into(),
         }
     }
@@ -90,18 +90,18 @@ impl Document {
     /// not JSON or nested unreasonably deep, for a key that stands twice in an object, for a number
     /// with more digits than a float holds, and for what is not of a policy's shape: an object
     /// whose `Statement` is an object or a list of them.
-    pub fn parse(text: &str) -> Result<Self, Unreadable> {
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
         if text.len() > MAX_BYTES {
             let problem = format!(
                 "{} bytes are no policy document: more than {} are not read",
                 text.len(),
                 MAX_BYTES
             );
-            return Err(Unreadable::whole(problem));
+            return Err(ParseError::whole(problem));
         }
         let mut fields = match text.trim_start().starts_with('%') {
-            true => json::read(&json::percent_decoded(text)?)?,
-            false => json::read(text)?,
+            true => parse::read(&parse::percent_decoded(text)?)?,
+            false => parse::read(text)?,
         };
         let statements = match fields.remove("Statement") {
             Some(Value::Array(list)) => list,
@@ -109,7 +109,7 @@ impl Document {
         };
         let statements = statements.into_iter().map(|statement| match statement {
             Value::Object(keys) => Ok(Statement(keys)),
-            _ => Err(Unreadable::whole("every statement must be a JSON object")),
+            _ => Err(ParseError::whole("every statement must be a JSON object")),
         });
         Ok(Self {
             statements: statements.collect::<Result<_, _>>()?,
@@ -121,10 +121,10 @@ impl Document {
     ///
     /// # Errors
     /// When it is not, or as [`Document::parse`] says.
-    pub fn parse_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
+    pub fn parse_bytes(bytes: &[u8]) -> Result<Self, ParseError> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(text),
-            Err(error) => Err(Unreadable::at(
+            Err(error) => Err(ParseError::at(
                 bytes,
                 error.valid_up_to(),
                 "the document is not UTF-8 here",

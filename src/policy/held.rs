@@ -1,10 +1,10 @@
 //! What statements allow, one action and one caller at a time.
 
-use super::callers::Callers;
 use super::carried::carried;
 use super::document::{Document, Statement};
+use super::installation::Installation;
+use super::principals::PrincipalSet;
 use super::repository::Contribution;
-use super::sid::Installation;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ impl Allowed {
     }
 
     /// Which of the actions are allowed to this one caller. An action may be allowed by a pattern.
-    pub fn actions(&self, asked: &BTreeSet<String>, one: &Callers) -> BTreeSet<String> {
+    pub fn actions(&self, asked: &BTreeSet<String>, one: &PrincipalSet) -> BTreeSet<String> {
         let mut left: BTreeSet<&String> = asked.iter().collect();
         for Contribution { actions, callers } in &self.0 {
             if left.iter().any(|action| allows(actions, action)) && callers.comprise(one) {
@@ -51,7 +51,7 @@ impl Allowed {
     }
 
     /// The single callers to whom something is allowed, and who are comprised by these.
-    pub fn narrower(&self, asked: &Callers) -> impl Iterator<Item = Callers> {
+    pub fn narrower(&self, asked: &PrincipalSet) -> impl Iterator<Item = PrincipalSet> {
         let singles = self
             .0
             .iter()
@@ -79,7 +79,10 @@ fn allows(actions: &BTreeSet<String>, asked: &str) -> bool {
     let like = |pattern: &String| {
         pattern.eq_ignore_ascii_case(asked)
             || (pattern.contains('*')
-                && super::callers::like(&pattern.to_ascii_lowercase(), &asked.to_ascii_lowercase()))
+                && super::principals::like(
+                    &pattern.to_ascii_lowercase(),
+                    &asked.to_ascii_lowercase(),
+                ))
     };
     actions.contains(asked) || actions.iter().any(like)
 }
@@ -102,7 +105,7 @@ pub fn allowed_by(statement: &Statement) -> Option<Contribution> {
     };
     Some(Contribution {
         actions,
-        callers: Callers::of(statement)?,
+        callers: PrincipalSet::of(statement)?,
     })
 }
 
@@ -173,7 +176,7 @@ impl Held {
         part
     }
 
-    fn keep(&self, part: &mut Part, actions: BTreeSet<String>, one: &Callers) {
+    fn keep(&self, part: &mut Part, actions: BTreeSet<String>, one: &PrincipalSet) {
         if !actions.is_empty() {
             let in_place = self
                 .as_packed

@@ -6,13 +6,13 @@
 //! came about does not matter here: it is compared with what was read and with what the grants ask
 //! for.
 
-use super::callers::Callers;
 use super::carried::beyond;
 use super::document::Document;
 use super::held::{Allowed, Held, Part};
+use super::installation::Installation;
+use super::principals::PrincipalSet;
 use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
 use super::scope::{asked, names};
-use super::sid::Installation;
 use std::collections::BTreeSet;
 
 /// A document that may be written.
@@ -69,8 +69,9 @@ pub fn checked<Id: Clone>(
     let revokes = !losing.set_aside.is_empty()
         && !unasked(current, &grants, installation).is_empty()
         && unasked(next.as_ref(), &grants, installation).is_empty();
-    let is_free =
-        |one: &Callers| names(one, losing.refused) || (revokes && names(one, losing.set_aside));
+    let is_free = |one: &PrincipalSet| {
+        names(one, losing.refused) || (revokes && names(one, losing.set_aside))
+    };
     let mut taken = Vec::new();
     for grant in &grants {
         // What was allowed only by a wider statement, which is to go, needs a place of its own, all
@@ -136,7 +137,7 @@ fn fits(document: Option<&Document>, more: Vec<Contribution>, installation: &Ins
         <= MAX_CHARACTERS
 }
 
-fn words(one: &Callers) -> String {
+fn words(one: &PrincipalSet) -> String {
     let texts: Vec<&str> = one
         .principals()
         .iter()

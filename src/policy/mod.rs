@@ -19,27 +19,27 @@
 //! - [`sid`]: the mark by which an installation knows its own statements in a shared document.
 //! - [`repository`]: many grants' statements in one repository policy, beside other people's.
 
-pub mod callers;
 pub mod canonical;
 pub mod carried;
-pub mod cover;
 pub mod dead_ids;
 pub mod diff;
 pub mod document;
 pub mod evaluate;
 pub mod held;
-mod json;
+pub mod installation;
 pub mod keep;
 pub mod pack;
+mod parse;
+pub mod principals;
 pub mod repository;
 pub mod retain;
 pub mod scope;
 pub mod search;
-pub mod sid;
+pub mod subsumes;
 pub mod suspects;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use document::{Document, Statement, Unreadable};
-pub use sid::Installation;
+pub use document::{Document, ParseError, Statement};
+pub use installation::Installation;

@@ -1,11 +1,11 @@
 //! Many grants' contributions in few statements: one for all that have the same actions and tell
 //! their callers the same way.
 
-use super::callers::{Callers, Kind};
 use super::document::{Document, Statement};
 use super::held::{Allowed, Held, Part};
+use super::installation::Installation;
+use super::principals::{Kind, PrincipalSet};
 use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
-use super::sid::Installation;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Our part of a document, as far as it fits.
@@ -175,7 +175,7 @@ pub fn is_as_packed(present: &Statement, held: &Contribution, installation: &Ins
 /// The statement in which such callers are let in to these actions.
 pub(super) fn packed(
     actions: &BTreeSet<String>,
-    callers: &Callers,
+    callers: &PrincipalSet,
     installation: &Installation,
 ) -> Statement {
     statement(&(actions.clone(), callers.kind()), callers, installation)
@@ -184,7 +184,7 @@ pub(super) fn packed(
 type Key = (BTreeSet<String>, Kind);
 
 struct Group {
-    callers: Callers,
+    callers: PrincipalSet,
     characters: usize,
 }
 
@@ -277,7 +277,11 @@ impl<'a> Room<'a> {
     }
 }
 
-fn statement((actions, kind): &Key, callers: &Callers, installation: &Installation) -> Statement {
+fn statement(
+    (actions, kind): &Key,
+    callers: &PrincipalSet,
+    installation: &Installation,
+) -> Statement {
     let names: Vec<&str> = actions.iter().map(String::as_str).collect();
     let group = format!("{} | {}", names.join(" "), kind.shape());
     Statement::allow(names)
@@ -293,11 +297,11 @@ mod tests {
     fn contribution(account: u64, how: u8) -> Contribution {
         let root = format!("arn:aws:iam::{:012}:root", account);
         let callers = match how {
-            0 => Callers::named([root]),
-            1 => Callers::named_like(root, [format!("arn:aws:iam::{account:012}:role/ci/*")]),
-            2 => Callers::in_organizations([format!("o-{account:010}")], "111111111111"),
-            3 => Callers::in_units([format!("o-{account:010}/r-ab12/*")], "111111111111"),
-            _ => Callers::service_for(
+            0 => PrincipalSet::named([root]),
+            1 => PrincipalSet::named_like(root, [format!("arn:aws:iam::{account:012}:role/ci/*")]),
+            2 => PrincipalSet::in_organizations([format!("o-{account:010}")], "111111111111"),
+            3 => PrincipalSet::in_units([format!("o-{account:010}/r-ab12/*")], "111111111111"),
+            _ => PrincipalSet::service_for(
                 "lambda.amazonaws.com",
                 [format!("arn:aws:lambda:eu-west-1:{account:012}:function:*")],
             ),

@@ -4,16 +4,16 @@
 //! is computed from all grants at once, packed into few statements, and merged into what was just
 //! read; other people's statements stay as they are, but for those that a grant takes the place of.
 
-use super::callers::Callers;
 use super::canonical::StatementMeaning;
-use super::cover::why_needed;
 use super::dead_ids::{Cleaned, without};
-use super::document::{Document, Statement, Unreadable};
+use super::document::{Document, ParseError, Statement};
 use super::held::Held;
+use super::installation::Installation;
 use super::pack::{Packed, pack};
+use super::principals::PrincipalSet;
 use super::retain::hand_over;
 use super::scope::{Scope, asked, limited};
-use super::sid::Installation;
+use super::subsumes::why_needed;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most characters that ECR takes in a repository policy.
@@ -25,7 +25,7 @@ pub struct Contribution {
     /// The actions allowed.
     pub actions: BTreeSet<String>,
     /// To whom.
-    pub callers: Callers,
+    pub callers: PrincipalSet,
 }
 
 impl Contribution {
@@ -139,7 +139,7 @@ pub fn plan<Id: Ord + Clone>(
     current: Option<&str>,
     grants: &[Wanted<Id>],
     installation: &Installation,
-) -> Result<Plan<Id>, Unreadable> {
+) -> Result<Plan<Id>, ParseError> {
     let current = current.map(Document::parse).transpose()?;
     Ok(plan_within(
         current,
@@ -303,7 +303,7 @@ mod tests {
         "0123456789ab".parse().unwrap()
     }
 
-    fn allowed(callers: Callers) -> Contribution {
+    fn allowed(callers: PrincipalSet) -> Contribution {
         let actions = [
             "ecr:BatchGetImage",
             "ecr:GetDownloadUrlForLayer",
@@ -318,7 +318,7 @@ mod tests {
         format!("arn:aws:iam::{}:root", 100_000_000_000 + number)
     }
 
-    fn wanted(id: u64, callers: Callers) -> Wanted<u64> {
+    fn wanted(id: u64, callers: PrincipalSet) -> Wanted<u64> {
         Wanted {
             id,
             contributions: vec![allowed(callers)],
@@ -331,7 +331,7 @@ mod tests {
     fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Wanted<u64>> {
         numbers
             .into_iter()
-            .map(|n| wanted(n, Callers::named([root(n)])))
+            .map(|n| wanted(n, PrincipalSet::named([root(n)])))
             .collect()
     }
 
@@ -418,8 +418,12 @@ mod tests {
 
     #[test]
     fn narrowed_grants_do_not_share_a_statement_with_whole_accounts() {
-        let narrowed = Callers::named_like(root(2), ["arn:aws:iam::100000000002:role/ci/*".into()]);
-        let grants = [wanted(1, Callers::named([root(1)])), wanted(2, narrowed)];
+        let narrowed =
+            PrincipalSet::named_like(root(2), ["arn:aws:iam::100000000002:role/ci/*".into()]);
+        let grants = [
+            wanted(1, PrincipalSet::named([root(1)])),
+            wanted(2, narrowed),
+        ];
         let document = set(plan(None, &grants, &installation()).unwrap());
         let conditions: Vec<bool> = document
             .statements

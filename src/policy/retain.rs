@@ -3,9 +3,9 @@
 
 use super::document::{Document, Statement};
 use super::held::Held;
+use super::installation::{Installation, hex};
 use super::pack::pack;
 use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
-use super::sid::{Installation, hex};
 use std::collections::BTreeSet;
 
 /// How the Sids of such statements begin. Nothing is known by it: who keeps them is up to people.
@@ -94,7 +94,7 @@ pub fn nobodys(mark: &str, seed: &str, asked: &[Contribution]) -> Vec<Statement>
 
 #[cfg(test)]
 mod tests {
-    use super::super::callers::Callers;
+    use super::super::principals::PrincipalSet;
     use super::super::repository::{Change, plan};
     use super::*;
 
@@ -103,7 +103,7 @@ mod tests {
     }
 
     fn wanted(id: u64, stays: bool) -> Wanted<u64> {
-        let callers = Callers::named([format!("arn:aws:iam::{}:root", 100_000_000_000 + id)]);
+        let callers = PrincipalSet::named([format!("arn:aws:iam::{}:root", 100_000_000_000 + id)]);
         let contributions = vec![Contribution {
             actions: ["ecr:BatchGetImage".to_owned()].into(),
             callers,
@@ -161,7 +161,7 @@ mod tests {
     fn callers_who_are_told_the_same_way_share_a_statement_for_aws_takes_no_sid_twice() {
         let named = |arn: &str| Contribution {
             actions: ["ecr:BatchGetImage".to_owned()].into(),
-            callers: Callers::named([arn.to_owned()]),
+            callers: PrincipalSet::named([arn.to_owned()]),
         };
         let (root, role) = (
             "arn:aws:iam::222222222222:root",

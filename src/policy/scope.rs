@@ -1,12 +1,12 @@
 //! Which part of what the grants ask for goes into the document that is written next. Nearly always
 //! it is all of it; only where AWS refuses the whole is it less.
 
-use super::callers::Callers;
 use super::document::{Document, Statement};
 use super::held::{Allowed, Held, Part};
+use super::installation::Installation;
 use super::pack::carry;
+use super::principals::PrincipalSet;
 use super::repository::{Contribution, Wanted};
-use super::sid::Installation;
 use std::collections::BTreeSet;
 
 /// What is to be in the next document.
@@ -65,7 +65,7 @@ pub fn limited<Id: Clone>(grants: &[Wanted<Id>], scope: &Scope, held: &Held) -> 
             Growth::All => true,
             Growth::Only(who) => names(one, who),
         });
-        let asked = |singles: Vec<Callers>| {
+        let asked = |singles: Vec<PrincipalSet>| {
             let of = |callers| Contribution {
                 actions: actions.clone(),
                 callers,
@@ -97,7 +97,7 @@ pub fn limited<Id: Clone>(grants: &[Wanted<Id>], scope: &Scope, held: &Held) -> 
 }
 
 /// Whether a principal of these callers is one of those.
-pub fn names(callers: &Callers, principals: &BTreeSet<String>) -> bool {
+pub fn names(callers: &PrincipalSet, principals: &BTreeSet<String>) -> bool {
     callers
         .principals()
         .iter()

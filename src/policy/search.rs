@@ -21,12 +21,12 @@
 mod steps;
 
 use super::dead_ids::{Refusals, shown};
-use super::document::{Document, Statement, Unreadable};
+use super::document::{Document, ParseError, Statement};
 use super::held::Held;
+use super::installation::Installation;
 use super::keep::{Checked, Losing, Violation, checked, unasked};
 use super::repository::{Change, Plan, Wanted};
 use super::scope::asked;
-use super::sid::Installation;
 use super::suspects::Suspect;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -146,7 +146,7 @@ pub struct Step<Id> {
 pub enum Stop {
     /// The document read is not a policy.
     #[error(transparent)]
-    Unreadable(#[from] Unreadable),
+    ParseError(#[from] ParseError),
     /// The document would break the rule that every write has to pass.
     #[error(transparent)]
     Violation(#[from] Violation),

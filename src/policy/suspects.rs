@@ -3,7 +3,7 @@
 
 use super::dead_ids::{DeadId, is_unique_id, place, shown};
 use super::document::{Document, Statement};
-use super::sid::Installation;
+use super::installation::Installation;
 use serde_json::Value;
 use std::fmt;
 

@@ -4,8 +4,8 @@
 pub mod health;
 pub mod logs;
 pub mod metrics;
-pub mod queue;
 pub mod traces;
+pub mod workqueue_metrics;
 
 /// What is told of the operator while it runs. Clones tell the same.
 #[derive(Clone, Default)]

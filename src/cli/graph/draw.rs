@@ -1,7 +1,7 @@
 //! The graph as a picture: consumers, the registry's roles, and repositories, in Graphviz's
 //! language or Mermaid's.
 
-use super::super::text::plain;
+use super::super::terminal::plain;
 use super::edges::{Edge, Path, Ready};
 use std::collections::BTreeMap;
 

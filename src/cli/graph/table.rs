@@ -1,6 +1,6 @@
 //! The graph as a table, a grant a line, and below it why some are not ready.
 
-use super::super::text::plain;
+use super::super::terminal::plain;
 use super::edges::{Edge, Path, Ready};
 
 const HEAD: [&str; 9] = [

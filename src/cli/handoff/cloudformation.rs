@@ -131,5 +131,8 @@ fn of_permissions(
 /// A logical ID: letters and digits alone, and different for different names.
 fn logical(kind: &str, name: &str) -> String {
     let readable: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-    format!("{kind}{readable}{}", crate::policy::sid::hex(name, 6))
+    format!(
+        "{kind}{readable}{}",
+        crate::policy::installation::hex(name, 6)
+    )
 }

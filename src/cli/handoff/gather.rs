@@ -2,14 +2,14 @@
 //! that no operator takes for its own.
 
 use super::super::manifests::Files;
-use super::super::text::plain;
+use super::super::terminal::plain;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::account::{AWSAccount, AWSAccountSpec, ConsumerRule, ConsumerSide, Namespaces};
 use crate::api::grant::Management;
 use crate::grant::consumer::{Consumer, Identities};
 use crate::grant::desired::{DesiredInstance, DesiredRole, MAX_OWN_INLINE_CHARACTERS, Owner};
-use crate::grant::management::MAX_MANAGED_CHARACTERS;
-use crate::grant::{AccountId, Directory, Grant, GrantName, RepositoryPattern, validate};
+use crate::grant::operator_role::MAX_MANAGED_CHARACTERS;
+use crate::grant::{AccountId, AccountLookup, Grant, GrantName, RepositoryPattern, validate};
 use crate::policy::retain::nobodys;
 use crate::policy::{Document, Installation, Statement};
 use std::collections::{BTreeMap, BTreeSet};
@@ -210,7 +210,7 @@ struct AsIfManaged<'a> {
     stands_in: Option<(AccountId, Arc<AWSAccount>)>,
 }
 
-impl Directory for AsIfManaged<'_> {
+impl AccountLookup for AsIfManaged<'_> {
     fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>> {
         let stand_in = self
             .stands_in

@@ -4,7 +4,7 @@
 use super::super::iam_policy::templates::encoded;
 use super::gather::{Handoff, Permissions, Repositories, Role, unique};
 use super::value::{document, statements};
-use crate::policy::{Document, sid};
+use crate::policy::{Document, installation};
 use serde_json::Value;
 
 pub fn hcl(handoff: &Handoff) -> String {
@@ -177,7 +177,7 @@ fn label(text: &str) -> String {
     };
     match readable == text {
         true => readable,
-        false => format!("{readable}_{}", sid::hex(text, 6)),
+        false => format!("{readable}_{}", installation::hex(text, 6)),
     }
 }
 

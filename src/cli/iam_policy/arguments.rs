@@ -2,7 +2,7 @@
 
 use crate::api::account::Partition;
 use crate::api::grant::ManagedPolicy;
-use crate::grant::management::Management;
+use crate::grant::operator_role::Management;
 use crate::grant::parse::{is_external_id, is_iam_name, is_path};
 use crate::grant::partition::is_region;
 use crate::grant::{AccountId, RepositoryPattern};

@@ -3,7 +3,7 @@
 use super::arguments::Defaults;
 use super::print::pretty;
 use super::value;
-use crate::grant::management::Management;
+use crate::grant::operator_role::Management;
 use crate::policy::Document;
 use serde_json::{Value, json};
 

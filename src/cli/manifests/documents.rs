@@ -1,6 +1,6 @@
 //! From paths to objects: bytes, documents, and the items of lists, each with its place.
 
-use crate::cli::text::plain;
+use crate::cli::terminal::plain;
 use serde_json::{Map, Value};
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -15,8 +15,8 @@ mod tests;
 
 pub use election::{Election, Leases};
 
-use super::Stop;
 use crate::api::conditions::Reason;
+use crate::controller::Stop;
 use crate::grant::Problem;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Stage;
@@ -60,7 +60,7 @@ pub struct Permit {
 impl Permit {
     /// Carries out the write: no call of it is sent after the permit's deadline.
     pub async fn carry<F: Future>(self, write: F) -> F::Output {
-        let carried = crate::aws::pace::not_after(self.deadline, write).await;
+        let carried = crate::aws::rate_limit::not_after(self.deadline, write).await;
         drop(self);
         carried
     }

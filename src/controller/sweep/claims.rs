@@ -17,7 +17,7 @@ pub fn claimed_in(world: &World, id: &AccountId, unknown: &BTreeSet<GrantName>) 
     let mut grants = Vec::new();
     for grant in &all {
         match stake(world, grant) {
-            Stake::Claims => grants.push((&**grant, world.ledger.claims(grant))),
+            Stake::Claims => grants.push((&**grant, world.claims_cache.claims(grant))),
             Stake::Tagged => drop(unknown.insert(GrantName::of(grant))),
             Stake::Nothing => {}
         }
@@ -44,12 +44,12 @@ enum Stake {
 
 fn stake(world: &World, grant: &CrossAccountRegistryGrant) -> Stake {
     let World {
-        ledger,
-        directory,
+        claims_cache,
+        watch_caches,
         installation,
         ..
     } = world;
-    if !ledger.has_no_claims(grant) {
+    if !claims_cache.has_no_claims(grant) {
         return Stake::Claims;
     }
     // It had a record once, or somebody wants to make us believe so. What it has by its spec is
@@ -63,14 +63,14 @@ fn stake(world: &World, grant: &CrossAccountRegistryGrant) -> Stake {
         return otherwise;
     }
     let name = GrantName::of(grant);
-    if is_frozen(&grant.spec) && ledger.was_searched_for(&grant.uid().unwrap_or_default()) {
+    if is_frozen(&grant.spec) && claims_cache.was_searched_for(&grant.uid().unwrap_or_default()) {
         return Stake::Nothing;
     }
-    match standing(&name, &grant.spec, None, directory, installation) {
+    match standing(&name, &grant.spec, None, watch_caches, installation) {
         Standing::Admitted(_) | Standing::Kept(..) => Stake::Claims,
         // It has not been looked for yet whether it lost its record.
         Standing::Frozen(_)
-            if observed(&name, &grant.spec, None, directory, installation).is_ok() =>
+            if observed(&name, &grant.spec, None, watch_caches, installation).is_ok() =>
         {
             Stake::Claims
         }

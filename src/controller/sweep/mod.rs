@@ -3,15 +3,18 @@
 //! work. What may be removed is decided in [`crate::grant::sweep`].
 
 mod claims;
-mod look;
-mod publish;
 mod remove;
+mod report;
+mod scan;
 
-use super::directory::Cache;
-use super::publish::in_time;
-use super::{Context, second_writer, stored, supervise};
 use crate::api::sweep::{CONFIRM_SWEEP, SweepMode};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::controller::Context;
+use crate::controller::patch::in_time;
+use crate::controller::second_writer;
+use crate::controller::state::watch_caches::Cache;
+use crate::controller::stored;
+use crate::controller::supervise;
 use crate::grant::partition::is_region;
 use crate::grant::sweep::{Brake, Circumstances, Sightings, Verdict, status, verdict};
 use crate::grant::{AccountId, GrantName};
@@ -77,8 +80,8 @@ pub(super) async fn run(context: Arc<Context>, settings: Option<Settings>) {
         () = context.stop.clone() => return,
     }
     let Some(settings) = settings else {
-        for account in context.world.directory.accounts.state() {
-            publish::nothing(&context, &account).await;
+        for account in context.world.watch_caches.accounts.state() {
+            report::nothing(&context, &account).await;
         }
         return;
     };
@@ -99,7 +102,7 @@ async fn round(
     begin: Instant,
     memories: &mut BTreeMap<AccountId, Memory>,
 ) {
-    let accounts = context.world.directory.accounts.state();
+    let accounts = context.world.watch_caches.accounts.state();
     let accounts: BTreeMap<AccountId, Arc<AWSAccount>> = accounts
         .into_iter()
         .filter_map(|account| Some((account.name_any().parse().ok()?, account)))
@@ -265,7 +268,7 @@ async fn sweep(
     memory
         .regions
         .extend(recorded.filter(|region| is_region(region)));
-    let place = look::Place {
+    let place = scan::Place {
         context,
         id,
         account,
@@ -273,7 +276,7 @@ async fn sweep(
         unknown,
     };
     let looked = tokio::select! {
-        looked = look::look(&place, &memory.regions) => looked,
+        looked = scan::look(&place, &memory.regions) => looked,
         () = context.stop.clone() => return settings.soon(),
     };
     let now = begin.elapsed();
@@ -307,7 +310,7 @@ async fn sweep(
         .retain(|finding| !removed.arns.contains(&finding.arn));
     let left = verdict(&seen, &memory.sightings, &circumstances);
     let told = status(id, settings.mode, &seen, &left, &removed.failed);
-    publish::swept(context, account, told, removed.arns.len()).await;
+    report::swept(context, account, told, removed.arns.len()).await;
     let failed = !seen.problems.is_empty() || !removed.failed.is_empty();
     let wait = match left {
         Verdict::Remove {

@@ -1,10 +1,10 @@
 //! Removes what no grant claims: each thing is read again right before, and held against the claims
 //! as they are by then.
 
-use super::look::{Looked, Place};
+use super::scan::{Looked, Place};
 use crate::api::conditions::Reason;
-use crate::controller::repositories::{Repository, Written};
-use crate::controller::revoked::revoke;
+use crate::controller::repository_policy::read_back::revoke;
+use crate::controller::repository_policy::sync::{RepositoryKey, SyncOutcome};
 use crate::grant::Problem;
 use crate::grant::sweep::Leftover;
 use crate::telemetry::metrics::OfAccount;
@@ -86,7 +86,7 @@ fn note(
 
 /// The writer of the repository's policy writes what all grants together want of it (here,
 /// nothing), until that is what is read back.
-async fn statements(place: &Place<'_>, repository: &Repository) -> Result<(), Problem> {
+async fn statements(place: &Place<'_>, repository: &RepositoryKey) -> Result<(), Problem> {
     // The writer has a permit of its own; without one nothing need be read.
     place.context.world.leadership.may_write().map(drop)?;
     if place
@@ -97,8 +97,8 @@ async fn statements(place: &Place<'_>, repository: &Repository) -> Result<(), Pr
     }
     place.context.world.lost.remove_from(repository);
     match revoke(&place.context.world, place.session, repository).await? {
-        Written::UpToDate(standings) => standings.unrevoked.map_or(Ok(()), Err),
-        Written::NoRepository => Ok(()),
+        SyncOutcome::UpToDate(standings) => standings.unrevoked.map_or(Ok(()), Err),
+        SyncOutcome::NoRepository => Ok(()),
     }
 }
 

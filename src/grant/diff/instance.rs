@@ -423,7 +423,7 @@ fn disowned_trust(role: &str, present: &Document, owner: &Owner) -> Option<Step>
     {
         *statement = statement.clone().sid(format!(
             "Retained{}",
-            crate::policy::sid::hex(&owner.trust_sid(), 16)
+            crate::policy::installation::hex(&owner.trust_sid(), 16)
         ));
         changed = true;
     }

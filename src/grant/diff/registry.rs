@@ -8,7 +8,7 @@ use crate::api::grant::ManagedPolicy;
 use crate::grant::Problem;
 use crate::grant::desired::{DesiredRole, Owner};
 use crate::grant::observed::Role;
-use crate::policy::cover::why_needed;
+use crate::policy::subsumes::why_needed;
 use crate::policy::{Document, Statement};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;

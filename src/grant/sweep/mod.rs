@@ -15,7 +15,7 @@ pub use told::{status, unclaimed};
 use super::Problem;
 use super::desired::Owner;
 use crate::api::sweep::SweepMode;
-use crate::policy::sid::hex;
+use crate::policy::installation::hex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use crate::api::account::RegistryRule;
 use crate::api::grant::Access;
 use crate::grant::actions;
 use crate::grant::{AccountId, RepositoryPattern};
-use crate::policy::callers::{Callers, Kind};
+use crate::policy::principals::{Kind, PrincipalSet};
 use crate::policy::repository::Contribution;
 
 /// Whether no rule of the registry account, for whatever namespace, admits any of what our
@@ -39,7 +39,7 @@ pub fn no_rule_admits(
 }
 
 /// Whether a rule may be for one of these callers.
-fn is_for(rule: &RegistryRule, account: &AccountId, callers: &Callers) -> bool {
+fn is_for(rule: &RegistryRule, account: &AccountId, callers: &PrincipalSet) -> bool {
     let arns = match callers.kind() {
         Kind::InOrganization | Kind::InUnit => return !rule.organizations.is_empty(),
         Kind::ServiceFor => callers.among(),
@@ -72,15 +72,15 @@ mod tests {
         vec![rule]
     }
 
-    fn held(access: Access, callers: Callers) -> Contribution {
+    fn held(access: Access, callers: PrincipalSet) -> Contribution {
         Contribution {
             actions: actions::of(access),
             callers,
         }
     }
 
-    fn root(account: &str) -> Callers {
-        Callers::named([format!("arn:aws:iam::{account}:root")])
+    fn root(account: &str) -> PrincipalSet {
+        PrincipalSet::named([format!("arn:aws:iam::{account}:root")])
     }
 
     fn refused(rules: &[RegistryRule], held: &[Contribution]) -> bool {
@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn in_doubt_it_is_not_refused() {
         let (ours, theirs) = (root("111111111111"), root("333333333333"));
-        let organization = Callers::in_organizations(["o-a1b2c3d4e5".to_owned()], "111111111111");
+        let organization =
+            PrincipalSet::in_organizations(["o-a1b2c3d4e5".to_owned()], "111111111111");
         assert!(!refused(&[], &[]), "nothing that is understood is there");
         assert!(
             !refused(&rule(|_| {}), &[held(Access::Pull, ours)]),

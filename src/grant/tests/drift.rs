@@ -3,7 +3,7 @@
 use super::resources::{installation, owner};
 use crate::grant::desired::{DesiredRole, Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
 use crate::grant::observed::{InstanceProfile, Role};
-use crate::policy::{Document, Statement, Unreadable};
+use crate::policy::{Document, ParseError, Statement};
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,11 +65,11 @@ pub fn foreign_statements() -> impl Strategy<Value = Vec<Statement>> {
     subsequence(all.clone(), 0..=all.len())
 }
 
-fn readable(document: Document) -> Result<Document, Unreadable> {
+fn readable(document: Document) -> Result<Document, ParseError> {
     Ok(document)
 }
 
-pub fn unreadable() -> Result<Document, Unreadable> {
+pub fn unreadable() -> Result<Document, ParseError> {
     Document::parse("{")
 }
 

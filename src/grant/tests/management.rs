@@ -4,7 +4,7 @@
 use super::resources::{CONSUMER, REGISTRY};
 use crate::api::account::Partition;
 use crate::api::grant::ManagedPolicy;
-use crate::grant::management::Management;
+use crate::grant::operator_role::Management;
 use crate::policy::evaluate::{
     Context, Link, Named, Policies, Principal, Request, Verdict, evaluate,
 };

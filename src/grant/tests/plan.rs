@@ -2,8 +2,8 @@
 
 use super::drift::as_made;
 use super::resources::{Cluster, REGISTRY, grant_with_plain_role, owner};
+use crate::grant::change::{Change, Effect};
 use crate::grant::diff::Step;
-use crate::grant::plan::{Change, Effect};
 use crate::policy::{Document, Statement};
 
 fn change(step: &Step) -> Change {

@@ -3,7 +3,7 @@
 
 use super::iam::reworded;
 use super::resources::installation;
-use crate::policy::callers::Callers;
+use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::{self, Change, Contribution, MAX_CHARACTERS, Wanted};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
@@ -95,12 +95,12 @@ fn contributions() -> impl Strategy<Value = Vec<Contribution>> {
             .map(|role| format!("arn:aws:iam::{consumer}:role/{role}"))
             .collect();
         let consumer = if arns.is_empty() {
-            Callers::named([root])
+            PrincipalSet::named([root])
         } else {
-            Callers::named_like(root, arns)
+            PrincipalSet::named_like(root, arns)
         };
         let named = named.map(|role| {
-            Callers::named([format!(
+            PrincipalSet::named([format!(
                 "arn:aws:iam::111111111111:role/registry-grants/{role}"
             )])
         });
@@ -362,7 +362,7 @@ proptest! {
         let grant = |n: usize| {
             let root = format!("arn:aws:iam::{}:root", 100_000_000_000 + n);
             let role = format!("arn:aws:iam::{}:role/registry-grants/a-role-of-some-length", 100_000_000_000 + n);
-            let callers = if narrowed { Callers::named_like(root, [role]) } else { Callers::named([root]) };
+            let callers = if narrowed { PrincipalSet::named_like(root, [role]) } else { PrincipalSet::named([root]) };
             of(n, vec![Contribution { actions: BTreeSet::from(["ecr:BatchGetImage".into()]), callers }])
         };
         let grants: Vec<_> = (0..count).map(grant).collect();
@@ -388,9 +388,9 @@ fn at_least_250_whole_accounts_or_a_hundred_narrowed_ones_fit_one_repository() {
                 100_000_000_000 + n
             );
             let callers = if narrowed {
-                Callers::named_like(root, [role])
+                PrincipalSet::named_like(root, [role])
             } else {
-                Callers::named([root])
+                PrincipalSet::named([root])
             };
             let actions = crate::grant::actions::of(crate::api::grant::Access::PullPush);
             of(n, vec![Contribution { actions, callers }])

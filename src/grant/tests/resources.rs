@@ -11,7 +11,9 @@ use crate::api::grant::{
     Mode, OrganizationSpec, RegistryRoleSpec, RegistrySpec,
 };
 use crate::grant::desired::{Desired, Owner};
-use crate::grant::{AccountId, Directory, Grant, GrantName, Problem, Standing, standing, validate};
+use crate::grant::{
+    AccountId, AccountLookup, Grant, GrantName, Problem, Standing, standing, validate,
+};
 use crate::policy::Installation;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::jiff::Timestamp;
@@ -312,7 +314,7 @@ impl Cluster {
     }
 }
 
-impl Directory for Cluster {
+impl AccountLookup for Cluster {
     fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>> {
         self.accounts.get(id).cloned()
     }

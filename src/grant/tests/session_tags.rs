@@ -2,7 +2,7 @@
 //! the operator may have.
 
 use crate::api::account::Partition;
-use crate::grant::management::{Management, POD_IDENTITY_TAGS};
+use crate::grant::operator_role::{Management, POD_IDENTITY_TAGS};
 use crate::policy::evaluate::{Context, Named, Policies, Principal, Request, Verdict, evaluate};
 use crate::policy::{Document, Statement};
 use rstest::rstest;

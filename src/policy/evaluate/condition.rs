@@ -3,7 +3,7 @@
 
 use super::operator::{Compares, Operator, Set, Wanted};
 use super::request::{Context, Known};
-use super::truth::Truth;
+use super::ternary::Ternary;
 use serde_json::Value;
 
 /// One operator and key of a condition, and whether it holds.
@@ -12,7 +12,7 @@ pub(super) struct Clause<'a> {
     pub(super) operator: &'a str,
     pub(super) key: &'a str,
     pub(super) wanted: Vec<String>,
-    pub(super) holds: Truth,
+    pub(super) holds: Ternary,
 }
 
 /// Every clause of a statement's `Condition`: all must hold.
@@ -30,7 +30,7 @@ pub(super) fn clauses<'a>(
         for (key, values) in keys.as_object().ok_or_else(shape)? {
             let wanted = texts(values).ok_or_else(shape)?;
             let holds =
-                holds(operator, key, &wanted, facts, variables).unwrap_or_else(Truth::unread);
+                holds(operator, key, &wanted, facts, variables).unwrap_or_else(Ternary::unread);
             clauses.push(Clause {
                 operator,
                 key,
@@ -61,7 +61,7 @@ fn holds(
     wanted: &[String],
     facts: &Context,
     variables: bool,
-) -> Result<Truth, String> {
+) -> Result<Ternary, String> {
     let Some(Operator {
         set,
         compares,
@@ -77,30 +77,30 @@ fn holds(
     let read = |text: &String| Wanted::read(compares, text, variables);
     let wanted: Vec<Wanted> = wanted.iter().map(read).collect::<Result<_, _>>()?;
     let actual: Vec<&str> = match facts.get(key) {
-        Known::Unknown => return Ok(Truth::hangs_on(key)),
+        Known::Unknown => return Ok(Ternary::hangs_on(key)),
         Known::Values(values) => values.iter().map(String::as_str).collect(),
         Known::Absent => Vec::new(),
     };
     if compares == Compares::Presence {
         let holds = |wanted: &Wanted| matches!(wanted, Wanted::Presence(absent) if *absent == actual.is_empty());
-        return Ok(Truth::of(wanted.iter().any(holds)));
+        return Ok(Ternary::of(wanted.iter().any(holds)));
     }
     let fits = |actual: &&str| {
-        let any = Truth::any(wanted.iter().map(|wanted| wanted.fits(actual)));
+        let any = Ternary::any(wanted.iter().map(|wanted| wanted.fits(actual)));
         if negated { any.not() } else { any }
     };
     // A key that is there without a value that is any counts, for a set, as one that is not there.
     let nothing = actual.iter().all(|value| value.is_empty());
     Ok(match set {
-        _ if actual.is_empty() && if_exists => Truth::Yes,
-        Some(Set::AllValues) if nothing => Truth::Yes,
-        Some(Set::AnyValue) if nothing => Truth::No,
-        Some(Set::AllValues) => Truth::all(actual.iter().map(fits)),
-        Some(Set::AnyValue) => Truth::any(actual.iter().map(fits)),
-        None if actual.is_empty() => Truth::of(negated),
+        _ if actual.is_empty() && if_exists => Ternary::Yes,
+        Some(Set::AllValues) if nothing => Ternary::Yes,
+        Some(Set::AnyValue) if nothing => Ternary::No,
+        Some(Set::AllValues) => Ternary::all(actual.iter().map(fits)),
+        Some(Set::AnyValue) => Ternary::any(actual.iter().map(fits)),
+        None if actual.is_empty() => Ternary::of(negated),
         None => match (
-            Truth::all(actual.iter().map(fits)),
-            Truth::any(actual.iter().map(fits)),
+            Ternary::all(actual.iter().map(fits)),
+            Ternary::any(actual.iter().map(fits)),
         ) {
             (all, any) if all == any => all,
             _ => {

@@ -16,25 +16,25 @@
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>.
 
 mod condition;
-mod near;
+mod near_miss;
 mod operator;
 mod pattern;
 mod principal;
 mod request;
 mod statement;
-mod truth;
+mod ternary;
 mod value;
 mod verdict;
 
 pub use request::{Context, Principal, PrincipalKind, Request};
 pub use verdict::{ButFor, Link, NearMiss, Verdict};
 
-use super::document::{Document, Unreadable};
-use near::near_misses;
+use super::document::{Document, ParseError};
+use near_miss::near_misses;
 use principal::Names;
 use statement::{Effect, Question, Rule, Side, rules};
 use std::sync::Arc;
-use truth::{Open, Truth};
+use ternary::{Open, Ternary};
 
 /// A policy that was read: where it hangs, and what it says.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +56,7 @@ impl Named {
     }
 
     /// A policy as it was parsed, or why it could not be.
-    pub fn parsed(name: impl Into<String>, document: Result<Document, Unreadable>) -> Self {
+    pub fn parsed(name: impl Into<String>, document: Result<Document, ParseError>) -> Self {
         Self {
             name: name.into(),
             document: document
@@ -109,7 +109,7 @@ pub fn evaluate(request: &Request, policies: &Policies) -> Verdict {
                 &question,
             )
             .any(),
-            None => Truth::Yes,
+            None => Ternary::Yes,
         },
         resource: weigh(
             policies.resource.iter(),
@@ -128,18 +128,18 @@ pub fn evaluate(request: &Request, policies: &Policies) -> Verdict {
     )
     .any());
     match granted(&question, &sides).and(denied.not()) {
-        Truth::Yes => Verdict::Allowed,
-        Truth::Open(Open { keys, unread }) if unread.is_empty() => Verdict::Depends(keys),
-        Truth::Open(Open { unread, .. }) => Verdict::Unknown(unread.into_iter().collect()),
-        Truth::No => Verdict::Denied(links(&question, &sides, policies)),
+        Ternary::Yes => Verdict::Allowed,
+        Ternary::Open(Open { keys, unread }) if unread.is_empty() => Verdict::Depends(keys),
+        Ternary::Open(Open { unread, .. }) => Verdict::Unknown(unread.into_iter().collect()),
+        Ternary::No => Verdict::Denied(links(&question, &sides, policies)),
     }
 }
 
 /// What each side allows.
 struct Sides {
-    identity: Truth,
+    identity: Ternary,
     /// Yes, where there is none.
-    boundary: Truth,
+    boundary: Ternary,
     resource: Names,
 }
 
@@ -183,7 +183,7 @@ impl Standing {
 /// allows to the role itself; what that allows to a user, to a session, or to everybody, in the
 /// same account, it does not limit. Source:
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_boundaries.html#access_policies_boundaries-eval-logic>.
-fn granted(question: &Question, sides: &Sides) -> Truth {
+fn granted(question: &Question, sides: &Sides) -> Ternary {
     let Sides {
         identity,
         boundary,
@@ -193,16 +193,16 @@ fn granted(question: &Question, sides: &Sides) -> Truth {
     // An account's root may do in its account whatever is not denied.
     let root = principal.kind == PrincipalKind::Root;
     let by_identity = if root {
-        Truth::Yes
+        Ternary::Yes
     } else {
         identity.clone().and(boundary.clone())
     };
     let limit = if principal.kind == PrincipalKind::Role {
         boundary.clone()
     } else {
-        Truth::Yes
+        Ternary::Yes
     };
-    let directly = Truth::any([
+    let directly = Ternary::any([
         resource.itself.clone().and(limit),
         resource.session.clone(),
         resource.everybody.clone(),
@@ -226,7 +226,7 @@ fn weigh<'a>(
     for Named { name, document } in policies {
         match document {
             Err(why) => {
-                let unread = Truth::unread(format!("{name}: {why}"));
+                let unread = Ternary::unread(format!("{name}: {why}"));
                 found = found.join(Names {
                     everybody: unread,
                     ..Names::NOBODY
@@ -255,7 +255,7 @@ fn links(question: &Question, sides: &Sides, policies: &Policies) -> Vec<Link> {
     let denying = identity_rules()
         .chain(boundary_rules())
         .chain(resource_rules());
-    let denying = denying.filter(|rule| rule.applies(Effect::Deny, question).any() == Truth::Yes);
+    let denying = denying.filter(|rule| rule.applies(Effect::Deny, question).any() == Ternary::Yes);
     let mut links: Vec<Link> = denying
         .map(|rule| Link::ExplicitDeny {
             policy: rule.policy.to_owned(),

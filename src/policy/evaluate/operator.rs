@@ -3,7 +3,7 @@
 
 use super::pattern::{Pattern, Reach};
 use super::request::Context;
-use super::truth::Truth;
+use super::ternary::Ternary;
 use super::value::{Network, compare_numbers, date, decimal};
 use std::cmp::Ordering;
 
@@ -31,7 +31,7 @@ pub(super) enum Compares {
     Likeness,
     Numbers(Order),
     Dates(Order),
-    Truth,
+    Ternary,
     Binary,
     Address,
     Arn,
@@ -93,7 +93,7 @@ impl Operator {
             "datelessthanequals" => (Compares::Dates(Order::LessOrEqual), false),
             "dategreaterthan" => (Compares::Dates(Order::Greater), false),
             "dategreaterthanequals" => (Compares::Dates(Order::GreaterOrEqual), false),
-            "bool" => (Compares::Truth, false),
+            "bool" => (Compares::Ternary, false),
             "binaryequals" => (Compares::Binary, false),
             "ipaddress" => (Compares::Address, false),
             "notipaddress" => (Compares::Address, true),
@@ -137,10 +137,10 @@ impl Wanted {
             Compares::Text => Ok(Self::Text(pattern(false))),
             Compares::TextIgnoringCase => Ok(Self::TextIgnoringCase(pattern(false).lowercase())),
             Compares::Likeness => Ok(Self::Text(pattern(true))),
-            Compares::Truth if variables.is_some() && text.contains("${") => {
+            Compares::Ternary if variables.is_some() && text.contains("${") => {
                 Ok(Self::TextIgnoringCase(pattern(false).lowercase()))
             }
-            Compares::Truth => match truth(text) {
+            Compares::Ternary => match truth(text) {
                 Some(_) => Ok(Self::TextIgnoringCase(pattern(false).lowercase())),
                 None => Err(wrong("boolean")),
             },
@@ -163,24 +163,24 @@ impl Wanted {
     }
 
     /// Whether a value of the request fits.
-    pub(super) fn fits(&self, actual: &str) -> Truth {
+    pub(super) fn fits(&self, actual: &str) -> Ternary {
         match self {
             Self::Text(pattern) => pattern.matches(actual, Reach::Text),
             Self::TextIgnoringCase(pattern) => pattern.matches(&actual.to_lowercase(), Reach::Text),
-            Self::Number(order, wanted) => Truth::of(
+            Self::Number(order, wanted) => Ternary::of(
                 compare_numbers(actual, wanted).is_some_and(|ordering| order.fits(ordering)),
             ),
             Self::Date(order, wanted) => {
-                Truth::of(date(actual).is_some_and(|date| order.fits(date.cmp(wanted))))
+                Ternary::of(date(actual).is_some_and(|date| order.fits(date.cmp(wanted))))
             }
-            Self::Binary(wanted) => Truth::of(wanted == actual),
-            Self::Address(network) => Truth::of(network.contains(actual)),
+            Self::Binary(wanted) => Ternary::of(wanted == actual),
+            Self::Address(network) => Ternary::of(network.contains(actual)),
             // What a shortened ARN means is documented for resources alone.
             Self::Arn(pattern) => pattern.matches_arn(actual).unwrap_or_else(|| {
-                let shortened = Truth::unread("a condition compares with what is no full ARN");
+                let shortened = Ternary::unread("a condition compares with what is no full ARN");
                 pattern.matches(actual, Reach::Text).and(shortened)
             }),
-            Self::Presence(absent) => Truth::of(!absent),
+            Self::Presence(absent) => Ternary::of(!absent),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! as many steps as the pattern has characters times the text, whatever the pattern.
 
 use super::request::{Context, Known};
-use super::truth::{Open, Truth};
+use super::ternary::{Open, Ternary};
 
 /// A pattern that was read, with the variables that are known put in.
 #[derive(Clone, Debug, Default)]
@@ -128,14 +128,14 @@ impl Pattern {
     }
 
     /// Whether a text is like it.
-    pub(super) fn matches(&self, text: &str, reach: Reach) -> Truth {
+    pub(super) fn matches(&self, text: &str, reach: Reach) -> Ternary {
         self.answer(Self::like(&self.tokens, text, reach))
     }
 
     /// Whether an ARN is like it, in each of its six components. Nothing, where the pattern has
     /// fewer. Source:
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_ARN>.
-    pub(super) fn matches_arn(&self, arn: &str) -> Option<Truth> {
+    pub(super) fn matches_arn(&self, arn: &str) -> Option<Ternary> {
         let wanted: Vec<&[Token]> = self
             .tokens
             .splitn(6, |token| *token == Token::Colon)
@@ -149,11 +149,11 @@ impl Pattern {
     }
 
     /// The answer, where the values that are not known are taken for any.
-    fn answer(&self, like: bool) -> Truth {
+    fn answer(&self, like: bool) -> Ternary {
         match like && !self.never {
-            false => Truth::No,
-            true if self.hangs_on == Open::default() => Truth::Yes,
-            true => Truth::Open(self.hangs_on.clone()),
+            false => Ternary::No,
+            true if self.hangs_on == Open::default() => Ternary::Yes,
+            true => Ternary::Open(self.hangs_on.clone()),
         }
     }
 

@@ -2,7 +2,7 @@
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html>.
 
 use super::request::{Principal, PrincipalKind};
-use super::truth::Truth;
+use super::ternary::Ternary;
 use serde_json::Value;
 
 /// What a verdict hangs on where a policy names a session of the role that asks.
@@ -14,13 +14,13 @@ pub(super) const UNIQUE_ID: &str = "the principal's unique ID";
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     /// By its own ARN or unique ID, or by its service's name.
-    pub(super) itself: Truth,
+    pub(super) itself: Ternary,
     /// By a session of it.
-    pub(super) session: Truth,
+    pub(super) session: Ternary,
     /// As everybody.
-    pub(super) everybody: Truth,
+    pub(super) everybody: Ternary,
     /// By its account, which leaves it to the account's own policies.
-    pub(super) account: Truth,
+    pub(super) account: Ternary,
     /// By what looks like it and is another: an ID of a deleted role or user, or an ARN without its
     /// path.
     pub(super) alike: Vec<Alike>,
@@ -35,16 +35,18 @@ pub(super) enum Alike {
 
 impl Names {
     pub(super) const NOBODY: Self = Self {
-        itself: Truth::No,
-        session: Truth::No,
-        everybody: Truth::No,
-        account: Truth::No,
+        itself: Ternary::No,
+        session: Ternary::No,
+        everybody: Ternary::No,
+        account: Ternary::No,
         alike: Vec::new(),
     };
 
     /// In any way.
-    pub(super) fn any(&self) -> Truth {
-        Truth::any([&self.itself, &self.session, &self.everybody, &self.account].map(Clone::clone))
+    pub(super) fn any(&self) -> Ternary {
+        Ternary::any(
+            [&self.itself, &self.session, &self.everybody, &self.account].map(Clone::clone),
+        )
     }
 
     pub(super) fn join(self, other: Self) -> Self {
@@ -72,7 +74,7 @@ impl Names {
 /// Where it is not of a principal's shape.
 pub(super) fn names(element: &Value, principal: &Principal) -> Result<Names, String> {
     let everybody = Names {
-        everybody: Truth::Yes,
+        everybody: Ternary::Yes,
         ..Names::NOBODY
     };
     if element == "*" {
@@ -86,7 +88,7 @@ pub(super) fn names(element: &Value, principal: &Principal) -> Result<Names, Str
                 ("AWS", _) if text == "*" => everybody.clone(),
                 ("AWS", _) => aws(text, principal),
                 ("Service", PrincipalKind::Service) => Names {
-                    itself: Truth::of(text == principal.arn),
+                    itself: Ternary::of(text == principal.arn),
                     ..Names::NOBODY
                 },
                 ("Service" | "Federated" | "CanonicalUser", _) => Names::NOBODY,
@@ -131,7 +133,7 @@ fn aws(text: &str, principal: &Principal) -> Names {
     if !prefix.is_empty() && text.starts_with(prefix) {
         return match unique_id {
             Some(id) if id == text => Names {
-                itself: Truth::Yes,
+                itself: Ternary::Yes,
                 ..nobody
             },
             Some(_) => Names {
@@ -139,14 +141,14 @@ fn aws(text: &str, principal: &Principal) -> Names {
                 ..nobody
             },
             None => Names {
-                itself: Truth::hangs_on(UNIQUE_ID),
+                itself: Ternary::hangs_on(UNIQUE_ID),
                 ..nobody
             },
         };
     }
     if text == arn {
         return Names {
-            itself: Truth::Yes,
+            itself: Ternary::Yes,
             ..nobody
         };
     }
@@ -165,7 +167,7 @@ fn aws(text: &str, principal: &Principal) -> Names {
         ("sts", Some(("assumed-role", session)), PrincipalKind::Role) => {
             match session.split_once('/') {
                 Some((role, _)) if role == principal.name() => Names {
-                    session: Truth::hangs_on(SESSION),
+                    session: Ternary::hangs_on(SESSION),
                     ..nobody
                 },
                 _ => nobody,
@@ -188,11 +190,11 @@ fn aws(text: &str, principal: &Principal) -> Names {
 fn of_account(kind: PrincipalKind) -> Names {
     match kind {
         PrincipalKind::Root => Names {
-            itself: Truth::Yes,
+            itself: Ternary::Yes,
             ..Names::NOBODY
         },
         PrincipalKind::Role | PrincipalKind::User | PrincipalKind::Service => Names {
-            account: Truth::Yes,
+            account: Ternary::Yes,
             ..Names::NOBODY
         },
     }
@@ -213,7 +215,7 @@ pub(super) fn is_not_among(
     principal: &Principal,
     deny: bool,
     bounded: bool,
-) -> Result<Truth, String> {
+) -> Result<Ternary, String> {
     let Names {
         itself,
         session,
@@ -222,15 +224,15 @@ pub(super) fn is_not_among(
         alike: _,
     } = names(element, principal)?;
     if deny && bounded {
-        return Ok(Truth::Yes);
+        return Ok(Ternary::Yes);
     }
     let complete = match principal.kind {
-        PrincipalKind::Service | PrincipalKind::Root => Truth::Yes,
+        PrincipalKind::Service | PrincipalKind::Root => Ternary::Yes,
         PrincipalKind::User => account.clone(),
         PrincipalKind::Role => account.clone().and(session.clone()),
     };
     let listed = itself.or(session.clone());
-    let uncertain = |why: &str| Truth::unread(format!("NotPrincipal {why}"));
+    let uncertain = |why: &str| Ternary::unread(format!("NotPrincipal {why}"));
     let listed = match deny {
         true => listed.clone().and(complete.clone().or(uncertain(
             "lists a principal without its account or session",

@@ -4,7 +4,7 @@ use super::condition::{Clause, clauses};
 use super::pattern::{Pattern, Reach};
 use super::principal::{Names, is_not_among, names, strings};
 use super::request::{Context, Request};
-use super::truth::Truth;
+use super::ternary::Ternary;
 use crate::policy::document::{Document, Statement, VERSION};
 use serde_json::Value;
 
@@ -46,13 +46,13 @@ pub(super) struct Rule<'a> {
 
 /// What a statement's parts say to a request: it applies where all hold.
 pub(super) struct Parts<'a> {
-    pub(super) shape: Truth,
-    pub(super) action: Truth,
-    pub(super) resource: Truth,
+    pub(super) shape: Ternary,
+    pub(super) action: Ternary,
+    pub(super) resource: Ternary,
     pub(super) names: Names,
     pub(super) clauses: Vec<Clause<'a>>,
     /// Where the condition is not of a condition's shape.
-    pub(super) condition_shape: Truth,
+    pub(super) condition_shape: Ternary,
 }
 
 /// The statements of a document.
@@ -95,11 +95,11 @@ impl<'a> Rule<'a> {
     }
 
     /// Whether it allows or denies; both may be, where that is not understood.
-    pub(super) fn has_effect(&self, effect: Effect) -> Truth {
+    pub(super) fn has_effect(&self, effect: Effect) -> Ternary {
         match (self.element("Effect").and_then(Value::as_str), effect) {
-            (Some("Allow"), Effect::Allow) | (Some("Deny"), Effect::Deny) => Truth::Yes,
-            (Some("Allow"), Effect::Deny) | (Some("Deny"), Effect::Allow) => Truth::No,
-            _ => Truth::unread("Effect is neither Allow nor Deny"),
+            (Some("Allow"), Effect::Allow) | (Some("Deny"), Effect::Deny) => Ternary::Yes,
+            (Some("Allow"), Effect::Deny) | (Some("Deny"), Effect::Allow) => Ternary::No,
+            _ => Ternary::unread("Effect is neither Allow nor Deny"),
         }
     }
 
@@ -120,8 +120,9 @@ impl<'a> Rule<'a> {
             condition_shape,
         } = self.parts(effect, question);
         let conditions =
-            Truth::all(clauses.into_iter().map(|clause| clause.holds)).and(condition_shape);
-        let rest = Truth::all([early, shape, resource, conditions]).located(|why| self.place(why));
+            Ternary::all(clauses.into_iter().map(|clause| clause.holds)).and(condition_shape);
+        let rest =
+            Ternary::all([early, shape, resource, conditions]).located(|why| self.place(why));
         let Names {
             itself,
             session,
@@ -129,7 +130,7 @@ impl<'a> Rule<'a> {
             account,
             alike,
         } = names;
-        let with = |truth: Truth| truth.located(|why| self.place(why)).and(rest.clone());
+        let with = |truth: Ternary| truth.located(|why| self.place(why)).and(rest.clone());
         Names {
             itself: with(itself),
             session: with(session),
@@ -146,10 +147,10 @@ impl<'a> Rule<'a> {
     /// What each part says.
     pub(super) fn parts(&self, effect: Effect, question: &Question) -> Parts<'a> {
         let (clauses, condition_shape) = match self.element("Condition") {
-            None => (Vec::new(), Truth::Yes),
+            None => (Vec::new(), Ternary::Yes),
             Some(condition) => match clauses(condition, &question.facts, self.variables) {
-                Ok(clauses) => (clauses, Truth::Yes),
-                Err(why) => (Vec::new(), Truth::unread(why)),
+                Ok(clauses) => (clauses, Ternary::Yes),
+                Err(why) => (Vec::new(), Ternary::unread(why)),
             },
         };
         Parts {
@@ -162,9 +163,9 @@ impl<'a> Rule<'a> {
         }
     }
 
-    fn shape(&self) -> Truth {
+    fn shape(&self) -> Ternary {
         if let Some(why) = self.around {
-            return Truth::unread(why);
+            return Ternary::unread(why);
         }
         let known = |key: &str| match key {
             "Sid" | "Effect" | "Action" | "NotAction" | "Resource" | "NotResource"
@@ -173,17 +174,17 @@ impl<'a> Rule<'a> {
             _ => false,
         };
         match self.statement.0.keys().find(|key| !known(key)) {
-            Some(key) => Truth::unread(format!("the element {key:?} is not known here")),
-            None => Truth::Yes,
+            Some(key) => Ternary::unread(format!("the element {key:?} is not known here")),
+            None => Ternary::Yes,
         }
     }
 
     /// What one of a pair of elements says, `Action` and `NotAction` for one.
-    fn element_or_not(&self, element: &str, matches: impl Fn(&str) -> Truth) -> Option<Truth> {
+    fn element_or_not(&self, element: &str, matches: impl Fn(&str) -> Ternary) -> Option<Ternary> {
         let negation = format!("Not{element}");
         let (value, negated) = match (self.element(element), self.element(&negation)) {
             (Some(_), Some(_)) => {
-                return Some(Truth::unread(format!(
+                return Some(Ternary::unread(format!(
                     "it has both {element} and {negation}"
                 )));
             }
@@ -192,26 +193,26 @@ impl<'a> Rule<'a> {
             (None, None) => return None,
         };
         let Some(texts) = strings(value) else {
-            return Some(Truth::unread(format!(
+            return Some(Ternary::unread(format!(
                 "{element} is not of the documented shape"
             )));
         };
-        let any = Truth::any(texts.into_iter().map(matches));
+        let any = Ternary::any(texts.into_iter().map(matches));
         Some(if negated { any.not() } else { any })
     }
 
-    fn action(&self, question: &Question) -> Truth {
+    fn action(&self, question: &Question) -> Ternary {
         let asked = question.request.action.to_ascii_lowercase();
         let matches = |text: &str| {
             Pattern::read(&text.to_ascii_lowercase(), true, None).matches(&asked, Reach::Text)
         };
         self.element_or_not("Action", matches)
-            .unwrap_or_else(|| Truth::unread("it has no Action"))
+            .unwrap_or_else(|| Ternary::unread("it has no Action"))
     }
 
     /// The policy of a repository or a role need not say that it is about that; others must name
     /// the resource.
-    fn resource(&self, question: &Question) -> Truth {
+    fn resource(&self, question: &Question) -> Ternary {
         let asked = question.request.resource.as_str();
         let matches = |text: &str| {
             let pattern = Pattern::read(text, true, self.variables.then_some(&question.facts));
@@ -219,14 +220,14 @@ impl<'a> Rule<'a> {
             // not.
             if self.element("NotResource").is_some() && pattern.would_match(asked, Reach::Segments)
             {
-                return Truth::unread("NotResource has a variable without a value");
+                return Ternary::unread("NotResource has a variable without a value");
             }
             let early = text.starts_with("arn:")
                 && pattern.variable_after().is_some_and(|colons| colons < 5);
             let sure = if early {
-                Truth::unread("a variable stands before an ARN's fifth colon")
+                Ternary::unread("a variable stands before an ARN's fifth colon")
             } else {
-                Truth::Yes
+                Ternary::Yes
             };
             let whole = pattern.matches(asked, Reach::Segments).and(sure);
             if whole.is_no() && text.starts_with("arn:") && text.matches(':').count() < 5 {
@@ -237,14 +238,14 @@ impl<'a> Rule<'a> {
                 );
                 return longer
                     .matches(asked, Reach::Segments)
-                    .and(Truth::unread("Resource is no full ARN"));
+                    .and(Ternary::unread("Resource is no full ARN"));
             }
             whole
         };
         self.element_or_not("Resource", matches)
             .unwrap_or_else(|| match self.side {
-                Side::Identity => Truth::unread("it has no Resource"),
-                Side::Resource => Truth::Yes,
+                Side::Identity => Ternary::unread("it has no Resource"),
+                Side::Resource => Ternary::Yes,
             })
     }
 
@@ -271,23 +272,23 @@ impl<'a> Rule<'a> {
             ..Names::NOBODY
         };
         if self.side == Side::Identity {
-            return itself(Truth::Yes);
+            return itself(Ternary::Yes);
         }
         let principal = &question.request.principal;
         match (self.element("Principal"), self.element("NotPrincipal")) {
             (Some(element), None) => {
-                names(element, principal).unwrap_or_else(|why| everybody(Truth::unread(why)))
+                names(element, principal).unwrap_or_else(|why| everybody(Ternary::unread(why)))
             }
             // That a boundary does not limit such an allow is documented of `"*"` alone.
             (None, Some(element)) => {
                 let meant =
                     is_not_among(element, principal, effect == Effect::Deny, question.bounded);
-                itself(meant.unwrap_or_else(Truth::unread))
+                itself(meant.unwrap_or_else(Ternary::unread))
             }
             (Some(_), Some(_)) => {
-                everybody(Truth::unread("it has both Principal and NotPrincipal"))
+                everybody(Ternary::unread("it has both Principal and NotPrincipal"))
             }
-            (None, None) => everybody(Truth::unread("it has no Principal")),
+            (None, None) => everybody(Ternary::unread("it has no Principal")),
         }
     }
 }

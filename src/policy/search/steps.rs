@@ -386,7 +386,7 @@ impl<A: Clone> Search<A> {
     ) -> BTreeSet<String> {
         let asked = read.asked.iter().flat_map(|grant| &grant.contributions);
         let grows = |Contribution { actions, callers }: &Contribution| {
-            let missing = |one: &crate::policy::callers::Callers| {
+            let missing = |one: &crate::policy::principals::PrincipalSet| {
                 read.held.allowed().actions(actions, one).len() < actions.len()
             };
             callers

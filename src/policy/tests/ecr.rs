@@ -1,7 +1,7 @@
 //! A simulated ECR for the search, and what drives it.
 
-use crate::policy::callers::Callers;
 use crate::policy::dead_ids::is_unique_id;
+use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::{Contribution, Plan, Wanted};
 use crate::policy::search::{Evidence, Next, Search, Stop};
 use crate::policy::{Document, Installation, Statement};
@@ -27,7 +27,7 @@ pub fn grant(id: u64, principals: impl IntoIterator<Item = String>) -> Grant {
         .into();
     let contributions = vec![Contribution {
         actions,
-        callers: Callers::named(principals),
+        callers: PrincipalSet::named(principals),
     }];
     Wanted {
         id,
@@ -107,7 +107,7 @@ impl Ecr {
                         search.was_refused((), now);
                     }
                 }
-                Err(Stop::Unreadable(error)) => panic!("{error}"),
+                Err(Stop::ParseError(error)) => panic!("{error}"),
                 Err(Stop::Violation(error)) => panic!("{error}"),
             }
         }

@@ -3,8 +3,8 @@
 
 use super::ecr::{Grant, grant, grants, installation, root};
 use super::evaluator::{Caller, Request, Verdict, evaluate};
-use crate::policy::callers::Callers;
 use crate::policy::keep::{Losing, Violation, checked};
+use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::{
     Change, Contribution, MAX_CHARACTERS, Plan, Wanted, plan, plan_within,
 };
@@ -50,10 +50,11 @@ fn contribution() -> impl Strategy<Value = Contribution> {
             .strip_suffix(":root")
             .map(|account| format!("{account}:role/"));
         let callers = match (among, roles) {
-            (Some(among), Some(roles)) => {
-                Callers::named_like(principal, among.iter().map(|role| format!("{roles}{role}")))
-            }
-            (_, _) => Callers::named([principal]),
+            (Some(among), Some(roles)) => PrincipalSet::named_like(
+                principal,
+                among.iter().map(|role| format!("{roles}{role}")),
+            ),
+            (_, _) => PrincipalSet::named([principal]),
         };
         Contribution { actions, callers }
     })
@@ -241,8 +242,8 @@ proptest! {
             let arns = (0..roles).map(|n| format!("arn:aws:iam::{account}:role/registry-grants/a-role-{n}"));
             let asked = &mut grant.contributions[0];
             match how {
-                0 => asked.callers = Callers::named_like(root(grant.id), arns),
-                1 => asked.callers = Callers::named(arns),
+                0 => asked.callers = PrincipalSet::named_like(root(grant.id), arns),
+                1 => asked.callers = PrincipalSet::named(arns),
                 _ => {}
             }
             if pushes {
@@ -268,7 +269,7 @@ fn two_statements_allow_no_more_together_than_each_alone(#[case] principal: &str
         let actions = BTreeSet::from([ACTIONS[0].to_owned()]);
         Contribution {
             actions,
-            callers: Callers::named_like("arn:aws:iam::222222222222:root".into(), [arn(role)]),
+            callers: PrincipalSet::named_like("arn:aws:iam::222222222222:root".into(), [arn(role)]),
         }
     };
     let ours = after(
@@ -381,7 +382,7 @@ fn an_older_grant_that_grows_pushes_nobody_out_of_a_full_policy() {
             100_000_000_001_u64
         )
     });
-    let callers = Callers::named_like(root(1), more);
+    let callers = PrincipalSet::named_like(root(1), more);
     let actions = BTreeSet::from(["ecr:BatchGetImage".to_owned()]);
     grown[0]
         .contributions
@@ -430,7 +431,7 @@ fn a_grant_that_is_narrowed_to_more_roles_than_there_is_room_for_stops_no_other(
             100_000_000_001_u64
         )
     });
-    narrowed[0].contributions[0].callers = Callers::named_like(root(1), roles);
+    narrowed[0].contributions[0].callers = PrincipalSet::named_like(root(1), roles);
     let planned = plan(Some(&document.to_string()), &narrowed, &installation()).unwrap();
     assert_eq!(planned.left_out, [1].into());
     let none = BTreeSet::new();

@@ -2,7 +2,7 @@
 //! lost.
 
 use crate::policy::Installation;
-use crate::policy::callers::Callers;
+use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::{Change, Contribution, Wanted, plan};
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ fn root(number: u64) -> String {
     format!("arn:aws:iam::{}:root", 100_000_000_000 + number)
 }
 
-fn wanted(id: u64, callers: Callers) -> Wanted<u64> {
+fn wanted(id: u64, callers: PrincipalSet) -> Wanted<u64> {
     let contributions = vec![Contribution {
         actions: ["ecr:PutImage".to_owned()].into(),
         callers,
@@ -45,7 +45,7 @@ fn nothing(id: u64) -> Wanted<u64> {
     }
 }
 
-fn unclaimed(id: u64, callers: Callers) -> Wanted<u64> {
+fn unclaimed(id: u64, callers: PrincipalSet) -> Wanted<u64> {
     let Wanted { contributions, .. } = wanted(id, callers);
     Wanted {
         if_there: contributions,
@@ -56,12 +56,12 @@ fn unclaimed(id: u64, callers: Callers) -> Wanted<u64> {
 #[test]
 fn a_grant_whose_record_was_lost_is_not_written_and_keeps_what_it_has() {
     let narrowed = |id: u64| {
-        Callers::named_like(
+        PrincipalSet::named_like(
             root(id),
             [format!("arn:aws:iam::10000000000{id}:role/ci/*")],
         )
     };
-    for callers in [narrowed, |id| Callers::named([root(id)])] {
+    for callers in [narrowed, |id| PrincipalSet::named([root(id)])] {
         let both = [wanted(1, callers(1)), wanted(2, callers(2))];
         let text = set(plan(None, &both, &installation()).unwrap().change);
         let second_lost = [wanted(1, callers(1)), unclaimed(2, callers(2))];

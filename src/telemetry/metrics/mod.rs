@@ -1,18 +1,18 @@
 //! What `/metrics` tells, in the OpenMetrics text format. A further metric is a field and the line
 //! that makes it; docs/reference/metrics.md is made of these lines.
 
+mod family;
 pub mod labels;
-mod policies;
+mod policy_size;
 mod reference;
-mod table;
 #[cfg(test)]
 mod tests;
 
+pub use family::Table;
 pub use labels::OfAccount;
-pub use policies::Policies;
-pub use table::Table;
+pub use policy_size::Policies;
 
-use super::queue::{Key, Queue};
+use super::workqueue_metrics::{Key, Queue};
 use labels::{OfBuild, OfCall, OfOperation, OfReady, OfResult, OfService, OfTask};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -122,19 +122,19 @@ impl Default for Metrics {
             "repository_policies",
             &["account", "region"],
             "Repositories whose policy was looked at within four hours",
-            policies::Of::LookedAt(policies.clone()),
+            policy_size::Of::LookedAt(policies.clone()),
         );
         all.add(
             "repository_policies_nearly_full",
             &["account", "region"],
             "Those whose policy takes more than 80 % of ECR's 10,240 characters",
-            policies::Of::NearlyFull(policies.clone()),
+            policy_size::Of::NearlyFull(policies.clone()),
         );
         all.add(
             "repository_policy_full_ratio_max",
             &["account", "region"],
             "The part of ECR's 10,240 characters that the fullest of them takes",
-            policies::Of::Fullest(policies.clone()),
+            policy_size::Of::Fullest(policies.clone()),
         );
         Self {
             leader: all.make("leader", &[], "1 on the replica that leads, 0 on those that stand by"),

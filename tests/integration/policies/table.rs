@@ -4,7 +4,7 @@ use crate::case::{REGION, merged};
 use anyhow::{Context, Result};
 use registry_grants::api::account::{AWSAccount, AWSAccountSpec};
 use registry_grants::api::grant::CrossAccountRegistryGrantSpec;
-use registry_grants::grant::{AccountId, Directory, GrantName, Problem, validate};
+use registry_grants::grant::{AccountId, AccountLookup, GrantName, Problem, validate};
 use registry_grants::policy::Installation;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -462,7 +462,7 @@ impl Row {
 
 struct Known(BTreeMap<String, Arc<AWSAccount>>);
 
-impl Directory for Known {
+impl AccountLookup for Known {
     fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>> {
         self.0.get(id.as_str()).cloned()
     }

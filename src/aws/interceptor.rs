@@ -1,0 +1,515 @@
+//! Sees every call of an account's clients: has it wait for its turn, counts it, puts a span around
+//! it, and checks that its answer is complete. It hangs in the clients themselves, so that no call
+//! can be made without it.
+
+use super::answer;
+use super::error::{AwsError, ErrorKind, RATE_LIMITED, class_of_assume_role};
+use super::rate_limit::{self, Bucket, Buckets, RateLimited};
+use crate::grant::AccountId;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::labels::{OfCall, OfOperation, OfService};
+use crate::telemetry::traces;
+use aws_config::SdkConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{self, ProvideCredentials, future};
+use aws_sdk_sts::config::interceptors::{
+    AfterDeserializationInterceptorContextRef, BeforeSerializationInterceptorContextRef,
+    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+};
+use aws_sdk_sts::config::{
+    ConfigBag, IdentityCache, Intercept, ResolveCachedIdentity, RuntimeComponents,
+    RuntimeComponentsBuilder, SharedIdentityCache,
+};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::identity::{IdentityFuture, SharedIdentityResolver};
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::client::retries::RequestAttempts;
+use aws_smithy_runtime_api::client::retries::classifiers::{
+    ClassifyRetry, RetryAction, RetryClassifierPriority, RetryReason,
+};
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use aws_smithy_types::retry::{self, RetryConfig};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{Instrument, Span};
+
+#[cfg(test)]
+mod tests;
+
+/// The part of a call's timeout that it may wait for its turn: the rest must do for the call
+/// itself.
+const WAITS_AT_MOST: f64 = 0.75;
+
+/// How often a call is sent while AWS throttles it, within its timeout.
+const ATTEMPTS: u32 = 4;
+
+/// Of one account.
+#[derive(Debug)]
+pub struct Observer {
+    account: String,
+    metrics: Metrics,
+    buckets: Arc<Buckets>,
+    call_timeout: Duration,
+}
+
+impl Observer {
+    /// Of this account.
+    pub fn of(
+        account: &AccountId,
+        metrics: &Metrics,
+        buckets: &Arc<Buckets>,
+        call_timeout: Duration,
+    ) -> Arc<Self> {
+        let (metrics, buckets) = (metrics.clone(), buckets.clone());
+        Arc::new(Self {
+            account: account.to_string(),
+            metrics,
+            buckets,
+            call_timeout,
+        })
+    }
+
+    /// Credentials whose every renewal is seen.
+    pub fn credentials(
+        self: &Arc<Self>,
+        provider: AssumeRoleProvider,
+    ) -> impl ProvideCredentials + 'static {
+        Assumed {
+            provider,
+            observer: self.clone(),
+        }
+    }
+
+    /// The same, for clients whose calls wait for their turn.
+    pub fn paced(self: &Arc<Self>, config: SdkConfig) -> SdkConfig {
+        let cache = config
+            .identity_cache()
+            .unwrap_or_else(|| IdentityCache::lazy().build());
+        config
+            .into_builder()
+            .identity_cache(Turns {
+                cache,
+                observer: self.clone(),
+            })
+            .build()
+    }
+
+    /// A client of IAM.
+    pub fn iam(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_iam::Client {
+        let config = aws_sdk_iam::config::Builder::from(config).interceptor(Seen(self.clone()));
+        let config = config
+            .retry_config(again())
+            .retry_classifier(OnlyThrottled(self.bucket("iam")));
+        aws_sdk_iam::Client::from_conf(config.build())
+    }
+
+    /// A client of STS.
+    pub fn sts(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_sts::Client {
+        let config = aws_sdk_sts::config::Builder::from(config).interceptor(Seen(self.clone()));
+        let config = config
+            .retry_config(again())
+            .retry_classifier(OnlyThrottled(self.bucket("sts")));
+        aws_sdk_sts::Client::from_conf(config.build())
+    }
+
+    /// A client of ECR.
+    pub fn ecr(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_ecr::Client {
+        let config = aws_sdk_ecr::config::Builder::from(config).interceptor(Seen(self.clone()));
+        let config = config
+            .retry_config(again())
+            .retry_classifier(OnlyThrottled(self.bucket("ecr")));
+        aws_sdk_ecr::Client::from_conf(config.build())
+    }
+
+    /// A call has failed. (What came of assuming the role was counted where that was done: many
+    /// calls may have waited for it.)
+    pub fn failed(&self, fault: &AwsError) {
+        let (service, operation) = fault.at.action.split_once(':').unwrap_or_default();
+        if (service, operation) == ASSUME_ROLE {
+            return;
+        }
+        let result = if fault.code == RATE_LIMITED {
+            "held_back"
+        } else {
+            fault.class.label()
+        };
+        self.ended(known(service), operation, result);
+    }
+
+    /// Waits until a call may be sent that was begun then.
+    async fn turn(
+        &self,
+        service: &'static str,
+        operation: &str,
+        begun: Instant,
+    ) -> Result<(), RateLimited> {
+        let bucket = self.bucket(service);
+        let longest = self
+            .call_timeout
+            .mul_f64(WAITS_AT_MOST)
+            .saturating_sub(begun.elapsed());
+        let turn = bucket.turn(has_many_authors(operation), longest).await;
+        let waited = turn.as_ref().map_or(longest, |waited| *waited);
+        self.metrics
+            .aws_wait
+            .get_or_create(&self.service(service))
+            .observe(waited.as_secs_f64());
+        self.metrics
+            .aws_rate
+            .get_or_create(&self.service(service))
+            .set(bucket.per_second());
+        turn.map(drop)
+    }
+
+    fn ended(&self, service: &'static str, operation: &str, result: &'static str) {
+        if result == ErrorKind::Throttled.label() {
+            self.bucket(service).throttled();
+            self.metrics
+                .aws_rate
+                .get_or_create(&self.service(service))
+                .set(self.bucket(service).per_second());
+        }
+        self.count((service, operation), result);
+    }
+
+    fn count(&self, (service, operation): (&'static str, &str), result: &'static str) {
+        let of = OfCall {
+            account: self.account.clone(),
+            service,
+            operation: operation.to_owned(),
+            result,
+        };
+        self.metrics.aws_calls.get_or_create(&of).inc();
+        self.metrics.queue.moved();
+    }
+
+    fn took(&self, service: &'static str, operation: &str, begun: Instant) {
+        let of = OfOperation {
+            service,
+            operation: operation.to_owned(),
+        };
+        self.metrics
+            .aws_call_duration
+            .get_or_create(&of)
+            .observe(begun.elapsed().as_secs_f64());
+    }
+
+    fn bucket(&self, service: &'static str) -> Arc<Bucket> {
+        self.buckets.of(&self.account, service)
+    }
+
+    fn service(&self, service: &'static str) -> OfService {
+        OfService {
+            account: self.account.clone(),
+            service,
+        }
+    }
+}
+
+const ASSUME_ROLE: (&str, &str) = ("sts", "AssumeRole");
+
+/// The services that are called.
+fn known(service: &str) -> &'static str {
+    ["ecr", "iam", "sts"]
+        .into_iter()
+        .find(|known| known.eq_ignore_ascii_case(service))
+        .unwrap_or("other")
+}
+
+/// How calls are tried again by the SDK: only while AWS throttles them, so that a grant which has
+/// made ten calls need not make them again for the eleventh. Whatever else fails is for the
+/// reconciler to decide.
+fn again() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(ATTEMPTS)
+}
+
+/// Whether a call writes a document whole that others write as well. It is read right before: the
+/// call does not wait for its turn in between, and is not sent again without another read.
+fn has_many_authors(operation: &str) -> bool {
+    [
+        "SetRepositoryPolicy",
+        "DeleteRepositoryPolicy",
+        "UpdateAssumeRolePolicy",
+    ]
+    .contains(&operation)
+}
+
+/// Forbids every retry but that of a throttled call, and slows this service down at once.
+#[derive(Debug)]
+struct OnlyThrottled(Arc<Bucket>);
+
+impl ClassifyRetry for OnlyThrottled {
+    fn classify_retry(&self, _: &InterceptorContext) -> RetryAction {
+        RetryAction::RetryForbidden
+    }
+
+    fn classify_retry_v2(&self, _: &InterceptorContext, previous: &RetryAction) -> RetryAction {
+        match previous {
+            RetryAction::RetryIndicated(RetryReason::RetryableError {
+                kind: retry::ErrorKind::ThrottlingError,
+                ..
+            }) => {
+                self.0.throttled();
+                RetryAction::NoActionIndicated
+            }
+            _ => RetryAction::RetryForbidden,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "OnlyThrottled"
+    }
+
+    fn priority(&self) -> RetryClassifierPriority {
+        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
+    }
+}
+
+/// The service and the operation of a call.
+fn call(config: &ConfigBag) -> (&'static str, &str) {
+    config
+        .load::<Metadata>()
+        .map_or(("other", "unknown"), |call| {
+            (known(call.service()), call.name())
+        })
+}
+
+/// Hands out credentials when it is a call's turn: after that it is signed and sent.
+#[derive(Debug)]
+struct Turns {
+    cache: SharedIdentityCache,
+    observer: Arc<Observer>,
+}
+
+impl ResolveCachedIdentity for Turns {
+    fn resolve_cached_identity<'a>(
+        &'a self,
+        resolver: SharedIdentityResolver,
+        components: &'a RuntimeComponents,
+        config: &'a ConfigBag,
+    ) -> IdentityFuture<'a> {
+        IdentityFuture::new(async move {
+            let (service, operation) = call(config);
+            let begun = config
+                .load::<Begun>()
+                .map_or_else(Instant::now, |Begun(at)| *at);
+            self.observer.turn(service, operation, begun).await?;
+            self.cache
+                .resolve_cached_identity(resolver, components, config)
+                .await
+        })
+    }
+
+    fn validate_base_client_config(
+        &self,
+        components: &RuntimeComponentsBuilder,
+        config: &ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.cache.validate_base_client_config(components, config)
+    }
+
+    fn validate_final_config(
+        &self,
+        components: &RuntimeComponents,
+        config: &ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.cache.validate_final_config(components, config)
+    }
+}
+
+/// Sees a client's calls begin and end. What a failure means is told by [`Observer::failed`].
+#[derive(Debug)]
+struct Seen(Arc<Observer>);
+
+/// A call on its way.
+#[derive(Debug)]
+struct Going(Span);
+
+impl Storable for Going {
+    type Storer = StoreReplace<Self>;
+}
+
+/// When it was begun, with all its attempts.
+#[derive(Debug)]
+struct Begun(Instant);
+
+impl Storable for Begun {
+    type Storer = StoreReplace<Self>;
+}
+
+/// When it was sent.
+#[derive(Debug)]
+struct Sent(Instant);
+
+impl Storable for Sent {
+    type Storer = StoreReplace<Self>;
+}
+
+/// The body of the request.
+#[derive(Debug)]
+struct Asked(Vec<u8>);
+
+impl Storable for Asked {
+    type Storer = StoreReplace<Self>;
+}
+
+impl Intercept for Seen {
+    fn name(&self) -> &'static str {
+        "Seen"
+    }
+
+    fn read_before_execution(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let (service, operation) = call(config);
+        let span = traces::aws_call(&self.0.account, service, operation);
+        config.interceptor_state().store_put(Going(span));
+        config.interceptor_state().store_put(Begun(Instant::now()));
+        Ok(())
+    }
+
+    fn read_before_serialization(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if has_many_authors(call(config).1) {
+            config
+                .interceptor_state()
+                .store_put(RetryConfig::disabled());
+        }
+        Ok(())
+    }
+
+    fn read_before_attempt(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // Only a throttled call has another attempt: the one before is counted here
+        // (`OnlyThrottled` slowed the service down), the last one at the end.
+        if config
+            .load::<RequestAttempts>()
+            .is_some_and(|attempts| attempts.attempts() > 1)
+        {
+            self.0.count(call(config), ErrorKind::Throttled.label());
+        }
+        Ok(())
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        rate_limit::in_time()?;
+        let request = context
+            .request()
+            .body()
+            .bytes()
+            .unwrap_or_default()
+            .to_vec();
+        config.interceptor_state().store_put(Asked(request));
+        config.interceptor_state().store_put(Sent(Instant::now()));
+        Ok(())
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // An error of AWS is read by its code, see `AwsError`.
+        if context.output_or_error().is_err() {
+            return Ok(());
+        }
+        let (_, operation) = call(config);
+        let request = config
+            .load::<Asked>()
+            .map(|Asked(request)| request.as_slice())
+            .unwrap_or_default();
+        let answer = context.response().body().bytes().unwrap_or_default();
+        Ok(answer::check(operation, request, answer)?)
+    }
+
+    fn read_after_execution(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let (service, operation) = call(config);
+        let succeeded = context
+            .output_or_error()
+            .is_some_and(|result| result.is_ok());
+        if succeeded {
+            self.0.ended(service, operation, "ok");
+            if let Some(Sent(at)) = config.load::<Sent>() {
+                self.0.took(service, operation, *at);
+            }
+        }
+        if let Some(Going(span)) = config.load::<Going>() {
+            span.record("result", if succeeded { "ok" } else { "error" });
+            if let Some(id) = context
+                .response()
+                .and_then(|response| response.headers().get("x-amzn-requestid"))
+            {
+                span.record("aws.request_id", id);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The credentials of an account's role.
+#[derive(Debug)]
+struct Assumed {
+    provider: AssumeRoleProvider,
+    observer: Arc<Observer>,
+}
+
+impl Assumed {
+    async fn assume(&self) -> provider::Result {
+        let (service, operation) = ASSUME_ROLE;
+        let observer = &self.observer;
+        if let Err(held_back) = observer.turn(service, operation, Instant::now()).await {
+            observer.ended(service, operation, "held_back");
+            return Err(CredentialsError::provider_error(held_back));
+        }
+        let begun = Instant::now();
+        let span = traces::aws_call(&observer.account, service, operation);
+        let assumed = self
+            .provider
+            .provide_credentials()
+            .instrument(span.clone())
+            .await;
+        let result = match &assumed {
+            Ok(_) => {
+                observer.took(service, operation, begun);
+                "ok"
+            }
+            Err(error) => class_of_assume_role(error).label(),
+        };
+        span.record("result", result);
+        observer.ended(service, operation, result);
+        assumed
+    }
+}
+
+impl ProvideCredentials for Assumed {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.assume())
+    }
+}

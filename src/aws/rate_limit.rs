@@ -1,0 +1,438 @@
+//! How fast AWS is called: a token bucket for each account's service. It is slowed down when AWS
+//! throttles, and recovers slowly.
+//!
+//! A call waits for its turn within its own timeout, and is given up rather than sent too late, so
+//! that no call outlives the Lease. A write to a document that others write as well does not wait
+//! unless much is owed already: it follows a read, and a pause between the two would widen the
+//! window in which another writer's change is lost. What it takes is missing to the calls that
+//! follow. No other write goes ahead: a service that is slowed down would be overrun by them.
+//! Revocations go before changes, these before retries and resyncs.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a resync leaves to others: this part of the bucket, and no more than a second brings.
+const RESERVE: f64 = 0.25;
+/// While a service is slowed down, at most so much is owed as this time brings.
+const OWED_WHEN_SLOW: f64 = 2.0;
+/// How far throttling slows a service down at most. At that rate the calls of an account's work
+/// slots still get their turns within their timeouts.
+const SLOWEST: f64 = 1.0 / 16.0;
+/// From there it takes this long until calls are as fast again as they were.
+const RECOVERS_IN: Duration = Duration::from_secs(120);
+/// Calls that are throttled within this time were on their way together, and count once.
+pub(super) const VOLLEY: Duration = Duration::from_secs(1);
+
+tokio::task_local! {
+    static WORK: Work;
+    static DEADLINE: Instant;
+}
+
+/// How urgent work is; the first goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Access is taken back.
+    Revocation,
+    /// A resource was changed.
+    #[default]
+    Change,
+    /// It failed before, or was asked for by an annotation.
+    Retry,
+    /// A grant that is in place is compared with AWS.
+    Resync,
+}
+
+/// What work is done for: it decides in which order calls are made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// How urgent it is.
+    pub urgency: Priority,
+    /// The namespace on whose behalf it is done; empty for the operator's own work.
+    pub tenant: Arc<str>,
+}
+
+impl Work {
+    /// The operator's own work that nobody waits for.
+    pub fn background() -> Self {
+        Self {
+            urgency: Priority::Resync,
+            tenant: Arc::default(),
+        }
+    }
+
+    /// What the current task works for. Outside of [`with`] it counts as a change.
+    pub fn current() -> Self {
+        WORK.try_with(Clone::clone).unwrap_or_default()
+    }
+}
+
+/// Makes all calls of a future as part of this work.
+pub async fn with<F: Future>(work: Work, future: F) -> F::Output {
+    WORK.scope(work, future).await
+}
+
+/// Lets no call of a future be sent after this moment.
+pub async fn not_after<F: Future>(deadline: Instant, future: F) -> F::Output {
+    DEADLINE.scope(deadline, future).await
+}
+
+/// Whether a call may still be sent.
+///
+/// # Errors
+/// When the moment has passed until which it was permitted: the process was paused in between, for
+/// instance.
+pub fn in_time() -> Result<(), TooLate> {
+    match DEADLINE.try_with(|deadline| *deadline <= Instant::now()) {
+        Ok(true) => Err(TooLate),
+        Ok(false) | Err(_) => Ok(()),
+    }
+}
+
+/// The call was not sent, because its permit had run out.
+#[derive(Debug, thiserror::Error)]
+#[error("not sent: the time in which this replica was allowed to write has passed")]
+pub struct TooLate;
+
+/// How fast a service is called while it does not throttle. These are chosen, not AWS's numbers:
+/// enough for a resync of a thousand grants in an account within the usual ten minutes. AWS's own
+/// word, a throttled call, decides.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    per_second: f64,
+    /// As much can be done at once after a pause.
+    burst: f64,
+}
+
+fn limit(service: &str) -> Limit {
+    match service {
+        // One limit for all that work in the account, in all regions: the console and Terraform
+        // have to live as well.
+        "iam" => Limit {
+            per_second: 20.0,
+            burst: 100.0,
+        },
+        // All regions of the account together; calls to a repository's policy are quick.
+        "ecr" => Limit {
+            per_second: 40.0,
+            burst: 200.0,
+        },
+        // Hundreds a second are allowed; one serves an account for an hour.
+        _ => Limit {
+            per_second: 40.0,
+            burst: 100.0,
+        },
+    }
+}
+
+/// The call was not sent.
+#[derive(Debug, thiserror::Error)]
+#[error("held back by the operator's own limit on calls, which AWS has slowed down")]
+pub struct RateLimited;
+
+/// The buckets of all accounts.
+#[derive(Debug, Default)]
+pub struct Buckets(Mutex<BTreeMap<(String, &'static str), Arc<Bucket>>>);
+
+impl Buckets {
+    /// The bucket of an account's service.
+    pub fn of(&self, account: &str, service: &'static str) -> Arc<Bucket> {
+        let mut buckets = self.0.lock().expect("no panic while held");
+        buckets
+            .entry((account.to_owned(), service))
+            .or_insert_with(|| Arc::new(Bucket::new(limit(service))))
+            .clone()
+    }
+}
+
+/// One account's service.
+#[derive(Debug)]
+pub struct Bucket {
+    limit: Limit,
+    level: Mutex<Level>,
+    /// Whose turn it is, among each of them: who comes first goes first.
+    ahead: tokio::sync::Mutex<()>,
+    reads: [tokio::sync::Mutex<()>; 4],
+}
+
+#[derive(Debug)]
+struct Level {
+    tokens: f64,
+    per_second: f64,
+    at: Instant,
+    throttled: Option<Instant>,
+}
+
+impl Bucket {
+    fn new(limit: Limit) -> Self {
+        let level = Level {
+            tokens: limit.burst,
+            per_second: limit.per_second,
+            at: Instant::now(),
+            throttled: None,
+        };
+        Self {
+            limit,
+            level: Mutex::new(level),
+            ahead: Default::default(),
+            reads: Default::default(),
+        }
+    }
+
+    /// Waits until a call may be sent; one that goes `ahead` waits only while much is owed. Says
+    /// how long that took.
+    ///
+    /// # Errors
+    /// When it would take longer than this.
+    pub async fn turn(&self, ahead: bool, longest: Duration) -> Result<Duration, RateLimited> {
+        let begun = Instant::now();
+        let urgency = Work::current().urgency;
+        let queue = if ahead {
+            &self.ahead
+        } else {
+            &self.reads[urgency as usize]
+        };
+        let turn = async {
+            let _first = queue.lock().await;
+            while let Some(wait) = self.take(ahead, urgency) {
+                tokio::time::sleep(wait).await;
+            }
+        };
+        tokio::time::timeout(longest, turn)
+            .await
+            .map_err(|_| RateLimited)?;
+        Ok(begun.elapsed())
+    }
+
+    /// AWS has throttled a call.
+    pub fn throttled(&self) {
+        let slowest = self.limit.per_second * SLOWEST;
+        let mut level = self.level();
+        if level.throttled.is_none_or(|last| last.elapsed() >= VOLLEY) {
+            level.throttled = Some(Instant::now());
+            level.per_second = (level.per_second / 2.0).max(slowest);
+            // What was saved up would only be throttled, too; and what was owed at the old rate
+            // would hold reads up for longer than they can wait.
+            level.tokens = level.tokens.clamp(-level.per_second * OWED_WHEN_SLOW, 0.0);
+        }
+    }
+
+    /// How many calls a second may be made at present.
+    pub fn per_second(&self) -> f64 {
+        self.level().per_second
+    }
+
+    /// Takes a token, or says after which time there may be one.
+    fn take(&self, ahead: bool, urgency: Priority) -> Option<Duration> {
+        let mut level = self.level();
+        let missing = 1.0 + self.leaves(ahead, urgency, level.per_second) - level.tokens;
+        if missing <= 0.0 {
+            level.tokens -= 1.0;
+            return None;
+        }
+        // At least what a timer can tell apart.
+        Some(Duration::from_secs_f64(missing / level.per_second).max(Duration::from_millis(1)))
+    }
+
+    /// How many tokens a call leaves in the bucket; less than none where it may owe some.
+    fn leaves(&self, ahead: bool, urgency: Priority, per_second: f64) -> f64 {
+        let Limit {
+            per_second: full,
+            burst,
+        } = self.limit;
+        let slowed = per_second < full;
+        let owed = if slowed {
+            burst.min(per_second * OWED_WHEN_SLOW)
+        } else {
+            burst
+        };
+        let reserve = (burst * RESERVE).min(per_second);
+        match urgency {
+            _ if ahead => -owed,
+            // What nobody else may take.
+            Priority::Revocation => -owed / 2.0,
+            Priority::Change => 0.0,
+            Priority::Retry => reserve / 2.0,
+            Priority::Resync => reserve,
+        }
+    }
+
+    /// The level, as time has filled it.
+    fn level(&self) -> std::sync::MutexGuard<'_, Level> {
+        let mut level = self.level.lock().expect("no panic while held");
+        let elapsed = level.at.elapsed().as_secs_f64();
+        let Limit { per_second, burst } = self.limit;
+        level.tokens = (level.tokens + elapsed * level.per_second).min(burst);
+        // In proportion to what it is, so that a service which admits little is not overrun again
+        // and again.
+        let grown = (elapsed / RECOVERS_IN.as_secs_f64() * -SLOWEST.ln()).exp();
+        level.per_second = (level.per_second * grown).min(per_second);
+        level.at = Instant::now();
+        level
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Limit = Limit {
+        per_second: 10.0,
+        burst: 20.0,
+    };
+    const LONG: Duration = Duration::from_secs(3600);
+
+    async fn reads(bucket: &Bucket, count: usize) {
+        for _ in 0..count {
+            bucket.turn(false, LONG).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_goes_at_once_and_what_follows_at_the_rate() {
+        let (bucket, begun) = (Bucket::new(LIMIT), Instant::now());
+        reads(&bucket, 20).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        reads(&bucket, 10).await;
+        let took = begun.elapsed().as_secs_f64();
+        assert!((0.9..1.2).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_does_not_wait_until_much_is_owed_and_those_who_read_make_up_for_it() {
+        let bucket = Bucket::new(LIMIT);
+        for _ in 0..40 {
+            assert_eq!(bucket.turn(true, LONG).await.unwrap(), Duration::ZERO);
+        }
+        assert!(bucket.turn(true, LONG).await.unwrap() > Duration::ZERO);
+        assert!(bucket.turn(false, LONG).await.unwrap() >= Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn throttling_halves_the_rate_once_for_calls_that_were_on_their_way_together() {
+        let bucket = Bucket::new(LIMIT);
+        for _ in 0..5 {
+            bucket.throttled();
+        }
+        assert!(
+            (bucket.per_second() - 5.0).abs() < 0.1,
+            "{}",
+            bucket.per_second()
+        );
+        for _ in 0..100 {
+            tokio::time::advance(VOLLEY).await;
+            bucket.throttled();
+        }
+        assert!(
+            bucket.per_second() > LIMIT.per_second * SLOWEST * 0.9,
+            "it goes on, however slowly"
+        );
+        tokio::time::advance(RECOVERS_IN).await;
+        assert!(
+            (bucket.per_second() - 10.0).abs() < 0.1,
+            "{}",
+            bucket.per_second()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn revocations_go_before_changes_and_these_before_retries_and_resyncs() {
+        let bucket = Arc::new(Bucket::new(LIMIT));
+        reads(&bucket, 20).await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let call = |urgency, name| {
+            let (bucket, order) = (bucket.clone(), order.clone());
+            tokio::spawn(with(
+                Work {
+                    urgency,
+                    tenant: Arc::default(),
+                },
+                async move {
+                    bucket.turn(false, LONG).await.unwrap();
+                    order.lock().unwrap().push(name);
+                },
+            ))
+        };
+        let resyncs = [
+            call(Priority::Resync, "resync"),
+            call(Priority::Resync, "resync"),
+        ];
+        tokio::task::yield_now().await;
+        let others = [
+            call(Priority::Retry, "retry"),
+            call(Priority::Change, "change"),
+        ];
+        let revocations = [
+            call(Priority::Revocation, "revocation"),
+            call(Priority::Revocation, "revocation"),
+        ];
+        for task in resyncs.into_iter().chain(others).chain(revocations) {
+            task.await.unwrap();
+        }
+        assert_eq!(
+            *order.lock().unwrap(),
+            [
+                "revocation",
+                "revocation",
+                "change",
+                "retry",
+                "resync",
+                "resync"
+            ]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_throttled_call_a_resync_waits_no_longer_than_its_timeout_allows() {
+        let bucket = Bucket::new(limit("iam"));
+        for _ in 0..10 {
+            tokio::time::advance(VOLLEY).await;
+            bucket.throttled();
+        }
+        // As many as work in an account at a time, and writes that owe as much as they may.
+        for _ in 0..2 {
+            bucket.turn(true, LONG).await.unwrap();
+        }
+        let call = || {
+            with(
+                Work::background(),
+                bucket.turn(false, Duration::from_millis(7_500)),
+            )
+        };
+        let waited = futures::future::join_all((0..4).map(|_| call())).await;
+        assert!(waited.iter().all(Result::is_ok), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_not_sent_after_its_permit_has_run_out() {
+        assert!(in_time().is_ok(), "a read needs none");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let late = not_after(deadline, async {
+            assert!(in_time().is_ok());
+            tokio::time::advance(Duration::from_secs(10)).await;
+            in_time()
+        });
+        assert!(late.await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_would_have_to_wait_too_long_is_not_sent_and_holds_up_nobody() {
+        let bucket = Bucket::new(LIMIT);
+        for _ in 0..100 {
+            bucket.turn(true, LONG).await.unwrap();
+        }
+        assert!(bucket.turn(false, Duration::from_secs(1)).await.is_err());
+        assert!(bucket.turn(false, LONG).await.is_ok());
+    }
+
+    #[test]
+    fn each_account_and_service_has_a_bucket_of_its_own() {
+        let buckets = Buckets::default();
+        let iam = buckets.of("111111111111", "iam");
+        assert!(Arc::ptr_eq(&iam, &buckets.of("111111111111", "iam")));
+        assert!(!Arc::ptr_eq(&iam, &buckets.of("222222222222", "iam")));
+        assert!(!Arc::ptr_eq(&iam, &buckets.of("111111111111", "ecr")));
+    }
+}

@@ -1,0 +1,142 @@
+//! The answer as text, and as JSON.
+
+use super::arguments::{Action, Question};
+use super::{Call, Read, Whole};
+use crate::api::grant::AccessAction;
+use crate::cli::terminal::plain;
+use crate::policy::evaluate::{Named, Verdict};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+const NOT_SEEN: &str =
+    "organization policies (SCPs, RCPs), VPC endpoint policies, session policies";
+
+/// For people.
+pub fn text(question: &Question, whole: Whole, calls: &[Call], read: &Read) -> String {
+    let by = question
+        .assume
+        .iter()
+        .map(|role| format!(", by role {}", role.arn))
+        .collect::<String>();
+    let (who, what, on) = (
+        &question.principal.arn,
+        action(&question.action),
+        &question.repository.arn,
+    );
+    let mut out = format!(
+        "{whole:?}: {} — {what} on {}{}\n\n",
+        plain(who),
+        plain(on),
+        plain(&by)
+    );
+    for Call {
+        who,
+        action,
+        resource,
+        verdict,
+    } in calls
+    {
+        let _ = writeln!(
+            out,
+            "{:7} {action} on {} as {}",
+            short(verdict),
+            plain(resource),
+            plain(who)
+        );
+        match verdict {
+            Verdict::Allowed => {}
+            Verdict::Denied(links) => {
+                out.extend(links.iter().map(|link| reason(&link.to_string())))
+            }
+            other => out += &reason(&other.to_string()),
+        }
+    }
+    out += "\nPolicies read:\n";
+    for Named { name, document } in policies(read) {
+        let what = match document {
+            Ok(document) => format!("{} statements", document.statements.len()),
+            Err(why) => format!("not read: {why}"),
+        };
+        let _ = writeln!(out, "  {}: {}", plain(name), plain(&what));
+    }
+    let _ = writeln!(out, "Not seen: {NOT_SEEN}.");
+    out
+}
+
+fn reason(text: &str) -> String {
+    format!("        {}\n", plain(text))
+}
+
+fn action(action: &Action) -> &str {
+    match action {
+        Action::Images(AccessAction::Pull) => "pull",
+        Action::Images(AccessAction::Push) => "push",
+        Action::Single(action) => action,
+    }
+}
+
+fn short(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allowed => "allowed",
+        Verdict::Denied(_) => "denied",
+        Verdict::Depends(_) => "depends",
+        Verdict::Unknown(_) => "unknown",
+    }
+}
+
+/// Every policy that had a say.
+fn policies(read: &Read) -> Vec<&Named> {
+    let Read {
+        principal,
+        role,
+        registry,
+    } = read;
+    let mut all: Vec<&Named> = principal
+        .identity
+        .iter()
+        .chain(&principal.boundary)
+        .collect();
+    if let Some(role) = role {
+        all.extend(
+            [&role.trust]
+                .into_iter()
+                .chain(&role.identity)
+                .chain(&role.boundary),
+        );
+    }
+    all.extend(registry);
+    all
+}
+
+/// For programs.
+pub fn json(question: &Question, whole: Whole, calls: &[Call], read: &Read) -> String {
+    let call = |Call {
+                    who,
+                    action,
+                    resource,
+                    verdict,
+                }: &Call| {
+        let why: Vec<String> = match verdict {
+            Verdict::Allowed => Vec::new(),
+            Verdict::Denied(links) => links.iter().map(ToString::to_string).collect(),
+            Verdict::Depends(keys) => keys.iter().cloned().collect(),
+            Verdict::Unknown(why) => why.clone(),
+        };
+        json!({"principal": who, "action": action, "resource": resource, "verdict": short(verdict), "why": why})
+    };
+    let policy = |Named { name, document }: &Named| match document {
+        Ok(document) => json!({"name": name, "statements": document.statements.len()}),
+        Err(why) => json!({"name": name, "unreadable": why}),
+    };
+    let answer: Value = json!({
+        "principal": question.principal.arn,
+        "assume": question.assume.as_ref().map(|role| &role.arn),
+        "action": action(&question.action),
+        "repository": question.repository.arn,
+        "verdict": format!("{whole:?}").to_lowercase(),
+        "calls": calls.iter().map(call).collect::<Vec<_>>(),
+        "policies": policies(read).into_iter().map(policy).collect::<Vec<_>>(),
+        "notSeen": NOT_SEEN,
+    });
+    format!("{answer:#}\n")
+}

@@ -1,0 +1,276 @@
+//! Every look at a grant as others see it from outside: counted, timed, traced, and followed in
+//! what is due.
+
+use crate::api::conditions::ConditionType;
+use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::aws::rate_limit::{self, Priority, Work};
+use crate::controller::Context;
+use crate::controller::reconcile::{self, Error};
+use crate::controller::repository_policy::sync::{RepositoryKey, SyncOutcome, SyncResult};
+use crate::controller::requeue::Cause;
+use crate::controller::state::pending::Pending;
+use crate::controller::state::slots;
+use crate::controller::state::watch_caches;
+use crate::controller::state::watch_caches::{Cache, CacheSync};
+use crate::controller::supervise;
+use crate::policy::repository::MAX_CHARACTERS;
+use crate::telemetry::metrics::labels::{OfReady, OfResult};
+use crate::telemetry::metrics::{Cluster, Metrics, Snapshot};
+use crate::telemetry::traces;
+use crate::telemetry::workqueue_metrics::Key;
+use futures::FutureExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+#[cfg(test)]
+mod tests;
+
+/// How a look ended, and after which time the next one is due; `None`: when something changes.
+pub struct Ended {
+    pub result: &'static str,
+    pub again: Option<Duration>,
+}
+
+impl Ended {
+    /// The grant holds, or has nothing to hold.
+    pub fn ready(again: Duration) -> Self {
+        Self {
+            result: "ready",
+            again: Some(again),
+        }
+    }
+
+    /// Something is wrong with it.
+    pub fn not_ready(again: Duration) -> Self {
+        Self {
+            result: "not_ready",
+            again: Some(again),
+        }
+    }
+
+    /// It is suspended.
+    pub fn suspended(again: Duration) -> Self {
+        Self {
+            result: "suspended",
+            again: Some(again),
+        }
+    }
+
+    /// There is nothing left of it.
+    pub fn gone() -> Self {
+        Self {
+            result: "gone",
+            again: None,
+        }
+    }
+}
+
+/// [`reconcile::reconcile`], observed.
+pub async fn reconcile(
+    resource: Arc<CrossAccountRegistryGrant>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let (metrics, key) = (
+        &context.world.metrics,
+        key(&ObjectRef::from_obj(&*resource)),
+    );
+    metrics
+        .queue_wait
+        .observe(metrics.queue.begun(&key).as_secs_f64());
+    // Without accounts and namespaces every grant would look as if nothing admitted it.
+    tokio::select! {
+        () = context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]) => {}
+        // Told to stop, nobody fills the caches any more.
+        () = context.stop.clone() => return Ok(Action::await_change()),
+    }
+    let span = traces::reconcile(&key.0, &key.1);
+    let begun = Instant::now();
+    let looked = Box::pin(look(resource, context.clone())).instrument(span.clone());
+    let looked = supervise::isolated("reconcile", metrics, looked)
+        .await
+        .unwrap_or_else(|panicked| Err(panicked.into()));
+    let looked = match looked {
+        Ok(Looked::TooSoon(wait)) => return Ok(again(metrics, key, Some(wait))),
+        Ok(Looked::Ended(ended)) => Ok(ended),
+        Err(error) => Err(error),
+    };
+    let result = looked.as_ref().map_or("error", |ended| ended.result);
+    span.record("result", result);
+    metrics.reconciles.get_or_create(&OfResult { result }).inc();
+    metrics
+        .reconcile_duration
+        .get_or_create(&OfResult { result })
+        .observe(begun.elapsed().as_secs_f64());
+    metrics.queue.moved();
+    looked.map(|ended| again(metrics, key, ended.again))
+}
+
+enum Looked {
+    Ended(Ended),
+    /// It was asked for more often than that is served; it may be after this time.
+    TooSoon(Duration),
+}
+
+/// Waits for the first slot that the grant needs, and reconciles it as it is by then.
+async fn look(
+    resource: Arc<CrossAccountRegistryGrant>,
+    context: Arc<Context>,
+) -> Result<Looked, Error> {
+    let (world, grant) = (&context.world, ObjectRef::from_obj(&*resource));
+    let revokes = reconcile::begins(&resource, &context).urgency == Priority::Revocation;
+    let (generation, all) = (
+        resource.meta().generation,
+        reconcile::calls_for_a_look(&resource),
+    );
+    let cause = Cause {
+        generation,
+        revokes,
+        all,
+    };
+    if let Err(wait) = context
+        .asked
+        .may_begin(&resource.uid().unwrap_or_default(), cause)
+    {
+        return Ok(Looked::TooSoon(wait));
+    }
+    let key = key(&grant);
+    let work = |urgency| Work {
+        urgency,
+        tenant: key.0.as_str().into(),
+    };
+    let plan = || {
+        let newest = world.grants.get(&grant)?;
+        let begins = reconcile::begins(&newest, &context);
+        Some((work(begins.urgency), begins.account?))
+    };
+    let waiting = world.pending.wait(key.clone());
+    let waits = world.metrics.queue.waits();
+    let first = world.slots.first(plan, &waiting).await;
+    drop((waits, waiting));
+    let Some(newest) = world.grants.get(&grant) else {
+        return Ok(Looked::Ended(Ended::gone()));
+    };
+    let work = work(reconcile::begins(&newest, &context).urgency);
+    let looked = slots::beginning_with(
+        first,
+        Box::pin(reconcile::reconcile(newest, context.clone())),
+    );
+    rate_limit::with(work, looked).await.map(Looked::Ended)
+}
+
+/// [`reconcile::after_error`], observed.
+pub fn on_error(
+    resource: Arc<CrossAccountRegistryGrant>,
+    error: &Error,
+    context: Arc<Context>,
+) -> Action {
+    let pause = reconcile::after_error(&resource, error, &context);
+    again(
+        &context.world.metrics,
+        key(&ObjectRef::from_obj(&*resource)),
+        Some(pause),
+    )
+}
+
+fn again(metrics: &Metrics, key: Key, after: Option<Duration>) -> Action {
+    match after {
+        Some(after) => {
+            metrics.queue.due(key, after);
+            Action::requeue(after)
+        }
+        None => Action::await_change(),
+    }
+}
+
+fn key(grant: &ObjectRef<CrossAccountRegistryGrant>) -> Key {
+    (
+        grant.namespace.clone().unwrap_or_default(),
+        grant.name.clone(),
+    )
+}
+
+/// Takes note that these grants are to be looked at now, and passes them on.
+pub fn due(
+    metrics: &Metrics,
+    pending: &Pending,
+    grants: Vec<ObjectRef<CrossAccountRegistryGrant>>,
+) -> Vec<ObjectRef<CrossAccountRegistryGrant>> {
+    for grant in &grants {
+        let key = key(grant);
+        pending.changed(&key);
+        metrics.queue.due(key, Duration::ZERO);
+    }
+    grants
+}
+
+/// Takes note of a look at a repository's policy.
+pub fn policy(
+    metrics: &Metrics,
+    RepositoryKey {
+        account,
+        region,
+        name,
+    }: &RepositoryKey,
+    looked: &SyncResult,
+) {
+    match looked {
+        Ok(SyncOutcome::NoRepository) => metrics.policies.gone(account.as_str(), region, name),
+        Ok(SyncOutcome::UpToDate(standings)) => {
+            let full = standings.characters as f64 / MAX_CHARACTERS as f64;
+            metrics.policies.seen(account.as_str(), region, name, full);
+        }
+        Err(_) => {}
+    }
+}
+
+/// What the metrics are told of the cluster.
+pub struct Watched {
+    pub grants: Store<CrossAccountRegistryGrant>,
+    pub accounts: Store<AWSAccount>,
+    pub filled: Arc<CacheSync>,
+}
+
+impl Cluster for Watched {
+    fn snapshot(&self) -> Option<Snapshot> {
+        self.filled
+            .wait_for(&[watch_caches::Cache::Grants, watch_caches::Cache::Accounts])
+            .now_or_never()?;
+        let type_ = ConditionType::Ready.to_string();
+        let mut snapshot = Snapshot::default();
+        for grant in self.grants.state() {
+            let conditions = grant.status.iter().flat_map(|status| &status.conditions);
+            let ready = conditions
+                .into_iter()
+                .find(|condition| condition.type_ == type_);
+            let (ready, reason) = ready.map_or(("Unknown", "Pending"), |ready| {
+                (&ready.status, &ready.reason)
+            });
+            *snapshot
+                .grants
+                .entry(OfReady {
+                    ready: ready.into(),
+                    reason: reason.into(),
+                })
+                .or_default() += 1;
+        }
+        for account in self.accounts.state() {
+            let mut conditions = account.status.iter().flat_map(|status| &status.conditions);
+            // One that is new is not told of before its credentials were tried.
+            let failing =
+                conditions.any(|condition| condition.type_ == type_ && condition.status == "False");
+            snapshot.accounts.insert(account.name_any(), !failing);
+        }
+        Some(snapshot)
+    }
+
+    fn has_grant(&self, (namespace, name): &Key) -> bool {
+        self.grants
+            .get(&ObjectRef::new(name).within(namespace))
+            .is_some()
+    }
+}

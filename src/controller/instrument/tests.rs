@@ -1,0 +1,209 @@
+//! Grants that wait for their turn, and failures before they have it.
+
+use super::*;
+use crate::aws::Aws;
+use crate::controller::events;
+use crate::controller::leadership::Leadership;
+use crate::controller::requeue;
+use crate::controller::state::watch_caches;
+use crate::controller::world::World;
+use crate::policy::Installation;
+use futures::StreamExt;
+use kube::Client;
+use kube::client::Body;
+use kube::runtime::reflector::{self, store::Writer};
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::yield_now;
+
+const REGISTRY: &str = "111111111111";
+
+fn grant(deleted: bool) -> CrossAccountRegistryGrant {
+    let mut object = json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": "CrossAccountRegistryGrant",
+    "metadata": {"name": "grant", "namespace": "team", "uid": "u", "generation": 1, "finalizers": [crate::api::FINALIZER]},
+    "spec": {
+        "access": "Pull",
+        "registry": {"accountID": REGISTRY, "regions": ["us-east-1"], "repositories": ["app"]},
+        "consumer": {"accountID": "222222222222", "wholeAccount": true},
+    },
+    "status": {
+        "observedGeneration": 1,
+        "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+    }});
+    if deleted {
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
+        object["metadata"]["generation"] = json!(2);
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+/// A cache with these, and what fills it.
+fn cache<K>(objects: &[Value]) -> (Store<K>, Writer<K>)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    for object in objects {
+        writer.apply_watcher_event(&Event::Apply(
+            serde_json::from_value(object.clone()).unwrap(),
+        ));
+    }
+    (store, writer)
+}
+
+/// Everything that a reconciliation needs, with a grant that is in place and whose repository is on
+/// record.
+async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
+    let rule = json!({"namespaces": {"names": ["team"]}, "repositories": ["*"], "maxAccess": "Pull", "consumers": ["222222222222"]});
+    let account = json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": "AWSAccount",
+        "metadata": {"name": REGISTRY}, "spec": {"registry": {"rules": [rule]}}});
+    let (accounts, _) = cache(&[account]);
+    let (namespaces, _) = cache(&[json!({"metadata": {"name": "team"}})]);
+    let (grants, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Apply(grant(false)));
+    let server = tower::service_fn(|_: http::Request<Body>| async {
+        Ok::<_, std::convert::Infallible>(
+            http::Response::builder()
+                .status(404)
+                .body(Body::empty())
+                .unwrap(),
+        )
+    });
+    let client = Client::new(server, "default");
+    let events = events::Events::new(client.clone());
+    let filled = Arc::new(CacheSync::default());
+    let done = || futures::stream::iter([Ok(Event::<AWSAccount>::InitDone)]);
+    filled
+        .watched(Cache::Accounts, done())
+        .collect::<Vec<_>>()
+        .await;
+    filled
+        .watched(Cache::Namespaces, done())
+        .collect::<Vec<_>>()
+        .await;
+    let timeout = Duration::from_secs(10);
+    let installation = Installation::of_cluster("x");
+    let metrics = Metrics::default();
+    let world = World {
+        aws: Aws::from_environment(&installation, timeout, metrics.clone()).await,
+        installation,
+        leadership: Arc::new(Leadership::none(timeout)),
+        grants,
+        watch_caches: watch_caches::WatchCaches {
+            accounts,
+            namespaces,
+        },
+        claims_cache: Default::default(),
+        coalescer: Default::default(),
+        role_locks: Default::default(),
+        policy_cache: Default::default(),
+        read_backs: Default::default(),
+        recent: Default::default(),
+        restored: Default::default(),
+        slots: slots::Slots::new(1),
+        pending: Default::default(),
+        judging: Default::default(),
+        recording: Semaphore::new(1),
+        resync_interval: Duration::from_secs(600),
+        unknown: Default::default(),
+        lost: Default::default(),
+        second_writers: Default::default(),
+        contested: Default::default(),
+        metrics,
+        nudges: futures::channel::mpsc::unbounded().0,
+        account_nudges: futures::channel::mpsc::unbounded().0,
+        to_sweep: Default::default(),
+    };
+    let applied = json!({"repositories": [{"region": "us-east-1", "patterns": ["app"]}]});
+    world.claims_cache.record(
+        &grant(false),
+        Some(serde_json::from_value(applied).unwrap()),
+    );
+    let stop = futures::future::pending().boxed().shared();
+    let (backoff, asked) = (requeue::Backoff::default(), requeue::Asked::default());
+    (
+        Arc::new(Context {
+            world,
+            client,
+            filled,
+            backoff,
+            asked,
+            events,
+            stop,
+        }),
+        writer,
+    )
+}
+
+#[tokio::test]
+async fn a_failure_while_it_is_found_out_how_urgent_a_grant_is_concerns_this_grant_alone() {
+    let (context, _writer) = context().await;
+    context.world.claims_cache.poison();
+    let looked = reconcile(Arc::new(grant(false)), context).await;
+    assert!(matches!(looked, Err(Error::Panicked(_))));
+}
+
+#[tokio::test]
+async fn a_grant_that_is_deleted_while_it_waits_goes_before_changes() {
+    let (context, mut writer) = context().await;
+    let urgency = reconcile::begins(&grant(false), &context).urgency;
+    assert_eq!(urgency, Priority::Resync);
+    let slots = &context.world.slots;
+    let revocation = || Work {
+        urgency: Priority::Revocation,
+        tenant: "before".into(),
+    };
+    let enter = || rate_limit::with(revocation(), slots.enter(REGISTRY, false));
+    let (one, other) = (enter().await, enter().await);
+    // Those that are due, and those that wait for a slot.
+    let queued = || context.world.metrics.queue.backlog().depth;
+    let waits = tokio::spawn(reconcile(Arc::new(grant(false)), context.clone()));
+    settle().await;
+    assert_eq!(queued(), 1);
+    writer.apply_watcher_event(&Event::Apply(grant(true)));
+    due(
+        &context.world.metrics,
+        &context.world.pending,
+        vec![ObjectRef::from_obj(&grant(true))],
+    );
+    settle().await;
+    assert_eq!(queued(), 2);
+    // This place is for revocations alone.
+    drop(one);
+    settle().await;
+    assert_eq!(queued(), 1, "it has a slot");
+    waits.abort();
+    drop((waits.await, other));
+}
+
+#[tokio::test]
+async fn a_grant_that_is_suspended_while_it_waits_waits_no_longer() {
+    let (context, mut writer) = context().await;
+    let slots = &context.world.slots;
+    let _busy = slots.enter(REGISTRY, false).await;
+    let waits = tokio::spawn(reconcile(Arc::new(grant(false)), context.clone()));
+    settle().await;
+    assert!(!waits.is_finished());
+    let mut suspended = grant(false);
+    suspended.spec.suspend = true;
+    writer.apply_watcher_event(&Event::Apply(suspended.clone()));
+    due(
+        &context.world.metrics,
+        &context.world.pending,
+        vec![ObjectRef::from_obj(&suspended)],
+    );
+    // Its status is written, which this API server refuses.
+    let ended = tokio::time::timeout(Duration::from_secs(5), waits)
+        .await
+        .expect("it needs no slot")
+        .unwrap();
+    assert!(ended.is_err());
+}
+
+/// Lets others go on as far as they can.
+async fn settle() {
+    for _ in 0..20 {
+        yield_now().await;
+    }
+}

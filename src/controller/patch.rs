@@ -1,0 +1,294 @@
+//! Writes to our resources in the cluster: the finalizer, and the status. Each has a permit of this
+//! replica's term, and ends within it.
+
+use crate::api::grant::CrossAccountRegistryGrantStatus;
+use crate::api::{CrossAccountRegistryGrant, FIELD_MANAGER, FINALIZER};
+use crate::controller::leadership::Leadership;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Error, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+fn api(client: &Client, grant: &CrossAccountRegistryGrant) -> Api<CrossAccountRegistryGrant> {
+    Api::namespaced(client.clone(), &grant.namespace().unwrap_or_default())
+}
+
+/// Whether the grant carries our finalizer.
+pub fn has_finalizer(grant: &CrossAccountRegistryGrant) -> bool {
+    grant
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == FINALIZER)
+}
+
+/// Adds our finalizer, and returns the grant with it: from then on the grant cannot vanish before
+/// what it gave was taken back.
+pub async fn add_finalizer(
+    leadership: &Leadership,
+    client: &Client,
+    grant: &CrossAccountRegistryGrant,
+) -> Result<CrossAccountRegistryGrant, Error> {
+    let mut finalizers = grant.finalizers().to_vec();
+    finalizers.push(FINALIZER.into());
+    set_finalizers(leadership, client, grant, finalizers).await
+}
+
+/// Removes our finalizer: the grant may go. Where the grant was written to since it was read (by
+/// our own status, for instance), it is read again.
+///
+/// # Errors
+/// When the API server refused; also when the grant is another by now, or has a record again: then
+/// the next reconciliation decides.
+pub async fn remove_finalizer(
+    leadership: &Leadership,
+    client: &Client,
+    grant: &CrossAccountRegistryGrant,
+) -> Result<(), Error> {
+    const ATTEMPTS: u32 = 3;
+    let mut current = grant.clone();
+    let mut attempt = 1;
+    loop {
+        let finalizers = current
+            .finalizers()
+            .iter()
+            .filter(|finalizer| *finalizer != FINALIZER)
+            .cloned()
+            .collect();
+        let conflict = match set_finalizers(leadership, client, &current, finalizers).await {
+            Err(Error::Api(status)) if status.is_not_found() => return Ok(()),
+            Err(Error::Api(status)) if status.is_conflict() && attempt < ATTEMPTS => {
+                Error::Api(status)
+            }
+            other => return other.map(drop),
+        };
+        match in_time(api(client, grant).get_opt(&grant.name_any())).await? {
+            Some(found) if found.uid() == grant.uid() && !has_finalizer(&found) => return Ok(()),
+            Some(found) if found.uid() == grant.uid() && may_still_go(grant, &found) => {
+                current = found
+            }
+            Some(found) if found.uid() == grant.uid() => return Err(conflict),
+            Some(_) | None => return Ok(()),
+        }
+        attempt += 1;
+    }
+}
+
+/// Whether what was decided for a grant holds for it as it is now: the spec is the same, and a
+/// grant that lives has no record that it would guard.
+fn may_still_go(decided: &CrossAccountRegistryGrant, now: &CrossAccountRegistryGrant) -> bool {
+    let has_record = now
+        .status
+        .as_ref()
+        .is_some_and(|status| status.applied.is_some());
+    let is_deleted = decided.meta().deletion_timestamp.is_some();
+    now.meta().generation == decided.meta().generation && (is_deleted || !has_record)
+}
+
+/// The list is replaced whole, so the version that it was read at goes with it: other people's
+/// finalizers are never lost.
+async fn set_finalizers(
+    leadership: &Leadership,
+    client: &Client,
+    grant: &CrossAccountRegistryGrant,
+    finalizers: Vec<String>,
+) -> Result<CrossAccountRegistryGrant, Error> {
+    let patch = json!({
+        "metadata": { "resourceVersion": grant.resource_version(), "uid": grant.uid(), "finalizers": finalizers }
+    });
+    let (api, name, parameters) = (api(client, grant), grant.name_any(), PatchParams::default());
+    let write = async { api.patch(&name, &parameters, &Patch::Merge(patch)).await };
+    in_term(leadership, write).await
+}
+
+/// Writes a grant's status.
+pub async fn grant_status(
+    leadership: &Leadership,
+    client: &Client,
+    grant: &CrossAccountRegistryGrant,
+    status: &CrossAccountRegistryGrantStatus,
+) -> Result<(), Error> {
+    self::status(leadership, api(client, grant), grant, status).await
+}
+
+/// Writes a status whole, by server-side apply: what is not in it any more is removed.
+pub async fn status<K>(
+    leadership: &Leadership,
+    api: Api<K>,
+    object: &K,
+    status: &impl Serialize,
+) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    status_as(FIELD_MANAGER, leadership, api, object, status).await
+}
+
+/// Writes what one field manager has to say in a status: what it does not say any more is removed,
+/// what others say stays.
+pub async fn status_as<K>(
+    manager: &str,
+    leadership: &Leadership,
+    api: Api<K>,
+    object: &K,
+    status: &impl Serialize,
+) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "uid": object.uid() },
+        "status": status,
+    });
+    let parameters = PatchParams::apply(manager).force();
+    let write = async {
+        api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch))
+            .await
+    };
+    in_term(leadership, write).await.map(drop)
+}
+
+/// Replaces one part of a status by a merge patch. Where the stored definition does not know the
+/// part yet, the API server drops it: that must hold up nothing. An object that is gone needs none.
+pub async fn status_part<K>(
+    manager: &str,
+    leadership: &Leadership,
+    api: Api<K>,
+    object: &K,
+    status: &impl Serialize,
+) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let patch = json!({ "metadata": { "uid": object.uid() }, "status": status });
+    let parameters = PatchParams {
+        field_manager: Some(manager.into()),
+        ..PatchParams::default()
+    };
+    let write = async {
+        api.patch_status(&object.name_any(), &parameters, &Patch::Merge(patch))
+            .await
+    };
+    match in_term(leadership, write).await {
+        Err(Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// A read that is not answered holds up one grant for a while, and not for ever.
+pub async fn in_time<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    const LIMIT: Duration = Duration::from_secs(15);
+    match tokio::time::timeout(LIMIT, read).await {
+        Ok(answered) => answered,
+        Err(elapsed) => Err(Error::Service(Box::new(elapsed))),
+    }
+}
+
+/// Makes a write in the cluster while this replica leads. Its bound is the one that the Lease
+/// leaves room for, as for a call to AWS.
+async fn in_term<T>(
+    leadership: &Leadership,
+    write: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let permit = leadership
+        .may_write()
+        .map_err(|problem| Error::Service(problem.message.into()))?;
+    let deadline = permit.deadline();
+    match permit.carry(tokio::time::timeout_at(deadline, write)).await {
+        Ok(answered) => answered,
+        Err(elapsed) => Err(Error::Service(Box::new(elapsed))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::client::Body;
+    use serde_json::Value;
+    use std::sync::{Arc, Mutex};
+
+    fn grant(version: &str, generation: i64, status: &Value) -> CrossAccountRegistryGrant {
+        serde_json::from_value(json!({
+            "apiVersion": "registrygrants.dev/v1alpha1", "kind": "CrossAccountRegistryGrant",
+            "metadata": {
+                "name": "g", "namespace": "team", "uid": "1", "resourceVersion": version, "generation": generation,
+                "finalizers": ["other/one", FINALIZER],
+            },
+            "spec": {
+                "access": "Pull", "paths": ["Direct"],
+                "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": ["app"]},
+                "consumer": {"accountID": "222222222222", "wholeAccount": true},
+            },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    /// Removes the finalizer of a grant that was read at version 1, from an API server that has
+    /// `stored`. Returns the finalizers there afterwards.
+    async fn removed(stored: CrossAccountRegistryGrant) -> (Result<(), Error>, Vec<String>) {
+        let stored = Arc::new(Mutex::new(serde_json::to_value(stored).unwrap()));
+        let server = stored.clone();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let stored = server.clone();
+            async move {
+                let is_patch = request.method() == http::Method::PATCH;
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let mut stored = stored.lock().unwrap();
+                let mut code = 200;
+                if is_patch {
+                    let patch: Value = serde_json::from_slice(&body).unwrap();
+                    if patch["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
+                    {
+                        stored["metadata"]["finalizers"] = patch["metadata"]["finalizers"].clone();
+                    } else {
+                        code = 409;
+                    }
+                }
+                let conflict = json!({"status": "Failure", "reason": "Conflict", "message": "modified", "code": 409});
+                let answer = if code == 409 {
+                    conflict
+                } else {
+                    stored.clone()
+                };
+                let answer = Body::from(answer.to_string().into_bytes());
+                Ok::<_, std::convert::Infallible>(
+                    http::Response::builder().status(code).body(answer).unwrap(),
+                )
+            }
+        });
+        let client = Client::new(service, "default");
+        let leadership = Leadership::always(Duration::from_secs(10));
+        let result = remove_finalizer(&leadership, &client, &grant("1", 1, &json!({}))).await;
+        let finalizers =
+            serde_json::from_value(stored.lock().unwrap()["metadata"]["finalizers"].clone())
+                .unwrap();
+        (result, finalizers)
+    }
+
+    #[tokio::test]
+    async fn the_finalizer_goes_though_the_status_was_written_since_the_grant_was_read() {
+        let (result, finalizers) = removed(grant("2", 1, &json!({}))).await;
+        result.unwrap();
+        assert_eq!(finalizers, ["other/one"]);
+    }
+
+    #[tokio::test]
+    async fn the_finalizer_stays_where_the_spec_changed_or_there_is_a_record_again() {
+        let applied =
+            json!({"applied": {"repositories": [{"region": "us-east-1", "patterns": ["app"]}]}});
+        for stored in [grant("2", 2, &json!({})), grant("2", 1, &applied)] {
+            let (result, finalizers) = removed(stored).await;
+            assert!(
+                matches!(&result, Err(Error::Api(status)) if status.is_conflict()),
+                "{result:?}"
+            );
+            assert_eq!(finalizers.len(), 2);
+        }
+    }
+}

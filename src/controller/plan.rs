@@ -1,0 +1,268 @@
+//! What the operator would do for grants that stand in files: the same world as the operator's,
+//! filled from manifests instead of watches, and the same work on it, with nothing written.
+
+use crate::api::grant::AccessStatus;
+use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::aws::Aws;
+use crate::controller::World;
+use crate::controller::apply::{Aim, Enforcement};
+use crate::controller::judging::Judging;
+use crate::controller::leadership::Leadership;
+use crate::controller::recent::Recent;
+use crate::controller::repository_policy::contested::ContestedPolicies;
+use crate::controller::repository_policy::read_back::ReadBacks;
+use crate::controller::repository_policy::sync::Freshness;
+use crate::controller::restored::Restored;
+use crate::controller::second_writer::SecondWriters;
+use crate::controller::state::claims_cache::ClaimsCache;
+use crate::controller::state::coalesce::Coalescer;
+use crate::controller::state::lost::LostGrants;
+use crate::controller::state::pending::Pending;
+use crate::controller::state::policy_cache::PolicyCache;
+use crate::controller::state::role_locks::RoleLocks;
+use crate::controller::state::slots::Slots;
+use crate::controller::state::unknown::UnknownGrants;
+use crate::controller::state::watch_caches::WatchCaches;
+use crate::grant::change::Change;
+use crate::grant::desired::Owner;
+use crate::grant::standing::is_frozen;
+use crate::grant::{GrantName, Problem, Standing, observed, standing, validate};
+use crate::policy::Installation;
+use crate::telemetry::metrics::Metrics;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// What there would be in a cluster.
+pub struct Manifests {
+    /// The grants, each with its namespace.
+    pub grants: Vec<CrossAccountRegistryGrant>,
+    /// The accounts.
+    pub accounts: Vec<AWSAccount>,
+    /// Namespaces with their labels.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Whether these are all the grants of the installation. If not, what others have in AWS by it
+    /// is taken to stay.
+    pub complete: bool,
+}
+
+/// What would be done for one grant.
+pub struct GrantPlan {
+    /// The grant.
+    pub grant: GrantName,
+    /// Why it is refused, or what could not be read or would fail.
+    pub problems: Vec<Problem>,
+    /// What would be changed in AWS, in order.
+    pub changes: Vec<Change>,
+    /// Whether access works as things are.
+    pub access: Vec<AccessStatus>,
+    /// Whether nothing would be done because it is suspended.
+    pub suspended: bool,
+}
+
+/// Says for each grant what the operator of this installation would do, with the ambient
+/// credentials as a start. Only reads are sent to AWS.
+pub async fn plan_grants(
+    manifests: Manifests,
+    installation: &Installation,
+    call_timeout: Duration,
+) -> Vec<GrantPlan> {
+    let Manifests {
+        mut grants,
+        accounts,
+        namespaces,
+        complete,
+    } = manifests;
+    for grant in &mut grants {
+        // Only to tell them apart.
+        let made_up = format!("{MADE_UP}{}", GrantName::of(grant));
+        grant.meta_mut().uid.get_or_insert(made_up);
+        // One that is not there yet will be younger than those that are.
+        grant
+            .meta_mut()
+            .creation_timestamp
+            .get_or_insert_with(|| Time(Timestamp::now()));
+    }
+    let of_namespace =
+        |(name, labels): (String, BTreeMap<String, String>)| -> PartialObjectMeta<Namespace> {
+            ObjectMeta {
+                name: Some(name),
+                labels: Some(labels),
+                ..ObjectMeta::default()
+            }
+            .into_response_partial()
+        };
+    let world = World {
+        aws: Aws::from_environment(installation, call_timeout, Metrics::default()).await,
+        installation: installation.clone(),
+        leadership: Arc::new(Leadership::none(call_timeout)),
+        grants: filled(grants.clone()),
+        watch_caches: WatchCaches {
+            accounts: filled(accounts),
+            namespaces: filled(namespaces.into_iter().map(of_namespace).collect()),
+        },
+        claims_cache: ClaimsCache::default(),
+        coalescer: Coalescer::default(),
+        role_locks: RoleLocks::default(),
+        policy_cache: PolicyCache::default(),
+        read_backs: ReadBacks::default(),
+        recent: Recent::default(),
+        restored: Restored::default(),
+        slots: Slots::new(u16::MAX),
+        pending: Pending::default(),
+        judging: Judging::default(),
+        recording: Semaphore::new(Semaphore::MAX_PERMITS),
+        resync_interval: call_timeout * 60,
+        unknown: UnknownGrants::assumed(!complete),
+        lost: LostGrants::default(),
+        second_writers: SecondWriters::default(),
+        contested: ContestedPolicies::default(),
+        metrics: Metrics::default(),
+        nudges: futures::channel::mpsc::unbounded().0,
+        account_nudges: futures::channel::mpsc::unbounded().0,
+        to_sweep: Mutex::default(),
+    };
+    // As if each were carried out already: what grants want together depends on it.
+    for resource in &grants {
+        if is_frozen(&resource.spec) {
+            continue;
+        }
+        if let Ok(grant) = validate(
+            &GrantName::of(resource),
+            &resource.spec,
+            &world.watch_caches,
+            installation,
+        ) {
+            let before = world.claims_cache.claims(resource);
+            let claims =
+                before.map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
+            world.claims_cache.record(resource, Some(claims));
+            world
+                .claims_cache
+                .record_role(&resource.uid().unwrap_or_default(), true);
+        }
+    }
+    let mut plans = Vec::new();
+    for resource in &grants {
+        plans.push(of_grant(&world, resource).await);
+    }
+    plans
+}
+
+/// Begins the UIDs of grants that are in no cluster yet.
+const MADE_UP: &str = "manifest:";
+
+/// The UID that a grant has in its cluster; empty where it is in none yet. Tags in AWS name no
+/// other.
+pub(super) fn real_uid(resource: &CrossAccountRegistryGrant) -> String {
+    resource
+        .uid()
+        .filter(|uid| !uid.starts_with(MADE_UP))
+        .unwrap_or_default()
+}
+
+/// A watch cache with these in it.
+fn filled<K>(objects: Vec<K>) -> Store<K>
+where
+    K: Resource + Clone + Debug + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Init);
+    objects
+        .into_iter()
+        .for_each(|object| writer.apply_watcher_event(&Event::InitApply(object)));
+    writer.apply_watcher_event(&Event::InitDone);
+    store
+}
+
+async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant) -> GrantPlan {
+    let name = GrantName::of(resource);
+    let before = resource
+        .status
+        .as_ref()
+        .and_then(|status| status.applied.clone());
+    let nothing = |problems: Vec<Problem>, suspended: bool| GrantPlan {
+        grant: name.clone(),
+        problems,
+        changes: Vec::new(),
+        access: Vec::new(),
+        suspended,
+    };
+    let owner = Owner {
+        installation: world.installation.clone(),
+        grant: name.clone(),
+        uid: real_uid(resource),
+    };
+    let look = async |aim: Aim<'_>, problems: Vec<Problem>| {
+        let recorded = world.claims_cache.claims(resource);
+        let planned = match aim {
+            Aim::Hold(grant) => Some(grant.claims()),
+            Aim::Revoke | Aim::HandOver(_) => None,
+        };
+        let claims = match (recorded, planned) {
+            (Some(recorded), Some(planned)) => recorded.grown_by(&planned),
+            (Some(claims), None) | (None, Some(claims)) => claims,
+            (None, None) => return nothing(problems, false),
+        };
+        let done = Enforcement::new(
+            world,
+            &owner,
+            &resource.spec,
+            aim,
+            &claims,
+            Freshness::Fresh,
+        )
+        .observing()
+        .run()
+        .await;
+        let problems = problems
+            .into_iter()
+            .chain(done.outcome.problems())
+            .collect();
+        GrantPlan {
+            problems,
+            changes: done.changes,
+            access: done.outcome.access,
+            ..nothing(Vec::new(), false)
+        }
+    };
+    if resource.meta().deletion_timestamp.is_some() {
+        return look(Aim::Revoke, Vec::new()).await;
+    }
+    match standing(
+        &name,
+        &resource.spec,
+        before.as_ref(),
+        &world.watch_caches,
+        &world.installation,
+    ) {
+        Standing::Frozen(_) if resource.spec.suspend => nothing(Vec::new(), true),
+        Standing::Frozen(_) => {
+            match observed(
+                &name,
+                &resource.spec,
+                before.as_ref(),
+                &world.watch_caches,
+                &world.installation,
+            ) {
+                Ok(grant) => look(Aim::Hold(&grant), Vec::new()).await,
+                Err(problems) => nothing(problems, false),
+            }
+        }
+        Standing::Admitted(grant) => look(Aim::Hold(&grant), Vec::new()).await,
+        Standing::Kept(grant, problems) => look(Aim::Hold(&grant), problems).await,
+        Standing::NotAdmitted(problems) => look(Aim::Revoke, problems).await,
+        Standing::Unknown(problems) => nothing(problems, false),
+    }
+}

@@ -1,0 +1,137 @@
+//! What came of a reconciliation: the status, and what people hear of it in Events.
+
+use crate::api::CrossAccountRegistryGrant;
+use crate::api::conditions::{ConditionType, Reason};
+use crate::api::grant::CrossAccountRegistryGrantStatus as Status;
+use crate::controller::Context;
+use crate::controller::apply::Done;
+use crate::controller::patch;
+use crate::controller::reconcile::Error;
+use crate::grant::change::Change;
+use crate::grant::desired::Owner;
+use crate::grant::diff::ENDED_SESSIONS;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
+
+/// Writes the status if it changed, and tells people what is new.
+pub async fn report(
+    resource: &CrossAccountRegistryGrant,
+    context: &Context,
+    owner: &Owner,
+    done: &Done,
+) -> Result<(), Error> {
+    let Done {
+        outcome,
+        changes,
+        put_back,
+        notices,
+        as_before,
+        given_up: _,
+        dead_principals,
+        again: _,
+        revoked: _,
+    } = done;
+    let before = resource.status.as_ref();
+    let generation = resource.meta().generation;
+    let status = outcome.status(before, generation, &now());
+    let (ready, reason, message) = ready(Some(&status)).unwrap_or_default();
+    let deleted = outcome.applied.is_none() && resource.meta().deletion_timestamp.is_some();
+    if before != Some(&status) && !deleted {
+        write_status(resource, context, &status).await?;
+    }
+    context
+        .world
+        .claims_cache
+        .record(resource, outcome.applied.clone());
+
+    let about = resource.object_ref(&());
+    context.events.notices(&about, notices).await;
+    let was = self::ready(before);
+    // Also where somebody else denies access, all that the grant writes was in place.
+    let path_denied = Reason::PathDenied.to_string();
+    let was_in_place = was
+        .as_ref()
+        .is_some_and(|(ready, reason, _)| *ready == "True" || *reason == path_denied);
+    let settled = before.and_then(|status| status.observed_generation) == generation;
+    // What changes in IAM though the same was wanted before was changed by somebody else; a
+    // repository's policy changes with other grants as well, and that ended sessions need no
+    // mention any more is a matter of time.
+    let by_others = |change: &&Change| {
+        *as_before && change.region.is_none() && !change.what.contains(ENDED_SESSIONS)
+    };
+    let in_iam = changes
+        .iter()
+        .filter(by_others)
+        .map(Change::with_what_was_found);
+    let drift: Vec<String> = in_iam.chain(put_back.iter().cloned()).collect();
+    let is_drift = was_in_place && settled && !drift.is_empty();
+    match outcome.pending {
+        Some(_) => {}
+        None if is_drift => {
+            let account = resource.spec.registry.account_id.as_str().into();
+            context
+                .world
+                .metrics
+                .drift_corrected
+                .get_or_create(&account)
+                .inc_by(drift.len() as u64);
+            context.events.drift(&about, &drift).await;
+        }
+        None if !changes.is_empty() => context.events.changed(&about, changes).await,
+        None => {}
+    }
+    if !dead_principals.is_empty() {
+        context
+            .events
+            .dead_principals_removed(&about, dead_principals)
+            .await;
+    }
+    let news = was != Some((ready, reason, message));
+    match outcome.problems().first() {
+        Some(problem) if news => {
+            tracing::warn!(grant = %owner.grant, reason, "{message}");
+            context
+                .events
+                .problem(&about, problem.reason, message)
+                .await;
+        }
+        None if deleted => tracing::info!(grant = %owner.grant, "revoked"),
+        None if news && ready == "True" => {
+            tracing::info!(grant = %owner.grant, reason, "{message}");
+            context.events.granted(&about, message).await;
+        }
+        Some(_) | None => tracing::debug!(grant = %owner.grant, reason, "unchanged"),
+    }
+    Ok(())
+}
+
+/// Writes the status, while this replica leads: it is written whole, so that one who leads no
+/// longer would undo the next one's claims.
+pub async fn write_status(
+    resource: &CrossAccountRegistryGrant,
+    context: &Context,
+    status: &Status,
+) -> Result<(), Error> {
+    let (leadership, client) = (&context.world.leadership, &context.client);
+    leadership
+        .may_write()
+        .map(drop)
+        .map_err(|problem| Error::NotLeading(problem.message))?;
+    Ok(patch::grant_status(leadership, client, resource, status).await?)
+}
+
+/// Status, reason and message of the condition `Ready`.
+pub fn ready(status: Option<&Status>) -> Option<(&str, &str, &str)> {
+    let name = ConditionType::Ready.to_string();
+    let condition = status?
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == name)?;
+    Some((&condition.status, &condition.reason, &condition.message))
+}
+
+/// The time, as statuses have it.
+pub fn now() -> Time {
+    Time(Timestamp::now())
+}

@@ -1,0 +1,102 @@
+//! The repositories whose policies somebody else keeps replacing, for the status of their
+//! `AWSAccount`: the Sids of other people's statements are none of a tenant's business, and the
+//! account's admin needs them.
+
+use crate::api::account_status::{ContestedPolicy, MAX_CONTESTED_POLICIES, MAX_CONTESTED_SIDS};
+use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::grant::AccountId;
+use crate::grant::names::bounded;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+/// The maximum length of a reported Sid, in bytes.
+const LONGEST_SID: usize = 100;
+
+/// The repositories by what was found at the last look.
+#[derive(Default)]
+pub struct ContestedPolicies(Mutex<BTreeMap<RepositoryKey, Vec<String>>>);
+
+impl ContestedPolicies {
+    /// Notes what a look has found: the Sids of other people's statements where the policy is
+    /// contested. Returns whether this is new.
+    pub fn note(&self, repository: &RepositoryKey, foreign: Option<&BTreeSet<String>>) -> bool {
+        let mut all = self.0.lock().expect("no panic while held");
+        let Some(foreign) = foreign else {
+            return all.remove(repository).is_some();
+        };
+        let sids = foreign
+            .iter()
+            .take(MAX_CONTESTED_SIDS)
+            .map(|sid| bounded(sid.clone(), LONGEST_SID, 8))
+            .collect();
+        all.insert(repository.clone(), sids).as_ref() != all.get(repository)
+    }
+
+    /// Those of an account, as its status tells them.
+    pub fn of(&self, account: &AccountId) -> Vec<ContestedPolicy> {
+        let all = self.0.lock().expect("no panic while held");
+        let of_account = all
+            .iter()
+            .filter(|(repository, _)| repository.account == *account);
+        let told = of_account.map(
+            |(RepositoryKey { region, name, .. }, sids)| ContestedPolicy {
+                region: region.clone(),
+                repository: name.clone(),
+                sids: sids.clone(),
+            },
+        );
+        told.take(MAX_CONTESTED_POLICIES).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(account: &str, name: &str) -> RepositoryKey {
+        RepositoryKey {
+            account: account.parse().unwrap(),
+            region: "us-east-1".into(),
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn it_is_told_of_each_account_by_itself_and_within_bounds() {
+        let (contested, sids) = (
+            ContestedPolicies::default(),
+            BTreeSet::from(["a".to_owned(), "é".repeat(200)]),
+        );
+        let (one, other) = (
+            repository("111111111111", "app"),
+            repository("222222222222", "app"),
+        );
+        assert!(
+            contested.note(&one, Some(&sids)) && !contested.note(&one, Some(&sids)),
+            "the same is no news"
+        );
+        assert!(!contested.note(&other, None));
+        let many: BTreeSet<String> = (0..1000).map(|number| number.to_string()).collect();
+        let all_new = (0..1000).all(|number| {
+            contested.note(
+                &repository("333333333333", &number.to_string()),
+                Some(&many),
+            )
+        });
+        assert!(all_new);
+        let told = contested.of(&one.account);
+        assert!(
+            told.len() == 1 && told[0].sids[0] == "a" && told[0].sids[1].len() <= LONGEST_SID,
+            "{told:?}"
+        );
+        assert!(contested.of(&other.account).is_empty());
+        let told = contested.of(&"333333333333".parse().unwrap());
+        assert!(
+            told.len() == MAX_CONTESTED_POLICIES
+                && told
+                    .iter()
+                    .all(|told| told.sids.len() == MAX_CONTESTED_SIDS)
+        );
+        assert!(contested.note(&one, None) && contested.of(&one.account).is_empty());
+    }
+}

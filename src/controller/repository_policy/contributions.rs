@@ -1,0 +1,299 @@
+//! What all grants together want of a repository's policy, from the watch cache.
+
+use crate::api::CrossAccountRegistryGrant;
+use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec};
+use crate::controller::World;
+use crate::controller::patch;
+use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::controller::second_writer;
+use crate::grant::validate::no_account;
+use crate::grant::{
+    AccountLookup, Grant, GrantName, Problem, Standing, meant, standing, to_retain,
+};
+use crate::policy::Document;
+use crate::policy::carried::carried as carried_by;
+use crate::policy::repository::{Contribution, Wanted};
+use kube::{Resource, ResourceExt};
+use std::collections::BTreeSet;
+
+/// What is wanted of a repository's policy, the oldest grant first. `as_if`: one grant is taken to
+/// be as given (`None`: to give nothing), whatever its resource says.
+///
+/// # Errors
+/// When the account has no `AWSAccount` (any more): then nobody can say who is admitted, and
+/// nothing may be taken for revoked.
+pub fn of(
+    world: &World,
+    repository: &RepositoryKey,
+    as_if: Option<(&GrantName, Option<&Grant>)>,
+) -> Result<Vec<Wanted<GrantName>>, Problem> {
+    collect(world, repository, as_if, |_| true)
+}
+
+/// What the grants want of a repository's policy that have a record, or the finalizer. Only they
+/// can keep access in it for good: what another grant has could not be found again once that grant
+/// is gone.
+///
+/// # Errors
+/// As for [`of`].
+pub fn on_record(
+    world: &World,
+    repository: &RepositoryKey,
+) -> Result<Vec<Wanted<GrantName>>, Problem> {
+    collect(world, repository, None, patch::has_finalizer)
+}
+
+fn collect(
+    world: &World,
+    repository: &RepositoryKey,
+    as_if: Option<(&GrantName, Option<&Grant>)>,
+    counts_without_record: impl Fn(&CrossAccountRegistryGrant) -> bool,
+) -> Result<Vec<Wanted<GrantName>>, Problem> {
+    if world.watch_caches.account(&repository.account).is_none() {
+        return Err(no_account(&repository.account));
+    }
+    // What has not been claimed yet is not written: if we stopped now, nobody would know where to
+    // take it back. But in a cluster that was restored without the status it may be there, and then
+    // it is not taken out because another grant comes first.
+    let may_carry = |grant: &CrossAccountRegistryGrant| {
+        let is_it = |(name, _): (&GrantName, _)| {
+            grant.namespace().as_ref() == Some(&name.namespace) && grant.name_any() == name.name
+        };
+        grant.spec.registry.account_id == repository.account.as_str()
+            && (as_if.is_some_and(is_it)
+                || world
+                    .claims_cache
+                    .covers(grant, &repository.region, &repository.name)
+                || (world.claims_cache.has_no_claims(grant) && counts_without_record(grant)))
+    };
+    let lost = world.lost.kept_on(&world.grants, repository, may_carry);
+    let is_lost: BTreeSet<GrantName> = lost.iter().map(|grant| GrantName::of(grant)).collect();
+    let mut grants = world.grants.state_filter(may_carry);
+    grants.extend(lost);
+    grants.sort_by_key(|grant| {
+        (
+            grant.creation_timestamp(),
+            grant.namespace(),
+            grant.name_any(),
+        )
+    });
+    let mut wanted = Vec::new();
+    for resource in grants {
+        let id = GrantName::of(&resource);
+        if let Some((_, grant)) = as_if.filter(|(name, _)| **name == id) {
+            wanted.extend(grant.and_then(|grant| foreseen(grant, repository)));
+            continue;
+        }
+        let waits = second_writer::pauses(world, &resource).is_some();
+        let Some(Carried {
+            grant,
+            replaces,
+            stays_as,
+        }) = carried(world, &resource, &id, repository, waits)?
+        else {
+            continue;
+        };
+        if !grant.reaches(&repository.region, &repository.name) {
+            continue;
+        }
+        let role = world.claims_cache.role_is_ours(&resource);
+        let mut contributions = grant.contributions(&repository.region, role == Some(true));
+        // Before the first look at its role since the start nobody knows; and without a record
+        // nothing of the grant is written.
+        let mut if_there = grant.contributions(&repository.region, role != Some(false));
+        if world.claims_cache.has_no_claims(&resource) {
+            contributions.clear();
+        }
+        if stays_as.is_none() && (waits || is_lost.contains(&id)) {
+            // Nothing is added for it, and whatever of it is there stays.
+            contributions.clear();
+            if_there = if_there.iter().flat_map(Contribution::each).collect();
+        }
+        if_there.retain(|asked| !contributions.contains(asked));
+        // Whose access is to stay is told that it does, even where there is nothing.
+        if !contributions.is_empty() || !if_there.is_empty() || stays_as.is_some() {
+            let replaces = if contributions.is_empty() {
+                BTreeSet::new()
+            } else {
+                replaces
+            };
+            wanted.push(Wanted {
+                id,
+                contributions,
+                replaces,
+                stays_as,
+                if_there,
+            });
+        }
+    }
+    Ok(wanted)
+}
+
+/// What grants that are not known here have in a repository's policy, where there may be any: all
+/// that our statements allow, but for what those that are known have had. `current` is the policy
+/// as it was read.
+pub fn of_unknown(
+    world: &World,
+    repository: &RepositoryKey,
+    current: Option<&str>,
+) -> Option<Wanted<GrantName>> {
+    let may_exist = world.unknown.may_exist();
+    if !may_exist && second_writer::paused(world, &repository.account).is_none() {
+        return None;
+    }
+    let known = recorded(world, repository);
+    let document = current.and_then(|text| Document::parse(text).ok());
+    let mut held = document
+        .map(|document| carried_by(&document, &world.installation))
+        .unwrap_or_default();
+    if !may_exist {
+        held = second_writer::of_others(world, repository, held);
+    }
+    let of_others = |Contribution { actions, callers }: Contribution| {
+        let mut same = known.iter().filter(|known| known.actions == actions);
+        let left = same.try_fold(callers, |left, known| left.without(&known.callers));
+        left.map(|callers| Contribution { actions, callers })
+    };
+    let contributions: Vec<Contribution> = held.into_iter().filter_map(of_others).collect();
+    (!contributions.is_empty()).then(|| Wanted {
+        id: GrantName {
+            namespace: String::new(),
+            name: String::new(),
+        },
+        contributions,
+        replaces: BTreeSet::new(),
+        stays_as: None,
+        if_there: Vec::new(),
+    })
+}
+
+/// What the grants that are known have on record for a repository's policy, whether a rule admits
+/// them or not.
+fn recorded(world: &World, repository: &RepositoryKey) -> Vec<Contribution> {
+    let RepositoryKey {
+        account,
+        region,
+        name,
+    } = repository;
+    let mut recorded = Vec::new();
+    let on_account =
+        |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == account.as_str();
+    let lost = world
+        .lost
+        .all()
+        .into_iter()
+        .filter(|grant| on_account(grant));
+    for resource in world
+        .grants
+        .state_filter(on_account)
+        .into_iter()
+        .chain(lost)
+    {
+        let id = GrantName::of(&resource);
+        let before = resource
+            .status
+            .as_ref()
+            .and_then(|status| status.applied.as_ref())
+            .and_then(Applied::last_spec);
+        for spec in before.iter().chain([&resource.spec]) {
+            let grant = meant(&id, spec, &world.watch_caches, &world.installation);
+            let reaching = grant.filter(|grant| grant.reaches(region, name));
+            recorded.extend(
+                reaching
+                    .into_iter()
+                    .flat_map(|grant| grant.contributions(region, true)),
+            );
+        }
+    }
+    recorded
+}
+
+/// What a grant would want once it is carried out.
+fn foreseen(grant: &Grant, repository: &RepositoryKey) -> Option<Wanted<GrantName>> {
+    let reached = grant.reaches(&repository.region, &repository.name);
+    let contributions = if reached {
+        grant.contributions(&repository.region, true)
+    } else {
+        Vec::new()
+    };
+    (!contributions.is_empty()).then(|| Wanted {
+        id: grant.name.clone(),
+        contributions,
+        replaces: grant.replaces.clone(),
+        stays_as: None,
+        if_there: Vec::new(),
+    })
+}
+
+/// What of a grant repository policies are to carry.
+struct Carried {
+    grant: Grant,
+    replaces: BTreeSet<String>,
+    stays_as: Option<String>,
+}
+
+fn carried(
+    world: &World,
+    resource: &CrossAccountRegistryGrant,
+    id: &GrantName,
+    repository: &RepositoryKey,
+    waits: bool,
+) -> Result<Option<Carried>, Problem> {
+    let World {
+        watch_caches,
+        installation,
+        ..
+    } = world;
+    let claims = world.claims_cache.claims(resource);
+    if resource.meta().deletion_timestamp.is_some() {
+        let stays_as = Some(format!(
+            "{installation}/{id}/{}",
+            resource.uid().unwrap_or_default()
+        ));
+        return match to_retain(
+            id,
+            &resource.spec,
+            claims.as_ref(),
+            watch_caches,
+            installation,
+        ) {
+            Ok(retained) => Ok(retained.map(|grant| Carried {
+                grant,
+                replaces: BTreeSet::new(),
+                stays_as,
+            })),
+            Err(_) if watch_caches.account(&repository.account).is_none() => {
+                Err(no_account(&repository.account))
+            }
+            Err(_) => Ok(None),
+        };
+    }
+    // One that waits is as if it were suspended: what is on record for it counts.
+    let spec = CrossAccountRegistryGrantSpec {
+        suspend: resource.spec.suspend || waits,
+        ..resource.spec.clone()
+    };
+    match standing(id, &spec, claims.as_ref(), watch_caches, installation) {
+        Standing::Admitted(grant) | Standing::Kept(grant, _) => {
+            let replaces = grant.replaces.clone();
+            Ok(Some(Carried {
+                grant,
+                replaces,
+                stays_as: None,
+            }))
+        }
+        // A frozen grant contributes what is on record for it. Where the record was lost, it is
+        // found again before the first look: see `restored`.
+        Standing::Frozen(grant) => Ok(grant.map(|grant| Carried {
+            grant,
+            replaces: BTreeSet::new(),
+            stays_as: None,
+        })),
+        // Every grant here names this account: that nothing can be said of one while it is not
+        // known must revoke nobody.
+        Standing::Unknown(_) if watch_caches.account(&repository.account).is_none() => {
+            Err(no_account(&repository.account))
+        }
+        Standing::Unknown(_) | Standing::NotAdmitted(_) => Ok(None),
+    }
+}

@@ -1,0 +1,289 @@
+//! How a repository's policy stands after a look: who is in it, who is not and why, and the words
+//! for it.
+
+use crate::api::conditions::Reason;
+use crate::aws::error::AwsError;
+use crate::controller::World;
+use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::grant::change::Change as Planned;
+use crate::grant::{GrantName, Problem};
+use crate::policy::Document;
+use crate::policy::held::Allowed;
+use crate::policy::keep::unasked;
+use crate::policy::repository::{Plan, Wanted};
+use crate::policy::scope::asked;
+use crate::policy::search::{Blocked, By, News, Search, Stop};
+use crate::policy::suspects::Why;
+use crate::telemetry::metrics::OfAccount;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// How a repository's policy stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// Whom it grants access.
+    pub granted: BTreeSet<GrantName>,
+    /// Who did not fit.
+    pub left_out: BTreeSet<GrantName>,
+    /// Whose access was moved into statements that are not ours, as he asked.
+    pub handed_over: BTreeSet<GrantName>,
+    /// Its length, in characters.
+    pub characters: usize,
+    /// Other people's statements that ours have taken the place of since the start.
+    pub replaced: BTreeSet<String>,
+    /// Those that were to be replaced and were not, with the reason.
+    pub kept: BTreeMap<String, String>,
+    /// Who could not be let in, because AWS refuses a policy that names one of the grant's
+    /// principals, or any policy at all.
+    pub refused: BTreeMap<GrantName, Problem>,
+    /// Why something is left in the policy that no grant asks for.
+    pub unrevoked: Option<Problem>,
+    /// What people should hear of in an Event.
+    pub notices: Vec<String>,
+    /// That somebody else undoes it again and again.
+    pub contested: Option<Problem>,
+    /// Whether this look put back what somebody had undone.
+    pub put_back: bool,
+    /// What this look has changed.
+    pub changed: Option<Planned>,
+    /// The policy as it is; `None` where there is none.
+    pub policy: Option<Arc<Document>>,
+}
+
+impl Standings {
+    /// What is known from the plan that the look ended with, from the search, and from the policy
+    /// as it is now. `waits`: the plan was not carried out, because somebody else keeps undoing it.
+    pub fn of(
+        world: &World,
+        repository: &RepositoryKey,
+        search: &Search<AwsError>,
+        grants: &[Wanted<GrantName>],
+        plan: Plan<GrantName>,
+        policy: Option<Document>,
+        waits: bool,
+    ) -> Self {
+        if let Some(By::Members(likely)) = search.blocked().map(|blocked| &blocked.by) {
+            let RepositoryKey {
+                account,
+                region,
+                name,
+            } = repository;
+            tracing::warn!(%account, region, repository = name, ?likely, "AWS refuses this repository's policy because of several of the principals that have access, probably among these");
+        }
+        let complete = search.refused().is_empty() && search.blocked().is_none() && !waits;
+        let Plan {
+            left_out,
+            handed_over,
+            characters,
+            found_characters,
+            kept,
+            ..
+        } = &plan;
+        let grants = asked(policy.as_ref(), grants, &world.installation);
+        let known: Vec<&Wanted<GrantName>> = grants
+            .iter()
+            .filter(|grant| !grant.contributions.is_empty())
+            .collect();
+        // Where the plan was carried out it says who is in the policy; else the policy itself does.
+        let in_policy = Allowed::by(policy.iter().flat_map(|policy| &policy.statements));
+        let is_in = |grant: &&&Wanted<GrantName>| {
+            complete
+                || grant
+                    .contributions
+                    .iter()
+                    .all(|contribution| in_policy.all_of(contribution))
+        };
+        let is_granted =
+            |grant: &&&Wanted<GrantName>| !left_out.contains(&grant.id) && is_in(grant);
+        let granted: BTreeSet<GrantName> = known
+            .iter()
+            .filter(is_granted)
+            .map(|grant| grant.id.clone())
+            .collect();
+        let mut refused = BTreeMap::new();
+        for grant in known.iter().filter(|grant| !granted.contains(&grant.id)) {
+            let principals = grant
+                .contributions
+                .iter()
+                .flat_map(|contribution| contribution.callers.principals());
+            let by_principal = principals.into_iter().find_map(|name| {
+                search
+                    .refused()
+                    .get_key_value(name.as_str())
+                    .map(|(name, fault)| (*name, (*fault).clone()))
+            });
+            let problem = match (by_principal, search.blocked()) {
+                (Some((principal, fault)), _) => {
+                    Some(refused_principal(repository, principal, &fault))
+                }
+                (None, Some(blocked)) if !left_out.contains(&grant.id) => {
+                    Some(cannot_be_written(repository, &plan, blocked))
+                }
+                (None, _) => None,
+            };
+            refused.extend(problem.map(|problem| (grant.id.clone(), problem)));
+        }
+        let is_left =
+            !complete && !unasked(policy.as_ref(), &grants, &world.installation).is_empty();
+        let unrevoked = is_left.then(|| match search.blocked() {
+            Some(blocked) => cannot_be_written(repository, &plan, blocked),
+            None => Problem::new(
+                Reason::Settling,
+                format!("the policy of {repository} still has access that no grant asks for; it is tried again"),
+            ),
+        });
+        let carried_out = !waits && search.blocked().is_none();
+        Self {
+            granted,
+            left_out: left_out.clone(),
+            handed_over: if carried_out {
+                handed_over.clone()
+            } else {
+                BTreeSet::new()
+            },
+            characters: if carried_out {
+                *characters
+            } else {
+                *found_characters
+            },
+            replaced: BTreeSet::new(),
+            kept: kept.clone(),
+            refused,
+            unrevoked,
+            notices: Vec::new(),
+            contested: None,
+            put_back: false,
+            changed: None,
+            policy: policy.map(Arc::new),
+        }
+    }
+}
+
+/// A principal is refused by itself.
+fn refused_principal(repository: &RepositoryKey, principal: &str, fault: &AwsError) -> Problem {
+    let RepositoryKey { region, .. } = repository;
+    Problem::new(
+        Reason::Settling,
+        format!(
+            "AWS refuses {principal} in the policy of {repository}. If the account or role named does not exist, correct it; an account that was closed, or that has not enabled region {region}, is refused as well. The access of other grants is not affected ({fault})"
+        ),
+    )
+}
+
+/// Nothing can be written. A status never names principals of other grants.
+fn cannot_be_written(
+    repository: &RepositoryKey,
+    plan: &Plan<GrantName>,
+    blocked: &Blocked<AwsError>,
+) -> Problem {
+    let Blocked { by, answer, .. } = blocked;
+    let (reason, why) = match by {
+        By::Foreign(suspect) => {
+            let what = match &suspect.why {
+                Why::Gone(_) => "principal",
+                Why::Action(_) => "action",
+                Why::Element(element) => element,
+            };
+            let why = format!(
+                "{suspect}. That statement is not this operator's, and ECR refuses the whole document. Take that {what} or that statement out, in ECR"
+            );
+            (Reason::BlockedPolicy, why)
+        }
+        By::SomeForeign => {
+            let why = format!(
+                "ECR refuses one of the {} statements in it that are not this operator's. Correct or remove that statement, in ECR: its principals may be closed accounts or deleted roles",
+                plan.foreign
+            );
+            (Reason::BlockedPolicy, why)
+        }
+        By::Members(_) => {
+            let why = "AWS refuses several of the accounts or roles that have access there, and which ones could not be found without taking access from others; the operator's log names those that are likely. Remove the grants of accounts that were closed";
+            (Reason::BlockedPolicy, why.to_owned())
+        }
+        By::Unknown => (
+            Reason::Settling,
+            "AWS refused it without a cause that could be found; it is tried again".into(),
+        ),
+    };
+    Problem::new(
+        reason,
+        format!("the policy of {repository} cannot be written, because {why} ({answer})"),
+    )
+}
+
+/// Why a look could not go on.
+pub fn stopped(repository: &RepositoryKey, stop: Stop) -> Problem {
+    match stop {
+        Stop::ParseError(error) => unreadable(repository, &error),
+        Stop::Violation(violation) => {
+            // The plan is not to make such a document: if it does, then that is a fault of this
+            // operator.
+            tracing::error!(account = %repository.account, region = repository.region, repository = repository.name, "a write was held back: {violation}");
+            let message = format!(
+                "the policy of {repository} was not written, because the operator's own check held it back; the log says why. Please report it"
+            );
+            Problem::new(Reason::PolicyTooLarge, message)
+        }
+    }
+}
+
+/// The policy read is not a policy document.
+pub fn unreadable(repository: &RepositoryKey, error: &dyn std::error::Error) -> Problem {
+    let message = format!(
+        "the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR"
+    );
+    Problem::new(Reason::UnreadablePolicy, message)
+}
+
+/// Somebody else keeps undoing what is granted. The grant's status gives the number of foreign
+/// statements; the account's status and the log have their Sids.
+pub fn contested(repository: &RepositoryKey, plan: &Plan<GrantName>) -> Problem {
+    tracing::warn!(account = %repository.account, region = repository.region, repository = repository.name, foreign = plan.foreign, sids = ?plan.foreign_sids, "somebody else keeps replacing this repository's policy");
+    let others = match plan.foreign {
+        0 => "no other statements".to_owned(),
+        1 => "one other statement".to_owned(),
+        many => format!("{many} other statements"),
+    };
+    Problem::new(
+        Reason::ContestedPolicy,
+        format!(
+            "somebody else keeps replacing the policy of {repository}, and with it undoes what is granted here; beside this operator's statements it has {others} (the status of the AWSAccount has their Sids). Find who calls ecr:SetRepositoryPolicy there in CloudTrail (a Terraform aws_ecr_repository_policy, a stack, another controller), and let it keep the statements whose Sid begins with RegistryGrants. Until then this operator puts them back ever more rarely"
+        ),
+    )
+}
+
+/// Counts and logs what people should hear of, and gives back the words for an Event.
+pub fn announce(world: &World, repository: &RepositoryKey, news: &News) -> String {
+    let account = OfAccount {
+        account: repository.account.to_string(),
+    };
+    let RepositoryKey {
+        account: of,
+        region,
+        name,
+    } = repository;
+    match news {
+        News::SetAside(principals) => {
+            world.metrics.policy_set_aside.get_or_create(&account).inc();
+            tracing::warn!(account = %of, region, repository = name, ?principals, "a revocation was written without these principals, because AWS refuses one of them; they are added back now");
+            let number = principals.len();
+            format!(
+                "a revocation in the policy of {repository} could only be written without {number} accounts or roles that keep their access: AWS refuses one of them. They are added back at once, as far as AWS takes them; the operator's log names them"
+            )
+        }
+        News::IdsRemoved(ids, statements) => {
+            world
+                .metrics
+                .policy_ids_removed
+                .get_or_create(&account)
+                .inc_by(ids.len() as u64);
+            let statements: Vec<String> = statements.iter().map(ToString::to_string).collect();
+            tracing::warn!(account = %of, region, repository = name, ?ids, before = ?statements, "unique IDs of deleted principals were removed from statements of others, because they kept a revocation from being written; `before` has the statements as they were");
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            format!(
+                "removed {} from statements of others in the policy of {repository}: the principal was deleted, and AWS refused to write a revocation because of it. The operator's log has the statements as they were",
+                ids.join(", ")
+            )
+        }
+    }
+}

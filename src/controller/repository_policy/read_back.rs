@@ -1,0 +1,195 @@
+//! The one place that says when access is revoked in a repository's policy: when the document read
+//! back contains nothing that no live grant asks for, never merely because a call succeeded.
+
+use crate::api::conditions::Reason;
+use crate::aws::Account;
+use crate::aws::ecr::PolicyRead;
+use crate::controller::World;
+use crate::controller::repository_policy::contributions;
+use crate::controller::repository_policy::membership::{self, Standings};
+use crate::controller::repository_policy::sync::{
+    Freshness, RepositoryKey, SyncOutcome, SyncResult, bring_up_to_date,
+};
+use crate::grant::Problem;
+use crate::policy::Document;
+use crate::policy::keep::unasked;
+use crate::policy::scope::asked;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// How often the policy is written and read back at once before the rest waits for the next
+/// reconciliation.
+const ATTEMPTS: usize = 3;
+/// How many of the accesses that are left are told.
+const TOLD: usize = 3;
+
+/// The read-backs that are under way. A hundred grants on one repository that go at once share a
+/// few.
+#[derive(Default)]
+pub struct ReadBacks(Mutex<HashMap<RepositoryKey, Arc<Slot>>>);
+
+/// One repository's read-backs. Who comes takes a ticket; a read that begins after a ticket was
+/// taken serves it.
+#[derive(Default)]
+struct Slot {
+    tickets: AtomicU64,
+    last: tokio::sync::Mutex<Option<(u64, Left)>>,
+}
+
+/// What was left, or why that could not be read.
+type Left = Result<Vec<String>, Problem>;
+
+impl ReadBacks {
+    async fn share(&self, repository: &RepositoryKey, read: impl AsyncFnOnce() -> Left) -> Left {
+        let slot = {
+            let mut slots = self.0.lock().expect("no panic while held");
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+            slots.entry(repository.clone()).or_default().clone()
+        };
+        let ticket = slot.tickets.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut last = slot.last.lock().await;
+        if let Some((serves_to, left)) = last.as_ref().filter(|(serves_to, _)| *serves_to >= ticket)
+        {
+            tracing::trace!(ticket, serves_to, "served by another read");
+            return left.clone();
+        }
+        let serves_to = slot.tickets.load(Ordering::SeqCst);
+        let left = read().await;
+        *last = Some((serves_to, left.clone()));
+        left
+    }
+}
+
+/// Takes out of a repository's policy what no live grant asks for. The content decides: where a
+/// call failed and the document holds nothing of that kind all the same, it is done; where every
+/// call succeeded and the document still holds something, it is not, and `unrevoked` says why.
+///
+/// # Errors
+/// What could not be written or read.
+pub async fn revoke(world: &World, account: &Account, repository: &RepositoryKey) -> SyncResult {
+    let mut written = bring_up_to_date(world, account, repository, Freshness::Fresh).await;
+    for attempt in 1..=ATTEMPTS {
+        if written == Ok(SyncOutcome::NoRepository) {
+            return written;
+        }
+        let read = async || left_in(world, account, repository).await;
+        let left = match world.read_backs.share(repository, read).await {
+            Ok(left) => left,
+            Err(unread) => return Err(written.err().unwrap_or(unread)),
+        };
+        let mut standings = match (left.is_empty(), written) {
+            (true, Ok(SyncOutcome::UpToDate(standings))) => {
+                return Ok(SyncOutcome::UpToDate(Box::new(Standings {
+                    unrevoked: None,
+                    ..*standings
+                })));
+            }
+            (true, Err(_)) => return Ok(SyncOutcome::UpToDate(Box::default())),
+            (false, Ok(SyncOutcome::UpToDate(standings))) => standings,
+            (false, Err(problem)) => return Err(problem),
+            (_, Ok(SyncOutcome::NoRepository)) => return Ok(SyncOutcome::NoRepository),
+        };
+        // The writer knows already that it cannot be taken out.
+        if standings.unrevoked.is_some() || attempt == ATTEMPTS {
+            let why = standings
+                .unrevoked
+                .take()
+                .or_else(|| standings.contested.clone());
+            standings.unrevoked = Some(why.unwrap_or_else(|| still_there(repository, &left)));
+            return Ok(SyncOutcome::UpToDate(standings));
+        }
+        written = after(
+            *standings,
+            bring_up_to_date(world, account, repository, Freshness::VerifyWrite).await,
+        );
+    }
+    written
+}
+
+/// The outcome of another look, with what is still to be told of the look before it.
+fn after(before: Standings, outcome: SyncResult) -> SyncResult {
+    let Ok(SyncOutcome::UpToDate(mut standings)) = outcome else {
+        return outcome;
+    };
+    standings.notices.splice(0..0, before.notices);
+    standings.put_back |= before.put_back;
+    standings.changed = standings.changed.or(before.changed);
+    Ok(SyncOutcome::UpToDate(standings))
+}
+
+/// Reads a repository's policy, and returns what our statements in it allow beyond what the grants
+/// on record ask for.
+async fn left_in(world: &World, account: &Account, repository: &RepositoryKey) -> Left {
+    let _turn = world.turn_for_all(repository.account.as_str()).await;
+    let text = match account
+        .repository_policy(&repository.region, &repository.name)
+        .await?
+    {
+        PolicyRead::NoRepository | PolicyRead::NoPolicy => return Ok(Vec::new()),
+        PolicyRead::Policy(text) => text,
+    };
+    let document =
+        Document::parse(&text).map_err(|error| membership::unreadable(repository, &error))?;
+    // Taken after the read, so that a grant which came meanwhile is counted.
+    let mut grants = contributions::on_record(world, repository)?;
+    grants.extend(contributions::of_unknown(world, repository, Some(&text)));
+    let grants = asked(Some(&document), &grants, &world.installation);
+    Ok(unasked(Some(&document), &grants, &world.installation))
+}
+
+fn still_there(repository: &RepositoryKey, left: &[String]) -> Problem {
+    let more = if left.len() > TOLD {
+        format!(", and {} more", left.len() - TOLD)
+    } else {
+        String::new()
+    };
+    let some = left
+        .iter()
+        .take(TOLD)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("; ");
+    Problem::new(
+        Reason::Settling,
+        format!(
+            "the policy of {repository} was written and read back, and still allows what no grant asks for: {some}{more}. It is written again; if this lasts, find who calls ecr:SetRepositoryPolicy there in CloudTrail"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    fn key() -> RepositoryKey {
+        RepositoryKey {
+            account: "111111111111".parse().unwrap(),
+            region: "us-east-1".into(),
+            name: "r".into(),
+        }
+    }
+
+    async fn read(read_backs: &ReadBacks, reads: &AtomicUsize) -> Left {
+        let read = async || {
+            reads.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            Ok(Vec::new())
+        };
+        read_backs.share(&key(), read).await
+    }
+
+    #[tokio::test]
+    async fn many_that_go_at_once_share_few_read_backs_and_none_is_served_by_one_that_began_before_it()
+     {
+        let (read_backs, reads) = (ReadBacks::default(), AtomicUsize::new(0));
+        futures::future::join_all((0..100).map(|_| read(&read_backs, &reads))).await;
+        assert!(reads.load(Ordering::SeqCst) <= 2, "{reads:?}");
+        let before = reads.load(Ordering::SeqCst);
+        for _ in 0..3 {
+            read(&read_backs, &reads).await.unwrap();
+        }
+        assert_eq!(reads.load(Ordering::SeqCst), before + 3);
+    }
+}

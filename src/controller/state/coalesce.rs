@@ -1,0 +1,419 @@
+//! One writer per repository. A repository's policy is one document without version, so that two of
+//! our own reconciliations must never write it at once; and what one of them writes serves all that
+//! were waiting: a hundred grants on one repository cost a few reads and writes, not a hundred.
+
+use crate::controller::repository_policy::sync::{
+    Freshness, Memory, RepositoryKey, SyncOutcome, SyncResult,
+};
+use crate::controller::second_writer::OwnAccess;
+use crate::grant::{GrantName, Problem};
+use crate::policy::repository::Wanted;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// A repository that was just written has more to come: how long what comes is gathered into one
+/// write. A grant by itself never waits. It doubles with each write of a rush, so that a rush costs
+/// few writes however fast the cluster lets the grants come.
+const GATHER: Duration = Duration::from_millis(700);
+const LONGEST_GATHER: Duration = Duration::from_secs(6);
+/// How soon after a write another one is of the same rush.
+const RUSH: Duration = Duration::from_secs(3);
+/// For how long after a write a repository is looked at again even if no grant asks: somebody who
+/// had read the policy before may write what he read, and so bring back what we took out.
+const LOOKED_AFTER: Duration = Duration::from_secs(3600);
+
+/// The writers of all repositories.
+#[derive(Default)]
+pub struct Coalescer(Mutex<HashMap<RepositoryKey, Arc<Slot>>>, RandomState);
+
+/// One repository's writer. Who comes takes a ticket; a pass that begins after a ticket was taken
+/// serves it.
+#[derive(Default)]
+struct Slot {
+    tickets: AtomicU64,
+    /// When the policy could be read last.
+    read: Mutex<Option<Instant>>,
+    own: Mutex<OwnAccess>,
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    last: Option<Pass>,
+    memory: Memory,
+    /// How many writes the rush has seen that the last one was of.
+    rush: u32,
+}
+
+impl State {
+    fn in_a_rush(&self) -> bool {
+        self.memory
+            .written
+            .is_some_and(|written| written.elapsed() < RUSH)
+    }
+}
+
+/// How long is gathered after so many writes in a row.
+fn gather_after(writes: u32) -> Duration {
+    let doubled = writes.saturating_sub(1).min(16);
+    GATHER
+        .saturating_mul(2_u32.pow(doubled))
+        .min(LONGEST_GATHER)
+}
+
+/// A look at the policy, and what came of it.
+struct Pass {
+    serves_to: u64,
+    ended: Instant,
+    /// A hash of what was wanted: with hundreds of grants on thousands of repositories the
+    /// documents themselves take hundreds of megabytes.
+    wanted: Option<u64>,
+    outcome: SyncResult,
+}
+
+/// Hashes a text while it is being written.
+struct Hashing<'a, H>(&'a mut H);
+
+impl<H: Hasher> fmt::Write for Hashing<'_, H> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Coalescer {
+    fn slot(&self, key: &RepositoryKey) -> Arc<Slot> {
+        self.0
+            .lock()
+            .expect("no panic while held")
+            .entry(key.clone())
+            .or_default()
+            .clone()
+    }
+
+    /// Whether the repository's policy could be read in this time.
+    pub fn was_read(&self, key: &RepositoryKey, within: Duration) -> bool {
+        let read = *self.slot(key).read.lock().expect("no panic while held");
+        read.is_some_and(|read| read.elapsed() < within)
+    }
+
+    /// What of our statements in the repository's policy is this process' own.
+    pub fn own_access<R>(&self, key: &RepositoryKey, look: impl FnOnce(&mut OwnAccess) -> R) -> R {
+        look(&mut self.slot(key).own.lock().expect("no panic while held"))
+    }
+
+    /// Notes that the repository's policy was just read.
+    pub fn note_read(&self, key: &RepositoryKey) {
+        *self.slot(key).read.lock().expect("no panic while held") = Some(Instant::now());
+    }
+
+    /// A hash that nobody outside can foresee: what is wanted is tenants' text.
+    fn hash(&self, wanted: &[Wanted<GrantName>]) -> Option<u64> {
+        let mut hasher = self.1.build_hasher();
+        fmt::Write::write_fmt(&mut Hashing(&mut hasher), format_args!("{wanted:?}")).ok()?;
+        Some(hasher.finish())
+    }
+
+    /// Runs `pass` on what is `wanted`, unless one that began after this call serves it, too, or a
+    /// recent one that is good enough. (Whoever is served by another's pass has put nothing back
+    /// himself.)
+    pub async fn serve(
+        &self,
+        key: &RepositoryKey,
+        who: Freshness,
+        wanted: impl Fn() -> Result<Vec<Wanted<GrantName>>, Problem>,
+        pass: impl AsyncFnOnce(&mut Memory, &[Wanted<GrantName>]) -> SyncResult,
+    ) -> SyncResult {
+        let slot = self.slot(key);
+        let ticket = slot.tickets.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut state = slot.state.lock().await;
+        if let Some(last) = &state.last {
+            let the_same = |last: &Pass| {
+                let unchanged = |wanted: Vec<Wanted<GrantName>>| self.hash(&wanted) == last.wanted;
+                last.outcome.is_ok() && last.wanted.is_some() && wanted().is_ok_and(unchanged)
+            };
+            let good_enough = match who {
+                Freshness::MaxAge(fresh) => last.ended.elapsed() < fresh && the_same(last),
+                Freshness::Fresh | Freshness::VerifyWrite | Freshness::Background => false,
+            };
+            if last.serves_to >= ticket || good_enough {
+                tracing::trace!(ticket, serves_to = last.serves_to, "served by another pass");
+                return last.outcome.clone().map(SyncOutcome::of_another);
+            }
+        }
+        let (in_a_rush, before) = (state.in_a_rush(), state.memory.written);
+        if in_a_rush && who != Freshness::VerifyWrite {
+            tokio::time::sleep(gather_after(state.rush)).await;
+        }
+        let serves_to = slot.tickets.load(Ordering::SeqCst);
+        let (wanted, outcome) = match wanted() {
+            Ok(wanted) => {
+                let outcome = pass(&mut state.memory, &wanted).await;
+                (self.hash(&wanted), outcome)
+            }
+            Err(problem) => (None, Err(problem)),
+        };
+        if matches!(outcome, Ok(SyncOutcome::UpToDate(_))) {
+            *slot.read.lock().expect("no panic while held") = Some(Instant::now());
+        }
+        if state.memory.written != before {
+            state.rush = if in_a_rush {
+                state.rush.saturating_add(1)
+            } else {
+                1
+            };
+        }
+        state.last = Some(Pass {
+            serves_to,
+            ended: Instant::now(),
+            wanted,
+            outcome: outcome.clone(),
+        });
+        outcome
+    }
+
+    /// Notes that a repository was written at this time by an earlier process, unless it was
+    /// written since.
+    pub async fn note_written(&self, key: &RepositoryKey, at: Instant) {
+        self.slot(key)
+            .state
+            .lock()
+            .await
+            .memory
+            .written
+            .get_or_insert(at);
+    }
+
+    /// The repositories that were written lately and that nobody has looked at for this long. What
+    /// is of no use any more is forgotten.
+    pub async fn to_look_after(&self, unseen: Duration) -> Vec<RepositoryKey> {
+        let slots: Vec<(RepositoryKey, Arc<Slot>)> = {
+            let slots = self.0.lock().expect("no panic while held");
+            slots
+                .iter()
+                .map(|(key, slot)| (key.clone(), slot.clone()))
+                .collect()
+        };
+        let (mut found, mut idle) = (Vec::new(), Vec::new());
+        for (key, slot) in slots {
+            // One that is being looked at needs nobody else.
+            let Ok(state) = slot.state.try_lock() else {
+                continue;
+            };
+            let since = state
+                .last
+                .as_ref()
+                .map_or(Duration::MAX, |last| last.ended.elapsed());
+            let written = state
+                .memory
+                .written
+                .is_some_and(|written| written.elapsed() < LOOKED_AFTER);
+            match (written, since > unseen) {
+                (true, true) => found.push(key),
+                (false, _) if since > LOOKED_AFTER => idle.push(key),
+                (_, _) => {}
+            }
+        }
+        let mut slots = self.0.lock().expect("no panic while held");
+        for key in idle {
+            // Somebody who holds it has come in between.
+            if slots
+                .get(&key)
+                .is_some_and(|slot| Arc::strong_count(slot) == 1)
+            {
+                slots.remove(&key);
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::conditions::Reason;
+    use std::collections::BTreeSet;
+    use std::sync::atomic::AtomicUsize;
+
+    fn key() -> RepositoryKey {
+        RepositoryKey {
+            account: "111111111111".parse().unwrap(),
+            region: "us-east-1".into(),
+            name: "r".into(),
+        }
+    }
+
+    async fn ask(coalescer: &Coalescer, who: Freshness, passes: &AtomicUsize) -> SyncResult {
+        let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| {
+            passes.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            Ok(SyncOutcome::NoRepository)
+        };
+        coalescer.serve(&key(), who, || Ok(Vec::new()), pass).await
+    }
+
+    #[tokio::test]
+    async fn many_who_wait_for_one_repository_are_served_by_few_passes() {
+        let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
+        let outcomes =
+            futures::future::join_all((0..100).map(|_| ask(&coalescer, Freshness::Fresh, &passes)))
+                .await;
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| *outcome == Ok(SyncOutcome::NoRepository))
+        );
+        assert!(passes.load(Ordering::SeqCst) <= 2, "{passes:?}");
+    }
+
+    #[tokio::test]
+    async fn who_comes_later_is_not_served_by_what_was_read_before() {
+        let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
+        for _ in 0..3 {
+            ask(&coalescer, Freshness::Fresh, &passes).await.unwrap();
+        }
+        assert_eq!(passes.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn who_is_content_with_a_recent_look_is_served_by_it_as_long_as_the_same_is_wanted() {
+        let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
+        let hour = Freshness::MaxAge(Duration::from_secs(3600));
+        for _ in 0..3 {
+            ask(&coalescer, hour, &passes).await.unwrap();
+        }
+        assert_eq!(passes.load(Ordering::SeqCst), 1);
+        let name = GrantName {
+            namespace: "n".into(),
+            name: "g".into(),
+        };
+        let more = || {
+            Ok(vec![Wanted {
+                id: name.clone(),
+                contributions: Vec::new(),
+                replaces: BTreeSet::new(),
+                stays_as: None,
+                if_there: Vec::new(),
+            }])
+        };
+        let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| {
+            Ok(SyncOutcome::UpToDate(Box::default()))
+        };
+        assert_eq!(
+            coalescer.serve(&key(), hour, more, pass).await,
+            Ok(SyncOutcome::UpToDate(Box::default()))
+        );
+    }
+
+    #[test]
+    fn a_rush_is_gathered_into_few_writes_however_slowly_it_comes() {
+        let (mut writes, mut waited) = (1, Duration::ZERO);
+        while waited < Duration::from_secs(90) {
+            waited += gather_after(writes);
+            writes += 1;
+        }
+        assert!(writes <= 20, "{writes}");
+        assert_eq!(gather_after(1), GATHER);
+    }
+
+    #[tokio::test]
+    async fn a_failed_look_serves_nobody_who_comes_later() {
+        let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
+        let failing = async |_: &mut Memory, _: &[Wanted<GrantName>]| {
+            Err(Problem::new(Reason::Unavailable, ""))
+        };
+        let _ = coalescer
+            .serve(&key(), Freshness::Fresh, || Ok(Vec::new()), failing)
+            .await;
+        ask(
+            &coalescer,
+            Freshness::MaxAge(Duration::from_secs(3600)),
+            &passes,
+        )
+        .await
+        .unwrap();
+        assert_eq!(passes.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    #[ignore = "a measurement: cargo test --lib -- --ignored --nocapture a_thousand_repositories"]
+    async fn the_memory_of_a_thousand_repositories_with_two_hundred_grants_each() {
+        use crate::controller::repository_policy::membership::Standings;
+        use crate::policy::principals::PrincipalSet;
+        use crate::policy::repository::Contribution;
+        let resident = || {
+            let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+            pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        };
+        let coalescer = Coalescer::default();
+        let name = |number: usize| GrantName {
+            namespace: format!("team-{number}"),
+            name: format!("grant-{number}"),
+        };
+        let wanted = || {
+            let of = |number: usize| Wanted {
+                id: name(number),
+                contributions: vec![Contribution {
+                    actions: crate::grant::actions::of(crate::api::grant::Access::PullPush),
+                    callers: PrincipalSet::named([format!(
+                        "arn:aws:iam::{:012}:root",
+                        200_000_000_000_usize + number
+                    )]),
+                }],
+                replaces: BTreeSet::new(),
+                stays_as: None,
+                if_there: Vec::new(),
+            };
+            Ok((0..200).map(of).collect())
+        };
+        let before = resident();
+        for number in 0..1_000 {
+            let key = RepositoryKey {
+                name: format!("app-{number}"),
+                ..key()
+            };
+            let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| {
+                let granted = (0..200).map(name).collect();
+                Ok(SyncOutcome::UpToDate(Box::new(Standings {
+                    granted,
+                    ..Standings::default()
+                })))
+            };
+            coalescer
+                .serve(&key, Freshness::Fresh, wanted, pass)
+                .await
+                .unwrap();
+        }
+        eprintln!("{} bytes a grant", (resident() - before) / 200_000);
+    }
+
+    #[tokio::test]
+    async fn what_was_written_lately_is_looked_after_when_nobody_else_has_looked() {
+        let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
+        ask(&coalescer, Freshness::Fresh, &passes).await.unwrap();
+        assert!(
+            coalescer.to_look_after(Duration::ZERO).await.is_empty(),
+            "nothing was written"
+        );
+        let writing = async |memory: &mut Memory, _: &[Wanted<GrantName>]| {
+            memory.written = Some(Instant::now());
+            Ok(SyncOutcome::NoRepository)
+        };
+        coalescer
+            .serve(&key(), Freshness::VerifyWrite, || Ok(Vec::new()), writing)
+            .await
+            .unwrap();
+        assert_eq!(coalescer.to_look_after(Duration::ZERO).await, [key()]);
+        assert!(
+            coalescer
+                .to_look_after(Duration::from_secs(3600))
+                .await
+                .is_empty(),
+            "it was seen just now"
+        );
+    }
+}

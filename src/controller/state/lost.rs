@@ -1,0 +1,143 @@
+//! Grants that disappeared without having been revoked (see [`crate::controller::vanished`]). Until that is
+//! dealt with they count as known: what they have is not another operator's. Where many disappeared
+//! together, nothing is revoked for them, and what they have stays until the sweep removes it, or a
+//! grant of the same name is there again.
+
+use crate::api::CrossAccountRegistryGrant;
+use crate::controller::repository_policy::sync::RepositoryKey;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+/// The grants that this process saw disappear.
+#[derive(Default)]
+pub struct LostGrants(Mutex<Vec<Lost>>);
+
+struct Lost {
+    grant: Arc<CrossAccountRegistryGrant>,
+    /// Whether it is to be revoked. As long as that is not decided, it keeps what it has.
+    is_revoked: bool,
+    /// The repositories where the sweep has decided that nothing of it is to stay.
+    removed_from: BTreeSet<RepositoryKey>,
+}
+
+impl LostGrants {
+    /// Notes that a grant with a record disappears. Call it before the cache loses it: in between,
+    /// nobody would know of it.
+    pub fn add(&self, grant: Arc<CrossAccountRegistryGrant>) {
+        let is_revoked = grant.meta().deletion_timestamp.is_some();
+        self.0.lock().expect("no panic while held").push(Lost {
+            grant,
+            is_revoked,
+            removed_from: BTreeSet::new(),
+        });
+    }
+
+    /// Notes that a grant is revoked from now on.
+    pub fn revoke(&self, grant: &CrossAccountRegistryGrant) {
+        let mut all = self.0.lock().expect("no panic while held");
+        all.iter_mut()
+            .filter(|lost| lost.grant.uid() == grant.uid())
+            .for_each(|lost| lost.is_revoked = true);
+    }
+
+    /// Forgets a grant: it was revoked, or is there after all.
+    pub fn forget(&self, grant: &CrossAccountRegistryGrant) {
+        self.0
+            .lock()
+            .expect("no panic while held")
+            .retain(|lost| lost.grant.uid() != grant.uid());
+    }
+
+    /// Notes that nothing of any of them is to stay in a repository's policy.
+    pub fn remove_from(&self, repository: &RepositoryKey) {
+        for lost in self.0.lock().expect("no panic while held").iter_mut() {
+            lost.removed_from.insert(repository.clone());
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<CrossAccountRegistryGrant>> {
+        self.0
+            .lock()
+            .expect("no panic while held")
+            .iter()
+            .map(|lost| lost.grant.clone())
+            .collect()
+    }
+
+    /// Those of a kind that keep what they have. `cache` has the grants that are there.
+    pub fn kept(
+        &self,
+        cache: &Store<CrossAccountRegistryGrant>,
+        is_of_the_kind: impl Fn(&CrossAccountRegistryGrant) -> bool,
+    ) -> Vec<Arc<CrossAccountRegistryGrant>> {
+        self.select(cache, |lost| is_of_the_kind(&lost.grant))
+    }
+
+    /// Those of a kind that keep what they have in a repository's policy.
+    pub fn kept_on(
+        &self,
+        cache: &Store<CrossAccountRegistryGrant>,
+        repository: &RepositoryKey,
+        is_of_the_kind: impl Fn(&CrossAccountRegistryGrant) -> bool,
+    ) -> Vec<Arc<CrossAccountRegistryGrant>> {
+        self.select(cache, |lost| {
+            !lost.removed_from.contains(repository) && is_of_the_kind(&lost.grant)
+        })
+    }
+
+    fn select(
+        &self,
+        cache: &Store<CrossAccountRegistryGrant>,
+        matches: impl Fn(&Lost) -> bool,
+    ) -> Vec<Arc<CrossAccountRegistryGrant>> {
+        let cached = |lost: &Lost| cache.get(&ObjectRef::from_obj(&*lost.grant));
+        let mut all = self.0.lock().expect("no panic while held");
+        // Another grant has its name now.
+        all.retain(|lost| {
+            lost.is_revoked || cached(lost).is_none_or(|there| there.uid() == lost.grant.uid())
+        });
+        let kept = all
+            .iter()
+            .filter(|lost| !lost.is_revoked && cached(lost).is_none() && matches(lost));
+        kept.map(|lost| lost.grant.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::vanished::tests::grant;
+    use kube::runtime::reflector;
+    use kube::runtime::watcher::Event;
+
+    fn kept(lost: &LostGrants, cache: &Store<CrossAccountRegistryGrant>) -> Vec<String> {
+        lost.kept(cache, |_| true)
+            .iter()
+            .filter_map(|grant| grant.uid())
+            .collect()
+    }
+
+    #[test]
+    fn a_lost_grant_keeps_what_it_has_from_the_moment_that_the_cache_loses_it_until_it_is_decided_or_replaced()
+     {
+        let (lost, (cache, mut writer)) = (LostGrants::default(), reflector::store());
+        writer.apply_watcher_event(&Event::Apply(grant("a", "1")));
+        writer.apply_watcher_event(&Event::Apply(grant("b", "2")));
+        lost.add(Arc::new(grant("a", "1")));
+        lost.add(Arc::new(grant("b", "2")));
+        assert!(kept(&lost, &cache).is_empty(), "the cache still has both");
+        writer.apply_watcher_event(&Event::Delete(grant("a", "1")));
+        writer.apply_watcher_event(&Event::Delete(grant("b", "2")));
+        assert_eq!(kept(&lost, &cache), ["1", "2"]);
+        lost.revoke(&grant("a", "1"));
+        assert_eq!(kept(&lost, &cache), ["2"]);
+        assert_eq!(lost.all().len(), 2, "what is being revoked is still known");
+        writer.apply_watcher_event(&Event::Apply(grant("b", "3")));
+        assert!(kept(&lost, &cache).is_empty(), "another grant has its name");
+        lost.forget(&grant("a", "1"));
+        assert!(lost.all().is_empty());
+    }
+}

@@ -1,0 +1,74 @@
+//! Tells of a sweep: in the status of the `AWSAccount`, by an Event, in the log, by the metrics.
+
+use super::Context;
+use crate::api::AWSAccount;
+use crate::api::sweep::{SWEEP_FIELD_MANAGER, SweepStatus};
+use crate::controller::patch;
+use crate::grant::sweep::unclaimed;
+use crate::telemetry::metrics::OfAccount;
+use kube::{Api, Resource, ResourceExt};
+use serde_json::{Value, json};
+
+/// Takes back what an earlier sweep told.
+pub async fn nothing(context: &Context, account: &AWSAccount) {
+    if told_before(account).is_some() {
+        write(context, account, &json!({})).await;
+    }
+}
+
+/// Tells what a sweep found and removed, where it is news.
+pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, removed: usize) {
+    let of = OfAccount {
+        account: account.name_any(),
+    };
+    context
+        .world
+        .metrics
+        .sweep_found
+        .get_or_create(&of)
+        .set(i64::from(told.found));
+    let about = account.object_ref(&());
+    if removed > 0 {
+        context.events.swept(&about, removed).await;
+    }
+    let before = told_before(account);
+    if before == Some(&told) {
+        return;
+    }
+    if told.found > 0
+        && before.is_none_or(|before| before.items != told.items || before.found != told.found)
+    {
+        let SweepStatus {
+            found,
+            kept,
+            message,
+            ..
+        } = &told;
+        let things: Vec<&str> = told.items.iter().map(|item| item.arn.as_str()).collect();
+        tracing::warn!(
+            account = of.account,
+            found,
+            kept,
+            ?things,
+            "found in AWS, and no grant claims it: {message}"
+        );
+        context.events.unclaimed(&about, &unclaimed(*found)).await;
+    }
+    if !told.problems.is_empty() && before.is_none_or(|before| before.problems != told.problems) {
+        tracing::warn!(account = of.account, problems = ?told.problems, "not everything could be swept");
+    }
+    write(context, account, &json!({ "sweep": told })).await;
+}
+
+fn told_before(account: &AWSAccount) -> Option<&SweepStatus> {
+    account.status.as_ref()?.sweep.as_ref()
+}
+
+async fn write(context: &Context, account: &AWSAccount, status: &Value) {
+    let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
+    if let Err(error) =
+        patch::status_as(SWEEP_FIELD_MANAGER, leadership, api, account, status).await
+    {
+        tracing::warn!(account = account.name_any(), %error, "the sweep's status could not be written");
+    }
+}

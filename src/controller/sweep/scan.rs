@@ -1,0 +1,213 @@
+//! Reads what of this installation's is in an account, as far as no grant claims it.
+
+use super::Context;
+use super::claims::claimed_in;
+use crate::api::AWSAccount;
+use crate::aws::Account;
+use crate::aws::ecr::PolicyRead;
+use crate::aws::error::{AwsError, ErrorKind};
+use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::grant::desired::Owner;
+use crate::grant::observed::{InstanceProfile, Role};
+use crate::grant::sweep::{Claimed, Finding, Leftover, Seen, leftovers, no_rule_admits};
+use crate::grant::{AccountId, GrantName};
+use crate::policy::Document;
+use crate::policy::carried::carried;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where is looked, and by what.
+pub struct Place<'a> {
+    pub context: &'a Context,
+    pub id: &'a AccountId,
+    pub account: &'a AWSAccount,
+    pub session: &'a Account,
+    pub unknown: &'a BTreeSet<GrantName>,
+}
+
+/// What was seen, and what it takes to remove it.
+#[derive(Default)]
+pub struct Looked {
+    pub seen: Seen,
+    pub leftovers: Vec<Leftover>,
+    /// By ARN.
+    pub repositories: BTreeMap<String, RepositoryKey>,
+    /// Those in whose policies no rule admits any of what is ours, by ARN.
+    pub refused: BTreeSet<String>,
+}
+
+impl Place<'_> {
+    /// What the grants claim here, as of now.
+    pub fn claimed(&self) -> Claimed {
+        claimed_in(&self.context.world, self.id, self.unknown)
+    }
+
+    /// The path of what the operator makes here.
+    pub fn path(&self) -> &str {
+        &self.account.spec.roles.path
+    }
+}
+
+/// Looks at the account: at what lies under its path in IAM, and at the repositories of these
+/// regions.
+pub async fn look(place: &Place<'_>, regions: &BTreeSet<String>) -> Looked {
+    let (mut looked, claimed) = (Looked::default(), place.claimed());
+    match identities(place, &claimed, &mut looked.seen.claimed).await {
+        Ok(found) => {
+            looked.seen.identities_complete = true;
+            looked.leftovers = found;
+        }
+        Err(fault) => looked.seen.problems.push(fault.into()),
+    }
+    for region in regions {
+        if let Err(fault) = repositories(place, &claimed, region, &mut looked).await {
+            looked.seen.problems.push(fault.into());
+        }
+    }
+    // What was made while this was read: its claim came first, and is on record by now.
+    let claimed = place.claimed();
+    looked.leftovers.retain(|leftover| !claimed.has(leftover));
+    looked
+        .repositories
+        .retain(|_, repository| !claimed.has_repository(&repository.region, &repository.name));
+    let found = |arn: &String| Finding {
+        arn: arn.clone(),
+        owner: None,
+        kept: None,
+    };
+    looked
+        .seen
+        .findings
+        .extend(looked.repositories.keys().map(found));
+    for leftover in &looked.leftovers {
+        let kept = leftover.removal().err();
+        let finding = |arn: &str| Finding {
+            arn: arn.into(),
+            owner: Some(leftover.owner.clone()),
+            kept: kept.clone(),
+        };
+        looked.seen.findings.extend(leftover.arns().map(finding));
+    }
+    looked.seen.regions = regions.clone();
+    looked
+        .seen
+        .findings
+        .sort_by(|one, other| one.arn.cmp(&other.arn));
+    looked
+}
+
+/// The roles and instance profiles under the account's path that no grant claims. Those that one
+/// claims are counted, and not read.
+async fn identities(
+    place: &Place<'_>,
+    claimed: &Claimed,
+    known: &mut usize,
+) -> Result<Vec<Leftover>, AwsError> {
+    let Place {
+        context,
+        account,
+        session,
+        ..
+    } = place;
+    let mut roles: Vec<(String, Role, Owner)> = Vec::new();
+    for name in session.roles_under(place.path()).await? {
+        if claimed.has_role(&name) {
+            *known += 1;
+            continue;
+        }
+        let Some(tags) = session.role_tags(&name).await? else {
+            continue;
+        };
+        let Some(owner) = claimed.former_owner(&tags, &context.world.installation) else {
+            continue;
+        };
+        let Some(role) = session.role(&name).await? else {
+            continue;
+        };
+        roles.push((name, role, owner));
+    }
+    // The operator may read the instance profiles of consumers alone.
+    if account.spec.consumer.is_none() && !claimed.has_instance_roles() {
+        return Ok(leftovers(roles, None));
+    }
+    let mut profiles: Vec<(String, InstanceProfile, Owner)> = Vec::new();
+    for name in session.instance_profiles_under(place.path()).await? {
+        if claimed.has_profile(&name) {
+            *known += 1;
+            continue;
+        }
+        let Some(profile) = session.instance_profile_with_tags_as_given(&name).await? else {
+            continue;
+        };
+        if let Some(owner) = claimed.former_owner(&profile.tags, &context.world.installation) {
+            profiles.push((name, profile, owner));
+        }
+    }
+    Ok(leftovers(roles, Some(profiles)))
+}
+
+/// The repositories of a region whose policies have statements of ours, though no grant claims
+/// them. Those that one claims are looked after by their writers.
+async fn repositories(
+    place: &Place<'_>,
+    claimed: &Claimed,
+    region: &str,
+    looked: &mut Looked,
+) -> Result<(), AwsError> {
+    let Place {
+        context,
+        id,
+        account,
+        session,
+        unknown: _,
+    } = place;
+    for name in session.repositories(region).await? {
+        if claimed.has_repository(region, &name) {
+            looked.seen.claimed += 1;
+            continue;
+        }
+        let text = match session.repository_policy(region, &name).await {
+            Ok(PolicyRead::Policy(text)) => text,
+            Ok(PolicyRead::NoPolicy | PolicyRead::NoRepository) => continue,
+            // The operator's permissions can be for some repositories alone.
+            Err(fault) if fault.class == ErrorKind::Denied => {
+                looked.seen.denied += 1;
+                continue;
+            }
+            Err(fault) => return Err(fault),
+        };
+        // What cannot be read to its end is never written either.
+        let Ok(policy) = Document::parse(&text) else {
+            continue;
+        };
+        if policy
+            .statements
+            .iter()
+            .any(|statement| context.world.installation.owns(statement))
+        {
+            let partition = account.spec.partition.name();
+            let arn = format!("arn:{partition}:ecr:{region}:{id}:repository/{name}");
+            let rules = account
+                .spec
+                .registry
+                .as_ref()
+                .map_or(&[][..], |side| &side.rules);
+            if no_rule_admits(
+                rules,
+                id,
+                &name,
+                &carried(&policy, &context.world.installation),
+            ) {
+                looked.refused.insert(arn.clone());
+            }
+            looked.repositories.insert(
+                arn,
+                RepositoryKey {
+                    account: (*id).clone(),
+                    region: region.into(),
+                    name,
+                },
+            );
+        }
+    }
+    Ok(())
+}

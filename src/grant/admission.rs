@@ -1,0 +1,200 @@
+//! The rules of the `AWSAccount`s: whether they admit what a grant asks. Unset means none; a grant
+//! must fit one rule whole.
+
+use super::Problem;
+use super::consumer::Consumer;
+use super::names::{AccountId, GrantName, Organization, RepositoryPattern};
+use super::validate::{RegistryRole, RoleIdentity};
+use crate::api::AWSAccountSpec;
+use crate::api::account::{ConsumerRule, Namespaces, RegistryRule};
+use crate::api::conditions::Reason;
+use crate::api::grant::{Access, Management};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where a grant lives.
+#[derive(Clone, Copy, Debug)]
+pub struct GrantNamespace<'a> {
+    /// The grant.
+    pub name: &'a GrantName,
+    /// Its namespace's labels; `None` where they are not known (yet): then no selector matches.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+}
+
+/// What a grant asks of the registry account.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Where it lives.
+    pub home: GrantNamespace<'a>,
+    /// The access.
+    pub access: Access,
+    /// The repositories.
+    pub repositories: &'a BTreeSet<RepositoryPattern>,
+    /// For whom.
+    pub consumer: &'a Consumer,
+    /// By which role.
+    pub role: Option<&'a RegistryRole>,
+    /// The Sids of other people's statements that it takes the place of.
+    pub replaces: &'a BTreeSet<String>,
+    /// Whether what it gave is to stay when it is deleted.
+    pub retains: bool,
+}
+
+impl Asked<'_> {
+    /// Why no rule admits the grant, in terms of what the tenant asked: what else the account's
+    /// rules admit is not told.
+    pub fn refused_by<'r>(
+        &self,
+        account: &AccountId,
+        rules: impl Iterator<Item = &'r RegistryRule>,
+    ) -> Option<Problem> {
+        let namespace = &self.home.name.namespace;
+        let refusals: Vec<Vec<String>> = rules
+            .filter(|rule| self.home.is_in(&rule.namespaces))
+            .map(|rule| self.not_admitted(rule))
+            .collect();
+        let why = match refusals.iter().min_by_key(|refusal| refusal.len()) {
+            Some(fits) if fits.is_empty() => return None,
+            Some(closest) => format!("no rule admits {}", closest.join(", ")),
+            None => "no rule is for this namespace".into(),
+        };
+        Some(Problem::new(
+            Reason::NotAdmitted,
+            format!(
+                "AWSAccount {account} does not admit this grant in namespace {namespace}: {why}. A cluster admin can add a rule under spec.registry.rules; a grant must fit one rule whole"
+            ),
+        ))
+    }
+
+    fn not_admitted(&self, rule: &RegistryRule) -> Vec<String> {
+        let RegistryRule {
+            namespaces: _,
+            repositories,
+            max_access,
+            consumers,
+            organizations,
+            allow_replace,
+            allow_retain,
+            managed_policies,
+        } = rule;
+        let admitted: Vec<_> = repositories
+            .iter()
+            .filter_map(|text| RepositoryPattern::recorded(text))
+            .collect();
+        let mut refused: Vec<String> = self
+            .repositories
+            .iter()
+            .filter(|asked| !admitted.iter().any(|rule| rule.covers(asked)))
+            .map(|asked| format!("repository {asked}"))
+            .collect();
+        if self.access > *max_access {
+            refused.push(format!("access {:?}", self.access));
+        }
+        match self.consumer {
+            Consumer::Account { id, .. }
+                if consumers.iter().any(|admitted| admitted == id.as_str()) => {}
+            Consumer::Account { id, .. } => refused.push(format!("consumer {id}")),
+            Consumer::Organization(parts) => {
+                let admitted: Vec<Organization> = organizations
+                    .iter()
+                    .filter_map(|text| text.parse().ok())
+                    .collect();
+                let outside = parts
+                    .iter()
+                    .filter(|part| !admitted.iter().any(|rule| rule.covers(part)));
+                refused.extend(outside.map(|part| format!("organization {part}")));
+            }
+        }
+        if !self.replaces.is_empty() && !allow_replace {
+            refused.push("replaceSids".into());
+        }
+        if self.retains && !allow_retain {
+            refused.push("deletionPolicy Retain".into());
+        }
+        let policies = self.role.iter().flat_map(|role| &role.managed_policies);
+        refused.extend(
+            policies
+                .filter(|p| !managed_policies.contains(p))
+                .map(|p| format!("managed policy {p:?}")),
+        );
+        refused
+    }
+}
+
+/// Why no rule admits an instance role.
+pub fn instance_role_refused<'r>(
+    role: &RoleIdentity,
+    management: Management,
+    home: GrantNamespace,
+    retains: bool,
+    mut rules: impl Iterator<Item = &'r ConsumerRule>,
+) -> Option<Problem> {
+    let path_and_name = role.path_and_name();
+    let admits = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => path_and_name.starts_with(prefix),
+        None => *pattern == path_and_name,
+    };
+    let admitted = rules.any(|rule| {
+        let ConsumerRule {
+            namespaces,
+            roles,
+            management: admitted,
+            allow_retain,
+        } = rule;
+        let fits = admitted.contains(&management) && (*allow_retain || !retains);
+        home.is_in(namespaces) && roles.iter().any(admits) && fits
+    });
+    let retained = match (management, retains) {
+        (Management::Create, false) => "",
+        (Management::Create, true) => " with deletionPolicy Retain",
+        (Management::Extend, false) => " with management Extend",
+        (Management::Extend, true) => " with management Extend and deletionPolicy Retain",
+    };
+    (!admitted).then(|| {
+        Problem::new(
+            Reason::NotAdmitted,
+            format!(
+                "AWSAccount {} does not admit instance role {path_and_name}{retained} for namespace {}: a cluster admin can add a rule under spec.consumer.rules",
+                role.account, home.name.namespace
+            ),
+        )
+    })
+}
+
+/// Whether an account is open, as a consumer, to the grants of this namespace at all: of any other
+/// the operator tells them nothing.
+pub fn is_open_to(
+    name: &GrantName,
+    labels: Option<&BTreeMap<String, String>>,
+    account: &AWSAccountSpec,
+) -> bool {
+    let home = GrantNamespace { name, labels };
+    account
+        .consumer
+        .iter()
+        .flat_map(|side| &side.rules)
+        .any(|rule| home.is_in(&rule.namespaces))
+}
+
+impl GrantNamespace<'_> {
+    fn is_in(self, namespaces: &Namespaces) -> bool {
+        let Namespaces { names, selector } = namespaces;
+        let selected = self
+            .labels
+            .zip(selector.clone())
+            .is_some_and(|(labels, selector)| {
+                let empty = selector
+                    .match_labels
+                    .as_ref()
+                    .is_none_or(BTreeMap::is_empty)
+                    && selector
+                        .match_expressions
+                        .as_ref()
+                        .is_none_or(Vec::is_empty);
+                let parsed = kube::core::Selector::try_from(selector);
+                !empty
+                    && parsed
+                        .is_ok_and(|selector| kube::core::SelectorExt::matches(&selector, labels))
+            });
+        selected || names.contains(&self.name.namespace)
+    }
+}

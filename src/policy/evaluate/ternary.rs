@@ -1,0 +1,116 @@
+//! Yes, no, or not known: what a verdict rests on where a request is known in part.
+
+use std::collections::BTreeSet;
+
+/// The answer to a question about a request (Kleene's logic of three values).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ternary {
+    Yes,
+    No,
+    Open(Open),
+}
+
+/// What an answer that is not known hangs on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Open {
+    /// Condition keys whose values are not known.
+    pub(super) keys: BTreeSet<String>,
+    /// What could not be read or is not understood, and why.
+    pub(super) unread: BTreeSet<String>,
+}
+
+impl Open {
+    fn join(mut self, mut other: Self) -> Self {
+        if self.keys.len() + self.unread.len() < other.keys.len() + other.unread.len() {
+            std::mem::swap(&mut self, &mut other);
+        }
+        self.keys.extend(other.keys);
+        self.unread.extend(other.unread);
+        self
+    }
+}
+
+impl Ternary {
+    pub(super) fn of(truth: bool) -> Self {
+        if truth { Self::Yes } else { Self::No }
+    }
+
+    /// It hangs on this condition key.
+    pub(super) fn hangs_on(key: impl Into<String>) -> Self {
+        Self::Open(Open {
+            keys: [key.into()].into(),
+            ..Open::default()
+        })
+    }
+
+    /// It hangs on what is not understood.
+    pub(super) fn unread(why: impl Into<String>) -> Self {
+        Self::Open(Open {
+            unread: [why.into()].into(),
+            ..Open::default()
+        })
+    }
+
+    pub(super) fn is_no(&self) -> bool {
+        *self == Self::No
+    }
+
+    pub(super) fn not(self) -> Self {
+        match self {
+            Self::Yes => Self::No,
+            Self::No => Self::Yes,
+            open @ Self::Open(_) => open,
+        }
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, _) | (_, Self::No) => Self::No,
+            (Self::Yes, other) | (other, Self::Yes) => other,
+            (Self::Open(one), Self::Open(other)) => Self::Open(one.join(other)),
+        }
+    }
+
+    pub(super) fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
+            (Self::No, other) | (other, Self::No) => other,
+            (Self::Open(one), Self::Open(other)) => Self::Open(one.join(other)),
+        }
+    }
+
+    /// Whether one of them holds.
+    pub(super) fn any(truths: impl IntoIterator<Item = Self>) -> Self {
+        let mut whole = Self::No;
+        for truth in truths {
+            whole = whole.or(truth);
+            if whole == Self::Yes {
+                break;
+            }
+        }
+        whole
+    }
+
+    /// Whether all of them hold.
+    pub(super) fn all(truths: impl IntoIterator<Item = Self>) -> Self {
+        let mut whole = Self::Yes;
+        for truth in truths {
+            whole = whole.and(truth);
+            if whole == Self::No {
+                break;
+            }
+        }
+        whole
+    }
+
+    /// Says where that which is not understood stands.
+    pub(super) fn located(self, place: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Open(Open { keys, unread }) => Self::Open(Open {
+                keys,
+                unread: unread.iter().map(|why| place(why)).collect(),
+            }),
+            known => known,
+        }
+    }
+}

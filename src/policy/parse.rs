@@ -1,0 +1,358 @@
+//! Reads the JSON of policy documents as strictly as is needed to write it again without loss: what
+//! serde_json would silently change (a key that stands twice, a number that it cannot hold) is an
+//! error here, and every error says where.
+
+use super::document::ParseError;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use std::fmt;
+
+/// How deep a document may be nested. A policy needs 6 levels; serde_json itself stops at 128.
+const MAX_DEPTH: usize = 64;
+
+/// How much of somebody's text an error repeats: it ends up in a status.
+const MAX_QUOTED: usize = 64;
+
+/// Reads a policy document's JSON: an object whose `Statement` is an object or a list of them.
+pub(super) fn read(text: &str) -> Result<Map<String, Value>, ParseError> {
+    if text.starts_with('\u{feff}') {
+        return Err(ParseError::at(
+            text.as_bytes(),
+            0,
+            "the document begins with a byte order mark",
+        ));
+    }
+    let mut json = serde_json::Deserializer::from_str(text);
+    let value = Place {
+        part: Part::Document,
+        depth: 0,
+    }
+    .deserialize(&mut json);
+    let value = value
+        .and_then(|value| json.end().map(|()| value))
+        .map_err(|error| unreadable(text, &error))?;
+    numbers_survive(text)?;
+    match value {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(ParseError::whole(Part::Document.demand())),
+    }
+}
+
+fn unreadable(text: &str, error: &serde_json::Error) -> ParseError {
+    let whole = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    let what = whole.strip_suffix(&position).unwrap_or(&whole);
+    let problem = if error.is_data() {
+        what.to_owned()
+    } else {
+        format!("not valid JSON: {what}")
+    };
+    // serde_json counts bytes; people count characters.
+    let line = text
+        .split('\n')
+        .nth(error.line().saturating_sub(1))
+        .unwrap_or_default();
+    let before = &line.as_bytes()[..error.column().min(line.len())];
+    ParseError {
+        line: error.line(),
+        column: characters(before).max(1),
+        problem,
+    }
+}
+
+/// How many characters of UTF-8 begin in these bytes.
+pub(super) fn characters(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .filter(|byte| **byte & 0b1100_0000 != 0b1000_0000)
+        .count()
+}
+
+/// What is read, which decides what it has to be.
+#[derive(Clone, Copy)]
+enum Part {
+    Document,
+    Statements,
+    /// By its place in the list, from 1.
+    Statement(usize),
+    Anything,
+}
+
+impl Part {
+    fn demand(self) -> String {
+        match self {
+            Self::Document => "a policy document must be a JSON object".into(),
+            Self::Statements => "Statement must be an object or a list of objects".into(),
+            Self::Statement(n) => format!("the {} statement must be a JSON object", ordinal(n)),
+            Self::Anything => "a JSON value".into(),
+        }
+    }
+}
+
+/// As people say it: 1st, 2nd, 3rd, 4th, 11th, 21st.
+pub(super) fn ordinal(n: usize) -> String {
+    let ending = match (n % 10, n % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{n}{ending}")
+}
+
+/// A place in the document. Whatever stands there is built as serde_json's own value.
+#[derive(Clone, Copy)]
+struct Place {
+    part: Part,
+    depth: usize,
+}
+
+impl Place {
+    /// One level further in.
+    fn inner<E: Error>(self, part: Part) -> Result<Self, E> {
+        let depth = self.depth + 1;
+        if depth > MAX_DEPTH {
+            return Err(E::custom(format_args!(
+                "nested more than {MAX_DEPTH} levels deep"
+            )));
+        }
+        Ok(Self { part, depth })
+    }
+
+    fn scalar<E: Error>(self, value: impl Into<Value>) -> Result<Value, E> {
+        match self.part {
+            Part::Anything => Ok(value.into()),
+            _ => Err(E::custom(self.part.demand())),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Place {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Place {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.part.demand())
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        self.scalar(value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        self.scalar(value)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        self.scalar(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        self.scalar(value)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.scalar(value)
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
+        self.scalar(value)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        self.scalar(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        loop {
+            let item = match self.part {
+                Part::Anything => Part::Anything,
+                Part::Statements => Part::Statement(list.len() + 1),
+                Part::Document | Part::Statement(_) => {
+                    return Err(A::Error::custom(self.part.demand()));
+                }
+            };
+            match items.next_element_seed(self.inner(item)?)? {
+                Some(value) => list.push(value),
+                None => return Ok(Value::Array(list)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        // A lone statement is printed as a list of one, and must not be too deep then.
+        let place = match self.part {
+            Part::Statements => self.inner(Part::Statement(1))?,
+            _ => self,
+        };
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if map.contains_key(&key) {
+                return Err(A::Error::custom(format_args!(
+                    "the key {} stands twice in one object",
+                    quoted(&key)
+                )));
+            }
+            let part = match self.part {
+                Part::Document if key == "Statement" => Part::Statements,
+                _ => Part::Anything,
+            };
+            let value = entries.next_value_seed(place.inner(part)?)?;
+            map.insert(key, value);
+        }
+        match self.part {
+            Part::Document if !map.contains_key("Statement") => {
+                Err(A::Error::custom("the document has no Statement"))
+            }
+            _ => Ok(Value::Object(map)),
+        }
+    }
+}
+
+/// Somebody's text for an error: in quotes, on one line, and not all of it where it is long.
+fn quoted(text: &str) -> String {
+    let cut = text.char_indices().nth(MAX_QUOTED).map(|(at, _)| at);
+    let shown: String = text[..cut.unwrap_or(text.len())].escape_debug().collect();
+    format!("\"{shown}{}\"", if cut.is_some() { "…" } else { "" })
+}
+
+/// Whether every number of a text that is known to be JSON is printed again as the number it is.
+/// serde_json keeps integers of 64 bits and else the nearest float; with its feature
+/// `arbitrary_precision` it would keep all, but that changes what a number is for every other crate
+/// in the build.
+fn numbers_survive(text: &str) -> Result<(), ParseError> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let length = match byte {
+            b'"' => string_length(&bytes[at..]),
+            b'-' | b'0'..=b'9' => {
+                let more =
+                    |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+                let number =
+                    &text[at..at + bytes[at..].iter().take_while(|byte| more(byte)).count()];
+                if !survives(number) {
+                    let problem = format!(
+                        "the number {} could not be written again exactly",
+                        quoted(number)
+                    );
+                    return Err(ParseError::at(text.as_bytes(), at, problem));
+                }
+                number.len()
+            }
+            _ => 1,
+        };
+        at += length;
+    }
+    Ok(())
+}
+
+/// The length of the JSON string that begins here, with its quotes.
+fn string_length(bytes: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+fn survives(number: &str) -> bool {
+    // 15 digits and a sign fit into 64 bits.
+    if number.len() <= 15 && number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return true;
+    }
+    let Ok(read) = serde_json::from_str::<Number>(number) else {
+        return false;
+    };
+    let printed = read.to_string();
+    // Printed, it must also be read as the same again: serde_json reads some floats one bit off.
+    let again = serde_json::from_str::<Number>(&printed).is_ok_and(|again| again == read);
+    again && decimal(number).is_some_and(|exact| Some(exact) == decimal(&printed))
+}
+
+/// Sign, significant digits and exponent: the same for every way to write a number.
+fn decimal(number: &str) -> Option<(bool, String, i64)> {
+    let (negative, number) = number
+        .strip_prefix('-')
+        .map_or((false, number), |number| (true, number));
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let digits = digits.trim_start_matches('0');
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
+        return Some((negative, String::new(), 0));
+    }
+    let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
+    let shift = zeros - i64::try_from(fraction.len()).ok()?;
+    Some((
+        negative,
+        significant.to_owned(),
+        exponent.parse::<i64>().ok()?.checked_add(shift)?,
+    ))
+}
+
+/// A text without its percent-encoding (RFC 3986, as IAM returns documents: a `+` stays a `+`).
+pub(super) fn percent_decoded(text: &str) -> Result<String, ParseError> {
+    let bad = |at: usize| {
+        let escape: String = text[at..].chars().take(3).collect();
+        ParseError::at(
+            text.as_bytes(),
+            at,
+            format!("{} is no percent-encoded byte", quoted(&escape)),
+        )
+    };
+    let hex = |at: usize| {
+        text.as_bytes()
+            .get(at)
+            .and_then(|byte| char::from(*byte).to_digit(16))
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(&byte) = text.as_bytes().get(at) {
+        if byte != b'%' {
+            bytes.push(byte);
+            at += 1;
+            continue;
+        }
+        let (Some(high), Some(low)) = (hex(at + 1), hex(at + 2)) else {
+            return Err(bad(at));
+        };
+        bytes.push(u8::try_from(high * 16 + low).map_err(|_| bad(at))?);
+        at += 3;
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let begin = encoded_offset(text, error.utf8_error().valid_up_to());
+        ParseError::at(
+            text.as_bytes(),
+            begin,
+            "the percent-encoded bytes here are not UTF-8",
+        )
+    })
+}
+
+/// Where in the percent-encoded text the decoded byte number `wanted` stands.
+fn encoded_offset(text: &str, wanted: usize) -> usize {
+    let mut at = 0;
+    for _ in 0..wanted {
+        at += if text.as_bytes().get(at) == Some(&b'%') {
+            3
+        } else {
+            1
+        };
+    }
+    at
+}

@@ -1,0 +1,443 @@
+//! Whom a statement lets in. Callers of one kind can be joined into one statement without letting
+//! in anybody else, which is what lets hundreds of accounts fit into one document.
+
+use super::document::Statement;
+use super::subsumes::root_of;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// The callers that a statement of ours is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrincipalSet {
+    kind: Kind,
+    principals: BTreeSet<String>,
+    /// The values of the kind's condition.
+    among: BTreeSet<String>,
+    /// The account that is left out, where the principal is everybody.
+    except: Option<String>,
+}
+
+/// How callers are told: two of one kind differ in values alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// By their ARNs. An account's root stands for whomever the account itself allows.
+    Named,
+    /// By their account's root, and an ARN like one of a list. Each ARN carries its account, so
+    /// that joining two widens neither.
+    NamedLike,
+    /// By the organization that their account is in.
+    InOrganization,
+    /// By the organizational unit; each path carries its organization.
+    InUnit,
+    /// An AWS service, on behalf of resources like those of a list. Each ARN carries its service
+    /// and account.
+    ServiceFor,
+}
+
+impl Kind {
+    /// The operator and key of the condition that goes with the principal.
+    fn condition(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Named => None,
+            Self::NamedLike => Some(("ArnLike", "aws:PrincipalArn")),
+            Self::InOrganization => Some(("StringEquals", "aws:PrincipalOrgID")),
+            // The key has several values: one path for each organization that the account is in,
+            // which is at most one.
+            Self::InUnit => Some(("ForAnyValue:StringLike", "aws:PrincipalOrgPaths")),
+            // In the form in which AWS documents Lambda's access:
+            // https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policy-examples.html
+            Self::ServiceFor => Some(("StringLike", "aws:SourceArn")),
+        }
+    }
+
+    /// Names the kind in a Sid.
+    pub(super) fn shape(self) -> String {
+        self.condition()
+            .map(|(operator, key)| format!("{operator} {key}"))
+            .unwrap_or_default()
+    }
+}
+
+impl PrincipalSet {
+    fn new(
+        kind: Kind,
+        principals: impl IntoIterator<Item = String>,
+        among: impl IntoIterator<Item = String>,
+    ) -> Self {
+        Self {
+            kind,
+            principals: principals.into_iter().collect(),
+            among: among.into_iter().collect(),
+            except: None,
+        }
+    }
+
+    /// These principals, by their ARNs.
+    pub fn named(arns: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Kind::Named, arns, [])
+    }
+
+    /// Those of an account whose ARN is like one of these, which must be of that account. Narrowing
+    /// by condition survives a role's recreation, and needs no role to exist when the policy is
+    /// written.
+    pub fn named_like(root: String, arns: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Kind::NamedLike, [root], arns)
+    }
+
+    /// Everybody whose account is in one of these organizations (by ID), but for the account that
+    /// owns what is granted: there a resource's policy that names everybody is enough by itself,
+    /// without the identity's own policies. Source:
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html#principal-anonymous>.
+    pub fn in_organizations(ids: impl IntoIterator<Item = String>, owner: &str) -> Self {
+        Self {
+            except: Some(owner.into()),
+            ..Self::new(Kind::InOrganization, ["*".into()], ids)
+        }
+    }
+
+    /// Everybody whose account is in one of these organizational units (by path, with the
+    /// organization's ID), but for the account that owns what is granted.
+    pub fn in_units(paths: impl IntoIterator<Item = String>, owner: &str) -> Self {
+        Self {
+            except: Some(owner.into()),
+            ..Self::new(Kind::InUnit, ["*".into()], paths)
+        }
+    }
+
+    /// A service, on behalf of resources whose ARN is like one of these.
+    pub fn service_for(service: &str, sources: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Kind::ServiceFor, [service.into()], sources)
+    }
+
+    /// How they are told.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The principals: ARNs, `*`, or a service.
+    pub fn principals(&self) -> &BTreeSet<String> {
+        &self.principals
+    }
+
+    /// What the condition goes by; nothing where there is no condition.
+    pub fn among(&self) -> &BTreeSet<String> {
+        &self.among
+    }
+
+    /// The account that is left out.
+    pub fn except(&self) -> Option<&str> {
+        self.except.as_deref()
+    }
+
+    /// Whether a statement for these and the others lets in nobody but these and the others. Where
+    /// a root goes with ARNs, each ARN must be of one of its own principals: a statement that was
+    /// not written by us may have `*` or another account's root there.
+    pub(super) fn can_join(&self, others: &Self) -> bool {
+        let has_its_root = |arn: &String, of: &Self| {
+            root_of(arn).is_some_and(|root| of.principals.contains(&root))
+        };
+        let is_exact = |of: &Self| {
+            of.kind != Kind::NamedLike || of.among.iter().all(|arn| has_its_root(arn, of))
+        };
+        self.kind == others.kind
+            && self.except == others.except
+            && is_exact(self)
+            && is_exact(others)
+    }
+
+    /// Lets others of the same kind in as well. Of another kind they are not taken.
+    pub(super) fn join(&mut self, others: &Self) {
+        if self.kind == others.kind && self.except == others.except {
+            self.principals.extend(others.principals.iter().cloned());
+            self.among.extend(others.among.iter().cloned());
+        }
+    }
+}
+
+impl PrincipalSet {
+    /// Whom a statement that was made by [`Statement::to`] is for; `None` for any other.
+    pub fn of(statement: &Statement) -> Option<Self> {
+        let texts = |value: &Value| -> Option<BTreeSet<String>> {
+            match value {
+                Value::String(text) => Some([text.clone()].into()),
+                Value::Array(list) => list
+                    .iter()
+                    .map(|text| text.as_str().map(String::from))
+                    .collect(),
+                _ => None,
+            }
+        };
+        let principal = statement.0.get("Principal")?;
+        let service = principal.get("Service");
+        let principals = texts(
+            service
+                .or_else(|| principal.get("AWS"))
+                .unwrap_or(principal),
+        )?;
+        let kinds = [
+            Kind::NamedLike,
+            Kind::InOrganization,
+            Kind::InUnit,
+            Kind::ServiceFor,
+        ];
+        let values = |kind: Kind| {
+            kind.condition()
+                .and_then(|(operator, key)| statement.condition(operator, key))
+        };
+        let kind = kinds
+            .into_iter()
+            .find(|kind| values(*kind).is_some())
+            .unwrap_or(Kind::Named);
+        let among = values(kind).map_or(Some(BTreeSet::new()), texts)?;
+        let except = statement
+            .condition("StringNotEquals", "aws:PrincipalAccount")
+            .and_then(Value::as_str);
+        let callers = Self {
+            kind,
+            principals,
+            among,
+            except: except.map(String::from),
+        };
+        // Whatever else the statement asks would be lost.
+        let bare = Statement::allow([""; 0]).to(&callers);
+        let same = |key: &str| {
+            Statement(only(statement, key)).meaning() == Statement(only(&bare, key)).meaning()
+        };
+        (same("Principal") && same("Condition")).then_some(callers)
+    }
+
+    /// Splits the callers into single ones: each has one principal and, where there is a condition,
+    /// one of its values.
+    pub fn each(&self) -> Vec<Self> {
+        let Self {
+            kind,
+            principals,
+            among,
+            except,
+        } = self;
+        let one = |principal: &String, value: Option<&String>| Self {
+            kind: *kind,
+            principals: [principal.clone()].into(),
+            among: value.cloned().into_iter().collect(),
+            except: except.clone(),
+        };
+        let mut singles = Vec::new();
+        for principal in principals {
+            match kind {
+                Kind::Named => singles.push(one(principal, None)),
+                // Each ARN belongs to the root of its own account.
+                Kind::NamedLike => {
+                    let of_account =
+                        |arn: &&String| root_of(arn).is_none_or(|root| root == *principal);
+                    singles.extend(
+                        among
+                            .iter()
+                            .filter(of_account)
+                            .map(|arn| one(principal, Some(arn))),
+                    );
+                }
+                Kind::InOrganization | Kind::InUnit | Kind::ServiceFor => {
+                    singles.extend(among.iter().map(|value| one(principal, Some(value))));
+                }
+            }
+        }
+        singles
+    }
+
+    /// Whether the other callers are among these, value by value.
+    pub fn has(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && self.except == other.except
+            && other.principals.is_subset(&self.principals)
+            && other.among.is_subset(&self.among)
+    }
+
+    /// Whether a statement for these callers also lets in this single caller, told in whatever way:
+    /// an account's root comprises its roles.
+    pub fn comprise(&self, one: &Self) -> bool {
+        let Some(principal) = one.principals.first() else {
+            return false;
+        };
+        let value = one.among.first().map(String::as_str).unwrap_or_default();
+        let named = self.principals.contains(principal);
+        let like_one = |text: &str| {
+            self.among.contains(text) || self.among.iter().any(|pattern| like(pattern, text))
+        };
+        let root_is_named =
+            || root_of(principal).is_some_and(|root| self.principals.contains(&root));
+        let excepted = self.except.is_none() || self.except == one.except;
+        match (self.kind, one.kind) {
+            (Kind::Named, Kind::Named) => named || root_is_named(),
+            (Kind::Named, Kind::NamedLike) => named,
+            (Kind::NamedLike, Kind::NamedLike) => named && like_one(value),
+            (Kind::NamedLike, Kind::Named) => {
+                principal.contains(":role/") && root_is_named() && like_one(principal)
+            }
+            (Kind::InOrganization, Kind::InOrganization) => excepted && self.among.contains(value),
+            (Kind::InOrganization, Kind::InUnit) => {
+                excepted
+                    && value
+                        .split('/')
+                        .next()
+                        .is_some_and(|organization| self.among.contains(organization))
+            }
+            (Kind::InUnit, Kind::InUnit) => excepted && like_one(value),
+            (Kind::ServiceFor, Kind::ServiceFor) => named && like_one(value),
+            (
+                Kind::Named | Kind::NamedLike,
+                Kind::InOrganization | Kind::InUnit | Kind::ServiceFor,
+            )
+            | (Kind::InOrganization | Kind::ServiceFor, Kind::Named | Kind::NamedLike)
+            | (
+                Kind::InUnit,
+                Kind::Named | Kind::NamedLike | Kind::InOrganization | Kind::ServiceFor,
+            )
+            | (Kind::InOrganization, Kind::ServiceFor)
+            | (Kind::ServiceFor, Kind::InOrganization | Kind::InUnit) => false,
+        }
+    }
+
+    /// Without whom the others are: nothing where nobody is left.
+    pub fn without(&self, others: &Self) -> Option<Self> {
+        if self.kind != others.kind || self.except != others.except {
+            return Some(self.clone());
+        }
+        let Self {
+            kind,
+            principals,
+            among,
+            except,
+        } = self;
+        let (kind, except) = (*kind, except.clone());
+        let left: BTreeSet<String> = among.difference(&others.among).cloned().collect();
+        let principals: BTreeSet<String> = match kind {
+            Kind::Named => principals.difference(&others.principals).cloned().collect(),
+            // A root stays for as long as one of its account's roles does.
+            Kind::NamedLike => {
+                let account = |arn: &str| arn.split(':').nth(4).map(String::from);
+                let has_role =
+                    |root: &&String| left.iter().any(|arn| account(arn) == account(root));
+                principals.iter().filter(has_role).cloned().collect()
+            }
+            Kind::InOrganization | Kind::InUnit | Kind::ServiceFor if left.is_empty() => {
+                BTreeSet::new()
+            }
+            Kind::InOrganization | Kind::InUnit | Kind::ServiceFor => principals.clone(),
+        };
+        (!principals.is_empty()).then_some(Self {
+            kind,
+            principals,
+            among: left,
+            except,
+        })
+    }
+}
+
+impl fmt::Display for PrincipalSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = if self.among.is_empty() {
+            &self.principals
+        } else {
+            &self.among
+        };
+        f.write_str(
+            &told
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", "),
+        )
+    }
+}
+
+/// One element of a statement alone.
+fn only(statement: &Statement, key: &str) -> Map<String, Value> {
+    statement
+        .0
+        .get(key)
+        .map(|value| (key.to_owned(), value.clone()))
+        .into_iter()
+        .collect()
+}
+
+impl Statement {
+    /// For these callers. Call it before other conditions are added.
+    pub fn to(self, callers: &PrincipalSet) -> Self {
+        let PrincipalSet {
+            kind,
+            principals,
+            among,
+            except,
+        } = callers;
+        let statement = match kind {
+            Kind::ServiceFor => principals
+                .iter()
+                .fold(self, |statement, service| statement.to_service(service)),
+            Kind::Named | Kind::NamedLike | Kind::InOrganization | Kind::InUnit => {
+                self.to_principals(principals)
+            }
+        };
+        let statement = match kind.condition() {
+            Some((operator, key)) => statement.only_if(operator, key, among),
+            None => statement,
+        };
+        except.iter().fold(statement, |statement, account| {
+            statement.only_if("StringNotEquals", "aws:PrincipalAccount", [account])
+        })
+    }
+}
+
+/// Whether a text is like a pattern in which `*` stands for any characters, as in `ArnLike`.
+pub fn like(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(mut left) = text.strip_prefix(first) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    left.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("ci/*", "ci/deployer", true)]
+    #[case("ci/*", "ci/a/b", true)]
+    #[case("ci/*", "cd/x", false)]
+    #[case("*/node", "a/node", true)]
+    #[case("*/node", "a/node2", false)]
+    #[case("a*b*c", "a-b-b-c", true)]
+    #[case("a*b*c", "a-c", false)]
+    #[case("aa*a", "aa", false)]
+    #[case("node", "node", true)]
+    fn a_star_stands_for_any_characters(
+        #[case] pattern: &str,
+        #[case] text: &str,
+        #[case] fits: bool,
+    ) {
+        assert_eq!(like(pattern, text), fits);
+    }
+
+    #[test]
+    fn nobody_is_let_in_by_being_joined_to_callers_of_another_kind() {
+        let mut narrowed = PrincipalSet::named_like(
+            "arn:aws:iam::2:root".into(),
+            ["arn:aws:iam::2:role/ci".into()],
+        );
+        let before = narrowed.clone();
+        narrowed.join(&PrincipalSet::in_organizations(["o-1".into()], "1"));
+        assert_eq!(narrowed, before);
+    }
+}

@@ -1,0 +1,462 @@
+//! Whether our statements allow at least as much as one that somebody else wrote, so that it can
+//! go. Where it is not certain they do not: a statement too many costs a few characters, one too
+//! few costs somebody's access.
+
+use super::document::Statement;
+use super::principals::{Kind, PrincipalSet, like};
+use super::repository::Contribution;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// How many of the accesses that are missing are told.
+const TOLD: usize = 3;
+/// The most characters of a reason.
+const LONGEST: usize = 300;
+
+/// Why the statement cannot be given up in favour of ours, for people; `None`: ours allow at least
+/// as much.
+pub fn why_needed(statement: &Statement, ours: &[Contribution]) -> Option<String> {
+    let read = match Read::of(statement) {
+        Ok(read) => read,
+        Err(why) => return Some(limited(why)),
+    };
+    let allowed = |action: &str, principal: &Principal| {
+        ours.iter().any(|Contribution { actions, callers }| {
+            actions.iter().any(|own| own.eq_ignore_ascii_case(action))
+                && principal.is_among(callers, &read.condition)
+        })
+    };
+    let mut missing = Vec::new();
+    for principal in &read.principals {
+        let mut actions: Vec<&str> = read
+            .actions
+            .iter()
+            .copied()
+            .filter(|action| !allowed(action, principal))
+            .collect();
+        actions.sort_unstable();
+        actions.dedup();
+        if !actions.is_empty() {
+            let more = actions.len().saturating_sub(TOLD);
+            actions.truncate(TOLD);
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            missing.push(format!(
+                "it allows {}{more} to {}",
+                actions.join(", "),
+                principal.name()
+            ));
+        }
+    }
+    // AWS gives lists back in another order than they were sent; what is told must not change with
+    // it.
+    missing.sort_unstable();
+    missing.dedup();
+    let more = missing.len().saturating_sub(TOLD);
+    missing.truncate(TOLD);
+    let told = (!missing.is_empty()).then(|| missing.join("; "))?;
+    let rest = if more > 0 {
+        format!("; and so for {more} more")
+    } else {
+        String::new()
+    };
+    let under = if read.condition.is_empty() {
+        ""
+    } else {
+        ", under its condition"
+    };
+    Some(limited(format!(
+        "{told}{rest}{under}, which no grant on this repository does"
+    )))
+}
+
+/// What others wrote can be long; what is told of it is not.
+fn limited(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// What the statement allows, as far as it is understood to the last key.
+struct Read<'a> {
+    actions: Vec<&'a str>,
+    principals: Vec<Principal<'a>>,
+    /// Its condition, which can only make it allow less; it matters where it says whom `*` or a
+    /// service means.
+    condition: Vec<(String, String, BTreeSet<&'a str>)>,
+}
+
+enum Principal<'a> {
+    Aws(&'a str),
+    Service(&'a str),
+}
+
+impl<'a> Read<'a> {
+    fn of(statement: &'a Statement) -> Result<Self, String> {
+        let Statement(keys) = statement;
+        if keys.get("Effect").and_then(Value::as_str) != Some("Allow") {
+            return Err("it is not an Allow".into());
+        }
+        let known = ["Sid", "Effect", "Principal", "Action", "Condition"];
+        if let Some(key) = keys.keys().find(|key| !known.contains(&key.as_str())) {
+            return Err(format!("it has {key}, whose reach cannot be told"));
+        }
+        let actions = keys
+            .get("Action")
+            .and_then(texts)
+            .ok_or("its Action cannot be read")?;
+        if let Some(pattern) = actions.iter().find(|action| action.contains(['*', '?'])) {
+            return Err(format!(
+                "it allows {pattern}, and grants allow single actions"
+            ));
+        }
+        let principals = match keys.get("Principal") {
+            Some(Value::String(all)) if all == "*" => vec![Principal::Aws("*")],
+            Some(Value::Object(kinds)) => {
+                let mut principals = Vec::new();
+                for (kind, values) in kinds {
+                    let values = texts(values).ok_or("its Principal cannot be read")?;
+                    match kind.as_str() {
+                        "AWS" => principals.extend(values.into_iter().map(Principal::Aws)),
+                        "Service" => principals.extend(values.into_iter().map(Principal::Service)),
+                        other => return Err(format!("it lets in a principal of kind {other}")),
+                    }
+                }
+                principals
+            }
+            _ => return Err("its Principal cannot be read".into()),
+        };
+        let condition = match keys.get("Condition") {
+            Some(condition) => conditions(condition).ok_or("its Condition cannot be read")?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            actions,
+            principals,
+            condition,
+        })
+    }
+}
+
+impl Principal<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Aws("*") => "everybody",
+            Self::Aws(name) | Self::Service(name) => name,
+        }
+    }
+
+    /// Whether callers of ours comprise this principal, as far as the condition lets it in.
+    fn is_among(
+        &self,
+        callers: &PrincipalSet,
+        condition: &[(String, String, BTreeSet<&str>)],
+    ) -> bool {
+        // What a condition limits the principal to; without one it is not limited.
+        let limited_to = |operators: &[&str], key: &str| {
+            let found = condition
+                .iter()
+                .find(|(operator, of, _)| operators.contains(&operator.as_str()) && of == key);
+            found.map(|(_, _, values)| values)
+        };
+        let all_like = |values: Option<&BTreeSet<&str>>| {
+            values.is_some_and(|values| {
+                values
+                    .iter()
+                    .all(|value| callers.among().iter().any(|pattern| like(pattern, value)))
+            })
+        };
+        // Ours leave the registry's own account out, so that only a statement which does so, too,
+        // allows no more.
+        let not_excepted = || {
+            let excepted = limited_to(&["stringnotequals"], "aws:principalaccount");
+            callers
+                .except()
+                .is_none_or(|account| excepted.is_some_and(|accounts| accounts.contains(account)))
+        };
+        match (self, callers.kind()) {
+            (Self::Aws("*"), Kind::InOrganization) => {
+                let ids = limited_to(&["stringequals"], "aws:principalorgid");
+                not_excepted()
+                    && ids.is_some_and(|ids| ids.iter().all(|id| callers.among().contains(*id)))
+            }
+            (Self::Aws("*"), Kind::InUnit) => {
+                not_excepted()
+                    && all_like(limited_to(
+                        &["foranyvalue:stringlike", "foranyvalue:stringequals"],
+                        "aws:principalorgpaths",
+                    ))
+            }
+            // A consumer's root stands for every identity of that account: across accounts both
+            // sides have to allow it anyway.
+            (Self::Aws(arn), Kind::Named) => {
+                callers.principals().contains(*arn)
+                    || root_of(arn).is_some_and(|root| callers.principals().contains(&root))
+            }
+            (Self::Aws(arn), Kind::NamedLike) if arn.ends_with(":root") || !arn.contains(':') => {
+                let of_account =
+                    root_of(arn).is_some_and(|root| callers.principals().contains(&root));
+                of_account
+                    && all_like(limited_to(
+                        &["arnlike", "arnequals", "stringequals"],
+                        "aws:principalarn",
+                    ))
+            }
+            (Self::Aws(arn), Kind::NamedLike) => {
+                let of_account =
+                    root_of(arn).is_some_and(|root| callers.principals().contains(&root));
+                of_account
+                    && arn.contains(":role/")
+                    && callers.among().iter().any(|pattern| like(pattern, arn))
+            }
+            (Self::Service(name), Kind::ServiceFor) => {
+                let sources = limited_to(
+                    &["stringlike", "stringequals", "arnlike", "arnequals"],
+                    "aws:sourcearn",
+                );
+                callers.principals().contains(*name) && all_like(sources)
+            }
+            (
+                Self::Service(_),
+                Kind::Named | Kind::NamedLike | Kind::InOrganization | Kind::InUnit,
+            )
+            | (Self::Aws(_), Kind::InOrganization | Kind::InUnit | Kind::ServiceFor) => false,
+        }
+    }
+}
+
+/// The root of the account that a principal is of. For a bare account number this holds in the
+/// partition `aws`; elsewhere the number alone does not tell.
+pub(super) fn root_of(principal: &str) -> Option<String> {
+    if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(format!("arn:aws:iam::{principal}:root"));
+    }
+    let parts: Vec<&str> = principal.splitn(6, ':').collect();
+    match parts[..] {
+        ["arn", partition, "iam" | "sts", "", account, _] => {
+            Some(format!("arn:{partition}:iam::{account}:root"))
+        }
+        _ => None,
+    }
+}
+
+fn texts(value: &Value) -> Option<Vec<&str>> {
+    match value {
+        Value::Array(list) => list.iter().map(Value::as_str).collect(),
+        one => Some(vec![one.as_str()?]),
+    }
+}
+
+fn conditions(value: &Value) -> Option<Vec<(String, String, BTreeSet<&str>)>> {
+    let mut conditions = Vec::new();
+    for (operator, keys) in value.as_object()? {
+        for (key, values) in keys.as_object()? {
+            // Values that are no text limit the statement, and nothing is concluded from them.
+            let values = texts(values)
+                .unwrap_or_default()
+                .into_iter()
+                .collect::<BTreeSet<_>>();
+            if !values.is_empty() {
+                conditions.push((operator.to_lowercase(), key.to_lowercase(), values));
+            }
+        }
+    }
+    Some(conditions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Document;
+    use rstest::rstest;
+
+    const B: &str = "arn:aws:iam::222222222222:root";
+
+    /// Pull and push for account B, and pull for roles `ci/*` of C, for an organization, a unit,
+    /// and Lambda of B.
+    fn ours() -> Vec<Contribution> {
+        let pull = || ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"].map(String::from);
+        let with = |callers| Contribution {
+            actions: pull().into(),
+            callers,
+        };
+        let push = pull().into_iter().chain(["ecr:PutImage".into()]).collect();
+        let c = "arn:aws:iam::333333333333:root".to_owned();
+        vec![
+            Contribution {
+                actions: push,
+                callers: PrincipalSet::named([B.into(), "arn:aws:iam::111111111111:role/a".into()]),
+            },
+            with(PrincipalSet::named_like(
+                c,
+                ["arn:aws:iam::333333333333:role/ci/*".into()],
+            )),
+            with(PrincipalSet::in_organizations(
+                ["o-a1b2c3d4e5".into()],
+                "111111111111",
+            )),
+            with(PrincipalSet::in_units(
+                ["o-b1b2c3d4e5/r-ab12/*".into()],
+                "111111111111",
+            )),
+            with(PrincipalSet::service_for(
+                "lambda.amazonaws.com",
+                ["arn:aws:lambda:us-east-1:222222222222:function:*".into()],
+            )),
+        ]
+    }
+
+    /// Why an `Allow` to pull with these keys is needed still.
+    fn needed(keys: &str) -> Option<String> {
+        let keys = if keys.contains("Action") {
+            keys.to_owned()
+        } else {
+            format!(r#"{keys},"Action":"ecr:BatchGetImage""#)
+        };
+        let keys = if keys.contains("Effect") {
+            keys
+        } else {
+            format!(r#"{keys},"Effect":"Allow""#)
+        };
+        let document =
+            Document::parse(&format!(r#"{{"Statement":{{"Sid":"x",{keys}}}}}"#)).unwrap();
+        why_needed(&document.statements[0], &ours())
+    }
+
+    #[rstest]
+    #[case::the_account(r#""Principal":{"AWS":"arn:aws:iam::222222222222:root"}"#)]
+    #[case::its_number(r#""Principal":{"AWS":["222222222222"]}"#)]
+    #[case::a_role_of_it(r#""Principal":{"AWS":"arn:aws:iam::222222222222:role/x"}"#)]
+    #[case::a_user_of_it(r#""Principal":{"AWS":"arn:aws:iam::222222222222:user/x"}"#)]
+    #[case::a_session_of_it(r#""Principal":{"AWS":"arn:aws:sts::222222222222:assumed-role/x/y"}"#)]
+    #[case::the_registrys_role(r#""Principal":{"AWS":"arn:aws:iam::111111111111:role/a"}"#)]
+    #[case::a_role_that_is_named_by_pattern(
+        r#""Principal":{"AWS":"arn:aws:iam::333333333333:role/ci/deployer"}"#
+    )]
+    #[case::less_by_a_condition(
+        r#""Principal":{"AWS":"222222222222"},"Condition":{"Bool":{"aws:SecureTransport":true}}"#
+    )]
+    #[case::case_of_actions(
+        r#""Principal":{"AWS":"222222222222"},"Action":["ECR:batchgetimage","ecr:putImage"]"#
+    )]
+    #[case::the_organization(r#""Principal":"*","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-a1b2c3d4e5"},"StringNotEquals":{"aws:PrincipalAccount":"111111111111"}}"#)]
+    #[case::roles_by_condition(r#""Principal":{"AWS":"arn:aws:iam::333333333333:root"},"Condition":{"ArnLike":{"aws:PrincipalArn":["arn:aws:iam::333333333333:role/ci/*"]}}"#)]
+    #[case::a_unit(r#""Principal":{"AWS":"*"},"Condition":{"ForAnyValue:StringLike":{"aws:PrincipalOrgPaths":["o-b1b2c3d4e5/r-ab12/ou-x/*"]},"StringNotEquals":{"aws:PrincipalAccount":["111111111111"]}}"#)]
+    #[case::lambda(r#""Principal":{"Service":"lambda.amazonaws.com"},"Condition":{"StringLike":{"aws:sourceArn":"arn:aws:lambda:us-east-1:222222222222:function:*"}}"#)]
+    #[case::one_function(r#""Principal":{"Service":"lambda.amazonaws.com"},"Condition":{"ArnLike":{"aws:SourceArn":"arn:aws:lambda:us-east-1:222222222222:function:x"}}"#)]
+    #[case::nobody(r#""Principal":{"AWS":[]}"#)]
+    fn what_ours_allow_as_well_is_not_needed(#[case] keys: &str) {
+        assert_eq!(needed(keys), None);
+    }
+
+    #[rstest]
+    #[case::deny(
+        r#""Effect":"Deny","Principal":{"AWS":"222222222222"}"#,
+        "not an Allow"
+    )]
+    #[case::another_account(r#""Principal":{"AWS":"444444444444"}"#, "to 444444444444")]
+    #[case::one_account_too_many(
+        r#""Principal":{"AWS":["222222222222","444444444444"]}"#,
+        "to 444444444444"
+    )]
+    #[case::an_action_too_many(
+        r#""Principal":{"AWS":"222222222222"},"Action":["ecr:PutImage","ecr:DescribeImages"]"#,
+        "it allows ecr:DescribeImages to"
+    )]
+    #[case::all_actions(
+        r#""Principal":{"AWS":"222222222222"},"Action":"ecr:*""#,
+        "it allows ecr:*"
+    )]
+    #[case::everything_but(
+        r#""Principal":{"AWS":"222222222222"},"NotAction":"ecr:x""#,
+        "NotAction"
+    )]
+    #[case::everybody_but(r#""NotPrincipal":{"AWS":"222222222222"}"#, "NotPrincipal")]
+    #[case::everybody(r#""Principal":"*""#, "to everybody")]
+    #[case::everybody_under_another_condition(
+        r#""Principal":"*","Condition":{"StringEquals":{"aws:PrincipalAccount":"222222222222"}}"#,
+        "to everybody"
+    )]
+    #[case::the_whole_account_where_roles_are_named(
+        r#""Principal":{"AWS":"333333333333"}"#,
+        "to 333333333333"
+    )]
+    #[case::another_role_there(
+        r#""Principal":{"AWS":"arn:aws:iam::333333333333:role/cd/x"}"#,
+        "role/cd/x"
+    )]
+    #[case::a_user_where_roles_are_named(
+        r#""Principal":{"AWS":"arn:aws:iam::333333333333:user/ci/x"}"#,
+        "user/ci/x"
+    )]
+    #[case::another_role_of_the_registry(
+        r#""Principal":{"AWS":"arn:aws:iam::111111111111:role/b"}"#,
+        "role/b"
+    )]
+    #[case::push_where_only_pulling_is_granted(
+        r#""Principal":{"AWS":"arn:aws:iam::333333333333:role/ci/x"},"Action":"ecr:PutImage""#,
+        "ecr:PutImage"
+    )]
+    #[case::another_organization(
+        r#""Principal":"*","Condition":{"StringEquals":{"aws:PrincipalOrgID":["o-a1b2c3d4e5","o-x"]}}"#,
+        "to everybody"
+    )]
+    #[case::not_that_organization(
+        r#""Principal":"*","Condition":{"StringNotEquals":{"aws:PrincipalOrgID":"o-a1b2c3d4e5"}}"#,
+        "to everybody"
+    )]
+    #[case::if_there_is_one(
+        r#""Principal":"*","Condition":{"StringEqualsIfExists":{"aws:PrincipalOrgID":"o-a1b2c3d4e5"}}"#,
+        "to everybody"
+    )]
+    #[case::a_wider_unit(
+        r#""Principal":"*","Condition":{"ForAnyValue:StringLike":{"aws:PrincipalOrgPaths":"o-b1b2c3d4e5/*"}}"#,
+        "to everybody"
+    )]
+    #[case::for_all_values_holds_where_there_are_none(
+        r#""Principal":"*","Condition":{"ForAllValues:StringLike":{"aws:PrincipalOrgPaths":"o-b1b2c3d4e5/r-ab12/x"}}"#,
+        "to everybody"
+    )]
+    #[case::lambda_of_everybody(
+        r#""Principal":{"Service":"lambda.amazonaws.com"}"#,
+        "to lambda.amazonaws.com"
+    )]
+    #[case::lambda_of_another(r#""Principal":{"Service":"lambda.amazonaws.com"},"Condition":{"StringLike":{"aws:SourceArn":"arn:aws:lambda:us-east-1:444444444444:function:*"}}"#, "lambda")]
+    #[case::another_service(
+        r#""Principal":{"Service":"ecs.amazonaws.com"}"#,
+        "to ecs.amazonaws.com"
+    )]
+    #[case::federated(r#""Principal":{"Federated":"x"}"#, "kind Federated")]
+    #[case::a_resource(r#""Principal":{"AWS":"222222222222"},"Resource":"*""#, "Resource")]
+    #[case::a_principal_that_is_gone(
+        r#""Principal":{"AWS":"AROAEXAMPLEEXAMPLE12"}"#,
+        "AROAEXAMPLE"
+    )]
+    #[case::another_partition(
+        r#""Principal":{"AWS":"arn:aws-cn:iam::222222222222:root"}"#,
+        "aws-cn"
+    )]
+    fn what_ours_do_not_allow_is_needed_and_the_reason_is_told(
+        #[case] keys: &str,
+        #[case] told: &str,
+    ) {
+        let why = needed(keys).expect("it is needed");
+        assert!(why.contains(told), "{why}");
+    }
+
+    #[test]
+    fn of_many_that_are_missing_a_few_are_told() {
+        let accounts: Vec<String> = (0..50).map(|n| format!(r#""4444444444{n:02}""#)).collect();
+        let why = needed(&format!(
+            r#""Principal":{{"AWS":[{}]}}"#,
+            accounts.join(",")
+        ))
+        .unwrap();
+        assert!(why.contains("so for 47 more") && why.len() < 400, "{why}");
+    }
+}
