@@ -142,6 +142,41 @@ fn imports_point_one_way() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Types that each command, format or module has one of.
+const MAY_BE_REPEATED: [&str; 4] = ["Arguments", "Error", "Format", "Output"];
+
+#[test]
+fn public_types_have_unique_names() {
+    let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (part, _) in MAY_USE {
+        for (file, code) in sources(part) {
+            if file.contains("/tests/") || file.ends_with("/tests.rs") {
+                continue;
+            }
+            for name in code.lines().filter_map(public_type) {
+                places.entry(name).or_default().insert(file.clone());
+            }
+        }
+    }
+    places.retain(|name, files| files.len() > 1 && !MAY_BE_REPEATED.contains(&name.as_str()));
+    assert!(places.is_empty(), "{places:#?}");
+}
+
+/// The type that a line declares, if it is visible outside of its module.
+fn public_type(line: &str) -> Option<String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let kind = words
+        .iter()
+        .position(|word| ["struct", "enum", "trait", "type"].contains(word))?;
+    let is_public = words[..kind].first()?.starts_with("pub");
+    let name: String = words
+        .get(kind + 1)?
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect();
+    is_public.then_some(name)
+}
+
 #[test]
 fn main_only_calls_the_command_line() {
     let main = fs::read_to_string(root().join("src/main.rs")).unwrap();

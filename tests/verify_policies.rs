@@ -8,7 +8,7 @@ mod cases;
 use cases::{Case, cases};
 use registry_grants::policy::Document;
 use registry_grants::policy::evaluate::{
-    Context, Link, Named, Policies, Request, Verdict, evaluate,
+    Link, Named, Policies, Request, RequestContext, Verdict, evaluate,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -86,12 +86,13 @@ fn ours(case: &Case) -> Option<Says> {
             .collect(),
     };
     let context =
-        case.context
-            .iter()
-            .fold(Context::default(), |context, (key, value)| match value {
+        case.context.iter().fold(
+            RequestContext::default(),
+            |context, (key, value)| match value {
                 Value::Array(values) => context.with(key, values.iter().filter_map(Value::as_str)),
                 one => context.with(key, one.as_str()),
-            });
+            },
+        );
     let request = Request {
         principal: case.principal.clone(),
         action: case.action.into(),

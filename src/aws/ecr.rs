@@ -1,9 +1,11 @@
-//! The ECR calls that are used: a repository's policy, and the repositories' names.
+//! The ECR calls that are used: a repository's policy, the registry's own, and the repositories'
+//! names.
 
 use super::answer::Incomplete;
 use super::error::{AwsError, CallSite};
 use super::session::Account;
 use crate::policy::Document;
+use crate::policy::evaluate::Named;
 
 /// What ECR has as a repository's policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +125,32 @@ impl Account {
             }
         }
         Ok(names)
+    }
+
+    /// The registry's own policy in a region, which applies to every request to ECR there; `None`
+    /// where there is none.
+    pub async fn registry_policy(&self, region: &str) -> Option<Named> {
+        let name = format!("the registry's own policy in account {}, {region}", self.id);
+        let at = || CallSite {
+            account: self.id.clone(),
+            region: Some(region.to_owned()),
+            action: "ecr:GetRegistryPolicy",
+            resource: "the registry".into(),
+        };
+        match self.ecr_in(region).get_registry_policy().send().await {
+            Ok(found) => Some(match found.policy_text {
+                Some(text) => Named::parsed(name, Document::parse(&text)),
+                None => {
+                    let fault =
+                        AwsError::incomplete(at(), &Incomplete::Missing("policyText".into()));
+                    Named::unreadable(name, fault.to_string())
+                }
+            }),
+            Err(error) => {
+                let fault = self.noted_in_region(AwsError::of(at(), &error)).await;
+                (!fault.is_gone()).then(|| Named::unreadable(name, fault.to_string()))
+            }
+        }
     }
 
     fn at(&self, region: &str, repository: &str, action: &'static str) -> CallSite {

@@ -11,7 +11,7 @@ pub mod ecr;
 pub mod error;
 pub mod iam;
 mod interceptor;
-mod policies;
+mod managed_policies;
 pub mod rate_limit;
 pub mod session;
 mod session_tags;

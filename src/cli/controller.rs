@@ -153,7 +153,7 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         concurrency,
         call_timeout: aws_call_timeout,
         lease_duration: leader_election.then_some(lease_duration),
-        sweep: sweep.mode().map(|mode| controller::sweep::Settings {
+        sweep: sweep.mode().map(|mode| controller::sweep::SweepSettings {
             mode,
             interval,
             unclaimed_for,

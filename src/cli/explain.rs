@@ -10,14 +10,14 @@ pub use arguments::Arguments;
 use crate::grant::access::{Holder, calls};
 use crate::grant::actions::GET_TOKEN;
 use crate::policy::evaluate::{
-    Context, Named, Principal, PrincipalKind, Request, Verdict, evaluate,
+    Named, Principal, PrincipalKind, Request, RequestContext, Verdict, evaluate,
 };
-use arguments::{Action, Output, Question};
+use arguments::{AccessQuestion, Action, Output};
 use std::error::Error;
 use std::process::ExitCode;
 
 /// Everything that a verdict rests on.
-pub struct Read {
+pub struct AccessInputs {
     /// Who asks.
     principal: Holder,
     /// The role that he assumes first, where one was named.
@@ -84,8 +84,8 @@ fn whole(verdict: &Verdict) -> Whole {
 }
 
 /// Every call that it takes, in order.
-fn judged(question: &Question, read: &Read) -> Vec<Call> {
-    let Read {
+fn judged(question: &AccessQuestion, read: &AccessInputs) -> Vec<Call> {
+    let AccessInputs {
         principal,
         role,
         registry,
@@ -123,7 +123,7 @@ fn judged(question: &Question, read: &Read) -> Vec<Call> {
 }
 
 fn call_of(
-    question: &Question,
+    question: &AccessQuestion,
     holder: &Holder,
     (action, resource, owner): (&str, &str, &str),
     policies: impl IntoIterator<Item = Named>,
@@ -151,7 +151,7 @@ fn call_of(
     }
 }
 
-fn context(question: &Question, holder: &Holder) -> Context {
+fn context(question: &AccessQuestion, holder: &Holder) -> RequestContext {
     let context = holder.context(k8s_openapi::jiff::Timestamp::now());
     let context = context.with("aws:RequestedRegion", [&question.repository.region]);
     let context = context.with("sts:ExternalId", question.external_id.clone());

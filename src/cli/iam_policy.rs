@@ -8,9 +8,9 @@ pub mod templates;
 pub use arguments::Arguments;
 
 use crate::grant::desired::MAX_INLINE_CHARACTERS;
-use crate::grant::operator_role::{MAX_MANAGED_CHARACTERS, Management};
+use crate::grant::operator_role::{MAX_MANAGED_CHARACTERS, OperatorRole};
 use crate::policy::Document;
-use arguments::{Format, Kind};
+use arguments::{DocumentKind, Format};
 use print::pretty;
 use serde_json::{Map, Value};
 use std::error::Error;
@@ -73,9 +73,9 @@ fn printed(arguments: &Arguments) -> Result<String, String> {
 const NUMBER: &str = "000000000000";
 
 /// The documents asked for, each of which AWS will take.
-fn documents(arguments: &Arguments) -> Result<Vec<(Kind, Document)>, String> {
+fn documents(arguments: &Arguments) -> Result<Vec<(DocumentKind, Document)>, String> {
     let of_kind = |kind| {
-        if kind == Kind::Operator {
+        if kind == DocumentKind::Operator {
             return Ok((kind, arguments.operator()));
         }
         let management = arguments.management(kind)?;
@@ -83,28 +83,32 @@ fn documents(arguments: &Arguments) -> Result<Vec<(Kind, Document)>, String> {
         Ok((
             kind,
             match kind {
-                Kind::Trust => management.trust(),
-                Kind::Permissions => management.permissions(),
-                Kind::Boundary | Kind::Operator => management.boundary(),
+                DocumentKind::Trust => management.trust(),
+                DocumentKind::Permissions => management.permissions(),
+                DocumentKind::Boundary | DocumentKind::Operator => management.boundary(),
             },
         ))
     };
     arguments.kinds().into_iter().map(of_kind).collect()
 }
 
-fn check(management: &Management) -> Result<(), String> {
+fn check(management: &OperatorRole) -> Result<(), String> {
     for (kind, document, limit) in [
         (
-            Kind::Permissions,
+            DocumentKind::Permissions,
             management.permissions(),
             MAX_INLINE_CHARACTERS,
         ),
         (
-            Kind::Boundary,
+            DocumentKind::Boundary,
             management.boundary(),
             MAX_MANAGED_CHARACTERS,
         ),
-        (Kind::Trust, management.trust(), MAX_TRUST_CHARACTERS),
+        (
+            DocumentKind::Trust,
+            management.trust(),
+            MAX_TRUST_CHARACTERS,
+        ),
     ] {
         let characters = document.characters();
         if characters > limit {

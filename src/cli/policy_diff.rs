@@ -1,12 +1,12 @@
 //! Differences between policy documents as text.
 
 use super::terminal::plain;
-use crate::policy::diff::{Name, Part, Term};
+use crate::policy::diff::{DiffPart, Name, Term};
 use std::fmt;
 
 /// What changed in a statement, or all of it.
-pub fn parts(f: &mut fmt::Formatter<'_>, parts: &[Part]) -> fmt::Result {
-    for Part {
+pub fn parts(f: &mut fmt::Formatter<'_>, parts: &[DiffPart]) -> fmt::Result {
+    for DiffPart {
         place,
         removed,
         added,

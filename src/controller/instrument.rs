@@ -15,7 +15,7 @@ use crate::controller::state::watch_caches::{Cache, CacheSync};
 use crate::controller::supervise;
 use crate::policy::repository::MAX_CHARACTERS;
 use crate::telemetry::metrics::labels::{OfReady, OfResult};
-use crate::telemetry::metrics::{Cluster, Metrics, Snapshot};
+use crate::telemetry::metrics::{ClusterSource, Metrics, Snapshot};
 use crate::telemetry::traces;
 use crate::telemetry::workqueue_metrics::Key;
 use futures::FutureExt;
@@ -235,7 +235,7 @@ pub struct Watched {
     pub filled: Arc<CacheSync>,
 }
 
-impl Cluster for Watched {
+impl ClusterSource for Watched {
     fn snapshot(&self) -> Option<Snapshot> {
         self.filled
             .wait_for(&[watch_caches::Cache::Grants, watch_caches::Cache::Accounts])

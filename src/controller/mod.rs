@@ -68,7 +68,7 @@ pub struct Settings {
     /// How long a Lease holds; `None`: there is no election, this is the only replica.
     pub lease_duration: Option<Duration>,
     /// What is looked for that no grant claims; `None`: nothing.
-    pub sweep: Option<sweep::Settings>,
+    pub sweep: Option<sweep::SweepSettings>,
 }
 
 /// Resolves when the operator is told to stop.
@@ -219,7 +219,7 @@ async fn work(
         client: client.clone(),
         filled: filled.clone(),
         backoff: requeue::Backoff::default(),
-        asked: requeue::Asked::default(),
+        asked: requeue::ReconcileLimiter::default(),
         events: events.clone(),
         stop: stop.clone(),
     });
@@ -319,7 +319,7 @@ async fn work(
         liveness: &telemetry.liveness,
         stop,
     };
-    let vanished = tokio::sync::Mutex::new(vanished::Pending::of(vanished));
+    let vanished = tokio::sync::Mutex::new(vanished::PendingRevocations::of(vanished));
     let vanished = supervised.run("revoke vanished grants", || {
         vanished::run(&context, &vanished)
     });

@@ -19,7 +19,7 @@ use crate::controller::restored;
 use crate::controller::second_writer;
 use crate::controller::{Context, World};
 use crate::grant::desired::Owner;
-use crate::grant::status::{self, Outcome, Part};
+use crate::grant::status::{self, Outcome, StatusPart};
 use crate::grant::{
     AccountLookup, Grant, GrantName, Problem, Standing, observed, standing, to_retain,
 };
@@ -512,7 +512,7 @@ async fn suspend(resource: &CrossAccountRegistryGrant, context: &Context) -> Res
 }
 
 fn nothing_done(applied: Option<Applied>) -> Done {
-    let untouched = || Part::NotRequested("nothing was done".into());
+    let untouched = || StatusPart::NotRequested("nothing was done".into());
     let outcome = Outcome {
         revoking: true,
         refusal: Vec::new(),

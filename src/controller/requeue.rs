@@ -63,7 +63,7 @@ pub struct Cause {
 /// demand reads everything anew, so that a grant which is annotated all the time, or whose deletion
 /// cannot end and is asked for again and again, would use up the calls of its accounts.
 #[derive(Default)]
-pub struct Asked(Mutex<HashMap<String, Begun>>);
+pub struct ReconcileLimiter(Mutex<HashMap<String, Begun>>);
 
 struct Begun {
     cause: Cause,
@@ -72,7 +72,7 @@ struct Begun {
     taken_until: Instant,
 }
 
-impl Asked {
+impl ReconcileLimiter {
     /// Lets a look begin, or says after which time it may.
     pub fn may_begin(&self, uid: &str, cause: Cause) -> Result<(), Duration> {
         let now = Instant::now();
@@ -294,7 +294,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn looks_on_demand_are_limited_for_each_grant_and_none_is_lost() {
-        let asked = Asked::default();
+        let asked = ReconcileLimiter::default();
         let toggled = std::cell::Cell::new(0);
         // As an annotation that is set and taken off again.
         let may_begin = |uid| {
@@ -326,7 +326,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn changes_and_deletions_and_resyncs_are_not_limited_by_what_was_asked_for() {
-        let asked = Asked::default();
+        let asked = ReconcileLimiter::default();
         let mut all = 0;
         while asked.may_begin("a", cause(1, all)).is_ok() {
             all += 1;
@@ -350,7 +350,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_seldom_is_not_remembered() {
-        let asked = Asked::default();
+        let asked = ReconcileLimiter::default();
         for all in 0..100 {
             assert_eq!(asked.may_begin("a", cause(1, all)), Ok(()));
             tokio::time::advance(ASKED_EVERY).await;

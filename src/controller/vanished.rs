@@ -120,7 +120,7 @@ struct Due {
 
 /// What has disappeared and was not dealt with yet. It outlives a failure of [`run`], which goes on
 /// with it; it does not outlive the term.
-pub struct Pending {
+pub struct PendingRevocations {
     round: Round,
     decided: UnboundedSender<Vanished>,
     revocations: Revocations,
@@ -137,7 +137,7 @@ struct Revocations {
     waiting: Vec<Due>,
 }
 
-impl Pending {
+impl PendingRevocations {
     pub fn of(noticed: UnboundedReceiver<Vanished>) -> Self {
         let (sender, decided) = unbounded();
         let round = Round {
@@ -157,9 +157,9 @@ impl Pending {
 
 /// Revokes what vanished grants had, until the operator is told to stop. One that takes long keeps
 /// the next ones neither from being decided nor from being revoked.
-pub async fn run(context: &Context, pending: &tokio::sync::Mutex<Pending>) {
+pub async fn run(context: &Context, pending: &tokio::sync::Mutex<PendingRevocations>) {
     let mut pending = pending.lock().await;
-    let Pending {
+    let PendingRevocations {
         round,
         decided,
         revocations,
@@ -278,7 +278,7 @@ async fn to_revoke(context: &Context, round: &[Vanished]) -> Vec<bool> {
         // One that was deleted, or whose place was taken, was not lost with its cluster.
         let taken = matches!(
             successor(context, &vanished.grant).await,
-            Ok(Place::Same | Place::Taken(_))
+            Ok(Successor::Same | Successor::Taken(_))
         );
         revoked.push(taken || vanished.was_being_deleted());
     }
@@ -341,9 +341,9 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         Some(requeue::after_failure(reason, failures, *resync_interval))
     };
     let successor = match successor(context, grant).await {
-        Ok(Place::Same) => return None,
-        Ok(Place::Free) => None,
-        Ok(Place::Taken(successor)) => successor_claims(&context.world, &successor),
+        Ok(Successor::Same) => return None,
+        Ok(Successor::Free) => None,
+        Ok(Successor::Taken(successor)) => successor_claims(&context.world, &successor),
         Err(error) => {
             tracing::warn!(grant = %name, %error, "whether a vanished grant is gone cannot be told; trying again");
             return again(Reason::Unavailable);
@@ -399,7 +399,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
 }
 
 /// What has a vanished grant's namespace and name now.
-enum Place {
+enum Successor {
     /// Nothing.
     Free,
     /// The grant itself: it was only left out of a list, because this version could not read it.
@@ -411,16 +411,16 @@ enum Place {
 async fn successor(
     context: &Context,
     grant: &CrossAccountRegistryGrant,
-) -> Result<Place, kube::Error> {
+) -> Result<Successor, kube::Error> {
     let namespace = grant.namespace().unwrap_or_default();
     let api =
         Api::<Stored<CrossAccountRegistryGrant>>::namespaced(context.client.clone(), &namespace);
     Ok(
         match patch::in_time(api.get_opt(&grant.name_any())).await? {
-            None => Place::Free,
+            None => Successor::Free,
             // Also where this version cannot read it.
-            Some(found) if found.uid() == grant.uid() => Place::Same,
-            Some(Stored(Ok(successor))) => Place::Taken(Arc::new(successor)),
+            Some(found) if found.uid() == grant.uid() => Successor::Same,
+            Some(Stored(Ok(successor))) => Successor::Taken(Arc::new(successor)),
             // What it claims cannot be told.
             Some(Stored(Err(invalid))) => {
                 return Err(kube::Error::SerdeError(serde::de::Error::custom(invalid)));

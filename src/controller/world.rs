@@ -81,7 +81,7 @@ pub struct Context {
     pub client: Client,
     pub filled: Arc<CacheSync>,
     pub backoff: requeue::Backoff,
-    pub asked: requeue::Asked,
+    pub asked: requeue::ReconcileLimiter,
     pub events: events::Events,
     pub stop: Stop,
 }
@@ -197,7 +197,10 @@ impl Context {
             to_sweep: Mutex::default(),
         };
         let stop = futures::future::pending().boxed().shared();
-        let (backoff, asked) = (requeue::Backoff::default(), requeue::Asked::default());
+        let (backoff, asked) = (
+            requeue::Backoff::default(),
+            requeue::ReconcileLimiter::default(),
+        );
         (
             Self {
                 world,

@@ -15,7 +15,7 @@ use super::actions::{self, GET_TOKEN};
 use super::validate::Grant;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Access, AccessAction, AccessPath, AccessStatus, AccessVerdict};
-use crate::policy::evaluate::{Context, Named, Policies, Principal, Request, evaluate};
+use crate::policy::evaluate::{Named, Policies, Principal, Request, RequestContext, evaluate};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use report::Findings;
 
@@ -273,7 +273,7 @@ impl Judge<'_> {
             // Lambda asks on behalf of a function, which has some name.
             let function = functions.replace("{region}", region);
             let account = function.split(':').nth(4).unwrap_or_default().to_owned();
-            let context = Context::default()
+            let context = RequestContext::default()
                 .with("aws:SourceArn", [function])
                 .with("aws:SourceAccount", [account]);
             let registry_policy = registry_policies.get(region).and_then(Option::as_ref);
@@ -334,7 +334,7 @@ impl Judge<'_> {
         action: &str,
         resource: &str,
         owner: &str,
-        context: Context,
+        context: RequestContext,
     ) -> Request {
         Request {
             principal: Principal::role(&holder.arn, &holder.account, holder.id.clone()),
@@ -357,13 +357,13 @@ fn unread(policies: &Policies) -> Vec<String> {
 impl Holder {
     /// What is known of a request that a session of the role makes, which begins with the next
     /// second: where sessions were ended just now, those of this second are among them.
-    pub fn context(&self, now: Timestamp) -> Context {
+    pub fn context(&self, now: Timestamp) -> RequestContext {
         let text = |moment: Timestamp| moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let (moment, begun) = (
             text(now),
             text(now.checked_add(SignedDuration::from_secs(1)).unwrap_or(now)),
         );
-        let context = Context::default()
+        let context = RequestContext::default()
             .with("aws:CurrentTime", [&moment])
             .with("aws:TokenIssueTime", [&begun])
             .with("aws:EpochTime", [now.as_second().to_string()])

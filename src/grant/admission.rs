@@ -22,7 +22,7 @@ pub struct GrantNamespace<'a> {
 
 /// What a grant asks of the registry account.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct AdmissionRequest<'a> {
     /// Where it lives.
     pub home: GrantNamespace<'a>,
     /// The access.
@@ -39,7 +39,7 @@ pub struct Asked<'a> {
     pub retains: bool,
 }
 
-impl Asked<'_> {
+impl AdmissionRequest<'_> {
     /// Why no rule admits the grant, in terms of what the tenant asked: what else the account's
     /// rules admit is not told.
     pub fn refused_by<'r>(

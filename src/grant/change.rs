@@ -4,7 +4,7 @@
 use super::diff::Step;
 use super::names::AccountId;
 use super::observed::Role;
-use crate::policy::diff::{Difference, Part, Term};
+use crate::policy::diff::{DiffPart, Difference, Term};
 use crate::policy::{Document, repository};
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub struct Change {
     /// The region, for what is in one.
     pub region: Option<String>,
     /// Whether something comes, changes or goes.
-    pub effect: Effect,
+    pub effect: ChangeEffect,
     /// What is done, for people: `set the trust policy of role miq-devops`.
     pub what: String,
     /// What was found in its place, for people, where that can be said shortly.
@@ -36,7 +36,7 @@ pub struct PolicyChange {
 
 /// What a change does to what is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Effect {
+pub enum ChangeEffect {
     /// Something is there that was not.
     Create,
     /// Something is otherwise than it was.
@@ -76,7 +76,7 @@ impl PolicyChange {
             Term::Text(text) | Term::Json(text) => text,
         };
         let told = parts.filter(|part| !part.removed.is_empty()).map(
-            |Part {
+            |DiffPart {
                  place,
                  removed,
                  added: _,
@@ -106,7 +106,7 @@ impl Change {
         };
         let (effect, policy) = match step {
             Step::CreateRole { trust, .. } => (
-                Effect::Create,
+                ChangeEffect::Create,
                 Some(PolicyChange {
                     before: None,
                     after: Some(trust.clone()),
@@ -115,7 +115,7 @@ impl Change {
             Step::UpdateTrust { trust, .. } => {
                 let before = role.and_then(|role| role.trust.clone().ok());
                 (
-                    Effect::Change,
+                    ChangeEffect::Change,
                     Some(PolicyChange {
                         before,
                         after: Some(trust.clone()),
@@ -127,9 +127,9 @@ impl Change {
             } => {
                 let there = role.is_some_and(|role| role.inline.contains_key(policy));
                 let effect = if there {
-                    Effect::Change
+                    ChangeEffect::Change
                 } else {
-                    Effect::Create
+                    ChangeEffect::Create
                 };
                 (
                     effect,
@@ -140,7 +140,7 @@ impl Change {
                 )
             }
             Step::DeleteInlinePolicy { policy, .. } => (
-                Effect::Remove,
+                ChangeEffect::Remove,
                 Some(PolicyChange {
                     before: inline(policy),
                     after: None,
@@ -148,17 +148,17 @@ impl Change {
             ),
             Step::CreateProfile { .. }
             | Step::AddRoleToProfile { .. }
-            | Step::AttachPolicy { .. } => (Effect::Create, None),
+            | Step::AttachPolicy { .. } => (ChangeEffect::Create, None),
             Step::UpdateMaxSession { .. }
             | Step::PutBoundary { .. }
             | Step::TagRole { .. }
             | Step::UntagRole { .. }
             | Step::TagProfile { .. }
-            | Step::UntagProfile { .. } => (Effect::Change, None),
+            | Step::UntagProfile { .. } => (ChangeEffect::Change, None),
             Step::DetachPolicy { .. }
             | Step::DeleteRole { .. }
             | Step::RemoveRoleFromProfile { .. }
-            | Step::DeleteProfile { .. } => (Effect::Remove, None),
+            | Step::DeleteProfile { .. } => (ChangeEffect::Remove, None),
         };
         let found = role.and_then(|role| found_before(step, role, policy.as_ref()));
         Self {
@@ -185,15 +185,17 @@ impl Change {
         region: &str,
         repository: &str,
         found: Option<&Document>,
-        change: &repository::Change,
+        change: &repository::PolicyUpdate,
     ) -> Option<Self> {
         let (effect, what, after) = match change {
-            repository::Change::None => return None,
-            repository::Change::Set(document) if found.is_none() => {
-                (Effect::Create, "set", Some(document.clone()))
+            repository::PolicyUpdate::None => return None,
+            repository::PolicyUpdate::Set(document) if found.is_none() => {
+                (ChangeEffect::Create, "set", Some(document.clone()))
             }
-            repository::Change::Set(document) => (Effect::Change, "change", Some(document.clone())),
-            repository::Change::Delete => (Effect::Remove, "delete", None),
+            repository::PolicyUpdate::Set(document) => {
+                (ChangeEffect::Change, "change", Some(document.clone()))
+            }
+            repository::PolicyUpdate::Delete => (ChangeEffect::Remove, "delete", None),
         };
         Some(Self {
             account: account.clone(),

@@ -23,7 +23,6 @@ pub mod partition;
 pub mod standing;
 pub mod status;
 pub mod sweep;
-pub mod told;
 pub mod validate;
 pub mod warnings;
 

@@ -95,7 +95,7 @@ const CHANGE_ANYTHING: [&str; 9] = [
 /// The operator's own role in an account. The texts are checked by whoever fills them in; where a
 /// template is to be made, they may be its placeholders.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Management {
+pub struct OperatorRole {
     /// Whether the account owns repositories.
     pub registry: bool,
     /// Whether the account pulls and pushes. One account may be both.
@@ -132,7 +132,7 @@ pub struct Management {
     pub session_tag_keys: Vec<String>,
 }
 
-impl Management {
+impl OperatorRole {
     /// What the operator's identity needs: to become the role of this name in every account.
     pub fn operator(partition: Partition, role: &str) -> Document {
         let everywhere = format!("arn:{}:iam::*:role/{role}", partition.name());

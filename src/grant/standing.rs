@@ -26,7 +26,7 @@ pub enum Standing {
 
 /// What is known beside the grant itself.
 #[derive(Clone, Copy)]
-pub struct Known<'a> {
+pub struct DecisionInputs<'a> {
     /// Accounts and namespaces.
     pub directory: &'a dyn AccountLookup,
     /// Which operator this is.
@@ -42,7 +42,7 @@ pub fn standing(
     directory: &dyn AccountLookup,
     installation: &Installation,
 ) -> Standing {
-    let known = Known {
+    let known = DecisionInputs {
         directory,
         installation,
     };
@@ -169,7 +169,12 @@ pub fn is_frozen(spec: &Spec) -> bool {
 }
 
 /// A frozen grant takes no place of other people's statements: that would be a write on its behalf.
-fn frozen(name: &GrantName, spec: &Spec, applied: Option<&Applied>, known: Known) -> Standing {
+fn frozen(
+    name: &GrantName,
+    spec: &Spec,
+    applied: Option<&Applied>,
+    known: DecisionInputs,
+) -> Standing {
     let Some(last) = applied.and_then(Applied::last_spec) else {
         // It may have lost its record with a cluster's backup. Rules bind it all the same.
         return match still_admitted(name, spec, known) {
@@ -195,8 +200,8 @@ enum Refusal {
 
 /// What was applied before, if the rules admit it still. It was right when it was applied; what has
 /// become wrong around it since then takes nothing away. Rules do.
-fn still_admitted(name: &GrantName, last: &Spec, known: Known) -> Result<Grant, Refusal> {
-    let Known {
+fn still_admitted(name: &GrantName, last: &Spec, known: DecisionInputs) -> Result<Grant, Refusal> {
+    let DecisionInputs {
         directory,
         installation,
     } = known;

@@ -2,12 +2,13 @@
 //! status, and `lastTransitionTime` moves only when a condition's status does.
 
 mod repositories;
+mod text;
 
 pub use repositories::RepositoryOutcome;
 
+use self::text::limited;
 use super::Problem;
 use super::access;
-use super::told::limited;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{
     AccessStatus, Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status,
@@ -31,7 +32,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// How one part of a grant is.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Part {
+pub enum StatusPart {
     /// It is as it should be.
     InPlace(String),
     /// It was not asked for.
@@ -46,7 +47,7 @@ pub enum Part {
     Blocked(Problem),
 }
 
-impl Part {
+impl StatusPart {
     /// The part with what could not be revoked of it.
     pub fn with(self, left: &mut [Problem]) -> Self {
         left.sort();
@@ -73,15 +74,15 @@ pub struct Outcome {
     /// Why the spec is refused as it is, whatever else was done.
     pub refusal: Vec<Problem>,
     /// The accounts.
-    pub accounts: Part,
+    pub accounts: StatusPart,
     /// Why there is no session in an account.
     pub no_session: Vec<Problem>,
     /// The role in the registry account.
-    pub role: Part,
+    pub role: StatusPart,
     /// The instance role in the consumer account.
-    pub consumer: Part,
+    pub consumer: StatusPart,
     /// The repository policies as a whole: a failure that concerns no single repository.
-    pub repositories: Part,
+    pub repositories: StatusPart,
     /// Each repository that was looked at, by region and name.
     pub each_repository: BTreeMap<(String, String), RepositoryOutcome>,
     /// The Sids of other people's statements that the grant takes the place of.
@@ -114,12 +115,12 @@ impl Outcome {
             &self.repositories,
         ];
         let of_parts = parts.into_iter().filter_map(|part| match part {
-            Part::Failed(problem) => Some(problem.clone()),
-            Part::InPlace(_)
-            | Part::NotRequested(_)
-            | Part::NotManaged(_)
-            | Part::Pending(_)
-            | Part::Blocked(_) => None,
+            StatusPart::Failed(problem) => Some(problem.clone()),
+            StatusPart::InPlace(_)
+            | StatusPart::NotRequested(_)
+            | StatusPart::NotManaged(_)
+            | StatusPart::Pending(_)
+            | StatusPart::Blocked(_) => None,
         });
         let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).collect();
         // Where a part is not in place, that is the reason, and denied access what follows from it.
@@ -135,20 +136,20 @@ impl Outcome {
     }
 
     /// The accounts with the refusal, which is their rules' more often than not.
-    fn accounts_part(&self) -> Part {
+    fn accounts_part(&self) -> StatusPart {
         match (Problem::join(&self.refusal), &self.accounts) {
             (None, accounts) => accounts.clone(),
-            (Some(refusal), Part::Failed(also)) => Part::Failed(
+            (Some(refusal), StatusPart::Failed(also)) => StatusPart::Failed(
                 Problem::join(&[refusal, also.clone()]).unwrap_or_else(|| also.clone()),
             ),
-            (Some(refusal), _) => Part::Failed(refusal),
+            (Some(refusal), _) => StatusPart::Failed(refusal),
         }
     }
 
     /// A part as it is told: what was not even tried is told with the reason.
-    fn told(&self, part: &Part) -> Part {
+    fn told(&self, part: &StatusPart) -> StatusPart {
         match (self.refusal.first(), part) {
-            (Some(refusal), Part::NotRequested(_)) => Part::Blocked(refusal.clone()),
+            (Some(refusal), StatusPart::NotRequested(_)) => StatusPart::Blocked(refusal.clone()),
             (_, part) => part.clone(),
         }
     }
@@ -174,12 +175,12 @@ impl Outcome {
             return ("Unknown", Reason::Observing, message);
         }
         let reason = match &self.consumer {
-            Part::InPlace(_) => Reason::Granted,
-            Part::NotRequested(_)
-            | Part::NotManaged(_)
-            | Part::Pending(_)
-            | Part::Failed(_)
-            | Part::Blocked(_) => Reason::RegistrySideReady,
+            StatusPart::InPlace(_) => Reason::Granted,
+            StatusPart::NotRequested(_)
+            | StatusPart::NotManaged(_)
+            | StatusPart::Pending(_)
+            | StatusPart::Failed(_)
+            | StatusPart::Blocked(_) => Reason::RegistrySideReady,
         };
         ("True", reason, self.summary.clone())
     }
@@ -266,7 +267,9 @@ impl Outcome {
     /// What was known of the registry's role stays known while it cannot be read.
     fn registry(&self, previous: Option<&Status>) -> Option<RegistryStatus> {
         let mut registry = self.registry_status.clone();
-        if matches!(self.role, Part::Failed(_) | Part::Blocked(_)) && registry.role_arn.is_none() {
+        if matches!(self.role, StatusPart::Failed(_) | StatusPart::Blocked(_))
+            && registry.role_arn.is_none()
+        {
             let known = previous
                 .and_then(|status| status.registry.clone())
                 .unwrap_or_default();
@@ -277,8 +280,10 @@ impl Outcome {
 
     fn consumer(&self, previous: Option<&Status>) -> Option<ConsumerStatus> {
         let mut consumer = self.consumer_status.clone();
-        if matches!(self.consumer, Part::Failed(_) | Part::Blocked(_))
-            && consumer.role_arn.is_none()
+        if matches!(
+            self.consumer,
+            StatusPart::Failed(_) | StatusPart::Blocked(_)
+        ) && consumer.role_arn.is_none()
         {
             consumer = previous
                 .and_then(|status| status.consumer.clone())
@@ -407,14 +412,16 @@ fn advice(reason: Reason) -> Option<&'static str> {
 
 type Told = (ConditionType, &'static str, Reason, String);
 
-fn condition(kind: ConditionType, part: &Part, in_place: Reason) -> Told {
+fn condition(kind: ConditionType, part: &StatusPart, in_place: Reason) -> Told {
     match part {
-        Part::InPlace(message) => (kind, "True", in_place, message.clone()),
-        Part::NotRequested(message) => (kind, "Unknown", Reason::NotRequested, message.clone()),
-        Part::NotManaged(message) => (kind, "Unknown", Reason::NotManaged, message.clone()),
-        Part::Pending(message) => (kind, "False", Reason::Observing, message.clone()),
-        Part::Failed(problem) => (kind, "False", problem.reason, problem.message.clone()),
-        Part::Blocked(problem) => (
+        StatusPart::InPlace(message) => (kind, "True", in_place, message.clone()),
+        StatusPart::NotRequested(message) => {
+            (kind, "Unknown", Reason::NotRequested, message.clone())
+        }
+        StatusPart::NotManaged(message) => (kind, "Unknown", Reason::NotManaged, message.clone()),
+        StatusPart::Pending(message) => (kind, "False", Reason::Observing, message.clone()),
+        StatusPart::Failed(problem) => (kind, "False", problem.reason, problem.message.clone()),
+        StatusPart::Blocked(problem) => (
             kind,
             "Unknown",
             problem.reason,

@@ -2,7 +2,7 @@
 //! server's admission rules are a convenience; what decides is here.
 
 use super::Problem;
-use super::admission::{Asked, GrantNamespace, instance_role_refused};
+use super::admission::{AdmissionRequest, GrantNamespace, instance_role_refused};
 use super::consumer::{Consumer, Identities};
 use super::names::{AccountId, GrantName, RepositoryPattern};
 use super::parse::{Parsed, ParsedConsumer, parse};
@@ -250,7 +250,7 @@ pub(super) fn judge(
     };
     let replaces: BTreeSet<String> = spec.registry.replace_sids.iter().cloned().collect();
     let retains = spec.deletion_policy == DeletionPolicy::Retain;
-    let asked = Asked {
+    let asked = AdmissionRequest {
         home,
         access: spec.access,
         repositories: &repositories,

@@ -89,7 +89,7 @@ fn as_packed(statement: &Statement, installation: &Installation) -> Option<Contr
 mod tests {
     use super::super::principals::PrincipalSet;
     use super::*;
-    use crate::policy::repository::{Change, Wanted, plan};
+    use crate::policy::repository::{GrantContribution, PolicyUpdate, plan};
     use std::collections::BTreeSet;
 
     fn installation() -> Installation {
@@ -100,12 +100,12 @@ mod tests {
         format!("arn:aws:iam::{}:root", 100_000_000_000 + number)
     }
 
-    fn wanted(id: u64, callers: PrincipalSet) -> Wanted<u64> {
+    fn wanted(id: u64, callers: PrincipalSet) -> GrantContribution<u64> {
         let actions = ["ecr:BatchGetImage", "ecr:PutImage"]
             .map(String::from)
             .into();
         let contributions = vec![Contribution { actions, callers }];
-        Wanted {
+        GrantContribution {
             id,
             contributions,
             replaces: BTreeSet::new(),
@@ -129,7 +129,7 @@ mod tests {
             .map(|(id, callers)| wanted(id, callers))
             .collect();
         let document = match plan(None, &grants, &installation()).unwrap().change {
-            Change::Set(document) => document,
+            PolicyUpdate::Set(document) => document,
             other => panic!("{other:?}"),
         };
         let mut found: Vec<PrincipalSet> = carried(&document, &installation())
@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn asked(callers: PrincipalSet) -> Contribution {
-        let Wanted {
+        let GrantContribution {
             mut contributions, ..
         } = wanted(1, callers);
         contributions.remove(0)
@@ -189,7 +189,7 @@ mod tests {
         .unwrap()
         .change
         {
-            Change::Set(document) => document,
+            PolicyUpdate::Set(document) => document,
             other => panic!("{other:?}"),
         };
         assert!(
@@ -229,7 +229,7 @@ mod tests {
             .unwrap()
             .change
         {
-            Change::Set(document) => document,
+            PolicyUpdate::Set(document) => document,
             other => panic!("{other:?}"),
         };
         let changed = Document::parse(
@@ -249,7 +249,7 @@ mod tests {
         );
         let both = [wanted(1, one.clone()), wanted(2, two.clone())];
         let document = match plan(None, &both, &installation()).unwrap().change {
-            Change::Set(document) => document,
+            PolicyUpdate::Set(document) => document,
             other => panic!("{other:?}"),
         };
         let is_of = |accounted: &[Contribution], callers: &PrincipalSet| {

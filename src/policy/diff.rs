@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// What stands beside the statements, the version only where it changes what a statement means.
-    pub document: Vec<Part>,
+    pub document: Vec<DiffPart>,
     /// Statements with one Sid and two meanings, in the left document's order.
     pub changed: Vec<Changed>,
     /// Statements that the left document has alone.
@@ -50,7 +50,7 @@ pub struct Changed {
     /// What it is in the right document.
     pub right: Name,
     /// What changed; never empty.
-    pub parts: Vec<Part>,
+    pub parts: Vec<DiffPart>,
 }
 
 /// A statement of one document.
@@ -59,13 +59,13 @@ pub struct Alone {
     /// Which it is.
     pub name: Name,
     /// All of it: removed if it is the left document's, else added.
-    pub parts: Vec<Part>,
+    pub parts: Vec<DiffPart>,
 }
 
 /// An element, or a part of one that is compared by itself: an operator and key of a condition, a
 /// kind of principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct DiffPart {
     /// Where it stands: `["Condition", "StringLike", "aws:SourceArn"]`.
     pub place: Vec<String>,
     /// What the left document has there and the right one has not.
@@ -211,7 +211,7 @@ fn names(statements: &[Named]) -> Vec<Name> {
     statements.iter().map(|named| named.name.clone()).collect()
 }
 
-fn beside_the_statements(left: &Document, right: &Document) -> Vec<Part> {
+fn beside_the_statements(left: &Document, right: &Document) -> Vec<DiffPart> {
     let fields = |document: &Document| {
         let mut fields = document.canonical_fields();
         fields.remove("Id");
@@ -243,14 +243,14 @@ const ORDER: [&str; 8] = [
 ];
 
 /// What differs between two statements, or all of the one that there is.
-fn parts(left: Option<&Named>, right: Option<&Named>) -> Vec<Part> {
+fn parts(left: Option<&Named>, right: Option<&Named>) -> Vec<DiffPart> {
     let places = |named: Option<&Named>| {
         named
             .map(|named| terms_by_place(&named.canonical))
             .unwrap_or_default()
     };
     let mut parts = compared(&places(left), &places(right));
-    let rank = |part: &Part| {
+    let rank = |part: &DiffPart| {
         ORDER
             .iter()
             .position(|element| part.place.first().is_some_and(|first| first == element))
@@ -268,7 +268,7 @@ fn parts(left: Option<&Named>, right: Option<&Named>) -> Vec<Part> {
 
 type Places = BTreeMap<Vec<String>, BTreeSet<Term>>;
 
-fn compared(left: &Places, right: &Places) -> Vec<Part> {
+fn compared(left: &Places, right: &Places) -> Vec<DiffPart> {
     let none = BTreeSet::new();
     let places: BTreeSet<&Vec<String>> = left.keys().chain(right.keys()).collect();
     let part = |place: &Vec<String>| {
@@ -277,7 +277,7 @@ fn compared(left: &Places, right: &Places) -> Vec<Part> {
             right.get(place).unwrap_or(&none),
         );
         let (removed, added) = (left - right, right - left);
-        (left != right).then(|| Part {
+        (left != right).then(|| DiffPart {
             place: place.clone(),
             removed,
             added,
@@ -373,7 +373,7 @@ impl Spelling {
         Self(spelling)
     }
 
-    fn restore(&self, part: &mut Part) {
+    fn restore(&self, part: &mut DiffPart) {
         let word = |word: &String| self.0.get(word).unwrap_or(word).clone();
         match part.place.first().map(String::as_str) {
             Some("Condition") => part

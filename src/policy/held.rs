@@ -119,7 +119,7 @@ pub struct Held {
 
 /// What of a contribution a document holds already.
 #[derive(Clone, Debug, Default)]
-pub struct Part {
+pub struct HeldPart {
     /// In the statement in which it would be packed: keeping it takes no more room than it has.
     pub in_place: Vec<Contribution>,
     /// By another statement: keeping it may take more room.
@@ -152,8 +152,8 @@ impl Held {
     /// What is held of these contributions: the callers that are asked for, and those that are
     /// comprised by one that is asked for, such as a role of an account. (Two patterns that merely
     /// overlap count as different: their common part cannot be written as a pattern.)
-    pub fn part(&self, asked: &[Contribution]) -> Part {
-        let mut part = Part::default();
+    pub fn part(&self, asked: &[Contribution]) -> HeldPart {
+        let mut part = HeldPart::default();
         for Contribution { actions, callers } in asked {
             let singles = callers.each();
             let mut is_whole = true;
@@ -176,7 +176,7 @@ impl Held {
         part
     }
 
-    fn keep(&self, part: &mut Part, actions: BTreeSet<String>, one: &PrincipalSet) {
+    fn keep(&self, part: &mut HeldPart, actions: BTreeSet<String>, one: &PrincipalSet) {
         if !actions.is_empty() {
             let in_place = self
                 .as_packed

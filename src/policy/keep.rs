@@ -8,10 +8,10 @@
 
 use super::carried::beyond;
 use super::document::Document;
-use super::held::{Allowed, Held, Part};
+use super::held::{Allowed, Held, HeldPart};
 use super::installation::Installation;
 use super::principals::PrincipalSet;
-use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
+use super::repository::{Contribution, GrantContribution, MAX_CHARACTERS};
 use super::scope::{asked, names};
 use std::collections::BTreeSet;
 
@@ -55,7 +55,7 @@ pub enum Violation {
 pub fn checked<Id: Clone>(
     current: Option<&Document>,
     next: Option<Document>,
-    grants: &[Wanted<Id>],
+    grants: &[GrantContribution<Id>],
     losing: Losing<'_>,
     installation: &Installation,
 ) -> Result<Checked, Violation> {
@@ -91,7 +91,7 @@ pub fn checked<Id: Clone>(
                     actions: had.clone(),
                     callers: one,
                 };
-                let Part {
+                let HeldPart {
                     in_place,
                     elsewhere,
                     grows: _,
@@ -151,7 +151,7 @@ fn words(one: &PrincipalSet) -> String {
 /// The grants are those that [`asked`] gives.
 pub fn unasked<Id>(
     document: Option<&Document>,
-    grants: &[Wanted<Id>],
+    grants: &[GrantContribution<Id>],
     installation: &Installation,
 ) -> Vec<String> {
     let asked = || grants.iter().flat_map(|grant| &grant.contributions);

@@ -2,10 +2,10 @@
 //! their callers the same way.
 
 use super::document::{Document, Statement};
-use super::held::{Allowed, Held, Part};
+use super::held::{Allowed, Held, HeldPart};
 use super::installation::Installation;
-use super::principals::{Kind, PrincipalSet};
-use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
+use super::principals::{PrincipalSet, PrincipalSetKind};
+use super::repository::{Contribution, GrantContribution, MAX_CHARACTERS};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Our part of a document, as far as it fits.
@@ -25,7 +25,7 @@ pub struct Packed<Id> {
 /// that grows.
 pub fn pack<Id: Ord + Clone>(
     foreign: &Document,
-    grants: &[Wanted<Id>],
+    grants: &[GrantContribution<Id>],
     held: &Held,
     installation: &Installation,
 ) -> Packed<Id> {
@@ -76,18 +76,18 @@ pub fn pack<Id: Ord + Clone>(
 /// What was chosen, and what grants hold by another statement and found no room.
 struct Chosen<Id> {
     contributions: Vec<Contribution>,
-    rejected: Vec<(Id, Part)>,
+    rejected: Vec<(Id, HeldPart)>,
 }
 
 /// What of the grants finds room, in three rounds: what stands in its own statement already, what
 /// is allowed by another one, and the rest.
 fn choose<Id: Ord + Clone>(
     room: &mut Room<'_>,
-    grants: &[Wanted<Id>],
+    grants: &[GrantContribution<Id>],
     held: &Held,
     left_out: &mut BTreeSet<Id>,
 ) -> Chosen<Id> {
-    let mut parts: Vec<Part> = grants
+    let mut parts: Vec<HeldPart> = grants
         .iter()
         .map(|grant| held.part(&grant.contributions))
         .collect();
@@ -126,7 +126,7 @@ fn choose<Id: Ord + Clone>(
 fn offer_again<Id: Ord>(
     room: &mut Room<'_>,
     foreign: &Allowed,
-    mut rejected: Vec<(Id, Part)>,
+    mut rejected: Vec<(Id, HeldPart)>,
     left_out: &mut BTreeSet<Id>,
 ) {
     loop {
@@ -181,7 +181,7 @@ pub(super) fn packed(
     statement(&(actions.clone(), callers.kind()), callers, installation)
 }
 
-type Key = (BTreeSet<String>, Kind);
+type Key = (BTreeSet<String>, PrincipalSetKind);
 
 struct Group {
     callers: PrincipalSet,
@@ -340,10 +340,10 @@ mod tests {
 
         #[test]
         fn whatever_is_left_out_would_not_have_fitted(accounts in prop::collection::vec(0_u64..100_000, 0..500)) {
-            let grants: Vec<Wanted<usize>> = accounts
+            let grants: Vec<GrantContribution<usize>> = accounts
                 .iter()
                 .enumerate()
-                .map(|(id, account)| Wanted { id, contributions: vec![contribution(*account, 1)], replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() })
+                .map(|(id, account)| GrantContribution { id, contributions: vec![contribution(*account, 1)], replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() })
                 .collect();
             let installation = Installation::of_cluster("x");
             let packed = pack(&Document::of([]), &grants, &Held::default(), &installation);
@@ -352,7 +352,7 @@ mod tests {
             for id in &packed.left_out {
                 let mut more = packed.contributions.clone();
                 more.extend(grants[*id].contributions.clone());
-                let as_one = [Wanted { id: 0, contributions: more, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }];
+                let as_one = [GrantContribution { id: 0, contributions: more, replaces: BTreeSet::new(), stays_as: None, if_there: Vec::new() }];
                 let all = Room::beside(&Document::of([]), &installation).take(&as_one[0].contributions.iter().collect::<Vec<_>>());
                 prop_assert!(!all, "{} was left out and fits", id);
             }

@@ -10,7 +10,7 @@ use std::fmt;
 /// The callers that a statement of ours is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrincipalSet {
-    kind: Kind,
+    kind: PrincipalSetKind,
     principals: BTreeSet<String>,
     /// The values of the kind's condition.
     among: BTreeSet<String>,
@@ -20,7 +20,7 @@ pub struct PrincipalSet {
 
 /// How callers are told: two of one kind differ in values alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum PrincipalSetKind {
     /// By their ARNs. An account's root stands for whomever the account itself allows.
     Named,
     /// By their account's root, and an ARN like one of a list. Each ARN carries its account, so
@@ -35,7 +35,7 @@ pub enum Kind {
     ServiceFor,
 }
 
-impl Kind {
+impl PrincipalSetKind {
     /// The operator and key of the condition that goes with the principal.
     fn condition(self) -> Option<(&'static str, &'static str)> {
         match self {
@@ -61,7 +61,7 @@ impl Kind {
 
 impl PrincipalSet {
     fn new(
-        kind: Kind,
+        kind: PrincipalSetKind,
         principals: impl IntoIterator<Item = String>,
         among: impl IntoIterator<Item = String>,
     ) -> Self {
@@ -75,14 +75,14 @@ impl PrincipalSet {
 
     /// These principals, by their ARNs.
     pub fn named(arns: impl IntoIterator<Item = String>) -> Self {
-        Self::new(Kind::Named, arns, [])
+        Self::new(PrincipalSetKind::Named, arns, [])
     }
 
     /// Those of an account whose ARN is like one of these, which must be of that account. Narrowing
     /// by condition survives a role's recreation, and needs no role to exist when the policy is
     /// written.
     pub fn named_like(root: String, arns: impl IntoIterator<Item = String>) -> Self {
-        Self::new(Kind::NamedLike, [root], arns)
+        Self::new(PrincipalSetKind::NamedLike, [root], arns)
     }
 
     /// Everybody whose account is in one of these organizations (by ID), but for the account that
@@ -92,7 +92,7 @@ impl PrincipalSet {
     pub fn in_organizations(ids: impl IntoIterator<Item = String>, owner: &str) -> Self {
         Self {
             except: Some(owner.into()),
-            ..Self::new(Kind::InOrganization, ["*".into()], ids)
+            ..Self::new(PrincipalSetKind::InOrganization, ["*".into()], ids)
         }
     }
 
@@ -101,17 +101,17 @@ impl PrincipalSet {
     pub fn in_units(paths: impl IntoIterator<Item = String>, owner: &str) -> Self {
         Self {
             except: Some(owner.into()),
-            ..Self::new(Kind::InUnit, ["*".into()], paths)
+            ..Self::new(PrincipalSetKind::InUnit, ["*".into()], paths)
         }
     }
 
     /// A service, on behalf of resources whose ARN is like one of these.
     pub fn service_for(service: &str, sources: impl IntoIterator<Item = String>) -> Self {
-        Self::new(Kind::ServiceFor, [service.into()], sources)
+        Self::new(PrincipalSetKind::ServiceFor, [service.into()], sources)
     }
 
     /// How they are told.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> PrincipalSetKind {
         self.kind
     }
 
@@ -138,7 +138,8 @@ impl PrincipalSet {
             root_of(arn).is_some_and(|root| of.principals.contains(&root))
         };
         let is_exact = |of: &Self| {
-            of.kind != Kind::NamedLike || of.among.iter().all(|arn| has_its_root(arn, of))
+            of.kind != PrincipalSetKind::NamedLike
+                || of.among.iter().all(|arn| has_its_root(arn, of))
         };
         self.kind == others.kind
             && self.except == others.except
@@ -176,19 +177,19 @@ impl PrincipalSet {
                 .unwrap_or(principal),
         )?;
         let kinds = [
-            Kind::NamedLike,
-            Kind::InOrganization,
-            Kind::InUnit,
-            Kind::ServiceFor,
+            PrincipalSetKind::NamedLike,
+            PrincipalSetKind::InOrganization,
+            PrincipalSetKind::InUnit,
+            PrincipalSetKind::ServiceFor,
         ];
-        let values = |kind: Kind| {
+        let values = |kind: PrincipalSetKind| {
             kind.condition()
                 .and_then(|(operator, key)| statement.condition(operator, key))
         };
         let kind = kinds
             .into_iter()
             .find(|kind| values(*kind).is_some())
-            .unwrap_or(Kind::Named);
+            .unwrap_or(PrincipalSetKind::Named);
         let among = values(kind).map_or(Some(BTreeSet::new()), texts)?;
         let except = statement
             .condition("StringNotEquals", "aws:PrincipalAccount")
@@ -225,9 +226,9 @@ impl PrincipalSet {
         let mut singles = Vec::new();
         for principal in principals {
             match kind {
-                Kind::Named => singles.push(one(principal, None)),
+                PrincipalSetKind::Named => singles.push(one(principal, None)),
                 // Each ARN belongs to the root of its own account.
-                Kind::NamedLike => {
+                PrincipalSetKind::NamedLike => {
                     let of_account =
                         |arn: &&String| root_of(arn).is_none_or(|root| root == *principal);
                     singles.extend(
@@ -237,7 +238,9 @@ impl PrincipalSet {
                             .map(|arn| one(principal, Some(arn))),
                     );
                 }
-                Kind::InOrganization | Kind::InUnit | Kind::ServiceFor => {
+                PrincipalSetKind::InOrganization
+                | PrincipalSetKind::InUnit
+                | PrincipalSetKind::ServiceFor => {
                     singles.extend(among.iter().map(|value| one(principal, Some(value))));
                 }
             }
@@ -268,33 +271,48 @@ impl PrincipalSet {
             || root_of(principal).is_some_and(|root| self.principals.contains(&root));
         let excepted = self.except.is_none() || self.except == one.except;
         match (self.kind, one.kind) {
-            (Kind::Named, Kind::Named) => named || root_is_named(),
-            (Kind::Named, Kind::NamedLike) => named,
-            (Kind::NamedLike, Kind::NamedLike) => named && like_one(value),
-            (Kind::NamedLike, Kind::Named) => {
+            (PrincipalSetKind::Named, PrincipalSetKind::Named) => named || root_is_named(),
+            (PrincipalSetKind::Named, PrincipalSetKind::NamedLike) => named,
+            (PrincipalSetKind::NamedLike, PrincipalSetKind::NamedLike) => named && like_one(value),
+            (PrincipalSetKind::NamedLike, PrincipalSetKind::Named) => {
                 principal.contains(":role/") && root_is_named() && like_one(principal)
             }
-            (Kind::InOrganization, Kind::InOrganization) => excepted && self.among.contains(value),
-            (Kind::InOrganization, Kind::InUnit) => {
+            (PrincipalSetKind::InOrganization, PrincipalSetKind::InOrganization) => {
+                excepted && self.among.contains(value)
+            }
+            (PrincipalSetKind::InOrganization, PrincipalSetKind::InUnit) => {
                 excepted
                     && value
                         .split('/')
                         .next()
                         .is_some_and(|organization| self.among.contains(organization))
             }
-            (Kind::InUnit, Kind::InUnit) => excepted && like_one(value),
-            (Kind::ServiceFor, Kind::ServiceFor) => named && like_one(value),
+            (PrincipalSetKind::InUnit, PrincipalSetKind::InUnit) => excepted && like_one(value),
+            (PrincipalSetKind::ServiceFor, PrincipalSetKind::ServiceFor) => {
+                named && like_one(value)
+            }
             (
-                Kind::Named | Kind::NamedLike,
-                Kind::InOrganization | Kind::InUnit | Kind::ServiceFor,
+                PrincipalSetKind::Named | PrincipalSetKind::NamedLike,
+                PrincipalSetKind::InOrganization
+                | PrincipalSetKind::InUnit
+                | PrincipalSetKind::ServiceFor,
             )
-            | (Kind::InOrganization | Kind::ServiceFor, Kind::Named | Kind::NamedLike)
             | (
-                Kind::InUnit,
-                Kind::Named | Kind::NamedLike | Kind::InOrganization | Kind::ServiceFor,
+                PrincipalSetKind::InOrganization | PrincipalSetKind::ServiceFor,
+                PrincipalSetKind::Named | PrincipalSetKind::NamedLike,
             )
-            | (Kind::InOrganization, Kind::ServiceFor)
-            | (Kind::ServiceFor, Kind::InOrganization | Kind::InUnit) => false,
+            | (
+                PrincipalSetKind::InUnit,
+                PrincipalSetKind::Named
+                | PrincipalSetKind::NamedLike
+                | PrincipalSetKind::InOrganization
+                | PrincipalSetKind::ServiceFor,
+            )
+            | (PrincipalSetKind::InOrganization, PrincipalSetKind::ServiceFor)
+            | (
+                PrincipalSetKind::ServiceFor,
+                PrincipalSetKind::InOrganization | PrincipalSetKind::InUnit,
+            ) => false,
         }
     }
 
@@ -312,18 +330,24 @@ impl PrincipalSet {
         let (kind, except) = (*kind, except.clone());
         let left: BTreeSet<String> = among.difference(&others.among).cloned().collect();
         let principals: BTreeSet<String> = match kind {
-            Kind::Named => principals.difference(&others.principals).cloned().collect(),
+            PrincipalSetKind::Named => principals.difference(&others.principals).cloned().collect(),
             // A root stays for as long as one of its account's roles does.
-            Kind::NamedLike => {
+            PrincipalSetKind::NamedLike => {
                 let account = |arn: &str| arn.split(':').nth(4).map(String::from);
                 let has_role =
                     |root: &&String| left.iter().any(|arn| account(arn) == account(root));
                 principals.iter().filter(has_role).cloned().collect()
             }
-            Kind::InOrganization | Kind::InUnit | Kind::ServiceFor if left.is_empty() => {
+            PrincipalSetKind::InOrganization
+            | PrincipalSetKind::InUnit
+            | PrincipalSetKind::ServiceFor
+                if left.is_empty() =>
+            {
                 BTreeSet::new()
             }
-            Kind::InOrganization | Kind::InUnit | Kind::ServiceFor => principals.clone(),
+            PrincipalSetKind::InOrganization
+            | PrincipalSetKind::InUnit
+            | PrincipalSetKind::ServiceFor => principals.clone(),
         };
         (!principals.is_empty()).then_some(Self {
             kind,
@@ -371,12 +395,13 @@ impl Statement {
             except,
         } = callers;
         let statement = match kind {
-            Kind::ServiceFor => principals
+            PrincipalSetKind::ServiceFor => principals
                 .iter()
                 .fold(self, |statement, service| statement.to_service(service)),
-            Kind::Named | Kind::NamedLike | Kind::InOrganization | Kind::InUnit => {
-                self.to_principals(principals)
-            }
+            PrincipalSetKind::Named
+            | PrincipalSetKind::NamedLike
+            | PrincipalSetKind::InOrganization
+            | PrincipalSetKind::InUnit => self.to_principals(principals),
         };
         let statement = match kind.condition() {
             Some((operator, key)) => statement.only_if(operator, key, among),

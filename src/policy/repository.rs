@@ -45,7 +45,7 @@ impl Contribution {
 
 /// What one grant asks of a repository's policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted<Id> {
+pub struct GrantContribution<Id> {
     /// The grant.
     pub id: Id,
     /// All of it has to be in the policy, or none.
@@ -62,7 +62,7 @@ pub struct Wanted<Id> {
 
 /// What to do with a repository's policy.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Change {
+pub enum PolicyUpdate {
     /// It is as it should be.
     None,
     /// Replace it by this.
@@ -77,7 +77,7 @@ pub struct Plan<Id> {
     /// The document as it was read; `None` where there was none.
     pub current: Option<Document>,
     /// What to do.
-    pub change: Change,
+    pub change: PolicyUpdate,
     /// The grants that did not fit into the document.
     pub left_out: BTreeSet<Id>,
     /// The grants whose access stands in statements that are not ours, as they asked.
@@ -137,7 +137,7 @@ impl Ours {
 /// When what was read is not a policy document: it is then left alone.
 pub fn plan<Id: Ord + Clone>(
     current: Option<&str>,
-    grants: &[Wanted<Id>],
+    grants: &[GrantContribution<Id>],
     installation: &Installation,
 ) -> Result<Plan<Id>, ParseError> {
     let current = current.map(Document::parse).transpose()?;
@@ -152,7 +152,7 @@ pub fn plan<Id: Ord + Clone>(
 /// The same for a document that was parsed already, with only a part of what the grants ask for.
 pub fn plan_within<Id: Ord + Clone>(
     current: Option<Document>,
-    grants: &[Wanted<Id>],
+    grants: &[GrantContribution<Id>],
     scope: &Scope,
     installation: &Installation,
 ) -> Plan<Id> {
@@ -193,9 +193,9 @@ pub fn plan_within<Id: Ord + Clone>(
     let document = beside.with(ours.statements);
     let characters = if empty { 0 } else { document.characters() };
     let change = match (unchanged, empty) {
-        (true, _) => Change::None,
-        (false, true) => Change::Delete,
-        (false, false) => Change::Set(document),
+        (true, _) => PolicyUpdate::None,
+        (false, true) => PolicyUpdate::Delete,
+        (false, false) => PolicyUpdate::Set(document),
     };
     Plan {
         current,
@@ -227,7 +227,7 @@ struct Merged<Id> {
 /// them gone, and takes back what is needed until nothing more is.
 fn merge<Id: Ord + Clone>(
     others: &Document,
-    grants: &[Wanted<Id>],
+    grants: &[GrantContribution<Id>],
     held: &Held,
     installation: &Installation,
 ) -> Merged<Id> {
@@ -318,8 +318,8 @@ mod tests {
         format!("arn:aws:iam::{}:root", 100_000_000_000 + number)
     }
 
-    fn wanted(id: u64, callers: PrincipalSet) -> Wanted<u64> {
-        Wanted {
+    fn wanted(id: u64, callers: PrincipalSet) -> GrantContribution<u64> {
+        GrantContribution {
             id,
             contributions: vec![allowed(callers)],
             replaces: BTreeSet::new(),
@@ -328,7 +328,7 @@ mod tests {
         }
     }
 
-    fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Wanted<u64>> {
+    fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<GrantContribution<u64>> {
         numbers
             .into_iter()
             .map(|n| wanted(n, PrincipalSet::named([root(n)])))
@@ -337,7 +337,7 @@ mod tests {
 
     fn set(plan: Plan<u64>) -> Document {
         match plan.change {
-            Change::Set(document) => document,
+            PolicyUpdate::Set(document) => document,
             other => panic!("expected a document to set, not {other:?}"),
         }
     }
@@ -361,7 +361,7 @@ mod tests {
             plan(Some(&ours.to_string()), &grants([]), &installation())
                 .unwrap()
                 .change,
-            Change::Delete
+            PolicyUpdate::Delete
         );
     }
 
@@ -372,17 +372,17 @@ mod tests {
             plan(Some(&ours.to_string()), &grants([2, 1]), &installation())
                 .unwrap()
                 .change,
-            Change::None
+            PolicyUpdate::None
         );
         assert_eq!(
             plan(Some(FOREIGN), &grants([]), &installation())
                 .unwrap()
                 .change,
-            Change::None
+            PolicyUpdate::None
         );
         assert_eq!(
             plan(None, &grants([]), &installation()).unwrap().change,
-            Change::None
+            PolicyUpdate::None
         );
     }
 
@@ -458,7 +458,7 @@ mod tests {
 
     const HAND_MADE: &str = r#"{"Version":"2008-10-17","Statement":[{"Sid":"new statement","Effect":"Allow","Principal":{"AWS":["arn:aws:iam::100000000001:root","arn:aws:iam::100000000002:role/x"]},"Action":["ecr:BatchGetImage"]},{"Sid":"other","Effect":"Deny","Principal":"*","Action":"ecr:DeleteRepository"}]}"#;
 
-    fn replacing(numbers: impl IntoIterator<Item = u64>) -> Vec<Wanted<u64>> {
+    fn replacing(numbers: impl IntoIterator<Item = u64>) -> Vec<GrantContribution<u64>> {
         let mut grants = grants(numbers);
         grants[0].replaces = [
             "new statement".to_owned(),
@@ -496,7 +496,7 @@ mod tests {
             )
             .unwrap()
             .change,
-            Change::None
+            PolicyUpdate::None
         );
     }
 

@@ -5,7 +5,7 @@ use super::document::{Document, Statement};
 use super::held::Held;
 use super::installation::{Installation, hex};
 use super::pack::pack;
-use super::repository::{Contribution, MAX_CHARACTERS, Wanted};
+use super::repository::{Contribution, GrantContribution, MAX_CHARACTERS};
 use std::collections::BTreeSet;
 
 /// How the Sids of such statements begin. Nothing is known by it: who keeps them is up to people.
@@ -18,7 +18,7 @@ pub struct HandedOver<Id> {
     /// The statements that are not ours.
     pub others: Document,
     /// The grants whose access stays ours to keep.
-    pub remaining: Vec<Wanted<Id>>,
+    pub remaining: Vec<GrantContribution<Id>>,
     /// The grants whose access is among the others' now.
     pub handed_over: BTreeSet<Id>,
 }
@@ -27,7 +27,7 @@ pub struct HandedOver<Id> {
 /// place by it: a statement of its own is longer than a place in a packed one.
 pub fn hand_over<Id: Ord + Clone>(
     others: Document,
-    grants: &[Wanted<Id>],
+    grants: &[GrantContribution<Id>],
     held: &Held,
     installation: &Installation,
 ) -> HandedOver<Id> {
@@ -47,7 +47,7 @@ pub fn hand_over<Id: Ord + Clone>(
             .statements
             .retain(|known| known.sid_text().is_none_or(|sid| !sids.contains(sid)));
         let others = others.with(statements);
-        let remaining: Vec<Wanted<Id>> = so_far
+        let remaining: Vec<GrantContribution<Id>> = so_far
             .remaining
             .iter()
             .filter(|other| other.id != grant.id)
@@ -95,20 +95,20 @@ pub fn nobodys(mark: &str, seed: &str, asked: &[Contribution]) -> Vec<Statement>
 #[cfg(test)]
 mod tests {
     use super::super::principals::PrincipalSet;
-    use super::super::repository::{Change, plan};
+    use super::super::repository::{PolicyUpdate, plan};
     use super::*;
 
     fn installation() -> Installation {
         "0123456789ab".parse().unwrap()
     }
 
-    fn wanted(id: u64, stays: bool) -> Wanted<u64> {
+    fn wanted(id: u64, stays: bool) -> GrantContribution<u64> {
         let callers = PrincipalSet::named([format!("arn:aws:iam::{}:root", 100_000_000_000 + id)]);
         let contributions = vec![Contribution {
             actions: ["ecr:BatchGetImage".to_owned()].into(),
             callers,
         }];
-        Wanted {
+        GrantContribution {
             id,
             contributions,
             replaces: BTreeSet::new(),
@@ -117,9 +117,9 @@ mod tests {
         }
     }
 
-    fn set(change: Change) -> Document {
+    fn set(change: PolicyUpdate) -> Document {
         match change {
-            Change::Set(document) => document,
+            PolicyUpdate::Set(document) => document,
             other => panic!("expected a document to set, not {other:?}"),
         }
     }
@@ -152,7 +152,7 @@ mod tests {
         ] {
             assert_eq!(
                 plan(Some(&text), &grants, &installation()).unwrap().change,
-                Change::None
+                PolicyUpdate::None
             );
         }
     }
@@ -168,7 +168,7 @@ mod tests {
             "arn:aws:iam::111111111111:role/r",
         );
         let both = wanted(1, true);
-        let both = Wanted {
+        let both = GrantContribution {
             contributions: vec![named(root), named(role)],
             ..both
         };
@@ -200,6 +200,6 @@ mod tests {
         one_goes[0].stays_as = Some("seed".into());
         let planned = plan(Some(&document.to_string()), &one_goes, &installation()).unwrap();
         assert!(planned.handed_over.is_empty());
-        assert_eq!(planned.change, Change::None);
+        assert_eq!(planned.change, PolicyUpdate::None);
     }
 }

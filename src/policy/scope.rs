@@ -2,11 +2,11 @@
 //! it is all of it; only where AWS refuses the whole is it less.
 
 use super::document::{Document, Statement};
-use super::held::{Allowed, Held, Part};
+use super::held::{Allowed, Held, HeldPart};
 use super::installation::Installation;
 use super::pack::carry;
 use super::principals::PrincipalSet;
-use super::repository::{Contribution, Wanted};
+use super::repository::{Contribution, GrantContribution};
 use std::collections::BTreeSet;
 
 /// What is to be in the next document.
@@ -33,9 +33,9 @@ pub enum Growth {
 /// The grants with what they ask for, and what besides stays because the document carries it.
 pub fn asked<Id: Clone>(
     current: Option<&Document>,
-    grants: &[Wanted<Id>],
+    grants: &[GrantContribution<Id>],
     installation: &Installation,
-) -> Vec<Wanted<Id>> {
+) -> Vec<GrantContribution<Id>> {
     let ours: Vec<&Statement> = current
         .iter()
         .flat_map(|document| &document.statements)
@@ -52,7 +52,11 @@ pub fn asked<Id: Clone>(
 }
 
 /// The grants with what of theirs the scope lets in.
-pub fn limited<Id: Clone>(grants: &[Wanted<Id>], scope: &Scope, held: &Held) -> Vec<Wanted<Id>> {
+pub fn limited<Id: Clone>(
+    grants: &[GrantContribution<Id>],
+    scope: &Scope,
+    held: &Held,
+) -> Vec<GrantContribution<Id>> {
     if scope.without.is_empty() && scope.growth == Growth::All {
         return grants.to_vec();
     }
@@ -72,7 +76,7 @@ pub fn limited<Id: Clone>(grants: &[Wanted<Id>], scope: &Scope, held: &Held) -> 
             };
             Allowed::of(singles.into_iter().map(of)).parts().to_vec()
         };
-        let Part {
+        let HeldPart {
             in_place,
             elsewhere,
             grows: _,
@@ -81,13 +85,13 @@ pub fn limited<Id: Clone>(grants: &[Wanted<Id>], scope: &Scope, held: &Held) -> 
             .parts()
             .to_vec()
     };
-    let limited = |grant: &Wanted<Id>| {
+    let limited = |grant: &GrantContribution<Id>| {
         let replaces = if scope.growth == Growth::All {
             grant.replaces.clone()
         } else {
             BTreeSet::new()
         };
-        Wanted {
+        GrantContribution {
             contributions: grant.contributions.iter().flat_map(part).collect(),
             replaces,
             ..grant.clone()

@@ -25,7 +25,7 @@ use super::document::{Document, ParseError, Statement};
 use super::held::Held;
 use super::installation::Installation;
 use super::keep::{Checked, Losing, Violation, checked, unasked};
-use super::repository::{Change, Plan, Wanted};
+use super::repository::{GrantContribution, Plan, PolicyUpdate};
 use super::scope::asked;
 use super::suspects::Suspect;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -125,7 +125,7 @@ pub struct Evidence {
 #[derive(Clone, Debug)]
 pub enum Next<Id> {
     /// Write this, then say what came of it.
-    Write(Box<Step<Id>>),
+    Write(Box<SearchStep<Id>>),
     /// Say what is known of these principals, then read again.
     Ask(BTreeSet<String>),
     /// Nothing is left to do in this look. The plan says how things stand.
@@ -134,7 +134,7 @@ pub enum Next<Id> {
 
 /// One write.
 #[derive(Clone, Debug)]
-pub struct Step<Id> {
+pub struct SearchStep<Id> {
     /// The plan that it carries out.
     pub plan: Plan<Id>,
     /// What to write.
@@ -195,7 +195,7 @@ struct Sent {
 struct Read<Id> {
     document: Option<Document>,
     held: Held,
-    asked: Vec<Wanted<Id>>,
+    asked: Vec<GrantContribution<Id>>,
     /// Whether something is to be revoked.
     revokes: bool,
     ids: BTreeSet<String>,
@@ -258,7 +258,7 @@ impl<A: Clone> Search<A> {
     pub fn next<Id: Ord + Clone>(
         &mut self,
         read: Option<&str>,
-        grants: &[Wanted<Id>],
+        grants: &[GrantContribution<Id>],
         installation: &Installation,
         now: Duration,
     ) -> Result<Next<Id>, Stop> {

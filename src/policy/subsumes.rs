@@ -3,7 +3,7 @@
 //! few costs somebody's access.
 
 use super::document::Statement;
-use super::principals::{Kind, PrincipalSet, like};
+use super::principals::{PrincipalSet, PrincipalSetKind, like};
 use super::repository::Contribution;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -180,12 +180,12 @@ impl Principal<'_> {
                 .is_none_or(|account| excepted.is_some_and(|accounts| accounts.contains(account)))
         };
         match (self, callers.kind()) {
-            (Self::Aws("*"), Kind::InOrganization) => {
+            (Self::Aws("*"), PrincipalSetKind::InOrganization) => {
                 let ids = limited_to(&["stringequals"], "aws:principalorgid");
                 not_excepted()
                     && ids.is_some_and(|ids| ids.iter().all(|id| callers.among().contains(*id)))
             }
-            (Self::Aws("*"), Kind::InUnit) => {
+            (Self::Aws("*"), PrincipalSetKind::InUnit) => {
                 not_excepted()
                     && all_like(limited_to(
                         &["foranyvalue:stringlike", "foranyvalue:stringequals"],
@@ -194,11 +194,13 @@ impl Principal<'_> {
             }
             // A consumer's root stands for every identity of that account: across accounts both
             // sides have to allow it anyway.
-            (Self::Aws(arn), Kind::Named) => {
+            (Self::Aws(arn), PrincipalSetKind::Named) => {
                 callers.principals().contains(*arn)
                     || root_of(arn).is_some_and(|root| callers.principals().contains(&root))
             }
-            (Self::Aws(arn), Kind::NamedLike) if arn.ends_with(":root") || !arn.contains(':') => {
+            (Self::Aws(arn), PrincipalSetKind::NamedLike)
+                if arn.ends_with(":root") || !arn.contains(':') =>
+            {
                 let of_account =
                     root_of(arn).is_some_and(|root| callers.principals().contains(&root));
                 of_account
@@ -207,14 +209,14 @@ impl Principal<'_> {
                         "aws:principalarn",
                     ))
             }
-            (Self::Aws(arn), Kind::NamedLike) => {
+            (Self::Aws(arn), PrincipalSetKind::NamedLike) => {
                 let of_account =
                     root_of(arn).is_some_and(|root| callers.principals().contains(&root));
                 of_account
                     && arn.contains(":role/")
                     && callers.among().iter().any(|pattern| like(pattern, arn))
             }
-            (Self::Service(name), Kind::ServiceFor) => {
+            (Self::Service(name), PrincipalSetKind::ServiceFor) => {
                 let sources = limited_to(
                     &["stringlike", "stringequals", "arnlike", "arnequals"],
                     "aws:sourcearn",
@@ -223,9 +225,17 @@ impl Principal<'_> {
             }
             (
                 Self::Service(_),
-                Kind::Named | Kind::NamedLike | Kind::InOrganization | Kind::InUnit,
+                PrincipalSetKind::Named
+                | PrincipalSetKind::NamedLike
+                | PrincipalSetKind::InOrganization
+                | PrincipalSetKind::InUnit,
             )
-            | (Self::Aws(_), Kind::InOrganization | Kind::InUnit | Kind::ServiceFor) => false,
+            | (
+                Self::Aws(_),
+                PrincipalSetKind::InOrganization
+                | PrincipalSetKind::InUnit
+                | PrincipalSetKind::ServiceFor,
+            ) => false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is asked, and by which policies it is answered.
 
-use super::Read;
+use super::AccessInputs;
 use crate::api::account::Partition;
 use crate::api::grant::AccessAction;
 use crate::cli::manifests::Sources;
@@ -126,7 +126,7 @@ pub enum Output {
 }
 
 /// What is asked.
-pub struct Question {
+pub struct AccessQuestion {
     pub principal: Identity,
     pub action: Action,
     pub repository: Repository,
@@ -155,7 +155,7 @@ pub struct Repository {
 }
 
 impl Arguments {
-    pub fn question(&self) -> Result<Question, String> {
+    pub fn question(&self) -> Result<AccessQuestion, String> {
         let mut context: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for text in &self.context {
             match text.split_once('=') {
@@ -179,7 +179,7 @@ impl Arguments {
                 ));
             }
         };
-        Ok(Question {
+        Ok(AccessQuestion {
             principal: identity("--principal", &self.principal)?,
             action,
             repository: repository(&self.repository)?,
@@ -314,7 +314,7 @@ fn partition_of(flag: &str, text: &str) -> Result<Partition, String> {
 pub struct Offline<'a>(&'a Arguments);
 
 impl Offline<'_> {
-    pub fn read(&self, question: &Question) -> Result<Read, String> {
+    pub fn read(&self, question: &AccessQuestion) -> Result<AccessInputs, String> {
         let Arguments {
             identity_policy,
             boundary,
@@ -333,7 +333,7 @@ impl Offline<'_> {
                 .unwrap_or_else(none);
             holder(identity, role_policy, role_boundary.as_ref(), trust)
         };
-        Ok(Read {
+        Ok(AccessInputs {
             principal: holder(
                 &question.principal,
                 identity_policy,

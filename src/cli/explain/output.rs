@@ -1,7 +1,7 @@
 //! The answer as text, and as JSON.
 
-use super::arguments::{Action, Question};
-use super::{Call, Read, Whole};
+use super::arguments::{AccessQuestion, Action};
+use super::{AccessInputs, Call, Whole};
 use crate::api::grant::AccessAction;
 use crate::cli::terminal::plain;
 use crate::policy::evaluate::{Named, Verdict};
@@ -12,7 +12,12 @@ const NOT_SEEN: &str =
     "organization policies (SCPs, RCPs), VPC endpoint policies, session policies";
 
 /// For people.
-pub fn text(question: &Question, whole: Whole, calls: &[Call], read: &Read) -> String {
+pub fn text(
+    question: &AccessQuestion,
+    whole: Whole,
+    calls: &[Call],
+    read: &AccessInputs,
+) -> String {
     let by = question
         .assume
         .iter()
@@ -85,8 +90,8 @@ fn short(verdict: &Verdict) -> &'static str {
 }
 
 /// Every policy that had a say.
-fn policies(read: &Read) -> Vec<&Named> {
-    let Read {
+fn policies(read: &AccessInputs) -> Vec<&Named> {
+    let AccessInputs {
         principal,
         role,
         registry,
@@ -109,7 +114,12 @@ fn policies(read: &Read) -> Vec<&Named> {
 }
 
 /// For programs.
-pub fn json(question: &Question, whole: Whole, calls: &[Call], read: &Read) -> String {
+pub fn json(
+    question: &AccessQuestion,
+    whole: Whole,
+    calls: &[Call],
+    read: &AccessInputs,
+) -> String {
     let call = |Call {
                     who,
                     action,

@@ -1,8 +1,8 @@
 //! Reads in AWS what a verdict rests on. What cannot be read is said with the verdict: it may not
 //! matter.
 
-use super::Read;
-use super::arguments::{Arguments, Identity, Question, Repository};
+use super::AccessInputs;
+use super::arguments::{AccessQuestion, Arguments, Identity, Repository};
 use crate::api::AWSAccount;
 use crate::api::account::{AWSAccountSpec, Partition};
 use crate::aws::ecr::PolicyRead;
@@ -23,7 +23,10 @@ struct Reader {
 }
 
 /// Reads both sides.
-pub async fn live(question: &Question, arguments: &Arguments) -> Result<Read, String> {
+pub async fn live(
+    question: &AccessQuestion,
+    arguments: &Arguments,
+) -> Result<AccessInputs, String> {
     let accounts = match arguments.sources.names.files.is_empty() {
         true => BTreeMap::new(),
         false => arguments.sources.read()?.accounts,
@@ -39,7 +42,7 @@ pub async fn live(question: &Question, arguments: &Arguments) -> Result<Read, St
         .await,
         accounts,
     };
-    Ok(Read {
+    Ok(AccessInputs {
         principal: reader.holder("--principal", &question.principal).await?,
         role: match &question.assume {
             Some(role) => Some(reader.holder("--assume", role).await?),

@@ -2,7 +2,7 @@
 //! the repository's own resource.
 
 use super::super::iam_policy::print::pretty;
-use super::gather::{Handoff, Permissions, Role, unique};
+use super::gather::{Handoff, HandoffRole, Permissions, unique};
 use super::value::{document, of_repositories};
 use serde_json::{Map, Value, json};
 
@@ -44,8 +44,8 @@ pub fn template(handoff: &Handoff) -> Result<String, String> {
     })))
 }
 
-fn of_role(name: &str, role: &Role, resources: &mut Map<String, Value>) {
-    let Role {
+fn of_role(name: &str, role: &HandoffRole, resources: &mut Map<String, Value>) {
+    let HandoffRole {
         path,
         description,
         trust,

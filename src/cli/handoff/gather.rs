@@ -29,7 +29,7 @@ pub struct Handoff {
     /// Who does what, and what to mind. Without control characters.
     pub notes: Vec<String>,
     /// Roles, by their names.
-    pub roles: BTreeMap<String, Role>,
+    pub roles: BTreeMap<String, HandoffRole>,
     /// Permissions, each of one grant.
     pub permissions: Vec<Permissions>,
     /// Statements for repositories' policies.
@@ -38,7 +38,7 @@ pub struct Handoff {
 
 /// A role as the operator would make it, but for its tags.
 #[derive(PartialEq)]
-pub struct Role {
+pub struct HandoffRole {
     pub path: String,
     pub description: String,
     pub trust: Document,
@@ -470,7 +470,7 @@ impl Handoff {
             max_trust_characters,
             &format!("the trust policy of role {name}"),
         )?;
-        let role = Role {
+        let role = HandoffRole {
             path,
             description,
             trust,

@@ -1,6 +1,6 @@
 //! A handoff as a script of AWS CLI commands.
 
-use super::gather::{Handoff, Permissions, Repositories, Role};
+use super::gather::{Handoff, HandoffRole, Permissions, Repositories};
 use super::value::statements;
 use crate::grant::RepositoryPattern;
 
@@ -79,8 +79,8 @@ fn needs_jq(handoff: &Handoff) -> bool {
     !handoff.repositories.is_empty()
 }
 
-fn of_role(name: &str, role: &Role) -> String {
-    let Role {
+fn of_role(name: &str, role: &HandoffRole) -> String {
+    let HandoffRole {
         path,
         description,
         trust,

@@ -2,7 +2,7 @@
 //! is the whole of it.
 
 use super::super::iam_policy::templates::encoded;
-use super::gather::{Handoff, Permissions, Repositories, Role, unique};
+use super::gather::{Handoff, HandoffRole, Permissions, Repositories, unique};
 use super::value::{document, statements};
 use crate::policy::{Document, installation};
 use serde_json::Value;
@@ -48,8 +48,8 @@ pub fn hcl(handoff: &Handoff) -> String {
     out + "\n"
 }
 
-fn of_role(name: &str, role: &Role) -> String {
-    let Role {
+fn of_role(name: &str, role: &HandoffRole) -> String {
+    let HandoffRole {
         path,
         description,
         trust,

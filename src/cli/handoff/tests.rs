@@ -3,7 +3,7 @@ use super::*;
 use crate::cli::manifests::Files;
 use crate::grant::desired::Owner;
 use crate::grant::validate;
-use crate::policy::repository::{Change, Wanted, plan};
+use crate::policy::repository::{GrantContribution, PolicyUpdate, plan};
 use crate::policy::{Document, Installation};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -87,7 +87,7 @@ fn what_is_handed_off_is_what_the_operator_would_write() {
             );
         }
         let region = grant.regions.first().unwrap();
-        let wanted = Wanted {
+        let wanted = GrantContribution {
             id: (),
             contributions: grant.contributions(region, true),
             replaces: BTreeSet::new(),
@@ -95,7 +95,7 @@ fn what_is_handed_off_is_what_the_operator_would_write() {
             if_there: Vec::new(),
         };
         let planned = plan(None, &[wanted], &installation()).unwrap();
-        let Change::Set(written) = planned.change else {
+        let PolicyUpdate::Set(written) = planned.change else {
             panic!("{example} writes no policy")
         };
         let ours = &handed.repositories[0].statements;

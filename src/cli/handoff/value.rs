@@ -1,6 +1,6 @@
 //! A handoff as one JSON object.
 
-use super::gather::{Handoff, Permissions, Repositories, Role};
+use super::gather::{Handoff, HandoffRole, Permissions, Repositories};
 use crate::policy::{Document, Statement};
 use serde_json::{Value, json};
 
@@ -26,8 +26,8 @@ pub fn of(handoff: &Handoff) -> Value {
     })
 }
 
-fn of_role(name: &str, role: &Role) -> Value {
-    let Role {
+fn of_role(name: &str, role: &HandoffRole) -> Value {
+    let HandoffRole {
         path,
         description,
         trust,

@@ -2,7 +2,7 @@
 
 use crate::api::account::Partition;
 use crate::api::grant::ManagedPolicy;
-use crate::grant::operator_role::Management;
+use crate::grant::operator_role::OperatorRole;
 use crate::grant::parse::{is_external_id, is_iam_name, is_path};
 use crate::grant::partition::is_region;
 use crate::grant::{AccountId, RepositoryPattern};
@@ -126,7 +126,7 @@ pub struct Arguments {
 
     /// Print this document alone, as `aws iam` takes it. Unset: one JSON object with all of them.
     #[arg(long, value_enum)]
-    document: Option<Kind>,
+    document: Option<DocumentKind>,
 
     /// Write trust.json, permissions.json and boundary.json into this folder, instead of printing.
     #[arg(long, value_name = "FOLDER", conflicts_with = "document")]
@@ -150,7 +150,7 @@ pub enum Format {
 
 /// One of the documents.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub enum DocumentKind {
     /// Who may assume the role.
     Trust,
     /// What the role may do.
@@ -161,7 +161,7 @@ pub enum Kind {
     Operator,
 }
 
-impl Kind {
+impl DocumentKind {
     /// Its key, and its file's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -190,22 +190,26 @@ impl Arguments {
     }
 
     /// The documents asked for.
-    pub fn kinds(&self) -> Vec<Kind> {
+    pub fn kinds(&self) -> Vec<DocumentKind> {
         match (self.document, &self.output_dir) {
             (Some(one), _) => vec![one],
-            (None, Some(_)) => vec![Kind::Trust, Kind::Permissions, Kind::Boundary],
+            (None, Some(_)) => vec![
+                DocumentKind::Trust,
+                DocumentKind::Permissions,
+                DocumentKind::Boundary,
+            ],
             (None, None) => vec![
-                Kind::Trust,
-                Kind::Permissions,
-                Kind::Boundary,
-                Kind::Operator,
+                DocumentKind::Trust,
+                DocumentKind::Permissions,
+                DocumentKind::Boundary,
+                DocumentKind::Operator,
             ],
         }
     }
 
     /// Whether there is a trust policy without an external ID in what is printed.
     pub fn lacks_external_id(&self) -> bool {
-        self.external_id.is_none() && self.kinds().contains(&Kind::Trust)
+        self.external_id.is_none() && self.kinds().contains(&DocumentKind::Trust)
     }
 
     pub fn defaults(&self) -> Defaults<'_> {
@@ -217,11 +221,11 @@ impl Arguments {
 
     /// What the operator's own identity needs.
     pub fn operator(&self) -> Document {
-        Management::operator(self.partition, &self.role_name)
+        OperatorRole::operator(self.partition, &self.role_name)
     }
 
     /// The role in the account named, as far as this document of it needs.
-    pub fn management(&self, kind: Kind) -> Result<Management, String> {
+    pub fn management(&self, kind: DocumentKind) -> Result<OperatorRole, String> {
         self.sides()?;
         let account = self
             .account_id
@@ -229,10 +233,12 @@ impl Arguments {
             .ok_or("--account-id is needed: the account's number")?;
         let operator_role = match (&self.operator_role_arn, kind) {
             (Some(arn), _) => arn.as_str(),
-            (None, Kind::Trust) => {
+            (None, DocumentKind::Trust) => {
                 return Err("--operator-role-arn is needed: the role that the operator has".into());
             }
-            (None, Kind::Permissions | Kind::Boundary | Kind::Operator) => "",
+            (None, DocumentKind::Permissions | DocumentKind::Boundary | DocumentKind::Operator) => {
+                ""
+            }
         };
         self.filled_in(account.as_str(), operator_role, self.external_id.as_deref())
     }
@@ -243,7 +249,7 @@ impl Arguments {
         account: &str,
         operator_role: &str,
         external_id: &str,
-    ) -> Result<Management, String> {
+    ) -> Result<OperatorRole, String> {
         for (flag, given) in [
             ("--account-id", self.account_id.is_some()),
             ("--document", self.document.is_some()),
@@ -267,7 +273,7 @@ impl Arguments {
         account: &str,
         operator_role: &str,
         external_id: Option<&str>,
-    ) -> Result<Management, String> {
+    ) -> Result<OperatorRole, String> {
         let (registry, consumer) = self.sides()?;
         let mut wrong = Vec::new();
         for (flag, given) in [
@@ -311,7 +317,7 @@ impl Arguments {
         if !wrong.is_empty() {
             return Err(wrong.join("; "));
         }
-        Ok(Management {
+        Ok(OperatorRole {
             registry,
             consumer,
             account: account.into(),

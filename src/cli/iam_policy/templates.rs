@@ -3,7 +3,7 @@
 use super::arguments::Defaults;
 use super::print::pretty;
 use super::value;
-use crate::grant::operator_role::Management;
+use crate::grant::operator_role::OperatorRole;
 use crate::policy::Document;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ const ABOUT_OPERATOR: &str = "The ARN of the role that the operator itself has";
 const ABOUT_EXTERNAL_ID: &str = "What the operator must name when it assumes the role: spec.credentials.assumeRole.externalID of the AWSAccount";
 
 /// A template for CloudFormation, alone or as a stack set. JSON is YAML, too.
-pub fn cloudformation(management: &Management, defaults: Defaults<'_>) -> String {
+pub fn cloudformation(management: &OperatorRole, defaults: Defaults<'_>) -> String {
     let document = |document: Document| substituted(value(&document));
     let mut parameters = json!({"OperatorRoleArn": parameter(ABOUT_OPERATOR, defaults.operator_role_arn, "^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$")});
     if let Some(id) = defaults.external_id {
@@ -70,8 +70,8 @@ fn substituted(value: Value) -> Value {
 }
 
 /// Terraform's HCL, for the AWS provider's account.
-pub fn terraform(management: &Management, defaults: Defaults<'_>) -> String {
-    let Management { role, boundary, .. } = management;
+pub fn terraform(management: &OperatorRole, defaults: Defaults<'_>) -> String {
+    let OperatorRole { role, boundary, .. } = management;
     let mut variables = variable(
         "operator_role_arn",
         ABOUT_OPERATOR,

@@ -4,9 +4,9 @@ use crate::api::grant::AccessVerdict;
 use crate::cli::policy_diff::{parts, titled};
 use crate::cli::terminal::plain;
 use crate::controller::plan::GrantPlan;
-use crate::grant::change::{Change, Effect, PolicyChange};
+use crate::grant::change::{Change, ChangeEffect, PolicyChange};
 use crate::policy::Document;
-use crate::policy::diff::{Alone, Changed, Difference, Part};
+use crate::policy::diff::{Alone, Changed, DiffPart, Difference};
 use serde_json::{Value, json};
 use std::fmt::{self, Display, Write as _};
 
@@ -73,16 +73,16 @@ pub fn text(plans: &[GrantPlan], color: bool) -> String {
             );
         }
     }
-    let count = |effect: Effect| {
+    let count = |effect: ChangeEffect| {
         changes(plans)
             .filter(|change| change.effect == effect)
             .count()
     };
     let problems: usize = plans.iter().map(|plan| plan.problems.len()).sum();
     let (create, change, remove) = (
-        count(Effect::Create),
-        count(Effect::Change),
-        count(Effect::Remove),
+        count(ChangeEffect::Create),
+        count(ChangeEffect::Change),
+        count(ChangeEffect::Remove),
     );
     let _ = write!(
         out,
@@ -110,11 +110,11 @@ const GREEN: &str = "\u{1b}[32m";
 const YELLOW: &str = "\u{1b}[33m";
 const RED: &str = "\u{1b}[31m";
 
-fn sign(effect: Effect) -> (&'static str, &'static str) {
+fn sign(effect: ChangeEffect) -> (&'static str, &'static str) {
     match effect {
-        Effect::Create => ("+", GREEN),
-        Effect::Change => ("~", YELLOW),
-        Effect::Remove => ("-", RED),
+        ChangeEffect::Create => ("+", GREEN),
+        ChangeEffect::Change => ("~", YELLOW),
+        ChangeEffect::Remove => ("-", RED),
     }
 }
 
@@ -148,7 +148,7 @@ impl Display for Statements<'_> {
             only_right,
             same: _,
         } = self.0;
-        let beside: Vec<Part> = document
+        let beside: Vec<DiffPart> = document
             .iter()
             .filter(|part| part.place != ["Version"])
             .cloned()
@@ -215,11 +215,11 @@ pub fn json(plans: &[GrantPlan]) -> String {
             })
         })
         .collect();
-    let count = |effect: Effect| {
+    let count = |effect: ChangeEffect| {
         changes(plans)
             .filter(|change| change.effect == effect)
             .count()
     };
-    let summary = json!({"create": count(Effect::Create), "change": count(Effect::Change), "remove": count(Effect::Remove)});
+    let summary = json!({"create": count(ChangeEffect::Create), "change": count(ChangeEffect::Change), "remove": count(ChangeEffect::Remove)});
     format!("{:#}\n", json!({"grants": grants, "summary": summary}))
 }

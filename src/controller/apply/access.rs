@@ -29,7 +29,7 @@ type PolicyReading = Result<Option<Arc<Document>>, String>;
 
 /// What was read while the grant was made true; `None`: not read.
 #[derive(Default)]
-pub struct Read {
+pub struct RoleAndPolicyReads {
     pub instance: Option<Option<Role>>,
     pub registry_role: Option<Option<Role>>,
     /// Their policies as they are, or why they could not be read.

@@ -24,7 +24,7 @@ use crate::grant::claims::Place;
 use crate::grant::desired::{Desired, Owner};
 use crate::grant::diff::{Step, refused_trust};
 use crate::grant::observed::Role;
-use crate::grant::status::{Outcome, Part};
+use crate::grant::status::{Outcome, StatusPart};
 use crate::grant::{AccountId, AccountLookup, Grant, Problem};
 use crate::policy::Document;
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,7 +92,7 @@ pub struct Enforcement<'a> {
     put_back: Vec<String>,
     notices: Vec<String>,
     /// What was read of roles and repositories, for judging access by it.
-    read: access::Read,
+    read: access::RoleAndPolicyReads,
     /// What could not be taken back.
     left: Left,
     /// What reading the places that were not claimed yet has shown.
@@ -175,7 +175,7 @@ impl<'a> Enforcement<'a> {
             changes: Vec::new(),
             put_back: Vec::new(),
             notices: Vec::new(),
-            read: access::Read::default(),
+            read: access::RoleAndPolicyReads::default(),
             left: Left::default(),
             probed: Probed::default(),
             abandons: false,
@@ -392,21 +392,23 @@ impl<'a> Enforcement<'a> {
 
     /// A part that was looked at, with as many changes as there were before: in place, or only
     /// observed and not so yet.
-    fn part(&self, before: usize, in_place: String) -> Part {
+    fn part(&self, before: usize, in_place: String) -> StatusPart {
         match self.changes.len() - before {
-            1 if self.observes => Part::Pending("a change is pending, see status.pending".into()),
-            pending @ 2.. if self.observes => {
-                Part::Pending(format!("{pending} changes are pending, see status.pending"))
+            1 if self.observes => {
+                StatusPart::Pending("a change is pending, see status.pending".into())
             }
-            _ => Part::InPlace(in_place),
+            pending @ 2.. if self.observes => {
+                StatusPart::Pending(format!("{pending} changes are pending, see status.pending"))
+            }
+            _ => StatusPart::InPlace(in_place),
         }
     }
 }
 
-fn accounts_part(no_session: &[Problem]) -> Part {
+fn accounts_part(no_session: &[Problem]) -> StatusPart {
     match Problem::join(no_session) {
-        Some(problem) => Part::Failed(problem),
-        None => Part::InPlace(
+        Some(problem) => StatusPart::Failed(problem),
+        None => StatusPart::InPlace(
             "the accounts admit the grant, and the operator's credentials are for them".into(),
         ),
     }

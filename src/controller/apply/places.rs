@@ -9,7 +9,7 @@ use crate::aws::ecr::PolicyRead;
 use crate::controller::repository_policy::sync::RepositoryKey;
 use crate::grant::claims::Place;
 use crate::grant::observed::{Instance, Role};
-use crate::grant::status::Part;
+use crate::grant::status::StatusPart;
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use futures::StreamExt;
 use std::collections::BTreeMap;
@@ -253,7 +253,7 @@ impl Enforcement<'_> {
         &mut self,
         registry: &Session,
         consumer: Option<&Session>,
-        kept: &Part,
+        kept: &StatusPart,
     ) -> Option<Applied> {
         let wanted: Vec<Place> = self
             .grant
@@ -277,7 +277,7 @@ impl Enforcement<'_> {
             // one that is wanted.
             let same_role = |claimed: &str| instance_role.as_deref() == Some(claimed);
             if matches!(&place, Place::InstanceRole(claimed) if same_role(&claimed.role))
-                && !matches!(kept, Part::InPlace(_))
+                && !matches!(kept, StatusPart::InPlace(_))
             {
                 self.undone.insert(place, None);
             }

@@ -13,7 +13,7 @@ use crate::controller::repository_policy::read_back::revoke;
 use crate::controller::repository_policy::sync::{RepositoryKey, SyncOutcome, bring_up_to_date};
 use crate::controller::restored::find_records;
 use crate::grant::claims::Place;
-use crate::grant::status::{Part, RepositoryOutcome};
+use crate::grant::status::{RepositoryOutcome, StatusPart};
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use crate::policy::repository::MAX_CHARACTERS;
 use futures::StreamExt;
@@ -28,19 +28,19 @@ type Each = BTreeMap<(String, String), RepositoryOutcome>;
 impl Enforcement<'_> {
     /// Brings every repository's policy up to date that the grant reaches, or reached. Only those
     /// it should reach count for it.
-    pub(super) async fn keep_repositories(&mut self, session: &Session) -> (Part, Each) {
+    pub(super) async fn keep_repositories(&mut self, session: &Session) -> (StatusPart, Each) {
         let wanted = self
             .grant
             .filter(|grant| grant.touches_repository_policies());
         if self.claims.repositories.is_empty() && wanted.is_none() {
             return (
-                Part::NotRequested("path Direct was not asked for".into()),
+                StatusPart::NotRequested("path Direct was not asked for".into()),
                 Each::new(),
             );
         }
         let account = match session {
             Ok(account) => account,
-            Err(problem) => return (Part::Blocked(problem.clone()), Each::new()),
+            Err(problem) => return (StatusPart::Blocked(problem.clone()), Each::new()),
         };
         let _revoking = match Work::current().urgency {
             Priority::Revocation => Some(self.world.slots.revoking(account.id.as_str())),
@@ -135,11 +135,11 @@ impl Enforcement<'_> {
         self.keep_repository_claims(&undone, &not_listed);
         unlisted.extend(self.unusable_repositories(account, &mut each));
         let part = match (Problem::join(&unlisted), wanted) {
-            (Some(problem), _) => Part::Failed(problem),
+            (Some(problem), _) => StatusPart::Failed(problem),
             (None, None) => {
-                Part::NotRequested("nothing is asked of the repository policies".into())
+                StatusPart::NotRequested("nothing is asked of the repository policies".into())
             }
-            (None, Some(_)) => Part::InPlace(summary(&each)),
+            (None, Some(_)) => StatusPart::InPlace(summary(&each)),
         };
         (part, each)
     }
@@ -219,7 +219,7 @@ impl Enforcement<'_> {
         account: &Account,
         found: BTreeSet<RepositoryKey>,
         unlisted: &[Problem],
-    ) -> (Part, Each) {
+    ) -> (StatusPart, Each) {
         let (world, grant, name) = (self.world, self.grant, &self.owner.grant);
         let foreseen: Vec<_> = futures::stream::iter(found)
             .map(|repository| async move {
@@ -286,8 +286,8 @@ impl Enforcement<'_> {
             }
         }
         let part = match Problem::join(unlisted) {
-            Some(problem) => Part::Failed(problem),
-            None => Part::InPlace(summary(&each)),
+            Some(problem) => StatusPart::Failed(problem),
+            None => StatusPart::InPlace(summary(&each)),
         };
         (part, each)
     }

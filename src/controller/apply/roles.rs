@@ -13,7 +13,7 @@ use crate::grant::consumer::Consumer;
 use crate::grant::desired::{DesiredInstance, DesiredRole};
 use crate::grant::diff::{self, Sharers, Step};
 use crate::grant::observed::{Instance, Role};
-use crate::grant::status::Part;
+use crate::grant::status::StatusPart;
 use crate::grant::validate::ConsumerRole;
 use crate::policy::Document;
 use crate::policy::dead_ids::{self, Cleaned};
@@ -24,15 +24,15 @@ impl Enforcement<'_> {
         &mut self,
         session: Option<&Session>,
         desired: Option<&DesiredInstance>,
-    ) -> (Part, ConsumerStatus) {
+    ) -> (StatusPart, ConsumerStatus) {
         let none = ConsumerStatus::default();
         let (desired, account) = match (desired, session) {
             (Some(desired), Some(Ok(account))) => (desired, account),
-            (Some(_), Some(Err(problem))) => return (Part::Blocked(problem.clone()), none),
+            (Some(_), Some(Err(problem))) => return (StatusPart::Blocked(problem.clone()), none),
             (_, _) => return (self.no_instance(), none),
         };
         if let Some(problem) = self.unusable(|place| matches!(place, Place::InstanceRole(_))) {
-            return (Part::Failed(problem), none);
+            return (StatusPart::Failed(problem), none);
         }
         let before = self.changes.len();
         match self.instance(account, desired).await {
@@ -43,23 +43,25 @@ impl Enforcement<'_> {
                 );
                 (self.part(before, in_place), status)
             }
-            Err(problem) => (Part::Failed(problem), none),
+            Err(problem) => (StatusPart::Failed(problem), none),
         }
     }
 
-    fn no_instance(&self) -> Part {
+    fn no_instance(&self) -> StatusPart {
         let Some(grant) = self.grant else {
-            return Part::NotRequested("access is being revoked".into());
+            return StatusPart::NotRequested("access is being revoked".into());
         };
         let (needs, consumer) = (grant.needed_in_consumer(), &grant.consumer);
         match (&grant.instance_role, consumer) {
-            (ConsumerRole::NotManaged, Consumer::Account { id, .. }) => Part::NotManaged(format!(
-                "there is no AWSAccount {id}, so its instance role is not kept. Its admin must give the roles that should have access {needs}"
-            )),
-            (_, Consumer::Account { id, .. }) => Part::NotRequested(format!(
+            (ConsumerRole::NotManaged, Consumer::Account { id, .. }) => {
+                StatusPart::NotManaged(format!(
+                    "there is no AWSAccount {id}, so its instance role is not kept. Its admin must give the roles that should have access {needs}"
+                ))
+            }
+            (_, Consumer::Account { id, .. }) => StatusPart::NotRequested(format!(
                 "no instance role was asked for; in account {id} the roles that should have access need {needs}"
             )),
-            (_, Consumer::Organization(_)) => Part::NotRequested(format!(
+            (_, Consumer::Organization(_)) => StatusPart::NotRequested(format!(
                 "no role is kept in the accounts of {consumer}; the roles there that should have access need {needs}"
             )),
         }
@@ -114,7 +116,7 @@ impl Enforcement<'_> {
         &mut self,
         session: &Session,
         desired: Option<&DesiredRole>,
-    ) -> (Part, RegistryStatus) {
+    ) -> (StatusPart, RegistryStatus) {
         let none = RegistryStatus::default();
         let Some(desired) = desired else {
             let asked = self.grant.is_some();
@@ -123,14 +125,14 @@ impl Enforcement<'_> {
             } else {
                 "access is being revoked"
             };
-            return (Part::NotRequested(why.into()), none);
+            return (StatusPart::NotRequested(why.into()), none);
         };
         let account = match session {
             Ok(account) => account,
-            Err(problem) => return (Part::Blocked(problem.clone()), none),
+            Err(problem) => return (StatusPart::Blocked(problem.clone()), none),
         };
         if let Some(problem) = self.unusable(|place| matches!(place, Place::RegistryRole(_))) {
-            return (Part::Failed(problem), none);
+            return (StatusPart::Failed(problem), none);
         }
         let before = self.changes.len();
         match self.registry_role(account, desired).await {
@@ -144,7 +146,7 @@ impl Enforcement<'_> {
                 ),
                 status,
             ),
-            Err(problem) => (Part::Failed(problem), none),
+            Err(problem) => (StatusPart::Failed(problem), none),
         }
     }
 

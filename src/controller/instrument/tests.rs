@@ -121,7 +121,10 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         Some(serde_json::from_value(applied).unwrap()),
     );
     let stop = futures::future::pending().boxed().shared();
-    let (backoff, asked) = (requeue::Backoff::default(), requeue::Asked::default());
+    let (backoff, asked) = (
+        requeue::Backoff::default(),
+        requeue::ReconcileLimiter::default(),
+    );
     (
         Arc::new(Context {
             world,

@@ -102,7 +102,7 @@ impl Contest {
 mod tests {
     use super::*;
     use crate::policy::principals::PrincipalSet;
-    use crate::policy::repository::{Contribution, Wanted, plan};
+    use crate::policy::repository::{Contribution, GrantContribution, plan};
 
     const PAUSE: Duration = Duration::from_secs(60);
 
@@ -113,7 +113,7 @@ mod tests {
             callers: PrincipalSet::named([(*account).to_owned()]),
         };
         let contributions = accounts.iter().map(contribution).collect();
-        let wanted = [Wanted {
+        let wanted = [GrantContribution {
             id: 1,
             contributions,
             replaces: Default::default(),

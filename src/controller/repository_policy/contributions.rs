@@ -12,7 +12,7 @@ use crate::grant::{
 };
 use crate::policy::Document;
 use crate::policy::carried::carried as carried_by;
-use crate::policy::repository::{Contribution, Wanted};
+use crate::policy::repository::{Contribution, GrantContribution};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub fn of(
     world: &World,
     repository: &RepositoryKey,
     as_if: Option<(&GrantName, Option<&Grant>)>,
-) -> Result<Vec<Wanted<GrantName>>, Problem> {
+) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
     collect(world, repository, as_if, |_| true)
 }
 
@@ -39,7 +39,7 @@ pub fn of(
 pub fn on_record(
     world: &World,
     repository: &RepositoryKey,
-) -> Result<Vec<Wanted<GrantName>>, Problem> {
+) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
     collect(world, repository, None, patch::has_finalizer)
 }
 
@@ -48,7 +48,7 @@ fn collect(
     repository: &RepositoryKey,
     as_if: Option<(&GrantName, Option<&Grant>)>,
     counts_without_record: impl Fn(&CrossAccountRegistryGrant) -> bool,
-) -> Result<Vec<Wanted<GrantName>>, Problem> {
+) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
     if world.watch_caches.account(&repository.account).is_none() {
         return Err(no_account(&repository.account));
     }
@@ -117,7 +117,7 @@ fn collect(
             } else {
                 replaces
             };
-            wanted.push(Wanted {
+            wanted.push(GrantContribution {
                 id,
                 contributions,
                 replaces,
@@ -136,7 +136,7 @@ pub fn of_unknown(
     world: &World,
     repository: &RepositoryKey,
     current: Option<&str>,
-) -> Option<Wanted<GrantName>> {
+) -> Option<GrantContribution<GrantName>> {
     let may_exist = world.unknown.may_exist();
     if !may_exist && second_writer::paused(world, &repository.account).is_none() {
         return None;
@@ -155,7 +155,7 @@ pub fn of_unknown(
         left.map(|callers| Contribution { actions, callers })
     };
     let contributions: Vec<Contribution> = held.into_iter().filter_map(of_others).collect();
-    (!contributions.is_empty()).then(|| Wanted {
+    (!contributions.is_empty()).then(|| GrantContribution {
         id: GrantName {
             namespace: String::new(),
             name: String::new(),
@@ -209,14 +209,14 @@ fn recorded(world: &World, repository: &RepositoryKey) -> Vec<Contribution> {
 }
 
 /// What a grant would want once it is carried out.
-fn foreseen(grant: &Grant, repository: &RepositoryKey) -> Option<Wanted<GrantName>> {
+fn foreseen(grant: &Grant, repository: &RepositoryKey) -> Option<GrantContribution<GrantName>> {
     let reached = grant.reaches(&repository.region, &repository.name);
     let contributions = if reached {
         grant.contributions(&repository.region, true)
     } else {
         Vec::new()
     };
-    (!contributions.is_empty()).then(|| Wanted {
+    (!contributions.is_empty()).then(|| GrantContribution {
         id: grant.name.clone(),
         contributions,
         replaces: grant.replaces.clone(),

@@ -10,7 +10,7 @@ use crate::grant::{GrantName, Problem};
 use crate::policy::Document;
 use crate::policy::held::Allowed;
 use crate::policy::keep::unasked;
-use crate::policy::repository::{Plan, Wanted};
+use crate::policy::repository::{GrantContribution, Plan};
 use crate::policy::scope::asked;
 use crate::policy::search::{Blocked, By, News, Search, Stop};
 use crate::policy::suspects::Why;
@@ -57,7 +57,7 @@ impl Standings {
         world: &World,
         repository: &RepositoryKey,
         search: &Search<AwsError>,
-        grants: &[Wanted<GrantName>],
+        grants: &[GrantContribution<GrantName>],
         plan: Plan<GrantName>,
         policy: Option<Document>,
         waits: bool,
@@ -80,13 +80,13 @@ impl Standings {
             ..
         } = &plan;
         let grants = asked(policy.as_ref(), grants, &world.installation);
-        let known: Vec<&Wanted<GrantName>> = grants
+        let known: Vec<&GrantContribution<GrantName>> = grants
             .iter()
             .filter(|grant| !grant.contributions.is_empty())
             .collect();
         // Where the plan was carried out it says who is in the policy; else the policy itself does.
         let in_policy = Allowed::by(policy.iter().flat_map(|policy| &policy.statements));
-        let is_in = |grant: &&&Wanted<GrantName>| {
+        let is_in = |grant: &&&GrantContribution<GrantName>| {
             complete
                 || grant
                     .contributions
@@ -94,7 +94,7 @@ impl Standings {
                     .all(|contribution| in_policy.all_of(contribution))
         };
         let is_granted =
-            |grant: &&&Wanted<GrantName>| !left_out.contains(&grant.id) && is_in(grant);
+            |grant: &&&GrantContribution<GrantName>| !left_out.contains(&grant.id) && is_in(grant);
         let granted: BTreeSet<GrantName> = known
             .iter()
             .filter(is_granted)

@@ -17,7 +17,7 @@ use crate::grant::change::Change as Planned;
 use crate::grant::{AccountId, AccountLookup, GrantName, Problem};
 use crate::policy::Document;
 use crate::policy::keep::Checked;
-use crate::policy::repository::{self, Change, Ours, Plan, Wanted};
+use crate::policy::repository::{self, GrantContribution, Ours, Plan, PolicyUpdate};
 use crate::policy::search::{Next, Search};
 use futures::FutureExt;
 use std::borrow::Cow;
@@ -163,7 +163,7 @@ async fn attempt(
     // What grants want is judged by their records, so those come first.
     restored::find_records(world, account, repository).await?;
     let wanted = || contributions::of(world, repository, None);
-    let pass = async |memory: &mut Memory, wanted: &[Wanted<GrantName>]| {
+    let pass = async |memory: &mut Memory, wanted: &[GrantContribution<GrantName>]| {
         let mut looked = look(world, account, repository, memory, wanted).await;
         if let Ok(SyncOutcome::UpToDate(standings)) = &mut looked {
             match who {
@@ -237,7 +237,7 @@ async fn look(
     account: &Account,
     repository: &RepositoryKey,
     memory: &mut Memory,
-    grants: &[Wanted<GrantName>],
+    grants: &[GrantContribution<GrantName>],
 ) -> SyncResult {
     let RepositoryKey {
         account: _,
@@ -281,7 +281,7 @@ async fn look(
             }
             replacing = Some(verdict);
         }
-        let all: Cow<'_, [Wanted<GrantName>]> = match unknown {
+        let all: Cow<'_, [GrantContribution<GrantName>]> = match unknown {
             Some(unknown) => [unknown]
                 .into_iter()
                 .chain(grants.iter().cloned())
@@ -442,10 +442,10 @@ fn change(
         name,
     } = repository;
     let change = match (&before, after) {
-        (Some(before), Some(after)) if before == after => Change::None,
-        (None, None) => Change::None,
-        (_, Some(after)) => Change::Set(after.clone()),
-        (Some(_), None) => Change::Delete,
+        (Some(before), Some(after)) if before == after => PolicyUpdate::None,
+        (None, None) => PolicyUpdate::None,
+        (_, Some(after)) => PolicyUpdate::Set(after.clone()),
+        (Some(_), None) => PolicyUpdate::Delete,
     };
     Planned::of_repository(account, region, name, before.as_ref(), &change)
 }
@@ -466,7 +466,7 @@ pub(in crate::controller) fn planned(
     world: &World,
     repository: &RepositoryKey,
     current: Option<&str>,
-    grants: &[Wanted<GrantName>],
+    grants: &[GrantContribution<GrantName>],
 ) -> Result<Plan<GrantName>, Problem> {
     repository::plan(current, grants, &world.installation)
         .map_err(|error| membership::unreadable(repository, &error))

@@ -7,7 +7,7 @@ use crate::controller::repository_policy::sync::{
 };
 use crate::controller::second_writer::OwnAccess;
 use crate::grant::{GrantName, Problem};
-use crate::policy::repository::Wanted;
+use crate::policy::repository::GrantContribution;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -112,7 +112,7 @@ impl Coalescer {
     }
 
     /// A hash that nobody outside can foresee: what is wanted is tenants' text.
-    fn hash(&self, wanted: &[Wanted<GrantName>]) -> Option<u64> {
+    fn hash(&self, wanted: &[GrantContribution<GrantName>]) -> Option<u64> {
         let mut hasher = self.1.build_hasher();
         fmt::Write::write_fmt(&mut Hashing(&mut hasher), format_args!("{wanted:?}")).ok()?;
         Some(hasher.finish())
@@ -125,15 +125,16 @@ impl Coalescer {
         &self,
         key: &RepositoryKey,
         who: Freshness,
-        wanted: impl Fn() -> Result<Vec<Wanted<GrantName>>, Problem>,
-        pass: impl AsyncFnOnce(&mut Memory, &[Wanted<GrantName>]) -> SyncResult,
+        wanted: impl Fn() -> Result<Vec<GrantContribution<GrantName>>, Problem>,
+        pass: impl AsyncFnOnce(&mut Memory, &[GrantContribution<GrantName>]) -> SyncResult,
     ) -> SyncResult {
         let slot = self.slot(key);
         let ticket = slot.tickets.fetch_add(1, Ordering::SeqCst) + 1;
         let mut state = slot.state.lock().await;
         if let Some(last) = &state.last {
             let the_same = |last: &Pass| {
-                let unchanged = |wanted: Vec<Wanted<GrantName>>| self.hash(&wanted) == last.wanted;
+                let unchanged =
+                    |wanted: Vec<GrantContribution<GrantName>>| self.hash(&wanted) == last.wanted;
                 last.outcome.is_ok() && last.wanted.is_some() && wanted().is_ok_and(unchanged)
             };
             let good_enough = match who {
@@ -248,7 +249,7 @@ mod tests {
     }
 
     async fn ask(coalescer: &Coalescer, who: Freshness, passes: &AtomicUsize) -> SyncResult {
-        let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| {
+        let pass = async |_: &mut Memory, _: &[GrantContribution<GrantName>]| {
             passes.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             Ok(SyncOutcome::NoRepository)
@@ -292,7 +293,7 @@ mod tests {
             name: "g".into(),
         };
         let more = || {
-            Ok(vec![Wanted {
+            Ok(vec![GrantContribution {
                 id: name.clone(),
                 contributions: Vec::new(),
                 replaces: BTreeSet::new(),
@@ -300,7 +301,7 @@ mod tests {
                 if_there: Vec::new(),
             }])
         };
-        let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| {
+        let pass = async |_: &mut Memory, _: &[GrantContribution<GrantName>]| {
             Ok(SyncOutcome::UpToDate(Box::default()))
         };
         assert_eq!(
@@ -323,7 +324,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_look_serves_nobody_who_comes_later() {
         let (coalescer, passes) = (Coalescer::default(), AtomicUsize::new(0));
-        let failing = async |_: &mut Memory, _: &[Wanted<GrantName>]| {
+        let failing = async |_: &mut Memory, _: &[GrantContribution<GrantName>]| {
             Err(Problem::new(Reason::Unavailable, ""))
         };
         let _ = coalescer
@@ -355,7 +356,7 @@ mod tests {
             name: format!("grant-{number}"),
         };
         let wanted = || {
-            let of = |number: usize| Wanted {
+            let of = |number: usize| GrantContribution {
                 id: name(number),
                 contributions: vec![Contribution {
                     actions: crate::grant::actions::of(crate::api::grant::Access::PullPush),
@@ -376,7 +377,7 @@ mod tests {
                 name: format!("app-{number}"),
                 ..key()
             };
-            let pass = async |_: &mut Memory, _: &[Wanted<GrantName>]| {
+            let pass = async |_: &mut Memory, _: &[GrantContribution<GrantName>]| {
                 let granted = (0..200).map(name).collect();
                 Ok(SyncOutcome::UpToDate(Box::new(Standings {
                     granted,
@@ -399,7 +400,7 @@ mod tests {
             coalescer.to_look_after(Duration::ZERO).await.is_empty(),
             "nothing was written"
         );
-        let writing = async |memory: &mut Memory, _: &[Wanted<GrantName>]| {
+        let writing = async |memory: &mut Memory, _: &[GrantContribution<GrantName>]| {
             memory.written = Some(Instant::now());
             Ok(SyncOutcome::NoRepository)
         };

@@ -5,7 +5,7 @@ use crate::api::CrossAccountRegistryGrant;
 use crate::controller::World;
 use crate::controller::record::may_have_lost_record;
 use crate::grant::standing::is_frozen;
-use crate::grant::sweep::{Claimed, Known};
+use crate::grant::sweep::{Claimed, KnownGrants};
 use crate::grant::{AccountId, GrantName, Standing, observed, standing};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ pub fn claimed_in(world: &World, id: &AccountId, unknown: &BTreeSet<GrantName>) 
     Claimed::of(
         id,
         &world.installation,
-        &Known {
+        &KnownGrants {
             grants,
             unknown: &unknown,
         },

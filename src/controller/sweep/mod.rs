@@ -16,7 +16,7 @@ use crate::controller::state::watch_caches::Cache;
 use crate::controller::stored;
 use crate::controller::supervise;
 use crate::grant::partition::is_region;
-use crate::grant::sweep::{Brake, Circumstances, Sightings, Verdict, status, verdict};
+use crate::grant::sweep::{Brake, Circumstances, Sightings, SweepDecision, status, verdict};
 use crate::grant::{AccountId, GrantName};
 use crate::telemetry::metrics::OfAccount;
 use futures::{FutureExt, StreamExt};
@@ -40,7 +40,7 @@ const AT_A_TIME: usize = 4;
 
 /// How things that no grant claims are dealt with.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct SweepSettings {
     /// Whether they are removed.
     pub mode: SweepMode,
     /// How often they are looked for.
@@ -49,7 +49,7 @@ pub struct Settings {
     pub unclaimed_for: Duration,
 }
 
-impl Settings {
+impl SweepSettings {
     fn soon(&self) -> Duration {
         SOON.min(self.interval)
     }
@@ -74,7 +74,7 @@ struct Memory {
 
 /// Sweeps until the operator is told to stop. Without settings there are no sweeps, and what
 /// earlier ones told is taken back.
-pub(super) async fn run(context: Arc<Context>, settings: Option<Settings>) {
+pub(super) async fn run(context: Arc<Context>, settings: Option<SweepSettings>) {
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
         () = context.stop.clone() => return,
@@ -98,7 +98,7 @@ pub(super) async fn run(context: Arc<Context>, settings: Option<Settings>) {
 /// Sweeps the accounts whose time has come.
 async fn round(
     context: &Context,
-    settings: &Settings,
+    settings: &SweepSettings,
     begin: Instant,
     memories: &mut BTreeMap<AccountId, Memory>,
 ) {
@@ -243,7 +243,7 @@ async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::
 /// Sweeps one account, and says when to look again.
 async fn sweep(
     context: &Context,
-    settings: &Settings,
+    settings: &SweepSettings,
     begin: Instant,
     (id, account): (&AccountId, &AWSAccount),
     memory: &mut Memory,
@@ -268,7 +268,7 @@ async fn sweep(
     memory
         .regions
         .extend(recorded.filter(|region| is_region(region)));
-    let place = scan::Place {
+    let place = scan::ScanTarget {
         context,
         id,
         account,
@@ -293,8 +293,10 @@ async fn sweep(
     // It may be another operator's, which is alive.
     let is_another_operators = second_writer::paused(&context.world, id).is_some();
     let mut ripe = match &judged {
-        Verdict::Remove { now, .. } if !is_another_operators => now.clone(),
-        Verdict::Remove { .. } | Verdict::Nothing | Verdict::Report(_) => BTreeSet::new(),
+        SweepDecision::Remove { now, .. } if !is_another_operators => now.clone(),
+        SweepDecision::Remove { .. } | SweepDecision::Nothing | SweepDecision::Report(_) => {
+            BTreeSet::new()
+        }
     };
     // What no rule admits is revoked like that of any grant. One that this version cannot read may
     // have it by rules that it cannot read either.
@@ -313,12 +315,14 @@ async fn sweep(
     report::swept(context, account, told, removed.arns.len()).await;
     let failed = !seen.problems.is_empty() || !removed.failed.is_empty();
     let wait = match left {
-        Verdict::Remove {
+        SweepDecision::Remove {
             later: Some(later), ..
         } => later,
-        Verdict::Report(Brake::UnknownGrants(_)) => AGAIN,
+        SweepDecision::Report(Brake::UnknownGrants(_)) => AGAIN,
         _ if failed => AGAIN,
-        Verdict::Remove { .. } | Verdict::Nothing | Verdict::Report(_) => settings.interval,
+        SweepDecision::Remove { .. } | SweepDecision::Nothing | SweepDecision::Report(_) => {
+            settings.interval
+        }
     };
     wait.min(settings.interval)
 }

@@ -1,7 +1,7 @@
 //! Removes what no grant claims: each thing is read again right before, and held against the claims
 //! as they are by then.
 
-use super::scan::{Looked, Place};
+use super::scan::{Looked, ScanTarget};
 use crate::api::conditions::Reason;
 use crate::controller::repository_policy::read_back::revoke;
 use crate::controller::repository_policy::sync::{RepositoryKey, SyncOutcome};
@@ -20,7 +20,7 @@ pub struct Removed {
 }
 
 /// Removes these things. Repository policies go first: access before what it is given to.
-pub async fn remove(place: &Place<'_>, looked: &Looked, ripe: &BTreeSet<String>) -> Removed {
+pub async fn remove(place: &ScanTarget<'_>, looked: &Looked, ripe: &BTreeSet<String>) -> Removed {
     let mut removed = Removed::default();
     for (arn, repository) in looked
         .repositories
@@ -53,7 +53,7 @@ pub async fn remove(place: &Place<'_>, looked: &Looked, ripe: &BTreeSet<String>)
 }
 
 fn note(
-    place: &Place<'_>,
+    place: &ScanTarget<'_>,
     removed: &mut Removed,
     arns: &[&str],
     what: &str,
@@ -86,7 +86,7 @@ fn note(
 
 /// The writer of the repository's policy writes what all grants together want of it (here,
 /// nothing), until that is what is read back.
-async fn statements(place: &Place<'_>, repository: &RepositoryKey) -> Result<(), Problem> {
+async fn statements(place: &ScanTarget<'_>, repository: &RepositoryKey) -> Result<(), Problem> {
     // The writer has a permit of its own; without one nothing need be read.
     place.context.world.leadership.may_write().map(drop)?;
     if place
@@ -102,7 +102,7 @@ async fn statements(place: &Place<'_>, repository: &RepositoryKey) -> Result<(),
     }
 }
 
-async fn identity(place: &Place<'_>, found: &Leftover) -> Result<(), Problem> {
+async fn identity(place: &ScanTarget<'_>, found: &Leftover) -> Result<(), Problem> {
     let Leftover {
         owner,
         role,

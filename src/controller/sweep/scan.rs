@@ -16,7 +16,7 @@ use crate::policy::carried::carried;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where is looked, and by what.
-pub struct Place<'a> {
+pub struct ScanTarget<'a> {
     pub context: &'a Context,
     pub id: &'a AccountId,
     pub account: &'a AWSAccount,
@@ -35,7 +35,7 @@ pub struct Looked {
     pub refused: BTreeSet<String>,
 }
 
-impl Place<'_> {
+impl ScanTarget<'_> {
     /// What the grants claim here, as of now.
     pub fn claimed(&self) -> Claimed {
         claimed_in(&self.context.world, self.id, self.unknown)
@@ -49,7 +49,7 @@ impl Place<'_> {
 
 /// Looks at the account: at what lies under its path in IAM, and at the repositories of these
 /// regions.
-pub async fn look(place: &Place<'_>, regions: &BTreeSet<String>) -> Looked {
+pub async fn look(place: &ScanTarget<'_>, regions: &BTreeSet<String>) -> Looked {
     let (mut looked, claimed) = (Looked::default(), place.claimed());
     match identities(place, &claimed, &mut looked.seen.claimed).await {
         Ok(found) => {
@@ -98,11 +98,11 @@ pub async fn look(place: &Place<'_>, regions: &BTreeSet<String>) -> Looked {
 /// The roles and instance profiles under the account's path that no grant claims. Those that one
 /// claims are counted, and not read.
 async fn identities(
-    place: &Place<'_>,
+    place: &ScanTarget<'_>,
     claimed: &Claimed,
     known: &mut usize,
 ) -> Result<Vec<Leftover>, AwsError> {
-    let Place {
+    let ScanTarget {
         context,
         account,
         session,
@@ -148,12 +148,12 @@ async fn identities(
 /// The repositories of a region whose policies have statements of ours, though no grant claims
 /// them. Those that one claims are looked after by their writers.
 async fn repositories(
-    place: &Place<'_>,
+    place: &ScanTarget<'_>,
     claimed: &Claimed,
     region: &str,
     looked: &mut Looked,
 ) -> Result<(), AwsError> {
-    let Place {
+    let ScanTarget {
         context,
         id,
         account,

@@ -145,7 +145,7 @@ async fn a_revocation_that_waits_is_not_lost_when_the_task_ends_unexpectedly() {
     });
     writer.apply_watcher_event(&Event::InitDone);
     let (sender, receiver) = futures::channel::mpsc::unbounded();
-    let pending = tokio::sync::Mutex::new(Pending::of(receiver));
+    let pending = tokio::sync::Mutex::new(PendingRevocations::of(receiver));
     sender
         .unbounded_send(Vanished {
             grant: Arc::new(grant("a", "1")),
@@ -157,7 +157,7 @@ async fn a_revocation_that_waits_is_not_lost_when_the_task_ends_unexpectedly() {
         let unfinished = tokio::time::timeout(ended_after, run(&context, &pending)).await;
         assert!(unfinished.is_err());
         let pending = pending.lock().await;
-        let Pending {
+        let PendingRevocations {
             round, revocations, ..
         } = &*pending;
         assert_eq!(

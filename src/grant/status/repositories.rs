@@ -1,13 +1,13 @@
 //! The repositories' part of a status: counted, and the first of them by name.
 
-use super::{LISTED, LONGEST_OF_MANY, Outcome, Part};
+use super::text::limited;
+use super::{LISTED, LONGEST_OF_MANY, Outcome, StatusPart};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
     CrossAccountRegistryGrantStatus as Status, Replacement, ReplacementState, RepositoriesStatus,
     RepositoryStatus,
 };
 use crate::grant::Problem;
-use crate::grant::told::limited;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One repository's outcome.
@@ -70,7 +70,7 @@ impl Outcome {
         Some(joined)
     }
 
-    pub(super) fn repositories_part(&self) -> Part {
+    pub(super) fn repositories_part(&self) -> StatusPart {
         let observed = |outcome: &&RepositoryOutcome| {
             outcome
                 .result
@@ -82,14 +82,14 @@ impl Outcome {
             self.repository_problem(),
             self.each_repository.values().filter(observed).count(),
         ) {
-            (Part::InPlace(_), Some(problem), _) => Part::Failed(problem),
-            (Part::InPlace(_), None, 1..) => Part::Pending("see status.pending".into()),
+            (StatusPart::InPlace(_), Some(problem), _) => StatusPart::Failed(problem),
+            (StatusPart::InPlace(_), None, 1..) => StatusPart::Pending("see status.pending".into()),
             (part, _, _) => part.clone(),
         }
     }
 
     pub(super) fn repositories_status(&self) -> Option<RepositoriesStatus> {
-        if self.each_repository.is_empty() && !matches!(self.repositories, Part::InPlace(_)) {
+        if self.each_repository.is_empty() && !matches!(self.repositories, StatusPart::InPlace(_)) {
             return None;
         }
         let reason = |outcome: &RepositoryOutcome| match &outcome.result {

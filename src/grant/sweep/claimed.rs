@@ -11,7 +11,7 @@ use crate::policy::Installation;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which grants there are, and what is known of each.
-pub struct Known<'a> {
+pub struct KnownGrants<'a> {
     /// Those that the operator knows, with what they have on record.
     pub grants: Vec<(&'a CrossAccountRegistryGrant, Option<Applied>)>,
     /// Those that the cluster has besides.
@@ -33,7 +33,7 @@ pub struct Claimed {
 
 impl Claimed {
     /// What these grants claim in the account.
-    pub fn of(account: &AccountId, installation: &Installation, known: &Known<'_>) -> Self {
+    pub fn of(account: &AccountId, installation: &Installation, known: &KnownGrants<'_>) -> Self {
         let mut claimed = Self::default();
         claimed
             .settled

@@ -5,12 +5,12 @@
 mod claimed;
 mod refused;
 mod removal;
-mod told;
+mod status;
 
-pub use claimed::{Claimed, Known};
+pub use claimed::{Claimed, KnownGrants};
 pub use refused::no_rule_admits;
 pub use removal::{Leftover, leftovers};
-pub use told::{status, unclaimed};
+pub use status::{status, unclaimed};
 
 use super::Problem;
 use super::desired::Owner;
@@ -118,7 +118,7 @@ pub struct Circumstances<'a> {
 
 /// What may be done about what was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SweepDecision {
     /// There is nothing to remove.
     Nothing,
     /// It is only reported.
@@ -158,7 +158,11 @@ pub fn too_many_at_once(vanished: usize, left: usize) -> bool {
 }
 
 /// Decides what may be removed. Whoever carries it out reads each thing again right before.
-pub fn verdict(seen: &Seen, sightings: &Sightings, circumstances: &Circumstances<'_>) -> Verdict {
+pub fn verdict(
+    seen: &Seen,
+    sightings: &Sightings,
+    circumstances: &Circumstances<'_>,
+) -> SweepDecision {
     let Circumstances {
         mode,
         grants,
@@ -169,7 +173,7 @@ pub fn verdict(seen: &Seen, sightings: &Sightings, circumstances: &Circumstances
     } = *circumstances;
     let count = seen.removable().count();
     if count == 0 {
-        return Verdict::Nothing;
+        return SweepDecision::Nothing;
     }
     let too_much = count > MOST_AT_ONCE || count * ONE_IN > count + seen.claimed;
     let confirm = confirmation(seen);
@@ -184,7 +188,7 @@ pub fn verdict(seen: &Seen, sightings: &Sightings, circumstances: &Circumstances
         SweepMode::Remove => None,
     };
     if let Some(brake) = brake {
-        return Verdict::Report(brake);
+        return SweepDecision::Report(brake);
     }
     let missing = |finding: &Finding| unclaimed_for.saturating_sub(sightings.age(finding, now));
     let later = seen
@@ -197,7 +201,7 @@ pub fn verdict(seen: &Seen, sightings: &Sightings, circumstances: &Circumstances
     let ripe = seen
         .removable()
         .filter(|finding| missing(finding).is_zero() && !(too_much && later.is_some()));
-    Verdict::Remove {
+    SweepDecision::Remove {
         now: ripe.map(|finding| finding.arn.clone()).collect(),
         later,
     }

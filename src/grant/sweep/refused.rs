@@ -4,7 +4,7 @@ use crate::api::account::RegistryRule;
 use crate::api::grant::Access;
 use crate::grant::actions;
 use crate::grant::{AccountId, RepositoryPattern};
-use crate::policy::principals::{Kind, PrincipalSet};
+use crate::policy::principals::{PrincipalSet, PrincipalSetKind};
 use crate::policy::repository::Contribution;
 
 /// Whether no rule of the registry account, for whatever namespace, admits any of what our
@@ -41,9 +41,11 @@ pub fn no_rule_admits(
 /// Whether a rule may be for one of these callers.
 fn is_for(rule: &RegistryRule, account: &AccountId, callers: &PrincipalSet) -> bool {
     let arns = match callers.kind() {
-        Kind::InOrganization | Kind::InUnit => return !rule.organizations.is_empty(),
-        Kind::ServiceFor => callers.among(),
-        Kind::Named | Kind::NamedLike => callers.principals(),
+        PrincipalSetKind::InOrganization | PrincipalSetKind::InUnit => {
+            return !rule.organizations.is_empty();
+        }
+        PrincipalSetKind::ServiceFor => callers.among(),
+        PrincipalSetKind::Named | PrincipalSetKind::NamedLike => callers.principals(),
     };
     arns.iter().any(|arn| match arn.split(':').nth(4) {
         // The registry's own role stands for whomever its trust policy lets in.

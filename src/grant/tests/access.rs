@@ -12,7 +12,7 @@ use crate::grant::diff::{Step, registry_role};
 use crate::grant::observed::Role;
 use crate::grant::{Grant, diff};
 use crate::policy::evaluate::Named;
-use crate::policy::repository::{Change, Wanted, plan};
+use crate::policy::repository::{GrantContribution, PolicyUpdate, plan};
 use crate::policy::{Document, Statement};
 use rstest::rstest;
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ impl World {
             .filter(|step| !step.to_string().contains("profile"))
             .collect();
         let node = made(&instance.role, steps, "AROAINSTANCEROLE0001");
-        let wanted = [Wanted {
+        let wanted = [GrantContribution {
             id: 1,
             contributions: grant.contributions("us-east-1", false),
             replaces: Default::default(),
@@ -66,8 +66,8 @@ impl World {
             if_there: Vec::new(),
         }];
         let policy = match plan(None, &wanted, &installation()).unwrap().change {
-            Change::Set(document) => Some(document),
-            Change::None | Change::Delete => None,
+            PolicyUpdate::Set(document) => Some(document),
+            PolicyUpdate::None | PolicyUpdate::Delete => None,
         };
         Self {
             grant,

@@ -8,7 +8,7 @@ use crate::api::grant::{
     CrossAccountRegistryGrantStatus as Status,
 };
 use crate::grant::Problem;
-use crate::grant::status::{Outcome, Part, progressing, suspended};
+use crate::grant::status::{Outcome, StatusPart, progressing, suspended};
 use std::collections::BTreeSet;
 
 /// What kstatus makes of a resource.
@@ -202,9 +202,9 @@ fn every_problem_is_stalled_where_only_a_person_helps_and_reconciling_where_it_m
                 continue;
             }
             let outcome = outcome(|outcome| match part {
-                "accounts" => outcome.accounts = Part::Failed(problem.clone()),
-                "role" => outcome.role = Part::Failed(problem.clone()),
-                "consumer" => outcome.consumer = Part::Failed(problem.clone()),
+                "accounts" => outcome.accounts = StatusPart::Failed(problem.clone()),
+                "role" => outcome.role = StatusPart::Failed(problem.clone()),
+                "consumer" => outcome.consumer = StatusPart::Failed(problem.clone()),
                 "repositories" => {
                     outcome.each_repository = repositories([("web", Err(problem.clone()))])
                 }
@@ -232,20 +232,21 @@ fn what_is_no_problem_is_current_once_it_holds_and_in_progress_until_then() {
     let told = |outcome: Outcome| outcome.status(None, Some(3), &at(0));
     let granted = told(outcome(|_| {}));
     let not_managed = told(outcome(|outcome| {
-        outcome.consumer = Part::NotManaged("no AWSAccount".into())
+        outcome.consumer = StatusPart::NotManaged("no AWSAccount".into())
     }));
     let revoking = told(outcome(|outcome| outcome.revoking = true));
     let observing = |pending: &[&str]| {
         told(outcome(|outcome| {
-            outcome.role = Part::Pending("see status.pending".into());
+            outcome.role = StatusPart::Pending("see status.pending".into());
             outcome.pending = Some(pending.iter().map(ToString::to_string).collect());
             // While nothing is written, what would be granted is denied of course.
             outcome.access = vec![access(0, AccessVerdict::Denied)];
         }))
     };
-    let was =
-        outcome(|outcome| outcome.role = Part::Failed(Problem::new(Reason::Conflict, "theirs")))
-            .status(None, Some(2), &at(0));
+    let was = outcome(|outcome| {
+        outcome.role = StatusPart::Failed(Problem::new(Reason::Conflict, "theirs"))
+    })
+    .status(None, Some(2), &at(0));
     let at_work = progressing(Some(&was), Some(3), applied(), &at(1));
     let paused = suspended(Some(&was), Some(3), Some(applied()), None, &at(1));
     for (status, reason, expected) in [
@@ -274,7 +275,7 @@ fn what_is_no_problem_is_current_once_it_holds_and_in_progress_until_then() {
 fn an_observed_grant_that_could_not_be_read_says_so_and_not_that_it_observes() {
     let denied = outcome(|outcome| {
         outcome.pending = Some(Vec::new());
-        outcome.role = Part::Failed(Problem::new(Reason::AccessDenied, "iam:GetRole"));
+        outcome.role = StatusPart::Failed(Problem::new(Reason::AccessDenied, "iam:GetRole"));
     });
     let status = denied.status(None, Some(1), &at(0));
     assert_well_formed(&status, 1);

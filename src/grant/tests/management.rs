@@ -4,15 +4,15 @@
 use super::resources::{CONSUMER, REGISTRY};
 use crate::api::account::Partition;
 use crate::api::grant::ManagedPolicy;
-use crate::grant::operator_role::Management;
+use crate::grant::operator_role::OperatorRole;
 use crate::policy::evaluate::{
-    Context, Link, Named, Policies, Principal, Request, Verdict, evaluate,
+    Link, Named, Policies, Principal, Request, RequestContext, Verdict, evaluate,
 };
 use crate::policy::{Document, Statement};
 use rstest::rstest;
 
-fn management(registry: bool, consumer: bool) -> Management {
-    Management {
+fn management(registry: bool, consumer: bool) -> OperatorRole {
+    OperatorRole {
         registry,
         consumer,
         account: CONSUMER.into(),
@@ -45,7 +45,7 @@ fn within(boundary: Document, account: &str, repository: &str) -> Verdict {
         action: "ecr:PutImage".into(),
         resource: format!("arn:aws:ecr:us-east-1:{account}:repository/{repository}"),
         resource_account: account.into(),
-        context: Context::default(),
+        context: RequestContext::default(),
     };
     let of_repository = Statement::allow(["ecr:*"]).to_principals(["*"]);
     let policies = Policies {
@@ -87,7 +87,7 @@ fn the_operators_role_may_not_change_itself_under_any_path(#[case] role: &str) {
         action: "iam:PutRolePolicy".into(),
         resource: arn.clone(),
         resource_account: CONSUMER.into(),
-        context: Context::default(),
+        context: RequestContext::default(),
     };
     let permissions = Named::new("permissions", management(true, true).permissions());
     let identity = vec![

@@ -2,7 +2,7 @@
 
 use super::drift::as_made;
 use super::resources::{Cluster, REGISTRY, grant_with_plain_role, owner};
-use crate::grant::change::{Change, Effect};
+use crate::grant::change::{Change, ChangeEffect};
 use crate::grant::diff::Step;
 use crate::policy::{Document, Statement};
 
@@ -27,7 +27,7 @@ fn drift_is_told_with_what_was_found() {
         role: "puller".into(),
         trust,
     });
-    assert_eq!(told.effect, Effect::Change);
+    assert_eq!(told.effect, ChangeEffect::Change);
     let words = told.with_what_was_found();
     assert!(
         words.starts_with("set the trust policy of role puller in account 111111111111 (found: "),

@@ -4,7 +4,9 @@
 use super::iam::reworded;
 use super::resources::installation;
 use crate::policy::principals::PrincipalSet;
-use crate::policy::repository::{self, Change, Contribution, MAX_CHARACTERS, Wanted};
+use crate::policy::repository::{
+    self, Contribution, GrantContribution, MAX_CHARACTERS, PolicyUpdate,
+};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -119,8 +121,8 @@ fn contributions() -> impl Strategy<Value = Vec<Contribution>> {
     })
 }
 
-fn of(id: usize, contributions: Vec<Contribution>) -> Wanted<usize> {
-    Wanted {
+fn of(id: usize, contributions: Vec<Contribution>) -> GrantContribution<usize> {
+    GrantContribution {
         id,
         contributions,
         replaces: BTreeSet::new(),
@@ -129,7 +131,7 @@ fn of(id: usize, contributions: Vec<Contribution>) -> Wanted<usize> {
     }
 }
 
-fn grants() -> impl Strategy<Value = Vec<Wanted<usize>>> {
+fn grants() -> impl Strategy<Value = Vec<GrantContribution<usize>>> {
     let numbered = |all: Vec<_>| {
         all.into_iter()
             .enumerate()
@@ -140,11 +142,12 @@ fn grants() -> impl Strategy<Value = Vec<Wanted<usize>>> {
 }
 
 /// Some grants, and the same in another order.
-fn grants_in_two_orders() -> impl Strategy<Value = (Vec<Wanted<usize>>, Vec<Wanted<usize>>)> {
+fn grants_in_two_orders()
+-> impl Strategy<Value = (Vec<GrantContribution<usize>>, Vec<GrantContribution<usize>>)> {
     grants().prop_flat_map(|grants| (Just(grants.clone()), Just(grants).prop_shuffle()))
 }
 
-fn change(current: Option<&Document>, grants: &[Wanted<usize>]) -> Change {
+fn change(current: Option<&Document>, grants: &[GrantContribution<usize>]) -> PolicyUpdate {
     let text = current.map(ToString::to_string);
     let plan = repository::plan(text.as_deref(), grants, &installation()).unwrap();
     assert!(plan.left_out.is_empty(), "these few always fit");
@@ -152,11 +155,11 @@ fn change(current: Option<&Document>, grants: &[Wanted<usize>]) -> Change {
 }
 
 /// The policy after the change; `None`: there is none.
-fn after(current: Option<&Document>, grants: &[Wanted<usize>]) -> Option<Document> {
+fn after(current: Option<&Document>, grants: &[GrantContribution<usize>]) -> Option<Document> {
     match change(current, grants) {
-        Change::None => current.cloned(),
-        Change::Set(document) => Some(document),
-        Change::Delete => None,
+        PolicyUpdate::None => current.cloned(),
+        PolicyUpdate::Set(document) => Some(document),
+        PolicyUpdate::Delete => None,
     }
 }
 
@@ -202,7 +205,7 @@ fn allows(document: &Document, caller: &str, action: &str) -> bool {
         })
 }
 
-fn asks(grant: &Wanted<usize>, caller: &str, action: &str) -> bool {
+fn asks(grant: &GrantContribution<usize>, caller: &str, action: &str) -> bool {
     grant
         .contributions
         .iter()
@@ -291,7 +294,7 @@ proptest! {
         let written = after(foreign.as_ref(), &grants).map(|document| reworded(&document));
         let mut turned = grants;
         turned.reverse();
-        prop_assert_eq!(change(written.as_ref(), &turned), Change::None);
+        prop_assert_eq!(change(written.as_ref(), &turned), PolicyUpdate::None);
     }
 
     /// Packing many grants into one statement must give nobody more than a grant of his own gives.
@@ -367,7 +370,7 @@ proptest! {
         };
         let grants: Vec<_> = (0..count).map(grant).collect();
         let plan = repository::plan(Some(&foreign.to_string()), &grants, &installation()).unwrap();
-        let Change::Set(document) = plan.change else { panic!("grants on it must change it") };
+        let PolicyUpdate::Set(document) = plan.change else { panic!("grants on it must change it") };
         prop_assert!(document.characters() <= MAX_CHARACTERS);
         prop_assert_eq!(document.characters(), plan.characters);
         for grant in &grants {

@@ -5,7 +5,7 @@ use super::resources::{
 };
 use crate::api::grant::{Access, AccessPath, CrossAccountRegistryGrant, RegistryRoleSpec};
 use crate::policy::Document;
-use crate::policy::repository::{self, Change, Wanted};
+use crate::policy::repository::{self, GrantContribution, PolicyUpdate};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -41,7 +41,7 @@ fn policy(resource: &CrossAccountRegistryGrant) -> Option<Document> {
     let contributions = Cluster::of_the_article()
         .admitted(resource)
         .contributions("us-east-1", true);
-    let grants = [Wanted {
+    let grants = [GrantContribution {
         id: 1,
         contributions,
         replaces: BTreeSet::new(),
@@ -52,9 +52,9 @@ fn policy(resource: &CrossAccountRegistryGrant) -> Option<Document> {
         .unwrap()
         .change
     {
-        Change::Set(document) => Some(document),
-        Change::None => None,
-        Change::Delete => panic!("there is nothing to delete"),
+        PolicyUpdate::Set(document) => Some(document),
+        PolicyUpdate::None => None,
+        PolicyUpdate::Delete => panic!("there is nothing to delete"),
     }
 }
 
@@ -253,14 +253,14 @@ fn of_organization(paths: &[&str]) -> Value {
     let admitted = Cluster::of_the_article()
         .registry_rules([rule])
         .admitted(&asked);
-    let grants = [Wanted {
+    let grants = [GrantContribution {
         id: 1,
         contributions: admitted.contributions("us-east-1", true),
         replaces: BTreeSet::new(),
         stays_as: None,
         if_there: Vec::new(),
     }];
-    let Change::Set(document) = repository::plan(None, &grants, &installation())
+    let PolicyUpdate::Set(document) = repository::plan(None, &grants, &installation())
         .unwrap()
         .change
     else {

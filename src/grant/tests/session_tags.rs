@@ -2,8 +2,10 @@
 //! the operator may have.
 
 use crate::api::account::Partition;
-use crate::grant::operator_role::{Management, POD_IDENTITY_TAGS};
-use crate::policy::evaluate::{Context, Named, Policies, Principal, Request, Verdict, evaluate};
+use crate::grant::operator_role::{OperatorRole, POD_IDENTITY_TAGS};
+use crate::policy::evaluate::{
+    Named, Policies, Principal, Request, RequestContext, Verdict, evaluate,
+};
 use crate::policy::{Document, Statement};
 use rstest::rstest;
 
@@ -14,8 +16,8 @@ const OURS: [&str; 2] = [
     "registrygrants.dev/namespace",
 ];
 
-fn management(more_keys: &[&str]) -> Management {
-    Management {
+fn management(more_keys: &[&str]) -> OperatorRole {
+    OperatorRole {
         registry: true,
         consumer: false,
         account: "111111111111".into(),
@@ -44,7 +46,7 @@ fn may_tag(trust: Document, operator: &str, keys: &[&str]) -> bool {
         boundary: None,
         resource: vec![Named::new("the trust policy", trust)],
     };
-    let context = Context::default()
+    let context = RequestContext::default()
         .closed()
         .with("sts:ExternalId", ["example"]);
     let context = keys.iter().fold(context, |context, key| {

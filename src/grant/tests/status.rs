@@ -5,7 +5,7 @@ use crate::api::grant::{
     Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus,
 };
 use crate::grant::Problem;
-use crate::grant::status::{Outcome, Part, RepositoryOutcome, progressing};
+use crate::grant::status::{Outcome, RepositoryOutcome, StatusPart, progressing};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use rstest::rstest;
@@ -26,7 +26,7 @@ pub fn applied() -> Applied {
 
 /// The outcome of a grant of which everything is in place, changed.
 pub fn outcome(change: impl FnOnce(&mut Outcome)) -> Outcome {
-    let in_place = |what: &str| Part::InPlace(format!("{what} in place"));
+    let in_place = |what: &str| StatusPart::InPlace(format!("{what} in place"));
     let mut outcome = Outcome {
         revoking: false,
         refusal: Vec::new(),
@@ -107,7 +107,7 @@ fn a_grant_that_holds_says_so_in_every_condition() {
 #[test]
 fn a_consumer_that_is_not_managed_does_not_hold_readiness_back() {
     let status = told(&outcome(|outcome| {
-        outcome.consumer = Part::NotManaged("there is no AWSAccount 222222222222".into());
+        outcome.consumer = StatusPart::NotManaged("there is no AWSAccount 222222222222".into());
     }));
     insta::assert_snapshot!(lines(&status), @r"
     Ready=True RegistrySideReady: account 222222222222 has Pull access
@@ -121,7 +121,7 @@ fn a_consumer_that_is_not_managed_does_not_hold_readiness_back() {
 #[test]
 fn one_accounts_failure_does_not_hide_the_others() {
     let status = told(&outcome(|outcome| {
-        outcome.consumer = Part::Failed(problem(Reason::AccessDenied));
+        outcome.consumer = StatusPart::Failed(problem(Reason::AccessDenied));
         outcome.each_repository = repositories([("web", Err(problem(Reason::UnreadablePolicy)))]);
     }));
     insta::assert_snapshot!(lines(&status), @r"
@@ -138,9 +138,9 @@ fn one_accounts_failure_does_not_hide_the_others() {
 fn what_was_not_tried_points_to_what_stopped_it() {
     let status = told(&outcome(|outcome| {
         let wrong = problem(Reason::WrongAccount);
-        outcome.accounts = Part::Failed(wrong.clone());
-        outcome.role = Part::Blocked(wrong.clone());
-        outcome.repositories = Part::Blocked(wrong);
+        outcome.accounts = StatusPart::Failed(wrong.clone());
+        outcome.role = StatusPart::Blocked(wrong.clone());
+        outcome.repositories = StatusPart::Blocked(wrong);
         outcome.each_repository.clear();
     }));
     insta::assert_snapshot!(lines(&status), @r"
@@ -158,10 +158,10 @@ fn what_was_not_tried_points_to_what_stopped_it() {
 fn what_could_not_be_revoked_is_reported_under_the_condition_that_it_belongs_to() {
     let status = told(&outcome(|outcome| {
         let left = &mut [problem(Reason::BlockedPolicy)];
-        outcome.consumer = Part::NotRequested("no instance role".into()).with(left);
+        outcome.consumer = StatusPart::NotRequested("no instance role".into()).with(left);
         outcome.repositories =
-            Part::InPlace("granted".into()).with(&mut [problem(Reason::AccessDenied)]);
-        outcome.role = Part::InPlace("role in place".into()).with(&mut []);
+            StatusPart::InPlace("granted".into()).with(&mut [problem(Reason::AccessDenied)]);
+        outcome.role = StatusPart::InPlace("role in place".into()).with(&mut []);
     }));
     let told = |kind| {
         condition(&status, kind)
@@ -180,10 +180,11 @@ fn what_could_not_be_revoked_is_reported_under_the_condition_that_it_belongs_to(
 
 #[test]
 fn what_failed_and_what_could_not_be_revoked_are_both_reported() {
-    let part = Part::Failed(problem(Reason::Conflict)).with(&mut [problem(Reason::AccessDenied)]);
+    let part =
+        StatusPart::Failed(problem(Reason::Conflict)).with(&mut [problem(Reason::AccessDenied)]);
     assert_eq!(
         part,
-        Part::Failed(Problem::new(
+        StatusPart::Failed(Problem::new(
             Reason::Conflict,
             "Conflict happened; AccessDenied happened"
         ))
@@ -202,7 +203,7 @@ fn what_mends_itself_is_reconciling_and_what_needs_a_person_is_stalled(
     #[case] told_as: ConditionType,
 ) {
     let status = told(&outcome(|outcome| {
-        outcome.role = Part::Failed(problem(reason))
+        outcome.role = StatusPart::Failed(problem(reason))
     }));
     assert_eq!(
         condition(&status, told_as).map(|c| c.status.as_str()),
@@ -234,7 +235,7 @@ fn what_never_shows_is_waited_for_for_five_minutes_and_then_a_person_is_asked(
     #[case] reason: Reason,
     #[case] advice: &str,
 ) {
-    let missing = outcome(|outcome| outcome.consumer = Part::Failed(problem(reason)));
+    let missing = outcome(|outcome| outcome.consumer = StatusPart::Failed(problem(reason)));
     let begun = progressing(None, Some(1), applied(), &at(0));
     let first = missing.status(Some(&begun), Some(1), &at(1));
     let soon = missing.status(Some(&first), Some(1), &at(300));
@@ -257,7 +258,8 @@ fn what_never_shows_is_waited_for_for_five_minutes_and_then_a_person_is_asked(
 
 #[test]
 fn a_changed_spec_and_a_new_problem_are_waited_for_anew() {
-    let missing = |reason| outcome(|outcome| outcome.consumer = Part::Failed(problem(reason)));
+    let missing =
+        |reason| outcome(|outcome| outcome.consumer = StatusPart::Failed(problem(reason)));
     let settling = missing(Reason::Settling);
     let first = settling.status(None, Some(1), &at(0));
     let stalled = settling.status(Some(&first), Some(1), &at(600));
@@ -283,7 +285,7 @@ fn a_changed_spec_and_a_new_problem_are_waited_for_anew() {
 #[test]
 fn a_mistake_in_one_account_is_told_though_a_repository_is_waited_for() {
     let both = outcome(|outcome| {
-        outcome.consumer = Part::Failed(problem(Reason::RoleNotFound));
+        outcome.consumer = StatusPart::Failed(problem(Reason::RoleNotFound));
         outcome.each_repository = repositories([("web", Err(problem(Reason::RepositoryNotFound)))]);
     });
     let first = both.status(None, Some(1), &at(0));
@@ -331,7 +333,7 @@ fn what_a_person_can_mend_is_told_before_what_is_only_missing() {
 #[test]
 fn without_the_direct_path_there_is_nothing_to_say_about_repositories() {
     let status = told(&outcome(|outcome| {
-        outcome.repositories = Part::NotRequested("path Direct was not asked for".into());
+        outcome.repositories = StatusPart::NotRequested("path Direct was not asked for".into());
         outcome.each_repository.clear();
     }));
     assert_eq!(status.repositories, None);
@@ -343,9 +345,10 @@ fn without_the_direct_path_there_is_nothing_to_say_about_repositories() {
 
 #[test]
 fn transition_times_move_with_the_status_and_not_with_the_message() {
-    let first = outcome(|outcome| outcome.role = Part::Failed(problem(Reason::Throttled)));
+    let first = outcome(|outcome| outcome.role = StatusPart::Failed(problem(Reason::Throttled)));
     let before = first.status(None, Some(1), &at(0));
-    let other_words = outcome(|outcome| outcome.role = Part::Failed(problem(Reason::Unavailable)));
+    let other_words =
+        outcome(|outcome| outcome.role = StatusPart::Failed(problem(Reason::Unavailable)));
     let after = other_words.status(Some(&before), Some(2), &at(60));
     let role = condition(&after, ConditionType::RoleReady).unwrap();
     assert_eq!(
@@ -383,7 +386,7 @@ fn before_the_first_write_of_a_generation_its_claims_are_on_record() {
 
 #[test]
 fn at_work_on_a_new_generation_the_other_conditions_still_speak_of_the_old_one() {
-    let stalled = outcome(|outcome| outcome.role = Part::Failed(problem(Reason::Conflict)));
+    let stalled = outcome(|outcome| outcome.role = StatusPart::Failed(problem(Reason::Conflict)));
     let before = stalled.status(None, Some(1), &at(0));
     let status = progressing(Some(&before), Some(2), applied(), &at(60));
     insta::assert_snapshot!(lines(&status), @r"
@@ -420,10 +423,10 @@ fn a_grant_that_is_no_longer_admitted_says_why_and_what_could_not_be_taken_back(
     let status = told(&outcome(|outcome| {
         outcome.revoking = true;
         outcome.refusal = vec![problem(Reason::NotAdmitted)];
-        outcome.accounts = Part::Failed(problem(Reason::CredentialsUnavailable));
-        outcome.role = Part::NotRequested("access is being revoked".into());
-        outcome.consumer = Part::NotRequested("access is being revoked".into());
-        outcome.repositories = Part::Blocked(problem(Reason::CredentialsUnavailable));
+        outcome.accounts = StatusPart::Failed(problem(Reason::CredentialsUnavailable));
+        outcome.role = StatusPart::NotRequested("access is being revoked".into());
+        outcome.consumer = StatusPart::NotRequested("access is being revoked".into());
+        outcome.repositories = StatusPart::Blocked(problem(Reason::CredentialsUnavailable));
         outcome.each_repository.clear();
     }));
     insta::assert_snapshot!(lines(&status), @r"

@@ -6,7 +6,7 @@ use crate::api::grant::{
     AccessAction, AccessPath, AccessStatus, AccessVerdict,
     CrossAccountRegistryGrantStatus as Status,
 };
-use crate::grant::status::Part;
+use crate::grant::status::StatusPart;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 fn ready(status: &Status) -> &Condition {
@@ -43,7 +43,7 @@ fn ready_is_never_true_beside_a_path_that_is_denied() {
 fn what_is_not_in_place_is_the_reason_and_not_the_access_that_it_costs() {
     let status = outcome(|outcome| {
         outcome.access = denied();
-        outcome.consumer = Part::Failed(problem(Reason::RoleNotFound));
+        outcome.consumer = StatusPart::Failed(problem(Reason::RoleNotFound));
     });
     assert_eq!(
         ready(&status.status(None, Some(1), &at(0))).reason,

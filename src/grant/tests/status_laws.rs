@@ -5,7 +5,7 @@ use super::status::{applied, at, condition, outcome, repositories};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::AccessVerdict;
 use crate::grant::Problem;
-use crate::grant::status::{Outcome, Part, progressing};
+use crate::grant::status::{Outcome, StatusPart, progressing};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -47,12 +47,12 @@ fn problem() -> impl Strategy<Value = Problem> {
         .prop_map(|(reason, message)| Problem::new(reason, message))
 }
 
-fn part() -> impl Strategy<Value = Part> {
+fn part() -> impl Strategy<Value = StatusPart> {
     prop_oneof![
-        3 => "[a-z]{0,9}".prop_map(Part::InPlace),
-        1 => "[a-z]{0,9}".prop_map(Part::NotRequested),
-        1 => "[a-z]{0,9}".prop_map(Part::NotManaged),
-        1 => problem().prop_map(Part::Failed),
+        3 => "[a-z]{0,9}".prop_map(StatusPart::InPlace),
+        1 => "[a-z]{0,9}".prop_map(StatusPart::NotRequested),
+        1 => "[a-z]{0,9}".prop_map(StatusPart::NotManaged),
+        1 => problem().prop_map(StatusPart::Failed),
     ]
 }
 

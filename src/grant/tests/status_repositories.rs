@@ -3,7 +3,7 @@
 use super::status::{at, condition, outcome, problem, repositories, told};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{CrossAccountRegistryGrantStatus as Status, RepositoriesStatus};
-use crate::grant::status::{Outcome, Part};
+use crate::grant::status::{Outcome, StatusPart};
 
 #[test]
 fn repositories_that_are_missing_are_counted_and_listed_first() {
@@ -131,7 +131,7 @@ fn what_was_replaced_once_is_told_for_good_and_what_stays_with_the_reason() {
     let nothing_looked_at = outcome(|outcome| {
         outcome.replaces = ["by hand".to_owned()].into();
         outcome.each_repository.clear();
-        outcome.repositories = Part::Blocked(problem(Reason::CredentialsUnavailable));
+        outcome.repositories = StatusPart::Blocked(problem(Reason::CredentialsUnavailable));
     });
     assert_eq!(
         replacements(&nothing_looked_at.status(Some(&later), Some(1), &at(120))),

@@ -5,7 +5,7 @@ use crate::api::grant::{Applied, CrossAccountRegistryGrant, CrossAccountRegistry
 use crate::api::sweep::SweepMode;
 use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
 use crate::grant::sweep::{
-    Brake, Circumstances, Claimed, Finding, Known, Seen, Sightings, Verdict, status,
+    Brake, Circumstances, Claimed, Finding, KnownGrants, Seen, Sightings, SweepDecision, status,
     too_many_at_once, verdict,
 };
 use crate::grant::{GrantName, Problem};
@@ -48,7 +48,7 @@ fn claimed(
     Claimed::of(
         &account.parse().unwrap(),
         &installation(),
-        &Known {
+        &KnownGrants {
             grants,
             unknown: &unknown,
         },
@@ -216,15 +216,15 @@ fn free() -> Circumstances<'static> {
 }
 
 /// The verdict on what was seen an hour ago as well.
-fn judged(seen: &Seen, circumstances: &Circumstances<'_>) -> Verdict {
+fn judged(seen: &Seen, circumstances: &Circumstances<'_>) -> SweepDecision {
     let mut sightings = Sightings::default();
     sightings.note(seen, circumstances.now - HOUR);
     sightings.note(seen, circumstances.now);
     verdict(seen, &sightings, circumstances)
 }
 
-fn all_of(seen: &Seen) -> Verdict {
-    Verdict::Remove {
+fn all_of(seen: &Seen) -> SweepDecision {
+    SweepDecision::Remove {
         now: seen
             .findings
             .iter()
@@ -250,7 +250,7 @@ fn few_things_are_removed_without_being_asked_and_many_are_not(
     match removed {
         true => assert_eq!(verdict, all_of(&seen)),
         false => assert!(
-            matches!(verdict, Verdict::Report(Brake::TooMuch { .. })),
+            matches!(verdict, SweepDecision::Report(Brake::TooMuch { .. })),
             "{verdict:?}"
         ),
     }
@@ -259,7 +259,7 @@ fn few_things_are_removed_without_being_asked_and_many_are_not(
 #[test]
 fn many_are_removed_once_just_these_were_confirmed() {
     let many = seen(12, 100);
-    let Verdict::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else {
+    let SweepDecision::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else {
         panic!("not asked")
     };
     assert!(confirm.starts_with("12-"), "{confirm}");
@@ -277,7 +277,7 @@ fn many_are_removed_once_just_these_were_confirmed() {
         assert!(
             matches!(
                 with(&many, not_that),
-                Verdict::Report(Brake::TooMuch { .. })
+                SweepDecision::Report(Brake::TooMuch { .. })
             ),
             "{not_that}"
         );
@@ -296,7 +296,7 @@ fn many_are_removed_once_just_these_were_confirmed() {
     for changed in [others, anothers, fewer] {
         assert!(matches!(
             with(&changed, &confirm),
-            Verdict::Report(Brake::TooMuch { .. })
+            SweepDecision::Report(Brake::TooMuch { .. })
         ));
     }
 }
@@ -309,7 +309,8 @@ fn what_is_confirmed_goes_as_a_whole() {
     let mut sightings = Sightings::default();
     sightings.note(&some, HOUR);
     sightings.note(&all, HOUR * 2);
-    let Verdict::Report(Brake::TooMuch { confirm }) = verdict(&all, &sightings, &free()) else {
+    let SweepDecision::Report(Brake::TooMuch { confirm }) = verdict(&all, &sightings, &free())
+    else {
         panic!("not asked")
     };
     let confirmed = Circumstances {
@@ -318,7 +319,7 @@ fn what_is_confirmed_goes_as_a_whole() {
     };
     assert_eq!(
         verdict(&all, &sightings, &confirmed),
-        Verdict::Remove {
+        SweepDecision::Remove {
             now: BTreeSet::new(),
             later: Some(HOUR)
         }
@@ -336,11 +337,11 @@ fn circumstances_hold_everything_back(
     let seen = seen(1, 100);
     assert_eq!(
         judged(&seen, &circumstances),
-        Verdict::Report(brake.clone())
+        SweepDecision::Report(brake.clone())
     );
     // A confirmation is of the number, and lifts nothing else.
     let many = self::seen(12, 0);
-    let Verdict::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else {
+    let SweepDecision::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else {
         panic!("not asked")
     };
     assert_eq!(
@@ -351,7 +352,7 @@ fn circumstances_hold_everything_back(
                 ..circumstances
             }
         ),
-        Verdict::Report(brake)
+        SweepDecision::Report(brake)
     );
 }
 
@@ -361,7 +362,10 @@ fn a_look_that_did_not_see_all_roles_and_profiles_removes_nothing() {
         identities_complete: false,
         ..seen(1, 100)
     };
-    assert_eq!(judged(&seen, &free()), Verdict::Report(Brake::Incomplete));
+    assert_eq!(
+        judged(&seen, &free()),
+        SweepDecision::Report(Brake::Incomplete)
+    );
 }
 
 #[test]
@@ -375,7 +379,7 @@ fn nothing_is_removed_that_was_not_there_at_every_look_for_an_hour() {
     sightings.note(&first, Duration::ZERO);
     assert_eq!(
         verdict(&first, &sightings, &at(Duration::ZERO)),
-        Verdict::Remove {
+        SweepDecision::Remove {
             now: BTreeSet::new(),
             later: Some(HOUR)
         },
@@ -386,7 +390,7 @@ fn nothing_is_removed_that_was_not_there_at_every_look_for_an_hour() {
     let later = Some(minute * 40);
     assert_eq!(
         verdict(&both, &sightings, &at(HOUR)),
-        Verdict::Remove {
+        SweepDecision::Remove {
             now: [name(&both, 0)].into(),
             later
         },
@@ -398,7 +402,7 @@ fn nothing_is_removed_that_was_not_there_at_every_look_for_an_hour() {
     let verdict = verdict(&both, &sightings, &at(HOUR + minute * 2));
     assert_eq!(
         verdict,
-        Verdict::Remove {
+        SweepDecision::Remove {
             now: BTreeSet::new(),
             later: Some(HOUR)
         }
@@ -417,13 +421,13 @@ fn what_others_use_is_never_removed_and_counts_for_nothing() {
         .collect();
     assert_eq!(
         judged(&some, &free()),
-        Verdict::Remove {
+        SweepDecision::Remove {
             now: two,
             later: None
         }
     );
     some.findings.drain(..2);
-    assert_eq!(judged(&some, &free()), Verdict::Nothing);
+    assert_eq!(judged(&some, &free()), SweepDecision::Nothing);
 }
 
 proptest! {
@@ -449,7 +453,7 @@ proptest! {
         sightings.note(&looked, now);
         let mode = if report { SweepMode::Report } else { SweepMode::Remove };
         let circumstances = Circumstances { mode, grants, unknown_grants, now, ..free() };
-        if let Verdict::Remove { now, .. } = verdict(&looked, &sightings, &circumstances) {
+        if let SweepDecision::Remove { now, .. } = verdict(&looked, &sightings, &circumstances) {
             prop_assert!(!report && complete && grants > 0 && unknown_grants == 0);
             prop_assert!(now.is_empty() || minutes >= 60);
             prop_assert!(now.len() <= 5 && now.len() * 10 <= now.len() + claimed);

@@ -1,8 +1,8 @@
 //! Whether a statement's conditions hold. Source:
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-logic-multiple-context-keys-or-values.html>.
 
-use super::operator::{Compares, Operator, Set, Wanted};
-use super::request::{Context, Known};
+use super::operator::{Compares, ConditionValue, Operator, Set};
+use super::request::{ContextValue, RequestContext};
 use super::ternary::Ternary;
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ pub(super) struct Clause<'a> {
 /// Where it is not of a condition's shape.
 pub(super) fn clauses<'a>(
     condition: &'a Value,
-    facts: &Context,
+    facts: &RequestContext,
     variables: bool,
 ) -> Result<Vec<Clause<'a>>, String> {
     let shape = || "Condition is not of the documented shape".to_owned();
@@ -59,7 +59,7 @@ fn holds(
     operator: &str,
     key: &str,
     wanted: &[String],
-    facts: &Context,
+    facts: &RequestContext,
     variables: bool,
 ) -> Result<Ternary, String> {
     let Some(Operator {
@@ -74,15 +74,15 @@ fn holds(
         ));
     };
     let variables = variables.then_some(facts);
-    let read = |text: &String| Wanted::read(compares, text, variables);
-    let wanted: Vec<Wanted> = wanted.iter().map(read).collect::<Result<_, _>>()?;
+    let read = |text: &String| ConditionValue::read(compares, text, variables);
+    let wanted: Vec<ConditionValue> = wanted.iter().map(read).collect::<Result<_, _>>()?;
     let actual: Vec<&str> = match facts.get(key) {
-        Known::Unknown => return Ok(Ternary::hangs_on(key)),
-        Known::Values(values) => values.iter().map(String::as_str).collect(),
-        Known::Absent => Vec::new(),
+        ContextValue::Unknown => return Ok(Ternary::hangs_on(key)),
+        ContextValue::Values(values) => values.iter().map(String::as_str).collect(),
+        ContextValue::Absent => Vec::new(),
     };
     if compares == Compares::Presence {
-        let holds = |wanted: &Wanted| matches!(wanted, Wanted::Presence(absent) if *absent == actual.is_empty());
+        let holds = |wanted: &ConditionValue| matches!(wanted, ConditionValue::Presence(absent) if *absent == actual.is_empty());
         return Ok(Ternary::of(wanted.iter().any(holds)));
     }
     let fits = |actual: &&str| {

@@ -26,7 +26,7 @@ mod ternary;
 mod value;
 mod verdict;
 
-pub use request::{Context, Principal, PrincipalKind, Request};
+pub use request::{Principal, PrincipalKind, Request, RequestContext};
 pub use verdict::{ButFor, Link, NearMiss, Verdict};
 
 use super::document::{Document, ParseError};

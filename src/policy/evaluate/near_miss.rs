@@ -1,7 +1,7 @@
 //! Allows that would apply but for one thing: what people look for first when access is denied.
 
 use super::principal::{Alike, Names};
-use super::request::Known;
+use super::request::ContextValue;
 use super::statement::{Effect, Parts, Question, Rule};
 use super::ternary::Ternary;
 use super::verdict::{ButFor, NearMiss};
@@ -55,8 +55,8 @@ fn but_for(rule: &Rule, question: &Question) -> Option<ButFor> {
             key: clause.key.to_owned(),
             wanted: clause.wanted.clone(),
             actual: match question.facts.get(clause.key) {
-                Known::Values(values) => Some(values.clone()),
-                Known::Absent | Known::Unknown => None,
+                ContextValue::Values(values) => Some(values.clone()),
+                ContextValue::Absent | ContextValue::Unknown => None,
             },
         }),
         _ => None,

@@ -2,7 +2,7 @@
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html>.
 
 use super::pattern::{Pattern, Reach};
-use super::request::Context;
+use super::request::RequestContext;
 use super::ternary::Ternary;
 use super::value::{Network, compare_numbers, date, decimal};
 use std::cmp::Ordering;
@@ -112,7 +112,7 @@ impl Operator {
 }
 
 /// One of the values that a condition names, read for its operator.
-pub(super) enum Wanted {
+pub(super) enum ConditionValue {
     Text(Pattern),
     TextIgnoringCase(Pattern),
     Number(Order, String),
@@ -123,13 +123,13 @@ pub(super) enum Wanted {
     Presence(bool),
 }
 
-impl Wanted {
+impl ConditionValue {
     /// # Errors
     /// Where the value is none that the operator can compare with.
     pub(super) fn read(
         compares: Compares,
         text: &str,
-        variables: Option<&Context>,
+        variables: Option<&RequestContext>,
     ) -> Result<Self, String> {
         let wrong = |what: &str| format!("{text:?} is no {what}");
         let pattern = |wildcards| Pattern::read(text, wildcards, variables);

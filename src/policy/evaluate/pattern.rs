@@ -3,7 +3,7 @@
 //! Matching follows all the places that the pattern may have come to at once, so it takes at most
 //! as many steps as the pattern has characters times the text, whatever the pattern.
 
-use super::request::{Context, Known};
+use super::request::{ContextValue, RequestContext};
 use super::ternary::{Open, Ternary};
 
 /// A pattern that was read, with the variables that are known put in.
@@ -44,7 +44,7 @@ impl Pattern {
     /// Reads a pattern. `wildcards` tells whether `*` and `?` are any; variables are replaced where
     /// there is a context. Source:
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html>.
-    pub(super) fn read(text: &str, wildcards: bool, variables: Option<&Context>) -> Self {
+    pub(super) fn read(text: &str, wildcards: bool, variables: Option<&RequestContext>) -> Self {
         let mut pattern = Self::default();
         let mut colons = 0;
         let mut rest = text;
@@ -75,7 +75,7 @@ impl Pattern {
     }
 
     /// A variable's value.
-    fn put(&mut self, variable: &str, context: &Context, colons: usize) {
+    fn put(&mut self, variable: &str, context: &RequestContext, colons: usize) {
         if let "*" | "?" | "$" = variable {
             self.tokens.extend(variable.chars().map(Token::Char));
             return;
@@ -86,7 +86,7 @@ impl Pattern {
             None => (variable.trim(), None),
         };
         match (context.get(key), default) {
-            (Known::Values(values), _) => match values.as_slice() {
+            (ContextValue::Values(values), _) => match values.as_slice() {
                 [value] => self.tokens.extend(value.chars().map(Token::Char)),
                 _ => {
                     self.tokens.push(Token::Unknown);
@@ -95,12 +95,14 @@ impl Pattern {
                         .insert(format!("the variable {key} has several values"));
                 }
             },
-            (Known::Absent, Some(default)) => self.tokens.extend(default.chars().map(Token::Char)),
-            (Known::Absent, None) => {
+            (ContextValue::Absent, Some(default)) => {
+                self.tokens.extend(default.chars().map(Token::Char))
+            }
+            (ContextValue::Absent, None) => {
                 self.tokens.push(Token::Unknown);
                 self.never = true;
             }
-            (Known::Unknown, _) => {
+            (ContextValue::Unknown, _) => {
                 self.tokens.push(Token::Unknown);
                 self.hangs_on.keys.insert(key.to_owned());
             }

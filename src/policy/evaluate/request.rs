@@ -79,7 +79,7 @@ pub struct Request {
     /// The account that owns the resource; for `*`, the principal's own.
     pub resource_account: String,
     /// What is known beside.
-    pub context: Context,
+    pub context: RequestContext,
 }
 
 /// What is known of a request's condition keys, whose letters' case is of no matter. A key has
@@ -89,27 +89,27 @@ pub struct Request {
 /// What follows from the principal and the resource (`aws:PrincipalArn`, `aws:PrincipalAccount`,
 /// `aws:ResourceAccount` and the like) need not be listed; what is listed goes first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Context {
-    keys: BTreeMap<String, Known>,
+pub struct RequestContext {
+    keys: BTreeMap<String, ContextValue>,
     closed: bool,
 }
 
 /// What is known of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum ContextValue {
     Values(Vec<String>),
     Absent,
     Unknown,
 }
 
-impl Context {
+impl RequestContext {
     /// A key with its values. Without any it counts as absent.
     pub fn with<S: Into<String>>(mut self, key: &str, values: impl IntoIterator<Item = S>) -> Self {
         let values: Vec<String> = values.into_iter().map(Into::into).collect();
         let known = if values.is_empty() {
-            Known::Absent
+            ContextValue::Absent
         } else {
-            Known::Values(values)
+            ContextValue::Values(values)
         };
         self.keys.insert(key.to_ascii_lowercase(), known);
         self
@@ -117,14 +117,16 @@ impl Context {
 
     /// A key that the request is known not to have.
     pub fn without(mut self, key: &str) -> Self {
-        self.keys.insert(key.to_ascii_lowercase(), Known::Absent);
+        self.keys
+            .insert(key.to_ascii_lowercase(), ContextValue::Absent);
         self
     }
 
     /// A key of which nothing is known, although it would follow from the principal or the context
     /// is closed.
     pub fn unknown(mut self, key: &str) -> Self {
-        self.keys.insert(key.to_ascii_lowercase(), Known::Unknown);
+        self.keys
+            .insert(key.to_ascii_lowercase(), ContextValue::Unknown);
         self
     }
 
@@ -135,11 +137,11 @@ impl Context {
     }
 
     /// What is known of a key.
-    pub(super) fn get(&self, key: &str) -> &Known {
+    pub(super) fn get(&self, key: &str) -> &ContextValue {
         let unlisted = if self.closed {
-            &Known::Absent
+            &ContextValue::Absent
         } else {
-            &Known::Unknown
+            &ContextValue::Unknown
         };
         self.keys.get(&key.to_ascii_lowercase()).unwrap_or(unlisted)
     }
@@ -148,7 +150,7 @@ impl Context {
 impl Request {
     /// The context with what follows from the principal and the resource. Source:
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>.
-    pub(super) fn facts(&self) -> Context {
+    pub(super) fn facts(&self) -> RequestContext {
         let Self {
             principal,
             resource_account,
@@ -156,7 +158,7 @@ impl Request {
             ..
         } = self;
         let one = |value: &str| [value.to_owned()];
-        let known = Context::default().with("aws:ResourceAccount", one(resource_account));
+        let known = RequestContext::default().with("aws:ResourceAccount", one(resource_account));
         let known = match principal.kind {
             PrincipalKind::Service => known
                 .with("aws:PrincipalIsAWSService", ["true"])

@@ -3,7 +3,7 @@
 use super::condition::{Clause, clauses};
 use super::pattern::{Pattern, Reach};
 use super::principal::{Names, is_not_among, names, strings};
-use super::request::{Context, Request};
+use super::request::{Request, RequestContext};
 use super::ternary::Ternary;
 use crate::policy::document::{Document, Statement, VERSION};
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub(super) enum Side {
 /// What is asked, with what goes for all statements.
 pub(super) struct Question<'a> {
     pub(super) request: &'a Request,
-    pub(super) facts: Context,
+    pub(super) facts: RequestContext,
     /// Whether the principal has a permissions boundary.
     pub(super) bounded: bool,
 }

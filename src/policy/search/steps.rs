@@ -55,7 +55,7 @@ impl<A: Clone> Search<A> {
     pub(super) fn step<Id: Ord + Clone>(
         &mut self,
         read: &Read<Id>,
-        grants: &[Wanted<Id>],
+        grants: &[GrantContribution<Id>],
         installation: &Installation,
         now: Duration,
     ) -> Result<Option<Next<Id>>, Stop> {
@@ -78,7 +78,7 @@ impl<A: Clone> Search<A> {
         match self.phase.clone() {
             Phase::Whole => {
                 let whole = plan(&whole);
-                if whole.change == Change::None {
+                if whole.change == PolicyUpdate::None {
                     self.blocked = None;
                     self.rest();
                     return Ok(Some(Next::Done(Box::new(whole))));
@@ -224,7 +224,7 @@ impl<A: Clone> Search<A> {
                         1 => group.who.into_iter().for_each(|name| self.refuse(name)),
                         _ => groups.extend(group.halves()),
                     }
-                } else if plan.change == Change::None {
+                } else if plan.change == PolicyUpdate::None {
                     taken(&mut groups, &mut admitted, false);
                 } else {
                     return self
@@ -246,7 +246,7 @@ impl<A: Clone> Search<A> {
         &mut self,
         plan: Plan<Id>,
         read: &Read<Id>,
-        grants: &[Wanted<Id>],
+        grants: &[GrantContribution<Id>],
         installation: &Installation,
         left: Left,
     ) -> Result<Next<Id>, Stop> {
@@ -286,7 +286,7 @@ impl<A: Clone> Search<A> {
             set_aside: left.set_aside,
             ids: plan.without_ids.clone(),
         });
-        Ok(Next::Write(Box::new(Step { plan, write })))
+        Ok(Next::Write(Box::new(SearchStep { plan, write })))
     }
 
     fn was_refused_before(&self, document: Option<&Document>) -> bool {
@@ -441,9 +441,9 @@ pub(super) fn principals<Id>(read: &Read<Id>) -> BTreeSet<String> {
 /// What would be written: where nothing changes, the document as it is.
 fn written<Id>(plan: &Plan<Id>) -> Option<Document> {
     match &plan.change {
-        Change::Set(document) => Some(document.clone()),
-        Change::Delete => None,
-        Change::None => plan.current.clone(),
+        PolicyUpdate::Set(document) => Some(document.clone()),
+        PolicyUpdate::Delete => None,
+        PolicyUpdate::None => plan.current.clone(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Differences, case by case. How they are shown to people is tested with the command line.
 
 use crate::policy::Document;
-use crate::policy::diff::{Alone, Changed, Difference, Name, Part, Term};
+use crate::policy::diff::{Alone, Changed, DiffPart, Difference, Name, Term};
 use serde_json::{Value, json};
 
 fn between(left: Value, right: Value) -> Difference {
@@ -18,9 +18,9 @@ fn texts(words: &[&str]) -> std::collections::BTreeSet<Term> {
         .collect()
 }
 
-fn part(place: &[&str], removed: &[&str], added: &[&str]) -> Part {
+fn part(place: &[&str], removed: &[&str], added: &[&str]) -> DiffPart {
     let place = place.iter().map(|name| (*name).to_owned()).collect();
-    Part {
+    DiffPart {
         place,
         removed: texts(removed),
         added: texts(added),

@@ -2,13 +2,13 @@
 
 use crate::policy::dead_ids::is_unique_id;
 use crate::policy::principals::PrincipalSet;
-use crate::policy::repository::{Contribution, Plan, Wanted};
+use crate::policy::repository::{Contribution, GrantContribution, Plan};
 use crate::policy::search::{Evidence, Next, Search, Stop};
 use crate::policy::{Document, Installation, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-pub type Grant = Wanted<u64>;
+pub type Grant = GrantContribution<u64>;
 
 pub const ID: &str = "AROAEXAMPLEEXAMPLE12";
 
@@ -29,7 +29,7 @@ pub fn grant(id: u64, principals: impl IntoIterator<Item = String>) -> Grant {
         actions,
         callers: PrincipalSet::named(principals),
     }];
-    Wanted {
+    GrantContribution {
         id,
         contributions,
         replaces: BTreeSet::new(),

@@ -60,7 +60,7 @@ pub fn request(asks: &str, action: &str, resource: &str) -> Request {
         action: action.into(),
         resource: resource.into(),
         resource_account: "1".repeat(12),
-        context: Context::default().closed(),
+        context: RequestContext::default().closed(),
     }
 }
 

@@ -3,10 +3,10 @@
 //! `reference_policies_elements_condition_operators.html`.
 
 use super::evaluate::{Is, REPOSITORY, kind, policy, request};
-use crate::policy::evaluate::{Context, Policies, Verdict, evaluate};
+use crate::policy::evaluate::{Policies, RequestContext, Verdict, evaluate};
 use rstest::rstest;
 
-fn decide(condition: &str, context: Context) -> Verdict {
+fn decide(condition: &str, context: RequestContext) -> Verdict {
     let statement =
         format!(r#""Effect":"Allow","Action":"*","Resource":"*","Condition":{condition}"#);
     let mut request = request("role 1", "ecr:BatchGetImage", REPOSITORY);
@@ -118,7 +118,9 @@ fn a_condition_holds(
     #[case] actual: &[&str],
     #[case] holds: bool,
 ) {
-    let context = Context::default().closed().with("ecr:Key", actual.to_vec());
+    let context = RequestContext::default()
+        .closed()
+        .with("ecr:Key", actual.to_vec());
     let verdict = decide(
         &format!(r#"{{"{operator}":{{"ECR:key":{wanted}}}}}"#),
         context,
@@ -138,7 +140,7 @@ fn a_condition_holds(
 #[case::all_operators_must(r#"{"StringEquals":{"a:1":"x"},"StringNotLike":{"a:2":"y*"}}"#, false)]
 #[case::one_value_is_enough(r#"{"StringEquals":{"a:1":["w","x"]}}"#, true)]
 fn clauses_must_all_hold(#[case] condition: &str, #[case] holds: bool) {
-    let context = Context::default()
+    let context = RequestContext::default()
         .closed()
         .with("a:1", ["x"])
         .with("a:2", ["y"]);
@@ -163,7 +165,7 @@ fn clauses_must_all_hold(#[case] condition: &str, #[case] holds: bool) {
 #[case::no_shape(r#"["StringEquals"]"#)]
 #[case::no_values(r#"{"StringEquals":{"a:1":{"x":"y"}}}"#)]
 fn what_is_not_understood_is_told_where_it_matters(#[case] condition: &str) {
-    let context = Context::default()
+    let context = RequestContext::default()
         .closed()
         .with("a:1", ["x"])
         .with("a:2", ["x", "y"])
@@ -191,12 +193,12 @@ fn what_is_not_understood_is_told_where_it_matters(#[case] condition: &str) {
 }
 
 #[rstest]
-#[case::unlisted(Context::default(), Is::Depends)]
-#[case::absent(Context::default().without("aws:SourceVpc"), Is::Denied)]
-#[case::closed(Context::default().closed(), Is::Denied)]
-#[case::closed_but_for(Context::default().closed().unknown("aws:sourcevpc"), Is::Depends)]
-#[case::known(Context::default().with("AWS:SOURCEVPC", ["vpc-1"]), Is::Allowed)]
-fn a_key_is_known_absent_or_not_known(#[case] context: Context, #[case] expected: Is) {
+#[case::unlisted(RequestContext::default(), Is::Depends)]
+#[case::absent(RequestContext::default().without("aws:SourceVpc"), Is::Denied)]
+#[case::closed(RequestContext::default().closed(), Is::Denied)]
+#[case::closed_but_for(RequestContext::default().closed().unknown("aws:sourcevpc"), Is::Depends)]
+#[case::known(RequestContext::default().with("AWS:SOURCEVPC", ["vpc-1"]), Is::Allowed)]
+fn a_key_is_known_absent_or_not_known(#[case] context: RequestContext, #[case] expected: Is) {
     assert_eq!(
         kind(&decide(
             r#"{"StringEquals":{"aws:SourceVpc":"vpc-1"}}"#,
@@ -221,5 +223,8 @@ fn what_follows_from_the_principal_need_not_be_listed(
     #[case] condition: &str,
     #[case] expected: Is,
 ) {
-    assert_eq!(kind(&decide(condition, Context::default())), expected);
+    assert_eq!(
+        kind(&decide(condition, RequestContext::default())),
+        expected
+    );
 }

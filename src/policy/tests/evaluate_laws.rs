@@ -75,7 +75,7 @@ fn asked(at: prop::sample::Index) -> Request {
     let context = theirs
         .context
         .iter()
-        .fold(Context::default(), |context, (key, values)| {
+        .fold(RequestContext::default(), |context, (key, values)| {
             context.with(key, values.iter().copied())
         });
     Request {
@@ -159,7 +159,7 @@ proptest! {
     fn what_is_known_never_turns_what_was_decided_without_it(policies in policies(), at in any::<prop::sample::Index>()) {
         let known = asked(at);
         let unknown = ["aws:username", "aws:SecureTransport", "ecr:age", "aws:PrincipalTag/Team", "aws:SourceArn", "aws:PrincipalArn"];
-        let unknown = Request { context: unknown.into_iter().fold(known.context.clone(), Context::unknown), ..known.clone() };
+        let unknown = Request { context: unknown.into_iter().fold(known.context.clone(), RequestContext::unknown), ..known.clone() };
         match kind(&evaluate(&unknown, &policies)) {
             Is::Depends | Is::Unknown => {}
             decided => prop_assert_eq!(kind(&evaluate(&known, &policies)), decided),
@@ -201,7 +201,7 @@ proptest! {
         let mut request = asked(at);
         // What follows from the principal the small one does not know.
         let derived = ["aws:username", "aws:PrincipalArn", "aws:SourceArn"].into_iter().filter(|key| !theirs.context.contains_key(&*key.to_lowercase()));
-        request.context = derived.fold(request.context, Context::without).closed();
+        request.context = derived.fold(request.context, RequestContext::without).closed();
         request.resource_account = "999999999999".into();
         let all = Statement::allow(["*"]).on(["*"]);
         let policies = Policies {

@@ -3,10 +3,10 @@
 
 use super::evaluate::{Is, REPOSITORY, kind, named, request};
 use crate::policy::Document;
-use crate::policy::evaluate::{Context, Named, Policies, Verdict, evaluate};
+use crate::policy::evaluate::{Named, Policies, RequestContext, Verdict, evaluate};
 use rstest::rstest;
 
-fn decide_with(version: &str, statement: &str, resource: &str, context: Context) -> Verdict {
+fn decide_with(version: &str, statement: &str, resource: &str, context: RequestContext) -> Verdict {
     let text = format!(r#"{{"Version":"{version}","Statement":{{"Effect":"Allow",{statement}}}}}"#);
     let mut request = request("role 1", "ecr:BatchGetImage", resource);
     request.context = context;
@@ -24,7 +24,7 @@ fn decide(statement: &str) -> Verdict {
         "2012-10-17",
         statement,
         REPOSITORY,
-        Context::default().closed(),
+        RequestContext::default().closed(),
     )
 }
 
@@ -122,7 +122,7 @@ fn an_action_is_meant(#[case] action: &str, #[case] expected: Is) {
     Is::Unknown
 )] // reference_policies_variables.html
 fn a_resource_is_meant(#[case] resource: &str, #[case] expected: Is) {
-    let context = Context::default()
+    let context = RequestContext::default()
         .closed()
         .with("aws:PrincipalTag/app", ["web"])
         .with("aws:PrincipalTag/star", ["*"]);
@@ -147,7 +147,7 @@ fn variables_came_with_the_second_version(
     #[case] resource: &str,
     #[case] expected: Is,
 ) {
-    let context = Context::default().with("aws:PrincipalTag/app", ["web"]);
+    let context = RequestContext::default().with("aws:PrincipalTag/app", ["web"]);
     let statement = r#""Action":"*","Resource":"repository/${aws:PrincipalTag/app}""#;
     let verdict = decide_with(version, statement, resource, context);
     assert_eq!(kind(&verdict), expected, "{verdict}");
@@ -161,7 +161,12 @@ fn a_verdict_hangs_on_what_is_not_known_only_where_it_matters(
     #[case] statement: &str,
     #[case] keys: &[&str],
 ) {
-    match decide_with("2012-10-17", statement, REPOSITORY, Context::default()) {
+    match decide_with(
+        "2012-10-17",
+        statement,
+        REPOSITORY,
+        RequestContext::default(),
+    ) {
         Verdict::Depends(on) => assert_eq!(on.into_iter().collect::<Vec<_>>(), keys),
         other => assert!(keys.is_empty() && kind(&other) == Is::Denied, "{other}"),
     }
@@ -180,7 +185,7 @@ fn a_hostile_pattern_comes_to_an_end(#[case] pattern: String, #[case] end: &str)
     );
     let policy = Named::new("p", Document::parse(&text).unwrap());
     let mut request = request("role 1", "ecr:BatchGetImage", &"a".repeat(500));
-    request.context = Context::default();
+    request.context = RequestContext::default();
     let verdict = evaluate(
         &request,
         &Policies {

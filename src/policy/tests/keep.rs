@@ -6,7 +6,7 @@ use super::evaluator::{Caller, Request, Verdict, evaluate};
 use crate::policy::keep::{Losing, Violation, checked};
 use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::{
-    Change, Contribution, MAX_CHARACTERS, Plan, Wanted, plan, plan_within,
+    Contribution, GrantContribution, MAX_CHARACTERS, Plan, PolicyUpdate, plan, plan_within,
 };
 use crate::policy::scope::{Growth, Scope};
 use crate::policy::{Document, Statement};
@@ -67,11 +67,13 @@ fn some_grants() -> impl Strategy<Value = Vec<Grant>> {
         prop::bool::weighted(0.1),
     );
     prop::collection::vec(one, 0..6).prop_map(|all| {
-        let grant = |(id, (contributions, replaces, stays)): (u64, (Vec<_>, bool, bool))| Wanted {
-            contributions,
-            replaces: replaces.then(|| "by hand".to_owned()).into_iter().collect(),
-            stays_as: stays.then(|| format!("grant {id}")),
-            ..grant(id, [])
+        let grant = |(id, (contributions, replaces, stays)): (u64, (Vec<_>, bool, bool))| {
+            GrantContribution {
+                contributions,
+                replaces: replaces.then(|| "by hand".to_owned()).into_iter().collect(),
+                stays_as: stays.then(|| format!("grant {id}")),
+                ..grant(id, [])
+            }
         };
         (0..).zip(all).map(grant).collect()
     })
@@ -105,7 +107,7 @@ fn document() -> impl Strategy<Value = Option<String>> {
             let foreign = (!foreign.statements.is_empty()).then(|| foreign.to_string());
             let before: Vec<Grant> = before
                 .into_iter()
-                .map(|grant| Wanted {
+                .map(|grant| GrantContribution {
                     replaces: BTreeSet::new(),
                     ..grant
                 })
@@ -134,9 +136,9 @@ fn scope() -> impl Strategy<Value = Scope> {
 
 fn after(plan: &Plan<u64>) -> Option<Document> {
     match &plan.change {
-        Change::None => plan.current.clone(),
-        Change::Set(document) => Some(document.clone()),
-        Change::Delete => None,
+        PolicyUpdate::None => plan.current.clone(),
+        PolicyUpdate::Set(document) => Some(document.clone()),
+        PolicyUpdate::Delete => None,
     }
 }
 
@@ -157,7 +159,7 @@ fn allows(document: Option<&Document>, request: &Request) -> bool {
 
 /// The principals by which a grant asks for this.
 fn asked_by(grant: &Grant, request: &Request) -> BTreeSet<String> {
-    let alone = |contribution: &Contribution| Wanted {
+    let alone = |contribution: &Contribution| GrantContribution {
         contributions: vec![contribution.clone()],
         ..grant.clone()
     };
@@ -275,7 +277,7 @@ fn two_statements_allow_no_more_together_than_each_alone(#[case] principal: &str
     let ours = after(
         &plan(
             None,
-            &[Wanted {
+            &[GrantContribution {
                 contributions: vec![narrowed("nodes/b")],
                 ..grant(1, [])
             }],
@@ -289,7 +291,7 @@ fn two_statements_allow_no_more_together_than_each_alone(#[case] principal: &str
         .only_if("ArnLike", "aws:PrincipalArn", [arn("ci/a")]);
     let read = Document::of([foreign]).with(ours.unwrap().statements);
     // The grant of `nodes/b` is gone, and the one of `ci/a` may not grow for the moment.
-    let grants = [Wanted {
+    let grants = [GrantContribution {
         contributions: vec![narrowed("ci/a")],
         ..grant(2, [])
     }];
@@ -399,7 +401,7 @@ fn an_older_grant_that_grows_pushes_nobody_out_of_a_full_policy() {
         plan(Some(&next.to_string()), &grown, &installation())
             .unwrap()
             .change,
-        Change::None
+        PolicyUpdate::None
     );
 }
 
@@ -465,7 +467,7 @@ fn growth_by_actions_keeps_what_was_there_where_it_does_not_fit() {
         planned.left_out,
         outside.iter().copied().chain([5]).collect()
     );
-    assert_eq!(planned.change, Change::None);
+    assert_eq!(planned.change, PolicyUpdate::None);
     // Once there is room it gets all of it, and no place for what it had before.
     let fewer: Vec<Grant> = grown
         .into_iter()

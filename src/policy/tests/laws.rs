@@ -3,7 +3,7 @@
 use super::documents::{document, parsed, requests, statement};
 use super::evaluator::evaluate;
 use super::rewording::{Dice, mutate, reworded, slip};
-use crate::policy::diff::{Difference, Part};
+use crate::policy::diff::{DiffPart, Difference};
 use crate::policy::{Document, Installation, Statement};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -96,8 +96,8 @@ proptest! {
         let back = Difference::between(&other, &one);
         prop_assert_eq!(there.only_left.len(), back.only_right.len());
         prop_assert_eq!(there.changed.len(), back.changed.len());
-        let sides = |parts: Vec<Part>| parts.into_iter().map(|part| (part.place, part.removed, part.added)).collect::<Vec<_>>();
-        let other_sides = |parts: Vec<Part>| parts.into_iter().map(|part| (part.place, part.added, part.removed)).collect::<Vec<_>>();
+        let sides = |parts: Vec<DiffPart>| parts.into_iter().map(|part| (part.place, part.removed, part.added)).collect::<Vec<_>>();
+        let other_sides = |parts: Vec<DiffPart>| parts.into_iter().map(|part| (part.place, part.added, part.removed)).collect::<Vec<_>>();
         prop_assert_eq!(other_sides(back.document), sides(there.document));
     }
 

@@ -3,7 +3,7 @@
 
 use crate::policy::Installation;
 use crate::policy::principals::PrincipalSet;
-use crate::policy::repository::{Change, Contribution, Wanted, plan};
+use crate::policy::repository::{Contribution, GrantContribution, PolicyUpdate, plan};
 use std::collections::BTreeSet;
 
 fn installation() -> Installation {
@@ -14,12 +14,12 @@ fn root(number: u64) -> String {
     format!("arn:aws:iam::{}:root", 100_000_000_000 + number)
 }
 
-fn wanted(id: u64, callers: PrincipalSet) -> Wanted<u64> {
+fn wanted(id: u64, callers: PrincipalSet) -> GrantContribution<u64> {
     let contributions = vec![Contribution {
         actions: ["ecr:PutImage".to_owned()].into(),
         callers,
     }];
-    Wanted {
+    GrantContribution {
         id,
         contributions,
         replaces: BTreeSet::new(),
@@ -28,15 +28,15 @@ fn wanted(id: u64, callers: PrincipalSet) -> Wanted<u64> {
     }
 }
 
-fn set(change: Change) -> String {
+fn set(change: PolicyUpdate) -> String {
     match change {
-        Change::Set(document) => document.to_string(),
+        PolicyUpdate::Set(document) => document.to_string(),
         other => panic!("expected a document to set, not {other:?}"),
     }
 }
 
-fn nothing(id: u64) -> Wanted<u64> {
-    Wanted {
+fn nothing(id: u64) -> GrantContribution<u64> {
+    GrantContribution {
         id,
         contributions: Vec::new(),
         replaces: BTreeSet::new(),
@@ -45,9 +45,9 @@ fn nothing(id: u64) -> Wanted<u64> {
     }
 }
 
-fn unclaimed(id: u64, callers: PrincipalSet) -> Wanted<u64> {
-    let Wanted { contributions, .. } = wanted(id, callers);
-    Wanted {
+fn unclaimed(id: u64, callers: PrincipalSet) -> GrantContribution<u64> {
+    let GrantContribution { contributions, .. } = wanted(id, callers);
+    GrantContribution {
         if_there: contributions,
         ..nothing(id)
     }
@@ -69,20 +69,20 @@ fn a_grant_whose_record_was_lost_is_not_written_and_keeps_what_it_has() {
             plan(Some(&text), &second_lost, &installation())
                 .unwrap()
                 .change,
-            Change::None
+            PolicyUpdate::None
         );
         assert_eq!(
             plan(None, &[unclaimed(2, callers(2))], &installation())
                 .unwrap()
                 .change,
-            Change::None
+            PolicyUpdate::None
         );
         let first_alone = set(plan(None, &both[..1], &installation()).unwrap().change);
         assert_eq!(
             plan(Some(&first_alone), &second_lost, &installation())
                 .unwrap()
                 .change,
-            Change::None
+            PolicyUpdate::None
         );
         // What it asks besides is not there, and is not written.
         let more = [wanted(1, callers(1)), unclaimed(2, callers(3))];

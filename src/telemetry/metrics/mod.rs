@@ -10,7 +10,7 @@ mod tests;
 
 pub use family::Table;
 pub use labels::OfAccount;
-pub use policy_size::Policies;
+pub use policy_size::PolicySizes;
 
 use super::workqueue_metrics::{Key, Queue};
 use labels::{OfBuild, OfCall, OfOperation, OfReady, OfResult, OfService, OfTask};
@@ -32,7 +32,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub type Fraction = Gauge<f64, AtomicU64>;
 
 /// What the leader's watch caches hold, asked when somebody wants to know.
-pub trait Cluster: Send + Sync {
+pub trait ClusterSource: Send + Sync {
     /// All grants and accounts; `None` before the caches are filled.
     fn snapshot(&self) -> Option<Snapshot>;
     /// Whether there is such a grant.
@@ -72,7 +72,7 @@ pub struct Metrics {
     /// What somebody else had changed, and was put back.
     pub drift_corrected: Table<OfAccount, Counter>,
     /// How full the repositories' policies are.
-    pub policies: Policies,
+    pub policies: PolicySizes,
     /// From the reading of a repository's policy until its writing was answered.
     pub write_window: Histogram,
     /// Revocations for which members of a repository's policy were left out for the moment.
@@ -93,7 +93,7 @@ pub struct Metrics {
     queue_depth: Gauge,
     queue_age: Fraction,
     /// The caches of the present term; `None` while this replica stands by.
-    cluster: Arc<Mutex<Option<Arc<dyn Cluster>>>>,
+    cluster: Arc<Mutex<Option<Arc<dyn ClusterSource>>>>,
     registry: Arc<Registry>,
     described: Arc<Vec<Described>>,
 }
@@ -117,7 +117,7 @@ impl Default for Metrics {
                 version: env!("CARGO_PKG_VERSION"),
             })
             .set(1);
-        let policies = Policies::default();
+        let policies = PolicySizes::default();
         all.add(
             "repository_policies",
             &["account", "region"],
@@ -258,7 +258,7 @@ impl Metrics {
     }
 
     /// Where grants and accounts are looked up from now on, in a new term.
-    pub fn watch(&self, cluster: Arc<dyn Cluster>) {
+    pub fn watch(&self, cluster: Arc<dyn ClusterSource>) {
         *self.cluster() = Some(cluster);
     }
 
@@ -272,7 +272,7 @@ impl Metrics {
         self.account_ready.retain(|_| false);
     }
 
-    fn cluster(&self) -> MutexGuard<'_, Option<Arc<dyn Cluster>>> {
+    fn cluster(&self) -> MutexGuard<'_, Option<Arc<dyn ClusterSource>>> {
         self.cluster.lock().expect("no panic while held")
     }
 

@@ -21,7 +21,7 @@ type Key = (OfRegion, String);
 
 /// What the last look at each repository's policy found. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Policies(Arc<Mutex<HashMap<Key, (f64, Instant)>>>);
+pub struct PolicySizes(Arc<Mutex<HashMap<Key, (f64, Instant)>>>);
 
 /// An account's region as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -31,7 +31,7 @@ struct Whole {
     fullest: f64,
 }
 
-impl Policies {
+impl PolicySizes {
     /// Takes note of a look: which part of its limit the policy takes.
     pub fn seen(&self, account: &str, region: &str, repository: &str, full: f64) {
         self.lock()
@@ -79,9 +79,9 @@ fn key(account: &str, region: &str, repository: &str) -> Key {
 /// What is told of each region.
 #[derive(Clone, Debug)]
 pub(super) enum Of {
-    LookedAt(Policies),
-    NearlyFull(Policies),
-    Fullest(Policies),
+    LookedAt(PolicySizes),
+    NearlyFull(PolicySizes),
+    Fullest(PolicySizes),
 }
 
 impl EncodeMetric for Of {
@@ -110,7 +110,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_region_is_told_by_its_fullest_policy_until_nobody_looks_at_it_any_more() {
-        let policies = Policies::default();
+        let policies = PolicySizes::default();
         policies.seen("111111111111", "us-east-1", "a", 0.5);
         policies.seen("111111111111", "us-east-1", "b", 0.9);
         policies.seen("111111111111", "us-east-1", "c", 0.9);

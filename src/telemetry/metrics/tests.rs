@@ -30,7 +30,7 @@ async fn what_was_counted_is_told_by_account() {
 /// A cluster with these grants, all of one reason, and these accounts.
 struct Fixed(Mutex<(i64, Vec<&'static str>)>);
 
-impl Cluster for Fixed {
+impl ClusterSource for Fixed {
     fn snapshot(&self) -> Option<Snapshot> {
         let (grants, accounts) = self.0.lock().unwrap().clone();
         let granted = OfReady {

@@ -1,6 +1,6 @@
 //! What is told of a sweep: free of times, so that the same findings give the same status.
 
-use super::{Brake, Finding, Seen, Verdict};
+use super::{Brake, Finding, Seen, SweepDecision};
 use crate::api::sweep::{CONFIRM_SWEEP, MAX_FINDINGS, SweepFinding, SweepMode, SweepStatus};
 use crate::grant::AccountId;
 
@@ -11,7 +11,7 @@ pub fn status(
     account: &AccountId,
     mode: SweepMode,
     seen: &Seen,
-    verdict: &Verdict,
+    verdict: &SweepDecision,
     failed: &[String],
 ) -> SweepStatus {
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
@@ -31,8 +31,10 @@ pub fn status(
         kept: count(kept),
         message: message(account, seen, verdict),
         confirm: match verdict {
-            Verdict::Report(Brake::TooMuch { confirm }) => Some(confirm.clone()),
-            Verdict::Report(_) | Verdict::Nothing | Verdict::Remove { .. } => None,
+            SweepDecision::Report(Brake::TooMuch { confirm }) => Some(confirm.clone()),
+            SweepDecision::Report(_) | SweepDecision::Nothing | SweepDecision::Remove { .. } => {
+                None
+            }
         },
         items: seen.findings.iter().take(MAX_FINDINGS).map(item).collect(),
         regions: seen.regions.iter().cloned().collect(),
@@ -57,14 +59,14 @@ fn item(Finding { arn, owner, kept }: &Finding) -> SweepFinding {
     }
 }
 
-fn message(account: &AccountId, seen: &Seen, verdict: &Verdict) -> String {
+fn message(account: &AccountId, seen: &Seen, verdict: &SweepDecision) -> String {
     match verdict {
-        Verdict::Nothing if seen.findings.is_empty() => "nothing was found that no grant claims".into(),
-        Verdict::Nothing => {
+        SweepDecision::Nothing if seen.findings.is_empty() => "nothing was found that no grant claims".into(),
+        SweepDecision::Nothing => {
             "what was found is used by others as well, and stays: take their policies or roles off it, or the tags registrygrants.dev/* if it is to be theirs".into()
         }
-        Verdict::Report(brake) => format!("nothing is removed: {}", why(account, brake)),
-        Verdict::Remove { .. } => {
+        SweepDecision::Report(brake) => format!("nothing is removed: {}", why(account, brake)),
+        SweepDecision::Remove { .. } => {
             "what was found is removed once it was there long enough without a claim (--sweep-unclaimed-for)".into()
         }
     }

@@ -1,6 +1,6 @@
-//! What people are told of a grant.
+//! Summaries of a grant for status messages.
 
-use super::validate::Grant;
+use crate::grant::validate::Grant;
 
 impl Grant {
     /// What a role of the consumer needs in its identity policy: cross-account access takes both

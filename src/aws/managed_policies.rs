@@ -1,5 +1,5 @@
-//! Policies that are only read: what hangs on them is judged, and none of them is ours to write.
-//! That one could not be read is said in it: it may not matter.
+//! Reads managed policies. A policy that cannot be read is returned with the reason: it may not
+//! matter to what is asked.
 
 use super::answer::Incomplete;
 use super::error::{AwsError, CallSite};
@@ -15,32 +15,6 @@ impl Account {
             Ok(Some(text)) => Named::parsed(name, Document::parse(&text)),
             Ok(None) => Named::unreadable(name, "it does not exist"),
             Err(fault) => Named::unreadable(name, fault.to_string()),
-        }
-    }
-
-    /// The registry's own policy in a region, which applies to every request to ECR there; `None`
-    /// where there is none.
-    pub async fn registry_policy(&self, region: &str) -> Option<Named> {
-        let name = format!("the registry's own policy in account {}, {region}", self.id);
-        let at = || CallSite {
-            account: self.id.clone(),
-            region: Some(region.to_owned()),
-            action: "ecr:GetRegistryPolicy",
-            resource: "the registry".into(),
-        };
-        match self.ecr_in(region).get_registry_policy().send().await {
-            Ok(found) => Some(match found.policy_text {
-                Some(text) => Named::parsed(name, Document::parse(&text)),
-                None => {
-                    let fault =
-                        AwsError::incomplete(at(), &Incomplete::Missing("policyText".into()));
-                    Named::unreadable(name, fault.to_string())
-                }
-            }),
-            Err(error) => {
-                let fault = self.noted_in_region(AwsError::of(at(), &error)).await;
-                (!fault.is_gone()).then(|| Named::unreadable(name, fault.to_string()))
-            }
         }
     }
 
