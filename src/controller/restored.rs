@@ -30,7 +30,7 @@ type Grants = Vec<Arc<CrossAccountRegistryGrant>>;
 /// Which repositories were looked at since the start, and how a record is written.
 #[derive(Default)]
 pub struct Restored {
-    /// `None` where nothing is written: in a forecast.
+    /// `None` where nothing is written: in a plan.
     cluster: Option<(Client, Events)>,
     looked: Mutex<HashMap<RepositoryKey, Arc<OnceCell<()>>>>,
     /// The grants as they were before any record was changed; kept only where a frozen grant has

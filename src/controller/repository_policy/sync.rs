@@ -1,5 +1,5 @@
 //! A repository's policy, looked at and brought up to date: read, merged, written, with nothing
-//! awaited between. Who may do so, and when, is decided in [`crate::controller::writers`].
+//! awaited between. Who may do so, and when, is decided in [`crate::controller::state::coalesce`].
 
 use crate::api::conditions::Reason;
 use crate::aws::Account;

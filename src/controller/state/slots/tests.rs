@@ -293,8 +293,8 @@ impl Service {
 /// What the article's grant takes.
 const CALLS: usize = 11;
 
-/// One call, sent again within its timeout as long as it is throttled, as `aws::observer` has the
-/// SDK do.
+/// One call, sent again within its timeout as long as it is throttled, as `aws::interceptor` has
+/// the SDK do.
 async fn call(bucket: &Bucket, service: &Service) -> bool {
     let begun = Instant::now();
     for attempt in 0..4_u32 {
