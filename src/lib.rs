@@ -9,8 +9,18 @@
 //!                             └─→ all grants on a repository ─→ one policy document, one writer
 //! ```
 //!
-//! Imports point one way: `main → cli → controller → aws → grant → policy`. [`grant`] and
-//! [`policy`] are pure: what is decided is decided there, what touches the world decides nothing.
+//! - [`api`]: the custom resources and their statuses.
+//! - [`policy`]: IAM policy documents as values. Pure.
+//! - [`grant`]: validates a grant, computes desired state, diff and status. Pure.
+//! - [`aws`]: calls STS, IAM and ECR, and classifies their errors.
+//! - [`controller`]: watches, reconciles, sweeps, and elects a leader.
+//! - [`telemetry`]: logs, metrics, traces and health checks.
+//! - [`cli`]: the subcommands.
+//!
+//! Imports point one way: `main → cli → controller → aws → grant → policy`. `api` and `telemetry`
+//! are below all of them. The pure parts decide; the parts that call AWS or the cluster decide
+//! nothing. `docs/architecture.md` is the map: a reconcile step by step, which file does what, the
+//! glossary.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -1,7 +1,9 @@
-//! What admission refuses in an object, by the definitions themselves and without a cluster: their
-//! CEL rules by kube's evaluator, and the structure (types, bounds, enumerations, unknown fields)
-//! by the few lines in [`structure`]. So manifests in files are held to the very rules that the API
-//! server holds them to.
+//! What admission refuses in an object, by the definitions and without a cluster.
+//!
+//! - `structure`: types, bounds, enumerations and unknown fields.
+//!
+//! kube's evaluator runs the definitions' CEL rules, and the few lines in [`structure`] check the
+//! rest. So manifests in files are held to the very rules that the API server holds them to.
 //!
 //! Where the two can differ:
 //! - The API server evaluates no CEL rule at all where the structure is wrong; here both are

@@ -1,8 +1,17 @@
 //! The custom resources as they are on the wire: types, admission rules, no behaviour.
 //!
-//! Every field's description here is what `kubectl explain` shows. What can be checked without AWS
-//! is checked by the API server, by the rules on these types; the operator checks it again, because
-//! it is the authority.
+//! - [`grant`]: the spec of a `CrossAccountRegistryGrant`.
+//! - [`consumer`]: the consumer side of that spec.
+//! - [`status`]: the status of a grant, with its claims.
+//! - [`account`]: the spec of an `AWSAccount`, with its rules.
+//! - [`account_status`]: the status of an `AWSAccount`.
+//! - [`sweep`]: the sweep's part of that status.
+//! - [`conditions`]: every condition type and every reason.
+//! - [`admission`]: the definitions' admission rules, evaluated without a cluster.
+//!
+//! Every field's description here is what `kubectl explain` shows. The API server checks what can
+//! be checked without AWS, by the rules on these types. The operator checks it again, because it is
+//! the authority.
 
 pub mod account;
 pub mod account_status;

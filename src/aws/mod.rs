@@ -1,6 +1,22 @@
-//! The edge to AWS: sessions per account, the IAM, ECR and STS calls that are used and no others,
-//! and what their errors mean. What touches AWS decides nothing: what to do is planned in
-//! [`crate::grant`].
+//! The edge to AWS: sessions, the IAM, ECR and STS calls, and what their errors mean.
+//!
+//! - [`session`]: one session per account, verified to be for that account.
+//! - `session_tags`: the tags of the operator's own sessions.
+//! - [`iam`]: reads roles and instance profiles, and carries out steps.
+//! - `managed_policies`: reads managed policies.
+//! - [`ecr`]: reads and writes repository policies, reads registry policies and lists repositories.
+//! - `interceptor`: wraps every call with the rate limit, metrics, a span and the check of its
+//!   answer.
+//! - [`rate_limit`]: a token bucket for each service of each account.
+//! - [`answer`]: checks that a successful answer is complete.
+//! - [`error`]: classifies errors by their code.
+//! - `denial`: which kind of policy denied a call, for messages.
+//! - `unresolved`: recognises host names that do not resolve.
+//! - `causes`: the chain of an error's causes.
+//! - `clock`: AWS's time, by the `Date` header of its answers.
+//! - [`ca_bundle`]: the certificates in `AWS_CA_BUNDLE`.
+//!
+//! No other calls are used. What touches AWS decides nothing: [`crate::grant`] plans what to do.
 
 pub mod answer;
 pub mod ca_bundle;

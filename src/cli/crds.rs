@@ -1,4 +1,6 @@
 //! `registry-grants crds`: the definitions that the code was built with.
+//!
+//! - `reference`: every field of the resources as Markdown.
 
 mod reference;
 

@@ -1,5 +1,8 @@
-//! `registry-grants explain`: whether somebody can pull or push, by every policy that has a say,
-//! and which link is missing.
+//! `registry-grants explain`: whether somebody can pull or push, and which link is missing.
+//!
+//! - `arguments`: the question, and where its policies come from.
+//! - `read`: reads the policies in AWS.
+//! - `output`: the answer as text and as JSON.
 
 mod arguments;
 mod output;

@@ -1,4 +1,8 @@
 //! `registry-grants graph`: who can pull and push what, across accounts.
+//!
+//! - `edges`: one grant as an edge.
+//! - `draw`: Graphviz and Mermaid.
+//! - `table`: a table, one grant a line.
 
 mod draw;
 mod edges;

@@ -1,5 +1,11 @@
 //! `registry-grants handoff`: what an account's admin adds by hand, where the operator does not
 //! write.
+//!
+//! - `gather`: collects the documents for one account from the grants.
+//! - `shell`: AWS CLI commands.
+//! - `cloudformation`: a CloudFormation template.
+//! - `terraform`: Terraform's HCL.
+//! - `value`: one JSON object.
 
 mod cloudformation;
 mod gather;

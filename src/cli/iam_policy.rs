@@ -1,5 +1,8 @@
-//! `registry-grants iam-policy`: the documents of the operator's own role in an account, ready to
-//! be applied.
+//! `registry-grants iam-policy`: the documents of the operator's own role in an account.
+//!
+//! - `arguments`: the flags, checked.
+//! - `print`: JSON in the order in which people write policies.
+//! - `templates`: the documents as CloudFormation and Terraform.
 
 mod arguments;
 pub mod print;

@@ -1,6 +1,8 @@
 //! Manifests in files, as a cluster would have them: grants, accounts, and namespaces' labels. No
 //! cluster and no AWS.
 //!
+//! - `documents`: takes files apart into objects, each with its place.
+//!
 //! Defaults are the types' own. What the API server would refuse is refused here by the same
 //! definitions: an account when it is read, a grant where it is judged, so that it does not hide
 //! what the others are. What admission policies of a cluster ask besides is not known here; the

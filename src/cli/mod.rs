@@ -1,4 +1,17 @@
 //! The command line: one file a subcommand.
+//!
+//! - `controller`: runs the operator.
+//! - `plan`: shows what the operator would do for grants in files.
+//! - `explain`: says whether a role can pull or push, and which link is missing.
+//! - `graph`: shows who can pull and push what.
+//! - `handoff`: prints what the admin of an unmanaged account adds by hand.
+//! - `iam_policy`: prints the documents of the operator's own role.
+//! - `policy`: shows where two policy documents differ in meaning.
+//! - `crds`: prints the custom resource definitions, and their reference.
+//! - `completions`: prints a shell completion script.
+//! - `manifests`: reads grants, accounts and namespaces from files.
+//! - `policy_diff`: prints the differences between policy documents.
+//! - `terminal`: text that is safe for a terminal.
 
 mod completions;
 mod controller;

@@ -1,4 +1,6 @@
-//! `registry-grants plan`: what the operator would do for grants that stand in files.
+//! `registry-grants plan`: what the operator would do for grants in files.
+//!
+//! - `output`: a plan as text and as JSON.
 
 mod output;
 

@@ -1,5 +1,35 @@
-//! Watches grants and accounts, and reconciles. This is the shell around [`crate::grant`]: it
-//! reads, calls and writes, and decides as little as it can.
+//! Watches grants and accounts, and reconciles them: the shell around [`crate::grant`].
+//!
+//! A grant's reconcile, in its order:
+//! - `instrument`: waits for the caches and a work slot; metrics and span around the rest.
+//! - `reconcile`: decides what to do with the grant, and calls the following.
+//! - `record`: writes the finalizer and the claims before anything in AWS.
+//! - `apply`: reads both accounts and carries out the steps.
+//! - `repository_policy`: syncs the repository policies, which many grants share.
+//! - `report`: status, Events and drift metrics.
+//! - `requeue`: when the next reconcile is due.
+//!
+//! What else runs:
+//! - `accounts`: the status of each `AWSAccount`.
+//! - [`sweep`]: looks for orphans, and removes them where that is safe.
+//! - `vanished`: revokes grants that disappeared without their finalizer.
+//! - `restored`: finds the claims of frozen grants after a restore without status.
+//! - `recent`: reads places again from which access was revoked lately.
+//! - `second_writer`: notices another live operator with the same installation ID.
+//! - [`plan`]: a dry run for grants in files.
+//!
+//! What these use:
+//! - `world`: the context that all of it shares.
+//! - `state`: caches, locks and queues in it.
+//! - `leadership`: leader election, and permits for writes.
+//! - `patch`: writes finalizers and statuses.
+//! - `events`: publishes Events.
+//! - `judging`: fair turns for the evaluation of access.
+//! - `watch`, `stored`: watches, and objects that may not be readable.
+//! - [`connection`], `proxies`: the connection to the API server.
+//! - `supervise`: restarts background tasks that panic.
+//!
+//! The shell reads, calls and writes, and decides as little as it can.
 
 mod accounts;
 mod apply;

@@ -1,9 +1,14 @@
-//! Whether access works: what the policies that were read on both sides say to each call that a
-//! client makes, by each path, and if not, which link is missing.
+//! Judges whether access works, and names the missing link where it does not.
 //!
-//! Tenants read it in the status of their grants. So it names what is on their own roles, and of
-//! the policies that they share with others (a repository's, the registry's) no more than what
-//! denies them.
+//! - `inputs`: what was read on both sides.
+//! - `report`: collects the findings of one path into one verdict and one text.
+//!
+//! The policies of both sides are evaluated for each call that a client makes, by each path.
+//! `controller::apply` reads them.
+//!
+//! Tenants read the result in the status of their grants. So it names what is on their own roles,
+//! and of the policies that they share with others (a repository's, the registry's) no more than
+//! what denies them.
 
 mod inputs;
 mod report;

@@ -1,11 +1,32 @@
-//! What a grant means, and what follows from it. Pure: no AWS SDK, no Kubernetes client, no clock,
-//! no I/O.
+//! What a grant means, and what follows from it. Pure: no AWS SDK, no Kubernetes client, no I/O.
 //!
 //! ```text
 //! resource ─ validate ─→ Grant ─ desired ─→ Desired ─┐
 //!                                                    ├─ diff ─→ steps ─(applied elsewhere)─→ Outcome ─ status ─→ status
 //!                          what AWS has ─→ Observed ─┘
 //! ```
+//!
+//! - [`names`]: checked names: account IDs, repository patterns, grants, organizations.
+//! - [`partition`]: AWS partitions and their regions.
+//! - [`consumer`]: who gets access: identities of an account, or an organization.
+//! - [`actions`]: the ECR actions of each access.
+//! - [`parse`]: checks a spec field by field.
+//! - [`admission`]: whether the accounts' rules admit what a grant asks.
+//! - [`validate`](mod@validate): makes a [`Grant`] of a resource: parsed and admitted.
+//! - [`standing`](mod@standing): which spec is in force: the current one, the last applied one, or
+//!   none.
+//! - [`claims`]: where a grant may have written: recorded before the first write.
+//! - [`desired`]: the roles and contributions that a grant should have in both accounts.
+//! - [`observed`](mod@observed): what AWS was found to have.
+//! - [`diff`]: the steps from observed to desired.
+//! - [`change`]: one planned or finished change, for people.
+//! - [`access`]: judges whether clients get access, and names the missing link.
+//! - [`status`]: computes the resource's status from the outcome.
+//! - [`sweep`]: which orphans may be removed.
+//! - [`warnings`]: risky settings of an `AWSAccount`.
+//! - [`operator_role`]: the IAM documents of the operator's own role.
+//!
+//! There is no clock here either: the caller passes the time.
 
 pub mod access;
 pub mod actions;

@@ -1,5 +1,10 @@
-//! From what happened to the resource's status. A fixed point: the same outcome gives the same
-//! status, and `lastTransitionTime` moves only when a condition's status does.
+//! Computes the resource's status from what happened.
+//!
+//! - `repositories`: the repositories' part of the status.
+//! - `text`: summaries of a grant for status messages.
+//!
+//! It is a fixed point: the same outcome gives the same status, and `lastTransitionTime` moves only
+//! when a condition's status does.
 
 mod repositories;
 mod text;

@@ -3,21 +3,26 @@
 //!
 //! - [`document`]: a document as its statements, with everything unknown kept; what could not be
 //!   kept is not read.
+//! - `parse`: reads a document's JSON strictly, so that it can be written again without loss.
 //! - [`canonical`]: what a document means, for comparing what was sent with what came back.
-//! - [`callers`]: whom a statement lets in, and who can share one.
-//! - [`carried`]: what our statements in a document allow already.
-//! - [`cover`]: whether our statements allow at least as much as somebody else's.
-//! - [`held`]: what a document allows already, one action and one caller at a time.
-//! - [`keep`]: the rule that every write passes: it takes nothing away that grants ask for.
-//! - [`pack`]: many grants' access in few statements, as far as it fits.
-//! - [`dead_ids`]: principals that were deleted, which keep AWS from writing a document.
 //! - [`diff`]: where two documents differ in meaning, statement by statement.
-//! - [`evaluate`]: whether policies allow a request, and what is missing where they do not.
-//! - [`scope`]: which part of what is asked goes into the next document.
-//! - [`suspects`]: other people's statements for which AWS may refuse a document.
+//! - [`principals`]: the principals of a statement, and which of them can share one.
+//! - [`installation`]: the mark by which an installation knows its own statements in a shared
+//!   document.
+//! - [`repository`]: merges many grants' contributions into one repository policy, beside foreign
+//!   statements.
+//! - [`pack`]: packs contributions into few statements, as far as they fit.
+//! - [`held`]: what a document allows already, one action and one principal at a time.
+//! - [`carried`]: what our statements in a document allow already.
+//! - [`keep`]: the rule that every write passes: it takes nothing away that grants ask for.
+//! - [`retain`]: moves access into statements that no operator owns, for `deletionPolicy: Retain`.
+//! - [`subsumes`]: whether our statements allow at least as much as a foreign one.
+//! - [`scope`]: which part of the contributions goes into the next document.
 //! - [`search`]: which document to write next where AWS refuses one.
-//! - [`sid`]: the mark by which an installation knows its own statements in a shared document.
-//! - [`repository`]: many grants' statements in one repository policy, beside other people's.
+//! - [`suspects`]: foreign statements for which AWS may refuse a document.
+//! - [`dead_ids`]: principals that were deleted, which keep AWS from writing a document.
+//! - [`evaluate`]: whether policies allow a request, and what is missing where they
+//!   do not.
 
 pub mod canonical;
 pub mod carried;

@@ -1,5 +1,7 @@
 //! The search for what AWS refuses in a repository's policy.
 //!
+//! - `steps`: which document is next.
+//!
 //! ECR takes or refuses a document as a whole, and has no dry run: a document that names one
 //! account which was closed is refused, whatever else is in it. This is a state machine without a
 //! clock or a client: from the document just read and the answers so far it says which document to

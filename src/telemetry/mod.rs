@@ -1,5 +1,12 @@
-//! What the operator tells about itself: logs, metrics, traces, and whether it is alive and ready.
-//! It knows nothing of the rest of the crate, so that every part may tell something.
+//! What the operator reports about itself: logs, metrics, traces and health.
+//!
+//! - [`logs`]: structured logs to standard output.
+//! - [`metrics`]: `/metrics`.
+//! - [`workqueue_metrics`]: which grants are due, and which wait for a slot.
+//! - [`traces`]: spans over OTLP.
+//! - [`health`]: `/healthz` and `/readyz`.
+//!
+//! It knows nothing of the rest of the crate, so that every part may use it.
 
 pub mod health;
 pub mod logs;

@@ -1,10 +1,13 @@
-//! Checks every answer of AWS, before anything is read from it: **absence is a fact only if the
-//! answer says so.**
+//! Checks every answer of AWS, before anything is read from it.
 //!
-//! An answer that lacks a field which AWS always sends, that is about something else than was asked
-//! for, or that is no answer of that operation at all (an empty body, an error under status 200) is
-//! a fault that passes, never "nothing there". Nothing is written or forgotten because of it. The
-//! client itself calls [`check`] for every answer with success, so no reader can leave it out.
+//! - [`table`]: every operation that is called, and every field of its answer that is read.
+//! - [`tree`]: an answer's body as one kind of tree, for JSON and XML.
+//!
+//! **Absence is a fact only if the answer says so.** An answer that lacks a field which AWS always
+//! sends, that is about something else than was asked for, or that is no answer of that operation
+//! at all (an empty body, an error under status 200) is a fault that passes, never "nothing there".
+//! Nothing is written or forgotten because of it. The client itself calls [`check`] for every
+//! answer with success, so no reader can leave it out.
 
 pub mod table;
 pub mod tree;

@@ -1,6 +1,14 @@
-//! Makes one grant true in AWS, or takes it back. The order is that of the design: the consumer's
-//! role before what names it, access widens last; when access is taken back, the repository
-//! policies go first. One account's failure never hides another's.
+//! Applies one grant in AWS, or revokes it.
+//!
+//! - `places`: reads new places, and says which of them the grant may claim.
+//! - `roles`: the registry role and the instance role.
+//! - `role_owners`: which grants share an instance role, and who may have a registry role.
+//! - `repositories`: the policies of the grant's repositories.
+//! - `access`: reads what access depends on; `grant::access` judges it.
+//!
+//! The order is that of the design: the consumer's role comes before what names it, and access
+//! widens last. When access is revoked, the repository policies go first. One account's failure
+//! never hides another's.
 
 mod access;
 mod places;

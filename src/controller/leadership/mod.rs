@@ -1,4 +1,6 @@
-//! Leadership: of several replicas one works, the others stand by. A Lease says which.
+//! Leader election: of several replicas one works, the others stand by. A Lease says which.
+//!
+//! - `election`: takes, renews and returns the Lease.
 //!
 //! A replica leads for a term: from winning the Lease until it loses or returns it. Each term has
 //! its own [`Leadership`], and no write begins without its [`Permit`]. A permit is given only while

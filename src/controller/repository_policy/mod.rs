@@ -1,4 +1,13 @@
 //! Keeps the repository policies, which many grants share.
+//!
+//! - `contributions`: what all grants together want of one policy.
+//! - `sync`: reads, merges and writes one policy.
+//! - `membership`: which grants are in the policy after a sync, which are not, and why.
+//! - `preview`: what a sync would change, without a write.
+//! - `read_back`: reads a policy back to prove that access is revoked.
+//! - `contention`: notices another tool that keeps undoing our statements.
+//! - `contested`: the policies under contention, for the account's status.
+//! - `evidence`: which principals exist, to find the one that ECR refuses.
 
 pub mod contention;
 pub mod contested;

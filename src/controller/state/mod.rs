@@ -1,4 +1,15 @@
-//! What the reconciliations share: caches, locks and queues.
+//! State that reconciles share: caches, locks and queues. A restart loses it.
+//!
+//! - `watch_caches`: accounts and namespaces from the watches, and whether the caches are filled.
+//! - `claims_cache`: each grant's claims as last written, ahead of the watch cache.
+//! - `policy_cache`: managed policies and registry policies, which the operator only reads.
+//! - `coalesce`: one writer per repository; concurrent callers share a sync.
+//! - `slots`: work slots per account, and who gets the next one.
+//! - `pending`: grants that wait for their first slot, and which of them have changed.
+//! - `keyed_locks`: a lock per key.
+//! - `role_locks`: a lock per instance role, and which trust policies IAM refused.
+//! - `lost`: grants that disappeared without a revocation.
+//! - `unknown`: grants that this version cannot read.
 
 pub mod claims_cache;
 pub mod coalesce;

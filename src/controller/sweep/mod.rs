@@ -1,6 +1,13 @@
-//! Looks for what this installation has in AWS though no grant claims it: a grant was let go by
-//! hand, or a cluster was lost. It runs in the leader alone, in every account whose credentials
-//! work. What may be removed is decided in [`crate::grant::sweep`].
+//! Looks for orphans: what this installation has in AWS though no grant claims it.
+//!
+//! - `claims`: collects what the grants claim in an account.
+//! - `scan`: reads what this installation has in an account.
+//! - `remove`: reads each orphan again, and removes it.
+//! - `report`: status, Event, log and metrics of a sweep.
+//!
+//! Orphans remain where somebody removed a grant's finalizer by hand, or where a cluster was lost.
+//! The sweep runs in the leader alone, in every account whose credentials work.
+//! [`crate::grant::sweep`] decides what may be removed.
 
 mod claims;
 mod remove;

@@ -1,4 +1,7 @@
-//! Desired against observed: the steps between them, in order, one AWS call each.
+//! Compares desired with observed: the steps between them, in order, one AWS call each.
+//!
+//! - `registry`: the registry account's role, which belongs to one grant.
+//! - `instance`: the consumer account's instance role, which grants and others may share.
 
 mod instance;
 mod registry;

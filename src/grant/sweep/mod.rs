@@ -1,6 +1,12 @@
-//! What this installation has in AWS though no grant claims it, and whether it may be removed.
-//! Removing somebody's access wrongly is an outage: every doubt is a reason to leave it and to
-//! tell.
+//! Finds orphans, and decides whether they may be removed.
+//!
+//! - `claimed`: what the grants of a cluster claim in one account.
+//! - `refused`: what no rule of an account admits for anybody.
+//! - `removal`: the steps that remove an orphan entirely, or not at all.
+//! - `status`: the sweep's part of an account's status.
+//!
+//! An orphan is what this installation has in AWS though no grant claims it. Removing somebody's
+//! access wrongly is an outage: every doubt is a reason to leave it and to report it.
 
 mod claimed;
 mod refused;

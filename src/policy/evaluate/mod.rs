@@ -6,8 +6,8 @@
 //! - `verdict`: what comes of it, and why.
 //! - `statement`: whether one statement applies: its action, resource, principal and conditions.
 //! - `principal`, `condition`, `operator`, `pattern`, `value`: the parts of a statement.
-//! - `truth`: yes, no, or what it hangs on.
-//! - `near`: which allows nearly apply.
+//! - `ternary`: yes, no, or what it depends on.
+//! - `near_miss`: which allows nearly apply.
 //!
 //! Not looked at: organizations' policies (SCPs, RCPs), session policies and VPC endpoints'
 //! policies, which can only take access away, and what a service checks beside the policies.

@@ -1,5 +1,12 @@
-//! What `/metrics` tells, in the OpenMetrics text format. A further metric is a field and the line
-//! that makes it; docs/reference/metrics.md is made of these lines.
+//! What `/metrics` shows, in the OpenMetrics text format.
+//!
+//! - `family`: a metric family whose series can be left out.
+//! - [`labels`]: the label sets.
+//! - `policy_size`: how full repository policies are, per account and region.
+//! - `reference`: describes every metric, for docs/reference/metrics.md.
+//!
+//! A further metric is a field and the line that makes it; docs/reference/metrics.md is made of
+//! these lines.
 
 mod family;
 pub mod labels;
