@@ -521,3 +521,27 @@ fn every_annotation_that_is_read_is_kept_in_the_watch_caches() {
         }
     }
 }
+
+/// `docs/architecture.md` names files, and tests as `file::function`, in backticks.
+#[test]
+fn architecture_page_names_existing_files_and_tests() {
+    let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let folders = ["src/", "tests/", "docs/", "charts/", "tools/"];
+    let named: Vec<&str> = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| folders.iter().any(|folder| name.starts_with(folder)))
+        .collect();
+    assert!(named.len() > 100, "only {} were found", named.len());
+    let missing: Vec<&str> = named.into_iter().filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+fn exists(name: &str) -> bool {
+    let Some((file, function)) = name.split_once("::") else {
+        return root().join(name).exists();
+    };
+    let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+    text.contains(&format!("fn {function}("))
+}
