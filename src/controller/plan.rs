@@ -24,9 +24,9 @@ use crate::controller::state::slots::Slots;
 use crate::controller::state::unknown::UnknownGrants;
 use crate::controller::state::watch_caches::WatchCaches;
 use crate::grant::change::Change;
+use crate::grant::decision::is_frozen;
 use crate::grant::desired::Owner;
-use crate::grant::standing::is_frozen;
-use crate::grant::{GrantName, Problem, Standing, observed, standing, validate};
+use crate::grant::{Decision, GrantInput, GrantName, Problem, validate};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
 use k8s_openapi::api::core::v1::Namespace;
@@ -208,7 +208,7 @@ async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant) -> GrantP
         let recorded = world.claims_cache.claims(resource);
         let planned = match aim {
             Aim::Hold(grant) => Some(grant.claims()),
-            Aim::Revoke | Aim::HandOver(_) => None,
+            Aim::Revoke | Aim::Retain(_) => None,
         };
         let claims = match (recorded, planned) {
             (Some(recorded), Some(planned)) => recorded.grown_by(&planned),
@@ -237,32 +237,24 @@ async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant) -> GrantP
             ..nothing(Vec::new(), false)
         }
     };
-    if resource.meta().deletion_timestamp.is_some() {
-        return look(Aim::Revoke, Vec::new()).await;
-    }
-    match standing(
-        &name,
-        &resource.spec,
-        before.as_ref(),
-        &world.watch_caches,
-        &world.installation,
-    ) {
-        Standing::Frozen(_) if resource.spec.suspend => nothing(Vec::new(), true),
-        Standing::Frozen(_) => {
-            match observed(
-                &name,
-                &resource.spec,
-                before.as_ref(),
-                &world.watch_caches,
-                &world.installation,
-            ) {
-                Ok(grant) => look(Aim::Hold(&grant), Vec::new()).await,
-                Err(problems) => nothing(problems, false),
-            }
+    let input = GrantInput {
+        name: &name,
+        spec: &resource.spec,
+        is_deleting: resource.meta().deletion_timestamp.is_some(),
+        applied: before.as_ref(),
+    };
+    match Decision::of(&input, &world.rules()) {
+        Decision::Enforce { grant, problems } => look(Aim::Hold(&grant), problems).await,
+        Decision::Revoke(problems) => look(Aim::Revoke, problems).await,
+        Decision::Retain(grant) => look(Aim::Retain(&grant), Vec::new()).await,
+        Decision::Preview {
+            grant: Ok(grant), ..
+        } => look(Aim::Hold(&grant), Vec::new()).await,
+        Decision::Suspend { .. } => nothing(Vec::new(), true),
+        Decision::Preview {
+            grant: Err(problems),
+            ..
         }
-        Standing::Admitted(grant) => look(Aim::Hold(&grant), Vec::new()).await,
-        Standing::Kept(grant, problems) => look(Aim::Hold(&grant), problems).await,
-        Standing::NotAdmitted(problems) => look(Aim::Revoke, problems).await,
-        Standing::Unknown(problems) => nothing(problems, false),
+        | Decision::Leave(problems) => nothing(problems, false),
     }
 }

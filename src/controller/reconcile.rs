@@ -5,6 +5,7 @@ use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantSpec, RegistryStatus};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::aws::rate_limit::Priority;
+use crate::controller::Context;
 use crate::controller::apply::{Aim, Done, Enforcement};
 use crate::controller::instrument::Ended;
 use crate::controller::patch;
@@ -17,12 +18,9 @@ use crate::controller::repository_policy::sync::Freshness;
 use crate::controller::requeue;
 use crate::controller::restored;
 use crate::controller::second_writer;
-use crate::controller::{Context, World};
 use crate::grant::desired::Owner;
 use crate::grant::status::{self, Outcome, StatusPart};
-use crate::grant::{
-    AccountLookup, Grant, GrantName, Problem, Standing, observed, standing, to_retain,
-};
+use crate::grant::{AccountLookup, Decision, GrantName, Problem};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,78 +28,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is to be done for a grant.
-enum Intent {
-    /// Make it true. Where problems are named, it is what the spec was before.
-    Enforce(Box<Grant>, Vec<Problem>),
-    /// Take it back: it is being deleted, or no longer admitted (then the problems say why).
-    Revoke(Vec<Problem>),
-    /// Let what it gave stay as it is, and be nobody's: it is being deleted, and asks for that.
-    HandOver(Box<Grant>),
-    /// Only say what it would take to make it true.
-    Observe(Box<Grant>),
-    /// Neither write nor check.
-    Suspend,
-    /// Leave everything as it is.
-    Leave(Vec<Problem>),
-}
-
-impl Intent {
-    fn of(resource: &CrossAccountRegistryGrant, name: &GrantName, context: &Context) -> Self {
-        let World {
-            watch_caches,
-            installation,
-            ..
-        } = &context.world;
-        let claims = context.world.claims_cache.claims(resource);
-        if resource.meta().deletion_timestamp.is_some() {
-            return match to_retain(
-                name,
-                &resource.spec,
-                claims.as_ref(),
-                watch_caches,
-                installation,
-            ) {
-                Ok(None) => Self::Revoke(Vec::new()),
-                Ok(Some(grant)) => Self::HandOver(Box::new(grant)),
-                Err(problems) => Self::Leave(problems),
-            };
+/// What should happen to a grant, unless a second live operator with the same ID makes it wait.
+fn decide(resource: &CrossAccountRegistryGrant, context: &Context) -> Decision {
+    match context.world.decide(resource) {
+        Decision::Enforce { grant, problems } => {
+            match second_writer::pauses(&context.world, resource) {
+                None => Decision::Enforce { grant, problems },
+                Some(pause) => Decision::Leave([vec![pause], problems].concat()),
+            }
         }
-        match standing(
-            name,
-            &resource.spec,
-            claims.as_ref(),
-            watch_caches,
-            installation,
-        ) {
-            Standing::Frozen(_) if resource.spec.suspend => Self::Suspend,
-            Standing::Frozen(_) => match observed(
-                name,
-                &resource.spec,
-                claims.as_ref(),
-                watch_caches,
-                installation,
-            ) {
-                Ok(grant) => Self::Observe(Box::new(grant)),
-                Err(problems) => Self::Leave(problems),
-            },
-            Standing::Admitted(grant) => Self::enforce(grant, Vec::new(), resource, context),
-            Standing::Kept(grant, problems) => Self::enforce(grant, problems, resource, context),
-            Standing::NotAdmitted(problems) => Self::Revoke(problems),
-            Standing::Unknown(problems) => Self::Leave(problems),
-        }
-    }
-
-    fn enforce(
-        grant: Grant,
-        problems: Vec<Problem>,
-        resource: &CrossAccountRegistryGrant,
-        context: &Context,
-    ) -> Self {
-        match second_writer::pauses(&context.world, resource) {
-            None => Self::Enforce(Box::new(grant), problems),
-            Some(pause) => Self::Leave([vec![pause], problems].concat()),
-        }
+        decision => decision,
     }
 }
 
@@ -164,13 +100,13 @@ pub async fn reconcile(
         find_own_records(resource, &owner, &context).await;
     }
     let had_record = context.world.claims_cache.claims(resource).is_some();
-    let intent = Intent::of(resource, &owner.grant, &context);
+    let decision = decide(resource, &context);
     let (enforces, revokes) = (
-        matches!(intent, Intent::Enforce(..)),
-        matches!(intent, Intent::Revoke(_)),
+        matches!(decision, Decision::Enforce { .. }),
+        matches!(decision, Decision::Revoke(_)),
     );
-    let (mut done, refusal) = match intent {
-        Intent::Enforce(grant, problems) => {
+    let (mut done, refusal) = match decision {
+        Decision::Enforce { grant, problems } => {
             let before = context
                 .world
                 .claims_cache
@@ -185,7 +121,7 @@ pub async fn reconcile(
                 .abandoning(abandons);
             (enforcement.run().await, problems)
         }
-        Intent::Revoke(problems) => match where_to_revoke(resource, &owner.grant, &context) {
+        Decision::Revoke(problems) => match where_to_revoke(resource, &owner.grant, &context) {
             // A rule that no longer admits the grant is no reason for its owner to give up what
             // cannot be revoked.
             Some(claims) => (
@@ -197,9 +133,9 @@ pub async fn reconcile(
             ),
             None => (nothing_done(None), problems),
         },
-        Intent::HandOver(grant) => match context.world.claims_cache.claims(resource) {
+        Decision::Retain(grant) => match context.world.claims_cache.claims(resource) {
             Some(claims) => (
-                begin(Aim::HandOver(&grant), &claims)
+                begin(Aim::Retain(&grant), &claims)
                     .abandoning(abandons)
                     .run()
                     .await,
@@ -207,7 +143,9 @@ pub async fn reconcile(
             ),
             None => (nothing_done(None), Vec::new()),
         },
-        Intent::Observe(grant) => {
+        Decision::Preview {
+            grant: Ok(grant), ..
+        } => {
             // What was applied before stays on record as it is, and is looked at with the rest.
             let recorded = context.world.claims_cache.claims(resource);
             let claims = recorded
@@ -218,13 +156,17 @@ pub async fn reconcile(
             done.outcome.applied = context.world.claims_cache.claims(resource);
             (done, Vec::new())
         }
-        Intent::Suspend => {
+        Decision::Suspend { .. } => {
             suspend(resource, &context).await?;
             return Ok(Ended::suspended(requeue::after_success(
                 context.world.resync_interval,
             )));
         }
-        Intent::Leave(problems) => {
+        Decision::Preview {
+            grant: Err(problems),
+            ..
+        }
+        | Decision::Leave(problems) => {
             let mut done = nothing_done(context.world.claims_cache.claims(resource));
             // There is nothing to find out about an account that has no AWSAccount.
             if let Some(problem) = problems.first()
@@ -394,17 +336,18 @@ pub fn begins(resource: &CrossAccountRegistryGrant, context: &Context) -> Begins
         context.world.claims_cache.claims(resource),
         GrantName::of(resource),
     );
-    let intent = Intent::of(resource, &name, context);
+    let decision = decide(resource, context);
     let urgency = urgency(
         resource,
         context,
-        claims.is_some() && matches!(intent, Intent::Revoke(_)),
+        claims.is_some() && matches!(decision, Decision::Revoke(_)),
     );
-    let calls = match intent {
-        Intent::Enforce(..) | Intent::Observe(_) => true,
-        Intent::Revoke(_) => where_to_revoke(resource, &name, context).is_some(),
-        Intent::HandOver(_) => claims.is_some(),
-        Intent::Suspend | Intent::Leave(_) => false,
+    let calls = match decision {
+        Decision::Enforce { .. } => true,
+        Decision::Preview { grant, .. } => grant.is_ok(),
+        Decision::Revoke(_) => where_to_revoke(resource, &name, context).is_some(),
+        Decision::Retain(_) => claims.is_some(),
+        Decision::Suspend { .. } | Decision::Leave(_) => false,
     };
     let CrossAccountRegistryGrantSpec {
         registry, consumer, ..

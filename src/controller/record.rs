@@ -10,7 +10,7 @@ use crate::controller::repository_policy::sync::Freshness;
 use crate::controller::{Context, World};
 use crate::grant::claims::Place;
 use crate::grant::desired::Owner;
-use crate::grant::{GrantName, Problem, meant, observed, status};
+use crate::grant::{GrantName, Problem, grant_if_enforced, meant, status};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,22 +116,12 @@ pub async fn find_own_records(
     owner: &Owner,
     context: &Context,
 ) {
-    let World {
-        watch_caches,
-        installation,
-        claims_cache,
-        ..
-    } = &context.world;
+    let claims_cache = &context.world.claims_cache;
     if claims_cache.was_searched_for(&owner.uid) {
         return;
     }
-    let Ok(grant) = observed(
-        &owner.grant,
-        &resource.spec,
-        None,
-        watch_caches,
-        installation,
-    ) else {
+    let rules = context.world.rules();
+    let Ok(grant) = grant_if_enforced(&owner.grant, &resource.spec, None, &rules) else {
         return;
     };
     let claims = grant.claims();

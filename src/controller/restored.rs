@@ -15,8 +15,8 @@ use crate::controller::events::Events;
 use crate::controller::patch;
 use crate::controller::recent;
 use crate::controller::repository_policy::sync::RepositoryKey;
-use crate::grant::standing::is_frozen;
-use crate::grant::{Grant, GrantName, Problem, meant, observed};
+use crate::grant::decision::is_frozen;
+use crate::grant::{Grant, GrantName, Problem, grant_if_enforced, meant};
 use crate::policy::Document;
 use crate::policy::carried::unaccounted;
 use crate::policy::repository::Contribution;
@@ -182,12 +182,7 @@ fn candidates(
     world: &World,
     repository: &RepositoryKey,
 ) -> Vec<(Arc<CrossAccountRegistryGrant>, Grant)> {
-    let World {
-        claims_cache,
-        watch_caches,
-        installation,
-        ..
-    } = world;
+    let claims_cache = &world.claims_cache;
     let RepositoryKey {
         account,
         region,
@@ -205,7 +200,7 @@ fn candidates(
             .as_ref()
             .is_none_or(|claims| claims.last_spec().as_ref() == Some(&resource.spec));
         let id = GrantName::of(&resource);
-        let grant = observed(&id, &resource.spec, None, watch_caches, installation)
+        let grant = grant_if_enforced(&id, &resource.spec, None, &world.rules())
             .ok()
             .filter(|_| same_spec)?;
         grant.reaches(region, name).then_some((resource, grant))

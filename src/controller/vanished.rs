@@ -23,7 +23,7 @@ use crate::controller::supervise::isolated;
 use crate::controller::{Context, World};
 use crate::grant::desired::Owner;
 use crate::grant::sweep::too_many_at_once;
-use crate::grant::{GrantName, Problem, Standing, standing};
+use crate::grant::{Decision, GrantName, Problem};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
@@ -432,21 +432,14 @@ async fn successor(
 /// What a grant of the same name has, or is about to have.
 fn successor_claims(world: &World, successor: &CrossAccountRegistryGrant) -> Option<Applied> {
     let recorded = world.claims_cache.claims(successor);
-    let name = GrantName::of(successor);
-    let admitted = || match standing(
-        &name,
-        &successor.spec,
-        None,
-        &world.watch_caches,
-        &world.installation,
-    ) {
-        Standing::Admitted(grant) => Some(grant.claims()),
-        Standing::Kept(..)
-        | Standing::Frozen(_)
-        | Standing::NotAdmitted(_)
-        | Standing::Unknown(_) => None,
-    };
-    recorded.or_else(admitted)
+    recorded.or_else(|| match world.decide(successor) {
+        Decision::Enforce { grant, .. } => Some(grant.claims()),
+        Decision::Revoke(_)
+        | Decision::Retain(_)
+        | Decision::Preview { .. }
+        | Decision::Suspend { .. }
+        | Decision::Leave(_) => None,
+    })
 }
 
 fn about(grant: &CrossAccountRegistryGrant) -> ObjectReference {

@@ -23,12 +23,12 @@ use crate::controller::state::slots;
 use crate::controller::state::unknown;
 use crate::controller::state::watch_caches;
 use crate::controller::state::watch_caches::CacheSync;
-use crate::grant::{AccountId, GrantName};
+use crate::grant::{AccountId, Decision, GrantInput, GrantName, RuleContext};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
 use futures::channel::mpsc;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -106,6 +106,26 @@ impl World {
         grants
             .into_iter()
             .for_each(|grant| drop(self.nudges.unbounded_send(grant)));
+    }
+
+    /// What should happen to a grant, by what is known now.
+    pub fn decide(&self, resource: &CrossAccountRegistryGrant) -> Decision {
+        let claims = self.claims_cache.claims(resource);
+        let input = GrantInput {
+            name: &GrantName::of(resource),
+            spec: &resource.spec,
+            is_deleting: resource.meta().deletion_timestamp.is_some(),
+            applied: claims.as_ref(),
+        };
+        Decision::of(&input, &self.rules())
+    }
+
+    /// What decisions depend on beside the grants.
+    pub fn rules(&self) -> RuleContext<'_> {
+        RuleContext {
+            accounts: &self.watch_caches,
+            installation: &self.installation,
+        }
     }
 
     /// Has an account's status brought up to date soon.

@@ -34,6 +34,7 @@ pub mod admission;
 pub mod change;
 pub mod claims;
 pub mod consumer;
+pub mod decision;
 pub mod desired;
 pub mod diff;
 pub mod names;
@@ -41,7 +42,6 @@ pub mod observed;
 pub mod operator_role;
 pub mod parse;
 pub mod partition;
-pub mod standing;
 pub mod status;
 pub mod sweep;
 pub mod validate;
@@ -50,8 +50,8 @@ pub mod warnings;
 #[cfg(test)]
 mod tests;
 
+pub use decision::{Decision, GrantInput, RuleContext, grant_if_enforced, meant};
 pub use names::{AccountId, GrantName, RepositoryPattern};
-pub use standing::{Standing, meant, observed, standing, to_retain};
 pub use validate::{AccountLookup, Grant, validate};
 
 use crate::api::conditions::Reason;

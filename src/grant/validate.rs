@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What the cluster knows beside the grant.
-pub trait AccountLookup {
+pub trait AccountLookup: Sync {
     /// The `AWSAccount` of this number.
     fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>>;
     /// The namespace's labels; `None` where the namespace is not known (yet).

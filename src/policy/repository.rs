@@ -81,7 +81,7 @@ pub struct Plan<Id> {
     /// The grants that did not fit into the document.
     pub left_out: BTreeSet<Id>,
     /// The grants whose access stands in statements that are not ours, as they asked.
-    pub handed_over: BTreeSet<Id>,
+    pub retained: BTreeSet<Id>,
     /// The document's length once the change is made, in characters.
     pub characters: usize,
     /// The length of the document that was read.
@@ -201,7 +201,7 @@ pub fn plan_within<Id: Ord + Clone>(
         current,
         change,
         left_out: ours.left_out,
-        handed_over: handed.handed_over,
+        retained: handed.retained,
         characters,
         found_characters,
         found,

@@ -14,13 +14,13 @@ const DIGITS: usize = 16;
 
 /// Other people's statements together with those that were handed over, and who is left to be
 /// packed.
-pub struct HandedOver<Id> {
+pub struct Retained<Id> {
     /// The statements that are not ours.
     pub others: Document,
     /// The grants whose access stays ours to keep.
     pub remaining: Vec<GrantContribution<Id>>,
     /// The grants whose access is among the others' now.
-    pub handed_over: BTreeSet<Id>,
+    pub retained: BTreeSet<Id>,
 }
 
 /// Hands over what the grants ask to be left behind, one by one, as long as nobody else loses his
@@ -30,11 +30,11 @@ pub fn hand_over<Id: Ord + Clone>(
     grants: &[GrantContribution<Id>],
     held: &Held,
     installation: &Installation,
-) -> HandedOver<Id> {
-    let mut so_far = HandedOver {
+) -> Retained<Id> {
+    let mut so_far = Retained {
         others,
         remaining: grants.to_vec(),
-        handed_over: BTreeSet::new(),
+        retained: BTreeSet::new(),
     };
     for grant in grants {
         let Some(seed) = &grant.stays_as else {
@@ -57,7 +57,7 @@ pub fn hand_over<Id: Ord + Clone>(
         let after = pack(&others, &remaining, held, installation);
         let fits = others.clone().with(after.statements).characters() <= MAX_CHARACTERS;
         if fits && after.left_out.is_subset(&before.left_out) {
-            so_far.handed_over.insert(grant.id.clone());
+            so_far.retained.insert(grant.id.clone());
             (so_far.others, so_far.remaining) = (others, remaining);
         }
     }
@@ -137,7 +137,7 @@ mod tests {
             &installation(),
         )
         .unwrap();
-        assert_eq!(planned.handed_over, [1].into());
+        assert_eq!(planned.retained, [1].into());
         let after = set(planned.change);
         let foreign = after.clone().without_ours(&installation());
         assert!(
@@ -199,7 +199,7 @@ mod tests {
         let mut one_goes = full.clone();
         one_goes[0].stays_as = Some("seed".into());
         let planned = plan(Some(&document.to_string()), &one_goes, &installation()).unwrap();
-        assert!(planned.handed_over.is_empty());
+        assert!(planned.retained.is_empty());
         assert_eq!(planned.change, PolicyUpdate::None);
     }
 }

@@ -4,7 +4,7 @@ use super::super::manifests::Files;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{AccessPath, ConsumerSpec, RegistrySpec};
-use crate::grant::{GrantName, Problem, Standing, standing};
+use crate::grant::{Decision, GrantInput, GrantName, Problem, RuleContext};
 use crate::policy::Installation;
 use kube::ResourceExt as _;
 use serde::Serialize;
@@ -115,30 +115,44 @@ impl Edge {
                 (reason.to_string(), message)
             })
         };
-        let standing = standing(name, &resource.spec, None, files, &installation);
-        let (ready, (reason, message)) = match (standing, files.invalid.get(name)) {
+        let input = GrantInput {
+            name,
+            spec: &resource.spec,
+            is_deleting: false,
+            applied: None,
+        };
+        let rules = RuleContext {
+            accounts: files,
+            installation: &installation,
+        };
+        let decision = Decision::of(&input, &rules);
+        let (ready, (reason, message)) = match (decision, files.invalid.get(name)) {
             // What the operator would take and the API server refuses.
-            (Standing::Admitted(_) | Standing::Frozen(_), Some(invalid)) => {
+            (Decision::Preview { .. } | Decision::Suspend { .. }, Some(invalid)) => {
                 (Ready::False, refused(std::slice::from_ref(invalid)))
             }
-            (Standing::Admitted(_), None) => (
+            (Decision::Enforce { problems, .. }, Some(invalid)) if problems.is_empty() => {
+                (Ready::False, refused(std::slice::from_ref(invalid)))
+            }
+            (Decision::Enforce { problems, .. }, None) if problems.is_empty() => (
                 Ready::Unknown,
                 (
                     "Admitted".into(),
                     "the rules admit it; files do not tell whether it was applied".into(),
                 ),
             ),
-            (Standing::Frozen(_), None) => (
+            (Decision::Preview { .. } | Decision::Suspend { .. }, None) => (
                 Ready::Unknown,
                 (
                     "Suspended".into(),
                     "it is suspended, or only observed".into(),
                 ),
             ),
+            (Decision::Retain(_), _) => unreachable!("it is not being deleted"),
             (
-                Standing::NotAdmitted(problems)
-                | Standing::Unknown(problems)
-                | Standing::Kept(_, problems),
+                Decision::Revoke(problems)
+                | Decision::Leave(problems)
+                | Decision::Enforce { problems, .. },
                 invalid,
             ) => {
                 let known = problems

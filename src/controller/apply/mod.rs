@@ -72,7 +72,7 @@ pub enum Aim<'a> {
     /// Nothing of it is to be left.
     Revoke,
     /// What it gave is to stay, and to be nobody's.
-    HandOver(&'a Grant),
+    Retain(&'a Grant),
 }
 
 /// One reconciliation of one grant.
@@ -85,7 +85,7 @@ pub struct Enforcement<'a> {
     /// What should be true; `None`: nothing of this grant should be ours any more.
     grant: Option<&'a Grant>,
     /// What is to stay without being ours.
-    handed_over: Option<&'a Grant>,
+    retained: Option<&'a Grant>,
     /// Where this grant may have left something.
     claims: &'a Applied,
     /// What becomes of the instance role.
@@ -158,10 +158,10 @@ impl<'a> Enforcement<'a> {
             registry, consumer, ..
         } = spec;
         let accounts = (registry.account_id.as_str(), consumer.account_id.as_deref());
-        let (grant, handed_over) = match aim {
+        let (grant, retained) = match aim {
             Aim::Hold(grant) => (Some(grant), None),
             Aim::Revoke => (None, None),
-            Aim::HandOver(grant) => (None, Some(grant)),
+            Aim::Retain(grant) => (None, Some(grant)),
         };
         let on_delete = consumer
             .instance_role
@@ -174,7 +174,7 @@ impl<'a> Enforcement<'a> {
             spec,
             accounts,
             grant,
-            handed_over,
+            retained,
             claims,
             on_delete,
             look,

@@ -7,8 +7,9 @@ use crate::api::grant::Applied;
 use crate::aws::Account;
 use crate::aws::rate_limit::{Priority, Work};
 use crate::controller::recent::Revoked;
+use crate::controller::repository_policy::contributions::Hypothesis;
 use crate::controller::repository_policy::membership::Standings;
-use crate::controller::repository_policy::preview::{Foreseen, preview};
+use crate::controller::repository_policy::preview::{PolicyPreview, preview};
 use crate::controller::repository_policy::read_back::revoke;
 use crate::controller::repository_policy::sync::{RepositoryKey, SyncOutcome, bring_up_to_date};
 use crate::controller::restored::find_records;
@@ -53,7 +54,7 @@ impl Enforcement<'_> {
             .collect();
         let (world, look) = (self.world, self.look);
         if self.observes {
-            return self.foresee_repositories(account, found, &unlisted).await;
+            return self.preview_repositories(account, found, &unlisted).await;
         }
         let looked: Vec<_> = futures::stream::iter(found)
             .map(|repository| async move {
@@ -119,8 +120,7 @@ impl Enforcement<'_> {
                             changed,
                         });
                     }
-                    let problem =
-                        unrevoked.or_else(|| self.not_handed_over(&repository, &standings));
+                    let problem = unrevoked.or_else(|| self.not_retained(&repository, &standings));
                     undone.push((at.0, at.1, problem));
                     continue;
                 }
@@ -214,18 +214,24 @@ impl Enforcement<'_> {
     }
 
     /// What would become of the repositories' policies, and what they are now.
-    async fn foresee_repositories(
+    async fn preview_repositories(
         &mut self,
         account: &Account,
         found: BTreeSet<RepositoryKey>,
         unlisted: &[Problem],
     ) -> (StatusPart, Each) {
         let (world, grant, name) = (self.world, self.grant, &self.owner.grant);
+        let hypothesis = match (grant, self.retained) {
+            (Some(grant), _) => Hypothesis::With(grant),
+            // Its resource asks for it, and says as what it stays.
+            (None, Some(_)) => Hypothesis::Stored,
+            (None, None) => Hypothesis::Without(name),
+        };
         let foreseen: Vec<_> = futures::stream::iter(found)
             .map(|repository| async move {
                 let _turn = world.turn(repository.account.as_str()).await;
                 (
-                    preview(world, account, &repository, (name, grant)).await,
+                    preview(world, account, &repository, name, hypothesis).await,
                     repository,
                 )
             })
@@ -236,7 +242,7 @@ impl Enforcement<'_> {
         for (foreseen, repository) in foreseen {
             let reached = grant.filter(|grant| grant.reaches(&repository.region, &repository.name));
             let result = match foreseen {
-                Ok(Some(Foreseen {
+                Ok(Some(PolicyPreview {
                     change,
                     left_out,
                     characters,
@@ -293,16 +299,12 @@ impl Enforcement<'_> {
     }
 
     /// That access which was to stay could not be put into a statement of its own.
-    fn not_handed_over(
-        &self,
-        repository: &RepositoryKey,
-        standings: &Standings,
-    ) -> Option<Problem> {
+    fn not_retained(&self, repository: &RepositoryKey, standings: &Standings) -> Option<Problem> {
         let grant = self
-            .handed_over
+            .retained
             .filter(|grant| grant.touches_repository_policies())?;
         let concerned = grant.reaches(&repository.region, &repository.name);
-        let done = standings.handed_over.contains(&self.owner.grant);
+        let done = standings.retained.contains(&self.owner.grant);
         (concerned && !done).then(|| cannot_stay(repository, standings))
     }
 
@@ -330,7 +332,7 @@ impl Enforcement<'_> {
             contested,
             unrevoked: _,
             notices: _,
-            handed_over: _,
+            retained: _,
             put_back: _,
             changed: _,
             policy: _,

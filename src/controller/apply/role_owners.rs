@@ -7,7 +7,7 @@ use crate::controller::{World, plan};
 use crate::grant::desired::{DesiredRole, Owner};
 use crate::grant::diff::Sharers;
 use crate::grant::validate::ConsumerRole;
-use crate::grant::{AccountId, GrantName, Problem, Standing, standing};
+use crate::grant::{AccountId, Decision, GrantName, Problem};
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub fn sharers(
     };
     for resource in others {
         let name = GrantName::of(&resource);
-        let keeps = keeps(world, &resource, &name, role);
+        let keeps = keeps(world, &resource, role);
         let (installation, uid) = (world.installation.clone(), plan::real_uid(&resource));
         let list = if keeps {
             &mut sharers.keeping
@@ -106,22 +106,15 @@ fn is_to_have(world: &World, resource: &CrossAccountRegistryGrant, role: &str) -
     if resource.meta().deletion_timestamp.is_some() {
         return false;
     }
-    let claims = world.claims_cache.claims(resource);
-    match standing(
-        &GrantName::of(resource),
-        &resource.spec,
-        claims.as_ref(),
-        &world.watch_caches,
-        &world.installation,
-    ) {
-        Standing::Admitted(grant) | Standing::Kept(grant, _) | Standing::Frozen(Some(grant)) => {
+    match world.decide(resource) {
+        // What cannot be decided is left as it is.
+        Decision::Leave(_) => world.claims_cache.claims_registry_role(resource, role),
+        decision => decision.grant_in_force().is_some_and(|grant| {
             grant
                 .role
+                .as_ref()
                 .is_some_and(|asked| asked.identity.name.eq_ignore_ascii_case(role))
-        }
-        // What cannot be judged is left as it is.
-        Standing::Unknown(_) => world.claims_cache.claims_registry_role(resource, role),
-        Standing::Frozen(None) | Standing::NotAdmitted(_) => false,
+        }),
     }
 }
 
@@ -136,31 +129,19 @@ fn oldest_first(grants: &mut [Arc<CrossAccountRegistryGrant>]) {
 }
 
 /// Whether a grant that has claims on an instance role is to keep it.
-fn keeps(
-    world: &World,
-    resource: &CrossAccountRegistryGrant,
-    name: &GrantName,
-    role: &str,
-) -> bool {
+fn keeps(world: &World, resource: &CrossAccountRegistryGrant, role: &str) -> bool {
     if resource.meta().deletion_timestamp.is_some() {
         return false;
     }
-    let claims = world.claims_cache.claims(resource);
-    match standing(
-        name,
-        &resource.spec,
-        claims.as_ref(),
-        &world.watch_caches,
-        &world.installation,
-    ) {
-        Standing::Admitted(grant) | Standing::Kept(grant, _) | Standing::Frozen(Some(grant)) => {
-            match grant.instance_role {
+    match world.decide(resource) {
+        // What cannot be decided is left as it is.
+        Decision::Leave(_) => true,
+        decision => {
+            let in_force = decision.grant_in_force();
+            in_force.is_some_and(|grant| match &grant.instance_role {
                 ConsumerRole::Kept { role: kept, .. } => kept.name == role,
                 ConsumerRole::NotRequested | ConsumerRole::NotManaged => false,
-            }
+            })
         }
-        // What cannot be judged is left as it is.
-        Standing::Unknown(_) => true,
-        Standing::Frozen(None) | Standing::NotAdmitted(_) => false,
     }
 }

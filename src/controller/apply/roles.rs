@@ -287,12 +287,12 @@ impl Enforcement<'_> {
         }
         let mut observed = account.role(name).await?;
         let stays = self
-            .handed_over
+            .retained
             .and_then(|grant| grant.role.as_ref())
             .is_some_and(|role| role.identity.name == name);
         let (steps, held) = if stays {
             (
-                diff::registry_role_handed_over(name, observed.as_ref(), self.owner),
+                diff::retain_registry_role(name, observed.as_ref(), self.owner),
                 None,
             )
         } else {
@@ -348,14 +348,14 @@ impl Enforcement<'_> {
             role_owners::sharers(self.world, self.owner, &account.id, role, instance_profile);
         let profile = Some(instance_profile.as_str()).filter(|name| !name.is_empty());
         let stays = self
-            .handed_over
+            .retained
             .is_some_and(|grant| match &grant.instance_role {
                 ConsumerRole::Kept { role: kept, .. } => kept.name == *role,
                 ConsumerRole::NotRequested | ConsumerRole::NotManaged => false,
             });
         let (steps, held) = if stays {
             (
-                diff::instance_handed_over(role, profile, &observed, self.owner, &sharers)?,
+                diff::retain_instance_role(role, profile, &observed, self.owner, &sharers)?,
                 None,
             )
         } else {

@@ -7,17 +7,35 @@ use crate::controller::patch;
 use crate::controller::repository_policy::sync::RepositoryKey;
 use crate::controller::second_writer;
 use crate::grant::validate::no_account;
-use crate::grant::{
-    AccountLookup, Grant, GrantName, Problem, Standing, meant, standing, to_retain,
-};
+use crate::grant::{AccountLookup, Decision, Grant, GrantInput, GrantName, Problem, meant};
 use crate::policy::Document;
 use crate::policy::carried::carried as carried_by;
 use crate::policy::repository::{Contribution, GrantContribution};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 
-/// What is wanted of a repository's policy, the oldest grant first. `as_if`: one grant is taken to
-/// be as given (`None`: to give nothing), whatever its resource says.
+/// What a preview assumes of one grant.
+#[derive(Clone, Copy)]
+pub enum Hypothesis<'a> {
+    /// It is as it is stored.
+    Stored,
+    /// It is as given, whatever its resource says.
+    With(&'a Grant),
+    /// It contributes nothing.
+    Without(&'a GrantName),
+}
+
+impl Hypothesis<'_> {
+    fn is_about(&self, name: &GrantName) -> bool {
+        match self {
+            Self::Stored => false,
+            Self::With(grant) => grant.name == *name,
+            Self::Without(grant) => *grant == name,
+        }
+    }
+}
+
+/// What is wanted of a repository's policy, the oldest grant first.
 ///
 /// # Errors
 /// When the account has no `AWSAccount` (any more): then nobody can say who is admitted, and
@@ -25,9 +43,9 @@ use std::collections::BTreeSet;
 pub fn of(
     world: &World,
     repository: &RepositoryKey,
-    as_if: Option<(&GrantName, Option<&Grant>)>,
+    hypothesis: Hypothesis<'_>,
 ) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
-    collect(world, repository, as_if, |_| true)
+    collect(world, repository, hypothesis, |_| true)
 }
 
 /// What the grants want of a repository's policy that have a record, or the finalizer. Only they
@@ -40,13 +58,13 @@ pub fn on_record(
     world: &World,
     repository: &RepositoryKey,
 ) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
-    collect(world, repository, None, patch::has_finalizer)
+    collect(world, repository, Hypothesis::Stored, patch::has_finalizer)
 }
 
 fn collect(
     world: &World,
     repository: &RepositoryKey,
-    as_if: Option<(&GrantName, Option<&Grant>)>,
+    hypothesis: Hypothesis<'_>,
     counts_without_record: impl Fn(&CrossAccountRegistryGrant) -> bool,
 ) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
     if world.watch_caches.account(&repository.account).is_none() {
@@ -56,11 +74,8 @@ fn collect(
     // take it back. But in a cluster that was restored without the status it may be there, and then
     // it is not taken out because another grant comes first.
     let may_carry = |grant: &CrossAccountRegistryGrant| {
-        let is_it = |(name, _): (&GrantName, _)| {
-            grant.namespace().as_ref() == Some(&name.namespace) && grant.name_any() == name.name
-        };
         grant.spec.registry.account_id == repository.account.as_str()
-            && (as_if.is_some_and(is_it)
+            && (hypothesis.is_about(&GrantName::of(grant))
                 || world
                     .claims_cache
                     .covers(grant, &repository.region, &repository.name)
@@ -80,8 +95,10 @@ fn collect(
     let mut wanted = Vec::new();
     for resource in grants {
         let id = GrantName::of(&resource);
-        if let Some((_, grant)) = as_if.filter(|(name, _)| **name == id) {
-            wanted.extend(grant.and_then(|grant| foreseen(grant, repository)));
+        if hypothesis.is_about(&id) {
+            if let Hypothesis::With(grant) = hypothesis {
+                wanted.extend(if_enforced(grant, repository));
+            }
             continue;
         }
         let waits = second_writer::pauses(world, &resource).is_some();
@@ -208,8 +225,8 @@ fn recorded(world: &World, repository: &RepositoryKey) -> Vec<Contribution> {
     recorded
 }
 
-/// What a grant would want once it is carried out.
-fn foreseen(grant: &Grant, repository: &RepositoryKey) -> Option<GrantContribution<GrantName>> {
+/// What a grant contributes once it is enforced.
+fn if_enforced(grant: &Grant, repository: &RepositoryKey) -> Option<GrantContribution<GrantName>> {
     let reached = grant.reaches(&repository.region, &repository.name);
     let contributions = if reached {
         grant.contributions(&repository.region, true)
@@ -239,42 +256,21 @@ fn carried(
     repository: &RepositoryKey,
     waits: bool,
 ) -> Result<Option<Carried>, Problem> {
-    let World {
-        watch_caches,
-        installation,
-        ..
-    } = world;
+    let is_deleting = resource.meta().deletion_timestamp.is_some();
     let claims = world.claims_cache.claims(resource);
-    if resource.meta().deletion_timestamp.is_some() {
-        let stays_as = Some(format!(
-            "{installation}/{id}/{}",
-            resource.uid().unwrap_or_default()
-        ));
-        return match to_retain(
-            id,
-            &resource.spec,
-            claims.as_ref(),
-            watch_caches,
-            installation,
-        ) {
-            Ok(retained) => Ok(retained.map(|grant| Carried {
-                grant,
-                replaces: BTreeSet::new(),
-                stays_as,
-            })),
-            Err(_) if watch_caches.account(&repository.account).is_none() => {
-                Err(no_account(&repository.account))
-            }
-            Err(_) => Ok(None),
-        };
-    }
     // One that waits is as if it were suspended: what is on record for it counts.
     let spec = CrossAccountRegistryGrantSpec {
-        suspend: resource.spec.suspend || waits,
+        suspend: resource.spec.suspend || (waits && !is_deleting),
         ..resource.spec.clone()
     };
-    match standing(id, &spec, claims.as_ref(), watch_caches, installation) {
-        Standing::Admitted(grant) | Standing::Kept(grant, _) => {
+    let input = GrantInput {
+        name: id,
+        spec: &spec,
+        is_deleting,
+        applied: claims.as_ref(),
+    };
+    match Decision::of(&input, &world.rules()) {
+        Decision::Enforce { grant, .. } => {
             let replaces = grant.replaces.clone();
             Ok(Some(Carried {
                 grant,
@@ -282,18 +278,28 @@ fn carried(
                 stays_as: None,
             }))
         }
+        Decision::Retain(grant) => {
+            let (installation, uid) = (&world.installation, resource.uid().unwrap_or_default());
+            Ok(Some(Carried {
+                grant,
+                replaces: BTreeSet::new(),
+                stays_as: Some(format!("{installation}/{id}/{uid}")),
+            }))
+        }
         // A frozen grant contributes what is on record for it. Where the record was lost, it is
         // found again before the first look: see `restored`.
-        Standing::Frozen(grant) => Ok(grant.map(|grant| Carried {
-            grant,
-            replaces: BTreeSet::new(),
-            stays_as: None,
-        })),
+        Decision::Preview { last, .. } | Decision::Suspend { last } => {
+            Ok(last.map(|grant| Carried {
+                grant,
+                replaces: BTreeSet::new(),
+                stays_as: None,
+            }))
+        }
         // Every grant here names this account: that nothing can be said of one while it is not
         // known must revoke nobody.
-        Standing::Unknown(_) if watch_caches.account(&repository.account).is_none() => {
+        Decision::Leave(_) if world.watch_caches.account(&repository.account).is_none() => {
             Err(no_account(&repository.account))
         }
-        Standing::Unknown(_) | Standing::NotAdmitted(_) => Ok(None),
+        Decision::Leave(_) | Decision::Revoke(_) => Ok(None),
     }
 }

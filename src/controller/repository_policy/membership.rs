@@ -26,7 +26,7 @@ pub struct Standings {
     /// Who did not fit.
     pub left_out: BTreeSet<GrantName>,
     /// Whose access was moved into statements that are not ours, as he asked.
-    pub handed_over: BTreeSet<GrantName>,
+    pub retained: BTreeSet<GrantName>,
     /// Its length, in characters.
     pub characters: usize,
     /// Other people's statements that ours have taken the place of since the start.
@@ -73,7 +73,7 @@ impl Standings {
         let complete = search.refused().is_empty() && search.blocked().is_none() && !waits;
         let Plan {
             left_out,
-            handed_over,
+            retained,
             characters,
             found_characters,
             kept,
@@ -136,8 +136,8 @@ impl Standings {
         Self {
             granted,
             left_out: left_out.clone(),
-            handed_over: if carried_out {
-                handed_over.clone()
+            retained: if carried_out {
+                retained.clone()
             } else {
                 BTreeSet::new()
             },

@@ -3,20 +3,21 @@
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::controller::World;
-use crate::controller::repository_policy::contributions;
+use crate::controller::repository_policy::contributions::{self, Hypothesis};
 use crate::controller::repository_policy::sync::{RepositoryKey, changes, planned};
 use crate::grant::change::Change as Planned;
-use crate::grant::{Grant, GrantName, Problem};
+use crate::grant::{GrantName, Problem};
 use crate::policy::Document;
 
-/// What bringing a repository's policy up to date would change, if one grant were as given (`None`:
-/// gave nothing); with the policy as it is. Nothing is written, and nobody waits for it.
+/// What syncing a repository's policy would change, under a hypothesis about this grant; with the
+/// policy as it is. Nothing is written, and nobody waits for it.
 pub async fn preview(
     world: &World,
     account: &Account,
     repository: &RepositoryKey,
-    as_if: (&GrantName, Option<&Grant>),
-) -> Result<Option<Foreseen>, Problem> {
+    grant: &GrantName,
+    hypothesis: Hypothesis<'_>,
+) -> Result<Option<PolicyPreview>, Problem> {
     let current = match account
         .repository_policy(&repository.region, &repository.name)
         .await?
@@ -25,14 +26,14 @@ pub async fn preview(
         PolicyRead::NoPolicy => None,
         PolicyRead::Policy(text) => Some(text),
     };
-    let mut wanted = contributions::of(world, repository, Some(as_if))?;
+    let mut wanted = contributions::of(world, repository, hypothesis)?;
     wanted.splice(
         0..0,
         contributions::of_unknown(world, repository, current.as_deref()),
     );
     let plan = planned(world, repository, current.as_deref(), &wanted)?;
-    let left_out = plan.left_out.contains(as_if.0);
-    Ok(Some(Foreseen {
+    let left_out = plan.left_out.contains(grant);
+    Ok(Some(PolicyPreview {
         change: changes(repository, &plan),
         left_out,
         characters: plan.characters,
@@ -40,8 +41,8 @@ pub async fn preview(
     }))
 }
 
-/// What is foreseen of a repository's policy.
-pub struct Foreseen {
+/// What a preview shows of a repository's policy.
+pub struct PolicyPreview {
     pub change: Option<Planned>,
     /// Whether the grant would find no room.
     pub left_out: bool,

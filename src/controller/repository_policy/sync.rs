@@ -7,7 +7,7 @@ use crate::aws::ecr::PolicyRead;
 use crate::aws::error::{AwsError, ErrorKind};
 use crate::controller::instrument;
 use crate::controller::repository_policy::contention::{ContentionAction, Contest};
-use crate::controller::repository_policy::contributions;
+use crate::controller::repository_policy::contributions::{self, Hypothesis};
 use crate::controller::repository_policy::evidence;
 use crate::controller::repository_policy::membership::{self, Standings};
 use crate::controller::restored;
@@ -162,7 +162,7 @@ async fn attempt(
 ) -> SyncResult {
     // What grants want is judged by their records, so those come first.
     restored::find_records(world, account, repository).await?;
-    let wanted = || contributions::of(world, repository, None);
+    let wanted = || contributions::of(world, repository, Hypothesis::Stored);
     let pass = async |memory: &mut Memory, wanted: &[GrantContribution<GrantName>]| {
         let mut looked = look(world, account, repository, memory, wanted).await;
         if let Ok(SyncOutcome::UpToDate(standings)) = &mut looked {

@@ -4,9 +4,9 @@
 use crate::api::CrossAccountRegistryGrant;
 use crate::controller::World;
 use crate::controller::record::may_have_lost_record;
-use crate::grant::standing::is_frozen;
+use crate::grant::decision::is_frozen;
 use crate::grant::sweep::{Claimed, KnownGrants};
-use crate::grant::{AccountId, GrantName, Standing, observed, standing};
+use crate::grant::{AccountId, Decision, GrantName, grant_if_enforced};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 
@@ -43,12 +43,7 @@ enum Stake {
 }
 
 fn stake(world: &World, grant: &CrossAccountRegistryGrant) -> Stake {
-    let World {
-        claims_cache,
-        watch_caches,
-        installation,
-        ..
-    } = world;
+    let claims_cache = &world.claims_cache;
     if !claims_cache.has_no_claims(grant) {
         return Stake::Claims;
     }
@@ -62,18 +57,22 @@ fn stake(world: &World, grant: &CrossAccountRegistryGrant) -> Stake {
     if grant.meta().deletion_timestamp.is_some() {
         return otherwise;
     }
-    let name = GrantName::of(grant);
     if is_frozen(&grant.spec) && claims_cache.was_searched_for(&grant.uid().unwrap_or_default()) {
         return Stake::Nothing;
     }
-    match standing(&name, &grant.spec, None, watch_caches, installation) {
-        Standing::Admitted(_) | Standing::Kept(..) => Stake::Claims,
+    match world.decide(grant) {
+        Decision::Enforce { .. } => Stake::Claims,
         // It has not been looked for yet whether it lost its record.
-        Standing::Frozen(_)
-            if observed(&name, &grant.spec, None, watch_caches, installation).is_ok() =>
+        Decision::Preview { .. } | Decision::Suspend { .. }
+            if grant_if_enforced(&GrantName::of(grant), &grant.spec, None, &world.rules())
+                .is_ok() =>
         {
             Stake::Claims
         }
-        Standing::Frozen(_) | Standing::NotAdmitted(_) | Standing::Unknown(_) => otherwise,
+        Decision::Preview { .. }
+        | Decision::Suspend { .. }
+        | Decision::Revoke(_)
+        | Decision::Retain(_)
+        | Decision::Leave(_) => otherwise,
     }
 }

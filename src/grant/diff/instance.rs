@@ -295,7 +295,7 @@ fn of_installation(tags: &BTreeMap<String, String>, owner: &Owner) -> bool {
 ///
 /// # Errors
 /// When the trust policy is unreadable.
-pub fn instance_handed_over(
+pub fn retain_instance_role(
     name: &str,
     profile: Option<&str>,
     observed: &Instance,

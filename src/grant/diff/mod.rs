@@ -6,10 +6,10 @@
 mod instance;
 mod registry;
 
-pub use instance::{Sharers, instance, instance_handed_over, without_instance};
+pub use instance::{Sharers, instance, retain_instance_role, without_instance};
 pub use registry::{
-    ENDED_SESSIONS, ends_sessions, ends_sessions_again_in, registry_role,
-    registry_role_handed_over, without_registry_role,
+    ENDED_SESSIONS, ends_sessions, ends_sessions_again_in, registry_role, retain_registry_role,
+    without_registry_role,
 };
 
 use super::Problem;

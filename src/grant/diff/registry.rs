@@ -137,7 +137,7 @@ pub fn without_registry_role(
 }
 
 /// Lets the role stay as it is, and be nobody's.
-pub fn registry_role_handed_over(name: &str, observed: Option<&Role>, owner: &Owner) -> Vec<Step> {
+pub fn retain_registry_role(name: &str, observed: Option<&Role>, owner: &Owner) -> Vec<Step> {
     let ours = observed.filter(|role| owner.owns(&role.tags));
     ours.map(|role| Step::UntagRole {
         role: name.into(),

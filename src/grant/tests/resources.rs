@@ -12,7 +12,8 @@ use crate::api::grant::{
 };
 use crate::grant::desired::{Desired, Owner};
 use crate::grant::{
-    AccountId, AccountLookup, Grant, GrantName, Problem, Standing, standing, validate,
+    AccountId, AccountLookup, Decision, Grant, GrantInput, GrantName, Problem, RuleContext,
+    validate,
 };
 use crate::policy::Installation;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
@@ -276,19 +277,23 @@ impl Cluster {
         validate(&name_of(resource), &resource.spec, self, &installation())
     }
 
-    /// How the grant stands, after what was applied for it before.
-    pub fn standing(
+    /// What should happen to the grant, after what was applied for it before.
+    pub fn decide(
         &self,
         resource: &CrossAccountRegistryGrant,
         applied: Option<&Applied>,
-    ) -> Standing {
-        standing(
-            &name_of(resource),
-            &resource.spec,
+    ) -> Decision {
+        let input = GrantInput {
+            name: &name_of(resource),
+            spec: &resource.spec,
+            is_deleting: resource.metadata.deletion_timestamp.is_some(),
             applied,
-            self,
-            &installation(),
-        )
+        };
+        let rules = RuleContext {
+            accounts: self,
+            installation: &installation(),
+        };
+        Decision::of(&input, &rules)
     }
 
     /// The grant, which must be admitted.

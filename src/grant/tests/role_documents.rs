@@ -11,7 +11,7 @@ use crate::api::conditions::Reason;
 use crate::api::grant::{Management, OnDelete};
 use crate::grant::desired::{DesiredInstance, Owner};
 use crate::grant::diff::{
-    Sharers, Step, instance, instance_handed_over, refused_trust, registry_role, without_instance,
+    Sharers, Step, instance, refused_trust, registry_role, retain_instance_role, without_instance,
 };
 use crate::grant::observed::{Instance, Role};
 use crate::policy::dead_ids::{self, Cleaned};
@@ -76,7 +76,7 @@ fn steps(does: Does, owner: &Owner, all: &[Owner], observed: &Instance) -> Vec<S
         .unwrap(),
         Does::Delete => without(OnDelete::DeleteRole),
         Does::RemoveAccess => without(OnDelete::RemoveAccess),
-        Does::Retain => instance_handed_over(ROLE, Some(ROLE), observed, owner, &sharers).unwrap(),
+        Does::Retain => retain_instance_role(ROLE, Some(ROLE), observed, owner, &sharers).unwrap(),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::api::conditions::Reason;
 use crate::api::grant::{CrossAccountRegistryGrantSpec as Spec, Management, OnDelete};
 use crate::grant::Problem;
 use crate::grant::desired::{DesiredInstance, Owner, TAG_ALLOW_EXTEND};
-use crate::grant::diff::{Sharers, Step, instance, instance_handed_over, without_instance};
+use crate::grant::diff::{Sharers, Step, instance, retain_instance_role, without_instance};
 use crate::grant::observed::Role;
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
@@ -376,7 +376,7 @@ fn a_role_that_only_loses_access_stays_in_its_profile_and_is_nobodys() {
 fn a_role_that_is_retained_keeps_its_access_and_is_nobodys() {
     let mut iam = ours();
     let before = iam.roles[ROLE].clone();
-    let steps = instance_handed_over(
+    let steps = retain_instance_role(
         ROLE,
         Some(ROLE),
         &iam.instance(ROLE, ROLE),
@@ -401,7 +401,7 @@ fn a_role_that_is_retained_keeps_its_access_and_is_nobodys() {
             .any(|statement| installation().owns(statement))
     );
     assert!(role.tags.is_empty() && iam.profiles[ROLE].tags.is_empty());
-    let again = instance_handed_over(
+    let again = retain_instance_role(
         ROLE,
         Some(ROLE),
         &iam.instance(ROLE, ROLE),
@@ -419,7 +419,7 @@ fn a_shared_role_of_which_one_grant_is_retained_is_the_others_with_that_policy_o
     life.create(&second);
     life.let_go(&first);
     let sharers = life.sharers(&first);
-    let steps = instance_handed_over(
+    let steps = retain_instance_role(
         ROLE,
         Some(ROLE),
         &life.iam.instance(ROLE, ROLE),

@@ -1,4 +1,4 @@
-//! How a grant stands: what holds while its spec is wrong, and what a narrowed rule takes back.
+//! What should happen to a grant: what holds while its spec is wrong, and what a narrowed rule takes back.
 
 use super::resources::{
     CONSUMER, Cluster, REGISTRY, consumer_rule, grant, grant_with_plain_role, installation,
@@ -9,7 +9,9 @@ use crate::api::conditions::Reason;
 use crate::api::grant::{
     Access, Applied, CrossAccountRegistryGrant, DeletionPolicy, ManagedPolicy, Mode,
 };
-use crate::grant::{Standing, meant, to_retain};
+use crate::grant::{Decision, meant};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -23,13 +25,14 @@ fn mistaken() -> CrossAccountRegistryGrant {
     grant(|spec| spec.registry.regions = strings(["us-east-1", "cn-north-1"]))
 }
 
-fn name(standing: &Standing) -> &'static str {
-    match standing {
-        Standing::Admitted(_) => "Admitted",
-        Standing::Kept(..) => "Kept",
-        Standing::Frozen(_) => "Suspended",
-        Standing::NotAdmitted(_) => "NotAdmitted",
-        Standing::Unknown(_) => "Unknown",
+fn name(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Enforce { problems, .. } if problems.is_empty() => "Admitted",
+        Decision::Enforce { .. } => "Kept",
+        Decision::Preview { .. } | Decision::Suspend { .. } => "Suspended",
+        Decision::Revoke(_) => "NotAdmitted",
+        Decision::Retain(_) => "Retained",
+        Decision::Leave(_) => "Unknown",
     }
 }
 
@@ -38,7 +41,7 @@ fn a_grant_that_is_admitted_is_made_true_whatever_was_before() {
     let before = applied(&grant(|_| {}));
     for applied in [None, Some(&before)] {
         assert_eq!(
-            name(&Cluster::of_the_article().standing(&grant(|_| {}), applied)),
+            name(&Cluster::of_the_article().decide(&grant(|_| {}), applied)),
             "Admitted"
         );
     }
@@ -47,8 +50,11 @@ fn a_grant_that_is_admitted_is_made_true_whatever_was_before() {
 #[test]
 fn a_mistake_keeps_what_held_before_and_says_what_is_wrong() {
     let before = applied(&grant(|_| {}));
-    match Cluster::of_the_article().standing(&mistaken(), Some(&before)) {
-        Standing::Kept(kept, problems) => {
+    match Cluster::of_the_article().decide(&mistaken(), Some(&before)) {
+        Decision::Enforce {
+            grant: kept,
+            problems,
+        } if !problems.is_empty() => {
             assert_eq!(kept, Cluster::of_the_article().admitted(&grant(|_| {})));
             assert_eq!(problems[0].reason, Reason::Invalid);
         }
@@ -59,7 +65,7 @@ fn a_mistake_keeps_what_held_before_and_says_what_is_wrong() {
 #[test]
 fn a_mistake_in_a_new_grant_opens_nothing() {
     assert_eq!(
-        name(&Cluster::of_the_article().standing(&mistaken(), None)),
+        name(&Cluster::of_the_article().decide(&mistaken(), None)),
         "Unknown"
     );
 }
@@ -82,8 +88,8 @@ fn a_narrowed_rule_takes_back_what_a_mistake_would_keep(
     } else {
         grant(|_| {})
     };
-    match narrowed.standing(&resource, Some(&before)) {
-        Standing::NotAdmitted(problems) => {
+    match narrowed.decide(&resource, Some(&before)) {
+        Decision::Revoke(problems) => {
             assert!(
                 problems
                     .iter()
@@ -107,7 +113,7 @@ fn a_consumer_that_no_longer_admits_the_instance_role_takes_the_grant_back() {
     let narrowed =
         Cluster::of_the_article().consumer_rules([consumer_rule(|rule| rule.roles.clear())]);
     assert_eq!(
-        name(&narrowed.standing(&mistaken(), Some(&before))),
+        name(&narrowed.decide(&mistaken(), Some(&before))),
         "NotAdmitted"
     );
 }
@@ -116,11 +122,8 @@ fn a_consumer_that_no_longer_admits_the_instance_role_takes_the_grant_back() {
 fn without_the_registrys_account_everything_stays_as_it_is() {
     let before = applied(&grant(|_| {}));
     let gone = Cluster::of_the_article().without(REGISTRY);
-    assert_eq!(
-        name(&gone.standing(&grant(|_| {}), Some(&before))),
-        "Unknown"
-    );
-    assert_eq!(name(&gone.standing(&mistaken(), Some(&before))), "Unknown");
+    assert_eq!(name(&gone.decide(&grant(|_| {}), Some(&before))), "Unknown");
+    assert_eq!(name(&gone.decide(&mistaken(), Some(&before))), "Unknown");
 }
 
 /// The status can be written by others than the operator: what it says is checked like a spec.
@@ -136,7 +139,7 @@ fn a_forged_record_opens_nothing(#[case] spec: Value) {
         spec,
         ..applied(&grant(|_| {}))
     };
-    let standing = Cluster::of_the_article().standing(&mistaken(), Some(&forged));
+    let standing = Cluster::of_the_article().decide(&mistaken(), Some(&forged));
     assert!(
         ["NotAdmitted", "Unknown"].contains(&name(&standing)),
         "{standing:?}"
@@ -158,7 +161,7 @@ fn a_forged_record_moves_no_grant_to_another_account() {
         ..applied(&grant(|_| {}))
     };
     assert_eq!(
-        name(&cluster().standing(&mistaken(), Some(&forged))),
+        name(&cluster().decide(&mistaken(), Some(&forged))),
         "Unknown"
     );
 }
@@ -177,8 +180,11 @@ fn a_mistake_never_opens_more_than_what_held_before() {
         spec.registry.role.as_mut().unwrap().managed_policies =
             vec![ManagedPolicy::AmazonEC2ContainerRegistryReadOnly];
     });
-    match Cluster::of_the_article().standing(&wider, Some(&before)) {
-        Standing::Kept(kept, _) => {
+    match Cluster::of_the_article().decide(&wider, Some(&before)) {
+        Decision::Enforce {
+            grant: kept,
+            problems,
+        } if !problems.is_empty() => {
             assert_eq!(kept.access, Access::Pull);
             assert!(kept.role.unwrap().managed_policies.is_empty());
         }
@@ -193,7 +199,7 @@ fn a_narrowed_rule_takes_back_also_what_has_become_invalid_meanwhile() {
         .registry_rules([])
         .account(CONSUMER, |spec| spec.partition = Partition::AwsCn);
     assert_eq!(
-        name(&cluster.standing(&grant(|_| {}), Some(&before))),
+        name(&cluster.decide(&grant(|_| {}), Some(&before))),
         "NotAdmitted"
     );
 }
@@ -208,7 +214,7 @@ fn an_account_whose_path_changes_does_not_make_its_grants_invalid() {
     let moved = Cluster::of_the_article()
         .consumer_rules([consumer_rule(|rule| rule.roles = strings(["nodes/*"]))])
         .roles(CONSUMER, |roles| roles.path = "/nodes/".into());
-    assert_ne!(name(&moved.standing(&narrowed, Some(&before))), "Unknown");
+    assert_ne!(name(&moved.decide(&narrowed, Some(&before))), "Unknown");
 }
 
 type Spec = crate::api::grant::CrossAccountRegistryGrantSpec;
@@ -221,8 +227,11 @@ fn to_be_refused_something_beside_access_takes_no_access_away_and_gives_none(
     #[case] refused: &str,
 ) {
     let (before, asked) = (applied(&grant(|_| {})), grant(change));
-    match Cluster::of_the_article().standing(&asked, Some(&before)) {
-        Standing::Kept(kept, problems) => {
+    match Cluster::of_the_article().decide(&asked, Some(&before)) {
+        Decision::Enforce {
+            grant: kept,
+            problems,
+        } if !problems.is_empty() => {
             assert!(
                 kept.replaces.is_empty()
                     && kept.direct
@@ -233,14 +242,11 @@ fn to_be_refused_something_beside_access_takes_no_access_away_and_gives_none(
         other => panic!("{other:?}"),
     }
     assert_eq!(
-        name(&Cluster::of_the_article().standing(&asked, None)),
+        name(&Cluster::of_the_article().decide(&asked, None)),
         "NotAdmitted"
     );
     let nothing = Cluster::of_the_article().registry_rules([]);
-    assert_eq!(
-        name(&nothing.standing(&asked, Some(&before))),
-        "NotAdmitted"
-    );
+    assert_eq!(name(&nothing.decide(&asked, Some(&before))), "NotAdmitted");
 }
 
 fn suspended(change: impl FnOnce(&mut Spec)) -> CrossAccountRegistryGrant {
@@ -254,28 +260,34 @@ fn suspended(change: impl FnOnce(&mut Spec)) -> CrossAccountRegistryGrant {
 fn a_suspended_grant_stands_as_it_was_applied_whatever_its_spec_says_now() {
     let before = applied(&grant(|_| {}));
     let changed = suspended(|spec| spec.registry.repositories = strings(["everything/*"]));
-    match Cluster::of_the_article().standing(&changed, Some(&before)) {
-        Standing::Frozen(Some(kept)) => {
+    match Cluster::of_the_article().decide(&changed, Some(&before)) {
+        Decision::Suspend { last: Some(kept) } => {
             assert_eq!(kept, Cluster::of_the_article().admitted(&grant(|_| {})))
         }
         other => panic!("{other:?}"),
     }
 }
 
+fn is_frozen_with_nothing(decision: &Decision) -> bool {
+    matches!(
+        decision,
+        Decision::Suspend { last: None } | Decision::Preview { last: None, .. }
+    )
+}
+
 #[test]
 fn a_frozen_grant_without_a_record_holds_nothing_and_rules_bind_it_all_the_same() {
     let observing = grant(|spec| spec.mode = Mode::Observe);
     for frozen in [suspended(|_| {}), observing] {
-        assert_eq!(
-            Cluster::of_the_article().standing(&frozen, None),
-            Standing::Frozen(None)
-        );
+        assert!(is_frozen_with_nothing(
+            &Cluster::of_the_article().decide(&frozen, None)
+        ));
         let narrowed = Cluster::of_the_article()
             .registry_rules([registry_rule(|rule| rule.max_access = Access::Pull)]);
-        assert_eq!(name(&narrowed.standing(&frozen, None)), "NotAdmitted");
+        assert_eq!(name(&narrowed.decide(&frozen, None)), "NotAdmitted");
         // What cannot be judged is left as it is.
         let unknown = Cluster::of_the_article().without(REGISTRY);
-        assert_eq!(unknown.standing(&frozen, None), Standing::Frozen(None));
+        assert!(is_frozen_with_nothing(&unknown.decide(&frozen, None)));
     }
 }
 
@@ -301,22 +313,32 @@ fn rules_bind_a_suspended_grant_as_before() {
     let narrowed = Cluster::of_the_article()
         .registry_rules([registry_rule(|rule| rule.max_access = Access::Pull)]);
     assert_eq!(
-        name(&narrowed.standing(&suspended(|_| {}), Some(&before))),
+        name(&narrowed.decide(&suspended(|_| {}), Some(&before))),
         "NotAdmitted"
     );
     let unknown = Cluster::of_the_article().without(REGISTRY);
     assert_eq!(
-        name(&unknown.standing(&suspended(|_| {}), Some(&before))),
+        name(&unknown.decide(&suspended(|_| {}), Some(&before))),
         "Unknown"
     );
 }
 
+fn deleted(resource: &CrossAccountRegistryGrant) -> CrossAccountRegistryGrant {
+    let mut deleted = resource.clone();
+    deleted.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    deleted
+}
+
 /// Whether a grant that is deleted is to stay.
 fn stays(cluster: &Cluster, asked: &CrossAccountRegistryGrant, applied: Option<&Applied>) -> bool {
-    let (name, installation) = (name_of(asked), installation());
-    to_retain(&name, &asked.spec, applied, cluster, &installation)
-        .unwrap()
-        .is_some()
+    match cluster.decide(&deleted(asked), applied) {
+        Decision::Retain(_) => true,
+        Decision::Revoke(problems) => {
+            assert_eq!(problems, []);
+            false
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -351,14 +373,8 @@ fn what_is_deleted_stays_only_where_that_is_asked_and_admitted_on_both_sides_and
     });
     assert!(stays(&both(), &wider, Some(&before)));
     let gone = both().without(REGISTRY);
-    assert!(
-        to_retain(
-            &name_of(&asked),
-            &asked.spec,
-            Some(&before),
-            &gone,
-            &installation()
-        )
-        .is_err()
+    assert_eq!(
+        name(&gone.decide(&deleted(&asked), Some(&before))),
+        "Unknown"
     );
 }

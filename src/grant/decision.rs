@@ -1,0 +1,277 @@
+//! Decides what should happen to a grant, by its spec, by what was applied before, and by the
+//! accounts' rules as they are now. Nothing else in the crate decides that.
+
+use super::Problem;
+use super::names::GrantName;
+use super::validate::{AccountLookup, Grant, Judged, judge, validate};
+use crate::api::conditions::Reason;
+use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy, Mode};
+use crate::policy::Installation;
+
+/// What should happen to a grant.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Enforce this grant.
+    Enforce {
+        /// What the spec asks for; or, where the spec is wrong, what was applied before and the
+        /// rules still admit. A typo must not take access away.
+        grant: Grant,
+        /// What is wrong with the spec.
+        problems: Vec<Problem>,
+    },
+    /// Revoke all of it: it is being deleted, or no rule admits it (then the problems say why).
+    Revoke(Vec<Problem>),
+    /// It is being deleted, and asks that this stays in AWS, unowned.
+    Retain(Grant),
+    /// Only report what enforcing it would change.
+    Preview {
+        /// What would be enforced, or why nothing would be.
+        grant: Result<Grant, Vec<Problem>>,
+        /// What was applied before. It stays as it is.
+        last: Option<Grant>,
+    },
+    /// Neither read nor write anything for it.
+    Suspend {
+        /// What was applied before. It stays as it is.
+        last: Option<Grant>,
+    },
+    /// Leave everything as it is, because it cannot be decided.
+    Leave(Vec<Problem>),
+}
+
+/// The grant that is decided on.
+#[derive(Clone, Copy)]
+pub struct GrantInput<'a> {
+    /// Its namespace and name.
+    pub name: &'a GrantName,
+    /// Its spec as it is now.
+    pub spec: &'a Spec,
+    /// Whether it has a deletion timestamp.
+    pub is_deleting: bool,
+    /// What is on record for it.
+    pub applied: Option<&'a Applied>,
+}
+
+/// What a decision depends on beside the grant.
+#[derive(Clone, Copy)]
+pub struct RuleContext<'a> {
+    /// Accounts with their rules, and namespaces.
+    pub accounts: &'a dyn AccountLookup,
+    /// Which operator this is.
+    pub installation: &'a Installation,
+}
+
+impl Decision {
+    /// Decides on a grant. What was applied before is checked against the rules like a spec,
+    /// because a status proves nothing.
+    pub fn of(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Self {
+        if input.is_deleting {
+            of_deleted(input, rules)
+        } else if is_frozen(input.spec) {
+            of_frozen(input, rules)
+        } else {
+            of_enforced(input, rules)
+        }
+    }
+
+    /// What of the grant is in force as long as it is not deleted: what is enforced, or what was
+    /// applied before and stays.
+    pub fn grant_in_force(&self) -> Option<&Grant> {
+        match self {
+            Self::Enforce { grant, .. } => Some(grant),
+            Self::Preview { last, .. } | Self::Suspend { last } => last.as_ref(),
+            Self::Revoke(_) | Self::Retain(_) | Self::Leave(_) => None,
+        }
+    }
+}
+
+fn of_enforced(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {
+    let GrantInput {
+        name,
+        spec,
+        applied,
+        ..
+    } = *input;
+    let RuleContext {
+        accounts,
+        installation,
+    } = *rules;
+    let problems = match validate(name, spec, accounts, installation) {
+        Ok(grant) => return enforce(grant, Vec::new(), applied),
+        Err(problems) => problems,
+    };
+    // That something beside access is refused must not take any access away. Nor does it give any.
+    if applied.is_some()
+        && let Some(access_only) = access_only(spec)
+        && let Ok(grant) = validate(name, &access_only, accounts, installation)
+    {
+        return enforce(grant, problems, applied);
+    }
+    if problems
+        .iter()
+        .all(|problem| problem.reason == Reason::NotAdmitted)
+    {
+        return Decision::Revoke(problems);
+    }
+    let last = applied.and_then(Applied::last_spec);
+    let Some(last) = last.filter(|last| has_same_parties(last, spec)) else {
+        return Decision::Leave(problems);
+    };
+    match still_admitted(name, &last, rules) {
+        Ok(grant) => enforce(grant, problems, applied),
+        Err(Refusal::ByRules(refused)) => Decision::Revoke([problems, refused].concat()),
+        Err(Refusal::NotUnderstood(_)) => Decision::Leave(problems),
+    }
+}
+
+fn enforce(grant: Grant, problems: Vec<Problem>, applied: Option<&Applied>) -> Decision {
+    Decision::Enforce {
+        grant: grant.where_its_role_is(applied),
+        problems,
+    }
+}
+
+fn has_same_parties(last: &Spec, spec: &Spec) -> bool {
+    last.registry.account_id == spec.registry.account_id
+        && last.consumer.account_id == spec.consumer.account_id
+        && organization(last) == organization(spec)
+}
+
+fn organization(spec: &Spec) -> Option<&str> {
+    let organization = spec.consumer.organization.as_ref()?;
+    Some(&organization.id)
+}
+
+/// A deleted grant is revoked, unless it asks to stay and the rules admit it now.
+fn of_deleted(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {
+    let GrantInput { spec, applied, .. } = *input;
+    let (DeletionPolicy::Retain, Some(recorded)) = (spec.deletion_policy, applied) else {
+        return Decision::Revoke(Vec::new());
+    };
+    // While it was frozen, changes of the spec waited: what stays is what is there.
+    let last = if is_frozen(spec) {
+        recorded.last_spec()
+    } else {
+        None
+    };
+    let spec = Spec {
+        suspend: false,
+        mode: Mode::Enforce,
+        deletion_policy: DeletionPolicy::Retain,
+        ..last.unwrap_or_else(|| spec.clone())
+    };
+    match of_enforced(
+        &GrantInput {
+            spec: &spec,
+            ..*input
+        },
+        rules,
+    ) {
+        Decision::Enforce { grant, .. } if grant.spec.deletion_policy == DeletionPolicy::Retain => {
+            Decision::Retain(grant)
+        }
+        Decision::Leave(problems) => Decision::Leave(problems),
+        _ => Decision::Revoke(Vec::new()),
+    }
+}
+
+/// The spec without what it asks beside access, where it asks for such.
+fn access_only(spec: &Spec) -> Option<Spec> {
+    let mut without = spec.clone();
+    without.registry.replace_sids.clear();
+    without.deletion_policy = DeletionPolicy::Delete;
+    (without != *spec).then_some(without)
+}
+
+/// The grant that would be enforced, if nothing kept it from that.
+///
+/// # Errors
+/// Why it would be refused.
+pub fn grant_if_enforced(
+    name: &GrantName,
+    spec: &Spec,
+    applied: Option<&Applied>,
+    rules: &RuleContext<'_>,
+) -> Result<Grant, Vec<Problem>> {
+    validate(name, spec, rules.accounts, rules.installation)
+        .map(|grant| grant.where_its_role_is(applied))
+}
+
+/// The grant that a spec means, whether the rules admit it or not: to find what it may have in AWS.
+/// `None` where the spec is not understood, or the registry's account is not known.
+pub fn meant(
+    name: &GrantName,
+    spec: &Spec,
+    directory: &dyn AccountLookup,
+    installation: &Installation,
+) -> Option<Grant> {
+    judge(name, spec, directory, installation).ok().map(
+        |Judged {
+             grant,
+             invalid: _,
+             refused: _,
+         }| grant,
+    )
+}
+
+/// Whether nothing is written for the grant.
+pub fn is_frozen(spec: &Spec) -> bool {
+    spec.suspend || spec.mode == Mode::Observe
+}
+
+/// A frozen grant takes no place of other people's statements: that would be a write on its behalf.
+fn of_frozen(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {
+    let GrantInput {
+        name,
+        spec,
+        applied,
+        ..
+    } = *input;
+    let last = match applied.and_then(Applied::last_spec) {
+        // It may have lost its record with a cluster's backup. Rules bind it all the same.
+        None => match still_admitted(name, spec, rules) {
+            Err(Refusal::ByRules(refused)) => return Decision::Revoke(refused),
+            Ok(_) | Err(Refusal::NotUnderstood(_)) => None,
+        },
+        Some(last) => match still_admitted(name, &access_only(&last).unwrap_or(last), rules) {
+            Err(Refusal::ByRules(refused)) => return Decision::Revoke(refused),
+            Err(Refusal::NotUnderstood(problems)) => return Decision::Leave(problems),
+            Ok(grant) => Some(grant.where_its_role_is(applied)),
+        },
+    };
+    if spec.suspend {
+        return Decision::Suspend { last };
+    }
+    Decision::Preview {
+        grant: grant_if_enforced(name, spec, applied, rules),
+        last,
+    }
+}
+
+/// Why what was applied before does not hold by itself.
+enum Refusal {
+    /// No rule admits it any more.
+    ByRules(Vec<Problem>),
+    /// It cannot be judged.
+    NotUnderstood(Vec<Problem>),
+}
+
+/// What was applied before, if the rules admit it still. It was right when it was applied; what has
+/// become wrong around it since then takes nothing away. Rules do.
+fn still_admitted(
+    name: &GrantName,
+    last: &Spec,
+    rules: &RuleContext<'_>,
+) -> Result<Grant, Refusal> {
+    let judged = |spec: &Spec| match judge(name, spec, rules.accounts, rules.installation) {
+        Ok(Judged {
+            grant,
+            invalid: _,
+            refused,
+        }) if refused.is_empty() => Ok(grant),
+        Ok(Judged { refused, .. }) => Err(Refusal::ByRules(refused)),
+        Err(problems) => Err(Refusal::NotUnderstood(problems)),
+    };
+    judged(last)
+        .or_else(|refused| access_only(last).map_or(Err(refused), |without| judged(&without)))
+}
