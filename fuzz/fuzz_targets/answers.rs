@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use registry_grants_fuzz::answer::check;
-use registry_grants_fuzz::answer::family::{ANSWERS, Presence, Protocol};
+use registry_grants_fuzz::answer::table::{ANSWERS, Presence, Protocol};
 use registry_grants_fuzz::answer::tree::Tree;
 
 fuzz_target!(|bytes: &[u8]| {

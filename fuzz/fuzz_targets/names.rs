@@ -8,7 +8,7 @@ use registry_grants_fuzz::names::{
     AccountId, GrantName, Organization, RepositoryPattern, bounded, session_name,
 };
 use registry_grants_fuzz::policy::evaluate::{
-    Context, Named, Policies, Principal, Request, evaluate,
+    Named, Policies, Principal, Request, RequestContext, evaluate,
 };
 use registry_grants_fuzz::policy::{Document, Installation, Statement};
 
@@ -42,7 +42,7 @@ fuzz_target!(|text: &str| {
         action: "ecr:BatchGetImage".into(),
         resource: text.into(),
         resource_account: name.into(),
-        context: Context::default().with("aws:PrincipalTag/team", [text]),
+        context: RequestContext::default().with("aws:PrincipalTag/team", [text]),
     };
     let statement =
         Statement::allow([text])

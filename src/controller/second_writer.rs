@@ -97,6 +97,13 @@ impl SecondWriters {
             .insert(role.to_owned(), owner.uid.clone());
     }
 
+    /// Forgets the roles of a grant that is gone.
+    pub fn forget_tags(&self, uid: &str) {
+        for account in self.0.lock().expect("no panic while held").values_mut() {
+            account.tagged.retain(|_, tagged_for| tagged_for != uid);
+        }
+    }
+
     fn had_tags_of(&self, account: &AccountId, role: &str, owner: &Owner) -> bool {
         let accounts = self.0.lock().expect("no panic while held");
         accounts

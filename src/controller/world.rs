@@ -89,8 +89,10 @@ pub struct Context {
 impl Context {
     /// Forgets a grant that is gone.
     pub fn forget(&self, grant: &CrossAccountRegistryGrant) {
+        let uid = grant.uid().unwrap_or_default();
         self.world.claims_cache.forget(grant);
-        self.backoff.reset(&grant.uid().unwrap_or_default());
+        self.world.second_writers.forget_tags(&uid);
+        self.backoff.reset(&uid);
     }
 }
 

@@ -15,25 +15,25 @@ pub enum Decision {
     Enforce {
         /// What the spec asks for; or, where the spec is wrong, what was applied before and the
         /// rules still admit. A typo must not take access away.
-        grant: Grant,
+        grant: Box<Grant>,
         /// What is wrong with the spec.
         problems: Vec<Problem>,
     },
     /// Revoke all of it: it is being deleted, or no rule admits it (then the problems say why).
     Revoke(Vec<Problem>),
     /// It is being deleted, and asks that this stays in AWS, unowned.
-    Retain(Grant),
+    Retain(Box<Grant>),
     /// Only report what enforcing it would change.
     Preview {
         /// What would be enforced, or why nothing would be.
-        grant: Result<Grant, Vec<Problem>>,
+        grant: Result<Box<Grant>, Vec<Problem>>,
         /// What was applied before. It stays as it is.
-        last: Option<Grant>,
+        last: Option<Box<Grant>>,
     },
     /// Neither read nor write anything for it.
     Suspend {
         /// What was applied before. It stays as it is.
-        last: Option<Grant>,
+        last: Option<Box<Grant>>,
     },
     /// Leave everything as it is, because it cannot be decided.
     Leave(Vec<Problem>),
@@ -79,7 +79,7 @@ impl Decision {
     pub fn grant_in_force(&self) -> Option<&Grant> {
         match self {
             Self::Enforce { grant, .. } => Some(grant),
-            Self::Preview { last, .. } | Self::Suspend { last } => last.as_ref(),
+            Self::Preview { last, .. } | Self::Suspend { last } => last.as_deref(),
             Self::Revoke(_) | Self::Retain(_) | Self::Leave(_) => None,
         }
     }
@@ -126,7 +126,7 @@ fn of_enforced(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {
 
 fn enforce(grant: Grant, problems: Vec<Problem>, applied: Option<&Applied>) -> Decision {
     Decision::Enforce {
-        grant: grant.where_its_role_is(applied),
+        grant: Box::new(grant.where_its_role_is(applied)),
         problems,
     }
 }
@@ -236,14 +236,14 @@ fn of_frozen(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {
         Some(last) => match still_admitted(name, &access_only(&last).unwrap_or(last), rules) {
             Err(Refusal::ByRules(refused)) => return Decision::Revoke(refused),
             Err(Refusal::NotUnderstood(problems)) => return Decision::Leave(problems),
-            Ok(grant) => Some(grant.where_its_role_is(applied)),
+            Ok(grant) => Some(Box::new(grant.where_its_role_is(applied))),
         },
     };
     if spec.suspend {
         return Decision::Suspend { last };
     }
     Decision::Preview {
-        grant: grant_if_enforced(name, spec, applied, rules),
+        grant: grant_if_enforced(name, spec, applied, rules).map(Box::new),
         last,
     }
 }

@@ -13,8 +13,8 @@
 //! - [`parse`]: checks a spec field by field.
 //! - [`admission`]: whether the accounts' rules admit what a grant asks.
 //! - [`validate`](mod@validate): makes a [`Grant`] of a resource: parsed and admitted.
-//! - [`standing`](mod@standing): which spec is in force: the current one, the last applied one, or
-//!   none.
+//! - [`decision`]: what should happen to a grant, and which spec is in force: the current one, the
+//!   last applied one, or none.
 //! - [`claims`]: where a grant may have written: recorded before the first write.
 //! - [`desired`]: the roles and contributions that a grant should have in both accounts.
 //! - [`observed`](mod@observed): what AWS was found to have.

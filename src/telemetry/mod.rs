@@ -1,7 +1,7 @@
 //! What the operator reports about itself: logs, metrics, traces and health.
 //!
 //! - [`logs`]: structured logs to standard output.
-//! - [`metrics`]: `/metrics`.
+//! - [`metrics`]: what `/metrics` serves.
 //! - [`workqueue_metrics`]: which grants are due, and which wait for a slot.
 //! - [`traces`]: spans over OTLP.
 //! - [`health`]: `/healthz` and `/readyz`.

@@ -193,7 +193,29 @@ async fn plan_shows_what_is_done_and_is_empty_once_it_is_done() -> Result<()> {
         done.status == 0,
         "applying the plan leaves something: {done:?}"
     );
+
+    let retained = deleting_with_retain(in_cluster(&case).await?)?;
+    let retained = run(&case, &plan, &retained).await?;
+    ensure!(retained.status == 2, "{retained:?}");
+    insta::assert_snapshot!("plan_of_a_retained_grant", plain(&case, &retained.stdout));
     Ok(())
+}
+
+/// The manifests as if the grant were being deleted with `deletionPolicy: Retain`, and the accounts
+/// allowed that.
+fn deleting_with_retain(mut list: Value) -> Result<Value> {
+    for item in list["items"].as_array_mut().context("no list")? {
+        if item["kind"] == "CrossAccountRegistryGrant" {
+            item["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            item["spec"]["deletionPolicy"] = json!("Retain");
+        }
+        for side in ["registry", "consumer"] {
+            if let Some(rule) = item["spec"][side].pointer_mut("/rules/0") {
+                rule["allowRetain"] = json!(true);
+            }
+        }
+    }
+    Ok(list)
 }
 
 /// The text with moments in time, such as `2026-01-01T00:00:00Z`, made alike.

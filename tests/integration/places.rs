@@ -2,9 +2,10 @@
 //! the same.
 
 use crate::case::{Case, GRANT, REGION, condition, document};
+use crate::revocation::Running;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
-use local_stack::{MANAGEMENT_ROLE, eventually};
+use local_stack::{Installation, MANAGEMENT_ROLE, eventually};
 use serde_json::{Value, json};
 
 /// Denies the operator something in the registry account.
@@ -99,17 +100,24 @@ async fn a_repository_that_the_operator_may_not_use_is_corrected_and_holds_up_no
 #[tokio::test]
 async fn a_region_that_was_used_stays_claimed_when_it_is_lost_until_it_is_abandoned() -> Result<()>
 {
-    let case = Case::opened().await?;
+    let installation = Installation::exclusive().await?;
+    let (mut running, case) = Running::begin(&installation).await?;
     let elsewhere = local_stack::Repository {
         region: "eu-west-1".into(),
         ..case.repository("app")
     };
     elsewhere.create(case.stack()).await?;
     case.granted(in_regions(&[REGION, "eu-west-1"])).await?;
+    // What it knows of the region afterwards it knows from the record.
+    running.stop()?;
     deny(&case, everywhere_else()).await?;
+    running.start().await?;
     case.apply(&case.grant(in_regions(&[REGION]))).await?;
     let said = case.not_ready("AccessDenied").await?;
     ensure!(said.contains("eu-west-1"), "{said}");
+    let grant = case.cluster().get(&case.namespace, GRANT).await?;
+    let claimed = grant["status"]["applied"]["repositories"].to_string();
+    ensure!(claimed.contains("eu-west-1"), "{claimed}");
     case.begin_to_delete().await?;
     eventually("what can be revoked is revoked", async || {
         let left = case.repository("app").policy(case.stack()).await?;
@@ -149,7 +157,7 @@ async fn a_region_that_was_used_stays_claimed_when_it_is_lost_until_it_is_abando
         elsewhere.policy(case.stack()).await?.is_some(),
         "how could it be removed?"
     );
-    Ok(())
+    running.end()
 }
 
 /// A role of the consumer's own whose trust policy names a role that was deleted; `ours`: with a

@@ -207,6 +207,12 @@ async fn nothing_is_lost(how: How) -> Result<()> {
     })
     .await?;
 
+    // New UIDs and an older record are no second operator with the same ID.
+    let registry = format!("awsaccount/{}", case.pair.registry);
+    let registry = case.cluster().get("", &registry).await?;
+    let second = &registry["status"]["secondWriter"];
+    ensure!(second.is_null(), "{second}");
+
     // Nothing was taken away, not even for a moment.
     let made = calls.of_operator(mark)?;
     let writes: Vec<&str> = made

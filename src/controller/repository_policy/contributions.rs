@@ -273,7 +273,7 @@ fn carried(
         Decision::Enforce { grant, .. } => {
             let replaces = grant.replaces.clone();
             Ok(Some(Carried {
-                grant,
+                grant: *grant,
                 replaces,
                 stays_as: None,
             }))
@@ -281,7 +281,7 @@ fn carried(
         Decision::Retain(grant) => {
             let (installation, uid) = (&world.installation, resource.uid().unwrap_or_default());
             Ok(Some(Carried {
-                grant,
+                grant: *grant,
                 replaces: BTreeSet::new(),
                 stays_as: Some(format!("{installation}/{id}/{uid}")),
             }))
@@ -290,7 +290,7 @@ fn carried(
         // found again before the first look: see `restored`.
         Decision::Preview { last, .. } | Decision::Suspend { last } => {
             Ok(last.map(|grant| Carried {
-                grant,
+                grant: *grant,
                 replaces: BTreeSet::new(),
                 stays_as: None,
             }))

@@ -79,7 +79,11 @@ async fn of_account(
             .split_once(":role/")
             .and_then(|(_, path)| path.rsplit('/').next());
         let is_there = match role {
-            Some(name) => account.role(name).await.ok().map(|found| found.is_some()),
+            Some(name) => {
+                // Whether it has tags does not matter.
+                let found = account.role_with_tags_as_given(name).await;
+                found.ok().map(|found| found.is_some())
+            }
             None => Some(true),
         };
         match is_there {

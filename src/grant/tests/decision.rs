@@ -55,7 +55,7 @@ fn a_mistake_keeps_what_held_before_and_says_what_is_wrong() {
             grant: kept,
             problems,
         } if !problems.is_empty() => {
-            assert_eq!(kept, Cluster::of_the_article().admitted(&grant(|_| {})));
+            assert_eq!(*kept, Cluster::of_the_article().admitted(&grant(|_| {})));
             assert_eq!(problems[0].reason, Reason::Invalid);
         }
         other => panic!("{other:?}"),
@@ -139,10 +139,10 @@ fn a_forged_record_opens_nothing(#[case] spec: Value) {
         spec,
         ..applied(&grant(|_| {}))
     };
-    let standing = Cluster::of_the_article().decide(&mistaken(), Some(&forged));
+    let decision = Cluster::of_the_article().decide(&mistaken(), Some(&forged));
     assert!(
-        ["NotAdmitted", "Unknown"].contains(&name(&standing)),
-        "{standing:?}"
+        ["NotAdmitted", "Unknown"].contains(&name(&decision)),
+        "{decision:?}"
     );
 }
 
@@ -262,7 +262,7 @@ fn a_suspended_grant_stands_as_it_was_applied_whatever_its_spec_says_now() {
     let changed = suspended(|spec| spec.registry.repositories = strings(["everything/*"]));
     match Cluster::of_the_article().decide(&changed, Some(&before)) {
         Decision::Suspend { last: Some(kept) } => {
-            assert_eq!(kept, Cluster::of_the_article().admitted(&grant(|_| {})))
+            assert_eq!(*kept, Cluster::of_the_article().admitted(&grant(|_| {})))
         }
         other => panic!("{other:?}"),
     }
@@ -378,3 +378,87 @@ fn what_is_deleted_stays_only_where_that_is_asked_and_admitted_on_both_sides_and
         "Unknown"
     );
 }
+
+/// What is decided by deletion, suspension, mode and deletion policy; by what is on record; and by
+/// the rules.
+#[test]
+fn decision_depends_on_deletion_freeze_record_and_rules() {
+    let before = applied(&grant(|_| {}));
+    let retaining = Cluster::of_the_article()
+        .registry_rules([registry_rule(|rule| rule.allow_retain = true)])
+        .consumer_rules([consumer_rule(|rule| rule.allow_retain = true)]);
+    let clusters = [
+        ("admitted", retaining),
+        ("refused", Cluster::of_the_article().registry_rules([])),
+        ("no account", Cluster::of_the_article().without(REGISTRY)),
+    ];
+    let mut table = String::new();
+    for policy in [DeletionPolicy::Delete, DeletionPolicy::Retain] {
+        for (suspend, mode) in [
+            (false, Mode::Enforce),
+            (true, Mode::Enforce),
+            (false, Mode::Observe),
+        ] {
+            for is_deleting in [false, true] {
+                for applied in [None, Some(&before)] {
+                    let mut asked = grant(|spec| {
+                        (spec.suspend, spec.mode, spec.deletion_policy) = (suspend, mode, policy);
+                    });
+                    if is_deleting {
+                        asked = deleted(&asked);
+                    }
+                    let decided = clusters.iter().map(|(rules, cluster)| {
+                        format!("{rules}: {}", kind(&cluster.decide(&asked, applied)))
+                    });
+                    let decided: Vec<String> = decided.collect();
+                    table += &format!(
+                        "{policy:?}, {mode:?}{}{}{}: {}\n",
+                        if suspend { ", suspended" } else { "" },
+                        if is_deleting { ", deleting" } else { "" },
+                        if applied.is_some() { ", on record" } else { "" },
+                        decided.join("; ")
+                    );
+                }
+            }
+        }
+    }
+    assert_eq!(table, DECISIONS);
+}
+
+fn kind(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Enforce { .. } => "enforce",
+        Decision::Revoke(_) => "revoke",
+        Decision::Retain(_) => "retain",
+        Decision::Preview { .. } => "preview",
+        Decision::Suspend { .. } => "suspend",
+        Decision::Leave(_) => "leave",
+    }
+}
+
+const DECISIONS: &str = "\
+Delete, Enforce: admitted: enforce; refused: revoke; no account: leave
+Delete, Enforce, on record: admitted: enforce; refused: revoke; no account: leave
+Delete, Enforce, deleting: admitted: revoke; refused: revoke; no account: revoke
+Delete, Enforce, deleting, on record: admitted: revoke; refused: revoke; no account: revoke
+Delete, Enforce, suspended: admitted: suspend; refused: revoke; no account: suspend
+Delete, Enforce, suspended, on record: admitted: suspend; refused: revoke; no account: leave
+Delete, Enforce, suspended, deleting: admitted: revoke; refused: revoke; no account: revoke
+Delete, Enforce, suspended, deleting, on record: admitted: revoke; refused: revoke; no account: revoke
+Delete, Observe: admitted: preview; refused: revoke; no account: preview
+Delete, Observe, on record: admitted: preview; refused: revoke; no account: leave
+Delete, Observe, deleting: admitted: revoke; refused: revoke; no account: revoke
+Delete, Observe, deleting, on record: admitted: revoke; refused: revoke; no account: revoke
+Retain, Enforce: admitted: enforce; refused: revoke; no account: leave
+Retain, Enforce, on record: admitted: enforce; refused: revoke; no account: leave
+Retain, Enforce, deleting: admitted: revoke; refused: revoke; no account: revoke
+Retain, Enforce, deleting, on record: admitted: retain; refused: revoke; no account: leave
+Retain, Enforce, suspended: admitted: suspend; refused: revoke; no account: suspend
+Retain, Enforce, suspended, on record: admitted: suspend; refused: revoke; no account: leave
+Retain, Enforce, suspended, deleting: admitted: revoke; refused: revoke; no account: revoke
+Retain, Enforce, suspended, deleting, on record: admitted: retain; refused: revoke; no account: leave
+Retain, Observe: admitted: preview; refused: revoke; no account: preview
+Retain, Observe, on record: admitted: preview; refused: revoke; no account: leave
+Retain, Observe, deleting: admitted: revoke; refused: revoke; no account: revoke
+Retain, Observe, deleting, on record: admitted: retain; refused: revoke; no account: leave
+";
