@@ -14,7 +14,7 @@ use crate::policy::repository::{GrantContribution, Plan};
 use crate::policy::scope::asked;
 use crate::policy::search::{Blocked, By, News, Search, Stop};
 use crate::policy::suspects::Why;
-use crate::telemetry::metrics::OfAccount;
+use crate::telemetry::metrics::{Metrics, OfAccount};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -253,7 +253,7 @@ pub fn contested(repository: &RepositoryKey, plan: &Plan<GrantName>) -> Problem 
 }
 
 /// Counts and logs what people should hear of, and gives back the words for an Event.
-pub fn announce(world: &World, repository: &RepositoryKey, news: &News) -> String {
+pub fn announce(metrics: &Metrics, repository: &RepositoryKey, news: &News) -> String {
     let account = OfAccount {
         account: repository.account.to_string(),
     };
@@ -264,7 +264,7 @@ pub fn announce(world: &World, repository: &RepositoryKey, news: &News) -> Strin
     } = repository;
     match news {
         News::SetAside(principals) => {
-            world.metrics.policy_set_aside.get_or_create(&account).inc();
+            metrics.policy_set_aside.get_or_create(&account).inc();
             tracing::warn!(account = %of, region, repository = name, ?principals, "a revocation was written without these principals, because AWS refuses one of them; they are added back now");
             let number = principals.len();
             format!(
@@ -272,8 +272,7 @@ pub fn announce(world: &World, repository: &RepositoryKey, news: &News) -> Strin
             )
         }
         News::IdsRemoved(ids, statements) => {
-            world
-                .metrics
+            metrics
                 .policy_ids_removed
                 .get_or_create(&account)
                 .inc_by(ids.len() as u64);
@@ -285,5 +284,54 @@ pub fn announce(world: &World, repository: &RepositoryKey, news: &News) -> Strin
                 ids.join(", ")
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ACCOUNT: &str = "111111111111";
+
+    fn announced(news: &News) -> (String, u64, u64) {
+        let metrics = Metrics::default();
+        let repository = RepositoryKey {
+            account: ACCOUNT.parse().unwrap(),
+            region: "us-east-1".into(),
+            name: "app".into(),
+        };
+        let text = announce(&metrics, &repository, news);
+        let account = OfAccount {
+            account: ACCOUNT.into(),
+        };
+        let set_aside = metrics.policy_set_aside.get_or_create(&account).get();
+        let ids_removed = metrics.policy_ids_removed.get_or_create(&account).get();
+        (text, set_aside, ids_removed)
+    }
+
+    #[test]
+    fn principals_set_aside_are_counted_and_not_named_to_tenants() {
+        let root = "arn:aws:iam::222222222222:root".to_owned();
+        let (text, set_aside, ids_removed) = announced(&News::SetAside([root].into()));
+        assert!(text.contains("without 1 accounts or roles"), "{text}");
+        assert!(!text.contains("222222222222"), "{text}");
+        assert_eq!((set_aside, ids_removed), (1, 0));
+    }
+
+    #[test]
+    fn removed_ids_are_counted_and_named() {
+        let ids = ["AIDAAAAAAAAAAAAAAAAAA", "AROAAAAAAAAAAAAAAAAAA"].map(String::from);
+        let before = json!({"Version": "2012-10-17", "Statement": {
+            "Effect": "Allow", "Principal": {"AWS": ids}, "Action": "ecr:BatchGetImage"}});
+        let before = Document::parse(&before.to_string()).unwrap().statements;
+        let (text, set_aside, ids_removed) = announced(&News::IdsRemoved(ids.into(), before));
+        assert!(
+            text.starts_with(
+                "removed AIDAAAAAAAAAAAAAAAAAA, AROAAAAAAAAAAAAAAAAAA from statements"
+            ),
+            "{text}"
+        );
+        assert_eq!((set_aside, ids_removed), (0, 2));
     }
 }

@@ -343,7 +343,7 @@ async fn look(
                 let news = memory.search.news();
                 memory.notices.extend(
                     news.iter()
-                        .map(|news| membership::announce(world, repository, news)),
+                        .map(|news| membership::announce(&world.metrics, repository, news)),
                 );
                 if ended {
                     break (plan, Some(write));
