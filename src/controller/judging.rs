@@ -1,6 +1,8 @@
 //! Judging whether access works takes processor time, and tenants decide how much by the policies
 //! that they write. So it waits for its turn and is bounded.
 
+use crate::aws::rate_limit::{self, Priority, Work};
+use crate::controller::state::keyed_locks::KeyedLocks;
 use crate::controller::state::pending::Waiting;
 use crate::controller::state::slots::Slots;
 use std::sync::Arc;
@@ -13,10 +15,11 @@ const AT_A_TIME: u16 = 2;
 /// How long one grant may be judged.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The turns to judge. They are handed out like work slots: by urgency, and to each namespace in
-/// its turn.
+/// The turns to judge. Namespaces get them one after another, and each namespace one at a time, so
+/// that the others always find one.
 pub struct Judging {
     turns: Slots,
+    namespaces: KeyedLocks<Arc<str>>,
     patience: Duration,
 }
 
@@ -24,6 +27,7 @@ impl Default for Judging {
     fn default() -> Self {
         Self {
             turns: Slots::new(AT_A_TIME),
+            namespaces: KeyedLocks::default(),
             patience: PATIENCE,
         }
     }
@@ -53,12 +57,20 @@ impl Judging {
         let stop = Arc::new(AtomicBool::new(false));
         let stops = StopOnDrop(stop.clone());
         let judged = async {
-            let turn = self.turns.enter("", false).await;
+            let tenant = Work::current().tenant;
+            let alone = self.namespaces.of(tenant.clone()).lock_owned().await;
+            // No judging is more urgent than another: a tenant that changes its grants all the
+            // time must not keep others' resyncs waiting.
+            let work = Work {
+                urgency: Priority::Change,
+                tenant,
+            };
+            let turn = rate_limit::with(work, self.turns.enter("", false)).await;
             let patience = self.patience;
             // Thousands of repositories are work for a while: the Lease is renewed meanwhile.
             let judging = tokio::task::spawn_blocking(move || {
                 // Held until the processor is free again, even when nobody waits for the result.
-                let _turn = turn;
+                let _turn = (alone, turn);
                 let begun = Instant::now();
                 judge(&|| stop.load(Ordering::Relaxed) || begun.elapsed() > patience)
             });
@@ -91,12 +103,11 @@ impl Drop for StopOnDrop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::rate_limit::{self, Priority, Work};
     use crate::controller::state::pending::Pending;
 
-    fn of(tenant: &str) -> Work {
+    fn of(tenant: &str, urgency: Priority) -> Work {
         Work {
-            urgency: Priority::Change,
+            urgency,
             tenant: tenant.into(),
         }
     }
@@ -141,7 +152,7 @@ mod tests {
     #[tokio::test]
     async fn a_namespace_with_many_slow_grants_does_not_keep_the_others_waiting() {
         let judging = Judging {
-            patience: Duration::from_millis(50),
+            patience: Duration::from_secs(3600),
             ..Judging::default()
         };
         let pending = Pending::default();
@@ -153,7 +164,9 @@ mod tests {
                 let waiting = pending.wait(("slow".into(), number.to_string()));
                 let judge = endless(begun, "slow");
                 let judged = judging.in_turn(&waiting, || stopped.load(Ordering::Relaxed), judge);
-                rate_limit::with(of("slow"), judged).await.ok();
+                rate_limit::with(of("slow", Priority::Change), judged)
+                    .await
+                    .ok();
             }
         });
         let other = async {
@@ -163,7 +176,9 @@ mod tests {
             let slow = begun.clone();
             let judge = move |_: &dyn Fn() -> bool| slow.lock().unwrap().len();
             let judged = judging.in_turn(&waiting, || false, judge);
-            let judged = rate_limit::with(of("other"), judged).await.unwrap();
+            let judged = rate_limit::with(of("other", Priority::Resync), judged)
+                .await
+                .unwrap();
             stopped.store(true, Ordering::Relaxed);
             for number in 0..20 {
                 pending.changed(&("slow".into(), number.to_string()));
@@ -172,7 +187,7 @@ mod tests {
         };
         let (_, judged_after) = tokio::join!(futures::future::join_all(slow), other);
         assert!(
-            judged_after <= 3,
+            judged_after <= 1,
             "{judged_after} slow ones were judged before"
         );
     }

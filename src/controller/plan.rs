@@ -9,6 +9,7 @@ use crate::controller::apply::{Aim, Enforcement};
 use crate::controller::judging::Judging;
 use crate::controller::leadership::Leadership;
 use crate::controller::recent::Recent;
+use crate::controller::record::has_record;
 use crate::controller::repository_policy::contested::ContestedPolicies;
 use crate::controller::repository_policy::read_back::ReadBacks;
 use crate::controller::repository_policy::sync::Freshness;
@@ -134,7 +135,9 @@ pub async fn plan_grants(
     };
     // As if each were carried out already: what grants want together depends on it.
     for resource in &grants {
-        if is_frozen(&resource.spec) {
+        // Nothing more is applied for one that is being deleted.
+        let is_deleting = resource.meta().deletion_timestamp.is_some();
+        if is_frozen(&resource.spec) || (is_deleting && has_record(resource)) {
             continue;
         }
         if let Ok(grant) = validate(

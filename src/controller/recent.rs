@@ -26,11 +26,11 @@ const KEPT_FOR: SignedDuration = SignedDuration::from_hours(1);
 /// once are few writes.
 const JUST_NOW: SignedDuration = SignedDuration::from_mins(1);
 
-type KnownGrants = Arc<tokio::sync::Mutex<Option<Vec<RecentlyRevoked>>>>;
+type KnownRevocations = Arc<tokio::sync::Mutex<Option<Vec<RecentlyRevoked>>>>;
 
 /// What is on record for each account, ahead of the watch cache. One write at a time for each.
 #[derive(Default)]
-pub struct Recent(Mutex<HashMap<AccountId, KnownGrants>>);
+pub struct Recent(Mutex<HashMap<AccountId, KnownRevocations>>);
 
 /// A place where access was revoked.
 pub struct Revoked {

@@ -67,8 +67,10 @@ pub async fn reconcile(
         .await;
     // It may have changed meanwhile.
     let newest = context.world.grants.get(&ObjectRef::from_obj(&*resource));
-    let newest = newest.filter(|newest| newest.uid() == resource.uid());
-    let resource = with_its_finalizer(newest.unwrap_or(resource), &context).await?;
+    let Some(newest) = newest.filter(|newest| newest.uid() == resource.uid()) else {
+        return Ok(Ended::gone());
+    };
+    let resource = with_its_finalizer(newest, &context).await?;
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
     // Without our finalizer, but with a record, it is held up by somebody else's, and has not been

@@ -53,7 +53,7 @@ pub struct World {
     pub recent: recent::Recent,
     pub restored: restored::Restored,
     pub slots: slots::Slots,
-    /// The grants that wait for their first slot.
+    /// The grants that wait for their first slot, or to be judged.
     pub pending: pending::Pending,
     pub judging: judging::Judging,
     /// How many grants record their claims in the cluster at a time.

@@ -1,5 +1,6 @@
 //! Decides what should happen to a grant, by its spec, by what was applied before, and by the
-//! accounts' rules as they are now. Nothing else in the crate decides that.
+//! accounts' rules as they are now. Nothing else in the crate decides that, except that grants
+//! wait while a second live operator with the same ID is proven (`controller::second_writer`).
 
 use super::Problem;
 use super::names::GrantName;
@@ -202,10 +203,10 @@ pub fn grant_if_enforced(
 pub fn meant(
     name: &GrantName,
     spec: &Spec,
-    directory: &dyn AccountLookup,
+    accounts: &dyn AccountLookup,
     installation: &Installation,
 ) -> Option<Grant> {
-    judge(name, spec, directory, installation).ok().map(
+    judge(name, spec, accounts, installation).ok().map(
         |Judged {
              grant,
              invalid: _,

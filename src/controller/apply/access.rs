@@ -11,12 +11,11 @@ use crate::grant::admission::is_open_to;
 use crate::grant::consumer::{Consumer, Identities};
 use crate::grant::observed::Role;
 use crate::grant::validate::ConsumerRole;
-use crate::grant::{AccountId, AccountLookup, Grant};
+use crate::grant::{AccountId, AccountLookup, Decision, Grant};
 use crate::policy::Document;
 use crate::policy::evaluate::Named;
 use crate::telemetry::metrics::labels::OfTask;
 use k8s_openapi::jiff::Timestamp;
-use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,7 +91,13 @@ impl Enforcement<'_> {
         };
         let is_outdated = || {
             newest().is_none_or(|newest| {
-                newest.meta().deletion_timestamp.is_some() || newest.spec != *self.spec
+                // Its next reconciliation may revoke access, and must not wait for this one.
+                let decision = self.world.decide(&newest);
+                let still_judged = matches!(
+                    decision,
+                    Decision::Enforce { .. } | Decision::Preview { .. }
+                );
+                newest.spec != *self.spec || !still_judged
             })
         };
         let waiting = self

@@ -120,7 +120,10 @@ impl Enforcement<'_> {
                             changed,
                         });
                     }
-                    let problem = unrevoked.or_else(|| self.not_retained(&repository, &standings));
+                    let is_retained = standings.retained.contains(&self.owner.grant);
+                    let contested = standings.contested.as_ref();
+                    let problem = unrevoked
+                        .or_else(|| self.not_retained(&repository, is_retained, contested));
                     undone.push((at.0, at.1, problem));
                     continue;
                 }
@@ -227,7 +230,7 @@ impl Enforcement<'_> {
             (None, Some(_)) => Hypothesis::Stored,
             (None, None) => Hypothesis::Without(name),
         };
-        let foreseen: Vec<_> = futures::stream::iter(found)
+        let previews: Vec<_> = futures::stream::iter(found)
             .map(|repository| async move {
                 let _turn = world.turn(repository.account.as_str()).await;
                 (
@@ -239,12 +242,13 @@ impl Enforcement<'_> {
             .collect()
             .await;
         let mut each = Each::new();
-        for (foreseen, repository) in foreseen {
+        for (preview, repository) in previews {
             let reached = grant.filter(|grant| grant.reaches(&repository.region, &repository.name));
-            let result = match foreseen {
+            let result = match preview {
                 Ok(Some(PolicyPreview {
                     change,
                     left_out,
+                    retained,
                     characters,
                     policy,
                 })) => {
@@ -256,7 +260,9 @@ impl Enforcement<'_> {
                             .repositories
                             .push((repository.clone(), Ok(policy.map(Arc::new))));
                     }
+                    let not_retained = self.not_retained(&repository, retained, None);
                     match (left_out, pending) {
+                        _ if not_retained.is_some() => not_retained.map_or(Ok(()), Err),
                         (true, _) => Err(does_not_fit(&repository, full_percent)),
                         (false, true) => Err(Problem::new(
                             Reason::Observing,
@@ -299,13 +305,17 @@ impl Enforcement<'_> {
     }
 
     /// That access which was to stay could not be put into a statement of its own.
-    fn not_retained(&self, repository: &RepositoryKey, standings: &Standings) -> Option<Problem> {
+    fn not_retained(
+        &self,
+        repository: &RepositoryKey,
+        is_retained: bool,
+        contested: Option<&Problem>,
+    ) -> Option<Problem> {
         let grant = self
             .retained
             .filter(|grant| grant.touches_repository_policies())?;
         let concerned = grant.reaches(&repository.region, &repository.name);
-        let done = standings.retained.contains(&self.owner.grant);
-        (concerned && !done).then(|| cannot_stay(repository, standings))
+        (concerned && !is_retained).then(|| cannot_stay(repository, contested))
     }
 
     /// What a look at a repository's policy means for this grant; nothing where there is nothing to
@@ -444,8 +454,8 @@ fn not_in_yet(repository: &RepositoryKey) -> Problem {
     )
 }
 
-fn cannot_stay(repository: &RepositoryKey, standings: &Standings) -> Problem {
-    match &standings.contested {
+fn cannot_stay(repository: &RepositoryKey, contested: Option<&Problem>) -> Problem {
+    match contested {
         Some(problem) => problem.clone(),
         None => Problem::new(
             Reason::PolicyTooLarge,

@@ -36,6 +36,7 @@ pub async fn preview(
     Ok(Some(PolicyPreview {
         change: changes(repository, &plan),
         left_out,
+        retained: plan.retained.contains(grant),
         characters: plan.characters,
         policy: plan.current,
     }))
@@ -46,6 +47,8 @@ pub struct PolicyPreview {
     pub change: Option<Planned>,
     /// Whether the grant would find no room.
     pub left_out: bool,
+    /// Whether the grant's access is retained.
+    pub retained: bool,
     pub characters: usize,
     /// The policy as it is.
     pub policy: Option<Document>,

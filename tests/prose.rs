@@ -1,0 +1,109 @@
+//! Counts what makes comments in `src/` hard to read: phrases that say little, and lines that are
+//! too long. No count may rise. Whoever lowers one lowers its limit here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Phrases with the number of times that comments in `src/` may contain them. For what to write
+/// instead, see the glossary in `docs/architecture.md`.
+const PHRASES: [(&str, usize); 13] = [
+    ("whoever", 21),
+    ("whom", 21),
+    ("anew", 11),
+    ("is told", 34),
+    ("are told", 6),
+    ("look at", 20),
+    ("looks at", 5),
+    ("hang on", 2),
+    ("hangs on", 14),
+    ("nobody's", 9),
+    ("he", 3),
+    ("his", 4),
+    ("himself", 2),
+];
+
+/// How many comment lines in `src/` may be longer than 100 characters.
+const LONG_LINES: usize = 25;
+
+/// The comments in `src/`, line by line: the file, the whole line, and the comment in lower case.
+fn comments() -> Vec<(PathBuf, String, String)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut comments = Vec::new();
+    for file in rust_files(&source) {
+        for line in fs::read_to_string(&file).unwrap().lines() {
+            if let Some((_, comment)) = line.split_once("//") {
+                comments.push((file.clone(), line.to_owned(), comment.to_lowercase()));
+            }
+        }
+    }
+    comments
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                rust_files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+/// How often a phrase occurs as words of its own.
+fn count(comment: &str, phrase: &str) -> usize {
+    let is_boundary = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');
+    comment
+        .match_indices(phrase)
+        .filter(|(at, _)| {
+            is_boundary(comment[..*at].chars().next_back())
+                && is_boundary(comment[at + phrase.len()..].chars().next())
+        })
+        .count()
+}
+
+#[test]
+fn hard_phrases_in_comments_do_not_rise() {
+    let comments = comments();
+    for (phrase, limit) in PHRASES {
+        let places: Vec<String> = comments
+            .iter()
+            .filter(|(_, _, comment)| count(comment, phrase) > 0)
+            .map(|(file, _, comment)| format!("{}: {comment}", file.display()))
+            .collect();
+        let found: usize = comments
+            .iter()
+            .map(|(_, _, comment)| count(comment, phrase))
+            .sum();
+        assert!(
+            found <= limit,
+            "comments say {phrase:?} {found} times, more than {limit}:\n{}",
+            places.join("\n")
+        );
+        assert!(
+            found == limit,
+            "comments say {phrase:?} {found} times now: lower its limit from {limit}"
+        );
+    }
+}
+
+#[test]
+fn long_comment_lines_do_not_rise() {
+    let long = comments()
+        .iter()
+        .filter(|(_, line, _)| line.trim_start().starts_with("//"))
+        .filter(|(_, line, _)| line.chars().count() > 100)
+        .count();
+    assert!(long <= LONG_LINES, "{long} lines, more than {LONG_LINES}");
+}
+
+#[test]
+fn phrases_are_counted_as_words() {
+    assert_eq!(count("he told them, and he left", "he"), 2);
+    assert_eq!(count("the other", "he"), 0);
+    assert_eq!(count("it is told", "is told"), 1);
+}
