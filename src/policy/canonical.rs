@@ -1,51 +1,50 @@
-//! What a document means, so that what AWS returns can be compared with what was sent: AWS reorders
-//! lists, turns single strings into lists and bare account numbers into root ARNs. Text is never
-//! compared.
+//! A document's meaning, for comparing a document that AWS returns with the one that was sent. AWS
+//! reorders lists, and turns single strings into lists and bare account numbers into root ARNs. The
+//! text of documents is never compared.
 //!
-//! A document's meaning is its canonical form without the Sids. Where it is not certain that two
-//! forms mean the same, they count as different: that costs a write, not an access. So an element
-//! that is not of the form IAM documents is left as it stands, letter by letter, and equals only
-//! itself.
+//! A document's meaning is its canonical form without the Sids. If it is not certain that two forms
+//! mean the same, they count as different: that costs a write, but no access. So an element that
+//! does not have the form IAM documents stays unchanged, letter by letter, and equals only itself.
 //!
-//! What is certain, and where it is written (below
+//! Certain equivalences, and where they are documented (below
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/>):
 //!
 //! | two forms of the same | source |
 //! |---|---|
-//! | a string, and a list of that string alone; order and repetition in a list | `reference_policies_grammar.html` |
-//! | actions, whatever the case of their letters | `reference_policies_elements_action.html` |
-//! | condition keys, whatever the case of their letters | `reference_policies_elements_condition.html` |
-//! | condition operators, likewise | not written; IAM stores no operator that it does not know, and no two differ by case alone |
+//! | a string, and a list of only that string; order and repetition in a list | `reference_policies_grammar.html` |
+//! | actions that differ only in case | `reference_policies_elements_action.html` |
+//! | condition keys that differ only in case | `reference_policies_elements_condition.html` |
+//! | condition operators that differ only in case | not documented; IAM stores no operator that it does not know, and no two differ only in case |
 //! | a boolean or a number as a condition's value, alone or in a list, and its string | `reference_policies_grammar.html` |
 //! | `ArnEquals` and `ArnLike`, `ArnNotEquals` and `ArnNotLike` | `reference_policies_elements_condition_operators.html` |
-//! | the values of `Bool`, whatever the case of their letters | not written; IAM takes `True` for `true` |
+//! | values of `Bool` that differ only in case | not documented; IAM accepts `True` for `true` |
 //! | `"Principal": "*"` and `{"AWS": "*"}` | `reference_policies_elements_principal.html` |
 //! | an account's number and its root's ARN | `reference_policies_elements_principal.html` |
-//! | no `Version` and 2008-10-17; and 2012-10-17, where no `${` stands | `reference_policies_elements_version.html` |
+//! | no `Version` and 2008-10-17; and 2012-10-17, if there is no `${` | `reference_policies_elements_version.html` |
 
 use super::document::{Document, Statement, VERSION};
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The version that a document without one has. It knows no policy variables: `${` is plain text in
+/// Version of a document that does not state one. It has no policy variables: `${` is plain text in
 /// it.
 const VERSION_WITHOUT_VARIABLES: &str = "2008-10-17";
 
-/// A document's meaning: two documents with equal meanings grant and deny the same.
+/// A document's meaning. Two documents with equal meanings grant and deny the same access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meaning {
     statements: BTreeSet<StatementMeaning>,
-    /// What stands beside the statements.
+    /// The elements outside the statements.
     fields: String,
 }
 
-/// A statement's meaning: its canonical form, printed. The Sid is no part of it.
+/// A statement's meaning: its canonical form, printed, without the Sid.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StatementMeaning(String);
 
 impl Document {
-    /// What the document means.
+    /// Returns the document's meaning.
     pub fn meaning(&self) -> Meaning {
         let mut fields = self.canonical_fields();
         fields.remove("Id");
@@ -55,14 +54,14 @@ impl Document {
         }
     }
 
-    /// Whether both grant and deny the same.
+    /// Returns whether both documents grant and deny the same access.
     pub fn same_meaning(&self, other: &Self) -> bool {
         self.meaning() == other.meaning()
     }
 
-    /// The document in canonical form: of two documents that mean the same, the same but for Id and
-    /// Sids. It is for comparing and for showing, not for writing: IAM documents no lower-case
-    /// names for its condition operators.
+    /// Returns the document in canonical form. Two documents with the same meaning have the same
+    /// canonical form except for Id and Sids. The form is for comparing and showing, not for
+    /// writing: IAM does not document lower-case names for its condition operators.
     pub fn canonical(&self) -> Self {
         let mut statements: Vec<_> = self.statements.iter().map(Canonical::of).collect();
         statements.sort_by(Canonical::order);
@@ -73,7 +72,7 @@ impl Document {
         }
     }
 
-    /// The version as it stands, or the one that a document without it has.
+    /// Returns the version as written, or the default version if the document states none.
     pub(super) fn version(&self) -> Value {
         self.fields
             .get("Version")
@@ -81,7 +80,7 @@ impl Document {
             .unwrap_or_else(|| VERSION_WITHOUT_VARIABLES.into())
     }
 
-    /// What stands beside the statements, with the version that means the same.
+    /// Returns the elements outside the statements, with the version in canonical form.
     pub(super) fn canonical_fields(&self) -> Map<String, Value> {
         let mut fields = sorted_map(&self.fields);
         if self.version() == VERSION_WITHOUT_VARIABLES {
@@ -91,15 +90,15 @@ impl Document {
                 VERSION
             };
             fields.insert("Version".into(), version.into());
-            // An inserted key stands last where serde_json keeps the order of insertion.
+            // An inserted key comes last if serde_json keeps the order of insertion.
             fields = sorted_map(&fields);
         }
         fields
     }
 
-    /// Whether there is a `${` in anything that has a meaning. Variables are replaced in resources
-    /// and in conditions' values; that a version touches nothing else is not documented, so every
-    /// place counts.
+    /// Returns whether any element that affects the meaning contains `${`. Variables are replaced
+    /// in resources and in condition values. It is not documented that a version affects nothing
+    /// else, so every place counts.
     fn has_dollar_brace(&self) -> bool {
         let fields = self
             .fields
@@ -117,15 +116,16 @@ impl Document {
 }
 
 impl Statement {
-    /// What the statement means.
+    /// Returns the statement's meaning.
     pub fn meaning(&self) -> StatementMeaning {
         Canonical::of(self).meaning
     }
 }
 
 impl Statement {
-    /// Whether this statement has the other's actions, and each value of its principals and
-    /// conditions: then it lets in whom the other does, for values of one key are alternatives.
+    /// Returns whether this statement has the other's effect, actions and resources, and every
+    /// value of its principals and conditions. Such a statement allows every principal that the
+    /// other allows, because values of one key are alternatives.
     pub(super) fn covers_values_of(&self, other: &Self) -> bool {
         let (own, other) = (Canonical::of(self).keys, Canonical::of(other).keys);
         let same_key = |key: &str| own.get(key) == other.get(key);
@@ -135,7 +135,7 @@ impl Statement {
     }
 }
 
-/// Objects by key, lists as sets; a value that stands alone is one of a list.
+/// Compares objects by key and lists as sets; a single value counts as a list of one.
 fn has_values_of(own: Option<&Value>, other: Option<&Value>) -> bool {
     match (own, other) {
         (Some(Value::Object(own)), Some(Value::Object(other))) => {
@@ -157,7 +157,7 @@ fn has_values_of(own: Option<&Value>, other: Option<&Value>) -> bool {
 /// A statement in canonical form.
 pub(super) struct Canonical {
     pub(super) meaning: StatementMeaning,
-    /// Everything but the Sid.
+    /// All keys except the Sid.
     pub(super) keys: Map<String, Value>,
     sid: Option<Value>,
 }
@@ -190,7 +190,7 @@ impl Canonical {
         }
     }
 
-    /// By meaning, and by Sid where the meaning is the same.
+    /// Orders by meaning, then by Sid.
     fn order(&self, other: &Self) -> Ordering {
         let sid = |statement: &Self| statement.sid.as_ref().map(Value::to_string);
         self.meaning
@@ -202,14 +202,15 @@ impl Canonical {
         let Self { mut keys, sid, .. } = self;
         if let Some(sid) = sid {
             keys.insert("Sid".into(), sid);
-            // What is inserted stands last where serde_json keeps the order of insertion.
+            // An inserted key comes last if serde_json keeps the order of insertion.
             keys = sorted_map(&keys);
         }
         Statement(keys)
     }
 }
 
-/// A Principal of the documented form: kinds of principals with a string or a list of them each.
+/// Canonicalises a Principal of the documented form: kinds of principals, each with a string or a
+/// list of strings.
 fn principals(value: &Value) -> Option<Value> {
     let mut canonical = Map::new();
     for (kind, names) in sorted(value.as_object()?) {
@@ -223,15 +224,15 @@ fn principals(value: &Value) -> Option<Value> {
     Some(Value::Object(canonical))
 }
 
-/// A Principal that is `"*"` names everyone, as does `{"AWS": "*"}`. No other bare string is a
-/// principal, and of NotPrincipal the equivalence is not documented.
+/// Returns the canonical form of the Principal `"*"`, which names everyone, as does `{"AWS": "*"}`.
+/// No other bare string is a principal, and the equivalence is not documented for NotPrincipal.
 fn everyone() -> Value {
     Value::Object(Map::from_iter([("AWS".to_owned(), "*".into())]))
 }
 
-/// A bare account number names the account's root; IAM and ECR return it as an ARN. In other
-/// partitions than `aws` the two are left distinct here, for the number alone does not tell the
-/// partition.
+/// Returns the root ARN for a bare account number, and any other principal unchanged. The number
+/// names the account's root, and IAM and ECR return it as an ARN. In partitions other than `aws`
+/// the two forms stay distinct here, because the number does not identify the partition.
 fn root_arn(principal: &str) -> String {
     if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
         return format!("arn:aws:iam::{principal}:root");
@@ -239,10 +240,13 @@ fn root_arn(principal: &str) -> String {
     principal.to_owned()
 }
 
-/// A Condition of the documented form. `None` where it is of another, where an operator has no key
-/// (whether it then holds is not documented), and where two operators or keys differ by case alone:
-/// both must then hold, or only one is looked at. Of one key whose values are not understood, the
-/// values stay as they stand.
+/// Canonicalises a Condition of the documented form. Returns `None` in these cases:
+/// - The condition has another form.
+/// - An operator has no key: it is not documented whether it then holds.
+/// - Two operators or keys differ only in case: it is not certain whether both must hold or only
+///   one is evaluated.
+///
+/// If the values of a key are not understood, those values stay unchanged.
 fn conditions(value: &Value) -> Option<Value> {
     let mut canonical: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for (operator, keys) in by_lowercase(value.as_object()?)? {
@@ -281,8 +285,8 @@ fn conditions(value: &Value) -> Option<Value> {
     ))
 }
 
-/// Adds an operator under its canonical name; under its own where that one has one of its keys
-/// already, for then both must hold.
+/// Adds an operator under its canonical name. If that name already has one of the operator's keys,
+/// adds it under its own name instead, because then both must hold.
 fn under_one_name(
     mut operators: BTreeMap<String, Map<String, Value>>,
     (operator, keys): (String, Map<String, Value>),
@@ -298,8 +302,8 @@ fn under_one_name(
     operators
 }
 
-/// The one of two names for an operator, in small letters: the ARN operators compare alike, with or
-/// without wildcards.
+/// Returns an operator's canonical name in lower case. The two ARN operators compare alike, with or
+/// without wildcards, so they share one name.
 pub(super) fn canonical_operator(operator: &str) -> String {
     operator
         .to_ascii_lowercase()
@@ -312,8 +316,9 @@ fn is_boolean(operator: &str) -> bool {
     matches!(behind_set, "bool" | "boolifexists")
 }
 
-/// ASCII alone, here and for actions: in other scripts there are letters that differ and have the
-/// same small one.
+/// Maps the entries by lower-case key; returns `None` if two keys differ only in case. Only ASCII
+/// is folded, here and for actions: in other scripts, distinct letters can have the same lower-case
+/// letter.
 fn by_lowercase(map: &Map<String, Value>) -> Option<BTreeMap<String, &Value>> {
     let folded: BTreeMap<String, &Value> = map
         .iter()
@@ -326,8 +331,9 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(String::from)
 }
 
-/// A condition's value. IAM writes `true` and `"true"`, `1` and `"1"` for the same, and so it is
-/// with fractions (`s3:TlsVersion` is 1.2); whether it writes `1.0` as `1` is not documented.
+/// Returns a condition value as text. IAM writes `true` and `"true"`, and `1` and `"1"`, for the
+/// same value; the same goes for fractions (`s3:TlsVersion` is 1.2). It is not documented whether
+/// it writes `1.0` as `1`, so such a number is not understood.
 fn operand(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -340,8 +346,8 @@ fn operand(value: &Value) -> Option<String> {
     }
 }
 
-/// A value or a list of values as a set: one as a string, several in order and each of them once.
-/// `None` where one of them is not of the form that is expected.
+/// Returns a value or a list of values as a set: one as a string, several sorted and without
+/// repetition. Returns `None` if one of them does not have the expected form.
 fn set(value: &Value, read: impl Fn(&Value) -> Option<String>) -> Option<Value> {
     let Value::Array(values) = value else {
         return read(value).map(Value::String);
@@ -370,8 +376,8 @@ fn dollar_brace(value: &Value) -> bool {
     }
 }
 
-/// The entries by key, whether or not serde_json keeps them so (its feature `preserve_order` does
-/// not).
+/// Returns the entries sorted by key. With its feature `preserve_order`, serde_json itself does not
+/// sort them.
 fn sorted(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_unstable_by_key(|(key, _)| *key);

@@ -1,4 +1,5 @@
-//! What our statements in a document allow: what is there already, and what of it nobody asks for.
+//! The access that our statements in a document allow: what exists already, and which part no grant
+//! asks for.
 
 use super::dead_ids::is_unique_id;
 use super::document::{Document, Statement};
@@ -7,8 +8,8 @@ use super::installation::Installation;
 use super::pack::{carry, is_as_packed};
 use super::repository::Contribution;
 
-/// What our statements in a document allow already. One whose actions or condition somebody has
-/// changed is not told: it is none of ours as it is.
+/// Returns the access that our statements in a document allow already. A statement whose actions or
+/// condition were changed by hand is omitted: in that form it is not ours.
 pub fn carried(document: &Document, installation: &Installation) -> Vec<Contribution> {
     let ours = document
         .statements
@@ -18,10 +19,10 @@ pub fn carried(document: &Document, installation: &Installation) -> Vec<Contribu
         .collect()
 }
 
-/// What the statements of this installation in a document allow beyond what is `asked`, one line
-/// each, for people. A revocation is done when there is nothing of that kind. A statement that
-/// somebody changed is not what was asked, whatever it allows now. A unique ID that stands for a
-/// deleted principal lets in nobody, so it is no part of it.
+/// Lists the access that this installation's statements in a document allow beyond `asked`, one
+/// line each, for people. A revocation is complete when the list is empty. A statement that was
+/// changed by hand counts as excess, whatever it allows now. A unique ID in place of a deleted
+/// principal gives no access, so it is omitted.
 pub fn beyond<'a>(
     document: &Document,
     asked: impl IntoIterator<Item = &'a Contribution>,
@@ -55,8 +56,8 @@ pub fn beyond<'a>(
     ours.flat_map(excess).collect()
 }
 
-/// Whether our statements carry all that is `asked`, and something of it is not accounted for by
-/// others: then it is there because of who asks.
+/// Returns whether our statements contain everything that is `asked`, and other grants do not
+/// account for all of it. In that case it is there because of the grant that asks.
 pub fn unaccounted(
     document: &Document,
     accounted: &[Contribution],
@@ -80,7 +81,8 @@ pub fn unaccounted(
     asked.iter().all(|asked| carry(&ours, asked, installation)) && asked.iter().any(is_left)
 }
 
-/// What a statement of ours allows, if it is as we would write it.
+/// Returns the access that a statement of ours allows, if it has the form in which we would write
+/// it.
 fn as_packed(statement: &Statement, installation: &Installation) -> Option<Contribution> {
     allowed_by(statement).filter(|held| is_as_packed(statement, held, installation))
 }
@@ -207,7 +209,7 @@ mod tests {
                 .all(|left| left.contains("100000000002") && !left.contains("100000000001")),
             "{left:?}"
         );
-        // One action less is asked.
+        // One action fewer is asked for.
         let pull = Contribution {
             actions: ["ecr:BatchGetImage".to_owned()].into(),
             callers: two,
@@ -217,7 +219,7 @@ mod tests {
             left.len() == 1 && left[0].starts_with("ecr:PutImage"),
             "{left:?}"
         );
-        // Nobody else's statement counts.
+        // Statements of other installations do not count.
         let other: Installation = "ba9876543210".parse().unwrap();
         assert!(beyond(&document, &[], &other).is_empty());
     }

@@ -1,6 +1,6 @@
-//! Unique IDs (`AROA…`, `AIDA…`) that AWS shows in place of a principal that was deleted. AWS
-//! refuses to write a document that names one, whoever wrote that statement. This module decides
-//! when such an ID is proven dead, and removes it from foreign statements. Source:
+//! Unique IDs (`AROA…`, `AIDA…`) that AWS shows in place of a deleted principal. AWS refuses to
+//! write a document that names one, regardless of the statement's author. This module decides when
+//! such an ID is proven dead, and removes it from foreign statements. Source:
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids>.
 
 use super::document::{Document, Statement};
@@ -9,14 +9,14 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How far two refused writes must be apart before an ID that both reads showed is proven dead: an
+/// Minimum time between two refused writes before an ID that both reads showed is proven dead: an
 /// ID also shows briefly after its role was created.
 pub const PROVEN_AFTER: Duration = Duration::from_secs(300);
 
 /// A unique ID in a foreign statement.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeadId {
-    /// The statement, for people: its Sid, or its place in the document.
+    /// The statement, for people: its Sid, or its position in the document.
     pub statement: String,
     /// The ID.
     pub id: String,
@@ -31,7 +31,7 @@ pub struct Cleaned {
     pub originals: Vec<Statement>,
 }
 
-/// The unique IDs that foreign statements of the document name as principals.
+/// Returns the unique IDs that foreign statements of the document name as principals.
 pub fn shown(document: &Document, installation: &Installation) -> Vec<DeadId> {
     let mut found: Vec<DeadId> = Vec::new();
     for (at, statement) in document.statements.iter().enumerate() {
@@ -53,7 +53,7 @@ pub fn shown(document: &Document, installation: &Installation) -> Vec<DeadId> {
     found
 }
 
-/// A statement for people: its Sid, or its place in the document.
+/// Describes a statement for people: by its Sid, or by its position in the document.
 pub(super) fn place(at: usize, statement: &Statement) -> String {
     match statement.sid_text() {
         Some(sid) => format!("statement `{sid}`"),
@@ -61,9 +61,9 @@ pub(super) fn place(at: usize, statement: &Statement) -> String {
     }
 }
 
-/// The document without these IDs, where they can be removed: only from `Principal` of a foreign
-/// `Allow` that keeps another principal. Where nothing but dead IDs is left in `Principal`, the
-/// statement is dropped. `Deny`, `NotPrincipal` and conditions are never changed.
+/// Returns the document without these IDs. An ID is only removed from the `Principal` of a foreign
+/// `Allow`, and the statement is dropped if its `Principal` names only dead IDs. `Deny`,
+/// `NotPrincipal` and conditions are never changed.
 pub fn without(
     document: &Document,
     dead: &BTreeSet<String>,
@@ -93,7 +93,7 @@ pub fn without(
     cleaned
 }
 
-/// What becomes of a statement's `Principal`.
+/// The result of removing dead IDs from a statement's `Principal`.
 enum Principal {
     Unchanged,
     Fewer(Map<String, Value>),
@@ -133,7 +133,7 @@ fn principal_without(statement: &Statement, dead: &BTreeSet<String>) -> Principa
     }
 }
 
-/// Whether a principal is the unique ID of a role or a user.
+/// Returns whether a principal is the unique ID of a role or a user.
 pub fn is_unique_id(principal: &str) -> bool {
     (principal.starts_with("AROA") || principal.starts_with("AIDA"))
         && principal.len() >= 16
@@ -143,7 +143,7 @@ pub fn is_unique_id(principal: &str) -> bool {
 }
 
 /// The IDs that a document showed each time a write of it was refused, with the time of the first
-/// refusal. Times count from any one moment, by a clock that never goes back.
+/// refusal. Times count from any fixed moment, by a monotonic clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusals(BTreeMap<String, Duration>);
 
@@ -162,8 +162,8 @@ impl Refusals {
         proven.map(|(id, _)| id.clone()).collect()
     }
 
-    /// Records that the document was read and shows these IDs: one that it does not show any more
-    /// stood for nobody who was deleted.
+    /// Records that the document was read and shows these IDs. An ID that it no longer shows did
+    /// not belong to a deleted principal.
     pub fn read(&mut self, shown: &BTreeSet<String>) {
         self.0.retain(|id, _| shown.contains(id));
     }
@@ -323,7 +323,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nobody who is alive loses or gains anything.
+        /// Checks that no living principal loses or gains access.
         #[test]
         fn every_other_principal_keeps_every_statement(statements in prop::collection::vec(some_statement(), 0..5)) {
             let before = document(json!(statements));
@@ -339,7 +339,7 @@ mod tests {
                     text
                 });
                 let empty = json!({"AWS": []});
-                // A list that was empty before, or names dead IDs alone, lets nobody in.
+                // A list that was empty before, or names only dead IDs, grants no access.
                 let kept = texts.filter(|text| text.get("Principal") != Some(&empty));
                 let kept = kept.map(|mut text| {
                     if let Some(kinds) = text.get_mut("Principal").and_then(Value::as_object_mut)

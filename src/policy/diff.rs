@@ -1,90 +1,91 @@
-//! Where two documents differ in meaning, statement by statement, as data.
+//! Differences in meaning between two documents, statement by statement, as data.
 //!
-//! Statements are matched by their meaning first, then by their Sid; what is left stands in one
-//! document alone. Two documents have an empty [`Difference`] exactly where
-//! [`Document::same_meaning`] holds.
+//! Statements are matched by meaning first, then by Sid. The remaining ones are in only one
+//! document. The [`Difference`] of two documents is empty exactly if [`Document::same_meaning`]
+//! holds.
 
 use super::canonical::{Canonical, StatementMeaning, canonical_operator};
 use super::document::{Document, Statement};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What lies between two documents, the left one and the right one.
+/// The difference between two documents, the left one and the right one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// What stands beside the statements, the version only where it changes what a statement means.
+    /// Elements outside the statements; the version only if it changes the meaning of a statement.
     pub document: Vec<DiffPart>,
-    /// Statements with one Sid and two meanings, in the left document's order.
+    /// Statements with the same Sid and different meanings, in the left document's order.
     pub changed: Vec<Changed>,
-    /// Statements that the left document has alone.
+    /// Statements that only the left document has.
     pub only_left: Vec<Alone>,
-    /// Statements that the right document has alone.
+    /// Statements that only the right document has.
     pub only_right: Vec<Alone>,
-    /// Statements that mean the same in both. They are no difference.
+    /// Statements that mean the same in both, which are not a difference.
     pub same: Vec<Same>,
 }
 
-/// By what people find a statement.
+/// Name of a statement, for people to find it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
-    /// Its place in its document, from 1.
+    /// The statement's position in its document, from 1.
     pub position: usize,
-    /// Its Sid; as JSON, where it is no string.
+    /// The statement's Sid; as JSON if it is not a string.
     pub sid: Option<String>,
 }
 
-/// Statements of one meaning: usually one in each document.
+/// Statements with the same meaning: usually one in each document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Same {
-    /// Those of the left document.
+    /// Statements of the left document.
     pub left: Vec<Name>,
-    /// Those of the right document.
+    /// Statements of the right document.
     pub right: Vec<Name>,
 }
 
 /// A statement whose meaning changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed {
-    /// What it is in the left document.
+    /// The statement's name in the left document.
     pub left: Name,
-    /// What it is in the right document.
+    /// The statement's name in the right document.
     pub right: Name,
-    /// What changed; never empty.
+    /// The parts that changed; never empty.
     pub parts: Vec<DiffPart>,
 }
 
-/// A statement of one document.
+/// A statement that only one document has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alone {
-    /// Which it is.
+    /// The statement's name.
     pub name: Name,
-    /// All of it: removed if it is the left document's, else added.
+    /// All parts of the statement: removed if it is in the left document, added if it is in the
+    /// right one.
     pub parts: Vec<DiffPart>,
 }
 
-/// An element, or a part of one that is compared by itself: an operator and key of a condition, a
-/// kind of principal.
+/// An element, or a part of one that is compared separately: an operator and key of a condition, or
+/// a kind of principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiffPart {
-    /// Where it stands: `["Condition", "StringLike", "aws:SourceArn"]`.
+    /// Path of the part: `["Condition", "StringLike", "aws:SourceArn"]`.
     pub place: Vec<String>,
-    /// What the left document has there and the right one has not.
+    /// Values that only the left document has there.
     pub removed: BTreeSet<Term>,
-    /// What the right document has there and the left one has not.
+    /// Values that only the right document has there.
     pub added: BTreeSet<Term>,
 }
 
-/// One value of an element.
+/// A value of an element.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Term {
     /// A string.
     Text(String),
-    /// What is neither a string nor a list of them, as JSON.
+    /// Any value that is neither a string nor a list of strings, as JSON.
     Json(String),
 }
 
 impl Difference {
-    /// What lies between the two.
+    /// Computes the difference between two documents.
     pub fn between(left: &Document, right: &Document) -> Self {
         let mut difference = Self {
             document: beside_the_statements(left, right),
@@ -143,7 +144,7 @@ impl Difference {
         difference
     }
 
-    /// Whether both documents mean the same.
+    /// Returns whether both documents mean the same.
     pub fn is_empty(&self) -> bool {
         let Self {
             document,
@@ -157,7 +158,7 @@ impl Difference {
 }
 
 impl Same {
-    /// Whether the Sids differ; that is no difference in meaning.
+    /// Returns whether the Sids differ, which is not a difference in meaning.
     pub fn is_renamed(&self) -> bool {
         let sids = |names: &[Name]| {
             names
@@ -169,7 +170,7 @@ impl Same {
     }
 }
 
-/// A statement, as it stands and in canonical form.
+/// A statement, as written and in canonical form.
 struct Named<'a> {
     name: Name,
     statement: &'a Statement,
@@ -218,8 +219,8 @@ fn beside_the_statements(left: &Document, right: &Document) -> Vec<DiffPart> {
         fields
     };
     let (mut of_left, mut of_right) = (fields(left), fields(right));
-    // In canonical form a version also tells whether there are variables; where that alone differs,
-    // the statements say so.
+    // In canonical form, the version also depends on whether there are variables. If only that
+    // differs, the difference already shows in the statements.
     if of_left.get("Version") == of_right.get("Version") || left.version() == right.version() {
         of_left.remove("Version");
         of_right.remove("Version");
@@ -230,7 +231,7 @@ fn beside_the_statements(left: &Document, right: &Document) -> Vec<DiffPart> {
     compared(&terms_by_place(&of_left), &terms_by_place(&of_right))
 }
 
-/// The order in which people read a statement; what else it has comes behind.
+/// Order in which people read a statement. Other elements follow.
 const ORDER: [&str; 8] = [
     "Effect",
     "Principal",
@@ -242,7 +243,7 @@ const ORDER: [&str; 8] = [
     "Condition",
 ];
 
-/// What differs between two statements, or all of the one that there is.
+/// Returns the parts that differ between two statements, or all parts if only one is given.
 fn parts(left: Option<&Named>, right: Option<&Named>) -> Vec<DiffPart> {
     let places = |named: Option<&Named>| {
         named
@@ -286,8 +287,8 @@ fn compared(left: &Places, right: &Places) -> Vec<DiffPart> {
     places.into_iter().filter_map(part).collect()
 }
 
-/// Every place of a canonical object with what stands there. From it the object could be built
-/// again, so that no difference is lost.
+/// Returns every place of a canonical object with its values. The object could be rebuilt from the
+/// result, so no difference is lost.
 fn terms_by_place(keys: &Map<String, Value>) -> Places {
     let mut places = Places::new();
     for (key, value) in keys {
@@ -321,8 +322,8 @@ fn terms(value: &Value) -> BTreeSet<Term> {
         .as_array()
         .and_then(|list| list.iter().map(Value::as_str).collect());
     match texts {
-        // Only what a canonical list looks like is compared as a set; of an unknown element the
-        // order may matter.
+        // Only a list in canonical form is compared as a set. In an unknown element, the order may
+        // matter.
         Some(texts) if texts.len() > 1 && texts.is_sorted_by(|a, b| a < b) => texts
             .into_iter()
             .map(|text| Term::Text(text.to_owned()))
@@ -331,8 +332,8 @@ fn terms(value: &Value) -> BTreeSet<Term> {
     }
 }
 
-/// How the documents write what the canonical form has in small letters, for people to recognise
-/// it.
+/// Original spelling of the words that the canonical form lower-cases, so that people recognise
+/// them.
 struct Spelling(BTreeMap<String, String>);
 
 impl Spelling {

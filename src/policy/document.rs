@@ -1,40 +1,40 @@
-//! A policy document as its statements. Whatever a document holds beyond what is understood here is
-//! kept as it is, for other people's statements must survive being read and written again.
+//! A policy document as a list of statements. Keys that this module does not interpret are kept
+//! unchanged, because foreign statements must survive being read and written again.
 
 use super::parse;
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// The policy language's version in documents that we begin.
+/// Version of the policy language in documents that we create.
 pub const VERSION: &str = "2012-10-17";
 
-/// The longest text that is looked at, in bytes. AWS has no policy of more than 20,480 characters;
-/// percent-encoded, and with all the white space that it was written with, that is still far less.
+/// Maximum length of a text that is parsed, in bytes. AWS has no policy of more than 20,480
+/// characters; even percent-encoded and with all its white space, such a policy is far shorter.
 pub const MAX_BYTES: usize = 1 << 20;
 
 /// An IAM policy document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// `Version`, `Id`, and whatever else stands beside the statements.
+    /// `Version`, `Id`, and any other element outside the statements.
     pub(super) fields: Map<String, Value>,
-    /// The statements in their order.
+    /// The statements in document order.
     pub statements: Vec<Statement>,
 }
 
-/// One statement of a document, with all its keys.
+/// A statement of a document, with all its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement(pub(super) Map<String, Value>);
 
-/// Why a text is not a policy document.
+/// The reason why a text is not a policy document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{problem}", self.position())]
 pub struct ParseError {
-    /// Line of the text (of what was percent-encoded, where it was), from 1; 0 where the whole is
-    /// meant.
+    /// Line in the text, from 1; for a percent-encoded document, in the decoded text. 0 if the
+    /// error concerns the entire text.
     pub line: usize,
-    /// Column in that line, in characters from 1; 0 where the whole is meant.
+    /// Column in that line, in characters from 1; 0 if the error concerns the entire text.
     pub column: usize,
-    /// What is wrong there.
+    /// Description of the error.
     pub problem: String,
 }
 
@@ -47,7 +47,7 @@ impl ParseError {
         }
     }
 
-    /// At an offset in bytes.
+    /// Creates an error at an offset in bytes.
     pub(super) fn at(text: &[u8], offset: usize, problem: impl Into<String>) -> Self {
         let before = &text[..offset.min(text.len())];
         let line_begins = before
@@ -71,7 +71,7 @@ impl ParseError {
 }
 
 impl Document {
-    /// A document of these statements.
+    /// Creates a document of these statements.
     pub fn of(statements: impl IntoIterator<Item = Statement>) -> Self {
         let mut fields = Map::new();
         fields.insert("Version".into(), VERSION.into());
@@ -81,15 +81,16 @@ impl Document {
         }
     }
 
-    /// Reads a document, percent-encoded or not: IAM returns it encoded, everyone else as it is. A
-    /// document that is not encoded begins with `{`, so a `%` there tells one from the other.
+    /// Parses a document, percent-encoded or not: IAM returns documents encoded, every other
+    /// service returns them plain. A plain document begins with `{`, so a leading `%` identifies an
+    /// encoded one.
     ///
     /// # Errors
-    /// When the text is not a policy document, or is one that could not be written again as it is:
-    /// it must be left alone then. So it is for a text of more than [`MAX_BYTES`], for one that is
-    /// not JSON or nested unreasonably deep, for a key that stands twice in an object, for a number
-    /// with more digits than a float holds, and for what is not of a policy's shape: an object
-    /// whose `Statement` is an object or a list of them.
+    /// When the text is not a policy document, or is one that could not be written again unchanged.
+    /// Such a document must be left alone. This covers a text of more than [`MAX_BYTES`], one that
+    /// is not JSON or is nested too deeply, a duplicate key in an object, a number with more digits
+    /// than a float holds, and any shape other than an object whose `Statement` is an object or a
+    /// list of objects.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         if text.len() > MAX_BYTES {
             let problem = format!(
@@ -117,10 +118,10 @@ impl Document {
         })
     }
 
-    /// Reads a document from what should be UTF-8.
+    /// Parses a document from bytes that should be UTF-8.
     ///
     /// # Errors
-    /// When it is not, or as [`Document::parse`] says.
+    /// When the bytes are not UTF-8, or as described for [`Document::parse`].
     pub fn parse_bytes(bytes: &[u8]) -> Result<Self, ParseError> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(text),
@@ -132,13 +133,13 @@ impl Document {
         }
     }
 
-    /// How many characters AWS will count: the minified document.
+    /// Returns the number of characters that AWS counts: those of the minified document.
     pub fn characters(&self) -> usize {
         self.to_string().chars().count()
     }
 }
 
-/// Minified JSON: ECR and trust policies count white space against their limits.
+/// Prints minified JSON: ECR and trust policies count white space against their limits.
 impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut whole = self.fields.clone();
@@ -152,7 +153,7 @@ impl fmt::Display for Document {
     }
 }
 
-/// Minified JSON, as in its document.
+/// Prints minified JSON, as in the document.
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Value::Object(self.0.clone()))
@@ -160,31 +161,31 @@ impl fmt::Display for Statement {
 }
 
 impl Statement {
-    /// An `Allow` of these actions, without principal, resource or condition yet.
+    /// Creates an `Allow` of these actions, without principal, resource or condition yet.
     pub fn allow<S: Into<String>>(actions: impl IntoIterator<Item = S>) -> Self {
         Self(Map::new())
             .with("Effect", "Allow".into())
             .with("Action", list(actions))
     }
 
-    /// A `Deny` of these actions, likewise.
+    /// Creates a `Deny` of these actions, without principal, resource or condition yet.
     pub fn deny<S: Into<String>>(actions: impl IntoIterator<Item = S>) -> Self {
         Self(Map::new())
             .with("Effect", "Deny".into())
             .with("Action", list(actions))
     }
 
-    /// With a statement ID.
+    /// Sets the statement ID.
     pub fn sid(self, sid: impl Into<String>) -> Self {
         self.with("Sid", Value::String(sid.into()))
     }
 
-    /// For these AWS principals (ARNs).
+    /// Sets these AWS principals (ARNs).
     pub fn to_principals<S: Into<String>>(self, arns: impl IntoIterator<Item = S>) -> Self {
         self.with("Principal", serde_json::json!({ "AWS": list(arns) }))
     }
 
-    /// For an AWS service.
+    /// Sets an AWS service as the principal.
     pub fn to_service(self, service: impl Into<String>) -> Self {
         self.with(
             "Principal",
@@ -192,13 +193,13 @@ impl Statement {
         )
     }
 
-    /// On these resources (ARNs).
+    /// Sets these resources (ARNs).
     pub fn on<S: Into<String>>(self, resources: impl IntoIterator<Item = S>) -> Self {
         self.with("Resource", list(resources))
     }
 
-    /// Only where `operator` holds for `key` and one of the values. A further condition is added to
-    /// those there are.
+    /// Adds the condition that `operator` holds for `key` and one of the values. Conditions that
+    /// the statement already has stay.
     pub fn only_if<S: Into<String>>(
         mut self,
         operator: &str,
@@ -213,12 +214,12 @@ impl Statement {
         self
     }
 
-    /// How many characters AWS will count for it.
+    /// Returns the number of characters that AWS counts for the statement.
     pub(super) fn characters(&self) -> usize {
         Value::Object(self.0.clone()).to_string().chars().count()
     }
 
-    /// The AWS principals that it names, in `Principal` and `NotPrincipal`.
+    /// Returns the AWS principals that the statement names in `Principal` and `NotPrincipal`.
     pub(super) fn aws_principals(&self) -> Vec<&str> {
         let named = ["Principal", "NotPrincipal"]
             .into_iter()
@@ -230,17 +231,17 @@ impl Statement {
         texts.collect()
     }
 
-    /// What `operator` asks of `key`, as it stands.
+    /// Returns the value that `operator` requires of `key`, as written in the document.
     pub fn condition(&self, operator: &str, key: &str) -> Option<&Value> {
         self.0.get("Condition")?.get(operator)?.get(key)
     }
 
-    /// Whether it denies.
+    /// Returns whether the statement is a `Deny`.
     pub fn is_deny(&self) -> bool {
         self.0.get("Effect").and_then(Value::as_str) == Some("Deny")
     }
 
-    /// Whether it lets in AWS principals (accounts, roles, users, or anybody), and nothing else.
+    /// Returns whether the statement names only AWS principals (accounts, roles, users, or `*`).
     pub fn is_for_aws_principals_alone(&self) -> bool {
         let only_key = |names: &Value| {
             names
@@ -250,7 +251,7 @@ impl Statement {
         self.0.get("Principal").is_some_and(only_key) && !self.0.contains_key("NotPrincipal")
     }
 
-    /// The statement's ID, if it has one.
+    /// Returns the statement's ID, if it has one.
     pub fn sid_text(&self) -> Option<&str> {
         self.0.get("Sid").and_then(Value::as_str)
     }
@@ -261,7 +262,7 @@ impl Statement {
     }
 }
 
-/// One value as a string, several as a list: as people write it.
+/// Returns one value as a string and several as a list, as people write it.
 fn list<S: Into<String>>(values: impl IntoIterator<Item = S>) -> Value {
     let mut values: Vec<String> = values.into_iter().map(Into::into).collect();
     if values.len() == 1 {

@@ -1,4 +1,4 @@
-//! What statements allow, one action and one caller at a time.
+//! The access that statements allow, by action and single caller.
 
 use super::carried::carried;
 use super::document::{Document, Statement};
@@ -8,19 +8,19 @@ use super::repository::Contribution;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// What a set of statements, or of contributions, allows.
+/// The access that a set of statements, or of contributions, allows.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed(Vec<Contribution>);
 
 impl Allowed {
-    /// What these statements allow. A statement of another form than ours is left out: its effect
-    /// is not certain.
+    /// Collects the access that these statements allow. Statements of another form than ours are
+    /// left out, because their effect is not certain.
     pub fn by<'a>(statements: impl IntoIterator<Item = &'a Statement>) -> Self {
         Self::of(statements.into_iter().filter_map(allowed_by))
     }
 
-    /// What these contributions allow. Those with the same actions become one where joining their
-    /// callers lets in nobody else.
+    /// Collects the access that these contributions allow. Contributions with the same actions are
+    /// joined if the joined callers include no others.
     pub fn of(contributions: impl IntoIterator<Item = Contribution>) -> Self {
         let mut joined: Vec<Contribution> = Vec::new();
         for Contribution { actions, callers } in contributions {
@@ -35,7 +35,7 @@ impl Allowed {
         Self(joined)
     }
 
-    /// Which of the actions are allowed to this one caller. An action may be allowed by a pattern.
+    /// Returns the actions of `asked` that are allowed to this single caller, also by a pattern.
     pub fn actions(&self, asked: &BTreeSet<String>, one: &PrincipalSet) -> BTreeSet<String> {
         let mut left: BTreeSet<&String> = asked.iter().collect();
         for Contribution { actions, callers } in &self.0 {
@@ -50,7 +50,7 @@ impl Allowed {
             .collect()
     }
 
-    /// The single callers to whom something is allowed, and who are comprised by these.
+    /// Returns the single callers that are allowed some action and that `asked` comprises.
     pub fn narrower(&self, asked: &PrincipalSet) -> impl Iterator<Item = PrincipalSet> {
         let singles = self
             .0
@@ -59,7 +59,7 @@ impl Allowed {
         singles.filter(|one| asked.comprise(one))
     }
 
-    /// Whether all of it is allowed.
+    /// Returns whether everything in the contribution is allowed.
     pub fn all_of(&self, asked: &Contribution) -> bool {
         asked
             .callers
@@ -68,13 +68,13 @@ impl Allowed {
             .all(|one| self.actions(&asked.actions, one).len() == asked.actions.len())
     }
 
-    /// The parts of which it consists.
+    /// Returns the contributions of which this access consists.
     pub fn parts(&self) -> &[Contribution] {
         &self.0
     }
 }
 
-/// Whether one of the actions is this one, or a pattern for it. Case does not matter.
+/// Returns whether one of the actions is this one or a pattern that matches it, ignoring case.
 fn allows(actions: &BTreeSet<String>, asked: &str) -> bool {
     let like = |pattern: &String| {
         pattern.eq_ignore_ascii_case(asked)
@@ -87,7 +87,7 @@ fn allows(actions: &BTreeSet<String>, asked: &str) -> bool {
     actions.contains(asked) || actions.iter().any(like)
 }
 
-/// What one statement allows, if it is an `Allow` of our form.
+/// Returns the access that a statement allows, if it is an `Allow` of our form.
 pub fn allowed_by(statement: &Statement) -> Option<Contribution> {
     let known = ["Sid", "Effect", "Principal", "Action", "Condition"];
     let Statement(keys) = statement;
@@ -109,7 +109,7 @@ pub fn allowed_by(statement: &Statement) -> Option<Contribution> {
     })
 }
 
-/// What our statements in a document allow.
+/// The access that our statements in a document allow.
 #[derive(Clone, Debug, Default)]
 pub struct Held {
     allowed: Allowed,
@@ -117,19 +117,19 @@ pub struct Held {
     as_packed: Vec<Contribution>,
 }
 
-/// What of a contribution a document holds already.
+/// The part of a contribution that a document already grants.
 #[derive(Clone, Debug, Default)]
 pub struct HeldPart {
-    /// In the statement in which it would be packed: keeping it takes no more room than it has.
+    /// Access in the statement into which it would be packed: keeping it needs no additional room.
     pub in_place: Vec<Contribution>,
-    /// By another statement: keeping it may take more room.
+    /// Access through another statement: keeping it may need more room.
     pub elsewhere: Vec<Contribution>,
     /// Whether something is missing.
     pub grows: bool,
 }
 
 impl Held {
-    /// What our statements in this document allow; nothing where there is none.
+    /// Returns the access that our statements in this document allow; none if there is no document.
     pub fn of(document: Option<&Document>, installation: &Installation) -> Self {
         let Some(document) = document else {
             return Self::default();
@@ -144,14 +144,15 @@ impl Held {
         }
     }
 
-    /// All that is held.
+    /// Returns all access that our statements allow.
     pub fn allowed(&self) -> &Allowed {
         &self.allowed
     }
 
-    /// What is held of these contributions: the callers that are asked for, and those that are
-    /// comprised by one that is asked for, such as a role of an account. (Two patterns that merely
-    /// overlap count as different: their common part cannot be written as a pattern.)
+    /// Returns the part of these contributions that our statements already grant. It contains the
+    /// callers that are asked for, and callers that one of those comprises, such as a role of an
+    /// account. Two patterns that merely overlap count as different, because their intersection
+    /// cannot be written as a pattern.
     pub fn part(&self, asked: &[Contribution]) -> HeldPart {
         let mut part = HeldPart::default();
         for Contribution { actions, callers } in asked {

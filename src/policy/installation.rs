@@ -1,10 +1,10 @@
-//! The Sids of our statements: by them alone an installation knows its own in a document that
-//! others write as well.
+//! The Sids of our statements. They are the only mark by which an installation recognises its own
+//! statements in a document that others write as well.
 //!
-//! `RegistryGrants`, 12 hex digits of the installation, 8 hex digits of what the statement allows
-//! (its actions and the shape of its condition, never its principals, so that a statement keeps its
-//! Sid as grants come and go). IAM takes only letters and digits here, hence fixed widths and no
-//! separators.
+//! A Sid consists of `RegistryGrants`, 12 hex digits of the installation, and 8 hex digits derived
+//! from the access that the statement allows: its actions and the shape of its condition, but never
+//! its principals, so that a statement keeps its Sid as grants come and go. IAM accepts only
+//! letters and digits here, hence the fixed widths without separators.
 
 use super::document::Statement;
 use sha2::{Digest, Sha256};
@@ -14,19 +14,20 @@ use std::str::FromStr;
 const MARK: &str = "RegistryGrants";
 const GROUP_DIGITS: usize = 8;
 
-/// One running operator in one cluster: in every tag and Sid that it owns. 12 lowercase hex digits.
+/// ID of one running operator in one cluster: 12 lowercase hex digits, in every tag and Sid that it
+/// owns.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Installation(String);
 
 impl Installation {
     const DIGITS: usize = 12;
 
-    /// The installation of the cluster whose `kube-system` namespace has this UID.
+    /// Returns the installation of the cluster whose `kube-system` namespace has this UID.
     pub fn of_cluster(kube_system_uid: &str) -> Self {
         Self(hex(kube_system_uid, Self::DIGITS))
     }
 
-    /// Whether the statement is this installation's.
+    /// Returns whether the statement belongs to this installation.
     pub fn owns(&self, statement: &Statement) -> bool {
         let Some(rest) = statement.sid_text().and_then(|sid| sid.strip_prefix(MARK)) else {
             return false;
@@ -40,12 +41,12 @@ impl Installation {
                 .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     }
 
-    /// The Sid of our statement that allows what `group` describes.
+    /// Returns the Sid of our statement for the access that `group` describes.
     pub fn sid(&self, group: &str) -> String {
         format!("{MARK}{}{}", self.0, hex(group, GROUP_DIGITS))
     }
 
-    /// The 12 digits.
+    /// Returns the 12 digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -68,7 +69,7 @@ impl FromStr for Installation {
     }
 }
 
-/// The first hex digits of the text's SHA-256.
+/// Returns the first hex digits of the text's SHA-256.
 pub fn hex(text: &str, digits: usize) -> String {
     let mut out: String = Sha256::digest(text.as_bytes())
         .iter()

@@ -1,10 +1,10 @@
-//! The rule that every write of a repository's policy passes: no write takes away an action for a
-//! principal that the document just read allows and that a grant asks for, unless AWS refuses that
+//! The rule that every write of a repository policy must pass. No write removes an action from a
+//! principal if the document just read allows it and a grant asks for it, unless AWS refuses that
 //! principal.
 //!
-//! [`checked`] is the only way to a [`Checked`], and only a `Checked` is written. How a document
-//! came about does not matter here: it is compared with what was read and with what the grants ask
-//! for.
+//! Only [`checked`] creates a [`Checked`], and only a `Checked` is written. It does not matter here
+//! how a document was created: it is compared with the document that was read and with the
+//! contributions of the grants.
 
 use super::carried::beyond;
 use super::document::Document;
@@ -20,38 +20,39 @@ use std::collections::BTreeSet;
 pub struct Checked(Option<Document>);
 
 impl Checked {
-    /// The document; `None`: the policy is to be deleted.
+    /// Returns the document; `None` means that the policy is to be deleted.
     pub fn document(&self) -> Option<&Document> {
         self.0.as_ref()
     }
 }
 
-/// Who may lose access by a write.
+/// The principals that may lose access through a write.
 #[derive(Clone, Copy, Debug)]
 pub struct Losing<'a> {
     /// The principals that AWS refuses.
     pub refused: &'a BTreeSet<String>,
-    /// Principals that are left out for the moment, because a revocation cannot be written
-    /// otherwise. This counts only for a write which carries out that revocation.
+    /// Principals that are temporarily left out because a revocation cannot be written otherwise.
+    /// They may lose access only in a write that completes that revocation.
     pub set_aside: &'a BTreeSet<String>,
 }
 
-/// Why a document may not be written.
+/// The reason why a document must not be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// It would take away what grants ask for.
+    /// The write would remove access that grants ask for.
     #[error("it would take away access that grants ask for: {}", .0.join("; "))]
     TakesAway(Vec<String>),
-    /// It is longer than AWS allows, and longer than what is there.
+    /// The document is longer than AWS allows, and longer than the current one.
     #[error("it would have {0} characters, and ECR takes 10,240")]
     TooLong(usize),
 }
 
-/// Lets a document pass that takes nothing from a grant. `current` is what was just read, `next`
-/// what is to be written (`None`: nothing is left), `grants` all that are on the repository.
+/// Checks that a write removes no access that a grant asks for. `current` is the document just
+/// read, `next` the document to write (`None`: nothing is left), and `grants` are all grants on the
+/// repository.
 ///
 /// # Errors
-/// When the write would take away access, or the document is too long.
+/// When the write would remove such access, or the document is too long.
 pub fn checked<Id: Clone>(
     current: Option<&Document>,
     next: Option<Document>,
@@ -74,8 +75,8 @@ pub fn checked<Id: Clone>(
     };
     let mut taken = Vec::new();
     for grant in &grants {
-        // What was allowed only by a wider statement, which is to go, needs a place of its own, all
-        // of a grant's together; there may be none.
+        // Access that only a wider statement allowed, which is being removed, needs a place of its
+        // own. All such access of a grant must fit together, and there may be no room for it.
         let mut lost = Vec::new();
         for Contribution { actions, callers } in &grant.contributions {
             let singles = callers.each().into_iter().chain(before.narrower(callers));
@@ -125,7 +126,7 @@ fn allowed(document: Option<&Document>) -> Allowed {
     )
 }
 
-/// Whether there is room for all of this as well.
+/// Returns whether the document also has room for all of this.
 fn fits(document: Option<&Document>, more: Vec<Contribution>, installation: &Installation) -> bool {
     let with = |Contribution { actions, callers }: &Contribution| {
         super::pack::packed(actions, callers, installation)
@@ -147,8 +148,8 @@ fn words(one: &PrincipalSet) -> String {
     texts.join(" as ")
 }
 
-/// What our statements in a document allow and no grant asks for, in words: it is to be revoked.
-/// The grants are those that [`asked`] gives.
+/// Lists the access that our statements in a document allow and no grant asks for, for people: it
+/// is to be revoked. The grants must come from [`asked`].
 pub fn unasked<Id>(
     document: Option<&Document>,
     grants: &[GrantContribution<Id>],

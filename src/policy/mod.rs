@@ -1,28 +1,29 @@
 //! IAM policy documents, as values: read, compare by meaning, merge, print. Pure: no AWS SDK, no
 //! Kubernetes client, no clock.
 //!
-//! - [`document`]: a document as its statements, with everything unknown kept; what could not be
-//!   kept is not read.
+//! - [`document`]: a document as a list of statements. Unknown keys are kept; a document that could
+//!   not be written again without loss is rejected.
 //! - `parse`: reads a document's JSON strictly, so that it can be written again without loss.
-//! - [`canonical`]: what a document means, for comparing what was sent with what came back.
-//! - [`diff`]: where two documents differ in meaning, statement by statement.
+//! - [`canonical`]: a document's meaning, for comparing a document that AWS returns with the one
+//!   that was sent.
+//! - [`diff`]: differences in meaning between two documents, statement by statement.
 //! - [`principals`]: the principals of a statement, and which of them can share one.
-//! - [`installation`]: the mark by which an installation knows its own statements in a shared
+//! - [`installation`]: the Sids by which an installation recognises its own statements in a shared
 //!   document.
-//! - [`repository`]: merges many grants' contributions into one repository policy, beside foreign
-//!   statements.
-//! - [`pack`]: packs contributions into few statements, as far as they fit.
-//! - [`held`]: what a document allows already, one action and one principal at a time.
-//! - [`carried`]: what our statements in a document allow already.
-//! - [`keep`]: the rule that every write passes: it takes nothing away that grants ask for.
+//! - [`repository`]: merges the contributions of many grants and the foreign statements into one
+//!   repository policy.
+//! - [`pack`]: packs as many contributions as fit into few statements.
+//! - [`held`]: the access that statements allow, by action and principal.
+//! - [`carried`]: the access that our statements in a document allow already.
+//! - [`keep`]: the rule that every write must pass: it removes no access that a grant asks for.
 //! - [`retain`]: moves access into statements that no operator owns, for `deletionPolicy: Retain`.
-//! - [`subsumes`]: whether our statements allow at least as much as a foreign one.
-//! - [`scope`]: which part of the contributions goes into the next document.
-//! - [`search`]: which document to write next where AWS refuses one.
-//! - [`suspects`]: foreign statements for which AWS may refuse a document.
-//! - [`dead_ids`]: principals that were deleted, which keep AWS from writing a document.
-//! - [`evaluate`]: whether policies allow a request, and what is missing where they
-//!   do not.
+//! - [`subsumes`]: decides whether our statements allow at least as much as a foreign one.
+//! - [`scope`]: the part of the contributions that goes into the next document.
+//! - [`search`]: decides which document to write next after AWS refused one.
+//! - [`suspects`]: foreign statements that may cause AWS to refuse a document.
+//! - [`dead_ids`]: unique IDs of deleted principals, because of which AWS refuses a document.
+//! - [`evaluate`]: decides whether policies allow a request, and reports what is missing if they do
+//!   not.
 
 pub mod canonical;
 pub mod carried;

@@ -1,5 +1,5 @@
-//! Many grants' contributions in few statements: one for all that have the same actions and tell
-//! their callers the same way.
+//! Packs the contributions of many grants into few statements: one for all that have the same
+//! actions and the same kind of callers.
 
 use super::document::{Document, Statement};
 use super::held::{Allowed, Held, HeldPart};
@@ -13,16 +13,16 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Packed<Id> {
     /// The statements, always in the same order for the same grants.
     pub statements: Vec<Statement>,
-    /// The same before they were packed.
+    /// The same access before it was packed into statements.
     pub contributions: Vec<Contribution>,
     /// The grants that did not fit.
     pub left_out: BTreeSet<Id>,
 }
 
-/// Packs as many grants as fit beside other people's statements. What the document holds already
-/// keeps its place, whichever grant it is of; what comes on top is taken in the grants' order, the
-/// oldest first. So no grant that works is pushed out, neither by a new one nor by an older one
-/// that grows.
+/// Packs as many grants as fit in addition to the foreign statements. Access that the document
+/// already grants keeps its place, whichever grant it belongs to. Further access is added in the
+/// order of the grants, oldest first. So no working grant is pushed out, neither by a new grant nor
+/// by an older one that grows.
 pub fn pack<Id: Ord + Clone>(
     foreign: &Document,
     grants: &[GrantContribution<Id>],
@@ -31,8 +31,8 @@ pub fn pack<Id: Ord + Clone>(
 ) -> Packed<Id> {
     let mut room = Room::beside(foreign, installation);
     let mut left_out = BTreeSet::new();
-    // Nearly always all fit, and they are packed at once. Part by part is for a document that is
-    // full.
+    // Nearly always all contributions fit, and they are packed at once. Only a full document is
+    // packed part by part.
     let all: Vec<&Contribution> = grants
         .iter()
         .flat_map(|grant| &grant.contributions)
@@ -42,11 +42,11 @@ pub fn pack<Id: Ord + Clone>(
             contributions,
             rejected,
         } = choose(&mut room, grants, held, &mut left_out);
-        // Packed again: who is in with all that is asked needs no place for the part that was there
-        // before.
+        // Pack again: a grant that got everything it asks for no longer needs a place for the part
+        // that it held before.
         room = Room::beside(foreign, installation);
         room.force(&contributions.iter().collect::<Vec<_>>());
-        // That may have made room for what found none.
+        // That may have made room for rejected parts.
         offer_again(
             &mut room,
             &Allowed::by(&foreign.statements),
@@ -73,14 +73,15 @@ pub fn pack<Id: Ord + Clone>(
     }
 }
 
-/// What was chosen, and what grants hold by another statement and found no room.
+/// The chosen contributions, and the parts that grants hold through another statement and that
+/// found no room.
 struct Chosen<Id> {
     contributions: Vec<Contribution>,
     rejected: Vec<(Id, HeldPart)>,
 }
 
-/// What of the grants finds room, in three rounds: what stands in its own statement already, what
-/// is allowed by another one, and the rest.
+/// Chooses the contributions that fit, in three rounds: access that is in its own statement
+/// already, access that another statement allows, and the rest.
 fn choose<Id: Ord + Clone>(
     room: &mut Room<'_>,
     grants: &[GrantContribution<Id>],
@@ -121,8 +122,8 @@ fn choose<Id: Ord + Clone>(
     }
 }
 
-/// Offers room once more to what grants hold by another statement, as far as nothing in the
-/// document allows it, until no more of it fits.
+/// Offers room again to access that grants hold through another statement and that nothing in the
+/// document allows any more, until no more of it fits.
 fn offer_again<Id: Ord>(
     room: &mut Room<'_>,
     foreign: &Allowed,
@@ -150,7 +151,8 @@ fn offer_again<Id: Ord>(
     }
 }
 
-/// Whether these statements of ours already let in all whom this contribution asks for.
+/// Returns whether these statements of ours already allow everything that this contribution asks
+/// for.
 pub fn carry(ours: &[&Statement], asked: &Contribution, installation: &Installation) -> bool {
     let alone = statement(
         &(asked.actions.clone(), asked.callers.kind()),
@@ -161,8 +163,8 @@ pub fn carry(ours: &[&Statement], asked: &Contribution, installation: &Installat
         .any(|present| present.sid_text() == alone.sid_text() && present.covers_values_of(&alone))
 }
 
-/// Whether a statement's Sid is the one that its actions and condition give it: else somebody has
-/// changed it.
+/// Returns whether a statement has the Sid that its actions and condition produce. If not, somebody
+/// has changed the statement.
 pub fn is_as_packed(present: &Statement, held: &Contribution, installation: &Installation) -> bool {
     let packed = statement(
         &(held.actions.clone(), held.callers.kind()),
@@ -172,7 +174,7 @@ pub fn is_as_packed(present: &Statement, held: &Contribution, installation: &Ins
     present.sid_text() == packed.sid_text()
 }
 
-/// The statement in which such callers are let in to these actions.
+/// Returns the statement that allows these actions to these callers.
 pub(super) fn packed(
     actions: &BTreeSet<String>,
     callers: &PrincipalSet,
@@ -188,7 +190,7 @@ struct Group {
     characters: usize,
 }
 
-/// The groups so far, and how long the document is with them.
+/// The groups so far, and the resulting length of the document.
 struct Room<'a> {
     installation: &'a Installation,
     foreign_characters: usize,
@@ -208,7 +210,7 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// What the groups so far allow.
+    /// Returns the access that the groups so far allow.
     fn allowed(&self) -> Allowed {
         let one = |((actions, _), group): (&Key, &Group)| Contribution {
             actions: actions.clone(),
@@ -217,8 +219,8 @@ impl<'a> Room<'a> {
         Allowed::of(self.groups.iter().map(one))
     }
 
-    /// Takes all of these, or none where they do not fit. What makes the document no longer fits
-    /// always.
+    /// Adds all of these contributions, or none if they do not fit. A contribution that does not
+    /// lengthen the document always fits.
     fn take(&mut self, contributions: &[&Contribution]) -> bool {
         let before = self.characters();
         let replaced = self.force(contributions);
@@ -235,7 +237,8 @@ impl<'a> Room<'a> {
         false
     }
 
-    /// Takes all of these, whether or not they fit; gives back the groups as they were before.
+    /// Adds all of these contributions, whether or not they fit. Returns the groups as they were
+    /// before.
     fn force(&mut self, contributions: &[&Contribution]) -> Vec<(Key, Option<Group>)> {
         let mut changed: BTreeMap<Key, Group> = BTreeMap::new();
         for Contribution { actions, callers } in contributions {
@@ -267,8 +270,8 @@ impl<'a> Room<'a> {
             .collect()
     }
 
-    /// The characters of the document with all groups: each is a statement, with a comma before all
-    /// but the first.
+    /// Returns the length of the document with all groups, in characters. Each group is a
+    /// statement, and a comma precedes every statement except the first.
     fn characters(&self) -> usize {
         let statements: usize = self.groups.values().map(|group| group.characters).sum();
         let commas = (self.foreign_statements + self.groups.len()).saturating_sub(1);

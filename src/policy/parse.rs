@@ -1,19 +1,19 @@
-//! Reads the JSON of policy documents as strictly as is needed to write it again without loss: what
-//! serde_json would silently change (a key that stands twice, a number that it cannot hold) is an
-//! error here, and every error says where.
+//! Reads the JSON of policy documents strictly enough to write it again without loss. Input that
+//! serde_json would silently change (a duplicate key, a number that it cannot hold) is an error
+//! here, and every error names its position.
 
 use super::document::ParseError;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
-/// How deep a document may be nested. A policy needs 6 levels; serde_json itself stops at 128.
+/// Maximum nesting depth of a document. A policy needs 6 levels; serde_json itself stops at 128.
 const MAX_DEPTH: usize = 64;
 
-/// How much of somebody's text an error repeats: it ends up in a status.
+/// Maximum length of a quotation from the document in an error message, which ends up in a status.
 const MAX_QUOTED: usize = 64;
 
-/// Reads a policy document's JSON: an object whose `Statement` is an object or a list of them.
+/// Reads a policy document's JSON: an object whose `Statement` is an object or a list of objects.
 pub(super) fn read(text: &str) -> Result<Map<String, Value>, ParseError> {
     if text.starts_with('\u{feff}') {
         return Err(ParseError::at(
@@ -47,7 +47,7 @@ fn unreadable(text: &str, error: &serde_json::Error) -> ParseError {
     } else {
         format!("not valid JSON: {what}")
     };
-    // serde_json counts bytes; people count characters.
+    // serde_json counts bytes, but the column in an error message counts characters.
     let line = text
         .split('\n')
         .nth(error.line().saturating_sub(1))
@@ -60,7 +60,7 @@ fn unreadable(text: &str, error: &serde_json::Error) -> ParseError {
     }
 }
 
-/// How many characters of UTF-8 begin in these bytes.
+/// Counts the UTF-8 characters that begin in these bytes.
 pub(super) fn characters(bytes: &[u8]) -> usize {
     bytes
         .iter()
@@ -68,12 +68,12 @@ pub(super) fn characters(bytes: &[u8]) -> usize {
         .count()
 }
 
-/// What is read, which decides what it has to be.
+/// Part of the document that is being read. It determines the required JSON type.
 #[derive(Clone, Copy)]
 enum Part {
     Document,
     Statements,
-    /// By its place in the list, from 1.
+    /// A statement, by its position in the list, from 1.
     Statement(usize),
     Anything,
 }
@@ -89,7 +89,7 @@ impl Part {
     }
 }
 
-/// As people say it: 1st, 2nd, 3rd, 4th, 11th, 21st.
+/// Formats an ordinal number: 1st, 2nd, 3rd, 4th, 11th, 21st.
 pub(super) fn ordinal(n: usize) -> String {
     let ending = match (n % 10, n % 100) {
         (_, 11..=13) => "th",
@@ -101,7 +101,7 @@ pub(super) fn ordinal(n: usize) -> String {
     format!("{n}{ending}")
 }
 
-/// A place in the document. Whatever stands there is built as serde_json's own value.
+/// A place in the document. Its content is deserialized as serde_json's own value.
 #[derive(Clone, Copy)]
 struct Place {
     part: Part,
@@ -109,7 +109,7 @@ struct Place {
 }
 
 impl Place {
-    /// One level further in.
+    /// Returns the place one level deeper.
     fn inner<E: Error>(self, part: Part) -> Result<Self, E> {
         let depth = self.depth + 1;
         if depth > MAX_DEPTH {
@@ -189,7 +189,8 @@ impl<'de> Visitor<'de> for Place {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        // A lone statement is printed as a list of one, and must not be too deep then.
+        // A lone statement is printed as a list of one, which must not exceed the maximum depth
+        // either.
         let place = match self.part {
             Part::Statements => self.inner(Part::Statement(1))?,
             _ => self,
@@ -218,17 +219,17 @@ impl<'de> Visitor<'de> for Place {
     }
 }
 
-/// Somebody's text for an error: in quotes, on one line, and not all of it where it is long.
+/// Quotes text of a document for an error message: on one line, and shortened if it is long.
 fn quoted(text: &str) -> String {
     let cut = text.char_indices().nth(MAX_QUOTED).map(|(at, _)| at);
     let shown: String = text[..cut.unwrap_or(text.len())].escape_debug().collect();
     format!("\"{shown}{}\"", if cut.is_some() { "…" } else { "" })
 }
 
-/// Whether every number of a text that is known to be JSON is printed again as the number it is.
-/// serde_json keeps integers of 64 bits and else the nearest float; with its feature
-/// `arbitrary_precision` it would keep all, but that changes what a number is for every other crate
-/// in the build.
+/// Checks that every number in a text, which must be valid JSON, is printed again as the same
+/// number. serde_json keeps 64-bit integers, and for other numbers the nearest float. Its feature
+/// `arbitrary_precision` would keep all numbers, but that changes the number type for every other
+/// crate in the build.
 fn numbers_survive(text: &str) -> Result<(), ParseError> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -256,7 +257,7 @@ fn numbers_survive(text: &str) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// The length of the JSON string that begins here, with its quotes.
+/// Returns the length of the JSON string that begins here, including its quotes.
 fn string_length(bytes: &[u8]) -> usize {
     let mut at = 1;
     while let Some(&byte) = bytes.get(at) {
@@ -278,12 +279,14 @@ fn survives(number: &str) -> bool {
         return false;
     };
     let printed = read.to_string();
-    // Printed, it must also be read as the same again: serde_json reads some floats one bit off.
+    // The printed number must also be read as the same value: serde_json reads some floats one bit
+    // off.
     let again = serde_json::from_str::<Number>(&printed).is_ok_and(|again| again == read);
     again && decimal(number).is_some_and(|exact| Some(exact) == decimal(&printed))
 }
 
-/// Sign, significant digits and exponent: the same for every way to write a number.
+/// Splits a number into sign, significant digits and exponent, which are the same for every
+/// notation.
 fn decimal(number: &str) -> Option<(bool, String, i64)> {
     let (negative, number) = number
         .strip_prefix('-')
@@ -305,7 +308,7 @@ fn decimal(number: &str) -> Option<(bool, String, i64)> {
     ))
 }
 
-/// A text without its percent-encoding (RFC 3986, as IAM returns documents: a `+` stays a `+`).
+/// Decodes a percent-encoded text (RFC 3986, as IAM returns documents: a `+` stays a `+`).
 pub(super) fn percent_decoded(text: &str) -> Result<String, ParseError> {
     let bad = |at: usize| {
         let escape: String = text[at..].chars().take(3).collect();
@@ -344,7 +347,7 @@ pub(super) fn percent_decoded(text: &str) -> Result<String, ParseError> {
     })
 }
 
-/// Where in the percent-encoded text the decoded byte number `wanted` stands.
+/// Returns the offset in the percent-encoded text of the decoded byte number `wanted`.
 fn encoded_offset(text: &str, wanted: usize) -> usize {
     let mut at = 0;
     for _ in 0..wanted {

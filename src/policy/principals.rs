@@ -1,5 +1,6 @@
-//! Whom a statement lets in. Callers of one kind can be joined into one statement without letting
-//! in anybody else, which is what lets hundreds of accounts fit into one document.
+//! The principals to which a statement applies. Callers of one kind can be joined into one
+//! statement without granting access to any other principal, so that hundreds of accounts fit into
+//! one document.
 
 use super::document::Statement;
 use super::subsumes::root_of;
@@ -7,51 +8,51 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// The callers that a statement of ours is for.
+/// The callers to which a statement of ours applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrincipalSet {
     kind: PrincipalSetKind,
     principals: BTreeSet<String>,
     /// The values of the kind's condition.
     among: BTreeSet<String>,
-    /// The account that is left out, where the principal is everybody.
+    /// The account that is excluded, if the principal is `*`.
     except: Option<String>,
 }
 
-/// How callers are told: two of one kind differ in values alone.
+/// The way in which callers are identified. Callers of one kind differ only in values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PrincipalSetKind {
-    /// By their ARNs. An account's root stands for whomever the account itself allows.
+    /// By ARN. An account's root covers every identity that the account itself allows.
     Named,
-    /// By their account's root, and an ARN like one of a list. Each ARN carries its account, so
-    /// that joining two widens neither.
+    /// By their account's root and an ARN that matches one of a list. Each ARN contains its
+    /// account, so joining two widens neither.
     NamedLike,
-    /// By the organization that their account is in.
+    /// By the organization to which their account belongs.
     InOrganization,
-    /// By the organizational unit; each path carries its organization.
+    /// By the organizational unit; each path contains its organization.
     InUnit,
-    /// An AWS service, on behalf of resources like those of a list. Each ARN carries its service
-    /// and account.
+    /// An AWS service, on behalf of resources that match a list of ARNs. Each ARN contains its
+    /// service and account.
     ServiceFor,
 }
 
 impl PrincipalSetKind {
-    /// The operator and key of the condition that goes with the principal.
+    /// Returns the operator and key of the condition that accompanies the principal.
     fn condition(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Named => None,
             Self::NamedLike => Some(("ArnLike", "aws:PrincipalArn")),
             Self::InOrganization => Some(("StringEquals", "aws:PrincipalOrgID")),
-            // The key has several values: one path for each organization that the account is in,
-            // which is at most one.
+            // The key is multivalued: it has one path for each organization to which the account
+            // belongs, which is at most one.
             Self::InUnit => Some(("ForAnyValue:StringLike", "aws:PrincipalOrgPaths")),
-            // In the form in which AWS documents Lambda's access:
+            // AWS documents access for Lambda in this form:
             // https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policy-examples.html
             Self::ServiceFor => Some(("StringLike", "aws:SourceArn")),
         }
     }
 
-    /// Names the kind in a Sid.
+    /// Returns the kind's part of the text that a Sid is derived from.
     pub(super) fn shape(self) -> String {
         self.condition()
             .map(|(operator, key)| format!("{operator} {key}"))
@@ -73,21 +74,21 @@ impl PrincipalSet {
         }
     }
 
-    /// These principals, by their ARNs.
+    /// Creates a set of these principals, by ARN.
     pub fn named(arns: impl IntoIterator<Item = String>) -> Self {
         Self::new(PrincipalSetKind::Named, arns, [])
     }
 
-    /// Those of an account whose ARN is like one of these, which must be of that account. Narrowing
-    /// by condition survives a role's recreation, and needs no role to exist when the policy is
-    /// written.
+    /// Creates a set of the principals of one account whose ARN matches one of these, which must
+    /// belong to that account. Narrowing by condition survives a role's recreation, and no role
+    /// needs to exist when the policy is written.
     pub fn named_like(root: String, arns: impl IntoIterator<Item = String>) -> Self {
         Self::new(PrincipalSetKind::NamedLike, [root], arns)
     }
 
-    /// Everybody whose account is in one of these organizations (by ID), but for the account that
-    /// owns what is granted: there a resource's policy that names everybody is enough by itself,
-    /// without the identity's own policies. Source:
+    /// Creates a set of all principals whose account is in one of these organizations (by ID),
+    /// except those of the account that owns the resource. In that account, a resource policy that
+    /// names everyone is sufficient by itself, without the identity's own policies. Source:
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html#principal-anonymous>.
     pub fn in_organizations(ids: impl IntoIterator<Item = String>, owner: &str) -> Self {
         Self {
@@ -96,8 +97,8 @@ impl PrincipalSet {
         }
     }
 
-    /// Everybody whose account is in one of these organizational units (by path, with the
-    /// organization's ID), but for the account that owns what is granted.
+    /// Creates a set of all principals whose account is in one of these organizational units (by
+    /// path, with the organization's ID), except those of the account that owns the resource.
     pub fn in_units(paths: impl IntoIterator<Item = String>, owner: &str) -> Self {
         Self {
             except: Some(owner.into()),
@@ -105,34 +106,34 @@ impl PrincipalSet {
         }
     }
 
-    /// A service, on behalf of resources whose ARN is like one of these.
+    /// Creates a set for a service, on behalf of resources whose ARN matches one of these.
     pub fn service_for(service: &str, sources: impl IntoIterator<Item = String>) -> Self {
         Self::new(PrincipalSetKind::ServiceFor, [service.into()], sources)
     }
 
-    /// How they are told.
+    /// Returns the kind.
     pub fn kind(&self) -> PrincipalSetKind {
         self.kind
     }
 
-    /// The principals: ARNs, `*`, or a service.
+    /// Returns the principals: ARNs, `*`, or a service.
     pub fn principals(&self) -> &BTreeSet<String> {
         &self.principals
     }
 
-    /// What the condition goes by; nothing where there is no condition.
+    /// Returns the values of the condition; none if there is no condition.
     pub fn among(&self) -> &BTreeSet<String> {
         &self.among
     }
 
-    /// The account that is left out.
+    /// Returns the account that is excluded.
     pub fn except(&self) -> Option<&str> {
         self.except.as_deref()
     }
 
-    /// Whether a statement for these and the others lets in nobody but these and the others. Where
-    /// a root goes with ARNs, each ARN must be of one of its own principals: a statement that was
-    /// not written by us may have `*` or another account's root there.
+    /// Returns whether a joint statement for these and the other callers grants access to no
+    /// further ones. If a root accompanies ARNs, each ARN must belong to one of the set's own
+    /// roots: a statement that we did not write may have `*` or another account's root there.
     pub(super) fn can_join(&self, others: &Self) -> bool {
         let has_its_root = |arn: &String, of: &Self| {
             root_of(arn).is_some_and(|root| of.principals.contains(&root))
@@ -147,7 +148,7 @@ impl PrincipalSet {
             && is_exact(others)
     }
 
-    /// Lets others of the same kind in as well. Of another kind they are not taken.
+    /// Adds other callers of the same kind. Callers of another kind are ignored.
     pub(super) fn join(&mut self, others: &Self) {
         if self.kind == others.kind && self.except == others.except {
             self.principals.extend(others.principals.iter().cloned());
@@ -157,7 +158,8 @@ impl PrincipalSet {
 }
 
 impl PrincipalSet {
-    /// Whom a statement that was made by [`Statement::to`] is for; `None` for any other.
+    /// Reads the callers of a statement that [`Statement::to`] created; returns `None` for any
+    /// other.
     pub fn of(statement: &Statement) -> Option<Self> {
         let texts = |value: &Value| -> Option<BTreeSet<String>> {
             match value {
@@ -200,7 +202,7 @@ impl PrincipalSet {
             among,
             except: except.map(String::from),
         };
-        // Whatever else the statement asks would be lost.
+        // Any further restriction in the statement would be lost.
         let bare = Statement::allow([""; 0]).to(&callers);
         let same = |key: &str| {
             Statement(only(statement, key)).meaning() == Statement(only(&bare, key)).meaning()
@@ -208,7 +210,7 @@ impl PrincipalSet {
         (same("Principal") && same("Condition")).then_some(callers)
     }
 
-    /// Splits the callers into single ones: each has one principal and, where there is a condition,
+    /// Splits the callers into single ones. Each has one principal and, if there is a condition,
     /// one of its values.
     pub fn each(&self) -> Vec<Self> {
         let Self {
@@ -248,7 +250,7 @@ impl PrincipalSet {
         singles
     }
 
-    /// Whether the other callers are among these, value by value.
+    /// Returns whether these callers include the other ones, value by value.
     pub fn has(&self, other: &Self) -> bool {
         self.kind == other.kind
             && self.except == other.except
@@ -256,8 +258,8 @@ impl PrincipalSet {
             && other.among.is_subset(&self.among)
     }
 
-    /// Whether a statement for these callers also lets in this single caller, told in whatever way:
-    /// an account's root comprises its roles.
+    /// Returns whether a statement for these callers also applies to this single caller, however it
+    /// is identified: an account's root comprises its roles.
     pub fn comprise(&self, one: &Self) -> bool {
         let Some(principal) = one.principals.first() else {
             return false;
@@ -316,7 +318,7 @@ impl PrincipalSet {
         }
     }
 
-    /// Without whom the others are: nothing where nobody is left.
+    /// Removes the other callers. Returns `None` if none are left.
     pub fn without(&self, others: &Self) -> Option<Self> {
         if self.kind != others.kind || self.except != others.except {
             return Some(self.clone());
@@ -331,7 +333,7 @@ impl PrincipalSet {
         let left: BTreeSet<String> = among.difference(&others.among).cloned().collect();
         let principals: BTreeSet<String> = match kind {
             PrincipalSetKind::Named => principals.difference(&others.principals).cloned().collect(),
-            // A root stays for as long as one of its account's roles does.
+            // A root stays as long as one of its account's roles does.
             PrincipalSetKind::NamedLike => {
                 let account = |arn: &str| arn.split(':').nth(4).map(String::from);
                 let has_role =
@@ -375,7 +377,7 @@ impl fmt::Display for PrincipalSet {
     }
 }
 
-/// One element of a statement alone.
+/// Returns a single element of a statement.
 fn only(statement: &Statement, key: &str) -> Map<String, Value> {
     statement
         .0
@@ -386,7 +388,7 @@ fn only(statement: &Statement, key: &str) -> Map<String, Value> {
 }
 
 impl Statement {
-    /// For these callers. Call it before other conditions are added.
+    /// Sets the callers. Must be called before other conditions are added.
     pub fn to(self, callers: &PrincipalSet) -> Self {
         let PrincipalSet {
             kind,
@@ -413,7 +415,7 @@ impl Statement {
     }
 }
 
-/// Whether a text is like a pattern in which `*` stands for any characters, as in `ArnLike`.
+/// Returns whether a text matches a pattern in which `*` matches any characters, as in `ArnLike`.
 pub fn like(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else {
         return pattern == text;

@@ -1,8 +1,8 @@
-//! One repository's policy, made of many grants and of other people's statements.
+//! One repository's policy, built from many grants and from foreign statements.
 //!
-//! The document is shared and replaced as a whole, without version or ETag. So what we want in it
-//! is computed from all grants at once, packed into few statements, and merged into what was just
-//! read; other people's statements stay as they are, but for those that a grant takes the place of.
+//! The document is shared, and is replaced as one unit, without a version or ETag. So our part of
+//! it is computed from all grants at once, packed into few statements, and merged into the document
+//! just read. Foreign statements stay unchanged, except those that a grant replaces.
 
 use super::canonical::StatementMeaning;
 use super::dead_ids::{Cleaned, without};
@@ -16,20 +16,20 @@ use super::scope::{Scope, asked, limited};
 use super::subsumes::why_needed;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most characters that ECR takes in a repository policy.
+/// Maximum length of a repository policy in ECR, in characters.
 pub const MAX_CHARACTERS: usize = 10_240;
 
-/// What is asked of a repository's policy: these actions for these callers.
+/// A contribution to a repository policy: these actions for these callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contribution {
     /// The actions allowed.
     pub actions: BTreeSet<String>,
-    /// To whom.
+    /// The callers that may use them.
     pub callers: PrincipalSet,
 }
 
 impl Contribution {
-    /// The same for each of its callers by itself.
+    /// Splits the contribution into one for each single caller.
     pub fn each(&self) -> Vec<Self> {
         let Self { actions, callers } = self;
         callers
@@ -43,46 +43,46 @@ impl Contribution {
     }
 }
 
-/// What one grant asks of a repository's policy.
+/// The contributions of one grant to a repository policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantContribution<Id> {
     /// The grant.
     pub id: Id,
-    /// All of it has to be in the policy, or none.
+    /// Contributions that must all be in the policy, or none.
     pub contributions: Vec<Contribution>,
-    /// The Sids of other people's statements that are to go once ours allow as much.
+    /// Sids of foreign statements that are removed once ours allow as much.
     pub replaces: BTreeSet<String>,
-    /// Where the grant goes and its access is to stay: what makes the Sids of the statements that
-    /// it stays in. They are nobody's.
+    /// Seed for the Sids of the unowned statements that retain the access, if the grant is deleted
+    /// and its access stays.
     pub stays_as: Option<String>,
-    /// What besides is to stay where ours carry it already, and is not to be written: it is not
-    /// known yet whether the grant may have it.
+    /// Further contributions that stay if our statements already contain them, but are not written
+    /// otherwise: it is not known yet whether the grant may have them.
     pub if_there: Vec<Contribution>,
 }
 
-/// What to do with a repository's policy.
+/// The change to make to a repository policy.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PolicyUpdate {
-    /// It is as it should be.
+    /// The policy is already correct.
     None,
-    /// Replace it by this.
+    /// Replace the policy with this document.
     Set(Document),
-    /// Nothing is left in it.
+    /// Delete the policy, because nothing is left in it.
     Delete,
 }
 
-/// The change that makes a repository's policy right, and what became of what was asked.
+/// The change that corrects a repository policy, and the result for each contribution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<Id> {
-    /// The document as it was read; `None` where there was none.
+    /// The document that was read; `None` if there was none.
     pub current: Option<Document>,
-    /// What to do.
+    /// The change to make.
     pub change: PolicyUpdate,
     /// The grants that did not fit into the document.
     pub left_out: BTreeSet<Id>,
-    /// The grants whose access stands in statements that are not ours, as they asked.
+    /// The grants whose access is now in unowned statements, as they asked.
     pub retained: BTreeSet<Id>,
-    /// The document's length once the change is made, in characters.
+    /// The document's length after the change, in characters.
     pub characters: usize,
     /// The length of the document that was read.
     pub found_characters: usize,
@@ -90,21 +90,21 @@ pub struct Plan<Id> {
     pub found: Ours,
     /// Our statements as they should be.
     pub wanted: Ours,
-    /// How many foreign statements there are.
+    /// Number of foreign statements.
     pub foreign: usize,
-    /// Their Sids, as far as they have one.
+    /// The Sids of the foreign statements that have one.
     pub foreign_sids: BTreeSet<String>,
-    /// Foreign statements that this change alters or drops because they name a principal that was
-    /// deleted, as they were.
+    /// Foreign statements, in their previous form, that this change alters or drops because they
+    /// name a deleted principal.
     pub without_ids: Vec<Statement>,
-    /// Those foreign statements that are removed by this change, by Sid.
+    /// Sids of the foreign statements that this change replaces.
     pub replaced: BTreeSet<String>,
-    /// Those that were to be replaced and are not, with the reason, by Sid.
+    /// Sids of the foreign statements that were to be replaced and are not, with the reason.
     pub kept: BTreeMap<String, String>,
 }
 
-/// Our statements in a document, with their Sids: one whose Sid was changed would no longer be
-/// found.
+/// Our statements in a document, with their Sids: a statement whose Sid was changed would no longer
+/// be found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ours(Vec<(String, StatementMeaning)>);
 
@@ -116,7 +116,7 @@ impl Ours {
         Self(marked)
     }
 
-    /// Those in a document; none where there is no document.
+    /// Returns our statements in a document; none if there is no document.
     pub fn in_document(document: Option<&Document>, installation: &Installation) -> Self {
         let statements = document
             .into_iter()
@@ -124,17 +124,17 @@ impl Ours {
         Self::of(statements.filter(|statement| installation.owns(statement)))
     }
 
-    /// Whether each of these statements is one of the others, too.
+    /// Returns whether each of these statements is also one of the others.
     pub fn are_all_in(&self, others: &Self) -> bool {
         self.0.iter().all(|statement| others.0.contains(statement))
     }
 }
 
-/// Plans a repository's policy from what was read (`None`: it has no policy) and from all grants on
-/// it, oldest first.
+/// Plans a repository policy from the document that was read (`None`: there is no policy) and from
+/// all grants on it, oldest first.
 ///
 /// # Errors
-/// When what was read is not a policy document: it is then left alone.
+/// When the text read is not a policy document: it is then left alone.
 pub fn plan<Id: Ord + Clone>(
     current: Option<&str>,
     grants: &[GrantContribution<Id>],
@@ -149,7 +149,7 @@ pub fn plan<Id: Ord + Clone>(
     ))
 }
 
-/// The same for a document that was parsed already, with only a part of what the grants ask for.
+/// Plans the policy for a parsed document and only a part of the contributions.
 pub fn plan_within<Id: Ord + Clone>(
     current: Option<Document>,
     grants: &[GrantContribution<Id>],
@@ -214,7 +214,7 @@ pub fn plan_within<Id: Ord + Clone>(
     }
 }
 
-/// Ours beside what stays of the others.
+/// Our statements, and the foreign ones that stay.
 struct Merged<Id> {
     foreign: Document,
     ours: Packed<Id>,
@@ -222,9 +222,9 @@ struct Merged<Id> {
     kept: BTreeMap<String, String>,
 }
 
-/// Gives up those of the statements that are asked for which ours make superfluous. Without them
-/// there is more room for ours, and what fits decides what is superfluous: so it begins with all of
-/// them gone, and takes back what is needed until nothing more is.
+/// Removes the foreign statements in `replaces` that ours make superfluous. Their removal leaves
+/// more room for our statements, and which of ours fit decides which foreign ones are superfluous.
+/// So the merge starts with all of them removed, and restores needed ones until no more are needed.
 fn merge<Id: Ord + Clone>(
     others: &Document,
     grants: &[GrantContribution<Id>],
@@ -281,14 +281,14 @@ fn merge<Id: Ord + Clone>(
 }
 
 impl Document {
-    /// The document with our statements taken out.
+    /// Returns the document without our statements.
     pub fn without_ours(mut self, installation: &Installation) -> Self {
         self.statements
             .retain(|statement| !installation.owns(statement));
         self
     }
 
-    /// The document with statements added behind those it has.
+    /// Appends statements to the document.
     pub fn with(mut self, statements: impl IntoIterator<Item = Statement>) -> Self {
         self.statements.extend(statements);
         self
@@ -519,7 +519,7 @@ mod tests {
             "{:?}",
             planned.kept
         );
-        // With one account that nobody grants the statement stays, and then there is no room for
+        // With one account that no grant covers, the statement stays, and then there is no room for
         // all of ours.
         let planned = plan(
             Some(&foreign(0..251).to_string()),

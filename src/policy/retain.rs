@@ -1,5 +1,5 @@
-//! Access that stays when its grant goes: it moves from our packed statements into statements of
-//! its own, which no operator owns.
+//! Access that stays when its grant is deleted. It moves from our packed statements into statements
+//! of its own, which no operator owns.
 
 use super::document::{Document, Statement};
 use super::held::Held;
@@ -8,23 +8,25 @@ use super::pack::pack;
 use super::repository::{Contribution, GrantContribution, MAX_CHARACTERS};
 use std::collections::BTreeSet;
 
-/// How the Sids of such statements begin. Nothing is known by it: who keeps them is up to people.
+/// Prefix of the Sids of such statements. The operator recognises nothing by it: people decide who
+/// maintains these statements.
 const MARK: &str = "Retained";
 const DIGITS: usize = 16;
 
-/// Other people's statements together with those that were handed over, and who is left to be
-/// packed.
+/// The foreign statements, including those that were just handed over, and the grants that remain
+/// to be packed.
 pub struct Retained<Id> {
     /// The statements that are not ours.
     pub others: Document,
-    /// The grants whose access stays ours to keep.
+    /// The grants whose access this installation still manages.
     pub remaining: Vec<GrantContribution<Id>>,
-    /// The grants whose access is among the others' now.
+    /// The grants whose access is now in foreign statements.
     pub retained: BTreeSet<Id>,
 }
 
-/// Hands over what the grants ask to be left behind, one by one, as long as nobody else loses his
-/// place by it: a statement of its own is longer than a place in a packed one.
+/// Moves access that grants ask to retain into unowned statements, one grant at a time. A grant is
+/// skipped if another one would lose its place: a separate statement is longer than a place in a
+/// packed one.
 pub fn hand_over<Id: Ord + Clone>(
     others: Document,
     grants: &[GrantContribution<Id>],
@@ -64,10 +66,11 @@ pub fn hand_over<Id: Ord + Clone>(
     so_far
 }
 
-/// Statements that no operator owns, for what is asked: one for all that have the same actions and
-/// tell their callers the same way, for AWS takes no Sid twice. A Sid is the mark (letters and
-/// digits) and 16 hex digits of the seed and of what the statement allows: the same again for the
-/// same seed, and never one that an installation takes for its own, if the mark is none of theirs.
+/// Creates statements that no operator owns for these contributions. All contributions with the
+/// same actions and the same kind of callers share one statement, because AWS accepts each Sid only
+/// once. A Sid is the mark (letters and digits) and 16 hex digits derived from the seed and from
+/// the access that the statement allows. The same seed always gives the same Sid. No installation
+/// recognises it as its own, unless the mark is that of an installation.
 pub fn nobodys(mark: &str, seed: &str, asked: &[Contribution]) -> Vec<Statement> {
     let mut joined: Vec<Contribution> = Vec::new();
     for Contribution { actions, callers } in asked {

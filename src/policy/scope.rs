@@ -1,5 +1,5 @@
-//! Which part of what the grants ask for goes into the document that is written next. Nearly always
-//! it is all of it; only where AWS refuses the whole is it less.
+//! The part of the contributions that goes into the next document. Nearly always that is all of
+//! them; it is less only after AWS refused the full document.
 
 use super::document::{Document, Statement};
 use super::held::{Allowed, Held, HeldPart};
@@ -9,28 +9,29 @@ use super::principals::PrincipalSet;
 use super::repository::{Contribution, GrantContribution};
 use std::collections::BTreeSet;
 
-/// What is to be in the next document.
+/// Limits on the next document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Principals that are not to be named, whoever asks for them.
+    /// Principals that the document must not name, whichever grant asks for them.
     pub without: BTreeSet<String>,
-    /// Who may get more than the document read gives them.
+    /// Principals that may get more access than the document just read gives them.
     pub growth: Growth,
-    /// Unique IDs that are taken out of other people's statements.
+    /// Unique IDs that are removed from foreign statements.
     pub without_ids: BTreeSet<String>,
 }
 
-/// Who may get more than they have.
+/// Principals that may get more access than they have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Growth {
-    /// Everyone who asks for it.
+    /// Every principal that a grant asks for.
     #[default]
     All,
-    /// These principals.
+    /// Only these principals.
     Only(BTreeSet<String>),
 }
 
-/// The grants with what they ask for, and what besides stays because the document carries it.
+/// Returns the grants with their contributions, including those of `if_there` that the document
+/// already contains.
 pub fn asked<Id: Clone>(
     current: Option<&Document>,
     grants: &[GrantContribution<Id>],
@@ -51,7 +52,7 @@ pub fn asked<Id: Clone>(
     grants
 }
 
-/// The grants with what of theirs the scope lets in.
+/// Returns the grants with the part of their contributions that the scope admits.
 pub fn limited<Id: Clone>(
     grants: &[GrantContribution<Id>],
     scope: &Scope,
@@ -100,7 +101,7 @@ pub fn limited<Id: Clone>(
     grants.iter().map(limited).collect()
 }
 
-/// Whether a principal of these callers is one of those.
+/// Returns whether one of the callers' principals is in `principals`.
 pub fn names(callers: &PrincipalSet, principals: &BTreeSet<String>) -> bool {
     callers
         .principals()

@@ -1,24 +1,24 @@
-//! The search for what AWS refuses in a repository's policy.
+//! The search for the cause when AWS refuses a repository policy.
 //!
-//! - `steps`: which document is next.
+//! - `steps`: decides which document is next.
 //!
-//! ECR takes or refuses a document as a whole, and has no dry run: a document that names one
-//! account which was closed is refused, whatever else is in it. This is a state machine without a
-//! clock or a client: from the document just read and the answers so far it says which document to
-//! write next. A refused write changes nothing; an accepted one takes access only from principals
-//! that are proven to be refused.
+//! ECR accepts or refuses a document as one unit, and has no dry run: it refuses a document that
+//! names one closed account, whatever else is in it. This module is a state machine without a clock
+//! or a client. From the document just read and the answers so far, it decides which document to
+//! write next. A refused write changes nothing. An accepted write removes access only from
+//! principals that are proven to be refused.
 //!
-//! 1. **Whole**: everything that is asked for. Nearly always that is all.
-//! 2. **Kept**: what the document holds already and is still asked for. If it is taken, then the
-//!    newcomers are at fault, and what was to be revoked is gone. If it is refused, then other
-//!    people's statements or a member are at fault.
+//! 1. **Whole**: everything that is asked for. Nearly always this is accepted.
+//! 2. **Kept**: the access that the document already grants and that is still asked for. If AWS
+//!    accepts it, the newcomers are at fault, and every revocation is done. If AWS refuses it,
+//!    foreign statements or a member are at fault.
 //! 3. **Members**: the same without one member at a time, suspects first. A refusal changes
-//!    nothing, and if AWS takes it then the one that was left out is at fault. Members are never
-//!    tried in halves.
-//! 4. **Apart**: if a revocation is still not written, it outranks: only members that are known to
-//!    be good stay, and the others are added back at once.
-//! 5. **Newcomers** have nothing to lose: they are tried in halves until those that are refused are
-//!    by themselves.
+//!    nothing. If AWS accepts the document, the member that was left out is at fault. Members are
+//!    never tried in halves.
+//! 4. **Apart**: a revocation that is still not written takes precedence. Only members that are
+//!    known to be good stay, and the others are added back at once.
+//! 5. **Newcomers** have nothing to lose. They are tried in halves until each refused principal is
+//!    isolated.
 
 mod steps;
 
@@ -34,38 +34,38 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-/// How many members are left out, one at a time, in one look.
+/// Maximum number of members that one sync leaves out, one at a time.
 pub const PROBES: usize = 32;
-/// The longest pause until what AWS refused is tried again.
+/// Longest pause before a refused write is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// A search that was broken off is taken up again within this time. Later, too much may have
-/// changed.
+/// Time within which an interrupted search can be resumed. Later, too much may have changed.
 const TAKEN_UP_WITHIN: Duration = Duration::from_secs(600);
 
-/// The memory of one repository's policy from look to look. `A` is AWS's answer where it refuses.
-/// Times count from any fixed moment.
+/// The state of the search for one repository policy, kept from sync to sync. `A` is AWS's answer
+/// to a refused write. Times count from any fixed moment.
 #[derive(Clone, Debug)]
 pub struct Search<A> {
     phase: Phase,
     /// The principals that are proven to be refused, and are not in the document.
     refused: BTreeMap<String, Refused<A>>,
-    /// Those of them that are tried again in this look.
+    /// The refused principals that are tried again in this sync.
     retried: BTreeSet<String>,
-    /// Unique IDs in foreign statements, and when a write was first refused while they were shown.
+    /// Unique IDs in foreign statements, each with the time of the first refused write while the
+    /// document showed it.
     ids: Refusals,
-    /// Those that are taken out for a revocation.
+    /// The unique IDs that are removed for a revocation.
     without_ids: BTreeSet<String>,
-    /// Members without which the document was refused all the same, and all members that there
-    /// were.
+    /// Members that are not the only cause: the document was refused without them, too.
+    /// `cleared_of` contains all members at that time.
     cleared: BTreeSet<String>,
     cleared_of: BTreeSet<String>,
-    /// What the whole would have been, by a hash of it and of the document read.
+    /// Hash of the document read and of the full document that would be written.
     fingerprint: u64,
     blocked: Option<Blocked<A>>,
     /// The last refusal, and the document that was refused.
     last: Option<(A, String)>,
     sent: Option<Sent>,
-    /// Whether this look has searched already.
+    /// Whether this sync has already searched.
     searched: bool,
     probes: usize,
     touched: Duration,
@@ -79,77 +79,78 @@ struct Refused<A> {
     times: u32,
 }
 
-/// Why nothing can be written.
+/// The reason why nothing can be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked<A> {
-    /// What stands in the way.
+    /// The cause.
     pub by: By,
-    /// How AWS put it.
+    /// AWS's answer.
     pub answer: A,
     at: Duration,
     times: u32,
     fingerprint: u64,
 }
 
-/// What stands in the way of every write.
+/// The cause that blocks every write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum By {
-    /// A statement of others, which is likely to be the cause.
+    /// A foreign statement, which is likely to be the cause.
     Foreign(Suspect),
-    /// Statements of others: AWS refuses the document without any of ours. Which one is not known.
+    /// Foreign statements: AWS refuses the document without any of ours. It is not known which
+    /// statement it is.
     SomeForeign,
-    /// One of our members, or several; no single one could be found. These are likely.
+    /// One or several of our members. No single one was found; these are likely.
     Members(BTreeSet<String>),
-    /// Nothing that could be found: everything was accepted by itself.
+    /// No cause was found: AWS accepted every part by itself.
     Unknown,
 }
 
-/// What people should hear of.
+/// An event that is reported to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// A revocation was written while these principals were left out for the moment.
+    /// A revocation was written while these principals were temporarily left out.
     SetAside(BTreeSet<String>),
-    /// These unique IDs of deleted principals were taken out of foreign statements, which were as
-    /// given.
+    /// These unique IDs of deleted principals were removed from foreign statements; the statements
+    /// are given as they were before.
     IdsRemoved(BTreeSet<String>, Vec<Statement>),
 }
 
-/// What is known of principals from elsewhere: it orders the search.
+/// Knowledge about principals from other sources. It determines the order of the search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// They are probably gone: an account that refuses us, a role that does not exist.
+    /// Principals that are probably gone: an account that refuses us, a role that does not exist.
     pub suspects: BTreeSet<String>,
-    /// They are there: an account into which we get, a role that was read.
+    /// Principals that exist: an account that we can access, a role that was read.
     pub good: BTreeSet<String>,
 }
 
-/// What to do next.
+/// The next action.
 #[derive(Clone, Debug)]
 pub enum Next<Id> {
-    /// Write this, then say what came of it.
+    /// Write this document, then report the answer.
     Write(Box<SearchStep<Id>>),
-    /// Say what is known of these principals, then read again.
+    /// Provide evidence about these principals, then read again.
     Ask(BTreeSet<String>),
-    /// Nothing is left to do in this look. The plan says how things stand.
+    /// Nothing is left to do in this sync. The plan describes the result.
     Done(Box<Plan<Id>>),
 }
 
-/// One write.
+/// A write.
 #[derive(Clone, Debug)]
 pub struct SearchStep<Id> {
-    /// The plan that it carries out.
+    /// The plan that the write carries out.
     pub plan: Plan<Id>,
-    /// What to write.
+    /// The document to write.
     pub write: Checked,
 }
 
-/// Why there is no next document.
+/// The reason why there is no next document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
     /// The document read is not a policy.
     #[error(transparent)]
     ParseError(#[from] ParseError),
-    /// The document would break the rule that every write has to pass.
+    /// The document would break the rule that every write must pass.
     #[error(transparent)]
     Violation(#[from] Violation),
 }
@@ -158,8 +159,9 @@ pub enum Stop {
 enum Phase {
     Whole,
     Kept,
-    /// Those that are still to be left out once; `None`: in which order is not known yet. And the
-    /// members, or those of them that are there.
+    /// The queue contains the members that are still to be left out, one at a time; `None` until
+    /// evidence determines the order. The set contains all members while the queue is `None`, and
+    /// then the members that are known to exist.
     Members(Option<VecDeque<String>>, BTreeSet<String>),
     Apart {
         good: BTreeSet<String>,
@@ -177,13 +179,13 @@ struct Group {
     who: BTreeSet<String>,
     /// Whether one of them is known to be refused.
     one_is_bad: bool,
-    /// Whether one of the next group is refused if all of this one are taken.
+    /// Whether AWS refuses one of the next group if it accepts all of this one.
     or_of_the_next: bool,
-    /// Whether AWS has refused just this group: it is no deduction.
+    /// Whether AWS refused exactly this group, rather than it being deduced.
     was_tried: bool,
 }
 
-/// What was sent, and is not answered yet.
+/// A write that AWS has not answered yet.
 #[derive(Clone, Debug)]
 struct Sent {
     document: String,
@@ -193,12 +195,12 @@ struct Sent {
     ids: Vec<Statement>,
 }
 
-/// The document as it was read, and what follows from it.
+/// The document as it was read, with information derived from it.
 struct Read<Id> {
     document: Option<Document>,
     held: Held,
     asked: Vec<GrantContribution<Id>>,
-    /// Whether something is to be revoked.
+    /// Whether there is something to revoke.
     revokes: bool,
     ids: BTreeSet<String>,
     text: Option<String>,
@@ -227,14 +229,13 @@ impl<A> Default for Search<A> {
 }
 
 impl<A: Clone> Search<A> {
-    /// Begins a look. One that was broken off goes on, as long as no access depends on what was
-    /// found before.
+    /// Begins a sync. An interrupted search continues if no access depends on its earlier findings.
     pub fn begin(&mut self, now: Duration) {
         if now.saturating_sub(self.touched) > TAKEN_UP_WITHIN {
             self.rest();
         }
-        // Grants and accounts may have changed since: what a refusal proved of members is proven
-        // again, which costs one write.
+        // Grants and accounts may have changed since. Conclusions about members from earlier
+        // refusals are therefore proven again, which costs one write.
         if matches!(
             self.phase,
             Phase::Kept | Phase::Members(..) | Phase::Apart { .. }
@@ -251,12 +252,12 @@ impl<A: Clone> Search<A> {
             .collect();
     }
 
-    /// What to do next, by the document just read (`None`: there is no policy) and all grants on
-    /// it, oldest first.
+    /// Returns the next action for the document just read (`None`: there is no policy) and all
+    /// grants on it, oldest first.
     ///
     /// # Errors
-    /// When what was read is no policy document, or what would be written takes away what grants
-    /// ask for.
+    /// When the text read is not a policy document, or the next document would remove access that
+    /// grants ask for.
     pub fn next<Id: Ord + Clone>(
         &mut self,
         read: Option<&str>,
@@ -266,7 +267,7 @@ impl<A: Clone> Search<A> {
     ) -> Result<Next<Id>, Stop> {
         let document = read.map(Document::parse).transpose()?;
         let asked = asked(document.as_ref(), grants, installation);
-        // Nearly always nothing is searched for, and nothing of this is needed.
+        // Nearly always there is no search, and none of this is needed.
         let searches = self.phase != Phase::Whole;
         let held = match searches || !self.refused.is_empty() {
             true => Held::of(document.as_ref(), installation),
@@ -286,11 +287,11 @@ impl<A: Clone> Search<A> {
         };
         self.touched = now;
         self.sent = None;
-        // An ID that is not shown any more belongs to a principal that exists; and AWS has accepted
-        // the principals in the document.
+        // An ID that is no longer shown belongs to a principal that exists. AWS has accepted the
+        // principals in the document.
         self.ids.read(&read.ids);
         let in_it = steps::principals(&read);
-        // Nor does it matter any more what AWS says of those that nobody asks for.
+        // AWS's answers about principals that no grant asks for no longer matter.
         let contributions = read.asked.iter().flat_map(|grant| &grant.contributions);
         let wanted: BTreeSet<&String> = contributions
             .flat_map(|asked| asked.callers.principals())
@@ -305,7 +306,8 @@ impl<A: Clone> Search<A> {
                 Ok(None) => {}
                 Ok(Some(next)) => return Ok(next),
                 Err(stop) => {
-                    // The next look begins from the start: where it is now, it would stop again.
+                    // At its current phase, the next sync would stop again. It starts from the
+                    // beginning instead.
                     self.rest();
                     return Err(stop);
                 }
@@ -313,7 +315,7 @@ impl<A: Clone> Search<A> {
         }
     }
 
-    /// What is known of the principals that were asked about.
+    /// Records evidence about the principals from `Next::Ask`.
     pub fn learn(&mut self, evidence: &Evidence) {
         if let Phase::Members(None, members) = &self.phase {
             let of =
@@ -333,7 +335,7 @@ impl<A: Clone> Search<A> {
         }
     }
 
-    /// AWS took what was to be written. Gives back whether the look is at its end.
+    /// Records that AWS accepted the write. Returns whether the sync is complete.
     pub fn accepted(&mut self) -> bool {
         let Some(sent) = self.sent.take() else {
             return true;
@@ -359,9 +361,10 @@ impl<A: Clone> Search<A> {
                 self.blocked = None;
                 return true;
             }
-            // If this look was taken up here, then nothing is known of the newcomers of now.
+            // After resuming in this phase, nothing is known about the current newcomers.
             Phase::Kept => self.phase = Phase::newcomers([], as_it_was && self.last.is_some()),
-            // It is tried by itself at once: so it is proven, or back.
+            // The member that was left out is tried by itself at once: it is either proven to be
+            // refused, or added back.
             Phase::Members(..) => {
                 self.phase = Phase::newcomers(without.map(|name| Group::of([name].into())), false)
             }
@@ -382,7 +385,7 @@ impl<A: Clone> Search<A> {
         false
     }
 
-    /// AWS refused what was to be written, for what is in it.
+    /// Records that AWS refused the write because of its content.
     pub fn was_refused(&mut self, answer: A, now: Duration) {
         let Some(Sent {
             document, without, ..
@@ -405,7 +408,7 @@ impl<A: Clone> Search<A> {
         }
     }
 
-    /// The principals that AWS refuses, and how it put it.
+    /// Returns the principals that AWS refuses, each with AWS's answer.
     pub fn refused(&self) -> BTreeMap<&str, &A> {
         self.refused
             .iter()
@@ -413,17 +416,17 @@ impl<A: Clone> Search<A> {
             .collect()
     }
 
-    /// Why nothing can be written, if so.
+    /// Returns the reason why nothing can be written, if there is one.
     pub fn blocked(&self) -> Option<&Blocked<A>> {
         self.blocked.as_ref()
     }
 
-    /// What people should hear of, once.
+    /// Returns the events to report to people, each once.
     pub fn news(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)
     }
 
-    /// Notes that a principal is refused by itself.
+    /// Records that a principal is refused by itself.
     fn refuse(&mut self, name: String) {
         let Some((answer, _)) = self.last.clone() else {
             return;
@@ -465,15 +468,15 @@ impl<A: Clone> Search<A> {
         self.rest();
     }
 
-    /// The search is at its end.
+    /// Ends the search.
     fn rest(&mut self) {
         (self.phase, self.last, self.sent) = (Phase::Whole, None, None);
         self.without_ids.clear();
     }
 }
 
-/// How long after so many refusals in a row it is not tried again: it doubles, and is never longer
-/// than what a grant itself waits.
+/// Returns the pause after this many consecutive refusals. It doubles each time, but is never
+/// longer than a grant itself waits.
 fn pause(times: u32) -> Duration {
     Duration::from_secs(1)
         .saturating_mul(2_u32.saturating_pow(times.saturating_sub(1).min(16)))

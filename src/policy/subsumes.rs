@@ -1,6 +1,6 @@
-//! Whether our statements allow at least as much as one that somebody else wrote, so that it can
-//! go. Where it is not certain they do not: a statement too many costs a few characters, one too
-//! few costs somebody's access.
+//! Decides whether our statements allow at least as much as a foreign one, so that it can be
+//! removed. If this is not certain, the answer is no: a superfluous statement costs a few
+//! characters, but a missing one costs access.
 
 use super::document::Statement;
 use super::principals::{PrincipalSet, PrincipalSetKind, like};
@@ -8,13 +8,13 @@ use super::repository::Contribution;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// How many of the accesses that are missing are told.
+/// Maximum number of actions per principal, and of principals, that a reason lists.
 const TOLD: usize = 3;
-/// The most characters of a reason.
+/// Maximum length of a reason, in characters.
 const LONGEST: usize = 300;
 
-/// Why the statement cannot be given up in favour of ours, for people; `None`: ours allow at least
-/// as much.
+/// Returns the reason why our statements cannot replace this statement, for people. Returns `None`
+/// if ours allow at least as much.
 pub fn why_needed(statement: &Statement, ours: &[Contribution]) -> Option<String> {
     let read = match Read::of(statement) {
         Ok(read) => read,
@@ -51,8 +51,7 @@ pub fn why_needed(statement: &Statement, ours: &[Contribution]) -> Option<String
             ));
         }
     }
-    // AWS gives lists back in another order than they were sent; what is told must not change with
-    // it.
+    // AWS returns lists in another order than they were sent. The reason must not change with it.
     missing.sort_unstable();
     missing.dedup();
     let more = missing.len().saturating_sub(TOLD);
@@ -73,7 +72,7 @@ pub fn why_needed(statement: &Statement, ours: &[Contribution]) -> Option<String
     )))
 }
 
-/// What others wrote can be long; what is told of it is not.
+/// Shortens a reason: foreign statements can be long.
 fn limited(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(LONGEST) {
         text.truncate(end);
@@ -82,12 +81,12 @@ fn limited(mut text: String) -> String {
     text
 }
 
-/// What the statement allows, as far as it is understood to the last key.
+/// The access that a statement allows. Exists only if every key of the statement is understood.
 struct Read<'a> {
     actions: Vec<&'a str>,
     principals: Vec<Principal<'a>>,
-    /// Its condition, which can only make it allow less; it matters where it says whom `*` or a
-    /// service means.
+    /// The condition, which can only restrict the access. It matters where it limits `*`, an
+    /// account's root or a service.
     condition: Vec<(String, String, BTreeSet<&'a str>)>,
 }
 
@@ -151,13 +150,13 @@ impl Principal<'_> {
         }
     }
 
-    /// Whether callers of ours comprise this principal, as far as the condition lets it in.
+    /// Returns whether our callers comprise this principal, as far as the condition allows it.
     fn is_among(
         &self,
         callers: &PrincipalSet,
         condition: &[(String, String, BTreeSet<&str>)],
     ) -> bool {
-        // What a condition limits the principal to; without one it is not limited.
+        // Returns the values to which a condition limits the principal; `None` if it does not.
         let limited_to = |operators: &[&str], key: &str| {
             let found = condition
                 .iter()
@@ -171,7 +170,7 @@ impl Principal<'_> {
                     .all(|value| callers.among().iter().any(|pattern| like(pattern, value)))
             })
         };
-        // Ours leave the registry's own account out, so that only a statement which does so, too,
+        // Our statements exclude the registry's own account. Only a statement that excludes it too
         // allows no more.
         let not_excepted = || {
             let excepted = limited_to(&["stringnotequals"], "aws:principalaccount");
@@ -192,8 +191,8 @@ impl Principal<'_> {
                         "aws:principalorgpaths",
                     ))
             }
-            // A consumer's root stands for every identity of that account: across accounts both
-            // sides have to allow it anyway.
+            // A consumer's root covers every identity of that account: across accounts, both sides
+            // have to allow access anyway.
             (Self::Aws(arn), PrincipalSetKind::Named) => {
                 callers.principals().contains(*arn)
                     || root_of(arn).is_some_and(|root| callers.principals().contains(&root))
@@ -240,8 +239,8 @@ impl Principal<'_> {
     }
 }
 
-/// The root of the account that a principal is of. For a bare account number this holds in the
-/// partition `aws`; elsewhere the number alone does not tell.
+/// Returns the root of the account to which a principal belongs. For a bare account number, this
+/// holds in the partition `aws`; elsewhere the number does not identify the partition.
 pub(super) fn root_of(principal: &str) -> Option<String> {
     if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
         return Some(format!("arn:aws:iam::{principal}:root"));
@@ -266,7 +265,8 @@ fn conditions(value: &Value) -> Option<Vec<(String, String, BTreeSet<&str>)>> {
     let mut conditions = Vec::new();
     for (operator, keys) in value.as_object()? {
         for (key, values) in keys.as_object()? {
-            // Values that are no text limit the statement, and nothing is concluded from them.
+            // Values that are not strings only restrict the statement; nothing is concluded from
+            // them.
             let values = texts(values)
                 .unwrap_or_default()
                 .into_iter()
@@ -287,8 +287,8 @@ mod tests {
 
     const B: &str = "arn:aws:iam::222222222222:root";
 
-    /// Pull and push for account B, and pull for roles `ci/*` of C, for an organization, a unit,
-    /// and Lambda of B.
+    /// Creates contributions: pull and push for account B, and pull for the roles `ci/*` of C, for
+    /// an organization, for a unit, and for Lambda of B.
     fn ours() -> Vec<Contribution> {
         let pull = || ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"].map(String::from);
         let with = |callers| Contribution {
@@ -321,7 +321,7 @@ mod tests {
         ]
     }
 
-    /// Why an `Allow` to pull with these keys is needed still.
+    /// Returns the reason why an `Allow` to pull with these keys is still needed.
     fn needed(keys: &str) -> Option<String> {
         let keys = if keys.contains("Action") {
             keys.to_owned()

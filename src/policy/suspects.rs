@@ -1,5 +1,5 @@
-//! Other people's statements that may be why AWS refuses a document. What is done about unique IDs
-//! of deleted principals is in [`super::dead_ids`].
+//! Foreign statements that may cause AWS to refuse a document. [`super::dead_ids`] handles unique
+//! IDs of deleted principals.
 
 use super::dead_ids::{DeadId, is_unique_id, place, shown};
 use super::document::{Document, Statement};
@@ -7,23 +7,23 @@ use super::installation::Installation;
 use serde_json::Value;
 use std::fmt;
 
-/// A statement that is likely to be why AWS refuses the document.
+/// A statement that is likely to cause AWS to refuse the document.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Suspect {
-    /// The statement, by its Sid or its place.
+    /// The statement, by its Sid or its position.
     pub statement: String,
-    /// Why.
+    /// The reason.
     pub why: Why,
 }
 
-/// What AWS refuses in a repository's policy.
+/// A part of a repository policy that AWS refuses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
-    /// The unique ID of a principal that was deleted.
+    /// The unique ID of a deleted principal.
     Gone(String),
-    /// An action that a repository's policy cannot have.
+    /// An action that a repository policy cannot have.
     Action(String),
-    /// An element that a repository's policy cannot have.
+    /// An element that a repository policy cannot have.
     Element(&'static str),
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Suspect {
     }
 }
 
-/// The suspects among the statements of others, deleted principals first.
+/// Returns the suspects among the foreign statements, deleted principals first.
 pub fn suspects(document: &Document, installation: &Installation) -> Vec<Suspect> {
     let gone = |DeadId { statement, id }| Suspect {
         statement,
@@ -72,8 +72,8 @@ pub fn suspects(document: &Document, installation: &Installation) -> Vec<Suspect
     found
 }
 
-/// Whether a repository's policy cannot have this action: one that is about no repository, or of
-/// another service. Source:
+/// Returns whether a repository policy cannot have this action: an action that does not apply to
+/// repositories, or one of another service. Source:
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>.
 fn is_refused(action: &str) -> bool {
     let action = action.to_ascii_lowercase();
@@ -91,8 +91,8 @@ fn actions(statement: &Statement) -> Vec<&str> {
     }
 }
 
-/// Whether all unique IDs of others' statements are in the `Principal` of an `Allow` statement,
-/// which is where one may be taken out.
+/// Returns whether all unique IDs in foreign statements are in the `Principal` of an `Allow`
+/// statement, from which they may be removed.
 pub fn ids_are_removable(document: &Document, installation: &Installation) -> bool {
     let foreign = document
         .statements

@@ -1,4 +1,4 @@
-//! Whether a statement's conditions hold. Source:
+//! Decides whether a statement's conditions hold. Source:
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-logic-multiple-context-keys-or-values.html>.
 
 use super::operator::{Compares, ConditionValue, Operator, Set};
@@ -6,7 +6,7 @@ use super::request::{ContextValue, RequestContext};
 use super::ternary::Ternary;
 use serde_json::Value;
 
-/// One operator and key of a condition, and whether it holds.
+/// A single operator and key of a condition, and whether it holds.
 #[derive(Clone, Debug)]
 pub(super) struct Clause<'a> {
     pub(super) operator: &'a str,
@@ -15,10 +15,10 @@ pub(super) struct Clause<'a> {
     pub(super) holds: Ternary,
 }
 
-/// Every clause of a statement's `Condition`: all must hold.
+/// Returns every clause of a statement's `Condition`. All of them must hold.
 ///
 /// # Errors
-/// Where it is not of a condition's shape.
+/// When the condition does not have the documented shape.
 pub(super) fn clauses<'a>(
     condition: &'a Value,
     facts: &RequestContext,
@@ -42,7 +42,7 @@ pub(super) fn clauses<'a>(
     Ok(clauses)
 }
 
-/// A condition's values; booleans and numbers count as their texts.
+/// Returns a condition's values as strings, including booleans and numbers.
 fn texts(values: &Value) -> Option<Vec<String>> {
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
@@ -89,7 +89,7 @@ fn holds(
         let any = Ternary::any(wanted.iter().map(|wanted| wanted.fits(actual)));
         if negated { any.not() } else { any }
     };
-    // A key that is there without a value that is any counts, for a set, as one that is not there.
+    // For a set operator, a key that has only empty values counts as absent.
     let nothing = actual.iter().all(|value| value.is_empty());
     Ok(match set {
         _ if actual.is_empty() && if_exists => Ternary::Yes,

@@ -1,16 +1,18 @@
-//! What policies say to a request: IAM's evaluation, as far as it is documented. Pure, like all of
-//! the policy library; what the world's state is, the caller says.
+//! Evaluates policies for a request: IAM's evaluation logic, as far as it is documented. Pure, like
+//! the entire policy library; the caller provides the state of the world.
 //!
-//! - `request`: who asks for what, and what is known beside. Not everything is: a verdict may hang
-//!   on a condition key.
-//! - `verdict`: what comes of it, and why.
-//! - `statement`: whether one statement applies: its action, resource, principal and conditions.
+//! - `request`: the principal, action and resource of a request, and its known context. The context
+//!   may be incomplete, so a verdict may depend on a condition key.
+//! - `verdict`: the result of an evaluation, and its reasons.
+//! - `statement`: decides whether one statement applies: its action, resource, principal and
+//!   conditions.
 //! - `principal`, `condition`, `operator`, `pattern`, `value`: the parts of a statement.
-//! - `ternary`: yes, no, or what it depends on.
-//! - `near_miss`: which allows nearly apply.
+//! - `ternary`: yes, no, or open, with the unknowns on which the answer depends.
+//! - `near_miss`: finds allows that nearly apply.
 //!
-//! Not looked at: organizations' policies (SCPs, RCPs), session policies and VPC endpoints'
-//! policies, which can only take access away, and what a service checks beside the policies.
+//! Not evaluated: the policies of organizations (SCPs, RCPs), session policies and policies of VPC
+//! endpoints, which can only remove access, and checks that a service makes in addition to
+//! policies.
 //!
 //! Source:
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>.
@@ -36,18 +38,18 @@ use statement::{Effect, Question, Rule, Side, rules};
 use std::sync::Arc;
 use ternary::{Open, Ternary};
 
-/// A policy that was read: where it hangs, and what it says.
+/// A policy with a name that says where it is attached.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named {
-    /// Where it hangs, for people: it is repeated in the verdict.
+    /// Where the policy is attached, for people; repeated in the verdict.
     pub name: String,
-    /// What it says, or why it could not be read; then what rests on it is not known.
-    /// Shared: one policy goes into the decisions on many requests.
+    /// The document, or the reason why it could not be read. In that case, everything that depends
+    /// on it is unknown. Shared, because one policy is used in decisions on many requests.
     pub document: Result<Arc<Document>, String>,
 }
 
 impl Named {
-    /// A policy that was read.
+    /// Creates a policy from a document that was read.
     pub fn new(name: impl Into<String>, document: impl Into<Arc<Document>>) -> Self {
         Self {
             name: name.into(),
@@ -55,7 +57,7 @@ impl Named {
         }
     }
 
-    /// A policy as it was parsed, or why it could not be.
+    /// Creates a policy from the result of parsing it.
     pub fn parsed(name: impl Into<String>, document: Result<Document, ParseError>) -> Self {
         Self {
             name: name.into(),
@@ -65,7 +67,7 @@ impl Named {
         }
     }
 
-    /// A policy that could not be read.
+    /// Creates a policy that could not be read.
     pub fn unreadable(name: impl Into<String>, why: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -74,14 +76,14 @@ impl Named {
     }
 }
 
-/// All policies that a request is decided by.
+/// All policies that decide a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policies {
-    /// The identity's own: inline, attached, and for a user those of its groups.
+    /// The identity's policies: inline, attached, and for a user those of its groups.
     pub identity: Vec<Named>,
     /// The identity's permissions boundary.
     pub boundary: Option<Named>,
-    /// The resource's: repository policy and registry policy, or the role's trust policy.
+    /// The resource's policies: repository policy and registry policy, or the role's trust policy.
     pub resource: Vec<Named>,
 }
 
@@ -135,24 +137,24 @@ pub fn evaluate(request: &Request, policies: &Policies) -> Verdict {
     }
 }
 
-/// What each side allows.
+/// The result of the `Allow` statements of each side.
 struct Sides {
     identity: Ternary,
-    /// Yes, where there is none.
+    /// `Yes` if there is no boundary.
     boundary: Ternary,
     resource: Names,
 }
 
-/// How the principal stands to the resource, which decides whose allow it takes.
+/// Relation of the principal to the resource, which determines whose allow is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// A service: there is no identity's policy.
+    /// A service: it has no identity policy.
     Service,
-    /// Of another account: it takes both.
+    /// In another account: identity and resource must both allow.
     Foreign,
-    /// Of the same account: one is enough.
+    /// In the same account: one allow is sufficient.
     Own,
-    /// Of the same account, and the resource is a role, whose trust policy must allow in any case.
+    /// In the same account, and the resource is a role, whose trust policy must allow in any case.
     OwnTrust,
 }
 
@@ -177,11 +179,11 @@ impl Standing {
     }
 }
 
-/// Whether the allows there are suffice.
+/// Decides whether the existing allows are sufficient.
 ///
-/// A permissions boundary limits what the identity's policies allow, and what a resource's policy
-/// allows to the role itself; what that allows to a user, to a session, or to everybody, in the
-/// same account, it does not limit. Source:
+/// A permissions boundary limits the access that the identity's policies allow, and the access that
+/// a resource policy allows to the role itself. It does not limit the access that a resource policy
+/// in the same account allows to a user, a session, or everyone. Source:
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_boundaries.html#access_policies_boundaries-eval-logic>.
 fn granted(question: &Question, sides: &Sides) -> Ternary {
     let Sides {
@@ -190,7 +192,7 @@ fn granted(question: &Question, sides: &Sides) -> Ternary {
         resource,
     } = sides;
     let principal = &question.request.principal;
-    // An account's root may do in its account whatever is not denied.
+    // In its own account, a root may do everything that is not denied.
     let root = principal.kind == PrincipalKind::Root;
     let by_identity = if root {
         Ternary::Yes
@@ -215,7 +217,8 @@ fn granted(question: &Question, sides: &Sides) -> Ternary {
     }
 }
 
-/// In which ways the principal is meant by statements of this effect, all policies together.
+/// Returns the ways in which statements with this effect apply to the principal, across all
+/// policies.
 fn weigh<'a>(
     policies: impl Iterator<Item = &'a Named>,
     side: Side,
@@ -242,7 +245,7 @@ fn weigh<'a>(
     found
 }
 
-/// What denies, and what is missing.
+/// Returns the statements that deny the request, and the allows that are missing.
 fn links(question: &Question, sides: &Sides, policies: &Policies) -> Vec<Link> {
     let Policies {
         identity,

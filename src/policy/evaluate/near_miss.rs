@@ -1,4 +1,4 @@
-//! Allows that would apply but for one thing: what people look for first when access is denied.
+//! Allows that would apply but for one thing, the first thing to check when access is denied.
 
 use super::principal::{Alike, Names};
 use super::request::ContextValue;
@@ -6,10 +6,10 @@ use super::statement::{Effect, Parts, Question, Rule};
 use super::ternary::Ternary;
 use super::verdict::{ButFor, NearMiss};
 
-/// As many as are shown: more help nobody.
+/// Maximum number of near misses in a result: more are of no help.
 const MOST: usize = 8;
 
-/// The statements that nearly allow what is asked.
+/// Returns the statements that nearly allow the request.
 pub(super) fn near_misses<'a>(
     rules: impl Iterator<Item = Rule<'a>>,
     question: &Question,
@@ -25,7 +25,7 @@ pub(super) fn near_misses<'a>(
     near.take(MOST).collect()
 }
 
-/// The one thing that is in the way of a statement, if it is one.
+/// Returns the one obstacle to a statement; `None` unless there is exactly one.
 fn but_for(rule: &Rule, question: &Question) -> Option<ButFor> {
     if rule.has_effect(Effect::Allow) != Ternary::Yes {
         return None;

@@ -1,4 +1,4 @@
-//! Condition operators: what they compare, and how. Source:
+//! Condition operators: the values that they compare, and how. Source:
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html>.
 
 use super::pattern::{Pattern, Reach};
@@ -7,7 +7,7 @@ use super::ternary::Ternary;
 use super::value::{Network, compare_numbers, date, decimal};
 use std::cmp::Ordering;
 
-/// An operator with what stands around its name.
+/// An operator, with its prefix and suffix.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operator {
     pub(super) set: Option<Set>,
@@ -16,14 +16,14 @@ pub(super) struct Operator {
     pub(super) if_exists: bool,
 }
 
-/// Which of a key's values have to fit.
+/// The values of a key that must match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Set {
     AnyValue,
     AllValues,
 }
 
-/// What is compared.
+/// The type of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compares {
     Text,
@@ -39,7 +39,7 @@ pub(super) enum Compares {
     Presence,
 }
 
-/// How the request's value has to stand to the policy's.
+/// The required relation of the request's value to the policy's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Equal,
@@ -62,7 +62,7 @@ impl Order {
 }
 
 impl Operator {
-    /// Reads an operator, in letters of any case; nothing, where it is none.
+    /// Parses an operator, ignoring case. Returns `None` if there is no such operator.
     pub(super) fn read(text: &str) -> Option<Self> {
         let name = text.to_ascii_lowercase();
         let (set, name) = match name.split_once(':') {
@@ -111,7 +111,7 @@ impl Operator {
     }
 }
 
-/// One of the values that a condition names, read for its operator.
+/// A value in a condition, parsed for its operator.
 pub(super) enum ConditionValue {
     Text(Pattern),
     TextIgnoringCase(Pattern),
@@ -124,8 +124,10 @@ pub(super) enum ConditionValue {
 }
 
 impl ConditionValue {
+    /// Parses a value for an operator.
+    ///
     /// # Errors
-    /// Where the value is none that the operator can compare with.
+    /// When the operator cannot compare with the value.
     pub(super) fn read(
         compares: Compares,
         text: &str,
@@ -162,7 +164,7 @@ impl ConditionValue {
         }
     }
 
-    /// Whether a value of the request fits.
+    /// Returns whether a value of the request matches.
     pub(super) fn fits(&self, actual: &str) -> Ternary {
         match self {
             Self::Text(pattern) => pattern.matches(actual, Reach::Text),
@@ -175,7 +177,7 @@ impl ConditionValue {
             }
             Self::Binary(wanted) => Ternary::of(wanted == actual),
             Self::Address(network) => Ternary::of(network.contains(actual)),
-            // What a shortened ARN means is documented for resources alone.
+            // The meaning of a shortened ARN is documented only for resources.
             Self::Arn(pattern) => pattern.matches_arn(actual).unwrap_or_else(|| {
                 let shortened = Ternary::unread("a condition compares with what is no full ARN");
                 pattern.matches(actual, Reach::Text).and(shortened)

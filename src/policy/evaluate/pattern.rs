@@ -1,54 +1,55 @@
-//! Texts with wildcards and policy variables.
+//! Strings with wildcards and policy variables.
 //!
-//! Matching follows all the places that the pattern may have come to at once, so it takes at most
-//! as many steps as the pattern has characters times the text, whatever the pattern.
+//! Matching tracks all positions that the pattern may have reached at once. So for any pattern, it
+//! takes at most as many steps as the pattern's length times the text's length.
 
 use super::request::{ContextValue, RequestContext};
 use super::ternary::{Open, Ternary};
 
-/// A pattern that was read, with the variables that are known put in.
+/// A parsed pattern, in which known variables are replaced.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pattern {
     tokens: Vec<Token>,
-    /// A variable's key is not in the request: nothing is equal to it or like it.
+    /// Whether a variable's key is absent from the request. Then nothing equals or matches the
+    /// pattern.
     never: bool,
     hangs_on: Open,
-    /// How many colons stand before the first variable.
+    /// Number of colons before the first variable; `None` if there is no variable.
     variable_after: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token {
     Char(char),
-    /// A colon that is written in the pattern itself.
+    /// A literal colon in the pattern.
     Colon,
     /// `*`.
     Any,
     /// `?`.
     One,
-    /// The value of a key that is not known, or that there is not.
+    /// The value of a variable whose key is unknown, absent or has several values.
     Unknown,
 }
 
-/// How far `*` reaches.
+/// The characters that `*` matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// Over everything.
+    /// Any characters.
     Text,
-    /// Over a colon only from the end of a segment. Source:
+    /// Any characters, but a colon only at the end of a segment. Source:
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html#reference_policies_elements_resource_wildcards>.
     Segments,
 }
 
 impl Pattern {
-    /// Reads a pattern. `wildcards` tells whether `*` and `?` are any; variables are replaced where
-    /// there is a context. Source:
+    /// Parses a pattern. `wildcards` says whether `*` and `?` are wildcards. Variables are replaced
+    /// if a context is given. Source:
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html>.
     pub(super) fn read(text: &str, wildcards: bool, variables: Option<&RequestContext>) -> Self {
         let mut pattern = Self::default();
         let mut colons = 0;
         let mut rest = text;
-        // Looked for once: behind it nothing is a variable.
+        // Determined only once: nothing after the last brace is a variable.
         let after_last_brace = text.rfind('}').map_or(text.len(), |at| text.len() - at - 1);
         while let Some(next) = rest.chars().next() {
             let variables = variables.filter(|_| rest.len() > after_last_brace);
@@ -74,7 +75,7 @@ impl Pattern {
         pattern
     }
 
-    /// A variable's value.
+    /// Appends a variable's value.
     fn put(&mut self, variable: &str, context: &RequestContext, colons: usize) {
         if let "*" | "?" | "$" = variable {
             self.tokens.extend(variable.chars().map(Token::Char));
@@ -109,7 +110,7 @@ impl Pattern {
         }
     }
 
-    /// The same in small letters.
+    /// Returns the pattern in lower case.
     pub(super) fn lowercase(mut self) -> Self {
         let small = |token: Token| match token {
             Token::Char(c) => c.to_lowercase().map(Token::Char).collect(),
@@ -119,23 +120,24 @@ impl Pattern {
         self
     }
 
-    /// Whether a text would be like it, had each variable without a value one.
+    /// Returns whether the pattern has a variable without a value, and a text would match if that
+    /// variable had one.
     pub(super) fn would_match(&self, text: &str, reach: Reach) -> bool {
         self.never && Self::like(&self.tokens, text, reach)
     }
 
-    /// How many colons stand before the first variable.
+    /// Returns the number of colons before the first variable.
     pub(super) fn variable_after(&self) -> Option<usize> {
         self.variable_after
     }
 
-    /// Whether a text is like it.
+    /// Returns whether a text matches.
     pub(super) fn matches(&self, text: &str, reach: Reach) -> Ternary {
         self.answer(Self::like(&self.tokens, text, reach))
     }
 
-    /// Whether an ARN is like it, in each of its six components. Nothing, where the pattern has
-    /// fewer. Source:
+    /// Returns whether an ARN matches in each of its six components; `None` if the pattern has
+    /// fewer components. Source:
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_ARN>.
     pub(super) fn matches_arn(&self, arn: &str) -> Option<Ternary> {
         let wanted: Vec<&[Token]> = self
@@ -150,7 +152,7 @@ impl Pattern {
         Some(self.answer(actual.len() == 6 && wanted.iter().zip(&actual).all(like)))
     }
 
-    /// The answer, where the values that are not known are taken for any.
+    /// Returns the answer for a match in which unknown variables may have any value.
     fn answer(&self, like: bool) -> Ternary {
         match like && !self.never {
             false => Ternary::No,
@@ -168,7 +170,7 @@ impl Pattern {
         if least > text.len() {
             return false;
         }
-        // Whether the tokens so far may end at each place in the text.
+        // Whether the tokens so far can end at each position in the text.
         let mut ends = vec![false; text.len() + 1];
         ends[0] = true;
         for (at, token) in pattern.iter().enumerate() {
@@ -193,7 +195,8 @@ impl Pattern {
     }
 }
 
-/// Goes one character on from each place where that fits, and says whether there is such a place.
+/// Advances by one character from each position where it matches. Returns whether any position is
+/// left.
 fn one(ends: &mut [bool], text: &[char], fits: impl Fn(char) -> bool) -> bool {
     let mut any = false;
     for (place, c) in text.iter().enumerate().rev() {

@@ -1,32 +1,33 @@
-//! Whom a statement's `Principal` or `NotPrincipal` means. Source:
+//! Decides whether `Principal` or `NotPrincipal` of a statement applies to a principal. Source:
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html>.
 
 use super::request::{Principal, PrincipalKind};
 use super::ternary::Ternary;
 use serde_json::Value;
 
-/// What a verdict hangs on where a policy names a session of the role that asks.
+/// The unknown on which a verdict depends if a policy names a session of the requesting role.
 pub(super) const SESSION: &str = "the session's name";
-/// What a verdict hangs on where a policy names a unique ID and the principal's own is not known.
+/// The unknown on which a verdict depends if a policy names a unique ID and the principal's own is
+/// not known.
 pub(super) const UNIQUE_ID: &str = "the principal's unique ID";
 
-/// In which ways a policy names the principal that asks.
+/// The ways in which a policy names the requesting principal.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     /// By its own ARN or unique ID, or by its service's name.
     pub(super) itself: Ternary,
-    /// By a session of it.
+    /// By one of its sessions.
     pub(super) session: Ternary,
-    /// As everybody.
+    /// As everyone.
     pub(super) everybody: Ternary,
-    /// By its account, which leaves it to the account's own policies.
+    /// By its account, which leaves the decision to the account's own policies.
     pub(super) account: Ternary,
-    /// By what looks like it and is another: an ID of a deleted role or user, or an ARN without its
-    /// path.
+    /// Names that resemble the principal but belong to another: the ID of a deleted role or user,
+    /// or an ARN with a different path.
     pub(super) alike: Vec<Alike>,
 }
 
-/// What looks like the principal and is another.
+/// A name that resembles the principal but belongs to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Alike {
     Stale(String),
@@ -42,7 +43,7 @@ impl Names {
         alike: Vec::new(),
     };
 
-    /// In any way.
+    /// Returns whether the principal is named in any of these ways.
     pub(super) fn any(&self) -> Ternary {
         Ternary::any(
             [&self.itself, &self.session, &self.everybody, &self.account].map(Clone::clone),
@@ -68,10 +69,10 @@ impl Names {
     }
 }
 
-/// In which ways a `Principal` names the principal.
+/// Returns the ways in which `Principal` names the principal.
 ///
 /// # Errors
-/// Where it is not of a principal's shape.
+/// When the element does not have the documented shape.
 pub(super) fn names(element: &Value, principal: &Principal) -> Result<Names, String> {
     let everybody = Names {
         everybody: Ternary::Yes,
@@ -103,7 +104,7 @@ pub(super) fn names(element: &Value, principal: &Principal) -> Result<Names, Str
     Ok(found)
 }
 
-/// A string, or each of a list of them.
+/// Returns a string, or each string of a list.
 pub(super) fn strings(value: &Value) -> Option<Vec<&str>> {
     match value {
         Value::String(text) => Some(vec![text]),
@@ -112,7 +113,7 @@ pub(super) fn strings(value: &Value) -> Option<Vec<&str>> {
     }
 }
 
-/// In which ways one text below `AWS` names a principal.
+/// Returns the ways in which one value of `AWS` names a principal.
 fn aws(text: &str, principal: &Principal) -> Names {
     let Principal {
         arn,
@@ -186,7 +187,8 @@ fn aws(text: &str, principal: &Principal) -> Names {
     }
 }
 
-/// An account's root names itself; everybody else of the account it names by the account.
+/// Returns how an account's root ARN names a principal: the root itself directly, and every other
+/// principal of the account by its account.
 fn of_account(kind: PrincipalKind) -> Names {
     match kind {
         PrincipalKind::Root => Names {
@@ -200,16 +202,16 @@ fn of_account(kind: PrincipalKind) -> Names {
     }
 }
 
-/// Whether a `NotPrincipal` means the principal, that is, does not list it.
+/// Returns whether `NotPrincipal` applies to the principal, that is, does not list it.
 ///
-/// A `Deny` means all who are not listed themselves, even where their account is; and whoever is
-/// listed must be listed with the account and, if it is a role, with the session, for else it is
-/// meant after all, which depends on the service. It means everybody who has a permissions
-/// boundary. Source:
+/// A `Deny` applies to every principal that is not listed itself, even if its account is listed. A
+/// listed principal is exempt only if its account is listed too and, for a role, also its session.
+/// Otherwise the statement may still apply, depending on the service. A `Deny` also applies to
+/// every principal that has a permissions boundary. Source:
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_notprincipal.html>.
 ///
 /// # Errors
-/// Where it is not of a principal's shape.
+/// When the element does not have the documented shape.
 pub(super) fn is_not_among(
     element: &Value,
     principal: &Principal,

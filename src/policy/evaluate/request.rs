@@ -1,38 +1,39 @@
-//! Who asks for what, and what is known of the circumstances.
+//! A request, and the known part of its context.
 
 use std::collections::BTreeMap;
 
-/// Who asks.
+/// The principal of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The ARN of the role (never of one of its sessions), of the user, or of the account's root; a
-    /// service's name.
+    /// The ARN of the role (never of one of its sessions), of the user, or of the account's root;
+    /// for a service, its name.
     pub arn: String,
-    /// What it is.
+    /// The kind of principal.
     pub kind: PrincipalKind,
-    /// The account's number; none for services.
+    /// The account number; `None` for services.
     pub account: Option<String>,
     /// The unique ID (`AROA…` for roles, `AIDA…` for users), if it is known.
     pub unique_id: Option<String>,
 }
 
-/// What a principal is.
+/// The kind of a principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrincipalKind {
-    /// A role, by a session of it.
+    /// A role, through one of its sessions.
     Role,
     /// An IAM user.
     User,
-    /// An account's root user. It may do in its account whatever is not denied there, so for
-    /// another account's resources it stands for what the account can delegate. (That STS lets no
-    /// root user assume a role is a rule of STS, which no policy states; it is not looked at here.)
+    /// An account's root user. In its own account, it may do everything that is not denied. For the
+    /// resources of another account, it therefore represents the access that the account can
+    /// delegate. (STS does not allow a root user to assume a role. That rule is in no policy, and
+    /// is not evaluated here.)
     Root,
     /// An AWS service, by its own name (`lambda.amazonaws.com`).
     Service,
 }
 
 impl Principal {
-    /// A role of an account, by its ARN.
+    /// Creates the principal of a role, by its ARN and account.
     pub fn role(
         arn: impl Into<String>,
         account: impl Into<String>,
@@ -46,7 +47,7 @@ impl Principal {
         }
     }
 
-    /// A service, by its name.
+    /// Creates the principal of a service, by its name.
     pub fn service(name: impl Into<String>) -> Self {
         Self {
             arn: name.into(),
@@ -56,12 +57,12 @@ impl Principal {
         }
     }
 
-    /// The partition that its ARN names.
+    /// Returns the partition in the principal's ARN.
     pub(super) fn partition(&self) -> Option<&str> {
         self.arn.split(':').nth(1)
     }
 
-    /// The last part of its ARN's path: its name, for roles and users.
+    /// Returns the last part of the ARN's path: for roles and users, the name.
     pub(super) fn name(&self) -> &str {
         self.arn.rsplit('/').next().unwrap_or_default()
     }
@@ -70,31 +71,32 @@ impl Principal {
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Who asks.
+    /// The principal that makes the request.
     pub principal: Principal,
-    /// For what: `ecr:BatchGetImage`, in letters of any case.
+    /// The requested action, such as `ecr:BatchGetImage`, in any case.
     pub action: String,
-    /// On what: an ARN, or `*` for an action that takes no resource.
+    /// The resource: an ARN, or `*` for an action that takes no resource.
     pub resource: String,
-    /// The account that owns the resource; for `*`, the principal's own.
+    /// The account that owns the resource; for `*`, the principal's own account.
     pub resource_account: String,
-    /// What is known beside.
+    /// The known condition keys.
     pub context: RequestContext,
 }
 
-/// What is known of a request's condition keys, whose letters' case is of no matter. A key has
-/// values, is known not to be in the request, or is not known; and of a key that is not listed
-/// nothing is known, unless the context is [`closed`](Context::closed).
+/// The known condition keys of a request, ignoring case. A key has values, is known to be absent
+/// from the request, or is unknown. A key that is not listed is unknown, unless the context is
+/// [`closed`](Context::closed).
 ///
-/// What follows from the principal and the resource (`aws:PrincipalArn`, `aws:PrincipalAccount`,
-/// `aws:ResourceAccount` and the like) need not be listed; what is listed goes first.
+/// Keys that follow from the principal and the resource (`aws:PrincipalArn`,
+/// `aws:PrincipalAccount`, `aws:ResourceAccount` and the like) need not be listed. A listed key
+/// takes precedence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestContext {
     keys: BTreeMap<String, ContextValue>,
     closed: bool,
 }
 
-/// What is known of one key.
+/// The state of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ContextValue {
     Values(Vec<String>),
@@ -103,7 +105,7 @@ pub(super) enum ContextValue {
 }
 
 impl RequestContext {
-    /// A key with its values. Without any it counts as absent.
+    /// Adds a key with its values. Without values, the key counts as absent.
     pub fn with<S: Into<String>>(mut self, key: &str, values: impl IntoIterator<Item = S>) -> Self {
         let values: Vec<String> = values.into_iter().map(Into::into).collect();
         let known = if values.is_empty() {
@@ -115,28 +117,28 @@ impl RequestContext {
         self
     }
 
-    /// A key that the request is known not to have.
+    /// Adds a key that is known to be absent from the request.
     pub fn without(mut self, key: &str) -> Self {
         self.keys
             .insert(key.to_ascii_lowercase(), ContextValue::Absent);
         self
     }
 
-    /// A key of which nothing is known, although it would follow from the principal or the context
-    /// is closed.
+    /// Marks a key as unknown, even if its value would follow from the principal or the context is
+    /// closed.
     pub fn unknown(mut self, key: &str) -> Self {
         self.keys
             .insert(key.to_ascii_lowercase(), ContextValue::Unknown);
         self
     }
 
-    /// Where every key that is not listed is known not to be in the request.
+    /// Declares that every key that is not listed is absent from the request.
     pub fn closed(mut self) -> Self {
         self.closed = true;
         self
     }
 
-    /// What is known of a key.
+    /// Returns the state of a key.
     pub(super) fn get(&self, key: &str) -> &ContextValue {
         let unlisted = if self.closed {
             &ContextValue::Absent
@@ -148,7 +150,8 @@ impl RequestContext {
 }
 
 impl Request {
-    /// The context with what follows from the principal and the resource. Source:
+    /// Returns the context, including the keys that follow from the principal and the resource.
+    /// Source:
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>.
     pub(super) fn facts(&self) -> RequestContext {
         let Self {

@@ -1,4 +1,4 @@
-//! Whether one statement applies to a request.
+//! Decides whether one statement applies to a request.
 
 use super::condition::{Clause, clauses};
 use super::pattern::{Pattern, Reach};
@@ -8,16 +8,16 @@ use super::ternary::Ternary;
 use crate::policy::document::{Document, Statement, VERSION};
 use serde_json::Value;
 
-/// Where a policy hangs.
+/// The side to which a policy is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
-    /// On the identity (or is its boundary): everything in it is about that identity.
+    /// The identity (or its boundary): every statement applies to that identity.
     Identity,
-    /// On the resource: everything in it is about that resource, unless it names others.
+    /// The resource: every statement applies to that resource, unless it names others.
     Resource,
 }
 
-/// What is asked, with what goes for all statements.
+/// A request, with facts that are the same for all statements.
 pub(super) struct Question<'a> {
     pub(super) request: &'a Request,
     pub(super) facts: RequestContext,
@@ -32,7 +32,7 @@ pub(super) enum Effect {
     Deny,
 }
 
-/// A statement in its place.
+/// A statement, with its position in a policy.
 pub(super) struct Rule<'a> {
     pub(super) policy: &'a str,
     /// The Sid, or the position from 1.
@@ -40,22 +40,22 @@ pub(super) struct Rule<'a> {
     pub(super) side: Side,
     statement: &'a Statement,
     variables: bool,
-    /// What of the document around it is not understood.
+    /// The part of the surrounding document that is not understood, if any.
     around: Option<&'static str>,
 }
 
-/// What a statement's parts say to a request: it applies where all hold.
+/// The result of each part of a statement for a request. The statement applies if all hold.
 pub(super) struct Parts<'a> {
     pub(super) shape: Ternary,
     pub(super) action: Ternary,
     pub(super) resource: Ternary,
     pub(super) names: Names,
     pub(super) clauses: Vec<Clause<'a>>,
-    /// Where the condition is not of a condition's shape.
+    /// Open if the condition does not have the documented shape.
     pub(super) condition_shape: Ternary,
 }
 
-/// The statements of a document.
+/// Returns the statements of a document.
 pub(super) fn rules<'a>(
     policy: &'a str,
     document: &'a Document,
@@ -94,7 +94,7 @@ impl<'a> Rule<'a> {
         self.statement.0.get(key)
     }
 
-    /// Whether it allows or denies; both may be, where that is not understood.
+    /// Returns whether the statement has this effect. An unknown `Effect` may be either.
     pub(super) fn has_effect(&self, effect: Effect) -> Ternary {
         match (self.element("Effect").and_then(Value::as_str), effect) {
             (Some("Allow"), Effect::Allow) | (Some("Deny"), Effect::Deny) => Ternary::Yes,
@@ -103,10 +103,10 @@ impl<'a> Rule<'a> {
         }
     }
 
-    /// In which ways the statement applies to the request. On the identity's side it is always the
-    /// identity itself that is meant.
+    /// Returns the ways in which the statement applies to the request. A statement on the
+    /// identity's side always applies to the identity itself.
     pub(super) fn applies(&self, effect: Effect, question: &Question) -> Names {
-        // The cheap parts first; most statements are about something else.
+        // Cheap parts first: most statements are about something else.
         let early = self.has_effect(effect).and(self.action(question));
         if early.is_no() {
             return Names::NOBODY;
@@ -144,7 +144,7 @@ impl<'a> Rule<'a> {
         format!("{}, statement {}: {why}", self.policy, self.label)
     }
 
-    /// What each part says.
+    /// Evaluates each part of the statement.
     pub(super) fn parts(&self, effect: Effect, question: &Question) -> Parts<'a> {
         let (clauses, condition_shape) = match self.element("Condition") {
             None => (Vec::new(), Ternary::Yes),
@@ -179,7 +179,7 @@ impl<'a> Rule<'a> {
         }
     }
 
-    /// What one of a pair of elements says, `Action` and `NotAction` for one.
+    /// Evaluates one of a pair of elements, such as `Action` and `NotAction`.
     fn element_or_not(&self, element: &str, matches: impl Fn(&str) -> Ternary) -> Option<Ternary> {
         let negation = format!("Not{element}");
         let (value, negated) = match (self.element(element), self.element(&negation)) {
@@ -210,14 +210,14 @@ impl<'a> Rule<'a> {
             .unwrap_or_else(|| Ternary::unread("it has no Action"))
     }
 
-    /// The policy of a repository or a role need not say that it is about that; others must name
-    /// the resource.
+    /// Evaluates the resource. The policy of a repository or a role need not name its own resource;
+    /// other policies must name the resource.
     fn resource(&self, question: &Question) -> Ternary {
         let asked = question.request.resource.as_str();
         let matches = |text: &str| {
             let pattern = Pattern::read(text, true, self.variables.then_some(&question.facts));
-            // Of conditions it is documented that what has no value is like nothing; of this it is
-            // not.
+            // It is documented for conditions that a variable without a value matches nothing, but
+            // not for `NotResource`.
             if self.element("NotResource").is_some() && pattern.would_match(asked, Reach::Segments)
             {
                 return Ternary::unread("NotResource has a variable without a value");
@@ -249,7 +249,7 @@ impl<'a> Rule<'a> {
             })
     }
 
-    /// The resources that it names.
+    /// Returns the resources that the statement names.
     pub(super) fn resources(&self) -> Vec<String> {
         let value = self
             .element("Resource")
@@ -279,7 +279,7 @@ impl<'a> Rule<'a> {
             (Some(element), None) => {
                 names(element, principal).unwrap_or_else(|why| everybody(Ternary::unread(why)))
             }
-            // That a boundary does not limit such an allow is documented of `"*"` alone.
+            // It is documented only for `"*"` that a boundary does not limit such an allow.
             (None, Some(element)) => {
                 let meant =
                     is_not_among(element, principal, effect == Effect::Deny, question.bounded);

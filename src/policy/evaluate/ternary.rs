@@ -1,4 +1,4 @@
-//! Yes, no, or not known: what a verdict rests on where a request is known in part.
+//! Yes, no, or unknown: the answers to questions about a request that is only partly known.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ pub(super) enum Ternary {
     Open(Open),
 }
 
-/// What an answer that is not known hangs on.
+/// The unknowns on which an open answer depends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Open {
     /// Condition keys whose values are not known.
     pub(super) keys: BTreeSet<String>,
-    /// What could not be read or is not understood, and why.
+    /// Parts that could not be read or are not understood, with the reason.
     pub(super) unread: BTreeSet<String>,
 }
 
@@ -35,7 +35,7 @@ impl Ternary {
         if truth { Self::Yes } else { Self::No }
     }
 
-    /// It hangs on this condition key.
+    /// Creates an answer that depends on this condition key.
     pub(super) fn hangs_on(key: impl Into<String>) -> Self {
         Self::Open(Open {
             keys: [key.into()].into(),
@@ -43,7 +43,7 @@ impl Ternary {
         })
     }
 
-    /// It hangs on what is not understood.
+    /// Creates an answer that depends on a part that is not understood.
     pub(super) fn unread(why: impl Into<String>) -> Self {
         Self::Open(Open {
             unread: [why.into()].into(),
@@ -79,7 +79,7 @@ impl Ternary {
         }
     }
 
-    /// Whether one of them holds.
+    /// Returns whether at least one of them holds.
     pub(super) fn any(truths: impl IntoIterator<Item = Self>) -> Self {
         let mut whole = Self::No;
         for truth in truths {
@@ -91,7 +91,7 @@ impl Ternary {
         whole
     }
 
-    /// Whether all of them hold.
+    /// Returns whether all of them hold.
     pub(super) fn all(truths: impl IntoIterator<Item = Self>) -> Self {
         let mut whole = Self::Yes;
         for truth in truths {
@@ -103,7 +103,7 @@ impl Ternary {
         whole
     }
 
-    /// Says where that which is not understood stands.
+    /// Adds the location to each part that is not understood.
     pub(super) fn located(self, place: impl Fn(&str) -> String) -> Self {
         match self {
             Self::Open(Open { keys, unread }) => Self::Open(Open {

@@ -1,10 +1,10 @@
-//! The values of conditions that are more than texts: numbers, dates, addresses.
+//! Condition values that are more than strings: numbers, dates and addresses.
 
 use core::net::IpAddr;
 use std::cmp::Ordering;
 
-/// Compares two numbers as they are written (integers or decimals). Nothing, where one of them is
-/// no number.
+/// Compares two numbers in text form (integers or decimals). Returns `None` if one of them is not a
+/// number.
 pub(super) fn compare_numbers(one: &str, other: &str) -> Option<Ordering> {
     match (one.parse::<i128>(), other.parse::<i128>()) {
         (Ok(one), Ok(other)) => Some(one.cmp(&other)),
@@ -12,7 +12,7 @@ pub(super) fn compare_numbers(one: &str, other: &str) -> Option<Ordering> {
     }
 }
 
-/// A decimal number; `inf` and `NaN`, which Rust reads too, are none.
+/// Parses a decimal number. Rejects `inf` and `NaN`, which Rust would accept.
 pub(super) fn decimal(text: &str) -> Option<f64> {
     let digits = text.bytes().any(|b| b.is_ascii_digit());
     let decimal = text
@@ -21,12 +21,12 @@ pub(super) fn decimal(text: &str) -> Option<f64> {
     (digits && decimal).then(|| text.parse().ok()).flatten()
 }
 
-/// A point in time, in nanoseconds since 1970: a date by ISO 8601 as the W3C uses it (from the year
-/// alone to fractions of a second), or seconds since 1970. Source:
+/// Parses a point in time, in nanoseconds since 1970: a date in the W3C profile of ISO 8601 (from a
+/// year alone to fractions of a second), or seconds since 1970. Source:
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_Date>.
 pub(super) fn date(text: &str) -> Option<i128> {
     const SECOND: i128 = 1_000_000_000;
-    // Four digits are a year; seconds since 1970 have more, in this century.
+    // Four digits are a year; in this century, seconds since 1970 have more digits.
     if text.len() != 4 && text.bytes().all(|b| b.is_ascii_digit()) {
         return text
             .parse::<i64>()
@@ -53,7 +53,8 @@ pub(super) fn date(text: &str) -> Option<i128> {
         .map(|time| midnight + time)
 }
 
-/// The time since midnight in UTC, in nanoseconds, of `12:30Z`, `12:30:00.5+01:00` and the like.
+/// Parses the time since midnight in UTC, in nanoseconds, from `12:30Z`, `12:30:00.5+01:00` and the
+/// like.
 fn time_of_day(text: &str) -> Option<i128> {
     let zone_at = text.find(['Z', 'z', '+', '-'])?;
     let (clock, zone) = text.split_at(zone_at);
@@ -89,7 +90,7 @@ fn time_of_day(text: &str) -> Option<i128> {
     Some(seconds * 1_000_000_000 + i128::from(nanoseconds))
 }
 
-/// A number of exactly so many digits.
+/// Parses a number of exactly `count` digits.
 fn digits(text: &str, count: usize) -> Option<i64> {
     let fits = text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
     fits.then(|| text.parse().ok()).flatten()
@@ -104,8 +105,8 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days of the Gregorian calendar, counted in years that begin in March, so that the leap day is
-/// the last.
+/// Returns the days since 1970 in the Gregorian calendar. Years are counted from March, so that the
+/// leap day is the last day.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let days_before_month = (153 * ((month + 9) % 12) + 2) / 5;
@@ -116,7 +117,7 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
         - 719_469
 }
 
-/// A range of addresses, which are values here: nothing is connected to.
+/// A range of IP addresses, used only as a value: no connection is made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network {
     address: IpAddr,
@@ -124,7 +125,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// `203.0.113.0/24`, `2001:db8::/32`, or an address alone. Source:
+    /// Parses `203.0.113.0/24`, `2001:db8::/32`, or a single address. Source:
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_IPAddress>.
     pub(super) fn read(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {

@@ -1,43 +1,44 @@
-//! What comes of an evaluation, and why, in words for people.
+//! The result of an evaluation and its reasons, in words for people.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// What the policies say to a request.
+/// The decision of the policies on a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is allowed.
+    /// The request is allowed.
     Allowed,
-    /// It is denied: everything that denies it, and every allow that is missing. Never empty.
+    /// The request is denied. Contains every statement that denies it and every allow that is
+    /// missing; never empty.
     Denied(Vec<Link>),
-    /// It hangs on these condition keys, whose values are not known. Where a policy names a
+    /// The decision depends on these condition keys, whose values are unknown. If a policy names a
     /// session, or a unique ID that could be the principal's, that is listed in words.
     Depends(BTreeSet<String>),
-    /// It hangs on these policies, which could not be read or hold what is not understood, with the
-    /// reason. What else it hangs on is not told.
+    /// The decision depends on these policies, which could not be read or contain parts that are
+    /// not understood, with the reason. Other unknowns are not listed.
     Unknown(Vec<String>),
 }
 
-/// Something that stands between a principal and what it asks for.
+/// An obstacle between a principal and the requested access.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Link {
-    /// None of the identity's policies allows it.
+    /// None of the identity's policies allows the request.
     NoIdentityAllow {
-        /// Statements that nearly do.
+        /// Statements that nearly allow it.
         near: Vec<NearMiss>,
     },
-    /// The resource's policy does not allow it. In the resource's own account, where the identity's
-    /// allow would do as well, it is only listed if it nearly does.
+    /// The resource's policy does not allow the request. In the resource's own account, where an
+    /// allow on the identity is sufficient, this is listed only if the policy nearly allows it.
     NoResourceAllow {
-        /// Statements that nearly do.
+        /// Statements that nearly allow it.
         near: Vec<NearMiss>,
     },
-    /// The permissions boundary does not allow it.
+    /// The permissions boundary does not allow the request.
     NoBoundaryAllow {
-        /// Statements that nearly do.
+        /// Statements that nearly allow it.
         near: Vec<NearMiss>,
     },
-    /// A statement denies it.
+    /// A statement denies the request.
     ExplicitDeny {
         /// The policy's name.
         policy: String,
@@ -53,26 +54,26 @@ pub struct NearMiss {
     pub policy: String,
     /// The Sid, or the statement's position in the policy, from 1.
     pub statement: String,
-    /// What is in the way.
+    /// The obstacle.
     pub but_for: ButFor,
 }
 
-/// What is in the way of an allow.
+/// The obstacle to an allow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ButFor {
     /// One condition.
     Condition {
-        /// The operator, as it is written.
+        /// The operator, as written in the policy.
         operator: String,
-        /// The key, as it is written.
+        /// The key, as written in the policy.
         key: String,
         /// The values that the policy names.
         wanted: Vec<String>,
-        /// The request's values; none where the key is not in the request.
+        /// The request's values; `None` if the key is not in the request.
         actual: Option<Vec<String>>,
     },
-    /// The policy names the unique ID of a role or user that is not the principal: mostly of one of
-    /// the same name that was deleted.
+    /// The policy names the unique ID of another role or user, usually of a deleted one with the
+    /// same name.
     Stale {
         /// The ID.
         unique_id: String,
@@ -82,9 +83,9 @@ pub enum ButFor {
         /// Its ARN.
         named: String,
     },
-    /// The statement is about other resources.
+    /// The statement applies to other resources.
     Resource {
-        /// What it names, by `Resource` or `NotResource`.
+        /// The resources that it names, in `Resource` or `NotResource`.
         wanted: Vec<String>,
     },
 }
@@ -165,7 +166,7 @@ impl fmt::Display for ButFor {
     }
 }
 
-/// Values in words, not more of them than people read.
+/// Lists values in words, but no more of them than people read.
 fn list<'a>(values: impl IntoIterator<Item = &'a String>) -> String {
     const SHOWN: usize = 5;
     let all: Vec<&str> = values.into_iter().map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! The steps of the search: which document is next.
+//! The steps of the search: they decide which document is next.
 
 use super::*;
 use crate::policy::repository::{Contribution, plan_within};
@@ -26,7 +26,7 @@ impl Group {
         }
     }
 
-    /// Two halves, the first one on top.
+    /// Splits the group into halves, with the first one on top of the stack.
     fn halves(self) -> [Self; 2] {
         let half = self.who.len() / 2;
         let first: BTreeSet<String> = self.who.iter().take(half).cloned().collect();
@@ -41,7 +41,8 @@ impl Group {
     }
 }
 
-/// The group on top is in. `by_writing`: AWS said so.
+/// Moves the group on top of the stack to the admitted principals. `by_writing` says whether AWS
+/// accepted it in a write.
 pub(super) fn taken(groups: &mut Vec<Group>, admitted: &mut BTreeSet<String>, by_writing: bool) {
     let Some(group) = groups.pop() else { return };
     admitted.extend(group.who);
@@ -51,7 +52,7 @@ pub(super) fn taken(groups: &mut Vec<Group>, admitted: &mut BTreeSet<String>, by
 }
 
 impl<A: Clone> Search<A> {
-    /// One step; `None`: it led to another phase.
+    /// Takes one step. Returns `None` if the step only changed the state of the search.
     pub(super) fn step<Id: Ord + Clone>(
         &mut self,
         read: &Read<Id>,
@@ -198,9 +199,9 @@ impl<A: Clone> Search<A> {
                     groups.pop();
                     match group.who.len() {
                         0 => {}
-                        // AWS takes it as it is, so it is not refused by itself, and what it has is
-                        // not to be lost: its growth is tried, and where that is refused the others
-                        // come first.
+                        // AWS accepts this principal in the current document, so it is not refused
+                        // by itself and must not lose access. Its growth is tried. If AWS refuses
+                        // the growth, the other groups are tried first.
                         1 if !group.who.is_disjoint(&principals(read)) => {
                             let is_stuck = |group: &Group| group.was_tried && group.one_is_bad;
                             if !group.was_tried {
@@ -241,7 +242,7 @@ impl<A: Clone> Search<A> {
         }
     }
 
-    /// Passes a plan on to be written, if the rule lets it pass.
+    /// Returns a plan's document for writing, if the rule allows it.
     fn send<Id: Ord + Clone>(
         &mut self,
         plan: Plan<Id>,
@@ -251,8 +252,8 @@ impl<A: Clone> Search<A> {
         left: Left,
     ) -> Result<Next<Id>, Stop> {
         let document = written(&plan);
-        // What AWS takes in the document just read is not refused by itself, whatever was
-        // concluded.
+        // A principal that AWS accepts in the document just read is not refused by itself, whatever
+        // was concluded before.
         let accepted = principals(read);
         let refused = self
             .refused
@@ -296,7 +297,7 @@ impl<A: Clone> Search<A> {
             .is_some_and(|(_, refused)| *refused == text)
     }
 
-    /// The document was refused without any newcomer in it: statements of others or members are at
+    /// Handles a refusal of the document without newcomers: foreign statements or members are at
     /// fault.
     fn without_any_newcomer<Id: Clone>(
         &mut self,
@@ -312,8 +313,8 @@ impl<A: Clone> Search<A> {
             .is_some_and(|document| ids_are_removable(document, installation));
         let members = members(read);
         self.searched = true;
-        // An ID that is shown in place of a principal is a fact. All else is a guess, and a
-        // revocation does not wait for that.
+        // An ID that is shown in place of a principal is a fact. Every other suspicion is a guess,
+        // for which a revocation does not wait.
         let is_guess = !matches!(
             &others,
             By::Foreign(Suspect {
@@ -342,7 +343,7 @@ impl<A: Clone> Search<A> {
         }
     }
 
-    /// Statements of others, with the one that is likely to be at fault.
+    /// Returns foreign statements as the cause, with the statement that is likely at fault.
     fn others<Id>(&self, read: &Read<Id>, installation: &Installation) -> By {
         let suspects = read
             .document
@@ -359,7 +360,7 @@ impl<A: Clone> Search<A> {
             .map_or(By::SomeForeign, By::Foreign)
     }
 
-    /// No member alone is at fault, as far as they were tried.
+    /// Handles the case that no member by itself is at fault, as far as members were tried.
     fn no_single_member<Id: Clone>(
         &mut self,
         read: &Read<Id>,
@@ -378,7 +379,8 @@ impl<A: Clone> Search<A> {
         }
     }
 
-    /// Who asks for more than the document gives, and is not known to be refused.
+    /// Returns the principals that need more access than the document grants, and are not known to
+    /// be refused.
     fn newcomers<Id: Clone>(
         &self,
         read: &Read<Id>,
@@ -403,16 +405,17 @@ impl<A: Clone> Search<A> {
     }
 }
 
-/// Who is left out of a document, though it is asked for and not proven to be refused.
+/// Principals left out of a document although grants ask for them and they are not proven to be
+/// refused.
 #[derive(Default)]
 struct Left {
-    /// One member. The document with it was refused; if AWS takes the one without it then it
-    /// refuses that principal.
+    /// A single member. AWS refused the document with it; if it accepts the document without it,
+    /// then it refuses this principal.
     one: Option<String>,
     set_aside: BTreeSet<String>,
 }
 
-/// The principals that the document names for what is still asked for.
+/// Returns the principals that the document names for access that is still asked for.
 fn members<Id: Clone>(read: &Read<Id>) -> BTreeSet<String> {
     let scope = Scope {
         growth: Growth::Only(BTreeSet::new()),
@@ -427,7 +430,7 @@ fn members<Id: Clone>(read: &Read<Id>) -> BTreeSet<String> {
         .collect()
 }
 
-/// The principals that ours in the document name, and which AWS took.
+/// Returns the principals that our statements in the document name, and that AWS has accepted.
 pub(super) fn principals<Id>(read: &Read<Id>) -> BTreeSet<String> {
     read.held
         .allowed()
@@ -438,7 +441,7 @@ pub(super) fn principals<Id>(read: &Read<Id>) -> BTreeSet<String> {
         .collect()
 }
 
-/// What would be written: where nothing changes, the document as it is.
+/// Returns the document that would be written; the current document if nothing changes.
 fn written<Id>(plan: &Plan<Id>) -> Option<Document> {
     match &plan.change {
         PolicyUpdate::Set(document) => Some(document.clone()),

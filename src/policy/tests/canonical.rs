@@ -1,4 +1,4 @@
-//! What means the same and what does not, case by case. The sources stand in
+//! Documents that mean the same, and documents that do not, case by case. For the sources, see
 //! [`crate::policy::canonical`].
 
 use crate::policy::Document;
@@ -33,9 +33,9 @@ fn statement(keys: &str) -> Document {
     r#""Principal":{"AWS":"x","Service":["y"]}"#,
     r#""Principal":{"Service":"y","AWS":["x"]}"#
 )]
-// The console writes `"Condition": {}` where nothing is conditional, as into the article's trust
-// policy. "The Condition element (or Condition block)" is optional, and all of its operators must
-// hold, of which there are none:
+// The console writes `"Condition": {}` if there is no condition, as in the article's trust policy.
+// "The Condition element (or Condition block)" is optional, and all of its operators must hold, of
+// which there are none:
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition.html
 #[case::empty_condition(r#""Action":"a:B","Condition":{}"#, r#""Action":"a:B""#)]
 #[case::case_of_condition_keys(
@@ -95,13 +95,13 @@ fn the_same_meaning_in_other_words(#[case] one: &str, #[case] other: &str) {
     r#""Condition":{"StringEquals":{"k":"V"}}"#
 )]
 #[case::case_of_services(r#""Principal":{"Service":"x"}"#, r#""Principal":{"Service":"X"}"#)]
-// A Kelvin sign has k as its small letter.
+// The lower-case form of a Kelvin sign is k.
 #[case::case_of_other_scripts("\"Action\":\"\u{212a}:b\"", r#""Action":"k:b""#)]
 #[case::not_action(r#""NotAction":"a:B""#, r#""Action":"a:B""#)]
 #[case::not_resource(r#""NotResource":"x""#, r#""Resource":"x""#)]
 #[case::not_principal(r#""NotPrincipal":{"AWS":"x"}"#, r#""Principal":{"AWS":"x"}"#)]
 #[case::everyone_is_not_no_one(r#""NotPrincipal":"*""#, r#""Principal":"*""#)]
-// Documented for Principal alone.
+// Documented only for Principal.
 #[case::not_everyone(r#""NotPrincipal":"*""#, r#""NotPrincipal":{"AWS":"*"}"#)]
 #[case::everyone_in_a_list(r#""Principal":["*"]"#, r#""Principal":"*""#)]
 #[case::everyone_or_a_bare_string(r#""Principal":"*""#, r#""Principal":"222222222222""#)]
@@ -112,14 +112,13 @@ fn the_same_meaning_in_other_words(#[case] one: &str, #[case] other: &str) {
 #[case::no_principals(r#""Principal":{}"#, r#""Action":"a:B""#)]
 #[case::no_principals_of_a_kind(r#""Principal":{"AWS":[]}"#, r#""Principal":{}"#)]
 #[case::service_or_account(r#""Principal":{"AWS":"x"}"#, r#""Principal":{"Service":"x"}"#)]
-// What is left of a role that was deleted: a role made anew under the same name does not match it
-// (reference_policies_elements_principal.html, "IAM role principals").
+// The ID that remains of a deleted role. A role that is recreated under the same name does not
+// match it (reference_policies_elements_principal.html, "IAM role principals").
 #[case::a_dead_principal(
     r#""Principal":{"AWS":"AROAEXAMPLEEXAMPLE00"}"#,
     r#""Principal":{"AWS":"arn:aws:iam::222222222222:role/x"}"#
 )]
-// The number alone does not tell the partition, and in which one the document is kept is not known
-// here.
+// The number does not identify the partition, and the document's partition is not known here.
 #[case::other_partition(
     r#""Principal":{"AWS":"222222222222"}"#,
     r#""Principal":{"AWS":"arn:aws-cn:iam::222222222222:root"}"#

@@ -1,4 +1,4 @@
-//! Differences, case by case. How they are shown to people is tested with the command line.
+//! Differences, case by case. Tests of the command line cover how they are shown to people.
 
 use crate::policy::Document;
 use crate::policy::diff::{Alone, Changed, DiffPart, Difference, Name, Term};

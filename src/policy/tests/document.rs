@@ -1,4 +1,5 @@
-//! Reading: every form that IAM and ECR return, and nothing that could not be written again.
+//! Parsing: accepts every form that IAM and ECR return, and no document that could not be written
+//! again.
 
 use crate::policy::Document;
 use crate::policy::document::MAX_BYTES;
@@ -58,7 +59,8 @@ fn an_unreadable_document_says_where_and_why(#[case] text: &str, #[case] expecte
     assert_eq!(error(text), expected);
 }
 
-/// serde_json by itself would keep the last one: a foreign statement would be written back changed.
+/// serde_json by itself would keep the last one, and a foreign statement would be changed when it
+/// is written.
 #[rstest]
 #[case::in_the_document(
     r#"{"Version":"2012-10-17","Statement":[],"Version":"x"}"#,
@@ -139,7 +141,7 @@ fn other_numbers_are_kept(#[case] number: &str) {
     assert_eq!(Document::parse(&text).unwrap().to_string(), text);
 }
 
-/// Written in another way, but the same number.
+/// The same number in another notation.
 #[rstest]
 #[case("1e3", "1000.0")]
 #[case("1.50", "1.5")]
@@ -207,7 +209,7 @@ fn what_is_not_understood_is_kept() {
 
 #[test]
 fn percent_encoded_documents_are_read_as_iam_returns_them() {
-    // A `+` is no space: IAM encodes by RFC 3986.
+    // A `+` is not a space: IAM encodes according to RFC 3986.
     // https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRolePolicy.html
     let encoded = "%7B%22Statement%22%3A%5B%7B%22Sid%22%3A%22a+b%20%C3%A9%25%22%7D%5D%7d";
     let document = Document::parse(encoded).unwrap();

@@ -1,4 +1,4 @@
-//! Documents as people write them, and the requests that they decide.
+//! Generates documents as people write them, and the requests that they decide.
 
 use super::evaluator::{Caller, Request};
 use crate::policy::Document;
@@ -38,7 +38,7 @@ pub const VERSIONS: [Option<&str>; 4] = [
     Some("2012-10-17"),
 ];
 
-/// One of some, or a list of a few of them.
+/// Generates one of some values, or a list of a few of them.
 fn values<T: Clone + Into<Value> + std::fmt::Debug + 'static>(
     pool: &[T],
 ) -> impl Strategy<Value = Value> + use<T> {
@@ -145,7 +145,7 @@ pub fn statement() -> impl Strategy<Value = Value> {
         })
 }
 
-/// A document as JSON.
+/// Generates a document as JSON.
 pub fn document() -> impl Strategy<Value = Value> {
     let statements = prop::collection::vec(statement(), 0..4);
     (
@@ -167,7 +167,7 @@ pub fn parsed(value: &Value) -> Document {
     Document::parse(&value.to_string()).unwrap()
 }
 
-/// Every request that could tell the documents above from one another.
+/// Returns every request that could distinguish the documents above.
 pub fn requests() -> Vec<Request> {
     let callers = [
         Caller::Aws("arn:aws:iam::111111111111:user/alice", "111111111111"),

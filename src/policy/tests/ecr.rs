@@ -1,4 +1,4 @@
-//! A simulated ECR for the search, and what drives it.
+//! A simulated ECR for the search, and its driver.
 
 use crate::policy::dead_ids::is_unique_id;
 use crate::policy::principals::PrincipalSet;
@@ -20,7 +20,7 @@ pub fn root(number: u64) -> String {
     format!("arn:aws:iam::{}:root", 100_000_000_000 + number)
 }
 
-/// The grant of this number, for these principals.
+/// Creates the grant with this number, for these principals.
 pub fn grant(id: u64, principals: impl IntoIterator<Item = String>) -> Grant {
     let actions = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
         .map(String::from)
@@ -38,13 +38,13 @@ pub fn grant(id: u64, principals: impl IntoIterator<Item = String>) -> Grant {
     }
 }
 
-/// The same grant with one more action.
+/// Adds one more action to the grant.
 pub fn pushing(mut grant: Grant) -> Grant {
     grant.contributions[0].actions.insert("ecr:PutImage".into());
     grant
 }
 
-/// One grant for each account.
+/// Creates one grant for each account.
 pub fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Grant> {
     numbers
         .into_iter()
@@ -52,36 +52,36 @@ pub fn grants(numbers: impl IntoIterator<Item = u64>) -> Vec<Grant> {
         .collect()
 }
 
-/// One repository's policy. A document that names a dead principal, or a unique ID, is refused.
+/// The policy of one repository. Refuses a document that names a dead principal or a unique ID.
 #[derive(Default)]
 pub struct Ecr {
     pub policy: Option<String>,
     pub dead: BTreeSet<String>,
-    /// Principals that are refused until so many writes were answered, such as a role that has not
-    /// reached every place yet.
+    /// Principals that are refused until this many writes were answered, such as a role that has
+    /// not reached every location yet.
     pub late: BTreeMap<String, usize>,
     /// Principals that are refused in a statement with `ecr:PutImage`.
     pub late_pushers: BTreeSet<String>,
     /// Whether `ecr:GetAuthorizationToken` is refused.
     pub refuses_tokens: bool,
-    /// Which writes, counted from 0, are throttled.
+    /// The writes, counted from 0, that are throttled.
     pub throttled_at: BTreeSet<usize>,
-    /// What the driver would find out.
+    /// The evidence that the driver would find.
     pub evidence: Evidence,
-    /// Each write that was answered: whether it was taken.
+    /// For each write that was answered, whether it was accepted.
     pub writes: Vec<bool>,
-    /// The principals that lost access by an accepted write though a grant asks for it and AWS
-    /// takes them.
+    /// The principals that lost access through an accepted write although a grant asks for it and
+    /// AWS accepts them.
     pub lost: Vec<String>,
     pub attempts: usize,
 }
 
-/// AWS slowed the writer down.
+/// The error of a throttled write.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Throttled;
 
 impl Ecr {
-    /// One look, as the operator's writer does it: it reads, writes and passes answers on.
+    /// Runs one sync as the operator does: it reads, writes and passes the answers on.
     pub fn look(
         &mut self,
         search: &mut Search<()>,
@@ -167,7 +167,7 @@ impl Ecr {
             .map(|policy| Document::parse(policy).unwrap())
     }
 
-    /// Whom our statements name.
+    /// Returns the principals that our statements name.
     pub fn named(&self) -> BTreeSet<String> {
         let statements = self
             .document()

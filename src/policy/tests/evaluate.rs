@@ -1,4 +1,5 @@
-//! Whose allow it takes, and what is told where it is missing. The pages named are below
+//! Which policies must allow, and the report if an allow is missing. Pages named in comments are
+//! under
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/>.
 
 use crate::policy::Document;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 pub const REPOSITORY: &str = "arn:aws:ecr:eu-west-1:111111111111:repository/web";
 pub const TARGET: &str = "arn:aws:iam::111111111111:role/target";
 
-/// A verdict's kind.
+/// The kind of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Is {
     Allowed,
@@ -27,7 +28,7 @@ pub fn kind(verdict: &Verdict) -> Is {
     }
 }
 
-/// A principal in few words: `role 1`, `user 2`, `root 2`, or a service's name.
+/// Creates a principal from a short text: `role 1`, `user 2`, `root 2`, or a service's name.
 pub fn principal(text: &str) -> Principal {
     let Some((kind, account)) = text.split_once(' ') else {
         return Principal::service(text);
@@ -73,7 +74,7 @@ pub fn named(name: &str, text: &str) -> Named {
     }
 }
 
-/// A document of statements that are given without their braces; nothing for an empty text.
+/// Creates a policy from statements without their braces; no policy if all of them are empty.
 pub fn policy(name: &str, statements: &[&str]) -> Vec<Named> {
     let statements: Vec<String> = statements
         .iter()
@@ -111,7 +112,7 @@ const DENY_2: &str = r#""Effect":"Deny","Action":"*","Principal":{"AWS":"2222222
 const TO_LAMBDA: &str =
     r#""Effect":"Allow","Action":"*","Principal":{"Service":"lambda.amazonaws.com"}"#;
 
-// The identity's policy, the boundary, the resource's policy; each of one statement, or none.
+// The identity's policy, the boundary, and the resource's policy, each with one statement or none.
 #[rstest]
 #[case::nothing_allows("role 1", "", "", "", Is::Denied)] // reference_policies_evaluation-logic.html
 #[case::one_account_by_identity("role 1", ALLOW, "", "", Is::Allowed)] // reference_policies_evaluation-logic_policy-eval-basics.html

@@ -1,5 +1,5 @@
-//! Conditions, operator by operator. The pages named are below
-//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/>; where none is, it is
+//! Conditions, operator by operator. Pages named in comments are under
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/>. Where no page is named, it is
 //! `reference_policies_elements_condition_operators.html`.
 
 use super::evaluate::{Is, REPOSITORY, kind, policy, request};
@@ -20,8 +20,8 @@ fn decide(condition: &str, context: RequestContext) -> Verdict {
     )
 }
 
-/// The operator and the policy's values for one key, and the request's values (none: the key is not
-/// there).
+/// The operator, the policy's values for one key, and the request's values (none: the key is
+/// absent).
 #[rstest]
 // #Conditions_String
 #[case("StringEquals", r#""a""#, &["a"], true)]
@@ -44,7 +44,7 @@ fn decide(condition: &str, context: RequestContext) -> Verdict {
 #[case("StringLike", r#""${$}{x}""#, &["${x}"], true)]
 #[case("StringNotLike", r#""a*""#, &["b"], true)]
 #[case("StringNotLike", r#""a*""#, &["ab"], false)]
-// reference_policies_variables.html#policy-vars-no-value: nothing is equal to it, or like it
+// reference_policies_variables.html#policy-vars-no-value: nothing equals it or matches it
 #[case("StringLike", r#""${aws:none}*""#, &["b"], false)]
 #[case("StringNotLike", r#""${aws:none}*""#, &["b"], true)]
 // #Conditions_Numeric

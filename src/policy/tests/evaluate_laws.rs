@@ -1,4 +1,4 @@
-//! What holds of every evaluation.
+//! Laws that hold for every evaluation.
 
 use super::documents::{document, parsed, requests, statement};
 use super::evaluate::{Is, kind};
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Without a principal, as on an identity.
+/// Removes the principals, as in a policy of an identity.
 fn of_identity(value: &Value) -> Document {
     let mut value = value.clone();
     for statement in value["Statement"].as_array_mut().unwrap() {
@@ -24,7 +24,7 @@ fn of_identity(value: &Value) -> Document {
     parsed(&value)
 }
 
-/// With a principal in each statement.
+/// Gives every statement a principal.
 fn with_principals(value: &Value) -> Document {
     let mut value = value.clone();
     for statement in value["Statement"].as_array_mut().unwrap() {
@@ -55,7 +55,7 @@ fn policies() -> impl Strategy<Value = Policies> {
         })
 }
 
-/// The requests of [`requests`] as ours; only every eighth has all its context known.
+/// Converts a request of [`requests`] to ours. The context is fully known in only one of eight.
 fn asked(at: prop::sample::Index) -> Request {
     let all = requests();
     let theirs = at.get(&all);
@@ -97,7 +97,7 @@ fn one(statement: &Value, effect: &str) -> Statement {
     Statement(keys)
 }
 
-/// With one more statement in one of the policies.
+/// Adds a statement to one of the policies.
 fn with(mut policies: Policies, statement: Statement, at: prop::sample::Index) -> Policies {
     let mut all: Vec<&mut Named> = policies
         .identity
@@ -188,8 +188,8 @@ proptest! {
         let _ = evaluate(&request, &policies).to_string();
     }
 
-    /// The small evaluator of the other laws knows one document, no ARNs' segments and no
-    /// `NotPrincipal`'s fine print: what this one does not tell for sure is not compared.
+    /// The small evaluator of the other laws knows only one document, no segments of ARNs, and no
+    /// details of `NotPrincipal`. Uncertain results are not compared.
     #[test]
     fn of_one_document_both_evaluators_say_the_same(value in document(), at in any::<prop::sample::Index>()) {
         let document = with_principals(&value);
@@ -199,7 +199,7 @@ proptest! {
             return Ok(());
         }
         let mut request = asked(at);
-        // What follows from the principal the small one does not know.
+        // The small evaluator does not derive keys from the principal.
         let derived = ["aws:username", "aws:PrincipalArn", "aws:SourceArn"].into_iter().filter(|key| !theirs.context.contains_key(&*key.to_lowercase()));
         request.context = derived.fold(request.context, RequestContext::without).closed();
         request.resource_account = "999999999999".into();

@@ -1,4 +1,4 @@
-//! Actions, resources, variables. The pages named are below
+//! Actions, resources and variables. Pages named in comments are under
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/>.
 
 use super::evaluate::{Is, REPOSITORY, kind, named, request};
@@ -172,7 +172,7 @@ fn a_verdict_hangs_on_what_is_not_known_only_where_it_matters(
     }
 }
 
-/// Seconds, where each of them took hours or the stack if every way to match were tried.
+/// These take seconds; trying every way to match would take hours or overflow the stack.
 #[rstest]
 #[case::stars("*a".repeat(400_000), "arn")]
 #[case::stars_in_segments("*a:".repeat(300_000), "arn")]

@@ -1,4 +1,4 @@
-//! Whom a statement means. The pages named are below
+//! The principals to which a statement applies. Pages named in comments are under
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/>.
 
 use super::evaluate::{Is, REPOSITORY, kind, policy, request};

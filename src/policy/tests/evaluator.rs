@@ -1,6 +1,6 @@
-//! Decides a request by one document, for the tests: as much of IAM as it takes to see that
-//! documents which count as equal grant the same. It reads documents as they stand and shares
-//! nothing with the canonical form.
+//! Decides a request by one document, for the tests. Implements as much of IAM as is needed to
+//! check that documents which count as equal grant the same access. It reads documents as written
+//! and shares no code with the canonical form.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
 
 use crate::policy::document::VERSION;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 #[derive(Clone, Debug)]
 pub enum Caller {
-    /// A principal of an account: its ARN, the account's number.
+    /// A principal of an account: its ARN and the account number.
     Aws(&'static str, &'static str),
     Service(&'static str),
 }
@@ -21,7 +21,7 @@ pub struct Request {
     pub caller: Caller,
     pub action: &'static str,
     pub resource: Option<&'static str>,
-    /// Keys in small letters.
+    /// Keys in lower case.
     pub context: BTreeMap<&'static str, Vec<&'static str>>,
 }
 
@@ -75,7 +75,8 @@ fn matches(statement: &Statement, request: &Request, variables: bool) -> bool {
     statement.0.iter().all(|(key, value)| element(key, value))
 }
 
-/// Whether the predicate holds for a string or one of a list; `None` where it is neither.
+/// Returns whether the predicate holds for a string or for one string of a list; `None` if the
+/// value is neither.
 fn some(value: &Value, holds: impl Fn(&str) -> bool) -> Option<bool> {
     match value {
         Value::String(text) => Some(holds(text)),
@@ -196,7 +197,7 @@ fn holds(
     })
 }
 
-/// `*` and `?`; with a context also policy variables, whose values are plain text.
+/// Matches `*` and `?`; with a context also policy variables, whose values are plain text.
 fn glob(
     pattern: &str,
     text: &str,

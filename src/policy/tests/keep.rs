@@ -1,5 +1,6 @@
-//! No write takes away what the document just read allows and a grant asks for, unless AWS refuses
-//! that principal. What is allowed is decided by an evaluator that shares nothing with the rule.
+//! No write removes access that the document just read allows and a grant asks for, unless AWS
+//! refuses the principal. An evaluator that shares no code with the rule decides which access is
+//! allowed.
 
 use super::ecr::{Grant, grant, grants, installation, root};
 use super::evaluator::{Caller, Request, Verdict, evaluate};
@@ -14,7 +15,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use std::collections::BTreeSet;
 
-/// The consumers' roles, two in each of three accounts, and the registry's own.
+/// The consumers' roles, two in each of three accounts, and a role of the registry.
 const CALLERS: [(&str, &str); 7] = [
     ("arn:aws:iam::222222222222:role/ci/a", "222222222222"),
     ("arn:aws:iam::222222222222:role/nodes/b", "222222222222"),
@@ -79,8 +80,8 @@ fn some_grants() -> impl Strategy<Value = Vec<Grant>> {
     })
 }
 
-/// What others have in the policy, by which it may be nearly full; and something done to ours by
-/// hand.
+/// Generates a policy with foreign statements, which may make it nearly full, and possibly with a
+/// manual change to our statements.
 fn document() -> impl Strategy<Value = Option<String>> {
     let by_hand = prop::option::of((
         principal(),
@@ -157,7 +158,7 @@ fn allows(document: Option<&Document>, request: &Request) -> bool {
     document.is_some_and(|document| evaluate(document, request) == Verdict::Allow)
 }
 
-/// The principals by which a grant asks for this.
+/// Returns the principals through which a grant asks for the requested access.
 fn asked_by(grant: &Grant, request: &Request) -> BTreeSet<String> {
     let alone = |contribution: &Contribution| GrantContribution {
         contributions: vec![contribution.clone()],
@@ -193,7 +194,7 @@ proptest! {
         for (grant, request) in grants.iter().flat_map(|grant| requests().map(move |request| (grant, request))) {
             let asked = asked_by(grant, &request);
             let may_go = asked.is_empty() || !asked.is_disjoint(&scope.without) || planned.left_out.contains(&grant.id);
-            // A `*` that somebody wrote into our statement gives nobody a place.
+            // A `*` that somebody wrote into our statement reserves no place for a principal.
             let by_hand = current.as_ref().is_some_and(|text| text.contains(r#""AWS":"*""#) || text.contains(r#""*""#));
             if !may_go && !by_hand && allows(read.as_ref(), &request) {
                 prop_assert!(allows(next.as_ref(), &request), "{request:?}\n{current:?}\n{next:?}");
@@ -201,7 +202,7 @@ proptest! {
         }
     }
 
-    /// Whatever made the document: one that takes something away does not pass.
+    /// A document that removes access does not pass, however it was created.
     #[test]
     fn a_document_that_takes_something_away_does_not_pass(before in some_grants(), gone in any::<prop::sample::Index>()) {
         let read = after(&plan(None, &before, &installation()).unwrap());
@@ -260,8 +261,8 @@ proptest! {
     }
 }
 
-/// A statement of somebody else may name `*` beside a role's ARN. Such a statement is not joined
-/// with ours: together they would allow pairs of a principal and an ARN that neither allows.
+/// A foreign statement may name `*` and a role's ARN. Such a statement is not joined with ours:
+/// together they would allow pairs of a principal and an ARN that neither allows.
 #[rstest]
 #[case::everybody("*")]
 #[case::the_root_of_another_account("arn:aws:iam::333333333333:root")]
@@ -290,7 +291,7 @@ fn two_statements_allow_no_more_together_than_each_alone(#[case] principal: &str
         .to_principals([principal])
         .only_if("ArnLike", "aws:PrincipalArn", [arn("ci/a")]);
     let read = Document::of([foreign]).with(ours.unwrap().statements);
-    // The grant of `nodes/b` is gone, and the one of `ci/a` may not grow for the moment.
+    // The grant of `nodes/b` is deleted, and the one of `ci/a` may not grow for now.
     let grants = [GrantContribution {
         contributions: vec![narrowed("ci/a")],
         ..grant(2, [])
@@ -330,7 +331,7 @@ fn members_are_set_aside_only_for_a_revocation_that_the_write_carries_out() {
         refused: &none,
         set_aside: &second,
     };
-    // Grant 3 is gone, and 2 is left out for the moment.
+    // Grant 3 is deleted, and grant 2 is temporarily left out.
     assert!(
         checked(
             all.as_ref(),
@@ -368,7 +369,7 @@ fn members_are_set_aside_only_for_a_revocation_that_the_write_carries_out() {
     );
 }
 
-/// The policy that so many grants make.
+/// Returns the policy for this many grants, and the grants that are left out.
 fn full(count: u64) -> (Document, BTreeSet<u64>) {
     let planned = plan(None, &grants(1..=count), &installation()).unwrap();
     (after(&planned).unwrap(), planned.left_out)
@@ -422,7 +423,8 @@ fn a_newcomer_pushes_nobody_out_however_old_it_is() {
     );
 }
 
-/// Each role alone would find room, and all of them do not: a grant is in as a whole or not at all.
+/// Each role would find room by itself, but all of them together do not: a grant is included as one
+/// unit or not at all.
 #[test]
 fn a_grant_that_is_narrowed_to_more_roles_than_there_is_room_for_stops_no_other() {
     let (document, _) = full(280);
@@ -468,7 +470,7 @@ fn growth_by_actions_keeps_what_was_there_where_it_does_not_fit() {
         outside.iter().copied().chain([5]).collect()
     );
     assert_eq!(planned.change, PolicyUpdate::None);
-    // Once there is room it gets all of it, and no place for what it had before.
+    // Once there is room, the grant gets all of its access, and no place for what it had before.
     let fewer: Vec<Grant> = grown
         .into_iter()
         .filter(|grant| !(200..).contains(&grant.id))

@@ -1,4 +1,4 @@
-//! What holds for all documents.
+//! Laws that hold for all documents.
 
 use super::documents::{document, parsed, requests, statement};
 use super::evaluator::evaluate;
@@ -8,7 +8,7 @@ use crate::policy::{Document, Installation, Statement};
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// A document, and the same in other words.
+/// Generates a document, and a rewording of it.
 fn in_other_words() -> impl Strategy<Value = (Document, Document)> {
     document().prop_perturb(|value, rng| {
         let text = reworded(&value, &mut Dice(rng));
@@ -19,7 +19,7 @@ fn in_other_words() -> impl Strategy<Value = (Document, Document)> {
     })
 }
 
-/// A document, and what came of a slip or two in other words.
+/// Generates a document, and a rewording of it after one or two slips.
 fn changed() -> impl Strategy<Value = (Document, Document)> {
     document().prop_perturb(|value, rng| {
         let mut dice = Dice(rng);
@@ -40,7 +40,7 @@ fn changed() -> impl Strategy<Value = (Document, Document)> {
     })
 }
 
-/// The canonical form without what has no meaning.
+/// Returns the canonical form without the parts that have no meaning.
 fn stripped(document: &Document) -> Document {
     let mut canonical = document.canonical();
     canonical.fields.remove("Id");
@@ -151,7 +151,8 @@ proptest! {
     }
 }
 
-// Two alike documents of which one request in a thousand tells the difference have to be met.
+// Many cases, because only a pair of similar documents that one request in a thousand distinguishes
+// reveals an error.
 proptest! {
     #![proptest_config(crate::policy::tests::cases(2_000))]
     #[test]

@@ -1,6 +1,6 @@
-//! Tests of the policy library, by behaviour. [`documents`] makes documents, [`rewording`] puts
-//! them in other words or makes a slip in them; [`evaluator`] decides requests by them, to see that
-//! what counts as equal grants the same.
+//! Tests of the policy library, by behaviour. [`documents`] generates documents. [`rewording`]
+//! rewords them or makes a slip in them. [`evaluator`] decides requests by them, to check that
+//! documents which count as equal grant the same access.
 
 mod canonical;
 mod diff;
@@ -21,8 +21,9 @@ mod search;
 
 use proptest::test_runner::Config;
 
-/// The configuration of a property that is tried on so many inputs in `make test`; where
-/// `PROPTEST_CASES` asks for more than proptest's own 256, on as many times more.
+/// Returns the configuration of a property that runs with this many cases in `make test`. If
+/// `PROPTEST_CASES` asks for more than proptest's default of 256, the number of cases grows in
+/// proportion.
 pub(crate) fn cases(number: u32) -> Config {
     let asked = u64::from(number) * u64::from(Config::default().cases) / 256;
     Config::with_cases(u32::try_from(asked).unwrap_or(u32::MAX).max(1))

@@ -1,5 +1,4 @@
-//! Grants of which nothing is on record: just made, or restored with a cluster whose status was
-//! lost.
+//! Grants without a record: just created, or restored with a cluster whose status was lost.
 
 use crate::policy::Installation;
 use crate::policy::principals::PrincipalSet;
@@ -84,7 +83,7 @@ fn a_grant_whose_record_was_lost_is_not_written_and_keeps_what_it_has() {
                 .change,
             PolicyUpdate::None
         );
-        // What it asks besides is not there, and is not written.
+        // A contribution in `if_there` that the policy does not contain is not written.
         let more = [wanted(1, callers(1)), unclaimed(2, callers(3))];
         assert!(
             !set(plan(Some(&text), &more, &installation()).unwrap().change)

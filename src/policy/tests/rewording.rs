@@ -1,11 +1,11 @@
-//! Documents in other words, and with a slip in them.
+//! Rewords documents, and makes slips in them.
 
 use super::documents::{ACTIONS, PRINCIPALS, RESOURCES, SERVICES, VERSIONS};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 use serde_json::{Map, Value, json};
 
-/// Chooses, from the test's own randomness.
+/// A source of random choices, from the test's own randomness.
 pub struct Dice(pub TestRng);
 
 impl Dice {
@@ -36,7 +36,7 @@ impl Dice {
     }
 }
 
-/// The same document in other words, as text.
+/// Returns the same document in other words, as text.
 pub fn reworded(document: &Value, dice: &mut Dice) -> String {
     let mut document = document.clone();
     let variables = document.to_string().contains("${");
@@ -151,7 +151,7 @@ fn reworded_list(
     }
 }
 
-/// As JSON, with the keys in any order and white space here and there.
+/// Prints JSON with the keys in any order and some white space.
 fn text(value: &Value, dice: &mut Dice) -> String {
     let space = if dice.coin() { " " } else { "\n\t" };
     match value {
@@ -171,7 +171,7 @@ fn text(value: &Value, dice: &mut Dice) -> String {
     }
 }
 
-/// Two things that are easily taken for the same.
+/// Pairs of values that are easily confused.
 const LOOKALIKES: [(&str, &str); 16] = [
     (
         "arn:aws:iam::222222222222:root",
@@ -200,8 +200,8 @@ const LOOKALIKES: [(&str, &str); 16] = [
     ("lambda.amazonaws.com", "Lambda.amazonaws.com"),
 ];
 
-/// A slip of somebody who writes policies: it leaves a policy, often one that grants something
-/// else.
+/// Makes a slip that a policy author could make. The result is still a policy, often one that
+/// grants other access.
 pub fn slip(document: &mut Value, dice: &mut Dice) {
     let version = VERSIONS[dice.below(VERSIONS.len())];
     let statements = document["Statement"].as_array_mut().unwrap();
@@ -295,8 +295,8 @@ fn strings_of<'a>(value: &'a mut Value, found: &mut Vec<&'a mut String>) {
     }
 }
 
-/// Changes something somewhere, also into what is no policy: often the meaning, sometimes only the
-/// words.
+/// Changes something at a random place, which may make the document invalid. Often the meaning
+/// changes, sometimes only the wording.
 pub fn mutate(value: &mut Value, dice: &mut Dice) {
     let here = dice.below(3) == 0;
     match value {

@@ -1,6 +1,6 @@
-//! The search for what AWS refuses, against a simulated ECR that refuses documents by the set of
-//! dead principals in them. It is told which grants lost access by an accepted write, and writes
-//! are counted.
+//! The search for the cause of a refusal, tested with a simulated ECR that refuses documents by the
+//! set of dead principals in them. The ECR knows which grants lost access through an accepted
+//! write, and counts the writes.
 
 use super::ecr::{Ecr, Grant, ID, grant, grants, installation, pushing, root};
 use crate::policy::Document;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 const NOW: Duration = Duration::from_secs(1_000_000);
 
-/// An ECR that has granted these.
+/// Creates an ECR in which these grants have their access.
 fn having(members: &[Grant]) -> Ecr {
     let mut ecr = Ecr::default();
     ecr.look(&mut Search::default(), members, NOW).unwrap();
@@ -34,7 +34,7 @@ fn after_a_restart_a_bad_newcomer_takes_nothing_from_twenty_members() {
     ecr.look(&mut search, &grants(1..=21), NOW).unwrap();
     assert_eq!(ecr.named(), names(1..=20));
     assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
-    // All of it, and what was there before: refused and taken.
+    // The full document, then the existing access: refused, then accepted.
     assert_eq!(ecr.writes, [false, true]);
     assert_eq!(search.refused().into_keys().collect::<Vec<_>>(), [root(21)]);
 }
@@ -90,8 +90,8 @@ fn a_member_that_died_keeps_no_revocation_from_being_written() {
     ecr.look(&mut search, &grants(1..=20), NOW).unwrap();
     assert_eq!(ecr.named(), &names(1..=20) - &ecr.dead);
     assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
-    // All, the same without newcomers is the same and not sent twice; without 7; and 7 by itself
-    // once more.
+    // The full document. The document without newcomers is the same, and is not sent again. Then
+    // the document without 7, and 7 once more by itself.
     assert_eq!(ecr.writes, [false, true, false]);
 }
 
@@ -177,7 +177,7 @@ fn foreign(principal: &str, effect: &str) -> String {
     )
 }
 
-/// Grants 1 to 3 beside a statement of others whose role was deleted since.
+/// Creates a policy with grants 1 to 3 and a foreign statement whose role was deleted since.
 fn beside(statement: &str) -> Ecr {
     let mut ecr = Ecr {
         policy: Some(statement.replace(ID, "arn:aws:iam::999999999999:role/old")),
@@ -323,8 +323,8 @@ fn a_statement_of_others_that_ecr_no_longer_takes_is_named() {
     assert_eq!(ecr.policy, Some(old));
 }
 
-/// Each write in turn is throttled once, in a search that has all phases; the next look goes on, or
-/// one after a restart does.
+/// Each write in turn is throttled once, in a search with all phases. The next sync continues the
+/// search, or one after a restart completes it.
 #[rstest]
 fn throttling_in_the_middle_loses_nothing(
     #[values(false, true)] restarts: bool,
@@ -361,8 +361,7 @@ fn throttling_in_the_middle_loses_nothing(
     }
 }
 
-/// One edit lets an account push and adds a role that AWS does not know yet, and knows a moment
-/// later.
+/// One edit allows an account to push and adds a role that AWS does not know until a moment later.
 #[rstest]
 #[case::once_the_role_is_there(2, false)]
 #[case::while_the_account_is_refused(2, true)]
@@ -372,7 +371,7 @@ fn a_member_that_only_grows_never_loses_what_it_has(#[case] late: usize, #[case]
     let role = "arn:aws:iam::100000000000:role/n".to_owned();
     ecr.late = [(role.clone(), late)].into();
     if dies {
-        // AWS takes the account where it has read access, and not yet in the statement with more.
+        // AWS accepts the account where it has read access, but not yet in the statement with more.
         ecr.late_pushers = names([1]);
     }
     let mut wanted = grants(2..=3);
@@ -401,7 +400,7 @@ fn a_member_that_only_grows_never_loses_what_it_has(#[case] late: usize, #[case]
     assert!(search.blocked().is_none() && ecr.lost.is_empty());
 }
 
-/// What one look proved may be wrong in the next.
+/// A conclusion of one sync may be wrong in the next.
 #[rstest]
 #[case::among_the_members(20)]
 #[case::at_setting_aside(21)]
@@ -411,11 +410,11 @@ fn a_search_that_was_broken_off_sets_nobody_aside_by_what_it_knew_of_other_grant
     let mut ecr = having(&grants(1..=21));
     ecr.dead = names([5, 6]);
     ecr.evidence.good = names(1..=4);
-    // All, and without each of the 20: then comes the write that sets members aside.
+    // The full document, and one without each of the 20; the next write would set members aside.
     ecr.throttled_at = [ecr.attempts + at].into();
     let mut search = Search::default();
     ecr.look(&mut search, &grants(1..=20), NOW).unwrap_err();
-    // Both grants that were at fault are gone.
+    // Both grants that were at fault are deleted.
     let wanted: Vec<Grant> = grants((1..=4).chain(7..=20));
     ecr.look(&mut search, &wanted, NOW + Duration::from_secs(5))
         .unwrap();
@@ -423,8 +422,8 @@ fn a_search_that_was_broken_off_sets_nobody_aside_by_what_it_knew_of_other_grant
     assert_eq!(ecr.named(), &names(1..=20) - &ecr.dead);
 }
 
-/// A statement of others that ECR may not take: it is a guess, and a revocation does not wait for
-/// it.
+/// A foreign statement that ECR may not accept is only a guess, for which a revocation does not
+/// wait.
 #[test]
 fn a_guess_about_others_keeps_no_revocation_from_being_tried() {
     let others = foreign(r#""222222222222""#, "Allow")
@@ -440,7 +439,7 @@ fn a_guess_about_others_keeps_no_revocation_from_being_tried() {
     ecr.look(&mut search, &grants(1..=3), NOW).unwrap();
     assert_eq!(ecr.named(), names([1, 3]));
     assert!(ecr.lost.is_empty(), "{:?}", ecr.lost);
-    // Where nothing of ours helps, the guess is what people hear.
+    // If removing our own statements does not help, the guess is reported.
     (ecr.refuses_tokens, search) = (true, Search::default());
     ecr.look(&mut search, &grants([1]), NOW).unwrap();
     assert!(
@@ -467,8 +466,8 @@ fn a_principal_that_no_grant_asks_for_any_more_is_forgotten() {
 proptest! {
     #![proptest_config(crate::policy::tests::cases(64))]
 
-    /// Members and newcomers of whom any may be dead, grants that go, throttling, restarts, and
-    /// hints that may be wrong.
+    /// Members and newcomers, any of which may be dead; deleted grants, throttling, restarts, and
+    /// misleading hints.
     #[test]
     fn every_search_ends_with_those_whom_aws_takes_and_takes_access_only_for_a_revocation(
         members in prop::collection::btree_set(1..12_u64, 1..10),
@@ -485,7 +484,8 @@ proptest! {
         let grow = |grant: Grant| if growing.contains(&grant.id) { pushing(grant) } else { grant };
         let asked: Vec<Grant> = grants(wanted.iter().copied()).into_iter().map(grow).collect();
         let dead = names(dead);
-        // Members that are refused only for a while would rightly be found to be refused.
+        // Members are never late: the search would correctly find those refused that are only
+        // refused for a while.
         let late = late.into_iter().filter(|(id, _)| !members.contains(id));
         ecr.late = late.map(|(id, until)| (root(id), until)).collect();
         (ecr.dead, ecr.throttled_at) = (dead.clone(), throttled_at);
