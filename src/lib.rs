@@ -19,8 +19,8 @@
 //!
 //! Imports point one way: `main → cli → controller → aws → grant → policy`. `api` and `telemetry`
 //! are below all of them. The pure parts decide; the parts that call AWS or the cluster decide
-//! nothing. `docs/architecture.md` is the map: a reconcile step by step, which file does what, the
-//! glossary.
+//! nothing. `docs/architecture.md` describes a reconcile step by step, lists the purpose of every
+//! file, and contains the glossary.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

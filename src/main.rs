@@ -1,4 +1,4 @@
-//! Arguments in, exit status out; the only place that exits.
+//! The binary: passes the arguments to the CLI and exits with its status. Only this file exits.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
-//! The certificates by which AWS's servers are known, where `AWS_CA_BUNDLE` names a file of them,
-//! as for the AWS CLI: a proxy that inspects TLS, or an endpoint of one's own. They then stand in
-//! place of the system's. The SDK knows this variable no more than its client does.
+//! The CA certificates in the file that `AWS_CA_BUNDLE` names, as for the AWS CLI: for a proxy that
+//! inspects TLS, or for a private endpoint. They replace the system's certificates. Neither the SDK
+//! nor its HTTP client reads this variable.
 
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -14,19 +14,19 @@ use std::path::Path;
 
 const VARIABLE: &str = "AWS_CA_BUNDLE";
 
-/// Whether the bundle that the environment names can be used, if it names one.
+/// Checks that the CA bundle can be used, if the environment names one.
 ///
 /// # Errors
-/// Why it cannot.
+/// When it cannot be used; the error says why.
 pub fn check() -> Result<(), String> {
     named().map(drop)
 }
 
-/// The client that all calls to AWS share. One of its own for each account and region would read
-/// the system's certificates each time, and keep them: regions are named by tenants.
+/// Builds the HTTP client that all calls to AWS share. A client for each account and region would
+/// read and keep the system's certificates each time, and tenants choose the regions.
 ///
 /// # Errors
-/// As [`check`].
+/// Same as [`check`].
 pub(super) fn http_client() -> Result<SharedHttpClient, String> {
     let context = match named()? {
         Some(certificates) => {
@@ -36,7 +36,7 @@ pub(super) fn http_client() -> Result<SharedHttpClient, String> {
         }
         None => None,
     };
-    // Otherwise as the SDK's own.
+    // Everything else is the same as in the SDK's default client.
     Ok(
         Builder::new().build_with_connector_fn(move |settings, components| {
             let mut connector =
@@ -59,8 +59,8 @@ fn named() -> Result<Option<Vec<u8>>, String> {
     }
 }
 
-/// The file's content, of which every certificate can be used: the client would end the process
-/// over one that cannot.
+/// Reads the file and checks that every certificate in it can be used: the HTTP client would end
+/// the process because of one that cannot.
 fn certificates(path: &Path) -> Result<Vec<u8>, String> {
     let wrong = |why: String| format!("{VARIABLE}: {}: {why}", path.display());
     let content = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;

@@ -1,8 +1,8 @@
-//! What an error was caused by.
+//! The causes of an error.
 
 use std::error::Error;
 
-/// An error, and what caused it, from the outside in.
+/// Returns an error and its causes, from the outermost to the innermost.
 pub fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -14,7 +14,7 @@ pub fn causes<'a>(
     })
 }
 
-/// Every cause's text, once.
+/// Joins the texts of an error and its causes, without consecutive repetitions.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut texts: Vec<String> = causes(error).map(ToString::to_string).collect();
     texts.dedup();

@@ -1,4 +1,4 @@
-//! AWS's time, by the `Date` header of its answers: sessions are dated by it, and the operator's
+//! AWS's time, from the `Date` header of its answers. AWS dates sessions by it, and the operator's
 //! own clock may differ.
 
 use aws_sdk_iam::config::interceptors::FinalizerInterceptorContextRef;
@@ -9,12 +9,12 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
-/// The time in one account, as AWS said last.
+/// The time in one account, from AWS's last answer.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Arc<Mutex<Option<(Timestamp, Instant)>>>);
 
 impl Clock {
-    /// A client whose answers set this clock.
+    /// Returns a client whose answers set this clock.
     pub fn set_by(&self, client: &aws_sdk_iam::Client) -> aws_sdk_iam::Client {
         aws_sdk_iam::Client::from_conf(
             client
@@ -25,7 +25,8 @@ impl Clock {
         )
     }
 
-    /// AWS's time, at most a second late; the operator's own time as long as no answer had one.
+    /// Returns AWS's time, at most a second late, or the operator's own time before the first
+    /// answer with a date.
     pub fn now(&self) -> Timestamp {
         let Some((date, heard)) = *self.0.lock().expect("no panic while held") else {
             return Timestamp::now();

@@ -1,10 +1,10 @@
-//! What kind of policy denied a call, by AWS's own words, and what helps against it. The words are
-//! a hint for people; nothing is decided by them.
+//! The kind of policy that denied a call, according to AWS's error text, and a hint to fix it. The
+//! text is only a hint for people; the operator decides nothing by it.
 
 use crate::grant::AccountId;
 use std::fmt;
 
-/// The kinds of policies that AWS names in its texts, and who can change one.
+/// The kinds of policies that AWS names in its error texts, and the people that can change each.
 const KINDS: [(&str, &str); 7] = [
     (
         "service control policy",
@@ -24,20 +24,20 @@ const KINDS: [(&str, &str); 7] = [
     ("identity-based policy", "the account's admins"),
 ];
 
-/// Why a call was denied, and in which way it may be allowed.
+/// The reason that a call was denied, and the way to allow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denial<'a> {
-    /// Whether a statement with `Deny` said so: then nothing that allows the call helps.
+    /// Whether a `Deny` statement denied the call. If so, no `Allow` elsewhere helps.
     explicit: bool,
-    /// The kind of policy, and who can change it, where AWS says so.
+    /// The kind of policy and the people that can change it, where AWS names the kind.
     kind: Option<(&'static str, &'static str)>,
     action: &'a str,
     account: &'a AccountId,
 }
 
 impl<'a> Denial<'a> {
-    /// By AWS's text about a call of this action in this account.
-    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>.
+    /// Parses AWS's error text about a call of this action in this account. Source:
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>.
     pub fn of(text: &str, action: &'a str, account: &'a AccountId) -> Self {
         let text = text.to_lowercase();
         let kind = KINDS
@@ -51,7 +51,7 @@ impl<'a> Denial<'a> {
         }
     }
 
-    /// Whether a statement with `Deny` said so.
+    /// Returns whether a `Deny` statement denied the call.
     pub fn is_explicit(&self) -> bool {
         self.explicit
     }
@@ -91,7 +91,8 @@ impl fmt::Display for Denial<'_> {
     }
 }
 
-/// Whether the operator's own permissions are of this kind, or make up for what is missing there.
+/// Returns whether the operator's role can get the permission from a policy of this kind: its own
+/// policies are of this kind, or such a policy makes up for a permission that they lack.
 fn is_of_the_role(kind: &str) -> bool {
     matches!(kind, "identity-based policy" | "resource-based policy")
 }

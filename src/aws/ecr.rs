@@ -1,5 +1,4 @@
-//! The ECR calls that are used: a repository's policy, the registry's own, and the repositories'
-//! names.
+//! The ECR calls: a repository's policy, the registry policy and the repositories' names.
 
 use super::answer::Incomplete;
 use super::error::{AwsError, CallSite};
@@ -7,10 +6,10 @@ use super::session::Account;
 use crate::policy::Document;
 use crate::policy::evaluate::Named;
 
-/// What ECR has as a repository's policy.
+/// The result of reading a repository's policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyRead {
-    /// There is no such repository.
+    /// The repository does not exist.
     NoRepository,
     /// The repository has no policy.
     NoPolicy,
@@ -19,7 +18,8 @@ pub enum PolicyRead {
 }
 
 impl Account {
-    /// Reads a repository's policy. That there is none is said by an error's code alone.
+    /// Reads a repository's policy. Only an error code proves that the policy or the repository
+    /// does not exist.
     ///
     /// # Errors
     /// When ECR fails or refuses, or its answer is incomplete.
@@ -58,8 +58,8 @@ impl Account {
         }
     }
 
-    /// Replaces a repository's policy. `force` is never set: it would let a policy lock its own
-    /// writer out.
+    /// Replaces a repository's policy. Never sets `force`, which would allow a policy that locks
+    /// the operator out.
     ///
     /// # Errors
     /// When ECR fails or refuses.
@@ -83,7 +83,7 @@ impl Account {
         }
     }
 
-    /// Deletes a repository's policy; that there is none, or no repository, is as good.
+    /// Deletes a repository's policy. Succeeds if the policy or the repository does not exist.
     ///
     /// # Errors
     /// When ECR fails or refuses.
@@ -104,7 +104,7 @@ impl Account {
         if fault.is_gone() { Ok(()) } else { Err(fault) }
     }
 
-    /// The names of all repositories of the account in a region.
+    /// Lists the names of all repositories of the account in a region.
     ///
     /// # Errors
     /// When ECR fails or refuses, or a page of the list is incomplete.
@@ -127,8 +127,8 @@ impl Account {
         Ok(names)
     }
 
-    /// The registry's own policy in a region, which applies to every request to ECR there; `None`
-    /// where there is none.
+    /// Reads the registry policy of a region, which applies to every request to ECR there; `None`
+    /// if there is none.
     pub async fn registry_policy(&self, region: &str) -> Option<Named> {
         let name = format!("the registry's own policy in account {}, {region}", self.id);
         let at = || CallSite {

@@ -1,5 +1,5 @@
-//! What an error of AWS means: classified once, here, by its code. `AccessDenied` and `Throttling`
-//! are not modelled in the SDK, so codes are compared as text.
+//! Classification of AWS errors by their code: once, in this module. The SDK does not model
+//! `AccessDenied` and `Throttling`, so codes are compared as text.
 
 use super::answer::Incomplete;
 use super::causes::{causes, chain};
@@ -17,7 +17,7 @@ use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use std::error::Error;
 use std::fmt;
 
-/// What kind of failure it was, and so what may help.
+/// The kind of a failure, which determines the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Too many calls: back off.
@@ -26,38 +26,38 @@ pub enum ErrorKind {
     Transient,
     /// The name of the service's host does not resolve: try again, and check the region.
     Unresolved,
-    /// What was just made is not visible everywhere yet: try again soon, for a while.
+    /// A new resource is not visible everywhere yet: try again soon, for a while.
     Settling,
     /// The operator has no usable credentials.
     Credentials,
-    /// Not allowed, by this account.
+    /// The call is not allowed in this account.
     Denied,
-    /// The credentials are not taken in this region, though they are elsewhere: the account has
-    /// most likely not enabled it.
+    /// The credentials are refused in this region but accepted elsewhere: most likely, the account
+    /// has not enabled the region.
     Region,
     /// A quota is used up.
     Quota,
-    /// What was named does not exist.
+    /// The named resource does not exist.
     Gone,
-    /// Something of this name exists already.
+    /// A resource of this name exists already.
     Exists,
-    /// It cannot be deleted, because something else holds it.
+    /// The resource cannot be deleted because another resource still uses it.
     InUse,
-    /// The request was refused as it is.
+    /// AWS rejected the request itself.
     Invalid,
 }
 
-/// The code of a call that was not sent, because it would have waited too long for its turn.
+/// The code of a call that was not sent because the rate limit would have delayed it for too long.
 pub(super) const RATE_LIMITED: &str = "HeldBack";
 const ASSUME_ROLE: &str = "sts:AssumeRole";
-/// The code of an answer that lacks what AWS always sends, or belongs to another request: see
-/// [`super::answer`].
+/// The code of an answer that lacks a field that AWS always sends, or that belongs to another
+/// request: see [`super::answer`].
 pub(super) const INCOMPLETE: &str = "IncompleteAnswer";
-/// The code of an answer that is not AWS's: neither a success nor an error that has a code.
+/// The code of an answer that is not from AWS: neither a success nor an error with a code.
 pub(super) const UNREADABLE: &str = "UnreadableAnswer";
 
 impl ErrorKind {
-    /// What it is called in the metrics.
+    /// Returns the label of this kind in the metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Throttled => "throttled",
@@ -76,10 +76,10 @@ impl ErrorKind {
     }
 }
 
-/// A failed call: where, what, and how AWS put it.
+/// A failed call: its place, its action and AWS's error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsError {
-    /// What kind of failure.
+    /// The kind of failure.
     pub class: ErrorKind,
     /// The error's code.
     pub code: String,
@@ -87,21 +87,21 @@ pub struct AwsError {
     pub(super) detail: String,
 }
 
-/// Which call.
+/// The account, region, action and resource of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallSite {
-    /// The account it was made in.
+    /// The account of the call.
     pub account: AccountId,
     /// The region, for regional services.
     pub region: Option<String>,
     /// The IAM action that the call needs, such as `iam:CreateRole`.
     pub action: &'static str,
-    /// What it was about.
+    /// The resource of the call, for messages.
     pub resource: String,
 }
 
 impl AwsError {
-    /// Classifies an SDK error, and logs it.
+    /// Classifies an SDK error and logs it.
     pub fn of<E>(at: CallSite, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -111,7 +111,8 @@ impl AwsError {
         fault
     }
 
-    /// The request's ID is for the log alone: it differs each time, and a status must not.
+    /// Logs the error. The request ID is only for the log: it differs each time, and a status must
+    /// not.
     fn log(&self, request_id: &str) {
         let Self {
             class,
@@ -125,7 +126,7 @@ impl AwsError {
                 },
             detail,
         } = self;
-        // That something is not there is most often the answer that was asked for.
+        // A missing resource is most often the expected answer.
         match class {
             ErrorKind::Gone => {
                 tracing::debug!(%account, region, action, resource, code, request_id, "AWS call failed: {detail}");
@@ -136,7 +137,7 @@ impl AwsError {
         }
     }
 
-    /// The fault, and the ID of the request where AWS answered.
+    /// Classifies an SDK error; also returns the request ID if AWS answered.
     fn classified<E>(at: CallSite, error: &SdkError<E, HttpResponse>) -> (Self, Option<String>)
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -234,7 +235,8 @@ impl AwsError {
 }
 
 impl AwsError {
-    /// An answer that is not used: it passes, and says nothing about what is there.
+    /// Builds the error for an answer that is not used. It is transient, and says nothing about the
+    /// resource.
     pub(super) fn incomplete(at: CallSite, incomplete: &Incomplete) -> Self {
         Self {
             class: ErrorKind::Transient,
@@ -244,8 +246,8 @@ impl AwsError {
         }
     }
 
-    /// An answer without a code: it came from something between AWS and the operator, or was cut
-    /// off on the way.
+    /// Builds the error for an answer without a code. Such an answer came from an intermediary
+    /// between AWS and the operator, or was cut off on the way.
     fn unreadable(at: CallSite, status: Option<u16>) -> Self {
         let class = if status == Some(429) {
             ErrorKind::Throttled
@@ -268,8 +270,8 @@ fn incomplete<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Incomplete> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// AWS's text without the names of sessions: those that the operator has are called after tenants'
-/// namespaces, and what one of them met is told to others who wait for the same.
+/// Removes session names from AWS's text. The operator's sessions are named after tenants'
+/// namespaces, and other tenants that wait for the same call see the error, too.
 fn without_session(message: &str) -> String {
     let word = |word: &str| match word.split_once(":assumed-role/") {
         Some((before, role)) => {
@@ -282,15 +284,15 @@ fn without_session(message: &str) -> String {
 }
 
 impl AwsError {
-    /// Whether what was named does not exist.
+    /// Returns whether the named resource does not exist.
     pub fn is_gone(&self) -> bool {
         self.class == ErrorKind::Gone
     }
 }
 
-/// The table of codes. Sources: the services' API references, "Common errors" and each operation's
-/// errors. In a region that an account has not enabled, `regional` services refuse credentials that
-/// are valid everywhere else.
+/// Classifies an error by its code. Sources: the services' API references, "Common errors" and each
+/// operation's errors. In a region that an account has not enabled, `regional` services refuse
+/// credentials that are valid everywhere else.
 fn class_of(code: &str, message: &str, status: Option<u16>, regional: bool) -> ErrorKind {
     let names_principal = message.to_lowercase().contains("principal");
     match code {
@@ -338,8 +340,7 @@ fn class_of(code: &str, message: &str, status: Option<u16>, regional: bool) -> E
         | "RegistryPolicyNotFoundException" => ErrorKind::Gone,
         "EntityAlreadyExists" => ErrorKind::Exists,
         "DeleteConflict" => ErrorKind::InUse,
-        // A principal that was just made is unknown for seconds; a mistyped one for ever. Both get
-        // this one code.
+        // A new principal is unknown for seconds; a mistyped one, forever. Both get this code.
         "MalformedPolicyDocument" | "InvalidParameterException" if names_principal => {
             ErrorKind::Settling
         }
@@ -446,9 +447,9 @@ impl From<AwsError> for Problem {
     }
 }
 
-/// The answer of `sts:AssumeRole`, where a call failed because its credentials could not be had.
+/// The error of `sts:AssumeRole` that made another call fail for lack of credentials.
 struct AssumeRoleFailed {
-    /// `None`: what answered was not STS.
+    /// `None` if the answer did not come from STS.
     code: Option<String>,
     message: String,
     request_id: Option<String>,
@@ -467,8 +468,9 @@ fn assume_role_error(error: &(dyn Error + 'static)) -> Option<AssumeRoleFailed> 
     })
 }
 
-/// The role is in that account, but its trust policy and the operator's own permissions both
-/// decide.
+/// Classifies an error of `sts:AssumeRole`. A refusal is about the credentials, not about
+/// permissions in the account: the role is in that account, but its trust policy and the operator's
+/// own permissions decide together.
 fn class_of_session(code: Option<&str>, message: &str) -> ErrorKind {
     match code.map(|code| class_of(code, message, None, false)) {
         None => ErrorKind::Transient,
@@ -477,7 +479,7 @@ fn class_of_session(code: Option<&str>, message: &str) -> ErrorKind {
     }
 }
 
-/// What it means that a role could not be assumed.
+/// Classifies the failure to assume a role.
 pub(super) fn class_of_assume_role(error: &(dyn Error + 'static)) -> ErrorKind {
     match assume_role_error(error) {
         Some(AssumeRoleFailed { code, message, .. }) => class_of_session(code.as_deref(), &message),
@@ -490,7 +492,7 @@ fn held_back(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| cause.is::<RateLimited>())
 }
 
-/// Whether credentials could not be had because STS did not answer.
+/// Returns whether there are no credentials because STS did not answer.
 fn unreachable_sts(error: &(dyn Error + 'static)) -> bool {
     let cause = causes(error)
         .find_map(|cause| cause.downcast_ref::<SdkError<AssumeRoleError, HttpResponse>>());
@@ -506,7 +508,7 @@ fn no_credentials(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| cause.is::<CredentialsError>())
 }
 
-/// Whether STS answered with success and without credentials, which the SDK calls unhandled.
+/// Returns whether STS answered with success but without credentials. The SDK calls this unhandled.
 fn incomplete_credentials(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| matches!(cause.downcast_ref(), Some(CredentialsError::Unhandled(_))))
 }

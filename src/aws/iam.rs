@@ -1,4 +1,4 @@
-//! The IAM calls that are used: reading roles and instance profiles, and carrying out a [`Step`].
+//! The IAM calls: reads roles and instance profiles, and executes a [`Step`].
 
 use super::answer::Incomplete;
 use super::error::{AwsError, CallSite, ErrorKind};
@@ -9,14 +9,14 @@ use crate::policy::{Document, ParseError};
 use aws_sdk_iam::types::Tag;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Turns an SDK error into a fault of this account, action and resource.
+/// Classifies an SDK error as an [`AwsError`] of this account, action and resource.
 macro_rules! fault {
     ($account:expr, $action:expr, $resource:expr) => {
         |error| $account.noted(AwsError::of($account.iam_at($action, $resource), &error))
     };
 }
 
-/// What AWS made up for something new.
+/// The identifiers that AWS assigned to a new resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Made {
     /// A role.
@@ -34,8 +34,8 @@ pub enum Made {
 }
 
 impl Account {
-    /// Reads a role with all that depends on it; `None` where it does not exist. Where the answer
-    /// has no tags, a second one must say so, for the tags decide whose the role is.
+    /// Reads a role with its policies and tags; `None` if it does not exist. If the answer has no
+    /// tags, a second call must confirm that, because the tags determine the role's owner.
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
@@ -49,7 +49,8 @@ impl Account {
         }
     }
 
-    /// The same, for where nothing depends on the tags: IAM may leave them out.
+    /// Does the same for callers that do not depend on the tags: IAM may leave them out of the
+    /// answer.
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
@@ -94,7 +95,7 @@ impl Account {
         }
     }
 
-    /// A role's tags, from the one answer that always has them; `None` where the role does not
+    /// Reads a role's tags by the only call that always returns them; `None` if the role does not
     /// exist.
     async fn list_role_tags(
         &self,
@@ -118,7 +119,7 @@ impl Account {
         Ok(Some(read_tags(tags)))
     }
 
-    /// An instance profile's tags, from the one answer that always has them; `None` where the
+    /// Reads an instance profile's tags by the only call that always returns them; `None` if the
     /// profile does not exist.
     async fn list_instance_profile_tags(
         &self,
@@ -187,7 +188,8 @@ impl Account {
         Ok(arns)
     }
 
-    /// The names of the instance profiles that a role is in; none where it does not exist.
+    /// Lists the names of the instance profiles that contain a role; empty if the role does not
+    /// exist.
     ///
     /// # Errors
     /// When IAM fails or refuses.
@@ -210,8 +212,8 @@ impl Account {
         Ok(names)
     }
 
-    /// Reads an instance profile; `None` where it does not exist. Where the answer has no tags, a
-    /// second one must say so, for the tags decide whose the profile is.
+    /// Reads an instance profile; `None` if it does not exist. If the answer has no tags, a second
+    /// call must confirm that, because the tags determine the profile's owner.
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
@@ -225,7 +227,8 @@ impl Account {
         }
     }
 
-    /// The same, for where nothing depends on the tags: IAM may leave them out.
+    /// Does the same for callers that do not depend on the tags: IAM may leave them out of the
+    /// answer.
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
@@ -255,7 +258,7 @@ impl Account {
         }
     }
 
-    /// The names of all roles that lie directly under a path.
+    /// Lists the names of all roles directly under a path.
     ///
     /// # Errors
     /// When IAM fails or refuses.
@@ -275,7 +278,7 @@ impl Account {
         Ok(names)
     }
 
-    /// The names of all instance profiles that lie directly under a path.
+    /// Lists the names of all instance profiles directly under a path.
     ///
     /// # Errors
     /// When IAM fails or refuses.
@@ -299,7 +302,7 @@ impl Account {
         Ok(names)
     }
 
-    /// A role's tags as the role's own answer has them, which may leave them out; `None` where the
+    /// Reads a role's tags from the answer of `GetRole`, which may leave them out; `None` if the
     /// role does not exist.
     ///
     /// # Errors
@@ -314,11 +317,11 @@ impl Account {
             .map(|role| read_tags(role.tags.unwrap_or_default())))
     }
 
-    /// Carries out one step, and tells what AWS named anew. What should be removed and is not there
-    /// is removed.
+    /// Executes one step, and returns the identifiers of a new resource. Deleting a resource that
+    /// does not exist succeeds.
     ///
     /// # Errors
-    /// When IAM fails or refuses. That something is missing which was there a moment ago is
+    /// When IAM fails or refuses. If a resource is missing that existed a moment ago, the error is
     /// [`ErrorKind::Settling`].
     pub async fn apply(&self, step: Step) -> Result<Option<Made>, AwsError> {
         let removes = matches!(

@@ -1,6 +1,5 @@
-//! Sees every call of an account's clients: has it wait for its turn, counts it, puts a span around
-//! it, and checks that its answer is complete. It hangs in the clients themselves, so that no call
-//! can be made without it.
+//! Wraps every call of an account's clients with the rate limit, metrics, a span and the check that
+//! the answer is complete. It is part of the clients themselves, so that no call can bypass it.
 
 use super::answer;
 use super::error::{AwsError, ErrorKind, RATE_LIMITED, class_of_assume_role};
@@ -39,14 +38,14 @@ use tracing::{Instrument, Span};
 #[cfg(test)]
 mod tests;
 
-/// The part of a call's timeout that it may wait for its turn: the rest must do for the call
-/// itself.
+/// The part of a call's timeout that the call may wait for the rate limit. The rest must suffice
+/// for the call itself.
 const WAITS_AT_MOST: f64 = 0.75;
 
-/// How often a call is sent while AWS throttles it, within its timeout.
+/// How many times a call is sent while AWS throttles it, within its timeout.
 const ATTEMPTS: u32 = 4;
 
-/// Of one account.
+/// Rate limit and metrics for the calls in one account.
 #[derive(Debug)]
 pub struct Observer {
     account: String,
@@ -56,7 +55,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Of this account.
+    /// Creates the observer of this account.
     pub fn of(
         account: &AccountId,
         metrics: &Metrics,
@@ -72,7 +71,7 @@ impl Observer {
         })
     }
 
-    /// Credentials whose every renewal is seen.
+    /// Wraps credentials so that every renewal is rate limited, counted and traced.
     pub fn credentials(
         self: &Arc<Self>,
         provider: AssumeRoleProvider,
@@ -83,7 +82,7 @@ impl Observer {
         }
     }
 
-    /// The same, for clients whose calls wait for their turn.
+    /// Returns the configuration for clients whose calls wait for the rate limit.
     pub fn paced(self: &Arc<Self>, config: SdkConfig) -> SdkConfig {
         let cache = config
             .identity_cache()
@@ -97,7 +96,7 @@ impl Observer {
             .build()
     }
 
-    /// A client of IAM.
+    /// Creates an IAM client.
     pub fn iam(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_iam::Client {
         let config = aws_sdk_iam::config::Builder::from(config).interceptor(Seen(self.clone()));
         let config = config
@@ -106,7 +105,7 @@ impl Observer {
         aws_sdk_iam::Client::from_conf(config.build())
     }
 
-    /// A client of STS.
+    /// Creates an STS client.
     pub fn sts(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_sts::Client {
         let config = aws_sdk_sts::config::Builder::from(config).interceptor(Seen(self.clone()));
         let config = config
@@ -115,7 +114,7 @@ impl Observer {
         aws_sdk_sts::Client::from_conf(config.build())
     }
 
-    /// A client of ECR.
+    /// Creates an ECR client.
     pub fn ecr(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_ecr::Client {
         let config = aws_sdk_ecr::config::Builder::from(config).interceptor(Seen(self.clone()));
         let config = config
@@ -124,7 +123,7 @@ impl Observer {
         aws_sdk_ecr::Client::from_conf(config.build())
     }
 
-    /// A call has failed. (What came of assuming the role was counted where that was done: many
+    /// Counts a failed call. (A failure to assume the role was counted by `Assumed` already: many
     /// calls may have waited for it.)
     pub fn failed(&self, fault: &AwsError) {
         let (service, operation) = fault.at.action.split_once(':').unwrap_or_default();
@@ -139,7 +138,7 @@ impl Observer {
         self.ended(known(service), operation, result);
     }
 
-    /// Waits until a call may be sent that was begun then.
+    /// Waits until the rate limit allows a call that began at `begun`.
     async fn turn(
         &self,
         service: &'static str,
@@ -211,7 +210,7 @@ impl Observer {
 
 const ASSUME_ROLE: (&str, &str) = ("sts", "AssumeRole");
 
-/// The services that are called.
+/// Returns the label of a service that the operator calls.
 fn known(service: &str) -> &'static str {
     ["ecr", "iam", "sts"]
         .into_iter()
@@ -219,15 +218,16 @@ fn known(service: &str) -> &'static str {
         .unwrap_or("other")
 }
 
-/// How calls are tried again by the SDK: only while AWS throttles them, so that a grant which has
-/// made ten calls need not make them again for the eleventh. Whatever else fails is for the
-/// reconciler to decide.
+/// Returns the SDK's retry configuration: it retries only calls that AWS throttles, so that a grant
+/// that has made ten calls need not repeat them because of the eleventh. The reconciler decides
+/// about all other failures.
 fn again() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(ATTEMPTS)
 }
 
-/// Whether a call writes a document whole that others write as well. It is read right before: the
-/// call does not wait for its turn in between, and is not sent again without another read.
+/// Returns whether a call replaces an entire document that others write, too. The operator reads
+/// the document right before: the call does not wait for the rate limit in between, and is not
+/// retried without another read.
 fn has_many_authors(operation: &str) -> bool {
     [
         "SetRepositoryPolicy",
@@ -237,7 +237,8 @@ fn has_many_authors(operation: &str) -> bool {
     .contains(&operation)
 }
 
-/// Forbids every retry but that of a throttled call, and slows this service down at once.
+/// Retry classifier that allows only the retry of a throttled call, and slows the service down at
+/// once.
 #[derive(Debug)]
 struct OnlyThrottled(Arc<Bucket>);
 
@@ -268,7 +269,7 @@ impl ClassifyRetry for OnlyThrottled {
     }
 }
 
-/// The service and the operation of a call.
+/// Returns the service and the operation of a call.
 fn call(config: &ConfigBag) -> (&'static str, &str) {
     config
         .load::<Metadata>()
@@ -277,7 +278,8 @@ fn call(config: &ConfigBag) -> (&'static str, &str) {
         })
 }
 
-/// Hands out credentials when it is a call's turn: after that it is signed and sent.
+/// Identity cache that resolves credentials only when the rate limit allows the call: the SDK signs
+/// and sends the call right after.
 #[derive(Debug)]
 struct Turns {
     cache: SharedIdentityCache,
@@ -320,11 +322,12 @@ impl ResolveCachedIdentity for Turns {
     }
 }
 
-/// Sees a client's calls begin and end. What a failure means is told by [`Observer::failed`].
+/// Interceptor that observes the beginning and the end of a client's calls. [`Observer::failed`]
+/// counts failures by their meaning.
 #[derive(Debug)]
 struct Seen(Arc<Observer>);
 
-/// A call on its way.
+/// The span of a call in progress.
 #[derive(Debug)]
 struct Going(Span);
 
@@ -332,7 +335,7 @@ impl Storable for Going {
     type Storer = StoreReplace<Self>;
 }
 
-/// When it was begun, with all its attempts.
+/// The time at which the call began, with all its attempts.
 #[derive(Debug)]
 struct Begun(Instant);
 
@@ -340,7 +343,7 @@ impl Storable for Begun {
     type Storer = StoreReplace<Self>;
 }
 
-/// When it was sent.
+/// The time at which the call was sent.
 #[derive(Debug)]
 struct Sent(Instant);
 
@@ -393,8 +396,8 @@ impl Intercept for Seen {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // Only a throttled call has another attempt: the one before is counted here
-        // (`OnlyThrottled` slowed the service down), the last one at the end.
+        // Only a throttled call has another attempt. The previous attempt is counted here
+        // (`OnlyThrottled` slowed the service down); the last one is counted at the end.
         if config
             .load::<RequestAttempts>()
             .is_some_and(|attempts| attempts.attempts() > 1)
@@ -428,7 +431,7 @@ impl Intercept for Seen {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // An error of AWS is read by its code, see `AwsError`.
+        // AWS errors are classified by their code, see `AwsError`.
         if context.output_or_error().is_err() {
             return Ok(());
         }

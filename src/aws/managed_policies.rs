@@ -1,5 +1,5 @@
-//! Reads managed policies. A policy that cannot be read is returned with the reason: it may not
-//! matter to what is asked.
+//! Reads managed policies. A policy that cannot be read is returned with the reason, because it may
+//! not matter to the caller's question.
 
 use super::answer::Incomplete;
 use super::error::{AwsError, CallSite};
@@ -8,7 +8,7 @@ use crate::policy::Document;
 use crate::policy::evaluate::Named;
 
 impl Account {
-    /// The managed policy of this ARN, as its default version says.
+    /// Reads the default version of the managed policy with this ARN.
     pub async fn managed_policy(&self, arn: &str) -> Named {
         let name = format!("policy {arn}");
         match self.default_version(arn).await {
@@ -18,7 +18,7 @@ impl Account {
         }
     }
 
-    /// The text of a managed policy's default version; `None` where there is no such policy.
+    /// Reads the text of a managed policy's default version; `None` if the policy does not exist.
     async fn default_version(&self, arn: &str) -> Result<Option<String>, AwsError> {
         let version = match self.iam.get_policy().policy_arn(arn).send().await {
             Ok(found) => {

@@ -1,8 +1,8 @@
-//! The edge to AWS: sessions, the IAM, ECR and STS calls, and what their errors mean.
+//! The edge to AWS: sessions, the IAM, ECR and STS calls, and the classification of their errors.
 //!
 //! - [`session`]: one session per account, verified to be for that account.
 //! - `session_tags`: the tags of the operator's own sessions.
-//! - [`iam`]: reads roles and instance profiles, and carries out steps.
+//! - [`iam`]: reads roles and instance profiles, and executes steps.
 //! - `managed_policies`: reads managed policies.
 //! - [`ecr`]: reads and writes repository policies, reads registry policies and lists repositories.
 //! - `interceptor`: wraps every call with the rate limit, metrics, a span and the check of its
@@ -10,13 +10,14 @@
 //! - [`rate_limit`]: a token bucket for each service of each account.
 //! - [`answer`]: checks that a successful answer is complete.
 //! - [`error`]: classifies errors by their code.
-//! - `denial`: which kind of policy denied a call, for messages.
+//! - `denial`: names the kind of policy that denied a call, for messages.
 //! - `unresolved`: recognises host names that do not resolve.
 //! - `causes`: the chain of an error's causes.
-//! - `clock`: AWS's time, by the `Date` header of its answers.
+//! - `clock`: AWS's time, from the `Date` header of its answers.
 //! - [`ca_bundle`]: the certificates in `AWS_CA_BUNDLE`.
 //!
-//! No other calls are used. What touches AWS decides nothing: [`crate::grant`] plans what to do.
+//! The operator makes no other AWS calls. This module decides nothing: [`crate::grant`] plans every
+//! change.
 
 pub mod answer;
 pub mod ca_bundle;

@@ -1,12 +1,13 @@
-//! How fast AWS is called: a token bucket for each account's service. It is slowed down when AWS
-//! throttles, and recovers slowly.
+//! The rate limit for AWS calls: a token bucket for each service of each account. Its rate drops
+//! when AWS throttles, and recovers slowly.
 //!
-//! A call waits for its turn within its own timeout, and is given up rather than sent too late, so
-//! that no call outlives the Lease. A write to a document that others write as well does not wait
-//! unless much is owed already: it follows a read, and a pause between the two would widen the
-//! window in which another writer's change is lost. What it takes is missing to the calls that
-//! follow. No other write goes ahead: a service that is slowed down would be overrun by them.
-//! Revocations go before changes, these before retries and resyncs.
+//! A call waits for a token within its own timeout. It is given up rather than sent too late, so
+//! that no call outlives the Lease. A write to a document that others write, too, may overdraw the
+//! bucket, and waits only when it is overdrawn a lot: the write follows a read, and a pause between
+//! the two would widen the window in which another writer's change is lost. Later calls repay the
+//! overdraft. No other write may overdraw the bucket like this, because such writes would overrun a
+//! service that is slowed down. Revocations go before changes, and changes before retries and
+//! resyncs.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -14,16 +15,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a resync leaves to others: this part of the bucket, and no more than a second brings.
+/// The part of the burst that a resync leaves to other calls, but at most the tokens of one second.
 const RESERVE: f64 = 0.25;
-/// While a service is slowed down, at most so much is owed as this time brings.
+/// The seconds whose tokens limit the overdraft while a service is slowed down.
 const OWED_WHEN_SLOW: f64 = 2.0;
-/// How far throttling slows a service down at most. At that rate the calls of an account's work
-/// slots still get their turns within their timeouts.
+/// The lowest rate to which throttling slows a service down, as a part of its full rate. At that
+/// rate, the calls of an account's work slots still get tokens within their timeouts.
 const SLOWEST: f64 = 1.0 / 16.0;
-/// From there it takes this long until calls are as fast again as they were.
+/// The time to recover from the lowest rate to the full rate.
 const RECOVERS_IN: Duration = Duration::from_secs(120);
-/// Calls that are throttled within this time were on their way together, and count once.
+/// Calls that are throttled within this time were in flight together, and count once.
 pub(super) const VOLLEY: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
@@ -31,31 +32,31 @@ tokio::task_local! {
     static DEADLINE: Instant;
 }
 
-/// How urgent work is; the first goes first.
+/// The urgency of work, most urgent first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Access is taken back.
+    /// Access is revoked.
     Revocation,
     /// A resource was changed.
     #[default]
     Change,
-    /// It failed before, or was asked for by an annotation.
+    /// Work that failed before, or that an annotation requested.
     Retry,
-    /// A grant that is in place is compared with AWS.
+    /// A grant that was applied before is compared with AWS.
     Resync,
 }
 
-/// What work is done for: it decides in which order calls are made.
+/// The purpose of work, which determines the order of calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// How urgent it is.
+    /// The urgency.
     pub urgency: Priority,
-    /// The namespace on whose behalf it is done; empty for the operator's own work.
+    /// The namespace that the work is for; empty for the operator's own work.
     pub tenant: Arc<str>,
 }
 
 impl Work {
-    /// The operator's own work that nobody waits for.
+    /// Returns the operator's own background work, for which no user waits.
     pub fn background() -> Self {
         Self {
             urgency: Priority::Resync,
@@ -63,27 +64,26 @@ impl Work {
         }
     }
 
-    /// What the current task works for. Outside of [`with`] it counts as a change.
+    /// Returns the work of the current task. Outside of [`with`] it counts as a change.
     pub fn current() -> Self {
         WORK.try_with(Clone::clone).unwrap_or_default()
     }
 }
 
-/// Makes all calls of a future as part of this work.
+/// Runs a future whose calls all count as part of this work.
 pub async fn with<F: Future>(work: Work, future: F) -> F::Output {
     WORK.scope(work, future).await
 }
 
-/// Lets no call of a future be sent after this moment.
+/// Runs a future that sends no call after this moment.
 pub async fn not_after<F: Future>(deadline: Instant, future: F) -> F::Output {
     DEADLINE.scope(deadline, future).await
 }
 
-/// Whether a call may still be sent.
+/// Checks that a call may still be sent.
 ///
 /// # Errors
-/// When the moment has passed until which it was permitted: the process was paused in between, for
-/// instance.
+/// When the call's deadline has passed, for instance because the process was paused in between.
 pub fn in_time() -> Result<(), TooLate> {
     match DEADLINE.try_with(|deadline| *deadline <= Instant::now()) {
         Ok(true) => Err(TooLate),
@@ -91,35 +91,36 @@ pub fn in_time() -> Result<(), TooLate> {
     }
 }
 
-/// The call was not sent, because its permit had run out.
+/// The error of a call that was not sent because its permit had expired.
 #[derive(Debug, thiserror::Error)]
 #[error("not sent: the time in which this replica was allowed to write has passed")]
 pub struct TooLate;
 
-/// How fast a service is called while it does not throttle. These are chosen, not AWS's numbers:
-/// enough for a resync of a thousand grants in an account within the usual ten minutes. AWS's own
-/// word, a throttled call, decides.
+/// The rate limit of a service while AWS does not throttle it. The numbers are chosen, not AWS's
+/// own: they are enough for a resync of a thousand grants in an account within the usual ten
+/// minutes. AWS's own signal, a throttled call, takes precedence.
 #[derive(Clone, Copy, Debug)]
 struct Limit {
     per_second: f64,
-    /// As much can be done at once after a pause.
+    /// The number of calls that can be made at once after a pause.
     burst: f64,
 }
 
 fn limit(service: &str) -> Limit {
     match service {
-        // One limit for all that work in the account, in all regions: the console and Terraform
-        // have to live as well.
+        // All clients of the account share one limit in all regions: the console and Terraform need
+        // a part of it, too.
         "iam" => Limit {
             per_second: 20.0,
             burst: 100.0,
         },
-        // All regions of the account together; calls to a repository's policy are quick.
+        // The limit is for all regions of the account together; calls for a repository's policy are
+        // quick.
         "ecr" => Limit {
             per_second: 40.0,
             burst: 200.0,
         },
-        // Hundreds a second are allowed; one serves an account for an hour.
+        // AWS allows hundreds a second, and one call serves an account for an hour.
         _ => Limit {
             per_second: 40.0,
             burst: 100.0,
@@ -127,7 +128,7 @@ fn limit(service: &str) -> Limit {
     }
 }
 
-/// The call was not sent.
+/// The error of a call that was not sent because of the operator's own rate limit.
 #[derive(Debug, thiserror::Error)]
 #[error("held back by the operator's own limit on calls, which AWS has slowed down")]
 pub struct RateLimited;
@@ -137,7 +138,7 @@ pub struct RateLimited;
 pub struct Buckets(Mutex<BTreeMap<(String, &'static str), Arc<Bucket>>>);
 
 impl Buckets {
-    /// The bucket of an account's service.
+    /// Returns the bucket of an account's service.
     pub fn of(&self, account: &str, service: &'static str) -> Arc<Bucket> {
         let mut buckets = self.0.lock().expect("no panic while held");
         buckets
@@ -147,12 +148,12 @@ impl Buckets {
     }
 }
 
-/// One account's service.
+/// The token bucket of one service of one account.
 #[derive(Debug)]
 pub struct Bucket {
     limit: Limit,
     level: Mutex<Level>,
-    /// Whose turn it is, among each of them: who comes first goes first.
+    /// Locks that order the waiting calls first come, first served, within each kind.
     ahead: tokio::sync::Mutex<()>,
     reads: [tokio::sync::Mutex<()>; 4],
 }
@@ -181,11 +182,11 @@ impl Bucket {
         }
     }
 
-    /// Waits until a call may be sent; one that goes `ahead` waits only while much is owed. Says
-    /// how long that took.
+    /// Waits until a call may be sent, and returns how long that took. A call that goes `ahead`
+    /// waits only while the bucket is overdrawn a lot.
     ///
     /// # Errors
-    /// When it would take longer than this.
+    /// When it would take longer than `longest`.
     pub async fn turn(&self, ahead: bool, longest: Duration) -> Result<Duration, RateLimited> {
         let begun = Instant::now();
         let urgency = Work::current().urgency;
@@ -206,25 +207,25 @@ impl Bucket {
         Ok(begun.elapsed())
     }
 
-    /// AWS has throttled a call.
+    /// Slows the service down because AWS has throttled a call.
     pub fn throttled(&self) {
         let slowest = self.limit.per_second * SLOWEST;
         let mut level = self.level();
         if level.throttled.is_none_or(|last| last.elapsed() >= VOLLEY) {
             level.throttled = Some(Instant::now());
             level.per_second = (level.per_second / 2.0).max(slowest);
-            // What was saved up would only be throttled, too; and what was owed at the old rate
-            // would hold reads up for longer than they can wait.
+            // Saved tokens would only lead to more throttled calls, and an overdraft at the old
+            // rate would delay reads for longer than they can wait.
             level.tokens = level.tokens.clamp(-level.per_second * OWED_WHEN_SLOW, 0.0);
         }
     }
 
-    /// How many calls a second may be made at present.
+    /// Returns the present limit, in calls per second.
     pub fn per_second(&self) -> f64 {
         self.level().per_second
     }
 
-    /// Takes a token, or says after which time there may be one.
+    /// Takes a token, or returns the time after which there may be one.
     fn take(&self, ahead: bool, urgency: Priority) -> Option<Duration> {
         let mut level = self.level();
         let missing = 1.0 + self.leaves(ahead, urgency, level.per_second) - level.tokens;
@@ -232,11 +233,11 @@ impl Bucket {
             level.tokens -= 1.0;
             return None;
         }
-        // At least what a timer can tell apart.
+        // At least the resolution of the timer.
         Some(Duration::from_secs_f64(missing / level.per_second).max(Duration::from_millis(1)))
     }
 
-    /// How many tokens a call leaves in the bucket; less than none where it may owe some.
+    /// Returns how many tokens a call must leave in the bucket; negative if it may overdraw it.
     fn leaves(&self, ahead: bool, urgency: Priority, per_second: f64) -> f64 {
         let Limit {
             per_second: full,
@@ -251,7 +252,7 @@ impl Bucket {
         let reserve = (burst * RESERVE).min(per_second);
         match urgency {
             _ if ahead => -owed,
-            // What nobody else may take.
+            // Tokens that only revocations and calls that go `ahead` may take.
             Priority::Revocation => -owed / 2.0,
             Priority::Change => 0.0,
             Priority::Retry => reserve / 2.0,
@@ -259,14 +260,14 @@ impl Bucket {
         }
     }
 
-    /// The level, as time has filled it.
+    /// Returns the level after refilling the bucket for the time that has passed.
     fn level(&self) -> std::sync::MutexGuard<'_, Level> {
         let mut level = self.level.lock().expect("no panic while held");
         let elapsed = level.at.elapsed().as_secs_f64();
         let Limit { per_second, burst } = self.limit;
         level.tokens = (level.tokens + elapsed * level.per_second).min(burst);
-        // In proportion to what it is, so that a service which admits little is not overrun again
-        // and again.
+        // The rate grows in proportion to itself, so that a service that admits few calls is not
+        // overrun again and again.
         let grown = (elapsed / RECOVERS_IN.as_secs_f64() * -SLOWEST.ln()).exp();
         level.per_second = (level.per_second * grown).min(per_second);
         level.at = Instant::now();
@@ -391,7 +392,8 @@ mod tests {
             tokio::time::advance(VOLLEY).await;
             bucket.throttled();
         }
-        // As many as work in an account at a time, and writes that owe as much as they may.
+        // The reads are as many as an account has work slots, after writes that overdraw the bucket
+        // as far as they may.
         for _ in 0..2 {
             bucket.turn(true, LONG).await.unwrap();
         }

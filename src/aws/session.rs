@@ -26,23 +26,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long a verification holds. The account behind credentials does not change while they work;
-/// this bounds what is not known.
+/// How long a verification is valid. The account behind credentials does not change while they
+/// work; this limit bounds the effect of unknown exceptions.
 const VERIFIED_FOR: Duration = Duration::from_secs(3600);
 
-/// A verification of so long ago is enough to say that a region's refusal of the credentials is
+/// The maximum age of a verification that proves that a region's refusal of the credentials is
 /// about the region.
 const VERIFIED_A_MOMENT_AGO: Duration = Duration::from_secs(60);
 
-/// How long a failure to get a session is given to whoever asks.
+/// How long a failure to get a session is returned to all callers without another attempt.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A session that nobody has asked for in this time is forgotten: its namespace may be gone.
+/// The time after which an unused session is dropped: its namespace may be gone.
 const IDLE_FOR: Duration = Duration::from_secs(7200);
 
-/// The way to AWS.
+/// The sessions in all accounts.
 pub struct Aws {
     ambient: SdkConfig,
     installation: Installation,
@@ -53,7 +53,7 @@ pub struct Aws {
     tags_left_out: Reported,
 }
 
-/// An account, and the namespace of the grants on whose behalf the operator is there.
+/// An account, and the namespace of the grants that the session is for.
 type Key = (AccountId, Option<String>);
 
 /// One session. The lock is held while connecting, so that many grants of one account and namespace
@@ -67,8 +67,9 @@ struct Session {
 }
 
 impl Session {
-    /// A failure is remembered for a moment: of many grants that wait for one account which cannot
-    /// be reached, each would try anew, and keep the other accounts' grants waiting.
+    /// Returns whether the session can still be used with this spec. A failure is remembered for a
+    /// moment. Otherwise each of many grants that wait for an unreachable account would try again,
+    /// and keep the other accounts' grants waiting.
     fn holds_for(&self, spec: &(Option<Credentials>, Partition)) -> bool {
         let longest = match &self.account {
             Ok(account) if account.dead.load(Ordering::Relaxed) => return false,
@@ -79,11 +80,11 @@ impl Session {
     }
 }
 
-/// An account in which the operator may work: its credentials were verified.
+/// An account with verified credentials, in which the operator may work.
 pub struct Account {
-    /// The account.
+    /// The account's ID.
     pub id: AccountId,
-    /// Who the operator is there.
+    /// The ARN of the operator's identity there.
     pub caller_arn: String,
     pub(super) iam: aws_sdk_iam::Client,
     clock: Clock,
@@ -95,10 +96,10 @@ pub struct Account {
 }
 
 impl Aws {
-    /// With the ambient credentials: environment, IRSA, Pod Identity, profile, instance profile.
-    /// `AWS_ENDPOINT_URL` is honoured. The SDK's own retries are off: what to try again, and when,
-    /// is decided by the reconciler. `call_timeout` bounds a whole call, and what it waits for its
-    /// turn.
+    /// Uses the ambient credentials: environment, IRSA, Pod Identity, profile, instance profile.
+    /// Honours `AWS_ENDPOINT_URL`. Turns the SDK's own retries off: the reconciler decides what to
+    /// retry, and when. `call_timeout` bounds an entire call, including its wait for the rate
+    /// limit.
     pub async fn from_environment(
         installation: &Installation,
         call_timeout: Duration,
@@ -112,8 +113,8 @@ impl Aws {
         let mut ambient = aws_config::defaults(BehaviorVersion::latest())
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
-            // Only the environment's word on the region: asking the instance would be slow where
-            // there is none, and each account's own home region serves as well.
+            // Only the environment sets the region: asking the instance metadata would be slow
+            // where there is none, and each account's own home region serves as well.
             .region(EnvironmentVariableRegionProvider::new())
             .app_name(
                 AppName::new("registry-grants").expect("the name has only letters and a hyphen"),
@@ -136,9 +137,9 @@ impl Aws {
         }
     }
 
-    /// A session in the account, verified by `sts:GetCallerIdentity`. Where it is for the grants of
-    /// one namespace, its name and its tags say so in CloudTrail. (Ambient credentials are one
-    /// session for all.)
+    /// Returns a session in the account, verified by `sts:GetCallerIdentity`. If it is for the
+    /// grants of one namespace, CloudTrail shows the namespace in its name and its tags. (With
+    /// ambient credentials, all namespaces share one session.)
     ///
     /// # Errors
     /// When there are no credentials, or they are for another account.
@@ -219,7 +220,7 @@ impl Aws {
                         reported: self.tags_left_out.clone(),
                     }),
                 };
-                // Shared by all clients of the account: one AssumeRole serves IAM, STS and ECR in
+                // All clients of the account share it: one AssumeRole serves IAM, STS and ECR in
                 // every region, and is renewed early.
                 let cache = aws_sdk_sts::config::IdentityCache::lazy().build();
                 ambient
@@ -257,7 +258,8 @@ fn session_tags(
         .collect()
 }
 
-/// Nothing is written in an account before it is known to be the one that was meant.
+/// Verifies that the credentials are for the intended account and partition. The operator writes
+/// nothing in an account before that.
 async fn verify(
     id: &AccountId,
     partition: Partition,
@@ -278,7 +280,7 @@ async fn verify(
     ))
 }
 
-/// The account and the ARN that the credentials are for.
+/// Returns the account and the ARN of the credentials.
 async fn identity(
     id: &AccountId,
     config: &SdkConfig,
@@ -310,8 +312,8 @@ async fn identity(
 }
 
 impl Account {
-    /// Takes note of a fault: it is counted, and a session whose credentials are refused, because
-    /// its role was made anew or its token has run out, is not used again.
+    /// Counts a failure. If the credentials were refused, because the role was recreated or its
+    /// token has expired, the session is not used again.
     pub(super) fn noted(&self, fault: AwsError) -> AwsError {
         if fault.class == ErrorKind::Credentials {
             self.dead.store(true, Ordering::Relaxed);
@@ -320,8 +322,8 @@ impl Account {
         fault
     }
 
-    /// The same for a call in a region, which may be one that the account has not enabled: there,
-    /// valid credentials are refused. If they are not valid elsewhere either, it is not about the
+    /// Does the same for a call in a region, which the account may not have enabled: there, AWS
+    /// refuses valid credentials. If STS does not accept them either, the refusal is not about the
     /// region.
     pub(super) async fn noted_in_region(&self, fault: AwsError) -> AwsError {
         let about_the_region = fault.class != ErrorKind::Region || self.is_still_verified().await;
@@ -335,7 +337,8 @@ impl Account {
         })
     }
 
-    /// Whether STS took the credentials a moment ago. Where it does not answer, it last did.
+    /// Returns whether STS accepted the credentials a moment ago, and asks it if that is not known.
+    /// If STS does not answer, its last answer counts.
     async fn is_still_verified(&self) -> bool {
         let mut verified = self.verified.lock().await;
         if verified.elapsed() < VERIFIED_A_MOMENT_AGO {
@@ -351,14 +354,14 @@ impl Account {
         }
     }
 
-    /// The time, as IAM said last.
+    /// Returns the time according to IAM's last answer.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The ECR client of a region.
+    /// Returns the ECR client of a region.
     pub(super) fn ecr_in(&self, region: &str) -> aws_sdk_ecr::Client {
-        // Tenants name the regions.
+        // Tenants choose the regions, so the number of clients needs a bound.
         const AT_MOST: usize = 64;
         let mut clients = self.ecr.lock().expect("no panic while held");
         if clients.len() >= AT_MOST && !clients.contains_key(region) {
@@ -378,7 +381,7 @@ impl Account {
 
 #[cfg(test)]
 impl Account {
-    /// An account whose clients have this configuration.
+    /// Creates an account whose clients have this configuration.
     pub(super) fn with(config: SdkConfig) -> Self {
         let id: AccountId = "111111111111".parse().unwrap();
         let observer = Observer::of(
@@ -415,8 +418,8 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    /// Where the SDK would call IAM, STS and ECR in a region: its own data, resolved without a
-    /// network.
+    /// Returns the hosts at which the SDK calls IAM, STS and ECR in a region: from the SDK's own
+    /// data, without a network.
     async fn hosts(region: &str) -> [String; 3] {
         use aws_sdk_ecr::config::endpoint as ecr;
         use aws_sdk_iam::config::endpoint as iam;
@@ -466,7 +469,7 @@ mod tests {
         let hosts = hosts(partition.home_region()).await;
         assert_eq!(hosts, expected);
         for host in hosts {
-            // The registries' host names end like the API's.
+            // The registries' host names have the same suffix as the API's.
             assert!(
                 host.ends_with(&format!(".{}", partition.dns_suffix())),
                 "{host}"

@@ -1,9 +1,9 @@
-//! The tags of the operator's own sessions, and what happens where AWS has no room for all of them.
+//! The tags of the operator's own sessions, and the fallback if AWS has no room for all of them.
 //!
-//! AWS packs the tags that a session is given and those that it inherits into a space whose size is
-//! not documented; the six of EKS Pod Identity alone were reported to take three quarters of it.
-//! The tag that names the namespace is then left out of that session. The namespace is still in the
-//! session's name, so CloudTrail shows it either way.
+//! AWS packs the tags of a session and the tags that it inherits into a space of undocumented size.
+//! According to reports, the six tags of EKS Pod Identity alone take three quarters of it. If the
+//! tags do not fit, the tag with the namespace is left out of that session. CloudTrail shows the
+//! namespace either way, because the session's name contains it, too.
 
 use crate::grant::AccountId;
 use aws_credential_types::provider::error::CredentialsError;
@@ -13,18 +13,19 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether it was logged already that the namespace's tag is left out. One for the whole process:
-/// the cause is the operator's own identity.
+/// Whether the missing namespace tag was logged already. The entire process shares one flag: the
+/// cause is the operator's own identity.
 pub(super) type Reported = Arc<AtomicBool>;
 
-/// Credentials with all tags, or without the namespace's where AWS answers that they are too large
-/// together.
+/// Credentials with all tags, or without the namespace tag if AWS answers that the tags are too
+/// large together.
 #[derive(Debug)]
 pub(super) struct WithTagsThatFit<All, Fewer> {
     pub account: AccountId,
     pub with_namespace: All,
     pub without_namespace: Fewer,
-    /// Whether this session's tags were too large. Its renewals do not try again.
+    /// Whether this session's tags were too large. If so, its renewals leave the namespace tag out
+    /// at once.
     pub too_large: AtomicBool,
     pub reported: Reported,
 }
@@ -81,7 +82,7 @@ mod tests {
     use aws_sdk_sts::types::error::{ExpiredTokenException, PackedPolicyTooLargeException};
     use std::sync::Mutex;
 
-    /// Answers each call with the next of these.
+    /// Credentials provider that answers each call with the next of these results.
     #[derive(Debug)]
     struct Answers(Mutex<Vec<Result<&'static str, AssumeRoleError>>>);
 
@@ -137,7 +138,7 @@ mod tests {
             "fewer"
         );
         assert!(reported.load(Ordering::Relaxed));
-        // A renewal does not ask again for what was refused: there is one answer only.
+        // A renewal does not request the refused tags again: there is only one answer.
         assert_eq!(
             crowded.provide_credentials().await.unwrap().access_key_id(),
             "again"

@@ -1,5 +1,5 @@
-//! The readers, fed with answers that AWS does not give: what they make of them is a fault that
-//! passes, never a fact.
+//! Tests of the readers with answers that AWS never gives: each must become a transient error,
+//! never a fact.
 
 use super::ecr::PolicyRead;
 use super::error::{AwsError, ErrorKind};
@@ -21,11 +21,10 @@ use rstest::rstest;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-/// What answers instead of AWS: by the operation's name and the request's body, a status and a
-/// body.
+/// A stand-in for AWS: returns a status and a body for an operation's name and a request's body.
 type Answers = dyn Fn(&str, &str) -> (u16, Vec<u8>) + Send + Sync;
 
-/// An AWS of its own, and the operations that were called.
+/// An HTTP connector with canned answers, and the operations that were called.
 #[derive(Clone)]
 struct Canned {
     answers: Arc<Answers>,
@@ -64,7 +63,7 @@ impl HttpConnector for Canned {
     }
 }
 
-/// An account whose AWS answers so, and the calls that it got.
+/// Creates an account whose AWS gives these answers, and the list of calls that it gets.
 fn account(
     answers: impl Fn(&str, &str) -> (u16, Vec<u8>) + Send + Sync + 'static,
 ) -> (Account, Arc<Mutex<Vec<String>>>) {
@@ -103,8 +102,8 @@ fn result(operation: &str, result: &str) -> (u16, Vec<u8>) {
 const NO_TAGS: &str = "<Role><Path>/registry-grants/</Path><RoleName>r</RoleName><RoleId>AROA1</RoleId><Arn>arn:aws:iam::111111111111:role/registry-grants/r</Arn><AssumeRolePolicyDocument>%7B%7D</AssumeRolePolicyDocument></Role>";
 const NO_PROFILE_TAGS: &str = "<InstanceProfile><InstanceProfileName>p</InstanceProfileName><Arn>arn:aws:iam::111111111111:instance-profile/p</Arn><Roles/></InstanceProfile>";
 
-/// An IAM with one role and one instance profile, whose answers leave the tags out; what it says
-/// about tags is given.
+/// Creates an IAM with one role and one instance profile, whose answers leave the tags out. `tags`
+/// is its answer to calls about tags.
 fn iam_without_tags(tags: (u16, &'static str)) -> (Account, Arc<Mutex<Vec<String>>>) {
     account(move |operation, _| match operation {
         "GetRole" => result(operation, NO_TAGS),
@@ -252,7 +251,7 @@ async fn that_a_role_has_no_tags_is_said_by_a_second_answer() {
         (asked("ListRoleTags"), asked("ListInstanceProfileTags")),
         (1, 1)
     );
-    // Nothing depends on them.
+    // These callers do not depend on the tags.
     account.role_with_tags_as_given("r").await.unwrap();
     account.role_tags("r").await.unwrap();
     assert_eq!(asked("ListRoleTags"), 1);
@@ -306,7 +305,8 @@ async fn a_region_that_is_not_enabled_costs_no_session() {
         5,
         "the credentials were verified a moment ago"
     );
-    // Verified long ago, they may have become invalid everywhere: STS is asked.
+    // The credentials were verified long ago and may have become invalid everywhere, so STS is
+    // asked.
     account.verified_long_ago().await;
     let fault = account
         .repository_policy("ap-east-1", "app")
@@ -319,7 +319,7 @@ async fn a_region_that_is_not_enabled_costs_no_session() {
 proptest! {
     #![proptest_config(crate::policy::tests::cases(64))]
 
-    /// Whatever answers, no reader panics.
+    /// Checks that no reader panics, for any answer.
     #[test]
     fn no_answer_ends_the_process(
         status in prop_oneof![Just(200_u16), 200..600_u16],

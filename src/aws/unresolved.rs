@@ -1,11 +1,11 @@
-//! Host names that do not resolve: the region is mistyped, or name resolution fails where the
-//! operator runs.
+//! Host names that do not resolve: either the region is mistyped, or name resolution fails where
+//! the operator runs.
 
 use super::causes::causes;
 use std::error::Error;
 
-/// Whether a call failed because the name of its host did not resolve. The client's error says so
-/// in words alone.
+/// Returns whether a call failed because its host name did not resolve. The client's error shows
+/// that only in its text.
 pub(super) fn is_unresolved(error: &(dyn Error + 'static)) -> bool {
     let mut words = causes(error).map(ToString::to_string);
     words.any(|cause| cause.contains("dns error") || cause.contains("failed to lookup address"))

@@ -1,10 +1,14 @@
-//! `/healthz`: what the process must do to be of any use is being done; a restart would help where
-//! it is not. `/readyz`: it stands by for the leader, or leads and its watch caches are filled, so
-//! that what it decides rests on all there is; and its connections to the API server work.
-//! `/metrics`: what is counted.
+//! The health endpoints.
 //!
-//! `/healthz` must never end a healthy operator. So it says nothing of AWS, nor of the API server,
-//! whose failures a restart does not mend: only that a task has ended or stopped that never should.
+//! - `/healthz`: the tasks that the operator needs are running. If they are not, a restart would
+//!   help.
+//! - `/readyz`: the replica stands by, or it leads and its watch caches are filled, so that it
+//!   decides by complete data. Its connections to the API server work, too.
+//! - `/metrics`: the metrics.
+//!
+//! `/healthz` must never end a healthy operator. So it ignores failures of AWS and of the API
+//! server, which a restart does not repair. It reports only tasks that have ended or stopped
+//! although they must never do so.
 
 use super::Telemetry;
 use super::metrics::{CONTENT_TYPE, Metrics};
@@ -19,54 +23,54 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The least time for which grants must have been due while nothing at all happened, before that is
-/// taken for being stuck.
+/// The minimum time that grants must have been due without any progress before the operator counts
+/// as stuck.
 const STUCK: Duration = Duration::from_secs(900);
 
-/// How far the operator has come.
+/// The stage of the operator's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
-    /// It has not asked for the Lease yet.
+    /// The replica has not requested the Lease yet.
     #[default]
     Starting,
     /// Another replica leads.
     StandsBy,
-    /// It leads, and this watch cache is not filled yet.
+    /// This replica leads, and this watch cache is not filled yet.
     Fills(&'static str),
-    /// It leads, and all watch caches are filled.
+    /// This replica leads, and all watch caches are filled.
     Leads,
 }
 
-/// For how long a failure counts. A connection that is down fails again within this time, and one
-/// that has come back may have nothing to tell.
+/// How long a failure counts. A connection that is down fails again within this time, and a watch
+/// that is connected again may have no event to report.
 const FAILED_FOR: Duration = Duration::from_secs(20);
 
-/// Whether the operator is ready: it stands by, or its watch caches are filled; and its connections
-/// to the API server work.
+/// The operator's readiness: it stands by or its watch caches are filled, and its connections to
+/// the API server work.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     stage: Stage,
-    /// Connections to the API server that failed lately: when, and how.
+    /// Connections to the API server that failed recently: the time and the error.
     failed: BTreeMap<&'static str, (Instant, String)>,
 }
 
 impl Readiness {
-    /// How far it is from now on.
+    /// Sets the stage.
     pub fn set(&self, stage: Stage) {
         self.state().stage = stage;
     }
 
-    /// This connection to the API server has failed just now.
+    /// Records that this connection to the API server has just failed.
     pub fn fails(&self, connection: &'static str, error: &str) {
         self.state()
             .failed
             .insert(connection, (Instant::now(), error.to_owned()));
     }
 
-    /// This connection to the API server has worked just now.
+    /// Records that this connection to the API server has just worked.
     pub fn works(&self, connection: &'static str) {
         self.state().failed.remove(connection);
     }
@@ -79,7 +83,7 @@ impl Readiness {
         self.state().stage
     }
 
-    /// The answer of `/readyz`.
+    /// Returns the answer of `/readyz`.
     pub fn status(&self) -> (StatusCode, String) {
         let state = self.state();
         let failed = state
@@ -118,7 +122,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Whether the operator is alive.
+/// The operator's liveness.
 #[derive(Clone, Default)]
 pub struct Liveness(Arc<Mutex<Signs>>);
 
@@ -129,7 +133,8 @@ struct Signs {
     restarts: BTreeMap<&'static str, usize>,
 }
 
-/// Something that is done again and again as long as the operator lives. Clones are the same pulse.
+/// Heartbeat of a task that must repeat for as long as the operator lives. Clones share the
+/// heartbeat.
 #[derive(Clone)]
 pub struct Pulse {
     what: &'static str,
@@ -138,14 +143,14 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// It was done once more.
+    /// Records a repetition.
     pub fn beat(&self) {
         *self.last.lock().expect("no panic while held") = Instant::now();
     }
 }
 
 impl Liveness {
-    /// From now on this is done at least as often as the limit says.
+    /// Registers a task that must repeat at least once within `limit` from now on.
     pub fn pulse(&self, what: &'static str, limit: Duration) -> Pulse {
         let pulse = Pulse {
             what,
@@ -160,13 +165,13 @@ impl Liveness {
         pulse
     }
 
-    /// Something has ended that goes on for as long as the operator does.
+    /// Records the end of a task that must run for as long as the operator does.
     pub fn ended(&self, what: &'static str) {
         self.0.lock().expect("no panic while held").ended = Some(what);
     }
 
-    /// A background task has failed, and is started again: a restart of the process would not help
-    /// it further.
+    /// Records that a background task has failed and is started again. Liveness ignores this,
+    /// because a restart of the process would not help the task.
     pub fn restarted(&self, task: &'static str) {
         *self
             .0
@@ -177,7 +182,7 @@ impl Liveness {
             .or_default() += 1;
     }
 
-    /// What is said of an operator that is alive.
+    /// Returns the answer of `/healthz` for an operator that is alive.
     pub fn report(&self) -> String {
         let signs = self.0.lock().expect("no panic while held");
         let restarts = signs.restarts.iter();
@@ -207,14 +212,15 @@ impl Liveness {
 }
 
 impl Telemetry {
-    /// Whether the operator is alive. A call to AWS is a sign of life for its whole timeout.
+    /// Checks that the operator is alive. A call to AWS counts as a sign of life for its entire
+    /// timeout.
     ///
     /// # Errors
-    /// When it is not; says what is wrong.
+    /// When it is not alive; the error names the problem.
     pub fn alive(&self, call_timeout: Duration) -> Result<(), String> {
         self.liveness.check()?;
-        // Before its caches are filled nothing can be done for a grant, and only the API server can
-        // help.
+        // Before its caches are filled, the operator cannot reconcile grants, and a restart does
+        // not help: it waits for the API server.
         if self.readiness.stage() != Stage::Leads {
             return Ok(());
         }
@@ -237,7 +243,7 @@ fn is_stuck(metrics: &Metrics, limit: Duration) -> bool {
     metrics.queue.stuck_for() > limit
 }
 
-/// Serves until dropped.
+/// Serves the endpoints until the future is dropped.
 ///
 /// # Errors
 /// When the address cannot be bound.
@@ -382,7 +388,7 @@ mod tests {
             readiness.works("the watch of grants");
             assert_eq!(readiness.status().0.as_u16(), 200);
         }
-        // A watch that is back need not have anything to tell.
+        // A watch that is connected again may have no event to report.
         readiness.fails("the watch of grants", "connection refused");
         tokio::time::advance(FAILED_FOR).await;
         assert_eq!(readiness.status().0.as_u16(), 200);

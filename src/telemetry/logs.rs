@@ -7,7 +7,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Format {
     /// One JSON object a line.
@@ -16,10 +16,10 @@ pub enum Format {
     Text,
 }
 
-/// Starts logging for the whole process, and tracing where it is wanted.
+/// Starts logging for the entire process, and tracing if `traces` is given.
 ///
 /// # Errors
-/// When the filter cannot be understood.
+/// When the filter cannot be parsed.
 pub fn start(format: Format, filter: &str, traces: Option<&Traces>) -> Result<(), Box<dyn Error>> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log-level: {error}"))?;
     let log = tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal());

@@ -1,12 +1,12 @@
-//! What the operator reports about itself: logs, metrics, traces and health.
+//! The operator's reports about itself: logs, metrics, traces and health.
 //!
 //! - [`logs`]: structured logs to standard output.
-//! - [`metrics`]: what `/metrics` serves.
-//! - [`workqueue_metrics`]: which grants are due, and which wait for a slot.
+//! - [`metrics`]: the metrics that `/metrics` serves.
+//! - [`workqueue_metrics`]: the grants that are due, and the pending waits for a work slot.
 //! - [`traces`]: spans over OTLP.
 //! - [`health`]: `/healthz` and `/readyz`.
 //!
-//! It knows nothing of the rest of the crate, so that every part may use it.
+//! It imports nothing from the rest of the crate, so that every part may use it.
 
 pub mod health;
 pub mod logs;
@@ -14,13 +14,13 @@ pub mod metrics;
 pub mod traces;
 pub mod workqueue_metrics;
 
-/// What is told of the operator while it runs. Clones tell the same.
+/// The operator's health and metrics. Clones share them.
 #[derive(Clone, Default)]
 pub struct Telemetry {
-    /// Whether it is ready.
+    /// Whether the operator is ready.
     pub readiness: health::Readiness,
-    /// Whether it is alive.
+    /// Whether the operator is alive.
     pub liveness: health::Liveness,
-    /// What is counted.
+    /// The metrics.
     pub metrics: metrics::Metrics,
 }

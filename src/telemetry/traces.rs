@@ -1,5 +1,5 @@
-//! Traces over OTLP (HTTP, protobuf): a span for each look at a grant, and below it one for each
-//! call to AWS. Without an endpoint nothing listens to these spans, and none is made.
+//! Traces over OTLP (HTTP, protobuf): a span for each reconcile of a grant, and a child span for
+//! each call to AWS. Without an endpoint, nothing subscribes to these spans, and none is created.
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{KeyValue, Value};
@@ -22,23 +22,24 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::registry::LookupSpan;
 
-/// What marks the spans that are exported. They are of the lowest level, so that they cost nothing
-/// where nobody exports them, and do not stand in the log.
+/// The target of the exported spans. They have the lowest level, so that they cost nothing if they
+/// are not exported, and do not appear in the log.
 const TARGET: &str = "registry_grants/spans";
-/// The log's lines up to this level become events of the spans in which they were written.
+/// Log lines up to this level become events of the spans in which they were written.
 const EVENTS: LevelFilter = LevelFilter::INFO;
-/// Longer than this no export waits for the collector.
+/// The maximum time that an export waits for the collector.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than this the end of the process does not wait for it: it comes after the write in
-/// progress and the Lease's return, which take up most of the time that a Pod has to end.
+/// The maximum time that the end of the process waits for the last export. This export comes after
+/// the write in progress and the return of the Lease, which take most of a Pod's termination grace
+/// period.
 const LAST_EXPORT: Duration = Duration::from_millis(1_500);
 
-/// A look at a grant.
+/// Creates the span of a reconcile of a grant.
 pub fn reconcile(namespace: &str, name: &str) -> Span {
     tracing::trace_span!(target: TARGET, "reconcile", grant.namespace = namespace, grant.name = name, result = Empty)
 }
 
-/// A call to AWS. What it is called after follows OpenTelemetry's conventions for the AWS SDK.
+/// Creates the span of a call to AWS. Its name follows OpenTelemetry's conventions for the AWS SDK.
 pub fn aws_call(account: &str, service: &'static str, operation: &str) -> Span {
     tracing::trace_span!(
         target: TARGET, "aws call", otel.name = format!("{service}:{operation}"), otel.kind = "client", rpc.system = "aws-api",
@@ -46,16 +47,16 @@ pub fn aws_call(account: &str, service: &'static str, operation: &str) -> Span {
     )
 }
 
-/// The way to a collector.
+/// The exporter of traces to a collector.
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// To this collector: its base address, to which `/v1/traces` is appended. The other settings
-    /// are OpenTelemetry's own environment variables (`OTEL_EXPORTER_OTLP_HEADERS`,
+    /// Exports to the collector at this base address, to which `/v1/traces` is appended. The other
+    /// settings are OpenTelemetry's own environment variables (`OTEL_EXPORTER_OTLP_HEADERS`,
     /// `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`).
     ///
     /// # Errors
-    /// When the address cannot be one.
+    /// When the address is invalid or does not begin with `http://`.
     pub fn to(endpoint: &str, runtime: &Handle) -> Result<Self, Box<dyn Error>> {
         if !endpoint.starts_with("http://") {
             let why = "give an address that begins with http://, of a collector in the cluster: only it speaks to the world";
@@ -86,7 +87,7 @@ impl Traces {
         ))
     }
 
-    /// What makes spans of the process's own spans.
+    /// Returns the layer that exports the process's spans.
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
@@ -102,19 +103,19 @@ impl Traces {
             .with_filter(filter)
     }
 
-    /// Sends what was not sent yet. The runtime must still run.
+    /// Sends the spans that were not sent yet. The runtime must still run.
     pub fn end(self) {
-        // What could not be sent was told already.
+        // A failure to send was logged already.
         let _ = self.0.shutdown_with_timeout(LAST_EXPORT);
     }
 }
 
-/// Sends on our runtime: the exporter has a thread of its own, without one.
+/// HTTP client that sends on our runtime: the exporter has its own thread, without a runtime.
 #[derive(Debug)]
 struct OnRuntime {
     client: HyperClient,
     runtime: Handle,
-    /// Whether the last attempt failed, and that was told.
+    /// Whether the last attempt failed, and that was logged.
     fails: Arc<AtomicBool>,
 }
 
@@ -161,7 +162,7 @@ mod tests {
     use tokio::net::TcpListener;
     use tracing_subscriber::layer::SubscriberExt;
 
-    /// Takes one request, and answers that it is well.
+    /// Receives one request, and answers with status 200.
     async fn collected(listener: TcpListener) -> String {
         let (mut connection, _) = listener.accept().await.unwrap();
         let (mut request, mut buffer) = (Vec::new(), [0; 65536]);

@@ -1,28 +1,28 @@
-//! Which grants are due to be looked at, and since when, and which looks wait for a turn. The
-//! controller's own queue does not tell; this follows what goes into it and what comes out.
+//! Grants that are due to be reconciled, with their due times, and pending waits for a work slot.
+//! The controller's own queue does not expose this, so this module tracks its input and output.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Namespace and name.
+/// The namespace and name of a grant.
 pub type Key = (String, String);
 
-/// What is due. Clones share it.
+/// The due grants and the pending waits for a work slot. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Queue(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     due: HashMap<Key, Instant>,
-    /// Since when somebody waits for a turn, by a number that is his.
+    /// Start of each pending wait for a work slot, by wait ID.
     waiting: BTreeMap<u64, Instant>,
     next: u64,
     moved: Instant,
 }
 
-/// Somebody waits for a turn, until this is dropped.
+/// A pending wait for a work slot, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Waits {
     queue: Queue,
@@ -35,12 +35,12 @@ impl Drop for Waits {
     }
 }
 
-/// How much is due.
+/// The size and the age of the backlog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// How many.
+    /// The number of due grants and pending waits.
     pub depth: usize,
-    /// For how long the first of them has been due.
+    /// How long the oldest of them has been due.
     pub oldest: Duration,
 }
 
@@ -57,7 +57,8 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// It is to be looked at after a while, or earlier if that was said before.
+    /// Schedules a grant for reconciliation after a delay, or earlier if it was scheduled earlier
+    /// before.
     pub fn due(&self, key: Key, after: Duration) {
         let at = Instant::now() + after;
         let mut state = self.lock();
@@ -65,7 +66,7 @@ impl Queue {
         *due = at.min(*due);
     }
 
-    /// It is being looked at; says for how long it has waited beyond its time.
+    /// Records that a grant's reconcile has begun; returns how long the grant was overdue.
     pub fn begun(&self, key: &Key) -> Duration {
         let mut state = self.lock();
         state.moved = Instant::now();
@@ -75,7 +76,7 @@ impl Queue {
             .map_or(Duration::ZERO, |due| due.elapsed())
     }
 
-    /// Somebody begins to wait for a turn.
+    /// Records the start of a wait for a work slot.
     pub fn waits(&self) -> Waits {
         let mut state = self.lock();
         let number = state.next;
@@ -87,12 +88,12 @@ impl Queue {
         }
     }
 
-    /// Something was done: a grant was looked at, a call to AWS came to its end.
+    /// Records progress: a grant was reconciled, or a call to AWS ended.
     pub fn moved(&self) {
         self.lock().moved = Instant::now();
     }
 
-    /// What is due now, and who waits for a turn.
+    /// Returns the grants that are due now and the pending waits for a work slot.
     pub fn backlog(&self) -> Backlog {
         let now = Instant::now();
         let state = self.lock();
@@ -109,13 +110,13 @@ impl Queue {
         })
     }
 
-    /// For how long something has been due while nothing at all was done.
+    /// Returns how long grants have been due without any progress.
     pub fn stuck_for(&self) -> Duration {
         let idle = self.lock().moved.elapsed();
         self.backlog().oldest.min(idle)
     }
 
-    /// Forgets those that there are not any more: nobody will look at them.
+    /// Removes grants that do not exist any more, because they will not be reconciled.
     pub fn retain(&self, keep: impl Fn(&Key) -> bool) {
         self.lock().due.retain(|key, _| keep(key));
     }

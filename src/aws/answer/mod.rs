@@ -1,13 +1,13 @@
-//! Checks every answer of AWS, before anything is read from it.
+//! Checks every answer of AWS before anything is read from it.
 //!
 //! - [`table`]: every operation that is called, and every field of its answer that is read.
 //! - [`tree`]: an answer's body as one kind of tree, for JSON and XML.
 //!
-//! **Absence is a fact only if the answer says so.** An answer that lacks a field which AWS always
-//! sends, that is about something else than was asked for, or that is no answer of that operation
-//! at all (an empty body, an error under status 200) is a fault that passes, never "nothing there".
-//! Nothing is written or forgotten because of it. The client itself calls [`check`] for every
-//! answer with success, so no reader can leave it out.
+//! **Absence is a fact only if the answer says so.** An answer is a transient error, never "nothing
+//! there", if it lacks a field that AWS always sends, if it is about another resource than the
+//! request, or if it is not an answer of that operation at all (an empty body, an error under
+//! status 200). The operator writes and forgets nothing because of it. The client itself calls
+//! [`check`] for every successful answer, so no reader can leave it out.
 
 pub mod table;
 pub mod tree;
@@ -15,14 +15,14 @@ pub mod tree;
 use self::table::{ANSWERS, Answer, Field, Presence, Protocol};
 use self::tree::Tree;
 
-/// Why an answer is not used.
+/// The reason that an answer is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incomplete {
     /// The body is not an answer of this operation.
     NoAnswer(String),
-    /// A field that is always there is missing or empty.
+    /// A field that AWS always sends is missing or empty.
     Missing(String),
-    /// A field names something else than was asked for.
+    /// A field names another resource than the request.
     OfAnother(String),
     /// The operation is not in [`ANSWERS`].
     Unlisted(String),
@@ -47,7 +47,7 @@ impl std::fmt::Display for Incomplete {
 
 impl std::error::Error for Incomplete {}
 
-/// Checks the body of an answer with success against [`ANSWERS`] and the body of the request.
+/// Checks the body of a successful answer against [`ANSWERS`] and the body of the request.
 ///
 /// # Errors
 /// When the answer is incomplete, or belongs to another request.
@@ -61,7 +61,7 @@ pub fn check(operation: &str, request: &[u8], answer: &[u8]) -> Result<(), Incom
         .try_for_each(|field| check_field(known.protocol, field, request, &data))
 }
 
-/// What is in the answer, without what is around it in XML.
+/// Parses the answer; for XML, without the elements around the result.
 fn data(
     Answer {
         operation,
@@ -122,8 +122,8 @@ fn check_field(
     Ok(())
 }
 
-/// The trees in which the last part of a path is looked for. A list that may be absent has no
-/// items; `None` where the path cannot be followed.
+/// Returns the trees that may contain the last part of a path. A list that is absent has no items;
+/// `None` if the path does not exist.
 fn places<'a>(data: &'a Tree, path: &str) -> Option<Vec<&'a Tree>> {
     let mut places = vec![data];
     for part in path.split('.').filter(|part| !part.is_empty()) {
@@ -142,7 +142,7 @@ fn places<'a>(data: &'a Tree, path: &str) -> Option<Vec<&'a Tree>> {
     Some(places)
 }
 
-/// The items of a list. An empty one is an empty element in XML.
+/// Returns the items of a list. In XML, an empty list is an empty element.
 fn items(list: &Tree) -> Option<&[Tree]> {
     match list {
         Tree::List(items) => Some(items),
@@ -166,7 +166,7 @@ fn is_same(protocol: Protocol, named: &str, asked: &str) -> bool {
     }
 }
 
-/// A parameter of the request.
+/// Reads a parameter of the request.
 fn asked(protocol: Protocol, request: &[u8], parameter: &str) -> Option<String> {
     match protocol {
         Protocol::Json => match Tree::of_json(request)?.field(parameter)? {

@@ -1,9 +1,9 @@
-//! Every call that the operator makes, and every field of its answer that is read.
+//! Every call that the operator makes, and every field that it reads from the answer.
 //!
 //! Sources: the services' models (as in botocore), and the sample answers in the API references of
 //! IAM, ECR and STS, where a list without items is an empty element and not a missing one.
 
-/// When a field is in the answer.
+/// The condition under which a field is in the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// Always, and it is not empty.
@@ -15,10 +15,10 @@ pub enum Presence {
     /// Always, and it repeats this parameter of the request. IAM does not distinguish names by
     /// case, ECR does.
     Repeats(&'static str),
-    /// It may be absent; what that means.
+    /// The field may be absent; the text is the meaning of that.
     MayBeAbsent(&'static str),
-    /// Always in a list of several pages: whether more follow. Where they do, the `Marker` beside
-    /// it is there as well.
+    /// Always in a list that may have several pages: whether more pages follow. If they do, the
+    /// `Marker` next to it is present as well.
     Truncated,
 }
 
@@ -28,7 +28,7 @@ use Presence::{Always, List, MayBeAbsent, Repeats, Text, Truncated};
 /// the field `Role`.
 pub type Field = (&'static str, Presence);
 
-/// How a service writes its answers.
+/// The format of a service's answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// ECR's.
@@ -42,9 +42,9 @@ pub enum Protocol {
 pub struct Answer {
     /// The operation's name.
     pub operation: &'static str,
-    /// How it is written.
+    /// The format of the answer.
     pub protocol: Protocol,
-    /// What is in it.
+    /// The fields that are checked.
     pub fields: &'static [Field],
 }
 
@@ -71,7 +71,7 @@ const REPOSITORY_POLICY: &[Field] = &[
     ("policyText", Always),
 ];
 
-/// All of them. A call that is not listed here fails.
+/// The answers of all operations. A call that is not listed here fails.
 pub const ANSWERS: &[Answer] = &[
     ecr("GetRepositoryPolicy", REPOSITORY_POLICY),
     ecr("SetRepositoryPolicy", REPOSITORY_POLICY),
@@ -84,7 +84,7 @@ pub const ANSWERS: &[Answer] = &[
             ("nextToken", MayBeAbsent("this is the last page")),
         ],
     ),
-    // It takes no parameter: the registry is that of the credentials.
+    // It takes no parameter: the registry is the one of the credentials.
     ecr("GetRegistryPolicy", &[("policyText", Always)]),
     query(
         "GetRole",

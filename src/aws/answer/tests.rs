@@ -1,4 +1,4 @@
-//! What counts as an answer, and what does not.
+//! Tests of complete and incomplete answers.
 
 use super::table::{ANSWERS, Presence, Protocol};
 use super::{Incomplete, check};
@@ -16,7 +16,7 @@ fn of_policy(answer: &str) -> Result<(), Incomplete> {
     )
 }
 
-/// The answer of an operation of IAM.
+/// Builds the answer of an IAM operation.
 fn xml(operation: &str, result: &str) -> String {
     format!(
         "<{operation}Response xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><{operation}Result>{result}</{operation}Result><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></{operation}Response>"
@@ -223,14 +223,14 @@ fn names_with_escaped_characters_are_read() {
     );
 }
 
-/// A complete answer by the table, without this field.
+/// Builds a complete answer according to the table, without this field.
 fn without(operation: &str, left_out: Option<&str>) -> String {
     let answer = ANSWERS
         .iter()
         .find(|answer| answer.operation == operation)
         .unwrap();
     assert_eq!(answer.protocol, Protocol::Query);
-    // Items of lists have rows of their own, and are left out here: the lists are empty.
+    // Items of lists have their own rows, which are left out here: the lists are empty.
     let rows = answer
         .fields
         .iter()

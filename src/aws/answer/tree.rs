@@ -4,15 +4,15 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use xmlparser::{ElementEnd, Token, Tokenizer};
 
-/// The deepest nesting that is read. The deepest answer of AWS that is used has six levels.
+/// The maximum nesting depth. The deepest answer that the operator reads has six levels.
 const DEEPEST: usize = 32;
 
 /// A value in an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tree {
-    /// A text, a number or a truth value; an XML element without elements in it.
+    /// A text, a number or a boolean; an XML element without child elements.
     Text(String),
-    /// A list; an XML element whose elements are all called `member`.
+    /// A list; an XML element whose child elements are all called `member`.
     List(Vec<Self>),
     /// Fields by name.
     Fields(BTreeMap<String, Self>),
@@ -45,7 +45,7 @@ impl Tree {
         })
     }
 
-    /// Reads an XML document: the name of its outermost element, and what is in it.
+    /// Reads an XML document: returns the name and the content of its root element.
     pub fn of_xml(body: &[u8]) -> Option<(String, Self)> {
         let (mut open, mut root) = (Vec::<Element>::new(), None);
         for token in Tokenizer::from(std::str::from_utf8(body).ok()?) {
@@ -90,7 +90,7 @@ impl Tree {
         root.filter(|_| open.is_empty())
     }
 
-    /// The field of this name.
+    /// Returns the field of this name.
     pub fn field(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Fields(fields) => fields.get(name),
@@ -125,8 +125,8 @@ impl Element {
     }
 }
 
-/// The text with its character references decoded. One that is unknown stays as it is: it equals
-/// nothing that was asked for.
+/// Decodes the character references of a text. An unknown one stays as it is: it equals nothing in
+/// the request.
 fn unescaped(text: &str) -> String {
     let mut pieces = text.split('&');
     let mut whole = pieces.next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! What errors are taken for, and what people are told to do about them.
+//! Tests of the classification of errors, and of the advice in their messages.
 
 use super::*;
 use rstest::rstest;
@@ -110,7 +110,7 @@ fn an_explicit_deny_of_assuming_the_role_is_not_answered_with_its_trust_policy()
 #[rstest]
 #[case(Some("AccessDenied"), ErrorKind::Credentials)]
 #[case(Some("Throttling"), ErrorKind::Throttled)]
-// What answered was not STS: that says nothing about the credentials.
+// The answer did not come from STS: it says nothing about the credentials.
 #[case(None, ErrorKind::Transient)]
 fn only_sts_says_that_a_role_cannot_be_assumed(
     #[case] code: Option<&str>,

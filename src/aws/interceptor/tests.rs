@@ -1,4 +1,4 @@
-//! What is sent again and what is not, by a service that answers from a list.
+//! Tests of retries, against a service that answers from a list.
 
 use super::*;
 use aws_config::{BehaviorVersion, Region};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const ACCOUNT: &str = "111111111111";
 
-/// A service that gives these answers, one to each request.
+/// A service that gives these answers in order, one for each request.
 struct Service {
     requests: Arc<AtomicUsize>,
     buckets: Arc<Buckets>,

@@ -1,4 +1,4 @@
-//! Series by label, of which those that nobody needs any more can be left out.
+//! A metric family whose obsolete series can be removed.
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::{MetricType, TypedMetric};
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-/// One metric for each set of labels. Clones share their series.
+/// A metric for each label set. Clones share their series.
 #[derive(Debug)]
 pub struct Table<L, M> {
     series: Arc<Mutex<BTreeMap<L, M>>>,
@@ -29,7 +29,7 @@ impl<L: Ord, M: Default> Default for Table<L, M> {
 }
 
 impl<L: Ord, M> Table<L, M> {
-    /// An empty one, whose series begin as `make` says.
+    /// Creates an empty family whose series `make` creates.
     pub fn of(make: fn() -> M) -> Self {
         Self {
             series: Arc::default(),
@@ -37,7 +37,7 @@ impl<L: Ord, M> Table<L, M> {
         }
     }
 
-    /// The series of these labels.
+    /// Returns the series of these labels, and creates it if it does not exist.
     pub fn get_or_create(&self, labels: &L) -> M
     where
         L: Clone,
@@ -49,12 +49,12 @@ impl<L: Ord, M> Table<L, M> {
             .clone()
     }
 
-    /// Leaves this series out.
+    /// Removes the series of these labels.
     pub fn remove(&self, labels: &L) {
         self.lock().remove(labels);
     }
 
-    /// Leaves only these series.
+    /// Removes all series but those that `keep` accepts.
     pub fn retain(&self, keep: impl Fn(&L) -> bool) {
         self.lock().retain(|labels, _| keep(labels));
     }

@@ -1,12 +1,12 @@
-//! The labels. None of them takes its values from grants or repositories: an account is one of the
-//! cluster's `AWSAccount`s, the others come from the code.
+//! The label sets. No label takes its values from grants or repositories: an account is one of the
+//! cluster's `AWSAccount`s, and the other values come from the code.
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-/// Of which AWS account.
+/// Labels of a metric of an AWS account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfAccount {
-    /// The account's number.
+    /// The account's ID.
     pub account: String,
 }
 
@@ -18,32 +18,32 @@ impl From<&str> for OfAccount {
     }
 }
 
-/// Of which task of the operator.
+/// Labels of a metric of one of the operator's tasks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfTask {
-    /// Its name.
+    /// The task's name.
     pub task: &'static str,
 }
 
-/// Of which account's service.
+/// Labels of a metric of a service in an account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfService {
-    /// The account's number.
+    /// The account's ID.
     pub account: String,
     /// `ecr`, `iam` or `sts`.
     pub service: &'static str,
 }
 
-/// Of which account's region.
+/// Labels of a metric of a region in an account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfRegion {
-    /// The account's number.
+    /// The account's ID.
     pub account: String,
     /// The region.
     pub region: String,
 }
 
-/// Which kind of call to AWS.
+/// Labels of a metric of an AWS operation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfOperation {
     /// `ecr`, `iam` or `sts`.
@@ -52,10 +52,10 @@ pub struct OfOperation {
     pub operation: String,
 }
 
-/// Calls to AWS that ended in one way.
+/// Labels of a metric of calls to AWS with one result.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfCall {
-    /// The account's number.
+    /// The account's ID.
     pub account: String,
     /// `ecr`, `iam` or `sts`.
     pub service: &'static str,
@@ -65,25 +65,25 @@ pub struct OfCall {
     pub result: &'static str,
 }
 
-/// How it ended.
+/// Labels of a metric of reconciles with one result.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfResult {
-    /// One of the code's words.
+    /// One of the words in the code.
     pub result: &'static str,
 }
 
-/// What the condition `Ready` says.
+/// Labels of a metric of grants with one state of the condition `Ready`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfReady {
     /// `True`, `False` or `Unknown`.
     pub ready: String,
-    /// Its reason.
+    /// The condition's reason.
     pub reason: String,
 }
 
-/// Which operator this is.
+/// Labels of the operator's build.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfBuild {
-    /// Its version.
+    /// The operator's version.
     pub version: &'static str,
 }

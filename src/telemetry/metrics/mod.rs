@@ -1,12 +1,12 @@
-//! What `/metrics` shows, in the OpenMetrics text format.
+//! The metrics that `/metrics` serves, in the OpenMetrics text format.
 //!
-//! - `family`: a metric family whose series can be left out.
+//! - `family`: a metric family whose obsolete series can be removed.
 //! - [`labels`]: the label sets.
 //! - `policy_size`: how full repository policies are, per account and region.
 //! - `reference`: describes every metric, for docs/reference/metrics.md.
 //!
-//! A further metric is a field and the line that makes it; docs/reference/metrics.md is made of
-//! these lines.
+//! A new metric needs a field and the line that creates it. docs/reference/metrics.md is generated
+//! from these lines.
 
 mod family;
 pub mod labels;
@@ -32,66 +32,66 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The format's name, for who asks.
+/// The content type of the answer.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A gauge of fractions.
 pub type Fraction = Gauge<f64, AtomicU64>;
 
-/// What the leader's watch caches hold, asked when somebody wants to know.
+/// The leader's watch caches, which are read when the metrics are served.
 pub trait ClusterSource: Send + Sync {
-    /// All grants and accounts; `None` before the caches are filled.
+    /// Returns all grants and accounts; `None` before the caches are filled.
     fn snapshot(&self) -> Option<Snapshot>;
-    /// Whether there is such a grant.
+    /// Returns whether the grant exists.
     fn has_grant(&self, key: &Key) -> bool;
 }
 
 /// The grants and accounts at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// How many grants say this of themselves.
+    /// The number of grants in each state of the condition `Ready`.
     pub grants: BTreeMap<OfReady, i64>,
-    /// The accounts, and whether the operator's credentials for them work.
+    /// The accounts, and whether the operator's credentials for each of them work.
     pub accounts: BTreeMap<String, bool>,
 }
 
-/// The operator's metrics. Clones count together.
+/// The operator's metrics. Clones share their series.
 #[derive(Clone)]
 pub struct Metrics {
     /// Whether this replica leads: 1, or 0.
     pub leader: Gauge,
-    /// Looks at grants, by how they ended.
+    /// Reconciles, by result.
     pub reconciles: Table<OfResult, Counter>,
-    /// How long they took.
+    /// The duration of reconciles, by result.
     pub reconcile_duration: Table<OfResult, Histogram>,
-    /// What is due.
+    /// The grants that are due and the pending waits for a work slot.
     pub queue: Queue,
-    /// How long a grant that was due had waited.
+    /// How long a due grant had waited when its reconcile began.
     pub queue_wait: Histogram,
     /// Calls to AWS.
     pub aws_calls: Table<OfCall, Counter>,
-    /// How long they took.
+    /// The duration of the calls that succeeded.
     pub aws_call_duration: Table<OfOperation, Histogram>,
-    /// How long calls were held back.
+    /// How long the rate limit delayed calls.
     pub aws_wait: Table<OfService, Histogram>,
-    /// How many calls a second are made at most.
+    /// The present rate limit, in calls per second.
     pub aws_rate: Table<OfService, Fraction>,
-    /// What somebody else had changed, and was put back.
+    /// Reverted changes that were made outside the operator.
     pub drift_corrected: Table<OfAccount, Counter>,
-    /// How full the repositories' policies are.
+    /// The use of ECR's size limit by repository policies.
     pub policies: PolicySizes,
-    /// From the reading of a repository's policy until its writing was answered.
+    /// The time from reading a repository's policy until the answer to its write.
     pub write_window: Histogram,
-    /// Revocations for which members of a repository's policy were left out for the moment.
+    /// Revocations that were written only by leaving out members of the repository's policy for a
+    /// moment.
     pub policy_set_aside: Table<OfAccount, Counter>,
-    /// Unique IDs of deleted principals that were removed from statements of others.
+    /// Unique IDs of deleted principals that were removed from foreign statements.
     pub policy_ids_removed: Table<OfAccount, Counter>,
-    /// How many things of this installation's the last sweep found in the account that no grant
-    /// claims.
+    /// The number of orphans that the last sweep found in the account.
     pub sweep_found: Table<OfAccount, Gauge>,
-    /// How many of them sweeps have removed since the start.
+    /// The number of orphans that sweeps have removed since the start.
     pub sweep_removed: Table<OfAccount, Counter>,
-    /// Whether another operator with this installation's ID writes in the account.
+    /// Whether another operator with the same installation ID writes in the account.
     pub second_writer: Table<OfAccount, Gauge>,
     /// Unexpected failures of the operator's own tasks.
     pub task_failures: Table<OfTask, Counter>,
@@ -99,7 +99,7 @@ pub struct Metrics {
     account_ready: Table<OfAccount, Gauge>,
     queue_depth: Gauge,
     queue_age: Fraction,
-    /// The caches of the present term; `None` while this replica stands by.
+    /// The caches of the current term; `None` while this replica stands by.
     cluster: Arc<Mutex<Option<Arc<dyn ClusterSource>>>>,
     registry: Arc<Registry>,
     described: Arc<Vec<Described>>,
@@ -242,15 +242,15 @@ impl Default for Metrics {
     }
 }
 
-/// From a call that is answered at once to a grant with hundreds of repositories.
+/// Buckets from a call that is answered at once to a grant with hundreds of repositories.
 const DURATIONS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
 ];
-/// What is told of a window is how short it is.
+/// Finer buckets for short times: the question about a write window is how short it is.
 const WINDOWS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 10.0];
 
 impl Metrics {
-    /// All of them, as they are now.
+    /// Returns the current values of all metrics as text.
     pub fn text(&self) -> String {
         self.take_what_the_cluster_holds();
         self.forget_grants_that_are_gone();
@@ -259,18 +259,18 @@ impl Metrics {
             .set(i64::try_from(backlog.depth).unwrap_or(i64::MAX));
         self.queue_age.set(backlog.oldest.as_secs_f64());
         let mut text = String::new();
-        // A string takes whatever is written to it.
+        // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
     }
 
-    /// Where grants and accounts are looked up from now on, in a new term.
+    /// Sets the caches from which grants and accounts are read from now on, in a new term.
     pub fn watch(&self, cluster: Arc<dyn ClusterSource>) {
         *self.cluster() = Some(cluster);
     }
 
-    /// The term has ended: nothing is due here any more, and what the caches held is not told any
-    /// more. The counters stay.
+    /// Ends the term: empties the queue, and removes the series that came from the caches. The
+    /// counters stay.
     pub fn stand_by(&self) {
         let mut cluster = self.cluster();
         *cluster = None;
@@ -283,7 +283,7 @@ impl Metrics {
         self.cluster.lock().expect("no panic while held")
     }
 
-    /// Nobody will look at them, so they are not due.
+    /// Removes deleted grants from the queue: they will not be reconciled, so they are not due.
     pub(super) fn forget_grants_that_are_gone(&self) {
         if let Some(cluster) = &*self.cluster() {
             self.queue.retain(|key| cluster.has_grant(key));
@@ -291,14 +291,16 @@ impl Metrics {
     }
 
     fn take_what_the_cluster_holds(&self) {
-        // Held until all is told, so that the end of a term in between leaves nothing of it.
+        // The lock is held until all series are set, so that a term that ends in between leaves
+        // none of them.
         let cluster = self.cluster();
         if let Some(snapshot) = cluster.as_ref().and_then(|cluster| cluster.snapshot()) {
             self.take(snapshot);
         }
     }
 
-    /// Tells what the cluster holds; series of accounts that are gone are gone as well.
+    /// Sets the series of the snapshot's grants and accounts, and removes the series of accounts
+    /// that do not exist any more.
     fn take(&self, Snapshot { grants, accounts }: Snapshot) {
         self.grants.retain(|of| grants.contains_key(of));
         for (of, count) in grants {
@@ -321,7 +323,7 @@ impl Metrics {
             self.account_ready
                 .get_or_create(&account)
                 .set(i64::from(*ready));
-            // A counter that is there before it counts: the first change that is put back is an
+            // The counter exists before its first event, so that the first reverted change is an
             // increase.
             self.drift_corrected.get_or_create(&account);
         }

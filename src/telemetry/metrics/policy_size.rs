@@ -1,5 +1,5 @@
-//! How full the repositories' policies are, told for an account's region as a whole: a series for
-//! each repository would have no bound.
+//! The use of ECR's size limit by repository policies, summarized for each region of an account:
+//! the number of series for single repositories would be unbounded.
 
 use super::labels::OfRegion;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
@@ -10,20 +10,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A policy that is fuller than this is nearly full.
+/// A policy that uses more of the limit than this counts as nearly full.
 const NEARLY_FULL: f64 = 0.8;
 
-/// For how long a policy counts that nobody looks at any more: several times the longest usual
-/// resync interval.
+/// How long a policy that is not read any more still counts: several times the longest usual resync
+/// interval.
 const COUNTS_FOR: Duration = Duration::from_secs(4 * 3600);
 
 type Key = (OfRegion, String);
 
-/// What the last look at each repository's policy found. Clones share it.
+/// The result of the last read of each repository's policy. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySizes(Arc<Mutex<HashMap<Key, (f64, Instant)>>>);
 
-/// An account's region as a whole.
+/// The summary of an account's region.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Whole {
     looked_at: u32,
@@ -32,18 +32,18 @@ struct Whole {
 }
 
 impl PolicySizes {
-    /// Takes note of a look: which part of its limit the policy takes.
+    /// Records the part of the limit that a policy uses.
     pub fn seen(&self, account: &str, region: &str, repository: &str, full: f64) {
         self.lock()
             .insert(key(account, region, repository), (full, Instant::now()));
     }
 
-    /// There is no such repository.
+    /// Records that the repository does not exist.
     pub fn gone(&self, account: &str, region: &str, repository: &str) {
         self.lock().remove(&key(account, region, repository));
     }
 
-    /// Leaves only these accounts.
+    /// Removes all accounts but those that `keep` accepts.
     pub(super) fn retain(&self, keep: impl Fn(&str) -> bool) {
         self.lock().retain(|(of, _), _| keep(&of.account));
     }
@@ -76,7 +76,7 @@ fn key(account: &str, region: &str, repository: &str) -> Key {
     )
 }
 
-/// What is told of each region.
+/// The metrics of each region.
 #[derive(Clone, Debug)]
 pub(super) enum Of {
     LookedAt(PolicySizes),

@@ -1,22 +1,23 @@
-//! Every metric, described where it is made: docs/reference/metrics.md is written from here.
+//! The description of every metric, recorded where the metric is created. docs/reference/metrics.md
+//! is generated from it.
 
 use super::Metrics;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Metric, Registry};
 use std::collections::BTreeSet;
 
-/// What all names begin with.
+/// The prefix of all names.
 const PREFIX: &str = "registry_grants";
 
-/// Makes metrics, and takes down what they are.
+/// Creates metrics, and records their descriptions.
 pub(super) struct Makes {
     pub registry: Registry,
     pub described: Vec<Described>,
 }
 
-/// One metric.
+/// The description of a metric.
 pub(super) struct Described {
-    /// As Prometheus stores it.
+    /// The name under which Prometheus stores it.
     name: String,
     kind: &'static str,
     labels: &'static [&'static str],
@@ -33,7 +34,7 @@ impl Default for Makes {
 }
 
 impl Makes {
-    /// A metric that begins empty.
+    /// Creates and registers an empty metric.
     pub fn make<M>(
         &mut self,
         name: &str,
@@ -48,7 +49,7 @@ impl Makes {
         metric
     }
 
-    /// This metric.
+    /// Registers this metric.
     pub fn add<M: Metric + Clone>(
         &mut self,
         name: &str,
@@ -73,7 +74,7 @@ impl Makes {
 }
 
 impl Metrics {
-    /// The table of all metrics, in Markdown.
+    /// Returns the table of all metrics, in Markdown.
     pub fn reference(&self) -> String {
         let mut table = String::from("| metric | kind | labels | |\n|---|---|---|---|\n");
         for Described {
@@ -92,7 +93,7 @@ impl Metrics {
         table
     }
 
-    /// The names of all series that there can be, as PromQL knows them.
+    /// Returns the names of all possible series, as PromQL knows them.
     pub fn names(&self) -> BTreeSet<String> {
         let names = |Described { name, kind, .. }: &Described| match *kind {
             "histogram" => ["_bucket", "_count", "_sum"]
@@ -109,7 +110,7 @@ mod tests {
     use super::super::labels::{OfCall, OfOperation, OfReady, OfResult, OfService, OfTask};
     use super::*;
 
-    /// A series of each.
+    /// Creates metrics with a series of each.
     fn counted() -> Metrics {
         let metrics = Metrics::default();
         let (account, service, operation) =

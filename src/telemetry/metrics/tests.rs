@@ -27,7 +27,7 @@ async fn what_was_counted_is_told_by_account() {
     }
 }
 
-/// A cluster with these grants, all of one reason, and these accounts.
+/// A cluster with this number of grants, all with the same reason, and with these accounts.
 struct Fixed(Mutex<(i64, Vec<&'static str>)>);
 
 impl ClusterSource for Fixed {
