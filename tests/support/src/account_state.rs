@@ -1,4 +1,5 @@
-//! All that grants can touch in an account, as plain data: to say "as before", and what is not.
+//! The state of an account that grants can change, as plain data: tests compare it before and
+//! after, and list the differences.
 
 use crate::aws::{Aws, failed};
 use crate::document::Document;
@@ -13,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// An account's roles, instance profiles, own managed policies and repository policies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AccountState {
-    /// By name.
+    /// Items by name.
     pub roles: BTreeMap<String, Role>,
-    /// By name.
+    /// Items by name.
     pub instance_profiles: BTreeMap<String, InstanceProfile>,
     /// The account's own managed policies: the default version's document by ARN.
     pub managed_policies: BTreeMap<String, Document>,
@@ -23,12 +24,12 @@ pub struct AccountState {
     pub repositories: BTreeMap<String, Option<Document>>,
 }
 
-/// A role with everything that hangs on it.
+/// A role with its policies, tags and boundary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Role {
     pub arn: String,
-    /// Another one after the role was deleted and made again.
+    /// The unique ID, which changes if the role is recreated.
     pub id: String,
     pub path: String,
     pub description: String,
@@ -53,10 +54,10 @@ pub struct InstanceProfile {
 }
 
 impl AccountState {
-    /// Reads it as the account's root, with the repositories of these regions.
+    /// Reads the state as the account's root, with the repositories of these regions.
     ///
     /// # Errors
-    /// When a call fails, or a document is no JSON.
+    /// When a call fails, or a document is not JSON.
     pub async fn read(root: &Aws, regions: &[&str]) -> Result<Self> {
         let mut repositories = BTreeMap::new();
         for region in regions {
@@ -74,11 +75,13 @@ impl AccountState {
         })
     }
 
-    /// The same with other names: every one of these texts, wherever it stands, becomes the one
-    /// beside it. And with no IDs that AWS gave, so that it can be compared with another account's.
+    /// Returns the state with other names: replaces the first text of each pair by the second,
+    /// everywhere. Also removes the IDs that AWS assigned, so that the state can be compared with
+    /// another account's.
     ///
     /// # Errors
-    /// When no state is left, because a name was also something else's.
+    /// When the result is not a valid state, because one of the texts was also part of something
+    /// else.
     pub fn renamed(&self, names: &[(&str, &str)]) -> Result<Self> {
         let mut text = serde_json::to_string(self)?;
         for (name, other) in names {
@@ -94,7 +97,7 @@ impl AccountState {
         Ok(renamed)
     }
 
-    /// What differs, one line each, for people; none: both are equal.
+    /// Returns the differences, one line each, for people; empty if both are equal.
     pub fn differences(&self, after: &Self) -> Vec<String> {
         if self == after {
             return vec![];
@@ -142,7 +145,7 @@ async fn roles(root: &Aws) -> Result<BTreeMap<String, Role>> {
 }
 
 async fn role(root: &Aws, name: &str) -> Result<Role> {
-    // The list leaves out tags and boundary.
+    // The list omits tags and the boundary.
     let role = root
         .iam
         .get_role()
@@ -294,7 +297,7 @@ async fn repository_names(client: &ecr::Client) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The repository's policy, if it has one.
+/// Reads the repository's policy, if it has one.
 pub(crate) async fn repository_policy(
     client: &ecr::Client,
     name: &str,

@@ -1,9 +1,9 @@
-//! Account numbers: each test has its own, so that tests run side by side in one emulation.
+//! Account IDs: each test has its own, so that tests run in parallel in one emulation.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The account whose role the operator itself has. The same for all tests: nothing in it changes.
+/// The account of the operator's own role. All tests share it: nothing in it changes.
 pub const OPERATOR_ACCOUNT: &str = "333333333333";
 
 /// The registry account and the consumer account of `examples/`.
@@ -19,8 +19,9 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// A pair that nobody else has: 1… is the registry, 2… the consumer. Also not a process that
-    /// used the same stack before, which is possible with [`crate::Stack::attach`].
+    /// Creates a pair that no other test has: 1… is the registry, 2… the consumer. No process
+    /// that used the same stack before has it either, which matters for
+    /// [`crate::Stack::attach`].
     pub fn fresh() -> Self {
         static NEXT: LazyLock<AtomicU64> =
             LazyLock::new(|| AtomicU64::new(u64::from(std::process::id() % 100_000) * 100_000));
@@ -31,7 +32,7 @@ impl Pair {
         }
     }
 
-    /// The accounts of `examples/`.
+    /// Returns the accounts of `examples/`.
     pub fn example() -> Self {
         Self {
             registry: EXAMPLE.0.into(),
@@ -39,16 +40,17 @@ impl Pair {
         }
     }
 
-    /// A text of `examples/` with these accounts instead of its own.
+    /// Replaces the accounts in a text of `examples/` by these accounts.
     pub fn fill_in(&self, text: &str) -> String {
         text.replace(EXAMPLE.0, &self.registry)
             .replace(EXAMPLE.1, &self.consumer)
     }
 
-    /// `examples/article.yaml` with these accounts, and in this namespace.
+    /// Returns `examples/article.yaml` with these accounts, and in this namespace.
     pub fn article(&self, namespace: &str) -> String {
         let text = std::fs::read_to_string(crate::repository_root().join("examples/article.yaml"));
-        // Twice the name: as the namespace, and as the prefix of repositories that the rule opens.
+        // The name occurs twice: as the namespace, and as the prefix of the repositories that the
+        // rule allows.
         self.fill_in(&text.expect("examples/article.yaml cannot be read"))
             .replace("team-b", namespace)
     }

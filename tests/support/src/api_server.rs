@@ -1,5 +1,5 @@
-//! The API server, asked directly. Tests read, wait and apply many times, and a kubectl process for
-//! each of these costs more CPU than the reconciliation that it waits for.
+//! Direct access to the API server. Tests read, wait and apply many times, and a kubectl process
+//! for each of these costs more CPU than the reconciliation that it waits for.
 
 use crate::wait::{BOUND, Waiting};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -21,7 +21,8 @@ use tokio::sync::{OnceCell, mpsc};
 
 /// The pause after a failed watch, before the next one.
 const PAUSE: Duration = Duration::from_millis(200);
-/// What kubectl keeps beside an object, to know the next time what was taken out.
+/// The annotation in which kubectl stores the last applied object, to detect removed fields the
+/// next time.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A client with the cluster admin's credentials. Clones share it.
@@ -39,8 +40,8 @@ impl std::fmt::Debug for ApiServer {
     }
 }
 
-/// What the client's connections run on. Each test has a runtime of its own, and a connection that
-/// one test opened must work in the next.
+/// Returns the runtime of the client's connections. Each test has its own runtime, and a connection
+/// that one test opened must work in the next.
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
@@ -75,7 +76,7 @@ impl ApiServer {
                 let mut config =
                     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
                         .await?;
-                // A proxy of the person's environment does not lead to our loopback address.
+                // A proxy from the developer's environment does not reach our loopback address.
                 config.proxy_url = None;
                 Ok(Client::try_from(config)?)
             })
@@ -109,7 +110,7 @@ impl ApiServer {
         let types = TypeMeta { api_version, kind };
         run(async move {
             let mut found = api.list(&ListParams::default()).await?;
-            // Objects in a list do not say what they are, and manifests have to.
+            // Objects in a list lack `apiVersion` and `kind`, but manifests need them.
             found
                 .items
                 .iter_mut()
@@ -123,8 +124,8 @@ impl ApiServer {
         .await
     }
 
-    /// Applies objects in their order, as `kubectl apply` does: what the last one had and this one
-    /// has not is removed, and unknown fields are refused.
+    /// Applies objects in their order, as `kubectl apply` does: removes fields that only the last
+    /// applied object had, and refuses unknown fields.
     pub(crate) async fn apply(&self, objects: Vec<Value>) -> Result<()> {
         let client = self.client().await?;
         let mut applied = Vec::new();
@@ -192,8 +193,8 @@ impl ApiServer {
         .await
     }
 
-    /// Waits until `check` accepts the object as it is, `None` while there is none; gives back what
-    /// it made of it.
+    /// Waits until `check` accepts the present object (`None` while it does not exist); returns the
+    /// result of `check`.
     pub(crate) async fn wait<T>(
         &self,
         namespace: &str,
@@ -203,7 +204,7 @@ impl ApiServer {
     ) -> Result<T> {
         let (api, watched) = (self.api(namespace, kind).await?, name.to_owned());
         let (send, mut receive) = mpsc::channel(16);
-        // Ends when `receive` is dropped.
+        // The task ends when `receive` is dropped.
         runtime().spawn(async move {
             let mut events = pin!(watch_object(api, &watched));
             while let Some(event) =
@@ -279,7 +280,7 @@ async fn apply(api: &Api<DynamicObject>, name: &str, object: Value) -> Result<()
     Ok(())
 }
 
-/// A JSON merge patch to `object`, that removes what is in `last` alone.
+/// Returns a JSON merge patch to `object` that removes the fields that only `last` has.
 fn with_removals(last: &Value, mut object: Value) -> Value {
     if let (Value::Object(last), Value::Object(object)) = (last, &mut object) {
         for (key, last) in last {
@@ -292,13 +293,13 @@ fn with_removals(last: &Value, mut object: Value) -> Value {
     object
 }
 
-/// A kind of objects, and where they are.
+/// A kind of objects, and whether it is namespaced.
 pub(crate) struct Kind {
     resource: ApiResource,
     namespaced: bool,
 }
 
-/// By the names that people use for it; `None` where it is for kubectl to know.
+/// Finds a kind by one of its usual names; `None` for kinds that only kubectl resolves.
 pub(crate) fn kind(name: &str) -> Option<Kind> {
     let (group, version, kind, plural, namespaced) = match name {
         "carg" | "CrossAccountRegistryGrant" => (

@@ -1,4 +1,5 @@
-//! AWS, by the SDK, as whoever has the credentials: an account's root, or a role's session.
+//! AWS clients of the SDK, for the identity of given credentials: an account's root, or a role's
+//! session.
 
 use crate::wait::BOUND;
 use anyhow::{Error, Result, anyhow};
@@ -9,13 +10,13 @@ use aws_sdk_sts as sts;
 use iam::config::SharedHttpClient;
 use iam::error::{DisplayErrorContext, ProvideErrorMetadata};
 
-/// IAM and STS are asked here, and repositories are here where nothing else is said.
+/// The region of IAM and STS, and the default region of repositories.
 pub(crate) const REGION: &str = "us-east-1";
-/// How our own calls are known in the call log.
+/// The name that identifies our own calls in the call log.
 pub(crate) const APP_NAME: &str = "local-stack";
 
-/// The clients of one identity. Made for one async runtime: a test makes its own, and shares them
-/// with no other.
+/// The clients of one identity. They belong to one async runtime: each test creates its own, and
+/// does not share them with other tests.
 #[derive(Clone, Debug)]
 pub struct Aws {
     http: SharedHttpClient,
@@ -51,7 +52,7 @@ macro_rules! client {
 
 impl Aws {
     pub(crate) fn new(endpoint: &str, credentials: Credentials) -> Self {
-        // The SDK's own would go through a proxy that the person's environment names, also to our
+        // The SDK's own client would use a proxy from the developer's environment, even for our
         // loopback address.
         let http = aws_smithy_http_client::Builder::new().build_http();
         Self {
@@ -64,8 +65,8 @@ impl Aws {
         }
     }
 
-    /// The account's root: the emulation takes an access key that is an account's number for it. It
-    /// may do everything there.
+    /// Creates the clients of the account's root: the emulation accepts the account ID as the
+    /// root's access key. The root may do everything in the account.
     pub(crate) fn root(endpoint: &str, account: &str) -> Self {
         Self::new(
             endpoint,
@@ -73,7 +74,7 @@ impl Aws {
         )
     }
 
-    /// ECR in a region.
+    /// Creates the ECR client of a region.
     pub fn ecr_in(&self, region: &str) -> ecr::Client {
         client!(
             ecr,
@@ -84,7 +85,7 @@ impl Aws {
         )
     }
 
-    /// The credentials behind the clients.
+    /// Returns the credentials of the clients.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
@@ -94,7 +95,7 @@ impl Aws {
     }
 }
 
-/// The code of AWS's refusal; `None` when there was no answer of AWS.
+/// Returns the error code of AWS; `None` if AWS did not answer.
 pub(crate) fn code<E>(error: &iam::error::SdkError<E>) -> Option<&str>
 where
     iam::error::SdkError<E>: ProvideErrorMetadata,
@@ -102,15 +103,15 @@ where
     error.code()
 }
 
-/// An SDK error with what it was about.
+/// Adds the action to an SDK error.
 pub(crate) fn failed<E: std::error::Error>(
     what: impl std::fmt::Display,
 ) -> impl FnOnce(E) -> Error {
     move |error| anyhow!("{what}: {}", DisplayErrorContext(error))
 }
 
-/// The refusal's text where the call was refused for lack of permission; anything else is an error,
-/// not a denial.
+/// Returns the error text if the call was refused for lack of permission; any other failure is an
+/// error, not a denial.
 pub(crate) fn denied<T, E>(
     result: std::result::Result<T, iam::error::SdkError<E>>,
     what: impl std::fmt::Display,

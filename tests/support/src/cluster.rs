@@ -1,5 +1,5 @@
-//! The cluster: as people use it, by kubectl and Helm; and directly, where a test only reads, waits
-//! or applies.
+//! The cluster: through kubectl and Helm, as people use it, and directly if a test only reads,
+//! waits or applies.
 
 use crate::api_server::{ApiServer, Kind, kind};
 use crate::command::{Finished, run};
@@ -22,7 +22,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Of a stack.
+    /// Returns the cluster of a stack.
     pub fn of(stack: &Stack) -> Self {
         Self {
             kubectl: stack.info.bin.kubectl.clone(),
@@ -35,7 +35,7 @@ impl Cluster {
         }
     }
 
-    /// Runs kubectl; gives back its standard output.
+    /// Runs kubectl; returns its standard output.
     ///
     /// # Errors
     /// When kubectl reports failure.
@@ -58,7 +58,7 @@ impl Cluster {
         .await
     }
 
-    /// Runs Helm; gives back its standard output.
+    /// Runs Helm; returns its standard output.
     ///
     /// # Errors
     /// When Helm reports failure.
@@ -69,11 +69,11 @@ impl Cluster {
             .ok()
     }
 
-    /// Applies a manifest; unknown fields are refused. JSON (an object, or a `List`) of kinds that
-    /// tests ask for often goes to the API server itself, everything else by kubectl.
+    /// Applies a manifest; unknown fields are refused. JSON (an object or a `List`) of the kinds
+    /// that tests use often is sent directly to the API server, everything else through kubectl.
     ///
     /// # Errors
-    /// When it is refused.
+    /// When the API server refuses it.
     pub async fn apply(&self, manifest: &str) -> Result<()> {
         let objects = match serde_json::from_str::<Value>(manifest) {
             Ok(list) if list["kind"] == "List" => {
@@ -93,10 +93,10 @@ impl Cluster {
         self.api_server.apply(objects).await
     }
 
-    /// Applies YAML that is to be refused; gives back what the person reads.
+    /// Applies YAML that must be refused; returns the error text that kubectl shows.
     ///
     /// # Errors
-    /// When it is accepted, or the API server could not be asked.
+    /// When it is accepted, or the API server does not answer.
     pub async fn refused(&self, yaml: &str) -> Result<String> {
         let applied = self.try_kubectl(&["apply", "-f", "-"], Some(yaml)).await?;
         if applied.success {
@@ -113,10 +113,10 @@ impl Cluster {
         Ok(applied.stderr)
     }
 
-    /// Makes a namespace, where it is not there.
+    /// Creates a namespace if it does not exist.
     ///
     /// # Errors
-    /// When the API server cannot be asked.
+    /// When the API server does not answer.
     pub async fn create_namespace(&self, name: &str) -> Result<()> {
         self.api_server
             .apply(vec![
@@ -125,11 +125,11 @@ impl Cluster {
             .await
     }
 
-    /// An object, for instance `get("team-b", "carg/miq-devops")`. For cluster-scoped kinds the
-    /// namespace does not matter.
+    /// Reads an object, for instance `get("team-b", "carg/miq-devops")`. For cluster-scoped kinds
+    /// the namespace does not matter.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When it does not exist.
     pub async fn get(&self, namespace: &str, object: &str) -> Result<Value> {
         let (kind, name) = known(object)?;
         self.api_server
@@ -138,10 +138,10 @@ impl Cluster {
             .with_context(|| format!("{namespace}/{object}"))
     }
 
-    /// All objects of a kind in a namespace; of all namespaces, where it is empty.
+    /// Lists all objects of a kind in a namespace, or in all namespaces if `namespace` is empty.
     ///
     /// # Errors
-    /// When the API server cannot be asked.
+    /// When the API server does not answer.
     pub async fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
         let known =
             crate::api_server::kind(kind).with_context(|| format!("{kind} is not known here"))?;
@@ -151,10 +151,10 @@ impl Cluster {
             .with_context(|| format!("{kind} in {namespace}"))
     }
 
-    /// Changes an object by a JSON merge patch; gives it back.
+    /// Changes an object by a JSON merge patch; returns the object.
     ///
     /// # Errors
-    /// When there is no such object, or the change is refused.
+    /// When the object does not exist, or the change is refused.
     pub async fn merge(&self, namespace: &str, object: &str, patch: Value) -> Result<Value> {
         let (kind, name) = known(object)?;
         self.api_server
@@ -163,10 +163,10 @@ impl Cluster {
             .with_context(|| format!("{namespace}/{object}"))
     }
 
-    /// Asks for an object's deletion.
+    /// Requests an object's deletion.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When it does not exist.
     pub async fn begin_to_delete(&self, namespace: &str, object: &str) -> Result<()> {
         let (kind, name) = known(object)?;
         self.api_server
@@ -178,7 +178,7 @@ impl Cluster {
     /// Deletes an object and waits until it is gone.
     ///
     /// # Errors
-    /// When it is not there, or stays.
+    /// When it does not exist, or is not deleted in time.
     pub async fn delete(&self, namespace: &str, object: &str) -> Result<()> {
         self.begin_to_delete(namespace, object).await?;
         self.wait_until_gone(namespace, object).await
@@ -187,7 +187,7 @@ impl Cluster {
     /// Deletes all objects of a kind in a namespace and waits until they are gone.
     ///
     /// # Errors
-    /// When one of them stays.
+    /// When one of them is not deleted in time.
     pub async fn delete_all(&self, namespace: &str, kind: &str) -> Result<()> {
         ensure!(!namespace.is_empty(), "not in all namespaces");
         let name = |object: &Value| {
@@ -206,11 +206,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits for a condition, for instance `"Ready"` or `"Ready=False"`; gives back the object as
-    /// it was when it had it.
+    /// Waits for a condition, for instance `"Ready"` or `"Ready=False"`; returns the object in that
+    /// state.
     ///
     /// # Errors
-    /// When the condition does not come; the error shows the object's status.
+    /// When the condition is not met in time; the error shows the object's status.
     pub async fn wait_for_condition(
         &self,
         namespace: &str,
@@ -225,10 +225,11 @@ impl Cluster {
         .await
     }
 
-    /// Waits for a condition of all objects of a kind that are in the namespace; gives them back.
+    /// Waits for a condition of all objects of a kind in the namespace; returns the objects.
     ///
     /// # Errors
-    /// When the condition does not come; the error shows the status of some that lack it.
+    /// When the condition is not met in time; the error shows the status of some objects that do
+    /// not meet it.
     pub async fn wait_for_all(
         &self,
         namespace: &str,
@@ -266,10 +267,10 @@ impl Cluster {
         .await
     }
 
-    /// Waits until the object is gone.
+    /// Waits until the object does not exist any more.
     ///
     /// # Errors
-    /// When it stays.
+    /// When it is not deleted in time.
     pub async fn wait_until_gone(&self, namespace: &str, object: &str) -> Result<()> {
         let (kind, name) = known(object)?;
         let check = |found: Option<&Value>| match found {
@@ -282,11 +283,11 @@ impl Cluster {
         self.api_server.wait(namespace, &kind, name, check).await
     }
 
-    /// Waits until `check` accepts the object; what it says otherwise is what is missing. Gives
-    /// back the object.
+    /// Waits until `check` accepts the object; its error names the missing state. Returns the
+    /// object.
     ///
     /// # Errors
-    /// When it never does; the error shows the object's status.
+    /// When it does not accept the object in time; the error shows the object's status.
     pub async fn wait_until(
         &self,
         namespace: &str,
@@ -302,10 +303,10 @@ impl Cluster {
         self.api_server.wait(namespace, &kind, name, check).await
     }
 
-    /// Writes a kubeconfig with a token of a ServiceAccount, as its Pod would have it.
+    /// Writes a kubeconfig with a token of a ServiceAccount, like the one that its Pod would have.
     ///
     /// # Errors
-    /// When there is no such ServiceAccount.
+    /// When the ServiceAccount does not exist.
     pub async fn kubeconfig_of(
         &self,
         namespace: &str,
@@ -346,7 +347,7 @@ fn known(object: &str) -> Result<(Kind, &str)> {
     ))
 }
 
-/// As `kubectl wait` has it: what was said of an earlier generation does not count.
+/// Checks a condition as `kubectl wait` does: a condition of an earlier generation does not count.
 fn has_condition(object: &Value, kind: &str, status: &str) -> bool {
     let generation = object["metadata"]["generation"].as_i64();
     let is_current = |condition: &Value| {

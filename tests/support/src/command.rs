@@ -1,4 +1,4 @@
-//! Programs that are run to their end, in an environment of their own.
+//! Programs that run to completion, in a clean environment.
 
 use anyhow::{Context, Result, bail};
 use std::ffi::{OsStr, OsString};
@@ -10,9 +10,9 @@ use tokio::process::Command;
 /// A program that has ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// What was run, as one would type it.
+    /// The command line, as in a shell.
     pub command: String,
-    /// Whether it reported success.
+    /// Whether the program succeeded.
     pub success: bool,
     /// All of its standard output.
     pub stdout: String,
@@ -21,7 +21,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Standard output.
+    /// Returns the standard output.
     ///
     /// # Errors
     /// When the program reported failure.
@@ -45,8 +45,8 @@ fn said<'a>(stderr: &'a str, stdout: &'a str) -> &'a str {
     }
 }
 
-/// Runs `program` with nothing in its environment but `PATH`, a `HOME` of ours and `variables`: no
-/// proxy, credential or configuration of the person's reaches into a test.
+/// Runs `program` with only `PATH`, a test-specific `HOME` and `variables` in its environment, so
+/// that no proxy, credentials or configuration of the developer affects a test.
 pub(crate) async fn run(
     program: &Path,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -78,7 +78,7 @@ pub(crate) async fn run(
         .spawn()
         .with_context(|| format!("`{shown}` cannot be started"))?;
     if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
-        // A program that does not read its input to the end says why by its status.
+        // If a program does not read all of its input, its exit status shows the reason.
         let _ = stdin.write_all(text.as_bytes()).await;
     }
     let output = child

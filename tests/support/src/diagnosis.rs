@@ -1,5 +1,5 @@
-//! What one needs to know where a test fails: whether the machine was the problem, which calls were
-//! slow, and what the operator said.
+//! Diagnosis of a failed test: whether the machine was overloaded, which calls were slow, and the
+//! operator's last log lines.
 
 use crate::installation::Installation;
 use std::fmt;
@@ -7,17 +7,17 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// So much of a log's end is read.
+/// The number of bytes that are read from the end of a log.
 const READ: u64 = 4 << 20;
 const SLOWEST_CALLS: usize = 5;
 const LINES: usize = 30;
 
-/// Of one test in an installation: shown by its `Display`.
+/// The diagnosis of one test in an installation, shown by its `Display`.
 #[derive(Clone, Copy, Debug)]
 pub struct Diagnosis<'a> {
-    /// Where it ran.
+    /// The installation in which the test ran.
     pub installation: &'a Installation,
-    /// The accounts and the namespace that are this test's alone.
+    /// The accounts and the namespace that only this test uses.
     pub names: &'a [&'a str],
 }
 
@@ -77,7 +77,7 @@ fn slow_call(line: &str) -> Option<(u64, String)> {
     Some((call["milliseconds"].as_u64()?, shown))
 }
 
-/// The end of a log, from the beginning of a line; nothing where it cannot be read.
+/// Reads the end of a log, from the beginning of a line; empty if it cannot be read.
 fn end_of(file: &Path) -> String {
     let read = || {
         let mut file = File::open(file)?;

@@ -1,5 +1,5 @@
-//! Policy documents, compared by what they mean. The harness' own idea of that, apart from the
-//! operator's: a test that asked the operator whether the operator is right would prove nothing.
+//! Policy documents, compared by their meaning. The harness has its own comparison, separate from
+//! the operator's: a test that used the operator's code to check the operator would prove nothing.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -12,28 +12,28 @@ use serde_json::{Map, Value};
 pub struct Document(pub Value);
 
 impl Document {
-    /// Reads JSON.
+    /// Parses JSON.
     ///
     /// # Errors
-    /// When it is none.
+    /// When it is not JSON.
     pub fn parse(text: &str) -> Result<Self> {
         Ok(Self(
             serde_json::from_str(text).with_context(|| format!("no JSON: {text}"))?,
         ))
     }
 
-    /// Reads JSON as IAM returns it: percent-encoded.
+    /// Parses JSON as IAM returns it: percent-encoded.
     pub(crate) fn parse_encoded(text: &str) -> Result<Self> {
         Self::parse(&percent_encoding::percent_decode_str(text).decode_utf8()?)
     }
 
-    /// Whether both grant and deny the same. Sids do not matter, and neither does the version where
-    /// there is no variable.
+    /// Returns whether both documents allow and deny the same. Sids do not matter, and the version
+    /// does not matter if there is no variable.
     pub fn same_meaning(&self, other: &Self) -> bool {
         self.normal(Sids::Dropped) == other.normal(Sids::Dropped)
     }
 
-    /// With the path of roles (`role/some/path/name`) left out wherever a role's ARN stands.
+    /// Returns the document without role paths (`role/some/path/name`) in the ARNs of roles.
     pub fn without_role_paths(&self) -> Self {
         fn walk(value: &mut Value) {
             match value {
@@ -53,7 +53,7 @@ impl Document {
         copy
     }
 
-    /// The statements, always as a list.
+    /// Returns the statements, always as a list.
     pub fn statements(&self) -> Vec<Value> {
         match &self.0["Statement"] {
             Value::Array(statements) => statements.clone(),
@@ -62,7 +62,7 @@ impl Document {
         }
     }
 
-    /// With a further statement, or with one instead of that with the same Sid.
+    /// Returns the document with this statement, which replaces the one with the same Sid.
     pub fn with_statement(&self, statement: Value) -> Self {
         let mut statements = self
             .without_statement(statement["Sid"].as_str().unwrap_or_default())
@@ -71,7 +71,7 @@ impl Document {
         self.with_statements(statements)
     }
 
-    /// Without the statement of this Sid.
+    /// Returns the document without the statement of this Sid.
     pub fn without_statement(&self, sid: &str) -> Self {
         self.with_statements(
             self.statements()
@@ -81,7 +81,7 @@ impl Document {
         )
     }
 
-    /// The same document with other statements.
+    /// Returns the document with other statements.
     pub fn with_statements(&self, statements: Vec<Value>) -> Self {
         let mut copy = self.clone();
         copy.0["Statement"] = Value::Array(statements);
@@ -158,7 +158,7 @@ fn conditions(value: &Value) -> Value {
     })
 }
 
-/// An object with its keys and values changed; anything else as it is.
+/// Returns an object with its keys and values changed, and any other value as it is.
 fn each(value: &Value, key: impl Fn(&str) -> String, change: impl Fn(&Value) -> Value) -> Value {
     match value {
         Value::Object(entries) => entries
@@ -169,7 +169,7 @@ fn each(value: &Value, key: impl Fn(&str) -> String, change: impl Fn(&Value) -> 
     }
 }
 
-/// One value or a list of them, as a sorted list of texts.
+/// Returns one value or a list of values as a sorted list of texts.
 fn set(value: &Value, change: impl Fn(&str) -> String) -> Value {
     let text = |value: &Value| change(value.as_str().unwrap_or(&value.to_string()));
     let mut texts: Vec<String> = match value {

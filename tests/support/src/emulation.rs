@@ -1,5 +1,5 @@
-//! The emulation's controls: AWS calls held back on demand, and what no AWS call can bring about or
-//! ask.
+//! The emulation's controls: they hold AWS calls back, and cause or read states that no AWS call
+//! can.
 
 use crate::accounts::Pair;
 use crate::http::request;
@@ -16,11 +16,11 @@ pub struct ServiceCall<'a> {
     pub service: &'a str,
     /// For instance `ecr:BatchGetImage`.
     pub action: &'a str,
-    /// The repository that it is about.
+    /// The repository of the call.
     pub repository: &'a Repository,
-    /// `aws:SourceArn`: for what the service calls, for instance a function.
+    /// `aws:SourceArn`: the resource for which the service calls, for instance a function.
     pub source_arn: &'a str,
-    /// `aws:SourceAccount`: whose that is.
+    /// `aws:SourceAccount`: the account of that resource.
     pub source_account: &'a str,
 }
 
@@ -31,15 +31,16 @@ pub struct Emulation {
 }
 
 impl Emulation {
-    /// Of a stack.
+    /// Returns the controls of a stack's emulation.
     pub fn of(stack: &Stack) -> Self {
         Self {
             authority: stack.aws_authority().to_owned(),
         }
     }
 
-    /// Has the next call of this action by this (the caller's) account held: received, and not
-    /// carried out until [`Self::release`]. When its client goes away it never is.
+    /// Holds the next call of this action by this account (the caller's): the emulation receives
+    /// it, but does not execute it until [`Self::release`]. If its client disconnects before, the
+    /// call is never executed.
     ///
     /// # Errors
     /// When the emulation does not answer.
@@ -53,7 +54,7 @@ impl Emulation {
         .map(drop)
     }
 
-    /// Lets such calls go, and holds no more of them.
+    /// Releases such calls, and holds no more of them.
     ///
     /// # Errors
     /// When the emulation does not answer.
@@ -70,23 +71,23 @@ impl Emulation {
     /// Waits until such a call is held.
     ///
     /// # Errors
-    /// When none comes.
+    /// When there is no such call in time.
     pub async fn until_held(&self, account: &str, action: &str) -> Result<()> {
         self.until(account, action, true).await
     }
 
-    /// Waits until no such call is held: its client is gone, or it was released.
+    /// Waits until no such call is held: its client has disconnected, or the call was released.
     ///
     /// # Errors
-    /// When one stays.
+    /// When a call is still held.
     pub async fn until_not_held(&self, account: &str, action: &str) -> Result<()> {
         self.until(account, action, false).await
     }
 
-    /// Has whoever works in these accounts stopped right after the `writes`-th write that he
-    /// succeeds with from now on, in both together: that write is carried out, but neither its
-    /// answer nor any further call comes through until [`Self::resume`]. Of a call whose client
-    /// goes away meanwhile nothing is carried out. The accounts' roots are not stopped.
+    /// Stops all callers in these accounts right after their `writes`-th successful write from now
+    /// on, counted in both accounts together. That write is executed, but its answer and any
+    /// further call are held until [`Self::resume`]. A held call is not executed if its client
+    /// disconnects meanwhile. The accounts' roots are not stopped.
     ///
     /// # Errors
     /// When the emulation does not answer, or `writes` is 0.
@@ -103,7 +104,7 @@ impl Emulation {
     /// Waits until the work in all these accounts is stopped.
     ///
     /// # Errors
-    /// When some of them never see so many writes.
+    /// When some of them do not get so many writes in time.
     pub async fn until_stopped(&self, pairs: &[&Pair]) -> Result<()> {
         eventually_of(
             pairs.len(),
@@ -120,7 +121,7 @@ impl Emulation {
         .await
     }
 
-    /// Lets the work in these accounts go on.
+    /// Resumes the work in these accounts.
     ///
     /// # Errors
     /// When the emulation does not answer.
@@ -134,7 +135,8 @@ impl Emulation {
         .map(drop)
     }
 
-    /// Lets all go on that is held or stopped, and forgets what was to be.
+    /// Resumes everything that is held or stopped, and cancels all pending requests to hold or
+    /// stop.
     ///
     /// # Errors
     /// When the emulation does not answer.
@@ -142,11 +144,11 @@ impl Emulation {
         self.ask("POST", "reset", &json!({})).await.map(drop)
     }
 
-    /// Makes the account a member of an organization, at this path in it (`o-…/r-…/ou-…/`); `None`:
-    /// of none.
+    /// Makes the account a member of an organization, at this path in it (`o-…/r-…/ou-…/`);
+    /// `None` removes it from its organization.
     ///
     /// # Errors
-    /// When the path is none.
+    /// When the path is invalid.
     pub async fn join_organization(&self, account: &str, path: Option<&str>) -> Result<()> {
         self.ask(
             "POST",
@@ -157,11 +159,11 @@ impl Emulation {
         .map(drop)
     }
 
-    /// Whether the repository's policy, as it is now, lets the service in; decided by the evaluator
-    /// that decides all other calls.
+    /// Returns whether the repository's present policy allows the service's call. The evaluator is
+    /// the one that decides all other calls.
     ///
     /// # Errors
-    /// When there is no such repository.
+    /// When the repository does not exist.
     pub async fn service_may(&self, call: &ServiceCall<'_>) -> Result<Outcome<()>> {
         let ServiceCall {
             service,
@@ -186,11 +188,10 @@ impl Emulation {
         })
     }
 
-    /// Puts a text in place of the repository's policy as it stands, also one that ECR would not
-    /// take.
+    /// Replaces the repository's policy by a text, even one that ECR would refuse.
     ///
     /// # Errors
-    /// When there is no such repository.
+    /// When the repository does not exist.
     pub async fn plant_policy(&self, repository: &Repository, text: &str) -> Result<()> {
         let Repository {
             account,
@@ -201,8 +202,8 @@ impl Emulation {
         self.ask("POST", "plant-policy", &asked).await.map(drop)
     }
 
-    /// Closes an account: AWS refuses every policy that names it or anything in it, and those that
-    /// are there already stay.
+    /// Closes an account: from now on, AWS refuses every policy that names it or anything in it,
+    /// but existing policies stay.
     ///
     /// # Errors
     /// When the emulation does not answer.

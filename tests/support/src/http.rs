@@ -1,18 +1,18 @@
-//! The few requests to our own processes: plain HTTP on the loopback interface.
+//! Requests to our own processes: plain HTTP on the loopback interface.
 
 use crate::wait::BOUND;
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// An answer's status and body. `authority` is `host:port`.
+/// Sends a request; returns the answer's status and body. `authority` is `host:port`.
 pub(crate) async fn request(
     method: &str,
     authority: &str,
     path: &str,
     body: &str,
 ) -> Result<(u16, String)> {
-    // HTTP/1.0: the server closes when it is done, and sends no chunks.
+    // With HTTP/1.0, the server closes the connection at the end and sends no chunks.
     let head = format!(
         "{method} {path} HTTP/1.0\r\nHost: {authority}\r\nContent-Length: {}\r\n\r\n",
         body.len()

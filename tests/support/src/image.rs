@@ -1,21 +1,20 @@
-//! Small images for pushing, made here: nothing is fetched.
+//! Small images for pushes, built locally: nothing is downloaded.
 
 use crate::command::run;
 use crate::stack::Stack;
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// An image in a file.
+/// An image archive in a file.
 pub(crate) struct Image {
     pub(crate) file: PathBuf,
-    /// `sha256:…` of its manifest: what a registry knows it by.
+    /// The digest (`sha256:…`) of its manifest, by which a registry identifies it.
     pub(crate) digest: String,
     _folder: tempfile::TempDir,
 }
 
 impl Image {
-    /// One with a layer of its own: a push of it has something to upload, whatever was pushed
-    /// before.
+    /// Creates an image with a unique layer, so that a push always has something to upload.
     pub(crate) async fn unique(stack: &Stack) -> Result<Self> {
         let folder = stack.scratch()?;
         let (layer, file) = (
@@ -53,7 +52,7 @@ impl Image {
     }
 }
 
-/// The digest of the image in a file.
+/// Returns the digest of the image in a file.
 pub(crate) async fn digest(stack: &Stack, file: &std::path::Path) -> Result<String> {
     let arguments = ["digest".as_ref(), "--tarball".as_ref(), file.as_os_str()];
     let digest = run(&stack.info.bin.crane, arguments, file, &[], None)
@@ -62,7 +61,7 @@ pub(crate) async fn digest(stack: &Stack, file: &std::path::Path) -> Result<Stri
     Ok(digest.trim().to_owned())
 }
 
-/// An archive (POSIX ustar) with one text file in it.
+/// Builds an archive (POSIX ustar) with one text file.
 fn tar(name: &str, text: &str) -> Vec<u8> {
     const BLOCK: usize = 512;
     let mut header = [0u8; BLOCK];

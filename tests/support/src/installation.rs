@@ -21,34 +21,35 @@ pub const HELM_RELEASE: &str = "registry-grants";
 /// The namespace that the chart is installed into.
 pub const OPERATOR_NAMESPACE: &str = "registry-grants";
 
-/// The operator is the authority: what it refuses must reach it, and not be stopped at admission.
+/// Admission must not stop grants that the operator refuses: the operator is the authority, so
+/// tests send them to it.
 const THE_OPERATOR_ALONE: [&str; 1] = ["admissionPolicies.enabled=false"];
 
-/// A stack that is ready for operators: the chart is installed (with no Pod: there is no node), the
-/// operator's own role exists.
+/// A stack that is ready for operators: the chart is installed (without a Pod, because there is no
+/// node) and the operator's own role exists.
 #[derive(Debug)]
 pub struct Installation {
-    /// What it stands on.
+    /// The stack of the installation.
     pub stack: Stack,
     /// The stack's cluster.
     pub cluster: Cluster,
     credentials: Credentials,
     kubeconfig: PathBuf,
-    /// Where operators log.
+    /// The log file of the operators.
     log: PathBuf,
 }
 
-/// How many tests work at a time on what they share. More of them would wait for the machine, and
-/// for nothing else.
+/// The number of tests that use the shared installation at a time. More of them would only wait for
+/// the machine.
 const SHARED: usize = 10;
 
 thread_local! {
-    /// Each test has a thread of its own, so this is a test's turn, and ends with it.
+    /// Each test has its own thread, so this permit belongs to one test and ends with it.
     static TURN: RefCell<Option<SemaphorePermit<'static>>> = const { RefCell::new(None) };
 }
 
-/// Waits until this test may work beside the others on what they share; once for each test, however
-/// often it asks.
+/// Waits until this test may use the shared installation. Waits only once for each test, even if it
+/// is called again.
 async fn turn() -> Result<()> {
     static TURNS: Semaphore = Semaphore::const_new(SHARED);
     if TURN.with_borrow(Option::is_none) {
@@ -58,12 +59,13 @@ async fn turn() -> Result<()> {
     Ok(())
 }
 
-/// How many tests have an installation for themselves at a time. Each is an API server and an
-/// emulation more, and a machine with two cores has to carry them beside the shared one.
+/// The number of tests that have their own installation at a time. Each installation adds an API
+/// server and an emulation, and a machine with two cores must run them in addition to the shared
+/// one.
 const EXCLUSIVE: usize = 4;
 
-/// An installation that a test has for itself, without operator, grants or accounts. Another test
-/// gets it afterwards: to start one takes more CPU than most tests do.
+/// An installation for one test, without operator, grants or accounts. Another test reuses it
+/// afterwards, because to start an installation takes more CPU than most tests do.
 #[derive(Debug)]
 pub struct Exclusive {
     installation: Option<Installation>,
@@ -91,8 +93,8 @@ impl Drop for Exclusive {
 }
 
 impl Installation {
-    /// With a stack of its own, for a test that needs a cluster as no other leaves it, or has it
-    /// for longer than a test.
+    /// Starts an installation with its own stack, for a test that needs an unused cluster, or needs
+    /// one for longer than a test.
     ///
     /// # Errors
     /// When the stack does not start, or the chart cannot be installed.
@@ -100,11 +102,11 @@ impl Installation {
         Self::on(Stack::start(name)?).await
     }
 
-    /// One for this test alone, as the operator's tests need that end the operator or give it
-    /// arguments of their own. Waits while too many other tests have one.
+    /// Returns an installation for this test alone, for tests that stop the operator or need
+    /// special arguments. Waits while too many other tests have one.
     ///
     /// # Errors
-    /// When the stack does not start, or what the test before has left there does not go away.
+    /// When the stack does not start, or the objects of the previous test are not deleted in time.
     pub async fn exclusive() -> Result<Exclusive> {
         static PERMITS: Semaphore = Semaphore::const_new(EXCLUSIVE);
         let permit = PERMITS.acquire().await?;
@@ -122,8 +124,8 @@ impl Installation {
         })
     }
 
-    /// Two of them: two clusters. Waits for both at once, for two tests that have one each would
-    /// wait for ever.
+    /// Returns two of them: two clusters. Only one test at a time may wait for two, because two
+    /// tests that have one each would deadlock.
     ///
     /// # Errors
     /// As for [`Self::exclusive`].
@@ -133,8 +135,8 @@ impl Installation {
         Ok((Self::exclusive().await?, Self::exclusive().await?))
     }
 
-    /// Without what a test has left behind: no grants, accounts, Lease or held calls, and a new
-    /// log. What is in AWS stays, for each test has accounts of its own.
+    /// Removes the previous test's grants, accounts, Lease and held calls, and starts a new log.
+    /// Resources in AWS stay, because each test has its own accounts.
     async fn cleared(mut self) -> Result<Self> {
         Emulation::of(&self.stack).reset().await?;
         let cluster = &self.cluster;
@@ -145,7 +147,7 @@ impl Installation {
                     let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
                     let (namespace, object) =
                         (text("namespace"), format!("{kind}/{}", text("name")));
-                    // It may be gone in between.
+                    // It may have been deleted in between.
                     drop(
                         cluster
                             .merge(
@@ -174,7 +176,7 @@ impl Installation {
         Ok(self)
     }
 
-    /// The same as the chart comes, with its admission policies.
+    /// Starts an installation with the chart's defaults, including its admission policies.
     ///
     /// # Errors
     /// When the stack does not start, or the chart cannot be installed.
@@ -184,7 +186,7 @@ impl Installation {
         Self::with(stack, credentials, &[]).await
     }
 
-    /// On this stack.
+    /// Creates an installation on this stack.
     ///
     /// # Errors
     /// When the chart cannot be installed.
@@ -193,8 +195,8 @@ impl Installation {
         Self::with(stack, credentials, &THE_OPERATOR_ALONE).await
     }
 
-    /// Another installation, in a cluster of its own, that works on this one's AWS, as the same
-    /// operator's role: two clusters of one company. This one must outlive it.
+    /// Starts another installation, in its own cluster, that uses this one's AWS with the same
+    /// operator role: two clusters of one company. This installation must outlive it.
     ///
     /// # Errors
     /// When the stack does not start, or the chart cannot be installed.
@@ -224,12 +226,12 @@ impl Installation {
         })
     }
 
-    /// The one that all tests of a process share, with an operator (`binary`, with these arguments)
-    /// that runs until the process ends. The first test that asks for it starts it. Waits while
-    /// many other tests work there.
+    /// Returns the installation that all tests of a process share, with an operator (`binary`, with
+    /// these arguments) that runs until the process ends. The first caller starts it. Waits while
+    /// many other tests use it.
     ///
     /// # Errors
-    /// When it does not start; the same again for whoever asks later.
+    /// When it does not start; later callers get the same error.
     pub async fn shared(binary: impl AsRef<Path>, arguments: &[&str]) -> Result<&'static Self> {
         type Shared = std::result::Result<(Installation, Operator), String>;
         static STARTED: OnceCell<Shared> = OnceCell::const_new();
@@ -262,7 +264,7 @@ impl Installation {
         Ok(operator)
     }
 
-    /// How an operator runs here.
+    /// Returns the settings for an operator in this installation.
     pub fn operator_settings(
         &self,
         binary: impl AsRef<Path>,
@@ -282,12 +284,12 @@ impl Installation {
         }
     }
 
-    /// Where its operators log.
+    /// Returns the log file of its operators.
     pub fn operator_log(&self) -> &Path {
         &self.log
     }
 
-    /// Two accounts that nobody else has, with their management roles.
+    /// Creates two accounts that no other test has, with their management roles.
     ///
     /// # Errors
     /// When a call fails.
@@ -298,8 +300,8 @@ impl Installation {
     }
 }
 
-/// `helm install` of the chart in `charts/`, without a Pod, with these values (`key=value`) and
-/// otherwise as it stands.
+/// Runs `helm install` for the chart in `charts/`, without a Pod, with these values (`key=value`)
+/// and otherwise with its defaults.
 ///
 /// # Errors
 /// When Helm reports failure.

@@ -1,23 +1,24 @@
-//! The local stack, from Rust: what the integration tests, `make demo` and `make bench` stand on.
+//! The local stack in Rust: the base of the integration tests, `make demo` and `make bench`.
 //!
-//! - [`Stack`]: etcd, API server, controllers, the AWS emulation and the way to its registry, as
+//! - [`Stack`]: etcd, API server, controllers, the AWS emulation and the proxy to its registry, as
 //!   one process that ends with ours.
 //! - [`Installation`]: a stack with the chart installed and the operator running as the chart's
 //!   ServiceAccount; [`Exclusive`], for one test alone.
-//! - [`Diagnosis`]: what one needs to know where a test fails.
+//! - [`Diagnosis`]: the facts that explain a failed test.
 //! - [`Pair`]: a registry account and a consumer account that no other test has.
-//! - [`Aws`], [`AccountState`]: AWS as an account's root, and all that is in an account, to compare
+//! - [`Aws`], [`AccountState`]: AWS as an account's root, and the state of an account, to compare
 //!   before and after.
 //! - [`Session`], [`Repository`]: a role's session that pushes and pulls with a real registry
 //!   client.
-//! - [`Cluster`]: the real kubectl and Helm, and the API server asked directly.
-//! - [`Node`]: the stack's node, where it has one.
-//! - [`report`]: the steps of the demo and of the whole cluster's story, and their table.
+//! - [`Cluster`]: the real kubectl and Helm, and direct access to the API server.
+//! - [`Node`]: the stack's node, if it has one.
+//! - [`report`]: the steps of the demo and of the end-to-end test on an entire cluster, and their
+//!   table.
 //! - [`Operator`]: the real binary, to start, end and kill.
-//! - [`Emulation`], [`CallLog`], [`AuditLog`]: hold AWS calls and ask for decisions, count calls,
+//! - [`Emulation`], [`CallLog`], [`AuditLog`]: hold AWS calls and query decisions, count calls, and
 //!   count writes to the API server.
 //!
-//! Nothing here waits for a time to pass: what takes time is waited for by its effect, within a
+//! Nothing in this crate waits for a fixed time: it waits for the effect of slow work, within a
 //! generous bound.
 
 #![forbid(unsafe_code)]
@@ -68,7 +69,7 @@ pub use wait::{BOUND, bound_of, eventually, eventually_of};
 
 use std::path::PathBuf;
 
-/// The repository's root.
+/// Returns the root of the repository.
 pub fn repository_root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../..")

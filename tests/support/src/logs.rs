@@ -1,5 +1,4 @@
-//! What was done, as those say to whom it was done: the emulation's log of AWS calls, and the API
-//! server's audit log.
+//! Logs of the servers' side: the emulation's log of AWS calls, and the API server's audit log.
 
 use crate::aws::APP_NAME;
 use crate::cluster::Cluster;
@@ -15,17 +14,17 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// A place in a log: what was asked before it is not looked at.
+/// A position in a log: requests before it are ignored.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
-    /// Where the log ended then, in bytes.
+    /// The size of the log at that time, in bytes.
     end: u64,
     time: SystemTime,
 }
 
 // ---- AWS calls
 
-/// The log of everything that reached the emulation.
+/// The log of all calls that reached the emulation.
 #[derive(Clone, Debug)]
 pub struct CallLog {
     file: PathBuf,
@@ -35,7 +34,7 @@ pub struct CallLog {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Call {
-    /// When it was answered.
+    /// The time of the answer.
     #[serde(deserialize_with = "time")]
     pub time: SystemTime,
     /// `iam`, `sts`, `ecr`; `ecr-registry` for the registry itself.
@@ -44,22 +43,22 @@ pub struct Call {
     pub action: String,
     /// The ID of the caller's access key.
     pub access_key: String,
-    /// The caller's account. (A role is assumed by whoever takes it: `AssumeRole` is a call of the
-    /// operator's own account.)
+    /// The caller's account. (`AssumeRole` is a call of the account that assumes the role: for the
+    /// operator, of its own account.)
     pub account: String,
-    /// As its client named itself.
+    /// The client's user agent.
     pub user_agent: String,
-    /// HTTP status; 499 where it was held and its client went away.
+    /// HTTP status; 499 if the call was held and its client disconnected.
     pub status: u16,
 }
 
 impl Call {
-    /// Whether it was made by this crate, and not by what is tested.
+    /// Returns whether this crate made the call, and not the tested program.
     pub fn is_ours(&self) -> bool {
         self.user_agent.contains(&format!("app/{APP_NAME}"))
     }
 
-    /// Whether it succeeded, and may have changed something in IAM or ECR.
+    /// Returns whether the call succeeded and may have changed something in IAM or ECR.
     pub fn is_write(&self) -> bool {
         let reads = [
             "Get",
@@ -75,7 +74,7 @@ impl Call {
     }
 }
 
-/// How often each operation (`iam:CreateRole`) was called.
+/// Counts the calls of each operation (`iam:CreateRole`).
 pub fn by_operation<'a>(calls: impl IntoIterator<Item = &'a Call>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for call in calls {
@@ -87,14 +86,14 @@ pub fn by_operation<'a>(calls: impl IntoIterator<Item = &'a Call>) -> BTreeMap<S
 }
 
 impl CallLog {
-    /// Of a stack.
+    /// Returns the log of a stack.
     pub fn of(stack: &Stack) -> Self {
         Self {
             file: stack.info.aws_call_log.clone(),
         }
     }
 
-    /// Its present end.
+    /// Returns the log's present end.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -102,10 +101,10 @@ impl CallLog {
         mark(&self.file)
     }
 
-    /// The calls since then, of everybody.
+    /// Returns all calls since then.
     ///
     /// # Errors
-    /// When the file cannot be read, or holds something else.
+    /// When the file cannot be read, or contains something else.
     pub fn since(&self, mark: Mark) -> Result<Vec<Call>> {
         lines_since(&self.file, mark)?
             .into_iter()
@@ -113,11 +112,11 @@ impl CallLog {
             .collect()
     }
 
-    /// The operator's calls since then: those that were not made by this crate, nor by a registry
-    /// client.
+    /// Returns the operator's calls since then: those that neither this crate nor a registry client
+    /// made.
     ///
     /// # Errors
-    /// When the file cannot be read, or holds something else.
+    /// When the file cannot be read, or contains something else.
     pub fn of_operator(&self, mark: Mark) -> Result<Vec<Call>> {
         let mut calls = self.since(mark)?;
         calls.retain(|call| !call.is_ours() && call.service != "ecr-registry");
@@ -134,10 +133,10 @@ pub struct AuditLog {
     cluster: Cluster,
 }
 
-/// A request to the API server that writes, whether it succeeded or not.
+/// A write request to the API server, successful or not.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// When it came.
+    /// The time at which the API server received it.
     pub time: SystemTime,
     /// `create`, `update`, `patch`, `delete`, `deletecollection`.
     pub verb: String,
@@ -150,7 +149,7 @@ pub struct Write {
 }
 
 impl AuditLog {
-    /// Of a stack.
+    /// Returns the log of a stack.
     pub fn of(stack: &Stack) -> Self {
         Self {
             file: stack.info.audit_log.clone(),
@@ -158,7 +157,7 @@ impl AuditLog {
         }
     }
 
-    /// Its present end.
+    /// Returns the log's present end.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -166,7 +165,7 @@ impl AuditLog {
         mark(&self.file)
     }
 
-    /// The operator's writes since then, Events and Leases left out.
+    /// Returns the operator's writes since then, without Events and Leases.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -180,7 +179,7 @@ impl AuditLog {
             .filter(|line| line["user"]["username"] == user.as_str())
         {
             let write = write(line).with_context(|| format!("audit log: {line}"))?;
-            // Everybody can see what a request changed before the request is in the log.
+            // The effect of a request is visible before the request is in the log.
             if write.time < mark.time {
                 continue;
             }
@@ -194,8 +193,8 @@ impl AuditLog {
         Ok(writes)
     }
 
-    /// A request is in the log only after its answer has left. What is in it when a request of ours
-    /// is, which came later, is whole.
+    /// Waits until the log is complete up to now. A request is in the log only after its answer was
+    /// sent. Once a later request of ours is in the log, all earlier ones are, too.
     async fn catch_up(&self, mark: Mark) -> Result<()> {
         let uri = format!(
             "/api/v1/namespaces/default?mark={:032x}",
@@ -250,7 +249,7 @@ fn lines_since(file: &Path, mark: Mark) -> Result<Vec<Value>> {
     let mut log = File::open(file).with_context(|| file.display().to_string())?;
     log.seek(SeekFrom::Start(mark.end))?;
     log.read_to_string(&mut text)?;
-    // The last line may be half written.
+    // The last line may be incomplete.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     whole
         .lines()
@@ -264,7 +263,7 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Err
     parse_time(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
-/// RFC 3339, in UTC.
+/// Parses RFC 3339, in UTC.
 fn parse_time(text: &str) -> Result<SystemTime> {
     let text = text.replace("+00:00", "Z");
     humantime::parse_rfc3339(&text).with_context(|| format!("{text:?} is no time"))

@@ -1,5 +1,5 @@
-//! What an account's admin sets up before the operator may work there: the roles of
-//! `examples/management-roles`, as they stand.
+//! The setup of an account by its admin before the operator may work there: the roles of
+//! `examples/management-roles`, without changes.
 
 use crate::accounts::{OPERATOR_ACCOUNT, Pair};
 use crate::aws::{Aws, failed};
@@ -12,13 +12,13 @@ use std::path::Path;
 pub const MANAGEMENT_ROLE: &str = "registry-grants";
 /// The operator's own role, in [`OPERATOR_ACCOUNT`].
 pub const OPERATOR_ROLE: &str = "registry-grants-operator";
-/// The permissions boundary of every role that the operator makes.
+/// The permissions boundary of every role that the operator creates.
 const BOUNDARY: &str = "registry-grants-boundary";
 const INLINE_POLICY: &str = "registry-grants";
-/// The longest that AWS allows a role's sessions.
+/// The maximum session duration that AWS allows for a role.
 const OPERATOR_SESSION_SECONDS: i32 = 12 * 3600;
 
-/// Makes the operator's own role, and gives back a session of it.
+/// Creates the operator's own role, and returns a session of it.
 ///
 /// # Errors
 /// When a call fails.
@@ -63,8 +63,8 @@ pub async fn operator_identity(stack: &Stack) -> Result<Credentials> {
     ))
 }
 
-/// Makes the management role and the boundary in both accounts. The operator's own role must exist:
-/// the trust names it.
+/// Creates the management role and the boundary in both accounts. The operator's own role must
+/// exist, because the trust policy names it.
 ///
 /// # Errors
 /// When a call fails.
@@ -96,7 +96,7 @@ async fn prepare_account(stack: &Stack, pair: &Pair, folder: &str, account: &str
     Ok(())
 }
 
-/// Makes a role with an inline policy; gives back its ARN.
+/// Creates a role with an inline policy; returns its ARN.
 ///
 /// # Errors
 /// When a call fails.
@@ -119,8 +119,8 @@ pub async fn role_with_policy(
     Ok(created.role.context("CreateRole gave no role")?.arn)
 }
 
-/// Makes a role for instances whose account allows it everything that pulling and pushing takes;
-/// gives back its ARN. In another account that counts for nothing until that account agrees.
+/// Creates a role for instances whose account allows it everything that pulling and pushing need;
+/// returns its ARN. In another account, this has no effect until that account allows it, too.
 ///
 /// # Errors
 /// When a call fails.
@@ -151,7 +151,8 @@ fn example(name: &str, pair: &Pair) -> Result<String> {
     let file = Path::new("examples/management-roles").join(name);
     let text = std::fs::read_to_string(crate::repository_root().join(&file));
     let text = pair.fill_in(&text.with_context(|| format!("{} cannot be read", file.display()))?);
-    // Minified: AWS counts white space in some documents, and the files are written for people.
+    // Minified, because AWS counts white space in some documents and the files are formatted for
+    // people.
     let json: serde_json::Value =
         serde_json::from_str(&text).with_context(|| file.display().to_string())?;
     Ok(json.to_string())

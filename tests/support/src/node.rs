@@ -1,4 +1,4 @@
-//! The stack's node, where it has one: its images, and who it is in AWS.
+//! The stack's node, if it has one: its images, and its identity in AWS.
 
 use crate::command::run;
 use crate::session::Session;
@@ -15,7 +15,7 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// Of a stack.
+    /// Returns the node of a stack.
     ///
     /// # Errors
     /// When the stack has none.
@@ -31,11 +31,11 @@ impl<'a> Node<'a> {
         })
     }
 
-    /// Makes it an EC2 instance with the role of this session. The kubelet keeps a registry token
-    /// for hours, so it starts anew.
+    /// Makes the node an EC2 instance with the role of this session. Restarts the kubelet, because
+    /// it keeps a registry token for hours.
     ///
     /// # Errors
-    /// When the credentials cannot be written, or the kubelet cannot be started anew.
+    /// When the credentials cannot be written, or the kubelet cannot be restarted.
     pub async fn take_identity(&self, session: &Session<'_>) -> Result<()> {
         let keys = session.aws().credentials();
         let credentials = serde_json::json!({
@@ -48,15 +48,15 @@ impl<'a> Node<'a> {
         self.run(&self.info.restart_kubelet, None).await
     }
 
-    /// Makes an image known to it, so that Pods can use it and nobody has to pull it.
+    /// Loads an image into the node, so that Pods can use it without a pull.
     ///
     /// # Errors
-    /// When the node does not take it.
+    /// When the node does not accept it.
     pub async fn load_image(&self, archive: &Path) -> Result<()> {
         self.run(&self.info.load_image, Some(archive)).await
     }
 
-    /// ECR's credential provider for kubelets: the program.
+    /// Returns the program that is ECR's credential provider for kubelets.
     pub fn credential_provider(&self) -> &'a Path {
         &self.info.credential_provider
     }
@@ -74,32 +74,32 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Makes images, as archives in a folder: `tests/support/node/images.py`.
+/// Builder of images as archives in a folder: `tests/support/node/images.py`.
 #[derive(Clone, Debug)]
 pub struct Images {
     folder: PathBuf,
 }
 
 impl Images {
-    /// Into this folder, which exists.
+    /// Builds into this folder, which must exist.
     pub fn into_folder(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
         }
     }
 
-    /// The operator's, from its binary, as the Dockerfile describes it.
+    /// Builds the operator's image from its binary, as the Dockerfile describes.
     ///
     /// # Errors
-    /// When the Dockerfile or the binary holds something that the image would not.
+    /// When the Dockerfile or the binary contains something that the image would not.
     pub async fn operator(&self, binary: &Path, tag: &str) -> Result<PathBuf> {
         self.make("operator", "operator", tag, &[binary]).await
     }
 
-    /// One to run as a Pod: another one for each text.
+    /// Builds an image to run as a Pod, a different one for each text.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be built.
     pub async fn workload(&self, text: &str) -> Result<PathBuf> {
         self.make(
             "workload",
@@ -110,11 +110,11 @@ impl Images {
         .await
     }
 
-    /// A registry client that gets its tokens itself: `tests/support/node/push.sh` says what it
-    /// wants to know.
+    /// Builds an image of a registry client that gets its tokens itself:
+    /// `tests/support/node/push.sh` documents its parameters.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be built.
     pub async fn client(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! The real operator: its binary, as its Pod would run it, but beside the cluster.
+//! The real operator: its binary, run as in its Pod, but outside the cluster.
 
 use crate::http::request;
 use crate::process::{Companion, Identity};
@@ -11,31 +11,31 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 const LAST_LINES: usize = 25;
-/// Below those that systems hand out for outgoing connections: a port found free here is not taken
-/// by one of these before the operator has it.
+/// A range below the ephemeral ports of common systems: an outgoing connection cannot take a port
+/// that was found free here before the operator binds it.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
-/// How the operator is to run.
+/// The settings of an operator.
 #[derive(Clone, Debug)]
 pub struct OperatorSettings {
     /// The binary.
     pub binary: PathBuf,
-    /// With the token of the chart's ServiceAccount.
+    /// A kubeconfig with the token of the chart's ServiceAccount.
     pub kubeconfig: PathBuf,
-    /// The authorities that it trusts, as a file: those of the system would be the most of its
-    /// start, and nothing here has a certificate of theirs.
+    /// The CA certificates that it trusts, as a file: reading the system's would take most of its
+    /// start, and no server in the tests has a certificate of theirs.
     pub ca: PathBuf,
-    /// For `AWS_ENDPOINT_URL`.
+    /// The value of `AWS_ENDPOINT_URL`.
     pub aws_endpoint: String,
-    /// Of the operator's own role.
+    /// The credentials of the operator's own role.
     pub credentials: Credentials,
     /// More flags of `registry-grants controller`.
     pub arguments: Vec<String>,
-    /// Where its output goes.
+    /// The file for its output.
     pub log: PathBuf,
 }
 
-/// A running operator. It ends when this is dropped, and when our process ends.
+/// A running operator. It ends when this value is dropped, and when our process ends.
 pub struct Operator {
     process: Companion,
     health: String,
@@ -43,7 +43,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts it; it may not be ready yet.
+    /// Starts the operator; it may not be ready yet.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -51,7 +51,8 @@ impl Operator {
         Self::start_by(settings, Companion::start)
     }
 
-    /// Starts one that stays when our process ends, once [`Self::leave`] was called.
+    /// Starts an operator that keeps running when our process ends, once [`Self::leave`] was
+    /// called.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -105,14 +106,14 @@ impl Operator {
         })
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until it reports that it is ready.
     ///
     /// # Errors
     /// When it ends, or does not become ready; the error shows the end of its log.
     pub async fn ready(&mut self) -> Result<()> {
         let answer = eventually("the operator is ready", async || {
             if let Some(status) = self.process.ended() {
-                return Ok(Err(status)); // no use to wait on
+                return Ok(Err(status)); // it has ended: waiting is useless
             }
             let (status, body) = request("GET", &self.health, "/readyz", "").await?;
             ensure!(status == 200, "/readyz answers {status}: {body}");
@@ -126,7 +127,7 @@ impl Operator {
         }
     }
 
-    /// Its metrics, in the OpenMetrics text format.
+    /// Returns its metrics, in the OpenMetrics text format.
     ///
     /// # Errors
     /// When it does not answer.
@@ -136,12 +137,12 @@ impl Operator {
         Ok(body)
     }
 
-    /// Ends it at once, as a crash would (SIGKILL).
+    /// Kills it at once, as a crash would (SIGKILL).
     pub fn kill(mut self) {
         self.process.kill();
     }
 
-    /// Asks it to end, as the kubelet does (SIGTERM), and waits for that.
+    /// Terminates it as the kubelet does (SIGTERM), and waits for its end.
     ///
     /// # Errors
     /// When it had to be killed.
@@ -149,27 +150,28 @@ impl Operator {
         self.process.terminate()
     }
 
-    /// Stops it where it is, as a frozen node does (SIGSTOP).
+    /// Pauses it, as a frozen node does (SIGSTOP).
     pub fn pause(&self) {
         self.process.pause();
     }
 
-    /// Lets it go on after [`Self::pause`].
+    /// Resumes it after [`Self::pause`].
     pub fn resume(&self) {
         self.process.resume();
     }
 
-    /// Leaves it to itself: it goes on when our process has ended, if it was started for that.
+    /// Detaches it: it keeps running when our process has ended, if it was started with
+    /// [`Self::start_to_stay`].
     pub fn leave(self) {
         self.process.leave();
     }
 
-    /// How its process can be found and ended later.
+    /// Returns the identity of its process, to find and end it later.
     pub fn identity(&self) -> Identity {
         Identity::of(self.process.id())
     }
 
-    /// Everything that it has logged, and that those before it with the same log have.
+    /// Returns everything that it and earlier operators with the same log have logged.
     ///
     /// # Errors
     /// When the file cannot be read.

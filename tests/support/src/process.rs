@@ -1,5 +1,5 @@
-//! Processes that outlive a call: they end with us, or are known well enough to be ended later by
-//! somebody else.
+//! Processes that outlive a call: they end with ours, or have an identity by which another process
+//! can end them later.
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
@@ -8,21 +8,21 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a process that was asked to end may take, also on a machine that is busy with other
-/// things.
+/// How long a process may take to end on request, even on a busy machine.
 const ENDING: Duration = Duration::from_secs(120);
 
-/// A process that ends with ours, however ours ends.
+/// A process that ends with ours, even if ours is killed.
 pub(crate) struct Companion {
     child: Child,
-    /// Waits for the end of a pipe that only we hold open, and kills the child then. (A
-    /// parent-death signal would not do: it comes with the end of the *thread* that started the
-    /// child, and a test's thread ends before its process.)
+    /// A process that waits for the end of a pipe that only our process holds open, and then kills
+    /// the child. (A parent-death signal would not work: it is sent at the end of the *thread* that
+    /// started the child, and a test's thread ends before its process.)
     watcher: Option<Child>,
 }
 
 impl Companion {
-    /// Starts it, in a process group of its own: a Ctrl-C in the terminal is for us, who end it.
+    /// Starts the process in its own process group: a Ctrl-C in the terminal reaches only our
+    /// process, which then ends the child.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let mut companion = Self::start_to_stay(command)?;
         let watcher = Command::new("sh")
@@ -42,8 +42,8 @@ impl Companion {
         Ok(companion)
     }
 
-    /// Starts one that stays when our process ends; while this value lives, dropping it ends the
-    /// process.
+    /// Starts a process that keeps running when our process ends. While this value exists, dropping
+    /// it ends the process.
     pub(crate) fn start_to_stay(command: &mut Command) -> Result<Self> {
         let shown = command.get_program().to_string_lossy().into_owned();
         let child = command.stdin(Stdio::null()).process_group(0).spawn();
@@ -53,7 +53,7 @@ impl Companion {
         })
     }
 
-    /// Leaves the process to itself.
+    /// Detaches the process.
     pub(crate) fn leave(self) {
         std::mem::forget(self);
     }
@@ -62,19 +62,19 @@ impl Companion {
         self.child.id()
     }
 
-    /// How it ended, if it did by itself.
+    /// Returns its exit status if it has ended by itself.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Ends it at once (SIGKILL), and waits for that.
+    /// Kills it at once (SIGKILL), and waits for its end.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.dismiss_watcher();
     }
 
-    /// Asks it to end (SIGTERM) and waits for that; kills it when it does not.
+    /// Terminates it (SIGTERM) and waits for its end; kills it if it does not end.
     pub(crate) fn terminate(&mut self) -> Result<ExitStatus> {
         if self.ended().is_none() {
             signal(self.child.id(), Signal::TERM);
@@ -96,17 +96,17 @@ impl Companion {
         }
     }
 
-    /// Stops it where it is (SIGSTOP), as a frozen node does.
+    /// Pauses it (SIGSTOP), as a frozen node does.
     pub(crate) fn pause(&self) {
         signal(self.child.id(), Signal::STOP);
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub(crate) fn resume(&self) {
         signal(self.child.id(), Signal::CONT);
     }
 
-    // Only once the child was waited for: until then nobody else can have its number.
+    // Call this only after waiting for the child: until then no other process can get its PID.
     fn dismiss_watcher(&mut self) {
         if let Some(mut watcher) = self.watcher.take() {
             let _ = watcher.kill();
@@ -121,7 +121,7 @@ impl Drop for Companion {
     }
 }
 
-/// A process, so that it is not taken for another one that got its number later.
+/// The identity of a process, which distinguishes it from a later process with the same PID.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Identity {
     pid: u32,
@@ -129,7 +129,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of a process that runs now.
+    /// Returns the identity of a process that is running.
     pub fn of(pid: u32) -> Self {
         Self {
             pid,
@@ -137,13 +137,13 @@ impl Identity {
         }
     }
 
-    /// Whether it runs still.
+    /// Returns whether it is still running.
     pub fn is_running(&self) -> bool {
         self.started.is_some() && started(self.pid) == self.started
     }
 
-    /// Asks it to end (SIGTERM) and waits for that; kills it when it does not. Nothing, when it
-    /// does not run.
+    /// Terminates it (SIGTERM) and waits for its end; kills it if it does not end. Does nothing if
+    /// it is not running.
     pub fn end(&self) {
         for with in [Signal::TERM, Signal::KILL] {
             if self.is_running() {
@@ -158,18 +158,18 @@ impl Identity {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    // One that has ended meanwhile is no error.
+    // It is not an error if the process has ended meanwhile.
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
 }
 
-/// When the process started, in whatever form the system tells it. `None`: there is no such
-/// process, or it has ended.
+/// Returns the start time of the process in the system's own format; `None` if the process does not
+/// exist or has ended.
 fn started(pid: u32) -> Option<String> {
     if std::path::Path::new("/proc/self/stat").exists() {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name, in parentheses, may hold anything; the fields after it are the third and
+        // The name, in parentheses, may contain anything; the fields after it are the third and
         // following.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let (state, start_ticks) = (fields.first()?, fields.get(19)?);

@@ -1,11 +1,11 @@
-//! Steps: what is said while they run, and the table at the end.
+//! Steps with progress output, and the table at the end.
 
 use anyhow::Result;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Runs steps one after the other and remembers how they came out.
+/// Runner of steps that records their results.
 pub struct Report {
     began: Instant,
     rows: RefCell<Vec<Row>>,
@@ -32,7 +32,7 @@ pub struct Done<T> {
 }
 
 impl<T> Done<T> {
-    /// The value.
+    /// Returns the value.
     ///
     /// # Errors
     /// When the step failed or was skipped; a step that passes this on counts as skipped.
@@ -42,7 +42,7 @@ impl<T> Done<T> {
             .ok_or_else(|| Missing(self.title.clone()).into())
     }
 
-    /// The value, if there is one.
+    /// Returns the value, if there is one.
     pub fn into_value(self) -> Option<T> {
         self.value
     }
@@ -60,7 +60,7 @@ impl std::fmt::Display for Missing {
 impl std::error::Error for Missing {}
 
 impl Report {
-    /// `logs`: where a person finds more when a step fails.
+    /// Creates an empty report. `logs` is the folder that the output names if a step fails.
     pub fn new(logs: PathBuf) -> Self {
         Self {
             began: Instant::now(),
@@ -69,7 +69,7 @@ impl Report {
         }
     }
 
-    /// Runs a step. It says by [`say`] what it does.
+    /// Runs a step, which reports its progress with [`say`].
     pub async fn step<T>(&self, title: &str, work: impl Future<Output = Result<T>>) -> Done<T> {
         println!("\n── {title}");
         let began = Instant::now();
@@ -100,7 +100,7 @@ impl Report {
         }
     }
 
-    /// Prints the table; gives back whether every step is ok.
+    /// Prints the table; returns whether all steps succeeded.
     pub fn finish(&self) -> bool {
         let rows = self.rows.borrow();
         let width = rows
@@ -135,7 +135,7 @@ impl Report {
     }
 }
 
-/// A line of progress.
+/// Prints a line of progress.
 pub fn say(line: impl std::fmt::Display) {
     println!("   {line}");
 }

@@ -1,5 +1,5 @@
-//! What an EC2 instance does: take its role's session, log in to a registry, push and pull;
-//! directly, or by a role of the registry's account.
+//! The actions of an EC2 instance: get its role's session, log in to a registry, push and pull,
+//! either directly or through a role in the registry's account.
 
 use crate::aws::{APP_NAME, Aws, REGION, denied, failed};
 use crate::command::{Finished, run};
@@ -11,19 +11,19 @@ use aws_credential_types::Credentials;
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// How something that needs a permission came out. What is neither of these (no network, a missing
-/// repository, a registry that answers nonsense) is an error, so that it can never pass for a
+/// The result of an action that needs a permission. Any other failure (no network, a missing
+/// repository, an invalid answer of the registry) is an error, so that it can never pass for a
 /// denial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<T> {
-    /// It was done.
+    /// The action succeeded.
     Allowed(T),
-    /// AWS, or its registry, refused it for lack of permission: what it said.
+    /// AWS or its registry refused the action for lack of permission, with this text.
     Denied(String),
 }
 
 impl<T> Outcome<T> {
-    /// What came of it.
+    /// Returns the value of an allowed action.
     ///
     /// # Errors
     /// When it was denied.
@@ -34,7 +34,7 @@ impl<T> Outcome<T> {
         }
     }
 
-    /// What AWS said.
+    /// Returns the text of the denial.
     ///
     /// # Errors
     /// When it was allowed.
@@ -58,7 +58,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// A repository in us-east-1.
+    /// Returns a repository in us-east-1.
     pub fn new(account: &str, name: &str) -> Self {
         Self {
             account: account.into(),
@@ -67,7 +67,7 @@ impl Repository {
         }
     }
 
-    /// Makes it, as its account's root.
+    /// Creates it as its account's root.
     ///
     /// # Errors
     /// When the call fails.
@@ -82,7 +82,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Its policy, if it has one.
+    /// Reads its policy, if it has one.
     ///
     /// # Errors
     /// When the call fails.
@@ -91,7 +91,8 @@ impl Repository {
         crate::account_state::repository_policy(&client, &self.name).await
     }
 
-    /// Sets its policy by hand: as its account's root. No statement left: it has none then.
+    /// Sets its policy as its account's root, like a manual change. A document without statements
+    /// removes the policy.
     ///
     /// # Errors
     /// When the call fails.
@@ -115,12 +116,12 @@ impl Repository {
         Ok(())
     }
 
-    /// The registry's host name.
+    /// Returns the registry's host name.
     pub fn host(&self) -> String {
         format!("{}.dkr.ecr.{}.amazonaws.com", self.account, self.region)
     }
 
-    /// An image in it, as registry clients and Pods name it.
+    /// Returns the reference of an image in it, as registry clients and Pods use it.
     pub fn reference(&self, tag: &str) -> String {
         format!("{}/{}:{tag}", self.host(), self.name)
     }
@@ -134,7 +135,7 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// The account's root: the owner of its repositories.
+    /// Creates a session of the account's root, the owner of its repositories.
     pub fn of_root(stack: &'a Stack, account: &str) -> Self {
         Self {
             stack,
@@ -142,8 +143,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// An EC2 instance that has this role. The role's account's root stands in for EC2: in this
-    /// emulation it may assume a role that trusts `ec2.amazonaws.com`.
+    /// Creates a session of an EC2 instance with this role. The root of the role's account replaces
+    /// EC2: in this emulation it may assume a role that trusts `ec2.amazonaws.com`.
     ///
     /// # Errors
     /// When the call fails for another reason than permission.
@@ -155,7 +156,7 @@ impl<'a> Session<'a> {
         Self::of_root(stack, account).assume(role_arn).await
     }
 
-    /// The AWS clients of this session.
+    /// Returns the AWS clients of this session.
     pub fn aws(&self) -> &Aws {
         &self.aws
     }
@@ -191,7 +192,7 @@ impl<'a> Session<'a> {
         }))
     }
 
-    /// Pushes a new image with a real registry client; gives back its digest.
+    /// Pushes a new image with a real registry client; returns its digest.
     ///
     /// # Errors
     /// When it fails for another reason than permission.
@@ -223,7 +224,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Pulls an image with a real registry client; gives back the digest of what came.
+    /// Pulls an image with a real registry client; returns the digest of the received image.
     ///
     /// # Errors
     /// When it fails for another reason than permission.
@@ -238,7 +239,8 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Gets a token for the registry, and leaves it in `folder` as a `DOCKER_CONFIG` of it.
+    /// Gets a token for the registry, and stores it in `folder`, which then serves as
+    /// `DOCKER_CONFIG`.
     ///
     /// # Errors
     /// When it fails for another reason than permission.
@@ -252,7 +254,7 @@ impl<'a> Session<'a> {
             Err(why) => return Ok(Outcome::Denied(why)),
         };
         let token = data.into_iter().find_map(|data| data.authorization_token);
-        // The token is what a docker configuration keeps as it is: base64 of `user:password`.
+        // A Docker configuration contains the token unchanged: base64 of `user:password`.
         let token = token.context("GetAuthorizationToken gave no token")?;
         let configuration = serde_json::json!({"auths": {repository.host(): {"auth": token}}});
         std::fs::write(folder.join("config.json"), configuration.to_string())?;
@@ -293,9 +295,9 @@ async fn run_crane(stack: &Stack, folder: &Path, arguments: &[&OsStr]) -> Result
     run(&stack.info.bin.crane, arguments, folder, &variables, None).await
 }
 
-/// What the registry said, if it refused for lack of permission: its error code, or status 403 in
-/// answer to a HEAD request, which has no body. (The proxy's own 403, for another host, comes with
-/// a body and without a code.)
+/// Returns the registry's answer if it refused for lack of permission: its error code, or status
+/// 403 in answer to a HEAD request, which has no body. (The proxy's own 403, for another host, has
+/// a body but no code.)
 fn refusal(stderr: &str) -> Option<String> {
     let is_refusal = |line: &&str| {
         line.contains(": DENIED: ")

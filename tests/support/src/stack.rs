@@ -11,45 +11,45 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
-/// Where everything is. It is what `stack.py` prints.
+/// The addresses and files of a stack, as `stack.py` prints them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Info {
-    /// The cluster admin's.
+    /// The cluster admin's kubeconfig.
     pub kubeconfig: PathBuf,
     /// The API server's URL.
     pub server: String,
-    /// The certificate of the API server's authority.
+    /// The certificate of the API server's CA.
     pub ca: PathBuf,
-    /// For `AWS_ENDPOINT_URL`.
+    /// The value of `AWS_ENDPOINT_URL`.
     pub aws_endpoint: String,
-    /// For `HTTP_PROXY`: the way to `<account>.dkr.ecr.<region>.amazonaws.com`.
+    /// The value of `HTTP_PROXY`: the proxy to `<account>.dkr.ecr.<region>.amazonaws.com`.
     pub registry_proxy: String,
-    /// The API server's, in JSON lines.
+    /// The API server's audit log, in JSON lines.
     pub audit_log: PathBuf,
     /// Every call to the emulation, in JSON lines.
     pub aws_call_log: PathBuf,
     /// The folder of the processes' logs.
     pub logs: PathBuf,
-    /// The programs.
+    /// The client programs.
     pub bin: Programs,
     /// The stack's own process.
     pub pid: u32,
-    /// The node, in a whole cluster.
+    /// The node, in an entire cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeInfo>,
 }
 
-/// What is asked of a node, whoever made it.
+/// The interface of a node, independent of the tool that created it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeInfo {
-    /// A command that makes an image known to the node; the archive's path comes after it.
+    /// A command that loads an image into the node; the archive's path is its last argument.
     pub load_image: Vec<String>,
-    /// The credentials that the instance's metadata service would give, as a `credential_process`
-    /// prints them.
+    /// The file with the credentials that the instance's metadata service would return, in the
+    /// format of a `credential_process`.
     pub instance_credentials: PathBuf,
-    /// A command that starts the kubelet anew.
+    /// A command that restarts the kubelet.
     pub restart_kubelet: Vec<String>,
     /// ECR's credential provider for kubelets.
     pub credential_provider: PathBuf,
@@ -64,38 +64,39 @@ pub struct Programs {
     pub crane: PathBuf,
 }
 
-/// A running stack. It ends when this is dropped, and when our process ends.
+/// A running stack. It ends when this value is dropped, and when our process ends.
 #[derive(Debug)]
 pub struct Stack {
-    /// Where everything is.
+    /// The addresses and files of the stack.
     pub info: Info,
     folder: PathBuf,
-    /// None: it is not ours to end.
+    /// `None` if dropping this value must not end the stack.
     child: Option<Child>,
 }
 
 impl Stack {
-    /// Starts one that writes below `target/stacks/<name>`, or `<name>-2` where that is in use.
+    /// Starts a stack that writes below `target/stacks/<name>`, or `<name>-2` if that is in use.
     ///
     /// # Errors
-    /// When it does not start. Why is on standard error.
+    /// When it does not start; standard error shows the reason.
     pub fn start(name: &str) -> Result<Self> {
         Self::start_in(&free_folder(name)?)
     }
 
-    /// Starts one that writes into this folder alone; what an earlier one left there is removed.
+    /// Starts a stack that writes only into this folder; files of an earlier stack there are
+    /// removed.
     ///
     /// # Errors
-    /// When it does not start. Why is on standard error.
+    /// When it does not start; standard error shows the reason.
     pub fn start_in(folder: &Path) -> Result<Self> {
         Self::start_by(&mut up(folder), folder)
     }
 
-    /// Starts a whole cluster, with a node: `tests/support/node`. `plain_registries` are hosts that
-    /// it asks by plain HTTP.
+    /// Starts an entire cluster, with a node: `tests/support/node`. The node uses plain HTTP for
+    /// the hosts in `plain_registries`.
     ///
     /// # Errors
-    /// When it does not start. Why is on standard error.
+    /// When it does not start; standard error shows the reason.
     pub fn start_with_node(
         folder: &Path,
         plain_registries: &[String],
@@ -138,12 +139,12 @@ impl Stack {
         }
     }
 
-    /// Starts one that stays when our process ends.
+    /// Starts a stack that keeps running when our process ends.
     ///
     /// # Errors
     /// When it does not start.
     pub fn start_to_stay(folder: &Path) -> Result<Self> {
-        // What has to be built is built now, where the person sees how far it is.
+        // Everything that must be built is built now, so that the developer sees the progress.
         let tools = Command::new(crate::repository_root().join("tools/install"))
             .stdout(Stdio::null())
             .status();
@@ -152,8 +153,8 @@ impl Stack {
             "tools/install failed; why stands above"
         );
         std::fs::create_dir_all(folder)?;
-        // Not our standard error: whoever reads that to its end would wait for the end of the
-        // stack.
+        // The child does not get our standard error: a process that reads that to its end would
+        // wait for the end of the stack.
         let said = folder.join("stack.log");
         let mut command = up(folder);
         command
@@ -172,10 +173,11 @@ impl Stack {
         })
     }
 
-    /// Uses one that somebody else started: the line that it printed.
+    /// Attaches to a stack that another process started. `json` is the line that the process
+    /// printed.
     ///
     /// # Errors
-    /// When the text is none.
+    /// When the text is not such a line.
     pub fn attach(json: &str) -> Result<Self> {
         let info: Info = serde_json::from_str(json).context("this is not what stack.py prints")?;
         let folder = info
@@ -190,8 +192,8 @@ impl Stack {
         })
     }
 
-    /// The same cluster, before the AWS of another stack: its own is asked by nobody then. The
-    /// other must outlive it.
+    /// Returns the same cluster with the AWS of another stack; its own AWS is then unused. The
+    /// other stack must outlive it.
     pub fn with_aws_of(mut self, other: &Self) -> Self {
         self.info.aws_endpoint.clone_from(&other.info.aws_endpoint);
         self.info
@@ -201,29 +203,30 @@ impl Stack {
         self
     }
 
-    /// AWS as the root of an account.
+    /// Returns the AWS clients of an account's root.
     pub fn aws(&self, account: &str) -> Aws {
         Aws::root(&self.info.aws_endpoint, account)
     }
 
-    /// The folder that all of it is in; logs of what is started beside it belong there as well.
+    /// Returns the folder of the stack's files; logs of other processes that use the stack belong
+    /// there, too.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// How its process can be found and ended later.
+    /// Returns the identity of its process, to find and end it later.
     pub fn identity(&self) -> Identity {
         Identity::of(self.info.pid)
     }
 
-    /// A folder for a short while.
+    /// Creates a temporary folder.
     pub(crate) fn scratch(&self) -> Result<tempfile::TempDir> {
         let parent = self.folder.join("scratch");
         std::fs::create_dir_all(&parent)?;
         Ok(tempfile::tempdir_in(parent)?)
     }
 
-    /// `host:port` of the emulation.
+    /// Returns `host:port` of the emulation.
     pub(crate) fn aws_authority(&self) -> &str {
         self.info.aws_endpoint.trim_start_matches("http://")
     }
@@ -232,7 +235,7 @@ impl Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            drop(child.stdin.take()); // what it waits for
+            drop(child.stdin.take()); // the child ends with this pipe
             let _ = child.wait();
         }
     }
@@ -260,15 +263,15 @@ fn first_line(child: &mut Child) -> Result<Info> {
         .with_context(|| format!("stack.py printed something else than where it is: {line}"))
 }
 
-/// Removes what we left there the last time (stack.py does so with its own): caches of a cluster
-/// that is no more.
+/// Removes our files from an earlier stack in the folder (stack.py removes its own): caches of a
+/// cluster that does not exist any more.
 fn clear(folder: &Path) {
     for left in ["home", "scratch"] {
         let _ = std::fs::remove_dir_all(folder.join(left));
     }
 }
 
-/// `target/stacks/<name>`, or the first of `<name>-2`, … that no running stack is in.
+/// Returns `target/stacks/<name>`, or the first of `<name>-2`, … that no running stack uses.
 fn free_folder(name: &str) -> Result<PathBuf> {
     static TAKEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let parent = crate::repository_root().join("target/stacks");

@@ -1,21 +1,21 @@
-//! Waiting for what takes time: by its effect, and never longer than a bound that only catches what
+//! Waiting for slow work: for its effect, and never longer than a bound that catches only work that
 //! hangs.
 
 use anyhow::{Error, Result};
 use std::time::{Duration, Instant};
 
-/// How long anything may take before it counts as failed: far more than it needs, also on a machine
-/// with a load of 20.
+/// The time after which any wait has failed: far more than any work needs, even on a machine with a
+/// load of 20.
 pub const BOUND: Duration = Duration::from_secs(300);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Something has not come within its bound.
+/// The error of a wait that exceeded its bound.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub what: String,
     pub bound: Duration,
-    /// What it lacked at last.
+    /// The last unmet requirement.
     pub missing: Error,
 }
 
@@ -36,19 +36,19 @@ impl std::fmt::Display for Waiting {
 
 impl std::error::Error for Waiting {}
 
-/// Looks until `look` gives `Ok`. What it gives otherwise says what is still missing, and is the
-/// error's text when the bound is over.
+/// Calls `look` until it returns `Ok`. Its error names the missing state, and becomes the text of
+/// this function's error if the bound is exceeded.
 ///
 /// # Errors
-/// When `look` has not given `Ok` within [`BOUND`].
+/// When `look` does not return `Ok` within [`BOUND`].
 pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     eventually_of(1, what, look).await
 }
 
-/// The same for something that is about this many objects: it may take longer, the more there are.
+/// Does the same for work on this many objects: more objects may take longer.
 ///
 /// # Errors
-/// When `look` has not given `Ok` within [`bound_of`] them.
+/// When `look` does not return `Ok` within [`bound_of`] them.
 pub async fn eventually_of<T>(
     count: usize,
     what: &str,
@@ -68,14 +68,14 @@ pub async fn eventually_of<T>(
                 }
                 .into());
             }
-            // A look is work for the machine, which has to do what is waited for as well.
+            // Each call of `look` takes CPU time that the awaited work needs, too.
             Err(_) => tokio::time::sleep(pause.max(looked.elapsed())).await,
         }
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
 }
 
-/// [`BOUND`] for what is about this many objects, applied at once.
+/// Returns the [`BOUND`] for work on this many objects that are applied at once.
 pub fn bound_of(count: usize) -> Duration {
     BOUND + Duration::from_secs(2) * u32::try_from(count).unwrap_or(u32::MAX)
 }
