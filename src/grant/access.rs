@@ -1,14 +1,14 @@
-//! Judges whether access works, and names the missing link where it does not.
+//! Judges whether access works, and names the missing link if it does not.
 //!
 //! - `inputs`: what was read on both sides.
 //! - `report`: collects the findings of one path into one verdict and one text.
 //!
-//! The policies of both sides are evaluated for each call that a client makes, by each path.
-//! `controller::apply` reads them.
+//! For each path, this module evaluates the policies of both accounts for each call that a client
+//! makes. `controller::apply` reads the policies.
 //!
-//! Tenants read the result in the status of their grants. So it names what is on their own roles,
-//! and of the policies that they share with others (a repository's, the registry's) no more than
-//! what denies them.
+//! Tenants read the result in the status of their grants. It therefore names the policies and
+//! statements on their own roles. Of the policies that they share with others (a repository's, the
+//! registry's) it names only the statements that deny them access.
 
 mod inputs;
 mod report;
@@ -24,10 +24,11 @@ use crate::policy::evaluate::{Named, Policies, Principal, Request, RequestContex
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use report::Findings;
 
-/// What a client does to pull an image.
+/// Calls with which a client pulls an image.
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
-/// What a client does to push one: it looks for what is there, and clients fail without reading.
-/// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>.
+/// Calls with which a client pushes an image. A push checks for existing layers, and clients fail
+/// without permission to read. Source:
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>.
 const PUSH: [&str; 6] = [
     "ecr:BatchCheckLayerAvailability",
     "ecr:BatchGetImage",
@@ -39,7 +40,7 @@ const PUSH: [&str; 6] = [
 const ASSUME: &str = "sts:AssumeRole";
 const TOO_LONG: &str = "it takes too long to follow these policies for each repository: use fewer repositories for each grant, or fewer wildcards in the policies of the roles";
 
-/// The calls on a repository that this takes.
+/// Returns the calls on a repository that the action takes.
 pub fn calls(action: AccessAction) -> &'static [&'static str] {
     match action {
         AccessAction::Pull => &PULL,
@@ -47,11 +48,11 @@ pub fn calls(action: AccessAction) -> &'static [&'static str] {
     }
 }
 
-/// What the grant lets each of its callers do, as far as what was read tells. `enough`: whether it
-/// has taken so long that the rest stays unknown. Whoever writes the policies decides how long it
-/// takes.
+/// Judges what the grant allows each of its callers to do, as far as the readings show it. `enough`
+/// returns true once the evaluation takes too long; the rest stays unknown. The authors of the
+/// policies determine how long the evaluation takes, hence the limit.
 pub fn judge(grant: &Grant, readings: &Readings, enough: &dyn Fn() -> bool) -> Vec<AccessStatus> {
-    /// A status lists so many.
+    /// Maximum number of entries in a status.
     const LISTED: usize = 100;
     let actions: &[AccessAction] = match grant.access {
         Access::Pull => &[AccessAction::Pull],
@@ -78,7 +79,7 @@ pub fn judge(grant: &Grant, readings: &Readings, enough: &dyn Fn() -> bool) -> V
         }
     }
     if told.len() > LISTED {
-        // Whatever is left out, it is nothing that is wrong.
+        // The verdicts that report no problem are cut off first.
         told.sort_by_key(|told| match told.verdict {
             AccessVerdict::Denied => 0,
             AccessVerdict::Unknown => 1,
@@ -90,8 +91,8 @@ pub fn judge(grant: &Grant, readings: &Readings, enough: &dyn Fn() -> bool) -> V
     told
 }
 
-/// That somebody who should have access by a path has not, though all that the operator writes is
-/// in place.
+/// Reports that a caller has no access by one of its paths, although everything that the operator
+/// writes is in place.
 pub fn denied(access: &[AccessStatus]) -> Option<Problem> {
     const NAMED: usize = 3;
     let denied: Vec<&AccessStatus> = access
@@ -208,7 +209,7 @@ impl Judge<'_> {
         );
     }
 
-    /// What the client asks of the registry.
+    /// Judges the client's calls to the registry.
     fn images(&self, holder: &Holder, action: AccessAction, findings: &mut Findings) {
         let Readings {
             repositories,
@@ -275,7 +276,7 @@ impl Judge<'_> {
                 findings.unknown(TOO_LONG.into());
                 break;
             }
-            // Lambda asks on behalf of a function, which has some name.
+            // Lambda makes the request on behalf of a function; any name serves.
             let function = functions.replace("{region}", region);
             let account = function.split(':').nth(4).unwrap_or_default().to_owned();
             let context = RequestContext::default()
@@ -311,7 +312,8 @@ impl Judge<'_> {
         findings
     }
 
-    /// None was found, which says nothing where the registry's account cannot be read.
+    /// Records that no repository was found. That proves nothing if the registry account cannot be
+    /// read.
     fn no_repository(&self, findings: &mut Findings) {
         findings.depends("whether there is a repository: none was found".into());
         for Named { name, document } in self.readings.registry_policies.values().flatten() {
@@ -351,7 +353,7 @@ impl Judge<'_> {
     }
 }
 
-/// Why policies of the resource could not be read, as a verdict says it.
+/// Returns the reasons why resource policies could not be read, as a verdict states them.
 fn unread(policies: &Policies) -> Vec<String> {
     let why = |Named { name, document }: &Named| {
         document.as_ref().err().map(|why| format!("{name}: {why}"))
@@ -360,8 +362,9 @@ fn unread(policies: &Policies) -> Vec<String> {
 }
 
 impl Holder {
-    /// What is known of a request that a session of the role makes, which begins with the next
-    /// second: where sessions were ended just now, those of this second are among them.
+    /// Returns the known condition keys of a request in a session of the role. The session begins
+    /// in the next second: when sessions have just been ended, those of the current second are
+    /// among them.
     pub fn context(&self, now: Timestamp) -> RequestContext {
         let text = |moment: Timestamp| moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let (moment, begun) = (
@@ -379,7 +382,7 @@ impl Holder {
         })
     }
 
-    /// Its own policies, and these of the resource.
+    /// Combines the role's own policies with these policies of the resource.
     pub fn policies(&self, resource: impl IntoIterator<Item = Named>) -> Policies {
         let Self {
             identity, boundary, ..

@@ -1,12 +1,12 @@
-//! The ECR actions that an access stands for. Source:
+//! ECR actions of each access level. Source:
 //! <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html> and the pull
-//! actions beside it.
+//! actions documented next to it.
 
 use crate::api::grant::Access;
 use std::collections::BTreeSet;
 
-/// The registry token: its own action without resource, needed in the identity policy of whoever
-/// asks for the token.
+/// Action that requests the registry token. It applies to no resource, and the identity policy of
+/// the principal that requests the token must allow it.
 pub const GET_TOKEN: &str = "ecr:GetAuthorizationToken";
 
 const PULL: [&str; 3] = [
@@ -22,11 +22,11 @@ const PUSH: [&str; 5] = [
     "ecr:UploadLayerPart",
 ];
 
-/// What the Lambda service does by itself to fetch a function's image. Source:
+/// Actions that the Lambda service itself performs to fetch a function's image. Source:
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policy-examples.html>.
 const LAMBDA: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
-/// The actions on repositories that an access allows.
+/// Returns the repository actions that an access level allows.
 pub fn of(access: Access) -> BTreeSet<String> {
     let push: &[&str] = match access {
         Access::Pull => &[],
@@ -38,7 +38,7 @@ pub fn of(access: Access) -> BTreeSet<String> {
         .collect()
 }
 
-/// The actions on repositories that the Lambda service needs.
+/// Returns the repository actions that the Lambda service needs.
 pub fn of_lambda() -> BTreeSet<String> {
     LAMBDA.map(String::from).into()
 }

@@ -1,5 +1,5 @@
-//! The rules of the `AWSAccount`s: whether they admit what a grant asks. Unset means none; a grant
-//! must fit one rule whole.
+//! Checks whether the rules of the `AWSAccount`s admit a grant's requests. An unset field admits
+//! nothing, and one rule must admit the entire grant.
 
 use super::Problem;
 use super::consumer::Consumer;
@@ -11,37 +11,37 @@ use crate::api::conditions::Reason;
 use crate::api::grant::{Access, Management};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where a grant lives.
+/// Namespace of a grant.
 #[derive(Clone, Copy, Debug)]
 pub struct GrantNamespace<'a> {
     /// The grant.
     pub name: &'a GrantName,
-    /// Its namespace's labels; `None` where they are not known (yet): then no selector matches.
+    /// Its namespace's labels; `None` if they are not known (yet). No selector matches then.
     pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
-/// What a grant asks of the registry account.
+/// Requests of a grant to the registry account.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionRequest<'a> {
-    /// Where it lives.
+    /// The grant's namespace.
     pub home: GrantNamespace<'a>,
-    /// The access.
+    /// The access level.
     pub access: Access,
     /// The repositories.
     pub repositories: &'a BTreeSet<RepositoryPattern>,
-    /// For whom.
+    /// The consumer.
     pub consumer: &'a Consumer,
-    /// By which role.
+    /// The registry role, if one is requested.
     pub role: Option<&'a RegistryRole>,
-    /// The Sids of other people's statements that it takes the place of.
+    /// The Sids of foreign statements that the grant replaces.
     pub replaces: &'a BTreeSet<String>,
-    /// Whether what it gave is to stay when it is deleted.
+    /// Whether its access should stay when it is deleted.
     pub retains: bool,
 }
 
 impl AdmissionRequest<'_> {
-    /// Why no rule admits the grant, in terms of what the tenant asked: what else the account's
-    /// rules admit is not told.
+    /// Explains why no rule admits the grant, in terms of the tenant's request. It does not
+    /// disclose what else the account's rules admit.
     pub fn refused_by<'r>(
         &self,
         account: &AccountId,
@@ -120,7 +120,7 @@ impl AdmissionRequest<'_> {
     }
 }
 
-/// Why no rule admits an instance role.
+/// Explains why no rule admits an instance role.
 pub fn instance_role_refused<'r>(
     role: &RoleIdentity,
     management: Management,
@@ -160,8 +160,8 @@ pub fn instance_role_refused<'r>(
     })
 }
 
-/// Whether an account is open, as a consumer, to the grants of this namespace at all: of any other
-/// the operator tells them nothing.
+/// Returns whether an account is open, as a consumer, to the grants of this namespace at all. The
+/// operator discloses nothing about any other account to them.
 pub fn is_open_to(
     name: &GrantName,
     labels: Option<&BTreeMap<String, String>>,

@@ -1,5 +1,5 @@
-//! What is changed in AWS, as data: planned before it is done, and told after. `plan`, mode
-//! `Observe` and the reconciler have the same.
+//! Changes in AWS as data: planned before they are made, and reported afterwards. `plan`, mode
+//! `Observe` and the reconciler share them.
 
 use super::diff::Step;
 use super::names::AccountId;
@@ -13,40 +13,40 @@ use std::fmt;
 pub struct Change {
     /// The account.
     pub account: AccountId,
-    /// The region, for what is in one.
+    /// The region, if the changed resource is regional.
     pub region: Option<String>,
-    /// Whether something comes, changes or goes.
+    /// Whether something is created, changed or removed.
     pub effect: ChangeEffect,
-    /// What is done, for people: `set the trust policy of role miq-devops`.
+    /// The action, for people: `set the trust policy of role miq-devops`.
     pub what: String,
-    /// What was found in its place, for people, where that can be said shortly.
+    /// The previous state, for people, if it has a short description.
     pub found: Option<String>,
-    /// Where a policy changes: how it was, and how it is then.
+    /// The policy before and after, if a policy changes.
     pub policy: Option<PolicyChange>,
 }
 
 /// A policy before and after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyChange {
-    /// As it was; `None` where there was none, or none that can be read.
+    /// The document before the change; `None` if there was none, or none that can be read.
     pub before: Option<Document>,
-    /// As it is then; `None` where there is none any more.
+    /// The document after the change; `None` if there is none any more.
     pub after: Option<Document>,
 }
 
-/// What a change does to what is there.
+/// Effect of a change on the previous state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeEffect {
-    /// Something is there that was not.
+    /// Something is created.
     Create,
-    /// Something is otherwise than it was.
+    /// Something that existed is changed.
     Change,
-    /// Something is there no more.
+    /// Something is removed.
     Remove,
 }
 
 impl PolicyChange {
-    /// Where the two differ, statement by statement.
+    /// Compares both documents, statement by statement.
     pub fn difference(&self) -> Difference {
         let none = Document::of([]);
         Difference::between(
@@ -57,7 +57,7 @@ impl PolicyChange {
 }
 
 impl PolicyChange {
-    /// What the policy had and has not any more, as far as people read it in an Event.
+    /// Describes the parts that the policy loses, at the length that people read in an Event.
     fn only_before(&self) -> String {
         const TOLD: usize = 4;
         let Difference {
@@ -98,7 +98,7 @@ impl PolicyChange {
 }
 
 impl Change {
-    /// What a step does to a role as it was before it, where there is one.
+    /// Describes the effect of a step on a role. `role` is the role before the step, if it existed.
     pub fn of_step(account: &AccountId, step: &Step, role: Option<&Role>) -> Self {
         let inline = |policy: &String| {
             role.and_then(|role| role.inline.get(policy))
@@ -171,7 +171,7 @@ impl Change {
         }
     }
 
-    /// For an Event: what is done, where, and what was found.
+    /// Describes the change for an Event: the action, the place and the previous state.
     pub fn with_what_was_found(&self) -> String {
         self.found.as_ref().map_or_else(
             || self.to_string(),
@@ -179,7 +179,7 @@ impl Change {
         )
     }
 
-    /// What becomes of a repository's policy; nothing where it stays.
+    /// Describes the change of a repository policy; `None` if the policy stays the same.
     pub fn of_repository(
         account: &AccountId,
         region: &str,
@@ -202,7 +202,7 @@ impl Change {
             region: Some(region.to_owned()),
             effect,
             what: format!("{what} the policy of repository {repository}"),
-            // Others' statements are none of a tenant's business.
+            // Foreign statements are not disclosed to tenants.
             found: None,
             policy: Some(PolicyChange {
                 before: found.cloned(),
@@ -228,7 +228,7 @@ fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Opti
                 .iter()
                 .filter(|(key, value)| role.tags.get(*key) != Some(value))
                 .map(|(key, _)| key);
-            // Not their values: those of a role that was shared name other tenants' grants.
+            // Only the keys: the values on a role that was shared name other tenants' grants.
             let told = other.map(|key| match role.tags.contains_key(key) {
                 true => format!("another {key}"),
                 false => format!("no {key}"),
@@ -250,7 +250,7 @@ fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Opti
     }
 }
 
-/// For people: what is done, and where.
+/// Describes the action and its place for people.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -1,5 +1,5 @@
-//! What the operator may have touched for a grant: recorded before the first write, shortened only
-//! after revocation.
+//! Claims: the places that the operator may have written to for a grant. They are recorded before
+//! the first write and shortened only after revocation.
 
 use super::Problem;
 use super::names::RepositoryPattern;
@@ -11,8 +11,8 @@ use crate::api::grant::{
 use serde_json::Value;
 use std::fmt;
 
-/// One place in AWS that a grant claims. `status.applied` holds a place only if it could be read
-/// once, for only then may it have been written.
+/// Place in AWS that a grant claims. `status.applied` contains a place only if it could be read
+/// once, because only then may it have been written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The policies of these repositories of the registry account.
@@ -29,9 +29,9 @@ pub enum Place {
 }
 
 impl Place {
-    /// Whether waiting does not help while the place has this problem, so that the annotation
-    /// `registrygrants.dev/abandon` gives it up. A blocked policy counts only for roles in the
-    /// consumer account: in a repository's policy the access itself would stay.
+    /// Returns whether waiting does not help while the place has this problem, so that the
+    /// annotation `registrygrants.dev/abandon` gives the place up. `BlockedPolicy` counts only for
+    /// roles in the consumer account: in a repository policy the access itself would stay.
     pub fn is_lost_to(&self, problem: &Problem) -> bool {
         let blocked =
             problem.reason == Reason::BlockedPolicy && matches!(self, Self::InstanceRole(_));
@@ -39,7 +39,7 @@ impl Place {
     }
 }
 
-/// For people: what there may be.
+/// Describes for people what may exist at the place.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -55,7 +55,7 @@ impl fmt::Display for Place {
 }
 
 impl Grant {
-    /// What this grant touches, and the spec that it was made of.
+    /// Returns the places that this grant touches, with the spec that they come from.
     pub fn claims(&self) -> Applied {
         let mut patterns: Vec<String> = self.repositories.iter().map(ToString::to_string).collect();
         patterns.sort();
@@ -96,7 +96,7 @@ impl Grant {
 }
 
 impl Applied {
-    /// The claims before a change: what was claimed stays claimed, what is new is added.
+    /// Returns the claims to record before a change: the present claims and the new ones.
     pub fn grown_by(&self, new: &Self) -> Self {
         let mut repositories = self.repositories.clone();
         for AppliedRepositories { region, patterns } in &new.repositories {
@@ -120,9 +120,9 @@ impl Applied {
         }
     }
 
-    /// These claims without the roles that a grant of the same name claims now: by their tags they
-    /// are that one's. Repositories stay, for their policies are always made of what all grants
-    /// want.
+    /// Returns these claims without the roles that a successor, a grant of the same name, claims
+    /// now. By their tags these roles belong to the successor. Repositories stay, because their
+    /// policies are always computed from the contributions of all grants.
     pub fn without_roles_of(&self, successor: &Self) -> Self {
         let is_theirs = |role: &String| {
             successor
@@ -155,13 +155,13 @@ impl Applied {
         }
     }
 
-    /// Whether this repository's policy may carry the grant.
+    /// Returns whether this repository's policy may contain the grant.
     pub fn covers(&self, region: &str, repository: &str) -> bool {
         self.patterns(region)
             .any(|pattern| pattern.matches(repository))
     }
 
-    /// The patterns of one region.
+    /// Returns the patterns of one region.
     pub fn patterns<'a>(&'a self, region: &'a str) -> impl Iterator<Item = RepositoryPattern> + 'a {
         let of_region = self
             .repositories
@@ -175,7 +175,7 @@ impl Applied {
         })
     }
 
-    /// The places that are claimed.
+    /// Returns the claimed places.
     pub fn places(&self) -> impl Iterator<Item = Place> {
         let Self {
             spec: _,
@@ -201,7 +201,7 @@ impl Applied {
             .chain(instance_roles.iter().cloned().map(Place::InstanceRole))
     }
 
-    /// The claims of the same spec on those of the places that `stays` says.
+    /// Returns the claims of the same spec on the places for which `stays` is true.
     pub fn only(&self, stays: impl Fn(&Place) -> bool) -> Self {
         let mut left = Self {
             spec: self.spec.clone(),
@@ -230,7 +230,7 @@ impl Applied {
         left
     }
 
-    /// Claims on nothing.
+    /// Returns claims on no place.
     pub fn none() -> Self {
         Self {
             spec: Value::Null,
@@ -240,12 +240,13 @@ impl Applied {
         }
     }
 
-    /// Whether no place is claimed.
+    /// Returns whether no place is claimed.
     pub fn is_empty(&self) -> bool {
         self.places().next().is_none()
     }
 
-    /// Whether a claim on this place is recorded already, by itself or as a part of a longer claim.
+    /// Returns whether this place is claimed already, by its own claim or as a part of a broader
+    /// one.
     pub fn claims(&self, place: &Place) -> bool {
         self.places().any(|known| match (&known, place) {
             (
@@ -259,9 +260,11 @@ impl Applied {
         })
     }
 
-    /// The claimed repositories that `wanted` does not claim any more and that stay claimed, with
-    /// the reason where there is one. `found`: each repository that the claims mean, with what kept
-    /// it from being made right; `unlisted`: regions whose repositories could not be listed.
+    /// Returns the claimed repositories that `wanted` no longer claims and that stay claimed, with
+    /// the reason if there is one.
+    ///
+    /// `found` lists each repository that the claims match, with the problem that kept its policy
+    /// from being corrected. `unlisted` lists the regions whose repositories could not be listed.
     pub fn repositories_to_keep(
         &self,
         wanted: &Self,
@@ -279,7 +282,7 @@ impl Applied {
             };
             let is_prefix = matches!(pattern, RepositoryPattern::Prefix(_));
             let unlisted = unlisted.iter().find(|(of, _)| is_prefix && of == region);
-            // What another claim holds that stays anyway needs no second one.
+            // A repository that another remaining claim covers needs no second claim.
             let covered = |name: &str| {
                 held.iter().any(|held| match held {
                     Place::Repositories {
@@ -292,11 +295,13 @@ impl Applied {
             let here = found
                 .iter()
                 .filter(|(of, name, _)| of == region && pattern.matches(name) && !covered(name));
-            // Its policy still has what the grant asks for, and the claim on that was not recorded.
+            // The policy still grants what the spec asks for, and the new claim on it was not
+            // recorded.
             let still_wanted = here
                 .clone()
                 .any(|(region, name, _)| wanted.covers(region, name));
-            // One that waiting may solve counts before those for which the place would be given up.
+            // A problem that waiting may solve takes precedence over those that would give up the
+            // place.
             let failed = here.filter_map(|(_, _, problem)| problem.as_ref());
             let problems = unlisted
                 .map(|(_, problem)| problem)
@@ -314,7 +319,7 @@ impl Applied {
         kept
     }
 
-    /// For people: what there may be in AWS.
+    /// Describes for people what may exist in AWS.
     pub fn summary(&self) -> String {
         self.places()
             .map(|place| place.to_string())
@@ -322,7 +327,7 @@ impl Applied {
             .join("; ")
     }
 
-    /// The last spec that was carried out.
+    /// Returns the spec that was applied last.
     pub fn last_spec(&self) -> Option<CrossAccountRegistryGrantSpec> {
         serde_json::from_value(self.spec.clone()).ok()
     }

@@ -1,4 +1,4 @@
-//! Who gets access: a consumer account's identities, or a whole organization.
+//! Consumers: the identities of an account, or an entire organization.
 
 use super::Problem;
 use super::names::{AccountId, Organization};
@@ -11,33 +11,33 @@ use crate::policy::principals::{PrincipalSet, like};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Who gets access.
+/// Account or organization that gets access.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Consumer {
     /// One account.
     Account {
-        /// Its number.
+        /// Its ID.
         id: AccountId,
-        /// Which of its identities.
+        /// The identities of the account that get access.
         who: Identities,
-        /// Whether the Lambda service gets the images for its functions.
+        /// Whether the Lambda service may pull images for the account's functions.
         lambda: bool,
     },
-    /// Every account in any of these.
+    /// Every account in any of these organizations or units.
     Organization(BTreeSet<Organization>),
 }
 
-/// Which identities of an account.
+/// Identities of an account.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Identities {
-    /// All that the account itself allows.
+    /// All identities that the account itself allows.
     WholeAccount,
     /// These roles, as ARN patterns.
     Roles(BTreeSet<String>),
 }
 
 impl Consumer {
-    /// The account, where it is one.
+    /// Returns the account, if the consumer is one.
     pub fn account(&self) -> Option<&AccountId> {
         match self {
             Self::Account { id, .. } => Some(id),
@@ -45,7 +45,7 @@ impl Consumer {
         }
     }
 
-    /// Its identities, as a statement of the registry's account tells them.
+    /// Returns the consumer's principals, as a statement in the registry account names them.
     pub fn callers(&self, partition: Partition, registry: &AccountId) -> PrincipalSet {
         match self {
             Self::Account { id, who, lambda: _ } => {
@@ -56,7 +56,7 @@ impl Consumer {
                 }
             }
             Self::Organization(parts) => {
-                // The spec names an organization, or units of it: never both.
+                // The spec names either an organization or units of it, never both.
                 let whole = parts
                     .iter()
                     .all(|part| matches!(part, Organization::Whole(_)));
@@ -71,8 +71,8 @@ impl Consumer {
         }
     }
 
-    /// The Lambda service on behalf of the account's functions, where asked for. Lambda takes
-    /// images of its own region alone.
+    /// Returns the Lambda service acting for the account's functions, if the grant asks for it.
+    /// Lambda pulls images only from its own region.
     pub fn lambda(&self, partition: Partition, region: &str) -> Option<PrincipalSet> {
         match self {
             Self::Account {
@@ -89,8 +89,8 @@ impl Consumer {
 }
 
 impl Grant {
-    /// The Lambda service, and the ARN of one of the functions for which it fetches images, with
-    /// `{region}` for the region.
+    /// Returns the Lambda service and the ARN of one function for which it pulls images. The ARN
+    /// contains the placeholder `{region}`.
     pub fn lambda_functions(&self) -> Option<(String, String)> {
         let Consumer::Account {
             id,
@@ -115,7 +115,7 @@ impl fmt::Display for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Account { id, .. } => write!(f, "account {id}"),
-            // Paths are long; how many there are is enough to know what is meant.
+            // Paths are long, and their number is enough to identify the consumer.
             Self::Organization(parts) => match parts.iter().collect::<Vec<_>>()[..] {
                 [Organization::Unit(path)] => write!(f, "organizational unit {path}"),
                 [Organization::Unit(path), ..] => {
@@ -134,8 +134,8 @@ impl fmt::Display for Consumer {
 }
 
 impl Identities {
-    /// What the spec says of an account's identities. Where it says neither the whole account nor
-    /// roles, it is the instance role alone.
+    /// Returns the identities that the spec names in an account. If it names neither the whole
+    /// account nor roles, only the instance role gets access.
     pub fn of(
         spec: &ConsumerSpec,
         account: &AccountId,
@@ -156,8 +156,9 @@ impl Identities {
 }
 
 impl Grant {
-    /// Where the instance role alone gets access, it is named where it was made: the account's
-    /// settings may say another path by now, or be gone, and access must not go with them.
+    /// Names the instance role by the path under which it was created, if that role alone gets
+    /// access. By now the account's settings may have another path or be gone, and that must not
+    /// revoke access.
     pub(super) fn where_its_role_is(mut self, applied: Option<&Applied>) -> Self {
         let asked = &self.spec.consumer;
         let alone = asked.whole_account != Some(true) && asked.roles.is_none();
@@ -185,8 +186,8 @@ impl Grant {
         self
     }
 
-    /// That the instance role is not among the roles which get access: it would be kept for
-    /// nothing.
+    /// Reports that the instance role is not among the roles that get access. Managing it would
+    /// then have no purpose.
     pub(super) fn leaves_out_its_instance_role(&self) -> Option<Problem> {
         let ConsumerRole::Kept {
             role,

@@ -1,6 +1,6 @@
-//! Decides what should happen to a grant, by its spec, by what was applied before, and by the
-//! accounts' rules as they are now. Nothing else in the crate decides that, except that grants
-//! wait while a second live operator with the same ID is proven (`controller::second_writer`).
+//! Decides what should happen to a grant, from its spec, from the record of what was applied, and
+//! from the accounts' current rules. No other module decides this, with one exception: grants wait
+//! while a second live operator with the same ID is proven (`controller::second_writer`).
 
 use super::Problem;
 use super::names::GrantName;
@@ -14,33 +14,34 @@ use crate::policy::Installation;
 pub enum Decision {
     /// Enforce this grant.
     Enforce {
-        /// What the spec asks for; or, where the spec is wrong, what was applied before and the
-        /// rules still admit. A typo must not take access away.
+        /// The grant of the current spec. If that spec is wrong, the grant that was applied before,
+        /// provided that the rules still admit it. A typo must not revoke access.
         grant: Box<Grant>,
         /// What is wrong with the spec.
         problems: Vec<Problem>,
     },
-    /// Revoke all of it: it is being deleted, or no rule admits it (then the problems say why).
+    /// Revoke the entire grant. It is being deleted, or no rule admits it; in the second case the
+    /// problems say why.
     Revoke(Vec<Problem>),
-    /// It is being deleted, and asks that this stays in AWS, unowned.
+    /// Retain this grant in AWS, unowned: it is being deleted and asks for that.
     Retain(Box<Grant>),
     /// Only report what enforcing it would change.
     Preview {
         /// What would be enforced, or why nothing would be.
         grant: Result<Box<Grant>, Vec<Problem>>,
-        /// What was applied before. It stays as it is.
+        /// The grant that was applied before. It stays as it is.
         last: Option<Box<Grant>>,
     },
     /// Neither read nor write anything for it.
     Suspend {
-        /// What was applied before. It stays as it is.
+        /// The grant that was applied before. It stays as it is.
         last: Option<Box<Grant>>,
     },
-    /// Leave everything as it is, because it cannot be decided.
+    /// Leave everything as it is, because no decision is possible.
     Leave(Vec<Problem>),
 }
 
-/// The grant that is decided on.
+/// Grant to decide on.
 #[derive(Clone, Copy)]
 pub struct GrantInput<'a> {
     /// Its namespace and name.
@@ -49,21 +50,21 @@ pub struct GrantInput<'a> {
     pub spec: &'a Spec,
     /// Whether it has a deletion timestamp.
     pub is_deleting: bool,
-    /// What is on record for it.
+    /// Its record.
     pub applied: Option<&'a Applied>,
 }
 
-/// What a decision depends on beside the grant.
+/// Inputs of a decision other than the grant.
 #[derive(Clone, Copy)]
 pub struct RuleContext<'a> {
     /// Accounts with their rules, and namespaces.
     pub accounts: &'a dyn AccountLookup,
-    /// Which operator this is.
+    /// The ID of this operator's installation.
     pub installation: &'a Installation,
 }
 
 impl Decision {
-    /// Decides on a grant. What was applied before is checked against the rules like a spec,
+    /// Decides on a grant. The last applied spec is checked against the rules like a new one,
     /// because a status proves nothing.
     pub fn of(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Self {
         if input.is_deleting {
@@ -75,7 +76,7 @@ impl Decision {
         }
     }
 
-    /// What of the grant is in force as long as it is not deleted: what is enforced, or what was
+    /// Returns the grant that is in force until deletion: the enforced one, or the one that was
     /// applied before and stays.
     pub fn grant_in_force(&self) -> Option<&Grant> {
         match self {
@@ -101,7 +102,8 @@ fn of_enforced(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {
         Ok(grant) => return enforce(grant, Vec::new(), applied),
         Err(problems) => problems,
     };
-    // That something beside access is refused must not take any access away. Nor does it give any.
+    // If only a request other than access is refused (`replaceSids`, `deletionPolicy`), that must
+    // not revoke access. It grants none either: without a record this does not apply.
     if applied.is_some()
         && let Some(access_only) = access_only(spec)
         && let Ok(grant) = validate(name, &access_only, accounts, installation)
@@ -143,13 +145,14 @@ fn organization(spec: &Spec) -> Option<&str> {
     Some(&organization.id)
 }
 
-/// A deleted grant is revoked, unless it asks to stay and the rules admit it now.
+/// Decides on a deleted grant. It is revoked unless it asks to stay and the rules admit it now.
 fn of_deleted(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {
     let GrantInput { spec, applied, .. } = *input;
     let (DeletionPolicy::Retain, Some(recorded)) = (spec.deletion_policy, applied) else {
         return Decision::Revoke(Vec::new());
     };
-    // While it was frozen, changes of the spec waited: what stays is what is there.
+    // Spec changes were not applied while the grant was frozen. So the last applied spec is
+    // retained.
     let last = if is_frozen(spec) {
         recorded.last_spec()
     } else {
@@ -176,7 +179,7 @@ fn of_deleted(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {
     }
 }
 
-/// The spec without what it asks beside access, where it asks for such.
+/// Returns the spec without its requests other than access; `None` if it has none of them.
 fn access_only(spec: &Spec) -> Option<Spec> {
     let mut without = spec.clone();
     without.registry.replace_sids.clear();
@@ -184,10 +187,11 @@ fn access_only(spec: &Spec) -> Option<Spec> {
     (without != *spec).then_some(without)
 }
 
-/// The grant that would be enforced, if nothing kept it from that.
+/// Returns the grant that would be enforced if the spec were neither suspended nor in mode
+/// `Observe`.
 ///
 /// # Errors
-/// Why it would be refused.
+/// The reasons why the grant would be refused.
 pub fn grant_if_enforced(
     name: &GrantName,
     spec: &Spec,
@@ -198,8 +202,9 @@ pub fn grant_if_enforced(
         .map(|grant| grant.where_its_role_is(applied))
 }
 
-/// The grant that a spec means, whether the rules admit it or not: to find what it may have in AWS.
-/// `None` where the spec is not understood, or the registry's account is not known.
+/// Returns the grant that a spec describes, whether the rules admit it or not. Callers use it to
+/// find what the grant may have in AWS. `None` if the spec is not understood, or if the registry
+/// account is not known.
 pub fn meant(
     name: &GrantName,
     spec: &Spec,
@@ -215,12 +220,13 @@ pub fn meant(
     )
 }
 
-/// Whether nothing is written for the grant.
+/// Returns whether nothing is written to AWS for the grant.
 pub fn is_frozen(spec: &Spec) -> bool {
     spec.suspend || spec.mode == Mode::Observe
 }
 
-/// A frozen grant takes no place of other people's statements: that would be a write on its behalf.
+/// Decides on a frozen grant. It replaces no foreign statements, because that would be a write on
+/// its behalf.
 fn of_frozen(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {
     let GrantInput {
         name,
@@ -229,7 +235,8 @@ fn of_frozen(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {
         ..
     } = *input;
     let last = match applied.and_then(Applied::last_spec) {
-        // It may have lost its record with a cluster's backup. Rules bind it all the same.
+        // The record may have been lost in a restore of the cluster from a backup. The rules apply
+        // all the same.
         None => match still_admitted(name, spec, rules) {
             Err(Refusal::ByRules(refused)) => return Decision::Revoke(refused),
             Ok(_) | Err(Refusal::NotUnderstood(_)) => None,
@@ -249,7 +256,7 @@ fn of_frozen(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {
     }
 }
 
-/// Why what was applied before does not hold by itself.
+/// Reason why the last applied spec cannot simply stay in force.
 enum Refusal {
     /// No rule admits it any more.
     ByRules(Vec<Problem>),
@@ -257,8 +264,8 @@ enum Refusal {
     NotUnderstood(Vec<Problem>),
 }
 
-/// What was applied before, if the rules admit it still. It was right when it was applied; what has
-/// become wrong around it since then takes nothing away. Rules do.
+/// Returns the last applied grant if the rules still admit it. The spec was right when it was
+/// applied. Only the rules can revoke it, not anything else that has become wrong since then.
 fn still_admitted(
     name: &GrantName,
     last: &Spec,

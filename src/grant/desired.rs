@@ -1,4 +1,4 @@
-//! From a [`Grant`] to what should be true in both accounts.
+//! Computes the desired state of both accounts from a [`Grant`].
 
 use super::actions;
 use super::names::{AccountId, GrantName, RepositoryPattern};
@@ -9,14 +9,14 @@ use crate::policy::repository::Contribution;
 use crate::policy::{Document, Installation, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What AWS counts for a role's inline policies together, in characters.
+/// AWS limit on the characters of all inline policies of a role together.
 pub const MAX_INLINE_CHARACTERS: usize = 10_240;
-/// The most characters of a grant's own inline policy: some are left for the one that ends
-/// sessions.
+/// Maximum number of characters in a grant's own inline policy. The rest is reserved for the policy
+/// that ends sessions.
 pub const MAX_OWN_INLINE_CHARACTERS: usize = MAX_INLINE_CHARACTERS - 256;
 
-/// What should exist for one grant. Repository policies are shared with other grants; here is only
-/// this one's contribution.
+/// Desired state for one grant. Repository policies are shared with other grants; only this grant's
+/// contribution is computed here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
     /// The role in the registry account.
@@ -25,7 +25,7 @@ pub struct Desired {
     pub instance: Option<DesiredInstance>,
 }
 
-/// A role as it should be.
+/// Role as it should be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredRole {
     /// The account.
@@ -34,17 +34,18 @@ pub struct DesiredRole {
     pub name: String,
     /// Its path.
     pub path: String,
-    /// What it is for, as people see it in the console.
+    /// Its purpose, as people see it in the console.
     pub description: String,
-    /// The statement that lets others assume it, and for an instance role EC2.
+    /// The statement that allows principals, or EC2 for an instance role, to assume it.
     pub trust: Statement,
-    /// Whom a registry's role lets in by it, whatever they must present.
+    /// The principals that the statement of a registry role allows, regardless of what they must
+    /// present.
     pub lets_in: Vec<Contribution>,
-    /// Whether a role of that name that others made is taken over, where they consent.
+    /// Whether an existing foreign role of that name is adopted if its owner consents.
     pub adopts: bool,
-    /// The most characters that the account takes in a trust policy.
+    /// The account's limit on the characters of a trust policy.
     pub max_trust_characters: usize,
-    /// The longest session, in seconds; unset: whatever it is.
+    /// The maximum session duration, in seconds; `None` leaves it unchanged.
     pub max_session_seconds: Option<i32>,
     /// The ARN of the permissions boundary.
     pub boundary: Option<String>,
@@ -52,22 +53,22 @@ pub struct DesiredRole {
     pub inline: Option<(String, Document)>,
     /// The ARNs of the managed policies.
     pub attached: BTreeSet<String>,
-    /// The tags that say whose it is.
+    /// The tags that name the owner.
     pub tags: BTreeMap<String, String>,
 }
 
-/// An instance role and its profile as they should be.
+/// Instance role and its profile as they should be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredInstance {
     /// The role.
     pub role: DesiredRole,
-    /// The profile's name. It has the role's path and tags. None where the role is others'.
+    /// The profile's name. The profile has the role's path and tags. `None` if the role is foreign.
     pub profile: Option<String>,
-    /// Whether the role is others', and only what is this grant's on it is kept.
+    /// Whether the role is foreign, so that only this grant's part of it is managed.
     pub extends: bool,
 }
 
-/// By which tags what is made in AWS is known again.
+/// Owner of a resource in AWS, as its tags name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The installation.
@@ -80,39 +81,39 @@ pub struct Owner {
 
 /// The tag that names the installation.
 pub const TAG_INSTALLATION: &str = "registrygrants.dev/installation";
-/// The tag of the operator's own sessions that names the namespace for whose grants it works.
+/// The tag of the operator's own sessions that names the namespace whose grants they serve.
 pub const TAG_NAMESPACE: &str = "registrygrants.dev/namespace";
 /// The tag that names the grant.
 pub const TAG_GRANT: &str = "registrygrants.dev/grant";
 /// The tag that names the resource's UID.
 pub const TAG_GRANT_UID: &str = "registrygrants.dev/grant-uid";
 
-/// All of them.
+/// All tags that name the owner.
 pub const OUR_TAGS: [&str; 3] = [TAG_INSTALLATION, TAG_GRANT, TAG_GRANT_UID];
-/// The tag by which a role's owner lets this operator put its policy on it: `true`, or an
-/// installation's ID.
+/// The tag by which a role's owner allows this operator to put its policy on the role: `true`, or
+/// an installation's ID.
 pub const TAG_ALLOW_EXTEND: &str = "registrygrants.dev/allow-extend";
-/// The tag by which a role's owner lets one grant take the role over: the installation's ID and the
-/// grant's namespace and name, with `/` between.
+/// The tag by which a role's owner allows one grant to adopt the role: the installation's ID and
+/// the grant's namespace and name, with `/` between.
 pub const TAG_ALLOW_ADOPT: &str = "registrygrants.dev/allow-adopt";
 
 impl Owner {
-    /// The tags of what this grant owns.
+    /// Returns the tags of the resources that this grant owns.
     pub fn tags(&self) -> BTreeMap<String, String> {
         let mut tags = BTreeMap::from([
             (TAG_INSTALLATION.into(), self.installation.to_string()),
             (TAG_GRANT.into(), self.grant.to_string()),
         ]);
-        // A grant that is in no cluster yet has none.
+        // A grant that is in no cluster yet has no UID.
         if !self.uid.is_empty() {
             tags.insert(TAG_GRANT_UID.into(), self.uid.clone());
         }
         tags
     }
 
-    /// Whether something with these tags is this grant's. The UID does not count: of one
-    /// installation and one name there is only one grant at a time, and after a restore from backup
-    /// it has another UID.
+    /// Returns whether a resource with these tags belongs to this grant. The UID does not count: an
+    /// installation has only one grant of a name at a time, and after a restore from backup that
+    /// grant has another UID.
     pub fn owns(&self, tags: &BTreeMap<String, String>) -> bool {
         tags.get(TAG_INSTALLATION)
             .is_some_and(|tag| tag == self.installation.as_str())
@@ -121,7 +122,7 @@ impl Owner {
                 .is_some_and(|tag| *tag == self.grant.to_string())
     }
 
-    /// The name of this grant's inline policies.
+    /// Returns the name of this grant's inline policies.
     pub fn policy_name(&self) -> String {
         format!(
             "registry-grants-{}",
@@ -129,14 +130,14 @@ impl Owner {
         )
     }
 
-    /// The Sid of this installation's statement in an instance role's trust policy.
+    /// Returns the Sid of this installation's statement in an instance role's trust policy.
     pub fn trust_sid(&self) -> String {
         self.installation.sid("instance trust")
     }
 }
 
 impl Grant {
-    /// What should exist in the accounts for this grant.
+    /// Returns the desired state of the accounts for this grant.
     pub fn desired(&self, owner: &Owner) -> Desired {
         let instance = match &self.instance_role {
             ConsumerRole::Kept {
@@ -145,7 +146,7 @@ impl Grant {
                 extends,
             } => {
                 let role = self.instance_role(role, owner);
-                // A role of others' gets neither our tags nor our boundary.
+                // A foreign role gets neither our tags nor our boundary.
                 let role = match extends {
                     true => DesiredRole {
                         tags: BTreeMap::new(),
@@ -171,12 +172,12 @@ impl Grant {
         }
     }
 
-    /// Whether repository policies carry this grant at all.
+    /// Returns whether the grant contributes to repository policies at all.
     pub fn touches_repository_policies(&self) -> bool {
         self.direct || self.named_role().is_some()
     }
 
-    /// The ARN of the registry's own role, where repository policies are to name it.
+    /// Returns the ARN of the registry's own role, if repository policies should name it.
     pub fn named_role(&self) -> Option<String> {
         self.role
             .as_ref()
@@ -184,10 +185,10 @@ impl Grant {
             .map(|role| role.identity.arn())
     }
 
-    /// What this grant asks of the policy of each of its repositories in a region. Its role is
-    /// named only where it is known to exist and to be this grant's: a role that does not exist
-    /// makes ECR refuse the whole document, other grants' statements included, and a role of
-    /// somebody else's must get no access by our naming it.
+    /// Returns this grant's contributions to the policy of each of its repositories in a region.
+    /// The registry role is named only if it is known to exist and to belong to this grant. If a
+    /// role does not exist, ECR refuses the entire document, other grants' statements included. If
+    /// a role is foreign, naming it must not give it access.
     pub fn contributions(&self, region: &str, role_is_ours: bool) -> Vec<Contribution> {
         let consumer = self
             .direct
@@ -214,7 +215,7 @@ impl Grant {
             .collect()
     }
 
-    /// Whether the grant is for this repository.
+    /// Returns whether the grant is for this repository.
     pub fn reaches(&self, region: &str, repository: &str) -> bool {
         self.regions.contains(region)
             && self
@@ -223,13 +224,13 @@ impl Grant {
                 .any(|pattern| pattern.matches(repository))
     }
 
-    /// Whether the grant names just this repository, so that it can be missing.
+    /// Returns whether the grant names exactly this repository, so that it can be missing.
     pub fn names(&self, repository: &str) -> bool {
         self.repositories
             .contains(&RepositoryPattern::Name(repository.to_owned()))
     }
 
-    /// The repositories that the grant names one by one.
+    /// Returns the repositories that the grant names individually.
     pub fn named_repositories(&self) -> impl Iterator<Item = &String> {
         self.repositories
             .iter()
@@ -239,7 +240,8 @@ impl Grant {
             })
     }
 
-    /// The ARNs of the repositories, prefixes as they are: IAM reads `*` as we do.
+    /// Returns the ARNs of the repositories. Prefixes are used unchanged, because `*` has the same
+    /// meaning in IAM.
     fn repository_arns(&self) -> Vec<String> {
         let Self {
             partition,
@@ -265,8 +267,8 @@ impl Grant {
         ]
     }
 
-    /// What a role of the consumer needs in its own policies: cross-account access takes both
-    /// sides.
+    /// Returns the policy that a role of the consumer needs: cross-account access must be allowed
+    /// on both sides.
     pub fn consumer_permissions(&self) -> Document {
         let mut statements = if self.direct {
             self.ecr_statements()

@@ -1,4 +1,4 @@
-//! What a grant means, and what follows from it. Pure: no AWS SDK, no Kubernetes client, no I/O.
+//! Pure core: from a grant to its steps and its status. No AWS SDK, no Kubernetes client, no I/O.
 //!
 //! ```text
 //! resource ─ validate ─→ Grant ─ desired ─→ Desired ─┐
@@ -26,7 +26,7 @@
 //! - [`warnings`]: risky settings of an `AWSAccount`.
 //! - [`operator_role`]: the IAM documents of the operator's own role.
 //!
-//! There is no clock here either: the caller passes the time.
+//! The core has no clock either: the caller passes the time.
 
 pub mod access;
 pub mod actions;
@@ -56,18 +56,17 @@ pub use validate::{AccountLookup, Grant, validate};
 
 use crate::api::conditions::Reason;
 
-/// Something that keeps a grant, or a part of it, from being true: for people, with what to do
-/// about it.
+/// Reason why a grant, or a part of it, is not in place, for people, with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The condition's reason.
     pub reason: Reason,
-    /// What happened, where, and what to do.
+    /// The cause, the place and the next step.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem with its message.
+    /// Creates a problem with its message.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
@@ -75,7 +74,7 @@ impl Problem {
         }
     }
 
-    /// Several problems as one: the first one's reason, everybody's message.
+    /// Joins several problems into one, with the first one's reason and all messages.
     pub fn join(problems: &[Self]) -> Option<Self> {
         let first = problems.first()?;
         let messages: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();

@@ -1,16 +1,16 @@
-//! Names that were checked once: whoever holds one of these types need not check again.
+//! Names that are checked once. A value of one of these types needs no further check.
 
 use crate::policy::Installation;
 use crate::policy::installation::hex;
 use std::fmt;
 use std::str::FromStr;
 
-/// An AWS account's number: 12 digits.
+/// AWS account ID: 12 digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(String);
 
 impl AccountId {
-    /// The digits.
+    /// Returns the digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -33,19 +33,20 @@ impl FromStr for AccountId {
     }
 }
 
-/// A repository's name, or a prefix of names.
+/// Repository name, or a prefix of names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RepositoryPattern {
     /// Exactly this repository.
     Name(String),
-    /// Every repository whose name begins so; the empty prefix is every repository.
+    /// Every repository whose name begins with this prefix; the empty prefix matches every
+    /// repository.
     Prefix(String),
 }
 
 impl RepositoryPattern {
-    /// A pattern that was recorded in a status or that a rule has: no more than the characters of
-    /// names is asked of it, for what is recorded must be found again even if it would be refused
-    /// today.
+    /// Parses a pattern that a status records or that a rule has. It requires no more than the
+    /// characters of names and a length: a recorded pattern must be found again even if it would be
+    /// refused today.
     pub fn recorded(text: &str) -> Option<Self> {
         let pattern = match text.strip_suffix('*') {
             Some(prefix) => Self::Prefix(prefix.into()),
@@ -66,7 +67,7 @@ impl RepositoryPattern {
         }
     }
 
-    /// Whether the pattern means this repository.
+    /// Returns whether the pattern matches this repository.
     pub fn matches(&self, repository: &str) -> bool {
         match self {
             Self::Name(name) => name == repository,
@@ -74,7 +75,7 @@ impl RepositoryPattern {
         }
     }
 
-    /// Whether everything that `other` means is meant by this pattern, too.
+    /// Returns whether this pattern matches everything that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Name(own), Self::Name(name)) => own == name,
@@ -98,8 +99,8 @@ impl fmt::Display for RepositoryPattern {
 impl FromStr for RepositoryPattern {
     type Err = String;
 
-    /// As the definition of a grant has it: what ECR takes as a name, or the beginning of one and a
-    /// `*`. A lone `*` is the empty prefix.
+    /// Parses a pattern in the form that the CRD of a grant defines: a name that ECR accepts, or
+    /// the beginning of one followed by `*`. A lone `*` is the empty prefix.
     fn from_str(text: &str) -> Result<Self, String> {
         let begins_one = |prefix: &str| {
             let (parents, last) = match prefix.rsplit_once('/') {
@@ -120,8 +121,9 @@ impl FromStr for RepositoryPattern {
     }
 }
 
-/// A part of a repository's name between slashes: lowercase letters and digits, with single `.`,
-/// `_` or `-` between them. Source: the ECR API's pattern of `RepositoryName`.
+/// Returns whether this is a valid part of a repository name between slashes: lowercase letters and
+/// digits, with single `.`, `_` or `-` between them. Source: the ECR API's pattern of
+/// `RepositoryName`.
 fn is_name_part(part: &str) -> bool {
     let word = |word: &str| {
         !word.is_empty()
@@ -136,7 +138,7 @@ fn is_separator(c: char) -> bool {
     matches!(c, '.' | '_' | '-')
 }
 
-/// Which grant: namespace and name.
+/// Namespace and name of a grant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GrantName {
     /// The namespace.
@@ -146,8 +148,8 @@ pub struct GrantName {
 }
 
 impl GrantName {
-    /// A name for something of this grant in AWS: at most `longest` bytes, readable, and with a
-    /// hash that keeps it apart from every other grant's, also after truncation.
+    /// Returns a name for a resource of this grant in AWS. It has at most `longest` bytes and is
+    /// readable. A hash distinguishes it from every other grant's name, even after truncation.
     pub fn in_aws(&self, installation: &Installation, longest: usize) -> String {
         const DIGITS: usize = 10;
         let hash = hex(&format!("{installation}/{self}"), DIGITS);
@@ -157,9 +159,9 @@ impl GrantName {
     }
 }
 
-/// The name of the operator's own session for a namespace's grants, or for none in particular, as
-/// CloudTrail shows it: at most 64 bytes. A namespace that does not fit is cut, and a hash keeps it
-/// apart from the others that begin like it.
+/// Returns the name of the operator's own session, as CloudTrail shows it, for the grants of a
+/// namespace or of none in particular. It has at most 64 bytes. A namespace that does not fit is
+/// cut, and a hash distinguishes it from others that begin in the same way.
 pub fn session_name(installation: &Installation, namespace: Option<&str>) -> String {
     const LONGEST: usize = 64;
     const DIGITS: usize = 8;
@@ -168,8 +170,8 @@ pub fn session_name(installation: &Installation, namespace: Option<&str>) -> Str
     format!("{}@{installation}", bounded(who.to_owned(), room, DIGITS))
 }
 
-/// A text of at most so many bytes: a longer one is cut, and a hash keeps it apart from the others
-/// that begin like it. The hash has so many hexadecimal digits.
+/// Limits a text to `longest` bytes. A longer text is cut, and a hash of `digits` hexadecimal
+/// digits distinguishes it from others that begin in the same way.
 pub fn bounded(text: String, longest: usize, digits: usize) -> String {
     if text.len() <= longest {
         return text;
@@ -178,7 +180,7 @@ pub fn bounded(text: String, longest: usize, digits: usize) -> String {
     format!("{readable}-{}", hex(&text, digits))
 }
 
-/// The longest beginning of a text that has at most so many bytes and cuts no character in two.
+/// Returns the longest prefix of a text that has at most `bytes` bytes and splits no character.
 fn beginning(text: &str, bytes: usize) -> &str {
     let end = text
         .char_indices()
@@ -197,8 +199,8 @@ impl fmt::Display for GrantName {
 impl FromStr for GrantName {
     type Err = String;
 
-    /// As a tag in AWS names it, which anybody who may tag there can write: names are such as
-    /// Kubernetes takes.
+    /// Parses the name from a tag in AWS. Anyone who may tag the resource can write the tag, so
+    /// only names that Kubernetes accepts are valid.
     fn from_str(text: &str) -> Result<Self, String> {
         let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let is_label = |label: &str| {
@@ -220,18 +222,18 @@ impl FromStr for GrantName {
     }
 }
 
-/// An AWS organization, or a part of it.
+/// AWS organization, or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Organization {
-    /// All of it: its ID.
+    /// The entire organization, by its ID.
     Whole(String),
-    /// An organizational unit, by its path as in `aws:PrincipalOrgPaths`; with a `*` behind it all
-    /// that is below, too.
+    /// An organizational unit, by its path as in `aws:PrincipalOrgPaths`. With a `*` at the end it
+    /// includes everything below the unit.
     Unit(String),
 }
 
 impl Organization {
-    /// Whether everybody whom `other` means is meant by this, too.
+    /// Returns whether this includes every account that `other` includes.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Whole(own), Self::Whole(id)) => own == id,
@@ -255,7 +257,7 @@ impl fmt::Display for Organization {
 impl FromStr for Organization {
     type Err = String;
 
-    /// IDs and paths as the Organizations API defines them.
+    /// Parses an ID or path as the Organizations API defines it.
     fn from_str(text: &str) -> Result<Self, String> {
         let error = || {
             format!(

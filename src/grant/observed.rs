@@ -1,4 +1,4 @@
-//! What AWS was found to have: plain data, whoever read it.
+//! Observed state of AWS: plain data, independent of the reader.
 
 use super::diff::Step;
 use crate::policy::{Document, ParseError};
@@ -15,7 +15,7 @@ pub struct Role {
     pub path: String,
     /// Its trust policy.
     pub trust: Result<Document, ParseError>,
-    /// How long its sessions may last, in seconds.
+    /// Its maximum session duration, in seconds.
     pub max_session_seconds: i32,
     /// The ARN of its permissions boundary.
     pub boundary: Option<String>,
@@ -28,8 +28,9 @@ pub struct Role {
 }
 
 impl Role {
-    /// The role as it is after a step that was carried out: AWS need not be asked for what it has
-    /// just been told. `made`: the ARN and ID of a role that the step created.
+    /// Returns the role after a step that was applied. The operator knows the result of its own
+    /// write, so it need not read the role again. `made`: the ARN and ID of a role that the step
+    /// created.
     pub fn after(before: Option<Self>, step: &Step, made: Option<(&str, &str)>) -> Option<Self> {
         let Some(mut role) = before else {
             let Step::CreateRole {
@@ -101,13 +102,13 @@ pub struct InstanceProfile {
     pub roles: BTreeSet<String>,
 }
 
-/// The instance role and its profile.
+/// Instance role and its profile.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Instance {
     /// The role, if it exists.
     pub role: Option<Role>,
     /// The profile, if it exists.
     pub profile: Option<InstanceProfile>,
-    /// The instance profiles that the role is in; only looked up where the role may be deleted.
+    /// The instance profiles that the role is in; only read if the role may be deleted.
     pub held_by: BTreeSet<String>,
 }

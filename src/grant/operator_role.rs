@@ -1,8 +1,9 @@
-//! What the operator's own role in an account may do, by whom it may be assumed, and what bounds
-//! the roles that it makes: least privilege, as the documents that an account's admin puts there.
+//! IAM documents of the operator's own role in an account: its permissions, its trust policy, and
+//! the boundary of the roles that it creates. They follow least privilege, and an account's admin
+//! puts them in place.
 //!
-//! Every statement is needed: `tests/integration/permissions.rs` takes each action away and sees
-//! something fail. A call that `aws::iam` or `aws::ecr` begins to make must be allowed here.
+//! Every statement is needed: `tests/integration/permissions.rs` removes each action in turn and
+//! checks that something fails. A new call in `aws::iam` or `aws::ecr` must be allowed here.
 
 use super::actions;
 use super::desired::{TAG_ALLOW_ADOPT, TAG_ALLOW_EXTEND, TAG_INSTALLATION, TAG_NAMESPACE};
@@ -11,10 +12,10 @@ use crate::api::account::Partition;
 use crate::api::grant::{Access, ManagedPolicy};
 use crate::policy::{Document, Installation, Statement};
 
-/// The most characters that AWS takes in a managed policy, which the boundary is.
+/// AWS limit on the characters of a managed policy, which applies to the boundary.
 pub const MAX_MANAGED_CHARACTERS: usize = 6_144;
 
-/// The session tags that EKS Pod Identity sets, all of them transitive: they go along when the
+/// Session tags that EKS Pod Identity sets. All of them are transitive: they are passed on when the
 /// operator assumes a role. See
 /// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html>.
 pub const POD_IDENTITY_TAGS: [&str; 6] = [
@@ -26,32 +27,32 @@ pub const POD_IDENTITY_TAGS: [&str; 6] = [
     "kubernetes-service-account",
 ];
 
-/// Reading roles has no path: whether a role exists cannot be asked under one
-/// (`docs/decisions/0006`).
+/// Actions that read roles. They cannot be limited to a path, because IAM cannot report under a
+/// path that a role does not exist (`docs/decisions/0006`).
 const READ_ROLES: [&str; 6] = [
     "iam:GetRole",
     "iam:GetRolePolicy",
     "iam:ListAttachedRolePolicies",
     "iam:ListInstanceProfilesForRole",
     "iam:ListRolePolicies",
-    // Where `iam:GetRole` leaves the tags out: it may, where there are none.
+    // Needed if `iam:GetRole` omits the tags, which it may do for a role that has none.
     "iam:ListRoleTags",
 ];
-/// On either kind of role.
+/// Actions on registry roles and on instance roles.
 const CHANGE_ROLES: [&str; 4] = [
     "iam:DeleteRole",
     "iam:DeleteRolePolicy",
     "iam:UntagRole",
     "iam:UpdateAssumeRolePolicy",
 ];
-/// On a role of others whose tag allows it to be extended.
+/// Actions on a foreign role whose tag allows it to be extended.
 const EXTEND_ROLES: [&str; 3] = [
     "iam:DeleteRolePolicy",
     "iam:PutRolePolicy",
     "iam:UpdateAssumeRolePolicy",
 ];
-/// On a role of others whose tag lets a grant take it over: it may stand under any path, then and
-/// later.
+/// Actions on a foreign role whose tag allows a grant to adopt it. The role may be under any path,
+/// both before and after the adoption.
 const ADOPT_ROLES: [&str; 7] = [
     "iam:DeleteRole",
     "iam:DeleteRolePolicy",
@@ -61,10 +62,11 @@ const ADOPT_ROLES: [&str; 7] = [
     "iam:UpdateAssumeRolePolicy",
     "iam:UpdateRole",
 ];
-/// On a registry's role besides: it carries managed policies, and its sessions' length is ours to
-/// set.
+/// Additional actions on a registry role, which has managed policies and whose session duration the
+/// operator sets.
 const CHANGE_REGISTRY_ROLES: [&str; 2] = ["iam:DetachRolePolicy", "iam:UpdateRole"];
-/// What hangs on a role decides whether access works: policies attached to it, and its boundary.
+/// Actions that read the policies attached to a role and its boundary. Whether access works depends
+/// on them.
 const READ_POLICIES: [&str; 2] = ["iam:GetPolicy", "iam:GetPolicyVersion"];
 const CHANGE_PROFILES: [&str; 4] = [
     "iam:AddRoleToInstanceProfile",
@@ -77,9 +79,9 @@ const REPOSITORY_POLICIES: [&str; 3] = [
     "ecr:GetRepositoryPolicy",
     "ecr:SetRepositoryPolicy",
 ];
-/// What the managed policies allow beyond pushing and pulling, as far as it concerns images.
+/// Actions on images that the managed policies allow in addition to pushing and pulling.
 const DESCRIBE: [&str; 2] = ["ecr:DescribeImages", "ecr:DescribeRepositories"];
-/// Whatever changes a role or a managed policy, by how the names of those actions begin.
+/// Actions that change a role or a managed policy, by the prefixes of their names.
 const CHANGE_ANYTHING: [&str; 9] = [
     "iam:Attach*",
     "iam:Create*",
@@ -92,48 +94,49 @@ const CHANGE_ANYTHING: [&str; 9] = [
     "iam:Update*",
 ];
 
-/// The operator's own role in an account. The texts are checked by whoever fills them in; where a
-/// template is to be made, they may be its placeholders.
+/// Operator's own role in an account. The caller checks the texts. For a template, they may be
+/// placeholders.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OperatorRole {
     /// Whether the account owns repositories.
     pub registry: bool,
-    /// Whether the account pulls and pushes. One account may be both.
+    /// Whether the account pulls and pushes. An account may be both.
     pub consumer: bool,
-    /// The account's number.
+    /// The account's ID.
     pub account: String,
     /// The account's partition.
     pub partition: Partition,
     /// The ARN of the role that the operator itself has.
     pub operator_role: String,
-    /// What the operator must say when it assumes the role.
+    /// The external ID that the operator must present when it assumes the role.
     pub external_id: Option<String>,
-    /// The path of the roles and instance profiles that the operator makes; begins and ends with
+    /// The path of the roles and instance profiles that the operator creates; begins and ends with
     /// `/`.
     pub path: String,
     /// The name of the role that the documents are for.
     pub role: String,
-    /// The name of the managed policy that bounds the roles made.
+    /// The name of the managed policy that is the boundary of created roles.
     pub boundary: String,
     /// The repositories whose policies the operator may write; never empty.
     pub repositories: Vec<RepositoryPattern>,
-    /// The regions of these repositories; none: all.
+    /// The regions of these repositories; empty for all regions.
     pub regions: Vec<String>,
-    /// The installation whose tag must be on what is changed; unset: any installation's.
+    /// The installation whose tag must be on changed resources; `None` for any installation's tag.
     pub installation: Option<Installation>,
-    /// The managed policies that a registry's role may carry.
+    /// The managed policies that a registry role may have.
     pub managed_policies: Vec<ManagedPolicy>,
-    /// Whether instance roles of others may be extended where their tag allows it.
+    /// Whether foreign instance roles may be extended if their tag allows it.
     pub extend: bool,
-    /// Whether registry roles of others may be taken over where their tag allows it.
+    /// Whether foreign registry roles may be adopted if their tag allows it.
     pub adopt: bool,
-    /// Keys of further transitive session tags that the operator's own identity carries, beside
-    /// those of EKS Pod Identity.
+    /// Keys of further transitive session tags of the operator's own identity, in addition to those
+    /// of EKS Pod Identity.
     pub session_tag_keys: Vec<String>,
 }
 
 impl OperatorRole {
-    /// What the operator's identity needs: to become the role of this name in every account.
+    /// Returns the policy that the operator's identity needs. It allows assuming the role of this
+    /// name in every account.
     pub fn operator(partition: Partition, role: &str) -> Document {
         let everywhere = format!("arn:{}:iam::*:role/{role}", partition.name());
         let become_and_tag = ["sts:AssumeRole", "sts:TagSession"];
@@ -142,7 +145,7 @@ impl OperatorRole {
             .on([everywhere])])
     }
 
-    /// Who may assume the role.
+    /// Returns the role's trust policy.
     pub fn trust(&self) -> Document {
         let mut trust = Statement::allow(["sts:AssumeRole"])
             .sid("TheOperator")
@@ -150,8 +153,8 @@ impl OperatorRole {
         if let Some(external_id) = &self.external_id {
             trust = trust.only_if("StringEquals", "sts:ExternalId", [external_id]);
         }
-        // By itself: this action knows no external ID. The tags that the operator's own session
-        // passes on are checked like those that it sets.
+        // A separate statement, because this action has no external ID. The tags that the
+        // operator's own session passes on are checked like those that the operator sets.
         let keys = [TAG_INSTALLATION, TAG_NAMESPACE]
             .into_iter()
             .chain(POD_IDENTITY_TAGS);
@@ -163,7 +166,7 @@ impl OperatorRole {
         Document::of([trust, tags])
     }
 
-    /// What the role may do.
+    /// Returns the role's permissions policy.
     pub fn permissions(&self) -> Document {
         let mut statements = self.on_roles();
         if self.registry {
@@ -176,8 +179,8 @@ impl OperatorRole {
         if self.adopt {
             statements.extend(self.adopting());
         }
-        // No Allow above reaches these. They hold where somebody gives the role more than that. The
-        // role may have been made under any path.
+        // No Allow above reaches these resources. The Denies matter if somebody gives the role more
+        // permissions. The role may have been created under any path.
         let itself = [
             self.iam(&format!("role/{}", self.role)),
             self.iam(&format!("role/*/{}", self.role)),
@@ -194,7 +197,8 @@ impl OperatorRole {
         Document::of(statements)
     }
 
-    /// What the roles that the operator makes can ever do, whatever their policies say.
+    /// Returns the boundary of the roles that the operator creates: the most they can ever do,
+    /// whatever their policies allow.
     pub fn boundary(&self) -> Document {
         let mut actions = actions::of(Access::PullPush);
         if self.registry && !self.managed_policies.is_empty() {
@@ -212,7 +216,7 @@ impl OperatorRole {
                     .on(self.repository_arns()),
             );
         }
-        // A consumer's roles reach the repositories of other accounts, and not those of their own.
+        // A consumer's roles reach the repositories of other accounts, but not those of their own.
         if self.consumer {
             let everywhere = format!("arn:{}:ecr:*:*:repository/*", self.partition.name());
             let elsewhere = Statement::allow(&actions)
@@ -252,12 +256,13 @@ impl OperatorRole {
             Statement::allow(READ_ROLES)
                 .sid("ReadRoles")
                 .on([self.iam("role/*")]),
-            // The account's own, and AWS's, whose ARNs have `aws` for the account's number. There
-            // are no others to read.
+            // The account's own policies, and those of AWS, whose ARNs have `aws` in place of the
+            // account ID. There are no others to read.
             Statement::allow(READ_POLICIES)
                 .sid("ReadManagedPolicies")
                 .on([format!("arn:{}:iam::*:policy/*", self.partition.name())]),
-            // Lists are of no resource: the service authorization reference names none for them.
+            // List actions support no resource: the service authorization reference names none for
+            // them.
             Statement::allow(["iam:ListRoles"])
                 .sid("FindRoles")
                 .on(["*"]),
@@ -295,11 +300,12 @@ impl OperatorRole {
             Statement::allow(REPOSITORY_POLICIES)
                 .sid("RepositoryPolicies")
                 .on(self.repository_arns()),
-            // It applies to every request to the registry, and is of no resource.
+            // The registry policy applies to every request to the registry, and the action supports
+            // no resource.
             Statement::allow(["ecr:GetRegistryPolicy"])
                 .sid("ReadRegistryPolicy")
                 .on(["*"]),
-            // Which repositories there are is asked about all of them.
+            // Listing the repositories is a request for all of them.
             Statement::allow(["ecr:DescribeRepositories"])
                 .sid("FindRepositories")
                 .on(self.ecr(&["*".into()])),
@@ -326,7 +332,8 @@ impl OperatorRole {
                 .on(["*"]),
             self.of_no_other_installation(self.asking_for_our_tag(create)),
             self.carrying_our_tag(change),
-            // Whether IAM sets the key when a role joins a profile is not documented.
+            // AWS does not document whether IAM sets the key when a role is added to an instance
+            // profile.
             pass.only_if(
                 "StringEqualsIfExists",
                 "iam:PassedToService",
@@ -407,8 +414,8 @@ impl OperatorRole {
         }
     }
 
-    /// What is tagged while it is made carries no tag yet, so that the tag can only be asked for
-    /// where there is one.
+    /// Excludes resources with another installation's tag. A resource that is tagged during its
+    /// creation has no tag yet, so the condition only applies if there is one.
     fn of_no_other_installation(&self, statement: Statement) -> Statement {
         let key = format!("aws:ResourceTag/{TAG_INSTALLATION}");
         match &self.installation {

@@ -1,5 +1,5 @@
-//! The spec by itself: every field checked once, into types that hold only what AWS's names hold.
-//! The definition's admission rules say the same, but a resource may be older than they are.
+//! Checks the spec by itself: every field once, into types that contain only names that are valid
+//! in AWS. The CRD's validation rules check the same, but a resource may be older than the rules.
 
 use super::Problem;
 use super::names::{AccountId, GrantName, Organization, RepositoryPattern};
@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use std::collections::BTreeSet;
 
 impl GrantName {
-    /// A resource's.
+    /// Returns the namespace and name of a resource.
     pub fn of(resource: &CrossAccountRegistryGrant) -> Self {
         Self {
             namespace: resource.namespace().unwrap_or_default(),
@@ -23,18 +23,18 @@ impl GrantName {
     }
 }
 
-/// What every later step may rely on.
+/// Checked fields that every later step may rely on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parsed {
     /// The registry account.
     pub registry: AccountId,
-    /// Who gets access.
+    /// The consumer.
     pub consumer: ParsedConsumer,
     /// The repositories.
     pub repositories: BTreeSet<RepositoryPattern>,
 }
 
-/// An account, or an organization.
+/// Account or organization that gets access.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ParsedConsumer {
     /// The account.
@@ -43,7 +43,7 @@ pub enum ParsedConsumer {
     Organization(BTreeSet<Organization>),
 }
 
-/// Collects what is wrong, each with its field.
+/// List of violations, each with its field.
 #[derive(Default)]
 struct Wrong(Vec<Problem>);
 
@@ -67,7 +67,7 @@ impl Wrong {
 /// Checks a spec.
 ///
 /// # Errors
-/// Everything that is wrong at once, each with its field, and reason `Invalid`.
+/// Every violation at once, each with its field and with reason `Invalid`.
 pub fn parse(spec: &CrossAccountRegistryGrantSpec) -> Result<Parsed, Vec<Problem>> {
     let CrossAccountRegistryGrantSpec {
         access,
@@ -329,7 +329,7 @@ fn parse_organization(
     let Some(paths) = paths else {
         return Some(ParsedConsumer::Organization([whole].into()));
     };
-    // A list that is empty by mistake must not mean everybody.
+    // A list that is empty by mistake must not mean everyone.
     wrong.unless(
         !paths.is_empty(),
         field,
@@ -366,7 +366,7 @@ pub(crate) fn is_external_id(id: &str) -> bool {
             .all(|b| is_name_character(b) || b":/".contains(&b))
 }
 
-/// An IAM path: it begins and ends with `/`, and holds names between.
+/// Returns whether this is an IAM path: it begins and ends with `/`, and has names in between.
 pub fn is_path(path: &str) -> bool {
     let names = |inside: &str| {
         inside

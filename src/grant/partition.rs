@@ -1,4 +1,5 @@
-//! What differs between AWS partitions: a table, never derived from a DNS suffix. Source:
+//! Differences between AWS partitions, as a table. They are never derived from a DNS suffix.
+//! Source:
 //! <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>.
 
 use crate::api::account::Partition;
@@ -11,13 +12,13 @@ impl ManagedPolicy {
         Self::AmazonEC2ContainerRegistryReadOnly,
     ];
 
-    /// The policy's ARN.
+    /// Returns the policy's ARN.
     pub fn arn(self, partition: Partition) -> String {
         format!("arn:{}:iam::aws:policy/{self:?}", partition.name())
     }
 
-    /// Whether the ARN is that of one of these policies. AWS has others whose names begin like
-    /// theirs.
+    /// Returns whether the ARN is that of one of these policies. AWS has other policies whose names
+    /// begin in the same way.
     pub fn is_one(arn: &str) -> bool {
         let partition = Partition::of_arn(arn);
         Self::ALL
@@ -27,7 +28,7 @@ impl ManagedPolicy {
 }
 
 impl Partition {
-    /// The partition's name, as in ARNs.
+    /// Returns the partition's name, as in ARNs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Aws => "aws",
@@ -37,7 +38,7 @@ impl Partition {
         }
     }
 
-    /// The partition that an ARN names; the first one where it names none that is known.
+    /// Returns the partition that an ARN names, or the first partition if the name is unknown.
     pub fn of_arn(arn: &str) -> Self {
         let known = [Self::Aws, Self::AwsCn, Self::AwsUsGov, Self::AwsEusc];
         let named = arn.split(':').nth(1).unwrap_or_default();
@@ -47,7 +48,7 @@ impl Partition {
             .unwrap_or(Self::Aws)
     }
 
-    /// The end of the registry's host names.
+    /// Returns the suffix of the registry's host names.
     pub fn dns_suffix(self) -> &'static str {
         match self {
             Self::Aws | Self::AwsUsGov => "amazonaws.com",
@@ -56,7 +57,7 @@ impl Partition {
         }
     }
 
-    /// The service principal of EC2 in trust policies.
+    /// Returns the service principal of EC2 in trust policies.
     pub fn ec2_service(self) -> &'static str {
         match self {
             Self::AwsCn => "ec2.amazonaws.com.cn",
@@ -64,7 +65,7 @@ impl Partition {
         }
     }
 
-    /// The region to call IAM and STS in: IAM is one per partition.
+    /// Returns the region in which to call IAM and STS. Each partition has one IAM.
     pub fn home_region(self) -> &'static str {
         match self {
             Self::Aws => "us-east-1",
@@ -74,8 +75,8 @@ impl Partition {
         }
     }
 
-    /// Whether the name has the form of a region of this partition. A region that AWS opens later
-    /// has it, too.
+    /// Returns whether the name has the form of a region of this partition. Regions that AWS opens
+    /// later have this form, too.
     pub fn has_region(self, region: &str) -> bool {
         let parts = match self {
             Self::Aws => region.split_once('-').filter(|(area, _)| *area != "cn"),
@@ -108,18 +109,18 @@ const PARTITIONS: [Partition; 4] = [
     Partition::AwsEusc,
 ];
 
-/// Whether the name has the form of a region of any partition: regions stand in ARNs and host
-/// names.
+/// Returns whether the name has the form of a region of any partition. ARNs and host names contain
+/// region names.
 pub fn is_region(region: &str) -> bool {
     PARTITIONS
         .iter()
         .any(|partition| partition.has_region(region))
 }
 
-/// When [`REGIONS`] was made.
+/// Date of the list [`REGIONS`].
 const REGIONS_AS_OF: &str = "November 2026";
-/// The regions that were known then. A region that is not here is never refused: AWS opens new
-/// ones. Source:
+/// Regions that were known at that date. A region that is not in the list is never refused, because
+/// AWS opens new ones. Source:
 /// <https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html>.
 const REGIONS: [&str; 39] = [
     "af-south-1",
@@ -163,8 +164,8 @@ const REGIONS: [&str; 39] = [
     "us-west-2",
 ];
 
-/// A warning about a region that was not known when this version was made, with the nearest name
-/// that was; `None` where it was known.
+/// Returns a warning about a region that was unknown when this version was released, with the
+/// nearest known name; `None` if the region was known.
 pub fn unknown_region(region: &str) -> Option<String> {
     if REGIONS.contains(&region) {
         return None;
@@ -175,7 +176,8 @@ pub fn unknown_region(region: &str) -> Option<String> {
     ))
 }
 
-/// How many letters have to be changed, added or left out to make one text of the other.
+/// Returns the edit distance: the number of letters to change, add or remove to turn one text into
+/// the other.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().take(64).collect();
     let mut above: Vec<usize> = (0..=other.len()).collect();

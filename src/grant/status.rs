@@ -1,4 +1,4 @@
-//! Computes the resource's status from what happened.
+//! Computes the resource's status from an outcome.
 //!
 //! - `repositories`: the repositories' part of the status.
 //! - `text`: summaries of a grant for status messages.
@@ -23,37 +23,37 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::SignedDuration;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many repositories the status lists by name.
+/// Maximum number of repositories that the status lists by name.
 const LISTED: usize = 100;
-/// How many characters a condition's message has. They take 32,768; a message that nobody reads to
-/// its end need not come near.
+/// Maximum number of characters in a condition's message. The API allows 32,768, but a message that
+/// is too long to be read need not come near that.
 const LONGEST: usize = 2_000;
-/// The same for a message of which there can be a hundred.
+/// The same limit for a message that may occur a hundred times.
 const LONGEST_OF_MANY: usize = 700;
 
-/// How long what mends itself is waited for, before a person is asked to look. IAM promises no
-/// bound, and takes seconds.
+/// How long a problem that resolves itself may last before a person is asked to check. IAM
+/// guarantees no bound, and takes seconds.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// How one part of a grant is.
+/// State of one part of a grant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StatusPart {
     /// It is as it should be.
     InPlace(String),
-    /// It was not asked for.
+    /// It was not requested.
     NotRequested(String),
-    /// It was asked for, in an account that the operator does not manage.
+    /// It was requested, in an account that the operator does not manage.
     NotManaged(String),
     /// It is not as it should be, and is only observed.
     Pending(String),
-    /// It could not be made so.
+    /// It could not be put in place.
     Failed(Problem),
-    /// It was not tried, because of this.
+    /// It was not tried, because of this problem.
     Blocked(Problem),
 }
 
 impl StatusPart {
-    /// The part with what could not be revoked of it.
+    /// Adds to the part what could not be revoked of it.
     pub fn with(self, left: &mut [Problem]) -> Self {
         left.sort();
         let left = Problem::join(left);
@@ -71,26 +71,26 @@ impl StatusPart {
     }
 }
 
-/// What became of one reconciliation.
+/// Outcome of one reconcile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Whether access was to be taken back altogether.
+    /// Whether all access was to be revoked.
     pub revoking: bool,
-    /// Why the spec is refused as it is, whatever else was done.
+    /// The reasons why the current spec is refused, regardless of what else was done.
     pub refusal: Vec<Problem>,
     /// The accounts.
     pub accounts: StatusPart,
-    /// Why there is no session in an account.
+    /// The reasons why there is no session in an account.
     pub no_session: Vec<Problem>,
     /// The role in the registry account.
     pub role: StatusPart,
     /// The instance role in the consumer account.
     pub consumer: StatusPart,
-    /// The repository policies as a whole: a failure that concerns no single repository.
+    /// The repository policies as one unit: a failure that concerns no single repository.
     pub repositories: StatusPart,
-    /// Each repository that was looked at, by region and name.
+    /// Each repository that was reconciled, by region and name.
     pub each_repository: BTreeMap<(String, String), RepositoryOutcome>,
-    /// The Sids of other people's statements that the grant takes the place of.
+    /// The Sids of foreign statements that the grant replaces.
     pub replaces: BTreeSet<String>,
     /// What exists in the registry account.
     pub registry_status: RegistryStatus,
@@ -98,20 +98,20 @@ pub struct Outcome {
     pub consumer_status: ConsumerStatus,
     /// Whether access works.
     pub access: Vec<AccessStatus>,
-    /// Where the grant is only observed: what would be done.
+    /// The pending changes, if the grant is only observed.
     pub pending: Option<Vec<String>>,
     /// What may still exist in AWS.
     pub applied: Option<Applied>,
-    /// For people, if all is well: what works now.
+    /// A summary of the access that works, for people, if all is well.
     pub summary: String,
-    /// The request to look at once (annotation `registrygrants.dev/reconcile`) that this has
-    /// followed.
+    /// The manual reconcile request (annotation `registrygrants.dev/reconcile`) that this reconcile
+    /// has handled.
     pub handled: Option<String>,
 }
 
 impl Outcome {
-    /// Everything that went wrong: why the spec is refused first, then what a person must mend,
-    /// then what mends itself.
+    /// Returns everything that went wrong: first why the spec is refused, then what a person must
+    /// fix, then what resolves itself.
     pub fn problems(&self) -> Vec<Problem> {
         let parts = [
             &self.accounts,
@@ -128,7 +128,7 @@ impl Outcome {
             | StatusPart::Blocked(_) => None,
         });
         let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).collect();
-        // Where a part is not in place, that is the reason, and denied access what follows from it.
+        // If a part is not in place, that is the reason, and denied access is only a consequence.
         if problems.is_empty()
             && self.refusal.is_empty()
             && self.pending.is_none()
@@ -140,7 +140,7 @@ impl Outcome {
         self.refusal.iter().cloned().chain(problems).collect()
     }
 
-    /// The accounts with the refusal, which is their rules' more often than not.
+    /// Returns the accounts part with the refusal, which usually comes from the accounts' rules.
     fn accounts_part(&self) -> StatusPart {
         match (Problem::join(&self.refusal), &self.accounts) {
             (None, accounts) => accounts.clone(),
@@ -151,7 +151,8 @@ impl Outcome {
         }
     }
 
-    /// A part as it is told: what was not even tried is told with the reason.
+    /// Returns a part as it is reported. If the spec is refused, a part that was not even tried is
+    /// reported with that reason.
     fn told(&self, part: &StatusPart) -> StatusPart {
         match (self.refusal.first(), part) {
             (Some(refusal), StatusPart::NotRequested(_)) => StatusPart::Blocked(refusal.clone()),
@@ -190,7 +191,7 @@ impl Outcome {
         ("True", reason, self.summary.clone())
     }
 
-    /// The resource's status after this outcome.
+    /// Returns the resource's status after this outcome.
     pub fn status(&self, previous: Option<&Status>, generation: Option<i64>, now: &Time) -> Status {
         let (ready, reason, mut message) = self.ready();
         let lasting = self.lasting(previous, generation, now);
@@ -241,9 +242,9 @@ impl Outcome {
         }
     }
 
-    /// What usually mends itself and has not, for so long that a person should look: a name that is
-    /// mistyped never heals. How long is told by the last status: the youngest of the conditions
-    /// that gave this reason for this generation.
+    /// Returns a problem that usually resolves itself, but has lasted so long that a person should
+    /// check: a mistyped name never resolves itself. The duration comes from the last status, from
+    /// the youngest of the conditions that gave this reason for this generation.
     fn lasting(
         &self,
         previous: Option<&Status>,
@@ -269,7 +270,8 @@ impl Outcome {
         advised.find(|(reason, _)| lasts(*reason))
     }
 
-    /// What was known of the registry's role stays known while it cannot be read.
+    /// Returns the registry's status. What was known of the registry's role stays while the role
+    /// cannot be read.
     fn registry(&self, previous: Option<&Status>) -> Option<RegistryStatus> {
         let mut registry = self.registry_status.clone();
         if matches!(self.role, StatusPart::Failed(_) | StatusPart::Blocked(_))
@@ -297,7 +299,8 @@ impl Outcome {
         Some(consumer).filter(|consumer| *consumer != ConsumerStatus::default())
     }
 
-    /// Others' Sids and names stand in the messages, of which a policy has room for very long ones.
+    /// Returns the access verdicts with limited messages. The messages contain foreign Sids and
+    /// names, and a policy has room for very long ones.
     fn access_status(&self) -> Vec<AccessStatus> {
         let told = |access: &AccessStatus| AccessStatus {
             message: access
@@ -324,8 +327,8 @@ impl Outcome {
     }
 }
 
-/// The status before the first write of a generation: what may be touched is on record, and nobody
-/// takes the old conditions for the new spec's.
+/// Returns the status before the first write of a generation. The claims are recorded in it, and
+/// the old conditions cannot be mistaken for those of the new spec.
 pub fn progressing(
     previous: Option<&Status>,
     generation: Option<i64>,
@@ -353,7 +356,8 @@ pub fn progressing(
     }
 }
 
-/// These conditions, and all else as it was: each condition says which generation it speaks of.
+/// Returns the status with these conditions and everything else unchanged. Each condition names the
+/// generation that it describes.
 fn beside_the_others(
     told: Vec<Told>,
     previous: Option<&Status>,
@@ -375,7 +379,7 @@ fn beside_the_others(
     }
 }
 
-/// The status of a suspended grant: what it said of AWS stays as it was last seen.
+/// Returns the status of a suspended grant. Its information about AWS stays as last observed.
 pub fn suspended(
     previous: Option<&Status>,
     generation: Option<i64>,
@@ -399,7 +403,7 @@ pub fn suspended(
     }
 }
 
-/// What a person should check where something that mends itself has lasted too long.
+/// Returns what a person should check if a problem that resolves itself has lasted too long.
 fn advice(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::Settling => Some(

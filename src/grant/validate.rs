@@ -1,5 +1,5 @@
-//! From the resource to a [`Grant`]: checked once, and admitted by the accounts' rules. The API
-//! server's admission rules are a convenience; what decides is here.
+//! Converts a resource to a [`Grant`] that is checked once and admitted by the accounts' rules. The
+//! API server's admission rules are a convenience; this module decides.
 
 use super::Problem;
 use super::admission::{AdmissionRequest, GrantNamespace, instance_role_refused};
@@ -16,61 +16,61 @@ use crate::policy::Installation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What the cluster knows beside the grant.
+/// Lookup of cluster state other than the grant.
 pub trait AccountLookup: Sync {
-    /// The `AWSAccount` of this number.
+    /// Returns the `AWSAccount` of this ID.
     fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>>;
-    /// The namespace's labels; `None` where the namespace is not known (yet).
+    /// Returns the namespace's labels; `None` if the namespace is not known (yet).
     fn namespace_labels(&self, namespace: &str) -> Option<BTreeMap<String, String>>;
 }
 
-/// A grant that was checked, and that the accounts' rules admit.
+/// Grant that was checked, and that the accounts' rules admit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grant {
-    /// Which resource it is.
+    /// The resource's namespace and name.
     pub name: GrantName,
-    /// The spec that it was made of.
+    /// The spec that it was made from.
     pub spec: Spec,
-    /// What it allows.
+    /// The access level.
     pub access: Access,
-    /// Whether the repository policy lets the consumer in.
+    /// Whether repository policies allow the consumer.
     pub direct: bool,
     /// The partition of both accounts.
     pub partition: Partition,
     /// The registry account.
     pub registry: AccountId,
-    /// The regions.
+    /// The regions of the repositories.
     pub regions: BTreeSet<String>,
-    /// The repositories in each of them.
+    /// The repositories in each of the regions.
     pub repositories: BTreeSet<RepositoryPattern>,
-    /// The role in the registry account, where path `AssumeRole` is asked.
+    /// The role in the registry account, if path `AssumeRole` is requested.
     pub role: Option<RegistryRole>,
-    /// The Sids of other people's statements that this grant takes the place of.
+    /// The Sids of foreign statements that this grant replaces.
     pub replaces: BTreeSet<String>,
-    /// Who gets access.
+    /// The consumer.
     pub consumer: Consumer,
-    /// The role that is kept in the consumer account.
+    /// The role that is managed in the consumer account.
     pub instance_role: ConsumerRole,
 }
 
-/// The role in the registry account.
+/// Role in the registry account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegistryRole {
-    /// Name and place.
+    /// Name and location.
     pub identity: RoleIdentity,
-    /// AWS managed policies instead of an inline one.
+    /// The AWS managed policies that it has instead of an inline policy.
     pub managed_policies: BTreeSet<ManagedPolicy>,
-    /// Whether repository policies name it.
+    /// Whether repository policies name the role.
     pub name_in_repository_policy: bool,
-    /// Longest session.
+    /// The maximum session duration, in seconds.
     pub max_session_seconds: i32,
-    /// What the consumer must present.
+    /// The external ID that the consumer must present.
     pub external_id: Option<String>,
-    /// Whether a role of that name is taken over where its owner consents.
+    /// Whether an existing role of that name is adopted if its owner consents.
     pub adopts: bool,
 }
 
-/// A role's name, and how roles are made in its account.
+/// Name of a role, with the settings for roles in its account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoleIdentity {
     /// The account.
@@ -84,7 +84,7 @@ pub struct RoleIdentity {
 }
 
 impl RoleIdentity {
-    /// The role's ARN.
+    /// Returns the role's ARN.
     pub fn arn(&self) -> String {
         let Self {
             account,
@@ -99,7 +99,7 @@ impl RoleIdentity {
         )
     }
 
-    /// What stands after `role/` in the ARN.
+    /// Returns the part of the ARN after `role/`.
     pub fn path_and_name(&self) -> String {
         format!(
             "{}{}",
@@ -109,28 +109,28 @@ impl RoleIdentity {
     }
 }
 
-/// The role in the consumer account.
+/// Role in the consumer account.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ConsumerRole {
-    /// None was asked for.
+    /// No role was requested.
     NotRequested,
-    /// One was asked for, but the consumer account has no `AWSAccount`.
+    /// A role was requested, but the consumer account has no `AWSAccount`.
     NotManaged,
-    /// The operator keeps it.
+    /// The operator manages the role.
     Kept {
         /// The role.
         role: RoleIdentity,
-        /// The name of its instance profile, where the operator keeps that, too.
+        /// The name of its instance profile, if the operator manages the profile, too.
         instance_profile: Option<String>,
-        /// Whether the role is others'.
+        /// Whether the role is foreign.
         extends: bool,
     },
 }
 
-/// Checks a new spec and holds it against the accounts' rules.
+/// Checks a new spec by itself and against the accounts' rules.
 ///
 /// # Errors
-/// Every violation at once. The first one's reason is [`Reason::Invalid`] where the spec itself is
+/// Every violation at once. The first one's reason is [`Reason::Invalid`] if the spec itself is
 /// wrong.
 pub fn validate(
     name: &GrantName,
@@ -152,19 +152,19 @@ pub fn validate(
     }
 }
 
-/// A spec, and what speaks against it.
+/// Grant that a spec describes, with the objections to it.
 pub(super) struct Judged {
     pub grant: Grant,
-    /// What is wrong with it in these accounts.
+    /// The violations of the spec in these accounts.
     pub invalid: Vec<Problem>,
-    /// What no rule admits.
+    /// The requests that no rule admits.
     pub refused: Vec<Problem>,
 }
 
 /// Judges a spec, new or applied before.
 ///
 /// # Errors
-/// When it cannot even be understood, or the registry's account is not known.
+/// If the spec cannot even be understood, or the registry account is not known.
 pub(super) fn judge(
     name: &GrantName,
     spec: &Spec,
@@ -220,13 +220,13 @@ pub(super) fn judge(
         name,
         labels: labels.as_ref(),
     };
-    // In an account that is not managed the path is not known, so the default's is taken.
+    // In an unmanaged account the path is not known, so the default is used.
     let settings = consumer_account
         .as_ref()
         .map_or_else(RoleSettings::default, |account| account.spec.roles.clone());
     let instance = spec.consumer.instance_role.as_ref();
     let instance_identity = instance.zip(consumer_id.as_ref()).map(|(asked, id)| {
-        // A role that others made stands where they made it.
+        // A foreign role is under the path that its creator chose.
         let elsewhere = match asked.management {
             Management::Create => None,
             Management::Extend => Some(asked.path.clone().unwrap_or_else(|| "/".into())),
@@ -309,7 +309,7 @@ pub(super) fn judge(
     })
 }
 
-/// The account's settings, with another path where one is given.
+/// Returns the account's settings, with another path if one is given.
 fn under(path: Option<&String>, settings: &RoleSettings) -> RoleSettings {
     RoleSettings {
         path: path.unwrap_or(&settings.path).clone(),
@@ -317,7 +317,7 @@ fn under(path: Option<&String>, settings: &RoleSettings) -> RoleSettings {
     }
 }
 
-/// That the registry's account has no `AWSAccount`.
+/// Reports that the registry account has no `AWSAccount`.
 pub fn no_account(id: &AccountId) -> Problem {
     Problem::new(
         Reason::AccountNotFound,

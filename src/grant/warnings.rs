@@ -1,5 +1,5 @@
-//! What an account's settings allow that its admin may not have meant: said in the `AWSAccount`'s
-//! status, and never a reason to refuse.
+//! Warnings about account settings that allow more than the admin may have meant. They appear in
+//! the `AWSAccount`'s status and are never a reason to refuse anything.
 
 use super::names::AccountId;
 use crate::api::AWSAccountSpec;
@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 /// The label that the API server gives every namespace.
 const EVERY_NAMESPACE_HAS: &str = "kubernetes.io/metadata.name";
 
-/// The warnings about an account, in order; each says where and what to do.
+/// Returns the warnings about an account, in order. Each names the place and the remedy.
 pub fn of_account(id: &AccountId, spec: &AWSAccountSpec) -> Vec<String> {
     let AWSAccountSpec {
         alias: _,
@@ -51,8 +51,8 @@ pub fn of_account(id: &AccountId, spec: &AWSAccountSpec) -> Vec<String> {
     unbounded.into_iter().chain(wide).collect()
 }
 
-/// Why a selector matches nearly every namespace, if it does: nothing in it is a label that a
-/// namespace must be given first.
+/// Returns why a selector matches nearly every namespace; `None` if it does not. Such a selector
+/// requires no label that somebody must first give to a namespace.
 fn nearly_everything(selector: &LabelSelector) -> Option<String> {
     let LabelSelector {
         match_labels,
@@ -79,8 +79,8 @@ fn nearly_everything(selector: &LabelSelector) -> Option<String> {
     Some(said.collect::<Vec<_>>().join(", "))
 }
 
-/// Whether a requirement is met only by namespaces that were labelled for it. One of an operator
-/// that is not known matches nothing.
+/// Returns whether only namespaces that were labelled for a requirement meet it. A requirement with
+/// an unknown operator matches nothing.
 fn narrows(requirement: &LabelSelectorRequirement) -> bool {
     let LabelSelectorRequirement {
         key,
@@ -128,7 +128,7 @@ mod tests {
         let told =
             warnings(json!({"consumer": {"rules": [{"namespaces": {"names": ["team-b"]}}]}}));
         assert_eq!(told.len(), 1, "{told:?}");
-        // No rule, no role.
+        // Without a rule the operator creates no role.
         assert_eq!(warnings(json!({})), Vec::<String>::new());
         assert_eq!(
             warnings(json!({"registry": {"rules": []}})),

@@ -1,53 +1,53 @@
-//! What was read on both sides, for judging access by it.
+//! Readings of both sides, from which access is judged.
 
 use crate::grant::observed::Role;
 use crate::policy::evaluate::Named;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
 
-/// What was read.
+/// State that was read in AWS.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Readings {
-    /// Whoever gets access by the grant.
+    /// The principals that get access through the grant.
     pub callers: Vec<Caller>,
-    /// The registry's role, if there is one; or why that is not known.
+    /// The registry role, if there is one; or the reason why that is not known.
     pub registry_role: Result<Option<Holder>, String>,
-    /// The repositories that the grant reaches.
+    /// The repositories that the grant applies to.
     pub repositories: Vec<RepositoryReading>,
-    /// For each region of the grant the registry's own policy, which applies to every request to
-    /// ECR; `None` where there is none.
+    /// For each region of the grant, the registry's own policy, which applies to every request to
+    /// ECR; `None` if there is none.
     pub registry_policies: BTreeMap<String, Option<Named>>,
-    /// When it was read.
+    /// The time of the readings.
     pub now: Timestamp,
 }
 
-/// A repository, with its policy.
+/// Repository with its policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RepositoryReading {
     /// The region.
     pub region: String,
     /// The name.
     pub name: String,
-    /// The policy; `None` where there is none.
+    /// The policy; `None` if there is none.
     pub policy: Option<Named>,
 }
 
-/// Who gets access.
+/// Principal that gets access.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Caller {
     /// One role.
     Role {
         /// Its ARN.
         arn: String,
-        /// What is on it; `None`: it does not exist. Or why that is not known, and what to check
-        /// there.
+        /// The role with its policies; `None` if it does not exist. The error is the reason why
+        /// that is not known, and what to check there.
         holder: Result<Option<Box<Holder>>, String>,
     },
-    /// Many that are not known one by one.
+    /// Many principals that are not known individually.
     Many {
         /// A pattern of ARNs, an account's root, or an organization.
         name: String,
-        /// What it depends on.
+        /// The circumstances on which their access depends.
         why: String,
     },
     /// The Lambda service on behalf of an account's functions.
@@ -59,7 +59,7 @@ pub enum Caller {
     },
 }
 
-/// A role with all that its access hangs on.
+/// Role with everything that its access depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Holder {
     /// Its ARN.
@@ -79,7 +79,7 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// A role as it was read, with the managed policies by their ARNs.
+    /// Combines a role that was read with its managed policies, by their ARNs.
     pub fn of(role: &Role, managed: &BTreeMap<String, Named>) -> Self {
         let Role {
             arn,
@@ -112,12 +112,12 @@ impl Holder {
         }
     }
 
-    /// The managed policies that have to be read for it.
+    /// Returns the managed policies that must be read for the role.
     pub fn managed_policies(role: &Role) -> impl Iterator<Item = &String> {
         role.attached.iter().chain(&role.boundary)
     }
 
-    /// For people.
+    /// Returns a name for people.
     pub fn name(&self) -> String {
         format!("role {}", self.arn)
     }

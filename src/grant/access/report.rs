@@ -1,14 +1,14 @@
-//! What was found while the calls of one path were judged, as one verdict and one text.
+//! Combines the findings on the calls of one path into one verdict and one text.
 
 use crate::api::grant::AccessVerdict;
 use crate::policy::evaluate::{ButFor, Link, NearMiss, Request, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was found.
+/// Findings on the calls of one path.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// Missing links: who and why, with the calls and the repositories concerned, in the order in
-    /// which they were found.
+    /// Missing links: the principal and the reason, with the calls and repositories concerned.
+    /// `order` lists them in the order in which they were found.
     missing: BTreeMap<String, Missing>,
     order: Vec<String>,
     unknown: BTreeSet<String>,
@@ -22,14 +22,14 @@ struct Missing {
     on: BTreeSet<String>,
 }
 
-/// How many links and names a text has: people mend the first, and look again.
+/// Maximum number of links and names in a text. People fix the first ones and check again.
 const TOLD: usize = 3;
 
 impl Findings {
-    /// Takes note of what came of one call.
+    /// Records the verdict on one call.
     ///
-    /// `unread`: why policies that others share could not be read. What is not understood in them
-    /// is theirs, and not told word by word.
+    /// `unread`: the reasons why policies that others share could not be read. If a shared policy
+    /// has a statement that is not understood, the statement is foreign and is not quoted.
     pub fn note(
         &mut self,
         who: &str,
@@ -56,23 +56,23 @@ impl Findings {
         }
     }
 
-    /// Takes note of a link that is missing, in words.
+    /// Records a missing link, in words.
     pub fn denied(&mut self, why: String) {
         self.order.push(why.clone());
         self.missing.insert(why, Missing::default());
     }
 
-    /// Takes note of what could not be read.
+    /// Records what could not be read, in words.
     pub fn unknown(&mut self, why: String) {
         self.unknown.insert(why);
     }
 
-    /// Takes note of what it depends on, in words.
+    /// Records what access depends on, in words.
     pub fn depends(&mut self, on: String) {
         self.depends.insert(on);
     }
 
-    /// The verdict, with a text unless it is allowed.
+    /// Returns the verdict, with a text unless access is allowed.
     pub fn told(self) -> (AccessVerdict, Option<String>) {
         if !self.order.is_empty() {
             let texts: Vec<String> = self
@@ -126,7 +126,7 @@ impl Findings {
     }
 }
 
-/// What could not be read or understood, as tenants may know it.
+/// Describes what could not be read or understood, limited to what tenants may know.
 fn told(why: &str, unread: &[String]) -> String {
     let shared = ["the policy of repository", "the registry's own policy"]
         .into_iter()
@@ -147,8 +147,8 @@ fn some_of(names: &BTreeSet<String>) -> String {
     }
 }
 
-/// Which link is missing, and where. `shared`: the resource's policy is shared with others, whose
-/// statements are none of this grant's business.
+/// Explains which link is missing, and where. `shared`: the resource's policy is shared with
+/// others, whose statements are not disclosed to this grant.
 fn why(request: &Request, shared: bool, link: &Link) -> String {
     let account = request.principal.account.as_deref().unwrap_or_default();
     match link {

@@ -1,5 +1,5 @@
-//! The consumer account's instance role. Nodes depend on it: only what is ours on it is written or
-//! removed, and several grants may share it.
+//! Plans changes to the consumer account's instance role. Nodes depend on it, so only our parts of
+//! it are written or removed, and several grants may share it.
 
 use super::{
     Step, bounded, check_size, create_role, delete_inline, foreign, has_tags, our_tags,
@@ -15,24 +15,25 @@ use crate::grant::observed::{Instance, InstanceProfile, Role};
 use crate::policy::{Document, Installation};
 use std::collections::BTreeMap;
 
-/// The other grants of this installation that have to do with the same role in the same instance
-/// profile.
+/// Other grants of this installation that use the same role in the same instance profile.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sharers {
-    /// Those that keep them.
+    /// The grants that manage the role and the profile.
     pub keeping: Vec<Owner>,
-    /// Those that do not keep the role any more, and may not have taken their policy off it yet.
+    /// The grants that no longer manage the role, and whose policy may still be on it.
     pub leaving: Vec<Owner>,
 }
 
-/// Makes the instance role hold our trust statement and our inline policy, and the profile hold the
-/// role. Whatever else is on the role stays: nodes carry other policies, and removing those is an
-/// outage. A role of others gets the inline policy alone. The trust policy is written last: IAM
-/// refuses it whole if another statement names a deleted principal, and nothing else depends on it.
+/// Returns the steps that give the instance role our trust statement and our inline policy, and
+/// that put the role into the profile. Everything else on the role stays: nodes have other
+/// policies, and removing those is an outage. A foreign role gets the inline policy alone.
+///
+/// The trust policy is written last. IAM refuses the entire document if another statement names a
+/// deleted principal, and nothing else depends on the trust policy.
 ///
 /// # Errors
-/// When a role or profile of that name is not ours to keep, or a document is unreadable or would be
-/// too long.
+/// If a role or profile of that name is not ours to manage, or if a document is unreadable or would
+/// be too long.
 pub fn instance(
     desired: &DesiredInstance,
     observed: &Instance,
@@ -63,8 +64,8 @@ pub fn instance(
             (settings(desired, role), None)
         }
         (Some(role), false) => {
-            // Shared with a grant that went without handing it over (abandoned, or lost with a
-            // cluster): our policy on it tells.
+            // The role was shared with a grant that went without handing it over (abandoned, or
+            // lost with a cluster). Our policy on the role shows that.
             let shared_before = of_installation(&role.tags, owner)
                 && role.inline.contains_key(&owner.policy_name());
             let keeper = keepers.iter().find(|keeper| keeper.owns(&role.tags));
@@ -111,22 +112,22 @@ pub fn instance(
     Ok(steps)
 }
 
-/// What becomes of an instance role, with its profile, that a grant does not keep any more.
+/// Fate of an instance role and its profile once a grant no longer manages them.
 enum Fate<'a> {
-    /// Another grant keeps it, or has yet to take its policy off: it is handed to that one.
+    /// It is handed to another grant, which manages it or has yet to remove its policy from it.
     Handed(&'a Owner),
-    /// Others made it, or use it.
+    /// It stays, because others created it or use it.
     Others,
-    /// It stays, and is nobody's.
+    /// It stays, unowned.
     Disowned,
     /// It is deleted.
     Deleted,
 }
 
-/// What of this grant is on the instance role goes; with the last grant that keeps them, what was
-/// made goes, too. On a role that others made, or that others' policies are on, all else stays. The
-/// trust policy is written last, see [`instance`]. Besides the steps it returns what they leave
-/// behind, if anything.
+/// Returns the steps that remove this grant's parts from the instance role. With the last grant
+/// that manages them, the role and the profile that the operator created go, too. On a role that
+/// others created, or that has foreign policies, everything else stays. The trust policy is written
+/// last, see [`instance`]. Also returns a problem if the steps leave something behind.
 pub fn without_instance(
     name: &str,
     profile: Option<&str>,
@@ -158,7 +159,7 @@ pub fn without_instance(
             None,
         );
     };
-    // Taking the policy off needs nothing else.
+    // Removing the policy depends on nothing else.
     let policy = owner.policy_name();
     let take_off = role
         .inline
@@ -169,7 +170,7 @@ pub fn without_instance(
         Err(unreadable) => return (take_off.into_iter().collect(), Some(unreadable)),
     };
     let fate = fate(role, trust, is_ours(&role.tags), owner, sharers, on_delete);
-    // The next one has to find the role as its own before this one lets go of it.
+    // The next owner must find the role as its own before this grant releases it.
     let mut steps: Vec<Step> = handed(name, role, owner, &fate)
         .into_iter()
         .chain(take_off)
@@ -220,7 +221,7 @@ fn fate<'a>(
     }
 }
 
-/// Hands the role's tags to the grant that keeps it from now on.
+/// Returns the step that sets the role's tags to the grant that manages it from now on.
 fn handed(name: &str, role: &Role, owner: &Owner, fate: &Fate) -> Option<Step> {
     match fate {
         Fate::Handed(next) => owner.owns(&role.tags).then(|| hand_to(name, next)),
@@ -228,14 +229,14 @@ fn handed(name: &str, role: &Role, owner: &Owner, fate: &Fate) -> Option<Step> {
     }
 }
 
-/// What is ours in the trust policy, and the tags that say so.
+/// Returns the steps that release our statement in the trust policy, and the tags that mark it.
 fn off_trust(name: &str, role: &Role, present: &Document, owner: &Owner, fate: &Fate) -> Vec<Step> {
     match fate {
         Fate::Others => {
             let trust = present.clone().without_ours(&owner.installation);
-            // The trust statement is the installation's: on a role of another grant it is not this
-            // one's to take. And a trust policy cannot be empty: where ours is the only statement,
-            // it stays.
+            // The trust statement belongs to the installation: on a role of another grant, this
+            // grant must not remove it. A trust policy cannot be empty either: if our statement is
+            // the only one, it stays.
             let another_grants = of_installation(&role.tags, owner) && !owner.owns(&role.tags);
             let removable = trust != *present && !trust.statements.is_empty() && !another_grants;
             removable
@@ -290,11 +291,11 @@ fn of_installation(tags: &BTreeMap<String, String>, owner: &Owner) -> bool {
         .is_some_and(|id| id == owner.installation.as_str())
 }
 
-/// Lets the role and its profile stay as they are, this grant's policy included, and be nobody's
-/// once no other grant keeps them.
+/// Returns the steps that retain the role and its profile as they are, this grant's policy
+/// included. Once no other grant manages them, they are unowned.
 ///
 /// # Errors
-/// When the trust policy is unreadable.
+/// If the trust policy is unreadable.
 pub fn retain_instance_role(
     name: &str,
     profile: Option<&str>,
@@ -332,13 +333,13 @@ pub fn retain_instance_role(
     Ok(steps)
 }
 
-/// This grant before the others.
+/// Returns the managing grants, this grant first.
 fn keepers<'a>(owner: &'a Owner, others: &'a [Owner]) -> Vec<&'a Owner> {
     [owner].into_iter().chain(others).collect()
 }
 
-/// The role as it should be where another of its grants is the one that its tags name: that one
-/// stays.
+/// Returns the desired role with the tags of `keeper`. If the tags of a role name another of its
+/// grants, that grant stays its owner.
 fn told_of(desired: &DesiredRole, keeper: Option<&&Owner>) -> DesiredRole {
     let tags = keeper.map_or_else(|| desired.tags.clone(), |keeper| keeper.tags());
     DesiredRole {
@@ -347,7 +348,8 @@ fn told_of(desired: &DesiredRole, keeper: Option<&&Owner>) -> DesiredRole {
     }
 }
 
-/// The trust policy with our statement beside the others, where it is missing or was changed.
+/// Returns the step that adds our statement to the foreign ones in the trust policy, if ours is
+/// missing or was changed.
 fn trust_to_set(
     desired: &DesiredRole,
     role: &Role,
@@ -359,8 +361,8 @@ fn trust_to_set(
         .without_ours(&owner.installation)
         .with([desired.trust.clone()]);
     if ours_is(present, desired, &owner.installation) {
-        // What others added may have filled the document. That is no reason not to keep the inline
-        // policy.
+        // Foreign statements may have filled the document. That is no reason not to manage the
+        // inline policy.
         check_size(desired, &Document::of([]))?;
         return Ok(None);
     }
@@ -412,7 +414,7 @@ fn ours_is(trust: &Document, desired: &DesiredRole, installation: &Installation)
     matches!(ours.as_slice(), [one] if one.meaning() == desired.trust.meaning())
 }
 
-/// Our trust statement under a Sid that is nobody's.
+/// Returns the step that renames our trust statement to a Sid that no installation owns.
 fn disowned_trust(role: &str, present: &Document, owner: &Owner) -> Option<Step> {
     let mut trust = present.clone();
     let mut changed = false;
@@ -450,7 +452,7 @@ fn nothing_to_extend(desired: &DesiredRole) -> Problem {
     )
 }
 
-/// A role that others own is only written to where a tag of theirs allows it.
+/// Checks that the tag of a foreign role allows writes to the role.
 fn check_consent(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<(), Problem> {
     if role.tags.contains_key(TAG_INSTALLATION) {
         let whose = role

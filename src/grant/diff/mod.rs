@@ -1,4 +1,5 @@
-//! Compares desired with observed: the steps between them, in order, one AWS call each.
+//! Compares desired with observed state, and returns the steps between them, in order, one AWS call
+//! each.
 //!
 //! - `registry`: the registry account's role, which belongs to one grant.
 //! - `instance`: the consumer account's instance role, which grants and others may share.
@@ -107,7 +108,7 @@ pub enum Step {
     },
 }
 
-/// For people: what the step does, in an Event or a plan.
+/// Describes the step for people, in an Event or a plan.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -181,8 +182,9 @@ fn create_role(desired: &DesiredRole, trust: Document) -> Vec<Step> {
     [create].into_iter().chain(put).chain(attach).collect()
 }
 
-/// Puts back the boundary, without which the operator may not put policies on a role. One that is
-/// not asked for stays: it can only narrow, and somebody set it on purpose.
+/// Returns the step that restores the boundary, without which the operator may not put policies on
+/// a role. A boundary that is not desired stays: it can only narrow, and somebody set it on
+/// purpose.
 fn bounded(desired: &DesiredRole, role: &Role) -> Option<Step> {
     let boundary = desired
         .boundary
@@ -194,8 +196,8 @@ fn bounded(desired: &DesiredRole, role: &Role) -> Option<Step> {
     })
 }
 
-/// What is ours on either kind of role, besides the trust policy and the boundary: none of it
-/// touches what others put there.
+/// Returns the steps for our parts of either kind of role, except the trust policy and the
+/// boundary. No step touches foreign parts.
 fn settings(desired: &DesiredRole, role: &Role) -> Vec<Step> {
     let name = &desired.name;
     let mut steps = Vec::new();
@@ -267,8 +269,8 @@ fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<
                 "its owner must tag it {TAG_ALLOW_ADOPT}={}",
                 consent_to(owner)
             );
-            // Earlier versions asked for this. It says nothing of the installation, so another
-            // cluster's grant of that name could have claimed it.
+            // Earlier versions asked for this value. It does not name the installation, so another
+            // cluster's grant of that name could have claimed the role.
             let earlier = role
                 .tags
                 .get(TAG_ALLOW_ADOPT)
@@ -289,15 +291,15 @@ fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<
     Ok(())
 }
 
-/// Whether the role's owner lets this very grant, of this very installation, take it over.
+/// Returns whether the role's owner allows exactly this grant of this installation to adopt it.
 fn consents(role: &Role, owner: &Owner) -> bool {
     role.tags
         .get(TAG_ALLOW_ADOPT)
         .is_some_and(|grant| *grant == consent_to(owner))
 }
 
-/// The value of the tag by which a role's owner consents: installation, namespace and name; names
-/// too long for a tag are shortened, with a hash.
+/// Returns the value of the tag by which a role's owner consents: installation, namespace and name.
+/// Names that are too long for a tag are shortened, with a hash.
 fn consent_to(owner: &Owner) -> String {
     const LONGEST: usize = 256;
     let Owner {
@@ -325,7 +327,7 @@ fn wrong_path(role: &Role, desired: &DesiredRole) -> Problem {
     )
 }
 
-/// Those of the tags that are ours.
+/// Returns those of the tags that are ours.
 fn our_tags(tags: &BTreeMap<String, String>) -> BTreeSet<String> {
     OUR_TAGS
         .iter()
@@ -334,7 +336,7 @@ fn our_tags(tags: &BTreeMap<String, String>) -> BTreeSet<String> {
         .collect()
 }
 
-/// That a role cannot be deleted because instance profiles hold it which are not ours.
+/// Reports that a role cannot be deleted because it is in instance profiles that are not ours.
 fn still_held(role: &Role, held_by: &BTreeSet<String>) -> Option<Problem> {
     let named: Vec<&str> = held_by.iter().map(String::as_str).collect();
     (!named.is_empty()).then(|| {
@@ -352,7 +354,7 @@ fn still_held(role: &Role, held_by: &BTreeSet<String>) -> Option<Problem> {
 fn foreign(what: &str, arn: &str, tags: &BTreeMap<String, String>, owner: &Owner) -> Problem {
     let installation = tags.get(TAG_INSTALLATION).map(String::as_str);
     let grant = tags.get(TAG_GRANT).map(String::as_str).unwrap_or_default();
-    // Grants of other namespaces are other tenants': their names are none of this one's business.
+    // Grants of other namespaces belong to other tenants, and their names are not disclosed.
     let of_this_namespace = grant
         .split_once('/')
         .is_some_and(|(namespace, _)| namespace == owner.grant.namespace);
@@ -384,8 +386,8 @@ fn readable_trust(role: &Role) -> Result<&Document, Problem> {
     })
 }
 
-/// That IAM refused a trust policy because of a deleted principal in a foreign statement; `None`:
-/// the document names none. `told`: IAM's words.
+/// Reports that IAM refused a trust policy because of a deleted principal in a foreign statement;
+/// `None` if the document names none. `told`: the message of IAM.
 pub fn refused_trust(
     account: &AccountId,
     role: &str,

@@ -1,4 +1,5 @@
-//! The registry account's role: it is its grant's alone, so that whatever else is on it is drift.
+//! Plans changes to the registry account's role. The role belongs to one grant, so everything else
+//! on it is drift.
 
 use super::{
     Step, bounded, check_ownership, check_size, create_role, delete_inline, our_tags, put_inline,
@@ -14,29 +15,29 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// The inline policy that ends the sessions which a trust policy gave out before it was narrowed.
+/// Inline policy that ends the sessions which a trust policy issued before it was narrowed.
 pub const ENDED_SESSIONS: &str = "registry-grants-ended-sessions";
-/// The Sid of its statement while the trust policy is not narrowed yet.
+/// Sid of its statement while the trust policy is not narrowed yet.
 const ENDING: &str = "Ending";
-/// Its Sid while the narrowed trust policy may not have reached all of IAM: sessions issued
-/// meanwhile are ended once more.
+/// Its Sid while the narrowed trust policy may not have reached all of IAM. Sessions issued in the
+/// meantime are ended once more.
 const SETTLING: &str = "Settling";
-/// Its Sid when that is done.
+/// Its Sid after that.
 const ENDED: &str = "Ended";
-/// How long sessions may still be issued by a trust policy that was replaced. IAM documents no
-/// bound, and takes seconds.
+/// How long a trust policy that was replaced may still issue sessions. IAM documents no bound, and
+/// takes seconds.
 const SETTLES: SignedDuration = SignedDuration::from_secs(60);
-/// How far a moment in the policy may be ahead. One that is further ahead was not written by a
-/// clock that is right.
+/// How far in the future a moment in the policy may be. A moment further ahead was written by a
+/// wrong clock.
 const AHEAD: SignedDuration = SignedDuration::from_secs(60);
-/// No session of a role lasts longer.
+/// Maximum duration of any role session.
 const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(12);
 
-/// Makes the registry account's role exactly as desired. Where [`ends_sessions`] says so of the
-/// steps, the difference has to be asked for again once they are done.
+/// Returns the steps that make the registry account's role exactly as desired. If [`ends_sessions`]
+/// is true for the steps, the caller must compute the steps again after applying them.
 ///
 /// # Errors
-/// When a role of that name is not this grant's, or a document would be too long.
+/// If a role of that name does not belong to this grant, or if a document would be too long.
 pub fn registry_role(
     desired: &DesiredRole,
     observed: Option<&Role>,
@@ -52,9 +53,9 @@ pub fn registry_role(
     let name = &desired.name;
     let ours = owner.policy_name();
     let mut steps = Vec::new();
-    // What others added goes first, for it may be what leaves no room for ours. What an earlier
-    // form of this grant had goes last, so that between inline and managed policies there is no
-    // moment without.
+    // Foreign policies are removed first, because they may be the reason why ours do not fit.
+    // Policies of an earlier form of this grant are removed last, so that a change between inline
+    // and managed policies never interrupts access.
     let detach = |arn: &String| Step::DetachPolicy {
         role: name.clone(),
         arn: arn.clone(),
@@ -102,8 +103,8 @@ pub fn registry_role(
     Ok(steps)
 }
 
-/// Whether the steps narrow who may assume the role: then the sessions given out until now are
-/// ended once that is done, which is another look.
+/// Returns whether the steps narrow the trust policy. If so, another pass after them must end the
+/// sessions that were issued until then.
 pub fn ends_sessions(steps: &[Step]) -> bool {
     steps.iter().any(|step| match step {
         Step::PutInlinePolicy {
@@ -113,8 +114,8 @@ pub fn ends_sessions(steps: &[Step]) -> bool {
     })
 }
 
-/// Removes the registry account's role, with everything on it. What holds it stays, and is named:
-/// these are the instance profiles that it is in.
+/// Returns the steps that remove the registry account's role, with everything on it. If instance
+/// profiles contain the role, the role and the profiles stay, and the problem names the profiles.
 pub fn without_registry_role(
     name: &str,
     observed: Option<&Role>,
@@ -136,7 +137,7 @@ pub fn without_registry_role(
     (detach.chain(delete).chain(last).collect(), held)
 }
 
-/// Lets the role stay as it is, and be nobody's.
+/// Returns the steps that leave the role as it is, unowned.
 pub fn retain_registry_role(name: &str, observed: Option<&Role>, owner: &Owner) -> Vec<Step> {
     let ours = observed.filter(|role| owner.owns(&role.tags));
     ours.map(|role| Step::UntagRole {
@@ -147,8 +148,8 @@ pub fn retain_registry_role(name: &str, observed: Option<&Role>, owner: &Owner) 
     .collect()
 }
 
-/// Whether the trust policy as it is lets somebody in whom the desired one does not, as far as that
-/// can be told.
+/// Returns whether the present trust policy allows a principal that the desired one does not, as
+/// far as that can be determined.
 fn lets_others_in(role: &Role, desired: &DesiredRole) -> bool {
     let Ok(present) = &role.trust else {
         return true;
@@ -170,10 +171,10 @@ fn lets_others_in(role: &Role, desired: &DesiredRole) -> bool {
         .any(|statement| !is_inside(statement))
 }
 
-/// Denies everything to sessions that began before this moment.
-/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_revoke-sessions.html>.
+/// Returns a policy that denies everything to sessions that began before this moment. Source:
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_revoke-sessions.html>.
 fn no_older_sessions(sid: &str, moment: Timestamp) -> Document {
-    // AWS tells a session's beginning in whole seconds.
+    // AWS gives a session's beginning in whole seconds.
     let seconds = moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     Document::of([Statement::deny(["*"]).sid(sid).on(["*"]).only_if(
         "DateLessThan",
@@ -182,8 +183,8 @@ fn no_older_sessions(sid: &str, moment: Timestamp) -> Document {
     )])
 }
 
-/// The trust policy is narrowed now: sessions that it issued end, at once and once more when the
-/// narrowed policy has reached all of IAM.
+/// Returns the policy that ends the sessions which the trust policy issued before it was narrowed:
+/// at once, and once more when the narrowed policy has reached all of IAM.
 fn sessions_to_end(role: &Role, now: Timestamp) -> Option<Document> {
     let present = role.inline.get(ENDED_SESSIONS)?.as_ref().ok();
     match present.and_then(|document| stamped(document, now)) {
@@ -194,8 +195,8 @@ fn sessions_to_end(role: &Role, now: Timestamp) -> Option<Document> {
     }
 }
 
-/// The state of the policy and its moment, if it is as this operator writes it once the trust
-/// policy is narrowed.
+/// Returns the state of the policy and its moment, if the policy has the form that this operator
+/// writes once the trust policy is narrowed.
 fn stamped(document: &Document, now: Timestamp) -> Option<(&'static str, Timestamp)> {
     let state = [SETTLING, ENDED]
         .into_iter()
@@ -206,7 +207,7 @@ fn stamped(document: &Document, now: Timestamp) -> Option<(&'static str, Timesta
         .then_some((state, moment))
 }
 
-/// When sessions are to be ended once more; `None`: they are not.
+/// Returns the time until sessions must be ended once more; `None` if that is not necessary.
 pub fn ends_sessions_again_in(role: &Role, now: Timestamp) -> Option<Duration> {
     let document = role.inline.get(ENDED_SESSIONS)?.as_ref().ok()?;
     match stamped(document, now)? {
@@ -220,12 +221,12 @@ pub fn ends_sessions_again_in(role: &Role, now: Timestamp) -> Option<Duration> {
     }
 }
 
-/// What began within this second counts as before.
+/// Returns the next second: a session that began within the current second counts as earlier.
 fn after_this_second(now: Timestamp) -> Timestamp {
     now.checked_add(SignedDuration::from_secs(1)).unwrap_or(now)
 }
 
-/// Whether every session that the policy is about has run out by itself.
+/// Returns whether every session that the policy covers has expired by itself.
 fn has_ended(role: &Role, now: Timestamp) -> bool {
     let document = role
         .inline

@@ -1,4 +1,4 @@
-//! Which names are taken, and what becomes of those that are too long.
+//! Names that are accepted, and how names that are too long are shortened.
 
 use super::*;
 use crate::api::admission::refusals_of_grant;
@@ -62,7 +62,7 @@ fn what_ecr_takes_is_a_repository_pattern(#[case] text: &str) {
     assert_eq!(text.parse::<RepositoryPattern>().unwrap().to_string(), text);
 }
 
-/// Pieces of names, and what is wrong between them.
+/// Generates names from pieces, valid and invalid.
 fn pieces() -> impl Strategy<Value = String> {
     proptest::collection::vec(
         proptest::sample::select(vec!["a", "web", "0", ".", "_", "-", "/", "*", "A", ":"]),
@@ -81,7 +81,7 @@ proptest! {
             "consumer": {"accountID": "222222222222", "wholeAccount": true},
         }});
         let refusals = refusals_of_grant(grant);
-        // A grant of everything is refused by itself.
+        // A separate rule refuses a grant of everything.
         prop_assert_eq!(text.parse::<RepositoryPattern>().is_ok() && text != "*", refusals.is_empty(), "{:?}", refusals);
     }
 }

@@ -1,4 +1,4 @@
-//! The repositories' part of a status: counted, and the first of them by name.
+//! Repositories' part of a status: the counts, and the first repositories by name.
 
 use super::text::limited;
 use super::{LISTED, LONGEST_OF_MANY, Outcome, StatusPart};
@@ -10,21 +10,21 @@ use crate::api::grant::{
 use crate::grant::Problem;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One repository's outcome.
+/// Outcome for one repository.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RepositoryOutcome {
-    /// Whether its policy carries the grant, or why not.
+    /// Whether its policy contains the grant, or why not.
     pub result: Result<(), Problem>,
     /// How full the policy is, in percent, rounded up to the next ten.
     pub full_percent: Option<i32>,
-    /// The Sids of other people's statements that were removed, as the grant asked.
+    /// The Sids of foreign statements that were removed, as the grant asked.
     pub replaced: BTreeSet<String>,
-    /// Those that were not, with the reason.
+    /// The Sids of those that were not removed, with the reason.
     pub kept: BTreeMap<String, String>,
 }
 
 impl RepositoryOutcome {
-    /// Its policy carries the grant.
+    /// Returns the outcome for a policy that contains the grant.
     pub fn granted() -> Self {
         Self {
             result: Ok(()),
@@ -34,7 +34,7 @@ impl RepositoryOutcome {
         }
     }
 
-    /// It could not be done.
+    /// Returns the outcome for a repository that failed.
     pub fn failed(problem: Problem) -> Self {
         Self {
             result: Err(problem),
@@ -46,7 +46,7 @@ impl RepositoryOutcome {
 }
 
 impl Outcome {
-    /// The repositories' problems as one, with the first few named.
+    /// Joins the repositories' problems into one, with the first few named.
     pub(super) fn repository_problem(&self) -> Option<Problem> {
         const NAMED: usize = 3;
         let failed = self
@@ -133,8 +133,8 @@ impl Outcome {
         })
     }
 
-    /// What became of the statements that the grant takes the place of. What was replaced once is
-    /// not found any more, so that it is known from the last status.
+    /// Returns the state of the statements that the grant replaces. A statement that was replaced
+    /// once is no longer found, so the last status is the source for it.
     pub(super) fn replacements(&self, previous: Option<&Status>) -> Vec<Replacement> {
         let before = previous.into_iter().flat_map(|status| &status.replacements);
         let replaced_before =
@@ -166,7 +166,7 @@ impl Outcome {
                     Some(limited(why.clone(), LONGEST_OF_MANY)),
                 )
             });
-            // A statement that is there is not replaced, whatever was before.
+            // A statement that is present is not replaced, whatever the last status reported.
             for (sid, state, message) in replaced.chain(kept) {
                 let (region_owned, name_owned) = (region.clone(), name.clone());
                 let now = Replacement {
@@ -179,7 +179,7 @@ impl Outcome {
                 told.insert((region, name, sid), now);
             }
         }
-        // What stays needs somebody's attention, what was replaced does not.
+        // Statements that stay need somebody's attention; replaced ones do not.
         let (kept, replaced): (Vec<_>, Vec<_>) = told
             .into_values()
             .partition(|replacement| replacement.state == ReplacementState::Kept);

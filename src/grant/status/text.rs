@@ -3,8 +3,8 @@
 use crate::grant::validate::Grant;
 
 impl Grant {
-    /// What a role of the consumer needs in its identity policy: cross-account access takes both
-    /// sides.
+    /// Describes the permissions that a role of the consumer needs in its identity policy:
+    /// cross-account access must be allowed on both sides.
     pub fn needed_in_consumer(&self) -> String {
         let direct = self.direct.then(|| {
             "ecr:GetAuthorizationToken on * and the ECR actions on the repositories".to_owned()
@@ -17,7 +17,7 @@ impl Grant {
         both.join(", or ")
     }
 
-    /// The registry's host names, one a region.
+    /// Returns the registry's host names, one per region.
     pub fn registry_hosts(&self) -> Vec<String> {
         let suffix = self.partition.dns_suffix();
         self.regions
@@ -26,7 +26,7 @@ impl Grant {
             .collect()
     }
 
-    /// What works once everything is in place.
+    /// Describes the access that works once everything is in place.
     pub fn summary(&self) -> String {
         let direct = self.direct.then(|| "directly".to_owned());
         let role = self
@@ -47,7 +47,7 @@ impl Grant {
     }
 }
 
-/// A text of at most so many characters.
+/// Limits a text to `longest` characters.
 pub fn limited(mut text: String, longest: usize) -> String {
     if let Some((end, _)) = text.char_indices().nth(longest) {
         text.truncate(end);

@@ -1,5 +1,5 @@
-//! What the grants of a cluster claim in one account, as far as the operator can know: in doubt it
-//! is claimed.
+//! Collects the places that the grants of a cluster claim in one account, as far as the operator
+//! can know. In doubt a place is claimed.
 
 use super::Leftover;
 use crate::api::CrossAccountRegistryGrant;
@@ -10,29 +10,29 @@ use crate::grant::{AccountId, GrantName, RepositoryPattern};
 use crate::policy::Installation;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which grants there are, and what is known of each.
+/// Grants of a cluster, and what the operator knows of each.
 pub struct KnownGrants<'a> {
-    /// Those that the operator knows, with what they have on record.
+    /// The grants that the operator knows, with their records.
     pub grants: Vec<(&'a CrossAccountRegistryGrant, Option<Applied>)>,
-    /// Those that the cluster has besides.
+    /// The other grants of the cluster.
     pub unknown: &'a BTreeSet<GrantName>,
 }
 
-/// What is claimed in one account.
+/// Places that are claimed in one account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
-    /// The roles' names in lower case: IAM's names are unique without regard to it.
+    /// The roles' names in lower case: IAM's names are unique regardless of case.
     roles: BTreeSet<String>,
     profiles: BTreeSet<String>,
     repositories: BTreeMap<String, BTreeSet<RepositoryPattern>>,
     regions: BTreeSet<String>,
-    /// Whether each grant is settled: its claims are on record, for the spec that it has.
+    /// Whether each grant is settled: its claims are recorded for its current spec.
     settled: BTreeMap<GrantName, bool>,
     has_instance_roles: bool,
 }
 
 impl Claimed {
-    /// What these grants claim in the account.
+    /// Collects the claims of these grants in the account.
     pub fn of(account: &AccountId, installation: &Installation, known: &KnownGrants<'_>) -> Self {
         let mut claimed = Self::default();
         claimed
@@ -80,7 +80,8 @@ impl Claimed {
             self.add_repositories(region, patterns);
         }
         for region in registry.regions.iter().filter(|region| is_region(region)) {
-            // What a settled grant asks for and does not claim is not in any policy.
+            // A settled grant is not in the policy of a repository that it asks for and does not
+            // claim.
             let patterns = if settled {
                 &[][..]
             } else {
@@ -121,24 +122,24 @@ impl Claimed {
         }
     }
 
-    /// Whether some grant claims the role of this name.
+    /// Returns whether some grant claims the role of this name.
     pub fn has_role(&self, name: &str) -> bool {
         self.roles.contains(&name.to_lowercase())
     }
 
-    /// Whether some grant claims the instance profile of this name.
+    /// Returns whether some grant claims the instance profile of this name.
     pub fn has_profile(&self, name: &str) -> bool {
         self.profiles.contains(&name.to_lowercase())
     }
 
-    /// Whether some grant claims the policy of this repository.
+    /// Returns whether some grant claims the policy of this repository.
     pub fn has_repository(&self, region: &str, name: &str) -> bool {
         self.repositories
             .get(region)
             .is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(name)))
     }
 
-    /// Whether some grant claims a part of this, or may.
+    /// Returns whether some grant claims a part of this leftover, or may do so.
     pub fn has(
         &self,
         Leftover {
@@ -155,19 +156,19 @@ impl Claimed {
                 .is_none()
     }
 
-    /// Whether some grant keeps, or wants to keep, an instance role in the account.
+    /// Returns whether some grant manages, or asks for, an instance role in the account.
     pub fn has_instance_roles(&self) -> bool {
         self.has_instance_roles
     }
 
-    /// The regions that grants name.
+    /// Returns the regions that grants name.
     pub fn regions(&self) -> &BTreeSet<String> {
         &self.regions
     }
 
-    /// Whose a role or profile with these tags was that nobody claims by its name; `None` where it
-    /// is not this installation's, or where that grant is still there and not settled: then nobody
-    /// can say that it will not claim it.
+    /// Returns the former owner of a role or profile with these tags, if no grant claims it by
+    /// name. `None` if another installation owns it, or if the owner still exists and is not
+    /// settled: such a grant may yet claim it.
     pub fn former_owner(
         &self,
         tags: &BTreeMap<String, String>,
@@ -176,8 +177,8 @@ impl Claimed {
         if tags.get(TAG_INSTALLATION).map(String::as_str) != Some(installation.as_str()) {
             return None;
         }
-        // Anybody who may tag there can write anything into it. What is no grant's name was never
-        // written by this operator.
+        // Anyone who may tag the resource can write any value. This operator never wrote a value
+        // that is not a valid grant name.
         let grant: GrantName = tags.get(TAG_GRANT)?.parse().ok()?;
         if self.settled.get(&grant) == Some(&false) {
             return None;
@@ -191,7 +192,8 @@ impl Claimed {
     }
 }
 
-/// A grant that is on its way (just created, changed, or being deleted) may claim anything yet.
+/// Returns whether a grant is settled. A grant in transition (just created, changed, or being
+/// deleted) may yet claim any place.
 fn is_settled(grant: &CrossAccountRegistryGrant, claims: Option<&Applied>) -> bool {
     let observed = grant
         .status

@@ -5,8 +5,8 @@
 //! - `removal`: the steps that remove an orphan entirely, or not at all.
 //! - `status`: the sweep's part of an account's status.
 //!
-//! An orphan is what this installation has in AWS though no grant claims it. Removing somebody's
-//! access wrongly is an outage: every doubt is a reason to leave it and to report it.
+//! An orphan is a resource of this installation in AWS that no grant claims. Removing somebody's
+//! access by mistake is an outage: every doubt is a reason to leave an orphan and to report it.
 
 mod claimed;
 mod refused;
@@ -25,41 +25,42 @@ use crate::policy::installation::hex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// So many at once are removed without being asked.
+/// Maximum number of orphans that are removed without confirmation.
 const MOST_AT_ONCE: usize = 5;
-/// And no more than one in so many of what is ours in the account.
+/// Minimum number of our resources in the account for each orphan that is removed without
+/// confirmation.
 const ONE_IN: usize = 10;
 
-/// Something of this installation's that no grant claims.
+/// Resource of this installation that no grant claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Its ARN; for statements in a policy, that of the repository.
     pub arn: String,
-    /// Whose it was, where its tags say so.
+    /// Its former owner, if its tags name one.
     pub owner: Option<Owner>,
-    /// Why it is never removed.
+    /// The reason why it is never removed, if there is one.
     pub kept: Option<String>,
 }
 
-/// What was seen in one account.
+/// Observed state of one account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// What no grant claims, by ARN.
+    /// The resources that no grant claims, by ARN.
     pub findings: Vec<Finding>,
-    /// How much is there that grants claim.
+    /// The number of resources that grants claim.
     pub claimed: usize,
-    /// Where repositories were looked at.
+    /// The regions whose repositories were read.
     pub regions: BTreeSet<String>,
-    /// How many repositories' policies may not be read.
+    /// The number of repositories whose policies the operator may not read.
     pub denied: usize,
-    /// Whether all roles and instance profiles could be looked at.
+    /// Whether all roles and instance profiles could be read.
     pub identities_complete: bool,
-    /// What could not be looked at.
+    /// Problems that prevented reads.
     pub problems: Vec<Problem>,
 }
 
 impl Seen {
-    /// What could be removed.
+    /// Returns the findings that could be removed.
     pub fn removable(&self) -> impl Iterator<Item = &Finding> {
         self.findings
             .iter()
@@ -67,13 +68,14 @@ impl Seen {
     }
 }
 
-/// Since when each finding has been there at every look. In memory alone: after a restart all begin
-/// anew.
+/// Time since which each finding has been in every pass. It is kept in memory alone, so a restart
+/// resets it.
 #[derive(Clone, Debug, Default)]
 pub struct Sightings(BTreeMap<(String, Option<String>), Duration>);
 
 impl Sightings {
-    /// Notes a look at this time (counted from any beginning). What was not seen is forgotten.
+    /// Records a pass at this time (counted from any beginning). Findings that are not in `seen`
+    /// are dropped.
     pub fn note(&mut self, seen: &Seen, now: Duration) {
         let since = |finding: &Finding| {
             let key = Self::key(finding);
@@ -89,7 +91,7 @@ impl Sightings {
             .map_or(Duration::ZERO, |since| now.saturating_sub(*since))
     }
 
-    /// The same ARN with another grant's tag is another thing.
+    /// Returns the key of a finding. The same ARN with another grant's tag is a different finding.
     fn key(
         Finding {
             arn,
@@ -104,66 +106,67 @@ impl Sightings {
     }
 }
 
-/// What decides beside the findings.
+/// Inputs of the decision other than the findings.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
-    /// Whether anything is to be removed at all.
+    /// Whether anything should be removed at all.
     pub mode: SweepMode,
-    /// How many grants the operator knows.
+    /// The number of grants that the operator knows.
     pub grants: usize,
-    /// How many the cluster has that the operator does not know, because it cannot read them or has
-    /// not seen them yet.
+    /// The number of grants in the cluster that the operator does not know, because it cannot read
+    /// them or has not seen them yet.
     pub unknown_grants: usize,
-    /// What an admin confirmed.
+    /// The admin's confirmation.
     pub confirmed: Option<&'a str>,
-    /// For how long something must have been there without a claim.
+    /// How long a finding must have been there without a claim.
     pub unclaimed_for: Duration,
-    /// Now, counted as in [`Sightings`].
+    /// The current time, counted as in [`Sightings`].
     pub now: Duration,
 }
 
-/// What may be done about what was found.
+/// Decision on the findings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SweepDecision {
     /// There is nothing to remove.
     Nothing,
-    /// It is only reported.
+    /// The findings are only reported.
     Report(Brake),
-    /// It is removed.
+    /// Findings are removed.
     Remove {
-        /// What was there long enough, by ARN.
+        /// The ARNs of the findings that were there long enough.
         now: BTreeSet<String>,
-        /// In which time the next will have been.
+        /// The time until the next removal is due.
         later: Option<Duration>,
     },
 }
 
-/// Why nothing is removed.
+/// Reason why nothing is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Brake {
-    /// It was not asked for.
+    /// Removal is not enabled.
     Mode,
-    /// There is no grant at all: rather is something wrong with the cluster than that nobody has
-    /// access any more.
+    /// There are no grants at all. A problem with the cluster is more likely than that all access
+    /// is obsolete.
     NoGrants,
-    /// There are grants that the operator does not know: what they claim it cannot say.
+    /// There are grants that the operator does not know. It cannot tell what they claim.
     UnknownGrants(usize),
-    /// Not all roles and instance profiles could be looked at, and they hang together.
+    /// Not all roles and instance profiles could be read, and they depend on each other.
     Incomplete,
-    /// It is too much to be removed without being asked.
+    /// There are too many findings to remove without confirmation.
     TooMuch {
-        /// What an admin has to say.
+        /// The confirmation that an admin must give.
         confirm: String,
     },
 }
 
-/// Whether so many grants vanished at once that they may have been lost with their cluster:
+/// Returns whether so many grants vanished at once that they may have been lost with their cluster:
 /// several, and more than five or more than a tenth of all.
 pub fn too_many_at_once(vanished: usize, left: usize) -> bool {
     vanished > 1 && (vanished > MOST_AT_ONCE || vanished * ONE_IN > vanished + left)
 }
 
-/// Decides what may be removed. Whoever carries it out reads each thing again right before.
+/// Decides which findings may be removed. The caller reads each of them again right before it
+/// removes it.
 pub fn verdict(
     seen: &Seen,
     sightings: &Sightings,
@@ -201,8 +204,8 @@ pub fn verdict(
         .removable()
         .map(missing)
         .filter(|missing| !missing.is_zero());
-    // What was confirmed is one whole: when a part of it is gone the rest would have to be
-    // confirmed again.
+    // A confirmation covers the findings as one unit: if a part of them were removed, the rest
+    // would need another confirmation.
     let later = if too_much { later.max() } else { later.min() };
     let ripe = seen
         .removable()
@@ -213,8 +216,9 @@ pub fn verdict(
     }
 }
 
-/// What an admin has to say to have just these removed: how many they are, for people, and a mark
-/// of which, so that what was confirmed once holds for nothing else later.
+/// Returns the confirmation that an admin must give to remove exactly these findings. It consists
+/// of their number, for people, and of a hash that identifies them, so that a confirmation never
+/// applies to other findings later.
 fn confirmation(seen: &Seen) -> String {
     let marks: Vec<String> = seen
         .removable()

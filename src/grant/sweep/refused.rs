@@ -1,4 +1,4 @@
-//! What no rule of an account admits for anybody: no grant can ever have it again.
+//! Detects access that no rule of an account admits for anybody: no grant can ever get it again.
 
 use crate::api::account::RegistryRule;
 use crate::api::grant::Access;
@@ -7,8 +7,8 @@ use crate::grant::{AccountId, RepositoryPattern};
 use crate::policy::principals::{PrincipalSet, PrincipalSetKind};
 use crate::policy::repository::Contribution;
 
-/// Whether no rule of the registry account, for whatever namespace, admits any of what our
-/// statements in this repository's policy allow. In doubt one does.
+/// Returns whether no rule of the registry account, for any namespace, admits any of the access
+/// that our statements in this repository's policy allow. In doubt a rule admits it.
 pub fn no_rule_admits(
     rules: &[RegistryRule],
     account: &AccountId,
@@ -38,7 +38,7 @@ pub fn no_rule_admits(
     !held.is_empty() && !held.iter().any(admits)
 }
 
-/// Whether a rule may be for one of these callers.
+/// Returns whether a rule may be for one of these callers.
 fn is_for(rule: &RegistryRule, account: &AccountId, callers: &PrincipalSet) -> bool {
     let arns = match callers.kind() {
         PrincipalSetKind::InOrganization | PrincipalSetKind::InUnit => {
@@ -48,7 +48,7 @@ fn is_for(rule: &RegistryRule, account: &AccountId, callers: &PrincipalSet) -> b
         PrincipalSetKind::Named | PrincipalSetKind::NamedLike => callers.principals(),
     };
     arns.iter().any(|arn| match arn.split(':').nth(4) {
-        // The registry's own role stands for whomever its trust policy lets in.
+        // The registry's own role may represent any principal that its trust policy names.
         Some(of) => of == account.as_str() || rule.consumers.iter().any(|consumer| consumer == of),
         None => true,
     })

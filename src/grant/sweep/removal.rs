@@ -1,5 +1,5 @@
-//! How what a grant left behind is removed, whole or not at all: what others use, too, stays as it
-//! is.
+//! Plans the removal of a grant's leftovers, entirely or not at all. Resources that others use,
+//! too, stay as they are.
 
 use crate::api::grant::{ManagedPolicy, OnDelete};
 use crate::grant::desired::Owner;
@@ -8,22 +8,22 @@ use crate::grant::observed::{Instance, InstanceProfile, Role};
 use crate::policy::Statement;
 use std::collections::BTreeSet;
 
-/// A role, with the instance profile that it is in; or either alone.
+/// Role with the instance profile that it is in, or either alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leftover {
-    /// Whose it was.
+    /// The former owner.
     pub owner: Owner,
     /// The role and its name.
     pub role: Option<(String, Role)>,
     /// The profile and its name.
     pub profile: Option<(String, InstanceProfile)>,
-    /// Whether the account's instance profiles were looked at: a role in one cannot be removed
+    /// Whether the account's instance profiles were read: a role that is in one cannot be removed
     /// without it.
     pub profiles_known: bool,
 }
 
-/// Puts each profile together with the role in it, where both were left by the same grant.
-/// `profiles` are `None` where they were not looked at.
+/// Pairs each profile with the role in it, if the same grant left both. `profiles` is `None` if
+/// they were not read.
 pub fn leftovers(
     roles: Vec<(String, Role, Owner)>,
     profiles: Option<Vec<(String, InstanceProfile, Owner)>>,
@@ -58,16 +58,16 @@ pub fn leftovers(
 }
 
 impl Leftover {
-    /// The ARNs of what it is.
+    /// Returns the ARNs of the role and the profile.
     pub fn arns(&self) -> impl Iterator<Item = &str> {
         let role = self.role.iter().map(|(_, role)| role.arn.as_str());
         role.chain(self.profile.iter().map(|(_, profile)| profile.arn.as_str()))
     }
 
-    /// The steps that remove all of it.
+    /// Returns the steps that remove all of it.
     ///
     /// # Errors
-    /// Why it stays.
+    /// The reason why it stays.
     pub fn removal(&self) -> Result<Vec<Step>, String> {
         let Self {
             owner,
@@ -103,8 +103,8 @@ impl Leftover {
     }
 }
 
-/// A registry's role lets accounts or roles in; an instance role lets EC2 in, by a statement that
-/// has our Sid.
+/// Returns whether the role is a registry role. The trust policy of a registry role names accounts
+/// or roles. The trust policy of an instance role names EC2, in a statement that has our Sid.
 fn is_registry_role(leftover: &Leftover, role: &Role) -> bool {
     let Ok(trust) = &role.trust else { return false };
     let for_accounts = |statement: &Statement| statement.is_for_aws_principals_alone();
@@ -113,7 +113,8 @@ fn is_registry_role(leftover: &Leftover, role: &Role) -> bool {
         && matches!(trust.statements.as_slice(), [one] if for_accounts(one) && !ours(one))
 }
 
-/// While its grant was there, whatever else was on it was drift. Now nobody says so any more.
+/// Plans the removal of a registry role. While its grant existed, everything else on the role was
+/// drift. Without the grant nothing shows that any more, so a role with foreign policies stays.
 fn registry_role(name: &str, role: &Role, owner: &Owner) -> Result<Vec<Step>, String> {
     let ours = owner.policy_name();
     let inline = role
@@ -128,7 +129,7 @@ fn registry_role(name: &str, role: &Role, owner: &Owner) -> Result<Vec<Step>, St
     if !others.is_empty() {
         return Err(carries(&others));
     }
-    // What holds it beside that is told by IAM, which then refuses.
+    // If anything else holds the role, IAM refuses the deletion and reports that.
     Ok(without_registry_role(name, Some(role), &BTreeSet::new(), owner).0)
 }
 

@@ -1,4 +1,4 @@
-//! What is told of a sweep: free of times, so that the same findings give the same status.
+//! Reports a sweep. The report contains no times, so that the same findings give the same status.
 
 use super::{Brake, Finding, Seen, SweepDecision};
 use crate::api::sweep::{CONFIRM_SWEEP, MAX_FINDINGS, SweepFinding, SweepMode, SweepStatus};
@@ -6,7 +6,8 @@ use crate::grant::AccountId;
 
 const MOST_PROBLEMS: usize = 10;
 
-/// The sweep's part of the `AWSAccount`'s status. `failed` is what could not be removed.
+/// Computes the sweep's part of the `AWSAccount`'s status. `failed` lists what could not be
+/// removed.
 pub fn status(
     account: &AccountId,
     mode: SweepMode,
@@ -43,8 +44,8 @@ pub fn status(
     }
 }
 
-/// What an Event says: how many and where to look, and no names, for Events are read by others than
-/// `AWSAccount`s.
+/// Returns the message of an Event: the number of findings and where to find them. It contains no
+/// names, because Events have other readers than `AWSAccount`s.
 pub fn unclaimed(found: i32) -> String {
     format!(
         "{found} roles, instance profiles or repository policies in this AWS account carry this installation's mark, and no grant claims them: see status.sweep"

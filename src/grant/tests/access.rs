@@ -1,4 +1,4 @@
-//! Whether access works, by what was read: each link is taken away in turn, and named.
+//! Verdicts on access, from the readings: each link is removed in turn, and must be named.
 
 use super::resources::{
     CONSUMER, Cluster, REGISTRY, grant, grant_with_plain_role, installation, now, organization,
@@ -17,7 +17,7 @@ use crate::policy::{Document, Statement};
 use rstest::rstest;
 use std::collections::BTreeMap;
 
-/// A role after these steps.
+/// Returns a role after these steps.
 fn made(desired: &DesiredRole, steps: Vec<Step>, id: &str) -> Role {
     let arn = format!(
         "arn:aws:iam::{}:role{}{}",
@@ -30,7 +30,7 @@ fn made(desired: &DesiredRole, steps: Vec<Step>, id: &str) -> Role {
         .expect("the steps make a role")
 }
 
-/// Everything as it is once a grant holds, open to change.
+/// State in which a grant is entirely in place, open to change.
 struct World {
     grant: Grant,
     role: Role,
@@ -110,7 +110,7 @@ impl World {
         judge(&self.grant, &self.readings(), &|| false)
     }
 
-    /// Who may what by which path, in short.
+    /// Returns the paths and actions that are allowed.
     fn allowed(&self) -> Vec<(AccessPath, AccessAction)> {
         let allowed = self
             .judged()
@@ -484,7 +484,8 @@ fn where_there_is_more_than_a_status_lists_what_is_denied_is_never_left_out() {
     );
 }
 
-/// The drift that ended them is put back by then, and clients only need new sessions.
+/// The drift that caused the end of the sessions is reverted by then, and clients only need new
+/// sessions.
 #[test]
 fn sessions_that_were_ended_a_moment_ago_are_no_verdict_on_those_to_come() {
     let mut world = world();

@@ -1,4 +1,5 @@
-//! The rules of `AWSAccount`: a grant must fit one of them whole, and what no rule says is refused.
+//! Rules of `AWSAccount`: one rule must admit the entire grant, and anything that no rule names is
+//! refused.
 
 use super::resources::{
     CONSUMER, Cluster, REGISTRY, expression, grant, grant_with_plain_role, labelled, namespaces,
@@ -14,7 +15,7 @@ fn under(change: impl FnOnce(&mut RegistryRule)) -> Cluster {
     Cluster::of_the_article().registry_rules([registry_rule(change)])
 }
 
-/// That the article's grant is refused under a rule with this change, for one reason that says what
+/// Asserts that a rule with this change refuses the article's grant, for one reason that names what
 /// is not admitted.
 #[track_caller]
 fn refused_under(change: impl FnOnce(&mut RegistryRule), what: &str) {
@@ -324,7 +325,8 @@ fn a_wrong_region_does_not_hide_that_no_rule_admits_the_grant() {
     assert!(refusals[1].starts_with("NotAdmitted: "), "{refusals:#?}");
 }
 
-/// The refusals of a grant for an organization, or units of it, under a rule that names these.
+/// Returns the refusals of a grant for an organization, or units of it, under a rule that names
+/// these.
 fn for_organization(rule: &[&str], paths: &[&str]) -> Vec<String> {
     let cluster = under(|registry| {
         registry.organizations = rule.iter().map(|text| (*text).to_owned()).collect();

@@ -1,5 +1,5 @@
-//! Taking over a role that others made: only where its owner consents, to this very grant of this
-//! very installation.
+//! Adoption of a foreign role: only if its owner consents to exactly this grant of exactly this
+//! installation.
 
 use super::drift::as_made;
 use super::resources::{Cluster, grant_with_plain_role, now, owner};
@@ -19,14 +19,14 @@ fn taking_over() -> DesiredRole {
     }
 }
 
-/// What becomes of a role of others with this consent.
+/// Returns the steps for a foreign role with this consent.
 fn with_consent(owner: &Owner, consent: &str) -> Result<Vec<Step>, Problem> {
     let mut role = as_made(&taking_over(), owner);
     role.tags = [(TAG_ALLOW_ADOPT.to_owned(), consent.to_owned())].into();
     registry_role(&taking_over(), Some(&role), owner, now())
 }
 
-/// The tag's value that a refusal asks for.
+/// Returns the tag value that a refusal asks for.
 fn asked(refused: Problem) -> String {
     assert_eq!(refused.reason, Reason::Conflict);
     let (_, value) = refused

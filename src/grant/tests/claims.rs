@@ -1,4 +1,4 @@
-//! Claims: where to look for what a grant may have left in AWS. Before a write they only grow.
+//! Claims: the places where a grant may have left something in AWS. Before a write they only grow.
 
 use super::resources::{CONSUMER, Cluster, grant, registry_rule, strings};
 use crate::api::conditions::Reason;
@@ -182,7 +182,7 @@ type Places = (
     BTreeSet<(String, String)>,
 );
 
-/// Where the claims say to look, whatever the order.
+/// Returns the places of the claims, regardless of their order.
 fn places(claims: &Applied) -> Places {
     let mut repositories: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for of_region in &claims.repositories {
@@ -202,7 +202,7 @@ fn places(claims: &Applied) -> Places {
     )
 }
 
-/// One problem that waiting may solve is enough for a claim to be kept by the annotation
+/// One problem that waiting may solve is enough for a claim to stay despite the annotation
 /// `registrygrants.dev/abandon`.
 #[test]
 fn a_prefix_is_given_up_only_where_waiting_helps_with_none_of_it() {
@@ -262,7 +262,7 @@ proptest! {
         prop_assert_eq!(before.grown_by(&new).covers(&region, &repository), covered);
     }
 
-    /// The API server takes each list as a set or a map by key: it refuses duplicates.
+    /// The API server treats each list as a set or a map by key: it refuses duplicates.
     #[test]
     fn grown_claims_have_no_duplicates(before in some_claims(), new in some_claims()) {
         let grown = before.grown_by(&new);
@@ -292,7 +292,7 @@ fn a_vanished_grants_claims_are_revoked_but_for_the_roles_that_its_successor_cla
     assert_eq!(vanished.without_roles_of(&without_roles), vanished);
 }
 
-/// Claims on these repositories alone.
+/// Returns claims on these repositories alone.
 fn on(repositories: &[(&str, &[&str])]) -> Applied {
     let repositories = repositories
         .iter()
@@ -310,7 +310,7 @@ fn failed() -> Option<Problem> {
     Some(Problem::new(Reason::AccessDenied, "denied"))
 }
 
-/// What stays claimed of `before` beside what `wanted` claims, as text.
+/// Returns as text the claims of `before` that stay in addition to those of `wanted`.
 fn kept(
     before: &Applied,
     wanted: &Applied,
@@ -393,7 +393,7 @@ fn a_repository_that_another_claim_holds_keeps_no_second_one() {
     assert_eq!(kept(&before, &wanted, &found, &[]).len(), 1);
 }
 
-/// Its access is to stay, and no other claim would say so.
+/// Its access should stay, and no other claim would record that.
 #[test]
 fn a_repository_whose_new_claim_could_not_be_recorded_keeps_the_old_one() {
     let before = on(&[(GOOD, &["team"])]);
@@ -457,7 +457,7 @@ fn a_place_is_given_up_only_where_waiting_does_not_help() {
             "{reason}"
         );
     }
-    // The access itself would stay in a repository's policy.
+    // In a repository policy the access itself would stay.
     assert!(lost(&instance, Reason::BlockedPolicy) && !lost(&repositories, Reason::BlockedPolicy));
 }
 
@@ -473,8 +473,8 @@ proptest! {
         }
     }
 
-    /// Whatever happens in other places: what could not be revoked in one stays claimed, and what
-    /// was revoked does not.
+    /// Regardless of other places, a claim stays if its place could not be revoked, and goes if it
+    /// was.
     #[test]
     fn each_place_is_judged_by_itself(
         before in some_claims(),

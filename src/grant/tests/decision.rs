@@ -1,4 +1,5 @@
-//! What should happen to a grant: what holds while its spec is wrong, and what a narrowed rule takes back.
+//! Decisions: the grant in force while the spec is wrong, and the access that a narrowed rule
+//! revokes.
 
 use super::resources::{
     CONSUMER, Cluster, REGISTRY, consumer_rule, grant, grant_with_plain_role, installation,
@@ -15,12 +16,12 @@ use k8s_openapi::jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-/// What was applied for a grant while it was admitted.
+/// Returns the record of a grant that was applied while it was admitted.
 fn applied(resource: &CrossAccountRegistryGrant) -> Applied {
     Cluster::of_the_article().admitted(resource).claims()
 }
 
-/// The article's grant after a mistake that admission cannot see.
+/// Returns the article's grant with a mistake that admission cannot see.
 fn mistaken() -> CrossAccountRegistryGrant {
     grant(|spec| spec.registry.regions = strings(["us-east-1", "cn-north-1"]))
 }
@@ -126,7 +127,7 @@ fn without_the_registrys_account_everything_stays_as_it_is() {
     assert_eq!(name(&gone.decide(&mistaken(), Some(&before))), "Unknown");
 }
 
-/// The status can be written by others than the operator: what it says is checked like a spec.
+/// Others than the operator can write the status, so its content is checked like a spec.
 #[rstest]
 #[case::nothing(Value::Null)]
 #[case::no_spec(json!({ "access": "PullPush" }))]
@@ -285,7 +286,7 @@ fn a_frozen_grant_without_a_record_holds_nothing_and_rules_bind_it_all_the_same(
         let narrowed = Cluster::of_the_article()
             .registry_rules([registry_rule(|rule| rule.max_access = Access::Pull)]);
         assert_eq!(name(&narrowed.decide(&frozen, None)), "NotAdmitted");
-        // What cannot be judged is left as it is.
+        // A grant that cannot be judged is left as it is.
         let unknown = Cluster::of_the_article().without(REGISTRY);
         assert!(is_frozen_with_nothing(&unknown.decide(&frozen, None)));
     }
@@ -329,7 +330,7 @@ fn deleted(resource: &CrossAccountRegistryGrant) -> CrossAccountRegistryGrant {
     deleted
 }
 
-/// Whether a grant that is deleted is to stay.
+/// Returns whether a deleted grant is retained.
 fn stays(cluster: &Cluster, asked: &CrossAccountRegistryGrant, applied: Option<&Applied>) -> bool {
     match cluster.decide(&deleted(asked), applied) {
         Decision::Retain(_) => true,
@@ -366,7 +367,7 @@ fn what_is_deleted_stays_only_where_that_is_asked_and_admitted_on_both_sides_and
         &asked,
         Some(&before)
     ));
-    // Suspended, it is what was applied that stays.
+    // If it is suspended, the last applied grant stays.
     let wider = grant(|spec| {
         (spec.deletion_policy, spec.suspend) = (DeletionPolicy::Retain, true);
         spec.registry.repositories = strings(["everything/*"]);
@@ -379,7 +380,7 @@ fn what_is_deleted_stays_only_where_that_is_asked_and_admitted_on_both_sides_and
     );
 }
 
-/// What is decided by deletion, suspension, mode and deletion policy; by what is on record; and by
+/// The decision depends on deletion, suspension, mode and deletion policy, on the record, and on
 /// the rules.
 #[test]
 fn decision_depends_on_deletion_freeze_record_and_rules() {

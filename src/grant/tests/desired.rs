@@ -1,5 +1,5 @@
-//! What should exist for a grant. The article's hand-made set-up is the measure; its role has no
-//! path, ours has the account's.
+//! Desired state for a grant, measured against the article's manual set-up. The article's role has
+//! no path; ours has the account's path.
 
 use super::resources::{CONSUMER, Cluster, REGISTRY, grant, grant_with_plain_role, owner, strings};
 use crate::api::account::Partition;
@@ -9,7 +9,7 @@ use crate::policy::{Document, Statement};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-/// `1-role-trust.json`: who may assume the role in the registry account.
+/// `1-role-trust.json`: the trust policy of the role in the registry account.
 const ROLE_TRUST: &str = r#"{
   "Version": "2012-10-17",
   "Statement": [
@@ -22,7 +22,7 @@ const ROLE_TRUST: &str = r#"{
   ]
 }"#;
 
-/// `3-instance-role-trust.json`: who may assume the role in the consumer account.
+/// `3-instance-role-trust.json`: the trust policy of the role in the consumer account.
 const INSTANCE_ROLE_TRUST: &str = r#"{
   "Version": "2012-10-17",
   "Statement": [
@@ -52,7 +52,7 @@ fn document(statement: &Statement) -> Document {
     Document::of([statement.clone()])
 }
 
-/// The statements of a policy, without what every document has.
+/// Returns the statements of a policy, without the parts that every document has.
 fn statements(document: &Document) -> Value {
     let mut whole: Value = serde_json::from_str(&document.to_string()).unwrap();
     whole["Statement"].take()
@@ -285,7 +285,7 @@ fn an_external_id_is_asked_for_beside_the_narrowing() {
     );
 }
 
-// The hosts' ends are those of the SDK's partition data, see `crate::aws::session`.
+// The suffixes of the hosts are those of the SDK's partition data, see `crate::aws::session`.
 #[rstest]
 #[case(
     Partition::Aws,

@@ -1,4 +1,4 @@
-//! What a role or profile of ours may have become: strategies for the laws.
+//! Strategies that generate drifted roles and profiles of ours, for the laws.
 
 use super::resources::{installation, owner};
 use crate::grant::desired::{DesiredRole, Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 type Tags = BTreeMap<String, String>;
 
-/// Tags by which something is known as our grant's, whatever else was added or happened to the UID.
+/// Generates tags by which a resource is known as our grant's, whatever tags were added and
+/// whatever happened to the UID.
 pub fn our_tags() -> impl Strategy<Value = Tags> {
     let uid = prop_oneof![
         Just(Some(owner().uid)),
@@ -26,7 +27,7 @@ pub fn our_tags() -> impl Strategy<Value = Tags> {
     })
 }
 
-/// Tags of what is not our grant's.
+/// Generates tags of a resource that is not our grant's.
 pub fn foreign_tags() -> impl Strategy<Value = Tags> {
     let with = |change: fn(&mut Tags)| {
         let mut tags = owner().tags();
@@ -45,7 +46,7 @@ pub fn foreign_tags() -> impl Strategy<Value = Tags> {
     ]
 }
 
-/// Statements that are not this installation's, some of which look like it.
+/// Generates statements that are not this installation's, some of which resemble ours.
 pub fn foreign_statements() -> impl Strategy<Value = Vec<Statement>> {
     let other_installation = "ffffffffffff"
         .parse::<crate::policy::Installation>()
@@ -73,7 +74,7 @@ pub fn unreadable() -> Result<Document, ParseError> {
     Document::parse("{")
 }
 
-/// What may stand where our statement should: the right one, a changed one, several, or none.
+/// Generates replacements of our statement: the right one, a changed one, several, or none.
 fn our_statements(desired: &DesiredRole) -> impl Strategy<Value = Vec<Statement>> + use<> {
     let right = desired.trust.clone();
     let marked = |statement: Statement| statement.sid(owner().trust_sid());
@@ -89,8 +90,8 @@ fn our_statements(desired: &DesiredRole) -> impl Strategy<Value = Vec<Statement>
     ]
 }
 
-/// What may have become of a role of ours: each part as it should be, changed, or gone; and what
-/// others put there.
+/// Generates a drifted role of ours: each part as it should be, changed, or gone; and foreign
+/// parts.
 pub fn changed_role<S: Strategy<Value = Tags>>(
     desired: &DesiredRole,
     tags: S,
@@ -188,7 +189,7 @@ pub fn changed_role<S: Strategy<Value = Tags>>(
         )
 }
 
-/// A profile that holds our role, another, or none.
+/// Generates a profile that contains our role, another, or none.
 pub fn changed_profile<S: Strategy<Value = Tags>>(
     role: &str,
     tags: S,
@@ -205,7 +206,7 @@ pub fn changed_profile<S: Strategy<Value = Tags>>(
     })
 }
 
-/// A role as IAM has it right after it was made as desired.
+/// Returns a role as IAM has it right after it was created as desired.
 pub fn as_made(desired: &DesiredRole, owner: &Owner) -> Role {
     let steps =
         crate::grant::diff::registry_role(desired, None, owner, super::resources::now()).unwrap();

@@ -1,5 +1,5 @@
-//! What the operator refuses in the resource itself. Admission refuses it first where it can; here
-//! is the authority.
+//! Violations for which the operator refuses the resource itself. Admission refuses them first if
+//! it can; the operator is the authority.
 
 use super::resources::{CONSUMER, Cluster, REGISTRY, grant, instance_role, organization, strings};
 use crate::api::account::Partition;
@@ -16,7 +16,7 @@ fn refusals(change: impl FnOnce(&mut Spec)) -> Vec<Problem> {
         .expect_err("the grant should have been refused")
 }
 
-/// That a change makes the resource invalid, with one message that begins with the field.
+/// Asserts that a change makes the resource invalid, with one message that begins with the field.
 #[track_caller]
 fn refused_naming(field: &str, change: impl FnOnce(&mut Spec)) {
     let problems = refusals(change);
@@ -318,7 +318,8 @@ fn an_instance_role_that_its_own_grant_would_not_let_in_is_refused() {
     Cluster::of_the_article().admitted(&narrowed("registry-grants/miq-instance"));
 }
 
-/// An organization as the consumer, and a spec that is right but for this change.
+/// Asserts the same for a change to a spec that is otherwise right and has an organization as the
+/// consumer.
 fn organization_refused(field: &str, change: impl FnOnce(&mut Spec)) {
     refused_naming(field, |spec| {
         spec.consumer = organization("o-a1b2c3d4e5", &[]);

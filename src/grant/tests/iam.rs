@@ -1,5 +1,5 @@
-//! An IAM in memory, with the rules of the real one that decide in which order steps can be taken,
-//! and with what the real one does to documents: what comes back is not what was sent.
+//! IAM in memory. It has the rules of the real IAM that determine the order of steps. Like the real
+//! one, it also rewrites documents: the returned text is not the text that was sent.
 
 use crate::grant::diff::Step;
 use crate::grant::observed::{Instance, InstanceProfile, Role};
@@ -7,7 +7,7 @@ use crate::policy::Document;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One account's roles and instance profiles.
+/// Roles and instance profiles of one account.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Iam {
     pub roles: BTreeMap<String, Role>,
@@ -34,7 +34,7 @@ impl Iam {
         }
     }
 
-    /// Carries out steps in their order; every one must be possible.
+    /// Applies steps in their order; every one must be possible.
     #[track_caller]
     pub fn apply(&mut self, steps: &[Step]) {
         for step in steps {
@@ -175,7 +175,7 @@ fn found(found: bool) -> Result<(), &'static str> {
     if found { Ok(()) } else { Err("NoSuchEntity") }
 }
 
-/// A document as AWS gives it back.
+/// Returns a document as AWS returns it.
 fn as_stored(document: &Document) -> Result<Document, &'static str> {
     if document.statements.is_empty() {
         return Err("MalformedPolicyDocument");
@@ -183,8 +183,8 @@ fn as_stored(document: &Document) -> Result<Document, &'static str> {
     Ok(reworded(document))
 }
 
-/// The same document in other words: lists in another order, single strings as lists, accounts by
-/// their numbers.
+/// Rewrites a document with the same meaning: lists in another order, single strings as lists,
+/// accounts by their IDs.
 pub fn reworded(document: &Document) -> Document {
     let mut whole: Value = serde_json::from_str(&document.to_string()).unwrap();
     for statement in whole["Statement"].as_array_mut().unwrap() {
@@ -216,7 +216,7 @@ pub fn reworded(document: &Document) -> Document {
     Document::parse(&by_number(&whole.to_string())).unwrap()
 }
 
-/// `arn:aws:iam::222222222222:root` as `222222222222`, which names the same principal.
+/// Writes `arn:aws:iam::222222222222:root` as `222222222222`, which names the same principal.
 fn by_number(text: &str) -> String {
     let mut parts = text.split("\"arn:aws:iam::");
     let mut out = parts.next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! The consumer's instance role and its profile: ours is made right, and what others put there is
+//! Instance role of the consumer and its profile: our parts are corrected, and foreign parts are
 //! never touched.
 
 use super::drift::{changed_profile, changed_role, foreign_tags, our_tags, unreadable};
@@ -54,13 +54,13 @@ fn removal(observed: &Instance) -> Vec<Step> {
     steps
 }
 
-/// The steps, a line each, with the name of our inline policy made short.
+/// Returns the steps, one per line, with a short name for our inline policy.
 fn words(steps: &[Step]) -> String {
     let lines: Vec<String> = steps.iter().map(ToString::to_string).collect();
     lines.join("\n").replace(&owner().policy_name(), "OURS")
 }
 
-/// As it is right after it was made, changed.
+/// Returns an instance as it is right after its creation, with a change.
 fn made(change: impl FnOnce(&mut Role, &mut InstanceProfile)) -> Instance {
     let mut iam = Iam::default();
     iam.apply(&steps(&Instance::default()));
@@ -217,7 +217,7 @@ fn some_instance() -> impl Strategy<Value = Instance> {
     })
 }
 
-/// The account with this in it, and with what belongs to nobody here.
+/// Returns an account with this instance and a role that is unrelated to it.
 fn account(observed: &Instance) -> Iam {
     let other = made(|_, _| {}).role;
     Iam::default()
@@ -226,7 +226,7 @@ fn account(observed: &Instance) -> Iam {
         .with_role("someone-elses", other)
 }
 
-/// What others put on the role.
+/// Returns the foreign parts of the role.
 fn foreign_parts(role: &Role) -> impl PartialEq + std::fmt::Debug + use<> {
     let ours = owner().policy_name();
     let trust = role
@@ -298,8 +298,8 @@ proptest! {
         profile in option::of(changed_profile(ROLE, foreign_tags())),
     ) {
         let observed = Instance { role: Some(role), profile, ..Instance::default() };
-        // Where our policy is on it, we shared it before: another grant's tags were lost with that
-        // grant.
+        // If our policy is on the role, the role was shared before, and the grant that its tags
+        // name was lost.
         let mut never_ours = observed.clone();
         never_ours.role.as_mut().unwrap().inline.remove(&owner().policy_name());
         let problem = instance(&desired(), &never_ours, &owner(), &Sharers::default()).unwrap_err();

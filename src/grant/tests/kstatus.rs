@@ -1,5 +1,5 @@
-//! What tools that wait for resources (Flux, Argo CD, Helm, `kubectl wait`) take from a status,
-//! whatever its reason: kstatus's rules, and that it stays small.
+//! Interpretation of a status, whatever its reason, by tools that wait for resources (Flux, Argo
+//! CD, Helm, `kubectl wait`): the rules of kstatus, and a bounded size.
 
 use super::status::{applied, at, condition, outcome, repositories};
 use crate::api::conditions::{ConditionType, Reason};
@@ -11,7 +11,7 @@ use crate::grant::Problem;
 use crate::grant::status::{Outcome, StatusPart, progressing, suspended};
 use std::collections::BTreeSet;
 
-/// What kstatus makes of a resource.
+/// State that kstatus computes for a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kstatus {
     Current,
@@ -19,8 +19,8 @@ enum Kstatus {
     Failed,
 }
 
-/// By the rules for custom resources: the generation first, then `Reconciling` and `Stalled`, then
-/// `Ready`. Source:
+/// Computes the state by the rules for custom resources: the generation first, then `Reconciling`
+/// and `Stalled`, then `Ready`. Source:
 /// <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>.
 fn kstatus(status: &Status, generation: i64) -> Kstatus {
     let is_true =
@@ -34,7 +34,8 @@ fn kstatus(status: &Status, generation: i64) -> Kstatus {
     }
 }
 
-/// What the reason means where it stands at `Ready`; `None`: it does not stand there for a problem.
+/// Returns the meaning of a reason in condition `Ready`; `None` if the reason reports no problem
+/// there.
 fn meaning(reason: Reason) -> Option<Kstatus> {
     match reason {
         Reason::Granted
@@ -47,8 +48,8 @@ fn meaning(reason: Reason) -> Option<Kstatus> {
         | Reason::Suspended
         | Reason::Observing
         | Reason::Revoking => None,
-        // These are looked for again, and go on by themselves; some ask for a person when that
-        // takes too long.
+        // These are checked again and resolve themselves; some ask for a person if that takes too
+        // long.
         Reason::CredentialsUnavailable
         | Reason::RepositoryNotFound
         | Reason::RoleNotFound
@@ -118,7 +119,7 @@ const EVERY: [Reason; 35] = [
 
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 
-/// The rows of the table of reasons.
+/// Returns the rows of the table of reasons.
 fn documented() -> BTreeSet<String> {
     let (_, table) = OPERATIONS.split_once("## Reasons").unwrap();
     let rows = table
@@ -129,7 +130,7 @@ fn documented() -> BTreeSet<String> {
         .collect()
 }
 
-/// Of every status, whatever it says.
+/// Asserts the rules for every status, whatever its content.
 fn assert_well_formed(status: &Status, generation: i64) {
     let present = |kind| usize::from(condition(status, kind).is_some());
     assert!(
@@ -164,7 +165,7 @@ fn assert_well_formed(status: &Status, generation: i64) {
 #[test]
 fn every_reason_is_here_and_in_the_operations_guide_and_nothing_else_is() {
     let every: BTreeSet<String> = EVERY.iter().map(ToString::to_string).collect();
-    // As many as the definition has, so that a new one is not forgotten here.
+    // Compared with the definition, so that a new reason cannot be missing here.
     let defined = include_str!("../../api/conditions.rs")
         .split("pub enum Reason {")
         .nth(1)
@@ -239,7 +240,7 @@ fn what_is_no_problem_is_current_once_it_holds_and_in_progress_until_then() {
         told(outcome(|outcome| {
             outcome.role = StatusPart::Pending("see status.pending".into());
             outcome.pending = Some(pending.iter().map(ToString::to_string).collect());
-            // While nothing is written, what would be granted is denied of course.
+            // While nothing is written, the access that would be granted is of course denied.
             outcome.access = vec![access(0, AccessVerdict::Denied)];
         }))
     };
@@ -282,7 +283,7 @@ fn an_observed_grant_that_could_not_be_read_says_so_and_not_that_it_observes() {
     assert_eq!(kstatus(&status, 1), Kstatus::Failed);
 }
 
-/// A verdict with the longest words.
+/// Returns a verdict with the longest texts.
 pub fn access(number: usize, verdict: AccessVerdict) -> AccessStatus {
     AccessStatus {
         principal: format!("arn:aws:iam::222222222222:role/{number:0>512}"),
@@ -297,7 +298,8 @@ pub fn access(number: usize, verdict: AccessVerdict) -> AccessStatus {
     }
 }
 
-/// Five thousand repositories and a hundred verdicts and more, each with the longest words.
+/// Returns an outcome with five thousand repositories and more than a hundred verdicts, each with
+/// the longest texts.
 fn much(verdict: AccessVerdict) -> Outcome {
     let long = |number: usize| format!("{number:0>256}");
     outcome(|outcome| {
@@ -320,7 +322,7 @@ fn much(verdict: AccessVerdict) -> Outcome {
     })
 }
 
-/// An object of the API server has room for about 1.5 MB.
+/// An object in the API server can have about 1.5 MB.
 #[test]
 fn a_status_is_bounded_however_much_there_is_to_tell() {
     let bytes = |outcome: &Outcome| {

@@ -1,4 +1,4 @@
-//! What a grant left behind is removed whole, or stays as it is.
+//! Leftovers of a grant are removed entirely, or stay as they are.
 
 use super::resources::{Cluster, grant, grant_with_plain_role, owner};
 use crate::grant::desired::TAG_GRANT;
@@ -124,7 +124,7 @@ fn a_registrys_role_that_others_have_put_to_use_stays_as_it_is() {
     stays(another);
     stays(|role| role.trust = super::drift::unreadable());
     stays(|role| drop(role.tags.insert(TAG_GRANT.into(), "team-b/other".into())));
-    // An instance role whose trust somebody wrote anew does not pass for a registry's role.
+    // An instance role whose trust policy somebody rewrote is not mistaken for a registry role.
     stays(|role| {
         let service = Statement::allow(["sts:AssumeRole"]).to_service("ec2.amazonaws.com");
         role.trust = Ok(Document::of([service]));
@@ -139,7 +139,7 @@ fn an_instance_role_that_others_have_put_to_use_stays_as_it_is_and_its_profile_w
         }
     };
     stays(|role, _| drop(role.inline.insert("theirs".into(), Ok(foreign_policy()))));
-    // Nodes carry this one, too: on an instance role it is not ours.
+    // Nodes have this policy, too: on an instance role it is not ours.
     stays(|role, _| {
         role.attached
             .insert("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly".into());
@@ -184,7 +184,7 @@ fn an_instance_role_stays_where_instance_profiles_are_not_looked_at() {
 }
 
 proptest! {
-    /// Nodes carry others' policies: none is ever taken off, and no role that carries one is
+    /// Nodes have foreign policies: none is ever removed from a role, and no role that has one is
     /// removed.
     #[test]
     fn what_others_put_on_an_instance_role_is_never_removed(
@@ -200,8 +200,8 @@ proptest! {
         prop_assert!(!foreign || !is_ours || leftover.removal().is_err());
     }
 
-    /// Whatever has become of a role, no foreign policy is ever taken off and no role that carries
-    /// one is removed.
+    /// Whatever the drift of a role, no foreign policy is ever removed from it, and no role that
+    /// has one is removed.
     #[test]
     fn what_others_put_on_a_role_is_never_removed(
         role in super::drift::changed_role(

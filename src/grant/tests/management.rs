@@ -1,4 +1,4 @@
-//! What the operator's own role, and the roles that it makes, may do by the documents that
+//! Permissions of the operator's own role, and of the roles that it creates, in the documents that
 //! `iam-policy` prints.
 
 use super::resources::{CONSUMER, REGISTRY};
@@ -36,8 +36,8 @@ fn everything() -> Statement {
     Statement::allow(["*"]).on(["*"])
 }
 
-/// What a role of the consumer's account may do to a repository, if all policies but its boundary
-/// allow everything. (In its own account it needs no policy of the repository.)
+/// Evaluates the access of a role in the consumer account to a repository, if all policies but its
+/// boundary allow everything. (In its own account the role needs no repository policy.)
 fn within(boundary: Document, account: &str, repository: &str) -> Verdict {
     let role = format!("arn:aws:iam::{CONSUMER}:role/registry-grants/node");
     let request = Request {

@@ -1,5 +1,5 @@
-//! Tests of the pure core, by behaviour. What is made for them stands in [`resources`] (resources
-//! and accounts) and [`iam`] (an IAM small enough to be read).
+//! Tests of the pure core, by behaviour. Their fixtures are in [`resources`] (resources and
+//! accounts) and [`iam`] (an IAM small enough to be read).
 
 mod access;
 mod admission;

@@ -1,4 +1,4 @@
-//! What a change is in words.
+//! Descriptions of changes.
 
 use super::drift::as_made;
 use super::resources::{Cluster, REGISTRY, grant_with_plain_role, owner};

@@ -1,5 +1,5 @@
-//! Laws of policy documents: what a document means, and that ours come and go beside other people's
-//! statements.
+//! Laws of policy documents: the meaning of a document, and how our statements are added to foreign
+//! ones and removed from them.
 
 use super::iam::reworded;
 use super::resources::installation;
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-/// A list or a single string, of which some are like ours.
+/// Generates a list or a single string, some of them similar to ours.
 fn texts(of: &'static str) -> impl Strategy<Value = Value> {
     prop_oneof![
         of.prop_map(Value::from),
@@ -28,7 +28,7 @@ fn optional(
     prop::option::of(value.prop_map(move |value| (key.to_owned(), value)))
 }
 
-/// A statement as people and tools write them; its Sid is never ours.
+/// Generates a statement as people and tools write it; its Sid is never ours.
 fn foreign_statement() -> impl Strategy<Value = Value> {
     let principal = prop_oneof![
         Just(json!("*")),
@@ -85,7 +85,8 @@ prop_compose! {
     }
 }
 
-/// What one grant asks: its consumer, whole or by roles, and perhaps the registry's own role.
+/// Generates the contributions of one grant: its consumer, as an account or by roles, and
+/// optionally the registry's own role.
 fn contributions() -> impl Strategy<Value = Vec<Contribution>> {
     let consumer = (0..5u64).prop_map(|n| 222_222_222_220 + n);
     let roles = prop::collection::btree_set("(ci|nodes)/[a-c*]", 0..3);
@@ -141,7 +142,7 @@ fn grants() -> impl Strategy<Value = Vec<GrantContribution<usize>>> {
     prop::collection::vec(contributions(), 0..12).prop_map(numbered)
 }
 
-/// Some grants, and the same in another order.
+/// Generates some grants, and the same grants in another order.
 fn grants_in_two_orders()
 -> impl Strategy<Value = (Vec<GrantContribution<usize>>, Vec<GrantContribution<usize>>)> {
     grants().prop_flat_map(|grants| (Just(grants.clone()), Just(grants).prop_shuffle()))
@@ -154,7 +155,7 @@ fn change(current: Option<&Document>, grants: &[GrantContribution<usize>]) -> Po
     plan.change
 }
 
-/// The policy after the change; `None`: there is none.
+/// Returns the policy after the change; `None` if there is none.
 fn after(current: Option<&Document>, grants: &[GrantContribution<usize>]) -> Option<Document> {
     match change(current, grants) {
         PolicyUpdate::None => current.cloned(),
@@ -163,7 +164,7 @@ fn after(current: Option<&Document>, grants: &[GrantContribution<usize>]) -> Opt
     }
 }
 
-/// Whether `pattern`, in which `*` stands for anything, means the text.
+/// Returns whether `pattern`, in which `*` matches anything, matches the text.
 fn like(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -173,7 +174,7 @@ fn like(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// Whether a caller is one of the principals: by its own ARN, or by its account's root.
+/// Returns whether a caller is one of the principals: by its own ARN, or by its account's root.
 fn is_one_of<'a>(caller: &str, principals: impl IntoIterator<Item = &'a str>) -> bool {
     let root = format!("{}:root", caller.split(":role/").next().unwrap());
     principals
@@ -188,7 +189,8 @@ fn listed(value: &Value) -> Vec<&str> {
     }
 }
 
-/// Whether the document's Allow statements let the caller do it, for the forms that we write.
+/// Returns whether the document's Allow statements allow the caller's action, for the forms that we
+/// write.
 fn allows(document: &Document, caller: &str, action: &str) -> bool {
     let whole: Value = serde_json::from_str(&document.to_string()).unwrap();
     whole["Statement"]
@@ -217,7 +219,7 @@ fn asks(grant: &GrantContribution<usize>, caller: &str, action: &str) -> bool {
         })
 }
 
-/// An `Allow` for consumers as people write it by hand.
+/// Generates an `Allow` for consumers as people write it by hand.
 fn consumer_statement() -> impl Strategy<Value = Statement> {
     let principals = prop::collection::vec(
         "arn:aws:iam::22222222222[0-4]:(root|role/(ci|nodes)/[a-c])",
@@ -243,8 +245,8 @@ fn caller() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Not only in meaning: whoever reads the document, or a diff of it, finds everything where it
-    /// was.
+    /// The text is the same, not only the meaning: in the document, or in a diff of it, everything
+    /// is where it was.
     #[test]
     fn the_same_grants_give_the_same_text_whatever_their_order((one, other) in grants_in_two_orders()) {
         let text = |grants| after(None, grants).map(|document| document.to_string());
@@ -297,7 +299,7 @@ proptest! {
         prop_assert_eq!(change(written.as_ref(), &turned), PolicyUpdate::None);
     }
 
-    /// Packing many grants into one statement must give nobody more than a grant of his own gives.
+    /// Packing many grants into one statement must give no consumer more than its own grant gives.
     #[test]
     fn the_policy_allows_exactly_what_the_grants_ask_for(
         grants in grants(),
@@ -322,8 +324,8 @@ proptest! {
         prop_assert_eq!(allowed, rest.iter().any(|grant| asks(grant, &caller, "ecr:PutImage")));
     }
 
-    /// Whoever got in by a statement that was given up for ours gets in still; and nothing is given
-    /// up that denies.
+    /// A principal that had access through a replaced statement keeps it, and no statement that
+    /// denies is replaced.
     #[test]
     fn replacing_other_peoples_statements_takes_access_from_nobody(
         foreign in foreign_document(),

@@ -1,4 +1,4 @@
-//! The registry account's role: exactly as desired, or left alone where it is not ours.
+//! Registry account's role: exactly as desired, or untouched if it is not ours.
 
 use super::drift::{as_made, changed_role, foreign_tags, our_tags, unreadable};
 use super::iam::Iam;
@@ -42,13 +42,13 @@ fn removal(name: &str, observed: Option<&Role>) -> Vec<Step> {
     steps
 }
 
-/// The steps, a line each, with the name of our inline policy made short.
+/// Returns the steps, one per line, with a short name for our inline policy.
 fn words(steps: &[Step]) -> String {
     let lines: Vec<String> = steps.iter().map(ToString::to_string).collect();
     lines.join("\n").replace(&owner().policy_name(), "OURS")
 }
 
-/// The steps that put back what was changed by hand.
+/// Returns the steps that revert a change by hand.
 fn after(change: impl FnOnce(&mut Role)) -> String {
     let mut role = as_made(&desired(), &owner());
     change(&mut role);
@@ -290,7 +290,7 @@ proptest! {
         let mut iam = Iam::default().with_role(&desired.name, Some(role.clone()));
         let first = steps(&desired, Some(&role));
         iam.apply(&first);
-        // Where others could have assumed it, their sessions are ended after that.
+        // If others could have assumed the role, their sessions are ended after that.
         if ends_sessions(&first) {
             let second = steps(&desired, Some(&iam.roles[&desired.name]));
             iam.apply(&second);

@@ -1,4 +1,4 @@
-//! What grants ask of a repository's policy, from the resource to the document.
+//! Contributions of grants to a repository policy, from the resource to the document.
 
 use super::resources::{
     Cluster, grant, grant_with_plain_role, installation, organization, registry_rule, strings,
@@ -9,7 +9,7 @@ use crate::policy::repository::{self, GrantContribution, PolicyUpdate};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// `2-repository-policy.json`, but for the role's path.
+/// `2-repository-policy.json`, except for the role's path.
 const REPOSITORY_POLICY: &str = r#"{
   "Version": "2008-10-17",
   "Statement": [
@@ -36,7 +36,7 @@ const REPOSITORY_POLICY: &str = r#"{
   ]
 }"#;
 
-/// The policy of a repository that had none, with this grant on it.
+/// Returns the policy of a repository that had none, with this grant in it.
 fn policy(resource: &CrossAccountRegistryGrant) -> Option<Document> {
     let contributions = Cluster::of_the_article()
         .admitted(resource)
@@ -190,8 +190,8 @@ fn a_role_of_default_name_can_be_named_as_well() {
     );
 }
 
-/// ECR refuses a policy that names a role which does not exist, with everybody's statements in it;
-/// and who names another tenant's role must not let that one in.
+/// ECR refuses a policy that names a role which does not exist, with the statements of all grants
+/// in it. And a grant that names another tenant's role must not give that role access.
 #[test]
 fn a_role_that_is_not_known_to_be_ours_is_not_named() {
     let admitted = Cluster::of_the_article().admitted(&grant(|_| {}));

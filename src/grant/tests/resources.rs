@@ -1,5 +1,4 @@
-//! The resources that tests begin with: the article's grant and its two accounts, each open to
-//! change.
+//! Fixtures of the tests: the article's grant and its two accounts, each open to change.
 
 use crate::api::account::{
     AWSAccount, AWSAccountSpec, ConsumerRule, ConsumerSide, Namespaces, RegistryRule, RegistrySide,
@@ -51,7 +50,7 @@ pub fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
     texts.map(String::from).to_vec()
 }
 
-/// The article's grant, changed.
+/// Returns the article's grant with a change.
 pub fn grant(change: impl FnOnce(&mut CrossAccountRegistryGrantSpec)) -> CrossAccountRegistryGrant {
     let mut spec = CrossAccountRegistryGrantSpec {
         access: Access::PullPush,
@@ -86,7 +85,7 @@ pub fn grant(change: impl FnOnce(&mut CrossAccountRegistryGrantSpec)) -> CrossAc
     grant
 }
 
-/// An instance role of this name, and nothing else said of it.
+/// Returns an instance role of this name, with nothing else set.
 pub fn instance_role(name: &str) -> InstanceRoleSpec {
     InstanceRoleSpec {
         name: name.into(),
@@ -97,12 +96,12 @@ pub fn instance_role(name: &str) -> InstanceRoleSpec {
     }
 }
 
-/// Some moment.
+/// Returns a fixed moment.
 pub fn now() -> Timestamp {
     "2026-01-01T12:00:00Z".parse().unwrap()
 }
 
-/// An organization, or some of its units, as the consumer.
+/// Returns an organization, or some of its units, as the consumer.
 pub fn organization(id: &str, paths: &[&str]) -> ConsumerSpec {
     let paths = (!paths.is_empty()).then(|| paths.iter().map(|path| (*path).to_owned()).collect());
     ConsumerSpec {
@@ -114,8 +113,7 @@ pub fn organization(id: &str, paths: &[&str]) -> ConsumerSpec {
     }
 }
 
-/// The article's grant with its registry role as it is where nothing is said of it: least
-/// privilege.
+/// Returns the article's grant with the default registry role: least privilege.
 pub fn grant_with_plain_role(
     change: impl FnOnce(&mut CrossAccountRegistryGrantSpec),
 ) -> CrossAccountRegistryGrant {
@@ -128,7 +126,7 @@ pub fn grant_with_plain_role(
     })
 }
 
-/// A rule that admits the article's grant, and no more.
+/// Returns a rule that admits the article's grant and no more, with a change.
 pub fn registry_rule(change: impl FnOnce(&mut RegistryRule)) -> RegistryRule {
     let mut rule = RegistryRule {
         namespaces: namespaces(["team-b"]),
@@ -144,7 +142,7 @@ pub fn registry_rule(change: impl FnOnce(&mut RegistryRule)) -> RegistryRule {
     rule
 }
 
-/// A rule that admits the article's instance role, and no other.
+/// Returns a rule that admits the article's instance role and no other, with a change.
 pub fn consumer_rule(change: impl FnOnce(&mut ConsumerRule)) -> ConsumerRule {
     let roles = strings(["registry-grants/miq-instance"]);
     let management = vec![Management::Create];
@@ -200,8 +198,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Both of the article's accounts, which admit its grant and no more, and its namespace, which
-    /// has no labels.
+    /// Returns a cluster with both of the article's accounts, which admit its grant and no more,
+    /// and with its namespace, which has no labels.
     pub fn of_the_article() -> Self {
         let labels = BTreeMap::from([("team-b".to_owned(), BTreeMap::new())]);
         Self {
@@ -220,7 +218,7 @@ impl Cluster {
         })
     }
 
-    /// With an account, new or changed.
+    /// Adds or changes an account.
     pub fn account(mut self, id: &str, change: impl FnOnce(&mut AWSAccountSpec)) -> Self {
         let id: AccountId = id.parse().unwrap();
         let mut account = self.accounts.remove(&id).map_or_else(
@@ -232,7 +230,7 @@ impl Cluster {
         self
     }
 
-    /// Without its namespaces: they are not known yet.
+    /// Removes the namespaces: they are not known yet.
     pub fn without_namespaces(mut self) -> Self {
         self.labels.clear();
         self
@@ -243,7 +241,7 @@ impl Cluster {
         self
     }
 
-    /// The registry account with these rules alone.
+    /// Sets the rules of the registry account to these alone.
     pub fn registry_rules(self, rules: impl Into<Vec<RegistryRule>>) -> Self {
         self.account(REGISTRY, |spec| {
             spec.registry = Some(RegistrySide {
@@ -252,7 +250,7 @@ impl Cluster {
         })
     }
 
-    /// The consumer account with these rules alone.
+    /// Sets the rules of the consumer account to these alone.
     pub fn consumer_rules(self, rules: impl Into<Vec<ConsumerRule>>) -> Self {
         self.account(CONSUMER, |spec| {
             spec.consumer = Some(ConsumerSide {
@@ -277,7 +275,7 @@ impl Cluster {
         validate(&name_of(resource), &resource.spec, self, &installation())
     }
 
-    /// What should happen to the grant, after what was applied for it before.
+    /// Decides on the grant, given the record of what was applied before.
     pub fn decide(
         &self,
         resource: &CrossAccountRegistryGrant,
@@ -296,18 +294,18 @@ impl Cluster {
         Decision::of(&input, &rules)
     }
 
-    /// The grant, which must be admitted.
+    /// Returns the grant, which must be admitted.
     pub fn admitted(&self, resource: &CrossAccountRegistryGrant) -> Grant {
         self.validate(resource)
             .unwrap_or_else(|problems| panic!("not admitted: {problems:#?}"))
     }
 
-    /// What should exist for the grant, which must be admitted.
+    /// Returns the desired state for the grant, which must be admitted.
     pub fn desired(&self, resource: &CrossAccountRegistryGrant) -> Desired {
         self.admitted(resource).desired(&owner())
     }
 
-    /// Why the grant is refused, a line each; it must be.
+    /// Returns why the grant is refused, one reason per line. The grant must be refused.
     pub fn refusals(&self, resource: &CrossAccountRegistryGrant) -> Vec<String> {
         let problems = self
             .validate(resource)

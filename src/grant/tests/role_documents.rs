@@ -1,5 +1,5 @@
-//! Roles and instance profiles with more than one author: no grant strips, blocks or displaces what
-//! another keeps there. Repository policies are judged where they are planned.
+//! Roles and instance profiles with more than one author: no grant strips, blocks or displaces
+//! another's parts. Repository policies are tested where they are planned.
 
 use super::drift::{changed_role, foreign_statements, our_tags, unreadable};
 use super::iam::Iam;
@@ -42,7 +42,7 @@ fn desired_by(owner: &Owner, management: Management) -> DesiredInstance {
     cluster.admitted(&asked).desired(owner).instance.unwrap()
 }
 
-/// How one of the grants that share a role goes on.
+/// Action of one of the grants that share a role.
 #[derive(Clone, Copy, Debug)]
 enum Does {
     Keep,
@@ -80,7 +80,7 @@ fn steps(does: Does, owner: &Owner, all: &[Owner], observed: &Instance) -> Vec<S
     }
 }
 
-/// What a grant has on the role and profile that it shares.
+/// Returns whether a grant has its access through the role and profile that it shares.
 fn has_access(iam: &Iam, owner: &Owner) -> bool {
     let Some(role) = iam.roles.get(ROLE) else {
         return false;
@@ -108,7 +108,7 @@ fn has_access(iam: &Iam, owner: &Owner) -> bool {
             .is_some_and(|profile| profile.roles.contains(ROLE))
 }
 
-/// The role of three grants, with what others put on it.
+/// Returns an account with the role of these grants and with foreign parts on it.
 fn shared(all: &[Owner], foreign: &[Statement], attached: bool) -> Iam {
     let mut iam = Iam::default();
     for owner in all {
@@ -129,7 +129,8 @@ fn shared(all: &[Owner], foreign: &[Statement], attached: bool) -> Iam {
 }
 
 proptest! {
-    /// Stripping: after each single call, so also if the operator ends there.
+    /// Stripping: checked after each single call, so that it also holds if the operator stops
+    /// there.
     #[test]
     fn no_step_of_one_grant_takes_from_another_that_keeps_the_role(
         foreign in foreign_statements(),
@@ -141,7 +142,7 @@ proptest! {
         let all = ["a", "b", "c"].map(named);
         let mut iam = shared(&all, &foreign, attached);
         if let Some(lost) = lost {
-            // By hand: the others keep theirs while that is corrected.
+            // Removed by hand: the other grants keep their policies while that is corrected.
             iam.roles.get_mut(ROLE).unwrap().inline.remove(&all[lost].policy_name());
         }
         let had: Vec<&Owner> = all.iter().filter(|owner| has_access(&iam, owner)).collect();
@@ -154,8 +155,8 @@ proptest! {
         }
     }
 
-    /// Stripping, in the registry account: whatever became of the role, its consumer is never
-    /// missing from what is written.
+    /// Stripping, in the registry account: whatever the drift of the role, every trust policy that
+    /// is written names its consumer.
     #[test]
     fn every_trust_policy_that_is_written_for_a_registry_role_lets_its_consumer_in(
         role in changed_role(
@@ -177,7 +178,8 @@ proptest! {
     }
 }
 
-/// As IAM does while the document names a deleted principal: everything else is carried out.
+/// Returns the steps before the trust policy. IAM refuses that one while the document names a
+/// deleted principal, and everything else is applied.
 fn until_the_trust_policy(steps: &[Step]) -> &[Step] {
     let refused = steps
         .iter()
@@ -195,12 +197,13 @@ fn alive_statement() -> Statement {
     Statement::allow(["sts:AssumeRole"]).to_service("ssm.amazonaws.com")
 }
 
-/// Blocking: what another author's statement makes IAM refuse keeps nothing else from being done.
+/// Blocking: if IAM refuses a document because of another author's statement, everything else is
+/// done all the same.
 #[test]
 fn a_trust_policy_that_is_refused_keeps_nobody_out_of_the_role() {
     let all = ["a", "b"].map(named);
     let mut iam = shared(&all[..1], &[], false);
-    // Somebody replaced the trust policy, and named a role that was deleted since.
+    // Somebody replaced the trust policy, and named a role that has been deleted since.
     iam.roles.get_mut(ROLE).unwrap().trust = Ok(Document::of([dead_statement()]));
     iam.profiles.clear();
     let new = steps(Does::Keep, &all[1], &all, &iam.instance(ROLE, ROLE));
@@ -229,11 +232,12 @@ fn a_trust_policy_that_is_refused_keeps_no_access_on_a_role(
     );
     iam.apply(until_the_trust_policy(&off));
     assert!(!iam.roles[ROLE].inline.contains_key(&owner().policy_name()));
-    // It is known for this grant's until all is done.
+    // By its tags the role belongs to this grant until everything is done.
     assert_eq!(iam.roles[ROLE].tags, observed.role.unwrap().tags);
 }
 
-/// A role with our statement beside one for a service and one for a principal that was deleted.
+/// Returns an account with a role that has our statement, one for a service, and one for a
+/// principal that was deleted.
 fn blocked(management: Management) -> Iam {
     let all = [owner()];
     let mut iam = shared(&all, &[alive_statement(), dead_statement()], true);
@@ -339,7 +343,8 @@ fn a_role_that_only_deleted_principals_used_beside_us_is_deleted() {
     assert_eq!(iam, Iam::default());
 }
 
-/// Displacement: a grant that is in place stays so, whatever others add to the same documents.
+/// Displacement: a grant that is in place stays in place, whatever others add to the same
+/// documents.
 #[test]
 fn others_who_fill_the_trust_policy_push_no_grant_out() {
     let all = ["a", "b"].map(named);
@@ -353,7 +358,7 @@ fn others_who_fill_the_trust_policy_push_no_grant_out() {
     let mut iam = shared(&all[..1], &many, false);
     let desired = desired_by(&all[0], Management::Create).role;
     assert!(iam.roles[ROLE].trust.as_ref().unwrap().characters() > desired.max_trust_characters);
-    // What is ours in it is right, so that it needs no room: the policies are kept, and another
+    // Our statement in it is right and needs no more room. So the policies are managed, and another
     // grant finds its place.
     iam.roles.get_mut(ROLE).unwrap().inline.clear();
     for owner in &all {
@@ -367,8 +372,8 @@ fn others_who_fill_the_trust_policy_push_no_grant_out() {
     assert!(all.iter().all(|owner| has_access(&iam, owner)));
 }
 
-/// IAM bounds the inline policies of a role together. Each grant writes its own alone, so one that
-/// grows finds no room and takes none.
+/// IAM limits the inline policies of a role together. Each grant writes only its own policy, so a
+/// grant that grows finds no room and takes none from others.
 #[test]
 fn no_grant_writes_or_removes_the_policy_of_another() {
     let all = ["a", "b", "c"].map(named);

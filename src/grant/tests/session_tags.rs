@@ -1,5 +1,5 @@
-//! The printed trust policy of the operator's role in an account, for every kind of identity that
-//! the operator may have.
+//! Printed trust policy of the operator's role in an account, for every kind of identity that the
+//! operator may have.
 
 use crate::api::account::Partition;
 use crate::grant::operator_role::{OperatorRole, POD_IDENTITY_TAGS};
@@ -37,8 +37,8 @@ fn management(more_keys: &[&str]) -> OperatorRole {
     }
 }
 
-/// Whether the operator may assume the role with a session that has these tags, its own and those
-/// that it inherits.
+/// Returns whether the operator may assume the role with a session that has these tags, its own and
+/// those that it inherits.
 fn may_tag(trust: Document, operator: &str, keys: &[&str]) -> bool {
     let own = Document::of([Statement::allow(["sts:AssumeRole", "sts:TagSession"]).on(["*"])]);
     let policies = Policies {

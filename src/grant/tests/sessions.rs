@@ -1,4 +1,4 @@
-//! Sessions that a registry's role gave out to somebody who may not assume it any more.
+//! Sessions that a registry role issued to principals that may no longer assume it.
 
 use super::drift::as_made;
 use super::iam::Iam;
@@ -27,7 +27,7 @@ fn roles(spec: &mut Spec, names: &[&str]) {
     spec.consumer.roles = Some(names.iter().map(|name| (*name).to_owned()).collect());
 }
 
-/// The role after one pass at this moment, and whether that asks for another.
+/// Returns the role after one pass at this moment, and whether the pass asks for another.
 fn pass(role: &Role, desired: &DesiredRole, at: Timestamp) -> (Role, bool) {
     let steps = registry_role(desired, Some(role), &owner(), at).unwrap();
     let mut iam = Iam::default().with_role(&desired.name, Some(role.clone()));
@@ -69,7 +69,7 @@ fn whoever_may_not_assume_the_role_any_more_loses_his_sessions(
     let after = desired(after);
     let (narrowed, again) = pass(&role, &after, now());
     assert!(again);
-    // Those that were given out while the trust policy was changed end, too.
+    // Sessions issued while the trust policy was changed end, too.
     let (done, again) = pass(&narrowed, &after, later(7));
     assert!(!again);
     assert_eq!(ended(&done).as_deref(), Some("2026-01-01T12:00:08Z"));
@@ -80,7 +80,7 @@ fn whoever_may_not_assume_the_role_any_more_loses_his_sessions(
         (done.clone(), false),
         "the narrowed policy is on its way"
     );
-    // Those that were given out while the narrowed policy was on its way to all of IAM end as well.
+    // Sessions issued while the narrowed policy was on its way to all of IAM end as well.
     assert_eq!(
         ends_sessions_again_in(&done, later(8)),
         Some(Duration::from_secs(60))
@@ -95,7 +95,7 @@ fn whoever_may_not_assume_the_role_any_more_loses_his_sessions(
     );
 }
 
-/// What is pending stands in the role itself, so that another process goes on with it.
+/// The role itself records what is pending, so that another process can continue.
 #[test]
 fn the_second_end_of_sessions_survives_a_restart_of_any_length() {
     let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
@@ -128,7 +128,7 @@ fn a_moment_that_is_far_ahead_is_corrected() {
         &after,
         now(),
     );
-    // By a clock that is an hour ahead.
+    // Written by a clock that is an hour ahead.
     let (ahead, _) = pass(&narrowed, &after, later(3600));
     let (right, _) = pass(&ahead, &after, later(10));
     assert_eq!(ended(&right).as_deref(), Some("2026-01-01T12:00:11Z"));

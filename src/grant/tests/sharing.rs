@@ -1,4 +1,5 @@
-//! Instance roles that several grants keep, that others made, or that stay when their grant goes.
+//! Instance roles that several grants manage, that others created, or that stay when their grant
+//! goes.
 
 use super::iam::Iam;
 use super::resources::{
@@ -37,7 +38,7 @@ fn named(name: &str) -> Owner {
     owner
 }
 
-/// An account, and the grants that keep the role.
+/// Account, and the grants that manage the role.
 #[derive(Clone, Debug, Default)]
 struct Life {
     iam: Iam,
@@ -76,8 +77,7 @@ impl Life {
         self.look(owner).unwrap();
     }
 
-    /// From here on the grant does not keep the role any more; what is its own is taken off in
-    /// [`Self::remove`].
+    /// Marks the grant as no longer managing the role. [`Self::remove`] removes its parts.
     fn let_go(&mut self, owner: &Owner) {
         self.keeping.retain(|other| other != owner);
         self.leaving.push(owner.clone());
@@ -153,7 +153,7 @@ fn a_grant_that_does_not_keep_the_role_is_no_reason_to_share_it() {
     assert_eq!(life.look(&named("b")).unwrap_err().reason, Reason::Conflict);
 }
 
-/// A role that others made, with a policy and a trust of its own.
+/// Returns a foreign role, with a policy and a trust statement of its own.
 fn foreign(change: impl FnOnce(&mut Role)) -> Role {
     let policy = Document::of([Statement::allow(["logs:PutLogEvents"]).on(["*"])]);
     let mut role = Role {
@@ -232,8 +232,8 @@ fn take_off(iam: &mut Iam) -> String {
     words(&steps)
 }
 
-/// Trust policies of roles that are extended: field case 06, and other forms in which EC2 is
-/// trusted already.
+/// Trust policies of roles that are extended: field case 06, and other forms that already trust
+/// EC2.
 #[rstest]
 #[case::ecs_tasks(r#"{"Effect":"Allow","Principal":{"Service":"ecs-tasks.amazonaws.com"},"Action":"sts:AssumeRole"}"#)]
 #[case::ec2(

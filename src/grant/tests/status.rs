@@ -1,4 +1,4 @@
-//! What people read in the status, by example.
+//! Texts of the status, by example.
 
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{
@@ -24,7 +24,7 @@ pub fn applied() -> Applied {
     }
 }
 
-/// The outcome of a grant of which everything is in place, changed.
+/// Returns the outcome of a grant that is entirely in place, with a change.
 pub fn outcome(change: impl FnOnce(&mut Outcome)) -> Outcome {
     let in_place = |what: &str| StatusPart::InPlace(format!("{what} in place"));
     let mut outcome = Outcome {
@@ -82,7 +82,7 @@ pub fn told(outcome: &Outcome) -> Status {
     outcome.status(None, Some(1), &at(0))
 }
 
-/// The conditions, a line each.
+/// Returns the conditions, one per line.
 fn lines(status: &Status) -> String {
     let line = |c: &Condition| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message);
     status
@@ -153,7 +153,7 @@ fn what_was_not_tried_points_to_what_stopped_it() {
     ");
 }
 
-/// What was left in the consumer's account used to be reported for the registry's role.
+/// Leftovers in the consumer account used to be reported for the registry role.
 #[test]
 fn what_could_not_be_revoked_is_reported_under_the_condition_that_it_belongs_to() {
     let status = told(&outcome(|outcome| {
@@ -211,7 +211,7 @@ fn what_mends_itself_is_reconciling_and_what_needs_a_person_is_stalled(
     );
 }
 
-/// The kind of condition that tells of this reason, and Ready's message.
+/// Returns the kind of condition that has this reason, and Ready's message.
 fn told_of(status: &Status, reason: Reason) -> (&str, &str) {
     let passing =
         [ConditionType::Stalled, ConditionType::Reconciling].map(|kind| condition(status, kind));
@@ -276,7 +276,7 @@ fn a_changed_spec_and_a_new_problem_are_waited_for_anew() {
     );
     let other = missing(Reason::RoleNotFound).status(Some(&stalled), Some(1), &at(601));
     assert_eq!(told_of(&other, Reason::RoleNotFound).0, "Reconciling");
-    // What AWS owes is waited for however long it takes.
+    // A problem on the side of AWS is retried, however long it takes.
     let first = missing(Reason::Unavailable).status(None, Some(1), &at(0));
     let later = missing(Reason::Unavailable).status(Some(&first), Some(1), &at(90_000));
     assert_eq!(told_of(&later, Reason::Unavailable).0, "Reconciling");

@@ -1,4 +1,4 @@
-//! What the status says of access, and of what would be done.
+//! The status of access and of pending changes.
 
 use super::status::{at, condition, outcome, problem};
 use crate::api::conditions::{ConditionType, Reason};
@@ -13,7 +13,8 @@ fn ready(status: &Status) -> &Condition {
     condition(status, ConditionType::Ready).expect("every status has it")
 }
 
-/// A path that was denied for some other reason than what the grant itself could not put in place.
+/// Returns a path that is denied for another reason than a part of the grant that could not be put
+/// in place.
 fn denied() -> Vec<AccessStatus> {
     vec![AccessStatus {
         principal: "arn:aws:iam::222222222222:role/node".into(),

@@ -1,4 +1,4 @@
-//! What holds of every status, whatever happened.
+//! Laws that hold for every status, whatever happened.
 
 use super::kstatus::access;
 use super::status::{applied, at, condition, outcome, repositories};
@@ -122,8 +122,8 @@ proptest! {
         prop_assert_eq!(present(ConditionType::Reconciling) + present(ConditionType::Stalled), not_ready);
     }
 
-    /// The API server takes conditions as a map by type, messages to 32,768 characters, and reasons
-    /// of one word.
+    /// The API server accepts conditions as a map by type, messages of up to 32,768 characters, and
+    /// reasons of one word.
     #[test]
     fn the_api_server_takes_every_condition(outcome in some_outcome()) {
         let conditions = outcome.status(None, Some(1), &at(0)).conditions;

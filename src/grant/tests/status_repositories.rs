@@ -1,4 +1,4 @@
-//! What the status says of repositories, however many there are.
+//! The status of repositories, however many there are.
 
 use super::status::{at, condition, outcome, problem, repositories, told};
 use crate::api::conditions::{ConditionType, Reason};
@@ -96,8 +96,7 @@ fn five_thousand_granted_repositories_are_listed_to_a_hundred() {
     assert_eq!(told.items[99].name, "r0099");
 }
 
-/// The outcome of a look at repository `web` by a grant that takes the place of `by hand` and
-/// `old`.
+/// Returns the outcome for repository `web` of a grant that replaces `by hand` and `old`.
 fn looked(replaced: &[&str], kept: &[&str]) -> Outcome {
     outcome(|outcome| {
         outcome.replaces = ["by hand", "old"].map(String::from).into();
@@ -125,7 +124,7 @@ fn what_was_replaced_once_is_told_for_good_and_what_stays_with_the_reason() {
         replacements(&first),
         ["old Kept Some(\"it allows more\")", "by hand Replaced None"]
     );
-    // After a restart nothing of it is in the policy any more.
+    // After a restart the replaced statement is no longer in the policy.
     let later = looked(&[], &[]).status(Some(&first), Some(1), &at(60));
     assert_eq!(replacements(&later), ["by hand Replaced None"]);
     let nothing_looked_at = outcome(|outcome| {

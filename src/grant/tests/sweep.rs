@@ -1,4 +1,4 @@
-//! The sweep: what counts as claimed, and what keeps the rest from being removed.
+//! The sweep: the claimed places, and the reasons not to remove the rest.
 
 use super::resources::{CONSUMER, Cluster, REGISTRY, grant, installation, owner, strings};
 use crate::api::grant::{Applied, CrossAccountRegistryGrant, CrossAccountRegistryGrantStatus};
@@ -17,9 +17,9 @@ use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-// ---- What is claimed
+// ---- Claims
 
-/// A grant that was carried out as it is.
+/// Returns a grant that was applied as it is.
 fn settled(
     change: impl FnOnce(&mut CrossAccountRegistryGrant),
 ) -> (CrossAccountRegistryGrant, Option<Applied>) {
@@ -140,7 +140,7 @@ fn tags_of_another_installation_or_of_none_or_of_no_grant_are_nothing_of_ours() 
 }
 
 proptest! {
-    /// Whoever may tag roles under the operator's path can write anything there.
+    /// Anyone who may tag roles under the operator's path can write any value.
     #[test]
     fn no_tag_ends_the_process(grant in any::<String>(), name in "\\PC{0,80}", uid in any::<String>()) {
         for grant in [grant, format!("a/{name}"), format!("{name}/b")] {
@@ -187,7 +187,7 @@ fn what_is_tagged_as_a_grants_that_is_not_settled_is_not_found() {
     );
 }
 
-// ---- What keeps it from being removed
+// ---- Reasons not to remove
 
 fn seen(found: usize, claimed: usize) -> Seen {
     let finding = |number| Finding {
@@ -203,7 +203,7 @@ fn seen(found: usize, claimed: usize) -> Seen {
     }
 }
 
-/// Circumstances in which everything may go that was there for an hour.
+/// Returns circumstances that allow the removal of everything that was there for an hour.
 fn free() -> Circumstances<'static> {
     Circumstances {
         mode: SweepMode::Remove,
@@ -215,7 +215,7 @@ fn free() -> Circumstances<'static> {
     }
 }
 
-/// The verdict on what was seen an hour ago as well.
+/// Returns the verdict on findings that were also there an hour ago.
 fn judged(seen: &Seen, circumstances: &Circumstances<'_>) -> SweepDecision {
     let mut sightings = Sightings::default();
     sightings.note(seen, circumstances.now - HOUR);
@@ -282,7 +282,8 @@ fn many_are_removed_once_just_these_were_confirmed() {
             "{not_that}"
         );
     }
-    // As many others, the same of another grant, one less: what was confirmed is none of them.
+    // As many other findings, the same finding of another grant, one finding less: the confirmation
+    // covers none of these.
     let mut others = many.clone();
     others.findings[3].arn = "arn:another".into();
     let mut anothers = many.clone();
@@ -339,7 +340,7 @@ fn circumstances_hold_everything_back(
         judged(&seen, &circumstances),
         SweepDecision::Report(brake.clone())
     );
-    // A confirmation is of the number, and lifts nothing else.
+    // A confirmation lifts only the limit on the number.
     let many = self::seen(12, 0);
     let SweepDecision::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else {
         panic!("not asked")
@@ -396,7 +397,7 @@ fn nothing_is_removed_that_was_not_there_at_every_look_for_an_hour() {
         },
         "each by itself"
     );
-    // It was claimed again in between.
+    // It was claimed in between.
     sightings.note(&seen(0, 102), HOUR + minute);
     sightings.note(&both, HOUR + minute * 2);
     let verdict = verdict(&both, &sightings, &at(HOUR + minute * 2));
@@ -431,7 +432,8 @@ fn what_others_use_is_never_removed_and_counts_for_nothing() {
 }
 
 proptest! {
-    /// However it stands, nothing goes that is kept or young, and nothing at all with a brake on.
+    /// Whatever the circumstances, no finding that is kept or recent is removed, and with a brake
+    /// nothing at all.
     #[test]
     fn no_circumstances_remove_what_should_stay(
         kept in proptest::collection::vec(any::<bool>(), 0..12),
@@ -462,7 +464,7 @@ proptest! {
     }
 }
 
-// ---- What is told
+// ---- Status
 
 #[test]
 fn the_status_tells_how_many_and_what_to_do_and_the_first_fifty() {
