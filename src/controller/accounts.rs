@@ -1,5 +1,5 @@
-//! Tells in each `AWSAccount`'s status whether the operator can work there, and how many grants
-//! need it.
+//! Reports in the status of each `AWSAccount` whether the operator can work there, and how many
+//! grants need it.
 
 use crate::api::account_status::{
     AWSAccountStatus, CONTESTED_FIELD_MANAGER, GrantCounts, LastError, SECOND_WRITER_FIELD_MANAGER,
@@ -32,8 +32,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The shortest time between two counts. A grant by itself is counted at once; a thousand of them
-/// are not a thousand writes.
+/// The shortest time between two counts. A single grant is counted at once, and a thousand grants
+/// do not cause a thousand writes.
 const GATHER: Duration = Duration::from_secs(2);
 
 pub async fn run(
@@ -66,10 +66,10 @@ fn generation_and_writer(account: &AWSAccount) -> Option<u64> {
     Some(generation << 1 | u64::from(second_writer::is_sole_writer(account)))
 }
 
-/// The accounts whose count of grants this event may change.
+/// Returns the accounts whose count of grants this event may change.
 pub fn counted_by(event: &Event<CrossAccountRegistryGrant>) -> Vec<String> {
     match event {
-        // What the status says of a grant does not change whose it is.
+        // A change of its status does not change a grant's accounts.
         Event::Apply(grant) if grant.status.is_some() => Vec::new(),
         Event::Apply(grant) | Event::InitApply(grant) | Event::Delete(grant) => {
             accounts_of(grant).map(String::from).collect()
@@ -83,7 +83,7 @@ fn accounts_of(grant: &CrossAccountRegistryGrant) -> impl Iterator<Item = &str> 
     std::iter::once(spec.registry.account_id.as_str()).chain(spec.consumer.account_id.as_deref())
 }
 
-/// Each name once, and again only after a while.
+/// Yields each name once in a batch. Batches are at least `GATHER` apart.
 fn gathered(names: UnboundedReceiver<String>) -> impl Stream<Item = String> {
     let rounds = futures::stream::unfold((names, Instant::now()), |(mut names, next)| async move {
         let mut round = BTreeSet::from([names.next().await?]);
@@ -99,8 +99,8 @@ fn gathered(names: UnboundedReceiver<String>) -> impl Stream<Item = String> {
     rounds.flatten()
 }
 
-/// How many grants name the account; what they claim lies in accounts that they name, for these
-/// cannot be changed.
+/// Counts the grants that name the account. Their claims are in accounts that they name, because
+/// these fields are immutable.
 fn count(grants: &Store<CrossAccountRegistryGrant>, account: &str) -> GrantCounts {
     let number = |of: &dyn Fn(&CrossAccountRegistryGrant) -> bool| {
         let found = grants.state().iter().filter(|grant| of(grant)).count();
@@ -112,7 +112,7 @@ fn count(grants: &Store<CrossAccountRegistryGrant>, account: &str) -> GrantCount
     }
 }
 
-/// Why an account's status could not be brought up to date.
+/// Reason why an account's status could not be updated.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
@@ -131,13 +131,13 @@ async fn reconcile_account(
     account: Arc<AWSAccount>,
     context: Arc<Context>,
 ) -> Result<Action, kube::Error> {
-    // What was not listed yet cannot be counted.
+    // Grants that were not listed yet cannot be counted.
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Grants]) => {}
         () = context.stop.clone() => return Ok(Action::await_change()),
     }
     let name = account.name_any();
-    // The definition's own rule admits nothing but account numbers as names.
+    // The CRD's own rule admits only account numbers as names.
     let Ok(id) = name.parse::<AccountId>() else {
         return Ok(Action::await_change());
     };
@@ -163,7 +163,7 @@ async fn reconcile_account(
         grants: Some(count(&context.world.grants, &name)),
         last_error: last_error(&account, &told),
     };
-    // What others say in it are parts of their own.
+    // Excludes the parts of other field managers.
     let of_others = |before| AWSAccountStatus {
         sweep: None,
         recently_revoked: Vec::new(),
@@ -197,7 +197,8 @@ async fn reconcile_account(
     }))
 }
 
-/// Puts another writer on record, or takes it off where an admin says that there is none any more.
+/// Records a second writer, or removes the record where an admin declares that there is none any
+/// more.
 async fn tell_of_another_writer(
     context: &Context,
     id: &AccountId,
@@ -268,11 +269,11 @@ async fn tell_of_contested_policies(
     patch::status_part(CONTESTED_FIELD_MANAGER, leadership, api, account, &part).await
 }
 
-/// In how many regions the registry's own policy is read for all grants; in more of them each grant
-/// reads it.
+/// Number of regions in which the registry policy is read once for all grants. In further regions
+/// each grant reads it.
 const READ_AHEAD: usize = 8;
 
-/// Reads what every grant on the account hangs on, so that no grant has to.
+/// Reads the policies that every grant on the account depends on, so that no grant has to.
 async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) {
     let World {
         policy_cache,
@@ -304,7 +305,7 @@ async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) 
         .iter()
         .flat_map(|grant| grant.spec.registry.regions.clone())
         .collect();
-    // Whatever tenants name: what nobody admitted is no reason to ask much.
+    // Tenants choose these regions: grants that no rule admits must not cause many calls.
     for region in regions
         .iter()
         .filter(|region| partition.has_region(region))
@@ -357,8 +358,7 @@ fn was_ready(account: &AWSAccount) -> Option<&Condition> {
         .find(|condition| condition.type_ == type_)
 }
 
-/// What went wrong last. The same error, seen again without a recovery in between, is not told
-/// anew.
+/// Returns the last error. An error that occurs again without a recovery in between keeps its time.
 fn last_error(account: &AWSAccount, told: &Result<String, Problem>) -> Option<LastError> {
     let before = account
         .status

@@ -1,16 +1,16 @@
 //! The connection to the cluster: the kubeconfig or the Pod's ServiceAccount, and the proxies that
-//! kubectl would take in the same shell.
+//! kubectl would use in the same shell.
 
 use crate::controller::proxies::proxy_for;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, NoProxyError};
 use std::error::Error;
 
-/// How the API server is reached: by the kubeconfig, where there is one, else by the Pod's
-/// ServiceAccount. A context is one of the kubeconfig.
+/// Returns the configuration for the API server: from the kubeconfig if there is one, else from the
+/// Pod's ServiceAccount. `context` is the name of a context in the kubeconfig.
 ///
 /// # Errors
-/// Why there is neither.
+/// The reason why there is neither.
 pub async fn config(context: Option<&str>) -> Result<Config, String> {
     let options = KubeConfigOptions {
         context: context.map(String::from),
@@ -50,7 +50,7 @@ async fn of_kubeconfig(
             std::env::var(name).ok()
         })
     };
-    // NO_PROXY is about the environment's proxies: one that the kubeconfig names is always taken.
+    // NO_PROXY concerns the environment's proxies: a proxy in the kubeconfig is always used.
     config.proxy_url = match named.or_else(by_environment) {
         Some(proxy) => Some(
             proxy
@@ -62,8 +62,8 @@ async fn of_kubeconfig(
     Ok(config)
 }
 
-/// Why a kubeconfig cannot be used. kube reads `NO_PROXY` before we do, wherever a proxy is set,
-/// and takes less than kubectl: so the entry is named that it does not take.
+/// Explains why a kubeconfig cannot be used. Wherever a proxy is set, kube parses `NO_PROXY` before
+/// we do, and accepts less than kubectl. So the message names the entry that kube rejects.
 fn why_not(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ParseNoProxy(NoProxyError::EmptyValue) => {
@@ -77,7 +77,7 @@ fn why_not(error: &KubeconfigError) -> String {
     }
 }
 
-/// The proxy that the kubeconfig names for the cluster.
+/// Returns the proxy that the kubeconfig names for the cluster.
 fn proxy_url(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> Option<String> {
     let context = options
         .context
@@ -101,7 +101,8 @@ fn proxy_url(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> Option<Str
         .filter(|url| !url.is_empty())
 }
 
-/// Where a client with this configuration connects to, for messages. Nobody's password is in it.
+/// Returns the address that a client with this configuration connects to, for messages. It contains
+/// no password.
 pub fn place(config: &Config) -> String {
     let address = |scheme: Option<&str>, host: Option<&str>, port: Option<u16>| {
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
@@ -123,7 +124,7 @@ pub fn place(config: &Config) -> String {
     }
 }
 
-/// What an error says, and what its causes add to it.
+/// Returns an error's message, followed by the messages of its causes that add to it.
 pub fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -1,4 +1,4 @@
-//! Events on the resources: what people see with `kubectl describe`.
+//! Publishes Events on the resources, which `kubectl describe` shows.
 
 use crate::api::conditions::Reason;
 use crate::grant::change::Change;
@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 /// The longest note that the API takes, in bytes.
 const LONGEST_NOTE: usize = 1_000;
 
-/// How long the same words are counted in one Event: a little longer than a recorder does.
+/// How long repetitions of a note are counted in one Event: a little longer than in a recorder.
 const COUNTED_FOR: Duration = Duration::from_secs(600);
 
-/// Publishes Events. One that cannot be published is logged: it never stops the work that it tells
-/// of.
+/// Publisher of Events. An Event that cannot be published is logged, and never stops the work that
+/// it reports.
 #[derive(Clone)]
 pub struct Events {
     client: Client,
@@ -25,7 +25,7 @@ pub struct Events {
     told: Arc<Mutex<HashMap<Told, (Recorder, Instant)>>>,
 }
 
-/// What an Event tells, of which object.
+/// Identity of an Event: its object, reason and note.
 #[derive(PartialEq, Eq, Hash)]
 struct Told {
     uid: Option<String>,
@@ -46,8 +46,9 @@ impl Events {
         }
     }
 
-    /// A recorder counts Events by their reason alone, and keeps the first one's note: other words
-    /// would never be read. So each has its own.
+    /// Returns the recorder for one note. A recorder counts Events by their reason alone and keeps
+    /// the first one's note, so that another note would never be read. Therefore each note has its
+    /// own recorder.
     fn recorder(&self, told: Told) -> Recorder {
         let mut recorders = self.told.lock().expect("no panic while held");
         recorders.retain(|_, (_, last)| last.elapsed() < COUNTED_FOR);
@@ -62,7 +63,7 @@ impl Events {
         recorder.clone()
     }
 
-    /// The grant holds now.
+    /// Reports that the grant is in place.
     pub async fn granted(&self, about: &ObjectReference, summary: &str) {
         self.publish(
             about,
@@ -74,7 +75,7 @@ impl Events {
         .await;
     }
 
-    /// Something is wrong now, or wrong in another way than before.
+    /// Reports a problem that is new, or other than before.
     pub async fn problem(&self, about: &ObjectReference, reason: Reason, message: &str) {
         self.publish(
             about,
@@ -86,7 +87,7 @@ impl Events {
         .await;
     }
 
-    /// Something was changed in AWS for the grant.
+    /// Reports changes in AWS that were made for the grant.
     pub async fn changed(&self, about: &ObjectReference, changes: &[Change]) {
         let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
         self.publish(
@@ -99,7 +100,7 @@ impl Events {
         .await;
     }
 
-    /// Somebody had changed what the grant keeps, and it was put back.
+    /// Reports that somebody changed resources of the grant, and that the operator reverted it.
     pub async fn drift(&self, about: &ObjectReference, put_back: &[String]) {
         let note = format!(
             "changed by someone else, and put back: {}",
@@ -115,7 +116,7 @@ impl Events {
         .await;
     }
 
-    /// A policy was written in a way that people should know of.
+    /// Reports a write to a policy that people should know about.
     pub async fn notices(&self, about: &ObjectReference, notices: &[String]) {
         for notice in notices {
             self.publish(
@@ -129,7 +130,7 @@ impl Events {
         }
     }
 
-    /// A grant was let go although something of it may be left in AWS.
+    /// Reports that a grant was abandoned although some of its access may be left in AWS.
     pub async fn abandoned(&self, about: &ObjectReference, message: &str) {
         self.publish(
             about,
@@ -141,8 +142,8 @@ impl Events {
         .await;
     }
 
-    /// Deleted principals were removed from foreign statements, because a revocation needed the
-    /// write.
+    /// Reports that deleted principals were removed from foreign statements, because a revocation
+    /// needed the write.
     pub async fn dead_principals_removed(&self, about: &ObjectReference, removed: &[String]) {
         self.publish(
             about,
@@ -154,7 +155,7 @@ impl Events {
         .await;
     }
 
-    /// What a frozen grant has in AWS was put on record again.
+    /// Reports that the access of a frozen grant in AWS was recorded again.
     pub async fn record_found(&self, about: &ObjectReference, note: &str) {
         self.publish(
             about,
@@ -166,13 +167,13 @@ impl Events {
         .await;
     }
 
-    /// A grant disappeared without having been revoked.
+    /// Reports that a grant disappeared without having been revoked.
     pub async fn vanished(&self, about: &ObjectReference, note: &str) {
         self.publish(about, EventType::Warning, "Vanished".into(), "Revoke", note)
             .await;
     }
 
-    /// A grant's finalizer was taken off, and is back.
+    /// Reports that a grant's finalizer was removed by somebody else, and restored.
     pub async fn finalizer_restored(&self, about: &ObjectReference) {
         let note = "the finalizer registrygrants.dev/revoke was taken off by someone else, and put back: without it a deletion would leave access in AWS";
         self.publish(
@@ -185,13 +186,13 @@ impl Events {
         .await;
     }
 
-    /// A sweep found what no grant claims.
+    /// Reports orphans that a sweep found.
     pub async fn unclaimed(&self, about: &ObjectReference, note: &str) {
         self.publish(about, EventType::Warning, "Unclaimed".into(), "Sweep", note)
             .await;
     }
 
-    /// A sweep removed what no grant claims.
+    /// Reports orphans that a sweep removed.
     pub async fn swept(&self, about: &ObjectReference, removed: usize) {
         let note = format!(
             "removed from this AWS account, because no grant claims them: {removed} roles, instance profiles or statements in repository policies; the operator's log names them"
@@ -200,7 +201,7 @@ impl Events {
             .await;
     }
 
-    /// A stored resource does not have the form that this version knows.
+    /// Reports that a stored resource does not have the form that this version knows.
     pub async fn not_understood<K: Resource<DynamicType = ()>>(&self, invalid: &InvalidObject) {
         let about = ObjectReference {
             api_version: Some(K::api_version(&()).into()),

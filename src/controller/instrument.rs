@@ -1,5 +1,4 @@
-//! Every look at a grant as others see it from outside: counted, timed, traced, and followed in
-//! what is due.
+//! Instruments every reconcile of a grant: metrics, traces, and the queue of grants that are due.
 
 use crate::api::conditions::ConditionType;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
@@ -30,14 +29,15 @@ use tracing::Instrument;
 #[cfg(test)]
 mod tests;
 
-/// How a look ended, and after which time the next one is due; `None`: when something changes.
+/// Result of a reconcile, and the time until the next one is due. `None`: only a change triggers
+/// it.
 pub struct Ended {
     pub result: &'static str,
     pub again: Option<Duration>,
 }
 
 impl Ended {
-    /// The grant holds, or has nothing to hold.
+    /// Returns the result for a grant that is in place, or has nothing to enforce.
     pub fn ready(again: Duration) -> Self {
         Self {
             result: "ready",
@@ -45,7 +45,7 @@ impl Ended {
         }
     }
 
-    /// Something is wrong with it.
+    /// Returns the result for a grant with a problem.
     pub fn not_ready(again: Duration) -> Self {
         Self {
             result: "not_ready",
@@ -53,7 +53,7 @@ impl Ended {
         }
     }
 
-    /// It is suspended.
+    /// Returns the result for a suspended grant.
     pub fn suspended(again: Duration) -> Self {
         Self {
             result: "suspended",
@@ -61,7 +61,7 @@ impl Ended {
         }
     }
 
-    /// There is nothing left of it.
+    /// Returns the result for a grant of which nothing is left.
     pub fn gone() -> Self {
         Self {
             result: "gone",
@@ -70,7 +70,7 @@ impl Ended {
     }
 }
 
-/// [`reconcile::reconcile`], observed.
+/// Runs [`reconcile::reconcile`] with metrics and a trace.
 pub async fn reconcile(
     resource: Arc<CrossAccountRegistryGrant>,
     context: Arc<Context>,
@@ -82,10 +82,10 @@ pub async fn reconcile(
     metrics
         .queue_wait
         .observe(metrics.queue.begun(&key).as_secs_f64());
-    // Without accounts and namespaces every grant would look as if nothing admitted it.
+    // Without accounts and namespaces, no grant would seem to be admitted.
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]) => {}
-        // Told to stop, nobody fills the caches any more.
+        // After a stop signal, the caches are not filled any more.
         () = context.stop.clone() => return Ok(Action::await_change()),
     }
     let span = traces::reconcile(&key.0, &key.1);
@@ -112,11 +112,12 @@ pub async fn reconcile(
 
 enum Looked {
     Ended(Ended),
-    /// It was asked for more often than that is served; it may be after this time.
+    /// Reconciles were requested too often; the next may begin after this time.
     TooSoon(Duration),
 }
 
-/// Waits for the first slot that the grant needs, and reconciles it as it is by then.
+/// Waits for the first work slot that the grant needs, and reconciles the newest version of the
+/// grant.
 async fn look(
     resource: Arc<CrossAccountRegistryGrant>,
     context: Arc<Context>,
@@ -163,7 +164,7 @@ async fn look(
     rate_limit::with(work, looked).await.map(Looked::Ended)
 }
 
-/// [`reconcile::after_error`], observed.
+/// Runs [`reconcile::after_error`] with metrics.
 pub fn on_error(
     resource: Arc<CrossAccountRegistryGrant>,
     error: &Error,
@@ -194,7 +195,7 @@ fn key(grant: &ObjectRef<CrossAccountRegistryGrant>) -> Key {
     )
 }
 
-/// Takes note that these grants are to be looked at now, and passes them on.
+/// Notes that these grants are due now, and returns them.
 pub fn due(
     metrics: &Metrics,
     pending: &Pending,
@@ -208,7 +209,7 @@ pub fn due(
     grants
 }
 
-/// Takes note of a look at a repository's policy.
+/// Updates the metrics with the sync of a repository policy.
 pub fn policy(
     metrics: &Metrics,
     RepositoryKey {
@@ -228,7 +229,7 @@ pub fn policy(
     }
 }
 
-/// What the metrics are told of the cluster.
+/// View of the cluster for the metrics.
 pub struct Watched {
     pub grants: Store<CrossAccountRegistryGrant>,
     pub accounts: Store<AWSAccount>,
@@ -260,7 +261,7 @@ impl ClusterSource for Watched {
         }
         for account in self.accounts.state() {
             let mut conditions = account.status.iter().flat_map(|status| &status.conditions);
-            // One that is new is not told of before its credentials were tried.
+            // A new account does not count as failing before its credentials were tried.
             let failing =
                 conditions.any(|condition| condition.type_ == type_ && condition.status == "False");
             snapshot.accounts.insert(account.name_any(), !failing);

@@ -1,5 +1,5 @@
-//! Judging whether access works takes processor time, and tenants decide how much by the policies
-//! that they write. So it waits for its turn and is bounded.
+//! Limits the evaluation of access. It takes processor time, and tenants decide how much by the
+//! policies that they write. So it waits for a slot and has a time limit.
 
 use crate::aws::rate_limit::{self, Priority, Work};
 use crate::controller::state::keyed_locks::KeyedLocks;
@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How many grants are judged at a time: not all processors are the tenants'.
+/// Number of grants that are evaluated at a time, so that tenants do not use all processors.
 const AT_A_TIME: u16 = 2;
 
-/// How long one grant may be judged.
+/// The time limit for the evaluation of one grant.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The turns to judge. Namespaces get them one after another, and each namespace one at a time, so
-/// that the others always find one.
+/// Slots for evaluations. They are assigned to the namespaces in rotation, and each namespace has
+/// one at a time, so that the others always find one.
 pub struct Judging {
     turns: Slots,
     namespaces: KeyedLocks<Arc<str>>,
@@ -33,10 +33,10 @@ impl Default for Judging {
     }
 }
 
-/// Why a grant was not judged.
+/// Reason why a grant was not evaluated.
 #[derive(Debug, thiserror::Error)]
 pub enum NotJudged {
-    /// It has changed, so that the next look judges it.
+    /// The grant has changed, so that the next reconcile evaluates it.
     #[error("it has changed meanwhile")]
     Outdated,
     /// A bug.
@@ -45,9 +45,9 @@ pub enum NotJudged {
 }
 
 impl Judging {
-    /// Has a grant judged in its turn. `judge` is passed whether it has to stop. `is_outdated` is
-    /// asked after each change of the grant: its next reconciliation, which may revoke access,
-    /// begins only after this one.
+    /// Evaluates a grant once a slot is free. `judge` gets a function that returns whether to stop.
+    /// Each change of the grant makes this call check `is_outdated`, because the grant's next
+    /// reconcile, which may revoke access, begins only after this one.
     pub async fn in_turn<T: Send + 'static>(
         &self,
         waiting: &Waiting,
@@ -59,17 +59,17 @@ impl Judging {
         let judged = async {
             let tenant = Work::current().tenant;
             let alone = self.namespaces.of(tenant.clone()).lock_owned().await;
-            // No judging is more urgent than another: a tenant that changes its grants all the
-            // time must not keep others' resyncs waiting.
+            // All evaluations have the same priority: a tenant that changes its grants all the
+            // time must not delay the resyncs of others.
             let work = Work {
                 urgency: Priority::Change,
                 tenant,
             };
             let turn = rate_limit::with(work, self.turns.enter("", false)).await;
             let patience = self.patience;
-            // Thousands of repositories are work for a while: the Lease is renewed meanwhile.
+            // Thousands of repositories take a while: the Lease is renewed meanwhile.
             let judging = tokio::task::spawn_blocking(move || {
-                // Held until the processor is free again, even when nobody waits for the result.
+                // Held until the processor is free again, even when no caller waits for the result.
                 let _turn = (alone, turn);
                 let begun = Instant::now();
                 judge(&|| stop.load(Ordering::Relaxed) || begun.elapsed() > patience)
@@ -91,7 +91,7 @@ impl Judging {
     }
 }
 
-/// Ends the judging that nobody waits for any more.
+/// Guard that stops the evaluation when no caller waits for it any more.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -112,7 +112,8 @@ mod tests {
         }
     }
 
-    /// Never ends by itself. Each that has begun counts itself.
+    /// Returns an evaluation that never ends by itself, and adds its name to `begun` when it
+    /// starts.
     fn endless(
         begun: &Arc<std::sync::Mutex<Vec<String>>>,
         name: &str,

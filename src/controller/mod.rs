@@ -9,22 +9,22 @@
 //! - `report`: status, Events and drift metrics.
 //! - `requeue`: when the next reconcile is due.
 //!
-//! What else runs:
+//! Background work:
 //! - `accounts`: the status of each `AWSAccount`.
-//! - [`sweep`]: looks for orphans, and removes them where that is safe.
+//! - [`sweep`]: finds orphans, and removes them where that is safe.
 //! - `vanished`: revokes grants that disappeared without their finalizer.
 //! - `restored`: finds the claims of frozen grants after a restore without status.
 //! - `recent`: reads places again from which access was revoked lately.
 //! - `second_writer`: notices another live operator with the same installation ID.
 //! - [`plan`]: a dry run for grants in files.
 //!
-//! What these use:
+//! Shared parts:
 //! - `world`: the context that all of it shares.
 //! - `state`: caches, locks and queues in it.
 //! - `leadership`: leader election, and permits for writes.
 //! - `patch`: writes finalizers and statuses.
 //! - `events`: publishes Events.
-//! - `judging`: fair turns for the evaluation of access.
+//! - `judging`: slots for the evaluation of access.
 //! - `watch`, `stored`: watches, and objects that may not be readable.
 //! - [`connection`], `proxies`: the connection to the API server.
 //! - `supervise`: restarts background tasks that panic.
@@ -87,24 +87,24 @@ use tokio::sync::Semaphore;
 pub struct Settings {
     /// How often every grant is compared with AWS.
     pub resync_interval: Duration,
-    /// The installation's ID; unset: of the cluster.
+    /// The installation's ID. `None`: derived from the cluster.
     pub installation: Option<Installation>,
     /// Where health checks are served.
     pub health_address: SocketAddr,
-    /// How many grants are worked on at a time in each account.
+    /// The number of grants that are reconciled at a time in each account.
     pub concurrency: u16,
-    /// The bound on a call to AWS, and on a write in the cluster.
+    /// The time limit for a call to AWS, and for a write in the cluster.
     pub call_timeout: Duration,
-    /// How long a Lease holds; `None`: there is no election, this is the only replica.
+    /// How long a Lease is valid. `None`: no election, this is the only replica.
     pub lease_duration: Option<Duration>,
-    /// What is looked for that no grant claims; `None`: nothing.
+    /// How the sweep treats orphans. `None`: no sweep.
     pub sweep: Option<sweep::SweepSettings>,
 }
 
-/// Resolves when the operator is told to stop.
+/// Future that resolves when the operator receives a stop signal.
 type Stop = futures::future::Shared<futures::future::BoxFuture<'static, ()>>;
 
-/// Runs until it is told to stop.
+/// Runs the operator until it receives a stop signal.
 ///
 /// # Errors
 /// When there is no access to a cluster, or the health address cannot be bound.
@@ -124,8 +124,8 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A client whose calls end: a watch may be silent for a while, but longer silence is a connection
-/// that died. With where it connects to, for messages.
+/// Connects a client whose calls end. A watch may be silent for a while, but a longer silence means
+/// that the connection died. Also returns the address of the API server, for messages.
 async fn connect() -> Result<(Client, String), Box<dyn Error>> {
     let mut config = connection::config(None).await?;
     config.connect_timeout = Some(Duration::from_secs(5));
@@ -134,7 +134,7 @@ async fn connect() -> Result<(Client, String), Box<dyn Error>> {
     Ok((Client::try_from(config)?, place))
 }
 
-/// Works while this replica leads, until it is told to stop.
+/// Works while this replica leads, until a stop signal.
 async fn lead(
     settings: Settings,
     (client, place): (Client, String),
@@ -171,7 +171,8 @@ async fn lead(
         .await;
         return Ok(());
     };
-    // One that cannot renew it gives up within its duration; one that does not even try is stuck.
+    // A replica that cannot renew the Lease gives up within the Lease's duration. One that does not
+    // even try is stuck.
     let pulse = telemetry.liveness.pulse("the election", lease_duration * 3);
     let leases = Api::<Lease>::namespaced(client.clone(), client.default_namespace());
     let election = Election::new(leases, identity(), lease_duration, pulse);
@@ -185,14 +186,15 @@ async fn lead(
     .await?)
 }
 
-/// Who this replica is: its Pod's name, and something that a restarted container has anew.
+/// Returns this replica's identity: its Pod's name, and a suffix that changes when the container
+/// restarts.
 fn identity() -> String {
     let pod = std::env::var("POD_NAME").unwrap_or_else(|_| "registry-grants".into());
     format!("{pod}-{:08x}", fastrand::u32(..))
 }
 
-/// Watches and reconciles during one term, until it is told to stop and what was begun has ended.
-/// It may be dropped while no write is going on: then everything that it began ends.
+/// Watches and reconciles during one term, until a stop signal arrives and running work has ended.
+/// The future may be dropped while no write is in progress: then everything that it started ends.
 async fn work(
     settings: &Settings,
     client: &Client,
@@ -330,8 +332,8 @@ async fn work(
             )
         })
         .reconcile_on(nudged)
-        // As many as there are: each waits for a slot in the account that it calls, and a limit
-        // here would let one account's grants keep out the rest.
+        // Unlimited: each reconcile waits for a work slot in the account that it calls. A limit
+        // here would let one account's grants block those of the others.
         .with_config(controller::Config::default().concurrency(0))
         .trigger_backoff(requeue::NoPause)
         .graceful_shutdown_on(stop.clone())
@@ -371,7 +373,7 @@ async fn work(
     );
 }
 
-/// SIGTERM or SIGINT: what is being worked on is finished, and nothing new begun.
+/// Waits for SIGTERM or SIGINT. After that, running work is finished and nothing new begins.
 async fn told_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled");
@@ -383,8 +385,9 @@ async fn told_to_stop() {
     tracing::info!("stopping");
 }
 
-/// Waits for the cluster if it cannot be reached yet: an operator that ends and is started again
-/// would not reach it any sooner. `place` is where the client connects to.
+/// Returns the installation ID of the cluster. Waits while the cluster cannot be reached: an
+/// operator that exits and is restarted would not reach it any sooner. `place` is the address that
+/// the client connects to.
 async fn installation_of_cluster(
     client: &Client,
     place: &str,
@@ -429,7 +432,7 @@ async fn announce_readiness(filled: Arc<CacheSync>, readiness: &Readiness, stop:
         let wanted = [cache];
         tokio::select! {
             () = filled.wait_for(&wanted) => {}
-            // Told to stop, nobody fills the caches any more.
+            // After a stop signal, the caches are not filled any more.
             () = stop.clone() => return,
         }
     }
@@ -439,8 +442,8 @@ async fn announce_readiness(filled: Arc<CacheSync>, readiness: &Readiness, stop:
 
 fn generation_and_presence(account: &AWSAccount) -> Option<u64> {
     let meta = account.meta();
-    // The watch's last word on a deleted object repeats its generation; its deletion time, or its
-    // resource version, does not.
+    // The last watch event of a deleted object repeats its generation. Its deletion time, or its
+    // resource version, differs.
     let generation = u64::try_from(meta.generation?).ok()?;
     let flags = [
         meta.deletion_timestamp.is_some(),

@@ -1,5 +1,5 @@
-//! Writes to our resources in the cluster: the finalizer, and the status. Each has a permit of this
-//! replica's term, and ends within it.
+//! Writes the finalizer and the status of our resources in the cluster. Each write has a permit of
+//! this replica's term, and ends within it.
 
 use crate::api::grant::CrossAccountRegistryGrantStatus;
 use crate::api::{CrossAccountRegistryGrant, FIELD_MANAGER, FINALIZER};
@@ -17,7 +17,7 @@ fn api(client: &Client, grant: &CrossAccountRegistryGrant) -> Api<CrossAccountRe
     Api::namespaced(client.clone(), &grant.namespace().unwrap_or_default())
 }
 
-/// Whether the grant carries our finalizer.
+/// Returns whether the grant has our finalizer.
 pub fn has_finalizer(grant: &CrossAccountRegistryGrant) -> bool {
     grant
         .finalizers()
@@ -25,8 +25,8 @@ pub fn has_finalizer(grant: &CrossAccountRegistryGrant) -> bool {
         .any(|finalizer| finalizer == FINALIZER)
 }
 
-/// Adds our finalizer, and returns the grant with it: from then on the grant cannot vanish before
-/// what it gave was taken back.
+/// Adds our finalizer, and returns the grant with it. From then on the grant cannot disappear
+/// before its access was revoked.
 pub async fn add_finalizer(
     leadership: &Leadership,
     client: &Client,
@@ -37,12 +37,12 @@ pub async fn add_finalizer(
     set_finalizers(leadership, client, grant, finalizers).await
 }
 
-/// Removes our finalizer: the grant may go. Where the grant was written to since it was read (by
-/// our own status, for instance), it is read again.
+/// Removes our finalizer, so that a deleted grant may disappear. If the grant was written since it
+/// was read (by the operator's own status update, for instance), it is read again.
 ///
 /// # Errors
-/// When the API server refused; also when the grant is another by now, or has a record again: then
-/// the next reconciliation decides.
+/// When the API server refuses. Also when the spec has changed, or the grant has a record again:
+/// then the next reconcile decides.
 pub async fn remove_finalizer(
     leadership: &Leadership,
     client: &Client,
@@ -77,8 +77,8 @@ pub async fn remove_finalizer(
     }
 }
 
-/// Whether what was decided for a grant holds for it as it is now: the spec is the same, and a
-/// grant that lives has no record that it would guard.
+/// Returns whether a decision on a grant still applies to its current version: the spec is the
+/// same, and a grant that is not deleted has no record to guard.
 fn may_still_go(decided: &CrossAccountRegistryGrant, now: &CrossAccountRegistryGrant) -> bool {
     let has_record = now
         .status
@@ -88,8 +88,8 @@ fn may_still_go(decided: &CrossAccountRegistryGrant, now: &CrossAccountRegistryG
     now.meta().generation == decided.meta().generation && (is_deleted || !has_record)
 }
 
-/// The list is replaced whole, so the version that it was read at goes with it: other people's
-/// finalizers are never lost.
+/// Replaces the entire list of finalizers. The patch contains the resource version of the list that
+/// was read, so that finalizers of others are never lost.
 async fn set_finalizers(
     leadership: &Leadership,
     client: &Client,
@@ -114,7 +114,7 @@ pub async fn grant_status(
     self::status(leadership, api(client, grant), grant, status).await
 }
 
-/// Writes a status whole, by server-side apply: what is not in it any more is removed.
+/// Writes an entire status by server-side apply: fields that are not in it any more are removed.
 pub async fn status<K>(
     leadership: &Leadership,
     api: Api<K>,
@@ -127,8 +127,8 @@ where
     status_as(FIELD_MANAGER, leadership, api, object, status).await
 }
 
-/// Writes what one field manager has to say in a status: what it does not say any more is removed,
-/// what others say stays.
+/// Writes one field manager's part of a status. Fields that are not in it any more are removed, and
+/// fields of other managers stay.
 pub async fn status_as<K>(
     manager: &str,
     leadership: &Leadership,
@@ -153,8 +153,8 @@ where
     in_term(leadership, write).await.map(drop)
 }
 
-/// Replaces one part of a status by a merge patch. Where the stored definition does not know the
-/// part yet, the API server drops it: that must hold up nothing. An object that is gone needs none.
+/// Replaces one part of a status by a merge patch. If the stored CRD does not know the part yet,
+/// the API server drops it, which must not hold up anything. An object that is gone needs no write.
 pub async fn status_part<K>(
     manager: &str,
     leadership: &Leadership,
@@ -180,7 +180,8 @@ where
     }
 }
 
-/// A read that is not answered holds up one grant for a while, and not for ever.
+/// Limits the time of a read: without an answer, it holds up one grant for a while, and not for
+/// ever.
 pub async fn in_time<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     const LIMIT: Duration = Duration::from_secs(15);
     match tokio::time::timeout(LIMIT, read).await {
@@ -189,7 +190,7 @@ pub async fn in_time<T>(read: impl Future<Output = Result<T, Error>>) -> Result<
     }
 }
 
-/// Makes a write in the cluster while this replica leads. Its bound is the one that the Lease
+/// Runs a write in the cluster while this replica leads. Its time limit is the one that the Lease
 /// leaves room for, as for a call to AWS.
 async fn in_term<T>(
     leadership: &Leadership,

@@ -1,5 +1,5 @@
-//! What the operator would do for grants that stand in files: the same world as the operator's,
-//! filled from manifests instead of watches, and the same work on it, with nothing written.
+//! Plans grants in files: a dry run with the operator's own code. The `World` is filled from
+//! manifests instead of watches, and nothing is written.
 
 use crate::api::grant::AccessStatus;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
@@ -44,7 +44,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// What there would be in a cluster.
+/// Contents of the cluster that the plan assumes.
 pub struct Manifests {
     /// The grants, each with its namespace.
     pub grants: Vec<CrossAccountRegistryGrant>,
@@ -52,27 +52,27 @@ pub struct Manifests {
     pub accounts: Vec<AWSAccount>,
     /// Namespaces with their labels.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
-    /// Whether these are all the grants of the installation. If not, what others have in AWS by it
-    /// is taken to stay.
+    /// Whether these are all the grants of the installation. If not, the plan assumes that the
+    /// access of further grants in AWS stays.
     pub complete: bool,
 }
 
-/// What would be done for one grant.
+/// Plan for one grant.
 pub struct GrantPlan {
     /// The grant.
     pub grant: GrantName,
-    /// Why it is refused, or what could not be read or would fail.
+    /// Reasons why the grant is refused, or why a read failed or a change would fail.
     pub problems: Vec<Problem>,
-    /// What would be changed in AWS, in order.
+    /// Changes that would be made in AWS, in order.
     pub changes: Vec<Change>,
-    /// Whether access works as things are.
+    /// Whether access works at present.
     pub access: Vec<AccessStatus>,
-    /// Whether nothing would be done because it is suspended.
+    /// Whether nothing would be done because the grant is suspended.
     pub suspended: bool,
 }
 
-/// Says for each grant what the operator of this installation would do, with the ambient
-/// credentials as a start. Only reads are sent to AWS.
+/// Plans for each grant what the operator of this installation would do, starting with the ambient
+/// credentials. Only reads are sent to AWS.
 pub async fn plan_grants(
     manifests: Manifests,
     installation: &Installation,
@@ -85,10 +85,10 @@ pub async fn plan_grants(
         complete,
     } = manifests;
     for grant in &mut grants {
-        // Only to tell them apart.
+        // Needed only to tell the grants apart.
         let made_up = format!("{MADE_UP}{}", GrantName::of(grant));
         grant.meta_mut().uid.get_or_insert(made_up);
-        // One that is not there yet will be younger than those that are.
+        // A grant that does not exist yet will be younger than those that do.
         grant
             .meta_mut()
             .creation_timestamp
@@ -133,9 +133,10 @@ pub async fn plan_grants(
         account_nudges: futures::channel::mpsc::unbounded().0,
         to_sweep: Mutex::default(),
     };
-    // As if each were carried out already: what grants want together depends on it.
+    // Records each grant as if it were applied already: the contributions to shared policies and
+    // roles depend on it.
     for resource in &grants {
-        // Nothing more is applied for one that is being deleted.
+        // Nothing more is applied for a grant that is being deleted.
         let is_deleting = resource.meta().deletion_timestamp.is_some();
         if is_frozen(&resource.spec) || (is_deleting && has_record(resource)) {
             continue;
@@ -162,11 +163,11 @@ pub async fn plan_grants(
     plans
 }
 
-/// Begins the UIDs of grants that are in no cluster yet.
+/// Prefix of the UIDs of grants that are in no cluster yet.
 const MADE_UP: &str = "manifest:";
 
-/// The UID that a grant has in its cluster; empty where it is in none yet. Tags in AWS name no
-/// other.
+/// Returns the UID that a grant has in its cluster, or an empty one if it is in none yet. Tags in
+/// AWS contain no other UIDs.
 pub(super) fn real_uid(resource: &CrossAccountRegistryGrant) -> String {
     resource
         .uid()
@@ -174,7 +175,7 @@ pub(super) fn real_uid(resource: &CrossAccountRegistryGrant) -> String {
         .unwrap_or_default()
 }
 
-/// A watch cache with these in it.
+/// Returns a watch cache that contains these objects.
 fn filled<K>(objects: Vec<K>) -> Store<K>
 where
     K: Resource + Clone + Debug + Send + Sync + 'static,

@@ -1,12 +1,12 @@
-//! Which proxy leads to an API server by the environment, as kubectl finds it: by `HTTPS_PROXY` for
-//! `https`, `HTTP_PROXY` for `http`, unless `NO_PROXY` names the API server or it is on this
-//! machine. The rules are those of Go's `golang.org/x/net/http/httpproxy`. (kube's own reading of
-//! `NO_PROXY` compares it with the proxy's address instead of the API server's.)
+//! Finds the proxy for an API server in the environment, as kubectl does: in `HTTPS_PROXY` for
+//! `https` and in `HTTP_PROXY` for `http`, unless `NO_PROXY` names the API server or it is on this
+//! machine. The rules are those of Go's `golang.org/x/net/http/httpproxy`. (kube itself compares
+//! `NO_PROXY` with the proxy's address instead of the API server's.)
 
 use std::net::IpAddr;
 
-/// The proxy for a server, by the value of these environment variables; none where it is reached
-/// directly.
+/// Returns the proxy for a server, by the values of these environment variables. `None`: the server
+/// is reached directly.
 pub fn proxy_for(
     scheme: &str,
     host: &str,
@@ -39,7 +39,7 @@ pub fn proxy_for(
         return None;
     }
     let proxy = proxy.trim();
-    // A proxy without a scheme is one of HTTP. The name is always resolved by a SOCKS proxy itself.
+    // A proxy without a scheme is an HTTP proxy. A SOCKS proxy always resolves the name itself.
     Some(match proxy.split_once("://") {
         None => format!("http://{proxy}"),
         Some(("socks5h", rest)) => format!("socks5://{rest}"),
@@ -47,7 +47,7 @@ pub fn proxy_for(
     })
 }
 
-/// Whether an entry of `NO_PROXY` names this server.
+/// Returns whether an entry of `NO_PROXY` names this server.
 fn is_excluded(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> bool {
     if entry.is_empty() {
         return false;
@@ -61,7 +61,7 @@ fn is_excluded(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> b
             .zip(address)
             .is_some_and(|((network, bits), address)| is_in(address, network, bits));
     }
-    // An IPv6 address has colons of its own, so a port stands behind its brackets.
+    // An IPv6 address contains colons, so a port follows its brackets.
     let (name, of_port) = match entry.rsplit_once(':') {
         Some((name, digits)) if entry.parse::<IpAddr>().is_err() => match digits.parse::<u16>() {
             Ok(of_port) => (name, Some(of_port)),

@@ -1,7 +1,7 @@
-//! The repository policies from which access was revoked lately. Somebody who had read such a
-//! policy before may write it back as it was, and no grant looks there any more; so it is read
-//! again for an hour. The places are on record in the status of the `AWSAccount`, so that a start
-//! in between does not end that.
+//! Reads repository policies again from which access was revoked lately. Somebody who had read such
+//! a policy before may write it back as it was, and no grant reads it any more. So the operator
+//! reads it again for an hour. The places are recorded in the status of the `AWSAccount`, so that a
+//! restart does not end this.
 
 use crate::api::AWSAccount;
 use crate::api::account_status::{MAX_RECENTLY_REVOKED, REVOKED_FIELD_MANAGER, RecentlyRevoked};
@@ -20,26 +20,26 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// For how long a revoked place is read again.
+/// How long a revoked place is read again.
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(1);
-/// A place that was recorded so short a while ago is not recorded again: many grants that go at
-/// once are few writes.
+/// A place that was recorded so recently is not recorded again, so that many simultaneous deletions
+/// need few writes.
 const JUST_NOW: SignedDuration = SignedDuration::from_mins(1);
 
 type KnownRevocations = Arc<tokio::sync::Mutex<Option<Vec<RecentlyRevoked>>>>;
 
-/// What is on record for each account, ahead of the watch cache. One write at a time for each.
+/// Recorded places of each account, ahead of the watch cache. Each account has one write at a time.
 #[derive(Default)]
 pub struct Recent(Mutex<HashMap<AccountId, KnownRevocations>>);
 
-/// A place where access was revoked.
+/// Place where access was revoked.
 pub struct Revoked {
     pub repository: RepositoryKey,
-    /// Whether the policy was changed for it just now.
+    /// Whether this revocation changed the policy just now.
     pub changed: bool,
 }
 
-/// Puts revoked places on record. Call it before the claims on them go.
+/// Records revoked places. Call it before the claims on them are removed.
 ///
 /// # Errors
 /// When the status could not be written.
@@ -52,7 +52,7 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
             .push(place);
     }
     for (id, places) in accounts {
-        // Without its account nothing could be read there after a start either.
+        // Without its `AWSAccount`, nothing could be read there after a restart either.
         let Some(account) = context.world.watch_caches.account(id) else {
             continue;
         };
@@ -79,7 +79,7 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
     Ok(())
 }
 
-/// Whether access was revoked in a repository's policy within the last hour.
+/// Returns whether access was revoked in a repository policy within the last hour.
 pub fn is_on_record(world: &World, repository: &RepositoryKey) -> bool {
     let RepositoryKey {
         account,
@@ -99,7 +99,7 @@ pub fn is_on_record(world: &World, repository: &RepositoryKey) -> bool {
         .expect("no panic while held")
         .get(account)
         .cloned();
-    // While it is written, the watch cache has to do.
+    // While a write holds the lock, the watch cache has to do.
     let ahead = known.and_then(|known| {
         known
             .try_lock()
@@ -122,8 +122,8 @@ fn on_record(account: &AWSAccount) -> Vec<RecentlyRevoked> {
         .unwrap_or_default()
 }
 
-/// The record with these places in it, the latest first, without what is older than an hour; `None`
-/// where it need not be written.
+/// Returns the record with these places added, the latest first, without entries that are older
+/// than an hour. `None`: it need not be written.
 fn noted(
     before: &[RecentlyRevoked],
     places: &[&Revoked],
@@ -160,8 +160,8 @@ fn noted(
     Some(after)
 }
 
-/// Reads the places again that are on record, once after a start, and has them looked after for the
-/// rest of their hour. An account that keeps it waiting holds up no other.
+/// Reads the recorded places once after a start, and has them read again for the rest of their
+/// hour. A slow account does not hold up the others.
 pub async fn look_after_the_start(context: &Context) {
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
@@ -196,7 +196,7 @@ async fn look_again(context: &Context, account: &AWSAccount) {
     }
 }
 
-/// The places on record for an account that are not older than an hour, with their age.
+/// Returns the recorded places of an account that are not older than an hour, with their age.
 fn recorded_places(
     id: &AccountId,
     account: &AWSAccount,
@@ -208,7 +208,7 @@ fn recorded_places(
                      time,
                  }: RecentlyRevoked| {
         let age = now.duration_since(time.0);
-        // A clock that was put back makes no age.
+        // A clock that was set back yields no negative age.
         let age = Duration::try_from(age).unwrap_or_default();
         (
             RepositoryKey {
@@ -219,7 +219,7 @@ fn recorded_places(
             age,
         )
     };
-    // A status can be written by others: what is not a place is not asked for.
+    // Others can write a status, too: an entry that is not a place is not read.
     let is_place = |entry: &RecentlyRevoked| {
         is_region(&entry.region)
             && matches!(

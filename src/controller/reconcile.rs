@@ -1,5 +1,4 @@
-//! The path of the data, for one grant: what should be, what was claimed, what was done, what is
-//! told.
+//! Reconciles one `CrossAccountRegistryGrant`: decides, records claims, applies and reports.
 
 use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantSpec, RegistryStatus};
@@ -28,7 +27,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What should happen to a grant, unless a second live operator with the same ID makes it wait.
+/// Decides what should happen to a grant. A second live operator with the same installation ID
+/// pauses enforcement.
 fn decide(resource: &CrossAccountRegistryGrant, context: &Context) -> Decision {
     match context.world.decide(resource) {
         Decision::Enforce { grant, problems } => {
@@ -41,14 +41,13 @@ fn decide(resource: &CrossAccountRegistryGrant, context: &Context) -> Decision {
     }
 }
 
-/// Why a reconciliation ended without its outcome being told.
+/// Reason why a reconcile ended without reporting its outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused, or could not be reached.
     #[error(transparent)]
     Cluster(#[from] kube::Error),
-    /// This replica's Lease is about to run out: what it would write could overtake the next
-    /// leader.
+    /// This replica's Lease is about to run out: a write could overtake one of the next leader.
     #[error("{0}")]
     NotLeading(String),
     /// A bug, which concerns this grant alone.
@@ -65,7 +64,7 @@ pub async fn reconcile(
         .claims_cache
         .alone_on(&GrantName::of(&resource))
         .await;
-    // It may have changed meanwhile.
+    // The grant may have changed or disappeared while this reconcile waited for its lock.
     let newest = context.world.grants.get(&ObjectRef::from_obj(&*resource));
     let Some(newest) = newest.filter(|newest| newest.uid() == resource.uid()) else {
         return Ok(Ended::gone());
@@ -73,8 +72,8 @@ pub async fn reconcile(
     let resource = with_its_finalizer(newest, &context).await?;
     let resource = &*resource;
     let deleting = resource.meta().deletion_timestamp.is_some();
-    // Without our finalizer, but with a record, it is held up by somebody else's, and has not been
-    // revoked yet.
+    // A record without our finalizer means that another finalizer holds up the deletion, and that
+    // the grant has not been revoked yet.
     if deleting
         && !patch::has_finalizer(resource)
         && context.world.claims_cache.claims(resource).is_none()
@@ -91,7 +90,7 @@ pub async fn reconcile(
     }
     let look = how_to_look(resource, &context);
     let fresh = how_fresh(resource, &context);
-    // What the grant is to have is never given up.
+    // A place that the grant should still have is never given up.
     let abandons = is_abandoned(resource);
     let begin = |aim, claims| {
         Enforcement::new(&context.world, &owner, &resource.spec, aim, claims, look)
@@ -124,8 +123,8 @@ pub async fn reconcile(
             (enforcement.run().await, problems)
         }
         Decision::Revoke(problems) => match where_to_revoke(resource, &owner.grant, &context) {
-            // A rule that no longer admits the grant is no reason for its owner to give up what
-            // cannot be revoked.
+            // The loss of admission does not entitle the owner to give up access that cannot be
+            // revoked: only a deletion does.
             Some(claims) => (
                 begin(Aim::Revoke, &claims)
                     .abandoning(abandons && deleting)
@@ -148,13 +147,14 @@ pub async fn reconcile(
         Decision::Preview {
             grant: Ok(grant), ..
         } => {
-            // What was applied before stays on record as it is, and is looked at with the rest.
+            // Places that were applied before stay recorded as they are, and are read with the
+            // rest.
             let recorded = context.world.claims_cache.claims(resource);
             let claims = recorded
                 .as_ref()
                 .map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
             let mut done = begin(Aim::Hold(&grant), &claims).observing().run().await;
-            // As it is by now: its record may have been found again meanwhile.
+            // The current claims: the record may have been found again meanwhile.
             done.outcome.applied = context.world.claims_cache.claims(resource);
             (done, Vec::new())
         }
@@ -170,7 +170,7 @@ pub async fn reconcile(
         }
         | Decision::Leave(problems) => {
             let mut done = nothing_done(context.world.claims_cache.claims(resource));
-            // There is nothing to find out about an account that has no AWSAccount.
+            // Nothing can be found out about an account that has no AWSAccount.
             if let Some(problem) = problems.first()
                 && deleting
                 && abandons
@@ -191,8 +191,8 @@ pub async fn reconcile(
         context.world.claims_cache.record_nothing_left(&owner.uid);
     }
     done.outcome.refusal = refusal;
-    // Whatever could be done this time: what was replaced before stays on record for as long as the
-    // spec names it.
+    // Independent of the outcome: a replaced statement stays recorded for as long as the spec names
+    // its Sid.
     done.outcome.replaces = resource
         .spec
         .registry
@@ -207,8 +207,8 @@ pub async fn reconcile(
             .backoff
             .failed(&owner.uid, resource.meta().generation)
     };
-    // One that held a moment ago holds most likely still: a hiccup of AWS, or a turn that did not
-    // come, is not told at once.
+    // A grant that was ready a moment ago most likely still is. A transient AWS error, or a work
+    // slot that was not free in time, is not reported at once.
     let hiccup = matches!(look, Freshness::MaxAge(_))
         && !problems.is_empty()
         && problems.iter().all(passes_by_itself);
@@ -221,7 +221,8 @@ pub async fn reconcile(
         let pause = requeue::after_failures(&problems, failures(), context.world.resync_interval);
         return Ok(Ended::not_ready(pause));
     }
-    // Before the claims go: after a start this is what says where to look.
+    // Recorded before the claims are removed: after a restart, this record says which policies to
+    // read.
     recent::record(&context, &done.revoked).await?;
     report(resource, &context, &owner, &done).await?;
     if !done.given_up.is_empty() {
@@ -229,14 +230,15 @@ pub async fn reconcile(
     }
     let has_nothing = done.outcome.applied.is_none();
     if !deleting && enforces && had_record && has_nothing && patch::has_finalizer(resource) {
-        // All that it had was revoked, and nothing of what it is to have can be used yet: there is
-        // nothing to guard. Should the finalizer stay all the same, a deletion has nothing to look
-        // for by the spec.
+        // All access of the grant was revoked, and none of its desired places can be used yet, so
+        // there is nothing to guard. If the finalizer stays nevertheless, a deletion need not
+        // search the places of the spec.
         context.world.claims_cache.record_nothing_left(&owner.uid);
         patch::remove_finalizer(&context.world.leadership, &context.client, resource).await?;
     }
     if deleting && has_nothing {
-        // When the grant disappears, this is how it is known that nothing is left to revoke.
+        // Records that nothing is left to revoke, so that the grant does not count as vanished when
+        // it disappears.
         context.world.claims_cache.record(resource, None);
         patch::remove_finalizer(&context.world.leadership, &context.client, resource).await?;
         context.backoff.reset(&owner.uid);
@@ -256,14 +258,14 @@ pub async fn reconcile(
     )))
 }
 
-/// Ends the reconciliation of a grant whose accounts or namespace the watch caches do not show yet.
+/// Ends the reconcile of a grant whose accounts or namespace are not in the watch caches yet.
 async fn waits_for_the_caches(
     resource: &CrossAccountRegistryGrant,
     owner: &Owner,
     context: &Context,
 ) -> Result<Option<Ended>, Error> {
     let status = resource.status.as_ref();
-    // What was said of this generation before was said with full caches.
+    // An earlier reconcile of this generation found the caches full.
     if status.and_then(|status| status.observed_generation) == resource.meta().generation {
         return Ok(None);
     }
@@ -272,7 +274,8 @@ async fn waits_for_the_caches(
         return Ok(None);
     };
     tracing::debug!(grant = %owner.grant, missing, "not in the watch cache yet, waiting for it");
-    // Its arrival triggers a reconciliation; this is for the case that it does not arrive.
+    // The arrival of the missing object triggers a reconcile. This retry is for the case that it
+    // does not arrive.
     let failures = context
         .backoff
         .failed(&owner.uid, resource.meta().generation);
@@ -283,7 +286,8 @@ async fn waits_for_the_caches(
     ))))
 }
 
-/// How often in a row a grant that was in place may not be looked at before it says so.
+/// Number of consecutive reconciles that may fail with transient errors before a ready grant
+/// reports it.
 const HICCUPS: u32 = 2;
 
 fn passes_by_itself(problem: &Problem) -> bool {
@@ -293,10 +297,10 @@ fn passes_by_itself(problem: &Problem) -> bool {
     )
 }
 
-/// How a repository's policy is looked at. For a grant that is settled and only looked at once
-/// more, another grant's recent look at the same repository will do: hundreds of grants on one
-/// repository do not read its policy hundreds of times. Whoever changed the resource, or waits for
-/// it, gets a look of his own.
+/// Returns the freshness that the sync of a repository policy needs. On a resync of a settled
+/// grant, another grant's recent sync of the same repository is enough: hundreds of grants on one
+/// repository do not read its policy hundreds of times. A grant that was changed, is not ready, or
+/// was requested by annotation gets a fresh sync.
 fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Freshness {
     let status = resource.status.as_ref();
     let is_ready = ready(status).is_some_and(|(ready, ..)| ready == "True");
@@ -309,9 +313,9 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Fresh
     }
 }
 
-/// How old what is known of managed policies and of the registry's own may be: many grants hang on
-/// them, and they change seldom. Who asks by hand wants to know how it is now, and where access is
-/// denied somebody may be mending it.
+/// Returns the maximum age of cached managed and registry policies. Many grants depend on them, and
+/// they change seldom. A manual request bypasses the cache. A grant with denied access uses a short
+/// age, because somebody may be fixing it.
 fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duration {
     const JUST_NOW: Duration = Duration::from_secs(10);
     let status = resource.status.as_ref();
@@ -324,15 +328,15 @@ fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duratio
     }
 }
 
-/// How a reconciliation begins.
+/// Priority and first account of a reconcile.
 pub struct Begins {
     pub urgency: Priority,
     /// The account that it calls first, if it calls any.
     pub account: Option<String>,
 }
 
-/// How the grant's next reconciliation begins. Only once the caches of accounts and namespaces are
-/// filled.
+/// Computes how the grant's next reconcile begins. Call it only after the caches of accounts and
+/// namespaces are filled.
 pub fn begins(resource: &CrossAccountRegistryGrant, context: &Context) -> Begins {
     let (claims, name) = (
         context.world.claims_cache.claims(resource),
@@ -385,7 +389,7 @@ fn urgency(resource: &CrossAccountRegistryGrant, context: &Context, revokes: boo
     }
 }
 
-/// Whether a reconciliation was asked for by annotation, and none has served that yet.
+/// Returns whether an annotation requests a reconcile, and none has served the request yet.
 pub fn is_asked_for(resource: &CrossAccountRegistryGrant) -> bool {
     asked(resource)
         != resource
@@ -394,7 +398,7 @@ pub fn is_asked_for(resource: &CrossAccountRegistryGrant) -> bool {
             .and_then(|status| status.last_handled_reconcile.as_ref())
 }
 
-/// How long to wait when the outcome could not be told.
+/// Returns the pause after a reconcile that could not report its outcome.
 pub fn after_error(
     resource: &CrossAccountRegistryGrant,
     error: &Error,
@@ -404,7 +408,7 @@ pub fn after_error(
         Error::Cluster(_) | Error::Panicked(_) => {
             tracing::warn!(grant = resource.name_any(), namespace = resource.namespace(), %error, "the outcome could not be told; trying again");
         }
-        // The next leader goes on.
+        // The next leader continues.
         Error::NotLeading(_) => {
             tracing::debug!(grant = resource.name_any(), namespace = resource.namespace(), %error)
         }
@@ -416,12 +420,12 @@ pub fn after_error(
     requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval)
 }
 
-/// The request to look at once, whatever it says.
+/// Returns the value of the annotation that requests a reconcile. Any value will do.
 fn asked(resource: &CrossAccountRegistryGrant) -> Option<&String> {
     resource.annotations().get(RECONCILE)
 }
 
-/// Whether the grant is to be let go where there is no way into an account.
+/// Returns whether the grant may be released where an account cannot be accessed.
 pub fn is_abandoned(resource: &CrossAccountRegistryGrant) -> bool {
     resource
         .annotations()
@@ -429,9 +433,9 @@ pub fn is_abandoned(resource: &CrossAccountRegistryGrant) -> bool {
         .is_some_and(|value| value == "true")
 }
 
-/// What makes the operator look at a grant: another generation (its own status writes are none, a
-/// deletion is), its annotations that speak to the operator, and the loss of the finalizer that
-/// guards its record.
+/// Hashes everything that triggers a reconcile of a grant: the generation (which a deletion changes
+/// and the operator's own status writes do not), the annotations for the operator, and the loss of
+/// the finalizer that guards the record.
 pub fn calls_for_a_look(resource: &CrossAccountRegistryGrant) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     let lost_finalizer = has_record(resource) && !patch::has_finalizer(resource);
@@ -445,7 +449,7 @@ pub fn calls_for_a_look(resource: &CrossAccountRegistryGrant) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Says that the grant is suspended, and nothing else of it.
+/// Reports that the grant is suspended, and nothing else about it.
 async fn suspend(resource: &CrossAccountRegistryGrant, context: &Context) -> Result<(), Error> {
     let (before, generation) = (resource.status.as_ref(), resource.meta().generation);
     let claims = context.world.claims_cache.claims(resource);

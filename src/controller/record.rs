@@ -1,4 +1,4 @@
-//! What a grant has on record, and the finalizer that guards it.
+//! The record of a grant, and the finalizer that guards it.
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
@@ -15,8 +15,8 @@ use kube::{Resource, ResourceExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Puts the finalizer back on a grant that has a record: somebody took it off, and a deletion would
-/// leave its access in AWS.
+/// Restores the finalizer of a grant that has a record. Somebody removed it, and a deletion would
+/// leave the grant's access in AWS.
 pub async fn with_its_finalizer(
     resource: Arc<CrossAccountRegistryGrant>,
     context: &Context,
@@ -38,7 +38,7 @@ pub async fn with_its_finalizer(
     Ok(Arc::new(restored))
 }
 
-/// Whether the grant's status holds a record.
+/// Returns whether the grant's status contains a record.
 pub fn has_record(resource: &CrossAccountRegistryGrant) -> bool {
     resource
         .status
@@ -46,8 +46,8 @@ pub fn has_record(resource: &CrossAccountRegistryGrant) -> bool {
         .is_some_and(|status| status.applied.is_some())
 }
 
-/// Puts on record what may be touched, before it is: the finalizer first, so that the record cannot
-/// vanish. A grant of which nothing can be touched has neither.
+/// Records the places that may be written to, before any of them is. The finalizer comes first, so
+/// that the record cannot disappear. A grant without any such place gets neither.
 pub async fn claim(
     resource: &CrossAccountRegistryGrant,
     context: &Context,
@@ -79,10 +79,10 @@ pub async fn claim(
     Ok(claims)
 }
 
-/// Where something of a grant may be that is to be taken back: what it has on record. Without a
-/// record that is what its spec names, if it carries our finalizer: it had a record once, and lost
-/// it with a cluster's backup. A grant that never had one is no reason to ask anything of an
-/// account that does not admit it.
+/// Returns the places where a grant that is being revoked may have access. These are its recorded
+/// claims. Without a record, they are the places that its spec names, if it has our finalizer: it
+/// had a record once, and lost it in a restore of the cluster. A grant that never had a record is
+/// no reason to call an account that does not admit it.
 pub fn where_to_revoke(
     resource: &CrossAccountRegistryGrant,
     name: &GrantName,
@@ -103,14 +103,14 @@ pub fn where_to_revoke(
     })
 }
 
-/// Whether a grant without a record had one before, by its finalizer, and is not known to have
-/// nothing left in AWS.
+/// Returns whether a grant without a record had one before: it has our finalizer, and is not known
+/// to have nothing left in AWS.
 pub fn may_have_lost_record(world: &World, resource: &CrossAccountRegistryGrant) -> bool {
     patch::has_finalizer(resource) && !world.claims_cache.has_nothing_left(resource)
 }
 
-/// Looks for what a frozen grant has in AWS without a record, once since the start. If that cannot
-/// be looked at, the next reconciliation tries again.
+/// Searches AWS for access of a frozen grant that has no record, once since the start. If the
+/// search fails, the next reconcile tries again.
 pub async fn find_own_records(
     resource: &CrossAccountRegistryGrant,
     owner: &Owner,
@@ -141,7 +141,7 @@ pub async fn find_own_records(
     }
 }
 
-/// Reports for the last time what may be left in places that are given up.
+/// Reports for the last time which access may be left in places that are given up.
 pub async fn abandon(
     resource: &CrossAccountRegistryGrant,
     context: &Context,

@@ -1,4 +1,4 @@
-//! What came of a reconciliation: the status, and what people hear of it in Events.
+//! Reports the outcome of a reconcile: status, Events and drift metrics.
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::{ConditionType, Reason};
@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 
-/// Writes the status if it changed, and tells people what is new.
+/// Writes the status if it changed, and publishes Events about the news.
 pub async fn report(
     resource: &CrossAccountRegistryGrant,
     context: &Context,
@@ -48,15 +48,16 @@ pub async fn report(
     let about = resource.object_ref(&());
     context.events.notices(&about, notices).await;
     let was = self::ready(before);
-    // Also where somebody else denies access, all that the grant writes was in place.
+    // With `PathDenied`, somebody else denies access, but everything that the grant writes was in
+    // place.
     let path_denied = Reason::PathDenied.to_string();
     let was_in_place = was
         .as_ref()
         .is_some_and(|(ready, reason, _)| *ready == "True" || *reason == path_denied);
     let settled = before.and_then(|status| status.observed_generation) == generation;
-    // What changes in IAM though the same was wanted before was changed by somebody else; a
-    // repository's policy changes with other grants as well, and that ended sessions need no
-    // mention any more is a matter of time.
+    // A change in IAM although the desired state is the same as before was caused by somebody else.
+    // A repository policy is excluded, because it changes with other grants as well. The removal of
+    // ended sessions is excluded, too: it is only a matter of time.
     let by_others = |change: &&Change| {
         *as_before && change.region.is_none() && !change.what.contains(ENDED_SESSIONS)
     };
@@ -106,8 +107,8 @@ pub async fn report(
     Ok(())
 }
 
-/// Writes the status, while this replica leads: it is written whole, so that one who leads no
-/// longer would undo the next one's claims.
+/// Writes the entire status, while this replica leads. A former leader would overwrite the claims
+/// of the next one.
 pub async fn write_status(
     resource: &CrossAccountRegistryGrant,
     context: &Context,
@@ -121,7 +122,7 @@ pub async fn write_status(
     Ok(patch::grant_status(leadership, client, resource, status).await?)
 }
 
-/// Status, reason and message of the condition `Ready`.
+/// Returns status, reason and message of the condition `Ready`.
 pub fn ready(status: Option<&Status>) -> Option<(&str, &str, &str)> {
     let name = ConditionType::Ready.to_string();
     let condition = status?
@@ -131,7 +132,7 @@ pub fn ready(status: Option<&Status>) -> Option<(&str, &str, &str)> {
     Some((&condition.status, &condition.reason, &condition.message))
 }
 
-/// The time, as statuses have it.
+/// Returns the current time in the type that statuses use.
 pub fn now() -> Time {
     Time(Timestamp::now())
 }

@@ -1,6 +1,6 @@
-//! When to look again: after the resync interval if all is well, else after a pause that grows. No
-//! state makes a hot loop. Also how often reconciles may be asked for by annotation, and how soon a
-//! watch that broke off is begun again.
+//! Computes when the next reconcile is due: after the resync interval if all is well, else after a
+//! pause that grows. No state causes a hot loop. Also limits the reconciles that annotations
+//! request, and the restarts of a broken watch.
 
 use crate::api::conditions::Reason;
 use crate::grant::Problem;
@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// How many times each resource has failed in a row, by UID; a new generation starts over.
+/// Number of consecutive failures of each resource, by UID. A new generation resets it.
 #[derive(Default)]
 pub struct Backoff(Mutex<HashMap<String, (Option<i64>, u32)>>);
 
 impl Backoff {
-    /// Counts one more failure, and says how many there were before it.
+    /// Counts one more failure, and returns the number of failures before it.
     pub fn failed(&self, uid: &str, generation: Option<i64>) -> u32 {
         let mut failures = self.0.lock().expect("no panic while held");
         let (of, count) = failures.entry(uid.to_owned()).or_default();
@@ -28,7 +28,7 @@ impl Backoff {
         before
     }
 
-    /// How many failures there were in a row.
+    /// Returns the number of consecutive failures.
     pub fn count(&self, uid: &str) -> u32 {
         self.0
             .lock()
@@ -37,51 +37,52 @@ impl Backoff {
             .map_or(0, |(_, count)| *count)
     }
 
-    /// Starts over.
+    /// Resets the count.
     pub fn reset(&self, uid: &str) {
         self.0.lock().expect("no panic while held").remove(uid);
     }
 }
 
-/// How many looks at one grant its annotations and its finalizer may bring about in a row, and how
-/// often afterwards.
+/// Number of reconciles in a row that the annotations and the finalizer of one grant may trigger,
+/// and the interval between further ones.
 const ASKED_AT_ONCE: u32 = 6;
 const ASKED_EVERY: Duration = Duration::from_secs(30);
 
-/// What brings about a look at a grant.
+/// Cause of a grant's reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// A new generation: its spec was changed, or it is deleted.
+    /// The generation, which changes with the spec and with a deletion.
     pub generation: Option<i64>,
-    /// Whether access is to be taken back, because of the spec or of the accounts' rules.
+    /// Whether access must be revoked, because of the spec or of the accounts' rules.
     pub revokes: bool,
-    /// Everything that does: its annotations and the loss of its finalizer as well, as a hash.
+    /// Hash of all triggers, which include the annotations and the loss of the finalizer.
     pub all: Option<u64>,
 }
 
-/// How often looks were asked for by anything but a change, for each grant by its UID. A look on
-/// demand reads everything anew, so that a grant which is annotated all the time, or whose deletion
-/// cannot end and is asked for again and again, would use up the calls of its accounts.
+/// Limit for reconciles that are triggered by anything but a change, for each grant by its UID. A
+/// requested reconcile reads everything from AWS again. A grant that is annotated all the time, or
+/// whose deletion cannot end and is requested again and again, would use up the calls of its
+/// accounts.
 #[derive(Default)]
 pub struct ReconcileLimiter(Mutex<HashMap<String, Begun>>);
 
 struct Begun {
     cause: Cause,
     at: Instant,
-    /// Each look that was asked for takes up its share of time.
+    /// The end of the time that requested reconciles have used up; each takes its share.
     taken_until: Instant,
 }
 
 impl ReconcileLimiter {
-    /// Lets a look begin, or says after which time it may.
+    /// Admits a reconcile, or returns how long it has to wait.
     pub fn may_begin(&self, uid: &str, cause: Cause) -> Result<(), Duration> {
         let now = Instant::now();
         let mut asked = self.0.lock().expect("no panic while held");
-        // Who asks no more often than that needs no limit.
+        // Requests that are less frequent need no limit.
         asked.retain(|_, begun| begun.taken_until > now || begun.at + ASKED_EVERY > now);
         let before = asked.get(uid);
         let taken_until = before.map_or(now, |begun| begun.taken_until.max(now));
-        // The same cause again is a resync, or another try.
+        // An unchanged cause is a resync, or a retry.
         let Cause {
             generation,
             revokes,
@@ -119,15 +120,15 @@ impl ReconcileLimiter {
     }
 }
 
-/// The longest pause between two attempts to watch again. Edits are noticed within twice this time
-/// once the API server is back.
+/// The longest pause between two attempts to restart a watch. Edits are noticed within twice this
+/// time once the API server is back.
 pub const LONGEST_RECONNECT: Duration = Duration::from_secs(4);
 const FIRST_RECONNECT: Duration = Duration::from_millis(250);
-/// A failure after so long without another one is the first again.
+/// After so long without a failure, the next one counts as the first.
 const RECONNECTED_FOR: Duration = Duration::from_secs(60);
 
-/// The pauses of a watch that cannot be begun. They start over after a time without failures and
-/// not with an event, for every failed list begins with one.
+/// Pauses of a watch that cannot be started. They are reset by a time without failures, and not by
+/// an event, for every failed list begins with one.
 #[derive(Default)]
 pub struct Reconnect {
     failures: u32,
@@ -154,8 +155,8 @@ impl kube::runtime::utils::Backoff for Reconnect {
     fn reset(&mut self) {}
 }
 
-/// No pause: what a controller merges are watches, and each of them pauses by itself. A pause of
-/// the merged stream would hold up those that work.
+/// No pause. A controller merges watches, and each of them has its own pauses. A pause of the
+/// merged stream would hold up the watches that work.
 pub struct NoPause;
 
 impl Iterator for NoPause {
@@ -170,7 +171,7 @@ impl kube::runtime::utils::Backoff for NoPause {
     fn reset(&mut self) {}
 }
 
-/// The longest pause after a failure of this kind.
+/// Returns the longest pause after a failure with this reason.
 fn longest(reason: Reason) -> Duration {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     match reason {
@@ -196,7 +197,8 @@ fn longest(reason: Reason) -> Duration {
         | Reason::PolicyTooLarge
         | Reason::QuotaExceeded
         | Reason::StillInUse => minutes(10),
-        // Only a change of the resource or of the account helps, and that wakes us at once.
+        // Only a change of the resource or of the account helps, and that triggers a reconcile at
+        // once.
         Reason::Invalid | Reason::NotAdmitted | Reason::Rejected => minutes(60),
         Reason::Granted
         | Reason::RegistrySideReady
@@ -211,8 +213,8 @@ fn longest(reason: Reason) -> Duration {
     }
 }
 
-/// The pause after a failure: it doubles with each in a row, up to the longest for its kind or the
-/// resync interval, whichever is shorter, with jitter down to half.
+/// Returns the pause after a failure. It doubles with each consecutive failure, up to the longest
+/// for the reason or the resync interval, whichever is shorter. Jitter shortens it by up to a half.
 pub fn after_failure(reason: Reason, failures_before: u32, resync: Duration) -> Duration {
     let grown =
         SHORTEST.saturating_mul(2_u32.saturating_pow(failures_before.saturating_add(1).min(20)));
@@ -220,7 +222,8 @@ pub fn after_failure(reason: Reason, failures_before: u32, resync: Duration) -> 
     jittered(ceiling, 0.5, 1.0).max(SHORTEST)
 }
 
-/// The pause after several failures at once: that of the one which may mend itself soonest.
+/// Returns the pause after several failures at once: that of the failure which may resolve itself
+/// soonest.
 pub fn after_failures(problems: &[Problem], failures_before: u32, resync: Duration) -> Duration {
     let soonest = problems
         .iter()
@@ -233,8 +236,8 @@ pub fn after_failures(problems: &[Problem], failures_before: u32, resync: Durati
     )
 }
 
-/// The pause while all is well: the resync interval, give or take a fifth, so that many grants do
-/// not march in step.
+/// Returns the pause while all is well: the resync interval with a jitter of a fifth, so that many
+/// grants do not reconcile in step.
 pub fn after_success(resync: Duration) -> Duration {
     jittered(resync, 0.8, 1.2)
 }
@@ -296,7 +299,7 @@ mod tests {
     async fn looks_on_demand_are_limited_for_each_grant_and_none_is_lost() {
         let asked = ReconcileLimiter::default();
         let toggled = std::cell::Cell::new(0);
-        // As an annotation that is set and taken off again.
+        // Simulates an annotation that is set and removed again.
         let may_begin = |uid| {
             let outcome = asked.may_begin(uid, cause(1, toggled.get() % 2));
             toggled.set(toggled.get() + u64::from(outcome.is_ok()));
@@ -380,8 +383,8 @@ mod tests {
         assert!(pauses.next().unwrap() <= FIRST_RECONNECT);
     }
 
-    /// A watch during an outage: it fails again and again, until the API server is back and an edit
-    /// is seen. One that `lists` begins each attempt with an event.
+    /// Simulates a watch during an outage. It fails again and again, until the API server is back
+    /// and an edit is seen. With `lists`, each attempt begins with an event.
     fn watch(
         back: Instant,
         lists: bool,
@@ -402,8 +405,8 @@ mod tests {
         })
     }
 
-    /// How long after the API server's return an edit is noticed on every one of three watches,
-    /// merged as the controller does.
+    /// Returns how long after the API server's return an edit is noticed on every one of three
+    /// watches, which are merged as in the controller.
     async fn noticed_after<B, M>(outage: Duration, each: impl Fn() -> B, merged: M) -> Duration
     where
         B: kube::runtime::utils::Backoff,

@@ -1,9 +1,9 @@
-//! A cluster that was restored from a backup without status: the records of frozen grants
-//! (suspended, or mode `Observe`) are found again. Nothing is written for such a grant, so nothing
-//! else would put its claims on record, and without a record it keeps no access.
+//! Finds the records of frozen grants (suspended, or mode `Observe`) after a cluster was restored
+//! from a backup without status. The operator writes nothing for such a grant, so nothing else
+//! would record its claims, and without a record it keeps no access.
 //!
-//! Before a repository's policy is looked at for the first time since the start, what no grant on
-//! record accounts for is assigned to the admitted frozen grants that ask for it. From then on they
+//! Before the first sync of a repository policy since the start, access in it that no recorded
+//! grant accounts for is assigned to the admitted frozen grants that ask for it. From then on these
 //! have a record: rules and deletions revoke it as usual.
 
 use crate::api::CrossAccountRegistryGrant;
@@ -27,14 +27,13 @@ use tokio::sync::OnceCell;
 
 type Grants = Vec<Arc<CrossAccountRegistryGrant>>;
 
-/// Which repositories were looked at since the start, and how a record is written.
+/// Repositories that were searched since the start, and the means to write a record.
 #[derive(Default)]
 pub struct Restored {
     /// `None` where nothing is written: in a plan.
     cluster: Option<(Client, Events)>,
     looked: Mutex<HashMap<RepositoryKey, Arc<OnceCell<()>>>>,
-    /// The grants as they were before any record was changed; kept only where a frozen grant has
-    /// none.
+    /// The grants before any record was changed. Filled only if a frozen grant has no record.
     at_start: OnceLock<Grants>,
 }
 
@@ -46,7 +45,7 @@ impl Restored {
         }
     }
 
-    /// Remembers the grants as they are now, the first time. Call it before a record is written.
+    /// Stores the current grants at the first call. Call it before a record is written.
     pub fn note_start(&self, world: &World) {
         self.at_start.get_or_init(|| {
             let lost = world
@@ -61,17 +60,17 @@ impl Restored {
     }
 }
 
-/// Whether the record of this grant may have been lost: it is frozen, and has none.
+/// Returns whether the record of this grant may have been lost: it is frozen, and has none.
 pub fn may_have_lost_its_record(world: &World, grant: &CrossAccountRegistryGrant) -> bool {
     is_frozen(&grant.spec)
         && grant.meta().deletion_timestamp.is_none()
         && world.claims_cache.has_no_claims(grant)
 }
 
-/// Finds the records again that have to do with this repository, once.
+/// Finds the lost records that concern this repository, once.
 ///
 /// # Errors
-/// When the policy could not be read: then nothing may be written to it either.
+/// When the policy could not be read: then it must not be written either.
 pub async fn find_records(
     world: &World,
     account: &Account,
@@ -91,7 +90,7 @@ pub async fn find_records(
     {
         Ok(()) => Ok(()),
         Err(Unfinished::NothingToRead) => {
-            // A spec may name what is not there without end.
+            // A spec may name any number of repositories that do not exist.
             world
                 .restored
                 .looked
@@ -104,7 +103,7 @@ pub async fn find_records(
     }
 }
 
-/// Why the records of a repository are looked for again at its next look.
+/// Reason why a repository is searched again at its next sync.
 enum Unfinished {
     /// There is no such repository, or its policy is not understood. Such a policy is never
     /// written, so nothing is lost before somebody corrects it.
@@ -126,8 +125,8 @@ async fn assign(
     events: &Events,
 ) -> Result<(), Unfinished> {
     let candidates = candidates(world, repository);
-    // Where access was revoked within the last hour, what no grant accounts for is rather that access,
-    // written back by somebody, than what a frozen grant had.
+    // Where access was revoked within the last hour, unaccounted access is more likely that access,
+    // written back by somebody, than access of a frozen grant.
     if candidates.is_empty() || recent::is_on_record(world, repository) {
         return Ok(());
     }
@@ -153,16 +152,16 @@ async fn assign(
             world.leadership.may_write().map(drop)?;
             let found = claims_on(&grant, repository);
             if let Err(error) = put_on_record(world, client, &resource, &found).await {
-                // Whatever keeps this grant's record from being written (its size, fields that nobody
-                // can parse, a conflict) holds up nobody else. Its access stays: until the next start
-                // this process knows the record, and tries to write it with each of the grant's
-                // statuses.
+                // A record that cannot be written (because of its size, fields that nobody can
+                // parse, or a conflict) does not hold up other grants. The grant's access stays:
+                // until the next start this process keeps the record in memory, and tries to write
+                // it with each of the grant's statuses.
                 tracing::warn!(grant = %GrantName::of(&resource), %error, "the record that was found for the policy of {repository} could not be written yet; it is kept in memory");
                 world
                     .claims_cache
                     .record(&resource, Some(grown_by(world, &resource, &found)));
                 world.nudge(&GrantName::of(&resource));
-                // It is not on record, so no Event says that it is.
+                // The record is not written, so no Event reports it as such.
                 continue;
             }
             let what = format!(
@@ -176,8 +175,9 @@ async fn assign(
     Ok(())
 }
 
-/// The admitted frozen grants that reach a repository and have no record of it. One whose record is
-/// of the very spec that it has was found again at another repository.
+/// Returns the admitted frozen grants that reach a repository and have no record of it. A grant
+/// whose record contains its current spec is among them: the record was found at another
+/// repository.
 fn candidates(
     world: &World,
     repository: &RepositoryKey,
@@ -208,8 +208,8 @@ fn candidates(
     reaching.collect()
 }
 
-/// What the grants on record, live or being deleted, may have in a repository's policy: by what
-/// they were before the start, and by what they are now.
+/// Returns the contributions that recorded grants, live or being deleted, may have in a repository
+/// policy: by their state before the start, and by their current state.
 fn accounted_for(world: &World, repository: &RepositoryKey) -> Vec<Contribution> {
     let RepositoryKey {
         account,
@@ -248,8 +248,8 @@ fn accounted_for(world: &World, repository: &RepositoryKey) -> Vec<Contribution>
     accounted
 }
 
-/// The claims of a grant on this repository alone, and on the roles that its spec names: they say
-/// where to look.
+/// Returns the claims of a grant on this repository alone, and on the roles that its spec names.
+/// The claims say where to search.
 fn claims_on(grant: &Grant, repository: &RepositoryKey) -> Applied {
     let RepositoryKey {
         account: _,
@@ -294,7 +294,7 @@ async fn put_on_record(
     Ok(())
 }
 
-/// What is on record for a grant, and what was found.
+/// Returns the recorded claims of a grant together with those that were found.
 fn grown_by(world: &World, grant: &CrossAccountRegistryGrant, found: &Applied) -> Applied {
     world
         .claims_cache

@@ -1,7 +1,7 @@
-//! Another operator that is alive and has this installation's ID: two clusters, for instance, of
-//! which one was made from the other's backup. Each takes what the other writes for drift, and puts
-//! it right. It is noticed by what is read anyway, account by account, and new access in such an
-//! account waits until somebody says which operator is to go on.
+//! Detects another live operator with this installation's ID: two clusters, for instance, one of
+//! which was made from the other's backup. Each operator takes the other's writes for drift and
+//! reverts them. Reads that are made anyway show this, account by account. New access in such an
+//! account waits until somebody decides which operator is to continue.
 
 use crate::api::account::AWSAccount;
 use crate::api::account_status::SecondWriter;
@@ -28,16 +28,16 @@ use std::time::{Duration, Instant};
 
 /// How far back sightings count.
 const WINDOW: Duration = Duration::from_secs(3600);
-/// How many of them within that time are proof. A single one may be a late write by a tool that had
-/// read the policy earlier.
+/// The number of sightings within that time that are proof. A single one may be a late write by a
+/// tool that had read the policy earlier.
 const PROOF: usize = 2;
 
-/// How many entries are kept for one policy: many times what fits into it. Beyond that the process
-/// starts over for this policy, as after a restart, so that endless edits of a grant do not fill
-/// the memory.
+/// The number of entries that are kept for one policy: many times what fits into it. Beyond that
+/// the process starts over for this policy, as after a restart, so that endless edits of a grant do
+/// not fill the memory.
 const MOST_KNOWN: usize = 5_000;
 
-/// What of another writer was seen in each account.
+/// Sightings of another writer in each account.
 #[derive(Default)]
 pub struct SecondWriters(Mutex<HashMap<AccountId, Account>>);
 
@@ -45,12 +45,12 @@ pub struct SecondWriters(Mutex<HashMap<AccountId, Account>>);
 struct Account {
     sightings: VecDeque<(Instant, String)>,
     proven: Option<SecondWriter>,
-    /// The UID that each role carried when this process saw to it last.
+    /// The grant's UID in the tags of each role when this process applied the role last.
     tagged: HashMap<String, String>,
 }
 
 impl SecondWriters {
-    /// Notes a sighting. Returns what is proven by it, if that was not so before.
+    /// Notes a sighting. Returns the proof if this sighting completes it.
     fn sighted(&self, account: &AccountId, what: String, now: Instant) -> Option<SecondWriter> {
         let mut accounts = self.0.lock().expect("no panic while held");
         let account = accounts.entry(account.clone()).or_default();
@@ -69,7 +69,7 @@ impl SecondWriters {
         account.proven.clone()
     }
 
-    /// What was proven in this term.
+    /// Returns the proof that was completed in this term.
     pub fn proven(&self, account: &AccountId) -> Option<SecondWriter> {
         self.0
             .lock()
@@ -79,7 +79,7 @@ impl SecondWriters {
             .clone()
     }
 
-    /// Forgets what was seen in an account.
+    /// Forgets the sightings and the proof of an account.
     pub fn forget(&self, account: &AccountId) {
         if let Some(account) = self.0.lock().expect("no panic while held").get_mut(account) {
             account.sightings.clear();
@@ -87,7 +87,7 @@ impl SecondWriters {
         }
     }
 
-    /// Notes that a role carries this owner's tags.
+    /// Notes that a role has this owner's tags.
     pub fn note_tags(&self, account: &AccountId, role: &str, owner: &Owner) {
         let mut accounts = self.0.lock().expect("no panic while held");
         accounts
@@ -113,21 +113,21 @@ impl SecondWriters {
     }
 }
 
-/// The access in a repository's policy that is known to be this process' own: what it has written,
-/// and what was there when it came.
+/// Access in a repository policy that is known to be this process' own: access that it has written,
+/// and access that it found at its first sync.
 #[derive(Default)]
 pub struct OwnAccess {
-    /// Hashes, for there may be hundreds of grants on each of thousands of repositories.
+    /// Hashes, because there may be hundreds of grants on each of thousands of repositories.
     known: HashSet<u64>,
-    /// Whether our statements were as this process wants them after the last look.
+    /// Whether our statements were as desired after the last sync.
     settled: bool,
-    /// Whether there was something strange at the last look. It counts once, until it was gone.
+    /// Whether the last sync found access of another writer. It counts once, until it is gone.
     sighted: bool,
 }
 
 impl OwnAccess {
-    /// What of this is not its own. `None`: it has not seen to the policy since the start, so
-    /// nobody can say.
+    /// Returns the part of this access that is not this process' own. `None`: nothing can be said,
+    /// because this process has not completed a sync of the policy since the start.
     fn strange(&self, held: Vec<Contribution>) -> Option<Vec<Contribution>> {
         self.settled.then(|| {
             singles(held)
@@ -136,7 +136,7 @@ impl OwnAccess {
         })
     }
 
-    /// What was there before the first look is nobody else's doing.
+    /// Notes access that was there before the first sync: it is not another operator's doing.
     fn begin(&mut self, found: Vec<Contribution>) {
         if !self.settled {
             self.known
@@ -144,13 +144,13 @@ impl OwnAccess {
         }
     }
 
-    /// Our statements are now as this process wants them.
+    /// Notes that our statements are now as desired.
     fn settle(&mut self, left: Vec<Contribution>) {
         self.write(left);
         (self.settled, self.sighted) = (true, false);
     }
 
-    /// This is about to be written.
+    /// Notes access that is about to be written.
     fn write(&mut self, held: Vec<Contribution>) {
         if self.known.len() > MOST_KNOWN {
             (self.known, self.settled) = (HashSet::new(), false);
@@ -158,7 +158,7 @@ impl OwnAccess {
         self.known.extend(singles(held).map(|single| hash(&single)));
     }
 
-    /// Whether there is something strange that was not there at the last look.
+    /// Returns whether there is access of another writer that the last sync did not find.
     fn sights(&mut self, held: Vec<Contribution>) -> bool {
         let strange = self
             .strange(held)
@@ -168,7 +168,7 @@ impl OwnAccess {
 }
 
 fn singles(held: Vec<Contribution>) -> impl Iterator<Item = Contribution> {
-    // A unique ID stands for a principal that was deleted: AWS has put it there.
+    // A unique ID shows that a principal was deleted: AWS has put it there.
     let is_dead = |one: &Contribution| {
         one.callers
             .principals()
@@ -186,8 +186,8 @@ fn hash(Contribution { actions, callers }: &Contribution) -> u64 {
     hasher.finish()
 }
 
-/// What our statements allow. Those that are not as an operator writes them are none of another
-/// operator's.
+/// Returns the access that our statements allow. Statements in a form that no operator writes do
+/// not count: they are not another operator's.
 fn held(world: &World, document: Option<&Document>) -> Vec<Contribution> {
     document
         .map(|document| carried(document, &world.installation))
@@ -214,14 +214,14 @@ pub fn look_at_policy(world: &World, repository: &RepositoryKey, found: Option<&
     }
 }
 
-/// Records a policy before it is written: the answer to the write may be lost.
+/// Notes a policy before it is written, because the answer to the write may be lost.
 pub fn write_policy(world: &World, repository: &RepositoryKey, written: Option<&Document>) {
     world
         .coalescer
         .own_access(repository, |own| own.write(held(world, written)));
 }
 
-/// Records that a repository's policy is now as this process wants it.
+/// Notes that a repository policy is now as desired.
 pub fn leave_policy(world: &World, repository: &RepositoryKey, left: Option<&Document>) {
     if paused(world, &repository.account).is_none() {
         world
@@ -230,8 +230,9 @@ pub fn leave_policy(world: &World, repository: &RepositoryKey, left: Option<&Doc
     }
 }
 
-/// The part of a repository policy's access that another operator may have written. Access that
-/// this process has written before is not part of it: if somebody restores it, it is revoked again.
+/// Returns the part of a repository policy's access that another operator may have written. Access
+/// that this process has written before is not part of it: if somebody restores it, it is revoked
+/// again.
 pub fn of_others(
     world: &World,
     repository: &RepositoryKey,
@@ -249,8 +250,8 @@ pub fn of_others(
     })
 }
 
-/// Notes it where a role that this process had tagged for a grant is tagged for another grant of
-/// the same name.
+/// Notes a sighting where a role that this process had tagged for a grant is tagged for another
+/// grant of the same name.
 pub fn look_at_tags(
     world: &World,
     account: &AccountId,
@@ -291,7 +292,7 @@ fn sighted(world: &World, account: &AccountId, what: String) {
     }
 }
 
-/// Whether an admin says that no other operator works in the account.
+/// Returns whether an admin declares that no other operator works in the account.
 pub fn is_sole_writer(account: &AWSAccount) -> bool {
     account
         .annotations()
@@ -299,7 +300,8 @@ pub fn is_sole_writer(account: &AWSAccount) -> bool {
         .is_some_and(|value| value == "true")
 }
 
-/// What shows that another operator writes in the account, unless an admin says that it does not.
+/// Returns the proof that another operator writes in the account, unless an admin declares that
+/// none does.
 pub fn paused(world: &World, account: &AccountId) -> Option<SecondWriter> {
     let resource = world
         .watch_caches
@@ -314,8 +316,9 @@ pub fn paused(world: &World, account: &AccountId) -> Option<SecondWriter> {
     world.second_writers.proven(account).or_else(recorded)
 }
 
-/// Why a grant waits, where it does: another operator writes in one of its accounts, and its spec
-/// was not carried out before, or the other one undoes it.
+/// Returns the reason why a grant has to wait: another operator writes in one of its accounts, and
+/// the grant's spec was not carried out before, or the other operator undoes it. `None`: the grant
+/// need not wait.
 pub fn pauses(world: &World, resource: &CrossAccountRegistryGrant) -> Option<Problem> {
     let CrossAccountRegistryGrantSpec {
         registry, consumer, ..
@@ -451,7 +454,7 @@ mod tests {
         assert!(!seen.had_tags_of(&account(), "pusher", &owner("1")));
         seen.note_tags(&account(), "pusher", &owner("1"));
         assert!(seen.had_tags_of(&account(), "pusher", &owner("1")));
-        // After a recreation under the same name the tags of the grant before are no surprise.
+        // After a recreation under the same name, the tags of the previous grant are expected.
         assert!(!seen.had_tags_of(&account(), "pusher", &owner("2")));
     }
 }

@@ -1,7 +1,7 @@
-//! Objects as the API server stores them. Whoever may write an object may write its
-//! `managedFields`, too, with times and nesting that Go accepts and this operator's parsers do not;
-//! nobody here reads them, so they are skipped unread. What cannot be understood all the same costs
-//! this one object, never the list or the watch that it comes in.
+//! Objects as the API server stores them. All users who may write an object may write its
+//! `managedFields`, too, with times and nesting that Go accepts and this operator's parsers do not.
+//! The operator does not need these fields and skips them unread. An object that cannot be parsed
+//! for another reason costs itself alone, never the list or the watch that contains it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
 
-/// An object, or what can be said of one that is not understood.
+/// An object, or the error and the metadata of one that cannot be parsed.
 #[derive(Clone, Debug)]
 pub struct Stored<K>(pub Result<K, InvalidObject>);
 
@@ -34,7 +34,7 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Stored<K> {
     }
 }
 
-/// The least that can be said of an object.
+/// Returns the metadata that identifies an object.
 fn names(metadata: &Value) -> ObjectMeta {
     let text = |key: &str| metadata[key].as_str().map(String::from);
     ObjectMeta {
@@ -89,10 +89,10 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// The metadata of all objects of a kind.
+/// Lists the metadata of all objects of a kind.
 ///
 /// # Errors
-/// When the API server cannot be asked.
+/// When the API server cannot be reached, or refuses.
 pub async fn list_metadata<K>(client: &Client) -> Result<Vec<ObjectMeta>, kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + fmt::Debug,
@@ -150,7 +150,7 @@ mod tests {
 
     type Grant = Stored<CrossAccountRegistryGrant>;
 
-    /// A grant's text with these managed fields.
+    /// Returns a grant's text with these managed fields.
     fn grant(name: &str, managed_fields: &str) -> String {
         let spec = json!({
             "access": "Pull",

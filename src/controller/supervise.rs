@@ -1,5 +1,5 @@
-//! Keeps work that fails unexpectedly from ending anything else. What fails is a bug: it is logged,
-//! counted, shown by `/healthz`, and the work is started again.
+//! Isolates work that fails unexpectedly, so that it ends nothing else. Such a failure is a bug: it
+//! is logged, counted and shown by `/healthz`, and the work is started again.
 
 use crate::controller::Stop;
 use crate::telemetry::health::Liveness;
@@ -17,12 +17,12 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest pause. A task that has run for longer starts over with the shortest.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// A piece of work that ended with a panic.
+/// Error of work that panicked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unexpected failure, which is a bug: {0}")]
 pub struct Panicked(String);
 
-/// Does the work, and turns a panic in it into an error, which is counted as this task's.
+/// Runs the work, and converts a panic in it into an error, which is counted for this task.
 ///
 /// # Errors
 /// When the work panicked.
@@ -42,7 +42,7 @@ pub async fn isolated<T>(
         })
 }
 
-/// Who is told of background tasks that fail, and when they end.
+/// Supervisor of background tasks, which reports their failures and restarts them.
 pub struct Supervisor<'a> {
     pub metrics: &'a Metrics,
     pub liveness: &'a Liveness,
@@ -50,7 +50,7 @@ pub struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    /// Runs a background task until it ends by itself. Each time it panics it is started again.
+    /// Runs a background task until it ends by itself. It is started again each time it panics.
     pub async fn run<F>(&self, task: &'static str, start: impl Fn() -> F)
     where
         F: Future<Output = ()>,
@@ -79,7 +79,7 @@ impl Supervisor<'_> {
     }
 }
 
-/// What a panic says of itself.
+/// Returns the message of a panic.
 fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())

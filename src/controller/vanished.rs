@@ -1,9 +1,9 @@
-//! Grants that disappear without having been revoked: somebody took the finalizer off. What they
-//! had on record is revoked all the same, as far as this is not a sign that the cluster itself lost
-//! them.
+//! Revokes grants that disappeared without having been revoked, because somebody removed the
+//! finalizer. Their recorded access is revoked nevertheless, unless there are signs that the
+//! cluster itself lost them.
 //!
-//! Only a disappearance that this process sees counts, by an event or between two lists. What
-//! disappears while no leader runs is found by the sweep.
+//! Only a disappearance that this process sees counts, by an event or between two lists. The sweep
+//! finds the access of grants that disappear while no leader runs.
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -36,13 +36,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long disappearances are gathered: whether they are many decides what they are taken for.
+/// How long disappearances are gathered: their number decides how they are treated.
 const GATHER: Duration = Duration::from_secs(3);
 
-/// How many are revoked at a time.
+/// The number of grants that are revoked at a time.
 const AT_A_TIME: usize = 16;
 
-/// A grant that is not there any more, and what it had on record.
+/// A grant that does not exist any more, and its recorded claims.
 pub struct Vanished {
     grant: Arc<CrossAccountRegistryGrant>,
     claims: Applied,
@@ -53,14 +53,14 @@ impl Vanished {
         self.grant.uid().unwrap_or_default()
     }
 
-    /// Whether it was seen being deleted: then somebody wanted it gone.
+    /// Returns whether the grant was seen being deleted: then its disappearance was intended.
     fn was_being_deleted(&self) -> bool {
         self.grant.meta().deletion_timestamp.is_some()
     }
 }
 
-/// Passes a watch's events on, and notes which grants disappear with claims. It must see them
-/// before the cache does, which then still has each grant as it was.
+/// Passes a watch's events on, and notes the grants that disappear with claims. It must get the
+/// events before the cache does, which then still has the last version of each grant.
 pub fn noticed<S>(
     context: Arc<Context>,
     vanished: UnboundedSender<Vanished>,
@@ -78,15 +78,15 @@ where
                     world.lost.add(grant.clone());
                     drop(vanished.unbounded_send(Vanished { grant, claims }));
                 }
-                // It was revoked, or abandoned, or never had anything.
+                // It was revoked or abandoned, or never had any access.
                 None => context.forget(&grant),
             }
         }
     })
 }
 
-/// The grants that are gone by this event, as the cache knew them. `listed` holds the UIDs of the
-/// list that is being read.
+/// Returns the grants that are gone after this event, as the cache knew them. `listed` contains the
+/// UIDs of the list that is being read.
 fn gone(
     listed: &mut HashSet<String>,
     cache: &Store<CrossAccountRegistryGrant>,
@@ -112,21 +112,21 @@ fn gone(
     Vec::new()
 }
 
-/// A revocation that is to be carried out.
+/// A revocation that waits for its time.
 struct Due {
     vanished: Arc<Vanished>,
     at: Instant,
 }
 
-/// What has disappeared and was not dealt with yet. It outlives a failure of [`run`], which goes on
-/// with it; it does not outlive the term.
+/// Vanished grants that were not dealt with yet. They outlive a failure of [`run`], which then
+/// continues with them. They do not outlive the term.
 pub struct PendingRevocations {
     round: Round,
     decided: UnboundedSender<Vanished>,
     revocations: Revocations,
 }
 
-/// Those of which it is not decided yet whether they are many.
+/// Vanished grants that are gathered until it is decided whether they are too many.
 struct Round {
     noticed: UnboundedReceiver<Vanished>,
     gathered: Vec<Vanished>,
@@ -155,8 +155,8 @@ impl PendingRevocations {
     }
 }
 
-/// Revokes what vanished grants had, until the operator is told to stop. One that takes long keeps
-/// the next ones neither from being decided nor from being revoked.
+/// Revokes vanished grants until a stop signal. A slow revocation delays neither the decisions on
+/// other grants nor their revocations.
 pub async fn run(context: &Context, pending: &tokio::sync::Mutex<PendingRevocations>) {
     let mut pending = pending.lock().await;
     let PendingRevocations {
@@ -170,7 +170,7 @@ pub async fn run(context: &Context, pending: &tokio::sync::Mutex<PendingRevocati
     );
 }
 
-/// Decides of each round which grants are revoked.
+/// Decides for each round which grants are revoked.
 async fn decide(context: &Context, round: &mut Round, decided: &UnboundedSender<Vanished>) {
     loop {
         if round.gathered.is_empty() {
@@ -198,8 +198,7 @@ async fn decide(context: &Context, round: &mut Round, decided: &UnboundedSender<
     }
 }
 
-/// Carries out the revocations whose time has come. Each stays among those that wait until it has
-/// ended.
+/// Carries out the revocations that are due. Each stays in `waiting` until it has ended.
 async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revocations) {
     let mut under_way = FuturesUnordered::new();
     let mut busy: HashSet<String> = HashSet::new();
@@ -230,7 +229,7 @@ async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revoca
             () = context.stop.clone() => break,
         }
     }
-    // What was begun is finished.
+    // Finishes the revocations that have begun.
     while let Some((uid, pause)) = under_way.next().await {
         ended(context, waiting, &uid, pause);
     }
@@ -249,7 +248,7 @@ async fn try_one(context: &Context, vanished: &Vanished) -> Option<Duration> {
     ended.unwrap_or(Some(context.world.resync_interval))
 }
 
-/// Takes one that is done from those that wait, or has it tried again after this time.
+/// Removes a completed revocation from `waiting`, or schedules the next attempt after this pause.
 fn ended(context: &Context, waiting: &mut Vec<Due>, uid: &str, pause: Option<Duration>) {
     let is_it = |due: &Due| due.vanished.uid() == uid;
     let Some(index) = waiting.iter().position(is_it) else {
@@ -271,11 +270,11 @@ async fn sleep_until(when: Option<Instant>) {
     }
 }
 
-/// Which of a round are revoked; for the rest the sweep's brakes hold.
+/// Returns which grants of a round are revoked. The sweep's safeguards apply to the rest.
 async fn to_revoke(context: &Context, round: &[Vanished]) -> Vec<bool> {
     let mut revoked = Vec::new();
     for vanished in round {
-        // One that was deleted, or whose place was taken, was not lost with its cluster.
+        // A grant that was deleted, or whose name is in use, was not lost with its cluster.
         let taken = matches!(
             successor(context, &vanished.grant).await,
             Ok(Successor::Same | Successor::Taken(_))
@@ -328,7 +327,7 @@ async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vani
         .record(grant, Some(claims.clone()));
 }
 
-/// Revokes what one had. Returns when to try again, if that is needed.
+/// Revokes one vanished grant. Returns the pause until the next attempt, if one is needed.
 async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     let Vanished { grant, claims } = vanished;
     let World {
@@ -350,7 +349,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         }
     };
     if context.world.unknown.may_exist() {
-        // What is in a policy cannot be told apart then: see `contributions::of_unknown`.
+        // Access in a policy cannot be attributed then: see `contributions::of_unknown`.
         tracing::warn!(grant = %name, "it disappeared without having been revoked, and other grants cannot be read by this version of the operator; it is revoked once they can");
         return again(Reason::Settling);
     }
@@ -398,11 +397,11 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     None
 }
 
-/// What has a vanished grant's namespace and name now.
+/// Current holder of a vanished grant's namespace and name.
 enum Successor {
-    /// Nothing.
+    /// There is none.
     Free,
-    /// The grant itself: it was only left out of a list, because this version could not read it.
+    /// The grant itself: it was only missing in a list, because this version could not read it.
     Same,
     /// Another grant.
     Taken(Arc<CrossAccountRegistryGrant>),
@@ -421,7 +420,7 @@ async fn successor(
             // Also where this version cannot read it.
             Some(found) if found.uid() == grant.uid() => Successor::Same,
             Some(Stored(Ok(successor))) => Successor::Taken(Arc::new(successor)),
-            // What it claims cannot be told.
+            // Its claims are unknown.
             Some(Stored(Err(invalid))) => {
                 return Err(kube::Error::SerdeError(serde::de::Error::custom(invalid)));
             }
@@ -429,7 +428,7 @@ async fn successor(
     )
 }
 
-/// What a grant of the same name has, or is about to have.
+/// Returns the claims that a grant of the same name has, or is about to have.
 fn successor_claims(world: &World, successor: &CrossAccountRegistryGrant) -> Option<Applied> {
     let recorded = world.claims_cache.claims(successor);
     recorded.or_else(|| match world.decide(successor) {

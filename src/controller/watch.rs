@@ -1,6 +1,6 @@
-//! Watches of the resources that are read. One resource that cannot be understood (stored under
-//! another version's definition, say) stops no other, and of each only what is read is kept:
-//! whoever may write annotations must not fill the operator's memory.
+//! Watches of the resources that the operator reads. A resource that cannot be parsed (stored under
+//! another version's CRD, for instance) does not stop the others. Only the fields that the operator
+//! reads are kept, so that users who may write annotations cannot fill its memory.
 
 use crate::api::ANNOTATIONS;
 use crate::controller::events::Events;
@@ -19,13 +19,13 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-/// How many objects of a list are in memory whole at a time.
+/// The number of complete objects of a list that are in memory at a time.
 const PAGE: u32 = 100;
-/// The longest value of an annotation that is kept as it is, in bytes.
+/// The longest value of an annotation that is kept unchanged, in bytes.
 const LONGEST_VALUE: usize = 256;
 
-/// A watch of all resources of a kind. What cannot be understood is reported and left out; a
-/// deletion is marked as one.
+/// Watches all resources of a kind. Those that cannot be parsed are reported and left out. Deleted
+/// objects are marked as deleted.
 pub fn readable<K>(
     client: Client,
     events: Events,
@@ -36,7 +36,8 @@ where
     readable_noting(client, events, |_| {})
 }
 
-/// The same, and passes each event to `note` before what cannot be understood is left out.
+/// Watches like `readable`, and passes each event to `note` before unreadable resources are left
+/// out.
 pub fn readable_noting<K>(
     client: Client,
     events: Events,
@@ -79,7 +80,7 @@ where
     whole_lists(understood)
 }
 
-/// A watch of all namespaces' labels.
+/// Watches the labels of all namespaces.
 pub fn namespaces(
     client: Client,
 ) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<Namespace>>>> + Send + 'static {
@@ -100,7 +101,7 @@ pub fn namespaces(
             Ok(Event::InitDone) => Ok(Event::InitDone),
             Err(error) => return std::future::ready(Some(Err(error))),
         };
-        // Its labels stay as they were known.
+        // The cache keeps the last known labels.
         let understood = understood.inspect_err(|invalid| {
             tracing::error!(
                 namespace = invalid.metadata.name,
@@ -112,14 +113,14 @@ pub fn namespaces(
     whole_lists(understood)
 }
 
-/// How long the API server lets a watch go on before it is begun again. A connection that died
-/// without a word is noticed a few seconds later than this.
+/// How long the API server lets a watch run before it is started again. A connection that died
+/// silently is noticed a few seconds later than this.
 const WATCH_FOR: Duration = Duration::from_secs(90);
 
-/// For how long a connection to the API server may be silent: longer than a watch goes on.
+/// How long a connection to the API server may be silent: longer than a watch runs.
 pub const SILENT_AT_MOST: Duration = Duration::from_secs(110);
 
-/// Takes note of a watch that works, or fails. That a list begins says nothing yet.
+/// Notes whether a watch works or fails. The beginning of a list proves nothing yet.
 pub fn noted<K, S>(
     readiness: &Readiness,
     connection: &'static str,
@@ -145,16 +146,16 @@ fn in_pages() -> watcher::Config {
     }
 }
 
-/// Holds a list back until its last page is there. The cache is replaced when the list has ended:
-/// what an earlier page had already announced would be looked up in vain, or found as it was
-/// before.
+/// Holds a list back until its last page has arrived. The cache is replaced when the list has
+/// ended. Until then, an object that an earlier page announced would be missing in the cache, or
+/// there in its previous version.
 fn whole_lists<K: Send + 'static>(
     watch: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static {
     let released = watch.scan(Vec::new(), |held, event| {
         let released = match event {
             Ok(event) => released(held, event).into_iter().map(Ok).collect(),
-            // The list is begun anew.
+            // The list starts again.
             Err(error) => vec![Err(error)],
         };
         std::future::ready(Some(futures::stream::iter(released)))
@@ -162,7 +163,7 @@ fn whole_lists<K: Send + 'static>(
     released.flatten()
 }
 
-/// What may be passed on after this event, with what was held until now.
+/// Returns the events that may be passed on after this one, with those that were held back.
 fn released<K>(held: &mut Vec<Event<K>>, event: Event<K>) -> Vec<Event<K>> {
     match event {
         Event::Init => {
@@ -182,7 +183,7 @@ fn released<K>(held: &mut Vec<Event<K>>, event: Event<K>) -> Vec<Event<K>> {
     }
 }
 
-/// The event with this metadata of its object.
+/// Replaces the metadata of the event's object.
 fn slim<K: Resource>(event: Event<K>, keep: impl Fn(&mut ObjectMeta) -> ObjectMeta) -> Event<K> {
     let slim = |mut object: K| {
         let kept = keep(object.meta_mut());
@@ -198,7 +199,7 @@ fn slim<K: Resource>(event: Event<K>, keep: impl Fn(&mut ObjectMeta) -> ObjectMe
     }
 }
 
-/// The metadata without what others may fill with texts of any length.
+/// Returns the metadata without the fields that others may fill with texts of any length.
 fn without_texts(meta: &mut ObjectMeta) -> ObjectMeta {
     let ObjectMeta {
         name,
@@ -230,8 +231,8 @@ fn without_texts(meta: &mut ObjectMeta) -> ObjectMeta {
     }
 }
 
-/// The annotations that are read. Of a long value only a hash is compared, so a part of it and the
-/// hash are kept.
+/// Returns the annotations that the operator reads. Long values are only compared, so a part of
+/// each and its hash are kept.
 fn used(annotations: Option<BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
     let annotations = annotations.unwrap_or_default().into_iter();
     let used: BTreeMap<String, String> = annotations
@@ -371,7 +372,7 @@ mod tests {
                 .collect()
         };
         assert!(passed(Event::Init).is_empty() && passed(Event::InitApply(1)).is_empty());
-        // It failed, and is begun anew.
+        // The list failed, and starts again.
         assert!(passed(Event::Init).is_empty());
         assert!(passed(Event::InitApply(2)).is_empty() && passed(Event::InitApply(3)).is_empty());
         assert_eq!(
@@ -384,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_died_without_a_word_is_noticed_within_two_minutes() {
-        // kube waits five seconds longer than the watch was asked for.
+        // kube waits five seconds longer than the requested duration of the watch.
         let idle =
             Duration::from_secs(in_pages().timeout.unwrap_or(290).into()) + Duration::from_secs(5);
         assert!(idle < Duration::from_secs(120), "{idle:?}");

@@ -1,4 +1,4 @@
-//! What the parts of the controller share.
+//! State that the parts of the controller share.
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
@@ -34,11 +34,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
-/// How many grants record their claims in the cluster at a time.
+/// The number of grants that record their claims in the cluster at a time.
 pub const RECORDING: usize = 16;
 
-/// What is known of grants and accounts, and the way into AWS: all that it takes to say what is to
-/// be done there, and to do it.
+/// Known grants and accounts, and the access to AWS: everything that is needed to decide on changes
+/// in AWS and to make them.
 pub struct World {
     pub aws: Aws,
     pub installation: Installation,
@@ -53,29 +53,27 @@ pub struct World {
     pub recent: recent::Recent,
     pub restored: restored::Restored,
     pub slots: slots::Slots,
-    /// The grants that wait for their first slot, or to be judged.
+    /// The grants that wait for their first work slot, or for their evaluation.
     pub pending: pending::Pending,
     pub judging: judging::Judging,
-    /// How many grants record their claims in the cluster at a time.
+    /// Limit of the number of grants that record their claims in the cluster at a time.
     pub recording: Semaphore,
     pub resync_interval: Duration,
-    /// Grants of this installation that are not among these: what they have is left as it is.
+    /// Grants of this installation that `grants` lacks: their access is left as it is.
     pub unknown: unknown::UnknownGrants,
-    /// Grants that are not among these any more, and whose access stays until the sweep decides on
-    /// it.
+    /// Grants that disappeared from `grants`, and whose access stays until the sweep decides on it.
     pub lost: lost::LostGrants,
     pub second_writers: second_writer::SecondWriters,
     pub contested: contested::ContestedPolicies,
     pub metrics: Metrics,
     pub nudges: mpsc::UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
-    /// The accounts whose status is to be brought up to date.
+    /// The accounts whose status has to be updated.
     pub account_nudges: mpsc::UnboundedSender<String>,
-    /// The accounts that are to be swept before their time, with the regions whose repositories are
-    /// to be read.
+    /// The accounts that are swept before their time, with the regions whose repositories are read.
     pub to_sweep: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
-/// What every reconciliation needs.
+/// Everything that a reconcile needs.
 pub struct Context {
     pub world: World,
     pub client: Client,
@@ -97,20 +95,20 @@ impl Context {
 }
 
 impl World {
-    /// Has a grant looked at soon.
+    /// Triggers a reconcile of a grant.
     pub fn nudge(&self, grant: &GrantName) {
         let grants = instrument::due(
             &self.metrics,
             &self.pending,
             vec![ObjectRef::new(&grant.name).within(&grant.namespace)],
         );
-        // Nobody listens any more only when the work has ended.
+        // The receiver is gone only when the work has ended.
         grants
             .into_iter()
             .for_each(|grant| drop(self.nudges.unbounded_send(grant)));
     }
 
-    /// What should happen to a grant, by what is known now.
+    /// Decides what should happen to a grant, by the current content of the caches.
     pub fn decide(&self, resource: &CrossAccountRegistryGrant) -> Decision {
         let claims = self.claims_cache.claims(resource);
         let input = GrantInput {
@@ -122,7 +120,7 @@ impl World {
         Decision::of(&input, &self.rules())
     }
 
-    /// What decisions depend on beside the grants.
+    /// Returns the input of decisions besides the grants.
     pub fn rules(&self) -> RuleContext<'_> {
         RuleContext {
             accounts: &self.watch_caches,
@@ -130,12 +128,12 @@ impl World {
         }
     }
 
-    /// Has an account's status brought up to date soon.
+    /// Triggers an update of an account's status.
     pub fn look_at_account(&self, account: &AccountId) {
         drop(self.account_nudges.unbounded_send(account.to_string()));
     }
 
-    /// Has an account swept soon.
+    /// Requests a sweep of an account before its time.
     pub fn sweep_soon(&self, account: &str, regions: BTreeSet<String>) {
         self.to_sweep
             .lock()
@@ -145,22 +143,22 @@ impl World {
             .extend(regions);
     }
 
-    /// Waits for a work slot in an account. Work holds it only while it calls that account, and
-    /// never while it waits for another grant's work.
+    /// Waits for a work slot in an account. Work holds the slot only while it calls that account,
+    /// and never while it waits for another grant's work.
     pub async fn turn(&self, account: &str) -> slots::Slot {
         let _waits = self.metrics.queue.waits();
         self.slots.enter(account, false).await
     }
 
-    /// The same for a document that grants share: a revocation that waits for one of the account's
-    /// makes it as urgent.
+    /// Waits for a work slot to work on a document that grants share. While a revocation waits for
+    /// such a document of the account, this work is as urgent as the revocation.
     pub async fn turn_for_all(&self, account: &str) -> slots::Slot {
         let _waits = self.metrics.queue.waits();
         self.slots.enter(account, true).await
     }
 
-    /// Waits until nobody else is at work on an instance role, and then for a work slot in its
-    /// account.
+    /// Waits until no other work on an instance role is in progress, and then for a work slot in
+    /// its account.
     pub async fn alone_on(
         &self,
         account: &AccountId,
@@ -175,7 +173,7 @@ impl World {
 
 #[cfg(test)]
 impl Context {
-    /// A context with empty caches before this API server, and the writer of its grants.
+    /// Returns a context with empty caches for this API server, and the writer of its grants.
     pub async fn before(
         client: Client,
     ) -> (

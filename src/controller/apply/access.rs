@@ -1,4 +1,4 @@
-//! Reads what else a grant's access hangs on, on both sides, and has it judged.
+//! Reads everything else that a grant's access depends on, on both sides, and evaluates access.
 
 use super::{Enforcement, Session};
 use crate::api::grant::AccessStatus;
@@ -20,23 +20,26 @@ use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How many roles that a grant names exactly are looked at: each takes a few calls at every resync.
+/// The number of exactly named roles of a grant that are read: each takes a few calls at every
+/// resync.
 const LOOKED_AT: usize = 10;
 
-/// A repository's policy as it is, `None` where there is none; or why it could not be read.
+/// The current policy of a repository, `None` if there is none, or the reason why it could not be
+/// read.
 type PolicyReading = Result<Option<Arc<Document>>, String>;
 
-/// What was read while the grant was made true; `None`: not read.
+/// Roles and policies that were read while the grant was applied; `None`: not read.
 #[derive(Default)]
 pub struct RoleAndPolicyReads {
     pub instance: Option<Option<Role>>,
     pub registry_role: Option<Option<Role>>,
-    /// Their policies as they are, or why they could not be read.
+    /// The current policies, or the reasons why they could not be read.
     pub repositories: Vec<(RepositoryKey, PolicyReading)>,
 }
 
 impl Enforcement<'_> {
-    /// Whether access works for those who should have it, as far as can be read.
+    /// Evaluates whether access works for the principals that should have it, as far as can be
+    /// read.
     pub(super) async fn access(
         &mut self,
         registry: &Session,
@@ -78,7 +81,7 @@ impl Enforcement<'_> {
             registry_policies,
             now: Timestamp::now(),
         };
-        // AWS is not called any more, so the work slot is others'.
+        // AWS is not called any more, so the work slot is released to others.
         drop(turn);
         self.judged(grant, readings).await
     }
@@ -91,7 +94,7 @@ impl Enforcement<'_> {
         };
         let is_outdated = || {
             newest().is_none_or(|newest| {
-                // Its next reconciliation may revoke access, and must not wait for this one.
+                // The grant's next reconcile may revoke access, and must not wait for this one.
                 let decision = self.world.decide(&newest);
                 let still_judged = matches!(
                     decision,
@@ -114,7 +117,7 @@ impl Enforcement<'_> {
             .await;
         match judged {
             Ok(judged) => judged,
-            // What was found before stays until the next look, which follows at once.
+            // The previous findings stay until the next reconcile, which follows at once.
             Err(NotJudged::Outdated) => newest()
                 .and_then(|newest| Some(newest.status.as_ref()?.access.clone()))
                 .unwrap_or_default(),
@@ -132,8 +135,8 @@ impl Enforcement<'_> {
         }
     }
 
-    /// The policies that were read; where the grant does not touch them they are read here, for
-    /// they may deny what is allowed elsewhere.
+    /// Returns the policies that were read. If the grant does not write them, they are read here,
+    /// because they may deny access that is allowed elsewhere.
     async fn repository_readings(
         &mut self,
         grant: &Grant,
@@ -157,8 +160,8 @@ impl Enforcement<'_> {
         if grant.touches_repository_policies() {
             return readings;
         }
-        // By path AssumeRole alone nothing is written there. The grant's named repositories stand
-        // for all of them.
+        // With path AssumeRole alone, nothing is written there. The grant's named repositories
+        // represent all of them.
         let Ok(account) = registry else {
             return readings;
         };
@@ -262,7 +265,7 @@ impl Enforcement<'_> {
         callers
     }
 
-    /// A role that the grant names exactly.
+    /// Reads a role that the grant names exactly.
     async fn named(
         &self,
         id: &AccountId,

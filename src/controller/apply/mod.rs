@@ -2,13 +2,13 @@
 //!
 //! - `places`: reads new places, and says which of them the grant may claim.
 //! - `roles`: the registry role and the instance role.
-//! - `role_owners`: which grants share an instance role, and who may have a registry role.
+//! - `role_owners`: which grants share an instance role, and which grant may have a registry role.
 //! - `repositories`: the policies of the grant's repositories.
 //! - `access`: reads what access depends on; `grant::access` judges it.
 //!
-//! The order is that of the design: the consumer's role comes before what names it, and access
-//! widens last. When access is revoked, the repository policies go first. One account's failure
-//! never hides another's.
+//! The order is that of the design: the consumer's role comes before the policies that name it, and
+//! access widens last. When access is revoked, the repository policies go first. One account's
+//! failure never hides another's.
 
 mod access;
 mod places;
@@ -42,72 +42,72 @@ use std::time::Duration;
 
 type Session = Result<Arc<Account>, Problem>;
 
-/// What was done, and what came of it.
+/// Changes that were made, and their outcome.
 pub struct Done {
     pub outcome: Outcome,
-    /// What was changed in AWS; or, where nothing is written, what would be.
+    /// Changes in AWS; in a dry run, those that would be made.
     pub changes: Vec<Change>,
-    /// What of it put back what somebody else had changed, in words.
+    /// Changes that reverted drift, in words.
     pub put_back: Vec<String>,
-    /// What people should hear of besides, in words.
+    /// Further notices for people, in words.
     pub notices: Vec<String>,
-    /// Whether the same was to be true before: then what was changed now was changed by somebody
-    /// else.
+    /// Whether the desired state was the same before: then somebody else caused the changes.
     pub as_before: bool,
     /// Places that could not be revoked and are no longer claimed, as the grant's annotation asked.
     pub given_up: BTreeMap<Place, Problem>,
     /// Deleted principals that were removed from foreign statements, in words.
     pub dead_principals: Vec<String>,
-    /// When there is more to do, at the latest.
+    /// The latest time until the next reconcile, if there is more to do.
     pub again: Option<Duration>,
-    /// Where access was revoked in a repository's policy.
+    /// The repository policies in which access was revoked.
     pub revoked: Vec<Revoked>,
 }
 
-/// What is to become of a grant.
+/// Aim of an enforcement.
 #[derive(Clone, Copy)]
 pub enum Aim<'a> {
-    /// It is to be true.
+    /// Puts the grant in place.
     Hold(&'a Grant),
-    /// Nothing of it is to be left.
+    /// Revokes everything of the grant.
     Revoke,
-    /// What it gave is to stay, and to be nobody's.
+    /// Leaves the grant's access in place, unowned.
     Retain(&'a Grant),
 }
 
-/// One reconciliation of one grant.
+/// Enforcement of one grant in one reconcile.
 pub struct Enforcement<'a> {
     world: &'a World,
     owner: &'a Owner,
     spec: &'a CrossAccountRegistryGrantSpec,
-    /// The registry's and the consumer's, if it is one: they cannot change in a grant's life.
+    /// The registry account, and the consumer account if there is one. Both are immutable.
     accounts: (&'a str, Option<&'a str>),
-    /// What should be true; `None`: nothing of this grant should be ours any more.
+    /// The desired grant; `None`: nothing of it should remain ours.
     grant: Option<&'a Grant>,
-    /// What is to stay without being ours.
+    /// The grant whose access stays without being ours.
     retained: Option<&'a Grant>,
-    /// Where this grant may have left something.
+    /// Places where this grant may have written.
     claims: &'a Applied,
-    /// What becomes of the instance role.
+    /// The treatment of the instance role when it is revoked.
     on_delete: OnDelete,
-    /// How the repositories' policies are looked at.
+    /// The freshness that syncs of the repository policies need.
     look: Freshness,
-    /// Whether nothing is written, and only what would be is told.
+    /// Whether this is a dry run: nothing is written, and the changes are only reported.
     observes: bool,
-    /// How old what is known of managed policies may be.
+    /// Maximum age of cached managed and registry policies.
     fresh: Duration,
     changes: Vec<Change>,
     put_back: Vec<String>,
     notices: Vec<String>,
-    /// What was read of roles and repositories, for judging access by it.
+    /// Roles and repository policies that were read, for the evaluation of access.
     read: access::RoleAndPolicyReads,
-    /// What could not be taken back.
+    /// Problems of access that could not be revoked.
     left: Left,
-    /// What reading the places that were not claimed yet has shown.
+    /// Results of reading the places that were not claimed yet.
     probed: Probed,
-    /// Whether places are given up that cannot be revoked because the operator cannot get at them.
+    /// Whether places are given up that cannot be revoked because the operator has no access to
+    /// them.
     abandons: bool,
-    /// The places that are no longer wanted and stay claimed, with the reason where there is one.
+    /// Places that are no longer desired and stay claimed, with the reason if there is one.
     undone: BTreeMap<Place, Option<Problem>>,
     given_up: BTreeMap<Place, Problem>,
     dead_principals: Vec<String>,
@@ -115,7 +115,7 @@ pub struct Enforcement<'a> {
     revoked: Vec<Revoked>,
 }
 
-/// What could not be revoked, by the condition that it is reported under.
+/// Problems of access that could not be revoked, by the condition that reports them.
 #[derive(Default)]
 struct Left {
     repositories: Vec<Problem>,
@@ -123,10 +123,10 @@ struct Left {
     instance_roles: Vec<Problem>,
 }
 
-/// Why steps were not carried out to their end.
+/// Reason why steps were not carried out to their end.
 struct Failed {
     problem: Problem,
-    /// The trust policy that IAM refused as it was.
+    /// The trust policy in the form that IAM refused.
     refused: Option<Document>,
 }
 
@@ -195,23 +195,23 @@ impl<'a> Enforcement<'a> {
         }
     }
 
-    /// The same, after the places were read that were not claimed yet.
+    /// Sets the results of reading the places that were not claimed yet.
     pub fn after(self, probed: Probed) -> Self {
         Self { probed, ..self }
     }
 
-    /// The same, but places that are not wanted any more are given up where the operator cannot get
-    /// at them.
+    /// Sets whether places that are not desired any more are given up if the operator has no access
+    /// to them.
     pub fn abandoning(self, abandons: bool) -> Self {
         Self { abandons, ..self }
     }
 
-    /// The same, with policies that others keep known as of so long ago at most.
+    /// Sets the maximum age of cached policies that others manage.
     pub fn knowing_as_of(self, fresh: Duration) -> Self {
         Self { fresh, ..self }
     }
 
-    /// The same, but nothing is written.
+    /// Makes this a dry run.
     pub fn observing(self) -> Self {
         Self {
             observes: true,
@@ -235,14 +235,14 @@ impl<'a> Enforcement<'a> {
             registry_role: None,
             instance: None,
         });
-        // Each part takes a work slot in the account that it calls: while the one account's limit
-        // makes it wait, it holds up nobody in the other.
+        // Each part takes a work slot in the account that it calls. While that account's limit
+        // makes it wait, it holds up no work in the other account.
         let (in_registry, in_consumer) = self.accounts;
         let in_consumer =
             in_consumer.filter(|_| !self.claims.instance_roles.is_empty() || instance.is_some());
         let (mut consumer, mut alone, mut turn) = (None, None, None);
         if let Some(account) = in_consumer {
-            // Another grant's work on the same role is waited for without a slot.
+            // No slot is held while another grant works on the same role.
             match (&instance, account.parse()) {
                 (Some(instance), Ok(id)) => {
                     let (role, slot) = self.world.alone_on(&id, &instance.role.name).await;
@@ -259,7 +259,7 @@ impl<'a> Enforcement<'a> {
         let registry = self.session(in_registry).await;
         let kept = Box::pin(self.keep_registry_role(&registry, registry_role.as_ref())).await;
         let (role_part, role_status) = kept;
-        // Each look at a repository takes its own slot: one that waits for another grant's work
+        // Each sync of a repository takes its own slot. A sync that waits for another grant's work
         // holds none.
         drop(turn);
         let (repositories, each_repository) = Box::pin(self.keep_repositories(&registry)).await;
@@ -348,8 +348,8 @@ impl<'a> Enforcement<'a> {
             .await
     }
 
-    /// Carries out steps in their order, until one fails; where nothing is written, they are only
-    /// told. `role` is what they are about, and is kept as it becomes by them.
+    /// Carries out steps in order until one fails. In a dry run, they are only reported. `role` is
+    /// the role that the steps change, and is updated with each of them.
     async fn apply(
         &mut self,
         account: &Account,
@@ -398,8 +398,8 @@ impl<'a> Enforcement<'a> {
         }
     }
 
-    /// A part that was looked at, with as many changes as there were before: in place, or only
-    /// observed and not so yet.
+    /// Returns the status of a part that was applied, given the number of changes before it: in
+    /// place, or pending in a dry run.
     fn part(&self, before: usize, in_place: String) -> StatusPart {
         match self.changes.len() - before {
             1 if self.observes => {

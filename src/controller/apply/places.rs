@@ -1,6 +1,6 @@
-//! Which places a grant may claim: those that could be read once. A place that cannot even be read
-//! was never written by this grant, so nothing is claimed there, and nothing has to be revoked
-//! there when the spec no longer names it.
+//! Determines which places a grant may claim: those that could be read once. A place that cannot
+//! even be read was never written by this grant. So it is not claimed, and nothing has to be
+//! revoked there when the spec no longer names it.
 
 use super::{Enforcement, Session};
 use crate::api::grant::Applied;
@@ -17,23 +17,23 @@ use std::collections::BTreeMap;
 /// How many repositories of one grant are read at a time.
 const AT_A_TIME: usize = 4;
 
-/// What reading a grant's new places has shown.
+/// Results of reading a grant's new places.
 #[derive(Default)]
 pub struct Probed {
     /// The places that may be written.
     claims: Option<Applied>,
-    /// Those that may not, with the reason.
+    /// The places that may not, with the reason.
     pub(super) unusable: BTreeMap<Place, Problem>,
-    /// The names of all repositories, of the regions in which they were listed.
+    /// The names of all repositories in each region that was listed.
     pub(super) listed: BTreeMap<String, Vec<String>>,
-    /// The registry account's role, which is this grant's alone.
+    /// The registry role, which belongs to this grant alone.
     pub(super) registry_role: Option<Option<Role>>,
-    /// The instance role. Only a grant that shares it with no other may rely on it: another's work
-    /// may have come in between.
+    /// The instance role. Only a grant that shares it with no other may rely on it: another grant's
+    /// work may have come in between.
     pub(super) instance: Option<Instance>,
 }
 
-/// What one place has shown.
+/// Result of reading one place.
 enum Found {
     /// It can be read.
     Usable,
@@ -44,7 +44,7 @@ enum Found {
 }
 
 impl Probed {
-    /// What the grant may claim.
+    /// Returns the places that the grant may claim.
     pub fn claims(&self) -> Applied {
         self.claims.clone().unwrap_or_else(Applied::none)
     }
@@ -70,8 +70,7 @@ impl Probed {
 }
 
 impl Enforcement<'_> {
-    /// Reads the places of a grant that it has not claimed yet. What is claimed already is not read
-    /// here.
+    /// Reads the places of a grant that it has not claimed yet. Claimed places are not read here.
     pub async fn probe(&self, grant: &Grant) -> Probed {
         let wanted = grant.claims();
         let (known, new): (Vec<Place>, Vec<Place>) =
@@ -201,7 +200,7 @@ impl Enforcement<'_> {
         usable
     }
 
-    /// Another grant's recent read of the same repository serves as well.
+    /// Reads the policy of one repository, unless another grant's read of it is recent enough.
     async fn probe_repository(
         &self,
         account: &Account,
@@ -228,7 +227,7 @@ impl Enforcement<'_> {
         }
     }
 
-    /// Why the place of this kind that the grant is to have cannot be used.
+    /// Returns why a desired place of this kind cannot be used.
     pub(super) fn unusable(&self, is_it: impl Fn(&Place) -> bool) -> Option<Problem> {
         self.probed
             .unusable
@@ -237,8 +236,8 @@ impl Enforcement<'_> {
             .map(|(_, problem)| problem.clone())
     }
 
-    /// Records that a claimed place could not be revoked, or gives it up where that was asked for
-    /// and waiting does not help. Returns the problem where it is to be reported.
+    /// Keeps the claim on a place that could not be revoked, or gives the place up if that was
+    /// asked for and waiting does not help. Returns the problem if it has to be reported.
     pub(super) fn keep_claim(&mut self, place: Place, problem: Problem) -> Option<Problem> {
         if self.abandons && place.is_lost_to(&problem) {
             self.given_up.insert(place, problem);
@@ -248,7 +247,7 @@ impl Enforcement<'_> {
         Some(problem)
     }
 
-    /// What stays claimed: what the grant is to have, and what could not be revoked.
+    /// Returns the claims that remain: the desired places, and those that could not be revoked.
     pub(super) fn remaining_claims(
         &mut self,
         registry: &Session,
@@ -269,12 +268,12 @@ impl Enforcement<'_> {
                 Place::InstanceRole(_) => consumer.and_then(|session| session.as_ref().err()),
             };
             if let Some(problem) = session {
-                // It is reported for the account.
+                // The problem is reported for the account already.
                 self.keep_claim(place, problem.clone());
                 continue;
             }
-            // The same role under another path or in another profile: made right, or not, with the
-            // one that is wanted.
+            // The same role under another path or in another profile is corrected together with the
+            // desired role, and stays claimed until that is in place.
             let same_role = |claimed: &str| instance_role.as_deref() == Some(claimed);
             if matches!(&place, Place::InstanceRole(claimed) if same_role(&claimed.role))
                 && !matches!(kept, StatusPart::InPlace(_))

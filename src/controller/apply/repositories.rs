@@ -1,5 +1,4 @@
-//! The repositories of one grant: their policies are brought up to date, and what came of it is
-//! told of this grant.
+//! Syncs the policies of one grant's repositories, and reports the outcomes for this grant.
 
 use super::{Enforcement, Session};
 use crate::api::conditions::Reason;
@@ -21,14 +20,14 @@ use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// How many repositories of one grant are looked at at a time.
+/// The number of a grant's repositories that are synced at a time.
 const AT_A_TIME: usize = 4;
 
 type Each = BTreeMap<(String, String), RepositoryOutcome>;
 
 impl Enforcement<'_> {
-    /// Brings every repository's policy up to date that the grant reaches, or reached. Only those
-    /// it should reach count for it.
+    /// Syncs the policy of every repository that the grant reaches, or reached. Only those that it
+    /// should reach count in its status.
     pub(super) async fn keep_repositories(&mut self, session: &Session) -> (StatusPart, Each) {
         let wanted = self
             .grant
@@ -67,7 +66,8 @@ impl Enforcement<'_> {
                         repository,
                     );
                 }
-                // The claim on it goes only with what was there: nobody would look again.
+                // The claim on it is removed only with the access, because nothing would read it
+                // again.
                 (
                     revoke(world, account, &repository).await,
                     reached,
@@ -167,8 +167,8 @@ impl Enforcement<'_> {
         self.left.repositories.dedup();
     }
 
-    /// Reports the repositories that could not even be read, and returns what keeps a whole prefix
-    /// from being read.
+    /// Reports the repositories that could not even be read, and returns the problems that keep an
+    /// entire prefix from being read.
     fn unusable_repositories(&mut self, account: &Account, each: &mut Each) -> Vec<Problem> {
         let mut prefixes = Vec::new();
         for (place, problem) in &self.probed.unusable {
@@ -198,8 +198,7 @@ impl Enforcement<'_> {
         prefixes
     }
 
-    /// Finds the records of frozen grants again that have to do with the repositories which these
-    /// claims mean.
+    /// Finds the lost records of frozen grants that concern the repositories of these claims.
     pub async fn find_records(&self) -> Result<(), Problem> {
         if self.claims.repositories.is_empty() {
             return Ok(());
@@ -216,7 +215,7 @@ impl Enforcement<'_> {
         Problem::join(&unlisted).map_or(Ok(()), Err)
     }
 
-    /// What would become of the repositories' policies, and what they are now.
+    /// Previews the repository policies, and keeps their current content.
     async fn preview_repositories(
         &mut self,
         account: &Account,
@@ -226,7 +225,8 @@ impl Enforcement<'_> {
         let (world, grant, name) = (self.world, self.grant, &self.owner.grant);
         let hypothesis = match (grant, self.retained) {
             (Some(grant), _) => Hypothesis::With(grant),
-            // Its resource asks for it, and says as what it stays.
+            // The stored resource asks for it, and determines the Sids under which its access
+            // stays.
             (None, Some(_)) => Hypothesis::Stored,
             (None, None) => Hypothesis::Without(name),
         };
@@ -304,7 +304,8 @@ impl Enforcement<'_> {
         (part, each)
     }
 
-    /// That access which was to stay could not be put into a statement of its own.
+    /// Returns the problem of access that should stay and could not be put into a statement of its
+    /// own.
     fn not_retained(
         &self,
         repository: &RepositoryKey,
@@ -318,8 +319,7 @@ impl Enforcement<'_> {
         (concerned && !is_retained).then(|| cannot_stay(repository, contested))
     }
 
-    /// What a look at a repository's policy means for this grant; nothing where there is nothing to
-    /// tell.
+    /// Returns the outcome of a sync for this grant. `None`: there is nothing to report.
     fn of_this_grant(
         &self,
         grant: &Grant,
@@ -327,7 +327,7 @@ impl Enforcement<'_> {
         written: SyncOutcome,
     ) -> Option<RepositoryOutcome> {
         let SyncOutcome::UpToDate(standings) = written else {
-            // A prefix reaches what there is; only a name can be missing.
+            // A prefix reaches only existing repositories, so only a named one can be missing.
             return grant
                 .names(&repository.name)
                 .then(|| RepositoryOutcome::failed(no_repository(repository)));
@@ -368,8 +368,8 @@ impl Enforcement<'_> {
         })
     }
 
-    /// The repositories that the claims mean. A name is looked up as it is, so that one that is
-    /// missing is noticed.
+    /// Returns the repositories of the claims. A named one is included without a search, so that a
+    /// missing one is noticed.
     async fn repositories(
         &self,
         account: &Account,
@@ -430,8 +430,8 @@ fn summary(each: &Each) -> String {
     }
 }
 
-/// How full a policy is, rounded up to the next ten percent: told so, it does not change with every
-/// other grant.
+/// Returns how full a policy is, rounded up to the next ten percent, so that the value does not
+/// change with every other grant.
 fn full_percent(characters: usize) -> i32 {
     let tens = (characters * 10).div_ceil(MAX_CHARACTERS);
     i32::try_from(tens.min(10) * 10).unwrap_or(100)
@@ -446,7 +446,7 @@ pub(super) fn no_repository(repository: &RepositoryKey) -> Problem {
     )
 }
 
-/// The rules or the role changed while the policy was being written.
+/// Reports that the rules or the role changed while the policy was being written.
 fn not_in_yet(repository: &RepositoryKey) -> Problem {
     Problem::new(
         Reason::Settling,

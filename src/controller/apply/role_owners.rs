@@ -11,8 +11,8 @@ use crate::grant::{AccountId, Decision, GrantName, Problem};
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;
 
-/// The other grants that have to do with an instance role in an instance profile. One that wants it
-/// in another profile shares nothing.
+/// Returns the other grants that claim an instance role in an instance profile. A grant that asks
+/// for the role in another profile does not share it.
 pub fn sharers(
     world: &World,
     owner: &Owner,
@@ -30,7 +30,7 @@ pub fn sharers(
     let mut others = world.grants.state_filter(concerns);
     others.extend(world.lost.kept(&world.grants, concerns));
     oldest_first(&mut others);
-    // Whether one that cannot be read has to do with the role, its policy on the role tells.
+    // The policy on the role shows whether a grant that cannot be read shares it.
     let mut sharers = Sharers {
         keeping: Vec::new(),
         leaving: world.unknown.owners(&world.installation),
@@ -53,11 +53,11 @@ pub fn sharers(
     sharers
 }
 
-/// Before a registry role is made: that no older grant is to have it. One that is there is its
-/// owner's, however old.
+/// Checks before a registry role is created that no older grant should have it. An existing role
+/// stays with its owner, however old.
 ///
 /// # Errors
-/// Where one is, a conflict.
+/// A conflict, if an older grant should have the role.
 pub fn eldest(world: &World, owner: &Owner, role: &DesiredRole) -> Result<(), Problem> {
     let DesiredRole {
         account,
@@ -88,7 +88,7 @@ pub fn eldest(world: &World, owner: &Owner, role: &DesiredRole) -> Result<(), Pr
     else {
         return Ok(());
     };
-    // Grants of other namespaces are other tenants': their names are none of this one's business.
+    // Grants of other namespaces belong to other tenants, so their names are not shown to this one.
     let whose = match first.namespace == owner.grant.namespace {
         true => format!("grant {first}, which is older"),
         false => "another grant, which is older".to_owned(),
@@ -101,13 +101,13 @@ pub fn eldest(world: &World, owner: &Owner, role: &DesiredRole) -> Result<(), Pr
     ))
 }
 
-/// Whether a grant is to have this registry role.
+/// Returns whether a grant should have this registry role.
 fn is_to_have(world: &World, resource: &CrossAccountRegistryGrant, role: &str) -> bool {
     if resource.meta().deletion_timestamp.is_some() {
         return false;
     }
     match world.decide(resource) {
-        // What cannot be decided is left as it is.
+        // A grant that cannot be decided is left as it is.
         Decision::Leave(_) => world.claims_cache.claims_registry_role(resource, role),
         decision => decision.grant_in_force().is_some_and(|grant| {
             grant
@@ -128,13 +128,13 @@ fn oldest_first(grants: &mut [Arc<CrossAccountRegistryGrant>]) {
     });
 }
 
-/// Whether a grant that has claims on an instance role is to keep it.
+/// Returns whether a grant that claims an instance role should keep it.
 fn keeps(world: &World, resource: &CrossAccountRegistryGrant, role: &str) -> bool {
     if resource.meta().deletion_timestamp.is_some() {
         return false;
     }
     match world.decide(resource) {
-        // What cannot be decided is left as it is.
+        // A grant that cannot be decided is left as it is.
         Decision::Leave(_) => true,
         decision => {
             let in_force = decision.grant_in_force();

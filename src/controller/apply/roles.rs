@@ -1,4 +1,5 @@
-//! The roles of one grant: in the registry account, and in the consumer's.
+//! Applies the roles of one grant: the registry role, and the instance role in the consumer
+//! account.
 
 use super::{Enforcement, Failed, Session, role_owners};
 use crate::api::conditions::Reason;
@@ -67,7 +68,7 @@ impl Enforcement<'_> {
         }
     }
 
-    /// Nobody else is at work on the role meanwhile.
+    /// Applies the instance role. The caller excludes other work on the role meanwhile.
     async fn instance(
         &mut self,
         account: &Account,
@@ -178,8 +179,8 @@ impl Enforcement<'_> {
         };
         self.read.registry_role = Some(observed.clone());
         self.look_for_another_writer(account, &desired.name, observed.as_ref());
-        // Repository policies name the role only while it is known to be there and this grant's. A
-        // call that failed says neither.
+        // Repository policies name the role only while it is known to exist and to be owned by this
+        // grant. A failed call proves neither.
         let is_ours = observed
             .as_ref()
             .is_some_and(|role| self.owner.owns(&role.tags));
@@ -227,7 +228,7 @@ impl Enforcement<'_> {
         }
     }
 
-    /// The role is as it should be.
+    /// Notes that the role is as it should be.
     fn note_tags(&self, account: &Account, name: &str) {
         if !self.observes {
             self.world
@@ -236,7 +237,7 @@ impl Enforcement<'_> {
         }
     }
 
-    /// The trust policy is narrowed now: the sessions that it gave out until this moment end.
+    /// Ends the sessions that the trust policy admitted before it was narrowed.
     async fn end_sessions(
         &mut self,
         account: &Account,
@@ -314,7 +315,7 @@ impl Enforcement<'_> {
     ) {
         let kept = desired.map(|instance| instance.role.name.as_str());
         let Some(Ok(account)) = session else { return };
-        // What others do to the roles is waited for.
+        // This revocation waits for other work on the roles, which becomes as urgent.
         let revokes = Work::current().urgency == Priority::Revocation;
         let _revoking = revokes.then(|| self.world.slots.revoking(account.id.as_str()));
         for claimed in self
@@ -388,8 +389,9 @@ impl Enforcement<'_> {
         }
     }
 
-    /// IAM refused the trust policy without our statement. All else was revoked. Where that is
-    /// because of principals which are proven dead, it is written without them.
+    /// Retries a revocation for which IAM refused the trust policy without our statement, after
+    /// everything else was revoked. If the cause is principals that are proven dead, the policy is
+    /// written without them.
     async fn revoke_in_blocked_trust(
         &mut self,
         account: &Account,

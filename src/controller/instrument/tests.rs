@@ -1,4 +1,4 @@
-//! Grants that wait for their turn, and failures before they have it.
+//! Grants that wait for their work slot, and failures before they get one.
 
 use super::*;
 use crate::aws::Aws;
@@ -38,7 +38,7 @@ fn grant(deleted: bool) -> CrossAccountRegistryGrant {
     serde_json::from_value(object).unwrap()
 }
 
-/// A cache with these, and what fills it.
+/// Returns a cache that contains these objects, and its writer.
 fn cache<K>(objects: &[Value]) -> (Store<K>, Writer<K>)
 where
     K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + 'static,
@@ -52,8 +52,8 @@ where
     (store, writer)
 }
 
-/// Everything that a reconciliation needs, with a grant that is in place and whose repository is on
-/// record.
+/// Returns everything that a reconcile needs, with a grant that is in place and whose repository is
+/// recorded.
 async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
     let rule = json!({"namespaces": {"names": ["team"]}, "repositories": ["*"], "maxAccess": "Pull", "consumers": ["222222222222"]});
     let account = json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": "AWSAccount",
@@ -159,7 +159,7 @@ async fn a_grant_that_is_deleted_while_it_waits_goes_before_changes() {
     };
     let enter = || rate_limit::with(revocation(), slots.enter(REGISTRY, false));
     let (one, other) = (enter().await, enter().await);
-    // Those that are due, and those that wait for a slot.
+    // Grants that are due, and grants that wait for a slot.
     let queued = || context.world.metrics.queue.backlog().depth;
     let waits = tokio::spawn(reconcile(Arc::new(grant(false)), context.clone()));
     settle().await;
@@ -172,7 +172,7 @@ async fn a_grant_that_is_deleted_while_it_waits_goes_before_changes() {
     );
     settle().await;
     assert_eq!(queued(), 2);
-    // This place is for revocations alone.
+    // This slot is for revocations alone.
     drop(one);
     settle().await;
     assert_eq!(queued(), 1, "it has a slot");
@@ -204,7 +204,7 @@ async fn a_grant_that_is_suspended_while_it_waits_waits_no_longer() {
     assert!(ended.is_err());
 }
 
-/// Lets others go on as far as they can.
+/// Lets other tasks continue as far as they can.
 async fn settle() {
     for _ in 0..20 {
         yield_now().await;

@@ -1,5 +1,5 @@
-//! The election: one replica's part in it. The holder renews the Lease well before it runs out. How
-//! long a Lease still holds is measured on each replica's own clock from what it saw itself, so
+//! One replica's part in the election. The leader renews the Lease well before it runs out. Each
+//! replica measures on its own clock how long a Lease is still valid, from its own observations, so
 //! that clocks need not agree.
 
 use super::{Leadership, RELEASE};
@@ -16,16 +16,16 @@ use tokio::time::{Instant, timeout};
 /// The Lease's name, in the operator's own namespace.
 pub const LEASE: &str = "registry-grants";
 
-/// What readiness calls the connection on which the Lease is renewed.
+/// The name that readiness uses for the connection on which the Lease is renewed.
 const CONNECTION: &str = "the Lease";
 
-/// Where the Lease is kept.
+/// Storage of the Lease.
 pub trait Leases: Send + Sync + 'static {
-    /// Reads it; `None` where there is none.
+    /// Reads it; `None`: there is none.
     fn read(&self) -> impl Future<Output = Result<Option<Lease>, Error>> + Send;
     /// Creates it.
     fn create(&self, lease: &Lease) -> impl Future<Output = Result<Lease, Error>> + Send;
-    /// Replaces it, if it is still of the version that was read.
+    /// Replaces it, if its version is still the one that was read.
     fn replace(&self, lease: &Lease) -> impl Future<Output = Result<Lease, Error>> + Send;
 }
 
@@ -50,38 +50,38 @@ pub struct Election<L> {
     duration: Duration,
     /// The Lease as last seen, and since when it has not changed.
     seen: Option<(Option<LeaseSpec>, Instant)>,
-    /// Whether somebody else was ever seen to hold it: where the Lease is deleted, its holder may
+    /// Whether another replica was ever seen to hold it: after the Lease is deleted, its holder may
     /// work on for a while.
     others_seen: bool,
-    /// That the Lease is looked at again and again.
+    /// The proof that the Lease is read regularly.
     pulse: Pulse,
 }
 
-/// What to do about the Lease.
+/// Next action on the Lease.
 #[derive(Debug, PartialEq, Eq)]
 enum Move {
     /// There is none: create it.
     Create,
-    /// It is free, or its holder has not renewed it for its whole duration: take it.
+    /// It is free, or its holder has not renewed it for its entire duration: take it.
     Take,
     /// It is ours: renew it.
     Renew,
-    /// Somebody else holds it.
+    /// Another replica holds it.
     Wait,
 }
 
-/// How a look at the Lease went.
+/// Result of one round of the election.
 enum Round {
-    /// It is ours, until then.
+    /// It is ours, until this time.
     Ours(Instant),
     /// Another replica holds it.
     Anothers,
-    /// Somebody wrote it between our reading and our writing; the next look tells who has it.
+    /// Somebody wrote it between our read and our write; the next round shows its holder.
     Changed,
 }
 
 impl<L: Leases> Election<L> {
-    /// Under this identity.
+    /// Creates a candidate with this identity.
     pub fn new(leases: L, identity: String, duration: Duration, pulse: Pulse) -> Self {
         Self {
             leases,
@@ -119,7 +119,7 @@ impl<L: Leases> Election<L> {
         }
     }
 
-    /// Renews the Lease until it is lost; says how.
+    /// Renews the Lease until it is lost, and returns how it was lost.
     pub async fn hold(&mut self, leadership: &Leadership, readiness: &Readiness) -> String {
         loop {
             tokio::time::sleep(self.pause()).await;
@@ -139,8 +139,8 @@ impl<L: Leases> Election<L> {
         }
     }
 
-    /// Returns the Lease, so that the next replica need not wait for its end. Only after the last
-    /// write has ended.
+    /// Returns the Lease, so that the next replica need not wait for its end. Call it only after
+    /// the last write has ended.
     pub async fn release(&mut self) {
         let released = async {
             let Some(lease) = self.leases.read().await? else {
@@ -176,8 +176,8 @@ impl<L: Leases> Election<L> {
         tracing::warn!("the Lease could not be returned; it runs out by itself: {failed}");
     }
 
-    /// A look that ends: a connection that died without a word must not keep us from noticing that
-    /// time is up.
+    /// Runs a round with a time limit: a connection that died silently must not hide that the Lease
+    /// has run out.
     async fn timed_round(&mut self, readiness: &Readiness) -> Result<Round, String> {
         self.pulse.beat();
         let limit = self.pause();
@@ -195,7 +195,7 @@ impl<L: Leases> Election<L> {
         round
     }
 
-    /// Looks at the Lease and makes one move.
+    /// Reads the Lease and takes one action.
     async fn round(&mut self) -> Result<Round, Error> {
         let lease = self.leases.read().await?;
         let spec = lease.as_ref().and_then(|lease| lease.spec.clone());
@@ -231,7 +231,8 @@ impl<L: Leases> Election<L> {
                     spec: Some(self.spec(spec)),
                     ..lease.unwrap_or_default()
                 };
-                // With the version that was read: of two replicas that try at once one gets it.
+                // Replaced with the version that was read: of two replicas that try at once, one
+                // succeeds.
                 self.leases.replace(&lease).await
             }
         };
@@ -266,7 +267,7 @@ impl<L: Leases> Election<L> {
         }
     }
 
-    /// For how long the Lease has looked like this.
+    /// Returns how long the Lease has been in this state.
     fn observe(&mut self, spec: Option<LeaseSpec>) -> Duration {
         match &self.seen {
             Some((seen, since)) if *seen == spec => since.elapsed(),
@@ -277,7 +278,8 @@ impl<L: Leases> Election<L> {
         }
     }
 
-    /// Six times in a Lease's life: five may fail.
+    /// Returns the pause between rounds. There are six in a Lease's duration, of which five may
+    /// fail.
     fn pause(&self) -> Duration {
         self.duration / 6
     }

@@ -1,15 +1,17 @@
-//! Leader election: of several replicas one works, the others stand by. A Lease says which.
+//! Leader election: of several replicas one works, and the others stand by. A Lease determines
+//! which.
 //!
 //! - `election`: takes, renews and returns the Lease.
 //!
 //! A replica leads for a term: from winning the Lease until it loses or returns it. Each term has
 //! its own [`Leadership`], and no write begins without its [`Permit`]. A permit is given only while
-//! the Lease outlives the bound on a write, and a term that has ended gives none, ever: work that
-//! was begun under it cannot write in a later one. The bound is the same for calls to AWS and for
-//! writes in the cluster.
+//! the Lease outlives the time limit of a write. A term that has ended never gives another one:
+//! work that began under it cannot write in a later term. The time limit is the same for calls to
+//! AWS and for writes in the cluster.
 //!
-//! A replica that loses the Lease stands by again in the same process. One that is told to stop
-//! finishes the writes that have begun, drops the rest of the work and returns the Lease.
+//! A replica that loses the Lease stands by again in the same process. A replica that receives a
+//! stop signal finishes the writes that have begun, drops the rest of the work and returns the
+//! Lease.
 
 mod election;
 #[cfg(test)]
@@ -33,8 +35,8 @@ use tokio::time::{Instant, timeout};
 /// How long returning the Lease may take; afterwards it runs out by itself.
 pub const RELEASE: Duration = Duration::from_secs(3);
 
-/// One term of leading: until when it lasts, as far as this replica knows, and what is being
-/// written under it.
+/// One term of leading: the time until which it lasts, as far as this replica knows, and the writes
+/// that are in progress under it.
 #[derive(Debug)]
 pub struct Leadership {
     state: Arc<watch::Sender<State>>,
@@ -44,14 +46,13 @@ pub struct Leadership {
 #[derive(Debug, Default)]
 struct State {
     until: Option<Instant>,
-    /// Nothing may be begun any more.
+    /// Whether the term has ended, so that nothing may begin any more.
     over: bool,
-    /// Writes that have begun and not ended.
+    /// The number of writes that have begun and not ended.
     writes: usize,
 }
 
-/// The permission for one write, under one term. The write counts as going on until this is
-/// dropped.
+/// Permission for one write under one term. The write counts as in progress until this is dropped.
 #[derive(Debug)]
 #[must_use = "the write is only counted while its permit is held"]
 pub struct Permit {
@@ -60,14 +61,14 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Carries out the write: no call of it is sent after the permit's deadline.
+    /// Carries out the write. None of its calls is sent after the permit's deadline.
     pub async fn carry<F: Future>(self, write: F) -> F::Output {
         let carried = crate::aws::rate_limit::not_after(self.deadline, write).await;
         drop(self);
         carried
     }
 
-    /// When the write must have ended.
+    /// Returns the time by which the write must have ended.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -81,7 +82,7 @@ impl Drop for Permit {
 }
 
 impl Leadership {
-    /// A term that has not begun. No write takes longer than `write_bound`.
+    /// Creates a term that has not begun. No write takes longer than `write_bound`.
     pub fn none(write_bound: Duration) -> Self {
         Self {
             state: Arc::new(watch::Sender::new(State::default())),
@@ -89,8 +90,8 @@ impl Leadership {
         }
     }
 
-    /// Without election: a term that lasts until it is ended. Far enough, for nothing runs a
-    /// century.
+    /// Creates a term for operation without an election. It lasts until it is ended, because no
+    /// process runs for a century.
     pub fn always(write_bound: Duration) -> Self {
         let leadership = Self::none(write_bound);
         let century = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -98,10 +99,10 @@ impl Leadership {
         leadership
     }
 
-    /// Permits one write: the Lease outlives its bound.
+    /// Permits one write, if the Lease outlives its time limit.
     ///
     /// # Errors
-    /// When it does not, or the term has ended.
+    /// When the Lease does not, or the term has ended.
     pub fn may_write(&self) -> Result<Permit, Problem> {
         let deadline = Instant::now() + self.write_bound;
         let permitted = self.state.send_if_modified(|state| {
@@ -121,12 +122,12 @@ impl Leadership {
         ))
     }
 
-    /// Ends the term: no write begins any more.
+    /// Ends the term: no further write begins.
     pub fn end(&self) {
         self.state.send_modify(|state| state.over = true);
     }
 
-    /// Waits until no write is going on.
+    /// Waits until no write is in progress.
     pub async fn idle(&self) {
         // The sender lives as long as `self`.
         let _ = self
@@ -148,12 +149,9 @@ impl Leadership {
     }
 }
 
-/// Works while it leads, and stands by while it does not, until it is told to stop. Each term has a
-/// new future of `work`, and the last one is dropped before the Lease is returned or asked for
+/// Works while this replica leads, and stands by otherwise, until a stop signal. Each term has a
+/// new future of `work`, and the last one is dropped before the Lease is returned or requested
 /// again.
-///
-/// # Errors
-/// When the election itself has failed.
 pub async fn take_part<L: Leases, W: Future<Output = ()>>(
     mut election: Election<L>,
     write_bound: Duration,
@@ -167,7 +165,8 @@ pub async fn take_part<L: Leases, W: Future<Output = ()>>(
         tokio::select! {
             () = election.win(&leadership, &telemetry.readiness) => {}
             () = stop.clone() => {
-                // It may be told to stop in the very moment in which it takes the Lease.
+                // The stop signal may arrive in the very moment in which this replica takes the
+                // Lease.
                 election.release().await;
                 return Ok(());
             }
@@ -176,7 +175,7 @@ pub async fn take_part<L: Leases, W: Future<Output = ()>>(
         telemetry.metrics.leader.set(1);
         let (finished, end) = tokio::sync::oneshot::channel::<()>();
         let (held, readiness) = (leadership.clone(), telemetry.readiness.clone());
-        // A task of its own: whatever the work is busy with, the Lease is renewed.
+        // A task of its own, so that the Lease is renewed however busy the work is.
         let mut holding = tokio::spawn(async move {
             let lost = tokio::select! {
                 lost = election.hold(&held, &readiness) => Some(lost),
@@ -203,7 +202,7 @@ pub async fn take_part<L: Leases, W: Future<Output = ()>>(
     }
 }
 
-/// Works until it is told to stop, or `lost` resolves; then finishes the writes that have begun,
+/// Works until a stop signal, or until `lost` resolves. Then finishes the writes that have begun,
 /// and drops the rest.
 pub async fn until_over<T>(
     leadership: &Leadership,
@@ -211,7 +210,7 @@ pub async fn until_over<T>(
     stop: &Stop,
     lost: impl Future<Output = T>,
 ) -> Option<T> {
-    // It may end by itself when it is told to stop.
+    // The work may end by itself at a stop signal.
     let mut work = pin!(work.fuse());
     let ended = tokio::select! {
         () = &mut work => None,

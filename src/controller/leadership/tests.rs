@@ -91,7 +91,7 @@ struct Replica {
     ended: tokio::task::JoinHandle<()>,
 }
 
-/// Counts work that goes on.
+/// Guard that counts running work.
 struct Runs(Arc<AtomicUsize>);
 
 impl Drop for Runs {
@@ -101,7 +101,7 @@ impl Drop for Runs {
 }
 
 impl Replica {
-    /// Its work never ends by itself, and writes take as long as this.
+    /// Starts a replica whose work never ends by itself, and whose writes take this long.
     fn start(server: &Server, name: &str, write: Duration) -> Self {
         let telemetry = Telemetry::default();
         let stop = Arc::new(Notify::new());
@@ -242,7 +242,7 @@ async fn a_leader_whose_lease_another_has_taken_stands_by_and_leads_again_later(
         second.ready(),
         (200, "ready: standing by, another replica leads\n".into())
     );
-    // The holder is replaced, as when it was paused for longer than its Lease.
+    // The holder is replaced, as after a pause that was longer than its Lease.
     let mut lease = server.0.lease.lock().unwrap().clone().unwrap();
     lease.spec.as_mut().unwrap().holder_identity = Some("two".into());
     server.store(&lease);
@@ -310,7 +310,7 @@ async fn a_standby_says_that_it_cannot_reach_the_api_server() {
 
 #[tokio::test(start_paused = true)]
 async fn work_that_ends_by_itself_when_it_is_told_to_stop_is_not_waited_for() {
-    // Which of the two is seen first is a matter of chance.
+    // It is a matter of chance which of the two is seen first.
     for _ in 0..50 {
         let stop: Stop = std::future::ready(()).boxed().shared();
         let never = std::future::pending::<()>();

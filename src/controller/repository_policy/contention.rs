@@ -1,39 +1,37 @@
-//! Two tools that own one document: what we write into a repository's policy is undone by somebody
-//! who replaces it whole, and so on for ever. This notices it, and makes our side of it ever
-//! slower.
+//! Detects contention: another tool replaces the same document entirely and so undoes our
+//! statements again and again. Our own writes then become ever less frequent.
 
 use crate::policy::repository::Ours;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How far back is remembered.
+/// How far back reverts are remembered.
 const WINDOW: Duration = Duration::from_secs(3600);
-/// How often within that time we put our statements back before we take it for more than an
-/// accident.
+/// The number of reverts within that time from which on this is more than an accident.
 const PATIENCE: usize = 3;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
 
-/// What became of our statements in one repository's policy since we last saw to them.
+/// History of our statements in one repository policy, since our last write or check of them.
 #[derive(Default)]
 pub struct Contest {
     left: Option<Ours>,
     put_back: VecDeque<Instant>,
 }
 
-/// What to do about what was found.
+/// Action that follows from the policy that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentionAction {
-    /// Nobody has undone anything: write what is to be written.
+    /// Nobody has undone our statements: write as needed.
     Free,
-    /// Somebody has. Put it back.
+    /// Somebody has undone them: restore them.
     PutBack,
-    /// Somebody has, again and again: let it be for now.
+    /// Somebody has undone them again and again: leave the policy for now.
     Wait,
 }
 
 impl Contest {
-    /// Judges what was found. `replaced_again`: a statement that we replaced before is there again.
-    /// `pause` is the first of the growing pauses.
+    /// Decides on the statements that were found. `replaced_again`: a foreign statement that we
+    /// replaced before is there again. `pause` is the first of the growing pauses.
     pub fn judge(
         &self,
         found: &Ours,
@@ -48,8 +46,8 @@ impl Contest {
         if (found == left || found == wanted) && !replaced_again {
             return ContentionAction::Free;
         }
-        // Only where nothing else is to be done can it wait: a change of what is wanted cannot, and
-        // what allows more than is wanted must go.
+        // Only a mere restoration can wait. A change of the contributions cannot, and access beyond
+        // the contributions must be removed.
         let only_to_restore = left == wanted && found.are_all_in(wanted);
         let too_soon = self
             .last()
@@ -61,7 +59,8 @@ impl Contest {
         }
     }
 
-    /// How long ours must stand before we write again: it doubles with each time that they did not.
+    /// Returns how long our statements must remain before we write again. It doubles each time that
+    /// they did not.
     fn pause(&self, first: Duration) -> Duration {
         let grown = u32::try_from(self.put_back.len().saturating_sub(PATIENCE))
             .unwrap_or(u32::MAX)
@@ -73,7 +72,7 @@ impl Contest {
         self.put_back.back().copied()
     }
 
-    /// Notes what our statements are now, and whether they were put back.
+    /// Notes our current statements, and whether they were restored.
     pub fn leave(&mut self, ours: Ours, verdict: ContentionAction, now: Instant) {
         self.left = Some(ours);
         if verdict == ContentionAction::PutBack {
@@ -89,8 +88,9 @@ impl Contest {
         }
     }
 
-    /// Whether people must be told: it has happened often, and ours have not stood for a whole
-    /// pause since. That they stand right after we wrote them says nothing.
+    /// Returns whether contention must be reported: it has happened often, and our statements have
+    /// not remained for an entire pause since. That they are there right after our own write proves
+    /// nothing.
     pub fn is_on(&self, pause: Duration, now: Instant) -> bool {
         let stood = self.last().map(|last| now.duration_since(last));
         self.put_back.len() >= PATIENCE
@@ -106,7 +106,7 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(60);
 
-    /// Our statements for these accounts.
+    /// Returns our statements for these accounts.
     fn ours(accounts: &[&str]) -> Ours {
         let contribution = |account: &&str| Contribution {
             actions: [format!("ecr:For{account}")].into(),
@@ -125,8 +125,8 @@ mod tests {
             .wanted
     }
 
-    /// Lets somebody undo everything as soon as it was written, and looks every minute; gives back
-    /// in which minutes we wrote.
+    /// Simulates a tool that undoes everything as soon as it was written, with a sync every minute.
+    /// Returns the minutes in which we wrote.
     fn written_in(minutes: u32) -> Vec<u32> {
         let (start, mut contest, mut written) = (Instant::now(), Contest::default(), Vec::new());
         for minute in 0..minutes {
@@ -145,8 +145,8 @@ mod tests {
         assert_eq!(written_in(60), [0, 1, 2, 3, 4, 6, 10, 18, 34]);
     }
 
-    /// A tool that runs as often as we look: no look finds ours undone twice in a row, and yet it
-    /// never holds.
+    /// Simulates a tool that runs as often as our syncs: no sync finds our statements undone twice
+    /// in a row, and yet they never last.
     #[test]
     fn a_rival_as_slow_as_our_own_looks_is_told_without_a_break() {
         let (start, mut contest) = (Instant::now(), Contest::default());
@@ -157,7 +157,7 @@ mod tests {
             if verdict != ContentionAction::Wait {
                 contest.leave(ours(&["a"]), verdict, now);
             }
-            // A moment later our own statements are found.
+            // A moment later, a sync finds our own statements.
             let soon = now + Duration::from_secs(2);
             if contest.judge(&ours(&["a"]), &ours(&["a"]), false, PAUSE, soon)
                 == ContentionAction::Free

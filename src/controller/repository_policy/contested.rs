@@ -1,6 +1,5 @@
-//! The repositories whose policies somebody else keeps replacing, for the status of their
-//! `AWSAccount`: the Sids of other people's statements are none of a tenant's business, and the
-//! account's admin needs them.
+//! Repositories whose policies somebody else keeps replacing, for the status of their `AWSAccount`.
+//! The account's admin needs the Sids of foreign statements, and tenants must not see them.
 
 use crate::api::account_status::{ContestedPolicy, MAX_CONTESTED_POLICIES, MAX_CONTESTED_SIDS};
 use crate::controller::repository_policy::sync::RepositoryKey;
@@ -12,13 +11,13 @@ use std::sync::Mutex;
 /// The maximum length of a reported Sid, in bytes.
 const LONGEST_SID: usize = 100;
 
-/// The repositories by what was found at the last look.
+/// Contested repositories, by the findings of the last sync.
 #[derive(Default)]
 pub struct ContestedPolicies(Mutex<BTreeMap<RepositoryKey, Vec<String>>>);
 
 impl ContestedPolicies {
-    /// Notes what a look has found: the Sids of other people's statements where the policy is
-    /// contested. Returns whether this is new.
+    /// Notes the finding of a sync: the Sids of foreign statements if the policy is contested.
+    /// Returns whether this is new.
     pub fn note(&self, repository: &RepositoryKey, foreign: Option<&BTreeSet<String>>) -> bool {
         let mut all = self.0.lock().expect("no panic while held");
         let Some(foreign) = foreign else {
@@ -32,7 +31,7 @@ impl ContestedPolicies {
         all.insert(repository.clone(), sids).as_ref() != all.get(repository)
     }
 
-    /// Those of an account, as its status tells them.
+    /// Returns the contested policies of an account in the form of its status.
     pub fn of(&self, account: &AccountId) -> Vec<ContestedPolicy> {
         let all = self.0.lock().expect("no panic while held");
         let of_account = all

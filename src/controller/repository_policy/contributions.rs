@@ -1,4 +1,4 @@
-//! What all grants together want of a repository's policy, from the watch cache.
+//! Collects the contributions of all grants to one repository policy, from the watch cache.
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec};
@@ -14,14 +14,14 @@ use crate::policy::repository::{Contribution, GrantContribution};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 
-/// What a preview assumes of one grant.
+/// Assumption that a preview makes about one grant.
 #[derive(Clone, Copy)]
 pub enum Hypothesis<'a> {
-    /// It is as it is stored.
+    /// The grant is as it is stored.
     Stored,
-    /// It is as given, whatever its resource says.
+    /// The grant is as given, whatever its resource says.
     With(&'a Grant),
-    /// It contributes nothing.
+    /// The grant contributes nothing.
     Without(&'a GrantName),
 }
 
@@ -35,11 +35,11 @@ impl Hypothesis<'_> {
     }
 }
 
-/// What is wanted of a repository's policy, the oldest grant first.
+/// Returns the contributions to a repository policy, the oldest grant first.
 ///
 /// # Errors
-/// When the account has no `AWSAccount` (any more): then nobody can say who is admitted, and
-/// nothing may be taken for revoked.
+/// When the account has no `AWSAccount` (any more): then admission cannot be decided, and nothing
+/// may count as revoked.
 pub fn of(
     world: &World,
     repository: &RepositoryKey,
@@ -48,9 +48,9 @@ pub fn of(
     collect(world, repository, hypothesis, |_| true)
 }
 
-/// What the grants want of a repository's policy that have a record, or the finalizer. Only they
-/// can keep access in it for good: what another grant has could not be found again once that grant
-/// is gone.
+/// Returns the contributions of the grants that have a record, or the finalizer. Only these can
+/// keep access in a repository policy for good: the access of another grant could not be found
+/// again once that grant is gone.
 ///
 /// # Errors
 /// As for [`of`].
@@ -70,9 +70,9 @@ fn collect(
     if world.watch_caches.account(&repository.account).is_none() {
         return Err(no_account(&repository.account));
     }
-    // What has not been claimed yet is not written: if we stopped now, nobody would know where to
-    // take it back. But in a cluster that was restored without the status it may be there, and then
-    // it is not taken out because another grant comes first.
+    // Access that is not claimed yet is not written: after a crash, nothing would say where to
+    // revoke it. But in a cluster that was restored without the status it may be in the policy.
+    // Then it is not removed in favour of a grant that comes first.
     let may_carry = |grant: &CrossAccountRegistryGrant| {
         grant.spec.registry.account_id == repository.account.as_str()
             && (hypothesis.is_about(&GrantName::of(grant))
@@ -115,19 +115,20 @@ fn collect(
         }
         let role = world.claims_cache.role_is_ours(&resource);
         let mut contributions = grant.contributions(&repository.region, role == Some(true));
-        // Before the first look at its role since the start nobody knows; and without a record
+        // Until the role is first read after a start, its state is not known. Without a record,
         // nothing of the grant is written.
         let mut if_there = grant.contributions(&repository.region, role != Some(false));
         if world.claims_cache.has_no_claims(&resource) {
             contributions.clear();
         }
         if stays_as.is_none() && (waits || is_lost.contains(&id)) {
-            // Nothing is added for it, and whatever of it is there stays.
+            // Nothing is added for the grant, and its access that is there stays.
             contributions.clear();
             if_there = if_there.iter().flat_map(Contribution::each).collect();
         }
         if_there.retain(|asked| !contributions.contains(asked));
-        // Whose access is to stay is told that it does, even where there is nothing.
+        // A retained grant is included even where it has no access, so that it is reported as
+        // retained.
         if !contributions.is_empty() || !if_there.is_empty() || stays_as.is_some() {
             let replaces = if contributions.is_empty() {
                 BTreeSet::new()
@@ -146,9 +147,9 @@ fn collect(
     Ok(wanted)
 }
 
-/// What grants that are not known here have in a repository's policy, where there may be any: all
-/// that our statements allow, but for what those that are known have had. `current` is the policy
-/// as it was read.
+/// Returns the access of unknown grants in a repository policy, if there may be any: everything
+/// that our statements allow, except the access of known grants. `current` is the policy as it was
+/// read.
 pub fn of_unknown(
     world: &World,
     repository: &RepositoryKey,
@@ -184,8 +185,8 @@ pub fn of_unknown(
     })
 }
 
-/// What the grants that are known have on record for a repository's policy, whether a rule admits
-/// them or not.
+/// Returns the recorded access of known grants in a repository policy, whether a rule admits these
+/// grants or not.
 fn recorded(world: &World, repository: &RepositoryKey) -> Vec<Contribution> {
     let RepositoryKey {
         account,
@@ -225,7 +226,7 @@ fn recorded(world: &World, repository: &RepositoryKey) -> Vec<Contribution> {
     recorded
 }
 
-/// What a grant contributes once it is enforced.
+/// Returns the contribution of a grant once it is enforced.
 fn if_enforced(grant: &Grant, repository: &RepositoryKey) -> Option<GrantContribution<GrantName>> {
     let reached = grant.reaches(&repository.region, &repository.name);
     let contributions = if reached {
@@ -242,7 +243,7 @@ fn if_enforced(grant: &Grant, repository: &RepositoryKey) -> Option<GrantContrib
     })
 }
 
-/// What of a grant repository policies are to carry.
+/// A grant's part in repository policies.
 struct Carried {
     grant: Grant,
     replaces: BTreeSet<String>,
@@ -258,7 +259,7 @@ fn carried(
 ) -> Result<Option<Carried>, Problem> {
     let is_deleting = resource.meta().deletion_timestamp.is_some();
     let claims = world.claims_cache.claims(resource);
-    // One that waits is as if it were suspended: what is on record for it counts.
+    // A grant that waits is treated as if it were suspended: its record counts.
     let spec = CrossAccountRegistryGrantSpec {
         suspend: resource.spec.suspend || (waits && !is_deleting),
         ..resource.spec.clone()
@@ -286,8 +287,8 @@ fn carried(
                 stays_as: Some(format!("{installation}/{id}/{uid}")),
             }))
         }
-        // A frozen grant contributes what is on record for it. Where the record was lost, it is
-        // found again before the first look: see `restored`.
+        // A frozen grant contributes by its record. A lost record is found again before the first
+        // sync: see `restored`.
         Decision::Preview { last, .. } | Decision::Suspend { last } => {
             Ok(last.map(|grant| Carried {
                 grant: *grant,
@@ -295,8 +296,8 @@ fn carried(
                 stays_as: None,
             }))
         }
-        // Every grant here names this account: that nothing can be said of one while it is not
-        // known must revoke nobody.
+        // Every grant here names this account. While the account is unknown nothing can be decided,
+        // and that must not revoke any grant.
         Decision::Leave(_) if world.watch_caches.account(&repository.account).is_none() => {
             Err(no_account(&repository.account))
         }

@@ -1,5 +1,5 @@
-//! What is known of principals that a repository's policy names, by reading: it orders the search
-//! for the one that AWS refuses.
+//! Reads whether principals in a repository policy exist. The result orders the search for the
+//! principal that AWS refuses.
 
 use crate::api::conditions::Reason;
 use crate::aws::Account;
@@ -10,13 +10,13 @@ use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How many accounts are asked at a time.
+/// The number of accounts that are read at a time.
 const AT_A_TIME: usize = 8;
-/// How long is asked altogether. It is only about the order in which principals are tried.
+/// The time limit for all reads. They only affect the order in which principals are tried.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Asks the accounts of these principals, as far as the operator can get into them: an account that
-/// refuses us may be closed, and a role that is not found was deleted.
+/// Reads these principals in their accounts, as far as the operator has access there. An account
+/// that refuses us may be closed, and a role that is not found was deleted.
 pub async fn of(world: &World, registry: &Account, principals: BTreeSet<String>) -> Evidence {
     let mut by_account: BTreeMap<AccountId, Vec<String>> = BTreeMap::new();
     for principal in principals {
@@ -80,7 +80,7 @@ async fn of_account(
             .and_then(|(_, path)| path.rsplit('/').next());
         let is_there = match role {
             Some(name) => {
-                // Whether it has tags does not matter.
+                // Whether the role has tags does not matter.
                 let found = account.role_with_tags_as_given(name).await;
                 found.ok().map(|found| found.is_some())
             }

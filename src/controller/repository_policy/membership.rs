@@ -1,5 +1,5 @@
-//! How a repository's policy stands after a look: who is in it, who is not and why, and the words
-//! for it.
+//! Membership in a repository policy after a sync: which grants are in it, which are not and why,
+//! and the messages for it.
 
 use crate::api::conditions::Reason;
 use crate::aws::error::AwsError;
@@ -18,41 +18,42 @@ use crate::telemetry::metrics::{Metrics, OfAccount};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// How a repository's policy stands.
+/// State of a repository policy after a sync.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standings {
-    /// Whom it grants access.
+    /// The grants that have access.
     pub granted: BTreeSet<GrantName>,
-    /// Who did not fit.
+    /// The grants that did not fit.
     pub left_out: BTreeSet<GrantName>,
-    /// Whose access was moved into statements that are not ours, as he asked.
+    /// The grants whose access was moved into unowned statements, as they asked.
     pub retained: BTreeSet<GrantName>,
     /// Its length, in characters.
     pub characters: usize,
-    /// Other people's statements that ours have taken the place of since the start.
+    /// Foreign statements that ours have replaced since the start.
     pub replaced: BTreeSet<String>,
-    /// Those that were to be replaced and were not, with the reason.
+    /// Foreign statements that should have been replaced and were not, with the reason.
     pub kept: BTreeMap<String, String>,
-    /// Who could not be let in, because AWS refuses a policy that names one of the grant's
+    /// The grants that could not be added, because AWS refuses a policy that names one of their
     /// principals, or any policy at all.
     pub refused: BTreeMap<GrantName, Problem>,
-    /// Why something is left in the policy that no grant asks for.
+    /// The reason why access is left in the policy that no grant asks for.
     pub unrevoked: Option<Problem>,
-    /// What people should hear of in an Event.
+    /// Notices for people, to be published as Events.
     pub notices: Vec<String>,
-    /// That somebody else undoes it again and again.
+    /// The problem that somebody else undoes our statements again and again.
     pub contested: Option<Problem>,
-    /// Whether this look put back what somebody had undone.
+    /// Whether this sync restored statements that somebody had undone.
     pub put_back: bool,
-    /// What this look has changed.
+    /// The change that this sync has made.
     pub changed: Option<Planned>,
-    /// The policy as it is; `None` where there is none.
+    /// The current policy; `None`: there is none.
     pub policy: Option<Arc<Document>>,
 }
 
 impl Standings {
-    /// What is known from the plan that the look ended with, from the search, and from the policy
-    /// as it is now. `waits`: the plan was not carried out, because somebody else keeps undoing it.
+    /// Computes the state from the plan that the sync ended with, from the search, and from the
+    /// current policy. `waits`: the plan was not carried out, because somebody else keeps undoing
+    /// it.
     pub fn of(
         world: &World,
         repository: &RepositoryKey,
@@ -84,7 +85,8 @@ impl Standings {
             .iter()
             .filter(|grant| !grant.contributions.is_empty())
             .collect();
-        // Where the plan was carried out it says who is in the policy; else the policy itself does.
+        // A plan that was carried out shows which grants are in the policy. Otherwise the policy
+        // itself does.
         let in_policy = Allowed::by(policy.iter().flat_map(|policy| &policy.statements));
         let is_in = |grant: &&&GrantContribution<GrantName>| {
             complete
@@ -159,7 +161,7 @@ impl Standings {
     }
 }
 
-/// A principal is refused by itself.
+/// Reports a principal that AWS refuses by itself.
 fn refused_principal(repository: &RepositoryKey, principal: &str, fault: &AwsError) -> Problem {
     let RepositoryKey { region, .. } = repository;
     Problem::new(
@@ -170,7 +172,7 @@ fn refused_principal(repository: &RepositoryKey, principal: &str, fault: &AwsErr
     )
 }
 
-/// Nothing can be written. A status never names principals of other grants.
+/// Reports that nothing can be written. A status never names principals of other grants.
 fn cannot_be_written(
     repository: &RepositoryKey,
     plan: &Plan<GrantName>,
@@ -211,13 +213,12 @@ fn cannot_be_written(
     )
 }
 
-/// Why a look could not go on.
+/// Reports why a sync could not continue.
 pub fn stopped(repository: &RepositoryKey, stop: Stop) -> Problem {
     match stop {
         Stop::ParseError(error) => unreadable(repository, &error),
         Stop::Violation(violation) => {
-            // The plan is not to make such a document: if it does, then that is a fault of this
-            // operator.
+            // A plan must never make such a document: if it does, that is a bug of this operator.
             tracing::error!(account = %repository.account, region = repository.region, repository = repository.name, "a write was held back: {violation}");
             let message = format!(
                 "the policy of {repository} was not written, because the operator's own check held it back; the log says why. Please report it"
@@ -227,7 +228,7 @@ pub fn stopped(repository: &RepositoryKey, stop: Stop) -> Problem {
     }
 }
 
-/// The policy read is not a policy document.
+/// Reports that the policy that was read is not a policy document.
 pub fn unreadable(repository: &RepositoryKey, error: &dyn std::error::Error) -> Problem {
     let message = format!(
         "the policy of {repository} cannot be read ({error}); it is left alone. Correct it in ECR"
@@ -235,8 +236,8 @@ pub fn unreadable(repository: &RepositoryKey, error: &dyn std::error::Error) -> 
     Problem::new(Reason::UnreadablePolicy, message)
 }
 
-/// Somebody else keeps undoing what is granted. The grant's status gives the number of foreign
-/// statements; the account's status and the log have their Sids.
+/// Reports that somebody else keeps undoing our statements. The grant's status gives the number of
+/// foreign statements; the account's status and the log contain their Sids.
 pub fn contested(repository: &RepositoryKey, plan: &Plan<GrantName>) -> Problem {
     tracing::warn!(account = %repository.account, region = repository.region, repository = repository.name, foreign = plan.foreign, sids = ?plan.foreign_sids, "somebody else keeps replacing this repository's policy");
     let others = match plan.foreign {
@@ -252,7 +253,7 @@ pub fn contested(repository: &RepositoryKey, plan: &Plan<GrantName>) -> Problem 
     )
 }
 
-/// Counts and logs what people should hear of, and gives back the words for an Event.
+/// Counts and logs news, and returns the text of an Event about it.
 pub fn announce(metrics: &Metrics, repository: &RepositoryKey, news: &News) -> String {
     let account = OfAccount {
         account: repository.account.to_string(),

@@ -1,6 +1,6 @@
-//! Keeps the repository policies, which many grants share.
+//! Syncs the repository policies, which many grants share.
 //!
-//! - `contributions`: what all grants together want of one policy.
+//! - `contributions`: the contributions of all grants to one policy.
 //! - `sync`: reads, merges and writes one policy.
 //! - `membership`: which grants are in the policy after a sync, which are not, and why.
 //! - `preview`: what a sync would change, without a write.

@@ -1,4 +1,4 @@
-//! What would become of a repository's policy. Nothing is written, and so nobody waits for it.
+//! Previews the sync of a repository policy. Nothing is written, so no other work waits for it.
 
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
@@ -9,8 +9,9 @@ use crate::grant::change::Change as Planned;
 use crate::grant::{GrantName, Problem};
 use crate::policy::Document;
 
-/// What syncing a repository's policy would change, under a hypothesis about this grant; with the
-/// policy as it is. Nothing is written, and nobody waits for it.
+/// Returns the change that a sync of the repository policy would make, under a hypothesis about
+/// this grant, together with the current policy. Nothing is written, and no other work waits for
+/// it.
 pub async fn preview(
     world: &World,
     account: &Account,
@@ -42,14 +43,14 @@ pub async fn preview(
     }))
 }
 
-/// What a preview shows of a repository's policy.
+/// Preview of a repository policy.
 pub struct PolicyPreview {
     pub change: Option<Planned>,
-    /// Whether the grant would find no room.
+    /// Whether the grant would not fit.
     pub left_out: bool,
     /// Whether the grant's access is retained.
     pub retained: bool,
     pub characters: usize,
-    /// The policy as it is.
+    /// The current policy.
     pub policy: Option<Document>,
 }

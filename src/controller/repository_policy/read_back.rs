@@ -1,5 +1,6 @@
-//! The one place that says when access is revoked in a repository's policy: when the document read
-//! back contains nothing that no live grant asks for, never merely because a call succeeded.
+//! Proves revocations in repository policies. This is the only place that decides when access is
+//! revoked: when the document that was read back contains nothing that no live grant asks for,
+//! never merely because a call succeeded.
 
 use crate::api::conditions::Reason;
 use crate::aws::Account;
@@ -18,26 +19,26 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// How often the policy is written and read back at once before the rest waits for the next
-/// reconciliation.
+/// How often the policy is written and read back at once, before the rest is left to the next
+/// reconcile.
 const ATTEMPTS: usize = 3;
-/// How many of the accesses that are left are told.
+/// How much of the remaining access a message lists.
 const TOLD: usize = 3;
 
-/// The read-backs that are under way. A hundred grants on one repository that go at once share a
-/// few.
+/// Read-backs that are in progress. A hundred grants on one repository that are revoked at once
+/// share a few.
 #[derive(Default)]
 pub struct ReadBacks(Mutex<HashMap<RepositoryKey, Arc<Slot>>>);
 
-/// One repository's read-backs. Who comes takes a ticket; a read that begins after a ticket was
-/// taken serves it.
+/// Read-backs of one repository. Each caller takes a ticket, and a read that begins after a ticket
+/// was taken serves it.
 #[derive(Default)]
 struct Slot {
     tickets: AtomicU64,
     last: tokio::sync::Mutex<Option<(u64, Left)>>,
 }
 
-/// What was left, or why that could not be read.
+/// Remaining access, or the reason why it could not be read.
 type Left = Result<Vec<String>, Problem>;
 
 impl ReadBacks {
@@ -61,12 +62,13 @@ impl ReadBacks {
     }
 }
 
-/// Takes out of a repository's policy what no live grant asks for. The content decides: where a
-/// call failed and the document holds nothing of that kind all the same, it is done; where every
-/// call succeeded and the document still holds something, it is not, and `unrevoked` says why.
+/// Revokes the access in a repository policy that no live grant asks for. The content decides. If a
+/// call failed and the document contains no such access all the same, the revocation is complete.
+/// If every call succeeded and the document still contains some, it is not, and `unrevoked` has the
+/// reason.
 ///
 /// # Errors
-/// What could not be written or read.
+/// When the policy could not be written or read.
 pub async fn revoke(world: &World, account: &Account, repository: &RepositoryKey) -> SyncResult {
     let mut written = bring_up_to_date(world, account, repository, Freshness::Fresh).await;
     for attempt in 1..=ATTEMPTS {
@@ -90,7 +92,7 @@ pub async fn revoke(world: &World, account: &Account, repository: &RepositoryKey
             (false, Err(problem)) => return Err(problem),
             (_, Ok(SyncOutcome::NoRepository)) => return Ok(SyncOutcome::NoRepository),
         };
-        // The writer knows already that it cannot be taken out.
+        // The sync has already found that it cannot be removed.
         if standings.unrevoked.is_some() || attempt == ATTEMPTS {
             let why = standings
                 .unrevoked
@@ -107,7 +109,7 @@ pub async fn revoke(world: &World, account: &Account, repository: &RepositoryKey
     written
 }
 
-/// The outcome of another look, with what is still to be told of the look before it.
+/// Returns the outcome of another sync, with the unreported results of the sync before it.
 fn after(before: Standings, outcome: SyncResult) -> SyncResult {
     let Ok(SyncOutcome::UpToDate(mut standings)) = outcome else {
         return outcome;
@@ -118,8 +120,8 @@ fn after(before: Standings, outcome: SyncResult) -> SyncResult {
     Ok(SyncOutcome::UpToDate(standings))
 }
 
-/// Reads a repository's policy, and returns what our statements in it allow beyond what the grants
-/// on record ask for.
+/// Reads a repository policy, and returns the access in our statements beyond what recorded grants
+/// ask for.
 async fn left_in(world: &World, account: &Account, repository: &RepositoryKey) -> Left {
     let _turn = world.turn_for_all(repository.account.as_str()).await;
     let text = match account
@@ -131,7 +133,7 @@ async fn left_in(world: &World, account: &Account, repository: &RepositoryKey) -
     };
     let document =
         Document::parse(&text).map_err(|error| membership::unreadable(repository, &error))?;
-    // Taken after the read, so that a grant which came meanwhile is counted.
+    // Collected after the read, so that a grant that arrived meanwhile counts.
     let mut grants = contributions::on_record(world, repository)?;
     grants.extend(contributions::of_unknown(world, repository, Some(&text)));
     let grants = asked(Some(&document), &grants, &world.installation);

@@ -1,5 +1,5 @@
-//! A repository's policy, looked at and brought up to date: read, merged, written, with nothing
-//! awaited between. Who may do so, and when, is decided in [`crate::controller::state::coalesce`].
+//! Syncs one repository policy: reads, merges and writes it, with nothing awaited between.
+//! [`crate::controller::state::coalesce`] decides which caller may do so, and when.
 
 use crate::api::conditions::Reason;
 use crate::aws::Account;
@@ -26,7 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Which repository.
+/// Identity of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepositoryKey {
     pub account: AccountId,
@@ -59,34 +59,34 @@ pub enum Freshness {
     Background,
 }
 
-/// What came of bringing a repository's policy up to date.
+/// Outcome of the sync of a repository policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncOutcome {
     /// There is no such repository.
     NoRepository,
-    /// The policy is as all grants on it want it, as far as that can be.
+    /// The policy contains the contributions of all grants, as far as possible.
     UpToDate(Box<Standings>),
 }
 
 pub type SyncResult = Result<SyncOutcome, Problem>;
 
-/// What is remembered of a repository from look to look.
+/// State of a repository that is kept from sync to sync.
 pub struct Memory {
-    /// What the search's times count from.
+    /// The start of the times that the search uses.
     began: Instant,
     search: Search<AwsError>,
-    /// What was not told in an Event yet.
+    /// Notices that were not published as Events yet.
     notices: Vec<String>,
-    /// About our statements.
+    /// Contention about our statements.
     contest: Contest,
-    /// About other people's, which ours take the place of.
+    /// Contention about foreign statements that ours replace.
     replacing: Contest,
     replaced: BTreeSet<String>,
     pub written: Option<Instant>,
-    /// Something was put back by a look that was no grant's: the next grant that looks tells it.
+    /// A sync that no grant had asked for restored something: the next grant that syncs reports it.
     untold: bool,
-    /// Who was in the policy at the last look, and who was not, for want of room or because AWS
-    /// refused it.
+    /// The grants that were in the policy after the last sync, and those that were not, because
+    /// they did not fit or AWS refused them.
     granted: BTreeSet<GrantName>,
     outside: BTreeSet<GrantName>,
 }
@@ -109,7 +109,7 @@ impl Default for Memory {
 }
 
 impl SyncOutcome {
-    /// The same for whoever is served by it without having looked himself.
+    /// Returns the outcome for a caller that is served by it without having run the sync.
     pub fn of_another(self) -> Self {
         match self {
             Self::UpToDate(standings) => {
@@ -126,17 +126,17 @@ impl SyncOutcome {
     }
 }
 
-/// The pauses between the attempts at a policy while AWS throttles. Each attempt reads again, for a
-/// policy must be read right before it is written; what the grant has in place elsewhere need not
-/// be read again for that.
+/// Pauses between the attempts to sync a policy while AWS throttles. Each attempt reads again,
+/// because a policy must be read right before it is written. The rest of the grant need not be read
+/// again for that.
 const THROTTLED: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
 ];
 
-/// Makes a repository's policy what all grants together want; tries again if AWS throttles it.
-/// Between the attempts it holds no work slot.
+/// Syncs a repository policy with the contributions of all grants. Retries while AWS throttles,
+/// without a work slot between the attempts.
 pub async fn bring_up_to_date(
     world: &World,
     account: &Account,
@@ -160,7 +160,7 @@ async fn attempt(
     repository: &RepositoryKey,
     who: Freshness,
 ) -> SyncResult {
-    // What grants want is judged by their records, so those come first.
+    // Contributions depend on the grants' records, so those come first.
     restored::find_records(world, account, repository).await?;
     let wanted = || contributions::of(world, repository, Hypothesis::Stored);
     let pass = async |memory: &mut Memory, wanted: &[GrantContribution<GrantName>]| {
@@ -183,8 +183,8 @@ async fn attempt(
     world.coalescer.serve(repository, who, wanted, pass).await
 }
 
-/// Has grants looked at whose place was changed by another grant's look: else their status would
-/// stay as it was.
+/// Triggers reconciles of grants whose membership was changed by another grant's sync, so that
+/// their status does not go stale.
 fn remember(
     world: &World,
     memory: &mut Memory,
@@ -204,9 +204,9 @@ fn remember(
     (memory.granted, memory.outside) = (granted.clone(), outside);
 }
 
-/// A look that has begun.
+/// State of a sync that has begun.
 struct Begun {
-    /// The policy as the look found it.
+    /// The policy as the sync found it.
     before: Option<Document>,
     verdict: ContentionAction,
     /// The verdict, until it is noted.
@@ -216,7 +216,7 @@ struct Begun {
 }
 
 impl Begun {
-    /// Notes what our statements in the policy are now.
+    /// Notes our current statements in the policy.
     fn leave(&mut self, memory: &mut Memory, policy: Option<&Document>, world: &World) {
         let (ours, verdict) = (
             Ours::in_document(policy, &world.installation),
@@ -230,8 +230,8 @@ impl Begun {
     }
 }
 
-/// Reads, writes and passes AWS's answers on, until the search has nothing more to write:
-/// [`crate::policy::search`] says what.
+/// Reads, writes and passes AWS's answers on, until the search has nothing more to write.
+/// [`crate::policy::search`] chooses each document.
 async fn look(
     world: &World,
     account: &Account,
@@ -250,8 +250,8 @@ async fn look(
     memory.search.begin(memory.began.elapsed());
     let mut turn = Some(world.turn_for_all(repository.account.as_str()).await);
     let (plan, policy) = loop {
-        // From here to the write nothing else is awaited: what others write in between is lost, and
-        // nobody could see it.
+        // Nothing else is awaited from here to the write: other writers' changes in between
+        // would be lost without a trace.
         let asked = Instant::now();
         let current = match account.repository_policy(region, name).await? {
             PolicyRead::NoRepository => return Ok(SyncOutcome::NoRepository),
@@ -298,7 +298,7 @@ async fn look(
             Next::Done(plan) => (*plan, None),
             Next::Write(step) => (step.plan, Some(step.write)),
             Next::Ask(principals) => {
-                // Other accounts are asked, each with a slot of its own.
+                // Other accounts are read, each with its own slot.
                 drop(turn.take());
                 memory
                     .search
@@ -327,7 +327,7 @@ async fn look(
         };
         let permit = world.leadership.may_write()?;
         second_writer::write_policy(world, repository, write.document());
-        // Whatever becomes of the answer.
+        // Noted before the answer, which may be lost.
         memory.written = Some(Instant::now());
         match permit.carry(self::write(account, repository, &write)).await {
             Ok(()) => {
@@ -335,8 +335,8 @@ async fn look(
                 world.metrics.write_window.observe(window.as_secs_f64());
                 tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = plan.characters, replaced = ?plan.replaced, ?window, "repository policy written");
                 begun.wrote = true;
-                // At once: if the next call fails then what was written so far is none of somebody
-                // else's doing.
+                // Noted at once: if the next call fails, our own writes must not be taken for
+                // somebody else's.
                 begun.leave(memory, write.document(), world);
                 memory.replaced.extend(plan.replaced.iter().cloned());
                 let ended = memory.search.accepted();
@@ -349,7 +349,7 @@ async fn look(
                     break (plan, Some(write));
                 }
             }
-            // ECR has more than one text for a principal that it does not know.
+            // ECR has more than one error text for a principal that it does not know.
             Err(fault)
                 if fault.class == ErrorKind::Settling
                     || fault.code == "InvalidParameterException" =>
@@ -376,7 +376,7 @@ async fn look(
             .replacing
             .leave(Ours::default(), begun.replacing, now);
     }
-    // What is there again stays remembered, or it would be taken for new the next time.
+    // A statement that is there again stays remembered, or it would count as new the next time.
     memory
         .replaced
         .retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
@@ -413,7 +413,7 @@ async fn look(
     Ok(SyncOutcome::UpToDate(Box::new(standings)))
 }
 
-/// The one place where a repository's policy is written: nothing but a checked document.
+/// Writes a checked document. Repository policies are written nowhere else.
 async fn write(
     account: &Account,
     repository: &RepositoryKey,
@@ -430,7 +430,7 @@ async fn write(
     }
 }
 
-/// The change that a look has made from its beginning to its end.
+/// Returns the change that a sync has made from its beginning to its end.
 fn change(
     repository: &RepositoryKey,
     before: Option<Document>,
@@ -472,8 +472,8 @@ pub(in crate::controller) fn planned(
         .map_err(|error| membership::unreadable(repository, &error))
 }
 
-/// Looks again at repositories that were written lately, until the operator is told to stop. An
-/// account that keeps it waiting holds up no other.
+/// Syncs repositories again that were written lately, until a stop signal. A slow account does not
+/// hold up the others.
 pub async fn look_after(context: Arc<Context>) {
     let context = &*context;
     loop {

@@ -1,5 +1,5 @@
-//! The claims as last recorded in each grant's status, for the watch cache lags behind our own
-//! writes.
+//! Caches the claims that were last recorded in each grant's status, because the watch cache lags
+//! behind our own writes.
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, AppliedInstanceRole};
@@ -11,13 +11,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
-/// What is known of each grant, by its UID, ahead of the watch cache.
+/// State of each grant, by its UID, ahead of the watch cache.
 #[derive(Default)]
 pub struct ClaimsCache {
     claims: Mutex<HashMap<String, Option<Applied>>>,
-    /// The grants of which nothing was left when that was looked for last.
+    /// The grants of which the last search found nothing left.
     nothing_left: Mutex<HashSet<String>>,
-    /// The grants without a record for whose access was looked since the start.
+    /// The grants without a record whose access was searched for since the start.
     searched: Mutex<HashSet<String>>,
     roles: Mutex<HashMap<String, bool>>,
     carried_out: Mutex<HashMap<String, u64>>,
@@ -25,7 +25,7 @@ pub struct ClaimsCache {
 }
 
 impl ClaimsCache {
-    /// Has every later use of the claims panic.
+    /// Makes every later use of the claims panic.
     #[cfg(test)]
     pub fn poison(&self) {
         let poisoned = std::panic::AssertUnwindSafe(|| {
@@ -35,7 +35,7 @@ impl ClaimsCache {
         assert!(std::panic::catch_unwind(poisoned).is_err());
     }
 
-    /// What the grant has on record.
+    /// Returns the grant's recorded claims.
     pub fn claims(&self, grant: &CrossAccountRegistryGrant) -> Option<Applied> {
         let recorded = grant.uid().and_then(|uid| {
             self.claims
@@ -52,8 +52,8 @@ impl ClaimsCache {
         })
     }
 
-    /// Whether the grant may be carried by this repository's policy. (Asked of every grant for
-    /// every repository, hence without a copy.)
+    /// Returns whether this repository's policy may contain the grant's access. (It is called for
+    /// every grant and every repository, hence without a copy.)
     pub fn covers(
         &self,
         grant: &CrossAccountRegistryGrant,
@@ -72,7 +72,7 @@ impl ClaimsCache {
         }
     }
 
-    /// Whether nothing is on record for the grant (yet).
+    /// Returns whether nothing is recorded for the grant (yet).
     pub fn has_no_claims(&self, grant: &CrossAccountRegistryGrant) -> bool {
         let recorded = self.claims.lock().expect("no panic while held");
         match grant.meta().uid.as_ref().and_then(|uid| recorded.get(uid)) {
@@ -85,7 +85,7 @@ impl ClaimsCache {
         }
     }
 
-    /// Whether the grant may have something on this instance role in this instance profile.
+    /// Returns whether the grant may have something on this instance role in this instance profile.
     pub fn claims_instance_role(
         &self,
         grant: &CrossAccountRegistryGrant,
@@ -107,7 +107,7 @@ impl ClaimsCache {
         }
     }
 
-    /// Whether the grant may have this role in the registry account.
+    /// Returns whether the grant may have this role in the registry account.
     pub fn claims_registry_role(&self, grant: &CrossAccountRegistryGrant, role: &str) -> bool {
         let claims = |applied: &Applied| {
             applied
@@ -126,7 +126,7 @@ impl ClaimsCache {
         }
     }
 
-    /// Notes that nothing of the grant was left in AWS when that was looked for.
+    /// Notes that a search found nothing of the grant left in AWS.
     pub fn record_nothing_left(&self, uid: &str) {
         self.nothing_left
             .lock()
@@ -134,7 +134,7 @@ impl ClaimsCache {
             .insert(uid.to_owned());
     }
 
-    /// Whether nothing of the grant was left, and nothing was put on record since.
+    /// Returns whether nothing of the grant was left, and nothing was recorded since.
     pub fn has_nothing_left(&self, grant: &CrossAccountRegistryGrant) -> bool {
         let nothing_left = self.nothing_left.lock().expect("no panic while held");
         grant
@@ -144,7 +144,7 @@ impl ClaimsCache {
             .is_some_and(|uid| nothing_left.contains(uid))
     }
 
-    /// Notes that what the grant may have without a record was looked for.
+    /// Notes that the access of a grant without a record was searched for.
     pub fn record_search(&self, uid: &str) {
         self.searched
             .lock()
@@ -152,7 +152,7 @@ impl ClaimsCache {
             .insert(uid.to_owned());
     }
 
-    /// Whether what the grant may have without a record was looked for since the start.
+    /// Returns whether the access of a grant without a record was searched for since the start.
     pub fn was_searched_for(&self, uid: &str) -> bool {
         self.searched
             .lock()
@@ -160,7 +160,7 @@ impl ClaimsCache {
             .contains(uid)
     }
 
-    /// Notes what was just recorded.
+    /// Notes the claims that were just recorded.
     pub fn record(&self, grant: &CrossAccountRegistryGrant, applied: Option<Applied>) {
         if let Some(uid) = grant.uid() {
             if applied.is_some() {
@@ -176,8 +176,8 @@ impl ClaimsCache {
         }
     }
 
-    /// Notes whether the grant's role in the registry account was just found, or made, to be there
-    /// and its own.
+    /// Notes whether the grant's registry role was just found, or made, to exist and to be owned by
+    /// the grant.
     pub fn record_role(&self, uid: &str, is_ours: bool) {
         self.roles
             .lock()
@@ -185,9 +185,9 @@ impl ClaimsCache {
             .insert(uid.to_owned(), is_ours);
     }
 
-    /// Whether the grant's role in the registry account is there and its own. Before the first look
-    /// since the start, the status' word counts, so that a restart takes nothing out of a
-    /// repository policy; `None`: nobody can say yet.
+    /// Returns whether the grant's registry role exists and is owned by the grant. Until the role
+    /// is first read after a start, the status counts, so that a restart removes nothing from a
+    /// repository policy. `None`: it is not known yet.
     pub fn role_is_ours(&self, grant: &CrossAccountRegistryGrant) -> Option<bool> {
         let recorded = grant.uid().and_then(|uid| {
             self.roles
@@ -209,8 +209,8 @@ impl ClaimsCache {
         recorded.or_else(told)
     }
 
-    /// Notes what is carried out for the grant now, by a hash of it, and says whether it was the
-    /// same before. After a start nobody knows.
+    /// Notes a hash of the state that is now applied for the grant, and returns whether it was the
+    /// same before. After a start, the state before is not known.
     pub fn carries_out(&self, uid: &str, what: u64) -> bool {
         self.carried_out
             .lock()
@@ -219,10 +219,10 @@ impl ClaimsCache {
             == Some(what)
     }
 
-    /// Waits until nothing else is done for a grant of this name. A grant that vanished is revoked
-    /// after the reconciliation that was under way, which could still make something. Its successor
-    /// is reconciled after that revocation, which could otherwise remove the roles that the two
-    /// have in common.
+    /// Waits until no other work for a grant of this name is in progress. The revocation of a
+    /// vanished grant waits for the reconcile that was running, which could still create something.
+    /// The successor's reconcile waits for that revocation, which could otherwise remove the roles
+    /// that the two grants have in common.
     pub async fn alone_on(&self, grant: &GrantName) -> OwnedMutexGuard<()> {
         let turn = self.at_work.of(grant.clone());
         if let Ok(alone) = turn.clone().try_lock_owned() {

@@ -1,6 +1,6 @@
-//! One writer per repository. A repository's policy is one document without version, so that two of
-//! our own reconciliations must never write it at once; and what one of them writes serves all that
-//! were waiting: a hundred grants on one repository cost a few reads and writes, not a hundred.
+//! One writer per repository. A repository policy is one document without a version, so two of our
+//! own reconciles must never write it at once. One sync serves all callers that wait: a hundred
+//! grants on one repository cost a few reads and writes, not a hundred.
 
 use crate::controller::repository_policy::sync::{
     Freshness, Memory, RepositoryKey, SyncOutcome, SyncResult,
@@ -15,27 +15,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A repository that was just written has more to come: how long what comes is gathered into one
-/// write. A grant by itself never waits. It doubles with each write of a rush, so that a rush costs
-/// few writes however fast the cluster lets the grants come.
+/// How long further contributions are gathered into one write after a repository was written. A
+/// single grant never waits. The time doubles with each write of a rush, so that a rush costs few
+/// writes however fast the cluster delivers the grants.
 const GATHER: Duration = Duration::from_millis(700);
 const LONGEST_GATHER: Duration = Duration::from_secs(6);
-/// How soon after a write another one is of the same rush.
+/// A write so soon after another one belongs to the same rush.
 const RUSH: Duration = Duration::from_secs(3);
-/// For how long after a write a repository is looked at again even if no grant asks: somebody who
-/// had read the policy before may write what he read, and so bring back what we took out.
+/// How long after a write a repository is synced again even if no grant asks: somebody who had read
+/// the policy before may write it back, and so restore access that we revoked.
 const LOOKED_AFTER: Duration = Duration::from_secs(3600);
 
-/// The writers of all repositories.
+/// Writers of all repositories.
 #[derive(Default)]
 pub struct Coalescer(Mutex<HashMap<RepositoryKey, Arc<Slot>>>, RandomState);
 
-/// One repository's writer. Who comes takes a ticket; a pass that begins after a ticket was taken
-/// serves it.
+/// Writer of one repository. Each caller takes a ticket, and a sync that begins after a ticket was
+/// taken serves it.
 #[derive(Default)]
 struct Slot {
     tickets: AtomicU64,
-    /// When the policy could be read last.
+    /// When the policy was last read successfully.
     read: Mutex<Option<Instant>>,
     own: Mutex<OwnAccess>,
     state: tokio::sync::Mutex<State>,
@@ -45,7 +45,7 @@ struct Slot {
 struct State {
     last: Option<Pass>,
     memory: Memory,
-    /// How many writes the rush has seen that the last one was of.
+    /// The number of writes in the rush that the last write belongs to.
     rush: u32,
 }
 
@@ -57,7 +57,7 @@ impl State {
     }
 }
 
-/// How long is gathered after so many writes in a row.
+/// Returns how long contributions are gathered after so many writes in a row.
 fn gather_after(writes: u32) -> Duration {
     let doubled = writes.saturating_sub(1).min(16);
     GATHER
@@ -65,17 +65,17 @@ fn gather_after(writes: u32) -> Duration {
         .min(LONGEST_GATHER)
 }
 
-/// A look at the policy, and what came of it.
+/// A sync of the policy, and its outcome.
 struct Pass {
     serves_to: u64,
     ended: Instant,
-    /// A hash of what was wanted: with hundreds of grants on thousands of repositories the
+    /// A hash of the contributions: with hundreds of grants on thousands of repositories the
     /// documents themselves take hundreds of megabytes.
     wanted: Option<u64>,
     outcome: SyncResult,
 }
 
-/// Hashes a text while it is being written.
+/// Writer that hashes a text as it is formatted.
 struct Hashing<'a, H>(&'a mut H);
 
 impl<H: Hasher> fmt::Write for Hashing<'_, H> {
@@ -95,32 +95,33 @@ impl Coalescer {
             .clone()
     }
 
-    /// Whether the repository's policy could be read in this time.
+    /// Returns whether the repository policy was read successfully within this time.
     pub fn was_read(&self, key: &RepositoryKey, within: Duration) -> bool {
         let read = *self.slot(key).read.lock().expect("no panic while held");
         read.is_some_and(|read| read.elapsed() < within)
     }
 
-    /// What of our statements in the repository's policy is this process' own.
+    /// Passes the access that is this process' own in the repository policy to `look`.
     pub fn own_access<R>(&self, key: &RepositoryKey, look: impl FnOnce(&mut OwnAccess) -> R) -> R {
         look(&mut self.slot(key).own.lock().expect("no panic while held"))
     }
 
-    /// Notes that the repository's policy was just read.
+    /// Notes that the repository policy was just read.
     pub fn note_read(&self, key: &RepositoryKey) {
         *self.slot(key).read.lock().expect("no panic while held") = Some(Instant::now());
     }
 
-    /// A hash that nobody outside can foresee: what is wanted is tenants' text.
+    /// Computes a hash that nobody outside can foresee, because contributions contain tenants'
+    /// text.
     fn hash(&self, wanted: &[GrantContribution<GrantName>]) -> Option<u64> {
         let mut hasher = self.1.build_hasher();
         fmt::Write::write_fmt(&mut Hashing(&mut hasher), format_args!("{wanted:?}")).ok()?;
         Some(hasher.finish())
     }
 
-    /// Runs `pass` on what is `wanted`, unless one that began after this call serves it, too, or a
-    /// recent one that is good enough. (Whoever is served by another's pass has put nothing back
-    /// himself.)
+    /// Syncs the policy with `pass`, or returns the result of a sync that began after this call, or
+    /// of one that is recent enough for `who` and had the same contributions. A shared result never
+    /// reports drift: only the caller that ran the sync does.
     pub async fn serve(
         &self,
         key: &RepositoryKey,
@@ -177,8 +178,7 @@ impl Coalescer {
         outcome
     }
 
-    /// Notes that a repository was written at this time by an earlier process, unless it was
-    /// written since.
+    /// Notes that an earlier process wrote a repository at this time, unless it was written since.
     pub async fn note_written(&self, key: &RepositoryKey, at: Instant) {
         self.slot(key)
             .state
@@ -189,8 +189,8 @@ impl Coalescer {
             .get_or_insert(at);
     }
 
-    /// The repositories that were written lately and that nobody has looked at for this long. What
-    /// is of no use any more is forgotten.
+    /// Returns the repositories that were written lately and were not synced for this long. Forgets
+    /// entries that are no longer needed.
     pub async fn to_look_after(&self, unseen: Duration) -> Vec<RepositoryKey> {
         let slots: Vec<(RepositoryKey, Arc<Slot>)> = {
             let slots = self.0.lock().expect("no panic while held");
@@ -201,7 +201,7 @@ impl Coalescer {
         };
         let (mut found, mut idle) = (Vec::new(), Vec::new());
         for (key, slot) in slots {
-            // One that is being looked at needs nobody else.
+            // A repository that is being synced needs no other sync.
             let Ok(state) = slot.state.try_lock() else {
                 continue;
             };
@@ -221,7 +221,7 @@ impl Coalescer {
         }
         let mut slots = self.0.lock().expect("no panic while held");
         for key in idle {
-            // Somebody who holds it has come in between.
+            // Another caller may have got hold of the slot in between.
             if slots
                 .get(&key)
                 .is_some_and(|slot| Arc::strong_count(slot) == 1)

@@ -1,10 +1,10 @@
-//! A lock for each thing of a kind, kept only while somebody holds it or waits for it.
+//! A lock per key, kept only while it is held or waited for.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
-/// The locks of a kind, by what they are for.
+/// Locks by key.
 pub struct KeyedLocks<K>(Mutex<HashMap<K, Arc<tokio::sync::Mutex<()>>>>);
 
 impl<K> Default for KeyedLocks<K> {
@@ -14,7 +14,7 @@ impl<K> Default for KeyedLocks<K> {
 }
 
 impl<K: Eq + Hash> KeyedLocks<K> {
-    /// The lock for one thing.
+    /// Returns the lock of a key.
     pub fn of(&self, key: K) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.0.lock().expect("no panic while held");
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);

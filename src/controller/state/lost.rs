@@ -1,7 +1,7 @@
-//! Grants that disappeared without having been revoked (see [`crate::controller::vanished`]). Until that is
-//! dealt with they count as known: what they have is not another operator's. Where many disappeared
-//! together, nothing is revoked for them, and what they have stays until the sweep removes it, or a
-//! grant of the same name is there again.
+//! Grants that disappeared without having been revoked (see [`crate::controller::vanished`]). Until
+//! they are dealt with they count as known: their access is not another operator's. Where many
+//! disappeared together, nothing is revoked for them. Their access then stays until the sweep
+//! removes it, or a grant of the same name exists again.
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::controller::repository_policy::sync::RepositoryKey;
@@ -10,21 +10,21 @@ use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-/// The grants that this process saw disappear.
+/// Grants that this process saw disappear.
 #[derive(Default)]
 pub struct LostGrants(Mutex<Vec<Lost>>);
 
 struct Lost {
     grant: Arc<CrossAccountRegistryGrant>,
-    /// Whether it is to be revoked. As long as that is not decided, it keeps what it has.
+    /// Whether it is to be revoked. As long as that is not decided, it keeps its access.
     is_revoked: bool,
-    /// The repositories where the sweep has decided that nothing of it is to stay.
+    /// The repositories where the sweep has decided that none of its access stays.
     removed_from: BTreeSet<RepositoryKey>,
 }
 
 impl LostGrants {
-    /// Notes that a grant with a record disappears. Call it before the cache loses it: in between,
-    /// nobody would know of it.
+    /// Notes that a grant with a record disappears. Call it before the cache loses the grant, so
+    /// that it is never unknown.
     pub fn add(&self, grant: Arc<CrossAccountRegistryGrant>) {
         let is_revoked = grant.meta().deletion_timestamp.is_some();
         self.0.lock().expect("no panic while held").push(Lost {
@@ -42,7 +42,7 @@ impl LostGrants {
             .for_each(|lost| lost.is_revoked = true);
     }
 
-    /// Forgets a grant: it was revoked, or is there after all.
+    /// Forgets a grant that was revoked, or that exists after all.
     pub fn forget(&self, grant: &CrossAccountRegistryGrant) {
         self.0
             .lock()
@@ -50,14 +50,14 @@ impl LostGrants {
             .retain(|lost| lost.grant.uid() != grant.uid());
     }
 
-    /// Notes that nothing of any of them is to stay in a repository's policy.
+    /// Notes that none of their access stays in a repository policy.
     pub fn remove_from(&self, repository: &RepositoryKey) {
         for lost in self.0.lock().expect("no panic while held").iter_mut() {
             lost.removed_from.insert(repository.clone());
         }
     }
 
-    /// All of them.
+    /// Returns all lost grants.
     pub fn all(&self) -> Vec<Arc<CrossAccountRegistryGrant>> {
         self.0
             .lock()
@@ -67,7 +67,7 @@ impl LostGrants {
             .collect()
     }
 
-    /// Those of a kind that keep what they have. `cache` has the grants that are there.
+    /// Returns the grants of a kind that keep their access. `cache` contains the grants that exist.
     pub fn kept(
         &self,
         cache: &Store<CrossAccountRegistryGrant>,
@@ -76,7 +76,7 @@ impl LostGrants {
         self.select(cache, |lost| is_of_the_kind(&lost.grant))
     }
 
-    /// Those of a kind that keep what they have in a repository's policy.
+    /// Returns the grants of a kind that keep their access in a repository policy.
     pub fn kept_on(
         &self,
         cache: &Store<CrossAccountRegistryGrant>,
@@ -95,7 +95,7 @@ impl LostGrants {
     ) -> Vec<Arc<CrossAccountRegistryGrant>> {
         let cached = |lost: &Lost| cache.get(&ObjectRef::from_obj(&*lost.grant));
         let mut all = self.0.lock().expect("no panic while held");
-        // Another grant has its name now.
+        // Drops the grants whose name another grant has now.
         all.retain(|lost| {
             lost.is_revoked || cached(lost).is_none_or(|there| there.uid() == lost.grant.uid())
         });

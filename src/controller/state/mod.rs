@@ -4,7 +4,7 @@
 //! - `claims_cache`: each grant's claims as last written, ahead of the watch cache.
 //! - `policy_cache`: managed policies and registry policies, which the operator only reads.
 //! - `coalesce`: one writer per repository; concurrent callers share a sync.
-//! - `slots`: work slots per account, and who gets the next one.
+//! - `slots`: work slots per account, and the order in which they are assigned.
 //! - `pending`: grants that wait for their first slot, and which of them have changed.
 //! - `keyed_locks`: a lock per key.
 //! - `role_locks`: a lock per instance role, and which trust policies IAM refused.

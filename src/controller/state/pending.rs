@@ -1,16 +1,16 @@
-//! Which grants wait to be worked on, and which of them have changed meanwhile: the controller runs
-//! no grant twice at a time, so the one that waits has to take note of a change itself.
+//! Grants that wait to be reconciled, and which of them have changed meanwhile. The controller
+//! never reconciles a grant twice at a time, so a waiting reconcile has to notice a change itself.
 
 use crate::telemetry::workqueue_metrics::Key;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
-/// The grants that wait. Clones share them.
+/// Waiting grants. Clones share them.
 #[derive(Clone, Default)]
 pub struct Pending(Arc<Mutex<HashMap<Key, Arc<Notify>>>>);
 
-/// A grant waits, until this is dropped.
+/// Guard of a waiting grant: its wait ends when this is dropped.
 #[must_use]
 pub struct Waiting {
     pending: Pending,
@@ -19,7 +19,7 @@ pub struct Waiting {
 }
 
 impl Pending {
-    /// Begins to wait.
+    /// Registers a grant that begins to wait.
     pub fn wait(&self, key: Key) -> Waiting {
         let changed = Arc::<Notify>::default();
         self.0
@@ -33,7 +33,7 @@ impl Pending {
         }
     }
 
-    /// The grant has changed, or something that decides what is done for it.
+    /// Notes that the grant has changed, or something that its decision depends on.
     pub fn changed(&self, key: &Key) {
         if let Some(changed) = self.0.lock().expect("no panic while held").get(key) {
             changed.notify_one();

@@ -1,6 +1,6 @@
-//! Policies that many grants hang on and that the operator never writes: managed policies,
-//! boundaries among them, and the registries' own. Each is read once for all that ask, and again
-//! when somebody wants it fresher.
+//! Shared cache of policies that many grants depend on and that the operator never writes: managed
+//! policies (permissions boundaries among them) and registry policies. Concurrent requests for one
+//! policy share a read. A request for a fresher policy reads it again.
 
 use crate::aws::Account;
 use crate::grant::AccountId;
@@ -10,36 +10,37 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What could not be read is asked for again after this, whoever asks.
+/// A policy that could not be read is read again at a request after this time, whatever age the
+/// request allows.
 const FAILED_FOR: Duration = Duration::from_secs(10);
-/// What nobody has asked for in this time is forgotten.
+/// A policy without a request in this time is forgotten.
 const IDLE_FOR: Duration = Duration::from_secs(7200);
 
-/// What is known of accounts' policies.
+/// Cache of accounts' policies.
 #[derive(Default)]
 pub struct PolicyCache(Mutex<HashMap<(AccountId, Which), Kept>>);
 
-/// Which policy of an account.
+/// Kind and name of a policy in an account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Which {
     /// The managed policy of this ARN.
     Managed(String),
-    /// The registry's in this region.
+    /// The registry policy of this region.
     Registry(String),
 }
 
-/// A policy, and when it was asked for last. The lock is held while it is read, so that many who
-/// ask at once read once.
+/// A policy, and the time of its last request. The lock is held during a read, so that concurrent
+/// requests read once.
 type Kept = (Arc<tokio::sync::Mutex<Option<Fact>>>, Instant);
 
 struct Fact {
-    /// When the reading began: what was changed since then may not be in it.
+    /// When the read began: later changes may be missing.
     read: Instant,
     policy: Option<Named>,
 }
 
 impl PolicyCache {
-    /// The managed policy of this ARN, not older than this.
+    /// Returns the managed policy of this ARN, not older than `fresh`.
     pub async fn managed_policy(&self, account: &Account, arn: &str, fresh: Duration) -> Named {
         let read = async { Some(account.managed_policy(arn).await) };
         let found = self
@@ -48,7 +49,7 @@ impl PolicyCache {
         found.unwrap_or_else(|| Named::unreadable(format!("policy {arn}"), "it was not read"))
     }
 
-    /// The registry's own policy in a region, not older than this; `None` where there is none.
+    /// Returns the registry policy of a region, not older than `fresh`. `None`: there is none.
     pub async fn registry_policy(
         &self,
         account: &Account,
@@ -90,7 +91,7 @@ impl PolicyCache {
                 .as_ref()
                 .is_some_and(|policy| policy.document.is_err());
             let longest = if failed { fresh.min(FAILED_FOR) } else { fresh };
-            // What was read since this call began is as fresh as can be.
+            // A read that began after this call is as fresh as can be.
             if *read >= asked || read.elapsed() < longest {
                 return policy.clone();
             }

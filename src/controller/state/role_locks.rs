@@ -11,10 +11,10 @@ use std::task::Poll;
 use std::time::Instant;
 use tokio::sync::OwnedMutexGuard;
 
-/// The instance roles that somebody is at work on, and what is remembered of their trust policies.
+/// Locks of the instance roles that are worked on, and the refusals of their trust policies.
 pub struct RoleLocks {
     locks: KeyedLocks<(AccountId, String)>,
-    /// Those whose trust policy IAM refused.
+    /// The roles whose trust policy IAM refused.
     refusals: Mutex<HashMap<(AccountId, String), Refusals>>,
     started: Instant,
 }
@@ -30,9 +30,9 @@ impl Default for RoleLocks {
 }
 
 impl RoleLocks {
-    /// Waits until nobody else is at work on the role. From what is read to what is written,
-    /// another grant's work could come in between: two that leave a role at once would each take
-    /// the other for who stays.
+    /// Waits until no other work on the role is in progress. Between a read and the write that
+    /// follows from it, another grant's work could interfere: of two grants that leave a role at
+    /// once, each would assume that the other one stays.
     async fn alone_on(&self, account: &AccountId, role: &str) -> OwnedMutexGuard<()> {
         self.locks
             .of((account.clone(), role.to_owned()))
@@ -40,8 +40,8 @@ impl RoleLocks {
             .await
     }
 
-    /// The same, and then waits for a slot in the role's account: many grants that keep one role
-    /// wait for it without one.
+    /// Waits for the role like `alone_on`, and then for a work slot in its account. Grants that
+    /// wait for a shared role thus hold no slot.
     pub async fn alone_in_turn(
         &self,
         slots: &Slots,

@@ -1,12 +1,12 @@
-//! Who may work in an account: a few grants at a time in each, so that one account's rate limit, or
-//! its silence, holds up no other. Work holds a slot only in the account that it calls, and only
-//! while it calls it.
+//! Work slots: a few grants at a time work in each account, so that the rate limit or the silence
+//! of one account does not hold up the others. Work holds a slot only in the account that it calls,
+//! and only while it calls it.
 //!
-//! Revocations go first, then users' changes, then retries, then resyncs; of the same kind the
-//! namespace that was served longest ago. Every eighth slot goes to the one that has waited
-//! longest, whatever its urgency, so that no flood of urgent work keeps the rest waiting for ever.
-//! Work for a repository or a role waits here with their locks held, so this also bounds how long
-//! others wait for those.
+//! Revocations go first, then users' changes, then retries, then resyncs. Within a priority, the
+//! namespace that was served longest ago is next. Every eighth slot goes to the work that has
+//! waited longest, whatever its priority, so that no flood of urgent work keeps the rest waiting
+//! for ever. Work on a repository or a role waits here while it holds the lock of that, so this
+//! also bounds how long others wait for the lock.
 
 use crate::aws::rate_limit::{self, Priority, Work};
 use crate::controller::state::pending::Waiting;
@@ -20,11 +20,11 @@ use tokio::sync::oneshot;
 mod tests;
 
 tokio::task_local! {
-    /// The slot that the current work was begun with, until it is first used.
+    /// The slot that the current work began with, until its first use.
     static FIRST: Cell<Option<Slot>>;
 }
 
-/// Of so many slots one goes by order of arrival.
+/// One of so many slots is assigned in the order of arrival.
 const BY_ARRIVAL: u64 = 8;
 
 /// The slots of all accounts. Clones share them.
@@ -41,32 +41,33 @@ struct Shared {
 struct Line {
     busy: usize,
     waiting: Vec<Waiter>,
-    /// How many revocations are at work on what grants share in this account.
+    /// The number of revocations in progress on repositories and roles that grants share in this
+    /// account.
     revocations: usize,
-    /// When each namespace was served last, by the number of the slot; kept while anything is going
-    /// on.
+    /// When each namespace was served last, by the number of the slot. Kept while the account has
+    /// any work.
     served: HashMap<Arc<str>, u64>,
-    /// How many slots were handed out.
+    /// The number of slots that were assigned.
     handed_out: u64,
     arrivals: u64,
 }
 
 struct Waiter {
     work: Work,
-    /// Whether others wait for the same work, of whatever urgency.
+    /// Whether others, of any priority, wait for the same work.
     for_all: bool,
     arrival: u64,
     ready: oneshot::Sender<Slot>,
 }
 
-/// Work in an account, until this is dropped.
+/// Guard of work in an account: dropping it frees the slot.
 #[must_use]
 pub struct Slot {
     shared: Arc<Shared>,
     account: String,
 }
 
-/// A revocation waits for what grants share in an account, until this is dropped.
+/// Guard of a revocation that waits for repositories or roles that grants share in an account.
 #[must_use]
 pub struct Revoking {
     shared: Arc<Shared>,
@@ -74,7 +75,7 @@ pub struct Revoking {
 }
 
 impl Slots {
-    /// So many in each account.
+    /// Creates this number of slots for each account.
     pub fn new(of_each: u16) -> Self {
         Self(Arc::new(Shared {
             of_each: usize::from(of_each.max(1)),
@@ -82,9 +83,9 @@ impl Slots {
         }))
     }
 
-    /// Waits for a slot in an account, for the work of the current task. Work `for_all` is a
-    /// document's: while a revocation waits for any document of the account, it is as urgent as
-    /// that.
+    /// Waits for a slot in an account, for the work of the current task. Work with `for_all` is
+    /// that on a shared document: while a revocation waits for any such document of the account,
+    /// the work is as urgent as the revocation.
     pub async fn enter(&self, account: &str, for_all: bool) -> Slot {
         if let Ok(Some(first)) = FIRST.try_with(Cell::take)
             && first.account == account
@@ -104,13 +105,13 @@ impl Slots {
         });
         match slot.await {
             Ok(slot) => slot,
-            // Not reached: a line that somebody waits in is kept.
+            // Unreachable: a line with a waiter is kept.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Waits for the first slot of work that may change while it waits. `plan` tells what it is and
-    /// in which account it begins; nowhere: then it needs no slot. It is asked again after each
+    /// Waits for the first slot of work that may change while it waits. `plan` returns the work and
+    /// the account where it begins, or `None` if it needs no slot. It is called again after each
     /// change.
     pub async fn first(
         &self,
@@ -136,7 +137,8 @@ impl Slots {
         }
     }
 
-    /// Notes that a revocation is at work on what grants share in an account.
+    /// Notes that a revocation is in progress on repositories or roles that grants share in an
+    /// account.
     pub fn revoking(&self, account: &str) -> Revoking {
         self.0.change(account, |line| line.revocations += 1);
         Revoking {
@@ -146,14 +148,14 @@ impl Slots {
     }
 }
 
-/// Does work with the slot that was waited for before it began: the first slot that it asks for is
-/// this one, if it is in this account.
+/// Runs work with a slot that was obtained before it began: the work's first request gets this
+/// slot, if it is for the same account.
 pub async fn beginning_with<F: Future>(first: Option<Slot>, work: F) -> F::Output {
     FIRST.scope(Cell::new(first), work).await
 }
 
-/// Gives back the slot that the current work was begun with, if it has not been used: it will wait
-/// for something else.
+/// Returns the slot that the current work began with, if it has not been used, because the work is
+/// going to wait for something else.
 pub fn give_back() {
     drop(FIRST.try_with(Cell::take));
 }
@@ -175,7 +177,7 @@ impl Drop for Revoking {
 }
 
 impl Shared {
-    /// Changes a line, and hands out the slots that are free then.
+    /// Changes a line, and assigns the slots that are free afterwards.
     fn change(self: &Arc<Self>, account: &str, change: impl FnOnce(&mut Line)) {
         let mut next = Vec::new();
         {
@@ -192,7 +194,7 @@ impl Shared {
             }
         }
         for ready in next {
-            // One that has stopped waiting gives its slot back by dropping it.
+            // A waiter that has stopped waiting returns its slot by dropping it.
             drop(ready.send(Slot {
                 shared: self.clone(),
                 account: account.to_owned(),
@@ -223,8 +225,8 @@ impl Line {
             .filter(may)
             .min_by_key(|(_, waiter)| rank(waiter))?;
         if (self.handed_out + 1).is_multiple_of(BY_ARRIVAL) {
-            // The oldest takes this place, though its kind leaves such a place to others: it would
-            // find no other while urgent work keeps coming.
+            // The oldest waiter gets this slot, even if work of its priority leaves such a slot to
+            // others: while urgent work keeps coming, it would never get another one.
             index = waiting().min_by_key(|(_, waiter)| waiter.arrival)?.0;
         }
         let waiter = self.waiting.swap_remove(index);
@@ -235,8 +237,8 @@ impl Line {
     }
 }
 
-/// How many slots may be taken for work of this urgency to begin: resyncs and retries leave one to
-/// changes, and revocations have some more of their own.
+/// Returns up to how many slots may be in use once work of this priority has begun. Resyncs and
+/// retries leave one slot to changes, and revocations have some additional ones of their own.
 fn at_most(urgency: Priority, of_each: usize) -> usize {
     match urgency {
         Priority::Revocation => of_each + of_each.div_ceil(2),

@@ -1,6 +1,6 @@
 //! Grants of this installation that are not in the cache, because this version of the operator
-//! cannot read them: they are stored under another version's definition, for instance after a
-//! downgrade. What they have in AWS is theirs all the same.
+//! cannot read them: they are stored under another version's CRD, for instance after a downgrade.
+//! Their access in AWS remains theirs.
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::controller::stored::Stored;
@@ -15,11 +15,11 @@ use std::sync::Mutex;
 /// UIDs by name.
 type Grants = BTreeMap<GrantName, String>;
 
-/// Which grants are unknown.
+/// Grants that are unknown.
 #[derive(Debug, Default)]
 pub struct UnknownGrants {
-    /// Whether there may be others in any case: a plan is made from files, which need not hold all
-    /// grants.
+    /// Whether unknown grants are assumed in any case: a plan is made from files, which need not
+    /// contain all grants.
     assumed: bool,
     state: Mutex<State>,
 }
@@ -27,12 +27,12 @@ pub struct UnknownGrants {
 #[derive(Debug, Default)]
 struct State {
     known: Grants,
-    /// Those of the list that is being read.
+    /// The unknown grants of the list that is being read.
     listed: Grants,
 }
 
 impl UnknownGrants {
-    /// There may be unknown grants, or there are none.
+    /// Sets whether unknown grants are assumed in any case.
     pub fn assumed(assumed: bool) -> Self {
         Self {
             assumed,
@@ -40,14 +40,14 @@ impl UnknownGrants {
         }
     }
 
-    /// Takes note of an event of the watch.
+    /// Notes an event of the watch.
     pub fn note(&self, event: &Event<Stored<CrossAccountRegistryGrant>>) {
         let mut state = self.state.lock().expect("no panic while held");
         match event {
             Event::Init => state.listed.clear(),
             Event::InitApply(Stored(Ok(_))) => {}
             Event::InitApply(Stored(Err(invalid))) => {
-                // Until the list has ended, those that were known before count as well.
+                // Until the list has ended, the unknown grants from before count as well.
                 let (name, uid) = identity(&invalid.metadata);
                 state.known.insert(name.clone(), uid.clone());
                 state.listed.insert(name, uid);
@@ -66,7 +66,7 @@ impl UnknownGrants {
         }
     }
 
-    /// Whether there may be any.
+    /// Returns whether there may be any unknown grants.
     pub fn may_exist(&self) -> bool {
         self.assumed
             || !self
@@ -77,7 +77,7 @@ impl UnknownGrants {
                 .is_empty()
     }
 
-    /// Those whose names are known, as owners of what they have in AWS.
+    /// Returns the unknown grants whose names are known, as owners of their access in AWS.
     pub fn owners(&self, installation: &Installation) -> Vec<Owner> {
         let state = self.state.lock().expect("no panic while held");
         let owner = |(grant, uid): (&GrantName, &String)| Owner {

@@ -1,4 +1,4 @@
-//! What the cluster knows, from the watch caches.
+//! The watch caches, and whether they are filled.
 
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::grant::{AccountId, AccountLookup};
@@ -18,7 +18,7 @@ pub struct WatchCaches {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
 }
 
-/// Which caches there are.
+/// Kind of a watch cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cache {
     Grants,
@@ -26,8 +26,8 @@ pub enum Cache {
     Namespaces,
 }
 
-/// Which caches hold all there is. (Not by the stores' own `wait_until_ready`: of several who wait
-/// for one store it wakes only the last.)
+/// The caches that are filled. (The stores' own `wait_until_ready` does not serve: of several tasks
+/// that wait for one store it wakes only the last.)
 pub struct CacheSync(watch::Sender<BTreeSet<Cache>>);
 
 impl Default for CacheSync {
@@ -37,7 +37,7 @@ impl Default for CacheSync {
 }
 
 impl CacheSync {
-    /// Passes a cache's events on, and takes note when it was listed to its end.
+    /// Passes a cache's events on, and notes when its list is complete.
     pub fn watched<K, S>(
         self: &Arc<Self>,
         cache: Cache,
@@ -64,13 +64,13 @@ impl CacheSync {
 }
 
 impl WatchCaches {
-    /// Names the account or namespace of a grant that the API server has and the caches do not have
-    /// yet; `None` where there is none. Each kind is watched by itself, so a grant can arrive
-    /// before an account that was created first. That a cache lacks something is no proof that it
-    /// does not exist.
+    /// Returns the name of an account or namespace of a grant that the API server has and the
+    /// caches do not have yet. `None`: there is none. Each kind is watched by itself, so a grant
+    /// can arrive before an account that was created first. An object that a cache lacks may exist
+    /// nevertheless.
     ///
     /// # Errors
-    /// When the API server cannot be asked.
+    /// When the API server cannot be reached, or refuses.
     pub async fn behind(
         &self,
         client: &Client,
@@ -89,7 +89,7 @@ impl WatchCaches {
                 .await
             {
                 Ok(Some(_)) => return Ok(Some(format!("AWSAccount {account}"))),
-                // One that this version cannot read never gets into the cache.
+                // An account that this version cannot read never gets into the cache.
                 Ok(None) | Err(Error::SerdeError(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -143,7 +143,7 @@ mod tests {
         json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": "AWSAccount", "metadata": {"name": id}, "spec": {}})
     }
 
-    /// Caches that have these, before an API server that has the others.
+    /// Runs `behind` with caches that contain `cached`, for an API server that contains `stored`.
     async fn behind(cached: &[&str], stored: &'static [&'static str]) -> Option<String> {
         let (accounts, mut of_accounts) = reflector::store();
         let (namespaces, mut of_namespaces) = reflector::store();

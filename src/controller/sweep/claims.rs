@@ -1,5 +1,5 @@
-//! What the grants claim in an account. A grant without a record hides nothing of others: what it
-//! only names in its spec counts where it may have that, or is about to.
+//! Collects the grants' claims in an account. A grant without a record must not hide orphans of
+//! others: the places that only its spec names count where it may have them, or is about to.
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::controller::World;
@@ -10,8 +10,8 @@ use crate::grant::{AccountId, Decision, GrantName, grant_if_enforced};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 
-/// What the grants claim in the account, as of now. `unknown`: the grants that the cluster has
-/// besides.
+/// Returns the grants' current claims in the account. `unknown`: further grants that the cluster
+/// has.
 pub fn claimed_in(world: &World, id: &AccountId, unknown: &BTreeSet<GrantName>) -> Claimed {
     let (all, mut unknown) = (world.grants.state(), unknown.clone());
     let mut grants = Vec::new();
@@ -32,12 +32,12 @@ pub fn claimed_in(world: &World, id: &AccountId, unknown: &BTreeSet<GrantName>) 
     )
 }
 
-/// What a grant may have in AWS.
+/// Extent of a grant's possible access in AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stake {
-    /// What is on record for it, and what its spec names while it is on its way.
+    /// Its recorded claims, and the places that its spec names while it is being enforced.
     Claims,
-    /// What bears its name in its tags.
+    /// The resources that have its name in their tags.
     Tagged,
     Nothing,
 }
@@ -47,8 +47,8 @@ fn stake(world: &World, grant: &CrossAccountRegistryGrant) -> Stake {
     if !claims_cache.has_no_claims(grant) {
         return Stake::Claims;
     }
-    // It had a record once, or somebody wants to make us believe so. What it has by its spec is
-    // looked for and revoked by its own reconciliation.
+    // The grant had a record once, or somebody pretends that it had. Its own reconcile searches the
+    // places of its spec and revokes access there.
     let otherwise = if may_have_lost_record(world, grant) {
         Stake::Tagged
     } else {
@@ -62,7 +62,7 @@ fn stake(world: &World, grant: &CrossAccountRegistryGrant) -> Stake {
     }
     match world.decide(grant) {
         Decision::Enforce { .. } => Stake::Claims,
-        // It has not been looked for yet whether it lost its record.
+        // It was not searched yet whether the grant lost its record.
         Decision::Preview { .. } | Decision::Suspend { .. }
             if grant_if_enforced(&GrantName::of(grant), &grant.spec, None, &world.rules())
                 .is_ok() =>

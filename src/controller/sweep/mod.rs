@@ -1,7 +1,7 @@
-//! Looks for orphans: what this installation has in AWS though no grant claims it.
+//! Finds orphans: resources and statements of this installation in AWS that no grant claims.
 //!
-//! - `claims`: collects what the grants claim in an account.
-//! - `scan`: reads what this installation has in an account.
+//! - `claims`: collects the grants' claims in an account.
+//! - `scan`: reads the resources and statements of this installation in an account.
 //! - `remove`: reads each orphan again, and removes it.
 //! - `report`: status, Event, log and metrics of a sweep.
 //!
@@ -34,25 +34,24 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// When an account is looked at for the first time, and when it is tried again where it could not
-/// be reached.
+/// The pause before an account's first sweep, and before the next attempt where it could not be
+/// reached.
 const SOON: Duration = Duration::from_secs(300);
-/// When it is looked at again where something was refused: a person has to help, and each attempt
-/// is in CloudTrail.
+/// The pause where something was refused: a person has to help, and each attempt is in CloudTrail.
 const AGAIN: Duration = Duration::from_secs(3600);
-/// How often it is asked, of the watch caches alone, whether there is something to do.
+/// How often the watch caches alone are checked for something to do.
 const TICK: Duration = Duration::from_secs(10);
-/// How many accounts are looked at at a time.
+/// The number of accounts that are swept at a time.
 const AT_A_TIME: usize = 4;
 
-/// How things that no grant claims are dealt with.
+/// Treatment of orphans.
 #[derive(Clone, Copy, Debug)]
 pub struct SweepSettings {
     /// Whether they are removed.
     pub mode: SweepMode,
-    /// How often they are looked for.
+    /// How often they are searched for.
     pub interval: Duration,
-    /// For how long something must have been there without a claim before it is removed.
+    /// How long something must have been there without a claim before it is removed.
     pub unclaimed_for: Duration,
 }
 
@@ -66,21 +65,22 @@ impl SweepSettings {
     }
 }
 
-/// What is remembered of an account from sweep to sweep.
+/// State of an account that is kept from sweep to sweep.
 struct Memory {
     due: Instant,
     sightings: Sightings,
-    /// Those that grants have named: when a grant was let go, nobody names its regions any more.
+    /// The regions that grants have named: once a grant was released by hand, nothing names its
+    /// regions any more.
     regions: BTreeSet<String>,
-    /// What the admin had confirmed at the last sweep.
+    /// The confirmation by the admin at the last sweep.
     confirmed: Option<String>,
-    /// The account's rules at the last sweep. When they change, what is left of what they admitted
-    /// is looked for at once.
+    /// The account's rules at the last sweep. When they change, access that they used to admit is
+    /// searched for at once.
     rules: u64,
 }
 
-/// Sweeps until the operator is told to stop. Without settings there are no sweeps, and what
-/// earlier ones told is taken back.
+/// Sweeps until a stop signal. Without settings there are no sweeps, and the results of earlier
+/// ones are removed from the statuses.
 pub(super) async fn run(context: Arc<Context>, settings: Option<SweepSettings>) {
     tokio::select! {
         () = context.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
@@ -102,7 +102,7 @@ pub(super) async fn run(context: Arc<Context>, settings: Option<SweepSettings>) 
     }
 }
 
-/// Sweeps the accounts whose time has come.
+/// Sweeps the accounts that are due.
 async fn round(
     context: &Context,
     settings: &SweepSettings,
@@ -162,13 +162,13 @@ async fn round(
             return;
         }
     };
-    // By one clock, so that the accounts stay together, and the grants are listed once for all of
-    // them.
+    // Measured from one start time, so that the accounts stay together and the grants are listed
+    // once for all of them.
     let started = Instant::now();
     let sweeps = futures::stream::iter(due).map(|(id, account, memory)| {
         let unknown = &unknown;
         async move {
-            // What is found in one account must not keep the others from being swept.
+            // A panic because of one account's content must not keep the others from being swept.
             let swept = sweep(context, settings, begin, (id, account), memory, unknown);
             let swept = supervise::isolated("sweep account", &context.world.metrics, swept).await;
             let pause = swept.unwrap_or_else(|panicked| {
@@ -187,7 +187,7 @@ fn confirmed(account: &AWSAccount) -> Option<&str> {
     account.annotations().get(CONFIRM_SWEEP).map(String::as_str)
 }
 
-/// A hash of the account's rules.
+/// Returns a hash of the account's rules.
 fn rules(account: &AWSAccount) -> u64 {
     let mut hasher = DefaultHasher::new();
     let registry = account.spec.registry.as_ref().map(|side| &side.rules);
@@ -196,7 +196,7 @@ fn rules(account: &AWSAccount) -> u64 {
     hasher.finish()
 }
 
-/// An account that is not known any more is not told of.
+/// Removes the metrics of an account that is not known any more.
 fn forget(context: &Context, id: &AccountId) -> bool {
     context.world.metrics.sweep_found.remove(&OfAccount {
         account: id.to_string(),
@@ -223,8 +223,8 @@ fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
     }
 }
 
-/// The grants that the cluster has and the watch cache has not: this version cannot read them, or
-/// they are new. What they claim is not known, so they must not pass for gone.
+/// Returns the grants that the cluster has and the watch cache lacks: this version cannot read
+/// them, or they are new. Their claims are unknown, so they must not count as gone.
 async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::Error> {
     let listed = in_time(stored::list_metadata::<CrossAccountRegistryGrant>(
         &context.client,
@@ -247,7 +247,7 @@ async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::
     Ok(unknown.map(name).collect())
 }
 
-/// Sweeps one account, and says when to look again.
+/// Sweeps one account, and returns the pause until its next sweep.
 async fn sweep(
     context: &Context,
     settings: &SweepSettings,
@@ -262,7 +262,7 @@ async fn sweep(
     let session = match context.world.aws.account(id, &account.spec, None).await {
         Ok(session) => session,
         Err(problem) => {
-            // The account's condition tells people.
+            // The account's condition reports it.
             tracing::debug!(account = %id, reason = %problem.reason, "not swept: {}", problem.message);
             return settings.soon();
         }
@@ -297,7 +297,7 @@ async fn sweep(
         now,
     };
     let judged = verdict(&looked.seen, &memory.sightings, &circumstances);
-    // It may be another operator's, which is alive.
+    // The findings may belong to another operator, which is alive.
     let is_another_operators = second_writer::paused(&context.world, id).is_some();
     let mut ripe = match &judged {
         SweepDecision::Remove { now, .. } if !is_another_operators => now.clone(),
@@ -305,8 +305,8 @@ async fn sweep(
             BTreeSet::new()
         }
     };
-    // What no rule admits is revoked like that of any grant. One that this version cannot read may
-    // have it by rules that it cannot read either.
+    // Access that no rule admits is revoked like that of any grant. A grant that this version
+    // cannot read may have it by rules that it cannot read either.
     if unknown.is_empty() && !is_another_operators {
         ripe.extend(looked.refused.iter().cloned());
     }

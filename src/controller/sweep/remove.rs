@@ -1,5 +1,4 @@
-//! Removes what no grant claims: each thing is read again right before, and held against the claims
-//! as they are by then.
+//! Removes orphans: each is read again right before, and compared with the current claims.
 
 use super::scan::{Looked, ScanTarget};
 use crate::api::conditions::Reason;
@@ -10,16 +9,17 @@ use crate::grant::sweep::Leftover;
 use crate::telemetry::metrics::OfAccount;
 use std::collections::BTreeSet;
 
-/// What came of it.
+/// Result of the removals.
 #[derive(Default)]
 pub struct Removed {
-    /// What is not there any more.
+    /// The orphans that no longer exist.
     pub arns: BTreeSet<String>,
-    /// What could not be removed, and why.
+    /// The orphans that could not be removed, with the reason.
     pub failed: Vec<String>,
 }
 
-/// Removes these things. Repository policies go first: access before what it is given to.
+/// Removes these orphans. Repository policies go first, so that access ends before the identities
+/// that have it.
 pub async fn remove(place: &ScanTarget<'_>, looked: &Looked, ripe: &BTreeSet<String>) -> Removed {
     let mut removed = Removed::default();
     for (arn, repository) in looked
@@ -84,10 +84,10 @@ fn note(
     }
 }
 
-/// The writer of the repository's policy writes what all grants together want of it (here,
-/// nothing), until that is what is read back.
+/// Syncs the repository policy with the contributions of all grants (here, none), until a read-back
+/// shows that.
 async fn statements(place: &ScanTarget<'_>, repository: &RepositoryKey) -> Result<(), Problem> {
-    // The writer has a permit of its own; without one nothing need be read.
+    // The sync has its own permits. Without one, nothing need be read.
     place.context.world.leadership.may_write().map(drop)?;
     if place
         .claimed()

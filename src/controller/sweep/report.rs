@@ -1,4 +1,4 @@
-//! Tells of a sweep: in the status of the `AWSAccount`, by an Event, in the log, by the metrics.
+//! Reports a sweep: in the status of the `AWSAccount`, by an Event, in the log, and by metrics.
 
 use super::Context;
 use crate::api::AWSAccount;
@@ -9,14 +9,14 @@ use crate::telemetry::metrics::OfAccount;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 
-/// Takes back what an earlier sweep told.
+/// Removes the results of an earlier sweep from the status.
 pub async fn nothing(context: &Context, account: &AWSAccount) {
     if told_before(account).is_some() {
         write(context, account, &json!({})).await;
     }
 }
 
-/// Tells what a sweep found and removed, where it is news.
+/// Reports the results of a sweep where they are new.
 pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, removed: usize) {
     let of = OfAccount {
         account: account.name_any(),

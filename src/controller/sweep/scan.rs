@@ -1,4 +1,4 @@
-//! Reads what of this installation's is in an account, as far as no grant claims it.
+//! Reads everything in an account that belongs to this installation and that no grant claims.
 
 use super::Context;
 use super::claims::claimed_in;
@@ -15,7 +15,7 @@ use crate::policy::Document;
 use crate::policy::carried::carried;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where is looked, and by what.
+/// Account that is scanned, and the means to do so.
 pub struct ScanTarget<'a> {
     pub context: &'a Context,
     pub id: &'a AccountId,
@@ -24,31 +24,30 @@ pub struct ScanTarget<'a> {
     pub unknown: &'a BTreeSet<GrantName>,
 }
 
-/// What was seen, and what it takes to remove it.
+/// Results of a scan, and the details that a removal needs.
 #[derive(Default)]
 pub struct Looked {
     pub seen: Seen,
     pub leftovers: Vec<Leftover>,
     /// By ARN.
     pub repositories: BTreeMap<String, RepositoryKey>,
-    /// Those in whose policies no rule admits any of what is ours, by ARN.
+    /// The repositories in whose policies no rule admits any of our statements, by ARN.
     pub refused: BTreeSet<String>,
 }
 
 impl ScanTarget<'_> {
-    /// What the grants claim here, as of now.
+    /// Returns the grants' current claims here.
     pub fn claimed(&self) -> Claimed {
         claimed_in(&self.context.world, self.id, self.unknown)
     }
 
-    /// The path of what the operator makes here.
+    /// Returns the path of the roles and instance profiles that the operator creates here.
     pub fn path(&self) -> &str {
         &self.account.spec.roles.path
     }
 }
 
-/// Looks at the account: at what lies under its path in IAM, and at the repositories of these
-/// regions.
+/// Scans the account: everything under its path in IAM, and the repositories of these regions.
 pub async fn look(place: &ScanTarget<'_>, regions: &BTreeSet<String>) -> Looked {
     let (mut looked, claimed) = (Looked::default(), place.claimed());
     match identities(place, &claimed, &mut looked.seen.claimed).await {
@@ -63,7 +62,7 @@ pub async fn look(place: &ScanTarget<'_>, regions: &BTreeSet<String>) -> Looked 
             looked.seen.problems.push(fault.into());
         }
     }
-    // What was made while this was read: its claim came first, and is on record by now.
+    // Excludes what was made during the scan: its claim came first, and is recorded by now.
     let claimed = place.claimed();
     looked.leftovers.retain(|leftover| !claimed.has(leftover));
     looked
@@ -95,8 +94,8 @@ pub async fn look(place: &ScanTarget<'_>, regions: &BTreeSet<String>) -> Looked 
     looked
 }
 
-/// The roles and instance profiles under the account's path that no grant claims. Those that one
-/// claims are counted, and not read.
+/// Returns the roles and instance profiles under the account's path that no grant claims. Claimed
+/// ones are counted, and not read.
 async fn identities(
     place: &ScanTarget<'_>,
     claimed: &Claimed,
@@ -125,7 +124,7 @@ async fn identities(
         };
         roles.push((name, role, owner));
     }
-    // The operator may read the instance profiles of consumers alone.
+    // The operator may read instance profiles only in consumer accounts.
     if account.spec.consumer.is_none() && !claimed.has_instance_roles() {
         return Ok(leftovers(roles, None));
     }
@@ -145,8 +144,8 @@ async fn identities(
     Ok(leftovers(roles, Some(profiles)))
 }
 
-/// The repositories of a region whose policies have statements of ours, though no grant claims
-/// them. Those that one claims are looked after by their writers.
+/// Finds the repositories of a region whose policies contain statements of ours, though no grant
+/// claims them. Policies of claimed repositories are synced anyway, and not read here.
 async fn repositories(
     place: &ScanTarget<'_>,
     claimed: &Claimed,
@@ -168,14 +167,14 @@ async fn repositories(
         let text = match session.repository_policy(region, &name).await {
             Ok(PolicyRead::Policy(text)) => text,
             Ok(PolicyRead::NoPolicy | PolicyRead::NoRepository) => continue,
-            // The operator's permissions can be for some repositories alone.
+            // The operator's permissions may be limited to some repositories.
             Err(fault) if fault.class == ErrorKind::Denied => {
                 looked.seen.denied += 1;
                 continue;
             }
             Err(fault) => return Err(fault),
         };
-        // What cannot be read to its end is never written either.
+        // A policy that cannot be parsed completely is never written either.
         let Ok(policy) = Document::parse(&text) else {
             continue;
         };

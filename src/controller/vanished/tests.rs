@@ -16,7 +16,7 @@ pub fn grant(name: &str, uid: &str) -> CrossAccountRegistryGrant {
     grant
 }
 
-/// A watch with its cache: every event is seen here first, as in the operator.
+/// A watch with its cache. As in the operator, `gone` sees every event before the cache.
 struct Watched {
     cache: Store<CrossAccountRegistryGrant>,
     writer: Writer<CrossAccountRegistryGrant>,
@@ -42,7 +42,7 @@ impl Watched {
         gone
     }
 
-    /// The UIDs of the grants that are gone by a list of these.
+    /// Returns the UIDs of the grants that are gone after a list of these.
     fn list(&mut self, grants: &[CrossAccountRegistryGrant]) -> Vec<String> {
         let applied = grants.iter().cloned().map(Event::InitApply);
         let events: Vec<_> = [Event::Init]
@@ -100,7 +100,7 @@ fn a_deleted_grant_is_gone_as_it_was_seen_before() {
     assert!(announced.len() == 1 && announced[0].metadata.deletion_timestamp.is_some());
 }
 
-/// An API server that has no object at all.
+/// Returns a client of an API server that has no object at all.
 fn empty() -> kube::Client {
     let server = tower::service_fn(|_: http::Request<kube::client::Body>| async {
         let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
@@ -153,7 +153,7 @@ async fn a_revocation_that_waits_is_not_lost_when_the_task_ends_unexpectedly() {
         })
         .unwrap();
     for ended_after in [Duration::from_secs(1), Duration::from_secs(10)] {
-        // Its account is in no cache, so that it cannot be revoked yet.
+        // Its account is in no cache, so it cannot be revoked yet.
         let unfinished = tokio::time::timeout(ended_after, run(&context, &pending)).await;
         assert!(unfinished.is_err());
         let pending = pending.lock().await;

@@ -17,7 +17,7 @@ fn work(urgency: Priority, tenant: &str) -> Work {
     }
 }
 
-/// Has each of these wait for a slot in a busy account, and says in which order they get one.
+/// Lets these wait for a slot in a busy account, and returns the order in which they get one.
 async fn order(
     slots: &Slots,
     waiting: &[(Priority, &'static str)],
@@ -100,7 +100,7 @@ async fn a_flood_of_changes_does_not_keep_a_resync_waiting_for_ever() {
     assert!(place <= 8, "{place}");
 }
 
-/// However much urgent work arrives, as fast as it is served.
+/// Urgent work arrives as fast as it is served.
 #[rstest::rstest]
 #[case(Priority::Change, Priority::Resync)]
 #[case(Priority::Change, Priority::Retry)]
@@ -117,7 +117,7 @@ async fn a_steady_stream_of_urgent_work_keeps_nobody_waiting_for_ever(
         tokio::spawn(rate_limit::with(work(stream, "loud"), async move {
             loop {
                 let slot = slots.enter("a", false).await;
-                // Their ends are spread, so that one place at a time becomes free.
+                // Their ends are spread, so that one slot at a time becomes free.
                 sleep(Duration::from_millis(1_000 + number * 7)).await;
                 drop(slot);
             }
@@ -171,7 +171,7 @@ async fn a_grant_that_is_deleted_while_it_waits_as_a_resync_is_served_as_a_revoc
         tokio::spawn(async move { slots.first(plan, &waiting).await })
     };
     sleep(Duration::from_secs(1)).await;
-    // Something else of it changes, which makes it no more urgent.
+    // Another change of the grant does not make it more urgent.
     pending.changed(&key);
     sleep(Duration::from_secs(1)).await;
     assert!(!waits.is_finished());
@@ -213,7 +213,7 @@ async fn work_begins_with_the_slot_that_it_waited_for_and_never_holds_it_for_ano
     assert!(slots.0.lines.lock().unwrap().is_empty());
 }
 
-/// Whether other work gets a slot of the account at once.
+/// Returns whether other work gets a slot of the account at once.
 async fn free_outside(slots: &Slots, account: &'static str) -> bool {
     let slots = slots.clone();
     tokio::spawn(async move { slots.enter(account, false).now_or_never().is_some() })
@@ -235,7 +235,7 @@ async fn a_revocation_makes_the_documents_that_it_waits_for_urgent() {
     let change = enter(Priority::Change, false);
     yield_now().await;
     let revoking = slots.revoking("a");
-    // A revocation may begin although the account is busy, and so may what it waits for.
+    // A revocation may begin although the account is busy, and so may the work that it waits for.
     let got = document.await.unwrap();
     drop((got, busy));
     drop(change.await.unwrap());
@@ -257,7 +257,7 @@ async fn an_account_whose_slots_are_taken_holds_up_no_other_and_who_gives_up_wai
     let _all = [slots.enter("a", false).await, slots.enter("a", false).await];
 }
 
-/// A service that admits so many calls a second.
+/// A service that admits this number of calls per second.
 struct Service {
     rate: f64,
     level: Mutex<(f64, Instant)>,
@@ -273,7 +273,7 @@ impl Service {
         })
     }
 
-    /// Whether it was not throttled.
+    /// Returns whether the call was not throttled.
     async fn call(&self) -> bool {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let admitted = {
@@ -290,11 +290,11 @@ impl Service {
     }
 }
 
-/// What the article's grant takes.
+/// The number of calls for the article's grant.
 const CALLS: usize = 11;
 
-/// One call, sent again within its timeout as long as it is throttled, as `aws::interceptor` has
-/// the SDK do.
+/// Makes one call. As long as it is throttled, it is sent again within its timeout, as
+/// `aws::interceptor` makes the SDK do.
 async fn call(bucket: &Bucket, service: &Service) -> bool {
     let begun = Instant::now();
     for attempt in 0..4_u32 {
@@ -311,7 +311,7 @@ async fn call(bucket: &Bucket, service: &Service) -> bool {
     false
 }
 
-/// Works for a grant until it is done; says how long that took.
+/// Works for a grant until it is done, and returns how long that took.
 async fn grant(
     slots: Slots,
     account: String,
