@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 /// Phrases with the number of times that comments in `src/` may contain them. For what to write
 /// instead, see the glossary in `docs/architecture.md`.
 const PHRASES: [(&str, usize); 13] = [
-    ("whoever", 21),
-    ("whom", 21),
-    ("anew", 11),
-    ("is told", 34),
-    ("are told", 6),
-    ("look at", 20),
-    ("looks at", 5),
-    ("hang on", 2),
-    ("hangs on", 14),
-    ("nobody's", 9),
-    ("he", 3),
-    ("his", 4),
-    ("himself", 2),
+    ("whoever", 1),
+    ("whom", 3),
+    ("anew", 0),
+    ("is told", 4),
+    ("are told", 0),
+    ("look at", 1),
+    ("looks at", 0),
+    ("hang on", 0),
+    ("hangs on", 2),
+    ("nobody's", 2),
+    ("he", 1),
+    ("his", 0),
+    ("himself", 0),
 ];
 
 /// How many comment lines in `src/` may be longer than 100 characters.
-const LONG_LINES: usize = 25;
+const LONG_LINES: usize = 18;
 
 /// The comments in `src/`, line by line: the file, the whole line, and the comment in lower case.
 fn comments() -> Vec<(PathBuf, String, String)> {
@@ -79,14 +79,11 @@ fn hard_phrases_in_comments_do_not_rise() {
             .iter()
             .map(|(_, _, comment)| count(comment, phrase))
             .sum();
-        assert!(
-            found <= limit,
-            "comments say {phrase:?} {found} times, more than {limit}:\n{}",
+        assert_eq!(
+            found,
+            limit,
+            "comments say {phrase:?} {found} times, the limit is {limit}; lower it where it can be:\n{}",
             places.join("\n")
-        );
-        assert!(
-            found == limit,
-            "comments say {phrase:?} {found} times now: lower its limit from {limit}"
         );
     }
 }

@@ -1,4 +1,5 @@
-//! Sessions: one per account, with credentials that were verified to be for that account.
+//! Sessions: one per account and namespace where a role is assumed, else one per account. Their
+//! credentials were verified to be for that account.
 
 use super::answer::Incomplete;
 use super::ca_bundle;

@@ -85,7 +85,7 @@ pub struct Request {
 
 /// The known condition keys of a request, ignoring case. A key has values, is known to be absent
 /// from the request, or is unknown. A key that is not listed is unknown, unless the context is
-/// [`closed`](Context::closed).
+/// [`closed`](RequestContext::closed).
 ///
 /// Keys that follow from the principal and the resource (`aws:PrincipalArn`,
 /// `aws:PrincipalAccount`, `aws:ResourceAccount` and the like) need not be listed. A listed key
