@@ -55,7 +55,7 @@ impl Judging {
         judge: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
     ) -> Result<T, NotJudged> {
         let stop = Arc::new(AtomicBool::new(false));
-        let stops = StopOnDrop(stop.clone());
+        let _stops = StopOnDrop(stop.clone());
         let judged = async {
             let tenant = Work::current().tenant;
             let alone = self.namespaces.of(tenant.clone()).lock_owned().await;
@@ -81,13 +81,11 @@ impl Judging {
                 waiting.changed().await;
             }
         };
-        let judged = tokio::select! {
+        tokio::select! {
             biased;
             () = outdated => Err(NotJudged::Outdated),
             judged = judged => judged,
-        };
-        drop(stops);
-        judged
+        }
     }
 }
 

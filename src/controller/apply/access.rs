@@ -95,12 +95,11 @@ impl Enforcement<'_> {
         let is_outdated = || {
             newest().is_none_or(|newest| {
                 // The grant's next reconcile may revoke access, and must not wait for this one.
-                let decision = self.world.decide(&newest);
-                let still_judged = matches!(
-                    decision,
-                    Decision::Enforce { .. } | Decision::Preview { .. }
-                );
-                newest.spec != *self.spec || !still_judged
+                newest.spec != *self.spec
+                    || !matches!(
+                        self.world.decide(&newest),
+                        Decision::Enforce { .. } | Decision::Preview { .. }
+                    )
             })
         };
         let waiting = self

@@ -35,54 +35,44 @@ impl ClaimsCache {
         assert!(std::panic::catch_unwind(poisoned).is_err());
     }
 
-    /// Returns the grant's recorded claims.
-    pub fn claims(&self, grant: &CrossAccountRegistryGrant) -> Option<Applied> {
-        let recorded = grant.uid().and_then(|uid| {
-            self.claims
-                .lock()
-                .expect("no panic while held")
-                .get(&uid)
-                .cloned()
-        });
-        recorded.unwrap_or_else(|| {
-            grant
+    /// Passes on the grant's recorded claims: what was noted here last, else what its status says.
+    /// (Some callers ask for every grant and every repository, hence without a copy.)
+    fn with_claims<T>(
+        &self,
+        grant: &CrossAccountRegistryGrant,
+        read: impl FnOnce(Option<&Applied>) -> T,
+    ) -> T {
+        let recorded = self.claims.lock().expect("no panic while held");
+        let noted = grant.meta().uid.as_ref().and_then(|uid| recorded.get(uid));
+        read(match noted {
+            Some(claims) => claims.as_ref(),
+            None => grant
                 .status
                 .as_ref()
-                .and_then(|status| status.applied.clone())
+                .and_then(|status| status.applied.as_ref()),
         })
     }
 
-    /// Returns whether this repository's policy may contain the grant's access. (It is called for
-    /// every grant and every repository, hence without a copy.)
+    /// Returns the grant's recorded claims.
+    pub fn claims(&self, grant: &CrossAccountRegistryGrant) -> Option<Applied> {
+        self.with_claims(grant, |claims| claims.cloned())
+    }
+
+    /// Returns whether this repository's policy may contain the grant's access.
     pub fn covers(
         &self,
         grant: &CrossAccountRegistryGrant,
         region: &str,
         repository: &str,
     ) -> bool {
-        let covers = |applied: &Applied| applied.covers(region, repository);
-        let recorded = self.claims.lock().expect("no panic while held");
-        match grant.meta().uid.as_ref().and_then(|uid| recorded.get(uid)) {
-            Some(claims) => claims.as_ref().is_some_and(covers),
-            None => grant
-                .status
-                .as_ref()
-                .and_then(|status| status.applied.as_ref())
-                .is_some_and(covers),
-        }
+        self.with_claims(grant, |claims| {
+            claims.is_some_and(|applied| applied.covers(region, repository))
+        })
     }
 
     /// Returns whether nothing is recorded for the grant (yet).
     pub fn has_no_claims(&self, grant: &CrossAccountRegistryGrant) -> bool {
-        let recorded = self.claims.lock().expect("no panic while held");
-        match grant.meta().uid.as_ref().and_then(|uid| recorded.get(uid)) {
-            Some(applied) => applied.is_none(),
-            None => grant
-                .status
-                .as_ref()
-                .and_then(|status| status.applied.as_ref())
-                .is_none(),
-        }
+        self.with_claims(grant, |claims| claims.is_none())
     }
 
     /// Returns whether the grant may have something on this instance role in this instance profile.
@@ -95,35 +85,17 @@ impl ClaimsCache {
         let is_it = |claimed: &AppliedInstanceRole| {
             claimed.role == role && claimed.instance_profile == profile
         };
-        let claims = |applied: &Applied| applied.instance_roles.iter().any(is_it);
-        let recorded = self.claims.lock().expect("no panic while held");
-        match grant.meta().uid.as_ref().and_then(|uid| recorded.get(uid)) {
-            Some(applied) => applied.as_ref().is_some_and(claims),
-            None => grant
-                .status
-                .as_ref()
-                .and_then(|status| status.applied.as_ref())
-                .is_some_and(claims),
-        }
+        self.with_claims(grant, |claims| {
+            claims.is_some_and(|applied| applied.instance_roles.iter().any(is_it))
+        })
     }
 
     /// Returns whether the grant may have this role in the registry account.
     pub fn claims_registry_role(&self, grant: &CrossAccountRegistryGrant, role: &str) -> bool {
-        let claims = |applied: &Applied| {
-            applied
-                .registry_roles
-                .iter()
-                .any(|claimed| claimed.eq_ignore_ascii_case(role))
-        };
-        let recorded = self.claims.lock().expect("no panic while held");
-        match grant.meta().uid.as_ref().and_then(|uid| recorded.get(uid)) {
-            Some(applied) => applied.as_ref().is_some_and(claims),
-            None => grant
-                .status
-                .as_ref()
-                .and_then(|status| status.applied.as_ref())
-                .is_some_and(claims),
-        }
+        let is_it = |claimed: &String| claimed.eq_ignore_ascii_case(role);
+        self.with_claims(grant, |claims| {
+            claims.is_some_and(|applied| applied.registry_roles.iter().any(is_it))
+        })
     }
 
     /// Notes that a search found nothing of the grant left in AWS.
