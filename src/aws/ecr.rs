@@ -3,6 +3,7 @@
 use super::answer::Incomplete;
 use super::error::{AwsError, CallSite};
 use super::session::Account;
+use super::write_permit::WritePermit;
 use crate::policy::Document;
 use crate::policy::evaluate::Named;
 
@@ -68,13 +69,14 @@ impl Account {
         region: &str,
         repository: &str,
         policy: &Document,
+        permit: WritePermit,
     ) -> Result<(), AwsError> {
         let call = self.ecr_in(region).set_repository_policy();
         let call = call
             .registry_id(self.id.as_str())
             .repository_name(repository)
             .policy_text(policy.to_string());
-        match call.send().await {
+        match permit.carry(call.send()).await {
             Ok(_) => Ok(()),
             Err(error) => {
                 let at = self.at(region, repository, "ecr:SetRepositoryPolicy");
@@ -91,13 +93,13 @@ impl Account {
         &self,
         region: &str,
         repository: &str,
+        permit: WritePermit,
     ) -> Result<(), AwsError> {
         let call = self.ecr_in(region).delete_repository_policy();
-        let sent = call
+        let call = call
             .registry_id(self.id.as_str())
-            .repository_name(repository)
-            .send()
-            .await;
+            .repository_name(repository);
+        let sent = permit.carry(call.send()).await;
         let Err(error) = sent else { return Ok(()) };
         let at = self.at(region, repository, "ecr:DeleteRepositoryPolicy");
         let fault = self.noted_in_region(AwsError::of(at, &error)).await;

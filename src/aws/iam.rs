@@ -3,6 +3,7 @@
 use super::answer::Incomplete;
 use super::error::{AwsError, CallSite, ErrorKind};
 use super::session::Account;
+use super::write_permit::WritePermit;
 use crate::grant::diff::Step;
 use crate::grant::observed::{InstanceProfile, Role};
 use crate::policy::{Document, ParseError};
@@ -323,7 +324,7 @@ impl Account {
     /// # Errors
     /// When IAM fails or refuses. If a resource is missing that existed a moment ago, the error is
     /// [`ErrorKind::Settling`].
-    pub async fn apply(&self, step: Step) -> Result<Option<Made>, AwsError> {
+    pub async fn apply(&self, step: Step, permit: WritePermit) -> Result<Option<Made>, AwsError> {
         let removes = matches!(
             step,
             Step::DeleteInlinePolicy { .. }
@@ -334,7 +335,7 @@ impl Account {
                 | Step::RemoveRoleFromProfile { .. }
                 | Step::DeleteProfile { .. }
         );
-        match self.call(step).await {
+        match permit.carry(self.call(step)).await {
             Err(fault) if fault.is_gone() && removes => Ok(None),
             Err(fault) if fault.is_gone() => Err(AwsError {
                 class: ErrorKind::Settling,

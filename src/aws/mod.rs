@@ -7,6 +7,7 @@
 //! - [`ecr`]: reads and writes repository policies, reads registry policies and lists repositories.
 //! - `interceptor`: wraps every call with the rate limit, metrics, a span and the check of its
 //!   answer.
+//! - [`write_permit`]: what every write needs, for as long as this replica leads.
 //! - [`rate_limit`]: a token bucket for each service of each account.
 //! - [`answer`]: checks that a successful answer is complete.
 //! - [`error`]: classifies errors by their code.
@@ -33,6 +34,7 @@ pub mod rate_limit;
 pub mod session;
 mod session_tags;
 mod unresolved;
+pub mod write_permit;
 
 pub use error::AwsError;
 pub use session::{Account, Aws};

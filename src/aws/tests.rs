@@ -4,6 +4,7 @@
 use super::ecr::PolicyRead;
 use super::error::{AwsError, ErrorKind};
 use super::session::Account;
+use super::write_permit::{Leadership, WritePermit};
 use crate::api::conditions::Reason;
 use crate::grant::Problem;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -88,6 +89,11 @@ fn account(
     (Account::with(config), calls)
 }
 
+fn permit() -> WritePermit {
+    let leadership = Leadership::always(std::time::Duration::from_secs(10));
+    leadership.write_permit().unwrap()
+}
+
 fn always(status: u16, answer: &'static str) -> Account {
     account(move |_, _| (status, answer.into())).0
 }
@@ -169,22 +175,38 @@ async fn a_write_whose_answer_is_malformed_is_not_done() {
         let account = always(200, answer);
         passes(
             account
-                .set_repository_policy("us-east-1", "app", &crate::policy::Document::of([]))
-                .await,
-        );
-        passes(account.delete_repository_policy("us-east-1", "app").await);
-        passes(account.apply(Step::DeleteRole { role: "r".into() }).await);
-        passes(
-            account
-                .apply(Step::DeleteInlinePolicy {
-                    role: "r".into(),
-                    policy: "p".into(),
-                })
+                .set_repository_policy(
+                    "us-east-1",
+                    "app",
+                    &crate::policy::Document::of([]),
+                    permit(),
+                )
                 .await,
         );
         passes(
             account
-                .apply(Step::DeleteProfile { name: "p".into() })
+                .delete_repository_policy("us-east-1", "app", permit())
+                .await,
+        );
+        passes(
+            account
+                .apply(Step::DeleteRole { role: "r".into() }, permit())
+                .await,
+        );
+        passes(
+            account
+                .apply(
+                    Step::DeleteInlinePolicy {
+                        role: "r".into(),
+                        policy: "p".into(),
+                    },
+                    permit(),
+                )
+                .await,
+        );
+        passes(
+            account
+                .apply(Step::DeleteProfile { name: "p".into() }, permit())
                 .await,
         );
     }
@@ -204,7 +226,10 @@ async fn an_answer_without_a_code_passes(#[case] status: u16, #[case] answer: &'
     passes(account.role("r").await);
     passes(
         account
-            .apply(crate::grant::diff::Step::DeleteRole { role: "r".into() })
+            .apply(
+                crate::grant::diff::Step::DeleteRole { role: "r".into() },
+                permit(),
+            )
             .await,
     );
 }

@@ -8,12 +8,12 @@ use crate::api::account_status::{
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant, SOLE_WRITER};
 use crate::aws::Account;
+use crate::controller::Context;
 use crate::controller::patch;
 use crate::controller::requeue;
 use crate::controller::second_writer;
 use crate::controller::state::watch_caches::Cache;
 use crate::controller::supervise;
-use crate::controller::{Context, World};
 use crate::grant::{AccountId, Problem, warnings};
 use crate::telemetry::metrics::OfAccount;
 use futures::channel::mpsc::UnboundedReceiver;
@@ -43,8 +43,8 @@ pub async fn run(
 ) {
     let (reader, writer) = reflector::store();
     let changes = crate::controller::watch::readable::<AWSAccount>(
-        context.client.clone(),
-        context.events.clone(),
+        context.runtime.client.clone(),
+        context.runtime.events.clone(),
     )
     .backoff(requeue::Reconnect::default())
     .reflect(writer)
@@ -124,7 +124,7 @@ enum Error {
 
 async fn reconcile(account: Arc<AWSAccount>, context: Arc<Context>) -> Result<Action, Error> {
     let work = reconcile_account(account, context.clone());
-    Ok(supervise::isolated("reconcile account", &context.world.metrics, work).await??)
+    Ok(supervise::isolated("reconcile account", &context.cloud.metrics, work).await??)
 }
 
 async fn reconcile_account(
@@ -133,15 +133,15 @@ async fn reconcile_account(
 ) -> Result<Action, kube::Error> {
     // Grants that were not listed yet cannot be counted.
     tokio::select! {
-        () = context.filled.wait_for(&[Cache::Grants]) => {}
-        () = context.stop.clone() => return Ok(Action::await_change()),
+        () = context.runtime.filled.wait_for(&[Cache::Grants]) => {}
+        () = context.runtime.stop.clone() => return Ok(Action::await_change()),
     }
     let name = account.name_any();
     // The CRD's own rule admits only account numbers as names.
     let Ok(id) = name.parse::<AccountId>() else {
         return Ok(Action::await_change());
     };
-    let session = context.world.aws.account(&id, &account.spec, None).await;
+    let session = context.cloud.aws.account(&id, &account.spec, None).await;
     let connected = session.as_ref().ok().cloned();
     let (caller_arn, told) = match session {
         Ok(session) => {
@@ -160,7 +160,7 @@ async fn reconcile_account(
         recently_revoked: Vec::new(),
         second_writer: None,
         contested_policies: Vec::new(),
-        grants: Some(count(&context.world.grants, &name)),
+        grants: Some(count(&context.cluster.grants, &name)),
         last_error: last_error(&account, &told),
     };
     // Excludes the parts of other field managers.
@@ -172,8 +172,11 @@ async fn reconcile_account(
         ..before
     };
     if account.status.clone().map(of_others).as_ref() != Some(&status) {
-        let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
-        patch::status(leadership, api, &*account, &status).await?;
+        let (leadership, api) = (
+            &context.runtime.leadership,
+            Api::all(context.runtime.client.clone()),
+        );
+        patch::status(patch::permitted(leadership)?, api, &*account, &status).await?;
     }
     tell_of_another_writer(&context, &id, &account).await?;
     tell_of_contested_policies(&context, &id, &account).await?;
@@ -183,15 +186,18 @@ async fn reconcile_account(
     let key = account.uid().unwrap_or(name);
     Ok(Action::requeue(match told {
         Ok(_) => {
-            context.backoff.reset(&key);
-            requeue::after_success(context.world.resync_interval)
+            context.runtime.backoff.reset(&key);
+            requeue::after_success(context.runtime.resync_interval)
         }
         Err(problem) => {
             tracing::warn!(account = %id, reason = %problem.reason, "{}", problem.message);
             requeue::after_failure(
                 problem.reason,
-                context.backoff.failed(&key, account.meta().generation),
-                context.world.resync_interval,
+                context
+                    .runtime
+                    .backoff
+                    .failed(&key, account.meta().generation),
+                context.runtime.resync_interval,
             )
         }
     }))
@@ -204,12 +210,9 @@ async fn tell_of_another_writer(
     id: &AccountId,
     account: &AWSAccount,
 ) -> Result<(), kube::Error> {
-    let World {
-        second_writers,
-        leadership,
-        metrics,
-        ..
-    } = &context.world;
+    let second_writers = &context.cluster.second_writers;
+    let leadership = &context.runtime.leadership;
+    let metrics = &context.cloud.metrics;
     let recorded = account
         .status
         .as_ref()
@@ -240,13 +243,15 @@ async fn tell_of_another_writer(
         );
         tracing::error!(account = %id, "{message}");
         context
+            .runtime
             .events
             .problem(&account.object_ref(&()), Reason::SecondWriter, &message)
             .await;
     }
-    let api = Api::all(context.client.clone());
+    let api = Api::all(context.runtime.client.clone());
     let part = json!({ "secondWriter": told });
-    patch::status_part(SECOND_WRITER_FIELD_MANAGER, leadership, api, account, &part).await
+    let permit = patch::permitted(leadership)?;
+    patch::status_part(SECOND_WRITER_FIELD_MANAGER, permit, api, account, &part).await
 }
 
 async fn tell_of_contested_policies(
@@ -254,7 +259,7 @@ async fn tell_of_contested_policies(
     id: &AccountId,
     account: &AWSAccount,
 ) -> Result<(), kube::Error> {
-    let told = context.world.contested.of(id);
+    let told = context.cloud.contested.of(id);
     if told
         == account
             .status
@@ -264,9 +269,13 @@ async fn tell_of_contested_policies(
     {
         return Ok(());
     }
-    let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
+    let (leadership, api) = (
+        &context.runtime.leadership,
+        Api::all(context.runtime.client.clone()),
+    );
     let part = json!({ "contestedPolicies": (!told.is_empty()).then_some(told) });
-    patch::status_part(CONTESTED_FIELD_MANAGER, leadership, api, account, &part).await
+    let permit = patch::permitted(leadership)?;
+    patch::status_part(CONTESTED_FIELD_MANAGER, permit, api, account, &part).await
 }
 
 /// Number of regions in which the registry policy is read once for all grants. In further regions
@@ -275,12 +284,9 @@ const READ_AHEAD: usize = 8;
 
 /// Reads the policies that every grant on the account depends on, so that no grant has to.
 async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) {
-    let World {
-        policy_cache,
-        grants,
-        resync_interval,
-        ..
-    } = &context.world;
+    let policy_cache = &context.cloud.policy_cache;
+    let grants = &context.cluster.grants;
+    let resync_interval = &context.runtime.resync_interval;
     let rules = account.spec.registry.iter().flat_map(|side| &side.rules);
     let partition = account.spec.partition;
     let of_rules: BTreeSet<String> = rules
@@ -319,14 +325,14 @@ async fn read_ahead(context: &Context, session: &Account, account: &AWSAccount) 
 
 fn on_error(account: Arc<AWSAccount>, error: &Error, context: Arc<Context>) -> Action {
     tracing::warn!(account = account.name_any(), %error, "the status could not be written");
-    let failures = context.backoff.failed(
+    let failures = context.runtime.backoff.failed(
         &account.uid().unwrap_or_default(),
         account.meta().generation,
     );
     Action::requeue(requeue::after_failure(
         Reason::Unavailable,
         failures,
-        context.world.resync_interval,
+        context.runtime.resync_interval,
     ))
 }
 

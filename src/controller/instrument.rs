@@ -5,14 +5,12 @@ use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::rate_limit::{self, Priority, Work};
 use crate::controller::Context;
 use crate::controller::reconcile::{self, Error};
-use crate::controller::repository_policy::sync::{RepositoryKey, SyncOutcome, SyncResult};
 use crate::controller::requeue::Cause;
-use crate::controller::state::pending::Pending;
+use crate::controller::state::requests::key;
 use crate::controller::state::slots;
 use crate::controller::state::watch_caches;
 use crate::controller::state::watch_caches::{Cache, CacheSync};
 use crate::controller::supervise;
-use crate::policy::repository::MAX_CHARACTERS;
 use crate::telemetry::metrics::labels::{OfReady, OfResult};
 use crate::telemetry::metrics::{ClusterSource, Metrics, Snapshot};
 use crate::telemetry::traces;
@@ -76,7 +74,7 @@ pub async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Action, Error> {
     let (metrics, key) = (
-        &context.world.metrics,
+        &context.cloud.metrics,
         key(&ObjectRef::from_obj(&*resource)),
     );
     metrics
@@ -84,9 +82,9 @@ pub async fn reconcile(
         .observe(metrics.queue.begun(&key).as_secs_f64());
     // Without accounts and namespaces, no grant would seem to be admitted.
     tokio::select! {
-        () = context.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]) => {}
+        () = context.runtime.filled.wait_for(&[Cache::Accounts, Cache::Namespaces]) => {}
         // After a stop signal, the caches are not filled any more.
-        () = context.stop.clone() => return Ok(Action::await_change()),
+        () = context.runtime.stop.clone() => return Ok(Action::await_change()),
     }
     let span = traces::reconcile(&key.0, &key.1);
     let begun = Instant::now();
@@ -122,7 +120,7 @@ async fn look(
     resource: Arc<CrossAccountRegistryGrant>,
     context: Arc<Context>,
 ) -> Result<Looked, Error> {
-    let (world, grant) = (&context.world, ObjectRef::from_obj(&*resource));
+    let grant = ObjectRef::from_obj(&*resource);
     let revokes = reconcile::begins(&resource, &context).urgency == Priority::Revocation;
     let (generation, all) = (
         resource.meta().generation,
@@ -134,6 +132,7 @@ async fn look(
         all,
     };
     if let Err(wait) = context
+        .runtime
         .asked
         .may_begin(&resource.uid().unwrap_or_default(), cause)
     {
@@ -145,15 +144,15 @@ async fn look(
         tenant: key.0.as_str().into(),
     };
     let plan = || {
-        let newest = world.grants.get(&grant)?;
+        let newest = context.cluster.grants.get(&grant)?;
         let begins = reconcile::begins(&newest, &context);
         Some((work(begins.urgency), begins.account?))
     };
-    let waiting = world.pending.wait(key.clone());
-    let waits = world.metrics.queue.waits();
-    let first = world.slots.first(plan, &waiting).await;
+    let waiting = context.cluster.requests.pending.wait(key.clone());
+    let waits = context.cloud.metrics.queue.waits();
+    let first = context.cloud.slots.first(plan, &waiting).await;
     drop((waits, waiting));
-    let Some(newest) = world.grants.get(&grant) else {
+    let Some(newest) = context.cluster.grants.get(&grant) else {
         return Ok(Looked::Ended(Ended::gone()));
     };
     let work = work(reconcile::begins(&newest, &context).urgency);
@@ -172,7 +171,7 @@ pub fn on_error(
 ) -> Action {
     let pause = reconcile::after_error(&resource, error, &context);
     again(
-        &context.world.metrics,
+        &context.cloud.metrics,
         key(&ObjectRef::from_obj(&*resource)),
         Some(pause),
     )
@@ -188,52 +187,21 @@ fn again(metrics: &Metrics, key: Key, after: Option<Duration>) -> Action {
     }
 }
 
-fn key(grant: &ObjectRef<CrossAccountRegistryGrant>) -> Key {
-    (
-        grant.namespace.clone().unwrap_or_default(),
-        grant.name.clone(),
-    )
-}
-
-/// Notes that these grants are due now, and returns them.
-pub fn due(
-    metrics: &Metrics,
-    pending: &Pending,
-    grants: Vec<ObjectRef<CrossAccountRegistryGrant>>,
-) -> Vec<ObjectRef<CrossAccountRegistryGrant>> {
-    for grant in &grants {
-        let key = key(grant);
-        pending.changed(&key);
-        metrics.queue.due(key, Duration::ZERO);
-    }
-    grants
-}
-
-/// Updates the metrics with the sync of a repository policy.
-pub fn policy(
-    metrics: &Metrics,
-    RepositoryKey {
-        account,
-        region,
-        name,
-    }: &RepositoryKey,
-    looked: &SyncResult,
-) {
-    match looked {
-        Ok(SyncOutcome::NoRepository) => metrics.policies.gone(account.as_str(), region, name),
-        Ok(SyncOutcome::UpToDate(standings)) => {
-            let full = standings.characters as f64 / MAX_CHARACTERS as f64;
-            metrics.policies.seen(account.as_str(), region, name, full);
-        }
-        Err(_) => {}
-    }
-}
-
 /// View of the cluster for the metrics.
 pub struct Watched {
-    pub grants: Store<CrossAccountRegistryGrant>,
-    pub accounts: Store<AWSAccount>,
-    pub filled: Arc<CacheSync>,
+    grants: Store<CrossAccountRegistryGrant>,
+    accounts: Store<AWSAccount>,
+    filled: Arc<CacheSync>,
+}
+
+impl Watched {
+    pub fn of(context: &Context) -> Self {
+        Self {
+            grants: context.cluster.grants.clone(),
+            accounts: context.cluster.watch_caches.accounts.clone(),
+            filled: context.runtime.filled.clone(),
+        }
+    }
 }
 
 impl ClusterSource for Watched {

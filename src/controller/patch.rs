@@ -1,9 +1,9 @@
-//! Writes the finalizer and the status of our resources in the cluster. Each write has a permit of
+//! Writes the finalizer and the status of our resources in the cluster. Each write takes a permit of
 //! this replica's term, and ends within it.
 
 use crate::api::grant::CrossAccountRegistryGrantStatus;
 use crate::api::{CrossAccountRegistryGrant, FIELD_MANAGER, FINALIZER};
-use crate::controller::leadership::Leadership;
+use crate::controller::leadership::{Leadership, WritePermit};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Error, Resource, ResourceExt};
 use serde::Serialize;
@@ -28,13 +28,13 @@ pub fn has_finalizer(grant: &CrossAccountRegistryGrant) -> bool {
 /// Adds our finalizer, and returns the grant with it. From then on the grant cannot disappear
 /// before its access was revoked.
 pub async fn add_finalizer(
-    leadership: &Leadership,
+    permit: WritePermit,
     client: &Client,
     grant: &CrossAccountRegistryGrant,
 ) -> Result<CrossAccountRegistryGrant, Error> {
     let mut finalizers = grant.finalizers().to_vec();
     finalizers.push(FINALIZER.into());
-    set_finalizers(leadership, client, grant, finalizers).await
+    set_finalizers(permit, client, grant, finalizers).await
 }
 
 /// Removes our finalizer, so that a deleted grant may disappear. If the grant was written since it
@@ -58,7 +58,8 @@ pub async fn remove_finalizer(
             .filter(|finalizer| *finalizer != FINALIZER)
             .cloned()
             .collect();
-        let conflict = match set_finalizers(leadership, client, &current, finalizers).await {
+        let permit = permitted(leadership)?;
+        let conflict = match set_finalizers(permit, client, &current, finalizers).await {
             Err(Error::Api(status)) if status.is_not_found() => return Ok(()),
             Err(Error::Api(status)) if status.is_conflict() && attempt < ATTEMPTS => {
                 Error::Api(status)
@@ -91,7 +92,7 @@ fn may_still_go(decided: &CrossAccountRegistryGrant, now: &CrossAccountRegistryG
 /// Replaces the entire list of finalizers. The patch contains the resource version of the list that
 /// was read, so that finalizers of others are never lost.
 async fn set_finalizers(
-    leadership: &Leadership,
+    permit: WritePermit,
     client: &Client,
     grant: &CrossAccountRegistryGrant,
     finalizers: Vec<String>,
@@ -101,22 +102,22 @@ async fn set_finalizers(
     });
     let (api, name, parameters) = (api(client, grant), grant.name_any(), PatchParams::default());
     let write = async { api.patch(&name, &parameters, &Patch::Merge(patch)).await };
-    in_term(leadership, write).await
+    in_term(permit, write).await
 }
 
 /// Writes a grant's status.
 pub async fn grant_status(
-    leadership: &Leadership,
+    permit: WritePermit,
     client: &Client,
     grant: &CrossAccountRegistryGrant,
     status: &CrossAccountRegistryGrantStatus,
 ) -> Result<(), Error> {
-    self::status(leadership, api(client, grant), grant, status).await
+    self::status(permit, api(client, grant), grant, status).await
 }
 
 /// Writes an entire status by server-side apply: fields that are not in it any more are removed.
 pub async fn status<K>(
-    leadership: &Leadership,
+    permit: WritePermit,
     api: Api<K>,
     object: &K,
     status: &impl Serialize,
@@ -124,14 +125,14 @@ pub async fn status<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    status_as(FIELD_MANAGER, leadership, api, object, status).await
+    status_as(FIELD_MANAGER, permit, api, object, status).await
 }
 
 /// Writes one field manager's part of a status. Fields that are not in it any more are removed, and
 /// fields of other managers stay.
 pub async fn status_as<K>(
     manager: &str,
-    leadership: &Leadership,
+    permit: WritePermit,
     api: Api<K>,
     object: &K,
     status: &impl Serialize,
@@ -150,14 +151,14 @@ where
         api.patch_status(&object.name_any(), &parameters, &Patch::Apply(patch))
             .await
     };
-    in_term(leadership, write).await.map(drop)
+    in_term(permit, write).await.map(drop)
 }
 
 /// Replaces one part of a status by a merge patch. If the stored CRD does not know the part yet,
 /// the API server drops it, which must not hold up anything. An object that is gone needs no write.
 pub async fn status_part<K>(
     manager: &str,
-    leadership: &Leadership,
+    permit: WritePermit,
     api: Api<K>,
     object: &K,
     status: &impl Serialize,
@@ -174,7 +175,7 @@ where
         api.patch_status(&object.name_any(), &parameters, &Patch::Merge(patch))
             .await
     };
-    match in_term(leadership, write).await {
+    match in_term(permit, write).await {
         Err(Error::Api(status)) if status.is_not_found() => Ok(()),
         other => other.map(drop),
     }
@@ -190,15 +191,22 @@ pub async fn in_time<T>(read: impl Future<Output = Result<T, Error>>) -> Result<
     }
 }
 
-/// Runs a write in the cluster while this replica leads. Its time limit is the one that the Lease
-/// leaves room for, as for a call to AWS.
+/// Permits one write in the cluster, if this replica leads.
+///
+/// # Errors
+/// When it does not, or its Lease is about to run out.
+pub fn permitted(leadership: &Leadership) -> Result<WritePermit, Error> {
+    leadership
+        .write_permit()
+        .map_err(|problem| Error::Service(problem.message.into()))
+}
+
+/// Runs a write in the cluster. Its time limit is the one that the Lease leaves room for, as for a
+/// call to AWS.
 async fn in_term<T>(
-    leadership: &Leadership,
+    permit: WritePermit,
     write: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let permit = leadership
-        .may_write()
-        .map_err(|problem| Error::Service(problem.message.into()))?;
     let deadline = permit.deadline();
     match permit.carry(tokio::time::timeout_at(deadline, write)).await {
         Ok(answered) => answered,

@@ -1,33 +1,21 @@
-//! Plans grants in files: a dry run with the operator's own code. The `World` is filled from
+//! Plans grants in files: a dry run with the operator's own code. The cluster is read from
 //! manifests instead of watches, and nothing is written.
 
 use crate::api::grant::AccessStatus;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use crate::aws::Aws;
-use crate::controller::World;
-use crate::controller::apply::{Aim, Enforcement};
-use crate::controller::judging::Judging;
-use crate::controller::leadership::Leadership;
-use crate::controller::recent::Recent;
+use crate::controller::apply::{Aim, Apply, ApplyRequest, Executor, Probed};
+use crate::controller::context::{Cloud, Cluster};
 use crate::controller::record::has_record;
-use crate::controller::repository_policy::contested::ContestedPolicies;
-use crate::controller::repository_policy::read_back::ReadBacks;
-use crate::controller::repository_policy::sync::Freshness;
-use crate::controller::restored::Restored;
-use crate::controller::second_writer::SecondWriters;
-use crate::controller::state::claims_cache::ClaimsCache;
-use crate::controller::state::coalesce::Coalescer;
-use crate::controller::state::lost::LostGrants;
-use crate::controller::state::pending::Pending;
-use crate::controller::state::policy_cache::PolicyCache;
-use crate::controller::state::role_locks::RoleLocks;
-use crate::controller::state::slots::Slots;
+use crate::controller::repository_policy::types::Freshness;
+use crate::controller::state::requests::Requests;
 use crate::controller::state::unknown::UnknownGrants;
 use crate::controller::state::watch_caches::WatchCaches;
 use crate::grant::change::Change;
 use crate::grant::decision::is_frozen;
 use crate::grant::desired::Owner;
-use crate::grant::{Decision, GrantInput, GrantName, Problem, validate};
+use crate::grant::status::Outcome;
+use crate::grant::{Decision, Grant, GrantInput, GrantName, Problem, validate};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
 use k8s_openapi::api::core::v1::Namespace;
@@ -40,9 +28,7 @@ use kube::{Resource, ResourceExt};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// Contents of the cluster that the plan assumes.
 pub struct Manifests {
@@ -94,73 +80,64 @@ pub async fn plan_grants(
             .creation_timestamp
             .get_or_insert_with(|| Time(Timestamp::now()));
     }
-    let of_namespace =
-        |(name, labels): (String, BTreeMap<String, String>)| -> PartialObjectMeta<Namespace> {
-            ObjectMeta {
-                name: Some(name),
-                labels: Some(labels),
-                ..ObjectMeta::default()
-            }
-            .into_response_partial()
-        };
-    let world = World {
-        aws: Aws::from_environment(installation, call_timeout, Metrics::default()).await,
-        installation: installation.clone(),
-        leadership: Arc::new(Leadership::none(call_timeout)),
-        grants: filled(grants.clone()),
-        watch_caches: WatchCaches {
-            accounts: filled(accounts),
-            namespaces: filled(namespaces.into_iter().map(of_namespace).collect()),
-        },
-        claims_cache: ClaimsCache::default(),
-        coalescer: Coalescer::default(),
-        role_locks: RoleLocks::default(),
-        policy_cache: PolicyCache::default(),
-        read_backs: ReadBacks::default(),
-        recent: Recent::default(),
-        restored: Restored::default(),
-        slots: Slots::new(u16::MAX),
-        pending: Pending::default(),
-        judging: Judging::default(),
-        recording: Semaphore::new(Semaphore::MAX_PERMITS),
-        resync_interval: call_timeout * 60,
-        unknown: UnknownGrants::assumed(!complete),
-        lost: LostGrants::default(),
-        second_writers: SecondWriters::default(),
-        contested: ContestedPolicies::default(),
-        metrics: Metrics::default(),
-        nudges: futures::channel::mpsc::unbounded().0,
-        account_nudges: futures::channel::mpsc::unbounded().0,
-        to_sweep: Mutex::default(),
+    let metrics = Metrics::default();
+    let watch_caches = WatchCaches {
+        accounts: filled(accounts),
+        namespaces: filled(namespaces.into_iter().map(namespace).collect()),
     };
-    // Records each grant as if it were applied already: the contributions to shared policies and
-    // roles depend on it.
+    let requests = Requests::unserved(metrics.clone());
+    let mut cluster = Cluster::new(
+        installation.clone(),
+        filled(grants.clone()),
+        watch_caches,
+        requests,
+    );
+    cluster.unknown = UnknownGrants::assumed(!complete);
+    let aws = Aws::from_environment(installation, call_timeout, metrics.clone()).await;
+    let cloud = Cloud::new(aws, u16::MAX, metrics);
     for resource in &grants {
-        // Nothing more is applied for a grant that is being deleted.
-        let is_deleting = resource.meta().deletion_timestamp.is_some();
-        if is_frozen(&resource.spec) || (is_deleting && has_record(resource)) {
-            continue;
-        }
-        if let Ok(grant) = validate(
-            &GrantName::of(resource),
-            &resource.spec,
-            &world.watch_caches,
-            installation,
-        ) {
-            let before = world.claims_cache.claims(resource);
-            let claims =
-                before.map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
-            world.claims_cache.record(resource, Some(claims));
-            world
-                .claims_cache
-                .record_role(&resource.uid().unwrap_or_default(), true);
-        }
+        record_as_applied(&cluster, resource);
     }
     let mut plans = Vec::new();
     for resource in &grants {
-        plans.push(of_grant(&world, resource).await);
+        plans.push(of_grant(&cluster, &cloud, resource).await);
     }
     plans
+}
+
+/// Records a grant as if it were applied already: the contributions to shared policies and roles
+/// depend on it.
+fn record_as_applied(cluster: &Cluster, resource: &CrossAccountRegistryGrant) {
+    // Nothing more is applied for a grant that is being deleted.
+    let is_deleting = resource.meta().deletion_timestamp.is_some();
+    if is_frozen(&resource.spec) || (is_deleting && has_record(resource)) {
+        return;
+    }
+    let Ok(grant) = validate(
+        &GrantName::of(resource),
+        &resource.spec,
+        &cluster.watch_caches,
+        &cluster.installation,
+    ) else {
+        return;
+    };
+    let claims_cache = &cluster.claims_cache;
+    let claims = match claims_cache.claims(resource) {
+        Some(before) => before.grown_by(&grant.claims()),
+        None => grant.claims(),
+    };
+    claims_cache.record(resource, Some(claims));
+    claims_cache.record_role(&resource.uid().unwrap_or_default(), true);
+}
+
+/// Returns a namespace with its name and labels.
+fn namespace((name, labels): (String, BTreeMap<String, String>)) -> PartialObjectMeta<Namespace> {
+    ObjectMeta {
+        name: Some(name),
+        labels: Some(labels),
+        ..ObjectMeta::default()
+    }
+    .into_response_partial()
 }
 
 /// Prefix of the UIDs of grants that are in no cluster yet.
@@ -190,75 +167,75 @@ where
     store
 }
 
-async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant) -> GrantPlan {
+async fn of_grant(
+    cluster: &Cluster,
+    cloud: &Cloud,
+    resource: &CrossAccountRegistryGrant,
+) -> GrantPlan {
     let name = GrantName::of(resource);
     let before = resource
         .status
         .as_ref()
         .and_then(|status| status.applied.clone());
-    let nothing = |problems: Vec<Problem>, suspended: bool| GrantPlan {
-        grant: name.clone(),
-        problems,
-        changes: Vec::new(),
-        access: Vec::new(),
-        suspended,
-    };
-    let owner = Owner {
-        installation: world.installation.clone(),
-        grant: name.clone(),
-        uid: real_uid(resource),
-    };
-    let look = async |aim: Aim<'_>, problems: Vec<Problem>| {
-        let recorded = world.claims_cache.claims(resource);
-        let planned = match aim {
-            Aim::Hold(grant) => Some(grant.claims()),
-            Aim::Revoke | Aim::Retain(_) => None,
-        };
-        let claims = match (recorded, planned) {
-            (Some(recorded), Some(planned)) => recorded.grown_by(&planned),
-            (Some(claims), None) | (None, Some(claims)) => claims,
-            (None, None) => return nothing(problems, false),
-        };
-        let done = Enforcement::new(
-            world,
-            &owner,
-            &resource.spec,
-            aim,
-            &claims,
-            Freshness::Fresh,
-        )
-        .observing()
-        .run()
-        .await;
-        let problems = problems
-            .into_iter()
-            .chain(done.outcome.problems())
-            .collect();
-        GrantPlan {
-            problems,
-            changes: done.changes,
-            access: done.outcome.access,
-            ..nothing(Vec::new(), false)
-        }
-    };
     let input = GrantInput {
         name: &name,
         spec: &resource.spec,
         is_deleting: resource.meta().deletion_timestamp.is_some(),
         applied: before.as_ref(),
     };
-    match Decision::of(&input, &world.rules()) {
-        Decision::Enforce { grant, problems } => look(Aim::Hold(&grant), problems).await,
-        Decision::Revoke(problems) => look(Aim::Revoke, problems).await,
-        Decision::Retain(grant) => look(Aim::Retain(&grant), Vec::new()).await,
-        Decision::Preview {
+    let decision = Decision::of(&input, &cluster.rules());
+    let aim = match &decision {
+        Decision::Enforce { grant, .. }
+        | Decision::Preview {
             grant: Ok(grant), ..
-        } => look(Aim::Hold(&grant), Vec::new()).await,
-        Decision::Suspend { .. } => nothing(Vec::new(), true),
-        Decision::Preview {
-            grant: Err(problems),
-            ..
+        } => Some(Aim::Hold(grant)),
+        Decision::Revoke(_) => Some(Aim::Revoke),
+        Decision::Retain(grant) => Some(Aim::Retain(grant)),
+        Decision::Suspend { .. } | Decision::Preview { grant: Err(_), .. } | Decision::Leave(_) => {
+            None
         }
-        | Decision::Leave(problems) => nothing(problems, false),
-    }
+    };
+    let recorded = cluster.claims_cache.claims(resource);
+    let planned = decision.target().map(Grant::claims);
+    let claims = match (recorded, planned) {
+        (Some(recorded), Some(planned)) => Some(recorded.grown_by(&planned)),
+        (claims, None) | (None, claims) => claims,
+    };
+    let mut plan = GrantPlan {
+        grant: name.clone(),
+        problems: decision.problems().to_vec(),
+        changes: Vec::new(),
+        access: Vec::new(),
+        suspended: matches!(decision, Decision::Suspend { .. }),
+    };
+    let (Some(aim), Some(claims)) = (aim, claims) else {
+        return plan;
+    };
+    let owner = Owner {
+        installation: cluster.installation.clone(),
+        grant: name,
+        uid: real_uid(resource),
+    };
+    let apply = Apply {
+        cluster,
+        cloud,
+        executor: Executor::DryRun,
+        request: ApplyRequest {
+            owner: &owner,
+            spec: &resource.spec,
+            aim,
+            claims: &claims,
+            freshness: Freshness::Fresh,
+            // Every policy is read once.
+            max_policy_age: Duration::MAX,
+            abandons: false,
+        },
+        probed: Probed::default(),
+    };
+    let done = apply.run().await;
+    let outcome = Outcome::new(&decision, &resource.spec, None, done.report);
+    plan.problems = outcome.problems();
+    plan.changes = done.effects.log.changes;
+    plan.access = outcome.access;
+    plan
 }

@@ -5,11 +5,12 @@
 
 use crate::api::AWSAccount;
 use crate::api::account_status::{MAX_RECENTLY_REVOKED, REVOKED_FIELD_MANAGER, RecentlyRevoked};
+use crate::controller::Context;
+use crate::controller::context::Cluster;
 use crate::controller::patch;
 use crate::controller::repository_policy::read_back::revoke;
-use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::controller::repository_policy::types::RepositoryKey;
 use crate::controller::state::watch_caches::Cache;
-use crate::controller::{Context, World};
 use crate::grant::partition::is_region;
 use crate::grant::{AccountId, AccountLookup, RepositoryPattern};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -53,11 +54,16 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
     }
     for (id, places) in accounts {
         // Without its `AWSAccount`, nothing could be read there after a restart either.
-        let Some(account) = context.world.watch_caches.account(id) else {
+        let Some(account) = context.cluster.watch_caches.account(id) else {
             continue;
         };
         let known = {
-            let mut all = context.world.recent.0.lock().expect("no panic while held");
+            let mut all = context
+                .cluster
+                .recent
+                .0
+                .lock()
+                .expect("no panic while held");
             all.entry(id.clone()).or_default().clone()
         };
         let mut known = known.lock().await;
@@ -65,10 +71,10 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
         let Some(after) = noted(before, &places, Timestamp::now()) else {
             continue;
         };
-        let api = Api::all(context.client.clone());
+        let api = Api::all(context.runtime.client.clone());
         patch::status_part(
             REVOKED_FIELD_MANAGER,
-            &context.world.leadership,
+            patch::permitted(&context.runtime.leadership)?,
             api,
             &*account,
             &json!({ "recentlyRevoked": after }),
@@ -80,7 +86,7 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
 }
 
 /// Returns whether access was revoked in a repository policy within the last hour.
-pub fn is_on_record(world: &World, repository: &RepositoryKey) -> bool {
+pub fn is_on_record(cluster: &Cluster, repository: &RepositoryKey) -> bool {
     let RepositoryKey {
         account,
         region,
@@ -92,7 +98,7 @@ pub fn is_on_record(world: &World, repository: &RepositoryKey) -> bool {
             && entry.repository == *name
             && now.duration_since(entry.time.0) < KEPT_FOR
     };
-    let known = world
+    let known = cluster
         .recent
         .0
         .lock()
@@ -107,7 +113,7 @@ pub fn is_on_record(world: &World, repository: &RepositoryKey) -> bool {
             .and_then(|known| known.as_ref().map(|all| all.iter().any(is_it)))
     });
     ahead.unwrap_or_else(|| {
-        world
+        cluster
             .watch_caches
             .account(account)
             .is_some_and(|account| on_record(&account).iter().any(is_it))
@@ -164,10 +170,10 @@ fn noted(
 /// hour. A slow account does not hold up the others.
 pub async fn look_after_the_start(context: &Context) {
     tokio::select! {
-        () = context.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
-        () = context.stop.clone() => return,
+        () = context.runtime.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
+        () = context.runtime.stop.clone() => return,
     }
-    let accounts = context.world.watch_caches.accounts.state();
+    let accounts = context.cluster.watch_caches.accounts.state();
     futures::future::join_all(accounts.iter().map(|account| look_again(context, account))).await;
 }
 
@@ -179,16 +185,16 @@ async fn look_again(context: &Context, account: &AWSAccount) {
         // The monotonic clock may not reach back so far.
         let written = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
         context
-            .world
+            .cloud
             .coalescer
             .note_written(&repository, written)
             .await;
         let looked = tokio::select! {
             looked = async {
-                let session = context.world.aws.account(&id, &account.spec, None).await?;
-                revoke(&context.world, &session, &repository).await
+                let session = context.cloud.aws.account(&id, &account.spec, None).await?;
+                revoke(context, &session, &repository).await
             } => looked,
-            () = context.stop.clone() => return,
+            () = context.runtime.stop.clone() => return,
         };
         if let Err(problem) = looked {
             tracing::warn!(reason = %problem.reason, "access was revoked lately in {repository}, and whether that holds cannot be read yet: {}", problem.message);

@@ -1,11 +1,11 @@
 //! Reconciles one `CrossAccountRegistryGrant`: decides, records claims, applies and reports.
 
 use crate::api::conditions::Reason;
-use crate::api::grant::{Applied, ConsumerStatus, CrossAccountRegistryGrantSpec, RegistryStatus};
+use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec};
 use crate::api::{ABANDON, CrossAccountRegistryGrant, RECONCILE};
 use crate::aws::rate_limit::Priority;
 use crate::controller::Context;
-use crate::controller::apply::{Aim, Done, Enforcement};
+use crate::controller::apply::{Aim, Apply, ApplyRequest, Done, Effects, Executor, Probed};
 use crate::controller::instrument::Ended;
 use crate::controller::patch;
 use crate::controller::recent;
@@ -13,16 +13,15 @@ use crate::controller::record::{
     abandon, claim, find_own_records, has_record, where_to_revoke, with_its_finalizer,
 };
 use crate::controller::report::{now, ready, report, write_status};
-use crate::controller::repository_policy::sync::Freshness;
+use crate::controller::repository_policy::types::Freshness;
 use crate::controller::requeue;
 use crate::controller::restored;
 use crate::controller::second_writer;
 use crate::grant::desired::Owner;
-use crate::grant::status::{self, Outcome, StatusPart};
-use crate::grant::{AccountLookup, Decision, GrantName, Problem};
+use crate::grant::status::{self, Outcome};
+use crate::grant::{AccountLookup, Decision, Grant, GrantName, Problem};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +29,9 @@ use std::time::Duration;
 /// Decides what should happen to a grant. A second live operator with the same installation ID
 /// pauses enforcement.
 fn decide(resource: &CrossAccountRegistryGrant, context: &Context) -> Decision {
-    match context.world.decide(resource) {
+    match context.cluster.decide(resource) {
         Decision::Enforce { grant, problems } => {
-            match second_writer::pauses(&context.world, resource) {
+            match second_writer::pauses(&context.cluster, resource) {
                 None => Decision::Enforce { grant, problems },
                 Some(pause) => Decision::Leave([vec![pause], problems].concat()),
             }
@@ -55,221 +54,316 @@ pub enum Error {
     Panicked(#[from] crate::controller::supervise::Panicked),
 }
 
+/// Grant that is being reconciled.
+struct Subject<'a> {
+    resource: &'a CrossAccountRegistryGrant,
+    owner: Owner,
+    /// The freshness that syncs of repository policies need.
+    freshness: Freshness,
+}
+
 pub async fn reconcile(
     resource: Arc<CrossAccountRegistryGrant>,
     context: Arc<Context>,
 ) -> Result<Ended, Error> {
-    let _alone = context
-        .world
-        .claims_cache
-        .alone_on(&GrantName::of(&resource))
-        .await;
-    // The grant may have changed or disappeared while this reconcile waited for its lock.
-    let newest = context.world.grants.get(&ObjectRef::from_obj(&*resource));
-    let Some(newest) = newest.filter(|newest| newest.uid() == resource.uid()) else {
+    let claims_cache = &context.cluster.claims_cache;
+    let _alone = claims_cache.alone_on(&GrantName::of(&resource)).await;
+    let Some(resource) = newest(&resource, &context).await? else {
         return Ok(Ended::gone());
     };
-    let resource = with_its_finalizer(newest, &context).await?;
-    let resource = &*resource;
-    let deleting = resource.meta().deletion_timestamp.is_some();
-    // A record without our finalizer means that another finalizer holds up the deletion, and that
-    // the grant has not been revoked yet.
-    if deleting
-        && !patch::has_finalizer(resource)
-        && context.world.claims_cache.claims(resource).is_none()
-    {
-        return Ok(Ended::gone());
-    }
-    let owner = Owner {
-        installation: context.world.installation.clone(),
-        grant: GrantName::of(resource),
-        uid: resource.uid().unwrap_or_default(),
-    };
-    if let Some(ended) = waits_for_the_caches(resource, &owner, &context).await? {
+    let subject = Subject::of(&resource, &context);
+    if let Some(ended) = waits_for_the_caches(&subject, &context).await? {
         return Ok(ended);
     }
-    let look = how_to_look(resource, &context);
-    let fresh = how_fresh(resource, &context);
-    // A place that the grant should still have is never given up.
-    let abandons = is_abandoned(resource);
-    let begin = |aim, claims| {
-        Enforcement::new(&context.world, &owner, &resource.spec, aim, claims, look)
-            .knowing_as_of(fresh)
-    };
-    context.world.restored.note_start(&context.world);
-    if restored::may_have_lost_its_record(&context.world, resource) {
-        find_own_records(resource, &owner, &context).await;
+    find_lost_records(&subject, &context).await;
+    let had_record = claims_cache.claims(&resource).is_some();
+    let decision = decide(&resource, &context);
+    if let Decision::Suspend { .. } = decision {
+        return suspend(&resource, &context).await;
     }
-    let had_record = context.world.claims_cache.claims(resource).is_some();
-    let decision = decide(resource, &context);
-    let (enforces, revokes) = (
-        matches!(decision, Decision::Enforce { .. }),
-        matches!(decision, Decision::Revoke(_)),
-    );
-    let (mut done, refusal) = match decision {
-        Decision::Enforce { grant, problems } => {
-            let before = context
-                .world
-                .claims_cache
-                .claims(resource)
-                .unwrap_or_else(Applied::none);
-            let probed = begin(Aim::Hold(&grant), &before).probe(&grant).await;
-            let recording = context.world.recording.acquire().await;
-            let claims = claim(resource, &context, &probed.claims()).await?;
-            drop(recording);
-            let enforcement = begin(Aim::Hold(&grant), &claims)
-                .after(probed)
-                .abandoning(abandons);
-            (enforcement.run().await, problems)
+    let done = carry_out(&subject, &decision, &context).await?;
+    let outcome = Outcome::new(&decision, &resource.spec, asked(&resource), done.report);
+    let effects = done.effects;
+    if is_hiccup(&subject, &outcome, &effects, &context) {
+        return Ok(not_ready(&subject, &outcome.problems(), &context));
+    }
+    // Recorded before the claims are removed: after a restart, this record says which policies to
+    // read.
+    recent::record(&context, &effects.revoked).await?;
+    report(&resource, &context, &subject.owner, &outcome, &effects).await?;
+    if !effects.given_up.is_empty() {
+        abandon(&resource, &context, &effects.given_up).await;
+    }
+    let is_guarded = had_record && matches!(decision, Decision::Enforce { .. });
+    finish(&subject, &outcome, is_guarded, effects.again, &context).await
+}
+
+impl<'a> Subject<'a> {
+    fn of(resource: &'a CrossAccountRegistryGrant, context: &Context) -> Self {
+        Self {
+            resource,
+            owner: Owner {
+                installation: context.cluster.installation.clone(),
+                grant: GrantName::of(resource),
+                uid: resource.uid().unwrap_or_default(),
+            },
+            freshness: how_to_look(resource, context),
         }
-        Decision::Revoke(problems) => match where_to_revoke(resource, &owner.grant, &context) {
-            // The loss of admission does not entitle the owner to give up access that cannot be
-            // revoked: only a deletion does.
-            Some(claims) => (
-                begin(Aim::Revoke, &claims)
-                    .abandoning(abandons && deleting)
-                    .run()
-                    .await,
-                problems,
-            ),
-            None => (nothing_done(None), problems),
-        },
-        Decision::Retain(grant) => match context.world.claims_cache.claims(resource) {
-            Some(claims) => (
-                begin(Aim::Retain(&grant), &claims)
-                    .abandoning(abandons)
-                    .run()
-                    .await,
-                Vec::new(),
-            ),
-            None => (nothing_done(None), Vec::new()),
+    }
+
+    fn is_deleting(&self) -> bool {
+        self.resource.meta().deletion_timestamp.is_some()
+    }
+}
+
+/// Returns the newest version of a grant, with our finalizer if it needs one. `None`: it
+/// disappeared while this reconcile waited for its lock, or nothing of it is left to revoke.
+async fn newest(
+    resource: &CrossAccountRegistryGrant,
+    context: &Context,
+) -> Result<Option<Arc<CrossAccountRegistryGrant>>, Error> {
+    let newest = context.cluster.grants.get(&ObjectRef::from_obj(resource));
+    let Some(newest) = newest.filter(|newest| newest.uid() == resource.uid()) else {
+        return Ok(None);
+    };
+    let resource = with_its_finalizer(newest, context).await?;
+    // A record without our finalizer means that another finalizer holds up the deletion, and that
+    // the grant has not been revoked yet.
+    let is_done = resource.meta().deletion_timestamp.is_some()
+        && !patch::has_finalizer(&resource)
+        && context.cluster.claims_cache.claims(&resource).is_none();
+    Ok((!is_done).then_some(resource))
+}
+
+async fn find_lost_records(subject: &Subject<'_>, context: &Context) {
+    context.runtime.restored.note_start(&context.cluster);
+    if restored::may_have_lost_its_record(&context.cluster, subject.resource) {
+        find_own_records(subject.resource, &subject.owner, context).await;
+    }
+}
+
+/// Carries out a decision in AWS, or previews it.
+async fn carry_out(
+    subject: &Subject<'_>,
+    decision: &Decision,
+    context: &Context,
+) -> Result<Done, Error> {
+    let claims_cache = &context.cluster.claims_cache;
+    let resource = subject.resource;
+    let recorded = claims_cache.claims(resource);
+    match decision {
+        Decision::Enforce { grant, .. } => enforce(subject, grant, recorded, context).await,
+        Decision::Revoke(_) => {
+            let places = where_to_revoke(resource, &subject.owner.grant, context);
+            let done = match places {
+                Some(claims) => {
+                    // The loss of admission does not entitle the owner to give up access that
+                    // cannot be revoked: only a deletion does.
+                    let abandons = is_abandoned(resource) && subject.is_deleting();
+                    let apply = apply(subject, Aim::Revoke, &claims, abandons, context);
+                    apply.run().await
+                }
+                None => Done::nothing(None),
+            };
+            if done.report.claims.is_none() {
+                claims_cache.record_nothing_left(&subject.owner.uid);
+            }
+            Ok(done)
+        }
+        Decision::Retain(grant) => match recorded {
+            Some(claims) => {
+                let abandons = is_abandoned(resource);
+                let apply = apply(subject, Aim::Retain(grant), &claims, abandons, context);
+                Ok(apply.run().await)
+            }
+            None => Ok(Done::nothing(None)),
         },
         Decision::Preview {
             grant: Ok(grant), ..
         } => {
             // Places that were applied before stay recorded as they are, and are read with the
             // rest.
-            let recorded = context.world.claims_cache.claims(resource);
-            let claims = recorded
-                .as_ref()
-                .map_or_else(|| grant.claims(), |before| before.grown_by(&grant.claims()));
-            let mut done = begin(Aim::Hold(&grant), &claims).observing().run().await;
+            let claims = match recorded {
+                Some(recorded) => recorded.grown_by(&grant.claims()),
+                None => grant.claims(),
+            };
+            let mut apply = apply(subject, Aim::Hold(grant), &claims, false, context);
+            apply.executor = Executor::DryRun;
+            let mut done = apply.run().await;
             // The current claims: the record may have been found again meanwhile.
-            done.outcome.applied = context.world.claims_cache.claims(resource);
-            (done, Vec::new())
-        }
-        Decision::Suspend { .. } => {
-            suspend(resource, &context).await?;
-            return Ok(Ended::suspended(requeue::after_success(
-                context.world.resync_interval,
-            )));
+            done.report.claims = claims_cache.claims(resource);
+            Ok(done)
         }
         Decision::Preview {
             grant: Err(problems),
             ..
         }
-        | Decision::Leave(problems) => {
-            let mut done = nothing_done(context.world.claims_cache.claims(resource));
-            // Nothing can be found out about an account that has no AWSAccount.
-            if let Some(problem) = problems.first()
-                && deleting
-                && abandons
-                && problems.iter().all(|problem| problem.reason.shuts_out())
-            {
-                let places = done
-                    .outcome
-                    .applied
-                    .take()
-                    .into_iter()
-                    .flat_map(|applied| applied.places().collect::<Vec<_>>());
-                done.given_up = places.map(|place| (place, problem.clone())).collect();
-            }
-            (done, problems)
-        }
-    };
-    if revokes && done.outcome.applied.is_none() {
-        context.world.claims_cache.record_nothing_left(&owner.uid);
+        | Decision::Leave(problems) => Ok(leave(subject, problems, recorded)),
+        Decision::Suspend { .. } => Ok(Done::nothing(recorded)),
     }
-    done.outcome.refusal = refusal;
-    // Independent of the outcome: a replaced statement stays recorded for as long as the spec names
-    // its Sid.
-    done.outcome.replaces = resource
-        .spec
-        .registry
-        .replace_sids
+}
+
+/// Records the claims on the grant's places, and puts the grant in place.
+async fn enforce(
+    subject: &Subject<'_>,
+    grant: &Grant,
+    recorded: Option<Applied>,
+    context: &Context,
+) -> Result<Done, Error> {
+    // A place that the grant should still have is never given up.
+    let abandons = is_abandoned(subject.resource);
+    let before = recorded.unwrap_or_else(Applied::none);
+    let probe = apply(subject, Aim::Hold(grant), &before, abandons, context);
+    let probed = probe.probe(context, grant).await;
+    let recording = context.runtime.recording.acquire().await;
+    let claims = claim(subject.resource, context, &probed.claims()).await?;
+    drop(recording);
+    let mut apply = apply(subject, Aim::Hold(grant), &claims, abandons, context);
+    apply.probed = probed;
+    Ok(apply.run().await)
+}
+
+fn apply<'a>(
+    subject: &'a Subject<'a>,
+    aim: Aim<'a>,
+    claims: &'a Applied,
+    abandons: bool,
+    context: &'a Context,
+) -> Apply<'a> {
+    Apply {
+        cluster: &context.cluster,
+        cloud: &context.cloud,
+        executor: Executor::Live(context),
+        request: ApplyRequest {
+            owner: &subject.owner,
+            spec: &subject.resource.spec,
+            aim,
+            claims,
+            freshness: subject.freshness,
+            max_policy_age: how_fresh(subject.resource, context),
+            abandons,
+        },
+        probed: Probed::default(),
+    }
+}
+
+/// Leaves a grant as it is. If it is deleted and abandoned, its places in accounts to which the
+/// operator has no access are given up: nothing can be found out about an account that has no
+/// `AWSAccount`.
+fn leave(subject: &Subject<'_>, problems: &[Problem], recorded: Option<Applied>) -> Done {
+    let gives_up = subject.is_deleting()
+        && is_abandoned(subject.resource)
+        && problems.iter().all(|problem| problem.reason.shuts_out());
+    let Some(problem) = problems.first().filter(|_| gives_up) else {
+        return Done::nothing(recorded);
+    };
+    let mut done = Done::nothing(None);
+    done.effects.given_up = recorded
         .iter()
-        .cloned()
+        .flat_map(Applied::places)
+        .map(|place| (place, problem.clone()))
         .collect();
-    done.outcome.handled = asked(resource).cloned();
-    let problems = done.outcome.problems();
-    let failures = || {
-        context
-            .backoff
-            .failed(&owner.uid, resource.meta().generation)
-    };
-    // A grant that was ready a moment ago most likely still is. A transient AWS error, or a work
-    // slot that was not free in time, is not reported at once.
-    let hiccup = matches!(look, Freshness::MaxAge(_))
+    done
+}
+
+/// Returns whether a failure is not reported at once. A grant that was ready a moment ago most
+/// likely still is, and a transient AWS error, or a work slot that was not free in time, says
+/// nothing about it.
+fn is_hiccup(
+    subject: &Subject<'_>,
+    outcome: &Outcome,
+    effects: &Effects,
+    context: &Context,
+) -> bool {
+    let problems = outcome.problems();
+    let passes = matches!(subject.freshness, Freshness::MaxAge(_))
         && !problems.is_empty()
-        && problems.iter().all(passes_by_itself);
-    if hiccup
-        && done.changes.is_empty()
-        && done.put_back.is_empty()
-        && context.backoff.count(&owner.uid) < HICCUPS
-    {
-        tracing::warn!(grant = %owner.grant, reason = %problems[0].reason, "could not be looked at, trying again: {}", problems[0].message);
-        let pause = requeue::after_failures(&problems, failures(), context.world.resync_interval);
-        return Ok(Ended::not_ready(pause));
+        && problems.iter().all(passes_by_itself)
+        && effects.log.changes.is_empty()
+        && effects.log.put_back.is_empty()
+        && context.runtime.backoff.count(&subject.owner.uid) < HICCUPS;
+    if passes {
+        let Problem { reason, message } = &problems[0];
+        tracing::warn!(grant = %subject.owner.grant, %reason, "could not be looked at, trying again: {message}");
     }
-    // Recorded before the claims are removed: after a restart, this record says which policies to
-    // read.
-    recent::record(&context, &done.revoked).await?;
-    report(resource, &context, &owner, &done).await?;
-    if !done.given_up.is_empty() {
-        abandon(resource, &context, &done.given_up).await;
-    }
-    let has_nothing = done.outcome.applied.is_none();
-    if !deleting && enforces && had_record && has_nothing && patch::has_finalizer(resource) {
+    passes
+}
+
+/// Ends a reconcile whose outcome was reported: removes the finalizer if there is nothing left to
+/// guard, and says when the next one is due. `was_guarded`: the grant is enforced, and had a record
+/// before.
+async fn finish(
+    subject: &Subject<'_>,
+    outcome: &Outcome,
+    was_guarded: bool,
+    again: Option<Duration>,
+    context: &Context,
+) -> Result<Ended, Error> {
+    let Subject {
+        resource, owner, ..
+    } = subject;
+    let claims_cache = &context.cluster.claims_cache;
+    let has_nothing = outcome.applied.is_none();
+    if !subject.is_deleting() && was_guarded && has_nothing && patch::has_finalizer(resource) {
         // All access of the grant was revoked, and none of its desired places can be used yet, so
         // there is nothing to guard. If the finalizer stays nevertheless, a deletion need not
         // search the places of the spec.
-        context.world.claims_cache.record_nothing_left(&owner.uid);
-        patch::remove_finalizer(&context.world.leadership, &context.client, resource).await?;
+        claims_cache.record_nothing_left(&owner.uid);
+        patch::remove_finalizer(
+            &context.runtime.leadership,
+            &context.runtime.client,
+            resource,
+        )
+        .await?;
     }
-    if deleting && has_nothing {
+    if subject.is_deleting() && has_nothing {
         // Records that nothing is left to revoke, so that the grant does not count as vanished when
         // it disappears.
-        context.world.claims_cache.record(resource, None);
-        patch::remove_finalizer(&context.world.leadership, &context.client, resource).await?;
-        context.backoff.reset(&owner.uid);
+        claims_cache.record(resource, None);
+        patch::remove_finalizer(
+            &context.runtime.leadership,
+            &context.runtime.client,
+            resource,
+        )
+        .await?;
+        context.runtime.backoff.reset(&owner.uid);
         return Ok(Ended::gone());
     }
-    if problems.is_empty() {
-        context.backoff.reset(&owner.uid);
-        let resync = requeue::after_success(context.world.resync_interval);
-        return Ok(Ended::ready(
-            done.again.map_or(resync, |again| again.min(resync)),
-        ));
+    let problems = outcome.problems();
+    if !problems.is_empty() {
+        return Ok(not_ready(subject, &problems, context));
     }
-    Ok(Ended::not_ready(requeue::after_failures(
-        &problems,
-        failures(),
-        context.world.resync_interval,
-    )))
+    context.runtime.backoff.reset(&owner.uid);
+    let resync = requeue::after_success(context.runtime.resync_interval);
+    Ok(Ended::ready(
+        again.map_or(resync, |again| again.min(resync)),
+    ))
+}
+
+/// Counts a failure, and says when the next reconcile is due.
+fn not_ready(subject: &Subject<'_>, problems: &[Problem], context: &Context) -> Ended {
+    let generation = subject.resource.meta().generation;
+    let backoff = &context.runtime.backoff;
+    let failures = backoff.failed(&subject.owner.uid, generation);
+    let resync_interval = context.runtime.resync_interval;
+    Ended::not_ready(requeue::after_failures(problems, failures, resync_interval))
 }
 
 /// Ends the reconcile of a grant whose accounts or namespace are not in the watch caches yet.
 async fn waits_for_the_caches(
-    resource: &CrossAccountRegistryGrant,
-    owner: &Owner,
+    subject: &Subject<'_>,
     context: &Context,
 ) -> Result<Option<Ended>, Error> {
+    let Subject {
+        resource, owner, ..
+    } = subject;
     let status = resource.status.as_ref();
     // An earlier reconcile of this generation found the caches full.
     if status.and_then(|status| status.observed_generation) == resource.meta().generation {
         return Ok(None);
     }
-    let (watch_caches, client) = (&context.world.watch_caches, &context.client);
+    let watch_caches = &context.cluster.watch_caches;
+    let client = &context.runtime.client;
     let Some(missing) = watch_caches.behind(client, resource).await? else {
         return Ok(None);
     };
@@ -277,12 +371,13 @@ async fn waits_for_the_caches(
     // The arrival of the missing object triggers a reconcile. This retry is for the case that it
     // does not arrive.
     let failures = context
+        .runtime
         .backoff
         .failed(&owner.uid, resource.meta().generation);
     Ok(Some(Ended::not_ready(requeue::after_failure(
         Reason::Settling,
         failures,
-        context.world.resync_interval,
+        context.runtime.resync_interval,
     ))))
 }
 
@@ -307,7 +402,7 @@ fn how_to_look(resource: &CrossAccountRegistryGrant, context: &Context) -> Fresh
     let is_settled =
         status.and_then(|status| status.observed_generation) == resource.meta().generation;
     if is_ready && is_settled && !is_asked_for(resource) {
-        Freshness::MaxAge(context.world.resync_interval / 2)
+        Freshness::MaxAge(context.runtime.resync_interval / 2)
     } else {
         Freshness::Fresh
     }
@@ -323,8 +418,8 @@ fn how_fresh(resource: &CrossAccountRegistryGrant, context: &Context) -> Duratio
         ready(status).is_some_and(|(_, reason, _)| reason == Reason::PathDenied.to_string());
     match is_asked_for(resource) {
         true => Duration::ZERO,
-        false if denied => JUST_NOW.min(context.world.resync_interval),
-        false => context.world.resync_interval,
+        false if denied => JUST_NOW.min(context.runtime.resync_interval),
+        false => context.runtime.resync_interval,
     }
 }
 
@@ -339,7 +434,7 @@ pub struct Begins {
 /// namespaces are filled.
 pub fn begins(resource: &CrossAccountRegistryGrant, context: &Context) -> Begins {
     let (claims, name) = (
-        context.world.claims_cache.claims(resource),
+        context.cluster.claims_cache.claims(resource),
         GrantName::of(resource),
     );
     let decision = decide(resource, context);
@@ -361,7 +456,7 @@ pub fn begins(resource: &CrossAccountRegistryGrant, context: &Context) -> Begins
     let claims_role = claims.is_some_and(|claims| !claims.instance_roles.is_empty());
     let has_account = |id: &&String| {
         id.parse()
-            .is_ok_and(|id| context.world.watch_caches.account(&id).is_some())
+            .is_ok_and(|id| context.cluster.watch_caches.account(&id).is_some())
     };
     let in_consumer = consumer.account_id.as_ref().filter(has_account);
     let in_consumer = in_consumer.filter(|_| claims_role || consumer.instance_role.is_some());
@@ -413,11 +508,15 @@ pub fn after_error(
             tracing::debug!(grant = resource.name_any(), namespace = resource.namespace(), %error)
         }
     }
-    let failures = context.backoff.failed(
+    let failures = context.runtime.backoff.failed(
         &resource.uid().unwrap_or_default(),
         resource.meta().generation,
     );
-    requeue::after_failure(Reason::Unavailable, failures, context.world.resync_interval)
+    requeue::after_failure(
+        Reason::Unavailable,
+        failures,
+        context.runtime.resync_interval,
+    )
 }
 
 /// Returns the value of the annotation that requests a reconcile. Any value will do.
@@ -450,45 +549,13 @@ pub fn calls_for_a_look(resource: &CrossAccountRegistryGrant) -> Option<u64> {
 }
 
 /// Reports that the grant is suspended, and nothing else about it.
-async fn suspend(resource: &CrossAccountRegistryGrant, context: &Context) -> Result<(), Error> {
+async fn suspend(resource: &CrossAccountRegistryGrant, context: &Context) -> Result<Ended, Error> {
     let (before, generation) = (resource.status.as_ref(), resource.meta().generation);
-    let claims = context.world.claims_cache.claims(resource);
+    let claims = context.cluster.claims_cache.claims(resource);
     let status = status::suspended(before, generation, claims, asked(resource).cloned(), &now());
     if before != Some(&status) {
         write_status(resource, context, &status).await?;
     }
-    Ok(())
-}
-
-fn nothing_done(applied: Option<Applied>) -> Done {
-    let untouched = || StatusPart::NotRequested("nothing was done".into());
-    let outcome = Outcome {
-        revoking: true,
-        refusal: Vec::new(),
-        accounts: untouched(),
-        no_session: Vec::new(),
-        role: untouched(),
-        consumer: untouched(),
-        repositories: untouched(),
-        each_repository: BTreeMap::new(),
-        replaces: BTreeSet::new(),
-        registry_status: RegistryStatus::default(),
-        consumer_status: ConsumerStatus::default(),
-        access: Vec::new(),
-        pending: None,
-        applied,
-        summary: String::new(),
-        handled: None,
-    };
-    Done {
-        outcome,
-        changes: Vec::new(),
-        put_back: Vec::new(),
-        notices: Vec::new(),
-        as_before: false,
-        given_up: BTreeMap::new(),
-        dead_principals: Vec::new(),
-        again: None,
-        revoked: Vec::new(),
-    }
+    let resync_interval = context.runtime.resync_interval;
+    Ok(Ended::suspended(requeue::after_success(resync_interval)))
 }

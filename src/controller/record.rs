@@ -2,12 +2,13 @@
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::Applied;
-use crate::controller::apply::{Aim, Enforcement};
+use crate::controller::Context;
+use crate::controller::apply::{Aim, Apply, ApplyRequest, Executor, Probed};
+use crate::controller::context::Cluster;
 use crate::controller::patch;
 use crate::controller::reconcile::Error;
 use crate::controller::report::{now, write_status};
-use crate::controller::repository_policy::sync::Freshness;
-use crate::controller::{Context, World};
+use crate::controller::repository_policy::types::Freshness;
 use crate::grant::claims::Place;
 use crate::grant::desired::Owner;
 use crate::grant::{GrantName, Problem, grant_if_enforced, meant, status};
@@ -24,14 +25,19 @@ pub async fn with_its_finalizer(
     let deleting = resource.meta().deletion_timestamp.is_some();
     if deleting
         || patch::has_finalizer(&resource)
-        || context.world.claims_cache.claims(&resource).is_none()
+        || context.cluster.claims_cache.claims(&resource).is_none()
     {
         return Ok(resource);
     }
-    let restored =
-        patch::add_finalizer(&context.world.leadership, &context.client, &resource).await?;
+    let restored = patch::add_finalizer(
+        patch::permitted(&context.runtime.leadership)?,
+        &context.runtime.client,
+        &resource,
+    )
+    .await?;
     tracing::warn!(grant = %GrantName::of(&resource), "its finalizer was taken off by someone else, and put back");
     context
+        .runtime
         .events
         .finalizer_restored(&resource.object_ref(&()))
         .await;
@@ -53,13 +59,18 @@ pub async fn claim(
     context: &Context,
     wanted: &Applied,
 ) -> Result<Applied, Error> {
-    if wanted.is_empty() && context.world.claims_cache.claims(resource).is_none() {
+    if wanted.is_empty() && context.cluster.claims_cache.claims(resource).is_none() {
         return Ok(wanted.clone());
     }
     if !patch::has_finalizer(resource) {
-        patch::add_finalizer(&context.world.leadership, &context.client, resource).await?;
+        patch::add_finalizer(
+            patch::permitted(&context.runtime.leadership)?,
+            &context.runtime.client,
+            resource,
+        )
+        .await?;
     }
-    let before = context.world.claims_cache.claims(resource);
+    let before = context.cluster.claims_cache.claims(resource);
     let claims = before
         .as_ref()
         .map_or_else(|| wanted.clone(), |before| before.grown_by(wanted));
@@ -72,7 +83,7 @@ pub async fn claim(
         );
         write_status(resource, context, &status).await?;
         context
-            .world
+            .cluster
             .claims_cache
             .record(resource, Some(claims.clone()));
     }
@@ -88,16 +99,16 @@ pub fn where_to_revoke(
     name: &GrantName,
     context: &Context,
 ) -> Option<Applied> {
-    let World {
+    let Cluster {
         watch_caches,
         installation,
         claims_cache,
         ..
-    } = &context.world;
+    } = &context.cluster;
     let by_spec =
         || meant(name, &resource.spec, watch_caches, installation).map(|grant| grant.claims());
     claims_cache.claims(resource).or_else(|| {
-        may_have_lost_record(&context.world, resource)
+        may_have_lost_record(&context.cluster, resource)
             .then(by_spec)
             .flatten()
     })
@@ -105,8 +116,8 @@ pub fn where_to_revoke(
 
 /// Returns whether a grant without a record had one before: it has our finalizer, and is not known
 /// to have nothing left in AWS.
-pub fn may_have_lost_record(world: &World, resource: &CrossAccountRegistryGrant) -> bool {
-    patch::has_finalizer(resource) && !world.claims_cache.has_nothing_left(resource)
+pub fn may_have_lost_record(cluster: &Cluster, resource: &CrossAccountRegistryGrant) -> bool {
+    patch::has_finalizer(resource) && !cluster.claims_cache.has_nothing_left(resource)
 }
 
 /// Searches AWS for access of a frozen grant that has no record, once since the start. If the
@@ -116,24 +127,31 @@ pub async fn find_own_records(
     owner: &Owner,
     context: &Context,
 ) {
-    let claims_cache = &context.world.claims_cache;
+    let claims_cache = &context.cluster.claims_cache;
     if claims_cache.was_searched_for(&owner.uid) {
         return;
     }
-    let rules = context.world.rules();
+    let rules = context.cluster.rules();
     let Ok(grant) = grant_if_enforced(&owner.grant, &resource.spec, None, &rules) else {
         return;
     };
     let claims = grant.claims();
-    let search = Enforcement::new(
-        &context.world,
-        owner,
-        &resource.spec,
-        Aim::Revoke,
-        &claims,
-        Freshness::Fresh,
-    );
-    match search.find_records().await {
+    let search = Apply {
+        cluster: &context.cluster,
+        cloud: &context.cloud,
+        executor: Executor::Live(context),
+        request: ApplyRequest {
+            owner,
+            spec: &resource.spec,
+            aim: Aim::Revoke,
+            claims: &claims,
+            freshness: Freshness::Fresh,
+            max_policy_age: context.runtime.resync_interval,
+            abandons: false,
+        },
+        probed: Probed::default(),
+    };
+    match search.find_records(context).await {
         Ok(()) => claims_cache.record_search(&owner.uid),
         Err(problem) => {
             tracing::debug!(grant = %owner.grant, reason = %problem.reason, "its record cannot be looked for yet: {}", problem.message);
@@ -175,6 +193,7 @@ pub async fn abandon(
         "{message}"
     );
     context
+        .runtime
         .events
         .abandoned(&resource.object_ref(&()), &message)
         .await;

@@ -4,12 +4,13 @@ use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::CrossAccountRegistryGrantStatus as Status;
 use crate::controller::Context;
-use crate::controller::apply::Done;
+use crate::controller::apply::{Effects, Log};
 use crate::controller::patch;
 use crate::controller::reconcile::Error;
 use crate::grant::change::Change;
 use crate::grant::desired::Owner;
 use crate::grant::diff::ENDED_SESSIONS;
+use crate::grant::status::Outcome;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
@@ -19,19 +20,22 @@ pub async fn report(
     resource: &CrossAccountRegistryGrant,
     context: &Context,
     owner: &Owner,
-    done: &Done,
+    outcome: &Outcome,
+    effects: &Effects,
 ) -> Result<(), Error> {
-    let Done {
-        outcome,
+    let Effects {
+        log,
+        as_before,
+        given_up: _,
+        again: _,
+        revoked: _,
+    } = effects;
+    let Log {
         changes,
         put_back,
         notices,
-        as_before,
-        given_up: _,
         dead_principals,
-        again: _,
-        revoked: _,
-    } = done;
+    } = log;
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
     let status = outcome.status(before, generation, &now());
@@ -41,12 +45,12 @@ pub async fn report(
         write_status(resource, context, &status).await?;
     }
     context
-        .world
+        .cluster
         .claims_cache
         .record(resource, outcome.applied.clone());
 
     let about = resource.object_ref(&());
-    context.events.notices(&about, notices).await;
+    context.runtime.events.notices(&about, notices).await;
     let was = self::ready(before);
     // With `PathDenied`, somebody else denies access, but everything that the grant writes was in
     // place.
@@ -72,18 +76,19 @@ pub async fn report(
         None if is_drift => {
             let account = resource.spec.registry.account_id.as_str().into();
             context
-                .world
+                .cloud
                 .metrics
                 .drift_corrected
                 .get_or_create(&account)
                 .inc_by(drift.len() as u64);
-            context.events.drift(&about, &drift).await;
+            context.runtime.events.drift(&about, &drift).await;
         }
-        None if !changes.is_empty() => context.events.changed(&about, changes).await,
+        None if !changes.is_empty() => context.runtime.events.changed(&about, changes).await,
         None => {}
     }
     if !dead_principals.is_empty() {
         context
+            .runtime
             .events
             .dead_principals_removed(&about, dead_principals)
             .await;
@@ -93,6 +98,7 @@ pub async fn report(
         Some(problem) if news => {
             tracing::warn!(grant = %owner.grant, reason, "{message}");
             context
+                .runtime
                 .events
                 .problem(&about, problem.reason, message)
                 .await;
@@ -100,7 +106,7 @@ pub async fn report(
         None if deleted => tracing::info!(grant = %owner.grant, "revoked"),
         None if news && ready == "True" => {
             tracing::info!(grant = %owner.grant, reason, "{message}");
-            context.events.granted(&about, message).await;
+            context.runtime.events.granted(&about, message).await;
         }
         Some(_) | None => tracing::debug!(grant = %owner.grant, reason, "unchanged"),
     }
@@ -114,12 +120,13 @@ pub async fn write_status(
     context: &Context,
     status: &Status,
 ) -> Result<(), Error> {
-    let (leadership, client) = (&context.world.leadership, &context.client);
-    leadership
-        .may_write()
-        .map(drop)
+    let permit = context
+        .runtime
+        .leadership
+        .write_permit()
         .map_err(|problem| Error::NotLeading(problem.message))?;
-    Ok(patch::grant_status(leadership, client, resource, status).await?)
+    let client = &context.runtime.client;
+    Ok(patch::grant_status(permit, client, resource, status).await?)
 }
 
 /// Returns status, reason and message of the condition `Ready`.

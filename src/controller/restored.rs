@@ -10,61 +10,52 @@ use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, AppliedRepositories, CrossAccountRegistryGrantStatus as Status};
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
-use crate::controller::World;
-use crate::controller::events::Events;
+use crate::controller::Context;
+use crate::controller::context::Cluster;
 use crate::controller::patch;
 use crate::controller::recent;
-use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::controller::repository_policy::types::RepositoryKey;
 use crate::grant::decision::is_frozen;
 use crate::grant::{Grant, GrantName, Problem, grant_if_enforced, meant};
 use crate::policy::Document;
 use crate::policy::carried::unaccounted;
 use crate::policy::repository::Contribution;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::OnceCell;
 
 type Grants = Vec<Arc<CrossAccountRegistryGrant>>;
 
-/// Repositories that were searched since the start, and the means to write a record.
+/// Repositories that were searched since the start.
 #[derive(Default)]
 pub struct Restored {
-    /// `None` where nothing is written: in a plan.
-    cluster: Option<(Client, Events)>,
     looked: Mutex<HashMap<RepositoryKey, Arc<OnceCell<()>>>>,
     /// The grants before any record was changed. Filled only if a frozen grant has no record.
     at_start: OnceLock<Grants>,
 }
 
 impl Restored {
-    pub fn writing_to(client: Client, events: Events) -> Self {
-        Self {
-            cluster: Some((client, events)),
-            ..Self::default()
-        }
-    }
-
     /// Stores the current grants at the first call. Call it before a record is written.
-    pub fn note_start(&self, world: &World) {
+    pub fn note_start(&self, cluster: &Cluster) {
         self.at_start.get_or_init(|| {
-            let lost = world
+            let lost = cluster
                 .grants
-                .state_filter(|grant| may_have_lost_its_record(world, grant));
+                .state_filter(|grant| may_have_lost_its_record(cluster, grant));
             if lost.is_empty() {
                 Vec::new()
             } else {
-                world.grants.state()
+                cluster.grants.state()
             }
         });
     }
 }
 
 /// Returns whether the record of this grant may have been lost: it is frozen, and has none.
-pub fn may_have_lost_its_record(world: &World, grant: &CrossAccountRegistryGrant) -> bool {
+pub fn may_have_lost_its_record(cluster: &Cluster, grant: &CrossAccountRegistryGrant) -> bool {
     is_frozen(&grant.spec)
         && grant.meta().deletion_timestamp.is_none()
-        && world.claims_cache.has_no_claims(grant)
+        && cluster.claims_cache.has_no_claims(grant)
 }
 
 /// Finds the lost records that concern this repository, once.
@@ -72,26 +63,29 @@ pub fn may_have_lost_its_record(world: &World, grant: &CrossAccountRegistryGrant
 /// # Errors
 /// When the policy could not be read: then it must not be written either.
 pub async fn find_records(
-    world: &World,
+    context: &Context,
     account: &Account,
     repository: &RepositoryKey,
 ) -> Result<(), Problem> {
-    let Some((client, events)) = &world.restored.cluster else {
-        return Ok(());
-    };
-    world.restored.note_start(world);
+    context.runtime.restored.note_start(&context.cluster);
     let once = {
-        let mut looked = world.restored.looked.lock().expect("no panic while held");
+        let mut looked = context
+            .runtime
+            .restored
+            .looked
+            .lock()
+            .expect("no panic while held");
         looked.entry(repository.clone()).or_default().clone()
     };
     match once
-        .get_or_try_init(|| assign(world, account, repository, client, events))
+        .get_or_try_init(|| assign(context, account, repository))
         .await
     {
         Ok(()) => Ok(()),
         Err(Unfinished::NothingToRead) => {
             // A spec may name any number of repositories that do not exist.
-            world
+            context
+                .runtime
                 .restored
                 .looked
                 .lock()
@@ -118,19 +112,20 @@ impl<P: Into<Problem>> From<P> for Unfinished {
 }
 
 async fn assign(
-    world: &World,
+    context: &Context,
     account: &Account,
     repository: &RepositoryKey,
-    client: &Client,
-    events: &Events,
 ) -> Result<(), Unfinished> {
-    let candidates = candidates(world, repository);
+    let candidates = candidates(context, repository);
     // Where access was revoked within the last hour, unaccounted access is more likely that access,
     // written back by somebody, than access of a frozen grant.
-    if candidates.is_empty() || recent::is_on_record(world, repository) {
+    if candidates.is_empty() || recent::is_on_record(&context.cluster, repository) {
         return Ok(());
     }
-    let turn = world.turn_for_all(repository.account.as_str()).await;
+    let turn = context
+        .cloud
+        .turn_for_all(repository.account.as_str())
+        .await;
     let read = account
         .repository_policy(&repository.region, &repository.name)
         .await;
@@ -141,26 +136,30 @@ async fn assign(
         PolicyRead::Policy(text) => text,
     };
     let document = Document::parse(&text).map_err(|_| Unfinished::NothingToRead)?;
-    let accounted = accounted_for(world, repository);
+    let accounted = accounted_for(context, repository);
     for (resource, grant) in candidates {
         let asked =
             [true, false].map(|with_role| grant.contributions(&repository.region, with_role));
         if asked
             .iter()
-            .any(|asked| unaccounted(&document, &accounted, asked, &world.installation))
+            .any(|asked| unaccounted(&document, &accounted, asked, &context.cluster.installation))
         {
-            world.leadership.may_write().map(drop)?;
+            context.runtime.leadership.write_permit().map(drop)?;
             let found = claims_on(&grant, repository);
-            if let Err(error) = put_on_record(world, client, &resource, &found).await {
+            if let Err(error) = put_on_record(context, &resource, &found).await {
                 // A record that cannot be written (because of its size, fields that nobody can
                 // parse, or a conflict) does not hold up other grants. The grant's access stays:
                 // until the next start this process keeps the record in memory, and tries to write
                 // it with each of the grant's statuses.
                 tracing::warn!(grant = %GrantName::of(&resource), %error, "the record that was found for the policy of {repository} could not be written yet; it is kept in memory");
-                world
+                context
+                    .cluster
                     .claims_cache
-                    .record(&resource, Some(grown_by(world, &resource, &found)));
-                world.nudge(&GrantName::of(&resource));
+                    .record(&resource, Some(grown_by(context, &resource, &found)));
+                context
+                    .cluster
+                    .requests
+                    .reconcile(&GrantName::of(&resource));
                 // The record is not written, so no Event reports it as such.
                 continue;
             }
@@ -168,8 +167,15 @@ async fn assign(
                 "its record was lost, and the policy of {repository} carries its access: it is on record again"
             );
             tracing::warn!(grant = %GrantName::of(&resource), "{what}");
-            events.record_found(&resource.object_ref(&()), &what).await;
-            world.nudge(&GrantName::of(&resource));
+            context
+                .runtime
+                .events
+                .record_found(&resource.object_ref(&()), &what)
+                .await;
+            context
+                .cluster
+                .requests
+                .reconcile(&GrantName::of(&resource));
         }
     }
     Ok(())
@@ -179,16 +185,16 @@ async fn assign(
 /// whose record contains its current spec is among them: the record was found at another
 /// repository.
 fn candidates(
-    world: &World,
+    context: &Context,
     repository: &RepositoryKey,
 ) -> Vec<(Arc<CrossAccountRegistryGrant>, Grant)> {
-    let claims_cache = &world.claims_cache;
+    let claims_cache = &context.cluster.claims_cache;
     let RepositoryKey {
         account,
         region,
         name,
     } = repository;
-    let frozen = world.grants.state_filter(|grant| {
+    let frozen = context.cluster.grants.state_filter(|grant| {
         grant.spec.registry.account_id == account.as_str()
             && is_frozen(&grant.spec)
             && grant.meta().deletion_timestamp.is_none()
@@ -200,7 +206,7 @@ fn candidates(
             .as_ref()
             .is_none_or(|claims| claims.last_spec().as_ref() == Some(&resource.spec));
         let id = GrantName::of(&resource);
-        let grant = grant_if_enforced(&id, &resource.spec, None, &world.rules())
+        let grant = grant_if_enforced(&id, &resource.spec, None, &context.cluster.rules())
             .ok()
             .filter(|_| same_spec)?;
         grant.reaches(region, name).then_some((resource, grant))
@@ -210,18 +216,25 @@ fn candidates(
 
 /// Returns the contributions that recorded grants, live or being deleted, may have in a repository
 /// policy: by their state before the start, and by their current state.
-fn accounted_for(world: &World, repository: &RepositoryKey) -> Vec<Contribution> {
+fn accounted_for(context: &Context, repository: &RepositoryKey) -> Vec<Contribution> {
     let RepositoryKey {
         account,
         region,
         name,
     } = repository;
-    let at_start = world.restored.at_start.get().into_iter().flatten().cloned();
+    let at_start = context
+        .runtime
+        .restored
+        .at_start
+        .get()
+        .into_iter()
+        .flatten()
+        .cloned();
     let on_account =
         |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == account.as_str();
     let mut accounted = Vec::new();
     for resource in at_start
-        .chain(world.grants.state())
+        .chain(context.cluster.grants.state())
         .filter(|grant| on_account(grant))
     {
         let before = resource
@@ -230,7 +243,7 @@ fn accounted_for(world: &World, repository: &RepositoryKey) -> Vec<Contribution>
             .and_then(|status| status.applied.clone());
         let records: Vec<Applied> = before
             .into_iter()
-            .chain(world.claims_cache.claims(&resource))
+            .chain(context.cluster.claims_cache.claims(&resource))
             .collect();
         if !records.iter().any(|record| record.covers(region, name)) {
             continue;
@@ -240,8 +253,14 @@ fn accounted_for(world: &World, repository: &RepositoryKey) -> Vec<Contribution>
             .iter()
             .filter_map(Applied::last_spec)
             .chain([resource.spec.clone()]);
-        let grants =
-            specs.filter_map(|spec| meant(&id, &spec, &world.watch_caches, &world.installation));
+        let grants = specs.filter_map(|spec| {
+            meant(
+                &id,
+                &spec,
+                &context.cluster.watch_caches,
+                &context.cluster.installation,
+            )
+        });
         let reaching = grants.filter(|grant| grant.reaches(region, name));
         accounted.extend(reaching.flat_map(|grant| grant.contributions(region, true)));
     }
@@ -268,13 +287,14 @@ fn claims_on(grant: &Grant, repository: &RepositoryKey) -> Applied {
 
 /// Writes the finalizer, then the record, as for any grant.
 async fn put_on_record(
-    world: &World,
-    client: &Client,
+    context: &Context,
     resource: &CrossAccountRegistryGrant,
     found: &Applied,
 ) -> Result<(), kube::Error> {
-    let api: Api<CrossAccountRegistryGrant> =
-        Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
+    let api: Api<CrossAccountRegistryGrant> = Api::namespaced(
+        context.runtime.client.clone(),
+        &resource.namespace().unwrap_or_default(),
+    );
     let Some(current) = patch::in_time(api.get_opt(&resource.name_any())).await? else {
         return Ok(());
     };
@@ -282,21 +302,33 @@ async fn put_on_record(
         return Ok(());
     }
     if !patch::has_finalizer(&current) {
-        patch::add_finalizer(&world.leadership, client, &current).await?;
+        patch::add_finalizer(
+            patch::permitted(&context.runtime.leadership)?,
+            &context.runtime.client,
+            &current,
+        )
+        .await?;
     }
-    let claims = grown_by(world, &current, found);
+    let claims = grown_by(context, &current, found);
     let status = Status {
         applied: Some(claims.clone()),
         ..current.status.clone().unwrap_or_default()
     };
-    patch::grant_status(&world.leadership, client, &current, &status).await?;
-    world.claims_cache.record(&current, Some(claims));
+    patch::grant_status(
+        patch::permitted(&context.runtime.leadership)?,
+        &context.runtime.client,
+        &current,
+        &status,
+    )
+    .await?;
+    context.cluster.claims_cache.record(&current, Some(claims));
     Ok(())
 }
 
 /// Returns the recorded claims of a grant together with those that were found.
-fn grown_by(world: &World, grant: &CrossAccountRegistryGrant, found: &Applied) -> Applied {
-    world
+fn grown_by(context: &Context, grant: &CrossAccountRegistryGrant, found: &Applied) -> Applied {
+    context
+        .cluster
         .claims_cache
         .claims(grant)
         .map_or_else(|| found.clone(), |before| before.grown_by(found))

@@ -8,10 +8,11 @@ use crate::api::account_status::SecondWriter;
 use crate::api::conditions::Reason;
 use crate::api::grant::CrossAccountRegistryGrantSpec;
 use crate::api::{CrossAccountRegistryGrant, SOLE_WRITER};
-use crate::controller::World;
+use crate::controller::Context;
+use crate::controller::context::{Cloud, Cluster};
 use crate::controller::recent;
 use crate::controller::report::ready;
-use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::controller::repository_policy::types::RepositoryKey;
 use crate::grant::desired::{Owner, TAG_GRANT_UID};
 use crate::grant::{AccountId, AccountLookup, Problem};
 use crate::policy::Document;
@@ -188,24 +189,24 @@ fn hash(Contribution { actions, callers }: &Contribution) -> u64 {
 
 /// Returns the access that our statements allow. Statements in a form that no operator writes do
 /// not count: they are not another operator's.
-fn held(world: &World, document: Option<&Document>) -> Vec<Contribution> {
+fn held(cluster: &Cluster, document: Option<&Document>) -> Vec<Contribution> {
     document
-        .map(|document| carried(document, &world.installation))
+        .map(|document| carried(document, &cluster.installation))
         .unwrap_or_default()
 }
 
 /// Checks a repository's policy, as it was read, for access that another operator has written.
-pub fn look_at_policy(world: &World, repository: &RepositoryKey, found: Option<&Document>) {
-    let held = held(world, found);
-    let strange = world.coalescer.own_access(repository, |own| {
+pub fn look_at_policy(context: &Context, repository: &RepositoryKey, found: Option<&Document>) {
+    let held = held(&context.cluster, found);
+    let strange = context.cloud.coalescer.own_access(repository, |own| {
         own.begin(held.clone());
         own.sights(held)
     });
     // After a revocation a tool may write back the policy that it had read earlier. That is no
     // second operator.
-    if strange && !recent::is_on_record(world, repository) {
+    if strange && !recent::is_on_record(&context.cluster, repository) {
         sighted(
-            world,
+            &context.cluster,
             &repository.account,
             format!(
                 "the policy of {repository} had access under this installation's Sids that this operator has not written"
@@ -215,18 +216,20 @@ pub fn look_at_policy(world: &World, repository: &RepositoryKey, found: Option<&
 }
 
 /// Notes a policy before it is written, because the answer to the write may be lost.
-pub fn write_policy(world: &World, repository: &RepositoryKey, written: Option<&Document>) {
-    world
+pub fn write_policy(context: &Context, repository: &RepositoryKey, written: Option<&Document>) {
+    context
+        .cloud
         .coalescer
-        .own_access(repository, |own| own.write(held(world, written)));
+        .own_access(repository, |own| own.write(held(&context.cluster, written)));
 }
 
 /// Notes that a repository policy is now as desired.
-pub fn leave_policy(world: &World, repository: &RepositoryKey, left: Option<&Document>) {
-    if paused(world, &repository.account).is_none() {
-        world
+pub fn leave_policy(context: &Context, repository: &RepositoryKey, left: Option<&Document>) {
+    if paused(&context.cluster, &repository.account).is_none() {
+        context
+            .cloud
             .coalescer
-            .own_access(repository, |own| own.settle(held(world, left)));
+            .own_access(repository, |own| own.settle(held(&context.cluster, left)));
     }
 }
 
@@ -234,15 +237,16 @@ pub fn leave_policy(world: &World, repository: &RepositoryKey, left: Option<&Doc
 /// that this process has written before is not part of it: if somebody restores it, it is revoked
 /// again.
 pub fn of_others(
-    world: &World,
+    cluster: &Cluster,
+    cloud: &Cloud,
     repository: &RepositoryKey,
     held: Vec<Contribution>,
 ) -> Vec<Contribution> {
-    let strange = world
+    let strange = cloud
         .coalescer
         .own_access(repository, |own| own.strange(held.clone()));
     strange.unwrap_or_else(|| {
-        if recent::is_on_record(world, repository) {
+        if recent::is_on_record(cluster, repository) {
             Vec::new()
         } else {
             held
@@ -253,7 +257,7 @@ pub fn of_others(
 /// Notes a sighting where a role that this process had tagged for a grant is tagged for another
 /// grant of the same name.
 pub fn look_at_tags(
-    world: &World,
+    cluster: &Cluster,
     account: &AccountId,
     role: &str,
     tags: &BTreeMap<String, String>,
@@ -261,10 +265,10 @@ pub fn look_at_tags(
 ) {
     let uid = tags.get(TAG_GRANT_UID);
     let is_retagged = owner.owns(tags) && uid.is_some_and(|uid| *uid != owner.uid);
-    if is_retagged && world.second_writers.had_tags_of(account, role, owner) {
+    if is_retagged && cluster.second_writers.had_tags_of(account, role, owner) {
         let uid = uid.map(String::as_str).unwrap_or_default();
         sighted(
-            world,
+            cluster,
             account,
             format!(
                 "role {role} was tagged for another grant {} with UID {uid}",
@@ -274,21 +278,21 @@ pub fn look_at_tags(
     }
 }
 
-fn sighted(world: &World, account: &AccountId, what: String) {
-    let is_sole_writer = world
+fn sighted(cluster: &Cluster, account: &AccountId, what: String) {
+    let is_sole_writer = cluster
         .watch_caches
         .account(account)
         .is_some_and(|account| is_sole_writer(&account));
-    if is_sole_writer || world.second_writers.proven(account).is_some() {
+    if is_sole_writer || cluster.second_writers.proven(account).is_some() {
         return;
     }
     tracing::warn!(%account, "{what}");
-    if world
+    if cluster
         .second_writers
         .sighted(account, what, Instant::now())
         .is_some()
     {
-        world.look_at_account(account);
+        cluster.requests.update_account(account);
     }
 }
 
@@ -302,8 +306,8 @@ pub fn is_sole_writer(account: &AWSAccount) -> bool {
 
 /// Returns the proof that another operator writes in the account, unless an admin declares that
 /// none does.
-pub fn paused(world: &World, account: &AccountId) -> Option<SecondWriter> {
-    let resource = world
+pub fn paused(cluster: &Cluster, account: &AccountId) -> Option<SecondWriter> {
+    let resource = cluster
         .watch_caches
         .account(account)
         .filter(|resource| !is_sole_writer(resource))?;
@@ -313,13 +317,13 @@ pub fn paused(world: &World, account: &AccountId) -> Option<SecondWriter> {
             .as_ref()
             .and_then(|status| status.second_writer.clone())
     };
-    world.second_writers.proven(account).or_else(recorded)
+    cluster.second_writers.proven(account).or_else(recorded)
 }
 
 /// Returns the reason why a grant has to wait: another operator writes in one of its accounts, and
 /// the grant's spec was not carried out before, or the other operator undoes it. `None`: the grant
 /// need not wait.
-pub fn pauses(world: &World, resource: &CrossAccountRegistryGrant) -> Option<Problem> {
+pub fn pauses(cluster: &Cluster, resource: &CrossAccountRegistryGrant) -> Option<Problem> {
     let CrossAccountRegistryGrantSpec {
         registry, consumer, ..
     } = &resource.spec;
@@ -333,7 +337,7 @@ pub fn pauses(world: &World, resource: &CrossAccountRegistryGrant) -> Option<Pro
         .filter_map(|id| id.parse().ok());
     let account: AccountId = accounts
         .into_iter()
-        .find(|account| paused(world, account).is_some())?;
+        .find(|account| paused(cluster, account).is_some())?;
     let status = resource.status.as_ref();
     let is_current =
         status.and_then(|status| status.observed_generation) == resource.meta().generation;

@@ -12,16 +12,18 @@ use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
 use crate::api::grant::Applied;
 use crate::aws::rate_limit::{self, Priority, Work};
-use crate::controller::apply::{Aim, Enforcement};
+use crate::controller::Context;
+use crate::controller::apply::{Aim, Apply, ApplyRequest, Done, Executor, Probed};
+use crate::controller::context::Cluster;
 use crate::controller::patch;
 use crate::controller::recent;
 use crate::controller::reconcile::is_abandoned;
-use crate::controller::repository_policy::sync::Freshness;
+use crate::controller::repository_policy::types::Freshness;
 use crate::controller::requeue;
 use crate::controller::stored::Stored;
 use crate::controller::supervise::isolated;
-use crate::controller::{Context, World};
 use crate::grant::desired::Owner;
+use crate::grant::status::Outcome;
 use crate::grant::sweep::too_many_at_once;
 use crate::grant::{Decision, GrantName, Problem};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -71,11 +73,11 @@ where
 {
     let mut listed: HashSet<String> = HashSet::new();
     events.inspect_ok(move |event| {
-        let world = &context.world;
-        for grant in gone(&mut listed, &world.grants, event) {
-            match world.claims_cache.claims(&grant) {
+        let cluster = &context.cluster;
+        for grant in gone(&mut listed, &cluster.grants, event) {
+            match cluster.claims_cache.claims(&grant) {
                 Some(claims) => {
-                    world.lost.add(grant.clone());
+                    cluster.lost.add(grant.clone());
                     drop(vanished.unbounded_send(Vanished { grant, claims }));
                 }
                 // It was revoked or abandoned, or never had any access.
@@ -179,12 +181,12 @@ async fn decide(context: &Context, round: &mut Round, decided: &UnboundedSender<
                     Some(first) => round.gathered.push(first),
                     None => return,
                 },
-                () = context.stop.clone() => return,
+                () = context.runtime.stop.clone() => return,
             }
         }
         tokio::select! {
             () = tokio::time::sleep(GATHER) => {}
-            () = context.stop.clone() => return,
+            () = context.runtime.stop.clone() => return,
         }
         while let Some(Some(more)) = round.noticed.next().now_or_never() {
             round.gathered.push(more);
@@ -226,7 +228,7 @@ async fn revoke(context: &Context, Revocations { decided, waiting }: &mut Revoca
                 busy.remove(&uid);
                 ended(context, waiting, &uid, pause);
             }
-            () = context.stop.clone() => break,
+            () = context.runtime.stop.clone() => break,
         }
     }
     // Finishes the revocations that have begun.
@@ -244,8 +246,8 @@ async fn try_one(context: &Context, vanished: &Vanished) -> Option<Duration> {
         },
         attempt(context, vanished),
     );
-    let ended = isolated("revoke a vanished grant", &context.world.metrics, attempt).await;
-    ended.unwrap_or(Some(context.world.resync_interval))
+    let ended = isolated("revoke a vanished grant", &context.cloud.metrics, attempt).await;
+    ended.unwrap_or(Some(context.runtime.resync_interval))
 }
 
 /// Removes a completed revocation from `waiting`, or schedules the next attempt after this pause.
@@ -257,7 +259,7 @@ fn ended(context: &Context, waiting: &mut Vec<Due>, uid: &str, pause: Option<Dur
     match pause {
         Some(pause) => waiting[index].at = Instant::now() + pause,
         None => context
-            .world
+            .cluster
             .lost
             .forget(&waiting.swap_remove(index).vanished.grant),
     }
@@ -282,7 +284,7 @@ async fn to_revoke(context: &Context, round: &[Vanished]) -> Vec<bool> {
         revoked.push(taken || vanished.was_being_deleted());
     }
     let sudden = revoked.iter().filter(|is_revoked| !**is_revoked).count();
-    if !too_many_at_once(sudden, context.world.grants.state().len()) {
+    if !too_many_at_once(sudden, context.cluster.grants.state().len()) {
         revoked.fill(true);
     }
     for (vanished, _) in round
@@ -290,7 +292,7 @@ async fn to_revoke(context: &Context, round: &[Vanished]) -> Vec<bool> {
         .zip(&revoked)
         .filter(|(_, is_revoked)| **is_revoked)
     {
-        context.world.lost.revoke(&vanished.grant);
+        context.cluster.lost.revoke(&vanished.grant);
     }
     for (vanished, _) in round
         .iter()
@@ -308,21 +310,27 @@ async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vani
         claims.summary()
     );
     tracing::error!(grant = %GrantName::of(grant), "{note}");
-    context.events.vanished(&about(grant), &note).await;
+    context.runtime.events.vanished(&about(grant), &note).await;
     let spec = &grant.spec;
     let regions = claims
         .repositories
         .iter()
         .map(|claimed| claimed.region.clone())
         .collect();
-    context.world.sweep_soon(&spec.registry.account_id, regions);
+    context
+        .cluster
+        .requests
+        .sweep(&spec.registry.account_id, regions);
     spec.consumer
         .account_id
         .iter()
-        .for_each(|account| context.world.sweep_soon(account, BTreeSet::new()));
-    context.backoff.reset(&grant.uid().unwrap_or_default());
+        .for_each(|account| context.cluster.requests.sweep(account, BTreeSet::new()));
     context
-        .world
+        .runtime
+        .backoff
+        .reset(&grant.uid().unwrap_or_default());
+    context
+        .cluster
         .claims_cache
         .record(grant, Some(claims.clone()));
 }
@@ -330,25 +338,23 @@ async fn leave_to_the_sweep(context: &Context, Vanished { grant, claims }: &Vani
 /// Revokes one vanished grant. Returns the pause until the next attempt, if one is needed.
 async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     let Vanished { grant, claims } = vanished;
-    let World {
-        resync_interval, ..
-    } = &context.world;
+    let resync_interval = &context.runtime.resync_interval;
     let (name, uid) = (GrantName::of(grant), grant.uid().unwrap_or_default());
-    let _alone = context.world.claims_cache.alone_on(&name).await;
+    let _alone = context.cluster.claims_cache.alone_on(&name).await;
     let again = |reason| {
-        let failures = context.backoff.failed(&uid, None);
+        let failures = context.runtime.backoff.failed(&uid, None);
         Some(requeue::after_failure(reason, failures, *resync_interval))
     };
     let successor = match successor(context, grant).await {
         Ok(Successor::Same) => return None,
         Ok(Successor::Free) => None,
-        Ok(Successor::Taken(successor)) => successor_claims(&context.world, &successor),
+        Ok(Successor::Taken(successor)) => successor_claims(&context.cluster, &successor),
         Err(error) => {
             tracing::warn!(grant = %name, %error, "whether a vanished grant is gone cannot be told; trying again");
             return again(Reason::Unavailable);
         }
     };
-    if context.world.unknown.may_exist() {
+    if context.cluster.unknown.may_exist() {
         // Access in a policy cannot be attributed then: see `contributions::of_unknown`.
         tracing::warn!(grant = %name, "it disappeared without having been revoked, and other grants cannot be read by this version of the operator; it is revoked once they can");
         return again(Reason::Settling);
@@ -358,29 +364,37 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         |successor| claims.without_roles_of(&successor),
     );
     let owner = Owner {
-        installation: context.world.installation.clone(),
+        installation: context.cluster.installation.clone(),
         grant: name.clone(),
         uid: uid.clone(),
     };
-    let work = Enforcement::new(
-        &context.world,
-        &owner,
-        &grant.spec,
-        Aim::Revoke,
-        &claims,
-        Freshness::Fresh,
-    );
-    let done = work.abandoning(is_abandoned(grant)).run().await;
-    if let Err(error) = recent::record(context, &done.revoked).await {
+    let apply = Apply {
+        cluster: &context.cluster,
+        cloud: &context.cloud,
+        executor: Executor::Live(context),
+        request: ApplyRequest {
+            owner: &owner,
+            spec: &grant.spec,
+            aim: Aim::Revoke,
+            claims: &claims,
+            freshness: Freshness::Fresh,
+            max_policy_age: *resync_interval,
+            abandons: is_abandoned(grant),
+        },
+        probed: Probed::default(),
+    };
+    let Done { report, effects } = apply.run().await;
+    let outcome = Outcome::new(&Decision::Revoke(Vec::new()), &grant.spec, None, report);
+    if let Err(error) = recent::record(context, &effects.revoked).await {
         tracing::warn!(grant = %name, %error, "what was revoked could not be put on record");
     }
-    let problems = done.outcome.problems();
-    if done.outcome.applied.is_some() {
+    let problems = outcome.problems();
+    if outcome.applied.is_some() {
         let why = Problem::join(&problems)
             .map(|problem| problem.message)
             .unwrap_or_default();
         tracing::warn!(grant = %name, "it disappeared without having been revoked, and not all of it can be revoked yet: {why}");
-        let failures = context.backoff.failed(&uid, None);
+        let failures = context.runtime.backoff.failed(&uid, None);
         return Some(requeue::after_failures(
             &problems,
             failures,
@@ -392,7 +406,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         vanished.claims.summary()
     );
     tracing::warn!(grant = %name, "{note}");
-    context.events.vanished(&about(grant), &note).await;
+    context.runtime.events.vanished(&about(grant), &note).await;
     context.forget(grant);
     None
 }
@@ -412,8 +426,10 @@ async fn successor(
     grant: &CrossAccountRegistryGrant,
 ) -> Result<Successor, kube::Error> {
     let namespace = grant.namespace().unwrap_or_default();
-    let api =
-        Api::<Stored<CrossAccountRegistryGrant>>::namespaced(context.client.clone(), &namespace);
+    let api = Api::<Stored<CrossAccountRegistryGrant>>::namespaced(
+        context.runtime.client.clone(),
+        &namespace,
+    );
     Ok(
         match patch::in_time(api.get_opt(&grant.name_any())).await? {
             None => Successor::Free,
@@ -429,9 +445,9 @@ async fn successor(
 }
 
 /// Returns the claims that a grant of the same name has, or is about to have.
-fn successor_claims(world: &World, successor: &CrossAccountRegistryGrant) -> Option<Applied> {
-    let recorded = world.claims_cache.claims(successor);
-    recorded.or_else(|| match world.decide(successor) {
+fn successor_claims(cluster: &Cluster, successor: &CrossAccountRegistryGrant) -> Option<Applied> {
+    let recorded = cluster.claims_cache.claims(successor);
+    recorded.or_else(|| match cluster.decide(successor) {
         Decision::Enforce { grant, .. } => Some(grant.claims()),
         Decision::Revoke(_)
         | Decision::Retain(_)

@@ -9,6 +9,7 @@ use crate::api::grant::{
     Applied, AppliedInstanceRole, AppliedRepositories, CrossAccountRegistryGrantSpec,
 };
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Place in AWS that a grant claims. `status.applied` contains a place only if it could be read
@@ -36,6 +37,82 @@ impl Place {
         let blocked =
             problem.reason == Reason::BlockedPolicy && matches!(self, Self::InstanceRole(_));
         problem.reason.shuts_out() || blocked
+    }
+
+    /// Returns the name of the role, if the place is an instance role.
+    pub fn instance_role(&self) -> Option<&str> {
+        match self {
+            Self::InstanceRole(AppliedInstanceRole { role, .. }) => Some(role),
+            Self::Repositories { .. } | Self::RegistryRole(_) => None,
+        }
+    }
+}
+
+/// Claimed place that should be revoked and was not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unrevoked {
+    /// The place.
+    pub place: Place,
+    /// The reason. `None`: it is corrected together with what should be there.
+    pub problem: Option<Problem>,
+}
+
+impl Unrevoked {
+    /// Returns a place that could not be revoked.
+    pub fn because_of(place: Place, problem: Problem) -> Self {
+        Self {
+            place,
+            problem: Some(problem),
+        }
+    }
+
+    /// Returns a place that stays claimed without a problem.
+    pub fn kept(place: Place) -> Self {
+        Self {
+            place,
+            problem: None,
+        }
+    }
+
+    /// Returns whether the place is given up: that was asked for, and waiting does not help.
+    pub fn is_given_up(&self, abandons: bool) -> bool {
+        let lost = self
+            .problem
+            .as_ref()
+            .is_some_and(|problem| self.place.is_lost_to(problem));
+        abandons && lost
+    }
+}
+
+/// Claims after an apply.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimsAfter {
+    /// The claims that remain. `None`: nothing is left in AWS.
+    pub claims: Option<Applied>,
+    /// The places that are no longer claimed although they could not be revoked.
+    pub given_up: BTreeMap<Place, Problem>,
+}
+
+/// Computes the claims that remain after an apply: the wanted places, and those that could not be
+/// revoked. Nothing else keeps a claim, for instance denied access.
+pub fn claims_after(
+    claims: &Applied,
+    wanted: &[Place],
+    unrevoked: Vec<Unrevoked>,
+    abandons: bool,
+) -> ClaimsAfter {
+    let (given_up, kept): (Vec<Unrevoked>, Vec<Unrevoked>) = unrevoked
+        .into_iter()
+        .partition(|unrevoked| unrevoked.is_given_up(abandons));
+    let left = claims.only(|place| {
+        wanted.contains(place) || kept.iter().any(|unrevoked| unrevoked.place == *place)
+    });
+    ClaimsAfter {
+        claims: Some(left).filter(|left| !left.is_empty()),
+        given_up: given_up
+            .into_iter()
+            .filter_map(|Unrevoked { place, problem }| Some((place, problem?)))
+            .collect(),
     }
 }
 
@@ -270,7 +347,7 @@ impl Applied {
         wanted: &Self,
         found: &[(String, String, Option<Problem>)],
         unlisted: &[(String, Problem)],
-    ) -> Vec<(Place, Option<Problem>)> {
+    ) -> Vec<Unrevoked> {
         let held: Vec<Place> = self
             .places()
             .filter(|place| wanted.places().any(|wanted| wanted == *place))
@@ -311,8 +388,8 @@ impl Applied {
                 problems.min_by_key(|problem| place.is_lost_to(problem)),
                 still_wanted,
             ) {
-                (Some(problem), _) => kept.push((place, Some(problem.clone()))),
-                (None, true) => kept.push((place, None)),
+                (Some(problem), _) => kept.push(Unrevoked::because_of(place, problem.clone())),
+                (None, true) => kept.push(Unrevoked::kept(place)),
                 (None, false) => {}
             }
         }

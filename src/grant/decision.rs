@@ -85,6 +85,27 @@ impl Decision {
             Self::Revoke(_) | Self::Retain(_) | Self::Leave(_) => None,
         }
     }
+
+    /// Returns the grant that AWS is compared with: the enforced one, or the one that would be
+    /// enforced. `None`: nothing of the grant should remain ours.
+    pub fn target(&self) -> Option<&Grant> {
+        match self {
+            Self::Enforce { grant, .. } => Some(grant),
+            Self::Preview { grant, .. } => grant.as_deref().ok(),
+            Self::Revoke(_) | Self::Retain(_) | Self::Suspend { .. } | Self::Leave(_) => None,
+        }
+    }
+
+    /// Returns the reasons why the current spec is refused.
+    pub fn problems(&self) -> &[Problem] {
+        match self {
+            Self::Enforce { problems, .. } | Self::Revoke(problems) | Self::Leave(problems) => {
+                problems
+            }
+            Self::Preview { grant, .. } => grant.as_ref().err().map_or(&[], Vec::as_slice),
+            Self::Retain(_) | Self::Suspend { .. } => &[],
+        }
+    }
 }
 
 fn of_enforced(input: &GrantInput<'_>, rules: &RuleContext<'_>) -> Decision {

@@ -17,7 +17,7 @@ pub const MAX_OWN_INLINE_CHARACTERS: usize = MAX_INLINE_CHARACTERS - 256;
 
 /// Desired state for one grant. Repository policies are shared with other grants; only this grant's
 /// contribution is computed here.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Desired {
     /// The role in the registry account.
     pub registry_role: Option<DesiredRole>,
@@ -26,7 +26,7 @@ pub struct Desired {
 }
 
 /// Role as it should be.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct DesiredRole {
     /// The account.
     pub account: AccountId,
@@ -58,7 +58,7 @@ pub struct DesiredRole {
 }
 
 /// Instance role and its profile as they should be.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct DesiredInstance {
     /// The role.
     pub role: DesiredRole,

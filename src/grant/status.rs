@@ -1,19 +1,21 @@
 //! Computes the resource's status from an outcome.
 //!
+//! - `outcome`: the decision on a grant, and what was done for it.
 //! - `repositories`: the repositories' part of the status.
 //! - `text`: summaries of a grant for status messages.
 //!
 //! It is a fixed point: the same outcome gives the same status, and `lastTransitionTime` moves only
 //! when a condition's status does.
 
+mod outcome;
 mod repositories;
 mod text;
 
+pub use outcome::{ApplyReport, Outcome, StatusPart};
 pub use repositories::RepositoryOutcome;
 
 use self::text::limited;
 use super::Problem;
-use super::access;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{
     AccessStatus, Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status,
@@ -21,7 +23,6 @@ use crate::api::grant::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::SignedDuration;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Maximum number of repositories that the status lists by name.
 const LISTED: usize = 100;
@@ -35,111 +36,7 @@ const LONGEST_OF_MANY: usize = 700;
 /// guarantees no bound, and takes seconds.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// State of one part of a grant.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StatusPart {
-    /// It is as it should be.
-    InPlace(String),
-    /// It was not requested.
-    NotRequested(String),
-    /// It was requested, in an account that the operator does not manage.
-    NotManaged(String),
-    /// It is not as it should be, and is only observed.
-    Pending(String),
-    /// It could not be put in place.
-    Failed(Problem),
-    /// It was not tried, because of this problem.
-    Blocked(Problem),
-}
-
-impl StatusPart {
-    /// Adds to the part what could not be revoked of it.
-    pub fn with(self, left: &mut [Problem]) -> Self {
-        left.sort();
-        let left = Problem::join(left);
-        match (self, left) {
-            (part, None) => part,
-            (Self::Failed(problem), Some(left)) => {
-                Self::Failed(Problem::join(&[problem.clone(), left]).unwrap_or(problem))
-            }
-            (Self::Blocked(problem), Some(_)) => Self::Blocked(problem),
-            (
-                Self::InPlace(_) | Self::NotRequested(_) | Self::NotManaged(_) | Self::Pending(_),
-                Some(left),
-            ) => Self::Failed(left),
-        }
-    }
-}
-
-/// Outcome of one reconcile.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
-    /// Whether all access was to be revoked.
-    pub revoking: bool,
-    /// The reasons why the current spec is refused, regardless of what else was done.
-    pub refusal: Vec<Problem>,
-    /// The accounts.
-    pub accounts: StatusPart,
-    /// The reasons why there is no session in an account.
-    pub no_session: Vec<Problem>,
-    /// The role in the registry account.
-    pub role: StatusPart,
-    /// The instance role in the consumer account.
-    pub consumer: StatusPart,
-    /// The repository policies as one unit: a failure that concerns no single repository.
-    pub repositories: StatusPart,
-    /// Each repository that was reconciled, by region and name.
-    pub each_repository: BTreeMap<(String, String), RepositoryOutcome>,
-    /// The Sids of foreign statements that the grant replaces.
-    pub replaces: BTreeSet<String>,
-    /// What exists in the registry account.
-    pub registry_status: RegistryStatus,
-    /// What exists in the consumer account.
-    pub consumer_status: ConsumerStatus,
-    /// Whether access works.
-    pub access: Vec<AccessStatus>,
-    /// The pending changes, if the grant is only observed.
-    pub pending: Option<Vec<String>>,
-    /// What may still exist in AWS.
-    pub applied: Option<Applied>,
-    /// A summary of the access that works, for people, if all is well.
-    pub summary: String,
-    /// The manual reconcile request (annotation `registrygrants.dev/reconcile`) that this reconcile
-    /// has handled.
-    pub handled: Option<String>,
-}
-
 impl Outcome {
-    /// Returns everything that went wrong: first why the spec is refused, then what a person must
-    /// fix, then what resolves itself.
-    pub fn problems(&self) -> Vec<Problem> {
-        let parts = [
-            &self.accounts,
-            &self.role,
-            &self.consumer,
-            &self.repositories,
-        ];
-        let of_parts = parts.into_iter().filter_map(|part| match part {
-            StatusPart::Failed(problem) => Some(problem.clone()),
-            StatusPart::InPlace(_)
-            | StatusPart::NotRequested(_)
-            | StatusPart::NotManaged(_)
-            | StatusPart::Pending(_)
-            | StatusPart::Blocked(_) => None,
-        });
-        let mut problems: Vec<Problem> = of_parts.chain(self.repository_problem()).collect();
-        // If a part is not in place, that is the reason, and denied access is only a consequence.
-        if problems.is_empty()
-            && self.refusal.is_empty()
-            && self.pending.is_none()
-            && !self.revoking
-        {
-            problems.extend(access::denied(&self.access));
-        }
-        problems.sort_by_key(|problem| !problem.reason.needs_a_person());
-        self.refusal.iter().cloned().chain(problems).collect()
-    }
-
     /// Returns the accounts part with the refusal, which usually comes from the accounts' rules.
     fn accounts_part(&self) -> StatusPart {
         match (Problem::join(&self.refusal), &self.accounts) {

@@ -13,7 +13,7 @@ pub const VERSION: &str = "2012-10-17";
 pub const MAX_BYTES: usize = 1 << 20;
 
 /// An IAM policy document.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Document {
     /// `Version`, `Id`, and any other element outside the statements.
     pub(super) fields: Map<String, Value>,
@@ -22,7 +22,7 @@ pub struct Document {
 }
 
 /// A statement of a document, with all its keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Statement(pub(super) Map<String, Value>);
 
 /// The reason why a text is not a policy document.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 /// The callers to which a statement of ours applies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PrincipalSet {
     kind: PrincipalSetKind,
     principals: BTreeSet<String>,
@@ -20,7 +20,7 @@ pub struct PrincipalSet {
 }
 
 /// The way in which callers are identified. Callers of one kind differ only in values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PrincipalSetKind {
     /// By ARN. An account's root covers every identity that the account itself allows.
     Named,

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const MAX_CHARACTERS: usize = 10_240;
 
 /// A contribution to a repository policy: these actions for these callers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Contribution {
     /// The actions allowed.
     pub actions: BTreeSet<String>,

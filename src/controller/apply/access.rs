@@ -1,11 +1,13 @@
 //! Reads everything else that a grant's access depends on, on both sides, and evaluates access.
 
-use super::{Enforcement, Session};
+use super::repositories::PolicyReading;
+use super::{Apply, Session, Sessions};
+use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::AccessStatus;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::controller::judging::NotJudged;
-use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::controller::repository_policy::types::RepositoryKey;
 use crate::grant::access::{Caller, Holder, Readings, RepositoryReading, judge};
 use crate::grant::admission::is_open_to;
 use crate::grant::consumer::{Consumer, Identities};
@@ -24,61 +26,28 @@ use std::sync::Arc;
 /// resync.
 const LOOKED_AT: usize = 10;
 
-/// The current policy of a repository, `None` if there is none, or the reason why it could not be
-/// read.
-type PolicyReading = Result<Option<Arc<Document>>, String>;
-
-/// Roles and policies that were read while the grant was applied; `None`: not read.
-#[derive(Default)]
-pub struct RoleAndPolicyReads {
-    pub instance: Option<Option<Role>>,
-    pub registry_role: Option<Option<Role>>,
-    /// The current policies, or the reasons why they could not be read.
-    pub repositories: Vec<(RepositoryKey, PolicyReading)>,
+/// What the stages before have read. `None`: it was not read.
+pub struct Reads<'a> {
+    pub instance: Option<&'a Option<Role>>,
+    pub registry_role: Option<&'a Option<Role>>,
+    pub repositories: &'a [(RepositoryKey, PolicyReading)],
 }
 
-impl Enforcement<'_> {
+impl Apply<'_> {
     /// Evaluates whether access works for the principals that should have it, as far as can be
     /// read.
-    pub(super) async fn access(
-        &mut self,
-        registry: &Session,
-        consumer: Option<&Session>,
-    ) -> Vec<AccessStatus> {
-        let Some(grant) = self.grant else {
+    pub(super) async fn access(&self, sessions: &Sessions, reads: &Reads<'_>) -> Vec<AccessStatus> {
+        let Some(grant) = self.request.grant() else {
             return Vec::new();
         };
-        let callers = self.callers(grant, consumer).await;
-        let turn = self.world.turn(self.accounts.0).await;
-        let registry_role = match (&self.read.registry_role, registry) {
-            (Some(None), _) => Ok(None),
-            (Some(Some(role)), Ok(account)) => Ok(Some(self.holder(account, role).await)),
-            (None, Ok(_)) => {
-                Err("the registry's role could not be read, see the condition RoleReady".to_owned())
-            }
-            (_, Err(problem)) => Err(problem.message.clone()),
-        };
-        let mut registry_policies = BTreeMap::new();
-        for region in &grant.regions {
-            let policy = match registry {
-                Ok(account) => {
-                    self.world
-                        .policy_cache
-                        .registry_policy(account, region, self.fresh)
-                        .await
-                }
-                Err(problem) => Some(Named::unreadable(
-                    "the registry's own policy",
-                    &problem.message,
-                )),
-            };
-            registry_policies.insert(region.clone(), policy);
-        }
+        let callers = self.callers(grant, sessions.consumer.as_ref(), reads).await;
+        let turn = self.cloud.turn(self.request.registry_account()).await;
+        let registry = &sessions.registry;
         let readings = Readings {
             callers,
-            registry_role,
-            repositories: self.repository_readings(grant, registry).await,
-            registry_policies,
+            registry_role: self.registry_role_reading(registry, reads).await,
+            registry_policies: self.registry_policies(grant, registry).await,
+            repositories: self.repository_readings(grant, registry, reads).await,
             now: Timestamp::now(),
         };
         // AWS is not called any more, so the work slot is released to others.
@@ -86,76 +55,107 @@ impl Enforcement<'_> {
         self.judged(grant, readings).await
     }
 
+    async fn registry_role_reading(
+        &self,
+        registry: &Session,
+        reads: &Reads<'_>,
+    ) -> Result<Option<Holder>, String> {
+        match (reads.registry_role, registry) {
+            (Some(None), _) => Ok(None),
+            (Some(Some(role)), Ok(account)) => Ok(Some(self.holder(account, role).await)),
+            (None, Ok(_)) => {
+                Err("the registry's role could not be read, see the condition RoleReady".to_owned())
+            }
+            (_, Err(problem)) => Err(problem.message.clone()),
+        }
+    }
+
+    async fn registry_policies(
+        &self,
+        grant: &Grant,
+        registry: &Session,
+    ) -> BTreeMap<String, Option<Named>> {
+        let max_age = self.request.max_policy_age;
+        let mut policies = BTreeMap::new();
+        for region in &grant.regions {
+            let policy = match registry {
+                Ok(account) => {
+                    let cache = &self.cloud.policy_cache;
+                    cache.registry_policy(account, region, max_age).await
+                }
+                Err(problem) => {
+                    let name = "the registry's own policy";
+                    Some(Named::unreadable(name, &problem.message))
+                }
+            };
+            policies.insert(region.clone(), policy);
+        }
+        policies
+    }
+
     async fn judged(&self, grant: &Grant, readings: Readings) -> Vec<AccessStatus> {
-        let name = &self.owner.grant;
-        let newest = || {
-            let reference = ObjectRef::new(&name.name).within(&name.namespace);
-            self.world.grants.get(&reference)
-        };
-        let is_outdated = || {
-            newest().is_none_or(|newest| {
-                // The grant's next reconcile may revoke access, and must not wait for this one.
-                newest.spec != *self.spec
-                    || !matches!(
-                        self.world.decide(&newest),
-                        Decision::Enforce { .. } | Decision::Preview { .. }
-                    )
-            })
-        };
-        let waiting = self
-            .world
-            .pending
-            .wait((name.namespace.clone(), name.name.clone()));
-        let grant = grant.clone();
+        let name = &self.request.owner.grant;
+        let pending = &self.cluster.requests.pending;
+        let waiting = pending.wait((name.namespace.clone(), name.name.clone()));
+        let copy = grant.clone();
         let judged = self
-            .world
+            .cloud
             .judging
-            .in_turn(&waiting, is_outdated, move |must_stop| {
-                judge(&grant, &readings, must_stop)
-            })
+            .in_turn(
+                &waiting,
+                || self.is_outdated(),
+                move |must_stop| judge(&copy, &readings, must_stop),
+            )
             .await;
         match judged {
             Ok(judged) => judged,
             // The previous findings stay until the next reconcile, which follows at once.
-            Err(NotJudged::Outdated) => newest()
+            Err(NotJudged::Outdated) => self
+                .newest()
                 .and_then(|newest| Some(newest.status.as_ref()?.access.clone()))
                 .unwrap_or_default(),
             Err(NotJudged::Panicked(error)) => {
-                self.world
-                    .metrics
-                    .task_failures
-                    .get_or_create(&OfTask {
-                        task: "judge access",
-                    })
-                    .inc();
+                let task = OfTask {
+                    task: "judge access",
+                };
+                self.cloud.metrics.task_failures.get_or_create(&task).inc();
                 tracing::error!(grant = %name, %error, "access could not be judged, which is a bug");
                 Vec::new()
             }
         }
     }
 
+    fn newest(&self) -> Option<Arc<CrossAccountRegistryGrant>> {
+        let name = &self.request.owner.grant;
+        let reference = ObjectRef::new(&name.name).within(&name.namespace);
+        self.cluster.grants.get(&reference)
+    }
+
+    /// Returns whether the grant's next reconcile may revoke access: it must not wait for this one.
+    fn is_outdated(&self) -> bool {
+        self.newest().is_none_or(|newest| {
+            newest.spec != *self.request.spec
+                || !matches!(
+                    self.cluster.decide(&newest),
+                    Decision::Enforce { .. } | Decision::Preview { .. }
+                )
+        })
+    }
+
     /// Returns the policies that were read. If the grant does not write them, they are read here,
     /// because they may deny access that is allowed elsewhere.
     async fn repository_readings(
-        &mut self,
+        &self,
         grant: &Grant,
         registry: &Session,
+        reads: &Reads<'_>,
     ) -> Vec<RepositoryReading> {
-        let reading = |(repository, policy): (RepositoryKey, PolicyReading)| {
-            let name = format!("the policy of {repository}");
-            let policy = match policy {
-                Ok(policy) => policy.map(|policy| Named::new(name, policy)),
-                Err(why) => Some(Named::unreadable(name, why)),
-            };
-            RepositoryReading {
-                policy,
-                region: repository.region,
-                name: repository.name,
-            }
-        };
-        let mut read = std::mem::take(&mut self.read.repositories);
+        let mut read = reads.repositories.to_vec();
         read.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let mut readings: Vec<RepositoryReading> = read.into_iter().map(reading).collect();
+        let mut readings: Vec<RepositoryReading> = read
+            .into_iter()
+            .map(|(repository, policy)| reading(repository, policy))
+            .collect();
         if grant.touches_repository_policies() {
             return readings;
         }
@@ -180,17 +180,22 @@ impl Enforcement<'_> {
                         .map_err(|error| format!("it cannot be read ({error})")),
                     Err(fault) => Err(fault.to_string()),
                 };
-                readings.push(reading((repository, policy)));
+                readings.push(reading(repository, policy));
             }
         }
         readings
     }
 
-    async fn callers(&self, grant: &Grant, consumer: Option<&Session>) -> Vec<Caller> {
+    async fn callers(
+        &self,
+        grant: &Grant,
+        consumer: Option<&Session>,
+        reads: &Reads<'_>,
+    ) -> Vec<Caller> {
         let mut callers = Vec::new();
         let needed = grant.needed_in_consumer();
         let _turn = match &grant.consumer {
-            Consumer::Account { id, .. } => Some(self.world.turn(id.as_str()).await),
+            Consumer::Account { id, .. } => Some(self.cloud.turn(id.as_str()).await),
             Consumer::Organization(_) => None,
         };
         let (id, who) = match &grant.consumer {
@@ -208,7 +213,7 @@ impl Enforcement<'_> {
         );
         let kept = match &grant.instance_role {
             ConsumerRole::Kept { role, .. } => {
-                let holder = match (&self.read.instance, consumer) {
+                let holder = match (reads.instance, consumer) {
                     (Some(None), _) => Ok(None),
                     (Some(Some(role)), Some(Ok(account))) => {
                         Ok(Some(Box::new(self.holder(account, role).await)))
@@ -272,18 +277,17 @@ impl Enforcement<'_> {
         consumer: Option<&Session>,
         unmanaged: &str,
     ) -> Result<Option<Box<Holder>>, String> {
-        let known = self.world.watch_caches.account(id);
+        let known = self.cluster.watch_caches.account(id);
         let labels = self
-            .world
+            .cluster
             .watch_caches
-            .namespace_labels(&self.owner.grant.namespace);
-        if known
-            .as_ref()
-            .is_some_and(|known| !is_open_to(&self.owner.grant, labels.as_ref(), &known.spec))
-        {
+            .namespace_labels(&self.request.owner.grant.namespace);
+        if known.as_ref().is_some_and(|known| {
+            !is_open_to(&self.request.owner.grant, labels.as_ref(), &known.spec)
+        }) {
             return Err(format!(
                 "AWSAccount {id} has no rule for namespace {} under spec.consumer.rules, so its roles are not read: check there that the role exists, and is allowed what it needs",
-                self.owner.grant.namespace
+                self.request.owner.grant.namespace
             ));
         }
         let session = match (consumer, known) {
@@ -308,12 +312,25 @@ impl Enforcement<'_> {
         for arn in Holder::managed_policies(role) {
             managed.insert(
                 arn.clone(),
-                self.world
+                self.cloud
                     .policy_cache
-                    .managed_policy(account, arn, self.fresh)
+                    .managed_policy(account, arn, self.request.max_policy_age)
                     .await,
             );
         }
         Holder::of(role, &managed)
+    }
+}
+
+fn reading(repository: RepositoryKey, policy: PolicyReading) -> RepositoryReading {
+    let name = format!("the policy of {repository}");
+    let policy = match policy {
+        Ok(policy) => policy.map(|policy| Named::new(name, policy)),
+        Err(why) => Some(Named::unreadable(name, why)),
+    };
+    RepositoryReading {
+        policy,
+        region: repository.region,
+        name: repository.name,
     }
 }

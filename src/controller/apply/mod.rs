@@ -1,69 +1,101 @@
 //! Applies one grant in AWS, or revokes it.
 //!
+//! - `executor`: carries out the steps, or only reports them in a dry run.
 //! - `places`: reads new places, and says which of them the grant may claim.
 //! - `roles`: the registry role and the instance role.
+//! - `removal`: roles that are not desired any more.
 //! - `role_owners`: which grants share an instance role, and which grant may have a registry role.
 //! - `repositories`: the policies of the grant's repositories.
 //! - `access`: reads what access depends on; `grant::access` judges it.
 //!
 //! The order is that of the design: the consumer's role comes before the policies that name it, and
 //! access widens last. When access is revoked, the repository policies go first. One account's
-//! failure never hides another's.
+//! failure never hides another's. Each stage returns what it did.
 
 mod access;
+mod executor;
 mod places;
+mod removal;
 mod repositories;
 mod role_owners;
 mod roles;
 
+pub use self::executor::Executor;
 pub use self::places::Probed;
 
-use crate::api::account::AWSAccount;
+use self::access::Reads;
+use self::roles::InstanceStage;
 use crate::api::conditions::Reason;
-use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec, OnDelete, RegistryStatus};
+use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec as Spec};
 use crate::aws::Account;
-use crate::aws::error::AwsError;
-use crate::aws::iam::Made;
-use crate::controller::World;
+use crate::controller::context::{Cloud, Cluster};
 use crate::controller::recent::Revoked;
-use crate::controller::repository_policy::sync::Freshness;
+use crate::controller::repository_policy::types::Freshness;
 use crate::grant::change::Change;
-use crate::grant::claims::Place;
-use crate::grant::desired::{Desired, Owner};
-use crate::grant::diff::{Step, refused_trust};
-use crate::grant::observed::Role;
-use crate::grant::status::{Outcome, StatusPart};
+use crate::grant::claims::{ClaimsAfter, Place, Unrevoked, claims_after};
+use crate::grant::desired::{Desired, DesiredInstance, Owner};
+use crate::grant::status::{ApplyReport, StatusPart};
 use crate::grant::{AccountId, AccountLookup, Grant, Problem};
-use crate::policy::Document;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 type Session = Result<Arc<Account>, Problem>;
 
-/// Changes that were made, and their outcome.
+/// Result of an apply.
 pub struct Done {
-    pub outcome: Outcome,
-    /// Changes in AWS; in a dry run, those that would be made.
-    pub changes: Vec<Change>,
-    /// Changes that reverted drift, in words.
-    pub put_back: Vec<String>,
-    /// Further notices for people, in words.
-    pub notices: Vec<String>,
+    /// The parts of it that the grant's status depends on.
+    pub report: ApplyReport,
+    pub effects: Effects,
+}
+
+/// What an apply did, beyond what the grant's status says.
+#[derive(Default)]
+pub struct Effects {
+    pub log: Log,
     /// Whether the desired state was the same before: then somebody else caused the changes.
     pub as_before: bool,
     /// Places that could not be revoked and are no longer claimed, as the grant's annotation asked.
     pub given_up: BTreeMap<Place, Problem>,
-    /// Deleted principals that were removed from foreign statements, in words.
-    pub dead_principals: Vec<String>,
     /// The latest time until the next reconcile, if there is more to do.
     pub again: Option<Duration>,
     /// The repository policies in which access was revoked.
     pub revoked: Vec<Revoked>,
 }
 
-/// Aim of an enforcement.
+impl Done {
+    /// Returns the result if nothing was done, with the grant's recorded claims.
+    pub fn nothing(claims: Option<Applied>) -> Self {
+        Self {
+            report: ApplyReport::of_nothing(claims),
+            effects: Effects::default(),
+        }
+    }
+}
+
+/// What was done, for people.
+#[derive(Default)]
+pub struct Log {
+    /// Changes in AWS; in a dry run, those that would be made.
+    pub changes: Vec<Change>,
+    /// Changes that reverted drift, in words.
+    pub put_back: Vec<String>,
+    /// Further notices, in words.
+    pub notices: Vec<String>,
+    /// Deleted principals that were removed from foreign statements, in words.
+    pub dead_principals: Vec<String>,
+}
+
+impl Log {
+    fn extend(&mut self, later: Self) {
+        self.changes.extend(later.changes);
+        self.put_back.extend(later.put_back);
+        self.notices.extend(later.notices);
+        self.dead_principals.extend(later.dead_principals);
+    }
+}
+
+/// Aim of an apply.
 #[derive(Clone, Copy)]
 pub enum Aim<'a> {
     /// Puts the grant in place.
@@ -74,267 +106,166 @@ pub enum Aim<'a> {
     Retain(&'a Grant),
 }
 
-/// Enforcement of one grant in one reconcile.
-pub struct Enforcement<'a> {
-    world: &'a World,
-    owner: &'a Owner,
-    spec: &'a CrossAccountRegistryGrantSpec,
-    /// The registry account, and the consumer account if there is one. Both are immutable.
-    accounts: (&'a str, Option<&'a str>),
-    /// The desired grant; `None`: nothing of it should remain ours.
-    grant: Option<&'a Grant>,
-    /// The grant whose access stays without being ours.
-    retained: Option<&'a Grant>,
+/// What is applied for one grant.
+#[derive(Clone, Copy)]
+pub struct ApplyRequest<'a> {
+    pub owner: &'a Owner,
+    pub spec: &'a Spec,
+    pub aim: Aim<'a>,
     /// Places where this grant may have written.
-    claims: &'a Applied,
-    /// The treatment of the instance role when it is revoked.
-    on_delete: OnDelete,
+    pub claims: &'a Applied,
     /// The freshness that syncs of the repository policies need.
-    look: Freshness,
-    /// Whether this is a dry run: nothing is written, and the changes are only reported.
-    observes: bool,
+    pub freshness: Freshness,
     /// Maximum age of cached managed and registry policies.
-    fresh: Duration,
-    changes: Vec<Change>,
-    put_back: Vec<String>,
-    notices: Vec<String>,
-    /// Roles and repository policies that were read, for the evaluation of access.
-    read: access::RoleAndPolicyReads,
-    /// Problems of access that could not be revoked.
-    left: Left,
+    pub max_policy_age: Duration,
+    /// Whether places are given up that should be revoked, and to which the operator has no access.
+    pub abandons: bool,
+}
+
+impl<'a> ApplyRequest<'a> {
+    /// Returns the desired grant. `None`: nothing of it should remain ours.
+    fn grant(&self) -> Option<&'a Grant> {
+        match self.aim {
+            Aim::Hold(grant) => Some(grant),
+            Aim::Revoke | Aim::Retain(_) => None,
+        }
+    }
+
+    /// Returns the grant whose access stays without being ours.
+    fn retained(&self) -> Option<&'a Grant> {
+        match self.aim {
+            Aim::Retain(grant) => Some(grant),
+            Aim::Hold(_) | Aim::Revoke => None,
+        }
+    }
+
+    fn registry_account(&self) -> &'a str {
+        &self.spec.registry.account_id
+    }
+
+    fn consumer_account(&self) -> Option<&'a str> {
+        self.spec.consumer.account_id.as_deref()
+    }
+}
+
+/// Apply of one grant in one reconcile.
+pub struct Apply<'a> {
+    pub cluster: &'a Cluster,
+    pub cloud: &'a Cloud,
+    pub executor: Executor<'a>,
+    pub request: ApplyRequest<'a>,
     /// Results of reading the places that were not claimed yet.
-    probed: Probed,
-    /// Whether places are given up that cannot be revoked because the operator has no access to
-    /// them.
-    abandons: bool,
-    /// Places that are no longer desired and stay claimed, with the reason if there is one.
-    undone: BTreeMap<Place, Option<Problem>>,
-    given_up: BTreeMap<Place, Problem>,
-    dead_principals: Vec<String>,
-    again: Option<Duration>,
-    revoked: Vec<Revoked>,
+    pub probed: Probed,
 }
 
-/// Problems of access that could not be revoked, by the condition that reports them.
-#[derive(Default)]
-struct Left {
-    repositories: Vec<Problem>,
-    registry_roles: Vec<Problem>,
-    instance_roles: Vec<Problem>,
+/// Sessions in the two accounts of a grant. `consumer` is `None` if nothing is done there.
+struct Sessions {
+    registry: Session,
+    consumer: Option<Session>,
 }
 
-/// Reason why steps were not carried out to their end.
-struct Failed {
-    problem: Problem,
-    /// The trust policy in the form that IAM refused.
-    refused: Option<Document>,
-}
-
-impl From<Problem> for Failed {
-    fn from(problem: Problem) -> Self {
-        Self {
-            problem,
-            refused: None,
-        }
-    }
-}
-
-impl From<Failed> for Problem {
-    fn from(failed: Failed) -> Self {
-        failed.problem
-    }
-}
-
-impl<'a> Enforcement<'a> {
-    pub fn new(
-        world: &'a World,
-        owner: &'a Owner,
-        spec: &'a CrossAccountRegistryGrantSpec,
-        aim: Aim<'a>,
-        claims: &'a Applied,
-        look: Freshness,
-    ) -> Self {
-        let CrossAccountRegistryGrantSpec {
-            registry, consumer, ..
-        } = spec;
-        let accounts = (registry.account_id.as_str(), consumer.account_id.as_deref());
-        let (grant, retained) = match aim {
-            Aim::Hold(grant) => (Some(grant), None),
-            Aim::Revoke => (None, None),
-            Aim::Retain(grant) => (None, Some(grant)),
-        };
-        let on_delete = consumer
-            .instance_role
-            .as_ref()
-            .and_then(|role| role.on_delete)
-            .unwrap_or_default();
-        Self {
-            world,
-            owner,
-            spec,
-            accounts,
-            grant,
-            retained,
-            claims,
-            on_delete,
-            look,
-            observes: false,
-            fresh: world.resync_interval,
-            changes: Vec::new(),
-            put_back: Vec::new(),
-            notices: Vec::new(),
-            read: access::RoleAndPolicyReads::default(),
-            left: Left::default(),
-            probed: Probed::default(),
-            abandons: false,
-            undone: BTreeMap::new(),
-            given_up: BTreeMap::new(),
-            dead_principals: Vec::new(),
-            again: None,
-            revoked: Vec::new(),
-        }
-    }
-
-    /// Sets the results of reading the places that were not claimed yet.
-    pub fn after(self, probed: Probed) -> Self {
-        Self { probed, ..self }
-    }
-
-    /// Sets whether places that are not desired any more are given up if the operator has no access
-    /// to them.
-    pub fn abandoning(self, abandons: bool) -> Self {
-        Self { abandons, ..self }
-    }
-
-    /// Sets the maximum age of cached policies that others manage.
-    pub fn knowing_as_of(self, fresh: Duration) -> Self {
-        Self { fresh, ..self }
-    }
-
-    /// Makes this a dry run.
-    pub fn observing(self) -> Self {
-        Self {
-            observes: true,
-            ..self
-        }
-    }
-
-    pub async fn run(mut self) -> Done {
-        let desired = self.grant.map(|grant| grant.desired(self.owner));
-        let mut hasher = DefaultHasher::new();
-        format!("{desired:?}").hash(&mut hasher);
-        let as_before = !self.observes
-            && self
-                .world
-                .claims_cache
-                .carries_out(&self.owner.uid, hasher.finish());
+impl Apply<'_> {
+    pub async fn run(self) -> Done {
+        let desired = self
+            .request
+            .grant()
+            .map(|grant| grant.desired(self.request.owner));
+        let as_before = self.executor.remembers(&self.request, desired.as_ref());
         let Desired {
             registry_role,
             instance,
-        } = desired.unwrap_or(Desired {
-            registry_role: None,
-            instance: None,
-        });
-        // Each part takes a work slot in the account that it calls. While that account's limit
-        // makes it wait, it holds up no work in the other account.
-        let (in_registry, in_consumer) = self.accounts;
-        let in_consumer =
-            in_consumer.filter(|_| !self.claims.instance_roles.is_empty() || instance.is_some());
-        let (mut consumer, mut alone, mut turn) = (None, None, None);
-        if let Some(account) = in_consumer {
-            // No slot is held while another grant works on the same role.
-            match (&instance, account.parse()) {
-                (Some(instance), Ok(id)) => {
-                    let (role, slot) = self.world.alone_on(&id, &instance.role.name).await;
-                    (alone, turn) = (Some(role), Some(slot));
-                }
-                (None, _) | (_, Err(_)) => turn = Some(self.world.turn(account).await),
-            }
-            consumer = Some(self.session(account).await);
-        }
-        let kept = Box::pin(self.keep_instance(consumer.as_ref(), instance.as_ref())).await;
-        let (consumer_part, consumer_status) = kept;
-        drop((turn, alone));
-        let turn = self.world.turn(in_registry).await;
-        let registry = self.session(in_registry).await;
-        let kept = Box::pin(self.keep_registry_role(&registry, registry_role.as_ref())).await;
-        let (role_part, role_status) = kept;
+        } = desired.unwrap_or_default();
+        let (consumer, instance_stage) = Box::pin(self.in_consumer(instance.as_ref())).await;
+        let turn = self.cloud.turn(self.request.registry_account()).await;
+        let registry = self.session(self.request.registry_account()).await;
+        let sessions = Sessions { registry, consumer };
+        let role_stage =
+            Box::pin(self.keep_registry_role(&sessions.registry, registry_role.as_ref())).await;
         // Each sync of a repository takes its own slot. A sync that waits for another grant's work
         // holds none.
         drop(turn);
-        let (repositories, each_repository) = Box::pin(self.keep_repositories(&registry)).await;
-        let kept = registry_role.as_ref().map(|role| role.name.as_str());
-        if self
-            .claims
-            .registry_roles
-            .iter()
-            .any(|name| Some(name.as_str()) != kept)
-        {
-            let _turn = self.world.turn(in_registry).await;
-            Box::pin(self.remove_registry_roles(&registry, registry_role.as_ref())).await;
-        }
-        Box::pin(self.remove_instances(consumer.as_ref(), instance.as_ref())).await;
-        let access = Box::pin(self.access(&registry, consumer.as_ref())).await;
-        let applied = self.remaining_claims(&registry, consumer.as_ref(), &consumer_part);
+        let repositories = Box::pin(self.keep_repositories(&sessions.registry)).await;
+        let old_roles = Box::pin(self.remove_registry_roles(&sessions, registry_role.as_ref()));
+        let old_roles = old_roles.await;
+        let old_instances = Box::pin(self.remove_instances(&sessions, instance.as_ref()));
+        let old_instances = old_instances.await;
 
-        let sessions = [Some(&registry), consumer.as_ref()].into_iter().flatten();
-        let no_session: Vec<Problem> = sessions
-            .filter_map(|session| session.as_ref().err().cloned())
-            .collect();
-        let mut outcome = Outcome {
-            revoking: self.grant.is_none(),
-            refusal: Vec::new(),
+        let reads = Reads {
+            instance: instance_stage.observed.as_ref(),
+            registry_role: role_stage.observed.as_ref(),
+            repositories: &repositories.reads,
+        };
+        let access = Box::pin(self.access(&sessions, &reads)).await;
+
+        let abandons = self.request.abandons;
+        let mut left_of_roles = reported(&old_roles.unrevoked, abandons);
+        let mut left_of_instances = reported(&old_instances.unrevoked, abandons);
+        let mut left_of_repositories = reported(&repositories.unrevoked, abandons);
+        left_of_repositories.extend(repositories.left);
+        let unrevoked = [
+            repositories.unrevoked,
+            old_roles.unrevoked,
+            old_instances.unrevoked,
+        ]
+        .concat();
+        let after = self.claims_after(unrevoked, &sessions, &instance_stage.part);
+        let no_session = sessions.problems();
+        let mut log = instance_stage.log;
+        log.extend(role_stage.log);
+        log.extend(repositories.log);
+        log.extend(old_roles.log);
+        log.extend(old_instances.log);
+        let report = ApplyReport {
             accounts: accounts_part(&no_session),
             no_session,
-            role: role_part.with(&mut self.left.registry_roles),
-            consumer: consumer_part.with(&mut self.left.instance_roles),
-            repositories: repositories.with(&mut self.left.repositories),
-            each_repository,
-            replaces: BTreeSet::new(),
-            registry_status: RegistryStatus {
-                hosts: self.grant.map(Grant::registry_hosts).unwrap_or_default(),
-                ..role_status
-            },
-            consumer_status,
-            access: Vec::new(),
-            pending: None,
-            applied,
-            summary: self.grant.map(Grant::summary).unwrap_or_default(),
-            handled: None,
+            role: role_stage.part.with(&mut left_of_roles),
+            consumer: instance_stage.part.with(&mut left_of_instances),
+            repositories: repositories.part.with(&mut left_of_repositories),
+            each_repository: repositories.each,
+            registry_status: role_stage.status,
+            consumer_status: instance_stage.status,
+            access,
+            pending: self.executor.pending(&log.changes),
+            claims: after.claims,
         };
-        outcome.access = access;
-        if self.observes {
-            outcome.pending = Some(self.changes.iter().map(ToString::to_string).collect());
-        }
-        let Self {
-            changes,
-            put_back,
-            notices,
-            given_up,
-            dead_principals,
-            again,
-            revoked,
-            ..
-        } = self;
-        Done {
-            outcome,
-            changes,
-            put_back,
-            notices,
+        let effects = Effects {
+            log,
             as_before,
-            given_up,
-            dead_principals,
-            again,
-            revoked,
-        }
+            given_up: after.given_up,
+            again: role_stage.again,
+            revoked: repositories.revoked,
+        };
+        Done { report, effects }
+    }
+
+    /// Applies the instance role. It takes a work slot in the consumer account: while that
+    /// account's limit makes it wait, it holds up no work in the other account.
+    async fn in_consumer(
+        &self,
+        desired: Option<&DesiredInstance>,
+    ) -> (Option<Session>, InstanceStage) {
+        let has_work = !self.request.claims.instance_roles.is_empty() || desired.is_some();
+        let Some(account) = self.request.consumer_account().filter(|_| has_work) else {
+            return (None, self.keep_instance(None, desired).await);
+        };
+        // No slot is held while another grant works on the same role.
+        let _held = match (desired, account.parse()) {
+            (Some(desired), Ok(id)) => {
+                let (role, slot) = self.cloud.alone_on(&id, &desired.role.name).await;
+                (Some(role), slot)
+            }
+            (None, _) | (_, Err(_)) => (None, self.cloud.turn(account).await),
+        };
+        let session = self.session(account).await;
+        let stage = self.keep_instance(Some(&session), desired).await;
+        (Some(session), stage)
     }
 
     async fn session(&self, account: &str) -> Session {
         let id: AccountId = account
             .parse()
             .map_err(|error| Problem::new(Reason::Invalid, error))?;
-        let known: Option<Arc<AWSAccount>> = self.world.watch_caches.account(&id);
-        let Some(known) = known else {
+        let Some(known) = self.cluster.watch_caches.account(&id) else {
             return Err(Problem::new(
                 Reason::AccountNotFound,
                 format!(
@@ -342,75 +273,78 @@ impl<'a> Enforcement<'a> {
                 ),
             ));
         };
-        self.world
+        let namespace = &self.request.owner.grant.namespace;
+        self.cloud
             .aws
-            .account(&id, &known.spec, Some(&self.owner.grant.namespace))
+            .account(&id, &known.spec, Some(namespace))
             .await
     }
 
-    /// Carries out steps in order until one fails. In a dry run, they are only reported. `role` is
-    /// the role that the steps change, and is updated with each of them.
-    async fn apply(
-        &mut self,
-        account: &Account,
-        steps: Vec<Step>,
-        role: &mut Option<Role>,
-    ) -> Result<Vec<Made>, Failed> {
-        let mut made = Vec::new();
-        for step in steps {
-            let change = Change::of_step(&account.id, &step, role.as_ref());
-            if !self.observes {
-                let permit = self.world.leadership.may_write()?;
-                let applied = permit.carry(account.apply(step.clone())).await;
-                let named = applied.map_err(|fault| self.failed(account, &step, fault))?;
-                let identity = match &named {
-                    Some(Made::Role { arn, id }) => Some((arn.as_str(), id.as_str())),
-                    Some(Made::Profile { .. }) | None => None,
-                };
-                *role = Role::after(role.take(), &step, identity);
-                made.extend(named);
-                tracing::info!(grant = %self.owner.grant, "{change}");
+    /// Computes the claims that remain. `unrevoked` are the places that could not be revoked, and
+    /// `instance` is the state of the desired instance role.
+    fn claims_after(
+        &self,
+        mut unrevoked: Vec<Unrevoked>,
+        sessions: &Sessions,
+        instance: &StatusPart,
+    ) -> ClaimsAfter {
+        let wanted: Vec<Place> = match self.request.grant() {
+            Some(grant) => grant.claims().places().collect(),
+            None => Vec::new(),
+        };
+        let role = wanted.iter().find_map(Place::instance_role);
+        for place in self.request.claims.places() {
+            if wanted.contains(&place) {
+                continue;
             }
-            self.changes.push(change);
+            if let Some(problem) = sessions.problem_at(&place) {
+                // It is reported for the account already.
+                unrevoked.push(Unrevoked::because_of(place, problem.clone()));
+            } else if role.is_some()
+                && place.instance_role() == role
+                && !matches!(instance, StatusPart::InPlace(_))
+            {
+                // The same role under another path or in another profile is corrected together with
+                // the desired role, and stays claimed until that is in place.
+                unrevoked.push(Unrevoked::kept(place));
+            }
         }
-        Ok(made)
+        claims_after(
+            self.request.claims,
+            &wanted,
+            unrevoked,
+            self.request.abandons,
+        )
+    }
+}
+
+impl Sessions {
+    /// Returns the reasons why there is no session.
+    fn problems(&self) -> Vec<Problem> {
+        [Some(&self.registry), self.consumer.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(|session| session.as_ref().err().cloned())
+            .collect()
     }
 
-    fn failed(&self, account: &Account, step: &Step, fault: AwsError) -> Failed {
-        match step {
-            Step::UpdateTrust { role, trust } if fault.code == "MalformedPolicyDocument" => {
-                let blocked = refused_trust(
-                    &account.id,
-                    role,
-                    trust,
-                    &fault.to_string(),
-                    &self.owner.installation,
-                );
-                Failed {
-                    problem: blocked.unwrap_or_else(|| fault.into()),
-                    refused: Some(trust.clone()),
-                }
-            }
-            _ => Failed {
-                problem: fault.into(),
-                refused: None,
-            },
+    /// Returns the reason why there is no session in the account of this place.
+    fn problem_at(&self, place: &Place) -> Option<&Problem> {
+        match place {
+            Place::Repositories { .. } | Place::RegistryRole(_) => self.registry.as_ref().err(),
+            Place::InstanceRole(_) => self.consumer.as_ref()?.as_ref().err(),
         }
     }
+}
 
-    /// Returns the status of a part that was applied, given the number of changes before it: in
-    /// place, or pending in a dry run.
-    fn part(&self, before: usize, in_place: String) -> StatusPart {
-        match self.changes.len() - before {
-            1 if self.observes => {
-                StatusPart::Pending("a change is pending, see status.pending".into())
-            }
-            pending @ 2.. if self.observes => {
-                StatusPart::Pending(format!("{pending} changes are pending, see status.pending"))
-            }
-            _ => StatusPart::InPlace(in_place),
-        }
-    }
+/// Returns the problems of places that should be revoked, except those that are given up.
+fn reported(unrevoked: &[Unrevoked], abandons: bool) -> Vec<Problem> {
+    let problems: BTreeSet<Problem> = unrevoked
+        .iter()
+        .filter(|unrevoked| !unrevoked.is_given_up(abandons))
+        .filter_map(|unrevoked| unrevoked.problem.clone())
+        .collect();
+    problems.into_iter().collect()
 }
 
 fn accounts_part(no_session: &[Problem]) -> StatusPart {

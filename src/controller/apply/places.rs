@@ -2,14 +2,15 @@
 //! even be read was never written by this grant. So it is not claimed, and nothing has to be
 //! revoked there when the spec no longer names it.
 
-use super::{Enforcement, Session};
-use crate::api::grant::Applied;
+use super::roles::observed_instance;
+use super::{Apply, Session};
+use crate::api::grant::{Applied, AppliedInstanceRole};
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
-use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::controller::Context;
+use crate::controller::repository_policy::types::RepositoryKey;
 use crate::grant::claims::Place;
 use crate::grant::observed::{Instance, Role};
-use crate::grant::status::StatusPart;
 use crate::grant::{Grant, Problem, RepositoryPattern};
 use futures::StreamExt;
 use std::collections::BTreeMap;
@@ -69,67 +70,63 @@ impl Probed {
     }
 }
 
-impl Enforcement<'_> {
+impl Apply<'_> {
     /// Reads the places of a grant that it has not claimed yet. Claimed places are not read here.
-    pub async fn probe(&self, grant: &Grant) -> Probed {
+    pub async fn probe(&self, context: &Context, grant: &Grant) -> Probed {
         let wanted = grant.claims();
-        let (known, new): (Vec<Place>, Vec<Place>) =
-            wanted.places().partition(|place| self.claims.claims(place));
+        let (known, new): (Vec<Place>, Vec<Place>) = wanted
+            .places()
+            .partition(|place| self.request.claims.claims(place));
         let mut probed = Probed::default();
         if new.is_empty() {
             probed.claims = Some(wanted);
             return probed;
         }
         let mut usable = known;
-        let (in_consumer, new): (Vec<Place>, Vec<Place>) = new
-            .into_iter()
-            .partition(|place| matches!(place, Place::InstanceRole(_)));
-        for place in in_consumer {
-            let Place::InstanceRole(claimed) = &place else {
-                continue;
-            };
-            let consumer = self.accounts.1.unwrap_or_default();
-            let _turn = self.world.turn(consumer).await;
-            let found = match self.session(consumer).await {
-                Ok(account) => {
-                    let read = self
-                        .observed_instance(&account, &claimed.role, &claimed.instance_profile)
-                        .await;
-                    read.map(Found::Instance)
+        let (mut roles, mut repositories) = (Vec::new(), Vec::new());
+        for place in new {
+            match place {
+                Place::InstanceRole(claimed) => {
+                    let found = self.probe_instance(&claimed).await;
+                    usable.extend(probed.note(Place::InstanceRole(claimed), found));
                 }
-                Err(problem) => Err(problem),
-            };
-            usable.extend(probed.note(place, found));
+                Place::RegistryRole(name) => roles.push(name),
+                Place::Repositories { .. } => repositories.push(place),
+            }
         }
-        let _turn = self.world.turn(self.accounts.0).await;
-        let registry = self.session(self.accounts.0).await;
-        let (repositories, roles): (Vec<Place>, Vec<Place>) = new
-            .into_iter()
-            .partition(|place| matches!(place, Place::Repositories { .. }));
-        for place in roles {
-            let Place::RegistryRole(name) = &place else {
-                continue;
-            };
+        let _turn = self.cloud.turn(self.request.registry_account()).await;
+        let registry = self.session(self.request.registry_account()).await;
+        for name in roles {
             let found = match &registry {
                 Ok(account) => account
-                    .role(name)
+                    .role(&name)
                     .await
                     .map(Found::Role)
                     .map_err(Problem::from),
                 Err(problem) => Err(problem.clone()),
             };
-            usable.extend(probed.note(place, found));
+            usable.extend(probed.note(Place::RegistryRole(name), found));
         }
         usable.extend(
-            self.probe_repositories(&mut probed, &registry, repositories)
+            self.probe_repositories(context, &mut probed, &registry, repositories)
                 .await,
         );
         probed.claims = Some(wanted.only(|place| usable.contains(place)));
         probed
     }
 
+    async fn probe_instance(&self, claimed: &AppliedInstanceRole) -> Result<Found, Problem> {
+        let consumer = self.request.consumer_account().unwrap_or_default();
+        let profile = Some(claimed.instance_profile.as_str()).filter(|name| !name.is_empty());
+        let _turn = self.cloud.turn(consumer).await;
+        let account = self.session(consumer).await?;
+        let read = observed_instance(&account, &claimed.role, profile).await;
+        read.map(Found::Instance)
+    }
+
     async fn probe_repositories(
         &self,
+        context: &Context,
         probed: &mut Probed,
         registry: &Session,
         new: Vec<Place>,
@@ -187,7 +184,7 @@ impl Enforcement<'_> {
         }
         let found: Vec<_> = futures::stream::iter(named)
             .map(|(repository, place)| async move {
-                (place, self.probe_repository(account, &repository).await)
+                (place, probe_repository(context, account, &repository).await)
             })
             .buffer_unordered(AT_A_TIME)
             .collect()
@@ -200,33 +197,6 @@ impl Enforcement<'_> {
         usable
     }
 
-    /// Reads the policy of one repository, unless another grant's read of it is recent enough.
-    async fn probe_repository(
-        &self,
-        account: &Account,
-        repository: &RepositoryKey,
-    ) -> Result<Found, Problem> {
-        let RepositoryKey {
-            account: _,
-            region,
-            name,
-        } = repository;
-        if self
-            .world
-            .coalescer
-            .was_read(repository, self.world.resync_interval)
-        {
-            return Ok(Found::Usable);
-        }
-        match account.repository_policy(region, name).await? {
-            PolicyRead::NoRepository => Err(super::repositories::no_repository(repository)),
-            PolicyRead::NoPolicy | PolicyRead::Policy(_) => {
-                self.world.coalescer.note_read(repository);
-                Ok(Found::Usable)
-            }
-        }
-    }
-
     /// Returns why a desired place of this kind cannot be used.
     pub(super) fn unusable(&self, is_it: impl Fn(&Place) -> bool) -> Option<Problem> {
         self.probed
@@ -235,55 +205,28 @@ impl Enforcement<'_> {
             .find(|(place, _)| is_it(place))
             .map(|(_, problem)| problem.clone())
     }
+}
 
-    /// Keeps the claim on a place that could not be revoked, or gives the place up if that was
-    /// asked for and waiting does not help. Returns the problem if it has to be reported.
-    pub(super) fn keep_claim(&mut self, place: Place, problem: Problem) -> Option<Problem> {
-        if self.abandons && place.is_lost_to(&problem) {
-            self.given_up.insert(place, problem);
-            return None;
-        }
-        self.undone.insert(place, Some(problem.clone()));
-        Some(problem)
+/// Reads the policy of one repository, unless another grant's read of it is recent enough.
+async fn probe_repository(
+    context: &Context,
+    account: &Account,
+    repository: &RepositoryKey,
+) -> Result<Found, Problem> {
+    let RepositoryKey {
+        account: _,
+        region,
+        name,
+    } = repository;
+    let coalescer = &context.cloud.coalescer;
+    if coalescer.was_read(repository, context.runtime.resync_interval) {
+        return Ok(Found::Usable);
     }
-
-    /// Returns the claims that remain: the desired places, and those that could not be revoked.
-    pub(super) fn remaining_claims(
-        &mut self,
-        registry: &Session,
-        consumer: Option<&Session>,
-        kept: &StatusPart,
-    ) -> Option<Applied> {
-        let wanted: Vec<Place> = self
-            .grant
-            .map(|grant| grant.claims().places().collect())
-            .unwrap_or_default();
-        let instance_role = wanted.iter().find_map(|place| match place {
-            Place::InstanceRole(wanted) => Some(wanted.role.clone()),
-            Place::Repositories { .. } | Place::RegistryRole(_) => None,
-        });
-        for place in self.claims.places().filter(|place| !wanted.contains(place)) {
-            let session = match &place {
-                Place::Repositories { .. } | Place::RegistryRole(_) => registry.as_ref().err(),
-                Place::InstanceRole(_) => consumer.and_then(|session| session.as_ref().err()),
-            };
-            if let Some(problem) = session {
-                // The problem is reported for the account already.
-                self.keep_claim(place, problem.clone());
-                continue;
-            }
-            // The same role under another path or in another profile is corrected together with the
-            // desired role, and stays claimed until that is in place.
-            let same_role = |claimed: &str| instance_role.as_deref() == Some(claimed);
-            if matches!(&place, Place::InstanceRole(claimed) if same_role(&claimed.role))
-                && !matches!(kept, StatusPart::InPlace(_))
-            {
-                self.undone.insert(place, None);
-            }
+    match account.repository_policy(region, name).await? {
+        PolicyRead::NoRepository => Err(super::repositories::no_repository(repository)),
+        PolicyRead::NoPolicy | PolicyRead::Policy(_) => {
+            coalescer.note_read(repository);
+            Ok(Found::Usable)
         }
-        let left = self
-            .claims
-            .only(|place| wanted.contains(place) || self.undone.contains_key(place));
-        Some(left).filter(|left| !left.is_empty())
     }
 }

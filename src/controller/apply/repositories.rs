@@ -1,20 +1,23 @@
 //! Syncs the policies of one grant's repositories, and reports the outcomes for this grant.
 
-use super::{Enforcement, Session};
+use super::{Apply, Log, Session};
 use crate::api::conditions::Reason;
 use crate::api::grant::Applied;
 use crate::aws::Account;
 use crate::aws::rate_limit::{Priority, Work};
+use crate::controller::Context;
 use crate::controller::recent::Revoked;
 use crate::controller::repository_policy::contributions::Hypothesis;
 use crate::controller::repository_policy::membership::Standings;
 use crate::controller::repository_policy::preview::{PolicyPreview, preview};
 use crate::controller::repository_policy::read_back::revoke;
-use crate::controller::repository_policy::sync::{RepositoryKey, SyncOutcome, bring_up_to_date};
+use crate::controller::repository_policy::sync::bring_up_to_date;
+use crate::controller::repository_policy::types::{RepositoryKey, SyncOutcome, SyncResult};
 use crate::controller::restored::find_records;
-use crate::grant::claims::Place;
+use crate::grant::claims::{Place, Unrevoked};
 use crate::grant::status::{RepositoryOutcome, StatusPart};
 use crate::grant::{Grant, Problem, RepositoryPattern};
+use crate::policy::Document;
 use crate::policy::repository::MAX_CHARACTERS;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,151 +28,201 @@ const AT_A_TIME: usize = 4;
 
 type Each = BTreeMap<(String, String), RepositoryOutcome>;
 
-impl Enforcement<'_> {
+/// The current policy of a repository, `None` if there is none, or the reason why it could not be
+/// read.
+pub type PolicyReading = Result<Option<Arc<Document>>, String>;
+
+/// Result of syncing a grant's repositories.
+pub struct RepositoriesStage {
+    /// The policies as one unit.
+    pub part: StatusPart,
+    /// Each repository that the grant should reach.
+    pub each: Each,
+    pub log: Log,
+    /// The current policies of the repositories that the grant should reach.
+    pub reads: Vec<(RepositoryKey, PolicyReading)>,
+    /// The claims that stay although they are not wanted.
+    pub unrevoked: Vec<Unrevoked>,
+    /// In a dry run: problems of access that would be revoked.
+    pub left: Vec<Problem>,
+    /// The policies in which access was revoked.
+    pub revoked: Vec<Revoked>,
+}
+
+/// The repositories of a grant's claims, as far as they could be listed.
+#[derive(Default)]
+struct Listed {
+    repositories: BTreeSet<RepositoryKey>,
+    /// The regions that could not be listed, with the reason.
+    failed: Vec<(String, Problem)>,
+}
+
+/// Repository that was claimed, and why its access could not be revoked if it could not.
+type Found = (String, String, Option<Problem>);
+
+impl RepositoriesStage {
+    fn of(part: StatusPart) -> Self {
+        Self {
+            part,
+            each: Each::new(),
+            log: Log::default(),
+            reads: Vec::new(),
+            unrevoked: Vec::new(),
+            left: Vec::new(),
+            revoked: Vec::new(),
+        }
+    }
+
+    /// Completes the result of a stage, given the problems that concern no single repository.
+    fn complete(&mut self, problems: &[Problem], is_wanted: bool) {
+        self.part = match Problem::join(problems) {
+            Some(problem) => StatusPart::Failed(problem),
+            None if is_wanted => StatusPart::InPlace(summary(&self.each)),
+            None => StatusPart::NotRequested("nothing is asked of the repository policies".into()),
+        };
+    }
+}
+
+impl Apply<'_> {
     /// Syncs the policy of every repository that the grant reaches, or reached. Only those that it
     /// should reach count in its status.
-    pub(super) async fn keep_repositories(&mut self, session: &Session) -> (StatusPart, Each) {
-        let wanted = self
-            .grant
-            .filter(|grant| grant.touches_repository_policies());
-        if self.claims.repositories.is_empty() && wanted.is_none() {
-            return (
-                StatusPart::NotRequested("path Direct was not asked for".into()),
-                Each::new(),
-            );
+    pub(super) async fn keep_repositories(&self, session: &Session) -> RepositoriesStage {
+        let wanted = self.wanted_in_repositories();
+        if self.request.claims.repositories.is_empty() && wanted.is_none() {
+            let why = "path Direct was not asked for";
+            return RepositoriesStage::of(StatusPart::NotRequested(why.into()));
         }
         let account = match session {
             Ok(account) => account,
-            Err(problem) => return (StatusPart::Blocked(problem.clone()), Each::new()),
+            Err(problem) => return RepositoriesStage::of(StatusPart::Blocked(problem.clone())),
         };
         let _revoking = match Work::current().urgency {
-            Priority::Revocation => Some(self.world.slots.revoking(account.id.as_str())),
+            Priority::Revocation => Some(self.cloud.slots.revoking(account.id.as_str())),
             Priority::Change | Priority::Retry | Priority::Resync => None,
         };
-        let (found, not_listed) = self.repositories(account).await;
-        let mut unlisted: Vec<Problem> = not_listed
-            .iter()
-            .map(|(_, problem)| problem.clone())
-            .collect();
-        let (world, look) = (self.world, self.look);
-        if self.observes {
-            return self.preview_repositories(account, found, &unlisted).await;
+        let listed = self.repositories(account).await;
+        match self.executor.live() {
+            Some(context) => self.sync_repositories(context, account, listed).await,
+            None => self.preview_repositories(account, listed).await,
         }
-        let looked: Vec<_> = futures::stream::iter(found)
+    }
+
+    /// Returns the grant if repository policies should contain it.
+    fn wanted_in_repositories(&self) -> Option<&Grant> {
+        let grant = self.request.grant();
+        grant.filter(|grant| grant.touches_repository_policies())
+    }
+
+    async fn sync_repositories(
+        &self,
+        context: &Context,
+        account: &Account,
+        Listed {
+            repositories,
+            failed,
+        }: Listed,
+    ) -> RepositoriesStage {
+        let wanted = self.wanted_in_repositories();
+        let freshness = self.request.freshness;
+        let synced: Vec<_> = futures::stream::iter(repositories)
             .map(|repository| async move {
-                let reached =
+                let grant =
                     wanted.filter(|grant| grant.reaches(&repository.region, &repository.name));
-                if reached.is_some() {
-                    return (
-                        bring_up_to_date(world, account, &repository, look).await,
-                        reached,
-                        repository,
-                    );
-                }
-                // The claim on it is removed only with the access, because nothing would read it
-                // again.
-                (
-                    revoke(world, account, &repository).await,
-                    reached,
-                    repository,
-                )
+                let outcome = match grant {
+                    Some(_) => bring_up_to_date(context, account, &repository, freshness).await,
+                    // The claim on it is removed only with the access, because nothing would read
+                    // it again.
+                    None => revoke(context, account, &repository).await,
+                };
+                (repository, grant, outcome)
             })
             .buffer_unordered(AT_A_TIME)
             .collect()
             .await;
-        let (mut each, mut undone) = (Each::new(), Vec::new());
-        for (outcome, reached, repository) in looked {
-            let at = (repository.region.clone(), repository.name.clone());
+        let mut stage = RepositoriesStage::of(StatusPart::InPlace(String::new()));
+        let mut found: Vec<Found> = Vec::new();
+        for (repository, grant, outcome) in synced {
             if let Ok(SyncOutcome::UpToDate(standings)) = &outcome {
-                if standings.put_back {
-                    let what = format!(
-                        "put this operator's statements back into the policy of {repository}"
-                    );
-                    self.put_back.push(what);
-                }
-                self.changes.extend(standings.changed.clone());
-                self.notices.extend(standings.notices.iter().cloned());
-                if reached.is_some() {
-                    self.read
-                        .repositories
-                        .push((repository.clone(), Ok(standings.policy.clone())));
-                }
+                stage.log.note(&repository, standings);
             }
-            if let (Err(problem), Some(_)) = (&outcome, reached) {
-                self.read
-                    .repositories
-                    .push((repository.clone(), Err(problem.message.clone())));
-            }
-            match (outcome, reached) {
-                (Ok(written), Some(grant)) => {
-                    let told = self.of_this_grant(grant, &repository, written);
-                    each.extend(told.map(|told| ((repository.region, repository.name), told)));
+            let problem = match grant {
+                Some(grant) => {
+                    self.note_reached(&mut stage, grant, &repository, outcome);
+                    None
                 }
-                (Err(problem), Some(_)) => {
-                    drop(each.insert(
-                        (repository.region, repository.name),
-                        RepositoryOutcome::failed(problem),
-                    ));
-                }
-                (Ok(SyncOutcome::UpToDate(standings)), None) => {
-                    let unrevoked = standings.unrevoked.clone();
-                    if unrevoked.is_none() {
-                        let changed = standings.changed.is_some();
-                        self.revoked.push(Revoked {
-                            repository: repository.clone(),
-                            changed,
-                        });
-                    }
-                    let is_retained = standings.retained.contains(&self.owner.grant);
-                    let contested = standings.contested.as_ref();
-                    let problem = unrevoked
-                        .or_else(|| self.not_retained(&repository, is_retained, contested));
-                    undone.push((at.0, at.1, problem));
-                    continue;
-                }
-                (Ok(SyncOutcome::NoRepository), None) => {}
-                (Err(problem), None) => {
-                    undone.push((at.0, at.1, Some(problem)));
-                    continue;
-                }
-            }
-            undone.push((at.0, at.1, None));
+                None => self.note_revoked(&mut stage, &repository, outcome),
+            };
+            found.push((repository.region, repository.name, problem));
         }
-        self.keep_repository_claims(&undone, &not_listed);
-        unlisted.extend(self.unusable_repositories(account, &mut each));
-        let part = match (Problem::join(&unlisted), wanted) {
-            (Some(problem), _) => StatusPart::Failed(problem),
-            (None, None) => {
-                StatusPart::NotRequested("nothing is asked of the repository policies".into())
-            }
-            (None, Some(_)) => StatusPart::InPlace(summary(&each)),
-        };
-        (part, each)
+        let claimed = self
+            .request
+            .grant()
+            .map_or_else(Applied::none, Grant::claims);
+        stage.unrevoked = self
+            .request
+            .claims
+            .repositories_to_keep(&claimed, &found, &failed);
+        let mut problems: Vec<Problem> = failed.into_iter().map(|(_, problem)| problem).collect();
+        problems.extend(self.note_unusable(account, &mut stage));
+        stage.complete(&problems, wanted.is_some());
+        stage
     }
 
-    /// Keeps the claims on repositories that could not be revoked.
-    fn keep_repository_claims(
-        &mut self,
-        found: &[(String, String, Option<Problem>)],
-        unlisted: &[(String, Problem)],
+    /// Notes the sync of a repository that the grant should reach.
+    fn note_reached(
+        &self,
+        stage: &mut RepositoriesStage,
+        grant: &Grant,
+        repository: &RepositoryKey,
+        outcome: SyncResult,
     ) {
-        let wanted = self.grant.map_or_else(Applied::none, Grant::claims);
-        for (place, problem) in self.claims.repositories_to_keep(&wanted, found, unlisted) {
-            match problem {
-                Some(problem) => {
-                    let reported = self.keep_claim(place, problem);
-                    self.left.repositories.extend(reported);
-                }
-                None => drop(self.undone.insert(place, None)),
+        let outcome = match outcome {
+            Ok(SyncOutcome::UpToDate(standings)) => {
+                let policy = Ok(standings.policy.clone());
+                stage.reads.push((repository.clone(), policy));
+                Some(self.of_this_grant(grant, repository, *standings))
             }
+            // A prefix reaches only existing repositories, so only a named one can be missing.
+            Ok(SyncOutcome::NoRepository) => grant
+                .names(&repository.name)
+                .then(|| RepositoryOutcome::failed(no_repository(repository))),
+            Err(problem) => {
+                let unread = Err(problem.message.clone());
+                stage.reads.push((repository.clone(), unread));
+                Some(RepositoryOutcome::failed(problem))
+            }
+        };
+        let place = (repository.region.clone(), repository.name.clone());
+        stage.each.extend(outcome.map(|outcome| (place, outcome)));
+    }
+
+    /// Notes the revocation of a repository that the grant should not reach. Returns the problem if
+    /// access is left there, or could not be retained.
+    fn note_revoked(
+        &self,
+        stage: &mut RepositoriesStage,
+        repository: &RepositoryKey,
+        outcome: SyncResult,
+    ) -> Option<Problem> {
+        let standings = match outcome {
+            Ok(SyncOutcome::UpToDate(standings)) => *standings,
+            Ok(SyncOutcome::NoRepository) => return None,
+            Err(problem) => return Some(problem),
+        };
+        if standings.unrevoked.is_some() {
+            return standings.unrevoked;
         }
-        self.left.repositories.sort();
-        self.left.repositories.dedup();
+        stage.revoked.push(Revoked {
+            repository: repository.clone(),
+            changed: standings.changed.is_some(),
+        });
+        let is_retained = standings.retained.contains(&self.request.owner.grant);
+        self.not_retained(repository, is_retained, standings.contested.as_ref())
     }
 
     /// Reports the repositories that could not even be read, and returns the problems that keep an
     /// entire prefix from being read.
-    fn unusable_repositories(&mut self, account: &Account, each: &mut Each) -> Vec<Problem> {
+    fn note_unusable(&self, account: &Account, stage: &mut RepositoriesStage) -> Vec<Problem> {
         let mut prefixes = Vec::new();
         for (place, problem) in &self.probed.unusable {
             let Place::Repositories { region, pattern } = place else {
@@ -182,10 +235,9 @@ impl Enforcement<'_> {
                         region: region.clone(),
                         name: name.clone(),
                     };
-                    self.read
-                        .repositories
-                        .push((repository, Err(problem.message.clone())));
-                    each.insert(
+                    let unread = Err(problem.message.clone());
+                    stage.reads.push((repository, unread));
+                    stage.each.insert(
                         (region.clone(), name.clone()),
                         RepositoryOutcome::failed(problem.clone()),
                     );
@@ -199,109 +251,130 @@ impl Enforcement<'_> {
     }
 
     /// Finds the lost records of frozen grants that concern the repositories of these claims.
-    pub async fn find_records(&self) -> Result<(), Problem> {
-        if self.claims.repositories.is_empty() {
+    pub async fn find_records(&self, context: &Context) -> Result<(), Problem> {
+        if self.request.claims.repositories.is_empty() {
             return Ok(());
         }
-        let turn = self.world.turn(self.accounts.0).await;
-        let account = self.session(self.accounts.0).await;
+        let registry = self.request.registry_account();
+        let turn = self.cloud.turn(registry).await;
+        let account = self.session(registry).await;
         drop(turn);
         let account = account?;
-        let (found, unlisted) = self.repositories(&account).await;
-        for repository in found {
-            find_records(self.world, &account, &repository).await?;
+        let Listed {
+            repositories,
+            failed,
+        } = self.repositories(&account).await;
+        for repository in repositories {
+            find_records(context, &account, &repository).await?;
         }
-        let unlisted: Vec<Problem> = unlisted.into_iter().map(|(_, problem)| problem).collect();
+        let unlisted: Vec<Problem> = failed.into_iter().map(|(_, problem)| problem).collect();
         Problem::join(&unlisted).map_or(Ok(()), Err)
     }
 
     /// Previews the repository policies, and keeps their current content.
     async fn preview_repositories(
-        &mut self,
+        &self,
         account: &Account,
-        found: BTreeSet<RepositoryKey>,
-        unlisted: &[Problem],
-    ) -> (StatusPart, Each) {
-        let (world, grant, name) = (self.world, self.grant, &self.owner.grant);
-        let hypothesis = match (grant, self.retained) {
+        Listed {
+            repositories,
+            failed,
+        }: Listed,
+    ) -> RepositoriesStage {
+        let grant = self.request.grant();
+        let name = &self.request.owner.grant;
+        let hypothesis = match (grant, self.request.retained()) {
             (Some(grant), _) => Hypothesis::With(grant),
             // The stored resource asks for it, and determines the Sids under which its access
             // stays.
             (None, Some(_)) => Hypothesis::Stored,
             (None, None) => Hypothesis::Without(name),
         };
-        let previews: Vec<_> = futures::stream::iter(found)
+        let previews: Vec<_> = futures::stream::iter(repositories)
             .map(|repository| async move {
-                let _turn = world.turn(repository.account.as_str()).await;
-                (
-                    preview(world, account, &repository, name, hypothesis).await,
-                    repository,
+                let _turn = self.cloud.turn(repository.account.as_str()).await;
+                let preview = preview(
+                    self.cluster,
+                    self.cloud,
+                    account,
+                    &repository,
+                    name,
+                    hypothesis,
                 )
+                .await;
+                (repository, preview)
             })
             .buffered(AT_A_TIME)
             .collect()
             .await;
-        let mut each = Each::new();
-        for (preview, repository) in previews {
+        let mut stage = RepositoriesStage::of(StatusPart::InPlace(String::new()));
+        for (repository, preview) in previews {
             let reached = grant.filter(|grant| grant.reaches(&repository.region, &repository.name));
-            let result = match preview {
-                Ok(Some(PolicyPreview {
-                    change,
-                    left_out,
-                    retained,
-                    characters,
-                    policy,
-                })) => {
-                    let full_percent = full_percent(characters);
-                    let pending = change.is_some();
-                    self.changes.extend(change);
-                    if reached.is_some() {
-                        self.read
-                            .repositories
-                            .push((repository.clone(), Ok(policy.map(Arc::new))));
-                    }
-                    let not_retained = self.not_retained(&repository, retained, None);
-                    match (left_out, pending) {
-                        _ if not_retained.is_some() => not_retained.map_or(Ok(()), Err),
-                        (true, _) => Err(does_not_fit(&repository, full_percent)),
-                        (false, true) => Err(Problem::new(
-                            Reason::Observing,
-                            "its policy would be changed",
-                        )),
-                        (false, false) => Ok(()),
-                    }
+            let outcome = match preview {
+                Ok(Some(preview)) => {
+                    self.note_preview(&mut stage, &repository, reached.is_some(), preview)
                 }
-                Ok(None) => match reached.filter(|grant| grant.names(&repository.name)) {
-                    Some(_) => Err(no_repository(&repository)),
-                    None => continue,
-                },
+                Ok(None) if reached.is_some_and(|grant| grant.names(&repository.name)) => {
+                    Err(no_repository(&repository))
+                }
+                Ok(None) => continue,
                 Err(problem) => {
                     if reached.is_some() {
-                        self.read
-                            .repositories
-                            .push((repository.clone(), Err(problem.message.clone())));
+                        let unread = Err(problem.message.clone());
+                        stage.reads.push((repository.clone(), unread));
                     }
                     Err(problem)
                 }
             };
-            if reached.is_some() {
-                let key = (repository.region, repository.name);
-                let outcome = match result {
-                    Ok(()) => RepositoryOutcome::granted(),
-                    Err(problem) => RepositoryOutcome::failed(problem),
-                };
-                each.insert(key, outcome);
-            } else if let Err(problem) = result {
-                self.left
-                    .repositories
-                    .extend((problem.reason != Reason::Observing).then_some(problem));
+            match (reached, outcome) {
+                (Some(_), outcome) => {
+                    let outcome = match outcome {
+                        Ok(()) => RepositoryOutcome::granted(),
+                        Err(problem) => RepositoryOutcome::failed(problem),
+                    };
+                    let place = (repository.region, repository.name);
+                    stage.each.insert(place, outcome);
+                }
+                (None, Err(problem)) if problem.reason != Reason::Observing => {
+                    stage.left.push(problem);
+                }
+                (None, Ok(()) | Err(_)) => {}
             }
         }
-        let part = match Problem::join(unlisted) {
-            Some(problem) => StatusPart::Failed(problem),
-            None => StatusPart::InPlace(summary(&each)),
-        };
-        (part, each)
+        let unlisted: Vec<Problem> = failed.into_iter().map(|(_, problem)| problem).collect();
+        stage.complete(&unlisted, true);
+        stage
+    }
+
+    /// Notes the preview of one repository policy. Returns what the grant's status says of it.
+    fn note_preview(
+        &self,
+        stage: &mut RepositoriesStage,
+        repository: &RepositoryKey,
+        is_reached: bool,
+        PolicyPreview {
+            change,
+            left_out,
+            retained,
+            characters,
+            policy,
+        }: PolicyPreview,
+    ) -> Result<(), Problem> {
+        let is_pending = change.is_some();
+        stage.log.changes.extend(change);
+        if is_reached {
+            let policy = policy.map(Arc::new);
+            stage.reads.push((repository.clone(), Ok(policy)));
+        }
+        if let Some(problem) = self.not_retained(repository, retained, None) {
+            Err(problem)
+        } else if left_out {
+            Err(does_not_fit(repository, full_percent(characters)))
+        } else if is_pending {
+            let message = "its policy would be changed";
+            Err(Problem::new(Reason::Observing, message))
+        } else {
+            Ok(())
+        }
     }
 
     /// Returns the problem of access that should stay and could not be put into a statement of its
@@ -312,27 +385,18 @@ impl Enforcement<'_> {
         is_retained: bool,
         contested: Option<&Problem>,
     ) -> Option<Problem> {
-        let grant = self
-            .retained
-            .filter(|grant| grant.touches_repository_policies())?;
+        let retained = self.request.retained();
+        let grant = retained.filter(|grant| grant.touches_repository_policies())?;
         let concerned = grant.reaches(&repository.region, &repository.name);
         (concerned && !is_retained).then(|| cannot_stay(repository, contested))
     }
 
-    /// Returns the outcome of a sync for this grant. `None`: there is nothing to report.
+    /// Returns the outcome of a sync for this grant.
     fn of_this_grant(
         &self,
         grant: &Grant,
         repository: &RepositoryKey,
-        written: SyncOutcome,
-    ) -> Option<RepositoryOutcome> {
-        let SyncOutcome::UpToDate(standings) = written else {
-            // A prefix reaches only existing repositories, so only a named one can be missing.
-            return grant
-                .names(&repository.name)
-                .then(|| RepositoryOutcome::failed(no_repository(repository)));
-        };
-        let Standings {
+        Standings {
             granted,
             left_out,
             characters,
@@ -346,71 +410,88 @@ impl Enforcement<'_> {
             put_back: _,
             changed: _,
             policy: _,
-        } = *standings;
-        let name = &self.owner.grant;
+        }: Standings,
+    ) -> RepositoryOutcome {
+        let name = &self.request.owner.grant;
         let full_percent = full_percent(characters);
-        let result = match (
-            contested.or_else(|| refused.get(name).cloned()),
-            granted.contains(name),
-            left_out.contains(name),
-        ) {
-            (Some(problem), _, _) => Err(problem),
-            (None, true, _) => Ok(()),
-            (None, false, true) => Err(does_not_fit(repository, full_percent)),
-            (None, false, false) => Err(not_in_yet(repository)),
+        let result = if let Some(problem) = contested.or_else(|| refused.get(name).cloned()) {
+            Err(problem)
+        } else if granted.contains(name) {
+            Ok(())
+        } else if left_out.contains(name) {
+            Err(does_not_fit(repository, full_percent))
+        } else {
+            Err(not_in_yet(repository))
         };
-        let asked = |sid: &String| grant.replaces.contains(sid);
-        Some(RepositoryOutcome {
+        RepositoryOutcome {
             result,
             full_percent: Some(full_percent),
-            replaced: replaced.into_iter().filter(asked).collect(),
-            kept: kept.into_iter().filter(|(sid, _)| asked(sid)).collect(),
-        })
+            replaced: replaced
+                .into_iter()
+                .filter(|sid| grant.replaces.contains(sid))
+                .collect(),
+            kept: kept
+                .into_iter()
+                .filter(|(sid, _)| grant.replaces.contains(sid))
+                .collect(),
+        }
     }
 
     /// Returns the repositories of the claims. A named one is included without a search, so that a
     /// missing one is noticed.
-    async fn repositories(
-        &self,
-        account: &Account,
-    ) -> (BTreeSet<RepositoryKey>, Vec<(String, Problem)>) {
-        let (mut found, mut problems) = (BTreeSet::new(), Vec::new());
-        for claimed in &self.claims.repositories {
-            let region = &claimed.region;
-            let repository = |name| RepositoryKey {
+    async fn repositories(&self, account: &Account) -> Listed {
+        let mut listed = Listed::default();
+        let claims = self.request.claims;
+        for region in claims.repositories.iter().map(|claimed| &claimed.region) {
+            let key = |name: String| RepositoryKey {
                 account: account.id.clone(),
                 region: region.clone(),
                 name,
             };
-            let patterns: Vec<RepositoryPattern> = self.claims.patterns(region).collect();
-            found.extend(patterns.iter().filter_map(|pattern| match pattern {
-                RepositoryPattern::Name(name) => Some(repository(name.clone())),
-                RepositoryPattern::Prefix(_) => None,
-            }));
-            if !patterns
-                .iter()
-                .any(|pattern| matches!(pattern, RepositoryPattern::Prefix(_)))
-            {
+            let patterns: Vec<RepositoryPattern> = claims.patterns(region).collect();
+            let mut has_prefix = false;
+            for pattern in &patterns {
+                match pattern {
+                    RepositoryPattern::Name(name) => {
+                        listed.repositories.insert(key(name.clone()));
+                    }
+                    RepositoryPattern::Prefix(_) => has_prefix = true,
+                }
+            }
+            if !has_prefix {
                 continue;
             }
-            let listed = match self.probed.listed.get(region) {
+            let names = match self.probed.listed.get(region) {
                 Some(names) => Ok(names.clone()),
                 None => {
-                    let _turn = self.world.turn(account.id.as_str()).await;
+                    let _turn = self.cloud.turn(account.id.as_str()).await;
                     account.repositories(region).await
                 }
             };
-            match listed {
+            match names {
                 Ok(names) => {
                     let matching = names
                         .into_iter()
                         .filter(|name| patterns.iter().any(|pattern| pattern.matches(name)));
-                    found.extend(matching.map(repository));
+                    listed.repositories.extend(matching.map(key));
                 }
-                Err(fault) => problems.push((region.clone(), fault.into())),
+                Err(fault) => listed.failed.push((region.clone(), fault.into())),
             }
         }
-        (found, problems)
+        listed
+    }
+}
+
+impl Log {
+    /// Notes what the sync of a repository policy did.
+    fn note(&mut self, repository: &RepositoryKey, standings: &Standings) {
+        if standings.put_back {
+            self.put_back.push(format!(
+                "put this operator's statements back into the policy of {repository}"
+            ));
+        }
+        self.changes.extend(standings.changed.clone());
+        self.notices.extend(standings.notices.iter().cloned());
     }
 }
 

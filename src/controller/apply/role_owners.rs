@@ -3,7 +3,8 @@
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
-use crate::controller::{World, plan};
+use crate::controller::context::Cluster;
+use crate::controller::plan;
 use crate::grant::desired::{DesiredRole, Owner};
 use crate::grant::diff::Sharers;
 use crate::grant::validate::ConsumerRole;
@@ -14,31 +15,31 @@ use std::sync::Arc;
 /// Returns the other grants that claim an instance role in an instance profile. A grant that asks
 /// for the role in another profile does not share it.
 pub fn sharers(
-    world: &World,
+    cluster: &Cluster,
     owner: &Owner,
     account: &AccountId,
     role: &str,
-    profile: &str,
+    profile: Option<&str>,
 ) -> Sharers {
     let concerns = |grant: &CrossAccountRegistryGrant| {
         grant.spec.consumer.account_id.as_deref() == Some(account.as_str())
-            && world
+            && cluster
                 .claims_cache
                 .claims_instance_role(grant, role, profile)
             && GrantName::of(grant) != owner.grant
     };
-    let mut others = world.grants.state_filter(concerns);
-    others.extend(world.lost.kept(&world.grants, concerns));
+    let mut others = cluster.grants.state_filter(concerns);
+    others.extend(cluster.lost.kept(&cluster.grants, concerns));
     oldest_first(&mut others);
     // The policy on the role shows whether a grant that cannot be read shares it.
     let mut sharers = Sharers {
         keeping: Vec::new(),
-        leaving: world.unknown.owners(&world.installation),
+        leaving: cluster.unknown.owners(&cluster.installation),
     };
     for resource in others {
         let name = GrantName::of(&resource);
-        let keeps = keeps(world, &resource, role);
-        let (installation, uid) = (world.installation.clone(), plan::real_uid(&resource));
+        let keeps = keeps(cluster, &resource, role);
+        let (installation, uid) = (cluster.installation.clone(), plan::real_uid(&resource));
         let list = if keeps {
             &mut sharers.keeping
         } else {
@@ -58,7 +59,7 @@ pub fn sharers(
 ///
 /// # Errors
 /// A conflict, if an older grant should have the role.
-pub fn eldest(world: &World, owner: &Owner, role: &DesiredRole) -> Result<(), Problem> {
+pub fn eldest(cluster: &Cluster, owner: &Owner, role: &DesiredRole) -> Result<(), Problem> {
     let DesiredRole {
         account,
         name: role,
@@ -72,9 +73,9 @@ pub fn eldest(world: &World, owner: &Owner, role: &DesiredRole) -> Result<(), Pr
             .as_ref()
             .and_then(|role| role.name.as_deref());
         asked.is_some_and(|asked| asked.eq_ignore_ascii_case(role))
-            || world.claims_cache.claims_registry_role(grant, role)
+            || cluster.claims_cache.claims_registry_role(grant, role)
     };
-    let mut claimants = world
+    let mut claimants = cluster
         .grants
         .state_filter(|grant| grant.spec.registry.account_id == account.as_str() && named(grant));
     oldest_first(&mut claimants);
@@ -83,7 +84,7 @@ pub fn eldest(world: &World, owner: &Owner, role: &DesiredRole) -> Result<(), Pr
         .take_while(|grant| GrantName::of(grant) != owner.grant);
     let Some(first) = older
         .into_iter()
-        .find(|grant| is_to_have(world, grant, role))
+        .find(|grant| is_to_have(cluster, grant, role))
         .map(|grant| GrantName::of(grant))
     else {
         return Ok(());
@@ -102,13 +103,13 @@ pub fn eldest(world: &World, owner: &Owner, role: &DesiredRole) -> Result<(), Pr
 }
 
 /// Returns whether a grant should have this registry role.
-fn is_to_have(world: &World, resource: &CrossAccountRegistryGrant, role: &str) -> bool {
+fn is_to_have(cluster: &Cluster, resource: &CrossAccountRegistryGrant, role: &str) -> bool {
     if resource.meta().deletion_timestamp.is_some() {
         return false;
     }
-    match world.decide(resource) {
+    match cluster.decide(resource) {
         // A grant that cannot be decided is left as it is.
-        Decision::Leave(_) => world.claims_cache.claims_registry_role(resource, role),
+        Decision::Leave(_) => cluster.claims_cache.claims_registry_role(resource, role),
         decision => decision.grant_in_force().is_some_and(|grant| {
             grant
                 .role
@@ -129,11 +130,11 @@ fn oldest_first(grants: &mut [Arc<CrossAccountRegistryGrant>]) {
 }
 
 /// Returns whether a grant that claims an instance role should keep it.
-fn keeps(world: &World, resource: &CrossAccountRegistryGrant, role: &str) -> bool {
+fn keeps(cluster: &Cluster, resource: &CrossAccountRegistryGrant, role: &str) -> bool {
     if resource.meta().deletion_timestamp.is_some() {
         return false;
     }
-    match world.decide(resource) {
+    match cluster.decide(resource) {
         // A grant that cannot be decided is left as it is.
         Decision::Leave(_) => true,
         decision => {

@@ -1,59 +1,94 @@
 //! Applies the roles of one grant: the registry role, and the instance role in the consumer
 //! account.
 
-use super::{Enforcement, Failed, Session, role_owners};
+use super::{Apply, Log, Session, role_owners};
 use crate::api::conditions::Reason;
-use crate::api::grant::{AppliedInstanceRole, ConsumerStatus, RegistryStatus};
+use crate::api::grant::{ConsumerStatus, RegistryStatus};
 use crate::aws::Account;
 use crate::aws::iam::Made;
-use crate::aws::rate_limit::{Priority, Work};
 use crate::controller::second_writer;
 use crate::grant::Problem;
 use crate::grant::claims::Place;
 use crate::grant::consumer::Consumer;
 use crate::grant::desired::{DesiredInstance, DesiredRole};
-use crate::grant::diff::{self, Sharers, Step};
+use crate::grant::diff::{self, Sharers};
 use crate::grant::observed::{Instance, Role};
 use crate::grant::status::StatusPart;
 use crate::grant::validate::ConsumerRole;
-use crate::policy::Document;
-use crate::policy::dead_ids::{self, Cleaned};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-impl Enforcement<'_> {
+/// Result of applying a role.
+pub struct RoleStage<S> {
+    pub part: StatusPart,
+    pub status: S,
+    pub log: Log,
+    /// The role as it is now. `None`: it was not read.
+    pub observed: Option<Option<Role>>,
+    /// The latest time until the role has to be read again.
+    pub again: Option<Duration>,
+}
+
+pub type InstanceStage = RoleStage<ConsumerStatus>;
+pub type RegistryRoleStage = RoleStage<RegistryStatus>;
+
+impl<S: Default> RoleStage<S> {
+    /// Returns the result for a role that was not read.
+    fn not_read(part: StatusPart) -> Self {
+        Self {
+            part,
+            status: S::default(),
+            log: Log::default(),
+            observed: None,
+            again: None,
+        }
+    }
+}
+
+impl Apply<'_> {
     pub(super) async fn keep_instance(
-        &mut self,
+        &self,
         session: Option<&Session>,
         desired: Option<&DesiredInstance>,
-    ) -> (StatusPart, ConsumerStatus) {
-        let none = ConsumerStatus::default();
+    ) -> InstanceStage {
         let (desired, account) = match (desired, session) {
             (Some(desired), Some(Ok(account))) => (desired, account),
-            (Some(_), Some(Err(problem))) => return (StatusPart::Blocked(problem.clone()), none),
-            (_, _) => return (self.no_instance(), none),
+            (Some(_), Some(Err(problem))) => {
+                return RoleStage::not_read(StatusPart::Blocked(problem.clone()));
+            }
+            (_, _) => return RoleStage::not_read(self.no_instance()),
         };
         if let Some(problem) = self.unusable(|place| matches!(place, Place::InstanceRole(_))) {
-            return (StatusPart::Failed(problem), none);
+            return RoleStage::not_read(StatusPart::Failed(problem));
         }
-        let before = self.changes.len();
-        match self.instance(account, desired).await {
+        let mut stage = RoleStage::not_read(StatusPart::InPlace(format!(
+            "instance role {} is in place in account {}",
+            desired.role.name, account.id
+        )));
+        let applied = self.instance(account, desired, &mut stage).await;
+        self.ended(stage, applied)
+    }
+
+    /// Completes the result of a stage that began with what it says once all is in place.
+    fn ended<S>(&self, mut stage: RoleStage<S>, applied: Result<S, Problem>) -> RoleStage<S> {
+        match applied {
             Ok(status) => {
-                let in_place = format!(
-                    "instance role {} is in place in account {}",
-                    desired.role.name, account.id
-                );
-                (self.part(before, in_place), status)
+                stage.status = status;
+                if let StatusPart::InPlace(in_place) = stage.part {
+                    stage.part = self.executor.part(&stage.log.changes, in_place);
+                }
             }
-            Err(problem) => (StatusPart::Failed(problem), none),
+            Err(problem) => stage.part = StatusPart::Failed(problem),
         }
+        stage
     }
 
     fn no_instance(&self) -> StatusPart {
-        let Some(grant) = self.grant else {
+        let Some(grant) = self.request.grant() else {
             return StatusPart::NotRequested("access is being revoked".into());
         };
-        let (needs, consumer) = (grant.needed_in_consumer(), &grant.consumer);
-        match (&grant.instance_role, consumer) {
+        let needs = grant.needed_in_consumer();
+        match (&grant.instance_role, &grant.consumer) {
             (ConsumerRole::NotManaged, Consumer::Account { id, .. }) => {
                 StatusPart::NotManaged(format!(
                     "there is no AWSAccount {id}, so its instance role is not kept. Its admin must give the roles that should have access {needs}"
@@ -62,7 +97,7 @@ impl Enforcement<'_> {
             (_, Consumer::Account { id, .. }) => StatusPart::NotRequested(format!(
                 "no instance role was asked for; in account {id} the roles that should have access need {needs}"
             )),
-            (_, Consumer::Organization(_)) => StatusPart::NotRequested(format!(
+            (_, consumer @ Consumer::Organization(_)) => StatusPart::NotRequested(format!(
                 "no role is kept in the accounts of {consumer}; the roles there that should have access need {needs}"
             )),
         }
@@ -70,27 +105,24 @@ impl Enforcement<'_> {
 
     /// Applies the instance role. The caller excludes other work on the role meanwhile.
     async fn instance(
-        &mut self,
+        &self,
         account: &Account,
         desired: &DesiredInstance,
+        stage: &mut InstanceStage,
     ) -> Result<ConsumerStatus, Problem> {
-        let (role, profile) = (
-            &desired.role.name,
-            desired.profile.as_deref().unwrap_or_default(),
-        );
-        let sharers = role_owners::sharers(self.world, self.owner, &account.id, role, profile);
-        let observed = match self
-            .probed
-            .instance
-            .take()
-            .filter(|_| sharers == Sharers::default())
-        {
+        let owner = self.request.owner;
+        let role = &desired.role.name;
+        let profile = desired.profile.as_deref();
+        let sharers = role_owners::sharers(self.cluster, owner, &account.id, role, profile);
+        let probed = self.probed.instance.clone();
+        // Another grant's work may have come between the probe and this.
+        let observed = match probed.filter(|_| sharers == Sharers::default()) {
             Some(observed) => observed,
-            None => self.observed_instance(account, role, profile).await?,
+            None => observed_instance(account, role, profile).await?,
         };
-        self.read.instance = Some(observed.role.clone());
+        stage.observed = Some(observed.role.clone());
         self.look_for_another_writer(account, role, observed.role.as_ref());
-        let steps = diff::instance(desired, &observed, self.owner, &sharers)?;
+        let steps = diff::instance(desired, &observed, owner, &sharers)?;
         let Instance {
             role: mut present,
             profile,
@@ -101,8 +133,12 @@ impl Enforcement<'_> {
             role_id: present.as_ref().map(|role| role.id.clone()),
             instance_profile_arn: profile.map(|profile| profile.arn),
         };
-        let applied = self.apply(account, steps, &mut present).await;
-        self.read.instance = Some(present);
+        let changes = &mut stage.log.changes;
+        let applied = self
+            .executor
+            .carry_out(account, owner, steps, &mut present, changes);
+        let applied = applied.await;
+        stage.observed = Some(present);
         for made in applied? {
             match made {
                 Made::Role { arn, id } => (status.role_arn, status.role_id) = (Some(arn), Some(id)),
@@ -114,83 +150,55 @@ impl Enforcement<'_> {
     }
 
     pub(super) async fn keep_registry_role(
-        &mut self,
+        &self,
         session: &Session,
         desired: Option<&DesiredRole>,
-    ) -> (StatusPart, RegistryStatus) {
-        let none = RegistryStatus::default();
+    ) -> RegistryRoleStage {
         let Some(desired) = desired else {
-            let asked = self.grant.is_some();
-            let why = if asked {
+            let why = if self.request.grant().is_some() {
                 "path AssumeRole was not asked for"
             } else {
                 "access is being revoked"
             };
-            return (StatusPart::NotRequested(why.into()), none);
+            return RoleStage::not_read(StatusPart::NotRequested(why.into()));
         };
         let account = match session {
             Ok(account) => account,
-            Err(problem) => return (StatusPart::Blocked(problem.clone()), none),
+            Err(problem) => return RoleStage::not_read(StatusPart::Blocked(problem.clone())),
         };
         if let Some(problem) = self.unusable(|place| matches!(place, Place::RegistryRole(_))) {
-            return (StatusPart::Failed(problem), none);
+            return RoleStage::not_read(StatusPart::Failed(problem));
         }
-        let before = self.changes.len();
-        match self.registry_role(account, desired).await {
-            Ok(status) => (
-                self.part(
-                    before,
-                    format!(
-                        "role {} is in place in account {}",
-                        desired.name, account.id
-                    ),
-                ),
-                status,
-            ),
-            Err(problem) => (StatusPart::Failed(problem), none),
-        }
-    }
-
-    pub(super) async fn observed_instance(
-        &self,
-        account: &Account,
-        role: &str,
-        profile: &str,
-    ) -> Result<Instance, Problem> {
-        let profile = match profile {
-            "" => None,
-            name => account.instance_profile(name).await?,
-        };
-        Ok(Instance {
-            role: account.role(role).await?,
-            profile,
-            held_by: BTreeSet::new(),
-        })
+        let mut stage = RoleStage::not_read(StatusPart::InPlace(format!(
+            "role {} is in place in account {}",
+            desired.name, account.id
+        )));
+        let applied = self.registry_role(account, desired, &mut stage).await;
+        self.ended(stage, applied)
     }
 
     async fn registry_role(
-        &mut self,
+        &self,
         account: &Account,
         desired: &DesiredRole,
+        stage: &mut RegistryRoleStage,
     ) -> Result<RegistryStatus, Problem> {
-        let mut observed = match self.probed.registry_role.take() {
+        let owner = self.request.owner;
+        let mut observed = match self.probed.registry_role.clone() {
             Some(observed) => observed,
             None => account.role(&desired.name).await?,
         };
-        self.read.registry_role = Some(observed.clone());
+        stage.observed = Some(observed.clone());
         self.look_for_another_writer(account, &desired.name, observed.as_ref());
         // Repository policies name the role only while it is known to exist and to be owned by this
         // grant. A failed call proves neither.
-        let is_ours = observed
-            .as_ref()
-            .is_some_and(|role| self.owner.owns(&role.tags));
-        self.world
-            .claims_cache
-            .record_role(&self.owner.uid, is_ours);
+        let is_ours = observed.as_ref().is_some_and(|role| owner.owns(&role.tags));
+        let claims_cache = &self.cluster.claims_cache;
+        claims_cache.record_role(&owner.uid, is_ours);
         if observed.is_none() {
-            role_owners::eldest(self.world, self.owner, desired)?;
+            role_owners::eldest(self.cluster, owner, desired)?;
         }
-        let steps = diff::registry_role(desired, observed.as_ref(), self.owner, account.now())?;
+        let steps = diff::registry_role(desired, observed.as_ref(), owner, account.now())?;
         let (role_arn, role_id) = observed
             .as_ref()
             .map(|role| (role.arn.clone(), role.id.clone()))
@@ -201,50 +209,54 @@ impl Enforcement<'_> {
             role_id,
         };
         let ends_sessions = diff::ends_sessions(&steps);
-        let applied = self.apply(account, steps, &mut observed).await;
-        self.again = observed
-            .as_ref()
-            .and_then(|role| diff::ends_sessions_again_in(role, account.now()));
-        self.read.registry_role = Some(observed);
+        let changes = &mut stage.log.changes;
+        let applied = self
+            .executor
+            .carry_out(account, owner, steps, &mut observed, changes);
+        let applied = applied.await;
+        stage.again = next_end_of_sessions(account, observed.as_ref());
+        stage.observed = Some(observed);
         for made in applied? {
             if let Made::Role { arn, id } = made {
                 (status.role_arn, status.role_id) = (Some(arn), Some(id));
             }
         }
-        if self.observes {
+        if self.executor.live().is_none() {
             return Ok(status);
         }
         if ends_sessions {
-            self.end_sessions(account, desired).await?;
+            self.end_sessions(account, desired, stage).await?;
         }
-        self.world.claims_cache.record_role(&self.owner.uid, true);
+        claims_cache.record_role(&owner.uid, true);
         self.note_tags(account, &desired.name);
         Ok(status)
     }
 
     fn look_for_another_writer(&self, account: &Account, name: &str, role: Option<&Role>) {
         if let Some(role) = role {
-            second_writer::look_at_tags(self.world, &account.id, name, &role.tags, self.owner);
+            let owner = self.request.owner;
+            second_writer::look_at_tags(self.cluster, &account.id, name, &role.tags, owner);
         }
     }
 
     /// Notes that the role is as it should be.
     fn note_tags(&self, account: &Account, name: &str) {
-        if !self.observes {
-            self.world
-                .second_writers
-                .note_tags(&account.id, name, self.owner);
+        if self.executor.live().is_some() {
+            let second_writers = &self.cluster.second_writers;
+            second_writers.note_tags(&account.id, name, self.request.owner);
         }
     }
 
     /// Ends the sessions that the trust policy admitted before it was narrowed.
     async fn end_sessions(
-        &mut self,
+        &self,
         account: &Account,
         desired: &DesiredRole,
+        stage: &mut RegistryRoleStage,
     ) -> Result<(), Problem> {
+        let owner = self.request.owner;
         let mut narrowed = account.role(&desired.name).await?;
-        let steps = diff::registry_role(desired, narrowed.as_ref(), self.owner, account.now())?;
+        let steps = diff::registry_role(desired, narrowed.as_ref(), owner, account.now())?;
         if diff::ends_sessions(&steps) {
             return Err(Problem::new(
                 Reason::Settling,
@@ -254,213 +266,34 @@ impl Enforcement<'_> {
                 ),
             ));
         }
-        let applied = self.apply(account, steps, &mut narrowed).await;
-        self.again = narrowed
-            .as_ref()
-            .and_then(|role| diff::ends_sessions_again_in(role, account.now()));
-        self.read.registry_role = Some(narrowed);
+        let changes = &mut stage.log.changes;
+        let applied = self
+            .executor
+            .carry_out(account, owner, steps, &mut narrowed, changes);
+        let applied = applied.await;
+        stage.again = next_end_of_sessions(account, narrowed.as_ref());
+        stage.observed = Some(narrowed);
         applied.map(drop).map_err(Problem::from)
     }
+}
 
-    pub(super) async fn remove_registry_roles(
-        &mut self,
-        session: &Session,
-        desired: Option<&DesiredRole>,
-    ) {
-        let kept = desired.map(|role| role.name.as_str());
-        let Ok(account) = session else { return };
-        for name in self
-            .claims
-            .registry_roles
-            .iter()
-            .filter(|name| Some(name.as_str()) != kept)
-        {
-            if let Err(problem) = self.remove_registry_role(account, name).await {
-                let reported = self.keep_claim(Place::RegistryRole(name.clone()), problem);
-                self.left.registry_roles.extend(reported);
-            }
-        }
-    }
+fn next_end_of_sessions(account: &Account, role: Option<&Role>) -> Option<Duration> {
+    diff::ends_sessions_again_in(role?, account.now())
+}
 
-    async fn remove_registry_role(&mut self, account: &Account, name: &str) -> Result<(), Problem> {
-        if !self.observes {
-            self.world.claims_cache.record_role(&self.owner.uid, false);
-        }
-        let mut observed = account.role(name).await?;
-        let stays = self
-            .retained
-            .and_then(|grant| grant.role.as_ref())
-            .is_some_and(|role| role.identity.name == name);
-        let (steps, held) = if stays {
-            (
-                diff::retain_registry_role(name, observed.as_ref(), self.owner),
-                None,
-            )
-        } else {
-            let held_by = if observed.is_some() {
-                account.profiles_of(name).await?
-            } else {
-                BTreeSet::new()
-            };
-            diff::without_registry_role(name, observed.as_ref(), &held_by, self.owner)
-        };
-        self.apply(account, steps, &mut observed).await?;
-        held.map_or(Ok(()), Err)
-    }
-
-    pub(super) async fn remove_instances(
-        &mut self,
-        session: Option<&Session>,
-        desired: Option<&DesiredInstance>,
-    ) {
-        let kept = desired.map(|instance| instance.role.name.as_str());
-        let Some(Ok(account)) = session else { return };
-        // This revocation waits for other work on the roles, which becomes as urgent.
-        let revokes = Work::current().urgency == Priority::Revocation;
-        let _revoking = revokes.then(|| self.world.slots.revoking(account.id.as_str()));
-        for claimed in self
-            .claims
-            .instance_roles
-            .iter()
-            .filter(|claimed| Some(claimed.role.as_str()) != kept)
-        {
-            if let Err(problem) = self.remove_instance(account, claimed).await {
-                let reported = self.keep_claim(Place::InstanceRole(claimed.clone()), problem);
-                self.left.instance_roles.extend(reported);
-            }
-        }
-    }
-
-    async fn remove_instance(
-        &mut self,
-        account: &Account,
-        claimed: &AppliedInstanceRole,
-    ) -> Result<(), Problem> {
-        let AppliedInstanceRole {
-            role,
-            path: _,
-            instance_profile,
-        } = claimed;
-        let (_alone, _turn) = self.world.alone_on(&account.id, role).await;
-        let mut observed = self
-            .observed_instance(account, role, instance_profile)
-            .await?;
-        let sharers =
-            role_owners::sharers(self.world, self.owner, &account.id, role, instance_profile);
-        let profile = Some(instance_profile.as_str()).filter(|name| !name.is_empty());
-        let stays = self
-            .retained
-            .is_some_and(|grant| match &grant.instance_role {
-                ConsumerRole::Kept { role: kept, .. } => kept.name == *role,
-                ConsumerRole::NotRequested | ConsumerRole::NotManaged => false,
-            });
-        let (steps, held) = if stays {
-            (
-                diff::retain_instance_role(role, profile, &observed, self.owner, &sharers)?,
-                None,
-            )
-        } else {
-            if observed.role.is_some() {
-                observed.held_by = account.profiles_of(role).await?;
-            }
-            diff::without_instance(
-                role,
-                profile,
-                &observed,
-                self.owner,
-                &sharers,
-                self.on_delete,
-            )
-        };
-        match self.apply(account, steps, &mut observed.role).await {
-            Err(Failed {
-                problem,
-                refused: Some(trust),
-            }) if !stays => {
-                self.revoke_in_blocked_trust(account, claimed, observed, &sharers, &trust, problem)
-                    .await?;
-                held.map_or(Ok(()), Err)
-            }
-            Err(failed) => Err(failed.into()),
-            Ok(_) => {
-                self.world.role_locks.forget_refusals(&account.id, role);
-                held.map_or(Ok(()), Err)
-            }
-        }
-    }
-
-    /// Retries a revocation for which IAM refused the trust policy without our statement, after
-    /// everything else was revoked. If the cause is principals that are proven dead, the policy is
-    /// written without them.
-    async fn revoke_in_blocked_trust(
-        &mut self,
-        account: &Account,
-        claimed: &AppliedInstanceRole,
-        mut observed: Instance,
-        sharers: &Sharers,
-        refused: &Document,
-        problem: Problem,
-    ) -> Result<(), Problem> {
-        let AppliedInstanceRole {
-            role,
-            path: _,
-            instance_profile,
-        } = claimed;
-        let installation = &self.owner.installation;
-        let shown: BTreeSet<String> = dead_ids::shown(refused, installation)
-            .into_iter()
-            .map(|dead| dead.id)
-            .collect();
-        let proven = self.world.role_locks.refused(&account.id, role, &shown);
-        let blocked = |problem: Problem| {
-            let left = "The grant's own policy on the role was removed. The annotation registrygrants.dev/abandon=true lets go of the trust statement";
-            Problem::new(
-                Reason::BlockedPolicy,
-                format!("{}. {left}", problem.message),
-            )
-        };
-        let trust = observed
-            .role
-            .as_ref()
-            .and_then(|role| role.trust.as_ref().ok());
-        let Some(Cleaned {
-            document,
-            originals,
-        }) = trust.map(|trust| dead_ids::without(trust, &proven, installation))
-        else {
-            return Err(blocked(problem));
-        };
-        if originals.is_empty() {
-            return Err(blocked(problem));
-        }
-        if let Some(role) = &mut observed.role {
-            role.trust = Ok(document);
-        }
-        let profile = Some(instance_profile.as_str()).filter(|name| !name.is_empty());
-        let (steps, left) = diff::without_instance(
-            role,
-            profile,
-            &observed,
-            self.owner,
-            sharers,
-            self.on_delete,
-        );
-        let writes = steps
-            .iter()
-            .any(|step| matches!(step, Step::UpdateTrust { .. }));
-        self.apply(account, steps, &mut observed.role)
-            .await
-            .map_err(|failed| blocked(failed.problem))?;
-        self.world.role_locks.forget_refusals(&account.id, role);
-        if writes {
-            let ids = proven.into_iter().collect::<Vec<_>>().join(", ");
-            let original = Document::of(originals);
-            tracing::warn!(account = %account.id, role, ids, %original, "removed deleted principals from foreign statements in a trust policy; their originals are here");
-            self.dead_principals.push(format!(
-                "{ids} was removed from the trust policy of role {role} in account {}: the principal was deleted, and IAM refused every write that a revocation needed. The operator's log has the statements as they were",
-                account.id
-            ));
-        }
-        left.map_or(Ok(()), Err)
-    }
+/// Reads an instance role, and its instance profile if it has one.
+pub async fn observed_instance(
+    account: &Account,
+    role: &str,
+    profile: Option<&str>,
+) -> Result<Instance, Problem> {
+    let profile = match profile {
+        Some(name) => account.instance_profile(name).await?,
+        None => None,
+    };
+    Ok(Instance {
+        role: account.role(role).await?,
+        profile,
+        held_by: BTreeSet::new(),
+    })
 }

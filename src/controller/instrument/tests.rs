@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::aws::Aws;
+use crate::controller::context::{Cloud, Cluster, Runtime};
 use crate::controller::events;
 use crate::controller::leadership::Leadership;
-use crate::controller::requeue;
+use crate::controller::state::requests::Requests;
 use crate::controller::state::watch_caches;
-use crate::controller::world::World;
+
 use crate::policy::Installation;
 use futures::StreamExt;
 use kube::Client;
@@ -14,7 +15,6 @@ use kube::client::Body;
 use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
 const REGISTRY: &str = "111111111111";
@@ -85,64 +85,37 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
     let timeout = Duration::from_secs(10);
     let installation = Installation::of_cluster("x");
     let metrics = Metrics::default();
-    let world = World {
-        aws: Aws::from_environment(&installation, timeout, metrics.clone()).await,
-        installation,
-        leadership: Arc::new(Leadership::none(timeout)),
-        grants,
-        watch_caches: watch_caches::WatchCaches {
-            accounts,
-            namespaces,
-        },
-        claims_cache: Default::default(),
-        coalescer: Default::default(),
-        role_locks: Default::default(),
-        policy_cache: Default::default(),
-        read_backs: Default::default(),
-        recent: Default::default(),
-        restored: Default::default(),
-        slots: slots::Slots::new(1),
-        pending: Default::default(),
-        judging: Default::default(),
-        recording: Semaphore::new(1),
-        resync_interval: Duration::from_secs(600),
-        unknown: Default::default(),
-        lost: Default::default(),
-        second_writers: Default::default(),
-        contested: Default::default(),
-        metrics,
-        nudges: futures::channel::mpsc::unbounded().0,
-        account_nudges: futures::channel::mpsc::unbounded().0,
-        to_sweep: Default::default(),
+    let watch_caches = watch_caches::WatchCaches {
+        accounts,
+        namespaces,
+    };
+    let requests = Requests::unserved(metrics.clone());
+    let aws = Aws::from_environment(&installation, timeout, metrics.clone()).await;
+    let mut runtime = Runtime::new(
+        Arc::new(Leadership::none(timeout)),
+        client,
+        events,
+        Duration::from_secs(600),
+        futures::future::pending().boxed().shared(),
+    );
+    runtime.filled = filled;
+    let context = Context {
+        cluster: Cluster::new(installation, grants, watch_caches, requests),
+        cloud: Cloud::new(aws, 1, metrics),
+        runtime,
     };
     let applied = json!({"repositories": [{"region": "us-east-1", "patterns": ["app"]}]});
-    world.claims_cache.record(
+    context.cluster.claims_cache.record(
         &grant(false),
         Some(serde_json::from_value(applied).unwrap()),
     );
-    let stop = futures::future::pending().boxed().shared();
-    let (backoff, asked) = (
-        requeue::Backoff::default(),
-        requeue::ReconcileLimiter::default(),
-    );
-    (
-        Arc::new(Context {
-            world,
-            client,
-            filled,
-            backoff,
-            asked,
-            events,
-            stop,
-        }),
-        writer,
-    )
+    (Arc::new(context), writer)
 }
 
 #[tokio::test]
 async fn a_failure_while_it_is_found_out_how_urgent_a_grant_is_concerns_this_grant_alone() {
     let (context, _writer) = context().await;
-    context.world.claims_cache.poison();
+    context.cluster.claims_cache.poison();
     let looked = reconcile(Arc::new(grant(false)), context).await;
     assert!(matches!(looked, Err(Error::Panicked(_))));
 }
@@ -152,7 +125,7 @@ async fn a_grant_that_is_deleted_while_it_waits_goes_before_changes() {
     let (context, mut writer) = context().await;
     let urgency = reconcile::begins(&grant(false), &context).urgency;
     assert_eq!(urgency, Priority::Resync);
-    let slots = &context.world.slots;
+    let slots = &context.cloud.slots;
     let revocation = || Work {
         urgency: Priority::Revocation,
         tenant: "before".into(),
@@ -160,16 +133,15 @@ async fn a_grant_that_is_deleted_while_it_waits_goes_before_changes() {
     let enter = || rate_limit::with(revocation(), slots.enter(REGISTRY, false));
     let (one, other) = (enter().await, enter().await);
     // Grants that are due, and grants that wait for a slot.
-    let queued = || context.world.metrics.queue.backlog().depth;
+    let queued = || context.cloud.metrics.queue.backlog().depth;
     let waits = tokio::spawn(reconcile(Arc::new(grant(false)), context.clone()));
     settle().await;
     assert_eq!(queued(), 1);
     writer.apply_watcher_event(&Event::Apply(grant(true)));
-    due(
-        &context.world.metrics,
-        &context.world.pending,
-        vec![ObjectRef::from_obj(&grant(true))],
-    );
+    context
+        .cluster
+        .requests
+        .due(&[ObjectRef::from_obj(&grant(true))]);
     settle().await;
     assert_eq!(queued(), 2);
     // This slot is for revocations alone.
@@ -183,7 +155,7 @@ async fn a_grant_that_is_deleted_while_it_waits_goes_before_changes() {
 #[tokio::test]
 async fn a_grant_that_is_suspended_while_it_waits_waits_no_longer() {
     let (context, mut writer) = context().await;
-    let slots = &context.world.slots;
+    let slots = &context.cloud.slots;
     let _busy = slots.enter(REGISTRY, false).await;
     let waits = tokio::spawn(reconcile(Arc::new(grant(false)), context.clone()));
     settle().await;
@@ -191,11 +163,10 @@ async fn a_grant_that_is_suspended_while_it_waits_waits_no_longer() {
     let mut suspended = grant(false);
     suspended.spec.suspend = true;
     writer.apply_watcher_event(&Event::Apply(suspended.clone()));
-    due(
-        &context.world.metrics,
-        &context.world.pending,
-        vec![ObjectRef::from_obj(&suspended)],
-    );
+    context
+        .cluster
+        .requests
+        .due(&[ObjectRef::from_obj(&suspended)]);
     // Its status is written, which this API server refuses.
     let ended = tokio::time::timeout(Duration::from_secs(5), waits)
         .await

@@ -6,6 +6,7 @@ use kube::Error;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio::time::sleep;
 
 const BOUND: Duration = Duration::from_secs(10);
@@ -125,7 +126,7 @@ impl Replica {
                     let _runs = runs;
                     readiness.set(Stage::Leads);
                     loop {
-                        match leadership.may_write() {
+                        match leadership.write_permit() {
                             Ok(permit) => permit.carry(sleep(write)).await,
                             Err(_) => sleep(Duration::from_secs(1)).await,
                         }
@@ -158,17 +159,17 @@ impl Replica {
 #[tokio::test(start_paused = true)]
 async fn no_write_is_begun_that_the_lease_may_not_outlive() {
     let leadership = Leadership::none(BOUND);
-    assert!(leadership.may_write().is_err());
+    assert!(leadership.write_permit().is_err());
     leadership.extend(Instant::now() + Duration::from_secs(9));
-    assert!(leadership.may_write().is_err());
+    assert!(leadership.write_permit().is_err());
     leadership.extend(Instant::now() + Duration::from_secs(60));
-    let permit = leadership.may_write().unwrap();
+    let permit = leadership.write_permit().unwrap();
     assert_eq!(
         permit.deadline(),
         Instant::now() + BOUND,
         "one bound for all writes"
     );
-    assert!(Leadership::always(BOUND).may_write().is_ok());
+    assert!(Leadership::always(BOUND).write_permit().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,13 +177,13 @@ async fn a_term_that_has_ended_permits_nothing_whatever_the_lease_says_later() {
     let leadership = Leadership::always(BOUND);
     leadership.end();
     leadership.extend(Instant::now() + LEASE * 100);
-    assert!(leadership.may_write().is_err());
+    assert!(leadership.write_permit().is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_write_counts_until_it_has_ended_or_is_given_up() {
     let leadership = Arc::new(Leadership::always(BOUND));
-    let permit = leadership.may_write().unwrap();
+    let permit = leadership.write_permit().unwrap();
     assert!(leadership.idle().now_or_never().is_none());
     let write = tokio::spawn(permit.carry(sleep(Duration::from_secs(3))));
     tokio::task::yield_now().await;
@@ -206,7 +207,7 @@ async fn an_outage_longer_than_the_lease_ends_the_term_and_not_the_process() {
     );
     sleep(Duration::from_secs(110)).await;
     let first = replica.terms().remove(0);
-    assert!(first.may_write().is_err());
+    assert!(first.write_permit().is_err());
     assert_eq!(
         replica.running.load(Ordering::SeqCst),
         0,
@@ -222,8 +223,8 @@ async fn an_outage_longer_than_the_lease_ends_the_term_and_not_the_process() {
         2,
         "it leads again within a third of the Lease"
     );
-    assert!(first.may_write().is_err(), "the old term writes again");
-    assert!(replica.terms()[1].may_write().is_ok());
+    assert!(first.write_permit().is_err(), "the old term writes again");
+    assert!(replica.terms()[1].write_permit().is_ok());
     assert_eq!(
         (replica.running.load(Ordering::SeqCst), replica.ready().0),
         (1, 200)
@@ -247,7 +248,7 @@ async fn a_leader_whose_lease_another_has_taken_stands_by_and_leads_again_later(
     lease.spec.as_mut().unwrap().holder_identity = Some("two".into());
     server.store(&lease);
     sleep(Duration::from_secs(20)).await;
-    assert!(first.terms()[0].may_write().is_err());
+    assert!(first.terms()[0].write_permit().is_err());
     assert_eq!(second.terms().len(), 1);
     second.stop.notify_one();
     sleep(Duration::from_secs(30)).await;
@@ -266,7 +267,7 @@ async fn one_that_is_told_to_stop_finishes_the_write_returns_the_lease_and_ends_
         let told = Instant::now();
         replica.stop.notify_one();
         sleep(Duration::from_secs(1)).await;
-        assert!(leadership.may_write().is_err(), "another step is begun");
+        assert!(leadership.write_permit().is_err(), "another step is begun");
         assert!(
             leadership.idle().now_or_never().is_none(),
             "the write that had begun is given up"
@@ -287,7 +288,7 @@ async fn a_write_that_does_not_end_holds_up_the_end_no_longer_than_its_bound() {
     let stop: Stop = std::future::ready(()).boxed().shared();
     let begun = Instant::now();
     let stuck = async {
-        let permit = leadership.may_write().unwrap();
+        let permit = leadership.write_permit().unwrap();
         permit.carry(std::future::pending::<()>()).await;
     };
     let never = std::future::pending::<()>();

@@ -2,9 +2,9 @@
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec};
-use crate::controller::World;
+use crate::controller::context::{Cloud, Cluster};
 use crate::controller::patch;
-use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::controller::repository_policy::types::RepositoryKey;
 use crate::controller::second_writer;
 use crate::grant::validate::no_account;
 use crate::grant::{AccountLookup, Decision, Grant, GrantInput, GrantName, Problem, meant};
@@ -41,11 +41,11 @@ impl Hypothesis<'_> {
 /// When the account has no `AWSAccount` (any more): then admission cannot be decided, and nothing
 /// may count as revoked.
 pub fn of(
-    world: &World,
+    cluster: &Cluster,
     repository: &RepositoryKey,
     hypothesis: Hypothesis<'_>,
 ) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
-    collect(world, repository, hypothesis, |_| true)
+    collect(cluster, repository, hypothesis, |_| true)
 }
 
 /// Returns the contributions of the grants that have a record, or the finalizer. Only these can
@@ -55,19 +55,24 @@ pub fn of(
 /// # Errors
 /// As for [`of`].
 pub fn on_record(
-    world: &World,
+    cluster: &Cluster,
     repository: &RepositoryKey,
 ) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
-    collect(world, repository, Hypothesis::Stored, patch::has_finalizer)
+    collect(
+        cluster,
+        repository,
+        Hypothesis::Stored,
+        patch::has_finalizer,
+    )
 }
 
 fn collect(
-    world: &World,
+    cluster: &Cluster,
     repository: &RepositoryKey,
     hypothesis: Hypothesis<'_>,
     counts_without_record: impl Fn(&CrossAccountRegistryGrant) -> bool,
 ) -> Result<Vec<GrantContribution<GrantName>>, Problem> {
-    if world.watch_caches.account(&repository.account).is_none() {
+    if cluster.watch_caches.account(&repository.account).is_none() {
         return Err(no_account(&repository.account));
     }
     // Access that is not claimed yet is not written: after a crash, nothing would say where to
@@ -76,14 +81,14 @@ fn collect(
     let may_carry = |grant: &CrossAccountRegistryGrant| {
         grant.spec.registry.account_id == repository.account.as_str()
             && (hypothesis.is_about(&GrantName::of(grant))
-                || world
+                || cluster
                     .claims_cache
                     .covers(grant, &repository.region, &repository.name)
-                || (world.claims_cache.has_no_claims(grant) && counts_without_record(grant)))
+                || (cluster.claims_cache.has_no_claims(grant) && counts_without_record(grant)))
     };
-    let lost = world.lost.kept_on(&world.grants, repository, may_carry);
+    let lost = cluster.lost.kept_on(&cluster.grants, repository, may_carry);
     let is_lost: BTreeSet<GrantName> = lost.iter().map(|grant| GrantName::of(grant)).collect();
-    let mut grants = world.grants.state_filter(may_carry);
+    let mut grants = cluster.grants.state_filter(may_carry);
     grants.extend(lost);
     grants.sort_by_key(|grant| {
         (
@@ -101,24 +106,24 @@ fn collect(
             }
             continue;
         }
-        let waits = second_writer::pauses(world, &resource).is_some();
+        let waits = second_writer::pauses(cluster, &resource).is_some();
         let Some(Carried {
             grant,
             replaces,
             stays_as,
-        }) = carried(world, &resource, &id, repository, waits)?
+        }) = carried(cluster, &resource, &id, repository, waits)?
         else {
             continue;
         };
         if !grant.reaches(&repository.region, &repository.name) {
             continue;
         }
-        let role = world.claims_cache.role_is_ours(&resource);
+        let role = cluster.claims_cache.role_is_ours(&resource);
         let mut contributions = grant.contributions(&repository.region, role == Some(true));
         // Until the role is first read after a start, its state is not known. Without a record,
         // nothing of the grant is written.
         let mut if_there = grant.contributions(&repository.region, role != Some(false));
-        if world.claims_cache.has_no_claims(&resource) {
+        if cluster.claims_cache.has_no_claims(&resource) {
             contributions.clear();
         }
         if stays_as.is_none() && (waits || is_lost.contains(&id)) {
@@ -151,21 +156,22 @@ fn collect(
 /// that our statements allow, except the access of known grants. `current` is the policy as it was
 /// read.
 pub fn of_unknown(
-    world: &World,
+    cluster: &Cluster,
+    cloud: &Cloud,
     repository: &RepositoryKey,
     current: Option<&str>,
 ) -> Option<GrantContribution<GrantName>> {
-    let may_exist = world.unknown.may_exist();
-    if !may_exist && second_writer::paused(world, &repository.account).is_none() {
+    let may_exist = cluster.unknown.may_exist();
+    if !may_exist && second_writer::paused(cluster, &repository.account).is_none() {
         return None;
     }
-    let known = recorded(world, repository);
+    let known = recorded(cluster, repository);
     let document = current.and_then(|text| Document::parse(text).ok());
     let mut held = document
-        .map(|document| carried_by(&document, &world.installation))
+        .map(|document| carried_by(&document, &cluster.installation))
         .unwrap_or_default();
     if !may_exist {
-        held = second_writer::of_others(world, repository, held);
+        held = second_writer::of_others(cluster, cloud, repository, held);
     }
     let of_others = |Contribution { actions, callers }: Contribution| {
         let mut same = known.iter().filter(|known| known.actions == actions);
@@ -187,7 +193,7 @@ pub fn of_unknown(
 
 /// Returns the recorded access of known grants in a repository policy, whether a rule admits these
 /// grants or not.
-fn recorded(world: &World, repository: &RepositoryKey) -> Vec<Contribution> {
+fn recorded(cluster: &Cluster, repository: &RepositoryKey) -> Vec<Contribution> {
     let RepositoryKey {
         account,
         region,
@@ -196,12 +202,12 @@ fn recorded(world: &World, repository: &RepositoryKey) -> Vec<Contribution> {
     let mut recorded = Vec::new();
     let on_account =
         |grant: &CrossAccountRegistryGrant| grant.spec.registry.account_id == account.as_str();
-    let lost = world
+    let lost = cluster
         .lost
         .all()
         .into_iter()
         .filter(|grant| on_account(grant));
-    for resource in world
+    for resource in cluster
         .grants
         .state_filter(on_account)
         .into_iter()
@@ -214,7 +220,7 @@ fn recorded(world: &World, repository: &RepositoryKey) -> Vec<Contribution> {
             .and_then(|status| status.applied.as_ref())
             .and_then(Applied::last_spec);
         for spec in before.iter().chain([&resource.spec]) {
-            let grant = meant(&id, spec, &world.watch_caches, &world.installation);
+            let grant = meant(&id, spec, &cluster.watch_caches, &cluster.installation);
             let reaching = grant.filter(|grant| grant.reaches(region, name));
             recorded.extend(
                 reaching
@@ -251,14 +257,14 @@ struct Carried {
 }
 
 fn carried(
-    world: &World,
+    cluster: &Cluster,
     resource: &CrossAccountRegistryGrant,
     id: &GrantName,
     repository: &RepositoryKey,
     waits: bool,
 ) -> Result<Option<Carried>, Problem> {
     let is_deleting = resource.meta().deletion_timestamp.is_some();
-    let claims = world.claims_cache.claims(resource);
+    let claims = cluster.claims_cache.claims(resource);
     // A grant that waits is treated as if it were suspended: its record counts.
     let spec = CrossAccountRegistryGrantSpec {
         suspend: resource.spec.suspend || (waits && !is_deleting),
@@ -270,7 +276,7 @@ fn carried(
         is_deleting,
         applied: claims.as_ref(),
     };
-    match Decision::of(&input, &world.rules()) {
+    match Decision::of(&input, &cluster.rules()) {
         Decision::Enforce { grant, .. } => {
             let replaces = grant.replaces.clone();
             Ok(Some(Carried {
@@ -280,7 +286,7 @@ fn carried(
             }))
         }
         Decision::Retain(grant) => {
-            let (installation, uid) = (&world.installation, resource.uid().unwrap_or_default());
+            let (installation, uid) = (&cluster.installation, resource.uid().unwrap_or_default());
             Ok(Some(Carried {
                 grant: *grant,
                 replaces: BTreeSet::new(),
@@ -298,7 +304,7 @@ fn carried(
         }
         // Every grant here names this account. While the account is unknown nothing can be decided,
         // and that must not revoke any grant.
-        Decision::Leave(_) if world.watch_caches.account(&repository.account).is_none() => {
+        Decision::Leave(_) if cluster.watch_caches.account(&repository.account).is_none() => {
             Err(no_account(&repository.account))
         }
         Decision::Leave(_) | Decision::Revoke(_) => Ok(None),

@@ -3,7 +3,7 @@
 
 use crate::api::conditions::Reason;
 use crate::aws::Account;
-use crate::controller::World;
+use crate::controller::Context;
 use crate::grant::{AccountId, AccountLookup};
 use crate::policy::search::Evidence;
 use futures::StreamExt;
@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 /// Reads these principals in their accounts, as far as the operator has access there. An account
 /// that refuses us may be closed, and a role that is not found was deleted.
-pub async fn of(world: &World, registry: &Account, principals: BTreeSet<String>) -> Evidence {
+pub async fn of(context: &Context, registry: &Account, principals: BTreeSet<String>) -> Evidence {
     let mut by_account: BTreeMap<AccountId, Vec<String>> = BTreeMap::new();
     for principal in principals {
         let account = principal
@@ -29,7 +29,7 @@ pub async fn of(world: &World, registry: &Account, principals: BTreeSet<String>)
         }
     }
     let asked = futures::stream::iter(by_account)
-        .map(|(id, principals)| async move { of_account(world, registry, &id, principals).await })
+        .map(|(id, principals)| async move { of_account(context, registry, &id, principals).await })
         .buffer_unordered(AT_A_TIME)
         .take_until(tokio::time::sleep(LONGEST));
     let mut evidence = Evidence::default();
@@ -41,21 +41,21 @@ pub async fn of(world: &World, registry: &Account, principals: BTreeSet<String>)
 }
 
 async fn of_account(
-    world: &World,
+    context: &Context,
     registry: &Account,
     id: &AccountId,
     principals: Vec<String>,
 ) -> Evidence {
     let (mut suspects, mut good) = (BTreeSet::new(), BTreeSet::new());
-    let _turn = world.turn(id.as_str()).await;
+    let _turn = context.cloud.turn(id.as_str()).await;
     let session;
     let account = if *id == registry.id {
         registry
     } else {
-        let Some(known) = world.watch_caches.account(id) else {
+        let Some(known) = context.cluster.watch_caches.account(id) else {
             return Evidence::default();
         };
-        match world.aws.account(id, &known.spec, None).await {
+        match context.cloud.aws.account(id, &known.spec, None).await {
             Ok(found) => {
                 session = found;
                 &*session

@@ -3,17 +3,16 @@
 
 use crate::api::conditions::Reason;
 use crate::aws::error::AwsError;
-use crate::controller::World;
-use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::controller::repository_policy::types::RepositoryKey;
 use crate::grant::change::Change as Planned;
 use crate::grant::{GrantName, Problem};
-use crate::policy::Document;
 use crate::policy::held::Allowed;
 use crate::policy::keep::unasked;
 use crate::policy::repository::{GrantContribution, Plan};
 use crate::policy::scope::asked;
 use crate::policy::search::{Blocked, By, News, Search, Stop};
 use crate::policy::suspects::Why;
+use crate::policy::{Document, Installation};
 use crate::telemetry::metrics::{Metrics, OfAccount};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,7 +54,7 @@ impl Standings {
     /// current policy. `waits`: the plan was not carried out, because somebody else keeps undoing
     /// it.
     pub fn of(
-        world: &World,
+        installation: &Installation,
         repository: &RepositoryKey,
         search: &Search<AwsError>,
         grants: &[GrantContribution<GrantName>],
@@ -80,7 +79,7 @@ impl Standings {
             kept,
             ..
         } = &plan;
-        let grants = asked(policy.as_ref(), grants, &world.installation);
+        let grants = asked(policy.as_ref(), grants, installation);
         let known: Vec<&GrantContribution<GrantName>> = grants
             .iter()
             .filter(|grant| !grant.contributions.is_empty())
@@ -125,8 +124,7 @@ impl Standings {
             };
             refused.extend(problem.map(|problem| (grant.id.clone(), problem)));
         }
-        let is_left =
-            !complete && !unasked(policy.as_ref(), &grants, &world.installation).is_empty();
+        let is_left = !complete && !unasked(policy.as_ref(), &grants, installation).is_empty();
         let unrevoked = is_left.then(|| match search.blocked() {
             Some(blocked) => cannot_be_written(repository, &plan, blocked),
             None => Problem::new(

@@ -1,7 +1,9 @@
 //! Syncs the repository policies, which many grants share.
 //!
 //! - `contributions`: the contributions of all grants to one policy.
+//! - `types`: identity of a repository, and the outcome of a sync.
 //! - `sync`: reads, merges and writes one policy.
+//! - `resync`: syncs policies again that were written lately.
 //! - `membership`: which grants are in the policy after a sync, which are not, and why.
 //! - `preview`: what a sync would change, without a write.
 //! - `read_back`: reads a policy back to prove that access is revoked.
@@ -16,4 +18,6 @@ pub mod evidence;
 pub mod membership;
 pub mod preview;
 pub mod read_back;
+pub mod resync;
 pub mod sync;
+pub mod types;

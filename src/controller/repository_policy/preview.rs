@@ -2,9 +2,10 @@
 
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
-use crate::controller::World;
+use crate::controller::context::{Cloud, Cluster};
 use crate::controller::repository_policy::contributions::{self, Hypothesis};
-use crate::controller::repository_policy::sync::{RepositoryKey, changes, planned};
+use crate::controller::repository_policy::sync::{changes, planned};
+use crate::controller::repository_policy::types::RepositoryKey;
 use crate::grant::change::Change as Planned;
 use crate::grant::{GrantName, Problem};
 use crate::policy::Document;
@@ -13,7 +14,8 @@ use crate::policy::Document;
 /// this grant, together with the current policy. Nothing is written, and no other work waits for
 /// it.
 pub async fn preview(
-    world: &World,
+    cluster: &Cluster,
+    cloud: &Cloud,
     account: &Account,
     repository: &RepositoryKey,
     grant: &GrantName,
@@ -27,12 +29,17 @@ pub async fn preview(
         PolicyRead::NoPolicy => None,
         PolicyRead::Policy(text) => Some(text),
     };
-    let mut wanted = contributions::of(world, repository, hypothesis)?;
+    let mut wanted = contributions::of(cluster, repository, hypothesis)?;
     wanted.splice(
         0..0,
-        contributions::of_unknown(world, repository, current.as_deref()),
+        contributions::of_unknown(cluster, cloud, repository, current.as_deref()),
     );
-    let plan = planned(world, repository, current.as_deref(), &wanted)?;
+    let plan = planned(
+        &cluster.installation,
+        repository,
+        current.as_deref(),
+        &wanted,
+    )?;
     let left_out = plan.left_out.contains(grant);
     Ok(Some(PolicyPreview {
         change: changes(repository, &plan),

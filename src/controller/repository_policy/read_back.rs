@@ -5,11 +5,12 @@
 use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
-use crate::controller::World;
+use crate::controller::Context;
 use crate::controller::repository_policy::contributions;
 use crate::controller::repository_policy::membership::{self, Standings};
-use crate::controller::repository_policy::sync::{
-    Freshness, RepositoryKey, SyncOutcome, SyncResult, bring_up_to_date,
+use crate::controller::repository_policy::sync::bring_up_to_date;
+use crate::controller::repository_policy::types::{
+    Freshness, RepositoryKey, SyncOutcome, SyncResult,
 };
 use crate::grant::Problem;
 use crate::policy::Document;
@@ -69,14 +70,18 @@ impl ReadBacks {
 ///
 /// # Errors
 /// When the policy could not be written or read.
-pub async fn revoke(world: &World, account: &Account, repository: &RepositoryKey) -> SyncResult {
-    let mut written = bring_up_to_date(world, account, repository, Freshness::Fresh).await;
+pub async fn revoke(
+    context: &Context,
+    account: &Account,
+    repository: &RepositoryKey,
+) -> SyncResult {
+    let mut written = bring_up_to_date(context, account, repository, Freshness::Fresh).await;
     for attempt in 1..=ATTEMPTS {
         if written == Ok(SyncOutcome::NoRepository) {
             return written;
         }
-        let read = async || left_in(world, account, repository).await;
-        let left = match world.read_backs.share(repository, read).await {
+        let read = async || left_in(context, account, repository).await;
+        let left = match context.cloud.read_backs.share(repository, read).await {
             Ok(left) => left,
             Err(unread) => return Err(written.err().unwrap_or(unread)),
         };
@@ -103,7 +108,7 @@ pub async fn revoke(world: &World, account: &Account, repository: &RepositoryKey
         }
         written = after(
             *standings,
-            bring_up_to_date(world, account, repository, Freshness::VerifyWrite).await,
+            bring_up_to_date(context, account, repository, Freshness::VerifyWrite).await,
         );
     }
     written
@@ -122,8 +127,11 @@ fn after(before: Standings, outcome: SyncResult) -> SyncResult {
 
 /// Reads a repository policy, and returns the access in our statements beyond what recorded grants
 /// ask for.
-async fn left_in(world: &World, account: &Account, repository: &RepositoryKey) -> Left {
-    let _turn = world.turn_for_all(repository.account.as_str()).await;
+async fn left_in(context: &Context, account: &Account, repository: &RepositoryKey) -> Left {
+    let _turn = context
+        .cloud
+        .turn_for_all(repository.account.as_str())
+        .await;
     let text = match account
         .repository_policy(&repository.region, &repository.name)
         .await?
@@ -134,10 +142,19 @@ async fn left_in(world: &World, account: &Account, repository: &RepositoryKey) -
     let document =
         Document::parse(&text).map_err(|error| membership::unreadable(repository, &error))?;
     // Collected after the read, so that a grant that arrived meanwhile counts.
-    let mut grants = contributions::on_record(world, repository)?;
-    grants.extend(contributions::of_unknown(world, repository, Some(&text)));
-    let grants = asked(Some(&document), &grants, &world.installation);
-    Ok(unasked(Some(&document), &grants, &world.installation))
+    let mut grants = contributions::on_record(&context.cluster, repository)?;
+    grants.extend(contributions::of_unknown(
+        &context.cluster,
+        &context.cloud,
+        repository,
+        Some(&text),
+    ));
+    let grants = asked(Some(&document), &grants, &context.cluster.installation);
+    Ok(unasked(
+        Some(&document),
+        &grants,
+        &context.cluster.installation,
+    ))
 }
 
 fn still_there(repository: &RepositoryKey, left: &[String]) -> Problem {

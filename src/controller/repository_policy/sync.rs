@@ -5,70 +5,29 @@ use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::aws::error::{AwsError, ErrorKind};
-use crate::controller::instrument;
+use crate::aws::write_permit::WritePermit;
+use crate::controller::Context;
 use crate::controller::repository_policy::contention::{ContentionAction, Contest};
 use crate::controller::repository_policy::contributions::{self, Hypothesis};
 use crate::controller::repository_policy::evidence;
 use crate::controller::repository_policy::membership::{self, Standings};
+use crate::controller::repository_policy::types::{
+    Freshness, RepositoryKey, SyncOutcome, SyncResult,
+};
 use crate::controller::restored;
 use crate::controller::second_writer;
-use crate::controller::{Context, World};
 use crate::grant::change::Change as Planned;
-use crate::grant::{AccountId, AccountLookup, GrantName, Problem};
-use crate::policy::Document;
+use crate::grant::{GrantName, Problem};
 use crate::policy::keep::Checked;
-use crate::policy::repository::{self, GrantContribution, Ours, Plan, PolicyUpdate};
+use crate::policy::repository::{
+    self, GrantContribution, MAX_CHARACTERS, Ours, Plan, PolicyUpdate,
+};
 use crate::policy::search::{Next, Search};
-use futures::FutureExt;
+use crate::policy::{Document, Installation};
+use crate::telemetry::metrics::Metrics;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-
-/// Identity of a repository.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RepositoryKey {
-    pub account: AccountId,
-    pub region: String,
-    pub name: String,
-}
-
-impl fmt::Display for RepositoryKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            account,
-            region,
-            name,
-        } = self;
-        write!(f, "repository {name} in account {account}, {region}")
-    }
-}
-
-/// How fresh a view of the repository policy the caller needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// For a settled grant: a sync that is no older than this is good enough, as long as the
-    /// contributions are the same.
-    MaxAge(Duration),
-    /// For a grant that waits for its access, or for its end.
-    Fresh,
-    /// For a caller that verifies its own write: it does not wait for other callers to join.
-    VerifyWrite,
-    /// For a policy that was written lately, without any grant that waits for it.
-    Background,
-}
-
-/// Outcome of the sync of a repository policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SyncOutcome {
-    /// There is no such repository.
-    NoRepository,
-    /// The policy contains the contributions of all grants, as far as possible.
-    UpToDate(Box<Standings>),
-}
-
-pub type SyncResult = Result<SyncOutcome, Problem>;
 
 /// State of a repository that is kept from sync to sync.
 pub struct Memory {
@@ -108,24 +67,6 @@ impl Default for Memory {
     }
 }
 
-impl SyncOutcome {
-    /// Returns the outcome for a caller that is served by it without having run the sync.
-    pub fn of_another(self) -> Self {
-        match self {
-            Self::UpToDate(standings) => {
-                let notices = Vec::new();
-                Self::UpToDate(Box::new(Standings {
-                    put_back: false,
-                    changed: None,
-                    notices,
-                    ..*standings
-                }))
-            }
-            Self::NoRepository => Self::NoRepository,
-        }
-    }
-}
-
 /// Pauses between the attempts to sync a policy while AWS throttles. Each attempt reads again,
 /// because a policy must be read right before it is written. The rest of the grant need not be read
 /// again for that.
@@ -138,33 +79,33 @@ const THROTTLED: [Duration; 3] = [
 /// Syncs a repository policy with the contributions of all grants. Retries while AWS throttles,
 /// without a work slot between the attempts.
 pub async fn bring_up_to_date(
-    world: &World,
+    context: &Context,
     account: &Account,
     repository: &RepositoryKey,
     who: Freshness,
 ) -> SyncResult {
     for pause in THROTTLED {
-        match attempt(world, account, repository, who).await {
+        match attempt(context, account, repository, who).await {
             Err(problem) if problem.reason == Reason::Throttled => {
                 tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             }
             outcome => return outcome,
         }
     }
-    attempt(world, account, repository, who).await
+    attempt(context, account, repository, who).await
 }
 
 async fn attempt(
-    world: &World,
+    context: &Context,
     account: &Account,
     repository: &RepositoryKey,
     who: Freshness,
 ) -> SyncResult {
     // Contributions depend on the grants' records, so those come first.
-    restored::find_records(world, account, repository).await?;
-    let wanted = || contributions::of(world, repository, Hypothesis::Stored);
+    restored::find_records(context, account, repository).await?;
+    let wanted = || contributions::of(&context.cluster, repository, Hypothesis::Stored);
     let pass = async |memory: &mut Memory, wanted: &[GrantContribution<GrantName>]| {
-        let mut looked = look(world, account, repository, memory, wanted).await;
+        let mut looked = look(context, account, repository, memory, wanted).await;
         if let Ok(SyncOutcome::UpToDate(standings)) = &mut looked {
             match who {
                 Freshness::Background => memory.untold |= standings.put_back,
@@ -174,19 +115,41 @@ async fn attempt(
                 }
             }
         }
-        instrument::policy(&world.metrics, repository, &looked);
+        note_size(&context.cloud.metrics, repository, &looked);
         if let Ok(SyncOutcome::UpToDate(standings)) = &looked {
-            remember(world, memory, standings);
+            remember(context, memory, standings);
         }
         looked
     };
-    world.coalescer.serve(repository, who, wanted, pass).await
+    context
+        .cloud
+        .coalescer
+        .serve(repository, who, wanted, pass)
+        .await
+}
+
+/// Updates the metrics of a policy's size.
+fn note_size(metrics: &Metrics, repository: &RepositoryKey, outcome: &SyncResult) {
+    let RepositoryKey {
+        account,
+        region,
+        name,
+    } = repository;
+    let policies = &metrics.policies;
+    match outcome {
+        Ok(SyncOutcome::NoRepository) => policies.gone(account.as_str(), region, name),
+        Ok(SyncOutcome::UpToDate(standings)) => {
+            let full = standings.characters as f64 / MAX_CHARACTERS as f64;
+            policies.seen(account.as_str(), region, name, full);
+        }
+        Err(_) => {}
+    }
 }
 
 /// Triggers reconciles of grants whose membership was changed by another grant's sync, so that
 /// their status does not go stale.
 fn remember(
-    world: &World,
+    context: &Context,
     memory: &mut Memory,
     Standings {
         granted,
@@ -199,218 +162,282 @@ fn remember(
     let pushed_out = memory.granted.intersection(&outside);
     let let_in = memory.outside.intersection(granted);
     for name in pushed_out.chain(let_in) {
-        world.nudge(name);
+        context.cluster.requests.reconcile(name);
     }
     (memory.granted, memory.outside) = (granted.clone(), outside);
 }
 
-/// State of a sync that has begun.
+/// One sync of a repository policy, from its first read to its last write.
+struct Pass<'a> {
+    context: &'a Context,
+    account: &'a Account,
+    repository: &'a RepositoryKey,
+    memory: &'a mut Memory,
+    grants: Vec<GrantContribution<GrantName>>,
+    /// Foreign statements that ours have replaced before, and that are there again.
+    again: BTreeSet<String>,
+    /// What to do about them. `None`: the policy was not read yet.
+    replacing: Option<ContentionAction>,
+    begun: Option<Begun>,
+}
+
+/// State of a sync that has read the policy.
 struct Begun {
     /// The policy as the sync found it.
     before: Option<Document>,
-    verdict: ContentionAction,
-    /// The verdict, until it is noted.
+    /// What to do about changes that somebody else made to our statements.
+    action: ContentionAction,
+    /// The action, until it is noted.
     unnoted: Option<ContentionAction>,
-    replacing: ContentionAction,
     wrote: bool,
-}
-
-impl Begun {
-    /// Notes our current statements in the policy.
-    fn leave(&mut self, memory: &mut Memory, policy: Option<&Document>, world: &World) {
-        let (ours, verdict) = (
-            Ours::in_document(policy, &world.installation),
-            self.unnoted.take(),
-        );
-        memory.contest.leave(
-            ours,
-            verdict.unwrap_or(ContentionAction::Free),
-            Instant::now(),
-        );
-    }
 }
 
 /// Reads, writes and passes AWS's answers on, until the search has nothing more to write.
 /// [`crate::policy::search`] chooses each document.
 async fn look(
-    world: &World,
+    context: &Context,
     account: &Account,
     repository: &RepositoryKey,
     memory: &mut Memory,
     grants: &[GrantContribution<GrantName>],
 ) -> SyncResult {
-    let RepositoryKey {
-        account: _,
-        region,
-        name,
-    } = repository;
-    let pause = world.resync_interval;
-    let (mut grants, mut again, mut begun) = (grants.to_vec(), BTreeSet::new(), None::<Begun>);
-    let mut replacing = None;
+    let mut pass = Pass {
+        context,
+        account,
+        repository,
+        memory,
+        grants: grants.to_vec(),
+        again: BTreeSet::new(),
+        replacing: None,
+        begun: None,
+    };
+    let memory = &mut *pass.memory;
     memory.search.begin(memory.began.elapsed());
-    let mut turn = Some(world.turn_for_all(repository.account.as_str()).await);
+    let account_id = repository.account.as_str();
+    let mut turn = Some(context.cloud.turn_for_all(account_id).await);
     let (plan, policy) = loop {
         // Nothing else is awaited from here to the write: other writers' changes in between
         // would be lost without a trace.
         let asked = Instant::now();
-        let current = match account.repository_policy(region, name).await? {
+        let current = match account
+            .repository_policy(&repository.region, &repository.name)
+            .await?
+        {
             PolicyRead::NoRepository => return Ok(SyncOutcome::NoRepository),
             PolicyRead::NoPolicy => None,
             PolicyRead::Policy(text) => Some(text),
         };
-        let unknown = contributions::of_unknown(world, repository, current.as_deref());
-        if replacing.is_none() {
-            let mut verdict = ContentionAction::Free;
-            if !memory.replaced.is_empty() {
-                let plan = planned(world, repository, current.as_deref(), &grants)?;
-                again = plan
-                    .replaced
-                    .intersection(&memory.replaced)
-                    .cloned()
-                    .collect();
-                let ours = Ours::default();
-                verdict =
-                    memory
-                        .replacing
-                        .judge(&ours, &ours, !again.is_empty(), pause, Instant::now());
-                if verdict == ContentionAction::Wait {
-                    grants
-                        .iter_mut()
-                        .for_each(|grant| grant.replaces.retain(|sid| !again.contains(sid)));
-                }
-            }
-            replacing = Some(verdict);
-        }
-        let all: Cow<'_, [GrantContribution<GrantName>]> = match unknown {
-            Some(unknown) => [unknown]
-                .into_iter()
-                .chain(grants.iter().cloned())
-                .collect(),
-            None => Cow::Borrowed(&grants),
-        };
-        let next = memory.search.next(
-            current.as_deref(),
-            &all,
-            &world.installation,
-            memory.began.elapsed(),
-        );
-        let (plan, write) = match next.map_err(|stop| membership::stopped(repository, stop))? {
+        let (plan, write) = match pass.next(current.as_deref())? {
             Next::Done(plan) => (*plan, None),
             Next::Write(step) => (step.plan, Some(step.write)),
             Next::Ask(principals) => {
                 // Other accounts are read, each with its own slot.
                 drop(turn.take());
-                memory
-                    .search
-                    .learn(&evidence::of(world, account, principals).await);
-                turn = Some(world.turn_for_all(repository.account.as_str()).await);
+                let evidence = evidence::of(context, account, principals).await;
+                pass.memory.search.learn(&evidence);
+                turn = Some(context.cloud.turn_for_all(account_id).await);
                 continue;
             }
         };
-        let begun = begun.get_or_insert_with(|| {
-            second_writer::look_at_policy(world, repository, plan.current.as_ref());
-            let verdict =
-                memory
-                    .contest
-                    .judge(&plan.found, &plan.wanted, false, pause, Instant::now());
-            let replacing = replacing.unwrap_or(ContentionAction::Free);
-            Begun {
-                before: plan.current.clone(),
-                verdict,
-                unnoted: Some(verdict),
-                replacing,
-                wrote: false,
+        let waits = pass.begin(&plan) == ContentionAction::Wait;
+        match write.filter(|_| !waits) {
+            None => {
+                let policy = plan.current.clone();
+                break (plan, policy);
             }
-        });
-        let Some(write) = write.filter(|_| begun.verdict != ContentionAction::Wait) else {
-            break (plan, None);
-        };
-        let permit = world.leadership.may_write()?;
-        second_writer::write_policy(world, repository, write.document());
-        // Noted before the answer, which may be lost.
-        memory.written = Some(Instant::now());
-        match permit.carry(self::write(account, repository, &write)).await {
-            Ok(()) => {
-                let window = asked.elapsed();
-                world.metrics.write_window.observe(window.as_secs_f64());
-                tracing::info!(account = %repository.account, region, repository = name, grants = grants.len(), characters = plan.characters, replaced = ?plan.replaced, ?window, "repository policy written");
-                begun.wrote = true;
-                // Noted at once: if the next call fails, our own writes must not be taken for
-                // somebody else's.
-                begun.leave(memory, write.document(), world);
-                memory.replaced.extend(plan.replaced.iter().cloned());
-                let ended = memory.search.accepted();
-                let news = memory.search.news();
-                memory.notices.extend(
-                    news.iter()
-                        .map(|news| membership::announce(&world.metrics, repository, news)),
-                );
-                if ended {
-                    break (plan, Some(write));
+            Some(write) => {
+                if pass.write(&plan, &write, asked).await? {
+                    break (plan, write.document().cloned());
                 }
             }
+        }
+    };
+    drop(turn);
+    Ok(pass.finish(plan, policy))
+}
+
+impl Pass<'_> {
+    /// Computes the next document, given the policy as it was just read.
+    fn next(&mut self, current: Option<&str>) -> Result<Next<GrantName>, Problem> {
+        let Context { cluster, cloud, .. } = self.context;
+        let unknown = contributions::of_unknown(cluster, cloud, self.repository, current);
+        if self.replacing.is_none() {
+            self.replacing = Some(self.judge_replacing(current)?);
+        }
+        let all: Cow<'_, [GrantContribution<GrantName>]> = match unknown {
+            Some(unknown) => [unknown]
+                .into_iter()
+                .chain(self.grants.iter().cloned())
+                .collect(),
+            None => Cow::Borrowed(&self.grants),
+        };
+        let installation = &cluster.installation;
+        let Memory { search, began, .. } = &mut *self.memory;
+        search
+            .next(current, &all, installation, began.elapsed())
+            .map_err(|stop| membership::stopped(self.repository, stop))
+    }
+
+    /// Judges whether somebody else keeps putting back foreign statements that ours replace. If so,
+    /// they are left alone for a while.
+    fn judge_replacing(&mut self, current: Option<&str>) -> Result<ContentionAction, Problem> {
+        if self.memory.replaced.is_empty() {
+            return Ok(ContentionAction::Free);
+        }
+        let installation = &self.context.cluster.installation;
+        let plan = planned(installation, self.repository, current, &self.grants)?;
+        self.again = plan
+            .replaced
+            .intersection(&self.memory.replaced)
+            .cloned()
+            .collect();
+        let none = Ours::default();
+        let pause = self.context.runtime.resync_interval;
+        let is_undone = !self.again.is_empty();
+        let action = self
+            .memory
+            .replacing
+            .judge(&none, &none, is_undone, pause, Instant::now());
+        if action == ContentionAction::Wait {
+            for grant in &mut self.grants {
+                grant.replaces.retain(|sid| !self.again.contains(sid));
+            }
+        }
+        Ok(action)
+    }
+
+    /// Notes the policy as the sync found it, once. Returns what to do about changes that somebody
+    /// else made to our statements.
+    fn begin(&mut self, plan: &Plan<GrantName>) -> ContentionAction {
+        if let Some(begun) = &self.begun {
+            return begun.action;
+        }
+        second_writer::look_at_policy(self.context, self.repository, plan.current.as_ref());
+        let pause = self.context.runtime.resync_interval;
+        let contest = &mut self.memory.contest;
+        let action = contest.judge(&plan.found, &plan.wanted, false, pause, Instant::now());
+        self.begun = Some(Begun {
+            before: plan.current.clone(),
+            action,
+            unnoted: Some(action),
+            wrote: false,
+        });
+        action
+    }
+
+    /// Writes a document. Returns whether the search has ended with it.
+    async fn write(
+        &mut self,
+        plan: &Plan<GrantName>,
+        write: &Checked,
+        asked: Instant,
+    ) -> Result<bool, Problem> {
+        let RepositoryKey {
+            account,
+            region,
+            name,
+        } = self.repository;
+        let permit = self.context.runtime.leadership.write_permit()?;
+        second_writer::write_policy(self.context, self.repository, write.document());
+        // Noted before the answer, which may be lost.
+        self.memory.written = Some(Instant::now());
+        let written = self::write(self.account, self.repository, write, permit);
+        match written.await {
+            Ok(()) => {}
             // ECR has more than one error text for a principal that it does not know.
             Err(fault)
                 if fault.class == ErrorKind::Settling
                     || fault.code == "InvalidParameterException" =>
             {
-                memory.search.was_refused(fault, memory.began.elapsed());
+                let elapsed = self.memory.began.elapsed();
+                self.memory.search.was_refused(fault, elapsed);
+                return Ok(false);
             }
             Err(fault) => return Err(fault.into()),
         }
-    };
-    drop(turn);
-    let policy = match policy {
-        Some(written) => written.document().cloned(),
-        None => plan.current.clone(),
-    };
-    let Some(mut begun) = begun else {
-        return Ok(SyncOutcome::NoRepository);
-    };
-    let waits = begun.verdict == ContentionAction::Wait;
-    let now = Instant::now();
-    if !waits {
-        begun.leave(memory, policy.as_ref(), world);
-        second_writer::leave_policy(world, repository, policy.as_ref());
+        let window = asked.elapsed();
+        let metrics = &self.context.cloud.metrics;
+        metrics.write_window.observe(window.as_secs_f64());
+        let grants = self.grants.len();
+        tracing::info!(%account, region, repository = name, grants, characters = plan.characters, replaced = ?plan.replaced, ?window, "repository policy written");
+        if let Some(begun) = &mut self.begun {
+            begun.wrote = true;
+        }
+        // Noted at once: if the next call fails, our own writes must not be taken for somebody
+        // else's.
+        self.leave(write.document());
+        let memory = &mut *self.memory;
+        memory.replaced.extend(plan.replaced.iter().cloned());
+        let has_ended = memory.search.accepted();
+        for news in memory.search.news() {
+            let notice = membership::announce(metrics, self.repository, &news);
+            memory.notices.push(notice);
+        }
+        Ok(has_ended)
+    }
+
+    /// Notes our current statements in the policy.
+    fn leave(&mut self, policy: Option<&Document>) {
+        let ours = Ours::in_document(policy, &self.context.cluster.installation);
+        let unnoted = self.begun.as_mut().and_then(|begun| begun.unnoted.take());
+        let action = unnoted.unwrap_or(ContentionAction::Free);
+        self.memory.contest.leave(ours, action, Instant::now());
+    }
+
+    /// Notes the result of the sync, and returns it. `policy` is the current policy.
+    fn finish(mut self, plan: Plan<GrantName>, policy: Option<Document>) -> SyncOutcome {
+        let (context, repository) = (self.context, self.repository);
+        let now = Instant::now();
+        let action = self.begin(&plan);
+        let waits = action == ContentionAction::Wait;
+        let replacing = self.replacing.unwrap_or(ContentionAction::Free);
+        if !waits {
+            self.leave(policy.as_ref());
+            second_writer::leave_policy(context, repository, policy.as_ref());
+            let none = Ours::default();
+            self.memory.replacing.leave(none, replacing, now);
+        }
+        let Self {
+            memory,
+            grants,
+            again,
+            begun,
+            ..
+        } = self;
+        // A statement that is there again stays remembered, or it would count as new the next time.
         memory
-            .replacing
-            .leave(Ours::default(), begun.replacing, now);
+            .replaced
+            .retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
+        let pause = context.runtime.resync_interval;
+        let is_contested = memory.contest.is_on(pause, now);
+        let contested_sids = is_contested.then_some(&plan.foreign_sids);
+        if context.cloud.contested.note(repository, contested_sids) {
+            let requests = &context.cluster.requests;
+            requests.update_account(&repository.account);
+        }
+        let contested = is_contested.then(|| membership::contested(repository, &plan));
+        let mut standings = Standings::of(
+            &context.cluster.installation,
+            repository,
+            &memory.search,
+            &grants,
+            plan,
+            policy,
+            waits,
+        );
+        if replacing == ContentionAction::Wait {
+            let why = "somebody else puts it there again and again; find who calls ecr:SetRepositoryPolicy in CloudTrail";
+            let kept = again.into_iter().map(|sid| (sid, why.to_owned()));
+            standings.kept.extend(kept);
+        }
+        standings.replaced = memory.replaced.clone();
+        standings.contested = contested;
+        standings.put_back = action == ContentionAction::PutBack;
+        standings.changed = begun
+            .filter(|begun| begun.wrote)
+            .and_then(|begun| change(repository, begun.before, standings.policy.as_deref()));
+        SyncOutcome::UpToDate(Box::new(standings))
     }
-    // A statement that is there again stays remembered, or it would count as new the next time.
-    memory
-        .replaced
-        .retain(|sid| again.contains(sid) || !plan.kept.contains_key(sid));
-    let is_contested = memory.contest.is_on(pause, now);
-    if world
-        .contested
-        .note(repository, is_contested.then_some(&plan.foreign_sids))
-    {
-        world.look_at_account(&repository.account);
-    }
-    let contested = is_contested.then(|| membership::contested(repository, &plan));
-    let mut standings = Standings::of(
-        world,
-        repository,
-        &memory.search,
-        &grants,
-        plan,
-        policy,
-        waits,
-    );
-    let why = "somebody else puts it there again and again; find who calls ecr:SetRepositoryPolicy in CloudTrail";
-    if begun.replacing == ContentionAction::Wait {
-        standings
-            .kept
-            .extend(again.into_iter().map(|sid| (sid, why.to_owned())));
-    }
-    standings.replaced = memory.replaced.clone();
-    standings.contested = contested;
-    standings.put_back = begun.verdict == ContentionAction::PutBack;
-    standings.changed = begun
-        .wrote
-        .then(|| change(repository, begun.before, standings.policy.as_deref()))
-        .flatten();
-    Ok(SyncOutcome::UpToDate(Box::new(standings)))
 }
 
 /// Writes a checked document. Repository policies are written nowhere else.
@@ -418,6 +445,7 @@ async fn write(
     account: &Account,
     repository: &RepositoryKey,
     write: &Checked,
+    permit: WritePermit,
 ) -> Result<(), AwsError> {
     let RepositoryKey {
         account: _,
@@ -425,8 +453,12 @@ async fn write(
         name,
     } = repository;
     match write.document() {
-        Some(document) => account.set_repository_policy(region, name, document).await,
-        None => account.delete_repository_policy(region, name).await,
+        Some(document) => {
+            account
+                .set_repository_policy(region, name, document, permit)
+                .await
+        }
+        None => account.delete_repository_policy(region, name, permit).await,
     }
 }
 
@@ -463,59 +495,11 @@ pub(in crate::controller) fn changes(
 }
 
 pub(in crate::controller) fn planned(
-    world: &World,
+    installation: &Installation,
     repository: &RepositoryKey,
     current: Option<&str>,
     grants: &[GrantContribution<GrantName>],
 ) -> Result<Plan<GrantName>, Problem> {
-    repository::plan(current, grants, &world.installation)
+    repository::plan(current, grants, installation)
         .map_err(|error| membership::unreadable(repository, &error))
-}
-
-/// Syncs repositories again that were written lately, until a stop signal. A slow account does not
-/// hold up the others.
-pub async fn look_after(context: Arc<Context>) {
-    let context = &*context;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(crate::controller::requeue::after_success(context.world.resync_interval)) => {}
-            () = context.stop.clone() => return,
-        }
-        let mut by_account: BTreeMap<AccountId, Vec<RepositoryKey>> = BTreeMap::new();
-        for repository in context
-            .world
-            .coalescer
-            .to_look_after(context.world.resync_interval)
-            .await
-        {
-            by_account
-                .entry(repository.account.clone())
-                .or_default()
-                .push(repository);
-        }
-        let accounts = by_account
-            .into_iter()
-            .map(|(id, repositories)| look_again(context, id, repositories));
-        futures::future::join_all(accounts).await;
-    }
-}
-
-async fn look_again(context: &Context, id: AccountId, repositories: Vec<RepositoryKey>) {
-    for repository in repositories {
-        if context.stop.clone().now_or_never().is_some() {
-            return;
-        }
-        let Some(known) = context.world.watch_caches.account(&id) else {
-            return;
-        };
-        let looked = match context.world.aws.account(&id, &known.spec, None).await {
-            Ok(account) => {
-                bring_up_to_date(&context.world, &account, &repository, Freshness::Background).await
-            }
-            Err(problem) => Err(problem),
-        };
-        if let Err(problem) = looked {
-            tracing::warn!(reason = %problem.reason, "{repository} could not be looked at again: {}", problem.message);
-        }
-    }
 }

@@ -2,12 +2,14 @@
 //! behind our own writes.
 
 use crate::api::CrossAccountRegistryGrant;
-use crate::api::grant::{Applied, AppliedInstanceRole};
+use crate::api::grant::Applied;
 use crate::controller::state::keyed_locks::KeyedLocks;
 use crate::controller::state::slots;
 use crate::grant::GrantName;
+use crate::grant::desired::Desired;
 use kube::{Resource, ResourceExt};
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
@@ -20,7 +22,8 @@ pub struct ClaimsCache {
     /// The grants without a record whose access was searched for since the start.
     searched: Mutex<HashSet<String>>,
     roles: Mutex<HashMap<String, bool>>,
-    carried_out: Mutex<HashMap<String, u64>>,
+    /// A hash of the state that was applied last.
+    last_desired: Mutex<HashMap<String, u64>>,
     at_work: KeyedLocks<GrantName>,
 }
 
@@ -80,13 +83,16 @@ impl ClaimsCache {
         &self,
         grant: &CrossAccountRegistryGrant,
         role: &str,
-        profile: &str,
+        profile: Option<&str>,
     ) -> bool {
-        let is_it = |claimed: &AppliedInstanceRole| {
-            claimed.role == role && claimed.instance_profile == profile
-        };
+        let profile = profile.unwrap_or_default();
         self.with_claims(grant, |claims| {
-            claims.is_some_and(|applied| applied.instance_roles.iter().any(is_it))
+            claims.is_some_and(|applied| {
+                applied
+                    .instance_roles
+                    .iter()
+                    .any(|claimed| claimed.role == role && claimed.instance_profile == profile)
+            })
         })
     }
 
@@ -181,14 +187,14 @@ impl ClaimsCache {
         recorded.or_else(told)
     }
 
-    /// Notes a hash of the state that is now applied for the grant, and returns whether it was the
-    /// same before. After a start, the state before is not known.
-    pub fn carries_out(&self, uid: &str, what: u64) -> bool {
-        self.carried_out
-            .lock()
-            .expect("no panic while held")
-            .insert(uid.to_owned(), what)
-            == Some(what)
+    /// Remembers the state that is now applied for the grant, and returns whether it was the same
+    /// before. After a start, the state before is not known.
+    pub fn remembers_desired(&self, uid: &str, desired: Option<&Desired>) -> bool {
+        let mut hasher = DefaultHasher::new();
+        desired.hash(&mut hasher);
+        let now = hasher.finish();
+        let mut last = self.last_desired.lock().expect("no panic while held");
+        last.insert(uid.to_owned(), now) == Some(now)
     }
 
     /// Waits until no other work for a grant of this name is in progress. The revocation of a
@@ -221,7 +227,7 @@ impl ClaimsCache {
                 .expect("no panic while held")
                 .remove(&uid);
             self.roles.lock().expect("no panic while held").remove(&uid);
-            self.carried_out
+            self.last_desired
                 .lock()
                 .expect("no panic while held")
                 .remove(&uid);

@@ -2,8 +2,9 @@
 //! own reconciles must never write it at once. One sync serves all callers that wait: a hundred
 //! grants on one repository cost a few reads and writes, not a hundred.
 
-use crate::controller::repository_policy::sync::{
-    Freshness, Memory, RepositoryKey, SyncOutcome, SyncResult,
+use crate::controller::repository_policy::sync::Memory;
+use crate::controller::repository_policy::types::{
+    Freshness, RepositoryKey, SyncOutcome, SyncResult,
 };
 use crate::controller::second_writer::OwnAccess;
 use crate::grant::{GrantName, Problem};

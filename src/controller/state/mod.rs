@@ -6,6 +6,7 @@
 //! - `coalesce`: one writer per repository; concurrent callers share a sync.
 //! - `slots`: work slots per account, and the order in which they are assigned.
 //! - `pending`: grants that wait for their first slot, and which of them have changed.
+//! - `requests`: requests for reconciles, updates of accounts, and sweeps.
 //! - `keyed_locks`: a lock per key.
 //! - `role_locks`: a lock per instance role, and which trust policies IAM refused.
 //! - `lost`: grants that disappeared without a revocation.
@@ -17,6 +18,7 @@ pub mod keyed_locks;
 pub mod lost;
 pub mod pending;
 pub mod policy_cache;
+pub mod requests;
 pub mod role_locks;
 pub mod slots;
 pub mod unknown;

@@ -2,7 +2,7 @@
 //! others: the places that only its spec names count where it may have them, or is about to.
 
 use crate::api::CrossAccountRegistryGrant;
-use crate::controller::World;
+use crate::controller::context::Cluster;
 use crate::controller::record::may_have_lost_record;
 use crate::grant::decision::is_frozen;
 use crate::grant::sweep::{Claimed, KnownGrants};
@@ -12,19 +12,19 @@ use std::collections::BTreeSet;
 
 /// Returns the grants' current claims in the account. `unknown`: further grants that the cluster
 /// has.
-pub fn claimed_in(world: &World, id: &AccountId, unknown: &BTreeSet<GrantName>) -> Claimed {
-    let (all, mut unknown) = (world.grants.state(), unknown.clone());
+pub fn claimed_in(cluster: &Cluster, id: &AccountId, unknown: &BTreeSet<GrantName>) -> Claimed {
+    let (all, mut unknown) = (cluster.grants.state(), unknown.clone());
     let mut grants = Vec::new();
     for grant in &all {
-        match stake(world, grant) {
-            Stake::Claims => grants.push((&**grant, world.claims_cache.claims(grant))),
+        match stake(cluster, grant) {
+            Stake::Claims => grants.push((&**grant, cluster.claims_cache.claims(grant))),
             Stake::Tagged => drop(unknown.insert(GrantName::of(grant))),
             Stake::Nothing => {}
         }
     }
     Claimed::of(
         id,
-        &world.installation,
+        &cluster.installation,
         &KnownGrants {
             grants,
             unknown: &unknown,
@@ -42,14 +42,14 @@ enum Stake {
     Nothing,
 }
 
-fn stake(world: &World, grant: &CrossAccountRegistryGrant) -> Stake {
-    let claims_cache = &world.claims_cache;
+fn stake(cluster: &Cluster, grant: &CrossAccountRegistryGrant) -> Stake {
+    let claims_cache = &cluster.claims_cache;
     if !claims_cache.has_no_claims(grant) {
         return Stake::Claims;
     }
     // The grant had a record once, or somebody pretends that it had. Its own reconcile searches the
     // places of its spec and revokes access there.
-    let otherwise = if may_have_lost_record(world, grant) {
+    let otherwise = if may_have_lost_record(cluster, grant) {
         Stake::Tagged
     } else {
         Stake::Nothing
@@ -60,11 +60,11 @@ fn stake(world: &World, grant: &CrossAccountRegistryGrant) -> Stake {
     if is_frozen(&grant.spec) && claims_cache.was_searched_for(&grant.uid().unwrap_or_default()) {
         return Stake::Nothing;
     }
-    match world.decide(grant) {
+    match cluster.decide(grant) {
         Decision::Enforce { .. } => Stake::Claims,
         // It was not searched yet whether the grant lost its record.
         Decision::Preview { .. } | Decision::Suspend { .. }
-            if grant_if_enforced(&GrantName::of(grant), &grant.spec, None, &world.rules())
+            if grant_if_enforced(&GrantName::of(grant), &grant.spec, None, &cluster.rules())
                 .is_ok() =>
         {
             Stake::Claims

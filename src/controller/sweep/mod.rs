@@ -83,11 +83,11 @@ struct Memory {
 /// ones are removed from the statuses.
 pub(super) async fn run(context: Arc<Context>, settings: Option<SweepSettings>) {
     tokio::select! {
-        () = context.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
-        () = context.stop.clone() => return,
+        () = context.runtime.filled.wait_for(&[Cache::Grants, Cache::Accounts, Cache::Namespaces]) => {}
+        () = context.runtime.stop.clone() => return,
     }
     let Some(settings) = settings else {
-        for account in context.world.watch_caches.accounts.state() {
+        for account in context.cluster.watch_caches.accounts.state() {
             report::nothing(&context, &account).await;
         }
         return;
@@ -97,7 +97,7 @@ pub(super) async fn run(context: Arc<Context>, settings: Option<SweepSettings>) 
         round(&context, &settings, begin, &mut memories).await;
         tokio::select! {
             () = tokio::time::sleep(settings.tick()) => {}
-            () = context.stop.clone() => return,
+            () = context.runtime.stop.clone() => return,
         }
     }
 }
@@ -109,7 +109,7 @@ async fn round(
     begin: Instant,
     memories: &mut BTreeMap<AccountId, Memory>,
 ) {
-    let accounts = context.world.watch_caches.accounts.state();
+    let accounts = context.cluster.watch_caches.accounts.state();
     let accounts: BTreeMap<AccountId, Arc<AWSAccount>> = accounts
         .into_iter()
         .filter_map(|account| Some((account.name_any().parse().ok()?, account)))
@@ -128,7 +128,7 @@ async fn round(
         memories.entry(id.clone()).or_insert_with(new);
     }
     note_regions(context, memories);
-    let asked = std::mem::take(&mut *context.world.to_sweep.lock().expect("no panic while held"));
+    let asked = context.cluster.requests.take_sweeps();
     let due: Vec<_> = memories
         .iter_mut()
         .filter_map(|(id, memory)| {
@@ -170,7 +170,7 @@ async fn round(
         async move {
             // A panic because of one account's content must not keep the others from being swept.
             let swept = sweep(context, settings, begin, (id, account), memory, unknown);
-            let swept = supervise::isolated("sweep account", &context.world.metrics, swept).await;
+            let swept = supervise::isolated("sweep account", &context.cloud.metrics, swept).await;
             let pause = swept.unwrap_or_else(|panicked| {
                 tracing::error!(account = %id, "the sweep of this account ended early: {panicked}");
                 AGAIN.min(settings.interval)
@@ -198,14 +198,14 @@ fn rules(account: &AWSAccount) -> u64 {
 
 /// Removes the metrics of an account that is not known any more.
 fn forget(context: &Context, id: &AccountId) -> bool {
-    context.world.metrics.sweep_found.remove(&OfAccount {
+    context.cloud.metrics.sweep_found.remove(&OfAccount {
         account: id.to_string(),
     });
     false
 }
 
 fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
-    for grant in context.world.grants.state() {
+    for grant in context.cluster.grants.state() {
         let registry = &grant.spec.registry;
         let Some(memory) = registry
             .account_id
@@ -227,11 +227,11 @@ fn note_regions(context: &Context, memories: &mut BTreeMap<AccountId, Memory>) {
 /// them, or they are new. Their claims are unknown, so they must not count as gone.
 async fn unknown_grants(context: &Context) -> Result<BTreeSet<GrantName>, kube::Error> {
     let listed = in_time(stored::list_metadata::<CrossAccountRegistryGrant>(
-        &context.client,
+        &context.runtime.client,
     ))
     .await?;
     let known: BTreeSet<Option<String>> = context
-        .world
+        .cluster
         .grants
         .state()
         .iter()
@@ -256,10 +256,10 @@ async fn sweep(
     memory: &mut Memory,
     unknown: &BTreeSet<GrantName>,
 ) -> Duration {
-    if context.stop.clone().now_or_never().is_some() {
+    if context.runtime.stop.clone().now_or_never().is_some() {
         return settings.soon();
     }
-    let session = match context.world.aws.account(id, &account.spec, None).await {
+    let session = match context.cloud.aws.account(id, &account.spec, None).await {
         Ok(session) => session,
         Err(problem) => {
             // The account's condition reports it.
@@ -284,13 +284,13 @@ async fn sweep(
     };
     let looked = tokio::select! {
         looked = scan::look(&place, &memory.regions) => looked,
-        () = context.stop.clone() => return settings.soon(),
+        () = context.runtime.stop.clone() => return settings.soon(),
     };
     let now = begin.elapsed();
     memory.sightings.note(&looked.seen, now);
     let circumstances = Circumstances {
         mode: settings.mode,
-        grants: context.world.grants.state().len(),
+        grants: context.cluster.grants.state().len(),
         unknown_grants: unknown.len(),
         confirmed: confirmed(account),
         unclaimed_for: settings.unclaimed_for,
@@ -298,7 +298,7 @@ async fn sweep(
     };
     let judged = verdict(&looked.seen, &memory.sightings, &circumstances);
     // The findings may belong to another operator, which is alive.
-    let is_another_operators = second_writer::paused(&context.world, id).is_some();
+    let is_another_operators = second_writer::paused(&context.cluster, id).is_some();
     let mut ripe = match &judged {
         SweepDecision::Remove { now, .. } if !is_another_operators => now.clone(),
         SweepDecision::Remove { .. } | SweepDecision::Nothing | SweepDecision::Report(_) => {

@@ -3,7 +3,7 @@
 use super::scan::{Looked, ScanTarget};
 use crate::api::conditions::Reason;
 use crate::controller::repository_policy::read_back::revoke;
-use crate::controller::repository_policy::sync::{RepositoryKey, SyncOutcome};
+use crate::controller::repository_policy::types::{RepositoryKey, SyncOutcome};
 use crate::grant::Problem;
 use crate::grant::sweep::Leftover;
 use crate::telemetry::metrics::OfAccount;
@@ -68,7 +68,7 @@ fn note(
             let number = u64::try_from(arns.len()).unwrap_or_default();
             place
                 .context
-                .world
+                .cloud
                 .metrics
                 .sweep_removed
                 .get_or_create(&account)
@@ -88,15 +88,15 @@ fn note(
 /// shows that.
 async fn statements(place: &ScanTarget<'_>, repository: &RepositoryKey) -> Result<(), Problem> {
     // The sync has its own permits. Without one, nothing need be read.
-    place.context.world.leadership.may_write().map(drop)?;
+    place.context.runtime.leadership.write_permit().map(drop)?;
     if place
         .claimed()
         .has_repository(&repository.region, &repository.name)
     {
         return Err(claimed_by_now());
     }
-    place.context.world.lost.remove_from(repository);
-    match revoke(&place.context.world, place.session, repository).await? {
+    place.context.cluster.lost.remove_from(repository);
+    match revoke(place.context, place.session, repository).await? {
         SyncOutcome::UpToDate(standings) => standings.unrevoked.map_or(Ok(()), Err),
         SyncOutcome::NoRepository => Ok(()),
     }
@@ -146,9 +146,9 @@ async fn identity(place: &ScanTarget<'_>, found: &Leftover) -> Result<(), Proble
         .removal()
         .map_err(|why| Problem::new(Reason::StillInUse, why))?;
     for step in steps {
-        let permit = place.context.world.leadership.may_write()?;
+        let permit = place.context.runtime.leadership.write_permit()?;
         let words = step.to_string();
-        permit.carry(place.session.apply(step)).await?;
+        place.session.apply(step, permit).await?;
         tracing::info!(account = %place.id, grant = %owner.grant, "{words}");
     }
     Ok(())

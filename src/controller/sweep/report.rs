@@ -22,14 +22,14 @@ pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, r
         account: account.name_any(),
     };
     context
-        .world
+        .cloud
         .metrics
         .sweep_found
         .get_or_create(&of)
         .set(i64::from(told.found));
     let about = account.object_ref(&());
     if removed > 0 {
-        context.events.swept(&about, removed).await;
+        context.runtime.events.swept(&about, removed).await;
     }
     let before = told_before(account);
     if before == Some(&told) {
@@ -52,7 +52,11 @@ pub async fn swept(context: &Context, account: &AWSAccount, told: SweepStatus, r
             ?things,
             "found in AWS, and no grant claims it: {message}"
         );
-        context.events.unclaimed(&about, &unclaimed(*found)).await;
+        context
+            .runtime
+            .events
+            .unclaimed(&about, &unclaimed(*found))
+            .await;
     }
     if !told.problems.is_empty() && before.is_none_or(|before| before.problems != told.problems) {
         tracing::warn!(account = of.account, problems = ?told.problems, "not everything could be swept");
@@ -65,10 +69,12 @@ fn told_before(account: &AWSAccount) -> Option<&SweepStatus> {
 }
 
 async fn write(context: &Context, account: &AWSAccount, status: &Value) {
-    let (leadership, api) = (&context.world.leadership, Api::all(context.client.clone()));
-    if let Err(error) =
-        patch::status_as(SWEEP_FIELD_MANAGER, leadership, api, account, status).await
-    {
+    let api = Api::all(context.runtime.client.clone());
+    let written = async {
+        let permit = patch::permitted(&context.runtime.leadership)?;
+        patch::status_as(SWEEP_FIELD_MANAGER, permit, api, account, status).await
+    };
+    if let Err(error) = written.await {
         tracing::warn!(account = account.name_any(), %error, "the sweep's status could not be written");
     }
 }

@@ -6,7 +6,7 @@ use crate::api::AWSAccount;
 use crate::aws::Account;
 use crate::aws::ecr::PolicyRead;
 use crate::aws::error::{AwsError, ErrorKind};
-use crate::controller::repository_policy::sync::RepositoryKey;
+use crate::controller::repository_policy::types::RepositoryKey;
 use crate::grant::desired::Owner;
 use crate::grant::observed::{InstanceProfile, Role};
 use crate::grant::sweep::{Claimed, Finding, Leftover, Seen, leftovers, no_rule_admits};
@@ -38,7 +38,7 @@ pub struct Looked {
 impl ScanTarget<'_> {
     /// Returns the grants' current claims here.
     pub fn claimed(&self) -> Claimed {
-        claimed_in(&self.context.world, self.id, self.unknown)
+        claimed_in(&self.context.cluster, self.id, self.unknown)
     }
 
     /// Returns the path of the roles and instance profiles that the operator creates here.
@@ -116,7 +116,7 @@ async fn identities(
         let Some(tags) = session.role_tags(&name).await? else {
             continue;
         };
-        let Some(owner) = claimed.former_owner(&tags, &context.world.installation) else {
+        let Some(owner) = claimed.former_owner(&tags, &context.cluster.installation) else {
             continue;
         };
         let Some(role) = session.role(&name).await? else {
@@ -137,7 +137,7 @@ async fn identities(
         let Some(profile) = session.instance_profile_with_tags_as_given(&name).await? else {
             continue;
         };
-        if let Some(owner) = claimed.former_owner(&profile.tags, &context.world.installation) {
+        if let Some(owner) = claimed.former_owner(&profile.tags, &context.cluster.installation) {
             profiles.push((name, profile, owner));
         }
     }
@@ -181,7 +181,7 @@ async fn repositories(
         if policy
             .statements
             .iter()
-            .any(|statement| context.world.installation.owns(statement))
+            .any(|statement| context.cluster.installation.owns(statement))
         {
             let partition = account.spec.partition.name();
             let arn = format!("arn:{partition}:ecr:{region}:{id}:repository/{name}");
@@ -194,7 +194,7 @@ async fn repositories(
                 rules,
                 id,
                 &name,
-                &carried(&policy, &context.world.installation),
+                &carried(&policy, &context.cluster.installation),
             ) {
                 looked.refused.insert(arn.clone());
             }

@@ -120,12 +120,15 @@ async fn how_often_a_grant_failed_is_forgotten_once_it_is_gone() {
     let (context, _writer) = Context::before(empty()).await;
     let context = Arc::new(context);
     let (sender, _receiver) = futures::channel::mpsc::unbounded();
-    context.backoff.failed("1", Some(1));
-    context.backoff.failed("2", Some(1));
+    context.runtime.backoff.failed("1", Some(1));
+    context.runtime.backoff.failed("2", Some(1));
     let events = futures::stream::iter([Ok(Event::Delete(grant("a", "1")))]);
     let _: Vec<_> = noticed(context.clone(), sender, events).collect().await;
     assert_eq!(
-        (context.backoff.count("1"), context.backoff.count("2")),
+        (
+            context.runtime.backoff.count("1"),
+            context.runtime.backoff.count("2")
+        ),
         (0, 1)
     );
     let vanished = Vanished {
@@ -133,7 +136,7 @@ async fn how_often_a_grant_failed_is_forgotten_once_it_is_gone() {
         claims: claims(),
     };
     leave_to_the_sweep(&context, &vanished, 1).await;
-    assert_eq!(context.backoff.count("2"), 0);
+    assert_eq!(context.runtime.backoff.count("2"), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -218,10 +218,10 @@ fn a_prefix_is_given_up_only_where_waiting_helps_with_none_of_it() {
     let (denied, slow) = (Reason::AccessDenied, Reason::Throttled);
     let is_lost = |found: &[_], unlisted: &[_]| {
         let kept = before.repositories_to_keep(&Applied::none(), found, unlisted);
-        let [(place, Some(problem))] = kept.as_slice() else {
+        let [unrevoked] = kept.as_slice() else {
             panic!("{kept:?}")
         };
-        place.is_lost_to(problem)
+        unrevoked.is_given_up(true)
     };
     assert!(is_lost(&[found("a", denied), found("b", denied)], &[]));
     assert!(!is_lost(&[found("a", denied), found("b", slow)], &[]));
@@ -334,7 +334,7 @@ fn kept(
     before
         .repositories_to_keep(wanted, &found, &unlisted)
         .into_iter()
-        .map(|(place, _)| place.to_string())
+        .map(|unrevoked| unrevoked.place.to_string())
         .collect()
 }
 
@@ -488,7 +488,7 @@ proptest! {
         for place in before.places() {
             let Place::Repositories { region, pattern } = &place else { continue };
             let failed = found.iter().any(|(of, name, why)| of == region && pattern.matches(name) && why.is_some());
-            prop_assert_eq!(kept.iter().any(|(kept, _)| *kept == place), failed, "{}", place);
+            prop_assert_eq!(kept.iter().any(|kept| kept.place == place), failed, "{}", place);
         }
     }
 }

@@ -1,0 +1,264 @@
+//! Runs the operator: connects, takes part in the leader election, works while this replica leads,
+//! and ends at a stop signal.
+
+use super::context::{Cloud, Cluster, Context, Runtime};
+use super::leadership::{self, Election, Leadership};
+use super::state::requests::{Requested, Requests};
+use super::state::watch_caches::{Cache, CacheSync, WatchCaches};
+use super::supervise::Supervisor;
+use super::watches::{Watches, reconcile_grants};
+use super::{
+    Settings, Stop, accounts, connection, events, instrument, recent, repository_policy, requeue,
+    sweep, vanished, watch,
+};
+use crate::aws::Aws;
+use crate::aws::rate_limit::{self, Work};
+use crate::policy::Installation;
+use crate::telemetry::Telemetry;
+use crate::telemetry::health::{self, Readiness, Stage};
+use futures::FutureExt;
+use futures::channel::mpsc;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::reflector;
+use kube::{Api, Client, ResourceExt};
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Runs the operator until it receives a stop signal.
+///
+/// # Errors
+/// When there is no access to a cluster, or the health address cannot be bound.
+pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
+    let (client, place) = connect()
+        .await
+        .map_err(|error| format!("no access to a cluster: {error}"))?;
+    let stop = stop_signal().boxed().shared();
+    let telemetry = Telemetry::default();
+    let (address, call_timeout) = (settings.health_address, settings.call_timeout);
+    tokio::select! {
+        ended = lead(settings, (client, place), telemetry.clone(), stop.clone()) => ended,
+        served = health::serve(address, telemetry, call_timeout) => {
+            let why = served.err().map(|error| error.to_string()).unwrap_or_default();
+            Err(format!("health checks cannot be served on {address}: {why}").into())
+        }
+    }
+}
+
+/// Connects a client whose calls end. A watch may be silent for a while, but a longer silence means
+/// that the connection died. Also returns the address of the API server, for messages.
+async fn connect() -> Result<(Client, String), Box<dyn Error>> {
+    let mut config = connection::config(None).await?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(watch::SILENT_AT_MOST);
+    let place = connection::place(&config);
+    Ok((Client::try_from(config)?, place))
+}
+
+/// Works while this replica leads, until a stop signal.
+async fn lead(
+    settings: Settings,
+    (client, place): (Client, String),
+    telemetry: Telemetry,
+    stop: Stop,
+) -> Result<(), Box<dyn Error>> {
+    let installation = match &settings.installation {
+        Some(installation) => installation.clone(),
+        None => tokio::select! {
+            found = installation_of_cluster(&client, &place, &telemetry.readiness) => found?,
+            () = stop.clone() => return Ok(()),
+        },
+    };
+    tracing::info!(%installation, version = env!("CARGO_PKG_VERSION"), "starting");
+    let work = |leadership| {
+        work(
+            &settings,
+            &client,
+            &installation,
+            leadership,
+            &telemetry,
+            &stop,
+        )
+    };
+    let Some(lease_duration) = settings.lease_duration else {
+        telemetry.metrics.leader.set(1);
+        let leadership = Arc::new(Leadership::always(settings.call_timeout));
+        leadership::until_over(
+            &leadership,
+            work(leadership.clone()),
+            &stop,
+            std::future::pending::<()>(),
+        )
+        .await;
+        return Ok(());
+    };
+    // A replica that cannot renew the Lease gives up within the Lease's duration. One that does not
+    // even try is stuck.
+    let pulse = telemetry.liveness.pulse("the election", lease_duration * 3);
+    let leases = Api::<Lease>::namespaced(client.clone(), client.default_namespace());
+    let election = Election::new(leases, identity(), lease_duration, pulse);
+    Ok(leadership::take_part(
+        election,
+        settings.call_timeout,
+        &telemetry,
+        stop.clone(),
+        work,
+    )
+    .await?)
+}
+
+/// Returns this replica's identity: its Pod's name, and a suffix that changes when the container
+/// restarts.
+fn identity() -> String {
+    let pod = std::env::var("POD_NAME").unwrap_or_else(|_| "registry-grants".into());
+    format!("{pod}-{:08x}", fastrand::u32(..))
+}
+
+/// Watches and reconciles during one term, until a stop signal arrives and running work has ended.
+/// The future may be dropped while no write is in progress: then everything that it started ends.
+async fn work(
+    settings: &Settings,
+    client: &Client,
+    installation: &Installation,
+    leadership: Arc<Leadership>,
+    telemetry: &Telemetry,
+    stop: &Stop,
+) {
+    let Telemetry {
+        metrics,
+        readiness,
+        liveness,
+        ..
+    } = telemetry;
+    let (grants, grants_writer) = reflector::store();
+    let (accounts, accounts_writer) = reflector::store();
+    let (namespaces, namespaces_writer) = reflector::store();
+    let (requests, requested) = Requests::new(metrics.clone());
+    let aws = Aws::from_environment(installation, settings.call_timeout, metrics.clone()).await;
+    let watch_caches = WatchCaches {
+        accounts,
+        namespaces,
+    };
+    let context = Arc::new(Context {
+        cluster: Cluster::new(installation.clone(), grants, watch_caches, requests),
+        cloud: Cloud::new(aws, settings.concurrency, metrics.clone()),
+        runtime: Runtime::new(
+            leadership,
+            client.clone(),
+            events::Events::new(client.clone()),
+            settings.resync_interval,
+            stop.clone(),
+        ),
+    });
+    metrics.watch(Arc::new(instrument::Watched::of(&context)));
+    let Requested {
+        grants: requested_grants,
+        accounts: requested_accounts,
+    } = requested;
+    let (gone, vanished) = mpsc::unbounded();
+    let watches = Watches {
+        grants: grants_writer,
+        accounts: accounts_writer,
+        namespaces: namespaces_writer,
+        gone,
+    };
+    let grant_controller = async {
+        reconcile_grants(&context, watches, requested_grants, readiness).await;
+        if stop.clone().now_or_never().is_none() {
+            liveness.ended("the work on grants");
+        }
+    };
+    let supervised = Supervisor {
+        metrics,
+        liveness,
+        stop,
+    };
+    let vanished = tokio::sync::Mutex::new(vanished::PendingRevocations::of(vanished));
+    let vanished = supervised.run("revoke vanished grants", || {
+        vanished::run(&context, &vanished)
+    });
+    let look_after_the_start = supervised.run("look after revoked places", || {
+        recent::look_after_the_start(&context)
+    });
+    let look_after = supervised.run("look after repositories", || {
+        repository_policy::resync::look_after(context.clone())
+    });
+    let sweep = supervised.run("sweep", || sweep::run(context.clone(), settings.sweep));
+    tokio::join!(
+        announce_readiness(&context.runtime.filled, readiness, stop),
+        grant_controller,
+        accounts::run(context.clone(), requested_accounts, stop.clone()),
+        vanished,
+        look_after_the_start,
+        rate_limit::with(Work::background(), look_after),
+        rate_limit::with(Work::background(), sweep),
+    );
+}
+
+/// Waits for SIGTERM or SIGINT. After that, running work is finished and nothing new begins.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be handled");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+}
+
+/// Returns the installation ID of the cluster. Waits while the cluster cannot be reached: an
+/// operator that exits and is restarted would not reach it any sooner. `place` is the address that
+/// the client connects to.
+async fn installation_of_cluster(
+    client: &Client,
+    place: &str,
+    readiness: &Readiness,
+) -> Result<Installation, Box<dyn Error>> {
+    const CONNECTION: &str = "the namespace kube-system";
+    for pause in requeue::Reconnect::default() {
+        let error = match Api::<Namespace>::all(client.clone())
+            .get("kube-system")
+            .await
+        {
+            Ok(namespace) => {
+                readiness.works(CONNECTION);
+                let uid = namespace
+                    .uid()
+                    .ok_or("namespace kube-system has no UID; give --installation")?;
+                return Ok(Installation::of_cluster(&uid));
+            }
+            Err(kube::Error::Api(status))
+                if (400..500).contains(&status.code) && status.code != 429 =>
+            {
+                return Err(
+                    format!("{place}: namespace kube-system cannot be read: {status}").into(),
+                );
+            }
+            Err(error) => connection::causes(&error),
+        };
+        tracing::warn!("{place}: namespace kube-system cannot be read, trying again: {error}");
+        readiness.fails(CONNECTION, &error);
+        tokio::time::sleep(pause).await;
+    }
+    Err(format!("{place}: namespace kube-system cannot be read").into())
+}
+
+async fn announce_readiness(filled: &CacheSync, readiness: &Readiness, stop: &Stop) {
+    for (cache, name) in [
+        (Cache::Grants, "grants"),
+        (Cache::Accounts, "accounts"),
+        (Cache::Namespaces, "namespaces"),
+    ] {
+        readiness.set(Stage::Fills(name));
+        let wanted = [cache];
+        tokio::select! {
+            () = filled.wait_for(&wanted) => {}
+            // After a stop signal, the caches are not filled any more.
+            () = stop.clone() => return,
+        }
+    }
+    readiness.set(Stage::Leads);
+    tracing::info!("ready");
+}
