@@ -28,7 +28,7 @@ demo: build ## play the whole story and end everything; with KEEP=1 leave it run
 
 # Without `build`: it has to work whatever state the sources are in.
 demo-down: ## end what `make demo KEEP=1` left running
-	@if [ -x $(BIN)/demo ]; then $(BIN)/demo down; else echo 'no demo was kept'; fi
+	@if [ -x $(BIN)/demo ]; then $(BIN)/demo down; else echo 'no demo is running'; fi
 
 # How many integration tests run at a time on one installation is decided by `tests/support/src/installation.rs`. Those that wait for their turn
 # must not keep the others from beginning.
