@@ -1,13 +1,13 @@
-# The operator's image. Nothing in it but the binary, glibc and CA certificates:
+# The operator's image. It contains only the binary, glibc and CA certificates. Build it with:
 #   docker build --tag registry-grants:0.1.0 .
 
 FROM rust:1.95-bookworm AS builder
 WORKDIR /build
 
-# The dependencies, before any of our sources is there: this layer is built anew only when a manifest changes. The C
-# compiler that aws-lc-sys needs is in the base image; on x86-64 and ARM64 it does not need CMake.
-# The workspace's other member is for the tests; its manifest is here because Cargo.lock covers it as well (--locked).
-# rust-toolchain.toml is not: the base image says which compiler.
+# Builds the dependencies without our sources, so that this layer is rebuilt only when a manifest changes. The base image has
+# the C compiler that aws-lc-sys needs. On x86-64 and ARM64, aws-lc-sys does not need CMake.
+# The workspace's other member is for tests. Its manifest is needed because Cargo.lock also covers it (--locked).
+# rust-toolchain.toml is not copied: the base image determines the compiler.
 COPY Cargo.toml Cargo.lock ./
 COPY tests/support/Cargo.toml tests/support/
 RUN mkdir -p src tests/support/src \
@@ -15,13 +15,13 @@ RUN mkdir -p src tests/support/src \
  && touch src/lib.rs tests/support/src/lib.rs \
  && cargo build --release --locked --package registry-grants --bin registry-grants
 
-# Our sources. COPY keeps their times, which may be older than the stubs just built, and cargo goes by time: without the
-# `clean` the image could hold the stub.
+# Builds our sources. COPY keeps their modification times, which may be older than the stubs above. cargo compares times, so
+# without `clean` the image could contain the stub.
 COPY src src
 RUN cargo clean --release --locked --package registry-grants \
  && cargo build --release --locked --package registry-grants --bin registry-grants
 
-# Bookworm's glibc, as in the builder, and CA certificates; no shell, no package manager.
+# Has Bookworm's glibc, like the builder, and CA certificates, but no shell and no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -31,7 +31,7 @@ LABEL org.opencontainers.image.title="registry-grants" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=builder /build/target/release/registry-grants /usr/local/bin/registry-grants
-# As a number, for runAsNonRoot cannot be checked against a name.
+# A number, because runAsNonRoot cannot be checked for a name.
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["/usr/local/bin/registry-grants"]

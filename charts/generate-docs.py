@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Makes docs/reference/chart.md of the comments in the chart's values.yaml.
+"""Generates docs/reference/chart.md from the comments in the chart's values.yaml.
 
     charts/generate-docs.py            writes it
-    charts/generate-docs.py --check    says with its exit status whether it is as it should be
+    charts/generate-docs.py --check    reports with its exit status whether the page is current
 
-How values.yaml is written: `## Title` begins a section, the comment below it introduces the section. A comment directly
+The format of values.yaml: `## Title` begins a section, and the comment below it introduces the section. A comment directly
 above a key describes it; `#` alone ends a paragraph, a line indented by four more spaces is an example. Every value
 needs a description. Only the plain block style of our own values.yaml is understood, not YAML in general.
 """
@@ -24,7 +24,7 @@ HEAD = """\
 
 `helm install registry-grants charts/registry-grants --namespace registry-grants --create-namespace --wait --values my-values.yaml`
 
-`values.schema.json` beside them refuses values that do not exist or cannot be.
+`values.schema.json` rejects unknown and invalid values.
 """
 
 KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z0-9_.-]+):(?: +(?P<value>.*))?$")
@@ -45,7 +45,7 @@ class Section(NamedTuple):
 
 
 class Failure(Exception):
-    """Something in values.yaml that whoever edits it has to mend."""
+    """An error in values.yaml that its author must correct."""
 
 
 def main(arguments):

@@ -1,11 +1,11 @@
-{{/* The chart's name, as it stands in labels and as the container's name. */}}
+{{/* The chart's name, used in labels and as the container's name. */}}
 {{- define "registry-grants.name" -}}
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/*
-The name of what is made. A release that is called after the chart does not get "registry-grants-registry-grants".
-Cut at 50, for the names of the aggregated roles are longer than this one, and labels end at 63.
+The name of the release's resources. A release that is named after the chart does not get "registry-grants-registry-grants".
+It is cut at 50 characters, because the names of the aggregated roles are longer, and labels have at most 63.
 */}}
 {{- define "registry-grants.fullname" -}}
 {{- $name := include "registry-grants.name" . -}}
@@ -21,7 +21,7 @@ Cut at 50, for the names of the aggregated roles are longer than this one, and l
 {{- end -}}
 {{- end -}}
 
-{{/* What selects the Pods: never changes in a release's life, for a Deployment's selector cannot. */}}
+{{/* The labels that select the Pods. They never change during a release's life, because a Deployment's selector cannot. */}}
 {{- define "registry-grants.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "registry-grants.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -34,7 +34,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
-{{/* A digest says exactly which image; a tag beside it would only be decoration. */}}
+{{/* A digest identifies the image exactly, so the tag is omitted. */}}
 {{- define "registry-grants.image" -}}
 {{- with .Values.image -}}
 {{- if .digest -}}
@@ -46,9 +46,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{/*
-Not empty where the API server does not know AWSAccount yet, but will before this release is through. Helm looks up
-every kind of the manifest before it creates the first resource of it, so on such a cluster the accounts cannot stand
-in the manifest: accounts.yaml makes them a hook then.
+Not empty if the API server does not know AWSAccount yet, but this release installs it. Helm looks up every kind of the
+manifest before it creates the first resource, so on such a cluster the manifest cannot contain the accounts. accounts.yaml
+then makes them a hook.
 */}}
 {{- define "registry-grants.accountsAreEarly" -}}
 {{- if and .Values.crds.install (not (.Capabilities.APIVersions.Has "registrygrants.dev/v1alpha1/AWSAccount")) -}}

@@ -35,7 +35,7 @@ pub async fn denied<T>(report: &Report, scene: &Scene, when: &str, needed: &Done
 }
 
 fn is_denied<T>(outcome: Outcome<T>) -> Result<()> {
-    say(format!("as it should be: {}", outcome.denied()?));
+    say(format!("as expected: {}", outcome.denied()?));
     Ok(())
 }
 
@@ -47,7 +47,7 @@ pub async fn allowed<'a>(
 ) -> Done<Session<'a>> {
     let repository = repository();
     let instance = report.step(
-        "start as the EC2 instance, with the role that the operator made",
+        "start as the EC2 instance with the role that the operator created",
         async {
             let role = &granted.need()?.instance_role;
             let session = Session::of_instance(scene.stack.need()?, role)
@@ -68,7 +68,7 @@ pub async fn allowed<'a>(
             pull(instance.need()?, &repository, "direct", pushed.need()?).await
         })
         .await;
-    let by_role = report.step("by the role in A: assume it", async {
+    let by_role = report.step("through the role in A: assume it", async {
         let role = &granted.need()?.role_in_a;
         let session = instance.need()?.assume(role).await?.allowed()?;
         say(role);
@@ -76,12 +76,12 @@ pub async fn allowed<'a>(
     });
     let by_role = by_role.await;
     let pushed = report
-        .step("by the role in A: push", async {
+        .step("through the role in A: push", async {
             push(by_role.need()?, &repository, "by-role").await
         })
         .await;
     report
-        .step("by the role in A: pull", async {
+        .step("through the role in A: pull", async {
             pull(by_role.need()?, &repository, "by-role", pushed.need()?).await
         })
         .await;
@@ -110,7 +110,7 @@ async fn pull(
         "expected the image that was pushed, {pushed}; it is {pulled}"
     );
     say(format!(
-        "crane pull {}/{}:{tag}: the image that was pushed",
+        "crane pull {}/{}:{tag}: the pushed image",
         repository.host(),
         repository.name
     ));

@@ -69,6 +69,6 @@ fn is_equal(actual: &Document, article: &str) -> Result<()> {
         actual.without_role_paths().same_meaning(&expected),
         "expected the same meaning, up to the role's path, as\n{expected}\nit is\n{actual}"
     );
-    say(format!("the same meaning as by hand: {actual}"));
+    say(format!("same meaning as the manual setup: {actual}"));
     Ok(())
 }

@@ -22,7 +22,7 @@ fn state_file(folder: &Path) -> PathBuf {
 pub fn refuse_if_running(folder: &Path) -> Result<()> {
     match read(folder)? {
         Some(kept) if kept.stack.is_running() => {
-            bail!("a demo is still running (KEEP=1); end it with `make demo-down` first")
+            bail!("a demo is still running (KEEP=1); stop it with `make demo-down` first")
         }
         _ => Ok(()),
     }
@@ -49,7 +49,7 @@ pub fn write(folder: &Path, kept: &Kept) -> Result<()> {
 /// Ends the processes that were written down, if they are still those.
 pub fn end(folder: &Path) -> Result<ExitCode> {
     let Some(kept) = read(folder)? else {
-        println!("no demo was kept");
+        println!("no demo is running");
         return Ok(ExitCode::SUCCESS);
     };
     for (name, process) in kept
@@ -59,9 +59,9 @@ pub fn end(folder: &Path) -> Result<ExitCode> {
         .chain([("stack", &kept.stack)])
     {
         let state = if process.is_running() {
-            "ended"
+            "stopped"
         } else {
-            "had ended already"
+            "had already stopped"
         };
         process.end();
         println!("{name}: {state}");
@@ -80,7 +80,7 @@ pub fn explain(folder: &Path, docker: &Path, info: &Info, repository: &Repositor
         .collect();
     let environment = folder.join("env.sh");
     let text = format!(
-        "# For `source`: the demo's kubectl and Helm with its cluster, AWS as account A's root, crane as account B's instance.\n\
+        "# Source this file: kubectl and Helm for the demo's cluster, AWS as account A's root, crane as account B's instance.\n\
          export PATH='{path}':\"$PATH\"\n\
          export KUBECONFIG='{kubeconfig}'\n\
          export AWS_ENDPOINT_URL='{aws}' AWS_REGION={region} AWS_ACCESS_KEY_ID={account} AWS_SECRET_ACCESS_KEY=root\n\
@@ -97,13 +97,13 @@ pub fn explain(folder: &Path, docker: &Path, info: &Info, repository: &Repositor
     std::fs::write(&environment, text)?;
     println!(
         "
-It is left running. In a shell:
+The demo is still running. In a shell:
 
     source {environment}
     kubectl describe carg miq-devops -n team-b
     kubectl edit carg miq-devops -n team-b
     crane ls {host}/{name}           # as the EC2 instance of account B
-    aws iam list-roles               # if you have the AWS CLI; an account's number as AWS_ACCESS_KEY_ID
+    aws iam list-roles               # if you have the AWS CLI; an account ID as AWS_ACCESS_KEY_ID
                                      # makes you that account's root (A is {account})
 
   kubeconfig      {kubeconfig}
@@ -111,7 +111,7 @@ It is left running. In a shell:
   AWS             {aws}
   registry proxy  {proxy}
   logs            {logs}
-  end it          make demo-down",
+  stop it         make demo-down",
         environment = environment.display(),
         host = repository.host(),
         name = repository.name,

@@ -56,7 +56,7 @@ pub async fn set(report: &Report, folder: &Path, end: End) -> Scene {
             set_up_accounts(stack.need()?).await
         })
         .await;
-    let tester = report.step("make a role in B that B allows everything", async {
+    let tester = report.step("create a role in B that B allows everything", async {
         credentials.need()?; // with the accounts
         role_with_every_permission(stack.need()?).await
     });
@@ -71,7 +71,7 @@ pub async fn set(report: &Report, folder: &Path, end: End) -> Scene {
         run_operator(stack.need()?, credentials.need()?, folder, end).await
     });
     let operator = operator.await;
-    let before = report.step("write down what is in both accounts", async {
+    let before = report.step("record the state of both accounts", async {
         tester.need()?;
         let states = accounts(stack.need()?).await?;
         for (account, state) in ["A", "B"].iter().zip(&states) {
@@ -90,7 +90,7 @@ pub async fn set(report: &Report, folder: &Path, end: End) -> Scene {
 
 async fn start(folder: &Path, end: End) -> Result<Stack> {
     say(
-        "etcd, kube-apiserver, kube-controller-manager, AWS, a registry; the first time they are built, for about 10 minutes",
+        "etcd, kube-apiserver, kube-controller-manager, AWS, a registry; the first run builds them, which takes about 10 minutes",
     );
     if end == End::Delete {
         return Stack::start_in(folder);
@@ -126,7 +126,7 @@ async fn set_up_accounts(stack: &Stack) -> Result<Credentials> {
     prepare(stack, &pair).await?;
     let repository = repository();
     say(format!(
-        "A: repository {}, and an image in it, pushed by A itself",
+        "A: repository {} with an image that A has pushed",
         repository.name
     ));
     repository.create(stack).await?;
@@ -141,14 +141,14 @@ async fn role_with_every_permission(stack: &Stack) -> Result<String> {
     let root = stack.aws(&Pair::example().consumer);
     let arn = instance_role_allowed_everything(&root, "allowed-everything").await?;
     say(format!(
-        "B: {arn} may ecr:* and sts:AssumeRole on *; in A that counts for nothing until A agrees"
+        "B allows {arn} ecr:* and sts:AssumeRole on *; without A's consent it has no access in A"
     ));
     Ok(arn)
 }
 
 async fn install(stack: &Stack) -> Result<()> {
     let cluster = Cluster::of(stack);
-    say("with replicaCount=0, for this cluster has no node: the operator runs beside it");
+    say("with replicaCount=0, because this cluster has no node: the operator runs outside it");
     install_chart(&cluster, &[]).await?;
     let made = [
         "get",
@@ -175,7 +175,7 @@ async fn run_operator(
         .kubeconfig_of(OPERATOR_NAMESPACE, HELM_RELEASE, &kubeconfig)
         .await?;
     say(format!(
-        "a token of ServiceAccount {OPERATOR_NAMESPACE}/{HELM_RELEASE}: the chart's RBAC is what it has"
+        "with a token of ServiceAccount {OPERATOR_NAMESPACE}/{HELM_RELEASE}, so that the chart's RBAC applies"
     ));
     // Beside this program: cargo built both.
     let binary = std::env::current_exe()?.with_file_name("registry-grants");

@@ -26,7 +26,7 @@ pub async fn tell(folder: &Path, end: End) -> Result<ExitCode> {
     kept::refuse_if_running(folder)?;
     let Pair { registry, consumer } = Pair::example();
     println!(
-        "Account A ({registry}) owns a private repository; an EC2 instance of account B ({consumer}) is to push and pull."
+        "Account A ({registry}) owns a private repository; an EC2 instance in account B ({consumer}) should push and pull."
     );
 
     let report = Report::new(folder.join("logs"));
@@ -52,7 +52,7 @@ pub async fn tell(folder: &Path, end: End) -> Result<ExitCode> {
         as_before(&scene, foreign.need().is_ok()).await
     };
     report
-        .step("find both accounts as they were before", compare)
+        .step("check that both accounts are as before", compare)
         .await;
     Ok(exit(report.finish()))
 }
@@ -110,7 +110,7 @@ async fn changes_by_hand(report: &Report, scene: &Scene, granted: &Done<Granted>
         trust_is_put_back(scene.stack.need()?).await
     };
     report
-        .step("put back a trust policy that was changed by hand", trust)
+        .step("revert a trust policy that was changed by hand", trust)
         .await;
     let foreign = async {
         granted.need()?;
@@ -149,7 +149,7 @@ async fn trust_is_put_back(stack: &Stack) -> Result<()> {
         Ok(())
     })
     .await?;
-    say("the operator has put it back");
+    say("the operator has reverted it");
     Ok(())
 }
 
@@ -174,7 +174,7 @@ async fn foreign_statement_survives(stack: &Stack) -> Result<()> {
         )
         .await?;
     say(
-        "A's admin adds a statement of its own for account 555555555555, and breaks the operator's",
+        "A's admin adds a statement for account 555555555555, and changes the operator's statement",
     );
     let expected = right.with_statement(foreign);
     eventually(
@@ -189,7 +189,7 @@ async fn foreign_statement_survives(stack: &Stack) -> Result<()> {
         },
     )
     .await?;
-    say("the operator has mended its own, and left the other as it is");
+    say("the operator has repaired its own statement and kept the foreign one");
     Ok(())
 }
 
@@ -230,7 +230,7 @@ async fn as_before(scene: &Scene, with_foreign_statement: bool) -> Result<()> {
             sids == [json!(FOREIGN_SID)],
             "expected the foreign statement alone in the repository policy; it is {policy}"
         );
-        say("the foreign statement is still there; A's admin takes it away again");
+        say("the foreign statement is still there; A's admin removes it again");
         repository
             .set_policy(stack, &policy.without_statement(FOREIGN_SID))
             .await?;

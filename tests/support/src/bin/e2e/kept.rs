@@ -54,11 +54,11 @@ pub async fn keep(folder: &Path, stack: &Stack) {
             && !answer.is_empty()
             && std::fs::write(kept.join(name), answer).is_ok()
         {
-            println!("     kept: {}", kept.join(name).display());
+            println!("     saved: {}", kept.join(name).display());
         }
     }
     println!(
-        "     every process' log, and every Pod's: {}",
+        "     logs of all processes and Pods: {}",
         stack.info.logs.display()
     );
 }

@@ -34,7 +34,7 @@ pub async fn running(stack: &Stack, name: &str) -> Result<()> {
     let pulled = said
         .lines()
         .find(|line| line.contains("Successfully pulled image"));
-    say(pulled.with_context(|| format!("it was not pulled: {said}"))?);
+    say(pulled.with_context(|| format!("the image was not pulled: {said}"))?);
     Ok(())
 }
 
@@ -46,13 +46,16 @@ pub async fn refused(stack: &Stack, name: &str) -> Result<()> {
     cluster
         .wait_until(NAMESPACE, &object, |pod| {
             let reason = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
-            ensure!(reason == "ImagePullBackOff", "it waits because of {reason}");
+            ensure!(
+                reason == "ImagePullBackOff",
+                "the Pod waits because of {reason}"
+            );
             Ok(())
         })
         .await?;
     let said = events(&cluster, name).await?;
     let refusal = said.lines().find(|line| line.contains("403 Forbidden"));
-    let refusal = refusal.with_context(|| format!("it was not refused with 403, but: {said}"))?;
+    let refusal = refusal.with_context(|| format!("the pull was not refused with 403: {said}"))?;
     say(format!(
         "ImagePullBackOff: … {}",
         refusal.rsplit("\": ").next().unwrap_or(refusal)
@@ -112,7 +115,7 @@ pub async fn push(stack: &Stack, session: &Session<'_>, role: Option<&str>) -> R
             .to_owned();
         ensure!(
             phase == "Succeeded" || phase == "Failed",
-            "it is {phase}: {}",
+            "the Pod is {phase}: {}",
             pod["status"]["containerStatuses"]
         );
         Ok(phase)

@@ -63,28 +63,26 @@ pub fn as_before(before: &[AccountState; 2], after: &[AccountState; 2]) -> Resul
 pub async fn set(report: &Report, folder: &Path, options: &Options) -> Scene {
     let stack = report
         .step(
-            "start a cluster of one node, and two AWS accounts",
+            "start a cluster with one node, and two AWS accounts",
             start(folder, options),
         )
         .await;
-    let identity = report.step("set up both accounts, and images in A", async {
+    let identity = report.step("set up both accounts, and push images to A", async {
         set_up_accounts(stack.need()?, &images(folder)?).await
     });
     let identity = identity.await;
     let tester = report.step(
-        "make an instance role in B that B allows everything",
+        "create an instance role in B that B allows everything",
         async {
             identity.need()?; // with the accounts
             let root = stack.need()?.aws(&Pair::example().consumer);
             let arn = instance_role_allowed_everything(&root, "allowed-everything").await?;
-            say(format!(
-                "{arn}: in A that counts for nothing until A agrees"
-            ));
+            say(format!("{arn}: without A's consent it has no access in A"));
             Ok(arn)
         },
     );
     let tester = tester.await;
-    let images = report.step("make the operator's image, as the Dockerfile says", async {
+    let images = report.step("build the operator's image as in the Dockerfile", async {
         make_images(stack.need()?, &images(folder)?).await
     });
     let images = images.await;
@@ -96,7 +94,7 @@ pub async fn set(report: &Report, folder: &Path, options: &Options) -> Scene {
         Ok(operator)
     });
     let operator = operator.await;
-    let before = report.step("write down what is in both accounts", async {
+    let before = report.step("record the state of both accounts", async {
         operator.need()?;
         let states = accounts(stack.need()?, &Pair::example()).await?;
         for (account, state) in ["A", "B"].iter().zip(&states) {
@@ -139,7 +137,9 @@ async fn set_up_accounts(stack: &Stack, images: &Images) -> Result<Credentials> 
     let identity = operator_identity(stack).await?;
     let pair = Pair::example();
     prepare(stack, &pair).await?;
-    say("the operator's role, and in A and B the management role of examples/management-roles");
+    say(
+        "created the operator's role, and in A and B the management role from examples/management-roles",
+    );
     let repository = repository();
     repository.create(stack).await?;
     let owner = Session::of_root(stack, &pair.registry);
@@ -161,7 +161,7 @@ async fn make_images(stack: &Stack, images: &Images) -> Result<()> {
     node.load_image(&operator).await?;
     let size = std::fs::metadata(&operator)?.len() / 1_000_000;
     say(format!(
-        "registry-grants:{tag}: the release binary, the libraries that it is linked with, certificates; {size} MB"
+        "registry-grants:{tag}: the release binary, its shared libraries, certificates; {size} MB"
     ));
     let client = images.client(
         CLIENT_IMAGE,
@@ -179,7 +179,7 @@ fn release_binary() -> Result<PathBuf> {
     let target = ours
         .parent()
         .and_then(Path::parent)
-        .context("this program is in no folder of cargo's")?;
+        .context("this program is not in a target folder of cargo")?;
     let binary = target.join("release/registry-grants");
     anyhow::ensure!(
         binary.exists(),

@@ -25,7 +25,7 @@ pub struct Granted {
 pub async fn tell(folder: &Path, options: &Options) -> Result<bool> {
     let Pair { registry, consumer } = Pair::example();
     println!(
-        "Account A ({registry}) owns a private repository; a cluster's node in account B ({consumer}) is to pull from it."
+        "Account A ({registry}) owns a private repository; a cluster node in account B ({consumer}) should pull from it."
     );
     kept::clear(folder)?;
     let report = Report::new(folder.join("cluster/logs"));
@@ -46,7 +46,7 @@ pub async fn tell(folder: &Path, options: &Options) -> Result<bool> {
         )
     };
     report
-        .step("find both accounts as they were before", compare)
+        .step("check that both accounts are as before", compare)
         .await;
     upheaval::uninstall(&report, &scene, &deleted).await;
     let all_ok = report.finish();
@@ -76,7 +76,7 @@ impl Times {
             seconds(&self.apply_to_ready)
         );
         println!(
-            "     grant Ready → Pod Running (kubelet started anew, image pulled): {}",
+            "     grant Ready → Pod Running (kubelet restarted, image pulled): {}",
             seconds(&self.ready_to_running)
         );
     }
@@ -157,7 +157,7 @@ async fn runs<'a>(
     times: &Times,
 ) -> Done<Session<'a>> {
     let running = report.step(
-        "the same Pod runs, with the instance role that the operator made",
+        "the same Pod runs with the instance role that the operator created",
         async {
             let granted = granted.need()?;
             let stack = scene.stack.need()?;
@@ -167,7 +167,7 @@ async fn runs<'a>(
                 .await?
                 .allowed()?;
             Node::of(stack)?.take_identity(&session).await?;
-            say(format!("the node is {}", granted.instance_role));
+            say(format!("the node's role is {}", granted.instance_role));
             pods::running(stack, POD).await?;
             times.ready_to_running.set(Some(granted.ready.elapsed()));
             // The registry has seen who pulled.
@@ -182,7 +182,7 @@ async fn runs<'a>(
             let layers = by_instance.count();
             ensure!(
                 layers > 0 && layers == pulls.len(),
-                "expected pulls by the instance role's session alone: {pulls:?}"
+                "expected pulls only by the instance role's session: {pulls:?}"
             );
             Ok(session)
         },
@@ -201,14 +201,14 @@ async fn push(report: &Report, scene: &Scene, granted: &Done<Granted>) {
         let stack = scene.stack.need()?;
         pods::push(stack, &session(stack).await?, None).await
     };
-    report.step("a Pod in B pushes, directly", direct).await;
+    report.step("a Pod in B pushes directly", direct).await;
     let by_role = async {
         let role = &granted.need()?.role_in_a;
         let stack = scene.stack.need()?;
         pods::push(stack, &session(stack).await?, Some(role)).await
     };
     report
-        .step("a Pod in B pushes, by the role in A", by_role)
+        .step("a Pod in B pushes through the role in A", by_role)
         .await;
 }
 

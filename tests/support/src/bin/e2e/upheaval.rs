@@ -13,7 +13,7 @@ const OTHER_NAMESPACE: &str = "team-c";
 /// All of it; the grant of the story is alive before and after. Gives back whether it was lived
 /// through.
 pub async fn live_through(report: &Report, scene: &Scene, running: &Done<Session<'_>>) -> Done<()> {
-    let upgraded = report.step("helm upgrade: the grant stays as it is, and works", async {
+    let upgraded = report.step("helm upgrade: the grant is unchanged and works", async {
         running.need()?;
         upgrade(scene).await
     });
@@ -26,21 +26,18 @@ pub async fn live_through(report: &Report, scene: &Scene, running: &Done<Session
         },
     );
     let killed = killed.await;
-    let namespace = report.step(
-        "kubectl delete namespace, with the second grant in it",
-        async {
-            let (pair, before) = killed.need()?;
-            let stack = scene.stack.need()?;
-            let deleted = Cluster::of(stack)
-                .kubectl(&["delete", "namespace", OTHER_NAMESPACE, "--timeout", "300s"])
-                .await?;
-            say(deleted.trim());
-            as_before(before, &accounts(stack, pair).await?)
-        },
-    );
+    let namespace = report.step("kubectl delete namespace with the second grant", async {
+        let (pair, before) = killed.need()?;
+        let stack = scene.stack.need()?;
+        let deleted = Cluster::of(stack)
+            .kubectl(&["delete", "namespace", OTHER_NAMESPACE, "--timeout", "300s"])
+            .await?;
+        say(deleted.trim());
+        as_before(before, &accounts(stack, pair).await?)
+    });
     let namespace = namespace.await;
     let again = report.step(
-        "helm uninstall with a grant alive, and install again",
+        "helm uninstall while a grant exists, then install again",
         async {
             namespace.need()?;
             uninstall_and_install(scene).await
@@ -80,14 +77,14 @@ async fn kill(scene: &Scene) -> Result<(Pair, [local_stack::AccountState; 2])> {
     let cluster = Cluster::of(stack);
     cluster.apply(&pair.article(OTHER_NAMESPACE)).await?;
     emulation.until_held(account, action).await?;
-    say(format!("{action} in {account} is on its way"));
+    say(format!("{action} in {account} is in flight"));
     operator.kill_leader().await?;
     emulation.until_not_held(account, action).await?;
-    say("it was never carried out");
+    say("the call was never executed");
     cluster
         .wait_for_condition(OTHER_NAMESPACE, GRANT, "Ready")
         .await?;
-    say("the next Pod has finished the grant");
+    say("the next Pod has completed the grant");
     Ok((pair, before))
 }
 
@@ -102,7 +99,7 @@ async fn uninstall_and_install(scene: &Scene) -> Result<()> {
         grant["metadata"]["deletionTimestamp"].is_null(),
         "the grant is being deleted"
     );
-    say("no operator, and the grant stays");
+    say("the operator is gone, and the grant remains");
     operator.install().await?;
     cluster
         .wait_for_condition(NAMESPACE, GRANT, "Ready")
