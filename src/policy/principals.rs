@@ -3,7 +3,6 @@
 //! one document.
 
 use super::document::Statement;
-use super::subsumes::root_of;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -412,6 +411,21 @@ impl Statement {
         except.iter().fold(statement, |statement, account| {
             statement.only_if("StringNotEquals", "aws:PrincipalAccount", [account])
         })
+    }
+}
+
+/// Returns the root of the account to which a principal belongs. For a bare account number, this
+/// holds in the partition `aws`; elsewhere the number does not identify the partition.
+pub(super) fn root_of(principal: &str) -> Option<String> {
+    if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(format!("arn:aws:iam::{principal}:root"));
+    }
+    let parts: Vec<&str> = principal.splitn(6, ':').collect();
+    match parts[..] {
+        ["arn", partition, "iam" | "sts", "", account, _] => {
+            Some(format!("arn:{partition}:iam::{account}:root"))
+        }
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::controller::World;
 use crate::grant::{AccountId, AccountLookup};
-use crate::policy::search::Evidence;
+use crate::policy::repository::search::Evidence;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

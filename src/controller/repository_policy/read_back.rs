@@ -13,8 +13,8 @@ use crate::controller::repository_policy::sync::{
 };
 use crate::grant::Problem;
 use crate::policy::Document;
-use crate::policy::keep::unasked;
-use crate::policy::scope::asked;
+use crate::policy::repository::keep::unasked;
+use crate::policy::repository::scope::asked;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -16,9 +16,9 @@ use crate::controller::{Context, World};
 use crate::grant::change::Change as Planned;
 use crate::grant::{AccountId, AccountLookup, GrantName, Problem};
 use crate::policy::Document;
-use crate::policy::keep::Checked;
+use crate::policy::repository::keep::Checked;
+use crate::policy::repository::search::{Next, Search};
 use crate::policy::repository::{self, GrantContribution, Ours, Plan, PolicyUpdate};
-use crate::policy::search::{Next, Search};
 use futures::FutureExt;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -231,7 +231,7 @@ impl Begun {
 }
 
 /// Reads, writes and passes AWS's answers on, until the search has nothing more to write.
-/// [`crate::policy::search`] chooses each document.
+/// [`crate::policy::repository::search`] chooses each document.
 async fn look(
     world: &World,
     account: &Account,

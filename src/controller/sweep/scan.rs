@@ -12,7 +12,7 @@ use crate::grant::observed::{InstanceProfile, Role};
 use crate::grant::sweep::{Claimed, Finding, Leftover, Seen, leftovers, no_rule_admits};
 use crate::grant::{AccountId, GrantName};
 use crate::policy::Document;
-use crate::policy::carried::carried;
+use crate::policy::repository::current::carried;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Account that is scanned, and the means to do so.
