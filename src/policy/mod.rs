@@ -1,6 +1,7 @@
 //! IAM policy documents, as values: read, compare by meaning, merge, print. Pure: no AWS SDK, no
 //! Kubernetes client, no clock.
 //!
+//! - [`arn`]: Amazon Resource Names.
 //! - [`document`]: a document as a list of statements. Unknown keys are kept; a document that could
 //!   not be written again without loss is rejected.
 //! - `parse`: reads a document's JSON strictly, so that it can be written again without loss.
@@ -16,6 +17,7 @@
 //! - [`evaluate`]: decides whether policies allow a request, and reports what is missing if they do
 //!   not.
 
+pub mod arn;
 pub mod canonical;
 pub mod dead_ids;
 pub mod diff;

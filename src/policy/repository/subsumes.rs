@@ -3,8 +3,9 @@
 //! characters, but a missing one costs access.
 
 use super::contribution::Contribution;
+use crate::policy::arn::Arn;
 use crate::policy::document::Statement;
-use crate::policy::principals::{PrincipalSet, PrincipalSetKind, like, root_of};
+use crate::policy::principals::{PrincipalSet, PrincipalSetKind, like};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -195,13 +196,13 @@ impl Principal<'_> {
             // have to allow access anyway.
             (Self::Aws(arn), PrincipalSetKind::Named) => {
                 callers.principals().contains(*arn)
-                    || root_of(arn).is_some_and(|root| callers.principals().contains(&root))
+                    || Arn::root_of(arn).is_some_and(|root| callers.principals().contains(&root))
             }
             (Self::Aws(arn), PrincipalSetKind::NamedLike)
                 if arn.ends_with(":root") || !arn.contains(':') =>
             {
                 let of_account =
-                    root_of(arn).is_some_and(|root| callers.principals().contains(&root));
+                    Arn::root_of(arn).is_some_and(|root| callers.principals().contains(&root));
                 of_account
                     && all_like(limited_to(
                         &["arnlike", "arnequals", "stringequals"],
@@ -210,7 +211,7 @@ impl Principal<'_> {
             }
             (Self::Aws(arn), PrincipalSetKind::NamedLike) => {
                 let of_account =
-                    root_of(arn).is_some_and(|root| callers.principals().contains(&root));
+                    Arn::root_of(arn).is_some_and(|root| callers.principals().contains(&root));
                 of_account
                     && arn.contains(":role/")
                     && callers.among().iter().any(|pattern| like(pattern, arn))
