@@ -14,6 +14,7 @@ use crate::grant::desired::{TAG_INSTALLATION, TAG_NAMESPACE};
 use crate::grant::names::session_name;
 use crate::grant::{AccountId, Problem};
 use crate::policy::Installation;
+use crate::policy::arn::Arn;
 use crate::telemetry::metrics::Metrics;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::retry::RetryConfig;
@@ -268,7 +269,7 @@ async fn verify(
     observer: &Arc<Observer>,
 ) -> Result<String, Problem> {
     let (account, arn) = identity(id, config, observer).await?;
-    let in_partition = arn.starts_with(&format!("arn:{}:", partition.name()));
+    let in_partition = Arn::is_in(&arn, partition.name());
     if account == id.as_str() && in_partition {
         return Ok(arn);
     }

@@ -12,6 +12,7 @@ pub use arguments::Arguments;
 
 use crate::grant::access::{Holder, calls};
 use crate::grant::actions::GET_TOKEN;
+use crate::policy::arn::Arn;
 use crate::policy::evaluate::{
     Named, Principal, PrincipalKind, Request, RequestContext, Verdict, evaluate,
 };
@@ -176,7 +177,7 @@ fn context(question: &AccessQuestion, holder: &Holder) -> RequestContext {
 
 /// What an ARN, or a service's name, is of.
 fn kind(arn: &str) -> PrincipalKind {
-    match arn.splitn(6, ':').nth(5) {
+    match Arn::parse_leniently(arn).map(|arn| arn.resource) {
         None => PrincipalKind::Service,
         Some("root") => PrincipalKind::Root,
         Some(resource) if resource.starts_with("user/") => PrincipalKind::User,

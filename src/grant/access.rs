@@ -20,6 +20,7 @@ use super::actions::{self, GET_TOKEN};
 use super::validate::Grant;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Access, AccessAction, AccessPath, AccessStatus, AccessVerdict};
+use crate::policy::arn::Arn;
 use crate::policy::evaluate::{Named, Policies, Principal, Request, RequestContext, evaluate};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use report::Findings;
@@ -278,7 +279,7 @@ impl Judge<'_> {
             }
             // Lambda makes the request on behalf of a function; any name serves.
             let function = functions.replace("{region}", region);
-            let account = function.split(':').nth(4).unwrap_or_default().to_owned();
+            let account = Arn::account_of(&function).unwrap_or_default().to_owned();
             let context = RequestContext::default()
                 .with("aws:SourceArn", [function])
                 .with("aws:SourceAccount", [account]);
@@ -329,10 +330,7 @@ impl Judge<'_> {
             registry,
             ..
         } = self.grant;
-        format!(
-            "arn:{}:ecr:{region}:{registry}:repository/{name}",
-            partition.name()
-        )
+        Arn::repository(partition.name(), region, registry.as_str(), name)
     }
 
     fn request(

@@ -7,6 +7,7 @@ use super::validate::{ConsumerRole, Grant, RoleIdentity};
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, ConsumerSpec};
+use crate::policy::arn::Arn;
 use crate::policy::principals::{PrincipalSet, like};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -49,7 +50,7 @@ impl Consumer {
     pub fn callers(&self, partition: Partition, registry: &AccountId) -> PrincipalSet {
         match self {
             Self::Account { id, who, lambda: _ } => {
-                let root = format!("arn:{}:iam::{id}:root", partition.name());
+                let root = Arn::root(partition.name(), id.as_str());
                 match who {
                     Identities::WholeAccount => PrincipalSet::named([root]),
                     Identities::Roles(arns) => PrincipalSet::named_like(root, arns.iter().cloned()),
@@ -80,7 +81,7 @@ impl Consumer {
                 who: _,
                 lambda: true,
             } => {
-                let functions = format!("arn:{}:lambda:{region}:{id}:function:*", partition.name());
+                let functions = Arn::function(partition.name(), region, id.as_str(), "*");
                 Some(PrincipalSet::service_for(LAMBDA, [functions]))
             }
             Self::Account { .. } | Self::Organization(_) => None,
@@ -100,10 +101,7 @@ impl Grant {
         else {
             return None;
         };
-        let function = format!(
-            "arn:{}:lambda:{{region}}:{id}:function:any",
-            self.partition.name()
-        );
+        let function = Arn::function(self.partition.name(), "{region}", id.as_str(), "any");
         self.direct.then(|| (LAMBDA.to_owned(), function))
     }
 }
@@ -148,7 +146,7 @@ impl Identities {
         Self::Roles(match &spec.roles {
             Some(roles) => roles
                 .iter()
-                .map(|role| format!("arn:{}:iam::{account}:role/{role}", partition.name()))
+                .map(|role| Arn::role(partition.name(), account.as_str(), "/", role))
                 .collect(),
             None => instance.map(RoleIdentity::arn).into_iter().collect(),
         })
@@ -171,14 +169,7 @@ impl Grant {
             .flat_map(|applied| &applied.instance_roles);
         let made: BTreeSet<String> = made
             .filter(|made| alone && Some(made.role.as_str()) == name && is_path(&made.path))
-            .map(|made| {
-                format!(
-                    "arn:{}:iam::{id}:role{}{}",
-                    self.partition.name(),
-                    made.path,
-                    made.role
-                )
-            })
+            .map(|made| Arn::role(self.partition.name(), id.as_str(), &made.path, &made.role))
             .collect();
         if !made.is_empty() {
             *who = Identities::Roles(made);

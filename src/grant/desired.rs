@@ -4,6 +4,7 @@ use super::actions;
 use super::names::{AccountId, GrantName, RepositoryPattern};
 use super::validate::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
 use crate::api::grant::ManagedPolicy;
+use crate::policy::arn::Arn;
 use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::Contribution;
 use crate::policy::{Document, Installation, Statement};
@@ -248,11 +249,9 @@ impl Grant {
             registry,
             ..
         } = self;
-        let arn = |region: &String, repository| {
-            format!(
-                "arn:{}:ecr:{region}:{registry}:repository/{repository}",
-                partition.name()
-            )
+        let arn = |region: &String, repository: &RepositoryPattern| {
+            let name = repository.to_string();
+            Arn::repository(partition.name(), region, registry.as_str(), &name)
         };
         self.regions
             .iter()

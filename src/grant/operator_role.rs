@@ -10,6 +10,7 @@ use super::desired::{TAG_ALLOW_ADOPT, TAG_ALLOW_EXTEND, TAG_INSTALLATION, TAG_NA
 use super::names::RepositoryPattern;
 use crate::api::account::Partition;
 use crate::api::grant::{Access, ManagedPolicy};
+use crate::policy::arn::Arn;
 use crate::policy::{Document, Installation, Statement};
 
 /// AWS limit on the characters of a managed policy, which applies to the boundary.
@@ -138,7 +139,7 @@ impl OperatorRole {
     /// Returns the policy that the operator's identity needs. It allows assuming the role of this
     /// name in every account.
     pub fn operator(partition: Partition, role: &str) -> Document {
-        let everywhere = format!("arn:{}:iam::*:role/{role}", partition.name());
+        let everywhere = Arn::role(partition.name(), "*", "/", role);
         let become_and_tag = ["sts:AssumeRole", "sts:TagSession"];
         Document::of([Statement::allow(become_and_tag)
             .sid("BecomeTheManagementRoles")
@@ -218,7 +219,7 @@ impl OperatorRole {
         }
         // A consumer's roles reach the repositories of other accounts, but not those of their own.
         if self.consumer {
-            let everywhere = format!("arn:{}:ecr:*:*:repository/*", self.partition.name());
+            let everywhere = Arn::repository(self.partition.name(), "*", "*", "*");
             let elsewhere = Statement::allow(&actions)
                 .sid("PullAndPushElsewhere")
                 .on([everywhere]);
@@ -229,7 +230,7 @@ impl OperatorRole {
             ));
         }
         if self.consumer {
-            let roles = format!("arn:{}:iam::*:role{}*", self.partition.name(), self.path);
+            let roles = Arn::role(self.partition.name(), "*", &self.path, "*");
             statements.push(
                 Statement::allow(["sts:AssumeRole"])
                     .sid("RolesOfRegistries")
@@ -260,7 +261,7 @@ impl OperatorRole {
             // account ID. There are no others to read.
             Statement::allow(READ_POLICIES)
                 .sid("ReadManagedPolicies")
-                .on([format!("arn:{}:iam::*:policy/*", self.partition.name())]),
+                .on([Arn::iam(self.partition.name(), "*", "policy/*")]),
             // List actions support no resource: the service authorization reference names none for
             // them.
             Statement::allow(["iam:ListRoles"])
@@ -435,11 +436,7 @@ impl OperatorRole {
     }
 
     fn iam(&self, resource: &str) -> String {
-        format!(
-            "arn:{}:iam::{}:{resource}",
-            self.partition.name(),
-            self.account
-        )
+        Arn::iam(self.partition.name(), &self.account, resource)
     }
 
     fn repository_arns(&self) -> Vec<String> {
@@ -465,18 +462,12 @@ impl OperatorRole {
         } else {
             regions
         };
-        let arn = |region, repository| {
-            format!(
-                "arn:{}:ecr:{region}:{account}:repository/{repository}",
-                partition.name()
-            )
-        };
         regions
             .iter()
             .flat_map(|region| {
-                repositories
-                    .iter()
-                    .map(move |repository| arn(region, repository))
+                repositories.iter().map(move |repository| {
+                    Arn::repository(partition.name(), region, account, repository)
+                })
             })
             .collect()
     }

@@ -4,6 +4,7 @@
 
 use crate::api::account::Partition;
 use crate::api::grant::ManagedPolicy;
+use crate::policy::arn::Arn;
 
 impl ManagedPolicy {
     const ALL: [Self; 3] = [
@@ -14,7 +15,7 @@ impl ManagedPolicy {
 
     /// Returns the policy's ARN.
     pub fn arn(self, partition: Partition) -> String {
-        format!("arn:{}:iam::aws:policy/{self:?}", partition.name())
+        Arn::iam(partition.name(), "aws", &format!("policy/{self:?}"))
     }
 
     /// Returns whether the ARN is that of one of these policies. AWS has other policies whose names
@@ -41,7 +42,7 @@ impl Partition {
     /// Returns the partition that an ARN names, or the first partition if the name is unknown.
     pub fn of_arn(arn: &str) -> Self {
         let known = [Self::Aws, Self::AwsCn, Self::AwsUsGov, Self::AwsEusc];
-        let named = arn.split(':').nth(1).unwrap_or_default();
+        let named = Arn::partition_of(arn).unwrap_or_default();
         known
             .into_iter()
             .find(|partition| partition.name() == named)

@@ -13,6 +13,7 @@ use crate::api::grant::{
     Management, RegistryRoleSpec,
 };
 use crate::policy::Installation;
+use crate::policy::arn::Arn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -92,11 +93,7 @@ impl RoleIdentity {
             name,
             settings,
         } = self;
-        format!(
-            "arn:{}:iam::{account}:role{}{name}",
-            partition.name(),
-            settings.path
-        )
+        Arn::role(partition.name(), account.as_str(), &settings.path, name)
     }
 
     /// Returns the part of the ARN after `role/`.

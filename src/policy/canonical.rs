@@ -22,6 +22,7 @@
 //! | an account's number and its root's ARN | `reference_policies_elements_principal.html` |
 //! | no `Version` and 2008-10-17; and 2012-10-17, if there is no `${` | `reference_policies_elements_version.html` |
 
+use super::arn::{Arn, is_account_number};
 use super::document::{Document, Statement, VERSION};
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
@@ -234,10 +235,11 @@ fn everyone() -> Value {
 /// names the account's root, and IAM and ECR return it as an ARN. In partitions other than `aws`
 /// the two forms stay distinct here, because the number does not identify the partition.
 fn root_arn(principal: &str) -> String {
-    if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
-        return format!("arn:aws:iam::{principal}:root");
+    if is_account_number(principal) {
+        Arn::root("aws", principal)
+    } else {
+        principal.to_owned()
     }
-    principal.to_owned()
 }
 
 /// Canonicalises a Condition of the documented form. Returns `None` in these cases:

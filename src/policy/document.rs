@@ -133,6 +133,12 @@ impl Document {
         }
     }
 
+    /// Appends statements to the document.
+    pub fn with(mut self, statements: impl IntoIterator<Item = Statement>) -> Self {
+        self.statements.extend(statements);
+        self
+    }
+
     /// Returns the number of characters that AWS counts: those of the minified document.
     pub fn characters(&self) -> usize {
         self.to_string().chars().count()

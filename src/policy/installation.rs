@@ -6,7 +6,7 @@
 //! its principals, so that a statement keeps its Sid as grants come and go. IAM accepts only
 //! letters and digits here, hence the fixed widths without separators.
 
-use super::document::Statement;
+use super::document::{Document, Statement};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
@@ -49,6 +49,22 @@ impl Installation {
     /// Returns the 12 digits.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Document {
+    /// Returns the statements of this installation.
+    pub fn ours(&self, installation: &Installation) -> impl Iterator<Item = &Statement> {
+        self.statements
+            .iter()
+            .filter(|statement| installation.owns(statement))
+    }
+
+    /// Returns the document without the statements of this installation.
+    pub fn without_ours(mut self, installation: &Installation) -> Self {
+        self.statements
+            .retain(|statement| !installation.owns(statement));
+        self
     }
 }
 

@@ -3,6 +3,7 @@
 //! here, and every error names its position.
 
 use super::document::ParseError;
+use percent_encoding::percent_decode_str;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
@@ -308,43 +309,35 @@ fn decimal(number: &str) -> Option<(bool, String, i64)> {
     ))
 }
 
-/// Decodes a percent-encoded text (RFC 3986, as IAM returns documents: a `+` stays a `+`).
+/// Decodes a percent-encoded text (RFC 3986, as IAM returns documents: a `+` stays a `+`). An
+/// incomplete escape is an error, while `percent_decode_str` would keep it.
 pub(super) fn percent_decoded(text: &str) -> Result<String, ParseError> {
-    let bad = |at: usize| {
+    if let Some((at, _)) = text
+        .match_indices('%')
+        .find(|(at, _)| !is_escape(text, *at))
+    {
         let escape: String = text[at..].chars().take(3).collect();
-        ParseError::at(
+        return Err(ParseError::at(
             text.as_bytes(),
             at,
             format!("{} is no percent-encoded byte", quoted(&escape)),
-        )
-    };
-    let hex = |at: usize| {
-        text.as_bytes()
-            .get(at)
-            .and_then(|byte| char::from(*byte).to_digit(16))
-    };
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(&byte) = text.as_bytes().get(at) {
-        if byte != b'%' {
-            bytes.push(byte);
-            at += 1;
-            continue;
-        }
-        let (Some(high), Some(low)) = (hex(at + 1), hex(at + 2)) else {
-            return Err(bad(at));
-        };
-        bytes.push(u8::try_from(high * 16 + low).map_err(|_| bad(at))?);
-        at += 3;
+        ));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let begin = encoded_offset(text, error.utf8_error().valid_up_to());
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|error| {
         ParseError::at(
             text.as_bytes(),
-            begin,
+            encoded_offset(text, error.valid_up_to()),
             "the percent-encoded bytes here are not UTF-8",
         )
-    })
+    })?;
+    Ok(decoded.into_owned())
+}
+
+/// Returns whether two hexadecimal digits follow the `%` at this offset.
+fn is_escape(text: &str, at: usize) -> bool {
+    text.as_bytes()
+        .get(at + 1..at + 3)
+        .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// Returns the offset in the percent-encoded text of the decoded byte number `wanted`.

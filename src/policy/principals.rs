@@ -2,8 +2,8 @@
 //! statement without granting access to any other principal, so that hundreds of accounts fit into
 //! one document.
 
+use super::arn::Arn;
 use super::document::Statement;
-use super::subsumes::root_of;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -136,7 +136,7 @@ impl PrincipalSet {
     /// roots: a statement that we did not write may have `*` or another account's root there.
     pub(super) fn can_join(&self, others: &Self) -> bool {
         let has_its_root = |arn: &String, of: &Self| {
-            root_of(arn).is_some_and(|root| of.principals.contains(&root))
+            Arn::root_of(arn).is_some_and(|root| of.principals.contains(&root))
         };
         let is_exact = |of: &Self| {
             of.kind != PrincipalSetKind::NamedLike
@@ -232,7 +232,7 @@ impl PrincipalSet {
                 // Each ARN belongs to the root of its own account.
                 PrincipalSetKind::NamedLike => {
                     let of_account =
-                        |arn: &&String| root_of(arn).is_none_or(|root| root == *principal);
+                        |arn: &&String| Arn::root_of(arn).is_none_or(|root| root == *principal);
                     singles.extend(
                         among
                             .iter()
@@ -270,7 +270,7 @@ impl PrincipalSet {
             self.among.contains(text) || self.among.iter().any(|pattern| like(pattern, text))
         };
         let root_is_named =
-            || root_of(principal).is_some_and(|root| self.principals.contains(&root));
+            || Arn::root_of(principal).is_some_and(|root| self.principals.contains(&root));
         let excepted = self.except.is_none() || self.except == one.except;
         match (self.kind, one.kind) {
             (PrincipalSetKind::Named, PrincipalSetKind::Named) => named || root_is_named(),
@@ -335,9 +335,10 @@ impl PrincipalSet {
             PrincipalSetKind::Named => principals.difference(&others.principals).cloned().collect(),
             // A root stays as long as one of its account's roles does.
             PrincipalSetKind::NamedLike => {
-                let account = |arn: &str| arn.split(':').nth(4).map(String::from);
-                let has_role =
-                    |root: &&String| left.iter().any(|arn| account(arn) == account(root));
+                let has_role = |root: &&String| {
+                    left.iter()
+                        .any(|arn| Arn::account_of(arn) == Arn::account_of(root))
+                };
                 principals.iter().filter(has_role).cloned().collect()
             }
             PrincipalSetKind::InOrganization

@@ -9,6 +9,7 @@ use crate::grant::parse::{is_iam_name, is_path};
 use crate::grant::partition::is_region;
 use crate::grant::{AccountId, RepositoryPattern};
 use crate::policy::Document;
+use crate::policy::arn::Arn;
 use crate::policy::evaluate::Named;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -221,8 +222,14 @@ fn identity(flag: &str, text: &str) -> Result<Identity, String> {
             )),
         };
     }
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let ["arn", partition, "iam", "", account, resource] = parts.as_slice() else {
+    let Some(Arn {
+        partition,
+        service: "iam",
+        region: "",
+        account,
+        resource,
+    }) = Arn::parse(text)
+    else {
         return Err(format!(
             "{flag}: `{text}` is not the ARN of a role, a user or an account's root (arn:aws:iam::ACCOUNT:role/NAME); of a session, give its role"
         ));
@@ -239,7 +246,7 @@ fn identity(flag: &str, text: &str) -> Result<Identity, String> {
             });
         is_path(&path) && is_iam_name(name, 64)
     });
-    if !named && *resource != "root" {
+    if !named && resource != "root" {
         return Err(format!(
             "{flag}: `{text}` is not the ARN of a role, a user or an account's root: names have 1 to 64 letters, digits and + = , . @ - _"
         ));
@@ -260,17 +267,22 @@ fn role(flag: &str, text: &str) -> Result<Identity, String> {
 }
 
 fn repository(text: &str) -> Result<Repository, String> {
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let (["arn", partition, "ecr", region, account, resource], Some(name)) = (
-        parts.as_slice(),
-        parts
-            .get(5)
-            .and_then(|resource| resource.strip_prefix("repository/")),
-    ) else {
+    let in_ecr = Arn::parse(text).filter(|arn| arn.service == "ecr");
+    let Some((arn, name)) = in_ecr.and_then(|arn| {
+        let name = arn.resource.strip_prefix("repository/")?;
+        Some((arn, name))
+    }) else {
         return Err(format!(
             "--repository: `{text}` is not a repository's ARN (arn:aws:ecr:REGION:ACCOUNT:repository/NAME)"
         ));
     };
+    let Arn {
+        partition,
+        service: _,
+        region,
+        account,
+        resource,
+    } = arn;
     let partition = partition_of("--repository", partition)?;
     if !is_region(region) || !partition.has_region(region) {
         return Err(format!(
@@ -285,7 +297,7 @@ fn repository(text: &str) -> Result<Repository, String> {
     match name.parse() {
         Ok(RepositoryPattern::Name(_)) => Ok(Repository {
             arn: text.to_owned(),
-            region: (*region).to_owned(),
+            region: region.to_owned(),
             account,
             name: name.to_owned(),
         }),

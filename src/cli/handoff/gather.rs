@@ -10,7 +10,7 @@ use crate::grant::consumer::{Consumer, Identities};
 use crate::grant::desired::{DesiredInstance, DesiredRole, MAX_OWN_INLINE_CHARACTERS, Owner};
 use crate::grant::operator_role::MAX_MANAGED_CHARACTERS;
 use crate::grant::{AccountId, AccountLookup, Grant, GrantName, RepositoryPattern, validate};
-use crate::policy::retain::nobodys;
+use crate::policy::repository::retain::unowned_statements;
 use crate::policy::{Document, Installation, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -404,7 +404,7 @@ impl Handoff {
         }
         for region in &grant.regions {
             let seed = grant.name.to_string();
-            let statements = nobodys(MARK, &seed, &grant.contributions(region, true));
+            let statements = unowned_statements(MARK, &seed, &grant.contributions(region, true));
             if !statements.is_empty() {
                 let (region, patterns) = (region.clone(), grant.repositories.clone());
                 self.repositories.push(Repositories {

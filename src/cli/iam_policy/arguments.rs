@@ -6,6 +6,7 @@ use crate::grant::operator_role::OperatorRole;
 use crate::grant::parse::{is_external_id, is_iam_name, is_path};
 use crate::grant::partition::is_region;
 use crate::grant::{AccountId, RepositoryPattern};
+use crate::policy::arn::Arn;
 use crate::policy::{Document, Installation};
 use clap::ValueEnum;
 use serde::de::DeserializeOwned;
@@ -303,11 +304,10 @@ impl Arguments {
                 partition.name()
             ));
         }
-        let of_partition = format!("arn:{}:", partition.name());
         for arn in self
             .operator_role_arn
             .iter()
-            .filter(|arn| !arn.starts_with(&of_partition))
+            .filter(|arn| !Arn::is_in(arn, partition.name()))
         {
             let name = partition.name();
             wrong.push(format!(
@@ -398,12 +398,17 @@ fn named<T: DeserializeOwned>(text: &str) -> Option<T> {
 }
 
 fn role_arn(text: &str) -> Result<String, String> {
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let fits = match parts.as_slice() {
-        ["arn", in_partition, "iam", "", account, role] => {
+    let fits = match Arn::parse(text) {
+        Some(Arn {
+            partition: in_partition,
+            service: "iam",
+            region: "",
+            account,
+            resource,
+        }) => {
             partition(in_partition).is_ok()
                 && account.parse::<AccountId>().is_ok()
-                && role
+                && resource
                     .strip_prefix("role/")
                     .is_some_and(|role| role.split('/').all(|part| is_iam_name(part, 512)))
         }

@@ -15,6 +15,7 @@ use crate::grant::observed::Role;
 use crate::grant::validate::ConsumerRole;
 use crate::grant::{AccountId, AccountLookup, Decision, Grant};
 use crate::policy::Document;
+use crate::policy::arn::Arn;
 use crate::policy::evaluate::Named;
 use crate::telemetry::metrics::labels::OfTask;
 use k8s_openapi::jiff::Timestamp;
@@ -238,7 +239,7 @@ impl Apply<'_> {
         callers.extend(kept);
         match who {
             Identities::WholeAccount => callers.push(Caller::Many {
-                name: format!("arn:{}:iam::{id}:root", grant.partition.name()),
+                name: Arn::root(grant.partition.name(), id.as_str()),
                 why: format!("depends on which identity of account {id} asks: it needs {needed}"),
             }),
             Identities::Roles(arns) => {

@@ -9,7 +9,7 @@ use crate::controller::second_writer;
 use crate::grant::validate::no_account;
 use crate::grant::{AccountLookup, Decision, Grant, GrantInput, GrantName, Problem, meant};
 use crate::policy::Document;
-use crate::policy::carried::carried as carried_by;
+use crate::policy::repository::current::carried as carried_by;
 use crate::policy::repository::{Contribution, GrantContribution};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;

@@ -5,7 +5,8 @@ use crate::api::conditions::Reason;
 use crate::aws::Account;
 use crate::controller::Context;
 use crate::grant::{AccountId, AccountLookup};
-use crate::policy::search::Evidence;
+use crate::policy::arn::Arn;
+use crate::policy::repository::search::Evidence;
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,10 +21,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 pub async fn of(context: &Context, registry: &Account, principals: BTreeSet<String>) -> Evidence {
     let mut by_account: BTreeMap<AccountId, Vec<String>> = BTreeMap::new();
     for principal in principals {
-        let account = principal
-            .split(':')
-            .nth(4)
-            .and_then(|account| account.parse().ok());
+        let account = Arn::account_of(&principal).and_then(|account| account.parse().ok());
         if let Some(account) = account {
             by_account.entry(account).or_default().push(principal);
         }

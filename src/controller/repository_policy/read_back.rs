@@ -14,8 +14,8 @@ use crate::controller::repository_policy::types::{
 };
 use crate::grant::Problem;
 use crate::policy::Document;
-use crate::policy::keep::unasked;
-use crate::policy::scope::asked;
+use crate::policy::repository::keep::unasked;
+use crate::policy::repository::scope::asked;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -18,11 +18,11 @@ use crate::controller::restored;
 use crate::controller::second_writer;
 use crate::grant::change::Change as Planned;
 use crate::grant::{GrantName, Problem};
-use crate::policy::keep::Checked;
+use crate::policy::repository::keep::Checked;
+use crate::policy::repository::search::{Next, Search};
 use crate::policy::repository::{
     self, GrantContribution, MAX_CHARACTERS, Ours, Plan, PolicyUpdate,
 };
-use crate::policy::search::{Next, Search};
 use crate::policy::{Document, Installation};
 use crate::telemetry::metrics::Metrics;
 use std::borrow::Cow;
@@ -193,7 +193,7 @@ struct Begun {
 }
 
 /// Reads, writes and passes AWS's answers on, until the search has nothing more to write.
-/// [`crate::policy::search`] chooses each document.
+/// [`crate::policy::repository::search`] chooses each document.
 async fn look(
     context: &Context,
     account: &Account,

@@ -12,7 +12,8 @@ use crate::grant::observed::{InstanceProfile, Role};
 use crate::grant::sweep::{Claimed, Finding, Leftover, Seen, leftovers, no_rule_admits};
 use crate::grant::{AccountId, GrantName};
 use crate::policy::Document;
-use crate::policy::carried::carried;
+use crate::policy::arn::Arn;
+use crate::policy::repository::current::carried;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Account that is scanned, and the means to do so.
@@ -184,7 +185,7 @@ async fn repositories(
             .any(|statement| context.cluster.installation.owns(statement))
         {
             let partition = account.spec.partition.name();
-            let arn = format!("arn:{partition}:ecr:{region}:{id}:repository/{name}");
+            let arn = Arn::repository(partition, region, id.as_str(), &name);
             let rules = account
                 .spec
                 .registry

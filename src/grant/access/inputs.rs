@@ -1,6 +1,7 @@
 //! Readings of both sides, from which access is judged.
 
 use crate::grant::observed::Role;
+use crate::policy::arn::Arn;
 use crate::policy::evaluate::Named;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -103,7 +104,7 @@ impl Holder {
         });
         Self {
             arn: arn.clone(),
-            account: arn.split(':').nth(4).unwrap_or_default().to_owned(),
+            account: Arn::account_of(arn).unwrap_or_default().to_owned(),
             id: Some(id.clone()).filter(|id| !id.is_empty()),
             tags: tags.clone(),
             trust: Named::parsed(format!("the trust policy of role {arn}"), trust.clone()),

@@ -9,7 +9,7 @@ use crate::api::grant::ManagedPolicy;
 use crate::grant::Problem;
 use crate::grant::desired::{DesiredRole, Owner};
 use crate::grant::observed::Role;
-use crate::policy::subsumes::why_needed;
+use crate::policy::repository::subsumes::reason_to_keep;
 use crate::policy::{Document, Statement};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
@@ -162,7 +162,7 @@ fn lets_others_in(role: &Role, desired: &DesiredRole) -> bool {
     let asked = external_id(&desired.trust);
     let is_inside = |statement: &Statement| {
         let asks_the_same = asked.is_none() || external_id(statement) == asked;
-        asks_the_same && why_needed(statement, &desired.lets_in).is_none()
+        asks_the_same && reason_to_keep(statement, &desired.lets_in).is_none()
     };
     present
         .statements

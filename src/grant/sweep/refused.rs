@@ -4,6 +4,7 @@ use crate::api::account::RegistryRule;
 use crate::api::grant::Access;
 use crate::grant::actions;
 use crate::grant::{AccountId, RepositoryPattern};
+use crate::policy::arn::Arn;
 use crate::policy::principals::{PrincipalSet, PrincipalSetKind};
 use crate::policy::repository::Contribution;
 
@@ -47,7 +48,7 @@ fn is_for(rule: &RegistryRule, account: &AccountId, callers: &PrincipalSet) -> b
         PrincipalSetKind::ServiceFor => callers.among(),
         PrincipalSetKind::Named | PrincipalSetKind::NamedLike => callers.principals(),
     };
-    arns.iter().any(|arn| match arn.split(':').nth(4) {
+    arns.iter().any(|arn| match Arn::account_of(arn) {
         // The registry's own role may represent any principal that its trust policy names.
         Some(of) => of == account.as_str() || rule.consumers.iter().any(|consumer| consumer == of),
         None => true,

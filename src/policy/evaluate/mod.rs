@@ -31,6 +31,7 @@ mod verdict;
 pub use request::{Principal, PrincipalKind, Request, RequestContext};
 pub use verdict::{ButFor, Link, NearMiss, Verdict};
 
+use super::arn::Arn;
 use super::document::{Document, ParseError};
 use near_miss::near_misses;
 use principal::Names;
@@ -160,11 +161,8 @@ enum Standing {
 
 impl Standing {
     fn of(request: &Request) -> Self {
-        let role = request
-            .resource
-            .splitn(6, ':')
-            .nth(5)
-            .is_some_and(|resource| resource.starts_with("role/"));
+        let role = Arn::parse_leniently(&request.resource)
+            .is_some_and(|arn| arn.resource.starts_with("role/"));
         let assumes = request
             .action
             .get(..4)

@@ -3,6 +3,7 @@
 
 use super::request::{Principal, PrincipalKind};
 use super::ternary::Ternary;
+use crate::policy::arn::Arn;
 use serde_json::Value;
 
 /// The unknown on which a verdict depends if a policy names a session of the requesting role.
@@ -156,15 +157,14 @@ fn aws(text: &str, principal: &Principal) -> Names {
     if text == account {
         return of_account(*kind);
     }
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let [_, partition, service, _, of, resource] = parts.as_slice() else {
+    let Some(named) = Arn::parse_leniently(text) else {
         return nobody;
     };
-    if of != account || Some(*partition) != principal.partition() {
+    if named.account != account || Some(named.partition) != principal.partition() {
         return nobody;
     }
-    match (*service, resource.split_once('/'), kind) {
-        ("iam", None, kind) if *resource == "root" => of_account(*kind),
+    match (named.service, named.resource.split_once('/'), kind) {
+        ("iam", None, kind) if named.resource == "root" => of_account(*kind),
         ("sts", Some(("assumed-role", session)), PrincipalKind::Role) => {
             match session.split_once('/') {
                 Some((role, _)) if role == principal.name() => Names {

@@ -1,5 +1,6 @@
 //! A request, and the known part of its context.
 
+use crate::policy::arn::Arn;
 use std::collections::BTreeMap;
 
 /// The principal of a request.
@@ -59,7 +60,7 @@ impl Principal {
 
     /// Returns the partition in the principal's ARN.
     pub(super) fn partition(&self) -> Option<&str> {
-        self.arn.split(':').nth(1)
+        Arn::partition_of(&self.arn)
     }
 
     /// Returns the last part of the ARN's path: for roles and users, the name.

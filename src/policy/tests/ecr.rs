@@ -2,8 +2,8 @@
 
 use crate::policy::dead_ids::is_unique_id;
 use crate::policy::principals::PrincipalSet;
+use crate::policy::repository::search::{Evidence, Next, Search, Stop};
 use crate::policy::repository::{Contribution, GrantContribution, Plan};
-use crate::policy::search::{Evidence, Next, Search, Stop};
 use crate::policy::{Document, Installation, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -103,6 +103,23 @@ fn a_principal_is_named(#[case] asks: &str, #[case] names: &str, #[case] expecte
     assert_eq!(kind(&verdict), expected, "{verdict}");
 }
 
+// AWS stores none of these. They are read as leniently as ever.
+#[rstest]
+#[case::empty("", Is::Denied)]
+#[case::five_components("arn:aws:iam::222222222222", Is::Denied)]
+#[case::no_account("arn:aws:iam:::root", Is::Denied)]
+#[case::with_a_region("arn:aws:iam:us-east-1:222222222222:root", Is::Allowed)]
+#[case::another_first_component("ARN:aws:iam::222222222222:root", Is::Allowed)]
+#[case::seven_components("arn:aws:iam::222222222222:root:x", Is::Denied)]
+#[case::root_of_sts("arn:aws:sts::222222222222:root", Is::Denied)]
+#[case::a_longer_number("2222222222220", Is::Denied)]
+#[case::spaces(" 222222222222", Is::Denied)]
+fn principal_malformed_is_matched_leniently(#[case] name: &str, #[case] expected: Is) {
+    let statement = format!(r#""Effect":"Allow","Action":"*","Principal":{{"AWS":"{name}"}}"#);
+    let verdict = decide("role 2", &[&statement], false);
+    assert_eq!(kind(&verdict), expected, "{verdict}");
+}
+
 // reference_identifiers.html#identifiers-unique-ids
 #[test]
 fn whether_an_id_is_the_principals_hangs_on_it_where_it_is_not_known() {

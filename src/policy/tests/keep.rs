@@ -4,12 +4,12 @@
 
 use super::ecr::{Grant, grant, grants, installation, root};
 use super::evaluator::{Caller, Request, Verdict, evaluate};
-use crate::policy::keep::{Losing, Violation, checked};
 use crate::policy::principals::PrincipalSet;
+use crate::policy::repository::keep::{Losing, Violation, checked};
+use crate::policy::repository::scope::{Growth, Scope};
 use crate::policy::repository::{
     Contribution, GrantContribution, MAX_CHARACTERS, Plan, PolicyUpdate, plan, plan_within,
 };
-use crate::policy::scope::{Growth, Scope};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
 use rstest::rstest;

@@ -5,8 +5,8 @@
 use super::ecr::{Ecr, Grant, ID, grant, grants, installation, pushing, root};
 use crate::policy::Document;
 use crate::policy::dead_ids::PROVEN_AFTER;
-use crate::policy::keep::unasked;
-use crate::policy::search::{By, Evidence, News, PROBES, Search};
+use crate::policy::repository::keep::unasked;
+use crate::policy::repository::search::{By, Evidence, News, PROBES, Search};
 use proptest::prelude::*;
 use rstest::rstest;
 use std::collections::BTreeSet;

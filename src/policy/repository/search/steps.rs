@@ -1,9 +1,9 @@
 //! The steps of the search: they decide which document is next.
 
 use super::*;
+use crate::policy::repository::scope::{Growth, Scope, limited};
+use crate::policy::repository::suspects::{Why, ids_are_removable, suspects};
 use crate::policy::repository::{Contribution, plan_within};
-use crate::policy::scope::{Growth, Scope, limited};
-use crate::policy::suspects::{Why, ids_are_removable, suspects};
 
 impl Phase {
     pub(super) fn newcomers(groups: impl IntoIterator<Item = Group>, one_is_bad: bool) -> Self {

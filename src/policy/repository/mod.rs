@@ -3,62 +3,45 @@
 //! The document is shared, and is replaced as one unit, without a version or ETag. So our part of
 //! it is computed from all grants at once, packed into few statements, and merged into the document
 //! just read. Foreign statements stay unchanged, except those that a grant replaces.
+//!
+//! This file plans the next document. Its modules:
+//!
+//! - [`contribution`]: the access that grants ask for, and the statement that allows it.
+//! - [`allowed`]: the access that statements allow, by action and principal.
+//! - [`current`]: the access that our statements in a document allow already.
+//! - [`held`]: the part of the contributions that a document already grants.
+//! - [`scope`]: the part of the contributions that goes into the next document.
+//! - [`pack`]: packs as many contributions as fit into few statements.
+//! - [`retain`]: moves access into statements that no operator owns, for `deletionPolicy: Retain`.
+//! - [`subsumes`]: decides whether our statements allow at least as much as a foreign one.
+//! - [`keep`]: the rule that every write must pass: it removes no access that a grant asks for.
+//! - [`suspects`]: foreign statements that may cause AWS to refuse a document.
+//! - [`search`]: decides which document to write next after AWS refused one.
 
-use super::canonical::StatementMeaning;
-use super::dead_ids::{Cleaned, without};
-use super::document::{Document, ParseError, Statement};
-use super::held::Held;
-use super::installation::Installation;
-use super::pack::{Packed, pack};
-use super::principals::PrincipalSet;
-use super::retain::hand_over;
-use super::scope::{Scope, asked, limited};
-use super::subsumes::why_needed;
+pub mod allowed;
+pub mod contribution;
+pub mod current;
+pub mod held;
+pub mod keep;
+pub mod pack;
+pub mod retain;
+pub mod scope;
+pub mod search;
+pub mod subsumes;
+pub mod suspects;
+
+pub use contribution::{Contribution, GrantContribution, MAX_CHARACTERS};
+
+use crate::policy::canonical::StatementMeaning;
+use crate::policy::dead_ids::{Cleaned, without};
+use crate::policy::document::{Document, ParseError, Statement};
+use crate::policy::installation::Installation;
+use held::Held;
+use pack::{Packed, pack};
+use retain::hand_over;
+use scope::{Scope, asked, limited};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Maximum length of a repository policy in ECR, in characters.
-pub const MAX_CHARACTERS: usize = 10_240;
-
-/// A contribution to a repository policy: these actions for these callers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Contribution {
-    /// The actions allowed.
-    pub actions: BTreeSet<String>,
-    /// The callers that may use them.
-    pub callers: PrincipalSet,
-}
-
-impl Contribution {
-    /// Splits the contribution into one for each single caller.
-    pub fn each(&self) -> Vec<Self> {
-        let Self { actions, callers } = self;
-        callers
-            .each()
-            .into_iter()
-            .map(|callers| Self {
-                actions: actions.clone(),
-                callers,
-            })
-            .collect()
-    }
-}
-
-/// The contributions of one grant to a repository policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GrantContribution<Id> {
-    /// The grant.
-    pub id: Id,
-    /// Contributions that must all be in the policy, or none.
-    pub contributions: Vec<Contribution>,
-    /// Sids of foreign statements that are removed once ours allow as much.
-    pub replaces: BTreeSet<String>,
-    /// Seed for the Sids of the unowned statements that retain the access, if the grant is deleted
-    /// and its access stays.
-    pub stays_as: Option<String>,
-    /// Further contributions that stay if our statements already contain them, but are not written
-    /// otherwise: it is not known yet whether the grant may have them.
-    pub if_there: Vec<Contribution>,
-}
+use subsumes::reason_to_keep;
 
 /// The change to make to a repository policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,10 +101,11 @@ impl Ours {
 
     /// Returns our statements in a document; none if there is no document.
     pub fn in_document(document: Option<&Document>, installation: &Installation) -> Self {
-        let statements = document
-            .into_iter()
-            .flat_map(|document| &document.statements);
-        Self::of(statements.filter(|statement| installation.owns(statement)))
+        Self::of(
+            document
+                .into_iter()
+                .flat_map(|document| document.ours(installation)),
+        )
     }
 
     /// Returns whether each of these statements is also one of the others.
@@ -156,14 +140,9 @@ pub fn plan_within<Id: Ord + Clone>(
     scope: &Scope,
     installation: &Installation,
 ) -> Plan<Id> {
-    let ours: Vec<&Statement> = current
-        .iter()
-        .flat_map(|document| &document.statements)
-        .filter(|s| installation.owns(s))
-        .collect();
     let held = Held::of(current.as_ref(), installation);
     let grants = limited(&asked(current.as_ref(), grants, installation), scope, &held);
-    let found = Ours::of(ours);
+    let found = Ours::in_document(current.as_ref(), installation);
     let found_characters = current.as_ref().map_or(0, Document::characters);
     let others = match &current {
         Some(document) => document.clone().without_ours(installation),
@@ -251,7 +230,7 @@ fn merge<Id: Ord + Clone>(
         let before = needed.len();
         for (at, statement) in others.statements.iter().enumerate() {
             if is_asked(statement) && !needed.contains_key(&at) {
-                needed.extend(why_needed(statement, &ours.contributions).map(|why| (at, why)));
+                needed.extend(reason_to_keep(statement, &ours.contributions).map(|why| (at, why)));
             }
         }
         if needed.len() > before {
@@ -280,24 +259,10 @@ fn merge<Id: Ord + Clone>(
     }
 }
 
-impl Document {
-    /// Returns the document without our statements.
-    pub fn without_ours(mut self, installation: &Installation) -> Self {
-        self.statements
-            .retain(|statement| !installation.owns(statement));
-        self
-    }
-
-    /// Appends statements to the document.
-    pub fn with(mut self, statements: impl IntoIterator<Item = Statement>) -> Self {
-        self.statements.extend(statements);
-        self
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::principals::PrincipalSet;
 
     fn installation() -> Installation {
         "0123456789ab".parse().unwrap()

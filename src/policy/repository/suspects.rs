@@ -1,9 +1,9 @@
 //! Foreign statements that may cause AWS to refuse a document. [`super::dead_ids`] handles unique
 //! IDs of deleted principals.
 
-use super::dead_ids::{DeadId, is_unique_id, place, shown};
-use super::document::{Document, Statement};
-use super::installation::Installation;
+use crate::policy::dead_ids::{DeadId, is_unique_id, place, shown};
+use crate::policy::document::{Document, Statement};
+use crate::policy::installation::Installation;
 use serde_json::Value;
 use std::fmt;
 
@@ -109,8 +109,8 @@ pub fn ids_are_removable(document: &Document, installation: &Installation) -> bo
 
 #[cfg(test)]
 mod tests {
-    use super::super::dead_ids::{Cleaned, without};
     use super::*;
+    use crate::policy::dead_ids::{Cleaned, without};
     use rstest::rstest;
     use std::collections::BTreeSet;
 

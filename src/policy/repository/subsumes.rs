@@ -2,9 +2,10 @@
 //! removed. If this is not certain, the answer is no: a superfluous statement costs a few
 //! characters, but a missing one costs access.
 
-use super::document::Statement;
-use super::principals::{PrincipalSet, PrincipalSetKind, like};
-use super::repository::Contribution;
+use super::contribution::Contribution;
+use crate::policy::arn::Arn;
+use crate::policy::document::Statement;
+use crate::policy::principals::{PrincipalSet, PrincipalSetKind, like};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ const LONGEST: usize = 300;
 
 /// Returns the reason why our statements cannot replace this statement, for people. Returns `None`
 /// if ours allow at least as much.
-pub fn why_needed(statement: &Statement, ours: &[Contribution]) -> Option<String> {
+pub fn reason_to_keep(statement: &Statement, ours: &[Contribution]) -> Option<String> {
     let read = match Read::of(statement) {
         Ok(read) => read,
         Err(why) => return Some(limited(why)),
@@ -195,13 +196,13 @@ impl Principal<'_> {
             // have to allow access anyway.
             (Self::Aws(arn), PrincipalSetKind::Named) => {
                 callers.principals().contains(*arn)
-                    || root_of(arn).is_some_and(|root| callers.principals().contains(&root))
+                    || Arn::root_of(arn).is_some_and(|root| callers.principals().contains(&root))
             }
             (Self::Aws(arn), PrincipalSetKind::NamedLike)
                 if arn.ends_with(":root") || !arn.contains(':') =>
             {
                 let of_account =
-                    root_of(arn).is_some_and(|root| callers.principals().contains(&root));
+                    Arn::root_of(arn).is_some_and(|root| callers.principals().contains(&root));
                 of_account
                     && all_like(limited_to(
                         &["arnlike", "arnequals", "stringequals"],
@@ -210,7 +211,7 @@ impl Principal<'_> {
             }
             (Self::Aws(arn), PrincipalSetKind::NamedLike) => {
                 let of_account =
-                    root_of(arn).is_some_and(|root| callers.principals().contains(&root));
+                    Arn::root_of(arn).is_some_and(|root| callers.principals().contains(&root));
                 of_account
                     && arn.contains(":role/")
                     && callers.among().iter().any(|pattern| like(pattern, arn))
@@ -236,21 +237,6 @@ impl Principal<'_> {
                 | PrincipalSetKind::ServiceFor,
             ) => false,
         }
-    }
-}
-
-/// Returns the root of the account to which a principal belongs. For a bare account number, this
-/// holds in the partition `aws`; elsewhere the number does not identify the partition.
-pub(super) fn root_of(principal: &str) -> Option<String> {
-    if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
-        return Some(format!("arn:aws:iam::{principal}:root"));
-    }
-    let parts: Vec<&str> = principal.splitn(6, ':').collect();
-    match parts[..] {
-        ["arn", partition, "iam" | "sts", "", account, _] => {
-            Some(format!("arn:{partition}:iam::{account}:root"))
-        }
-        _ => None,
     }
 }
 
@@ -335,7 +321,7 @@ mod tests {
         };
         let document =
             Document::parse(&format!(r#"{{"Statement":{{"Sid":"x",{keys}}}}}"#)).unwrap();
-        why_needed(&document.statements[0], &ours())
+        reason_to_keep(&document.statements[0], &ours())
     }
 
     #[rstest]

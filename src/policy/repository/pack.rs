@@ -1,11 +1,12 @@
 //! Packs the contributions of many grants into few statements: one for all that have the same
 //! actions and the same kind of callers.
 
-use super::document::{Document, Statement};
-use super::held::{Allowed, Held, HeldPart};
-use super::installation::Installation;
-use super::principals::{PrincipalSet, PrincipalSetKind};
-use super::repository::{Contribution, GrantContribution, MAX_CHARACTERS};
+use super::allowed::Allowed;
+use super::contribution::{Contribution, GrantContribution, MAX_CHARACTERS, statement};
+use super::held::{Held, HeldPart};
+use crate::policy::document::{Document, Statement};
+use crate::policy::installation::Installation;
+use crate::policy::principals::{PrincipalSet, PrincipalSetKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Our part of a document, as far as it fits.
@@ -61,7 +62,7 @@ pub fn pack<Id: Ord + Clone>(
     } = room;
     let statements = groups
         .iter()
-        .map(|(key, group)| statement(key, &group.callers, installation))
+        .map(|((actions, _), group)| statement(actions, &group.callers, installation))
         .collect();
     let contributions = groups
         .into_iter()
@@ -151,38 +152,6 @@ fn offer_again<Id: Ord>(
     }
 }
 
-/// Returns whether these statements of ours already allow everything that this contribution asks
-/// for.
-pub fn carry(ours: &[&Statement], asked: &Contribution, installation: &Installation) -> bool {
-    let alone = statement(
-        &(asked.actions.clone(), asked.callers.kind()),
-        &asked.callers,
-        installation,
-    );
-    ours.iter()
-        .any(|present| present.sid_text() == alone.sid_text() && present.covers_values_of(&alone))
-}
-
-/// Returns whether a statement has the Sid that its actions and condition produce. If not, somebody
-/// has changed the statement.
-pub fn is_as_packed(present: &Statement, held: &Contribution, installation: &Installation) -> bool {
-    let packed = statement(
-        &(held.actions.clone(), held.callers.kind()),
-        &held.callers,
-        installation,
-    );
-    present.sid_text() == packed.sid_text()
-}
-
-/// Returns the statement that allows these actions to these callers.
-pub(super) fn packed(
-    actions: &BTreeSet<String>,
-    callers: &PrincipalSet,
-    installation: &Installation,
-) -> Statement {
-    statement(&(actions.clone(), callers.kind()), callers, installation)
-}
-
 type Key = (BTreeSet<String>, PrincipalSetKind);
 
 struct Group {
@@ -261,8 +230,8 @@ impl<'a> Room<'a> {
                 }
             }
         }
-        for (key, group) in &mut changed {
-            group.characters = statement(key, &group.callers, self.installation).characters();
+        for ((actions, _), group) in &mut changed {
+            group.characters = statement(actions, &group.callers, self.installation).characters();
         }
         changed
             .into_iter()
@@ -278,18 +247,6 @@ impl<'a> Room<'a> {
         let counted = self.foreign_statements.saturating_sub(1);
         self.foreign_characters + statements + commas - counted
     }
-}
-
-fn statement(
-    (actions, kind): &Key,
-    callers: &PrincipalSet,
-    installation: &Installation,
-) -> Statement {
-    let names: Vec<&str> = actions.iter().map(String::as_str).collect();
-    let group = format!("{} | {}", names.join(" "), kind.shape());
-    Statement::allow(names)
-        .sid(installation.sid(&group))
-        .to(callers)
 }
 
 #[cfg(test)]
@@ -337,7 +294,7 @@ mod tests {
             }
             let reckoned = room.characters();
             let statements: Vec<Statement> =
-                room.groups.iter().map(|(key, group)| statement(key, &group.callers, &installation)).collect();
+                room.groups.iter().map(|((actions, _), group)| statement(actions, &group.callers, &installation)).collect();
             prop_assert_eq!(foreign.with(statements).characters(), reckoned);
         }
 

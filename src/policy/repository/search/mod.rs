@@ -22,14 +22,14 @@
 
 mod steps;
 
-use super::dead_ids::{Refusals, shown};
-use super::document::{Document, ParseError, Statement};
 use super::held::Held;
-use super::installation::Installation;
 use super::keep::{Checked, Losing, Violation, checked, unasked};
-use super::repository::{GrantContribution, Plan, PolicyUpdate};
 use super::scope::asked;
 use super::suspects::Suspect;
+use super::{GrantContribution, Plan, PolicyUpdate};
+use crate::policy::dead_ids::{Refusals, shown};
+use crate::policy::document::{Document, ParseError, Statement};
+use crate::policy::installation::Installation;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;

@@ -1,21 +1,18 @@
 //! The access that our statements in a document allow: what exists already, and which part no grant
 //! asks for.
 
-use super::dead_ids::is_unique_id;
-use super::document::{Document, Statement};
-use super::held::{Allowed, allowed_by};
-use super::installation::Installation;
-use super::pack::{carry, is_as_packed};
-use super::repository::Contribution;
+use super::allowed::{Allowed, allowed_by};
+use super::contribution::{Contribution, statement};
+use crate::policy::dead_ids::is_unique_id;
+use crate::policy::document::{Document, Statement};
+use crate::policy::installation::Installation;
 
 /// Returns the access that our statements in a document allow already. A statement whose actions or
 /// condition were changed by hand is omitted: in that form it is not ours.
 pub fn carried(document: &Document, installation: &Installation) -> Vec<Contribution> {
-    let ours = document
-        .statements
-        .iter()
-        .filter(|statement| installation.owns(statement));
-    ours.filter_map(|statement| as_packed(statement, installation))
+    document
+        .ours(installation)
+        .filter_map(|statement| as_packed(statement, installation))
         .collect()
 }
 
@@ -29,10 +26,6 @@ pub fn beyond<'a>(
     installation: &Installation,
 ) -> Vec<String> {
     let asked = Allowed::of(asked.into_iter().cloned());
-    let ours = document
-        .statements
-        .iter()
-        .filter(|statement| installation.owns(statement));
     let excess = |statement: &Statement| {
         let Some(Contribution { actions, callers }) = as_packed(statement, installation) else {
             return vec![format!(
@@ -53,7 +46,7 @@ pub fn beyond<'a>(
         });
         left.collect()
     };
-    ours.flat_map(excess).collect()
+    document.ours(installation).flat_map(excess).collect()
 }
 
 /// Returns whether our statements contain everything that is `asked`, and other grants do not
@@ -64,11 +57,7 @@ pub fn unaccounted(
     asked: &[Contribution],
     installation: &Installation,
 ) -> bool {
-    let ours: Vec<&Statement> = document
-        .statements
-        .iter()
-        .filter(|statement| installation.owns(statement))
-        .collect();
+    let ours: Vec<&Statement> = document.ours(installation).collect();
     let is_left = |Contribution { actions, callers }: &Contribution| {
         actions.iter().any(|action| {
             let mut same = accounted
@@ -81,16 +70,27 @@ pub fn unaccounted(
     asked.iter().all(|asked| carry(&ours, asked, installation)) && asked.iter().any(is_left)
 }
 
+/// Returns whether these statements of ours already allow everything that this contribution asks
+/// for.
+pub fn carry(ours: &[&Statement], asked: &Contribution, installation: &Installation) -> bool {
+    let alone = statement(&asked.actions, &asked.callers, installation);
+    ours.iter()
+        .any(|present| present.sid_text() == alone.sid_text() && present.covers_values_of(&alone))
+}
+
 /// Returns the access that a statement of ours allows, if it has the form in which we would write
-/// it.
-fn as_packed(statement: &Statement, installation: &Installation) -> Option<Contribution> {
-    allowed_by(statement).filter(|held| is_as_packed(statement, held, installation))
+/// it: the Sid that its actions and condition produce. If not, somebody has changed the statement.
+fn as_packed(present: &Statement, installation: &Installation) -> Option<Contribution> {
+    allowed_by(present).filter(|held| {
+        let packed = statement(&held.actions, &held.callers, installation);
+        present.sid_text() == packed.sid_text()
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::principals::PrincipalSet;
     use super::*;
+    use crate::policy::principals::PrincipalSet;
     use crate::policy::repository::{GrantContribution, PolicyUpdate, plan};
     use std::collections::BTreeSet;
 

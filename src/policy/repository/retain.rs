@@ -1,11 +1,11 @@
 //! Access that stays when its grant is deleted. It moves from our packed statements into statements
 //! of its own, which no operator owns.
 
-use super::document::{Document, Statement};
+use super::contribution::{Contribution, GrantContribution, MAX_CHARACTERS};
 use super::held::Held;
-use super::installation::{Installation, hex};
 use super::pack::pack;
-use super::repository::{Contribution, GrantContribution, MAX_CHARACTERS};
+use crate::policy::document::{Document, Statement};
+use crate::policy::installation::{Installation, hex};
 use std::collections::BTreeSet;
 
 /// Prefix of the Sids of such statements. The operator recognises nothing by it: people decide who
@@ -42,7 +42,7 @@ pub fn hand_over<Id: Ord + Clone>(
         let Some(seed) = &grant.stays_as else {
             continue;
         };
-        let statements: Vec<Statement> = nobodys(MARK, seed, &grant.contributions);
+        let statements: Vec<Statement> = unowned_statements(MARK, seed, &grant.contributions);
         let sids: BTreeSet<&str> = statements.iter().filter_map(Statement::sid_text).collect();
         let mut others = so_far.others.clone();
         others
@@ -71,7 +71,7 @@ pub fn hand_over<Id: Ord + Clone>(
 /// once. A Sid is the mark (letters and digits) and 16 hex digits derived from the seed and from
 /// the access that the statement allows. The same seed always gives the same Sid. No installation
 /// recognises it as its own, unless the mark is that of an installation.
-pub fn nobodys(mark: &str, seed: &str, asked: &[Contribution]) -> Vec<Statement> {
+pub fn unowned_statements(mark: &str, seed: &str, asked: &[Contribution]) -> Vec<Statement> {
     let mut joined: Vec<Contribution> = Vec::new();
     for Contribution { actions, callers } in asked {
         match joined
@@ -97,9 +97,9 @@ pub fn nobodys(mark: &str, seed: &str, asked: &[Contribution]) -> Vec<Statement>
 
 #[cfg(test)]
 mod tests {
-    use super::super::principals::PrincipalSet;
-    use super::super::repository::{PolicyUpdate, plan};
     use super::*;
+    use crate::policy::principals::PrincipalSet;
+    use crate::policy::repository::{PolicyUpdate, plan};
 
     fn installation() -> Installation {
         "0123456789ab".parse().unwrap()

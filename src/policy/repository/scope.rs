@@ -1,12 +1,13 @@
 //! The part of the contributions that goes into the next document. Nearly always that is all of
 //! them; it is less only after AWS refused the full document.
 
-use super::document::{Document, Statement};
-use super::held::{Allowed, Held, HeldPart};
-use super::installation::Installation;
-use super::pack::carry;
-use super::principals::PrincipalSet;
-use super::repository::{Contribution, GrantContribution};
+use super::allowed::Allowed;
+use super::contribution::{Contribution, GrantContribution};
+use super::current::carry;
+use super::held::{Held, HeldPart};
+use crate::policy::document::{Document, Statement};
+use crate::policy::installation::Installation;
+use crate::policy::principals::PrincipalSet;
 use std::collections::BTreeSet;
 
 /// Limits on the next document.
@@ -38,9 +39,8 @@ pub fn asked<Id: Clone>(
     installation: &Installation,
 ) -> Vec<GrantContribution<Id>> {
     let ours: Vec<&Statement> = current
-        .iter()
-        .flat_map(|document| &document.statements)
-        .filter(|s| installation.owns(s))
+        .into_iter()
+        .flat_map(|document| document.ours(installation))
         .collect();
     let mut grants = grants.to_vec();
     for grant in &mut grants {

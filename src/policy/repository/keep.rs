@@ -6,13 +6,14 @@
 //! how a document was created: it is compared with the document that was read and with the
 //! contributions of the grants.
 
-use super::carried::beyond;
-use super::document::Document;
-use super::held::{Allowed, Held, HeldPart};
-use super::installation::Installation;
-use super::principals::PrincipalSet;
-use super::repository::{Contribution, GrantContribution, MAX_CHARACTERS};
+use super::allowed::Allowed;
+use super::contribution::{Contribution, GrantContribution, MAX_CHARACTERS, statement};
+use super::current::beyond;
+use super::held::{Held, HeldPart};
 use super::scope::{asked, names};
+use crate::policy::document::Document;
+use crate::policy::installation::Installation;
+use crate::policy::principals::PrincipalSet;
 use std::collections::BTreeSet;
 
 /// A document that may be written.
@@ -129,7 +130,7 @@ fn allowed(document: Option<&Document>) -> Allowed {
 /// Returns whether the document also has room for all of this.
 fn fits(document: Option<&Document>, more: Vec<Contribution>, installation: &Installation) -> bool {
     let with = |Contribution { actions, callers }: &Contribution| {
-        super::pack::packed(actions, callers, installation)
+        statement(actions, callers, installation)
     };
     let document = document.cloned().unwrap_or_else(|| Document::of([]));
     document
