@@ -17,7 +17,7 @@ pub use inputs::{Caller, Holder, Readings, RepositoryReading};
 
 use super::Problem;
 use super::actions::{self, GET_TOKEN};
-use super::validate::Grant;
+use super::model::Grant;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Access, AccessAction, AccessPath, AccessStatus, AccessVerdict};
 use crate::policy::evaluate::{Named, Policies, Principal, Request, RequestContext, evaluate};

@@ -2,9 +2,8 @@
 //! nothing, and one rule must admit the entire grant.
 
 use super::Problem;
-use super::consumer::Consumer;
+use super::model::{Consumer, RegistryRole, RoleIdentity};
 use super::names::{AccountId, GrantName, Organization, RepositoryPattern};
-use super::validate::{RegistryRole, RoleIdentity};
 use crate::api::AWSAccountSpec;
 use crate::api::account::{ConsumerRule, Namespaces, RegistryRule};
 use crate::api::conditions::Reason;

@@ -2,8 +2,8 @@
 //! the first write and shortened only after revocation.
 
 use super::Problem;
+use super::model::{ConsumerRole, Grant};
 use super::names::RepositoryPattern;
-use super::validate::{ConsumerRole, Grant};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
     Applied, AppliedInstanceRole, AppliedRepositories, CrossAccountRegistryGrantSpec,

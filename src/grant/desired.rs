@@ -1,8 +1,8 @@
 //! Computes the desired state of both accounts from a [`Grant`].
 
 use super::actions;
+use super::model::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
 use super::names::{AccountId, GrantName, RepositoryPattern};
-use super::validate::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
 use crate::api::grant::ManagedPolicy;
 use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::Contribution;

@@ -8,7 +8,8 @@
 //!
 //! - [`names`]: checked names: account IDs, repository patterns, grants, organizations.
 //! - [`partition`]: AWS partitions and their regions.
-//! - [`consumer`]: who gets access: identities of an account, or an organization.
+//! - [`model`]: a checked grant and its parts, as plain data.
+//! - [`consumer`]: the principals that get access: of an account, or an organization.
 //! - [`actions`]: the ECR actions of each access.
 //! - [`parse`]: checks a spec field by field.
 //! - [`admission`]: whether the accounts' rules admit what a grant asks.
@@ -37,6 +38,7 @@ pub mod consumer;
 pub mod decision;
 pub mod desired;
 pub mod diff;
+pub mod model;
 pub mod names;
 pub mod observed;
 pub mod operator_role;
@@ -51,8 +53,9 @@ pub mod warnings;
 mod tests;
 
 pub use decision::{Decision, GrantInput, RuleContext, grant_if_enforced, meant};
+pub use model::Grant;
 pub use names::{AccountId, GrantName, RepositoryPattern};
-pub use validate::{AccountLookup, Grant, validate};
+pub use validate::{AccountLookup, validate};
 
 use crate::api::conditions::Reason;
 

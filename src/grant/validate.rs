@@ -3,14 +3,13 @@
 
 use super::Problem;
 use super::admission::{AdmissionRequest, GrantNamespace, instance_role_refused};
-use super::consumer::{Consumer, Identities};
-use super::names::{AccountId, GrantName, RepositoryPattern};
+use super::model::{Consumer, ConsumerRole, Grant, Identities, RegistryRole, RoleIdentity};
+use super::names::{AccountId, GrantName};
 use super::parse::{Parsed, ParsedConsumer, parse};
 use crate::api::account::{AWSAccount, Partition, RoleSettings};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
-    Access, AccessPath, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy, ManagedPolicy,
-    Management, RegistryRoleSpec,
+    AccessPath, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy, Management, RegistryRoleSpec,
 };
 use crate::policy::Installation;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,109 +21,6 @@ pub trait AccountLookup: Sync {
     fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>>;
     /// Returns the namespace's labels; `None` if the namespace is not known (yet).
     fn namespace_labels(&self, namespace: &str) -> Option<BTreeMap<String, String>>;
-}
-
-/// Grant that was checked, and that the accounts' rules admit.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grant {
-    /// The resource's namespace and name.
-    pub name: GrantName,
-    /// The spec that it was made from.
-    pub spec: Spec,
-    /// The access level.
-    pub access: Access,
-    /// Whether repository policies allow the consumer.
-    pub direct: bool,
-    /// The partition of both accounts.
-    pub partition: Partition,
-    /// The registry account.
-    pub registry: AccountId,
-    /// The regions of the repositories.
-    pub regions: BTreeSet<String>,
-    /// The repositories in each of the regions.
-    pub repositories: BTreeSet<RepositoryPattern>,
-    /// The role in the registry account, if path `AssumeRole` is requested.
-    pub role: Option<RegistryRole>,
-    /// The Sids of foreign statements that this grant replaces.
-    pub replaces: BTreeSet<String>,
-    /// The consumer.
-    pub consumer: Consumer,
-    /// The role that is managed in the consumer account.
-    pub instance_role: ConsumerRole,
-}
-
-/// Role in the registry account.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RegistryRole {
-    /// Name and location.
-    pub identity: RoleIdentity,
-    /// The AWS managed policies that it has instead of an inline policy.
-    pub managed_policies: BTreeSet<ManagedPolicy>,
-    /// Whether repository policies name the role.
-    pub name_in_repository_policy: bool,
-    /// The maximum session duration, in seconds.
-    pub max_session_seconds: i32,
-    /// The external ID that the consumer must present.
-    pub external_id: Option<String>,
-    /// Whether an existing role of that name is adopted if its owner consents.
-    pub adopts: bool,
-}
-
-/// Name of a role, with the settings for roles in its account.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RoleIdentity {
-    /// The account.
-    pub account: AccountId,
-    /// The account's partition.
-    pub partition: Partition,
-    /// The role's name.
-    pub name: String,
-    /// Path, boundary and limits in that account.
-    pub settings: RoleSettings,
-}
-
-impl RoleIdentity {
-    /// Returns the role's ARN.
-    pub fn arn(&self) -> String {
-        let Self {
-            account,
-            partition,
-            name,
-            settings,
-        } = self;
-        format!(
-            "arn:{}:iam::{account}:role{}{name}",
-            partition.name(),
-            settings.path
-        )
-    }
-
-    /// Returns the part of the ARN after `role/`.
-    pub fn path_and_name(&self) -> String {
-        format!(
-            "{}{}",
-            self.settings.path.trim_start_matches('/'),
-            self.name
-        )
-    }
-}
-
-/// Role in the consumer account.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ConsumerRole {
-    /// No role was requested.
-    NotRequested,
-    /// A role was requested, but the consumer account has no `AWSAccount`.
-    NotManaged,
-    /// The operator manages the role.
-    Kept {
-        /// The role.
-        role: RoleIdentity,
-        /// The name of its instance profile, if the operator manages the profile, too.
-        instance_profile: Option<String>,
-        /// Whether the role is foreign.
-        extends: bool,
-    },
 }
 
 /// Checks a new spec by itself and against the accounts' rules.

@@ -6,7 +6,7 @@ use crate::api::conditions::Reason;
 use crate::controller::{World, plan};
 use crate::grant::desired::{DesiredRole, Owner};
 use crate::grant::diff::Sharers;
-use crate::grant::validate::ConsumerRole;
+use crate::grant::model::ConsumerRole;
 use crate::grant::{AccountId, Decision, GrantName, Problem};
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;

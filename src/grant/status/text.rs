@@ -1,6 +1,6 @@
 //! Summaries of a grant for status messages.
 
-use crate::grant::validate::Grant;
+use crate::grant::model::Grant;
 
 impl Grant {
     /// Describes the permissions that a role of the consumer needs in its identity policy:

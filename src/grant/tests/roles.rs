@@ -7,7 +7,7 @@ use super::resources::{
 use crate::api::account::{ConsumerRule, ConsumerSide, Namespaces, Partition};
 use crate::api::grant::RegistryRoleSpec;
 use crate::grant::GrantName;
-use crate::grant::validate::ConsumerRole;
+use crate::grant::model::ConsumerRole;
 use rstest::rstest;
 
 fn under(change: impl FnOnce(&mut ConsumerRule)) -> Cluster {
