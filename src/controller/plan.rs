@@ -26,7 +26,7 @@ use crate::controller::state::unknown::UnknownGrants;
 use crate::controller::state::watch_caches::WatchCaches;
 use crate::grant::change::Change;
 use crate::grant::decision::is_frozen;
-use crate::grant::desired::Owner;
+use crate::grant::ownership::{Owner, made_up_uid};
 use crate::grant::{Decision, GrantInput, GrantName, Problem, validate};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
@@ -86,7 +86,7 @@ pub async fn plan_grants(
     } = manifests;
     for grant in &mut grants {
         // Needed only to tell the grants apart.
-        let made_up = format!("{MADE_UP}{}", GrantName::of(grant));
+        let made_up = made_up_uid(&GrantName::of(grant));
         grant.meta_mut().uid.get_or_insert(made_up);
         // A grant that does not exist yet will be younger than those that do.
         grant
@@ -163,18 +163,6 @@ pub async fn plan_grants(
     plans
 }
 
-/// Prefix of the UIDs of grants that are in no cluster yet.
-const MADE_UP: &str = "manifest:";
-
-/// Returns the UID that a grant has in its cluster, or an empty one if it is in none yet. Tags in
-/// AWS contain no other UIDs.
-pub(super) fn real_uid(resource: &CrossAccountRegistryGrant) -> String {
-    resource
-        .uid()
-        .filter(|uid| !uid.starts_with(MADE_UP))
-        .unwrap_or_default()
-}
-
 /// Returns a watch cache that contains these objects.
 fn filled<K>(objects: Vec<K>) -> Store<K>
 where
@@ -203,11 +191,7 @@ async fn of_grant(world: &World, resource: &CrossAccountRegistryGrant) -> GrantP
         access: Vec::new(),
         suspended,
     };
-    let owner = Owner {
-        installation: world.installation.clone(),
-        grant: name.clone(),
-        uid: real_uid(resource),
-    };
+    let owner = Owner::of_resource(resource, &world.installation);
     let look = async |aim: Aim<'_>, problems: Vec<Problem>| {
         let recorded = world.claims_cache.claims(resource);
         let planned = match aim {

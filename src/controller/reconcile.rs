@@ -17,7 +17,7 @@ use crate::controller::repository_policy::sync::Freshness;
 use crate::controller::requeue;
 use crate::controller::restored;
 use crate::controller::second_writer;
-use crate::grant::desired::Owner;
+use crate::grant::ownership::Owner;
 use crate::grant::status::{self, Outcome, StatusPart};
 use crate::grant::{AccountLookup, Decision, GrantName, Problem};
 use kube::runtime::reflector::ObjectRef;
@@ -80,11 +80,7 @@ pub async fn reconcile(
     {
         return Ok(Ended::gone());
     }
-    let owner = Owner {
-        installation: context.world.installation.clone(),
-        grant: GrantName::of(resource),
-        uid: resource.uid().unwrap_or_default(),
-    };
+    let owner = Owner::of_resource(resource, &context.world.installation);
     if let Some(ended) = waits_for_the_caches(resource, &owner, &context).await? {
         return Ok(ended);
     }

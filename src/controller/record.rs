@@ -9,7 +9,7 @@ use crate::controller::report::{now, write_status};
 use crate::controller::repository_policy::sync::Freshness;
 use crate::controller::{Context, World};
 use crate::grant::claims::Place;
-use crate::grant::desired::Owner;
+use crate::grant::ownership::Owner;
 use crate::grant::{GrantName, Problem, grant_if_enforced, meant, status};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ use crate::controller::World;
 use crate::controller::recent;
 use crate::controller::report::ready;
 use crate::controller::repository_policy::sync::RepositoryKey;
-use crate::grant::desired::{Owner, TAG_GRANT_UID};
+use crate::grant::ownership::{Owner, TAG_GRANT_UID};
 use crate::grant::{AccountId, AccountLookup, Problem};
 use crate::policy::Document;
 use crate::policy::carried::carried;

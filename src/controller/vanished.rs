@@ -21,7 +21,7 @@ use crate::controller::requeue;
 use crate::controller::stored::Stored;
 use crate::controller::supervise::isolated;
 use crate::controller::{Context, World};
-use crate::grant::desired::Owner;
+use crate::grant::ownership::Owner;
 use crate::grant::sweep::too_many_at_once;
 use crate::grant::{Decision, GrantName, Problem};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -357,11 +357,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         || claims.clone(),
         |successor| claims.without_roles_of(&successor),
     );
-    let owner = Owner {
-        installation: context.world.installation.clone(),
-        grant: name.clone(),
-        uid: uid.clone(),
-    };
+    let owner = Owner::of(name.clone(), &uid, &context.world.installation);
     let work = Enforcement::new(
         &context.world,
         &owner,

@@ -2,11 +2,12 @@
 
 use super::actions;
 use super::model::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
-use super::names::{AccountId, GrantName, RepositoryPattern};
+use super::names::{AccountId, RepositoryPattern};
+use super::ownership::Owner;
 use crate::api::grant::ManagedPolicy;
 use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::Contribution;
-use crate::policy::{Document, Installation, Statement};
+use crate::policy::{Document, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// AWS limit on the characters of all inline policies of a role together.
@@ -66,74 +67,6 @@ pub struct DesiredInstance {
     pub profile: Option<String>,
     /// Whether the role is foreign, so that only this grant's part of it is managed.
     pub extends: bool,
-}
-
-/// Owner of a resource in AWS, as its tags name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The installation.
-    pub installation: Installation,
-    /// The grant.
-    pub grant: GrantName,
-    /// The resource's UID: it differs after deletion and recreation under the same name.
-    pub uid: String,
-}
-
-/// The tag that names the installation.
-pub const TAG_INSTALLATION: &str = "registrygrants.dev/installation";
-/// The tag of the operator's own sessions that names the namespace whose grants they serve.
-pub const TAG_NAMESPACE: &str = "registrygrants.dev/namespace";
-/// The tag that names the grant.
-pub const TAG_GRANT: &str = "registrygrants.dev/grant";
-/// The tag that names the resource's UID.
-pub const TAG_GRANT_UID: &str = "registrygrants.dev/grant-uid";
-
-/// All tags that name the owner.
-pub const OUR_TAGS: [&str; 3] = [TAG_INSTALLATION, TAG_GRANT, TAG_GRANT_UID];
-/// The tag by which a role's owner allows this operator to put its policy on the role: `true`, or
-/// an installation's ID.
-pub const TAG_ALLOW_EXTEND: &str = "registrygrants.dev/allow-extend";
-/// The tag by which a role's owner allows one grant to adopt the role: the installation's ID and
-/// the grant's namespace and name, with `/` between.
-pub const TAG_ALLOW_ADOPT: &str = "registrygrants.dev/allow-adopt";
-
-impl Owner {
-    /// Returns the tags of the resources that this grant owns.
-    pub fn tags(&self) -> BTreeMap<String, String> {
-        let mut tags = BTreeMap::from([
-            (TAG_INSTALLATION.into(), self.installation.to_string()),
-            (TAG_GRANT.into(), self.grant.to_string()),
-        ]);
-        // A grant that is in no cluster yet has no UID.
-        if !self.uid.is_empty() {
-            tags.insert(TAG_GRANT_UID.into(), self.uid.clone());
-        }
-        tags
-    }
-
-    /// Returns whether a resource with these tags belongs to this grant. The UID does not count: an
-    /// installation has only one grant of a name at a time, and after a restore from backup that
-    /// grant has another UID.
-    pub fn owns(&self, tags: &BTreeMap<String, String>) -> bool {
-        tags.get(TAG_INSTALLATION)
-            .is_some_and(|tag| tag == self.installation.as_str())
-            && tags
-                .get(TAG_GRANT)
-                .is_some_and(|tag| *tag == self.grant.to_string())
-    }
-
-    /// Returns the name of this grant's inline policies.
-    pub fn policy_name(&self) -> String {
-        format!(
-            "registry-grants-{}",
-            self.grant.in_aws(&self.installation, 112)
-        )
-    }
-
-    /// Returns the Sid of this installation's statement in an instance role's trust policy.
-    pub fn trust_sid(&self) -> String {
-        self.installation.sid("instance trust")
-    }
 }
 
 impl Grant {

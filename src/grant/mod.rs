@@ -17,6 +17,7 @@
 //! - [`decision`]: what should happen to a grant, and which spec is in force: the current one, the
 //!   last applied one, or none.
 //! - [`claims`]: where a grant may have written: recorded before the first write.
+//! - [`ownership`]: the owner of a resource in AWS, and the tags that name it.
 //! - [`desired`]: the roles and contributions that a grant should have in both accounts.
 //! - [`observed`](mod@observed): what AWS was found to have.
 //! - [`diff`]: the steps from observed to desired.
@@ -42,6 +43,7 @@ pub mod model;
 pub mod names;
 pub mod observed;
 pub mod operator_role;
+pub mod ownership;
 pub mod parse;
 pub mod partition;
 pub mod status;

@@ -6,8 +6,8 @@
 //! checks that something fails. A new call in `aws::iam` or `aws::ecr` must be allowed here.
 
 use super::actions;
-use super::desired::{TAG_ALLOW_ADOPT, TAG_ALLOW_EXTEND, TAG_INSTALLATION, TAG_NAMESPACE};
 use super::names::RepositoryPattern;
+use super::ownership::{TAG_ALLOW_ADOPT, TAG_ALLOW_EXTEND, TAG_INSTALLATION, TAG_NAMESPACE};
 use crate::api::account::Partition;
 use crate::api::grant::{Access, ManagedPolicy};
 use crate::policy::{Document, Installation, Statement};

@@ -3,10 +3,11 @@
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
-use crate::controller::{World, plan};
-use crate::grant::desired::{DesiredRole, Owner};
+use crate::controller::World;
+use crate::grant::desired::DesiredRole;
 use crate::grant::diff::Sharers;
 use crate::grant::model::ConsumerRole;
+use crate::grant::ownership::Owner;
 use crate::grant::{AccountId, Decision, GrantName, Problem};
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;
@@ -36,19 +37,13 @@ pub fn sharers(
         leaving: world.unknown.owners(&world.installation),
     };
     for resource in others {
-        let name = GrantName::of(&resource);
         let keeps = keeps(world, &resource, role);
-        let (installation, uid) = (world.installation.clone(), plan::real_uid(&resource));
         let list = if keeps {
             &mut sharers.keeping
         } else {
             &mut sharers.leaving
         };
-        list.push(Owner {
-            installation,
-            grant: name,
-            uid,
-        });
+        list.push(Owner::of_resource(&resource, &world.installation));
     }
     sharers
 }

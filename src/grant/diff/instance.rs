@@ -8,10 +8,9 @@ use super::{
 use crate::api::conditions::Reason;
 use crate::api::grant::OnDelete;
 use crate::grant::Problem;
-use crate::grant::desired::{
-    DesiredInstance, DesiredRole, Owner, TAG_ALLOW_EXTEND, TAG_GRANT, TAG_INSTALLATION,
-};
+use crate::grant::desired::{DesiredInstance, DesiredRole};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
+use crate::grant::ownership::{Owner, TAG_ALLOW_EXTEND, TAG_GRANT, TAG_INSTALLATION};
 use crate::policy::{Document, Installation};
 use std::collections::BTreeMap;
 

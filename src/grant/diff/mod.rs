@@ -14,12 +14,10 @@ pub use registry::{
 };
 
 use super::Problem;
-use super::desired::{
-    DesiredRole, MAX_OWN_INLINE_CHARACTERS, OUR_TAGS, Owner, TAG_ALLOW_ADOPT, TAG_GRANT,
-    TAG_INSTALLATION,
-};
+use super::desired::{DesiredRole, MAX_OWN_INLINE_CHARACTERS};
 use super::names::AccountId;
 use super::observed::Role;
+use super::ownership::{OUR_TAGS, Owner, TAG_ALLOW_ADOPT, TAG_GRANT, TAG_INSTALLATION};
 use crate::api::conditions::Reason;
 use crate::policy::dead_ids::{self, DeadId};
 use crate::policy::{Document, Installation};

@@ -7,8 +7,9 @@ use super::{
 };
 use crate::api::grant::ManagedPolicy;
 use crate::grant::Problem;
-use crate::grant::desired::{DesiredRole, Owner};
+use crate::grant::desired::DesiredRole;
 use crate::grant::observed::Role;
+use crate::grant::ownership::Owner;
 use crate::policy::subsumes::why_needed;
 use crate::policy::{Document, Statement};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};

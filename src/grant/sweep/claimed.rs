@@ -4,7 +4,7 @@
 use super::Leftover;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, AppliedRepositories};
-use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
+use crate::grant::ownership::Owner;
 use crate::grant::partition::is_region;
 use crate::grant::{AccountId, GrantName, RepositoryPattern};
 use crate::policy::Installation;
@@ -174,21 +174,9 @@ impl Claimed {
         tags: &BTreeMap<String, String>,
         installation: &Installation,
     ) -> Option<Owner> {
-        if tags.get(TAG_INSTALLATION).map(String::as_str) != Some(installation.as_str()) {
-            return None;
-        }
-        // Anyone who may tag the resource can write any value. This operator never wrote a value
-        // that is not a valid grant name.
-        let grant: GrantName = tags.get(TAG_GRANT)?.parse().ok()?;
-        if self.settled.get(&grant) == Some(&false) {
-            return None;
-        }
-        let uid = tags.get(TAG_GRANT_UID).cloned().unwrap_or_default();
-        Some(Owner {
-            installation: installation.clone(),
-            grant,
-            uid,
-        })
+        let owner = Owner::named_by(tags, installation)?;
+        let may_claim = self.settled.get(&owner.grant) == Some(&false);
+        if may_claim { None } else { Some(owner) }
     }
 }
 

@@ -19,7 +19,7 @@ pub use removal::{Leftover, leftovers};
 pub use status::{status, unclaimed};
 
 use super::Problem;
-use super::desired::Owner;
+use super::ownership::Owner;
 use crate::api::sweep::SweepMode;
 use crate::policy::installation::hex;
 use std::collections::{BTreeMap, BTreeSet};

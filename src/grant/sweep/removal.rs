@@ -2,9 +2,9 @@
 //! too, stay as they are.
 
 use crate::api::grant::{ManagedPolicy, OnDelete};
-use crate::grant::desired::Owner;
 use crate::grant::diff::{ENDED_SESSIONS, Sharers, Step, without_instance, without_registry_role};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
+use crate::grant::ownership::Owner;
 use crate::policy::Statement;
 use std::collections::BTreeSet;
 

@@ -7,9 +7,10 @@ use super::resources::{
 use crate::api::conditions::Reason;
 use crate::api::grant::{AccessAction, AccessPath, AccessStatus, AccessVerdict};
 use crate::grant::access::{Caller, Holder, Readings, RepositoryReading, denied, judge};
-use crate::grant::desired::{DesiredRole, Owner};
+use crate::grant::desired::DesiredRole;
 use crate::grant::diff::{Step, registry_role};
 use crate::grant::observed::Role;
+use crate::grant::ownership::Owner;
 use crate::grant::{Grant, diff};
 use crate::policy::evaluate::Named;
 use crate::policy::repository::{GrantContribution, PolicyUpdate, plan};

@@ -4,8 +4,9 @@
 use super::drift::as_made;
 use super::resources::{Cluster, grant_with_plain_role, now, owner};
 use crate::api::conditions::Reason;
-use crate::grant::desired::{DesiredRole, Owner, TAG_ALLOW_ADOPT};
+use crate::grant::desired::DesiredRole;
 use crate::grant::diff::{Step, registry_role};
+use crate::grant::ownership::{Owner, TAG_ALLOW_ADOPT};
 use crate::grant::{GrantName, Problem};
 
 fn taking_over() -> DesiredRole {

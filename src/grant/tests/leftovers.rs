@@ -1,9 +1,9 @@
 //! Leftovers of a grant are removed entirely, or stay as they are.
 
 use super::resources::{Cluster, grant, grant_with_plain_role, owner};
-use crate::grant::desired::TAG_GRANT;
 use crate::grant::diff;
 use crate::grant::observed::{Instance, InstanceProfile, Role};
+use crate::grant::ownership::TAG_GRANT;
 use crate::grant::sweep::{Leftover, leftovers};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;

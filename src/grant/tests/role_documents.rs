@@ -9,11 +9,12 @@ use super::resources::{
 use super::resources::{registry_rule, strings};
 use crate::api::conditions::Reason;
 use crate::api::grant::{Management, OnDelete};
-use crate::grant::desired::{DesiredInstance, Owner};
+use crate::grant::desired::DesiredInstance;
 use crate::grant::diff::{
     Sharers, Step, instance, refused_trust, registry_role, retain_instance_role, without_instance,
 };
 use crate::grant::observed::{Instance, Role};
+use crate::grant::ownership::Owner;
 use crate::policy::dead_ids::{self, Cleaned};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;

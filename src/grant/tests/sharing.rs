@@ -8,9 +8,10 @@ use super::resources::{
 use crate::api::conditions::Reason;
 use crate::api::grant::{CrossAccountRegistryGrantSpec as Spec, Management, OnDelete};
 use crate::grant::Problem;
-use crate::grant::desired::{DesiredInstance, Owner, TAG_ALLOW_EXTEND};
+use crate::grant::desired::DesiredInstance;
 use crate::grant::diff::{Sharers, Step, instance, retain_instance_role, without_instance};
 use crate::grant::observed::Role;
+use crate::grant::ownership::{Owner, TAG_ALLOW_EXTEND};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
 use rstest::rstest;

@@ -3,7 +3,7 @@
 use super::resources::{CONSUMER, Cluster, REGISTRY, grant, installation, owner, strings};
 use crate::api::grant::{Applied, CrossAccountRegistryGrant, CrossAccountRegistryGrantStatus};
 use crate::api::sweep::SweepMode;
-use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
+use crate::grant::ownership::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
 use crate::grant::sweep::{
     Brake, Circumstances, Claimed, Finding, KnownGrants, Seen, Sightings, SweepDecision, status,
     too_many_at_once, verdict,
