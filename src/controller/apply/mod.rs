@@ -368,7 +368,7 @@ impl<'a> Enforcement<'a> {
                     Some(Made::Role { arn, id }) => Some((arn.as_str(), id.as_str())),
                     Some(Made::Profile { .. }) | None => None,
                 };
-                *role = Role::after(role.take(), &step, identity);
+                *role = step.apply_to(role.take(), identity);
                 made.extend(named);
                 tracing::info!(grant = %self.owner.grant, "{change}");
             }

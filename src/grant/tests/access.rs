@@ -24,7 +24,7 @@ fn made(desired: &DesiredRole, steps: Vec<Step>, id: &str) -> Role {
         "arn:aws:iam::{}:role{}{}",
         desired.account, desired.path, desired.name
     );
-    let after = |role, step: &Step| Role::after(role, step, Some((&arn, id)));
+    let after = |role, step: &Step| step.apply_to(role, Some((&arn, id)));
     steps
         .iter()
         .fold(None, after)

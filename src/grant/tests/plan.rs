@@ -2,8 +2,8 @@
 
 use super::drift::as_made;
 use super::resources::{Cluster, REGISTRY, grant_with_plain_role, owner};
-use crate::grant::change::{Change, ChangeEffect};
-use crate::grant::diff::Step;
+use crate::grant::change::Change;
+use crate::grant::diff::{ChangeEffect, Step};
 use crate::policy::{Document, Statement};
 
 fn change(step: &Step) -> Change {
