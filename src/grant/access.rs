@@ -21,6 +21,7 @@ use super::model::Grant;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Access, AccessAction, AccessPath, AccessStatus, AccessVerdict};
 use crate::policy::evaluate::{Named, Policies, Principal, Request, RequestContext, evaluate};
+use crate::text::list_some;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use report::Findings;
 
@@ -95,26 +96,26 @@ pub fn judge(grant: &Grant, readings: &Readings, enough: &dyn Fn() -> bool) -> V
 /// writes is in place.
 pub fn denied(access: &[AccessStatus]) -> Option<Problem> {
     const NAMED: usize = 3;
-    let denied: Vec<&AccessStatus> = access
-        .iter()
-        .filter(|told| told.verdict == AccessVerdict::Denied)
-        .collect();
     let mut texts: Vec<String> = Vec::new();
-    for AccessStatus { path, message, .. } in &denied {
+    for AccessStatus { path, message, .. } in access
+        .iter()
+        .filter(|status| status.verdict == AccessVerdict::Denied)
+    {
         let text = format!("path {path:?}: {}", message.as_deref().unwrap_or("denied"));
         if !texts.contains(&text) {
             texts.push(text);
         }
     }
-    let more = texts.len().saturating_sub(NAMED);
-    texts.truncate(NAMED);
-    let more = if more > 0 {
+    if texts.is_empty() {
+        return None;
+    }
+    let list = list_some(texts, NAMED, "; ", |more| {
         format!("; and {more} more, see status.access")
-    } else {
-        String::new()
-    };
-    let message = format!("access is denied. {}{more}", texts.join("; "));
-    (!denied.is_empty()).then(|| Problem::new(Reason::PathDenied, message))
+    });
+    Some(Problem::new(
+        Reason::PathDenied,
+        format!("access is denied. {list}"),
+    ))
 }
 
 struct Judge<'a> {

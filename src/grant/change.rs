@@ -6,6 +6,7 @@ use super::names::AccountId;
 use super::observed::Role;
 use crate::policy::diff::{DiffPart, Difference, Term};
 use crate::policy::{Document, repository};
+use crate::text::list_some;
 use std::fmt;
 
 /// One call that changes something in AWS.
@@ -68,7 +69,7 @@ impl PolicyChange {
 
     /// Describes the parts that the policy loses, at the length that people read in an Event.
     fn only_before(&self) -> String {
-        const TOLD: usize = 4;
+        const LISTED: usize = 4;
         let Difference {
             document,
             changed,
@@ -81,28 +82,14 @@ impl PolicyChange {
             .into_iter()
             .chain(of_statements)
             .chain(only_left.into_iter().flat_map(|alone| alone.parts));
-        let term = |term: Term| match term {
-            Term::Text(text) | Term::Json(text) => text,
-        };
-        let told = parts.filter(|part| !part.removed.is_empty()).map(
-            |DiffPart {
-                 place,
-                 removed,
-                 added: _,
-             }| {
-                format!(
-                    "{} {}",
-                    place.join(" "),
-                    removed.into_iter().map(term).collect::<Vec<_>>().join(", ")
-                )
-            },
-        );
-        let told: Vec<String> = told.collect();
-        match told.len() {
-            0 => "less than that".into(),
-            few if few <= TOLD => told.join("; "),
-            many => format!("{}; and {} more", told[..TOLD].join("; "), many - TOLD),
+        let removed: Vec<String> = parts
+            .filter(|part| !part.removed.is_empty())
+            .map(removed_terms)
+            .collect();
+        if removed.is_empty() {
+            return "less than that".into();
         }
+        list_some(removed, LISTED, "; ", |more| format!("; and {more} more"))
     }
 }
 
@@ -160,6 +147,21 @@ impl Change {
             }),
         })
     }
+}
+
+fn removed_terms(part: DiffPart) -> String {
+    let DiffPart {
+        place,
+        removed,
+        added: _,
+    } = part;
+    let terms: Vec<String> = removed
+        .into_iter()
+        .map(|term| match term {
+            Term::Text(text) | Term::Json(text) => text,
+        })
+        .collect();
+    format!("{} {}", place.join(" "), terms.join(", "))
 }
 
 fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use crate::api::grant::AccessVerdict;
 use crate::policy::evaluate::{ButFor, Link, NearMiss, Request, Verdict};
+use crate::text::list_some;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Findings on the calls of one path.
@@ -23,7 +24,7 @@ struct Missing {
 }
 
 /// Maximum number of links and names in a text. People fix the first ones and check again.
-const TOLD: usize = 3;
+const LISTED: usize = 3;
 
 impl Findings {
     /// Records the verdict on one call.
@@ -75,38 +76,16 @@ impl Findings {
     /// Returns the verdict, with a text unless access is allowed.
     pub fn told(self) -> (AccessVerdict, Option<String>) {
         if !self.order.is_empty() {
-            let texts: Vec<String> = self
-                .order
-                .iter()
-                .take(TOLD)
-                .filter_map(|key| self.text(key))
-                .collect();
-            let more = self.order.len().saturating_sub(TOLD);
-            let more = if more > 0 {
-                format!("; and {more} more")
-            } else {
-                String::new()
-            };
-            return (
-                AccessVerdict::Denied,
-                Some(format!("{}{more}", texts.join("; "))),
-            );
-        }
-        let joined = |texts: &BTreeSet<String>| {
-            texts
-                .iter()
-                .take(TOLD)
-                .cloned()
-                .collect::<Vec<_>>()
-                .join("; ")
-        };
-        match (self.unknown.is_empty(), self.depends.is_empty()) {
-            (false, _) => (AccessVerdict::Unknown, Some(joined(&self.unknown))),
-            (true, false) => (
-                AccessVerdict::Depends,
-                Some(format!("depends on {}", joined(&self.depends))),
-            ),
-            (true, true) => (AccessVerdict::Allowed, None),
+            let texts = self.order.iter().filter_map(|key| self.text(key));
+            let text = list_some(texts, LISTED, "; ", |more| format!("; and {more} more"));
+            (AccessVerdict::Denied, Some(text))
+        } else if !self.unknown.is_empty() {
+            (AccessVerdict::Unknown, Some(first_of(&self.unknown)))
+        } else if !self.depends.is_empty() {
+            let text = format!("depends on {}", first_of(&self.depends));
+            (AccessVerdict::Depends, Some(text))
+        } else {
+            (AccessVerdict::Allowed, None)
         }
     }
 
@@ -140,11 +119,12 @@ fn told(why: &str, unread: &[String]) -> String {
 }
 
 fn some_of(names: &BTreeSet<String>) -> String {
-    let first: Vec<&str> = names.iter().take(TOLD).map(String::as_str).collect();
-    match names.len().saturating_sub(TOLD) {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    }
+    list_some(names, LISTED, ", ", |more| format!(" and {more} more"))
+}
+
+/// Returns the first texts, without the number of the others.
+fn first_of(texts: &BTreeSet<String>) -> String {
+    list_some(texts, LISTED, "; ", |_| String::new())
 }
 
 /// Explains which link is missing, and where. `shared`: the resource's policy is shared with

@@ -46,12 +46,3 @@ impl Grant {
         )
     }
 }
-
-/// Limits a text to `longest` characters.
-pub fn limited(mut text: String, longest: usize) -> String {
-    if let Some((end, _)) = text.char_indices().nth(longest) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}

@@ -6,6 +6,7 @@ use crate::grant::diff::{ENDED_SESSIONS, Sharers, Step, without_instance, withou
 use crate::grant::observed::{Instance, InstanceProfile, Role};
 use crate::grant::ownership::Owner;
 use crate::policy::Statement;
+use crate::text::list_some;
 use std::collections::BTreeSet;
 
 /// Role with the instance profile that it is in, or either alone.
@@ -178,14 +179,8 @@ fn instance(
 }
 
 fn carries(others: &[&str]) -> String {
-    let more = if others.len() > 3 { ", and more" } else { "" };
-    let some: Vec<String> = others
-        .iter()
-        .take(3)
-        .map(|name| format!("`{name}`"))
-        .collect();
-    format!(
-        "it carries policies that are not this operator's: {}{more}",
-        some.join(", ")
-    )
+    const NAMED: usize = 3;
+    let names = others.iter().map(|name| format!("`{name}`"));
+    let list = list_some(names, NAMED, ", ", |_| ", and more".to_owned());
+    format!("it carries policies that are not this operator's: {list}")
 }

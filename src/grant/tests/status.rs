@@ -1,6 +1,6 @@
 //! Texts of the status, by example.
 
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::grant::{
     Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus,
 };
@@ -72,10 +72,7 @@ pub fn problem(reason: Reason) -> Problem {
 }
 
 pub fn condition(status: &Status, kind: ConditionType) -> Option<&Condition> {
-    status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == kind.to_string())
+    conditions::find(&status.conditions, kind)
 }
 
 pub fn told(outcome: &Outcome) -> Status {
