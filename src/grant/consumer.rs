@@ -108,10 +108,9 @@ impl Grant {
             return self;
         };
         let name = asked.instance_role.as_ref().map(|role| role.name.as_str());
-        let made = applied
+        let made: BTreeSet<String> = applied
             .into_iter()
-            .flat_map(|applied| &applied.instance_roles);
-        let made: BTreeSet<String> = made
+            .flat_map(|applied| &applied.instance_roles)
             .filter(|made| alone && Some(made.role.as_str()) == name && is_path(&made.path))
             .map(|made| {
                 format!(

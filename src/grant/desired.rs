@@ -4,7 +4,6 @@ use super::actions;
 use super::model::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
 use super::names::{AccountId, RepositoryPattern};
 use super::ownership::Owner;
-use crate::api::grant::ManagedPolicy;
 use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::Contribution;
 use crate::policy::{Document, Statement};
@@ -78,16 +77,12 @@ impl Grant {
                 instance_profile,
                 extends,
             } => {
-                let role = self.instance_role(role, owner);
-                // A foreign role gets neither our tags nor our boundary.
-                let role = match extends {
-                    true => DesiredRole {
-                        tags: BTreeMap::new(),
-                        boundary: None,
-                        ..role
-                    },
-                    false => role,
-                };
+                let mut role = self.instance_role(role, owner);
+                if *extends {
+                    // The role is foreign.
+                    role.tags.clear();
+                    role.boundary = None;
+                }
                 Some(DesiredInstance {
                     role,
                     profile: instance_profile.clone(),
@@ -181,16 +176,16 @@ impl Grant {
             registry,
             ..
         } = self;
-        let arn = |region: &String, repository| {
-            format!(
-                "arn:{}:ecr:{region}:{registry}:repository/{repository}",
-                partition.name()
-            )
-        };
-        self.regions
-            .iter()
-            .flat_map(|region| self.repositories.iter().map(move |r| arn(region, r)))
-            .collect()
+        let mut arns = Vec::new();
+        for region in &self.regions {
+            for repository in &self.repositories {
+                arns.push(format!(
+                    "arn:{}:ecr:{region}:{registry}:repository/{repository}",
+                    partition.name()
+                ));
+            }
+        }
+        arns
     }
 
     fn ecr_statements(&self) -> Vec<Statement> {
@@ -231,7 +226,6 @@ impl Grant {
         let inline = managed_policies
             .is_empty()
             .then(|| (owner.policy_name(), Document::of(self.ecr_statements())));
-        let managed_arn = |policy: &ManagedPolicy| policy.arn(self.partition);
         DesiredRole {
             description: format!(
                 "{} reaches ECR repositories by this role",
@@ -245,7 +239,10 @@ impl Grant {
             adopts: *adopts,
             max_session_seconds: Some(*max_session_seconds),
             inline,
-            attached: managed_policies.iter().map(managed_arn).collect(),
+            attached: managed_policies
+                .iter()
+                .map(|policy| policy.arn(self.partition))
+                .collect(),
             ..Self::role(identity, owner)
         }
     }

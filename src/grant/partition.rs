@@ -89,16 +89,19 @@ impl Partition {
         let Some((area, rest)) = parts else {
             return false;
         };
-        let letters =
-            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase());
-        let numbered = |text: &str| {
-            (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
-        };
-        let place = rest
+        let has_place = rest
             .split_once('-')
-            .is_some_and(|(place, number)| letters(place) && numbered(number));
-        area.len() == 2 && letters(area) && place && region.len() <= 32
+            .is_some_and(|(place, number)| is_word(place) && is_short_number(number));
+        area.len() == 2 && is_word(area) && has_place && region.len() <= 32
     }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase())
+}
+
+fn is_short_number(text: &str) -> bool {
+    (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Every partition.

@@ -16,6 +16,17 @@ pub struct Findings {
     depends: BTreeSet<String>,
 }
 
+/// Call that a client makes.
+#[derive(Clone, Copy)]
+pub struct JudgedCall<'a> {
+    /// The principal that makes the call.
+    pub who: &'a str,
+    /// The request.
+    pub request: &'a Request,
+    /// The repository that the call is on, whose policy others share.
+    pub repository: Option<&'a str>,
+}
+
 #[derive(Debug, Default)]
 struct Missing {
     who: String,
@@ -31,30 +42,34 @@ impl Findings {
     ///
     /// `unread`: the reasons why policies that others share could not be read. If a shared policy
     /// has a statement that is not understood, the statement is foreign and is not quoted.
-    pub fn note(
-        &mut self,
-        who: &str,
-        request: &Request,
-        repository: Option<&str>,
-        verdict: &Verdict,
-        unread: &[String],
-    ) {
+    pub fn note(&mut self, call: &JudgedCall<'_>, verdict: &Verdict, unread: &[String]) {
         match verdict {
             Verdict::Allowed => {}
             Verdict::Depends(keys) => self.depends.extend(keys.iter().cloned()),
             Verdict::Unknown(why) => self.unknown.extend(why.iter().map(|why| told(why, unread))),
-            Verdict::Denied(links) => links.iter().for_each(|link| {
-                let why = why(request, repository.is_some(), link);
-                let key = format!("{who} {why}");
-                if !self.missing.contains_key(&key) {
-                    self.order.push(key.clone());
+            Verdict::Denied(links) => {
+                for link in links {
+                    self.note_missing(call, link);
                 }
-                let missing = self.missing.entry(key).or_default();
-                missing.who = who.to_owned();
-                missing.calls.insert(request.action.clone());
-                missing.on.extend(repository.map(|name| name.to_owned()));
-            }),
+            }
         }
+    }
+
+    fn note_missing(&mut self, call: &JudgedCall<'_>, link: &Link) {
+        let JudgedCall {
+            who,
+            request,
+            repository,
+        } = call;
+        let why = why(request, repository.is_some(), link);
+        let key = format!("{who} {why}");
+        if !self.missing.contains_key(&key) {
+            self.order.push(key.clone());
+        }
+        let missing = self.missing.entry(key).or_default();
+        missing.who = (*who).to_owned();
+        missing.calls.insert(request.action.clone());
+        missing.on.extend(repository.map(str::to_owned));
     }
 
     /// Records a missing link, in words.
@@ -165,7 +180,7 @@ fn why(request: &Request, shared: bool, link: &Link) -> String {
 }
 
 fn nearly(near: &[NearMiss], own: bool) -> String {
-    let told = near.iter().filter_map(|NearMiss { policy: _, statement, but_for }| match but_for {
+    let misses = near.iter().filter_map(|NearMiss { policy: _, statement, but_for }| match but_for {
         ButFor::Condition { operator, key, .. } if own => {
             Some(format!("statement {statement} would, but for its condition {operator} {key}"))
         }
@@ -175,10 +190,10 @@ fn nearly(near: &[NearMiss], own: bool) -> String {
         ButFor::OtherPath { named } if own => Some(format!("statement {statement} names {named}, which has another path")),
         ButFor::Condition { .. } | ButFor::Stale { .. } | ButFor::OtherPath { .. } | ButFor::Resource { .. } => None,
     });
-    let told: BTreeSet<String> = told.collect();
-    if told.is_empty() {
+    let misses: BTreeSet<String> = misses.collect();
+    if misses.is_empty() {
         String::new()
     } else {
-        format!(" ({})", some_of(&told))
+        format!(" ({})", some_of(&misses))
     }
 }

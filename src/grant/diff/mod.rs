@@ -113,30 +113,35 @@ fn settings(desired: &DesiredRole, role: &Role) -> Vec<Step> {
 }
 
 fn check_size(desired: &DesiredRole, trust: &Document) -> Result<(), Problem> {
-    let too_large = |what: &str, is: usize, limit: usize| {
-        let DesiredRole { name, account, .. } = desired;
-        Problem::new(
-            Reason::PolicyTooLarge,
-            format!(
-                "the {what} of role {name} in account {account} would have {is} characters; at most {limit} fit. Name fewer roles, repositories or regions, or use prefixes"
-            ),
-        )
-    };
-    if trust.characters() > desired.max_trust_characters {
-        return Err(too_large(
-            "trust policy",
-            trust.characters(),
-            desired.max_trust_characters,
-        ));
-    }
+    check_characters(desired, "trust policy", trust, desired.max_trust_characters)?;
     match &desired.inline {
-        Some((_, document)) if document.characters() > MAX_OWN_INLINE_CHARACTERS => Err(too_large(
+        Some((_, document)) => check_characters(
+            desired,
             "inline policy",
-            document.characters(),
+            document,
             MAX_OWN_INLINE_CHARACTERS,
-        )),
-        Some(_) | None => Ok(()),
+        ),
+        None => Ok(()),
     }
+}
+
+fn check_characters(
+    role: &DesiredRole,
+    what: &str,
+    document: &Document,
+    limit: usize,
+) -> Result<(), Problem> {
+    let DesiredRole { name, account, .. } = role;
+    let characters = document.characters();
+    if characters <= limit {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Reason::PolicyTooLarge,
+        format!(
+            "the {what} of role {name} in account {account} would have {characters} characters; at most {limit} fit. Name fewer roles, repositories or regions, or use prefixes"
+        ),
+    ))
 }
 
 fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<(), Problem> {
@@ -154,12 +159,13 @@ fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<
                 .tags
                 .get(TAG_ALLOW_ADOPT)
                 .is_some_and(|tag| *tag == owner.grant.to_string());
-            problem.message.push_str(&match earlier {
-                true => format!(
+            problem.message.push_str(&if earlier {
+                format!(
                     "; its tag {TAG_ALLOW_ADOPT}={} does not name this installation: {asked}",
                     owner.grant
-                ),
-                false => format!("; to have it taken over, {asked}"),
+                )
+            } else {
+                format!("; to have it taken over, {asked}")
             });
         }
         return Err(problem);
@@ -187,13 +193,11 @@ fn consent_to(owner: &Owner) -> String {
         uid: _,
     } = owner;
     let whole = format!("{installation}/{grant}");
-    match whole.len() <= LONGEST {
-        true => whole,
-        false => format!(
-            "{installation}/{}",
-            grant.in_aws(installation, LONGEST - 1 - installation.as_str().len())
-        ),
+    if whole.len() <= LONGEST {
+        return whole;
     }
+    let room = LONGEST - 1 - installation.as_str().len();
+    format!("{installation}/{}", grant.in_aws(installation, room))
 }
 
 fn wrong_path(role: &Role, desired: &DesiredRole) -> Problem {
@@ -288,6 +292,13 @@ fn has_tags(tags: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) 
     wanted
         .iter()
         .all(|(key, value)| tags.get(key) == Some(value))
+}
+
+fn detach(role: &str, arn: &str) -> Step {
+    Step::DetachPolicy {
+        role: role.into(),
+        arn: arn.into(),
+    }
 }
 
 fn put_inline(role: &str, policy: &str, document: &Document) -> Step {

@@ -17,25 +17,27 @@ pub fn no_rule_admits(
 ) -> bool {
     let here: Vec<&RegistryRule> = rules
         .iter()
-        .filter(|rule| {
-            let patterns = rule
-                .repositories
-                .iter()
-                .filter_map(|text| text.parse::<RepositoryPattern>().ok());
-            patterns
-                .into_iter()
-                .any(|pattern| pattern.matches(repository))
-        })
+        .filter(|rule| is_about(rule, repository))
         .collect();
-    let admits = |Contribution { actions, callers }: &Contribution| {
-        let pull = actions::of(Access::Pull);
-        let pushes = actions.iter().any(|action| !pull.contains(action));
-        let mut enough = here
+    !held.is_empty()
+        && !held
             .iter()
-            .filter(|rule| !pushes || rule.max_access >= Access::PullPush);
-        enough.any(|rule| is_for(rule, account, callers))
-    };
-    !held.is_empty() && !held.iter().any(admits)
+            .any(|held| here.iter().any(|rule| may_admit(rule, account, held)))
+}
+
+fn is_about(rule: &RegistryRule, repository: &str) -> bool {
+    rule.repositories
+        .iter()
+        .filter_map(|text| text.parse::<RepositoryPattern>().ok())
+        .any(|pattern| pattern.matches(repository))
+}
+
+/// Returns whether a rule may admit some of the access.
+fn may_admit(rule: &RegistryRule, account: &AccountId, held: &Contribution) -> bool {
+    let Contribution { actions, callers } = held;
+    let pull = actions::of(Access::Pull);
+    let pushes = actions.iter().any(|action| !pull.contains(action));
+    (!pushes || rule.max_access >= Access::PullPush) && is_for(rule, account, callers)
 }
 
 /// Returns whether a rule may be for one of these callers.

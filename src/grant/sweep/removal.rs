@@ -5,7 +5,6 @@ use crate::api::grant::{ManagedPolicy, OnDelete};
 use crate::grant::diff::{ENDED_SESSIONS, Sharers, Step, without_instance, without_registry_role};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
 use crate::grant::ownership::Owner;
-use crate::policy::Statement;
 use crate::text::list_some;
 use std::collections::BTreeSet;
 
@@ -33,28 +32,25 @@ pub fn leftovers(
     let mut profiles = profiles.unwrap_or_default();
     let mut all = Vec::new();
     for (name, role, owner) in roles {
-        let with_it = |(_, profile, its): &(String, InstanceProfile, Owner)| {
+        let position = profiles.iter().position(|(_, profile, its)| {
             its.grant == owner.grant && profile.roles.contains(&name)
-        };
-        let profile = profiles
-            .iter()
-            .position(with_it)
-            .map(|at| profiles.remove(at));
-        let profile = profile.map(|(name, profile, _)| (name, profile));
+        });
         all.push(Leftover {
             owner,
             role: Some((name, role)),
-            profile,
+            profile: position.map(|at| {
+                let (name, profile, _) = profiles.remove(at);
+                (name, profile)
+            }),
             profiles_known,
         });
     }
-    let alone = |(name, profile, owner)| Leftover {
+    all.extend(profiles.into_iter().map(|(name, profile, owner)| Leftover {
         owner,
         role: None,
         profile: Some((name, profile)),
         profiles_known,
-    };
-    all.extend(profiles.into_iter().map(alone));
+    }));
     all
 }
 
@@ -108,10 +104,12 @@ impl Leftover {
 /// or roles. The trust policy of an instance role names EC2, in a statement that has our Sid.
 fn is_registry_role(leftover: &Leftover, role: &Role) -> bool {
     let Ok(trust) = &role.trust else { return false };
-    let for_accounts = |statement: &Statement| statement.is_for_aws_principals_alone();
-    let ours = |statement: &Statement| leftover.owner.installation.owns(statement);
+    let [statement] = trust.statements.as_slice() else {
+        return false;
+    };
     leftover.profile.is_none()
-        && matches!(trust.statements.as_slice(), [one] if for_accounts(one) && !ours(one))
+        && statement.is_for_aws_principals_alone()
+        && !leftover.owner.installation.owns(statement)
 }
 
 /// Plans the removal of a registry role. While its grant existed, everything else on the role was
@@ -158,10 +156,11 @@ fn instance(
     if let Some(problem) = left {
         return Err(problem.message);
     }
-    let removed =
-        |step: &Step| matches!(step, Step::DeleteRole { .. } | Step::DeleteProfile { .. });
-    let wanted = usize::from(role.is_some()) + usize::from(profile.is_some());
-    if steps.iter().filter(|step| removed(step)).count() == wanted {
+    let removed = steps
+        .iter()
+        .filter(|step| matches!(step, Step::DeleteRole { .. } | Step::DeleteProfile { .. }))
+        .count();
+    if removed == usize::from(role.is_some()) + usize::from(profile.is_some()) {
         return Ok(steps);
     }
     let ours = owner.policy_name();
