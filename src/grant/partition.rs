@@ -204,7 +204,7 @@ mod tests {
     use rstest::rstest;
 
     #[test]
-    fn every_known_region_has_the_form_of_exactly_one_partition() {
+    fn known_region_matches_exactly_one_partition() {
         for region in REGIONS {
             let of = PARTITIONS
                 .iter()
@@ -221,7 +221,7 @@ mod tests {
     #[case("us-gov-est-1", Partition::AwsUsGov, "us-gov-east-1")]
     #[case("cn-nort-1", Partition::AwsCn, "cn-north-1")]
     #[case("eusc-fr-east-1", Partition::AwsEusc, "eusc-de-east-1")]
-    fn a_region_that_is_not_known_is_accepted_and_the_nearest_is_named(
+    fn unknown_region_is_accepted_with_the_nearest_name(
         #[case] region: &str,
         #[case] partition: Partition,
         #[case] nearest: &str,
@@ -243,13 +243,13 @@ mod tests {
     #[case::a_zone("us-east-1a")]
     #[case::not_ascii("us-äast-1")]
     #[case::empty("")]
-    fn what_has_no_regions_form_is_of_no_partition(#[case] region: &str) {
+    fn malformed_region_matches_no_partition(#[case] region: &str) {
         assert!(!is_region(region));
     }
 
     proptest! {
         #[test]
-        fn any_text_is_judged(text in ".{0,80}") {
+        fn arbitrary_region_text_never_panics(text in ".{0,80}") {
             is_region(&text);
             prop_assert!(unknown_region(&text).is_some() || REGIONS.contains(&text.as_str()));
         }

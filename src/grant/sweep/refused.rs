@@ -96,14 +96,14 @@ mod tests {
     #[case::other_repositories(rule(|rule| rule.repositories = vec!["other".into()]))]
     #[case::other_consumers(rule(|rule| rule.consumers = vec!["333333333333".into()]))]
     #[case::less_access(rule(|rule| rule.max_access = Access::Pull))]
-    fn what_narrowed_rules_refuse_to_everybody_is_refused(#[case] rules: Vec<RegistryRule>) {
+    fn access_that_no_rule_admits_is_refused(#[case] rules: Vec<RegistryRule>) {
         let held = [held(Access::PullPush, root("222222222222"))];
         assert!(!refused(&rule(|_| {}), &held));
         assert!(refused(&rules, &held));
     }
 
     #[test]
-    fn in_doubt_it_is_not_refused() {
+    fn access_that_a_rule_may_admit_is_not_refused() {
         let (ours, theirs) = (root("111111111111"), root("333333333333"));
         let organization =
             PrincipalSet::in_organizations(["o-a1b2c3d4e5".to_owned()], "111111111111");

@@ -55,7 +55,7 @@ fn consent_names_the_installation_and_the_grant() {
 }
 
 #[test]
-fn consent_without_an_installation_is_refused_with_the_tag_to_set() {
+fn consent_without_an_installation_is_refused_naming_the_tag() {
     let earlier = owner().grant.to_string();
     let refused = with_consent(&owner(), &earlier).unwrap_err();
     assert!(
