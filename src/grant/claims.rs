@@ -304,8 +304,7 @@ impl Applied {
                 .chain(failed);
             let problem = problems.min_by_key(|problem| place.is_lost_to(problem));
             if problem.is_some() || still_wanted {
-                let problem = problem.cloned();
-                kept.push((place, problem));
+                kept.push((place, problem.cloned()));
             }
         }
         kept

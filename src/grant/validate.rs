@@ -31,14 +31,14 @@ pub trait AccountLookup: Sync {
 pub fn validate(
     name: &GrantName,
     spec: &Spec,
-    directory: &dyn AccountLookup,
+    lookup: &dyn AccountLookup,
     installation: &Installation,
 ) -> Result<Grant, Vec<Problem>> {
     let Judged {
         grant,
         invalid,
         refused,
-    } = judge(name, spec, directory, installation)?;
+    } = judge(name, spec, lookup, installation)?;
     let left_out = grant.leaves_out_its_instance_role();
     let problems: Vec<Problem> = invalid.into_iter().chain(refused).chain(left_out).collect();
     if problems.is_empty() {
@@ -64,7 +64,7 @@ pub(super) struct Judged {
 pub(super) fn judge(
     name: &GrantName,
     spec: &Spec,
-    directory: &dyn AccountLookup,
+    lookup: &dyn AccountLookup,
     installation: &Installation,
 ) -> Result<Judged, Vec<Problem>> {
     let Parsed {
@@ -72,7 +72,7 @@ pub(super) fn judge(
         consumer,
         repositories,
     } = parse(spec)?;
-    let accounts = Accounts::of(registry, &consumer, directory)?;
+    let accounts = Accounts::of(registry, &consumer, lookup)?;
     let partition = accounts.partition();
     let instance = accounts.instance_identity(spec);
     let consumer = match consumer {
@@ -97,7 +97,7 @@ pub(super) fn judge(
         consumer,
         instance_role: accounts.instance_role(spec, instance),
     };
-    let labels = directory.namespace_labels(&name.namespace);
+    let labels = lookup.namespace_labels(&name.namespace);
     let home = GrantNamespace {
         name,
         labels: labels.as_ref(),
@@ -127,9 +127,9 @@ impl Accounts {
     fn of(
         registry_id: AccountId,
         consumer: &ParsedConsumer,
-        directory: &dyn AccountLookup,
+        lookup: &dyn AccountLookup,
     ) -> Result<Self, Vec<Problem>> {
-        let Some(registry) = directory.account(&registry_id) else {
+        let Some(registry) = lookup.account(&registry_id) else {
             return Err(vec![no_account(&registry_id)]);
         };
         let consumer_id = match consumer {
@@ -139,7 +139,7 @@ impl Accounts {
         Ok(Self {
             registry_id,
             registry,
-            consumer: consumer_id.as_ref().and_then(|id| directory.account(id)),
+            consumer: consumer_id.as_ref().and_then(|id| lookup.account(id)),
             consumer_id,
         })
     }

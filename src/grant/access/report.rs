@@ -179,21 +179,35 @@ fn why(request: &Request, shared: bool, link: &Link) -> String {
     }
 }
 
+/// Describes in brackets the statements that nearly allow it. `own`: their texts may be disclosed.
 fn nearly(near: &[NearMiss], own: bool) -> String {
-    let misses = near.iter().filter_map(|NearMiss { policy: _, statement, but_for }| match but_for {
-        ButFor::Condition { operator, key, .. } if own => {
-            Some(format!("statement {statement} would, but for its condition {operator} {key}"))
-        }
-        ButFor::Stale { unique_id } if own => Some(format!(
-            "statement {statement} names {unique_id}, the ID of a principal that was deleted: one of the same name that is made anew has another"
-        )),
-        ButFor::OtherPath { named } if own => Some(format!("statement {statement} names {named}, which has another path")),
-        ButFor::Condition { .. } | ButFor::Stale { .. } | ButFor::OtherPath { .. } | ButFor::Resource { .. } => None,
-    });
-    let misses: BTreeSet<String> = misses.collect();
+    if !own {
+        return String::new();
+    }
+    let misses: BTreeSet<String> = near.iter().filter_map(near_miss).collect();
     if misses.is_empty() {
         String::new()
     } else {
         format!(" ({})", some_of(&misses))
+    }
+}
+
+fn near_miss(near: &NearMiss) -> Option<String> {
+    let NearMiss {
+        policy: _,
+        statement,
+        but_for,
+    } = near;
+    match but_for {
+        ButFor::Condition { operator, key, .. } => Some(format!(
+            "statement {statement} would, but for its condition {operator} {key}"
+        )),
+        ButFor::Stale { unique_id } => Some(format!(
+            "statement {statement} names {unique_id}, the ID of a principal that was deleted: one of the same name that is made anew has another"
+        )),
+        ButFor::OtherPath { named } => Some(format!(
+            "statement {statement} names {named}, which has another path"
+        )),
+        ButFor::Resource { .. } => None,
     }
 }
