@@ -45,7 +45,7 @@ fn pattern_covers_only_what_is_inside_it(
 #[case("web--*")]
 #[case("team-b//*")]
 #[case("-*")]
-fn what_is_no_repository_pattern_is_refused(#[case] text: &str) {
+fn malformed_repository_pattern_is_refused(#[case] text: &str) {
     assert!(text.parse::<RepositoryPattern>().is_err());
 }
 
@@ -117,7 +117,7 @@ fn malformed_account_id_is_refused(#[case] text: &str) {
     "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*",
     false
 )]
-fn an_organization_covers_what_is_inside_it(
+fn organization_covers_only_what_is_inside_it(
     #[case] rule: &str,
     #[case] asked: &str,
     #[case] covered: bool,
@@ -141,7 +141,7 @@ fn an_organization_covers_what_is_inside_it(
 #[case("o-a1b2c3d4e5/r-ab12/*/ou-ab12-11111111/")]
 #[case("o-a1b2c3d4e5/ou-ab12-11111111/")]
 #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-${x}/")]
-fn what_is_no_organization_is_refused(#[case] text: &str) {
+fn malformed_organization_is_refused(#[case] text: &str) {
     assert!(text.parse::<Organization>().is_err());
 }
 

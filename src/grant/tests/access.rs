@@ -195,7 +195,7 @@ fn complete_grant_allows_both_paths_without_a_message() {
     "statement Stop of policy theirs of role")]
 #[case::ended_sessions_are_not_those_that_begin_now(|w: &mut World| drop(w.role.inline.insert("ended".into(), Ok(Document::of([
     deny(&["*"]).only_if("DateLessThan", "aws:TokenIssueTime", ["2020-01-01T00:00:00Z"])])))), &ALL, AccessPath::Direct, "Allowed")]
-fn each_missing_link_is_named(
+fn missing_link_is_named(
     #[case] change: fn(&mut World),
     #[case] still: &[(AccessPath, AccessAction)],
     #[case] path: AccessPath,

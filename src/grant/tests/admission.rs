@@ -100,7 +100,7 @@ fn namespace_name_must_match_entirely(#[case] name: &str) {
 #[case::empty(LabelSelector::default(), false)]
 #[case::empty_labels(LabelSelector { match_labels: Some(BTreeMap::new()), match_expressions: None }, false)]
 #[case::empty_expressions(LabelSelector { match_labels: None, match_expressions: Some(Vec::new()) }, false)]
-fn a_selector_admits_the_namespaces_that_it_matches(
+fn selector_admits_only_namespaces_that_it_matches(
     #[case] selector: LabelSelector,
     #[case] admitted: bool,
 ) {
@@ -155,7 +155,7 @@ fn names_and_selector_of_a_rule_are_a_union() {
 #[case::name_that_ends_where_the_prefix_does("team-b/*", "team-b", false)]
 #[case::everything("*", "anything/at-all", true)]
 #[case::everything_covers_prefixes("*", "anything/*", true)]
-fn a_repository_must_lie_inside_the_rules(
+fn repository_outside_the_rule_is_not_admitted(
     #[case] rule: &str,
     #[case] asked: &str,
     #[case] admitted: bool,

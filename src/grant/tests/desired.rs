@@ -315,7 +315,7 @@ fn external_id_is_required_in_addition_to_the_narrowing() {
     "ec2.amazonaws.com",
     "amazonaws.eu"
 )]
-fn everything_names_the_accounts_partition(
+fn desired_state_uses_the_accounts_partition(
     #[case] partition: Partition,
     #[case] region: &str,
     #[case] name: &str,

@@ -124,9 +124,6 @@ fn operator_role_cannot_change_itself_under_any_path(#[case] role: &str) {
     "arn:aws:iam::111111111111:policy/AmazonEC2ContainerRegistryPowerUser",
     false
 )]
-fn the_managed_policies_of_ecr_are_known_by_their_whole_names(
-    #[case] arn: &str,
-    #[case] is_one: bool,
-) {
+fn ecr_managed_policies_are_recognized_by_their_full_arns(#[case] arn: &str, #[case] is_one: bool) {
     assert_eq!(ManagedPolicy::is_one(arn), is_one);
 }

@@ -78,7 +78,7 @@ fn consumer_equal_to_the_registry_is_refused() {
 #[case::line_break("team-b/web\n")]
 #[case::zero_byte("team-b/web\0")]
 #[case::a_lone_star("*")]
-fn a_malformed_repository_is_refused(#[case] repository: &str) {
+fn malformed_repository_is_refused(#[case] repository: &str) {
     refused_naming("spec.registry.repositories", |spec| {
         spec.registry.repositories = strings([repository])
     });

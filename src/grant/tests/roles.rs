@@ -139,7 +139,7 @@ fn unnamed_instance_profile_has_the_roles_name() {
     "us-gov-west-1",
     "arn:aws-us-gov:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps"
 )]
-fn a_roles_arn_has_its_partition_and_path(
+fn role_arn_has_its_partition_and_path(
     #[case] partition: Partition,
     #[case] region: &str,
     #[case] arn: &str,

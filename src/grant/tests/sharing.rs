@@ -249,7 +249,7 @@ fn take_off(iam: &mut Iam) -> String {
 #[case::a_deleted_principal(
     r#"{"Sid":"OldDeployer","Effect":"Allow","Principal":{"AWS":"AROADEADDEADDEADDEAD1"},"Action":"sts:AssumeRole"}"#
 )]
-fn the_trust_policy_of_a_role_that_is_extended_is_never_written(#[case] statement: &str) {
+fn trust_policy_of_an_extended_role_is_never_written(#[case] statement: &str) {
     let trust = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
     let (steps, _) = extend(Some(foreign(|role| role.trust = Document::parse(&trust)))).unwrap();
     assert_eq!(words(&steps), "set policy OURS of role miq-instance");
