@@ -14,6 +14,7 @@ mod instance_role;
 mod kstatus;
 mod leftovers;
 mod operator_role;
+mod ownership;
 mod parse;
 mod registry_role;
 mod repository_laws;
