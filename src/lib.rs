@@ -16,11 +16,12 @@
 //! - [`controller`]: watches, reconciles, sweeps, and elects a leader.
 //! - [`telemetry`]: logs, metrics, traces and health checks.
 //! - [`cli`]: the subcommands.
+//! - [`text`]: lists and limits of texts for people.
 //!
-//! Imports point one way: `main → cli → controller → aws → grant → policy`. `api` and `telemetry`
-//! are below all of them. The pure parts decide; the parts that call AWS or the cluster decide
-//! nothing. `docs/architecture.md` describes a reconcile step by step, lists the purpose of every
-//! file, and contains the glossary.
+//! Imports point one way: `main → cli → controller → aws → grant → policy`. `api`, `telemetry`
+//! and `text` are below all of them. The pure parts decide; the parts that call AWS or the cluster
+//! decide nothing. `docs/architecture.md` describes a reconcile step by step, lists the purpose of
+//! every file, and contains the glossary.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -32,3 +33,4 @@ pub mod controller;
 pub mod grant;
 pub mod policy;
 pub mod telemetry;
+pub mod text;

@@ -1,6 +1,7 @@
 //! The conditions' types and reasons: every one that a status can carry stands here, and nowhere
 //! else.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use std::fmt;
 
 /// A condition of a `CrossAccountRegistryGrant`.
@@ -26,6 +27,17 @@ impl fmt::Display for ConditionType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
+}
+
+/// Returns the condition of this type.
+pub fn find<'a>(
+    conditions: impl IntoIterator<Item = &'a Condition>,
+    kind: ConditionType,
+) -> Option<&'a Condition> {
+    let kind = kind.to_string();
+    conditions
+        .into_iter()
+        .find(|condition| condition.type_ == kind)
 }
 
 /// Why a condition has its status. One-word identifiers for people and for alerts; the condition's

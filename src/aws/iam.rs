@@ -325,18 +325,9 @@ impl Account {
     /// When IAM fails or refuses. If a resource is missing that existed a moment ago, the error is
     /// [`ErrorKind::Settling`].
     pub async fn apply(&self, step: Step, permit: WritePermit) -> Result<Option<Made>, AwsError> {
-        let removes = matches!(
-            step,
-            Step::DeleteInlinePolicy { .. }
-                | Step::DetachPolicy { .. }
-                | Step::UntagRole { .. }
-                | Step::UntagProfile { .. }
-                | Step::DeleteRole { .. }
-                | Step::RemoveRoleFromProfile { .. }
-                | Step::DeleteProfile { .. }
-        );
+        let is_done_by_absence = step.is_done_by_absence();
         match permit.carry(self.call(step)).await {
-            Err(fault) if fault.is_gone() && removes => Ok(None),
+            Err(fault) if fault.is_gone() && is_done_by_absence => Ok(None),
             Err(fault) if fault.is_gone() => Err(AwsError {
                 class: ErrorKind::Settling,
                 ..fault

@@ -13,7 +13,7 @@ use crate::controller::state::unknown::UnknownGrants;
 use crate::controller::state::watch_caches::WatchCaches;
 use crate::grant::change::Change;
 use crate::grant::decision::is_frozen;
-use crate::grant::desired::Owner;
+use crate::grant::ownership::{Owner, made_up_uid};
 use crate::grant::status::Outcome;
 use crate::grant::{Decision, Grant, GrantInput, GrantName, Problem, validate};
 use crate::policy::Installation;
@@ -72,7 +72,7 @@ pub async fn plan_grants(
     } = manifests;
     for grant in &mut grants {
         // Needed only to tell the grants apart.
-        let made_up = format!("{MADE_UP}{}", GrantName::of(grant));
+        let made_up = made_up_uid(&GrantName::of(grant));
         grant.meta_mut().uid.get_or_insert(made_up);
         // A grant that does not exist yet will be younger than those that do.
         grant
@@ -140,18 +140,6 @@ fn namespace((name, labels): (String, BTreeMap<String, String>)) -> PartialObjec
     .into_response_partial()
 }
 
-/// Prefix of the UIDs of grants that are in no cluster yet.
-const MADE_UP: &str = "manifest:";
-
-/// Returns the UID that a grant has in its cluster, or an empty one if it is in none yet. Tags in
-/// AWS contain no other UIDs.
-pub(super) fn real_uid(resource: &CrossAccountRegistryGrant) -> String {
-    resource
-        .uid()
-        .filter(|uid| !uid.starts_with(MADE_UP))
-        .unwrap_or_default()
-}
-
 /// Returns a watch cache that contains these objects.
 fn filled<K>(objects: Vec<K>) -> Store<K>
 where
@@ -211,11 +199,7 @@ async fn of_grant(
     let (Some(aim), Some(claims)) = (aim, claims) else {
         return plan;
     };
-    let owner = Owner {
-        installation: cluster.installation.clone(),
-        grant: name,
-        uid: real_uid(resource),
-    };
+    let owner = Owner::of_resource(resource, &cluster.installation);
     let apply = Apply {
         cluster,
         cloud,

@@ -17,7 +17,7 @@ use crate::controller::repository_policy::types::Freshness;
 use crate::controller::requeue;
 use crate::controller::restored;
 use crate::controller::second_writer;
-use crate::grant::desired::Owner;
+use crate::grant::ownership::Owner;
 use crate::grant::status::{self, Outcome};
 use crate::grant::{AccountLookup, Decision, Grant, GrantName, Problem};
 use kube::runtime::reflector::ObjectRef;
@@ -102,11 +102,7 @@ impl<'a> Subject<'a> {
     fn of(resource: &'a CrossAccountRegistryGrant, context: &Context) -> Self {
         Self {
             resource,
-            owner: Owner {
-                installation: context.cluster.installation.clone(),
-                grant: GrantName::of(resource),
-                uid: resource.uid().unwrap_or_default(),
-            },
+            owner: Owner::of_resource(resource, &context.cluster.installation),
             freshness: how_to_look(resource, context),
         }
     }

@@ -10,7 +10,7 @@ use crate::controller::reconcile::Error;
 use crate::controller::report::{now, write_status};
 use crate::controller::repository_policy::types::Freshness;
 use crate::grant::claims::Place;
-use crate::grant::desired::Owner;
+use crate::grant::ownership::Owner;
 use crate::grant::{GrantName, Problem, grant_if_enforced, meant, status};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeMap;

@@ -13,7 +13,7 @@ use crate::controller::context::{Cloud, Cluster};
 use crate::controller::recent;
 use crate::controller::report::ready;
 use crate::controller::repository_policy::types::RepositoryKey;
-use crate::grant::desired::{Owner, TAG_GRANT_UID};
+use crate::grant::ownership::{Owner, TAG_GRANT_UID};
 use crate::grant::{AccountId, AccountLookup, Problem};
 use crate::policy::Document;
 use crate::policy::dead_ids::is_unique_id;

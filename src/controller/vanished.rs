@@ -22,7 +22,7 @@ use crate::controller::repository_policy::types::Freshness;
 use crate::controller::requeue;
 use crate::controller::stored::Stored;
 use crate::controller::supervise::isolated;
-use crate::grant::desired::Owner;
+use crate::grant::ownership::Owner;
 use crate::grant::status::Outcome;
 use crate::grant::sweep::too_many_at_once;
 use crate::grant::{Decision, GrantName, Problem};
@@ -363,11 +363,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
         || claims.clone(),
         |successor| claims.without_roles_of(&successor),
     );
-    let owner = Owner {
-        installation: context.cluster.installation.clone(),
-        grant: name.clone(),
-        uid: uid.clone(),
-    };
+    let owner = Owner::of(name.clone(), &uid, &context.cluster.installation);
     let apply = Apply {
         cluster: &context.cluster,
         cloud: &context.cloud,

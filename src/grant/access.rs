@@ -17,13 +17,14 @@ pub use inputs::{Caller, Holder, Readings, RepositoryReading};
 
 use super::Problem;
 use super::actions::{self, GET_TOKEN};
-use super::validate::Grant;
+use super::model::Grant;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Access, AccessAction, AccessPath, AccessStatus, AccessVerdict};
 use crate::policy::arn::Arn;
 use crate::policy::evaluate::{Named, Policies, Principal, Request, RequestContext, evaluate};
+use crate::text::list_some;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use report::Findings;
+use report::{Findings, JudgedCall};
 
 /// Calls with which a client pulls an image.
 const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
@@ -96,26 +97,26 @@ pub fn judge(grant: &Grant, readings: &Readings, enough: &dyn Fn() -> bool) -> V
 /// writes is in place.
 pub fn denied(access: &[AccessStatus]) -> Option<Problem> {
     const NAMED: usize = 3;
-    let denied: Vec<&AccessStatus> = access
-        .iter()
-        .filter(|told| told.verdict == AccessVerdict::Denied)
-        .collect();
     let mut texts: Vec<String> = Vec::new();
-    for AccessStatus { path, message, .. } in &denied {
+    for AccessStatus { path, message, .. } in access
+        .iter()
+        .filter(|status| status.verdict == AccessVerdict::Denied)
+    {
         let text = format!("path {path:?}: {}", message.as_deref().unwrap_or("denied"));
         if !texts.contains(&text) {
             texts.push(text);
         }
     }
-    let more = texts.len().saturating_sub(NAMED);
-    texts.truncate(NAMED);
-    let more = if more > 0 {
+    if texts.is_empty() {
+        return None;
+    }
+    let list = list_some(texts, NAMED, "; ", |more| {
         format!("; and {more} more, see status.access")
-    } else {
-        String::new()
-    };
-    let message = format!("access is denied. {}{more}", texts.join("; "));
-    (!denied.is_empty()).then(|| Problem::new(Reason::PathDenied, message))
+    });
+    Some(Problem::new(
+        Reason::PathDenied,
+        format!("access is denied. {list}"),
+    ))
 }
 
 struct Judge<'a> {
@@ -199,15 +200,14 @@ impl Judge<'_> {
         let context = holder
             .context(self.readings.now)
             .with("sts:ExternalId", external_id);
-        let request = self.request(holder, ASSUME, &role.arn, &role.account, context);
+        let request = holder.request(ASSUME, &role.arn, &role.account, context);
         let policies = holder.policies([role.trust.clone()]);
-        findings.note(
-            &holder.name(),
-            &request,
-            None,
-            &evaluate(&request, &policies),
-            &[],
-        );
+        let call = JudgedCall {
+            who: &holder.name(),
+            request: &request,
+            repository: None,
+        };
+        findings.note(&call, &evaluate(&request, &policies), &[]);
     }
 
     /// Judges the client's calls to the registry.
@@ -220,14 +220,13 @@ impl Judge<'_> {
         } = self.readings;
         for (region, registry_policy) in registry_policies {
             let context = holder.context(*now).with("aws:RequestedRegion", [region]);
-            let token = self.request(holder, GET_TOKEN, "*", &holder.account, context.clone());
-            findings.note(
-                &holder.name(),
-                &token,
-                None,
-                &evaluate(&token, &holder.policies([])),
-                &[],
-            );
+            let token = holder.request(GET_TOKEN, "*", &holder.account, context.clone());
+            let call = JudgedCall {
+                who: &holder.name(),
+                request: &token,
+                repository: None,
+            };
+            findings.note(&call, &evaluate(&token, &holder.policies([])), &[]);
             for RepositoryReading { name, policy, .. } in
                 repositories.iter().filter(|read| read.region == *region)
             {
@@ -238,20 +237,14 @@ impl Judge<'_> {
                 let unread = unread(&policies);
                 let arn = self.repository_arn(region, name);
                 for call in calls(action) {
-                    let request = self.request(
-                        holder,
-                        call,
-                        &arn,
-                        self.grant.registry.as_str(),
-                        context.clone(),
-                    );
-                    findings.note(
-                        &holder.name(),
-                        &request,
-                        Some(name),
-                        &evaluate(&request, &policies),
-                        &unread,
-                    );
+                    let request =
+                        holder.request(call, &arn, self.grant.registry.as_str(), context.clone());
+                    let call = JudgedCall {
+                        who: &holder.name(),
+                        request: &request,
+                        repository: Some(name),
+                    };
+                    findings.note(&call, &evaluate(&request, &policies), &unread);
                 }
             }
         }
@@ -298,13 +291,12 @@ impl Judge<'_> {
                     resource_account: self.grant.registry.to_string(),
                     context: context.clone(),
                 };
-                findings.note(
-                    service,
-                    &request,
-                    Some(name),
-                    &evaluate(&request, &policies),
-                    &unread,
-                );
+                let call = JudgedCall {
+                    who: service,
+                    request: &request,
+                    repository: Some(name),
+                };
+                findings.note(&call, &evaluate(&request, &policies), &unread);
             }
         }
         if repositories.is_empty() {
@@ -317,9 +309,9 @@ impl Judge<'_> {
     /// read.
     fn no_repository(&self, findings: &mut Findings) {
         findings.depends("whether there is a repository: none was found".into());
-        for Named { name, document } in self.readings.registry_policies.values().flatten() {
-            if let Err(why) = document {
-                findings.unknown(format!("{name}: {why}"));
+        for policy in self.readings.registry_policies.values().flatten() {
+            if let Some(why) = unread_reason(policy) {
+                findings.unknown(why);
             }
         }
     }
@@ -332,31 +324,16 @@ impl Judge<'_> {
         } = self.grant;
         Arn::repository(partition.name(), region, registry.as_str(), name)
     }
-
-    fn request(
-        &self,
-        holder: &Holder,
-        action: &str,
-        resource: &str,
-        owner: &str,
-        context: RequestContext,
-    ) -> Request {
-        Request {
-            principal: Principal::role(&holder.arn, &holder.account, holder.id.clone()),
-            action: action.to_owned(),
-            resource: resource.to_owned(),
-            resource_account: owner.to_owned(),
-            context,
-        }
-    }
 }
 
 /// Returns the reasons why resource policies could not be read, as a verdict states them.
 fn unread(policies: &Policies) -> Vec<String> {
-    let why = |Named { name, document }: &Named| {
-        document.as_ref().err().map(|why| format!("{name}: {why}"))
-    };
-    policies.resource.iter().filter_map(why).collect()
+    policies.resource.iter().filter_map(unread_reason).collect()
+}
+
+fn unread_reason(Named { name, document }: &Named) -> Option<String> {
+    let why = document.as_ref().err()?;
+    Some(format!("{name}: {why}"))
 }
 
 impl Holder {
@@ -364,20 +341,33 @@ impl Holder {
     /// in the next second: when sessions have just been ended, those of the current second are
     /// among them.
     pub fn context(&self, now: Timestamp) -> RequestContext {
-        let text = |moment: Timestamp| moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let (moment, begun) = (
-            text(now),
-            text(now.checked_add(SignedDuration::from_secs(1)).unwrap_or(now)),
-        );
+        let begun = now.checked_add(SignedDuration::from_secs(1)).unwrap_or(now);
         let context = RequestContext::default()
-            .with("aws:CurrentTime", [&moment])
-            .with("aws:TokenIssueTime", [&begun])
+            .with("aws:CurrentTime", [in_seconds(now)])
+            .with("aws:TokenIssueTime", [in_seconds(begun)])
             .with("aws:EpochTime", [now.as_second().to_string()])
             .with("aws:SecureTransport", ["true"])
             .with("aws:ViaAWSService", ["false"]);
         self.tags.iter().fold(context, |context, (key, value)| {
             context.with(&format!("aws:PrincipalTag/{key}"), [value])
         })
+    }
+
+    /// Returns a request of the role. `owner`: the resource's account.
+    fn request(
+        &self,
+        action: &str,
+        resource: &str,
+        owner: &str,
+        context: RequestContext,
+    ) -> Request {
+        Request {
+            principal: Principal::role(&self.arn, &self.account, self.id.clone()),
+            action: action.to_owned(),
+            resource: resource.to_owned(),
+            resource_account: owner.to_owned(),
+            context,
+        }
     }
 
     /// Combines the role's own policies with these policies of the resource.
@@ -391,4 +381,8 @@ impl Holder {
             resource: resource.into_iter().collect(),
         }
     }
+}
+
+fn in_seconds(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -2,9 +2,8 @@
 //! nothing, and one rule must admit the entire grant.
 
 use super::Problem;
-use super::consumer::Consumer;
+use super::model::{Consumer, RegistryRole, RoleIdentity};
 use super::names::{AccountId, GrantName, Organization, RepositoryPattern};
-use super::validate::{RegistryRole, RoleIdentity};
 use crate::api::AWSAccountSpec;
 use crate::api::account::{ConsumerRule, Namespaces, RegistryRule};
 use crate::api::conditions::Reason;
@@ -76,14 +75,14 @@ impl AdmissionRequest<'_> {
             allow_retain,
             managed_policies,
         } = rule;
-        let admitted: Vec<_> = repositories
+        let patterns: Vec<RepositoryPattern> = repositories
             .iter()
             .filter_map(|text| RepositoryPattern::recorded(text))
             .collect();
         let mut refused: Vec<String> = self
             .repositories
             .iter()
-            .filter(|asked| !admitted.iter().any(|rule| rule.covers(asked)))
+            .filter(|asked| !patterns.iter().any(|pattern| pattern.covers(asked)))
             .map(|asked| format!("repository {asked}"))
             .collect();
         if self.access > *max_access {
@@ -129,35 +128,44 @@ pub fn instance_role_refused<'r>(
     mut rules: impl Iterator<Item = &'r ConsumerRule>,
 ) -> Option<Problem> {
     let path_and_name = role.path_and_name();
-    let admits = |pattern: &String| match pattern.strip_suffix('*') {
-        Some(prefix) => path_and_name.starts_with(prefix),
-        None => *pattern == path_and_name,
-    };
-    let admitted = rules.any(|rule| {
+    let is_admitted = rules.any(|rule| {
         let ConsumerRule {
             namespaces,
             roles,
             management: admitted,
             allow_retain,
         } = rule;
-        let fits = admitted.contains(&management) && (*allow_retain || !retains);
-        home.is_in(namespaces) && roles.iter().any(admits) && fits
+        home.is_in(namespaces)
+            && roles
+                .iter()
+                .any(|pattern| role_matches(&path_and_name, pattern))
+            && admitted.contains(&management)
+            && (*allow_retain || !retains)
     });
+    if is_admitted {
+        return None;
+    }
     let retained = match (management, retains) {
         (Management::Create, false) => "",
         (Management::Create, true) => " with deletionPolicy Retain",
         (Management::Extend, false) => " with management Extend",
         (Management::Extend, true) => " with management Extend and deletionPolicy Retain",
     };
-    (!admitted).then(|| {
-        Problem::new(
-            Reason::NotAdmitted,
-            format!(
-                "AWSAccount {} does not admit instance role {path_and_name}{retained} for namespace {}: a cluster admin can add a rule under spec.consumer.rules",
-                role.account, home.name.namespace
-            ),
-        )
-    })
+    Some(Problem::new(
+        Reason::NotAdmitted,
+        format!(
+            "AWSAccount {} does not admit instance role {path_and_name}{retained} for namespace {}: a cluster admin can add a rule under spec.consumer.rules",
+            role.account, home.name.namespace
+        ),
+    ))
+}
+
+/// Returns whether a role, as path and name, matches a rule's pattern.
+fn role_matches(path_and_name: &str, pattern: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => path_and_name.starts_with(prefix),
+        None => pattern == path_and_name,
+    }
 }
 
 /// Returns whether an account is open, as a consumer, to the grants of this namespace at all. The

@@ -1,11 +1,12 @@
 //! Changes in AWS as data: planned before they are made, and reported afterwards. `plan`, mode
 //! `Observe` and the reconciler share them.
 
-use super::diff::Step;
+use super::diff::{ChangeEffect, Step};
 use super::names::AccountId;
 use super::observed::Role;
 use crate::policy::diff::{DiffPart, Difference, Term};
 use crate::policy::{Document, repository};
+use crate::text::list_some;
 use std::fmt;
 
 /// One call that changes something in AWS.
@@ -34,18 +35,29 @@ pub struct PolicyChange {
     pub after: Option<Document>,
 }
 
-/// Effect of a change on the previous state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ChangeEffect {
-    /// Something is created.
-    Create,
-    /// Something that existed is changed.
-    Change,
-    /// Something is removed.
-    Remove,
-}
-
 impl PolicyChange {
+    /// Returns the policy that a step sets or deletes. `role` is the role before the step.
+    fn of_step(step: &Step, role: Option<&Role>) -> Option<Self> {
+        let (before, after) = match step {
+            Step::CreateRole { trust, .. } => (None, Some(trust)),
+            Step::UpdateTrust { trust, .. } => (role.map(|role| &role.trust), Some(trust)),
+            Step::PutInlinePolicy {
+                policy, document, ..
+            } => (
+                role.and_then(|role| role.inline.get(policy)),
+                Some(document),
+            ),
+            Step::DeleteInlinePolicy { policy, .. } => {
+                (role.and_then(|role| role.inline.get(policy)), None)
+            }
+            _ => return None,
+        };
+        Some(Self {
+            before: before.and_then(|document| document.as_ref().ok()).cloned(),
+            after: after.cloned(),
+        })
+    }
+
     /// Compares both documents, statement by statement.
     pub fn difference(&self) -> Difference {
         let none = Document::of([]);
@@ -54,12 +66,10 @@ impl PolicyChange {
             self.after.as_ref().unwrap_or(&none),
         )
     }
-}
 
-impl PolicyChange {
     /// Describes the parts that the policy loses, at the length that people read in an Event.
     fn only_before(&self) -> String {
-        const TOLD: usize = 4;
+        const LISTED: usize = 4;
         let Difference {
             document,
             changed,
@@ -72,99 +82,26 @@ impl PolicyChange {
             .into_iter()
             .chain(of_statements)
             .chain(only_left.into_iter().flat_map(|alone| alone.parts));
-        let term = |term: Term| match term {
-            Term::Text(text) | Term::Json(text) => text,
-        };
-        let told = parts.filter(|part| !part.removed.is_empty()).map(
-            |DiffPart {
-                 place,
-                 removed,
-                 added: _,
-             }| {
-                format!(
-                    "{} {}",
-                    place.join(" "),
-                    removed.into_iter().map(term).collect::<Vec<_>>().join(", ")
-                )
-            },
-        );
-        let told: Vec<String> = told.collect();
-        match told.len() {
-            0 => "less than that".into(),
-            few if few <= TOLD => told.join("; "),
-            many => format!("{}; and {} more", told[..TOLD].join("; "), many - TOLD),
+        let removed: Vec<String> = parts
+            .filter(|part| !part.removed.is_empty())
+            .map(removed_terms)
+            .collect();
+        if removed.is_empty() {
+            return "less than that".into();
         }
+        list_some(removed, LISTED, "; ", |more| format!("; and {more} more"))
     }
 }
 
 impl Change {
     /// Describes the effect of a step on a role. `role` is the role before the step, if it existed.
     pub fn of_step(account: &AccountId, step: &Step, role: Option<&Role>) -> Self {
-        let inline = |policy: &String| {
-            role.and_then(|role| role.inline.get(policy))
-                .and_then(|found| found.clone().ok())
-        };
-        let (effect, policy) = match step {
-            Step::CreateRole { trust, .. } => (
-                ChangeEffect::Create,
-                Some(PolicyChange {
-                    before: None,
-                    after: Some(trust.clone()),
-                }),
-            ),
-            Step::UpdateTrust { trust, .. } => {
-                let before = role.and_then(|role| role.trust.clone().ok());
-                (
-                    ChangeEffect::Change,
-                    Some(PolicyChange {
-                        before,
-                        after: Some(trust.clone()),
-                    }),
-                )
-            }
-            Step::PutInlinePolicy {
-                policy, document, ..
-            } => {
-                let there = role.is_some_and(|role| role.inline.contains_key(policy));
-                let effect = if there {
-                    ChangeEffect::Change
-                } else {
-                    ChangeEffect::Create
-                };
-                (
-                    effect,
-                    Some(PolicyChange {
-                        before: inline(policy),
-                        after: Some(document.clone()),
-                    }),
-                )
-            }
-            Step::DeleteInlinePolicy { policy, .. } => (
-                ChangeEffect::Remove,
-                Some(PolicyChange {
-                    before: inline(policy),
-                    after: None,
-                }),
-            ),
-            Step::CreateProfile { .. }
-            | Step::AddRoleToProfile { .. }
-            | Step::AttachPolicy { .. } => (ChangeEffect::Create, None),
-            Step::UpdateMaxSession { .. }
-            | Step::PutBoundary { .. }
-            | Step::TagRole { .. }
-            | Step::UntagRole { .. }
-            | Step::TagProfile { .. }
-            | Step::UntagProfile { .. } => (ChangeEffect::Change, None),
-            Step::DetachPolicy { .. }
-            | Step::DeleteRole { .. }
-            | Step::RemoveRoleFromProfile { .. }
-            | Step::DeleteProfile { .. } => (ChangeEffect::Remove, None),
-        };
+        let policy = PolicyChange::of_step(step, role);
         let found = role.and_then(|role| found_before(step, role, policy.as_ref()));
         Self {
             account: account.clone(),
             region: None,
-            effect,
+            effect: step.effect(role),
             what: step.to_string(),
             found,
             policy,
@@ -212,6 +149,21 @@ impl Change {
     }
 }
 
+fn removed_terms(part: DiffPart) -> String {
+    let DiffPart {
+        place,
+        removed,
+        added: _,
+    } = part;
+    let terms: Vec<String> = removed
+        .into_iter()
+        .map(|term| match term {
+            Term::Text(text) | Term::Json(text) => text,
+        })
+        .collect();
+    format!("{} {}", place.join(" "), terms.join(", "))
+}
+
 fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Option<String> {
     match step {
         Step::UpdateTrust { .. } | Step::PutInlinePolicy { .. } => match policy {
@@ -229,24 +181,16 @@ fn found_before(step: &Step, role: &Role, policy: Option<&PolicyChange>) -> Opti
                 .filter(|(key, value)| role.tags.get(*key) != Some(value))
                 .map(|(key, _)| key);
             // Only the keys: the values on a role that was shared name other tenants' grants.
-            let told = other.map(|key| match role.tags.contains_key(key) {
-                true => format!("another {key}"),
-                false => format!("no {key}"),
+            let told = other.map(|key| {
+                if role.tags.contains_key(key) {
+                    format!("another {key}")
+                } else {
+                    format!("no {key}")
+                }
             });
             Some(told.collect::<Vec<_>>().join(", "))
         }
-        Step::CreateRole { .. }
-        | Step::DeleteInlinePolicy { .. }
-        | Step::AttachPolicy { .. }
-        | Step::DetachPolicy { .. }
-        | Step::DeleteRole { .. }
-        | Step::UntagRole { .. }
-        | Step::CreateProfile { .. }
-        | Step::TagProfile { .. }
-        | Step::UntagProfile { .. }
-        | Step::AddRoleToProfile { .. }
-        | Step::RemoveRoleFromProfile { .. }
-        | Step::DeleteProfile { .. } => None,
+        _ => None,
     }
 }
 

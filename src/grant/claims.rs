@@ -2,8 +2,8 @@
 //! the first write and shortened only after revocation.
 
 use super::Problem;
+use super::model::{ConsumerRole, Grant};
 use super::names::RepositoryPattern;
-use super::validate::{ConsumerRole, Grant};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
     Applied, AppliedInstanceRole, AppliedRepositories, CrossAccountRegistryGrantSpec,
@@ -44,6 +44,16 @@ impl Place {
         match self {
             Self::InstanceRole(AppliedInstanceRole { role, .. }) => Some(role),
             Self::Repositories { .. } | Self::RegistryRole(_) => None,
+        }
+    }
+
+    fn has_repository(&self, region: &str, name: &str) -> bool {
+        match self {
+            Self::Repositories {
+                region: of,
+                pattern,
+            } => of == region && pattern.matches(name),
+            Self::RegistryRole(_) | Self::InstanceRole(_) => false,
         }
     }
 }
@@ -201,35 +211,27 @@ impl Applied {
     /// now. By their tags these roles belong to the successor. Repositories stay, because their
     /// policies are always computed from the contributions of all grants.
     pub fn without_roles_of(&self, successor: &Self) -> Self {
-        let is_theirs = |role: &String| {
-            successor
-                .registry_roles
-                .iter()
-                .any(|other| other.eq_ignore_ascii_case(role))
-        };
-        let registry_roles = self
-            .registry_roles
+        let mut left = self.clone();
+        left.registry_roles
+            .retain(|role| !successor.has_registry_role(role));
+        left.instance_roles
+            .retain(|role| !successor.has_instance_role(&role.role));
+        left
+    }
+
+    /// Returns whether a registry role of this name is claimed. IAM's names are unique regardless
+    /// of case.
+    fn has_registry_role(&self, name: &str) -> bool {
+        self.registry_roles
             .iter()
-            .filter(|role| !is_theirs(role))
-            .cloned()
-            .collect();
-        let is_theirs = |role: &AppliedInstanceRole| {
-            successor
-                .instance_roles
-                .iter()
-                .any(|other| other.role.eq_ignore_ascii_case(&role.role))
-        };
-        let instance_roles = self
-            .instance_roles
+            .any(|role| role.eq_ignore_ascii_case(name))
+    }
+
+    /// Returns whether an instance role of this name is claimed.
+    fn has_instance_role(&self, name: &str) -> bool {
+        self.instance_roles
             .iter()
-            .filter(|role| !is_theirs(role))
-            .cloned()
-            .collect();
-        Self {
-            registry_roles,
-            instance_roles,
-            ..self.clone()
-        }
+            .any(|claim| claim.role.eq_ignore_ascii_case(name))
     }
 
     /// Returns whether this repository's policy may contain the grant.
@@ -360,18 +362,11 @@ impl Applied {
             let is_prefix = matches!(pattern, RepositoryPattern::Prefix(_));
             let unlisted = unlisted.iter().find(|(of, _)| is_prefix && of == region);
             // A repository that another remaining claim covers needs no second claim.
-            let covered = |name: &str| {
-                held.iter().any(|held| match held {
-                    Place::Repositories {
-                        region: of,
-                        pattern,
-                    } => of == region && pattern.matches(name),
-                    Place::RegistryRole(_) | Place::InstanceRole(_) => false,
-                })
-            };
-            let here = found
-                .iter()
-                .filter(|(of, name, _)| of == region && pattern.matches(name) && !covered(name));
+            let here = found.iter().filter(|(of, name, _)| {
+                of == region
+                    && pattern.matches(name)
+                    && !held.iter().any(|held| held.has_repository(region, name))
+            });
             // The policy still grants what the spec asks for, and the new claim on it was not
             // recorded.
             let still_wanted = here
@@ -384,13 +379,10 @@ impl Applied {
                 .map(|(_, problem)| problem)
                 .into_iter()
                 .chain(failed);
-            match (
-                problems.min_by_key(|problem| place.is_lost_to(problem)),
-                still_wanted,
-            ) {
-                (Some(problem), _) => kept.push(Unrevoked::because_of(place, problem.clone())),
-                (None, true) => kept.push(Unrevoked::kept(place)),
-                (None, false) => {}
+            let problem = problems.min_by_key(|problem| place.is_lost_to(problem));
+            if problem.is_some() || still_wanted {
+                let problem = problem.cloned();
+                kept.push(Unrevoked { place, problem });
             }
         }
         kept

@@ -1,51 +1,20 @@
-//! Consumers: the identities of an account, or an entire organization.
+//! Consumers: the principals that get access, and the instance role among them.
 
 use super::Problem;
+use super::model::{Consumer, ConsumerRole, Grant, Identities, RoleIdentity};
 use super::names::{AccountId, Organization};
 use super::parse::is_path;
-use super::validate::{ConsumerRole, Grant, RoleIdentity};
 use crate::api::account::Partition;
 use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, ConsumerSpec};
 use crate::policy::arn::Arn;
 use crate::policy::principals::{PrincipalSet, like};
 use std::collections::BTreeSet;
-use std::fmt;
 
-/// Account or organization that gets access.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Consumer {
-    /// One account.
-    Account {
-        /// Its ID.
-        id: AccountId,
-        /// The identities of the account that get access.
-        who: Identities,
-        /// Whether the Lambda service may pull images for the account's functions.
-        lambda: bool,
-    },
-    /// Every account in any of these organizations or units.
-    Organization(BTreeSet<Organization>),
-}
-
-/// Identities of an account.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Identities {
-    /// All identities that the account itself allows.
-    WholeAccount,
-    /// These roles, as ARN patterns.
-    Roles(BTreeSet<String>),
-}
+/// The service principal of Lambda, the same in every partition.
+const LAMBDA: &str = "lambda.amazonaws.com";
 
 impl Consumer {
-    /// Returns the account, if the consumer is one.
-    pub fn account(&self) -> Option<&AccountId> {
-        match self {
-            Self::Account { id, .. } => Some(id),
-            Self::Organization(_) => None,
-        }
-    }
-
     /// Returns the consumer's principals, as a statement in the registry account names them.
     pub fn callers(&self, partition: Partition, registry: &AccountId) -> PrincipalSet {
         match self {
@@ -89,48 +58,6 @@ impl Consumer {
     }
 }
 
-impl Grant {
-    /// Returns the Lambda service and the ARN of one function for which it pulls images. The ARN
-    /// contains the placeholder `{region}`.
-    pub fn lambda_functions(&self) -> Option<(String, String)> {
-        let Consumer::Account {
-            id,
-            who: _,
-            lambda: true,
-        } = &self.consumer
-        else {
-            return None;
-        };
-        let function = Arn::function(self.partition.name(), "{region}", id.as_str(), "any");
-        self.direct.then(|| (LAMBDA.to_owned(), function))
-    }
-}
-
-/// The service principal of Lambda, the same in every partition.
-const LAMBDA: &str = "lambda.amazonaws.com";
-
-impl fmt::Display for Consumer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Account { id, .. } => write!(f, "account {id}"),
-            // Paths are long, and their number is enough to identify the consumer.
-            Self::Organization(parts) => match parts.iter().collect::<Vec<_>>()[..] {
-                [Organization::Unit(path)] => write!(f, "organizational unit {path}"),
-                [Organization::Unit(path), ..] => {
-                    let id = path.split('/').next().unwrap_or_default();
-                    write!(
-                        f,
-                        "{} organizational units of organization {id}",
-                        parts.len()
-                    )
-                }
-                [Organization::Whole(id), ..] => write!(f, "organization {id}"),
-                [] => write!(f, "no organization"),
-            },
-        }
-    }
-}
-
 impl Identities {
     /// Returns the identities that the spec names in an account. If it names neither the whole
     /// account nor roles, only the instance role gets access.
@@ -154,6 +81,24 @@ impl Identities {
 }
 
 impl Grant {
+    /// Returns the Lambda service and the ARN of one function for which it pulls images. The ARN
+    /// contains the placeholder `{region}`.
+    pub fn lambda_functions(&self) -> Option<(String, String)> {
+        let Consumer::Account {
+            id,
+            who: _,
+            lambda: true,
+        } = &self.consumer
+        else {
+            return None;
+        };
+        let function = format!(
+            "arn:{}:lambda:{{region}}:{id}:function:any",
+            self.partition.name()
+        );
+        self.direct.then(|| (LAMBDA.to_owned(), function))
+    }
+
     /// Names the instance role by the path under which it was created, if that role alone gets
     /// access. By now the account's settings may have another path or be gone, and that must not
     /// revoke access.
@@ -164,10 +109,9 @@ impl Grant {
             return self;
         };
         let name = asked.instance_role.as_ref().map(|role| role.name.as_str());
-        let made = applied
+        let made: BTreeSet<String> = applied
             .into_iter()
-            .flat_map(|applied| &applied.instance_roles);
-        let made: BTreeSet<String> = made
+            .flat_map(|applied| &applied.instance_roles)
             .filter(|made| alone && Some(made.role.as_str()) == name && is_path(&made.path))
             .map(|made| Arn::role(self.partition.name(), id.as_str(), &made.path, &made.role))
             .collect();

@@ -3,8 +3,9 @@
 //! while a second live operator with the same ID is proven (`controller::second_writer`).
 
 use super::Problem;
+use super::model::Grant;
 use super::names::GrantName;
-use super::validate::{AccountLookup, Grant, Judged, judge, validate};
+use super::validate::{AccountLookup, Judged, judge, validate};
 use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy, Mode};
 use crate::policy::Installation;

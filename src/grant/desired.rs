@@ -1,13 +1,14 @@
 //! Computes the desired state of both accounts from a [`Grant`].
 
 use super::actions;
-use super::names::{AccountId, GrantName, RepositoryPattern};
-use super::validate::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
+use super::model::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
+use super::names::{AccountId, RepositoryPattern};
+use super::ownership::Owner;
 use crate::api::grant::ManagedPolicy;
 use crate::policy::arn::Arn;
 use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::Contribution;
-use crate::policy::{Document, Installation, Statement};
+use crate::policy::{Document, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// AWS limit on the characters of all inline policies of a role together.
@@ -69,74 +70,6 @@ pub struct DesiredInstance {
     pub extends: bool,
 }
 
-/// Owner of a resource in AWS, as its tags name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The installation.
-    pub installation: Installation,
-    /// The grant.
-    pub grant: GrantName,
-    /// The resource's UID: it differs after deletion and recreation under the same name.
-    pub uid: String,
-}
-
-/// The tag that names the installation.
-pub const TAG_INSTALLATION: &str = "registrygrants.dev/installation";
-/// The tag of the operator's own sessions that names the namespace whose grants they serve.
-pub const TAG_NAMESPACE: &str = "registrygrants.dev/namespace";
-/// The tag that names the grant.
-pub const TAG_GRANT: &str = "registrygrants.dev/grant";
-/// The tag that names the resource's UID.
-pub const TAG_GRANT_UID: &str = "registrygrants.dev/grant-uid";
-
-/// All tags that name the owner.
-pub const OUR_TAGS: [&str; 3] = [TAG_INSTALLATION, TAG_GRANT, TAG_GRANT_UID];
-/// The tag by which a role's owner allows this operator to put its policy on the role: `true`, or
-/// an installation's ID.
-pub const TAG_ALLOW_EXTEND: &str = "registrygrants.dev/allow-extend";
-/// The tag by which a role's owner allows one grant to adopt the role: the installation's ID and
-/// the grant's namespace and name, with `/` between.
-pub const TAG_ALLOW_ADOPT: &str = "registrygrants.dev/allow-adopt";
-
-impl Owner {
-    /// Returns the tags of the resources that this grant owns.
-    pub fn tags(&self) -> BTreeMap<String, String> {
-        let mut tags = BTreeMap::from([
-            (TAG_INSTALLATION.into(), self.installation.to_string()),
-            (TAG_GRANT.into(), self.grant.to_string()),
-        ]);
-        // A grant that is in no cluster yet has no UID.
-        if !self.uid.is_empty() {
-            tags.insert(TAG_GRANT_UID.into(), self.uid.clone());
-        }
-        tags
-    }
-
-    /// Returns whether a resource with these tags belongs to this grant. The UID does not count: an
-    /// installation has only one grant of a name at a time, and after a restore from backup that
-    /// grant has another UID.
-    pub fn owns(&self, tags: &BTreeMap<String, String>) -> bool {
-        tags.get(TAG_INSTALLATION)
-            .is_some_and(|tag| tag == self.installation.as_str())
-            && tags
-                .get(TAG_GRANT)
-                .is_some_and(|tag| *tag == self.grant.to_string())
-    }
-
-    /// Returns the name of this grant's inline policies.
-    pub fn policy_name(&self) -> String {
-        format!(
-            "registry-grants-{}",
-            self.grant.in_aws(&self.installation, 112)
-        )
-    }
-
-    /// Returns the Sid of this installation's statement in an instance role's trust policy.
-    pub fn trust_sid(&self) -> String {
-        self.installation.sid("instance trust")
-    }
-}
-
 impl Grant {
     /// Returns the desired state of the accounts for this grant.
     pub fn desired(&self, owner: &Owner) -> Desired {
@@ -146,16 +79,12 @@ impl Grant {
                 instance_profile,
                 extends,
             } => {
-                let role = self.instance_role(role, owner);
-                // A foreign role gets neither our tags nor our boundary.
-                let role = match extends {
-                    true => DesiredRole {
-                        tags: BTreeMap::new(),
-                        boundary: None,
-                        ..role
-                    },
-                    false => role,
-                };
+                let mut role = self.instance_role(role, owner);
+                if *extends {
+                    // The role is foreign.
+                    role.tags.clear();
+                    role.boundary = None;
+                }
                 Some(DesiredInstance {
                     role,
                     profile: instance_profile.clone(),
@@ -249,14 +178,14 @@ impl Grant {
             registry,
             ..
         } = self;
-        let arn = |region: &String, repository: &RepositoryPattern| {
-            let name = repository.to_string();
-            Arn::repository(partition.name(), region, registry.as_str(), &name)
-        };
-        self.regions
-            .iter()
-            .flat_map(|region| self.repositories.iter().map(move |r| arn(region, r)))
-            .collect()
+        let mut arns = Vec::new();
+        for region in &self.regions {
+            for repository in &self.repositories {
+                let name = repository.to_string();
+                arns.push(Arn::repository(partition.name(), region, registry.as_str(), &name));
+            }
+        }
+        arns
     }
 
     fn ecr_statements(&self) -> Vec<Statement> {
@@ -297,7 +226,6 @@ impl Grant {
         let inline = managed_policies
             .is_empty()
             .then(|| (owner.policy_name(), Document::of(self.ecr_statements())));
-        let managed_arn = |policy: &ManagedPolicy| policy.arn(self.partition);
         DesiredRole {
             description: format!(
                 "{} reaches ECR repositories by this role",
@@ -311,7 +239,10 @@ impl Grant {
             adopts: *adopts,
             max_session_seconds: Some(*max_session_seconds),
             inline,
-            attached: managed_policies.iter().map(managed_arn).collect(),
+            attached: managed_policies
+                .iter()
+                .map(|policy| policy.arn(self.partition))
+                .collect(),
             ..Self::role(identity, owner)
         }
     }

@@ -8,7 +8,8 @@
 //!
 //! - [`names`]: checked names: account IDs, repository patterns, grants, organizations.
 //! - [`partition`]: AWS partitions and their regions.
-//! - [`consumer`]: who gets access: identities of an account, or an organization.
+//! - [`model`]: a checked grant and its parts, as plain data.
+//! - [`consumer`]: the principals that get access: of an account, or an organization.
 //! - [`actions`]: the ECR actions of each access.
 //! - [`parse`]: checks a spec field by field.
 //! - [`admission`]: whether the accounts' rules admit what a grant asks.
@@ -16,6 +17,7 @@
 //! - [`decision`]: what should happen to a grant, and which spec is in force: the current one, the
 //!   last applied one, or none.
 //! - [`claims`]: where a grant may have written: recorded before the first write.
+//! - [`ownership`]: the owner of a resource in AWS, and the tags that name it.
 //! - [`desired`]: the roles and contributions that a grant should have in both accounts.
 //! - [`observed`](mod@observed): what AWS was found to have.
 //! - [`diff`]: the steps from observed to desired.
@@ -37,9 +39,11 @@ pub mod consumer;
 pub mod decision;
 pub mod desired;
 pub mod diff;
+pub mod model;
 pub mod names;
 pub mod observed;
 pub mod operator_role;
+pub mod ownership;
 pub mod parse;
 pub mod partition;
 pub mod status;
@@ -51,8 +55,9 @@ pub mod warnings;
 mod tests;
 
 pub use decision::{Decision, GrantInput, RuleContext, grant_if_enforced, meant};
+pub use model::Grant;
 pub use names::{AccountId, GrantName, RepositoryPattern};
-pub use validate::{AccountLookup, Grant, validate};
+pub use validate::{AccountLookup, validate};
 
 use crate::api::conditions::Reason;
 

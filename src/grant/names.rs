@@ -3,6 +3,7 @@
 use crate::policy::Installation;
 use crate::policy::installation::hex;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// AWS account ID: 12 digits.
@@ -53,17 +54,24 @@ impl RepositoryPattern {
             None => Self::Name(text.into()),
         };
         let (Self::Prefix(body) | Self::Name(body)) = &pattern;
-        let allowed =
-            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '/' || is_separator(c);
-        let fits =
-            body.chars().all(allowed) && text.len() <= 256 && text.len() >= pattern.shortest();
-        fits.then_some(pattern)
+        let fits = body.chars().all(is_repository_character)
+            && (pattern.shortest()..=256).contains(&text.len());
+        if fits { Some(pattern) } else { None }
     }
 
+    /// Returns the length of the shortest pattern of this kind.
     fn shortest(&self) -> usize {
         match self {
             Self::Name(_) => 2,
             Self::Prefix(_) => 1,
+        }
+    }
+
+    /// Returns whether ECR accepts the name, or a name that begins with the prefix.
+    fn is_valid(&self) -> bool {
+        match self {
+            Self::Name(name) => name.split('/').all(is_name_part),
+            Self::Prefix(prefix) => begins_a_name(prefix),
         }
     }
 
@@ -102,36 +110,39 @@ impl FromStr for RepositoryPattern {
     /// Parses a pattern in the form that the CRD of a grant defines: a name that ECR accepts, or
     /// the beginning of one followed by `*`. A lone `*` is the empty prefix.
     fn from_str(text: &str) -> Result<Self, String> {
-        let begins_one = |prefix: &str| {
-            let (parents, last) = match prefix.rsplit_once('/') {
-                Some((parents, last)) => (Some(parents), last),
-                None => (None, prefix),
-            };
-            parents.is_none_or(|parents| parents.split('/').all(is_name_part))
-                && (last.is_empty()
-                    || is_name_part(last.strip_suffix(is_separator).unwrap_or(last)))
-        };
-        let fits = |pattern: &Self| match pattern {
-            Self::Name(name) => name.split('/').all(is_name_part),
-            Self::Prefix(prefix) => begins_one(prefix),
-        };
-        let refused =
-            || format!("`{text}` is neither a repository name nor a prefix of one that ends in *");
-        Self::recorded(text).filter(fits).ok_or_else(refused)
+        Self::recorded(text).filter(Self::is_valid).ok_or_else(|| {
+            format!("`{text}` is neither a repository name nor a prefix of one that ends in *")
+        })
     }
+}
+
+/// Returns whether a repository name may begin like this. The last part may end in a separator.
+fn begins_a_name(prefix: &str) -> bool {
+    match prefix.rsplit_once('/') {
+        Some((parents, last)) => parents.split('/').all(is_name_part) && begins_a_part(last),
+        None => begins_a_part(prefix),
+    }
+}
+
+fn begins_a_part(text: &str) -> bool {
+    text.is_empty() || is_name_part(text.strip_suffix(is_separator).unwrap_or(text))
 }
 
 /// Returns whether this is a valid part of a repository name between slashes: lowercase letters and
 /// digits, with single `.`, `_` or `-` between them. Source: the ECR API's pattern of
 /// `RepositoryName`.
 fn is_name_part(part: &str) -> bool {
-    let word = |word: &str| {
-        !word.is_empty()
-            && word
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-    };
-    part.split(is_separator).all(word)
+    part.split(is_separator)
+        .all(|word| !word.is_empty() && is_lower_alphanumeric(word))
+}
+
+fn is_lower_alphanumeric(text: &str) -> bool {
+    text.bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
+fn is_repository_character(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '/' || is_separator(c)
 }
 
 fn is_separator(c: char) -> bool {
@@ -153,8 +164,8 @@ impl GrantName {
     pub fn in_aws(&self, installation: &Installation, longest: usize) -> String {
         const DIGITS: usize = 10;
         let hash = hex(&format!("{installation}/{self}"), DIGITS);
-        let readable = format!("{}-{}", self.namespace, self.name);
-        let readable = beginning(&readable, longest.saturating_sub(DIGITS + 1));
+        let name = format!("{}-{}", self.namespace, self.name);
+        let readable = beginning(&name, longest.saturating_sub(DIGITS + 1));
         format!("{}-{hash}", readable.trim_end_matches(['-', '.']))
     }
 }
@@ -202,24 +213,34 @@ impl FromStr for GrantName {
     /// Parses the name from a tag in AWS. Anyone who may tag the resource can write the tag, so
     /// only names that Kubernetes accepts are valid.
     fn from_str(text: &str) -> Result<Self, String> {
-        let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        let is_label = |label: &str| {
-            !label.is_empty()
-                && label.bytes().all(is_inner)
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
-        let fits = |(namespace, name): &(&str, &str)| {
-            let is_namespace = namespace.len() <= 63 && is_label(namespace);
-            is_namespace && name.len() <= 253 && name.split('.').all(is_label)
-        };
-        let parts = text.split_once('/').filter(fits);
-        let parts = parts.map(|(namespace, name)| Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        });
-        parts.ok_or_else(|| "not the namespace and name of a grant".into())
+        match text.split_once('/') {
+            Some((namespace, name)) if is_namespace(namespace) && is_object_name(name) => {
+                Ok(Self {
+                    namespace: namespace.into(),
+                    name: name.into(),
+                })
+            }
+            _ => Err("not the namespace and name of a grant".into()),
+        }
     }
+}
+
+fn is_namespace(text: &str) -> bool {
+    text.len() <= 63 && is_label(text)
+}
+
+fn is_object_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// Returns whether this is a label of a DNS name, which Kubernetes requires.
+fn is_label(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// AWS organization, or a part of it.
@@ -259,54 +280,48 @@ impl FromStr for Organization {
 
     /// Parses an ID or path as the Organizations API defines it.
     fn from_str(text: &str) -> Result<Self, String> {
-        let error = || {
-            format!(
+        match text.split_once('/') {
+            None if is_organization_id(text) => Ok(Self::Whole(text.into())),
+            Some((id, path))
+                if is_organization_id(id) && is_unit_path(path) && text.len() <= 512 =>
+            {
+                Ok(Self::Unit(text.into()))
+            }
+            _ => Err(format!(
                 "`{text}` is neither an organization's ID (o-a1b2c3d4e5) nor a path of one (o-a1b2c3d4e5/r-ab12/*)"
-            )
-        };
-        let coded = |part: &str, lengths: std::ops::RangeInclusive<usize>| {
-            lengths.contains(&part.len())
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        };
-        let is_id = |part: &str| {
-            part.strip_prefix("o-")
-                .is_some_and(|code| coded(code, 10..=32))
-        };
-        let is_root = |part: &str| {
-            part.strip_prefix("r-")
-                .is_some_and(|code| coded(code, 4..=32))
-        };
-        let is_unit = |part: &str| {
-            let codes = part
-                .strip_prefix("ou-")
-                .and_then(|codes| codes.split_once('-'));
-            codes.is_some_and(|(root, own)| coded(root, 4..=32) && coded(own, 8..=32))
-        };
-        let Some((id, path)) = text.split_once('/') else {
-            return if is_id(text) {
-                Ok(Self::Whole(text.into()))
-            } else {
-                Err(error())
-            };
-        };
-        let inside = path
-            .strip_suffix('*')
-            .unwrap_or(path)
-            .strip_suffix('/')
-            .ok_or_else(error)?;
-        let mut parts = inside.split('/');
-        let fits = is_id(id)
-            && parts.next().is_some_and(is_root)
-            && parts.all(is_unit)
-            && text.len() <= 512;
-        if fits {
-            Ok(Self::Unit(text.into()))
-        } else {
-            Err(error())
+            )),
         }
     }
+}
+
+fn is_organization_id(text: &str) -> bool {
+    text.strip_prefix("o-")
+        .is_some_and(|code| is_code(code, 10..=32))
+}
+
+/// Returns whether this is a path below an organization: a root, then units. It ends in `/`, or in
+/// `/*`.
+fn is_unit_path(path: &str) -> bool {
+    let Some(inside) = path.strip_suffix('*').unwrap_or(path).strip_suffix('/') else {
+        return false;
+    };
+    let mut parts = inside.split('/');
+    parts.next().is_some_and(is_root) && parts.all(is_unit)
+}
+
+fn is_root(text: &str) -> bool {
+    text.strip_prefix("r-")
+        .is_some_and(|code| is_code(code, 4..=32))
+}
+
+fn is_unit(text: &str) -> bool {
+    text.strip_prefix("ou-")
+        .and_then(|codes| codes.split_once('-'))
+        .is_some_and(|(root, own)| is_code(root, 4..=32) && is_code(own, 8..=32))
+}
+
+fn is_code(text: &str, lengths: RangeInclusive<usize>) -> bool {
+    lengths.contains(&text.len()) && is_lower_alphanumeric(text)
 }
 
 #[cfg(test)]

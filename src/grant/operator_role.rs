@@ -6,8 +6,8 @@
 //! checks that something fails. A new call in `aws::iam` or `aws::ecr` must be allowed here.
 
 use super::actions;
-use super::desired::{TAG_ALLOW_ADOPT, TAG_ALLOW_EXTEND, TAG_INSTALLATION, TAG_NAMESPACE};
 use super::names::RepositoryPattern;
+use super::ownership::{TAG_ALLOW_ADOPT, TAG_ALLOW_EXTEND, TAG_INSTALLATION, TAG_NAMESPACE};
 use crate::api::account::Partition;
 use crate::api::grant::{Access, ManagedPolicy};
 use crate::policy::arn::Arn;
@@ -158,12 +158,12 @@ impl OperatorRole {
         // operator's own session passes on are checked like those that the operator sets.
         let keys = [TAG_INSTALLATION, TAG_NAMESPACE]
             .into_iter()
-            .chain(POD_IDENTITY_TAGS);
-        let keys = keys.chain(self.session_tag_keys.iter().map(String::as_str));
+            .chain(POD_IDENTITY_TAGS)
+            .chain(self.session_tag_keys.iter().map(String::as_str));
         let tags = Statement::allow(["sts:TagSession"])
             .sid("ForWhomItWorks")
-            .to_principals([&self.operator_role]);
-        let tags = tags.only_if("ForAllValues:StringEquals", "aws:TagKeys", keys);
+            .to_principals([&self.operator_role])
+            .only_if("ForAllValues:StringEquals", "aws:TagKeys", keys);
         Document::of([trust, tags])
     }
 
@@ -176,7 +176,9 @@ impl OperatorRole {
         if self.consumer {
             statements.extend(self.on_instance_profiles());
         }
-        statements.extend(self.extend.then(|| self.extending()));
+        if self.extend {
+            statements.push(self.extending());
+        }
         if self.adopt {
             statements.extend(self.adopting());
         }
@@ -228,8 +230,6 @@ impl OperatorRole {
                 "aws:ResourceAccount",
                 [&self.account],
             ));
-        }
-        if self.consumer {
             let roles = Arn::role(self.partition.name(), "*", &self.path, "*");
             statements.push(
                 Statement::allow(["sts:AssumeRole"])
@@ -248,11 +248,6 @@ impl OperatorRole {
         };
         let mut change = [&CHANGE_ROLES, more].concat();
         change.sort_unstable();
-        let allow = |sid: &str, actions: &[&str]| {
-            Statement::allow(actions.iter().copied())
-                .sid(sid)
-                .on([self.roles()])
-        };
         vec![
             Statement::allow(READ_ROLES)
                 .sid("ReadRoles")
@@ -268,35 +263,31 @@ impl OperatorRole {
                 .sid("FindRoles")
                 .on(["*"]),
             self.asking_for_our_tag(
-                self.bounded(allow("CreateBoundedAndTaggedRoles", &["iam:CreateRole"])),
+                self.bounded(
+                    self.allow_on_roles("CreateBoundedAndTaggedRoles", &["iam:CreateRole"]),
+                ),
             ),
             self.of_no_other_installation(
-                self.asking_for_our_tag(allow("TagRoles", &["iam:TagRole"])),
+                self.asking_for_our_tag(self.allow_on_roles("TagRoles", &["iam:TagRole"])),
             ),
             self.carrying_our_tag(
-                self.bounded(allow("ChangeOwnBoundedRoles", &["iam:PutRolePolicy"])),
+                self.bounded(self.allow_on_roles("ChangeOwnBoundedRoles", &["iam:PutRolePolicy"])),
             ),
-            self.carrying_our_tag(allow("ChangeAndRemoveOwnRoles", &change)),
-            self.carrying_our_tag(self.bounded(allow(
-                "PutTheBoundaryBack",
-                &["iam:PutRolePermissionsBoundary"],
-            ))),
+            self.carrying_our_tag(self.allow_on_roles("ChangeAndRemoveOwnRoles", &change)),
+            self.carrying_our_tag(self.bounded(
+                self.allow_on_roles("PutTheBoundaryBack", &["iam:PutRolePermissionsBoundary"]),
+            )),
         ]
     }
 
     fn on_registry(&self) -> Vec<Statement> {
-        let attach = Statement::allow(["iam:AttachRolePolicy"])
-            .sid("AttachEcrPolicies")
-            .on([self.roles()]);
-        let policies = self.managed_policy_arns();
-        let is_used = !policies.is_empty();
-        let attach = self.carrying_our_tag(self.bounded(attach)).only_if(
-            "ArnEquals",
-            "iam:PolicyARN",
-            policies,
-        );
         let mut statements = Vec::new();
-        statements.extend(is_used.then_some(attach));
+        let policies = self.managed_policy_arns();
+        if !policies.is_empty() {
+            let attach = self.allow_on_roles("AttachEcrPolicies", &["iam:AttachRolePolicy"]);
+            let attach_ours = self.carrying_our_tag(self.bounded(attach));
+            statements.push(attach_ours.only_if("ArnEquals", "iam:PolicyARN", policies));
+        }
         statements.extend([
             Statement::allow(REPOSITORY_POLICIES)
                 .sid("RepositoryPolicies")
@@ -316,8 +307,9 @@ impl OperatorRole {
 
     fn on_instance_profiles(&self) -> Vec<Statement> {
         let own = self.iam(&format!("instance-profile{}*", self.path));
-        let create = Statement::allow(["iam:CreateInstanceProfile", "iam:TagInstanceProfile"]);
-        let create = create.sid("CreateTaggedInstanceProfiles").on([&own]);
+        let create = Statement::allow(["iam:CreateInstanceProfile", "iam:TagInstanceProfile"])
+            .sid("CreateTaggedInstanceProfiles")
+            .on([&own]);
         let change = Statement::allow(CHANGE_PROFILES)
             .sid("ChangeAndRemoveOwnInstanceProfiles")
             .on([&own]);
@@ -357,31 +349,41 @@ impl OperatorRole {
     }
 
     fn adopting(&self) -> Vec<Statement> {
-        let consenting = |sid: &str, actions: &[&str]| {
-            let statement = Statement::allow(actions.iter().copied())
-                .sid(sid)
-                .on([self.iam("role/*")]);
-            statement.only_if(
+        let adopt = self.allow_on_consenting_roles("AdoptConsentingRoles", &ADOPT_ROLES);
+        let bound = self.allow_on_consenting_roles(
+            "AdoptWithABoundary",
+            &["iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"],
+        );
+        let mut statements = vec![adopt, self.bounded(bound)];
+        let policies = self.managed_policy_arns();
+        if !policies.is_empty() {
+            let attach = self
+                .allow_on_consenting_roles("AttachToConsentingRoles", &["iam:AttachRolePolicy"]);
+            statements.push(
+                self.bounded(attach)
+                    .only_if("ArnEquals", "iam:PolicyARN", policies),
+            );
+        }
+        statements
+    }
+
+    /// Allows actions on the roles that the operator creates.
+    fn allow_on_roles(&self, sid: &str, actions: &[&str]) -> Statement {
+        Statement::allow(actions.iter().copied())
+            .sid(sid)
+            .on([self.roles()])
+    }
+
+    /// Allows actions on foreign roles whose tag allows a grant to adopt them.
+    fn allow_on_consenting_roles(&self, sid: &str, actions: &[&str]) -> Statement {
+        Statement::allow(actions.iter().copied())
+            .sid(sid)
+            .on([self.iam("role/*")])
+            .only_if(
                 "Null",
                 &format!("aws:ResourceTag/{TAG_ALLOW_ADOPT}"),
                 ["false"],
             )
-        };
-        let bounded = ["iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"];
-        let attach = self.bounded(consenting(
-            "AttachToConsentingRoles",
-            &["iam:AttachRolePolicy"],
-        ));
-        let policies = self.managed_policy_arns();
-        vec![
-            consenting("AdoptConsentingRoles", &ADOPT_ROLES),
-            self.bounded(consenting("AdoptWithABoundary", &bounded)),
-        ]
-        .into_iter()
-        .chain(
-            (!policies.is_empty()).then(|| attach.only_if("ArnEquals", "iam:PolicyARN", policies)),
-        )
-        .collect()
     }
 
     fn managed_policy_arns(&self) -> Vec<String> {
@@ -462,13 +464,12 @@ impl OperatorRole {
         } else {
             regions
         };
-        regions
-            .iter()
-            .flat_map(|region| {
-                repositories.iter().map(move |repository| {
-                    Arn::repository(partition.name(), region, account, repository)
-                })
-            })
-            .collect()
+        let mut arns = Vec::new();
+        for region in regions {
+            for repository in repositories {
+                arns.push(Arn::repository(partition.name(), region, account, repository));
+            }
+        }
+        arns
     }
 }

@@ -98,9 +98,8 @@ pub fn parse(spec: &CrossAccountRegistryGrantSpec) -> Result<Parsed, Vec<Problem
         "spec.consumer.lambda",
         "needs path Direct",
     );
-    let inside = consumer.account_id.as_ref() == Some(&registry.account_id);
     wrong.unless(
-        !inside,
+        consumer.account_id.as_ref() != Some(&registry.account_id),
         "spec.consumer.accountID",
         "must differ from spec.registry.accountID",
     );
@@ -126,18 +125,21 @@ fn parse_registry(
         replace_sids,
         role,
     } = registry;
-    let field = "spec.registry.repositories";
     let parsed: BTreeSet<_> = repositories
         .iter()
-        .filter_map(|text| wrong.parsed(field, text.parse()))
+        .filter_map(|text| wrong.parsed("spec.registry.repositories", text.parse()))
         .collect();
     let everything = RepositoryPattern::Prefix(String::new());
     wrong.unless(
         !parsed.contains(&everything),
-        field,
+        "spec.registry.repositories",
         "a lone * is not allowed: name a prefix",
     );
-    wrong.unless(!repositories.is_empty(), field, "at least one is needed");
+    wrong.unless(
+        !repositories.is_empty(),
+        "spec.registry.repositories",
+        "at least one is needed",
+    );
     wrong.unless(
         !regions.is_empty(),
         "spec.registry.regions",
@@ -158,7 +160,14 @@ fn parse_registry(
             format!("`{sid}` is not the Sid of somebody else's statement"),
         );
     }
-    let Some(RegistryRoleSpec {
+    if let Some(role) = role {
+        check_registry_role(role, access, wrong);
+    }
+    parsed
+}
+
+fn check_registry_role(role: &RegistryRoleSpec, access: Access, wrong: &mut Wrong) {
+    let RegistryRoleSpec {
         name,
         managed_policies,
         name_in_repository_policy: _,
@@ -166,48 +175,38 @@ fn parse_registry(
         external_id,
         adopt,
         path,
-    }) = role
-    else {
-        return parsed;
-    };
-    let named = name.as_ref().is_none_or(|name| is_iam_name(name, 64));
+    } = role;
     wrong.unless(
-        named,
+        name.as_ref().is_none_or(|name| is_iam_name(name, 64)),
         "spec.registry.role.name",
         "not a role name: 1 to 64 letters, digits and + = , . @ - _",
     );
     let pushes = managed_policies.contains(&ManagedPolicy::AmazonEC2ContainerRegistryPowerUser);
-    let field = "spec.registry.role.managedPolicies";
     wrong.unless(
         access == Access::PullPush || !pushes,
-        field,
+        "spec.registry.role.managedPolicies",
         "AmazonEC2ContainerRegistryPowerUser would allow pushing",
     );
-    let field = "spec.registry.role.path";
     wrong.unless(
         path.is_none() || (*adopt && name.is_some()),
-        field,
+        "spec.registry.role.path",
         "needs adopt: true and the role's name",
     );
     wrong.unless(
         path.as_ref().is_none_or(|path| is_path(path)),
-        field,
+        "spec.registry.role.path",
         "must start and end with /",
     );
-    let in_bounds = (3600..=43200).contains(max_session_seconds);
     wrong.unless(
-        in_bounds,
+        (3600..=43200).contains(max_session_seconds),
         "spec.registry.role.maxSessionSeconds",
         "must be 3600 to 43200",
     );
-    let presentable = external_id.as_ref().is_none_or(|id| is_external_id(id));
-    let field = "spec.registry.role.externalID";
     wrong.unless(
-        presentable,
-        field,
+        external_id.as_ref().is_none_or(|id| is_external_id(id)),
+        "spec.registry.role.externalID",
         "must be 2 to 1224 letters, digits and + = , . @ : / - _",
     );
-    parsed
 }
 
 fn parse_consumer(consumer: &ConsumerSpec, wrong: &mut Wrong) -> Option<ParsedConsumer> {
@@ -239,8 +238,11 @@ fn parse_consumer(consumer: &ConsumerSpec, wrong: &mut Wrong) -> Option<ParsedCo
     if organization.is_some() {
         let of_account =
             whole || roles.is_some() || instance_role.is_some() || *lambda == Some(true);
-        let why = "wholeAccount, roles, lambda and instanceRole are said of an account, not of an organization";
-        wrong.unless(!of_account, "spec.consumer", why);
+        wrong.unless(
+            !of_account,
+            "spec.consumer",
+            "wholeAccount, roles, lambda and instanceRole are said of an account, not of an organization",
+        );
         return parsed;
     }
     wrong.unless(
@@ -248,70 +250,71 @@ fn parse_consumer(consumer: &ConsumerSpec, wrong: &mut Wrong) -> Option<ParsedCo
         "spec.consumer",
         "wholeAccount and roles exclude each other",
     );
-    let somebody = whole || roles.is_some() || instance_role.is_some();
     wrong.unless(
-        somebody,
+        whole || roles.is_some() || instance_role.is_some(),
         "spec.consumer",
         "needs wholeAccount: true, roles, or instanceRole",
     );
     if let Some(roles) = roles {
-        wrong.unless(
-            !roles.is_empty(),
-            "spec.consumer.roles",
-            "at least one is needed",
-        );
-        for role in roles.iter().filter(|role| !is_role_pattern(role)) {
-            let why =
-                format!("`{role}` is not what stands after role/ in a role's ARN, path included");
-            wrong.add("spec.consumer.roles", why);
-        }
+        check_roles(roles, wrong);
     }
     if let Some(instance) = instance_role {
-        let named = is_iam_name(&instance.name, 64);
-        let field = "spec.consumer.instanceRole.name";
-        wrong.unless(
-            named,
-            field,
-            "not a role name: 1 to 64 letters, digits and + = , . @ - _",
-        );
-        let InstanceRoleSpec {
-            name: _,
-            management,
-            path,
-            instance_profile,
-            on_delete,
-        } = instance;
-        let extends = *management == Management::Extend;
-        let field = "spec.consumer.instanceRole.path";
-        wrong.unless(
-            path.is_none() || extends,
-            field,
-            "is said of a role that others made (management: Extend)",
-        );
-        wrong.unless(
-            path.as_ref().is_none_or(|path| is_path(path)),
-            field,
-            "must start and end with /",
-        );
-        let field = "spec.consumer.instanceRole";
-        let theirs = instance_profile.is_none() && *on_delete != Some(OnDelete::DeleteRole);
-        wrong.unless(
-            !extends || theirs,
-            field,
-            "with management Extend role and instance profile are their owner's",
-        );
-        let named = instance
-            .instance_profile
-            .as_ref()
-            .is_none_or(|name| is_iam_name(name, 128));
-        let field = "spec.consumer.instanceRole.instanceProfile";
-        wrong.unless(
-            named,
-            field,
-            "not a profile name: 1 to 128 letters, digits and + = , . @ - _",
-        );
+        check_instance_role(instance, wrong);
     }
     parsed
+}
+
+fn check_roles(roles: &[String], wrong: &mut Wrong) {
+    wrong.unless(
+        !roles.is_empty(),
+        "spec.consumer.roles",
+        "at least one is needed",
+    );
+    for role in roles.iter().filter(|role| !is_role_pattern(role)) {
+        wrong.add(
+            "spec.consumer.roles",
+            format!("`{role}` is not what stands after role/ in a role's ARN, path included"),
+        );
+    }
+}
+
+fn check_instance_role(instance: &InstanceRoleSpec, wrong: &mut Wrong) {
+    let InstanceRoleSpec {
+        name,
+        management,
+        path,
+        instance_profile,
+        on_delete,
+    } = instance;
+    wrong.unless(
+        is_iam_name(name, 64),
+        "spec.consumer.instanceRole.name",
+        "not a role name: 1 to 64 letters, digits and + = , . @ - _",
+    );
+    let extends = *management == Management::Extend;
+    wrong.unless(
+        path.is_none() || extends,
+        "spec.consumer.instanceRole.path",
+        "is said of a role that others made (management: Extend)",
+    );
+    wrong.unless(
+        path.as_ref().is_none_or(|path| is_path(path)),
+        "spec.consumer.instanceRole.path",
+        "must start and end with /",
+    );
+    let asks_for_more = instance_profile.is_some() || *on_delete == Some(OnDelete::DeleteRole);
+    wrong.unless(
+        !(extends && asks_for_more),
+        "spec.consumer.instanceRole",
+        "with management Extend role and instance profile are their owner's",
+    );
+    wrong.unless(
+        instance_profile
+            .as_ref()
+            .is_none_or(|name| is_iam_name(name, 128)),
+        "spec.consumer.instanceRole.instanceProfile",
+        "not a profile name: 1 to 128 letters, digits and + = , . @ - _",
+    );
 }
 
 fn parse_organization(
@@ -368,16 +371,15 @@ pub(crate) fn is_external_id(id: &str) -> bool {
 
 /// Returns whether this is an IAM path: it begins and ends with `/`, and has names in between.
 pub fn is_path(path: &str) -> bool {
-    let names = |inside: &str| {
-        inside
-            .split('/')
-            .all(|name| !name.is_empty() && name.bytes().all(is_name_character))
-    };
     path == "/"
         || path
             .strip_prefix('/')
             .and_then(|rest| rest.strip_suffix('/'))
-            .is_some_and(names)
+            .is_some_and(|names| names.split('/').all(is_path_part))
+}
+
+fn is_path_part(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(is_name_character)
 }
 
 fn is_role_pattern(pattern: &str) -> bool {

@@ -90,16 +90,19 @@ impl Partition {
         let Some((area, rest)) = parts else {
             return false;
         };
-        let letters =
-            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase());
-        let numbered = |text: &str| {
-            (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
-        };
-        let place = rest
+        let has_place = rest
             .split_once('-')
-            .is_some_and(|(place, number)| letters(place) && numbered(number));
-        area.len() == 2 && letters(area) && place && region.len() <= 32
+            .is_some_and(|(place, number)| is_word(place) && is_short_number(number));
+        area.len() == 2 && is_word(area) && has_place && region.len() <= 32
     }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase())
+}
+
+fn is_short_number(text: &str) -> bool {
+    (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Every partition.
@@ -202,7 +205,7 @@ mod tests {
     use rstest::rstest;
 
     #[test]
-    fn every_known_region_has_the_form_of_exactly_one_partition() {
+    fn known_region_matches_exactly_one_partition() {
         for region in REGIONS {
             let of = PARTITIONS
                 .iter()
@@ -219,7 +222,7 @@ mod tests {
     #[case("us-gov-est-1", Partition::AwsUsGov, "us-gov-east-1")]
     #[case("cn-nort-1", Partition::AwsCn, "cn-north-1")]
     #[case("eusc-fr-east-1", Partition::AwsEusc, "eusc-de-east-1")]
-    fn a_region_that_is_not_known_is_accepted_and_the_nearest_is_named(
+    fn unknown_region_is_accepted_with_the_nearest_name(
         #[case] region: &str,
         #[case] partition: Partition,
         #[case] nearest: &str,
@@ -241,13 +244,13 @@ mod tests {
     #[case::a_zone("us-east-1a")]
     #[case::not_ascii("us-äast-1")]
     #[case::empty("")]
-    fn what_has_no_regions_form_is_of_no_partition(#[case] region: &str) {
+    fn malformed_region_matches_no_partition(#[case] region: &str) {
         assert!(!is_region(region));
     }
 
     proptest! {
         #[test]
-        fn any_text_is_judged(text in ".{0,80}") {
+        fn arbitrary_region_text_never_panics(text in ".{0,80}") {
             is_region(&text);
             prop_assert!(unknown_region(&text).is_some() || REGIONS.contains(&text.as_str()));
         }

@@ -14,13 +14,13 @@ mod text;
 pub use outcome::{ApplyReport, Outcome, StatusPart};
 pub use repositories::RepositoryOutcome;
 
-use self::text::limited;
 use super::Problem;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::grant::{
     AccessStatus, Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status,
     PendingStatus, RegistryStatus,
 };
+use crate::text::truncate;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::SignedDuration;
 
@@ -203,7 +203,7 @@ impl Outcome {
             message: access
                 .message
                 .clone()
-                .map(|message| limited(message, LONGEST_OF_MANY)),
+                .map(|message| truncate(message, LONGEST_OF_MANY)),
             ..access.clone()
         };
         self.access.iter().take(LISTED).map(told).collect()
@@ -216,7 +216,7 @@ impl Outcome {
         let told = pending
             .iter()
             .take(TOLD)
-            .map(|change| limited(change.clone(), LONGEST_OF_MANY));
+            .map(|change| truncate(change.clone(), LONGEST_OF_MANY));
         Some(PendingStatus {
             changes,
             items: told.collect(),
@@ -356,7 +356,7 @@ fn dated(
                 last_transition_time: unchanged
                     .map_or(now, |condition| &condition.last_transition_time)
                     .clone(),
-                message: limited(message, LONGEST),
+                message: truncate(message, LONGEST),
                 observed_generation: generation,
                 reason: reason.to_string(),
                 status: status.into(),

@@ -3,18 +3,16 @@
 
 use super::Problem;
 use super::admission::{AdmissionRequest, GrantNamespace, instance_role_refused};
-use super::consumer::{Consumer, Identities};
-use super::names::{AccountId, GrantName, RepositoryPattern};
+use super::model::{Consumer, ConsumerRole, Grant, Identities, RegistryRole, RoleIdentity};
+use super::names::{AccountId, GrantName};
 use super::parse::{Parsed, ParsedConsumer, parse};
 use crate::api::account::{AWSAccount, Partition, RoleSettings};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
-    Access, AccessPath, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy, ManagedPolicy,
-    Management, RegistryRoleSpec,
+    AccessPath, CrossAccountRegistryGrantSpec as Spec, DeletionPolicy, Management, RegistryRoleSpec,
 };
 use crate::policy::Installation;
-use crate::policy::arn::Arn;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Lookup of cluster state other than the grant.
@@ -25,105 +23,6 @@ pub trait AccountLookup: Sync {
     fn namespace_labels(&self, namespace: &str) -> Option<BTreeMap<String, String>>;
 }
 
-/// Grant that was checked, and that the accounts' rules admit.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grant {
-    /// The resource's namespace and name.
-    pub name: GrantName,
-    /// The spec that it was made from.
-    pub spec: Spec,
-    /// The access level.
-    pub access: Access,
-    /// Whether repository policies allow the consumer.
-    pub direct: bool,
-    /// The partition of both accounts.
-    pub partition: Partition,
-    /// The registry account.
-    pub registry: AccountId,
-    /// The regions of the repositories.
-    pub regions: BTreeSet<String>,
-    /// The repositories in each of the regions.
-    pub repositories: BTreeSet<RepositoryPattern>,
-    /// The role in the registry account, if path `AssumeRole` is requested.
-    pub role: Option<RegistryRole>,
-    /// The Sids of foreign statements that this grant replaces.
-    pub replaces: BTreeSet<String>,
-    /// The consumer.
-    pub consumer: Consumer,
-    /// The role that is managed in the consumer account.
-    pub instance_role: ConsumerRole,
-}
-
-/// Role in the registry account.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RegistryRole {
-    /// Name and location.
-    pub identity: RoleIdentity,
-    /// The AWS managed policies that it has instead of an inline policy.
-    pub managed_policies: BTreeSet<ManagedPolicy>,
-    /// Whether repository policies name the role.
-    pub name_in_repository_policy: bool,
-    /// The maximum session duration, in seconds.
-    pub max_session_seconds: i32,
-    /// The external ID that the consumer must present.
-    pub external_id: Option<String>,
-    /// Whether an existing role of that name is adopted if its owner consents.
-    pub adopts: bool,
-}
-
-/// Name of a role, with the settings for roles in its account.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RoleIdentity {
-    /// The account.
-    pub account: AccountId,
-    /// The account's partition.
-    pub partition: Partition,
-    /// The role's name.
-    pub name: String,
-    /// Path, boundary and limits in that account.
-    pub settings: RoleSettings,
-}
-
-impl RoleIdentity {
-    /// Returns the role's ARN.
-    pub fn arn(&self) -> String {
-        let Self {
-            account,
-            partition,
-            name,
-            settings,
-        } = self;
-        Arn::role(partition.name(), account.as_str(), &settings.path, name)
-    }
-
-    /// Returns the part of the ARN after `role/`.
-    pub fn path_and_name(&self) -> String {
-        format!(
-            "{}{}",
-            self.settings.path.trim_start_matches('/'),
-            self.name
-        )
-    }
-}
-
-/// Role in the consumer account.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ConsumerRole {
-    /// No role was requested.
-    NotRequested,
-    /// A role was requested, but the consumer account has no `AWSAccount`.
-    NotManaged,
-    /// The operator manages the role.
-    Kept {
-        /// The role.
-        role: RoleIdentity,
-        /// The name of its instance profile, if the operator manages the profile, too.
-        instance_profile: Option<String>,
-        /// Whether the role is foreign.
-        extends: bool,
-    },
-}
-
 /// Checks a new spec by itself and against the accounts' rules.
 ///
 /// # Errors
@@ -132,14 +31,14 @@ pub enum ConsumerRole {
 pub fn validate(
     name: &GrantName,
     spec: &Spec,
-    directory: &dyn AccountLookup,
+    lookup: &dyn AccountLookup,
     installation: &Installation,
 ) -> Result<Grant, Vec<Problem>> {
     let Judged {
         grant,
         invalid,
         refused,
-    } = judge(name, spec, directory, installation)?;
+    } = judge(name, spec, lookup, installation)?;
     let left_out = grant.leaves_out_its_instance_role();
     let problems: Vec<Problem> = invalid.into_iter().chain(refused).chain(left_out).collect();
     if problems.is_empty() {
@@ -165,7 +64,7 @@ pub(super) struct Judged {
 pub(super) fn judge(
     name: &GrantName,
     spec: &Spec,
-    directory: &dyn AccountLookup,
+    lookup: &dyn AccountLookup,
     installation: &Installation,
 ) -> Result<Judged, Vec<Problem>> {
     let Parsed {
@@ -173,117 +72,16 @@ pub(super) fn judge(
         consumer,
         repositories,
     } = parse(spec)?;
-    let consumer_id = match &consumer {
-        ParsedConsumer::Account(id) => Some(id.clone()),
-        ParsedConsumer::Organization(_) => None,
-    };
-    let Some(registry_account) = directory.account(&registry) else {
-        return Err(vec![no_account(&registry)]);
-    };
-    let consumer_account = consumer_id.as_ref().and_then(|id| directory.account(id));
-    let partition = registry_account.spec.partition;
-    let invalid = other_partition(spec, partition, consumer_account.as_deref());
-
-    let identity = |account: &AccountId, name: String, settings: &RoleSettings| RoleIdentity {
-        account: account.clone(),
-        partition,
-        name,
-        settings: settings.clone(),
-    };
-    let role = spec.paths.contains(&AccessPath::AssumeRole).then(|| {
-        let asked = spec.registry.role.clone().unwrap_or_default();
-        let RegistryRoleSpec {
-            name: role,
-            managed_policies,
-            name_in_repository_policy,
-            max_session_seconds,
-            external_id,
-            adopt,
-            path,
-        } = asked;
-        let role = role.unwrap_or_else(|| name.in_aws(installation, 64));
-        let settings = under(path.as_ref(), &registry_account.spec.roles);
-        RegistryRole {
-            identity: identity(&registry, role, &settings),
-            managed_policies: managed_policies.into_iter().collect(),
-            name_in_repository_policy,
-            max_session_seconds,
-            external_id,
-            adopts: adopt,
-        }
-    });
-    let labels = directory.namespace_labels(&name.namespace);
-    let home = GrantNamespace {
-        name,
-        labels: labels.as_ref(),
-    };
-    // In an unmanaged account the path is not known, so the default is used.
-    let settings = consumer_account
-        .as_ref()
-        .map_or_else(RoleSettings::default, |account| account.spec.roles.clone());
-    let instance = spec.consumer.instance_role.as_ref();
-    let instance_identity = instance.zip(consumer_id.as_ref()).map(|(asked, id)| {
-        // A foreign role is under the path that its creator chose.
-        let elsewhere = match asked.management {
-            Management::Create => None,
-            Management::Extend => Some(asked.path.clone().unwrap_or_else(|| "/".into())),
-        };
-        identity(
-            id,
-            asked.name.clone(),
-            &under(elsewhere.as_ref(), &settings),
-        )
-    });
+    let accounts = Accounts::of(registry, &consumer, lookup)?;
+    let partition = accounts.partition();
+    let instance = accounts.instance_identity(spec);
     let consumer = match consumer {
-        ParsedConsumer::Account(id) => {
-            let who = Identities::of(&spec.consumer, &id, partition, instance_identity.as_ref());
-            Consumer::Account {
-                id,
-                who,
-                lambda: spec.consumer.lambda == Some(true),
-            }
-        }
+        ParsedConsumer::Account(id) => Consumer::Account {
+            who: Identities::of(&spec.consumer, &id, partition, instance.as_ref()),
+            id,
+            lambda: spec.consumer.lambda == Some(true),
+        },
         ParsedConsumer::Organization(parts) => Consumer::Organization(parts),
-    };
-    let replaces: BTreeSet<String> = spec.registry.replace_sids.iter().cloned().collect();
-    let retains = spec.deletion_policy == DeletionPolicy::Retain;
-    let asked = AdmissionRequest {
-        home,
-        access: spec.access,
-        repositories: &repositories,
-        consumer: &consumer,
-        role: role.as_ref(),
-        replaces: &replaces,
-        retains,
-    };
-    let rules = registry_account
-        .spec
-        .registry
-        .iter()
-        .flat_map(|side| &side.rules);
-    let mut refused: Vec<Problem> = asked.refused_by(&registry, rules).into_iter().collect();
-    if let (Some(role), Some(account)) = (&instance_identity, &consumer_account) {
-        let rules = account.spec.consumer.iter().flat_map(|side| &side.rules);
-        let management = instance.map(|asked| asked.management).unwrap_or_default();
-        refused.extend(instance_role_refused(
-            role, management, home, retains, rules,
-        ));
-    }
-    let instance_role = match (instance_identity, instance, &consumer_account) {
-        (Some(role), Some(asked), Some(_)) => {
-            let extends = asked.management == Management::Extend;
-            let instance_profile = asked
-                .instance_profile
-                .clone()
-                .unwrap_or_else(|| asked.name.clone());
-            ConsumerRole::Kept {
-                role,
-                instance_profile: (!extends).then_some(instance_profile),
-                extends,
-            }
-        }
-        (Some(_), _, _) => ConsumerRole::NotManaged,
-        (None, _, _) => ConsumerRole::NotRequested,
     };
     let grant = Grant {
         name: name.clone(),
@@ -291,25 +89,224 @@ pub(super) fn judge(
         access: spec.access,
         direct: spec.paths.contains(&AccessPath::Direct),
         partition,
-        registry,
+        registry: accounts.registry_id.clone(),
         regions: spec.registry.regions.iter().cloned().collect(),
         repositories,
-        role,
-        replaces,
+        role: accounts.registry_role(name, spec, installation),
+        replaces: spec.registry.replace_sids.iter().cloned().collect(),
         consumer,
-        instance_role,
+        instance_role: accounts.instance_role(spec, instance),
+    };
+    let labels = lookup.namespace_labels(&name.namespace);
+    let home = GrantNamespace {
+        name,
+        labels: labels.as_ref(),
     };
     Ok(Judged {
+        invalid: accounts.partition_problems(spec),
+        refused: accounts.refused(&grant, home),
         grant,
-        invalid,
-        refused,
     })
 }
 
+/// Accounts that a spec names.
+struct Accounts {
+    registry_id: AccountId,
+    registry: Arc<AWSAccount>,
+    /// `None` if the consumer is an organization.
+    consumer_id: Option<AccountId>,
+    /// `None` if the consumer is an organization, or an account that is not managed.
+    consumer: Option<Arc<AWSAccount>>,
+}
+
+impl Accounts {
+    /// Looks the accounts up.
+    ///
+    /// # Errors
+    /// If the registry account is not known.
+    fn of(
+        registry_id: AccountId,
+        consumer: &ParsedConsumer,
+        lookup: &dyn AccountLookup,
+    ) -> Result<Self, Vec<Problem>> {
+        let Some(registry) = lookup.account(&registry_id) else {
+            return Err(vec![no_account(&registry_id)]);
+        };
+        let consumer_id = match consumer {
+            ParsedConsumer::Account(id) => Some(id.clone()),
+            ParsedConsumer::Organization(_) => None,
+        };
+        Ok(Self {
+            registry_id,
+            registry,
+            consumer: consumer_id.as_ref().and_then(|id| lookup.account(id)),
+            consumer_id,
+        })
+    }
+
+    fn partition(&self) -> Partition {
+        self.registry.spec.partition
+    }
+
+    /// Returns the registry role, if the spec requests path `AssumeRole`.
+    fn registry_role(
+        &self,
+        grant: &GrantName,
+        spec: &Spec,
+        installation: &Installation,
+    ) -> Option<RegistryRole> {
+        if !spec.paths.contains(&AccessPath::AssumeRole) {
+            return None;
+        }
+        let RegistryRoleSpec {
+            name,
+            managed_policies,
+            name_in_repository_policy,
+            max_session_seconds,
+            external_id,
+            adopt,
+            path,
+        } = spec.registry.role.clone().unwrap_or_default();
+        Some(RegistryRole {
+            identity: RoleIdentity {
+                account: self.registry_id.clone(),
+                partition: self.partition(),
+                name: name.unwrap_or_else(|| grant.in_aws(installation, 64)),
+                settings: under(path.as_deref(), &self.registry.spec.roles),
+            },
+            managed_policies: managed_policies.into_iter().collect(),
+            name_in_repository_policy,
+            max_session_seconds,
+            external_id,
+            adopts: adopt,
+        })
+    }
+
+    /// Returns the identity of the instance role, if the spec requests one.
+    fn instance_identity(&self, spec: &Spec) -> Option<RoleIdentity> {
+        let asked = spec.consumer.instance_role.as_ref()?;
+        let account = self.consumer_id.as_ref()?;
+        // A foreign role is under the path that its creator chose.
+        let path = match asked.management {
+            Management::Create => None,
+            Management::Extend => Some(asked.path.as_deref().unwrap_or("/")),
+        };
+        // In an unmanaged account the path is not known, so the default is used.
+        let settings = match &self.consumer {
+            Some(account) => under(path, &account.spec.roles),
+            None => under(path, &RoleSettings::default()),
+        };
+        Some(RoleIdentity {
+            account: account.clone(),
+            partition: self.partition(),
+            name: asked.name.clone(),
+            settings,
+        })
+    }
+
+    /// Returns the management of the instance role. `identity`: the role that the spec requests.
+    fn instance_role(&self, spec: &Spec, identity: Option<RoleIdentity>) -> ConsumerRole {
+        let Some(role) = identity else {
+            return ConsumerRole::NotRequested;
+        };
+        let Some(asked) = spec
+            .consumer
+            .instance_role
+            .as_ref()
+            .filter(|_| self.consumer.is_some())
+        else {
+            return ConsumerRole::NotManaged;
+        };
+        let profile = asked.instance_profile.as_ref().unwrap_or(&asked.name);
+        match asked.management {
+            Management::Create => ConsumerRole::Kept {
+                role,
+                instance_profile: Some(profile.clone()),
+                extends: false,
+            },
+            Management::Extend => ConsumerRole::Kept {
+                role,
+                instance_profile: None,
+                extends: true,
+            },
+        }
+    }
+
+    /// Returns the requests of the grant that no rule admits.
+    fn refused(&self, grant: &Grant, home: GrantNamespace<'_>) -> Vec<Problem> {
+        let retains = grant.spec.deletion_policy == DeletionPolicy::Retain;
+        let request = AdmissionRequest {
+            home,
+            access: grant.access,
+            repositories: &grant.repositories,
+            consumer: &grant.consumer,
+            role: grant.role.as_ref(),
+            replaces: &grant.replaces,
+            retains,
+        };
+        let rules = self
+            .registry
+            .spec
+            .registry
+            .iter()
+            .flat_map(|side| &side.rules);
+        let mut refused = Vec::new();
+        refused.extend(request.refused_by(&grant.registry, rules));
+        if let ConsumerRole::Kept { role, extends, .. } = &grant.instance_role {
+            let management = if *extends {
+                Management::Extend
+            } else {
+                Management::Create
+            };
+            let rules = self
+                .consumer
+                .iter()
+                .flat_map(|account| &account.spec.consumer)
+                .flat_map(|side| &side.rules);
+            refused.extend(instance_role_refused(
+                role, management, home, retains, rules,
+            ));
+        }
+        refused
+    }
+
+    /// Returns the contradictions between the spec and the accounts' partitions.
+    fn partition_problems(&self, spec: &Spec) -> Vec<Problem> {
+        let partition = self.partition();
+        let mut problems = Vec::new();
+        if let Some(consumer) = &self.consumer
+            && consumer.spec.partition != partition
+        {
+            problems.push(Problem::new(
+                Reason::Invalid,
+                format!(
+                    "spec.consumer.accountID: account {} is in partition {}, account {} in {}; AWS has no access across partitions",
+                    spec.consumer.account_id.as_deref().unwrap_or_default(),
+                    consumer.spec.partition.name(),
+                    spec.registry.account_id,
+                    partition.name()
+                ),
+            ));
+        }
+        for region in &spec.registry.regions {
+            if !partition.has_region(region) {
+                problems.push(Problem::new(
+                    Reason::Invalid,
+                    format!(
+                        "spec.registry.regions: {region} is not a region of partition {}",
+                        partition.name()
+                    ),
+                ));
+            }
+        }
+        problems
+    }
+}
+
 /// Returns the account's settings, with another path if one is given.
-fn under(path: Option<&String>, settings: &RoleSettings) -> RoleSettings {
+fn under(path: Option<&str>, settings: &RoleSettings) -> RoleSettings {
     RoleSettings {
-        path: path.unwrap_or(&settings.path).clone(),
+        path: path.unwrap_or(&settings.path).to_owned(),
         ..settings.clone()
     }
 }
@@ -322,33 +319,4 @@ pub fn no_account(id: &AccountId) -> Problem {
             "there is no AWSAccount {id}: a cluster admin must create one, with a rule under spec.registry.rules that admits this grant"
         ),
     )
-}
-
-fn other_partition(
-    spec: &Spec,
-    partition: Partition,
-    consumer: Option<&AWSAccount>,
-) -> Vec<Problem> {
-    let invalid = |text: String| Problem::new(Reason::Invalid, text);
-    let across = consumer.map(|account| account.spec.partition).filter(|other| *other != partition).map(|other| {
-        invalid(format!(
-            "spec.consumer.accountID: account {} is in partition {}, account {} in {}; AWS has no access across partitions",
-            spec.consumer.account_id.as_deref().unwrap_or_default(),
-            other.name(),
-            spec.registry.account_id,
-            partition.name()
-        ))
-    });
-    let regions = spec
-        .registry
-        .regions
-        .iter()
-        .filter(|region| !partition.has_region(region))
-        .map(|region| {
-            invalid(format!(
-                "spec.registry.regions: {region} is not a region of partition {}",
-                partition.name()
-            ))
-        });
-    across.into_iter().chain(regions).collect()
 }

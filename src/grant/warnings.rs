@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_without_a_boundary_is_warned_about_where_roles_may_be_made() {
+    fn account_with_rules_but_no_boundary_gives_a_warning() {
         let rule = json!({"namespaces": {"names": ["team-b"]}, "maxAccess": "Pull"});
         let told = warnings(json!({"registry": {"rules": [rule]}}));
         assert!(
@@ -145,7 +145,7 @@ mod tests {
     #[case::a_label_of_any_value(json!({"matchExpressions": [{"key": "team", "operator": "Exists"}]}), false)]
     #[case::a_label_but_for_some(json!({"matchLabels": {"team": "b"}, "matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}), false)]
     #[case::empty(json!({}), false)]
-    fn a_selector_that_matches_nearly_everything_is_warned_about_with_its_rule(
+    fn selector_of_nearly_every_namespace_gives_a_warning(
         #[case] selector: Value,
         #[case] wide: bool,
     ) {

@@ -2,7 +2,7 @@
 
 use super::super::manifests::Files;
 use crate::api::CrossAccountRegistryGrant;
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::grant::{AccessPath, ConsumerSpec, RegistrySpec};
 use crate::grant::{Decision, GrantInput, GrantName, Problem, RuleContext};
 use crate::policy::Installation;
@@ -200,11 +200,7 @@ fn from(consumer: &ConsumerSpec) -> (String, Vec<String>) {
 
 fn readiness(resource: &CrossAccountRegistryGrant) -> (Ready, String, String) {
     let conditions = resource.status.iter().flat_map(|status| &status.conditions);
-    let ready = ConditionType::Ready.to_string();
-    let Some(condition) = conditions
-        .into_iter()
-        .find(|condition| condition.type_ == ready)
-    else {
+    let Some(condition) = conditions::find(conditions, ConditionType::Ready) else {
         return (
             Ready::Unknown,
             "NotSeen".into(),

@@ -6,9 +6,10 @@ use super::super::terminal::plain;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::account::{AWSAccount, AWSAccountSpec, ConsumerRule, ConsumerSide, Namespaces};
 use crate::api::grant::Management;
-use crate::grant::consumer::{Consumer, Identities};
-use crate::grant::desired::{DesiredInstance, DesiredRole, MAX_OWN_INLINE_CHARACTERS, Owner};
+use crate::grant::desired::{DesiredInstance, DesiredRole, MAX_OWN_INLINE_CHARACTERS};
+use crate::grant::model::{Consumer, Identities};
 use crate::grant::operator_role::MAX_MANAGED_CHARACTERS;
+use crate::grant::ownership::Owner;
 use crate::grant::{AccountId, AccountLookup, Grant, GrantName, RepositoryPattern, validate};
 use crate::policy::repository::retain::unowned_statements;
 use crate::policy::{Document, Installation, Statement};
@@ -525,11 +526,7 @@ impl Handoff {
 
 /// Nothing of it is printed: tags and names are the operator's.
 fn owner(grant: &Grant) -> Owner {
-    Owner {
-        installation: neutral(),
-        grant: grant.name.clone(),
-        uid: String::new(),
-    }
+    Owner::of(grant.name.clone(), "", &neutral())
 }
 
 fn fits(document: &Document, limit: usize, what: &str) -> Result<(), Vec<String>> {

@@ -1,7 +1,7 @@
 use super::gather::gather;
 use super::*;
 use crate::cli::manifests::Files;
-use crate::grant::desired::Owner;
+use crate::grant::ownership::Owner;
 use crate::grant::validate;
 use crate::policy::repository::{GrantContribution, PolicyUpdate, plan};
 use crate::policy::{Document, Installation};

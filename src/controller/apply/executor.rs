@@ -83,7 +83,7 @@ impl<'a> Executor<'a> {
                     Some(Made::Role { arn, id }) => Some((arn.as_str(), id.as_str())),
                     Some(Made::Profile { .. }) | None => None,
                 };
-                *role = Role::after(role.take(), &step, identity);
+                *role = step.apply_to(role.take(), identity);
                 made.extend(named);
                 tracing::info!(grant = %owner.grant, "{change}");
             }

@@ -12,7 +12,7 @@ use crate::grant::claims::{Place, Unrevoked};
 use crate::grant::desired::{DesiredInstance, DesiredRole};
 use crate::grant::diff::{self, Sharers, Step};
 use crate::grant::observed::Instance;
-use crate::grant::validate::ConsumerRole;
+use crate::grant::model::ConsumerRole;
 use crate::policy::Document;
 use crate::policy::dead_ids::{self, Cleaned};
 use std::collections::BTreeSet;

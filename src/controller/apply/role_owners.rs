@@ -4,10 +4,10 @@
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
 use crate::controller::context::Cluster;
-use crate::controller::plan;
-use crate::grant::desired::{DesiredRole, Owner};
+use crate::grant::desired::DesiredRole;
 use crate::grant::diff::Sharers;
-use crate::grant::validate::ConsumerRole;
+use crate::grant::model::ConsumerRole;
+use crate::grant::ownership::Owner;
 use crate::grant::{AccountId, Decision, GrantName, Problem};
 use kube::{Resource, ResourceExt};
 use std::sync::Arc;
@@ -37,19 +37,13 @@ pub fn sharers(
         leaving: cluster.unknown.owners(&cluster.installation),
     };
     for resource in others {
-        let name = GrantName::of(&resource);
         let keeps = keeps(cluster, &resource, role);
-        let (installation, uid) = (cluster.installation.clone(), plan::real_uid(&resource));
         let list = if keeps {
             &mut sharers.keeping
         } else {
             &mut sharers.leaving
         };
-        list.push(Owner {
-            installation,
-            grant: name,
-            uid,
-        });
+        list.push(Owner::of_resource(&resource, &world.installation));
     }
     sharers
 }

@@ -9,12 +9,11 @@ use crate::aws::iam::Made;
 use crate::controller::second_writer;
 use crate::grant::Problem;
 use crate::grant::claims::Place;
-use crate::grant::consumer::Consumer;
 use crate::grant::desired::{DesiredInstance, DesiredRole};
 use crate::grant::diff::{self, Sharers};
+use crate::grant::model::{Consumer, ConsumerRole};
 use crate::grant::observed::{Instance, Role};
 use crate::grant::status::StatusPart;
-use crate::grant::validate::ConsumerRole;
 use std::collections::BTreeSet;
 use std::time::Duration;
 

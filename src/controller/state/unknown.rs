@@ -5,7 +5,7 @@
 use crate::api::CrossAccountRegistryGrant;
 use crate::controller::stored::Stored;
 use crate::grant::GrantName;
-use crate::grant::desired::Owner;
+use crate::grant::ownership::Owner;
 use crate::policy::Installation;
 use kube::api::ObjectMeta;
 use kube::runtime::watcher::Event;
@@ -80,12 +80,11 @@ impl UnknownGrants {
     /// Returns the unknown grants whose names are known, as owners of their access in AWS.
     pub fn owners(&self, installation: &Installation) -> Vec<Owner> {
         let state = self.state.lock().expect("no panic while held");
-        let owner = |(grant, uid): (&GrantName, &String)| Owner {
-            installation: installation.clone(),
-            grant: grant.clone(),
-            uid: uid.clone(),
-        };
-        state.known.iter().map(owner).collect()
+        state
+            .known
+            .iter()
+            .map(|(grant, uid)| Owner::of(grant.clone(), uid, installation))
+            .collect()
     }
 }
 

@@ -93,23 +93,18 @@ impl Holder {
             inline,
             attached,
         } = role;
-        let found = |arn: &String| {
-            managed
-                .get(arn)
-                .cloned()
-                .unwrap_or_else(|| Named::unreadable(arn, "it was not read"))
-        };
         let inline = inline.iter().map(|(name, document)| {
             Named::parsed(format!("policy {name} of role {arn}"), document.clone())
         });
+        let attached = attached.iter().map(|arn| managed_policy(arn, managed));
         Self {
             arn: arn.clone(),
             account: Arn::account_of(arn).unwrap_or_default().to_owned(),
             id: Some(id.clone()).filter(|id| !id.is_empty()),
             tags: tags.clone(),
             trust: Named::parsed(format!("the trust policy of role {arn}"), trust.clone()),
-            identity: inline.chain(attached.iter().map(found)).collect(),
-            boundary: boundary.as_ref().map(found),
+            identity: inline.chain(attached).collect(),
+            boundary: boundary.as_ref().map(|arn| managed_policy(arn, managed)),
         }
     }
 
@@ -122,4 +117,11 @@ impl Holder {
     pub fn name(&self) -> String {
         format!("role {}", self.arn)
     }
+}
+
+fn managed_policy(arn: &str, managed: &BTreeMap<String, Named>) -> Named {
+    managed
+        .get(arn)
+        .cloned()
+        .unwrap_or_else(|| Named::unreadable(arn, "it was not read"))
 }

@@ -2,6 +2,7 @@
 
 use crate::api::grant::AccessVerdict;
 use crate::policy::evaluate::{ButFor, Link, NearMiss, Request, Verdict};
+use crate::text::list_some;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Findings on the calls of one path.
@@ -15,6 +16,17 @@ pub struct Findings {
     depends: BTreeSet<String>,
 }
 
+/// Call that a client makes.
+#[derive(Clone, Copy)]
+pub struct JudgedCall<'a> {
+    /// The principal that makes the call.
+    pub who: &'a str,
+    /// The request.
+    pub request: &'a Request,
+    /// The repository that the call is on, whose policy others share.
+    pub repository: Option<&'a str>,
+}
+
 #[derive(Debug, Default)]
 struct Missing {
     who: String,
@@ -23,37 +35,41 @@ struct Missing {
 }
 
 /// Maximum number of links and names in a text. People fix the first ones and check again.
-const TOLD: usize = 3;
+const LISTED: usize = 3;
 
 impl Findings {
     /// Records the verdict on one call.
     ///
     /// `unread`: the reasons why policies that others share could not be read. If a shared policy
     /// has a statement that is not understood, the statement is foreign and is not quoted.
-    pub fn note(
-        &mut self,
-        who: &str,
-        request: &Request,
-        repository: Option<&str>,
-        verdict: &Verdict,
-        unread: &[String],
-    ) {
+    pub fn note(&mut self, call: &JudgedCall<'_>, verdict: &Verdict, unread: &[String]) {
         match verdict {
             Verdict::Allowed => {}
             Verdict::Depends(keys) => self.depends.extend(keys.iter().cloned()),
             Verdict::Unknown(why) => self.unknown.extend(why.iter().map(|why| told(why, unread))),
-            Verdict::Denied(links) => links.iter().for_each(|link| {
-                let why = why(request, repository.is_some(), link);
-                let key = format!("{who} {why}");
-                if !self.missing.contains_key(&key) {
-                    self.order.push(key.clone());
+            Verdict::Denied(links) => {
+                for link in links {
+                    self.note_missing(call, link);
                 }
-                let missing = self.missing.entry(key).or_default();
-                missing.who = who.to_owned();
-                missing.calls.insert(request.action.clone());
-                missing.on.extend(repository.map(|name| name.to_owned()));
-            }),
+            }
         }
+    }
+
+    fn note_missing(&mut self, call: &JudgedCall<'_>, link: &Link) {
+        let JudgedCall {
+            who,
+            request,
+            repository,
+        } = call;
+        let why = why(request, repository.is_some(), link);
+        let key = format!("{who} {why}");
+        if !self.missing.contains_key(&key) {
+            self.order.push(key.clone());
+        }
+        let missing = self.missing.entry(key).or_default();
+        missing.who = (*who).to_owned();
+        missing.calls.insert(request.action.clone());
+        missing.on.extend(repository.map(str::to_owned));
     }
 
     /// Records a missing link, in words.
@@ -75,38 +91,16 @@ impl Findings {
     /// Returns the verdict, with a text unless access is allowed.
     pub fn told(self) -> (AccessVerdict, Option<String>) {
         if !self.order.is_empty() {
-            let texts: Vec<String> = self
-                .order
-                .iter()
-                .take(TOLD)
-                .filter_map(|key| self.text(key))
-                .collect();
-            let more = self.order.len().saturating_sub(TOLD);
-            let more = if more > 0 {
-                format!("; and {more} more")
-            } else {
-                String::new()
-            };
-            return (
-                AccessVerdict::Denied,
-                Some(format!("{}{more}", texts.join("; "))),
-            );
-        }
-        let joined = |texts: &BTreeSet<String>| {
-            texts
-                .iter()
-                .take(TOLD)
-                .cloned()
-                .collect::<Vec<_>>()
-                .join("; ")
-        };
-        match (self.unknown.is_empty(), self.depends.is_empty()) {
-            (false, _) => (AccessVerdict::Unknown, Some(joined(&self.unknown))),
-            (true, false) => (
-                AccessVerdict::Depends,
-                Some(format!("depends on {}", joined(&self.depends))),
-            ),
-            (true, true) => (AccessVerdict::Allowed, None),
+            let texts = self.order.iter().filter_map(|key| self.text(key));
+            let text = list_some(texts, LISTED, "; ", |more| format!("; and {more} more"));
+            (AccessVerdict::Denied, Some(text))
+        } else if !self.unknown.is_empty() {
+            (AccessVerdict::Unknown, Some(first_of(&self.unknown)))
+        } else if !self.depends.is_empty() {
+            let text = format!("depends on {}", first_of(&self.depends));
+            (AccessVerdict::Depends, Some(text))
+        } else {
+            (AccessVerdict::Allowed, None)
         }
     }
 
@@ -140,11 +134,12 @@ fn told(why: &str, unread: &[String]) -> String {
 }
 
 fn some_of(names: &BTreeSet<String>) -> String {
-    let first: Vec<&str> = names.iter().take(TOLD).map(String::as_str).collect();
-    match names.len().saturating_sub(TOLD) {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    }
+    list_some(names, LISTED, ", ", |more| format!(" and {more} more"))
+}
+
+/// Returns the first texts, without the number of the others.
+fn first_of(texts: &BTreeSet<String>) -> String {
+    list_some(texts, LISTED, "; ", |_| String::new())
 }
 
 /// Explains which link is missing, and where. `shared`: the resource's policy is shared with
@@ -184,21 +179,35 @@ fn why(request: &Request, shared: bool, link: &Link) -> String {
     }
 }
 
+/// Describes in brackets the statements that nearly allow it. `own`: their texts may be disclosed.
 fn nearly(near: &[NearMiss], own: bool) -> String {
-    let told = near.iter().filter_map(|NearMiss { policy: _, statement, but_for }| match but_for {
-        ButFor::Condition { operator, key, .. } if own => {
-            Some(format!("statement {statement} would, but for its condition {operator} {key}"))
-        }
-        ButFor::Stale { unique_id } if own => Some(format!(
-            "statement {statement} names {unique_id}, the ID of a principal that was deleted: one of the same name that is made anew has another"
-        )),
-        ButFor::OtherPath { named } if own => Some(format!("statement {statement} names {named}, which has another path")),
-        ButFor::Condition { .. } | ButFor::Stale { .. } | ButFor::OtherPath { .. } | ButFor::Resource { .. } => None,
-    });
-    let told: BTreeSet<String> = told.collect();
-    if told.is_empty() {
+    if !own {
+        return String::new();
+    }
+    let misses: BTreeSet<String> = near.iter().filter_map(near_miss).collect();
+    if misses.is_empty() {
         String::new()
     } else {
-        format!(" ({})", some_of(&told))
+        format!(" ({})", some_of(&misses))
+    }
+}
+
+fn near_miss(near: &NearMiss) -> Option<String> {
+    let NearMiss {
+        policy: _,
+        statement,
+        but_for,
+    } = near;
+    match but_for {
+        ButFor::Condition { operator, key, .. } => Some(format!(
+            "statement {statement} would, but for its condition {operator} {key}"
+        )),
+        ButFor::Stale { unique_id } => Some(format!(
+            "statement {statement} names {unique_id}, the ID of a principal that was deleted: one of the same name that is made anew has another"
+        )),
+        ButFor::OtherPath { named } => Some(format!(
+            "statement {statement} names {named}, which has another path"
+        )),
+        ButFor::Resource { .. } => None,
     }
 }

@@ -8,10 +8,9 @@ use super::{
 use crate::api::conditions::Reason;
 use crate::api::grant::OnDelete;
 use crate::grant::Problem;
-use crate::grant::desired::{
-    DesiredInstance, DesiredRole, Owner, TAG_ALLOW_EXTEND, TAG_GRANT, TAG_INSTALLATION,
-};
+use crate::grant::desired::{DesiredInstance, DesiredRole};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
+use crate::grant::ownership::{Owner, TAG_ALLOW_EXTEND, TAG_GRANT, TAG_INSTALLATION};
 use crate::policy::{Document, Installation};
 use std::collections::BTreeMap;
 
@@ -41,75 +40,107 @@ pub fn instance(
     sharers: &Sharers,
 ) -> Result<Vec<Step>, Problem> {
     let DesiredInstance {
-        role: desired,
+        role,
         profile,
         extends,
     } = desired;
-    let Instance {
-        role: observed_role,
-        profile: observed_profile,
-        ..
-    } = observed;
     let keepers = keepers(owner, &sharers.keeping);
-    let (mut steps, trust) = match (observed_role, extends) {
-        (None, true) => return Err(nothing_to_extend(desired)),
-        (None, false) => {
-            let trust = Document::of([desired.trust.clone()]);
-            check_size(desired, &trust)?;
-            (create_role(desired, trust), None)
-        }
-        (Some(role), true) => {
-            check_consent(desired, role, owner)?;
-            check_size(desired, &Document::of([]))?;
-            (settings(desired, role), None)
-        }
-        (Some(role), false) => {
-            // The role was shared with a grant that went without handing it over (abandoned, or
-            // lost with a cluster). Our policy on the role shows that.
-            let shared_before = of_installation(&role.tags, owner)
-                && role.inline.contains_key(&owner.policy_name());
-            let keeper = keepers.iter().find(|keeper| keeper.owns(&role.tags));
-            if keeper.is_none() && !shared_before {
-                return Err(foreign("role", &role.arn, &role.tags, owner));
-            }
-            if role.path != desired.path {
-                return Err(wrong_path(role, desired));
-            }
-            let desired = told_of(desired, keeper);
-            let trust = trust_to_set(&desired, role, owner)?;
-            let bounded = bounded(&desired, role);
-            (
-                bounded
-                    .into_iter()
-                    .chain(settings(&desired, role))
-                    .collect(),
-                trust,
-            )
-        }
+    let RoleSteps {
+        settings: mut steps,
+        trust,
+    } = if *extends {
+        extend_role(role, observed.role.as_ref(), owner)?
+    } else {
+        manage_role(role, observed.role.as_ref(), owner, &keepers)?
     };
     if let Some(profile) = profile {
-        let keeper = observed_profile
-            .as_ref()
-            .and_then(|found| keepers.iter().find(|k| k.owns(&found.tags)));
-        let shared_before = |found: &InstanceProfile| {
-            of_installation(&found.tags, owner)
-                && observed_role.is_some()
-                && found.roles.contains(&desired.name)
-        };
-        if let Some(found) = observed_profile
-            .as_ref()
-            .filter(|found| keeper.is_none() && !shared_before(found))
-        {
-            return Err(foreign("instance profile", &found.arn, &found.tags, owner));
-        }
-        steps.extend(instance_profile(
-            &told_of(desired, keeper),
-            profile,
-            observed_profile.as_ref(),
-        ));
+        steps.extend(manage_profile(role, profile, observed, owner, &keepers)?);
     }
     steps.extend(trust);
     Ok(steps)
+}
+
+/// Steps for an instance role.
+struct RoleSteps {
+    settings: Vec<Step>,
+    /// The step that sets the trust policy, which comes last.
+    trust: Option<Step>,
+}
+
+/// Plans our policy on a role that others created.
+fn extend_role(
+    desired: &DesiredRole,
+    observed: Option<&Role>,
+    owner: &Owner,
+) -> Result<RoleSteps, Problem> {
+    let Some(role) = observed else {
+        return Err(nothing_to_extend(desired));
+    };
+    check_consent(desired, role, owner)?;
+    check_size(desired, &Document::of([]))?;
+    Ok(RoleSteps {
+        settings: settings(desired, role),
+        trust: None,
+    })
+}
+
+/// Plans a role that the operator creates.
+fn manage_role(
+    desired: &DesiredRole,
+    observed: Option<&Role>,
+    owner: &Owner,
+    keepers: &[&Owner],
+) -> Result<RoleSteps, Problem> {
+    let Some(role) = observed else {
+        let trust = Document::of([desired.trust.clone()]);
+        check_size(desired, &trust)?;
+        return Ok(RoleSteps {
+            settings: create_role(desired, trust),
+            trust: None,
+        });
+    };
+    // The role was shared with a grant that went without handing it over (abandoned, or lost with a
+    // cluster). Our policy on the role shows that.
+    let was_shared =
+        of_installation(&role.tags, owner) && role.inline.contains_key(&owner.policy_name());
+    let keeper = keepers.iter().find(|keeper| keeper.owns(&role.tags));
+    if keeper.is_none() && !was_shared {
+        return Err(foreign("role", &role.arn, &role.tags, owner));
+    }
+    if role.path != desired.path {
+        return Err(wrong_path(role, desired));
+    }
+    let desired = with_tags_of(desired, keeper);
+    let trust = trust_to_set(&desired, role, owner)?;
+    let mut steps = Vec::new();
+    steps.extend(bounded(&desired, role));
+    steps.extend(settings(&desired, role));
+    Ok(RoleSteps {
+        settings: steps,
+        trust,
+    })
+}
+
+/// Plans the instance profile of a role that the operator creates.
+fn manage_profile(
+    role: &DesiredRole,
+    profile: &str,
+    observed: &Instance,
+    owner: &Owner,
+    keepers: &[&Owner],
+) -> Result<Vec<Step>, Problem> {
+    let Some(found) = &observed.profile else {
+        return Ok(instance_profile(role, profile, None));
+    };
+    let keeper = keepers.iter().find(|keeper| keeper.owns(&found.tags));
+    let was_shared = of_installation(&found.tags, owner)
+        && observed.role.is_some()
+        && found.roles.contains(&role.name);
+    if keeper.is_none() && !was_shared {
+        return Err(foreign("instance profile", &found.arn, &found.tags, owner));
+    }
+    let role = with_tags_of(role, keeper);
+    Ok(instance_profile(&role, profile, Some(found)))
 }
 
 /// Fate of an instance role and its profile once a grant no longer manages them.
@@ -141,41 +172,35 @@ pub fn without_instance(
         profile: observed_profile,
         held_by,
     } = observed;
-    let known: Vec<&Owner> = keepers(owner, &sharers.keeping)
-        .into_iter()
-        .chain(&sharers.leaving)
-        .collect();
-    let is_ours = |tags: &BTreeMap<String, String>| known.iter().any(|known| known.owns(tags));
-    let profile = profile.and_then(|name| Some((name, observed_profile.as_ref()?)));
-    let profile = profile.filter(|(_, found)| is_ours(&found.tags));
-    let of_profile = |fate: &Fate| {
-        profile
-            .map(|(name, found)| off_profile(name, found, owner, fate))
-            .unwrap_or_default()
+    let departure = Departure {
+        owner,
+        sharers,
+        on_delete,
     };
+    let profile = profile
+        .and_then(|name| Some((name, observed_profile.as_ref()?)))
+        .filter(|(_, found)| departure.is_ours(&found.tags));
     let Some(role) = role else {
-        return (
-            of_profile(&sharers.keeping.first().map_or(Fate::Deleted, Fate::Handed)),
-            None,
-        );
+        let fate = sharers.keeping.first().map_or(Fate::Deleted, Fate::Handed);
+        return (off_profile(profile, owner, &fate), None);
     };
     // Removing the policy depends on nothing else.
     let policy = owner.policy_name();
-    let take_off = role
-        .inline
-        .contains_key(&policy)
-        .then(|| delete_inline(name, &policy));
+    let take_off = if role.inline.contains_key(&policy) {
+        Some(delete_inline(name, &policy))
+    } else {
+        None
+    };
     let trust = match readable_trust(role) {
         Ok(trust) => trust,
         Err(unreadable) => return (take_off.into_iter().collect(), Some(unreadable)),
     };
-    let fate = fate(role, trust, is_ours(&role.tags), owner, sharers, on_delete);
+    let fate = departure.fate(role, trust);
+    let mut steps = Vec::new();
     // The next owner must find the role as its own before this grant releases it.
-    let mut steps: Vec<Step> = handed(name, role, owner, &fate)
-        .into_iter()
-        .chain(take_off)
-        .collect();
-    steps.extend(of_profile(&fate));
+    steps.extend(handed(name, role, owner, &fate));
+    steps.extend(take_off);
+    steps.extend(off_profile(profile, owner, &fate));
     steps.extend(off_trust(name, role, trust, owner, &fate));
     if !matches!(fate, Fate::Deleted) {
         return (steps, None);
@@ -184,48 +209,57 @@ pub fn without_instance(
         .iter()
         .filter(|other| profile.is_none_or(|(own, _)| own != other.as_str()));
     let held = still_held(role, &of_others.cloned().collect());
-    steps.extend(
-        held.is_none()
-            .then(|| Step::DeleteRole { role: name.into() }),
-    );
+    if held.is_none() {
+        steps.push(Step::DeleteRole { role: name.into() });
+    }
     (steps, held)
 }
 
-fn fate<'a>(
-    role: &Role,
-    trust: &Document,
-    made_here: bool,
-    owner: &Owner,
+/// Grant that no longer manages an instance role.
+struct Departure<'a> {
+    owner: &'a Owner,
     sharers: &'a Sharers,
     on_delete: OnDelete,
-) -> Fate<'a> {
-    let is_on = |other: &&Owner| role.inline.contains_key(&other.policy_name());
-    if let Some(next) = sharers
-        .keeping
-        .first()
-        .or_else(|| sharers.leaving.iter().find(is_on))
-    {
-        return Fate::Handed(next);
+}
+
+impl<'a> Departure<'a> {
+    /// Returns whether a role or profile with these tags belongs to this grant or a sharer.
+    fn is_ours(&self, tags: &BTreeMap<String, String>) -> bool {
+        let Sharers { keeping, leaving } = self.sharers;
+        self.owner.owns(tags) || keeping.iter().chain(leaving).any(|known| known.owns(tags))
     }
-    let foreign_trust = trust.clone().without_ours(&owner.installation);
-    let policies = role
-        .inline
-        .keys()
-        .any(|inline| *inline != owner.policy_name())
-        || !role.attached.is_empty();
-    match on_delete {
-        _ if !made_here => Fate::Others,
-        OnDelete::RemoveAccess => Fate::Disowned,
-        OnDelete::DeleteRole if policies || !foreign_trust.statements.is_empty() => Fate::Others,
-        OnDelete::DeleteRole => Fate::Deleted,
+
+    fn fate(&self, role: &Role, trust: &Document) -> Fate<'a> {
+        let Sharers { keeping, leaving } = self.sharers;
+        let next = keeping.first().or_else(|| {
+            leaving
+                .iter()
+                .find(|other| role.inline.contains_key(&other.policy_name()))
+        });
+        if let Some(next) = next {
+            return Fate::Handed(next);
+        }
+        if !self.is_ours(&role.tags) {
+            return Fate::Others;
+        }
+        let foreign_trust = trust.clone().without_ours(&self.owner.installation);
+        let ours = self.owner.policy_name();
+        let has_others = role.inline.keys().any(|policy| *policy != ours)
+            || !role.attached.is_empty()
+            || !foreign_trust.statements.is_empty();
+        match self.on_delete {
+            OnDelete::RemoveAccess => Fate::Disowned,
+            OnDelete::DeleteRole if has_others => Fate::Others,
+            OnDelete::DeleteRole => Fate::Deleted,
+        }
     }
 }
 
 /// Returns the step that sets the role's tags to the grant that manages it from now on.
 fn handed(name: &str, role: &Role, owner: &Owner, fate: &Fate) -> Option<Step> {
     match fate {
-        Fate::Handed(next) => owner.owns(&role.tags).then(|| hand_to(name, next)),
-        Fate::Others | Fate::Disowned | Fate::Deleted => None,
+        Fate::Handed(next) if owner.owns(&role.tags) => Some(hand_to(name, next)),
+        Fate::Handed(_) | Fate::Others | Fate::Disowned | Fate::Deleted => None,
     }
 }
 
@@ -238,30 +272,31 @@ fn off_trust(name: &str, role: &Role, present: &Document, owner: &Owner, fate: &
             // grant must not remove it. A trust policy cannot be empty either: if our statement is
             // the only one, it stays.
             let another_grants = of_installation(&role.tags, owner) && !owner.owns(&role.tags);
-            let removable = trust != *present && !trust.statements.is_empty() && !another_grants;
-            removable
-                .then(|| Step::UpdateTrust {
-                    role: name.into(),
-                    trust,
-                })
-                .into_iter()
-                .collect()
+            if trust == *present || trust.statements.is_empty() || another_grants {
+                return Vec::new();
+            }
+            vec![Step::UpdateTrust {
+                role: name.into(),
+                trust,
+            }]
         }
         Fate::Disowned => {
-            let untag = Step::UntagRole {
+            let mut steps = Vec::new();
+            steps.extend(disowned_trust(name, present, owner));
+            steps.push(Step::UntagRole {
                 role: name.into(),
                 keys: our_tags(&role.tags),
-            };
-            disowned_trust(name, present, owner)
-                .into_iter()
-                .chain([untag])
-                .collect()
+            });
+            steps
         }
         Fate::Handed(_) | Fate::Deleted => Vec::new(),
     }
 }
 
-fn off_profile(name: &str, found: &InstanceProfile, owner: &Owner, fate: &Fate) -> Vec<Step> {
+fn off_profile(profile: Option<(&str, &InstanceProfile)>, owner: &Owner, fate: &Fate) -> Vec<Step> {
+    let Some((name, found)) = profile else {
+        return Vec::new();
+    };
     match fate {
         Fate::Handed(next) if owner.owns(&found.tags) => {
             vec![Step::TagProfile {
@@ -275,13 +310,15 @@ fn off_profile(name: &str, found: &InstanceProfile, owner: &Owner, fate: &Fate) 
             keys: our_tags(&found.tags),
         }],
         Fate::Deleted => {
-            let remove = found
-                .roles
-                .iter()
-                .map(|role| remove_from_profile(name, role));
-            remove
-                .chain([Step::DeleteProfile { name: name.into() }])
-                .collect()
+            let mut steps = Vec::new();
+            steps.extend(
+                found
+                    .roles
+                    .iter()
+                    .map(|role| remove_from_profile(name, role)),
+            );
+            steps.push(Step::DeleteProfile { name: name.into() });
+            steps
         }
     }
 }
@@ -318,15 +355,18 @@ pub fn retain_instance_role(
         });
     }
     if let Some(role) = &observed.role {
-        let ours = owner.owns(&role.tags);
+        let is_ours = owner.owns(&role.tags);
         match sharers.keeping.first() {
-            Some(next) => steps.extend(ours.then(|| hand_to(name, next))),
+            Some(next) if is_ours => steps.push(hand_to(name, next)),
+            Some(_) => {}
             None => {
                 steps.extend(disowned_trust(name, readable_trust(role)?, owner));
-                steps.extend(ours.then(|| Step::UntagRole {
-                    role: name.into(),
-                    keys: our_tags(&role.tags),
-                }));
+                if is_ours {
+                    steps.push(Step::UntagRole {
+                        role: name.into(),
+                        keys: our_tags(&role.tags),
+                    });
+                }
             }
         }
     }
@@ -340,7 +380,7 @@ fn keepers<'a>(owner: &'a Owner, others: &'a [Owner]) -> Vec<&'a Owner> {
 
 /// Returns the desired role with the tags of `keeper`. If the tags of a role name another of its
 /// grants, that grant stays its owner.
-fn told_of(desired: &DesiredRole, keeper: Option<&&Owner>) -> DesiredRole {
+fn with_tags_of(desired: &DesiredRole, keeper: Option<&&Owner>) -> DesiredRole {
     let tags = keeper.map_or_else(|| desired.tags.clone(), |keeper| keeper.tags());
     DesiredRole {
         tags,
@@ -455,16 +495,16 @@ fn nothing_to_extend(desired: &DesiredRole) -> Problem {
 /// Checks that the tag of a foreign role allows writes to the role.
 fn check_consent(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<(), Problem> {
     if role.tags.contains_key(TAG_INSTALLATION) {
-        let whose = role
+        let grant = role
             .tags
             .get(TAG_GRANT)
             .map(String::as_str)
             .unwrap_or_default();
-        let own = whose
+        let is_of_namespace = grant
             .split_once('/')
             .is_some_and(|(namespace, _)| namespace == owner.grant.namespace);
-        let whose = if own {
-            format!("grant {whose}")
+        let whose = if is_of_namespace {
+            format!("grant {grant}")
         } else {
             "another grant".into()
         };

@@ -1,151 +1,30 @@
 //! Compares desired with observed state, and returns the steps between them, in order, one AWS call
 //! each.
 //!
+//! - `step`: one call to IAM, with its effect.
 //! - `registry`: the registry account's role, which belongs to one grant.
 //! - `instance`: the consumer account's instance role, which grants and others may share.
 
 mod instance;
 mod registry;
+mod step;
 
 pub use instance::{Sharers, instance, retain_instance_role, without_instance};
 pub use registry::{
     ENDED_SESSIONS, ends_sessions, ends_sessions_again_in, registry_role, retain_registry_role,
     without_registry_role,
 };
+pub use step::{ChangeEffect, Step};
 
 use super::Problem;
-use super::desired::{
-    DesiredRole, MAX_OWN_INLINE_CHARACTERS, OUR_TAGS, Owner, TAG_ALLOW_ADOPT, TAG_GRANT,
-    TAG_INSTALLATION,
-};
+use super::desired::{DesiredRole, MAX_OWN_INLINE_CHARACTERS};
 use super::names::AccountId;
 use super::observed::Role;
+use super::ownership::{OUR_TAGS, Owner, TAG_ALLOW_ADOPT, TAG_GRANT, TAG_INSTALLATION};
 use crate::api::conditions::Reason;
 use crate::policy::dead_ids::{self, DeadId};
 use crate::policy::{Document, Installation};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-
-/// One call to IAM.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(
-    missing_docs,
-    reason = "each is the IAM action of its name, with that action's arguments"
-)]
-pub enum Step {
-    CreateRole {
-        name: String,
-        path: String,
-        description: String,
-        trust: Document,
-        max_session_seconds: Option<i32>,
-        boundary: Option<String>,
-        tags: BTreeMap<String, String>,
-    },
-    UpdateTrust {
-        role: String,
-        trust: Document,
-    },
-    UpdateMaxSession {
-        role: String,
-        seconds: i32,
-    },
-    PutBoundary {
-        role: String,
-        boundary: String,
-    },
-    TagRole {
-        role: String,
-        tags: BTreeMap<String, String>,
-    },
-    UntagRole {
-        role: String,
-        keys: BTreeSet<String>,
-    },
-    PutInlinePolicy {
-        role: String,
-        policy: String,
-        document: Document,
-    },
-    DeleteInlinePolicy {
-        role: String,
-        policy: String,
-    },
-    AttachPolicy {
-        role: String,
-        arn: String,
-    },
-    DetachPolicy {
-        role: String,
-        arn: String,
-    },
-    DeleteRole {
-        role: String,
-    },
-    CreateProfile {
-        name: String,
-        path: String,
-        tags: BTreeMap<String, String>,
-    },
-    TagProfile {
-        name: String,
-        tags: BTreeMap<String, String>,
-    },
-    UntagProfile {
-        name: String,
-        keys: BTreeSet<String>,
-    },
-    AddRoleToProfile {
-        profile: String,
-        role: String,
-    },
-    RemoveRoleFromProfile {
-        profile: String,
-        role: String,
-    },
-    DeleteProfile {
-        name: String,
-    },
-}
-
-/// Describes the step for people, in an Event or a plan.
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CreateRole { name, .. } => write!(f, "create role {name}"),
-            Self::UpdateTrust { role, .. } => write!(f, "set the trust policy of role {role}"),
-            Self::UpdateMaxSession { role, seconds } => {
-                write!(f, "set the session length of role {role} to {seconds} s")
-            }
-            Self::PutBoundary { role, .. } => {
-                write!(f, "set the permissions boundary of role {role}")
-            }
-            Self::TagRole { role, .. } => write!(f, "tag role {role}"),
-            Self::UntagRole { role, .. } => write!(f, "take this operator's tags off role {role}"),
-            Self::PutInlinePolicy { role, policy, .. } => {
-                write!(f, "set policy {policy} of role {role}")
-            }
-            Self::DeleteInlinePolicy { role, policy } => {
-                write!(f, "delete policy {policy} of role {role}")
-            }
-            Self::AttachPolicy { role, arn } => write!(f, "attach {arn} to role {role}"),
-            Self::DetachPolicy { role, arn } => write!(f, "detach {arn} from role {role}"),
-            Self::DeleteRole { role } => write!(f, "delete role {role}"),
-            Self::CreateProfile { name, .. } => write!(f, "create instance profile {name}"),
-            Self::TagProfile { name, .. } => write!(f, "tag instance profile {name}"),
-            Self::UntagProfile { name, .. } => {
-                write!(f, "take this operator's tags off instance profile {name}")
-            }
-            Self::AddRoleToProfile { profile, role } => {
-                write!(f, "add role {role} to instance profile {profile}")
-            }
-            Self::RemoveRoleFromProfile { profile, role } => {
-                write!(f, "remove role {role} from instance profile {profile}")
-            }
-            Self::DeleteProfile { name } => write!(f, "delete instance profile {name}"),
-        }
-    }
-}
 
 fn create_role(desired: &DesiredRole, trust: Document) -> Vec<Step> {
     let DesiredRole {
@@ -234,30 +113,35 @@ fn settings(desired: &DesiredRole, role: &Role) -> Vec<Step> {
 }
 
 fn check_size(desired: &DesiredRole, trust: &Document) -> Result<(), Problem> {
-    let too_large = |what: &str, is: usize, limit: usize| {
-        let DesiredRole { name, account, .. } = desired;
-        Problem::new(
-            Reason::PolicyTooLarge,
-            format!(
-                "the {what} of role {name} in account {account} would have {is} characters; at most {limit} fit. Name fewer roles, repositories or regions, or use prefixes"
-            ),
-        )
-    };
-    if trust.characters() > desired.max_trust_characters {
-        return Err(too_large(
-            "trust policy",
-            trust.characters(),
-            desired.max_trust_characters,
-        ));
-    }
+    check_characters(desired, "trust policy", trust, desired.max_trust_characters)?;
     match &desired.inline {
-        Some((_, document)) if document.characters() > MAX_OWN_INLINE_CHARACTERS => Err(too_large(
+        Some((_, document)) => check_characters(
+            desired,
             "inline policy",
-            document.characters(),
+            document,
             MAX_OWN_INLINE_CHARACTERS,
-        )),
-        Some(_) | None => Ok(()),
+        ),
+        None => Ok(()),
     }
+}
+
+fn check_characters(
+    role: &DesiredRole,
+    what: &str,
+    document: &Document,
+    limit: usize,
+) -> Result<(), Problem> {
+    let DesiredRole { name, account, .. } = role;
+    let characters = document.characters();
+    if characters <= limit {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Reason::PolicyTooLarge,
+        format!(
+            "the {what} of role {name} in account {account} would have {characters} characters; at most {limit} fit. Name fewer roles, repositories or regions, or use prefixes"
+        ),
+    ))
 }
 
 fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<(), Problem> {
@@ -275,12 +159,13 @@ fn check_ownership(desired: &DesiredRole, role: &Role, owner: &Owner) -> Result<
                 .tags
                 .get(TAG_ALLOW_ADOPT)
                 .is_some_and(|tag| *tag == owner.grant.to_string());
-            problem.message.push_str(&match earlier {
-                true => format!(
+            problem.message.push_str(&if earlier {
+                format!(
                     "; its tag {TAG_ALLOW_ADOPT}={} does not name this installation: {asked}",
                     owner.grant
-                ),
-                false => format!("; to have it taken over, {asked}"),
+                )
+            } else {
+                format!("; to have it taken over, {asked}")
             });
         }
         return Err(problem);
@@ -308,13 +193,11 @@ fn consent_to(owner: &Owner) -> String {
         uid: _,
     } = owner;
     let whole = format!("{installation}/{grant}");
-    match whole.len() <= LONGEST {
-        true => whole,
-        false => format!(
-            "{installation}/{}",
-            grant.in_aws(installation, LONGEST - 1 - installation.as_str().len())
-        ),
+    if whole.len() <= LONGEST {
+        return whole;
     }
+    let room = LONGEST - 1 - installation.as_str().len();
+    format!("{installation}/{}", grant.in_aws(installation, room))
 }
 
 fn wrong_path(role: &Role, desired: &DesiredRole) -> Problem {
@@ -409,6 +292,13 @@ fn has_tags(tags: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) 
     wanted
         .iter()
         .all(|(key, value)| tags.get(key) == Some(value))
+}
+
+fn detach(role: &str, arn: &str) -> Step {
+    Step::DetachPolicy {
+        role: role.into(),
+        arn: arn.into(),
+    }
 }
 
 fn put_inline(role: &str, policy: &str, document: &Document) -> Step {

@@ -2,16 +2,18 @@
 //! on it is drift.
 
 use super::{
-    Step, bounded, check_ownership, check_size, create_role, delete_inline, our_tags, put_inline,
-    settings, still_held,
+    Step, bounded, check_ownership, check_size, create_role, delete_inline, detach, our_tags,
+    put_inline, settings, still_held,
 };
 use crate::api::grant::ManagedPolicy;
 use crate::grant::Problem;
-use crate::grant::desired::{DesiredRole, Owner};
+use crate::grant::desired::DesiredRole;
 use crate::grant::observed::Role;
+use crate::grant::ownership::Owner;
 use crate::policy::repository::subsumes::reason_to_keep;
 use crate::policy::{Document, Statement};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -56,10 +58,6 @@ pub fn registry_role(
     // Foreign policies are removed first, because they may be the reason why ours do not fit.
     // Policies of an earlier form of this grant are removed last, so that a change between inline
     // and managed policies never interrupts access.
-    let detach = |arn: &String| Step::DetachPolicy {
-        role: name.clone(),
-        arn: arn.clone(),
-    };
     let (earlier, foreign): (Vec<_>, Vec<_>) = role
         .attached
         .difference(&desired.attached)
@@ -69,27 +67,23 @@ pub fn registry_role(
         .keys()
         .filter(|policy| **policy != ours && *policy != ENDED_SESSIONS);
     steps.extend(others.map(|policy| delete_inline(name, policy)));
-    steps.extend(foreign.into_iter().map(detach));
+    steps.extend(foreign.into_iter().map(|arn| detach(name, arn)));
     steps.extend(bounded(desired, role));
     let right = role
         .trust
         .as_ref()
         .is_ok_and(|present| present.same_meaning(&trust));
     if right {
-        steps.extend(match has_ended(role, now) {
-            true => Some(delete_inline(name, ENDED_SESSIONS)),
-            false => sessions_to_end(role, now)
-                .map(|document| put_inline(name, ENDED_SESSIONS, &document)),
-        });
+        if has_ended(role, now) {
+            steps.push(delete_inline(name, ENDED_SESSIONS));
+        } else if let Some(document) = sessions_to_end(role, now) {
+            steps.push(put_inline(name, ENDED_SESSIONS, &document));
+        }
     } else {
-        let narrows = lets_others_in(role, desired);
-        steps.extend(narrows.then(|| {
-            put_inline(
-                name,
-                ENDED_SESSIONS,
-                &no_older_sessions(ENDING, after_this_second(now)),
-            )
-        }));
+        if lets_others_in(role, desired) {
+            let document = no_older_sessions(ENDING, after_this_second(now));
+            steps.push(put_inline(name, ENDED_SESSIONS, &document));
+        }
         steps.push(Step::UpdateTrust {
             role: name.clone(),
             trust,
@@ -99,7 +93,7 @@ pub fn registry_role(
     if desired.inline.is_none() && role.inline.contains_key(&ours) {
         steps.push(delete_inline(name, &ours));
     }
-    steps.extend(earlier.into_iter().map(detach));
+    steps.extend(earlier.into_iter().map(|arn| detach(name, arn)));
     Ok(steps)
 }
 
@@ -125,27 +119,25 @@ pub fn without_registry_role(
     let Some(role) = observed.filter(|role| owner.owns(&role.tags)) else {
         return (Vec::new(), None);
     };
-    let detach = role.attached.iter().map(|arn| Step::DetachPolicy {
-        role: name.into(),
-        arn: arn.clone(),
-    });
-    let delete = role.inline.keys().map(|policy| delete_inline(name, policy));
+    let mut steps = Vec::new();
+    steps.extend(role.attached.iter().map(|arn| detach(name, arn)));
+    steps.extend(role.inline.keys().map(|policy| delete_inline(name, policy)));
     let held = still_held(role, held_by);
-    let last = held
-        .is_none()
-        .then(|| Step::DeleteRole { role: name.into() });
-    (detach.chain(delete).chain(last).collect(), held)
+    if held.is_none() {
+        steps.push(Step::DeleteRole { role: name.into() });
+    }
+    (steps, held)
 }
 
 /// Returns the steps that leave the role as it is, unowned.
 pub fn retain_registry_role(name: &str, observed: Option<&Role>, owner: &Owner) -> Vec<Step> {
-    let ours = observed.filter(|role| owner.owns(&role.tags));
-    ours.map(|role| Step::UntagRole {
+    let Some(role) = observed.filter(|role| owner.owns(&role.tags)) else {
+        return Vec::new();
+    };
+    vec![Step::UntagRole {
         role: name.into(),
         keys: our_tags(&role.tags),
-    })
-    .into_iter()
-    .collect()
+    }]
 }
 
 /// Returns whether the present trust policy allows a principal that the desired one does not, as
@@ -154,21 +146,22 @@ fn lets_others_in(role: &Role, desired: &DesiredRole) -> bool {
     let Ok(present) = &role.trust else {
         return true;
     };
-    let external_id = |statement: &Statement| {
-        statement
-            .condition("StringEquals", "sts:ExternalId")
-            .cloned()
-    };
-    let asked = external_id(&desired.trust);
-    let is_inside = |statement: &Statement| {
-        let asks_the_same = asked.is_none() || external_id(statement) == asked;
-        asks_the_same && reason_to_keep(statement, &desired.lets_in).is_none()
-    };
     present
         .statements
         .iter()
         .filter(|statement| !statement.is_deny())
-        .any(|statement| !is_inside(statement))
+        .any(|statement| !is_covered(statement, desired))
+}
+
+/// Returns whether the desired trust policy allows all that a statement of the present one does.
+fn is_covered(statement: &Statement, desired: &DesiredRole) -> bool {
+    let asked = external_id(&desired.trust);
+    (asked.is_none() || external_id(statement) == asked)
+        && reason_to_keep(statement, &desired.lets_in).is_none()
+}
+
+fn external_id(statement: &Statement) -> Option<&Value> {
+    statement.condition("StringEquals", "sts:ExternalId")
 }
 
 /// Returns a policy that denies everything to sessions that began before this moment. Source:
@@ -244,12 +237,13 @@ fn sid_of(document: &Document) -> Option<&str> {
 }
 
 fn ended_before(document: &Document) -> Option<Timestamp> {
-    let moment = document
+    let value = document
         .statements
         .first()?
         .condition("DateLessThan", "aws:TokenIssueTime")?;
-    let moment = moment
-        .as_array()
-        .map_or(Some(moment), |list| list.first())?;
+    let moment = match value {
+        Value::Array(list) => list.first()?,
+        one => one,
+    };
     moment.as_str()?.parse().ok()
 }

@@ -15,7 +15,7 @@ use rstest::rstest;
 #[case("team-b/*", "team-bad/web", false)]
 #[case("team-b/web", "team-b/*", false)]
 #[case("*", "anything/*", true)]
-fn a_rule_covers_only_what_lies_inside_it(
+fn pattern_covers_only_what_is_inside_it(
     #[case] rule: &str,
     #[case] asked: &str,
     #[case] covered: bool,
@@ -45,7 +45,7 @@ fn a_rule_covers_only_what_lies_inside_it(
 #[case("web--*")]
 #[case("team-b//*")]
 #[case("-*")]
-fn what_is_no_repository_pattern_is_refused(#[case] text: &str) {
+fn malformed_repository_pattern_is_refused(#[case] text: &str) {
     assert!(text.parse::<RepositoryPattern>().is_err());
 }
 
@@ -58,7 +58,7 @@ fn what_is_no_repository_pattern_is_refused(#[case] text: &str) {
 #[case("team-b/web_*")]
 #[case("w*")]
 #[case("*")]
-fn what_ecr_takes_is_a_repository_pattern(#[case] text: &str) {
+fn repository_pattern_accepts_what_ecr_accepts(#[case] text: &str) {
     assert_eq!(text.parse::<RepositoryPattern>().unwrap().to_string(), text);
 }
 
@@ -74,7 +74,7 @@ fn pieces() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(crate::policy::tests::cases(300))]
     #[test]
-    fn files_and_the_cluster_take_the_same_repositories(text in pieces()) {
+    fn schema_and_parser_accept_the_same_repositories(text in pieces()) {
         let grant = serde_json::json!({"metadata": {"name": "x"}, "spec": {
             "access": "Pull",
             "registry": {"accountID": "111111111111", "regions": ["us-east-1"], "repositories": [text]},
@@ -91,7 +91,7 @@ proptest! {
 #[case("1111111111111")]
 #[case("11111111111a")]
 #[case("١١١١١١١١١١١١")]
-fn what_is_no_account_number_is_refused(#[case] text: &str) {
+fn malformed_account_id_is_refused(#[case] text: &str) {
     assert!(text.parse::<AccountId>().is_err());
 }
 
@@ -117,7 +117,7 @@ fn what_is_no_account_number_is_refused(#[case] text: &str) {
     "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*",
     false
 )]
-fn an_organization_covers_what_is_inside_it(
+fn organization_covers_only_what_is_inside_it(
     #[case] rule: &str,
     #[case] asked: &str,
     #[case] covered: bool,
@@ -141,7 +141,7 @@ fn an_organization_covers_what_is_inside_it(
 #[case("o-a1b2c3d4e5/r-ab12/*/ou-ab12-11111111/")]
 #[case("o-a1b2c3d4e5/ou-ab12-11111111/")]
 #[case("o-a1b2c3d4e5/r-ab12/ou-ab12-${x}/")]
-fn what_is_no_organization_is_refused(#[case] text: &str) {
+fn malformed_organization_is_refused(#[case] text: &str) {
     assert!(text.parse::<Organization>().is_err());
 }
 
@@ -157,10 +157,7 @@ fn what_is_no_organization_is_refused(#[case] text: &str) {
 #[case("team-b/web..v2", false)]
 #[case("a/éééééééé", false)]
 #[case("a/ web", false)]
-fn a_tag_names_a_grant_only_if_kubernetes_could_have_one_of_that_name(
-    #[case] tag: &str,
-    #[case] is_one: bool,
-) {
+fn grant_name_from_a_tag_must_be_valid_in_kubernetes(#[case] tag: &str, #[case] is_one: bool) {
     let parsed = tag.parse::<GrantName>();
     assert_eq!(parsed.is_ok(), is_one);
     assert!(parsed.is_err() || parsed.unwrap().to_string() == tag);
@@ -173,7 +170,7 @@ fn a_tag_names_a_grant_only_if_kubernetes_could_have_one_of_that_name(
 }
 
 #[test]
-fn a_sessions_name_says_for_whom_it_is_fits_and_stays_distinct() {
+fn session_name_contains_the_namespace_fits_and_is_unique() {
     let installation: Installation = "0123456789ab".parse().unwrap();
     assert_eq!(
         session_name(&installation, Some("team-b")),
@@ -199,7 +196,7 @@ fn a_sessions_name_says_for_whom_it_is_fits_and_stays_distinct() {
 
 proptest::proptest! {
     #[test]
-    fn no_text_ends_the_process(namespace: String, name: String, longest: usize) {
+    fn arbitrary_text_never_panics(namespace: String, name: String, longest: usize) {
         let installation = Installation::of_cluster("x");
         let _ = format!("{namespace}/{name}").parse::<GrantName>();
         let grant = GrantName { namespace: namespace.clone(), name };
@@ -209,7 +206,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn names_in_aws_stay_apart_when_truncated() {
+fn truncated_names_in_aws_stay_distinct() {
     let installation = Installation::of_cluster("x");
     let name = |name: &str| {
         GrantName {

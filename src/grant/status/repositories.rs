@@ -1,6 +1,5 @@
 //! Repositories' part of a status: the counts, and the first repositories by name.
 
-use super::text::limited;
 use super::{LISTED, LONGEST_OF_MANY, Outcome, StatusPart};
 use crate::api::conditions::Reason;
 use crate::api::grant::{
@@ -8,6 +7,7 @@ use crate::api::grant::{
     RepositoryStatus,
 };
 use crate::grant::Problem;
+use crate::text::truncate;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Outcome for one repository.
@@ -163,7 +163,7 @@ impl Outcome {
                 (
                     sid,
                     ReplacementState::Kept,
-                    Some(limited(why.clone(), LONGEST_OF_MANY)),
+                    Some(truncate(why.clone(), LONGEST_OF_MANY)),
                 )
             });
             // A statement that is present is not replaced, whatever the last status reported.

@@ -1,6 +1,6 @@
 //! Summaries of a grant for status messages.
 
-use crate::grant::validate::Grant;
+use crate::grant::model::Grant;
 
 impl Grant {
     /// Describes the permissions that a role of the consumer needs in its identity policy:
@@ -45,13 +45,4 @@ impl Grant {
             paths.join(" and ")
         )
     }
-}
-
-/// Limits a text to `longest` characters.
-pub fn limited(mut text: String, longest: usize) -> String {
-    if let Some((end, _)) = text.char_indices().nth(longest) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }

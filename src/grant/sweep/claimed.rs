@@ -4,7 +4,7 @@
 use super::Leftover;
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::grant::{Applied, AppliedRepositories};
-use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
+use crate::grant::ownership::Owner;
 use crate::grant::partition::is_region;
 use crate::grant::{AccountId, GrantName, RepositoryPattern};
 use crate::policy::Installation;
@@ -70,14 +70,13 @@ impl Claimed {
             .as_ref()
             .and_then(|role| role.name.clone())
             .unwrap_or(default_role);
-        let recorded = claims
-            .into_iter()
-            .flat_map(|claims| claims.registry_roles.clone());
-        self.roles
-            .extend(recorded.chain([named]).map(|name| name.to_lowercase()));
-        let recorded = claims.into_iter().flat_map(|claims| &claims.repositories);
-        for AppliedRepositories { region, patterns } in recorded {
-            self.add_repositories(region, patterns);
+        self.roles.insert(named.to_lowercase());
+        if let Some(claims) = claims {
+            self.roles
+                .extend(claims.registry_roles.iter().map(|name| name.to_lowercase()));
+            for AppliedRepositories { region, patterns } in &claims.repositories {
+                self.add_repositories(region, patterns);
+            }
         }
         for region in registry.regions.iter().filter(|region| is_region(region)) {
             // A settled grant is not in the policy of a repository that it asks for and does not
@@ -103,23 +102,19 @@ impl Claimed {
     }
 
     fn add_consumer(&mut self, grant: &CrossAccountRegistryGrant, claims: Option<&Applied>) {
-        let recorded = claims.into_iter().flat_map(|claims| &claims.instance_roles);
-        let recorded =
-            recorded.map(|claimed| (claimed.role.clone(), claimed.instance_profile.clone()));
-        let named = grant.spec.consumer.instance_role.iter();
-        let named = named.map(|role| {
-            (
-                role.name.clone(),
-                role.instance_profile
-                    .clone()
-                    .unwrap_or_else(|| role.name.clone()),
-            )
-        });
-        for (role, profile) in recorded.chain(named) {
-            self.roles.insert(role.to_lowercase());
-            self.profiles.insert(profile.to_lowercase());
-            self.has_instance_roles = true;
+        for claim in claims.into_iter().flat_map(|claims| &claims.instance_roles) {
+            self.add_instance_role(&claim.role, &claim.instance_profile);
         }
+        if let Some(asked) = &grant.spec.consumer.instance_role {
+            let profile = asked.instance_profile.as_ref().unwrap_or(&asked.name);
+            self.add_instance_role(&asked.name, profile);
+        }
+    }
+
+    fn add_instance_role(&mut self, role: &str, profile: &str) {
+        self.roles.insert(role.to_lowercase());
+        self.profiles.insert(profile.to_lowercase());
+        self.has_instance_roles = true;
     }
 
     /// Returns whether some grant claims the role of this name.
@@ -174,21 +169,9 @@ impl Claimed {
         tags: &BTreeMap<String, String>,
         installation: &Installation,
     ) -> Option<Owner> {
-        if tags.get(TAG_INSTALLATION).map(String::as_str) != Some(installation.as_str()) {
-            return None;
-        }
-        // Anyone who may tag the resource can write any value. This operator never wrote a value
-        // that is not a valid grant name.
-        let grant: GrantName = tags.get(TAG_GRANT)?.parse().ok()?;
-        if self.settled.get(&grant) == Some(&false) {
-            return None;
-        }
-        let uid = tags.get(TAG_GRANT_UID).cloned().unwrap_or_default();
-        Some(Owner {
-            installation: installation.clone(),
-            grant,
-            uid,
-        })
+        let owner = Owner::named_by(tags, installation)?;
+        let may_claim = self.settled.get(&owner.grant) == Some(&false);
+        if may_claim { None } else { Some(owner) }
     }
 }
 

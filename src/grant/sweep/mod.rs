@@ -19,7 +19,7 @@ pub use removal::{Leftover, leftovers};
 pub use status::{status, unclaimed};
 
 use super::Problem;
-use super::desired::Owner;
+use super::ownership::Owner;
 use crate::api::sweep::SweepMode;
 use crate::policy::installation::hex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,12 +77,13 @@ impl Sightings {
     /// Records a pass at this time (counted from any beginning). Findings that are not in `seen`
     /// are dropped.
     pub fn note(&mut self, seen: &Seen, now: Duration) {
-        let since = |finding: &Finding| {
+        let mut since = BTreeMap::new();
+        for finding in seen.removable() {
             let key = Self::key(finding);
-            let since = self.0.get(&key).copied().unwrap_or(now);
-            (key, since)
-        };
-        self.0 = seen.removable().map(since).collect();
+            let first = self.0.get(&key).copied().unwrap_or(now);
+            since.insert(key, first);
+        }
+        self.0 = since;
     }
 
     fn age(&self, finding: &Finding, now: Duration) -> Duration {
@@ -199,21 +200,27 @@ pub fn verdict(
     if let Some(brake) = brake {
         return SweepDecision::Report(brake);
     }
-    let missing = |finding: &Finding| unclaimed_for.saturating_sub(sightings.age(finding, now));
-    let later = seen
-        .removable()
-        .map(missing)
-        .filter(|missing| !missing.is_zero());
+    let mut ripe = BTreeSet::new();
+    let mut waits = Vec::new();
+    for finding in seen.removable() {
+        let wait = unclaimed_for.saturating_sub(sightings.age(finding, now));
+        if wait.is_zero() {
+            ripe.insert(finding.arn.clone());
+        } else {
+            waits.push(wait);
+        }
+    }
     // A confirmation covers the findings as one unit: if a part of them were removed, the rest
     // would need another confirmation.
-    let later = if too_much { later.max() } else { later.min() };
-    let ripe = seen
-        .removable()
-        .filter(|finding| missing(finding).is_zero() && !(too_much && later.is_some()));
-    SweepDecision::Remove {
-        now: ripe.map(|finding| finding.arn.clone()).collect(),
-        later,
+    if too_much && !waits.is_empty() {
+        ripe.clear();
     }
+    let later = if too_much {
+        waits.into_iter().max()
+    } else {
+        waits.into_iter().min()
+    };
+    SweepDecision::Remove { now: ripe, later }
 }
 
 /// Returns the confirmation that an admin must give to remove exactly these findings. It consists

@@ -18,25 +18,27 @@ pub fn no_rule_admits(
 ) -> bool {
     let here: Vec<&RegistryRule> = rules
         .iter()
-        .filter(|rule| {
-            let patterns = rule
-                .repositories
-                .iter()
-                .filter_map(|text| text.parse::<RepositoryPattern>().ok());
-            patterns
-                .into_iter()
-                .any(|pattern| pattern.matches(repository))
-        })
+        .filter(|rule| is_about(rule, repository))
         .collect();
-    let admits = |Contribution { actions, callers }: &Contribution| {
-        let pull = actions::of(Access::Pull);
-        let pushes = actions.iter().any(|action| !pull.contains(action));
-        let mut enough = here
+    !held.is_empty()
+        && !held
             .iter()
-            .filter(|rule| !pushes || rule.max_access >= Access::PullPush);
-        enough.any(|rule| is_for(rule, account, callers))
-    };
-    !held.is_empty() && !held.iter().any(admits)
+            .any(|held| here.iter().any(|rule| may_admit(rule, account, held)))
+}
+
+fn is_about(rule: &RegistryRule, repository: &str) -> bool {
+    rule.repositories
+        .iter()
+        .filter_map(|text| text.parse::<RepositoryPattern>().ok())
+        .any(|pattern| pattern.matches(repository))
+}
+
+/// Returns whether a rule may admit some of the access.
+fn may_admit(rule: &RegistryRule, account: &AccountId, held: &Contribution) -> bool {
+    let Contribution { actions, callers } = held;
+    let pull = actions::of(Access::Pull);
+    let pushes = actions.iter().any(|action| !pull.contains(action));
+    (!pushes || rule.max_access >= Access::PullPush) && is_for(rule, account, callers)
 }
 
 /// Returns whether a rule may be for one of these callers.
@@ -95,14 +97,14 @@ mod tests {
     #[case::other_repositories(rule(|rule| rule.repositories = vec!["other".into()]))]
     #[case::other_consumers(rule(|rule| rule.consumers = vec!["333333333333".into()]))]
     #[case::less_access(rule(|rule| rule.max_access = Access::Pull))]
-    fn what_narrowed_rules_refuse_to_everybody_is_refused(#[case] rules: Vec<RegistryRule>) {
+    fn access_that_no_rule_admits_is_refused(#[case] rules: Vec<RegistryRule>) {
         let held = [held(Access::PullPush, root("222222222222"))];
         assert!(!refused(&rule(|_| {}), &held));
         assert!(refused(&rules, &held));
     }
 
     #[test]
-    fn in_doubt_it_is_not_refused() {
+    fn access_that_a_rule_may_admit_is_not_refused() {
         let (ours, theirs) = (root("111111111111"), root("333333333333"));
         let organization =
             PrincipalSet::in_organizations(["o-a1b2c3d4e5".to_owned()], "111111111111");

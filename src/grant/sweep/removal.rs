@@ -2,10 +2,10 @@
 //! too, stay as they are.
 
 use crate::api::grant::{ManagedPolicy, OnDelete};
-use crate::grant::desired::Owner;
 use crate::grant::diff::{ENDED_SESSIONS, Sharers, Step, without_instance, without_registry_role};
 use crate::grant::observed::{Instance, InstanceProfile, Role};
-use crate::policy::Statement;
+use crate::grant::ownership::Owner;
+use crate::text::list_some;
 use std::collections::BTreeSet;
 
 /// Role with the instance profile that it is in, or either alone.
@@ -32,28 +32,25 @@ pub fn leftovers(
     let mut profiles = profiles.unwrap_or_default();
     let mut all = Vec::new();
     for (name, role, owner) in roles {
-        let with_it = |(_, profile, its): &(String, InstanceProfile, Owner)| {
+        let position = profiles.iter().position(|(_, profile, its)| {
             its.grant == owner.grant && profile.roles.contains(&name)
-        };
-        let profile = profiles
-            .iter()
-            .position(with_it)
-            .map(|at| profiles.remove(at));
-        let profile = profile.map(|(name, profile, _)| (name, profile));
+        });
         all.push(Leftover {
             owner,
             role: Some((name, role)),
-            profile,
+            profile: position.map(|at| {
+                let (name, profile, _) = profiles.remove(at);
+                (name, profile)
+            }),
             profiles_known,
         });
     }
-    let alone = |(name, profile, owner)| Leftover {
+    all.extend(profiles.into_iter().map(|(name, profile, owner)| Leftover {
         owner,
         role: None,
         profile: Some((name, profile)),
         profiles_known,
-    };
-    all.extend(profiles.into_iter().map(alone));
+    }));
     all
 }
 
@@ -107,10 +104,12 @@ impl Leftover {
 /// or roles. The trust policy of an instance role names EC2, in a statement that has our Sid.
 fn is_registry_role(leftover: &Leftover, role: &Role) -> bool {
     let Ok(trust) = &role.trust else { return false };
-    let for_accounts = |statement: &Statement| statement.is_for_aws_principals_alone();
-    let ours = |statement: &Statement| leftover.owner.installation.owns(statement);
+    let [statement] = trust.statements.as_slice() else {
+        return false;
+    };
     leftover.profile.is_none()
-        && matches!(trust.statements.as_slice(), [one] if for_accounts(one) && !ours(one))
+        && statement.is_for_aws_principals_alone()
+        && !leftover.owner.installation.owns(statement)
 }
 
 /// Plans the removal of a registry role. While its grant existed, everything else on the role was
@@ -157,10 +156,11 @@ fn instance(
     if let Some(problem) = left {
         return Err(problem.message);
     }
-    let removed =
-        |step: &Step| matches!(step, Step::DeleteRole { .. } | Step::DeleteProfile { .. });
-    let wanted = usize::from(role.is_some()) + usize::from(profile.is_some());
-    if steps.iter().filter(|step| removed(step)).count() == wanted {
+    let removed = steps
+        .iter()
+        .filter(|step| matches!(step, Step::DeleteRole { .. } | Step::DeleteProfile { .. }))
+        .count();
+    if removed == usize::from(role.is_some()) + usize::from(profile.is_some()) {
         return Ok(steps);
     }
     let ours = owner.policy_name();
@@ -178,14 +178,8 @@ fn instance(
 }
 
 fn carries(others: &[&str]) -> String {
-    let more = if others.len() > 3 { ", and more" } else { "" };
-    let some: Vec<String> = others
-        .iter()
-        .take(3)
-        .map(|name| format!("`{name}`"))
-        .collect();
-    format!(
-        "it carries policies that are not this operator's: {}{more}",
-        some.join(", ")
-    )
+    const NAMED: usize = 3;
+    let names = others.iter().map(|name| format!("`{name}`"));
+    let list = list_some(names, NAMED, ", ", |_| ", and more".to_owned());
+    format!("it carries policies that are not this operator's: {list}")
 }

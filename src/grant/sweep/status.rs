@@ -15,7 +15,6 @@ pub fn status(
     verdict: &SweepDecision,
     failed: &[String],
 ) -> SweepStatus {
-    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let kept = seen.findings.len() - seen.removable().count();
     let mut problems: Vec<String> = seen
         .problems
@@ -42,6 +41,10 @@ pub fn status(
         denied_repositories: count(seen.denied),
         problems,
     }
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// Returns the message of an Event: the number of findings and where to find them. It contains no

@@ -7,9 +7,10 @@ use super::resources::{
 use crate::api::conditions::Reason;
 use crate::api::grant::{AccessAction, AccessPath, AccessStatus, AccessVerdict};
 use crate::grant::access::{Caller, Holder, Readings, RepositoryReading, denied, judge};
-use crate::grant::desired::{DesiredRole, Owner};
+use crate::grant::desired::DesiredRole;
 use crate::grant::diff::{Step, registry_role};
 use crate::grant::observed::Role;
+use crate::grant::ownership::Owner;
 use crate::grant::{Grant, diff};
 use crate::policy::evaluate::Named;
 use crate::policy::repository::{GrantContribution, PolicyUpdate, plan};
@@ -23,7 +24,7 @@ fn made(desired: &DesiredRole, steps: Vec<Step>, id: &str) -> Role {
         "arn:aws:iam::{}:role{}{}",
         desired.account, desired.path, desired.name
     );
-    let after = |role, step: &Step| Role::after(role, step, Some((&arn, id)));
+    let after = |role, step: &Step| step.apply_to(role, Some((&arn, id)));
     steps
         .iter()
         .fold(None, after)
@@ -164,7 +165,7 @@ fn deny(actions: &[&str]) -> Statement {
 }
 
 #[test]
-fn where_everything_is_in_place_both_paths_work_and_nothing_is_said() {
+fn complete_grant_allows_both_paths_without_a_message() {
     let world = world();
     assert_eq!(world.allowed(), ALL);
     assert!(world.judged().iter().all(|told| told.message.is_none()));
@@ -194,7 +195,7 @@ fn where_everything_is_in_place_both_paths_work_and_nothing_is_said() {
     "statement Stop of policy theirs of role")]
 #[case::ended_sessions_are_not_those_that_begin_now(|w: &mut World| drop(w.role.inline.insert("ended".into(), Ok(Document::of([
     deny(&["*"]).only_if("DateLessThan", "aws:TokenIssueTime", ["2020-01-01T00:00:00Z"])])))), &ALL, AccessPath::Direct, "Allowed")]
-fn each_missing_link_is_named(
+fn missing_link_is_named(
     #[case] change: fn(&mut World),
     #[case] still: &[(AccessPath, AccessAction)],
     #[case] path: AccessPath,
@@ -228,7 +229,7 @@ impl World {
 }
 
 #[test]
-fn a_boundary_that_could_not_be_read_leaves_it_open_and_says_what_to_look_at() {
+fn unread_boundary_gives_unknown_and_names_what_to_check() {
     let mut world = world();
     world.node.boundary = Some(format!("arn:aws:iam::{CONSUMER}:policy/tight"));
     let message = world.message(AccessPath::Direct, AccessAction::Pull);
@@ -240,7 +241,7 @@ fn a_boundary_that_could_not_be_read_leaves_it_open_and_says_what_to_look_at() {
 }
 
 #[test]
-fn an_external_id_that_the_trust_policy_asks_for_otherwise_is_named() {
+fn different_external_id_in_the_trust_policy_is_named() {
     let mut world = world();
     world.grant.role.as_mut().unwrap().external_id = Some("ours".into());
     let trust = world.role.trust.clone().unwrap();
@@ -256,7 +257,7 @@ fn an_external_id_that_the_trust_policy_asks_for_otherwise_is_named() {
 }
 
 #[test]
-fn a_trust_policy_that_names_a_deleted_role_by_its_id_is_told() {
+fn deleted_role_in_a_trust_policy_is_named() {
     let mut world = world();
     let stale = Statement::allow(["sts:AssumeRole"]).to_principals(["AROADELETEDROLE00001"]);
     world.role.trust = Ok(Document::of([stale]));
@@ -265,7 +266,7 @@ fn a_trust_policy_that_names_a_deleted_role_by_its_id_is_told() {
 }
 
 #[test]
-fn what_others_wrote_into_the_repositorys_policy_is_not_told_to_the_tenant() {
+fn foreign_repository_statements_are_not_disclosed() {
     let mut world = world();
     let others = Statement::allow(["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"])
         .sid("secret-project")
@@ -284,7 +285,7 @@ fn what_others_wrote_into_the_repositorys_policy_is_not_told_to_the_tenant() {
 }
 
 #[test]
-fn what_is_not_understood_in_a_shared_policy_is_not_told_word_by_word() {
+fn unsupported_statement_of_a_shared_policy_is_not_quoted() {
     let mut world = world();
     let odd = Statement::deny(["ecr:BatchGetImage"])
         .sid("secret-sid")
@@ -308,7 +309,7 @@ fn what_is_not_understood_in_a_shared_policy_is_not_told_word_by_word() {
 }
 
 #[test]
-fn a_role_that_does_not_exist_is_denied_and_one_that_is_not_managed_unknown() {
+fn missing_role_is_denied_and_unmanaged_role_unknown() {
     let world = world();
     let arn = world.node.arn.clone();
     let judged = |holder| {
@@ -338,7 +339,7 @@ fn a_role_that_does_not_exist_is_denied_and_one_that_is_not_managed_unknown() {
 }
 
 #[test]
-fn access_to_pull_says_nothing_of_pushing() {
+fn pull_access_reports_nothing_about_push() {
     let world = World::of(
         Cluster::of_the_article().admitted(&grant_with_plain_role(|spec| {
             spec.access = crate::api::grant::Access::Pull;
@@ -348,7 +349,7 @@ fn access_to_pull_says_nothing_of_pushing() {
 }
 
 #[test]
-fn prefixes_that_match_nothing_yet_are_told_as_that() {
+fn prefix_without_repositories_depends_on_their_existence() {
     let world = world();
     let readings = Readings {
         repositories: Vec::new(),
@@ -364,7 +365,7 @@ fn prefixes_that_match_nothing_yet_are_told_as_that() {
 }
 
 #[test]
-fn what_takes_too_long_to_follow_is_unknown_and_names_what_helps() {
+fn evaluation_over_its_limit_gives_unknown_with_a_remedy() {
     let world = world();
     let judged = judge(&world.grant, &world.readings(), &|| true);
     assert!(!judged.is_empty());
@@ -380,7 +381,7 @@ fn what_takes_too_long_to_follow_is_unknown_and_names_what_helps() {
 }
 
 #[test]
-fn the_list_is_bounded_and_each_entry_is_there_once() {
+fn list_of_verdicts_is_bounded_and_has_no_duplicates() {
     let world = world();
     let many = |number: usize| Caller::Many {
         name: format!("arn:aws:iam::222222222222:role/r{number}*"),
@@ -400,7 +401,7 @@ fn the_list_is_bounded_and_each_entry_is_there_once() {
 }
 
 #[test]
-fn the_articles_managed_policy_is_what_its_role_goes_by() {
+fn managed_policy_of_the_registry_role_decides() {
     let mut world = World::of(Cluster::of_the_article().admitted(&grant(|_| {})));
     assert!(
         world
@@ -416,7 +417,7 @@ fn the_articles_managed_policy_is_what_its_role_goes_by() {
 }
 
 #[test]
-fn lambda_is_judged_by_the_repositorys_policy_alone() {
+fn lambda_access_depends_on_the_repository_policy_alone() {
     let lambda = grant_with_plain_role(|spec| spec.consumer.lambda = Some(true));
     let mut world = World::of(Cluster::of_the_article().admitted(&lambda));
     let (service, functions) = world.grant.lambda_functions().unwrap();
@@ -445,7 +446,7 @@ fn lambda_is_judged_by_the_repositorys_policy_alone() {
 }
 
 #[test]
-fn an_organization_has_no_lambda_functions_of_its_own() {
+fn organization_has_no_lambda_caller() {
     let spec = |spec: &mut crate::api::CrossAccountRegistryGrantSpec| {
         spec.consumer = organization("o-abcdefghij", &[])
     };
@@ -460,7 +461,7 @@ fn an_organization_has_no_lambda_functions_of_its_own() {
 }
 
 #[test]
-fn where_there_is_more_than_a_status_lists_what_is_denied_is_never_left_out() {
+fn denied_access_is_listed_before_other_verdicts() {
     let world = world();
     let many = |number: usize| Caller::Many {
         name: format!("arn:aws:iam::222222222222:role/r{number}*"),
@@ -487,7 +488,7 @@ fn where_there_is_more_than_a_status_lists_what_is_denied_is_never_left_out() {
 /// The drift that caused the end of the sessions is reverted by then, and clients only need new
 /// sessions.
 #[test]
-fn sessions_that_were_ended_a_moment_ago_are_no_verdict_on_those_to_come() {
+fn sessions_just_ended_do_not_deny_new_ones() {
     let mut world = world();
     let end_of_this_second = now()
         .checked_add(k8s_openapi::jiff::SignedDuration::from_secs(1))

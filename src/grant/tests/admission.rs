@@ -29,7 +29,7 @@ fn refused_under(change: impl FnOnce(&mut RegistryRule), what: &str) {
 }
 
 #[test]
-fn without_an_account_nothing_is_admitted() {
+fn missing_account_admits_nothing() {
     let refusals = Cluster::of_the_article()
         .without(REGISTRY)
         .refusals(&grant(|_| {}));
@@ -37,7 +37,7 @@ fn without_an_account_nothing_is_admitted() {
 }
 
 #[test]
-fn an_account_without_rules_admits_nothing() {
+fn account_without_rules_admits_nothing() {
     for side in [None, Some(RegistrySide::default())] {
         let cluster = Cluster::of_the_article().account(REGISTRY, |spec| spec.registry = side);
         let refusals = cluster.refusals(&grant(|_| {}));
@@ -50,7 +50,7 @@ fn an_account_without_rules_admits_nothing() {
 }
 
 #[test]
-fn what_a_rule_does_not_set_admits_nothing() {
+fn unset_rule_field_admits_nothing() {
     refused_under(
         |rule| rule.namespaces = Namespaces::default(),
         "no rule is for this namespace",
@@ -64,7 +64,7 @@ fn what_a_rule_does_not_set_admits_nothing() {
 }
 
 #[test]
-fn a_rule_for_another_namespace_admits_nothing() {
+fn rule_for_another_namespace_admits_nothing() {
     refused_under(
         |rule| rule.namespaces = namespaces(["team-a"]),
         "no rule is for this namespace",
@@ -76,7 +76,7 @@ fn a_rule_for_another_namespace_admits_nothing() {
 #[case::the_name_and_more("team-bb")]
 #[case::stars_mean_nothing("team-*")]
 #[case::case_matters("Team-B")]
-fn a_namespace_is_named_whole(#[case] name: &str) {
+fn namespace_name_must_match_entirely(#[case] name: &str) {
     refused_under(
         |rule| rule.namespaces = namespaces([name]),
         "no rule is for this namespace",
@@ -100,7 +100,7 @@ fn a_namespace_is_named_whole(#[case] name: &str) {
 #[case::empty(LabelSelector::default(), false)]
 #[case::empty_labels(LabelSelector { match_labels: Some(BTreeMap::new()), match_expressions: None }, false)]
 #[case::empty_expressions(LabelSelector { match_labels: None, match_expressions: Some(Vec::new()) }, false)]
-fn a_selector_admits_the_namespaces_that_it_matches(
+fn selector_admits_only_namespaces_that_it_matches(
     #[case] selector: LabelSelector,
     #[case] admitted: bool,
 ) {
@@ -111,14 +111,14 @@ fn a_selector_admits_the_namespaces_that_it_matches(
 #[rstest]
 #[case::not_in(expression("team", "NotIn", ["a"]))]
 #[case::must_not_exist(expression("team", "DoesNotExist", []))]
-fn a_namespace_that_is_not_known_yet_is_matched_by_no_selector(#[case] selector: LabelSelector) {
+fn selector_does_not_match_an_unknown_namespace(#[case] selector: LabelSelector) {
     let cluster = under(|rule| rule.namespaces = selected(selector));
     cluster.admitted(&grant(|_| {}));
     cluster.without_namespaces().refusals(&grant(|_| {}));
 }
 
 #[test]
-fn a_selectors_labels_and_expressions_must_all_match() {
+fn selector_labels_and_expressions_must_all_match() {
     let mut selector = expression("stage", "In", ["test"]);
     selector.match_labels = labelled("team", "b").match_labels;
     let cluster = under(|rule| rule.namespaces = selected(selector)).label("team-b", "team", "b");
@@ -129,7 +129,7 @@ fn a_selectors_labels_and_expressions_must_all_match() {
 }
 
 #[test]
-fn names_and_selector_are_a_union() {
+fn names_and_selector_of_a_rule_are_a_union() {
     let both = |name| Namespaces {
         selector: Some(labelled("team", "b")),
         ..namespaces([name])
@@ -155,7 +155,7 @@ fn names_and_selector_are_a_union() {
 #[case::name_that_ends_where_the_prefix_does("team-b/*", "team-b", false)]
 #[case::everything("*", "anything/at-all", true)]
 #[case::everything_covers_prefixes("*", "anything/*", true)]
-fn a_repository_must_lie_inside_the_rules(
+fn repository_outside_the_rule_is_not_admitted(
     #[case] rule: &str,
     #[case] asked: &str,
     #[case] admitted: bool,
@@ -174,7 +174,7 @@ fn a_repository_must_lie_inside_the_rules(
 #[case("**")]
 #[case("Team-b/*")]
 #[case("team-?/*")]
-fn a_rule_that_is_malformed_admits_nothing(#[case] malformed: &str) {
+fn malformed_rule_admits_nothing(#[case] malformed: &str) {
     refused_under(
         |rule| rule.repositories = strings([malformed]),
         "repository miqp-devops",
@@ -182,7 +182,7 @@ fn a_rule_that_is_malformed_admits_nothing(#[case] malformed: &str) {
 }
 
 #[test]
-fn every_repository_that_is_not_admitted_is_named() {
+fn every_refused_repository_is_named() {
     let cluster = under(|rule| rule.repositories = strings(["team-b/*"]));
     let asked =
         grant(|spec| spec.registry.repositories = strings(["team-a/*", "team-b/web", "other"]));
@@ -199,7 +199,7 @@ fn every_repository_that_is_not_admitted_is_named() {
 #[case(Access::PullPush, Access::Pull, true)]
 #[case(Access::PullPush, Access::PullPush, true)]
 #[case(Access::Pull, Access::PullPush, false)]
-fn a_grant_gives_at_most_what_the_rule_allows(
+fn access_above_the_rules_maximum_is_not_admitted(
     #[case] most: Access,
     #[case] asked: Access,
     #[case] admitted: bool,
@@ -214,7 +214,7 @@ fn a_grant_gives_at_most_what_the_rule_allows(
 }
 
 #[test]
-fn only_the_consumers_listed_are_admitted() {
+fn only_listed_consumers_are_admitted() {
     refused_under(
         |rule| rule.consumers = strings(["333333333333"]),
         "consumer 222222222222",
@@ -223,7 +223,7 @@ fn only_the_consumers_listed_are_admitted() {
 }
 
 #[test]
-fn every_managed_policy_must_be_listed() {
+fn every_managed_policy_must_be_listed_in_the_rule() {
     let read_only = ManagedPolicy::AmazonEC2ContainerRegistryReadOnly;
     refused_under(
         |rule| rule.managed_policies = vec![read_only],
@@ -246,13 +246,13 @@ fn every_managed_policy_must_be_listed() {
 }
 
 #[test]
-fn without_the_role_its_managed_policies_do_not_matter() {
+fn managed_policies_without_the_role_need_no_rule() {
     under(|rule| rule.managed_policies.clear())
         .admitted(&grant(|spec| spec.paths = vec![AccessPath::Direct]));
 }
 
 #[test]
-fn one_rule_must_fit_whole() {
+fn one_rule_must_admit_the_entire_grant() {
     let rules = [
         registry_rule(|rule| rule.max_access = Access::Pull),
         registry_rule(|rule| rule.consumers.clear()),
@@ -279,7 +279,7 @@ fn two_rules_do_not_add_up_for_two_repositories() {
 }
 
 #[test]
-fn a_refusal_tells_what_is_not_admitted_and_nothing_of_what_else_there_is() {
+fn refusal_names_the_request_and_discloses_no_other_rule() {
     let secret = registry_rule(|rule| {
         rule.namespaces = namespaces(["secret-team"]);
         rule.repositories = strings(["secret-project/*"]);
@@ -298,7 +298,7 @@ fn a_refusal_tells_what_is_not_admitted_and_nothing_of_what_else_there_is() {
 }
 
 #[test]
-fn both_accounts_refusals_are_told_at_once() {
+fn refusals_of_both_accounts_are_reported_together() {
     let cluster = under(|rule| rule.consumers.clear()).consumer_rules([]);
     let refusals = cluster.refusals(&grant(|_| {}));
     assert_eq!(refusals.len(), 2, "{refusals:#?}");
@@ -313,7 +313,7 @@ fn both_accounts_refusals_are_told_at_once() {
 }
 
 #[test]
-fn a_wrong_region_does_not_hide_that_no_rule_admits_the_grant() {
+fn wrong_region_does_not_hide_a_missing_rule() {
     let cluster = under(|rule| rule.consumers.clear());
     let refusals = cluster.refusals(&grant(|spec| {
         spec.registry.regions = strings(["cn-north-1"])
@@ -342,7 +342,7 @@ fn for_organization(rule: &[&str], paths: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn an_organization_is_admitted_only_where_a_rule_names_it() {
+fn organization_is_admitted_only_if_a_rule_names_it() {
     assert_eq!(
         for_organization(&["o-a1b2c3d4e5"], &[]),
         Vec::<String>::new()
@@ -362,7 +362,7 @@ fn an_organization_is_admitted_only_where_a_rule_names_it() {
 }
 
 #[test]
-fn a_unit_is_admitted_inside_what_a_rule_names_and_nowhere_else() {
+fn unit_is_admitted_only_inside_what_a_rule_names() {
     let (one, other) = (
         "o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*",
         "o-a1b2c3d4e5/r-ab12/ou-ab12-22222222/*",
@@ -378,14 +378,14 @@ fn a_unit_is_admitted_inside_what_a_rule_names_and_nowhere_else() {
 }
 
 #[test]
-fn naming_every_account_does_not_admit_an_organization() {
+fn listed_accounts_do_not_admit_an_organization() {
     let cluster = under(|rule| rule.consumers = strings([CONSUMER, "333333333333"]));
     let asked = grant_with_plain_role(|spec| spec.consumer = organization("o-a1b2c3d4e5", &[]));
     assert!(cluster.validate(&asked).is_err());
 }
 
 #[test]
-fn other_peoples_statements_are_replaced_only_where_a_rule_allows_it() {
+fn replacing_foreign_statements_needs_a_rule_that_allows_it() {
     let asked = grant(|spec| spec.registry.replace_sids = strings(["new statement"]));
     let refusals = under(|_| {}).refusals(&asked);
     assert!(refusals[0].contains("replaceSids"), "{refusals:?}");

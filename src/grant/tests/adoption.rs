@@ -4,8 +4,9 @@
 use super::drift::as_made;
 use super::resources::{Cluster, grant_with_plain_role, now, owner};
 use crate::api::conditions::Reason;
-use crate::grant::desired::{DesiredRole, Owner, TAG_ALLOW_ADOPT};
+use crate::grant::desired::DesiredRole;
 use crate::grant::diff::{Step, registry_role};
+use crate::grant::ownership::{Owner, TAG_ALLOW_ADOPT};
 use crate::grant::{GrantName, Problem};
 
 fn taking_over() -> DesiredRole {
@@ -54,7 +55,7 @@ fn consent_names_the_installation_and_the_grant() {
 }
 
 #[test]
-fn consent_without_an_installation_is_refused_with_the_tag_to_set() {
+fn consent_without_an_installation_is_refused_naming_the_tag() {
     let earlier = owner().grant.to_string();
     let refused = with_consent(&owner(), &earlier).unwrap_err();
     assert!(

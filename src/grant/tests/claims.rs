@@ -20,7 +20,7 @@ fn claims(change: impl FnOnce(&mut Spec)) -> Applied {
 }
 
 #[test]
-fn the_articles_grant_claims_everything_that_it_touches() {
+fn grant_claims_every_place_that_it_touches() {
     insta::assert_json_snapshot!(claims(|_| {}), @r#"
     {
       "spec": {
@@ -82,7 +82,7 @@ fn the_articles_grant_claims_everything_that_it_touches() {
 }
 
 #[test]
-fn what_is_not_touched_is_not_claimed() {
+fn untouched_places_are_not_claimed() {
     let direct = claims(|spec| {
         spec.paths = vec![AccessPath::Direct];
         spec.consumer.instance_role = None;
@@ -101,7 +101,7 @@ fn what_is_not_touched_is_not_claimed() {
 }
 
 #[test]
-fn claims_cover_the_repositories_of_their_regions_alone() {
+fn claims_cover_only_repositories_in_their_regions() {
     let claims = claims(|spec| {
         spec.registry.regions = strings(["eu-central-1", "us-east-1"]);
         spec.registry.repositories = strings(["web", "team-b/*"]);
@@ -122,7 +122,7 @@ fn claims_cover_the_repositories_of_their_regions_alone() {
 }
 
 #[test]
-fn what_the_spec_leaves_out_stays_claimed_until_it_is_revoked() {
+fn places_dropped_from_the_spec_stay_claimed_until_revoked() {
     let before = claims(|spec| spec.registry.repositories = strings(["old", "team-b/*"]));
     let after = claims(|spec| {
         spec.registry.repositories = strings(["new"]);
@@ -136,13 +136,13 @@ fn what_the_spec_leaves_out_stays_claimed_until_it_is_revoked() {
 }
 
 #[test]
-fn growing_by_what_is_claimed_already_changes_nothing() {
+fn growing_by_present_claims_changes_nothing() {
     let claims = claims(|spec| spec.registry.repositories = strings(["web", "team-b/*"]));
     assert_eq!(claims.grown_by(&claims), claims);
 }
 
 #[test]
-fn claims_carry_the_spec_that_they_are_of() {
+fn claims_contain_the_spec_that_they_come_from() {
     let resource = grant(|spec| spec.registry.repositories = strings(["miqp-devops"]));
     assert_eq!(
         Cluster::of_the_article()
@@ -205,7 +205,7 @@ fn places(claims: &Applied) -> Places {
 /// One problem that waiting may solve is enough for a claim to stay despite the annotation
 /// `registrygrants.dev/abandon`.
 #[test]
-fn a_prefix_is_given_up_only_where_waiting_helps_with_none_of_it() {
+fn prefix_is_given_up_only_if_waiting_helps_no_part_of_it() {
     let before = on(&[(LOST, &["team/*"])]);
     let found = |name: &str, reason| {
         (
@@ -232,7 +232,7 @@ fn a_prefix_is_given_up_only_where_waiting_helps_with_none_of_it() {
 
 proptest! {
     #[test]
-    fn growing_loses_nothing_and_invents_nothing(before in some_claims(), new in some_claims()) {
+    fn growing_gives_exactly_the_union_of_claims(before in some_claims(), new in some_claims()) {
         let (mut repositories, mut roles, mut instances) = places(&before);
         let (new_repositories, new_roles, new_instances) = places(&new);
         for (region, patterns) in new_repositories {
@@ -246,13 +246,13 @@ proptest! {
     }
 
     #[test]
-    fn growing_twice_is_growing_once(before in some_claims(), new in some_claims()) {
+    fn growing_twice_equals_growing_once(before in some_claims(), new in some_claims()) {
         let grown = before.grown_by(&new);
         prop_assert_eq!(grown.grown_by(&new), grown);
     }
 
     #[test]
-    fn what_was_covered_stays_covered(
+    fn growing_keeps_repositories_covered(
         before in some_claims(),
         new in some_claims(),
         region in "[a-c]",
@@ -275,7 +275,7 @@ proptest! {
 }
 
 #[test]
-fn a_vanished_grants_claims_are_revoked_but_for_the_roles_that_its_successor_claims() {
+fn vanished_grants_claims_exclude_its_successors_roles() {
     let vanished = Cluster::of_the_article().admitted(&grant(|_| {})).claims();
     let successor = vanished.clone();
     let left = vanished.without_roles_of(&successor);
@@ -342,7 +342,7 @@ const LOST: &str = "eu-west-3";
 const GOOD: &str = "us-east-1";
 
 #[test]
-fn a_claim_is_dropped_by_itself_once_it_is_revoked_and_stays_until_then() {
+fn claim_is_dropped_only_after_its_revocation() {
     let before = on(&[(GOOD, &["app", "old"]), (LOST, &["app", "team/*"])]);
     let nothing = Applied::none();
     let all = [
@@ -369,7 +369,7 @@ fn a_claim_is_dropped_by_itself_once_it_is_revoked_and_stays_until_then() {
 }
 
 #[test]
-fn what_is_still_wanted_is_not_judged_here() {
+fn wanted_claims_are_not_among_those_to_keep() {
     let before = on(&[(GOOD, &["app", "old"])]);
     let wanted = on(&[(GOOD, &["app"])]);
     assert_eq!(
@@ -384,7 +384,7 @@ fn what_is_still_wanted_is_not_judged_here() {
 }
 
 #[test]
-fn a_repository_that_another_claim_holds_keeps_no_second_one() {
+fn repository_under_another_claim_keeps_no_second_claim() {
     let before = on(&[(GOOD, &["team/*", "team/web"])]);
     let wanted = on(&[(GOOD, &["team/web"])]);
     let found = [(GOOD, "team/web", false), (GOOD, "team/api", true)];
@@ -395,7 +395,7 @@ fn a_repository_that_another_claim_holds_keeps_no_second_one() {
 
 /// Its access should stay, and no other claim would record that.
 #[test]
-fn a_repository_whose_new_claim_could_not_be_recorded_keeps_the_old_one() {
+fn repository_without_a_recorded_new_claim_keeps_the_old_one() {
     let before = on(&[(GOOD, &["team"])]);
     let wanted = on(&[(GOOD, &["team*"])]);
     assert_eq!(
@@ -405,7 +405,7 @@ fn a_repository_whose_new_claim_could_not_be_recorded_keeps_the_old_one() {
 }
 
 #[test]
-fn a_part_of_what_is_claimed_is_claimed() {
+fn part_of_a_claimed_place_is_claimed() {
     let claims = on(&[(GOOD, &["team/*", "app"])]);
     let is_claimed = |region: &str, pattern: &str| {
         claims.claims(&Place::Repositories {
@@ -419,7 +419,7 @@ fn a_part_of_what_is_claimed_is_claimed() {
 }
 
 #[test]
-fn a_place_is_given_up_only_where_waiting_does_not_help() {
+fn place_is_given_up_only_if_waiting_does_not_help() {
     let repositories = Place::Repositories {
         region: LOST.into(),
         pattern: "app".parse().unwrap(),
@@ -463,7 +463,7 @@ fn a_place_is_given_up_only_where_waiting_does_not_help() {
 
 proptest! {
     #[test]
-    fn claims_are_their_places(claims in some_claims()) {
+    fn claims_equal_the_claims_on_their_places(claims in some_claims()) {
         prop_assert_eq!(places(&claims.only(|_| true)), places(&claims));
         prop_assert!(claims.only(|_| false).is_empty());
         for place in claims.places() {
@@ -476,7 +476,7 @@ proptest! {
     /// Regardless of other places, a claim stays if its place could not be revoked, and goes if it
     /// was.
     #[test]
-    fn each_place_is_judged_by_itself(
+    fn each_place_is_kept_or_dropped_by_its_own_problem(
         before in some_claims(),
         done in prop::collection::btree_map(("[a-c]", "[x-z]{2,3}"), any::<bool>(), 0..12),
     ) {

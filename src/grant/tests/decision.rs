@@ -38,7 +38,7 @@ fn name(decision: &Decision) -> &'static str {
 }
 
 #[test]
-fn a_grant_that_is_admitted_is_made_true_whatever_was_before() {
+fn admitted_grant_is_enforced_whatever_was_applied() {
     let before = applied(&grant(|_| {}));
     for applied in [None, Some(&before)] {
         assert_eq!(
@@ -49,7 +49,7 @@ fn a_grant_that_is_admitted_is_made_true_whatever_was_before() {
 }
 
 #[test]
-fn a_mistake_keeps_what_held_before_and_says_what_is_wrong() {
+fn invalid_spec_keeps_the_last_grant_and_reports_why() {
     let before = applied(&grant(|_| {}));
     match Cluster::of_the_article().decide(&mistaken(), Some(&before)) {
         Decision::Enforce {
@@ -64,7 +64,7 @@ fn a_mistake_keeps_what_held_before_and_says_what_is_wrong() {
 }
 
 #[test]
-fn a_mistake_in_a_new_grant_opens_nothing() {
+fn invalid_new_grant_grants_nothing() {
     assert_eq!(
         name(&Cluster::of_the_article().decide(&mistaken(), None)),
         "Unknown"
@@ -78,7 +78,7 @@ fn a_mistake_in_a_new_grant_opens_nothing() {
 #[case::less_access(vec![registry_rule(|rule| rule.max_access = Access::Pull)])]
 #[case::other_repositories(vec![registry_rule(|rule| rule.repositories = strings(["team-b/*"]))])]
 #[case::no_managed_policies(vec![registry_rule(|rule| rule.managed_policies.clear())])]
-fn a_narrowed_rule_takes_back_what_a_mistake_would_keep(
+fn narrowed_rule_revokes_despite_an_invalid_spec(
     #[case] rules: Vec<crate::api::account::RegistryRule>,
     #[values(false, true)] spec_is_wrong: bool,
 ) {
@@ -109,7 +109,7 @@ fn a_narrowed_rule_takes_back_what_a_mistake_would_keep(
 }
 
 #[test]
-fn a_consumer_that_no_longer_admits_the_instance_role_takes_the_grant_back() {
+fn narrowed_consumer_rule_revokes_the_grant() {
     let before = applied(&grant(|_| {}));
     let narrowed =
         Cluster::of_the_article().consumer_rules([consumer_rule(|rule| rule.roles.clear())]);
@@ -120,7 +120,7 @@ fn a_consumer_that_no_longer_admits_the_instance_role_takes_the_grant_back() {
 }
 
 #[test]
-fn without_the_registrys_account_everything_stays_as_it_is() {
+fn missing_registry_account_leaves_everything_unchanged() {
     let before = applied(&grant(|_| {}));
     let gone = Cluster::of_the_article().without(REGISTRY);
     assert_eq!(name(&gone.decide(&grant(|_| {}), Some(&before))), "Unknown");
@@ -135,7 +135,7 @@ fn without_the_registrys_account_everything_stays_as_it_is() {
 #[case::other_repositories(spec_with("/registry/repositories", json!(["secret/*"])))]
 #[case::another_consumer(spec_with("/consumer/accountID", json!("333333333333")))]
 #[case::another_registry(spec_with("/registry/accountID", json!("333333333333")))]
-fn a_forged_record_opens_nothing(#[case] spec: Value) {
+fn forged_record_grants_nothing(#[case] spec: Value) {
     let forged = Applied {
         spec,
         ..applied(&grant(|_| {}))
@@ -148,7 +148,7 @@ fn a_forged_record_opens_nothing(#[case] spec: Value) {
 }
 
 #[test]
-fn a_forged_record_moves_no_grant_to_another_account() {
+fn forged_record_does_not_move_a_grant_to_another_account() {
     let other = "333333333333";
     let admitting = |spec: &mut crate::api::AWSAccountSpec| {
         spec.registry = Some(crate::api::account::RegistrySide {
@@ -174,7 +174,7 @@ fn spec_with(place: &str, value: Value) -> Value {
 }
 
 #[test]
-fn a_mistake_never_opens_more_than_what_held_before() {
+fn invalid_spec_never_grants_more_than_before() {
     let before = applied(&grant_with_plain_role(|spec| spec.access = Access::Pull));
     let wider = grant(|spec| {
         spec.registry.regions = strings(["cn-north-1"]);
@@ -194,7 +194,7 @@ fn a_mistake_never_opens_more_than_what_held_before() {
 }
 
 #[test]
-fn a_narrowed_rule_takes_back_also_what_has_become_invalid_meanwhile() {
+fn narrowed_rule_revokes_a_grant_that_became_invalid() {
     let before = applied(&grant(|_| {}));
     let cluster = Cluster::of_the_article()
         .registry_rules([])
@@ -206,7 +206,7 @@ fn a_narrowed_rule_takes_back_also_what_has_become_invalid_meanwhile() {
 }
 
 #[test]
-fn an_account_whose_path_changes_does_not_make_its_grants_invalid() {
+fn changed_account_path_keeps_grants_valid() {
     let narrowed = grant(|spec| {
         spec.consumer.whole_account = None;
         spec.consumer.roles = Some(strings(["registry-grants/miq-instance"]));
@@ -223,7 +223,7 @@ type Spec = crate::api::grant::CrossAccountRegistryGrantSpec;
 #[rstest]
 #[case::replacing(|spec: &mut Spec| spec.registry.replace_sids = strings(["new statement"]), "replaceSids")]
 #[case::retaining(|spec: &mut Spec| spec.deletion_policy = DeletionPolicy::Retain, "deletionPolicy Retain")]
-fn to_be_refused_something_beside_access_takes_no_access_away_and_gives_none(
+fn refused_extra_request_neither_revokes_nor_grants_access(
     #[case] change: fn(&mut Spec),
     #[case] refused: &str,
 ) {
@@ -258,7 +258,7 @@ fn suspended(change: impl FnOnce(&mut Spec)) -> CrossAccountRegistryGrant {
 }
 
 #[test]
-fn a_suspended_grant_stands_as_it_was_applied_whatever_its_spec_says_now() {
+fn suspended_grant_stays_as_it_was_applied() {
     let before = applied(&grant(|_| {}));
     let changed = suspended(|spec| spec.registry.repositories = strings(["everything/*"]));
     match Cluster::of_the_article().decide(&changed, Some(&before)) {
@@ -277,7 +277,7 @@ fn is_frozen_with_nothing(decision: &Decision) -> bool {
 }
 
 #[test]
-fn a_frozen_grant_without_a_record_holds_nothing_and_rules_bind_it_all_the_same() {
+fn frozen_grant_without_a_record_is_still_bound_by_rules() {
     let observing = grant(|spec| spec.mode = Mode::Observe);
     for frozen in [suspended(|_| {}), observing] {
         assert!(is_frozen_with_nothing(
@@ -293,7 +293,7 @@ fn a_frozen_grant_without_a_record_holds_nothing_and_rules_bind_it_all_the_same(
 }
 
 #[test]
-fn a_grant_without_a_record_is_looked_up_by_its_spec_whether_rules_admit_it_or_not() {
+fn meant_grant_does_not_depend_on_the_rules() {
     let asked = grant(|_| {});
     let meant = |cluster: &Cluster| {
         let grant = meant(&name_of(&asked), &asked.spec, cluster, &installation());
@@ -309,7 +309,7 @@ fn a_grant_without_a_record_is_looked_up_by_its_spec_whether_rules_admit_it_or_n
 }
 
 #[test]
-fn rules_bind_a_suspended_grant_as_before() {
+fn narrowed_rule_revokes_a_suspended_grant() {
     let before = applied(&grant(|_| {}));
     let narrowed = Cluster::of_the_article()
         .registry_rules([registry_rule(|rule| rule.max_access = Access::Pull)]);
@@ -343,7 +343,7 @@ fn stays(cluster: &Cluster, asked: &CrossAccountRegistryGrant, applied: Option<&
 }
 
 #[test]
-fn what_is_deleted_stays_only_where_that_is_asked_and_admitted_on_both_sides_and_was_applied() {
+fn deleted_grant_is_retained_only_if_asked_admitted_and_applied() {
     let both = || {
         Cluster::of_the_article()
             .registry_rules([registry_rule(|rule| rule.allow_retain = true)])

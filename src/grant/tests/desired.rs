@@ -68,7 +68,7 @@ fn inline(role: &DesiredRole) -> Value {
 }
 
 #[test]
-fn the_articles_role_trusts_the_consumer_and_carries_the_managed_policy() {
+fn registry_role_trusts_the_consumer_and_has_the_managed_policy() {
     let role = Cluster::of_the_article()
         .desired(&grant(|_| {}))
         .registry_role
@@ -89,7 +89,7 @@ fn the_articles_role_trusts_the_consumer_and_carries_the_managed_policy() {
 }
 
 #[test]
-fn the_articles_instance_role_trusts_ec2() {
+fn instance_role_trusts_ec2() {
     let instance = Cluster::of_the_article()
         .desired(&grant(|_| {}))
         .instance
@@ -107,7 +107,7 @@ fn the_articles_instance_role_trusts_ec2() {
 }
 
 #[test]
-fn the_instance_role_may_do_on_its_side_what_both_paths_need() {
+fn instance_role_policy_allows_what_both_paths_need() {
     let instance = Cluster::of_the_article()
         .desired(&grant(|_| {}))
         .instance
@@ -140,7 +140,7 @@ fn the_instance_role_may_do_on_its_side_what_both_paths_need() {
 }
 
 #[test]
-fn the_direct_path_alone_makes_no_role_in_the_registry_and_asks_for_no_sts() {
+fn direct_path_alone_needs_neither_registry_role_nor_sts() {
     let asked = grant(|spec| spec.paths = vec![AccessPath::Direct]);
     let desired = Cluster::of_the_article().desired(&asked);
     assert_eq!(desired.registry_role, None);
@@ -152,7 +152,7 @@ fn the_direct_path_alone_makes_no_role_in_the_registry_and_asks_for_no_sts() {
 }
 
 #[test]
-fn the_path_by_the_role_alone_gives_the_instance_role_nothing_but_the_role() {
+fn role_path_alone_allows_the_instance_role_only_to_assume() {
     let policy = inline(&instance(|spec| spec.paths = vec![AccessPath::AssumeRole]).role);
     let role = "arn:aws:iam::111111111111:role/registry-grants/puller";
     assert_eq!(
@@ -162,7 +162,7 @@ fn the_path_by_the_role_alone_gives_the_instance_role_nothing_but_the_role() {
 }
 
 #[test]
-fn pull_never_carries_an_action_that_writes() {
+fn pull_never_contains_an_action_that_writes() {
     let pull = [
         "ecr:BatchCheckLayerAvailability",
         "ecr:BatchGetImage",
@@ -178,7 +178,7 @@ fn pull_never_carries_an_action_that_writes() {
 }
 
 #[test]
-fn the_role_reaches_only_the_repositories_and_regions_named() {
+fn registry_role_reaches_only_the_named_repositories() {
     let cluster =
         Cluster::of_the_article().registry_rules([super::resources::registry_rule(|rule| {
             rule.repositories = strings(["*"])
@@ -205,7 +205,7 @@ fn the_role_reaches_only_the_repositories_and_regions_named() {
 }
 
 #[test]
-fn managed_policies_stand_instead_of_the_inline_one() {
+fn managed_policies_replace_the_inline_policy() {
     let role = registry_role(|spec| {
         let role = spec.registry.role.as_mut().unwrap();
         role.managed_policies = vec![ManagedPolicy::AmazonEC2ContainerRegistryPowerUser];
@@ -216,7 +216,7 @@ fn managed_policies_stand_instead_of_the_inline_one() {
 }
 
 #[test]
-fn narrowed_to_roles_only_those_may_assume_the_registrys_role() {
+fn narrowed_trust_allows_only_the_named_roles() {
     let role = registry_role(|spec| {
         spec.consumer.whole_account = None;
         spec.consumer.instance_role = None;
@@ -239,7 +239,7 @@ fn narrowed_to_roles_only_those_may_assume_the_registrys_role() {
 #[rstest]
 #[case::not_said(None)]
 #[case::said_to_be_false(Some(false))]
-fn where_only_an_instance_role_is_named_only_that_role_is_let_in(
+fn consumer_with_only_an_instance_role_lets_in_that_role_alone(
     #[case] whole_account: Option<bool>,
 ) {
     let role = registry_role(|spec| spec.consumer.whole_account = whole_account);
@@ -248,7 +248,7 @@ fn where_only_an_instance_role_is_named_only_that_role_is_let_in(
 }
 
 #[test]
-fn the_instance_role_that_is_let_in_has_its_own_accounts_path() {
+fn trust_names_the_instance_role_under_its_accounts_path() {
     let cluster = Cluster::of_the_article()
         .consumer_rules([super::resources::consumer_rule(|rule| {
             rule.roles = strings(["nodes/*"])
@@ -271,7 +271,7 @@ fn the_instance_role_that_is_let_in_has_its_own_accounts_path() {
 }
 
 #[test]
-fn an_external_id_is_asked_for_beside_the_narrowing() {
+fn external_id_is_required_in_addition_to_the_narrowing() {
     let role = registry_role(|spec| {
         spec.consumer.whole_account = None;
         spec.registry.role.as_mut().unwrap().external_id = Some("ticket-7".into());
@@ -315,7 +315,7 @@ fn an_external_id_is_asked_for_beside_the_narrowing() {
     "ec2.amazonaws.com",
     "amazonaws.eu"
 )]
-fn everything_names_the_accounts_partition(
+fn desired_state_uses_the_accounts_partition(
     #[case] partition: Partition,
     #[case] region: &str,
     #[case] name: &str,
@@ -349,7 +349,7 @@ fn everything_names_the_accounts_partition(
 }
 
 #[test]
-fn what_is_made_says_whose_it_is_and_stays_within_its_boundary() {
+fn created_roles_have_owner_tags_and_the_boundary() {
     let boundary = "arn:aws:iam::111111111111:policy/boundary";
     let cluster = Cluster::of_the_article().roles(REGISTRY, |roles| {
         roles.permissions_boundary = Some(boundary.into())
@@ -376,7 +376,7 @@ fn what_is_made_says_whose_it_is_and_stays_within_its_boundary() {
 }
 
 #[test]
-fn policy_names_fit_iam_also_where_the_grants_name_is_long() {
+fn policy_name_of_a_long_grant_name_fits_iam() {
     let mut long = owner();
     long.grant.namespace = "n".repeat(63);
     long.grant.name = "x".repeat(190);

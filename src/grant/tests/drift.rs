@@ -1,8 +1,9 @@
 //! Strategies that generate drifted roles and profiles of ours, for the laws.
 
 use super::resources::{installation, owner};
-use crate::grant::desired::{DesiredRole, Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
+use crate::grant::desired::DesiredRole;
 use crate::grant::observed::{InstanceProfile, Role};
+use crate::grant::ownership::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
 use crate::policy::{Document, ParseError, Statement};
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};

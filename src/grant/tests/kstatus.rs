@@ -163,7 +163,7 @@ fn assert_well_formed(status: &Status, generation: i64) {
 }
 
 #[test]
-fn every_reason_is_here_and_in_the_operations_guide_and_nothing_else_is() {
+fn operations_guide_lists_exactly_the_reasons() {
     let every: BTreeSet<String> = EVERY.iter().map(ToString::to_string).collect();
     // Compared with the definition, so that a new reason cannot be missing here.
     let defined = include_str!("../../api/conditions.rs")
@@ -185,7 +185,7 @@ fn every_reason_is_here_and_in_the_operations_guide_and_nothing_else_is() {
 }
 
 #[test]
-fn every_problem_is_stalled_where_only_a_person_helps_and_reconciling_where_it_mends_itself() {
+fn problem_is_stalled_if_only_a_person_helps_else_reconciling() {
     for reason in EVERY {
         let Some(expected) = meaning(reason) else {
             continue;
@@ -229,7 +229,7 @@ fn every_problem_is_stalled_where_only_a_person_helps_and_reconciling_where_it_m
 }
 
 #[test]
-fn what_is_no_problem_is_current_once_it_holds_and_in_progress_until_then() {
+fn grant_without_problems_is_current_once_in_place() {
     let told = |outcome: Outcome| outcome.status(None, Some(3), &at(0));
     let granted = told(outcome(|_| {}));
     let not_managed = told(outcome(|outcome| {
@@ -273,7 +273,7 @@ fn what_is_no_problem_is_current_once_it_holds_and_in_progress_until_then() {
 }
 
 #[test]
-fn an_observed_grant_that_could_not_be_read_says_so_and_not_that_it_observes() {
+fn observed_grant_with_a_read_error_reports_the_error() {
     let denied = outcome(|outcome| {
         outcome.pending = Some(Vec::new());
         outcome.role = StatusPart::Failed(Problem::new(Reason::AccessDenied, "iam:GetRole"));
@@ -324,7 +324,7 @@ fn much(verdict: AccessVerdict) -> Outcome {
 
 /// An object in the API server can have about 1.5 MB.
 #[test]
-fn a_status_is_bounded_however_much_there_is_to_tell() {
+fn status_size_is_bounded() {
     let bytes = |outcome: &Outcome| {
         let status = outcome.status(None, Some(1), &at(0));
         assert_well_formed(&status, 1);

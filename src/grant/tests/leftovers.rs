@@ -1,9 +1,9 @@
 //! Leftovers of a grant are removed entirely, or stay as they are.
 
 use super::resources::{Cluster, grant, grant_with_plain_role, owner};
-use crate::grant::desired::TAG_GRANT;
 use crate::grant::diff;
 use crate::grant::observed::{Instance, InstanceProfile, Role};
+use crate::grant::ownership::TAG_GRANT;
 use crate::grant::sweep::{Leftover, leftovers};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
@@ -62,7 +62,7 @@ fn words(leftover: &Leftover) -> Vec<String> {
 }
 
 #[test]
-fn a_registrys_role_goes_with_all_that_is_ours_on_it() {
+fn leftover_registry_role_is_removed_with_our_parts() {
     let name = "puller";
     let plain = registry_role(|_| {});
     assert_eq!(
@@ -87,7 +87,7 @@ fn a_registrys_role_goes_with_all_that_is_ours_on_it() {
 }
 
 #[test]
-fn an_instance_role_goes_with_its_profile() {
+fn leftover_instance_role_is_removed_with_its_profile() {
     let [leftover] = &instance(|_, _| {})[..] else {
         panic!("role and profile belong together")
     };
@@ -104,7 +104,7 @@ fn an_instance_role_goes_with_its_profile() {
 }
 
 #[test]
-fn a_registrys_role_that_others_have_put_to_use_stays_as_it_is() {
+fn registry_role_with_other_users_stays_unchanged() {
     let stays =
         |change: fn(&mut Role)| registry_role(change).removal().expect_err("it should stay");
     let inline = |role: &mut Role| drop(role.inline.insert("theirs".into(), Ok(foreign_policy())));
@@ -132,7 +132,7 @@ fn a_registrys_role_that_others_have_put_to_use_stays_as_it_is() {
 }
 
 #[test]
-fn an_instance_role_that_others_have_put_to_use_stays_as_it_is_and_its_profile_with_it() {
+fn instance_role_with_other_users_stays_with_its_profile() {
     let stays = |change: fn(&mut Role, &mut InstanceProfile)| {
         for leftover in instance(change) {
             assert!(leftover.removal().is_err(), "{leftover:#?}");
@@ -156,7 +156,7 @@ fn an_instance_role_that_others_have_put_to_use_stays_as_it_is_and_its_profile_w
 }
 
 #[test]
-fn a_profile_that_holds_a_role_which_is_not_found_stays() {
+fn profile_with_a_role_that_is_no_leftover_stays() {
     let profile = |roles: &[&str]| InstanceProfile {
         arn: "arn:aws:iam::222222222222:instance-profile/registry-grants/nodes".into(),
         tags: owner().tags(),
@@ -174,7 +174,7 @@ fn a_profile_that_holds_a_role_which_is_not_found_stays() {
 }
 
 #[test]
-fn an_instance_role_stays_where_instance_profiles_are_not_looked_at() {
+fn instance_role_stays_if_profiles_are_not_read() {
     let Leftover { role, .. } = instance(|_, _| {}).remove(0);
     let (name, role) = role.unwrap();
     let why = leftovers(vec![(name, role, owner())], None)[0]
@@ -187,7 +187,7 @@ proptest! {
     /// Nodes have foreign policies: none is ever removed from a role, and no role that has one is
     /// removed.
     #[test]
-    fn what_others_put_on_an_instance_role_is_never_removed(
+    fn foreign_policies_on_an_instance_role_are_never_removed(
         role in super::drift::changed_role(
             &Cluster::of_the_article().desired(&grant(|_| {})).instance.unwrap().role,
             super::drift::our_tags(),
@@ -203,7 +203,7 @@ proptest! {
     /// Whatever the drift of a role, no foreign policy is ever removed from it, and no role that
     /// has one is removed.
     #[test]
-    fn what_others_put_on_a_role_is_never_removed(
+    fn foreign_policies_on_a_registry_role_are_never_removed(
         role in super::drift::changed_role(
             &Cluster::of_the_article().desired(&grant_with_plain_role(|_| {})).registry_role.unwrap(),
             super::drift::our_tags(),

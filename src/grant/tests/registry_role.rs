@@ -56,7 +56,7 @@ fn after(change: impl FnOnce(&mut Role)) -> String {
 }
 
 #[test]
-fn a_role_that_is_not_there_is_made_with_its_permissions() {
+fn missing_role_is_created_with_its_permissions() {
     insta::assert_snapshot!(words(&steps(&desired(), None)), @r"
     create role puller
     set policy OURS of role puller
@@ -68,7 +68,7 @@ fn a_role_that_is_not_there_is_made_with_its_permissions() {
 }
 
 #[test]
-fn a_role_is_made_with_its_boundary_and_tags_in_one_call() {
+fn role_is_created_with_boundary_and_tags_in_one_call() {
     match steps(&desired(), None).remove(0) {
         Step::CreateRole {
             boundary,
@@ -94,14 +94,14 @@ fn a_role_is_made_with_its_boundary_and_tags_in_one_call() {
 }
 
 #[test]
-fn what_is_right_is_left_alone() {
+fn correct_role_needs_no_step() {
     assert_eq!(after(|_| {}), "");
     let managed = desired_with_managed_policies();
     assert_eq!(steps(&managed, Some(&as_made(&managed, &owner()))), []);
 }
 
 #[test]
-fn changes_by_hand_are_put_back() {
+fn manual_changes_are_reverted() {
     let foreign = || {
         Document::parse(
             r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}}"#,
@@ -124,7 +124,7 @@ fn changes_by_hand_are_put_back() {
 }
 
 #[test]
-fn tags_and_boundaries_that_are_not_asked_for_stay() {
+fn foreign_tags_and_boundary_of_the_role_are_kept() {
     assert_eq!(
         after(|role| drop(role.tags.insert("cost-center".into(), "7".into()))),
         ""
@@ -135,7 +135,7 @@ fn tags_and_boundaries_that_are_not_asked_for_stay() {
 }
 
 #[test]
-fn a_role_of_a_dead_uid_is_taken_over_after_a_restore_from_backup() {
+fn role_with_another_uid_is_tagged_again_after_a_restore() {
     let words = after(|role| {
         drop(
             role.tags
@@ -146,7 +146,7 @@ fn a_role_of_a_dead_uid_is_taken_over_after_a_restore_from_backup() {
 }
 
 #[test]
-fn from_managed_to_least_privilege_there_is_no_moment_without_access() {
+fn switch_from_managed_to_inline_never_interrupts_access() {
     let mut managed = desired_with_managed_policies();
     managed.name = "puller".into();
     insta::assert_snapshot!(words(&steps(&DesiredRole { boundary: None, ..desired() }, Some(&as_made(&managed, &owner())))), @r"
@@ -156,7 +156,7 @@ fn from_managed_to_least_privilege_there_is_no_moment_without_access() {
 }
 
 #[test]
-fn what_others_put_on_the_role_is_removed_before_ours_needs_its_room() {
+fn foreign_policies_are_removed_before_ours_are_set() {
     let steps = after(|role| {
         role.inline.clear();
         role.inline.insert("ten-kilobytes".into(), unreadable());
@@ -168,7 +168,7 @@ fn what_others_put_on_the_role_is_removed_before_ours_needs_its_room() {
 }
 
 #[test]
-fn a_role_under_another_path_is_a_conflict() {
+fn role_under_another_path_is_a_conflict() {
     let role = Role {
         path: "/old/".into(),
         ..as_made(&desired(), &owner())
@@ -182,7 +182,7 @@ fn a_role_under_another_path_is_a_conflict() {
 }
 
 #[test]
-fn a_role_that_is_not_ours_is_a_conflict_that_says_whose_it_is() {
+fn foreign_role_is_a_conflict_that_names_its_owner() {
     let mut role = as_made(&desired(), &owner());
     role.tags.clear();
     let problem = registry_role(&desired(), Some(&role), &owner(), now()).unwrap_err();
@@ -197,7 +197,7 @@ fn a_role_that_is_not_ours_is_a_conflict_that_says_whose_it_is() {
     "team-b/other",
     "belongs to another installation of this operator;"
 )]
-fn a_conflict_tells_no_other_tenants_names(
+fn conflict_discloses_no_names_of_other_tenants(
     #[case] installation: &str,
     #[case] grant: &str,
     #[case] whose: &str,
@@ -220,7 +220,7 @@ fn a_conflict_tells_no_other_tenants_names(
 }
 
 #[test]
-fn a_trust_policy_beyond_the_accounts_limit_is_refused_before_anything_is_written() {
+fn trust_policy_over_the_accounts_limit_is_never_written() {
     let many = (0..60)
         .map(|n| format!("roles-of-a-team/number-{n:03}/*"))
         .collect::<Vec<_>>();
@@ -245,7 +245,7 @@ fn a_trust_policy_beyond_the_accounts_limit_is_refused_before_anything_is_writte
 }
 
 #[test]
-fn an_inline_policy_beyond_iams_limit_is_refused_before_anything_is_written() {
+fn inline_policy_over_the_limit_of_iam_is_never_written() {
     let everything = super::resources::registry_rule(|rule| rule.repositories = strings(["*"]));
     let asked = grant_with_plain_role(|spec| {
         spec.registry.repositories = (0..100)
@@ -266,7 +266,7 @@ fn an_inline_policy_beyond_iams_limit_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_role_is_emptied_before_it_is_deleted() {
+fn role_is_emptied_before_its_deletion() {
     let mut role = as_made(&desired_with_managed_policies(), &owner());
     role.inline.insert("by-hand".into(), unreadable());
     let name = "ECS-AssumeRole-MIQDevOps";
@@ -284,7 +284,7 @@ fn either_kind() -> impl Strategy<Value = DesiredRole> {
 
 proptest! {
     #[test]
-    fn whatever_became_of_our_role_one_pass_makes_it_exactly_right(
+    fn drifted_role_is_exactly_right_after_one_pass(
         (desired, role) in either_kind().prop_flat_map(|desired| (Just(desired.clone()), changed_role(&desired, our_tags()))),
     ) {
         let mut iam = Iam::default().with_role(&desired.name, Some(role.clone()));
@@ -309,7 +309,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_became_of_our_role_it_can_be_deleted(
+    fn drifted_role_can_be_deleted(
         (desired, role) in either_kind().prop_flat_map(|desired| (Just(desired.clone()), changed_role(&desired, our_tags()))),
     ) {
         let mut iam = Iam::default().with_role(&desired.name, Some(role.clone()));
@@ -318,7 +318,7 @@ proptest! {
     }
 
     #[test]
-    fn a_role_without_our_tags_is_in_no_step(role in changed_role(&desired(), foreign_tags())) {
+    fn role_without_our_tags_is_in_no_step(role in changed_role(&desired(), foreign_tags())) {
         let problem = registry_role(&desired(), Some(&role), &owner(), now()).unwrap_err();
         prop_assert_eq!(problem.reason, Reason::Conflict);
         prop_assert_eq!(removal("puller", Some(&role)), []);

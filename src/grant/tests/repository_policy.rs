@@ -70,7 +70,7 @@ fn statements(document: &Document) -> Vec<Value> {
 }
 
 #[test]
-fn the_articles_policy_means_what_was_made_by_hand() {
+fn computed_policy_means_the_same_as_the_manual_one() {
     let made = policy(&grant(|_| {})).unwrap();
     assert!(
         made.same_meaning(&Document::parse(REPOSITORY_POLICY).unwrap()),
@@ -79,7 +79,7 @@ fn the_articles_policy_means_what_was_made_by_hand() {
 }
 
 #[test]
-fn unless_asked_to_the_policy_does_not_name_the_registrys_role() {
+fn registry_role_is_not_named_without_a_request() {
     let statement = only_statement(&grant_with_plain_role(|_| {}));
     assert_eq!(
         statement["Principal"],
@@ -89,7 +89,7 @@ fn unless_asked_to_the_policy_does_not_name_the_registrys_role() {
 }
 
 #[test]
-fn pull_never_carries_an_action_that_writes() {
+fn pull_never_contains_an_action_that_writes() {
     let statement = only_statement(&grant_with_plain_role(|spec| spec.access = Access::Pull));
     let actions = [
         "ecr:BatchCheckLayerAvailability",
@@ -100,7 +100,7 @@ fn pull_never_carries_an_action_that_writes() {
 }
 
 #[test]
-fn a_token_is_never_asked_of_a_repositorys_policy() {
+fn repository_policy_never_contains_the_token_action() {
     assert!(
         !policy(&grant(|_| {}))
             .unwrap()
@@ -110,7 +110,7 @@ fn a_token_is_never_asked_of_a_repositorys_policy() {
 }
 
 #[test]
-fn the_path_by_the_role_alone_needs_no_repository_policy() {
+fn role_path_alone_contributes_nothing() {
     assert_eq!(
         policy(&grant_with_plain_role(
             |spec| spec.paths = vec![AccessPath::AssumeRole]
@@ -120,14 +120,14 @@ fn the_path_by_the_role_alone_needs_no_repository_policy() {
 }
 
 #[test]
-fn the_path_by_the_role_alone_names_the_role_where_asked_to_and_not_the_consumer() {
+fn role_path_alone_names_only_the_registry_role_on_request() {
     let statement = only_statement(&grant(|spec| spec.paths = vec![AccessPath::AssumeRole]));
     let role = "arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps";
     assert_eq!(statement["Principal"], json!({ "AWS": role }));
 }
 
 #[test]
-fn without_the_role_its_name_is_in_no_policy() {
+fn grant_without_a_role_names_none() {
     let statement = only_statement(&grant(|spec| spec.paths = vec![AccessPath::Direct]));
     assert_eq!(
         statement["Principal"],
@@ -136,7 +136,7 @@ fn without_the_role_its_name_is_in_no_policy() {
 }
 
 #[test]
-fn narrowing_holds_for_the_consumer_and_lets_the_registrys_own_role_through() {
+fn narrowing_limits_the_consumer_but_not_the_registry_role() {
     let document = policy(&grant(|spec| {
         spec.consumer.whole_account = None;
         spec.consumer.instance_role = None;
@@ -159,7 +159,7 @@ fn narrowing_holds_for_the_consumer_and_lets_the_registrys_own_role_through() {
 }
 
 #[test]
-fn an_instance_role_in_an_account_that_is_not_managed_is_let_in_under_the_usual_path() {
+fn instance_role_of_an_unmanaged_account_has_the_default_path() {
     let cluster = Cluster::of_the_article().without(super::resources::CONSUMER);
     let admitted = cluster.admitted(&grant_with_plain_role(|spec| {
         spec.consumer.whole_account = None
@@ -172,7 +172,7 @@ fn an_instance_role_in_an_account_that_is_not_managed_is_let_in_under_the_usual_
 }
 
 #[test]
-fn a_role_of_default_name_can_be_named_as_well() {
+fn registry_role_of_default_name_can_be_named() {
     let asked = grant(|spec| {
         spec.registry.role = Some(RegistryRoleSpec {
             name_in_repository_policy: true,
@@ -193,7 +193,7 @@ fn a_role_of_default_name_can_be_named_as_well() {
 /// ECR refuses a policy that names a role which does not exist, with the statements of all grants
 /// in it. And a grant that names another tenant's role must not give that role access.
 #[test]
-fn a_role_that_is_not_known_to_be_ours_is_not_named() {
+fn registry_role_not_known_to_be_ours_is_not_named() {
     let admitted = Cluster::of_the_article().admitted(&grant(|_| {}));
     let principals = |role_is_ours| {
         let contributions = admitted.contributions("us-east-1", role_is_ours);
@@ -214,7 +214,7 @@ fn a_role_that_is_not_known_to_be_ours_is_not_named() {
 }
 
 #[test]
-fn lambda_gets_a_statement_of_its_own_for_the_consumers_functions_in_the_repositorys_region() {
+fn lambda_statement_is_limited_to_functions_of_the_region() {
     let asked = grant_with_plain_role(|spec| spec.consumer.lambda = Some(true));
     let statements = statements(&policy(&asked).unwrap());
     assert_eq!(statements.len(), 2);
@@ -270,7 +270,7 @@ fn of_organization(paths: &[&str]) -> Value {
 }
 
 #[test]
-fn an_organization_is_let_in_by_its_id_and_its_units_by_their_paths() {
+fn organizations_are_matched_by_id_and_units_by_path() {
     let whole = of_organization(&[]);
     assert_eq!(whole["Principal"], json!({ "AWS": "*" }));
     assert_eq!(

@@ -9,7 +9,8 @@ use crate::api::grant::{
     CrossAccountRegistryGrantSpec, DeletionPolicy, InstanceRoleSpec, ManagedPolicy, Management,
     Mode, OrganizationSpec, RegistryRoleSpec, RegistrySpec,
 };
-use crate::grant::desired::{Desired, Owner};
+use crate::grant::desired::Desired;
+use crate::grant::ownership::Owner;
 use crate::grant::{
     AccountId, AccountLookup, Decision, Grant, GrantInput, GrantName, Problem, RuleContext,
     validate,

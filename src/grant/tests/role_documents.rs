@@ -9,11 +9,12 @@ use super::resources::{
 use super::resources::{registry_rule, strings};
 use crate::api::conditions::Reason;
 use crate::api::grant::{Management, OnDelete};
-use crate::grant::desired::{DesiredInstance, Owner};
+use crate::grant::desired::DesiredInstance;
 use crate::grant::diff::{
     Sharers, Step, instance, refused_trust, registry_role, retain_instance_role, without_instance,
 };
 use crate::grant::observed::{Instance, Role};
+use crate::grant::ownership::Owner;
 use crate::policy::dead_ids::{self, Cleaned};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
@@ -132,7 +133,7 @@ proptest! {
     /// Stripping: checked after each single call, so that it also holds if the operator stops
     /// there.
     #[test]
-    fn no_step_of_one_grant_takes_from_another_that_keeps_the_role(
+    fn no_step_takes_access_from_another_managing_grant(
         foreign in foreign_statements(),
         attached in any::<bool>(),
         goes in 0_usize..3,
@@ -158,7 +159,7 @@ proptest! {
     /// Stripping, in the registry account: whatever the drift of the role, every trust policy that
     /// is written names its consumer.
     #[test]
-    fn every_trust_policy_that_is_written_for_a_registry_role_lets_its_consumer_in(
+    fn every_written_registry_trust_allows_the_consumer(
         role in changed_role(
             &Cluster::of_the_article().desired(&grant_with_plain_role(|_| {})).registry_role.unwrap(),
             our_tags(),
@@ -200,7 +201,7 @@ fn alive_statement() -> Statement {
 /// Blocking: if IAM refuses a document because of another author's statement, everything else is
 /// done all the same.
 #[test]
-fn a_trust_policy_that_is_refused_keeps_nobody_out_of_the_role() {
+fn refused_trust_policy_does_not_stop_other_steps() {
     let all = ["a", "b"].map(named);
     let mut iam = shared(&all[..1], &[], false);
     // Somebody replaced the trust policy, and named a role that has been deleted since.
@@ -216,7 +217,7 @@ fn a_trust_policy_that_is_refused_keeps_nobody_out_of_the_role() {
 #[case::of_others(Management::Extend, OnDelete::DeleteRole)]
 #[case::that_stays(Management::Create, OnDelete::RemoveAccess)]
 #[case::that_others_use(Management::Create, OnDelete::DeleteRole)]
-fn a_trust_policy_that_is_refused_keeps_no_access_on_a_role(
+fn refused_trust_policy_does_not_keep_the_inline_policy(
     #[case] management: Management,
     #[case] on_delete: OnDelete,
 ) {
@@ -267,7 +268,7 @@ fn without_dead(role: &mut Role) -> Vec<Statement> {
 }
 
 #[test]
-fn a_deleted_principal_that_blocks_a_trust_policy_is_named() {
+fn deleted_principal_that_blocks_a_trust_policy_is_named() {
     let iam = blocked(Management::Extend);
     let trust = iam.roles[ROLE].trust.clone().unwrap();
     let account = CONSUMER.parse().unwrap();
@@ -282,7 +283,7 @@ fn a_deleted_principal_that_blocks_a_trust_policy_is_named() {
 }
 
 #[test]
-fn a_revocation_ends_once_the_deleted_principal_is_proven() {
+fn revocation_completes_once_the_dead_principal_is_proven() {
     let mut iam = blocked(Management::Extend);
     let mut observed = iam.instance(ROLE, "");
     assert_eq!(
@@ -304,7 +305,7 @@ fn a_revocation_ends_once_the_deleted_principal_is_proven() {
 }
 
 #[test]
-fn a_trust_policy_of_which_nothing_would_be_left_is_not_written() {
+fn empty_trust_policy_is_never_written() {
     let mut iam = blocked(Management::Extend);
     let role = iam.roles.get_mut(ROLE).unwrap();
     role.trust = Ok(Document::of([
@@ -326,7 +327,7 @@ fn a_trust_policy_of_which_nothing_would_be_left_is_not_written() {
 }
 
 #[test]
-fn a_role_that_only_deleted_principals_used_beside_us_is_deleted() {
+fn role_used_only_by_dead_principals_and_us_is_deleted() {
     let mut iam = shared(&[owner()], &[dead_statement()], false);
     let mut observed = iam.instance(ROLE, ROLE);
     without_dead(observed.role.as_mut().unwrap());
@@ -346,7 +347,7 @@ fn a_role_that_only_deleted_principals_used_beside_us_is_deleted() {
 /// Displacement: a grant that is in place stays in place, whatever others add to the same
 /// documents.
 #[test]
-fn others_who_fill_the_trust_policy_push_no_grant_out() {
+fn full_foreign_trust_policy_does_not_push_grants_out() {
     let all = ["a", "b"].map(named);
     let many: Vec<Statement> = (0..20)
         .map(|number| {
@@ -375,7 +376,7 @@ fn others_who_fill_the_trust_policy_push_no_grant_out() {
 /// IAM limits the inline policies of a role together. Each grant writes only its own policy, so a
 /// grant that grows finds no room and takes none from others.
 #[test]
-fn no_grant_writes_or_removes_the_policy_of_another() {
+fn grant_never_changes_the_policy_of_another() {
     let all = ["a", "b", "c"].map(named);
     let iam = shared(&all, &[alive_statement()], true);
     for owner in &all {

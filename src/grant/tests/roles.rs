@@ -7,7 +7,7 @@ use super::resources::{
 use crate::api::account::{ConsumerRule, ConsumerSide, Namespaces, Partition};
 use crate::api::grant::RegistryRoleSpec;
 use crate::grant::GrantName;
-use crate::grant::validate::ConsumerRole;
+use crate::grant::model::ConsumerRole;
 use rstest::rstest;
 
 fn under(change: impl FnOnce(&mut ConsumerRule)) -> Cluster {
@@ -19,13 +19,13 @@ fn admitted(cluster: &Cluster) -> bool {
 }
 
 #[test]
-fn a_refusal_names_the_role_with_its_path() {
+fn refusal_names_the_role_with_its_path() {
     let refusals = under(|rule| rule.roles = strings(["secret/*"])).refusals(&grant(|_| {}));
     insta::assert_snapshot!(refusals.join("\n"), @"NotAdmitted: AWSAccount 222222222222 does not admit instance role registry-grants/miq-instance for namespace team-b: a cluster admin can add a rule under spec.consumer.rules");
 }
 
 #[test]
-fn an_account_without_rules_admits_no_instance_role() {
+fn account_without_rules_admits_no_instance_role() {
     for side in [None, Some(ConsumerSide::default())] {
         assert!(!admitted(
             &Cluster::of_the_article().account(CONSUMER, |spec| spec.consumer = side)
@@ -43,15 +43,12 @@ fn an_account_without_rules_admits_no_instance_role() {
 #[case::another_path("other/*", false)]
 #[case::star_in_the_middle("registry-grants/*-instance", false)]
 #[case::case_matters("registry-grants/MIQ-*", false)]
-fn a_rule_names_roles_as_they_stand_behind_role_in_their_arn(
-    #[case] role: &str,
-    #[case] fits: bool,
-) {
+fn rule_matches_path_and_name_of_a_role(#[case] role: &str, #[case] fits: bool) {
     assert_eq!(admitted(&under(|rule| rule.roles = strings([role]))), fits);
 }
 
 #[test]
-fn the_accounts_path_decides_which_rule_fits() {
+fn path_of_the_account_decides_which_rule_matches() {
     let moved = |path: &str| {
         under(|rule| rule.roles = strings(["registry-grants/*"]))
             .roles(CONSUMER, |roles| roles.path = path.into())
@@ -63,7 +60,7 @@ fn the_accounts_path_decides_which_rule_fits() {
 }
 
 #[test]
-fn what_a_rule_does_not_set_admits_no_role() {
+fn unset_rule_field_admits_no_role() {
     assert!(!admitted(&under(|rule| rule.roles.clear())));
     assert!(!admitted(&under(
         |rule| rule.namespaces = Namespaces::default()
@@ -71,7 +68,7 @@ fn what_a_rule_does_not_set_admits_no_role() {
 }
 
 #[test]
-fn a_rule_for_another_namespace_admits_no_role() {
+fn rule_for_another_namespace_admits_no_role() {
     assert!(!admitted(&under(
         |rule| rule.namespaces = namespaces(["team-a"])
     )));
@@ -81,7 +78,7 @@ fn a_rule_for_another_namespace_admits_no_role() {
 }
 
 #[test]
-fn one_rule_must_be_for_the_namespace_and_the_role() {
+fn one_rule_must_match_both_namespace_and_role() {
     let rules = [
         consumer_rule(|rule| rule.namespaces = namespaces(["team-a"])),
         consumer_rule(|rule| rule.roles = strings(["registry-grants/other"])),
@@ -90,14 +87,14 @@ fn one_rule_must_be_for_the_namespace_and_the_role() {
 }
 
 #[test]
-fn without_an_instance_role_the_consumers_rules_do_not_matter() {
+fn grant_without_an_instance_role_needs_no_consumer_rule() {
     let cluster = Cluster::of_the_article().consumer_rules([]);
     let admitted = cluster.admitted(&grant(|spec| spec.consumer.instance_role = None));
     assert_eq!(admitted.instance_role, ConsumerRole::NotRequested);
 }
 
 #[test]
-fn a_consumer_that_is_not_managed_does_not_hold_the_registry_side_back() {
+fn unmanaged_consumer_does_not_block_the_registry_side() {
     let admitted = Cluster::of_the_article()
         .without(CONSUMER)
         .admitted(&grant(|_| {}));
@@ -106,7 +103,7 @@ fn a_consumer_that_is_not_managed_does_not_hold_the_registry_side_back() {
 }
 
 #[test]
-fn the_instance_profile_is_called_like_the_role_unless_it_has_a_name() {
+fn unnamed_instance_profile_has_the_roles_name() {
     let profile = |name: Option<&str>| {
         let asked = grant(|spec| {
             spec.consumer
@@ -142,7 +139,7 @@ fn the_instance_profile_is_called_like_the_role_unless_it_has_a_name() {
     "us-gov-west-1",
     "arn:aws-us-gov:iam::111111111111:role/registry-grants/ECS-AssumeRole-MIQDevOps"
 )]
-fn a_roles_arn_has_its_partition_and_path(
+fn role_arn_has_its_partition_and_path(
     #[case] partition: Partition,
     #[case] region: &str,
     #[case] arn: &str,
@@ -157,7 +154,7 @@ fn a_roles_arn_has_its_partition_and_path(
 #[rstest]
 #[case("/", "arn:aws:iam::111111111111:role/ECS-AssumeRole-MIQDevOps")]
 #[case("/a/b/", "arn:aws:iam::111111111111:role/a/b/ECS-AssumeRole-MIQDevOps")]
-fn a_role_has_the_path_that_its_account_says(#[case] path: &str, #[case] arn: &str) {
+fn role_has_the_path_of_its_account(#[case] path: &str, #[case] arn: &str) {
     let cluster = Cluster::of_the_article().roles(REGISTRY, |roles| roles.path = path.into());
     assert_eq!(
         cluster
@@ -171,7 +168,7 @@ fn a_role_has_the_path_that_its_account_says(#[case] path: &str, #[case] arn: &s
 }
 
 #[test]
-fn a_role_without_a_name_gets_one_that_is_its_grants_alone() {
+fn unnamed_role_gets_a_name_unique_to_its_grant() {
     let name = |namespace: &str, name: &str| {
         let mut asked = grant(|spec| spec.registry.role = Some(RegistryRoleSpec::default()));
         asked.metadata.namespace = Some(namespace.into());

@@ -75,12 +75,15 @@ fn may_tag(trust: Document, operator: &str, keys: &[&str]) -> bool {
 #[case::pod_identity(&[&OURS[..], &POD_IDENTITY_TAGS[..]].concat(), true)]
 #[case::pod_identity_whose_tags_are_not_counted_again(&OURS, true)]
 #[case::a_tag_of_something_else(&[OURS[0], OURS[1], "team"], false)]
-fn every_kind_of_identity_gets_in_and_no_other_tag(#[case] keys: &[&str], #[case] allowed: bool) {
+fn trust_accepts_tags_of_every_identity_and_no_others(
+    #[case] keys: &[&str],
+    #[case] allowed: bool,
+) {
     assert_eq!(may_tag(management(&[]).trust(), OPERATOR, keys), allowed);
 }
 
 #[test]
-fn a_tag_that_was_named_gets_in_for_the_operator_alone() {
+fn trust_accepts_a_named_tag_from_the_operator_alone() {
     let keys = [OURS[0], OURS[1], "team"];
     let trust = management(&["team"]).trust();
     assert!(may_tag(trust.clone(), OPERATOR, &keys));

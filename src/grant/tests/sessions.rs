@@ -61,7 +61,7 @@ fn later(seconds: i64) -> Timestamp {
 #[case::from_two_roles_to_one(|spec: &mut Spec| roles(spec, &["ci/web", "ci/old"]), |spec: &mut Spec| roles(spec, &["ci/web"]))]
 #[case::from_a_pattern_to_a_role(|spec: &mut Spec| roles(spec, &["ci/*"]), |spec: &mut Spec| roles(spec, &["ci/web"]))]
 #[case::an_external_id_is_asked_now(|_: &mut Spec| {}, |spec: &mut Spec| spec.registry.role.as_mut().unwrap().external_id = Some("secret".into()))]
-fn whoever_may_not_assume_the_role_any_more_loses_his_sessions(
+fn narrowed_trust_ends_sessions_of_removed_principals(
     #[case] before: fn(&mut Spec),
     #[case] after: fn(&mut Spec),
 ) {
@@ -97,7 +97,7 @@ fn whoever_may_not_assume_the_role_any_more_loses_his_sessions(
 
 /// The role itself records what is pending, so that another process can continue.
 #[test]
-fn the_second_end_of_sessions_survives_a_restart_of_any_length() {
+fn second_end_of_sessions_survives_a_restart() {
     let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
     let (narrowed, _) = pass(
         &as_made(&desired(|_: &mut Spec| {}), &owner()),
@@ -121,7 +121,7 @@ fn the_second_end_of_sessions_survives_a_restart_of_any_length() {
 }
 
 #[test]
-fn a_moment_that_is_far_ahead_is_corrected() {
+fn moment_far_in_the_future_is_corrected() {
     let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
     let (narrowed, _) = pass(
         &as_made(&desired(|_: &mut Spec| {}), &owner()),
@@ -140,7 +140,7 @@ fn a_moment_that_is_far_ahead_is_corrected() {
 #[case::no_external_id_is_asked_any_more(|spec: &mut Spec| spec.registry.role.as_mut().unwrap().external_id = Some("secret".into()), |_: &mut Spec| {})]
 #[case::less_access(|_: &mut Spec| {}, |spec: &mut Spec| spec.access = crate::api::grant::Access::Pull)]
 #[case::other_repositories(|_: &mut Spec| {}, |spec: &mut Spec| spec.registry.regions = strings(["eu-west-1"]))]
-fn nobody_loses_his_sessions_where_nobody_is_shut_out(
+fn unchanged_principals_keep_their_sessions(
     #[case] before: fn(&mut Spec),
     #[case] after: fn(&mut Spec),
 ) {
@@ -150,7 +150,7 @@ fn nobody_loses_his_sessions_where_nobody_is_shut_out(
 }
 
 #[test]
-fn a_pass_that_was_cut_off_in_the_middle_is_finished_by_the_next() {
+fn interrupted_pass_is_completed_by_the_next() {
     let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
     let before = as_made(&desired(|_: &mut Spec| {}), &owner());
     let steps = registry_role(&after, Some(&before), &owner(), now()).unwrap();
@@ -171,7 +171,7 @@ fn a_pass_that_was_cut_off_in_the_middle_is_finished_by_the_next() {
 }
 
 #[test]
-fn once_no_such_session_can_live_any_more_nothing_is_left() {
+fn session_policy_is_deleted_after_all_sessions_expired() {
     let after = desired(|spec: &mut Spec| roles(spec, &["ci/web"]));
     let (narrowed, _) = pass(
         &as_made(&desired(|_: &mut Spec| {}), &owner()),
@@ -186,7 +186,7 @@ fn once_no_such_session_can_live_any_more_nothing_is_left() {
 }
 
 #[test]
-fn whoever_changes_that_policy_ends_all_sessions() {
+fn unreadable_session_policy_ends_all_sessions() {
     let after = desired(|_: &mut Spec| {});
     let mut role = as_made(&after, &owner());
     role.inline
@@ -198,7 +198,7 @@ fn whoever_changes_that_policy_ends_all_sessions() {
 }
 
 #[test]
-fn a_boundary_that_was_lifted_is_put_back_first_for_without_it_no_policy_can_be_put() {
+fn removed_boundary_is_restored_before_any_policy() {
     let mut after = desired(|spec| roles(spec, &["ci/web"]));
     after.boundary = Some("arn:aws:iam::111111111111:policy/b".into());
     let steps = registry_role(

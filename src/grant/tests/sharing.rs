@@ -8,9 +8,10 @@ use super::resources::{
 use crate::api::conditions::Reason;
 use crate::api::grant::{CrossAccountRegistryGrantSpec as Spec, Management, OnDelete};
 use crate::grant::Problem;
-use crate::grant::desired::{DesiredInstance, Owner, TAG_ALLOW_EXTEND};
+use crate::grant::desired::DesiredInstance;
 use crate::grant::diff::{Sharers, Step, instance, retain_instance_role, without_instance};
 use crate::grant::observed::Role;
+use crate::grant::ownership::{Owner, TAG_ALLOW_EXTEND};
 use crate::policy::{Document, Statement};
 use proptest::prelude::*;
 use rstest::rstest;
@@ -109,7 +110,7 @@ impl Life {
 
 proptest! {
     #[test]
-    fn grants_that_share_a_role_come_and_go_in_any_order_and_the_last_one_takes_it_away(
+    fn shared_role_is_deleted_with_the_last_of_its_grants(
         come in Just(["a", "b", "c"]).prop_shuffle(),
         let_go in Just(["a", "b", "c"]).prop_shuffle(),
         remove in Just(["a", "b", "c"]).prop_shuffle(),
@@ -146,7 +147,7 @@ proptest! {
 }
 
 #[test]
-fn a_grant_that_does_not_keep_the_role_is_no_reason_to_share_it() {
+fn role_is_not_shared_with_a_grant_that_left_it() {
     let mut life = Life::default();
     life.create(&named("a"));
     life.keeping.clear();
@@ -212,7 +213,7 @@ fn words(steps: &[Step]) -> String {
 #[rstest]
 #[case::of_this_installation("0123456789ab")]
 #[case::of_any("true")]
-fn a_role_of_others_gets_one_policy_which_goes_without_trace(#[case] consent: &str) {
+fn extended_role_gets_one_policy_that_is_removed_entirely(#[case] consent: &str) {
     let theirs = foreign(|role| drop(role.tags.insert(TAG_ALLOW_EXTEND.into(), consent.into())));
     let (steps, mut iam) = extend(Some(theirs.clone())).unwrap();
     assert_eq!(words(&steps), "set policy OURS of role miq-instance");
@@ -248,21 +249,21 @@ fn take_off(iam: &mut Iam) -> String {
 #[case::a_deleted_principal(
     r#"{"Sid":"OldDeployer","Effect":"Allow","Principal":{"AWS":"AROADEADDEADDEADDEAD1"},"Action":"sts:AssumeRole"}"#
 )]
-fn the_trust_policy_of_a_role_that_is_extended_is_never_written(#[case] statement: &str) {
+fn trust_policy_of_an_extended_role_is_never_written(#[case] statement: &str) {
     let trust = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
     let (steps, _) = extend(Some(foreign(|role| role.trust = Document::parse(&trust)))).unwrap();
     assert_eq!(words(&steps), "set policy OURS of role miq-instance");
 }
 
 #[test]
-fn an_unreadable_trust_policy_does_not_keep_a_role_from_being_extended() {
+fn role_with_unreadable_trust_can_be_extended() {
     let (steps, _) = extend(Some(foreign(|role| role.trust = Document::parse("[]")))).unwrap();
     assert_eq!(words(&steps), "set policy OURS of role miq-instance");
 }
 
 /// Earlier versions added a trust statement.
 #[test]
-fn a_trust_statement_that_was_added_earlier_stays_until_the_grant_goes() {
+fn earlier_trust_statement_stays_until_the_grant_leaves() {
     let theirs = foreign(|_| {});
     let before = theirs.trust.clone().unwrap();
     let ours = extending().role.trust;
@@ -290,7 +291,7 @@ fn a_trust_statement_that_was_added_earlier_stays_until_the_grant_goes() {
 #[case::refused(|role: &mut Role| drop(role.tags.insert(TAG_ALLOW_EXTEND.into(), "false".into())), Reason::ConsentMissing, "true")]
 #[case::elsewhere(|role: &mut Role| role.path = "/nodes/".into(), Reason::Conflict, "/nodes/")]
 #[case::made_by_another_grant(|role: &mut Role| role.tags.extend(named("a").tags()), Reason::Conflict, "grant team-b/a")]
-fn a_role_whose_owner_does_not_consent_is_left_alone(
+fn role_without_consent_is_left_unchanged(
     #[case] change: fn(&mut Role),
     #[case] reason: Reason,
     #[case] says: &str,
@@ -301,12 +302,12 @@ fn a_role_whose_owner_does_not_consent_is_left_alone(
 }
 
 #[test]
-fn a_role_that_is_not_there_yet_is_waited_for() {
+fn extending_a_missing_role_reports_role_not_found() {
     assert_eq!(extend(None).unwrap_err().reason, Reason::RoleNotFound);
 }
 
 #[test]
-fn a_role_whose_owner_withdraws_consent_can_still_be_let_go_of() {
+fn role_with_withdrawn_consent_can_be_released() {
     let (_, mut iam) = extend(Some(foreign(|_| {}))).unwrap();
     iam.roles
         .get_mut(ROLE)
@@ -332,7 +333,7 @@ fn ours() -> Iam {
 }
 
 #[test]
-fn a_role_that_only_loses_access_stays_in_its_profile_and_is_nobodys() {
+fn role_with_remove_access_stays_in_its_profile_unowned() {
     let mut iam = ours();
     let observed = iam.instance(ROLE, ROLE);
     let none = Sharers::default();
@@ -373,7 +374,7 @@ fn a_role_that_only_loses_access_stays_in_its_profile_and_is_nobodys() {
 }
 
 #[test]
-fn a_role_that_is_retained_keeps_its_access_and_is_nobodys() {
+fn retained_role_keeps_its_access_and_loses_its_owner() {
     let mut iam = ours();
     let before = iam.roles[ROLE].clone();
     let steps = retain_instance_role(
@@ -412,7 +413,7 @@ fn a_role_that_is_retained_keeps_its_access_and_is_nobodys() {
 }
 
 #[test]
-fn a_shared_role_of_which_one_grant_is_retained_is_the_others_with_that_policy_on_it() {
+fn shared_role_retained_by_one_grant_passes_to_the_other() {
     let mut life = Life::default();
     let (first, second) = (named("a"), named("b"));
     life.create(&first);
@@ -440,7 +441,7 @@ fn a_shared_role_of_which_one_grant_is_retained_is_the_others_with_that_policy_o
 }
 
 #[test]
-fn a_role_in_somebody_elses_profile_loses_access_and_its_holder_is_named() {
+fn role_in_a_foreign_profile_loses_access_naming_the_profile() {
     let mut iam = ours();
     let mut observed = iam.instance(ROLE, ROLE);
     observed.held_by = [ROLE.to_owned(), "theirs".to_owned()].into();
@@ -465,7 +466,7 @@ fn a_role_in_somebody_elses_profile_loses_access_and_its_holder_is_named() {
 }
 
 #[test]
-fn a_role_whose_maker_went_without_handing_it_over_is_the_one_that_shares_its() {
+fn role_of_a_vanished_owner_passes_to_its_sharer() {
     let mut life = Life::default();
     let (lost, stays) = (named("a"), named("b"));
     life.create(&lost);

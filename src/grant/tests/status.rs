@@ -1,6 +1,6 @@
 //! Texts of the status, by example.
 
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{self, ConditionType, Reason};
 use crate::api::grant::{
     Applied, ConsumerStatus, CrossAccountRegistryGrantStatus as Status, RegistryStatus,
 };
@@ -72,10 +72,7 @@ pub fn problem(reason: Reason) -> Problem {
 }
 
 pub fn condition(status: &Status, kind: ConditionType) -> Option<&Condition> {
-    status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == kind.to_string())
+    conditions::find(&status.conditions, kind)
 }
 
 pub fn told(outcome: &Outcome) -> Status {
@@ -94,7 +91,7 @@ fn lines(status: &Status) -> String {
 }
 
 #[test]
-fn a_grant_that_holds_says_so_in_every_condition() {
+fn grant_in_place_has_every_condition_true() {
     insta::assert_snapshot!(lines(&told(&outcome(|_| {}))), @r"
     Ready=True Granted: account 222222222222 has Pull access
     AccountsReady=True CredentialsVerified: accounts in place
@@ -105,7 +102,7 @@ fn a_grant_that_holds_says_so_in_every_condition() {
 }
 
 #[test]
-fn a_consumer_that_is_not_managed_does_not_hold_readiness_back() {
+fn unmanaged_consumer_does_not_prevent_ready() {
     let status = told(&outcome(|outcome| {
         outcome.consumer = StatusPart::NotManaged("there is no AWSAccount 222222222222".into());
     }));
@@ -119,7 +116,7 @@ fn a_consumer_that_is_not_managed_does_not_hold_readiness_back() {
 }
 
 #[test]
-fn one_accounts_failure_does_not_hide_the_others() {
+fn failure_of_one_account_does_not_hide_the_other() {
     let status = told(&outcome(|outcome| {
         outcome.consumer = StatusPart::Failed(problem(Reason::AccessDenied));
         outcome.each_repository = repositories([("web", Err(problem(Reason::UnreadablePolicy)))]);
@@ -135,7 +132,7 @@ fn one_accounts_failure_does_not_hide_the_others() {
 }
 
 #[test]
-fn what_was_not_tried_points_to_what_stopped_it() {
+fn blocked_part_names_the_part_that_blocks_it() {
     let status = told(&outcome(|outcome| {
         let wrong = problem(Reason::WrongAccount);
         outcome.accounts = StatusPart::Failed(wrong.clone());
@@ -155,7 +152,7 @@ fn what_was_not_tried_points_to_what_stopped_it() {
 
 /// Leftovers in the consumer account used to be reported for the registry role.
 #[test]
-fn what_could_not_be_revoked_is_reported_under_the_condition_that_it_belongs_to() {
+fn failed_revocation_is_reported_under_its_condition() {
     let status = told(&outcome(|outcome| {
         let left = &mut [problem(Reason::BlockedPolicy)];
         outcome.consumer = StatusPart::NotRequested("no instance role".into()).with(left);
@@ -179,7 +176,7 @@ fn what_could_not_be_revoked_is_reported_under_the_condition_that_it_belongs_to(
 }
 
 #[test]
-fn what_failed_and_what_could_not_be_revoked_are_both_reported() {
+fn failed_part_and_failed_revocation_are_both_reported() {
     let part =
         StatusPart::Failed(problem(Reason::Conflict)).with(&mut [problem(Reason::AccessDenied)]);
     assert_eq!(
@@ -198,7 +195,7 @@ fn what_failed_and_what_could_not_be_revoked_are_both_reported() {
 #[case(Reason::Throttled, ConditionType::Reconciling)]
 #[case(Reason::Unavailable, ConditionType::Reconciling)]
 #[case(Reason::Settling, ConditionType::Reconciling)]
-fn what_mends_itself_is_reconciling_and_what_needs_a_person_is_stalled(
+fn transient_problem_is_reconciling_and_lasting_one_stalled(
     #[case] reason: Reason,
     #[case] told_as: ConditionType,
 ) {
@@ -231,10 +228,7 @@ fn told_of(status: &Status, reason: Reason) -> (&str, &str) {
     "check that every account and role that the grant names exists"
 )]
 #[case(Reason::RoleNotFound, "check the role's name, path and account")]
-fn what_never_shows_is_waited_for_for_five_minutes_and_then_a_person_is_asked(
-    #[case] reason: Reason,
-    #[case] advice: &str,
-) {
+fn missing_change_is_stalled_after_five_minutes(#[case] reason: Reason, #[case] advice: &str) {
     let missing = outcome(|outcome| outcome.consumer = StatusPart::Failed(problem(reason)));
     let begun = progressing(None, Some(1), applied(), &at(0));
     let first = missing.status(Some(&begun), Some(1), &at(1));
@@ -257,7 +251,7 @@ fn what_never_shows_is_waited_for_for_five_minutes_and_then_a_person_is_asked(
 }
 
 #[test]
-fn a_changed_spec_and_a_new_problem_are_waited_for_anew() {
+fn changed_spec_or_new_problem_restarts_the_wait() {
     let missing =
         |reason| outcome(|outcome| outcome.consumer = StatusPart::Failed(problem(reason)));
     let settling = missing(Reason::Settling);
@@ -283,7 +277,7 @@ fn a_changed_spec_and_a_new_problem_are_waited_for_anew() {
 }
 
 #[test]
-fn a_mistake_in_one_account_is_told_though_a_repository_is_waited_for() {
+fn account_problem_is_reported_despite_a_missing_repository() {
     let both = outcome(|outcome| {
         outcome.consumer = StatusPart::Failed(problem(Reason::RoleNotFound));
         outcome.each_repository = repositories([("web", Err(problem(Reason::RepositoryNotFound)))]);
@@ -300,7 +294,7 @@ fn a_mistake_in_one_account_is_told_though_a_repository_is_waited_for() {
 }
 
 #[test]
-fn while_access_is_taken_back_the_grant_is_not_ready() {
+fn grant_is_not_ready_during_revocation() {
     let status = told(&outcome(|outcome| {
         outcome.revoking = true;
         outcome.each_repository.clear();
@@ -314,7 +308,7 @@ fn while_access_is_taken_back_the_grant_is_not_ready() {
 }
 
 #[test]
-fn what_a_person_can_mend_is_told_before_what_is_only_missing() {
+fn problem_for_a_person_precedes_a_missing_repository() {
     let missing = |name| (name, Err(problem(Reason::RepositoryNotFound)));
     let denied = ("z", Err(problem(Reason::AccessDenied)));
     let status = told(&outcome(|o| {
@@ -331,7 +325,7 @@ fn what_a_person_can_mend_is_told_before_what_is_only_missing() {
 }
 
 #[test]
-fn without_the_direct_path_there_is_nothing_to_say_about_repositories() {
+fn role_path_alone_reports_no_repositories() {
     let status = told(&outcome(|outcome| {
         outcome.repositories = StatusPart::NotRequested("path Direct was not asked for".into());
         outcome.each_repository.clear();
@@ -344,7 +338,7 @@ fn without_the_direct_path_there_is_nothing_to_say_about_repositories() {
 }
 
 #[test]
-fn transition_times_move_with_the_status_and_not_with_the_message() {
+fn transition_time_moves_with_the_status_only() {
     let first = outcome(|outcome| outcome.role = StatusPart::Failed(problem(Reason::Throttled)));
     let before = first.status(None, Some(1), &at(0));
     let other_words =
@@ -372,7 +366,7 @@ fn transition_times_move_with_the_status_and_not_with_the_message() {
 }
 
 #[test]
-fn before_the_first_write_of_a_generation_its_claims_are_on_record() {
+fn claims_are_recorded_before_the_first_write() {
     let status = progressing(None, Some(1), applied(), &at(0));
     insta::assert_snapshot!(lines(&status), @r"
     Ready=Unknown Progressing: the operator is at work on this generation
@@ -385,7 +379,7 @@ fn before_the_first_write_of_a_generation_its_claims_are_on_record() {
 }
 
 #[test]
-fn at_work_on_a_new_generation_the_other_conditions_still_speak_of_the_old_one() {
+fn other_conditions_describe_the_old_generation_until_done() {
     let stalled = outcome(|outcome| outcome.role = StatusPart::Failed(problem(Reason::Conflict)));
     let before = stalled.status(None, Some(1), &at(0));
     let status = progressing(Some(&before), Some(2), applied(), &at(60));
@@ -413,13 +407,13 @@ fn at_work_on_a_new_generation_the_other_conditions_still_speak_of_the_old_one()
 }
 
 #[test]
-fn a_grant_of_which_nothing_is_left_claims_nothing() {
+fn revoked_grant_claims_nothing() {
     let status = told(&outcome(|outcome| outcome.applied = None));
     assert_eq!(status.applied, None);
 }
 
 #[test]
-fn a_grant_that_is_no_longer_admitted_says_why_and_what_could_not_be_taken_back() {
+fn refused_grant_reports_why_and_what_could_not_be_revoked() {
     let status = told(&outcome(|outcome| {
         outcome.revoking = true;
         outcome.refusal = vec![problem(Reason::NotAdmitted)];
@@ -440,7 +434,7 @@ fn a_grant_that_is_no_longer_admitted_says_why_and_what_could_not_be_taken_back(
 }
 
 #[test]
-fn a_mistake_is_told_while_what_held_before_is_kept() {
+fn invalid_spec_is_reported_while_the_last_grant_is_kept() {
     let status = told(&outcome(|outcome| {
         outcome.refusal = vec![problem(Reason::Invalid)]
     }));

@@ -26,7 +26,7 @@ fn denied() -> Vec<AccessStatus> {
 }
 
 #[test]
-fn ready_is_never_true_beside_a_path_that_is_denied() {
+fn denied_path_prevents_ready() {
     let status = outcome(|outcome| outcome.access = denied()).status(None, Some(1), &at(0));
     let told = ready(&status);
     assert_eq!(
@@ -41,7 +41,7 @@ fn ready_is_never_true_beside_a_path_that_is_denied() {
 }
 
 #[test]
-fn what_is_not_in_place_is_the_reason_and_not_the_access_that_it_costs() {
+fn missing_part_is_the_reason_instead_of_denied_access() {
     let status = outcome(|outcome| {
         outcome.access = denied();
         outcome.consumer = StatusPart::Failed(problem(Reason::RoleNotFound));
@@ -53,7 +53,7 @@ fn what_is_not_in_place_is_the_reason_and_not_the_access_that_it_costs() {
 }
 
 #[test]
-fn an_observed_grant_says_what_would_be_done_and_how_much_there_is_of_it() {
+fn observed_grant_lists_and_counts_pending_changes() {
     let many: Vec<String> = (0..120).map(|number| format!("change {number}")).collect();
     let observed = |pending: Vec<String>| {
         outcome(|outcome| {

@@ -79,14 +79,14 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn the_same_outcome_gives_the_same_status(outcome in some_outcome(), before in some_outcome()) {
+    fn same_outcome_gives_the_same_status(outcome in some_outcome(), before in some_outcome()) {
         let before = before.status(None, Some(1), &at(0));
         let once = outcome.status(Some(&before), Some(2), &at(60));
         prop_assert_eq!(outcome.status(Some(&once), Some(2), &at(120)), once);
     }
 
     #[test]
-    fn the_same_outcome_changes_the_status_once_at_most_however_long_it_lasts(outcome in some_outcome(), before in some_outcome()) {
+    fn repeated_outcome_changes_the_status_at_most_once(outcome in some_outcome(), before in some_outcome()) {
         let before = before.status(None, Some(2), &at(0));
         let first = outcome.status(Some(&before), Some(2), &at(60));
         let lasting = outcome.status(Some(&first), Some(2), &at(420));
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn a_transition_time_moves_with_its_status_alone(outcome in some_outcome(), before in some_outcome()) {
+    fn transition_time_changes_with_its_status_alone(outcome in some_outcome(), before in some_outcome()) {
         let before = before.status(None, Some(1), &at(0));
         for now in outcome.status(Some(&before), Some(2), &at(60)).conditions {
             let was = before.conditions.iter().find(|was| was.type_ == now.type_);
@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn ready_is_true_only_where_nothing_failed(outcome in some_outcome()) {
+    fn ready_is_true_only_without_failures(outcome in some_outcome()) {
         let status = outcome.status(None, Some(1), &at(0));
         let ready = condition(&status, ConditionType::Ready).unwrap();
         let failed = status.conditions.iter().any(|c| c.status == "False" && c.type_ != "Ready");
@@ -114,7 +114,7 @@ proptest! {
     }
 
     #[test]
-    fn a_grant_that_is_not_ready_is_either_reconciling_or_stalled(outcome in some_outcome(), before in some_outcome()) {
+    fn grant_that_is_not_ready_is_reconciling_or_stalled(outcome in some_outcome(), before in some_outcome()) {
         let before = before.status(None, Some(1), &at(0));
         let status = outcome.status(Some(&before), Some(1), &at(60));
         let present = |kind| usize::from(condition(&status, kind).is_some());
@@ -125,7 +125,7 @@ proptest! {
     /// The API server accepts conditions as a map by type, messages of up to 32,768 characters, and
     /// reasons of one word.
     #[test]
-    fn the_api_server_takes_every_condition(outcome in some_outcome()) {
+    fn api_server_accepts_every_condition(outcome in some_outcome()) {
         let conditions = outcome.status(None, Some(1), &at(0)).conditions;
         prop_assert_eq!(conditions.iter().map(|c| &c.type_).collect::<BTreeSet<_>>().len(), conditions.len());
         for condition in conditions {
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn a_claim_is_on_record_and_nothing_else_is_forgotten(before in some_outcome()) {
+    fn recorded_claims_keep_the_rest_of_the_status(before in some_outcome()) {
         let before = before.status(None, Some(1), &at(0));
         let status = progressing(Some(&before), Some(2), applied(), &at(60));
         prop_assert_eq!(&status.applied, &Some(applied()));

@@ -6,7 +6,7 @@ use crate::api::grant::{CrossAccountRegistryGrantStatus as Status, RepositoriesS
 use crate::grant::status::{Outcome, StatusPart};
 
 #[test]
-fn repositories_that_are_missing_are_counted_and_listed_first() {
+fn missing_repositories_are_counted_and_listed_first() {
     let status = told(&outcome(|outcome| {
         outcome.each_repository = repositories([
             ("a", Ok(())),
@@ -42,7 +42,7 @@ fn repositories_that_are_missing_are_counted_and_listed_first() {
 }
 
 #[test]
-fn five_thousand_repositories_leave_the_status_small_and_the_numbers_right() {
+fn status_of_5000_repositories_stays_small_and_counts_right() {
     let missing = |n: usize| n % 10 == 3;
     let each = (0..5_000).map(|n| {
         let outcome = if missing(n) {
@@ -83,7 +83,7 @@ fn five_thousand_repositories_leave_the_status_small_and_the_numbers_right() {
 }
 
 #[test]
-fn five_thousand_granted_repositories_are_listed_to_a_hundred() {
+fn status_lists_100_of_5000_granted_repositories() {
     let each = (0..5_000).map(|n| (format!("r{n:04}"), Ok(())));
     let status = told(&outcome(|outcome| {
         outcome.each_repository = repositories(each)
@@ -118,7 +118,7 @@ fn replacements(status: &Status) -> Vec<String> {
 }
 
 #[test]
-fn what_was_replaced_once_is_told_for_good_and_what_stays_with_the_reason() {
+fn replaced_statements_stay_reported_and_kept_ones_say_why() {
     let first = looked(&["by hand"], &["old"]).status(None, Some(1), &at(0));
     assert_eq!(
         replacements(&first),
@@ -141,7 +141,7 @@ fn what_was_replaced_once_is_told_for_good_and_what_stays_with_the_reason() {
 }
 
 #[test]
-fn a_statement_that_is_there_again_is_not_told_as_replaced() {
+fn statement_that_is_back_is_not_reported_as_replaced() {
     let first = looked(&["by hand"], &[]).status(None, Some(1), &at(0));
     let again = looked(&["by hand"], &["by hand"]).status(Some(&first), Some(1), &at(60));
     assert_eq!(

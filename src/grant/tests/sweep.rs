@@ -3,7 +3,7 @@
 use super::resources::{CONSUMER, Cluster, REGISTRY, grant, installation, owner, strings};
 use crate::api::grant::{Applied, CrossAccountRegistryGrant, CrossAccountRegistryGrantStatus};
 use crate::api::sweep::SweepMode;
-use crate::grant::desired::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
+use crate::grant::ownership::{Owner, TAG_GRANT, TAG_GRANT_UID, TAG_INSTALLATION};
 use crate::grant::sweep::{
     Brake, Circumstances, Claimed, Finding, KnownGrants, Seen, Sightings, SweepDecision, status,
     too_many_at_once, verdict,
@@ -56,7 +56,7 @@ fn claimed(
 }
 
 #[test]
-fn what_a_grant_has_on_record_or_names_in_its_spec_is_claimed_in_its_own_accounts_alone() {
+fn recorded_and_named_places_are_claimed_in_own_accounts_only() {
     let (mut resource, claims) = settled(|_| {});
     resource.spec.registry.role.as_mut().unwrap().name = Some("renamed".into());
     let grants = [(resource, claims)];
@@ -94,14 +94,14 @@ fn what_a_grant_has_on_record_or_names_in_its_spec_is_claimed_in_its_own_account
 }
 
 #[test]
-fn a_role_that_gets_its_name_from_the_grant_is_claimed_before_anything_is_on_record() {
+fn role_of_default_name_is_claimed_without_a_record() {
     let resource = grant(|spec| spec.registry.role = None);
     let name = owner().grant.in_aws(&installation(), 64);
     assert!(claimed(REGISTRY, &[(resource, None)], &[]).has_role(&name));
 }
 
 #[test]
-fn repositories_that_a_grant_asks_for_are_claimed_until_its_record_is_of_what_it_asks_for() {
+fn requested_repositories_are_claimed_until_settled() {
     let asks = |resource: &mut CrossAccountRegistryGrant| {
         resource.spec.registry.repositories = strings(["more/*"])
     };
@@ -118,7 +118,7 @@ fn repositories_that_a_grant_asks_for_are_claimed_until_its_record_is_of_what_it
 }
 
 #[test]
-fn tags_of_another_installation_or_of_none_or_of_no_grant_are_nothing_of_ours() {
+fn resource_without_valid_owner_tags_is_not_ours() {
     let nobody = claimed(REGISTRY, &[], &[]);
     let tags = owner().tags();
     assert_eq!(nobody.former_owner(&tags, &installation()), Some(owner()));
@@ -142,7 +142,7 @@ fn tags_of_another_installation_or_of_none_or_of_no_grant_are_nothing_of_ours() 
 proptest! {
     /// Anyone who may tag roles under the operator's path can write any value.
     #[test]
-    fn no_tag_ends_the_process(grant in any::<String>(), name in "\\PC{0,80}", uid in any::<String>()) {
+    fn arbitrary_tags_never_panic(grant in any::<String>(), name in "\\PC{0,80}", uid in any::<String>()) {
         for grant in [grant, format!("a/{name}"), format!("{name}/b")] {
             let mut tags = owner().tags();
             tags.insert(TAG_GRANT.into(), grant);
@@ -155,7 +155,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_tagged_as_a_grants_that_is_not_settled_is_not_found() {
+fn resources_of_an_unsettled_grant_are_no_orphans() {
     let found = |grants: &[_], unknown: &[_]| {
         claimed(REGISTRY, grants, unknown)
             .former_owner(&owner().tags(), &installation())
@@ -240,7 +240,7 @@ fn all_of(seen: &Seen) -> SweepDecision {
 #[case::a_tenth(1, 9, true)]
 #[case::more_than_a_tenth(1, 8, false)]
 #[case::all_that_there_is(1, 0, false)]
-fn few_things_are_removed_without_being_asked_and_many_are_not(
+fn many_orphans_need_confirmation_and_few_do_not(
     #[case] found: usize,
     #[case] claimed: usize,
     #[case] removed: bool,
@@ -257,7 +257,7 @@ fn few_things_are_removed_without_being_asked_and_many_are_not(
 }
 
 #[test]
-fn many_are_removed_once_just_these_were_confirmed() {
+fn confirmed_orphans_are_removed() {
     let many = seen(12, 100);
     let SweepDecision::Report(Brake::TooMuch { confirm }) = judged(&many, &free()) else {
         panic!("not asked")
@@ -303,7 +303,7 @@ fn many_are_removed_once_just_these_were_confirmed() {
 }
 
 #[test]
-fn what_is_confirmed_goes_as_a_whole() {
+fn confirmation_covers_all_findings_together() {
     let all = seen(8, 0);
     let mut some = all.clone();
     some.findings.truncate(5);
@@ -331,7 +331,7 @@ fn what_is_confirmed_goes_as_a_whole() {
 #[case(Circumstances { mode: SweepMode::Report, ..free() }, Brake::Mode)]
 #[case(Circumstances { grants: 0, ..free() }, Brake::NoGrants)]
 #[case(Circumstances { unknown_grants: 2, ..free() }, Brake::UnknownGrants(2))]
-fn circumstances_hold_everything_back(
+fn blocking_circumstances_remove_nothing(
     #[case] circumstances: Circumstances<'static>,
     #[case] brake: Brake,
 ) {
@@ -358,7 +358,7 @@ fn circumstances_hold_everything_back(
 }
 
 #[test]
-fn a_look_that_did_not_see_all_roles_and_profiles_removes_nothing() {
+fn incomplete_scan_removes_nothing() {
     let seen = Seen {
         identities_complete: false,
         ..seen(1, 100)
@@ -370,7 +370,7 @@ fn a_look_that_did_not_see_all_roles_and_profiles_removes_nothing() {
 }
 
 #[test]
-fn nothing_is_removed_that_was_not_there_at_every_look_for_an_hour() {
+fn orphan_is_removed_only_after_an_hour_in_every_scan() {
     let (both, mut first) = (seen(2, 100), seen(2, 100));
     first.findings.truncate(1);
     let name = |seen: &Seen, at: usize| seen.findings[at].arn.clone();
@@ -411,7 +411,7 @@ fn nothing_is_removed_that_was_not_there_at_every_look_for_an_hour() {
 }
 
 #[test]
-fn what_others_use_is_never_removed_and_counts_for_nothing() {
+fn findings_with_other_users_do_not_count_and_stay() {
     let mut some = seen(7, 100);
     for finding in &mut some.findings[2..] {
         finding.kept = Some("used".into());
@@ -435,7 +435,7 @@ proptest! {
     /// Whatever the circumstances, no finding that is kept or recent is removed, and with a brake
     /// nothing at all.
     #[test]
-    fn no_circumstances_remove_what_should_stay(
+    fn kept_findings_are_never_removed(
         kept in proptest::collection::vec(any::<bool>(), 0..12),
         claimed in 0_usize..200,
         grants in 0_usize..3,
@@ -467,7 +467,7 @@ proptest! {
 // ---- Status
 
 #[test]
-fn the_status_tells_how_many_and_what_to_do_and_the_first_fifty() {
+fn status_lists_the_first_fifty_findings_with_a_remedy() {
     let mut many = seen(60, 5);
     many.findings[0].kept = Some("used".into());
     many.regions = strings(["eu-west-1", "us-east-1"]).into_iter().collect();
@@ -513,7 +513,7 @@ fn the_status_tells_how_many_and_what_to_do_and_the_first_fifty() {
 }
 
 #[test]
-fn one_grant_that_vanishes_is_no_lost_cluster_and_many_are() {
+fn many_vanished_grants_suggest_a_lost_cluster() {
     for (vanished, left, lost) in [
         (0, 0, false),
         (1, 0, false),

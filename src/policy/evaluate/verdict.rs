@@ -1,5 +1,6 @@
 //! The result of an evaluation and its reasons, in words for people.
 
+use crate::text::list_some;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -169,14 +170,9 @@ impl fmt::Display for ButFor {
 /// Lists values in words, but no more of them than people read.
 fn list<'a>(values: impl IntoIterator<Item = &'a String>) -> String {
     const SHOWN: usize = 5;
-    let all: Vec<&str> = values.into_iter().map(String::as_str).collect();
-    match all.as_slice() {
-        [] => "nothing".into(),
-        few if few.len() <= SHOWN => few.join(", "),
-        many => format!(
-            "{} and {} more",
-            many[..SHOWN].join(", "),
-            many.len() - SHOWN
-        ),
+    let mut values = values.into_iter().peekable();
+    if values.peek().is_none() {
+        return "nothing".into();
     }
+    list_some(values, SHOWN, ", ", |more| format!(" and {more} more"))
 }

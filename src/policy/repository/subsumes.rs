@@ -6,12 +6,13 @@ use super::contribution::Contribution;
 use crate::policy::arn::Arn;
 use crate::policy::document::Statement;
 use crate::policy::principals::{PrincipalSet, PrincipalSetKind, like};
+use crate::text::{list_some, truncate};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Maximum number of actions per principal, and of principals, that a reason lists.
 const TOLD: usize = 3;
-/// Maximum length of a reason, in characters.
+/// Maximum length of a reason, in characters: foreign statements can be long.
 const LONGEST: usize = 300;
 
 /// Returns the reason why our statements cannot replace this statement, for people. Returns `None`
@@ -19,7 +20,7 @@ const LONGEST: usize = 300;
 pub fn reason_to_keep(statement: &Statement, ours: &[Contribution]) -> Option<String> {
     let read = match Read::of(statement) {
         Ok(read) => read,
-        Err(why) => return Some(limited(why)),
+        Err(why) => return Some(truncate(why, LONGEST)),
     };
     let allowed = |action: &str, principal: &Principal| {
         ours.iter().any(|Contribution { actions, callers }| {
@@ -38,48 +39,26 @@ pub fn reason_to_keep(statement: &Statement, ours: &[Contribution]) -> Option<St
         actions.sort_unstable();
         actions.dedup();
         if !actions.is_empty() {
-            let more = actions.len().saturating_sub(TOLD);
-            actions.truncate(TOLD);
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
-            };
-            missing.push(format!(
-                "it allows {}{more} to {}",
-                actions.join(", "),
-                principal.name()
-            ));
+            let actions = list_some(actions, TOLD, ", ", |more| format!(" and {more} more"));
+            missing.push(format!("it allows {actions} to {}", principal.name()));
         }
     }
     // AWS returns lists in another order than they were sent. The reason must not change with it.
     missing.sort_unstable();
     missing.dedup();
-    let more = missing.len().saturating_sub(TOLD);
-    missing.truncate(TOLD);
-    let told = (!missing.is_empty()).then(|| missing.join("; "))?;
-    let rest = if more > 0 {
+    if missing.is_empty() {
+        return None;
+    }
+    let told = list_some(missing, TOLD, "; ", |more| {
         format!("; and so for {more} more")
-    } else {
-        String::new()
-    };
+    });
     let under = if read.condition.is_empty() {
         ""
     } else {
         ", under its condition"
     };
-    Some(limited(format!(
-        "{told}{rest}{under}, which no grant on this repository does"
-    )))
-}
-
-/// Shortens a reason: foreign statements can be long.
-fn limited(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
+    let reason = format!("{told}{under}, which no grant on this repository does");
+    Some(truncate(reason, LONGEST))
 }
 
 /// The access that a statement allows. Exists only if every key of the statement is understood.

@@ -60,7 +60,7 @@ fn within(boundary: Document, account: &str, repository: &str) -> Verdict {
 }
 
 #[test]
-fn a_consumers_boundary_opens_other_accounts_repositories_and_of_its_own_only_those_asked_for() {
+fn consumers_boundary_excludes_its_own_other_repositories() {
     let consumer = || management(false, true).boundary();
     assert_eq!(within(consumer(), REGISTRY, "any"), Verdict::Allowed);
     for own in ["any", "team-b/web"] {
@@ -80,7 +80,7 @@ fn a_consumers_boundary_opens_other_accounts_repositories_and_of_its_own_only_th
 #[case("role/registry-grants")]
 #[case("role/team/registry-grants")]
 #[case("role/team/cluster/registry-grants")]
-fn the_operators_role_may_not_change_itself_under_any_path(#[case] role: &str) {
+fn operator_role_cannot_change_itself_under_any_path(#[case] role: &str) {
     let arn = format!("arn:aws:iam::{CONSUMER}:{role}");
     let request = Request {
         principal: Principal::role(&arn, CONSUMER, None),
@@ -124,9 +124,6 @@ fn the_operators_role_may_not_change_itself_under_any_path(#[case] role: &str) {
     "arn:aws:iam::111111111111:policy/AmazonEC2ContainerRegistryPowerUser",
     false
 )]
-fn the_managed_policies_of_ecr_are_known_by_their_whole_names(
-    #[case] arn: &str,
-    #[case] is_one: bool,
-) {
+fn ecr_managed_policies_are_recognized_by_their_full_arns(#[case] arn: &str, #[case] is_one: bool) {
     assert_eq!(ManagedPolicy::is_one(arn), is_one);
 }

@@ -33,7 +33,7 @@ fn refused_naming(field: &str, change: impl FnOnce(&mut Spec)) {
 }
 
 #[test]
-fn the_articles_grant_is_admitted() {
+fn valid_grant_is_admitted() {
     Cluster::of_the_article().admitted(&grant(|_| {}));
 }
 
@@ -46,7 +46,7 @@ fn the_articles_grant_is_admitted() {
 #[case::empty("")]
 #[case::other_digits("١١١١١١١١١١١١")]
 #[case::an_arn_inside("1:role/x111")]
-fn an_account_number_that_is_not_twelve_digits_is_refused(#[case] number: &str) {
+fn account_id_without_twelve_digits_is_refused(#[case] number: &str) {
     refused_naming("spec.registry.accountID", |spec| {
         spec.registry.account_id = number.into()
     });
@@ -56,7 +56,7 @@ fn an_account_number_that_is_not_twelve_digits_is_refused(#[case] number: &str) 
 }
 
 #[test]
-fn consumer_and_registry_must_be_two_accounts() {
+fn consumer_equal_to_the_registry_is_refused() {
     refused_naming("spec.consumer.accountID", |spec| {
         spec.consumer.account_id = Some(REGISTRY.into())
     });
@@ -78,21 +78,21 @@ fn consumer_and_registry_must_be_two_accounts() {
 #[case::line_break("team-b/web\n")]
 #[case::zero_byte("team-b/web\0")]
 #[case::a_lone_star("*")]
-fn a_malformed_repository_is_refused(#[case] repository: &str) {
+fn malformed_repository_is_refused(#[case] repository: &str) {
     refused_naming("spec.registry.repositories", |spec| {
         spec.registry.repositories = strings([repository])
     });
 }
 
 #[test]
-fn a_repository_name_beyond_256_characters_is_refused() {
+fn repository_name_over_256_characters_is_refused() {
     refused_naming("spec.registry.repositories", |spec| {
         spec.registry.repositories = vec!["a".repeat(257)]
     });
 }
 
 #[test]
-fn a_grant_of_nothing_is_refused() {
+fn grant_of_nothing_is_refused() {
     refused_naming("spec.registry.repositories", |spec| {
         spec.registry.repositories.clear()
     });
@@ -109,7 +109,7 @@ fn a_grant_of_nothing_is_refused() {
 #[case::empty("")]
 #[case::colon("role:x")]
 #[case::umlaut("rôle")]
-fn a_role_name_that_iam_would_refuse_is_refused(#[case] name: &str) {
+fn role_name_that_iam_refuses_is_refused(#[case] name: &str) {
     refused_naming("spec.registry.role.name", |spec| {
         spec.registry.role = Some(RegistryRoleSpec {
             name: Some(name.into()),
@@ -122,7 +122,7 @@ fn a_role_name_that_iam_would_refuse_is_refused(#[case] name: &str) {
 }
 
 #[test]
-fn a_role_name_beyond_64_characters_is_refused() {
+fn role_name_over_64_characters_is_refused() {
     refused_naming("spec.registry.role.name", |spec| {
         spec.registry.role.as_mut().unwrap().name = Some("r".repeat(65));
     });
@@ -139,7 +139,7 @@ fn a_role_name_beyond_64_characters_is_refused() {
 #[case::whole_arn("arn:aws:iam::222222222222:role/ci")]
 #[case::other_account("x:role/y")]
 #[case::policy_variable("${aws:PrincipalTag/team}")]
-fn a_malformed_consumer_role_is_refused(#[case] role: &str) {
+fn malformed_consumer_role_is_refused(#[case] role: &str) {
     refused_naming("spec.consumer.roles", |spec| {
         spec.consumer.whole_account = None;
         spec.consumer.roles = Some(strings([role]));
@@ -147,7 +147,7 @@ fn a_malformed_consumer_role_is_refused(#[case] role: &str) {
 }
 
 #[test]
-fn a_grant_must_say_who_gets_access() {
+fn grant_without_a_consumer_is_refused() {
     refused_naming("spec.consumer", |spec| {
         spec.consumer.whole_account = None;
         spec.consumer.instance_role = None;
@@ -159,7 +159,7 @@ fn a_grant_must_say_who_gets_access() {
 }
 
 #[test]
-fn an_empty_list_of_roles_never_comes_to_mean_the_whole_account() {
+fn empty_list_of_roles_never_means_the_whole_account() {
     refused_naming("spec.consumer.roles", |spec| {
         spec.consumer.whole_account = None;
         spec.consumer.roles = Some(Vec::new());
@@ -167,14 +167,14 @@ fn an_empty_list_of_roles_never_comes_to_mean_the_whole_account() {
 }
 
 #[test]
-fn the_whole_account_and_single_roles_exclude_each_other() {
+fn whole_account_together_with_roles_is_refused() {
     refused_naming("spec.consumer", |spec| {
         spec.consumer.roles = Some(strings(["registry-grants/*"]))
     });
 }
 
 #[test]
-fn a_region_of_another_partition_is_refused() {
+fn region_of_another_partition_is_refused() {
     refused_naming("spec.registry.regions", |spec| {
         spec.registry.regions = strings(["us-east-1", "cn-north-1"])
     });
@@ -184,10 +184,7 @@ fn a_region_of_another_partition_is_refused() {
 #[case::china(Partition::AwsCn, "cn-north-1")]
 #[case::gov_cloud(Partition::AwsUsGov, "us-gov-west-1")]
 #[case::europe(Partition::AwsEusc, "eusc-de-east-1")]
-fn accounts_of_two_partitions_have_no_grants_between_them(
-    #[case] partition: Partition,
-    #[case] region: &str,
-) {
+fn accounts_of_two_partitions_are_refused(#[case] partition: Partition, #[case] region: &str) {
     let cluster = Cluster::of_the_article().account(REGISTRY, |spec| spec.partition = partition);
     let refusals = cluster.refusals(&grant(|spec| spec.registry.regions = strings([region])));
     assert_eq!(refusals.len(), 1, "{refusals:#?}");
@@ -200,7 +197,7 @@ fn accounts_of_two_partitions_have_no_grants_between_them(
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once() {
+fn all_violations_are_reported_together() {
     let problems = refusals(|spec| {
         spec.paths.clear();
         spec.registry.regions = strings(["us-east-1", "here"]);
@@ -230,7 +227,7 @@ fn everything_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
-fn several_problems_make_one_whose_reason_is_the_first_ones() {
+fn joined_problem_has_the_first_reason() {
     let problems = [
         Problem::new(Reason::Invalid, "one"),
         Problem::new(Reason::NotAdmitted, "two"),
@@ -258,7 +255,7 @@ fn pull_with_a_managed_policy_that_pushes_is_refused() {
 #[case::no_number("us-east")]
 #[case::empty_word("us--1")]
 #[case::empty("")]
-fn what_is_no_region_is_refused(#[case] region: &str) {
+fn invalid_region_is_refused(#[case] region: &str) {
     let problems = refusals(|spec| spec.registry.regions = strings([region]));
     assert_eq!(
         problems,
@@ -270,7 +267,7 @@ fn what_is_no_region_is_refused(#[case] region: &str) {
 }
 
 #[test]
-fn an_instance_profile_name_that_iam_would_refuse_is_refused() {
+fn profile_name_that_iam_refuses_is_refused() {
     for name in ["a/b", "", "a b", &"p".repeat(129)] {
         refused_naming("spec.consumer.instanceRole.instanceProfile", |spec| {
             spec.consumer
@@ -287,7 +284,7 @@ fn an_instance_profile_name_that_iam_would_refuse_is_refused() {
 #[case::too_long(&"x".repeat(1225))]
 #[case::policy_variable("${aws:username}")]
 #[case::space("my id")]
-fn an_external_id_that_sts_would_refuse_is_refused(#[case] external_id: &str) {
+fn external_id_that_sts_refuses_is_refused(#[case] external_id: &str) {
     refused_naming("spec.registry.role.externalID", |spec| {
         spec.registry.role.as_mut().unwrap().external_id = Some(external_id.into());
     });
@@ -297,14 +294,14 @@ fn an_external_id_that_sts_would_refuse_is_refused(#[case] external_id: &str) {
 #[case(3599)]
 #[case(43201)]
 #[case(-1)]
-fn a_session_length_that_iam_would_refuse_is_refused(#[case] seconds: i32) {
+fn session_duration_that_iam_refuses_is_refused(#[case] seconds: i32) {
     refused_naming("spec.registry.role.maxSessionSeconds", |spec| {
         spec.registry.role.as_mut().unwrap().max_session_seconds = seconds;
     });
 }
 
 #[test]
-fn an_instance_role_that_its_own_grant_would_not_let_in_is_refused() {
+fn instance_role_outside_the_listed_roles_is_refused() {
     let narrowed = |role: &str| {
         let role = role.to_owned();
         grant(|spec| {
@@ -328,7 +325,7 @@ fn organization_refused(field: &str, change: impl FnOnce(&mut Spec)) {
 }
 
 #[test]
-fn an_organization_and_its_units_are_checked_to_the_last_character() {
+fn malformed_organizations_and_units_are_refused() {
     let field = "spec.consumer.organization.id";
     for id in ["", "o-*", "*", "222222222222", "o-a1b2c3d4e5/r-ab12/*"] {
         organization_refused(field, |spec| spec.consumer = organization(id, &[]));
@@ -348,7 +345,7 @@ fn an_organization_and_its_units_are_checked_to_the_last_character() {
 }
 
 #[test]
-fn what_is_said_of_an_account_is_not_said_of_an_organization() {
+fn account_settings_for_an_organization_are_refused() {
     organization_refused("spec.consumer", |spec| {
         spec.consumer.account_id = Some("222222222222".into())
     });
@@ -365,7 +362,7 @@ fn what_is_said_of_an_account_is_not_said_of_an_organization() {
 }
 
 #[test]
-fn lambda_and_replacement_are_done_by_the_repositorys_policy_and_need_its_path() {
+fn lambda_and_replacement_without_path_direct_are_refused() {
     refused_naming("spec.consumer.lambda", |spec| {
         (spec.consumer.lambda, spec.paths) = (Some(true), vec![AccessPath::AssumeRole]);
     });
@@ -376,7 +373,7 @@ fn lambda_and_replacement_are_done_by_the_repositorys_policy_and_need_its_path()
 }
 
 #[test]
-fn statements_of_an_installation_are_never_replaced() {
+fn replacing_an_installations_statement_is_refused() {
     for sid in ["", "RegistryGrantsfedcba98765401234567", "RegistryGrants"] {
         refused_naming("spec.registry.replaceSids", |spec| {
             spec.registry.replace_sids = strings([sid])

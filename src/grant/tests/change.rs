@@ -2,8 +2,8 @@
 
 use super::drift::as_made;
 use super::resources::{Cluster, REGISTRY, grant_with_plain_role, owner};
-use crate::grant::change::{Change, ChangeEffect};
-use crate::grant::diff::Step;
+use crate::grant::change::Change;
+use crate::grant::diff::{ChangeEffect, Step};
 use crate::policy::{Document, Statement};
 
 fn change(step: &Step) -> Change {
@@ -19,7 +19,7 @@ fn change(step: &Step) -> Change {
 }
 
 #[test]
-fn drift_is_told_with_what_was_found() {
+fn drift_is_described_with_the_previous_state() {
     let trust = Document::of([
         Statement::allow(["sts:AssumeRole"]).to_principals(["arn:aws:iam::222222222222:root"])
     ]);
@@ -37,7 +37,7 @@ fn drift_is_told_with_what_was_found() {
 }
 
 #[test]
-fn what_was_found_stays_short() {
+fn previous_state_is_described_briefly() {
     let many = (0..500)
         .map(|number| format!("arn:aws:iam::{:012}:root", number))
         .collect::<Vec<_>>();

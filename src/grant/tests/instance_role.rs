@@ -78,7 +78,7 @@ fn with_foreign_statement(trust: &Document) -> Document {
 }
 
 #[test]
-fn role_and_profile_are_made_before_one_is_put_into_the_other() {
+fn role_and_profile_exist_before_the_role_is_added() {
     insta::assert_snapshot!(words(&steps(&Instance::default())), @r"
     create role miq-instance
     set policy OURS of role miq-instance
@@ -88,12 +88,12 @@ fn role_and_profile_are_made_before_one_is_put_into_the_other() {
 }
 
 #[test]
-fn what_is_right_is_left_alone() {
+fn correct_role_needs_no_step() {
     assert_eq!(steps(&made(|_, _| {})), []);
 }
 
 #[test]
-fn what_others_put_on_the_role_is_left_alone() {
+fn foreign_parts_of_the_role_are_kept() {
     let observed = made(|role, profile| {
         role.trust = role
             .trust
@@ -111,7 +111,7 @@ fn what_others_put_on_the_role_is_left_alone() {
 }
 
 #[test]
-fn changes_by_hand_to_what_is_ours_are_put_back() {
+fn manual_changes_to_our_parts_are_reverted() {
     let after = |change: fn(&mut Role, &mut InstanceProfile)| words(&steps(&made(change)));
     insta::assert_snapshot!(after(|role, _| role.inline.clear()), @"set policy OURS of role miq-instance");
     insta::assert_snapshot!(after(|role, _| role.boundary = None), @"set the permissions boundary of role miq-instance");
@@ -126,7 +126,7 @@ fn changes_by_hand_to_what_is_ours_are_put_back() {
 }
 
 #[test]
-fn our_trust_statement_is_put_back_beside_the_others() {
+fn missing_trust_statement_is_added_to_foreign_ones() {
     let observed = made(|role, _| role.trust = Ok(with_foreign_statement(&Document::of([]))));
     match steps(&observed).as_slice() {
         [Step::UpdateTrust { trust, .. }] => {
@@ -138,7 +138,7 @@ fn our_trust_statement_is_put_back_beside_the_others() {
 }
 
 #[test]
-fn a_trust_policy_that_cannot_be_read_is_left_alone() {
+fn unreadable_trust_policy_is_left_unchanged() {
     let observed = made(|role, _| role.trust = unreadable());
     assert_eq!(
         instance(&desired(), &observed, &owner(), &Sharers::default())
@@ -159,7 +159,7 @@ fn a_trust_policy_that_cannot_be_read_is_left_alone() {
 }
 
 #[test]
-fn a_role_that_nobody_else_uses_goes_with_its_profile() {
+fn role_without_other_users_is_deleted_with_its_profile() {
     insta::assert_snapshot!(words(&removal(&made(|_, _| {}))), @r"
     delete policy OURS of role miq-instance
     remove role miq-instance from instance profile nodes
@@ -170,7 +170,7 @@ fn a_role_that_nobody_else_uses_goes_with_its_profile() {
 }
 
 #[test]
-fn a_role_that_others_use_stays_without_what_is_ours() {
+fn role_with_other_users_loses_only_our_parts() {
     let attached = made(|role, _| {
         role.attached
             .insert("arn:aws:iam::aws:policy/ReadOnlyAccess".into());
@@ -194,7 +194,7 @@ fn a_role_that_others_use_stays_without_what_is_ours() {
 }
 
 #[test]
-fn a_profile_that_is_not_ours_is_a_conflict() {
+fn foreign_profile_is_a_conflict() {
     let observed = made(|_, profile| profile.tags.clear());
     let problem = instance(&desired(), &observed, &owner(), &Sharers::default()).unwrap_err();
     assert_eq!(problem.reason, Reason::Conflict);
@@ -253,7 +253,7 @@ fn foreign_parts(role: &Role) -> impl PartialEq + std::fmt::Debug + use<> {
 
 proptest! {
     #[test]
-    fn whatever_became_of_it_one_pass_makes_it_right_and_touches_nothing_foreign(observed in some_instance()) {
+    fn drifted_role_is_corrected_by_one_pass_keeping_foreign_parts(observed in some_instance()) {
         let mut iam = account(&observed);
         iam.apply(&steps(&observed));
         let made = iam.instance(ROLE, PROFILE);
@@ -269,7 +269,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_became_of_it_ours_can_be_removed_and_nothing_foreign_goes(observed in some_instance()) {
+    fn drifted_role_loses_our_parts_and_keeps_foreign_ones(observed in some_instance()) {
         let mut iam = account(&observed);
         iam.apply(&removal(&observed));
         prop_assert_eq!(removal(&iam.instance(ROLE, PROFILE)), []);
@@ -293,7 +293,7 @@ proptest! {
     }
 
     #[test]
-    fn a_role_without_our_tags_is_not_kept_and_loses_nothing_but_what_is_ours(
+    fn untagged_role_is_not_managed_and_loses_only_our_parts(
         role in changed_role(&desired().role, foreign_tags()),
         profile in option::of(changed_profile(ROLE, foreign_tags())),
     ) {
@@ -312,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn a_profile_without_our_tags_is_in_no_step(
+    fn profile_without_our_tags_is_in_no_step(
         role in option::of(changed_role(&desired().role, our_tags())),
         profile in changed_profile("someone-elses", foreign_tags()),
     ) {

@@ -248,7 +248,7 @@ proptest! {
     /// The text is the same, not only the meaning: in the document, or in a diff of it, everything
     /// is where it was.
     #[test]
-    fn the_same_grants_give_the_same_text_whatever_their_order((one, other) in grants_in_two_orders()) {
+    fn order_of_grants_does_not_change_the_text((one, other) in grants_in_two_orders()) {
         let text = |grants| after(None, grants).map(|document| document.to_string());
         prop_assert_eq!(text(&one), text(&other));
     }
@@ -263,12 +263,12 @@ proptest! {
     }
 
     #[test]
-    fn a_document_is_read_as_it_was_written(document in foreign_document()) {
+    fn document_is_parsed_as_it_was_written(document in foreign_document()) {
         prop_assert_eq!(Document::parse(&document.to_string()).unwrap(), document);
     }
 
     #[test]
-    fn one_statement_more_that_says_something_new_changes_the_meaning(document in foreign_document(), at in 0..5usize) {
+    fn additional_statement_changes_the_meaning(document in foreign_document(), at in 0..5usize) {
         let mut more = document.clone();
         let at = at.min(more.statements.len());
         more.statements.insert(at, Statement::allow(["s3:GetObject"]).on(["*"]));
@@ -276,7 +276,7 @@ proptest! {
     }
 
     #[test]
-    fn ours_come_and_go_and_the_others_stay_as_they_were(
+    fn adding_and_removing_ours_keeps_foreign_statements(
         foreign in foreign_document(),
         grants in grants(),
         later in grants(),
@@ -292,7 +292,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_written_is_not_written_again(foreign in prop::option::of(foreign_document()), grants in grants()) {
+    fn written_policy_needs_no_further_write(foreign in prop::option::of(foreign_document()), grants in grants()) {
         let written = after(foreign.as_ref(), &grants).map(|document| reworded(&document));
         let mut turned = grants;
         turned.reverse();
@@ -301,7 +301,7 @@ proptest! {
 
     /// Packing many grants into one statement must give no consumer more than its own grant gives.
     #[test]
-    fn the_policy_allows_exactly_what_the_grants_ask_for(
+    fn policy_allows_exactly_the_contributions(
         grants in grants(),
         caller in caller(),
         action in "ecr:(BatchGetImage|PutImage|DeleteRepository)",
@@ -312,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn a_grant_that_is_taken_back_leaves_only_what_others_ask_for(
+    fn revoked_grant_leaves_only_what_others_contribute(
         grants in grants().prop_filter("at least one", |grants| !grants.is_empty()),
         gone in any::<prop::sample::Index>(),
         caller in caller(),
@@ -327,7 +327,7 @@ proptest! {
     /// A principal that had access through a replaced statement keeps it, and no statement that
     /// denies is replaced.
     #[test]
-    fn replacing_other_peoples_statements_takes_access_from_nobody(
+    fn replacing_foreign_statements_revokes_no_access(
         foreign in foreign_document(),
         similar in prop::collection::vec((consumer_statement(), any::<bool>()), 0..4),
         mut grants in grants(),
@@ -359,7 +359,7 @@ proptest! {
     #![proptest_config(crate::policy::tests::cases(8))]
 
     #[test]
-    fn a_policy_never_outgrows_what_ecr_takes(
+    fn policy_never_exceeds_the_limit_of_ecr(
         count in 1..400usize,
         narrowed in any::<bool>(),
         foreign in foreign_document(),
@@ -384,7 +384,7 @@ proptest! {
 }
 
 #[test]
-fn at_least_250_whole_accounts_or_a_hundred_narrowed_ones_fit_one_repository() {
+fn policy_has_room_for_250_accounts_or_100_narrowed_ones() {
     let fit = |count: usize, narrowed: bool| {
         let grant = |n: usize| {
             let root = format!("arn:aws:iam::{}:root", 100_000_000_000 + n);
