@@ -4,7 +4,6 @@ use super::actions;
 use super::model::{ConsumerRole, Grant, RegistryRole, RoleIdentity};
 use super::names::{AccountId, RepositoryPattern};
 use super::ownership::Owner;
-use crate::api::grant::ManagedPolicy;
 use crate::policy::arn::Arn;
 use crate::policy::principals::PrincipalSet;
 use crate::policy::repository::Contribution;
@@ -182,7 +181,12 @@ impl Grant {
         for region in &self.regions {
             for repository in &self.repositories {
                 let name = repository.to_string();
-                arns.push(Arn::repository(partition.name(), region, registry.as_str(), &name));
+                arns.push(Arn::repository(
+                    partition.name(),
+                    region,
+                    registry.as_str(),
+                    &name,
+                ));
             }
         }
         arns

@@ -467,7 +467,12 @@ impl OperatorRole {
         let mut arns = Vec::new();
         for region in regions {
             for repository in repositories {
-                arns.push(Arn::repository(partition.name(), region, account, repository));
+                arns.push(Arn::repository(
+                    partition.name(),
+                    region,
+                    account,
+                    repository,
+                ));
             }
         }
         arns

@@ -8,9 +8,10 @@ use crate::aws::iam::Made;
 use crate::controller::Context;
 use crate::grant::Problem;
 use crate::grant::change::Change;
-use crate::grant::desired::{Desired, Owner};
+use crate::grant::desired::Desired;
 use crate::grant::diff::{Step, refused_trust};
 use crate::grant::observed::Role;
+use crate::grant::ownership::Owner;
 use crate::grant::status::StatusPart;
 use crate::policy::Document;
 

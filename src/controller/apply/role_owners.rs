@@ -43,7 +43,7 @@ pub fn sharers(
         } else {
             &mut sharers.leaving
         };
-        list.push(Owner::of_resource(&resource, &world.installation));
+        list.push(Owner::of_resource(&resource, &cluster.installation));
     }
     sharers
 }
