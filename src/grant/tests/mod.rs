@@ -29,4 +29,5 @@ mod status;
 mod status_access;
 mod status_laws;
 mod status_repositories;
+mod step;
 mod sweep;
