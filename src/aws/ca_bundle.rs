@@ -1,6 +1,6 @@
-//! The CA certificates in the file that `AWS_CA_BUNDLE` names, as for the AWS CLI: for a proxy that
-//! inspects TLS, or for a private endpoint. They replace the system's certificates. Neither the SDK
-//! nor its HTTP client reads this variable.
+//! The CA certificates in the file that `AWS_CA_BUNDLE` names, with the same meaning as for the AWS
+//! CLI: they replace the system's certificates, for a proxy that inspects TLS or for a private
+//! endpoint. Neither the SDK nor its HTTP client reads this variable.
 
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -14,10 +14,10 @@ use std::path::Path;
 
 const VARIABLE: &str = "AWS_CA_BUNDLE";
 
-/// Checks that the CA bundle can be used, if the environment names one.
+/// Checks the CA bundle if the environment names one.
 ///
 /// # Errors
-/// When it cannot be used; the error says why.
+/// When the file cannot be read, or a certificate in it cannot be used.
 pub fn check() -> Result<(), String> {
     named().map(drop)
 }
@@ -59,8 +59,8 @@ fn named() -> Result<Option<Vec<u8>>, String> {
     }
 }
 
-/// Reads the file and checks that every certificate in it can be used: the HTTP client would end
-/// the process because of one that cannot.
+/// Reads the file and checks that every certificate in it can be used: the HTTP client would panic
+/// otherwise.
 fn certificates(path: &Path) -> Result<Vec<u8>, String> {
     let wrong = |why: String| format!("{VARIABLE}: {}: {why}", path.display());
     let content = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;

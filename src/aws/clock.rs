@@ -1,5 +1,5 @@
-//! AWS's time, from the `Date` header of its answers. AWS dates sessions by it, and the operator's
-//! own clock may differ.
+//! AWS's time, from the `Date` header of its answers. A policy that ends sessions contains a date,
+//! which AWS compares with the time at which it issued them; the operator's own clock may differ.
 
 use aws_sdk_iam::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_iam::config::{ConfigBag, Intercept, RuntimeComponents};

@@ -4,7 +4,7 @@
 use crate::grant::AccountId;
 use std::fmt;
 
-/// The kinds of policies that AWS names in its error texts, and the people that can change each.
+/// The kinds of policies that AWS names in its error texts, and the people who can change each.
 const KINDS: [(&str, &str); 7] = [
     (
         "service control policy",
@@ -29,7 +29,7 @@ const KINDS: [(&str, &str); 7] = [
 pub struct Denial<'a> {
     /// Whether a `Deny` statement denied the call. If so, no `Allow` elsewhere helps.
     explicit: bool,
-    /// The kind of policy and the people that can change it, where AWS names the kind.
+    /// The kind of policy and the people who can change it, if AWS names the kind.
     kind: Option<(&'static str, &'static str)>,
     action: &'a str,
     account: &'a AccountId,
@@ -91,8 +91,9 @@ impl fmt::Display for Denial<'_> {
     }
 }
 
-/// Returns whether the operator's role can get the permission from a policy of this kind: its own
-/// policies are of this kind, or such a policy makes up for a permission that they lack.
+/// Returns whether a policy of the operator's role can grant the permission although no policy of
+/// this kind does: an identity-based policy is a policy of the role, and it makes up for a missing
+/// resource-based one.
 fn is_of_the_role(kind: &str) -> bool {
     matches!(kind, "identity-based policy" | "resource-based policy")
 }

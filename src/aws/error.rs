@@ -1,5 +1,14 @@
-//! Classification of AWS errors by their code: once, in this module. The SDK does not model
-//! `AccessDenied` and `Throttling`, so codes are compared as text.
+//! Classifies AWS errors into [`ErrorKind`]s: once, here. (Only callers that search for the cause
+//! of a rejected document compare the code as well.)
+//!
+//! The code of the error decides. The SDK does not model `AccessDenied` and `Throttling`, so codes
+//! are compared as text. Three other things count where a code is ambiguous or absent: the HTTP
+//! status, whether the service is regional, and whether AWS's text mentions a principal. A failure
+//! without an answer is classified by its chain of causes: the rate limit, `sts:AssumeRole`,
+//! missing credentials, name resolution, or the connection.
+//!
+//! This module also logs each error, writes its message with advice for people, and maps its kind
+//! to the [`Reason`] of a status.
 
 use super::answer::Incomplete;
 use super::causes::{causes, chain};
@@ -20,15 +29,18 @@ use std::fmt;
 /// The kind of a failure, which determines the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Too many calls: back off.
+    /// Too many calls, according to AWS or to the operator's own rate limit: back off.
     Throttled,
-    /// AWS failed, or could not be reached: try again.
+    /// AWS failed or could not be reached, the answer cannot be used, or another change was in
+    /// progress: try again.
     Transient,
     /// The name of the service's host does not resolve: try again, and check the region.
     Unresolved,
-    /// A new resource is not visible everywhere yet: try again soon, for a while.
+    /// A resource that the call names is not visible: either it is new, or it does not exist. Try
+    /// again soon, for a while.
     Settling,
-    /// The operator has no usable credentials.
+    /// The operator has no usable credentials: there are none, AWS refuses them, or STS refuses
+    /// to let the operator assume the role.
     Credentials,
     /// The call is not allowed in this account.
     Denied,
@@ -43,17 +55,17 @@ pub enum ErrorKind {
     Exists,
     /// The resource cannot be deleted because another resource still uses it.
     InUse,
-    /// AWS rejected the request itself.
+    /// AWS rejected the request itself, or answered with a code that is not listed here.
     Invalid,
 }
 
-/// The code of a call that was not sent because the rate limit would have delayed it for too long.
+/// The code of a call that was not sent because it got no token from the rate limit in time.
 pub(super) const RATE_LIMITED: &str = "HeldBack";
 const ASSUME_ROLE: &str = "sts:AssumeRole";
 /// The code of an answer that lacks a field that AWS always sends, or that belongs to another
 /// request: see [`super::answer`].
 pub(super) const INCOMPLETE: &str = "IncompleteAnswer";
-/// The code of an answer that is not from AWS: neither a success nor an error with a code.
+/// The code of an error without a code: the answer is not from AWS, or it was cut off.
 pub(super) const UNREADABLE: &str = "UnreadableAnswer";
 
 impl ErrorKind {
@@ -284,15 +296,19 @@ fn without_session(message: &str) -> String {
 }
 
 impl AwsError {
-    /// Returns whether the named resource does not exist.
+    /// Returns whether AWS answered that the resource does not exist.
     pub fn is_gone(&self) -> bool {
         self.class == ErrorKind::Gone
     }
 }
 
-/// Classifies an error by its code. Sources: the services' API references, "Common errors" and each
-/// operation's errors. In a region that an account has not enabled, `regional` services refuse
-/// credentials that are valid everywhere else.
+/// Classifies an error that AWS answered with. Sources: the services' API references, "Common
+/// errors" and each operation's errors.
+///
+/// The code decides, with these exceptions: with an HTTP status of 500 or more, every code except
+/// those of throttling is transient; in a region that an account has not enabled, `regional`
+/// services refuse credentials that are valid everywhere else; and a rejected document is
+/// [`ErrorKind::Settling`] if the text mentions a principal.
 fn class_of(code: &str, message: &str, status: Option<u16>, regional: bool) -> ErrorKind {
     let names_principal = message.to_lowercase().contains("principal");
     match code {
@@ -479,7 +495,7 @@ fn class_of_session(code: Option<&str>, message: &str) -> ErrorKind {
     }
 }
 
-/// Classifies the failure to assume a role.
+/// Classifies the failure to get credentials from `sts:AssumeRole`, whether or not STS answered.
 pub(super) fn class_of_assume_role(error: &(dyn Error + 'static)) -> ErrorKind {
     match assume_role_error(error) {
         Some(AssumeRoleFailed { code, message, .. }) => class_of_session(code.as_deref(), &message),

@@ -49,8 +49,8 @@ impl Account {
         }
     }
 
-    /// Does the same for callers that do not depend on the tags: IAM may leave them out of the
-    /// answer.
+    /// Reads a role without the second call, for callers that do not depend on the tags: IAM may
+    /// leave them out of the answer.
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
@@ -227,8 +227,8 @@ impl Account {
         }
     }
 
-    /// Does the same for callers that do not depend on the tags: IAM may leave them out of the
-    /// answer.
+    /// Reads an instance profile without the second call, for callers that do not depend on the
+    /// tags: IAM may leave them out of the answer.
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.

@@ -42,7 +42,7 @@ mod tests;
 /// for the call itself.
 const WAITS_AT_MOST: f64 = 0.75;
 
-/// How many times a call is sent while AWS throttles it, within its timeout.
+/// How many times a call is sent at most if AWS throttles it, within its timeout.
 const ATTEMPTS: u32 = 4;
 
 /// Rate limit and metrics for the calls in one account.
@@ -218,16 +218,16 @@ fn known(service: &str) -> &'static str {
         .unwrap_or("other")
 }
 
-/// Returns the SDK's retry configuration: it retries only calls that AWS throttles, so that a grant
-/// that has made ten calls need not repeat them because of the eleventh. The reconciler decides
-/// about all other failures.
+/// Returns the SDK's retry configuration. With [`OnlyThrottled`], the SDK retries only throttled
+/// calls, so that a grant that has made ten calls need not repeat them because of the eleventh. The
+/// reconciler decides about all other failures.
 fn again() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(ATTEMPTS)
 }
 
 /// Returns whether a call replaces an entire document that others write, too. The operator reads
-/// the document right before: the call does not wait for the rate limit in between, and is not
-/// retried without another read.
+/// the document right before the call, so the call goes ahead of others in the rate limit, and is
+/// not retried without another read.
 fn has_many_authors(operation: &str) -> bool {
     [
         "SetRepositoryPolicy",

@@ -1,5 +1,5 @@
-//! Sessions: one per account and namespace where a role is assumed, else one per account. Their
-//! credentials were verified to be for that account.
+//! Sessions: one for each account and namespace if a role is assumed, otherwise one for each
+//! account. The credentials of each were verified to be for that account.
 
 use super::answer::Incomplete;
 use super::ca_bundle;
@@ -27,20 +27,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long a verification is valid. The account behind credentials does not change while they
-/// work; this limit bounds the effect of unknown exceptions.
+/// How long a session is used before its credentials are verified again. The account behind
+/// credentials does not change while they work, so this only bounds the effect of surprises.
 const VERIFIED_FOR: Duration = Duration::from_secs(3600);
 
 /// The maximum age of a verification that proves that a region's refusal of the credentials is
 /// about the region.
 const VERIFIED_A_MOMENT_AGO: Duration = Duration::from_secs(60);
 
-/// How long a failure to get a session is returned to all callers without another attempt.
+/// How long a failure to get a session is returned to other callers without another attempt.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The time after which an unused session is dropped: its namespace may be gone.
+/// The time after which an unused session may be dropped: its namespace may be gone.
 const IDLE_FOR: Duration = Duration::from_secs(7200);
 
 /// The sessions in all accounts.
@@ -98,9 +98,9 @@ pub struct Account {
 
 impl Aws {
     /// Uses the ambient credentials: environment, IRSA, Pod Identity, profile, instance profile.
-    /// Honours `AWS_ENDPOINT_URL`. Turns the SDK's own retries off: the reconciler decides what to
-    /// retry, and when. `call_timeout` bounds an entire call, including its wait for the rate
-    /// limit.
+    /// Honours `AWS_ENDPOINT_URL`. Turns the SDK's own retries off: of the failed calls, the
+    /// clients retry only throttled ones, and the reconciler decides about the others.
+    /// `call_timeout` bounds an entire call, including its wait for the rate limit.
     pub async fn from_environment(
         installation: &Installation,
         call_timeout: Duration,
@@ -323,9 +323,9 @@ impl Account {
         fault
     }
 
-    /// Does the same for a call in a region, which the account may not have enabled: there, AWS
-    /// refuses valid credentials. If STS does not accept them either, the refusal is not about the
-    /// region.
+    /// Counts a failure of a call in a region, which the account may not have enabled: there, AWS
+    /// refuses valid credentials. If STS refuses them as well, the failure is classified as one of
+    /// the credentials.
     pub(super) async fn noted_in_region(&self, fault: AwsError) -> AwsError {
         let about_the_region = fault.class != ErrorKind::Region || self.is_still_verified().await;
         self.noted(if about_the_region {
@@ -338,7 +338,7 @@ impl Account {
         })
     }
 
-    /// Returns whether STS accepted the credentials a moment ago, and asks it if that is not known.
+    /// Returns whether STS accepted the credentials within the last minute, and asks it otherwise.
     /// If STS does not answer, its last answer counts.
     async fn is_still_verified(&self) -> bool {
         let mut verified = self.verified.lock().await;

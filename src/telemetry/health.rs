@@ -1,14 +1,15 @@
 //! The health endpoints.
 //!
-//! - `/healthz`: the tasks that the operator needs are running. If they are not, a restart would
-//!   help.
-//! - `/readyz`: the replica stands by, or it leads and its watch caches are filled, so that it
-//!   decides by complete data. Its connections to the API server work, too.
-//! - `/metrics`: the metrics.
+//! - `/healthz` fails if a restart would help: a task that must run for as long as the operator has
+//!   ended, a task that must repeat has not done so in time, or grants are due and the leader has
+//!   made no progress.
+//! - `/readyz` succeeds if the replica stands by, or leads and has filled its watch caches, so that
+//!   it decides by complete data. It fails for a while after a failure to reach the API server.
+//! - `/metrics` serves the metrics.
 //!
-//! `/healthz` must never end a healthy operator. So it ignores failures of AWS and of the API
-//! server, which a restart does not repair. It reports only tasks that have ended or stopped
-//! although they must never do so.
+//! `/healthz` must never end a healthy operator, so it ignores failures of AWS and of the API
+//! server, which a restart does not repair. Calls that fail are progress, too. Background tasks
+//! that failed and were started again are listed in its answer, and do not make it fail.
 
 use super::Telemetry;
 use super::metrics::{CONTENT_TYPE, Metrics};
@@ -23,14 +24,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The minimum time that grants must have been due without any progress before the operator counts
-/// as stuck.
+/// The time that grants must have been due without any progress before the operator counts as
+/// stuck. It is ten times the timeout of a call to AWS if that is longer.
 const STUCK: Duration = Duration::from_secs(900);
 
 /// The stage of the operator's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
-    /// The replica has not requested the Lease yet.
+    /// The replica does not know yet whether it leads.
     #[default]
     Starting,
     /// Another replica leads.
@@ -41,8 +42,8 @@ pub enum Stage {
     Leads,
 }
 
-/// How long a failure counts. A connection that is down fails again within this time, and a watch
-/// that is connected again may have no event to report.
+/// How long a failure of a connection counts if no success is recorded. A connection that is down
+/// fails again within this time. A watch that works again may have no event to record.
 const FAILED_FOR: Duration = Duration::from_secs(20);
 
 /// The operator's readiness: it stands by or its watch caches are filled, and its connections to
@@ -63,7 +64,8 @@ impl Readiness {
         self.state().stage = stage;
     }
 
-    /// Records that this connection to the API server has just failed.
+    /// Records that this connection to the API server has just failed. This counts for 20 seconds,
+    /// or until the connection works.
     pub fn fails(&self, connection: &'static str, error: &str) {
         self.state()
             .failed
@@ -133,8 +135,7 @@ struct Signs {
     restarts: BTreeMap<&'static str, usize>,
 }
 
-/// Heartbeat of a task that must repeat for as long as the operator lives. Clones share the
-/// heartbeat.
+/// Heartbeat of a task that must repeat for as long as the operator runs. Clones share it.
 #[derive(Clone)]
 pub struct Pulse {
     what: &'static str,
@@ -212,15 +213,16 @@ impl Liveness {
 }
 
 impl Telemetry {
-    /// Checks that the operator is alive. A call to AWS counts as a sign of life for its entire
-    /// timeout.
+    /// Checks that the operator is alive: no task has ended or missed its heartbeat, and a leader
+    /// whose grants are due has begun a reconcile or ended a call to AWS within 15 minutes or ten
+    /// times `call_timeout`, whichever is longer.
     ///
     /// # Errors
     /// When it is not alive; the error names the problem.
     pub fn alive(&self, call_timeout: Duration) -> Result<(), String> {
         self.liveness.check()?;
-        // Before its caches are filled, the operator cannot reconcile grants, and a restart does
-        // not help: it waits for the API server.
+        // A replica that stands by reconciles nothing. A leader waits for its caches to be filled
+        // by the API server, and a restart does not help.
         if self.readiness.stage() != Stage::Leads {
             return Ok(());
         }

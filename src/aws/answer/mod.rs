@@ -3,11 +3,11 @@
 //! - [`table`]: every operation that is called, and every field of its answer that is read.
 //! - [`tree`]: an answer's body as one kind of tree, for JSON and XML.
 //!
-//! **Absence is a fact only if the answer says so.** An answer is a transient error, never "nothing
-//! there", if it lacks a field that AWS always sends, if it is about another resource than the
-//! request, or if it is not an answer of that operation at all (an empty body, an error under
-//! status 200). The operator writes and forgets nothing because of it. The client itself calls
-//! [`check`] for every successful answer, so no reader can leave it out.
+//! **A resource is absent only if the answer says so.** An answer is a transient error, and does
+//! not mean that a resource is absent, if it lacks a field that AWS always sends, if it is about
+//! another resource than the request, or if it is not an answer of that operation at all (an empty
+//! body, or an error with status 200). The operator writes and forgets nothing because of it. The
+//! client itself calls [`check`] for every successful answer, so no reader can leave it out.
 
 pub mod table;
 pub mod tree;

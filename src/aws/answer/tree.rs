@@ -125,8 +125,8 @@ impl Element {
     }
 }
 
-/// Decodes the character references of a text. An unknown one stays as it is: it equals nothing in
-/// the request.
+/// Decodes the character references of a text. An unknown one stays as it is, so that the text does
+/// not equal any parameter of the request.
 fn unescaped(text: &str) -> String {
     let mut pieces = text.split('&');
     let mut whole = pieces.next().unwrap_or_default().to_owned();
