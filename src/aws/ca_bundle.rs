@@ -62,20 +62,28 @@ fn named() -> Result<Option<Vec<u8>>, String> {
 /// Reads the file and checks that every certificate in it can be used: the HTTP client would panic
 /// otherwise.
 fn certificates(path: &Path) -> Result<Vec<u8>, String> {
-    let wrong = |why: String| format!("{VARIABLE}: {}: {why}", path.display());
-    let content = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let parsed: Result<Vec<CertificateDer>, _> = CertificateDer::pem_slice_iter(&content).collect();
-    let parsed = parsed.map_err(|error| wrong(format!("it is not PEM: {error}")))?;
-    if parsed.is_empty() {
-        return Err(wrong(
-            "there is no certificate in it; it must be a file of PEM certificates".into(),
-        ));
-    }
-    for (at, certificate) in parsed.into_iter().enumerate() {
-        let added = RootCertStore::empty().add(certificate);
-        added.map_err(|error| wrong(format!("certificate {} cannot be used: {error}", at + 1)))?;
-    }
+    let content = std::fs::read(path).map_err(|error| unusable(path, &error.to_string()))?;
+    check_certificates(&content).map_err(|why| unusable(path, &why))?;
     Ok(content)
+}
+
+fn unusable(path: &Path, why: &str) -> String {
+    format!("{VARIABLE}: {}: {why}", path.display())
+}
+
+fn check_certificates(content: &[u8]) -> Result<(), String> {
+    let certificates: Vec<CertificateDer> = CertificateDer::pem_slice_iter(content)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("it is not PEM: {error}"))?;
+    if certificates.is_empty() {
+        return Err("there is no certificate in it; it must be a file of PEM certificates".into());
+    }
+    for (index, certificate) in certificates.into_iter().enumerate() {
+        RootCertStore::empty()
+            .add(certificate)
+            .map_err(|error| format!("certificate {} cannot be used: {error}", index + 1))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -39,12 +39,12 @@ impl<'a> Denial<'a> {
     /// Parses AWS's error text about a call of this action in this account. Source:
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>.
     pub fn of(text: &str, action: &'a str, account: &'a AccountId) -> Self {
-        let text = text.to_lowercase();
+        let lowercase = text.to_lowercase();
         let kind = KINDS
             .into_iter()
-            .find(|(kind, _)| text.contains(&kind.to_lowercase()));
+            .find(|(kind, _)| lowercase.contains(&kind.to_lowercase()));
         Self {
-            explicit: text.contains("explicit deny"),
+            explicit: lowercase.contains("explicit deny"),
             kind,
             action,
             account,
@@ -70,20 +70,20 @@ impl fmt::Display for Denial<'_> {
         } else {
             "a"
         };
-        match (explicit, kind) {
-            (true, Some((kind, admins))) => write!(
+        match kind {
+            Some((kind, admins)) if *explicit => write!(
                 f,
                 "A statement with Deny in {article} {kind} denies {action}, so no Allow elsewhere helps: {admins} can exempt the operator's role in account {account} from it"
             ),
-            (true, None) => write!(
+            None if *explicit => write!(
                 f,
                 "A Deny statement denies {action}, so no Allow elsewhere helps: find it among the policies of account {account} and of its organization, and exempt the operator's role from it"
             ),
-            (false, Some((kind, admins))) if !is_of_the_role(kind) => write!(
+            Some((kind, admins)) if !is_of_the_role(kind) => write!(
                 f,
                 "A {kind} does not allow {action}, and a policy of the operator's role alone cannot: {admins} can allow it there for the operator's role in account {account}"
             ),
-            (false, _) => write!(
+            Some(_) | None => write!(
                 f,
                 "Allow {action} to the operator's role in account {account}"
             ),

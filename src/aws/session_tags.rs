@@ -5,11 +5,11 @@
 //! tags do not fit, the tag with the namespace is left out of that session. CloudTrail shows the
 //! namespace either way, because the session's name contains it, too.
 
+use super::causes::causes;
 use crate::grant::AccountId;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, future};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -62,17 +62,9 @@ impl<All: ProvideCredentials, Fewer: ProvideCredentials> ProvideCredentials
 }
 
 fn is_too_large(error: &CredentialsError) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error
-            .downcast_ref::<AssumeRoleError>()
-            .is_some_and(AssumeRoleError::is_packed_policy_too_large_exception)
-        {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref())
+        .any(AssumeRoleError::is_packed_policy_too_large_exception)
 }
 
 #[cfg(test)]

@@ -52,8 +52,10 @@ impl std::error::Error for Incomplete {}
 /// # Errors
 /// When the answer is incomplete, or belongs to another request.
 pub fn check(operation: &str, request: &[u8], answer: &[u8]) -> Result<(), Incomplete> {
-    let known = ANSWERS.iter().find(|known| known.operation == operation);
-    let known = known.ok_or_else(|| Incomplete::Unlisted(operation.to_owned()))?;
+    let known = ANSWERS
+        .iter()
+        .find(|known| known.operation == operation)
+        .ok_or_else(|| Incomplete::Unlisted(operation.to_owned()))?;
     let data = data(known, answer).ok_or_else(|| Incomplete::NoAnswer(operation.to_owned()))?;
     known
         .fields
@@ -92,23 +94,26 @@ fn check_field(
     request: &[u8],
     data: &Tree,
 ) -> Result<(), Incomplete> {
-    let missing = || Incomplete::Missing((*path).to_owned());
-    let (around, name) = path.rsplit_once('.').unwrap_or(("", path));
-    for around in places(data, around).ok_or_else(missing)? {
-        let value = around.field(name);
+    let missing = Incomplete::Missing((*path).to_owned());
+    let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let Some(places) = places(data, parent) else {
+        return Err(missing);
+    };
+    for place in places {
+        let value = place.field(name);
         match presence {
-            Presence::Always if value.is_none_or(is_empty) => return Err(missing()),
+            Presence::Always if value.is_none_or(is_empty) => return Err(missing),
             Presence::Text | Presence::Truncated if !matches!(value, Some(Tree::Text(_))) => {
-                return Err(missing());
+                return Err(missing);
             }
-            Presence::List if value.and_then(items).is_none() => return Err(missing()),
+            Presence::List if value.and_then(items).is_none() => return Err(missing),
             Presence::Truncated
-                if is_text(value, "true") && around.field("Marker").is_none_or(is_empty) =>
+                if is_text(value, "true") && place.field("Marker").is_none_or(is_empty) =>
             {
                 return Err(Incomplete::Missing("Marker".into()));
             }
             Presence::Repeats(parameter) => match (value, asked(protocol, request, parameter)) {
-                (None, _) => return Err(missing()),
+                (None, _) => return Err(missing),
                 (Some(Tree::Text(named)), Some(asked)) if is_same(protocol, named, &asked) => {}
                 (Some(_), _) => return Err(Incomplete::OfAnother((*path).to_owned())),
             },
@@ -173,12 +178,9 @@ fn asked(protocol: Protocol, request: &[u8], parameter: &str) -> Option<String> 
             Tree::Text(text) => Some(text.clone()),
             Tree::List(_) | Tree::Fields(_) => None,
         },
-        Protocol::Query => {
-            let mut parameters = form_urlencoded::parse(request);
-            parameters
-                .find(|(name, _)| name == parameter)
-                .map(|(_, value)| value.into_owned())
-        }
+        Protocol::Query => form_urlencoded::parse(request)
+            .find(|(name, _)| name == parameter)
+            .map(|(_, value)| value.into_owned()),
     }
 }
 
