@@ -54,8 +54,13 @@ pub struct Readiness(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     stage: Stage,
-    /// Connections to the API server that failed recently: the time and the error.
-    failed: BTreeMap<&'static str, (Instant, String)>,
+    /// The last failure of each connection to the API server that has not worked since.
+    failed: BTreeMap<&'static str, Failure>,
+}
+
+struct Failure {
+    at: Instant,
+    error: String,
 }
 
 impl Readiness {
@@ -67,9 +72,11 @@ impl Readiness {
     /// Records that this connection to the API server has just failed. This counts for 20 seconds,
     /// or until the connection works.
     pub fn fails(&self, connection: &'static str, error: &str) {
-        self.state()
-            .failed
-            .insert(connection, (Instant::now(), error.to_owned()));
+        let failure = Failure {
+            at: Instant::now(),
+            error: error.to_owned(),
+        };
+        self.state().failed.insert(connection, failure);
     }
 
     /// Records that this connection to the API server has just worked.
@@ -91,26 +98,32 @@ impl Readiness {
         let failed = state
             .failed
             .iter()
-            .find(|(_, (at, _))| at.elapsed() < FAILED_FOR);
-        let unavailable = |text: String| (StatusCode::SERVICE_UNAVAILABLE, text);
-        match (state.stage, failed) {
-            (Stage::Starting, None) => unavailable("starting\n".into()),
-            (stage, Some((connection, (_, error)))) => unavailable(format!(
+            .find(|(_, failure)| failure.at.elapsed() < FAILED_FOR);
+        if let Some((connection, Failure { error, .. })) = failed {
+            let stage = state.stage;
+            return unavailable(format!(
                 "{stage}; {connection}: the API server cannot be reached: {error}\n"
-            )),
-            (Stage::Fills(cache), None) => {
+            ));
+        }
+        match state.stage {
+            Stage::Starting => unavailable("starting\n".into()),
+            Stage::Fills(cache) => {
                 unavailable(format!("the watch cache of {cache} is not filled yet\n"))
             }
-            (Stage::StandsBy, None) => (
+            Stage::StandsBy => (
                 StatusCode::OK,
                 "ready: standing by, another replica leads\n".into(),
             ),
-            (Stage::Leads, None) => (
+            Stage::Leads => (
                 StatusCode::OK,
                 "ready: leading, the watch caches are filled\n".into(),
             ),
         }
     }
+}
+
+fn unavailable(text: String) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
 impl fmt::Display for Stage {
@@ -147,6 +160,11 @@ impl Pulse {
     /// Records a repetition.
     pub fn beat(&self) {
         *self.last.lock().expect("no panic while held") = Instant::now();
+    }
+
+    fn is_silent(&self) -> bool {
+        let last = *self.last.lock().expect("no panic while held");
+        last.elapsed() > self.limit
     }
 }
 
@@ -185,14 +203,11 @@ impl Liveness {
 
     /// Returns the answer of `/healthz` for an operator that is alive.
     pub fn report(&self) -> String {
-        let signs = self.0.lock().expect("no panic while held");
-        let restarts = signs.restarts.iter();
-        let restarts = restarts.map(|(task, times)| {
-            format!("{task} has failed {times} times and was started again\n")
-        });
-        std::iter::once("alive\n".to_owned())
-            .chain(restarts)
-            .collect()
+        let mut report = String::from("alive\n");
+        for (task, times) in &self.0.lock().expect("no panic while held").restarts {
+            report += &format!("{task} has failed {times} times and was started again\n");
+        }
+        report
     }
 
     fn check(&self) -> Result<(), String> {
@@ -200,13 +215,11 @@ impl Liveness {
         if let Some(what) = signs.ended {
             return Err(format!("{what} has ended"));
         }
-        let silent = |pulse: &&Pulse| {
-            pulse.last.lock().expect("no panic while held").elapsed() > pulse.limit
-        };
-        match signs.pulses.iter().find(silent) {
-            Some(Pulse { what, limit, .. }) => {
-                Err(format!("{what} has not moved for {} s", limit.as_secs()))
-            }
+        match signs.pulses.iter().find(|pulse| pulse.is_silent()) {
+            Some(Pulse { what, limit, .. }) => Err(format!(
+                "{what} has made no progress for {} s",
+                limit.as_secs()
+            )),
             None => Ok(()),
         }
     }
@@ -232,7 +245,7 @@ impl Telemetry {
             if is_stuck(&self.metrics, limit) {
                 let depth = self.metrics.queue.backlog().depth;
                 return Err(format!(
-                    "{depth} grants are due, and nothing has been done for {} s",
+                    "{depth} grants are due, and none has made progress for {} s",
                     limit.as_secs()
                 ));
             }
@@ -257,17 +270,11 @@ pub async fn serve(
     let Telemetry {
         readiness, metrics, ..
     } = telemetry.clone();
-    let health = move || async move {
-        match telemetry.alive(call_timeout) {
-            Ok(()) => (StatusCode::OK, telemetry.liveness.report()),
-            Err(why) => {
-                tracing::error!("not alive: {why}");
-                (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
-            }
-        }
-    };
     let routes = Router::new()
-        .route("/healthz", get(health))
+        .route(
+            "/healthz",
+            get(move || async move { health(&telemetry, call_timeout) }),
+        )
         .route("/readyz", get(move || async move { readiness.status() }))
         .route(
             "/metrics",
@@ -276,6 +283,17 @@ pub async fn serve(
     let listener = tokio::net::TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "serving health checks and metrics");
     axum::serve(listener, routes).await
+}
+
+/// Returns the answer of `/healthz`.
+fn health(telemetry: &Telemetry, call_timeout: Duration) -> (StatusCode, String) {
+    match telemetry.alive(call_timeout) {
+        Ok(()) => (StatusCode::OK, telemetry.liveness.report()),
+        Err(why) => {
+            tracing::error!(reason = why, "liveness check failed");
+            unavailable(format!("{why}\n"))
+        }
+    }
 }
 
 #[cfg(test)]

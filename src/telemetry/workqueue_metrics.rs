@@ -46,11 +46,10 @@ pub struct Backlog {
 
 impl Default for Queue {
     fn default() -> Self {
-        let (due, waiting, next) = Default::default();
         Self(Arc::new(Mutex::new(State {
-            due,
-            waiting,
-            next,
+            due: HashMap::new(),
+            waiting: BTreeMap::new(),
+            next: 0,
             moved: Instant::now(),
         })))
     }
@@ -97,17 +96,13 @@ impl Queue {
     pub fn backlog(&self) -> Backlog {
         let now = Instant::now();
         let state = self.lock();
-        let due = state
-            .due
-            .values()
-            .filter(|due| **due <= now)
-            .chain(state.waiting.values());
-        due.fold(Backlog::default(), |Backlog { depth, oldest }, due| {
-            Backlog {
-                depth: depth + 1,
-                oldest: oldest.max(now.duration_since(*due)),
-            }
-        })
+        let due_grants = state.due.values().filter(|due| **due <= now);
+        let mut backlog = Backlog::default();
+        for since in due_grants.chain(state.waiting.values()) {
+            backlog.depth += 1;
+            backlog.oldest = backlog.oldest.max(now.duration_since(*since));
+        }
+        backlog
     }
 
     /// Returns how long grants have been due without any progress.
