@@ -16,7 +16,7 @@ const KINDS: [(&str, &str); 7] = [
     ),
     (
         "VPC endpoint policy",
-        "whoever runs the network that the operator is in",
+        "the admins of the network that the operator runs in",
     ),
     ("permissions boundary", "the account's admins"),
     ("session policy", "the account's admins"),
@@ -73,7 +73,7 @@ impl fmt::Display for Denial<'_> {
         match kind {
             Some((kind, admins)) if *explicit => write!(
                 f,
-                "A statement with Deny in {article} {kind} denies {action}, so no Allow elsewhere helps: {admins} can exempt the operator's role in account {account} from it"
+                "A Deny statement in {article} {kind} denies {action}, so no Allow elsewhere helps: {admins} can exempt the operator's role in account {account} from it"
             ),
             None if *explicit => write!(
                 f,

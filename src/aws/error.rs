@@ -150,9 +150,9 @@ impl AwsError {
         } = self;
         // A missing resource is most often the expected answer.
         if *class == ErrorKind::Gone {
-            tracing::debug!(%account, region, action, resource, code, request_id, "AWS call failed: {detail}");
+            tracing::debug!(%account, region, action, resource, code, error = detail, request_id, "AWS call failed");
         } else {
-            tracing::warn!(%account, region, action, resource, code, request_id, "AWS call failed: {detail}");
+            tracing::warn!(%account, region, action, resource, code, error = detail, request_id, "AWS call failed");
         }
     }
 }
@@ -290,7 +290,7 @@ impl AwsError {
             class,
             code: UNREADABLE.into(),
             at,
-            detail: format!("the answer{with_status} cannot be read as one of AWS"),
+            detail: format!("the response{with_status} is not a valid response of AWS"),
         }
     }
 }

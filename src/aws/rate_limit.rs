@@ -103,7 +103,7 @@ pub fn in_time() -> Result<(), TooLate> {
 
 /// The error of a call that was not sent because its deadline had passed.
 #[derive(Debug, thiserror::Error)]
-#[error("not sent: the time in which this replica was allowed to write has passed")]
+#[error("not sent: this replica's permission to write has expired")]
 pub struct TooLate;
 
 /// The rate limit of a service while AWS does not throttle it. AWS publishes no limits for most of
@@ -140,7 +140,9 @@ fn limit(service: &str) -> Limit {
 
 /// The error of a call that was not sent because it got no token in time.
 #[derive(Debug, thiserror::Error)]
-#[error("held back by the operator's own limit on calls, which AWS has slowed down")]
+#[error(
+    "not sent: the operator's own rate limit for this account and service delayed it for too long"
+)]
 pub struct RateLimited;
 
 /// The buckets of all accounts.

@@ -7,6 +7,7 @@
 
 use super::causes::causes;
 use crate::grant::AccountId;
+use crate::grant::desired::TAG_NAMESPACE;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, future};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
@@ -40,9 +41,10 @@ impl<All: ProvideCredentials, Fewer: ProvideCredentials> WithTagsThatFit<All, Fe
             if !self.reported.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     account = %self.account,
-                    "AWS has no room for the session tag registrygrants.dev/namespace beside the tags that the operator's own identity \
-                     passes on (PackedPolicyTooLarge): sessions whose tags do not fit are without it. Their names still begin with the \
-                     namespace. With EKS Pod Identity, disableSessionTags on the association makes room. This is logged once"
+                    tag = TAG_NAMESPACE,
+                    code = "PackedPolicyTooLarge",
+                    "the session tags do not fit, assuming the role without the namespace tag; the session name still begins with \
+                     the namespace; with EKS Pod Identity, set disableSessionTags on the association (logged once)"
                 );
             }
         }

@@ -32,14 +32,16 @@ impl std::fmt::Display for Incomplete {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoAnswer(operation) => {
-                write!(f, "the body of the answer is not one of {operation}")
+                write!(f, "the response body is not a response of {operation}")
             }
-            Self::Missing(field) => write!(f, "the answer has no {field}, which AWS always sends"),
+            Self::Missing(field) => {
+                write!(f, "the response lacks {field}, which AWS always sends")
+            }
             Self::OfAnother(field) => {
-                write!(f, "{field} in the answer is not the one that was asked for")
+                write!(f, "{field} in the response does not match the request")
             }
             Self::Unlisted(operation) => {
-                write!(f, "nothing is known about the answers of {operation}")
+                write!(f, "responses of {operation} cannot be checked")
             }
         }
     }

@@ -10,7 +10,7 @@ pub(super) fn advice(fault: &AwsError) -> Option<String> {
     let text = match fault.class {
         ErrorKind::Denied => denial.to_string(),
         ErrorKind::Region => format!(
-            "The operator's credentials were verified, so this is about the region: it may not be enabled in account {account}. Enable it there, or take it out of spec.registry.regions"
+            "The operator's credentials are valid, so the region may not be enabled in account {account}: enable it there, or remove it from spec.registry.regions"
         ),
         ErrorKind::Credentials if fault.at.action == ASSUME_ROLE && denial.is_explicit() => {
             denial.to_string()
@@ -19,16 +19,16 @@ pub(super) fn advice(fault: &AwsError) -> Option<String> {
             "Check spec.credentials of AWSAccount {account}: the operator's own identity must be allowed to assume that role, and the role's trust policy must name it, with the same external ID if it asks for one"
         ),
         ErrorKind::Quota => format!(
-            "Ask AWS to raise this quota of account {account}, or remove what is not needed"
+            "Ask AWS to raise this quota of account {account}, or remove unused resources"
         ),
         ErrorKind::Exists => {
-            "Names are unique without regard to case; choose another in the grant, or remove what is there".into()
+            "Names in IAM ignore case: choose another name in the grant, or remove the existing resource".into()
         }
-        ErrorKind::InUse => "Remove what still holds it".into(),
-        ErrorKind::Settling => "If the account or role named does not exist, correct it".into(),
-        ErrorKind::Throttled | ErrorKind::Transient => "It is tried again".into(),
+        ErrorKind::InUse => "Remove the resource that still uses it".into(),
+        ErrorKind::Settling => "If the named account or role does not exist, correct its name".into(),
+        ErrorKind::Throttled | ErrorKind::Transient => "The operator will retry".into(),
         ErrorKind::Unresolved => {
-            "The name of AWS's host does not resolve where the operator runs. It is tried again".into()
+            "The host name of the AWS endpoint does not resolve where the operator runs. The operator will retry".into()
         }
         ErrorKind::Gone | ErrorKind::Invalid => return None,
     };
