@@ -15,12 +15,13 @@
 //! - [`aws`]: calls STS, IAM and ECR, and classifies their errors.
 //! - [`controller`]: watches, reconciles, sweeps, and elects a leader.
 //! - [`telemetry`]: logs, metrics, traces and health checks.
+//! - [`clock`]: wall time and randomness, passed in from the outside.
 //! - [`cli`]: the subcommands.
 //!
-//! Imports point one way: `main → cli → controller → aws → grant → policy`. `api` and `telemetry`
-//! are below all of them. The pure parts decide; the parts that call AWS or the cluster decide
-//! nothing. `docs/architecture.md` describes a reconcile step by step, lists the purpose of every
-//! file, and contains the glossary.
+//! Imports point one way: `main → cli → controller → aws → grant → policy`. `api`, `telemetry` and
+//! `clock` are below all of them. The pure parts decide; the parts that call AWS or the cluster
+//! decide nothing. `docs/architecture.md` describes a reconcile step by step, lists the purpose of
+//! every file, and contains the glossary.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -28,6 +29,7 @@
 pub mod api;
 pub mod aws;
 pub mod cli;
+pub mod clock;
 pub mod controller;
 pub mod grant;
 pub mod policy;

@@ -12,28 +12,18 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use std::path::Path;
 
-const VARIABLE: &str = "AWS_CA_BUNDLE";
+/// The environment variable with the path of the file.
+pub const VARIABLE: &str = "AWS_CA_BUNDLE";
 
-/// Checks the CA bundle if the environment names one.
+/// Builds the HTTP client that all calls to AWS share, which trusts only the certificates in
+/// `bundle` if there is one. A client for each account and region would read and keep the system's
+/// certificates each time, and tenants choose the regions.
 ///
 /// # Errors
 /// When the file cannot be read, or a certificate in it cannot be used.
-pub fn check() -> Result<(), String> {
-    named().map(drop)
-}
-
-/// Builds the HTTP client that all calls to AWS share. A client for each account and region would
-/// read and keep the system's certificates each time, and tenants choose the regions.
-///
-/// # Errors
-/// Same as [`check`].
-pub(super) fn http_client() -> Result<SharedHttpClient, String> {
-    let context = match named()? {
-        Some(certificates) => {
-            let trusted = TrustStore::empty().with_pem_certificate(certificates);
-            let context = TlsContext::builder().with_trust_store(trusted).build();
-            Some(context.map_err(|error| format!("{VARIABLE}: {error}"))?)
-        }
+pub fn http_client(bundle: Option<&Path>, proxy: ProxyConfig) -> Result<SharedHttpClient, String> {
+    let context = match bundle {
+        Some(path) => Some(tls_context(path)?),
         None => None,
     };
     // Everything else is the same as in the SDK's default client.
@@ -43,7 +33,7 @@ pub(super) fn http_client() -> Result<SharedHttpClient, String> {
                 ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
             connector.set_connector_settings(settings.cloned());
             connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-            connector.set_proxy_config(Some(ProxyConfig::from_env()));
+            connector.set_proxy_config(Some(proxy.clone()));
             match context.clone() {
                 Some(context) => connector.tls_context(context).build(),
                 None => connector.build(),
@@ -52,16 +42,20 @@ pub(super) fn http_client() -> Result<SharedHttpClient, String> {
     )
 }
 
-fn named() -> Result<Option<Vec<u8>>, String> {
-    match std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
-        Some(path) => certificates(Path::new(&path)).map(Some),
-        None => Ok(None),
-    }
+fn tls_context(bundle: &Path) -> Result<TlsContext, String> {
+    let trusted = TrustStore::empty().with_pem_certificate(certificates(bundle)?);
+    TlsContext::builder()
+        .with_trust_store(trusted)
+        .build()
+        .map_err(|error| format!("{VARIABLE}: {error}"))
 }
 
 /// Reads the file and checks that every certificate in it can be used: the HTTP client would panic
 /// otherwise.
-fn certificates(path: &Path) -> Result<Vec<u8>, String> {
+///
+/// # Errors
+/// When one of the two fails.
+pub fn certificates(path: &Path) -> Result<Vec<u8>, String> {
     let content = std::fs::read(path).map_err(|error| unusable(path, &error.to_string()))?;
     check_certificates(&content).map_err(|why| unusable(path, &why))?;
     Ok(content)
@@ -76,7 +70,7 @@ fn check_certificates(content: &[u8]) -> Result<(), String> {
         .collect::<Result<_, _>>()
         .map_err(|error| format!("it is not PEM: {error}"))?;
     if certificates.is_empty() {
-        return Err("there is no certificate in it; it must be a file of PEM certificates".into());
+        return Err("there is no certificate in it; the file must contain PEM certificates".into());
     }
     for (index, certificate) in certificates.into_iter().enumerate() {
         RootCertStore::empty()

@@ -2,30 +2,28 @@
 //! account. The credentials of each were verified to be for that account.
 
 use super::answer::Incomplete;
-use super::ca_bundle;
-use super::clock::Clock;
 use super::error::{AwsError, CallSite, ErrorKind};
 use super::interceptor::{AssumedRole, Observer};
 use super::rate_limit::Buckets;
+use super::server_clock::ServerClock;
 use super::session_tags::{Reported, WithTagsThatFit};
 use crate::api::account::{AWSAccountSpec, AssumeRole, Credentials, Partition};
 use crate::api::conditions::Reason;
+use crate::clock::WallClock;
 use crate::grant::desired::{TAG_INSTALLATION, TAG_NAMESPACE};
 use crate::grant::names::session_name;
 use crate::grant::{AccountId, Problem};
 use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
-use aws_config::environment::EnvironmentVariableRegionProvider;
-use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_config::{Region, SdkConfig};
 use aws_sdk_sts::config::SharedCredentialsProvider;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a session is used before its credentials are verified again. The account behind
 /// credentials does not change while they work, so this only bounds the effect of surprises.
@@ -38,8 +36,6 @@ const VERIFIED_A_MOMENT_AGO: Duration = Duration::from_secs(60);
 /// How long a failure to get a session is returned to other callers without another attempt.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The time after which an unused session may be dropped: its namespace may be gone.
 const IDLE_FOR: Duration = Duration::from_secs(7200);
 
@@ -49,6 +45,7 @@ pub struct Aws {
     installation: Installation,
     call_timeout: Duration,
     metrics: Metrics,
+    clock: WallClock,
     buckets: Arc<Buckets>,
     sessions: Mutex<HashMap<Key, (Arc<Slot>, Instant)>>,
     tags_left_out: Reported,
@@ -95,7 +92,7 @@ pub struct Account {
     /// The ARN of the operator's identity there.
     pub caller_arn: String,
     pub(super) iam: aws_sdk_iam::Client,
-    clock: Clock,
+    clock: ServerClock,
     config: SdkConfig,
     observer: Arc<Observer>,
     dead: AtomicBool,
@@ -104,43 +101,24 @@ pub struct Account {
 }
 
 impl Aws {
-    /// Uses the ambient credentials: environment, IRSA, Pod Identity, profile, instance profile.
-    /// Honours `AWS_ENDPOINT_URL`. Turns the SDK's own retries off: of the failed calls, the
-    /// clients retry only throttled ones, and the reconciler decides about the others.
-    /// `call_timeout` bounds an entire call, including its wait for the rate limit.
-    pub async fn from_environment(
+    /// Creates the sessions of this installation. `ambient` has the operator's own credentials, and
+    /// must not retry calls: see [`super::environment::load`]. `call_timeout` bounds an entire
+    /// call, including its wait for the rate limit.
+    pub fn new(
+        ambient: SdkConfig,
         installation: &Installation,
         call_timeout: Duration,
         metrics: Metrics,
+        clock: WallClock,
     ) -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .operation_timeout(call_timeout)
-            .operation_attempt_timeout(call_timeout)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .build();
-        let mut ambient = aws_config::defaults(BehaviorVersion::latest())
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts)
-            // Only the environment sets the region: asking the instance metadata would be slow
-            // where there is none, and each account's own home region serves as well.
-            .region(EnvironmentVariableRegionProvider::new())
-            .app_name(
-                AppName::new("registry-grants").expect("the name has only letters and a hyphen"),
-            );
-        match ca_bundle::http_client() {
-            Ok(client) => ambient = ambient.http_client(client),
-            Err(why) => tracing::error!("the system's certificates are used: {why}"),
-        }
-        let ambient = ambient.load().await;
-        let (installation, buckets, sessions) =
-            (installation.clone(), Arc::default(), Mutex::default());
         Self {
             ambient,
-            installation,
+            installation: installation.clone(),
             call_timeout,
             metrics,
-            buckets,
-            sessions,
+            clock,
+            buckets: Arc::default(),
+            sessions: Mutex::default(),
             tags_left_out: Reported::default(),
         }
     }
@@ -220,7 +198,7 @@ impl Aws {
             }
         };
         let config = observer.paced(unlimited);
-        let clock = Clock::default();
+        let clock = ServerClock::new(self.clock.clone());
         let caller_arn = verify(id, spec.partition, &config, &observer).await?;
         Ok(Account {
             id: id.clone(),
@@ -435,7 +413,7 @@ impl Account {
             id,
             caller_arn: String::new(),
             iam: observer.iam(&config),
-            clock: Clock::default(),
+            clock: ServerClock::new(WallClock::system()),
             config,
             observer,
             dead: AtomicBool::new(false),

@@ -62,8 +62,9 @@ use self::state::watch_caches::{Cache, CacheSync};
 use self::supervise::Supervisor;
 use self::world::{Context, RECORDING, World};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
-use crate::aws::Aws;
 use crate::aws::rate_limit::{self, Work};
+use crate::aws::{Aws, environment};
+use crate::clock::WallClock;
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{self, Readiness, Stage};
@@ -214,12 +215,13 @@ async fn work(
     let pending = state::pending::Pending::default();
     let context = Arc::new(Context {
         world: World {
-            aws: Aws::from_environment(
+            aws: Aws::new(
+                environment::load(settings.call_timeout).await,
                 installation,
                 settings.call_timeout,
                 telemetry.metrics.clone(),
-            )
-            .await,
+                WallClock::system(),
+            ),
             installation: installation.clone(),
             leadership,
             grants: grants.clone(),

@@ -3,7 +3,8 @@
 
 use crate::api::grant::AccessStatus;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
-use crate::aws::Aws;
+use crate::aws::{Aws, environment};
+use crate::clock::WallClock;
 use crate::controller::World;
 use crate::controller::apply::{Aim, Enforcement};
 use crate::controller::judging::Judging;
@@ -104,7 +105,13 @@ pub async fn plan_grants(
             .into_response_partial()
         };
     let world = World {
-        aws: Aws::from_environment(installation, call_timeout, Metrics::default()).await,
+        aws: Aws::new(
+            environment::load(call_timeout).await,
+            installation,
+            call_timeout,
+            Metrics::default(),
+            WallClock::system(),
+        ),
         installation: installation.clone(),
         leadership: Arc::new(Leadership::none(call_timeout)),
         grants: filled(grants.clone()),

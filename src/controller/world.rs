@@ -187,7 +187,13 @@ impl Context {
         let (grants, writer) = store();
         let events = events::Events::new(client.clone());
         let world = World {
-            aws: Aws::from_environment(&installation, TIMEOUT, Metrics::default()).await,
+            aws: Aws::new(
+                crate::aws::environment::load(TIMEOUT).await,
+                &installation,
+                TIMEOUT,
+                Metrics::default(),
+                crate::clock::WallClock::system(),
+            ),
             installation,
             leadership: Arc::new(Leadership::always(TIMEOUT)),
             grants,

@@ -86,7 +86,13 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
     let installation = Installation::of_cluster("x");
     let metrics = Metrics::default();
     let world = World {
-        aws: Aws::from_environment(&installation, timeout, metrics.clone()).await,
+        aws: Aws::new(
+            crate::aws::environment::load(timeout).await,
+            &installation,
+            timeout,
+            metrics.clone(),
+            crate::clock::WallClock::system(),
+        ),
         installation,
         leadership: Arc::new(Leadership::none(timeout)),
         grants,
