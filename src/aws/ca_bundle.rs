@@ -97,7 +97,7 @@ mod tests {
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         "certificate 1 cannot be used"
     )]
-    fn what_is_no_bundle_is_refused_with_the_variable_and_the_file(
+    fn invalid_bundle_is_rejected_naming_variable_and_file(
         #[case] content: &str,
         #[case] why: &str,
     ) {

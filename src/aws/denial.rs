@@ -140,7 +140,7 @@ mod tests {
         false,
         "Allow ecr:X to the operator's role in account 111111111111"
     )]
-    fn a_hint_respects_the_kind_of_denial(
+    fn denial_hint_depends_on_the_kind_of_policy(
         #[case] text: &str,
         #[case] explicit: bool,
         #[case] hint: &str,

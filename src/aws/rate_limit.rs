@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_goes_at_once_and_what_follows_at_the_rate() {
+    async fn burst_goes_at_once_and_later_calls_at_the_rate() {
         let (bucket, begun) = (Bucket::new(LIMIT), Instant::now());
         reads(&bucket, 20).await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_does_not_wait_until_much_is_owed_and_those_who_read_make_up_for_it() {
+    async fn writes_overdraw_the_bucket_and_reads_repay_it() {
         let bucket = Bucket::new(LIMIT);
         for _ in 0..40 {
             assert_eq!(bucket.turn(true, LONG).await.unwrap(), Duration::ZERO);
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn throttling_halves_the_rate_once_for_calls_that_were_on_their_way_together() {
+    async fn throttling_of_calls_in_flight_halves_the_rate_once() {
         let bucket = Bucket::new(LIMIT);
         for _ in 0..5 {
             bucket.throttled();
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn revocations_go_before_changes_and_these_before_retries_and_resyncs() {
+    async fn calls_go_in_the_order_of_their_priority() {
         let bucket = Arc::new(Bucket::new(LIMIT));
         reads(&bucket, 20).await;
         let order = Arc::new(Mutex::new(Vec::new()));
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_throttled_call_a_resync_waits_no_longer_than_its_timeout_allows() {
+    async fn resync_after_throttling_gets_a_token_within_its_timeout() {
         let bucket = Bucket::new(limit("iam"));
         for _ in 0..10 {
             tokio::time::advance(VOLLEY).await;
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_is_not_sent_after_its_permit_has_run_out() {
+    async fn call_is_too_late_after_its_deadline() {
         assert!(in_time().is_ok(), "a read needs none");
         let deadline = Instant::now() + Duration::from_secs(10);
         let late = not_after(deadline, async {
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_would_have_to_wait_too_long_is_not_sent_and_holds_up_nobody() {
+    async fn call_without_a_token_in_time_fails_and_delays_no_other() {
         let bucket = Bucket::new(LIMIT);
         for _ in 0..100 {
             bucket.turn(true, LONG).await.unwrap();
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn each_account_and_service_has_a_bucket_of_its_own() {
+    fn each_account_and_service_has_its_own_bucket() {
         let buckets = Buckets::default();
         let iam = buckets.of("111111111111", "iam");
         assert!(Arc::ptr_eq(&iam, &buckets.of("111111111111", "iam")));

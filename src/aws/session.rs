@@ -480,7 +480,7 @@ mod tests {
         ["iam.eusc-de-east-1.amazonaws.eu", "sts.eusc-de-east-1.amazonaws.eu", "api.ecr.eusc-de-east-1.amazonaws.eu"]
     )]
     #[tokio::test]
-    async fn every_partitions_services_are_called_within_it(
+    async fn services_are_called_within_their_partition(
         #[case] partition: Partition,
         #[case] expected: [&str; 3],
     ) {

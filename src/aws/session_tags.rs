@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_room_the_namespaces_tag_is_left_out_of_that_session_only() {
+    async fn tags_too_large_drop_the_namespace_tag_of_that_session() {
         let reported = Reported::default();
         let crowded = session(
             Answers::of([Err(too_large())]),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_refusal_is_no_reason_to_leave_a_tag_out() {
+    async fn other_refusals_keep_the_namespace_tag() {
         let expired =
             AssumeRoleError::ExpiredTokenException(ExpiredTokenException::builder().build());
         let reported = Reported::default();

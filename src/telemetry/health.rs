@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_should_go_on_and_does_not_is_noticed() {
+    async fn task_that_stops_repeating_fails_liveness() {
         let telemetry = Telemetry::default();
         let pulse = telemetry
             .liveness
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_leader_that_does_nothing_while_grants_are_due_is_not_alive() {
+    async fn leader_without_progress_on_due_grants_fails_liveness() {
         let telemetry = Telemetry::default();
         telemetry.readiness.set(Stage::Leads);
         due(&telemetry);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_operator_with_nothing_to_do_or_without_its_caches_is_alive() {
+    async fn idle_operator_or_one_without_caches_is_alive() {
         let telemetry = Telemetry::default();
         telemetry.readiness.set(Stage::Leads);
         tokio::time::advance(STUCK * 100).await;
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_aws_does_not_end_the_operator() {
+    async fn slow_aws_does_not_fail_liveness() {
         let telemetry = Telemetry::default();
         telemetry.readiness.set(Stage::Leads);
         due(&telemetry);
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn readiness_says_why() {
+    fn readiness_names_the_stage() {
         let readiness = Readiness::default();
         for (stage, status, text) in [
             (Stage::Starting, 503, "starting"),
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn readiness_says_that_the_api_server_cannot_be_reached_until_it_can_again() {
+    async fn readiness_fails_until_the_api_server_is_reachable() {
         let readiness = Readiness::default();
         for stage in [Stage::StandsBy, Stage::Leads] {
             readiness.set(stage);

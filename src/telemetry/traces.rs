@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_look_at_a_grant_and_its_calls_arrive_at_the_collector() {
+    async fn reconcile_and_its_calls_arrive_at_the_collector() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let collecting = tokio::spawn(collected(listener));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_collector_that_does_not_answer_holds_up_the_end_for_little() {
+    async fn silent_collector_delays_the_shutdown_only_briefly() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let traces = Traces::to(&endpoint, &Handle::current()).unwrap();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_needs_tls_is_refused_at_the_start() {
+    async fn https_endpoint_is_rejected_at_the_start() {
         assert!(Traces::to("https://collector:4318", &Handle::current()).is_err());
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use rstest::rstest;
 
 #[test]
-fn for_whom_a_session_was_is_not_told() {
+fn session_name_is_removed_from_messages() {
     let told = without_session(
         "User: arn:aws:sts::111111111111:assumed-role/registry-grants/team-a@0123456789ab is not authorized to perform: iam:GetPolicy",
     );
@@ -57,7 +57,7 @@ fn errors_are_classified_by_code(
 #[case("UnrecognizedClientException", ErrorKind::Credentials)]
 #[case("InvalidClientTokenId", ErrorKind::Credentials)]
 #[case("OptInRequired", ErrorKind::Denied)]
-fn a_region_that_is_not_enabled_is_not_a_matter_of_credentials(
+fn disabled_region_is_not_classified_as_credentials(
     #[case] code: &str,
     #[case] elsewhere: ErrorKind,
 ) {
@@ -86,7 +86,7 @@ fn a_region_that_is_not_enabled_is_not_a_matter_of_credentials(
 }
 
 #[test]
-fn an_explicit_deny_of_assuming_the_role_is_not_answered_with_its_trust_policy() {
+fn explicit_deny_of_assume_role_advice_omits_the_trust_policy() {
     let at = CallSite {
         account: "111111111111".parse().unwrap(),
         region: None,
@@ -112,7 +112,7 @@ fn an_explicit_deny_of_assuming_the_role_is_not_answered_with_its_trust_policy()
 #[case(Some("Throttling"), ErrorKind::Throttled)]
 // The answer did not come from STS: it says nothing about the credentials.
 #[case(None, ErrorKind::Transient)]
-fn only_sts_says_that_a_role_cannot_be_assumed(
+fn assume_role_is_refused_only_by_an_sts_code(
     #[case] code: Option<&str>,
     #[case] class: ErrorKind,
 ) {
@@ -120,7 +120,7 @@ fn only_sts_says_that_a_role_cannot_be_assumed(
 }
 
 #[test]
-fn an_answer_of_sts_without_credentials_passes() {
+fn sts_answer_without_credentials_is_transient() {
     let incomplete = CredentialsError::unhandled("STS credentials must be defined");
     assert_eq!(class_of_assume_role(&incomplete), ErrorKind::Transient);
     assert_eq!(

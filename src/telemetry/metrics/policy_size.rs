@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_region_is_told_by_its_fullest_policy_until_nobody_looks_at_it_any_more() {
+    async fn region_shows_its_fullest_policy_until_reads_stop() {
         let policies = PolicySizes::default();
         policies.seen("111111111111", "us-east-1", "a", 0.5);
         policies.seen("111111111111", "us-east-1", "b", 0.9);

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_metric_has_the_kind_and_the_labels_that_are_told() {
+    async fn every_metric_has_its_documented_kind_and_labels() {
         let metrics = counted();
         let text = metrics.text();
         for Described {

@@ -7,7 +7,7 @@ fn told(metrics: &Metrics, line: &str) -> bool {
 }
 
 #[tokio::test]
-async fn what_was_counted_is_told_by_account() {
+async fn counts_are_shown_by_account() {
     let metrics = Metrics::default();
     metrics
         .clone()
@@ -55,7 +55,7 @@ impl ClusterSource for Fixed {
 }
 
 #[tokio::test]
-async fn the_series_of_grants_and_accounts_that_are_gone_are_gone() {
+async fn deleted_grants_and_accounts_lose_their_series() {
     let metrics = Metrics::default();
     let cluster = Arc::new(Fixed(Mutex::new((2, vec![ACCOUNT]))));
     metrics.watch(cluster.clone());
@@ -78,7 +78,7 @@ async fn the_series_of_grants_and_accounts_that_are_gone_are_gone() {
 }
 
 #[tokio::test]
-async fn a_grant_that_is_gone_is_not_due() {
+async fn deleted_grant_is_not_due() {
     let metrics = Metrics::default();
     metrics.watch(Arc::new(Fixed(Mutex::new((1, Vec::new())))));
     for name in ["there", "gone"] {
@@ -94,7 +94,7 @@ async fn a_grant_that_is_gone_is_not_due() {
 }
 
 #[tokio::test]
-async fn each_term_tells_what_its_own_caches_hold_and_none_is_told_in_between() {
+async fn each_term_shows_only_its_own_caches() {
     let granted =
         |count| format!("registry_grants_grants{{ready=\"True\",reason=\"Granted\"}} {count}");
     let metrics = Metrics::default();
