@@ -148,11 +148,11 @@ mod tests {
         let account = "111111111111".parse().unwrap();
         let denial = Denial::of(text, "ecr:X", &account);
         assert_eq!(denial.is_explicit(), explicit);
-        let told = denial.to_string();
-        assert!(told.contains(hint), "{told}");
+        let shown = denial.to_string();
+        assert!(shown.contains(hint), "{shown}");
         assert!(
-            !explicit || !told.to_lowercase().contains("allow ecr:x"),
-            "{told}"
+            !explicit || !shown.to_lowercase().contains("allow ecr:x"),
+            "{shown}"
         );
     }
 }

@@ -118,8 +118,8 @@ fn iam_without_tags(tags: (u16, &'static str)) -> (Account, Arc<Mutex<Vec<String
     })
 }
 
-fn passes<T: fmt::Debug>(read: Result<T, AwsError>) {
-    let fault = read.expect_err("it is no answer");
+fn assert_transient<T: fmt::Debug>(read: Result<T, AwsError>) {
+    let fault = read.expect_err("the answer must not be used");
     assert_eq!(fault.class, ErrorKind::Transient, "{fault}");
     assert_eq!(Problem::from(fault).reason, Reason::Unavailable);
 }
@@ -139,14 +139,14 @@ const MALFORMED: [&str; 8] = [
 async fn malformed_answer_to_a_read_is_a_transient_error() {
     for answer in MALFORMED {
         let account = always(200, answer);
-        passes(account.repository_policy("us-east-1", "app").await);
-        passes(account.repositories("us-east-1").await);
-        passes(account.role("r").await);
-        passes(account.role_tags("r").await);
-        passes(account.instance_profile("p").await);
-        passes(account.profiles_of("r").await);
-        passes(account.roles_under("/registry-grants/").await);
-        passes(account.instance_profiles_under("/registry-grants/").await);
+        assert_transient(account.repository_policy("us-east-1", "app").await);
+        assert_transient(account.repositories("us-east-1").await);
+        assert_transient(account.role("r").await);
+        assert_transient(account.role_tags("r").await);
+        assert_transient(account.instance_profile("p").await);
+        assert_transient(account.profiles_of("r").await);
+        assert_transient(account.roles_under("/registry-grants/").await);
+        assert_transient(account.instance_profiles_under("/registry-grants/").await);
         let registry = account
             .registry_policy("us-east-1")
             .await
@@ -167,14 +167,14 @@ async fn malformed_answer_to_a_write_is_a_transient_error() {
     use crate::grant::diff::Step;
     for answer in MALFORMED {
         let account = always(200, answer);
-        passes(
+        assert_transient(
             account
                 .set_repository_policy("us-east-1", "app", &crate::policy::Document::of([]))
                 .await,
         );
-        passes(account.delete_repository_policy("us-east-1", "app").await);
-        passes(account.apply(Step::DeleteRole { role: "r".into() }).await);
-        passes(
+        assert_transient(account.delete_repository_policy("us-east-1", "app").await);
+        assert_transient(account.apply(Step::DeleteRole { role: "r".into() }).await);
+        assert_transient(
             account
                 .apply(Step::DeleteInlinePolicy {
                     role: "r".into(),
@@ -182,7 +182,7 @@ async fn malformed_answer_to_a_write_is_a_transient_error() {
                 })
                 .await,
         );
-        passes(
+        assert_transient(
             account
                 .apply(Step::DeleteProfile { name: "p".into() })
                 .await,
@@ -200,9 +200,9 @@ async fn malformed_answer_to_a_write_is_a_transient_error() {
 #[tokio::test]
 async fn error_without_a_code_is_transient(#[case] status: u16, #[case] answer: &'static str) {
     let account = always(status, answer);
-    passes(account.repository_policy("us-east-1", "app").await);
-    passes(account.role("r").await);
-    passes(
+    assert_transient(account.repository_policy("us-east-1", "app").await);
+    assert_transient(account.role("r").await);
+    assert_transient(
         account
             .apply(crate::grant::diff::Step::DeleteRole { role: "r".into() })
             .await,
@@ -218,7 +218,7 @@ async fn absence_is_proven_by_an_error_code() {
             .await,
         Ok(PolicyRead::NoPolicy)
     );
-    passes(
+    assert_transient(
         always(500, NO_POLICY)
             .repository_policy("us-east-1", "app")
             .await,
@@ -260,8 +260,8 @@ async fn missing_tags_are_read_by_a_second_call() {
 #[tokio::test]
 async fn missing_tags_need_a_second_answer() {
     let (account, _) = iam_without_tags((200, "<IsTruncated>false</IsTruncated>"));
-    passes(account.role("r").await);
-    passes(account.instance_profile("p").await);
+    assert_transient(account.role("r").await);
+    assert_transient(account.instance_profile("p").await);
     let (account, _) = iam_without_tags((200, "<Tags/><IsTruncated>false</IsTruncated>"));
     assert!(account.role("r").await.unwrap().unwrap().tags.is_empty());
     assert!(

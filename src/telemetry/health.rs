@@ -384,10 +384,10 @@ mod tests {
             (Stage::Leads, 200, "leading"),
         ] {
             readiness.set(stage);
-            let (told, said) = readiness.status();
+            let (code, answer) = readiness.status();
             assert!(
-                told.as_u16() == status && said.contains(text),
-                "{stage:?}: {told} {said}"
+                code.as_u16() == status && answer.contains(text),
+                "{stage:?}: {code} {answer}"
             );
         }
     }
@@ -398,12 +398,12 @@ mod tests {
         for stage in [Stage::StandsBy, Stage::Leads] {
             readiness.set(stage);
             readiness.fails("the watch of grants", "connection refused");
-            let (told, said) = readiness.status();
+            let (code, answer) = readiness.status();
             assert!(
-                told.as_u16() == 503
-                    && said.contains("watch of grants")
-                    && said.contains("refused"),
-                "{said}"
+                code.as_u16() == 503
+                    && answer.contains("watch of grants")
+                    && answer.contains("refused"),
+                "{answer}"
             );
             readiness.works("the watch of grants");
             assert_eq!(readiness.status().0.as_u16(), 200);

@@ -211,7 +211,7 @@ mod tests {
         tokio::task::spawn_blocking(|| traces.end()).await.unwrap();
         let request = collecting.await.unwrap();
         assert!(request.starts_with("POST /v1/traces "), "{request}");
-        for told in [
+        for expected in [
             "reconcile",
             "miq-devops",
             "not_ready",
@@ -219,7 +219,7 @@ mod tests {
             "111111111111",
             "AWS call failed",
         ] {
-            assert!(request.contains(told), "no {told} in {request}");
+            assert!(request.contains(expected), "no {expected} in {request}");
         }
         assert!(!request.contains("not ours"));
     }

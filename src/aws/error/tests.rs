@@ -5,11 +5,11 @@ use rstest::rstest;
 
 #[test]
 fn session_name_is_removed_from_messages() {
-    let told = without_session(
+    let text = without_session(
         "User: arn:aws:sts::111111111111:assumed-role/registry-grants/team-a@0123456789ab is not authorized to perform: iam:GetPolicy",
     );
     assert_eq!(
-        told,
+        text,
         "User: arn:aws:sts::111111111111:assumed-role/registry-grants is not authorized to perform: iam:GetPolicy"
     );
 }
@@ -76,12 +76,12 @@ fn disabled_region_is_not_classified_as_credentials(
         at: at(Some("ap-east-1")),
         detail: TEXT.into(),
     };
-    let told = fault.to_string();
+    let text = fault.to_string();
     assert!(
-        told.contains("ap-east-1") && told.contains("may not be enabled in account 111111111111"),
-        "{told}"
+        text.contains("ap-east-1") && text.contains("may not be enabled in account 111111111111"),
+        "{text}"
     );
-    assert!(!told.contains("spec.credentials"), "{told}");
+    assert!(!text.contains("spec.credentials"), "{text}");
     assert_eq!(Problem::from(fault).reason, Reason::RegionNotEnabled);
 }
 
@@ -100,10 +100,10 @@ fn explicit_deny_of_assume_role_advice_omits_the_trust_policy() {
         at,
         detail: detail.into(),
     };
-    let told = fault.to_string();
+    let text = fault.to_string();
     assert!(
-        told.contains("service control policy denies") && !told.contains("trust policy must"),
-        "{told}"
+        text.contains("service control policy denies") && !text.contains("trust policy must"),
+        "{text}"
     );
 }
 

@@ -2,8 +2,8 @@ use super::*;
 
 const ACCOUNT: &str = "111111111111";
 
-fn told(metrics: &Metrics, line: &str) -> bool {
-    metrics.text().lines().any(|told| told == line)
+fn has_line(metrics: &Metrics, line: &str) -> bool {
+    metrics.text().lines().any(|written| written == line)
 }
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn counts_are_shown_by_account() {
         "registry_grants_sweep_found{account=\"111111111111\"} 3",
         "registry_grants_sweep_removed_total{account=\"111111111111\"} 2",
     ] {
-        assert!(told(&metrics, line), "{}", metrics.text());
+        assert!(has_line(&metrics, line), "{}", metrics.text());
     }
 }
 
@@ -67,7 +67,7 @@ async fn deleted_grants_and_accounts_lose_their_series() {
         "registry_grants_drift_corrected_total{account=\"111111111111\"} 1",
         "registry_grants_repository_policy_full_ratio_max{account=\"111111111111\",region=\"us-east-1\"} 0.5",
     ] {
-        assert!(told(&metrics, line), "{line}\n{}", metrics.text());
+        assert!(has_line(&metrics, line), "{line}\n{}", metrics.text());
     }
     *cluster.0.lock().unwrap() = (0, Vec::new());
     let text = metrics.text();
@@ -87,7 +87,7 @@ async fn deleted_grant_is_not_due() {
             .due(("team-b".into(), name.into()), std::time::Duration::ZERO);
     }
     assert!(
-        told(&metrics, "registry_grants_queue_depth 1"),
+        has_line(&metrics, "registry_grants_queue_depth 1"),
         "{}",
         metrics.text()
     );
@@ -103,14 +103,17 @@ async fn each_term_shows_only_its_own_caches() {
         .queue
         .due(("team-b".into(), "there".into()), std::time::Duration::ZERO);
     metrics.sweep_removed.get_or_create(&ACCOUNT.into()).inc();
-    assert!(told(&metrics, &granted(2)) && told(&metrics, "registry_grants_queue_depth 1"));
+    assert!(has_line(&metrics, &granted(2)) && has_line(&metrics, "registry_grants_queue_depth 1"));
     metrics.stand_by();
     let text = metrics.text();
     assert!(
         !text.contains("Granted\"") && !text.contains("account_ready{"),
         "{text}"
     );
-    assert!(told(&metrics, "registry_grants_queue_depth 0"), "{text}");
+    assert!(
+        has_line(&metrics, "registry_grants_queue_depth 0"),
+        "{text}"
+    );
     metrics.watch(Arc::new(Fixed(Mutex::new((
         3,
         vec!["222222222222", ACCOUNT],
@@ -126,6 +129,6 @@ async fn each_term_shows_only_its_own_caches() {
         "registry_grants_queue_depth 1",
         "registry_grants_sweep_removed_total{account=\"111111111111\"} 1",
     ] {
-        assert!(told(&metrics, line), "{line}\n{}", metrics.text());
+        assert!(has_line(&metrics, line), "{line}\n{}", metrics.text());
     }
 }
