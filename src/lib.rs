@@ -15,11 +15,12 @@
 //! - [`aws`]: calls STS, IAM and ECR, and classifies their errors.
 //! - [`controller`]: watches, reconciles, sweeps, and elects a leader.
 //! - [`telemetry`]: logs, metrics, traces and health checks.
+//! - [`clock`]: wall time and randomness, passed in from the outside.
 //! - [`cli`]: the subcommands.
 //! - [`text`]: lists and limits of texts for people.
 //!
-//! Imports point one way: `main → cli → controller → aws → grant → policy`. `api`, `telemetry`
-//! and `text` are below all of them. The pure parts decide; the parts that call AWS or the cluster
+//! Imports point one way: `main → cli → controller → aws → grant → policy`. `api`, `telemetry`,
+//! `clock` and `text` are below all of them. The pure parts decide; the parts that call AWS or the cluster
 //! decide nothing. `docs/architecture.md` describes a reconcile step by step, lists the purpose of
 //! every file, and contains the glossary.
 
@@ -29,6 +30,7 @@
 pub mod api;
 pub mod aws;
 pub mod cli;
+pub mod clock;
 pub mod controller;
 pub mod grant;
 pub mod policy;

@@ -334,8 +334,8 @@ fn the_reference_of_the_metrics_is_not_stale() {
 <!-- Generated from src/telemetry/metrics by `make metrics-reference`: change it there. -->
 # Metrics
 
-`/metrics`, on the Pod's port `health`, in the OpenMetrics text format. Only the leader tells of grants, accounts and AWS. No label takes its values from
-grants or repositories: `account` is one of the cluster's `AWSAccount`s, and its series go when it goes. How to use them: [operations](../operations.md#metrics-logs-traces).
+`/metrics`, on the Pod's port `health`, in the OpenMetrics text format. Only the leader reports on grants, accounts and AWS. No label takes its values from
+grants or repositories: `account` is one of the cluster's `AWSAccount`s, and its series are removed with it. How to use them: [operations](../operations.md#metrics-logs-traces).
 
 ";
     let page = root().join("docs/reference/metrics.md");

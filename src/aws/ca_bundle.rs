@@ -1,6 +1,6 @@
-//! The CA certificates in the file that `AWS_CA_BUNDLE` names, as for the AWS CLI: for a proxy that
-//! inspects TLS, or for a private endpoint. They replace the system's certificates. Neither the SDK
-//! nor its HTTP client reads this variable.
+//! The CA certificates in the file that `AWS_CA_BUNDLE` names, with the same meaning as for the AWS
+//! CLI: they replace the system's certificates, for a proxy that inspects TLS or for a private
+//! endpoint. Neither the SDK nor its HTTP client reads this variable.
 
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -12,28 +12,18 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use std::path::Path;
 
-const VARIABLE: &str = "AWS_CA_BUNDLE";
+/// The environment variable with the path of the file.
+pub const VARIABLE: &str = "AWS_CA_BUNDLE";
 
-/// Checks that the CA bundle can be used, if the environment names one.
+/// Builds the HTTP client that all calls to AWS share, which trusts only the certificates in
+/// `bundle` if there is one. A client for each account and region would read and keep the system's
+/// certificates each time, and tenants choose the regions.
 ///
 /// # Errors
-/// When it cannot be used; the error says why.
-pub fn check() -> Result<(), String> {
-    named().map(drop)
-}
-
-/// Builds the HTTP client that all calls to AWS share. A client for each account and region would
-/// read and keep the system's certificates each time, and tenants choose the regions.
-///
-/// # Errors
-/// Same as [`check`].
-pub(super) fn http_client() -> Result<SharedHttpClient, String> {
-    let context = match named()? {
-        Some(certificates) => {
-            let trusted = TrustStore::empty().with_pem_certificate(certificates);
-            let context = TlsContext::builder().with_trust_store(trusted).build();
-            Some(context.map_err(|error| format!("{VARIABLE}: {error}"))?)
-        }
+/// When the file cannot be read, or a certificate in it cannot be used.
+pub fn http_client(bundle: Option<&Path>, proxy: ProxyConfig) -> Result<SharedHttpClient, String> {
+    let context = match bundle {
+        Some(path) => Some(tls_context(path)?),
         None => None,
     };
     // Everything else is the same as in the SDK's default client.
@@ -43,7 +33,7 @@ pub(super) fn http_client() -> Result<SharedHttpClient, String> {
                 ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
             connector.set_connector_settings(settings.cloned());
             connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-            connector.set_proxy_config(Some(ProxyConfig::from_env()));
+            connector.set_proxy_config(Some(proxy.clone()));
             match context.clone() {
                 Some(context) => connector.tls_context(context).build(),
                 None => connector.build(),
@@ -52,30 +42,42 @@ pub(super) fn http_client() -> Result<SharedHttpClient, String> {
     )
 }
 
-fn named() -> Result<Option<Vec<u8>>, String> {
-    match std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
-        Some(path) => certificates(Path::new(&path)).map(Some),
-        None => Ok(None),
-    }
+fn tls_context(bundle: &Path) -> Result<TlsContext, String> {
+    let trusted = TrustStore::empty().with_pem_certificate(certificates(bundle)?);
+    TlsContext::builder()
+        .with_trust_store(trusted)
+        .build()
+        .map_err(|error| format!("{VARIABLE}: {error}"))
 }
 
-/// Reads the file and checks that every certificate in it can be used: the HTTP client would end
-/// the process because of one that cannot.
-fn certificates(path: &Path) -> Result<Vec<u8>, String> {
-    let wrong = |why: String| format!("{VARIABLE}: {}: {why}", path.display());
-    let content = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let parsed: Result<Vec<CertificateDer>, _> = CertificateDer::pem_slice_iter(&content).collect();
-    let parsed = parsed.map_err(|error| wrong(format!("it is not PEM: {error}")))?;
-    if parsed.is_empty() {
-        return Err(wrong(
-            "there is no certificate in it; it must be a file of PEM certificates".into(),
-        ));
-    }
-    for (at, certificate) in parsed.into_iter().enumerate() {
-        let added = RootCertStore::empty().add(certificate);
-        added.map_err(|error| wrong(format!("certificate {} cannot be used: {error}", at + 1)))?;
-    }
+/// Reads the file and checks that every certificate in it can be used: the HTTP client would panic
+/// otherwise.
+///
+/// # Errors
+/// When one of the two fails.
+pub fn certificates(path: &Path) -> Result<Vec<u8>, String> {
+    let content = std::fs::read(path).map_err(|error| unusable(path, &error.to_string()))?;
+    check_certificates(&content).map_err(|why| unusable(path, &why))?;
     Ok(content)
+}
+
+fn unusable(path: &Path, why: &str) -> String {
+    format!("{VARIABLE}: {}: {why}", path.display())
+}
+
+fn check_certificates(content: &[u8]) -> Result<(), String> {
+    let certificates: Vec<CertificateDer> = CertificateDer::pem_slice_iter(content)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("it is not PEM: {error}"))?;
+    if certificates.is_empty() {
+        return Err("there is no certificate in it; the file must contain PEM certificates".into());
+    }
+    for (index, certificate) in certificates.into_iter().enumerate() {
+        RootCertStore::empty()
+            .add(certificate)
+            .map_err(|error| format!("certificate {} cannot be used: {error}", index + 1))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -95,7 +97,7 @@ mod tests {
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         "certificate 1 cannot be used"
     )]
-    fn what_is_no_bundle_is_refused_with_the_variable_and_the_file(
+    fn invalid_bundle_is_rejected_naming_variable_and_file(
         #[case] content: &str,
         #[case] why: &str,
     ) {

@@ -4,7 +4,7 @@
 use crate::grant::AccountId;
 use std::fmt;
 
-/// The kinds of policies that AWS names in its error texts, and the people that can change each.
+/// The kinds of policies that AWS names in its error texts, and the people who can change each.
 const KINDS: [(&str, &str); 7] = [
     (
         "service control policy",
@@ -16,7 +16,7 @@ const KINDS: [(&str, &str); 7] = [
     ),
     (
         "VPC endpoint policy",
-        "whoever runs the network that the operator is in",
+        "the admins of the network that the operator runs in",
     ),
     ("permissions boundary", "the account's admins"),
     ("session policy", "the account's admins"),
@@ -29,7 +29,7 @@ const KINDS: [(&str, &str); 7] = [
 pub struct Denial<'a> {
     /// Whether a `Deny` statement denied the call. If so, no `Allow` elsewhere helps.
     explicit: bool,
-    /// The kind of policy and the people that can change it, where AWS names the kind.
+    /// The kind of policy and the people who can change it, if AWS names the kind.
     kind: Option<(&'static str, &'static str)>,
     action: &'a str,
     account: &'a AccountId,
@@ -39,12 +39,12 @@ impl<'a> Denial<'a> {
     /// Parses AWS's error text about a call of this action in this account. Source:
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>.
     pub fn of(text: &str, action: &'a str, account: &'a AccountId) -> Self {
-        let text = text.to_lowercase();
+        let lowercase = text.to_lowercase();
         let kind = KINDS
             .into_iter()
-            .find(|(kind, _)| text.contains(&kind.to_lowercase()));
+            .find(|(kind, _)| lowercase.contains(&kind.to_lowercase()));
         Self {
-            explicit: text.contains("explicit deny"),
+            explicit: lowercase.contains("explicit deny"),
             kind,
             action,
             account,
@@ -70,20 +70,20 @@ impl fmt::Display for Denial<'_> {
         } else {
             "a"
         };
-        match (explicit, kind) {
-            (true, Some((kind, admins))) => write!(
+        match kind {
+            Some((kind, admins)) if *explicit => write!(
                 f,
-                "A statement with Deny in {article} {kind} denies {action}, so no Allow elsewhere helps: {admins} can exempt the operator's role in account {account} from it"
+                "A Deny statement in {article} {kind} denies {action}, so no Allow elsewhere helps: {admins} can exempt the operator's role in account {account} from it"
             ),
-            (true, None) => write!(
+            None if *explicit => write!(
                 f,
                 "A Deny statement denies {action}, so no Allow elsewhere helps: find it among the policies of account {account} and of its organization, and exempt the operator's role from it"
             ),
-            (false, Some((kind, admins))) if !is_of_the_role(kind) => write!(
+            Some((kind, admins)) if !is_of_the_role(kind) => write!(
                 f,
                 "A {kind} does not allow {action}, and a policy of the operator's role alone cannot: {admins} can allow it there for the operator's role in account {account}"
             ),
-            (false, _) => write!(
+            Some(_) | None => write!(
                 f,
                 "Allow {action} to the operator's role in account {account}"
             ),
@@ -91,8 +91,9 @@ impl fmt::Display for Denial<'_> {
     }
 }
 
-/// Returns whether the operator's role can get the permission from a policy of this kind: its own
-/// policies are of this kind, or such a policy makes up for a permission that they lack.
+/// Returns whether a policy of the operator's role can grant the permission although no policy of
+/// this kind does: an identity-based policy is a policy of the role, and it makes up for a missing
+/// resource-based one.
 fn is_of_the_role(kind: &str) -> bool {
     matches!(kind, "identity-based policy" | "resource-based policy")
 }
@@ -139,7 +140,7 @@ mod tests {
         false,
         "Allow ecr:X to the operator's role in account 111111111111"
     )]
-    fn a_hint_respects_the_kind_of_denial(
+    fn denial_hint_depends_on_the_kind_of_policy(
         #[case] text: &str,
         #[case] explicit: bool,
         #[case] hint: &str,
@@ -147,11 +148,11 @@ mod tests {
         let account = "111111111111".parse().unwrap();
         let denial = Denial::of(text, "ecr:X", &account);
         assert_eq!(denial.is_explicit(), explicit);
-        let told = denial.to_string();
-        assert!(told.contains(hint), "{told}");
+        let shown = denial.to_string();
+        assert!(shown.contains(hint), "{shown}");
         assert!(
-            !explicit || !told.to_lowercase().contains("allow ecr:x"),
-            "{told}"
+            !explicit || !shown.to_lowercase().contains("allow ecr:x"),
+            "{shown}"
         );
     }
 }

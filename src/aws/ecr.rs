@@ -29,23 +29,24 @@ impl Account {
         region: &str,
         repository: &str,
     ) -> Result<PolicyRead, AwsError> {
-        let at = || self.at(region, repository, "ecr:GetRepositoryPolicy");
-        let call = self.ecr_in(region).get_repository_policy();
-        let sent = call
+        let at = self.at(region, repository, "ecr:GetRepositoryPolicy");
+        let answer = self
+            .ecr_in(region)
+            .get_repository_policy()
             .registry_id(self.id.as_str())
             .repository_name(repository)
             .send()
             .await;
-        match sent {
+        match answer {
             Ok(found) => match found.policy_text {
                 Some(text) => Ok(PolicyRead::Policy(text)),
                 None => Err(AwsError::incomplete(
-                    at(),
+                    at,
                     &Incomplete::Missing("policyText".into()),
                 )),
             },
             Err(error) => {
-                let fault = self.noted_in_region(AwsError::of(at(), &error)).await;
+                let fault = self.noted_in_region(AwsError::of(at, &error)).await;
                 match fault.code.as_str() {
                     "RepositoryNotFoundException" if fault.is_gone() => {
                         Ok(PolicyRead::NoRepository)
@@ -71,18 +72,17 @@ impl Account {
         policy: &Document,
         permit: WritePermit,
     ) -> Result<(), AwsError> {
-        let call = self.ecr_in(region).set_repository_policy();
-        let call = call
+        let call = self
+            .ecr_in(region)
+            .set_repository_policy()
             .registry_id(self.id.as_str())
             .repository_name(repository)
             .policy_text(policy.to_string());
-        match permit.carry(call.send()).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let at = self.at(region, repository, "ecr:SetRepositoryPolicy");
-                Err(self.noted_in_region(AwsError::of(at, &error)).await)
-            }
-        }
+        let Err(error) = permit.carry(call.send()).await else {
+            return Ok(());
+        };
+        let at = self.at(region, repository, "ecr:SetRepositoryPolicy");
+        Err(self.noted_in_region(AwsError::of(at, &error)).await)
     }
 
     /// Deletes a repository's policy. Succeeds if the policy or the repository does not exist.
@@ -95,12 +95,14 @@ impl Account {
         repository: &str,
         permit: WritePermit,
     ) -> Result<(), AwsError> {
-        let call = self.ecr_in(region).delete_repository_policy();
-        let call = call
+        let call = self
+            .ecr_in(region)
+            .delete_repository_policy()
             .registry_id(self.id.as_str())
             .repository_name(repository);
-        let sent = permit.carry(call.send()).await;
-        let Err(error) = sent else { return Ok(()) };
+        let Err(error) = permit.carry(call.send()).await else {
+            return Ok(());
+        };
         let at = self.at(region, repository, "ecr:DeleteRepositoryPolicy");
         let fault = self.noted_in_region(AwsError::of(at, &error)).await;
         if fault.is_gone() { Ok(()) } else { Err(fault) }
@@ -111,11 +113,14 @@ impl Account {
     /// # Errors
     /// When ECR fails or refuses, or a page of the list is incomplete.
     pub async fn repositories(&self, region: &str) -> Result<Vec<String>, AwsError> {
-        let call = self
+        let mut pages = self
             .ecr_in(region)
             .describe_repositories()
-            .registry_id(self.id.as_str());
-        let mut pages = call.into_paginator().page_size(1000).items().send();
+            .registry_id(self.id.as_str())
+            .into_paginator()
+            .page_size(1000)
+            .items()
+            .send();
         let mut names = Vec::new();
         while let Some(found) = pages.next().await {
             match found {
@@ -133,25 +138,23 @@ impl Account {
     /// if there is none.
     pub async fn registry_policy(&self, region: &str) -> Option<Named> {
         let name = format!("the registry's own policy in account {}, {region}", self.id);
-        let at = || CallSite {
+        let at = CallSite {
             account: self.id.clone(),
             region: Some(region.to_owned()),
             action: "ecr:GetRegistryPolicy",
             resource: "the registry".into(),
         };
-        match self.ecr_in(region).get_registry_policy().send().await {
-            Ok(found) => Some(match found.policy_text {
-                Some(text) => Named::parsed(name, Document::parse(&text)),
-                None => {
-                    let fault =
-                        AwsError::incomplete(at(), &Incomplete::Missing("policyText".into()));
-                    Named::unreadable(name, fault.to_string())
-                }
-            }),
-            Err(error) => {
-                let fault = self.noted_in_region(AwsError::of(at(), &error)).await;
-                (!fault.is_gone()).then(|| Named::unreadable(name, fault.to_string()))
-            }
+        let fault = match self.ecr_in(region).get_registry_policy().send().await {
+            Ok(found) => match found.policy_text {
+                Some(text) => return Some(Named::parsed(name, Document::parse(&text))),
+                None => AwsError::incomplete(at, &Incomplete::Missing("policyText".into())),
+            },
+            Err(error) => self.noted_in_region(AwsError::of(at, &error)).await,
+        };
+        if fault.is_gone() {
+            None
+        } else {
+            Some(Named::unreadable(name, fault.to_string()))
         }
     }
 

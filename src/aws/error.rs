@@ -1,9 +1,19 @@
-//! Classification of AWS errors by their code: once, in this module. The SDK does not model
-//! `AccessDenied` and `Throttling`, so codes are compared as text.
+//! Classifies AWS errors into [`ErrorKind`]s: once, here. (Only callers that search for the cause
+//! of a rejected document compare the code as well.)
+//!
+//! The code of the error decides. The SDK does not model `AccessDenied` and `Throttling`, so codes
+//! are compared as text. Three other things count where a code is ambiguous or absent: the HTTP
+//! status, whether the service is regional, and whether AWS's text mentions a principal. A failure
+//! without an answer is classified by its chain of causes: the rate limit, `sts:AssumeRole`,
+//! missing credentials, name resolution, or the connection.
+//!
+//! This module also logs each error, writes its message, and maps its kind to the [`Reason`] of a
+//! status.
+//!
+//! - `advice`: what people can do about an error, for its message.
 
 use super::answer::Incomplete;
 use super::causes::{causes, chain};
-use super::denial::Denial;
 use super::rate_limit::RateLimited;
 use super::unresolved::is_unresolved;
 use crate::api::conditions::Reason;
@@ -11,24 +21,29 @@ use crate::grant::partition::unknown_region;
 use crate::grant::{AccountId, Problem};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::config::http::HttpResponse;
-use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use std::error::Error;
 use std::fmt;
 
+mod advice;
+
 /// The kind of a failure, which determines the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Too many calls: back off.
+    /// Too many calls, according to AWS or to the operator's own rate limit: back off.
     Throttled,
-    /// AWS failed, or could not be reached: try again.
+    /// AWS failed or could not be reached, the answer cannot be used, or another change was in
+    /// progress: try again.
     Transient,
     /// The name of the service's host does not resolve: try again, and check the region.
     Unresolved,
-    /// A new resource is not visible everywhere yet: try again soon, for a while.
+    /// A resource that the call names is not visible: either it is new, or it does not exist. Try
+    /// again soon, for a while.
     Settling,
-    /// The operator has no usable credentials.
+    /// The operator has no usable credentials: there are none, AWS refuses them, or STS refuses
+    /// to let the operator assume the role.
     Credentials,
     /// The call is not allowed in this account.
     Denied,
@@ -43,17 +58,19 @@ pub enum ErrorKind {
     Exists,
     /// The resource cannot be deleted because another resource still uses it.
     InUse,
-    /// AWS rejected the request itself.
+    /// AWS rejected the request itself, or answered with a code that is not listed here.
     Invalid,
 }
 
-/// The code of a call that was not sent because the rate limit would have delayed it for too long.
+/// The code of a call that was not sent because it got no token from the rate limit in time.
 pub(super) const RATE_LIMITED: &str = "HeldBack";
 const ASSUME_ROLE: &str = "sts:AssumeRole";
+/// The detail of an error for which AWS gave no message.
+const NO_MESSAGE: &str = "AWS gave no message";
 /// The code of an answer that lacks a field that AWS always sends, or that belongs to another
 /// request: see [`super::answer`].
 pub(super) const INCOMPLETE: &str = "IncompleteAnswer";
-/// The code of an answer that is not from AWS: neither a success nor an error with a code.
+/// The code of an error without a code: the answer is not from AWS, or it was cut off.
 pub(super) const UNREADABLE: &str = "UnreadableAnswer";
 
 impl ErrorKind {
@@ -106,9 +123,14 @@ impl AwsError {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let (fault, request_id) = Self::classified(at, error);
+        let Classified { fault, request_id } = Classified::of(at, error);
         fault.log(request_id.as_deref().unwrap_or_default());
         fault
+    }
+
+    /// Returns whether AWS answered that the resource does not exist.
+    pub fn is_gone(&self) -> bool {
+        self.class == ErrorKind::Gone
     }
 
     /// Logs the error. The request ID is only for the log: it differs each time, and a status must
@@ -127,114 +149,121 @@ impl AwsError {
             detail,
         } = self;
         // A missing resource is most often the expected answer.
-        match class {
-            ErrorKind::Gone => {
-                tracing::debug!(%account, region, action, resource, code, request_id, "AWS call failed: {detail}");
-            }
-            _ => {
-                tracing::warn!(%account, region, action, resource, code, request_id, "AWS call failed: {detail}")
-            }
+        if *class == ErrorKind::Gone {
+            tracing::debug!(%account, region, action, resource, code, error = detail, request_id, "AWS call failed");
+        } else {
+            tracing::warn!(%account, region, action, resource, code, error = detail, request_id, "AWS call failed");
         }
     }
+}
 
-    /// Classifies an SDK error; also returns the request ID if AWS answered.
-    fn classified<E>(at: CallSite, error: &SdkError<E, HttpResponse>) -> (Self, Option<String>)
+/// A classified error, with the request ID if AWS answered.
+struct Classified {
+    fault: AwsError,
+    request_id: Option<String>,
+}
+
+impl Classified {
+    fn of<E>(at: CallSite, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let status = error
-            .raw_response()
-            .map(|response| response.status().as_u16());
-        match error {
-            SdkError::ServiceError(service) => {
-                let meta = service.err().meta();
-                let message = meta.message().unwrap_or("AWS gave no message");
-                let fault = match meta.code() {
-                    Some(code) => {
-                        let class = class_of(code, message, status, at.region.is_some());
-                        Self {
-                            class,
-                            code: code.to_owned(),
-                            at,
-                            detail: without_session(message),
-                        }
-                    }
-                    None => Self::unreadable(at, status),
-                };
-                (fault, meta.request_id().map(String::from))
-            }
-            other => {
-                if let Some(incomplete) = incomplete(other) {
-                    return (Self::incomplete(at, incomplete), None);
-                }
-                match (held_back(other), assume_role_error(other)) {
-                    (true, _) => {
-                        let (class, code, detail) = (
-                            ErrorKind::Throttled,
-                            RATE_LIMITED.into(),
-                            RateLimited.to_string(),
-                        );
-                        (
-                            Self {
-                                class,
-                                code,
-                                at,
-                                detail,
-                            },
-                            None,
-                        )
-                    }
-                    (
-                        false,
-                        Some(AssumeRoleFailed {
-                            code,
-                            message,
-                            request_id,
-                        }),
-                    ) => {
-                        let (class, at) = (
-                            class_of_session(code.as_deref(), &message),
-                            CallSite {
-                                action: ASSUME_ROLE,
-                                ..at
-                            },
-                        );
-                        let fault = match code {
-                            Some(code) => Self {
-                                class,
-                                code,
-                                at,
-                                detail: message,
-                            },
-                            None => Self::unreadable(at, None),
-                        };
-                        (fault, request_id)
-                    }
-                    (false, None) => {
-                        let passes = unreachable_sts(other) || incomplete_credentials(other);
-                        let no_credentials = no_credentials(other) && !passes;
-                        let class = match no_credentials {
-                            true => ErrorKind::Credentials,
-                            false if is_unresolved(other) => ErrorKind::Unresolved,
-                            false => ErrorKind::Transient,
-                        };
-                        (
-                            Self {
-                                class,
-                                code: variant(other).into(),
-                                at,
-                                detail: chain(other),
-                            },
-                            None,
-                        )
-                    }
-                }
-            }
+        if let SdkError::ServiceError(service) = error {
+            let status = service.raw().status().as_u16();
+            return Self::of_answer(at, service.err().meta(), status);
+        }
+        if let Some(incomplete) = incomplete(error) {
+            return Self::without_id(AwsError::incomplete(at, incomplete));
+        }
+        if held_back(error) {
+            return Self::without_id(AwsError::rate_limited(at));
+        }
+        if let Some(failed) = assume_role_error(error) {
+            return Self::of_assume_role(at, failed);
+        }
+        Self::without_id(AwsError::without_answer(at, error))
+    }
+
+    fn without_id(fault: AwsError) -> Self {
+        Self {
+            fault,
+            request_id: None,
+        }
+    }
+
+    /// Classifies an error that AWS answered with.
+    fn of_answer(at: CallSite, meta: &ErrorMetadata, status: u16) -> Self {
+        let message = meta.message().unwrap_or(NO_MESSAGE);
+        let fault = match meta.code() {
+            Some(code) => AwsError {
+                class: class_of(code, message, Some(status), at.region.is_some()),
+                code: code.to_owned(),
+                at,
+                detail: without_session(message),
+            },
+            None => AwsError::unreadable(at, Some(status)),
+        };
+        Self {
+            fault,
+            request_id: meta.request_id().map(String::from),
+        }
+    }
+
+    /// Classifies the failure of a call for which the operator could not assume its role.
+    fn of_assume_role(call: CallSite, failed: AssumeRoleFailed) -> Self {
+        let at = CallSite {
+            action: ASSUME_ROLE,
+            ..call
+        };
+        let class = class_of_session(failed.code.as_deref(), &failed.message);
+        let fault = match failed.code {
+            Some(code) => AwsError {
+                class,
+                code,
+                at,
+                detail: failed.message,
+            },
+            None => AwsError::unreadable(at, None),
+        };
+        Self {
+            fault,
+            request_id: failed.request_id,
         }
     }
 }
 
 impl AwsError {
+    /// Builds the error for a call that got no answer, or one that is not an HTTP response.
+    fn without_answer<E>(at: CallSite, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: Error + 'static,
+    {
+        let is_transient = unreachable_sts(error) || incomplete_credentials(error);
+        let class = if no_credentials(error) && !is_transient {
+            ErrorKind::Credentials
+        } else if is_unresolved(error) {
+            ErrorKind::Unresolved
+        } else {
+            ErrorKind::Transient
+        };
+        Self {
+            class,
+            code: variant(error).into(),
+            at,
+            detail: chain(error),
+        }
+    }
+
+    /// Builds the error for a call that was not sent because it got no token in time.
+    fn rate_limited(at: CallSite) -> Self {
+        Self {
+            class: ErrorKind::Throttled,
+            code: RATE_LIMITED.into(),
+            at,
+            detail: RateLimited.to_string(),
+        }
+    }
+
     /// Builds the error for an answer that is not used. It is transient, and says nothing about the
     /// resource.
     pub(super) fn incomplete(at: CallSite, incomplete: &Incomplete) -> Self {
@@ -254,14 +283,14 @@ impl AwsError {
         } else {
             ErrorKind::Transient
         };
-        let status = status
+        let with_status = status
             .map(|status| format!(" (HTTP status {status})"))
             .unwrap_or_default();
         Self {
             class,
             code: UNREADABLE.into(),
             at,
-            detail: format!("the answer{status} cannot be read as one of AWS"),
+            detail: format!("the response{with_status} is not a valid response of AWS"),
         }
     }
 }
@@ -273,26 +302,28 @@ fn incomplete<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Incomplete> {
 /// Removes session names from AWS's text. The operator's sessions are named after tenants'
 /// namespaces, and other tenants that wait for the same call see the error, too.
 fn without_session(message: &str) -> String {
-    let word = |word: &str| match word.split_once(":assumed-role/") {
-        Some((before, role)) => {
-            let role = role.split('/').next().unwrap_or_default();
+    let words: Vec<String> = message.split(' ').map(without_session_name).collect();
+    words.join(" ")
+}
+
+/// Shortens a word that is the ARN of a session to that of its role.
+fn without_session_name(word: &str) -> String {
+    match word.split_once(":assumed-role/") {
+        Some((before, session)) => {
+            let role = session.split('/').next().unwrap_or_default();
             format!("{before}:assumed-role/{role}")
         }
         None => word.to_owned(),
-    };
-    message.split(' ').map(word).collect::<Vec<_>>().join(" ")
-}
-
-impl AwsError {
-    /// Returns whether the named resource does not exist.
-    pub fn is_gone(&self) -> bool {
-        self.class == ErrorKind::Gone
     }
 }
 
-/// Classifies an error by its code. Sources: the services' API references, "Common errors" and each
-/// operation's errors. In a region that an account has not enabled, `regional` services refuse
-/// credentials that are valid everywhere else.
+/// Classifies an error that AWS answered with. Sources: the services' API references, "Common
+/// errors" and each operation's errors.
+///
+/// The code decides, with these exceptions: with an HTTP status of 500 or more, every code except
+/// those of throttling is transient; in a region that an account has not enabled, `regional`
+/// services refuse credentials that are valid everywhere else; and a rejected document is
+/// [`ErrorKind::Settling`] if the text mentions a principal.
 fn class_of(code: &str, message: &str, status: Option<u16>, regional: bool) -> ErrorKind {
     let names_principal = message.to_lowercase().contains("principal");
     match code {
@@ -351,7 +382,7 @@ fn class_of(code: &str, message: &str, status: Option<u16>, regional: bool) -> E
 impl fmt::Display for AwsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            class,
+            class: _,
             code,
             at:
                 CallSite {
@@ -370,49 +401,13 @@ impl fmt::Display for AwsError {
             f,
             "{action} on {resource} in account {account}{place} failed with {code}: {detail}"
         )?;
-        match class {
-            ErrorKind::Denied => write!(f, ". {}", Denial::of(detail, action, account)),
-            ErrorKind::Region => write!(
-                f,
-                ". The operator's credentials were verified, so this is about the region: it may not be enabled in account {account}. Enable it there, or take it out of spec.registry.regions"
-            ),
-            ErrorKind::Credentials
-                if *action == ASSUME_ROLE && Denial::of(detail, action, account).is_explicit() =>
-            {
-                write!(f, ". {}", Denial::of(detail, action, account))
-            }
-            ErrorKind::Credentials => write!(
-                f,
-                ". Check spec.credentials of AWSAccount {account}: the operator's own identity must be allowed to assume that role, and the role's trust policy must name it, with the same external ID if it asks for one"
-            ),
-            ErrorKind::Quota => {
-                write!(
-                    f,
-                    ". Ask AWS to raise this quota of account {account}, or remove what is not needed"
-                )
-            }
-            ErrorKind::Exists => write!(
-                f,
-                ". Names are unique without regard to case; choose another in the grant, or remove what is there"
-            ),
-            ErrorKind::InUse => write!(f, ". Remove what still holds it"),
-            ErrorKind::Settling => write!(
-                f,
-                ". If the account or role named does not exist, correct it"
-            ),
-            ErrorKind::Throttled | ErrorKind::Transient => write!(f, ". It is tried again"),
-            ErrorKind::Unresolved => {
-                write!(
-                    f,
-                    ". The name of AWS's host does not resolve where the operator runs. It is tried again"
-                )
-            }
-            ErrorKind::Gone | ErrorKind::Invalid => Ok(()),
-        }?;
-        match region.as_deref().and_then(unknown_region) {
-            Some(warning) => write!(f, ". Check spec.registry.regions: {warning}"),
-            None => Ok(()),
+        if let Some(advice) = advice::advice(self) {
+            write!(f, ". {advice}")?;
         }
+        if let Some(warning) = region.as_deref().and_then(unknown_region) {
+            write!(f, ". Check spec.registry.regions: {warning}")?;
+        }
+        Ok(())
     }
 }
 
@@ -459,11 +454,7 @@ fn assume_role_error(error: &(dyn Error + 'static)) -> Option<AssumeRoleFailed> 
     let found = causes(error).find_map(|cause| cause.downcast_ref::<AssumeRoleError>())?;
     Some(AssumeRoleFailed {
         code: found.meta().code().map(String::from),
-        message: found
-            .meta()
-            .message()
-            .unwrap_or("AWS gave no message")
-            .to_owned(),
+        message: found.meta().message().unwrap_or(NO_MESSAGE).to_owned(),
         request_id: found.meta().request_id().map(String::from),
     })
 }
@@ -479,7 +470,7 @@ fn class_of_session(code: Option<&str>, message: &str) -> ErrorKind {
     }
 }
 
-/// Classifies the failure to assume a role.
+/// Classifies the failure to get credentials from `sts:AssumeRole`, whether or not STS answered.
 pub(super) fn class_of_assume_role(error: &(dyn Error + 'static)) -> ErrorKind {
     match assume_role_error(error) {
         Some(AssumeRoleFailed { code, message, .. }) => class_of_session(code.as_deref(), &message),

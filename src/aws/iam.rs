@@ -1,38 +1,21 @@
-//! The IAM calls: reads roles and instance profiles, and executes a [`Step`].
+//! The IAM calls: reads roles and instance profiles.
+//!
+//! - `steps`: executes the steps of a plan.
 
 use super::answer::Incomplete;
-use super::error::{AwsError, CallSite, ErrorKind};
+use super::error::{AwsError, CallSite};
 use super::session::Account;
-use super::write_permit::WritePermit;
-use crate::grant::diff::Step;
 use crate::grant::observed::{InstanceProfile, Role};
 use crate::policy::{Document, ParseError};
+use aws_sdk_iam::config::http::HttpResponse;
+use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_iam::types::Tag;
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 
-/// Classifies an SDK error as an [`AwsError`] of this account, action and resource.
-macro_rules! fault {
-    ($account:expr, $action:expr, $resource:expr) => {
-        |error| $account.noted(AwsError::of($account.iam_at($action, $resource), &error))
-    };
-}
+mod steps;
 
-/// The identifiers that AWS assigned to a new resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Made {
-    /// A role.
-    Role {
-        /// Its ARN.
-        arn: String,
-        /// Its unique ID.
-        id: String,
-    },
-    /// An instance profile.
-    Profile {
-        /// Its ARN.
-        arn: String,
-    },
-}
+pub use steps::Made;
 
 impl Account {
     /// Reads a role with its policies and tags; `None` if it does not exist. If the answer has no
@@ -50,8 +33,8 @@ impl Account {
         }
     }
 
-    /// Does the same for callers that do not depend on the tags: IAM may leave them out of the
-    /// answer.
+    /// Reads a role without the second call, for callers that do not depend on the tags: IAM may
+    /// leave them out of the answer.
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
@@ -85,7 +68,7 @@ impl Account {
             .role_name(name)
             .send()
             .await
-            .map_err(fault!(self, "iam:GetRole", name))
+            .map_err(self.fault("iam:GetRole", name))
         {
             Ok(found) => found
                 .role
@@ -111,7 +94,7 @@ impl Account {
             .send();
         let mut tags = Vec::new();
         while let Some(tag) = pages.next().await {
-            match tag.map_err(fault!(self, "iam:ListRoleTags", name)) {
+            match tag.map_err(self.fault("iam:ListRoleTags", name)) {
                 Ok(tag) => tags.push(tag),
                 Err(fault) if fault.is_gone() => return Ok(None),
                 Err(fault) => return Err(fault),
@@ -133,7 +116,7 @@ impl Account {
         let mut pages = call.into_paginator().items().send();
         let mut tags = Vec::new();
         while let Some(tag) = pages.next().await {
-            match tag.map_err(fault!(self, "iam:ListInstanceProfileTags", name)) {
+            match tag.map_err(self.fault("iam:ListInstanceProfileTags", name)) {
                 Ok(tag) => tags.push(tag),
                 Err(fault) if fault.is_gone() => return Ok(None),
                 Err(fault) => return Err(fault),
@@ -154,8 +137,8 @@ impl Account {
             .items()
             .send();
         let mut policies = BTreeMap::new();
-        while let Some(name) = names.next().await {
-            let name = name.map_err(fault!(self, "iam:ListRolePolicies", role))?;
+        while let Some(listed) = names.next().await {
+            let name = listed.map_err(self.fault("iam:ListRolePolicies", role))?;
             let call = self
                 .iam
                 .get_role_policy()
@@ -164,7 +147,7 @@ impl Account {
             let found = call
                 .send()
                 .await
-                .map_err(fault!(self, "iam:GetRolePolicy", role))?;
+                .map_err(self.fault("iam:GetRolePolicy", role))?;
             policies.insert(name, Document::parse(&found.policy_document));
         }
         Ok(policies)
@@ -182,7 +165,7 @@ impl Account {
         while let Some(policy) = pages.next().await {
             arns.extend(
                 policy
-                    .map_err(fault!(self, "iam:ListAttachedRolePolicies", role))?
+                    .map_err(self.fault("iam:ListAttachedRolePolicies", role))?
                     .policy_arn,
             );
         }
@@ -204,7 +187,7 @@ impl Account {
             .send();
         let mut names = BTreeSet::new();
         while let Some(profile) = pages.next().await {
-            match profile.map_err(fault!(self, "iam:ListInstanceProfilesForRole", role)) {
+            match profile.map_err(self.fault("iam:ListInstanceProfilesForRole", role)) {
                 Ok(profile) => drop(names.insert(profile.instance_profile_name)),
                 Err(fault) if fault.is_gone() => break,
                 Err(fault) => return Err(fault),
@@ -228,8 +211,8 @@ impl Account {
         }
     }
 
-    /// Does the same for callers that do not depend on the tags: IAM may leave them out of the
-    /// answer.
+    /// Reads an instance profile without the second call, for callers that do not depend on the
+    /// tags: IAM may leave them out of the answer.
     ///
     /// # Errors
     /// When IAM fails or refuses, or its answer is incomplete.
@@ -239,11 +222,11 @@ impl Account {
     ) -> Result<Option<InstanceProfile>, AwsError> {
         const ACTION: &str = "iam:GetInstanceProfile";
         let call = self.iam.get_instance_profile().instance_profile_name(name);
-        match call.send().await.map_err(fault!(self, ACTION, name)) {
+        match call.send().await.map_err(self.fault(ACTION, name)) {
             Ok(found) => {
-                let profile = found.instance_profile;
-                let profile =
-                    profile.ok_or_else(|| self.incomplete(ACTION, name, "InstanceProfile"))?;
+                let profile = found
+                    .instance_profile
+                    .ok_or_else(|| self.incomplete(ACTION, name, "InstanceProfile"))?;
                 Ok(Some(InstanceProfile {
                     arn: profile.arn,
                     tags: read_tags(profile.tags.unwrap_or_default()),
@@ -272,9 +255,11 @@ impl Account {
             .items()
             .send();
         let mut names = Vec::new();
-        while let Some(role) = pages.next().await {
-            let role = role.map_err(fault!(self, "iam:ListRoles", &format!("{path}*")))?;
-            names.extend((role.path == path).then_some(role.role_name));
+        while let Some(listed) = pages.next().await {
+            let role = listed.map_err(self.fault("iam:ListRoles", &format!("{path}*")))?;
+            if role.path == path {
+                names.push(role.role_name);
+            }
         }
         Ok(names)
     }
@@ -292,13 +277,12 @@ impl Account {
             .items()
             .send();
         let mut names = Vec::new();
-        while let Some(profile) = pages.next().await {
-            let profile = profile.map_err(fault!(
-                self,
-                "iam:ListInstanceProfiles",
-                &format!("{path}*")
-            ))?;
-            names.extend((profile.path == path).then_some(profile.instance_profile_name));
+        while let Some(listed) = pages.next().await {
+            let resource = format!("{path}*");
+            let profile = listed.map_err(self.fault("iam:ListInstanceProfiles", &resource))?;
+            if profile.path == path {
+                names.push(profile.instance_profile_name);
+            }
         }
         Ok(names)
     }
@@ -318,209 +302,17 @@ impl Account {
             .map(|role| read_tags(role.tags.unwrap_or_default())))
     }
 
-    /// Executes one step, and returns the identifiers of a new resource. Deleting a resource that
-    /// does not exist succeeds.
-    ///
-    /// # Errors
-    /// When IAM fails or refuses. If a resource is missing that existed a moment ago, the error is
-    /// [`ErrorKind::Settling`].
-    pub async fn apply(&self, step: Step, permit: WritePermit) -> Result<Option<Made>, AwsError> {
-        let is_done_by_absence = step.is_done_by_absence();
-        match permit.carry(self.call(step)).await {
-            Err(fault) if fault.is_gone() && is_done_by_absence => Ok(None),
-            Err(fault) if fault.is_gone() => Err(AwsError {
-                class: ErrorKind::Settling,
-                ..fault
-            }),
-            other => other,
-        }
-    }
-
-    async fn call(&self, step: Step) -> Result<Option<Made>, AwsError> {
-        let iam = &self.iam;
-        match step {
-            Step::CreateRole {
-                name,
-                path,
-                description,
-                trust,
-                max_session_seconds,
-                boundary,
-                tags,
-            } => {
-                let call = iam
-                    .create_role()
-                    .role_name(&name)
-                    .path(path)
-                    .description(description);
-                let call = call
-                    .assume_role_policy_document(trust.to_string())
-                    .set_tags(Some(write_tags(tags)));
-                let call = call
-                    .set_max_session_duration(max_session_seconds)
-                    .set_permissions_boundary(boundary);
-                let sent = call
-                    .send()
-                    .await
-                    .map_err(fault!(self, "iam:CreateRole", &name))?;
-                let role = sent
-                    .role
-                    .ok_or_else(|| self.incomplete("iam:CreateRole", &name, "Role"))?;
-                Ok(Some(Made::Role {
-                    arn: role.arn,
-                    id: role.role_id,
-                }))
-            }
-            Step::UpdateTrust { role, trust } => {
-                let call = iam
-                    .update_assume_role_policy()
-                    .role_name(&role)
-                    .policy_document(trust.to_string());
-                call.send().await.map(|_| None).map_err(fault!(
-                    self,
-                    "iam:UpdateAssumeRolePolicy",
-                    &role
-                ))
-            }
-            Step::UpdateMaxSession { role, seconds } => {
-                let call = iam
-                    .update_role()
-                    .role_name(&role)
-                    .max_session_duration(seconds);
-                call.send()
-                    .await
-                    .map(|_| None)
-                    .map_err(fault!(self, "iam:UpdateRole", &role))
-            }
-            Step::PutBoundary { role, boundary } => {
-                let call = iam
-                    .put_role_permissions_boundary()
-                    .role_name(&role)
-                    .permissions_boundary(boundary);
-                call.send().await.map(|_| None).map_err(fault!(
-                    self,
-                    "iam:PutRolePermissionsBoundary",
-                    &role
-                ))
-            }
-            Step::TagRole { role, tags } => {
-                let call = iam
-                    .tag_role()
-                    .role_name(&role)
-                    .set_tags(Some(write_tags(tags)));
-                call.send()
-                    .await
-                    .map(|_| None)
-                    .map_err(fault!(self, "iam:TagRole", &role))
-            }
-            Step::UntagRole { role, keys } => {
-                let call = iam
-                    .untag_role()
-                    .role_name(&role)
-                    .set_tag_keys(Some(keys.into_iter().collect()));
-                call.send()
-                    .await
-                    .map(|_| None)
-                    .map_err(fault!(self, "iam:UntagRole", &role))
-            }
-            Step::PutInlinePolicy {
-                role,
-                policy,
-                document,
-            } => {
-                let call = iam.put_role_policy().role_name(&role).policy_name(policy);
-                let sent = call.policy_document(document.to_string()).send().await;
-                sent.map(|_| None)
-                    .map_err(fault!(self, "iam:PutRolePolicy", &role))
-            }
-            Step::DeleteInlinePolicy { role, policy } => {
-                let call = iam
-                    .delete_role_policy()
-                    .role_name(&role)
-                    .policy_name(policy);
-                call.send()
-                    .await
-                    .map(|_| None)
-                    .map_err(fault!(self, "iam:DeleteRolePolicy", &role))
-            }
-            Step::AttachPolicy { role, arn } => {
-                let call = iam.attach_role_policy().role_name(&role).policy_arn(arn);
-                call.send()
-                    .await
-                    .map(|_| None)
-                    .map_err(fault!(self, "iam:AttachRolePolicy", &role))
-            }
-            Step::DetachPolicy { role, arn } => {
-                let call = iam.detach_role_policy().role_name(&role).policy_arn(arn);
-                call.send()
-                    .await
-                    .map(|_| None)
-                    .map_err(fault!(self, "iam:DetachRolePolicy", &role))
-            }
-            Step::DeleteRole { role } => {
-                let sent = iam.delete_role().role_name(&role).send().await;
-                sent.map(|_| None)
-                    .map_err(fault!(self, "iam:DeleteRole", &role))
-            }
-            Step::CreateProfile { name, path, tags } => {
-                let call = iam
-                    .create_instance_profile()
-                    .instance_profile_name(&name)
-                    .path(path);
-                let sent = call.set_tags(Some(write_tags(tags))).send().await;
-                const ACTION: &str = "iam:CreateInstanceProfile";
-                let sent = sent.map_err(fault!(self, ACTION, &name))?;
-                let made = sent.instance_profile;
-                let made = made.ok_or_else(|| self.incomplete(ACTION, &name, "InstanceProfile"))?;
-                Ok(Some(Made::Profile { arn: made.arn }))
-            }
-            Step::TagProfile { name, tags } => {
-                let call = iam.tag_instance_profile().instance_profile_name(&name);
-                let sent = call.set_tags(Some(write_tags(tags))).send().await;
-                sent.map(|_| None)
-                    .map_err(fault!(self, "iam:TagInstanceProfile", &name))
-            }
-            Step::UntagProfile { name, keys } => {
-                let call = iam.untag_instance_profile().instance_profile_name(&name);
-                let sent = call
-                    .set_tag_keys(Some(keys.into_iter().collect()))
-                    .send()
-                    .await;
-                sent.map(|_| None)
-                    .map_err(fault!(self, "iam:UntagInstanceProfile", &name))
-            }
-            Step::AddRoleToProfile { profile, role } => {
-                let call = iam
-                    .add_role_to_instance_profile()
-                    .instance_profile_name(&profile)
-                    .role_name(role);
-                call.send().await.map(|_| None).map_err(fault!(
-                    self,
-                    "iam:AddRoleToInstanceProfile",
-                    &profile
-                ))
-            }
-            Step::RemoveRoleFromProfile { profile, role } => {
-                let call = iam
-                    .remove_role_from_instance_profile()
-                    .instance_profile_name(&profile)
-                    .role_name(role);
-                call.send().await.map(|_| None).map_err(fault!(
-                    self,
-                    "iam:RemoveRoleFromInstanceProfile",
-                    &profile
-                ))
-            }
-            Step::DeleteProfile { name } => {
-                let sent = iam
-                    .delete_instance_profile()
-                    .instance_profile_name(&name)
-                    .send()
-                    .await;
-                sent.map(|_| None)
-                    .map_err(fault!(self, "iam:DeleteInstanceProfile", &name))
-            }
-        }
+    /// Returns the conversion of an SDK error into the [`AwsError`] of this action and resource,
+    /// which is counted.
+    fn fault<'a, E>(
+        &'a self,
+        action: &'static str,
+        name: &'a str,
+    ) -> impl Fn(SdkError<E, HttpResponse>) -> AwsError + 'a
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        move |error| self.noted(AwsError::of(self.iam_at(action, name), &error))
     }
 
     fn incomplete(&self, action: &'static str, name: &str, field: &str) -> AwsError {
@@ -547,15 +339,4 @@ impl Account {
 
 fn read_tags(tags: Vec<Tag>) -> BTreeMap<String, String> {
     tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
-}
-
-fn write_tags(tags: BTreeMap<String, String>) -> Vec<Tag> {
-    let tag = |(key, value)| {
-        Tag::builder()
-            .key(key)
-            .value(value)
-            .build()
-            .expect("a tag needs key and value; both are set")
-    };
-    tags.into_iter().map(tag).collect()
 }

@@ -42,7 +42,7 @@ mod tests;
 /// for the call itself.
 const WAITS_AT_MOST: f64 = 0.75;
 
-/// How many times a call is sent while AWS throttles it, within its timeout.
+/// How many times a call is sent at most if AWS throttles it, within its timeout.
 const ATTEMPTS: u32 = 4;
 
 /// Rate limit and metrics for the calls in one account.
@@ -62,21 +62,17 @@ impl Observer {
         buckets: &Arc<Buckets>,
         call_timeout: Duration,
     ) -> Arc<Self> {
-        let (metrics, buckets) = (metrics.clone(), buckets.clone());
         Arc::new(Self {
             account: account.to_string(),
-            metrics,
-            buckets,
+            metrics: metrics.clone(),
+            buckets: buckets.clone(),
             call_timeout,
         })
     }
 
     /// Wraps credentials so that every renewal is rate limited, counted and traced.
-    pub fn credentials(
-        self: &Arc<Self>,
-        provider: AssumeRoleProvider,
-    ) -> impl ProvideCredentials + 'static {
-        Assumed {
+    pub fn credentials(self: &Arc<Self>, provider: AssumeRoleProvider) -> AssumedRole {
+        AssumedRole {
             provider,
             observer: self.clone(),
         }
@@ -98,8 +94,8 @@ impl Observer {
 
     /// Creates an IAM client.
     pub fn iam(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_iam::Client {
-        let config = aws_sdk_iam::config::Builder::from(config).interceptor(Seen(self.clone()));
-        let config = config
+        let config = aws_sdk_iam::config::Builder::from(config)
+            .interceptor(Seen(self.clone()))
             .retry_config(again())
             .retry_classifier(OnlyThrottled(self.bucket("iam")));
         aws_sdk_iam::Client::from_conf(config.build())
@@ -107,8 +103,8 @@ impl Observer {
 
     /// Creates an STS client.
     pub fn sts(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_sts::Client {
-        let config = aws_sdk_sts::config::Builder::from(config).interceptor(Seen(self.clone()));
-        let config = config
+        let config = aws_sdk_sts::config::Builder::from(config)
+            .interceptor(Seen(self.clone()))
             .retry_config(again())
             .retry_classifier(OnlyThrottled(self.bucket("sts")));
         aws_sdk_sts::Client::from_conf(config.build())
@@ -116,18 +112,22 @@ impl Observer {
 
     /// Creates an ECR client.
     pub fn ecr(self: &Arc<Self>, config: &SdkConfig) -> aws_sdk_ecr::Client {
-        let config = aws_sdk_ecr::config::Builder::from(config).interceptor(Seen(self.clone()));
-        let config = config
+        let config = aws_sdk_ecr::config::Builder::from(config)
+            .interceptor(Seen(self.clone()))
             .retry_config(again())
             .retry_classifier(OnlyThrottled(self.bucket("ecr")));
         aws_sdk_ecr::Client::from_conf(config.build())
     }
 
-    /// Counts a failed call. (A failure to assume the role was counted by `Assumed` already: many
-    /// calls may have waited for it.)
+    /// Counts a failed call. (A failure to assume the role was counted by [`AssumedRole`] already,
+    /// because many calls may have waited for it.)
     pub fn failed(&self, fault: &AwsError) {
-        let (service, operation) = fault.at.action.split_once(':').unwrap_or_default();
-        if (service, operation) == ASSUME_ROLE {
+        let (service, name) = fault.at.action.split_once(':').unwrap_or_default();
+        let operation = Operation {
+            service: known(service),
+            name,
+        };
+        if operation == ASSUME_ROLE {
             return;
         }
         let result = if fault.code == RATE_LIMITED {
@@ -135,65 +135,61 @@ impl Observer {
         } else {
             fault.class.label()
         };
-        self.ended(known(service), operation, result);
+        self.ended(operation, result);
     }
 
     /// Waits until the rate limit allows a call that began at `begun`.
-    async fn turn(
-        &self,
-        service: &'static str,
-        operation: &str,
-        begun: Instant,
-    ) -> Result<(), RateLimited> {
-        let bucket = self.bucket(service);
+    async fn turn(&self, operation: Operation<'_>, begun: Instant) -> Result<(), RateLimited> {
+        let bucket = self.bucket(operation.service);
         let longest = self
             .call_timeout
             .mul_f64(WAITS_AT_MOST)
             .saturating_sub(begun.elapsed());
-        let turn = bucket.turn(has_many_authors(operation), longest).await;
+        let turn = bucket.turn(operation.has_many_authors(), longest).await;
         let waited = turn.as_ref().map_or(longest, |waited| *waited);
         self.metrics
             .aws_wait
-            .get_or_create(&self.service(service))
+            .get_or_create(&self.service(operation.service))
             .observe(waited.as_secs_f64());
-        self.metrics
-            .aws_rate
-            .get_or_create(&self.service(service))
-            .set(bucket.per_second());
+        self.record_rate(operation.service);
         turn.map(drop)
     }
 
-    fn ended(&self, service: &'static str, operation: &str, result: &'static str) {
+    fn ended(&self, operation: Operation<'_>, result: &'static str) {
         if result == ErrorKind::Throttled.label() {
-            self.bucket(service).throttled();
-            self.metrics
-                .aws_rate
-                .get_or_create(&self.service(service))
-                .set(self.bucket(service).per_second());
+            self.bucket(operation.service).throttled();
+            self.record_rate(operation.service);
         }
-        self.count((service, operation), result);
+        self.count(operation, result);
     }
 
-    fn count(&self, (service, operation): (&'static str, &str), result: &'static str) {
+    fn count(&self, operation: Operation<'_>, result: &'static str) {
         let of = OfCall {
             account: self.account.clone(),
-            service,
-            operation: operation.to_owned(),
+            service: operation.service,
+            operation: operation.name.to_owned(),
             result,
         };
         self.metrics.aws_calls.get_or_create(&of).inc();
         self.metrics.queue.moved();
     }
 
-    fn took(&self, service: &'static str, operation: &str, begun: Instant) {
+    fn took(&self, operation: Operation<'_>, begun: Instant) {
         let of = OfOperation {
-            service,
-            operation: operation.to_owned(),
+            service: operation.service,
+            operation: operation.name.to_owned(),
         };
         self.metrics
             .aws_call_duration
             .get_or_create(&of)
             .observe(begun.elapsed().as_secs_f64());
+    }
+
+    fn record_rate(&self, service: &'static str) {
+        self.metrics
+            .aws_rate
+            .get_or_create(&self.service(service))
+            .set(self.bucket(service).per_second());
     }
 
     fn bucket(&self, service: &'static str) -> Arc<Bucket> {
@@ -208,7 +204,47 @@ impl Observer {
     }
 }
 
-const ASSUME_ROLE: (&str, &str) = ("sts", "AssumeRole");
+/// An operation of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Operation<'a> {
+    /// The service's label: `ecr`, `iam`, `sts` or `other`.
+    service: &'static str,
+    /// The operation's name in the service's API.
+    name: &'a str,
+}
+
+const ASSUME_ROLE: Operation<'static> = Operation {
+    service: "sts",
+    name: "AssumeRole",
+};
+
+impl<'a> Operation<'a> {
+    /// Returns the operation of the call in progress.
+    fn of(config: &'a ConfigBag) -> Self {
+        match config.load::<Metadata>() {
+            Some(call) => Self {
+                service: known(call.service()),
+                name: call.name(),
+            },
+            None => Self {
+                service: "other",
+                name: "unknown",
+            },
+        }
+    }
+
+    /// Returns whether the operation replaces an entire document that others write, too. The
+    /// operator reads the document right before the call, so the call goes ahead of others in the
+    /// rate limit, and is not retried without another read.
+    fn has_many_authors(self) -> bool {
+        [
+            "SetRepositoryPolicy",
+            "DeleteRepositoryPolicy",
+            "UpdateAssumeRolePolicy",
+        ]
+        .contains(&self.name)
+    }
+}
 
 /// Returns the label of a service that the operator calls.
 fn known(service: &str) -> &'static str {
@@ -218,23 +254,11 @@ fn known(service: &str) -> &'static str {
         .unwrap_or("other")
 }
 
-/// Returns the SDK's retry configuration: it retries only calls that AWS throttles, so that a grant
-/// that has made ten calls need not repeat them because of the eleventh. The reconciler decides
-/// about all other failures.
+/// Returns the SDK's retry configuration. With [`OnlyThrottled`], the SDK retries only throttled
+/// calls, so that a grant that has made ten calls need not repeat them because of the eleventh. The
+/// reconciler decides about all other failures.
 fn again() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(ATTEMPTS)
-}
-
-/// Returns whether a call replaces an entire document that others write, too. The operator reads
-/// the document right before: the call does not wait for the rate limit in between, and is not
-/// retried without another read.
-fn has_many_authors(operation: &str) -> bool {
-    [
-        "SetRepositoryPolicy",
-        "DeleteRepositoryPolicy",
-        "UpdateAssumeRolePolicy",
-    ]
-    .contains(&operation)
 }
 
 /// Retry classifier that allows only the retry of a throttled call, and slows the service down at
@@ -269,15 +293,6 @@ impl ClassifyRetry for OnlyThrottled {
     }
 }
 
-/// Returns the service and the operation of a call.
-fn call(config: &ConfigBag) -> (&'static str, &str) {
-    config
-        .load::<Metadata>()
-        .map_or(("other", "unknown"), |call| {
-            (known(call.service()), call.name())
-        })
-}
-
 /// Identity cache that resolves credentials only when the rate limit allows the call: the SDK signs
 /// and sends the call right after.
 #[derive(Debug)]
@@ -294,11 +309,10 @@ impl ResolveCachedIdentity for Turns {
         config: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
         IdentityFuture::new(async move {
-            let (service, operation) = call(config);
             let begun = config
                 .load::<Begun>()
                 .map_or_else(Instant::now, |Begun(at)| *at);
-            self.observer.turn(service, operation, begun).await?;
+            self.observer.turn(Operation::of(config), begun).await?;
             self.cache
                 .resolve_cached_identity(resolver, components, config)
                 .await
@@ -369,8 +383,8 @@ impl Intercept for Seen {
         _: &BeforeSerializationInterceptorContextRef<'_>,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let (service, operation) = call(config);
-        let span = traces::aws_call(&self.0.account, service, operation);
+        let operation = Operation::of(config);
+        let span = traces::aws_call(&self.0.account, operation.service, operation.name);
         config.interceptor_state().store_put(Going(span));
         config.interceptor_state().store_put(Begun(Instant::now()));
         Ok(())
@@ -382,7 +396,7 @@ impl Intercept for Seen {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if has_many_authors(call(config).1) {
+        if Operation::of(config).has_many_authors() {
             config
                 .interceptor_state()
                 .store_put(RetryConfig::disabled());
@@ -402,7 +416,8 @@ impl Intercept for Seen {
             .load::<RequestAttempts>()
             .is_some_and(|attempts| attempts.attempts() > 1)
         {
-            self.0.count(call(config), ErrorKind::Throttled.label());
+            self.0
+                .count(Operation::of(config), ErrorKind::Throttled.label());
         }
         Ok(())
     }
@@ -435,13 +450,12 @@ impl Intercept for Seen {
         if context.output_or_error().is_err() {
             return Ok(());
         }
-        let (_, operation) = call(config);
         let request = config
             .load::<Asked>()
             .map(|Asked(request)| request.as_slice())
             .unwrap_or_default();
         let answer = context.response().body().bytes().unwrap_or_default();
-        Ok(answer::check(operation, request, answer)?)
+        Ok(answer::check(Operation::of(config).name, request, answer)?)
     }
 
     fn read_after_execution(
@@ -450,14 +464,14 @@ impl Intercept for Seen {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let (service, operation) = call(config);
+        let operation = Operation::of(config);
         let succeeded = context
             .output_or_error()
             .is_some_and(|result| result.is_ok());
         if succeeded {
-            self.0.ended(service, operation, "ok");
+            self.0.ended(operation, "ok");
             if let Some(Sent(at)) = config.load::<Sent>() {
-                self.0.took(service, operation, *at);
+                self.0.took(operation, *at);
             }
         }
         if let Some(Going(span)) = config.load::<Going>() {
@@ -475,21 +489,20 @@ impl Intercept for Seen {
 
 /// The credentials of an account's role.
 #[derive(Debug)]
-struct Assumed {
+pub struct AssumedRole {
     provider: AssumeRoleProvider,
     observer: Arc<Observer>,
 }
 
-impl Assumed {
+impl AssumedRole {
     async fn assume(&self) -> provider::Result {
-        let (service, operation) = ASSUME_ROLE;
         let observer = &self.observer;
-        if let Err(held_back) = observer.turn(service, operation, Instant::now()).await {
-            observer.ended(service, operation, "held_back");
+        if let Err(held_back) = observer.turn(ASSUME_ROLE, Instant::now()).await {
+            observer.ended(ASSUME_ROLE, "held_back");
             return Err(CredentialsError::provider_error(held_back));
         }
         let begun = Instant::now();
-        let span = traces::aws_call(&observer.account, service, operation);
+        let span = traces::aws_call(&observer.account, ASSUME_ROLE.service, ASSUME_ROLE.name);
         let assumed = self
             .provider
             .provide_credentials()
@@ -497,18 +510,18 @@ impl Assumed {
             .await;
         let result = match &assumed {
             Ok(_) => {
-                observer.took(service, operation, begun);
+                observer.took(ASSUME_ROLE, begun);
                 "ok"
             }
             Err(error) => class_of_assume_role(error).label(),
         };
         span.record("result", result);
-        observer.ended(service, operation, result);
+        observer.ended(ASSUME_ROLE, result);
         assumed
     }
 }
 
-impl ProvideCredentials for Assumed {
+impl ProvideCredentials for AssumedRole {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,

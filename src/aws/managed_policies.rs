@@ -20,51 +20,44 @@ impl Account {
 
     /// Reads the text of a managed policy's default version; `None` if the policy does not exist.
     async fn default_version(&self, arn: &str) -> Result<Option<String>, AwsError> {
-        let version = match self.iam.get_policy().policy_arn(arn).send().await {
-            Ok(found) => {
-                let version = found.policy.and_then(|policy| policy.default_version_id);
-                let missing = || Incomplete::Missing("Policy.DefaultVersionId".into());
-                version.ok_or_else(|| {
-                    AwsError::incomplete(self.policy_at("iam:GetPolicy", arn), &missing())
-                })?
-            }
-            Err(error) => {
-                let fault = self.noted(AwsError::of(self.policy_at("iam:GetPolicy", arn), &error));
-                return if fault.is_gone() {
-                    Ok(None)
-                } else {
-                    Err(fault)
-                };
-            }
+        let Some(version) = self.default_version_id(arn).await? else {
+            return Ok(None);
         };
-        match self
+        let at = self.policy_at("iam:GetPolicyVersion", arn);
+        let answer = self
             .iam
             .get_policy_version()
             .policy_arn(arn)
             .version_id(version)
             .send()
-            .await
-        {
-            Ok(found) => {
-                let document = found.policy_version.and_then(|version| version.document);
-                let missing = || Incomplete::Missing("PolicyVersion.Document".into());
-                let at = || self.policy_at("iam:GetPolicyVersion", arn);
-                document
-                    .map(Some)
-                    .ok_or_else(|| AwsError::incomplete(at(), &missing()))
-            }
-            Err(error) => {
-                let fault = self.noted(AwsError::of(
-                    self.policy_at("iam:GetPolicyVersion", arn),
-                    &error,
-                ));
-                if fault.is_gone() {
-                    Ok(None)
-                } else {
-                    Err(fault)
-                }
-            }
+            .await;
+        match answer {
+            Ok(found) => match found.policy_version.and_then(|version| version.document) {
+                Some(document) => Ok(Some(document)),
+                None => Err(missing(at, "PolicyVersion.Document")),
+            },
+            Err(error) => self
+                .unless_gone(AwsError::of(at, &error))
+                .map_or(Ok(None), Err),
         }
+    }
+
+    async fn default_version_id(&self, arn: &str) -> Result<Option<String>, AwsError> {
+        let at = self.policy_at("iam:GetPolicy", arn);
+        match self.iam.get_policy().policy_arn(arn).send().await {
+            Ok(found) => match found.policy.and_then(|policy| policy.default_version_id) {
+                Some(id) => Ok(Some(id)),
+                None => Err(missing(at, "Policy.DefaultVersionId")),
+            },
+            Err(error) => self
+                .unless_gone(AwsError::of(at, &error))
+                .map_or(Ok(None), Err),
+        }
+    }
+
+    /// Counts a failure, and returns it unless it says that the policy does not exist.
+    fn unless_gone(&self, fault: AwsError) -> Option<AwsError> {
+        Some(self.noted(fault)).filter(|fault| !fault.is_gone())
     }
 
     fn policy_at(&self, action: &'static str, arn: &str) -> CallSite {
@@ -75,4 +68,8 @@ impl Account {
             resource: format!("policy {arn}"),
         }
     }
+}
+
+fn missing(at: CallSite, field: &str) -> AwsError {
+    AwsError::incomplete(at, &Incomplete::Missing(field.to_owned()))
 }

@@ -14,23 +14,25 @@
 //! - `denial`: names the kind of policy that denied a call, for messages.
 //! - `unresolved`: recognises host names that do not resolve.
 //! - `causes`: the chain of an error's causes.
-//! - `clock`: AWS's time, from the `Date` header of its answers.
-//! - [`ca_bundle`]: the certificates in `AWS_CA_BUNDLE`.
+//! - `server_clock`: AWS's time, from the `Date` header of its answers.
+//! - [`environment`]: the SDK's configuration, from the environment.
+//! - `ca_bundle`: the certificates in `AWS_CA_BUNDLE`.
 //!
 //! The operator makes no other AWS calls. This module decides nothing: [`crate::grant`] plans every
 //! change.
 
 pub mod answer;
-pub mod ca_bundle;
+mod ca_bundle;
 mod causes;
-mod clock;
 mod denial;
 pub mod ecr;
+pub mod environment;
 pub mod error;
 pub mod iam;
 mod interceptor;
 mod managed_policies;
 pub mod rate_limit;
+mod server_clock;
 pub mod session;
 mod session_tags;
 mod unresolved;

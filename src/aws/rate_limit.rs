@@ -1,13 +1,22 @@
-//! The rate limit for AWS calls: a token bucket for each service of each account. Its rate drops
-//! when AWS throttles, and recovers slowly.
+//! The rate limit for AWS calls: a token bucket for each service of each account. Its rate halves
+//! when AWS throttles, and recovers within two minutes.
 //!
-//! A call waits for a token within its own timeout. It is given up rather than sent too late, so
-//! that no call outlives the Lease. A write to a document that others write, too, may overdraw the
-//! bucket, and waits only when it is overdrawn a lot: the write follows a read, and a pause between
-//! the two would widen the window in which another writer's change is lost. Later calls repay the
-//! overdraft. No other write may overdraw the bucket like this, because such writes would overrun a
-//! service that is slowed down. Revocations go before changes, and changes before retries and
-//! resyncs.
+//! A call waits for a token for at most the time that its caller allows, and fails if it gets none.
+//! A write may also have a deadline, so that it does not outlive the Lease: see [`not_after`].
+//!
+//! Which calls may overdraw the bucket, and by how much:
+//!
+//! - A write to a document that others write, too, goes `ahead`: it may overdraw the bucket by its
+//!   burst. It follows a read of the document, and a pause between the two would widen the window
+//!   in which another writer's change is lost.
+//! - A call for a revocation may overdraw it by half of that.
+//! - No other call may overdraw it. Retries leave a few tokens in the bucket, resyncs twice as
+//!   many.
+//!
+//! Later calls repay the overdraft. While the service is slowed down, the overdraft is limited to
+//! the tokens of two seconds, because larger ones would overrun the service. These differences
+//! decide which calls go first: revocations before changes, and changes before retries and resyncs.
+//! Calls of the same priority go first come, first served.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,16 +24,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The part of the burst that a resync leaves to other calls, but at most the tokens of one second.
+/// The part of the burst that a resync leaves in the bucket, but at most the tokens of one second.
+/// A retry leaves half of that.
 const RESERVE: f64 = 0.25;
-/// The seconds whose tokens limit the overdraft while a service is slowed down.
+/// The limit of the overdraft while a service is slowed down, in seconds of its present rate.
 const OWED_WHEN_SLOW: f64 = 2.0;
 /// The lowest rate to which throttling slows a service down, as a part of its full rate. At that
 /// rate, the calls of an account's work slots still get tokens within their timeouts.
 const SLOWEST: f64 = 1.0 / 16.0;
 /// The time to recover from the lowest rate to the full rate.
 const RECOVERS_IN: Duration = Duration::from_secs(120);
-/// Calls that are throttled within this time were in flight together, and count once.
+/// Throttled calls within this time of one that counted were in flight with it, and do not count.
 pub(super) const VOLLEY: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
@@ -80,10 +90,10 @@ pub async fn not_after<F: Future>(deadline: Instant, future: F) -> F::Output {
     DEADLINE.scope(deadline, future).await
 }
 
-/// Checks that a call may still be sent.
+/// Checks that a call may still be sent: it has no deadline, or the deadline has not passed.
 ///
 /// # Errors
-/// When the call's deadline has passed, for instance because the process was paused in between.
+/// When the deadline has passed, for instance because the process was paused.
 pub fn in_time() -> Result<(), TooLate> {
     match DEADLINE.try_with(|deadline| *deadline <= Instant::now()) {
         Ok(true) => Err(TooLate),
@@ -91,14 +101,14 @@ pub fn in_time() -> Result<(), TooLate> {
     }
 }
 
-/// The error of a call that was not sent because its permit had expired.
+/// The error of a call that was not sent because its deadline had passed.
 #[derive(Debug, thiserror::Error)]
-#[error("not sent: the time in which this replica was allowed to write has passed")]
+#[error("not sent: this replica's permission to write has expired")]
 pub struct TooLate;
 
-/// The rate limit of a service while AWS does not throttle it. The numbers are chosen, not AWS's
-/// own: they are enough for a resync of a thousand grants in an account within the usual ten
-/// minutes. AWS's own signal, a throttled call, takes precedence.
+/// The rate limit of a service while AWS does not throttle it. AWS publishes no limits for most of
+/// these calls, so the numbers are a choice: they are enough for a resync of a thousand grants in
+/// an account within the default interval of ten minutes. Throttled calls lower the limit.
 #[derive(Clone, Copy, Debug)]
 struct Limit {
     per_second: f64,
@@ -128,9 +138,11 @@ fn limit(service: &str) -> Limit {
     }
 }
 
-/// The error of a call that was not sent because of the operator's own rate limit.
+/// The error of a call that was not sent because it got no token in time.
 #[derive(Debug, thiserror::Error)]
-#[error("held back by the operator's own limit on calls, which AWS has slowed down")]
+#[error(
+    "not sent: the operator's own rate limit for this account and service delayed it for too long"
+)]
 pub struct RateLimited;
 
 /// The buckets of all accounts.
@@ -153,8 +165,9 @@ impl Buckets {
 pub struct Bucket {
     limit: Limit,
     level: Mutex<Level>,
-    /// Locks that order the waiting calls first come, first served, within each kind.
+    /// The lock that the first waiting call that goes `ahead` holds: the others queue up for it.
     ahead: tokio::sync::Mutex<()>,
+    /// The same for all other calls, by [`Priority`].
     reads: [tokio::sync::Mutex<()>; 4],
 }
 
@@ -182,11 +195,11 @@ impl Bucket {
         }
     }
 
-    /// Waits until a call may be sent, and returns how long that took. A call that goes `ahead`
-    /// waits only while the bucket is overdrawn a lot.
+    /// Waits for a token for the current task's [`Work`], and returns how long that took. A call
+    /// that goes `ahead` waits only while the bucket is overdrawn as far as possible.
     ///
     /// # Errors
-    /// When it would take longer than `longest`.
+    /// When the call has waited for `longest` and got no token.
     pub async fn turn(&self, ahead: bool, longest: Duration) -> Result<Duration, RateLimited> {
         let begun = Instant::now();
         let urgency = Work::current().urgency;
@@ -207,15 +220,15 @@ impl Bucket {
         Ok(begun.elapsed())
     }
 
-    /// Slows the service down because AWS has throttled a call.
+    /// Halves the rate because AWS has throttled a call, and takes the saved tokens away.
     pub fn throttled(&self) {
         let slowest = self.limit.per_second * SLOWEST;
         let mut level = self.level();
         if level.throttled.is_none_or(|last| last.elapsed() >= VOLLEY) {
             level.throttled = Some(Instant::now());
             level.per_second = (level.per_second / 2.0).max(slowest);
-            // Saved tokens would only lead to more throttled calls, and an overdraft at the old
-            // rate would delay reads for longer than they can wait.
+            // Saved tokens would only lead to more throttled calls. A large overdraft is reduced,
+            // because at the new rate it would delay reads for longer than they can wait.
             level.tokens = level.tokens.clamp(-level.per_second * OWED_WHEN_SLOW, 0.0);
         }
     }
@@ -252,7 +265,6 @@ impl Bucket {
         let reserve = (burst * RESERVE).min(per_second);
         match urgency {
             _ if ahead => -owed,
-            // Tokens that only revocations and calls that go `ahead` may take.
             Priority::Revocation => -owed / 2.0,
             Priority::Change => 0.0,
             Priority::Retry => reserve / 2.0,
@@ -260,7 +272,7 @@ impl Bucket {
         }
     }
 
-    /// Returns the level after refilling the bucket for the time that has passed.
+    /// Refills the bucket and raises the rate for the time that has passed, and returns the level.
     fn level(&self) -> std::sync::MutexGuard<'_, Level> {
         let mut level = self.level.lock().expect("no panic while held");
         let elapsed = level.at.elapsed().as_secs_f64();
@@ -292,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_goes_at_once_and_what_follows_at_the_rate() {
+    async fn burst_goes_at_once_and_later_calls_at_the_rate() {
         let (bucket, begun) = (Bucket::new(LIMIT), Instant::now());
         reads(&bucket, 20).await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
@@ -302,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_does_not_wait_until_much_is_owed_and_those_who_read_make_up_for_it() {
+    async fn writes_overdraw_the_bucket_and_reads_repay_it() {
         let bucket = Bucket::new(LIMIT);
         for _ in 0..40 {
             assert_eq!(bucket.turn(true, LONG).await.unwrap(), Duration::ZERO);
@@ -312,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn throttling_halves_the_rate_once_for_calls_that_were_on_their_way_together() {
+    async fn throttling_of_calls_in_flight_halves_the_rate_once() {
         let bucket = Bucket::new(LIMIT);
         for _ in 0..5 {
             bucket.throttled();
@@ -339,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn revocations_go_before_changes_and_these_before_retries_and_resyncs() {
+    async fn calls_go_in_the_order_of_their_priority() {
         let bucket = Arc::new(Bucket::new(LIMIT));
         reads(&bucket, 20).await;
         let order = Arc::new(Mutex::new(Vec::new()));
@@ -386,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_throttled_call_a_resync_waits_no_longer_than_its_timeout_allows() {
+    async fn resync_after_throttling_gets_a_token_within_its_timeout() {
         let bucket = Bucket::new(limit("iam"));
         for _ in 0..10 {
             tokio::time::advance(VOLLEY).await;
@@ -408,7 +420,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_is_not_sent_after_its_permit_has_run_out() {
+    async fn call_is_too_late_after_its_deadline() {
         assert!(in_time().is_ok(), "a read needs none");
         let deadline = Instant::now() + Duration::from_secs(10);
         let late = not_after(deadline, async {
@@ -420,7 +432,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_would_have_to_wait_too_long_is_not_sent_and_holds_up_nobody() {
+    async fn call_without_a_token_in_time_fails_and_delays_no_other() {
         let bucket = Bucket::new(LIMIT);
         for _ in 0..100 {
             bucket.turn(true, LONG).await.unwrap();
@@ -430,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn each_account_and_service_has_a_bucket_of_its_own() {
+    fn each_account_and_service_has_its_own_bucket() {
         let buckets = Buckets::default();
         let iam = buckets.of("111111111111", "iam");
         assert!(Arc::ptr_eq(&iam, &buckets.of("111111111111", "iam")));

@@ -1,47 +1,43 @@
-//! Sessions: one per account and namespace where a role is assumed, else one per account. Their
-//! credentials were verified to be for that account.
+//! Sessions: one for each account and namespace if a role is assumed, otherwise one for each
+//! account. The credentials of each were verified to be for that account.
 
 use super::answer::Incomplete;
-use super::ca_bundle;
-use super::clock::Clock;
 use super::error::{AwsError, CallSite, ErrorKind};
-use super::interceptor::Observer;
+use super::interceptor::{AssumedRole, Observer};
 use super::rate_limit::Buckets;
+use super::server_clock::ServerClock;
 use super::session_tags::{Reported, WithTagsThatFit};
-use crate::api::account::{AWSAccountSpec, Credentials, Partition};
+use crate::api::account::{AWSAccountSpec, AssumeRole, Credentials, Partition};
 use crate::api::conditions::Reason;
+use crate::clock::WallClock;
 use crate::grant::names::session_name;
 use crate::grant::ownership::{TAG_INSTALLATION, TAG_NAMESPACE};
 use crate::grant::{AccountId, Problem};
 use crate::policy::Installation;
 use crate::policy::arn::Arn;
 use crate::telemetry::metrics::Metrics;
-use aws_config::environment::EnvironmentVariableRegionProvider;
-use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_config::{Region, SdkConfig};
 use aws_sdk_sts::config::SharedCredentialsProvider;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// How long a verification is valid. The account behind credentials does not change while they
-/// work; this limit bounds the effect of unknown exceptions.
+/// How long a session is used before its credentials are verified again. The account behind
+/// credentials does not change while they work, so this only bounds the effect of surprises.
 const VERIFIED_FOR: Duration = Duration::from_secs(3600);
 
 /// The maximum age of a verification that proves that a region's refusal of the credentials is
 /// about the region.
 const VERIFIED_A_MOMENT_AGO: Duration = Duration::from_secs(60);
 
-/// How long a failure to get a session is returned to all callers without another attempt.
+/// How long a failure to get a session is returned to other callers without another attempt.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The time after which an unused session is dropped: its namespace may be gone.
+/// The time after which an unused session may be dropped: its namespace may be gone.
 const IDLE_FOR: Duration = Duration::from_secs(7200);
 
 /// The sessions in all accounts.
@@ -50,6 +46,7 @@ pub struct Aws {
     installation: Installation,
     call_timeout: Duration,
     metrics: Metrics,
+    clock: WallClock,
     buckets: Arc<Buckets>,
     sessions: Mutex<HashMap<Key, (Arc<Slot>, Instant)>>,
     tags_left_out: Reported,
@@ -63,22 +60,29 @@ type Key = (AccountId, Option<String>);
 type Slot = tokio::sync::Mutex<Option<Session>>;
 
 struct Session {
-    spec: (Option<Credentials>, Partition),
+    identity: Identity,
     since: Instant,
     account: Result<Arc<Account>, Problem>,
 }
 
+/// The part of an account's spec that a session depends on.
+#[derive(PartialEq)]
+struct Identity {
+    credentials: Option<Credentials>,
+    partition: Partition,
+}
+
 impl Session {
-    /// Returns whether the session can still be used with this spec. A failure is remembered for a
-    /// moment. Otherwise each of many grants that wait for an unreachable account would try again,
-    /// and keep the other accounts' grants waiting.
-    fn holds_for(&self, spec: &(Option<Credentials>, Partition)) -> bool {
+    /// Returns whether the session can still be used for this identity. A failure is remembered for
+    /// a moment. Otherwise each of many grants that wait for an unreachable account would try
+    /// again, and keep the other accounts' grants waiting.
+    fn holds_for(&self, identity: &Identity) -> bool {
         let longest = match &self.account {
             Ok(account) if account.dead.load(Ordering::Relaxed) => return false,
             Ok(_) => VERIFIED_FOR,
             Err(_) => FAILED_FOR,
         };
-        self.spec == *spec && self.since.elapsed() < longest
+        self.identity == *identity && self.since.elapsed() < longest
     }
 }
 
@@ -89,7 +93,7 @@ pub struct Account {
     /// The ARN of the operator's identity there.
     pub caller_arn: String,
     pub(super) iam: aws_sdk_iam::Client,
-    clock: Clock,
+    clock: ServerClock,
     config: SdkConfig,
     observer: Arc<Observer>,
     dead: AtomicBool,
@@ -98,43 +102,24 @@ pub struct Account {
 }
 
 impl Aws {
-    /// Uses the ambient credentials: environment, IRSA, Pod Identity, profile, instance profile.
-    /// Honours `AWS_ENDPOINT_URL`. Turns the SDK's own retries off: the reconciler decides what to
-    /// retry, and when. `call_timeout` bounds an entire call, including its wait for the rate
-    /// limit.
-    pub async fn from_environment(
+    /// Creates the sessions of this installation. `ambient` has the operator's own credentials, and
+    /// must not retry calls: see [`super::environment::load`]. `call_timeout` bounds an entire
+    /// call, including its wait for the rate limit.
+    pub fn new(
+        ambient: SdkConfig,
         installation: &Installation,
         call_timeout: Duration,
         metrics: Metrics,
+        clock: WallClock,
     ) -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .operation_timeout(call_timeout)
-            .operation_attempt_timeout(call_timeout)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .build();
-        let mut ambient = aws_config::defaults(BehaviorVersion::latest())
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts)
-            // Only the environment sets the region: asking the instance metadata would be slow
-            // where there is none, and each account's own home region serves as well.
-            .region(EnvironmentVariableRegionProvider::new())
-            .app_name(
-                AppName::new("registry-grants").expect("the name has only letters and a hyphen"),
-            );
-        match ca_bundle::http_client() {
-            Ok(client) => ambient = ambient.http_client(client),
-            Err(why) => tracing::error!("the system's certificates are used: {why}"),
-        }
-        let ambient = ambient.load().await;
-        let (installation, buckets, sessions) =
-            (installation.clone(), Arc::default(), Mutex::default());
         Self {
             ambient,
-            installation,
+            installation: installation.clone(),
             call_timeout,
             metrics,
-            buckets,
-            sessions,
+            clock,
+            buckets: Arc::default(),
+            sessions: Mutex::default(),
             tags_left_out: Reported::default(),
         }
     }
@@ -154,16 +139,18 @@ impl Aws {
         let namespace = namespace.filter(|_| spec.credentials.is_some());
         let slot = self.slot((id.clone(), namespace.map(String::from)));
         let mut session = slot.lock().await;
-        let wanted = (spec.credentials.clone(), spec.partition);
-        if let Some(session) = session
-            .as_ref()
-            .filter(|session| session.holds_for(&wanted))
+        let identity = Identity {
+            credentials: spec.credentials.clone(),
+            partition: spec.partition,
+        };
+        if let Some(current) = &*session
+            && current.holds_for(&identity)
         {
-            return session.account.clone();
+            return current.account.clone();
         }
         let account = self.connect(id, spec, namespace).await.map(Arc::new);
         *session = Some(Session {
-            spec: wanted,
+            identity,
             since: Instant::now(),
             account: account.clone(),
         });
@@ -188,52 +175,31 @@ impl Aws {
         spec: &AWSAccountSpec,
         namespace: Option<&str>,
     ) -> Result<Account, Problem> {
-        let home = self
-            .ambient
-            .region()
-            .map(Region::as_ref)
-            .filter(|region| spec.partition.has_region(region));
-        let region = Region::new(
-            home.unwrap_or_else(|| spec.partition.home_region())
-                .to_owned(),
-        );
-        let ambient = self.ambient.to_builder().region(region).build();
+        let ambient = self.ambient_in(spec.partition);
         let observer = Observer::of(id, &self.metrics, &self.buckets, self.call_timeout);
-        let config = match &spec.credentials {
+        let unlimited = match &spec.credentials {
             None => ambient,
             Some(Credentials { assume_role }) => {
-                let assumed = async |namespace_tag: Option<&str>| {
-                    let mut role = AssumeRoleProvider::builder(&assume_role.role_arn)
-                        .configure(&ambient)
-                        .session_name(session_name(&self.installation, namespace))
-                        .tags(session_tags(&self.installation, namespace_tag));
-                    if let Some(external_id) = &assume_role.external_id {
-                        role = role.external_id(external_id);
-                    }
-                    observer.credentials(role.build().await)
+                let role = RoleToAssume {
+                    config: &ambient,
+                    role: assume_role,
+                    observer: &observer,
+                    installation: &self.installation,
+                    namespace,
                 };
-                let credentials = match namespace {
-                    None => SharedCredentialsProvider::new(assumed(None).await),
-                    Some(_) => SharedCredentialsProvider::new(WithTagsThatFit {
-                        account: id.clone(),
-                        with_namespace: assumed(namespace).await,
-                        without_namespace: assumed(None).await,
-                        too_large: AtomicBool::new(false),
-                        reported: self.tags_left_out.clone(),
-                    }),
-                };
+                let credentials = self.role_credentials(id, &role).await;
                 // All clients of the account share it: one AssumeRole serves IAM, STS and ECR in
                 // every region, and is renewed early.
                 let cache = aws_sdk_sts::config::IdentityCache::lazy().build();
                 ambient
-                    .into_builder()
+                    .to_builder()
                     .credentials_provider(credentials)
                     .identity_cache(cache)
                     .build()
             }
         };
-        let config = observer.paced(config);
-        let clock = Clock::default();
+        let config = observer.paced(unlimited);
+        let clock = ServerClock::new(self.clock.clone());
         let caller_arn = verify(id, spec.partition, &config, &observer).await?;
         Ok(Account {
             id: id.clone(),
@@ -247,17 +213,70 @@ impl Aws {
             ecr: Mutex::default(),
         })
     }
+
+    /// Returns the ambient configuration, in its region if that is in the partition, otherwise in
+    /// the partition's home region.
+    fn ambient_in(&self, partition: Partition) -> SdkConfig {
+        let region = match self.ambient.region() {
+            Some(region) if partition.has_region(region.as_ref()) => region.clone(),
+            Some(_) | None => Region::new(partition.home_region()),
+        };
+        self.ambient.to_builder().region(region).build()
+    }
+
+    /// Returns the credentials of a role. They carry the namespace as a tag if there is room for
+    /// it.
+    async fn role_credentials(
+        &self,
+        id: &AccountId,
+        role: &RoleToAssume<'_>,
+    ) -> SharedCredentialsProvider {
+        let Some(namespace) = role.namespace else {
+            return SharedCredentialsProvider::new(role.credentials(None).await);
+        };
+        SharedCredentialsProvider::new(WithTagsThatFit {
+            account: id.clone(),
+            with_namespace: role.credentials(Some(namespace)).await,
+            without_namespace: role.credentials(None).await,
+            too_large: AtomicBool::new(false),
+            reported: self.tags_left_out.clone(),
+        })
+    }
+}
+
+/// A role that the operator assumes with the ambient credentials.
+struct RoleToAssume<'a> {
+    config: &'a SdkConfig,
+    role: &'a AssumeRole,
+    observer: &'a Arc<Observer>,
+    installation: &'a Installation,
+    /// The namespace in the session's name.
+    namespace: Option<&'a str>,
+}
+
+impl RoleToAssume<'_> {
+    /// Returns the credentials of the role, with this namespace as a session tag.
+    async fn credentials(&self, namespace_tag: Option<&str>) -> AssumedRole {
+        let mut provider = AssumeRoleProvider::builder(&self.role.role_arn)
+            .configure(self.config)
+            .session_name(session_name(self.installation, self.namespace))
+            .tags(session_tags(self.installation, namespace_tag));
+        if let Some(external_id) = &self.role.external_id {
+            provider = provider.external_id(external_id);
+        }
+        self.observer.credentials(provider.build().await)
+    }
 }
 
 fn session_tags(
     installation: &Installation,
     namespace: Option<&str>,
 ) -> Vec<(&'static str, String)> {
-    let namespace = namespace.map(|namespace| (TAG_NAMESPACE, namespace.to_owned()));
-    [(TAG_INSTALLATION, installation.to_string())]
-        .into_iter()
-        .chain(namespace)
-        .collect()
+    let mut tags = vec![(TAG_INSTALLATION, installation.to_string())];
+    if let Some(namespace) = namespace {
+        tags.push((TAG_NAMESPACE, namespace.to_owned()));
+    }
+    tags
 }
 
 /// Verifies that the credentials are for the intended account and partition. The operator writes
@@ -288,26 +307,25 @@ async fn identity(
     config: &SdkConfig,
     observer: &Arc<Observer>,
 ) -> Result<(String, String), AwsError> {
-    let at = || CallSite {
+    let at = CallSite {
         account: id.clone(),
         region: None,
         action: "sts:GetCallerIdentity",
         resource: "the operator's credentials".into(),
     };
-    let caller = observer
-        .sts(config)
-        .get_caller_identity()
-        .send()
-        .await
-        .map_err(|error| {
-            let fault = AwsError::of(at(), &error);
+    let answer = observer.sts(config).get_caller_identity().send().await;
+    let caller = match answer {
+        Ok(caller) => caller,
+        Err(error) => {
+            let fault = AwsError::of(at, &error);
             observer.failed(&fault);
-            fault
-        })?;
+            return Err(fault);
+        }
+    };
     match (caller.account, caller.arn) {
         (Some(account), Some(arn)) => Ok((account, arn)),
         _ => Err(AwsError::incomplete(
-            at(),
+            at,
             &Incomplete::Missing("Account".into()),
         )),
     }
@@ -324,22 +342,20 @@ impl Account {
         fault
     }
 
-    /// Does the same for a call in a region, which the account may not have enabled: there, AWS
-    /// refuses valid credentials. If STS does not accept them either, the refusal is not about the
-    /// region.
+    /// Counts a failure of a call in a region, which the account may not have enabled: there, AWS
+    /// refuses valid credentials. If STS refuses them as well, the failure is classified as one of
+    /// the credentials.
     pub(super) async fn noted_in_region(&self, fault: AwsError) -> AwsError {
-        let about_the_region = fault.class != ErrorKind::Region || self.is_still_verified().await;
-        self.noted(if about_the_region {
-            fault
-        } else {
-            AwsError {
+        if fault.class == ErrorKind::Region && !self.is_still_verified().await {
+            return self.noted(AwsError {
                 class: ErrorKind::Credentials,
                 ..fault
-            }
-        })
+            });
+        }
+        self.noted(fault)
     }
 
-    /// Returns whether STS accepted the credentials a moment ago, and asks it if that is not known.
+    /// Returns whether STS accepted the credentials within the last minute, and asks it otherwise.
     /// If STS does not answer, its last answer counts.
     async fn is_still_verified(&self) -> bool {
         let mut verified = self.verified.lock().await;
@@ -369,15 +385,16 @@ impl Account {
         if clients.len() >= AT_MOST && !clients.contains_key(region) {
             clients.clear();
         }
-        let client = clients.entry(region.to_owned()).or_insert_with(|| {
-            let config = self
-                .config
-                .to_builder()
-                .region(Region::new(region.to_owned()))
-                .build();
-            self.observer.ecr(&config)
-        });
-        client.clone()
+        clients
+            .entry(region.to_owned())
+            .or_insert_with(|| self.new_ecr_in(region))
+            .clone()
+    }
+
+    fn new_ecr_in(&self, region: &str) -> aws_sdk_ecr::Client {
+        let region = Region::new(region.to_owned());
+        let config = self.config.to_builder().region(region).build();
+        self.observer.ecr(&config)
     }
 }
 
@@ -397,7 +414,7 @@ impl Account {
             id,
             caller_arn: String::new(),
             iam: observer.iam(&config),
-            clock: Clock::default(),
+            clock: ServerClock::new(WallClock::system()),
             config,
             observer,
             dead: AtomicBool::new(false),
@@ -464,7 +481,7 @@ mod tests {
         ["iam.eusc-de-east-1.amazonaws.eu", "sts.eusc-de-east-1.amazonaws.eu", "api.ecr.eusc-de-east-1.amazonaws.eu"]
     )]
     #[tokio::test]
-    async fn every_partitions_services_are_called_within_it(
+    async fn services_are_called_within_their_partition(
         #[case] partition: Partition,
         #[case] expected: [&str; 3],
     ) {

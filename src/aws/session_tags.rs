@@ -5,11 +5,12 @@
 //! tags do not fit, the tag with the namespace is left out of that session. CloudTrail shows the
 //! namespace either way, because the session's name contains it, too.
 
+use super::causes::causes;
 use crate::grant::AccountId;
+use crate::grant::ownership::TAG_NAMESPACE;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, future};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,9 +41,10 @@ impl<All: ProvideCredentials, Fewer: ProvideCredentials> WithTagsThatFit<All, Fe
             if !self.reported.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     account = %self.account,
-                    "AWS has no room for the session tag registrygrants.dev/namespace beside the tags that the operator's own identity \
-                     passes on (PackedPolicyTooLarge): sessions whose tags do not fit are without it. Their names still begin with the \
-                     namespace. With EKS Pod Identity, disableSessionTags on the association makes room. This is logged once"
+                    tag = TAG_NAMESPACE,
+                    code = "PackedPolicyTooLarge",
+                    "the session tags do not fit, assuming the role without the namespace tag; the session name still begins with \
+                     the namespace; with EKS Pod Identity, set disableSessionTags on the association (logged once)"
                 );
             }
         }
@@ -62,17 +64,9 @@ impl<All: ProvideCredentials, Fewer: ProvideCredentials> ProvideCredentials
 }
 
 fn is_too_large(error: &CredentialsError) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error
-            .downcast_ref::<AssumeRoleError>()
-            .is_some_and(AssumeRoleError::is_packed_policy_too_large_exception)
-        {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref())
+        .any(AssumeRoleError::is_packed_policy_too_large_exception)
 }
 
 #[cfg(test)]
@@ -126,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_room_the_namespaces_tag_is_left_out_of_that_session_only() {
+    async fn tags_too_large_drop_the_namespace_tag_of_that_session() {
         let reported = Reported::default();
         let crowded = session(
             Answers::of([Err(too_large())]),
@@ -151,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_refusal_is_no_reason_to_leave_a_tag_out() {
+    async fn other_refusals_keep_the_namespace_tag() {
         let expired =
             AssumeRoleError::ExpiredTokenException(ExpiredTokenException::builder().build());
         let reported = Reported::default();

@@ -124,8 +124,8 @@ fn iam_without_tags(tags: (u16, &'static str)) -> (Account, Arc<Mutex<Vec<String
     })
 }
 
-fn passes<T: fmt::Debug>(read: Result<T, AwsError>) {
-    let fault = read.expect_err("it is no answer");
+fn assert_transient<T: fmt::Debug>(read: Result<T, AwsError>) {
+    let fault = read.expect_err("the answer must not be used");
     assert_eq!(fault.class, ErrorKind::Transient, "{fault}");
     assert_eq!(Problem::from(fault).reason, Reason::Unavailable);
 }
@@ -142,17 +142,17 @@ const MALFORMED: [&str; 8] = [
 ];
 
 #[tokio::test]
-async fn a_malformed_answer_with_success_is_never_a_fact() {
+async fn malformed_answer_to_a_read_is_a_transient_error() {
     for answer in MALFORMED {
         let account = always(200, answer);
-        passes(account.repository_policy("us-east-1", "app").await);
-        passes(account.repositories("us-east-1").await);
-        passes(account.role("r").await);
-        passes(account.role_tags("r").await);
-        passes(account.instance_profile("p").await);
-        passes(account.profiles_of("r").await);
-        passes(account.roles_under("/registry-grants/").await);
-        passes(account.instance_profiles_under("/registry-grants/").await);
+        assert_transient(account.repository_policy("us-east-1", "app").await);
+        assert_transient(account.repositories("us-east-1").await);
+        assert_transient(account.role("r").await);
+        assert_transient(account.role_tags("r").await);
+        assert_transient(account.instance_profile("p").await);
+        assert_transient(account.profiles_of("r").await);
+        assert_transient(account.roles_under("/registry-grants/").await);
+        assert_transient(account.instance_profiles_under("/registry-grants/").await);
         let registry = account
             .registry_policy("us-east-1")
             .await
@@ -169,11 +169,11 @@ async fn a_malformed_answer_with_success_is_never_a_fact() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_is_malformed_is_not_done() {
+async fn malformed_answer_to_a_write_is_a_transient_error() {
     use crate::grant::diff::Step;
     for answer in MALFORMED {
         let account = always(200, answer);
-        passes(
+        assert_transient(
             account
                 .set_repository_policy(
                     "us-east-1",
@@ -183,17 +183,17 @@ async fn a_write_whose_answer_is_malformed_is_not_done() {
                 )
                 .await,
         );
-        passes(
+        assert_transient(
             account
                 .delete_repository_policy("us-east-1", "app", permit())
                 .await,
         );
-        passes(
+        assert_transient(
             account
                 .apply(Step::DeleteRole { role: "r".into() }, permit())
                 .await,
         );
-        passes(
+        assert_transient(
             account
                 .apply(
                     Step::DeleteInlinePolicy {
@@ -204,7 +204,7 @@ async fn a_write_whose_answer_is_malformed_is_not_done() {
                 )
                 .await,
         );
-        passes(
+        assert_transient(
             account
                 .apply(Step::DeleteProfile { name: "p".into() }, permit())
                 .await,
@@ -220,11 +220,11 @@ async fn a_write_whose_answer_is_malformed_is_not_done() {
 #[case(404, "not found")]
 #[case(502, "")]
 #[tokio::test]
-async fn an_answer_without_a_code_passes(#[case] status: u16, #[case] answer: &'static str) {
+async fn error_without_a_code_is_transient(#[case] status: u16, #[case] answer: &'static str) {
     let account = always(status, answer);
-    passes(account.repository_policy("us-east-1", "app").await);
-    passes(account.role("r").await);
-    passes(
+    assert_transient(account.repository_policy("us-east-1", "app").await);
+    assert_transient(account.role("r").await);
+    assert_transient(
         account
             .apply(
                 crate::grant::diff::Step::DeleteRole { role: "r".into() },
@@ -235,7 +235,7 @@ async fn an_answer_without_a_code_passes(#[case] status: u16, #[case] answer: &'
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_by_a_code() {
+async fn absence_is_proven_by_an_error_code() {
     const NO_POLICY: &str = r#"{"__type":"RepositoryPolicyNotFoundException","message":"none"}"#;
     assert_eq!(
         always(400, NO_POLICY)
@@ -243,7 +243,7 @@ async fn what_is_not_there_is_said_by_a_code() {
             .await,
         Ok(PolicyRead::NoPolicy)
     );
-    passes(
+    assert_transient(
         always(500, NO_POLICY)
             .repository_policy("us-east-1", "app")
             .await,
@@ -254,7 +254,7 @@ async fn what_is_not_there_is_said_by_a_code() {
 }
 
 #[tokio::test]
-async fn that_a_role_has_no_tags_is_said_by_a_second_answer() {
+async fn missing_tags_are_read_by_a_second_call() {
     const OURS: &str = "<Tags><member><Key>registrygrants.dev/installation</Key><Value>0123456789ab</Value></member></Tags><IsTruncated>false</IsTruncated>";
     let (account, calls) = iam_without_tags((200, OURS));
     let role = account.role("r").await.unwrap().unwrap();
@@ -283,10 +283,10 @@ async fn that_a_role_has_no_tags_is_said_by_a_second_answer() {
 }
 
 #[tokio::test]
-async fn without_a_second_answer_nobody_says_that_a_role_has_no_tags() {
+async fn missing_tags_need_a_second_answer() {
     let (account, _) = iam_without_tags((200, "<IsTruncated>false</IsTruncated>"));
-    passes(account.role("r").await);
-    passes(account.instance_profile("p").await);
+    assert_transient(account.role("r").await);
+    assert_transient(account.instance_profile("p").await);
     let (account, _) = iam_without_tags((200, "<Tags/><IsTruncated>false</IsTruncated>"));
     assert!(account.role("r").await.unwrap().unwrap().tags.is_empty());
     assert!(
@@ -309,7 +309,7 @@ async fn without_a_second_answer_nobody_says_that_a_role_has_no_tags() {
 }
 
 #[tokio::test]
-async fn a_region_that_is_not_enabled_costs_no_session() {
+async fn disabled_region_keeps_the_session() {
     const REFUSED: &str = r#"{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}"#;
     const REFUSED_EVERYWHERE: &str =
         "<ErrorResponse><Error><Code>InvalidClientTokenId</Code></Error></ErrorResponse>";
@@ -346,7 +346,7 @@ proptest! {
 
     /// Checks that no reader panics, for any answer.
     #[test]
-    fn no_answer_ends_the_process(
+    fn reading_any_answer_never_panics(
         status in prop_oneof![Just(200_u16), 200..600_u16],
         answer in prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..200),

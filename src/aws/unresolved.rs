@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistyped_region_and_failing_name_resolution_are_told_apart() {
+    fn mistyped_region_differs_from_failing_name_resolution() {
         let mistyped = unresolved_in("us-esat-1");
         assert_eq!(mistyped.reason, Reason::RegionNotFound);
         assert!(
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_that_does_not_resolve_is_known_by_the_clients_error() {
+    async fn unresolved_host_is_recognised_by_the_clients_error() {
         let config = aws_sdk_sts::Config::builder()
             .behavior_version_latest()
             .region(aws_sdk_sts::config::Region::new("us-east-1"))

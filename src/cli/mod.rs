@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
         arguments.command,
         Command::Controller(_) | Command::Explain(_) | Command::Plan(_)
     );
-    if asks_aws && let Err(why) = crate::aws::ca_bundle::check() {
+    if asks_aws && let Err(why) = crate::aws::environment::check_ca_bundle() {
         eprintln!("registry-grants: {why}");
         return ExitCode::FAILURE;
     }

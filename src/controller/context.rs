@@ -222,7 +222,9 @@ impl Context {
             accounts: store().0,
             namespaces: store().0,
         };
-        let aws = Aws::from_environment(&installation, TIMEOUT, metrics.clone()).await;
+        let sdk = crate::aws::environment::load(TIMEOUT).await;
+        let clock = crate::clock::WallClock::system();
+        let aws = Aws::new(sdk, &installation, TIMEOUT, metrics.clone(), clock);
         let context = Self {
             cluster: Cluster::new(
                 installation,

@@ -3,7 +3,8 @@
 
 use crate::api::grant::AccessStatus;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
-use crate::aws::Aws;
+use crate::aws::{Aws, environment};
+use crate::clock::WallClock;
 use crate::controller::apply::{Aim, Apply, ApplyRequest, Executor, Probed};
 use crate::controller::context::{Cloud, Cluster};
 use crate::controller::record::has_record;
@@ -93,7 +94,13 @@ pub async fn plan_grants(
         requests,
     );
     cluster.unknown = UnknownGrants::assumed(!complete);
-    let aws = Aws::from_environment(installation, call_timeout, metrics.clone()).await;
+    let aws = Aws::new(
+        environment::load(call_timeout).await,
+        installation,
+        call_timeout,
+        metrics.clone(),
+        WallClock::system(),
+    );
     let cloud = Cloud::new(aws, u16::MAX, metrics);
     for resource in &grants {
         record_as_applied(&cluster, resource);

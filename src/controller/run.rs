@@ -11,8 +11,9 @@ use super::{
     Settings, Stop, accounts, connection, events, instrument, recent, repository_policy, requeue,
     sweep, vanished, watch,
 };
-use crate::aws::Aws;
 use crate::aws::rate_limit::{self, Work};
+use crate::aws::{Aws, environment};
+use crate::clock::WallClock;
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{self, Readiness, Stage};
@@ -135,7 +136,13 @@ async fn work(
     let (accounts, accounts_writer) = reflector::store();
     let (namespaces, namespaces_writer) = reflector::store();
     let (requests, requested) = Requests::new(metrics.clone());
-    let aws = Aws::from_environment(installation, settings.call_timeout, metrics.clone()).await;
+    let aws = Aws::new(
+        environment::load(settings.call_timeout).await,
+        installation,
+        settings.call_timeout,
+        metrics.clone(),
+        WallClock::system(),
+    );
     let watch_caches = WatchCaches {
         accounts,
         namespaces,

@@ -1,14 +1,15 @@
 //! The health endpoints.
 //!
-//! - `/healthz`: the tasks that the operator needs are running. If they are not, a restart would
-//!   help.
-//! - `/readyz`: the replica stands by, or it leads and its watch caches are filled, so that it
-//!   decides by complete data. Its connections to the API server work, too.
-//! - `/metrics`: the metrics.
+//! - `/healthz` fails if a restart would help: a task that must run for as long as the operator has
+//!   ended, a task that must repeat has not done so in time, or grants are due and the leader has
+//!   made no progress.
+//! - `/readyz` succeeds if the replica stands by, or leads and has filled its watch caches, so that
+//!   it decides by complete data. It fails for a while after a failure to reach the API server.
+//! - `/metrics` serves the metrics.
 //!
-//! `/healthz` must never end a healthy operator. So it ignores failures of AWS and of the API
-//! server, which a restart does not repair. It reports only tasks that have ended or stopped
-//! although they must never do so.
+//! `/healthz` must never end a healthy operator, so it ignores failures of AWS and of the API
+//! server, which a restart does not repair. Calls that fail are progress, too. Background tasks
+//! that failed and were started again are listed in its answer, and do not make it fail.
 
 use super::Telemetry;
 use super::metrics::{CONTENT_TYPE, Metrics};
@@ -23,14 +24,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The minimum time that grants must have been due without any progress before the operator counts
-/// as stuck.
+/// The time that grants must have been due without any progress before the operator counts as
+/// stuck. It is ten times the timeout of a call to AWS if that is longer.
 const STUCK: Duration = Duration::from_secs(900);
 
 /// The stage of the operator's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
-    /// The replica has not requested the Lease yet.
+    /// The replica does not know yet whether it leads.
     #[default]
     Starting,
     /// Another replica leads.
@@ -41,8 +42,8 @@ pub enum Stage {
     Leads,
 }
 
-/// How long a failure counts. A connection that is down fails again within this time, and a watch
-/// that is connected again may have no event to report.
+/// How long a failure of a connection counts if no success is recorded. A connection that is down
+/// fails again within this time. A watch that works again may have no event to record.
 const FAILED_FOR: Duration = Duration::from_secs(20);
 
 /// The operator's readiness: it stands by or its watch caches are filled, and its connections to
@@ -53,8 +54,13 @@ pub struct Readiness(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     stage: Stage,
-    /// Connections to the API server that failed recently: the time and the error.
-    failed: BTreeMap<&'static str, (Instant, String)>,
+    /// The last failure of each connection to the API server that has not worked since.
+    failed: BTreeMap<&'static str, Failure>,
+}
+
+struct Failure {
+    at: Instant,
+    error: String,
 }
 
 impl Readiness {
@@ -63,11 +69,14 @@ impl Readiness {
         self.state().stage = stage;
     }
 
-    /// Records that this connection to the API server has just failed.
+    /// Records that this connection to the API server has just failed. This counts for 20 seconds,
+    /// or until the connection works.
     pub fn fails(&self, connection: &'static str, error: &str) {
-        self.state()
-            .failed
-            .insert(connection, (Instant::now(), error.to_owned()));
+        let failure = Failure {
+            at: Instant::now(),
+            error: error.to_owned(),
+        };
+        self.state().failed.insert(connection, failure);
     }
 
     /// Records that this connection to the API server has just worked.
@@ -89,26 +98,32 @@ impl Readiness {
         let failed = state
             .failed
             .iter()
-            .find(|(_, (at, _))| at.elapsed() < FAILED_FOR);
-        let unavailable = |text: String| (StatusCode::SERVICE_UNAVAILABLE, text);
-        match (state.stage, failed) {
-            (Stage::Starting, None) => unavailable("starting\n".into()),
-            (stage, Some((connection, (_, error)))) => unavailable(format!(
+            .find(|(_, failure)| failure.at.elapsed() < FAILED_FOR);
+        if let Some((connection, Failure { error, .. })) = failed {
+            let stage = state.stage;
+            return unavailable(format!(
                 "{stage}; {connection}: the API server cannot be reached: {error}\n"
-            )),
-            (Stage::Fills(cache), None) => {
+            ));
+        }
+        match state.stage {
+            Stage::Starting => unavailable("starting\n".into()),
+            Stage::Fills(cache) => {
                 unavailable(format!("the watch cache of {cache} is not filled yet\n"))
             }
-            (Stage::StandsBy, None) => (
+            Stage::StandsBy => (
                 StatusCode::OK,
                 "ready: standing by, another replica leads\n".into(),
             ),
-            (Stage::Leads, None) => (
+            Stage::Leads => (
                 StatusCode::OK,
                 "ready: leading, the watch caches are filled\n".into(),
             ),
         }
     }
+}
+
+fn unavailable(text: String) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
 impl fmt::Display for Stage {
@@ -133,8 +148,7 @@ struct Signs {
     restarts: BTreeMap<&'static str, usize>,
 }
 
-/// Heartbeat of a task that must repeat for as long as the operator lives. Clones share the
-/// heartbeat.
+/// Heartbeat of a task that must repeat for as long as the operator runs. Clones share it.
 #[derive(Clone)]
 pub struct Pulse {
     what: &'static str,
@@ -146,6 +160,11 @@ impl Pulse {
     /// Records a repetition.
     pub fn beat(&self) {
         *self.last.lock().expect("no panic while held") = Instant::now();
+    }
+
+    fn is_silent(&self) -> bool {
+        let last = *self.last.lock().expect("no panic while held");
+        last.elapsed() > self.limit
     }
 }
 
@@ -184,14 +203,11 @@ impl Liveness {
 
     /// Returns the answer of `/healthz` for an operator that is alive.
     pub fn report(&self) -> String {
-        let signs = self.0.lock().expect("no panic while held");
-        let restarts = signs.restarts.iter();
-        let restarts = restarts.map(|(task, times)| {
-            format!("{task} has failed {times} times and was started again\n")
-        });
-        std::iter::once("alive\n".to_owned())
-            .chain(restarts)
-            .collect()
+        let mut report = String::from("alive\n");
+        for (task, times) in &self.0.lock().expect("no panic while held").restarts {
+            report += &format!("{task} has failed {times} times and was started again\n");
+        }
+        report
     }
 
     fn check(&self) -> Result<(), String> {
@@ -199,28 +215,27 @@ impl Liveness {
         if let Some(what) = signs.ended {
             return Err(format!("{what} has ended"));
         }
-        let silent = |pulse: &&Pulse| {
-            pulse.last.lock().expect("no panic while held").elapsed() > pulse.limit
-        };
-        match signs.pulses.iter().find(silent) {
-            Some(Pulse { what, limit, .. }) => {
-                Err(format!("{what} has not moved for {} s", limit.as_secs()))
-            }
+        match signs.pulses.iter().find(|pulse| pulse.is_silent()) {
+            Some(Pulse { what, limit, .. }) => Err(format!(
+                "{what} has made no progress for {} s",
+                limit.as_secs()
+            )),
             None => Ok(()),
         }
     }
 }
 
 impl Telemetry {
-    /// Checks that the operator is alive. A call to AWS counts as a sign of life for its entire
-    /// timeout.
+    /// Checks that the operator is alive: no task has ended or missed its heartbeat, and a leader
+    /// whose grants are due has begun a reconcile or ended a call to AWS within 15 minutes or ten
+    /// times `call_timeout`, whichever is longer.
     ///
     /// # Errors
     /// When it is not alive; the error names the problem.
     pub fn alive(&self, call_timeout: Duration) -> Result<(), String> {
         self.liveness.check()?;
-        // Before its caches are filled, the operator cannot reconcile grants, and a restart does
-        // not help: it waits for the API server.
+        // A replica that stands by reconciles nothing. A leader waits for its caches to be filled
+        // by the API server, and a restart does not help.
         if self.readiness.stage() != Stage::Leads {
             return Ok(());
         }
@@ -230,7 +245,7 @@ impl Telemetry {
             if is_stuck(&self.metrics, limit) {
                 let depth = self.metrics.queue.backlog().depth;
                 return Err(format!(
-                    "{depth} grants are due, and nothing has been done for {} s",
+                    "{depth} grants are due, and none has made progress for {} s",
                     limit.as_secs()
                 ));
             }
@@ -255,17 +270,11 @@ pub async fn serve(
     let Telemetry {
         readiness, metrics, ..
     } = telemetry.clone();
-    let health = move || async move {
-        match telemetry.alive(call_timeout) {
-            Ok(()) => (StatusCode::OK, telemetry.liveness.report()),
-            Err(why) => {
-                tracing::error!("not alive: {why}");
-                (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
-            }
-        }
-    };
     let routes = Router::new()
-        .route("/healthz", get(health))
+        .route(
+            "/healthz",
+            get(move || async move { health(&telemetry, call_timeout) }),
+        )
         .route("/readyz", get(move || async move { readiness.status() }))
         .route(
             "/metrics",
@@ -274,6 +283,17 @@ pub async fn serve(
     let listener = tokio::net::TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "serving health checks and metrics");
     axum::serve(listener, routes).await
+}
+
+/// Returns the answer of `/healthz`.
+fn health(telemetry: &Telemetry, call_timeout: Duration) -> (StatusCode, String) {
+    match telemetry.alive(call_timeout) {
+        Ok(()) => (StatusCode::OK, telemetry.liveness.report()),
+        Err(why) => {
+            tracing::error!(reason = why, "liveness check failed");
+            unavailable(format!("{why}\n"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -290,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_should_go_on_and_does_not_is_noticed() {
+    async fn task_that_stops_repeating_fails_liveness() {
         let telemetry = Telemetry::default();
         let pulse = telemetry
             .liveness
@@ -317,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_leader_that_does_nothing_while_grants_are_due_is_not_alive() {
+    async fn leader_without_progress_on_due_grants_fails_liveness() {
         let telemetry = Telemetry::default();
         telemetry.readiness.set(Stage::Leads);
         due(&telemetry);
@@ -333,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_operator_with_nothing_to_do_or_without_its_caches_is_alive() {
+    async fn idle_operator_or_one_without_caches_is_alive() {
         let telemetry = Telemetry::default();
         telemetry.readiness.set(Stage::Leads);
         tokio::time::advance(STUCK * 100).await;
@@ -345,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_aws_does_not_end_the_operator() {
+    async fn slow_aws_does_not_fail_liveness() {
         let telemetry = Telemetry::default();
         telemetry.readiness.set(Stage::Leads);
         due(&telemetry);
@@ -355,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn readiness_says_why() {
+    fn readiness_names_the_stage() {
         let readiness = Readiness::default();
         for (stage, status, text) in [
             (Stage::Starting, 503, "starting"),
@@ -364,26 +384,26 @@ mod tests {
             (Stage::Leads, 200, "leading"),
         ] {
             readiness.set(stage);
-            let (told, said) = readiness.status();
+            let (code, answer) = readiness.status();
             assert!(
-                told.as_u16() == status && said.contains(text),
-                "{stage:?}: {told} {said}"
+                code.as_u16() == status && answer.contains(text),
+                "{stage:?}: {code} {answer}"
             );
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn readiness_says_that_the_api_server_cannot_be_reached_until_it_can_again() {
+    async fn readiness_fails_until_the_api_server_is_reachable() {
         let readiness = Readiness::default();
         for stage in [Stage::StandsBy, Stage::Leads] {
             readiness.set(stage);
             readiness.fails("the watch of grants", "connection refused");
-            let (told, said) = readiness.status();
+            let (code, answer) = readiness.status();
             assert!(
-                told.as_u16() == 503
-                    && said.contains("watch of grants")
-                    && said.contains("refused"),
-                "{said}"
+                code.as_u16() == 503
+                    && answer.contains("watch of grants")
+                    && answer.contains("refused"),
+                "{answer}"
             );
             readiness.works("the watch of grants");
             assert_eq!(readiness.status().0.as_u16(), 200);

@@ -21,19 +21,19 @@ pub enum Format {
 /// # Errors
 /// When the filter cannot be parsed.
 pub fn start(format: Format, filter: &str, traces: Option<&Traces>) -> Result<(), Box<dyn Error>> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log-level: {error}"))?;
+    let levels = EnvFilter::try_new(filter).map_err(|error| format!("--log-level: {error}"))?;
     let log = tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal());
-    let log = match format {
+    let layer = match format {
         Format::Json => log
             .json()
             .flatten_event(true)
             .with_span_list(false)
-            .with_filter(filter)
+            .with_filter(levels)
             .boxed(),
-        Format::Text => log.with_filter(filter).boxed(),
+        Format::Text => log.with_filter(levels).boxed(),
     };
     tracing_subscriber::registry()
-        .with(log)
+        .with(layer)
         .with(traces.map(Traces::layer))
         .init();
     Ok(())

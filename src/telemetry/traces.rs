@@ -59,7 +59,7 @@ impl Traces {
     /// When the address is invalid or does not begin with `http://`.
     pub fn to(endpoint: &str, runtime: &Handle) -> Result<Self, Box<dyn Error>> {
         if !endpoint.starts_with("http://") {
-            let why = "give an address that begins with http://, of a collector in the cluster: only it speaks to the world";
+            let why = "must begin with http://: use a collector in the cluster, and let it send the traces elsewhere";
             return Err(format!("--otlp-endpoint {endpoint}: {why}").into());
         }
         let exporter = SpanExporter::builder()
@@ -95,8 +95,8 @@ impl Traces {
         let filter = Targets::new()
             .with_target("registry_grants", EVENTS)
             .with_target(TARGET, LevelFilter::TRACE);
-        let layer = tracing_opentelemetry::layer().with_tracer(self.0.tracer("registry-grants"));
-        layer
+        tracing_opentelemetry::layer()
+            .with_tracer(self.0.tracer("registry-grants"))
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
@@ -128,7 +128,8 @@ impl HttpClient for OnRuntime {
         'a: 'b,
         Self: 'b,
     {
-        let (client, fails) = (self.client.clone(), self.fails.clone());
+        let client = self.client.clone();
+        let fails = self.fails.clone();
         let sending = self.runtime.spawn(async move {
             let sent = client.send_bytes(request).await;
             let problem = match &sent {
@@ -136,22 +137,22 @@ impl HttpClient for OnRuntime {
                 Ok(response) => Some(response.status().to_string()),
                 Err(error) => Some(error.to_string()),
             };
-            match (problem, fails.load(Ordering::Relaxed)) {
-                (Some(problem), false) => {
-                    tracing::warn!(problem, "traces cannot be sent to the collector")
-                }
-                (None, true) => tracing::info!("traces are sent to the collector again"),
-                (Some(_), true) | (None, false) => {}
-            }
-            fails.store(
-                !sent
-                    .as_ref()
-                    .is_ok_and(|response| response.status().is_success()),
-                Ordering::Relaxed,
-            );
+            log_change(problem.as_deref(), &fails);
             sent
         });
         Box::pin(async move { sending.await? })
+    }
+}
+
+/// Logs the first failure of a series of failures, and the first success after it.
+fn log_change(problem: Option<&str>, fails: &AtomicBool) {
+    let failed_before = fails.swap(problem.is_some(), Ordering::Relaxed);
+    match problem {
+        Some(problem) if !failed_before => {
+            tracing::warn!(error = problem, "failed to export traces");
+        }
+        None if failed_before => tracing::info!("exporting traces again"),
+        Some(_) | None => {}
     }
 }
 
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_look_at_a_grant_and_its_calls_arrive_at_the_collector() {
+    async fn reconcile_and_its_calls_arrive_at_the_collector() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let collecting = tokio::spawn(collected(listener));
@@ -210,7 +211,7 @@ mod tests {
         tokio::task::spawn_blocking(|| traces.end()).await.unwrap();
         let request = collecting.await.unwrap();
         assert!(request.starts_with("POST /v1/traces "), "{request}");
-        for told in [
+        for expected in [
             "reconcile",
             "miq-devops",
             "not_ready",
@@ -218,13 +219,13 @@ mod tests {
             "111111111111",
             "AWS call failed",
         ] {
-            assert!(request.contains(told), "no {told} in {request}");
+            assert!(request.contains(expected), "no {expected} in {request}");
         }
         assert!(!request.contains("not ours"));
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_collector_that_does_not_answer_holds_up_the_end_for_little() {
+    async fn silent_collector_delays_the_shutdown_only_briefly() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let traces = Traces::to(&endpoint, &Handle::current()).unwrap();
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_needs_tls_is_refused_at_the_start() {
+    async fn https_endpoint_is_rejected_at_the_start() {
         assert!(Traces::to("https://collector:4318", &Handle::current()).is_err());
     }
 }

@@ -46,11 +46,10 @@ pub struct Backlog {
 
 impl Default for Queue {
     fn default() -> Self {
-        let (due, waiting, next) = Default::default();
         Self(Arc::new(Mutex::new(State {
-            due,
-            waiting,
-            next,
+            due: HashMap::new(),
+            waiting: BTreeMap::new(),
+            next: 0,
             moved: Instant::now(),
         })))
     }
@@ -97,17 +96,13 @@ impl Queue {
     pub fn backlog(&self) -> Backlog {
         let now = Instant::now();
         let state = self.lock();
-        let due = state
-            .due
-            .values()
-            .filter(|due| **due <= now)
-            .chain(state.waiting.values());
-        due.fold(Backlog::default(), |Backlog { depth, oldest }, due| {
-            Backlog {
-                depth: depth + 1,
-                oldest: oldest.max(now.duration_since(*due)),
-            }
-        })
+        let due_grants = state.due.values().filter(|due| **due <= now);
+        let mut backlog = Backlog::default();
+        for since in due_grants.chain(state.waiting.values()) {
+            backlog.depth += 1;
+            backlog.oldest = backlog.oldest.max(now.duration_since(*since));
+        }
+        backlog
     }
 
     /// Returns how long grants have been due without any progress.
@@ -137,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_due_waits_until_somebody_begins_with_it() {
+    async fn due_grant_is_queued_until_its_reconcile_begins() {
         let queue = Queue::default();
         queue.due(key("now"), Duration::ZERO);
         queue.due(key("later"), 10 * MINUTE);
@@ -164,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_makes_due_at_once_what_was_to_be_looked_at_later() {
+    async fn change_makes_a_scheduled_grant_due_at_once() {
         let queue = Queue::default();
         queue.due(key("a"), 10 * MINUTE);
         queue.due(key("a"), Duration::ZERO);
@@ -173,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_turn_is_in_the_queue_until_he_has_it_or_gives_up() {
+    async fn pending_wait_is_queued_until_it_ends() {
         let queue = Queue::default();
         let (first, second) = (queue.waits(), queue.waits());
         tokio::time::advance(MINUTE).await;
@@ -191,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_long_queue_that_moves_is_not_stuck() {
+    async fn long_queue_with_progress_is_not_stuck() {
         let queue = Queue::default();
         queue.due(key("a"), Duration::ZERO);
         tokio::time::advance(60 * MINUTE).await;

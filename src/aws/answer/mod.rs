@@ -3,11 +3,11 @@
 //! - [`table`]: every operation that is called, and every field of its answer that is read.
 //! - [`tree`]: an answer's body as one kind of tree, for JSON and XML.
 //!
-//! **Absence is a fact only if the answer says so.** An answer is a transient error, never "nothing
-//! there", if it lacks a field that AWS always sends, if it is about another resource than the
-//! request, or if it is not an answer of that operation at all (an empty body, an error under
-//! status 200). The operator writes and forgets nothing because of it. The client itself calls
-//! [`check`] for every successful answer, so no reader can leave it out.
+//! **A resource is absent only if the answer says so.** An answer is a transient error, and does
+//! not mean that a resource is absent, if it lacks a field that AWS always sends, if it is about
+//! another resource than the request, or if it is not an answer of that operation at all (an empty
+//! body, or an error with status 200). The operator writes and forgets nothing because of it. The
+//! client itself calls [`check`] for every successful answer, so no reader can leave it out.
 
 pub mod table;
 pub mod tree;
@@ -32,14 +32,16 @@ impl std::fmt::Display for Incomplete {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoAnswer(operation) => {
-                write!(f, "the body of the answer is not one of {operation}")
+                write!(f, "the response body is not a response of {operation}")
             }
-            Self::Missing(field) => write!(f, "the answer has no {field}, which AWS always sends"),
+            Self::Missing(field) => {
+                write!(f, "the response lacks {field}, which AWS always sends")
+            }
             Self::OfAnother(field) => {
-                write!(f, "{field} in the answer is not the one that was asked for")
+                write!(f, "{field} in the response does not match the request")
             }
             Self::Unlisted(operation) => {
-                write!(f, "nothing is known about the answers of {operation}")
+                write!(f, "responses of {operation} cannot be checked")
             }
         }
     }
@@ -52,8 +54,10 @@ impl std::error::Error for Incomplete {}
 /// # Errors
 /// When the answer is incomplete, or belongs to another request.
 pub fn check(operation: &str, request: &[u8], answer: &[u8]) -> Result<(), Incomplete> {
-    let known = ANSWERS.iter().find(|known| known.operation == operation);
-    let known = known.ok_or_else(|| Incomplete::Unlisted(operation.to_owned()))?;
+    let known = ANSWERS
+        .iter()
+        .find(|known| known.operation == operation)
+        .ok_or_else(|| Incomplete::Unlisted(operation.to_owned()))?;
     let data = data(known, answer).ok_or_else(|| Incomplete::NoAnswer(operation.to_owned()))?;
     known
         .fields
@@ -92,23 +96,26 @@ fn check_field(
     request: &[u8],
     data: &Tree,
 ) -> Result<(), Incomplete> {
-    let missing = || Incomplete::Missing((*path).to_owned());
-    let (around, name) = path.rsplit_once('.').unwrap_or(("", path));
-    for around in places(data, around).ok_or_else(missing)? {
-        let value = around.field(name);
+    let missing = Incomplete::Missing((*path).to_owned());
+    let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let Some(places) = places(data, parent) else {
+        return Err(missing);
+    };
+    for place in places {
+        let value = place.field(name);
         match presence {
-            Presence::Always if value.is_none_or(is_empty) => return Err(missing()),
+            Presence::Always if value.is_none_or(is_empty) => return Err(missing),
             Presence::Text | Presence::Truncated if !matches!(value, Some(Tree::Text(_))) => {
-                return Err(missing());
+                return Err(missing);
             }
-            Presence::List if value.and_then(items).is_none() => return Err(missing()),
+            Presence::List if value.and_then(items).is_none() => return Err(missing),
             Presence::Truncated
-                if is_text(value, "true") && around.field("Marker").is_none_or(is_empty) =>
+                if is_text(value, "true") && place.field("Marker").is_none_or(is_empty) =>
             {
                 return Err(Incomplete::Missing("Marker".into()));
             }
             Presence::Repeats(parameter) => match (value, asked(protocol, request, parameter)) {
-                (None, _) => return Err(missing()),
+                (None, _) => return Err(missing),
                 (Some(Tree::Text(named)), Some(asked)) if is_same(protocol, named, &asked) => {}
                 (Some(_), _) => return Err(Incomplete::OfAnother((*path).to_owned())),
             },
@@ -173,12 +180,9 @@ fn asked(protocol: Protocol, request: &[u8], parameter: &str) -> Option<String> 
             Tree::Text(text) => Some(text.clone()),
             Tree::List(_) | Tree::Fields(_) => None,
         },
-        Protocol::Query => {
-            let mut parameters = form_urlencoded::parse(request);
-            parameters
-                .find(|(name, _)| name == parameter)
-                .map(|(_, value)| value.into_owned())
-        }
+        Protocol::Query => form_urlencoded::parse(request)
+            .find(|(name, _)| name == parameter)
+            .map(|(_, value)| value.into_owned()),
     }
 }
 

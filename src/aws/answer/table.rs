@@ -12,13 +12,13 @@ pub enum Presence {
     Text,
     /// Always, and it is a list; an empty list is an answer.
     List,
-    /// Always, and it repeats this parameter of the request. IAM does not distinguish names by
-    /// case, ECR does.
+    /// Always, and it repeats this parameter of the request. IAM ignores the case of names, ECR
+    /// does not.
     Repeats(&'static str),
     /// The field may be absent; the text is the meaning of that.
     MayBeAbsent(&'static str),
-    /// Always in a list that may have several pages: whether more pages follow. If they do, the
-    /// `Marker` next to it is present as well.
+    /// Always, and it says whether more pages of the list follow. If they do, the `Marker` next to
+    /// it is present as well.
     Truncated,
 }
 
@@ -31,9 +31,10 @@ pub type Field = (&'static str, Presence);
 /// The format of a service's answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// ECR's.
+    /// The format of ECR.
     Json,
-    /// IAM's and STS': `<GetRoleResponse><GetRoleResult>…`. Without fields there is no `…Result`.
+    /// The format of IAM and STS: `<GetRoleResponse><GetRoleResult>…`. An answer without fields
+    /// has no `…Result`.
     Query,
 }
 

@@ -100,7 +100,7 @@ fn complete_answers_are_accepted() {
     r#"{"registryId":"222222222222","repositoryName":"app","policyText":"{}"}"#,
     Incomplete::OfAnother("registryId".into())
 )]
-fn an_answer_about_a_repository_policy_must_be_one(
+fn malformed_repository_policy_answers_are_rejected(
     #[case] answer: &str,
     #[case] wrong: Incomplete,
 ) {
@@ -108,7 +108,7 @@ fn an_answer_about_a_repository_policy_must_be_one(
 }
 
 #[test]
-fn a_list_that_is_missing_is_not_an_empty_list() {
+fn missing_list_is_not_an_empty_list() {
     assert_eq!(
         check("DescribeRepositories", b"{}", b"{}"),
         missing("repositories")
@@ -163,7 +163,7 @@ fn a_list_that_is_missing_is_not_an_empty_list() {
 }
 
 #[test]
-fn an_answer_of_another_operation_or_about_another_role_is_none() {
+fn answer_of_another_operation_or_role_is_rejected() {
     let no_answer = Err(Incomplete::NoAnswer("GetRole".into()));
     for body in [
         "",
@@ -211,7 +211,7 @@ fn an_answer_of_another_operation_or_about_another_role_is_none() {
 }
 
 #[test]
-fn names_with_escaped_characters_are_read() {
+fn escaped_characters_in_names_are_decoded() {
     let result = "<RoleName>a</RoleName><PolicyName>a&#43;b&#x2b;c&amp;d</PolicyName><PolicyDocument>x</PolicyDocument>";
     assert_eq!(
         of_iam(
@@ -262,7 +262,7 @@ fn without(operation: &str, left_out: Option<&str>) -> String {
 }
 
 #[test]
-fn every_field_that_the_table_lists_is_missed() {
+fn every_listed_field_is_missed_when_absent() {
     const REQUEST: &[u8] = b"RoleName=x&PolicyName=x&InstanceProfileName=x&PolicyArn=x&VersionId=x";
     for answer in ANSWERS
         .iter()
@@ -294,7 +294,7 @@ fn every_field_that_the_table_lists_is_missed() {
 
 proptest! {
     #[test]
-    fn no_answer_ends_the_process(which in 0..ANSWERS.len(), request: Vec<u8>, answer: Vec<u8>, text in "[<>/a-zA-Z{}\\[\\]\":,& ;#]{0,200}") {
+    fn checking_any_answer_never_panics(which in 0..ANSWERS.len(), request: Vec<u8>, answer: Vec<u8>, text in "[<>/a-zA-Z{}\\[\\]\":,& ;#]{0,200}") {
         let operation = ANSWERS[which].operation;
         let _ = check(operation, &request, &answer);
         let _ = check(operation, &request, text.as_bytes());
@@ -302,7 +302,7 @@ proptest! {
     }
 
     #[test]
-    fn a_body_that_was_cut_off_is_no_answer(end in 0..POLICY.len()) {
+    fn truncated_body_is_rejected(end in 0..POLICY.len()) {
         prop_assert!(of_policy(&POLICY[..end]).is_err());
         let whole = xml("GetRole", ROLE);
         let end = end * whole.len() / POLICY.len();

@@ -26,28 +26,29 @@ impl Tree {
 
     fn of_value(value: Value, deepest: usize) -> Option<Self> {
         let deepest = deepest.checked_sub(1)?;
-        let present = |value: &Value| !value.is_null();
         Some(match value {
             Value::Null => return None,
             Value::Bool(value) => Self::Text(value.to_string()),
             Value::Number(value) => Self::Text(value.to_string()),
             Value::String(value) => Self::Text(value),
             Value::Array(items) => {
-                let items = items.into_iter().map(|item| Self::of_value(item, deepest));
-                Self::List(items.collect::<Option<_>>()?)
+                let trees = items.into_iter().map(|item| Self::of_value(item, deepest));
+                Self::List(trees.collect::<Option<_>>()?)
             }
             Value::Object(fields) => {
-                let fields = fields.into_iter().filter(|(_, value)| present(value));
-                let fields =
-                    fields.map(|(name, value)| Some((name, Self::of_value(value, deepest)?)));
-                Self::Fields(fields.collect::<Option<_>>()?)
+                let trees = fields
+                    .into_iter()
+                    .filter(|(_, value)| !value.is_null())
+                    .map(|(name, value)| Some((name, Self::of_value(value, deepest)?)));
+                Self::Fields(trees.collect::<Option<_>>()?)
             }
         })
     }
 
     /// Reads an XML document: returns the name and the content of its root element.
     pub fn of_xml(body: &[u8]) -> Option<(String, Self)> {
-        let (mut open, mut root) = (Vec::<Element>::new(), None);
+        let mut open = Vec::<Element>::new();
+        let mut root = None;
         for token in Tokenizer::from(std::str::from_utf8(body).ok()?) {
             let ended = match token.ok()? {
                 Token::ElementStart { local, .. } if root.is_none() && open.len() < DEEPEST => {
@@ -125,8 +126,8 @@ impl Element {
     }
 }
 
-/// Decodes the character references of a text. An unknown one stays as it is: it equals nothing in
-/// the request.
+/// Decodes the character references of a text. An unknown one stays as it is, so that the text does
+/// not equal any parameter of the request.
 fn unescaped(text: &str) -> String {
     let mut pieces = text.split('&');
     let mut whole = pieces.next().unwrap_or_default().to_owned();

@@ -4,12 +4,12 @@ use super::*;
 use rstest::rstest;
 
 #[test]
-fn for_whom_a_session_was_is_not_told() {
-    let told = without_session(
+fn session_name_is_removed_from_messages() {
+    let text = without_session(
         "User: arn:aws:sts::111111111111:assumed-role/registry-grants/team-a@0123456789ab is not authorized to perform: iam:GetPolicy",
     );
     assert_eq!(
-        told,
+        text,
         "User: arn:aws:sts::111111111111:assumed-role/registry-grants is not authorized to perform: iam:GetPolicy"
     );
 }
@@ -57,7 +57,7 @@ fn errors_are_classified_by_code(
 #[case("UnrecognizedClientException", ErrorKind::Credentials)]
 #[case("InvalidClientTokenId", ErrorKind::Credentials)]
 #[case("OptInRequired", ErrorKind::Denied)]
-fn a_region_that_is_not_enabled_is_not_a_matter_of_credentials(
+fn disabled_region_is_not_classified_as_credentials(
     #[case] code: &str,
     #[case] elsewhere: ErrorKind,
 ) {
@@ -76,17 +76,17 @@ fn a_region_that_is_not_enabled_is_not_a_matter_of_credentials(
         at: at(Some("ap-east-1")),
         detail: TEXT.into(),
     };
-    let told = fault.to_string();
+    let text = fault.to_string();
     assert!(
-        told.contains("ap-east-1") && told.contains("may not be enabled in account 111111111111"),
-        "{told}"
+        text.contains("ap-east-1") && text.contains("may not be enabled in account 111111111111"),
+        "{text}"
     );
-    assert!(!told.contains("spec.credentials"), "{told}");
+    assert!(!text.contains("spec.credentials"), "{text}");
     assert_eq!(Problem::from(fault).reason, Reason::RegionNotEnabled);
 }
 
 #[test]
-fn an_explicit_deny_of_assuming_the_role_is_not_answered_with_its_trust_policy() {
+fn explicit_deny_of_assume_role_advice_omits_the_trust_policy() {
     let at = CallSite {
         account: "111111111111".parse().unwrap(),
         region: None,
@@ -100,10 +100,10 @@ fn an_explicit_deny_of_assuming_the_role_is_not_answered_with_its_trust_policy()
         at,
         detail: detail.into(),
     };
-    let told = fault.to_string();
+    let text = fault.to_string();
     assert!(
-        told.contains("service control policy denies") && !told.contains("trust policy must"),
-        "{told}"
+        text.contains("service control policy denies") && !text.contains("trust policy must"),
+        "{text}"
     );
 }
 
@@ -112,7 +112,7 @@ fn an_explicit_deny_of_assuming_the_role_is_not_answered_with_its_trust_policy()
 #[case(Some("Throttling"), ErrorKind::Throttled)]
 // The answer did not come from STS: it says nothing about the credentials.
 #[case(None, ErrorKind::Transient)]
-fn only_sts_says_that_a_role_cannot_be_assumed(
+fn assume_role_is_refused_only_by_an_sts_code(
     #[case] code: Option<&str>,
     #[case] class: ErrorKind,
 ) {
@@ -120,7 +120,7 @@ fn only_sts_says_that_a_role_cannot_be_assumed(
 }
 
 #[test]
-fn an_answer_of_sts_without_credentials_passes() {
+fn sts_answer_without_credentials_is_transient() {
     let incomplete = CredentialsError::unhandled("STS credentials must be defined");
     assert_eq!(class_of_assume_role(&incomplete), ErrorKind::Transient);
     assert_eq!(

@@ -104,7 +104,7 @@ const THROTTLED: &str = "<ErrorResponse><Error><Type>Sender</Type><Code>Throttli
 const IDENTITY: &str = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>a</Arn><UserId>u</UserId><Account>111111111111</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
 
 #[tokio::test]
-async fn a_throttled_call_is_sent_again_and_slows_its_service_down() {
+async fn throttled_call_is_retried_and_slows_its_service_down() {
     let service = Service::answering(&[(400, THROTTLED), (200, IDENTITY)]).await;
     let sent = service
         .observer
@@ -144,7 +144,7 @@ async fn one_throttled_answer_slows_its_service_down_once() {
 }
 
 #[tokio::test]
-async fn what_else_fails_is_not_sent_again() {
+async fn call_that_fails_otherwise_is_not_retried() {
     let failed = "<ErrorResponse><Error><Type>Receiver</Type><Code>ServiceFailure</Code></Error></ErrorResponse>";
     for status in [500, 503] {
         let answers = Box::leak(Box::new([(status, failed), (200, IDENTITY)]));
@@ -163,7 +163,7 @@ async fn what_else_fails_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_policy_of_many_authors_is_not_sent_again_without_being_read_again() {
+async fn throttled_write_of_a_shared_policy_is_not_retried() {
     let throttled = r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#;
     let answers = Box::leak(Box::new([(400, throttled), (200, "{}")]));
     let service = Service::answering(answers).await;
@@ -178,7 +178,7 @@ async fn a_policy_of_many_authors_is_not_sent_again_without_being_read_again() {
 }
 
 #[tokio::test]
-async fn a_call_whose_permit_has_run_out_is_not_sent() {
+async fn call_after_its_deadline_is_not_sent() {
     let service = Service::answering(&[(200, IDENTITY)]).await;
     let call = service.observer.sts(&service.config).get_caller_identity();
     let late = rate_limit::not_after(Instant::now(), call.send()).await;

@@ -6,7 +6,8 @@ use super::arguments::{AccessQuestion, Arguments, Identity, Repository};
 use crate::api::AWSAccount;
 use crate::api::account::{AWSAccountSpec, Partition};
 use crate::aws::ecr::PolicyRead;
-use crate::aws::{Account, Aws};
+use crate::aws::{Account, Aws, environment};
+use crate::clock::WallClock;
 use crate::grant::access::Holder;
 use crate::grant::{AccountId, Problem};
 use crate::policy::evaluate::Named;
@@ -34,12 +35,13 @@ pub async fn live(
     // Only for the names of sessions.
     let installation = Installation::of_cluster("");
     let reader = Reader {
-        aws: Aws::from_environment(
+        aws: Aws::new(
+            environment::load(arguments.aws_call_timeout).await,
             &installation,
             arguments.aws_call_timeout,
             Metrics::default(),
-        )
-        .await,
+            WallClock::system(),
+        ),
         accounts,
     };
     Ok(AccessInputs {

@@ -90,7 +90,9 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         namespaces,
     };
     let requests = Requests::unserved(metrics.clone());
-    let aws = Aws::from_environment(&installation, timeout, metrics.clone()).await;
+    let sdk = crate::aws::environment::load(timeout).await;
+    let clock = crate::clock::WallClock::system();
+    let aws = Aws::new(sdk, &installation, timeout, metrics.clone(), clock);
     let mut runtime = Runtime::new(
         Arc::new(Leadership::none(timeout)),
         client,

@@ -68,7 +68,7 @@ pub struct OfCall {
 /// Labels of a metric of reconciles with one result.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub struct OfResult {
-    /// One of the words in the code.
+    /// `ready`, `not_ready`, `suspended`, `gone` or `error`.
     pub result: &'static str,
 }
 

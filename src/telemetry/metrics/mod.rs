@@ -5,8 +5,8 @@
 //! - `policy_size`: how full repository policies are, per account and region.
 //! - `reference`: describes every metric, for docs/reference/metrics.md.
 //!
-//! A new metric needs a field and the line that creates it. docs/reference/metrics.md is generated
-//! from these lines.
+//! A new metric needs an entry in `metrics!`. docs/reference/metrics.md is generated from these
+//! entries.
 
 mod family;
 pub mod labels;
@@ -55,54 +55,151 @@ pub struct Snapshot {
     pub accounts: BTreeMap<String, bool>,
 }
 
-/// The operator's metrics. Clones share their series.
-#[derive(Clone)]
-pub struct Metrics {
-    /// Whether this replica leads: 1, or 0.
-    pub leader: Gauge,
-    /// Reconciles, by result.
-    pub reconciles: Table<OfResult, Counter>,
-    /// The duration of reconciles, by result.
-    pub reconcile_duration: Table<OfResult, Histogram>,
-    /// The grants that are due and the pending waits for a work slot.
-    pub queue: Queue,
+/// Buckets from a call that is answered at once to a grant with hundreds of repositories.
+const DURATIONS: [f64; 13] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
+];
+/// Finer buckets for short times: the question about a write window is how short it is.
+const WINDOWS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 10.0];
+
+/// Declares the metrics, in the order of docs/reference/metrics.md. The comment on a field is also
+/// the metric's help text, without the period at the end.
+macro_rules! metrics {
+    ($(
+        $(#[doc = $help:literal])+
+        $visibility:vis $field:ident: $metric:ty = $new:expr, $name:literal, $labels:expr;
+    )+) => {
+        /// The operator's metrics. Clones share their series.
+        #[derive(Clone)]
+        pub struct Metrics {
+            $($(#[doc = $help])+ $visibility $field: $metric,)+
+            /// The grants that are due and the pending waits for a work slot.
+            pub queue: Queue,
+            /// The use of ECR's size limit by repository policies.
+            pub policies: PolicySizes,
+            /// The caches of the current term; `None` while this replica stands by.
+            cluster: Arc<Mutex<Option<Arc<dyn ClusterSource>>>>,
+            registry: Arc<Registry>,
+            described: Arc<Vec<Described>>,
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut all = Makes::default();
+                add_build_info(&mut all);
+                let policies = PolicySizes::in_registry(&mut all);
+                Self {
+                    $($field: all.add($name, &$labels, help(concat!($($help),+)), $new),)+
+                    queue: Queue::default(),
+                    policies,
+                    cluster: Arc::default(),
+                    registry: Arc::new(all.registry),
+                    described: Arc::new(all.described),
+                }
+            }
+        }
+    };
+}
+
+metrics! {
+    /// 1 on the replica that leads, 0 on the others.
+    pub leader: Gauge = Gauge::default(), "leader", [];
+
+    /// Reconciles of grants by result: `ready`, `not_ready`, `suspended`, `gone`, or `error` if the
+    /// status could not be written.
+    pub reconciles: Table<OfResult, Counter> = Table::default(), "reconciles", ["result"];
+
+    /// Duration of reconciles by result.
+    pub reconcile_duration: Table<OfResult, Histogram> =
+        Table::of(durations), "reconcile_duration_seconds", ["result"];
+
+    /// Grants that are due to be reconciled, and reconciles and policy syncs that wait for one of
+    /// an account's `controller.concurrency` work slots.
+    queue_depth: Gauge = Gauge::default(), "queue_depth", [];
+
+    /// How long the oldest of them has waited.
+    queue_age: Fraction = Fraction::default(), "queue_age_seconds", [];
+
     /// How long a due grant had waited when its reconcile began.
-    pub queue_wait: Histogram,
-    /// Calls to AWS.
-    pub aws_calls: Table<OfCall, Counter>,
-    /// The duration of the calls that succeeded.
-    pub aws_call_duration: Table<OfOperation, Histogram>,
-    /// How long the rate limit delayed calls.
-    pub aws_wait: Table<OfService, Histogram>,
-    /// The present rate limit, in calls per second.
-    pub aws_rate: Table<OfService, Fraction>,
-    /// Reverted changes that were made outside the operator.
-    pub drift_corrected: Table<OfAccount, Counter>,
-    /// The use of ECR's size limit by repository policies.
-    pub policies: PolicySizes,
-    /// The time from reading a repository's policy until the answer to its write.
-    pub write_window: Histogram,
-    /// Revocations that were written only by leaving out members of the repository's policy for a
-    /// moment.
-    pub policy_set_aside: Table<OfAccount, Counter>,
-    /// Unique IDs of deleted principals that were removed from foreign statements.
-    pub policy_ids_removed: Table<OfAccount, Counter>,
-    /// The number of orphans that the last sweep found in the account.
-    pub sweep_found: Table<OfAccount, Gauge>,
-    /// The number of orphans that sweeps have removed since the start.
-    pub sweep_removed: Table<OfAccount, Counter>,
-    /// Whether another operator with the same installation ID writes in the account.
-    pub second_writer: Table<OfAccount, Gauge>,
-    /// Unexpected failures of the operator's own tasks.
-    pub task_failures: Table<OfTask, Counter>,
-    grants: Table<OfReady, Gauge>,
-    account_ready: Table<OfAccount, Gauge>,
-    queue_depth: Gauge,
-    queue_age: Fraction,
-    /// The caches of the current term; `None` while this replica stands by.
-    cluster: Arc<Mutex<Option<Arc<dyn ClusterSource>>>>,
-    registry: Arc<Registry>,
-    described: Arc<Vec<Described>>,
+    pub queue_wait: Histogram = durations(), "queue_wait_seconds", [];
+
+    /// Grants by their condition `Ready`. A grant without the condition counts as `Unknown`,
+    /// `Pending`.
+    grants: Table<OfReady, Gauge> = Table::default(), "grants", ["ready", "reason"];
+
+    /// 1 if the operator's credentials for the account were verified, 0 if they fail.
+    account_ready: Table<OfAccount, Gauge> = Table::default(), "account_ready", ["account"];
+
+    /// Calls to AWS by result: `ok` or the kind of failure. `not_found` is most often the expected
+    /// answer. The rate limit kept `held_back` calls from being sent.
+    pub aws_calls: Table<OfCall, Counter> =
+        Table::default(), "aws_calls", ["account", "service", "operation", "result"];
+
+    /// Duration of calls to AWS that succeeded.
+    pub aws_call_duration: Table<OfOperation, Histogram> =
+        Table::of(durations), "aws_call_duration_seconds", ["service", "operation"];
+
+    /// How long the operator's own rate limit delayed calls to AWS. Calls that it did not delay
+    /// count as 0.
+    pub aws_wait: Table<OfService, Histogram> =
+        Table::of(durations), "aws_rate_limit_wait_seconds", ["account", "service"];
+
+    /// The operator's own rate limit for calls to AWS. It halves when AWS throttles a call, and
+    /// recovers within minutes.
+    pub aws_rate: Table<OfService, Fraction> =
+        Table::default(), "aws_rate_limit_calls_per_second", ["account", "service"];
+
+    /// Reverted changes that were made outside the operator, by the grant's registry account.
+    pub drift_corrected: Table<OfAccount, Counter> =
+        Table::default(), "drift_corrected", ["account"];
+
+    /// Time from reading a repository's policy to the answer to its write. Changes that others make
+    /// in between are lost.
+    pub write_window: Histogram =
+        Histogram::new(WINDOWS), "repository_policy_write_window_seconds", [];
+
+    /// Revocations that could only be written by leaving out accounts or roles that keep their
+    /// access. Those were added back at once.
+    pub policy_set_aside: Table<OfAccount, Counter> =
+        Table::default(), "repository_policy_set_aside", ["account"];
+
+    /// Unique IDs of deleted principals that were removed from foreign statements because they
+    /// blocked a revocation.
+    pub policy_ids_removed: Table<OfAccount, Counter> =
+        Table::default(), "repository_policy_ids_removed", ["account"];
+
+    /// Orphans that the last sweep found: AWS resources and statements that no grant claims.
+    pub sweep_found: Table<OfAccount, Gauge> = Table::default(), "sweep_found", ["account"];
+
+    /// Orphans that sweeps have removed since the start.
+    pub sweep_removed: Table<OfAccount, Counter> = Table::default(), "sweep_removed", ["account"];
+
+    /// 1 if another operator with the same installation ID writes in the account, so that nothing
+    /// new is granted there; otherwise 0.
+    pub second_writer: Table<OfAccount, Gauge> = Table::default(), "second_writer", ["account"];
+
+    /// Unexpected failures (bugs) in reconciles and background tasks. The task was started again,
+    /// and the log has the reason.
+    pub task_failures: Table<OfTask, Counter> = Table::default(), "task_failures", ["task"];
+}
+
+fn help(comment: &'static str) -> &'static str {
+    comment.trim_start().trim_end_matches('.')
+}
+
+fn add_build_info(all: &mut Makes) {
+    let build: Table<OfBuild, Gauge> = all.add(
+        "build_info",
+        &["version"],
+        "Always 1; the label is the version of the operator",
+        Table::default(),
+    );
+    let version = env!("CARGO_PKG_VERSION");
+    build.get_or_create(&OfBuild { version }).set(1);
+}
+
+fn durations() -> Histogram {
+    Histogram::new(DURATIONS)
 }
 
 impl fmt::Debug for Metrics {
@@ -110,144 +207,6 @@ impl fmt::Debug for Metrics {
         f.write_str("Metrics")
     }
 }
-
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut all = Makes::default();
-        let build: Table<OfBuild, Gauge> = all.make(
-            "build_info",
-            &["version"],
-            "1, for the version of the operator that runs",
-        );
-        build
-            .get_or_create(&OfBuild {
-                version: env!("CARGO_PKG_VERSION"),
-            })
-            .set(1);
-        let policies = PolicySizes::default();
-        all.add(
-            "repository_policies",
-            &["account", "region"],
-            "Repositories whose policy was looked at within four hours",
-            policy_size::Of::LookedAt(policies.clone()),
-        );
-        all.add(
-            "repository_policies_nearly_full",
-            &["account", "region"],
-            "Those whose policy takes more than 80 % of ECR's 10,240 characters",
-            policy_size::Of::NearlyFull(policies.clone()),
-        );
-        all.add(
-            "repository_policy_full_ratio_max",
-            &["account", "region"],
-            "The part of ECR's 10,240 characters that the fullest of them takes",
-            policy_size::Of::Fullest(policies.clone()),
-        );
-        Self {
-            leader: all.make("leader", &[], "1 on the replica that leads, 0 on those that stand by"),
-            reconciles: all.make(
-                "reconciles",
-                &["result"],
-                "Looks at grants: `ready`, `not_ready`, `suspended`, `gone`, or `error` where the outcome could not be told",
-            ),
-            reconcile_duration: all.add(
-                "reconcile_duration_seconds",
-                &["result"],
-                "How long they took",
-                Table::of(|| Histogram::new(DURATIONS)),
-            ),
-            queue: Queue::default(),
-            queue_depth: all.make("queue_depth", &[], "Grants that are due to be looked at, and looks at grants and repositories that wait for one of an account's `controller.concurrency` work slots"),
-            queue_age: all.make("queue_age_seconds", &[], "For how long the first of them has waited"),
-            queue_wait: all.add(
-                "queue_wait_seconds",
-                &[],
-                "How long a grant that was due had waited when it was looked at",
-                Histogram::new(DURATIONS),
-            ),
-            grants: all.make(
-                "grants",
-                &["ready", "reason"],
-                "Grants by what their condition `Ready` says; those without one yet are `Unknown`, `Pending`",
-            ),
-            account_ready: all.make(
-                "account_ready",
-                &["account"],
-                "1 where the operator's credentials for the account were verified, 0 where they fail",
-            ),
-            aws_calls: all.make(
-                "aws_calls",
-                &["account", "service", "operation", "result"],
-                "Calls to AWS: `ok`, or how they failed. `not_found` is most often the answer that was asked for; `held_back` was never sent",
-            ),
-            aws_call_duration: all.add(
-                "aws_call_duration_seconds",
-                &["service", "operation"],
-                "How long those took that AWS answered with success",
-                Table::of(|| Histogram::new(DURATIONS)),
-            ),
-            aws_wait: all.add(
-                "aws_rate_limit_wait_seconds",
-                &["account", "service"],
-                "How long calls were held back by the operator's own limit; those that went at once count as 0",
-                Table::of(|| Histogram::new(DURATIONS)),
-            ),
-            aws_rate: all.make(
-                "aws_rate_limit_calls_per_second",
-                &["account", "service"],
-                "That limit: halved when AWS throttles, and back to where it was within minutes",
-            ),
-            drift_corrected: all.make(
-                "drift_corrected",
-                &["account"],
-                "Changes that somebody else made to what a grant keeps, and that were put back; by the grant's registry account",
-            ),
-            policies,
-            write_window: all.add(
-                "repository_policy_write_window_seconds",
-                &[],
-                "From the reading of a repository's policy until its writing was answered: what others write in between is lost",
-                Histogram::new(WINDOWS),
-            ),
-            policy_set_aside: all.make(
-                "repository_policy_set_aside",
-                &["account"],
-                "Revocations that could only be written without accounts or roles that keep their access; those were added back at once",
-            ),
-            policy_ids_removed: all.make(
-                "repository_policy_ids_removed",
-                &["account"],
-                "Unique IDs of deleted principals that were removed from statements of others, because they kept a revocation from being written",
-            ),
-            sweep_found: all.make("sweep_found", &["account"], "Things in AWS that no grant claims, at the last sweep"),
-            sweep_removed: all.make(
-                "sweep_removed",
-                &["account"],
-                "Things in AWS that sweeps have removed since the start",
-            ),
-            second_writer: all.make(
-                "second_writer",
-                &["account"],
-                "Whether another operator with this installation's ID writes in the account (1), so that nothing new is granted there",
-            ),
-            task_failures: all.make(
-                "task_failures",
-                &["task"],
-                "Unexpected failures (bugs) in reconciliations and background tasks; the task was started again, and the log has the reason",
-            ),
-            cluster: Arc::default(),
-            registry: Arc::new(all.registry),
-            described: Arc::new(all.described),
-        }
-    }
-}
-
-/// Buckets from a call that is answered at once to a grant with hundreds of repositories.
-const DURATIONS: [f64; 13] = [
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
-];
-/// Finer buckets for short times: the question about a write window is how short it is.
-const WINDOWS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 10.0];
 
 impl Metrics {
     /// Returns the current values of all metrics as text.
@@ -306,26 +265,34 @@ impl Metrics {
         for (of, count) in grants {
             self.grants.get_or_create(&of).set(count);
         }
-        let known = |account: &str| accounts.contains_key(account);
-        self.account_ready.retain(|of| known(&of.account));
-        self.aws_calls.retain(|of| known(&of.account));
-        self.aws_wait.retain(|of| known(&of.account));
-        self.aws_rate.retain(|of| known(&of.account));
-        self.drift_corrected.retain(|of| known(&of.account));
-        self.policy_set_aside.retain(|of| known(&of.account));
-        self.policy_ids_removed.retain(|of| known(&of.account));
-        self.sweep_found.retain(|of| known(&of.account));
-        self.sweep_removed.retain(|of| known(&of.account));
-        self.second_writer.retain(|of| known(&of.account));
-        self.policies.retain(known);
+        self.retain_accounts(&accounts);
         for (account, ready) in &accounts {
-            let account = account.as_str().into();
-            self.account_ready
-                .get_or_create(&account)
-                .set(i64::from(*ready));
+            let of = account.as_str().into();
+            self.account_ready.get_or_create(&of).set(i64::from(*ready));
             // The counter exists before its first event, so that the first reverted change is an
             // increase.
-            self.drift_corrected.get_or_create(&account);
+            self.drift_corrected.get_or_create(&of);
         }
+    }
+
+    fn retain_accounts(&self, known: &BTreeMap<String, bool>) {
+        self.account_ready
+            .retain(|of| known.contains_key(&of.account));
+        self.aws_calls.retain(|of| known.contains_key(&of.account));
+        self.aws_wait.retain(|of| known.contains_key(&of.account));
+        self.aws_rate.retain(|of| known.contains_key(&of.account));
+        self.drift_corrected
+            .retain(|of| known.contains_key(&of.account));
+        self.policy_set_aside
+            .retain(|of| known.contains_key(&of.account));
+        self.policy_ids_removed
+            .retain(|of| known.contains_key(&of.account));
+        self.sweep_found
+            .retain(|of| known.contains_key(&of.account));
+        self.sweep_removed
+            .retain(|of| known.contains_key(&of.account));
+        self.second_writer
+            .retain(|of| known.contains_key(&of.account));
+        self.policies.retain(|account| known.contains_key(account));
     }
 }

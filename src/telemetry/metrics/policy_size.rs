@@ -2,6 +2,7 @@
 //! the number of series for single repositories would be unbounded.
 
 use super::labels::OfRegion;
+use super::reference::Makes;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use std::collections::HashMap;
@@ -25,13 +26,37 @@ pub struct PolicySizes(Arc<Mutex<HashMap<Key, (f64, Instant)>>>);
 
 /// The summary of an account's region.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Whole {
-    looked_at: u32,
+struct RegionSummary {
+    read: u32,
     nearly_full: u32,
     fullest: f64,
 }
 
 impl PolicySizes {
+    /// Registers the metrics of the policies that will be recorded.
+    pub(super) fn in_registry(all: &mut Makes) -> Self {
+        let policies = Self::default();
+        all.add(
+            "repository_policies",
+            &["account", "region"],
+            "Repositories whose policy was read within the last four hours",
+            PolicyMetric::Read(policies.clone()),
+        );
+        all.add(
+            "repository_policies_nearly_full",
+            &["account", "region"],
+            "Repositories among them whose policy takes more than 80 % of ECR's 10,240 characters",
+            PolicyMetric::NearlyFull(policies.clone()),
+        );
+        all.add(
+            "repository_policy_full_ratio_max",
+            &["account", "region"],
+            "The highest share of ECR's 10,240 characters that a policy among them takes",
+            PolicyMetric::Fullest(policies.clone()),
+        );
+        policies
+    }
+
     /// Records the part of the limit that a policy uses.
     pub fn seen(&self, account: &str, region: &str, repository: &str, full: f64) {
         self.lock()
@@ -48,17 +73,17 @@ impl PolicySizes {
         self.lock().retain(|(of, _), _| keep(&of.account));
     }
 
-    fn wholes(&self) -> HashMap<OfRegion, Whole> {
+    fn summaries(&self) -> HashMap<OfRegion, RegionSummary> {
         let mut seen = self.lock();
         seen.retain(|_, (_, at)| at.elapsed() < COUNTS_FOR);
-        let mut wholes: HashMap<OfRegion, Whole> = HashMap::new();
+        let mut summaries: HashMap<OfRegion, RegionSummary> = HashMap::new();
         for ((of, _), (full, _)) in &*seen {
-            let whole = wholes.entry(of.clone()).or_default();
-            whole.looked_at += 1;
-            whole.nearly_full += u32::from(*full > NEARLY_FULL);
-            whole.fullest = whole.fullest.max(*full);
+            let summary = summaries.entry(of.clone()).or_default();
+            summary.read += 1;
+            summary.nearly_full += u32::from(*full > NEARLY_FULL);
+            summary.fullest = summary.fullest.max(*full);
         }
-        wholes
+        summaries
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (f64, Instant)>> {
@@ -76,23 +101,22 @@ fn key(account: &str, region: &str, repository: &str) -> Key {
     )
 }
 
-/// The metrics of each region.
+/// A metric of the policies of each region.
 #[derive(Clone, Debug)]
-pub(super) enum Of {
-    LookedAt(PolicySizes),
+enum PolicyMetric {
+    Read(PolicySizes),
     NearlyFull(PolicySizes),
     Fullest(PolicySizes),
 }
 
-impl EncodeMetric for Of {
+impl EncodeMetric for PolicyMetric {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        let (Self::LookedAt(policies) | Self::NearlyFull(policies) | Self::Fullest(policies)) =
-            self;
-        for (of, whole) in policies.wholes() {
+        let (Self::Read(policies) | Self::NearlyFull(policies) | Self::Fullest(policies)) = self;
+        for (of, summary) in policies.summaries() {
             let value = match self {
-                Self::LookedAt(_) => f64::from(whole.looked_at),
-                Self::NearlyFull(_) => f64::from(whole.nearly_full),
-                Self::Fullest(_) => whole.fullest,
+                Self::Read(_) => f64::from(summary.read),
+                Self::NearlyFull(_) => f64::from(summary.nearly_full),
+                Self::Fullest(_) => summary.fullest,
             };
             encoder.encode_family(&of)?.encode_gauge(&value)?;
         }
@@ -109,7 +133,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_region_is_told_by_its_fullest_policy_until_nobody_looks_at_it_any_more() {
+    async fn region_shows_its_fullest_policy_until_reads_stop() {
         let policies = PolicySizes::default();
         policies.seen("111111111111", "us-east-1", "a", 0.5);
         policies.seen("111111111111", "us-east-1", "b", 0.9);
@@ -119,24 +143,24 @@ mod tests {
             account: "111111111111".into(),
             region: "us-east-1".into(),
         };
-        let whole = Whole {
-            looked_at: 2,
+        let summary = RegionSummary {
+            read: 2,
             nearly_full: 1,
             fullest: 0.9,
         };
-        assert_eq!(policies.wholes(), HashMap::from([(of.clone(), whole)]));
+        assert_eq!(policies.summaries(), HashMap::from([(of.clone(), summary)]));
         tokio::time::advance(COUNTS_FOR / 2).await;
         policies.seen("111111111111", "us-east-1", "a", 0.5);
         tokio::time::advance(COUNTS_FOR / 2).await;
         assert_eq!(
-            policies.wholes()[&of],
-            Whole {
-                looked_at: 1,
+            policies.summaries()[&of],
+            RegionSummary {
+                read: 1,
                 nearly_full: 0,
                 fullest: 0.5
             }
         );
         policies.retain(|account| account != "111111111111");
-        assert!(policies.wholes().is_empty());
+        assert!(policies.summaries().is_empty());
     }
 }

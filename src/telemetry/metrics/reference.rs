@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 /// The prefix of all names.
 const PREFIX: &str = "registry_grants";
 
-/// Creates metrics, and records their descriptions.
+/// Registers metrics, and records their descriptions.
 pub(super) struct Makes {
     pub registry: Registry,
     pub described: Vec<Described>,
@@ -34,22 +34,7 @@ impl Default for Makes {
 }
 
 impl Makes {
-    /// Creates and registers an empty metric.
-    pub fn make<M>(
-        &mut self,
-        name: &str,
-        labels: &'static [&'static str],
-        meaning: &'static str,
-    ) -> M
-    where
-        M: Metric + Clone + Default,
-    {
-        let metric = M::default();
-        self.add(name, labels, meaning, metric.clone());
-        metric
-    }
-
-    /// Registers this metric.
+    /// Registers a metric, and returns it.
     pub fn add<M: Metric + Clone>(
         &mut self,
         name: &str,
@@ -84,10 +69,10 @@ impl Metrics {
             meaning,
         } in &*self.described
         {
-            let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+            let quoted: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
             table += &format!(
                 "| `{name}` | {kind} | {} | {meaning} |\n",
-                labels.join(", ")
+                quoted.join(", ")
             );
         }
         table
@@ -95,13 +80,19 @@ impl Metrics {
 
     /// Returns the names of all possible series, as PromQL knows them.
     pub fn names(&self) -> BTreeSet<String> {
-        let names = |Described { name, kind, .. }: &Described| match *kind {
-            "histogram" => ["_bucket", "_count", "_sum"]
-                .map(|suffix| format!("{name}{suffix}"))
-                .to_vec(),
-            _ => vec![name.clone()],
-        };
-        self.described.iter().flat_map(names).collect()
+        self.described.iter().flat_map(Described::series).collect()
+    }
+}
+
+impl Described {
+    /// Returns the names of the series that the metric consists of.
+    fn series(&self) -> Vec<String> {
+        if self.kind != "histogram" {
+            return vec![self.name.clone()];
+        }
+        ["_bucket", "_count", "_sum"]
+            .map(|suffix| format!("{}{suffix}", self.name))
+            .to_vec()
     }
 }
 
@@ -170,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_metric_has_the_kind_and_the_labels_that_are_told() {
+    async fn every_metric_has_its_documented_kind_and_labels() {
         let metrics = counted();
         let text = metrics.text();
         for Described {

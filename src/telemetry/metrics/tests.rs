@@ -2,12 +2,12 @@ use super::*;
 
 const ACCOUNT: &str = "111111111111";
 
-fn told(metrics: &Metrics, line: &str) -> bool {
-    metrics.text().lines().any(|told| told == line)
+fn has_line(metrics: &Metrics, line: &str) -> bool {
+    metrics.text().lines().any(|written| written == line)
 }
 
 #[tokio::test]
-async fn what_was_counted_is_told_by_account() {
+async fn counts_are_shown_by_account() {
     let metrics = Metrics::default();
     metrics
         .clone()
@@ -23,7 +23,7 @@ async fn what_was_counted_is_told_by_account() {
         "registry_grants_sweep_found{account=\"111111111111\"} 3",
         "registry_grants_sweep_removed_total{account=\"111111111111\"} 2",
     ] {
-        assert!(told(&metrics, line), "{}", metrics.text());
+        assert!(has_line(&metrics, line), "{}", metrics.text());
     }
 }
 
@@ -55,7 +55,7 @@ impl ClusterSource for Fixed {
 }
 
 #[tokio::test]
-async fn the_series_of_grants_and_accounts_that_are_gone_are_gone() {
+async fn deleted_grants_and_accounts_lose_their_series() {
     let metrics = Metrics::default();
     let cluster = Arc::new(Fixed(Mutex::new((2, vec![ACCOUNT]))));
     metrics.watch(cluster.clone());
@@ -67,7 +67,7 @@ async fn the_series_of_grants_and_accounts_that_are_gone_are_gone() {
         "registry_grants_drift_corrected_total{account=\"111111111111\"} 1",
         "registry_grants_repository_policy_full_ratio_max{account=\"111111111111\",region=\"us-east-1\"} 0.5",
     ] {
-        assert!(told(&metrics, line), "{line}\n{}", metrics.text());
+        assert!(has_line(&metrics, line), "{line}\n{}", metrics.text());
     }
     *cluster.0.lock().unwrap() = (0, Vec::new());
     let text = metrics.text();
@@ -78,7 +78,7 @@ async fn the_series_of_grants_and_accounts_that_are_gone_are_gone() {
 }
 
 #[tokio::test]
-async fn a_grant_that_is_gone_is_not_due() {
+async fn deleted_grant_is_not_due() {
     let metrics = Metrics::default();
     metrics.watch(Arc::new(Fixed(Mutex::new((1, Vec::new())))));
     for name in ["there", "gone"] {
@@ -87,14 +87,14 @@ async fn a_grant_that_is_gone_is_not_due() {
             .due(("team-b".into(), name.into()), std::time::Duration::ZERO);
     }
     assert!(
-        told(&metrics, "registry_grants_queue_depth 1"),
+        has_line(&metrics, "registry_grants_queue_depth 1"),
         "{}",
         metrics.text()
     );
 }
 
 #[tokio::test]
-async fn each_term_tells_what_its_own_caches_hold_and_none_is_told_in_between() {
+async fn each_term_shows_only_its_own_caches() {
     let granted =
         |count| format!("registry_grants_grants{{ready=\"True\",reason=\"Granted\"}} {count}");
     let metrics = Metrics::default();
@@ -103,14 +103,17 @@ async fn each_term_tells_what_its_own_caches_hold_and_none_is_told_in_between() 
         .queue
         .due(("team-b".into(), "there".into()), std::time::Duration::ZERO);
     metrics.sweep_removed.get_or_create(&ACCOUNT.into()).inc();
-    assert!(told(&metrics, &granted(2)) && told(&metrics, "registry_grants_queue_depth 1"));
+    assert!(has_line(&metrics, &granted(2)) && has_line(&metrics, "registry_grants_queue_depth 1"));
     metrics.stand_by();
     let text = metrics.text();
     assert!(
         !text.contains("Granted\"") && !text.contains("account_ready{"),
         "{text}"
     );
-    assert!(told(&metrics, "registry_grants_queue_depth 0"), "{text}");
+    assert!(
+        has_line(&metrics, "registry_grants_queue_depth 0"),
+        "{text}"
+    );
     metrics.watch(Arc::new(Fixed(Mutex::new((
         3,
         vec!["222222222222", ACCOUNT],
@@ -126,6 +129,6 @@ async fn each_term_tells_what_its_own_caches_hold_and_none_is_told_in_between() 
         "registry_grants_queue_depth 1",
         "registry_grants_sweep_removed_total{account=\"111111111111\"} 1",
     ] {
-        assert!(told(&metrics, line), "{line}\n{}", metrics.text());
+        assert!(has_line(&metrics, line), "{line}\n{}", metrics.text());
     }
 }
