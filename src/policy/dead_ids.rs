@@ -75,9 +75,10 @@ pub fn without(
     };
     cleaned.document.statements.clear();
     for statement in &document.statements {
-        let principal = match installation.owns(statement) {
-            true => Principal::Unchanged,
-            false => principal_without(statement, dead),
+        let principal = if installation.owns(statement) {
+            Principal::Unchanged
+        } else {
+            principal_without(statement, dead)
         };
         match principal {
             Principal::Unchanged => cleaned.document.statements.push(statement.clone()),
@@ -105,32 +106,31 @@ fn principal_without(statement: &Statement, dead: &BTreeSet<String>) -> Principa
     let Some(Value::Object(kinds)) = statement.0.get("Principal").filter(|_| allows) else {
         return Principal::Unchanged;
     };
-    let is_dead = |name: &Value| {
-        name.as_str()
-            .is_some_and(|id| is_unique_id(id) && dead.contains(id))
-    };
-    let left: Option<Value> = match kinds.get("AWS") {
-        Some(Value::Array(names)) if names.iter().any(is_dead) => {
-            let names: Vec<Value> = names
-                .iter()
-                .filter(|name| !is_dead(name))
-                .cloned()
-                .collect();
-            (!names.is_empty()).then_some(Value::Array(names))
-        }
-        Some(name) if is_dead(name) => None,
+    let left: Vec<Value> = match kinds.get("AWS") {
+        Some(Value::Array(names)) if names.iter().any(|name| is_dead(name, dead)) => names
+            .iter()
+            .filter(|name| !is_dead(name, dead))
+            .cloned()
+            .collect(),
+        Some(name) if is_dead(name, dead) => Vec::new(),
         Some(_) | None => return Principal::Unchanged,
     };
-    let mut kinds = kinds.clone();
-    match left {
-        Some(names) => drop(kinds.insert("AWS".into(), names)),
-        None => drop(kinds.remove("AWS")),
+    let mut fewer = kinds.clone();
+    if left.is_empty() {
+        fewer.remove("AWS");
+    } else {
+        fewer.insert("AWS".into(), Value::Array(left));
     }
-    if kinds.is_empty() {
+    if fewer.is_empty() {
         Principal::Gone
     } else {
-        Principal::Fewer(kinds)
+        Principal::Fewer(fewer)
     }
+}
+
+fn is_dead(name: &Value, dead: &BTreeSet<String>) -> bool {
+    name.as_str()
+        .is_some_and(|id| is_unique_id(id) && dead.contains(id))
 }
 
 /// Returns whether a principal is the unique ID of a role or a user.

@@ -22,10 +22,10 @@ impl Allowed {
     pub fn of(contributions: impl IntoIterator<Item = Contribution>) -> Self {
         let mut joined: Vec<Contribution> = Vec::new();
         for Contribution { actions, callers } in contributions {
-            let same = |known: &&mut Contribution| {
-                known.actions == actions && known.callers.can_join(&callers)
-            };
-            match joined.iter_mut().find(same) {
+            let same = joined
+                .iter_mut()
+                .find(|known| known.actions == actions && known.callers.can_join(&callers));
+            match same {
                 Some(known) => known.callers.join(&callers),
                 None => joined.push(Contribution { actions, callers }),
             }
@@ -69,6 +69,11 @@ impl Allowed {
     /// Returns the contributions of which this access consists.
     pub fn parts(&self) -> &[Contribution] {
         &self.0
+    }
+
+    /// Turns this access into the contributions of which it consists.
+    pub fn into_parts(self) -> Vec<Contribution> {
+        self.0
     }
 }
 

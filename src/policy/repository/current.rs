@@ -25,28 +25,29 @@ pub fn beyond<'a>(
     asked: impl IntoIterator<Item = &'a Contribution>,
     installation: &Installation,
 ) -> Vec<String> {
-    let asked = Allowed::of(asked.into_iter().cloned());
-    let excess = |statement: &Statement| {
-        let Some(Contribution { actions, callers }) = as_packed(statement, installation) else {
-            return vec![format!(
-                "statement `{}`, which was changed",
-                statement.sid_text().unwrap_or_default()
-            )];
-        };
-        let singles = callers
-            .each()
-            .into_iter()
-            .filter(|one| !one.principals().iter().any(|name| is_unique_id(name)));
-        let left = singles.flat_map(|one| {
-            let allowed = asked.actions(&actions, &one);
-            actions
-                .difference(&allowed)
-                .map(|action| format!("{action} for {one}"))
-                .collect::<Vec<_>>()
-        });
-        left.collect()
+    let allowed = Allowed::of(asked.into_iter().cloned());
+    document
+        .ours(installation)
+        .flat_map(|statement| excess(statement, &allowed, installation))
+        .collect()
+}
+
+fn excess(statement: &Statement, asked: &Allowed, installation: &Installation) -> Vec<String> {
+    let Some(Contribution { actions, callers }) = as_packed(statement, installation) else {
+        return vec![format!(
+            "statement `{}`, which was changed",
+            statement.sid_text().unwrap_or_default()
+        )];
     };
-    document.ours(installation).flat_map(excess).collect()
+    let mut lines = Vec::new();
+    for one in callers.each() {
+        if !one.principals().iter().any(|name| is_unique_id(name)) {
+            let allowed = asked.actions(&actions, &one);
+            let beyond = actions.difference(&allowed);
+            lines.extend(beyond.map(|action| format!("{action} for {one}")));
+        }
+    }
+    lines
 }
 
 /// Returns whether our statements contain everything that is `asked`, and other grants do not
@@ -58,16 +59,21 @@ pub fn unaccounted(
     installation: &Installation,
 ) -> bool {
     let ours: Vec<&Statement> = document.ours(installation).collect();
-    let is_left = |Contribution { actions, callers }: &Contribution| {
-        actions.iter().any(|action| {
-            let mut same = accounted
-                .iter()
-                .filter(|known| known.actions.contains(action));
-            same.try_fold(callers.clone(), |left, known| left.without(&known.callers))
-                .is_some()
-        })
-    };
-    asked.iter().all(|asked| carry(&ours, asked, installation)) && asked.iter().any(is_left)
+    asked.iter().all(|asked| carry(&ours, asked, installation))
+        && asked.iter().any(|asked| is_left(asked, accounted))
+}
+
+/// Returns whether the other grants do not account for all of this.
+fn is_left(asked: &Contribution, accounted: &[Contribution]) -> bool {
+    asked.actions.iter().any(|action| {
+        accounted
+            .iter()
+            .filter(|known| known.actions.contains(action))
+            .try_fold(asked.callers.clone(), |left, known| {
+                left.without(&known.callers)
+            })
+            .is_some()
+    })
 }
 
 /// Returns whether these statements of ours already allow everything that this contribution asks

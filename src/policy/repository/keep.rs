@@ -65,25 +65,58 @@ pub fn checked<Id: Clone>(
     if characters > MAX_CHARACTERS && characters > current.map_or(0, Document::characters) {
         return Err(Violation::TooLong(characters));
     }
-    let (before, after) = (allowed(current), allowed(next.as_ref()));
     let grants = asked(current, grants, installation);
-    let held = Held::of(current, installation);
-    let revokes = !losing.set_aside.is_empty()
-        && !unasked(current, &grants, installation).is_empty()
-        && unasked(next.as_ref(), &grants, installation).is_empty();
-    let is_free = |one: &PrincipalSet| {
-        names(one, losing.refused) || (revokes && names(one, losing.set_aside))
+    let write = Write {
+        next: next.as_ref(),
+        before: allowed(current),
+        after: allowed(next.as_ref()),
+        held: Held::of(current, installation),
+        losing,
+        revokes: !losing.set_aside.is_empty()
+            && !unasked(current, &grants, installation).is_empty()
+            && unasked(next.as_ref(), &grants, installation).is_empty(),
+        installation,
     };
-    let mut taken = Vec::new();
-    for grant in &grants {
+    let mut taken: Vec<String> = grants
+        .iter()
+        .flat_map(|grant| write.takes_from(&grant.contributions))
+        .collect();
+    taken.sort();
+    taken.dedup();
+    if taken.is_empty() {
+        Ok(Checked(next))
+    } else {
+        Err(Violation::TakesAway(taken))
+    }
+}
+
+/// A write that is checked: the document read, the document to write, and what both allow.
+struct Write<'a> {
+    next: Option<&'a Document>,
+    before: Allowed,
+    after: Allowed,
+    held: Held,
+    losing: Losing<'a>,
+    /// Whether the write completes a revocation that needs principals to be left out.
+    revokes: bool,
+    installation: &'a Installation,
+}
+
+impl Write<'_> {
+    /// Lists the access that a grant asks for and that the write would remove, for people.
+    fn takes_from(&self, contributions: &[Contribution]) -> Vec<String> {
+        let mut taken = Vec::new();
         // Access that only a wider statement allowed, which is being removed, needs a place of its
         // own. All such access of a grant must fit together, and there may be no room for it.
-        let mut lost = Vec::new();
-        for Contribution { actions, callers } in &grant.contributions {
-            let singles = callers.each().into_iter().chain(before.narrower(callers));
-            for one in singles.filter(|one| !is_free(one)) {
-                let had = before.actions(actions, &one);
-                let has = after.actions(&had, &one);
+        let mut lost: Vec<(String, Vec<Contribution>)> = Vec::new();
+        for Contribution { actions, callers } in contributions {
+            let singles = callers
+                .each()
+                .into_iter()
+                .chain(self.before.narrower(callers));
+            for one in singles.filter(|one| !self.may_lose(one)) {
+                let had = self.before.actions(actions, &one);
+                let has = self.after.actions(&had, &one);
                 if has.len() == had.len() {
                     continue;
                 }
@@ -97,25 +130,36 @@ pub fn checked<Id: Clone>(
                     in_place,
                     elsewhere,
                     grows: _,
-                } = held.part(std::slice::from_ref(&kept));
-                match (in_place.is_empty(), elsewhere.is_empty()) {
-                    (false, _) => taken.push(words),
-                    (true, false) => lost.push((words, elsewhere)),
-                    (true, true) => lost.push((words, vec![kept])),
+                } = self.held.part(std::slice::from_ref(&kept));
+                if !in_place.is_empty() {
+                    taken.push(words);
+                } else if elsewhere.is_empty() {
+                    lost.push((words, vec![kept]));
+                } else {
+                    lost.push((words, elsewhere));
                 }
             }
         }
         let parts: Vec<Contribution> = lost.iter().flat_map(|(_, parts)| parts.clone()).collect();
-        if fits(next.as_ref(), parts, installation) {
+        if self.has_room_for(parts) {
             taken.extend(lost.into_iter().map(|(words, _)| words));
         }
+        taken
     }
-    taken.sort();
-    taken.dedup();
-    if taken.is_empty() {
-        Ok(Checked(next))
-    } else {
-        Err(Violation::TakesAway(taken))
+
+    /// Returns whether this caller may lose access through the write.
+    fn may_lose(&self, one: &PrincipalSet) -> bool {
+        names(one, self.losing.refused) || (self.revokes && names(one, self.losing.set_aside))
+    }
+
+    /// Returns whether the document to write also has room for all of this.
+    fn has_room_for(&self, more: Vec<Contribution>) -> bool {
+        let document = self.next.cloned().unwrap_or_else(|| Document::of([]));
+        let statements = Allowed::of(more)
+            .into_parts()
+            .into_iter()
+            .map(|part| statement(&part.actions, &part.callers, self.installation));
+        document.with(statements).characters() <= MAX_CHARACTERS
     }
 }
 
@@ -125,18 +169,6 @@ fn allowed(document: Option<&Document>) -> Allowed {
             .into_iter()
             .flat_map(|document| &document.statements),
     )
-}
-
-/// Returns whether the document also has room for all of this.
-fn fits(document: Option<&Document>, more: Vec<Contribution>, installation: &Installation) -> bool {
-    let with = |Contribution { actions, callers }: &Contribution| {
-        statement(actions, callers, installation)
-    };
-    let document = document.cloned().unwrap_or_else(|| Document::of([]));
-    document
-        .with(Allowed::of(more).parts().iter().map(with))
-        .characters()
-        <= MAX_CHARACTERS
 }
 
 fn words(one: &PrincipalSet) -> String {
@@ -156,9 +188,9 @@ pub fn unasked<Id>(
     grants: &[GrantContribution<Id>],
     installation: &Installation,
 ) -> Vec<String> {
-    let asked = || grants.iter().flat_map(|grant| &grant.contributions);
-    document
-        .into_iter()
-        .flat_map(|document| beyond(document, asked(), installation))
-        .collect()
+    let Some(document) = document else {
+        return Vec::new();
+    };
+    let asked = grants.iter().flat_map(|grant| &grant.contributions);
+    beyond(document, asked, installation)
 }

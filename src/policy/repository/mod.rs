@@ -33,12 +33,12 @@ pub mod suspects;
 pub use contribution::{Contribution, GrantContribution, MAX_CHARACTERS};
 
 use crate::policy::canonical::StatementMeaning;
-use crate::policy::dead_ids::{Cleaned, without};
+use crate::policy::dead_ids::without;
 use crate::policy::document::{Document, ParseError, Statement};
 use crate::policy::installation::Installation;
 use held::Held;
 use pack::{Packed, pack};
-use retain::hand_over;
+use retain::retain;
 use scope::{Scope, asked, limited};
 use std::collections::{BTreeMap, BTreeSet};
 use subsumes::reason_to_keep;
@@ -93,8 +93,10 @@ pub struct Ours(Vec<(String, StatementMeaning)>);
 
 impl Ours {
     fn of<'a>(statements: impl IntoIterator<Item = &'a Statement>) -> Self {
-        let marked = |s: &Statement| (s.sid_text().unwrap_or_default().to_owned(), s.meaning());
-        let mut marked: Vec<_> = statements.into_iter().map(marked).collect();
+        let mut marked: Vec<_> = statements
+            .into_iter()
+            .map(|s| (s.sid_text().unwrap_or_default().to_owned(), s.meaning()))
+            .collect();
         marked.sort();
         Self(marked)
     }
@@ -148,48 +150,43 @@ pub fn plan_within<Id: Ord + Clone>(
         Some(document) => document.clone().without_ours(installation),
         None => Document::of([]),
     };
-    let foreign = others.statements.len();
     let foreign_sids = others
         .statements
         .iter()
         .filter_map(Statement::sid_text)
         .map(String::from)
         .collect();
-    let Cleaned {
-        document: kept,
-        originals: without_ids,
-    } = without(&others, &scope.without_ids, installation);
-    let handed = hand_over(kept, &grants, &held, installation);
-    let Merged {
-        foreign: beside,
-        ours,
-        replaced,
-        kept,
-    } = merge(&handed.others, &handed.remaining, &held, installation);
+    let cleaned = without(&others, &scope.without_ids, installation);
+    let retained = retain(cleaned.document, &grants, &held, installation);
+    let merged = merge(&retained.others, &retained.remaining, &held, installation);
+    let ours = merged.ours;
     let wanted = Ours::of(&ours.statements);
-    let unchanged = found == wanted && replaced.is_empty() && handed.others.same_meaning(&others);
-    let empty = ours.statements.is_empty() && beside.statements.is_empty();
-    let document = beside.with(ours.statements);
-    let characters = if empty { 0 } else { document.characters() };
-    let change = match (unchanged, empty) {
-        (true, _) => PolicyUpdate::None,
-        (false, true) => PolicyUpdate::Delete,
-        (false, false) => PolicyUpdate::Set(document),
+    let is_empty = ours.statements.is_empty() && merged.foreign.statements.is_empty();
+    let document = merged.foreign.with(ours.statements);
+    let characters = if is_empty { 0 } else { document.characters() };
+    let is_unchanged =
+        found == wanted && merged.replaced.is_empty() && retained.others.same_meaning(&others);
+    let change = if is_unchanged {
+        PolicyUpdate::None
+    } else if is_empty {
+        PolicyUpdate::Delete
+    } else {
+        PolicyUpdate::Set(document)
     };
     Plan {
         current,
         change,
         left_out: ours.left_out,
-        retained: handed.retained,
+        retained: retained.retained,
         characters,
         found_characters,
         found,
         wanted,
-        foreign,
+        foreign: others.statements.len(),
         foreign_sids,
-        without_ids,
-        replaced,
-        kept,
+        without_ids: cleaned.originals,
+        replaced: merged.replaced,
+        kept: merged.kept,
     }
 }
 
@@ -215,41 +212,41 @@ fn merge<Id: Ord + Clone>(
         .flat_map(|grant| &grant.replaces)
         .map(String::as_str)
         .collect();
-    let is_asked =
-        |statement: &Statement| statement.sid_text().is_some_and(|sid| asked.contains(sid));
+    // The statements that are to be replaced, by their place in the document.
+    let replaceable: BTreeMap<usize, &Statement> = others
+        .statements
+        .iter()
+        .enumerate()
+        .filter(|(_, statement)| statement.sid_text().is_some_and(|sid| asked.contains(sid)))
+        .collect();
     let mut needed: BTreeMap<usize, String> = BTreeMap::new();
     loop {
         let mut foreign = others.clone();
-        let mut place = 0..;
-        foreign.statements.retain(|statement| {
-            place
+        let mut places = 0..;
+        foreign.statements.retain(|_| {
+            places
                 .next()
-                .is_some_and(|at| !is_asked(statement) || needed.contains_key(&at))
+                .is_some_and(|at| !replaceable.contains_key(&at) || needed.contains_key(&at))
         });
         let ours = pack(&foreign, grants, held, installation);
         let before = needed.len();
-        for (at, statement) in others.statements.iter().enumerate() {
-            if is_asked(statement) && !needed.contains_key(&at) {
-                needed.extend(reason_to_keep(statement, &ours.contributions).map(|why| (at, why)));
+        for (at, statement) in &replaceable {
+            if !needed.contains_key(at) {
+                needed.extend(reason_to_keep(statement, &ours.contributions).map(|why| (*at, why)));
             }
         }
         if needed.len() > before {
             continue;
         }
-        let sid_at = |at: usize| {
-            others.statements[at]
-                .sid_text()
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let replaced = (0..others.statements.len())
-            .filter(|at| is_asked(&others.statements[*at]) && !needed.contains_key(at))
-            .map(sid_at)
-            .collect();
-        let kept = needed
-            .into_iter()
-            .map(|(at, why)| (sid_at(at), why))
-            .collect();
+        let mut replaced = BTreeSet::new();
+        let mut kept = BTreeMap::new();
+        for (at, statement) in &replaceable {
+            let sid = statement.sid_text().unwrap_or_default().to_owned();
+            match needed.remove(at) {
+                Some(why) => drop(kept.insert(sid, why)),
+                None => drop(replaced.insert(sid)),
+            }
+        }
         return Merged {
             foreign,
             ours,

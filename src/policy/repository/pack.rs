@@ -135,11 +135,14 @@ fn offer_again<Id: Ord>(
         let before = rejected.len();
         rejected.retain(|(id, part)| {
             let ours = room.allowed();
-            let is_lost = |Contribution { actions, callers }: &&Contribution| {
-                let left = &foreign.actions(actions, callers) | &ours.actions(actions, callers);
-                left.len() < actions.len()
-            };
-            let lost: Vec<&Contribution> = part.elsewhere.iter().filter(is_lost).collect();
+            let lost: Vec<&Contribution> = part
+                .elsewhere
+                .iter()
+                .filter(|Contribution { actions, callers }| {
+                    let left = &foreign.actions(actions, callers) | &ours.actions(actions, callers);
+                    left.len() < actions.len()
+                })
+                .collect();
             let taken = !lost.is_empty() && room.take(&lost);
             if taken && !part.grows {
                 left_out.remove(id);
@@ -169,23 +172,24 @@ struct Room<'a> {
 
 impl<'a> Room<'a> {
     fn beside(foreign: &Document, installation: &'a Installation) -> Self {
-        let (foreign_characters, foreign_statements) =
-            (foreign.characters(), foreign.statements.len());
         Self {
             installation,
-            foreign_characters,
-            foreign_statements,
+            foreign_characters: foreign.characters(),
+            foreign_statements: foreign.statements.len(),
             groups: BTreeMap::new(),
         }
     }
 
     /// Returns the access that the groups so far allow.
     fn allowed(&self) -> Allowed {
-        let one = |((actions, _), group): (&Key, &Group)| Contribution {
-            actions: actions.clone(),
-            callers: group.callers.clone(),
-        };
-        Allowed::of(self.groups.iter().map(one))
+        Allowed::of(
+            self.groups
+                .iter()
+                .map(|((actions, _), group)| Contribution {
+                    actions: actions.clone(),
+                    callers: group.callers.clone(),
+                }),
+        )
     }
 
     /// Adds all of these contributions, or none if they do not fit. A contribution that does not

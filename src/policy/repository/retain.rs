@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 const MARK: &str = "Retained";
 const DIGITS: usize = 16;
 
-/// The foreign statements, including those that were just handed over, and the grants that remain
+/// The foreign statements, including those that were just retained, and the grants that remain
 /// to be packed.
 pub struct Retained<Id> {
     /// The statements that are not ours.
@@ -27,7 +27,7 @@ pub struct Retained<Id> {
 /// Moves access that grants ask to retain into unowned statements, one grant at a time. A grant is
 /// skipped if another one would lose its place: a separate statement is longer than a place in a
 /// packed one.
-pub fn hand_over<Id: Ord + Clone>(
+pub fn retain<Id: Ord + Clone>(
     others: Document,
     grants: &[GrantContribution<Id>],
     held: &Held,
@@ -60,7 +60,8 @@ pub fn hand_over<Id: Ord + Clone>(
         let fits = others.clone().with(after.statements).characters() <= MAX_CHARACTERS;
         if fits && after.left_out.is_subset(&before.left_out) {
             so_far.retained.insert(grant.id.clone());
-            (so_far.others, so_far.remaining) = (others, remaining);
+            so_far.others = others;
+            so_far.remaining = remaining;
         }
     }
     so_far
@@ -85,14 +86,19 @@ pub fn unowned_statements(mark: &str, seed: &str, asked: &[Contribution]) -> Vec
             }),
         }
     }
-    let statement = |Contribution { actions, callers }: &Contribution| {
-        let names: Vec<&str> = actions.iter().map(String::as_str).collect();
-        let group = format!("{seed} | {} | {}", names.join(" "), callers.kind().shape());
-        Statement::allow(names)
-            .sid(format!("{mark}{}", hex(&group, DIGITS)))
-            .to(callers)
-    };
-    joined.iter().map(statement).collect()
+    joined
+        .iter()
+        .map(|joined| unowned_statement(mark, seed, joined))
+        .collect()
+}
+
+fn unowned_statement(mark: &str, seed: &str, asked: &Contribution) -> Statement {
+    let Contribution { actions, callers } = asked;
+    let names: Vec<&str> = actions.iter().map(String::as_str).collect();
+    let group = format!("{seed} | {} | {}", names.join(" "), callers.kind().shape());
+    Statement::allow(names)
+        .sid(format!("{mark}{}", hex(&group, DIGITS)))
+        .to(callers)
 }
 
 #[cfg(test)]

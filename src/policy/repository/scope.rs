@@ -61,44 +61,45 @@ pub fn limited<Id: Clone>(
     if scope.without.is_empty() && scope.growth == Growth::All {
         return grants.to_vec();
     }
-    let part = |Contribution { actions, callers }: &Contribution| {
-        let singles = callers
-            .each()
-            .into_iter()
-            .filter(|one| !names(one, &scope.without));
-        let (growing, others): (Vec<_>, Vec<_>) = singles.partition(|one| match &scope.growth {
-            Growth::All => true,
-            Growth::Only(who) => names(one, who),
-        });
-        let asked = |singles: Vec<PrincipalSet>| {
-            let of = |callers| Contribution {
-                actions: actions.clone(),
-                callers,
-            };
-            Allowed::of(singles.into_iter().map(of)).parts().to_vec()
-        };
-        let HeldPart {
-            in_place,
-            elsewhere,
-            grows: _,
-        } = held.part(&asked(others));
-        Allowed::of(asked(growing).into_iter().chain(in_place).chain(elsewhere))
-            .parts()
-            .to_vec()
-    };
-    let limited = |grant: &GrantContribution<Id>| {
-        let replaces = if scope.growth == Growth::All {
-            grant.replaces.clone()
-        } else {
-            BTreeSet::new()
-        };
-        GrantContribution {
-            contributions: grant.contributions.iter().flat_map(part).collect(),
-            replaces,
-            ..grant.clone()
-        }
-    };
-    grants.iter().map(limited).collect()
+    grants
+        .iter()
+        .map(|grant| limited_grant(grant, scope, held))
+        .collect()
+}
+
+fn limited_grant<Id: Clone>(
+    grant: &GrantContribution<Id>,
+    scope: &Scope,
+    held: &Held,
+) -> GrantContribution<Id> {
+    let mut limited = grant.clone();
+    limited.contributions = grant
+        .contributions
+        .iter()
+        .flat_map(|asked| limited_contribution(asked, scope, held))
+        .collect();
+    if scope.growth != Growth::All {
+        limited.replaces.clear();
+    }
+    limited
+}
+
+fn limited_contribution(asked: &Contribution, scope: &Scope, held: &Held) -> Vec<Contribution> {
+    let singles = asked
+        .each()
+        .into_iter()
+        .filter(|one| !names(&one.callers, &scope.without));
+    let (growing, others): (Vec<_>, Vec<_>) = singles.partition(|one| match &scope.growth {
+        Growth::All => true,
+        Growth::Only(who) => names(&one.callers, who),
+    });
+    let HeldPart {
+        in_place,
+        elsewhere,
+        grows: _,
+    } = held.part(Allowed::of(others).parts());
+    let growing = Allowed::of(growing).into_parts();
+    Allowed::of(growing.into_iter().chain(in_place).chain(elsewhere)).into_parts()
 }
 
 /// Returns whether one of the callers' principals is in `principals`.

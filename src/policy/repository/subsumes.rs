@@ -18,56 +18,26 @@ const LONGEST: usize = 300;
 /// Returns the reason why our statements cannot replace this statement, for people. Returns `None`
 /// if ours allow at least as much.
 pub fn reason_to_keep(statement: &Statement, ours: &[Contribution]) -> Option<String> {
-    let read = match Read::of(statement) {
-        Ok(read) => read,
-        Err(why) => return Some(truncate(why, LONGEST)),
-    };
-    let allowed = |action: &str, principal: &Principal| {
-        ours.iter().any(|Contribution { actions, callers }| {
-            actions.iter().any(|own| own.eq_ignore_ascii_case(action))
-                && principal.is_among(callers, &read.condition)
-        })
-    };
-    let mut missing = Vec::new();
-    for principal in &read.principals {
-        let mut actions: Vec<&str> = read
-            .actions
-            .iter()
-            .copied()
-            .filter(|action| !allowed(action, principal))
-            .collect();
-        actions.sort_unstable();
-        actions.dedup();
-        if !actions.is_empty() {
-            let actions = list_some(actions, TOLD, ", ", |more| format!(" and {more} more"));
-            missing.push(format!("it allows {actions} to {}", principal.name()));
-        }
+    match Understood::of(statement) {
+        Ok(understood) => understood.missing_in(ours),
+        Err(why) => Some(truncate(why, LONGEST)),
     }
-    // AWS returns lists in another order than they were sent. The reason must not change with it.
-    missing.sort_unstable();
-    missing.dedup();
-    if missing.is_empty() {
-        return None;
-    }
-    let told = list_some(missing, TOLD, "; ", |more| {
-        format!("; and so for {more} more")
-    });
-    let under = if read.condition.is_empty() {
-        ""
-    } else {
-        ", under its condition"
-    };
-    let reason = format!("{told}{under}, which no grant on this repository does");
-    Some(truncate(reason, LONGEST))
 }
 
 /// The access that a statement allows. Exists only if every key of the statement is understood.
-struct Read<'a> {
+struct Understood<'a> {
     actions: Vec<&'a str>,
     principals: Vec<Principal<'a>>,
     /// The condition, which can only restrict the access. It matters where it limits `*`, an
     /// account's root or a service.
-    condition: Vec<(String, String, BTreeSet<&'a str>)>,
+    condition: Vec<Limit<'a>>,
+}
+
+/// One operator and key of a condition, in lower case, and its values.
+struct Limit<'a> {
+    operator: String,
+    key: String,
+    values: BTreeSet<&'a str>,
 }
 
 enum Principal<'a> {
@@ -75,7 +45,7 @@ enum Principal<'a> {
     Service(&'a str),
 }
 
-impl<'a> Read<'a> {
+impl<'a> Understood<'a> {
     fn of(statement: &'a Statement) -> Result<Self, String> {
         let Statement(keys) = statement;
         if keys.get("Effect").and_then(Value::as_str) != Some("Allow") {
@@ -94,22 +64,7 @@ impl<'a> Read<'a> {
                 "it allows {pattern}, and grants allow single actions"
             ));
         }
-        let principals = match keys.get("Principal") {
-            Some(Value::String(all)) if all == "*" => vec![Principal::Aws("*")],
-            Some(Value::Object(kinds)) => {
-                let mut principals = Vec::new();
-                for (kind, values) in kinds {
-                    let values = texts(values).ok_or("its Principal cannot be read")?;
-                    match kind.as_str() {
-                        "AWS" => principals.extend(values.into_iter().map(Principal::Aws)),
-                        "Service" => principals.extend(values.into_iter().map(Principal::Service)),
-                        other => return Err(format!("it lets in a principal of kind {other}")),
-                    }
-                }
-                principals
-            }
-            _ => return Err("its Principal cannot be read".into()),
-        };
+        let principals = principals(keys.get("Principal"))?;
         let condition = match keys.get("Condition") {
             Some(condition) => conditions(condition).ok_or("its Condition cannot be read")?,
             None => Vec::new(),
@@ -119,6 +74,75 @@ impl<'a> Read<'a> {
             principals,
             condition,
         })
+    }
+
+    /// Returns the access that is not in these contributions, for people; `None` if all of it is.
+    fn missing_in(&self, ours: &[Contribution]) -> Option<String> {
+        let mut missing: Vec<String> = self
+            .principals
+            .iter()
+            .filter_map(|principal| self.missing_for(principal, ours))
+            .collect();
+        // AWS returns lists in another order than they were sent. The reason must not change with
+        // it.
+        missing.sort_unstable();
+        missing.dedup();
+        if missing.is_empty() {
+            return None;
+        }
+        let listed = list_some(missing, TOLD, "; ", |more| {
+            format!("; and so for {more} more")
+        });
+        let under = if self.condition.is_empty() {
+            ""
+        } else {
+            ", under its condition"
+        };
+        let reason = format!("{listed}{under}, which no grant on this repository does");
+        Some(truncate(reason, LONGEST))
+    }
+
+    /// Returns the actions that are not in these contributions for one principal, for people.
+    fn missing_for(&self, principal: &Principal, ours: &[Contribution]) -> Option<String> {
+        let mut actions: Vec<&str> = self
+            .actions
+            .iter()
+            .copied()
+            .filter(|action| !self.is_in(ours, action, principal))
+            .collect();
+        actions.sort_unstable();
+        actions.dedup();
+        if actions.is_empty() {
+            return None;
+        }
+        let listed = list_some(actions, TOLD, ", ", |more| format!(" and {more} more"));
+        Some(format!("it allows {listed} to {}", principal.name()))
+    }
+
+    fn is_in(&self, ours: &[Contribution], action: &str, principal: &Principal) -> bool {
+        ours.iter().any(|Contribution { actions, callers }| {
+            actions.iter().any(|own| own.eq_ignore_ascii_case(action))
+                && principal.is_among(callers, &self.condition)
+        })
+    }
+}
+
+fn principals(value: Option<&Value>) -> Result<Vec<Principal<'_>>, String> {
+    match value {
+        Some(Value::String(all)) if all == "*" => Ok(vec![Principal::Aws("*")]),
+        Some(Value::Object(kinds)) => {
+            let mut principals = Vec::new();
+            for (kind, values) in kinds {
+                let values = texts(values).ok_or("its Principal cannot be read")?;
+                match kind.as_str() {
+                    "AWS" => principals.extend(values.into_iter().map(Principal::Aws)),
+                    "Service" => principals.extend(values.into_iter().map(Principal::Service)),
+                    other => return Err(format!("it lets in a principal of kind {other}")),
+                }
+            }
+            Ok(principals)
+        }
+        _ => Err("its Principal cannot be read".into()),
     }
 }
 
@@ -131,76 +155,39 @@ impl Principal<'_> {
     }
 
     /// Returns whether our callers comprise this principal, as far as the condition allows it.
-    fn is_among(
-        &self,
-        callers: &PrincipalSet,
-        condition: &[(String, String, BTreeSet<&str>)],
-    ) -> bool {
-        // Returns the values to which a condition limits the principal; `None` if it does not.
-        let limited_to = |operators: &[&str], key: &str| {
-            let found = condition
-                .iter()
-                .find(|(operator, of, _)| operators.contains(&operator.as_str()) && of == key);
-            found.map(|(_, _, values)| values)
-        };
-        let all_like = |values: Option<&BTreeSet<&str>>| {
-            values.is_some_and(|values| {
-                values
-                    .iter()
-                    .all(|value| callers.among().iter().any(|pattern| like(pattern, value)))
-            })
-        };
-        // Our statements exclude the registry's own account. Only a statement that excludes it too
-        // allows no more.
-        let not_excepted = || {
-            let excepted = limited_to(&["stringnotequals"], "aws:principalaccount");
-            callers
-                .except()
-                .is_none_or(|account| excepted.is_some_and(|accounts| accounts.contains(account)))
-        };
+    fn is_among(&self, callers: &PrincipalSet, condition: &[Limit<'_>]) -> bool {
         match (self, callers.kind()) {
             (Self::Aws("*"), PrincipalSetKind::InOrganization) => {
-                let ids = limited_to(&["stringequals"], "aws:principalorgid");
-                not_excepted()
+                let ids = limited_to(condition, &["stringequals"], "aws:principalorgid");
+                excludes_owner(callers, condition)
                     && ids.is_some_and(|ids| ids.iter().all(|id| callers.among().contains(*id)))
             }
             (Self::Aws("*"), PrincipalSetKind::InUnit) => {
-                not_excepted()
-                    && all_like(limited_to(
-                        &["foranyvalue:stringlike", "foranyvalue:stringequals"],
-                        "aws:principalorgpaths",
-                    ))
+                let operators = ["foranyvalue:stringlike", "foranyvalue:stringequals"];
+                let paths = limited_to(condition, &operators, "aws:principalorgpaths");
+                excludes_owner(callers, condition) && all_among(callers, paths)
             }
             // A consumer's root covers every identity of that account: across accounts, both sides
             // have to allow access anyway.
             (Self::Aws(arn), PrincipalSetKind::Named) => {
-                callers.principals().contains(*arn)
-                    || Arn::root_of(arn).is_some_and(|root| callers.principals().contains(&root))
+                callers.principals().contains(*arn) || has_root_of(callers, arn)
             }
             (Self::Aws(arn), PrincipalSetKind::NamedLike)
                 if arn.ends_with(":root") || !arn.contains(':') =>
             {
-                let of_account =
-                    Arn::root_of(arn).is_some_and(|root| callers.principals().contains(&root));
-                of_account
-                    && all_like(limited_to(
-                        &["arnlike", "arnequals", "stringequals"],
-                        "aws:principalarn",
-                    ))
+                let operators = ["arnlike", "arnequals", "stringequals"];
+                let arns = limited_to(condition, &operators, "aws:principalarn");
+                has_root_of(callers, arn) && all_among(callers, arns)
             }
             (Self::Aws(arn), PrincipalSetKind::NamedLike) => {
-                let of_account =
-                    Arn::root_of(arn).is_some_and(|root| callers.principals().contains(&root));
-                of_account
+                has_root_of(callers, arn)
                     && arn.contains(":role/")
                     && callers.among().iter().any(|pattern| like(pattern, arn))
             }
             (Self::Service(name), PrincipalSetKind::ServiceFor) => {
-                let sources = limited_to(
-                    &["stringlike", "stringequals", "arnlike", "arnequals"],
-                    "aws:sourcearn",
-                );
-                callers.principals().contains(*name) && all_like(sources)
+                let operators = ["stringlike", "stringequals", "arnlike", "arnequals"];
+                let sources = limited_to(condition, &operators, "aws:sourcearn");
+                callers.principals().contains(*name) && all_among(callers, sources)
             }
             (
                 Self::Service(_),
@@ -219,6 +206,41 @@ impl Principal<'_> {
     }
 }
 
+/// Returns the values to which a condition limits a key; `None` if it does not.
+fn limited_to<'a>(
+    condition: &'a [Limit<'_>],
+    operators: &[&str],
+    key: &str,
+) -> Option<&'a BTreeSet<&'a str>> {
+    condition
+        .iter()
+        .find(|limit| operators.contains(&limit.operator.as_str()) && limit.key == key)
+        .map(|limit| &limit.values)
+}
+
+/// Returns whether each value matches one of the patterns of our callers' condition.
+fn all_among(callers: &PrincipalSet, values: Option<&BTreeSet<&str>>) -> bool {
+    values.is_some_and(|values| {
+        values
+            .iter()
+            .all(|value| callers.among().iter().any(|pattern| like(pattern, value)))
+    })
+}
+
+/// Returns whether the condition excludes the registry's own account, if our statement does. Only
+/// such a statement allows no more than ours.
+fn excludes_owner(callers: &PrincipalSet, condition: &[Limit<'_>]) -> bool {
+    let excluded = limited_to(condition, &["stringnotequals"], "aws:principalaccount");
+    callers
+        .except()
+        .is_none_or(|account| excluded.is_some_and(|accounts| accounts.contains(account)))
+}
+
+/// Returns whether the callers include the root of the principal's account.
+fn has_root_of(callers: &PrincipalSet, principal: &str) -> bool {
+    Arn::root_of(principal).is_some_and(|root| callers.principals().contains(&root))
+}
+
 fn texts(value: &Value) -> Option<Vec<&str>> {
     match value {
         Value::Array(list) => list.iter().map(Value::as_str).collect(),
@@ -226,18 +248,19 @@ fn texts(value: &Value) -> Option<Vec<&str>> {
     }
 }
 
-fn conditions(value: &Value) -> Option<Vec<(String, String, BTreeSet<&str>)>> {
+fn conditions(value: &Value) -> Option<Vec<Limit<'_>>> {
     let mut conditions = Vec::new();
     for (operator, keys) in value.as_object()? {
         for (key, values) in keys.as_object()? {
             // Values that are not strings only restrict the statement; nothing is concluded from
             // them.
-            let values = texts(values)
-                .unwrap_or_default()
-                .into_iter()
-                .collect::<BTreeSet<_>>();
+            let values: BTreeSet<&str> = texts(values).unwrap_or_default().into_iter().collect();
             if !values.is_empty() {
-                conditions.push((operator.to_lowercase(), key.to_lowercase(), values));
+                conditions.push(Limit {
+                    operator: operator.to_lowercase(),
+                    key: key.to_lowercase(),
+                    values,
+                });
             }
         }
     }

@@ -41,13 +41,12 @@ impl fmt::Display for Suspect {
 
 /// Returns the suspects among the foreign statements, deleted principals first.
 pub fn suspects(document: &Document, installation: &Installation) -> Vec<Suspect> {
-    let gone = |DeadId { statement, id }| Suspect {
-        statement,
-        why: Why::Gone(id),
-    };
     let mut found: Vec<Suspect> = shown(document, installation)
         .into_iter()
-        .map(gone)
+        .map(|DeadId { statement, id }| Suspect {
+            statement,
+            why: Why::Gone(id),
+        })
         .collect();
     for (at, statement) in document
         .statements
@@ -55,15 +54,15 @@ pub fn suspects(document: &Document, installation: &Installation) -> Vec<Suspect
         .enumerate()
         .filter(|(_, s)| !installation.owns(s))
     {
-        let actions = actions(statement)
+        let refused = actions(statement)
             .into_iter()
-            .filter(|action| is_refused(action));
-        let actions = actions.map(|action| Why::Action(action.into()));
+            .filter(|action| is_refused(action))
+            .map(|action| Why::Action(action.into()));
         let elements = ["Resource", "NotResource"]
             .into_iter()
-            .filter(|key| statement.0.contains_key(*key));
-        let whys = actions.chain(elements.map(Why::Element));
-        found.extend(whys.map(|why| Suspect {
+            .filter(|key| statement.0.contains_key(*key))
+            .map(Why::Element);
+        found.extend(refused.chain(elements).map(|why| Suspect {
             statement: place(at, statement),
             why,
         }));

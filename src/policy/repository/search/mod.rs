@@ -24,9 +24,9 @@ mod steps;
 
 use super::held::Held;
 use super::keep::{Checked, Losing, Violation, checked, unasked};
-use super::scope::asked;
+use super::scope::{Scope, asked};
 use super::suspects::Suspect;
-use super::{GrantContribution, Plan, PolicyUpdate};
+use super::{GrantContribution, Plan, PolicyUpdate, plan_within};
 use crate::policy::dead_ids::{Refusals, shown};
 use crate::policy::document::{Document, ParseError, Statement};
 use crate::policy::installation::Installation;
@@ -159,18 +159,32 @@ pub enum Stop {
 enum Phase {
     Whole,
     Kept,
-    /// The queue contains the members that are still to be left out, one at a time; `None` until
-    /// evidence determines the order. The set contains all members while the queue is `None`, and
-    /// then the members that are known to exist.
-    Members(Option<VecDeque<String>>, BTreeSet<String>),
-    Apart {
+    /// Evidence about the members is awaited, which determines the order of the next phase.
+    Evidence {
+        members: BTreeSet<String>,
+    },
+    Members {
+        /// The members that are still to be left out, one at a time.
+        queue: VecDeque<String>,
+        /// The members that are known to exist.
         good: BTreeSet<String>,
     },
-    Newcomers {
-        groups: Vec<Group>,
-        admitted: BTreeSet<String>,
-        one_is_bad: bool,
+    Apart {
+        /// The members that are known to exist.
+        good: BTreeSet<String>,
     },
+    Newcomers(Newcomers),
+}
+
+/// The search among newcomers.
+#[derive(Clone, Debug, PartialEq)]
+struct Newcomers {
+    /// The groups that are still to be tried. The last one is next.
+    groups: Vec<Group>,
+    /// The newcomers that AWS accepted.
+    admitted: BTreeSet<String>,
+    /// Whether one of the newcomers that are not in a group yet is known to be refused.
+    one_is_bad: bool,
 }
 
 /// Newcomers that are tried together.
@@ -195,15 +209,25 @@ struct Sent {
     ids: Vec<Statement>,
 }
 
-/// The document as it was read, with information derived from it.
-struct Read<Id> {
+/// One sync: the document as it was read, all grants on it, and what follows from both.
+struct CurrentSync<'a, Id> {
+    grants: &'a [GrantContribution<Id>],
+    installation: &'a Installation,
+    now: Duration,
+    text: Option<&'a str>,
     document: Option<Document>,
     held: Held,
     asked: Vec<GrantContribution<Id>>,
     /// Whether there is something to revoke.
     revokes: bool,
     ids: BTreeSet<String>,
-    text: Option<String>,
+}
+
+impl<Id: Ord + Clone> CurrentSync<'_, Id> {
+    /// Plans the next document for the part of the contributions that the scope admits.
+    fn plan(&self, scope: &Scope) -> Plan<Id> {
+        plan_within(self.document.clone(), self.grants, scope, self.installation)
+    }
 }
 
 impl<A> Default for Search<A> {
@@ -236,18 +260,20 @@ impl<A: Clone> Search<A> {
         }
         // Grants and accounts may have changed since. Conclusions about members from earlier
         // refusals are therefore proven again, which costs one write.
-        if matches!(
-            self.phase,
-            Phase::Kept | Phase::Members(..) | Phase::Apart { .. }
-        ) {
-            (self.phase, self.last) = (Phase::Kept, None);
+        match self.phase {
+            Phase::Kept | Phase::Evidence { .. } | Phase::Members { .. } | Phase::Apart { .. } => {
+                self.phase = Phase::Kept;
+                self.last = None;
+            }
+            Phase::Whole | Phase::Newcomers(_) => {}
         }
-        (self.sent, self.searched, self.probes) = (None, false, 0);
-        let is_due = |refused: &Refused<A>| now.saturating_sub(refused.at) >= pause(refused.times);
+        self.sent = None;
+        self.searched = false;
+        self.probes = 0;
         self.retried = self
             .refused
             .iter()
-            .filter(|(_, of)| is_due(of))
+            .filter(|(_, of)| now.saturating_sub(of.at) >= pause(of.times))
             .map(|(name, _)| name.clone())
             .collect();
     }
@@ -260,20 +286,25 @@ impl<A: Clone> Search<A> {
     /// grants ask for.
     pub fn next<Id: Ord + Clone>(
         &mut self,
-        read: Option<&str>,
+        text: Option<&str>,
         grants: &[GrantContribution<Id>],
         installation: &Installation,
         now: Duration,
     ) -> Result<Next<Id>, Stop> {
-        let document = read.map(Document::parse).transpose()?;
+        let document = text.map(Document::parse).transpose()?;
         let asked = asked(document.as_ref(), grants, installation);
         // Nearly always there is no search, and none of this is needed.
         let searches = self.phase != Phase::Whole;
-        let held = match searches || !self.refused.is_empty() {
-            true => Held::of(document.as_ref(), installation),
-            false => Held::default(),
+        let held = if searches || !self.refused.is_empty() {
+            Held::of(document.as_ref(), installation)
+        } else {
+            Held::default()
         };
-        let read = Read {
+        let sync = CurrentSync {
+            grants,
+            installation,
+            now,
+            text,
             revokes: searches && !unasked(document.as_ref(), &asked, installation).is_empty(),
             held,
             ids: document
@@ -281,28 +312,15 @@ impl<A: Clone> Search<A> {
                 .flat_map(|document| shown(document, installation))
                 .map(|dead| dead.id)
                 .collect(),
-            text: read.map(String::from),
             asked,
             document,
         };
-        self.touched = now;
-        self.sent = None;
-        // An ID that is no longer shown belongs to a principal that exists. AWS has accepted the
-        // principals in the document.
-        self.ids.read(&read.ids);
-        let in_it = steps::principals(&read);
-        // AWS's answers about principals that no grant asks for no longer matter.
-        let contributions = read.asked.iter().flat_map(|grant| &grant.contributions);
-        let wanted: BTreeSet<&String> = contributions
-            .flat_map(|asked| asked.callers.principals())
-            .collect();
-        self.refused
-            .retain(|name, _| !in_it.contains(name) && wanted.contains(name));
-        if searches && !read.revokes {
+        self.forget_outdated(&sync);
+        if searches && !sync.revokes {
             self.without_ids.clear();
         }
         loop {
-            match self.step(&read, grants, installation, now) {
+            match self.step(&sync) {
                 Ok(None) => {}
                 Ok(Some(next)) => return Ok(next),
                 Err(stop) => {
@@ -315,24 +333,41 @@ impl<A: Clone> Search<A> {
         }
     }
 
+    /// Forgets what no longer holds for the document just read and for the grants.
+    fn forget_outdated<Id>(&mut self, sync: &CurrentSync<'_, Id>) {
+        self.touched = sync.now;
+        self.sent = None;
+        // An ID that is no longer shown belongs to a principal that exists. AWS has accepted the
+        // principals in the document.
+        self.ids.read(&sync.ids);
+        let accepted = steps::principals(sync);
+        // AWS's answers about principals that no grant asks for no longer matter.
+        let contributions = sync.asked.iter().flat_map(|grant| &grant.contributions);
+        let wanted: BTreeSet<&String> = contributions
+            .flat_map(|asked| asked.callers.principals())
+            .collect();
+        self.refused
+            .retain(|name, _| !accepted.contains(name) && wanted.contains(name));
+    }
+
     /// Records evidence about the principals from `Next::Ask`.
     pub fn learn(&mut self, evidence: &Evidence) {
-        if let Phase::Members(None, members) = &self.phase {
-            let of =
-                |among: &BTreeSet<String>| members.intersection(among).cloned().collect::<Vec<_>>();
-            let (suspects, good) = (of(&evidence.suspects), of(&evidence.good));
-            let unknown = members
-                .iter()
-                .filter(|name| !suspects.contains(name) && !good.contains(name))
-                .cloned();
-            let queue = suspects
-                .iter()
-                .cloned()
-                .chain(unknown)
-                .chain(good.iter().cloned());
-            let queue = queue.filter(|name| !self.cleared.contains(name)).collect();
-            self.phase = Phase::Members(Some(queue), good.into_iter().collect());
-        }
+        let Phase::Evidence { members } = &self.phase else {
+            return;
+        };
+        let suspects: BTreeSet<String> = members & &evidence.suspects;
+        let good: BTreeSet<String> = members & &evidence.good;
+        let unknown = members
+            .iter()
+            .filter(|name| !suspects.contains(*name) && !good.contains(*name));
+        let queue = suspects
+            .iter()
+            .chain(unknown)
+            .chain(&good)
+            .filter(|name| !self.cleared.contains(*name))
+            .cloned()
+            .collect();
+        self.phase = Phase::Members { queue, good };
     }
 
     /// Records that AWS accepted the write. Returns whether the sync is complete.
@@ -365,7 +400,7 @@ impl<A: Clone> Search<A> {
             Phase::Kept => self.phase = Phase::newcomers([], as_it_was && self.last.is_some()),
             // The member that was left out is tried by itself at once: it is either proven to be
             // refused, or added back.
-            Phase::Members(..) => {
+            Phase::Evidence { .. } | Phase::Members { .. } => {
                 self.phase = Phase::newcomers(without.map(|name| Group::of([name].into())), false)
             }
             Phase::Apart { .. } => {
@@ -378,9 +413,7 @@ impl<A: Clone> Search<A> {
                     false,
                 );
             }
-            Phase::Newcomers {
-                groups, admitted, ..
-            } => steps::taken(groups, admitted, true),
+            Phase::Newcomers(newcomers) => newcomers.admit(true),
         }
         false
     }
@@ -397,10 +430,11 @@ impl<A: Clone> Search<A> {
         match &mut self.phase {
             Phase::Whole if self.searched => self.block(By::Unknown, now),
             Phase::Whole => self.phase = Phase::Kept,
-            Phase::Members(..) => self.cleared.extend(without),
-            Phase::Newcomers { groups, .. } => {
-                if let Some(group) = groups.last_mut() {
-                    (group.one_is_bad, group.was_tried) = (true, true);
+            Phase::Evidence { .. } | Phase::Members { .. } => self.cleared.extend(without),
+            Phase::Newcomers(newcomers) => {
+                if let Some(group) = newcomers.groups.last_mut() {
+                    group.one_is_bad = true;
+                    group.was_tried = true;
                 }
             }
             // The next step depends on the document.
@@ -470,7 +504,9 @@ impl<A: Clone> Search<A> {
 
     /// Ends the search.
     fn rest(&mut self) {
-        (self.phase, self.last, self.sent) = (Phase::Whole, None, None);
+        self.phase = Phase::Whole;
+        self.last = None;
+        self.sent = None;
         self.without_ids.clear();
     }
 }

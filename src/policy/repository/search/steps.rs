@@ -1,17 +1,30 @@
 //! The steps of the search: they decide which document is next.
 
 use super::*;
-use crate::policy::repository::scope::{Growth, Scope, limited};
+use crate::policy::repository::Contribution;
+use crate::policy::repository::scope::{Growth, limited};
 use crate::policy::repository::suspects::{Why, ids_are_removable, suspects};
-use crate::policy::repository::{Contribution, plan_within};
 
 impl Phase {
     pub(super) fn newcomers(groups: impl IntoIterator<Item = Group>, one_is_bad: bool) -> Self {
-        let groups = groups.into_iter().collect();
-        Self::Newcomers {
-            groups,
+        Self::Newcomers(Newcomers {
+            groups: groups.into_iter().collect(),
             admitted: BTreeSet::new(),
             one_is_bad,
+        })
+    }
+}
+
+impl Newcomers {
+    /// Moves the group that is next to the admitted principals. `by_writing` says whether AWS
+    /// accepted it in a write.
+    pub(super) fn admit(&mut self, by_writing: bool) {
+        let Some(group) = self.groups.pop() else {
+            return;
+        };
+        self.admitted.extend(group.who);
+        if let Some(next) = self.groups.last_mut() {
+            next.one_is_bad |= group.or_of_the_next && by_writing;
         }
     }
 }
@@ -41,220 +54,239 @@ impl Group {
     }
 }
 
-/// Moves the group on top of the stack to the admitted principals. `by_writing` says whether AWS
-/// accepted it in a write.
-pub(super) fn taken(groups: &mut Vec<Group>, admitted: &mut BTreeSet<String>, by_writing: bool) {
-    let Some(group) = groups.pop() else { return };
-    admitted.extend(group.who);
-    if let Some(next) = groups.last_mut() {
-        next.one_is_bad |= group.or_of_the_next && by_writing;
-    }
-}
-
 impl<A: Clone> Search<A> {
     /// Takes one step. Returns `None` if the step only changed the state of the search.
     pub(super) fn step<Id: Ord + Clone>(
         &mut self,
-        read: &Read<Id>,
-        grants: &[GrantContribution<Id>],
-        installation: &Installation,
-        now: Duration,
+        sync: &CurrentSync<'_, Id>,
     ) -> Result<Option<Next<Id>>, Stop> {
-        let plan = |scope: &Scope| plan_within(read.document.clone(), grants, scope, installation);
-        let without: BTreeSet<String> = self
-            .refused
-            .keys()
-            .filter(|name| !self.retried.contains(*name))
-            .cloned()
-            .collect();
-        let whole = Scope {
-            without: without.clone(),
-            ..Scope::default()
-        };
         let kept = Scope {
-            without: without.clone(),
+            without: self
+                .refused
+                .keys()
+                .filter(|name| !self.retried.contains(*name))
+                .cloned()
+                .collect(),
             growth: Growth::Only(BTreeSet::new()),
             without_ids: self.without_ids.clone(),
         };
         match self.phase.clone() {
-            Phase::Whole => {
-                let whole = plan(&whole);
-                if whole.change == PolicyUpdate::None {
-                    self.blocked = None;
-                    self.rest();
-                    return Ok(Some(Next::Done(Box::new(whole))));
-                }
-                if !self.searched {
-                    self.fingerprint = hash(&(&read.text, text(&written(&whole))));
-                }
-                let waits = |blocked: &Blocked<A>| {
-                    blocked.fingerprint == self.fingerprint
-                        && now.saturating_sub(blocked.at) < pause(blocked.times)
-                };
-                if self.blocked.as_ref().is_some_and(waits) {
-                    return Ok(Some(Next::Done(Box::new(plan(&kept)))));
-                }
-                let send = self.send(whole, read, grants, installation, Left::default())?;
-                Ok(Some(send))
-            }
-            Phase::Kept => {
-                let plan = plan(&kept);
-                let document = written(&plan);
-                if read.document.is_none() && document.is_none() {
-                    self.phase = Phase::newcomers([], self.last.is_some());
-                } else if self.was_refused_before(document.as_ref()) {
-                    self.without_any_newcomer(read, installation, now);
-                } else {
-                    return self
-                        .send(plan, read, grants, installation, Left::default())
-                        .map(Some);
-                }
-                Ok(None)
-            }
-            Phase::Members(None, members) => Ok(Some(Next::Ask(members))),
-            Phase::Members(Some(queue), good) => {
-                let next = queue
-                    .iter()
-                    .find(|name| !self.cleared.contains(*name))
-                    .filter(|_| self.probes < PROBES);
-                let Some(name) = next.cloned() else {
-                    self.no_single_member(
-                        read,
-                        good,
-                        queue.iter().all(|name| self.cleared.contains(name)),
-                        now,
-                    );
-                    return Ok(None);
-                };
-                self.probes += 1;
-                let scope = Scope {
-                    without: with(&without, [name.clone()]),
-                    ..kept
-                };
-                let left = Left {
-                    one: Some(name.clone()),
-                    ..Left::default()
-                };
-                let plan = plan(&scope);
-                if self.was_refused_before(written(&plan).as_ref()) {
-                    self.cleared.insert(name);
-                    return Ok(None);
-                }
-                self.send(plan, read, grants, installation, left).map(Some)
-            }
-            Phase::Apart { good } => {
-                let aside: BTreeSet<String> = members(read).difference(&good).cloned().collect();
-                let scope = Scope {
-                    without: with(&without, aside.iter().cloned()),
-                    ..kept
-                };
-                let plan = plan(&scope);
-                if !read.revokes {
-                    self.rest();
-                } else if !self.was_refused_before(written(&plan).as_ref()) {
-                    let left = Left {
-                        set_aside: aside,
-                        ..Left::default()
-                    };
-                    return self.send(plan, read, grants, installation, left).map(Some);
-                } else if good.is_empty() {
-                    self.block(self.others(read, installation), now);
-                } else {
-                    self.phase = Phase::Apart {
-                        good: BTreeSet::new(),
-                    };
-                }
-                Ok(None)
-            }
-            Phase::Newcomers {
-                mut groups,
-                mut admitted,
-                one_is_bad,
-            } => {
-                let Some(group) = groups.last().cloned() else {
-                    let mut who = self.newcomers(read, &without);
-                    who.retain(|name| !admitted.contains(name));
-                    if who.is_empty() {
-                        (self.phase, self.searched) = (Phase::Whole, true);
-                        self.retried.clear();
-                    } else {
-                        groups.push(Group {
-                            one_is_bad,
-                            ..Group::of(who)
-                        });
-                        self.phase = Phase::Newcomers {
-                            groups,
-                            admitted,
-                            one_is_bad: false,
-                        };
-                    }
-                    return Ok(None);
-                };
-                let scope = Scope {
-                    growth: Growth::Only(with(&admitted, group.who.iter().cloned())),
-                    ..kept
-                };
-                let plan = plan(&scope);
-                if group.one_is_bad {
-                    groups.pop();
-                    match group.who.len() {
-                        0 => {}
-                        // AWS accepts this principal in the current document, so it is not refused
-                        // by itself and must not lose access. Its growth is tried. If AWS refuses
-                        // the growth, the other groups are tried first.
-                        1 if !group.who.is_disjoint(&principals(read)) => {
-                            let is_stuck = |group: &Group| group.was_tried && group.one_is_bad;
-                            if !group.was_tried {
-                                groups.push(Group {
-                                    one_is_bad: false,
-                                    ..group
-                                });
-                            } else if groups.iter().all(is_stuck) {
-                                self.block(By::Unknown, now);
-                                return Ok(None);
-                            } else {
-                                groups.insert(
-                                    0,
-                                    Group {
-                                        or_of_the_next: false,
-                                        ..group
-                                    },
-                                );
-                            }
-                        }
-                        1 => group.who.into_iter().for_each(|name| self.refuse(name)),
-                        _ => groups.extend(group.halves()),
-                    }
-                } else if plan.change == PolicyUpdate::None {
-                    taken(&mut groups, &mut admitted, false);
-                } else {
-                    return self
-                        .send(plan, read, grants, installation, Left::default())
-                        .map(Some);
-                }
-                self.phase = Phase::Newcomers {
-                    groups,
-                    admitted,
-                    one_is_bad,
-                };
-                Ok(None)
-            }
+            Phase::Whole => self.step_whole(sync, &kept).map(Some),
+            Phase::Kept => self.step_kept(sync, &kept),
+            Phase::Evidence { members } => Ok(Some(Next::Ask(members))),
+            Phase::Members { queue, good } => self.step_members(sync, kept, &queue, good),
+            Phase::Apart { good } => self.step_apart(sync, kept, &good),
+            Phase::Newcomers(newcomers) => self.step_newcomers(sync, kept, newcomers),
         }
+    }
+
+    /// Writes everything that is asked for, unless AWS has refused just that a moment ago.
+    fn step_whole<Id: Ord + Clone>(
+        &mut self,
+        sync: &CurrentSync<'_, Id>,
+        kept: &Scope,
+    ) -> Result<Next<Id>, Stop> {
+        let whole = sync.plan(&Scope {
+            without: kept.without.clone(),
+            ..Scope::default()
+        });
+        if whole.change == PolicyUpdate::None {
+            self.blocked = None;
+            self.rest();
+            return Ok(Next::Done(Box::new(whole)));
+        }
+        if !self.searched {
+            self.fingerprint = hash(&(sync.text, text(written(&whole).as_ref())));
+        }
+        let waits = self.blocked.as_ref().is_some_and(|blocked| {
+            blocked.fingerprint == self.fingerprint
+                && sync.now.saturating_sub(blocked.at) < pause(blocked.times)
+        });
+        if waits {
+            return Ok(Next::Done(Box::new(sync.plan(kept))));
+        }
+        self.send(sync, whole, Left::default())
+    }
+
+    /// Writes what the document grants already and that is still asked for.
+    fn step_kept<Id: Ord + Clone>(
+        &mut self,
+        sync: &CurrentSync<'_, Id>,
+        kept: &Scope,
+    ) -> Result<Option<Next<Id>>, Stop> {
+        let plan = sync.plan(kept);
+        let document = written(&plan);
+        if sync.document.is_none() && document.is_none() {
+            self.phase = Phase::newcomers([], self.last.is_some());
+        } else if self.was_refused_before(document.as_ref()) {
+            self.without_any_newcomer(sync);
+        } else {
+            return self.send(sync, plan, Left::default()).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// Writes the same without one member.
+    fn step_members<Id: Ord + Clone>(
+        &mut self,
+        sync: &CurrentSync<'_, Id>,
+        kept: Scope,
+        queue: &VecDeque<String>,
+        good: BTreeSet<String>,
+    ) -> Result<Option<Next<Id>>, Stop> {
+        let next = queue
+            .iter()
+            .find(|name| !self.cleared.contains(*name))
+            .filter(|_| self.probes < PROBES);
+        let Some(name) = next else {
+            let all_tried = queue.iter().all(|name| self.cleared.contains(name));
+            self.no_single_member(sync, good, all_tried);
+            return Ok(None);
+        };
+        self.probes += 1;
+        let plan = sync.plan(&Scope {
+            without: with(&kept.without, [name.clone()]),
+            ..kept
+        });
+        if self.was_refused_before(written(&plan).as_ref()) {
+            self.cleared.insert(name.clone());
+            return Ok(None);
+        }
+        let left = Left {
+            one: Some(name.clone()),
+            ..Left::default()
+        };
+        self.send(sync, plan, left).map(Some)
+    }
+
+    /// Writes a revocation with only the members that are known to be good.
+    fn step_apart<Id: Ord + Clone>(
+        &mut self,
+        sync: &CurrentSync<'_, Id>,
+        kept: Scope,
+        good: &BTreeSet<String>,
+    ) -> Result<Option<Next<Id>>, Stop> {
+        let set_aside: BTreeSet<String> = &members(sync) - good;
+        let plan = sync.plan(&Scope {
+            without: with(&kept.without, set_aside.iter().cloned()),
+            ..kept
+        });
+        if !sync.revokes {
+            self.rest();
+        } else if !self.was_refused_before(written(&plan).as_ref()) {
+            let left = Left {
+                set_aside,
+                ..Left::default()
+            };
+            return self.send(sync, plan, left).map(Some);
+        } else if good.is_empty() {
+            self.block(self.others(sync), sync.now);
+        } else {
+            self.phase = Phase::Apart {
+                good: BTreeSet::new(),
+            };
+        }
+        Ok(None)
+    }
+
+    /// Writes the next group of newcomers, or divides it if one of them is known to be refused.
+    fn step_newcomers<Id: Ord + Clone>(
+        &mut self,
+        sync: &CurrentSync<'_, Id>,
+        kept: Scope,
+        mut newcomers: Newcomers,
+    ) -> Result<Option<Next<Id>>, Stop> {
+        let Some(group) = newcomers.groups.last().cloned() else {
+            self.group_newcomers(sync, &kept.without, newcomers);
+            return Ok(None);
+        };
+        if group.one_is_bad {
+            newcomers.groups.pop();
+            self.divide(sync, group, newcomers);
+            return Ok(None);
+        }
+        let plan = sync.plan(&Scope {
+            growth: Growth::Only(with(&newcomers.admitted, group.who)),
+            ..kept
+        });
+        if plan.change != PolicyUpdate::None {
+            return self.send(sync, plan, Left::default()).map(Some);
+        }
+        newcomers.admit(false);
+        self.phase = Phase::Newcomers(newcomers);
+        Ok(None)
+    }
+
+    /// Makes one group of all newcomers that were not tried yet. The search ends if there are none.
+    fn group_newcomers<Id: Clone>(
+        &mut self,
+        sync: &CurrentSync<'_, Id>,
+        without: &BTreeSet<String>,
+        mut newcomers: Newcomers,
+    ) {
+        let mut who = self.newcomers(sync, without);
+        who.retain(|name| !newcomers.admitted.contains(name));
+        if who.is_empty() {
+            self.phase = Phase::Whole;
+            self.searched = true;
+            self.retried.clear();
+            return;
+        }
+        newcomers.groups.push(Group {
+            one_is_bad: newcomers.one_is_bad,
+            ..Group::of(who)
+        });
+        newcomers.one_is_bad = false;
+        self.phase = Phase::Newcomers(newcomers);
+    }
+
+    /// Divides a group, taken from the stack, of which one is known to be refused. The last one of
+    /// such a group is refused.
+    fn divide<Id>(&mut self, sync: &CurrentSync<'_, Id>, group: Group, mut newcomers: Newcomers) {
+        match group.who.len() {
+            0 => {}
+            // AWS accepts this principal in the current document, so it is not refused by itself
+            // and must not lose access. Its growth is tried. If AWS refuses the growth, the other
+            // groups are tried first.
+            1 if !group.who.is_disjoint(&principals(sync)) => {
+                if !group.was_tried {
+                    newcomers.groups.push(Group {
+                        one_is_bad: false,
+                        ..group
+                    });
+                } else if newcomers
+                    .groups
+                    .iter()
+                    .all(|other| other.was_tried && other.one_is_bad)
+                {
+                    self.block(By::Unknown, sync.now);
+                    return;
+                } else {
+                    newcomers.groups.insert(
+                        0,
+                        Group {
+                            or_of_the_next: false,
+                            ..group
+                        },
+                    );
+                }
+            }
+            1 => group.who.into_iter().for_each(|name| self.refuse(name)),
+            _ => newcomers.groups.extend(group.halves()),
+        }
+        self.phase = Phase::Newcomers(newcomers);
     }
 
     /// Returns a plan's document for writing, if the rule allows it.
     fn send<Id: Ord + Clone>(
         &mut self,
+        sync: &CurrentSync<'_, Id>,
         plan: Plan<Id>,
-        read: &Read<Id>,
-        grants: &[GrantContribution<Id>],
-        installation: &Installation,
         left: Left,
     ) -> Result<Next<Id>, Stop> {
-        let document = written(&plan);
         // A principal that AWS accepts in the document just read is not refused by itself, whatever
         // was concluded before.
-        let accepted = principals(read);
+        let accepted = principals(sync);
         let refused = self
             .refused
             .keys()
@@ -267,22 +299,22 @@ impl<A: Clone> Search<A> {
             set_aside: &left.set_aside,
         };
         let write = checked(
-            read.document.as_ref(),
-            document,
-            grants,
+            sync.document.as_ref(),
+            written(&plan),
+            sync.grants,
             losing,
-            installation,
+            sync.installation,
         )?;
-        let document = write.document();
-        let principals = document
+        let named = write
+            .document()
             .into_iter()
-            .flat_map(|document| &document.statements);
+            .flat_map(|document| &document.statements)
+            .flat_map(Statement::aws_principals)
+            .map(String::from)
+            .collect();
         self.sent = Some(Sent {
-            document: text(&document.cloned()),
-            named: principals
-                .flat_map(Statement::aws_principals)
-                .map(String::from)
-                .collect(),
+            document: text(write.document()),
+            named,
             without: left.one,
             set_aside: left.set_aside,
             ids: plan.without_ids.clone(),
@@ -291,7 +323,7 @@ impl<A: Clone> Search<A> {
     }
 
     fn was_refused_before(&self, document: Option<&Document>) -> bool {
-        let text = text(&document.cloned());
+        let text = text(document);
         self.last
             .as_ref()
             .is_some_and(|(_, refused)| *refused == text)
@@ -299,19 +331,14 @@ impl<A: Clone> Search<A> {
 
     /// Handles a refusal of the document without newcomers: foreign statements or members are at
     /// fault.
-    fn without_any_newcomer<Id: Clone>(
-        &mut self,
-        read: &Read<Id>,
-        installation: &Installation,
-        now: Duration,
-    ) {
-        let others = self.others(read, installation);
-        let proven = self.ids.refused(&read.ids, now) == read.ids;
-        let removable = read
+    fn without_any_newcomer<Id: Clone>(&mut self, sync: &CurrentSync<'_, Id>) {
+        let others = self.others(sync);
+        let proven = self.ids.refused(&sync.ids, sync.now) == sync.ids;
+        let removable = sync
             .document
             .as_ref()
-            .is_some_and(|document| ids_are_removable(document, installation));
-        let members = members(read);
+            .is_some_and(|document| ids_are_removable(document, sync.installation));
+        let members = members(sync);
         self.searched = true;
         // An ID that is shown in place of a principal is a fact. Every other suspicion is a guess,
         // for which a revocation does not wait.
@@ -324,56 +351,54 @@ impl<A: Clone> Search<A> {
         );
         match &others {
             By::Foreign(_)
-                if !read.ids.is_empty()
+                if !sync.ids.is_empty()
                     && self.without_ids.is_empty()
-                    && read.revokes
+                    && sync.revokes
                     && proven
                     && removable =>
             {
-                self.without_ids = read.ids.clone();
+                self.without_ids = sync.ids.clone();
             }
-            By::Foreign(_) if !is_guess || !read.revokes => self.block(others, now),
-            _ if members.is_empty() => self.block(others, now),
+            By::Foreign(_) if !is_guess || !sync.revokes => self.block(others, sync.now),
+            _ if members.is_empty() => self.block(others, sync.now),
             _ => {
                 if self.cleared_of != members {
-                    (self.cleared, self.cleared_of) = (BTreeSet::new(), members.clone());
+                    self.cleared.clear();
+                    self.cleared_of = members.clone();
                 }
-                self.phase = Phase::Members(None, members);
+                self.phase = Phase::Evidence { members };
             }
         }
     }
 
     /// Returns foreign statements as the cause, with the statement that is likely at fault.
-    fn others<Id>(&self, read: &Read<Id>, installation: &Installation) -> By {
-        let suspects = read
+    fn others<Id>(&self, sync: &CurrentSync<'_, Id>) -> By {
+        let suspects = sync
             .document
             .as_ref()
-            .map(|document| suspects(document, installation))
+            .map(|document| suspects(document, sync.installation))
             .unwrap_or_default();
-        let still_there = |suspect: &Suspect| match &suspect.why {
-            Why::Gone(id) => !self.without_ids.contains(id),
-            Why::Action(_) | Why::Element(_) => true,
-        };
         suspects
             .into_iter()
-            .find(still_there)
+            .find(|suspect| match &suspect.why {
+                Why::Gone(id) => !self.without_ids.contains(id),
+                Why::Action(_) | Why::Element(_) => true,
+            })
             .map_or(By::SomeForeign, By::Foreign)
     }
 
     /// Handles the case that no member by itself is at fault, as far as members were tried.
     fn no_single_member<Id: Clone>(
         &mut self,
-        read: &Read<Id>,
+        sync: &CurrentSync<'_, Id>,
         good: BTreeSet<String>,
         all_tried: bool,
-        now: Duration,
     ) {
-        if read.revokes {
+        if sync.revokes {
             self.phase = Phase::Apart { good };
             return;
         }
-        let likely = members(read).difference(&good).cloned().collect();
-        self.block(By::Members(likely), now);
+        self.block(By::Members(&members(sync) - &good), sync.now);
         if all_tried {
             self.cleared.clear();
         }
@@ -383,25 +408,19 @@ impl<A: Clone> Search<A> {
     /// be refused.
     fn newcomers<Id: Clone>(
         &self,
-        read: &Read<Id>,
+        sync: &CurrentSync<'_, Id>,
         without: &BTreeSet<String>,
     ) -> BTreeSet<String> {
-        let asked = read.asked.iter().flat_map(|grant| &grant.contributions);
-        let grows = |Contribution { actions, callers }: &Contribution| {
-            let missing = |one: &crate::policy::principals::PrincipalSet| {
-                read.held.allowed().actions(actions, one).len() < actions.len()
-            };
-            callers
-                .each()
-                .into_iter()
-                .filter(missing)
-                .flat_map(|one| one.principals().clone())
-                .collect::<Vec<_>>()
-        };
-        asked
-            .flat_map(grows)
-            .filter(|name| !without.contains(name))
-            .collect()
+        let mut found = BTreeSet::new();
+        let asked = sync.asked.iter().flat_map(|grant| &grant.contributions);
+        for Contribution { actions, callers } in asked {
+            for one in callers.each() {
+                if sync.held.allowed().actions(actions, &one).len() < actions.len() {
+                    found.extend(one.principals() - without);
+                }
+            }
+        }
+        found
     }
 }
 
@@ -416,12 +435,12 @@ struct Left {
 }
 
 /// Returns the principals that the document names for access that is still asked for.
-fn members<Id: Clone>(read: &Read<Id>) -> BTreeSet<String> {
+fn members<Id: Clone>(sync: &CurrentSync<'_, Id>) -> BTreeSet<String> {
     let scope = Scope {
         growth: Growth::Only(BTreeSet::new()),
         ..Scope::default()
     };
-    let kept = limited(&read.asked, &scope, &read.held);
+    let kept = limited(&sync.asked, &scope, &sync.held);
     let contributions = kept.iter().flat_map(|grant| &grant.contributions);
     contributions
         .flat_map(|kept| kept.callers.principals())
@@ -431,8 +450,8 @@ fn members<Id: Clone>(read: &Read<Id>) -> BTreeSet<String> {
 }
 
 /// Returns the principals that our statements in the document name, and that AWS has accepted.
-pub(super) fn principals<Id>(read: &Read<Id>) -> BTreeSet<String> {
-    read.held
+pub(super) fn principals<Id>(sync: &CurrentSync<'_, Id>) -> BTreeSet<String> {
+    sync.held
         .allowed()
         .parts()
         .iter()
@@ -450,11 +469,8 @@ fn written<Id>(plan: &Plan<Id>) -> Option<Document> {
     }
 }
 
-fn text(document: &Option<Document>) -> String {
-    document
-        .as_ref()
-        .map(Document::to_string)
-        .unwrap_or_default()
+fn text(document: Option<&Document>) -> String {
+    document.map(Document::to_string).unwrap_or_default()
 }
 
 fn with(some: &BTreeSet<String>, more: impl IntoIterator<Item = String>) -> BTreeSet<String> {
