@@ -114,6 +114,7 @@ impl Sweep {
     }
 }
 
+/// Runs the operator until it is told to stop.
 pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let Arguments {
         resync_interval,
@@ -133,8 +134,8 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let endpoint = otlp_endpoint.filter(|endpoint| !endpoint.is_empty());
-    let traces = endpoint
+    let traces = otlp_endpoint
+        .filter(|endpoint| !endpoint.is_empty())
         .map(|endpoint| Traces::to(&endpoint, runtime.handle()))
         .transpose()?;
     logs::start(log_format, &log_level, traces.as_ref())?;
@@ -163,15 +164,16 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(traces) = traces {
         traces.end();
     }
-    // What is still computed is of no use any more.
+    // The results of running computations are no longer needed.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
 }
 
-/// An interval of at least a second: less would be a hot loop.
+/// Parses an interval of at least a second. A shorter one would cause a hot loop.
 fn interval(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    (duration >= Duration::from_secs(1))
-        .then_some(duration)
-        .ok_or_else(|| "must be at least 1s".into())
+    if duration < Duration::from_secs(1) {
+        return Err("must be at least 1s".into());
+    }
+    Ok(duration)
 }

@@ -4,6 +4,8 @@
 
 mod reference;
 
+use super::io::write_into;
+use super::terminal::print;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -29,28 +31,22 @@ pub struct Arguments {
     reference: bool,
 }
 
+/// Prints or writes the definitions, or prints their reference.
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.reference {
-        return Ok(super::terminal::print(&reference::markdown(&[
-            CrossAccountRegistryGrant::crd(),
-            AWSAccount::crd(),
-        ])?)?);
+        let definitions = [CrossAccountRegistryGrant::crd(), AWSAccount::crd()];
+        return Ok(print(&reference::markdown(&definitions)?)?);
     }
     for (name, yaml) in documents()? {
         match &arguments.output_dir {
-            Some(folder) => {
-                let file = folder.join(name);
-                std::fs::create_dir_all(folder)
-                    .and_then(|()| std::fs::write(&file, yaml))
-                    .map_err(|error| format!("--output-dir: {}: {error}", file.display()))?;
-            }
+            Some(folder) => write_into(folder, &name, &yaml)?,
             None => print!("---\n{yaml}"),
         }
     }
     Ok(())
 }
 
-/// File names and YAML of both definitions.
+/// Returns the file names and YAML of both definitions.
 fn documents() -> Result<Vec<(String, String)>, Box<dyn Error>> {
     [AWSAccount::crd(), CrossAccountRegistryGrant::crd()]
         .into_iter()

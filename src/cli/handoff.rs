@@ -1,7 +1,10 @@
 //! `registry-grants handoff`: what an account's admin adds by hand, where the operator does not
 //! write.
 //!
+//! - `select`: selects the account, and the grants that concern it.
+//! - `validated`: validates a grant as if the account were managed.
 //! - `gather`: collects the documents for one account from the grants.
+//! - `model`: the documents, before they are printed.
 //! - `shell`: AWS CLI commands.
 //! - `cloudformation`: a CloudFormation template.
 //! - `terraform`: Terraform's HCL.
@@ -9,13 +12,16 @@
 
 mod cloudformation;
 mod gather;
+mod model;
+mod select;
 mod shell;
 mod terraform;
 #[cfg(test)]
 mod tests;
+mod validated;
 mod value;
 
-use super::iam_policy::print::pretty;
+use super::json::pretty;
 use super::manifests::Sources;
 use super::terminal::print;
 use crate::grant::AccountId;
@@ -41,7 +47,7 @@ Examples:
   registry-grants handoff -f accounts.yaml -f grants/ --account 111111111111 \\
     --format cli > registry.sh";
 
-/// `Command::Handoff` says what it does.
+/// Arguments of the subcommand, which `Command::Handoff` describes.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
@@ -65,7 +71,7 @@ pub struct Arguments {
     format: Format,
 }
 
-/// How it is printed.
+/// The output format.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     Json,
@@ -74,6 +80,7 @@ enum Format {
     Terraform,
 }
 
+/// Prints the handoff.
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let Arguments {
         sources,
@@ -82,10 +89,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         format,
     } = arguments;
     let files = sources.read()?;
-    files
-        .notes
-        .iter()
-        .for_each(|note| eprintln!("registry-grants: {note}"));
+    files.print_notes();
     let handoff = gather::gather(&files, account.as_ref(), installation.as_ref())?;
     let text = match format {
         Format::Json => pretty(&value::of(&handoff)),

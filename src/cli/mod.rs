@@ -11,7 +11,9 @@
 //! - `completions`: prints a shell completion script.
 //! - `manifests`: reads grants, accounts and namespaces from files.
 //! - `policy_diff`: prints the differences between policy documents.
-//! - `terminal`: text that is safe for a terminal.
+//! - `json`: prints JSON for people.
+//! - `io`: reads files and standard input.
+//! - `terminal`: prints text that is safe for a terminal.
 
 mod completions;
 mod controller;
@@ -20,6 +22,8 @@ mod explain;
 mod graph;
 mod handoff;
 mod iam_policy;
+mod io;
+mod json;
 mod manifests;
 mod plan;
 mod policy;
@@ -27,8 +31,10 @@ mod policy_diff;
 mod terminal;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
+use terminal::note;
 
 /// Lets workloads of one AWS account push to and pull from another account's private ECR
 /// repositories, without keys.
@@ -79,23 +85,24 @@ enum Command {
     IamPolicy(iam_policy::Arguments),
 }
 
-/// By what name kubectl calls a program for `kubectl registry-grants`: in a plugin's file name, `_`
-/// stands for the `-` of a command.
+/// The program that kubectl runs for `kubectl registry-grants`: in a plugin's file name, `_` stands
+/// for the `-` of a command.
 const PLUGIN: &str = "kubectl-registry_grants";
 
-/// The command line, with usage texts as it was called.
+/// Returns the command line, whose usage texts begin with the name that the program was called by.
 fn program() -> clap::Command {
     let called = std::env::args_os().next().unwrap_or_default();
-    match Path::new(&called)
+    let is_plugin = Path::new(&called)
         .file_stem()
-        .is_some_and(|name| name == PLUGIN)
-    {
-        true => Arguments::command().bin_name("kubectl registry-grants"),
-        false => Arguments::command(),
+        .is_some_and(|name| name == PLUGIN);
+    if is_plugin {
+        Arguments::command().bin_name("kubectl registry-grants")
+    } else {
+        Arguments::command()
     }
 }
 
-/// Runs what the arguments ask for.
+/// Runs the subcommand that the arguments name.
 pub fn main() -> ExitCode {
     let arguments = match program()
         .try_get_matches()
@@ -103,8 +110,8 @@ pub fn main() -> ExitCode {
     {
         Ok(arguments) => arguments,
         Err(help_or_mistake) => {
-            // Not clap's own 2 for a mistake: that is `policy diff`'s answer. What cannot be
-            // printed cannot be reported either.
+            // Not clap's status 2, which means that `policy diff` found a difference. If printing
+            // fails, nothing can be reported either.
             let _ = help_or_mistake.print();
             return if help_or_mistake.use_stderr() {
                 ExitCode::FAILURE
@@ -118,10 +125,18 @@ pub fn main() -> ExitCode {
         Command::Controller(_) | Command::Explain(_) | Command::Plan(_)
     );
     if asks_aws && let Err(why) = crate::aws::ca_bundle::check() {
-        eprintln!("registry-grants: {why}");
+        note(why);
         return ExitCode::FAILURE;
     }
-    let result = match arguments.command {
+    let result = run(arguments.command);
+    result.unwrap_or_else(|error| {
+        note(error);
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
         Command::Completions(arguments) => {
             completions::run(&arguments, program()).map(|()| ExitCode::SUCCESS)
         }
@@ -133,9 +148,13 @@ pub fn main() -> ExitCode {
         Command::IamPolicy(arguments) => iam_policy::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Policy(command) => policy::run(&command),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("registry-grants: {error}");
-        ExitCode::FAILURE
-    })
+    }
+}
+
+/// Runs a future of a subcommand that makes only a few calls.
+fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(future))
 }

@@ -4,11 +4,12 @@
 
 mod output;
 
+use super::block_on;
 use super::manifests::{Files, Sources};
-use super::terminal::print;
+use super::terminal::{note, print};
 use crate::api::conditions::Reason;
 use crate::controller::plan::{GrantPlan, Manifests, plan_grants};
-use crate::grant::AccountLookup as _;
+use crate::grant::{AccountLookup as _, GrantName};
 use crate::policy::Installation;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -36,7 +37,7 @@ Examples:
   # In a pipeline:
   registry-grants plan -f manifests/ --output json > plan.json";
 
-/// `Command::Plan` says what it does.
+/// Arguments of the subcommand, which `Command::Plan` describes.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
@@ -86,16 +87,17 @@ impl Color {
             Self::Always => true,
             Self::Never => false,
             Self::Auto => {
-                let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-                std::io::stdout().is_terminal() && !unwanted
+                let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                std::io::stdout().is_terminal() && !no_color
             }
         }
     }
 }
 
-/// There is something to do.
+/// Exit status if there are changes.
 const CHANGES: u8 = 2;
 
+/// Prints the plan.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let Arguments {
         sources,
@@ -109,34 +111,30 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         return Err("which grants? Give files with -f; `-` is standard input".into());
     }
     let files = sources.read()?;
-    files
-        .notes
-        .iter()
-        .for_each(|note| eprintln!("registry-grants: {note}"));
+    files.print_notes();
     if files.grants.is_empty() {
         return Err("there is no CrossAccountRegistryGrant in the files".into());
     }
     let installation = installation.clone().unwrap_or_else(|| {
-        eprintln!("registry-grants: no --installation: this is the plan of an operator that has made nothing yet");
+        note("no --installation: this is the plan of an operator that has made nothing yet");
         Installation::of_cluster("")
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     let invalid = files.invalid.clone();
-    let mut plans = runtime.block_on(plan_grants(
+    let mut plans = block_on(plan_grants(
         manifests(files, *complete),
         &installation,
         *aws_call_timeout,
-    ));
+    ))?;
     for GrantPlan {
         grant, problems, ..
     } in &mut plans
     {
-        let known = problems
+        let is_known = problems
             .iter()
             .any(|problem| problem.reason == Reason::Invalid);
-        problems.extend(invalid.get(grant).filter(|_| !known).cloned());
+        if !is_known {
+            problems.extend(invalid.get(grant).cloned());
+        }
     }
     print(&match output {
         Output::Text => output::text(&plans, color.is_on()),
@@ -146,29 +144,21 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn status(plans: &[GrantPlan]) -> ExitCode {
-    let any = |is: fn(&GrantPlan) -> bool| plans.iter().any(is);
-    match (
-        any(|plan| !plan.problems.is_empty()),
-        any(|plan| !plan.changes.is_empty()),
-    ) {
-        (true, _) => ExitCode::FAILURE,
-        (false, true) => ExitCode::from(CHANGES),
-        (false, false) => ExitCode::SUCCESS,
+    if plans.iter().any(|plan| !plan.problems.is_empty()) {
+        ExitCode::FAILURE
+    } else if plans.iter().any(|plan| !plan.changes.is_empty()) {
+        ExitCode::from(CHANGES)
+    } else {
+        ExitCode::SUCCESS
     }
 }
 
 fn manifests(files: Files, complete: bool) -> Manifests {
-    let labels = |namespace: &String| {
-        (
-            namespace.clone(),
-            files.namespace_labels(namespace).unwrap_or_default(),
-        )
-    };
-    let namespaces: BTreeMap<_, _> = files
-        .grants
-        .keys()
-        .map(|name| labels(&name.namespace))
-        .collect();
+    let mut namespaces = BTreeMap::new();
+    for GrantName { namespace, .. } in files.grants.keys() {
+        let labels = files.namespace_labels(namespace).unwrap_or_default();
+        namespaces.insert(namespace.clone(), labels);
+    }
     let Files {
         accounts,
         grants,

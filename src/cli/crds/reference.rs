@@ -1,4 +1,4 @@
-//! Every field of the resources as Markdown, from the same schema that `kubectl explain` reads.
+//! Describes every field of the resources as Markdown, from the schema that `kubectl explain` reads.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
@@ -14,7 +14,7 @@ Group `registrygrants.dev`, version `v1alpha1`. `kubectl explain carg.spec` and 
 [operations](../operations.md#reasons).
 ";
 
-/// A section for each definition, a row for each field.
+/// Returns a section for each definition, with a row for each field.
 pub fn markdown(definitions: &[CustomResourceDefinition]) -> Result<String, Box<dyn Error>> {
     let mut out = HEAD.to_owned();
     for definition in definitions {
@@ -43,18 +43,23 @@ fn rows(out: &mut String, before: &str, schema: &Value) {
     let Some(properties) = schema["properties"].as_object() else {
         return;
     };
-    let required = |name: &str| {
-        schema["required"]
-            .as_array()
-            .is_some_and(|list| list.iter().any(|one| one == name))
-    };
+    let required: Vec<&str> = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     for (name, field) in properties {
         let items = &field["items"];
         let path = format!(
             "{before}{name}{}",
             if items.is_object() { "[]" } else { "" }
         );
-        let needed = if required(name) { ", required" } else { "" };
+        let needed = if required.contains(&name.as_str()) {
+            ", required"
+        } else {
+            ""
+        };
         let _ = writeln!(
             out,
             "| `{path}` | {}{needed} | {} |",
@@ -70,27 +75,33 @@ fn rows(out: &mut String, before: &str, schema: &Value) {
 }
 
 fn type_of(field: &Value) -> String {
-    let of = |value: &Value| match (
-        value["enum"].as_array(),
-        value["type"].as_str(),
-        value["format"].as_str(),
-    ) {
-        (Some(values), _, _) => values
-            .iter()
-            .filter_map(Value::as_str)
-            .map(|value| format!("`{value}`"))
-            .collect::<Vec<_>>()
-            .join(", "),
-        (None, Some("string"), Some("date-time")) => "time".into(),
-        (None, kind, _) => kind.unwrap_or("any").to_owned(),
-    };
-    match field["items"].is_object() {
-        true => format!("list of {}", of(&field["items"])),
-        false => of(field),
+    let items = &field["items"];
+    if items.is_object() {
+        format!("list of {}", type_of_one(items))
+    } else {
+        type_of_one(field)
     }
 }
 
-/// What it is, its default and its limits.
+/// Returns the type of a field that is not a list, or of a list's items.
+fn type_of_one(field: &Value) -> String {
+    if let Some(values) = field["enum"].as_array() {
+        let values: Vec<String> = values
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|value| format!("`{value}`"))
+            .collect();
+        return values.join(", ");
+    }
+    let kind = field["type"].as_str().unwrap_or("any");
+    if kind == "string" && field["format"] == "date-time" {
+        "time".into()
+    } else {
+        kind.to_owned()
+    }
+}
+
+/// Returns the description of a field, with its default and its limits.
 fn meaning(field: &Value) -> String {
     let mut text = cell(&field["description"]);
     if !field["default"].is_null() {
@@ -104,8 +115,9 @@ fn meaning(field: &Value) -> String {
         ("minimum", "at least {}"),
         ("maximum", "at most {}"),
     ];
-    let limits = limits.iter().filter(|(key, _)| field[key].is_number());
     let limits: Vec<String> = limits
+        .iter()
+        .filter(|(key, _)| field[key].is_number())
         .map(|(key, text)| text.replace("{}", &number(&field[key])))
         .collect();
     if !limits.is_empty() {
@@ -114,12 +126,12 @@ fn meaning(field: &Value) -> String {
     text
 }
 
-/// A whole number without the point that the schema's floats have.
+/// Returns a whole number without the decimal point that the schema's floats have.
 fn number(value: &Value) -> String {
     value.to_string().trim_end_matches(".0").to_owned()
 }
 
-/// Text that stays within a table's cell.
+/// Returns text that fits into a table cell.
 fn cell(text: &Value) -> String {
     text.as_str()
         .unwrap_or_default()

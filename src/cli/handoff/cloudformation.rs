@@ -1,13 +1,16 @@
-//! A handoff as a CloudFormation template. A repository's policy cannot be in it: that belongs to
-//! the repository's own resource.
+//! A handoff as a CloudFormation template. It cannot contain repository policies, because a policy
+//! belongs to the resource of its repository.
 
-use super::super::iam_policy::print::pretty;
-use super::gather::{Handoff, HandoffRole, Permissions, unique};
-use super::value::{document, of_repositories};
+use super::model::{Handoff, HandoffRole, Permissions, unique};
+use super::value::of_repositories;
+use crate::cli::json::{document, pretty};
+use crate::policy::installation;
 use serde_json::{Map, Value, json};
 
+/// Returns the template.
+///
 /// # Errors
-/// When there is nothing that a template can make.
+/// When a template cannot create the role, or would create nothing.
 pub fn template(handoff: &Handoff) -> Result<String, String> {
     let Handoff {
         account: _,
@@ -16,19 +19,19 @@ pub fn template(handoff: &Handoff) -> Result<String, String> {
         permissions,
         repositories,
     } = handoff;
-    let mut resources = Map::new();
+    let mut resources = Resources::default();
     for (name, role) in roles {
         if role.exists {
             return Err(format!(
                 "role {name} is there, and a template would make it anew: use --format cli"
             ));
         }
-        of_role(name, role, &mut resources);
+        resources.add_role(name, role);
     }
-    let made = |role: &String| roles.contains_key(role);
-    permissions
-        .iter()
-        .for_each(|permissions| of_permissions(permissions, made, &mut resources));
+    for permissions in permissions {
+        resources.add_permissions(permissions, handoff);
+    }
+    let Resources(resources) = resources;
     if resources.is_empty() {
         return Err("there are only statements for policies that belong to resources which are there, and CloudFormation cannot add to those: use --format cli or json".into());
     }
@@ -44,95 +47,92 @@ pub fn template(handoff: &Handoff) -> Result<String, String> {
     })))
 }
 
-fn of_role(name: &str, role: &HandoffRole, resources: &mut Map<String, Value>) {
-    let HandoffRole {
-        path,
-        description,
-        trust,
-        profile,
-        longest_session,
-        boundary,
-        attached,
-        exists: _,
-    } = role;
-    let mut properties = json!({
-        "RoleName": name,
-        "Path": path,
-        "Description": description,
-        "AssumeRolePolicyDocument": document(trust),
-    });
-    let optional = [
-        ("MaxSessionDuration", longest_session.map(Value::from)),
-        ("PermissionsBoundary", boundary.clone().map(Value::from)),
-        (
-            "ManagedPolicyArns",
-            (!attached.is_empty()).then(|| json!(attached)),
-        ),
-    ];
-    for (key, value) in optional {
-        value.into_iter().for_each(|value| properties[key] = value);
+/// A template's resources, by their logical IDs.
+#[derive(Default)]
+struct Resources(Map<String, Value>);
+
+impl Resources {
+    /// Adds a resource of an IAM type.
+    fn add(&mut self, id: String, kind: &str, properties: Value) {
+        let resource = json!({"Type": format!("AWS::IAM::{kind}"), "Properties": properties});
+        self.0.insert(id, resource);
     }
-    resources.insert(
-        logical("Role", name),
-        json!({"Type": "AWS::IAM::Role", "Properties": properties}),
-    );
-    if let Some(profile) = profile {
-        resources.insert(
-            logical("InstanceProfile", name),
-            json!({"Type": "AWS::IAM::InstanceProfile", "Properties": {
+
+    fn add_role(&mut self, name: &str, role: &HandoffRole) {
+        let HandoffRole {
+            path,
+            description,
+            trust,
+            profile,
+            longest_session,
+            boundary,
+            attached,
+            exists: _,
+        } = role;
+        let mut properties = json!({
+            "RoleName": name,
+            "Path": path,
+            "Description": description,
+            "AssumeRolePolicyDocument": document(trust),
+        });
+        if let Some(seconds) = longest_session {
+            properties["MaxSessionDuration"] = json!(seconds);
+        }
+        if let Some(arn) = boundary {
+            properties["PermissionsBoundary"] = json!(arn);
+        }
+        if !attached.is_empty() {
+            properties["ManagedPolicyArns"] = json!(attached);
+        }
+        self.add(logical("Role", name), "Role", properties);
+        if let Some(profile) = profile {
+            let properties = json!({
                 "InstanceProfileName": profile,
                 "Path": path,
                 "Roles": [{"Ref": logical("Role", name)}],
-            }}),
-        );
+            });
+            self.add(
+                logical("InstanceProfile", name),
+                "InstanceProfile",
+                properties,
+            );
+        }
+    }
+
+    fn add_permissions(&mut self, permissions: &Permissions, handoff: &Handoff) {
+        let Permissions {
+            grant,
+            name,
+            document: policy,
+            roles,
+            others,
+        } = permissions;
+        let policy = document(policy);
+        for role in roles {
+            let target = if handoff.has_role(role) {
+                json!({"Ref": logical("Role", role)})
+            } else {
+                json!(role)
+            };
+            let properties =
+                json!({"PolicyName": name, "RoleName": target, "PolicyDocument": policy});
+            let id = logical("Policy", &format!("{}{role}", unique(grant, 64)));
+            self.add(id, "RolePolicy", properties);
+        }
+        if let Some(others) = others {
+            let properties = json!({
+                "ManagedPolicyName": name,
+                "Description": format!("For {others}: access to container images of another account"),
+                "PolicyDocument": policy,
+            });
+            let id = logical("ManagedPolicy", &unique(grant, 64));
+            self.add(id, "ManagedPolicy", properties);
+        }
     }
 }
 
-fn of_permissions(
-    permissions: &Permissions,
-    made: impl Fn(&String) -> bool,
-    resources: &mut Map<String, Value>,
-) {
-    let Permissions {
-        grant,
-        name,
-        document: of,
-        roles,
-        others,
-    } = permissions;
-    for role in roles {
-        let on = if made(role) {
-            json!({"Ref": logical("Role", role)})
-        } else {
-            json!(role)
-        };
-        let properties =
-            json!({"PolicyName": name, "RoleName": on, "PolicyDocument": document(of)});
-        let id = logical("Policy", &format!("{}{role}", unique(grant, 64)));
-        resources.insert(
-            id,
-            json!({"Type": "AWS::IAM::RolePolicy", "Properties": properties}),
-        );
-    }
-    if let Some(others) = others {
-        let properties = json!({
-            "ManagedPolicyName": name,
-            "Description": format!("For {others}: access to container images of another account"),
-            "PolicyDocument": document(of),
-        });
-        let id = logical("ManagedPolicy", &unique(grant, 64));
-        resources.insert(
-            id,
-            json!({"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}),
-        );
-    }
-}
-
-/// A logical ID: letters and digits alone, and different for different names.
+/// Returns a logical ID: only letters and digits, and different for different names.
 fn logical(kind: &str, name: &str) -> String {
     let readable: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-    format!(
-        "{kind}{readable}{}",
-        crate::policy::installation::hex(name, 6)
-    )
+    format!("{kind}{readable}{}", installation::hex(name, 6))
 }

@@ -1,5 +1,6 @@
 use super::gather::gather;
 use super::*;
+use crate::cli::json::document as document_value;
 use crate::cli::manifests::Files;
 use crate::grant::desired::Owner;
 use crate::grant::validate;
@@ -29,7 +30,7 @@ fn installation() -> Installation {
 /// A document without the Sids, by which alone what is handed off may differ from what the operator
 /// writes.
 fn meaning(document: &Document) -> String {
-    let mut whole = value::document(document);
+    let mut whole = document_value(document);
     let statements = whole["Statement"].as_array_mut().unwrap();
     for statement in statements {
         statement.as_object_mut().unwrap().remove("Sid");

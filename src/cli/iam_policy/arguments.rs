@@ -1,14 +1,15 @@
-//! What the command line asks for, checked.
+//! The flags, and the operator's role that they describe.
 
+use super::values::{
+    external_id, managed_policy, partition, path, policy_name, region, role_arn, role_name,
+    session_tag_key,
+};
 use crate::api::account::Partition;
 use crate::api::grant::ManagedPolicy;
 use crate::grant::operator_role::OperatorRole;
-use crate::grant::parse::{is_external_id, is_iam_name, is_path};
-use crate::grant::partition::is_region;
 use crate::grant::{AccountId, RepositoryPattern};
 use crate::policy::{Document, Installation};
 use clap::ValueEnum;
-use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
 // No line longer than 80 characters: what is wrapped cannot be copied.
@@ -38,7 +39,7 @@ Examples:
   # What the operator's own identity needs:
   registry-grants iam-policy --document operator";
 
-/// `Command::IamPolicy` says what it does.
+/// Arguments of the subcommand, which `Command::IamPolicy` describes.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
@@ -133,14 +134,14 @@ pub struct Arguments {
     output_dir: Option<PathBuf>,
 }
 
-/// What an account is.
+/// The side of grants that an account is on.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Side {
     Registry,
     Consumer,
 }
 
-/// How documents are printed.
+/// The output format.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Json,
@@ -162,7 +163,7 @@ pub enum DocumentKind {
 }
 
 impl DocumentKind {
-    /// Its key, and its file's name.
+    /// Returns the document's key, which is also its file's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Trust => "trust",
@@ -173,7 +174,7 @@ impl DocumentKind {
     }
 }
 
-/// What a template's parameters are where nothing else is said.
+/// The default values of a template's parameters.
 #[derive(Clone, Copy)]
 pub struct Defaults<'a> {
     pub operator_role_arn: Option<&'a str>,
@@ -189,7 +190,7 @@ impl Arguments {
         self.output_dir.as_deref()
     }
 
-    /// The documents asked for.
+    /// Returns the requested documents.
     pub fn kinds(&self) -> Vec<DocumentKind> {
         match (self.document, &self.output_dir) {
             (Some(one), _) => vec![one],
@@ -207,7 +208,7 @@ impl Arguments {
         }
     }
 
-    /// Whether there is a trust policy without an external ID in what is printed.
+    /// Returns true if a trust policy without an external ID is printed.
     pub fn lacks_external_id(&self) -> bool {
         self.external_id.is_none() && self.kinds().contains(&DocumentKind::Trust)
     }
@@ -219,31 +220,27 @@ impl Arguments {
         }
     }
 
-    /// What the operator's own identity needs.
+    /// Returns the permissions of the operator's own identity.
     pub fn operator(&self) -> Document {
         OperatorRole::operator(self.partition, &self.role_name)
     }
 
-    /// The role in the account named, as far as this document of it needs.
+    /// Returns the role in the account that is named, as far as this document needs it.
     pub fn management(&self, kind: DocumentKind) -> Result<OperatorRole, String> {
         self.sides()?;
         let account = self
             .account_id
             .as_ref()
             .ok_or("--account-id is needed: the account's number")?;
-        let operator_role = match (&self.operator_role_arn, kind) {
-            (Some(arn), _) => arn.as_str(),
-            (None, DocumentKind::Trust) => {
-                return Err("--operator-role-arn is needed: the role that the operator has".into());
-            }
-            (None, DocumentKind::Permissions | DocumentKind::Boundary | DocumentKind::Operator) => {
-                ""
-            }
-        };
+        if kind == DocumentKind::Trust && self.operator_role_arn.is_none() {
+            return Err("--operator-role-arn is needed: the role that the operator has".into());
+        }
+        // Only the trust policy contains the operator's role.
+        let operator_role = self.operator_role_arn.as_deref().unwrap_or_default();
         self.filled_in(account.as_str(), operator_role, self.external_id.as_deref())
     }
 
-    /// The role in whatever account a template is deployed to, with these placeholders.
+    /// Returns the role in the account that a template is deployed to, with these placeholders.
     pub fn template(
         &self,
         account: &str,
@@ -274,54 +271,16 @@ impl Arguments {
         operator_role: &str,
         external_id: Option<&str>,
     ) -> Result<OperatorRole, String> {
-        let (registry, consumer) = self.sides()?;
-        let mut wrong = Vec::new();
-        for (flag, given) in [
-            ("--repository", !self.repository.is_empty()),
-            ("--region", !self.region.is_empty()),
-            ("--managed-policy", !self.managed_policy.is_empty()),
-            ("--no-managed-policies", self.no_managed_policies),
-            ("--allow-adopt", self.allow_adopt),
-        ] {
-            if given && !registry {
-                wrong.push(format!(
-                    "{flag} goes with --account registry: repositories and their roles are the registry's affair"
-                ));
-            }
-        }
-        if self.allow_extend && !consumer {
-            wrong.push("--allow-extend goes with --account consumer: instance roles are the consumer's affair".into());
-        }
-        let partition = self.partition;
-        for region in self
-            .region
-            .iter()
-            .filter(|region| !partition.has_region(region))
-        {
-            wrong.push(format!(
-                "--region {region} is not in --partition {}",
-                partition.name()
-            ));
-        }
-        let of_partition = format!("arn:{}:", partition.name());
-        for arn in self
-            .operator_role_arn
-            .iter()
-            .filter(|arn| !arn.starts_with(&of_partition))
-        {
-            let name = partition.name();
-            wrong.push(format!(
-                "--operator-role-arn {arn} is not in --partition {name}: no role of another can be let in"
-            ));
-        }
+        self.sides()?;
+        let wrong = self.contradictions();
         if !wrong.is_empty() {
             return Err(wrong.join("; "));
         }
         Ok(OperatorRole {
-            registry,
-            consumer,
+            registry: self.account.contains(&Side::Registry),
+            consumer: self.account.contains(&Side::Consumer),
             account: account.into(),
-            partition,
+            partition: self.partition,
             operator_role: operator_role.into(),
             external_id: external_id.map(String::from),
             path: self.path.clone(),
@@ -337,40 +296,75 @@ impl Arguments {
         })
     }
 
-    /// Whether the account is a registry, and whether it is a consumer.
-    fn sides(&self) -> Result<(bool, bool), String> {
-        let sides = (
-            self.account.contains(&Side::Registry),
-            self.account.contains(&Side::Consumer),
-        );
-        if sides == (false, false) {
-            return Err("--account is needed: registry, consumer, or both".into());
+    /// Returns every flag that contradicts another one.
+    fn contradictions(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (flag, given) in [
+            ("--repository", !self.repository.is_empty()),
+            ("--region", !self.region.is_empty()),
+            ("--managed-policy", !self.managed_policy.is_empty()),
+            ("--no-managed-policies", self.no_managed_policies),
+            ("--allow-adopt", self.allow_adopt),
+        ] {
+            if given && !self.account.contains(&Side::Registry) {
+                wrong.push(format!(
+                    "{flag} goes with --account registry: repositories and their roles are the registry's affair"
+                ));
+            }
         }
-        Ok(sides)
+        if self.allow_extend && !self.account.contains(&Side::Consumer) {
+            wrong.push("--allow-extend goes with --account consumer: instance roles are the consumer's affair".into());
+        }
+        let partition = self.partition.name();
+        for region in &self.region {
+            if !self.partition.has_region(region) {
+                wrong.push(format!(
+                    "--region {region} is not in --partition {partition}"
+                ));
+            }
+        }
+        if let Some(arn) = &self.operator_role_arn
+            && !arn.starts_with(&format!("arn:{partition}:"))
+        {
+            wrong.push(format!(
+                "--operator-role-arn {arn} is not in --partition {partition}: no role of another can be let in"
+            ));
+        }
+        wrong
     }
 
-    /// Without those that a prefix covers.
+    /// Checks that a side is given.
+    fn sides(&self) -> Result<(), String> {
+        if self.account.is_empty() {
+            return Err("--account is needed: registry, consumer, or both".into());
+        }
+        Ok(())
+    }
+
+    /// Returns the repositories, without those that a prefix covers.
     fn repositories(&self) -> Vec<RepositoryPattern> {
-        let all = RepositoryPattern::Prefix(String::new());
-        let named = if self.repository.is_empty() {
-            vec![all]
-        } else {
-            distinct(&self.repository)
-        };
-        let covered =
-            |one: &RepositoryPattern| named.iter().any(|other| other != one && other.covers(one));
-        named.iter().filter(|one| !covered(one)).cloned().collect()
+        let mut named = distinct(&self.repository);
+        if named.is_empty() {
+            named.push(RepositoryPattern::Prefix(String::new()));
+        }
+        named
+            .iter()
+            .filter(|one| !named.iter().any(|other| other != *one && other.covers(one)))
+            .cloned()
+            .collect()
     }
 
     fn managed_policies(&self) -> Vec<ManagedPolicy> {
-        match (self.no_managed_policies, self.managed_policy.is_empty()) {
-            (true, _) => Vec::new(),
-            (false, true) => vec![
+        if self.no_managed_policies {
+            Vec::new()
+        } else if self.managed_policy.is_empty() {
+            vec![
                 ManagedPolicy::AmazonEC2ContainerRegistryPowerUser,
                 ManagedPolicy::AmazonEC2ContainerRegistryPullOnly,
                 ManagedPolicy::AmazonEC2ContainerRegistryReadOnly,
-            ],
-            (false, false) => distinct(&self.managed_policy),
+            ]
+        } else {
+            distinct(&self.managed_policy)
         }
     }
 }
@@ -380,98 +374,4 @@ fn distinct<T: Clone + Ord>(values: &[T]) -> Vec<T> {
     values.sort();
     values.dedup();
     values
-}
-
-fn partition(text: &str) -> Result<Partition, String> {
-    named(text).ok_or_else(|| "known are aws, aws-cn, aws-us-gov and aws-eusc".into())
-}
-
-fn managed_policy(text: &str) -> Result<ManagedPolicy, String> {
-    named(text).ok_or_else(|| {
-        "known are AmazonEC2ContainerRegistryPowerUser, AmazonEC2ContainerRegistryPullOnly and AmazonEC2ContainerRegistryReadOnly".into()
-    })
-}
-
-/// One of an enum's names, as in the custom resources.
-fn named<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_value(text.into()).ok()
-}
-
-fn role_arn(text: &str) -> Result<String, String> {
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let fits = match parts.as_slice() {
-        ["arn", in_partition, "iam", "", account, role] => {
-            partition(in_partition).is_ok()
-                && account.parse::<AccountId>().is_ok()
-                && role
-                    .strip_prefix("role/")
-                    .is_some_and(|role| role.split('/').all(|part| is_iam_name(part, 512)))
-        }
-        _ => false,
-    };
-    checked(
-        text,
-        fits,
-        "must be the ARN of a role, such as arn:aws:iam::333333333333:role/registry-grants-operator",
-    )
-}
-
-fn external_id(text: &str) -> Result<String, String> {
-    checked(
-        text,
-        is_external_id(text),
-        "must be 2 to 1,224 letters, digits and + = , . @ : / - _",
-    )
-}
-
-/// As the STS API defines tags' keys, without what would be a pattern, a placeholder or more than
-/// text in a template.
-fn session_tag_key(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:/=+-@".contains(c);
-    let fits = (1..=128).contains(&text.len()) && text.chars().all(allowed);
-    checked(
-        text,
-        fits,
-        "must be 1 to 128 letters, digits and _ . : / = + - @",
-    )
-}
-
-/// Under `/` are all roles of the account: with that path, the operator could take over each of
-/// them.
-fn path(text: &str) -> Result<String, String> {
-    let fits = is_path(text) && text != "/" && text.len() <= 512;
-    checked(
-        text,
-        fits,
-        "must begin and end with /, with a name between: everything under it is the operator's",
-    )
-}
-
-fn role_name(text: &str) -> Result<String, String> {
-    checked(
-        text,
-        is_iam_name(text, 64),
-        "must be at most 64 letters, digits and + = , . @ - _",
-    )
-}
-
-fn policy_name(text: &str) -> Result<String, String> {
-    checked(
-        text,
-        is_iam_name(text, 128),
-        "must be at most 128 letters, digits and + = , . @ - _",
-    )
-}
-
-fn region(text: &str) -> Result<String, String> {
-    checked(
-        text,
-        is_region(text),
-        "is not a region's name, such as us-east-1",
-    )
-}
-
-fn checked(text: &str, fits: bool, otherwise: &str) -> Result<String, String> {
-    fits.then(|| text.to_owned())
-        .ok_or_else(|| otherwise.to_owned())
 }
