@@ -80,7 +80,7 @@ fn an_account_is_named_by_its_number(#[case] name: &str) {
 #[case::role_of_another_account(
     "/spec/credentials/assumeRole/roleARN",
     json!("arn:aws:iam::222222222222:role/registry-grants"),
-    "spec.credentials.assumeRole.roleARN must be a role of this very account"
+    "spec.credentials.assumeRole.roleARN must be a role of this account"
 )]
 #[case::role_name("/spec/credentials/assumeRole/roleARN", json!("registry-grants"), "spec.credentials.assumeRole.roleARN")]
 #[case::user("/spec/credentials/assumeRole/roleARN", json!("arn:aws:iam::111111111111:user/x"), "spec.credentials.assumeRole.roleARN")]
@@ -98,7 +98,7 @@ fn an_account_is_named_by_its_number(#[case] name: &str) {
 #[case::boundary_of_another_account(
     "/spec/roles/permissionsBoundary",
     json!("arn:aws:iam::222222222222:policy/boundary"),
-    "spec.roles.permissionsBoundary must be a managed policy of this very account"
+    "spec.roles.permissionsBoundary must be a managed policy of this account"
 )]
 #[case::boundary_that_is_a_role("/spec/roles/permissionsBoundary", json!("arn:aws:iam::111111111111:role/x"), "spec.roles.permissionsBoundary")]
 #[case::trust_limit_low("/spec/roles/maxTrustPolicyCharacters", json!(2047), "spec.roles.maxTrustPolicyCharacters")]

@@ -177,7 +177,7 @@ fn an_account_number_that_is_not_twelve_digits_is_refused_at_its_field() {
     "spec.consumer.instanceRole.name"
 )]
 #[case::profile("/spec/consumer/instanceRole/instanceProfile", json!("a b"), "spec.consumer.instanceRole.instanceProfile")]
-#[case::whole_account_and_roles("/spec/consumer/roles", json!(["ci/x"]), "spec.consumer: wholeAccount and roles exclude")]
+#[case::whole_account_and_roles("/spec/consumer/roles", json!(["ci/x"]), "spec.consumer: wholeAccount and roles are mutually exclusive")]
 #[case::name_too_long("/metadata/name", json!("x".repeat(191)), "metadata.name")]
 #[case::unknown_field("/spec/acces", json!("Pull"), "spec.acces: unknown")]
 #[case::unknown_field_deep_down("/spec/registry/role/arn", json!("x"), "spec.registry.role.arn: unknown")]
