@@ -88,7 +88,7 @@ fn the_exit_status_is_the_verdict_and_the_text_names_the_link(
     assert_eq!(found, status, "{out}{err}");
     assert!(out.contains(said), "{out}");
     assert!(
-        out.contains("Policies read:") && out.contains("Not seen: organization policies"),
+        out.contains("Policies read:") && out.contains("Not considered: organization policies"),
         "{out}"
     );
 }
@@ -138,17 +138,17 @@ fn one_action_is_asked_about_by_itself() {
 #[rstest]
 #[case::action(&["--action", "delete"], "neither pull nor push nor an action of ECR")]
 #[case::repository(&["--repository", "web"], "is not a repository's ARN")]
-#[case::a_tag(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/web:latest"], "names no repository")]
-#[case::a_digest(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/web@sha256:00"], "names no repository")]
-#[case::upper_case(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/Web"], "names no repository")]
-#[case::a_pattern(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/team-b/*"], "names no repository")]
-#[case::empty_name(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/"], "names no repository")]
+#[case::a_tag(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/web:latest"], "is not a repository:")]
+#[case::a_digest(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/web@sha256:00"], "is not a repository:")]
+#[case::upper_case(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/Web"], "is not a repository:")]
+#[case::a_pattern(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/team-b/*"], "is not a repository:")]
+#[case::empty_name(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/"], "is not a repository:")]
 #[case::a_region(&["--repository", "arn:aws:ecr:US_EAST:111111111111:repository/web"], "is not a region")]
-#[case::a_partition(&["--repository", "arn:aws-x:ecr:us-east-1:111111111111:repository/web"], "no partition that is known")]
+#[case::a_partition(&["--repository", "arn:aws-x:ecr:us-east-1:111111111111:repository/web"], "unknown partition")]
 #[case::a_roles_name(&["--principal", "arn:aws:iam::222222222222:role/no de"], "is not the ARN of a role")]
 #[case::a_roles_path(&["--principal", "arn:aws:iam::222222222222:role/a//node"], "is not the ARN of a role")]
 #[case::principal(&["--principal", "node"], "neither an ARN nor a service")]
-#[case::session(&["--principal", "arn:aws:sts::222222222222:assumed-role/node/i-1"], "of a session, give its role")]
+#[case::session(&["--principal", "arn:aws:sts::222222222222:assumed-role/node/i-1"], "for a session, give its role")]
 #[case::account(&["--principal", "arn:aws:iam::22:role/node"], "is not an AWS account number")]
 #[case::not_a_role(&["--assume", "arn:aws:iam::111111111111:user/x"], "is not the ARN of a role")]
 #[case::unreadable(&["--boundary", "broken.json"], "broken.json: line 1")]

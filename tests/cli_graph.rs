@@ -259,7 +259,7 @@ fn a_cluster_is_asked_for_its_grants_and_for_nothing_else() {
     );
     assert!(a < b, "{printed}");
     assert!(
-        printed.contains("team-b/a: NotSeen: the operator has not looked at it"),
+        printed.contains("team-b/a: NotSeen: the operator has not reconciled it yet"),
         "{printed}"
     );
 }

@@ -119,7 +119,7 @@ const CONSUMER: &str = "{accountID: '222222222222', roles: [ci/deployer, 'ci/x/*
 #[case(&grant(&REGISTRY.replace(", role: {name: web}", ""), CONSUMER), "give --installation")]
 #[case(&grant(REGISTRY, "{accountID: 'x', wholeAccount: true}"), "`x` is not an AWS account number")]
 #[case(&grant(REGISTRY, "{}"), "team-b/web: Invalid: spec.consumer: accountID or organization is needed")]
-#[case(&example("article"), "every consumer account has an AWSAccount here")]
+#[case(&example("article"), "every consumer account has an AWSAccount, so")]
 fn what_cannot_be_handed_off_is_refused_with_the_reason(#[case] text: &str, #[case] told: &str) {
     let folder = Folder::new(&format!("refused-{}", told.len())).with("grants.yaml", text);
     let (status, out, err) = folder.run(&["handoff", "-f", "grants.yaml"], "");
@@ -140,7 +140,7 @@ fn an_account_that_no_grant_names_is_refused_and_several_must_be_told_apart() {
     let (status, _, err) = folder.run(&["handoff", "-f", "grants.yaml"], "");
     assert_eq!(status, 1);
     assert!(
-        err.contains("222222222222, 333333333333. Say which by --account"),
+        err.contains("222222222222, 333333333333. Choose one with --account"),
         "{err}"
     );
     let (status, _, err) = folder.run(

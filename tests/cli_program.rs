@@ -151,7 +151,7 @@ fn works(folder: &Folder, command: &str) {
         || (command.contains("registry-grants graph") && !command.contains("-f "));
     // A file that is missing would be a mistake in the example; a kubeconfig there is none.
     let found = told.contains("kubeconfig")
-        || !["No such file", "given before"]
+        || !["No such file", "is a duplicate of"]
             .iter()
             .any(|why| told.contains(why));
     assert!(

@@ -277,7 +277,7 @@ fn everything_that_is_wrong_is_said_at_once() {
     let said =
         refused("--account consumer --format terraform --repository app --region cn-north-1");
     assert!(
-        said.contains("--repository goes with") && said.contains("--region cn-north-1 is not in"),
+        said.contains("--repository needs") && said.contains("--region cn-north-1 is not in"),
         "{said}"
     );
 }
@@ -312,33 +312,33 @@ fn in_another_partition_every_arn_is_of_that_partition(#[case] partition: &str, 
 }
 
 #[rstest]
-#[case("", "--account is needed")]
+#[case("", "--account is required")]
 #[case("--account both", "--account")]
-#[case("--account registry", "--account-id is needed")]
+#[case("--account registry", "--account-id is required")]
 #[case("--account registry --account-id 11111111111", "--account-id")]
 #[case(
     "--account registry --account-id 111111111111",
-    "--operator-role-arn is needed"
+    "--operator-role-arn is required"
 )]
 #[case(
     "--account registry --format cloudformation --account-id 111111111111",
-    "--account-id goes with --format json"
+    "--account-id needs --format json"
 )]
 #[case(
     "--account registry --format terraform --document trust",
-    "--document goes with --format json"
+    "--document needs --format json"
 )]
 #[case(
     "--account registry --format terraform --output-dir x",
-    "--output-dir goes with --format json"
+    "--output-dir needs --format json"
 )]
 #[case(
     "--account consumer --format terraform --repository app",
-    "--repository goes with --account registry"
+    "--repository needs --account registry"
 )]
 #[case(
     "--account consumer --format terraform --region us-east-1",
-    "--region goes with --account registry"
+    "--region needs --account registry"
 )]
 #[case(
     "--account registry --format terraform --region cn-north-1",

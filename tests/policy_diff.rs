@@ -100,7 +100,7 @@ fn differences_are_told_by_statement() {
     - left.json
     + right.json
 
-    Beside the statements
+    Outside the statements
       Odd
         + 1 (as JSON)
 
@@ -156,8 +156,8 @@ fn a_version_is_a_difference_where_a_variable_stands() {
     - old.json
     + new.json
 
-    Beside the statements
-      Version (only in 2012-10-17 are there variables, `${`)
+    Outside the statements
+      Version (variables, `${`, exist only in 2012-10-17)
         - 2008-10-17
         + 2012-10-17
 
@@ -184,7 +184,7 @@ fn one_document_may_come_from_standard_input_and_percent_encoded() {
         (status, errors.as_str()),
         (
             1,
-            "registry-grants: standard input can be only one of the two documents\n"
+            "registry-grants: only one of the two documents can be standard input\n"
         )
     );
 }
@@ -212,7 +212,7 @@ fn a_whole_answer_of_the_aws_cli_is_read_or_refused_with_a_hint() {
     for (answer, hint) in [
         (
             r#"{"repositories":[]}"#,
-            "standard input: there is no Statement, so this is no policy document",
+            "standard input: there is no Statement, so this is not a policy document",
         ),
         (
             r#"{"policyText":"{"}"#,

@@ -1,4 +1,4 @@
-//! `registry-grants crds`: the definitions that the code was built with.
+//! `registry-grants crds`: prints the custom resource definitions that the code was built with.
 //!
 //! - `reference`: every field of the resources as Markdown.
 
@@ -20,13 +20,13 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Write one file for each into this folder, which is made where it is missing, instead of
-    /// printing them.
+    /// Write one file for each definition into this folder, instead of printing them. The folder is
+    /// created if it is missing.
     #[arg(long, conflicts_with = "reference")]
     output_dir: Option<PathBuf>,
 
-    /// Print every field with its type, meaning and limits as Markdown instead:
-    /// docs/reference/api.md.
+    /// Print every field with its type, meaning and limits as Markdown instead
+    /// (docs/reference/api.md).
     #[arg(long)]
     reference: bool,
 }

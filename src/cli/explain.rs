@@ -1,4 +1,4 @@
-//! `registry-grants explain`: whether a principal can pull or push, and which permission is missing.
+//! `registry-grants explain`: whether a principal has access, and which permission is missing.
 //!
 //! - `arguments`: the question, and the files with policies.
 //! - `offline`: reads the policies from files.

@@ -23,7 +23,7 @@ use kube::{Api, Client};
 use std::error::Error;
 use std::process::ExitCode;
 
-// No line longer than 80 characters: what is wrapped cannot be copied.
+// Lines have at most 80 characters, because wrapped commands cannot be copied.
 const EXAMPLES: &str = "\
 Exit status: 0 printed, 1 the cluster or a file cannot be read, or a grant in a
 file is Invalid.
@@ -37,7 +37,7 @@ Examples:
   registry-grants graph --output dot | dot -Tsvg > grants.svg
   registry-grants graph --output mermaid > grants.mmd
 
-  # From files, without a cluster: what no rule admits is shown as not ready.
+  # From files, without a cluster: a grant that no rule admits is not ready.
   registry-grants graph -f accounts.yaml -f grants/";
 
 /// Arguments of the subcommand, which `Command::Graph` describes.
@@ -47,17 +47,17 @@ pub struct Arguments {
     #[command(flatten)]
     names: FileNames,
 
-    /// Only the grants of this namespace. In files, grants that name no namespace are in it. Unset:
-    /// those of all namespaces; in files, grants that name none are in `default`.
+    /// Show only the grants of this namespace. In files, grants without a namespace are in it.
+    /// Unset: the grants of all namespaces; in files, grants without a namespace are in `default`.
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// The kubeconfig's context, where no files are given. Unset: the current one. Grants must be
-    /// listable; nothing else is asked for.
+    /// The context of the kubeconfig, if no files are given. Unset: the current one. It needs only
+    /// the permission to list grants.
     #[arg(long, value_name = "NAME", conflicts_with = "files")]
     context: Option<String>,
 
-    /// `table`: for people. `dot`, `mermaid`: pictures. `json`: for programs.
+    /// The output format. `table`: for people. `dot`, `mermaid`: pictures. `json`: for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }

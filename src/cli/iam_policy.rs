@@ -28,7 +28,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let printed = printed(arguments)?;
     if arguments.lacks_external_id() {
         note(
-            "no --external-id: the role can then be assumed by whoever makes the operator act for them. An external ID is recommended; it is no secret",
+            "no --external-id: others could then make the operator assume the role on their behalf. An external ID is recommended; it is not a secret",
         );
     }
     match arguments.output_dir() {
@@ -118,7 +118,7 @@ fn check(management: &OperatorRole) -> Result<(), String> {
         let characters = document.characters();
         if characters > limit {
             return Err(format!(
-                "the document `{}` would have {characters} characters; AWS takes {limit}. Name fewer --repository or --region, or prefixes, or shorter names",
+                "the document `{}` would have {characters} characters; the limit of AWS is {limit}. Give fewer --repository or --region, prefixes, or shorter names",
                 kind.name()
             ));
         }

@@ -1,12 +1,12 @@
-//! Manifests in files, as a cluster would have them: grants, accounts, and namespaces' labels. No
-//! cluster and no AWS.
+//! Reads manifests from files as a cluster would: grants, accounts, and labels of namespaces. It
+//! uses neither a cluster nor AWS.
 //!
-//! - `documents`: takes files apart into objects, each with its place.
+//! - `documents`: splits files into objects, each with its place.
 //!
-//! Defaults are the types' own. What the API server would refuse is refused here by the same
-//! definitions: an account when it is read, a grant where it is judged, so that it does not hide
-//! what the others are. What admission policies of a cluster ask besides is not known here; the
-//! accounts' rules are held by [`crate::grant::validate`], as in the operator.
+//! The types supply the defaults. The API server's validation rules apply to the files: an account
+//! is checked when it is read, a grant when it is evaluated, so that an invalid grant does not hide
+//! the others. A cluster's admission policies are not known here. [`crate::grant::validate`]
+//! applies the accounts' rules, as in the operator.
 
 mod documents;
 
@@ -27,29 +27,29 @@ use std::sync::Arc;
 /// The version of our resources.
 const VERSION: &str = "v1alpha1";
 
-/// Which files are meant, for a subcommand to flatten into its arguments.
+/// The files to read, for a subcommand to flatten into its arguments.
 #[derive(clap::Args)]
 pub struct FileNames {
-    /// A file of manifests, YAML or JSON, with one document or several; a folder stands for its
-    /// .yaml, .yml and .json files; `-` is standard input. Can be repeated. Grants, AWSAccounts and
-    /// Namespaces are read, others are passed over.
+    /// A file of manifests, YAML or JSON, with one document or several. A folder stands for its
+    /// .yaml, .yml and .json files, `-` for standard input. Can be repeated. Grants, AWSAccounts
+    /// and Namespaces are read; other objects are skipped.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
 
-/// Which manifests are meant, where no cluster is asked.
+/// The manifests to read, for subcommands that read no cluster.
 #[derive(clap::Args)]
 pub struct Sources {
     #[command(flatten)]
     pub names: FileNames,
 
-    /// The namespace of grants that name none. Unset: `default`.
+    /// The namespace of grants without one. Unset: `default`.
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 }
 
 impl Sources {
-    /// Reads them all.
+    /// Reads all files.
     ///
     /// # Errors
     /// As [`Files::read`].
@@ -61,23 +61,23 @@ impl Sources {
     }
 }
 
-/// What manifests say.
+/// The content of the manifests.
 #[derive(Default)]
 pub struct Files {
-    /// The accounts that were opened to grants.
+    /// The accounts.
     pub accounts: BTreeMap<AccountId, Arc<AWSAccount>>,
     /// The grants, each with its namespace.
     pub grants: BTreeMap<GrantName, CrossAccountRegistryGrant>,
-    /// The labels of the namespaces that have a manifest, each with the one that the API server
-    /// gives it.
+    /// The labels of the namespaces that have a manifest, including the label that the API server
+    /// adds.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
-    /// Why the API server would refuse a grant, for those that it would.
+    /// The grants that the API server would refuse, with the reason.
     pub invalid: BTreeMap<GrantName, Problem>,
-    /// What was passed over, for people: lines without control characters.
+    /// The kinds of objects that were skipped, for people: lines without control characters.
     pub notes: Vec<String>,
 }
 
-/// Every namespace is known: one without a manifest has only its name as a label.
+/// Every namespace exists. Without a manifest, it has only its name as a label.
 impl AccountLookup for Files {
     fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>> {
         self.accounts.get(id).cloned()
@@ -93,17 +93,17 @@ impl AccountLookup for Files {
     }
 }
 
-/// The label that the API server gives every namespace.
+/// Returns the label that the API server adds to every namespace.
 fn own_label(namespace: &str) -> BTreeMap<String, String> {
     BTreeMap::from([("kubernetes.io/metadata.name".into(), namespace.into())])
 }
 
 impl Files {
-    /// Reads files, folders (not what is in their folders), and standard input where a path is `-`.
+    /// Reads files, folders (but not their subfolders), and standard input for `-`.
     ///
     /// # Errors
-    /// Everything that is wrong, a line each: with its file, document and object, and what to do.
-    /// No line has control characters.
+    /// All problems, one per line, each with its file, document and object, and what to do. No line
+    /// has control characters.
     pub fn read(paths: &[PathBuf], namespace: &str) -> Result<Self, String> {
         Self::of(documents::inputs(paths)?, namespace)
     }
@@ -135,8 +135,8 @@ impl Files {
         } = reading;
         for (kind, count) in others {
             files.notes.push(match count {
-                1 => format!("passed over: {kind}"),
-                _ => format!("passed over: {kind}, {count} times"),
+                1 => format!("skipped: {kind}"),
+                _ => format!("skipped: {kind}, {count} times"),
             });
         }
         Ok(files)
@@ -150,9 +150,9 @@ impl Files {
 
 struct Reading {
     files: Files,
-    /// Where each object was found, by kind and name.
+    /// The place of each object, by kind and name.
     places: BTreeMap<String, String>,
-    /// How many objects of each other kind there were.
+    /// The number of objects of each other kind.
     others: BTreeMap<String, usize>,
 }
 
@@ -167,10 +167,10 @@ impl Reading {
             (GROUP, VERSION, "CrossAccountRegistryGrant") => self.take_grant(object, namespace),
             (GROUP, VERSION, "AWSAccount") => self.take_account(object),
             (GROUP, VERSION, kind) => Err(vec![format!(
-                "kind {kind} is not one of {GROUP}: CrossAccountRegistryGrant and AWSAccount are"
+                "kind {kind} does not exist in {GROUP}; use CrossAccountRegistryGrant or AWSAccount"
             )]),
             (GROUP, _, _) => Err(vec![format!(
-                "apiVersion {} is not known: {GROUP}/{VERSION} is",
+                "apiVersion {} is not supported; use {GROUP}/{VERSION}",
                 object.api_version
             )]),
             ("", "v1", "Namespace") => self.take_namespace(object),
@@ -235,7 +235,7 @@ impl Reading {
     fn only_once(&mut self, what: String, place: &str) -> Result<(), Vec<String>> {
         if let Some(before) = self.places.insert(what, place.to_owned()) {
             return Err(vec![format!(
-                "it was given before: {before}; leave one of them out"
+                "it is a duplicate of {before}; remove one of them"
             )]);
         }
         Ok(())
@@ -246,11 +246,11 @@ impl Reading {
 /// templates that are generated from grants.
 fn named(field: &str, name: Option<&String>) -> Result<String, Vec<String>> {
     let Some(name) = name.filter(|name| !name.is_empty()) else {
-        return Err(vec![format!("{field} is needed")]);
+        return Err(vec![format!("{field} is required")]);
     };
     if name.len() > 253 || !name.split('.').all(is_label) {
         return Err(vec![format!(
-            "{field}: `{name}` is no name: at most 253 lowercase letters and digits, with - and . between them, are one"
+            "{field}: `{name}` is not a name: it must have at most 253 lowercase letters and digits, with - and . between them"
         )]);
     }
     Ok(name.clone())
@@ -261,7 +261,7 @@ fn namespace_named(field: &str, name: Option<&String>) -> Result<String, Vec<Str
     let name = named(field, name)?;
     if name.len() > 63 || !is_label(&name) {
         return Err(vec![format!(
-            "{field}: `{name}` is no namespace's name: at most 63 lowercase letters and digits, with - between them, are one"
+            "{field}: `{name}` is not a namespace's name: it must have at most 63 lowercase letters and digits, with - between them"
         )]);
     }
     Ok(name)
@@ -295,7 +295,7 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Vec<String>> {
     }
     Err(unknown
         .into_iter()
-        .map(|field| format!("unknown field {field}: remove it, or look for a typo"))
+        .map(|field| format!("unknown field {field}: remove it, or check its spelling"))
         .collect())
 }
 

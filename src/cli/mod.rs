@@ -37,7 +37,7 @@ use std::process::ExitCode;
 use terminal::note;
 
 /// Lets workloads of one AWS account push to and pull from another account's private ECR
-/// repositories, without keys.
+/// repositories, without access keys.
 #[derive(Parser)]
 #[command(name = "registry-grants", version, propagate_version = true)]
 struct Arguments {
@@ -47,41 +47,43 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print a script by which a shell completes this program's arguments.
+    /// Print a shell completion script for this program.
     Completions(completions::Arguments),
-    /// Run the operator: watch grants and accounts, and make them true in AWS.
+    /// Run the operator: watch grants and accounts, and apply them in AWS.
     Controller(controller::Arguments),
     /// Print the custom resource definitions as YAML.
     Crds(crds::Arguments),
-    /// Say whether a role can pull from or push to a repository, and if not, which link is missing.
+    /// Explain whether a role can pull from or push to a repository, and if not, which permission
+    /// is missing.
     ///
-    /// With AWS: reads what hangs on both sides, in the accounts that -f files give credentials
-    /// for, else with the ambient credentials. Without AWS: by policies in files. Organization
-    /// policies (SCPs, RCPs), endpoint policies and session policies are not seen.
+    /// With AWS, it reads the policies of both sides, with the credentials of the AWSAccounts in
+    /// the -f files, or else with the ambient credentials. Without AWS, it reads policies from
+    /// files. Organization policies (SCPs, RCPs), VPC endpoint policies and session policies are
+    /// not considered.
     Explain(explain::Arguments),
-    /// Show who can pull and push what, across accounts: from the cluster, or from files.
+    /// Show who can pull and push what, across accounts: from a cluster, or from files.
     Graph(graph::Arguments),
-    /// Print what an account's admin adds by hand, where the operator does not write. Neither AWS
-    /// nor a cluster is asked.
+    /// Print what an account's admin adds by hand where the operator does not write. It reads
+    /// neither AWS nor a cluster.
     ///
-    /// The documents are the operator's own, under names and Sids that no operator takes for its
-    /// own: it never removes them, and a grant can take their place later
+    /// The documents are the operator's own, under names and Sids that no operator treats as its
+    /// own: no operator removes them, and a grant can replace them later
     /// (spec.registry.replaceSids).
     Handoff(handoff::Arguments),
-    /// Show what the operator would do for grants in files: what would be created, changed and
-    /// removed in which account. Nothing is written.
+    /// Show what the operator would do for grants in files: what it would create, change and remove
+    /// in each account. Nothing is written.
     ///
-    /// No cluster is asked. What is there is read in AWS with the credentials that the AWSAccounts
-    /// in the files say, from the ambient ones.
+    /// It reads no cluster. It reads the current state in AWS, with the credentials of the
+    /// AWSAccounts in the files, which start from the ambient credentials.
     Plan(plan::Arguments),
-    /// Look at IAM policy documents, without AWS or a cluster.
+    /// Compare IAM policy documents, without AWS or a cluster.
     #[command(subcommand)]
     Policy(policy::Command),
     /// Print the least-privilege documents of the role that the operator assumes in an account.
     ///
-    /// Who may assume it (trust), what it may do (permissions), and what the roles that it makes
-    /// can ever do (boundary, a managed policy); also what the operator's own identity needs
-    /// (operator). Nothing is read or written in AWS.
+    /// These are: who may assume the role (trust), what it may do (permissions), and the
+    /// permissions boundary of the roles that it creates (boundary, a managed policy); and the
+    /// permissions of the operator's own identity (operator). Nothing is read or written in AWS.
     IamPolicy(iam_policy::Arguments),
 }
 

@@ -18,19 +18,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-// No line longer than 80 characters: what is wrapped cannot be copied.
+// Lines have at most 80 characters, because wrapped commands cannot be copied.
 const EXAMPLES: &str = "\
-Exit status: 0 nothing to do, 2 there are changes, 1 something is refused,
-would fail, or cannot be read.
+Exit status: 0 nothing to do, 2 there are changes, 1 a grant is refused, a call
+would fail, or something cannot be read.
 
 Examples:
-  # What applying these would do. The accounts' rules and credentials are in
-  # the files as well:
+  # What these files would change. They also contain the accounts' rules and
+  # credentials:
   registry-grants plan -f accounts.yaml -f grant.yaml \\
     --installation 0123456789ab
 
-  # Of what is in the cluster, what the operator would change now. The status
-  # tells what it did before:
+  # What the operator would change now for the grants of a cluster. The status
+  # shows what it did before:
   kubectl get awsaccounts,carg --all-namespaces --output yaml |
     registry-grants plan -f - --complete --installation 0123456789ab
 
@@ -44,26 +44,26 @@ pub struct Arguments {
     #[command(flatten)]
     sources: Sources,
 
-    /// The installation's ID, 12 hex digits: whose marks are on what is there. The operator logs it
-    /// when it starts. Unset: that of an operator that has made nothing yet, to which what another
-    /// one made is in the way.
+    /// The installation ID, 12 hex digits, whose marks are on existing resources. The operator logs
+    /// it when it starts. Unset: an operator that has created nothing yet, for which the resources
+    /// of another installation are a conflict.
     #[arg(long, env = "REGISTRY_GRANTS_INSTALLATION", value_name = "ID")]
     installation: Option<Installation>,
 
-    /// The files hold all grants of the installation. Without it, what other grants have in the
-    /// repositories' policies is taken to stay.
+    /// The files contain all grants of the installation. Without it, the plan keeps what other
+    /// grants have in the repository policies.
     #[arg(long)]
     complete: bool,
 
-    /// The bound on a call to AWS.
+    /// The timeout of a call to AWS.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     aws_call_timeout: Duration,
 
-    /// `text`: for people. `json`: for programs.
+    /// The output format. `text`: for people. `json`: for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 
-    /// Whether the text is coloured. `auto`: on a terminal, unless NO_COLOR is set.
+    /// Whether to colour the text. `auto`: on a terminal, unless NO_COLOR is set.
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     color: Color,
 }
@@ -108,7 +108,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         color,
     } = arguments;
     if sources.names.files.is_empty() {
-        return Err("which grants? Give files with -f; `-` is standard input".into());
+        return Err(
+            "there are no files: name those with grants by -f; `-` is standard input".into(),
+        );
     }
     let files = sources.read()?;
     files.print_notes();
@@ -116,7 +118,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         return Err("there is no CrossAccountRegistryGrant in the files".into());
     }
     let installation = installation.clone().unwrap_or_else(|| {
-        note("no --installation: this is the plan of an operator that has made nothing yet");
+        note("no --installation: the plan is for an operator that has created nothing yet");
         Installation::of_cluster("")
     });
     let invalid = files.invalid.clone();

@@ -1,5 +1,5 @@
-//! `registry-grants policy`: what the operator makes of policy documents, for people with the
-//! documents in files.
+//! `registry-grants policy`: compares policy documents in files, by their meaning as the operator
+//! reads it.
 
 use super::io::{self, is_stdin, name};
 use super::policy_diff::{list, parts, titled};
@@ -17,10 +17,11 @@ use std::process::ExitCode;
 pub enum Command {
     /// Show where two policy documents differ in meaning, statement by statement.
     ///
-    /// Documents are read as IAM and ECR return them, percent-encoded or not, alone or in the whole
-    /// answer of the AWS CLI. Order, repetition, a string or a list of one, the case of actions and
-    /// condition keys, numbers and truths or their strings, ArnEquals or ArnLike, a bare account
-    /// number or its root's ARN, and Sids are no difference.
+    /// Documents are read as IAM and ECR return them, percent-encoded or not, alone or in the
+    /// complete response of the AWS CLI. These are no differences: order, repetition, a string
+    /// instead of a list of one, the case of actions and condition keys, numbers and booleans
+    /// instead of strings, ArnEquals instead of ArnLike, a bare account number instead of the ARN
+    /// of its root, and Sids.
     #[command(after_help = EXAMPLE)]
     Diff(Documents),
 }
@@ -29,15 +30,15 @@ const EXAMPLE: &str = "\
 Exit status: 0 the same meaning, 2 different, 1 a document that cannot be read
 (or wrong arguments).
 
-Example, what is on a repository against what should be:
+Example, the policy of a repository compared with the desired one:
   aws ecr get-repository-policy --repository-name web |
     registry-grants policy diff - wanted.json";
 
 #[derive(clap::Args)]
 pub struct Documents {
-    /// A file with a policy document; `-` is standard input.
+    /// A file with a policy document. `-` is standard input.
     left: PathBuf,
-    /// The file to compare it with; `-` is standard input.
+    /// The file to compare it with. `-` is standard input.
     right: PathBuf,
 }
 
@@ -46,7 +47,7 @@ const DIFFERENT: u8 = 2;
 pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
     let Command::Diff(Documents { left, right }) = command;
     if is_stdin(left) && is_stdin(right) {
-        return Err("standard input can be only one of the two documents".into());
+        return Err("only one of the two documents can be standard input".into());
     }
     let difference = Difference::between(&read(left)?, &read(right)?);
     let shown = Shown {
@@ -78,8 +79,8 @@ pub fn read(path: &Path) -> Result<Document, Box<dyn Error>> {
             Document::parse(&text).map_err(|why| format!("{place}: in {field}: {why}"))
         }
         FileContent::Other => Err(format!(
-            "{place}: there is no Statement, so this is no policy document. Of an answer of the AWS CLI, give the document alone, for \
-             instance by --query policyText --output text"
+            "{place}: there is no Statement, so this is not a policy document. If it is a response of the AWS CLI, extract the document, for \
+             instance with --query policyText --output text"
         )),
     };
     Ok(document?)
@@ -145,7 +146,7 @@ impl Display for Shown<'_> {
             writeln!(f, "- {}\n+ {}\n", self.left, self.right)?;
         }
         if !document.is_empty() {
-            writeln!(f, "Beside the statements")?;
+            writeln!(f, "Outside the statements")?;
             parts(f, document)?;
         }
         for Changed {

@@ -16,7 +16,7 @@ pub fn parts(f: &mut fmt::Formatter<'_>, parts: &[DiffPart]) -> fmt::Result {
         // The version matters because statements that are in both documents then differ in
         // meaning.
         let note = if place == "Version" {
-            " (only in 2012-10-17 are there variables, `${`)"
+            " (variables, `${`, exist only in 2012-10-17)"
         } else {
             ""
         };

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-// No line longer than 80 characters: what is wrapped cannot be copied.
+// Lines have at most 80 characters, because wrapped commands cannot be copied.
 const EXAMPLES: &str = "\
 Exit status: 0 allowed, 2 denied, 3 it depends or a policy could not be read,
 1 error.
@@ -21,13 +21,13 @@ Examples:
     --principal arn:aws:iam::222222222222:role/registry-grants/miq-instance \\
     --repository arn:aws:ecr:us-east-1:111111111111:repository/miqp-devops
 
-  # By way of a role of the registry's account:
+  # Through a role in the registry account:
   registry-grants explain -f accounts.yaml --action push \\
     --principal arn:aws:iam::222222222222:role/registry-grants/miq-instance \\
     --assume arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole \\
     --repository arn:aws:ecr:us-east-1:111111111111:repository/miqp-devops
 
-  # Offline, by policies in files:
+  # Offline, with policies in files:
   registry-grants explain --action ecr:BatchGetImage \\
     --principal arn:aws:iam::222222222222:role/node \\
     --repository arn:aws:ecr:us-east-1:111111111111:repository/web \\
@@ -37,16 +37,17 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// Who: the ARN of a role. Offline also of a user or an account's root, or a service's name.
+    /// The principal: the ARN of a role. Offline, also of a user or an account's root, or the name
+    /// of a service.
     #[arg(long, value_name = "ARN")]
     principal: String,
 
-    /// What: `pull` or `push`, with every call that a client makes for it, or one action such as
-    /// `ecr:ListImages`.
+    /// The action: `pull` or `push`, with every call that a client makes for it, or one action such
+    /// as `ecr:ListImages`.
     #[arg(long, value_name = "ACTION")]
     action: String,
 
-    /// Where: the repository's ARN.
+    /// The repository's ARN.
     #[arg(long, value_name = "ARN")]
     repository: String,
 
@@ -54,13 +55,13 @@ pub struct Arguments {
     #[arg(long, value_name = "ARN")]
     assume: Option<String>,
 
-    /// The external ID that it presents when it assumes the role.
+    /// The external ID that the principal presents when it assumes the role.
     #[arg(long, value_name = "ID", requires = "assume")]
     external_id: Option<String>,
 
     /// A condition key of the request, with its value; repeat it for several values. A key without
-    /// `=` is not in the request. Keys that are not given and do not follow from the request are
-    /// not known: a verdict that hangs on one depends on it.
+    /// `=` is absent from the request. Other keys that do not follow from the request are unknown:
+    /// a verdict that needs one depends on it.
     #[arg(long, value_name = "KEY=VALUE")]
     context: Vec<String>,
 
@@ -75,11 +76,11 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", help_heading = "Offline")]
     pub(super) boundary: Option<PathBuf>,
 
-    /// Offline: the repository's policy, or the registry's; repeat it for both.
+    /// Offline: the repository policy, or the registry policy; repeat it for both.
     #[arg(long, value_name = "FILE", help_heading = "Offline")]
     pub(super) resource_policy: Vec<PathBuf>,
 
-    /// Offline: the trust policy of the role that is assumed.
+    /// Offline: the trust policy of the role to assume.
     #[arg(
         long,
         value_name = "FILE",
@@ -88,7 +89,7 @@ pub struct Arguments {
     )]
     pub(super) trust_policy: Option<PathBuf>,
 
-    /// Offline: a policy of the role that is assumed; repeat it for several.
+    /// Offline: a policy of the role to assume; repeat it for several.
     #[arg(
         long,
         value_name = "FILE",
@@ -97,7 +98,7 @@ pub struct Arguments {
     )]
     pub(super) role_policy: Vec<PathBuf>,
 
-    /// Offline: the permissions boundary of the role that is assumed.
+    /// Offline: the permissions boundary of the role to assume.
     #[arg(
         long,
         value_name = "FILE",
@@ -106,11 +107,11 @@ pub struct Arguments {
     )]
     pub(super) role_boundary: Option<PathBuf>,
 
-    /// The bound on a call to AWS.
+    /// The timeout of a call to AWS.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub(super) aws_call_timeout: Duration,
 
-    /// `text`: for people. `json`: for programs.
+    /// The output format. `text`: for people. `json`: for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(super) output: Output,
 }
@@ -131,7 +132,7 @@ pub struct AccessQuestion {
     pub context: BTreeMap<String, Vec<String>>,
 }
 
-/// A role, a user or a root by its ARN; a service by its name, which has no account.
+/// A role, a user or a root, by its ARN; or a service by its name, which has no account.
 #[derive(Clone)]
 pub struct Identity {
     pub arn: String,
@@ -229,7 +230,7 @@ fn identity(flag: &str, text: &str) -> Result<Identity, String> {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let ["arn", partition, "iam", "", account, resource] = parts.as_slice() else {
         return Err(format!(
-            "{flag}: `{text}` is not the ARN of a role, a user or an account's root (arn:aws:iam::ACCOUNT:role/NAME); of a session, give its role"
+            "{flag}: `{text}` is not the ARN of a role, a user or an account's root (arn:aws:iam::ACCOUNT:role/NAME); for a session, give its role"
         ));
     };
     partition_of(flag, partition)?;
@@ -292,8 +293,8 @@ fn repository(text: &str) -> Result<Repository, String> {
             name: name.to_owned(),
         }),
         Ok(RepositoryPattern::Prefix(_)) | Err(_) => Err(format!(
-            "--repository: `{resource}` names no repository: a name is of lowercase letters and digits, with single . _ - / between them, \
-             and without tag or digest"
+            "--repository: `{resource}` is not a repository: a name has lowercase letters and digits, with single . _ - / between them, \
+             and no tag or digest"
         )),
     }
 }
@@ -316,6 +317,8 @@ fn partition_of(flag: &str, text: &str) -> Result<Partition, String> {
         .into_iter()
         .find(|partition| partition.name() == text)
         .ok_or_else(|| {
-            format!("{flag}: `{text}` is no partition that is known: aws, aws-cn, aws-us-gov and aws-eusc are")
+            format!(
+                "{flag}: unknown partition `{text}`: known are aws, aws-cn, aws-us-gov and aws-eusc"
+            )
         })
 }

@@ -60,7 +60,7 @@ pub fn text(
         };
         let _ = writeln!(out, "  {}: {}", plain(name), plain(&what));
     }
-    let _ = writeln!(out, "Not seen: {NOT_SEEN}.");
+    let _ = writeln!(out, "Not considered: {NOT_SEEN}.");
     out
 }
 

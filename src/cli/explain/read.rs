@@ -1,5 +1,5 @@
-//! Reads the policies that a verdict depends on in AWS. A policy that cannot be read becomes part of
-//! the verdict, because it may not matter.
+//! Reads the policies in AWS that a verdict depends on. A policy that cannot be read becomes part
+//! of the verdict, because it may not matter.
 
 use super::AccessInputs;
 use super::arguments::{AccessQuestion, Arguments, Identity, Repository};
@@ -70,7 +70,7 @@ impl Reader {
         let Identity { arn, account } = identity;
         let Some(id) = account.as_ref().filter(|_| arn.contains(":role/")) else {
             return Err(format!(
-                "{flag}: only roles are read in AWS; for `{arn}` give its policies in files (--identity-policy)"
+                "{flag}: only roles can be read in AWS; give the policies of `{arn}` in files (--identity-policy)"
             ));
         };
         let account = match self.session(id, arn).await {
@@ -82,7 +82,7 @@ impl Reader {
             Ok(Some(role)) if role.arn == *arn => role,
             Ok(Some(role)) => {
                 return Err(format!(
-                    "{flag}: role {arn} does not exist; there is {}",
+                    "{flag}: role {arn} does not exist, but {} does",
                     role.arn
                 ));
             }

@@ -179,12 +179,15 @@ impl Readiness {
             .flat_map(|status| &status.conditions)
             .find(|condition| condition.type_ == ready)
         else {
-            return Self::unknown("NotSeen", "the operator has not looked at it");
+            return Self::unknown("NotSeen", "the operator has not reconciled it yet");
         };
         let is_outdated = condition.observed_generation.is_some()
             && resource.metadata.generation > condition.observed_generation;
         if is_outdated {
-            return Self::unknown("Outdated", "the operator has not looked at its last change");
+            return Self::unknown(
+                "Outdated",
+                "the operator has not reconciled its last change yet",
+            );
         }
         let ready = match condition.status.as_str() {
             "True" => Ready::True,
@@ -227,7 +230,7 @@ impl Readiness {
                 || {
                     Self::unknown(
                         "Admitted",
-                        "the rules admit it; files do not tell whether it was applied",
+                        "the rules admit it; the files do not show whether it is applied",
                     )
                 },
                 Self::refused,

@@ -58,12 +58,11 @@ impl Handoff {
         self.note(&grant.name, &grant.summary());
         self.note(
             &grant.name,
-            &format!("the images are under {}", grant.registry_hosts().join(", ")),
+            &format!("the images are at {}", grant.registry_hosts().join(", ")),
         );
         self.note_registry_role(grant);
         let instance_role = self.add_instance_role(grant)?;
-        let (named, mut others) = named_and_other_roles(&grant.consumer);
-        let mut roles = named;
+        let (mut roles, mut others) = named_and_other_roles(&grant.consumer);
         if let Consumer::Account {
             who: Identities::WholeAccount,
             ..
@@ -72,7 +71,7 @@ impl Handoff {
             if instance_role.is_some() {
                 self.note(
                     &grant.name,
-                    "other roles of the account get access by the same policy",
+                    "other roles of the account need the same policy to get access",
                 );
             } else {
                 others.push(ANY_ROLE);
@@ -82,7 +81,7 @@ impl Handoff {
         if matches!(grant.consumer, Consumer::Account { lambda: true, .. }) {
             self.note(
                 &grant.name,
-                "Lambda itself needs nothing here; who creates its functions is among the roles",
+                "Lambda itself needs nothing in this account; the roles that create its functions need the policy",
             );
         }
         let others = (!others.is_empty()).then(|| others.join(", "));
@@ -120,7 +119,7 @@ impl Handoff {
         {
             self.note(
                 &grant.name,
-                "repositories that are created later get their statements by doing this again",
+                "for repositories that are created later, apply the handoff again",
             );
         }
         if !grant.replaces.is_empty() {
@@ -128,7 +127,7 @@ impl Handoff {
             self.note(
                 &grant.name,
                 &format!(
-                    "statements with Sid {} can go from the repositories' policies then",
+                    "after that, statements with Sid {} can be removed from the repository policies",
                     sids.join(", ")
                 ),
             );
@@ -153,7 +152,7 @@ impl Handoff {
         self.note(
             &grant.name,
             &format!(
-                "{} is assumed{external}, for {} seconds at most",
+                "assume {}{external}, for at most {} seconds",
                 role.identity.arn(),
                 role.max_session_seconds
             ),
@@ -174,14 +173,14 @@ impl Handoff {
         if extends {
             self.note(
                 &grant.name,
-                &format!("role {name} is there; its trust policy stays as it is"),
+                &format!("role {name} exists; its trust policy does not change"),
             );
             return Ok(Some(name));
         }
         self.note(
             &grant.name,
             &format!(
-                "the role must be made under the path {}: the registry lets it in by its whole ARN",
+                "create the role under the path {}, because the registry identifies it by its full ARN",
                 role.path
             ),
         );
@@ -241,7 +240,7 @@ impl Handoff {
                 Ok(())
             } else {
                 Err(vec![format!(
-                    "another grant asks for role {name}, and not for the same; give one of them another name"
+                    "another grant asks for a different role {name}; give one of them another name"
                 )])
             };
         }
@@ -274,7 +273,7 @@ impl Handoff {
     }
 }
 
-const ANY_ROLE: &str = "any role that is to have it";
+const ANY_ROLE: &str = "every role that needs access";
 
 /// Returns the names of the roles that the grant names exactly, and descriptions of those that the
 /// admin chooses. For a whole account, both are empty.
@@ -319,7 +318,7 @@ fn fits(document: &Document, limit: usize, what: &str) -> Result<(), Vec<String>
     let characters = document.characters();
     if characters > limit {
         return Err(vec![format!(
-            "{what} would have {characters} characters; AWS takes {limit}. Name fewer repositories, regions or roles, or prefixes"
+            "{what} would have {characters} characters; the limit of AWS is {limit}. Name fewer repositories, regions or roles, or use prefixes"
         )]);
     }
     Ok(())

@@ -64,7 +64,7 @@ impl<'a> Selection<'a> {
         let unmanaged = unmanaged_consumers(files)?;
         let organizations = grants_of_organizations(files);
         match unmanaged.as_slice() {
-            [] if organizations.is_empty() => Err("every consumer account has an AWSAccount here: the operator writes there itself. --account names an account nevertheless".into()),
+            [] if organizations.is_empty() => Err("every consumer account has an AWSAccount, so the operator writes there itself. Use --account to get the handoff of one of them nevertheless".into()),
             [] => Ok(Self {
                 account: None,
                 grants: organizations,
@@ -82,10 +82,10 @@ impl<'a> Selection<'a> {
                 let besides = if organizations.is_empty() {
                     ""
                 } else {
-                    ", or the accounts of an organization"
+                    ", and the accounts of an organization"
                 };
                 Err(format!(
-                    "it is for several: {}{besides}. Say which by --account",
+                    "several accounts need a handoff: {}{besides}. Choose one with --account",
                     ids.join(", ")
                 ))
             }

@@ -6,12 +6,12 @@ use crate::grant::RepositoryPattern;
 
 /// Adds statements to a document that others write as well. The script reads the document
 /// immediately before it writes it, and keeps the statements of others.
-const BESIDE: &str = r#"# Puts statements beside those that a document has, in place of those with the same Sids.
+const BESIDE: &str = r#"# Adds statements to a document, and replaces those with the same Sids.
 beside() {
   jq --compact-output --argjson new "$1" '.Statement = ([(.Statement // []) |
     if type == "array" then .[] else . end | select(.Sid as $sid | $new | all(.Sid != $sid))] + $new)'
 }"#;
-const TO_REPOSITORY: &str = r#"# A repository's policy is replaced as a whole, so what others wrote into it is read first and kept. Region, repository, statements.
+const TO_REPOSITORY: &str = r#"# A repository policy is replaced as a whole, so the statements of others are read first and kept. Arguments: region, repository, statements.
 to_repository() {
   if policy=$(aws ecr get-repository-policy --region "$1" --repository-name "$2" --query policyText --output text 2>"$errors"); then
     :
@@ -40,7 +40,7 @@ pub fn script(handoff: &Handoff) -> String {
     let mut header = vec![
         "#!/bin/sh".to_owned(),
         format!(
-            "# For the admin of {}, with the AWS CLI{}.",
+            "# For the admin of {}. Needs the AWS CLI{}.",
             handoff.recipient(),
             if needs_jq { " and jq" } else { "" }
         ),
@@ -132,7 +132,7 @@ fn of_permissions(permissions: &Permissions) -> Vec<String> {
     }
     if let Some(others) = others {
         commands.push(format!(
-            "# For {others}: attach it to each by\n#   aws iam attach-role-policy --role-name ROLE --policy-arn ARN\naws iam create-policy --policy-name {name} --query Policy.Arn --output text \\\n  --policy-document {document}"
+            "# For {others}: attach it to each with\n#   aws iam attach-role-policy --role-name ROLE --policy-arn ARN\naws iam create-policy --policy-name {name} --query Policy.Arn --output text \\\n  --policy-document {document}"
         ));
     }
     commands

@@ -17,7 +17,7 @@ pub fn hcl(handoff: &Handoff) -> String {
         repositories,
     } = handoff;
     let mut header = vec![format!(
-        "# Access to container images of another account: for {}.",
+        "# Access to container images of another account, for {}.",
         handoff.recipient()
     )];
     header.extend(handoff.comments());
@@ -132,7 +132,7 @@ fn of_repositories(repositories: &Repositories) -> String {
     } = repositories;
     let name = format!("handed_off_{}_{}", label(&unique(grant, 64)), label(region));
     format!(
-        "# Add this to the policies of {} in {region}: name it in source_policy_documents of their aws_iam_policy_document, for a repository has one policy.\noutput \"{name}\" {{\n  value = {}\n}}",
+        "# Add these statements to the policies of {} in {region}: list this output in source_policy_documents of their aws_iam_policy_document, because a repository has only one policy.\noutput \"{name}\" {{\n  value = {}\n}}",
         repositories.patterns().join(", "),
         encoded(&document(&Document::of(statements.iter().cloned())))
     )

@@ -67,7 +67,7 @@ pub fn validated(
         .as_ref()
         .is_some_and(|role| role.name.is_some());
     if grant.role.is_some() && !is_named && installation.is_none() {
-        return Err(vec!["the grant leaves the name of the registry's role to the operator, whose installation ID is in it: give --installation, the tag registrygrants.dev/installation on its roles; or set spec.registry.role.name".into()]);
+        return Err(vec!["the operator chooses the name of the registry role, which contains its installation ID: give --installation (the value of the tag registrygrants.dev/installation on its roles), or set spec.registry.role.name".into()]);
     }
     Ok(grant)
 }

@@ -12,7 +12,7 @@ use crate::policy::{Document, Installation};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
-// No line longer than 80 characters: what is wrapped cannot be copied.
+// Lines have at most 80 characters, because wrapped commands cannot be copied.
 const EXAMPLES: &str = "\
 Examples:
   registry-grants iam-policy --account registry --account-id 111111111111 \\
@@ -31,24 +31,24 @@ Examples:
   --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator \\
     --format cloudformation > consumer.template
 
-  # One team's repositories, for one installation, by Terraform:
+  # One team's repositories, for one installation, with Terraform:
   registry-grants iam-policy --account registry --external-id EXAMPLE \\
     --repository 'team-b/*' --region eu-central-1 --installation 0123456789ab \\
     --format terraform > registry-grants.tf
 
-  # What the operator's own identity needs:
+  # The permissions of the operator's own identity:
   registry-grants iam-policy --document operator";
 
 /// Arguments of the subcommand, which `Command::IamPolicy` describes.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// What the account is: `registry` owns repositories, `consumer` pulls and pushes. Twice where
+    /// The account's side: `registry` owns repositories, `consumer` pulls and pushes. Give both if
     /// it is both.
     #[arg(long, value_name = "SIDE")]
     account: Vec<Side>,
 
-    /// The account's number, 12 digits. Templates take the account that they are deployed to.
+    /// The account's number, 12 digits. Templates use the account that they are deployed to.
     #[arg(long, value_name = "NUMBER")]
     account_id: Option<AccountId>,
 
@@ -56,14 +56,14 @@ pub struct Arguments {
     #[arg(long, default_value = "aws", value_parser = partition)]
     partition: Partition,
 
-    /// The ARN of the operator's own role, which may assume this one. A template without it asks
-    /// for it.
+    /// The ARN of the operator's own role, which may assume this one. Without it, a template has a
+    /// parameter for it.
     #[arg(long, value_name = "ARN", value_parser = role_arn)]
     operator_role_arn: Option<String>,
 
-    /// The external ID that the operator must name, as in the AWSAccount: 2 to 1,224 characters.
-    /// Recommended: it keeps others from making the operator act in this account for them. It is no
-    /// secret.
+    /// The external ID that the operator must present, as in the AWSAccount: 2 to 1,224 characters.
+    /// Recommended: it prevents others from making the operator act in this account on their
+    /// behalf. It is not a secret.
     #[arg(long, value_name = "ID", value_parser = external_id)]
     external_id: Option<String>,
 
@@ -73,7 +73,7 @@ pub struct Arguments {
     #[arg(long, value_name = "KEY", value_parser = session_tag_key)]
     session_tag_key: Vec<String>,
 
-    /// The path of the roles and instance profiles that the operator makes, as in the AWSAccount.
+    /// The path of the roles and instance profiles that the operator creates, as in the AWSAccount.
     /// Nothing else may be under it.
     #[arg(long, default_value = "/registry-grants/", value_parser = path)]
     path: String,
@@ -82,54 +82,55 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "registry-grants", value_parser = role_name)]
     role_name: String,
 
-    /// The name of the boundary.
+    /// The name of the permissions boundary.
     #[arg(long, value_name = "NAME", default_value = "registry-grants-boundary", value_parser = policy_name)]
     boundary_name: String,
 
     /// A repository, or a prefix that ends in *, whose policy the operator may write; can be
-    /// repeated. Unset: all of the registry.
+    /// repeated. Unset: all repositories of the registry.
     #[arg(long, value_name = "PATTERN")]
     repository: Vec<RepositoryPattern>,
 
-    /// A region of these repositories; can be repeated. Unset: all.
+    /// A region of these repositories; can be repeated. Unset: all regions.
     #[arg(long, value_parser = region)]
     region: Vec<String>,
 
-    /// Let only this installation of the operator (12 hex digits) change what it made. Unset: any
-    /// installation's tag will do.
+    /// Allow only this installation of the operator (12 hex digits) to change what it created.
+    /// Unset: resources with the tag of any installation can be changed.
     #[arg(long, value_name = "ID")]
     installation: Option<Installation>,
 
-    /// An AWS managed policy that registry roles may carry, as the AWSAccount's rules list them;
-    /// can be repeated. Unset: all three that a grant can ask for.
+    /// An AWS managed policy that registry roles may have, as the AWSAccount's rules list them; can
+    /// be repeated. Unset: all three that a grant can request.
     #[arg(long, value_name = "NAME", value_parser = managed_policy)]
     managed_policy: Vec<ManagedPolicy>,
 
-    /// Registry roles never carry an AWS managed policy.
+    /// Registry roles never have an AWS managed policy.
     #[arg(long, conflicts_with = "managed_policy")]
     no_managed_policies: bool,
 
-    /// Let the operator put its policy on instance roles of others (management Extend) that carry
-    /// the tag registrygrants.dev/allow-extend, under any path, and remove the trust statement that
-    /// earlier versions added. Unset: it writes to no role of others.
+    /// Allow the operator to add its policy to instance roles of others (management Extend) that
+    /// have the tag registrygrants.dev/allow-extend, under any path, and to remove the trust
+    /// statement that earlier versions added. Unset: it writes to no role of others.
     #[arg(long)]
     allow_extend: bool,
 
-    /// Let the operator take over registry roles of others (adopt) that carry the tag
-    /// registrygrants.dev/allow-adopt, under any path. Unset: it takes none over.
+    /// Allow the operator to adopt registry roles of others (adopt) that have the tag
+    /// registrygrants.dev/allow-adopt, under any path. Unset: it adopts none.
     #[arg(long)]
     allow_adopt: bool,
 
-    /// `json`: plain documents. `cloudformation`: a template for the account that it is deployed
-    /// to, also by a stack set. `terraform`: HCL.
+    /// The output format. `json`: plain documents. `cloudformation`: a template for the account
+    /// that it is deployed to, also as a stack set. `terraform`: HCL.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
 
-    /// Print this document alone, as `aws iam` takes it. Unset: one JSON object with all of them.
+    /// Print only this document, as `aws iam` takes it. Unset: one JSON object with all documents.
     #[arg(long, value_enum)]
     document: Option<DocumentKind>,
 
-    /// Write trust.json, permissions.json and boundary.json into this folder, instead of printing.
+    /// Write trust.json, permissions.json and boundary.json into this folder, instead of printing
+    /// them.
     #[arg(long, value_name = "FOLDER", conflicts_with = "document")]
     output_dir: Option<PathBuf>,
 }
@@ -156,9 +157,9 @@ pub enum DocumentKind {
     Trust,
     /// What the role may do.
     Permissions,
-    /// What the roles that the operator makes can ever do.
+    /// The permissions boundary of the roles that the operator creates.
     Boundary,
-    /// What the operator's own identity needs.
+    /// The permissions of the operator's own identity.
     Operator,
 }
 
@@ -231,9 +232,9 @@ impl Arguments {
         let account = self
             .account_id
             .as_ref()
-            .ok_or("--account-id is needed: the account's number")?;
+            .ok_or("--account-id is required: the account's number")?;
         if kind == DocumentKind::Trust && self.operator_role_arn.is_none() {
-            return Err("--operator-role-arn is needed: the role that the operator has".into());
+            return Err("--operator-role-arn is required: the operator's own role".into());
         }
         // Only the trust policy contains the operator's role.
         let operator_role = self.operator_role_arn.as_deref().unwrap_or_default();
@@ -254,7 +255,7 @@ impl Arguments {
         ] {
             if given {
                 return Err(format!(
-                    "{flag} goes with --format json; a template is whole, and for the account that it is deployed to"
+                    "{flag} needs --format json; a template contains all documents, for the account that it is deployed to"
                 ));
             }
         }
@@ -308,12 +309,12 @@ impl Arguments {
         ] {
             if given && !self.account.contains(&Side::Registry) {
                 wrong.push(format!(
-                    "{flag} goes with --account registry: repositories and their roles are the registry's affair"
+                    "{flag} needs --account registry: repositories and their roles are in the registry account"
                 ));
             }
         }
         if self.allow_extend && !self.account.contains(&Side::Consumer) {
-            wrong.push("--allow-extend goes with --account consumer: instance roles are the consumer's affair".into());
+            wrong.push("--allow-extend needs --account consumer: instance roles are in the consumer account".into());
         }
         let partition = self.partition.name();
         for region in &self.region {
@@ -327,7 +328,7 @@ impl Arguments {
             && !arn.starts_with(&format!("arn:{partition}:"))
         {
             wrong.push(format!(
-                "--operator-role-arn {arn} is not in --partition {partition}: no role of another can be let in"
+                "--operator-role-arn {arn} is not in --partition {partition}: a role of another partition cannot assume this one"
             ));
         }
         wrong
@@ -336,7 +337,7 @@ impl Arguments {
     /// Checks that a side is given.
     fn sides(&self) -> Result<(), String> {
         if self.account.is_empty() {
-            return Err("--account is needed: registry, consumer, or both".into());
+            return Err("--account is required: registry, consumer, or both".into());
         }
         Ok(())
     }

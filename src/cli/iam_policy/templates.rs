@@ -5,10 +5,11 @@ use super::{pretty, value};
 use crate::grant::operator_role::OperatorRole;
 use serde_json::{Value, json};
 
-const ABOUT_ROLE: &str = "The operator registry-grants works in this account by this role";
-const ABOUT_BOUNDARY: &str = "What the roles that the operator registry-grants makes can ever do";
-const ABOUT_OPERATOR: &str = "The ARN of the role that the operator itself has";
-const ABOUT_EXTERNAL_ID: &str = "What the operator must name when it assumes the role: spec.credentials.assumeRole.externalID of the AWSAccount";
+const ABOUT_ROLE: &str = "The role that the operator registry-grants assumes in this account";
+const ABOUT_BOUNDARY: &str =
+    "The permissions boundary of the roles that the operator registry-grants creates";
+const ABOUT_OPERATOR: &str = "The ARN of the operator's own role";
+const ABOUT_EXTERNAL_ID: &str = "The external ID that the operator presents when it assumes the role: spec.credentials.assumeRole.externalID of the AWSAccount";
 
 /// Returns a template for CloudFormation, for a stack or a stack set. JSON is YAML, too.
 pub fn cloudformation(management: &OperatorRole, defaults: Defaults<'_>) -> String {
@@ -22,7 +23,7 @@ pub fn cloudformation(management: &OperatorRole, defaults: Defaults<'_>) -> Stri
     }
     pretty(&json!({
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": "The role by which the operator registry-grants works in this account. It names IAM resources: CAPABILITY_NAMED_IAM",
+        "Description": "The role of the operator registry-grants in this account. It needs CAPABILITY_NAMED_IAM",
         "Parameters": parameters,
         "Resources": {
             "Boundary": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {
@@ -84,7 +85,7 @@ pub fn terraform(management: &OperatorRole, defaults: Defaults<'_>) -> String {
     ]
     .map(|document| encoded(&value(&document)));
     format!(
-        r#"# The role by which the operator registry-grants works in this account.
+        r#"# The role of the operator registry-grants in this account.
 
 {variables}data "aws_caller_identity" "registry_grants" {{}}
 

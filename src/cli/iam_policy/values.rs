@@ -8,12 +8,12 @@ use crate::grant::partition::is_region;
 use serde::de::DeserializeOwned;
 
 pub fn partition(text: &str) -> Result<Partition, String> {
-    named(text).ok_or_else(|| "known are aws, aws-cn, aws-us-gov and aws-eusc".into())
+    named(text).ok_or_else(|| "must be aws, aws-cn, aws-us-gov or aws-eusc".into())
 }
 
 pub fn managed_policy(text: &str) -> Result<ManagedPolicy, String> {
     named(text).ok_or_else(|| {
-        "known are AmazonEC2ContainerRegistryPowerUser, AmazonEC2ContainerRegistryPullOnly and AmazonEC2ContainerRegistryReadOnly".into()
+        "must be AmazonEC2ContainerRegistryPowerUser, AmazonEC2ContainerRegistryPullOnly or AmazonEC2ContainerRegistryReadOnly".into()
     })
 }
 
@@ -69,7 +69,7 @@ pub fn path(text: &str) -> Result<String, String> {
     checked(
         text,
         fits,
-        "must begin and end with /, with a name between: everything under it is the operator's",
+        "must begin and end with /, with a name between: the operator owns everything under it",
     )
 }
 

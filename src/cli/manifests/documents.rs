@@ -1,4 +1,4 @@
-//! From paths to objects: bytes, documents, and the items of lists, each with its place.
+//! Reads files and splits them into documents and objects, each with its place.
 
 use crate::cli::io::{is_stdin, name as name_of, read};
 use crate::cli::terminal::plain;
@@ -7,10 +7,10 @@ use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The most that is read, from all inputs together, in bytes.
+/// Maximum size of all inputs together, in bytes.
 pub const MAX_BYTES: u64 = 64 << 20;
 
-/// A file's bytes, or standard input's.
+/// The content of a file or of standard input.
 pub struct Input {
     /// For people: without control characters.
     pub name: String,
@@ -26,10 +26,10 @@ pub struct Object {
     pub place: String,
 }
 
-/// Reads what the paths name, in their order; a folder's files by their names.
+/// Reads the files that the paths name, in this order; the files of a folder by their names.
 ///
 /// # Errors
-/// When a file cannot be read, or all of them are too much.
+/// When a file cannot be read, or when the files exceed the limit together.
 pub fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, String> {
     if paths.iter().filter(|path| is_stdin(path)).count() > 1 {
         return Err("standard input can be read only once".into());
@@ -45,10 +45,10 @@ pub fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, String> {
         for file in files {
             let name = name_of(&file);
             let bytes = read(&file, left).map_err(|error| format!("{name}: {error}"))?;
-            // One byte more than is left was asked for.
+            // `read` returns one byte more than the rest if the limit is exceeded.
             left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
                 format!(
-                    "{name}: more than {} MiB of manifests are not read; give fewer files",
+                    "{name}: the manifests exceed {} MiB; give fewer files",
                     MAX_BYTES >> 20
                 )
             })?;
@@ -125,7 +125,7 @@ impl ParsedInput {
         };
         let Some((api_version, kind)) = inherited.or_own(&fields) else {
             return self.wrong.push(format!(
-                "{place}: apiVersion and kind are needed: this is no manifest"
+                "{place}: apiVersion and kind are required: this is not a manifest"
             ));
         };
         // A `List` has items of any kind, an `AWSAccountList` only of that kind.

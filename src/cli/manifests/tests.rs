@@ -57,7 +57,7 @@ fn several_documents_and_lists_of_every_form_are_taken_apart() {
     let names: Vec<String> = files.grants.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["default/web", "x/a"]);
     assert_eq!(files.accounts.len(), 1);
-    assert_eq!(files.notes, ["passed over: v1 Secret"]);
+    assert_eq!(files.notes, ["skipped: v1 Secret"]);
 }
 
 #[test]
@@ -85,18 +85,18 @@ fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone
 #[case("a: 1\na: 2", "duplicate")]
 #[case("just text", "1.yaml, document 1: not an object")]
 #[case("---\n[1]", "1.yaml, document 1: not an object")]
-#[case("a: b", "1.yaml, document 1: apiVersion and kind are needed")]
+#[case("a: b", "1.yaml, document 1: apiVersion and kind are required")]
 #[case(
     "apiVersion: registrygrants.dev/v1\nkind: AWSAccount",
-    "apiVersion registrygrants.dev/v1 is not known: registrygrants.dev/v1alpha1 is"
+    "apiVersion registrygrants.dev/v1 is not supported; use registrygrants.dev/v1alpha1"
 )]
 #[case(
     "apiVersion: registrygrants.dev/v1alpha1\nkind: AwsAccount",
-    "kind AwsAccount is not one of registrygrants.dev"
+    "kind AwsAccount does not exist in registrygrants.dev"
 )]
 #[case(
     "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {}, spec: {}}",
-    "(AWSAccount): metadata.name is needed"
+    "(AWSAccount): metadata.name is required"
 )]
 #[case(
     "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: prod}, spec: {}}",
@@ -112,7 +112,7 @@ fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone
 )]
 #[case(
     "{apiVersion: v1, kind: Namespace, metadata: {name: \"a\\nb\"}}",
-    "metadata.name: `a\\nb` is no name"
+    "metadata.name: `a\\nb` is not a name"
 )]
 #[case(
     "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '1'}}",
@@ -158,7 +158,8 @@ fn a_newer_operators_status_is_no_mistake() {
 fn an_object_that_is_given_twice_is_refused_with_both_places() {
     let told = read(&[GRANT, GRANT]).map(|_| ()).unwrap_err();
     assert!(
-        told.starts_with("2.yaml, document 1") && told.contains("before: 1.yaml, document 1"),
+        told.starts_with("2.yaml, document 1")
+            && told.contains("it is a duplicate of 1.yaml, document 1"),
         "{told}"
     );
 }
@@ -172,7 +173,10 @@ fn a_namespace_may_be_given_twice_with_the_same_labels() {
     let told = read(&[&namespace("{team: b}"), &namespace("{team: c}")])
         .map(|_| ())
         .unwrap_err();
-    assert!(told.contains("before: 1.yaml, document 1"), "{told}");
+    assert!(
+        told.contains("it is a duplicate of 1.yaml, document 1"),
+        "{told}"
+    );
 }
 
 #[test]

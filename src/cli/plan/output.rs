@@ -43,7 +43,7 @@ fn of_grant(plan: &GrantPlan, color: bool) -> String {
     } = plan;
     let mut out = format!("{grant}\n");
     if *suspended {
-        out += "  suspended: nothing is done for it\n";
+        out += "  suspended: nothing is changed\n";
     }
     for problem in problems {
         let _ = writeln!(
@@ -186,7 +186,7 @@ impl Display for Statements<'_> {
             .cloned()
             .collect();
         if !beside.is_empty() {
-            writeln!(f, "beside the statements")?;
+            writeln!(f, "outside the statements")?;
             parts(f, &beside)?;
         }
         for Changed {
@@ -195,10 +195,10 @@ impl Display for Statements<'_> {
             parts: changed,
         } in changed
         {
-            writeln!(f, "statement {} changes", titled(left))?;
+            writeln!(f, "statement {} is changed", titled(left))?;
             parts(f, changed)?;
         }
-        for (alone, what) in [(only_left, "goes"), (only_right, "comes")] {
+        for (alone, what) in [(only_left, "is removed"), (only_right, "is added")] {
             for Alone { name, parts: all } in alone {
                 writeln!(f, "statement {} {what}", titled(name))?;
                 parts(f, all)?;
