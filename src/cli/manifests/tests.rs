@@ -27,7 +27,7 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
-fn a_grant_without_a_namespace_is_in_the_one_that_is_meant() {
+fn grant_without_a_namespace_gets_the_given_one() {
     let files = read(&[GRANT]).unwrap();
     let name = GrantName {
         namespace: "default".into(),
@@ -37,7 +37,7 @@ fn a_grant_without_a_namespace_is_in_the_one_that_is_meant() {
 }
 
 #[test]
-fn what_the_schema_would_fill_in_is_filled_in() {
+fn schema_defaults_are_filled_in() {
     let files = read(&[GRANT, ACCOUNT]).unwrap();
     let (_, grant) = files.grants.first_key_value().unwrap();
     assert_eq!(grant.spec.paths.len(), 2);
@@ -46,7 +46,7 @@ fn what_the_schema_would_fill_in_is_filled_in() {
 }
 
 #[test]
-fn several_documents_and_lists_of_every_form_are_taken_apart() {
+fn documents_and_lists_of_every_form_are_split() {
     let list = format!(
         "apiVersion: v1\nkind: List\nitems:\n- {ACCOUNT}\n- apiVersion: v1\n  kind: Secret\n"
     );
@@ -61,7 +61,7 @@ fn several_documents_and_lists_of_every_form_are_taken_apart() {
 }
 
 #[test]
-fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone() {
+fn namespace_has_its_labels_and_its_name_label() {
     let files =
         read(&["{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {team: b}}}"])
             .unwrap();
@@ -118,7 +118,7 @@ fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone
     "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '1'}}",
     "missing field `spec`"
 )]
-fn what_cannot_be_read_is_refused_with_its_place(#[case] text: &str, #[case] told: &str) {
+fn unreadable_manifest_is_refused_with_its_place(#[case] text: &str, #[case] told: &str) {
     let refused = refused(text);
     assert!(
         refused.starts_with("1.yaml") && refused.contains(told),
@@ -127,7 +127,7 @@ fn what_cannot_be_read_is_refused_with_its_place(#[case] text: &str, #[case] tol
 }
 
 #[test]
-fn every_unknown_field_is_named() {
+fn unknown_fields_are_all_named() {
     let text = GRANT
         .replace("wholeAccount", "wholeAcount")
         .replace("repositories:", "repos: [], repositories:");
@@ -150,12 +150,12 @@ fn every_unknown_field_is_named() {
 }
 
 #[test]
-fn a_newer_operators_status_is_no_mistake() {
+fn status_of_a_newer_operator_is_accepted() {
     assert!(read(&[&format!("{GRANT}status: {{newer: 1}}\n")]).is_ok());
 }
 
 #[test]
-fn an_object_that_is_given_twice_is_refused_with_both_places() {
+fn duplicate_object_is_refused_with_both_places() {
     let told = read(&[GRANT, GRANT]).map(|_| ()).unwrap_err();
     assert!(
         told.starts_with("2.yaml, document 1")
@@ -165,7 +165,7 @@ fn an_object_that_is_given_twice_is_refused_with_both_places() {
 }
 
 #[test]
-fn a_namespace_may_be_given_twice_with_the_same_labels() {
+fn duplicate_namespace_with_equal_labels_is_accepted() {
     let namespace = |labels: &str| {
         format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: a, labels: {labels}}}}}")
     };
@@ -180,7 +180,7 @@ fn a_namespace_may_be_given_twice_with_the_same_labels() {
 }
 
 #[test]
-fn all_that_is_wrong_is_told_at_once_and_does_nothing_to_a_terminal() {
+fn all_problems_are_reported_without_control_characters() {
     let told = read(&[
         "a: b",
         "{apiVersion: \"registrygrants.dev/v1alpha1\", kind: \"\\e[31mRed\"}",
@@ -192,7 +192,7 @@ fn all_that_is_wrong_is_told_at_once_and_does_nothing_to_a_terminal() {
 }
 
 #[test]
-fn a_few_bytes_of_aliases_do_not_grow_without_end() {
+fn yaml_aliases_expand_only_to_a_limit() {
     let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for at in 1..12 {
         let before = vec![format!("*a{}", at - 1); 10].join(", ");
@@ -204,12 +204,12 @@ fn a_few_bytes_of_aliases_do_not_grow_without_end() {
 
 proptest! {
     #[test]
-    fn no_text_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_text_is_parsed_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = Files::of(vec![Input { name: "x".into(), bytes }], "default");
     }
 
     #[test]
-    fn no_change_of_a_manifest_makes_it_panic(at in 0..GRANT.len(), with in "\\PC{0,4}") {
+    fn changed_manifest_is_parsed_without_panic(at in 0..GRANT.len(), with in "\\PC{0,4}") {
         let text = format!("{}{with}{}", &GRANT[..at], &GRANT[at..]);
         if let Err(told) = read(&[&text]) {
             prop_assert!(!told.chars().any(|c| c.is_control() && c != '\n'));
