@@ -1,4 +1,4 @@
-//! `registry-grants explain` offline: by policies in files.
+//! `registry-grants explain` offline, with policies in files.
 
 mod cli;
 
@@ -14,7 +14,7 @@ fn policy(statement: Value) -> String {
     json!({"Version": "2012-10-17", "Statement": statement}).to_string()
 }
 
-/// The policies of a pull that works, by either path.
+/// Writes policies that allow a pull, by either path.
 fn files(test: &str) -> Folder {
     let images = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
     let images =
@@ -79,7 +79,7 @@ fn explain(test: &str, arguments: &[&str]) -> (i32, String, String) {
     "--external-id", "other"], 2, "sts:ExternalId")]
 #[case::role_without_policy(&["--identity-policy", "identity.json", "--assume", ROLE, "--trust-policy", "trust.json", "--external-id", "ours"], 2,
     "no policy of the principal allows it")]
-fn the_exit_status_is_the_verdict_and_the_text_names_the_link(
+fn exit_status_is_the_verdict_and_text_names_the_cause(
     #[case] arguments: &[&str],
     #[case] status: i32,
     #[case] said: &str,
@@ -88,13 +88,13 @@ fn the_exit_status_is_the_verdict_and_the_text_names_the_link(
     assert_eq!(found, status, "{out}{err}");
     assert!(out.contains(said), "{out}");
     assert!(
-        out.contains("Policies read:") && out.contains("Not seen: organization policies"),
+        out.contains("Policies read:") && out.contains("Not considered: organization policies"),
         "{out}"
     );
 }
 
 #[test]
-fn programs_get_the_same_as_json() {
+fn json_output_has_the_same_verdict() {
     let (status, out, _) = explain("json", &[&DIRECT[..2], &["--output", "json"]].concat());
     let answer: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((status, answer["verdict"].as_str()), (2, Some("denied")));
@@ -117,7 +117,7 @@ fn programs_get_the_same_as_json() {
 }
 
 #[test]
-fn one_action_is_asked_about_by_itself() {
+fn single_action_is_evaluated_alone() {
     let asked = [
         "explain",
         "--principal",
@@ -138,24 +138,24 @@ fn one_action_is_asked_about_by_itself() {
 #[rstest]
 #[case::action(&["--action", "delete"], "neither pull nor push nor an action of ECR")]
 #[case::repository(&["--repository", "web"], "is not a repository's ARN")]
-#[case::a_tag(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/web:latest"], "names no repository")]
-#[case::a_digest(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/web@sha256:00"], "names no repository")]
-#[case::upper_case(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/Web"], "names no repository")]
-#[case::a_pattern(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/team-b/*"], "names no repository")]
-#[case::empty_name(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/"], "names no repository")]
+#[case::a_tag(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/web:latest"], "is not a repository:")]
+#[case::a_digest(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/web@sha256:00"], "is not a repository:")]
+#[case::upper_case(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/Web"], "is not a repository:")]
+#[case::a_pattern(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/team-b/*"], "is not a repository:")]
+#[case::empty_name(&["--repository", "arn:aws:ecr:us-east-1:111111111111:repository/"], "is not a repository:")]
 #[case::a_region(&["--repository", "arn:aws:ecr:US_EAST:111111111111:repository/web"], "is not a region")]
-#[case::a_partition(&["--repository", "arn:aws-x:ecr:us-east-1:111111111111:repository/web"], "no partition that is known")]
+#[case::a_partition(&["--repository", "arn:aws-x:ecr:us-east-1:111111111111:repository/web"], "unknown partition")]
 #[case::a_roles_name(&["--principal", "arn:aws:iam::222222222222:role/no de"], "is not the ARN of a role")]
 #[case::a_roles_path(&["--principal", "arn:aws:iam::222222222222:role/a//node"], "is not the ARN of a role")]
 #[case::principal(&["--principal", "node"], "neither an ARN nor a service")]
-#[case::session(&["--principal", "arn:aws:sts::222222222222:assumed-role/node/i-1"], "of a session, give its role")]
+#[case::session(&["--principal", "arn:aws:sts::222222222222:assumed-role/node/i-1"], "for a session, give its role")]
 #[case::account(&["--principal", "arn:aws:iam::22:role/node"], "is not an AWS account number")]
 #[case::not_a_role(&["--assume", "arn:aws:iam::111111111111:user/x"], "is not the ARN of a role")]
 #[case::unreadable(&["--boundary", "broken.json"], "broken.json: line 1")]
 #[case::missing(&["--boundary", "no.json"], "no.json: ")]
-fn what_is_wrong_is_said_and_answered_with_one(#[case] wrong: &[&str], #[case] said: &str) {
+fn invalid_argument_is_named_and_exits_with_one(#[case] wrong: &[&str], #[case] said: &str) {
     let mut arguments = [&ASKED[..], &DIRECT].concat();
-    // The last word on an argument is the one that counts here: the right one goes.
+    // Each argument may be given only once, so the valid one is removed.
     if let Some(at) = arguments.iter().position(|argument| *argument == wrong[0]) {
         arguments.drain(at..at + 2);
     }
@@ -166,7 +166,7 @@ fn what_is_wrong_is_said_and_answered_with_one(#[case] wrong: &[&str], #[case] s
 }
 
 #[test]
-fn lambda_is_a_principal_too() {
+fn lambda_is_evaluated_as_a_principal() {
     let lambda = json!({"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "ecr:BatchGetImage",
         "Condition": {"StringLike": {"aws:SourceArn": "arn:aws:lambda:us-east-1:222222222222:function:*"}}});
     let folder = files("lambda").with("lambda.json", policy(json!([lambda])));
@@ -199,7 +199,7 @@ fn lambda_is_a_principal_too() {
         2
     );
     assert_eq!(ask(&[]), 3);
-    // It needs no token of its own.
+    // Lambda needs no registry token.
     let both = json!({"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"},
         "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]});
     let folder = files("lambda-pull").with("lambda.json", policy(json!([both])));

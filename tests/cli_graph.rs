@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 const EXAMPLES: [&str; 2] = ["article", "organization"];
 
-/// Grants of two examples, one of them Ready by its status and one refused.
+/// Writes the grants of two examples: one is ready by its status, the other is refused.
 fn files(test: &str) -> Folder {
     let [article, organization] = EXAMPLES.map(example);
     let ready = "status:\n  conditions:\n  - {type: Ready, status: \"True\", reason: Granted, message: all is there, lastTransitionTime: \"2026-01-01T00:00:00Z\"}\n";
@@ -26,7 +26,7 @@ fn files(test: &str) -> Folder {
 #[case("dot")]
 #[case("mermaid")]
 #[case("json")]
-fn who_gets_what_in_every_form(#[case] output: &str) {
+fn graph_is_printed_in_every_format(#[case] output: &str) {
     let folder = files(&format!("form-{output}"));
     let printed = folder.printed(&["graph", "-f", "a.yaml", "-f", "b.yaml", "--output", output]);
     insta::assert_snapshot!(format!("graph_{output}"), printed);
@@ -35,7 +35,7 @@ fn who_gets_what_in_every_form(#[case] output: &str) {
 }
 
 #[test]
-fn nothing_hostile_reaches_the_terminal() {
+fn hostile_text_does_not_reach_the_terminal() {
     let hostile = "apiVersion: registrygrants.dev/v1alpha1\nkind: CrossAccountRegistryGrant\nmetadata: {name: a}\nspec: {access: Pull, registry: {accountID: \"\\e[2J\", regions: [\"\\n\"], repositories: [\"\\\"];x\\u202e\"]}, consumer: {accountID: \"<b>\"}}\n";
     let folder = Folder::new("hostile").with("a.yaml", hostile);
     for output in ["table", "dot", "mermaid"] {
@@ -48,7 +48,7 @@ fn nothing_hostile_reaches_the_terminal() {
     }
 }
 
-/// Names that ECR, IAM or Kubernetes do not have, as the definition refuses them.
+/// Names that ECR, IAM or Kubernetes refuse, and so does the definition.
 #[rstest]
 #[case("team--b/web", "g", "spec.registry.repositories")]
 #[case("team__b/web", "g", "spec.registry.repositories")]
@@ -63,7 +63,7 @@ fn nothing_hostile_reaches_the_terminal() {
 #[case("a/b/c/d/e/f", "g", "")]
 #[case("1web", "g", "")]
 #[case("team_b/we.b", "g", "")]
-fn what_the_cluster_would_refuse_is_invalid_in_files(
+fn grant_that_the_api_server_refuses_is_invalid(
     #[case] repository: &str,
     #[case] name: &str,
     #[case] told: &str,
@@ -103,7 +103,7 @@ spec:
 }
 
 #[test]
-fn all_examples_are_read_at_once() {
+fn all_examples_are_read_together() {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let folder = Folder::new("all");
     let graph = folder.printed(&["graph", "-f", examples, "-o", "json"]);
@@ -131,10 +131,10 @@ fn all_examples_are_read_at_once() {
     }
 }
 
-/// A port of this machine on which nobody listens.
+/// An address of this machine where no server listens.
 const NOBODY: &str = "https://127.0.0.1:9";
 
-/// What is said of a cluster that nobody serves, by a kubeconfig with this proxy.
+/// Returns the error for a cluster without a server, with this proxy in the kubeconfig.
 fn graph_of_nobody(proxy: &str, environment: &[(&str, &str)]) -> String {
     let kubeconfig = format!(
         "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{{proxy} server: '{NOBODY}', insecure-skip-tls-verify: true}}}}]\n\
@@ -162,7 +162,7 @@ fn graph_of_nobody(proxy: &str, environment: &[(&str, &str)]) -> String {
     "the API server https://127.0.0.1:9, through the proxy http://127.0.0.1:10: cannot list the grants: "
 )]
 #[case("proxy-url: 'socks5://127.0.0.1:10',", &[], "the API server https://127.0.0.1:9, through the proxy socks5://127.0.0.1:10: ")]
-fn a_connection_error_names_the_host_the_proxy_and_the_cause(
+fn connection_error_names_host_proxy_and_cause(
     #[case] proxy: &str,
     #[case] environment: &[(&str, &str)],
     #[case] told: &str,
@@ -180,7 +180,7 @@ fn a_connection_error_names_the_host_the_proxy_and_the_cause(
     "example.com,<local>",
     "the entry `<local>` of NO_PROXY is neither a host, "
 )]
-fn an_entry_of_no_proxy_that_cannot_be_read_is_named(#[case] entries: &str, #[case] told: &str) {
+fn invalid_no_proxy_entry_is_named(#[case] entries: &str, #[case] told: &str) {
     let err = graph_of_nobody(
         "",
         &[
@@ -192,7 +192,7 @@ fn an_entry_of_no_proxy_that_cannot_be_read_is_named(#[case] entries: &str, #[ca
 }
 
 #[test]
-fn files_can_come_by_standard_input_and_from_a_folder() {
+fn manifests_are_read_from_standard_input_and_folders() {
     let folder = Folder::new("stdin")
         .with("a.yaml", example("article"))
         .with("notes.txt", "no manifest");
@@ -206,14 +206,14 @@ fn files_can_come_by_standard_input_and_from_a_folder() {
 #[case(&["graph", "-f", "-", "-f", "-"], "standard input can be read only once")]
 #[case(&["graph", "-f", "-"], "standard input, document 1: not an object")]
 #[case(&["graph", "-f", "."], "no .yaml, .yml or .json file is in this folder")]
-fn what_cannot_be_read_is_an_error(#[case] arguments: &[&str], #[case] told: &str) {
+fn unreadable_input_is_an_error(#[case] arguments: &[&str], #[case] told: &str) {
     let folder = Folder::new(&format!("error-{}", told.len()));
     let (status, out, err) = folder.run(arguments, "text");
     assert_eq!((status, out.as_str()), (1, ""));
     assert!(err.contains(told), "{err}");
 }
 
-/// Answers these requests, one after the other, and gives their first lines.
+/// Serves these responses, one after the other, and returns the first lines of the requests.
 fn cluster(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -243,7 +243,7 @@ fn page(name: &str, next: &str) -> String {
 }
 
 #[test]
-fn a_cluster_is_asked_for_its_grants_and_for_nothing_else() {
+fn graph_of_a_cluster_lists_only_grants() {
     let (kubeconfig, cluster) = cluster(vec![page("b", "more"), page("a", "")]);
     let folder = Folder::new("cluster").with("kubeconfig", kubeconfig);
     let printed = folder.printed(&["graph"]);
@@ -259,13 +259,13 @@ fn a_cluster_is_asked_for_its_grants_and_for_nothing_else() {
     );
     assert!(a < b, "{printed}");
     assert!(
-        printed.contains("team-b/a: NotSeen: the operator has not looked at it"),
+        printed.contains("team-b/a: NotSeen: the operator has not reconciled it yet"),
         "{printed}"
     );
 }
 
 #[test]
-fn one_namespace_can_be_asked_for() {
+fn graph_of_a_namespace_lists_only_its_grants() {
     let (kubeconfig, cluster) = cluster(vec![page("b", "")]);
     let folder = Folder::new("namespace").with("kubeconfig", kubeconfig);
     folder.printed(&["graph", "--namespace", "team-b", "--context", "here"]);
@@ -277,7 +277,7 @@ fn one_namespace_can_be_asked_for() {
 }
 
 #[test]
-fn a_cluster_that_does_not_answer_is_an_error() {
+fn unreachable_cluster_is_an_error() {
     let folder = Folder::new("silent").with(
         "kubeconfig",
         "apiVersion: v1\nkind: Config\ncurrent-context: nowhere\n",

@@ -1,5 +1,4 @@
-//! The program as a whole: its help, its completions, its life as a plugin of kubectl, and its
-//! documentation.
+//! The program as a whole: help, completions, use as a plugin of kubectl, and documentation.
 
 mod cli;
 
@@ -10,7 +9,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The subcommands that have a text of their own.
+/// Returns the subcommands that the help lists.
 fn subcommands() -> Vec<String> {
     let help = Folder::new("subcommands").printed(&["help"]);
     let listed = help
@@ -18,7 +17,7 @@ fn subcommands() -> Vec<String> {
         .skip_while(|line| !line.starts_with("Commands:"))
         .skip(1)
         .take_while(|line| !line.is_empty());
-    // A description that is wrapped goes on further right.
+    // The continuation of a wrapped description is indented further.
     let names = listed
         .filter(|line| !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next());
@@ -31,7 +30,7 @@ fn subcommands() -> Vec<String> {
 }
 
 #[test]
-fn every_subcommand_has_examples_in_its_help() {
+fn subcommand_help_has_examples() {
     let folder = Folder::new("examples");
     for name in subcommands() {
         let arguments = if name == "policy" {
@@ -44,11 +43,11 @@ fn every_subcommand_has_examples_in_its_help() {
     }
 }
 
-/// A folder in which commands of the documentation find the files and programs that they name.
+/// Creates a folder with the files and programs that commands in the documentation use.
 #[cfg(unix)]
 fn furnished(test: &str) -> Folder {
     let article = example("article");
-    // The registry's account and the grant: the consumer's account is its admin's.
+    // The registry account and the grant, without the consumer account, which is unmanaged.
     let with = |is: &dyn Fn(&str) -> bool| {
         article
             .split("\n---\n")
@@ -91,8 +90,8 @@ fn furnished(test: &str) -> Folder {
     folder
 }
 
-/// Exit status and standard error of a shell that runs a command as people copy it. There is
-/// neither a cluster nor AWS.
+/// Runs a command in a shell as a user would copy it, without a cluster and AWS. Returns the exit
+/// status and standard error.
 #[cfg(unix)]
 fn run_copied(folder: &Folder, command: &str) -> (i32, String) {
     let path = format!(
@@ -120,7 +119,7 @@ fn run_copied(folder: &Folder, command: &str) -> (i32, String) {
     )
 }
 
-/// Commands out of a text's lines, each with the lines that it goes on in.
+/// Extracts commands from lines of text, with their continuation lines.
 fn commands<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut goes_on = false;
@@ -137,7 +136,7 @@ fn commands<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     found
 }
 
-/// That a command is understood, and does what can be done without a cluster and AWS.
+/// Checks that a command parses, and does what is possible without a cluster and AWS.
 #[cfg(unix)]
 fn works(folder: &Folder, command: &str) {
     let (status, told) = run_copied(folder, command);
@@ -149,9 +148,9 @@ fn works(folder: &Folder, command: &str) {
         || command.contains("registry-grants plan")
         || command.contains("registry-grants explain")
         || (command.contains("registry-grants graph") && !command.contains("-f "));
-    // A file that is missing would be a mistake in the example; a kubeconfig there is none.
+    // A missing file is an error in the example, except the kubeconfig.
     let found = told.contains("kubeconfig")
-        || !["No such file", "given before"]
+        || !["No such file", "is a duplicate of"]
             .iter()
             .any(|why| told.contains(why));
     assert!(
@@ -162,7 +161,7 @@ fn works(folder: &Folder, command: &str) {
 
 #[cfg(unix)]
 #[test]
-fn examples_of_every_help_survive_80_columns_and_run() {
+fn help_examples_fit_80_columns_and_run() {
     for name in subcommands() {
         let arguments = if name == "policy" {
             vec!["policy", "diff", "--help"]
@@ -203,7 +202,7 @@ fn examples_of_every_help_survive_80_columns_and_run() {
 
 #[cfg(unix)]
 #[test]
-fn the_commands_of_the_troubleshooting_page_run() {
+fn troubleshooting_page_commands_run() {
     let page =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md"))
             .unwrap();
@@ -218,7 +217,7 @@ fn the_commands_of_the_troubleshooting_page_run() {
         .step_by(2)
         .filter(|text| text.starts_with("registry-grants "))
         .map(String::from);
-    // What only names a subcommand is none.
+    // Text that only names a subcommand is not a command.
     let found: Vec<String> = blocks
         .chain(quoted)
         .filter(|command| command.contains(" -"))
@@ -229,7 +228,7 @@ fn the_commands_of_the_troubleshooting_page_run() {
 }
 
 #[test]
-fn every_subcommand_is_in_the_documentation() {
+fn every_subcommand_is_documented() {
     let docs =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md")).unwrap();
     for name in subcommands() {
@@ -246,7 +245,7 @@ fn every_subcommand_is_in_the_documentation() {
 #[case("fish")]
 #[case("elvish")]
 #[case("powershell")]
-fn every_shell_gets_its_completions(#[case] shell: &str) {
+fn completions_exist_for_every_shell(#[case] shell: &str) {
     let script = Folder::new(shell).printed(&["completions", shell]);
     for name in subcommands() {
         assert!(script.contains(&name), "{shell} does not complete {name}");
@@ -255,7 +254,7 @@ fn every_shell_gets_its_completions(#[case] shell: &str) {
 
 #[cfg(unix)]
 #[test]
-fn called_as_a_plugin_of_kubectl_it_says_so_in_its_usage() {
+fn usage_names_the_kubectl_plugin() {
     let folder = Folder::new("plugin");
     let plugin = folder.path().join("kubectl-registry_grants");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_registry-grants"), &plugin).unwrap();
@@ -294,7 +293,7 @@ fn called_as_a_plugin_of_kubectl_it_says_so_in_its_usage() {
 #[case(&["completions", "bash"])]
 #[case(&["graph", "-f", "a.yaml", "-o", "json"])]
 #[case(&["handoff", "-f", "a.yaml", "--account", "222222222222"])]
-fn who_stops_reading_makes_nothing_panic(#[case] arguments: &[&str]) {
+fn closed_pipe_causes_no_panic(#[case] arguments: &[&str]) {
     let folder = Folder::new(&format!("pipe-{}", arguments[0])).with("a.yaml", example("article"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_registry-grants"));
     command

@@ -1,4 +1,4 @@
-//! What is generated is what the code says, and what people apply is what the code understands.
+//! Generated files match the code, and the code understands the examples.
 
 use registry_grants::api::{AWSAccount, CrossAccountRegistryGrant};
 use registry_grants::telemetry::metrics::Metrics;
@@ -25,7 +25,7 @@ fn yaml_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// File names and texts.
+/// Reads the YAML files of a folder, by their names.
 fn contents(folder: &Path) -> BTreeMap<String, String> {
     let named = |file: PathBuf| {
         (
@@ -36,7 +36,7 @@ fn contents(folder: &Path) -> BTreeMap<String, String> {
     yaml_files(folder).into_iter().map(named).collect()
 }
 
-/// What the binary that was just built writes.
+/// Returns the files that the built binary writes.
 fn written() -> BTreeMap<String, String> {
     let folder =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("crds-{}", std::process::id()));
@@ -60,7 +60,7 @@ fn written() -> BTreeMap<String, String> {
     written
 }
 
-/// Each definition's name and schema.
+/// Returns the kind and schema of each definition.
 fn schemas() -> Vec<(String, Value)> {
     let parsed = written()
         .into_values()
@@ -76,10 +76,10 @@ fn schemas() -> Vec<(String, Value)> {
     parsed.map(named).collect()
 }
 
-/// A default's items belong to nobody, so server-side apply keeps them beside those that somebody
-/// asks for later.
+/// No field manager owns a default's items, so server-side apply keeps them beside those that a
+/// user applies later.
 #[test]
-fn no_list_that_is_merged_by_item_has_a_default() {
+fn list_merged_by_item_has_no_default() {
     fn find(schema: &Value, field: &str, found: &mut Vec<String>) {
         let by_item = ["set", "map"]
             .map(Value::from)
@@ -91,7 +91,7 @@ fn no_list_that_is_merged_by_item_has_a_default() {
         for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
             find(schema, &format!("{field}.{name}"), found);
         }
-        // What is in a list that is replaced whole is never merged.
+        // The items of an atomic list are never merged.
         if schema["x-kubernetes-list-type"] != "atomic" {
             schema
                 .get("items")
@@ -107,7 +107,7 @@ fn no_list_that_is_merged_by_item_has_a_default() {
 }
 
 #[test]
-fn the_reference_of_the_resources_is_not_stale() {
+fn api_reference_is_up_to_date() {
     let binary = env!("CARGO_BIN_EXE_registry-grants");
     let printed = Command::new(binary)
         .args(["crds", "--reference"])
@@ -121,7 +121,7 @@ fn the_reference_of_the_resources_is_not_stale() {
 }
 
 #[test]
-fn the_definitions_in_the_repository_are_not_stale() {
+fn definitions_in_the_repository_are_up_to_date() {
     let written = written();
     assert_eq!(written.len(), 2);
     for folder in ["crds", "charts/registry-grants/files/crds"] {
@@ -132,9 +132,9 @@ fn the_definitions_in_the_repository_are_not_stale() {
     }
 }
 
-/// The demo, the integration tests and `make e2e` set their accounts up with these files.
+/// The demo, the integration tests and `make e2e` set up their accounts with these files.
 #[test]
-fn the_management_roles_of_the_examples_are_not_stale() {
+fn example_management_roles_are_up_to_date() {
     let printed = |arguments: &str| {
         let role = "--operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator";
         let arguments =
@@ -169,7 +169,7 @@ fn the_management_roles_of_the_examples_are_not_stale() {
 }
 
 #[test]
-fn the_definitions_on_standard_output_are_the_same() {
+fn printed_definitions_equal_the_written_ones() {
     let output = Command::new(env!("CARGO_BIN_EXE_registry-grants"))
         .arg("crds")
         .output()
@@ -196,14 +196,14 @@ fn walk(schema: &Value, path: &str, see: &mut impl FnMut(&str, &Value)) {
 }
 
 #[test]
-fn kubectl_explain_has_something_to_say_about_every_field() {
+fn every_field_has_a_description() {
     let mut silent = Vec::new();
     for (kind, schema) in schemas() {
         walk(&schema, &kind, &mut |path, field| {
             let described = field["description"]
                 .as_str()
                 .is_some_and(|text| text.len() >= 10);
-            // A list's or a map's items are described with the list.
+            // The description of a list or map covers its items.
             if !described && !path.ends_with("[]") && !path.ends_with("{}") {
                 silent.push(path.to_owned());
             }
@@ -213,7 +213,7 @@ fn kubectl_explain_has_something_to_say_about_every_field() {
 }
 
 #[test]
-fn every_string_and_list_in_a_spec_is_bounded() {
+fn every_spec_string_and_list_is_bounded() {
     let mut unbounded = Vec::new();
     for (kind, schema) in schemas() {
         walk(&schema["properties"]["spec"], &kind, &mut |path, field| {
@@ -239,7 +239,7 @@ fn every_string_and_list_in_a_spec_is_bounded() {
 }
 
 #[test]
-fn both_kinds_have_a_status_subresource_and_say_whether_they_are_ready() {
+fn both_kinds_have_a_status_and_show_readiness() {
     for text in written().into_values() {
         let crd: Value = serde_saphyr::from_str(&text).unwrap();
         let version = &crd["spec"]["versions"][0];
@@ -257,7 +257,7 @@ fn both_kinds_have_a_status_subresource_and_say_whether_they_are_ready() {
     }
 }
 
-/// Reads as our type, and says which fields the type does not know: the API server would drop them.
+/// Returns the fields that the type does not know, which the API server would drop.
 fn unknown_fields<K: DeserializeOwned + Serialize>(object: &Value) -> Vec<String> {
     let understood: K = serde_json::from_value(object.clone())
         .unwrap_or_else(|error| panic!("{error}: {object:#}"));
@@ -293,7 +293,7 @@ fn missing_in(understood: &Value, written: &Value, path: &str, missing: &mut Vec
 }
 
 #[test]
-fn the_examples_are_understood_to_the_last_field() {
+fn examples_have_only_known_fields() {
     let mut kinds = BTreeMap::new();
     for file in yaml_files(&root().join("examples")) {
         let text = fs::read_to_string(&file).unwrap();
@@ -317,7 +317,7 @@ fn the_examples_are_understood_to_the_last_field() {
 }
 
 #[test]
-fn a_field_that_nobody_knows_would_be_noticed() {
+fn unknown_field_in_an_example_is_detected() {
     let text = fs::read_to_string(root().join("examples/article.yaml")).unwrap();
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
     let grant = objects.last_mut().unwrap();
@@ -329,7 +329,7 @@ fn a_field_that_nobody_knows_would_be_noticed() {
 }
 
 #[test]
-fn the_reference_of_the_metrics_is_not_stale() {
+fn metrics_reference_is_up_to_date() {
     const HEAD: &str = "\
 <!-- Generated from src/telemetry/metrics by `make metrics-reference`: change it there. -->
 # Metrics
@@ -350,7 +350,7 @@ grants or repositories: `account` is one of the cluster's `AWSAccount`s, and its
     );
 }
 
-/// The names of metrics in a text with PromQL.
+/// Returns the names of metrics in a text with PromQL.
 fn asked_for(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words
@@ -360,7 +360,7 @@ fn asked_for(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn alerts_and_dashboard_ask_for_metrics_that_exist() {
+fn alerts_and_dashboard_use_existing_metrics() {
     let names = Metrics::default().names();
     for file in [
         "charts/registry-grants/files/prometheus-rules.yaml",
@@ -387,7 +387,7 @@ fn alerts_and_dashboard_ask_for_metrics_that_exist() {
 }
 
 #[test]
-fn every_alert_says_what_happened_and_where_to_read_on() {
+fn every_alert_has_a_description_and_a_runbook() {
     let text =
         fs::read_to_string(root().join("charts/registry-grants/files/prometheus-rules.yaml"))
             .unwrap();

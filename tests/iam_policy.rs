@@ -1,5 +1,4 @@
-//! `registry-grants iam-policy` prints what an account's admin can apply as it is, in every form
-//! the same.
+//! `registry-grants iam-policy` prints documents that an admin can apply, the same in every format.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -33,7 +32,7 @@ fn json_of(arguments: &str) -> Value {
     serde_json::from_str(&printed(arguments)).unwrap()
 }
 
-/// All documents for account 1…, of this side.
+/// Returns all documents for account 111111111111, of this side.
 fn documents(side: &str, more: &str) -> Value {
     json_of(&format!(
         "{OPERATOR} --account {side} --account-id 111111111111 {more}"
@@ -61,7 +60,7 @@ fn statement<'a>(document: &'a Value, sid: &str) -> &'a Value {
 #[case("--account registry")]
 #[case("--account consumer")]
 #[case("--account registry --account consumer --installation 0123456789ab")]
-fn templates_hold_the_same_documents(#[case] sides: &str) {
+fn templates_contain_the_same_documents(#[case] sides: &str) {
     let plain = json_of(&format!("{OPERATOR} {sides} --account-id 111111111111"));
     let expected = [&plain["boundary"], &plain["trust"], &plain["permissions"]];
 
@@ -110,7 +109,7 @@ fn templates_hold_the_same_documents(#[case] sides: &str) {
     assert_eq!(encoded.iter().collect::<Vec<_>>(), expected);
 }
 
-/// What CloudFormation makes of `Fn::Sub`.
+/// Replaces `Fn::Sub` as CloudFormation does.
 fn substituted(value: Value, values: &[(&str, &str)]) -> Value {
     match value {
         Value::Object(fields) => {
@@ -134,7 +133,7 @@ fn substituted(value: Value, values: &[(&str, &str)]) -> Value {
 }
 
 #[test]
-fn an_account_that_is_both_gets_what_either_needs() {
+fn account_on_both_sides_gets_the_permissions_of_both() {
     let both = json_of(&format!(
         "{OPERATOR} --account registry --account consumer --account-id 111111111111"
     ));
@@ -164,7 +163,7 @@ fn an_account_that_is_both_gets_what_either_needs() {
 }
 
 #[test]
-fn the_trust_policy_lets_in_the_tags_of_pod_identity_and_those_that_are_named() {
+fn trust_policy_allows_pod_identity_and_named_session_tags() {
     let keys = |more: &str| {
         let trust = json_of(&format!(
             "{OPERATOR} --account registry --account-id 111111111111 --document trust {more}"
@@ -200,7 +199,7 @@ fn the_trust_policy_lets_in_the_tags_of_pod_identity_and_those_that_are_named() 
 }
 
 #[test]
-fn with_an_installation_named_only_its_own_tag_will_do() {
+fn named_installation_changes_only_what_has_its_tag() {
     let pinned = documents("consumer", "--installation 0123456789ab").to_string();
     assert!(!pinned.contains("\"Null\""), "{pinned}");
     let permissions = &documents("consumer", "--installation 0123456789ab")["permissions"];
@@ -217,7 +216,7 @@ fn with_an_installation_named_only_its_own_tag_will_do() {
 }
 
 #[test]
-fn narrower_repositories_bound_the_policies_and_the_roles() {
+fn repositories_narrow_permissions_and_boundary() {
     let more = "--repository team-b/* --repository team-b/app --repository web --region eu-west-1 --region us-east-1";
     let narrow = documents("registry", more);
     let arns = json!([
@@ -234,13 +233,13 @@ fn narrower_repositories_bound_the_policies_and_the_roles() {
         statement(&narrow["boundary"], "PullAndPush")["Resource"],
         arns
     );
-    // A list of all repositories is not to be had of some.
+    // Repositories can only be listed all together.
     let find = &statement(&narrow["permissions"], "FindRepositories")["Resource"];
     assert_eq!(find[0], "arn:aws:ecr:eu-west-1:111111111111:repository/*");
 }
 
 #[test]
-fn other_names_and_another_path_are_everywhere() {
+fn names_and_path_are_used_in_every_document() {
     let named = documents(
         "consumer",
         "--path /x/y/ --role-name the-role --boundary-name the-boundary",
@@ -273,23 +272,23 @@ fn other_names_and_another_path_are_everywhere() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once() {
+fn all_contradictions_are_reported_together() {
     let said =
         refused("--account consumer --format terraform --repository app --region cn-north-1");
     assert!(
-        said.contains("--repository goes with") && said.contains("--region cn-north-1 is not in"),
+        said.contains("--repository needs") && said.contains("--region cn-north-1 is not in"),
         "{said}"
     );
 }
 
 #[test]
-fn without_managed_policies_nothing_can_be_attached() {
+fn no_managed_policies_forbids_attaching() {
     let none = documents("registry", "--no-managed-policies").to_string();
     assert!(
         !none.contains("iam:AttachRolePolicy") && !none.contains("ecr:DescribeImages"),
         "{none}"
     );
-    // What somebody else attached is still taken off.
+    // Policies that others attached are still detached.
     assert!(none.contains("iam:DetachRolePolicy"), "{none}");
 }
 
@@ -297,7 +296,7 @@ fn without_managed_policies_nothing_can_be_attached() {
 #[case("aws-cn", "ec2.amazonaws.com.cn")]
 #[case("aws-us-gov", "ec2.amazonaws.com")]
 #[case("aws-eusc", "ec2.amazonaws.com")]
-fn in_another_partition_every_arn_is_of_that_partition(#[case] partition: &str, #[case] ec2: &str) {
+fn every_arn_is_in_the_given_partition(#[case] partition: &str, #[case] ec2: &str) {
     let operator = OPERATOR.replace("arn:aws:", &format!("arn:{partition}:"));
     let sides = "--account registry --account consumer --account-id 111111111111";
     let text = printed(&format!("{operator} {sides} --partition {partition}"));
@@ -312,33 +311,33 @@ fn in_another_partition_every_arn_is_of_that_partition(#[case] partition: &str, 
 }
 
 #[rstest]
-#[case("", "--account is needed")]
+#[case("", "--account is required")]
 #[case("--account both", "--account")]
-#[case("--account registry", "--account-id is needed")]
+#[case("--account registry", "--account-id is required")]
 #[case("--account registry --account-id 11111111111", "--account-id")]
 #[case(
     "--account registry --account-id 111111111111",
-    "--operator-role-arn is needed"
+    "--operator-role-arn is required"
 )]
 #[case(
     "--account registry --format cloudformation --account-id 111111111111",
-    "--account-id goes with --format json"
+    "--account-id needs --format json"
 )]
 #[case(
     "--account registry --format terraform --document trust",
-    "--document goes with --format json"
+    "--document needs --format json"
 )]
 #[case(
     "--account registry --format terraform --output-dir x",
-    "--output-dir goes with --format json"
+    "--output-dir needs --format json"
 )]
 #[case(
     "--account consumer --format terraform --repository app",
-    "--repository goes with --account registry"
+    "--repository needs --account registry"
 )]
 #[case(
     "--account consumer --format terraform --region us-east-1",
-    "--region goes with --account registry"
+    "--region needs --account registry"
 )]
 #[case(
     "--account registry --format terraform --region cn-north-1",
@@ -389,13 +388,13 @@ fn in_another_partition_every_arn_is_of_that_partition(#[case] partition: &str, 
     "--account registry --format terraform --operator-role-arn arn:aws-cn:iam::333333333333:role/x",
     "--operator-role-arn"
 )]
-fn bad_input_is_refused_with_the_flag_named(#[case] arguments: &str, #[case] expected: &str) {
+fn invalid_input_is_refused_with_its_flag(#[case] arguments: &str, #[case] expected: &str) {
     let said = refused(arguments);
     assert!(said.contains(expected), "{said}");
 }
 
 #[test]
-fn a_document_that_aws_would_not_take_is_refused_with_its_length() {
+fn document_over_the_aws_limit_is_refused_with_its_length() {
     let many: String = (0..200)
         .map(|n| format!("--repository a-rather-long-name-of-a-repository-{n} "))
         .collect();
@@ -425,7 +424,7 @@ fn a_document_that_aws_would_not_take_is_refused_with_its_length() {
 }
 
 #[test]
-fn that_there_is_no_external_id_is_told_and_not_mixed_into_the_document() {
+fn missing_external_id_is_reported_on_standard_error() {
     let role = "--operator-role-arn arn:aws:iam::333333333333:role/x";
     let output = run(&format!(
         "--account registry --account-id 111111111111 {role} --document trust"

@@ -1,11 +1,11 @@
-//! `registry-grants policy diff`, as people and scripts see it.
+//! `registry-grants policy diff`, as users and scripts call it.
 
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// A folder of its own for each test.
+/// A temporary folder.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -21,7 +21,7 @@ impl Folder {
         self
     }
 
-    /// Exit status, standard output and standard error.
+    /// Runs the program. Returns exit status, standard output and standard error.
     fn diff(&self, arguments: &[&str], stdin: &str) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_registry-grants"));
         command
@@ -33,7 +33,7 @@ impl Folder {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // Who does not read standard input may be gone by now.
+        // A program that does not read standard input may have exited already.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -65,7 +65,7 @@ const LEFT: &str = r#"{
 }"#;
 
 #[test]
-fn the_same_meaning_in_other_words_is_no_difference() {
+fn reworded_policy_is_no_difference() {
     let reworded = r#"{"Version":"2012-10-17","Statement":[
         {"Sid":"New","Principal":{"AWS":["*"]},"Effect":"Deny","Action":["ECR:*"],"Condition":{"Bool":{"aws:securetransport":"false"}}},
         {"Effect":"Allow","Principal":{"Service":["lambda.amazonaws.com"]},"Action":["ecr:batchgetimage"]},
@@ -84,7 +84,7 @@ fn the_same_meaning_in_other_words_is_no_difference() {
 }
 
 #[test]
-fn differences_are_told_by_statement() {
+fn differences_are_printed_by_statement() {
     let right = r#"{"Version":"2012-10-17","Odd":1,"Statement":[
         {"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"ecr:BatchGetImage"},
         {"Sid":"Pull","Effect":"Allow","Principal":{"AWS":["222222222222","arn:aws:iam::444444444444:role/ci"]},
@@ -100,7 +100,7 @@ fn differences_are_told_by_statement() {
     - left.json
     + right.json
 
-    Beside the statements
+    Outside the statements
       Odd
         + 1 (as JSON)
 
@@ -141,7 +141,7 @@ fn differences_are_told_by_statement() {
 }
 
 #[test]
-fn a_version_is_a_difference_where_a_variable_stands() {
+fn version_is_a_difference_if_a_variable_is_used() {
     let document = |version| {
         format!(
             r#"{{{version}"Statement":{{"Effect":"Allow","Action":"*","Resource":"${{aws:username}}"}}}}"#
@@ -156,8 +156,8 @@ fn a_version_is_a_difference_where_a_variable_stands() {
     - old.json
     + new.json
 
-    Beside the statements
-      Version (only in 2012-10-17 are there variables, `${`)
+    Outside the statements
+      Version (variables, `${`, exist only in 2012-10-17)
         - 2008-10-17
         + 2012-10-17
 
@@ -166,7 +166,7 @@ fn a_version_is_a_difference_where_a_variable_stands() {
 }
 
 #[test]
-fn one_document_may_come_from_standard_input_and_percent_encoded() {
+fn percent_encoded_document_is_read_from_standard_input() {
     let encoded: String = LEFT.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let folder = Folder::new("stdin").with("left.json", LEFT);
     let (status, shown, _) = folder.diff(&["-", "left.json"], &encoded);
@@ -184,13 +184,13 @@ fn one_document_may_come_from_standard_input_and_percent_encoded() {
         (status, errors.as_str()),
         (
             1,
-            "registry-grants: standard input can be only one of the two documents\n"
+            "registry-grants: only one of the two documents can be standard input\n"
         )
     );
 }
 
 #[test]
-fn a_whole_answer_of_the_aws_cli_is_read_or_refused_with_a_hint() {
+fn aws_cli_response_is_read_or_refused_with_a_hint() {
     let text = serde_json::to_string(LEFT).unwrap();
     let answers = [
         format!(r#"{{"registryId":"111111111111","repositoryName":"web","policyText":{text}}}"#),
@@ -212,7 +212,7 @@ fn a_whole_answer_of_the_aws_cli_is_read_or_refused_with_a_hint() {
     for (answer, hint) in [
         (
             r#"{"repositories":[]}"#,
-            "standard input: there is no Statement, so this is no policy document",
+            "standard input: there is no Statement, so this is not a policy document",
         ),
         (
             r#"{"policyText":"{"}"#,
@@ -225,7 +225,7 @@ fn a_whole_answer_of_the_aws_cli_is_read_or_refused_with_a_hint() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_with_its_place() {
+fn unreadable_document_is_named_with_its_place() {
     let folder = Folder::new("unreadable")
         .with("left.json", LEFT)
         .with(
@@ -263,7 +263,7 @@ fn what_cannot_be_read_is_named_with_its_place() {
 }
 
 #[test]
-fn what_a_document_holds_cannot_play_with_the_terminal() {
+fn document_text_is_safe_for_a_terminal() {
     let hostile =
         r#"{"Statement":{"Sid":"\u001b[2J\u202e\"quoted\"","Effect":"Allow\nDeny","Action":""}}"#;
     let folder = Folder::new("hostile")
@@ -285,7 +285,7 @@ fn what_a_document_holds_cannot_play_with_the_terminal() {
 }
 
 #[test]
-fn mistaken_arguments_are_not_taken_for_a_difference() {
+fn wrong_arguments_do_not_exit_like_a_difference() {
     let folder = Folder::new("arguments");
     let (status, _, errors) = folder.diff(&["only-one.json"], "");
     assert_eq!(status, 1, "{errors}");

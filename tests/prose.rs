@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 /// Phrases with the number of times that comments in `src/` may contain them. For what to write
 /// instead, see the glossary in `docs/architecture.md`.
 const PHRASES: [(&str, usize); 13] = [
-    ("whoever", 1),
-    ("whom", 3),
+    ("whoever", 0),
+    ("whom", 0),
     ("anew", 0),
-    ("is told", 4),
+    ("is told", 0),
     ("are told", 0),
-    ("look at", 1),
+    ("look at", 0),
     ("looks at", 0),
     ("hang on", 0),
-    ("hangs on", 2),
-    ("nobody's", 2),
-    ("he", 1),
+    ("hangs on", 0),
+    ("nobody's", 0),
+    ("he", 0),
     ("his", 0),
     ("himself", 0),
 ];

@@ -1,4 +1,4 @@
-//! `AWSAccount`: how the operator reaches an account, and what tenants' grants may do there.
+//! `AWSAccount`: how the operator gets access to an account, and what grants may do there.
 
 use super::account_status::AWSAccountStatus;
 use super::grant::{Access, ManagedPolicy, Management};
@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An AWS account that a cluster admin opened to grants: how the operator gets credentials there,
-/// and which namespaces may grant what to whom. Its name is the account's number. What no rule
-/// admits is refused; no rules admit nothing.
+/// and what the grants of each namespace may do. Its name is the account's number. A grant that no
+/// rule admits is refused; without rules, all are.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "registrygrants.dev",
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
     plural = "awsaccounts",
     status = "AWSAccountStatus",
     derive = "PartialEq",
-    doc = "An AWS account that a cluster admin opened to grants: how the operator gets credentials there, and which namespaces may grant what to whom. Its name is the account's number.",
+    doc = "An AWS account that a cluster admin opened to grants: how the operator gets credentials there, and what the grants of each namespace may do. Its name is the account's number.",
     printcolumn(name = "Alias", type_ = "string", json_path = ".spec.alias"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
@@ -31,47 +31,45 @@ use serde::{Deserialize, Serialize};
     validation = rule("self.metadata.name.matches('^[0-9]{12}$')", "metadata.name must be the AWS account's number: exactly 12 digits, quoted"),
     validation = rule(
         "!has(self.spec.credentials) || self.spec.credentials.assumeRole.roleARN.split(':')[4] == self.metadata.name",
-        "spec.credentials.assumeRole.roleARN must be a role of this very account",
+        "spec.credentials.assumeRole.roleARN must be a role of this account",
     ),
     validation = rule(
         "!has(self.spec.roles) || !has(self.spec.roles.permissionsBoundary) || self.spec.roles.permissionsBoundary.split(':')[4] in [self.metadata.name, 'aws']",
-        "spec.roles.permissionsBoundary must be a managed policy of this very account, or of AWS",
+        "spec.roles.permissionsBoundary must be a managed policy of this account, or of AWS",
     ),
 )]
 #[x_kube(
     validation = rule("self.partition == oldSelf.partition", "spec.partition cannot be changed"),
     validation = rule(
         "self.roles.path == oldSelf.roles.path",
-        "spec.roles.path cannot be changed: IAM cannot move roles; delete the grants of this account, then it, and create it anew",
+        "spec.roles.path cannot be changed: IAM cannot move roles; delete the grants of this account, then the AWSAccount, and create it again",
     ),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AWSAccountSpec {
-    /// A name for people, up to 63 characters.
+    /// A display name, up to 63 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub alias: Option<String>,
 
-    /// The AWS partition that the account belongs to. Cannot be changed. There are no grants across
-    /// partitions.
+    /// The AWS partition of the account. Cannot be changed. Grants cannot cross partitions.
     #[serde(default)]
     pub partition: Partition,
 
-    /// How the operator gets credentials for this account. Unset: its ambient ones (IRSA, Pod
-    /// Identity, instance profile, environment), which must then be of this account.
+    /// How the operator gets credentials for this account. Unset: it uses its ambient credentials
+    /// (IRSA, Pod Identity, instance profile, environment), which must then belong to this account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
 
-    /// What grants may do where this account owns the repositories. Unset: nothing.
+    /// What grants may do if this account owns the repositories. Unset: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistrySide>,
 
-    /// What grants may do where this account is the consumer. Unset: the operator writes nothing
-    /// here.
+    /// What grants may do if this account is the consumer. Unset: the operator writes nothing here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<ConsumerSide>,
 
-    /// How roles and instance profiles are made in this account.
+    /// How the operator creates roles and instance profiles in this account.
     #[serde(default)]
     pub roles: RoleSettings,
 }
@@ -107,7 +105,7 @@ pub enum Partition {
     AwsEusc,
 }
 
-/// Where the operator's credentials for an account come from.
+/// The source of the operator's credentials for an account.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Credentials {
@@ -125,8 +123,8 @@ pub struct AssumeRole {
     #[x_kube(validation = rule("self.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$')", "must be the ARN of an IAM role"))]
     pub role_arn: String,
 
-    /// The `sts:ExternalId` that the role's trust policy asks for. It guards against a confused
-    /// deputy; it is not a secret.
+    /// The `sts:ExternalId` that the role's trust policy requires. It prevents the confused deputy
+    /// problem; it is not a secret.
     #[serde(
         rename = "externalID",
         default,
@@ -141,24 +139,25 @@ pub struct AssumeRole {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySide {
-    /// A grant must fit one rule whole. No rules: nothing is granted.
+    /// The rules that admit grants. One rule must admit the entire grant. No rules: nothing is
+    /// granted.
     #[serde(default)]
     #[schemars(length(max = 100))]
     pub rules: Vec<RegistryRule>,
 }
 
 /// One kind of grant that the registry account admits.
-// What may be left out of a list's item has no default in the definition: `kubectl apply` and Argo
-// CD replace lists as a whole, so a value that the API server fills in there would be a difference
-// for ever.
+// The optional fields of a list's items have no default in the definition. `kubectl apply` and Argo
+// CD replace lists as a whole, so a value that the API server fills in there would show as a
+// permanent difference.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryRule {
-    /// Grants in which namespaces.
+    /// The namespaces whose grants this rule admits.
     pub namespaces: Namespaces,
 
-    /// For which repositories: names, or prefixes that end in `*`; a lone `*` is every repository
-    /// of the account. Unset: none.
+    /// The repositories: names, or prefixes that end in `*`; a lone `*` is every repository of the
+    /// account. Unset: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 256)))]
     #[x_kube(
@@ -167,10 +166,10 @@ pub struct RegistryRule {
     )]
     pub repositories: Vec<String>,
 
-    /// The most that a grant may give.
+    /// The maximum access that a grant may give.
     pub max_access: Access,
 
-    /// To which consumer accounts. Unset: none.
+    /// The consumer accounts that grants may give access to. Unset: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(max = 12)))]
     #[x_kube(
@@ -179,8 +178,8 @@ pub struct RegistryRule {
     )]
     pub consumers: Vec<String>,
 
-    /// To which AWS organizations, or organizational units of them: IDs (`o-a1b2c3d4e5`), or paths
-    /// (`o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*`). Unset: none.
+    /// The AWS organizations, or organizational units of them, that grants may give access to: IDs
+    /// (`o-a1b2c3d4e5`), or paths (`o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/*`). Unset: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(max = 512)))]
     #[x_kube(
@@ -192,8 +191,8 @@ pub struct RegistryRule {
     )]
     pub organizations: Vec<String>,
 
-    /// Whether a grant may take the place of statements that others wrote into a repository's
-    /// policy (`spec.registry.replaceSids`).
+    /// Whether a grant may replace foreign statements in a repository policy
+    /// (`spec.registry.replaceSids`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_replace: bool,
 
@@ -202,8 +201,8 @@ pub struct RegistryRule {
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_retain: bool,
 
-    /// Which AWS managed policies the grant's role may carry. They open every repository of the
-    /// account. Unset: none.
+    /// The AWS managed policies that the grant's role may have. They give it access to every
+    /// repository of the account. Unset: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -214,7 +213,8 @@ pub struct RegistryRule {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerSide {
-    /// An instance role must fit one rule. No rules: no role is written here.
+    /// The rules for instance roles. One rule must admit the role. No rules: the operator writes no
+    /// role here.
     #[serde(default)]
     #[schemars(length(max = 100))]
     pub rules: Vec<ConsumerRule>,
@@ -224,21 +224,21 @@ pub struct ConsumerSide {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerRule {
-    /// For grants in which namespaces.
+    /// The namespaces whose grants this rule admits.
     pub namespaces: Namespaces,
 
-    /// Which instance roles: what stands after `role/` in the ARN, path included, or a prefix of it
-    /// that ends in `*`. Unset: none.
+    /// The instance roles: each is the part after `role/` of a role's ARN, path included, or a
+    /// prefix of it that ends in `*`. Unset: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(max = 576)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = rule("self.all(r, r.matches('^[A-Za-z0-9+=,.@_/-]+[*]?$'))", "each must be what stands after role/ in a role's ARN, path included, or a prefix of it that ends in *"),
+        validation = rule("self.all(r, r.matches('^[A-Za-z0-9+=,.@_/-]+[*]?$'))", "each must be the part after role/ of a role's ARN, path included, or a prefix of it that ends in *"),
     )]
     pub roles: Vec<String>,
 
-    /// Whose these roles may be: made by this operator (`Create`), or others' (`Extend`). Unset:
-    /// `Create`.
+    /// Which owners these roles may have: this operator, which creates them (`Create`), or someone
+    /// else (`Extend`). Unset: `Create`.
     #[serde(default = "create_only", skip_serializing_if = "is_create_only")]
     #[schemars(length(max = 2))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -262,7 +262,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// A choice of namespaces: those named, and those that the selector matches.
+/// A selection of namespaces: those listed by name, and those that the selector matches.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[x_kube(
     validation = rule(
@@ -283,18 +283,19 @@ pub struct Namespaces {
     pub selector: Option<LabelSelector>,
 }
 
-/// How roles and instance profiles are made in an account.
+/// How the operator creates roles and instance profiles in an account.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RoleSettings {
-    /// The IAM path of roles and instance profiles that the operator creates: starts and ends with
-    /// `/`.
+    /// The IAM path of the roles and instance profiles that the operator creates. It starts and
+    /// ends with `/`. Cannot be changed.
     #[serde(default = "default_path")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = rule("self.matches('^/([A-Za-z0-9+=,.@_-]+/)*$')", "must start and end with /, with letters, digits and + = , . @ - _ between"))]
     pub path: String,
 
-    /// The ARN of the managed policy that bounds what created roles can ever do. Unset: none.
+    /// The ARN of the managed policy that is the permissions boundary of the roles that the
+    /// operator creates. Unset: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 640))]
     #[x_kube(validation = rule("self.matches('^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+$')", "must be the ARN of an IAM managed policy"))]

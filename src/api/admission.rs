@@ -1,17 +1,16 @@
-//! What admission refuses in an object, by the definitions and without a cluster.
+//! Evaluates the custom resource definitions' admission rules without a cluster.
 //!
 //! - `structure`: types, bounds, enumerations and unknown fields.
 //!
-//! kube's evaluator runs the definitions' CEL rules, and the few lines in [`structure`] check the
-//! rest. So manifests in files are held to the very rules that the API server holds them to.
+//! kube's evaluator runs the definitions' CEL rules, and [`structure`] checks the rest. So
+//! manifests in files must pass the same rules as in the API server.
 //!
-//! Where the two can differ:
-//! - The API server evaluates no CEL rule at all where the structure is wrong; here both are
-//!   reported.
-//! - Unknown fields are refused by the API server only where strict validation is asked for, as
-//!   `kubectl` does; else they are dropped.
-//! - Ratcheting: what an update leaves unchanged is not validated again by the API server, here it
-//!   is.
+//! The results can differ from the API server's:
+//! - The API server evaluates no CEL rule if the structure is invalid. Here both are reported.
+//! - The API server refuses unknown fields only under strict validation, which `kubectl` uses.
+//!   Otherwise it drops them.
+//! - Ratcheting: the API server does not validate unchanged fields of an update again. Here they
+//!   are validated.
 
 mod structure;
 
@@ -26,9 +25,9 @@ static GRANTS: LazyLock<Mutex<Admission>> =
 static ACCOUNTS: LazyLock<Mutex<Admission>> =
     LazyLock::new(|| Mutex::new(Admission::of::<AWSAccount>()));
 
-/// Why a new `CrossAccountRegistryGrant` is refused, as people write it: `field: message`, each.
-/// Fields that are `null` are not there, as the API server has it, and its status is not looked at.
-/// Empty: it is admitted.
+/// Returns why a new `CrossAccountRegistryGrant` is refused, `field: message` each. Empty if it is
+/// admitted. Fields that are `null` count as absent, as in the API server, and the status is
+/// ignored.
 pub fn refusals_of_grant(manifest: Value) -> Vec<String> {
     GRANTS
         .lock()
@@ -36,7 +35,7 @@ pub fn refusals_of_grant(manifest: Value) -> Vec<String> {
         .refusals_of_manifest(manifest)
 }
 
-/// The same for an `AWSAccount`.
+/// Returns why a new `AWSAccount` is refused, like [`refusals_of_grant`].
 pub fn refusals_of_account(manifest: Value) -> Vec<String> {
     ACCOUNTS
         .lock()
@@ -44,7 +43,7 @@ pub fn refusals_of_account(manifest: Value) -> Vec<String> {
         .refusals_of_manifest(manifest)
 }
 
-/// The definition of a kind, as far as it refuses objects.
+/// The validation rules of a kind's definition.
 pub(super) struct Admission {
     schema: Value,
     rules: CompiledSchema,
@@ -52,7 +51,7 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Of this kind.
+    /// Compiles the rules of a kind's definition.
     pub fn of<K: CustomResourceExt>() -> Self {
         let mut definition = serde_json::to_value(K::crd()).unwrap_or_default();
         let schema = definition
@@ -66,8 +65,8 @@ impl Admission {
         }
     }
 
-    /// Why an object is refused: `field: message`, each. Empty: it is admitted. With the object
-    /// before, as an update of it.
+    /// Returns why an object is refused, `field: message` each. Empty if it is admitted. If `old`
+    /// is given, the object is validated as an update of it.
     pub fn refusals(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
         let mut refusals = structure::violations(&self.schema, object);
         if let Err(errors) = self.validator.validate_compiled(&self.rules, object, old) {

@@ -1,5 +1,4 @@
-//! The conditions' types and reasons: every one that a status can carry stands here, and nowhere
-//! else.
+//! Every condition type and every reason that a status can have.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use std::fmt;
@@ -7,19 +6,20 @@ use std::fmt;
 /// A condition of a `CrossAccountRegistryGrant`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionType {
-    /// The grant holds: everything below that was asked for is true.
+    /// The grant is in force: every condition below that applies is true.
     Ready,
-    /// The accounts are known, admit the grant, and the operator's credentials are for them.
+    /// The accounts exist as `AWSAccount`s and admit the grant, and the operator's credentials
+    /// belong to them.
     AccountsReady,
-    /// The role in the registry account is as it should be.
+    /// The role in the registry account is in its desired state.
     RoleReady,
     /// Every repository's policy grants the access.
     RepositoryPoliciesReady,
-    /// The instance role in the consumer account is as it should be.
+    /// The instance role in the consumer account is in its desired state.
     ConsumerReady,
-    /// Present while the operator is at work or will try again (kstatus).
+    /// Present while the operator is working on the grant or will retry (kstatus).
     Reconciling,
-    /// Present while only a person's change can help (kstatus).
+    /// Present while only a change by a person can help (kstatus).
     Stalled,
 }
 
@@ -40,42 +40,42 @@ pub fn find<'a>(
         .find(|condition| condition.type_ == kind)
 }
 
-/// Why a condition has its status. One-word identifiers for people and for alerts; the condition's
+/// Why a condition has its status: identifiers of one word for people and alerts. The condition's
 /// message has the details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// Everything asked for is in place on both sides.
     Granted,
-    /// The registry's side is in place; the consumer's account is not managed, or no role is kept
-    /// there.
+    /// The registry's side is in place. The consumer account is not managed, or no instance role
+    /// was requested there.
     RegistrySideReady,
     /// This part is in place.
     InPlace,
-    /// This part was not asked for.
+    /// This part was not requested.
     NotRequested,
-    /// The consumer's account has no `AWSAccount`, so nothing is written or checked there.
+    /// The consumer account has no `AWSAccount`, so the operator writes and checks nothing there.
     NotManaged,
-    /// The operator's credentials are for the account meant.
+    /// The operator's credentials belong to the intended account.
     CredentialsVerified,
-    /// The operator is at work on this generation.
+    /// The operator is reconciling this generation.
     Progressing,
     /// The grant is suspended: nothing is written or checked, and what was applied stays.
     Suspended,
-    /// Mode `Observe`: nothing is written, and what would be done is in `status.pending`.
+    /// Mode `Observe`: nothing is written, and `status.pending` shows the planned changes.
     Observing,
-    /// The grant is being deleted, and its access revoked.
+    /// The grant is being deleted, and its access is being revoked.
     Revoking,
-    /// The registry's account has no `AWSAccount`.
+    /// The registry account has no `AWSAccount`.
     AccountNotFound,
     /// No rule of the `AWSAccount` admits the grant.
     NotAdmitted,
-    /// The resource itself is wrong.
+    /// The resource itself is invalid.
     Invalid,
-    /// The operator's credentials are for another account than the one meant.
+    /// The operator's credentials belong to another account than the intended one.
     WrongAccount,
     /// The operator has no credentials for the account.
     CredentialsUnavailable,
-    /// AWS refused a call of the operator in that account.
+    /// AWS denied a call of the operator in that account.
     AccessDenied,
     /// A region does not accept the operator's credentials, which were verified: the account has
     /// most likely not enabled it.
@@ -84,46 +84,47 @@ pub enum Reason {
     RepositoryNotFound,
     /// A role that a grant is to extend does not exist.
     RoleNotFound,
-    /// A role that others made does not carry the tag by which they consent.
+    /// A role that others own does not have the tag by which they consent.
     ConsentMissing,
-    /// All that this grant writes is in place, and still the policies that were read deny access by
-    /// a path that was asked for.
+    /// Everything that this grant writes is in place, but the policies that were read deny access
+    /// by a requested path.
     PathDenied,
-    /// A role, instance profile or path of that name exists and is not this grant's.
+    /// A role or instance profile of that name exists, or has another path, and does not belong to
+    /// this grant.
     Conflict,
-    /// A repository's policy cannot be read as a policy document, so it is left alone.
+    /// A repository policy is not a valid policy document, so the operator does not change it.
     UnreadablePolicy,
-    /// Somebody else keeps replacing a repository's policy, and with it undoes what is granted.
+    /// Another tool keeps replacing a repository policy, and so undoes what is granted.
     ContestedPolicy,
-    /// Another operator with this installation's ID writes in the account, so nothing new is
+    /// Another operator with this installation's ID writes in the account, so no new access is
     /// granted there.
     SecondWriter,
-    /// AWS refuses every write of a repository's policy or a role's trust policy because of
-    /// something in it, such as a foreign statement that names a deleted principal.
+    /// AWS refuses every write of a repository policy or a role's trust policy because of something
+    /// in it, such as a foreign statement that names a deleted principal.
     BlockedPolicy,
     /// A policy document would be longer than AWS allows.
     PolicyTooLarge,
-    /// A quota of the account is used up.
+    /// A quota of the account is exhausted.
     QuotaExceeded,
-    /// AWS slowed the operator down.
+    /// AWS throttled the operator's calls.
     Throttled,
     /// AWS could not be reached, or failed.
     Unavailable,
-    /// The name of AWS's host does not resolve in a region that this version knows: name resolution
-    /// fails where the operator runs.
+    /// The name of an AWS host does not resolve in a region that this version knows, so name
+    /// resolution fails where the operator runs.
     HostNotResolved,
-    /// The name of AWS's host does not resolve, and this version knows no such region.
+    /// The name of an AWS host does not resolve, and this version does not know the region.
     RegionNotFound,
-    /// What was just made is not visible everywhere in AWS yet.
+    /// What was just created is not visible everywhere in AWS yet.
     Settling,
     /// AWS refused a request as malformed.
     Rejected,
-    /// Something else holds what should be removed.
+    /// Something else still uses what should be removed.
     StillInUse,
 }
 
 impl Reason {
-    /// Whether the operator cannot get at a place in AWS, and waiting does not help.
+    /// Returns true if the operator has lost access to a place in AWS, and waiting does not help.
     pub fn shuts_out(self) -> bool {
         match self {
             Self::AccountNotFound
@@ -164,7 +165,8 @@ impl Reason {
         }
     }
 
-    /// Whether only a change by a person can help: of the resource, of the account, or in AWS.
+    /// Returns true if only a change by a person can help: of the resource, of the account, or in
+    /// AWS.
     pub fn needs_a_person(self) -> bool {
         match self {
             Self::AccountNotFound

@@ -10,9 +10,9 @@ pub use super::consumer::*;
 pub use super::status::*;
 
 /// Lets workloads of one AWS account (the consumer) pull from, and push to, private ECR
-/// repositories of another account (the registry), without access keys. The operator makes the IAM
-/// roles, their trust and the repository policies true in both accounts, and keeps them true until
-/// the resource is deleted.
+/// repositories of another account (the registry), without access keys. The operator maintains the
+/// IAM roles, their trust policies and the repository policies in both accounts until the resource
+/// is deleted.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "registrygrants.dev",
@@ -33,57 +33,57 @@ pub use super::status::*;
     printcolumn(name = "Repositories", type_ = "string", json_path = ".status.repositories.summary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
-    validation = rule("size(self.metadata.name) <= 190", "metadata.name must have at most 190 characters: together with the namespace it has to fit an AWS tag"),
+    validation = rule("size(self.metadata.name) <= 190", "metadata.name must have at most 190 characters: together with the namespace it must fit into an AWS tag"),
 )]
 #[x_kube(
-    validation = rule("!has(self.consumer.accountID) || self.registry.accountID != self.consumer.accountID", "spec.consumer.accountID must differ from spec.registry.accountID: inside one account identity policies are enough, no grant is needed"),
+    validation = rule("!has(self.consumer.accountID) || self.registry.accountID != self.consumer.accountID", "spec.consumer.accountID must differ from spec.registry.accountID: access within one account needs no grant, identity policies are enough"),
     validation = rule(
         "self.access == 'PullPush' || !has(self.registry.role) || !has(self.registry.role.managedPolicies) || !self.registry.role.managedPolicies.exists(p, p == 'AmazonEC2ContainerRegistryPowerUser')",
         "spec.registry.role.managedPolicies: with access Pull, AmazonEC2ContainerRegistryPowerUser would allow pushing; use AmazonEC2ContainerRegistryPullOnly or AmazonEC2ContainerRegistryReadOnly",
     ),
-    validation = rule("size(self.paths) < 2 || self.paths[0] != self.paths[1]", "spec.paths: Duplicate value: name each path once"),
+    validation = rule("size(self.paths) < 2 || self.paths[0] != self.paths[1]", "spec.paths: Duplicate value: list each path only once"),
     validation = rule(
         "self.paths.exists(p, p == 'Direct') || !(has(self.consumer.lambda) && self.consumer.lambda)",
         "spec.consumer.lambda needs path Direct: Lambda fetches images by the repository policy",
     ),
     validation = rule(
         "self.paths.exists(p, p == 'Direct') || !has(self.registry.replaceSids) || size(self.registry.replaceSids) == 0",
-        "spec.registry.replaceSids needs path Direct: without it this grant puts nothing in the statements' place",
+        "spec.registry.replaceSids needs path Direct: without it this grant writes no statements that could replace others",
     ),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CrossAccountRegistryGrantSpec {
-    /// What the consumer may do. `Pull`: BatchGetImage, GetDownloadUrlForLayer,
-    /// BatchCheckLayerAvailability. `PullPush`: these, and PutImage, InitiateLayerUpload,
-    /// UploadLayerPart, CompleteLayerUpload, ListImages.
+    /// What the consumer may do. `Pull` allows BatchGetImage, GetDownloadUrlForLayer and
+    /// BatchCheckLayerAvailability. `PullPush` also allows PutImage, InitiateLayerUpload,
+    /// UploadLayerPart, CompleteLayerUpload and ListImages.
     pub access: Access,
 
-    /// By which paths the consumer gets in. `Direct`: the repository policy names the consumer;
-    /// this is the path of the kubelet, of docker on EC2, of ECS. `AssumeRole`: the consumer
-    /// assumes a role in the registry account. Both unless set.
+    /// The paths by which the consumer gets access. `Direct`: the repository policy names the
+    /// consumer; the kubelet, Docker on EC2 and ECS use this path. `AssumeRole`: the consumer
+    /// assumes a role in the registry account. Defaults to both.
     #[serde(default = "both_paths")]
     #[schemars(length(min = 1, max = 2))]
-    // Replaced whole: with a list merged by item, server-side apply would leave the default's other
-    // path in the list, for nobody owns it.
+    // Replaced as a whole. If server-side apply merged this list by item, the default's other path
+    // would stay in it, because no field manager owns that item.
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub paths: Vec<AccessPath>,
 
-    /// The account that owns the repositories, and what of it is granted.
+    /// The account that owns the repositories, and what is granted in it.
     pub registry: RegistrySpec,
 
     /// The account whose workloads get access, and which of its identities.
     pub consumer: ConsumerSpec,
 
-    /// What becomes in AWS of what this grant gave when it is deleted. `Delete`: it is taken back.
-    /// `Retain`: it stays, and is nobody's of this operator's any more; only where the rules of the
-    /// AWSAccounts say `allowRetain`, also at the time of the deletion.
+    /// What happens in AWS when the grant is deleted. `Delete` revokes the access. `Retain` leaves
+    /// it in place, no longer managed by this operator; the rules of the AWSAccounts must say
+    /// `allowRetain`, also at the time of the deletion.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// `Enforce`: the grant is made true. `Observe`: nothing is written to AWS for it. What would
-    /// be done is in `status.pending`, whether access works in `status.access`; what was applied
-    /// before stays as it is, and is not kept up. A grant that is deleted, or that no rule admits
-    /// any more, is revoked nevertheless.
+    /// `Enforce` applies the grant. `Observe` writes nothing to AWS for it: the planned changes are
+    /// in `status.pending`, and whether access works is in `status.access`; what was applied before
+    /// stays and is not maintained. A grant that is deleted, or that no rule admits any more, is
+    /// revoked in either mode.
     #[serde(default)]
     pub mode: Mode,
 
@@ -94,24 +94,24 @@ pub struct CrossAccountRegistryGrantSpec {
     pub suspend: bool,
 }
 
-/// Whether a grant is made true.
+/// Whether a grant is applied or only previewed.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// It is.
+    /// The grant is applied.
     #[default]
     Enforce,
-    /// It is only said what that would take.
+    /// The status shows the changes that would apply the grant.
     Observe,
 }
 
-/// What becomes of what a grant gave.
+/// What happens to a grant's access when the grant is deleted.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeletionPolicy {
-    /// It is taken back, and what was made is removed.
+    /// The access is revoked, and what the operator created is removed.
     #[default]
     Delete,
-    /// It stays in AWS: roles without this operator's tags, and in the repository policies
-    /// statements of their own that no operator owns.
+    /// The access stays in AWS, unowned: roles lose this operator's tags, and repository policies
+    /// get statements under Sids that no operator owns.
     Retain,
 }
 
@@ -126,7 +126,7 @@ pub enum Access {
     PullPush,
 }
 
-/// A way by which the consumer reaches the repositories.
+/// A path by which the consumer reaches the repositories.
 #[derive(
     Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
 )]
@@ -144,26 +144,26 @@ fn both_paths() -> Vec<AccessPath> {
 /// The registry side of a grant.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
-    validation = rule("self.accountID == oldSelf.accountID", "spec.registry.accountID cannot be changed: delete the grant and create it anew"),
+    validation = rule("self.accountID == oldSelf.accountID", "spec.registry.accountID cannot be changed: delete the grant and create it again"),
     validation = rule(
         "(has(self.role) && has(self.role.name) ? self.role.name : '') == (has(oldSelf.role) && has(oldSelf.role.name) ? oldSelf.role.name : '')",
-        "spec.registry.role.name cannot be set, changed or removed later: consumers refer to the role by its ARN; delete the grant and create it anew",
+        "spec.registry.role.name cannot be set, changed or removed later: consumers refer to the role by its ARN; delete the grant and create it again",
     ),
     validation = rule(
         "(has(self.role) && has(self.role.path) ? self.role.path : '') == (has(oldSelf.role) && has(oldSelf.role.path) ? oldSelf.role.path : '')",
-        "spec.registry.role.path cannot be set, changed or removed later: it is part of the role's ARN, which consumers refer to; delete the grant and create it anew",
+        "spec.registry.role.path cannot be set, changed or removed later: it is part of the role's ARN, which consumers refer to; delete the grant and create it again",
     ),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySpec {
     /// The registry account's number: 12 digits, quoted. Cannot be changed. An AWSAccount of this
-    /// name must exist, with a rule that this grant fits.
+    /// name must exist and have a rule that admits this grant.
     #[serde(rename = "accountID")]
     #[schemars(length(max = 12))]
     #[x_kube(validation = rule("self.matches('^[0-9]{12}$')", "must be an AWS account number: exactly 12 digits, quoted"))]
     pub account_id: String,
 
-    /// The regions whose repositories are granted, for instance `us-east-1`.
+    /// The regions of the repositories, for instance `us-east-1`.
     #[schemars(length(min = 1, max = 32), inner(length(max = 32)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -172,7 +172,7 @@ pub struct RegistrySpec {
     pub regions: Vec<String>,
 
     /// The repositories: full names (`team-b/web`), or prefixes that end in `*` (`team-b/*`), which
-    /// also reach repositories created later. A name has 2 to 256 characters: lowercase letters,
+    /// also match repositories created later. A name has 2 to 256 characters: lowercase letters,
     /// digits, and `.`, `_`, `-`, `/` between them.
     #[schemars(length(min = 1, max = 100), inner(length(max = 256)))]
     #[x_kube(
@@ -184,11 +184,11 @@ pub struct RegistrySpec {
     )]
     pub repositories: Vec<String>,
 
-    /// Statements that others wrote into the repositories' policies, by their Sids, which this
-    /// grant takes the place of. Each is removed once the operator's statements allow at least as
-    /// much, and only then: `Allow` statements only, and only where the AWSAccount's rule says
-    /// `allowReplace`. It does not come back when the grant is deleted. `status.replacements` says
-    /// what was replaced, and what not and why.
+    /// The Sids of foreign statements in the repository policies that this grant replaces. A
+    /// statement is removed only once the operator's statements allow at least as much. This works
+    /// for `Allow` statements only, and only if the AWSAccount's rule says `allowReplace`. Deleting
+    /// the grant does not restore it. `status.replacements` shows which statements were replaced,
+    /// and why others were not.
     #[serde(rename = "replaceSids", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(min = 1, max = 128)))]
     #[x_kube(
@@ -197,8 +197,8 @@ pub struct RegistrySpec {
     )]
     pub replace_sids: Vec<String>,
 
-    /// The role in the registry account that the consumer assumes, for path `AssumeRole`. Defaults
-    /// hold where unset.
+    /// The role in the registry account that the consumer assumes, for path `AssumeRole`. Unset: a
+    /// role with the defaults of its fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RegistryRoleSpec>,
 }
@@ -206,38 +206,38 @@ pub struct RegistrySpec {
 /// The role in the registry account.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
-    validation = rule("!has(self.path) || (self.adopt && has(self.name))", "spec.registry.role.path is where a role that is taken over stands: it needs adopt: true and the role's name"),
+    validation = rule("!has(self.path) || (self.adopt && has(self.name))", "spec.registry.role.path is the path of a role to adopt: it needs adopt: true and the role's name"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryRoleSpec {
     /// The role's name, up to 64 characters of letters, digits and `+ = , . @ - _`. Cannot be
-    /// changed. Unset: made of namespace and name, truncated, with a hash that keeps it unique.
+    /// changed. Unset: the grant's namespace and name, truncated, with a hash that keeps it unique.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@_-]{1,64}$')", "must be an IAM role name: 1 to 64 letters, digits and + = , . @ - _ (no path: the AWSAccount sets it)"))]
     pub name: Option<String>,
 
-    /// AWS managed policies that the role gets instead of an inline policy. They open EVERY
-    /// repository of the account to the role, whatever `repositories` says; only where the
-    /// AWSAccount's rule lists them. Unset: an inline policy for just these repositories.
+    /// AWS managed policies that the role gets instead of an inline policy. They give the role
+    /// access to EVERY repository of the account, regardless of `repositories`. The AWSAccount's
+    /// rule must list them. Unset: an inline policy for only these repositories.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub managed_policies: Vec<ManagedPolicy>,
 
-    /// Whether the repository policy names the role as well. The role does not need it, since its
-    /// own policies allow it inside its account; it is the literal form of many hand-made set-ups.
+    /// Whether the repository policy also names the role. Access does not depend on it, because the
+    /// role's own policies are enough within its account. Many set-ups made by hand do it this way.
     #[serde(default)]
     pub name_in_repository_policy: bool,
 
-    /// How long a session of the role may last, in seconds: 3600 to 43200. A session that was
-    /// itself made from a role (role chaining, as on EC2) lasts 3600 at most.
+    /// The maximum duration of a session of the role, in seconds: 3600 to 43200. A session that was
+    /// itself started from a role (role chaining, as on EC2) lasts at most 3600 seconds.
     #[serde(default = "one_hour")]
     #[schemars(range(min = 3600, max = 43200))]
     pub max_session_seconds: i32,
 
     /// The `sts:ExternalId` that the consumer must present: 2 to 1224 letters, digits and `+ = , .
-    /// @ : / - _`. Unset: none is asked.
+    /// @ : / - _`. Unset: no external ID is required.
     #[serde(
         rename = "externalID",
         default,
@@ -247,16 +247,16 @@ pub struct RegistryRoleSpec {
     #[x_kube(validation = rule("self.matches('^[A-Za-z0-9+=,.@:/_-]*$')", "must be letters, digits and + = , . @ : / - _"))]
     pub external_id: Option<String>,
 
-    /// Whether a role of this name that somebody else made is taken over: from then on it is
-    /// exactly as this grant says, and is deleted with it. Its owner must consent, by the tag
-    /// `registrygrants.dev/allow-adopt` on the role with the installation's ID and this grant's
-    /// namespace and name (`0123456789ab/team-b/web`); until then the grant's status has the tag to
-    /// set.
+    /// Whether to adopt an existing role of this name that this operator did not create. The
+    /// operator then makes it match this grant exactly, and deletes it with the grant. The role's
+    /// owner must consent by the tag `registrygrants.dev/allow-adopt` on the role, with the
+    /// installation's ID and this grant's namespace and name as its value
+    /// (`0123456789ab/team-b/web`). Until then, the grant's status shows the tag to set.
     #[serde(default)]
     pub adopt: bool,
 
-    /// The path of the role that is taken over, for instance `/`. Unset: the AWSAccount's
-    /// `spec.roles.path`. Only with `adopt`. Cannot be changed.
+    /// The path of the role to adopt, for instance `/`. Requires `adopt`. Cannot be changed. Unset:
+    /// the AWSAccount's `spec.roles.path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = rule("self.matches('^/([A-Za-z0-9+=,.@_-]+/)*$')", "must start and end with /, with letters, digits and + = , . @ - _ between"))]

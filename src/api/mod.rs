@@ -1,4 +1,4 @@
-//! The custom resources as they are on the wire: types, admission rules, no behaviour.
+//! The custom resources as they appear in the API: types and admission rules, without behaviour.
 //!
 //! - [`grant`]: the spec of a `CrossAccountRegistryGrant`.
 //! - [`consumer`]: the consumer side of that spec.
@@ -9,9 +9,9 @@
 //! - [`conditions`]: every condition type and every reason.
 //! - [`admission`]: the definitions' admission rules, evaluated without a cluster.
 //!
-//! Every field's description here is what `kubectl explain` shows. The API server checks what can
-//! be checked without AWS, by the rules on these types. The operator checks it again, because it is
-//! the authority.
+//! The field descriptions are what `kubectl explain` shows. The validation rules on these types let
+//! the API server check what can be checked without AWS. The operator checks it again, because its
+//! decision is the one that counts.
 
 pub mod account;
 pub mod account_status;
@@ -33,18 +33,20 @@ use kube::core::Rule;
 /// The API group of both resources.
 pub const GROUP: &str = "registrygrants.dev";
 
-/// The finalizer that holds a grant until what it gave has been taken back in AWS.
+/// The finalizer that keeps a grant until its access in AWS is revoked.
 pub const FINALIZER: &str = "registrygrants.dev/revoke";
 
-/// Its value changed: the grant is looked at now, and not at the next resync.
+/// The annotation that requests a reconcile: when its value changes, the grant is reconciled
+/// without waiting for the next resync.
 pub const RECONCILE: &str = "registrygrants.dev/reconcile";
 
-/// `true` on a grant that is being deleted: where the operator cannot get into an account any more,
-/// what is there is left behind.
+/// The annotation (`true`) that lets a grant give up places that the operator has lost access to,
+/// when the grant is deleted or its spec no longer names them. What the grant has there stays in
+/// AWS.
 pub const ABANDON: &str = "registrygrants.dev/abandon";
 
-/// On an `AWSAccount`, the annotation that says (`true`) that no other operator with this
-/// installation's ID works in the account. It ends the pause that `status.secondWriter` tells of.
+/// The annotation on an `AWSAccount` (`true`) that confirms that no other operator with this
+/// installation's ID works in the account. It ends the pause that `status.secondWriter` reports.
 pub const SOLE_WRITER: &str = "registrygrants.dev/sole-writer";
 
 /// The annotations that the operator reads. The watch caches keep no others.

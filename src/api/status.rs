@@ -7,16 +7,17 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What the operator found and did, as of `observedGeneration`.
+/// The observed state of the grant, as of `observedGeneration`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CrossAccountRegistryGrantStatus {
-    /// The generation of the spec that the conditions speak of.
+    /// The generation of the spec that the conditions describe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Ready`, `AccountsReady`, `RoleReady`, `RepositoryPoliciesReady`, `ConsumerReady`; and
-    /// `Reconciling` or `Stalled` while they hold. The reasons are listed in the API reference.
+    /// The conditions `Ready`, `AccountsReady`, `RoleReady`, `RepositoryPoliciesReady` and
+    /// `ConsumerReady`; and `Reconciling` or `Stalled` while they apply. The operations guide lists
+    /// the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -29,68 +30,69 @@ pub struct CrossAccountRegistryGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<ConsumerStatus>,
 
-    /// How far the repositories are.
+    /// The state of the repositories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repositories: Option<RepositoriesStatus>,
 
-    /// Whether access works, as far as the policies say that were read on both sides: for the
-    /// instance role, and for each role that is named exactly, by each path. Organization policies
-    /// (SCPs, RCPs), endpoint policies and session policies are not seen. At most a hundred.
+    /// Whether access works, according to the policies that the operator read on both sides: for
+    /// the instance role and each role that the spec names exactly, by each path. Organization
+    /// policies (SCPs, RCPs), VPC endpoint policies and session policies are not considered. At
+    /// most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["principal".into(), "path".into(), "action".into()]))]
     pub access: Vec<AccessStatus>,
 
-    /// With mode `Observe`: what would be done.
+    /// With mode `Observe`: the planned changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<PendingStatus>,
 
-    /// What became of the statements that `spec.registry.replaceSids` names: the first hundred,
-    /// those that stay before those that were replaced.
+    /// The state of the statements that `spec.registry.replaceSids` names: the first 100, those
+    /// that were kept before those that were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into(), "name".into(), "sid".into()]))]
     pub replacements: Vec<Replacement>,
 
-    /// The value of the annotation `registrygrants.dev/reconcile` that was followed last.
+    /// The last value of the annotation `registrygrants.dev/reconcile` that the operator acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile: Option<String>,
 
-    /// What the operator may have touched in AWS for this grant. Each place is recorded before the
-    /// first write there, once it could be read, and removed only after it has been revoked, so
-    /// that nothing is forgotten when the spec changes or the operator is stopped half-way. A place
-    /// that is not here was never written.
+    /// The places in AWS where the operator may have written for this grant. The operator records a
+    /// place before its first write there, once it could be read, and removes it only after
+    /// revoking it. So nothing is forgotten when the spec changes or the operator stops in the
+    /// middle. A place that is not listed was never written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Applied>,
 }
 
-/// Whether somebody can do something by one path.
+/// Whether an identity has access by one path.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessStatus {
-    /// Who: a role's ARN, a pattern of such ARNs, an account's root for whomever the account itself
-    /// allows, an organization, or a service.
+    /// The identity: a role's ARN, a pattern of such ARNs, an account's root for every identity
+    /// that the account itself allows, an organization, or a service.
     pub principal: String,
-    /// By which path.
+    /// The path of the access.
     pub path: AccessPath,
-    /// What is done with images.
+    /// The action: pull or push.
     pub action: AccessAction,
-    /// Whether it works.
+    /// Whether the policies allow the access.
     pub verdict: AccessVerdict,
-    /// The link that is missing, the statement that denies, what it depends on, or what could not
-    /// be read, and where.
+    /// Why access is not certain: the missing permission, the statement that denies, the condition
+    /// that it depends on, or the policy that could not be read, with its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// What somebody does with images.
+/// An action on images.
 #[derive(
     Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
 )]
 pub enum AccessAction {
-    /// Pulls them.
+    /// Pulls images.
     Pull,
-    /// Pushes them.
+    /// Pushes images.
     Push,
 }
 
@@ -101,22 +103,22 @@ pub enum AccessAction {
 pub enum AccessVerdict {
     /// The policies that were read allow it.
     Allowed,
-    /// They do not.
+    /// The policies that were read deny it, or do not allow it.
     Denied,
-    /// It depends: on which of many identities asks, or on a condition whose value is known only
-    /// when somebody asks.
+    /// It depends on which of several identities calls, or on a condition whose value is known only
+    /// at the time of the call.
     Depends,
     /// A policy that matters could not be read.
     Unknown,
 }
 
-/// What mode `Observe` would do.
+/// The changes that mode `Observe` does not make.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingStatus {
-    /// How many changes there would be in AWS, one call each.
+    /// The number of planned changes in AWS, one call each.
     pub changes: i32,
-    /// The first fifty of them, in order.
+    /// The first 50 planned changes, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub items: Vec<String>,
@@ -126,14 +128,14 @@ pub struct PendingStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryStatus {
-    /// The registry's host names, one a region: what stands before the repository in an image's
-    /// name.
+    /// The registry's host names, one per region: the part of an image's name before the
+    /// repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
     /// The ARN of the role that the consumer assumes.
     #[serde(rename = "roleARN", default, skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<String>,
-    /// That role's unique ID (`AROA…`); it changes when the role is deleted and created again.
+    /// The role's unique ID (`AROA…`). It changes when the role is deleted and created again.
     #[serde(rename = "roleID", default, skip_serializing_if = "Option::is_none")]
     pub role_id: Option<String>,
 }
@@ -157,28 +159,29 @@ pub struct ConsumerStatus {
     pub instance_profile_arn: Option<String>,
 }
 
-/// How far the repositories are. With path `AssumeRole` alone no repository policy is needed, and
-/// this is absent.
+/// The state of the repositories. Absent with path `AssumeRole` alone, which needs no repository
+/// policy.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoriesStatus {
-    /// Granted of all, for instance `2/3`.
+    /// The number of granted repositories out of all, for instance `2/3`.
     pub summary: String,
-    /// How many repositories' policies grant the access.
+    /// The number of repositories whose policies grant the access.
     pub granted: i32,
-    /// How many named repositories do not exist yet, or would be changed where the grant is only
-    /// observed.
+    /// The number of named repositories that do not exist yet, or that would be changed if the
+    /// grant were not only observed.
     pub waiting: i32,
-    /// How many could not be granted.
+    /// The number of repositories that could not be granted.
     pub failed: i32,
-    /// The first hundred that are not granted, then those that are, by region and name.
+    /// The first 100 repositories: those that are not granted, then those that are, by region and
+    /// name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into(), "name".into()]))]
     pub items: Vec<RepositoryStatus>,
 }
 
-/// A statement of others that this grant takes the place of.
+/// A foreign statement that this grant replaces.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
 pub struct Replacement {
@@ -188,25 +191,26 @@ pub struct Replacement {
     pub name: String,
     /// The statement's Sid.
     pub sid: String,
-    /// Whether it was removed.
+    /// Whether the statement was removed.
     pub state: ReplacementState,
-    /// Why it was not.
+    /// Why the statement was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// What became of a statement that is to be replaced.
+/// The state of a statement that is to be replaced.
 #[derive(
     Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
 )]
 pub enum ReplacementState {
-    /// It was removed: the operator's statements allow at least as much.
+    /// The statement was removed: the operator's statements allow at least as much.
     Replaced,
-    /// It stays: the operator's statements do not allow as much, or it is not an `Allow`.
+    /// The statement was kept: the operator's statements do not allow as much, or it is not an
+    /// `Allow`.
     Kept,
 }
 
-/// One repository.
+/// The state of one repository.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoryStatus {
@@ -216,24 +220,25 @@ pub struct RepositoryStatus {
     pub name: String,
     /// `Granted`, or the reason why not, as in the conditions.
     pub reason: String,
-    /// How full the repository's policy is with everybody's statements: percent of ECR's 10,240
-    /// characters, rounded up to the next ten so that a status does not change with every other
-    /// grant.
+    /// How much of ECR's limit of 10,240 characters the repository policy uses, with all
+    /// statements, in percent. Rounded up to the next ten, so that a status does not change with
+    /// every other grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_full_percent: Option<i32>,
 }
 
-/// What the operator may have touched in AWS for a grant: where to look. Tags and Sids decide what
-/// may be removed there.
+/// The places in AWS where the operator may have written for a grant. They say where to search;
+/// tags and Sids decide what may be removed there.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
-    /// The last spec that was admitted and carried out. A grant whose new spec is `Invalid` keeps
-    /// this one, as far as the rules of the AWSAccounts admit it still.
+    /// The last spec that was admitted and applied. A grant whose new spec is `Invalid` keeps this
+    /// one, as far as the rules of the AWSAccounts still admit it.
     #[serde(default)]
     #[schemars(schema_with = "any_object")]
     pub spec: Value,
-    /// Where repository policies may carry this grant: per region, names and prefixes.
+    /// The repositories whose policies may contain statements for this grant: names and prefixes,
+    /// per region.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["region".into()]))]
     pub repositories: Vec<AppliedRepositories>,
@@ -247,13 +252,13 @@ pub struct Applied {
     pub instance_roles: Vec<AppliedInstanceRole>,
 }
 
-/// A copy of the spec: its own definition stands under `spec`, and what is stored here is checked
-/// like a spec before it is used.
+/// A copy of the spec. The definition under `spec` describes its fields, and the operator checks
+/// what is stored here like a spec before it uses it.
 fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
-/// The repositories of one region that may carry a grant.
+/// The repositories of one region that may contain statements for a grant.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedRepositories {
@@ -264,14 +269,15 @@ pub struct AppliedRepositories {
     pub patterns: Vec<String>,
 }
 
-/// An instance role that may carry a grant, with its instance profile.
+/// An instance role where a grant may have written, with its instance profile.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedInstanceRole {
     /// The role's name.
     pub role: String,
-    /// The path that it was made under.
+    /// The role's path.
     pub path: String,
-    /// The instance profile's name; empty where the role is others', who keep its profile.
+    /// The instance profile's name; empty if the role belongs to someone else, who manages its
+    /// profile.
     pub instance_profile: String,
 }

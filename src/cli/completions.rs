@@ -1,4 +1,4 @@
-//! `registry-grants completions`: what a shell needs to complete this program's arguments.
+//! `registry-grants completions`: prints a script that completes this program's arguments.
 
 use super::terminal::print;
 use clap_complete::Shell;
@@ -14,7 +14,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The shell.
+    /// The shell to print the script for.
     shell: Shell,
 }
 

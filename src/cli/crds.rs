@@ -1,9 +1,11 @@
-//! `registry-grants crds`: the definitions that the code was built with.
+//! `registry-grants crds`: prints the custom resource definitions that the code was built with.
 //!
 //! - `reference`: every field of the resources as Markdown.
 
 mod reference;
 
+use super::io::write_into;
+use super::terminal::print;
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -18,39 +20,33 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Write one file for each into this folder, which is made where it is missing, instead of
-    /// printing them.
+    /// Write one file for each definition into this folder, instead of printing them. The folder is
+    /// created if it is missing.
     #[arg(long, conflicts_with = "reference")]
     output_dir: Option<PathBuf>,
 
-    /// Print every field with its type, meaning and limits as Markdown instead:
-    /// docs/reference/api.md.
+    /// Print every field with its type, meaning and limits as Markdown instead
+    /// (docs/reference/api.md).
     #[arg(long)]
     reference: bool,
 }
 
+/// Prints or writes the definitions, or prints their reference.
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.reference {
-        return Ok(super::terminal::print(&reference::markdown(&[
-            CrossAccountRegistryGrant::crd(),
-            AWSAccount::crd(),
-        ])?)?);
+        let definitions = [CrossAccountRegistryGrant::crd(), AWSAccount::crd()];
+        return Ok(print(&reference::markdown(&definitions)?)?);
     }
     for (name, yaml) in documents()? {
         match &arguments.output_dir {
-            Some(folder) => {
-                let file = folder.join(name);
-                std::fs::create_dir_all(folder)
-                    .and_then(|()| std::fs::write(&file, yaml))
-                    .map_err(|error| format!("--output-dir: {}: {error}", file.display()))?;
-            }
+            Some(folder) => write_into(folder, &name, &yaml)?,
             None => print!("---\n{yaml}"),
         }
     }
     Ok(())
 }
 
-/// File names and YAML of both definitions.
+/// Returns the file names and YAML of both definitions.
 fn documents() -> Result<Vec<(String, String)>, Box<dyn Error>> {
     [AWSAccount::crd(), CrossAccountRegistryGrant::crd()]
         .into_iter()

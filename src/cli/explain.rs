@@ -1,15 +1,19 @@
-//! `registry-grants explain`: whether somebody can pull or push, and which link is missing.
+//! `registry-grants explain`: whether a principal has access, and which permission is missing.
 //!
-//! - `arguments`: the question, and where its policies come from.
+//! - `arguments`: the question, and the files with policies.
+//! - `offline`: reads the policies from files.
 //! - `read`: reads the policies in AWS.
 //! - `output`: the answer as text and as JSON.
 
 mod arguments;
+mod offline;
 mod output;
 mod read;
 
 pub use arguments::Arguments;
 
+use crate::cli::block_on;
+use crate::cli::terminal::print;
 use crate::grant::access::{Holder, calls};
 use crate::grant::actions::GET_TOKEN;
 use crate::policy::arn::Arn;
@@ -20,17 +24,17 @@ use arguments::{AccessQuestion, Action, Output};
 use std::error::Error;
 use std::process::ExitCode;
 
-/// Everything that a verdict rests on.
+/// Everything that a verdict depends on.
 pub struct AccessInputs {
-    /// Who asks.
+    /// The principal that calls.
     principal: Holder,
-    /// The role that he assumes first, where one was named.
+    /// The role that the principal assumes first, if one was named.
     role: Option<Holder>,
-    /// The repository's policy and the registry's.
+    /// The repository policy and the registry policy.
     registry: Vec<Named>,
 }
 
-/// One call, and what came of it.
+/// One call with its verdict.
 struct Call {
     who: String,
     action: String,
@@ -38,7 +42,7 @@ struct Call {
     verdict: Verdict,
 }
 
-/// The verdict on all of it.
+/// The verdict on all calls. The worst call decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Whole {
     Allowed,
@@ -50,16 +54,13 @@ enum Whole {
 const DENIED: u8 = 2;
 const DEPENDS: u8 = 3;
 
+/// Evaluates the access, and returns the verdict as exit status.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let question = arguments.question()?;
-    let read = match arguments.offline() {
-        Some(files) => files.read(&question)?,
-        None => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(read::live(&question, arguments))?
-        }
+    let read = if arguments.is_offline() {
+        offline::read(&question, arguments)?
+    } else {
+        block_on(read::live(&question, arguments))??
     };
     let calls = judged(&question, &read);
     let whole = calls
@@ -67,7 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         .map(|call| whole(&call.verdict))
         .max()
         .unwrap_or(Whole::Unknown);
-    crate::cli::terminal::print(&match arguments.output {
+    print(&match arguments.output {
         Output::Text => output::text(&question, whole, &calls, &read),
         Output::Json => output::json(&question, whole, &calls, &read),
     })?;
@@ -87,7 +88,15 @@ fn whole(verdict: &Verdict) -> Whole {
     }
 }
 
-/// Every call that it takes, in order.
+/// An action on a resource.
+struct ResourceAction<'a> {
+    name: &'a str,
+    resource: &'a str,
+    /// The account that owns the resource.
+    owner: &'a str,
+}
+
+/// Evaluates every call that the access takes, in order.
 fn judged(question: &AccessQuestion, read: &AccessInputs) -> Vec<Call> {
     let AccessInputs {
         principal,
@@ -96,52 +105,69 @@ fn judged(question: &AccessQuestion, read: &AccessInputs) -> Vec<Call> {
     } = read;
     let mut judged = Vec::new();
     if let Some(role) = role {
-        let call = ("sts:AssumeRole", role.arn.as_str(), role.account.as_str());
-        judged.push(call_of(question, principal, call, [role.trust.clone()]));
+        let assume = ResourceAction {
+            name: "sts:AssumeRole",
+            resource: &role.arn,
+            owner: &role.account,
+        };
+        judged.push(judge(question, principal, &assume, [role.trust.clone()]));
     }
-    let who = role.as_ref().unwrap_or(principal);
-    let actions: Vec<&str> = match &question.action {
-        // A service fetches images without a token of its own.
-        Action::Images(action) if kind(&who.arn) == PrincipalKind::Service => {
-            calls(*action).to_vec()
-        }
-        Action::Images(action) => [GET_TOKEN]
-            .into_iter()
-            .chain(calls(*action).iter().copied())
-            .collect(),
-        Action::Single(action) => vec![action.as_str()],
-    };
-    for action in actions {
-        if action.eq_ignore_ascii_case(GET_TOKEN) {
-            judged.push(call_of(question, who, (action, "*", &who.account), []));
+    let caller = role.as_ref().unwrap_or(principal);
+    for name in actions(&question.action, caller) {
+        if name.eq_ignore_ascii_case(GET_TOKEN) {
+            let token = ResourceAction {
+                name,
+                resource: "*",
+                owner: &caller.account,
+            };
+            judged.push(judge(question, caller, &token, []));
         } else {
-            let call = (
-                action,
-                question.repository.arn.as_str(),
-                question.repository.account.as_str(),
-            );
-            judged.push(call_of(question, who, call, registry.iter().cloned()));
+            let action = ResourceAction {
+                name,
+                resource: &question.repository.arn,
+                owner: question.repository.account.as_str(),
+            };
+            judged.push(judge(question, caller, &action, registry.iter().cloned()));
         }
     }
     judged
 }
 
-fn call_of(
+/// Returns the actions that a client calls. A service fetches images without a token.
+fn actions<'a>(action: &'a Action, caller: &Holder) -> Vec<&'a str> {
+    match action {
+        Action::Images(action) => {
+            let token = (kind(&caller.arn) != PrincipalKind::Service).then_some(GET_TOKEN);
+            token
+                .into_iter()
+                .chain(calls(*action).iter().copied())
+                .collect()
+        }
+        Action::Single(action) => vec![action],
+    }
+}
+
+fn judge(
     question: &AccessQuestion,
     holder: &Holder,
-    (action, resource, owner): (&str, &str, &str),
+    action: &ResourceAction,
     policies: impl IntoIterator<Item = Named>,
 ) -> Call {
     let kind = kind(&holder.arn);
-    let service = kind == PrincipalKind::Service;
+    let is_service = kind == PrincipalKind::Service;
+    let ResourceAction {
+        name,
+        resource,
+        owner,
+    } = *action;
     let request = Request {
         principal: Principal {
             arn: holder.arn.clone(),
             kind,
-            account: (!service).then(|| holder.account.clone()),
+            account: (!is_service).then(|| holder.account.clone()),
             unique_id: holder.id.clone(),
         },
-        action: action.to_owned(),
+        action: name.to_owned(),
         resource: resource.to_owned(),
         resource_account: owner.to_owned(),
         context: context(question, holder),
@@ -149,33 +175,32 @@ fn call_of(
     let verdict = evaluate(&request, &holder.policies(policies));
     Call {
         who: holder.arn.clone(),
-        action: action.to_owned(),
+        action: name.to_owned(),
         resource: resource.to_owned(),
         verdict,
     }
 }
 
 fn context(question: &AccessQuestion, holder: &Holder) -> RequestContext {
-    let context = holder.context(k8s_openapi::jiff::Timestamp::now());
-    let context = context.with("aws:RequestedRegion", [&question.repository.region]);
-    let context = context.with("sts:ExternalId", question.external_id.clone());
-    // Only temporary credentials have a time of issue; of others' nothing is known.
-    let temporary = kind(&holder.arn) == PrincipalKind::Role;
-    let context = if temporary {
-        context
-    } else {
-        context.unknown("aws:TokenIssueTime")
-    };
-    question
-        .context
-        .iter()
-        .fold(context, |context, (key, values)| match values.is_empty() {
-            true => context.without(key),
-            false => context.with(key, values),
-        })
+    let mut context = holder
+        .context(k8s_openapi::jiff::Timestamp::now())
+        .with("aws:RequestedRegion", [&question.repository.region])
+        .with("sts:ExternalId", question.external_id.clone());
+    // Only temporary credentials have a time of issue. For other principals, the time is unknown.
+    if kind(&holder.arn) != PrincipalKind::Role {
+        context = context.unknown("aws:TokenIssueTime");
+    }
+    for (key, values) in &question.context {
+        context = if values.is_empty() {
+            context.without(key)
+        } else {
+            context.with(key, values)
+        };
+    }
+    context
 }
 
-/// What an ARN, or a service's name, is of.
+/// Returns the kind of principal that an ARN, or a service's name, is of.
 fn kind(arn: &str) -> PrincipalKind {
     match Arn::parse_leniently(arn).map(|arn| arn.resource) {
         None => PrincipalKind::Service,

@@ -1,8 +1,8 @@
 //! `registry-grants graph`: who can pull and push what, across accounts.
 //!
-//! - `edges`: one grant as an edge.
-//! - `draw`: Graphviz and Mermaid.
-//! - `table`: a table, one grant a line.
+//! - `edges`: one grant as an edge of the graph.
+//! - `draw`: draws it for Graphviz and Mermaid.
+//! - `table`: prints it as a table, one grant per line.
 
 mod draw;
 mod edges;
@@ -10,9 +10,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::iam_policy::print::pretty;
+use super::block_on;
+use super::json::pretty;
 use super::manifests::{FileNames, Files};
-use super::terminal::{plain, print};
+use super::terminal::{note, plain, print};
 use crate::api::CrossAccountRegistryGrant;
 use crate::api::conditions::Reason;
 use crate::controller::connection;
@@ -22,7 +23,7 @@ use kube::{Api, Client};
 use std::error::Error;
 use std::process::ExitCode;
 
-// No line longer than 80 characters: what is wrapped cannot be copied.
+// Lines have at most 80 characters, because wrapped commands cannot be copied.
 const EXAMPLES: &str = "\
 Exit status: 0 printed, 1 the cluster or a file cannot be read, or a grant in a
 file is Invalid.
@@ -36,27 +37,27 @@ Examples:
   registry-grants graph --output dot | dot -Tsvg > grants.svg
   registry-grants graph --output mermaid > grants.mmd
 
-  # From files, without a cluster: what no rule admits is shown as not ready.
+  # From files, without a cluster: a grant that no rule admits is not ready.
   registry-grants graph -f accounts.yaml -f grants/";
 
-/// `Command::Graph` says what it does.
+/// Arguments of the subcommand, which `Command::Graph` describes.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
     names: FileNames,
 
-    /// Only the grants of this namespace. In files, grants that name no namespace are in it. Unset:
-    /// those of all namespaces; in files, grants that name none are in `default`.
+    /// Show only the grants of this namespace. In files, grants without a namespace are in it.
+    /// Unset: the grants of all namespaces; in files, grants without a namespace are in `default`.
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// The kubeconfig's context, where no files are given. Unset: the current one. Grants must be
-    /// listable; nothing else is asked for.
+    /// The context of the kubeconfig, if no files are given. Unset: the current one. It needs only
+    /// the permission to list grants.
     #[arg(long, value_name = "NAME", conflicts_with = "files")]
     context: Option<String>,
 
-    /// `table`: for people. `dot`, `mermaid`: pictures. `json`: for programs.
+    /// The output format. `table`: for people. `dot`, `mermaid`: pictures. `json`: for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -69,6 +70,7 @@ enum Output {
     Json,
 }
 
+/// Prints the graph.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let Arguments {
         names,
@@ -76,28 +78,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         context,
         output,
     } = arguments;
-    let mut edges = match names.files.is_empty() {
-        true => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            let grants = runtime.block_on(listed(context.as_deref(), namespace.as_deref()))?;
-            grants.iter().map(Edge::of).collect::<Vec<_>>()
-        }
-        false => {
-            let files = Files::read(&names.files, namespace.as_deref().unwrap_or("default"))?;
-            files
-                .notes
-                .iter()
-                .for_each(|note| eprintln!("registry-grants: {note}"));
-            let meant = files
-                .grants
-                .iter()
-                .filter(|(name, _)| namespace.as_ref().is_none_or(|it| name.namespace == *it));
-            meant
-                .map(|(name, grant)| Edge::judged(name, grant, &files))
-                .collect()
-        }
+    let are_files = !names.files.is_empty();
+    let mut edges = if are_files {
+        edges_in_files(names, namespace.as_deref())?
+    } else {
+        let grants = block_on(list_grants(context.as_deref(), namespace.as_deref()))??;
+        grants.iter().map(Edge::of).collect()
     };
     edges.sort();
     let text = match output {
@@ -107,60 +93,64 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Output::Json => pretty(&serde_json::json!({ "grants": edges })),
     };
     print(&text)?;
-    // What a cluster's grants are is no mistake of this command's input.
-    let invalid =
-        |edge: &&Edge| !names.files.is_empty() && edge.reason == Reason::Invalid.to_string();
-    let invalid: Vec<&Edge> = edges.iter().filter(invalid).collect();
-    for Edge {
-        grant,
-        reason,
-        message,
-        ..
-    } in &invalid
-    {
-        eprintln!(
-            "registry-grants: {}: {}: {}",
-            plain(grant),
-            plain(reason),
-            plain(message)
-        );
+    // An invalid grant in a cluster is not an error in this command's input.
+    let mut status = ExitCode::SUCCESS;
+    for edge in &edges {
+        if are_files && edge.reason == Reason::Invalid.to_string() {
+            note(edge.explanation());
+            status = ExitCode::FAILURE;
+        }
     }
-    Ok(if invalid.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(status)
 }
 
-/// How many grants one answer of the API server has.
+/// Returns the edges of the grants in files, optionally of only one namespace.
+fn edges_in_files(names: &FileNames, namespace: Option<&str>) -> Result<Vec<Edge>, String> {
+    let files = Files::read(&names.files, namespace.unwrap_or("default"))?;
+    files.print_notes();
+    Ok(files
+        .grants
+        .iter()
+        .filter(|(name, _)| namespace.is_none_or(|namespace| name.namespace == namespace))
+        .map(|(name, grant)| Edge::judged(name, grant, &files))
+        .collect())
+}
+
+/// Maximum number of grants in one response of the API server.
 const PAGE: u32 = 500;
 
-async fn listed(
+/// Lists the grants of the cluster, optionally of only one namespace.
+async fn list_grants(
     context: Option<&str>,
     namespace: Option<&str>,
-) -> Result<Vec<CrossAccountRegistryGrant>, Box<dyn Error>> {
+) -> Result<Vec<CrossAccountRegistryGrant>, String> {
     let config = connection::config(context)
         .await
         .map_err(|why| plain(&why))?;
     let place = connection::place(&config);
-    let failed = |error: &kube::Error| {
-        plain(&format!(
-            "{place}: cannot list the grants: {}",
-            connection::causes(error)
-        ))
-    };
-    let client = Client::try_from(config).map_err(|error| failed(&error))?;
+    let client = Client::try_from(config).map_err(|error| cannot_list(&place, &error))?;
     let api: Api<CrossAccountRegistryGrant> = match namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
-    let (mut grants, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
+    let mut grants = Vec::new();
+    let mut params = ListParams::default().limit(PAGE);
     loop {
-        let page = api.list(&params).await.map_err(|error| failed(&error))?;
+        let page = api
+            .list(&params)
+            .await
+            .map_err(|error| cannot_list(&place, &error))?;
         grants.extend(page.items);
         match page.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) => params = params.continue_token(&next),
             None => return Ok(grants),
         }
     }
+}
+
+fn cannot_list(place: &str, error: &kube::Error) -> String {
+    plain(&format!(
+        "{place}: cannot list the grants: {}",
+        connection::causes(error)
+    ))
 }

@@ -1,7 +1,10 @@
 //! `registry-grants handoff`: what an account's admin adds by hand, where the operator does not
 //! write.
 //!
+//! - `select`: selects the account, and the grants that concern it.
+//! - `validated`: validates a grant as if the account were managed.
 //! - `gather`: collects the documents for one account from the grants.
+//! - `model`: the documents, before they are printed.
 //! - `shell`: AWS CLI commands.
 //! - `cloudformation`: a CloudFormation template.
 //! - `terraform`: Terraform's HCL.
@@ -9,25 +12,28 @@
 
 mod cloudformation;
 mod gather;
+mod model;
+mod select;
 mod shell;
 mod terraform;
 #[cfg(test)]
 mod tests;
+mod validated;
 mod value;
 
-use super::iam_policy::print::pretty;
+use super::json::pretty;
 use super::manifests::Sources;
 use super::terminal::print;
 use crate::grant::AccountId;
 use crate::policy::Installation;
 use std::error::Error;
 
-// No line longer than 80 characters: what is wrapped cannot be copied.
+// Lines have at most 80 characters, because wrapped commands cannot be copied.
 const EXAMPLES: &str = "\
-Exit status: 0 printed, 1 something is wrong, or no rule admits a grant.
+Exit status: 0 printed, 1 an error, or no rule admits a grant.
 
 Examples:
-  # What the admin of the consumer account adds, which has no AWSAccount:
+  # What the admin of a consumer account without an AWSAccount adds:
   registry-grants handoff -f accounts.yaml -f grants/ > handoff.json
   registry-grants handoff -f accounts.yaml -f grants/ --format terraform \\
     > registry-grants.tf
@@ -37,35 +43,35 @@ Examples:
     registry-grants handoff -f - --account 222222222222 --format cli \\
     > handoff.sh
 
-  # The registry's side by hand as well, its repository policies included:
+  # The registry's side as well, including its repository policies:
   registry-grants handoff -f accounts.yaml -f grants/ --account 111111111111 \\
     --format cli > registry.sh";
 
-/// `Command::Handoff` says what it does.
+/// Arguments of the subcommand, which `Command::Handoff` describes.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
     sources: Sources,
 
-    /// The account whose admin gets it, as consumer or as registry. Unset: the consumer account
-    /// without an AWSAccount, if there is one only.
+    /// The account whose admin gets the handoff, as consumer or as registry. Unset: the consumer
+    /// account without an AWSAccount, if there is only one.
     #[arg(long, value_name = "NUMBER")]
     account: Option<AccountId>,
 
     /// The operator's installation ID, 12 hex digits: the value of the tag
-    /// registrygrants.dev/installation on its roles. Needed only where a grant leaves the name of
-    /// the registry's role to the operator: the ID is in it.
+    /// registrygrants.dev/installation on its roles. Needed only if the operator chooses the name
+    /// of a grant's registry role, which contains the ID.
     #[arg(long, value_name = "ID")]
     installation: Option<Installation>,
 
-    /// `json`: documents by name. `cli`: a shell script of AWS CLI commands, which leaves other
-    /// people's statements in place (needs jq). `cloudformation`, `terraform`: a template.
+    /// `json`: one object with all documents. `cli`: a shell script of AWS CLI commands, which
+    /// keeps statements of others (needs jq). `cloudformation`, `terraform`: a template.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
 }
 
-/// How it is printed.
+/// The output format.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     Json,
@@ -74,6 +80,7 @@ enum Format {
     Terraform,
 }
 
+/// Prints the handoff.
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let Arguments {
         sources,
@@ -82,10 +89,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         format,
     } = arguments;
     let files = sources.read()?;
-    files
-        .notes
-        .iter()
-        .for_each(|note| eprintln!("registry-grants: {note}"));
+    files.print_notes();
     let handoff = gather::gather(&files, account.as_ref(), installation.as_ref())?;
     let text = match format {
         Format::Json => pretty(&value::of(&handoff)),

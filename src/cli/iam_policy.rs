@@ -1,41 +1,42 @@
 //! `registry-grants iam-policy`: the documents of the operator's own role in an account.
 //!
-//! - `arguments`: the flags, checked.
-//! - `print`: JSON in the order in which people write policies.
+//! - `arguments`: the flags.
+//! - `values`: parses the flags' values.
 //! - `templates`: the documents as CloudFormation and Terraform.
 
 mod arguments;
-pub mod print;
 pub mod templates;
+mod values;
 
 pub use arguments::Arguments;
 
+use super::io::write_into;
+use super::json::{document as value, pretty};
+use super::terminal::note;
 use crate::grant::desired::MAX_INLINE_CHARACTERS;
 use crate::grant::operator_role::{MAX_MANAGED_CHARACTERS, OperatorRole};
 use crate::policy::Document;
 use arguments::{DocumentKind, Format};
-use print::pretty;
 use serde_json::{Map, Value};
 use std::error::Error;
 
-/// What AWS takes in a trust policy unless its quota was raised, in characters.
+/// Default quota of AWS for the length of a trust policy, in characters.
 const MAX_TRUST_CHARACTERS: usize = 2_048;
 
+/// Prints or writes the documents.
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let printed = printed(arguments)?;
     if arguments.lacks_external_id() {
-        eprintln!(
-            "registry-grants: no --external-id: the role can then be assumed by whoever makes the operator act for them. An external ID is recommended; it is no secret"
+        note(
+            "no --external-id: others could then make the operator assume the role on their behalf. An external ID is recommended; it is not a secret",
         );
     }
     match arguments.output_dir() {
         None => print!("{printed}"),
         Some(folder) => {
             for (kind, document) in documents(arguments)? {
-                let file = folder.join(format!("{}.json", kind.name()));
-                std::fs::create_dir_all(folder)
-                    .and_then(|()| std::fs::write(&file, pretty(&value(&document))))
-                    .map_err(|error| format!("--output-dir: {}: {error}", file.display()))?;
+                let file = format!("{}.json", kind.name());
+                write_into(folder, &file, &pretty(&value(&document)))?;
             }
         }
     }
@@ -46,15 +47,14 @@ fn printed(arguments: &Arguments) -> Result<String, String> {
     match arguments.format() {
         Format::Json => {
             let documents = documents(arguments)?;
-            Ok(match documents.as_slice() {
-                [(_, only)] => pretty(&value(only)),
-                several => {
-                    let named = several
-                        .iter()
-                        .map(|(kind, document)| (kind.name().to_owned(), value(document)));
-                    pretty(&Value::Object(named.collect::<Map<_, _>>()))
-                }
-            })
+            if let [(_, only)] = documents.as_slice() {
+                return Ok(pretty(&value(only)));
+            }
+            let all: Map<String, Value> = documents
+                .iter()
+                .map(|(kind, document)| (kind.name().to_owned(), value(document)))
+                .collect();
+            Ok(pretty(&Value::Object(all)))
         }
         Format::Cloudformation => {
             let template =
@@ -72,27 +72,29 @@ fn printed(arguments: &Arguments) -> Result<String, String> {
     }
 }
 
-/// Stands for an account's number when the length of a template's documents is counted.
+/// Replaces the account's number when the length of a template's documents is counted.
 const NUMBER: &str = "000000000000";
 
-/// The documents asked for, each of which AWS will take.
+/// Returns the requested documents. None is longer than AWS allows.
 fn documents(arguments: &Arguments) -> Result<Vec<(DocumentKind, Document)>, String> {
-    let of_kind = |kind| {
-        if kind == DocumentKind::Operator {
-            return Ok((kind, arguments.operator()));
-        }
-        let management = arguments.management(kind)?;
-        check(&management)?;
-        Ok((
-            kind,
-            match kind {
-                DocumentKind::Trust => management.trust(),
-                DocumentKind::Permissions => management.permissions(),
-                DocumentKind::Boundary | DocumentKind::Operator => management.boundary(),
-            },
-        ))
-    };
-    arguments.kinds().into_iter().map(of_kind).collect()
+    let mut documents = Vec::new();
+    for kind in arguments.kinds() {
+        documents.push((kind, document(arguments, kind)?));
+    }
+    Ok(documents)
+}
+
+fn document(arguments: &Arguments, kind: DocumentKind) -> Result<Document, String> {
+    if kind == DocumentKind::Operator {
+        return Ok(arguments.operator());
+    }
+    let management = arguments.management(kind)?;
+    check(&management)?;
+    Ok(match kind {
+        DocumentKind::Trust => management.trust(),
+        DocumentKind::Permissions => management.permissions(),
+        DocumentKind::Boundary | DocumentKind::Operator => management.boundary(),
+    })
 }
 
 fn check(management: &OperatorRole) -> Result<(), String> {
@@ -116,15 +118,10 @@ fn check(management: &OperatorRole) -> Result<(), String> {
         let characters = document.characters();
         if characters > limit {
             return Err(format!(
-                "the document `{}` would have {characters} characters; AWS takes {limit}. Name fewer --repository or --region, or prefixes, or shorter names",
+                "the document `{}` would have {characters} characters; the limit of AWS is {limit}. Give fewer --repository or --region, prefixes, or shorter names",
                 kind.name()
             ));
         }
     }
     Ok(())
-}
-
-fn value(document: &Document) -> Value {
-    // A document prints itself as JSON.
-    document.to_string().parse().unwrap_or_default()
 }

@@ -1,21 +1,21 @@
-//! Manifests in files, as a cluster would have them: grants, accounts, and namespaces' labels. No
-//! cluster and no AWS.
+//! Reads manifests from files as a cluster would: grants, accounts, and labels of namespaces. It
+//! uses neither a cluster nor AWS.
 //!
-//! - `documents`: takes files apart into objects, each with its place.
+//! - `documents`: splits files into objects, each with its place.
 //!
-//! Defaults are the types' own. What the API server would refuse is refused here by the same
-//! definitions: an account when it is read, a grant where it is judged, so that it does not hide
-//! what the others are. What admission policies of a cluster ask besides is not known here; the
-//! accounts' rules are held by [`crate::grant::validate`], as in the operator.
+//! The types supply the defaults. The API server's validation rules apply to the files: an account
+//! is checked when it is read, a grant when it is evaluated, so that an invalid grant does not hide
+//! the others. A cluster's admission policies are not known here. [`crate::grant::validate`]
+//! applies the accounts' rules, as in the operator.
 
 mod documents;
 
-use super::terminal::plain;
+use super::terminal::{note, plain};
 use crate::api::admission::{refusals_of_account, refusals_of_grant};
 use crate::api::conditions::Reason;
-use crate::api::{AWSAccount, CrossAccountRegistryGrant};
+use crate::api::{AWSAccount, CrossAccountRegistryGrant, GROUP};
 use crate::grant::{AccountId, AccountLookup, GrantName, Problem};
-use documents::{Input, Object};
+use documents::{Input, Object, ParsedInput};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
 use serde::de::DeserializeOwned;
@@ -24,33 +24,32 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The API group of our resources, and its version.
-const GROUP: &str = "registrygrants.dev";
+/// The version of our resources.
 const VERSION: &str = "v1alpha1";
 
-/// Which files are meant, for a subcommand to flatten into its arguments.
+/// The files to read, for a subcommand to flatten into its arguments.
 #[derive(clap::Args)]
 pub struct FileNames {
-    /// A file of manifests, YAML or JSON, with one document or several; a folder stands for its
-    /// .yaml, .yml and .json files; `-` is standard input. Can be repeated. Grants, AWSAccounts and
-    /// Namespaces are read, others are passed over.
+    /// A file of manifests, YAML or JSON, with one document or several. A folder stands for its
+    /// .yaml, .yml and .json files, `-` for standard input. Can be repeated. Grants, AWSAccounts
+    /// and Namespaces are read; other objects are skipped.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
 
-/// Which manifests are meant, where no cluster is asked.
+/// The manifests to read, for subcommands that read no cluster.
 #[derive(clap::Args)]
 pub struct Sources {
     #[command(flatten)]
     pub names: FileNames,
 
-    /// The namespace of grants that name none. Unset: `default`.
+    /// The namespace of grants without one. Unset: `default`.
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 }
 
 impl Sources {
-    /// Reads them all.
+    /// Reads all files.
     ///
     /// # Errors
     /// As [`Files::read`].
@@ -62,23 +61,23 @@ impl Sources {
     }
 }
 
-/// What manifests say.
+/// The content of the manifests.
 #[derive(Default)]
 pub struct Files {
-    /// The accounts that were opened to grants.
+    /// The accounts.
     pub accounts: BTreeMap<AccountId, Arc<AWSAccount>>,
     /// The grants, each with its namespace.
     pub grants: BTreeMap<GrantName, CrossAccountRegistryGrant>,
-    /// The labels of the namespaces that have a manifest, each with the one that the API server
-    /// gives it.
+    /// The labels of the namespaces that have a manifest, including the label that the API server
+    /// adds.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
-    /// Why the API server would refuse a grant, for those that it would.
+    /// The grants that the API server would refuse, with the reason.
     pub invalid: BTreeMap<GrantName, Problem>,
-    /// What was passed over, for people: lines without control characters.
+    /// The kinds of objects that were skipped, for people: lines without control characters.
     pub notes: Vec<String>,
 }
 
-/// Every namespace is known: one without a manifest has only its name as a label.
+/// Every namespace exists. Without a manifest, it has only its name as a label.
 impl AccountLookup for Files {
     fn account(&self, id: &AccountId) -> Option<Arc<AWSAccount>> {
         self.accounts.get(id).cloned()
@@ -94,17 +93,17 @@ impl AccountLookup for Files {
     }
 }
 
-/// The label that the API server gives every namespace.
+/// Returns the label that the API server adds to every namespace.
 fn own_label(namespace: &str) -> BTreeMap<String, String> {
     BTreeMap::from([("kubernetes.io/metadata.name".into(), namespace.into())])
 }
 
 impl Files {
-    /// Reads files, folders (not what is in their folders), and standard input where a path is `-`.
+    /// Reads files, folders (but not their subfolders), and standard input for `-`.
     ///
     /// # Errors
-    /// Everything that is wrong, a line each: with its file, document and object, and what to do.
-    /// No line has control characters.
+    /// All problems, one per line, each with its file, document and object, and what to do. No line
+    /// has control characters.
     pub fn read(paths: &[PathBuf], namespace: &str) -> Result<Self, String> {
         Self::of(documents::inputs(paths)?, namespace)
     }
@@ -117,16 +116,12 @@ impl Files {
         };
         let mut wrong = Vec::new();
         for Input { name, bytes } in inputs {
-            let (objects, unreadable) = documents::objects(&name, &bytes);
-            wrong.extend(unreadable);
-            for object in objects {
+            let parsed = ParsedInput::of(&name, &bytes);
+            wrong.extend(parsed.wrong);
+            for object in parsed.objects {
                 let place = object.place.clone();
-                if let Err(problems) = reading.take(object, namespace) {
-                    wrong.extend(
-                        problems
-                            .into_iter()
-                            .map(|problem| format!("{place}: {}", plain(&problem))),
-                    );
+                for problem in reading.take(object, namespace).err().into_iter().flatten() {
+                    wrong.push(format!("{place}: {}", plain(&problem)));
                 }
             }
         }
@@ -138,181 +133,184 @@ impl Files {
             others,
             places: _,
         } = reading;
-        let passed_over = others.into_iter().map(|(kind, count)| match count {
-            1 => format!("passed over: {kind}"),
-            _ => format!("passed over: {kind}, {count} times"),
-        });
-        files.notes = passed_over.collect();
+        for (kind, count) in others {
+            files.notes.push(match count {
+                1 => format!("skipped: {kind}"),
+                _ => format!("skipped: {kind}, {count} times"),
+            });
+        }
         Ok(files)
+    }
+
+    /// Prints the notes to standard error.
+    pub fn print_notes(&self) {
+        self.notes.iter().for_each(note);
     }
 }
 
 struct Reading {
     files: Files,
-    /// Where each object was found, by kind and name.
+    /// The place of each object, by kind and name.
     places: BTreeMap<String, String>,
-    /// How many objects of each other kind there were.
+    /// The number of objects of each other kind.
     others: BTreeMap<String, usize>,
 }
 
 impl Reading {
+    /// Adds an object to what was read.
     fn take(&mut self, object: Object, namespace: &str) -> Result<(), Vec<String>> {
-        let Object {
-            api_version,
-            kind,
-            value,
-            place,
-        } = object;
-        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-        match (group, version, kind.as_str()) {
-            (GROUP, VERSION, "CrossAccountRegistryGrant") => {
-                let mut grant: CrossAccountRegistryGrant = typed(value.clone())?;
-                let namespace = grant
-                    .metadata
-                    .namespace
-                    .get_or_insert_with(|| namespace.to_owned())
-                    .clone();
-                let namespace = namespace_named("metadata.namespace", Some(&namespace))?;
-                let name = GrantName {
-                    namespace,
-                    name: named("metadata.name", grant.metadata.name.as_ref())?,
-                };
-                self.only_once(format!("{kind} {name}"), &place)?;
-                let refusals = refusals_of_grant(value);
-                if !refusals.is_empty() {
-                    self.files.invalid.insert(
-                        name.clone(),
-                        Problem::new(Reason::Invalid, refusals.join("; ")),
-                    );
-                }
-                self.files.grants.insert(name, grant);
-            }
-            (GROUP, VERSION, "AWSAccount") => {
-                let account: AWSAccount = typed(value.clone())?;
-                let name = named("metadata.name", account.metadata.name.as_ref())?;
-                let id = name.parse().map_err(|why| {
-                    vec![format!(
-                        "metadata.name: {why}; an AWSAccount's name is the account's number, quoted"
-                    )]
-                })?;
-                let refusals = refusals_of_account(value);
-                if !refusals.is_empty() {
-                    return Err(refusals);
-                }
-                self.only_once(format!("{kind} {name}"), &place)?;
-                self.files.accounts.insert(id, Arc::new(account));
-            }
-            (GROUP, VERSION, _) => {
-                return Err(vec![format!(
-                    "kind {kind} is not one of {GROUP}: CrossAccountRegistryGrant and AWSAccount are"
-                )]);
-            }
-            (GROUP, _, _) => {
-                return Err(vec![format!(
-                    "apiVersion {api_version} is not known: {GROUP}/{VERSION} is"
-                )]);
-            }
-            ("", "v1", "Namespace") => {
-                let namespace: Namespace = typed(value)?;
-                let name = namespace_named("metadata.name", namespace.metadata.name.as_ref())?;
-                let mut labels = namespace.labels().clone();
-                labels.extend(own_label(&name));
-                // Files of several grants may each have the namespace that they are in.
-                if self.files.namespaces.get(&name) != Some(&labels) {
-                    self.only_once(format!("{kind} {name}"), &place)?;
-                }
-                self.files.namespaces.insert(name, labels);
-            }
+        let (group, version) = object
+            .api_version
+            .split_once('/')
+            .unwrap_or(("", &object.api_version));
+        match (group, version, object.kind.as_str()) {
+            (GROUP, VERSION, "CrossAccountRegistryGrant") => self.take_grant(object, namespace),
+            (GROUP, VERSION, "AWSAccount") => self.take_account(object),
+            (GROUP, VERSION, kind) => Err(vec![format!(
+                "kind {kind} does not exist in {GROUP}; use CrossAccountRegistryGrant or AWSAccount"
+            )]),
+            (GROUP, _, _) => Err(vec![format!(
+                "apiVersion {} is not supported; use {GROUP}/{VERSION}",
+                object.api_version
+            )]),
+            ("", "v1", "Namespace") => self.take_namespace(object),
             _ => {
-                *self
-                    .others
-                    .entry(plain(&format!("{api_version} {kind}")))
-                    .or_default() += 1
+                let kind = plain(&format!("{} {}", object.api_version, object.kind));
+                *self.others.entry(kind).or_default() += 1;
+                Ok(())
             }
         }
+    }
+
+    fn take_grant(&mut self, object: Object, namespace: &str) -> Result<(), Vec<String>> {
+        let mut grant: CrossAccountRegistryGrant = typed(object.value.clone())?;
+        let namespace = grant
+            .metadata
+            .namespace
+            .get_or_insert_with(|| namespace.to_owned());
+        let name = GrantName {
+            namespace: namespace_named("metadata.namespace", Some(&*namespace))?,
+            name: named("metadata.name", grant.metadata.name.as_ref())?,
+        };
+        self.only_once(format!("{} {name}", object.kind), &object.place)?;
+        let refusals = refusals_of_grant(object.value);
+        if !refusals.is_empty() {
+            let problem = Problem::new(Reason::Invalid, refusals.join("; "));
+            self.files.invalid.insert(name.clone(), problem);
+        }
+        self.files.grants.insert(name, grant);
+        Ok(())
+    }
+
+    fn take_account(&mut self, object: Object) -> Result<(), Vec<String>> {
+        let account: AWSAccount = typed(object.value.clone())?;
+        let name = named("metadata.name", account.metadata.name.as_ref())?;
+        let id = name.parse().map_err(|why| {
+            vec![format!(
+                "metadata.name: {why}; an AWSAccount's name is the account's number, quoted"
+            )]
+        })?;
+        let refusals = refusals_of_account(object.value);
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
+        self.only_once(format!("{} {name}", object.kind), &object.place)?;
+        self.files.accounts.insert(id, Arc::new(account));
+        Ok(())
+    }
+
+    fn take_namespace(&mut self, object: Object) -> Result<(), Vec<String>> {
+        let namespace: Namespace = typed(object.value)?;
+        let name = namespace_named("metadata.name", namespace.metadata.name.as_ref())?;
+        let mut labels = namespace.labels().clone();
+        labels.extend(own_label(&name));
+        // The namespace may be repeated in each file of grants that are in it.
+        if self.files.namespaces.get(&name) != Some(&labels) {
+            self.only_once(format!("{} {name}", object.kind), &object.place)?;
+        }
+        self.files.namespaces.insert(name, labels);
         Ok(())
     }
 
     fn only_once(&mut self, what: String, place: &str) -> Result<(), Vec<String>> {
-        match self.places.insert(what, place.to_owned()) {
-            None => Ok(()),
-            Some(before) => Err(vec![format!(
-                "it was given before: {before}; leave one of them out"
-            )]),
+        if let Some(before) = self.places.insert(what, place.to_owned()) {
+            return Err(vec![format!(
+                "it is a duplicate of {before}; remove one of them"
+            )]);
         }
+        Ok(())
     }
 }
 
-/// A name as the API server takes it (a DNS subdomain): it stands in scripts and templates that are
-/// made of grants.
+/// Checks a name as the API server does (a DNS subdomain). Names are printed in scripts and
+/// templates that are generated from grants.
 fn named(field: &str, name: Option<&String>) -> Result<String, Vec<String>> {
     let Some(name) = name.filter(|name| !name.is_empty()) else {
-        return Err(vec![format!("{field} is needed")]);
+        return Err(vec![format!("{field} is required")]);
     };
-    match name.len() <= 253 && name.split('.').all(is_label) {
-        true => Ok(name.clone()),
-        false => Err(vec![format!(
-            "{field}: `{name}` is no name: at most 253 lowercase letters and digits, with - and . between them, are one"
-        )]),
+    if name.len() > 253 || !name.split('.').all(is_label) {
+        return Err(vec![format!(
+            "{field}: `{name}` is not a name: it must have at most 253 lowercase letters and digits, with - and . between them"
+        )]);
     }
+    Ok(name.clone())
 }
 
-/// A namespace's name: a DNS label.
+/// Checks a namespace's name: a DNS label.
 fn namespace_named(field: &str, name: Option<&String>) -> Result<String, Vec<String>> {
     let name = named(field, name)?;
-    match name.len() <= 63 && is_label(&name) {
-        true => Ok(name),
-        false => Err(vec![format!(
-            "{field}: `{name}` is no namespace's name: at most 63 lowercase letters and digits, with - between them, are one"
-        )]),
+    if name.len() > 63 || !is_label(&name) {
+        return Err(vec![format!(
+            "{field}: `{name}` is not a namespace's name: it must have at most 63 lowercase letters and digits, with - between them"
+        )]);
     }
+    Ok(name)
 }
 
 fn is_label(label: &str) -> bool {
-    let ends = |b: Option<u8>| b.is_some_and(|b| b != b'-');
-    ends(label.bytes().next())
-        && ends(label.bytes().last())
+    !label.is_empty()
+        && !label.starts_with('-')
+        && !label.ends_with('-')
         && label
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// An object in its type. What the type does not know is a mistake, but for the status: that is the
-/// operator's, perhaps a newer one's.
+/// Deserializes an object. A field that the type does not know is an error, except in the status,
+/// which a newer version of the operator may have written.
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Vec<String>> {
-    let (mut track, mut unknown) = (serde_path_to_error::Track::new(), Vec::new());
+    let mut track = serde_path_to_error::Track::new();
+    let mut unknown = Vec::new();
     let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
     let read = T::deserialize(serde_ignored::Deserializer::new(tracked, &mut |path| {
-        // An optional field is `?` here.
+        // The path has a `?` for each optional field.
         unknown.push(path.to_string().replace(".?", ""));
-    }));
-    let read = match read {
-        Ok(read) => read,
-        Err(error) => {
-            let (path, why) = (track.path().to_string(), error.to_string());
-            let quoted = why.contains("integer `") && why.contains("expected a string");
-            let hint = if quoted {
-                "; numbers such as an account's must be quoted"
-            } else {
-                ""
-            };
-            return Err(vec![if path == "." {
-                why
-            } else {
-                format!("{path}: {why}{hint}")
-            }]);
-        }
-    };
+    }))
+    .map_err(|error| vec![misread(&track.path().to_string(), &error.to_string())])?;
     unknown.retain(|field| {
         !matches!(field.as_str(), "apiVersion" | "kind" | "status") && !field.starts_with("status.")
     });
-    match unknown.is_empty() {
-        true => Ok(read),
-        false => Err(unknown
-            .into_iter()
-            .map(|field| format!("unknown field {field}: remove it, or look for a typo"))
-            .collect()),
+    if unknown.is_empty() {
+        return Ok(read);
     }
+    Err(unknown
+        .into_iter()
+        .map(|field| format!("unknown field {field}: remove it, or check its spelling"))
+        .collect())
+}
+
+/// Explains why a field could not be read, with a hint if only its quotes are missing.
+fn misread(path: &str, why: &str) -> String {
+    if path == "." {
+        return why.to_owned();
+    }
+    let lacks_quotes = why.contains("integer `") && why.contains("expected a string");
+    let hint = if lacks_quotes {
+        "; numbers such as an account's must be quoted"
+    } else {
+        ""
+    };
+    format!("{path}: {why}{hint}")
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@
 //! - `completions`: prints a shell completion script.
 //! - `manifests`: reads grants, accounts and namespaces from files.
 //! - `policy_diff`: prints the differences between policy documents.
-//! - `terminal`: text that is safe for a terminal.
+//! - `json`: prints JSON for people.
+//! - `io`: reads files and standard input.
+//! - `terminal`: prints text that is safe for a terminal.
 
 mod completions;
 mod controller;
@@ -20,6 +22,8 @@ mod explain;
 mod graph;
 mod handoff;
 mod iam_policy;
+mod io;
+mod json;
 mod manifests;
 mod plan;
 mod policy;
@@ -27,11 +31,13 @@ mod policy_diff;
 mod terminal;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
+use terminal::note;
 
 /// Lets workloads of one AWS account push to and pull from another account's private ECR
-/// repositories, without keys.
+/// repositories, without access keys.
 #[derive(Parser)]
 #[command(name = "registry-grants", version, propagate_version = true)]
 struct Arguments {
@@ -41,61 +47,64 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print a script by which a shell completes this program's arguments.
+    /// Print a shell completion script for this program.
     Completions(completions::Arguments),
-    /// Run the operator: watch grants and accounts, and make them true in AWS.
+    /// Run the operator: watch grants and accounts, and apply them in AWS.
     Controller(controller::Arguments),
     /// Print the custom resource definitions as YAML.
     Crds(crds::Arguments),
-    /// Say whether a role can pull from or push to a repository, and if not, which link is missing.
+    /// Explain whether a role can pull from or push to a repository, and if not, which permission
+    /// is missing.
     ///
-    /// With AWS: reads what hangs on both sides, in the accounts that -f files give credentials
-    /// for, else with the ambient credentials. Without AWS: by policies in files. Organization
-    /// policies (SCPs, RCPs), endpoint policies and session policies are not seen.
+    /// With AWS, it reads the policies of both sides, with the credentials of the AWSAccounts in
+    /// the -f files, or else with the ambient credentials. Without AWS, it reads policies from
+    /// files. Organization policies (SCPs, RCPs), VPC endpoint policies and session policies are
+    /// not considered.
     Explain(explain::Arguments),
-    /// Show who can pull and push what, across accounts: from the cluster, or from files.
+    /// Show who can pull and push what, across accounts: from a cluster, or from files.
     Graph(graph::Arguments),
-    /// Print what an account's admin adds by hand, where the operator does not write. Neither AWS
-    /// nor a cluster is asked.
+    /// Print what an account's admin adds by hand where the operator does not write. It reads
+    /// neither AWS nor a cluster.
     ///
-    /// The documents are the operator's own, under names and Sids that no operator takes for its
-    /// own: it never removes them, and a grant can take their place later
+    /// The documents are the operator's own, under names and Sids that no operator treats as its
+    /// own: no operator removes them, and a grant can replace them later
     /// (spec.registry.replaceSids).
     Handoff(handoff::Arguments),
-    /// Show what the operator would do for grants in files: what would be created, changed and
-    /// removed in which account. Nothing is written.
+    /// Show what the operator would do for grants in files: what it would create, change and remove
+    /// in each account. Nothing is written.
     ///
-    /// No cluster is asked. What is there is read in AWS with the credentials that the AWSAccounts
-    /// in the files say, from the ambient ones.
+    /// It reads no cluster. It reads the current state in AWS, with the credentials of the
+    /// AWSAccounts in the files, which start from the ambient credentials.
     Plan(plan::Arguments),
-    /// Look at IAM policy documents, without AWS or a cluster.
+    /// Compare IAM policy documents, without AWS or a cluster.
     #[command(subcommand)]
     Policy(policy::Command),
     /// Print the least-privilege documents of the role that the operator assumes in an account.
     ///
-    /// Who may assume it (trust), what it may do (permissions), and what the roles that it makes
-    /// can ever do (boundary, a managed policy); also what the operator's own identity needs
-    /// (operator). Nothing is read or written in AWS.
+    /// These are: who may assume the role (trust), what it may do (permissions), and the
+    /// permissions boundary of the roles that it creates (boundary, a managed policy); and the
+    /// permissions of the operator's own identity (operator). Nothing is read or written in AWS.
     IamPolicy(iam_policy::Arguments),
 }
 
-/// By what name kubectl calls a program for `kubectl registry-grants`: in a plugin's file name, `_`
-/// stands for the `-` of a command.
+/// The program that kubectl runs for `kubectl registry-grants`: in a plugin's file name, `_` stands
+/// for the `-` of a command.
 const PLUGIN: &str = "kubectl-registry_grants";
 
-/// The command line, with usage texts as it was called.
+/// Returns the command line, whose usage texts begin with the name that the program was called by.
 fn program() -> clap::Command {
     let called = std::env::args_os().next().unwrap_or_default();
-    match Path::new(&called)
+    let is_plugin = Path::new(&called)
         .file_stem()
-        .is_some_and(|name| name == PLUGIN)
-    {
-        true => Arguments::command().bin_name("kubectl registry-grants"),
-        false => Arguments::command(),
+        .is_some_and(|name| name == PLUGIN);
+    if is_plugin {
+        Arguments::command().bin_name("kubectl registry-grants")
+    } else {
+        Arguments::command()
     }
 }
 
-/// Runs what the arguments ask for.
+/// Runs the subcommand that the arguments name.
 pub fn main() -> ExitCode {
     let arguments = match program()
         .try_get_matches()
@@ -103,8 +112,8 @@ pub fn main() -> ExitCode {
     {
         Ok(arguments) => arguments,
         Err(help_or_mistake) => {
-            // Not clap's own 2 for a mistake: that is `policy diff`'s answer. What cannot be
-            // printed cannot be reported either.
+            // Not clap's status 2, which means that `policy diff` found a difference. If printing
+            // fails, nothing can be reported either.
             let _ = help_or_mistake.print();
             return if help_or_mistake.use_stderr() {
                 ExitCode::FAILURE
@@ -118,10 +127,18 @@ pub fn main() -> ExitCode {
         Command::Controller(_) | Command::Explain(_) | Command::Plan(_)
     );
     if asks_aws && let Err(why) = crate::aws::environment::check_ca_bundle() {
-        eprintln!("registry-grants: {why}");
+        note(why);
         return ExitCode::FAILURE;
     }
-    let result = match arguments.command {
+    let result = run(arguments.command);
+    result.unwrap_or_else(|error| {
+        note(error);
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
         Command::Completions(arguments) => {
             completions::run(&arguments, program()).map(|()| ExitCode::SUCCESS)
         }
@@ -133,9 +150,13 @@ pub fn main() -> ExitCode {
         Command::IamPolicy(arguments) => iam_policy::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Policy(command) => policy::run(&command),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("registry-grants: {error}");
-        ExitCode::FAILURE
-    })
+    }
+}
+
+/// Runs a future of a subcommand that makes only a few calls.
+fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(future))
 }

@@ -4,11 +4,12 @@
 
 mod output;
 
+use super::block_on;
 use super::manifests::{Files, Sources};
-use super::terminal::print;
+use super::terminal::{note, print};
 use crate::api::conditions::Reason;
 use crate::controller::plan::{GrantPlan, Manifests, plan_grants};
-use crate::grant::AccountLookup as _;
+use crate::grant::{AccountLookup as _, GrantName};
 use crate::policy::Installation;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -17,52 +18,52 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-// No line longer than 80 characters: what is wrapped cannot be copied.
+// Lines have at most 80 characters, because wrapped commands cannot be copied.
 const EXAMPLES: &str = "\
-Exit status: 0 nothing to do, 2 there are changes, 1 something is refused,
-would fail, or cannot be read.
+Exit status: 0 nothing to do, 2 there are changes, 1 a grant is refused, a call
+would fail, or something cannot be read.
 
 Examples:
-  # What applying these would do. The accounts' rules and credentials are in
-  # the files as well:
+  # What these files would change. They also contain the accounts' rules and
+  # credentials:
   registry-grants plan -f accounts.yaml -f grant.yaml \\
     --installation 0123456789ab
 
-  # Of what is in the cluster, what the operator would change now. The status
-  # tells what it did before:
+  # What the operator would change now for the grants of a cluster. The status
+  # shows what it did before:
   kubectl get awsaccounts,carg --all-namespaces --output yaml |
     registry-grants plan -f - --complete --installation 0123456789ab
 
   # In a pipeline:
   registry-grants plan -f manifests/ --output json > plan.json";
 
-/// `Command::Plan` says what it does.
+/// Arguments of the subcommand, which `Command::Plan` describes.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
     sources: Sources,
 
-    /// The installation's ID, 12 hex digits: whose marks are on what is there. The operator logs it
-    /// when it starts. Unset: that of an operator that has made nothing yet, to which what another
-    /// one made is in the way.
+    /// The installation ID, 12 hex digits, whose marks are on existing resources. The operator logs
+    /// it when it starts. Unset: an operator that has created nothing yet, for which the resources
+    /// of another installation are a conflict.
     #[arg(long, env = "REGISTRY_GRANTS_INSTALLATION", value_name = "ID")]
     installation: Option<Installation>,
 
-    /// The files hold all grants of the installation. Without it, what other grants have in the
-    /// repositories' policies is taken to stay.
+    /// The files contain all grants of the installation. Without it, the plan keeps what other
+    /// grants have in the repository policies.
     #[arg(long)]
     complete: bool,
 
-    /// The bound on a call to AWS.
+    /// The timeout of a call to AWS.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     aws_call_timeout: Duration,
 
-    /// `text`: for people. `json`: for programs.
+    /// The output format. `text`: for people. `json`: for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 
-    /// Whether the text is coloured. `auto`: on a terminal, unless NO_COLOR is set.
+    /// Whether to colour the text. `auto`: on a terminal, unless NO_COLOR is set.
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     color: Color,
 }
@@ -86,16 +87,17 @@ impl Color {
             Self::Always => true,
             Self::Never => false,
             Self::Auto => {
-                let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-                std::io::stdout().is_terminal() && !unwanted
+                let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                std::io::stdout().is_terminal() && !no_color
             }
         }
     }
 }
 
-/// There is something to do.
+/// Exit status if there are changes.
 const CHANGES: u8 = 2;
 
+/// Prints the plan.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let Arguments {
         sources,
@@ -106,37 +108,35 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         color,
     } = arguments;
     if sources.names.files.is_empty() {
-        return Err("which grants? Give files with -f; `-` is standard input".into());
+        return Err(
+            "there are no files: name those with grants by -f; `-` is standard input".into(),
+        );
     }
     let files = sources.read()?;
-    files
-        .notes
-        .iter()
-        .for_each(|note| eprintln!("registry-grants: {note}"));
+    files.print_notes();
     if files.grants.is_empty() {
         return Err("there is no CrossAccountRegistryGrant in the files".into());
     }
     let installation = installation.clone().unwrap_or_else(|| {
-        eprintln!("registry-grants: no --installation: this is the plan of an operator that has made nothing yet");
+        note("no --installation: the plan is for an operator that has created nothing yet");
         Installation::of_cluster("")
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     let invalid = files.invalid.clone();
-    let mut plans = runtime.block_on(plan_grants(
+    let mut plans = block_on(plan_grants(
         manifests(files, *complete),
         &installation,
         *aws_call_timeout,
-    ));
+    ))?;
     for GrantPlan {
         grant, problems, ..
     } in &mut plans
     {
-        let known = problems
+        let is_known = problems
             .iter()
             .any(|problem| problem.reason == Reason::Invalid);
-        problems.extend(invalid.get(grant).filter(|_| !known).cloned());
+        if !is_known {
+            problems.extend(invalid.get(grant).cloned());
+        }
     }
     print(&match output {
         Output::Text => output::text(&plans, color.is_on()),
@@ -146,29 +146,21 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn status(plans: &[GrantPlan]) -> ExitCode {
-    let any = |is: fn(&GrantPlan) -> bool| plans.iter().any(is);
-    match (
-        any(|plan| !plan.problems.is_empty()),
-        any(|plan| !plan.changes.is_empty()),
-    ) {
-        (true, _) => ExitCode::FAILURE,
-        (false, true) => ExitCode::from(CHANGES),
-        (false, false) => ExitCode::SUCCESS,
+    if plans.iter().any(|plan| !plan.problems.is_empty()) {
+        ExitCode::FAILURE
+    } else if plans.iter().any(|plan| !plan.changes.is_empty()) {
+        ExitCode::from(CHANGES)
+    } else {
+        ExitCode::SUCCESS
     }
 }
 
 fn manifests(files: Files, complete: bool) -> Manifests {
-    let labels = |namespace: &String| {
-        (
-            namespace.clone(),
-            files.namespace_labels(namespace).unwrap_or_default(),
-        )
-    };
-    let namespaces: BTreeMap<_, _> = files
-        .grants
-        .keys()
-        .map(|name| labels(&name.namespace))
-        .collect();
+    let mut namespaces = BTreeMap::new();
+    for GrantName { namespace, .. } in files.grants.keys() {
+        let labels = files.namespace_labels(namespace).unwrap_or_default();
+        namespaces.insert(namespace.clone(), labels);
+    }
     let Files {
         accounts,
         grants,

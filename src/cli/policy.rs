@@ -1,16 +1,15 @@
-//! `registry-grants policy`: what the operator makes of policy documents, for people with the
-//! documents in files.
+//! `registry-grants policy`: compares policy documents in files, by their meaning as the operator
+//! reads it.
 
+use super::io::{self, is_stdin, name};
 use super::policy_diff::{list, parts, titled};
-use super::terminal::{plain, print};
+use super::terminal::print;
 use crate::policy::Document;
 use crate::policy::diff::{Alone, Changed, Difference, Same};
 use crate::policy::document::MAX_BYTES;
 use serde_json::Value;
 use std::error::Error;
 use std::fmt::{self, Display};
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,10 +17,11 @@ use std::process::ExitCode;
 pub enum Command {
     /// Show where two policy documents differ in meaning, statement by statement.
     ///
-    /// Documents are read as IAM and ECR return them, percent-encoded or not, alone or in the whole
-    /// answer of the AWS CLI. Order, repetition, a string or a list of one, the case of actions and
-    /// condition keys, numbers and truths or their strings, ArnEquals or ArnLike, a bare account
-    /// number or its root's ARN, and Sids are no difference.
+    /// Documents are read as IAM and ECR return them, percent-encoded or not, alone or in the
+    /// complete response of the AWS CLI. These are no differences: order, repetition, a string
+    /// instead of a list of one, the case of actions and condition keys, numbers and booleans
+    /// instead of strings, ArnEquals instead of ArnLike, a bare account number instead of the ARN
+    /// of its root, and Sids.
     #[command(after_help = EXAMPLE)]
     Diff(Documents),
 }
@@ -30,15 +30,15 @@ const EXAMPLE: &str = "\
 Exit status: 0 the same meaning, 2 different, 1 a document that cannot be read
 (or wrong arguments).
 
-Example, what is on a repository against what should be:
+Example, the policy of a repository compared with the desired one:
   aws ecr get-repository-policy --repository-name web |
     registry-grants policy diff - wanted.json";
 
 #[derive(clap::Args)]
 pub struct Documents {
-    /// A file with a policy document; `-` is standard input.
+    /// A file with a policy document. `-` is standard input.
     left: PathBuf,
-    /// The file to compare it with; `-` is standard input.
+    /// The file to compare it with. `-` is standard input.
     right: PathBuf,
 }
 
@@ -47,7 +47,7 @@ const DIFFERENT: u8 = 2;
 pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
     let Command::Diff(Documents { left, right }) = command;
     if is_stdin(left) && is_stdin(right) {
-        return Err("standard input can be only one of the two documents".into());
+        return Err("only one of the two documents can be standard input".into());
     }
     let difference = Difference::between(&read(left)?, &read(right)?);
     let shown = Shown {
@@ -56,7 +56,7 @@ pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
         right: &name(right),
     }
     .to_string();
-    // Who stopped reading still gets the answer.
+    // The exit status is the answer even if the reader closed the pipe.
     print(&shown)?;
     Ok(if difference.is_empty() {
         ExitCode::SUCCESS
@@ -65,49 +65,28 @@ pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-fn is_stdin(path: &Path) -> bool {
-    path == Path::new("-")
-}
-
-fn name(path: &Path) -> String {
-    if is_stdin(path) {
-        "standard input".into()
-    } else {
-        plain(&path.display().to_string())
-    }
-}
-
-/// Reads a policy document; `-` is standard input.
+/// Reads a policy document. `-` is standard input.
 pub fn read(path: &Path) -> Result<Document, Box<dyn Error>> {
-    let mut bytes = Vec::new();
-    // One more than is allowed, for the parser to say that it is too much, and no more, for it may
-    // be endless.
-    let limit = MAX_BYTES as u64 + 1;
-    let read = match is_stdin(path) {
-        true => io::stdin().lock().take(limit).read_to_end(&mut bytes),
-        false => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
-    };
-    read.map_err(|error| format!("{}: {error}", name(path)))?;
-    let json: Option<Value> = serde_json::from_slice(&bytes).ok();
     let place = name(path);
-    Ok(match json.as_ref().map_or(Whole::Document, Whole::of) {
-        Whole::Document => {
-            Document::parse_bytes(&bytes).map_err(|why| format!("{place}: {why}"))?
+    // The parser reports that the document is too long.
+    let bytes = io::read(path, MAX_BYTES as u64).map_err(|error| format!("{place}: {error}"))?;
+    let json: Option<Value> = serde_json::from_slice(&bytes).ok();
+    let document = match json.as_ref().map_or(FileContent::Document, FileContent::of) {
+        FileContent::Document => {
+            Document::parse_bytes(&bytes).map_err(|why| format!("{place}: {why}"))
         }
-        Whole::Answer(field, text) => {
-            Document::parse(&text).map_err(|why| format!("{place}: in {field}: {why}"))?
+        FileContent::Answer(field, text) => {
+            Document::parse(&text).map_err(|why| format!("{place}: in {field}: {why}"))
         }
-        Whole::Other => {
-            return Err(format!(
-                "{place}: there is no Statement, so this is no policy document. Of an answer of the AWS CLI, give the document alone, for \
-                 instance by --query policyText --output text"
-            )
-            .into());
-        }
-    })
+        FileContent::Other => Err(format!(
+            "{place}: there is no Statement, so this is not a policy document. If it is a response of the AWS CLI, extract the document, for \
+             instance with --query policyText --output text"
+        )),
+    };
+    Ok(document?)
 }
 
-/// Where answers of the AWS CLI have a policy document: `ecr get-repository-policy` and
+/// The fields of the AWS CLI's answers that have a policy document: `ecr get-repository-policy` and
 /// `get-registry-policy`, `iam get-role-policy`, `get-role`, `get-policy-version`.
 const ANSWERS: [&str; 4] = [
     "/policyText",
@@ -116,23 +95,19 @@ const ANSWERS: [&str; 4] = [
     "/PolicyVersion/Document",
 ];
 
-/// What a file holds.
-enum Whole {
-    /// A policy document, or what its reader refuses.
+/// The content of a file.
+enum FileContent {
+    /// A policy document, or text that the parser refuses.
     Document,
-    /// The document in a complete answer of the AWS CLI, with the field that it is in; or one that
-    /// is a JSON string, as `--query` prints it.
+    /// The document in a complete answer of the AWS CLI, with the field that it is in; or a
+    /// document in a JSON string, as `--query` prints it.
     Answer(&'static str, String),
-    /// JSON of something else.
+    /// Other JSON.
     Other,
 }
 
-impl Whole {
+impl FileContent {
     fn of(json: &Value) -> Self {
-        let text = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            object => object.to_string(),
-        };
         match json {
             Value::String(document) => Self::Answer("the text", document.clone()),
             Value::Object(fields) if !fields.contains_key("Statement") => {
@@ -140,7 +115,10 @@ impl Whole {
                     .into_iter()
                     .find_map(|field| Some((field, json.pointer(field)?)));
                 found.map_or(Self::Other, |(field, value)| {
-                    Self::Answer(field.trim_start_matches('/'), text(value))
+                    let text = value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), String::from);
+                    Self::Answer(field.trim_start_matches('/'), text)
                 })
             }
             _ => Self::Document,
@@ -148,7 +126,7 @@ impl Whole {
     }
 }
 
-/// A difference as text, with the documents' names.
+/// Prints a difference with the documents' names.
 struct Shown<'a> {
     difference: &'a Difference,
     left: &'a str,
@@ -168,7 +146,7 @@ impl Display for Shown<'_> {
             writeln!(f, "- {}\n+ {}\n", self.left, self.right)?;
         }
         if !document.is_empty() {
-            writeln!(f, "Beside the statements")?;
+            writeln!(f, "Outside the statements")?;
             parts(f, document)?;
         }
         for Changed {

@@ -4,7 +4,7 @@ use super::terminal::plain;
 use crate::policy::diff::{DiffPart, Name, Term};
 use std::fmt;
 
-/// What changed in a statement, or all of it.
+/// Prints the changed parts of a statement, or all of its parts.
 pub fn parts(f: &mut fmt::Formatter<'_>, parts: &[DiffPart]) -> fmt::Result {
     for DiffPart {
         place,
@@ -13,10 +13,10 @@ pub fn parts(f: &mut fmt::Formatter<'_>, parts: &[DiffPart]) -> fmt::Result {
     } in parts
     {
         let place = place.join(" ");
-        // Why the version is told at all: statements that stand in both documents do not mean the
-        // same then.
+        // The version matters because statements that are in both documents then differ in
+        // meaning.
         let note = if place == "Version" {
-            " (only in 2012-10-17 are there variables, `${`)"
+            " (variables, `${`, exist only in 2012-10-17)"
         } else {
             ""
         };
@@ -30,7 +30,7 @@ pub fn parts(f: &mut fmt::Formatter<'_>, parts: &[DiffPart]) -> fmt::Result {
     writeln!(f)
 }
 
-/// A statement by its place, and by its Sid.
+/// Names a statement by its position, and by its Sid.
 pub fn titled(name: &Name) -> String {
     let Name { position, sid } = name;
     match sid {
@@ -39,7 +39,7 @@ pub fn titled(name: &Name) -> String {
     }
 }
 
-/// Several of them.
+/// Names several statements.
 pub fn list(names: &[Name]) -> String {
     names.iter().map(titled).collect::<Vec<_>>().join(", ")
 }

@@ -1,9 +1,10 @@
-//! Text for people: nothing that somebody else wrote may do anything to their terminal.
+//! Text for people. Text that others wrote must not be able to control the terminal.
 
+use std::fmt::Display;
 use std::io::{self, Write as _};
 
-/// Somebody's text so that it can do nothing to a terminal: control characters, and those that turn
-/// the writing's direction, as escapes.
+/// Returns text that is safe for a terminal: control characters, and those that change the
+/// direction of writing, become escapes.
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -15,11 +16,16 @@ pub fn plain(text: &str) -> String {
     out
 }
 
-/// Prints to standard output. Who stops reading is no error.
+/// Prints to standard output. A reader that closes the pipe is not an error.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+/// Prints a line to standard error, with the program's name.
+pub fn note(text: impl Display) {
+    eprintln!("registry-grants: {text}");
 }

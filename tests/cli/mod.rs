@@ -1,4 +1,4 @@
-//! The built program, run in a folder of its own.
+//! Runs the built program in a folder of its own.
 #![allow(dead_code)]
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A folder of its own for each that asks.
+/// A temporary folder.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -41,7 +41,7 @@ impl Folder {
         folder
     }
 
-    /// Exit status, standard output and standard error.
+    /// Runs the program. Returns exit status, standard output and standard error.
     pub fn run(&self, arguments: &[&str], stdin: &str) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_registry-grants"));
         command
@@ -53,7 +53,7 @@ impl Folder {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // Who does not read standard input may be gone by now.
+        // A program that does not read standard input may have exited already.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -64,7 +64,7 @@ impl Folder {
         )
     }
 
-    /// Standard output of what must succeed.
+    /// Returns standard output of a call that must succeed.
     pub fn printed(&self, arguments: &[&str]) -> String {
         let (status, out, err) = self.run(arguments, "");
         assert_eq!(status, 0, "{arguments:?}: {err}");
@@ -78,13 +78,13 @@ impl Drop for Folder {
     }
 }
 
-/// One of the examples.
+/// Returns an example.
 pub fn example(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.yaml")))
         .unwrap()
 }
 
-/// One of the examples with the accounts that it needs, which are in the article's.
+/// Returns an example, with the accounts of the article's example.
 pub fn example_with_accounts(name: &str) -> String {
     let article = example("article");
     if name == "article" {

@@ -133,7 +133,7 @@ async fn a_malformed_grant_is_refused_with_the_field_named() -> Result<()> {
         (
             json!({"consumer": {"roles": ["ci/*"]}}),
             "spec.consumer",
-            "exclude each other",
+            "are mutually exclusive",
         ),
         (
             json!({"consumer": {"wholeAccount": null, "roles": ["*"]}}),
@@ -184,12 +184,12 @@ async fn a_malformed_account_is_refused_with_the_field_named() -> Result<()> {
         (
             json!({"credentials": {"assumeRole": {"roleARN": format!("arn:aws:iam::{other}:role/registry-grants")}}}),
             "roleARN",
-            "this very account",
+            "this account",
         ),
         (
             json!({"roles": {"permissionsBoundary": format!("arn:aws:iam::{other}:policy/b")}}),
             "permissionsBoundary",
-            "this very account",
+            "this account",
         ),
         (
             json!({"roles": {"path": "no-slashes"}}),
@@ -288,7 +288,7 @@ async fn what_cannot_be_changed_is_refused_with_what_to_do_instead() -> Result<(
             &case,
             &case.grant(changes),
             field,
-            "delete the grant and create it anew",
+            "delete the grant and create it again",
         )
         .await?;
     }
@@ -344,7 +344,7 @@ async fn what_cannot_be_changed_cannot_be_added_later_either() -> Result<()> {
             .await
             .with_context(|| format!("{after} is not the change"))?;
         let after = case.grant_named(&name, after);
-        refused(&case, &after, field, "delete the grant and create it anew").await?;
+        refused(&case, &after, field, "delete the grant and create it again").await?;
     }
     Ok(())
 }

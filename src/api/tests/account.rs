@@ -5,7 +5,7 @@ use crate::api::AWSAccount;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-/// An account with everything that can be said of it.
+/// Returns an account with every field set.
 fn account() -> Value {
     json!({
         "apiVersion": "registrygrants.dev/v1alpha1",
@@ -55,7 +55,7 @@ fn why_not(object: &Value) -> Vec<String> {
 #[case::every_repository(with(account(), "/spec/registry/rules/0/repositories", json!(["*"])))]
 #[case::management_role_with_a_path(with(account(), "/spec/credentials/assumeRole/roleARN", json!("arn:aws:iam::111111111111:role/ops/registry-grants")))]
 #[case::expression(with(account(), "/spec/registry/rules/0/namespaces", json!({ "selector": { "matchExpressions": [{ "key": "team", "operator": "Exists" }] } })))]
-fn a_good_account_is_admitted(#[case] object: Value) {
+fn valid_account_is_admitted(#[case] object: Value) {
     assert_eq!(why_not(&object), Vec::<String>::new());
     serde_json::from_value::<AWSAccount>(object).unwrap();
 }
@@ -64,7 +64,7 @@ fn a_good_account_is_admitted(#[case] object: Value) {
 #[case("registry-prod")]
 #[case("11111111111")]
 #[case("1111111111111")]
-fn an_account_is_named_by_its_number(#[case] name: &str) {
+fn account_name_must_be_its_number(#[case] name: &str) {
     let refusals = why_not(&with(account(), "/metadata/name", json!(name)));
     assert!(
         refusals
@@ -80,7 +80,7 @@ fn an_account_is_named_by_its_number(#[case] name: &str) {
 #[case::role_of_another_account(
     "/spec/credentials/assumeRole/roleARN",
     json!("arn:aws:iam::222222222222:role/registry-grants"),
-    "spec.credentials.assumeRole.roleARN must be a role of this very account"
+    "spec.credentials.assumeRole.roleARN must be a role of this account"
 )]
 #[case::role_name("/spec/credentials/assumeRole/roleARN", json!("registry-grants"), "spec.credentials.assumeRole.roleARN")]
 #[case::user("/spec/credentials/assumeRole/roleARN", json!("arn:aws:iam::111111111111:user/x"), "spec.credentials.assumeRole.roleARN")]
@@ -98,14 +98,14 @@ fn an_account_is_named_by_its_number(#[case] name: &str) {
 #[case::boundary_of_another_account(
     "/spec/roles/permissionsBoundary",
     json!("arn:aws:iam::222222222222:policy/boundary"),
-    "spec.roles.permissionsBoundary must be a managed policy of this very account"
+    "spec.roles.permissionsBoundary must be a managed policy of this account"
 )]
 #[case::boundary_that_is_a_role("/spec/roles/permissionsBoundary", json!("arn:aws:iam::111111111111:role/x"), "spec.roles.permissionsBoundary")]
 #[case::trust_limit_low("/spec/roles/maxTrustPolicyCharacters", json!(2047), "spec.roles.maxTrustPolicyCharacters")]
 #[case::trust_limit_high("/spec/roles/maxTrustPolicyCharacters", json!(4097), "spec.roles.maxTrustPolicyCharacters")]
 #[case::unknown_field("/spec/credential", json!({}), "spec.credential: unknown")]
 #[case::unknown_field_in_a_rule("/spec/registry/rules/0/allowAll", json!(true), "allowAll: unknown")]
-fn a_bad_field_is_refused_and_named(
+fn invalid_field_is_refused_and_named(
     #[case] place: &str,
     #[case] value: Value,
     #[case] named: &str,
@@ -129,7 +129,7 @@ fn a_bad_field_is_refused_and_named(
 #[case::repository_star_inside("repositories", json!(["team-*/web"]))]
 #[case::repository_empty("repositories", json!([""]))]
 #[case::managed_policy("managedPolicies", json!(["AdministratorAccess"]))]
-fn a_bad_registry_rule_is_refused_at_its_field(#[case] key: &str, #[case] value: Value) {
+fn invalid_registry_rule_is_refused_at_its_field(#[case] key: &str, #[case] value: Value) {
     let refusals = why_not(&with(account(), &format!("{RULE}/{key}"), value));
     let field = format!("spec.registry.rules[0].{key}");
     assert!(
@@ -143,7 +143,7 @@ fn a_bad_registry_rule_is_refused_at_its_field(#[case] key: &str, #[case] value:
 #[case::star_inside(json!(["a*b"]))]
 #[case::empty(json!([""]))]
 #[case::arn(json!(["arn:aws:iam::222222222222:role/x"]))]
-fn a_bad_consumer_rule_is_refused_at_its_field(#[case] roles: Value) {
+fn invalid_consumer_rule_is_refused_at_its_field(#[case] roles: Value) {
     let refusals = why_not(&with(account(), &format!("{CONSUMER_RULE}/roles"), roles));
     assert!(
         refusals
@@ -158,7 +158,7 @@ fn a_bad_consumer_rule_is_refused_at_its_field(#[case] roles: Value) {
 #[case(json!({ "matchLabels": {} }))]
 #[case(json!({ "matchExpressions": [] }))]
 #[case(json!({ "matchLabels": {}, "matchExpressions": [] }))]
-fn an_empty_selector_is_refused(#[case] selector: Value) {
+fn empty_selector_is_refused(#[case] selector: Value) {
     for rule in [RULE, CONSUMER_RULE] {
         let refusals = why_not(&with(
             account(),
@@ -175,7 +175,7 @@ fn an_empty_selector_is_refused(#[case] selector: Value) {
 }
 
 #[test]
-fn an_accounts_partition_cannot_be_changed() {
+fn account_partition_cannot_be_changed() {
     let old = account();
     let refusals = refusals::<AWSAccount>(
         &with(old.clone(), "/spec/partition", json!("aws-cn")),
@@ -190,7 +190,7 @@ fn an_accounts_partition_cannot_be_changed() {
 }
 
 #[test]
-fn the_path_of_an_accounts_roles_cannot_be_changed() {
+fn account_role_path_cannot_be_changed() {
     let (one, other) = (
         account(),
         with(account(), "/spec/roles/path", json!("/other/")),
@@ -207,7 +207,7 @@ fn the_path_of_an_accounts_roles_cannot_be_changed() {
 }
 
 #[test]
-fn the_usual_partition_may_be_written_out_later() {
+fn default_partition_can_be_set_explicitly_later() {
     let old = with(account(), "/spec/partition", Value::Null);
     assert_eq!(
         refusals::<AWSAccount>(&account(), Some(&old)),
@@ -215,7 +215,7 @@ fn the_usual_partition_may_be_written_out_later() {
     );
 }
 
-/// Every `default` below an item of a list.
+/// Finds every `default` below an item of a list.
 fn defaults_inside_lists(schema: &Value, inside: bool, place: &str, found: &mut Vec<String>) {
     let Some(fields) = schema.as_object() else {
         return;
@@ -237,7 +237,7 @@ fn defaults_inside_lists(schema: &Value, inside: bool, place: &str, found: &mut 
 }
 
 #[test]
-fn a_list_is_not_changed_by_defaults_so_that_diffs_of_clients_settle() {
+fn list_items_get_no_defaults() {
     use kube::CustomResourceExt as _;
     for definition in [
         AWSAccount::crd(),
@@ -253,7 +253,7 @@ fn a_list_is_not_changed_by_defaults_so_that_diffs_of_clients_settle() {
 }
 
 #[test]
-fn what_a_rule_leaves_out_means_nothing_is_admitted() {
+fn unset_rule_fields_admit_nothing() {
     let mut object = account();
     object["spec"]["registry"]["rules"] = json!([{ "namespaces": {}, "maxAccess": "Pull" }]);
     object["spec"]["consumer"]["rules"] = json!([{ "namespaces": {} }]);

@@ -1,5 +1,4 @@
-//! Admission of the consumers that are no single account, and of what needs the repository's
-//! policy.
+//! Admission of organizations as consumers, and of fields that need path `Direct`.
 
 use super::{refusals, with};
 use crate::api::{AWSAccount, CrossAccountRegistryGrant};
@@ -36,7 +35,7 @@ fn why_not(object: &Value) -> Vec<String> {
 #[case::lambda(with(of_account(), "/spec/consumer/lambda", json!(true)))]
 #[case::no_lambda(with(of_account(), "/spec/consumer/lambda", json!(false)))]
 #[case::sid_with_a_space(with(of_account(), "/spec/registry/replaceSids", json!(["new statement"])))]
-fn these_are_admitted(#[case] object: Value) {
+fn valid_consumers_are_admitted(#[case] object: Value) {
     assert_eq!(why_not(&object), Vec::<String>::new());
     serde_json::from_value::<CrossAccountRegistryGrant>(object).unwrap();
 }
@@ -44,10 +43,10 @@ fn these_are_admitted(#[case] object: Value) {
 #[rstest]
 #[case::neither("/spec/consumer", json!({ "wholeAccount": true }), "spec.consumer.accountID or spec.consumer.organization is needed")]
 #[case::both("/spec/consumer/organization", json!({ "id": ID }), "spec.consumer.accountID or spec.consumer.organization is needed")]
-#[case::whole_account("/spec/consumer", json!({ "organization": { "id": ID }, "wholeAccount": true }), "not of an organization")]
-#[case::roles("/spec/consumer", json!({ "organization": { "id": ID }, "roles": ["ci/*"] }), "not of an organization")]
-#[case::lambda("/spec/consumer", json!({ "organization": { "id": ID }, "lambda": true }), "not of an organization")]
-#[case::instance_role("/spec/consumer", json!({ "organization": { "id": ID }, "instanceRole": { "name": "x" } }), "not of an organization")]
+#[case::whole_account("/spec/consumer", json!({ "organization": { "id": ID }, "wholeAccount": true }), "not to an organization")]
+#[case::roles("/spec/consumer", json!({ "organization": { "id": ID }, "roles": ["ci/*"] }), "not to an organization")]
+#[case::lambda("/spec/consumer", json!({ "organization": { "id": ID }, "lambda": true }), "not to an organization")]
+#[case::instance_role("/spec/consumer", json!({ "organization": { "id": ID }, "instanceRole": { "name": "x" } }), "not to an organization")]
 #[case::id("/spec/consumer", json!({ "organization": { "id": "o-*" } }), "spec.consumer.organization.id")]
 #[case::no_id("/spec/consumer", json!({ "organization": {} }), "spec.consumer.organization.id")]
 #[case::path_of_another("/spec/consumer", json!({ "organization": { "id": ID, "paths": ["o-a1b2c3d4e6/r-ab12/*"] } }), "spec.consumer.organization.paths")]
@@ -57,7 +56,7 @@ fn these_are_admitted(#[case] object: Value) {
 #[case::sid_of_an_installation("/spec/registry/replaceSids", json!(["RegistryGrantsfedcba98765401234567"]), "spec.registry.replaceSids")]
 #[case::sid_empty("/spec/registry/replaceSids", json!([""]), "spec.registry.replaceSids")]
 #[case::sid_twice("/spec/registry/replaceSids", json!(["a", "a"]), "spec.registry.replaceSids")]
-fn these_are_refused_and_the_field_is_named(
+fn invalid_consumers_are_refused_at_their_field(
     #[case] place: &str,
     #[case] value: Value,
     #[case] named: &str,
@@ -70,7 +69,7 @@ fn these_are_refused_and_the_field_is_named(
 }
 
 #[test]
-fn without_the_repositorys_policy_there_is_no_lambda_and_nothing_is_replaced() {
+fn lambda_and_replace_sids_need_path_direct() {
     let by_role = with(of_account(), "/spec/paths", json!(["AssumeRole"]));
     for (place, value) in [
         ("/spec/consumer/lambda", json!(true)),
@@ -85,7 +84,7 @@ fn without_the_repositorys_policy_there_is_no_lambda_and_nothing_is_replaced() {
 }
 
 #[test]
-fn an_account_does_not_become_an_organization_nor_one_organization_another() {
+fn consumer_kind_and_organization_cannot_be_changed() {
     let organization = |id: &str| of_organization(json!({ "organization": { "id": id } }));
     for (one, other) in [
         (of_account(), organization(ID)),
@@ -117,7 +116,7 @@ fn an_account_does_not_become_an_organization_nor_one_organization_another() {
 #[case(json!(["o-*"]), false)]
 #[case(json!(["o-a1b2c3d4e5/*"]), false)]
 #[case(json!(["o-a1b2c3d4e5", "o-a1b2c3d4e5"]), false)]
-fn a_rule_names_organizations_by_id_or_path(#[case] organizations: Value, #[case] admitted: bool) {
+fn rule_organizations_must_be_ids_or_paths(#[case] organizations: Value, #[case] admitted: bool) {
     let account = json!({
         "metadata": { "name": "111111111111" },
         "spec": { "registry": { "rules": [{

@@ -5,7 +5,7 @@ use crate::api::CrossAccountRegistryGrant;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-/// The article's grant with everything that can be said in it.
+/// Returns the article's grant with every field set.
 fn article() -> Value {
     json!({
         "apiVersion": "registrygrants.dev/v1alpha1",
@@ -35,7 +35,7 @@ fn article() -> Value {
     })
 }
 
-/// The same with roles instead of the whole account.
+/// Returns the same grant with roles instead of the whole account.
 fn narrowed() -> Value {
     with(
         with(article(), "/spec/consumer/wholeAccount", Value::Null),
@@ -63,7 +63,7 @@ fn why_not(object: &Value) -> Vec<String> {
 #[case::not_the_whole_account_but_an_instance_role(with(article(), "/spec/consumer/wholeAccount", json!(false)))]
 #[case::role_of_default_name(with(article(), "/spec/registry/role/name", Value::Null))]
 #[case::longest_name(with(article(), "/metadata/name", json!("x".repeat(190))))]
-fn a_good_grant_is_admitted(#[case] object: Value) {
+fn valid_grant_is_admitted(#[case] object: Value) {
     assert_eq!(why_not(&object), Vec::<String>::new());
     serde_json::from_value::<CrossAccountRegistryGrant>(object).unwrap();
 }
@@ -75,7 +75,7 @@ fn a_good_grant_is_admitted(#[case] object: Value) {
 #[case("cn-northwest-1")]
 #[case("eusc-de-east-1")]
 #[case("mx-central-1")]
-fn every_region_of_aws_is_admitted(#[case] region: &str) {
+fn every_aws_region_is_admitted(#[case] region: &str) {
     assert_eq!(
         why_not(&with(article(), "/spec/registry/regions", json!([region]))),
         Vec::<String>::new()
@@ -92,7 +92,7 @@ fn every_region_of_aws_is_admitted(#[case] region: &str) {
 #[case("team*")]
 #[case("team-b/w*")]
 #[case("0/1")]
-fn every_name_or_prefix_that_ecr_knows_is_admitted(#[case] repository: &str) {
+fn every_valid_repository_name_or_prefix_is_admitted(#[case] repository: &str) {
     assert_eq!(
         why_not(&with(
             article(),
@@ -115,7 +115,7 @@ const NUMBERS: [&str; 8] = [
 ];
 
 #[test]
-fn an_account_number_that_is_not_twelve_digits_is_refused_at_its_field() {
+fn malformed_account_number_is_refused_at_its_field() {
     for number in NUMBERS {
         for side in ["registry", "consumer"] {
             let refusals = why_not(&with(
@@ -177,7 +177,7 @@ fn an_account_number_that_is_not_twelve_digits_is_refused_at_its_field() {
     "spec.consumer.instanceRole.name"
 )]
 #[case::profile("/spec/consumer/instanceRole/instanceProfile", json!("a b"), "spec.consumer.instanceRole.instanceProfile")]
-#[case::whole_account_and_roles("/spec/consumer/roles", json!(["ci/x"]), "spec.consumer: wholeAccount and roles exclude")]
+#[case::whole_account_and_roles("/spec/consumer/roles", json!(["ci/x"]), "spec.consumer: wholeAccount and roles are mutually exclusive")]
 #[case::name_too_long("/metadata/name", json!("x".repeat(191)), "metadata.name")]
 #[case::unknown_field("/spec/acces", json!("Pull"), "spec.acces: unknown")]
 #[case::unknown_field_deep_down("/spec/registry/role/arn", json!("x"), "spec.registry.role.arn: unknown")]
@@ -187,7 +187,7 @@ fn an_account_number_that_is_not_twelve_digits_is_refused_at_its_field() {
 #[case::management("/spec/consumer/instanceRole/management", json!("Own"), "spec.consumer.instanceRole.management")]
 #[case::on_delete("/spec/consumer/instanceRole/onDelete", json!("Keep"), "spec.consumer.instanceRole.onDelete")]
 #[case::deletion_policy("/spec/deletionPolicy", json!("Orphan"), "spec.deletionPolicy")]
-fn a_bad_field_is_refused_and_named(
+fn invalid_field_is_refused_and_named(
     #[case] place: &str,
     #[case] value: Value,
     #[case] named: &str,
@@ -222,7 +222,7 @@ fn numbered(text: &str, count: usize) -> Value {
 #[case("we?")]
 #[case("web\n")]
 #[case("${aws:username}")]
-fn a_malformed_repository_is_refused(#[case] repository: &str) {
+fn malformed_repository_is_refused(#[case] repository: &str) {
     let refusals = why_not(&with(
         article(),
         "/spec/registry/repositories",
@@ -245,7 +245,7 @@ fn a_malformed_repository_is_refused(#[case] repository: &str) {
 #[case("ci/x?")]
 #[case("")]
 #[case("arn:aws:iam::222222222222:role/ci")]
-fn a_malformed_consumer_role_is_refused(#[case] role: &str) {
+fn malformed_consumer_role_is_refused(#[case] role: &str) {
     let refusals = why_not(&with(narrowed(), "/spec/consumer/roles", json!([role])));
     assert!(
         refusals
@@ -256,7 +256,7 @@ fn a_malformed_consumer_role_is_refused(#[case] role: &str) {
 }
 
 #[test]
-fn a_grant_must_say_who_gets_access() {
+fn grant_without_identities_is_refused() {
     let nobody = with(
         with(article(), "/spec/consumer/wholeAccount", Value::Null),
         "/spec/consumer/instanceRole",
@@ -278,7 +278,7 @@ fn a_grant_must_say_who_gets_access() {
 }
 
 #[test]
-fn with_access_pull_no_managed_policy_may_push() {
+fn managed_policy_that_pushes_is_refused_with_access_pull() {
     let pull = |policies| {
         why_not(&with(
             with(article(), "/spec/access", json!("Pull")),
@@ -321,7 +321,7 @@ fn with_access_pull_no_managed_policy_may_push() {
     Value::Null,
     "spec.consumer.instanceRole"
 )]
-fn what_others_rely_on_cannot_be_changed_either_way(
+fn immutable_fields_cannot_be_changed_in_either_direction(
     #[case] place: &str,
     #[case] value: Value,
     #[case] named: &str,
@@ -339,7 +339,7 @@ fn what_others_rely_on_cannot_be_changed_either_way(
 }
 
 #[test]
-fn the_path_of_a_role_that_is_taken_over_cannot_be_changed_either_way() {
+fn adopted_role_path_cannot_be_changed_in_either_direction() {
     let adopting = with(article(), "/spec/registry/role/adopt", json!(true));
     let at_root = with(adopting.clone(), "/spec/registry/role/path", json!("/"));
     let elsewhere = with(adopting.clone(), "/spec/registry/role/path", json!("/ci/"));
@@ -357,7 +357,7 @@ fn the_path_of_a_role_that_is_taken_over_cannot_be_changed_either_way() {
             assert!(refusals.iter().any(told), "{refusals:?}");
         }
     }
-    // To take a role over, or no longer, does not move it.
+    // Adopting a role, or no longer adopting it, does not move it.
     assert_eq!(
         refusals::<CrossAccountRegistryGrant>(&adopting, Some(&article())),
         Vec::<String>::new()
@@ -373,7 +373,7 @@ fn the_path_of_a_role_that_is_taken_over_cannot_be_changed_either_way() {
 #[case("/spec/registry/role/externalID", Value::Null)]
 #[case("/spec/registry/role/maxSessionSeconds", json!(7200))]
 #[case("/spec/registry/role/managedPolicies", Value::Null)]
-fn everything_else_can_be_changed(#[case] place: &str, #[case] value: Value) {
+fn other_fields_can_be_changed(#[case] place: &str, #[case] value: Value) {
     let old = with(
         article(),
         "/spec/registry/role/managedPolicies",
@@ -387,7 +387,7 @@ fn everything_else_can_be_changed(#[case] place: &str, #[case] value: Value) {
 }
 
 #[test]
-fn a_grant_can_be_narrowed_and_widened_again() {
+fn grant_can_be_narrowed_and_widened_again() {
     for (new, old) in [(narrowed(), article()), (article(), narrowed())] {
         assert_eq!(
             refusals::<CrossAccountRegistryGrant>(&new, Some(&old)),
@@ -402,7 +402,7 @@ fn a_grant_can_be_narrowed_and_widened_again() {
 #[case("/spec/registry/role", true)]
 #[case("/spec/registry/regions", false)]
 #[case("/spec/access", false)]
-fn null_is_as_good_as_not_said(#[case] place: &str, #[case] may_be_left_out: bool) {
+fn null_field_counts_as_absent(#[case] place: &str, #[case] may_be_left_out: bool) {
     let mut object = article();
     *object.pointer_mut(place).unwrap() = Value::Null;
     assert_eq!(

@@ -1,11 +1,11 @@
-//! What admission refuses, and where it says so, without a cluster: by [`super::admission`].
+//! What admission refuses, and with which messages, without a cluster: by [`super::admission`].
 //!
-//! Every case of these tables was held against a real API server (1.36), and it refuses and admits
-//! the same. Where the two can differ, beside what stands there:
-//! - A field that is `null`: the API server evaluates no rule of that field; kube's evaluator does,
+//! Every case of these tables was compared with a real API server (1.36), which refuses and admits
+//! the same. The results can differ, in addition to what [`super::admission`] lists:
+//! - A field that is `null`: the API server evaluates no rule of that field. kube's evaluator does,
 //!   and the rule fails on the type.
-//! - The API server refuses a *definition* whose rules may cost too much; costs are not counted
-//!   here. The integration tests install the definitions for real.
+//! - The API server refuses a *definition* whose rules may cost too much. Costs are not counted
+//!   here. The integration tests install the definitions in a real API server.
 
 mod account;
 mod consumer;
@@ -15,12 +15,12 @@ use super::admission::Admission;
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-/// Why an object is refused: `field: message`, each. Empty: it is admitted.
+/// Returns why an object is refused, `field: message` each. Empty if it is admitted.
 fn refusals<K: CustomResourceExt>(object: &Value, old: Option<&Value>) -> Vec<String> {
     Admission::of::<K>().refusals(object, old)
 }
 
-/// The object with the value at this place; `null`: without it.
+/// Returns the object with the value at this place, or without the field if the value is `null`.
 fn with(mut object: Value, place: &str, value: Value) -> Value {
     let (parent, key) = place.rsplit_once('/').unwrap();
     let parent = object

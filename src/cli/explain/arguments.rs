@@ -1,21 +1,17 @@
-//! What is asked, and by which policies it is answered.
+//! The arguments, and the question that they ask.
 
-use super::AccessInputs;
 use crate::api::account::Partition;
 use crate::api::grant::AccessAction;
 use crate::cli::manifests::Sources;
-use crate::grant::access::Holder;
 use crate::grant::parse::{is_iam_name, is_path};
 use crate::grant::partition::is_region;
 use crate::grant::{AccountId, RepositoryPattern};
-use crate::policy::Document;
 use crate::policy::arn::Arn;
-use crate::policy::evaluate::Named;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-// No line longer than 80 characters: what is wrapped cannot be copied.
+// Lines have at most 80 characters, because wrapped commands cannot be copied.
 const EXAMPLES: &str = "\
 Exit status: 0 allowed, 2 denied, 3 it depends or a policy could not be read,
 1 error.
@@ -26,13 +22,13 @@ Examples:
     --principal arn:aws:iam::222222222222:role/registry-grants/miq-instance \\
     --repository arn:aws:ecr:us-east-1:111111111111:repository/miqp-devops
 
-  # By way of a role of the registry's account:
+  # Through a role in the registry account:
   registry-grants explain -f accounts.yaml --action push \\
     --principal arn:aws:iam::222222222222:role/registry-grants/miq-instance \\
     --assume arn:aws:iam::111111111111:role/registry-grants/ECS-AssumeRole \\
     --repository arn:aws:ecr:us-east-1:111111111111:repository/miqp-devops
 
-  # Offline, by policies in files:
+  # Offline, with policies in files:
   registry-grants explain --action ecr:BatchGetImage \\
     --principal arn:aws:iam::222222222222:role/node \\
     --repository arn:aws:ecr:us-east-1:111111111111:repository/web \\
@@ -42,16 +38,17 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// Who: the ARN of a role. Offline also of a user or an account's root, or a service's name.
+    /// The principal: the ARN of a role. Offline, also of a user or an account's root, or the name
+    /// of a service.
     #[arg(long, value_name = "ARN")]
     principal: String,
 
-    /// What: `pull` or `push`, with every call that a client makes for it, or one action such as
-    /// `ecr:ListImages`.
+    /// The action: `pull` or `push`, with every call that a client makes for it, or one action such
+    /// as `ecr:ListImages`.
     #[arg(long, value_name = "ACTION")]
     action: String,
 
-    /// Where: the repository's ARN.
+    /// The repository's ARN.
     #[arg(long, value_name = "ARN")]
     repository: String,
 
@@ -59,13 +56,13 @@ pub struct Arguments {
     #[arg(long, value_name = "ARN")]
     assume: Option<String>,
 
-    /// The external ID that it presents when it assumes the role.
+    /// The external ID that the principal presents when it assumes the role.
     #[arg(long, value_name = "ID", requires = "assume")]
     external_id: Option<String>,
 
     /// A condition key of the request, with its value; repeat it for several values. A key without
-    /// `=` is not in the request. Keys that are not given and do not follow from the request are
-    /// not known: a verdict that hangs on one depends on it.
+    /// `=` is absent from the request. Other keys that do not follow from the request are unknown:
+    /// a verdict that needs one depends on it.
     #[arg(long, value_name = "KEY=VALUE")]
     context: Vec<String>,
 
@@ -74,48 +71,48 @@ pub struct Arguments {
 
     /// Offline: a policy of the principal; repeat it for several.
     #[arg(long, value_name = "FILE", help_heading = "Offline")]
-    identity_policy: Vec<PathBuf>,
+    pub(super) identity_policy: Vec<PathBuf>,
 
     /// Offline: the principal's permissions boundary.
     #[arg(long, value_name = "FILE", help_heading = "Offline")]
-    boundary: Option<PathBuf>,
+    pub(super) boundary: Option<PathBuf>,
 
-    /// Offline: the repository's policy, or the registry's; repeat it for both.
+    /// Offline: the repository policy, or the registry policy; repeat it for both.
     #[arg(long, value_name = "FILE", help_heading = "Offline")]
-    resource_policy: Vec<PathBuf>,
+    pub(super) resource_policy: Vec<PathBuf>,
 
-    /// Offline: the trust policy of the role that is assumed.
+    /// Offline: the trust policy of the role to assume.
     #[arg(
         long,
         value_name = "FILE",
         requires = "assume",
         help_heading = "Offline"
     )]
-    trust_policy: Option<PathBuf>,
+    pub(super) trust_policy: Option<PathBuf>,
 
-    /// Offline: a policy of the role that is assumed; repeat it for several.
+    /// Offline: a policy of the role to assume; repeat it for several.
     #[arg(
         long,
         value_name = "FILE",
         requires = "assume",
         help_heading = "Offline"
     )]
-    role_policy: Vec<PathBuf>,
+    pub(super) role_policy: Vec<PathBuf>,
 
-    /// Offline: the permissions boundary of the role that is assumed.
+    /// Offline: the permissions boundary of the role to assume.
     #[arg(
         long,
         value_name = "FILE",
         requires = "assume",
         help_heading = "Offline"
     )]
-    role_boundary: Option<PathBuf>,
+    pub(super) role_boundary: Option<PathBuf>,
 
-    /// The bound on a call to AWS.
+    /// The timeout of a call to AWS.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub(super) aws_call_timeout: Duration,
 
-    /// `text`: for people. `json`: for programs.
+    /// The output format. `text`: for people. `json`: for programs.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(super) output: Output,
 }
@@ -126,7 +123,7 @@ pub enum Output {
     Json,
 }
 
-/// What is asked.
+/// The question whether a principal has access.
 pub struct AccessQuestion {
     pub principal: Identity,
     pub action: Action,
@@ -136,7 +133,7 @@ pub struct AccessQuestion {
     pub context: BTreeMap<String, Vec<String>>,
 }
 
-/// A role, a user or a root by its ARN; a service by its name, which has no account.
+/// A role, a user or a root, by its ARN; or a service by its name, which has no account.
 #[derive(Clone)]
 pub struct Identity {
     pub arn: String,
@@ -156,15 +153,21 @@ pub struct Repository {
 }
 
 impl Arguments {
+    /// Parses the question.
+    ///
+    /// # Errors
+    /// The first argument that is invalid.
     pub fn question(&self) -> Result<AccessQuestion, String> {
         let mut context: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for text in &self.context {
             match text.split_once('=') {
-                Some((key, value)) => context
-                    .entry(key.to_owned())
-                    .or_default()
-                    .push(value.to_owned()),
-                None => drop(context.entry(text.clone()).or_default()),
+                Some((key, value)) => {
+                    let values = context.entry(key.to_owned()).or_default();
+                    values.push(value.to_owned());
+                }
+                None => {
+                    context.entry(text.clone()).or_default();
+                }
             }
         }
         let action = match self.action.to_ascii_lowercase().as_str() {
@@ -194,33 +197,36 @@ impl Arguments {
         })
     }
 
-    /// The files with policies, where any was given.
-    pub fn offline(&self) -> Option<Offline<'_>> {
-        let any = !self.identity_policy.is_empty()
+    /// Returns true if any policy is given in a file.
+    pub fn is_offline(&self) -> bool {
+        !self.identity_policy.is_empty()
             || !self.resource_policy.is_empty()
             || !self.role_policy.is_empty()
-            || [&self.boundary, &self.trust_policy, &self.role_boundary]
-                .iter()
-                .any(|file| file.is_some());
-        any.then_some(Offline(self))
+            || self.boundary.is_some()
+            || self.trust_policy.is_some()
+            || self.role_boundary.is_some()
     }
+}
+
+fn service(flag: &str, text: &str) -> Result<Identity, String> {
+    let is_service = text.contains(".amazonaws.")
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+    if !is_service {
+        return Err(format!(
+            "{flag}: `{text}` is neither an ARN nor a service such as lambda.amazonaws.com"
+        ));
+    }
+    Ok(Identity {
+        arn: text.to_owned(),
+        account: None,
+    })
 }
 
 fn identity(flag: &str, text: &str) -> Result<Identity, String> {
     if !text.starts_with("arn:") {
-        let service = text.contains(".amazonaws.")
-            && text
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
-        return match service {
-            true => Ok(Identity {
-                arn: text.to_owned(),
-                account: None,
-            }),
-            false => Err(format!(
-                "{flag}: `{text}` is neither an ARN nor a service such as lambda.amazonaws.com"
-            )),
-        };
+        return service(flag, text);
     }
     let Some(Arn {
         partition,
@@ -231,22 +237,15 @@ fn identity(flag: &str, text: &str) -> Result<Identity, String> {
     }) = Arn::parse(text)
     else {
         return Err(format!(
-            "{flag}: `{text}` is not the ARN of a role, a user or an account's root (arn:aws:iam::ACCOUNT:role/NAME); of a session, give its role"
+            "{flag}: `{text}` is not the ARN of a role, a user or an account's root (arn:aws:iam::ACCOUNT:role/NAME); for a session, give its role"
         ));
     };
     partition_of(flag, partition)?;
-    let path_and_name = ["role/", "user/"]
+    let is_named = ["role/", "user/"]
         .iter()
-        .find_map(|kind| resource.strip_prefix(kind));
-    let named = path_and_name.is_some_and(|names| {
-        let (path, name) = names
-            .rsplit_once('/')
-            .map_or(("/".to_owned(), names), |(path, name)| {
-                (format!("/{path}/"), name)
-            });
-        is_path(&path) && is_iam_name(name, 64)
-    });
-    if !named && resource != "root" {
+        .find_map(|kind| resource.strip_prefix(kind))
+        .is_some_and(is_path_and_name);
+    if !is_named && resource != "root" {
         return Err(format!(
             "{flag}: `{text}` is not the ARN of a role, a user or an account's root: names have 1 to 64 letters, digits and + = , . @ - _"
         ));
@@ -258,31 +257,36 @@ fn identity(flag: &str, text: &str) -> Result<Identity, String> {
     })
 }
 
+/// Returns true for the rest of an ARN after `role/` or `user/`.
+fn is_path_and_name(text: &str) -> bool {
+    text.rsplit_once('/')
+        .map_or(is_iam_name(text, 64), |(path, name)| {
+            is_path(&format!("/{path}/")) && is_iam_name(name, 64)
+        })
+}
+
 fn role(flag: &str, text: &str) -> Result<Identity, String> {
     let identity = identity(flag, text)?;
-    match text.contains(":role/") {
-        true => Ok(identity),
-        false => Err(format!("{flag}: `{text}` is not the ARN of a role")),
+    if !text.contains(":role/") {
+        return Err(format!("{flag}: `{text}` is not the ARN of a role"));
     }
+    Ok(identity)
 }
 
 fn repository(text: &str) -> Result<Repository, String> {
-    let in_ecr = Arn::parse(text).filter(|arn| arn.service == "ecr");
-    let Some((arn, name)) = in_ecr.and_then(|arn| {
-        let name = arn.resource.strip_prefix("repository/")?;
-        Some((arn, name))
-    }) else {
-        return Err(format!(
-            "--repository: `{text}` is not a repository's ARN (arn:aws:ecr:REGION:ACCOUNT:repository/NAME)"
-        ));
-    };
-    let Arn {
+    let Some(Arn {
         partition,
-        service: _,
+        service: "ecr",
         region,
         account,
         resource,
-    } = arn;
+    }) = Arn::parse(text)
+    else {
+        return Err(no_repository(text));
+    };
+    let name = resource
+        .strip_prefix("repository/")
+        .ok_or_else(|| no_repository(text))?;
     let partition = partition_of("--repository", partition)?;
     if !is_region(region) || !partition.has_region(region) {
         return Err(format!(
@@ -293,7 +297,7 @@ fn repository(text: &str) -> Result<Repository, String> {
     let account = account
         .parse()
         .map_err(|why| format!("--repository: {why}"))?;
-    // Neither a tag nor a digest: access is to whole repositories.
+    // Without a tag or digest, because access is granted to entire repositories.
     match name.parse() {
         Ok(RepositoryPattern::Name(_)) => Ok(Repository {
             arn: text.to_owned(),
@@ -302,13 +306,19 @@ fn repository(text: &str) -> Result<Repository, String> {
             name: name.to_owned(),
         }),
         Ok(RepositoryPattern::Prefix(_)) | Err(_) => Err(format!(
-            "--repository: `{resource}` names no repository: a name is of lowercase letters and digits, with single . _ - / between them, \
-             and without tag or digest"
+            "--repository: `{resource}` is not a repository: a name has lowercase letters and digits, with single . _ - / between them, \
+             and no tag or digest"
         )),
     }
 }
 
-/// The partition that an ARN names.
+fn no_repository(text: &str) -> String {
+    format!(
+        "--repository: `{text}` is not a repository's ARN (arn:aws:ecr:REGION:ACCOUNT:repository/NAME)"
+    )
+}
+
+/// Returns the partition that an ARN names.
 fn partition_of(flag: &str, text: &str) -> Result<Partition, String> {
     let known = [
         Partition::Aws,
@@ -316,76 +326,12 @@ fn partition_of(flag: &str, text: &str) -> Result<Partition, String> {
         Partition::AwsUsGov,
         Partition::AwsEusc,
     ];
-    let named = known.into_iter().find(|partition| partition.name() == text);
-    named.ok_or_else(|| {
-        format!("{flag}: `{text}` is no partition that is known: aws, aws-cn, aws-us-gov and aws-eusc are")
-    })
-}
-
-/// Policies in files.
-pub struct Offline<'a>(&'a Arguments);
-
-impl Offline<'_> {
-    pub fn read(&self, question: &AccessQuestion) -> Result<AccessInputs, String> {
-        let Arguments {
-            identity_policy,
-            boundary,
-            resource_policy,
-            trust_policy,
-            role_policy,
-            role_boundary,
-            ..
-        } = self.0;
-        let none = || Named::unreadable("the trust policy", "none was given (--trust-policy)");
-        let role = |identity: &Identity| -> Result<Holder, String> {
-            let trust = trust_policy
-                .as_ref()
-                .map(|file| policy(file))
-                .transpose()?
-                .unwrap_or_else(none);
-            holder(identity, role_policy, role_boundary.as_ref(), trust)
-        };
-        Ok(AccessInputs {
-            principal: holder(
-                &question.principal,
-                identity_policy,
-                boundary.as_ref(),
-                none(),
-            )?,
-            role: question.assume.as_ref().map(role).transpose()?,
-            registry: resource_policy
-                .iter()
-                .map(|file| policy(file))
-                .collect::<Result<_, _>>()?,
+    known
+        .into_iter()
+        .find(|partition| partition.name() == text)
+        .ok_or_else(|| {
+            format!(
+                "{flag}: unknown partition `{text}`: known are aws, aws-cn, aws-us-gov and aws-eusc"
+            )
         })
-    }
-}
-
-fn holder(
-    identity: &Identity,
-    policies: &[PathBuf],
-    boundary: Option<&PathBuf>,
-    trust: Named,
-) -> Result<Holder, String> {
-    let Identity { arn, account } = identity;
-    Ok(Holder {
-        arn: arn.clone(),
-        account: account
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        id: None,
-        tags: BTreeMap::new(),
-        trust,
-        identity: policies
-            .iter()
-            .map(|file| policy(file))
-            .collect::<Result<_, _>>()?,
-        boundary: boundary.map(|file| policy(file)).transpose()?,
-    })
-}
-
-fn policy(file: &Path) -> Result<Named, String> {
-    let document: Document = crate::cli::policy::read(file).map_err(|error| error.to_string())?;
-    Ok(Named::new(file.display().to_string(), document))
 }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 const NOT_SEEN: &str =
     "organization policies (SCPs, RCPs), VPC endpoint policies, session policies";
 
-/// For people.
+/// Prints the answer for people.
 pub fn text(
     question: &AccessQuestion,
     whole: Whole,
@@ -23,15 +23,11 @@ pub fn text(
         .iter()
         .map(|role| format!(", by role {}", role.arn))
         .collect::<String>();
-    let (who, what, on) = (
-        &question.principal.arn,
-        action(&question.action),
-        &question.repository.arn,
-    );
     let mut out = format!(
-        "{whole:?}: {} — {what} on {}{}\n\n",
-        plain(who),
-        plain(on),
+        "{whole:?}: {} — {} on {}{}\n\n",
+        plain(&question.principal.arn),
+        action(&question.action),
+        plain(&question.repository.arn),
         plain(&by)
     );
     for Call {
@@ -64,7 +60,7 @@ pub fn text(
         };
         let _ = writeln!(out, "  {}: {}", plain(name), plain(&what));
     }
-    let _ = writeln!(out, "Not seen: {NOT_SEEN}.");
+    let _ = writeln!(out, "Not considered: {NOT_SEEN}.");
     out
 }
 
@@ -89,7 +85,7 @@ fn short(verdict: &Verdict) -> &'static str {
     }
 }
 
-/// Every policy that had a say.
+/// Returns every policy that the verdict depends on.
 fn policies(read: &AccessInputs) -> Vec<&Named> {
     let AccessInputs {
         principal,
@@ -113,40 +109,52 @@ fn policies(read: &AccessInputs) -> Vec<&Named> {
     all
 }
 
-/// For programs.
+/// Prints the answer for programs.
 pub fn json(
     question: &AccessQuestion,
     whole: Whole,
     calls: &[Call],
     read: &AccessInputs,
 ) -> String {
-    let call = |Call {
-                    who,
-                    action,
-                    resource,
-                    verdict,
-                }: &Call| {
-        let why: Vec<String> = match verdict {
-            Verdict::Allowed => Vec::new(),
-            Verdict::Denied(links) => links.iter().map(ToString::to_string).collect(),
-            Verdict::Depends(keys) => keys.iter().cloned().collect(),
-            Verdict::Unknown(why) => why.clone(),
-        };
-        json!({"principal": who, "action": action, "resource": resource, "verdict": short(verdict), "why": why})
-    };
-    let policy = |Named { name, document }: &Named| match document {
-        Ok(document) => json!({"name": name, "statements": document.statements.len()}),
-        Err(why) => json!({"name": name, "unreadable": why}),
-    };
     let answer: Value = json!({
         "principal": question.principal.arn,
         "assume": question.assume.as_ref().map(|role| &role.arn),
         "action": action(&question.action),
         "repository": question.repository.arn,
         "verdict": format!("{whole:?}").to_lowercase(),
-        "calls": calls.iter().map(call).collect::<Vec<_>>(),
-        "policies": policies(read).into_iter().map(policy).collect::<Vec<_>>(),
+        "calls": calls.iter().map(call).collect::<Value>(),
+        "policies": policies(read).into_iter().map(policy).collect::<Value>(),
         "notSeen": NOT_SEEN,
     });
     format!("{answer:#}\n")
+}
+
+fn call(call: &Call) -> Value {
+    let Call {
+        who,
+        action,
+        resource,
+        verdict,
+    } = call;
+    let why: Vec<String> = match verdict {
+        Verdict::Allowed => Vec::new(),
+        Verdict::Denied(links) => links.iter().map(ToString::to_string).collect(),
+        Verdict::Depends(keys) => keys.iter().cloned().collect(),
+        Verdict::Unknown(why) => why.clone(),
+    };
+    json!({
+        "principal": who,
+        "action": action,
+        "resource": resource,
+        "verdict": short(verdict),
+        "why": why,
+    })
+}
+
+fn policy(policy: &Named) -> Value {
+    let Named { name, document } = policy;
+    match document {
+        Ok(document) => json!({"name": name, "statements": document.statements.len()}),
+        Err(why) => json!({"name": name, "unreadable": why}),
+    }
 }

@@ -1,5 +1,5 @@
-//! Reads in AWS what a verdict rests on. What cannot be read is said with the verdict: it may not
-//! matter.
+//! Reads the policies in AWS that a verdict depends on. A policy that cannot be read becomes part
+//! of the verdict, because it may not matter.
 
 use super::AccessInputs;
 use super::arguments::{AccessQuestion, Arguments, Identity, Repository};
@@ -23,16 +23,17 @@ struct Reader {
     accounts: BTreeMap<AccountId, Arc<AWSAccount>>,
 }
 
-/// Reads both sides.
+/// Reads the policies of both sides.
 pub async fn live(
     question: &AccessQuestion,
     arguments: &Arguments,
 ) -> Result<AccessInputs, String> {
-    let accounts = match arguments.sources.names.files.is_empty() {
-        true => BTreeMap::new(),
-        false => arguments.sources.read()?.accounts,
+    let accounts = if arguments.sources.names.files.is_empty() {
+        BTreeMap::new()
+    } else {
+        arguments.sources.read()?.accounts
     };
-    // Only for the names of sessions.
+    // The names of sessions depend on it, and nothing else.
     let installation = Installation::of_cluster("");
     let reader = Reader {
         aws: Aws::new(
@@ -56,53 +57,39 @@ pub async fn live(
 
 impl Reader {
     async fn session(&self, id: &AccountId, arn: &str) -> Session {
-        let known = self.accounts.get(id).map(|account| account.spec.clone());
-        let ambient = || AWSAccountSpec {
-            partition: Partition::of_arn(arn),
-            ..AWSAccountSpec::default()
-        };
-        self.aws
-            .account(id, &known.unwrap_or_else(ambient), None)
-            .await
+        let spec = self.accounts.get(id).map_or_else(
+            // With the ambient credentials.
+            || AWSAccountSpec {
+                partition: Partition::of_arn(arn),
+                ..AWSAccountSpec::default()
+            },
+            |account| account.spec.clone(),
+        );
+        self.aws.account(id, &spec, None).await
     }
 
     async fn holder(&self, flag: &str, identity: &Identity) -> Result<Holder, String> {
         let Identity { arn, account } = identity;
-        let (Some(id), true) = (account, arn.contains(":role/")) else {
+        let Some(id) = account.as_ref().filter(|_| arn.contains(":role/")) else {
             return Err(format!(
-                "{flag}: only roles are read in AWS; for `{arn}` give its policies in files (--identity-policy)"
+                "{flag}: only roles can be read in AWS; give the policies of `{arn}` in files (--identity-policy)"
             ));
-        };
-        let unread = |why: String| Holder {
-            arn: arn.clone(),
-            account: id.to_string(),
-            id: None,
-            tags: BTreeMap::new(),
-            trust: Named::unreadable(format!("the trust policy of role {arn}"), why.clone()),
-            identity: vec![Named::unreadable(
-                format!("the policies of role {arn}"),
-                why,
-            )],
-            boundary: None,
         };
         let account = match self.session(id, arn).await {
             Ok(account) => account,
-            Err(problem) => return Ok(unread(problem.message)),
+            Err(problem) => return Ok(unread(id, arn, &problem.message)),
         };
         let name = arn.rsplit('/').next().unwrap_or_default();
         let role = match account.role_with_tags_as_given(name).await {
-            Ok(role) => role,
-            Err(fault) => return Ok(unread(fault.to_string())),
-        };
-        let role = match role {
-            Some(role) if role.arn == *arn => role,
-            Some(role) => {
+            Ok(Some(role)) if role.arn == *arn => role,
+            Ok(Some(role)) => {
                 return Err(format!(
-                    "{flag}: role {arn} does not exist; there is {}",
+                    "{flag}: role {arn} does not exist, but {} does",
                     role.arn
                 ));
             }
-            None => return Err(format!("{flag}: role {arn} does not exist")),
+            Ok(None) => return Err(format!("{flag}: role {arn} does not exist")),
+            Err(fault) => return Ok(unread(id, arn, &fault.to_string())),
         };
         let mut managed = BTreeMap::new();
         for policy in Holder::managed_policies(&role) {
@@ -142,5 +129,21 @@ impl Reader {
         }
         policies.extend(account.registry_policy(region).await);
         Ok(policies)
+    }
+}
+
+/// Returns a role whose policies could not be read.
+fn unread(account: &AccountId, arn: &str, why: &str) -> Holder {
+    Holder {
+        arn: arn.to_owned(),
+        account: account.to_string(),
+        id: None,
+        tags: BTreeMap::new(),
+        trust: Named::unreadable(format!("the trust policy of role {arn}"), why),
+        identity: vec![Named::unreadable(
+            format!("the policies of role {arn}"),
+            why,
+        )],
+        boundary: None,
     }
 }

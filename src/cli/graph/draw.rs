@@ -1,17 +1,18 @@
-//! The graph as a picture: consumers, the registry's roles, and repositories, in Graphviz's
-//! language or Mermaid's.
+//! The graph as a picture: consumers, registry roles and repositories, in the language of Graphviz
+//! or Mermaid.
 
-use super::super::terminal::plain;
 use super::edges::{Edge, Path, Ready};
+use crate::cli::terminal::plain;
 use std::collections::BTreeMap;
 
-/// What is drawn: nodes by what they show, arrows between them.
+/// Nodes and the arrows between them.
 struct Picture {
-    /// Lines of text, and the shape; by their order they are numbered.
+    /// The nodes with their numbers, which follow the order of the nodes.
     nodes: BTreeMap<Node, usize>,
     arrows: Vec<Arrow>,
 }
 
+/// A node with its lines of text. Its kind determines its shape.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Node {
     Consumer(Vec<String>),
@@ -22,50 +23,40 @@ enum Node {
 struct Arrow {
     from: usize,
     to: usize,
-    /// Nothing is said of the second half of a way.
+    /// Lines of text. Of a route with two arrows, only the first has them.
     says: Vec<String>,
     ready: Ready,
 }
 
+/// A path of a grant: the nodes from the consumer to the repositories.
+struct Route<'a> {
+    edge: &'a Edge,
+    nodes: Vec<Node>,
+}
+
 impl Picture {
     fn of(edges: &[Edge]) -> Self {
-        let ways: Vec<(&Edge, Vec<Node>)> = edges.iter().flat_map(ways).collect();
-        let mut nodes: BTreeMap<Node, usize> = ways
+        let routes: Vec<Route> = edges.iter().flat_map(routes).collect();
+        let mut nodes: BTreeMap<Node, usize> = routes
             .iter()
-            .flat_map(|(_, nodes)| nodes.iter().cloned())
+            .flat_map(|route| route.nodes.iter().cloned())
             .map(|node| (node, 0))
             .collect();
-        nodes
-            .values_mut()
-            .enumerate()
-            .for_each(|(at, number)| *number = at + 1);
-        let arrow = |(edge, way): &(&Edge, Vec<Node>)| {
-            let numbers: Vec<usize> = way.iter().map(|node| nodes[node]).collect();
-            let Edge {
-                grant,
-                access,
-                ready,
-                reason,
-                ..
-            } = edge;
-            let held = if *ready == Ready::True {
-                None
-            } else {
-                Some(format!("{}: {reason}", not(*ready)))
-            };
-            let says: Vec<String> = [grant.clone(), access.clone()]
-                .into_iter()
-                .chain(held)
-                .collect();
-            let halves = numbers.windows(2).enumerate().map(move |(at, ends)| Arrow {
-                from: ends[0],
-                to: ends[1],
-                says: if at == 0 { says.clone() } else { Vec::new() },
-                ready: edge.ready,
-            });
-            halves.collect::<Vec<_>>()
-        };
-        let arrows = ways.iter().flat_map(arrow).collect();
+        for (at, number) in nodes.values_mut().enumerate() {
+            *number = at + 1;
+        }
+        let mut arrows = Vec::new();
+        for Route { edge, nodes: route } in &routes {
+            let mut says = caption(edge);
+            for ends in route.windows(2) {
+                arrows.push(Arrow {
+                    from: nodes[&ends[0]],
+                    to: nodes[&ends[1]],
+                    says: std::mem::take(&mut says),
+                    ready: edge.ready,
+                });
+            }
+        }
         Self { nodes, arrows }
     }
 
@@ -74,16 +65,26 @@ impl Picture {
     }
 }
 
-fn not(ready: Ready) -> &'static str {
+/// Returns the lines of text of a grant's arrow.
+fn caption(edge: &Edge) -> Vec<String> {
+    let Edge {
+        grant,
+        access,
+        ready,
+        reason,
+        ..
+    } = edge;
+    let mut lines = vec![grant.clone(), access.clone()];
     match ready {
-        Ready::True => "ready",
-        Ready::False => "not ready",
-        Ready::Unknown => "not known",
+        Ready::True => {}
+        Ready::False => lines.push(format!("not ready: {reason}")),
+        Ready::Unknown => lines.push(format!("not known: {reason}")),
     }
+    lines
 }
 
-/// A way for each path.
-fn ways(edge: &Edge) -> Vec<(&Edge, Vec<Node>)> {
+/// Returns a route for each path of a grant.
+fn routes(edge: &Edge) -> Vec<Route<'_>> {
     let Edge {
         consumer,
         who,
@@ -93,42 +94,26 @@ fn ways(edge: &Edge) -> Vec<(&Edge, Vec<Node>)> {
         paths,
         ..
     } = edge;
-    let consumer = Node::Consumer(
-        [consumer.clone()]
-            .into_iter()
-            .chain(who.iter().cloned())
-            .collect(),
-    );
-    let registry_line = format!("{registry} {}", regions.join(" "));
-    let to = Node::Repositories(
-        [registry_line]
-            .into_iter()
-            .chain(repositories.iter().cloned())
-            .collect(),
-    );
-    let way = |path: &Path| match path {
-        Path::Direct => (edge, vec![consumer.clone(), to.clone()]),
-        Path::AssumeRole(role) => (
-            edge,
-            vec![
-                consumer.clone(),
-                Node::Role(vec![registry.clone(), role.clone()]),
-                to.clone(),
-            ],
-        ),
-    };
-    paths.iter().map(way).collect()
+    let mut from = vec![consumer.clone()];
+    from.extend(who.iter().cloned());
+    let mut to = vec![format!("{registry} {}", regions.join(" "))];
+    to.extend(repositories.iter().cloned());
+    let mut routes = Vec::new();
+    for path in paths {
+        let mut nodes = vec![Node::Consumer(from.clone())];
+        match path {
+            Path::Direct => {}
+            Path::AssumeRole(role) => nodes.push(Node::Role(vec![registry.clone(), role.clone()])),
+        }
+        nodes.push(Node::Repositories(to.clone()));
+        routes.push(Route { edge, nodes });
+    }
+    routes
 }
 
+/// Draws the graph in Graphviz's language.
 pub fn dot(edges: &[Edge]) -> String {
     let picture = Picture::of(edges);
-    let label = |lines: &[String]| {
-        lines
-            .iter()
-            .map(|line| of_dot(line))
-            .collect::<Vec<_>>()
-            .join("\\n")
-    };
     let mut out =
         String::from("digraph grants {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n");
     for (node, number) in picture.in_order() {
@@ -137,7 +122,8 @@ pub fn dot(edges: &[Edge]) -> String {
             Node::Role(lines) => ("ellipse", lines),
             Node::Repositories(lines) => ("folder", lines),
         };
-        out += &format!("  n{number} [shape={shape}, label=\"{}\"];\n", label(lines));
+        let label = dot_label(lines);
+        out += &format!("  n{number} [shape={shape}, label=\"{label}\"];\n");
     }
     for Arrow {
         from,
@@ -151,31 +137,30 @@ pub fn dot(edges: &[Edge]) -> String {
             Ready::False => ", style=dashed, color=red",
             Ready::Unknown => ", style=dashed",
         };
-        out += &format!("  n{from} -> n{to} [label=\"{}\"{style}];\n", label(says));
+        let label = dot_label(says);
+        out += &format!("  n{from} -> n{to} [label=\"{label}\"{style}];\n");
     }
     out + "}\n"
 }
 
-/// Inside quotation marks of DOT, `\` begins an escape.
-fn of_dot(text: &str) -> String {
-    plain(text).replace('\\', "\\\\").replace('"', "\\\"")
+/// Joins lines to a text for quotation marks of DOT, where `\` begins an escape.
+fn dot_label(lines: &[String]) -> String {
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|line| plain(line).replace('\\', "\\\\").replace('"', "\\\""))
+        .collect();
+    lines.join("\\n")
 }
 
+/// Draws the graph in Mermaid's language.
 pub fn mermaid(edges: &[Edge]) -> String {
     let picture = Picture::of(edges);
-    let label = |lines: &[String]| {
-        lines
-            .iter()
-            .map(|line| of_mermaid(line))
-            .collect::<Vec<_>>()
-            .join("<br/>")
-    };
     let mut out = String::from("flowchart LR\n");
     for (node, number) in picture.in_order() {
         out += &match node {
-            Node::Consumer(lines) => format!("  n{number}[\"{}\"]\n", label(lines)),
-            Node::Role(lines) => format!("  n{number}([\"{}\"])\n", label(lines)),
-            Node::Repositories(lines) => format!("  n{number}[(\"{}\")]\n", label(lines)),
+            Node::Consumer(lines) => format!("  n{number}[\"{}\"]\n", mermaid_label(lines)),
+            Node::Role(lines) => format!("  n{number}([\"{}\"])\n", mermaid_label(lines)),
+            Node::Repositories(lines) => format!("  n{number}[(\"{}\")]\n", mermaid_label(lines)),
         };
     }
     for Arrow {
@@ -186,25 +171,30 @@ pub fn mermaid(edges: &[Edge]) -> String {
     } in &picture.arrows
     {
         let line = if *ready == Ready::True { "-->" } else { "-.->" };
-        let says = if says.is_empty() {
+        let label = if says.is_empty() {
             String::new()
         } else {
-            format!("|\"{}\"|", label(says))
+            format!("|\"{}\"|", mermaid_label(says))
         };
-        out += &format!("  n{from} {line}{says} n{to}\n");
+        out += &format!("  n{from} {line}{label} n{to}\n");
     }
     out
 }
 
-/// Mermaid reads its texts as Markdown and HTML: all that could mean something there is told by its
-/// number.
-fn of_mermaid(text: &str) -> String {
-    let mut out = String::new();
-    for c in plain(text).chars() {
-        match c {
-            c if c.is_alphanumeric() || " ./:,-".contains(c) => out.push(c),
-            c => out += &format!("#{};", u32::from(c)),
+/// Joins lines to a text for Mermaid, which reads texts as Markdown and HTML. Every character that
+/// could be markup is written as its number.
+fn mermaid_label(lines: &[String]) -> String {
+    let mut lines_out = Vec::new();
+    for line in lines {
+        let mut out = String::new();
+        for c in plain(line).chars() {
+            if c.is_alphanumeric() || " ./:,-".contains(c) {
+                out.push(c);
+            } else {
+                out += &format!("#{};", u32::from(c));
+            }
         }
+        lines_out.push(out);
     }
-    out
+    lines_out.join("<br/>")
 }

@@ -1,7 +1,7 @@
-//! The graph as a table, a grant a line, and below it why some are not ready.
+//! The graph as a table: one grant per line, and below it why some are not ready.
 
-use super::super::terminal::plain;
 use super::edges::{Edge, Path, Ready};
+use crate::cli::terminal::plain;
 
 const HEAD: [&str; 9] = [
     "CONSUMER",
@@ -15,6 +15,7 @@ const HEAD: [&str; 9] = [
     "GRANT",
 ];
 
+/// Prints the table.
 pub fn table(edges: &[Edge]) -> String {
     if edges.is_empty() {
         return "There are no grants.\n".into();
@@ -23,42 +24,35 @@ pub fn table(edges: &[Edge]) -> String {
         .into_iter()
         .chain(edges.iter().map(row))
         .collect();
-    let widths: Vec<usize> = (0..HEAD.len())
-        .map(|column| {
-            rows.iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let line = |row: &[String; 9]| {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        cells.join("  ").trim_end().to_owned() + "\n"
-    };
-    let lines: String = rows.iter().map(line).collect();
-    let why = |edge: &Edge| {
-        let Edge {
-            grant,
-            reason,
-            message,
-            ..
-        } = edge;
-        format!("{}: {}: {}\n", plain(grant), plain(reason), plain(message))
-    };
+    let mut widths = [0; HEAD.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut out = String::new();
+    for row in &rows {
+        out += &line(row, &widths);
+    }
     let reasons: String = edges
         .iter()
         .filter(|edge| edge.ready != Ready::True)
-        .map(why)
+        .map(|edge| edge.explanation() + "\n")
         .collect();
-    if reasons.is_empty() {
-        lines
-    } else {
-        format!("{lines}\n{reasons}")
+    if !reasons.is_empty() {
+        out += "\n";
+        out += &reasons;
     }
+    out
+}
+
+fn line(row: &[String], widths: &[usize]) -> String {
+    let cells: Vec<String> = row
+        .iter()
+        .zip(widths)
+        .map(|(cell, width)| format!("{cell:width$}"))
+        .collect();
+    cells.join("  ").trim_end().to_owned() + "\n"
 }
 
 fn row(edge: &Edge) -> [String; 9] {
@@ -75,7 +69,6 @@ fn row(edge: &Edge) -> [String; 9] {
         reason: _,
         message: _,
     } = edge;
-    let list = |texts: &[String]| plain(&texts.join(","));
     let paths: Vec<&str> = paths
         .iter()
         .map(|path| match path {
@@ -85,12 +78,12 @@ fn row(edge: &Edge) -> [String; 9] {
         .collect();
     [
         plain(consumer),
-        list(who),
+        plain(&who.join(",")),
         plain(access),
         paths.join(","),
         plain(registry),
-        list(regions),
-        list(repositories),
+        plain(&regions.join(",")),
+        plain(&repositories.join(",")),
         ready.word().into(),
         plain(grant),
     ]

@@ -20,7 +20,7 @@ fn edge(text: &str) -> Edge {
 }
 
 #[test]
-fn a_hostile_name_stays_inside_its_quotation_marks() {
+fn hostile_name_stays_inside_its_quotation_marks() {
     let hostile = [edge(
         "a\"]; evil [label=\"\\\n<script>`#quot;` --> b\u{1b}[31m\u{202e}",
     )];
@@ -43,7 +43,7 @@ fn a_hostile_name_stays_inside_its_quotation_marks() {
 
 proptest! {
     #[test]
-    fn whatever_texts_say_the_form_stays_and_nothing_reaches_the_terminal(text in "\\PC*|.{0,20}|[\\x00-\\x7f]{0,20}") {
+    fn any_text_keeps_the_format_and_is_safe_for_a_terminal(text in "\\PC*|.{0,20}|[\\x00-\\x7f]{0,20}") {
         for drawn in [draw::dot(&[edge(&text)]), draw::mermaid(&[edge(&text)]), table::table(&[edge(&text)])] {
             prop_assert!(!drawn.chars().any(|c| c.is_control() && c != '\n'), "{drawn:?}");
         }

@@ -1,19 +1,17 @@
 //! A handoff as a script of AWS CLI commands.
 
-use super::gather::{Handoff, HandoffRole, Permissions, Repositories};
+use super::model::{Handoff, HandoffRole, Permissions, Repositories};
 use super::value::statements;
 use crate::grant::RepositoryPattern;
 
-/// Puts statements into a document that others write as well: read immediately before it is
-/// written, with theirs kept.
-const BESIDE: &str = r#"# Puts statements beside those that a document has, in place of those with the same Sids.
+/// Adds statements to a document that others write as well. The script reads the document
+/// immediately before it writes it, and keeps the statements of others.
+const BESIDE: &str = r#"# Adds statements to a document, and replaces those with the same Sids.
 beside() {
   jq --compact-output --argjson new "$1" '.Statement = ([(.Statement // []) |
     if type == "array" then .[] else . end | select(.Sid as $sid | $new | all(.Sid != $sid))] + $new)'
-}
-
-"#;
-const TO_REPOSITORY: &str = r#"# A repository's policy is replaced as a whole, so what others wrote into it is read first and kept. Region, repository, statements.
+}"#;
+const TO_REPOSITORY: &str = r#"# A repository policy is replaced as a whole, so the statements of others are read first and kept. Arguments: region, repository, statements.
 to_repository() {
   if policy=$(aws ecr get-repository-policy --region "$1" --repository-name "$2" --query policyText --output text 2>"$errors"); then
     :
@@ -27,56 +25,42 @@ to_repository() {
   aws ecr set-repository-policy --region "$1" --repository-name "$2" --policy-text "$policy" >/dev/null
 }
 errors=$(mktemp)
-trap 'rm -f "$errors"' EXIT
+trap 'rm -f "$errors"' EXIT"#;
 
-"#;
-
+/// Returns the script.
 pub fn script(handoff: &Handoff) -> String {
     let Handoff {
         account,
-        notes,
+        notes: _,
         roles,
         permissions,
         repositories,
     } = handoff;
-    let mut out = String::from("#!/bin/sh\n");
-    let whose = account.as_ref().map_or_else(
-        || "an account of the organization".into(),
-        |id| format!("account {id}"),
-    );
-    out += &format!(
-        "# For the admin of {whose}, with the AWS CLI{}.\n",
-        if needs_jq(handoff) { " and jq" } else { "" }
-    );
-    out.extend(notes.iter().map(|note| format!("# - {note}\n")));
-    out += "set -eu\n\n";
+    let needs_jq = !repositories.is_empty();
+    let mut header = vec![
+        "#!/bin/sh".to_owned(),
+        format!(
+            "# For the admin of {}. Needs the AWS CLI{}.",
+            handoff.recipient(),
+            if needs_jq { " and jq" } else { "" }
+        ),
+    ];
+    header.extend(handoff.comments());
+    header.push("set -eu".to_owned());
+    let mut blocks = vec![header.join("\n")];
     if let Some(id) = account {
-        out += "caller=$(aws sts get-caller-identity --query Account --output text)\n";
-        out += &format!(
-            "[ \"$caller\" = {id} ] || {{ echo \"these credentials are for account $caller, not {id}\" >&2; exit 1; }}\n\n"
-        );
+        blocks.push(format!(
+            "caller=$(aws sts get-caller-identity --query Account --output text)\n[ \"$caller\" = {id} ] || {{ echo \"these credentials are for account $caller, not {id}\" >&2; exit 1; }}"
+        ));
     }
-    if needs_jq(handoff) {
-        out += BESIDE;
+    if needs_jq {
+        blocks.push(BESIDE.to_owned());
+        blocks.push(TO_REPOSITORY.to_owned());
     }
-    if !repositories.is_empty() {
-        out += TO_REPOSITORY;
-    }
-    roles
-        .iter()
-        .for_each(|(name, role)| out += &of_role(name, role));
-    permissions
-        .iter()
-        .for_each(|permissions| out += &of_permissions(permissions));
-    repositories
-        .iter()
-        .for_each(|repositories| out += &of_repositories(repositories));
-    out.truncate(out.trim_end().len());
-    out + "\n"
-}
-
-fn needs_jq(handoff: &Handoff) -> bool {
-    !handoff.repositories.is_empty()
+    blocks.extend(roles.iter().map(|(name, role)| of_role(name, role)));
+    blocks.extend(permissions.iter().flat_map(of_permissions));
+    blocks.extend(repositories.iter().flat_map(of_repositories));
+    blocks.join("\n\n") + "\n"
 }
 
 fn of_role(name: &str, role: &HandoffRole) -> String {
@@ -90,45 +74,46 @@ fn of_role(name: &str, role: &HandoffRole) -> String {
         attached,
         exists,
     } = role;
-    let (name, trust) = (quoted(name), quoted(&trust.to_string()));
+    let name = quoted(name);
+    let path = quoted(path);
+    let trust = quoted(&trust.to_string());
     let mut lines = Vec::new();
-    match exists {
-        true => lines.push(format!(
+    if *exists {
+        lines.push(format!(
             "aws iam update-assume-role-policy --role-name {name} --policy-document {trust}"
-        )),
-        false => {
-            let session = longest_session
-                .map(|seconds| format!(" --max-session-duration {seconds}"))
-                .unwrap_or_default();
-            let boundary = boundary
-                .as_ref()
-                .map(|arn| format!(" --permissions-boundary {}", quoted(arn)))
-                .unwrap_or_default();
-            let (path, description) = (quoted(path), quoted(description));
-            lines.push(format!(
-                "aws iam create-role --role-name {name} --path {path} --description {description}{session}{boundary} \\\n  --assume-role-policy-document {trust}"
-            ));
-        }
+        ));
+    } else {
+        let session = longest_session
+            .map(|seconds| format!(" --max-session-duration {seconds}"))
+            .unwrap_or_default();
+        let boundary = boundary
+            .as_ref()
+            .map(|arn| format!(" --permissions-boundary {}", quoted(arn)))
+            .unwrap_or_default();
+        let description = quoted(description);
+        lines.push(format!(
+            "aws iam create-role --role-name {name} --path {path} --description {description}{session}{boundary} \\\n  --assume-role-policy-document {trust}"
+        ));
     }
-    lines.extend(attached.iter().map(|arn| {
-        format!(
+    for arn in attached {
+        lines.push(format!(
             "aws iam attach-role-policy --role-name {name} --policy-arn {}",
             quoted(arn)
-        )
-    }));
+        ));
+    }
     if let Some(profile) = profile {
         let profile = quoted(profile);
         lines.push(format!(
-            "aws iam create-instance-profile --instance-profile-name {profile} --path {}",
-            quoted(path)
+            "aws iam create-instance-profile --instance-profile-name {profile} --path {path}"
         ));
-        lines
-            .push(format!("aws iam add-role-to-instance-profile --instance-profile-name {profile} --role-name {name}"));
+        lines.push(format!(
+            "aws iam add-role-to-instance-profile --instance-profile-name {profile} --role-name {name}"
+        ));
     }
-    lines.join("\n") + "\n\n"
+    lines.join("\n")
 }
 
-fn of_permissions(permissions: &Permissions) -> String {
+fn of_permissions(permissions: &Permissions) -> Vec<String> {
     let Permissions {
         grant: _,
         name,
@@ -136,22 +121,24 @@ fn of_permissions(permissions: &Permissions) -> String {
         roles,
         others,
     } = permissions;
-    let (name, document) = (quoted(name), quoted(&document.to_string()));
-    let inline = roles.iter().map(|role| {
-        format!(
-            "aws iam put-role-policy --role-name {} --policy-name {name} \\\n  --policy-document {document}\n\n",
+    let name = quoted(name);
+    let document = quoted(&document.to_string());
+    let mut commands = Vec::new();
+    for role in roles {
+        commands.push(format!(
+            "aws iam put-role-policy --role-name {} --policy-name {name} \\\n  --policy-document {document}",
             quoted(role)
-        )
-    });
-    let managed = others.iter().map(|others| {
-        format!(
-            "# For {others}: attach it to each by\n#   aws iam attach-role-policy --role-name ROLE --policy-arn ARN\naws iam create-policy --policy-name {name} --query Policy.Arn --output text \\\n  --policy-document {document}\n\n"
-        )
-    });
-    inline.chain(managed).collect()
+        ));
+    }
+    if let Some(others) = others {
+        commands.push(format!(
+            "# For {others}: attach it to each with\n#   aws iam attach-role-policy --role-name ROLE --policy-arn ARN\naws iam create-policy --policy-name {name} --query Policy.Arn --output text \\\n  --policy-document {document}"
+        ));
+    }
+    commands
 }
 
-fn of_repositories(repositories: &Repositories) -> String {
+fn of_repositories(repositories: &Repositories) -> Vec<String> {
     let Repositories {
         grant: _,
         region,
@@ -160,23 +147,34 @@ fn of_repositories(repositories: &Repositories) -> String {
     } = repositories;
     let statements = quoted(&statements(of).to_string());
     let region = quoted(region);
-    let each = patterns.iter().map(|pattern| match pattern {
-        RepositoryPattern::Name(name) => format!("to_repository {region} {} {statements}\n\n", quoted(name)),
-        RepositoryPattern::Prefix(prefix) => {
-            let query = quoted(&format!("repositories[?starts_with(repositoryName, '{prefix}')].repositoryName"));
-            format!(
-                "repositories=$(aws ecr describe-repositories --region {region} --query {query} --output text)\nfor repository in $repositories; do\n  to_repository {region} \"$repository\" {statements}\ndone\n\n"
-            )
-        }
-    });
-    each.collect()
+    let mut commands = Vec::new();
+    for pattern in patterns {
+        commands.push(match pattern {
+            RepositoryPattern::Name(name) => {
+                format!("to_repository {region} {} {statements}", quoted(name))
+            }
+            RepositoryPattern::Prefix(prefix) => {
+                let query = quoted(&format!(
+                    "repositories[?starts_with(repositoryName, '{prefix}')].repositoryName"
+                ));
+                format!(
+                    "repositories=$(aws ecr describe-repositories --region {region} --query {query} --output text)\nfor repository in $repositories; do\n  to_repository {region} \"$repository\" {statements}\ndone"
+                )
+            }
+        });
+    }
+    commands
 }
 
-/// As one word of a shell, whatever it is.
+/// Quotes a text as one word for a shell.
 fn quoted(text: &str) -> String {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./:@+,".contains(c);
-    match !text.is_empty() && text.chars().all(harmless) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
+    let is_harmless = !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_./:@+,".contains(c));
+    if is_harmless {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }

@@ -1,54 +1,38 @@
-//! A handoff as Terraform's HCL. A repository's policy cannot be in it: `aws_ecr_repository_policy`
-//! is the whole of it.
+//! A handoff as Terraform's HCL. It cannot contain repository policies, because the resource
+//! `aws_ecr_repository_policy` is the entire policy.
 
-use super::super::iam_policy::templates::encoded;
-use super::gather::{Handoff, HandoffRole, Permissions, Repositories, unique};
-use super::value::{document, statements};
+use super::model::{Handoff, HandoffRole, Permissions, Repositories, unique};
+use crate::cli::iam_policy::templates::encoded;
+use crate::cli::json::document;
 use crate::policy::{Document, installation};
 use serde_json::Value;
 
+/// Returns the configuration.
 pub fn hcl(handoff: &Handoff) -> String {
     let Handoff {
-        account,
-        notes,
+        account: _,
+        notes: _,
         roles,
         permissions,
         repositories,
     } = handoff;
-    let whose = account.as_ref().map_or_else(
-        || "an account of the organization".into(),
-        |id| format!("account {id}"),
-    );
-    let mut out = format!("# Access to container images of another account: for {whose}.\n");
-    out.extend(notes.iter().map(|note| format!("# - {note}\n")));
-    out += "\n";
-    roles
-        .iter()
-        .for_each(|(name, role)| out += &of_role(name, role));
-    let made = |role: &String| roles.contains_key(role);
-    permissions
-        .iter()
-        .for_each(|permissions| out += &of_permissions(permissions, made));
-    for repositories in repositories {
-        let Repositories {
-            grant,
-            region,
-            patterns,
-            statements: of,
-        } = repositories;
-        let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
-        let note = format!(
-            "Add this to the policies of {} in {region}: name it in source_policy_documents of their aws_iam_policy_document, for a repository has one policy.",
-            patterns.join(", ")
-        );
-        let name = format!("handed_off_{}_{}", label(&unique(grant, 64)), label(region));
-        out += &to_be_merged(&name, &note, &Document::of(of.iter().cloned()));
+    let mut header = vec![format!(
+        "# Access to container images of another account, for {}.",
+        handoff.recipient()
+    )];
+    header.extend(handoff.comments());
+    let mut blocks = vec![header.join("\n")];
+    for (name, role) in roles {
+        blocks.extend(of_role(name, role));
     }
-    out.truncate(out.trim_end().len());
-    out + "\n"
+    for permissions in permissions {
+        blocks.extend(of_permissions(permissions, handoff));
+    }
+    blocks.extend(repositories.iter().map(of_repositories));
+    blocks.join("\n\n") + "\n"
 }
 
-fn of_role(name: &str, role: &HandoffRole) -> String {
+fn of_role(name: &str, role: &HandoffRole) -> Vec<String> {
     let HandoffRole {
         path,
         description,
@@ -60,14 +44,14 @@ fn of_role(name: &str, role: &HandoffRole) -> String {
         exists,
     } = role;
     let id = label(name);
-    let mut out = String::new();
+    let role_name = format!("aws_iam_role.{id}.name");
+    let mut blocks = Vec::new();
     if *exists {
-        out += &format!(
-            "import {{\n  to = aws_iam_role.{id}\n  id = {}\n}}\n\n",
+        blocks.push(format!(
+            "import {{\n  to = aws_iam_role.{id}\n  id = {}\n}}",
             quoted(name)
-        );
+        ));
     }
-    out += &format!("resource \"aws_iam_role\" \"{id}\" {{\n");
     let mut plain = vec![
         ("name", quoted(name)),
         ("path", quoted(path)),
@@ -79,80 +63,87 @@ fn of_role(name: &str, role: &HandoffRole) -> String {
             .as_ref()
             .map(|arn| ("permissions_boundary", quoted(arn))),
     );
-    out += &attributes(&plain);
-    out += &format!(
-        "  assume_role_policy = {}\n}}\n\n",
-        encoded(&document(trust))
-    );
+    let trust = format!("  assume_role_policy = {}\n", encoded(&document(trust)));
+    blocks.push(resource("role", &id, &(attributes(&plain) + &trust)));
     for arn in attached {
-        let attachment = attributes(&[
-            ("role", format!("aws_iam_role.{id}.name")),
-            ("policy_arn", quoted(arn)),
-        ]);
+        let attachment = attributes(&[("role", role_name.clone()), ("policy_arn", quoted(arn))]);
         let name = label(arn.rsplit('/').next().unwrap_or(arn));
-        out += &format!(
-            "resource \"aws_iam_role_policy_attachment\" \"{id}_{name}\" {{\n{attachment}}}\n\n"
-        );
+        blocks.push(resource(
+            "role_policy_attachment",
+            &format!("{id}_{name}"),
+            &attachment,
+        ));
     }
     if let Some(profile) = profile {
-        let profile = [
+        let profile = attributes(&[
             ("name", quoted(profile)),
             ("path", quoted(path)),
-            ("role", format!("aws_iam_role.{id}.name")),
-        ];
-        out += &format!(
-            "resource \"aws_iam_instance_profile\" \"{id}\" {{\n{}}}\n\n",
-            attributes(&profile)
-        );
+            ("role", role_name),
+        ]);
+        blocks.push(resource("instance_profile", &id, &profile));
     }
-    out
+    blocks
 }
 
-fn of_permissions(permissions: &Permissions, made: impl Fn(&String) -> bool) -> String {
+fn of_permissions(permissions: &Permissions, handoff: &Handoff) -> Vec<String> {
     let Permissions {
         grant,
         name,
-        document: of,
+        document: policy,
         roles,
         others,
     } = permissions;
-    let (id, of) = (label(&unique(grant, 64)), encoded(&document(of)));
-    let mut out = String::new();
+    let id = label(&unique(grant, 64));
+    let policy = format!("  policy = {}\n", encoded(&document(policy)));
+    let mut blocks = Vec::new();
     for role in roles {
-        let on = if made(role) {
+        let target = if handoff.has_role(role) {
             format!("aws_iam_role.{}.id", label(role))
         } else {
             quoted(role)
         };
-        let plain = attributes(&[("name", quoted(name)), ("role", on)]);
+        let plain = attributes(&[("name", quoted(name)), ("role", target)]);
         let label = format!("{id}_{}", label(role));
-        out += &format!(
-            "resource \"aws_iam_role_policy\" \"{label}\" {{\n{plain}  policy = {of}\n}}\n\n"
-        );
+        blocks.push(resource("role_policy", &label, &(plain + &policy)));
     }
     if let Some(others) = others {
         let plain = attributes(&[
             ("name", quoted(name)),
             ("description", quoted(&format!("For {others}"))),
         ]);
-        out += &format!(
-            "# For {others}: attach it to each.\nresource \"aws_iam_policy\" \"{id}\" {{\n{plain}  policy = {of}\n}}\n\noutput \"{id}_policy_arn\" {{\n  value = aws_iam_policy.{id}.arn\n}}\n\n"
-        );
+        blocks.push(format!(
+            "# For {others}: attach it to each.\n{}",
+            resource("policy", &id, &(plain + &policy))
+        ));
+        blocks.push(format!(
+            "output \"{id}_policy_arn\" {{\n  value = aws_iam_policy.{id}.arn\n}}"
+        ));
     }
-    out
+    blocks
 }
 
-/// A document that belongs into another, which somebody else's resource is.
-fn to_be_merged(name: &str, note: &str, of: &Document) -> String {
-    let whole: Value = document(of);
-    debug_assert_eq!(whole["Statement"], statements(&of.statements));
+/// Returns an output with statements, which the admin adds to the resources of the policies.
+fn of_repositories(repositories: &Repositories) -> String {
+    let Repositories {
+        grant,
+        region,
+        patterns: _,
+        statements,
+    } = repositories;
+    let name = format!("handed_off_{}_{}", label(&unique(grant, 64)), label(region));
     format!(
-        "# {note}\noutput \"{name}\" {{\n  value = {}\n}}\n\n",
-        encoded(&whole)
+        "# Add these statements to the policies of {} in {region}: list this output in source_policy_documents of their aws_iam_policy_document, because a repository has only one policy.\noutput \"{name}\" {{\n  value = {}\n}}",
+        repositories.patterns().join(", "),
+        encoded(&document(&Document::of(statements.iter().cloned())))
     )
 }
 
-/// In the form that `terraform fmt` gives them.
+/// Returns a resource of an IAM type; the body is whole lines.
+fn resource(kind: &str, id: &str, body: &str) -> String {
+    format!("resource \"aws_iam_{kind}\" \"{id}\" {{\n{body}}}")
+}
+
+/// Returns attributes as lines, in the form that `terraform fmt` gives them.
 fn attributes(all: &[(&str, String)]) -> String {
     let width = all
         .iter()
@@ -164,20 +155,19 @@ fn attributes(all: &[(&str, String)]) -> String {
         .collect()
 }
 
-/// An HCL name, different for different texts.
+/// Returns a name for HCL that differs for different texts.
 fn label(text: &str) -> String {
-    let readable: String = text
+    let mut readable: String = text
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
         .collect();
-    let readable = if readable.starts_with(|c: char| c.is_ascii_digit()) {
-        format!("_{readable}")
-    } else {
+    if readable.starts_with(|c: char| c.is_ascii_digit()) {
+        readable.insert(0, '_');
+    }
+    if readable == text {
         readable
-    };
-    match readable == text {
-        true => readable,
-        false => format!("{readable}_{}", installation::hex(text, 6)),
+    } else {
+        format!("{readable}_{}", installation::hex(text, 6))
     }
 }
 

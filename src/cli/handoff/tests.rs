@@ -1,5 +1,6 @@
 use super::gather::gather;
 use super::*;
+use crate::cli::json::document as document_value;
 use crate::cli::manifests::Files;
 use crate::grant::ownership::Owner;
 use crate::grant::validate;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 
 const EXAMPLES: [&str; 4] = ["article", "lambda", "organization", "roles-of-others"];
 
-/// An example with the accounts that it needs, which are in the article's.
+/// Reads an example, with the accounts of the article's example.
 fn files(example: &str) -> Files {
     let path = |name: &str| {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.yaml"))
@@ -26,10 +27,10 @@ fn installation() -> Installation {
     "0123456789ab".parse().unwrap()
 }
 
-/// A document without the Sids, by which alone what is handed off may differ from what the operator
-/// writes.
+/// Returns a document without its Sids, which are the only difference between a handoff and what
+/// the operator writes.
 fn meaning(document: &Document) -> String {
-    let mut whole = value::document(document);
+    let mut whole = document_value(document);
     let statements = whole["Statement"].as_array_mut().unwrap();
     for statement in statements {
         statement.as_object_mut().unwrap().remove("Sid");
@@ -38,7 +39,7 @@ fn meaning(document: &Document) -> String {
 }
 
 #[test]
-fn what_is_handed_off_is_what_the_operator_would_write() {
+fn handoff_contains_what_the_operator_would_write() {
     for example in EXAMPLES {
         let files = files(example);
         let (name, resource) = files.grants.first_key_value().unwrap();
@@ -131,7 +132,7 @@ fn what_is_handed_off_is_what_the_operator_would_write() {
 }
 
 #[test]
-fn an_account_that_the_operator_does_not_manage_gets_the_same_documents_as_one_that_it_does() {
+fn unmanaged_account_gets_the_documents_of_a_managed_one() {
     let mut files = files("article");
     let consumer: AccountId = "222222222222".parse().unwrap();
     let managed = value::of(&gather(&files, Some(&consumer), None).unwrap());
@@ -147,7 +148,7 @@ fn an_account_that_the_operator_does_not_manage_gets_the_same_documents_as_one_t
 }
 
 #[test]
-fn a_policy_that_aws_would_not_take_is_refused() {
+fn policy_over_the_aws_limit_is_refused() {
     let mut files = files("lambda");
     let (_, resource) = files.grants.iter_mut().next().unwrap();
     resource.spec.registry.repositories = (0..100)

@@ -1,9 +1,11 @@
 //! A handoff as one JSON object.
 
-use super::gather::{Handoff, HandoffRole, Permissions, Repositories};
+use super::model::{Handoff, HandoffRole, Permissions, Repositories};
+use crate::cli::json::document;
 use crate::policy::{Document, Statement};
 use serde_json::{Value, json};
 
+/// Returns the whole handoff.
 pub fn of(handoff: &Handoff) -> Value {
     let Handoff {
         account,
@@ -54,34 +56,40 @@ fn of_permissions(permissions: &Permissions) -> Value {
     let Permissions {
         grant,
         name,
-        document: of,
+        document: policy,
         roles,
         others,
     } = permissions;
-    json!({"grant": grant.to_string(), "name": name, "roles": roles, "alsoFor": others, "document": document(of)})
+    json!({
+        "grant": grant.to_string(),
+        "name": name,
+        "roles": roles,
+        "alsoFor": others,
+        "document": document(policy),
+    })
 }
 
-/// Statements for repositories' policies, to be put beside those that are there.
+/// Returns statements for repository policies, to add to the statements that are there.
 pub fn of_repositories(all: &[Repositories]) -> Value {
-    let one = |one: &Repositories| {
-        let Repositories {
-            grant,
-            region,
-            patterns,
-            statements: of,
-        } = one;
-        let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
-        json!({"grant": grant.to_string(), "region": region, "repositories": patterns, "statements": statements(of)})
-    };
-    all.iter().map(one).collect()
+    all.iter().map(of_some_repositories).collect()
 }
 
-/// A document prints itself as JSON.
-pub fn document(document: &Document) -> Value {
-    document.to_string().parse().unwrap_or_default()
+fn of_some_repositories(repositories: &Repositories) -> Value {
+    let Repositories {
+        grant,
+        region,
+        patterns: _,
+        statements: of,
+    } = repositories;
+    json!({
+        "grant": grant.to_string(),
+        "region": region,
+        "repositories": repositories.patterns(),
+        "statements": statements(of),
+    })
 }
 
-/// As a list.
+/// Returns statements as a list.
 pub fn statements<'a>(statements: impl IntoIterator<Item = &'a Statement>) -> Value {
     document(&Document::of(statements.into_iter().cloned()))["Statement"].take()
 }

@@ -1,18 +1,18 @@
-//! What the command line asks for, checked.
+//! The flags, and the operator's role that they describe.
 
+use super::values::{
+    external_id, managed_policy, partition, path, policy_name, region, role_arn, role_name,
+    session_tag_key,
+};
 use crate::api::account::Partition;
 use crate::api::grant::ManagedPolicy;
 use crate::grant::operator_role::OperatorRole;
-use crate::grant::parse::{is_external_id, is_iam_name, is_path};
-use crate::grant::partition::is_region;
 use crate::grant::{AccountId, RepositoryPattern};
-use crate::policy::arn::Arn;
 use crate::policy::{Document, Installation};
 use clap::ValueEnum;
-use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
-// No line longer than 80 characters: what is wrapped cannot be copied.
+// Lines have at most 80 characters, because wrapped commands cannot be copied.
 const EXAMPLES: &str = "\
 Examples:
   registry-grants iam-policy --account registry --account-id 111111111111 \\
@@ -31,24 +31,24 @@ Examples:
   --operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator \\
     --format cloudformation > consumer.template
 
-  # One team's repositories, for one installation, by Terraform:
+  # One team's repositories, for one installation, with Terraform:
   registry-grants iam-policy --account registry --external-id EXAMPLE \\
     --repository 'team-b/*' --region eu-central-1 --installation 0123456789ab \\
     --format terraform > registry-grants.tf
 
-  # What the operator's own identity needs:
+  # The permissions of the operator's own identity:
   registry-grants iam-policy --document operator";
 
-/// `Command::IamPolicy` says what it does.
+/// Arguments of the subcommand, which `Command::IamPolicy` describes.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
-    /// What the account is: `registry` owns repositories, `consumer` pulls and pushes. Twice where
+    /// The account's side: `registry` owns repositories, `consumer` pulls and pushes. Give both if
     /// it is both.
     #[arg(long, value_name = "SIDE")]
     account: Vec<Side>,
 
-    /// The account's number, 12 digits. Templates take the account that they are deployed to.
+    /// The account's number, 12 digits. Templates use the account that they are deployed to.
     #[arg(long, value_name = "NUMBER")]
     account_id: Option<AccountId>,
 
@@ -56,14 +56,14 @@ pub struct Arguments {
     #[arg(long, default_value = "aws", value_parser = partition)]
     partition: Partition,
 
-    /// The ARN of the operator's own role, which may assume this one. A template without it asks
-    /// for it.
+    /// The ARN of the operator's own role, which may assume this one. Without it, a template has a
+    /// parameter for it.
     #[arg(long, value_name = "ARN", value_parser = role_arn)]
     operator_role_arn: Option<String>,
 
-    /// The external ID that the operator must name, as in the AWSAccount: 2 to 1,224 characters.
-    /// Recommended: it keeps others from making the operator act in this account for them. It is no
-    /// secret.
+    /// The external ID that the operator must present, as in the AWSAccount: 2 to 1,224 characters.
+    /// Recommended: it prevents others from making the operator act in this account on their
+    /// behalf. It is not a secret.
     #[arg(long, value_name = "ID", value_parser = external_id)]
     external_id: Option<String>,
 
@@ -73,7 +73,7 @@ pub struct Arguments {
     #[arg(long, value_name = "KEY", value_parser = session_tag_key)]
     session_tag_key: Vec<String>,
 
-    /// The path of the roles and instance profiles that the operator makes, as in the AWSAccount.
+    /// The path of the roles and instance profiles that the operator creates, as in the AWSAccount.
     /// Nothing else may be under it.
     #[arg(long, default_value = "/registry-grants/", value_parser = path)]
     path: String,
@@ -82,66 +82,67 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "registry-grants", value_parser = role_name)]
     role_name: String,
 
-    /// The name of the boundary.
+    /// The name of the permissions boundary.
     #[arg(long, value_name = "NAME", default_value = "registry-grants-boundary", value_parser = policy_name)]
     boundary_name: String,
 
     /// A repository, or a prefix that ends in *, whose policy the operator may write; can be
-    /// repeated. Unset: all of the registry.
+    /// repeated. Unset: all repositories of the registry.
     #[arg(long, value_name = "PATTERN")]
     repository: Vec<RepositoryPattern>,
 
-    /// A region of these repositories; can be repeated. Unset: all.
+    /// A region of these repositories; can be repeated. Unset: all regions.
     #[arg(long, value_parser = region)]
     region: Vec<String>,
 
-    /// Let only this installation of the operator (12 hex digits) change what it made. Unset: any
-    /// installation's tag will do.
+    /// Allow only this installation of the operator (12 hex digits) to change what it created.
+    /// Unset: resources with the tag of any installation can be changed.
     #[arg(long, value_name = "ID")]
     installation: Option<Installation>,
 
-    /// An AWS managed policy that registry roles may carry, as the AWSAccount's rules list them;
-    /// can be repeated. Unset: all three that a grant can ask for.
+    /// An AWS managed policy that registry roles may have, as the AWSAccount's rules list them; can
+    /// be repeated. Unset: all three that a grant can request.
     #[arg(long, value_name = "NAME", value_parser = managed_policy)]
     managed_policy: Vec<ManagedPolicy>,
 
-    /// Registry roles never carry an AWS managed policy.
+    /// Registry roles never have an AWS managed policy.
     #[arg(long, conflicts_with = "managed_policy")]
     no_managed_policies: bool,
 
-    /// Let the operator put its policy on instance roles of others (management Extend) that carry
-    /// the tag registrygrants.dev/allow-extend, under any path, and remove the trust statement that
-    /// earlier versions added. Unset: it writes to no role of others.
+    /// Allow the operator to add its policy to instance roles of others (management Extend) that
+    /// have the tag registrygrants.dev/allow-extend, under any path, and to remove the trust
+    /// statement that earlier versions added. Unset: it writes to no role of others.
     #[arg(long)]
     allow_extend: bool,
 
-    /// Let the operator take over registry roles of others (adopt) that carry the tag
-    /// registrygrants.dev/allow-adopt, under any path. Unset: it takes none over.
+    /// Allow the operator to adopt registry roles of others (adopt) that have the tag
+    /// registrygrants.dev/allow-adopt, under any path. Unset: it adopts none.
     #[arg(long)]
     allow_adopt: bool,
 
-    /// `json`: plain documents. `cloudformation`: a template for the account that it is deployed
-    /// to, also by a stack set. `terraform`: HCL.
+    /// The output format. `json`: plain documents. `cloudformation`: a template for the account
+    /// that it is deployed to, also as a stack set. `terraform`: HCL.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
 
-    /// Print this document alone, as `aws iam` takes it. Unset: one JSON object with all of them.
+    /// Print only this document, as `aws iam` takes it. Unset: one JSON object with all documents.
     #[arg(long, value_enum)]
     document: Option<DocumentKind>,
 
-    /// Write trust.json, permissions.json and boundary.json into this folder, instead of printing.
+    /// Write trust.json, permissions.json and boundary.json into this folder, instead of printing
+    /// them.
     #[arg(long, value_name = "FOLDER", conflicts_with = "document")]
     output_dir: Option<PathBuf>,
 }
 
-/// What an account is.
+/// The side of grants that an account is on.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Side {
     Registry,
     Consumer,
 }
 
-/// How documents are printed.
+/// The output format.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Json,
@@ -156,14 +157,14 @@ pub enum DocumentKind {
     Trust,
     /// What the role may do.
     Permissions,
-    /// What the roles that the operator makes can ever do.
+    /// The permissions boundary of the roles that the operator creates.
     Boundary,
-    /// What the operator's own identity needs.
+    /// The permissions of the operator's own identity.
     Operator,
 }
 
 impl DocumentKind {
-    /// Its key, and its file's name.
+    /// Returns the document's key, which is also its file's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Trust => "trust",
@@ -174,7 +175,7 @@ impl DocumentKind {
     }
 }
 
-/// What a template's parameters are where nothing else is said.
+/// The default values of a template's parameters.
 #[derive(Clone, Copy)]
 pub struct Defaults<'a> {
     pub operator_role_arn: Option<&'a str>,
@@ -190,7 +191,7 @@ impl Arguments {
         self.output_dir.as_deref()
     }
 
-    /// The documents asked for.
+    /// Returns the requested documents.
     pub fn kinds(&self) -> Vec<DocumentKind> {
         match (self.document, &self.output_dir) {
             (Some(one), _) => vec![one],
@@ -208,7 +209,7 @@ impl Arguments {
         }
     }
 
-    /// Whether there is a trust policy without an external ID in what is printed.
+    /// Returns true if a trust policy without an external ID is printed.
     pub fn lacks_external_id(&self) -> bool {
         self.external_id.is_none() && self.kinds().contains(&DocumentKind::Trust)
     }
@@ -220,31 +221,27 @@ impl Arguments {
         }
     }
 
-    /// What the operator's own identity needs.
+    /// Returns the permissions of the operator's own identity.
     pub fn operator(&self) -> Document {
         OperatorRole::operator(self.partition, &self.role_name)
     }
 
-    /// The role in the account named, as far as this document of it needs.
+    /// Returns the role in the account that is named, as far as this document needs it.
     pub fn management(&self, kind: DocumentKind) -> Result<OperatorRole, String> {
         self.sides()?;
         let account = self
             .account_id
             .as_ref()
-            .ok_or("--account-id is needed: the account's number")?;
-        let operator_role = match (&self.operator_role_arn, kind) {
-            (Some(arn), _) => arn.as_str(),
-            (None, DocumentKind::Trust) => {
-                return Err("--operator-role-arn is needed: the role that the operator has".into());
-            }
-            (None, DocumentKind::Permissions | DocumentKind::Boundary | DocumentKind::Operator) => {
-                ""
-            }
-        };
+            .ok_or("--account-id is required: the account's number")?;
+        if kind == DocumentKind::Trust && self.operator_role_arn.is_none() {
+            return Err("--operator-role-arn is required: the operator's own role".into());
+        }
+        // Only the trust policy contains the operator's role.
+        let operator_role = self.operator_role_arn.as_deref().unwrap_or_default();
         self.filled_in(account.as_str(), operator_role, self.external_id.as_deref())
     }
 
-    /// The role in whatever account a template is deployed to, with these placeholders.
+    /// Returns the role in the account that a template is deployed to, with these placeholders.
     pub fn template(
         &self,
         account: &str,
@@ -258,7 +255,7 @@ impl Arguments {
         ] {
             if given {
                 return Err(format!(
-                    "{flag} goes with --format json; a template is whole, and for the account that it is deployed to"
+                    "{flag} needs --format json; a template contains all documents, for the account that it is deployed to"
                 ));
             }
         }
@@ -275,53 +272,16 @@ impl Arguments {
         operator_role: &str,
         external_id: Option<&str>,
     ) -> Result<OperatorRole, String> {
-        let (registry, consumer) = self.sides()?;
-        let mut wrong = Vec::new();
-        for (flag, given) in [
-            ("--repository", !self.repository.is_empty()),
-            ("--region", !self.region.is_empty()),
-            ("--managed-policy", !self.managed_policy.is_empty()),
-            ("--no-managed-policies", self.no_managed_policies),
-            ("--allow-adopt", self.allow_adopt),
-        ] {
-            if given && !registry {
-                wrong.push(format!(
-                    "{flag} goes with --account registry: repositories and their roles are the registry's affair"
-                ));
-            }
-        }
-        if self.allow_extend && !consumer {
-            wrong.push("--allow-extend goes with --account consumer: instance roles are the consumer's affair".into());
-        }
-        let partition = self.partition;
-        for region in self
-            .region
-            .iter()
-            .filter(|region| !partition.has_region(region))
-        {
-            wrong.push(format!(
-                "--region {region} is not in --partition {}",
-                partition.name()
-            ));
-        }
-        for arn in self
-            .operator_role_arn
-            .iter()
-            .filter(|arn| !Arn::is_in(arn, partition.name()))
-        {
-            let name = partition.name();
-            wrong.push(format!(
-                "--operator-role-arn {arn} is not in --partition {name}: no role of another can be let in"
-            ));
-        }
+        self.sides()?;
+        let wrong = self.contradictions();
         if !wrong.is_empty() {
             return Err(wrong.join("; "));
         }
         Ok(OperatorRole {
-            registry,
-            consumer,
+            registry: self.account.contains(&Side::Registry),
+            consumer: self.account.contains(&Side::Consumer),
             account: account.into(),
-            partition,
+            partition: self.partition,
             operator_role: operator_role.into(),
             external_id: external_id.map(String::from),
             path: self.path.clone(),
@@ -337,40 +297,75 @@ impl Arguments {
         })
     }
 
-    /// Whether the account is a registry, and whether it is a consumer.
-    fn sides(&self) -> Result<(bool, bool), String> {
-        let sides = (
-            self.account.contains(&Side::Registry),
-            self.account.contains(&Side::Consumer),
-        );
-        if sides == (false, false) {
-            return Err("--account is needed: registry, consumer, or both".into());
+    /// Returns every flag that contradicts another one.
+    fn contradictions(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (flag, given) in [
+            ("--repository", !self.repository.is_empty()),
+            ("--region", !self.region.is_empty()),
+            ("--managed-policy", !self.managed_policy.is_empty()),
+            ("--no-managed-policies", self.no_managed_policies),
+            ("--allow-adopt", self.allow_adopt),
+        ] {
+            if given && !self.account.contains(&Side::Registry) {
+                wrong.push(format!(
+                    "{flag} needs --account registry: repositories and their roles are in the registry account"
+                ));
+            }
         }
-        Ok(sides)
+        if self.allow_extend && !self.account.contains(&Side::Consumer) {
+            wrong.push("--allow-extend needs --account consumer: instance roles are in the consumer account".into());
+        }
+        let partition = self.partition.name();
+        for region in &self.region {
+            if !self.partition.has_region(region) {
+                wrong.push(format!(
+                    "--region {region} is not in --partition {partition}"
+                ));
+            }
+        }
+        if let Some(arn) = &self.operator_role_arn
+            && !arn.starts_with(&format!("arn:{partition}:"))
+        {
+            wrong.push(format!(
+                "--operator-role-arn {arn} is not in --partition {partition}: a role of another partition cannot assume this one"
+            ));
+        }
+        wrong
     }
 
-    /// Without those that a prefix covers.
+    /// Checks that a side is given.
+    fn sides(&self) -> Result<(), String> {
+        if self.account.is_empty() {
+            return Err("--account is required: registry, consumer, or both".into());
+        }
+        Ok(())
+    }
+
+    /// Returns the repositories, without those that a prefix covers.
     fn repositories(&self) -> Vec<RepositoryPattern> {
-        let all = RepositoryPattern::Prefix(String::new());
-        let named = if self.repository.is_empty() {
-            vec![all]
-        } else {
-            distinct(&self.repository)
-        };
-        let covered =
-            |one: &RepositoryPattern| named.iter().any(|other| other != one && other.covers(one));
-        named.iter().filter(|one| !covered(one)).cloned().collect()
+        let mut named = distinct(&self.repository);
+        if named.is_empty() {
+            named.push(RepositoryPattern::Prefix(String::new()));
+        }
+        named
+            .iter()
+            .filter(|one| !named.iter().any(|other| other != *one && other.covers(one)))
+            .cloned()
+            .collect()
     }
 
     fn managed_policies(&self) -> Vec<ManagedPolicy> {
-        match (self.no_managed_policies, self.managed_policy.is_empty()) {
-            (true, _) => Vec::new(),
-            (false, true) => vec![
+        if self.no_managed_policies {
+            Vec::new()
+        } else if self.managed_policy.is_empty() {
+            vec![
                 ManagedPolicy::AmazonEC2ContainerRegistryPowerUser,
                 ManagedPolicy::AmazonEC2ContainerRegistryPullOnly,
                 ManagedPolicy::AmazonEC2ContainerRegistryReadOnly,
-            ],
-            (false, false) => distinct(&self.managed_policy),
+            ]
+        } else {
+            distinct(&self.managed_policy)
         }
     }
 }
@@ -380,103 +375,4 @@ fn distinct<T: Clone + Ord>(values: &[T]) -> Vec<T> {
     values.sort();
     values.dedup();
     values
-}
-
-fn partition(text: &str) -> Result<Partition, String> {
-    named(text).ok_or_else(|| "known are aws, aws-cn, aws-us-gov and aws-eusc".into())
-}
-
-fn managed_policy(text: &str) -> Result<ManagedPolicy, String> {
-    named(text).ok_or_else(|| {
-        "known are AmazonEC2ContainerRegistryPowerUser, AmazonEC2ContainerRegistryPullOnly and AmazonEC2ContainerRegistryReadOnly".into()
-    })
-}
-
-/// One of an enum's names, as in the custom resources.
-fn named<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_value(text.into()).ok()
-}
-
-fn role_arn(text: &str) -> Result<String, String> {
-    let fits = match Arn::parse(text) {
-        Some(Arn {
-            partition: in_partition,
-            service: "iam",
-            region: "",
-            account,
-            resource,
-        }) => {
-            partition(in_partition).is_ok()
-                && account.parse::<AccountId>().is_ok()
-                && resource
-                    .strip_prefix("role/")
-                    .is_some_and(|role| role.split('/').all(|part| is_iam_name(part, 512)))
-        }
-        _ => false,
-    };
-    checked(
-        text,
-        fits,
-        "must be the ARN of a role, such as arn:aws:iam::333333333333:role/registry-grants-operator",
-    )
-}
-
-fn external_id(text: &str) -> Result<String, String> {
-    checked(
-        text,
-        is_external_id(text),
-        "must be 2 to 1,224 letters, digits and + = , . @ : / - _",
-    )
-}
-
-/// As the STS API defines tags' keys, without what would be a pattern, a placeholder or more than
-/// text in a template.
-fn session_tag_key(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:/=+-@".contains(c);
-    let fits = (1..=128).contains(&text.len()) && text.chars().all(allowed);
-    checked(
-        text,
-        fits,
-        "must be 1 to 128 letters, digits and _ . : / = + - @",
-    )
-}
-
-/// Under `/` are all roles of the account: with that path, the operator could take over each of
-/// them.
-fn path(text: &str) -> Result<String, String> {
-    let fits = is_path(text) && text != "/" && text.len() <= 512;
-    checked(
-        text,
-        fits,
-        "must begin and end with /, with a name between: everything under it is the operator's",
-    )
-}
-
-fn role_name(text: &str) -> Result<String, String> {
-    checked(
-        text,
-        is_iam_name(text, 64),
-        "must be at most 64 letters, digits and + = , . @ - _",
-    )
-}
-
-fn policy_name(text: &str) -> Result<String, String> {
-    checked(
-        text,
-        is_iam_name(text, 128),
-        "must be at most 128 letters, digits and + = , . @ - _",
-    )
-}
-
-fn region(text: &str) -> Result<String, String> {
-    checked(
-        text,
-        is_region(text),
-        "is not a region's name, such as us-east-1",
-    )
-}
-
-fn checked(text: &str, fits: bool, otherwise: &str) -> Result<String, String> {
-    fits.then(|| text.to_owned())
-        .ok_or_else(|| otherwise.to_owned())
 }

@@ -1,20 +1,18 @@
-//! The documents in what makes them: a CloudFormation template, or Terraform's HCL.
+//! The documents as resources: a CloudFormation template, or Terraform's HCL.
 
 use super::arguments::Defaults;
-use super::print::pretty;
-use super::value;
+use super::{pretty, value};
 use crate::grant::operator_role::OperatorRole;
-use crate::policy::Document;
 use serde_json::{Value, json};
 
-const ABOUT_ROLE: &str = "The operator registry-grants works in this account by this role";
-const ABOUT_BOUNDARY: &str = "What the roles that the operator registry-grants makes can ever do";
-const ABOUT_OPERATOR: &str = "The ARN of the role that the operator itself has";
-const ABOUT_EXTERNAL_ID: &str = "What the operator must name when it assumes the role: spec.credentials.assumeRole.externalID of the AWSAccount";
+const ABOUT_ROLE: &str = "The role that the operator registry-grants assumes in this account";
+const ABOUT_BOUNDARY: &str =
+    "The permissions boundary of the roles that the operator registry-grants creates";
+const ABOUT_OPERATOR: &str = "The ARN of the operator's own role";
+const ABOUT_EXTERNAL_ID: &str = "The external ID that the operator presents when it assumes the role: spec.credentials.assumeRole.externalID of the AWSAccount";
 
-/// A template for CloudFormation, alone or as a stack set. JSON is YAML, too.
+/// Returns a template for CloudFormation, for a stack or a stack set. JSON is YAML, too.
 pub fn cloudformation(management: &OperatorRole, defaults: Defaults<'_>) -> String {
-    let document = |document: Document| substituted(value(&document));
     let mut parameters = json!({"OperatorRoleArn": parameter(ABOUT_OPERATOR, defaults.operator_role_arn, "^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$")});
     if let Some(id) = defaults.external_id {
         parameters["ExternalId"] = parameter(
@@ -25,19 +23,19 @@ pub fn cloudformation(management: &OperatorRole, defaults: Defaults<'_>) -> Stri
     }
     pretty(&json!({
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": "The role by which the operator registry-grants works in this account. It names IAM resources: CAPABILITY_NAMED_IAM",
+        "Description": "The role of the operator registry-grants in this account. It needs CAPABILITY_NAMED_IAM",
         "Parameters": parameters,
         "Resources": {
             "Boundary": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {
                 "ManagedPolicyName": management.boundary,
                 "Description": ABOUT_BOUNDARY,
-                "PolicyDocument": document(management.boundary()),
+                "PolicyDocument": substituted(value(&management.boundary())),
             }},
             "ManagementRole": {"Type": "AWS::IAM::Role", "Properties": {
                 "RoleName": management.role,
                 "Description": ABOUT_ROLE,
-                "AssumeRolePolicyDocument": document(management.trust()),
-                "Policies": [{"PolicyName": "registry-grants", "PolicyDocument": document(management.permissions())}],
+                "AssumeRolePolicyDocument": substituted(value(&management.trust())),
+                "Policies": [{"PolicyName": "registry-grants", "PolicyDocument": substituted(value(&management.permissions()))}],
             }},
         },
         "Outputs": {
@@ -56,7 +54,7 @@ fn parameter(description: &str, default: Option<&str>, pattern: &str) -> Value {
     parameter
 }
 
-/// CloudFormation fills in placeholders only where it is told to.
+/// Wraps texts with placeholders in `Fn::Sub`, without which CloudFormation does not fill them in.
 fn substituted(value: Value) -> Value {
     match value {
         Value::String(text) if text.contains("${") => json!({ "Fn::Sub": text }),
@@ -69,7 +67,7 @@ fn substituted(value: Value) -> Value {
     }
 }
 
-/// Terraform's HCL, for the AWS provider's account.
+/// Returns HCL for Terraform, for the account of the AWS provider.
 pub fn terraform(management: &OperatorRole, defaults: Defaults<'_>) -> String {
     let OperatorRole { role, boundary, .. } = management;
     let mut variables = variable(
@@ -87,7 +85,7 @@ pub fn terraform(management: &OperatorRole, defaults: Defaults<'_>) -> String {
     ]
     .map(|document| encoded(&value(&document)));
     format!(
-        r#"# The role by which the operator registry-grants works in this account.
+        r#"# The role of the operator registry-grants in this account.
 
 {variables}data "aws_caller_identity" "registry_grants" {{}}
 
@@ -131,12 +129,13 @@ fn variable(name: &str, description: &str, default: Option<&str>) -> String {
     )
 }
 
-/// An object of JSON is one of HCL, where `${…}` in texts is filled in. In the form that `terraform
-/// fmt` gives it.
+/// Returns a document in HCL, in the form that `terraform fmt` gives it. A JSON object is also an
+/// HCL object, in which `${…}` in texts is filled in.
 pub fn encoded(document: &Value) -> String {
-    let text = pretty(document).replace("\"${var.operator_role_arn}\"", "var.operator_role_arn");
-    let text = text.replace("\"${var.external_id}\"", "var.external_id");
-    // No text in a document has a quotation mark.
+    let text = pretty(document)
+        .replace("\"${var.operator_role_arn}\"", "var.operator_role_arn")
+        .replace("\"${var.external_id}\"", "var.external_id");
+    // No text in a document contains a quotation mark.
     let lines: Vec<String> = text
         .lines()
         .map(|line| line.replacen("\": ", "\" : ", 1))

@@ -1,15 +1,16 @@
-//! From paths to objects: bytes, documents, and the items of lists, each with its place.
+//! Reads files and splits them into documents and objects, each with its place.
 
+use crate::cli::io::{is_stdin, name as name_of, read};
 use crate::cli::terminal::plain;
 use serde_json::{Map, Value};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fmt::Display;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The most that is read, from all inputs together, in bytes.
+/// Maximum size of all inputs together, in bytes.
 pub const MAX_BYTES: u64 = 64 << 20;
 
-/// A file's bytes, or standard input's.
+/// The content of a file or of standard input.
 pub struct Input {
     /// For people: without control characters.
     pub name: String,
@@ -25,10 +26,10 @@ pub struct Object {
     pub place: String,
 }
 
-/// Reads what the paths name, in their order; a folder's files by their names.
+/// Reads the files that the paths name, in this order; the files of a folder by their names.
 ///
 /// # Errors
-/// When a file cannot be read, or all of them are too much.
+/// When a file cannot be read, or when the files exceed the limit together.
 pub fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, String> {
     if paths.iter().filter(|path| is_stdin(path)).count() > 1 {
         return Err("standard input can be read only once".into());
@@ -36,21 +37,18 @@ pub fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, String> {
     let mut left = MAX_BYTES;
     let mut inputs = Vec::new();
     for path in paths {
-        let files = match is_stdin(path) || !path.is_dir() {
-            true => vec![path.clone()],
-            false => manifests_in(path)?,
+        let files = if !is_stdin(path) && path.is_dir() {
+            manifests_in(path)?
+        } else {
+            vec![path.clone()]
         };
         for file in files {
-            let name = if is_stdin(&file) {
-                "standard input".into()
-            } else {
-                plain(&file.display().to_string())
-            };
+            let name = name_of(&file);
             let bytes = read(&file, left).map_err(|error| format!("{name}: {error}"))?;
-            // One byte more than is left was asked for.
+            // `read` returns one byte more than the rest if the limit is exceeded.
             left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
                 format!(
-                    "{name}: more than {} MiB of manifests are not read; give fewer files",
+                    "{name}: the manifests exceed {} MiB; give fewer files",
                     MAX_BYTES >> 20
                 )
             })?;
@@ -60,75 +58,112 @@ pub fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, String> {
     Ok(inputs)
 }
 
-fn is_stdin(path: &Path) -> bool {
-    path == Path::new("-")
-}
-
-fn read(path: &Path, left: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    match is_stdin(path) {
-        true => io::stdin().lock().take(left + 1).read_to_end(&mut bytes)?,
-        false => File::open(path)?.take(left + 1).read_to_end(&mut bytes)?,
-    };
-    Ok(bytes)
-}
-
 fn manifests_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let named = |error: io::Error| format!("{}: {error}", plain(&folder.display().to_string()));
     let entries = fs::read_dir(folder)
-        .map_err(named)?
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(named)?;
-    let is_manifest = |path: &PathBuf| {
-        let extension = path
-            .extension()
-            .is_some_and(|e| ["yaml", "yml", "json"].iter().any(|known| e == *known));
-        extension && !path.is_dir()
-    };
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| in_folder(folder, error))?;
     let mut files: Vec<PathBuf> = entries
         .into_iter()
         .map(|entry| entry.path())
-        .filter(is_manifest)
+        .filter(|path| is_manifest(path))
         .collect();
-    files.sort();
-    match files.is_empty() {
-        true => Err(named(io::Error::other(
+    if files.is_empty() {
+        return Err(in_folder(
+            folder,
             "no .yaml, .yml or .json file is in this folder",
-        ))),
-        false => Ok(files),
+        ));
     }
+    files.sort();
+    Ok(files)
 }
 
-/// The objects of a text, and what in it is none. JSON is YAML, too.
-pub fn objects(name: &str, bytes: &[u8]) -> (Vec<Object>, Vec<String>) {
-    let documents = match std::str::from_utf8(bytes)
-        .map_err(|error| error.to_string())
-        .and_then(parsed)
-    {
-        Ok(documents) => documents,
-        Err(why) => {
-            return (
-                Vec::new(),
-                vec![format!("{name}: not YAML: {}", plain(&why))],
-            );
+fn is_manifest(path: &Path) -> bool {
+    let has_extension = path
+        .extension()
+        .is_some_and(|e| ["yaml", "yml", "json"].iter().any(|known| e == *known));
+    has_extension && !path.is_dir()
+}
+
+fn in_folder(folder: &Path, why: impl Display) -> String {
+    format!("{}: {why}", plain(&folder.display().to_string()))
+}
+
+/// The objects of an input, and the problems of what is not an object.
+#[derive(Default)]
+pub struct ParsedInput {
+    pub objects: Vec<Object>,
+    pub wrong: Vec<String>,
+}
+
+impl ParsedInput {
+    /// Parses the documents of a text. JSON is YAML, too.
+    pub fn of(name: &str, bytes: &[u8]) -> Self {
+        let mut parsed = Self::default();
+        match std::str::from_utf8(bytes)
+            .map_err(|error| error.to_string())
+            .and_then(values)
+        {
+            Ok(documents) => {
+                for (at, document) in documents.into_iter().enumerate() {
+                    let place = format!("{name}, document {}", at + 1);
+                    parsed.add(document, &place, &Inherited::default());
+                }
+            }
+            Err(why) => parsed
+                .wrong
+                .push(format!("{name}: not YAML: {}", plain(&why))),
         }
-    };
-    let (mut objects, mut wrong) = (Vec::new(), Vec::new());
-    for (at, document) in documents.into_iter().enumerate() {
-        taken_apart(
-            document,
-            format!("{name}, document {}", at + 1),
-            &Inherited::default(),
-            &mut objects,
-            &mut wrong,
-        );
+        parsed
     }
-    (objects, wrong)
+
+    /// Adds an object, or the items of a list.
+    fn add(&mut self, value: Value, place: &str, inherited: &Inherited) {
+        let Value::Object(mut fields) = value else {
+            return self.wrong.push(format!(
+                "{place}: not an object: a manifest begins with apiVersion and kind"
+            ));
+        };
+        let Some((api_version, kind)) = inherited.or_own(&fields) else {
+            return self.wrong.push(format!(
+                "{place}: apiVersion and kind are required: this is not a manifest"
+            ));
+        };
+        // A `List` has items of any kind, an `AWSAccountList` only of that kind.
+        let of_items = kind
+            .strip_suffix("List")
+            .filter(|_| fields.get("items").is_some_and(Value::is_array));
+        if let Some(of) = of_items
+            && let Some(Value::Array(items)) = fields.remove("items")
+        {
+            let inherited = if of.is_empty() {
+                Inherited::default()
+            } else {
+                Inherited {
+                    api_version: Some(api_version),
+                    kind: Some(of.to_owned()),
+                }
+            };
+            for (at, item) in items.into_iter().enumerate() {
+                self.add(item, &format!("{place}, item {}", at + 1), &inherited);
+            }
+            return;
+        }
+        let place = format!(
+            "{place} ({})",
+            plain(format!("{kind} {}", full_name(&fields)).trim_end())
+        );
+        self.objects.push(Object {
+            api_version,
+            kind,
+            value: Value::Object(fields),
+            place,
+        });
+    }
 }
 
-/// Empty documents do not count.
-fn parsed(text: &str) -> Result<Vec<Value>, String> {
-    // Enough for 64 MiB of grants, and an end to what a few bytes of aliases could grow to.
+/// Parses the documents. Empty documents do not count.
+fn values(text: &str) -> Result<Vec<Value>, String> {
+    // Enough for 64 MiB of grants. The budget limits what a few bytes of aliases can expand to.
     let options = serde_saphyr::options! {
         with_snippet: false,
         budget: serde_saphyr::budget! {
@@ -140,73 +175,32 @@ fn parsed(text: &str) -> Result<Vec<Value>, String> {
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())
 }
 
-/// What a list says of its items, which need not say it themselves.
+/// The version and kind that a list gives to its items, which then need none of their own.
 #[derive(Default)]
 struct Inherited {
     api_version: Option<String>,
     kind: Option<String>,
 }
 
-fn taken_apart(
-    value: Value,
-    place: String,
-    inherited: &Inherited,
-    objects: &mut Vec<Object>,
-    wrong: &mut Vec<String>,
-) {
-    let Value::Object(mut fields) = value else {
-        return wrong.push(format!(
-            "{place}: not an object: a manifest begins with apiVersion and kind"
-        ));
-    };
-    let api_version = text(&fields, "apiVersion").or(inherited.api_version.clone());
-    let (Some(kind), Some(api_version)) = (
-        text(&fields, "kind").or(inherited.kind.clone()),
-        api_version,
-    ) else {
-        return wrong.push(format!(
-            "{place}: apiVersion and kind are needed: this is no manifest"
-        ));
-    };
-    // `List` is of items of any kind, `AWSAccountList` of those alone.
-    let of_items = kind
-        .strip_suffix("List")
-        .filter(|_| fields.get("items").is_some_and(Value::is_array));
-    if let (Some(of), Some(Value::Array(items))) = (of_items, fields.remove("items")) {
-        let inherited = match of {
-            "" => Inherited::default(),
-            of => Inherited {
-                api_version: Some(api_version),
-                kind: Some(of.to_owned()),
-            },
-        };
-        for (at, item) in items.into_iter().enumerate() {
-            taken_apart(
-                item,
-                format!("{place}, item {}", at + 1),
-                &inherited,
-                objects,
-                wrong,
-            );
-        }
-        return;
+impl Inherited {
+    /// Returns version and kind of an object: its own, or else those inherited.
+    fn or_own(&self, fields: &Map<String, Value>) -> Option<(String, String)> {
+        let api_version = text(fields, "apiVersion").or_else(|| self.api_version.clone())?;
+        let kind = text(fields, "kind").or_else(|| self.kind.clone())?;
+        Some((api_version, kind))
     }
+}
+
+/// Returns the namespace and name of an object, as far as it has them.
+fn full_name(fields: &Map<String, Value>) -> String {
     let metadata = fields.get("metadata").and_then(Value::as_object);
-    let own = |key: &str| metadata.and_then(|metadata| text(metadata, key));
-    let name = own("name").unwrap_or_default();
-    let full_name = own("namespace")
-        .map(|namespace| format!("{namespace}/{name}"))
-        .unwrap_or_else(|| name.clone());
-    let place = format!(
-        "{place} ({})",
-        plain(format!("{kind} {full_name}").trim_end())
-    );
-    objects.push(Object {
-        api_version,
-        kind,
-        value: Value::Object(fields),
-        place,
-    });
+    let name = metadata
+        .and_then(|metadata| text(metadata, "name"))
+        .unwrap_or_default();
+    match metadata.and_then(|metadata| text(metadata, "namespace")) {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => name,
+    }
 }
 
 fn text(fields: &Map<String, Value>, key: &str) -> Option<String> {

@@ -27,7 +27,7 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
-fn a_grant_without_a_namespace_is_in_the_one_that_is_meant() {
+fn grant_without_a_namespace_gets_the_given_one() {
     let files = read(&[GRANT]).unwrap();
     let name = GrantName {
         namespace: "default".into(),
@@ -37,7 +37,7 @@ fn a_grant_without_a_namespace_is_in_the_one_that_is_meant() {
 }
 
 #[test]
-fn what_the_schema_would_fill_in_is_filled_in() {
+fn schema_defaults_are_filled_in() {
     let files = read(&[GRANT, ACCOUNT]).unwrap();
     let (_, grant) = files.grants.first_key_value().unwrap();
     assert_eq!(grant.spec.paths.len(), 2);
@@ -46,7 +46,7 @@ fn what_the_schema_would_fill_in_is_filled_in() {
 }
 
 #[test]
-fn several_documents_and_lists_of_every_form_are_taken_apart() {
+fn documents_and_lists_of_every_form_are_split() {
     let list = format!(
         "apiVersion: v1\nkind: List\nitems:\n- {ACCOUNT}\n- apiVersion: v1\n  kind: Secret\n"
     );
@@ -57,11 +57,11 @@ fn several_documents_and_lists_of_every_form_are_taken_apart() {
     let names: Vec<String> = files.grants.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["default/web", "x/a"]);
     assert_eq!(files.accounts.len(), 1);
-    assert_eq!(files.notes, ["passed over: v1 Secret"]);
+    assert_eq!(files.notes, ["skipped: v1 Secret"]);
 }
 
 #[test]
-fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone() {
+fn namespace_has_its_labels_and_its_name_label() {
     let files =
         read(&["{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {team: b}}}"])
             .unwrap();
@@ -85,18 +85,18 @@ fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone
 #[case("a: 1\na: 2", "duplicate")]
 #[case("just text", "1.yaml, document 1: not an object")]
 #[case("---\n[1]", "1.yaml, document 1: not an object")]
-#[case("a: b", "1.yaml, document 1: apiVersion and kind are needed")]
+#[case("a: b", "1.yaml, document 1: apiVersion and kind are required")]
 #[case(
     "apiVersion: registrygrants.dev/v1\nkind: AWSAccount",
-    "apiVersion registrygrants.dev/v1 is not known: registrygrants.dev/v1alpha1 is"
+    "apiVersion registrygrants.dev/v1 is not supported; use registrygrants.dev/v1alpha1"
 )]
 #[case(
     "apiVersion: registrygrants.dev/v1alpha1\nkind: AwsAccount",
-    "kind AwsAccount is not one of registrygrants.dev"
+    "kind AwsAccount does not exist in registrygrants.dev"
 )]
 #[case(
     "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {}, spec: {}}",
-    "(AWSAccount): metadata.name is needed"
+    "(AWSAccount): metadata.name is required"
 )]
 #[case(
     "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: prod}, spec: {}}",
@@ -112,13 +112,13 @@ fn a_namespace_has_its_labels_and_its_name_and_without_a_manifest_its_name_alone
 )]
 #[case(
     "{apiVersion: v1, kind: Namespace, metadata: {name: \"a\\nb\"}}",
-    "metadata.name: `a\\nb` is no name"
+    "metadata.name: `a\\nb` is not a name"
 )]
 #[case(
     "{apiVersion: registrygrants.dev/v1alpha1, kind: AWSAccount, metadata: {name: '1'}}",
     "missing field `spec`"
 )]
-fn what_cannot_be_read_is_refused_with_its_place(#[case] text: &str, #[case] told: &str) {
+fn unreadable_manifest_is_refused_with_its_place(#[case] text: &str, #[case] told: &str) {
     let refused = refused(text);
     assert!(
         refused.starts_with("1.yaml") && refused.contains(told),
@@ -127,7 +127,7 @@ fn what_cannot_be_read_is_refused_with_its_place(#[case] text: &str, #[case] tol
 }
 
 #[test]
-fn every_unknown_field_is_named() {
+fn unknown_fields_are_all_named() {
     let text = GRANT
         .replace("wholeAccount", "wholeAcount")
         .replace("repositories:", "repos: [], repositories:");
@@ -150,21 +150,22 @@ fn every_unknown_field_is_named() {
 }
 
 #[test]
-fn a_newer_operators_status_is_no_mistake() {
+fn status_of_a_newer_operator_is_accepted() {
     assert!(read(&[&format!("{GRANT}status: {{newer: 1}}\n")]).is_ok());
 }
 
 #[test]
-fn an_object_that_is_given_twice_is_refused_with_both_places() {
+fn duplicate_object_is_refused_with_both_places() {
     let told = read(&[GRANT, GRANT]).map(|_| ()).unwrap_err();
     assert!(
-        told.starts_with("2.yaml, document 1") && told.contains("before: 1.yaml, document 1"),
+        told.starts_with("2.yaml, document 1")
+            && told.contains("it is a duplicate of 1.yaml, document 1"),
         "{told}"
     );
 }
 
 #[test]
-fn a_namespace_may_be_given_twice_with_the_same_labels() {
+fn duplicate_namespace_with_equal_labels_is_accepted() {
     let namespace = |labels: &str| {
         format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: a, labels: {labels}}}}}")
     };
@@ -172,11 +173,14 @@ fn a_namespace_may_be_given_twice_with_the_same_labels() {
     let told = read(&[&namespace("{team: b}"), &namespace("{team: c}")])
         .map(|_| ())
         .unwrap_err();
-    assert!(told.contains("before: 1.yaml, document 1"), "{told}");
+    assert!(
+        told.contains("it is a duplicate of 1.yaml, document 1"),
+        "{told}"
+    );
 }
 
 #[test]
-fn all_that_is_wrong_is_told_at_once_and_does_nothing_to_a_terminal() {
+fn all_problems_are_reported_without_control_characters() {
     let told = read(&[
         "a: b",
         "{apiVersion: \"registrygrants.dev/v1alpha1\", kind: \"\\e[31mRed\"}",
@@ -188,7 +192,7 @@ fn all_that_is_wrong_is_told_at_once_and_does_nothing_to_a_terminal() {
 }
 
 #[test]
-fn a_few_bytes_of_aliases_do_not_grow_without_end() {
+fn yaml_aliases_expand_only_to_a_limit() {
     let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for at in 1..12 {
         let before = vec![format!("*a{}", at - 1); 10].join(", ");
@@ -200,12 +204,12 @@ fn a_few_bytes_of_aliases_do_not_grow_without_end() {
 
 proptest! {
     #[test]
-    fn no_text_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_text_is_parsed_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = Files::of(vec![Input { name: "x".into(), bytes }], "default");
     }
 
     #[test]
-    fn no_change_of_a_manifest_makes_it_panic(at in 0..GRANT.len(), with in "\\PC{0,4}") {
+    fn changed_manifest_is_parsed_without_panic(at in 0..GRANT.len(), with in "\\PC{0,4}") {
         let text = format!("{}{with}{}", &GRANT[..at], &GRANT[at..]);
         if let Err(told) = read(&[&text]) {
             prop_assert!(!told.chars().any(|c| c.is_control() && c != '\n'));

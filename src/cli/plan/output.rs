@@ -1,110 +1,139 @@
 //! A plan as text, and as JSON.
 
 use crate::api::grant::AccessVerdict;
+use crate::cli::json::document;
 use crate::cli::policy_diff::{parts, titled};
 use crate::cli::terminal::plain;
 use crate::controller::plan::GrantPlan;
 use crate::grant::change::{Change, PolicyChange};
 use crate::grant::diff::ChangeEffect;
-use crate::policy::Document;
 use crate::policy::diff::{Alone, Changed, DiffPart, Difference};
 use serde_json::{Value, json};
 use std::fmt::{self, Display, Write as _};
 
-/// For people: by grant and account, with what becomes of policies statement by statement.
+/// Prints the plan for people: by grant and account, with the changes of policies statement by
+/// statement.
 pub fn text(plans: &[GrantPlan], color: bool) -> String {
     let mut out = String::new();
-    for GrantPlan {
+    for plan in plans {
+        out += &of_grant(plan, color);
+    }
+    let Summary {
+        create,
+        change,
+        remove,
+    } = Summary::of(plans);
+    let problems: usize = plans.iter().map(|plan| plan.problems.len()).sum();
+    let _ = write!(
+        out,
+        "Plan: {create} to create, {change} to change, {remove} to remove"
+    );
+    if problems > 0 {
+        let _ = write!(out, "; problems: {problems}");
+    }
+    out + ".\n"
+}
+
+fn of_grant(plan: &GrantPlan, color: bool) -> String {
+    let GrantPlan {
         grant,
         problems,
         changes,
         access,
         suspended,
-    } in plans
-    {
-        let _ = writeln!(out, "{grant}");
-        if *suspended {
-            out += "  suspended: nothing is done for it\n";
-        }
-        for problem in problems {
-            let _ = writeln!(
-                out,
-                "  {} {}: {}",
-                painted("!", RED, color),
-                problem.reason,
-                plain(&problem.message)
-            );
-        }
-        let mut place = None;
-        for change in changes {
-            if place != Some((&change.account, &change.region)) {
-                let region = change
-                    .region
-                    .iter()
-                    .map(|region| format!(", {region}"))
-                    .collect::<String>();
-                let _ = writeln!(out, "  account {}{region}", change.account);
-                place = Some((&change.account, &change.region));
-            }
-            let (sign, paint) = sign(change.effect);
-            let _ = writeln!(
-                out,
-                "    {} {}",
-                painted(sign, paint, color),
-                plain(&change.what)
-            );
-            if let Some(policy) = &change.policy {
-                out += &indented(&Statements(&policy.difference()).to_string(), color);
-            }
-        }
-        if changes.is_empty() && problems.is_empty() && !suspended {
-            out += "  nothing to do\n";
-        }
-        for told in access
+    } = plan;
+    let mut out = format!("{grant}\n");
+    if *suspended {
+        out += "  suspended: nothing is changed\n";
+    }
+    for problem in problems {
+        let _ = writeln!(
+            out,
+            "  {} {}: {}",
+            painted("!", RED, color),
+            problem.reason,
+            plain(&problem.message)
+        );
+    }
+    out += &of_changes(changes, color);
+    if changes.is_empty() && problems.is_empty() && !suspended {
+        out += "  nothing to do\n";
+    }
+    if changes.is_empty() {
+        for denied in access
             .iter()
-            .filter(|told| told.verdict == AccessVerdict::Denied && changes.is_empty())
+            .filter(|access| access.verdict == AccessVerdict::Denied)
         {
-            let message = told.message.as_deref().unwrap_or_default();
             let _ = writeln!(
                 out,
                 "  path {:?}, {:?}: denied: {}",
-                told.path,
-                told.action,
-                plain(message)
+                denied.path,
+                denied.action,
+                plain(denied.message.as_deref().unwrap_or_default())
             );
         }
     }
-    let count = |effect: ChangeEffect| {
-        changes(plans)
-            .filter(|change| change.effect == effect)
-            .count()
-    };
-    let problems: usize = plans.iter().map(|plan| plan.problems.len()).sum();
-    let (create, change, remove) = (
-        count(ChangeEffect::Create),
-        count(ChangeEffect::Change),
-        count(ChangeEffect::Remove),
-    );
-    let _ = write!(
-        out,
-        "Plan: {create} to create, {change} to change, {remove} to remove"
-    );
-    out + &if problems == 0 {
-        ".\n".to_owned()
-    } else {
-        format!("; problems: {problems}.\n")
+    out
+}
+
+fn of_changes(changes: &[Change], color: bool) -> String {
+    let mut out = String::new();
+    let mut place = None;
+    for change in changes {
+        if place != Some((&change.account, &change.region)) {
+            let region = change
+                .region
+                .as_ref()
+                .map(|region| format!(", {region}"))
+                .unwrap_or_default();
+            let _ = writeln!(out, "  account {}{region}", change.account);
+            place = Some((&change.account, &change.region));
+        }
+        let (sign, paint) = sign(change.effect);
+        let _ = writeln!(
+            out,
+            "    {} {}",
+            painted(sign, paint, color),
+            plain(&change.what)
+        );
+        if let Some(policy) = &change.policy {
+            out += &indented(&Statements(&policy.difference()).to_string(), color);
+        }
+    }
+    out
+}
+
+/// The number of changes, by their effect.
+#[derive(Default)]
+struct Summary {
+    create: usize,
+    change: usize,
+    remove: usize,
+}
+
+impl Summary {
+    fn of(plans: &[GrantPlan]) -> Self {
+        let mut summary = Self::default();
+        for change in distinct_changes(plans) {
+            match change.effect {
+                ChangeEffect::Create => summary.create += 1,
+                ChangeEffect::Change => summary.change += 1,
+                ChangeEffect::Remove => summary.remove += 1,
+            }
+        }
+        summary
     }
 }
 
-/// Grants on one repository change one document: each change counts once.
-fn changes(plans: &[GrantPlan]) -> impl Iterator<Item = &Change> {
-    let mut seen: Vec<&Change> = Vec::new();
+/// Returns each change once. Several grants on one repository share a change of its policy.
+fn distinct_changes(plans: &[GrantPlan]) -> Vec<&Change> {
+    let mut distinct: Vec<&Change> = Vec::new();
     for change in plans.iter().flat_map(|plan| &plan.changes) {
-        if !seen.contains(&change) {
-            seen.push(change);
+        if !distinct.contains(&change) {
+            distinct.push(change);
         }
     }
-    seen.into_iter()
+    distinct
 }
 
 const GREEN: &str = "\u{1b}[32m";
@@ -128,16 +157,19 @@ fn painted(text: &str, paint: &str, color: bool) -> String {
 }
 
 fn indented(text: &str, color: bool) -> String {
-    let line = |line: &str| match line.trim_start().chars().next() {
-        None => String::new(),
-        Some('+') => format!("        {}\n", painted(line, GREEN, color)),
-        Some('-') => format!("        {}\n", painted(line, RED, color)),
-        Some(_) => format!("        {line}\n"),
-    };
-    text.lines().map(line).collect()
+    let mut out = String::new();
+    for line in text.lines() {
+        match line.trim_start().chars().next() {
+            None => {}
+            Some('+') => out += &format!("        {}\n", painted(line, GREEN, color)),
+            Some('-') => out += &format!("        {}\n", painted(line, RED, color)),
+            Some(_) => out += &format!("        {line}\n"),
+        }
+    }
+    out
 }
 
-/// What becomes of a policy's statements.
+/// Prints the changes of a policy's statements.
 struct Statements<'a>(&'a Difference);
 
 impl Display for Statements<'_> {
@@ -155,7 +187,7 @@ impl Display for Statements<'_> {
             .cloned()
             .collect();
         if !beside.is_empty() {
-            writeln!(f, "beside the statements")?;
+            writeln!(f, "outside the statements")?;
             parts(f, &beside)?;
         }
         for Changed {
@@ -164,10 +196,10 @@ impl Display for Statements<'_> {
             parts: changed,
         } in changed
         {
-            writeln!(f, "statement {} changes", titled(left))?;
+            writeln!(f, "statement {} is changed", titled(left))?;
             parts(f, changed)?;
         }
-        for (alone, what) in [(only_left, "goes"), (only_right, "comes")] {
+        for (alone, what) in [(only_left, "is removed"), (only_right, "is added")] {
             for Alone { name, parts: all } in alone {
                 writeln!(f, "statement {} {what}", titled(name))?;
                 parts(f, all)?;
@@ -177,50 +209,62 @@ impl Display for Statements<'_> {
     }
 }
 
-/// For programs.
+/// Prints the plan for programs.
 pub fn json(plans: &[GrantPlan]) -> String {
-    let document = |document: &Option<Document>| -> Value {
-        document.as_ref().map_or(Value::Null, |document| {
-            document.to_string().parse().unwrap_or_default()
-        })
-    };
-    let policy = |PolicyChange { before, after }: &PolicyChange| json!({"before": document(before), "after": document(after)});
-    let change = |change: &Change| {
-        let Change {
-            account,
-            region,
-            effect,
-            what,
-            found,
-            policy: changed,
-        } = change;
-        json!({
-            "account": account.as_str(),
-            "region": region,
-            "effect": format!("{effect:?}"),
-            "what": what,
-            "found": found,
-            "policy": changed.as_ref().map(policy),
-        })
-    };
-    let grants: Vec<Value> = plans
-        .iter()
-        .map(|GrantPlan { grant, problems, changes, access, suspended }| {
-            json!({
-                "namespace": grant.namespace,
-                "name": grant.name,
-                "suspended": suspended,
-                "problems": problems.iter().map(|p| json!({"reason": p.reason.to_string(), "message": p.message})).collect::<Vec<_>>(),
-                "changes": changes.iter().map(change).collect::<Vec<_>>(),
-                "access": access,
-            })
-        })
-        .collect();
-    let count = |effect: ChangeEffect| {
-        changes(plans)
-            .filter(|change| change.effect == effect)
-            .count()
-    };
-    let summary = json!({"create": count(ChangeEffect::Create), "change": count(ChangeEffect::Change), "remove": count(ChangeEffect::Remove)});
+    let grants: Vec<Value> = plans.iter().map(json_of_grant).collect();
+    let Summary {
+        create,
+        change,
+        remove,
+    } = Summary::of(plans);
+    let summary = json!({"create": create, "change": change, "remove": remove});
     format!("{:#}\n", json!({"grants": grants, "summary": summary}))
+}
+
+fn json_of_grant(plan: &GrantPlan) -> Value {
+    let GrantPlan {
+        grant,
+        problems,
+        changes,
+        access,
+        suspended,
+    } = plan;
+    let problems: Vec<Value> = problems
+        .iter()
+        .map(|problem| json!({"reason": problem.reason.to_string(), "message": problem.message}))
+        .collect();
+    let changes: Vec<Value> = changes.iter().map(json_of_change).collect();
+    json!({
+        "namespace": grant.namespace,
+        "name": grant.name,
+        "suspended": suspended,
+        "problems": problems,
+        "changes": changes,
+        "access": access,
+    })
+}
+
+fn json_of_change(change: &Change) -> Value {
+    let Change {
+        account,
+        region,
+        effect,
+        what,
+        found,
+        policy,
+    } = change;
+    let policy = policy.as_ref().map(|PolicyChange { before, after }| {
+        json!({
+            "before": before.as_ref().map(document),
+            "after": after.as_ref().map(document),
+        })
+    });
+    json!({
+        "account": account.as_str(),
+        "region": region,
+        "effect": format!("{effect:?}"),
+        "what": what,
+        "found": found,
+        "policy": policy,
+    })
 }

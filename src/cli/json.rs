@@ -1,10 +1,11 @@
 //! JSON in the order in which people write policies and templates: a `Sid` before its actions,
 //! parameters before resources.
 
+use crate::policy::Document;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::Value;
 
-/// Keys in their order; those that are not here follow, by the alphabet.
+/// Keys in their order. Other keys follow in alphabetical order.
 const ORDER: [&str; 17] = [
     "AWSTemplateFormatVersion",
     "Type",
@@ -25,9 +26,14 @@ const ORDER: [&str; 17] = [
     "Condition",
 ];
 
-/// For people: indented, with a line's end.
+/// Returns a policy document as a value. (It prints itself as JSON.)
+pub fn document(document: &Document) -> Value {
+    document.to_string().parse().unwrap_or_default()
+}
+
+/// Prints a value for people: indented, with a newline at the end.
 pub fn pretty(value: &Value) -> String {
-    // Strings, lists and maps of strings cannot fail to be printed.
+    // Printing strings, lists and maps of strings cannot fail.
     serde_json::to_string_pretty(&Ordered(value)).unwrap_or_default() + "\n"
 }
 
