@@ -15,9 +15,7 @@ Examples, outside of a cluster (the chart runs it inside):
   KUBECONFIG=cluster.yaml AWS_PROFILE=operator \\
     registry-grants controller --leader-election=false";
 
-/// Every flag can also be set by an environment variable; the flag takes precedence. Credentials
-/// for AWS come from the ambient chain (environment, IRSA, Pod Identity, profile, instance
-/// profile), and for the cluster from KUBECONFIG or the Pod's ServiceAccount.
+/// Arguments of the subcommand, which `Command::Controller` describes.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {

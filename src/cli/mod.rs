@@ -1,8 +1,8 @@
-//! The command line: one file a subcommand.
+//! The command line: one file or folder for each subcommand.
 //!
 //! - `controller`: runs the operator.
 //! - `plan`: shows what the operator would do for grants in files.
-//! - `explain`: says whether a role can pull or push, and which link is missing.
+//! - `explain`: says whether a role can pull or push, and which permission is missing.
 //! - `graph`: shows who can pull and push what.
 //! - `handoff`: prints what the admin of an unmanaged account adds by hand.
 //! - `iam_policy`: prints the documents of the operator's own role.
@@ -50,6 +50,10 @@ enum Command {
     /// Print a shell completion script for this program.
     Completions(completions::Arguments),
     /// Run the operator: watch grants and accounts, and apply them in AWS.
+    ///
+    /// Every flag can also be set by an environment variable; the flag takes precedence.
+    /// Credentials for AWS come from the ambient chain (environment, IRSA, Pod Identity, profile,
+    /// instance profile), and for the cluster from KUBECONFIG or the Pod's ServiceAccount.
     Controller(controller::Arguments),
     /// Print the custom resource definitions as YAML.
     Crds(crds::Arguments),
