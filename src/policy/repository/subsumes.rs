@@ -3,7 +3,6 @@
 //! characters, but a missing one costs access.
 
 use super::contribution::Contribution;
-use crate::policy::arn::Arn;
 use crate::policy::document::Statement;
 use crate::policy::principals::{PrincipalSet, PrincipalSetKind, like};
 use serde_json::Value;
@@ -194,17 +193,17 @@ impl Principal<'_> {
             // A consumer's root covers every identity of that account: across accounts, both sides
             // have to allow access anyway.
             (Self::Aws(arn), PrincipalSetKind::Named) => {
-                callers.principals().contains(*arn) || has_root_of(callers, arn)
+                callers.principals().contains(*arn) || callers.has_root_of(arn)
             }
             (Self::Aws(arn), PrincipalSetKind::NamedLike)
                 if arn.ends_with(":root") || !arn.contains(':') =>
             {
                 let operators = ["arnlike", "arnequals", "stringequals"];
                 let arns = limited_to(condition, &operators, "aws:principalarn");
-                has_root_of(callers, arn) && all_among(callers, arns)
+                callers.has_root_of(arn) && all_among(callers, arns)
             }
             (Self::Aws(arn), PrincipalSetKind::NamedLike) => {
-                has_root_of(callers, arn)
+                callers.has_root_of(arn)
                     && arn.contains(":role/")
                     && callers.among().iter().any(|pattern| like(pattern, arn))
             }
@@ -258,11 +257,6 @@ fn excludes_owner(callers: &PrincipalSet, condition: &[Limit<'_>]) -> bool {
     callers
         .except()
         .is_none_or(|account| excluded.is_some_and(|accounts| accounts.contains(account)))
-}
-
-/// Returns whether the callers include the root of the principal's account.
-fn has_root_of(callers: &PrincipalSet, principal: &str) -> bool {
-    Arn::root_of(principal).is_some_and(|root| callers.principals().contains(&root))
 }
 
 fn texts(value: &Value) -> Option<Vec<&str>> {
