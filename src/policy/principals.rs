@@ -451,7 +451,7 @@ mod tests {
     #[case("a*b*c", "a-c", false)]
     #[case("aa*a", "aa", false)]
     #[case("node", "node", true)]
-    fn a_star_stands_for_any_characters(
+    fn star_in_pattern_matches_any_characters(
         #[case] pattern: &str,
         #[case] text: &str,
         #[case] fits: bool,
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_let_in_by_being_joined_to_callers_of_another_kind() {
+    fn joining_callers_of_another_kind_changes_nothing() {
         let mut narrowed = PrincipalSet::named_like(
             "arn:aws:iam::2:root".into(),
             ["arn:aws:iam::2:role/ci".into()],

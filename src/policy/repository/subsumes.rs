@@ -366,7 +366,7 @@ mod tests {
     #[case::lambda(r#""Principal":{"Service":"lambda.amazonaws.com"},"Condition":{"StringLike":{"aws:sourceArn":"arn:aws:lambda:us-east-1:222222222222:function:*"}}"#)]
     #[case::one_function(r#""Principal":{"Service":"lambda.amazonaws.com"},"Condition":{"ArnLike":{"aws:SourceArn":"arn:aws:lambda:us-east-1:222222222222:function:x"}}"#)]
     #[case::nobody(r#""Principal":{"AWS":[]}"#)]
-    fn what_ours_allow_as_well_is_not_needed(#[case] keys: &str) {
+    fn statement_that_ours_cover_is_not_needed(#[case] keys: &str) {
         assert_eq!(needed(keys), None);
     }
 
@@ -457,16 +457,13 @@ mod tests {
         r#""Principal":{"AWS":"arn:aws-cn:iam::222222222222:root"}"#,
         "aws-cn"
     )]
-    fn what_ours_do_not_allow_is_needed_and_the_reason_is_told(
-        #[case] keys: &str,
-        #[case] told: &str,
-    ) {
+    fn statement_beyond_ours_is_needed_with_a_reason(#[case] keys: &str, #[case] told: &str) {
         let why = needed(keys).expect("it is needed");
         assert!(why.contains(told), "{why}");
     }
 
     #[test]
-    fn of_many_that_are_missing_a_few_are_told() {
+    fn reason_lists_only_a_few_missing_principals() {
         let accounts: Vec<String> = (0..50).map(|n| format!(r#""4444444444{n:02}""#)).collect();
         let why = needed(&format!(
             r#""Principal":{{"AWS":[{}]}}"#,
