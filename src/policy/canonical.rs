@@ -121,18 +121,18 @@ impl Statement {
     pub fn meaning(&self) -> StatementMeaning {
         Canonical::of(self).meaning
     }
-}
 
-impl Statement {
     /// Returns whether this statement has the other's effect, actions and resources, and every
     /// value of its principals and conditions. Such a statement allows every principal that the
     /// other allows, because values of one key are alternatives.
     pub(super) fn covers_values_of(&self, other: &Self) -> bool {
-        let (own, other) = (Canonical::of(self).keys, Canonical::of(other).keys);
-        let same_key = |key: &str| own.get(key) == other.get(key);
-        ["Effect", "Action", "Resource"].into_iter().all(same_key)
-            && has_values_of(own.get("Principal"), other.get("Principal"))
-            && has_values_of(own.get("Condition"), other.get("Condition"))
+        let own = Canonical::of(self).keys;
+        let others = Canonical::of(other).keys;
+        ["Effect", "Action", "Resource"]
+            .into_iter()
+            .all(|key| own.get(key) == others.get(key))
+            && has_values_of(own.get("Principal"), others.get("Principal"))
+            && has_values_of(own.get("Condition"), others.get("Condition"))
     }
 }
 
@@ -193,10 +193,13 @@ impl Canonical {
 
     /// Orders by meaning, then by Sid.
     fn order(&self, other: &Self) -> Ordering {
-        let sid = |statement: &Self| statement.sid.as_ref().map(Value::to_string);
         self.meaning
             .cmp(&other.meaning)
-            .then_with(|| sid(self).cmp(&sid(other)))
+            .then_with(|| self.printed_sid().cmp(&other.printed_sid()))
+    }
+
+    fn printed_sid(&self) -> Option<String> {
+        self.sid.as_ref().map(Value::to_string)
     }
 
     fn whole(self) -> Statement {
@@ -215,12 +218,12 @@ impl Canonical {
 fn principals(value: &Value) -> Option<Value> {
     let mut canonical = Map::new();
     for (kind, names) in sorted(value.as_object()?) {
-        let names = if kind == "AWS" {
+        let read = if kind == "AWS" {
             set(names, |name| name.as_str().map(root_arn))
         } else {
             set(names, text)
         };
-        canonical.insert(kind.clone(), names?);
+        canonical.insert(kind.clone(), read?);
     }
     Some(Value::Object(canonical))
 }
@@ -252,22 +255,16 @@ fn root_arn(principal: &str) -> String {
 fn conditions(value: &Value) -> Option<Value> {
     let mut canonical: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for (operator, keys) in by_lowercase(value.as_object()?)? {
-        let boolean = is_boolean(&operator);
-        let read = |value: &Value| {
-            operand(value).map(|text| {
-                if boolean {
-                    text.to_ascii_lowercase()
-                } else {
-                    text
-                }
-            })
-        };
         let mut operands = Map::new();
         for (key, values) in by_lowercase(keys.as_object()?)? {
-            operands.insert(
-                key,
-                set(values, read).unwrap_or_else(|| sorted_value(values)),
-            );
+            let read = if is_boolean(&operator) {
+                set(values, |value| {
+                    operand(value).map(|text| text.to_ascii_lowercase())
+                })
+            } else {
+                set(values, operand)
+            };
+            operands.insert(key, read.unwrap_or_else(|| sorted_value(values)));
         }
         if operands.is_empty() {
             return None;

@@ -200,7 +200,7 @@ mod tests {
     #[case::beside_another_role(json!({"AWS": [DEAD, "arn:aws:iam::222222222222:role/alive"]}), json!({"AWS": ["arn:aws:iam::222222222222:role/alive"]}))]
     #[case::beside_an_id_that_is_not_proven(json!({"AWS": [DEAD, OTHER]}), json!({"AWS": [OTHER]}))]
     #[case::beside_a_service(json!({"AWS": DEAD, "Service": "ec2.amazonaws.com"}), json!({"Service": "ec2.amazonaws.com"}))]
-    fn a_dead_id_is_removed_beside_another_principal(#[case] before: Value, #[case] after: Value) {
+    fn dead_id_beside_other_principal_is_removed(#[case] before: Value, #[case] after: Value) {
         let statement = |principal| json!([{"Sid": "S", "Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole", "Condition": {"StringEquals": {"a": DEAD}}}]);
         let Cleaned {
             document: changed,
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_for_dead_ids_alone_is_dropped() {
+    fn statement_for_dead_ids_only_is_dropped() {
         for principal in [
             json!({"AWS": DEAD}),
             json!({"AWS": [DEAD]}),
@@ -238,7 +238,7 @@ mod tests {
     #[case::no_effect(json!({"Principal": {"AWS": DEAD}, "Action": "a:b"}))]
     #[case::not_a_list_of_texts(json!({"Effect": "Allow", "Principal": {"AWS": [{"a": DEAD}]}, "Action": "a:b"}))]
     #[case::ours(json!({"Sid": "RegistryGrants0123456789abcdef0123", "Effect": "Allow", "Principal": {"AWS": DEAD}, "Action": "a:b"}))]
-    fn everything_else_is_left_as_it_is(#[case] statement: Value) {
+    fn dead_id_elsewhere_is_kept(#[case] statement: Value) {
         let Cleaned {
             document: changed,
             originals,
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_named_with_their_statement() {
+    fn shown_ids_name_their_statement() {
         let ours = json!({"Sid": "RegistryGrants0123456789abcdef0123", "Effect": "Allow", "Principal": {"AWS": DEAD}});
         let named = json!({"Sid": "OldDeployer", "Effect": "Allow", "Principal": {"AWS": [DEAD, "222222222222"]}});
         let unnamed = json!({"Effect": "Deny", "NotPrincipal": {"AWS": OTHER}});
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_proven_by_two_refusals_five_minutes_apart() {
+    fn id_refused_twice_five_minutes_apart_is_proven_dead() {
         let (dead, none) = (BTreeSet::from([DEAD.to_owned()]), BTreeSet::new());
         let after = Duration::from_secs;
         let mut refusals = Refusals::default();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn each_id_is_proven_by_itself() {
+    fn ids_are_proven_dead_one_by_one() {
         let start = Duration::from_secs(7);
         let mut refusals = Refusals::default();
         refusals.refused(&[DEAD.to_owned()].into(), start);
@@ -325,7 +325,7 @@ mod tests {
     proptest! {
         /// Checks that no living principal loses or gains access.
         #[test]
-        fn every_other_principal_keeps_every_statement(statements in prop::collection::vec(some_statement(), 0..5)) {
+        fn removing_dead_ids_keeps_access_of_living_principals(statements in prop::collection::vec(some_statement(), 0..5)) {
             let before = document(json!(statements));
             let Cleaned { document: after, originals } = without(&before, &[DEAD.to_owned()].into(), &installation());
             let living = |document: &Document| -> Vec<String> {

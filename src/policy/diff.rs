@@ -91,7 +91,8 @@ impl Difference {
             document: beside_the_statements(left, right),
             ..Self::default()
         };
-        let (mut lefts, mut rights) = (by_meaning(left), by_meaning(right));
+        let mut lefts = by_meaning(left);
+        let mut rights = by_meaning(right);
         lefts.retain(|meaning, of_left| {
             let of_right = rights.remove(meaning);
             if let Some(of_right) = &of_right {
@@ -102,9 +103,9 @@ impl Difference {
             }
             of_right.is_none()
         });
-        let rights = in_order(rights);
+        let unmatched = in_order(rights);
         let mut namesakes: BTreeMap<&str, VecDeque<&Named>> = BTreeMap::new();
-        for right in &rights {
+        for right in &unmatched {
             if let Some(sid) = &right.name.sid {
                 namesakes.entry(sid).or_default().push_back(right);
             }
@@ -132,14 +133,14 @@ impl Difference {
                 }),
             }
         }
-        let alone = |right: &Named| Alone {
-            name: right.name.clone(),
-            parts: parts(None, Some(right)),
-        };
-        let unmatched = rights
+        difference.only_right = unmatched
             .iter()
-            .filter(|right| !matched.contains(&right.name.position));
-        difference.only_right = unmatched.map(alone).collect();
+            .filter(|right| !matched.contains(&right.name.position))
+            .map(|right| Alone {
+                name: right.name.clone(),
+                parts: parts(None, Some(right)),
+            })
+            .collect();
         difference.same.sort_by(|a, b| a.left.cmp(&b.left));
         difference
     }
@@ -160,14 +161,12 @@ impl Difference {
 impl Same {
     /// Returns whether the Sids differ, which is not a difference in meaning.
     pub fn is_renamed(&self) -> bool {
-        let sids = |names: &[Name]| {
-            names
-                .iter()
-                .map(|name| name.sid.clone())
-                .collect::<BTreeSet<_>>()
-        };
         sids(&self.left) != sids(&self.right)
     }
+}
+
+fn sids(names: &[Name]) -> BTreeSet<Option<&str>> {
+    names.iter().map(|name| name.sid.as_deref()).collect()
 }
 
 /// A statement, as written and in canonical form.
@@ -213,12 +212,10 @@ fn names(statements: &[Named]) -> Vec<Name> {
 }
 
 fn beside_the_statements(left: &Document, right: &Document) -> Vec<DiffPart> {
-    let fields = |document: &Document| {
-        let mut fields = document.canonical_fields();
-        fields.remove("Id");
-        fields
-    };
-    let (mut of_left, mut of_right) = (fields(left), fields(right));
+    let mut of_left = left.canonical_fields();
+    let mut of_right = right.canonical_fields();
+    of_left.remove("Id");
+    of_right.remove("Id");
     // In canonical form, the version also depends on whether there are variables. If only that
     // differs, the difference already shows in the statements.
     if of_left.get("Version") == of_right.get("Version") || left.version() == right.version() {
@@ -245,18 +242,15 @@ const ORDER: [&str; 8] = [
 
 /// Returns the parts that differ between two statements, or all parts if only one is given.
 fn parts(left: Option<&Named>, right: Option<&Named>) -> Vec<DiffPart> {
-    let places = |named: Option<&Named>| {
-        named
-            .map(|named| terms_by_place(&named.canonical))
-            .unwrap_or_default()
-    };
-    let mut parts = compared(&places(left), &places(right));
-    let rank = |part: &DiffPart| {
+    let of_left = left.map(|named| terms_by_place(&named.canonical));
+    let of_right = right.map(|named| terms_by_place(&named.canonical));
+    let mut parts = compared(&of_left.unwrap_or_default(), &of_right.unwrap_or_default());
+    parts.sort_by_key(|part| {
         ORDER
             .iter()
             .position(|element| part.place.first().is_some_and(|first| first == element))
-    };
-    parts.sort_by_key(|part| rank(part).unwrap_or(ORDER.len()));
+            .unwrap_or(ORDER.len())
+    });
     let spelling = Spelling::of(
         [right, left]
             .into_iter()
@@ -272,19 +266,19 @@ type Places = BTreeMap<Vec<String>, BTreeSet<Term>>;
 fn compared(left: &Places, right: &Places) -> Vec<DiffPart> {
     let none = BTreeSet::new();
     let places: BTreeSet<&Vec<String>> = left.keys().chain(right.keys()).collect();
-    let part = |place: &Vec<String>| {
-        let (left, right) = (
-            left.get(place).unwrap_or(&none),
-            right.get(place).unwrap_or(&none),
-        );
-        let (removed, added) = (left - right, right - left);
-        (left != right).then(|| DiffPart {
-            place: place.clone(),
-            removed,
-            added,
-        })
-    };
-    places.into_iter().filter_map(part).collect()
+    let mut parts = Vec::new();
+    for place in places {
+        let of_left = left.get(place).unwrap_or(&none);
+        let of_right = right.get(place).unwrap_or(&none);
+        if of_left != of_right {
+            parts.push(DiffPart {
+                place: place.clone(),
+                removed: of_left - of_right,
+                added: of_right - of_left,
+            });
+        }
+    }
+    parts
 }
 
 /// Returns every place of a canonical object with its values. The object could be rebuilt from the
@@ -375,22 +369,31 @@ impl Spelling {
     }
 
     fn restore(&self, part: &mut DiffPart) {
-        let word = |word: &String| self.0.get(word).unwrap_or(word).clone();
         match part.place.first().map(String::as_str) {
             Some("Condition") => part
                 .place
                 .iter_mut()
                 .skip(1)
-                .for_each(|name| *name = word(name)),
+                .for_each(|name| *name = self.word(name)),
             Some("Action" | "NotAction") => {
-                let term = |term: &Term| match term {
-                    Term::Text(text) => Term::Text(word(text)),
-                    Term::Json(json) => Term::Json(json.clone()),
-                };
-                part.removed = part.removed.iter().map(term).collect();
-                part.added = part.added.iter().map(term).collect();
+                part.removed = self.terms(&part.removed);
+                part.added = self.terms(&part.added);
             }
             _ => {}
         }
+    }
+
+    fn terms(&self, canonical: &BTreeSet<Term>) -> BTreeSet<Term> {
+        canonical
+            .iter()
+            .map(|term| match term {
+                Term::Text(text) => Term::Text(self.word(text)),
+                Term::Json(json) => Term::Json(json.clone()),
+            })
+            .collect()
+    }
+
+    fn word(&self, canonical: &String) -> String {
+        self.0.get(canonical).unwrap_or(canonical).clone()
     }
 }

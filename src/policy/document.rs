@@ -100,22 +100,23 @@ impl Document {
             );
             return Err(ParseError::whole(problem));
         }
-        let mut fields = match text.trim_start().starts_with('%') {
-            true => parse::read(&parse::percent_decoded(text)?)?,
-            false => parse::read(text)?,
+        let mut fields = if text.trim_start().starts_with('%') {
+            parse::read(&parse::percent_decoded(text)?)?
+        } else {
+            parse::read(text)?
         };
-        let statements = match fields.remove("Statement") {
+        let list = match fields.remove("Statement") {
             Some(Value::Array(list)) => list,
             one => Vec::from_iter(one),
         };
-        let statements = statements.into_iter().map(|statement| match statement {
-            Value::Object(keys) => Ok(Statement(keys)),
-            _ => Err(ParseError::whole("every statement must be a JSON object")),
-        });
-        Ok(Self {
-            statements: statements.collect::<Result<_, _>>()?,
-            fields,
-        })
+        let statements = list
+            .into_iter()
+            .map(|statement| match statement {
+                Value::Object(keys) => Ok(Statement(keys)),
+                _ => Err(ParseError::whole("every statement must be a JSON object")),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { statements, fields })
     }
 
     /// Parses a document from bytes that should be UTF-8.
@@ -249,12 +250,13 @@ impl Statement {
 
     /// Returns whether the statement names only AWS principals (accounts, roles, users, or `*`).
     pub fn is_for_aws_principals_alone(&self) -> bool {
-        let only_key = |names: &Value| {
-            names
-                .as_object()
-                .is_none_or(|names| names.keys().all(|key| key == "AWS"))
+        let Some(names) = self.0.get("Principal") else {
+            return false;
         };
-        self.0.get("Principal").is_some_and(only_key) && !self.0.contains_key("NotPrincipal")
+        let only_aws = names
+            .as_object()
+            .is_none_or(|kinds| kinds.keys().all(|kind| kind == "AWS"));
+        only_aws && !self.0.contains_key("NotPrincipal")
     }
 
     /// Returns the statement's ID, if it has one.

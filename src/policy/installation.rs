@@ -101,7 +101,7 @@ mod tests {
     use rstest::rstest;
 
     #[test]
-    fn an_installation_knows_its_own_statements_and_no_one_elses() {
+    fn installation_owns_only_its_own_statements() {
         let mine = Installation::of_cluster("a");
         let theirs = Installation::of_cluster("b");
         let statement = Statement::allow(["ecr:PutImage"]).sid(mine.sid("group"));
@@ -116,7 +116,7 @@ mod tests {
     #[case("RegistryGrants0123456789ab")]
     #[case("RegistryGrants0123456789abDEADBEEF")]
     #[case("RegistryGrants0123456789ab012345678")]
-    fn a_sid_that_only_looks_like_ours_is_foreign(#[case] sid: &str) {
+    fn sid_similar_to_ours_is_foreign(#[case] sid: &str) {
         let mine: Installation = "0123456789ab".parse().unwrap();
         assert!(!mine.owns(&Statement::allow(["ecr:PutImage"]).sid(sid)));
     }

@@ -238,10 +238,7 @@ fn numbers_survive(text: &str) -> Result<(), ParseError> {
         let length = match byte {
             b'"' => string_length(&bytes[at..]),
             b'-' | b'0'..=b'9' => {
-                let more =
-                    |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
-                let number =
-                    &text[at..at + bytes[at..].iter().take_while(|byte| more(byte)).count()];
+                let number = &text[at..at + number_length(&bytes[at..])];
                 if !survives(number) {
                     let problem = format!(
                         "the number {} could not be written again exactly",
@@ -256,6 +253,14 @@ fn numbers_survive(text: &str) -> Result<(), ParseError> {
         at += length;
     }
     Ok(())
+}
+
+/// Returns the length of the number that begins here.
+fn number_length(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
+        .count()
 }
 
 /// Returns the length of the JSON string that begins here, including its quotes.

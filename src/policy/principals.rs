@@ -52,6 +52,12 @@ impl PrincipalSetKind {
         }
     }
 
+    /// Returns the values of that condition in a statement.
+    fn values_in(self, statement: &Statement) -> Option<&Value> {
+        let (operator, key) = self.condition()?;
+        statement.condition(operator, key)
+    }
+
     /// Returns the kind's part of the text that a Sid is derived from.
     pub(super) fn shape(self) -> String {
         self.condition()
@@ -135,17 +141,20 @@ impl PrincipalSet {
     /// further ones. If a root accompanies ARNs, each ARN must belong to one of the set's own
     /// roots: a statement that we did not write may have `*` or another account's root there.
     pub(super) fn can_join(&self, others: &Self) -> bool {
-        let has_its_root = |arn: &String, of: &Self| {
-            Arn::root_of(arn).is_some_and(|root| of.principals.contains(&root))
-        };
-        let is_exact = |of: &Self| {
-            of.kind != PrincipalSetKind::NamedLike
-                || of.among.iter().all(|arn| has_its_root(arn, of))
-        };
         self.kind == others.kind
             && self.except == others.except
-            && is_exact(self)
-            && is_exact(others)
+            && self.is_exact()
+            && others.is_exact()
+    }
+
+    fn is_exact(&self) -> bool {
+        self.kind != PrincipalSetKind::NamedLike
+            || self.among.iter().all(|arn| self.has_root_of(arn))
+    }
+
+    /// Returns whether the set names the root of the principal's account.
+    pub(super) fn has_root_of(&self, principal: &str) -> bool {
+        Arn::root_of(principal).is_some_and(|root| self.principals.contains(&root))
     }
 
     /// Adds other callers of the same kind. Callers of another kind are ignored.
@@ -161,16 +170,6 @@ impl PrincipalSet {
     /// Reads the callers of a statement that [`Statement::to`] created; returns `None` for any
     /// other.
     pub fn of(statement: &Statement) -> Option<Self> {
-        let texts = |value: &Value| -> Option<BTreeSet<String>> {
-            match value {
-                Value::String(text) => Some([text.clone()].into()),
-                Value::Array(list) => list
-                    .iter()
-                    .map(|text| text.as_str().map(String::from))
-                    .collect(),
-                _ => None,
-            }
-        };
         let principal = statement.0.get("Principal")?;
         let service = principal.get("Service");
         let principals = texts(
@@ -184,15 +183,14 @@ impl PrincipalSet {
             PrincipalSetKind::InUnit,
             PrincipalSetKind::ServiceFor,
         ];
-        let values = |kind: PrincipalSetKind| {
-            kind.condition()
-                .and_then(|(operator, key)| statement.condition(operator, key))
-        };
         let kind = kinds
             .into_iter()
-            .find(|kind| values(*kind).is_some())
+            .find(|kind| kind.values_in(statement).is_some())
             .unwrap_or(PrincipalSetKind::Named);
-        let among = values(kind).map_or(Some(BTreeSet::new()), texts)?;
+        let among = match kind.values_in(statement) {
+            Some(values) => texts(values)?,
+            None => BTreeSet::new(),
+        };
         let except = statement
             .condition("StringNotEquals", "aws:PrincipalAccount")
             .and_then(Value::as_str);
@@ -204,50 +202,45 @@ impl PrincipalSet {
         };
         // Any further restriction in the statement would be lost.
         let bare = Statement::allow([""; 0]).to(&callers);
-        let same = |key: &str| {
-            Statement(only(statement, key)).meaning() == Statement(only(&bare, key)).meaning()
-        };
-        (same("Principal") && same("Condition")).then_some(callers)
+        ["Principal", "Condition"]
+            .into_iter()
+            .all(|key| only(statement, key).meaning() == only(&bare, key).meaning())
+            .then_some(callers)
     }
 
     /// Splits the callers into single ones. Each has one principal and, if there is a condition,
     /// one of its values.
     pub fn each(&self) -> Vec<Self> {
-        let Self {
-            kind,
-            principals,
-            among,
-            except,
-        } = self;
-        let one = |principal: &String, value: Option<&String>| Self {
-            kind: *kind,
-            principals: [principal.clone()].into(),
-            among: value.cloned().into_iter().collect(),
-            except: except.clone(),
-        };
         let mut singles = Vec::new();
-        for principal in principals {
-            match kind {
-                PrincipalSetKind::Named => singles.push(one(principal, None)),
+        for principal in &self.principals {
+            match self.kind {
+                PrincipalSetKind::Named => singles.push(self.single(principal, None)),
                 // Each ARN belongs to the root of its own account.
-                PrincipalSetKind::NamedLike => {
-                    let of_account =
-                        |arn: &&String| Arn::root_of(arn).is_none_or(|root| root == *principal);
-                    singles.extend(
-                        among
-                            .iter()
-                            .filter(of_account)
-                            .map(|arn| one(principal, Some(arn))),
-                    );
-                }
+                PrincipalSetKind::NamedLike => singles.extend(
+                    self.among
+                        .iter()
+                        .filter(|arn| Arn::root_of(arn).is_none_or(|root| root == *principal))
+                        .map(|arn| self.single(principal, Some(arn))),
+                ),
                 PrincipalSetKind::InOrganization
                 | PrincipalSetKind::InUnit
-                | PrincipalSetKind::ServiceFor => {
-                    singles.extend(among.iter().map(|value| one(principal, Some(value))));
-                }
+                | PrincipalSetKind::ServiceFor => singles.extend(
+                    self.among
+                        .iter()
+                        .map(|value| self.single(principal, Some(value))),
+                ),
             }
         }
         singles
+    }
+
+    fn single(&self, principal: &str, value: Option<&String>) -> Self {
+        Self {
+            kind: self.kind,
+            principals: [principal.to_owned()].into(),
+            among: value.cloned().into_iter().collect(),
+            except: self.except.clone(),
+        }
     }
 
     /// Returns whether these callers include the other ones, value by value.
@@ -266,18 +259,19 @@ impl PrincipalSet {
         };
         let value = one.among.first().map(String::as_str).unwrap_or_default();
         let named = self.principals.contains(principal);
-        let like_one = |text: &str| {
-            self.among.contains(text) || self.among.iter().any(|pattern| like(pattern, text))
-        };
-        let root_is_named =
-            || Arn::root_of(principal).is_some_and(|root| self.principals.contains(&root));
         let excepted = self.except.is_none() || self.except == one.except;
         match (self.kind, one.kind) {
-            (PrincipalSetKind::Named, PrincipalSetKind::Named) => named || root_is_named(),
+            (PrincipalSetKind::Named, PrincipalSetKind::Named) => {
+                named || self.has_root_of(principal)
+            }
             (PrincipalSetKind::Named, PrincipalSetKind::NamedLike) => named,
-            (PrincipalSetKind::NamedLike, PrincipalSetKind::NamedLike) => named && like_one(value),
+            (PrincipalSetKind::NamedLike, PrincipalSetKind::NamedLike) => {
+                named && self.is_like(value)
+            }
             (PrincipalSetKind::NamedLike, PrincipalSetKind::Named) => {
-                principal.contains(":role/") && root_is_named() && like_one(principal)
+                principal.contains(":role/")
+                    && self.has_root_of(principal)
+                    && self.is_like(principal)
             }
             (PrincipalSetKind::InOrganization, PrincipalSetKind::InOrganization) => {
                 excepted && self.among.contains(value)
@@ -289,9 +283,9 @@ impl PrincipalSet {
                         .next()
                         .is_some_and(|organization| self.among.contains(organization))
             }
-            (PrincipalSetKind::InUnit, PrincipalSetKind::InUnit) => excepted && like_one(value),
+            (PrincipalSetKind::InUnit, PrincipalSetKind::InUnit) => excepted && self.is_like(value),
             (PrincipalSetKind::ServiceFor, PrincipalSetKind::ServiceFor) => {
-                named && like_one(value)
+                named && self.is_like(value)
             }
             (
                 PrincipalSetKind::Named | PrincipalSetKind::NamedLike,
@@ -318,29 +312,29 @@ impl PrincipalSet {
         }
     }
 
+    /// Returns whether a text matches one of the values of the condition.
+    fn is_like(&self, text: &str) -> bool {
+        self.among.contains(text) || self.among.iter().any(|pattern| like(pattern, text))
+    }
+
     /// Removes the other callers. Returns `None` if none are left.
     pub fn without(&self, others: &Self) -> Option<Self> {
         if self.kind != others.kind || self.except != others.except {
             return Some(self.clone());
         }
-        let Self {
-            kind,
-            principals,
-            among,
-            except,
-        } = self;
-        let (kind, except) = (*kind, except.clone());
-        let left: BTreeSet<String> = among.difference(&others.among).cloned().collect();
-        let principals: BTreeSet<String> = match kind {
-            PrincipalSetKind::Named => principals.difference(&others.principals).cloned().collect(),
+        let left: BTreeSet<String> = &self.among - &others.among;
+        let principals: BTreeSet<String> = match self.kind {
+            PrincipalSetKind::Named => &self.principals - &others.principals,
             // A root stays as long as one of its account's roles does.
-            PrincipalSetKind::NamedLike => {
-                let has_role = |root: &&String| {
+            PrincipalSetKind::NamedLike => self
+                .principals
+                .iter()
+                .filter(|root| {
                     left.iter()
                         .any(|arn| Arn::account_of(arn) == Arn::account_of(root))
-                };
-                principals.iter().filter(has_role).cloned().collect()
-            }
+                })
+                .cloned()
+                .collect(),
             PrincipalSetKind::InOrganization
             | PrincipalSetKind::InUnit
             | PrincipalSetKind::ServiceFor
@@ -350,26 +344,26 @@ impl PrincipalSet {
             }
             PrincipalSetKind::InOrganization
             | PrincipalSetKind::InUnit
-            | PrincipalSetKind::ServiceFor => principals.clone(),
+            | PrincipalSetKind::ServiceFor => self.principals.clone(),
         };
         (!principals.is_empty()).then_some(Self {
-            kind,
+            kind: self.kind,
             principals,
             among: left,
-            except,
+            except: self.except.clone(),
         })
     }
 }
 
 impl fmt::Display for PrincipalSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = if self.among.is_empty() {
+        let shown = if self.among.is_empty() {
             &self.principals
         } else {
             &self.among
         };
         f.write_str(
-            &told
+            &shown
                 .iter()
                 .map(String::as_str)
                 .collect::<Vec<_>>()
@@ -378,14 +372,22 @@ impl fmt::Display for PrincipalSet {
     }
 }
 
-/// Returns a single element of a statement.
-fn only(statement: &Statement, key: &str) -> Map<String, Value> {
-    statement
-        .0
-        .get(key)
-        .map(|value| (key.to_owned(), value.clone()))
-        .into_iter()
-        .collect()
+/// Returns a statement of a single element of this one.
+fn only(statement: &Statement, key: &str) -> Statement {
+    let element = statement.0.get(key);
+    let entry = element.map(|value| (key.to_owned(), value.clone()));
+    Statement(Map::from_iter(entry))
+}
+
+fn texts(value: &Value) -> Option<BTreeSet<String>> {
+    match value {
+        Value::String(text) => Some([text.clone()].into()),
+        Value::Array(list) => list
+            .iter()
+            .map(|text| text.as_str().map(String::from))
+            .collect(),
+        _ => None,
+    }
 }
 
 impl Statement {
@@ -397,7 +399,7 @@ impl Statement {
             among,
             except,
         } = callers;
-        let statement = match kind {
+        let mut statement = match kind {
             PrincipalSetKind::ServiceFor => principals
                 .iter()
                 .fold(self, |statement, service| statement.to_service(service)),
@@ -406,10 +408,9 @@ impl Statement {
             | PrincipalSetKind::InOrganization
             | PrincipalSetKind::InUnit => self.to_principals(principals),
         };
-        let statement = match kind.condition() {
-            Some((operator, key)) => statement.only_if(operator, key, among),
-            None => statement,
-        };
+        if let Some((operator, key)) = kind.condition() {
+            statement = statement.only_if(operator, key, among);
+        }
         except.iter().fold(statement, |statement, account| {
             statement.only_if("StringNotEquals", "aws:PrincipalAccount", [account])
         })
@@ -450,7 +451,7 @@ mod tests {
     #[case("a*b*c", "a-c", false)]
     #[case("aa*a", "aa", false)]
     #[case("node", "node", true)]
-    fn a_star_stands_for_any_characters(
+    fn star_in_pattern_matches_any_characters(
         #[case] pattern: &str,
         #[case] text: &str,
         #[case] fits: bool,
@@ -459,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_let_in_by_being_joined_to_callers_of_another_kind() {
+    fn joining_callers_of_another_kind_changes_nothing() {
         let mut narrowed = PrincipalSet::named_like(
             "arn:aws:iam::2:root".into(),
             ["arn:aws:iam::2:role/ci".into()],

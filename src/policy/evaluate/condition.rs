@@ -24,11 +24,11 @@ pub(super) fn clauses<'a>(
     facts: &RequestContext,
     variables: bool,
 ) -> Result<Vec<Clause<'a>>, String> {
-    let shape = || "Condition is not of the documented shape".to_owned();
+    const SHAPE: &str = "Condition is not of the documented shape";
     let mut clauses = Vec::new();
-    for (operator, keys) in condition.as_object().ok_or_else(shape)? {
-        for (key, values) in keys.as_object().ok_or_else(shape)? {
-            let wanted = texts(values).ok_or_else(shape)?;
+    for (operator, keys) in condition.as_object().ok_or(SHAPE)? {
+        for (key, values) in keys.as_object().ok_or(SHAPE)? {
+            let wanted = texts(values).ok_or(SHAPE)?;
             let holds =
                 holds(operator, key, &wanted, facts, variables).unwrap_or_else(Ternary::unread);
             clauses.push(Clause {
@@ -44,14 +44,17 @@ pub(super) fn clauses<'a>(
 
 /// Returns a condition's values as strings, including booleans and numbers.
 fn texts(values: &Value) -> Option<Vec<String>> {
-    let text = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    };
     match values {
         Value::Array(values) => values.iter().map(text).collect(),
         one => text(one).map(|text| vec![text]),
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -73,41 +76,51 @@ fn holds(
             "{operator:?} is no condition operator that is known here"
         ));
     };
-    let variables = variables.then_some(facts);
-    let read = |text: &String| ConditionValue::read(compares, text, variables);
-    let wanted: Vec<ConditionValue> = wanted.iter().map(read).collect::<Result<_, _>>()?;
+    let context = variables.then_some(facts);
+    let expected: Vec<ConditionValue> = wanted
+        .iter()
+        .map(|text| ConditionValue::read(compares, text, context))
+        .collect::<Result<_, _>>()?;
     let actual: Vec<&str> = match facts.get(key) {
         ContextValue::Unknown => return Ok(Ternary::hangs_on(key)),
         ContextValue::Values(values) => values.iter().map(String::as_str).collect(),
         ContextValue::Absent => Vec::new(),
     };
     if compares == Compares::Presence {
-        let holds = |wanted: &ConditionValue| matches!(wanted, ConditionValue::Presence(absent) if *absent == actual.is_empty());
-        return Ok(Ternary::of(wanted.iter().any(holds)));
+        return Ok(Ternary::of(expected.iter().any(|expected| {
+            matches!(expected, ConditionValue::Presence(absent) if *absent == actual.is_empty())
+        })));
     }
-    let fits = |actual: &&str| {
-        let any = Ternary::any(wanted.iter().map(|wanted| wanted.fits(actual)));
-        if negated { any.not() } else { any }
-    };
+    if actual.is_empty() && if_exists {
+        return Ok(Ternary::Yes);
+    }
+    let fits: Vec<Ternary> = actual
+        .iter()
+        .map(|actual| fits_any(&expected, negated, actual))
+        .collect();
     // For a set operator, a key that has only empty values counts as absent.
     let nothing = actual.iter().all(|value| value.is_empty());
     Ok(match set {
-        _ if actual.is_empty() && if_exists => Ternary::Yes,
         Some(Set::AllValues) if nothing => Ternary::Yes,
         Some(Set::AnyValue) if nothing => Ternary::No,
-        Some(Set::AllValues) => Ternary::all(actual.iter().map(fits)),
-        Some(Set::AnyValue) => Ternary::any(actual.iter().map(fits)),
+        Some(Set::AllValues) => Ternary::all(fits),
+        Some(Set::AnyValue) => Ternary::any(fits),
         None if actual.is_empty() => Ternary::of(negated),
-        None => match (
-            Ternary::all(actual.iter().map(fits)),
-            Ternary::any(actual.iter().map(fits)),
-        ) {
-            (all, any) if all == any => all,
-            _ => {
+        None => {
+            let all = Ternary::all(fits.clone());
+            if all != Ternary::any(fits) {
                 return Err(format!(
                     "{key} has several values, and {operator} does not say which of them it means"
                 ));
             }
-        },
+            all
+        }
     })
+}
+
+/// Returns whether a value of the request matches one of a condition's values, or none of them if
+/// the operator is negated.
+fn fits_any(expected: &[ConditionValue], negated: bool, actual: &str) -> Ternary {
+    let any = Ternary::any(expected.iter().map(|expected| expected.fits(actual)));
+    if negated { any.not() } else { any }
 }

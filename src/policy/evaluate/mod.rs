@@ -122,14 +122,10 @@ pub fn evaluate(request: &Request, policies: &Policies) -> Verdict {
         ),
     };
     let on_identity = policies.identity.iter().chain(&policies.boundary);
-    let denied = weigh(on_identity, Side::Identity, Effect::Deny, &question).any();
-    let denied = denied.or(weigh(
-        policies.resource.iter(),
-        Side::Resource,
-        Effect::Deny,
-        &question,
-    )
-    .any());
+    let on_resource = policies.resource.iter();
+    let denied = weigh(on_identity, Side::Identity, Effect::Deny, &question)
+        .any()
+        .or(weigh(on_resource, Side::Resource, Effect::Deny, &question).any());
     match granted(&question, &sides).and(denied.not()) {
         Ternary::Yes => Verdict::Allowed,
         Ternary::Open(Open { keys, unread }) if unread.is_empty() => Verdict::Depends(keys),
@@ -250,61 +246,83 @@ fn links(question: &Question, sides: &Sides, policies: &Policies) -> Vec<Link> {
         boundary,
         resource,
     } = policies;
-    let identity_rules = || all_rules(identity, Side::Identity);
-    let boundary_rules = || all_rules(boundary, Side::Identity);
-    let resource_rules = || all_rules(resource, Side::Resource);
-    let denying = identity_rules()
-        .chain(boundary_rules())
-        .chain(resource_rules());
-    let denying = denying.filter(|rule| rule.applies(Effect::Deny, question).any() == Ternary::Yes);
+    let denying = all_rules(identity, Side::Identity)
+        .chain(all_rules(boundary, Side::Identity))
+        .chain(all_rules(resource, Side::Resource))
+        .filter(|rule| rule.applies(Effect::Deny, question).any() == Ternary::Yes);
     let mut links: Vec<Link> = denying
         .map(|rule| Link::ExplicitDeny {
             policy: rule.policy.to_owned(),
             statement: rule.label,
         })
         .collect();
-    if !granted(question, sides).is_no() {
-        return links;
+    if granted(question, sides).is_no() {
+        links.extend(missing_allows(question, sides, policies));
     }
-    let no_identity = || Link::NoIdentityAllow {
-        near: near_misses(identity_rules(), question),
-    };
-    let no_boundary = || Link::NoBoundaryAllow {
-        near: near_misses(boundary_rules(), question),
-    };
-    let no_resource = || Link::NoResourceAllow {
-        near: near_misses(resource_rules(), question),
-    };
+    links
+}
+
+/// Returns the allows that are missing, where the existing ones are not sufficient.
+fn missing_allows(question: &Question, sides: &Sides, policies: &Policies) -> Vec<Link> {
     let root = question.request.principal.kind == PrincipalKind::Root;
     let lacks_identity = !root && sides.identity.is_no();
     let lacks_boundary = !root && sides.boundary.is_no();
     let lacks_resource = sides.resource.any().is_no();
+    let mut links = Vec::new();
     match Standing::of(question.request) {
-        Standing::Service => links.push(no_resource()),
+        Standing::Service => links.push(policies.no_resource_allow(question)),
         Standing::Foreign => {
-            links.extend(lacks_identity.then(no_identity));
-            links.extend(lacks_boundary.then(no_boundary));
-            links.extend(lacks_resource.then(no_resource));
+            if lacks_identity {
+                links.push(policies.no_identity_allow(question));
+            }
+            if lacks_boundary {
+                links.push(policies.no_boundary_allow(question));
+            }
+            if lacks_resource {
+                links.push(policies.no_resource_allow(question));
+            }
         }
         Standing::Own | Standing::OwnTrust if !sides.resource.itself.is_no() => {
-            links.push(no_boundary())
+            links.push(policies.no_boundary_allow(question));
         }
-        Standing::Own => {
-            links.extend(lacks_identity.then(no_identity));
-            links.extend(lacks_boundary.then(no_boundary));
-            let nearly = no_resource();
-            links.extend(
-                matches!(&nearly, Link::NoResourceAllow { near } if !near.is_empty())
-                    .then_some(nearly),
-            );
-        }
-        Standing::OwnTrust if lacks_resource => links.push(no_resource()),
-        Standing::OwnTrust => {
-            links.extend(lacks_identity.then(no_identity));
-            links.extend(lacks_boundary.then(no_boundary));
+        Standing::OwnTrust if lacks_resource => links.push(policies.no_resource_allow(question)),
+        standing @ (Standing::Own | Standing::OwnTrust) => {
+            if lacks_identity {
+                links.push(policies.no_identity_allow(question));
+            }
+            if lacks_boundary {
+                links.push(policies.no_boundary_allow(question));
+            }
+            // One allow is sufficient here, so this one is reported only if it nearly exists.
+            if standing == Standing::Own {
+                let near = near_misses(all_rules(&policies.resource, Side::Resource), question);
+                if !near.is_empty() {
+                    links.push(Link::NoResourceAllow { near });
+                }
+            }
         }
     }
     links
+}
+
+impl Policies {
+    fn no_identity_allow(&self, question: &Question) -> Link {
+        Link::NoIdentityAllow {
+            near: near_misses(all_rules(&self.identity, Side::Identity), question),
+        }
+    }
+
+    fn no_boundary_allow(&self, question: &Question) -> Link {
+        Link::NoBoundaryAllow {
+            near: near_misses(all_rules(&self.boundary, Side::Identity), question),
+        }
+    }
+
+    fn no_resource_allow(&self, question: &Question) -> Link {
+        Link::NoResourceAllow {
+            near: near_misses(all_rules(&self.resource, Side::Resource), question),
+        }
+    }
 }
 
 fn all_rules<'a>(

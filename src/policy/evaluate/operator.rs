@@ -39,6 +39,21 @@ pub(super) enum Compares {
     Presence,
 }
 
+impl Compares {
+    /// Returns what a value must be, for an error about one that is not.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Ternary | Self::Presence => "boolean",
+            Self::Numbers(_) => "number",
+            Self::Dates(_) => "date",
+            Self::Address => "IP address or range",
+            Self::Text | Self::TextIgnoringCase | Self::Likeness | Self::Binary | Self::Arn => {
+                "text"
+            }
+        }
+    }
+}
+
 /// The required relation of the request's value to the policy's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -133,35 +148,30 @@ impl ConditionValue {
         text: &str,
         variables: Option<&RequestContext>,
     ) -> Result<Self, String> {
-        let wrong = |what: &str| format!("{text:?} is no {what}");
-        let pattern = |wildcards| Pattern::read(text, wildcards, variables);
+        Self::parse(compares, text, variables)
+            .ok_or_else(|| format!("{text:?} is no {}", compares.kind()))
+    }
+
+    fn parse(compares: Compares, text: &str, variables: Option<&RequestContext>) -> Option<Self> {
         match compares {
-            Compares::Text => Ok(Self::Text(pattern(false))),
-            Compares::TextIgnoringCase => Ok(Self::TextIgnoringCase(pattern(false).lowercase())),
-            Compares::Likeness => Ok(Self::Text(pattern(true))),
+            Compares::Text => Some(Self::Text(Pattern::read(text, false, variables))),
+            Compares::TextIgnoringCase => Some(Self::ignoring_case(text, variables)),
+            Compares::Likeness => Some(Self::Text(Pattern::read(text, true, variables))),
             Compares::Ternary if variables.is_some() && text.contains("${") => {
-                Ok(Self::TextIgnoringCase(pattern(false).lowercase()))
+                Some(Self::ignoring_case(text, variables))
             }
-            Compares::Ternary => match truth(text) {
-                Some(_) => Ok(Self::TextIgnoringCase(pattern(false).lowercase())),
-                None => Err(wrong("boolean")),
-            },
-            Compares::Numbers(order) => match decimal(text) {
-                Some(_) => Ok(Self::Number(order, text.into())),
-                None => Err(wrong("number")),
-            },
-            Compares::Dates(order) => date(text)
-                .map(|date| Self::Date(order, date))
-                .ok_or_else(|| wrong("date")),
-            Compares::Binary => Ok(Self::Binary(text.into())),
-            Compares::Address => Network::read(text)
-                .map(Self::Address)
-                .ok_or_else(|| wrong("IP address or range")),
-            Compares::Arn => Ok(Self::Arn(pattern(true))),
-            Compares::Presence => truth(text)
-                .map(Self::Presence)
-                .ok_or_else(|| wrong("boolean")),
+            Compares::Ternary => truth(text).map(|_| Self::ignoring_case(text, variables)),
+            Compares::Numbers(order) => decimal(text).map(|_| Self::Number(order, text.into())),
+            Compares::Dates(order) => date(text).map(|date| Self::Date(order, date)),
+            Compares::Binary => Some(Self::Binary(text.into())),
+            Compares::Address => Network::read(text).map(Self::Address),
+            Compares::Arn => Some(Self::Arn(Pattern::read(text, true, variables))),
+            Compares::Presence => truth(text).map(Self::Presence),
         }
+    }
+
+    fn ignoring_case(text: &str, variables: Option<&RequestContext>) -> Self {
+        Self::TextIgnoringCase(Pattern::read(text, false, variables).lowercase())
     }
 
     /// Returns whether a value of the request matches.

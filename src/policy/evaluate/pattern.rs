@@ -112,11 +112,14 @@ impl Pattern {
 
     /// Returns the pattern in lower case.
     pub(super) fn lowercase(mut self) -> Self {
-        let small = |token: Token| match token {
-            Token::Char(c) => c.to_lowercase().map(Token::Char).collect(),
-            other => vec![other],
-        };
-        self.tokens = self.tokens.into_iter().flat_map(small).collect();
+        self.tokens = self
+            .tokens
+            .into_iter()
+            .flat_map(|token| match token {
+                Token::Char(c) => c.to_lowercase().map(Token::Char).collect(),
+                other => vec![other],
+            })
+            .collect();
         self
     }
 
@@ -148,16 +151,22 @@ impl Pattern {
         if wanted.len() < 6 {
             return None;
         }
-        let like = |(wanted, actual): (&&[Token], &&str)| Self::like(wanted, actual, Reach::Text);
-        Some(self.answer(actual.len() == 6 && wanted.iter().zip(&actual).all(like)))
+        let like = actual.len() == 6
+            && wanted
+                .iter()
+                .zip(&actual)
+                .all(|(wanted, actual)| Self::like(wanted, actual, Reach::Text));
+        Some(self.answer(like))
     }
 
     /// Returns the answer for a match in which unknown variables may have any value.
     fn answer(&self, like: bool) -> Ternary {
-        match like && !self.never {
-            false => Ternary::No,
-            true if self.hangs_on == Open::default() => Ternary::Yes,
-            true => Ternary::Open(self.hangs_on.clone()),
+        if !like || self.never {
+            Ternary::No
+        } else if self.hangs_on == Open::default() {
+            Ternary::Yes
+        } else {
+            Ternary::Open(self.hangs_on.clone())
         }
     }
 

@@ -44,6 +44,29 @@ impl Names {
         alike: Vec::new(),
     };
 
+    /// Creates names of the principal itself.
+    pub(super) fn itself(itself: Ternary) -> Self {
+        Self {
+            itself,
+            ..Self::NOBODY
+        }
+    }
+
+    /// Creates names of everyone.
+    pub(super) fn everybody(everybody: Ternary) -> Self {
+        Self {
+            everybody,
+            ..Self::NOBODY
+        }
+    }
+
+    fn alike(alike: Alike) -> Self {
+        Self {
+            alike: vec![alike],
+            ..Self::NOBODY
+        }
+    }
+
     /// Returns whether the principal is named in any of these ways.
     pub(super) fn any(&self) -> Ternary {
         Ternary::any(
@@ -75,24 +98,19 @@ impl Names {
 /// # Errors
 /// When the element does not have the documented shape.
 pub(super) fn names(element: &Value, principal: &Principal) -> Result<Names, String> {
-    let everybody = Names {
-        everybody: Ternary::Yes,
-        ..Names::NOBODY
-    };
+    const SHAPE: &str = "Principal is not of the documented shape";
     if element == "*" {
-        return Ok(everybody);
+        return Ok(Names::everybody(Ternary::Yes));
     }
-    let shape = || "Principal is not of the documented shape".to_owned();
     let mut found = Names::NOBODY;
-    for (kind, texts) in element.as_object().ok_or_else(shape)? {
-        for text in strings(texts).ok_or_else(shape)? {
+    for (kind, texts) in element.as_object().ok_or(SHAPE)? {
+        for text in strings(texts).ok_or(SHAPE)? {
             found = found.join(match (kind.as_str(), principal.kind) {
-                ("AWS", _) if text == "*" => everybody.clone(),
+                ("AWS", _) if text == "*" => Names::everybody(Ternary::Yes),
                 ("AWS", _) => aws(text, principal),
-                ("Service", PrincipalKind::Service) => Names {
-                    itself: Ternary::of(text == principal.arn),
-                    ..Names::NOBODY
-                },
+                ("Service", PrincipalKind::Service) => {
+                    Names::itself(Ternary::of(text == principal.arn))
+                }
                 ("Service" | "Federated" | "CanonicalUser", _) => Names::NOBODY,
                 (other, _) => {
                     return Err(format!(
@@ -125,65 +143,64 @@ fn aws(text: &str, principal: &Principal) -> Names {
     else {
         return Names::NOBODY;
     };
-    let nobody = Names::NOBODY;
-    let prefix = match kind {
-        PrincipalKind::Role => "AROA",
-        PrincipalKind::User => "AIDA",
-        PrincipalKind::Root => "",
-        PrincipalKind::Service => return nobody,
+    let is_unique_id = match kind {
+        PrincipalKind::Role => text.starts_with("AROA"),
+        PrincipalKind::User => text.starts_with("AIDA"),
+        PrincipalKind::Root => false,
+        PrincipalKind::Service => return Names::NOBODY,
     };
-    if !prefix.is_empty() && text.starts_with(prefix) {
-        return match unique_id {
-            Some(id) if id == text => Names {
-                itself: Ternary::Yes,
-                ..nobody
-            },
-            Some(_) => Names {
-                alike: vec![Alike::Stale(text.into())],
-                ..nobody
-            },
-            None => Names {
-                itself: Ternary::hangs_on(UNIQUE_ID),
-                ..nobody
-            },
-        };
+    if is_unique_id {
+        return by_unique_id(text, unique_id.as_deref());
     }
     if text == arn {
-        return Names {
-            itself: Ternary::Yes,
-            ..nobody
-        };
+        return Names::itself(Ternary::Yes);
     }
     if text == account {
         return of_account(*kind);
     }
-    let Some(named) = Arn::parse_leniently(text) else {
-        return nobody;
-    };
-    if named.account != account || Some(named.partition) != principal.partition() {
-        return nobody;
+    match Arn::parse_leniently(text) {
+        Some(named)
+            if named.account == account && Some(named.partition) == principal.partition() =>
+        {
+            by_arn(text, named, principal)
+        }
+        _ => Names::NOBODY,
     }
-    match (named.service, named.resource.split_once('/'), kind) {
-        ("iam", None, kind) if named.resource == "root" => of_account(*kind),
+}
+
+/// Returns the ways in which a unique ID names a principal of its kind.
+fn by_unique_id(text: &str, own: Option<&str>) -> Names {
+    match own {
+        Some(id) if id == text => Names::itself(Ternary::Yes),
+        Some(_) => Names::alike(Alike::Stale(text.into())),
+        None => Names::itself(Ternary::hangs_on(UNIQUE_ID)),
+    }
+}
+
+/// Returns the ways in which an ARN of the principal's account names it.
+fn by_arn(text: &str, named: Arn, principal: &Principal) -> Names {
+    match (
+        named.service,
+        named.resource.split_once('/'),
+        principal.kind,
+    ) {
+        ("iam", None, kind) if named.resource == "root" => of_account(kind),
         ("sts", Some(("assumed-role", session)), PrincipalKind::Role) => {
             match session.split_once('/') {
                 Some((role, _)) if role == principal.name() => Names {
                     session: Ternary::hangs_on(SESSION),
-                    ..nobody
+                    ..Names::NOBODY
                 },
-                _ => nobody,
+                _ => Names::NOBODY,
             }
         }
         ("iam", Some(("role", path)), PrincipalKind::Role)
         | ("iam", Some(("user", path)), PrincipalKind::User)
             if path.rsplit('/').next() == Some(principal.name()) =>
         {
-            Names {
-                alike: vec![Alike::OtherPath(text.into())],
-                ..nobody
-            }
+            Names::alike(Alike::OtherPath(text.into()))
         }
-        _ => nobody,
+        _ => Names::NOBODY,
     }
 }
 
@@ -191,10 +208,7 @@ fn aws(text: &str, principal: &Principal) -> Names {
 /// principal of the account by its account.
 fn of_account(kind: PrincipalKind) -> Names {
     match kind {
-        PrincipalKind::Root => Names {
-            itself: Ternary::Yes,
-            ..Names::NOBODY
-        },
+        PrincipalKind::Root => Names::itself(Ternary::Yes),
         PrincipalKind::Role | PrincipalKind::User | PrincipalKind::Service => Names {
             account: Ternary::Yes,
             ..Names::NOBODY
@@ -233,15 +247,15 @@ pub(super) fn is_not_among(
         PrincipalKind::User => account.clone(),
         PrincipalKind::Role => account.clone().and(session.clone()),
     };
-    let listed = itself.or(session.clone());
-    let uncertain = |why: &str| Ternary::unread(format!("NotPrincipal {why}"));
-    let listed = match deny {
-        true => listed.clone().and(complete.clone().or(uncertain(
-            "lists a principal without its account or session",
-        ))),
-        false => {
-            listed.or(account.and(uncertain("with Allow lists an account, not the principal")))
-        }
+    let named = itself.or(session);
+    let listed = if deny {
+        named.and(complete.or(Ternary::unread(
+            "NotPrincipal lists a principal without its account or session",
+        )))
+    } else {
+        named.or(account.and(Ternary::unread(
+            "NotPrincipal with Allow lists an account, not the principal",
+        )))
     };
     Ok(listed.or(everybody).not())
 }

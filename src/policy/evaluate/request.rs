@@ -161,18 +161,18 @@ impl Request {
             context,
             ..
         } = self;
-        let one = |value: &str| [value.to_owned()];
-        let known = RequestContext::default().with("aws:ResourceAccount", one(resource_account));
-        let known = match principal.kind {
-            PrincipalKind::Service => known
+        let base =
+            RequestContext::default().with("aws:ResourceAccount", [resource_account.as_str()]);
+        let common = match principal.kind {
+            PrincipalKind::Service => base
                 .with("aws:PrincipalIsAWSService", ["true"])
-                .with("aws:PrincipalServiceName", one(&principal.arn))
+                .with("aws:PrincipalServiceName", [principal.arn.as_str()])
                 .without("aws:PrincipalArn")
                 .without("aws:PrincipalAccount")
                 .without("aws:PrincipalOrgID")
                 .without("aws:username"),
-            PrincipalKind::Role | PrincipalKind::User | PrincipalKind::Root => known
-                .with("aws:PrincipalArn", one(&principal.arn))
+            PrincipalKind::Role | PrincipalKind::User | PrincipalKind::Root => base
+                .with("aws:PrincipalArn", [principal.arn.as_str()])
                 .with("aws:PrincipalAccount", principal.account.clone())
                 .with("aws:PrincipalIsAWSService", ["false"])
                 .without("aws:PrincipalServiceName")
@@ -183,20 +183,20 @@ impl Request {
                 .without("aws:SourceOrgPaths"),
         };
         let mut known = match (principal.kind, &principal.unique_id) {
-            (PrincipalKind::Role, _) => known
+            (PrincipalKind::Role, _) => common
                 .with("aws:PrincipalType", ["AssumedRole"])
                 .without("aws:username"),
             (PrincipalKind::User, id) => {
-                let known = known
+                let user = common
                     .with("aws:PrincipalType", ["User"])
-                    .with("aws:username", one(principal.name()));
+                    .with("aws:username", [principal.name()]);
                 id.iter()
-                    .fold(known, |known, id| known.with("aws:userid", one(id)))
+                    .fold(user, |user, id| user.with("aws:userid", [id.as_str()]))
             }
-            (PrincipalKind::Root, _) => known
+            (PrincipalKind::Root, _) => common
                 .with("aws:PrincipalType", ["Account"])
                 .without("aws:username"),
-            (PrincipalKind::Service, _) => known,
+            (PrincipalKind::Service, _) => common,
         };
         known.closed = context.closed;
         known.keys.extend(

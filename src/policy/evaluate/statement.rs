@@ -130,12 +130,13 @@ impl<'a> Rule<'a> {
             account,
             alike,
         } = names;
-        let with = |truth: Ternary| truth.located(|why| self.place(why)).and(rest.clone());
+        let [itself, session, everybody, account] = [itself, session, everybody, account]
+            .map(|truth| truth.located(|why| self.place(why)).and(rest.clone()));
         Names {
-            itself: with(itself),
-            session: with(session),
-            everybody: with(everybody),
-            account: with(account),
+            itself,
+            session,
+            everybody,
+            account,
             alike,
         }
     }
@@ -167,15 +168,18 @@ impl<'a> Rule<'a> {
         if let Some(why) = self.around {
             return Ternary::unread(why);
         }
-        let known = |key: &str| match key {
+        match self.statement.0.keys().find(|key| !self.knows(key)) {
+            Some(key) => Ternary::unread(format!("the element {key:?} is not known here")),
+            None => Ternary::Yes,
+        }
+    }
+
+    fn knows(&self, element: &str) -> bool {
+        match element {
             "Sid" | "Effect" | "Action" | "NotAction" | "Resource" | "NotResource"
             | "Condition" => true,
             "Principal" | "NotPrincipal" => self.side == Side::Resource,
             _ => false,
-        };
-        match self.statement.0.keys().find(|key| !known(key)) {
-            Some(key) => Ternary::unread(format!("the element {key:?} is not known here")),
-            None => Ternary::Yes,
         }
     }
 
@@ -203,50 +207,45 @@ impl<'a> Rule<'a> {
 
     fn action(&self, question: &Question) -> Ternary {
         let asked = question.request.action.to_ascii_lowercase();
-        let matches = |text: &str| {
+        self.element_or_not("Action", |text| {
             Pattern::read(&text.to_ascii_lowercase(), true, None).matches(&asked, Reach::Text)
-        };
-        self.element_or_not("Action", matches)
-            .unwrap_or_else(|| Ternary::unread("it has no Action"))
+        })
+        .unwrap_or_else(|| Ternary::unread("it has no Action"))
     }
 
     /// Evaluates the resource. The policy of a repository or a role need not name its own resource;
     /// other policies must name the resource.
     fn resource(&self, question: &Question) -> Ternary {
-        let asked = question.request.resource.as_str();
-        let matches = |text: &str| {
-            let pattern = Pattern::read(text, true, self.variables.then_some(&question.facts));
-            // It is documented for conditions that a variable without a value matches nothing, but
-            // not for `NotResource`.
-            if self.element("NotResource").is_some() && pattern.would_match(asked, Reach::Segments)
-            {
-                return Ternary::unread("NotResource has a variable without a value");
-            }
-            let early = text.starts_with("arn:")
-                && pattern.variable_after().is_some_and(|colons| colons < 5);
-            let sure = if early {
-                Ternary::unread("a variable stands before an ARN's fifth colon")
-            } else {
-                Ternary::Yes
-            };
-            let whole = pattern.matches(asked, Reach::Segments).and(sure);
-            if whole.is_no() && text.starts_with("arn:") && text.matches(':').count() < 5 {
-                let longer = Pattern::read(
-                    &format!("{text}:*"),
-                    true,
-                    self.variables.then_some(&question.facts),
-                );
-                return longer
-                    .matches(asked, Reach::Segments)
-                    .and(Ternary::unread("Resource is no full ARN"));
-            }
-            whole
-        };
-        self.element_or_not("Resource", matches)
+        self.element_or_not("Resource", |text| self.matches_resource(text, question))
             .unwrap_or_else(|| match self.side {
                 Side::Identity => Ternary::unread("it has no Resource"),
                 Side::Resource => Ternary::Yes,
             })
+    }
+
+    fn matches_resource(&self, text: &str, question: &Question) -> Ternary {
+        let asked = question.request.resource.as_str();
+        let variables = self.variables.then_some(&question.facts);
+        let pattern = Pattern::read(text, true, variables);
+        // It is documented for conditions that a variable without a value matches nothing, but not
+        // for `NotResource`.
+        if self.element("NotResource").is_some() && pattern.would_match(asked, Reach::Segments) {
+            return Ternary::unread("NotResource has a variable without a value");
+        }
+        let early =
+            text.starts_with("arn:") && pattern.variable_after().is_some_and(|colons| colons < 5);
+        let sure = if early {
+            Ternary::unread("a variable stands before an ARN's fifth colon")
+        } else {
+            Ternary::Yes
+        };
+        let whole = pattern.matches(asked, Reach::Segments).and(sure);
+        if whole.is_no() && text.starts_with("arn:") && text.matches(':').count() < 5 {
+            return Pattern::read(&format!("{text}:*"), true, variables)
+                .matches(asked, Reach::Segments)
+                .and(Ternary::unread("Resource is no full ARN"));
+        }
+        whole
     }
 
     /// Returns the resources that the statement names.
@@ -263,32 +262,23 @@ impl<'a> Rule<'a> {
     }
 
     fn names(&self, effect: Effect, question: &Question) -> Names {
-        let itself = |itself| Names {
-            itself,
-            ..Names::NOBODY
-        };
-        let everybody = |everybody| Names {
-            everybody,
-            ..Names::NOBODY
-        };
         if self.side == Side::Identity {
-            return itself(Ternary::Yes);
+            return Names::itself(Ternary::Yes);
         }
         let principal = &question.request.principal;
         match (self.element("Principal"), self.element("NotPrincipal")) {
-            (Some(element), None) => {
-                names(element, principal).unwrap_or_else(|why| everybody(Ternary::unread(why)))
-            }
+            (Some(element), None) => names(element, principal)
+                .unwrap_or_else(|why| Names::everybody(Ternary::unread(why))),
             // It is documented only for `"*"` that a boundary does not limit such an allow.
             (None, Some(element)) => {
                 let meant =
                     is_not_among(element, principal, effect == Effect::Deny, question.bounded);
-                itself(meant.unwrap_or_else(Ternary::unread))
+                Names::itself(meant.unwrap_or_else(Ternary::unread))
             }
             (Some(_), Some(_)) => {
-                everybody(Ternary::unread("it has both Principal and NotPrincipal"))
+                Names::everybody(Ternary::unread("it has both Principal and NotPrincipal"))
             }
-            (None, None) => everybody(Ternary::unread("it has no Principal")),
+            (None, None) => Names::everybody(Ternary::unread("it has no Principal")),
         }
     }
 }

@@ -93,16 +93,14 @@ pub enum ButFor {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let joined = |parts: Vec<String>| parts.join("; ");
         match self {
             Self::Allowed => f.write_str("allowed"),
-            Self::Denied(links) => write!(
-                f,
-                "denied: {}",
-                joined(links.iter().map(Link::to_string).collect())
-            ),
+            Self::Denied(links) => {
+                let links: Vec<String> = links.iter().map(Link::to_string).collect();
+                write!(f, "denied: {}", links.join("; "))
+            }
             Self::Depends(keys) => write!(f, "depends on {}", list(keys)),
-            Self::Unknown(why) => write!(f, "not known: {}", joined(why.clone())),
+            Self::Unknown(why) => write!(f, "not known: {}", why.join("; ")),
         }
     }
 }

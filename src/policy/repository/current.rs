@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ours_carry_is_read_back_as_it_was_asked_unless_somebody_has_changed_it() {
+    fn carried_returns_what_was_asked_unless_changed() {
         let narrowed =
             PrincipalSet::named_like(root(2), ["arn:aws:iam::100000000002:role/ci/*".into()]);
         let units = PrincipalSet::in_units(["o-1/r-1/ou-1/*".to_owned()], "100000000009");
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn without_others_those_who_are_left_stay_and_nobody_else() {
+    fn without_removes_only_the_other_callers() {
         let roles = |names: &[&str]| {
             let arns = names
                 .iter()
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asks_for_is_told_by_action_and_caller_and_what_is_asked_is_not() {
+    fn beyond_lists_excess_by_action_and_caller() {
         let (one, two) = (
             PrincipalSet::named([root(1)]),
             PrincipalSet::named([root(2)]),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_of_ours_that_somebody_changed_is_left_until_it_is_as_asked() {
+    fn beyond_lists_a_changed_statement() {
         let one = PrincipalSet::named([root(1)]);
         let document = match plan(None, &[wanted(1, one.clone())], &installation())
             .unwrap()
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn access_that_others_account_for_is_nobody_elses_and_what_is_not_there_is_nobodys() {
+    fn unaccounted_ignores_accounted_and_missing_access() {
         let (one, two) = (
             PrincipalSet::named([root(1)]),
             PrincipalSet::named([root(2)]),

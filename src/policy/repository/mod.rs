@@ -307,7 +307,7 @@ mod tests {
     const FOREIGN: &str = r#"{"Version":"2008-10-17","Statement":[{"Sid":"Lambda","Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":["ecr:BatchGetImage"]}]}"#;
 
     #[test]
-    fn foreign_statements_stay_and_ours_come_and_go_beside_them() {
+    fn foreign_statements_stay_while_ours_come_and_go() {
         let foreign = Document::parse(FOREIGN).unwrap();
         let both = set(plan(Some(FOREIGN), &grants([1]), &installation()).unwrap());
         assert_eq!(both.statements.len(), 2);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_of_ours_alone_is_deleted_with_the_last_grant() {
+    fn policy_of_ours_only_is_deleted_with_the_last_grant() {
         let ours = set(plan(None, &grants([1]), &installation()).unwrap());
         assert_eq!(
             plan(Some(&ours.to_string()), &grants([]), &installation())
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_not_written_again() {
+    fn correct_policy_is_not_written_again() {
         let ours = set(plan(Some(FOREIGN), &grants([1, 2]), &installation()).unwrap());
         assert_eq!(
             plan(Some(&ours.to_string()), &grants([2, 1]), &installation())
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_made_change_to_our_statement_is_put_back() {
+    fn changed_statement_of_ours_is_reverted() {
         let ours = set(plan(None, &grants([1]), &installation()).unwrap());
         let widened = ours
             .to_string()
@@ -361,14 +361,14 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_that_no_grant_asks_for_is_removed() {
+    fn access_that_no_grant_asks_for_is_removed() {
         let two = set(plan(None, &grants([1, 2]), &installation()).unwrap());
         let one = set(plan(Some(&two.to_string()), &grants([2]), &installation()).unwrap());
         assert!(!one.to_string().contains("100000000001"));
     }
 
     #[test]
-    fn equal_access_of_many_accounts_is_one_statement() {
+    fn equal_access_of_many_accounts_shares_one_statement() {
         let document = set(plan(None, &grants(1..=250), &installation()).unwrap());
         assert_eq!(document.statements.len(), 1);
         assert!(
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn narrowed_grants_do_not_share_a_statement_with_whole_accounts() {
+    fn narrowed_grants_share_no_statement_with_whole_accounts() {
         let narrowed =
             PrincipalSet::named_like(root(2), ["arn:aws:iam::100000000002:role/ci/*".into()]);
         let grants = [
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn grants_that_do_not_fit_are_left_out_and_the_oldest_keep_their_place() {
+    fn full_document_leaves_out_the_newest_grants() {
         let many = grants(1..=400);
         let planned = plan(None, &many, &installation()).unwrap();
         assert!(!planned.left_out.is_empty());
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revocation_is_written_even_when_the_document_stays_full() {
+    fn revocation_is_written_to_a_full_document() {
         let full = set(plan(None, &grants(1..=400), &installation()).unwrap());
         let without_the_first =
             set(plan(Some(&full.to_string()), &grants(2..=400), &installation()).unwrap());
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_policy_is_an_error_and_never_overwritten() {
+    fn unreadable_policy_is_an_error() {
         assert!(plan(Some("{"), &grants([1]), &installation()).is_err());
     }
 
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_is_replaced_once_all_that_it_allows_is_granted_and_not_before() {
+    fn statement_is_replaced_once_all_its_access_is_granted() {
         let half = plan(Some(HAND_MADE), &replacing([1]), &installation()).unwrap();
         assert!(
             half.kept["new statement"].contains("100000000002"),
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_room_by_being_replaced_is_reckoned_with() {
+    fn replaced_statement_makes_room_for_ours() {
         let foreign = |accounts: std::ops::Range<u64>| {
             Document::of([Statement::allow(["ecr:BatchGetImage"])
                 .sid("new statement")

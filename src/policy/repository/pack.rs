@@ -286,7 +286,7 @@ mod tests {
         #![proptest_config(crate::policy::tests::cases(16))]
 
         #[test]
-        fn the_room_that_is_left_is_reckoned_to_the_character(
+        fn room_is_computed_to_the_character(
             wanted in prop::collection::vec((0_u64..400, 0_u8..5), 0..60),
             foreign in 0_usize..3,
         ) {
@@ -303,7 +303,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_left_out_would_not_have_fitted(accounts in prop::collection::vec(0_u64..100_000, 0..500)) {
+        fn left_out_grant_would_not_fit(accounts in prop::collection::vec(0_u64..100_000, 0..500)) {
             let grants: Vec<GrantContribution<usize>> = accounts
                 .iter()
                 .enumerate()

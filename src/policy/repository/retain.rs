@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_retained_moves_into_a_statement_that_is_nobodys_and_stays_when_the_grant_is_gone() {
+    fn retained_access_moves_into_an_unowned_statement() {
         let before = set(
             plan(None, &[wanted(1, false), wanted(2, false)], &installation())
                 .unwrap()
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_who_are_told_the_same_way_share_a_statement_for_aws_takes_no_sid_twice() {
+    fn retained_callers_of_one_kind_share_a_statement() {
         let named = |arn: &str| Contribution {
             actions: ["ecr:BatchGetImage".to_owned()].into(),
             callers: PrincipalSet::named([arn.to_owned()]),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_grant_can_be_retained() {
+    fn last_grant_can_be_retained() {
         let before = set(plan(None, &[wanted(1, false)], &installation())
             .unwrap()
             .change);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_no_room_for_a_statement_of_his_own_stays_in_ours_and_pushes_nobody_out() {
+    fn retained_access_without_room_stays_in_our_statement() {
         let full: Vec<_> = (1..=400).map(|id| wanted(id, false)).collect();
         let document = set(plan(None, &full, &installation()).unwrap().change);
         let mut one_goes = full.clone();

@@ -3,7 +3,6 @@
 //! characters, but a missing one costs access.
 
 use super::contribution::Contribution;
-use crate::policy::arn::Arn;
 use crate::policy::document::Statement;
 use crate::policy::principals::{PrincipalSet, PrincipalSetKind, like};
 use crate::text::{list_some, truncate};
@@ -170,17 +169,17 @@ impl Principal<'_> {
             // A consumer's root covers every identity of that account: across accounts, both sides
             // have to allow access anyway.
             (Self::Aws(arn), PrincipalSetKind::Named) => {
-                callers.principals().contains(*arn) || has_root_of(callers, arn)
+                callers.principals().contains(*arn) || callers.has_root_of(arn)
             }
             (Self::Aws(arn), PrincipalSetKind::NamedLike)
                 if arn.ends_with(":root") || !arn.contains(':') =>
             {
                 let operators = ["arnlike", "arnequals", "stringequals"];
                 let arns = limited_to(condition, &operators, "aws:principalarn");
-                has_root_of(callers, arn) && all_among(callers, arns)
+                callers.has_root_of(arn) && all_among(callers, arns)
             }
             (Self::Aws(arn), PrincipalSetKind::NamedLike) => {
-                has_root_of(callers, arn)
+                callers.has_root_of(arn)
                     && arn.contains(":role/")
                     && callers.among().iter().any(|pattern| like(pattern, arn))
             }
@@ -234,11 +233,6 @@ fn excludes_owner(callers: &PrincipalSet, condition: &[Limit<'_>]) -> bool {
     callers
         .except()
         .is_none_or(|account| excluded.is_some_and(|accounts| accounts.contains(account)))
-}
-
-/// Returns whether the callers include the root of the principal's account.
-fn has_root_of(callers: &PrincipalSet, principal: &str) -> bool {
-    Arn::root_of(principal).is_some_and(|root| callers.principals().contains(&root))
 }
 
 fn texts(value: &Value) -> Option<Vec<&str>> {
@@ -348,7 +342,7 @@ mod tests {
     #[case::lambda(r#""Principal":{"Service":"lambda.amazonaws.com"},"Condition":{"StringLike":{"aws:sourceArn":"arn:aws:lambda:us-east-1:222222222222:function:*"}}"#)]
     #[case::one_function(r#""Principal":{"Service":"lambda.amazonaws.com"},"Condition":{"ArnLike":{"aws:SourceArn":"arn:aws:lambda:us-east-1:222222222222:function:x"}}"#)]
     #[case::nobody(r#""Principal":{"AWS":[]}"#)]
-    fn what_ours_allow_as_well_is_not_needed(#[case] keys: &str) {
+    fn statement_that_ours_cover_is_not_needed(#[case] keys: &str) {
         assert_eq!(needed(keys), None);
     }
 
@@ -439,16 +433,13 @@ mod tests {
         r#""Principal":{"AWS":"arn:aws-cn:iam::222222222222:root"}"#,
         "aws-cn"
     )]
-    fn what_ours_do_not_allow_is_needed_and_the_reason_is_told(
-        #[case] keys: &str,
-        #[case] told: &str,
-    ) {
+    fn statement_beyond_ours_is_needed_with_a_reason(#[case] keys: &str, #[case] told: &str) {
         let why = needed(keys).expect("it is needed");
         assert!(why.contains(told), "{why}");
     }
 
     #[test]
-    fn of_many_that_are_missing_a_few_are_told() {
+    fn reason_lists_only_a_few_missing_principals() {
         let accounts: Vec<String> = (0..50).map(|n| format!(r#""4444444444{n:02}""#)).collect();
         let why = needed(&format!(
             r#""Principal":{{"AWS":[{}]}}"#,

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_of_others_that_names_a_deleted_role_is_found() {
+    fn foreign_statement_with_deleted_role_is_a_suspect() {
         let old = document(
             r#"{"Sid":"old","Effect":"Allow","Principal":{"AWS":["AROAEXAMPLEEXAMPLE12"]},"Action":"ecr:BatchGetImage"}"#,
         );
@@ -148,7 +148,7 @@ mod tests {
 
     /// Case 12 from the field.
     #[test]
-    fn a_statement_of_others_with_an_action_that_ecr_no_longer_takes_is_found() {
+    fn foreign_statement_with_refused_action_is_a_suspect() {
         let policy = r#"{"Version":"2012-10-17","Statement":[{"Sid":"Old","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::222222222222:root"},"Action":["ecr:GetAuthorizationToken","ecr:BatchGetImage"]}]}"#;
         let found = suspects(&Document::parse(policy).unwrap(), &installation());
         let why = Why::Action("ecr:GetAuthorizationToken".into());
@@ -178,7 +178,7 @@ mod tests {
         r#"{"Effect":"Allow","Principal":{"AWS":["AROAEXAMPLEEXAMPLE12","AIDAEXAMPLEEXAMPLE34"]},"Action":"ecr:x"}"#,
         None
     )]
-    fn an_id_is_taken_out_of_an_allow_statement(#[case] before: &str, #[case] after: Option<&str>) {
+    fn id_in_an_allow_is_removed(#[case] before: &str, #[case] after: Option<&str>) {
         let before = document(before);
         assert!(ids_are_removable(&before, &installation()));
         let Cleaned {
@@ -197,7 +197,7 @@ mod tests {
     #[case::not_principal(
         r#"{"Effect":"Allow","NotPrincipal":{"AWS":"AROAEXAMPLEEXAMPLE12"},"Action":"ecr:x"}"#
     )]
-    fn elsewhere_an_id_stays(#[case] text: &str) {
+    fn id_outside_of_an_allow_is_kept(#[case] text: &str) {
         let before = document(text);
         assert!(!ids_are_removable(&before, &installation()));
         let unchanged = Cleaned {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_in_a_condition_is_none_of_the_principals() {
+    fn id_in_a_condition_is_not_a_principal() {
         let before = document(
             r#"{"Effect":"Allow","Principal":"*","Action":"ecr:x","Condition":{"StringLike":{"aws:userId":"AROAEXAMPLEEXAMPLE12:*"}}}"#,
         );

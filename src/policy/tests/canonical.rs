@@ -84,7 +84,7 @@ fn statement(keys: &str) -> Document {
     r#""Odd":{"a":1,"b":[{"c":1,"d":2}]}"#,
     r#""Odd":{"b":[{"d":2,"c":1}],"a":1}"#
 )]
-fn the_same_meaning_in_other_words(#[case] one: &str, #[case] other: &str) {
+fn reworded_documents_have_the_same_meaning(#[case] one: &str, #[case] other: &str) {
     assert!(statement(one).same_meaning(&statement(other)));
 }
 
@@ -204,7 +204,7 @@ fn the_same_meaning_in_other_words(#[case] one: &str, #[case] other: &str) {
     r#""Condition":{"Bool":{"k":"a"},"bool":{"k":"b"}}"#,
     r#""Condition":{"Bool":{"k":["a","b"]}}"#
 )]
-fn a_difference_in_meaning_is_seen(#[case] one: &str, #[case] other: &str) {
+fn different_documents_have_different_meanings(#[case] one: &str, #[case] other: &str) {
     assert!(!statement(one).same_meaning(&statement(other)));
 }
 
@@ -259,14 +259,19 @@ const VARIABLE: &str = r#"{"Resource":"${aws:username}"}"#;
 #[case::null_is_not_absent(r#""Version":null,"#, "", PLAIN, false)]
 #[case::ids_do_not_matter(r#""Id":"a","#, r#""Id":"${b}","Version":"2012-10-17","#, PLAIN, true)]
 #[case::unknown_fields_matter(r#""Odd":1,"#, "", PLAIN, false)]
-fn versions(#[case] one: &str, #[case] other: &str, #[case] statement: &str, #[case] same: bool) {
+fn version_and_other_fields_are_compared_as_documented(
+    #[case] one: &str,
+    #[case] other: &str,
+    #[case] statement: &str,
+    #[case] same: bool,
+) {
     let document =
         |fields| Document::parse(&format!(r#"{{{fields}"Statement":{statement}}}"#)).unwrap();
     assert_eq!(document(one).same_meaning(&document(other)), same);
 }
 
 #[test]
-fn a_statement_that_stands_twice_means_what_it_means_once() {
+fn repeated_statement_means_the_same_as_one() {
     let one = Document::parse(r#"{"Statement":[{"Sid":"a","Action":"a:B"},{"Action":["A:b"]}]}"#)
         .unwrap();
     let other = Document::parse(r#"{"Statement":{"Action":"a:B"}}"#).unwrap();
@@ -274,7 +279,7 @@ fn a_statement_that_stands_twice_means_what_it_means_once() {
 }
 
 #[test]
-fn the_canonical_form_is_the_same_for_all_that_means_the_same() {
+fn canonical_forms_of_equal_meanings_are_equal() {
     let one = r#"{"Statement":[{"Sid":"b","Effect":"Allow","Principal":{"AWS":["222222222222"]},"Action":["ECR:b","ecr:A"]},
         {"Sid":"a","Effect":"Deny","Principal":"*","Action":"*","Condition":{"Bool":{"aws:SecureTransport":false}}}]}"#;
     insta::assert_snapshot!(Document::parse(one).unwrap().canonical(), @r#"{"Statement":[{"Action":"*","Condition":{"bool":{"aws:securetransport":"false"}},"Effect":"Deny","Principal":{"AWS":"*"},"Sid":"a"},{"Action":["ecr:a","ecr:b"],"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::222222222222:root"},"Sid":"b"}],"Version":"2012-10-17"}"#);

@@ -35,7 +35,7 @@ fn name(position: usize, sid: Option<&str>) -> Name {
 }
 
 #[test]
-fn a_changed_statement_is_found_by_its_sid_and_told_by_parts() {
+fn changed_statement_is_matched_by_sid_and_shown_by_parts() {
     let left = json!([
         {"Sid": "B", "Action": "b:B"},
         {"Sid": "A", "Principal": {"AWS": ["x", "111111111111"]}, "Condition": {"StringLike": {"aws:SourceArn": ["y", "z"]}}},
@@ -75,7 +75,7 @@ fn a_changed_statement_is_found_by_its_sid_and_told_by_parts() {
 }
 
 #[test]
-fn a_statement_without_a_namesake_stands_alone_as_a_whole() {
+fn statement_without_a_namesake_is_shown_in_full() {
     let difference = between(
         json!({"Action": ["s3:Get", "EC2:*"]}),
         json!([{"Sid": "x", "NotAction": "s3:Get"}]),
@@ -95,7 +95,7 @@ fn a_statement_without_a_namesake_stands_alone_as_a_whole() {
 }
 
 #[test]
-fn statements_that_mean_the_same_are_matched_before_those_of_one_sid() {
+fn equal_meaning_is_matched_before_equal_sid() {
     let left = json!([{"Sid": "x", "Action": "a:A"}, {"Sid": "y", "Action": "b:B"}]);
     let right = json!([{"Sid": "y", "Action": "a:A"}, {"Sid": "x", "Action": "b:B"}]);
     let difference = between(left, right);
@@ -103,7 +103,7 @@ fn statements_that_mean_the_same_are_matched_before_those_of_one_sid() {
 }
 
 #[test]
-fn several_statements_of_one_sid_are_matched_in_their_order() {
+fn statements_with_one_sid_are_matched_in_order() {
     let left = json!([{"Sid": "x", "Action": "a:A"}, {"Sid": "x", "Action": "b:B"}, {"Sid": "x", "Action": "c:C"}]);
     let right = json!([{"Sid": "x", "Action": "d:D"}, {"Sid": "x", "Action": "e:E"}]);
     let Difference {
@@ -120,7 +120,7 @@ fn several_statements_of_one_sid_are_matched_in_their_order() {
 }
 
 #[test]
-fn what_is_of_no_documented_form_is_told_as_json() {
+fn undocumented_form_is_shown_as_json() {
     let difference = between(
         json!({"Sid": 1, "Resource": []}),
         json!({"Sid": 1, "Resource": [1]}),
@@ -135,7 +135,7 @@ fn what_is_of_no_documented_form_is_told_as_json() {
 }
 
 #[test]
-fn the_version_is_told_where_it_changes_the_meaning_and_only_there() {
+fn version_is_shown_only_where_it_changes_the_meaning() {
     let document = |version: &str, resource: &str| {
         Document::parse(
             &json!({ "Version": version, "Statement": { "Resource": resource } }).to_string(),
@@ -160,7 +160,7 @@ fn the_version_is_told_where_it_changes_the_meaning_and_only_there() {
 
 /// Matching by position in a list would take minutes for this.
 #[test]
-fn many_statements_are_matched_in_no_time() {
+fn many_statements_are_matched_quickly() {
     let many = |action: &str| {
         let statement =
             |n: usize| json!({ "Sid": (n % 2).to_string(), "Action": format!("{action}:{n}") });

@@ -55,7 +55,7 @@ fn error(text: &str) -> String {
     r#"{"Statement":[[]]}"#,
     "line 1, column 16: the 1st statement must be a JSON object"
 )]
-fn an_unreadable_document_says_where_and_why(#[case] text: &str, #[case] expected: &str) {
+fn unreadable_document_gives_position_and_reason(#[case] text: &str, #[case] expected: &str) {
     assert_eq!(error(text), expected);
 }
 
@@ -86,7 +86,7 @@ fn an_unreadable_document_says_where_and_why(#[case] text: &str, #[case] expecte
     r#"{"Statement":[{"Sid":"a","\u0053id":"b"}]}"#,
     "line 1, column 35: the key \"Sid\""
 )]
-fn a_key_that_stands_twice_is_an_error(#[case] text: &str, #[case] expected: &str) {
+fn duplicate_key_is_an_error(#[case] text: &str, #[case] expected: &str) {
     assert_eq!(
         error(text),
         format!("{expected} stands twice in one object")
@@ -94,7 +94,7 @@ fn a_key_that_stands_twice_is_an_error(#[case] text: &str, #[case] expected: &st
 }
 
 #[test]
-fn an_error_repeats_no_more_than_the_beginning_of_somebodys_text() {
+fn error_quotes_only_the_beginning_of_the_text() {
     let key = "line\n at line 7 column 7".to_owned() + &"x".repeat(10_000);
     let text = serde_json::json!({ "Statement": {} })
         .to_string()
@@ -115,7 +115,7 @@ fn an_error_repeats_no_more_than_the_beginning_of_somebodys_text() {
 #[case::too_small("1e-400")]
 #[case::nearly_too_small("1.2345678901234e-320")]
 #[case::a_hostile_exponent("1e-99999999999999999999")]
-fn a_number_that_could_not_be_written_again_is_an_error(#[case] number: &str) {
+fn number_that_would_change_is_an_error(#[case] number: &str) {
     let text = format!("{{\"Statement\":[],\n\"Odd\":[{number}]}}");
     assert_eq!(
         error(&text),
@@ -124,7 +124,7 @@ fn a_number_that_could_not_be_written_again_is_an_error(#[case] number: &str) {
 }
 
 #[test]
-fn a_number_beyond_every_float_is_an_error() {
+fn number_beyond_every_float_is_an_error() {
     assert!(error(r#"{"Statement":[],"Odd":1e400}"#).contains("number out of range"));
 }
 
@@ -136,7 +136,7 @@ fn a_number_beyond_every_float_is_an_error() {
 #[case("1.5")]
 #[case("0.1")]
 #[case("1.0")]
-fn other_numbers_are_kept(#[case] number: &str) {
+fn numbers_that_survive_are_kept(#[case] number: &str) {
     let text = format!("{{\"Odd\":{number},\"Statement\":[]}}");
     assert_eq!(Document::parse(&text).unwrap().to_string(), text);
 }
@@ -147,7 +147,7 @@ fn other_numbers_are_kept(#[case] number: &str) {
 #[case("1.50", "1.5")]
 #[case("-0", "-0.0")]
 #[case("0e9999999999", "0.0")]
-fn a_number_may_be_written_in_other_digits(#[case] number: &str, #[case] printed: &str) {
+fn number_may_be_printed_with_other_digits(#[case] number: &str, #[case] printed: &str) {
     let document = Document::parse(&format!("{{\"Odd\":{number},\"Statement\":[]}}")).unwrap();
     assert_eq!(
         document.to_string(),
@@ -156,7 +156,7 @@ fn a_number_may_be_written_in_other_digits(#[case] number: &str, #[case] printed
 }
 
 #[test]
-fn digits_in_a_string_are_no_number() {
+fn digits_in_a_string_are_not_a_number() {
     let text = r#"{"Odd\"":"\\\" 123456789012345678901234567890","Statement":[]}"#;
     assert_eq!(Document::parse(text).unwrap().to_string(), text);
 }
@@ -164,7 +164,7 @@ fn digits_in_a_string_are_no_number() {
 #[rstest]
 #[case::lists("[")]
 #[case::objects("{\"a\":")]
-fn deep_nesting_is_an_error_and_not_a_crash(#[case] level: &str) {
+fn deep_nesting_is_an_error(#[case] level: &str) {
     let hostile = format!("{{\"Statement\":[],\"Odd\":{}", level.repeat(100_000));
     assert!(
         error(&hostile).contains("nested more than 64 levels deep"),
@@ -174,7 +174,7 @@ fn deep_nesting_is_an_error_and_not_a_crash(#[case] level: &str) {
 }
 
 #[test]
-fn a_lone_statement_as_deep_as_can_be_read_can_be_read_again_when_it_is_printed_in_a_list() {
+fn deepest_lone_statement_is_readable_when_printed_in_a_list() {
     let nested = |levels: usize| {
         format!(
             "{{\"Statement\":{{\"Odd\":{}{}}}}}",
@@ -192,7 +192,7 @@ fn a_lone_statement_as_deep_as_can_be_read_can_be_read_again_when_it_is_printed_
 }
 
 #[test]
-fn megabytes_are_not_looked_at() {
+fn text_of_megabytes_is_rejected_unread() {
     let text = " ".repeat(MAX_BYTES + 1);
     assert_eq!(
         error(&text),
@@ -202,13 +202,13 @@ fn megabytes_are_not_looked_at() {
 }
 
 #[test]
-fn what_is_not_understood_is_kept() {
+fn unknown_elements_are_kept() {
     let text = r#"{"Id":"x","Statement":[{"Effect":"Deny","NotPrincipal":{"AWS":"*"},"Odd":[1,{"a":null}]}],"Version":"2008-10-17"}"#;
     assert_eq!(Document::parse(text).unwrap().to_string(), text);
 }
 
 #[test]
-fn percent_encoded_documents_are_read_as_iam_returns_them() {
+fn percent_encoded_document_is_decoded_as_iam_encodes_it() {
     // A `+` is not a space: IAM encodes according to RFC 3986.
     // https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRolePolicy.html
     let encoded = "%7B%22Statement%22%3A%5B%7B%22Sid%22%3A%22a+b%20%C3%A9%25%22%7D%5D%7d";
@@ -221,7 +221,7 @@ fn percent_encoded_documents_are_read_as_iam_returns_them() {
 }
 
 #[test]
-fn a_percent_sign_within_a_document_is_one() {
+fn percent_sign_in_a_plain_document_is_literal() {
     let text = r#"{"Statement":[{"Sid":"%7B%zz"}]}"#;
     assert_eq!(Document::parse(text).unwrap().to_string(), text);
 }
@@ -239,12 +239,12 @@ fn a_percent_sign_within_a_document_is_one() {
     "%EF%BB%BF%7B%7D",
     "line 1, column 1: the document begins with a byte order mark"
 )]
-fn what_is_wrongly_percent_encoded_is_an_error(#[case] text: &str, #[case] expected: &str) {
+fn malformed_percent_encoding_is_an_error(#[case] text: &str, #[case] expected: &str) {
     assert_eq!(error(text), expected);
 }
 
 #[test]
-fn bytes_that_are_not_utf8_are_an_error() {
+fn invalid_utf8_is_an_error() {
     let error = Document::parse_bytes(b"{\"Statement\":[]\n,\"\xc3\xa9\":\"\xff\"}").unwrap_err();
     assert_eq!(
         error.to_string(),

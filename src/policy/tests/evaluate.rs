@@ -146,7 +146,7 @@ const TO_LAMBDA: &str =
 #[case::a_service_by_the_resource("lambda.amazonaws.com", "", "", TO_LAMBDA, Is::Allowed)] // reference_policies_elements_principal.html#principal-services
 #[case::another_service("ec2.amazonaws.com", "", "", TO_LAMBDA, Is::Denied)] // reference_policies_elements_principal.html#principal-services
 #[case::a_service_is_of_no_account("lambda.amazonaws.com", "", "", TO_1, Is::Denied)] // reference_policies_elements_principal.html#principal-services
-fn it_takes_the_allows_that_iam_asks_for(
+fn request_needs_the_allows_that_iam_requires(
     #[case] asks: &str,
     #[case] identity: &str,
     #[case] boundary: &str,
@@ -173,7 +173,7 @@ fn it_takes_the_allows_that_iam_asks_for(
 #[case::another_account_with_both("role 2", ALLOW, "", TO_ROLE_2, Is::Allowed)] // tutorial_cross-account-with-roles.html
 #[case::a_deny_for_the_account("role 2", ALLOW, "", DENY_2, Is::Denied)] // reference_policies_evaluation-logic_policy-eval-denyallow.html
 #[case::a_service_assumes("lambda.amazonaws.com", "", "", TO_LAMBDA, Is::Allowed)] // id_roles_create_for-service.html
-fn a_role_is_assumed_by_whom_it_trusts(
+fn role_is_assumable_by_the_principals_that_it_trusts(
     #[case] asks: &str,
     #[case] identity: &str,
     #[case] boundary: &str,
@@ -190,7 +190,7 @@ fn a_role_is_assumed_by_whom_it_trusts(
 }
 
 #[test]
-fn a_token_for_a_registry_takes_the_identitys_own_policy_alone() {
+fn registry_token_needs_only_the_identity_policy() {
     let mut request = request("role 2", "ecr:GetAuthorizationToken", "*");
     request.resource_account = "2".repeat(12);
     let by = |statement| Policies {
@@ -204,7 +204,7 @@ fn a_token_for_a_registry_takes_the_identitys_own_policy_alone() {
 }
 
 #[test]
-fn every_allow_that_is_missing_is_told_and_everything_that_denies() {
+fn verdict_lists_missing_allows_and_denying_statements() {
     let asked = request("role 2", "ecr:BatchGetImage", REPOSITORY);
     let verdict = evaluate(&asked, &Policies::default());
     let (no_identity, no_resource) = (
@@ -260,7 +260,7 @@ fn every_allow_that_is_missing_is_told_and_everything_that_denies() {
     Some("is about other resources: arn:aws:ecr:eu-west-1:111111111111:repository/api")
 )]
 #[case::somebody_else(r#""Principal":{"AWS":"333333333333"}"#, None)]
-fn a_near_miss_is_told(#[case] statement: &str, #[case] expected: Option<&str>) {
+fn near_miss_is_reported(#[case] statement: &str, #[case] expected: Option<&str>) {
     let mut request = request("role 2", "ecr:BatchGetImage", REPOSITORY);
     request.context = request
         .context
@@ -287,7 +287,7 @@ fn a_near_miss_is_told(#[case] statement: &str, #[case] expected: Option<&str>) 
 }
 
 #[test]
-fn a_policy_that_could_not_be_read_leaves_open_only_what_rests_on_it() {
+fn unread_policy_leaves_only_dependent_verdicts_open() {
     let unread = || Named::unreadable("inline policy x", "AccessDenied");
     let asked = request("role 2", "ecr:BatchGetImage", REPOSITORY);
     let with = |statement| Policies {

@@ -112,7 +112,7 @@ fn decide(condition: &str, context: RequestContext) -> Verdict {
 #[case("ForAnyValue:StringEquals", r#""a""#, &[], false)]
 #[case("ForAnyValue:StringNotEquals", r#""a""#, &["a", "b"], true)]
 #[case("ForAllValues:StringNotEquals", r#""a""#, &["a", "b"], false)]
-fn a_condition_holds(
+fn condition_holds_as_documented(
     #[case] operator: &str,
     #[case] wanted: &str,
     #[case] actual: &[&str],
@@ -139,7 +139,7 @@ fn a_condition_holds(
 #[case::one_key_does_not(r#"{"StringEquals":{"a:1":"x","a:2":"z"}}"#, false)]
 #[case::all_operators_must(r#"{"StringEquals":{"a:1":"x"},"StringNotLike":{"a:2":"y*"}}"#, false)]
 #[case::one_value_is_enough(r#"{"StringEquals":{"a:1":["w","x"]}}"#, true)]
-fn clauses_must_all_hold(#[case] condition: &str, #[case] holds: bool) {
+fn condition_holds_only_if_all_clauses_hold(#[case] condition: &str, #[case] holds: bool) {
     let context = RequestContext::default()
         .closed()
         .with("a:1", ["x"])
@@ -164,7 +164,7 @@ fn clauses_must_all_hold(#[case] condition: &str, #[case] holds: bool) {
 #[case::several_values_without_a_set(r#"{"StringEquals":{"a:2":"x"}}"#)]
 #[case::no_shape(r#"["StringEquals"]"#)]
 #[case::no_values(r#"{"StringEquals":{"a:1":{"x":"y"}}}"#)]
-fn what_is_not_understood_is_told_where_it_matters(#[case] condition: &str) {
+fn unknown_element_is_reported_where_it_matters(#[case] condition: &str) {
     let context = RequestContext::default()
         .closed()
         .with("a:1", ["x"])
@@ -198,7 +198,7 @@ fn what_is_not_understood_is_told_where_it_matters(#[case] condition: &str) {
 #[case::closed(RequestContext::default().closed(), Is::Denied)]
 #[case::closed_but_for(RequestContext::default().closed().unknown("aws:sourcevpc"), Is::Depends)]
 #[case::known(RequestContext::default().with("AWS:SOURCEVPC", ["vpc-1"]), Is::Allowed)]
-fn a_key_is_known_absent_or_not_known(#[case] context: RequestContext, #[case] expected: Is) {
+fn context_key_is_present_absent_or_unknown(#[case] context: RequestContext, #[case] expected: Is) {
     assert_eq!(
         kind(&decide(
             r#"{"StringEquals":{"aws:SourceVpc":"vpc-1"}}"#,
@@ -219,10 +219,7 @@ fn a_key_is_known_absent_or_not_known(#[case] context: RequestContext, #[case] e
 #[case(r#"{"StringLike":{"aws:username":"*"}}"#, Is::Denied)]
 #[case(r#"{"ArnLike":{"aws:SourceArn":"arn:aws:lambda:*:*:*"}}"#, Is::Denied)]
 #[case(r#"{"StringEquals":{"aws:PrincipalTag/team":"a"}}"#, Is::Depends)]
-fn what_follows_from_the_principal_need_not_be_listed(
-    #[case] condition: &str,
-    #[case] expected: Is,
-) {
+fn context_includes_keys_derived_from_the_principal(#[case] condition: &str, #[case] expected: Is) {
     assert_eq!(
         kind(&decide(condition, RequestContext::default())),
         expected

@@ -118,7 +118,7 @@ proptest! {
     #![proptest_config(crate::policy::tests::cases(1_000))]
 
     #[test]
-    fn one_more_deny_allows_nothing(
+    fn added_deny_never_allows(
         policies in policies(), statement in statement(), at in any::<prop::sample::Index>(), asked_at in any::<prop::sample::Index>(),
     ) {
         let request = asked(asked_at);
@@ -129,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn one_more_allow_denies_nothing(
+    fn added_allow_never_denies(
         policies in policies(), statement in statement(), at in any::<prop::sample::Index>(), asked_at in any::<prop::sample::Index>(),
     ) {
         let request = asked(asked_at);
@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn order_is_of_no_matter(policies in policies(), at in any::<prop::sample::Index>()) {
+    fn statement_order_does_not_change_the_verdict(policies in policies(), at in any::<prop::sample::Index>()) {
         let request = asked(at);
         let mut turned = policies.clone();
         turned.identity.reverse();
@@ -156,7 +156,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_known_never_turns_what_was_decided_without_it(policies in policies(), at in any::<prop::sample::Index>()) {
+    fn more_context_never_changes_a_decided_verdict(policies in policies(), at in any::<prop::sample::Index>()) {
         let known = asked(at);
         let unknown = ["aws:username", "aws:SecureTransport", "ecr:age", "aws:PrincipalTag/Team", "aws:SourceArn", "aws:PrincipalArn"];
         let unknown = Request { context: unknown.into_iter().fold(known.context.clone(), RequestContext::unknown), ..known.clone() };
@@ -167,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_makes_it_panic(
+    fn evaluation_never_panics(
         (mutated, policies) in (document(), policies()).prop_perturb(|(mut value, policies), rng| {
             let mut dice = Dice(rng);
             (0..3).for_each(|_| mutate(&mut value, &mut dice));
@@ -191,7 +191,7 @@ proptest! {
     /// The small evaluator of the other laws knows only one document, no segments of ARNs, and no
     /// details of `NotPrincipal`. Uncertain results are not compared.
     #[test]
-    fn of_one_document_both_evaluators_say_the_same(value in document(), at in any::<prop::sample::Index>()) {
+    fn both_evaluators_agree_on_single_documents(value in document(), at in any::<prop::sample::Index>()) {
         let document = with_principals(&value);
         let all = requests();
         let theirs = at.get(&all);

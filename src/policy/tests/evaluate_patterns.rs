@@ -46,7 +46,7 @@ fn decide(statement: &str) -> Verdict {
 #[case::a_number(r#""Action":7"#, Is::Unknown)] // reference_policies_grammar.html
 #[case::an_unknown_element(r#""Action":"*","When":"always""#, Is::Unknown)] // reference_policies_grammar.html
 #[case::a_principal_on_an_identity(r#""Action":"*","Principal":"*""#, Is::Unknown)] // reference_policies_elements_principal.html
-fn an_action_is_meant(#[case] action: &str, #[case] expected: Is) {
+fn action_pattern_matches_as_documented(#[case] action: &str, #[case] expected: Is) {
     let verdict = decide(&format!(r#"{action},"Resource":"*""#));
     assert_eq!(kind(&verdict), expected, "{verdict}");
 }
@@ -121,7 +121,7 @@ fn an_action_is_meant(#[case] action: &str, #[case] expected: Is) {
     r#""Resource":"arn:aws:ecr:*:${aws:PrincipalAccount}:repository/web""#,
     Is::Unknown
 )] // reference_policies_variables.html
-fn a_resource_is_meant(#[case] resource: &str, #[case] expected: Is) {
+fn resource_pattern_matches_as_documented(#[case] resource: &str, #[case] expected: Is) {
     let context = RequestContext::default()
         .closed()
         .with("aws:PrincipalTag/app", ["web"])
@@ -142,7 +142,7 @@ fn a_resource_is_meant(#[case] resource: &str, #[case] expected: Is) {
 #[case("2008-10-17", "repository/web", Is::Denied)]
 #[case("2008-10-17", "repository/${aws:PrincipalTag/app}", Is::Allowed)]
 #[case("2030-01-01", "repository/${aws:PrincipalTag/app}", Is::Unknown)]
-fn variables_came_with_the_second_version(
+fn variables_need_the_newer_version(
     #[case] version: &str,
     #[case] resource: &str,
     #[case] expected: Is,
@@ -157,7 +157,7 @@ fn variables_came_with_the_second_version(
 #[case(r#""Action":"*","Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/App}""#, &["aws:PrincipalTag/App"])]
 #[case(r#""Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:SourceVpc":"x"}}"#, &["aws:SourceVpc"])]
 #[case(r#""Action":"*","Resource":"arn:aws:s3:::${aws:PrincipalTag/App}""#, &[])]
-fn a_verdict_hangs_on_what_is_not_known_only_where_it_matters(
+fn verdict_depends_on_unknown_variables_where_they_matter(
     #[case] statement: &str,
     #[case] keys: &[&str],
 ) {
@@ -179,7 +179,7 @@ fn a_verdict_hangs_on_what_is_not_known_only_where_it_matters(
 #[case::variables("${".repeat(500_000), "x")]
 #[case::many_variables("${aws:x}".repeat(120_000), "x")]
 #[case::letters(format!("*{}b", "a".repeat(900_000)), "x")]
-fn a_hostile_pattern_comes_to_an_end(#[case] pattern: String, #[case] end: &str) {
+fn hostile_pattern_is_matched_in_bounded_time(#[case] pattern: String, #[case] end: &str) {
     let text = format!(
         r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"*","Resource":"{pattern}{end}"}}}}"#
     );

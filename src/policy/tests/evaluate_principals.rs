@@ -92,7 +92,7 @@ fn decide(asks: &str, statements: &[&str], forget_id: bool) -> Verdict {
 )] // reference_policies_elements_principal.html#principal-services
 #[case::of_no_documented_shape("role 2", r#""222222222222""#, Is::Unknown)] // reference_policies_elements_principal.html
 #[case::of_an_unknown_kind("role 2", r#"{"Robot":"r2"}"#, Is::Unknown)] // reference_policies_elements_principal.html
-fn a_principal_is_named(#[case] asks: &str, #[case] names: &str, #[case] expected: Is) {
+fn principal_is_named_as_documented(#[case] asks: &str, #[case] names: &str, #[case] expected: Is) {
     let verdict = decide(
         asks,
         &[&format!(
@@ -122,7 +122,7 @@ fn principal_malformed_is_matched_leniently(#[case] name: &str, #[case] expected
 
 // reference_identifiers.html#identifiers-unique-ids
 #[test]
-fn whether_an_id_is_the_principals_hangs_on_it_where_it_is_not_known() {
+fn verdict_depends_on_the_unique_id_where_it_is_unknown() {
     let verdict = decide(
         "role 2",
         &[r#""Effect":"Allow","Action":"*","Principal":{"AWS":"AROAEXAMPLEEXAMPLE00"}"#],
@@ -154,7 +154,7 @@ fn whether_an_id_is_the_principals_hangs_on_it_where_it_is_not_known() {
 )]
 #[case::a_service("ec2.amazonaws.com", r#"{"Service":"ec2.amazonaws.com"}"#, Is::Allowed)]
 #[case::another_service("ec2.amazonaws.com", r#"{"Service":"ecs.amazonaws.com"}"#, Is::Denied)]
-fn a_deny_but_for_some_means_all_others(
+fn not_principal_deny_applies_to_all_others(
     #[case] asks: &str,
     #[case] names: &str,
     #[case] expected: Is,
@@ -168,7 +168,7 @@ fn a_deny_but_for_some_means_all_others(
 
 // reference_policies_elements_notprincipal.html
 #[test]
-fn a_deny_but_for_some_denies_whoever_has_a_boundary() {
+fn not_principal_deny_applies_to_principals_with_a_boundary() {
     let names = r#"{"AWS":["arn:aws:iam::222222222222:user/alice","222222222222"]}"#;
     let policies = Policies {
         identity: policy("identity", &[ALLOW]),

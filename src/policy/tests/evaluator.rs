@@ -263,7 +263,7 @@ fn glob(
     Verdict::Allow
 )]
 #[case::less(r#""Condition":{"NumericLessThan":{"ecr:age":10}}"#, Verdict::Allow)]
-fn the_evaluator_decides_as_iam_does(#[case] keys: &str, #[case] expected: Verdict) {
+fn test_evaluator_decides_as_iam_does(#[case] keys: &str, #[case] expected: Verdict) {
     let text = format!(r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow",{keys}}}}}"#);
     let request = Request {
         caller: Caller::Aws("arn:aws:iam::222222222222:role/ci", "222222222222"),

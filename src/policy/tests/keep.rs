@@ -180,7 +180,7 @@ proptest! {
     #![proptest_config(crate::policy::tests::cases(256))]
 
     #[test]
-    fn no_write_takes_away_what_the_document_allows_and_a_grant_asks_for(
+    fn no_write_removes_access_that_a_grant_asks_for(
         current in document(),
         grants in some_grants(),
         scope in scope(),
@@ -204,7 +204,7 @@ proptest! {
 
     /// A document that removes access does not pass, however it was created.
     #[test]
-    fn a_document_that_takes_something_away_does_not_pass(before in some_grants(), gone in any::<prop::sample::Index>()) {
+    fn document_that_removes_access_is_rejected(before in some_grants(), gone in any::<prop::sample::Index>()) {
         let read = after(&plan(None, &before, &installation()).unwrap());
         prop_assume!(read.is_some());
         let mut fewer = before.clone();
@@ -229,7 +229,7 @@ proptest! {
     /// Grants of whole accounts are narrowed to roles, or get more actions, in a policy with little
     /// room or none.
     #[test]
-    fn what_the_planner_writes_into_a_full_policy_always_passes(
+    fn planned_write_to_a_full_policy_passes_the_check(
         changes in prop::collection::vec((0..3_usize, 1..25_usize, any::<bool>()), 1..8),
         members in 8..40_u64,
         room in 0..1_500_usize,
@@ -266,7 +266,7 @@ proptest! {
 #[rstest]
 #[case::everybody("*")]
 #[case::the_root_of_another_account("arn:aws:iam::333333333333:root")]
-fn two_statements_allow_no_more_together_than_each_alone(#[case] principal: &str) {
+fn two_statements_allow_no_more_than_each_alone(#[case] principal: &str) {
     let arn = |role: &str| format!("arn:aws:iam::222222222222:role/{role}");
     let narrowed = |role: &str| {
         let actions = BTreeSet::from([ACTIONS[0].to_owned()]);
@@ -321,7 +321,7 @@ fn two_statements_allow_no_more_together_than_each_alone(#[case] principal: &str
 }
 
 #[test]
-fn members_are_set_aside_only_for_a_revocation_that_the_write_carries_out() {
+fn members_are_set_aside_only_for_a_revocation() {
     let document = |numbers: std::ops::RangeInclusive<u64>| {
         after(&plan(None, &grants(numbers), &installation()).unwrap())
     };
@@ -376,7 +376,7 @@ fn full(count: u64) -> (Document, BTreeSet<u64>) {
 }
 
 #[test]
-fn an_older_grant_that_grows_pushes_nobody_out_of_a_full_policy() {
+fn older_grant_that_grows_pushes_out_no_other() {
     let (document, outside) = full(400);
     let mut grown = grants(1..=400);
     let more = (1..=20).map(|n| {
@@ -407,7 +407,7 @@ fn an_older_grant_that_grows_pushes_nobody_out_of_a_full_policy() {
 }
 
 #[test]
-fn a_newcomer_pushes_nobody_out_however_old_it_is() {
+fn newcomer_pushes_out_no_other_grant() {
     let (document, outside) = full(400);
     let mut with_one_before = grants([900]);
     with_one_before.extend(grants(1..=400));
@@ -426,7 +426,7 @@ fn a_newcomer_pushes_nobody_out_however_old_it_is() {
 /// Each role would find room by itself, but all of them together do not: a grant is included as one
 /// unit or not at all.
 #[test]
-fn a_grant_that_is_narrowed_to_more_roles_than_there_is_room_for_stops_no_other() {
+fn grant_narrowed_beyond_the_room_blocks_no_other() {
     let (document, _) = full(280);
     let mut narrowed = grants(1..=279);
     let roles = (1..=20).map(|n| {
@@ -458,7 +458,7 @@ fn a_grant_that_is_narrowed_to_more_roles_than_there_is_room_for_stops_no_other(
 }
 
 #[test]
-fn growth_by_actions_keeps_what_was_there_where_it_does_not_fit() {
+fn growth_that_does_not_fit_keeps_existing_access() {
     let (document, outside) = full(400);
     let mut grown = grants(1..=400);
     grown[4].contributions[0]

@@ -54,26 +54,26 @@ fn stripped(document: &Document) -> Document {
 
 proptest! {
     #[test]
-    fn other_words_do_not_change_the_meaning((one, other) in in_other_words()) {
+    fn rewording_keeps_the_meaning((one, other) in in_other_words()) {
         prop_assert!(one.same_meaning(&other) && other.same_meaning(&one), "{one}\n{other}");
         prop_assert!(Difference::between(&one, &other).is_empty());
     }
 
     #[test]
-    fn other_words_grant_the_same((one, other) in in_other_words()) {
+    fn rewording_grants_the_same_access((one, other) in in_other_words()) {
         for request in requests() {
             prop_assert_eq!(evaluate(&one, &request), evaluate(&other, &request), "{} {} {:?}", one, other, request);
         }
     }
 
     #[test]
-    fn the_meaning_is_the_canonical_form_without_sids((one, other) in changed()) {
+    fn meaning_is_the_canonical_form_without_sids((one, other) in changed()) {
         prop_assert_eq!(one.same_meaning(&other), stripped(&one) == stripped(&other));
         prop_assert_eq!(one.same_meaning(&other), other.same_meaning(&one));
     }
 
     #[test]
-    fn the_canonical_form_is_its_own_and_means_the_same((document, other) in changed()) {
+    fn canonical_form_is_stable_and_keeps_the_meaning((document, other) in changed()) {
         for document in [document, other] {
             let canonical = document.canonical();
             prop_assert!(canonical.same_meaning(&document));
@@ -82,7 +82,7 @@ proptest! {
     }
 
     #[test]
-    fn a_difference_is_empty_exactly_where_the_meaning_is_the_same((one, other) in changed()) {
+    fn difference_is_empty_exactly_for_equal_meanings((one, other) in changed()) {
         let difference = Difference::between(&one, &other);
         prop_assert_eq!(difference.is_empty(), one.same_meaning(&other));
         for changed in &difference.changed {
@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn a_difference_tells_the_same_from_both_sides((one, other) in changed()) {
+    fn difference_is_symmetric((one, other) in changed()) {
         let there = Difference::between(&one, &other);
         let back = Difference::between(&other, &one);
         prop_assert_eq!(there.only_left.len(), back.only_right.len());
@@ -102,7 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_printed_is_read_as_the_same((document, other) in changed()) {
+    fn printed_document_is_read_as_the_same((document, other) in changed()) {
         for document in [document, other] {
             let printed = document.to_string();
             let read = Document::parse(&printed).unwrap();
@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn merging_and_removing_ours_gives_the_foreign_document_back(
+    fn merging_and_removing_ours_restores_the_foreign_document(
         foreign in document(),
         ours in prop::collection::vec(statement(), 0..4),
     ) {
@@ -128,19 +128,19 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_reading_panic(text in any::<String>(), bytes in any::<Vec<u8>>()) {
+    fn parsing_never_panics(text in any::<String>(), bytes in any::<Vec<u8>>()) {
         let _ = (Document::parse(&text), Document::parse_bytes(&bytes), Document::parse(&format!("%{text}")));
     }
 
     #[test]
-    fn what_was_cut_off_is_never_read(value in document(), at in any::<prop::sample::Index>()) {
+    fn truncated_document_is_never_read(value in document(), at in any::<prop::sample::Index>()) {
         let text = value.to_string();
         let cut = at.index(text.len());
         prop_assert!(Document::parse_bytes(&text.as_bytes()[..cut]).is_err());
     }
 
     #[test]
-    fn a_slip_in_the_text_makes_nothing_panic(value in document(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn slip_in_the_text_causes_no_panic(value in document(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = value.to_string().into_bytes();
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -156,7 +156,7 @@ proptest! {
 proptest! {
     #![proptest_config(crate::policy::tests::cases(2_000))]
     #[test]
-    fn documents_that_grant_different_access_are_never_equal((one, other) in changed()) {
+    fn documents_with_different_access_are_never_equal((one, other) in changed()) {
         if one.same_meaning(&other) {
             for request in requests() {
                 prop_assert_eq!(evaluate(&one, &request), evaluate(&other, &request), "{} {} {:?}", one, other, request);

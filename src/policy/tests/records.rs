@@ -53,7 +53,7 @@ fn unclaimed(id: u64, callers: PrincipalSet) -> GrantContribution<u64> {
 }
 
 #[test]
-fn a_grant_whose_record_was_lost_is_not_written_and_keeps_what_it_has() {
+fn grant_without_record_keeps_its_access_unwritten() {
     let narrowed = |id: u64| {
         PrincipalSet::named_like(
             root(id),

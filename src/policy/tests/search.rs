@@ -27,7 +27,7 @@ fn names(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<String> {
 }
 
 #[test]
-fn after_a_restart_a_bad_newcomer_takes_nothing_from_twenty_members() {
+fn bad_newcomer_after_restart_costs_members_nothing() {
     let mut ecr = having(&grants(1..=20));
     ecr.dead = names([21]);
     let mut search = Search::default();
@@ -40,7 +40,7 @@ fn after_a_restart_a_bad_newcomer_takes_nothing_from_twenty_members() {
 }
 
 #[test]
-fn good_newcomers_get_in_beside_bad_ones() {
+fn good_newcomers_are_written_despite_bad_ones() {
     let mut ecr = having(&grants(1..=20));
     ecr.dead = names([23, 28]);
     let mut search = Search::default();
@@ -51,7 +51,7 @@ fn good_newcomers_get_in_beside_bad_ones() {
 }
 
 #[test]
-fn what_is_refused_is_not_tried_again_at_once_and_gets_in_once_aws_takes_it() {
+fn refused_principal_is_retried_later_and_admitted() {
     let mut ecr = having(&grants(1..=3));
     ecr.dead = names([4]);
     let mut search = Search::default();
@@ -79,7 +79,7 @@ fn what_is_refused_is_not_tried_again_at_once_and_gets_in_once_aws_takes_it() {
 }
 
 #[test]
-fn a_member_that_died_keeps_no_revocation_from_being_written() {
+fn dead_member_blocks_no_revocation() {
     let mut ecr = having(&grants(1..=21));
     ecr.dead = names([7]);
     let mut search = Search::default();
@@ -96,7 +96,7 @@ fn a_member_that_died_keeps_no_revocation_from_being_written() {
 }
 
 #[test]
-fn without_any_hint_members_are_left_out_one_at_a_time() {
+fn members_are_left_out_one_by_one_without_evidence() {
     let mut ecr = having(&grants(1..=21));
     ecr.dead = names([20]);
     ecr.look(&mut Search::default(), &grants(1..=20), NOW)
@@ -112,8 +112,7 @@ fn without_any_hint_members_are_left_out_one_at_a_time() {
 }
 
 #[test]
-fn a_revocation_outranks_where_no_single_member_is_at_fault_and_the_others_are_added_back_at_once()
-{
+fn revocation_sets_members_aside_if_no_single_one_is_bad() {
     let mut ecr = having(&grants(1..=21));
     ecr.dead = names([5, 6]);
     ecr.evidence = Evidence {
@@ -134,7 +133,7 @@ fn a_revocation_outranks_where_no_single_member_is_at_fault_and_the_others_are_a
 }
 
 #[test]
-fn without_a_revocation_nobody_is_set_aside() {
+fn no_member_is_set_aside_without_a_revocation() {
     let mut ecr = having(&grants(1..=20));
     ecr.dead = names([5, 6]);
     let mut search = Search::default();
@@ -151,7 +150,7 @@ fn without_a_revocation_nobody_is_set_aside() {
 }
 
 #[test]
-fn one_look_leaves_out_no_more_than_a_few_members_and_the_next_one_goes_on() {
+fn sync_probes_few_members_and_the_next_one_continues() {
     let mut ecr = having(&grants(1..=100));
     ecr.dead = names([90]);
     let mut search = Search::default();
@@ -195,10 +194,7 @@ fn beside(statement: &str) -> Ecr {
 #[rstest]
 #[case::beside_another(r#"["AROAEXAMPLEEXAMPLE12","222222222222"]"#, 2)]
 #[case::alone(r#""AROAEXAMPLEEXAMPLE12""#, 1)]
-fn a_dead_id_of_others_is_taken_out_for_a_revocation_once_it_is_proven(
-    #[case] named: &str,
-    #[case] left: usize,
-) {
+fn proven_foreign_dead_id_is_removed_for_a_revocation(#[case] named: &str, #[case] left: usize) {
     let mut ecr = beside(&foreign(named, "Allow"));
     let mut search = Search::default();
     let before = ecr.policy.clone();
@@ -244,7 +240,7 @@ fn a_dead_id_of_others_is_taken_out_for_a_revocation_once_it_is_proven(
 }
 
 #[test]
-fn an_id_that_was_not_shown_in_between_begins_from_the_start() {
+fn id_not_shown_in_between_starts_over() {
     let mut ecr = beside(&foreign(
         r#"["AROAEXAMPLEEXAMPLE12","222222222222"]"#,
         "Allow",
@@ -270,7 +266,11 @@ fn an_id_that_was_not_shown_in_between_begins_from_the_start() {
 #[rstest]
 #[case::only_a_newcomer_needs_the_write(r#"["AROAEXAMPLEEXAMPLE12","222222222222"]"#, "Allow", 4)]
 #[case::in_a_deny(r#"["AROAEXAMPLEEXAMPLE12","222222222222"]"#, "Deny", 2)]
-fn in_every_other_case_an_id_stays(#[case] named: &str, #[case] effect: &str, #[case] wanted: u64) {
+fn foreign_id_is_kept_in_every_other_case(
+    #[case] named: &str,
+    #[case] effect: &str,
+    #[case] wanted: u64,
+) {
     let mut ecr = beside(&foreign(named, effect));
     let before = ecr.policy.clone();
     let mut search = Search::default();
@@ -286,7 +286,7 @@ fn in_every_other_case_an_id_stays(#[case] named: &str, #[case] effect: &str, #[
 }
 
 #[test]
-fn a_restart_forgets_what_was_shown_before() {
+fn restart_forgets_shown_ids() {
     let mut ecr = beside(&foreign(r#""AROAEXAMPLEEXAMPLE12""#, "Allow"));
     let before = ecr.policy.clone();
     ecr.look(&mut Search::default(), &grants(1..=2), NOW)
@@ -301,7 +301,7 @@ fn a_restart_forgets_what_was_shown_before() {
 }
 
 #[test]
-fn a_statement_of_others_that_ecr_no_longer_takes_is_named() {
+fn blocking_foreign_statement_is_named() {
     let old = foreign(r#""222222222222""#, "Allow")
         .replace("ecr:BatchGetImage", "ecr:GetAuthorizationToken");
     let mut ecr = Ecr {
@@ -326,7 +326,7 @@ fn a_statement_of_others_that_ecr_no_longer_takes_is_named() {
 /// Each write in turn is throttled once, in a search with all phases. The next sync continues the
 /// search, or one after a restart completes it.
 #[rstest]
-fn throttling_in_the_middle_loses_nothing(
+fn throttling_during_the_search_loses_nothing(
     #[values(false, true)] restarts: bool,
     #[values(0, 1, 2)] dead: usize,
 ) {
@@ -366,7 +366,7 @@ fn throttling_in_the_middle_loses_nothing(
 #[case::once_the_role_is_there(2, false)]
 #[case::while_the_account_is_refused(2, true)]
 #[case::once_the_second_half_is_tried(3, false)]
-fn a_member_that_only_grows_never_loses_what_it_has(#[case] late: usize, #[case] dies: bool) {
+fn growing_member_never_loses_access(#[case] late: usize, #[case] dies: bool) {
     let mut ecr = having(&grants(1..=3));
     let role = "arn:aws:iam::100000000000:role/n".to_owned();
     ecr.late = [(role.clone(), late)].into();
@@ -404,9 +404,7 @@ fn a_member_that_only_grows_never_loses_what_it_has(#[case] late: usize, #[case]
 #[rstest]
 #[case::among_the_members(20)]
 #[case::at_setting_aside(21)]
-fn a_search_that_was_broken_off_sets_nobody_aside_by_what_it_knew_of_other_grants(
-    #[case] at: usize,
-) {
+fn interrupted_search_sets_no_member_aside_by_old_findings(#[case] at: usize) {
     let mut ecr = having(&grants(1..=21));
     ecr.dead = names([5, 6]);
     ecr.evidence.good = names(1..=4);
@@ -425,7 +423,7 @@ fn a_search_that_was_broken_off_sets_nobody_aside_by_what_it_knew_of_other_grant
 /// A foreign statement that ECR may not accept is only a guess, for which a revocation does not
 /// wait.
 #[test]
-fn a_guess_about_others_keeps_no_revocation_from_being_tried() {
+fn suspicion_of_foreign_statements_blocks_no_revocation() {
     let others = foreign(r#""222222222222""#, "Allow")
         .replace("ecr:BatchGetImage", "ecr:GetAuthorizationToken");
     let mut ecr = Ecr {
@@ -453,7 +451,7 @@ fn a_guess_about_others_keeps_no_revocation_from_being_tried() {
 }
 
 #[test]
-fn a_principal_that_no_grant_asks_for_any_more_is_forgotten() {
+fn refused_principal_without_grants_is_forgotten() {
     let mut ecr = having(&grants(1..=3));
     ecr.dead = names([4]);
     let mut search = Search::default();
@@ -469,7 +467,7 @@ proptest! {
     /// Members and newcomers, any of which may be dead; deleted grants, throttling, restarts, and
     /// misleading hints.
     #[test]
-    fn every_search_ends_with_those_whom_aws_takes_and_takes_access_only_for_a_revocation(
+    fn search_ends_with_all_accepted_principals_in_the_policy(
         members in prop::collection::btree_set(1..12_u64, 1..10),
         wanted in prop::collection::btree_set(1..20_u64, 0..12),
         dead in prop::collection::btree_set(1..20_u64, 0..4),
