@@ -103,7 +103,7 @@ fn written_out(before: &str, text: &str) -> (Vec<String>, usize) {
 }
 
 #[test]
-fn paths_are_found_however_they_are_written() {
+fn paths_are_found_in_every_notation() {
     let code = "use kube::{Api, core::{Rule, cel::Validator},\n  ResourceExt as _};\nlet x = kube::runtime::watcher(); mykube::No";
     let paths: Vec<String> = paths_from(code, "kube").into_iter().collect();
     let expected = [
@@ -117,7 +117,7 @@ fn paths_are_found_however_they_are_written() {
 }
 
 #[test]
-fn every_part_of_the_crate_has_its_place() {
+fn every_module_has_a_place_in_the_layering() {
     let declared = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let declared: BTreeSet<&str> = declared
         .lines()
@@ -188,7 +188,7 @@ fn main_only_calls_the_command_line() {
 
 /// Every write of a repository's policy passes one check, so there is one place that writes.
 #[test]
-fn a_repository_policy_is_written_in_one_place() {
+fn repository_policy_is_written_in_one_place() {
     let writes = |code: &str| {
         [".set_repository_policy(", ".delete_repository_policy("]
             .iter()
@@ -204,7 +204,7 @@ fn a_repository_policy_is_written_in_one_place() {
 
 /// What is decided is decided without a client, a clock, an environment or a runtime.
 #[test]
-fn the_core_is_pure() {
+fn core_modules_are_pure() {
     let of_kube: BTreeMap<&str, &[&str]> = [
         ("policy", &[][..]),
         (
@@ -266,7 +266,7 @@ fn the_core_is_pure() {
 }
 
 #[test]
-fn the_resources_types_know_no_client() {
+fn resource_types_use_no_client() {
     for (file, code) in sources("api") {
         let client = paths_from(&code, "kube").into_iter().find(|path| {
             [
@@ -317,7 +317,7 @@ fn dependencies() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn there_is_one_tls_provider() {
+fn dependencies_have_one_tls_provider() {
     let found = dependencies();
     for other in [
         "ring",
@@ -350,7 +350,7 @@ const LICENCES: [&str; 10] = [
 ];
 
 #[test]
-fn every_dependencys_licence_is_one_that_we_accept() {
+fn every_dependency_has_an_accepted_licence() {
     let refused: Vec<_> = dependencies()
         .into_iter()
         .filter(|(_, licence)| !acceptable(licence))
@@ -407,7 +407,7 @@ fn one_of<'a>(tokens: &'a [&'a str]) -> (bool, &'a [&'a str]) {
 }
 
 #[test]
-fn licence_expressions_are_read_as_spdx_means_them() {
+fn licence_expressions_are_read_as_in_spdx() {
     for good in [
         "MIT",
         "MIT/Apache-2.0",
@@ -432,7 +432,7 @@ fn licence_expressions_are_read_as_spdx_means_them() {
 const MOST_LINES: usize = 570;
 
 #[test]
-fn files_stay_short_enough_to_be_read() {
+fn files_stay_within_the_line_limit() {
     let folders = ["src", "tests"].map(|folder| rust_files(&root().join(folder)));
     let is_long = |file: &PathBuf| fs::read_to_string(file).unwrap().lines().count() > MOST_LINES;
     let long: Vec<PathBuf> = folders.concat().into_iter().filter(is_long).collect();
@@ -473,7 +473,7 @@ fn called_operations() -> BTreeSet<String> {
 
 /// An answer that nothing is known about cannot be told from one that is incomplete.
 #[test]
-fn every_operation_that_is_called_is_in_the_table_of_answers() {
+fn every_called_operation_is_in_the_table_of_answers() {
     let table: BTreeSet<&str> = registry_grants::aws::answer::table::ANSWERS
         .iter()
         .map(|answer| answer.operation)
@@ -502,7 +502,7 @@ fn every_operation_that_is_called_is_in_the_table_of_answers() {
 /// The watch caches keep no other annotations, so one that is read and not listed would always look
 /// absent.
 #[test]
-fn every_annotation_that_is_read_is_kept_in_the_watch_caches() {
+fn every_annotation_read_is_kept_in_the_watch_caches() {
     let api = fs::read_to_string(root().join("src/api/mod.rs")).unwrap();
     let kept = api
         .split_once("pub const ANNOTATIONS")

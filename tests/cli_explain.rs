@@ -79,7 +79,7 @@ fn explain(test: &str, arguments: &[&str]) -> (i32, String, String) {
     "--external-id", "other"], 2, "sts:ExternalId")]
 #[case::role_without_policy(&["--identity-policy", "identity.json", "--assume", ROLE, "--trust-policy", "trust.json", "--external-id", "ours"], 2,
     "no policy of the principal allows it")]
-fn the_exit_status_is_the_verdict_and_the_text_names_the_link(
+fn exit_status_is_the_verdict_and_the_text_names_the_link(
     #[case] arguments: &[&str],
     #[case] status: i32,
     #[case] said: &str,
@@ -94,7 +94,7 @@ fn the_exit_status_is_the_verdict_and_the_text_names_the_link(
 }
 
 #[test]
-fn programs_get_the_same_as_json() {
+fn json_output_has_the_same_verdict() {
     let (status, out, _) = explain("json", &[&DIRECT[..2], &["--output", "json"]].concat());
     let answer: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((status, answer["verdict"].as_str()), (2, Some("denied")));
@@ -117,7 +117,7 @@ fn programs_get_the_same_as_json() {
 }
 
 #[test]
-fn one_action_is_asked_about_by_itself() {
+fn single_action_is_explained_alone() {
     let asked = [
         "explain",
         "--principal",
@@ -153,7 +153,7 @@ fn one_action_is_asked_about_by_itself() {
 #[case::not_a_role(&["--assume", "arn:aws:iam::111111111111:user/x"], "is not the ARN of a role")]
 #[case::unreadable(&["--boundary", "broken.json"], "broken.json: line 1")]
 #[case::missing(&["--boundary", "no.json"], "no.json: ")]
-fn what_is_wrong_is_said_and_answered_with_one(#[case] wrong: &[&str], #[case] said: &str) {
+fn invalid_input_is_explained_with_exit_status_one(#[case] wrong: &[&str], #[case] said: &str) {
     let mut arguments = [&ASKED[..], &DIRECT].concat();
     // The last word on an argument is the one that counts here: the right one goes.
     if let Some(at) = arguments.iter().position(|argument| *argument == wrong[0]) {
@@ -166,7 +166,7 @@ fn what_is_wrong_is_said_and_answered_with_one(#[case] wrong: &[&str], #[case] s
 }
 
 #[test]
-fn lambda_is_a_principal_too() {
+fn lambda_is_accepted_as_a_principal() {
     let lambda = json!({"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "ecr:BatchGetImage",
         "Condition": {"StringLike": {"aws:SourceArn": "arn:aws:lambda:us-east-1:222222222222:function:*"}}});
     let folder = files("lambda").with("lambda.json", policy(json!([lambda])));

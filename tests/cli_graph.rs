@@ -26,7 +26,7 @@ fn files(test: &str) -> Folder {
 #[case("dot")]
 #[case("mermaid")]
 #[case("json")]
-fn who_gets_what_in_every_form(#[case] output: &str) {
+fn graph_shows_all_access_in_every_format(#[case] output: &str) {
     let folder = files(&format!("form-{output}"));
     let printed = folder.printed(&["graph", "-f", "a.yaml", "-f", "b.yaml", "--output", output]);
     insta::assert_snapshot!(format!("graph_{output}"), printed);
@@ -35,7 +35,7 @@ fn who_gets_what_in_every_form(#[case] output: &str) {
 }
 
 #[test]
-fn nothing_hostile_reaches_the_terminal() {
+fn control_characters_do_not_reach_the_terminal() {
     let hostile = "apiVersion: registrygrants.dev/v1alpha1\nkind: CrossAccountRegistryGrant\nmetadata: {name: a}\nspec: {access: Pull, registry: {accountID: \"\\e[2J\", regions: [\"\\n\"], repositories: [\"\\\"];x\\u202e\"]}, consumer: {accountID: \"<b>\"}}\n";
     let folder = Folder::new("hostile").with("a.yaml", hostile);
     for output in ["table", "dot", "mermaid"] {
@@ -63,7 +63,7 @@ fn nothing_hostile_reaches_the_terminal() {
 #[case("a/b/c/d/e/f", "g", "")]
 #[case("1web", "g", "")]
 #[case("team_b/we.b", "g", "")]
-fn what_the_cluster_would_refuse_is_invalid_in_files(
+fn manifest_the_cluster_would_reject_is_invalid(
     #[case] repository: &str,
     #[case] name: &str,
     #[case] told: &str,
@@ -103,7 +103,7 @@ spec:
 }
 
 #[test]
-fn all_examples_are_read_at_once() {
+fn all_examples_are_read_together() {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let folder = Folder::new("all");
     let graph = folder.printed(&["graph", "-f", examples, "-o", "json"]);
@@ -162,7 +162,7 @@ fn graph_of_nobody(proxy: &str, environment: &[(&str, &str)]) -> String {
     "the API server https://127.0.0.1:9, through the proxy http://127.0.0.1:10: cannot list the grants: "
 )]
 #[case("proxy-url: 'socks5://127.0.0.1:10',", &[], "the API server https://127.0.0.1:9, through the proxy socks5://127.0.0.1:10: ")]
-fn a_connection_error_names_the_host_the_proxy_and_the_cause(
+fn connection_error_names_host_proxy_and_cause(
     #[case] proxy: &str,
     #[case] environment: &[(&str, &str)],
     #[case] told: &str,
@@ -180,7 +180,7 @@ fn a_connection_error_names_the_host_the_proxy_and_the_cause(
     "example.com,<local>",
     "the entry `<local>` of NO_PROXY is neither a host, "
 )]
-fn an_entry_of_no_proxy_that_cannot_be_read_is_named(#[case] entries: &str, #[case] told: &str) {
+fn unreadable_no_proxy_entry_is_named(#[case] entries: &str, #[case] told: &str) {
     let err = graph_of_nobody(
         "",
         &[
@@ -192,7 +192,7 @@ fn an_entry_of_no_proxy_that_cannot_be_read_is_named(#[case] entries: &str, #[ca
 }
 
 #[test]
-fn files_can_come_by_standard_input_and_from_a_folder() {
+fn files_are_read_from_standard_input_and_folders() {
     let folder = Folder::new("stdin")
         .with("a.yaml", example("article"))
         .with("notes.txt", "no manifest");
@@ -206,7 +206,7 @@ fn files_can_come_by_standard_input_and_from_a_folder() {
 #[case(&["graph", "-f", "-", "-f", "-"], "standard input can be read only once")]
 #[case(&["graph", "-f", "-"], "standard input, document 1: not an object")]
 #[case(&["graph", "-f", "."], "no .yaml, .yml or .json file is in this folder")]
-fn what_cannot_be_read_is_an_error(#[case] arguments: &[&str], #[case] told: &str) {
+fn unreadable_input_is_an_error(#[case] arguments: &[&str], #[case] told: &str) {
     let folder = Folder::new(&format!("error-{}", told.len()));
     let (status, out, err) = folder.run(arguments, "text");
     assert_eq!((status, out.as_str()), (1, ""));
@@ -243,7 +243,7 @@ fn page(name: &str, next: &str) -> String {
 }
 
 #[test]
-fn a_cluster_is_asked_for_its_grants_and_for_nothing_else() {
+fn cluster_is_asked_only_for_its_grants() {
     let (kubeconfig, cluster) = cluster(vec![page("b", "more"), page("a", "")]);
     let folder = Folder::new("cluster").with("kubeconfig", kubeconfig);
     let printed = folder.printed(&["graph"]);
@@ -265,7 +265,7 @@ fn a_cluster_is_asked_for_its_grants_and_for_nothing_else() {
 }
 
 #[test]
-fn one_namespace_can_be_asked_for() {
+fn namespace_flag_limits_the_graph_to_one_namespace() {
     let (kubeconfig, cluster) = cluster(vec![page("b", "")]);
     let folder = Folder::new("namespace").with("kubeconfig", kubeconfig);
     folder.printed(&["graph", "--namespace", "team-b", "--context", "here"]);
@@ -277,7 +277,7 @@ fn one_namespace_can_be_asked_for() {
 }
 
 #[test]
-fn a_cluster_that_does_not_answer_is_an_error() {
+fn unreachable_cluster_is_an_error() {
     let folder = Folder::new("silent").with(
         "kubeconfig",
         "apiVersion: v1\nkind: Config\ncurrent-context: nowhere\n",

@@ -25,7 +25,7 @@ fn without(text: &str, what: &str) -> String {
 #[case("cli")]
 #[case("cloudformation")]
 #[case("terraform")]
-fn the_consumer_side_in_every_form(#[case] format: &str) {
+fn consumer_side_is_printed_in_every_format(#[case] format: &str) {
     let folder = Folder::new(&format!("consumer-{format}")).with("grants.yaml", unmanaged());
     insta::assert_snapshot!(
         format!("consumer_{format}"),
@@ -38,7 +38,7 @@ fn the_consumer_side_in_every_form(#[case] format: &str) {
 #[case("cli")]
 #[case("cloudformation")]
 #[case("terraform")]
-fn the_registry_side_in_every_form(#[case] format: &str) {
+fn registry_side_is_printed_in_every_format(#[case] format: &str) {
     let folder = Folder::new(&format!("registry-{format}")).with("grants.yaml", unmanaged());
     let arguments = [
         "handoff",
@@ -58,7 +58,7 @@ fn the_registry_side_in_every_form(#[case] format: &str) {
 #[case("organization", "333333333333")]
 #[case("roles-of-others", "222222222222")]
 #[case("roles-of-others", "111111111111")]
-fn what_else_a_grant_can_ask_as_a_script(#[case] of: &str, #[case] account: &str) {
+fn other_kinds_of_grants_are_printed_as_scripts(#[case] of: &str, #[case] account: &str) {
     let folder =
         Folder::new(&format!("{of}-{account}")).with("grants.yaml", example_with_accounts(of));
     let script = folder.printed(&[
@@ -74,7 +74,7 @@ fn what_else_a_grant_can_ask_as_a_script(#[case] of: &str, #[case] account: &str
 }
 
 #[test]
-fn no_statement_that_is_handed_off_carries_an_installations_sid() {
+fn handed_off_statement_never_has_an_installations_sid() {
     let folder = Folder::new("sids").with("grants.yaml", unmanaged());
     for account in ["111111111111", "222222222222"] {
         for format in ["json", "cli", "cloudformation", "terraform"] {
@@ -120,7 +120,7 @@ const CONSUMER: &str = "{accountID: '222222222222', roles: [ci/deployer, 'ci/x/*
 #[case(&grant(REGISTRY, "{accountID: 'x', wholeAccount: true}"), "`x` is not an AWS account number")]
 #[case(&grant(REGISTRY, "{}"), "team-b/web: Invalid: spec.consumer: accountID or organization is needed")]
 #[case(&example("article"), "every consumer account has an AWSAccount here")]
-fn what_cannot_be_handed_off_is_refused_with_the_reason(#[case] text: &str, #[case] told: &str) {
+fn unsupported_handoff_is_refused_with_the_reason(#[case] text: &str, #[case] told: &str) {
     let folder = Folder::new(&format!("refused-{}", told.len())).with("grants.yaml", text);
     let (status, out, err) = folder.run(&["handoff", "-f", "grants.yaml"], "");
     assert_eq!((status, out.as_str()), (1, ""), "{err}");
@@ -128,7 +128,7 @@ fn what_cannot_be_handed_off_is_refused_with_the_reason(#[case] text: &str, #[ca
 }
 
 #[test]
-fn an_account_that_no_grant_names_is_refused_and_several_must_be_told_apart() {
+fn unnamed_account_is_refused_and_ambiguous_one_needs_a_flag() {
     let two = grant(REGISTRY, CONSUMER)
         + &grant(REGISTRY, CONSUMER)
             .replace("name: web", "name: app")
@@ -164,7 +164,7 @@ fn an_account_that_no_grant_names_is_refused_and_several_must_be_told_apart() {
 }
 
 #[test]
-fn roles_named_exactly_get_an_inline_policy_and_patterns_one_to_attach() {
+fn named_roles_get_an_inline_policy_and_patterns_a_managed_one() {
     let folder = Folder::new("roles").with("grants.yaml", grant(REGISTRY, CONSUMER));
     let all: Value =
         serde_json::from_str(&folder.printed(&["handoff", "-f", "grants.yaml"])).unwrap();
@@ -173,7 +173,7 @@ fn roles_named_exactly_get_an_inline_policy_and_patterns_one_to_attach() {
 }
 
 #[test]
-fn the_role_that_the_operator_names_is_the_one_of_its_installation() {
+fn default_role_name_is_the_one_of_the_installation() {
     let text = grant(&REGISTRY.replace(", role: {name: web}", ""), CONSUMER);
     let folder = Folder::new("installation").with("grants.yaml", text);
     let printed = folder.printed(&[
@@ -230,7 +230,7 @@ fn repository_script(folder: &Folder) -> (bool, Value) {
 }
 
 #[test]
-fn other_peoples_statements_survive_the_script_and_running_it_again_changes_nothing() {
+fn script_keeps_foreign_statements_and_is_idempotent() {
     let theirs = r#"{"Version":"2008-10-17","Id":"x","Statement":{"Sid":"Theirs","Effect":"Deny","Principal":"*","Action":"ecr:*"}}"#;
     let folder = Folder::new("merge")
         .with("grants.yaml", unmanaged())
@@ -257,7 +257,7 @@ fn other_peoples_statements_survive_the_script_and_running_it_again_changes_noth
 }
 
 #[test]
-fn a_repository_without_a_policy_gets_one() {
+fn script_creates_a_missing_repository_policy() {
     let folder = Folder::new("new-policy")
         .with("grants.yaml", unmanaged())
         .with_program("aws", AWS);
@@ -273,7 +273,7 @@ fn a_repository_without_a_policy_gets_one() {
 }
 
 #[test]
-fn a_policy_that_may_not_be_read_is_not_written() {
+fn script_writes_no_policy_that_it_may_not_read() {
     let folder = Folder::new("denied")
         .with("grants.yaml", unmanaged())
         .with_program("aws", AWS)

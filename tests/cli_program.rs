@@ -162,7 +162,7 @@ fn works(folder: &Folder, command: &str) {
 
 #[cfg(unix)]
 #[test]
-fn examples_of_every_help_survive_80_columns_and_run() {
+fn help_examples_fit_80_columns_and_run() {
     for name in subcommands() {
         let arguments = if name == "policy" {
             vec!["policy", "diff", "--help"]
@@ -203,7 +203,7 @@ fn examples_of_every_help_survive_80_columns_and_run() {
 
 #[cfg(unix)]
 #[test]
-fn the_commands_of_the_troubleshooting_page_run() {
+fn troubleshooting_page_commands_run() {
     let page =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md"))
             .unwrap();
@@ -229,7 +229,7 @@ fn the_commands_of_the_troubleshooting_page_run() {
 }
 
 #[test]
-fn every_subcommand_is_in_the_documentation() {
+fn every_subcommand_is_documented() {
     let docs =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md")).unwrap();
     for name in subcommands() {
@@ -246,7 +246,7 @@ fn every_subcommand_is_in_the_documentation() {
 #[case("fish")]
 #[case("elvish")]
 #[case("powershell")]
-fn every_shell_gets_its_completions(#[case] shell: &str) {
+fn completions_are_printed_for_every_shell(#[case] shell: &str) {
     let script = Folder::new(shell).printed(&["completions", shell]);
     for name in subcommands() {
         assert!(script.contains(&name), "{shell} does not complete {name}");
@@ -255,7 +255,7 @@ fn every_shell_gets_its_completions(#[case] shell: &str) {
 
 #[cfg(unix)]
 #[test]
-fn called_as_a_plugin_of_kubectl_it_says_so_in_its_usage() {
+fn usage_names_kubectl_when_called_as_a_plugin() {
     let folder = Folder::new("plugin");
     let plugin = folder.path().join("kubectl-registry_grants");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_registry-grants"), &plugin).unwrap();
@@ -294,7 +294,7 @@ fn called_as_a_plugin_of_kubectl_it_says_so_in_its_usage() {
 #[case(&["completions", "bash"])]
 #[case(&["graph", "-f", "a.yaml", "-o", "json"])]
 #[case(&["handoff", "-f", "a.yaml", "--account", "222222222222"])]
-fn who_stops_reading_makes_nothing_panic(#[case] arguments: &[&str]) {
+fn closed_output_pipe_does_not_panic(#[case] arguments: &[&str]) {
     let folder = Folder::new(&format!("pipe-{}", arguments[0])).with("a.yaml", example("article"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_registry-grants"));
     command

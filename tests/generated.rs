@@ -79,7 +79,7 @@ fn schemas() -> Vec<(String, Value)> {
 /// A default's items belong to nobody, so server-side apply keeps them beside those that somebody
 /// asks for later.
 #[test]
-fn no_list_that_is_merged_by_item_has_a_default() {
+fn no_map_list_has_a_default() {
     fn find(schema: &Value, field: &str, found: &mut Vec<String>) {
         let by_item = ["set", "map"]
             .map(Value::from)
@@ -107,7 +107,7 @@ fn no_list_that_is_merged_by_item_has_a_default() {
 }
 
 #[test]
-fn the_reference_of_the_resources_is_not_stale() {
+fn api_reference_is_up_to_date() {
     let binary = env!("CARGO_BIN_EXE_registry-grants");
     let printed = Command::new(binary)
         .args(["crds", "--reference"])
@@ -121,7 +121,7 @@ fn the_reference_of_the_resources_is_not_stale() {
 }
 
 #[test]
-fn the_definitions_in_the_repository_are_not_stale() {
+fn resource_definitions_are_up_to_date() {
     let written = written();
     assert_eq!(written.len(), 2);
     for folder in ["crds", "charts/registry-grants/files/crds"] {
@@ -134,7 +134,7 @@ fn the_definitions_in_the_repository_are_not_stale() {
 
 /// The demo, the integration tests and `make e2e` set their accounts up with these files.
 #[test]
-fn the_management_roles_of_the_examples_are_not_stale() {
+fn management_role_examples_are_up_to_date() {
     let printed = |arguments: &str| {
         let role = "--operator-role-arn arn:aws:iam::333333333333:role/registry-grants-operator";
         let arguments =
@@ -169,7 +169,7 @@ fn the_management_roles_of_the_examples_are_not_stale() {
 }
 
 #[test]
-fn the_definitions_on_standard_output_are_the_same() {
+fn definitions_on_standard_output_match_the_files() {
     let output = Command::new(env!("CARGO_BIN_EXE_registry-grants"))
         .arg("crds")
         .output()
@@ -196,7 +196,7 @@ fn walk(schema: &Value, path: &str, see: &mut impl FnMut(&str, &Value)) {
 }
 
 #[test]
-fn kubectl_explain_has_something_to_say_about_every_field() {
+fn every_field_has_a_description() {
     let mut silent = Vec::new();
     for (kind, schema) in schemas() {
         walk(&schema, &kind, &mut |path, field| {
@@ -213,7 +213,7 @@ fn kubectl_explain_has_something_to_say_about_every_field() {
 }
 
 #[test]
-fn every_string_and_list_in_a_spec_is_bounded() {
+fn every_spec_string_and_list_is_bounded() {
     let mut unbounded = Vec::new();
     for (kind, schema) in schemas() {
         walk(&schema["properties"]["spec"], &kind, &mut |path, field| {
@@ -239,7 +239,7 @@ fn every_string_and_list_in_a_spec_is_bounded() {
 }
 
 #[test]
-fn both_kinds_have_a_status_subresource_and_say_whether_they_are_ready() {
+fn both_kinds_have_a_status_subresource_and_ready_columns() {
     for text in written().into_values() {
         let crd: Value = serde_saphyr::from_str(&text).unwrap();
         let version = &crd["spec"]["versions"][0];
@@ -293,7 +293,7 @@ fn missing_in(understood: &Value, written: &Value, path: &str, missing: &mut Vec
 }
 
 #[test]
-fn the_examples_are_understood_to_the_last_field() {
+fn examples_have_no_unknown_field() {
     let mut kinds = BTreeMap::new();
     for file in yaml_files(&root().join("examples")) {
         let text = fs::read_to_string(&file).unwrap();
@@ -317,7 +317,7 @@ fn the_examples_are_understood_to_the_last_field() {
 }
 
 #[test]
-fn a_field_that_nobody_knows_would_be_noticed() {
+fn unknown_field_is_detected() {
     let text = fs::read_to_string(root().join("examples/article.yaml")).unwrap();
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
     let grant = objects.last_mut().unwrap();
@@ -329,7 +329,7 @@ fn a_field_that_nobody_knows_would_be_noticed() {
 }
 
 #[test]
-fn the_reference_of_the_metrics_is_not_stale() {
+fn metrics_reference_is_up_to_date() {
     const HEAD: &str = "\
 <!-- Generated from src/telemetry/metrics by `make metrics-reference`: change it there. -->
 # Metrics
@@ -360,7 +360,7 @@ fn asked_for(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn alerts_and_dashboard_ask_for_metrics_that_exist() {
+fn alerts_and_dashboard_query_existing_metrics() {
     let names = Metrics::default().names();
     for file in [
         "charts/registry-grants/files/prometheus-rules.yaml",
@@ -387,7 +387,7 @@ fn alerts_and_dashboard_ask_for_metrics_that_exist() {
 }
 
 #[test]
-fn every_alert_says_what_happened_and_where_to_read_on() {
+fn every_alert_states_the_problem_and_links_to_the_guide() {
     let text =
         fs::read_to_string(root().join("charts/registry-grants/files/prometheus-rules.yaml"))
             .unwrap();

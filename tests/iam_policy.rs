@@ -61,7 +61,7 @@ fn statement<'a>(document: &'a Value, sid: &str) -> &'a Value {
 #[case("--account registry")]
 #[case("--account consumer")]
 #[case("--account registry --account consumer --installation 0123456789ab")]
-fn templates_hold_the_same_documents(#[case] sides: &str) {
+fn templates_contain_the_same_documents(#[case] sides: &str) {
     let plain = json_of(&format!("{OPERATOR} {sides} --account-id 111111111111"));
     let expected = [&plain["boundary"], &plain["trust"], &plain["permissions"]];
 
@@ -134,7 +134,7 @@ fn substituted(value: Value, values: &[(&str, &str)]) -> Value {
 }
 
 #[test]
-fn an_account_that_is_both_gets_what_either_needs() {
+fn account_with_both_roles_gets_both_sets_of_permissions() {
     let both = json_of(&format!(
         "{OPERATOR} --account registry --account consumer --account-id 111111111111"
     ));
@@ -164,7 +164,7 @@ fn an_account_that_is_both_gets_what_either_needs() {
 }
 
 #[test]
-fn the_trust_policy_lets_in_the_tags_of_pod_identity_and_those_that_are_named() {
+fn trust_policy_accepts_pod_identity_and_named_tags() {
     let keys = |more: &str| {
         let trust = json_of(&format!(
             "{OPERATOR} --account registry --account-id 111111111111 --document trust {more}"
@@ -200,7 +200,7 @@ fn the_trust_policy_lets_in_the_tags_of_pod_identity_and_those_that_are_named() 
 }
 
 #[test]
-fn with_an_installation_named_only_its_own_tag_will_do() {
+fn named_installation_is_the_only_accepted_tag() {
     let pinned = documents("consumer", "--installation 0123456789ab").to_string();
     assert!(!pinned.contains("\"Null\""), "{pinned}");
     let permissions = &documents("consumer", "--installation 0123456789ab")["permissions"];
@@ -217,7 +217,7 @@ fn with_an_installation_named_only_its_own_tag_will_do() {
 }
 
 #[test]
-fn narrower_repositories_bound_the_policies_and_the_roles() {
+fn narrower_repositories_narrow_policies_and_boundaries() {
     let more = "--repository team-b/* --repository team-b/app --repository web --region eu-west-1 --region us-east-1";
     let narrow = documents("registry", more);
     let arns = json!([
@@ -240,7 +240,7 @@ fn narrower_repositories_bound_the_policies_and_the_roles() {
 }
 
 #[test]
-fn other_names_and_another_path_are_everywhere() {
+fn custom_names_and_path_appear_in_all_documents() {
     let named = documents(
         "consumer",
         "--path /x/y/ --role-name the-role --boundary-name the-boundary",
@@ -273,7 +273,7 @@ fn other_names_and_another_path_are_everywhere() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once() {
+fn all_errors_are_reported_at_once() {
     let said =
         refused("--account consumer --format terraform --repository app --region cn-north-1");
     assert!(
@@ -283,7 +283,7 @@ fn everything_that_is_wrong_is_said_at_once() {
 }
 
 #[test]
-fn without_managed_policies_nothing_can_be_attached() {
+fn no_policy_is_attachable_without_managed_policies() {
     let none = documents("registry", "--no-managed-policies").to_string();
     assert!(
         !none.contains("iam:AttachRolePolicy") && !none.contains("ecr:DescribeImages"),
@@ -297,7 +297,7 @@ fn without_managed_policies_nothing_can_be_attached() {
 #[case("aws-cn", "ec2.amazonaws.com.cn")]
 #[case("aws-us-gov", "ec2.amazonaws.com")]
 #[case("aws-eusc", "ec2.amazonaws.com")]
-fn in_another_partition_every_arn_is_of_that_partition(#[case] partition: &str, #[case] ec2: &str) {
+fn other_partition_appears_in_every_arn(#[case] partition: &str, #[case] ec2: &str) {
     let operator = OPERATOR.replace("arn:aws:", &format!("arn:{partition}:"));
     let sides = "--account registry --account consumer --account-id 111111111111";
     let text = printed(&format!("{operator} {sides} --partition {partition}"));
@@ -389,13 +389,13 @@ fn in_another_partition_every_arn_is_of_that_partition(#[case] partition: &str, 
     "--account registry --format terraform --operator-role-arn arn:aws-cn:iam::333333333333:role/x",
     "--operator-role-arn"
 )]
-fn bad_input_is_refused_with_the_flag_named(#[case] arguments: &str, #[case] expected: &str) {
+fn invalid_input_is_refused_naming_the_flag(#[case] arguments: &str, #[case] expected: &str) {
     let said = refused(arguments);
     assert!(said.contains(expected), "{said}");
 }
 
 #[test]
-fn a_document_that_aws_would_not_take_is_refused_with_its_length() {
+fn oversized_document_is_refused_with_its_length() {
     let many: String = (0..200)
         .map(|n| format!("--repository a-rather-long-name-of-a-repository-{n} "))
         .collect();
@@ -425,7 +425,7 @@ fn a_document_that_aws_would_not_take_is_refused_with_its_length() {
 }
 
 #[test]
-fn that_there_is_no_external_id_is_told_and_not_mixed_into_the_document() {
+fn missing_external_id_is_warned_of_on_standard_error() {
     let role = "--operator-role-arn arn:aws:iam::333333333333:role/x";
     let output = run(&format!(
         "--account registry --account-id 111111111111 {role} --document trust"

@@ -65,7 +65,7 @@ const LEFT: &str = r#"{
 }"#;
 
 #[test]
-fn the_same_meaning_in_other_words_is_no_difference() {
+fn equivalent_documents_have_no_difference() {
     let reworded = r#"{"Version":"2012-10-17","Statement":[
         {"Sid":"New","Principal":{"AWS":["*"]},"Effect":"Deny","Action":["ECR:*"],"Condition":{"Bool":{"aws:securetransport":"false"}}},
         {"Effect":"Allow","Principal":{"Service":["lambda.amazonaws.com"]},"Action":["ecr:batchgetimage"]},
@@ -84,7 +84,7 @@ fn the_same_meaning_in_other_words_is_no_difference() {
 }
 
 #[test]
-fn differences_are_told_by_statement() {
+fn differences_are_listed_by_statement() {
     let right = r#"{"Version":"2012-10-17","Odd":1,"Statement":[
         {"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"ecr:BatchGetImage"},
         {"Sid":"Pull","Effect":"Allow","Principal":{"AWS":["222222222222","arn:aws:iam::444444444444:role/ci"]},
@@ -141,7 +141,7 @@ fn differences_are_told_by_statement() {
 }
 
 #[test]
-fn a_version_is_a_difference_where_a_variable_stands() {
+fn version_is_a_difference_only_with_policy_variables() {
     let document = |version| {
         format!(
             r#"{{{version}"Statement":{{"Effect":"Allow","Action":"*","Resource":"${{aws:username}}"}}}}"#
@@ -166,7 +166,7 @@ fn a_version_is_a_difference_where_a_variable_stands() {
 }
 
 #[test]
-fn one_document_may_come_from_standard_input_and_percent_encoded() {
+fn document_is_read_percent_encoded_from_standard_input() {
     let encoded: String = LEFT.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let folder = Folder::new("stdin").with("left.json", LEFT);
     let (status, shown, _) = folder.diff(&["-", "left.json"], &encoded);
@@ -190,7 +190,7 @@ fn one_document_may_come_from_standard_input_and_percent_encoded() {
 }
 
 #[test]
-fn a_whole_answer_of_the_aws_cli_is_read_or_refused_with_a_hint() {
+fn aws_cli_answer_is_read_or_refused_with_a_hint() {
     let text = serde_json::to_string(LEFT).unwrap();
     let answers = [
         format!(r#"{{"registryId":"111111111111","repositoryName":"web","policyText":{text}}}"#),
@@ -225,7 +225,7 @@ fn a_whole_answer_of_the_aws_cli_is_read_or_refused_with_a_hint() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_with_its_place() {
+fn unreadable_document_is_named_with_the_position() {
     let folder = Folder::new("unreadable")
         .with("left.json", LEFT)
         .with(
@@ -263,7 +263,7 @@ fn what_cannot_be_read_is_named_with_its_place() {
 }
 
 #[test]
-fn what_a_document_holds_cannot_play_with_the_terminal() {
+fn control_characters_do_not_reach_the_terminal() {
     let hostile =
         r#"{"Statement":{"Sid":"\u001b[2J\u202e\"quoted\"","Effect":"Allow\nDeny","Action":""}}"#;
     let folder = Folder::new("hostile")
@@ -285,7 +285,7 @@ fn what_a_document_holds_cannot_play_with_the_terminal() {
 }
 
 #[test]
-fn mistaken_arguments_are_not_taken_for_a_difference() {
+fn invalid_arguments_are_not_reported_as_a_difference() {
     let folder = Folder::new("arguments");
     let (status, _, errors) = folder.diff(&["only-one.json"], "");
     assert_eq!(status, 1, "{errors}");

@@ -1,7 +1,7 @@
 //! The article's case: one resource does all four steps, a real client says so, and its deletion
 //! undoes them.
 
-use crate::case::{Case, OPERATOR, QUIET, REGION, same};
+use crate::support::case::{Case, OPERATOR, QUIET, REGION, same};
 use anyhow::{Context, Result, ensure};
 use local_stack::{AccountState, Document, Installation, Pair, Repository, Session};
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ async fn accounts(
 }
 
 #[tokio::test]
-async fn all_four_steps_are_there_and_mean_what_was_made_by_hand() -> Result<()> {
+async fn grant_creates_what_the_articles_four_steps_create() -> Result<()> {
     let article = Article::prepared("article-policies").await?;
     article.apply().await?;
     let Pair { registry, consumer } = &article.pair;
@@ -135,8 +135,7 @@ async fn all_four_steps_are_there_and_mean_what_was_made_by_hand() -> Result<()>
 }
 
 #[tokio::test]
-async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_and_never_else()
--> Result<()> {
+async fn instance_pushes_and_pulls_only_while_the_grant_exists() -> Result<()> {
     let article = Article::prepared("article-client").await?;
     let stack = &article.installation.stack;
     let repository = &article.repository;
@@ -149,7 +148,7 @@ async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_an
         let statement =
             json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
         let trust = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
-        let [statement, trust] = [statement, trust].map(crate::case::document);
+        let [statement, trust] = [statement, trust].map(crate::support::case::document);
         let made = local_stack::role_with_policy(
             &stack.aws(&article.pair.consumer),
             "almighty",
@@ -209,7 +208,7 @@ async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_an
 }
 
 #[tokio::test]
-async fn deletion_leaves_both_accounts_as_they_were() -> Result<()> {
+async fn deletion_restores_both_accounts() -> Result<()> {
     let article = Article::prepared("article-deletion").await?;
     article.apply().await?;
     ensure!(
@@ -225,7 +224,7 @@ async fn deletion_leaves_both_accounts_as_they_were() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_grant_without_managed_policy_gets_no_further_than_its_repositories() -> Result<()> {
+async fn grant_without_managed_policy_reaches_only_its_repositories() -> Result<()> {
     let case = Case::opened().await?;
     case.repository("other").create(case.stack()).await?;
     let grant = case.granted(json!({})).await?;

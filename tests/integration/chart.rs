@@ -1,12 +1,12 @@
 //! The chart, installed for real: what its ServiceAccount may do, and no more.
 
-use crate::case::Case;
+use crate::support::case::Case;
 use anyhow::{Result, ensure};
 use local_stack::{HELM_RELEASE, OPERATOR_NAMESPACE, Stack, repository_root};
 use std::process::Command;
 
 #[test]
-fn the_chart_lives_through_install_upgrade_rollback_and_uninstall() -> Result<()> {
+fn chart_installs_upgrades_rolls_back_and_uninstalls() -> Result<()> {
     let stack = Stack::start("chart")?;
     let root = repository_root();
     let ran = Command::new("bash")
@@ -30,7 +30,7 @@ fn the_chart_lives_through_install_upgrade_rollback_and_uninstall() -> Result<()
 }
 
 #[tokio::test]
-async fn the_service_account_may_do_what_the_operator_needs_and_no_more() -> Result<()> {
+async fn service_account_has_only_the_permissions_it_needs() -> Result<()> {
     let case = Case::new().await?;
     let user = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{HELM_RELEASE}");
     let table = [
@@ -77,7 +77,7 @@ async fn the_service_account_may_do_what_the_operator_needs_and_no_more() -> Res
 }
 
 #[tokio::test]
-async fn tenants_who_may_edit_a_namespace_may_write_grants_and_see_no_accounts() -> Result<()> {
+async fn namespace_editor_writes_grants_but_sees_no_accounts() -> Result<()> {
     let case = Case::new().await?;
     let binding = [
         "create",

@@ -1,8 +1,8 @@
 //! The operator's own access to the accounts: verified before anything is written, and missing
 //! permissions named.
 
-use crate::case::{ARGUMENTS, Case, GRANT, OPERATOR, condition, document, merged, same};
-use crate::permissions::{example, texts, without};
+use crate::support::case::{ARGUMENTS, Case, GRANT, OPERATOR, condition, document, merged, same};
+use crate::support::operator_documents::{example, texts, without};
 use anyhow::{Context, Result, ensure};
 use local_stack::{
     Installation, MANAGEMENT_ROLE, OPERATOR_ACCOUNT, OPERATOR_ROLE, Pair, repository_root,
@@ -10,7 +10,7 @@ use local_stack::{
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn credentials_for_another_account_are_noticed_before_anything_is_written() -> Result<()> {
+async fn credentials_for_another_account_are_detected_before_a_write() -> Result<()> {
     let case = Case::opened().await?;
     let before = case.accounts().await?;
     // Without credentials of its own the account would be reached by the ambient ones, which are
@@ -67,7 +67,7 @@ async fn credentials_for_another_account_are_noticed_before_anything_is_written(
 }
 
 #[tokio::test]
-async fn a_role_that_cannot_be_assumed_is_said_on_the_account_and_on_the_grant() -> Result<()> {
+async fn unassumable_role_is_reported_on_account_and_grant() -> Result<()> {
     let case = Case::opened().await?;
     let role = json!({"credentials": {"assumeRole": {"externalID": "another"}}});
     case.apply(&case.registry_account(role)).await?;
@@ -106,8 +106,7 @@ async fn a_role_that_cannot_be_assumed_is_said_on_the_account_and_on_the_grant()
 }
 
 #[tokio::test]
-async fn without_any_one_statement_of_the_trust_policy_an_account_is_not_entered_and_says_why()
--> Result<()> {
+async fn missing_trust_policy_statement_is_reported_on_the_account() -> Result<()> {
     for side in ["registry", "consumer"] {
         let statements = example(&Pair::example(), side, "trust")?["Statement"]
             .as_array()
@@ -161,8 +160,7 @@ async fn without_any_one_statement_of_the_trust_policy_an_account_is_not_entered
 }
 
 #[tokio::test]
-async fn without_any_one_action_of_its_own_document_the_operator_enters_no_account_and_says_why()
--> Result<()> {
+async fn missing_action_of_the_operators_own_role_is_reported() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let text =
         std::fs::read_to_string(repository_root().join("examples/management-roles/operator.json"))?;
@@ -229,7 +227,7 @@ async fn not_entered(case: &Case<'_>, account: &str, action: &str) -> Result<()>
 }
 
 #[tokio::test]
-async fn a_permission_that_the_operator_lacks_is_named_with_the_account_and_heals() -> Result<()> {
+async fn missing_permission_is_named_and_recovers_once_granted() -> Result<()> {
     let case = Case::opened().await?;
     let iam = case.stack().aws(&case.pair.registry).iam;
     let deny =
@@ -257,7 +255,7 @@ async fn a_permission_that_the_operator_lacks_is_named_with_the_account_and_heal
 }
 
 #[tokio::test]
-async fn the_operator_cannot_touch_what_lies_outside_its_path_or_lift_a_boundary() -> Result<()> {
+async fn operator_cannot_leave_its_path_or_lift_a_boundary() -> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     // The operator's own permissions, in a session that this test holds.
@@ -344,8 +342,7 @@ async fn the_operator_cannot_touch_what_lies_outside_its_path_or_lift_a_boundary
 }
 
 #[tokio::test]
-async fn an_accounts_admin_can_tell_by_the_session_for_whose_grants_the_operator_works()
--> Result<()> {
+async fn session_tag_lets_an_admin_allow_single_namespaces() -> Result<()> {
     let (case, other) = (Case::new().await?, Case::new().await?);
     case.repository("app").create(case.stack()).await?;
     let namespaces = json!({"names": [case.namespace, other.namespace]});

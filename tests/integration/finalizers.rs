@@ -3,7 +3,7 @@
 //! never stands in the way of what has to go. One cluster for all of it, in one story, for the end
 //! takes the definitions away.
 
-use crate::case::{Case, GRANT, OPERATOR, same};
+use crate::support::case::{Case, GRANT, OPERATOR, same};
 use anyhow::{Context, Result, ensure};
 use local_stack::{
     HELM_RELEASE, Installation, OPERATOR_NAMESPACE, Operator, eventually, repository_root,
@@ -19,7 +19,7 @@ const QUIET: [&str; 3] = [
 const NO_FINALIZER: &str = r#"{"metadata":{"finalizers":null}}"#;
 
 #[tokio::test]
-async fn the_finalizer_guards_access_and_never_stands_in_the_way_of_what_has_to_go() -> Result<()> {
+async fn finalizer_guards_access_and_never_blocks_deletion() -> Result<()> {
     let installation = Installation::start_with_policies("finalizers").await?;
     let mut operator = installation.start_operator(OPERATOR, &QUIET).await?;
     eventually("the policy holds", async || guarded(&installation).await).await?;

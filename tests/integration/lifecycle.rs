@@ -1,10 +1,10 @@
-//! The life of a grant: suspended, looked at on request, let go of, and what stays when it is
-//! deleted.
+//! The life of a grant: suspended, reconciled on request, abandoned, deleted or retained, and beside
+//! broken resources.
 
-use crate::case::{Case, GRANT, condition, same};
+use crate::support::case::{Brisk, Case, GRANT, OPERATOR, QUIET, condition, same};
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
-use local_stack::eventually;
+use local_stack::{Installation, eventually};
 use serde_json::{Value, json};
 
 async fn suspended(case: &Case<'_>) -> Result<Value> {
@@ -22,7 +22,7 @@ async fn suspended(case: &Case<'_>) -> Result<Value> {
 }
 
 #[tokio::test]
-async fn a_suspended_grant_keeps_what_it_has_and_changes_nothing() -> Result<()> {
+async fn suspended_grant_keeps_its_access_and_changes_nothing() -> Result<()> {
     let case = Case::opened().await?;
     case.repository("team/other").create(case.stack()).await?;
     case.granted(json!({})).await?;
@@ -79,7 +79,7 @@ async fn a_suspended_grant_keeps_what_it_has_and_changes_nothing() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_grant_that_is_suspended_from_the_start_does_nothing_and_can_be_deleted() -> Result<()> {
+async fn grant_suspended_from_the_start_does_nothing_and_is_deletable() -> Result<()> {
     let case = Case::opened().await?;
     let before = case.accounts().await?;
     case.apply(&case.grant(json!({"suspend": true}))).await?;
@@ -94,7 +94,7 @@ async fn a_grant_that_is_suspended_from_the_start_does_nothing_and_can_be_delete
 }
 
 #[tokio::test]
-async fn a_suspended_grant_that_is_no_longer_admitted_is_revoked() -> Result<()> {
+async fn suspended_grant_that_is_no_longer_admitted_is_revoked() -> Result<()> {
     let case = Case::opened().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
@@ -107,7 +107,7 @@ async fn a_suspended_grant_that_is_no_longer_admitted_is_revoked() -> Result<()>
 }
 
 #[tokio::test]
-async fn an_annotation_has_a_grant_looked_at_at_once() -> Result<()> {
+async fn reconcile_annotation_triggers_a_reconcile_at_once() -> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({"registry": {"role": {"nameInRepositoryPolicy": true}}}))
         .await?;
@@ -183,7 +183,7 @@ async fn an_annotation_has_a_grant_looked_at_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_grant_whose_account_is_gone_can_be_abandoned_and_not_otherwise() -> Result<()> {
+async fn grant_is_abandoned_only_when_its_account_is_unreachable() -> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     let annotate = [
@@ -212,7 +212,7 @@ async fn a_grant_whose_account_is_gone_can_be_abandoned_and_not_otherwise() -> R
 
     // The registry's account cannot be got into any more.
     let management = case.stack().aws(&case.pair.registry).iam;
-    let nobody = crate::case::document(
+    let nobody = crate::support::case::document(
         json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}),
     );
     management
@@ -255,7 +255,7 @@ async fn a_grant_whose_account_is_gone_can_be_abandoned_and_not_otherwise() -> R
 }
 
 #[tokio::test]
-async fn what_is_retained_stays_and_is_nobodys() -> Result<()> {
+async fn retained_access_stays_without_an_owner() -> Result<()> {
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
     let rule = case.rule(json!({"allowRetain": true}));
@@ -325,7 +325,7 @@ async fn what_is_retained_stays_and_is_nobodys() -> Result<()> {
 }
 
 #[tokio::test]
-async fn to_retain_needs_a_rule_that_admits_it_also_at_the_end() -> Result<()> {
+async fn retain_needs_a_rule_that_admits_it_at_deletion_too() -> Result<()> {
     let case = Case::opened().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
@@ -341,4 +341,104 @@ async fn to_retain_needs_a_rule_that_admits_it_also_at_the_end() -> Result<()> {
         .allowed()?;
     case.delete().await?;
     same(&before, &case.accounts().await?)
+}
+
+#[tokio::test]
+async fn broken_resources_do_not_block_others() -> Result<()> {
+    let installation = Installation::exclusive().await?;
+    let case = Case::on(&installation).await?;
+    case.open().await?;
+    // Stored before the definition was what it is now: the rules are taken off for a moment.
+    let name = "crossaccountregistrygrants.registrygrants.dev";
+    let crd = case
+        .cluster()
+        .get("default", &format!("crd/{name}"))
+        .await?;
+    let loose = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
+        "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]);
+    case.cluster()
+        .kubectl(&[
+            "patch",
+            "crd",
+            name,
+            "--type",
+            "json",
+            "--patch",
+            &loose.to_string(),
+        ])
+        .await?;
+    eventually("a broken grant is stored", async || {
+        let broken = crate::support::case::merged(
+            case.grant_named("broken", json!({})),
+            json!({"spec": {"access": 7}}),
+        );
+        case.apply(&broken).await
+    })
+    .await?;
+    let strict = json!([{"op": "replace", "path": "/spec/versions/0/schema", "value": crd["spec"]["versions"][0]["schema"]}]);
+    case.cluster()
+        .kubectl(&[
+            "patch",
+            "crd",
+            name,
+            "--type",
+            "json",
+            "--patch",
+            &strict.to_string(),
+        ])
+        .await?;
+
+    let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    // One whose repository is missing, and one whose account nobody opened, are there as well.
+    case.apply(&case.grant_named(
+        "waiting",
+        json!({"registry": {"repositories": ["team/none"]}, "consumer": {"instanceRole": null}}),
+    ))
+    .await?;
+    let nowhere =
+        json!({"registry": {"accountID": "888888888888"}, "consumer": {"instanceRole": null}});
+    case.apply(&case.grant_named("nowhere", nowhere)).await?;
+    case.granted(json!({})).await?;
+    case.not_ready_named("carg/waiting", "RepositoryNotFound")
+        .await?;
+    case.not_ready_named("carg/nowhere", "AccountNotFound")
+        .await?;
+    eventually("an Event tells of the broken one", async || {
+        let events = case
+            .cluster()
+            .kubectl(&[
+                "events",
+                "--for",
+                "carg/broken",
+                "--namespace",
+                &case.namespace,
+            ])
+            .await?;
+        ensure!(events.contains("Invalid"), "{events}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn namespace_with_a_grant_is_deletable() -> Result<()> {
+    let case = Case::opened().await?;
+    let before = case.accounts().await?;
+    case.granted(json!({})).await?;
+    case.cluster()
+        .delete("", &format!("namespace/{}", case.namespace))
+        .await?;
+    same(&before, &case.accounts().await?)
+}
+
+#[tokio::test]
+async fn waiting_grants_status_is_not_rewritten() -> Result<()> {
+    let brisk = Brisk::start().await?;
+    let case = brisk.opened().await?;
+    case.apply(&case.grant(json!({"registry": {"repositories": ["team/none"]}})))
+        .await?;
+    case.not_ready("RepositoryNotFound").await?;
+    let again = case.writes_in_three_looks().await?;
+    ensure!(again.is_empty(), "{again:?}");
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! A cluster that was restored from a backup: nothing that was granted is lost on the way.
 
-use crate::case::{Case, OPERATOR};
+use crate::support::case::{Case, OPERATOR};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use local_stack::{AccountState, CallLog, Installation, Operator, eventually};
@@ -245,16 +245,16 @@ async fn nothing_is_lost(how: How) -> Result<()> {
             was.map(|was| profile.tags.insert(GRANT_UID.into(), was));
         }
     }
-    crate::case::same(&before, &after)?;
+    crate::support::case::same(&before, &after)?;
 
     // And all of it can be taken back.
     case.delete_all().await?;
     let left = case.accounts().await?;
-    crate::case::same(&untouched, &left)
+    crate::support::case::same(&untouched, &left)
 }
 
 #[tokio::test]
-async fn restored_with_its_status_a_cluster_loses_nothing_and_revokes_nothing() -> Result<()> {
+async fn cluster_restored_with_status_loses_and_revokes_nothing() -> Result<()> {
     nothing_is_lost(How {
         with_status: true,
         accounts_first: true,
@@ -264,7 +264,7 @@ async fn restored_with_its_status_a_cluster_loses_nothing_and_revokes_nothing() 
 }
 
 #[tokio::test]
-async fn restored_without_its_status_a_cluster_loses_nothing_and_revokes_nothing() -> Result<()> {
+async fn cluster_restored_without_status_loses_and_revokes_nothing() -> Result<()> {
     nothing_is_lost(How {
         with_status: false,
         accounts_first: true,
@@ -274,7 +274,7 @@ async fn restored_without_its_status_a_cluster_loses_nothing_and_revokes_nothing
 }
 
 #[tokio::test]
-async fn grants_that_are_restored_before_their_accounts_wait_for_them() -> Result<()> {
+async fn grants_restored_before_their_accounts_wait_for_them() -> Result<()> {
     nothing_is_lost(How {
         with_status: false,
         accounts_first: false,

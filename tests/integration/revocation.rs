@@ -2,7 +2,7 @@
 //! whatever else there is in the cluster, and whenever the operator starts. Each test has the
 //! operator to itself, to end it and start it.
 
-use crate::case::{Case, GRANT, OPERATOR, condition};
+use crate::support::case::{Case, GRANT, OPERATOR, condition};
 use anyhow::{Context, Result, ensure};
 use local_stack::{Document, Installation, Operator, eventually};
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ impl<'a> Running<'a> {
 /// Access by the repository's policy alone.
 pub fn direct(changes: Value) -> Value {
     let spec = json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": {"instanceRole": null}});
-    crate::case::merged(spec, changes)
+    crate::support::case::merged(spec, changes)
 }
 
 fn is(reason: &'static str) -> impl Fn(&Value) -> Result<()> {
@@ -102,7 +102,7 @@ pub async fn delete(case: &Case<'_>, grant: &str, wait: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_a_deleted_grant_had_goes_although_frozen_grants_ask_for_the_same() -> Result<()> {
+async fn deleted_grants_access_is_revoked_beside_frozen_grants() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (running, case) = Running::begin(&installation).await?;
     case.granted(direct(json!({}))).await?;
@@ -113,7 +113,7 @@ async fn what_a_deleted_grant_had_goes_although_frozen_grants_ask_for_the_same()
 }
 
 #[tokio::test]
-async fn a_restart_before_a_deletion_hands_its_access_to_no_frozen_grant() -> Result<()> {
+async fn restart_before_deletion_gives_access_to_no_frozen_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     case.granted(direct(json!({}))).await?;
@@ -126,7 +126,7 @@ async fn a_restart_before_a_deletion_hands_its_access_to_no_frozen_grant() -> Re
 }
 
 #[tokio::test]
-async fn a_deletion_before_a_restart_hands_its_access_to_no_frozen_grant() -> Result<()> {
+async fn deletion_before_restart_gives_access_to_no_frozen_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     case.granted(direct(json!({}))).await?;
@@ -189,8 +189,7 @@ async fn suspended_and_restored(running: &mut Running<'_>, case: &Case<'_>) -> R
 }
 
 #[tokio::test]
-async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_can_be_revoked()
--> Result<()> {
+async fn frozen_grant_regains_its_lost_record_and_can_be_revoked() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     let before = suspended_and_restored(&mut running, &case).await?;
@@ -336,7 +335,7 @@ pub async fn make_fields_unparsable(case: &Case<'_>) -> Result<()> {
 /// One tenant's grant whose status is not accepted holds up nobody else on its repository, and
 /// loses nothing.
 #[tokio::test]
-async fn a_record_that_the_api_server_refuses_holds_up_no_other_grant() -> Result<()> {
+async fn record_rejected_by_the_api_server_blocks_no_other_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     let before = suspended_and_restored(&mut running, &case).await?;
@@ -353,8 +352,7 @@ async fn a_record_that_the_api_server_refuses_holds_up_no_other_grant() -> Resul
 
 /// The same where the API server takes the record, and nobody here can parse what it answers.
 #[tokio::test]
-async fn fields_that_no_parser_takes_on_a_grant_without_record_hold_up_no_other_grant() -> Result<()>
-{
+async fn unparsable_fields_of_a_recordless_grant_block_no_other_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     let before = suspended_and_restored(&mut running, &case).await?;
@@ -369,8 +367,7 @@ async fn fields_that_no_parser_takes_on_a_grant_without_record_hold_up_no_other_
 /// What comes back over a restart is not taken for what a frozen grant had before its record was
 /// lost.
 #[tokio::test]
-async fn revoked_access_that_is_written_back_over_a_restart_goes_to_no_frozen_grant() -> Result<()>
-{
+async fn access_written_back_over_a_restart_goes_to_no_frozen_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     case.granted(direct(json!({}))).await?;
@@ -402,7 +399,7 @@ async fn revoked_access_that_is_written_back_over_a_restart_goes_to_no_frozen_gr
 /// The same for one that is enforced: by its finalizer it is found when it is deleted, so what it
 /// asks for may stay.
 #[tokio::test]
-async fn a_grant_that_never_gets_a_record_holds_up_no_others_revocation() -> Result<()> {
+async fn grant_that_never_gets_a_record_blocks_no_other_revocation() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (running, case) = Running::begin(&installation).await?;
     case.apply(&case.grant_named("other", direct(json!({}))))
@@ -440,7 +437,7 @@ async fn a_grant_that_never_gets_a_record_holds_up_no_others_revocation() -> Res
 }
 
 #[tokio::test]
-async fn a_grant_that_lost_its_record_and_is_not_admitted_is_looked_up_by_its_spec() -> Result<()> {
+async fn recordless_grant_that_is_not_admitted_is_found_by_its_spec() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     case.granted(json!({})).await?;
@@ -468,8 +465,7 @@ async fn a_grant_that_lost_its_record_and_is_not_admitted_is_looked_up_by_its_sp
 }
 
 #[tokio::test]
-async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is_deleted()
--> Result<()> {
+async fn recordless_frozen_grant_is_found_by_its_spec_on_deletion() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     case.granted(json!({})).await?;
@@ -498,8 +494,7 @@ async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is
 }
 
 #[tokio::test]
-async fn what_somebody_writes_back_after_a_revocation_is_taken_out_although_the_operator_was_started_in_between()
--> Result<()> {
+async fn access_written_back_while_the_operator_is_down_is_removed() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let (mut running, case) = Running::begin(&installation).await?;
     case.granted(direct(json!({}))).await?;
@@ -512,7 +507,7 @@ async fn what_somebody_writes_back_after_a_revocation_is_taken_out_although_the_
         .await?;
     let recorded = &account["status"]["recentlyRevoked"][0];
     ensure!(
-        recorded["repository"] == "app" && recorded["region"] == crate::case::REGION,
+        recorded["repository"] == "app" && recorded["region"] == crate::support::case::REGION,
         "{}",
         account["status"]
     );

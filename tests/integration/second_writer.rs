@@ -1,8 +1,8 @@
 //! Two clusters whose operators have the same installation ID: the second was made from the first
 //! one's backup, or the workloads moved.
 
-use crate::case::{Case, OPERATOR, condition};
 use crate::revocation::{delete, direct};
+use crate::support::case::{Case, OPERATOR, condition};
 use anyhow::{Context, Result, ensure};
 use local_stack::{Installation, Operator, OperatorSettings, eventually};
 use serde_json::{Value, json};
@@ -46,8 +46,7 @@ async fn second_writer(case: &Case<'_>) -> Result<Value> {
 }
 
 #[tokio::test]
-async fn of_two_operators_with_one_id_the_one_that_notices_grants_nothing_new_and_goes_on_revoking()
--> Result<()> {
+async fn operator_that_notices_a_second_writer_only_revokes() -> Result<()> {
     let (here, there) = Installation::exclusive_pair().await?;
     let case = Case::on(&here).await?;
     case.open().await?;
@@ -132,7 +131,7 @@ async fn of_two_operators_with_one_id_the_one_that_notices_grants_nothing_new_an
 /// The documented move to another cluster: the old operator ends, the new one has its ID, and every
 /// grant a new UID.
 #[tokio::test]
-async fn a_move_to_another_cluster_is_no_second_writer() -> Result<()> {
+async fn move_to_another_cluster_is_no_second_writer() -> Result<()> {
     let (old, new) = Installation::exclusive_pair().await?;
     let case = Case::on(&old).await?;
     case.open().await?;

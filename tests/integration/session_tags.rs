@@ -1,8 +1,8 @@
 //! The operator whose own identity is EKS Pod Identity: its session has six tags that go along into
 //! every account.
 
-use crate::case::{Case, OPERATOR, document, merged};
-use crate::command_line::list;
+use crate::support::case::{Case, OPERATOR, document, merged};
+use crate::support::command_line::list;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_sts::types::{Credentials, Tag};
 use local_stack::{OPERATOR_ACCOUNT, OPERATOR_ROLE};
@@ -58,7 +58,7 @@ async fn plan(
         .args(["plan", "-f", "-", "--installation", "0123456789ab"])
         .env_clear()
         .env("AWS_ENDPOINT_URL", settings.aws_endpoint)
-        .env("AWS_REGION", crate::case::REGION)
+        .env("AWS_REGION", crate::support::case::REGION)
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_ACCESS_KEY_ID", &credentials.access_key_id)
         .env("AWS_SECRET_ACCESS_KEY", &credentials.secret_access_key)
@@ -80,8 +80,7 @@ async fn plan(
 }
 
 #[tokio::test]
-async fn an_operator_with_eks_pod_identity_gets_in_for_every_namespace_however_long() -> Result<()>
-{
+async fn eks_pod_identity_tags_leave_room_for_the_longest_namespace() -> Result<()> {
     let case = Case::opened().await?;
     let credentials = pod_identity(&case).await?;
     let long = "n".repeat(63);

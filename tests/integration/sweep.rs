@@ -1,7 +1,7 @@
 //! What the operator left in AWS and no grant claims any more: found, told, and removed where
 //! nothing speaks against it.
 
-use crate::case::{Case, OPERATOR, REGION, document, resource, same};
+use crate::support::case::{Case, OPERATOR, REGION, document, resource, same};
 use anyhow::{Context, Result, ensure};
 use local_stack::{AccountState, AuditLog, Aws, CallLog, Installation, Operator, eventually};
 use serde_json::{Value, json};
@@ -161,8 +161,7 @@ fn without_what_was_let_go(before: &(AccountState, AccountState)) -> (AccountSta
 }
 
 #[tokio::test]
-async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_nothing_else_is()
--> Result<()> {
+async fn orphans_are_reported_and_removed_only_where_enabled() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let (registry, consumer) = (case.pair.registry.clone(), case.pair.consumer.clone());
@@ -296,8 +295,7 @@ async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_n
 }
 
 #[tokio::test]
-async fn without_any_grant_in_the_cluster_nothing_is_removed_and_what_was_left_is_reported()
--> Result<()> {
+async fn cluster_without_grants_reports_orphans_and_removes_nothing() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let first = operator(&installation, "remove").await?;
@@ -325,7 +323,7 @@ async fn without_any_grant_in_the_cluster_nothing_is_removed_and_what_was_left_i
 }
 
 #[tokio::test]
-async fn an_operator_that_is_not_to_sweep_asks_nothing_and_tells_nothing() -> Result<()> {
+async fn disabled_sweep_makes_no_calls_and_reports_nothing() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let first = operator(&installation, "report").await?;
@@ -352,7 +350,7 @@ async fn an_operator_that_is_not_to_sweep_asks_nothing_and_tells_nothing() -> Re
 }
 
 #[tokio::test]
-async fn a_grant_that_this_version_cannot_read_keeps_what_it_has() -> Result<()> {
+async fn unreadable_grant_keeps_its_resources() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let registry = case.pair.registry.clone();
@@ -386,7 +384,7 @@ async fn a_grant_that_this_version_cannot_read_keeps_what_it_has() -> Result<()>
 }
 
 #[tokio::test]
-async fn of_two_replicas_only_the_one_that_leads_sweeps() -> Result<()> {
+async fn leader_alone_sweeps() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;

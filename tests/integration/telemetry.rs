@@ -1,6 +1,6 @@
 //! What the operator tells of itself: metrics, logs, traces.
 
-use crate::case::{Case, OPERATOR, document};
+use crate::support::case::{Case, OPERATOR, document};
 use anyhow::{Context, Result, ensure};
 use local_stack::{Installation, Operator, eventually};
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ async fn told(operator: &Operator, lines: &[String]) -> Result<()> {
 }
 
 #[tokio::test]
-async fn metrics_logs_and_traces_tell_what_aws_refused_and_never_a_credential() -> Result<()> {
+async fn telemetry_reports_what_aws_refused_without_credentials() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     case.open().await?;

@@ -5,7 +5,7 @@ mod asked;
 mod table;
 
 use self::table::{Outcome, Row, SECRETS, for_somebody_else, rows};
-use crate::case::{Case, GRANT, OPERATOR, QUIET, condition, same};
+use crate::support::case::{Case, GRANT, OPERATOR, QUIET, condition, same};
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use local_stack::{AccountState, Installation, eventually_of};
@@ -59,8 +59,7 @@ impl<'a> Tried<'a> {
 }
 
 #[tokio::test]
-async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing_of_the_others()
--> Result<()> {
+async fn tenant_gets_only_what_one_rule_admits_and_learns_no_other() -> Result<()> {
     ensure!(rows().len() >= 40, "only {} rows", rows().len());
     let installation = Installation::shared(OPERATOR, &QUIET).await?;
     let prepared = rows()
@@ -156,7 +155,7 @@ async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing
 }
 
 #[tokio::test]
-async fn without_an_account_the_grant_waits_and_goes_on_when_there_is_one() -> Result<()> {
+async fn grant_without_an_account_waits_until_there_is_one() -> Result<()> {
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
     let before = case.accounts().await?;
@@ -174,7 +173,7 @@ async fn without_an_account_the_grant_waits_and_goes_on_when_there_is_one() -> R
 }
 
 #[tokio::test]
-async fn a_consumer_account_that_is_not_managed_is_told_what_it_needs() -> Result<()> {
+async fn grant_to_an_unmanaged_account_states_what_it_needs() -> Result<()> {
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
     case.apply(&case.registry_account(json!({}))).await?;
@@ -207,7 +206,7 @@ async fn a_consumer_account_that_is_not_managed_is_told_what_it_needs() -> Resul
 }
 
 #[tokio::test]
-async fn narrowing_the_rules_revokes_what_they_no_longer_admit() -> Result<()> {
+async fn narrowed_rules_revoke_what_they_no_longer_admit() -> Result<()> {
     let case = Case::opened().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
@@ -228,7 +227,7 @@ async fn narrowing_the_rules_revokes_what_they_no_longer_admit() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_namespace_may_be_chosen_by_label_and_loses_access_with_it() -> Result<()> {
+async fn namespace_selected_by_label_loses_access_with_the_label() -> Result<()> {
     let case = Case::opened().await?;
     let by_label =
         json!({"namespaces": {"names": null, "selector": {"matchLabels": {"registry": "open"}}}});
@@ -247,7 +246,7 @@ async fn a_namespace_may_be_chosen_by_label_and_loses_access_with_it() -> Result
 }
 
 #[tokio::test]
-async fn an_account_that_disappears_takes_nothing_with_it() -> Result<()> {
+async fn deleted_account_keeps_its_grants_access() -> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     let granted = case.accounts().await?;
@@ -267,8 +266,7 @@ async fn an_account_that_disappears_takes_nothing_with_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_spec_that_is_wrong_keeps_what_was_granted_but_only_while_a_rule_admits_that()
--> Result<()> {
+async fn invalid_spec_keeps_granted_access_while_a_rule_admits_it() -> Result<()> {
     let case = Case::opened().await?;
     case.granted(json!({})).await?;
     let granted = case.accounts().await?;
@@ -303,8 +301,7 @@ async fn a_spec_that_is_wrong_keeps_what_was_granted_but_only_while_a_rule_admit
 }
 
 #[tokio::test]
-async fn an_instance_role_keeps_its_access_when_its_own_account_is_no_longer_managed() -> Result<()>
-{
+async fn instance_role_keeps_access_when_its_account_is_unmanaged() -> Result<()> {
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
     case.apply(&case.registry_account(json!({}))).await?;

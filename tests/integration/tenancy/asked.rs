@@ -1,7 +1,7 @@
 //! What tenants try: access, policies, roles, namespaces, and names that try to be something else.
 
 use super::table::{Granted, Malformed, NOT_ADMITTED, Outcome, Refused, Row, nodes, row};
-use crate::case::Case;
+use crate::support::case::Case;
 use serde_json::{Value, json};
 
 const POWER_USER: &str = "AmazonEC2ContainerRegistryPowerUser";

@@ -1,7 +1,7 @@
 //! What tenants try, and what comes of it.
 
 use super::asked;
-use crate::case::Case;
+use crate::support::case::Case;
 use serde_json::{Value, json};
 
 /// A grant in a cluster whose accounts have these rules.
@@ -80,7 +80,7 @@ pub fn row(
 }
 
 pub fn nodes(case: &Case<'_>, changes: Value) -> Value {
-    crate::case::merged(
+    crate::support::case::merged(
         json!({"namespaces": {"names": [case.namespace]}, "roles": ["registry-grants/*"]}),
         changes,
     )

@@ -341,7 +341,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_was_applied_before_and_is_not_any_more_is_removed() {
+    fn field_missing_from_the_new_object_is_removed() {
         let last = json!({"spec": {"a": 1, "b": {"c": 2, "d": 3}, "list": [1, 2]}});
         let object = json!({"spec": {"b": {"c": 4}, "list": [2], "new": true}});
         let patch =
