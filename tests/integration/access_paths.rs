@@ -6,7 +6,7 @@ use serde_json::json;
 
 #[tokio::test]
 async fn pull_access_does_not_allow_push() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     local_stack::Session::of_root(case.stack(), &case.pair.registry)
         .push(&app, "v1")
@@ -27,7 +27,7 @@ async fn pull_access_does_not_allow_push() -> Result<()> {
     by_role.pull(&app, "v1").await?.allowed()?;
     by_role.push(&app, "v2").await?.denied()?;
     // Not even who may do everything at home.
-    case.almighty("almighty")
+    case.admin_session("admin")
         .await?
         .push(&app, "v2")
         .await?
@@ -37,7 +37,7 @@ async fn pull_access_does_not_allow_push() -> Result<()> {
 
 #[tokio::test]
 async fn direct_path_alone_creates_no_registry_role() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let before = case.registry().await?.roles;
     case.granted(json!({"paths": ["Direct"]})).await?;
     case.instance()
@@ -51,7 +51,7 @@ async fn direct_path_alone_creates_no_registry_role() -> Result<()> {
 
 #[tokio::test]
 async fn assume_role_path_alone_creates_no_repository_policy() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let grant = case.granted(json!({"paths": ["AssumeRole"]})).await?;
     ensure!(
         case.repository("app").policy(case.stack()).await?.is_none(),
@@ -79,11 +79,11 @@ async fn assume_role_path_alone_creates_no_repository_policy() -> Result<()> {
 
 #[tokio::test]
 async fn access_narrowed_to_roles_excludes_other_roles() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     let (inside, outside) = (
-        case.almighty("ci-deployer").await?,
-        case.almighty("somebody").await?,
+        case.admin_session("ci-deployer").await?,
+        case.admin_session("somebody").await?,
     );
     let grant = case
         .granted(
@@ -113,8 +113,8 @@ async fn access_narrowed_to_roles_excludes_other_roles() -> Result<()> {
 
 #[tokio::test]
 async fn instance_role_is_the_only_one_admitted_when_named_alone() -> Result<()> {
-    let case = Case::opened().await?;
-    let outside = case.almighty("somebody").await?;
+    let case = Case::with_accounts().await?;
+    let outside = case.admin_session("somebody").await?;
     case.granted(json!({"consumer": {"wholeAccount": null}}))
         .await?;
     case.instance()
@@ -131,7 +131,7 @@ async fn instance_role_is_the_only_one_admitted_when_named_alone() -> Result<()>
 
 #[tokio::test]
 async fn role_with_an_external_id_is_not_assumed_without_it() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let grant = case
         .granted(json!({"registry": {"role": {"externalID": "told-to-b"}}}))
         .await?;
@@ -155,35 +155,29 @@ async fn role_with_an_external_id_is_not_assumed_without_it() -> Result<()> {
 
 #[tokio::test]
 async fn path_removed_from_the_spec_is_closed() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let grant = case.granted(json!({})).await?;
     let role = grant["status"]["registry"]["roleARN"]
         .as_str()
         .context("no role")?
         .to_owned();
-    let almighty = case.almighty("almighty").await?;
-    almighty.assume(&role).await?.allowed()?;
+    let admin = case.admin_session("admin").await?;
+    admin.assume(&role).await?.allowed()?;
 
     case.apply(&case.grant(json!({"paths": ["Direct"]})))
         .await?;
     case.ready().await?;
-    almighty.assume(&role).await?.denied()?;
+    admin.assume(&role).await?.denied()?;
     ensure!(
         !case.registry().await?.roles.contains_key("pusher-grant"),
         "the role is still there"
     );
-    almighty
-        .push(&case.repository("app"), "v1")
-        .await?
-        .allowed()?;
+    admin.push(&case.repository("app"), "v1").await?.allowed()?;
 
     case.apply(&case.grant(json!({"paths": ["AssumeRole"]})))
         .await?;
     case.ready().await?;
-    almighty
-        .push(&case.repository("app"), "v2")
-        .await?
-        .denied()?;
-    almighty.assume(&role).await?.allowed()?;
+    admin.push(&case.repository("app"), "v2").await?.denied()?;
+    admin.assume(&role).await?.allowed()?;
     Ok(())
 }

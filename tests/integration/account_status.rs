@@ -61,7 +61,7 @@ async fn account_counts_its_grants_and_a_burst_takes_few_writes() -> Result<()> 
 
 #[tokio::test]
 async fn last_error_stays_after_the_account_recovers() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let name = format!("awsaccount/{}", case.pair.registry);
     let ready = async |wanted: &str| {
         let check = |account: &Value| {
@@ -81,9 +81,9 @@ async fn last_error_stays_after_the_account_recovers() -> Result<()> {
     let other = json!({"credentials": {"assumeRole": {"externalID": "another"}}});
     case.apply(&case.registry_account(other)).await?;
     let failed = ready("False").await?["status"]["lastError"].clone();
-    let said = failed["message"].as_str().unwrap_or_default();
+    let message = failed["message"].as_str().unwrap_or_default();
     ensure!(
-        failed["reason"] == "CredentialsUnavailable" && said.contains("sts:AssumeRole"),
+        failed["reason"] == "CredentialsUnavailable" && message.contains("sts:AssumeRole"),
         "{failed}"
     );
     case.apply(&case.registry_account(json!({}))).await?;

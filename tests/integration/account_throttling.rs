@@ -2,18 +2,13 @@
 //! order of their names, and this one waits for minutes, so it should begin early.)
 
 use crate::support::case::{Case, OPERATOR, condition};
+use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
 use local_stack::{CallLog, Installation};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// Nothing but what the test does makes the operator work.
-const QUIET: [&str; 3] = [
-    "--resync-interval=1h",
-    "--leader-election=false",
-    "--log-level=info,registry_grants=debug",
-];
 /// As many as take a throttled account minutes.
 const GRANTS: usize = 40;
 const PER_SECOND: u32 = 2;
@@ -25,9 +20,9 @@ async fn throttled_accounts_delay_no_others_and_cost_few_extra_calls() -> Result
         Case::on(&installation).await?,
         Case::on(&installation).await?,
     );
-    slow.open().await?;
-    idle.open().await?;
-    let operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    slow.apply_accounts().await?;
+    idle.apply_accounts().await?;
+    let operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     let calls = CallLog::of(&installation.stack);
     let sent = |mark| {
         let calls = calls.of_operator(mark)?.into_iter();
@@ -61,15 +56,7 @@ async fn throttled_accounts_delay_no_others_and_cost_few_extra_calls() -> Result
         left > GRANTS / 2,
         "{left} of the throttled grants waited when the one in idle accounts was Ready"
     );
-    let delete = [
-        "delete",
-        "carg/before-0",
-        "--namespace",
-        &slow.namespace,
-        "--timeout",
-        "180s",
-    ];
-    slow.cluster().kubectl(&delete).await?;
+    slow.delete_named("carg/before-0").await?;
     let left = not_ready(&slow).await?;
     ensure!(
         left > GRANTS / 4,

@@ -4,7 +4,8 @@
 mod table;
 
 use self::table::{NAMESPACE, accounts, grant, rows};
-use crate::support::case::{Case, GRANT, OPERATOR, QUIET, condition, same};
+use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition};
+use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
 use local_stack::{Installation, Operator, eventually};
 use serde_json::{Value, json};
@@ -16,31 +17,25 @@ async fn installation() -> Result<&'static Installation> {
     static SHARED: OnceCell<(Installation, Operator)> = OnceCell::const_new();
     let start = async || {
         let installation = Installation::start_with_policies("policies").await?;
-        let operator = installation.start_operator(OPERATOR, &QUIET).await?;
+        let operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
         anyhow::Ok((installation, operator))
     };
     Ok(&SHARED.get_or_try_init(start).await?.0)
 }
 
-/// What kubectl says of each grant that is refused, by its name. Nothing is stored.
+/// What the API server says of each grant that it would refuse, by its name. Nothing is stored.
 async fn refusals(
     installation: &Installation,
     grants: &[Value],
 ) -> Result<BTreeMap<String, String>> {
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": grants}).to_string();
-    let applied = installation
-        .cluster
-        .try_kubectl(&["apply", "--dry-run=server", "-f", "-"], Some(&list))
-        .await?;
-    let mut said = BTreeMap::new();
-    for line in applied.stderr.lines() {
-        let (_, after) = line
-            .split_once("crossaccountregistrygrants.registrygrants.dev \"")
-            .context(line.to_owned())?;
-        let (name, why) = after.split_once('"').context(line.to_owned())?;
-        said.insert(name.to_owned(), why.to_owned());
+    let mut refused = BTreeMap::new();
+    for grant in grants {
+        let name = grant["metadata"]["name"].as_str().context("no name")?;
+        if let Some(why) = installation.cluster.would_refuse(grant).await? {
+            refused.insert(name.to_owned(), why);
+        }
     }
-    Ok(said)
+    Ok(refused)
 }
 
 #[tokio::test]
@@ -49,7 +44,7 @@ async fn policies_reject_what_the_operator_would_in_the_same_words() -> Result<(
     let cluster = &installation.cluster;
     cluster.create_namespace(NAMESPACE).await?;
     cluster
-        .kubectl(&["label", "namespace", NAMESPACE, "team=b"])
+        .label("", &format!("namespace/{NAMESPACE}"), json!({"team": "b"}))
         .await?;
     let rows = rows();
     let items: Vec<Value> = rows
@@ -80,14 +75,14 @@ async fn policies_reject_what_the_operator_would_in_the_same_words() -> Result<(
     })
     .await?;
     let grants: Vec<Value> = rows.iter().map(|row| row.grant.clone()).collect();
-    let said = refusals(installation, &grants).await?;
+    let rejected = refusals(installation, &grants).await?;
     for (row, of) in rows.iter().enumerate() {
         let by_operator = of.judged_by_the_operator(row)?;
         let of_grant = format!(
             "row {row}: {} under {} and {}",
             of.grant["spec"], of.registry_rules, of.consumer_rules
         );
-        let Some(by_policy) = said.get(&format!("row-{row}")) else {
+        let Some(by_policy) = rejected.get(&format!("row-{row}")) else {
             ensure!(
                 by_operator.is_empty() && of.refused.is_empty(),
                 "admitted, but the operator says {by_operator:?}: {of_grant}"
@@ -143,52 +138,38 @@ async fn grant_that_policies_cannot_judge_is_left_to_the_operator() -> Result<()
 #[tokio::test]
 async fn grant_outside_narrowed_rules_is_revoked_and_deletable() -> Result<()> {
     let case = Case::on(installation().await?).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
     case.apply(&case.registry_account(
         json!({"registry": {"rules": [case.rule(json!({"maxAccess": "Pull"}))]}}),
     ))
     .await?;
-    let said = case.not_ready("NotAdmitted").await?;
+    let message = case.not_ready("NotAdmitted").await?;
     case.cluster()
         .wait_until(&case.namespace, GRANT, |grant| {
             ensure!(grant["status"]["applied"].is_null(), "not revoked yet");
             Ok(())
         })
         .await?;
-    same(&before, &case.accounts().await?)?;
+    assert_unchanged(&before, &case.accounts().await?)?;
     // What asks for nothing new passes, and what does is refused with the same sentence.
     let name = case.namespace.as_str();
-    case.cluster()
-        .kubectl(&["annotate", GRANT, "--namespace", name, "note=kept"])
-        .await?;
-    let finalizers =
-        r#"{"metadata":{"finalizers":["registrygrants.dev/revoke","example.com/other"]}}"#;
-    case.cluster()
-        .kubectl(&[
-            "patch",
-            GRANT,
-            "--namespace",
-            name,
-            "--type",
-            "merge",
-            "--patch",
-            finalizers,
-        ])
-        .await?;
+    let note = json!({"metadata": {"annotations": {"note": "kept"}}});
+    case.cluster().merge(name, GRANT, note).await?;
+    let finalizers = json!(["registrygrants.dev/revoke", "example.com/other"]);
+    let patch = json!({"metadata": {"finalizers": finalizers}});
+    case.cluster().merge(name, GRANT, patch).await?;
     let refused = case
         .cluster()
-        .refused(&case.grant(json!({"paths": ["Direct"]})).to_string())
+        .refused(&case.grant(json!({"paths": ["Direct"]})))
         .await?;
     ensure!(
-        refused.contains(&said),
-        "{refused}: the operator says {said}"
+        refused.contains(&message),
+        "{refused}: the operator says {message}"
     );
     // Its end is held up by the other finalizer alone, and that comes off.
-    case.cluster()
-        .kubectl(&["delete", GRANT, "--namespace", name, "--wait=false"])
-        .await?;
+    case.begin_to_delete().await?;
     case.cluster()
         .wait_until(name, GRANT, |grant| {
             ensure!(
@@ -199,26 +180,15 @@ async fn grant_outside_narrowed_rules_is_revoked_and_deletable() -> Result<()> {
             Ok(())
         })
         .await?;
-    let none = r#"{"metadata":{"finalizers":null}}"#;
-    case.cluster()
-        .kubectl(&[
-            "patch",
-            GRANT,
-            "--namespace",
-            name,
-            "--type",
-            "merge",
-            "--patch",
-            none,
-        ])
-        .await?;
+    let none = json!({"metadata": {"finalizers": null}});
+    case.cluster().merge(name, GRANT, none).await?;
     case.cluster().wait_until_gone(name, GRANT).await
 }
 
 #[tokio::test]
 async fn account_in_use_by_grants_cannot_be_deleted() -> Result<()> {
     let case = Case::on(installation().await?).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     case.granted(json!({})).await?;
     let accounts = [
         (&case.pair.registry, "registry"),
@@ -230,16 +200,16 @@ async fn account_in_use_by_grants_cannot_be_deleted() -> Result<()> {
             .wait_until("", &name, |account| counts(account, side, 1))
             .await?;
         let deleted = case.cluster().try_kubectl(&["delete", &name], None).await?;
-        let said = deleted.stderr;
+        let stderr = deleted.stderr;
         ensure!(
             !deleted.success
-                && said.contains(&format!("AWSAccount {account} is used by 1 grant, and")),
-            "{said}"
+                && stderr.contains(&format!("AWSAccount {account} is used by 1 grant, and")),
+            "{stderr}"
         );
         ensure!(
-            said.contains("kubectl get carg --all-namespaces")
-                && said.contains("take the rules out"),
-            "{said}"
+            stderr.contains("kubectl get carg --all-namespaces")
+                && stderr.contains("take the rules out"),
+            "{stderr}"
         );
     }
     case.delete().await?;
@@ -248,7 +218,7 @@ async fn account_in_use_by_grants_cannot_be_deleted() -> Result<()> {
         case.cluster()
             .wait_until("", &name, |account| counts(account, side, 0))
             .await?;
-        case.cluster().kubectl(&["delete", &name]).await?;
+        case.cluster().delete("", &name).await?;
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! The article's case: one resource does all four steps, a real client says so, and its deletion
 //! undoes them.
 
-use crate::support::case::{Case, OPERATOR, QUIET, REGION, same};
+use crate::support::case::{Case, OPERATOR, assert_unchanged};
+use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
-use local_stack::{AccountState, Document, Installation, Pair, Repository, Session};
+use local_stack::{AccountState, Document, Installation, Pair, REGION, Repository, Session};
 use serde_json::{Value, json};
 
 const ROLE: &str = "ECS-AssumeRole-MIQDevOps";
@@ -20,7 +21,7 @@ struct Article {
 
 impl Article {
     async fn prepared(namespace: &str) -> Result<Self> {
-        let installation = Installation::shared(OPERATOR, &QUIET).await?;
+        let installation = Installation::shared(OPERATOR, &NO_RESYNC).await?;
         let pair = installation.fresh_pair().await?;
         let repository = Repository::new(&pair.registry, "miqp-devops");
         repository.create(&installation.stack).await?;
@@ -144,14 +145,14 @@ async fn instance_pushes_and_pulls_only_while_the_grant_exists() -> Result<()> {
         article.pair.registry
     );
 
-    let almighty = {
+    let admin = {
         let statement =
             json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
         let trust = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
         let [statement, trust] = [statement, trust].map(crate::support::case::document);
         let made = local_stack::role_with_policy(
             &stack.aws(&article.pair.consumer),
-            "almighty",
+            "admin",
             trust,
             statement,
         )
@@ -162,9 +163,9 @@ async fn instance_pushes_and_pulls_only_while_the_grant_exists() -> Result<()> {
         .push(repository, "seed")
         .await?
         .allowed()?;
-    almighty.push(repository, "before").await?.denied()?;
-    almighty.pull(repository, "seed").await?.denied()?;
-    almighty.assume(&role).await?.denied()?;
+    admin.push(repository, "before").await?.denied()?;
+    admin.pull(repository, "seed").await?.denied()?;
+    admin.assume(&role).await?.denied()?;
 
     let grant = article.apply().await?;
     ensure!(
@@ -201,9 +202,9 @@ async fn instance_pushes_and_pulls_only_while_the_grant_exists() -> Result<()> {
         .cluster
         .delete(&article.namespace, "carg/miq-devops")
         .await?;
-    almighty.push(repository, "after").await?.denied()?;
-    almighty.pull(repository, "seed").await?.denied()?;
-    almighty.assume(&role).await?.denied()?;
+    admin.push(repository, "after").await?.denied()?;
+    admin.pull(repository, "seed").await?.denied()?;
+    admin.assume(&role).await?.denied()?;
     Ok(())
 }
 
@@ -212,7 +213,7 @@ async fn deletion_restores_both_accounts() -> Result<()> {
     let article = Article::prepared("article-deletion").await?;
     article.apply().await?;
     ensure!(
-        same(&article.before, &article.accounts().await?).is_err(),
+        assert_unchanged(&article.before, &article.accounts().await?).is_err(),
         "the grant did nothing"
     );
     article
@@ -220,12 +221,12 @@ async fn deletion_restores_both_accounts() -> Result<()> {
         .cluster
         .delete(&article.namespace, "carg/miq-devops")
         .await?;
-    same(&article.before, &article.accounts().await?)
+    assert_unchanged(&article.before, &article.accounts().await?)
 }
 
 #[tokio::test]
 async fn grant_without_managed_policy_reaches_only_its_repositories() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.repository("other").create(case.stack()).await?;
     let grant = case.granted(json!({})).await?;
     let role = grant["status"]["registry"]["roleARN"]

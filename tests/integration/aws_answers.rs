@@ -55,7 +55,7 @@ fn direct() -> Value {
 #[tokio::test]
 async fn incomplete_policy_answer_is_not_treated_as_empty() -> Result<()> {
     const READ: &str = "GetRepositoryPolicy";
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let (app, registry) = (case.repository("app"), case.pair.registry.clone());
     let foreign = json!({"Sid": "foreign", "Effect": "Deny", "Principal": "*", "Action": "ecr:DeleteRepository"});
     app.set_policy(
@@ -113,7 +113,7 @@ async fn incomplete_policy_answer_is_not_treated_as_empty() -> Result<()> {
 #[tokio::test]
 async fn disabled_region_is_reported() -> Result<()> {
     const REFUSED: &str = r#"{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}"#;
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     answer(
         &case,
         &case.pair.registry,

@@ -31,7 +31,7 @@ fn of_organization(id: &str, paths: Option<Vec<String>>) -> Value {
 
 #[tokio::test]
 async fn organization_access_narrows_to_the_named_units() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     let emulation = Emulation::of(case.stack());
     let id = format!("o-c{}", &case.pair.consumer);
@@ -40,12 +40,12 @@ async fn organization_access_narrows_to_the_named_units() -> Result<()> {
     emulation
         .join_organization(&case.pair.registry, Some(&format!("{id}/r-ab12/")))
         .await?;
-    let inside = case.almighty("inside").await?;
+    let inside = case.admin_session("inside").await?;
     let at_home = powerless(&case, &case.pair.registry).await?;
 
     case.apply(&case.grant(of_organization(&id, None))).await?;
-    let said = case.not_ready("NotAdmitted").await?;
-    ensure!(said.contains(&id), "{said}");
+    let message = case.not_ready("NotAdmitted").await?;
+    ensure!(message.contains(&id), "{message}");
     case.apply(&case.registry_account(
         json!({"registry": {"rules": [case.rule(json!({"organizations": [id]}))]}}),
     ))
@@ -108,7 +108,7 @@ async fn lambda(
 
 #[tokio::test]
 async fn lambda_pulls_images_only_for_the_consumers_functions() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     let pull = "ecr:BatchGetImage";
     let asked = |lambda: bool| {

@@ -2,11 +2,12 @@
 //! writes. Whatever is done then (it is started again, the grant is deleted, the grant is changed),
 //! the next one finds its way, and leaves nothing behind.
 
-use crate::support::case::{OPERATOR, condition, merged, same};
+use crate::support::case::{OPERATOR, assert_unchanged, condition, merged};
+use crate::support::flags::{self, NO_RESYNC};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use local_stack::{
-    AccountState, CallLog, Document, Emulation, Installation, Pair, Repository, Session,
+    AccountState, CallLog, Document, Emulation, Installation, Pair, REGION, Repository, Session,
     eventually_of,
 };
 use registry_grants::grant::GrantName;
@@ -14,15 +15,10 @@ use serde_json::{Value, json};
 
 /// Nothing but what a test does makes it work, and all lives can wait at once for answers that
 /// never come.
-const PATIENT: [&str; 5] = [
-    "--resync-interval=1h",
-    "--leader-election=false",
-    "--concurrency=128",
-    "--aws-call-timeout=10m",
-    "--log-level=info,registry_grants=debug",
-];
+fn patient() -> Vec<&'static str> {
+    flags::with(&NO_RESYNC, &["--concurrency=128", "--aws-call-timeout=10m"])
+}
 
-const REGION: &str = "us-east-1";
 const NAME: &str = "miq-devops";
 
 /// Two accounts with somebody's roles and statements in them, and a namespace with the article's
@@ -45,16 +41,16 @@ enum Then {
 #[tokio::test]
 async fn operator_killed_after_any_write_recovers_without_leftovers() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let operator = installation.start_operator(OPERATOR, &PATIENT).await?;
+    let operator = installation.start_operator(OPERATOR, &patient()).await?;
     let calls = CallLog::of(&installation.stack);
     let mark = calls.mark()?;
     let whole = Life::prepared(&installation, "undisturbed").await?;
-    apply(&installation, [whole.grant(Then::Restart).await?]).await?;
+    apply(&installation, [whole.grant(Then::Restart)?]).await?;
     ready(&installation, &[(&whole, 1)]).await?;
     let writes = whole.writes(&calls.of_operator(mark)?);
     ensure!(writes.len() >= 7, "the article takes more than {writes:?}");
     let changed = Life::prepared(&installation, "changed").await?;
-    apply(&installation, [changed.grant(Then::Change).await?]).await?;
+    apply(&installation, [changed.grant(Then::Change)?]).await?;
     ready(&installation, &[(&changed, 1)]).await?;
     let (whole_state, changed_state) = (whole.comparable().await?, changed.comparable().await?);
 
@@ -75,7 +71,10 @@ async fn operator_killed_after_any_write_recovers_without_leftovers() -> Result<
     for (life, after, _) in &lives {
         emulation.stop_after(&life.pair, *after).await?;
     }
-    let grants = try_join_all(lives.iter().map(|(life, ..)| life.grant(Then::Restart))).await?;
+    let grants = lives
+        .iter()
+        .map(|(life, ..)| life.grant(Then::Restart))
+        .collect::<Result<Vec<_>>>()?;
     apply(&installation, grants).await?;
     emulation
         .until_stopped(
@@ -98,13 +97,15 @@ async fn operator_killed_after_any_write_recovers_without_leftovers() -> Result<
     };
     apply(
         &installation,
-        try_join_all(of(Then::Change).map(|life| life.grant(Then::Change))).await?,
+        of(Then::Change)
+            .map(|life| life.grant(Then::Change))
+            .collect::<Result<Vec<_>>>()?,
     )
     .await?;
     for life in of(Then::Delete) {
         life.delete().await?;
     }
-    let _fresh = installation.start_operator(OPERATOR, &PATIENT).await?;
+    let _fresh = installation.start_operator(OPERATOR, &patient()).await?;
     gone(&installation, &of(Then::Delete).collect::<Vec<_>>()).await?;
     let wanted: Vec<_> = of(Then::Restart)
         .map(|life| (life, 1))
@@ -114,9 +115,15 @@ async fn operator_killed_after_any_write_recovers_without_leftovers() -> Result<
     for (life, after, then) in &lives {
         let killed = format!("killed after {} and {then:?}", writes[after - 1]);
         match then {
-            Then::Restart => same(&whole_state, &life.comparable().await?).context(killed)?,
-            Then::Change => same(&changed_state, &life.comparable().await?).context(killed)?,
-            Then::Delete => same(&life.before, &life.accounts().await?).context(killed)?,
+            Then::Restart => {
+                assert_unchanged(&whole_state, &life.comparable().await?).context(killed)?
+            }
+            Then::Change => {
+                assert_unchanged(&changed_state, &life.comparable().await?).context(killed)?
+            }
+            Then::Delete => {
+                assert_unchanged(&life.before, &life.accounts().await?).context(killed)?
+            }
         }
     }
     // And a client gets in.
@@ -133,10 +140,10 @@ async fn operator_killed_after_any_write_recovers_without_leftovers() -> Result<
 #[tokio::test]
 async fn operator_killed_after_any_revoking_write_revokes_the_rest() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let operator = installation.start_operator(OPERATOR, &PATIENT).await?;
+    let operator = installation.start_operator(OPERATOR, &patient()).await?;
     let calls = CallLog::of(&installation.stack);
     let whole = Life::prepared(&installation, "undisturbed").await?;
-    apply(&installation, [whole.grant(Then::Restart).await?]).await?;
+    apply(&installation, [whole.grant(Then::Restart)?]).await?;
     ready(&installation, &[(&whole, 1)]).await?;
     let mark = calls.mark()?;
     whole.delete().await?;
@@ -154,7 +161,10 @@ async fn operator_killed_after_any_revoking_write_revokes_the_rest() -> Result<(
     .await?;
     apply(
         &installation,
-        try_join_all(lives.iter().map(|life| life.grant(Then::Restart))).await?,
+        lives
+            .iter()
+            .map(|life| life.grant(Then::Restart))
+            .collect::<Result<Vec<_>>>()?,
     )
     .await?;
     ready(
@@ -174,10 +184,10 @@ async fn operator_killed_after_any_revoking_write_revokes_the_rest() -> Result<(
     for life in &lives {
         emulation.resume(&life.pair).await?;
     }
-    let _fresh = installation.start_operator(OPERATOR, &PATIENT).await?;
+    let _fresh = installation.start_operator(OPERATOR, &patient()).await?;
     gone(&installation, &lives.iter().collect::<Vec<_>>()).await?;
     for (life, write) in lives.iter().zip(&writes) {
-        same(&life.before, &life.accounts().await?)
+        assert_unchanged(&life.before, &life.accounts().await?)
             .with_context(|| format!("killed after {write}"))?;
     }
     Ok(())
@@ -218,10 +228,7 @@ impl<'a> Life<'a> {
                 .await?;
         }
         life.before = life.accounts().await?;
-        installation
-            .cluster
-            .apply(&life.resources(|kind| kind == "AWSAccount")?)
-            .await?;
+        apply(installation, life.resources("AWSAccount")?).await?;
         Ok(life)
     }
 
@@ -230,37 +237,18 @@ impl<'a> Life<'a> {
         format!("{}/web", self.namespace)
     }
 
-    /// The article's resources of some kinds, for these accounts and this namespace.
-    fn resources(&self, of: impl Fn(&str) -> bool) -> Result<String> {
-        let text = self.pair.article(&self.namespace);
-        let documents = text.split("\n---").filter(|document| {
-            let kind = document
-                .lines()
-                .find_map(|line| line.strip_prefix("kind: "))
-                .unwrap_or_default();
-            of(kind)
-        });
-        Ok(documents.collect::<Vec<_>>().join("\n---\n"))
+    /// The article's resources of this kind, for these accounts and this namespace.
+    fn resources(&self, kind: &str) -> Result<Vec<Value>> {
+        let article = self.pair.article(&self.namespace);
+        let mut all: Vec<Value> = serde_saphyr::from_multiple(&article)?;
+        all.retain(|object| object["kind"] == kind);
+        Ok(all)
     }
 
     /// The article's grant, as it stands or as it is changed.
-    async fn grant(&self, then: Then) -> Result<Value> {
-        let text = self.resources(|kind| kind == "CrossAccountRegistryGrant")?;
-        let as_json = [
-            "create",
-            "--dry-run=client",
-            "--output",
-            "json",
-            "--filename",
-            "-",
-        ];
-        let printed = self
-            .installation
-            .cluster
-            .try_kubectl(&as_json, Some(&text))
-            .await?;
-        ensure!(printed.success, "{}", printed.stderr);
-        let grant: Value = serde_json::from_str(&printed.stdout)?;
+    fn grant(&self, then: Then) -> Result<Value> {
+        let mut grants = self.resources("CrossAccountRegistryGrant")?;
+        let grant = grants.pop().context("the article has no grant")?;
         Ok(match then {
             Then::Restart | Then::Delete => grant,
             Then::Change => merged(

@@ -6,10 +6,10 @@ use local_stack::eventually;
 use serde_json::{Value, json};
 
 async fn refused(case: &Case<'_>, resource: &Value, field: &str, why: &str) -> Result<()> {
-    let said = case.cluster().refused(&resource.to_string()).await?;
+    let message = case.cluster().refused(resource).await?;
     ensure!(
-        said.contains(field) && said.contains(why),
-        "expected {field:?} and {why:?} in: {said}"
+        message.contains(field) && message.contains(why),
+        "expected {field:?} and {why:?} in: {message}"
     );
     Ok(())
 }
@@ -415,7 +415,7 @@ async fn kubectl_explain_describes_every_field() -> Result<()> {
     let case = Case::new().await?;
     // The API server publishes the descriptions of a new definition a moment after the definition
     // itself.
-    let said = eventually("the definition is described", async || {
+    let message = eventually("the definition is described", async || {
         // `explain` goes by what kubectl learnt of the server before; this makes it look again.
         case.cluster()
             .kubectl(&["api-resources", "--api-group", "registrygrants.dev"])
@@ -426,8 +426,8 @@ async fn kubectl_explain_describes_every_field() -> Result<()> {
     })
     .await?;
     ensure!(
-        said.contains("EC2 instance role in the consumer account"),
-        "{said}"
+        message.contains("EC2 instance role in the consumer account"),
+        "{message}"
     );
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::roles_instance::own_role;
 use crate::support::case::{Case, GRANT as OWN_GRANT, document, merged};
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
-use local_stack::{Document, MANAGEMENT_ROLE, eventually, role_with_policy};
+use local_stack::{Document, IamCalls as _, MANAGEMENT_ROLE, eventually, role_with_policy};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -91,7 +91,7 @@ impl Broken {
     }
 
     /// What differs from the example's grant.
-    fn asks(self) -> Value {
+    fn changes(self) -> Value {
         match self {
             Self::NoRule => json!({"registry": {"repositories": ["billing"]}}),
             Self::NoOwnPolicy => {
@@ -162,12 +162,10 @@ impl Broken {
                     .into_owned();
                 let less = text.replace("\"ecr:SetRepositoryPolicy\"", "\"ecr:DescribeRegistry\"");
                 ensure!(less != text, "the operator did not have it: {text}");
-                let put = registry
+                registry
                     .iam
-                    .put_role_policy()
-                    .role_name(MANAGEMENT_ROLE)
-                    .policy_name(MANAGEMENT_ROLE);
-                put.policy_document(less).send().await?;
+                    .put_inline_policy(MANAGEMENT_ROLE, MANAGEMENT_ROLE, less)
+                    .await?;
             }
             _ => {}
         }
@@ -203,15 +201,10 @@ impl Broken {
                 .wait_for_condition(&case.namespace, &format!("carg/{GRANT}"), "Ready")
                 .await?;
             let deny = json!({"Sid": "NoRegistries", "Effect": "Deny", "Action": "ecr:*", "Resource": "*"});
-            let put = case
-                .stack()
+            case.stack()
                 .aws(&case.pair.consumer)
                 .iam
-                .put_role_policy()
-                .role_name(INSTANCE_ROLE);
-            put.policy_name("guardrail")
-                .policy_document(document(deny))
-                .send()
+                .put_inline_policy(INSTANCE_ROLE, "guardrail", document(deny))
                 .await?;
             case.reconcile_named(&format!("carg/{GRANT}")).await?;
         }
@@ -219,11 +212,11 @@ impl Broken {
     }
 
     /// That `kubectl describe` shows the words, among its Events as well.
-    async fn is_told(self, words: &[String]) -> Result<()> {
+    async fn check_description(self, words: &[String]) -> Result<()> {
         let case = Case::new().await?;
         self.set_up(&case).await?;
         let grant = case.grant_named(GRANT, example());
-        case.apply(&merged(grant, json!({"spec": self.asks()})))
+        case.apply(&merged(grant, json!({"spec": self.changes()})))
             .await?;
         self.afterwards(&case).await?;
         eventually("the words of the page", async || {
@@ -343,7 +336,7 @@ async fn describe_shows_the_pages_words_for_each_broken_setup() -> Result<()> {
         let (_, words) = of(broken).with_context(|| format!("{broken:?} has no section"))?;
         Ok::<_, anyhow::Error>(
             broken
-                .is_told(words)
+                .check_description(words)
                 .await
                 .err()
                 .map(|error| format!("{}: {error:#}", broken.heading())),
@@ -367,7 +360,7 @@ async fn describe_shows_the_pages_words_for_each_broken_setup() -> Result<()> {
 
 #[tokio::test]
 async fn describe_lists_every_reverted_manual_change() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let told = async |what: &str| {
         case.reconcile().await?;
@@ -385,10 +378,7 @@ async fn describe_lists_every_reverted_manual_change() -> Result<()> {
     };
     let iam = case.stack().aws(&case.pair.registry).iam;
     let trust = json!({"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::444444444444:root"}, "Action": "sts:AssumeRole"});
-    iam.update_assume_role_policy()
-        .role_name("pusher-grant")
-        .policy_document(document(trust))
-        .send()
+    iam.set_trust_policy("pusher-grant", document(trust))
         .await?;
     told("set the trust policy of role pusher-grant").await?;
     // The same reason within minutes, for something else: it is not counted as the same Event.

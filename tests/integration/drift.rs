@@ -1,8 +1,8 @@
 //! Roles that somebody changed, deleted or uses: what is ours is restored, what is not ours stays.
 
-use crate::support::case::{Case, GRANT, condition, document, same};
+use crate::support::case::{Case, GRANT, assert_unchanged, condition, document};
 use anyhow::{Context, Result, ensure};
-use local_stack::{Document, eventually};
+use local_stack::{Document, IamCalls as _, eventually};
 use serde_json::json;
 
 fn trusts(account: &str) -> String {
@@ -17,7 +17,7 @@ fn allows(action: &str) -> String {
 
 #[tokio::test]
 async fn manual_changes_to_the_registry_role_are_reverted() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({"registry": {"role": {"maxSessionSeconds": 7200}}}))
         .await?;
     let right = case.registry().await?;
@@ -28,28 +28,14 @@ async fn manual_changes_to_the_registry_role_are_reverted() -> Result<()> {
         .keys()
         .next()
         .context("no inline policy")?;
-    iam.update_assume_role_policy()
-        .role_name(role)
-        .policy_document(trusts("444444444444"))
-        .send()
-        .await?;
-    iam.put_role_policy()
-        .role_name(role)
-        .policy_name(ours)
-        .policy_document(allows("ecr:*"))
-        .send()
-        .await?;
-    iam.put_role_policy()
-        .role_name(role)
-        .policy_name("backdoor")
-        .policy_document(allows("*"))
-        .send()
-        .await?;
-    iam.attach_role_policy()
-        .role_name(role)
-        .policy_arn("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly")
-        .send()
-        .await?;
+    iam.set_trust_policy(role, trusts("444444444444")).await?;
+    iam.put_inline_policy(role, ours, allows("ecr:*")).await?;
+    iam.put_inline_policy(role, "backdoor", allows("*")).await?;
+    iam.attach_policy(
+        role,
+        "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly",
+    )
+    .await?;
     iam.update_role()
         .role_name(role)
         .max_session_duration(3600)
@@ -77,10 +63,7 @@ async fn manual_changes_to_the_registry_role_are_reverted() -> Result<()> {
     })
     .await?;
     eventually("an Event tells", async || {
-        let events = case
-            .cluster()
-            .kubectl(&["events", "--for", GRANT, "--namespace", &case.namespace])
-            .await?;
+        let events = case.cluster().events(&case.namespace, GRANT).await?;
         ensure!(events.contains("DriftCorrected"), "{events}");
         Ok(())
     })
@@ -89,24 +72,16 @@ async fn manual_changes_to_the_registry_role_are_reverted() -> Result<()> {
 
 #[tokio::test]
 async fn deleted_roles_and_profiles_are_recreated() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let iam = case.stack().aws(&case.pair.consumer).iam;
-    iam.remove_role_from_instance_profile()
-        .instance_profile_name("node")
-        .role_name("node")
-        .send()
-        .await?;
+    iam.remove_role_from_profile("node", "node").await?;
     iam.delete_instance_profile()
         .instance_profile_name("node")
         .send()
         .await?;
     for policy in case.consumer().await?.roles["node"].inline.keys() {
-        iam.delete_role_policy()
-            .role_name("node")
-            .policy_name(policy)
-            .send()
-            .await?;
+        iam.delete_inline_policy("node", policy).await?;
     }
     iam.delete_role().role_name("node").send().await?;
     case.reconcile().await?;
@@ -140,31 +115,23 @@ async fn deleted_roles_and_profiles_are_recreated() -> Result<()> {
 
 #[tokio::test]
 async fn foreign_policies_on_the_instance_role_keep_the_role() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let iam = case.stack().aws(&case.pair.consumer).iam;
     let node =
         |state: &local_stack::AccountState| state.roles.get("node").cloned().context("no role");
-    iam.put_role_policy()
-        .role_name("node")
-        .policy_name("ssm")
-        .policy_document(allows("ssm:UpdateInstanceInformation"))
-        .send()
+    iam.put_inline_policy("node", "ssm", allows("ssm:UpdateInstanceInformation"))
         .await?;
-    iam.attach_role_policy()
-        .role_name("node")
-        .policy_arn("arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly")
-        .send()
-        .await?;
+    iam.attach_policy(
+        "node",
+        "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly",
+    )
+    .await?;
     let ours = node(&case.consumer().await?)?.trust;
     let extended = ours.with_statement(json!({
         "Sid": "Debugging", "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{}:root", case.pair.consumer)}, "Action": "sts:AssumeRole",
     }));
-    iam.update_assume_role_policy()
-        .role_name("node")
-        .policy_document(extended.to_string())
-        .send()
-        .await?;
+    iam.set_trust_policy("node", extended.to_string()).await?;
 
     // A change of the grant goes through, so that a whole reconciliation has seen the role.
     case.granted(json!({"access": "Pull"})).await?;
@@ -203,13 +170,10 @@ async fn foreign_policies_on_the_instance_role_keep_the_role() -> Result<()> {
 
 #[tokio::test]
 async fn removed_instance_role_trust_is_restored_beside_others() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let iam = case.stack().aws(&case.pair.consumer).iam;
-    iam.update_assume_role_policy()
-        .role_name("node")
-        .policy_document(trusts(&case.pair.consumer))
-        .send()
+    iam.set_trust_policy("node", trusts(&case.pair.consumer))
         .await?;
     case.reconcile().await?;
     eventually("EC2 may assume it again", async || {
@@ -225,7 +189,7 @@ async fn removed_instance_role_trust_is_restored_beside_others() -> Result<()> {
 
 #[tokio::test]
 async fn deletion_succeeds_when_parts_are_already_gone() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
     let root = case.stack().aws(&case.pair.registry);
@@ -237,44 +201,37 @@ async fn deletion_succeeds_when_parts_are_already_gone() -> Result<()> {
         .await?;
     case.delete().await?;
     case.repository("app").create(case.stack()).await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 #[tokio::test]
 async fn registry_role_in_use_is_named_and_removed_once_free() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let iam = case.stack().aws(&case.pair.registry).iam;
     iam.create_instance_profile()
         .instance_profile_name("holder")
         .send()
         .await?;
-    iam.add_role_to_instance_profile()
-        .instance_profile_name("holder")
-        .role_name("pusher-grant")
-        .send()
-        .await?;
+    iam.add_role_to_profile("holder", "pusher-grant").await?;
     case.begin_to_delete().await?;
-    let said = case.not_ready("StillInUse").await?;
+    let message = case.not_ready("StillInUse").await?;
     ensure!(
-        said.contains("pusher-grant") && said.contains(&case.pair.registry),
-        "{said}"
+        message.contains("pusher-grant") && message.contains(&case.pair.registry),
+        "{message}"
     );
     ensure!(
         case.repository("app").policy(case.stack()).await?.is_none(),
         "access goes first, whatever else is stuck"
     );
-    iam.remove_role_from_instance_profile()
-        .instance_profile_name("holder")
-        .role_name("pusher-grant")
-        .send()
+    iam.remove_role_from_profile("holder", "pusher-grant")
         .await?;
     case.cluster().wait_until_gone(&case.namespace, GRANT).await
 }
 
 #[tokio::test]
 async fn exhausted_quota_is_named() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let grant = case.granted(json!({})).await?;
     ensure!(condition(&grant, "RoleReady").is_some(), "{grant}");
     let iam = case.stack().aws(&case.pair.consumer).iam;
@@ -282,21 +239,16 @@ async fn exhausted_quota_is_named() -> Result<()> {
     let filler = document(
         json!({"Effect": "Deny", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{}", "x".repeat(9_300))}),
     );
-    iam.put_role_policy()
-        .role_name("node")
-        .policy_name("filler")
-        .policy_document(filler)
-        .send()
-        .await?;
+    iam.put_inline_policy("node", "filler", filler).await?;
     let many: Vec<String> = (0..20)
         .map(|number| format!("team/a-rather-long-name-of-a-repository-{number}*"))
         .collect();
     case.apply(&case.grant(json!({"registry": {"repositories": many}})))
         .await?;
-    let said = case.not_ready("QuotaExceeded").await?;
+    let message = case.not_ready("QuotaExceeded").await?;
     ensure!(
-        said.contains("node") && said.contains(&case.pair.consumer),
-        "{said}"
+        message.contains("node") && message.contains(&case.pair.consumer),
+        "{message}"
     );
     Ok(())
 }

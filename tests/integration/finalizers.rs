@@ -3,25 +3,22 @@
 //! never stands in the way of what has to go. One cluster for all of it, in one story, for the end
 //! takes the definitions away.
 
-use crate::support::case::{Case, GRANT, OPERATOR, same};
+use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged};
+use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
 use local_stack::{
-    HELM_RELEASE, Installation, OPERATOR_NAMESPACE, Operator, eventually, repository_root,
+    HELM_RELEASE, IamCalls as _, Installation, OPERATOR_NAMESPACE, Operator, eventually,
+    repository_root,
 };
 use serde_json::{Value, json};
 use std::process::Command;
 
-const QUIET: [&str; 3] = [
-    "--resync-interval=1h",
-    "--leader-election=false",
-    "--log-level=info,registry_grants=debug",
-];
 const NO_FINALIZER: &str = r#"{"metadata":{"finalizers":null}}"#;
 
 #[tokio::test]
 async fn finalizer_guards_access_and_never_blocks_deletion() -> Result<()> {
     let installation = Installation::start_with_policies("finalizers").await?;
-    let mut operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    let mut operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     eventually("the policy holds", async || guarded(&installation).await).await?;
 
     tenants_cannot_take_it_off(&installation)
@@ -52,7 +49,7 @@ async fn finalizer_guards_access_and_never_blocks_deletion() -> Result<()> {
 /// A grant that only has a record and the finalizer: enough for the policy.
 async fn guarded(installation: &Installation) -> Result<()> {
     let case = Case::on(installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     case.granted(json!({})).await?;
     tenant(&case).await?;
     let taken = case
@@ -89,12 +86,12 @@ async fn tenant(case: &Case<'_>) -> Result<()> {
             "tenant",
             "--namespace",
         ];
-        let said = case
+        let message = case
             .cluster()
             .try_kubectl(&[&ask[..], &[&case.namespace]].concat(), None)
             .await?
             .stdout;
-        ensure!(said.trim() == "yes", "{said}");
+        ensure!(message.trim() == "yes", "{message}");
         Ok(())
     })
     .await
@@ -116,7 +113,7 @@ fn patched<'a>(case: &'a Case<'_>, more: &[&'a str]) -> Vec<&'a str> {
 
 async fn opened<'a>(installation: &'a Installation) -> Result<Case<'a>> {
     let case = Case::on(installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     case.granted(json!({})).await?;
     Ok(case)
 }
@@ -124,10 +121,10 @@ async fn opened<'a>(installation: &'a Installation) -> Result<Case<'a>> {
 async fn tenants_cannot_take_it_off(installation: &Installation) -> Result<()> {
     let case = opened(installation).await?;
     tenant(&case).await?;
-    let refused = |said: &str| {
-        let ways_out =
-            said.contains("registrygrants.dev/abandon=true") && said.contains("system:masters");
-        ensure!(said.contains("must stay") && ways_out, "{said}");
+    let refused = |message: &str| {
+        let ways_out = message.contains("registrygrants.dev/abandon=true")
+            && message.contains("system:masters");
+        ensure!(message.contains("must stay") && ways_out, "{message}");
         Ok(())
     };
     let taken = case
@@ -175,11 +172,7 @@ async fn tenants_cannot_take_it_off(installation: &Installation) -> Result<()> {
         .instance_profile_name("holder")
         .send()
         .await?;
-    iam.add_role_to_instance_profile()
-        .instance_profile_name("holder")
-        .role_name("pusher-grant")
-        .send()
-        .await?;
+    iam.add_role_to_profile("holder", "pusher-grant").await?;
     let delete = [
         "delete",
         GRANT,
@@ -201,10 +194,7 @@ async fn tenants_cannot_take_it_off(installation: &Installation) -> Result<()> {
     );
     refused(&taken.stderr)?;
     // The operator takes it off when nothing is left.
-    iam.remove_role_from_instance_profile()
-        .instance_profile_name("holder")
-        .role_name("pusher-grant")
-        .send()
+    iam.remove_role_from_profile("holder", "pusher-grant")
         .await?;
     let look = [
         "annotate",
@@ -264,7 +254,7 @@ async fn a_grant_that_disappears_is_revoked(
     operator: &Operator,
 ) -> Result<()> {
     let case = Case::on(installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
     while_it_sleeps(operator, "-STOP")?;
@@ -272,7 +262,7 @@ async fn a_grant_that_disappears_is_revoked(
     case.delete().await?;
     while_it_sleeps(operator, "-CONT")?;
     eventually("it is revoked", async || {
-        same(&before, &case.accounts().await?)
+        assert_unchanged(&before, &case.accounts().await?)
     })
     .await?;
     // One that has its place by then keeps what it has.
@@ -294,7 +284,7 @@ async fn a_grant_that_disappears_is_revoked(
         .await?
         .allowed()?;
     case.delete().await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 async fn many_that_disappear_at_once_are_left_to_the_sweep(
@@ -303,7 +293,7 @@ async fn many_that_disappear_at_once_are_left_to_the_sweep(
 ) -> Result<()> {
     const GRANTS: usize = 6;
     let case = Case::on(installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let spec = json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": {"instanceRole": null}});
     let names: Vec<String> = (0..GRANTS).map(|n| format!("g{n}")).collect();
     for name in &names {
@@ -413,7 +403,7 @@ async fn restored_without_status_it_is_deleted(
         .cluster
         .kubectl(&["wait", "--for=condition=Established", "crd", "--all"])
         .await?;
-    *operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    *operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     let case = opened(installation).await?;
     tenant(&case).await?;
     let mut saved = case.cluster().get(&case.namespace, GRANT).await?;

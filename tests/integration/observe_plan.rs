@@ -1,10 +1,13 @@
 //! What would be done is shown before it is: mode `Observe` and `plan`, from the same plan as what
 //! is done.
 
-use crate::support::case::{Case, GRANT, OPERATOR, QUIET, REGION, condition, same};
+use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition};
 use crate::support::command_line::{in_cluster, list, run};
+use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
-use local_stack::{AuditLog, CallLog, Installation, by_operation, eventually};
+use local_stack::{
+    AuditLog, CallLog, IamCalls as _, Installation, REGION, by_operation, eventually,
+};
 use serde_json::{Value, json};
 
 fn observing(grant: &Value) -> Result<()> {
@@ -37,7 +40,7 @@ fn plain(case: &Case<'_>, text: &str) -> String {
 
 #[tokio::test]
 async fn observed_grant_reports_pending_changes_and_writes_nothing() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let before = case.accounts().await?;
     let log = CallLog::of(case.stack());
     let mark = log.mark()?;
@@ -80,7 +83,7 @@ async fn observed_grant_reports_pending_changes_and_writes_nothing() -> Result<(
         })
         .collect();
     ensure!(writes.is_empty(), "it wrote: {writes:?}");
-    same(&before, &case.accounts().await?)?;
+    assert_unchanged(&before, &case.accounts().await?)?;
 
     // What is shown is what is done.
     case.granted(json!({})).await?;
@@ -99,14 +102,14 @@ async fn observed_grant_reports_pending_changes_and_writes_nothing() -> Result<(
             .any(|item| item.contains("policy of repository app")),
         "{grant:#}"
     );
-    same(&made, &case.accounts().await?)?;
+    assert_unchanged(&made, &case.accounts().await?)?;
     case.instance()
         .await?
         .push(&case.repository("app"), "v1")
         .await?
         .allowed()?;
     case.delete().await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 #[tokio::test]
@@ -122,9 +125,9 @@ async fn plan_shows_what_is_done_and_is_empty_afterwards() -> Result<()> {
         .cluster
         .create_namespace(&case.namespace)
         .await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let id = "0123456789ab";
-    let arguments = [&QUIET[..], &["--installation", id]].concat();
+    let arguments = [&NO_RESYNC[..], &["--installation", id]].concat();
     let _operator = installation.start_operator(OPERATOR, &arguments).await?;
     let manifests = list(vec![
         case.registry_account(json!({})),
@@ -152,11 +155,10 @@ async fn plan_shows_what_is_done_and_is_empty_afterwards() -> Result<()> {
     let registry = case.stack().aws(&case.pair.registry);
     let trust = json!({"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole",
         "Principal": {"AWS": format!("arn:aws:iam::{}:root", case.pair.registry)}}});
-    let update = registry
+    registry
         .iam
-        .update_assume_role_policy()
-        .role_name("pusher-grant");
-    update.policy_document(trust.to_string()).send().await?;
+        .set_trust_policy("pusher-grant", trust.to_string())
+        .await?;
     let app = case.repository("app");
     let policy = app.policy(case.stack()).await?.context("no policy")?;
     let widened = policy.to_string().replace(
@@ -234,7 +236,7 @@ fn without_moments(text: &str) -> String {
 
 #[tokio::test]
 async fn plan_reports_refusals_and_keeps_other_grants_access() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": {"instanceRole": null}})).await?;
     let policy = case
         .repository("app")
@@ -257,31 +259,31 @@ async fn plan_reports_refusals_and_keeps_other_grants_access() -> Result<()> {
         case.consumer_account(json!({})),
     ];
     let manifests = list([&accounts[..], &[second]].concat());
-    let said = run(
+    let output = run(
         &case,
         &["plan", "-f", "-", "--installation", id, "--output", "json"],
         &manifests,
     )
     .await?;
-    let after = said.json()?["grants"][0]["changes"][0]["policy"]["after"].clone();
+    let after = output.json()?["grants"][0]["changes"][0]["policy"]["after"].clone();
     ensure!(
-        said.status == 2
+        output.status == 2
             && after["Statement"]
                 .as_array()
                 .is_some_and(|all| all.len() == 2),
-        "{said:?}"
+        "{output:?}"
     );
 
     let wide = case.grant_named("wide", json!({"registry": {"repositories": ["other/*"]}}));
-    let said = run(
+    let output = run(
         &case,
         &["plan", "-f", "-", "--installation", id],
         &list([&accounts[..], &[wide]].concat()),
     )
     .await?;
     ensure!(
-        said.status == 1 && said.stdout.contains("NotAdmitted"),
-        "{said:?}"
+        output.status == 1 && output.stdout.contains("NotAdmitted"),
+        "{output:?}"
     );
     Ok(())
 }
@@ -291,7 +293,7 @@ async fn hundred_idle_reconciles_write_nothing() -> Result<()> {
     const GRANTS: usize = 10;
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let _operator = installation
         .start_operator(
             OPERATOR,

@@ -1,12 +1,15 @@
 //! The operator's own permissions, as `registry-grants iam-policy` writes them, are not only
 //! enough: without any one of their actions something fails, and says so.
 
-use crate::support::case::{Case, OPERATOR, QUIET, REGION, same};
+use crate::support::case::{Case, OPERATOR, assert_unchanged};
+use crate::support::flags::NO_RESYNC;
 use crate::support::operator_documents::{generated, permissions, texts, trusts, without};
 use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_iam::types::Tag;
 use futures::future::try_join_all;
-use local_stack::{AccountState, Installation, MANAGEMENT_ROLE, Pair, eventually_of};
+use local_stack::{
+    AccountState, IamCalls as _, Installation, MANAGEMENT_ROLE, Pair, REGION, eventually_of,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -69,7 +72,7 @@ async fn missing_action_of_the_permissions_is_named() -> Result<()> {
     // Dozens of lives at once: looked at every other second they would keep the machine busy with
     // nothing else. Each step here is a change of the grant, which is noticed at once.
     let arguments = [
-        &QUIET[..],
+        &NO_RESYNC[..],
         &["--sweep-interval=20s", "--installation", INSTALLATION],
     ]
     .concat();
@@ -148,7 +151,7 @@ async fn missing_action_of_the_permissions_is_named() -> Result<()> {
                     life.may
                 );
                 life.remove_what_was_retained().await?;
-                same(&life.before, &life.case.accounts().await?)?;
+                assert_unchanged(&life.before, &life.case.accounts().await?)?;
             }
         }
     }
@@ -175,15 +178,10 @@ impl<'a> Life<'a> {
                 May::Narrowest => narrowest(in_registry, account)?,
                 May::AllBut(_) | May::Everything => continue,
             };
-            let put = case
-                .stack()
+            case.stack()
                 .aws(account)
                 .iam
-                .put_role_policy()
-                .role_name(MANAGEMENT_ROLE);
-            put.policy_name(MANAGEMENT_ROLE)
-                .policy_document(document)
-                .send()
+                .put_inline_policy(MANAGEMENT_ROLE, MANAGEMENT_ROLE, document)
                 .await?;
         }
         case.repository("app").create(case.stack()).await?;
@@ -237,27 +235,15 @@ impl<'a> Life<'a> {
             (consumer, "node", changed),
         ] {
             let iam = self.case.stack().aws(account).iam;
-            iam.update_assume_role_policy()
-                .role_name(role)
-                .policy_document(trust)
-                .send()
-                .await?;
+            iam.set_trust_policy(role, trust).await?;
             iam.delete_role_permissions_boundary()
                 .role_name(role)
                 .send()
                 .await?;
         }
         let iam = self.case.stack().aws(consumer).iam;
-        iam.remove_role_from_instance_profile()
-            .instance_profile_name("node")
-            .role_name("node")
-            .send()
-            .await?;
-        iam.add_role_to_instance_profile()
-            .instance_profile_name("node")
-            .role_name("other")
-            .send()
-            .await?;
+        iam.remove_role_from_profile("node", "node").await?;
+        iam.add_role_to_profile("node", "other").await?;
         Ok(())
     }
 
@@ -301,11 +287,10 @@ impl<'a> Life<'a> {
             self.case.stack().aws(registry),
             self.case.stack().aws(consumer),
         );
-        let profile = of_consumer
+        of_consumer
             .iam
-            .remove_role_from_instance_profile()
-            .instance_profile_name("node");
-        profile.role_name("node").send().await?;
+            .remove_role_from_profile("node", "node")
+            .await?;
         of_consumer
             .iam
             .delete_instance_profile()
@@ -324,12 +309,7 @@ impl<'a> Life<'a> {
                 .inline
                 .keys()
             {
-                aws.iam
-                    .delete_role_policy()
-                    .role_name(role)
-                    .policy_name(policy)
-                    .send()
-                    .await?;
+                aws.iam.delete_inline_policy(role, policy).await?;
             }
             aws.iam.delete_role().role_name(role).send().await?;
         }
@@ -372,19 +352,19 @@ impl<'a> Life<'a> {
 
     /// Whether what was said of denials names the action that this life lacks. It must name no
     /// other.
-    fn lacks(&self, said: &[&str]) -> Result<bool> {
-        if said.is_empty() {
+    fn lacks(&self, messages: &[&str]) -> Result<bool> {
+        if messages.is_empty() {
             return Ok(false);
         }
         let May::AllBut(lack) = &self.may else {
-            bail!("denied with {:?}: {said:?}", self.may)
+            bail!("denied with {:?}: {messages:?}", self.may)
         };
-        let names = said
+        let names = messages
             .iter()
             .flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != ':'));
         ensure!(
             names.into_iter().any(|name| name == lack.action),
-            "without {lack:?} it says {said:?}"
+            "without {lack:?} it says {messages:?}"
         );
         Ok(true)
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::error::ProvideErrorMetadata;
 use aws_sdk_iam::operation::create_role::builders::CreateRoleFluentBuilder;
 use aws_sdk_iam::types::Tag;
-use local_stack::{Aws, MANAGEMENT_ROLE, Session};
+use local_stack::{Aws, IamCalls as _, MANAGEMENT_ROLE, Session};
 use serde_json::{Value, json};
 
 const BOUNDARY: &str = "registry-grants-boundary";
@@ -126,7 +126,7 @@ async fn named_installation_cannot_touch_another_ones_roles() -> Result<()> {
 /// boundary's.
 #[tokio::test]
 async fn role_is_limited_to_what_its_boundary_allows() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let power_user = json!(["AmazonEC2ContainerRegistryPowerUser"]);
     let rule = case.rule(json!({"managedPolicies": power_user}));
     case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}})))
@@ -190,10 +190,7 @@ impl Attempt {
 /// The operator in this account, in a session that the test holds.
 async fn operator_in<'a>(case: &Case<'a>, account: &str) -> Result<Session<'a>> {
     let iam = case.stack().aws(account).iam;
-    iam.update_assume_role_policy()
-        .role_name(MANAGEMENT_ROLE)
-        .policy_document(trusts(account))
-        .send()
+    iam.set_trust_policy(MANAGEMENT_ROLE, trusts(account))
         .await?;
     let role = format!("arn:aws:iam::{account}:role/{MANAGEMENT_ROLE}");
     Session::of_root(case.stack(), account)
@@ -416,13 +413,9 @@ fn example(case: &Case<'_>, account: &str, name: &str) -> Result<Value> {
 }
 
 async fn put(root: &Aws, policy: &str, document: String) -> Result<()> {
-    let put = root
-        .iam
-        .put_role_policy()
-        .role_name(MANAGEMENT_ROLE)
-        .policy_name(policy)
-        .policy_document(document);
-    put.send().await?;
+    root.iam
+        .put_inline_policy(MANAGEMENT_ROLE, policy, document)
+        .await?;
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! What the operator may do with roles of others, where `registry-grants iam-policy` was told to
 //! allow it, is not only enough: without any one action something fails, and says so.
 
-use crate::support::case::{Case, GRANT, OPERATOR, QUIET, condition, document};
+use crate::support::case::{Case, GRANT, OPERATOR, condition, document};
+use crate::support::flags::NO_RESYNC;
 use crate::support::operator_documents::{generated, texts, without};
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
 use futures::future::try_join_all;
-use local_stack::MANAGEMENT_ROLE;
+use local_stack::{IamCalls as _, MANAGEMENT_ROLE};
 use registry_grants::policy::Installation;
 use serde_json::{Value, json};
 
@@ -62,7 +63,7 @@ async fn missing_action_on_foreign_roles_is_named() -> Result<()> {
         lacks.len() > 10,
         "the documents were not understood: {lacks:?}"
     );
-    let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    let _operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     let lives = lacks.into_iter().map(Some).chain([None]).enumerate();
     try_join_all(lives.map(|(number, lack)| live(&installation, number, lack)))
         .await
@@ -88,15 +89,10 @@ async fn live(
         if let Some(lack) = lack.as_ref().filter(|lack| lack.in_registry == in_registry) {
             allowed = without(allowed, &lack.sid, &lack.action);
         }
-        let put = case
-            .stack()
+        case.stack()
             .aws(account)
             .iam
-            .put_role_policy()
-            .role_name(MANAGEMENT_ROLE);
-        put.policy_name(MANAGEMENT_ROLE)
-            .policy_document(allowed.to_string())
-            .send()
+            .put_inline_policy(MANAGEMENT_ROLE, MANAGEMENT_ROLE, allowed.to_string())
             .await?;
     }
     case.repository("app").create(case.stack()).await?;
@@ -139,17 +135,11 @@ async fn live(
 
 /// The trust statement that earlier versions of this installation added to roles of others.
 pub async fn earlier_trust_statement(case: &Case<'_>) -> Result<Value> {
-    let namespace = case
-        .cluster()
-        .kubectl(&[
-            "get",
-            "namespace",
-            "kube-system",
-            "--output",
-            "jsonpath={.metadata.uid}",
-        ])
-        .await?;
-    let sid = Installation::of_cluster(namespace.trim()).sid("instance trust");
+    let system = case.cluster().get("", "namespace/kube-system").await?;
+    let uid = system["metadata"]["uid"]
+        .as_str()
+        .context("kube-system has no UID")?;
+    let sid = Installation::of_cluster(uid).sid("instance trust");
     let ec2 = json!({"Service": "ec2.amazonaws.com"});
     Ok(json!({"Sid": sid, "Effect": "Allow", "Principal": ec2, "Action": "sts:AssumeRole"}))
 }
@@ -180,12 +170,7 @@ async fn make_by_hand(case: &Case<'_>, workers: bool) -> Result<()> {
         .send()
         .await?;
     let all = document(json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}));
-    iam.put_role_policy()
-        .role_name("by-hand")
-        .policy_name("all")
-        .policy_document(all)
-        .send()
-        .await?;
+    iam.put_inline_policy("by-hand", "all", all).await?;
     if workers {
         let iam = case.stack().aws(&case.pair.consumer).iam;
         let create = iam.create_role().role_name("worker").path("/nodes/");
@@ -238,13 +223,13 @@ fn names(grant: &Value, lack: Option<&Lack>) -> Result<bool> {
     if !is_denied(grant) {
         return Ok(false);
     }
-    let said = condition(grant, "Ready")
+    let message = condition(grant, "Ready")
         .map(|ready| ready["message"].to_string())
         .unwrap_or_default();
-    let lack = lack.with_context(|| format!("denied with everything: {said}"))?;
+    let lack = lack.with_context(|| format!("denied with everything: {message}"))?;
     ensure!(
-        said.contains(&lack.action),
-        "without {lack:?} it says {said}"
+        message.contains(&lack.action),
+        "without {lack:?} it says {message}"
     );
     Ok(true)
 }

@@ -2,22 +2,16 @@
 //! paused for longer than its Lease writes nothing late.
 
 use crate::support::case::{Case, OPERATOR};
+use crate::support::flags::REPLICA;
 use anyhow::{Result, ensure};
 use local_stack::{CallLog, Emulation, Installation, eventually};
 use serde_json::json;
-
-/// Replicas that choose a leader, with short times.
-const REPLICA: [&str; 3] = [
-    "--resync-interval=1h",
-    "--lease-duration=20s",
-    "--aws-call-timeout=3s",
-];
 
 #[tokio::test]
 async fn paused_leader_writes_nothing_late_and_leads_again() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let first = installation.start_operator(OPERATOR, &REPLICA).await?;
     let leader = case.leader().await?;
     let second = installation.start_operator(OPERATOR, &REPLICA).await?;
@@ -97,7 +91,7 @@ async fn paused_leader_writes_nothing_late_and_leads_again() -> Result<()> {
 async fn standby_takes_over_when_the_leader_dies_in_mid_write() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let first = installation.start_operator(OPERATOR, &REPLICA).await?;
     let leader = case.leader().await?;
     let second = installation.start_operator(OPERATOR, &REPLICA).await?;

@@ -1,16 +1,10 @@
 //! Other people at the same repository policy: statements that a grant takes the place of, tools
 //! that undo what is granted, documents that cannot be written or read.
 
-use crate::support::case::{Brisk, Case, GRANT, REGION, condition};
+use crate::support::case::{Case, FastResync, GRANT, condition, direct};
 use anyhow::{Context, Result, ensure};
-use local_stack::{CallLog, Document, Repository, by_operation, eventually};
+use local_stack::{CallLog, Document, REGION, Repository, by_operation, eventually};
 use serde_json::{Value, json};
-
-/// A consumer without anything but the direct path.
-fn direct(changes: Value) -> Value {
-    let direct = json!({"paths": ["Direct"], "consumer": {"instanceRole": null}, "registry": {"role": null}});
-    crate::support::case::merged(direct, changes)
-}
 
 /// What people make by hand: the accounts may do these things.
 fn by_hand(accounts: &[&str], actions: &[&str]) -> Value {
@@ -34,7 +28,7 @@ fn sids(statements: &[Value]) -> Vec<&str> {
 
 #[tokio::test]
 async fn handmade_statement_is_replaced_only_once_grants_cover_it() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     let other = format!("7{}", &case.pair.consumer[1..]);
     let hand_made = by_hand(
@@ -50,8 +44,8 @@ async fn handmade_statement_is_replaced_only_once_grants_cover_it() -> Result<()
 
     let replacing = direct(json!({"registry": {"replaceSids": ["new statement", "keep"]}}));
     case.apply(&case.grant(replacing.clone())).await?;
-    let said = case.not_ready("NotAdmitted").await?;
-    ensure!(said.contains("replaceSids"), "{said}");
+    let message = case.not_ready("NotAdmitted").await?;
+    ensure!(message.contains("replaceSids"), "{message}");
     let still = statements(&case, &app).await?;
     ensure!(
         sids(&still).starts_with(&["new statement", "keep"]),
@@ -77,7 +71,7 @@ async fn handmade_statement_is_replaced_only_once_grants_cover_it() -> Result<()
                 .is_some_and(|m| m.contains(&other)),
         "{told}"
     );
-    let session = case.almighty("almighty").await?;
+    let session = case.admin_session("admin").await?;
     session.push(&app, "v1").await?.allowed()?;
 
     case.apply(&case.grant_named("other", direct(json!({"consumer": {"accountID": other}}))))
@@ -110,8 +104,8 @@ async fn handmade_statement_is_replaced_only_once_grants_cover_it() -> Result<()
 
 #[tokio::test]
 async fn contested_policy_is_reported_and_rewritten_less_often() -> Result<()> {
-    let brisk = Brisk::start().await?;
-    let case = brisk.opened().await?;
+    let fast = FastResync::start().await?;
+    let case = fast.with_accounts().await?;
     let app = case.repository("app");
     case.granted(direct(json!({}))).await?;
     let log = CallLog::of(case.stack());
@@ -187,8 +181,8 @@ async fn contested_policy_is_reported_and_rewritten_less_often() -> Result<()> {
 
 #[tokio::test]
 async fn access_written_back_after_deletion_is_removed() -> Result<()> {
-    let brisk = Brisk::start().await?;
-    let case = brisk.opened().await?;
+    let fast = FastResync::start().await?;
+    let case = fast.with_accounts().await?;
     let app = case.repository("app");
     case.granted(direct(json!({}))).await?;
     let with_ours = app.policy(case.stack()).await?.context("no policy")?;
@@ -208,7 +202,7 @@ async fn access_written_back_after_deletion_is_removed() -> Result<()> {
 
 #[tokio::test]
 async fn foreign_statement_that_blocks_writes_is_named() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     let root = case.stack().aws(&case.pair.registry);
     let ec2 = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
@@ -227,10 +221,12 @@ async fn foreign_statement_that_blocks_writes_is_named() -> Result<()> {
     root.iam.delete_role().role_name("theirs").send().await?;
 
     case.apply(&case.grant(direct(json!({})))).await?;
-    let said = case.not_ready("BlockedPolicy").await?;
+    let message = case.not_ready("BlockedPolicy").await?;
     ensure!(
-        said.contains("`old`") && said.contains("AROA") && said.contains(&case.pair.registry),
-        "{said}"
+        message.contains("`old`")
+            && message.contains("AROA")
+            && message.contains(&case.pair.registry),
+        "{message}"
     );
     root.ecr
         .delete_repository_policy()
@@ -243,7 +239,7 @@ async fn foreign_statement_that_blocks_writes_is_named() -> Result<()> {
 
 #[tokio::test]
 async fn reverted_policy_drift_is_reported_by_an_event() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     case.granted(direct(json!({}))).await?;
     case.stack()
@@ -259,15 +255,7 @@ async fn reverted_policy_drift_is_reported_by_an_event() -> Result<()> {
             app.policy(case.stack()).await?.is_some(),
             "not put back yet"
         );
-        let events = [
-            "get",
-            "events",
-            "--namespace",
-            &case.namespace,
-            "--output",
-            "json",
-        ];
-        let events = case.cluster().kubectl(&events).await?;
+        let events = case.cluster().events(&case.namespace, "").await?;
         ensure!(
             events.contains("DriftCorrected") && events.contains("repository app"),
             "not told yet"
@@ -280,7 +268,7 @@ async fn reverted_policy_drift_is_reported_by_an_event() -> Result<()> {
 /// ECR refuses a document whole for one account that does not exist.
 #[tokio::test]
 async fn grant_that_aws_rejects_affects_no_other_grant() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     let other = format!("7{}", &case.pair.consumer[1..]);
     let rule = case.rule(json!({"consumers": [case.pair.consumer, other, "000000000000"]}));
@@ -290,10 +278,10 @@ async fn grant_that_aws_rejects_affects_no_other_grant() -> Result<()> {
     case.granted(direct(json!({}))).await?;
     case.apply(&case.grant_named("mistyped", of("000000000000")))
         .await?;
-    let said = case.not_ready_named("carg/mistyped", "Settling").await?;
+    let message = case.not_ready_named("carg/mistyped", "Settling").await?;
     ensure!(
-        said.contains("account or role named does not exist"),
-        "{said}"
+        message.contains("account or role named does not exist"),
+        "{message}"
     );
     // One comes, one goes, and the mistake stays its own.
     case.apply(&case.grant_named("other", of(&other))).await?;
@@ -321,8 +309,8 @@ async fn grant_that_aws_rejects_affects_no_other_grant() -> Result<()> {
 
 #[tokio::test]
 async fn statement_replaced_repeatedly_is_kept_and_reported() -> Result<()> {
-    let brisk = Brisk::start().await?;
-    let case = brisk.opened().await?;
+    let fast = FastResync::start().await?;
+    let case = fast.with_accounts().await?;
     let app = case.repository("app");
     let rule = case.rule(json!({"allowReplace": true}));
     case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}})))

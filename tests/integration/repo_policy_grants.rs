@@ -1,8 +1,10 @@
 //! Repository policies: shared with others, and made of all grants at once.
 
-use crate::support::case::{Brisk, Case, GRANT, condition};
+use crate::support::case::{Case, FastResync, GRANT, condition};
 use anyhow::{Context, Result, ensure};
-use local_stack::{AccountState, CallLog, Document, Repository, by_operation, eventually};
+use local_stack::{
+    AccountState, CallLog, Document, IamCalls as _, Repository, by_operation, eventually,
+};
 use serde_json::{Value, json};
 
 fn lambda() -> Value {
@@ -26,7 +28,7 @@ fn of_other_installation() -> Value {
 
 #[tokio::test]
 async fn foreign_statements_survive_creation_drift_and_deletion() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let (app, stack) = (case.repository("app"), case.stack());
     let foreign = Document(
         json!({"Version": "2008-10-17", "Statement": [lambda(), of_other_installation()]}),
@@ -68,7 +70,7 @@ async fn foreign_statements_survive_creation_drift_and_deletion() -> Result<()> 
 
 #[tokio::test]
 async fn grants_share_one_statement_and_are_removed_one_by_one() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let (app, stack) = (case.repository("app"), case.stack());
     let consumers: Vec<String> = (0..12)
         .map(|number| format!("9{}{number:02}", &case.pair.consumer[3..]))
@@ -124,15 +126,15 @@ async fn grants_share_one_statement_and_are_removed_one_by_one() -> Result<()> {
 
 #[tokio::test]
 async fn missing_repository_is_named_and_granted_once_created() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.apply(&case.grant(json!({"registry": {"repositories": ["app", "team/late"]}})))
         .await?;
-    let said = case.not_ready("RepositoryNotFound").await?;
+    let message = case.not_ready("RepositoryNotFound").await?;
     ensure!(
-        said.contains("team/late")
-            && said.contains(&case.pair.registry)
-            && said.contains("Create it"),
-        "{said}"
+        message.contains("team/late")
+            && message.contains(&case.pair.registry)
+            && message.contains("Create it"),
+        "{message}"
     );
     case.instance()
         .await?
@@ -157,8 +159,8 @@ async fn missing_repository_is_named_and_granted_once_created() -> Result<()> {
 
 #[tokio::test]
 async fn prefix_covers_later_repositories_and_no_others() -> Result<()> {
-    let brisk = Brisk::start().await?;
-    let case = brisk.opened().await?;
+    let fast = FastResync::start().await?;
+    let case = fast.with_accounts().await?;
     case.repository("teammate/x").create(case.stack()).await?;
     let grant = case
         .granted(json!({"registry": {"repositories": ["team/*"]}}))
@@ -195,7 +197,7 @@ async fn prefix_covers_later_repositories_and_no_others() -> Result<()> {
 
 #[tokio::test]
 async fn repositories_and_regions_left_out_of_the_spec_are_revoked() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let (app, other) = (case.repository("app"), case.repository("team/other"));
     other.create(case.stack()).await?;
     let in_europe = Repository {
@@ -233,7 +235,7 @@ async fn repositories_and_regions_left_out_of_the_spec_are_revoked() -> Result<(
 
 #[tokio::test]
 async fn reduced_access_reduces_the_policy() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     case.granted(json!({"access": "Pull"})).await?;
     let policy = case
@@ -252,7 +254,7 @@ async fn reduced_access_reduces_the_policy() -> Result<()> {
 
 #[tokio::test]
 async fn full_policy_rejects_the_new_grant_and_stays_unchanged() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     let filler = json!({"Sid": "filler", "Effect": "Deny", "Principal": {"AWS": "arn:aws:iam::444444444444:root"},
         "Action": "ecr:DeleteRepository", "Condition": {"StringEquals": {"aws:PrincipalTag/x": "x".repeat(9_800)}}});
@@ -260,15 +262,18 @@ async fn full_policy_rejects_the_new_grant_and_stays_unchanged() -> Result<()> {
     app.set_policy(case.stack(), &full).await?;
     let before = app.policy(case.stack()).await?;
     case.apply(&case.grant(json!({}))).await?;
-    let said = case.not_ready("PolicyTooLarge").await?;
-    ensure!(said.contains("10,240") && said.contains("app"), "{said}");
+    let message = case.not_ready("PolicyTooLarge").await?;
     ensure!(
-        said.contains("What takes less: wholeAccount instead of roles"),
-        "{said}"
+        message.contains("10,240") && message.contains("app"),
+        "{message}"
     );
     ensure!(
-        said.contains("spec.consumer.organization") && said.contains("path AssumeRole alone"),
-        "{said}"
+        message.contains("What takes less: wholeAccount instead of roles"),
+        "{message}"
+    );
+    ensure!(
+        message.contains("spec.consumer.organization") && message.contains("path AssumeRole alone"),
+        "{message}"
     );
     ensure!(
         app.policy(case.stack()).await? == before,
@@ -285,7 +290,7 @@ async fn full_policy_rejects_the_new_grant_and_stays_unchanged() -> Result<()> {
 
 #[tokio::test]
 async fn recreated_registry_role_is_named_in_the_policy_again() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     case.granted(json!({"registry": {"role": {"nameInRepositoryPolicy": true}}}))
         .await?;
@@ -294,10 +299,7 @@ async fn recreated_registry_role_is_named_in_the_policy_again() -> Result<()> {
     let state = AccountState::read(&root, &[]).await?;
     for policy in state.roles["pusher-grant"].inline.keys() {
         root.iam
-            .delete_role_policy()
-            .role_name("pusher-grant")
-            .policy_name(policy)
-            .send()
+            .delete_inline_policy("pusher-grant", policy)
             .await?;
     }
     root.iam
@@ -323,7 +325,7 @@ async fn recreated_registry_role_is_named_in_the_policy_again() -> Result<()> {
 
 #[tokio::test]
 async fn role_that_cannot_be_created_is_not_named_in_the_policy() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     let root = case.stack().aws(&case.pair.registry);
     let statement = json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{}:root", case.pair.registry)}, "Action": "sts:AssumeRole"});
@@ -374,11 +376,11 @@ async fn role_that_cannot_be_created_is_not_named_in_the_policy() -> Result<()> 
 
 #[tokio::test]
 async fn settled_grant_is_not_rewritten_for_its_lists_order() -> Result<()> {
-    let brisk = Brisk::start().await?;
-    let case = brisk.opened().await?;
+    let fast = FastResync::start().await?;
+    let case = fast.with_accounts().await?;
     case.granted(json!({"registry": {"repositories": ["team/*", "app"]}}))
         .await?;
-    let again = case.writes_in_three_looks().await?;
+    let again = case.writes_during_three_reconciles().await?;
     ensure!(again.is_empty(), "{again:?}");
     Ok(())
 }

@@ -2,15 +2,10 @@
 //! nobody keeps it.
 
 use crate::support::case::{Case, OPERATOR, document, merged};
+use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
 use local_stack::{CallLog, Emulation, Installation, Repository, eventually};
 use serde_json::{Value, json};
-
-const ARGUMENTS: [&str; 3] = [
-    "--resync-interval=1h",
-    "--leader-election=false",
-    "--log-level=info,registry_grants=debug",
-];
 
 /// A consumer without anything but the direct path.
 fn direct(account: &str) -> Value {
@@ -27,7 +22,7 @@ fn others(case: &Case<'_>) -> [String; 2] {
 }
 
 async fn open(case: &Case<'_>) -> Result<()> {
-    case.open().await?;
+    case.apply_accounts().await?;
     let consumers: Vec<String> = others(case)
         .into_iter()
         .chain([case.pair.consumer.clone()])
@@ -56,7 +51,7 @@ async fn policy(case: &Case<'_>, app: &Repository) -> Result<String> {
 #[tokio::test]
 async fn rejected_grant_takes_no_access_after_a_restart() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
+    let operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     let case = Case::on(&installation).await?;
     open(&case).await?;
     let [other, nobody] = others(&case);
@@ -69,7 +64,7 @@ async fn rejected_grant_takes_no_access_after_a_restart() -> Result<()> {
 
     let log = CallLog::of(case.stack());
     let mark = log.mark()?;
-    let _operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
+    let _operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     let calls = eventually("the new operator has tried", async || {
         let calls = log.of_operator(mark)?;
         let sets = |taken: bool| {
@@ -114,7 +109,7 @@ async fn closed_consumer_account_blocks_no_revocation_or_new_access() -> Result<
         case.repository("app"),
         ["6", "7"].map(|first| format!("{first}{}", &case.pair.consumer[1..])),
     );
-    case.open().await?;
+    case.apply_accounts().await?;
     let rule = case.rule(json!({"consumers": [case.pair.consumer, closed, newcomer]}));
     case.apply(&case.registry_account(json!({"registry": {"rules": [rule]}})))
         .await?;
@@ -150,7 +145,7 @@ async fn closed_consumer_account_blocks_no_revocation_or_new_access() -> Result<
 /// Case 12 from the field: a policy from former times, which ECR does not take any more.
 #[tokio::test]
 async fn foreign_statement_that_ecr_no_longer_accepts_is_named() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let app = case.repository("app");
     let old = json!({"Sid": "Old", "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{}:root", case.pair.consumer)},
         "Action": ["ecr:GetAuthorizationToken", "ecr:BatchGetImage"]});
@@ -158,15 +153,15 @@ async fn foreign_statement_that_ecr_no_longer_accepts_is_named() -> Result<()> {
         .plant_policy(&app, &document(old))
         .await?;
     case.apply(&case.grant(direct(&case.pair.consumer))).await?;
-    let said = case.not_ready("BlockedPolicy").await?;
+    let message = case.not_ready("BlockedPolicy").await?;
     ensure!(
-        said.contains("`Old` has ecr:GetAuthorizationToken")
-            && said.contains("not this operator's"),
-        "{said}"
+        message.contains("`Old` has ecr:GetAuthorizationToken")
+            && message.contains("not this operator's"),
+        "{message}"
     );
     ensure!(
-        said.contains(&case.pair.registry) && said.contains("in ECR"),
-        "{said}"
+        message.contains(&case.pair.registry) && message.contains("in ECR"),
+        "{message}"
     );
     Ok(())
 }

@@ -5,7 +5,8 @@
 //! tests share look at AWS without end. The largest crowds are all there when the operator begins,
 //! so that it is not kubectl that says how many come at a time; smaller ones come while it runs.
 
-use crate::support::case::{Case, OPERATOR, QUIET, condition};
+use crate::support::case::{Case, OPERATOR, condition};
+use crate::support::flags::{self, NO_RESYNC};
 use anyhow::{Context, Result, anyhow, ensure};
 use local_stack::{CallLog, Document, Installation, Mark, eventually_of};
 use serde_json::{Value, json};
@@ -15,13 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const MOST_CHARACTERS: usize = 10_240;
 /// However many grants come at once.
 const MOST_WRITES: usize = 25;
-/// A grant that found no room is looked at again while a test waits.
-const LOOKING: [&str; 3] = [
-    "--resync-interval=15s",
-    "--leader-election=false",
-    "--log-level=info,registry_grants=debug",
-];
-
 /// Grants of as many consumer accounts on repository `app` of one registry account.
 struct Crowd<'a> {
     case: Case<'a>,
@@ -185,7 +179,7 @@ impl<'a> Crowd<'a> {
 async fn grants_of_250_accounts_fit_one_policy_and_take_few_writes() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let crowd = Crowd::apply(&installation, 250, json!({})).await?;
-    let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    let _operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     crowd.all_ready().await?;
     let (named, characters) = crowd.named().await?;
     ensure!(
@@ -214,7 +208,7 @@ async fn grants_to_roles_of_100_accounts_fit_one_policy() -> Result<()> {
         json!({"wholeAccount": null, "roles": ["ci/deployer"]}),
     )
     .await?;
-    let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    let _operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     crowd.all_ready().await?;
     let (named, characters) = crowd.named().await?;
     ensure!(
@@ -240,7 +234,7 @@ async fn grants_to_roles_of_100_accounts_fit_one_policy() -> Result<()> {
 #[tokio::test]
 async fn burst_of_grants_on_a_running_operator_takes_few_writes() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let _operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    let _operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     let narrow = json!({"wholeAccount": null, "roles": ["ci/deployer"]});
     let crowds = tokio::try_join!(
         Crowd::apply(&installation, 100, json!({})),
@@ -274,7 +268,9 @@ async fn grants_that_do_not_fit_report_it_and_push_nobody_out() -> Result<()> {
         .repository("app")
         .set_policy(crowd.case.stack(), &full)
         .await?;
-    let _operator = installation.start_operator(OPERATOR, &LOOKING).await?;
+    // A grant that found no room is reconciled again while the test waits.
+    let flags = flags::resync_every("--resync-interval=15s");
+    let _operator = installation.start_operator(OPERATOR, &flags).await?;
     let (ready, left_out) = crowd.settled(&[]).await?;
     let next = left_out
         .first()

@@ -1,7 +1,8 @@
 //! A repository that others grant as well: other tools, AWS services, and another installation of
 //! the operator in another cluster.
 
-use crate::support::case::{ARGUMENTS, Case, OPERATOR};
+use crate::support::case::{Case, OPERATOR};
+use crate::support::flags::FAST_RESYNC;
 use anyhow::{Context, Result, ensure};
 use local_stack::{
     Document, Emulation, Installation, Repository, ServiceCall, Session, Stack, eventually,
@@ -212,8 +213,8 @@ async fn foreign_statements_of_every_shape_survive_two_installations() -> Result
     let first = Installation::exclusive().await?;
     let second = first.beside("shared-second").await?;
     let _operators = [
-        first.start_operator(OPERATOR, &ARGUMENTS).await?,
-        second.start_operator(OPERATOR, &ARGUMENTS).await?,
+        first.start_operator(OPERATOR, &FAST_RESYNC).await?,
+        second.start_operator(OPERATOR, &FAST_RESYNC).await?,
     ];
     let (one, mut two) = (Case::on(&first).await?, Case::on(&second).await?);
     // The registry that both share. The one that the second's case began with is just some other
@@ -329,7 +330,7 @@ fn has_principal(statement: &Value, accounts: &[&str]) -> bool {
 
 #[tokio::test]
 async fn foreign_statements_keep_admitting_the_same_principals() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let (app, stack, emulation) = (
         case.repository("app"),
         case.stack(),
@@ -378,19 +379,19 @@ async fn foreign_statements_keep_admitting_the_same_principals() -> Result<()> {
 
 #[tokio::test]
 async fn unreadable_policy_is_left_alone_and_reported() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let (app, stack) = (case.repository("app"), case.stack());
     let unreadable = r#"{"Version":"2012-10-17","Statement":"#;
     Emulation::of(stack).plant_policy(&app, unreadable).await?;
     case.apply(&case.grant(json!({}))).await?;
-    let said = case.not_ready("UnreadablePolicy").await?;
+    let message = case.not_ready("UnreadablePolicy").await?;
     ensure!(
-        said.contains("app") && said.contains(&case.pair.registry),
-        "{said}"
+        message.contains("app") && message.contains(&case.pair.registry),
+        "{message}"
     );
     // Where it ends in the middle: the position by which its owner finds the place.
     let position = format!("line 1, column {}", unreadable.len());
-    ensure!(said.contains(&position), "no {position:?} in {said}");
+    ensure!(message.contains(&position), "no {position:?} in {message}");
     let read = stack
         .aws(&case.pair.registry)
         .ecr

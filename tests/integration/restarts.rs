@@ -1,6 +1,7 @@
 //! An operator that is killed, stopped or started again: the next one finishes the work.
 
-use crate::support::case::{Case, GRANT, OPERATOR, QUIET, same};
+use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged};
+use crate::support::flags::NO_RESYNC;
 use anyhow::{Result, ensure};
 use local_stack::{AuditLog, CallLog, Emulation, Installation, by_operation};
 use serde_json::json;
@@ -18,14 +19,14 @@ async fn work_of_an_operator_killed_midway_is_finished_by_the_next() -> Result<(
         (false, "DeleteInstanceProfile", true),
     ] {
         let case = Case::on(&installation).await?;
-        case.open().await?;
+        case.apply_accounts().await?;
         let before = case.accounts().await?;
         let account = if in_registry {
             &case.pair.registry
         } else {
             &case.pair.consumer
         };
-        let operator = installation.start_operator(OPERATOR, &QUIET).await?;
+        let operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
         if deleting {
             case.granted(json!({})).await?;
             emulation.hold(account, action).await?;
@@ -38,7 +39,7 @@ async fn work_of_an_operator_killed_midway_is_finished_by_the_next() -> Result<(
         operator.kill();
         emulation.until_not_held(account, action).await?;
 
-        let _fresh = installation.start_operator(OPERATOR, &QUIET).await?;
+        let _fresh = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
         if !deleting {
             case.ready().await?;
             case.instance()
@@ -51,7 +52,7 @@ async fn work_of_an_operator_killed_midway_is_finished_by_the_next() -> Result<(
         case.cluster()
             .wait_until_gone(&case.namespace, GRANT)
             .await?;
-        same(&before, &case.accounts().await?)?;
+        assert_unchanged(&before, &case.accounts().await?)?;
     }
     Ok(())
 }
@@ -60,8 +61,8 @@ async fn work_of_an_operator_killed_midway_is_finished_by_the_next() -> Result<(
 async fn restarted_operator_writes_nothing_for_a_settled_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
-    case.open().await?;
-    let operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    case.apply_accounts().await?;
+    let operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     case.granted(json!({})).await?;
     ensure!(operator.terminate()?.success(), "it did not end well");
 
@@ -70,7 +71,7 @@ async fn restarted_operator_writes_nothing_for_a_settled_grant() -> Result<()> {
         AuditLog::of(&installation.stack),
     );
     let (calls_mark, audit_mark) = (calls.mark()?, audit.mark()?);
-    let _fresh = installation.start_operator(OPERATOR, &QUIET).await?;
+    let _fresh = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     local_stack::eventually("the grant was looked at", async || {
         let seen = by_operation(&calls.of_operator(calls_mark)?);
         ensure!(seen.contains_key("ecr:GetRepositoryPolicy"), "{seen:?}");
@@ -112,15 +113,15 @@ async fn restarted_operator_writes_nothing_for_a_settled_grant() -> Result<()> {
 async fn grant_deleted_while_the_operator_is_down_is_revoked_later() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let before = case.accounts().await?;
-    let operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    let operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     case.granted(json!({})).await?;
     operator.kill();
     case.begin_to_delete().await?;
-    let _fresh = installation.start_operator(OPERATOR, &QUIET).await?;
+    let _fresh = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     case.cluster()
         .wait_until_gone(&case.namespace, GRANT)
         .await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }

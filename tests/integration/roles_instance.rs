@@ -1,11 +1,11 @@
 //! Instance roles that several grants keep, that others made, or that stay when their grant goes.
 
-use crate::support::case::{Case, document, same};
+use crate::support::case::{Case, assert_unchanged, document};
 use crate::support::operator_documents::generated;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
 use futures::future::try_join_all;
-use local_stack::{AccountState, MANAGEMENT_ROLE, eventually};
+use local_stack::{AccountState, IamCalls as _, MANAGEMENT_ROLE, eventually};
 use serde_json::{Value, json};
 
 fn node(state: &AccountState) -> Result<local_stack::Role> {
@@ -18,7 +18,7 @@ fn node(state: &AccountState) -> Result<local_stack::Role> {
 
 #[tokio::test]
 async fn shared_instance_role_is_removed_with_its_last_grant() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.repository("team/web").create(case.stack()).await?;
     let before = case.accounts().await?;
     let names = ["first", "second", "third"];
@@ -87,19 +87,19 @@ async fn shared_instance_role_is_removed_with_its_last_grant() -> Result<()> {
         )
         .send()
         .await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 #[tokio::test]
 async fn role_wanted_in_another_profile_is_not_shared() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let other = json!({"consumer": {"instanceRole": {"instanceProfile": "others"}}});
     case.apply(&case.grant_named("other", other)).await?;
-    let said = case.not_ready_named("carg/other", "Conflict").await?;
+    let message = case.not_ready_named("carg/other", "Conflict").await?;
     ensure!(
-        said.contains("role/registry-grants/node") && said.contains("grant"),
-        "{said}"
+        message.contains("role/registry-grants/node") && message.contains("grant"),
+        "{message}"
     );
     ensure!(
         !case
@@ -124,33 +124,20 @@ pub async fn own_role(case: &Case<'_>, service: &str) -> Result<()> {
         .assume_role_policy_document(document(trust));
     create.send().await?;
     let logs = document(json!({"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": "*"}));
-    iam.put_role_policy()
-        .role_name("worker")
-        .policy_name("logs")
-        .policy_document(logs)
-        .send()
-        .await?;
+    iam.put_inline_policy("worker", "logs", logs).await?;
     iam.create_instance_profile()
         .instance_profile_name("workers")
         .send()
         .await?;
-    iam.add_role_to_instance_profile()
-        .instance_profile_name("workers")
-        .role_name("worker")
-        .send()
-        .await?;
+    iam.add_role_to_profile("workers", "worker").await?;
     // What the account's admin lets the operator do there, as the command prints it.
     let allowed = generated(
         &case.pair.consumer,
         &["--account=consumer", "--allow-extend"],
         None,
     )?;
-    let put = iam
-        .put_role_policy()
-        .role_name(MANAGEMENT_ROLE)
-        .policy_name(MANAGEMENT_ROLE)
-        .policy_document(allowed);
-    put.send().await?;
+    iam.put_inline_policy(MANAGEMENT_ROLE, MANAGEMENT_ROLE, allowed)
+        .await?;
     let rule = json!({"namespaces": {"names": [case.namespace]}, "roles": ["nodes/*"], "management": ["Extend"]});
     case.apply(&case.consumer_account(json!({"consumer": {"rules": [rule]}})))
         .await
@@ -178,16 +165,17 @@ fn extends() -> Value {
 
 #[tokio::test]
 async fn consenting_foreign_role_is_extended_and_left_without_trace() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     own_role(&case, "ec2.amazonaws.com").await?;
     consents(&case, "true").await?;
     let before = case.accounts().await?;
     consents(&case, "no").await?;
     case.apply(&case.grant(extends())).await?;
-    let said = case.not_ready("ConsentMissing").await?;
+    let message = case.not_ready("ConsentMissing").await?;
     ensure!(
-        said.contains("registrygrants.dev/allow-extend") && said.contains("role/nodes/worker"),
-        "{said}"
+        message.contains("registrygrants.dev/allow-extend")
+            && message.contains("role/nodes/worker"),
+        "{message}"
     );
     consents(&case, "true").await?;
     case.ready().await?;
@@ -219,13 +207,13 @@ async fn consenting_foreign_role_is_extended_and_left_without_trace() -> Result<
         .image_ids(gone)
         .send()
         .await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 /// Field case 06.
 #[tokio::test]
 async fn extending_a_role_leaves_its_trust_policy_alone() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     own_role(&case, "ecs-tasks.amazonaws.com").await?;
     consents(&case, "true").await?;
     let trust = case.consumer().await?.roles["worker"].trust.clone();
@@ -242,30 +230,22 @@ async fn extending_a_role_leaves_its_trust_policy_alone() -> Result<()> {
 
 #[tokio::test]
 async fn missing_role_to_extend_is_awaited_and_its_trust_kept() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     own_role(&case, "ec2.amazonaws.com").await?;
     consents(&case, "true").await?;
     let iam = case.stack().aws(&case.pair.consumer).iam;
-    iam.remove_role_from_instance_profile()
-        .instance_profile_name("workers")
-        .role_name("worker")
-        .send()
-        .await?;
-    iam.delete_role_policy()
-        .role_name("worker")
-        .policy_name("logs")
-        .send()
-        .await?;
+    iam.remove_role_from_profile("workers", "worker").await?;
+    iam.delete_inline_policy("worker", "logs").await?;
     iam.delete_role().role_name("worker").send().await?;
     iam.delete_instance_profile()
         .instance_profile_name("workers")
         .send()
         .await?;
     case.apply(&case.grant(extends())).await?;
-    let said = case.not_ready("RoleNotFound").await?;
+    let message = case.not_ready("RoleNotFound").await?;
     ensure!(
-        said.contains("worker") && said.contains(&case.pair.consumer),
-        "{said}"
+        message.contains("worker") && message.contains(&case.pair.consumer),
+        "{message}"
     );
     own_role(&case, "ec2.amazonaws.com").await?;
     consents(&case, "true").await?;
@@ -280,7 +260,7 @@ async fn missing_role_to_extend_is_awaited_and_its_trust_kept() -> Result<()> {
 
 #[tokio::test]
 async fn extending_a_role_needs_a_rule_that_allows_it() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     own_role(&case, "ec2.amazonaws.com").await?;
     consents(&case, "true").await?;
     let rule = json!({"namespaces": {"names": [case.namespace]}, "roles": ["nodes/*"]});
@@ -288,17 +268,17 @@ async fn extending_a_role_needs_a_rule_that_allows_it() -> Result<()> {
         .await?;
     let before = case.accounts().await?;
     case.apply(&case.grant(extends())).await?;
-    let said = case.not_ready("NotAdmitted").await?;
+    let message = case.not_ready("NotAdmitted").await?;
     ensure!(
-        said.contains("nodes/worker with management Extend"),
-        "{said}"
+        message.contains("nodes/worker with management Extend"),
+        "{message}"
     );
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 #[tokio::test]
 async fn role_that_only_loses_access_stays_for_its_nodes() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     // That can be said until the last moment.
     case.granted(json!({"consumer": {"instanceRole": {"onDelete": "RemoveAccess"}}}))
@@ -322,14 +302,17 @@ async fn role_that_only_loses_access_stays_for_its_nodes() -> Result<()> {
         .denied()?;
     // It is nobody's: another grant of that name does not take it.
     case.apply(&case.grant(json!({}))).await?;
-    let said = case.not_ready("Conflict").await?;
-    ensure!(said.contains("was not made by this operator"), "{said}");
+    let message = case.not_ready("Conflict").await?;
+    ensure!(
+        message.contains("was not made by this operator"),
+        "{message}"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn node_keeps_its_role_while_a_sharing_grant_comes_and_goes() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let instance = case.instance().await?;
     for round in 0..2 {

@@ -7,8 +7,8 @@ use serde_json::json;
 
 #[tokio::test]
 async fn named_roles_are_judged_one_by_one_and_patterns_are_not() -> Result<()> {
-    let case = Case::opened().await?;
-    case.almighty("builder").await?;
+    let case = Case::with_accounts().await?;
+    case.admin_session("builder").await?;
     let consumer =
         json!({"wholeAccount": null, "instanceRole": null, "roles": ["builder", "ci/*", "nobody"]});
     case.apply(&case.grant(json!({"consumer": consumer, "paths": ["Direct"]})))
@@ -38,11 +38,11 @@ async fn named_roles_are_judged_one_by_one_and_patterns_are_not() -> Result<()> 
 
 #[tokio::test]
 async fn roles_are_not_read_for_namespaces_no_rule_admits() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let rule = json!({"namespaces": {"names": ["somebody-else"]}, "roles": ["registry-grants/*"]});
     case.apply(&case.consumer_account(json!({"consumer": {"rules": [rule]}})))
         .await?;
-    case.almighty("payments").await?;
+    case.admin_session("payments").await?;
     let consumer =
         json!({"wholeAccount": null, "instanceRole": null, "roles": ["payments", "nobody"]});
     let grant = case

@@ -3,7 +3,7 @@
 
 use crate::support::case::{Case, document};
 use anyhow::{Result, ensure};
-use local_stack::role_with_policy;
+use local_stack::{IamCalls as _, role_with_policy};
 use serde_json::{Value, json};
 
 fn trusts(account: &str) -> String {
@@ -19,7 +19,7 @@ fn allows(action: &str) -> String {
 #[tokio::test]
 async fn foreign_role_is_left_alone_and_reported_as_a_conflict() -> Result<()> {
     for (account_is_registry, name) in [(true, "pusher-grant"), (false, "node")] {
-        let case = Case::opened().await?;
+        let case = Case::with_accounts().await?;
         let account = if account_is_registry {
             &case.pair.registry
         } else {
@@ -39,20 +39,17 @@ async fn foreign_role_is_left_alone_and_reported_as_a_conflict() -> Result<()> {
         };
         let before = read().await?;
         case.apply(&case.grant(json!({}))).await?;
-        let said = case.not_ready("Conflict").await?;
+        let message = case.not_ready("Conflict").await?;
         ensure!(
-            said.contains(&format!("role/{name}"))
-                && said.contains(account)
-                && said.contains("another name"),
-            "{said}"
+            message.contains(&format!("role/{name}"))
+                && message.contains(account)
+                && message.contains("another name"),
+            "{message}"
         );
         ensure!(read().await? == before, "the role was touched");
 
         root.iam
-            .delete_role_policy()
-            .role_name(name)
-            .policy_name("registry-grants")
-            .send()
+            .delete_inline_policy(name, "registry-grants")
             .await?;
         root.iam.delete_role().role_name(name).send().await?;
         case.ready().await?;
@@ -62,17 +59,17 @@ async fn foreign_role_is_left_alone_and_reported_as_a_conflict() -> Result<()> {
 
 #[tokio::test]
 async fn first_of_two_grants_on_one_role_owns_it() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let second = case.grant_named(
         "second",
         json!({"registry": {"role": {"name": "pusher-grant"}}, "consumer": {"instanceRole": null}}),
     );
     case.apply(&second).await?;
-    let said = case.not_ready_named("carg/second", "Conflict").await?;
+    let message = case.not_ready_named("carg/second", "Conflict").await?;
     ensure!(
-        said.contains(&format!("{}/grant", case.namespace)),
-        "{said}"
+        message.contains(&format!("{}/grant", case.namespace)),
+        "{message}"
     );
     // The second one's end does not take the first one's role away.
     case.delete_named("carg/second").await?;
@@ -102,12 +99,12 @@ async fn oldest_of_simultaneous_grants_owns_the_role() -> Result<()> {
     }
     case.apply(&case.registry_account(json!({}))).await?;
     for role in &roles {
-        let said = case
+        let message = case
             .not_ready_named(&format!("carg/younger-{role}"), "Conflict")
             .await?;
         ensure!(
-            said.contains(&format!("{}/elder-{role}", case.namespace)),
-            "{said}"
+            message.contains(&format!("{}/elder-{role}", case.namespace)),
+            "{message}"
         );
         case.cluster()
             .wait_for_condition(&case.namespace, &format!("carg/elder-{role}"), "Ready")

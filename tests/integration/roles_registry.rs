@@ -4,19 +4,19 @@ use crate::support::case::{Case, GRANT, document};
 use crate::support::operator_documents::generated;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
-use local_stack::{Emulation, MANAGEMENT_ROLE, eventually};
+use local_stack::{Emulation, IamCalls as _, MANAGEMENT_ROLE, eventually};
 use registry_grants::policy::Installation;
 use serde_json::json;
 
 #[tokio::test]
 async fn narrowed_trust_ends_active_sessions() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let roles = |roles: &[&str]| json!({"paths": ["AssumeRole"], "consumer": {"wholeAccount": null, "instanceRole": null, "roles": roles}});
     let (deployer, old) = (
-        case.almighty("deployer").await?,
-        case.almighty("old").await?,
+        case.admin_session("deployer").await?,
+        case.admin_session("old").await?,
     );
-    case.almighty("new").await?;
+    case.admin_session("new").await?;
     case.granted(roles(&["deployer", "old"])).await?;
     let role = format!(
         "arn:aws:iam::{}:role/registry-grants/pusher-grant",
@@ -55,23 +55,20 @@ async fn narrowed_trust_ends_active_sessions() -> Result<()> {
 
 #[tokio::test]
 async fn reverting_widened_trust_ends_active_sessions() -> Result<()> {
-    let case = Case::opened().await?;
-    case.almighty("deployer").await?;
+    let case = Case::with_accounts().await?;
+    case.admin_session("deployer").await?;
     case.granted(
         json!({"consumer": {"wholeAccount": null, "instanceRole": null, "roles": ["deployer"]}}),
     )
     .await?;
-    let intruder = case.almighty("intruder").await?;
+    let intruder = case.admin_session("intruder").await?;
     let role = format!(
         "arn:aws:iam::{}:role/registry-grants/pusher-grant",
         case.pair.registry
     );
     let anybody = json!({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"});
     let iam = case.stack().aws(&case.pair.registry).iam;
-    iam.update_assume_role_policy()
-        .role_name("pusher-grant")
-        .policy_document(document(anybody))
-        .send()
+    iam.set_trust_policy("pusher-grant", document(anybody))
         .await?;
     let early = intruder.assume(&role).await?.allowed()?;
     early.push(&case.repository("app"), "v1").await?.allowed()?;
@@ -126,23 +123,14 @@ async fn hand_made(case: &Case<'_>) -> Result<()> {
         .send()
         .await?;
     let all = document(json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}));
-    iam.put_role_policy()
-        .role_name("ECS-AssumeRole")
-        .policy_name("all")
-        .policy_document(all)
-        .send()
-        .await?;
+    iam.put_inline_policy("ECS-AssumeRole", "all", all).await?;
     let allowed = generated(
         &case.pair.registry,
         &["--account=registry", "--allow-adopt"],
         None,
     )?;
-    let put = iam
-        .put_role_policy()
-        .role_name(MANAGEMENT_ROLE)
-        .policy_name(MANAGEMENT_ROLE)
-        .policy_document(allowed);
-    put.send().await?;
+    iam.put_inline_policy(MANAGEMENT_ROLE, MANAGEMENT_ROLE, allowed)
+        .await?;
     Ok(())
 }
 
@@ -164,7 +152,7 @@ pub async fn consent(case: &Case<'_>) -> Result<String> {
 
 #[tokio::test]
 async fn handmade_role_is_adopted_only_if_tagged_for_the_grant() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     hand_made(&case).await?;
     let adopted = json!({
         "registry": {"role": {"name": "ECS-AssumeRole", "adopt": true, "path": "/"}},
@@ -172,11 +160,11 @@ async fn handmade_role_is_adopted_only_if_tagged_for_the_grant() -> Result<()> {
     });
     let untouched = case.registry().await?.roles["ECS-AssumeRole"].clone();
     case.apply(&case.grant(adopted)).await?;
-    let said = case.not_ready("Conflict").await?;
+    let message = case.not_ready("Conflict").await?;
     let consent = consent(&case).await?;
     ensure!(
-        said.contains(&format!("registrygrants.dev/allow-adopt={consent}")),
-        "{said}"
+        message.contains(&format!("registrygrants.dev/allow-adopt={consent}")),
+        "{message}"
     );
     let tag = |value: &str| {
         Tag::builder()
@@ -197,10 +185,10 @@ async fn handmade_role_is_adopted_only_if_tagged_for_the_grant() -> Result<()> {
         "it was written to: {after:?}"
     );
 
-    let said = case.not_ready("Conflict").await?;
+    let message = case.not_ready("Conflict").await?;
     ensure!(
-        said.contains(&consent),
-        "the tag to set is not told: {said}"
+        message.contains(&consent),
+        "the tag to set is not told: {message}"
     );
 
     iam.tag_role()
@@ -218,7 +206,7 @@ async fn handmade_role_is_adopted_only_if_tagged_for_the_grant() -> Result<()> {
         !role.inline.contains_key("all") && role.boundary.is_some(),
         "it is not as the grant says: {role:?}"
     );
-    let deployer = case.almighty("deployer").await?;
+    let deployer = case.admin_session("deployer").await?;
     deployer
         .assume(&role.arn)
         .await?

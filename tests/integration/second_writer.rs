@@ -1,19 +1,11 @@
 //! Two clusters whose operators have the same installation ID: the second was made from the first
 //! one's backup, or the workloads moved.
 
-use crate::revocation::{delete, direct};
-use crate::support::case::{Case, OPERATOR, condition};
+use crate::support::case::{Case, OPERATOR, condition, direct};
+use crate::support::flags::{self, FAST_RESYNC};
 use anyhow::{Context, Result, ensure};
 use local_stack::{Installation, Operator, OperatorSettings, eventually};
 use serde_json::{Value, json};
-
-const ARGUMENTS: [&str; 5] = [
-    "--installation=0123456789ab",
-    "--resync-interval=2s",
-    "--leader-election=false",
-    "--sweep=off",
-    "--log-level=info,registry_grants=debug",
-];
 
 /// An operator in `cluster` that works in the AWS of another installation.
 async fn operator(cluster: &Installation, aws: &Installation) -> Result<Operator> {
@@ -22,10 +14,12 @@ async fn operator(cluster: &Installation, aws: &Installation) -> Result<Operator
         credentials,
         ..
     } = aws.operator_settings(OPERATOR, &[]);
+    let more = ["--installation=0123456789ab", "--sweep=off"];
+    let flags = flags::with(&FAST_RESYNC, &more);
     let settings = OperatorSettings {
         aws_endpoint,
         credentials,
-        ..cluster.operator_settings(OPERATOR, &ARGUMENTS)
+        ..cluster.operator_settings(OPERATOR, &flags)
     };
     let mut operator = Operator::start(&settings)?;
     operator.ready().await?;
@@ -49,7 +43,7 @@ async fn second_writer(case: &Case<'_>) -> Result<Value> {
 async fn operator_that_notices_a_second_writer_only_revokes() -> Result<()> {
     let (here, there) = Installation::exclusive_pair().await?;
     let case = Case::on(&here).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let first = operator(&here, &here).await?;
     case.granted(direct(json!({}))).await?;
     let app = case.repository("app");
@@ -66,7 +60,7 @@ async fn operator_that_notices_a_second_writer_only_revokes() -> Result<()> {
     open(&other).await?;
     let second = operator(&there, &here).await?;
     let role = "role/ci";
-    case.almighty("ci").await?;
+    case.admin_session("ci").await?;
     let consumer = json!({"wholeAccount": null, "instanceRole": null, "roles": ["ci"]});
     let narrow = json!({"access": "Pull", "paths": ["Direct"], "registry": {"role": null}, "consumer": consumer});
     other.apply(&other.grant_named("theirs", narrow)).await?;
@@ -92,7 +86,7 @@ async fn operator_that_notices_a_second_writer_only_revokes() -> Result<()> {
         .cluster()
         .wait_for_condition(&other.namespace, "carg/theirs", "Ready")
         .await?;
-    delete(&case, "carg/grant", "--wait=true").await?;
+    case.delete_named("carg/grant").await?;
     case.reconcile_named("carg/new").await?;
     let left = policy().await?;
     ensure!(
@@ -134,7 +128,7 @@ async fn operator_that_notices_a_second_writer_only_revokes() -> Result<()> {
 async fn move_to_another_cluster_is_no_second_writer() -> Result<()> {
     let (old, new) = Installation::exclusive_pair().await?;
     let case = Case::on(&old).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let first = operator(&old, &old).await?;
     case.granted(json!({})).await?;
     ensure!(first.terminate()?.success(), "it did not end well");

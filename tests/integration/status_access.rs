@@ -5,7 +5,7 @@ use crate::support::case::{Case, GRANT, condition, document};
 use crate::support::command_line::{list, run};
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
-use local_stack::{Aws, Document, Outcome, Session};
+use local_stack::{Aws, Document, IamCalls as _, Outcome, Session};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ enum Broken {
 struct Expected {
     direct: bool,
     by_role: bool,
-    said: &'static str,
+    text: &'static str,
 }
 
 const ALL: [Broken; 17] = [
@@ -64,7 +64,7 @@ const ALL: [Broken; 17] = [
 
 impl Broken {
     fn expected(self) -> Expected {
-        let (direct, by_role, said) = match self {
+        let (direct, by_role, text) = match self {
             Self::Nothing => (true, true, ""),
             Self::Trust => (true, false, "the trust policy of role"),
             Self::TrustDenies => (true, false, "statement Stop of the trust policy of role"),
@@ -112,18 +112,20 @@ impl Broken {
         Expected {
             direct,
             by_role,
-            said,
+            text,
         }
     }
 
-    async fn break_it(self, at: &Place<'_>) -> Result<()> {
+    async fn apply(self, at: &Setup<'_>) -> Result<()> {
         let (registry, consumer) = (at.registry(), at.consumer());
         let stop = |action: &str| json!({"Sid": "Stop", "Effect": "Deny", "Action": action, "Resource": "*"});
         match self {
             Self::Nothing => Ok(()),
             Self::Trust => {
                 at.trust(|_| {
-                    json!([at.lets_in(&format!("arn:aws:iam::{}:root", at.case.pair.registry))])
+                    json!([
+                        at.trust_statement(&format!("arn:aws:iam::{}:root", at.case.pair.registry))
+                    ])
                 })
                 .await
             }
@@ -143,7 +145,8 @@ impl Broken {
                 .await
             }
             Self::StaleRoleID => {
-                at.trust(|_| json!([at.lets_in(&at.node())])).await?;
+                at.trust(|_| json!([at.trust_statement(&at.node())]))
+                    .await?;
                 at.make_node_anew().await
             }
             Self::ConsumersPolicy => {
@@ -192,13 +195,7 @@ impl Broken {
             }
             Self::ManagedPolicyDenies => {
                 let arn = managed(&consumer, "theirs", document(stop("ecr:*"))).await?;
-                consumer
-                    .iam
-                    .attach_role_policy()
-                    .role_name("node")
-                    .policy_arn(arn)
-                    .send()
-                    .await?;
+                consumer.iam.attach_policy("node", arn).await?;
                 Ok(())
             }
             Self::RegistrysPolicyDenies => {
@@ -214,11 +211,11 @@ const IMAGES: [&str; 2] = ["ecr:BatchGetImage", "ecr:PutImage"];
 const ROLE: &str = "pusher-grant";
 
 /// Where a link is taken away.
-struct Place<'a> {
+struct Setup<'a> {
     case: Case<'a>,
 }
 
-impl Place<'_> {
+impl Setup<'_> {
     fn registry(&self) -> Aws {
         self.case.stack().aws(&self.case.pair.registry)
     }
@@ -241,7 +238,7 @@ impl Place<'_> {
         )
     }
 
-    fn lets_in(&self, principal: &str) -> Value {
+    fn trust_statement(&self, principal: &str) -> Value {
         json!({"Effect": "Allow", "Principal": {"AWS": principal}, "Action": "sts:AssumeRole"})
     }
 
@@ -254,12 +251,10 @@ impl Place<'_> {
             .context("no role in the registry's account")?
             .trust;
         let changed = json!({"Version": "2012-10-17", "Statement": change(trust.statements())});
-        let call = self
-            .registry()
+        self.registry()
             .iam
-            .update_assume_role_policy()
-            .role_name(ROLE);
-        call.policy_document(changed.to_string()).send().await?;
+            .set_trust_policy(ROLE, changed.to_string())
+            .await?;
         Ok(())
     }
 
@@ -305,12 +300,7 @@ impl Place<'_> {
             .await?
             .role
             .context("no role")?;
-        aws.iam
-            .remove_role_from_instance_profile()
-            .instance_profile_name("node")
-            .role_name("node")
-            .send()
-            .await?;
+        aws.iam.remove_role_from_profile("node", "node").await?;
         delete_policy(&aws, "node", &name).await?;
         aws.iam.delete_role().role_name("node").send().await?;
         let trust = old.assume_role_policy_document.unwrap_or_default();
@@ -331,17 +321,12 @@ impl Place<'_> {
             .set_permissions_boundary(boundary);
         create.send().await?;
         put_policy(&aws, "node", &name, policy).await?;
-        aws.iam
-            .add_role_to_instance_profile()
-            .instance_profile_name("node")
-            .role_name("node")
-            .send()
-            .await?;
+        aws.iam.add_role_to_profile("node", "node").await?;
         Ok(())
     }
 
     /// What `explain` says: whether it is allowed, and all of its answer.
-    async fn explained(&self, action: &str, by_role: bool) -> Result<(bool, String)> {
+    async fn explain(&self, action: &str, by_role: bool) -> Result<(bool, String)> {
         let accounts = list(vec![
             self.case.registry_account(json!({})),
             self.case.consumer_account(json!({})),
@@ -365,16 +350,16 @@ impl Place<'_> {
         if by_role {
             arguments.extend(["--assume", role.as_str()]);
         }
-        let said = run(&self.case, &arguments, &accounts).await?;
-        match said.status {
-            0 => Ok((true, said.stdout)),
-            2 => Ok((false, said.stdout)),
-            _ => bail!("{said:?}"),
+        let output = run(&self.case, &arguments, &accounts).await?;
+        match output.status {
+            0 => Ok((true, output.stdout)),
+            2 => Ok((false, output.stdout)),
+            _ => bail!("{output:?}"),
         }
     }
 
     /// What a real client gets done.
-    async fn tried(&self, action: &str, by_role: bool) -> Result<bool> {
+    async fn client_is_allowed(&self, action: &str, by_role: bool) -> Result<bool> {
         let instance = Session::of_instance(self.case.stack(), &self.node())
             .await?
             .allowed()?;
@@ -397,23 +382,12 @@ impl Place<'_> {
 }
 
 async fn delete_policy(aws: &Aws, role: &str, policy: &str) -> Result<()> {
-    aws.iam
-        .delete_role_policy()
-        .role_name(role)
-        .policy_name(policy)
-        .send()
-        .await?;
+    aws.iam.delete_inline_policy(role, policy).await?;
     Ok(())
 }
 
 async fn put_policy(aws: &Aws, role: &str, policy: &str, text: String) -> Result<()> {
-    aws.iam
-        .put_role_policy()
-        .role_name(role)
-        .policy_name(policy)
-        .policy_document(text)
-        .send()
-        .await?;
+    aws.iam.put_inline_policy(role, policy, text).await?;
     Ok(())
 }
 
@@ -470,10 +444,10 @@ async fn status_and_explain_name_the_broken_link_that_stops_a_client() -> Result
 }
 
 async fn agree(broken: Broken) -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
-    let place = Place { case };
-    let case = &place.case;
+    let setup = Setup { case };
+    let case = &setup.case;
     case.instance()
         .await?
         .push(&case.repository("app"), "before")
@@ -481,18 +455,18 @@ async fn agree(broken: Broken) -> Result<()> {
         .allowed()?;
     // The operator would put it back at once.
     case.apply(&case.grant(json!({"mode": "Observe"}))).await?;
-    broken.break_it(&place).await?;
+    broken.apply(&setup).await?;
     let grant = case.reconcile().await?;
-    let verdicts = verdicts(&grant, &place.node());
+    let verdicts = verdicts(&grant, &setup.node());
     let Expected {
         direct,
         by_role,
-        said,
+        text,
     } = broken.expected();
-    let said = said
+    let text = text
         .replace("REGISTRY", &case.pair.registry)
         .replace("CONSUMER", &case.pair.consumer);
-    let mut named = said.is_empty();
+    let mut named = text.is_empty();
     for (path, allowed) in [("Direct", direct), ("AssumeRole", by_role)] {
         for (action, verb) in [("Pull", "pull"), ("Push", "push")] {
             let key = (path.to_owned(), action.to_owned());
@@ -504,23 +478,23 @@ async fn agree(broken: Broken) -> Result<()> {
                 verdict == expected,
                 "{path} {action} is {verdict}, not {expected}: {message}"
             );
-            named |= message.contains(&said);
-            let (explained, answer) = place.explained(verb, path == "AssumeRole").await?;
+            named |= message.contains(&text);
+            let (explained, answer) = setup.explain(verb, path == "AssumeRole").await?;
             ensure!(explained == allowed, "explain on {path} {action}: {answer}");
-            let tried = place.tried(verb, path == "AssumeRole").await?;
+            let client = setup.client_is_allowed(verb, path == "AssumeRole").await?;
             ensure!(
-                tried == allowed,
-                "a real client: {path} {action} was allowed: {tried}"
+                client == allowed,
+                "a real client: {path} {action} was allowed: {client}"
             );
         }
     }
-    ensure!(named, "nobody said `{said}`: {verdicts:#?}");
+    ensure!(named, "nobody said `{text}`: {verdicts:#?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn grant_with_a_path_denied_by_others_is_not_ready() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let (app, stack) = (case.repository("app"), case.stack());
     let deny =
         json!({"Sid": "frozen", "Effect": "Deny", "Principal": "*", "Action": "ecr:PutImage"});

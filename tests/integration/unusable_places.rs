@@ -1,24 +1,19 @@
 //! Places that cannot be used or written: what works elsewhere is granted, changed and revoked all
 //! the same.
 
-use crate::revocation::Running;
-use crate::support::case::{Case, GRANT, REGION, condition, document};
+use crate::support::case::{Case, GRANT, condition, document};
+use crate::support::restartable::Restartable;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
-use local_stack::{Installation, MANAGEMENT_ROLE, eventually};
+use local_stack::{IamCalls as _, Installation, MANAGEMENT_ROLE, REGION, eventually};
 use serde_json::{Value, json};
 
 /// Denies the operator something in the registry account.
 async fn deny(case: &Case<'_>, statement: Value) -> Result<()> {
-    let put = case
-        .stack()
+    case.stack()
         .aws(&case.pair.registry)
         .iam
-        .put_role_policy()
-        .role_name(MANAGEMENT_ROLE);
-    put.policy_name("denied")
-        .policy_document(document(statement))
-        .send()
+        .put_inline_policy(MANAGEMENT_ROLE, "denied", document(statement))
         .await?;
     Ok(())
 }
@@ -37,12 +32,12 @@ fn in_regions(regions: &[&str]) -> Value {
 /// Field case 01.
 #[tokio::test]
 async fn unusable_region_blocks_nothing_and_is_correctable() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     deny(&case, everywhere_else()).await?;
     case.apply(&case.grant(in_regions(&[REGION, "eu-west-3"])))
         .await?;
-    let said = case.not_ready("AccessDenied").await?;
-    ensure!(said.contains("eu-west-3"), "{said}");
+    let message = case.not_ready("AccessDenied").await?;
+    ensure!(message.contains("eu-west-3"), "{message}");
     let app = case.repository("app");
     let policy = app
         .policy(case.stack())
@@ -73,7 +68,7 @@ async fn unusable_region_blocks_nothing_and_is_correctable() -> Result<()> {
 /// Field case 01, second form.
 #[tokio::test]
 async fn unusable_repository_blocks_nothing_and_is_correctable() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     case.repository("team/secret").create(case.stack()).await?;
     let arn = format!(
         "arn:aws:ecr:{REGION}:{}:repository/team/secret",
@@ -89,8 +84,8 @@ async fn unusable_repository_blocks_nothing_and_is_correctable() -> Result<()> {
         json!({"paths": ["Direct"], "registry": registry, "consumer": {"instanceRole": null}})
     };
     case.apply(&case.grant(on(&["app", "team/secret"]))).await?;
-    let said = case.not_ready("AccessDenied").await?;
-    ensure!(said.contains("team/secret"), "{said}");
+    let message = case.not_ready("AccessDenied").await?;
+    ensure!(message.contains("team/secret"), "{message}");
     case.granted(on(&["app"])).await?;
     case.delete().await
 }
@@ -99,7 +94,7 @@ async fn unusable_repository_blocks_nothing_and_is_correctable() -> Result<()> {
 #[tokio::test]
 async fn lost_region_stays_claimed_until_it_is_abandoned() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
     let elsewhere = local_stack::Repository {
         region: "eu-west-1".into(),
         ..case.repository("app")
@@ -107,12 +102,12 @@ async fn lost_region_stays_claimed_until_it_is_abandoned() -> Result<()> {
     elsewhere.create(case.stack()).await?;
     case.granted(in_regions(&[REGION, "eu-west-1"])).await?;
     // What it knows of the region afterwards it knows from the record.
-    running.stop()?;
+    operator.stop()?;
     deny(&case, everywhere_else()).await?;
-    running.start().await?;
+    operator.start().await?;
     case.apply(&case.grant(in_regions(&[REGION]))).await?;
-    let said = case.not_ready("AccessDenied").await?;
-    ensure!(said.contains("eu-west-1"), "{said}");
+    let message = case.not_ready("AccessDenied").await?;
+    ensure!(message.contains("eu-west-1"), "{message}");
     let grant = case.cluster().get(&case.namespace, GRANT).await?;
     let claimed = grant["status"]["applied"]["repositories"].to_string();
     ensure!(claimed.contains("eu-west-1"), "{claimed}");
@@ -131,21 +126,11 @@ async fn lost_region_stays_claimed_until_it_is_abandoned() -> Result<()> {
         Ok(())
     })
     .await?;
-    let annotate = [
-        "annotate",
-        GRANT,
-        "--namespace",
-        &case.namespace,
-        "registrygrants.dev/abandon=true",
-    ];
-    case.cluster().kubectl(&annotate).await?;
+    case.annotate(GRANT, "abandon", "true").await?;
     case.cluster()
         .wait_until_gone(&case.namespace, GRANT)
         .await?;
-    let events = case
-        .cluster()
-        .kubectl(&["get", "events", "--namespace", &case.namespace])
-        .await?;
+    let events = case.cluster().events(&case.namespace, "").await?;
     let told = events
         .lines()
         .find(|line| line.contains("Abandoned"))
@@ -155,7 +140,7 @@ async fn lost_region_stays_claimed_until_it_is_abandoned() -> Result<()> {
         elsewhere.policy(case.stack()).await?.is_some(),
         "how could it be removed?"
     );
-    running.end()
+    operator.finish()
 }
 
 /// A role of the consumer's own whose trust policy names a role that was deleted; `ours`: with a
@@ -191,12 +176,8 @@ async fn blocked_role(case: &Case<'_>, statements: Vec<Value>) -> Result<()> {
         &["--account=consumer", "--allow-extend"],
         None,
     )?;
-    let put = iam
-        .put_role_policy()
-        .role_name(MANAGEMENT_ROLE)
-        .policy_name(MANAGEMENT_ROLE)
-        .policy_document(allowed);
-    put.send().await?;
+    iam.put_inline_policy(MANAGEMENT_ROLE, MANAGEMENT_ROLE, allowed)
+        .await?;
     let rule = json!({"namespaces": {"names": [case.namespace]}, "roles": ["stale"], "management": ["Extend"]});
     case.apply(&case.consumer_account(json!({"consumer": {"rules": [rule]}})))
         .await
@@ -209,7 +190,7 @@ fn extends() -> Value {
 /// Field case 03 (a).
 #[tokio::test]
 async fn role_with_an_unwritable_trust_policy_is_extended() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     blocked_role(&case, Vec::new()).await?;
     case.granted(extends()).await?;
     ensure!(
@@ -228,16 +209,18 @@ async fn role_with_an_unwritable_trust_policy_is_extended() -> Result<()> {
 /// since.
 #[tokio::test]
 async fn revocation_blocked_by_a_deleted_principal_is_abandonable() -> Result<()> {
-    let case = Case::opened().await?;
+    let case = Case::with_accounts().await?;
     let ours = crate::operator_permissions_extended::earlier_trust_statement(&case).await?;
     let alive = json!({"Effect": "Allow", "Principal": {"Service": "ssm.amazonaws.com"}, "Action": "sts:AssumeRole"});
     blocked_role(&case, vec![alive, ours]).await?;
     case.granted(extends()).await?;
     case.begin_to_delete().await?;
-    let said = case.not_ready("BlockedPolicy").await?;
+    let message = case.not_ready("BlockedPolicy").await?;
     ensure!(
-        said.contains("`OldDeployer`") && said.contains("AROA") && said.contains("deleted"),
-        "{said}"
+        message.contains("`OldDeployer`")
+            && message.contains("AROA")
+            && message.contains("deleted"),
+        "{message}"
     );
     let grant = case.cluster().get(&case.namespace, GRANT).await?;
     let told = condition(&grant, "ConsumerReady").context("no condition ConsumerReady")?;
@@ -257,13 +240,6 @@ async fn revocation_blocked_by_a_deleted_principal_is_abandonable() -> Result<()
         !case.registry().await?.roles.contains_key("pusher-grant"),
         "the registry's role is left"
     );
-    let annotate = [
-        "annotate",
-        GRANT,
-        "--namespace",
-        &case.namespace,
-        "registrygrants.dev/abandon=true",
-    ];
-    case.cluster().kubectl(&annotate).await?;
+    case.annotate(GRANT, "abandon", "true").await?;
     case.cluster().wait_until_gone(&case.namespace, GRANT).await
 }

@@ -1,8 +1,9 @@
 //! Grants that the operator does not know any more, or cannot read: nobody has deleted them. Each
 //! test has the operator to itself.
 
-use crate::revocation::{Running, delete, direct, make_fields_unparsable};
-use crate::support::case::{Case, GRANT, same};
+use crate::revocation::{kubectl_delete, make_fields_unparsable};
+use crate::support::case::{Case, GRANT, assert_unchanged, direct};
+use crate::support::restartable::Restartable;
 use anyhow::{Context, Result, ensure};
 use local_stack::{AccountState, Emulation, Installation, eventually};
 use serde_json::{Value, json};
@@ -12,16 +13,16 @@ use serde_json::{Value, json};
 #[tokio::test]
 async fn unreadable_grant_keeps_its_access_beside_other_grants() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
     case.granted(direct(json!({}))).await?;
     let before = case
         .repository("app")
         .policy(case.stack())
         .await?
         .context("no policy")?;
-    running.stop()?;
+    operator.stop()?;
     case.make_unreadable().await?;
-    running.start().await?;
+    operator.start().await?;
     let other = installation.fresh_pair().await?.consumer;
     let to_other = direct(json!({"consumer": {"accountID": other}}));
     let rule = case.rule(json!({"consumers": [case.pair.consumer, other]}));
@@ -41,20 +42,20 @@ async fn unreadable_grant_keeps_its_access_beside_other_grants() -> Result<()> {
         both.contains(&other) && both.contains(&case.pair.consumer),
         "{both}"
     );
-    delete(&case, "carg/other", "--wait=true").await?;
+    case.delete_named("carg/other").await?;
     let after = case
         .repository("app")
         .policy(case.stack())
         .await?
         .context("no policy")?;
     ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
-    running.end()
+    operator.finish()
 }
 
 #[tokio::test]
 async fn unreadable_grant_keeps_the_instance_role_it_shares() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
     case.granted(json!({})).await?;
     let alone = case.accounts().await?;
     case.apply(&case.grant_named("other", json!({"access": "Pull"})))
@@ -62,12 +63,12 @@ async fn unreadable_grant_keeps_the_instance_role_it_shares() -> Result<()> {
     case.cluster()
         .wait_for_condition(&case.namespace, "carg/other", "Ready")
         .await?;
-    running.stop()?;
+    operator.stop()?;
     case.make_unreadable().await?;
-    running.start().await?;
-    delete(&case, "carg/other", "--wait=true").await?;
-    same(&alone, &case.accounts().await?)?;
-    running.end()
+    operator.start().await?;
+    case.delete_named("carg/other").await?;
+    assert_unchanged(&alone, &case.accounts().await?)?;
+    operator.finish()
 }
 
 /// Go takes times that are beyond those of this operator's parser, and the API server keeps what a
@@ -75,7 +76,7 @@ async fn unreadable_grant_keeps_the_instance_role_it_shares() -> Result<()> {
 #[tokio::test]
 async fn unparsable_managed_fields_block_no_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
     case.granted(direct(json!({}))).await?;
     make_fields_unparsable(&case).await?;
 
@@ -84,8 +85,8 @@ async fn unparsable_managed_fields_block_no_grant() -> Result<()> {
     case.cluster()
         .wait_for_condition(&case.namespace, "carg/before", "Ready")
         .await?;
-    running.stop()?;
-    running.start().await?;
+    operator.stop()?;
+    operator.start().await?;
     case.apply(&case.grant_named("after", direct(json!({"access": "Pull"}))))
         .await?;
     case.cluster()
@@ -93,20 +94,20 @@ async fn unparsable_managed_fields_block_no_grant() -> Result<()> {
         .await?;
     // It is deleted as any other.
     for grant in [GRANT, "carg/before", "carg/after"] {
-        delete(&case, grant, "--wait=true").await?;
+        kubectl_delete(&case, grant).await?;
     }
     ensure!(
         case.repository("app").policy(case.stack()).await?.is_none(),
         "it was not revoked"
     );
-    running.end()
+    operator.finish()
 }
 
 /// As after a restore of etcd from a backup that is older than they are.
 #[tokio::test]
 async fn vanished_grants_keep_access_until_no_rule_admits_it() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (running, case) = Running::begin(&installation).await?;
+    let (operator, case) = Restartable::with_accounts(&installation).await?;
     let lost = [
         installation.fresh_pair().await?.consumer,
         installation.fresh_pair().await?.consumer,
@@ -127,9 +128,9 @@ async fn vanished_grants_keep_access_until_no_rule_admits_it() -> Result<()> {
             .wait_for_condition(&case.namespace, &format!("carg/lost-{number}"), "Ready")
             .await?;
     }
-    let operator = running.operator.as_ref().context("it does not run")?;
+    let process = operator.process()?;
     // It must not put the finalizers back in between.
-    operator.pause();
+    process.pause();
     for number in 0..lost.len() {
         let grant = format!("carg/lost-{number}");
         case.cluster()
@@ -141,10 +142,10 @@ async fn vanished_grants_keep_access_until_no_rule_admits_it() -> Result<()> {
             .await?;
         case.cluster().delete(&case.namespace, &grant).await?;
     }
-    operator.resume();
+    process.resume();
     eventually("it has seen that they are gone", async || {
         ensure!(
-            operator
+            process
                 .log()?
                 .matches("2 grants disappeared at once")
                 .count()
@@ -178,7 +179,7 @@ async fn vanished_grants_keep_access_until_no_rule_admits_it() -> Result<()> {
     case.cluster()
         .wait_for_condition(&case.namespace, "carg/lost-0", "Ready")
         .await?;
-    delete(&case, "carg/lost-0", "--wait=true").await?;
+    case.delete_named("carg/lost-0").await?;
     let kept = policy().await?;
     ensure!(!has(&kept, &lost[0]) && has(&kept, &lost[1]), "{kept}");
 
@@ -193,14 +194,14 @@ async fn vanished_grants_keep_access_until_no_rule_admits_it() -> Result<()> {
         Ok(())
     })
     .await?;
-    running.end()
+    operator.finish()
 }
 
 /// Somebody takes the finalizer off while the operator is making the grant's role.
 #[tokio::test]
 async fn grant_vanishing_during_a_reconcile_leaves_nothing_behind() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (running, case) = Running::begin(&installation).await?;
+    let (operator, case) = Restartable::with_accounts(&installation).await?;
     let before = case.accounts().await?;
     let emulation = Emulation::of(&installation.stack);
     emulation.hold(&case.pair.registry, "CreateRole").await?;
@@ -209,15 +210,15 @@ async fn grant_vanishing_during_a_reconcile_leaves_nothing_behind() -> Result<()
     emulation
         .until_held(&case.pair.registry, "CreateRole")
         .await?;
-    delete(&case, GRANT, "--wait=false").await?;
+    case.begin_to_delete().await?;
     take_finalizer_off(&case).await?;
     case.cluster()
         .wait_until_gone(&case.namespace, GRANT)
         .await?;
-    let operator = running.operator.as_ref().context("it does not run")?;
+    let process = operator.process()?;
     eventually("the revocation waits for the reconciliation", async || {
         ensure!(
-            operator
+            process
                 .log()?
                 .contains("other work on a grant of this name is under way"),
             "it has not said so"
@@ -228,39 +229,39 @@ async fn grant_vanishing_during_a_reconcile_leaves_nothing_behind() -> Result<()
     emulation.release(&case.pair.registry, "CreateRole").await?;
     eventually("what was made is revoked", async || {
         ensure!(
-            operator.log()?.contains("it was revoked now"),
+            process.log()?.contains("it was revoked now"),
             "it has not said so"
         );
-        same(&before, &case.accounts().await?)
+        assert_unchanged(&before, &case.accounts().await?)
     })
     .await?;
-    running.end()
+    operator.finish()
 }
 
 /// Its successor comes while the vanished grant's role is being removed, and has the same role.
 #[tokio::test]
 async fn successor_of_a_vanished_grant_keeps_its_roles() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (running, case) = Running::begin(&installation).await?;
+    let (operator, case) = Restartable::with_accounts(&installation).await?;
     let first = case.granted(json!({})).await?;
     let granted = made_for(&first, &case.accounts().await?)?;
-    let operator = running.operator.as_ref().context("it does not run")?;
+    let process = operator.process()?;
     let emulation = Emulation::of(&installation.stack);
     emulation
         .hold(&case.pair.registry, "DeleteRolePolicy")
         .await?;
     // It sees the deletion only when it is done.
-    operator.pause();
+    process.pause();
     take_finalizer_off(&case).await?;
-    delete(&case, GRANT, "--wait=true").await?;
-    operator.resume();
+    case.delete().await?;
+    process.resume();
     emulation
         .until_held(&case.pair.registry, "DeleteRolePolicy")
         .await?;
     case.apply(&case.grant(json!({}))).await?;
     eventually("the successor waits for the revocation", async || {
         ensure!(
-            operator
+            process
                 .log()?
                 .contains("other work on a grant of this name is under way"),
             "it has not said so"
@@ -272,8 +273,8 @@ async fn successor_of_a_vanished_grant_keeps_its_roles() -> Result<()> {
         .release(&case.pair.registry, "DeleteRolePolicy")
         .await?;
     let successor = case.ready().await?;
-    same(&granted, &made_for(&successor, &case.accounts().await?)?)?;
-    running.end()
+    assert_unchanged(&granted, &made_for(&successor, &case.accounts().await?)?)?;
+    operator.finish()
 }
 
 type Accounts = (AccountState, AccountState);
@@ -286,9 +287,9 @@ fn made_for(grant: &Value, (registry, consumer): &Accounts) -> Result<Accounts> 
 }
 
 async fn take_finalizer_off(case: &Case<'_>) -> Result<()> {
-    let none = r#"{"metadata":{"finalizers":null}}"#;
-    let (namespace, patch) = (&case.namespace, ["--type=merge", "--patch", none]);
-    let command = [&["patch", GRANT, "--namespace", namespace], &patch[..]].concat();
-    case.cluster().kubectl(&command).await?;
-    Ok(())
+    let none = json!({"metadata": {"finalizers": null}});
+    case.cluster()
+        .merge(&case.namespace, GRANT, none)
+        .await
+        .map(drop)
 }

@@ -1,7 +1,8 @@
 //! Grants, and rules that admit them or do not.
 
-use crate::support::case::{REGION, merged};
+use crate::support::case::merged;
 use anyhow::{Context, Result};
+use local_stack::REGION;
 use registry_grants::api::account::{AWSAccount, AWSAccountSpec};
 use registry_grants::api::grant::CrossAccountRegistryGrantSpec;
 use registry_grants::grant::{AccountId, AccountLookup, GrantName, Problem, validate};

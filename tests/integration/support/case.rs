@@ -1,10 +1,11 @@
 //! What a test begins with: two accounts with their management roles, a namespace, and resources to
 //! vary.
 
+use crate::support::flags::{FAST_RESYNC, NO_RESYNC};
 use anyhow::{Context, Result, ensure};
 use local_stack::{
     AccountState, AuditLog, CallLog, Cluster, Diagnosis, Exclusive, HELM_RELEASE, Installation,
-    OPERATOR_NAMESPACE, Operator, Pair, Repository, Session, Stack, Write, eventually,
+    OPERATOR_NAMESPACE, Operator, Pair, REGION, Repository, Session, Stack, Write, eventually,
     role_with_policy,
 };
 use serde_json::{Value, json};
@@ -12,25 +13,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The operator under test.
 pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-grants");
-
-/// The shared operator's: what a test needs reconciled once more it says by [`Case::reconcile`]. A
-/// hundred tests' grants that are compared with AWS every few seconds take all of the machine.
-pub const QUIET: [&str; 3] = [
-    "--resync-interval=1h",
-    "--leader-election=false",
-    "--log-level=info,registry_grants=debug",
-];
-
-/// For tests of what the operator does by itself, time and again: they have an operator of their
-/// own, see [`Brisk`].
-pub const ARGUMENTS: [&str; 3] = [
-    "--resync-interval=2s",
-    "--leader-election=false",
-    "--log-level=info,registry_grants=debug",
-];
-
-/// The region where nothing else is said.
-pub const REGION: &str = "us-east-1";
 
 /// The grant's name in every namespace.
 pub const GRANT: &str = "carg/grant";
@@ -42,17 +24,16 @@ pub struct Case<'a> {
     pub namespace: String,
 }
 
-/// An installation for one test, with an operator that compares everything with AWS every two
-/// seconds.
-pub struct Brisk {
+/// An installation for one test, with an operator that reconciles everything every two seconds.
+pub struct FastResync {
     installation: Exclusive,
     _operator: Operator,
 }
 
-impl Brisk {
+impl FastResync {
     pub async fn start() -> Result<Self> {
         let installation = Installation::exclusive().await?;
-        let _operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
+        let _operator = installation.start_operator(OPERATOR, &FAST_RESYNC).await?;
         Ok(Self {
             installation,
             _operator,
@@ -60,9 +41,9 @@ impl Brisk {
     }
 
     /// A case with both accounts opened and repository `app`.
-    pub async fn opened(&self) -> Result<Case<'_>> {
+    pub async fn with_accounts(&self) -> Result<Case<'_>> {
         let case = Case::on(&self.installation).await?;
-        case.open().await?;
+        case.apply_accounts().await?;
         Ok(case)
     }
 }
@@ -70,7 +51,7 @@ impl Brisk {
 impl Case<'static> {
     /// On the stack and with the operator that all tests share.
     pub async fn new() -> Result<Self> {
-        Self::on(Installation::shared(OPERATOR, &QUIET).await?).await
+        Self::on(Installation::shared(OPERATOR, &NO_RESYNC).await?).await
     }
 }
 
@@ -106,14 +87,14 @@ impl<'a> Case<'a> {
     }
 
     /// A case with both accounts opened and repository `app`.
-    pub async fn opened() -> Result<Case<'static>> {
+    pub async fn with_accounts() -> Result<Case<'static>> {
         let case = Case::new().await?;
-        case.open().await?;
+        case.apply_accounts().await?;
         Ok(case)
     }
 
     /// Opens both accounts and makes repository `app`.
-    pub async fn open(&self) -> Result<()> {
+    pub async fn apply_accounts(&self) -> Result<()> {
         self.repository("app").create(self.stack()).await?;
         self.apply(&self.registry_account(json!({}))).await?;
         self.apply(&self.consumer_account(json!({}))).await
@@ -163,36 +144,41 @@ impl<'a> Case<'a> {
         .await
     }
 
-    /// Has the grant stored in a form that the operator cannot read, as a newer version's may be:
-    /// the definition's rules are taken off for a moment.
+    /// Has the grant stored in a form that the operator cannot read, as a newer version's may be.
     pub async fn make_unreadable(&self) -> Result<()> {
-        let crd = "crd/crossaccountregistrygrants.registrygrants.dev";
-        let strict =
-            self.cluster().get("default", crd).await?["spec"]["versions"][0]["schema"].take();
-        let set = async |schema: &Value| {
-            let patch =
-                json!([{"op": "replace", "path": "/spec/versions/0/schema", "value": schema}])
-                    .to_string();
+        self.without_schema("it is stored", async || {
+            let unreadable = json!({"spec": {"access": 7}});
             self.cluster()
-                .kubectl(&["patch", crd, "--type=json", "--patch", &patch])
+                .merge(&self.namespace, GRANT, unreadable)
                 .await
-        };
-        set(&json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}})).await?;
-        let unreadable = r#"{"spec":{"access":7}}"#;
-        let patch = [
-            "patch",
-            GRANT,
-            "--namespace",
-            &self.namespace,
-            "--type=merge",
-            "--patch",
-            unreadable,
-        ];
-        eventually("it is stored", async || {
-            self.cluster().kubectl(&patch).await
+                .map(drop)
         })
-        .await?;
-        set(&strict).await.map(drop)
+        .await
+    }
+
+    /// Stores what the grants' schema would refuse: takes the schema off until `store` succeeds.
+    pub async fn without_schema(
+        &self,
+        what: &str,
+        store: impl AsyncFnMut() -> Result<()>,
+    ) -> Result<()> {
+        let crd = "crd/crossaccountregistrygrants.registrygrants.dev";
+        let versions = self.cluster().get("", crd).await?["spec"]["versions"].take();
+        let set = async |versions: &Value| {
+            let patch = json!({"spec": {"versions": versions}});
+            self.cluster().merge("", crd, patch).await
+        };
+        let mut loose = versions.clone();
+        loose[0]["schema"] = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+        set(&loose).await?;
+        eventually(what, store).await?;
+        set(&versions).await.map(drop)
+    }
+
+    /// Adds labels to the namespace; `null` removes one.
+    pub async fn label_namespace(&self, labels: Value) -> Result<()> {
+        let namespace = format!("namespace/{}", self.namespace);
+        self.cluster().label("", &namespace, labels).await
     }
 
     /// A repository of the registry account.
@@ -335,9 +321,9 @@ impl<'a> Case<'a> {
             .map(drop)
     }
 
-    /// What a brisk operator writes to the grant while it looks at the registry's repositories
-    /// three times more.
-    pub async fn writes_in_three_looks(&self) -> Result<Vec<Write>> {
+    /// Returns what an operator that resyncs fast writes to the grant during three more
+    /// reconciles.
+    pub async fn writes_during_three_reconciles(&self) -> Result<Vec<Write>> {
         let (log, audit) = (CallLog::of(self.stack()), AuditLog::of(self.stack()));
         let (calls, writes) = (log.mark()?, audit.mark()?);
         eventually("it was looked at three times more", async || {
@@ -412,7 +398,7 @@ impl<'a> Case<'a> {
     }
 
     /// An EC2 instance whose role may do everything that the consumer's own account can allow.
-    pub async fn almighty(&self, name: &str) -> Result<Session<'a>> {
+    pub async fn admin_session(&self, name: &str) -> Result<Session<'a>> {
         let statement =
             json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
         let trust = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
@@ -436,7 +422,7 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 /// That two states of the accounts are equal; else what differs.
-pub fn same(
+pub fn assert_unchanged(
     before: &(AccountState, AccountState),
     after: &(AccountState, AccountState),
 ) -> Result<()> {
@@ -477,4 +463,11 @@ pub fn merged(mut base: Value, changes: Value) -> Value {
         (base, change) => *base = change,
     }
     base
+}
+
+/// Changes to a grant by which it gives access only by the repository's policy, with `changes`
+/// merged into them.
+pub fn direct(changes: Value) -> Value {
+    let direct = json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": {"instanceRole": null}});
+    merged(direct, changes)
 }

@@ -40,7 +40,7 @@ pub async fn run(case: &Case<'_>, arguments: &[&str], manifests: &Value) -> Resu
         .env_clear()
         .env("SSL_CERT_FILE", ca)
         .env("AWS_ENDPOINT_URL", aws_endpoint)
-        .env("AWS_REGION", crate::support::case::REGION)
+        .env("AWS_REGION", local_stack::REGION)
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_ACCESS_KEY_ID", credentials.access_key_id())
         .env("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key())

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 const POWER_USER: &str = "AmazonEC2ContainerRegistryPowerUser";
 
 /// How much, and what besides.
-pub fn how() -> Vec<fn(&Case<'_>) -> Row> {
+pub fn access() -> Vec<fn(&Case<'_>) -> Row> {
     vec![
         |c| {
             row(
