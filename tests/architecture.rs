@@ -538,6 +538,18 @@ fn architecture_page_names_existing_files_and_tests() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+#[test]
+fn tests_readme_lists_every_integration_file() {
+    let readme = fs::read_to_string(root().join("tests/README.md")).unwrap();
+    let folder = fs::read_dir(root().join("tests/integration")).unwrap();
+    let unlisted: Vec<String> = folder
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".rs") && name != "main.rs")
+        .filter(|name| !readme.contains(&format!("| `{name}` |")))
+        .collect();
+    assert!(unlisted.is_empty(), "{unlisted:?}");
+}
+
 fn exists(name: &str) -> bool {
     let Some((file, function)) = name.split_once("::") else {
         return root().join(name).exists();

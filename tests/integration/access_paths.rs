@@ -1,4 +1,4 @@
-//! Which access by which path, for which of the consumer's identities.
+//! Access by the direct path and by the registry role, for each of the consumer's identities.
 
 use crate::support::case::Case;
 use anyhow::{Context, Result, ensure};

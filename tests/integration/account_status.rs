@@ -1,4 +1,4 @@
-//! What an `AWSAccount` says of itself: who uses it, and what went wrong.
+//! The status of an `AWSAccount`: which grants use it, and the last error.
 
 use crate::support::case::{Case, condition};
 use anyhow::{Context, Result, ensure};

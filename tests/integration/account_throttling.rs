@@ -1,13 +1,11 @@
-//! Accounts that AWS throttles: they hold up no other, and cost few calls more. (Tests begin in the
-//! order of their names, and this one waits for minutes, so it should begin early.)
+//! Accounts that AWS throttles delay no other account, and cost few extra calls. Tests start in the
+//! order of their names; this one takes minutes, so its name comes early.
 
 use crate::support::case::{Case, OPERATOR, condition};
 use crate::support::flags::NO_RESYNC;
-use anyhow::{Context, Result, ensure};
-use local_stack::{CallLog, Installation};
+use anyhow::{Result, ensure};
+use local_stack::{CallLog, Emulation, Installation};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::net::TcpStream;
 
 /// As many as take a throttled account minutes.
 const GRANTS: usize = 40;
@@ -42,7 +40,9 @@ async fn throttled_accounts_delay_no_others_and_cost_few_extra_calls() -> Result
         .wait_for_all(&slow.namespace, "carg", "Ready")
         .await?;
     let before = sent(mark)?;
-    throttle(&installation, &slow.pair.registry)?;
+    Emulation::of(&installation.stack)
+        .throttle(&slow.pair.registry, PER_SECOND)
+        .await?;
     let mark = calls.mark()?;
     slow.apply(&list(
         (0..GRANTS).map(|number| grant(&slow, "throttled", number)),
@@ -94,24 +94,4 @@ async fn not_ready(case: &Case<'_>) -> Result<usize> {
     let is_ready =
         |grant: &&Value| condition(grant, "Ready").is_some_and(|ready| ready["status"] == "True");
     Ok(grants.iter().filter(|grant| !is_ready(grant)).count())
-}
-
-/// Has IAM and ECR admit a few calls a second of the account.
-fn throttle(installation: &Installation, account: &str) -> Result<()> {
-    let endpoint = installation.operator_settings(OPERATOR, &[]).aws_endpoint;
-    let authority = endpoint
-        .strip_prefix("http://")
-        .context("not plain HTTP")?
-        .trim_end_matches('/');
-    let body = json!({"account": account, "perSecond": PER_SECOND}).to_string();
-    let mut connection = TcpStream::connect(authority)?;
-    let length = body.len();
-    let head = format!(
-        "POST /_stack/throttle HTTP/1.0\r\nHost: {authority}\r\nContent-Length: {length}\r\n\r\n"
-    );
-    connection.write_all(format!("{head}{body}").as_bytes())?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    ensure!(answer.split(' ').nth(1) == Some("200"), "{answer}");
-    Ok(())
 }

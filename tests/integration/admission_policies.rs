@@ -1,5 +1,5 @@
-//! The chart's admission policies: what no rule admits is refused when it is applied, in the
-//! operator's own words; and they never stand in the way of what has to go.
+//! The chart's admission policies reject what the operator would refuse, in the same words, and
+//! never block a deletion.
 
 mod table;
 

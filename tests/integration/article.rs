@@ -1,5 +1,5 @@
-//! The article's case: one resource does all four steps, a real client says so, and its deletion
-//! undoes them.
+//! The grant of `examples/article.yaml`: it does all four steps of the article, a real client gets
+//! access, and its deletion undoes everything.
 
 use crate::support::case::{Case, OPERATOR, assert_unchanged};
 use crate::support::flags::NO_RESYNC;

@@ -1,43 +1,10 @@
-//! Answers of AWS that are incomplete, or no answers of AWS at all: nothing is written and nothing
-//! is forgotten because of them.
+//! Incomplete answers of AWS, and answers that are not from AWS: the operator writes nothing and
+//! forgets nothing because of them.
 
-use crate::support::case::{Case, OPERATOR, merged};
+use crate::support::case::{Case, direct};
 use anyhow::{Result, ensure};
-use local_stack::{Document, Repository, eventually};
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-/// Has such calls of the operator answered with this; `None`: carried out again.
-async fn answer(
-    case: &Case<'_>,
-    account: &str,
-    action: &str,
-    with: Option<(u16, &str)>,
-) -> Result<()> {
-    let given = with.map_or(
-        json!({}),
-        |(status, body)| json!({"status": status, "body": body}),
-    );
-    let body = merged(json!({"account": account, "action": action}), given).to_string();
-    let endpoint = case
-        .installation
-        .operator_settings(OPERATOR, &[])
-        .aws_endpoint;
-    let authority = endpoint.trim_start_matches("http://");
-    let mut connection = TcpStream::connect(authority).await?;
-    let head = format!(
-        "POST /_stack/answer HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    connection
-        .write_all(format!("{head}{body}").as_bytes())
-        .await?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await?;
-    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    Ok(())
-}
+use local_stack::{Document, Emulation, Repository, eventually};
+use serde_json::json;
 
 async fn sids(case: &Case<'_>, repository: &Repository) -> Result<Vec<String>> {
     let policy = repository.policy(case.stack()).await?;
@@ -48,14 +15,11 @@ async fn sids(case: &Case<'_>, repository: &Repository) -> Result<Vec<String>> {
         .collect())
 }
 
-fn direct() -> Value {
-    json!({"paths": ["Direct"], "consumer": {"instanceRole": null}, "registry": {"role": null}})
-}
-
 #[tokio::test]
 async fn incomplete_policy_answer_is_not_treated_as_empty() -> Result<()> {
     const READ: &str = "GetRepositoryPolicy";
     let case = Case::with_accounts().await?;
+    let emulation = Emulation::of(case.stack());
     let (app, registry) = (case.repository("app"), case.pair.registry.clone());
     let foreign = json!({"Sid": "foreign", "Effect": "Deny", "Principal": "*", "Action": "ecr:DeleteRepository"});
     app.set_policy(
@@ -64,8 +28,10 @@ async fn incomplete_policy_answer_is_not_treated_as_empty() -> Result<()> {
     )
     .await?;
 
-    answer(&case, &registry, READ, Some((200, "{}"))).await?;
-    case.apply(&case.grant(direct())).await?;
+    emulation
+        .answer_with(&registry, READ, Some((200, "{}")))
+        .await?;
+    case.apply(&case.grant(direct(json!({})))).await?;
     let message = case.not_ready("Unavailable").await?;
     ensure!(message.contains("IncompleteAnswer"), "{message}");
     ensure!(
@@ -73,7 +39,7 @@ async fn incomplete_policy_answer_is_not_treated_as_empty() -> Result<()> {
         "written because of an incomplete answer"
     );
 
-    answer(&case, &registry, READ, None).await?;
+    emulation.answer_with(&registry, READ, None).await?;
     case.reconcile().await?;
     case.ready().await?;
     let both = sids(&case, &app).await?;
@@ -82,13 +48,13 @@ async fn incomplete_policy_answer_is_not_treated_as_empty() -> Result<()> {
         "{both:?}"
     );
 
-    answer(
-        &case,
-        &registry,
-        READ,
-        Some((200, r#"{"__type":"RepositoryPolicyNotFoundException"}"#)),
-    )
-    .await?;
+    emulation
+        .answer_with(
+            &registry,
+            READ,
+            Some((200, r#"{"__type":"RepositoryPolicyNotFoundException"}"#)),
+        )
+        .await?;
     case.begin_to_delete().await?;
     case.not_ready("Unavailable").await?;
     ensure!(
@@ -96,7 +62,7 @@ async fn incomplete_policy_answer_is_not_treated_as_empty() -> Result<()> {
         "changed because of an incomplete answer"
     );
 
-    answer(&case, &registry, READ, None).await?;
+    emulation.answer_with(&registry, READ, None).await?;
     eventually("the grant is gone", async || {
         let left = case.cluster().list(&case.namespace, "carg").await?;
         ensure!(left.is_empty(), "{left:?}");
@@ -114,14 +80,15 @@ async fn incomplete_policy_answer_is_not_treated_as_empty() -> Result<()> {
 async fn disabled_region_is_reported() -> Result<()> {
     const REFUSED: &str = r#"{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}"#;
     let case = Case::with_accounts().await?;
-    answer(
-        &case,
-        &case.pair.registry,
-        "GetRepositoryPolicy",
-        Some((400, REFUSED)),
-    )
-    .await?;
-    case.apply(&case.grant(direct())).await?;
+    let emulation = Emulation::of(case.stack());
+    emulation
+        .answer_with(
+            &case.pair.registry,
+            "GetRepositoryPolicy",
+            Some((400, REFUSED)),
+        )
+        .await?;
+    case.apply(&case.grant(direct(json!({})))).await?;
     let message = case.not_ready("RegionNotEnabled").await?;
     ensure!(
         message.contains(&format!(
@@ -131,7 +98,9 @@ async fn disabled_region_is_reported() -> Result<()> {
         "{message}"
     );
     ensure!(!message.contains("spec.credentials"), "{message}");
-    answer(&case, &case.pair.registry, "GetRepositoryPolicy", None).await?;
+    emulation
+        .answer_with(&case.pair.registry, "GetRepositoryPolicy", None)
+        .await?;
     case.reconcile().await?;
     case.ready().await?;
     Ok(())

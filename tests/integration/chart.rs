@@ -1,4 +1,5 @@
-//! The chart, installed for real: what its ServiceAccount may do, and no more.
+//! The chart's installation, upgrade and removal, and the permissions of its ServiceAccount and of
+//! tenants.
 
 use crate::support::case::Case;
 use anyhow::{Result, ensure};

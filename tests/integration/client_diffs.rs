@@ -1,5 +1,5 @@
-//! What clients compare: `kubectl apply` and Argo CD by the annotation of the last applied
-//! manifest.
+//! Clients that compare objects, as `kubectl apply` and Argo CD do, see no difference after an
+//! unchanged manifest.
 
 use crate::support::case::Case;
 use anyhow::{Context, Result, ensure};

@@ -1,4 +1,4 @@
-//! Consumers that are no single account's roles: whole organizations, units of them, and Lambda.
+//! Consumers that are not roles of one account: organizations, their units, and Lambda.
 
 use crate::support::case::{Case, merged};
 use anyhow::{Context, Result, ensure};

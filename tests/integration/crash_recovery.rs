@@ -1,6 +1,6 @@
-//! The operator is killed right after a write was carried out, and before it knew: for each of its
-//! writes. Whatever is done then (it is started again, the grant is deleted, the grant is changed),
-//! the next one finds its way, and leaves nothing behind.
+//! The operator is killed after each of its writes, before it gets the answer. Whether it is
+//! started again, or the grant is deleted or changed meanwhile, the next operator finishes the work
+//! and leaves nothing behind.
 
 use crate::support::case::{OPERATOR, assert_unchanged, condition, merged};
 use crate::support::flags::{self, NO_RESYNC};

@@ -1,4 +1,4 @@
-//! What the API server refuses before the operator ever sees it: with the field named.
+//! Objects that the API server rejects by the schema, with the field named.
 
 use crate::support::case::{Case, merged};
 use anyhow::{Context, Result, ensure};

@@ -1,5 +1,5 @@
-//! The operator's own access to the accounts: verified before anything is written, and missing
-//! permissions named.
+//! The operator's access to the accounts: credentials are verified before the first write, and
+//! missing permissions are named.
 
 use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition, document, merged};
 use crate::support::flags::FAST_RESYNC;

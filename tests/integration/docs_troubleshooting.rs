@@ -1,5 +1,5 @@
-//! `docs/troubleshooting.md` says what people read: every set-up of its sections is broken just so,
-//! and `kubectl describe` shows the words that stand there.
+//! `docs/troubleshooting.md`: each section's fault is set up, and `kubectl describe` shows the
+//! words of the page.
 
 use crate::roles_instance::own_role;
 use crate::support::case::{Case, GRANT as OWN_GRANT, document, merged};
@@ -219,6 +219,14 @@ impl Broken {
         case.apply(&merged(grant, json!({"spec": self.changes()})))
             .await?;
         self.afterwards(&case).await?;
+        // A request costs less than a kubectl process; the words come with the Event.
+        let object = format!("carg/{GRANT}");
+        eventually("the Event", async || {
+            let events = case.cluster().events(&case.namespace, &object).await?;
+            ensure!(events.contains(self.event()), "{events}");
+            Ok(())
+        })
+        .await?;
         eventually("the words of the page", async || {
             let described = described(&case).await?;
             for words in words {

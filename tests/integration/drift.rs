@@ -1,4 +1,5 @@
-//! Roles that somebody changed, deleted or uses: what is ours is restored, what is not ours stays.
+//! Roles that somebody changed, deleted or uses: the operator restores what is ours and keeps what
+//! is not.
 
 use crate::support::case::{Case, GRANT, assert_unchanged, condition, document};
 use anyhow::{Context, Result, ensure};

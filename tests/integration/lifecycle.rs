@@ -1,5 +1,5 @@
-//! The life of a grant: suspended, reconciled on request, abandoned, deleted or retained, and beside
-//! broken resources.
+//! The life of a grant: suspended, reconciled on request, abandoned, deleted or retained, and
+//! beside broken resources.
 
 use crate::support::case::{
     Case, FastResync, GRANT, OPERATOR, assert_unchanged, condition, merged,

@@ -1,5 +1,4 @@
-//! What would be done is shown before it is: mode `Observe` and `plan`, from the same plan as what
-//! is done.
+//! Mode `Observe` and the subcommand `plan` show what would be done, and write nothing.
 
 use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition};
 use crate::support::command_line::{in_cluster, list, run};

@@ -1,5 +1,5 @@
-//! The operator's own permissions, as `registry-grants iam-policy` writes them, are not only
-//! enough: without any one of their actions something fails, and says so.
+//! The permissions that `registry-grants iam-policy` prints: they suffice, and without any one
+//! action something fails and names it.
 
 use crate::support::case::{Case, OPERATOR, assert_unchanged};
 use crate::support::flags::NO_RESYNC;

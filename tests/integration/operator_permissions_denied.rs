@@ -1,5 +1,5 @@
-//! What the generated documents refuse: each `Deny` of the permissions stops something, and the
-//! boundary allows nothing that no role uses.
+//! The `Deny` statements of the permissions, and the permissions boundary: each stops something,
+//! and the boundary allows nothing that no role uses.
 
 use crate::support::case::{Case, document};
 use crate::support::operator_documents::texts;

@@ -1,5 +1,5 @@
-//! What the operator may do with roles of others, where `registry-grants iam-policy` was told to
-//! allow it, is not only enough: without any one action something fails, and says so.
+//! The permissions on roles of others, which `iam-policy` prints on request: they suffice, and
+//! without any one action something fails and names it.
 
 use crate::support::case::{Case, GRANT, OPERATOR, condition, document};
 use crate::support::flags::NO_RESYNC;

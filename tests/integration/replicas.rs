@@ -1,5 +1,5 @@
-//! Replicas that choose a leader: a standby takes over from a leader that dies, and a leader that is
-//! paused for longer than its Lease writes nothing late.
+//! Replicas that choose a leader: a standby takes over from a leader that dies, and a leader that
+//! is paused for longer than its Lease writes nothing late.
 
 use crate::support::case::{Case, OPERATOR};
 use crate::support::flags::REPLICA;

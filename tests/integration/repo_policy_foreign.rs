@@ -1,5 +1,5 @@
-//! Other people at the same repository policy: statements that a grant takes the place of, tools
-//! that undo what is granted, documents that cannot be written or read.
+//! Other writers of the same repository policy: statements that a grant replaces, tools that undo
+//! our statements, and documents that cannot be written.
 
 use crate::support::case::{Case, FastResync, GRANT, condition, direct};
 use anyhow::{Context, Result, ensure};

@@ -1,4 +1,5 @@
-//! Repository policies: shared with others, and made of all grants at once.
+//! The repository policy as grants make it: created, changed, restored and removed, beside foreign
+//! statements.
 
 use crate::support::case::{Case, FastResync, GRANT, condition};
 use anyhow::{Context, Result, ensure};

@@ -1,16 +1,15 @@
-//! One principal that AWS refuses in a repository's policy: nobody else loses access by it, and
-//! nobody keeps it.
+//! A principal that AWS rejects in a repository policy: no other grant loses access, and
+//! revocations go on.
 
-use crate::support::case::{Case, OPERATOR, document, merged};
+use crate::support::case::{Case, OPERATOR, direct, document};
 use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
 use local_stack::{CallLog, Emulation, Installation, Repository, eventually};
 use serde_json::{Value, json};
 
-/// A consumer without anything but the direct path.
-fn direct(account: &str) -> Value {
-    let direct = json!({"paths": ["Direct"], "consumer": {"instanceRole": null}, "registry": {"role": null}});
-    merged(direct, json!({"consumer": {"accountID": account}}))
+/// Access of this account by the repository's policy alone.
+fn direct_to(account: &str) -> Value {
+    direct(json!({"consumer": {"accountID": account}}))
 }
 
 /// Other consumers beside that of the case: an account, and a number that nobody has.
@@ -33,7 +32,8 @@ async fn open(case: &Case<'_>) -> Result<()> {
 }
 
 async fn ready(case: &Case<'_>, name: &str, account: &str) -> Result<()> {
-    case.apply(&case.grant_named(name, direct(account))).await?;
+    case.apply(&case.grant_named(name, direct_to(account)))
+        .await?;
     case.cluster()
         .wait_for_condition(&case.namespace, &format!("carg/{name}"), "Ready")
         .await
@@ -57,7 +57,7 @@ async fn rejected_grant_takes_no_access_after_a_restart() -> Result<()> {
     let [other, nobody] = others(&case);
     ready(&case, "grant", &case.pair.consumer).await?;
     ready(&case, "other", &other).await?;
-    case.apply(&case.grant_named("mistyped", direct(&nobody)))
+    case.apply(&case.grant_named("mistyped", direct_to(&nobody)))
         .await?;
     case.not_ready_named("carg/mistyped", "Settling").await?;
     operator.kill();
@@ -152,7 +152,8 @@ async fn foreign_statement_that_ecr_no_longer_accepts_is_named() -> Result<()> {
     Emulation::of(case.stack())
         .plant_policy(&app, &document(old))
         .await?;
-    case.apply(&case.grant(direct(&case.pair.consumer))).await?;
+    case.apply(&case.grant(direct_to(&case.pair.consumer)))
+        .await?;
     let message = case.not_ready("BlockedPolicy").await?;
     ensure!(
         message.contains("`Old` has ecr:GetAuthorizationToken")

@@ -1,9 +1,7 @@
-//! Many grants on one repository: all of them share one document of 10,240 characters, and cost a
-//! few writes, not one each.
-//!
-//! They have installations of their own: hundreds of grants would make the operator that the other
-//! tests share look at AWS without end. The largest crowds are all there when the operator begins,
-//! so that it is not kubectl that says how many come at a time; smaller ones come while it runs.
+//! Many grants on one repository share one document of 10,240 characters, and take few writes.
+//! These tests have installations of their own, because hundreds of grants would occupy the shared
+//! operator. The largest crowds exist before the operator starts, so that the speed of the test
+//! does not decide how many come at a time.
 
 use crate::support::case::{Case, OPERATOR, condition};
 use crate::support::flags::{self, NO_RESYNC};

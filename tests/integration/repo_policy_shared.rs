@@ -1,5 +1,5 @@
-//! A repository that others grant as well: other tools, AWS services, and another installation of
-//! the operator in another cluster.
+//! A repository that others grant access to as well: other tools, AWS services, and another
+//! installation of the operator.
 
 use crate::support::case::{Case, OPERATOR};
 use crate::support::flags::FAST_RESYNC;
@@ -210,8 +210,7 @@ impl Shared {
 
 #[tokio::test]
 async fn foreign_statements_of_every_shape_survive_two_installations() -> Result<()> {
-    let first = Installation::exclusive().await?;
-    let second = first.beside("shared-second").await?;
+    let (first, second) = Installation::exclusive_pair().await?;
     let _operators = [
         first.start_operator(OPERATOR, &FAST_RESYNC).await?,
         second.start_operator(OPERATOR, &FAST_RESYNC).await?,

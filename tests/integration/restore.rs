@@ -1,4 +1,4 @@
-//! A cluster that was restored from a backup: nothing that was granted is lost on the way.
+//! A cluster that is restored from a backup, with or without status: no access is lost or revoked.
 
 use crate::support::case::{Case, OPERATOR};
 use crate::support::flags::{self, FAST_RESYNC};

@@ -1,6 +1,5 @@
-//! A revocation is done when the document read back contains nothing that no live grant asks for:
-//! whatever else there is in the cluster, and whenever the operator starts. Each test has the
-//! operator to itself, to end it and start it.
+//! A revocation is complete: whatever other grants exist, and whenever the operator is started, no
+//! access remains that no live grant asks for.
 
 use crate::support::case::{Case, GRANT, condition, direct};
 use crate::support::restartable::Restartable;

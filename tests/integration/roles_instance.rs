@@ -1,4 +1,4 @@
-//! Instance roles that several grants keep, that others made, or that stay when their grant goes.
+//! Instance roles that several grants share, that others made, or that stay after their grant.
 
 use crate::support::case::{Case, assert_unchanged, document};
 use crate::support::operator_documents::generated;

@@ -1,4 +1,4 @@
-//! Roles that a grant names exactly: judged one by one, where the operator may read them.
+//! Roles that a grant names exactly: access is judged for each, where the operator may read them.
 
 use crate::status_access::verdicts;
 use crate::support::case::{Case, GRANT};

@@ -1,4 +1,4 @@
-//! Who owns a role: roles of others are left alone, and of several grants on one role the oldest
+//! Ownership of roles: roles of others are left alone, and of several grants on one role the oldest
 //! owns it.
 
 use crate::support::case::{Case, document};

@@ -1,4 +1,4 @@
-//! The registry account's role: sessions that end, and roles that are taken over.
+//! The registry role: active sessions that end, and handmade roles that are adopted.
 
 use crate::support::case::{Case, GRANT, document};
 use crate::support::operator_documents::generated;

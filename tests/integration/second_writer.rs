@@ -1,29 +1,16 @@
-//! Two clusters whose operators have the same installation ID: the second was made from the first
-//! one's backup, or the workloads moved.
+//! Two clusters whose operators have the same installation ID, because one was restored from the
+//! other's backup, or because the workloads moved.
 
 use crate::support::case::{Case, OPERATOR, condition, direct};
 use crate::support::flags::{self, FAST_RESYNC};
 use anyhow::{Context, Result, ensure};
-use local_stack::{Installation, Operator, OperatorSettings, eventually};
+use local_stack::{Installation, Operator, eventually};
 use serde_json::{Value, json};
 
-/// An operator in `cluster` that works in the AWS of another installation.
-async fn operator(cluster: &Installation, aws: &Installation) -> Result<Operator> {
-    let OperatorSettings {
-        aws_endpoint,
-        credentials,
-        ..
-    } = aws.operator_settings(OPERATOR, &[]);
+async fn operator(installation: &Installation) -> Result<Operator> {
     let more = ["--installation=0123456789ab", "--sweep=off"];
     let flags = flags::with(&FAST_RESYNC, &more);
-    let settings = OperatorSettings {
-        aws_endpoint,
-        credentials,
-        ..cluster.operator_settings(OPERATOR, &flags)
-    };
-    let mut operator = Operator::start(&settings)?;
-    operator.ready().await?;
-    Ok(operator)
+    installation.start_operator(OPERATOR, &flags).await
 }
 
 async fn open(case: &Case<'_>) -> Result<()> {
@@ -44,7 +31,7 @@ async fn operator_that_notices_a_second_writer_only_revokes() -> Result<()> {
     let (here, there) = Installation::exclusive_pair().await?;
     let case = Case::on(&here).await?;
     case.apply_accounts().await?;
-    let first = operator(&here, &here).await?;
+    let first = operator(&here).await?;
     case.granted(direct(json!({}))).await?;
     let app = case.repository("app");
     let policy = async || {
@@ -58,7 +45,7 @@ async fn operator_that_notices_a_second_writer_only_revokes() -> Result<()> {
 
     let other = case.in_cluster_of(&there).await?;
     open(&other).await?;
-    let second = operator(&there, &here).await?;
+    let second = operator(&there).await?;
     let role = "role/ci";
     case.admin_session("ci").await?;
     let consumer = json!({"wholeAccount": null, "instanceRole": null, "roles": ["ci"]});
@@ -129,13 +116,13 @@ async fn move_to_another_cluster_is_no_second_writer() -> Result<()> {
     let (old, new) = Installation::exclusive_pair().await?;
     let case = Case::on(&old).await?;
     case.apply_accounts().await?;
-    let first = operator(&old, &old).await?;
+    let first = operator(&old).await?;
     case.granted(json!({})).await?;
     ensure!(first.terminate()?.success(), "it did not end well");
 
     let moved = case.in_cluster_of(&new).await?;
     open(&moved).await?;
-    let second = operator(&new, &old).await?;
+    let second = operator(&new).await?;
     let granted = moved.granted(json!({})).await?;
     let uid = granted["metadata"]["uid"]
         .as_str()

@@ -1,5 +1,4 @@
-//! The operator whose own identity is EKS Pod Identity: its session has six tags that go along into
-//! every account.
+//! The operator with EKS Pod Identity, whose session passes six tags on to every account.
 
 use crate::support::case::{Case, OPERATOR, document, merged};
 use crate::support::command_line::list;

@@ -1,5 +1,5 @@
-//! `status.access` and `explain` say what is true: each link of the chain is taken away in turn,
-//! and both name it, and a real client agrees.
+//! `status.access` and `explain`: each link of the chain is broken in turn, both name it, and a
+//! real client agrees.
 
 use crate::support::case::{Case, GRANT, condition, document};
 use crate::support::command_line::{list, run};

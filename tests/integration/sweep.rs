@@ -1,5 +1,4 @@
-//! What the operator left in AWS and no grant claims any more: found, told, and removed where
-//! nothing speaks against it.
+//! The sweep finds what no grant claims, reports it, and removes it where that is enabled.
 
 use crate::support::case::{Case, OPERATOR, assert_unchanged, document, resource};
 use crate::support::flags::{self, FAST_RESYNC};

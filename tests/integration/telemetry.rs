@@ -1,4 +1,4 @@
-//! What the operator tells of itself: metrics, logs, traces.
+//! Metrics, logs and traces.
 
 use crate::support::case::{Case, OPERATOR, document};
 use anyhow::{Context, Result, ensure};

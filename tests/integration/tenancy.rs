@@ -1,5 +1,5 @@
-//! Who may grant what to whom: decided by the rules of the `AWSAccount`s, and enforced by the
-//! operator.
+//! The rules of `AWSAccount`s decide which namespace may grant what to whom; the operator enforces
+//! them.
 
 mod attempts;
 mod table;

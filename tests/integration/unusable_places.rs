@@ -1,5 +1,5 @@
-//! Places that cannot be used or written: what works elsewhere is granted, changed and revoked all
-//! the same.
+//! Regions, repositories and roles that the operator cannot use: everything else is granted,
+//! changed and revoked.
 
 use crate::support::case::{Case, GRANT, condition, document};
 use crate::support::restartable::Restartable;

@@ -1,5 +1,5 @@
-//! Grants that the operator does not know any more, or cannot read: nobody has deleted them. Each
-//! test has the operator to itself.
+//! Grants that disappear without a deletion, and stored grants that the operator cannot read: they
+//! keep their access until it is safe to revoke it.
 
 use crate::revocation::{kubectl_delete, make_fields_unparsable};
 use crate::support::case::{Case, GRANT, assert_unchanged, direct};
