@@ -53,7 +53,7 @@ async fn policies_reject_what_the_operator_would_in_the_same_words() -> Result<(
         .flat_map(|(row, of)| of.accounts(row))
         .collect();
     cluster
-        .apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())
+        .apply(&json!({"apiVersion": "v1", "kind": "List", "items": &items}).to_string())
         .await?;
     // Once what no rule admits is refused for each account, the policies know all of them.
     let unknown = |row| {
@@ -100,6 +100,12 @@ async fn policies_reject_what_the_operator_would_in_the_same_words() -> Result<(
             alike,
             "the policy says {by_policy}, the operator {by_operator:#?}: {of_grant}"
         );
+    }
+    // The operator would go on trying to get into these accounts.
+    for account in &items {
+        let name = account["metadata"]["name"].as_str().context("no name")?;
+        let account = format!("awsaccount/{name}");
+        cluster.begin_to_delete("", &account).await?;
     }
     Ok(())
 }

@@ -369,23 +369,21 @@ impl<'a> Case<'a> {
 
     /// Everything in both accounts.
     pub async fn accounts(&self) -> Result<(AccountState, AccountState)> {
-        let read = async |account: &str| {
-            AccountState::read(&self.stack().aws(account), &[REGION, "eu-west-1"]).await
-        };
-        Ok((
-            read(&self.pair.registry).await?,
-            read(&self.pair.consumer).await?,
-        ))
+        Ok((self.registry().await?, self.consumer().await?))
     }
 
     /// What is in the registry account.
     pub async fn registry(&self) -> Result<AccountState> {
-        Ok(self.accounts().await?.0)
+        self.account(&self.pair.registry).await
     }
 
     /// What is in the consumer account.
     pub async fn consumer(&self) -> Result<AccountState> {
-        Ok(self.accounts().await?.1)
+        self.account(&self.pair.consumer).await
+    }
+
+    async fn account(&self, account: &str) -> Result<AccountState> {
+        AccountState::read(&self.stack().aws(account), &[REGION, "eu-west-1"]).await
     }
 
     /// An EC2 instance with the instance role that the operator made.

@@ -62,7 +62,7 @@ async fn turn() -> Result<()> {
 /// The number of tests that have their own installation at a time. Each installation adds an API
 /// server and an emulation, and a machine with two cores must run them in addition to the shared
 /// one.
-const EXCLUSIVE: usize = 4;
+const EXCLUSIVE: usize = 3;
 
 /// An installation for one test, without operator, grants or accounts. Another test reuses it
 /// afterwards, because to start an installation takes more CPU than most tests do.
