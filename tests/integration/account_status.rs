@@ -1,6 +1,6 @@
 //! The status of an `AWSAccount`: which grants use it, and the last error.
 
-use crate::support::case::{Case, condition};
+use crate::support::case::{Case, condition, list};
 use anyhow::{Context, Result, ensure};
 use local_stack::AuditLog;
 use serde_json::{Value, json};
@@ -33,8 +33,7 @@ async fn account_counts_its_grants_and_a_burst_takes_few_writes() -> Result<()> 
     let many: Vec<Value> = (0..60)
         .map(|n| case.grant_named(&format!("grant-{n}"), json!({})))
         .collect();
-    case.apply(&json!({"apiVersion": "v1", "kind": "List", "items": many}))
-        .await?;
+    case.apply(&list(many)).await?;
     counted((60, 0)).await?;
     let of_account = |write: &local_stack::Write| write.object.ends_with(&case.pair.registry);
     let writes = audit

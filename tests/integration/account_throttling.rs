@@ -1,7 +1,7 @@
 //! Accounts that AWS throttles delay no other account, and cost few extra calls. Tests start in the
 //! order of their names; this one takes minutes, so its name comes early.
 
-use crate::support::case::{Case, OPERATOR, condition};
+use crate::support::case::{Case, OPERATOR, condition, list};
 use crate::support::flags::NO_RESYNC;
 use anyhow::{Result, ensure};
 use local_stack::{CallLog, Emulation, Installation};
@@ -83,10 +83,6 @@ fn grant(case: &Case<'_>, kind: &str, number: usize) -> Value {
         &format!("{kind}-{number}"),
         json!({"paths": ["AssumeRole"], "consumer": {"instanceRole": null}}),
     )
-}
-
-fn list(items: impl Iterator<Item = Value>) -> Value {
-    json!({"apiVersion": "v1", "kind": "List", "items": items.collect::<Vec<_>>()})
 }
 
 async fn not_ready(case: &Case<'_>) -> Result<usize> {

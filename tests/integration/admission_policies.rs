@@ -4,7 +4,7 @@
 mod table;
 
 use self::table::{NAMESPACE, accounts, grant, rows};
-use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition};
+use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition, list};
 use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
 use local_stack::{Installation, Operator, eventually};
@@ -52,9 +52,7 @@ async fn policies_reject_what_the_operator_would_in_the_same_words() -> Result<(
         .enumerate()
         .flat_map(|(row, of)| of.accounts(row))
         .collect();
-    cluster
-        .apply(&json!({"apiVersion": "v1", "kind": "List", "items": &items}).to_string())
-        .await?;
+    cluster.apply(&list(items.clone()).to_string()).await?;
     // Once what no rule admits is refused for each account, the policies know all of them.
     let unknown = |row| {
         let (registry, consumer) = accounts(row);

@@ -2,7 +2,7 @@
 //! started again, or the grant is deleted or changed meanwhile, the next operator finishes the work
 //! and leaves nothing behind.
 
-use crate::support::case::{OPERATOR, assert_unchanged, condition, merged};
+use crate::support::case::{OPERATOR, assert_unchanged, condition, list, merged};
 use crate::support::flags::{self, NO_RESYNC};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
@@ -342,10 +342,7 @@ impl<'a> Life<'a> {
 
 async fn apply(installation: &Installation, items: impl IntoIterator<Item = Value>) -> Result<()> {
     let items: Vec<Value> = items.into_iter().collect();
-    installation
-        .cluster
-        .apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())
-        .await
+    installation.cluster.apply(&list(items).to_string()).await
 }
 
 async fn grants(installation: &Installation) -> Result<Vec<Value>> {

@@ -1,7 +1,7 @@
 //! Mode `Observe` and the subcommand `plan` show what would be done, and write nothing.
 
-use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition};
-use crate::support::command_line::{in_cluster, list, run};
+use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition, list};
+use crate::support::command_line::{in_cluster, run};
 use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
 use local_stack::{
@@ -305,7 +305,7 @@ async fn hundred_idle_reconciles_write_nothing() -> Result<()> {
             json!({"consumer": {"instanceRole": {"name": format!("node{n}")}}}),
         )
     });
-    case.apply(&list(grants.collect())).await?;
+    case.apply(&list(grants)).await?;
     let ready = case
         .cluster()
         .wait_for_all(&case.namespace, "carg", "Ready")

@@ -1,7 +1,7 @@
 //! The permissions that `registry-grants iam-policy` prints: they suffice, and without any one
 //! action something fails and names it.
 
-use crate::support::case::{Case, OPERATOR, assert_unchanged};
+use crate::support::case::{Case, OPERATOR, assert_unchanged, list};
 use crate::support::flags::NO_RESYNC;
 use crate::support::operator_documents::{generated, permissions, texts, trusts, without};
 use anyhow::{Context, Result, bail, ensure};
@@ -381,10 +381,7 @@ async fn apply(
         .filter(|life| life.over.is_none())
         .flat_map(of)
         .collect();
-    installation
-        .cluster
-        .apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())
-        .await
+    installation.cluster.apply(&list(items).to_string()).await
 }
 
 /// Waits until each grant is Ready as it is now, or its life is over.

@@ -1,7 +1,7 @@
 //! The repository policy as grants make it: created, changed, restored and removed, beside foreign
 //! statements.
 
-use crate::support::case::{Case, FastResync, GRANT, condition};
+use crate::support::case::{Case, FastResync, GRANT, condition, list};
 use anyhow::{Context, Result, ensure};
 use local_stack::{
     AccountState, CallLog, Document, IamCalls as _, Repository, by_operation, eventually,
@@ -90,7 +90,7 @@ async fn grants_share_one_statement_and_are_removed_one_by_one() -> Result<()> {
             json!({"paths": ["Direct"], "consumer": consumer, "registry": registry}),
         )
     };
-    let all = json!({"apiVersion": "v1", "kind": "List", "items": (0..12).map(grant).collect::<Vec<_>>()});
+    let all = list((0..12).map(grant));
     case.apply(&all).await?;
     for number in 0..12 {
         case.cluster()

@@ -3,7 +3,7 @@
 //! operator. The largest crowds exist before the operator starts, so that the speed of the test
 //! does not decide how many come at a time.
 
-use crate::support::case::{Case, OPERATOR, condition};
+use crate::support::case::{Case, OPERATOR, condition, list};
 use crate::support::flags::{self, NO_RESYNC};
 use anyhow::{Context, Result, anyhow, ensure};
 use local_stack::{CallLog, Document, Installation, Mark, eventually_of};
@@ -47,8 +47,7 @@ impl<'a> Crowd<'a> {
         all.push(case.registry_account(json!({"registry": {"rules": [rule]}})));
         let log = CallLog::of(case.stack());
         let mark = log.mark()?;
-        case.apply(&json!({"apiVersion": "v1", "kind": "List", "items": all}))
-            .await?;
+        case.apply(&list(all)).await?;
         Ok(Self {
             case,
             consumers,

@@ -1,7 +1,7 @@
 //! Ownership of roles: roles of others are left alone, and of several grants on one role the oldest
 //! owns it.
 
-use crate::support::case::{Case, document};
+use crate::support::case::{Case, document, list};
 use anyhow::{Result, ensure};
 use local_stack::{IamCalls as _, role_with_policy};
 use serde_json::{Value, json};
@@ -94,8 +94,7 @@ async fn oldest_of_simultaneous_grants_owns_the_role() -> Result<()> {
     // Of the same second's the name decides, so that the first ones are the older ones either way.
     for who in ["elder", "younger"] {
         let all: Vec<Value> = roles.iter().map(|role| asking(who, role)).collect();
-        case.apply(&json!({"apiVersion": "v1", "kind": "List", "items": all}))
-            .await?;
+        case.apply(&list(all)).await?;
     }
     case.apply(&case.registry_account(json!({}))).await?;
     for role in &roles {

@@ -1,7 +1,6 @@
 //! The operator with EKS Pod Identity, whose session passes six tags on to every account.
 
-use crate::support::case::{Case, OPERATOR, document, merged};
-use crate::support::command_line::list;
+use crate::support::case::{Case, OPERATOR, document, list, merged};
 use anyhow::{Context, Result, ensure};
 use aws_sdk_sts::types::{Credentials, Tag};
 use local_stack::{IamCalls as _, OPERATOR_ACCOUNT, OPERATOR_ROLE};

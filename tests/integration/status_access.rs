@@ -1,8 +1,8 @@
 //! `status.access` and `explain`: each link of the chain is broken in turn, both name it, and a
 //! real client agrees.
 
-use crate::support::case::{Case, GRANT, condition, document};
-use crate::support::command_line::{list, run};
+use crate::support::case::{Case, GRANT, condition, document, list};
+use crate::support::command_line::run;
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
 use local_stack::{Aws, Document, IamCalls as _, Outcome, Session};

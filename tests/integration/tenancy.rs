@@ -5,7 +5,7 @@ mod attempts;
 mod table;
 
 use self::table::{Outcome, Row, SECRETS, for_somebody_else, rows};
-use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition};
+use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition, list};
 use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
@@ -71,10 +71,8 @@ async fn tenant_gets_only_what_one_rule_admits_and_learns_no_other() -> Result<(
         .try_collect()
         .await?;
     let cluster = &installation.cluster;
-    let list =
-        |items: Vec<Value>| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
     cluster
-        .apply(&list(tried.iter().flat_map(Tried::accounts).collect()))
+        .apply(&list(tried.iter().flat_map(Tried::accounts)).to_string())
         .await?;
     let (malformed, judged): (Vec<_>, Vec<_>) = tried
         .iter()
@@ -87,7 +85,7 @@ async fn tenant_gets_only_what_one_rule_admits_and_learns_no_other() -> Result<(
         ensure!(message.contains(why), "{}: {message}", tried.row.tried);
     }
     cluster
-        .apply(&list(judged.iter().map(|tried| tried.grant()).collect()))
+        .apply(&list(judged.iter().map(|tried| tried.grant())).to_string())
         .await?;
 
     let grants = eventually_of(judged.len(), "all are judged", async || {

@@ -445,6 +445,12 @@ pub fn resource(kind: &str, metadata: Value, spec: Value) -> Value {
     json!({"apiVersion": "registrygrants.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
 }
 
+/// Several objects as one manifest.
+pub fn list(items: impl IntoIterator<Item = Value>) -> Value {
+    let items: Vec<Value> = items.into_iter().collect();
+    json!({"apiVersion": "v1", "kind": "List", "items": items})
+}
+
 /// JSON merge patch: objects are merged, null removes, everything else replaces.
 pub fn merged(mut base: Value, changes: Value) -> Value {
     match (&mut base, changes) {

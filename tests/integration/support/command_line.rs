@@ -1,9 +1,9 @@
 //! The program's own commands, with the operator's credentials.
 
-use crate::support::case::{Case, OPERATOR};
+use crate::support::case::{Case, OPERATOR, list};
 use anyhow::{Context, Result, ensure};
 use local_stack::OperatorSettings;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -62,11 +62,6 @@ pub async fn run(case: &Case<'_>, arguments: &[&str], manifests: &Value) -> Resu
         stdout: text(output.stdout)?,
         stderr: text(output.stderr)?,
     })
-}
-
-/// Several manifests as one.
-pub fn list(items: Vec<Value>) -> Value {
-    json!({"apiVersion": "v1", "kind": "List", "items": items})
 }
 
 /// What the cluster has of a case, as `kubectl get` prints it.
