@@ -68,7 +68,7 @@ management-roles: build ## regenerate the documents of the operator's roles in e
 	$(IAM_POLICY) --document operator >examples/management-roles/operator.json
 
 metrics-reference: ## regenerate docs/reference/metrics.md
-	WRITE_REFERENCE=1 cargo test --locked --test generated the_reference_of_the_metrics_is_not_stale
+	WRITE_REFERENCE=1 cargo test --locked --test generated metrics_reference_is_up_to_date
 
 chart: $(patsubst %,chart/%,$(wildcard $(CHART)/ci/*-values.yaml)) rules ## lint and render the chart, check its reference, rules and dashboard
 	python3 charts/generate-docs.py --check

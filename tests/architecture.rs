@@ -107,7 +107,7 @@ fn written_out(before: &str, text: &str) -> (Vec<String>, usize) {
 }
 
 #[test]
-fn paths_are_found_however_they_are_written() {
+fn paths_are_found_in_every_notation() {
     let code = "use kube::{Api, core::{Rule, cel::Validator},\n  ResourceExt as _};\nlet x = kube::runtime::watcher(); mykube::No";
     let paths: Vec<String> = paths_from(code, "kube").into_iter().collect();
     let expected = [
@@ -121,7 +121,7 @@ fn paths_are_found_however_they_are_written() {
 }
 
 #[test]
-fn every_part_of_the_crate_has_its_place() {
+fn every_module_has_a_place_in_the_layering() {
     let declared = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let declared: BTreeSet<&str> = declared
         .lines()
@@ -193,7 +193,7 @@ fn main_only_calls_the_command_line() {
 
 /// Every write of a repository's policy passes one check, so there is one place that writes.
 #[test]
-fn a_repository_policy_is_written_in_one_place() {
+fn repository_policy_is_written_in_one_place() {
     let writes = |code: &str| {
         [".set_repository_policy(", ".delete_repository_policy("]
             .iter()
@@ -209,7 +209,7 @@ fn a_repository_policy_is_written_in_one_place() {
 
 /// What is decided is decided without a client, a clock, an environment or a runtime.
 #[test]
-fn the_core_is_pure() {
+fn core_modules_are_pure() {
     let of_kube: BTreeMap<&str, &[&str]> = [
         ("policy", &[][..]),
         (
@@ -287,7 +287,7 @@ fn time_and_randomness_come_from_the_clock_module() {
 }
 
 #[test]
-fn the_resources_types_know_no_client() {
+fn resource_types_use_no_client() {
     for (file, code) in sources("api") {
         let client = paths_from(&code, "kube").into_iter().find(|path| {
             [
@@ -338,7 +338,7 @@ fn dependencies() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn there_is_one_tls_provider() {
+fn dependencies_have_one_tls_provider() {
     let found = dependencies();
     for other in [
         "ring",
@@ -371,7 +371,7 @@ const LICENCES: [&str; 10] = [
 ];
 
 #[test]
-fn every_dependencys_licence_is_one_that_we_accept() {
+fn every_dependency_has_an_accepted_licence() {
     let refused: Vec<_> = dependencies()
         .into_iter()
         .filter(|(_, licence)| !acceptable(licence))
@@ -428,7 +428,7 @@ fn one_of<'a>(tokens: &'a [&'a str]) -> (bool, &'a [&'a str]) {
 }
 
 #[test]
-fn licence_expressions_are_read_as_spdx_means_them() {
+fn licence_expressions_are_read_as_in_spdx() {
     for good in [
         "MIT",
         "MIT/Apache-2.0",
@@ -453,7 +453,7 @@ fn licence_expressions_are_read_as_spdx_means_them() {
 const MOST_LINES: usize = 570;
 
 #[test]
-fn files_stay_short_enough_to_be_read() {
+fn files_stay_within_the_line_limit() {
     let folders = ["src", "tests"].map(|folder| rust_files(&root().join(folder)));
     let is_long = |file: &PathBuf| fs::read_to_string(file).unwrap().lines().count() > MOST_LINES;
     let long: Vec<PathBuf> = folders.concat().into_iter().filter(is_long).collect();
@@ -494,7 +494,7 @@ fn called_operations() -> BTreeSet<String> {
 
 /// An answer that nothing is known about cannot be told from one that is incomplete.
 #[test]
-fn every_operation_that_is_called_is_in_the_table_of_answers() {
+fn every_called_operation_is_in_the_table_of_answers() {
     let table: BTreeSet<&str> = registry_grants::aws::answer::table::ANSWERS
         .iter()
         .map(|answer| answer.operation)
@@ -523,7 +523,7 @@ fn every_operation_that_is_called_is_in_the_table_of_answers() {
 /// The watch caches keep no other annotations, so one that is read and not listed would always look
 /// absent.
 #[test]
-fn every_annotation_that_is_read_is_kept_in_the_watch_caches() {
+fn every_annotation_read_is_kept_in_the_watch_caches() {
     let api = fs::read_to_string(root().join("src/api/mod.rs")).unwrap();
     let kept = api
         .split_once("pub const ANNOTATIONS")
@@ -557,6 +557,18 @@ fn architecture_page_names_existing_files_and_tests() {
     assert!(named.len() > 100, "only {} were found", named.len());
     let missing: Vec<&str> = named.into_iter().filter(|name| !exists(name)).collect();
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn tests_readme_lists_every_integration_file() {
+    let readme = fs::read_to_string(root().join("tests/README.md")).unwrap();
+    let folder = fs::read_dir(root().join("tests/integration")).unwrap();
+    let unlisted: Vec<String> = folder
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".rs") && name != "main.rs")
+        .filter(|name| !readme.contains(&format!("| `{name}` |")))
+        .collect();
+    assert!(unlisted.is_empty(), "{unlisted:?}");
 }
 
 fn exists(name: &str) -> bool {

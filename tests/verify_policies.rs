@@ -177,7 +177,7 @@ fn theirs(simulator: &str, cases: &[Case]) -> Vec<Result<Says, String>> {
 
 #[test]
 #[ignore = "needs Node: make verify-policies"]
-fn an_independent_simulator_says_the_same() {
+fn independent_simulator_gives_the_same_verdicts() {
     let simulator = std::env::var("REGISTRY_GRANTS_SIMULATOR")
         .expect("REGISTRY_GRANTS_SIMULATOR: run make verify-policies");
     let seed =
@@ -229,7 +229,7 @@ fn an_independent_simulator_says_the_same() {
 
 /// Where it comes from is the affair of whoever installs it.
 #[test]
-fn the_lock_file_names_no_registry() {
+fn lock_file_names_no_registry() {
     let lock: Value =
         serde_json::from_str(include_str!("../tools/verify-policies/package-lock.json")).unwrap();
     let packages = lock["packages"].as_object().unwrap();

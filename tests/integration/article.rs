@@ -1,9 +1,10 @@
-//! The article's case: one resource does all four steps, a real client says so, and its deletion
-//! undoes them.
+//! The grant of `examples/article.yaml`: it does all four steps of the article, a real client gets
+//! access, and its deletion undoes everything.
 
-use crate::case::{Case, OPERATOR, QUIET, REGION, same};
+use crate::support::case::{Case, OPERATOR, assert_unchanged};
+use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
-use local_stack::{AccountState, Document, Installation, Pair, Repository, Session};
+use local_stack::{AccountState, Document, Installation, Pair, REGION, Repository, Session};
 use serde_json::{Value, json};
 
 const ROLE: &str = "ECS-AssumeRole-MIQDevOps";
@@ -20,7 +21,7 @@ struct Article {
 
 impl Article {
     async fn prepared(namespace: &str) -> Result<Self> {
-        let installation = Installation::shared(OPERATOR, &QUIET).await?;
+        let installation = Installation::shared(OPERATOR, &NO_RESYNC).await?;
         let pair = installation.fresh_pair().await?;
         let repository = Repository::new(&pair.registry, "miqp-devops");
         repository.create(&installation.stack).await?;
@@ -57,7 +58,7 @@ async fn accounts(
 }
 
 #[tokio::test]
-async fn all_four_steps_are_there_and_mean_what_was_made_by_hand() -> Result<()> {
+async fn grant_creates_what_the_articles_four_steps_create() -> Result<()> {
     let article = Article::prepared("article-policies").await?;
     article.apply().await?;
     let Pair { registry, consumer } = &article.pair;
@@ -135,8 +136,7 @@ async fn all_four_steps_are_there_and_mean_what_was_made_by_hand() -> Result<()>
 }
 
 #[tokio::test]
-async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_and_never_else()
--> Result<()> {
+async fn instance_pushes_and_pulls_only_while_the_grant_exists() -> Result<()> {
     let article = Article::prepared("article-client").await?;
     let stack = &article.installation.stack;
     let repository = &article.repository;
@@ -145,14 +145,14 @@ async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_an
         article.pair.registry
     );
 
-    let almighty = {
+    let admin = {
         let statement =
             json!({"Effect": "Allow", "Action": ["ecr:*", "sts:AssumeRole"], "Resource": "*"});
         let trust = json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"});
-        let [statement, trust] = [statement, trust].map(crate::case::document);
+        let [statement, trust] = [statement, trust].map(crate::support::case::document);
         let made = local_stack::role_with_policy(
             &stack.aws(&article.pair.consumer),
-            "almighty",
+            "admin",
             trust,
             statement,
         )
@@ -163,9 +163,9 @@ async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_an
         .push(repository, "seed")
         .await?
         .allowed()?;
-    almighty.push(repository, "before").await?.denied()?;
-    almighty.pull(repository, "seed").await?.denied()?;
-    almighty.assume(&role).await?.denied()?;
+    admin.push(repository, "before").await?.denied()?;
+    admin.pull(repository, "seed").await?.denied()?;
+    admin.assume(&role).await?.denied()?;
 
     let grant = article.apply().await?;
     ensure!(
@@ -202,18 +202,18 @@ async fn the_instance_pushes_and_pulls_by_both_paths_while_the_grant_is_there_an
         .cluster
         .delete(&article.namespace, "carg/miq-devops")
         .await?;
-    almighty.push(repository, "after").await?.denied()?;
-    almighty.pull(repository, "seed").await?.denied()?;
-    almighty.assume(&role).await?.denied()?;
+    admin.push(repository, "after").await?.denied()?;
+    admin.pull(repository, "seed").await?.denied()?;
+    admin.assume(&role).await?.denied()?;
     Ok(())
 }
 
 #[tokio::test]
-async fn deletion_leaves_both_accounts_as_they_were() -> Result<()> {
+async fn deletion_restores_both_accounts() -> Result<()> {
     let article = Article::prepared("article-deletion").await?;
     article.apply().await?;
     ensure!(
-        same(&article.before, &article.accounts().await?).is_err(),
+        assert_unchanged(&article.before, &article.accounts().await?).is_err(),
         "the grant did nothing"
     );
     article
@@ -221,12 +221,12 @@ async fn deletion_leaves_both_accounts_as_they_were() -> Result<()> {
         .cluster
         .delete(&article.namespace, "carg/miq-devops")
         .await?;
-    same(&article.before, &article.accounts().await?)
+    assert_unchanged(&article.before, &article.accounts().await?)
 }
 
 #[tokio::test]
-async fn a_grant_without_managed_policy_gets_no_further_than_its_repositories() -> Result<()> {
-    let case = Case::opened().await?;
+async fn grant_without_managed_policy_reaches_only_its_repositories() -> Result<()> {
+    let case = Case::with_accounts().await?;
     case.repository("other").create(case.stack()).await?;
     let grant = case.granted(json!({})).await?;
     let role = grant["status"]["registry"]["roleARN"]

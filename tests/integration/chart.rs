@@ -1,12 +1,13 @@
-//! The chart, installed for real: what its ServiceAccount may do, and no more.
+//! The chart's installation, upgrade and removal, and the permissions of its ServiceAccount and of
+//! tenants.
 
-use crate::case::Case;
+use crate::support::case::Case;
 use anyhow::{Result, ensure};
 use local_stack::{HELM_RELEASE, OPERATOR_NAMESPACE, Stack, repository_root};
 use std::process::Command;
 
 #[test]
-fn the_chart_lives_through_install_upgrade_rollback_and_uninstall() -> Result<()> {
+fn chart_installs_upgrades_rolls_back_and_uninstalls() -> Result<()> {
     let stack = Stack::start("chart")?;
     let root = repository_root();
     let ran = Command::new("bash")
@@ -16,35 +17,56 @@ fn the_chart_lives_through_install_upgrade_rollback_and_uninstall() -> Result<()
         .env("HELM", &stack.info.bin.helm)
         .env("CHART", root.join("charts/registry-grants"))
         .output()?;
-    let said = String::from_utf8_lossy(&ran.stdout);
+    let message = String::from_utf8_lossy(&ran.stdout);
     ensure!(
         ran.status.success(),
-        "{said}{}",
+        "{message}{}",
         String::from_utf8_lossy(&ran.stderr)
     );
     ensure!(
-        said.lines().filter(|line| line.starts_with("ok ")).count() > 30,
-        "too few steps ran:\n{said}"
+        message
+            .lines()
+            .filter(|line| line.starts_with("ok "))
+            .count()
+            > 30,
+        "too few steps ran:\n{message}"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn the_service_account_may_do_what_the_operator_needs_and_no_more() -> Result<()> {
+async fn service_account_has_only_the_permissions_it_needs() -> Result<()> {
     let case = Case::new().await?;
     let user = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{HELM_RELEASE}");
+    let account = case.cluster().as_user(&user);
     let table = [
-        ("list", "crossaccountregistrygrants", true),
-        ("watch", "awsaccounts", true),
-        ("patch", "crossaccountregistrygrants/status", true),
-        ("patch", "awsaccounts/status", true),
+        (
+            "list",
+            "crossaccountregistrygrants.registrygrants.dev",
+            true,
+        ),
+        ("watch", "awsaccounts.registrygrants.dev", true),
+        (
+            "patch",
+            "crossaccountregistrygrants.registrygrants.dev/status",
+            true,
+        ),
+        ("patch", "awsaccounts.registrygrants.dev/status", true),
         ("get", "namespaces", true),
         ("create", "events.events.k8s.io", true),
         ("get", "leases.coordination.k8s.io", false),
-        ("create", "crossaccountregistrygrants", false),
-        ("delete", "crossaccountregistrygrants", false),
-        ("patch", "awsaccounts", false),
-        ("create", "awsaccounts", false),
+        (
+            "create",
+            "crossaccountregistrygrants.registrygrants.dev",
+            false,
+        ),
+        (
+            "delete",
+            "crossaccountregistrygrants.registrygrants.dev",
+            false,
+        ),
+        ("patch", "awsaccounts.registrygrants.dev", false),
+        ("create", "awsaccounts.registrygrants.dev", false),
         ("get", "secrets", false),
         ("get", "configmaps", false),
         ("get", "pods", false),
@@ -54,62 +76,36 @@ async fn the_service_account_may_do_what_the_operator_needs_and_no_more() -> Res
         ("update", "clusterroles.rbac.authorization.k8s.io", false),
     ];
     for (verb, resource, allowed) in table {
-        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        let ask = [
-            "auth",
-            "can-i",
-            verb,
-            resource,
-            "--subresource",
-            subresource,
-            "--as",
-            &user,
-            "--namespace",
-            &case.namespace,
-        ];
-        let said = case.cluster().try_kubectl(&ask, None).await?.stdout;
-        ensure!(
-            said.trim() == if allowed { "yes" } else { "no" },
-            "{verb} {resource}/{subresource}: {said}"
-        );
+        let may = account.may(&case.namespace, verb, resource).await?;
+        ensure!(may == allowed, "{verb} {resource}: {may}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn tenants_who_may_edit_a_namespace_may_write_grants_and_see_no_accounts() -> Result<()> {
+async fn namespace_editor_writes_grants_but_sees_no_accounts() -> Result<()> {
     let case = Case::new().await?;
-    let binding = [
-        "create",
-        "rolebinding",
-        "tenant",
-        "--clusterrole",
-        "edit",
-        "--user",
-        "tenant",
-        "--namespace",
-        &case.namespace,
-    ];
-    case.cluster().kubectl(&binding).await?;
+    case.cluster()
+        .bind_role(&case.namespace, "edit", "tenant")
+        .await?;
+    let tenant = case.cluster().as_user("tenant");
     local_stack::eventually("the aggregated roles hold", async || {
         for (verb, resource, allowed) in [
-            ("create", "crossaccountregistrygrants", "yes"),
-            ("delete", "crossaccountregistrygrants", "yes"),
-            ("get", "awsaccounts", "no"),
-            ("create", "awsaccounts", "no"),
+            (
+                "create",
+                "crossaccountregistrygrants.registrygrants.dev",
+                true,
+            ),
+            (
+                "delete",
+                "crossaccountregistrygrants.registrygrants.dev",
+                true,
+            ),
+            ("get", "awsaccounts.registrygrants.dev", false),
+            ("create", "awsaccounts.registrygrants.dev", false),
         ] {
-            let ask = [
-                "auth",
-                "can-i",
-                verb,
-                resource,
-                "--as",
-                "tenant",
-                "--namespace",
-                &case.namespace,
-            ];
-            let said = case.cluster().try_kubectl(&ask, None).await?.stdout;
-            ensure!(said.trim() == allowed, "{verb} {resource}: {said}");
+            let may = tenant.may(&case.namespace, verb, resource).await?;
+            ensure!(may == allowed, "{verb} {resource}: {may}");
         }
         Ok(())
     })

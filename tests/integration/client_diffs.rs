@@ -1,12 +1,12 @@
-//! What clients compare: `kubectl apply` and Argo CD by the annotation of the last applied
-//! manifest.
+//! Clients that compare objects, as `kubectl apply` and Argo CD do, see no difference after an
+//! unchanged manifest.
 
-use crate::case::Case;
+use crate::support::case::Case;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 #[tokio::test]
-async fn an_account_that_is_applied_again_is_unchanged() -> Result<()> {
+async fn reapplied_account_is_unchanged() -> Result<()> {
     let case = Case::new().await?;
     let registry_rule = json!({
         "namespaces": {"names": [case.namespace]},

@@ -1,50 +1,40 @@
-//! The operator's own access to the accounts: verified before anything is written, and missing
-//! permissions named.
+//! The operator's access to the accounts: credentials are verified before the first write, and
+//! missing permissions are named.
 
-use crate::case::{ARGUMENTS, Case, GRANT, OPERATOR, condition, document, merged, same};
-use crate::permissions::{example, texts, without};
+use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition, document, merged};
+use crate::support::flags::FAST_RESYNC;
+use crate::support::operator_documents::{example, texts, without};
 use anyhow::{Context, Result, ensure};
 use local_stack::{
-    Installation, MANAGEMENT_ROLE, OPERATOR_ACCOUNT, OPERATOR_ROLE, Pair, repository_root,
+    IamCalls as _, Installation, MANAGEMENT_ROLE, OPERATOR_ACCOUNT, OPERATOR_ROLE, Pair,
+    repository_root,
 };
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn credentials_for_another_account_are_noticed_before_anything_is_written() -> Result<()> {
-    let case = Case::opened().await?;
+async fn credentials_for_another_account_are_detected_before_a_write() -> Result<()> {
+    let case = Case::with_accounts().await?;
     let before = case.accounts().await?;
     // Without credentials of its own the account would be reached by the ambient ones, which are
     // the operator's own account's.
     case.apply(&case.registry_account(json!({"credentials": null})))
         .await?;
-    case.cluster()
-        .kubectl(&[
-            "patch",
-            "awsaccount",
-            &case.pair.registry,
-            "--type",
-            "json",
-            "--patch",
-            r#"[{"op":"remove","path":"/spec/credentials"}]"#,
-        ])
-        .await
-        .ok();
+    let account = format!("awsaccount/{}", case.pair.registry);
+    let none = json!({"spec": {"credentials": null}});
+    case.cluster().merge("", &account, none).await?;
     case.apply(&case.grant(json!({"consumer": {"instanceRole": null}})))
         .await?;
-    let said = case.not_ready("WrongAccount").await?;
+    let message = case.not_ready("WrongAccount").await?;
     ensure!(
-        said.contains("333333333333") && said.contains("spec.credentials"),
-        "{said}"
+        message.contains("333333333333") && message.contains("spec.credentials"),
+        "{message}"
     );
-    let events = case
-        .cluster()
-        .kubectl(&["events", "--for", GRANT, "--namespace", &case.namespace])
-        .await?;
+    let events = case.cluster().events(&case.namespace, GRANT).await?;
     let told = |event: &str| {
-        event.contains("Warning") && event.contains("WrongAccount") && event.contains(&said)
+        event.contains("Warning") && event.contains("WrongAccount") && event.contains(&message)
     };
     ensure!(events.lines().any(told), "{events}");
-    same(&before, &case.accounts().await?)?;
+    assert_unchanged(&before, &case.accounts().await?)?;
     let account = case
         .cluster()
         .wait_until(
@@ -67,17 +57,17 @@ async fn credentials_for_another_account_are_noticed_before_anything_is_written(
 }
 
 #[tokio::test]
-async fn a_role_that_cannot_be_assumed_is_said_on_the_account_and_on_the_grant() -> Result<()> {
-    let case = Case::opened().await?;
+async fn unassumable_role_is_reported_on_account_and_grant() -> Result<()> {
+    let case = Case::with_accounts().await?;
     let role = json!({"credentials": {"assumeRole": {"externalID": "another"}}});
     case.apply(&case.registry_account(role)).await?;
     case.apply(&case.grant(json!({}))).await?;
-    let said = case.not_ready("CredentialsUnavailable").await?;
+    let message = case.not_ready("CredentialsUnavailable").await?;
     ensure!(
-        said.contains("sts:AssumeRole")
-            && said.contains(&case.pair.registry)
-            && said.contains("trust policy"),
-        "{said}"
+        message.contains("sts:AssumeRole")
+            && message.contains(&case.pair.registry)
+            && message.contains("trust policy"),
+        "{message}"
     );
     // The other account's part is done all the same.
     ensure!(
@@ -106,8 +96,7 @@ async fn a_role_that_cannot_be_assumed_is_said_on_the_account_and_on_the_grant()
 }
 
 #[tokio::test]
-async fn without_any_one_statement_of_the_trust_policy_an_account_is_not_entered_and_says_why()
--> Result<()> {
+async fn missing_trust_policy_statement_is_reported_on_the_account() -> Result<()> {
     for side in ["registry", "consumer"] {
         let statements = example(&Pair::example(), side, "trust")?["Statement"]
             .as_array()
@@ -161,8 +150,7 @@ async fn without_any_one_statement_of_the_trust_policy_an_account_is_not_entered
 }
 
 #[tokio::test]
-async fn without_any_one_action_of_its_own_document_the_operator_enters_no_account_and_says_why()
--> Result<()> {
+async fn missing_action_of_the_operators_own_role_is_reported() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let text =
         std::fs::read_to_string(repository_root().join("examples/management-roles/operator.json"))?;
@@ -175,7 +163,7 @@ async fn without_any_one_action_of_its_own_document_the_operator_enters_no_accou
             .policy_name("registry-grants");
         put.policy_document(document.to_string()).send().await
     };
-    let _operator = installation.start_operator(OPERATOR, &ARGUMENTS).await?;
+    let _operator = installation.start_operator(OPERATOR, &FAST_RESYNC).await?;
     let statements = whole["Statement"].as_array().context("no list")?;
     let lacks = statements.iter().flat_map(|statement| {
         texts(&statement["Action"])
@@ -190,14 +178,14 @@ async fn without_any_one_action_of_its_own_document_the_operator_enters_no_accou
     for (sid, action) in lacks {
         let case = Case::on(&installation).await?;
         permit(without(whole.clone(), sid, &action)).await?;
-        case.open().await?;
+        case.apply_accounts().await?;
         case.apply(&case.grant(json!({}))).await?;
         not_entered(&case, &case.pair.registry, &action).await?;
         not_entered(&case, &case.pair.consumer, &action).await?;
-        let said = case.not_ready("CredentialsUnavailable").await?;
+        let message = case.not_ready("CredentialsUnavailable").await?;
         ensure!(
-            said.contains(&format!("not authorized to perform: {action} ")),
-            "without {action} it says {said}"
+            message.contains(&format!("not authorized to perform: {action} ")),
+            "without {action} it says {message}"
         );
         permit(whole.clone()).await?;
         case.ready().await?;
@@ -217,48 +205,40 @@ async fn not_entered(case: &Case<'_>, account: &str, action: &str) -> Result<()>
         );
         Ok(())
     });
-    let said = condition(&found.await?, "Ready")
+    let message = condition(&found.await?, "Ready")
         .map(|ready| ready["message"].to_string())
         .unwrap_or_default();
     // In AWS's own words: they name the action, whichever side denies it.
     ensure!(
-        said.contains(&format!("not authorized to perform: {action} ")),
-        "without {action} it says {said}"
+        message.contains(&format!("not authorized to perform: {action} ")),
+        "without {action} it says {message}"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn a_permission_that_the_operator_lacks_is_named_with_the_account_and_heals() -> Result<()> {
-    let case = Case::opened().await?;
+async fn missing_permission_is_named_and_recovers_once_granted() -> Result<()> {
+    let case = Case::with_accounts().await?;
     let iam = case.stack().aws(&case.pair.registry).iam;
     let deny =
         document(json!({"Effect": "Deny", "Action": "ecr:SetRepositoryPolicy", "Resource": "*"}));
-    iam.put_role_policy()
-        .role_name("registry-grants")
-        .policy_name("deny")
-        .policy_document(deny)
-        .send()
+    iam.put_inline_policy("registry-grants", "deny", deny)
         .await?;
     case.apply(&case.grant(json!({}))).await?;
-    let said = case.not_ready("AccessDenied").await?;
+    let message = case.not_ready("AccessDenied").await?;
     ensure!(
-        said.contains("ecr:SetRepositoryPolicy")
-            && said.contains(&case.pair.registry)
-            && said.contains("Allow"),
-        "{said}"
+        message.contains("ecr:SetRepositoryPolicy")
+            && message.contains(&case.pair.registry)
+            && message.contains("Allow"),
+        "{message}"
     );
-    iam.delete_role_policy()
-        .role_name("registry-grants")
-        .policy_name("deny")
-        .send()
-        .await?;
+    iam.delete_inline_policy("registry-grants", "deny").await?;
     case.ready().await.map(drop)
 }
 
 #[tokio::test]
-async fn the_operator_cannot_touch_what_lies_outside_its_path_or_lift_a_boundary() -> Result<()> {
-    let case = Case::opened().await?;
+async fn operator_cannot_leave_its_path_or_lift_a_boundary() -> Result<()> {
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     // The operator's own permissions, in a session that this test holds.
     let root = case.stack().aws(&case.pair.registry);
@@ -344,8 +324,7 @@ async fn the_operator_cannot_touch_what_lies_outside_its_path_or_lift_a_boundary
 }
 
 #[tokio::test]
-async fn an_accounts_admin_can_tell_by_the_session_for_whose_grants_the_operator_works()
--> Result<()> {
+async fn session_tag_lets_an_admin_allow_single_namespaces() -> Result<()> {
     let (case, other) = (Case::new().await?, Case::new().await?);
     case.repository("app").create(case.stack()).await?;
     let namespaces = json!({"names": [case.namespace, other.namespace]});
@@ -358,12 +337,7 @@ async fn an_accounts_admin_can_tell_by_the_session_for_whose_grants_the_operator
         "Condition": {"StringNotEqualsIfExists": {"aws:PrincipalTag/registrygrants.dev/namespace": case.namespace}},
     }));
     let iam = case.stack().aws(&case.pair.registry).iam;
-    iam.put_role_policy()
-        .role_name(MANAGEMENT_ROLE)
-        .policy_name("only")
-        .policy_document(only)
-        .send()
-        .await?;
+    iam.put_inline_policy(MANAGEMENT_ROLE, "only", only).await?;
     let direct = json!({"consumer": {"instanceRole": null}});
     case.granted(direct.clone()).await?;
     let mut of_other = case.grant(merged(
@@ -372,13 +346,13 @@ async fn an_accounts_admin_can_tell_by_the_session_for_whose_grants_the_operator
     ));
     of_other["metadata"]["namespace"] = json!(other.namespace);
     case.apply(&of_other).await?;
-    let said = other.not_ready("AccessDenied").await?;
+    let message = other.not_ready("AccessDenied").await?;
     // CloudTrail names the session; the status does not, for what one session met may be told to
     // other tenants who wait for the same.
     ensure!(
-        said.contains("assumed-role/registry-grants ")
-            && !said.contains(&format!("/{}@", other.namespace)),
-        "{said}"
+        message.contains("assumed-role/registry-grants ")
+            && !message.contains(&format!("/{}@", other.namespace)),
+        "{message}"
     );
     Ok(())
 }

@@ -1,27 +1,23 @@
-//! The finalizer guards what a grant has in AWS: tenants cannot take it off, where somebody else
-//! does it comes back, and a grant that disappears all the same is revoked by its record. And it
-//! never stands in the way of what has to go. One cluster for all of it, in one story, for the end
-//! takes the definitions away.
+//! The finalizer: tenants cannot remove it, the operator restores it, a grant that disappears
+//! without it is revoked by its record, and it never blocks a deletion. All of it is one test,
+//! because its end removes the definitions.
 
-use crate::case::{Case, GRANT, OPERATOR, same};
+use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged};
+use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
 use local_stack::{
-    HELM_RELEASE, Installation, OPERATOR_NAMESPACE, Operator, eventually, repository_root,
+    HELM_RELEASE, IamCalls as _, Installation, OPERATOR_NAMESPACE, Operator, eventually,
+    repository_root,
 };
 use serde_json::{Value, json};
 use std::process::Command;
 
-const QUIET: [&str; 3] = [
-    "--resync-interval=1h",
-    "--leader-election=false",
-    "--log-level=info,registry_grants=debug",
-];
 const NO_FINALIZER: &str = r#"{"metadata":{"finalizers":null}}"#;
 
 #[tokio::test]
-async fn the_finalizer_guards_access_and_never_stands_in_the_way_of_what_has_to_go() -> Result<()> {
+async fn finalizer_guards_access_and_never_blocks_deletion() -> Result<()> {
     let installation = Installation::start_with_policies("finalizers").await?;
-    let mut operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    let mut operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     eventually("the policy holds", async || guarded(&installation).await).await?;
 
     tenants_cannot_take_it_off(&installation)
@@ -52,52 +48,38 @@ async fn the_finalizer_guards_access_and_never_stands_in_the_way_of_what_has_to_
 /// A grant that only has a record and the finalizer: enough for the policy.
 async fn guarded(installation: &Installation) -> Result<()> {
     let case = Case::on(installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     case.granted(json!({})).await?;
     tenant(&case).await?;
-    let taken = case
-        .cluster()
-        .try_kubectl(&patched(&case, &["--as", "tenant"]), None)
-        .await?;
+    let none = json!({"metadata": {"finalizers": null}});
+    let tenant = case.cluster().as_user("tenant");
+    let taken = tenant.merge(&case.namespace, GRANT, none).await;
     case.delete().await?;
-    ensure!(!taken.success, "it was taken off");
+    ensure!(taken.is_err(), "it was taken off");
     Ok(())
 }
 
 /// Binds a user to `edit` in the case's namespace.
 async fn tenant(case: &Case<'_>) -> Result<()> {
-    let binding = [
-        "create",
-        "rolebinding",
-        "tenant",
-        "--clusterrole",
-        "edit",
-        "--user",
-        "tenant",
-        "--namespace",
-    ];
-    case.cluster()
-        .kubectl(&[&binding[..], &[&case.namespace]].concat())
-        .await?;
+    let cluster = case.cluster();
+    cluster.bind_role(&case.namespace, "edit", "tenant").await?;
+    let tenant = cluster.as_user("tenant");
     eventually("the tenant may edit", async || {
-        let ask = [
-            "auth",
-            "can-i",
-            "patch",
-            "crossaccountregistrygrants",
-            "--as",
-            "tenant",
-            "--namespace",
-        ];
-        let said = case
-            .cluster()
-            .try_kubectl(&[&ask[..], &[&case.namespace]].concat(), None)
-            .await?
-            .stdout;
-        ensure!(said.trim() == "yes", "{said}");
+        let grants = "crossaccountregistrygrants.registrygrants.dev";
+        let may = tenant.may(&case.namespace, "patch", grants).await?;
+        ensure!(may, "not yet");
         Ok(())
     })
     .await
+}
+
+/// Takes the finalizer off, as an admin.
+async fn take_off(case: &Case<'_>, grant: &str) -> Result<()> {
+    let none = json!({"metadata": {"finalizers": null}});
+    case.cluster()
+        .merge(&case.namespace, grant, none)
+        .await
+        .map(drop)
 }
 
 /// Takes the finalizer off.
@@ -116,7 +98,7 @@ fn patched<'a>(case: &'a Case<'_>, more: &[&'a str]) -> Vec<&'a str> {
 
 async fn opened<'a>(installation: &'a Installation) -> Result<Case<'a>> {
     let case = Case::on(installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     case.granted(json!({})).await?;
     Ok(case)
 }
@@ -124,10 +106,10 @@ async fn opened<'a>(installation: &'a Installation) -> Result<Case<'a>> {
 async fn tenants_cannot_take_it_off(installation: &Installation) -> Result<()> {
     let case = opened(installation).await?;
     tenant(&case).await?;
-    let refused = |said: &str| {
-        let ways_out =
-            said.contains("registrygrants.dev/abandon=true") && said.contains("system:masters");
-        ensure!(said.contains("must stay") && ways_out, "{said}");
+    let refused = |message: &str| {
+        let ways_out = message.contains("registrygrants.dev/abandon=true")
+            && message.contains("system:masters");
+        ensure!(message.contains("must stay") && ways_out, "{message}");
         Ok(())
     };
     let taken = case
@@ -175,11 +157,7 @@ async fn tenants_cannot_take_it_off(installation: &Installation) -> Result<()> {
         .instance_profile_name("holder")
         .send()
         .await?;
-    iam.add_role_to_instance_profile()
-        .instance_profile_name("holder")
-        .role_name("pusher-grant")
-        .send()
-        .await?;
+    iam.add_role_to_profile("holder", "pusher-grant").await?;
     let delete = [
         "delete",
         GRANT,
@@ -201,26 +179,16 @@ async fn tenants_cannot_take_it_off(installation: &Installation) -> Result<()> {
     );
     refused(&taken.stderr)?;
     // The operator takes it off when nothing is left.
-    iam.remove_role_from_instance_profile()
-        .instance_profile_name("holder")
-        .role_name("pusher-grant")
-        .send()
+    iam.remove_role_from_profile("holder", "pusher-grant")
         .await?;
-    let look = [
-        "annotate",
-        GRANT,
-        "--namespace",
-        &case.namespace,
-        "registrygrants.dev/reconcile=now",
-    ];
     // It may have gone by itself already.
-    case.cluster().try_kubectl(&look, None).await?;
+    drop(case.annotate(GRANT, "reconcile", "now").await);
     case.cluster().wait_until_gone(&case.namespace, GRANT).await
 }
 
 async fn taken_off_by_an_admin_it_comes_back(installation: &Installation) -> Result<()> {
     let case = opened(installation).await?;
-    case.cluster().kubectl(&patched(&case, &[])).await?;
+    take_off(&case, GRANT).await?;
     let is_back = |grant: &Value| {
         ensure!(
             grant["metadata"]["finalizers"] == json!(["registrygrants.dev/revoke"]),
@@ -264,22 +232,22 @@ async fn a_grant_that_disappears_is_revoked(
     operator: &Operator,
 ) -> Result<()> {
     let case = Case::on(installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
     while_it_sleeps(operator, "-STOP")?;
-    case.cluster().kubectl(&patched(&case, &[])).await?;
+    take_off(&case, GRANT).await?;
     case.delete().await?;
     while_it_sleeps(operator, "-CONT")?;
     eventually("it is revoked", async || {
-        same(&before, &case.accounts().await?)
+        assert_unchanged(&before, &case.accounts().await?)
     })
     .await?;
     // One that has its place by then keeps what it has.
     case.granted(json!({})).await?;
     let with = case.accounts().await?;
     while_it_sleeps(operator, "-STOP")?;
-    case.cluster().kubectl(&patched(&case, &[])).await?;
+    take_off(&case, GRANT).await?;
     case.delete().await?;
     case.apply(&case.grant(json!({}))).await?;
     while_it_sleeps(operator, "-CONT")?;
@@ -294,7 +262,7 @@ async fn a_grant_that_disappears_is_revoked(
         .await?
         .allowed()?;
     case.delete().await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 async fn many_that_disappear_at_once_are_left_to_the_sweep(
@@ -303,7 +271,7 @@ async fn many_that_disappear_at_once_are_left_to_the_sweep(
 ) -> Result<()> {
     const GRANTS: usize = 6;
     let case = Case::on(installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let spec = json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": {"instanceRole": null}});
     let names: Vec<String> = (0..GRANTS).map(|n| format!("g{n}")).collect();
     for name in &names {
@@ -319,21 +287,9 @@ async fn many_that_disappear_at_once_are_left_to_the_sweep(
         .context("no policy")?;
     while_it_sleeps(operator, "-STOP")?;
     for name in &names {
-        let patch = [
-            "patch",
-            "carg",
-            name,
-            "--namespace",
-            &case.namespace,
-            "--type=merge",
-            "--patch",
-            NO_FINALIZER,
-        ];
-        case.cluster().kubectl(&patch).await?;
+        take_off(&case, &format!("carg/{name}")).await?;
     }
-    case.cluster()
-        .kubectl(&["delete", "carg", "--all", "--namespace", &case.namespace])
-        .await?;
+    case.delete_all().await?;
     while_it_sleeps(operator, "-CONT")?;
     let swept = |account: &Value| {
         ensure!(
@@ -413,7 +369,7 @@ async fn restored_without_status_it_is_deleted(
         .cluster
         .kubectl(&["wait", "--for=condition=Established", "crd", "--all"])
         .await?;
-    *operator = installation.start_operator(OPERATOR, &QUIET).await?;
+    *operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
     let case = opened(installation).await?;
     tenant(&case).await?;
     let mut saved = case.cluster().get(&case.namespace, GRANT).await?;
@@ -431,34 +387,18 @@ async fn restored_without_status_it_is_deleted(
 async fn uninstalled_it_can_be_taken_off(installation: &Installation) -> Result<()> {
     let case = opened(installation).await?;
     // With the chart the tenants' role goes as well. This one is in no group of the policy either.
-    let binding = [
-        "create",
-        "rolebinding",
-        "keeper",
-        "--clusterrole",
-        "cluster-admin",
-        "--user",
-        "keeper",
-    ];
     case.cluster()
-        .kubectl(&[&binding[..], &["--namespace", &case.namespace]].concat())
+        .bind_role(&case.namespace, "cluster-admin", "keeper")
         .await?;
     case.cluster()
         .helm(&["uninstall", HELM_RELEASE, "--namespace", OPERATOR_NAMESPACE])
         .await?;
-    let delete = [
-        "delete",
-        GRANT,
-        "--namespace",
-        &case.namespace,
-        "--wait=false",
-    ];
-    case.cluster().kubectl(&delete).await?;
+    case.begin_to_delete().await?;
     // With the chart its policies went, so that nothing jams for want of an operator.
+    let none = json!({"metadata": {"finalizers": null}});
+    let keeper = case.cluster().as_user("keeper");
     eventually("it can be taken off", async || {
-        case.cluster()
-            .kubectl(&patched(&case, &["--as", "keeper"]))
-            .await
+        keeper.merge(&case.namespace, GRANT, none.clone()).await
     })
     .await?;
     case.cluster().wait_until_gone(&case.namespace, GRANT).await

@@ -1,10 +1,13 @@
-//! The life of a grant: suspended, looked at on request, let go of, and what stays when it is
-//! deleted.
+//! The life of a grant: suspended, reconciled on request, abandoned, deleted or retained, and
+//! beside broken resources.
 
-use crate::case::{Case, GRANT, condition, same};
+use crate::support::case::{
+    Case, FastResync, GRANT, OPERATOR, assert_unchanged, condition, merged,
+};
+use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
-use local_stack::eventually;
+use local_stack::{IamCalls as _, Installation, eventually};
 use serde_json::{Value, json};
 
 async fn suspended(case: &Case<'_>) -> Result<Value> {
@@ -22,8 +25,8 @@ async fn suspended(case: &Case<'_>) -> Result<Value> {
 }
 
 #[tokio::test]
-async fn a_suspended_grant_keeps_what_it_has_and_changes_nothing() -> Result<()> {
-    let case = Case::opened().await?;
+async fn suspended_grant_keeps_its_access_and_changes_nothing() -> Result<()> {
+    let case = Case::with_accounts().await?;
     case.repository("team/other").create(case.stack()).await?;
     case.granted(json!({})).await?;
     let before = case.accounts().await?;
@@ -75,27 +78,27 @@ async fn a_suspended_grant_keeps_what_it_has_and_changes_nothing() -> Result<()>
         .tag_keys("by")
         .send()
         .await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 #[tokio::test]
-async fn a_grant_that_is_suspended_from_the_start_does_nothing_and_can_be_deleted() -> Result<()> {
-    let case = Case::opened().await?;
+async fn grant_suspended_from_the_start_does_nothing_and_is_deletable() -> Result<()> {
+    let case = Case::with_accounts().await?;
     let before = case.accounts().await?;
     case.apply(&case.grant(json!({"suspend": true}))).await?;
     suspended(&case).await?;
-    same(&before, &case.accounts().await?)?;
+    assert_unchanged(&before, &case.accounts().await?)?;
     case.delete().await?;
     case.granted(json!({})).await?;
     case.apply(&case.grant(json!({"suspend": true}))).await?;
     suspended(&case).await?;
     case.delete().await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 #[tokio::test]
-async fn a_suspended_grant_that_is_no_longer_admitted_is_revoked() -> Result<()> {
-    let case = Case::opened().await?;
+async fn suspended_grant_that_is_no_longer_admitted_is_revoked() -> Result<()> {
+    let case = Case::with_accounts().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
     case.apply(&case.grant(json!({"suspend": true}))).await?;
@@ -103,12 +106,12 @@ async fn a_suspended_grant_that_is_no_longer_admitted_is_revoked() -> Result<()>
     case.apply(&case.registry_account(json!({"registry": {"rules": []}})))
         .await?;
     case.not_ready("NotAdmitted").await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 #[tokio::test]
-async fn an_annotation_has_a_grant_looked_at_at_once() -> Result<()> {
-    let case = Case::opened().await?;
+async fn reconcile_annotation_triggers_a_reconcile_at_once() -> Result<()> {
+    let case = Case::with_accounts().await?;
     case.granted(json!({"registry": {"role": {"nameInRepositoryPolicy": true}}}))
         .await?;
     let right = case.accounts().await?;
@@ -118,11 +121,7 @@ async fn an_annotation_has_a_grant_looked_at_at_once() -> Result<()> {
     // be written again, too.
     let iam = case.stack().aws(&case.pair.registry).iam;
     for policy in right.0.roles["pusher-grant"].inline.keys() {
-        iam.delete_role_policy()
-            .role_name("pusher-grant")
-            .policy_name(policy)
-            .send()
-            .await?;
+        iam.delete_inline_policy("pusher-grant", policy).await?;
     }
     iam.delete_role().role_name("pusher-grant").send().await?;
     let policy = case
@@ -135,15 +134,7 @@ async fn an_annotation_has_a_grant_looked_at_at_once() -> Result<()> {
         "the emulation does not show the deleted role's ID: {policy}"
     );
 
-    case.cluster()
-        .kubectl(&[
-            "annotate",
-            GRANT,
-            "--namespace",
-            &case.namespace,
-            "registrygrants.dev/reconcile=now",
-        ])
-        .await?;
+    case.annotate(GRANT, "reconcile", "now").await?;
     eventually("the role is back, and named", async || {
         let grant = case.cluster().get(&case.namespace, GRANT).await?;
         ensure!(
@@ -183,16 +174,9 @@ async fn an_annotation_has_a_grant_looked_at_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_grant_whose_account_is_gone_can_be_abandoned_and_not_otherwise() -> Result<()> {
-    let case = Case::opened().await?;
+async fn grant_is_abandoned_only_when_its_account_is_unreachable() -> Result<()> {
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
-    let annotate = [
-        "annotate",
-        GRANT,
-        "--namespace",
-        &case.namespace,
-        "registrygrants.dev/abandon=true",
-    ];
 
     // Where there is a way into both accounts, the annotation changes nothing.
     let iam = case.stack().aws(&case.pair.registry).iam;
@@ -200,26 +184,22 @@ async fn a_grant_whose_account_is_gone_can_be_abandoned_and_not_otherwise() -> R
         .instance_profile_name("holder")
         .send()
         .await?;
-    iam.add_role_to_instance_profile()
-        .instance_profile_name("holder")
-        .role_name("pusher-grant")
-        .send()
-        .await?;
-    case.cluster().kubectl(&annotate).await?;
+    iam.add_role_to_profile("holder", "pusher-grant").await?;
+    case.annotate(GRANT, "abandon", "true").await?;
     case.begin_to_delete().await?;
-    let said = case.not_ready("StillInUse").await?;
-    ensure!(said.contains("holder"), "the holder is not named: {said}");
+    let message = case.not_ready("StillInUse").await?;
+    ensure!(
+        message.contains("holder"),
+        "the holder is not named: {message}"
+    );
 
     // The registry's account cannot be got into any more.
     let management = case.stack().aws(&case.pair.registry).iam;
-    let nobody = crate::case::document(
+    let nobody = crate::support::case::document(
         json!({"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}),
     );
     management
-        .update_assume_role_policy()
-        .role_name(local_stack::MANAGEMENT_ROLE)
-        .policy_document(nobody)
-        .send()
+        .set_trust_policy(local_stack::MANAGEMENT_ROLE, nobody)
         .await?;
     case.apply(
         &case.registry_account(
@@ -230,10 +210,7 @@ async fn a_grant_whose_account_is_gone_can_be_abandoned_and_not_otherwise() -> R
     case.cluster()
         .wait_until_gone(&case.namespace, GRANT)
         .await?;
-    let events = case
-        .cluster()
-        .kubectl(&["get", "events", "--namespace", &case.namespace])
-        .await?;
+    let events = case.cluster().events(&case.namespace, "").await?;
     let told = events
         .lines()
         .find(|line| line.contains("Abandoned"))
@@ -255,7 +232,7 @@ async fn a_grant_whose_account_is_gone_can_be_abandoned_and_not_otherwise() -> R
 }
 
 #[tokio::test]
-async fn what_is_retained_stays_and_is_nobodys() -> Result<()> {
+async fn retained_access_stays_without_an_owner() -> Result<()> {
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
     let rule = case.rule(json!({"allowRetain": true}));
@@ -321,18 +298,18 @@ async fn what_is_retained_stays_and_is_nobodys() -> Result<()> {
         .wait_for_condition(&case.namespace, "carg/other", "Ready")
         .await?;
     case.delete_named("carg/other").await?;
-    same(&(registry, consumer), &case.accounts().await?)
+    assert_unchanged(&(registry, consumer), &case.accounts().await?)
 }
 
 #[tokio::test]
-async fn to_retain_needs_a_rule_that_admits_it_also_at_the_end() -> Result<()> {
-    let case = Case::opened().await?;
+async fn retain_needs_a_rule_that_admits_it_at_deletion_too() -> Result<()> {
+    let case = Case::with_accounts().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
     case.apply(&case.grant(json!({"deletionPolicy": "Retain"})))
         .await?;
-    let said = case.not_ready("NotAdmitted").await?;
-    ensure!(said.contains("deletionPolicy Retain"), "{said}");
+    let message = case.not_ready("NotAdmitted").await?;
+    ensure!(message.contains("deletionPolicy Retain"), "{message}");
     // That it may not stay is no reason to take it away now.
     case.instance()
         .await?
@@ -340,5 +317,69 @@ async fn to_retain_needs_a_rule_that_admits_it_also_at_the_end() -> Result<()> {
         .await?
         .allowed()?;
     case.delete().await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
+}
+
+#[tokio::test]
+async fn broken_resources_do_not_block_others() -> Result<()> {
+    let installation = Installation::exclusive().await?;
+    let case = Case::on(&installation).await?;
+    case.apply_accounts().await?;
+    // Stored before the definition was what it is now.
+    let broken = merged(
+        case.grant_named("broken", json!({})),
+        json!({"spec": {"access": 7}}),
+    );
+    case.without_schema("a broken grant is stored", async || {
+        case.apply(&broken).await
+    })
+    .await?;
+
+    let _operator = installation.start_operator(OPERATOR, &NO_RESYNC).await?;
+    // One whose repository is missing, and one whose account nobody opened, are there as well.
+    case.apply(&case.grant_named(
+        "waiting",
+        json!({"registry": {"repositories": ["team/none"]}, "consumer": {"instanceRole": null}}),
+    ))
+    .await?;
+    let nowhere =
+        json!({"registry": {"accountID": "888888888888"}, "consumer": {"instanceRole": null}});
+    case.apply(&case.grant_named("nowhere", nowhere)).await?;
+    case.granted(json!({})).await?;
+    case.not_ready_named("carg/waiting", "RepositoryNotFound")
+        .await?;
+    case.not_ready_named("carg/nowhere", "AccountNotFound")
+        .await?;
+    eventually("an Event tells of the broken one", async || {
+        let events = case
+            .cluster()
+            .events(&case.namespace, "carg/broken")
+            .await?;
+        ensure!(events.contains("Invalid"), "{events}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn namespace_with_a_grant_is_deletable() -> Result<()> {
+    let case = Case::with_accounts().await?;
+    let before = case.accounts().await?;
+    case.granted(json!({})).await?;
+    case.cluster()
+        .delete("", &format!("namespace/{}", case.namespace))
+        .await?;
+    assert_unchanged(&before, &case.accounts().await?)
+}
+
+#[tokio::test]
+async fn waiting_grants_status_is_not_rewritten() -> Result<()> {
+    let fast = FastResync::start().await?;
+    let case = fast.with_accounts().await?;
+    case.apply(&case.grant(json!({"registry": {"repositories": ["team/none"]}})))
+        .await?;
+    case.not_ready("RepositoryNotFound").await?;
+    let again = case.writes_during_three_reconciles().await?;
+    ensure!(again.is_empty(), "{again:?}");
+    Ok(())
 }

@@ -1,19 +1,11 @@
-//! A cluster that was restored from a backup: nothing that was granted is lost on the way.
+//! A cluster that is restored from a backup, with or without status: no access is lost or revoked.
 
-use crate::case::{Case, OPERATOR};
+use crate::support::case::{Case, OPERATOR};
+use crate::support::flags::{self, FAST_RESYNC};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use local_stack::{AccountState, CallLog, Installation, Operator, eventually};
 use serde_json::{Value, json};
-
-/// The restored cluster is another one, and goes on as the old installation.
-const ARGUMENTS: [&str; 5] = [
-    "--resync-interval=2s",
-    "--leader-election=false",
-    "--installation=0123456789ab",
-    "--sweep-interval=1s",
-    "--log-level=info,registry_grants=debug",
-];
 
 /// On one repository: a whole account, one narrowed to roles, and one whose role the policy names.
 const GRANTS: [&str; 3] = ["whole", "narrowed", "named"];
@@ -89,18 +81,10 @@ impl Backup {
                 .as_str()
                 .unwrap_or("default");
             if with_status && object["status"].is_object() {
-                let status = json!({"status": object["status"]}).to_string();
-                let patch = [
-                    "patch",
-                    &name,
-                    "--namespace",
-                    namespace,
-                    "--subresource=status",
-                    "--type=merge",
-                    "--patch",
-                    &status,
-                ];
-                case.cluster().kubectl(&patch).await?;
+                let status = json!({"status": object["status"]});
+                case.cluster()
+                    .merge_status(namespace, &name, status)
+                    .await?;
             }
         }
         Ok(())
@@ -128,7 +112,10 @@ async fn all_ready(case: &Case<'_>) -> Result<()> {
 }
 
 async fn start(installation: &Installation) -> Result<Operator> {
-    installation.start_operator(OPERATOR, &ARGUMENTS).await
+    // The restored cluster is another one, and goes on as the old installation.
+    let more = ["--installation=0123456789ab", "--sweep-interval=1s"];
+    let flags = flags::with(&FAST_RESYNC, &more);
+    installation.start_operator(OPERATOR, &flags).await
 }
 
 /// How it is restored.
@@ -168,7 +155,7 @@ fn names_the_new_resources(
 async fn nothing_is_lost(how: How) -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let untouched = case.accounts().await?;
     let operator = start(&installation).await?;
     for grant in grants(&case) {
@@ -245,16 +232,16 @@ async fn nothing_is_lost(how: How) -> Result<()> {
             was.map(|was| profile.tags.insert(GRANT_UID.into(), was));
         }
     }
-    crate::case::same(&before, &after)?;
+    crate::support::case::assert_unchanged(&before, &after)?;
 
     // And all of it can be taken back.
     case.delete_all().await?;
     let left = case.accounts().await?;
-    crate::case::same(&untouched, &left)
+    crate::support::case::assert_unchanged(&untouched, &left)
 }
 
 #[tokio::test]
-async fn restored_with_its_status_a_cluster_loses_nothing_and_revokes_nothing() -> Result<()> {
+async fn cluster_restored_with_status_loses_and_revokes_nothing() -> Result<()> {
     nothing_is_lost(How {
         with_status: true,
         accounts_first: true,
@@ -264,7 +251,7 @@ async fn restored_with_its_status_a_cluster_loses_nothing_and_revokes_nothing() 
 }
 
 #[tokio::test]
-async fn restored_without_its_status_a_cluster_loses_nothing_and_revokes_nothing() -> Result<()> {
+async fn cluster_restored_without_status_loses_and_revokes_nothing() -> Result<()> {
     nothing_is_lost(How {
         with_status: false,
         accounts_first: true,
@@ -274,7 +261,7 @@ async fn restored_without_its_status_a_cluster_loses_nothing_and_revokes_nothing
 }
 
 #[tokio::test]
-async fn grants_that_are_restored_before_their_accounts_wait_for_them() -> Result<()> {
+async fn grants_restored_before_their_accounts_wait_for_them() -> Result<()> {
     nothing_is_lost(How {
         with_status: false,
         accounts_first: false,

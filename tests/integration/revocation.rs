@@ -1,59 +1,11 @@
-//! A revocation is done when the document read back contains nothing that no live grant asks for:
-//! whatever else there is in the cluster, and whenever the operator starts. Each test has the
-//! operator to itself, to end it and start it.
+//! A revocation is complete: whatever other grants exist, and whenever the operator is started, no
+//! access remains that no live grant asks for.
 
-use crate::case::{Case, GRANT, OPERATOR, condition};
+use crate::support::case::{Case, GRANT, condition, direct};
+use crate::support::restartable::Restartable;
 use anyhow::{Context, Result, ensure};
-use local_stack::{Document, Installation, Operator, eventually};
+use local_stack::{Document, Installation, REGION, eventually};
 use serde_json::{Value, json};
-
-/// Nothing but what a test does makes it work. No test here waits for the sweep.
-const QUIET: [&str; 4] = [
-    "--resync-interval=1h",
-    "--leader-election=false",
-    "--sweep=off",
-    "--log-level=info,registry_grants=debug",
-];
-
-/// The operator of one test.
-pub struct Running<'a> {
-    installation: &'a Installation,
-    pub operator: Option<Operator>,
-}
-
-impl<'a> Running<'a> {
-    pub async fn begin(installation: &'a Installation) -> Result<(Self, Case<'a>)> {
-        let mut running = Self {
-            installation,
-            operator: None,
-        };
-        let case = Case::on(installation).await?;
-        case.open().await?;
-        running.start().await?;
-        Ok((running, case))
-    }
-
-    pub async fn start(&mut self) -> Result<()> {
-        self.operator = Some(self.installation.start_operator(OPERATOR, &QUIET).await?);
-        Ok(())
-    }
-
-    pub fn stop(&mut self) -> Result<()> {
-        let operator = self.operator.take().context("it does not run")?;
-        ensure!(operator.terminate()?.success(), "it did not end well");
-        Ok(())
-    }
-
-    pub fn end(mut self) -> Result<()> {
-        self.stop()
-    }
-}
-
-/// Access by the repository's policy alone.
-pub fn direct(changes: Value) -> Value {
-    let spec = json!({"paths": ["Direct"], "registry": {"role": null}, "consumer": {"instanceRole": null}});
-    crate::case::merged(spec, changes)
-}
 
 fn is(reason: &'static str) -> impl Fn(&Value) -> Result<()> {
     move |grant| {
@@ -89,77 +41,67 @@ async fn nothing_is_left(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-pub async fn delete(case: &Case<'_>, grant: &str, wait: &str) -> Result<()> {
+/// Deletes a grant by kubectl and waits until it is gone, where our client cannot parse the grant.
+pub async fn kubectl_delete(case: &Case<'_>, grant: &str) -> Result<()> {
     let arguments = [
         "delete",
         grant,
         "--namespace",
         &case.namespace,
-        wait,
-        "--timeout=180s",
+        "--timeout=300s",
     ];
     case.cluster().kubectl(&arguments).await.map(drop)
 }
 
 #[tokio::test]
-async fn what_a_deleted_grant_had_goes_although_frozen_grants_ask_for_the_same() -> Result<()> {
+async fn deleted_grants_access_is_revoked_beside_frozen_grants() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (running, case) = Running::begin(&installation).await?;
+    let (operator, case) = Restartable::with_accounts(&installation).await?;
     case.granted(direct(json!({}))).await?;
     frozen_beside(&case).await?;
-    delete(&case, GRANT, "--wait=true").await?;
+    case.delete().await?;
     nothing_is_left(&case).await?;
-    running.end()
+    operator.finish()
 }
 
 #[tokio::test]
-async fn a_restart_before_a_deletion_hands_its_access_to_no_frozen_grant() -> Result<()> {
+async fn restart_before_deletion_gives_access_to_no_frozen_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
     case.granted(direct(json!({}))).await?;
     frozen_beside(&case).await?;
-    running.stop()?;
-    running.start().await?;
-    delete(&case, GRANT, "--wait=true").await?;
+    operator.stop()?;
+    operator.start().await?;
+    case.delete().await?;
     nothing_is_left(&case).await?;
-    running.end()
+    operator.finish()
 }
 
 #[tokio::test]
-async fn a_deletion_before_a_restart_hands_its_access_to_no_frozen_grant() -> Result<()> {
+async fn deletion_before_restart_gives_access_to_no_frozen_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
     case.granted(direct(json!({}))).await?;
     frozen_beside(&case).await?;
-    running.stop()?;
+    operator.stop()?;
     // Its spec is changed as well: what it had is by the spec before.
     case.apply(&case.grant(direct(json!({"access": "Pull"}))))
         .await?;
-    delete(&case, GRANT, "--wait=false").await?;
-    running.start().await?;
+    case.begin_to_delete().await?;
+    operator.start().await?;
     case.cluster()
         .wait_until_gone(&case.namespace, GRANT)
         .await?;
     nothing_is_left(&case).await?;
-    running.end()
+    operator.finish()
 }
 
 /// The cluster is lost and comes back from a backup, without status. The operator must not run.
 async fn restored_without_status(case: &Case<'_>, grant: &str) -> Result<()> {
     let mut saved = case.cluster().get(&case.namespace, grant).await?;
-    let none = r#"{"metadata":{"finalizers":null}}"#;
-    case.cluster()
-        .kubectl(&[
-            "patch",
-            grant,
-            "--namespace",
-            &case.namespace,
-            "--type=merge",
-            "--patch",
-            none,
-        ])
-        .await?;
-    delete(case, grant, "--wait=true").await?;
+    let none = json!({"metadata": {"finalizers": null}});
+    case.cluster().merge(&case.namespace, grant, none).await?;
+    case.delete_named(grant).await?;
     let kept = ["name", "namespace", "finalizers"];
     saved["metadata"]
         .as_object_mut()
@@ -171,7 +113,10 @@ async fn restored_without_status(case: &Case<'_>, grant: &str) -> Result<()> {
 
 /// The cluster is lost while the grant is suspended, and comes back without status; the operator
 /// does not run. Returns the repository's policy.
-async fn suspended_and_restored(running: &mut Running<'_>, case: &Case<'_>) -> Result<Document> {
+async fn suspended_and_restored(
+    operator: &mut Restartable<'_>,
+    case: &Case<'_>,
+) -> Result<Document> {
     case.granted(direct(json!({}))).await?;
     case.apply(&case.grant(direct(json!({"suspend": true}))))
         .await?;
@@ -183,18 +128,17 @@ async fn suspended_and_restored(running: &mut Running<'_>, case: &Case<'_>) -> R
         .policy(case.stack())
         .await?
         .context("no policy")?;
-    running.stop()?;
+    operator.stop()?;
     restored_without_status(case, GRANT).await?;
     Ok(before)
 }
 
 #[tokio::test]
-async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_can_be_revoked()
--> Result<()> {
+async fn frozen_grant_regains_its_lost_record_and_can_be_revoked() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
-    let before = suspended_and_restored(&mut running, &case).await?;
-    running.start().await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
+    let before = suspended_and_restored(&mut operator, &case).await?;
+    operator.start().await?;
     // Another grant on the repository, which writes its policy, and asks for the same in part.
     let other = case.grant_named("other", direct(json!({"access": "Pull"})));
     case.apply(&other).await?;
@@ -209,15 +153,12 @@ async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_c
     case.cluster()
         .wait_until(&case.namespace, GRANT, recorded)
         .await?;
-    let events = case
-        .cluster()
-        .kubectl(&["get", "events", "--namespace", &case.namespace])
-        .await?;
+    let events = case.cluster().events(&case.namespace, "").await?;
     ensure!(
         events.contains("RecordFound"),
         "no Event tells of it: {events}"
     );
-    delete(&case, "carg/other", "--wait=true").await?;
+    case.delete_named("carg/other").await?;
     let after = case
         .repository("app")
         .policy(case.stack())
@@ -229,7 +170,7 @@ async fn a_frozen_grant_that_lost_its_record_gets_it_back_keeps_its_access_and_c
         .await?;
     case.not_ready("NotAdmitted").await?;
     eventually("it is revoked", async || nothing_is_left(&case).await).await?;
-    running.end()
+    operator.finish()
 }
 
 /// Has the API server refuse a record for the grant of this case, until the returned policy is
@@ -261,23 +202,14 @@ async fn records_are_refused(case: &Case<'_>) -> Result<[&'static str; 2]> {
     case.apply(&admission("ValidatingAdmissionPolicyBinding", binding))
         .await?;
     let record =
-        r#"{"status":{"applied":{"repositories":[{"region":"us-east-1","patterns":["x"]}]}}}"#;
-    let patch = [
-        "patch",
-        GRANT,
-        "--namespace",
-        &case.namespace,
-        "--subresource=status",
-        "--type=merge",
-        "--patch",
-        record,
-    ];
+        json!({"status": {"applied": {"repositories": [{"region": REGION, "patterns": ["x"]}]}}});
     eventually("the API server refuses records", async || {
-        let tried = case
+        let refused = case
             .cluster()
-            .try_kubectl(&[&patch[..], &["--dry-run=server"]].concat(), None)
-            .await?;
-        ensure!(tried.stderr.contains("no records here"), "{}", tried.stderr);
+            .would_refuse_status(&case.namespace, GRANT, record.clone())
+            .await?
+            .context("it takes them")?;
+        ensure!(refused.contains("no records here"), "{refused}");
         Ok(())
     })
     .await?;
@@ -294,7 +226,7 @@ async fn another_comes_and_goes(case: &Case<'_>, before: &Document) -> Result<()
     case.cluster()
         .wait_for_condition(&case.namespace, "carg/other", "Ready")
         .await?;
-    delete(case, "carg/other", "--wait=true").await?;
+    case.delete_named("carg/other").await?;
     let after = case
         .repository("app")
         .policy(case.stack())
@@ -336,43 +268,41 @@ pub async fn make_fields_unparsable(case: &Case<'_>) -> Result<()> {
 /// One tenant's grant whose status is not accepted holds up nobody else on its repository, and
 /// loses nothing.
 #[tokio::test]
-async fn a_record_that_the_api_server_refuses_holds_up_no_other_grant() -> Result<()> {
+async fn record_rejected_by_the_api_server_blocks_no_other_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
-    let before = suspended_and_restored(&mut running, &case).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
+    let before = suspended_and_restored(&mut operator, &case).await?;
     let refusing = records_are_refused(&case).await?;
-    running.start().await?;
+    operator.start().await?;
     another_comes_and_goes(&case, &before).await?;
     for object in refusing {
-        case.cluster().kubectl(&["delete", object]).await?;
+        case.cluster().delete("", object).await?;
     }
-    delete(&case, GRANT, "--wait=true").await?;
+    case.delete().await?;
     nothing_is_left(&case).await?;
-    running.end()
+    operator.finish()
 }
 
 /// The same where the API server takes the record, and nobody here can parse what it answers.
 #[tokio::test]
-async fn fields_that_no_parser_takes_on_a_grant_without_record_hold_up_no_other_grant() -> Result<()>
-{
+async fn unparsable_fields_of_a_recordless_grant_block_no_other_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
-    let before = suspended_and_restored(&mut running, &case).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
+    let before = suspended_and_restored(&mut operator, &case).await?;
     make_fields_unparsable(&case).await?;
-    running.start().await?;
+    operator.start().await?;
     another_comes_and_goes(&case, &before).await?;
-    delete(&case, GRANT, "--wait=true").await?;
+    kubectl_delete(&case, GRANT).await?;
     nothing_is_left(&case).await?;
-    running.end()
+    operator.finish()
 }
 
 /// What comes back over a restart is not taken for what a frozen grant had before its record was
 /// lost.
 #[tokio::test]
-async fn revoked_access_that_is_written_back_over_a_restart_goes_to_no_frozen_grant() -> Result<()>
-{
+async fn access_written_back_over_a_restart_goes_to_no_frozen_grant() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
     case.granted(direct(json!({}))).await?;
     case.apply(&case.grant_named("paused", direct(json!({"suspend": true}))))
         .await?;
@@ -381,10 +311,10 @@ async fn revoked_access_that_is_written_back_over_a_restart_goes_to_no_frozen_gr
         .await?;
     let app = case.repository("app");
     let read = app.policy(case.stack()).await?.context("no policy")?;
-    delete(&case, GRANT, "--wait=true").await?;
-    running.stop()?;
+    case.delete().await?;
+    operator.stop()?;
     app.set_policy(case.stack(), &read).await?;
-    running.start().await?;
+    operator.start().await?;
     eventually("it is taken out again", async || {
         ensure!(app.policy(case.stack()).await?.is_none(), "still there");
         Ok(())
@@ -396,15 +326,15 @@ async fn revoked_access_that_is_written_back_over_a_restart_goes_to_no_frozen_gr
         "{}",
         paused["status"]
     );
-    running.end()
+    operator.finish()
 }
 
 /// The same for one that is enforced: by its finalizer it is found when it is deleted, so what it
 /// asks for may stay.
 #[tokio::test]
-async fn a_grant_that_never_gets_a_record_holds_up_no_others_revocation() -> Result<()> {
+async fn grant_that_never_gets_a_record_blocks_no_other_revocation() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (running, case) = Running::begin(&installation).await?;
+    let (operator, case) = Restartable::with_accounts(&installation).await?;
     case.apply(&case.grant_named("other", direct(json!({}))))
         .await?;
     case.cluster()
@@ -428,27 +358,27 @@ async fn a_grant_that_never_gets_a_record_holds_up_no_others_revocation() -> Res
     case.cluster()
         .wait_until(&case.namespace, GRANT, guarded)
         .await?;
-    delete(&case, "carg/other", "--wait=true").await?;
+    case.delete_named("carg/other").await?;
     for object in refusing {
-        case.cluster().kubectl(&["delete", object]).await?;
+        case.cluster().delete("", object).await?;
     }
     case.reconcile().await?;
     case.ready().await?;
-    delete(&case, GRANT, "--wait=true").await?;
+    case.delete().await?;
     nothing_is_left(&case).await?;
-    running.end()
+    operator.finish()
 }
 
 #[tokio::test]
-async fn a_grant_that_lost_its_record_and_is_not_admitted_is_looked_up_by_its_spec() -> Result<()> {
+async fn recordless_grant_that_is_not_admitted_is_found_by_its_spec() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
     case.granted(json!({})).await?;
-    running.stop()?;
+    operator.stop()?;
     restored_without_status(&case, GRANT).await?;
     case.apply(&case.registry_account(json!({"registry": {"rules": []}})))
         .await?;
-    running.start().await?;
+    operator.start().await?;
     case.not_ready("NotAdmitted").await?;
     eventually("it is revoked", async || {
         nothing_is_left(&case).await?;
@@ -464,23 +394,22 @@ async fn a_grant_that_lost_its_record_and_is_not_admitted_is_looked_up_by_its_sp
         Ok(())
     })
     .await?;
-    running.end()
+    operator.finish()
 }
 
 #[tokio::test]
-async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is_deleted()
--> Result<()> {
+async fn recordless_frozen_grant_is_found_by_its_spec_on_deletion() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
     case.granted(json!({})).await?;
     case.apply(&case.grant(json!({"suspend": true}))).await?;
     case.cluster()
         .wait_until(&case.namespace, GRANT, is("Suspended"))
         .await?;
-    running.stop()?;
+    operator.stop()?;
     restored_without_status(&case, GRANT).await?;
-    delete(&case, GRANT, "--wait=false").await?;
-    running.start().await?;
+    case.begin_to_delete().await?;
+    operator.start().await?;
     case.cluster()
         .wait_until_gone(&case.namespace, GRANT)
         .await?;
@@ -494,32 +423,31 @@ async fn a_frozen_grant_that_lost_its_record_is_looked_up_by_its_spec_when_it_is
         !consumer.roles.contains_key("node"),
         "the instance role is left"
     );
-    running.end()
+    operator.finish()
 }
 
 #[tokio::test]
-async fn what_somebody_writes_back_after_a_revocation_is_taken_out_although_the_operator_was_started_in_between()
--> Result<()> {
+async fn access_written_back_while_the_operator_is_down_is_removed() -> Result<()> {
     let installation = Installation::exclusive().await?;
-    let (mut running, case) = Running::begin(&installation).await?;
+    let (mut operator, case) = Restartable::with_accounts(&installation).await?;
     case.granted(direct(json!({}))).await?;
     let app = case.repository("app");
     let read = app.policy(case.stack()).await?.context("no policy")?;
-    delete(&case, GRANT, "--wait=true").await?;
+    case.delete().await?;
     let account = case
         .cluster()
         .get("", &format!("awsaccount/{}", case.pair.registry))
         .await?;
     let recorded = &account["status"]["recentlyRevoked"][0];
     ensure!(
-        recorded["repository"] == "app" && recorded["region"] == crate::case::REGION,
+        recorded["repository"] == "app" && recorded["region"] == REGION,
         "{}",
         account["status"]
     );
-    running.stop()?;
+    operator.stop()?;
     // Somebody who had read the policy before writes it back.
     app.set_policy(case.stack(), &read).await?;
-    running.start().await?;
+    operator.start().await?;
     eventually("it is taken out", async || nothing_is_left(&case).await).await?;
-    running.end()
+    operator.finish()
 }

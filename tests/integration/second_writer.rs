@@ -1,35 +1,16 @@
-//! Two clusters whose operators have the same installation ID: the second was made from the first
-//! one's backup, or the workloads moved.
+//! Two clusters whose operators have the same installation ID, because one was restored from the
+//! other's backup, or because the workloads moved.
 
-use crate::case::{Case, OPERATOR, condition};
-use crate::revocation::{delete, direct};
+use crate::support::case::{Case, OPERATOR, condition, direct};
+use crate::support::flags::{self, FAST_RESYNC};
 use anyhow::{Context, Result, ensure};
-use local_stack::{Installation, Operator, OperatorSettings, eventually};
+use local_stack::{Installation, Operator, eventually};
 use serde_json::{Value, json};
 
-const ARGUMENTS: [&str; 5] = [
-    "--installation=0123456789ab",
-    "--resync-interval=2s",
-    "--leader-election=false",
-    "--sweep=off",
-    "--log-level=info,registry_grants=debug",
-];
-
-/// An operator in `cluster` that works in the AWS of another installation.
-async fn operator(cluster: &Installation, aws: &Installation) -> Result<Operator> {
-    let OperatorSettings {
-        aws_endpoint,
-        credentials,
-        ..
-    } = aws.operator_settings(OPERATOR, &[]);
-    let settings = OperatorSettings {
-        aws_endpoint,
-        credentials,
-        ..cluster.operator_settings(OPERATOR, &ARGUMENTS)
-    };
-    let mut operator = Operator::start(&settings)?;
-    operator.ready().await?;
-    Ok(operator)
+async fn operator(installation: &Installation) -> Result<Operator> {
+    let more = ["--installation=0123456789ab", "--sweep=off"];
+    let flags = flags::with(&FAST_RESYNC, &more);
+    installation.start_operator(OPERATOR, &flags).await
 }
 
 async fn open(case: &Case<'_>) -> Result<()> {
@@ -46,12 +27,11 @@ async fn second_writer(case: &Case<'_>) -> Result<Value> {
 }
 
 #[tokio::test]
-async fn of_two_operators_with_one_id_the_one_that_notices_grants_nothing_new_and_goes_on_revoking()
--> Result<()> {
+async fn operator_that_notices_a_second_writer_only_revokes() -> Result<()> {
     let (here, there) = Installation::exclusive_pair().await?;
     let case = Case::on(&here).await?;
-    case.open().await?;
-    let first = operator(&here, &here).await?;
+    case.apply_accounts().await?;
+    let first = operator(&here).await?;
     case.granted(direct(json!({}))).await?;
     let app = case.repository("app");
     let policy = async || {
@@ -65,9 +45,9 @@ async fn of_two_operators_with_one_id_the_one_that_notices_grants_nothing_new_an
 
     let other = case.in_cluster_of(&there).await?;
     open(&other).await?;
-    let second = operator(&there, &here).await?;
+    let second = operator(&there).await?;
     let role = "role/ci";
-    case.almighty("ci").await?;
+    case.admin_session("ci").await?;
     let consumer = json!({"wholeAccount": null, "instanceRole": null, "roles": ["ci"]});
     let narrow = json!({"access": "Pull", "paths": ["Direct"], "registry": {"role": null}, "consumer": consumer});
     other.apply(&other.grant_named("theirs", narrow)).await?;
@@ -93,7 +73,7 @@ async fn of_two_operators_with_one_id_the_one_that_notices_grants_nothing_new_an
         .cluster()
         .wait_for_condition(&other.namespace, "carg/theirs", "Ready")
         .await?;
-    delete(&case, "carg/grant", "--wait=true").await?;
+    case.delete_named("carg/grant").await?;
     case.reconcile_named("carg/new").await?;
     let left = policy().await?;
     ensure!(
@@ -132,17 +112,17 @@ async fn of_two_operators_with_one_id_the_one_that_notices_grants_nothing_new_an
 /// The documented move to another cluster: the old operator ends, the new one has its ID, and every
 /// grant a new UID.
 #[tokio::test]
-async fn a_move_to_another_cluster_is_no_second_writer() -> Result<()> {
+async fn move_to_another_cluster_is_no_second_writer() -> Result<()> {
     let (old, new) = Installation::exclusive_pair().await?;
     let case = Case::on(&old).await?;
-    case.open().await?;
-    let first = operator(&old, &old).await?;
+    case.apply_accounts().await?;
+    let first = operator(&old).await?;
     case.granted(json!({})).await?;
     ensure!(first.terminate()?.success(), "it did not end well");
 
     let moved = case.in_cluster_of(&new).await?;
     open(&moved).await?;
-    let second = operator(&new, &old).await?;
+    let second = operator(&new).await?;
     let granted = moved.granted(json!({})).await?;
     let uid = granted["metadata"]["uid"]
         .as_str()

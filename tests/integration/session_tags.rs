@@ -1,11 +1,9 @@
-//! The operator whose own identity is EKS Pod Identity: its session has six tags that go along into
-//! every account.
+//! The operator with EKS Pod Identity, whose session passes six tags on to every account.
 
-use crate::case::{Case, OPERATOR, document, merged};
-use crate::command_line::list;
+use crate::support::case::{Case, OPERATOR, document, list, merged};
 use anyhow::{Context, Result, ensure};
 use aws_sdk_sts::types::{Credentials, Tag};
-use local_stack::{OPERATOR_ACCOUNT, OPERATOR_ROLE};
+use local_stack::{IamCalls as _, OPERATOR_ACCOUNT, OPERATOR_ROLE};
 use serde_json::{Value, json};
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
@@ -28,12 +26,9 @@ async fn pod_identity(case: &Case<'_>) -> Result<Credentials> {
     let root = case.stack().aws(OPERATOR_ACCOUNT);
     let principal = json!({"AWS": format!("arn:aws:iam::{OPERATOR_ACCOUNT}:root")});
     let trust = json!({"Effect": "Allow", "Principal": principal, "Action": ["sts:AssumeRole", "sts:TagSession"]});
-    let update = root
-        .iam
-        .update_assume_role_policy()
-        .role_name(OPERATOR_ROLE)
-        .policy_document(document(trust));
-    update.send().await?;
+    root.iam
+        .set_trust_policy(OPERATOR_ROLE, document(trust))
+        .await?;
     let mut assume = root.sts.assume_role().role_session_name("pod");
     assume = assume.role_arn(format!(
         "arn:aws:iam::{OPERATOR_ACCOUNT}:role/{OPERATOR_ROLE}"
@@ -58,7 +53,7 @@ async fn plan(
         .args(["plan", "-f", "-", "--installation", "0123456789ab"])
         .env_clear()
         .env("AWS_ENDPOINT_URL", settings.aws_endpoint)
-        .env("AWS_REGION", crate::case::REGION)
+        .env("AWS_REGION", local_stack::REGION)
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_ACCESS_KEY_ID", &credentials.access_key_id)
         .env("AWS_SECRET_ACCESS_KEY", &credentials.secret_access_key)
@@ -80,9 +75,8 @@ async fn plan(
 }
 
 #[tokio::test]
-async fn an_operator_with_eks_pod_identity_gets_in_for_every_namespace_however_long() -> Result<()>
-{
-    let case = Case::opened().await?;
+async fn eks_pod_identity_tags_leave_room_for_the_longest_namespace() -> Result<()> {
+    let case = Case::with_accounts().await?;
     let credentials = pod_identity(&case).await?;
     let long = "n".repeat(63);
     for namespace in [case.namespace.as_str(), long.as_str()] {

@@ -1,28 +1,21 @@
-//! What the operator left in AWS and no grant claims any more: found, told, and removed where
-//! nothing speaks against it.
+//! The sweep finds what no grant claims, reports it, and removes it where that is enabled.
 
-use crate::case::{Case, OPERATOR, REGION, document, resource, same};
+use crate::support::case::{Case, OPERATOR, assert_unchanged, document, resource};
+use crate::support::flags::{self, FAST_RESYNC};
 use anyhow::{Context, Result, ensure};
-use local_stack::{AccountState, AuditLog, Aws, CallLog, Installation, Operator, eventually};
+use local_stack::{
+    AccountState, AuditLog, Aws, CallLog, IamCalls as _, Installation, Operator, REGION, eventually,
+};
 use serde_json::{Value, json};
 
 const MARK: &str = "registrygrants.dev/installation";
 
 /// An operator that sweeps often, or not at all.
 async fn operator(installation: &Installation, sweep: &str) -> Result<Operator> {
-    let flag = format!("--sweep={sweep}");
-    let times = [
-        "--resync-interval=2s",
-        "--sweep-interval=2s",
-        "--sweep-unclaimed-for=2s",
-        "--leader-election=false",
-    ];
-    let arguments = [
-        &[flag.as_str(), "--log-level=info,registry_grants=debug"],
-        &times[..],
-    ]
-    .concat();
-    installation.start_operator(OPERATOR, &arguments).await
+    let sweep = format!("--sweep={sweep}");
+    let more = [&sweep, "--sweep-interval=2s", "--sweep-unclaimed-for=2s"];
+    let flags = flags::with(&FAST_RESYNC, &more);
+    installation.start_operator(OPERATOR, &flags).await
 }
 
 /// A grant is let go by hand, while no operator runs that could take back what it gave.
@@ -38,14 +31,18 @@ async fn let_go(case: &Case<'_>, grant: &str) -> Result<()> {
 }
 
 /// Waits until the account's status says this of the last sweep.
-async fn told(case: &Case<'_>, account: &str, check: impl Fn(&Value) -> bool) -> Result<Value> {
-    let told = |account: &Value| {
+async fn sweep_status(
+    case: &Case<'_>,
+    account: &str,
+    check: impl Fn(&Value) -> bool,
+) -> Result<Value> {
+    let is_so = |account: &Value| {
         ensure!(check(&account["status"]["sweep"]), "not yet");
         Ok(())
     };
     let mut found = case
         .cluster()
-        .wait_until("default", &format!("awsaccount/{account}"), told)
+        .wait_until("default", &format!("awsaccount/{account}"), is_so)
         .await?;
     Ok(found["status"]["sweep"].take())
 }
@@ -116,7 +113,7 @@ async fn scene(case: &Case<'_>) -> Result<()> {
             .create(case.stack())
             .await?;
     }
-    case.open().await?;
+    case.apply_accounts().await?;
     let registry = json!({"repositories": ["team/*"]});
     let stays = json!({"registry": registry, "consumer": {"instanceRole": {"name": "node-stays"}}});
     case.apply(&case.grant_named("stays", stays)).await?;
@@ -161,8 +158,7 @@ fn without_what_was_let_go(before: &(AccountState, AccountState)) -> (AccountSta
 }
 
 #[tokio::test]
-async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_nothing_else_is()
--> Result<()> {
+async fn orphans_are_reported_and_removed_only_where_enabled() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let (registry, consumer) = (case.pair.registry.clone(), case.pair.consumer.clone());
@@ -185,50 +181,44 @@ async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_n
     .await?;
     role(&root, &registry, "used", &[(MARK, mine), gone]).await?;
     let policy = document(json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}));
-    root.iam
-        .put_role_policy()
-        .role_name("used")
-        .policy_name("theirs")
-        .policy_document(policy)
-        .send()
-        .await?;
+    root.iam.put_inline_policy("used", "theirs", policy).await?;
     let_go(&case, "carg/grant").await?;
     hiding(&case).await?;
     let before = case.accounts().await?;
 
     let reporting = operator(&installation, "report").await?;
-    let said = told(&case, &registry, |sweep| sweep["found"] == 3).await?;
+    let report = sweep_status(&case, &registry, |sweep| sweep["found"] == 3).await?;
     ensure!(
-        said["kept"] == 1 && said["mode"] == "Report" && said["regions"] == json!([REGION]),
-        "{said}"
+        report["kept"] == 1 && report["mode"] == "Report" && report["regions"] == json!([REGION]),
+        "{report}"
     );
     let expected = [
         format!("arn:aws:ecr:{REGION}:{registry}:repository/app"),
         format!("arn:aws:iam::{registry}:role/registry-grants/pusher-grant"),
         format!("arn:aws:iam::{registry}:role/registry-grants/used"),
     ];
-    ensure!(arns(&said) == expected, "{said}");
+    ensure!(arns(&report) == expected, "{report}");
     ensure!(
-        said["items"][1]["grant"] == format!("{}/grant", case.namespace),
-        "{said}"
+        report["items"][1]["grant"] == format!("{}/grant", case.namespace),
+        "{report}"
     );
     ensure!(
-        said["items"][2]["kept"]
+        report["items"][2]["kept"]
             .as_str()
             .is_some_and(|why| why.contains("`theirs`")),
-        "{said}"
+        "{report}"
     );
-    let said = told(&case, &consumer, |sweep| sweep["found"] == 2).await?;
+    let report = sweep_status(&case, &consumer, |sweep| sweep["found"] == 2).await?;
     ensure!(
-        arns(&said)
+        arns(&report)
             .iter()
             .all(|arn| arn.ends_with("/registry-grants/node")),
-        "{said}"
+        "{report}"
     );
     let audit = AuditLog::of(case.stack());
     let mark = audit.mark()?;
     swept(&case, &registry, 2).await?;
-    same(&before, &case.accounts().await?)?;
+    assert_unchanged(&before, &case.accounts().await?)?;
     let writes = audit.of_operator(mark).await?;
     ensure!(
         !writes
@@ -245,7 +235,7 @@ async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_n
     );
     let events = case
         .cluster()
-        .kubectl(&["events", "--for", &format!("awsaccount/{registry}")])
+        .events("default", &format!("awsaccount/{registry}"))
         .await?;
     ensure!(
         events.contains("Unclaimed") && !events.contains("pusher-grant"),
@@ -254,13 +244,13 @@ async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_n
     reporting.terminate()?;
 
     let removing = operator(&installation, "remove").await?;
-    told(&case, &registry, |sweep| {
+    sweep_status(&case, &registry, |sweep| {
         sweep["mode"] == "Remove" && sweep["found"] == 1
     })
     .await?;
     // Of the four roles and profiles in the consumer's account two are more than a tenth: somebody
     // has to say so.
-    let asked = told(&case, &consumer, |sweep| {
+    let asked = sweep_status(&case, &consumer, |sweep| {
         sweep["mode"] == "Remove" && sweep["confirm"].is_string()
     })
     .await?;
@@ -279,8 +269,8 @@ async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_n
         "removed without its being confirmed"
     );
     annotate(&case, &consumer, &confirm).await?;
-    told(&case, &consumer, |sweep| sweep["found"] == 0).await?;
-    same(&without_what_was_let_go(&before), &case.accounts().await?)?;
+    sweep_status(&case, &consumer, |sweep| sweep["found"] == 0).await?;
+    assert_unchanged(&without_what_was_let_go(&before), &case.accounts().await?)?;
     let metrics = removing.metrics().await?;
     for (account, removed) in [(&registry, 2), (&consumer, 2)] {
         let line =
@@ -289,21 +279,20 @@ async fn what_no_grant_claims_is_reported_and_removed_where_that_is_wanted_and_n
     }
     let events = case
         .cluster()
-        .kubectl(&["events", "--for", &format!("awsaccount/{consumer}")])
+        .events("default", &format!("awsaccount/{consumer}"))
         .await?;
     ensure!(events.contains("Swept"), "{events}");
     Ok(())
 }
 
 #[tokio::test]
-async fn without_any_grant_in_the_cluster_nothing_is_removed_and_what_was_left_is_reported()
--> Result<()> {
+async fn cluster_without_grants_reports_orphans_and_removes_nothing() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let first = operator(&installation, "remove").await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     case.granted(json!({})).await?;
-    told(&case, &case.pair.registry, |sweep| {
+    sweep_status(&case, &case.pair.registry, |sweep| {
         sweep["regions"] == json!([REGION])
     })
     .await?;
@@ -312,32 +301,32 @@ async fn without_any_grant_in_the_cluster_nothing_is_removed_and_what_was_left_i
     let before = case.accounts().await?;
     let _second = operator(&installation, "remove").await?;
     for account in [&case.pair.registry, &case.pair.consumer] {
-        let said = told(&case, account, |sweep| sweep["found"] == 2).await?;
+        let report = sweep_status(&case, account, |sweep| sweep["found"] == 2).await?;
         ensure!(
-            said["message"]
+            report["message"]
                 .as_str()
                 .is_some_and(|message| message.contains("no grant in this cluster")),
-            "{said}"
+            "{report}"
         );
         swept(&case, account, 3).await?;
     }
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 #[tokio::test]
-async fn an_operator_that_is_not_to_sweep_asks_nothing_and_tells_nothing() -> Result<()> {
+async fn disabled_sweep_makes_no_calls_and_reports_nothing() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let first = operator(&installation, "report").await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     case.granted(json!({})).await?;
-    told(&case, &case.pair.registry, Value::is_object).await?;
+    sweep_status(&case, &case.pair.registry, Value::is_object).await?;
     first.terminate()?;
     let log = CallLog::of(case.stack());
     let mark = log.mark()?;
     let _second = operator(&installation, "off").await?;
-    told(&case, &case.pair.registry, Value::is_null).await?;
-    case.writes_in_three_looks().await?;
+    sweep_status(&case, &case.pair.registry, Value::is_null).await?;
+    case.writes_during_three_reconciles().await?;
     let asked: Vec<_> = log
         .of_operator(mark)?
         .into_iter()
@@ -352,7 +341,7 @@ async fn an_operator_that_is_not_to_sweep_asks_nothing_and_tells_nothing() -> Re
 }
 
 #[tokio::test]
-async fn a_grant_that_this_version_cannot_read_keeps_what_it_has() -> Result<()> {
+async fn unreadable_grant_keeps_its_resources() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
     let registry = case.pair.registry.clone();
@@ -370,33 +359,35 @@ async fn a_grant_that_this_version_cannot_read_keeps_what_it_has() -> Result<()>
     let before = case.accounts().await?;
 
     let _second = operator(&installation, "remove").await?;
-    let said = told(&case, &registry, |sweep| sweep["found"] == 2).await?;
+    let report = sweep_status(&case, &registry, |sweep| sweep["found"] == 2).await?;
     ensure!(
-        arns(&said).iter().all(|arn| !arn.contains("pusher-grant")),
-        "{said}"
+        arns(&report)
+            .iter()
+            .all(|arn| !arn.contains("pusher-grant")),
+        "{report}"
     );
     ensure!(
-        said["message"]
+        report["message"]
             .as_str()
             .is_some_and(|message| message.contains("cannot read")),
-        "{said}"
+        "{report}"
     );
     swept(&case, &registry, 3).await?;
-    same(&before, &case.accounts().await?)
+    assert_unchanged(&before, &case.accounts().await?)
 }
 
 #[tokio::test]
-async fn of_two_replicas_only_the_one_that_leads_sweeps() -> Result<()> {
+async fn leader_alone_sweeps() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let arguments = [
         "--sweep-interval=2s",
         "--lease-duration=20s",
         "--aws-call-timeout=3s",
     ];
     let leader = installation.start_operator(OPERATOR, &arguments).await?;
-    told(&case, &case.pair.registry, Value::is_object).await?;
+    sweep_status(&case, &case.pair.registry, Value::is_object).await?;
     let standby = installation.start_operator(OPERATOR, &arguments).await?;
     swept(&case, &case.pair.registry, 3).await?;
     let line = format!(

@@ -1,8 +1,8 @@
-//! What the operator tells of itself: metrics, logs, traces.
+//! Metrics, logs and traces.
 
-use crate::case::{Case, OPERATOR, document};
+use crate::support::case::{Case, OPERATOR, document};
 use anyhow::{Context, Result, ensure};
-use local_stack::{Installation, Operator, eventually};
+use local_stack::{IamCalls as _, Installation, Operator, eventually};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,19 +67,15 @@ async fn told(operator: &Operator, lines: &[String]) -> Result<()> {
 }
 
 #[tokio::test]
-async fn metrics_logs_and_traces_tell_what_aws_refused_and_never_a_credential() -> Result<()> {
+async fn telemetry_reports_what_aws_refused_without_credentials() -> Result<()> {
     let installation = Installation::exclusive().await?;
     let case = Case::on(&installation).await?;
-    case.open().await?;
+    case.apply_accounts().await?;
     let (registry, collector) = (case.pair.registry.clone(), Collector::start().await?);
     let deny =
         document(json!({"Effect": "Deny", "Action": "ecr:SetRepositoryPolicy", "Resource": "*"}));
     let iam = case.stack().aws(&registry).iam;
-    iam.put_role_policy()
-        .role_name("registry-grants")
-        .policy_name("deny")
-        .policy_document(deny)
-        .send()
+    iam.put_inline_policy("registry-grants", "deny", deny)
         .await?;
     let arguments = [&TELLING[..], &["--otlp-endpoint", &collector.endpoint]].concat();
     let operator = installation.start_operator(OPERATOR, &arguments).await?;
@@ -118,11 +114,7 @@ async fn metrics_logs_and_traces_tell_what_aws_refused_and_never_a_credential() 
         "{line}"
     );
 
-    iam.delete_role_policy()
-        .role_name("registry-grants")
-        .policy_name("deny")
-        .send()
-        .await?;
+    iam.delete_inline_policy("registry-grants", "deny").await?;
     case.ready().await?;
     told(
         &operator,

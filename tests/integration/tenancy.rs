@@ -1,11 +1,12 @@
-//! Who may grant what to whom: decided by the rules of the `AWSAccount`s, and enforced by the
-//! operator.
+//! The rules of `AWSAccount`s decide which namespace may grant what to whom; the operator enforces
+//! them.
 
-mod asked;
+mod attempts;
 mod table;
 
 use self::table::{Outcome, Row, SECRETS, for_somebody_else, rows};
-use crate::case::{Case, GRANT, OPERATOR, QUIET, condition, same};
+use crate::support::case::{Case, GRANT, OPERATOR, assert_unchanged, condition, list};
+use crate::support::flags::NO_RESYNC;
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use local_stack::{AccountState, Installation, eventually_of};
@@ -50,7 +51,7 @@ impl<'a> Tried<'a> {
 
     /// What the operator says of the grant: status, reason and message of `Ready`, once it speaks
     /// of this generation and is no passing word.
-    fn said(&self, grant: &Value) -> Result<(String, String, String)> {
+    fn verdict(&self, grant: &Value) -> Result<(String, String, String)> {
         let ready = condition(grant, "Ready").context("no condition Ready yet")?;
         let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
         ensure!(text("status") != "Unknown", "{ready}");
@@ -59,10 +60,9 @@ impl<'a> Tried<'a> {
 }
 
 #[tokio::test]
-async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing_of_the_others()
--> Result<()> {
+async fn tenant_gets_only_what_one_rule_admits_and_learns_no_other() -> Result<()> {
     ensure!(rows().len() >= 40, "only {} rows", rows().len());
-    let installation = Installation::shared(OPERATOR, &QUIET).await?;
+    let installation = Installation::shared(OPERATOR, &NO_RESYNC).await?;
     let prepared = rows()
         .into_iter()
         .map(|row| Tried::prepared(installation, row));
@@ -71,32 +71,30 @@ async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing
         .try_collect()
         .await?;
     let cluster = &installation.cluster;
-    let list =
-        |items: Vec<Value>| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
     cluster
-        .apply(&list(tried.iter().flat_map(Tried::accounts).collect()))
+        .apply(&list(tried.iter().flat_map(Tried::accounts)).to_string())
         .await?;
     let (malformed, judged): (Vec<_>, Vec<_>) = tried
         .iter()
-        .partition(|tried| matches!(tried.row.comes_of_it, Outcome::Malformed(_)));
+        .partition(|tried| matches!(tried.row.expected, Outcome::Malformed(_)));
     for tried in &malformed {
-        let Outcome::Malformed(why) = tried.row.comes_of_it else {
+        let Outcome::Malformed(why) = tried.row.expected else {
             continue;
         };
-        let said = cluster.refused(&tried.grant().to_string()).await?;
-        ensure!(said.contains(why), "{}: {said}", tried.row.tried);
+        let message = cluster.refused(&tried.grant()).await?;
+        ensure!(message.contains(why), "{}: {message}", tried.row.tried);
     }
     cluster
-        .apply(&list(judged.iter().map(|tried| tried.grant()).collect()))
+        .apply(&list(judged.iter().map(|tried| tried.grant())).to_string())
         .await?;
 
     let grants = eventually_of(judged.len(), "all are judged", async || {
         let items = cluster.list("", "carg").await?;
         let of = |tried: &Tried<'_>| {
-            let is_his =
+            let is_own =
                 |grant: &&Value| grant["metadata"]["namespace"] == tried.case.namespace.as_str();
-            let grant = items.iter().find(is_his).context("no grant")?.clone();
-            tried.said(&grant).with_context(|| tried.row.tried)?;
+            let grant = items.iter().find(is_own).context("no grant")?.clone();
+            tried.verdict(&grant).with_context(|| tried.row.tried)?;
             Ok::<_, anyhow::Error>(grant)
         };
         judged
@@ -105,15 +103,11 @@ async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing
             .collect::<Result<Vec<_>>>()
     })
     .await?;
-    let events = cluster
-        .kubectl(&["get", "events", "--all-namespaces", "--output", "json"])
-        .await?;
-    let events: Value = serde_json::from_str(&events)?;
-    let events = events["items"].as_array().context("no list")?;
+    let events = cluster.list("", "event").await?;
     for (tried, grant) in judged.iter().zip(&grants) {
         let name = tried.row.tried;
-        let (status, reason, message) = tried.said(grant)?;
-        let (wanted, why) = match tried.row.comes_of_it {
+        let (status, reason, message) = tried.verdict(grant)?;
+        let (wanted, why) = match tried.row.expected {
             Outcome::Granted | Outcome::Malformed(_) => {
                 ensure!(status == "True", "{name}: {reason}: {message}");
                 continue;
@@ -146,35 +140,36 @@ async fn whatever_a_tenant_tries_he_gets_what_one_rule_admits_and_learns_nothing
         // What is refused by the rules leaves no trace; what stands in the way in AWS is left as it
         // is.
         if wanted != "ConsentMissing" && wanted != "Conflict" {
-            same(&tried.before, &tried.case.accounts().await?).with_context(|| name)?;
+            assert_unchanged(&tried.before, &tried.case.accounts().await?).with_context(|| name)?;
         }
     }
     for tried in &malformed {
-        same(&tried.before, &tried.case.accounts().await?).with_context(|| tried.row.tried)?;
+        assert_unchanged(&tried.before, &tried.case.accounts().await?)
+            .with_context(|| tried.row.tried)?;
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn without_an_account_the_grant_waits_and_goes_on_when_there_is_one() -> Result<()> {
+async fn grant_without_an_account_waits_until_there_is_one() -> Result<()> {
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
     let before = case.accounts().await?;
     case.apply(&case.grant(json!({}))).await?;
-    let said = case.not_ready("AccountNotFound").await?;
+    let message = case.not_ready("AccountNotFound").await?;
     ensure!(
-        said.contains(&format!("AWSAccount {}", case.pair.registry))
-            && said.contains("cluster admin"),
-        "{said}"
+        message.contains(&format!("AWSAccount {}", case.pair.registry))
+            && message.contains("cluster admin"),
+        "{message}"
     );
-    same(&before, &case.accounts().await?)?;
+    assert_unchanged(&before, &case.accounts().await?)?;
     case.apply(&case.consumer_account(json!({}))).await?;
     case.apply(&case.registry_account(json!({}))).await?;
     case.ready().await.map(drop)
 }
 
 #[tokio::test]
-async fn a_consumer_account_that_is_not_managed_is_told_what_it_needs() -> Result<()> {
+async fn grant_to_an_unmanaged_account_states_what_it_needs() -> Result<()> {
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
     case.apply(&case.registry_account(json!({}))).await?;
@@ -189,16 +184,16 @@ async fn a_consumer_account_that_is_not_managed_is_told_what_it_needs() -> Resul
         consumer["status"] == "Unknown" && consumer["reason"] == "NotManaged",
         "{consumer}"
     );
-    let said = consumer["message"].as_str().unwrap_or_default();
+    let message = consumer["message"].as_str().unwrap_or_default();
     ensure!(
-        said.contains("ecr:GetAuthorizationToken") && said.contains("sts:AssumeRole"),
-        "{said}"
+        message.contains("ecr:GetAuthorizationToken") && message.contains("sts:AssumeRole"),
+        "{message}"
     );
     ensure!(
         case.consumer().await? == before,
         "something was written in the consumer's account"
     );
-    case.almighty("almighty")
+    case.admin_session("admin")
         .await?
         .push(&case.repository("app"), "v1")
         .await?
@@ -207,8 +202,8 @@ async fn a_consumer_account_that_is_not_managed_is_told_what_it_needs() -> Resul
 }
 
 #[tokio::test]
-async fn narrowing_the_rules_revokes_what_they_no_longer_admit() -> Result<()> {
-    let case = Case::opened().await?;
+async fn narrowed_rules_revoke_what_they_no_longer_admit() -> Result<()> {
+    let case = Case::with_accounts().await?;
     let before = case.accounts().await?;
     case.granted(json!({})).await?;
     case.apply(&case.registry_account(
@@ -222,33 +217,29 @@ async fn narrowing_the_rules_revokes_what_they_no_longer_admit() -> Result<()> {
             Ok(())
         })
         .await?;
-    same(&before, &case.accounts().await?)?;
+    assert_unchanged(&before, &case.accounts().await?)?;
     case.apply(&case.registry_account(json!({}))).await?;
     case.ready().await.map(drop)
 }
 
 #[tokio::test]
-async fn a_namespace_may_be_chosen_by_label_and_loses_access_with_it() -> Result<()> {
-    let case = Case::opened().await?;
+async fn namespace_selected_by_label_loses_access_with_the_label() -> Result<()> {
+    let case = Case::with_accounts().await?;
     let by_label =
         json!({"namespaces": {"names": null, "selector": {"matchLabels": {"registry": "open"}}}});
     case.apply(&case.registry_account(json!({"registry": {"rules": [case.rule(by_label)]}})))
         .await?;
     case.apply(&case.grant(json!({}))).await?;
     case.not_ready("NotAdmitted").await?;
-    case.cluster()
-        .kubectl(&["label", "namespace", &case.namespace, "registry=open"])
-        .await?;
+    case.label_namespace(json!({"registry": "open"})).await?;
     case.ready().await?;
-    case.cluster()
-        .kubectl(&["label", "namespace", &case.namespace, "registry-"])
-        .await?;
+    case.label_namespace(json!({"registry": null})).await?;
     case.not_ready("NotAdmitted").await.map(drop)
 }
 
 #[tokio::test]
-async fn an_account_that_disappears_takes_nothing_with_it() -> Result<()> {
-    let case = Case::opened().await?;
+async fn deleted_account_keeps_its_grants_access() -> Result<()> {
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let granted = case.accounts().await?;
     // In the middle of a reconciliation that has its session already.
@@ -261,26 +252,25 @@ async fn an_account_that_disappears_takes_nothing_with_it() -> Result<()> {
         .await?;
     emulation.release(&case.pair.registry, "GetRole").await?;
     case.not_ready("AccountNotFound").await?;
-    same(&granted, &case.accounts().await?)?;
+    assert_unchanged(&granted, &case.accounts().await?)?;
     case.apply(&case.registry_account(json!({}))).await?;
     case.ready().await.map(drop)
 }
 
 #[tokio::test]
-async fn a_spec_that_is_wrong_keeps_what_was_granted_but_only_while_a_rule_admits_that()
--> Result<()> {
-    let case = Case::opened().await?;
+async fn invalid_spec_keeps_granted_access_while_a_rule_admits_it() -> Result<()> {
+    let case = Case::with_accounts().await?;
     case.granted(json!({})).await?;
     let granted = case.accounts().await?;
     // Only the operator can know that this region is of another partition than the account.
     case.apply(&case.grant(json!({"registry": {"regions": ["cn-north-1"]}})))
         .await?;
-    let said = case.not_ready("Invalid").await?;
+    let message = case.not_ready("Invalid").await?;
     ensure!(
-        said.contains("cn-north-1") && said.contains("spec.registry.regions"),
-        "{said}"
+        message.contains("cn-north-1") && message.contains("spec.registry.regions"),
+        "{message}"
     );
-    same(&granted, &case.accounts().await?)?;
+    assert_unchanged(&granted, &case.accounts().await?)?;
     case.instance()
         .await?
         .push(&case.repository("app"), "v1")
@@ -303,8 +293,7 @@ async fn a_spec_that_is_wrong_keeps_what_was_granted_but_only_while_a_rule_admit
 }
 
 #[tokio::test]
-async fn an_instance_role_keeps_its_access_when_its_own_account_is_no_longer_managed() -> Result<()>
-{
+async fn instance_role_keeps_access_when_its_account_is_unmanaged() -> Result<()> {
     let case = Case::new().await?;
     case.repository("app").create(case.stack()).await?;
     case.apply(&case.registry_account(json!({}))).await?;
@@ -336,7 +325,7 @@ async fn an_instance_role_keeps_its_access_when_its_own_account_is_no_longer_man
     case.not_ready("AccountNotFound").await?;
     case.reconcile().await?;
     case.reconcile().await?;
-    same(&before, &case.accounts().await?)?;
+    assert_unchanged(&before, &case.accounts().await?)?;
     instance
         .push(&case.repository("app"), "v2")
         .await?

@@ -1,7 +1,7 @@
 //! What tenants try, and what comes of it.
 
-use super::asked;
-use crate::case::Case;
+use super::attempts;
+use crate::support::case::Case;
 use serde_json::{Value, json};
 
 /// A grant in a cluster whose accounts have these rules.
@@ -14,7 +14,7 @@ pub struct Row {
     pub consumer: Vec<Value>,
     /// Merged into the spec of [`Case::grant`].
     pub asked: Value,
-    pub comes_of_it: Outcome,
+    pub expected: Outcome,
 }
 
 pub enum Outcome {
@@ -54,11 +54,11 @@ pub const NOT_ADMITTED: &str = "NotAdmitted";
 pub fn rows() -> Vec<fn(&Case<'_>) -> Row> {
     [
         repositories(),
-        whom(),
-        asked::how(),
-        asked::roles(),
-        asked::namespaces(),
-        asked::names(),
+        consumers(),
+        attempts::access(),
+        attempts::roles(),
+        attempts::namespaces(),
+        attempts::names(),
     ]
     .concat()
 }
@@ -68,19 +68,19 @@ pub fn row(
     tried: &'static str,
     of_rule: Value,
     asked: Value,
-    comes_of_it: Outcome,
+    expected: Outcome,
 ) -> Row {
     Row {
         tried,
         registry: vec![case.rule(of_rule)],
         consumer: vec![nodes(case, json!({}))],
         asked,
-        comes_of_it,
+        expected,
     }
 }
 
 pub fn nodes(case: &Case<'_>, changes: Value) -> Value {
-    crate::case::merged(
+    crate::support::case::merged(
         json!({"namespaces": {"names": [case.namespace]}, "roles": ["registry-grants/*"]}),
         changes,
     )
@@ -258,7 +258,7 @@ fn repositories() -> Vec<fn(&Case<'_>) -> Row> {
     ]
 }
 
-fn whom() -> Vec<fn(&Case<'_>) -> Row> {
+fn consumers() -> Vec<fn(&Case<'_>) -> Row> {
     vec![
         |c| {
             let asked = json!({"consumer": {"accountID": "444444444444", "instanceRole": null}});

@@ -29,6 +29,8 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 #[derive(Clone)]
 pub(crate) struct ApiServer {
     kubeconfig: PathBuf,
+    /// The user to impersonate, if any.
+    user: Option<String>,
     client: Arc<OnceCell<Client>>,
 }
 
@@ -65,6 +67,16 @@ impl ApiServer {
     pub(crate) fn of(kubeconfig: PathBuf) -> Self {
         Self {
             kubeconfig,
+            user: None,
+            client: Arc::default(),
+        }
+    }
+
+    /// Returns a client that impersonates this user.
+    pub(crate) fn as_user(&self, user: &str) -> Self {
+        Self {
+            kubeconfig: self.kubeconfig.clone(),
+            user: Some(user.to_owned()),
             client: Arc::default(),
         }
     }
@@ -72,12 +84,14 @@ impl ApiServer {
     async fn client(&self) -> Result<Client> {
         let connect = async || {
             let kubeconfig = Kubeconfig::read_from(&self.kubeconfig)?;
+            let user = self.user.clone();
             run(async move {
                 let mut config =
                     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
                         .await?;
                 // A proxy from the developer's environment does not reach our loopback address.
                 config.proxy_url = None;
+                config.auth_info.impersonate = user;
                 Ok(Client::try_from(config)?)
             })
             .await
@@ -124,32 +138,30 @@ impl ApiServer {
         .await
     }
 
+    /// Returns the API of an object, and the object's name.
+    async fn api_of(&self, object: &Value) -> Result<(Api<DynamicObject>, String)> {
+        let text = |pointer: &str| {
+            object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let kind =
+            kind(text("/kind")).with_context(|| format!("{} is not known here", text("/kind")))?;
+        let (name, namespace) = (text("/metadata/name"), text("/metadata/namespace"));
+        ensure!(
+            !name.is_empty() && kind.namespaced != namespace.is_empty(),
+            "{name:?} in {namespace:?} is no object"
+        );
+        Ok((self.api(namespace, &kind).await?, name.to_owned()))
+    }
+
     /// Applies objects in their order, as `kubectl apply` does: removes fields that only the last
     /// applied object had, and refuses unknown fields.
     pub(crate) async fn apply(&self, objects: Vec<Value>) -> Result<()> {
-        let client = self.client().await?;
         let mut applied = Vec::new();
         for mut object in objects {
-            let text = |pointer: &str| {
-                object
-                    .pointer(pointer)
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-            };
-            let kind = kind(text("/kind"))
-                .with_context(|| format!("{} is not known here", text("/kind")))?;
-            let (name, namespace) = (
-                text("/metadata/name").to_owned(),
-                text("/metadata/namespace"),
-            );
-            ensure!(
-                !name.is_empty() && kind.namespaced != namespace.is_empty(),
-                "{name:?} in {namespace:?} is no object"
-            );
-            let api: Api<DynamicObject> = match kind.namespaced {
-                true => Api::namespaced_with(client.clone(), namespace, &kind.resource),
-                false => Api::all_with(client.clone(), &kind.resource),
-            };
+            let (api, name) = self.api_of(&object).await?;
             let text = object.to_string();
             object["metadata"]["annotations"][LAST_APPLIED] = json!(text);
             applied.push((api, name, object));
@@ -180,6 +192,80 @@ impl ApiServer {
             Ok(serde_json::to_value(patched)?)
         })
         .await
+    }
+
+    /// Changes the status of an object by a JSON merge patch; in a dry run, nothing is stored.
+    pub(crate) async fn merge_status(
+        &self,
+        namespace: &str,
+        kind: &Kind,
+        name: &str,
+        patch: Value,
+        dry_run: bool,
+    ) -> Result<()> {
+        let (api, name) = (self.api(namespace, kind).await?, name.to_owned());
+        let parameters = PatchParams {
+            dry_run,
+            ..PatchParams::default()
+        };
+        run(async move {
+            api.patch_status(&name, &parameters, &Patch::Merge(patch))
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Has the API server check whether it would create the object. Nothing is stored.
+    pub(crate) async fn check_creation(&self, object: Value) -> Result<()> {
+        let (api, _) = self.api_of(&object).await?;
+        run(async move { create(&api, &object, true).await }).await
+    }
+
+    /// Sends a GET request for this path.
+    pub(crate) async fn get_path(&self, path: &str) -> Result<Value> {
+        let client = self.client().await?;
+        let request = http::Request::get(path).body(Vec::new())?;
+        run(async move { Ok(client.request(request).await?) }).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let client = self.client().await?;
+        let request = http::Request::post(path)
+            .header("Content-Type", "application/json")
+            .body(body.to_string().into_bytes())?;
+        run(async move { Ok(client.request(request).await?) }).await
+    }
+
+    /// Creates a token of a ServiceAccount that is valid for a day.
+    pub(crate) async fn service_account_token(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<String> {
+        let request = json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 24 * 3600, "audiences": []},
+        });
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let answer = self.post(&path, &request).await?;
+        let token = answer["status"]["token"].as_str();
+        Ok(token.context("the answer has no token")?.to_owned())
+    }
+
+    /// Asks whether the user of this client may do something, like `kubectl auth can-i`.
+    pub(crate) async fn may(&self, attributes: Value) -> Result<bool> {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let answer = self.post(path, &review).await?;
+        answer["status"]["allowed"]
+            .as_bool()
+            .with_context(|| format!("no answer: {answer}"))
     }
 
     pub(crate) async fn delete(&self, namespace: &str, kind: &Kind, name: &str) -> Result<()> {
@@ -252,14 +338,7 @@ impl ApiServer {
 
 async fn apply(api: &Api<DynamicObject>, name: &str, object: Value) -> Result<()> {
     let Some(present) = api.get_opt(name).await? else {
-        let create = kube::core::Request::new(api.resource_url());
-        let mut create = create.create(&PostParams::default(), object.to_string().into_bytes())?;
-        *create.uri_mut() = format!("{}&fieldValidation=Strict", create.uri()).parse()?;
-        api.clone()
-            .into_client()
-            .request::<DynamicObject>(create)
-            .await?;
-        return Ok(());
+        return create(api, &object, false).await;
     };
     let last = present
         .metadata
@@ -278,6 +357,33 @@ async fn apply(api: &Api<DynamicObject>, name: &str, object: Value) -> Result<()
     )
     .await?;
     Ok(())
+}
+
+/// Creates an object, and refuses unknown fields.
+async fn create(api: &Api<DynamicObject>, object: &Value, dry_run: bool) -> Result<()> {
+    let create = kube::core::Request::new(api.resource_url());
+    let parameters = PostParams {
+        dry_run,
+        ..PostParams::default()
+    };
+    let mut create = create.create(&parameters, object.to_string().into_bytes())?;
+    *create.uri_mut() = format!("{}&fieldValidation=Strict", create.uri()).parse()?;
+    api.clone()
+        .into_client()
+        .request::<DynamicObject>(create)
+        .await?;
+    Ok(())
+}
+
+/// Returns the API server's message if it refused a request; any other failure stays an error.
+pub(crate) fn refusal<T>(result: Result<T>) -> Result<Option<String>> {
+    let Err(error) = result else {
+        return Ok(None);
+    };
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => Ok(Some(status.message.clone())),
+        _ => Err(error),
+    }
 }
 
 /// Returns a JSON merge patch to `object` that removes the fields that only `last` has.
@@ -317,6 +423,7 @@ pub(crate) fn kind(name: &str) -> Option<Kind> {
             false,
         ),
         "pod" => ("", "v1", "Pod", "pods", true),
+        "event" => ("", "v1", "Event", "events", true),
         "namespace" | "Namespace" => ("", "v1", "Namespace", "namespaces", false),
         "lease" => ("coordination.k8s.io", "v1", "Lease", "leases", true),
         "crd" => (
@@ -324,6 +431,27 @@ pub(crate) fn kind(name: &str) -> Option<Kind> {
             "v1",
             "CustomResourceDefinition",
             "customresourcedefinitions",
+            false,
+        ),
+        "RoleBinding" => (
+            "rbac.authorization.k8s.io",
+            "v1",
+            "RoleBinding",
+            "rolebindings",
+            true,
+        ),
+        "validatingadmissionpolicy" | "ValidatingAdmissionPolicy" => (
+            "admissionregistration.k8s.io",
+            "v1",
+            "ValidatingAdmissionPolicy",
+            "validatingadmissionpolicies",
+            false,
+        ),
+        "validatingadmissionpolicybinding" | "ValidatingAdmissionPolicyBinding" => (
+            "admissionregistration.k8s.io",
+            "v1",
+            "ValidatingAdmissionPolicyBinding",
+            "validatingadmissionpolicybindings",
             false,
         ),
         _ => return None,
@@ -341,7 +469,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_was_applied_before_and_is_not_any_more_is_removed() {
+    fn field_missing_from_the_new_object_is_removed() {
         let last = json!({"spec": {"a": 1, "b": {"c": 2, "d": 3}, "list": [1, 2]}});
         let object = json!({"spec": {"b": {"c": 4}, "list": [2], "new": true}});
         let patch =

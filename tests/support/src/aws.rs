@@ -11,7 +11,7 @@ use iam::config::SharedHttpClient;
 use iam::error::{DisplayErrorContext, ProvideErrorMetadata};
 
 /// The region of IAM and STS, and the default region of repositories.
-pub(crate) const REGION: &str = "us-east-1";
+pub const REGION: &str = "us-east-1";
 /// The name that identifies our own calls in the call log.
 pub(crate) const APP_NAME: &str = "local-stack";
 

@@ -1,7 +1,7 @@
 //! The cluster: through kubectl and Helm, as people use it, and directly if a test only reads,
 //! waits or applies.
 
-use crate::api_server::{ApiServer, Kind, kind};
+use crate::api_server::{ApiServer, Kind, kind, refusal};
 use crate::command::{Finished, run};
 use crate::stack::Stack;
 use crate::wait::eventually_of;
@@ -93,24 +93,129 @@ impl Cluster {
         self.api_server.apply(objects).await
     }
 
-    /// Applies YAML that must be refused; returns the error text that kubectl shows.
+    /// Applies an object that must be refused, in JSON; returns the API server's message.
     ///
     /// # Errors
     /// When it is accepted, or the API server does not answer.
-    pub async fn refused(&self, yaml: &str) -> Result<String> {
-        let applied = self.try_kubectl(&["apply", "-f", "-"], Some(yaml)).await?;
-        if applied.success {
-            bail!(
-                "expected to be refused, but it was accepted: {}",
-                applied.stdout.trim()
-            );
+    pub async fn refused(&self, object: &Value) -> Result<String> {
+        refusal(self.api_server.apply(vec![object.clone()]).await)?
+            .context("expected to be refused, but it was accepted")
+    }
+
+    /// Returns the API server's message if it would refuse to create this object. Nothing is stored.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn would_refuse(&self, object: &Value) -> Result<Option<String>> {
+        refusal(self.api_server.check_creation(object.clone()).await)
+    }
+
+    /// Returns the same cluster with the credentials of another user for direct requests, as
+    /// `kubectl --as` does.
+    pub fn as_user(&self, user: &str) -> Self {
+        Self {
+            api_server: self.api_server.as_user(user),
+            ..self.clone()
         }
-        if applied.stderr.contains("connection refused")
-            || applied.stderr.contains("Unable to connect")
-        {
-            bail!("the API server could not be asked: {}", applied.stderr);
-        }
-        Ok(applied.stderr)
+    }
+
+    /// Returns whether the user of this cluster may do something, as `kubectl auth can-i` does.
+    /// `resource` has the form `RESOURCE[.GROUP][/SUBRESOURCE]`.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn may(&self, namespace: &str, verb: &str, resource: &str) -> Result<bool> {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+        let attributes = json!({
+            "namespace": namespace, "verb": verb,
+            "group": group, "resource": resource, "subresource": subresource,
+        });
+        self.api_server.may(attributes).await
+    }
+
+    /// Gives a user the permissions of a ClusterRole in a namespace.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn bind_role(&self, namespace: &str, role: &str, user: &str) -> Result<()> {
+        let group = "rbac.authorization.k8s.io";
+        let binding = json!({
+            "apiVersion": format!("{group}/v1"),
+            "kind": "RoleBinding",
+            "metadata": {"name": user, "namespace": namespace},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+        });
+        self.api_server.apply(vec![binding]).await
+    }
+
+    /// Returns the Events about an object (`carg/NAME`), or about all objects of the namespace if
+    /// `object` is empty: one line each, with type, reason and message. Events about cluster-scoped
+    /// objects are in the namespace `default`.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn events(&self, namespace: &str, object: &str) -> Result<String> {
+        let wanted = object.split_once('/').map(|(_, name)| name);
+        let is_about =
+            |event: &&Value| wanted.is_none_or(|name| event["involvedObject"]["name"] == name);
+        let line = |event: &Value| {
+            ["type", "reason", "message"]
+                .map(|key| event[key].as_str().unwrap_or_default())
+                .join(" ")
+        };
+        let events = self.list(namespace, "event").await?;
+        let lines: Vec<String> = events.iter().filter(is_about).map(line).collect();
+        Ok(lines.join("\n"))
+    }
+
+    /// Adds labels to an object; `null` removes one.
+    ///
+    /// # Errors
+    /// When the object does not exist.
+    pub async fn label(&self, namespace: &str, object: &str, labels: Value) -> Result<()> {
+        let patch = json!({"metadata": {"labels": labels}});
+        self.merge(namespace, object, patch).await.map(drop)
+    }
+
+    /// Changes the status of an object by a JSON merge patch.
+    ///
+    /// # Errors
+    /// When the object does not exist, or the change is refused.
+    pub async fn merge_status(&self, namespace: &str, object: &str, patch: Value) -> Result<()> {
+        let (kind, name) = known(object)?;
+        self.api_server
+            .merge_status(namespace, &kind, name, patch, false)
+            .await
+            .with_context(|| format!("{namespace}/{object}"))
+    }
+
+    /// Returns the API server's message if it would refuse such a change of the status. Nothing is
+    /// stored.
+    ///
+    /// # Errors
+    /// When the object does not exist.
+    pub async fn would_refuse_status(
+        &self,
+        namespace: &str,
+        object: &str,
+        patch: Value,
+    ) -> Result<Option<String>> {
+        let (kind, name) = known(object)?;
+        refusal(
+            self.api_server
+                .merge_status(namespace, &kind, name, patch, true)
+                .await,
+        )
+    }
+
+    /// Sends a GET request for this path.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub(crate) async fn get_path(&self, path: &str) -> Result<Value> {
+        self.api_server.get_path(path).await
     }
 
     /// Creates a namespace if it does not exist.
@@ -313,23 +418,17 @@ impl Cluster {
         service_account: &str,
         file: &Path,
     ) -> Result<()> {
-        let create = [
-            "create",
-            "token",
-            service_account,
-            "--namespace",
-            namespace,
-            "--duration",
-            "24h",
-        ];
-        let token = self.kubectl(&create).await?;
+        let token = self
+            .api_server
+            .service_account_token(namespace, service_account)
+            .await?;
         // JSON is YAML.
         let configuration = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "stack",
             "clusters": [{"name": "stack", "cluster": {"server": self.server, "certificate-authority": self.ca}}],
-            "users": [{"name": service_account, "user": {"token": token.trim()}}],
+            "users": [{"name": service_account, "user": {"token": token}}],
             "contexts": [{"name": "stack", "context": {"cluster": "stack", "user": service_account, "namespace": namespace}}],
         });
         std::fs::write(file, format!("{configuration:#}\n"))

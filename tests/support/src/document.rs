@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn wording_and_order_do_not_matter() {
+    fn equal_meaning_ignores_wording_and_order() {
         let one = of(
             json!({"Sid": "x", "Effect": "Allow", "Principal": {"AWS": "222222222222"}, "Action": ["a:C", "a:B"], "Condition": {}}),
         );
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_or_another_principal_matters() {
+    fn condition_or_other_principal_makes_a_difference() {
         let plain = of(json!({"Principal": {"AWS": "x"}, "Action": "a:B"}));
         assert!(!plain.same_meaning(&of(json!({"Principal": {"Service": "x"}, "Action": "a:B"}))));
         let narrowed =
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_the_same_without_its_path() {
+    fn role_principal_ignores_its_path() {
         let with =
             of(json!({"Principal": {"AWS": ["arn:aws:iam::111111111111:role/registry-grants/x"]}}));
         assert!(with.without_role_paths().same_meaning(&of(

@@ -213,6 +213,34 @@ impl Emulation {
             .map(drop)
     }
 
+    /// Has the operator's calls of this action in the account answered with this status and body;
+    /// `None` has them executed again.
+    ///
+    /// # Errors
+    /// When the emulation does not answer.
+    pub async fn answer_with(
+        &self,
+        account: &str,
+        action: &str,
+        answer: Option<(u16, &str)>,
+    ) -> Result<()> {
+        let mut asked = json!({"account": account, "action": action});
+        if let Some((status, body)) = answer {
+            asked["status"] = json!(status);
+            asked["body"] = json!(body);
+        }
+        self.ask("POST", "answer", &asked).await.map(drop)
+    }
+
+    /// Has IAM and ECR accept only so many calls of the account in a second.
+    ///
+    /// # Errors
+    /// When the emulation does not answer.
+    pub async fn throttle(&self, account: &str, per_second: u32) -> Result<()> {
+        let asked = json!({"account": account, "perSecond": per_second});
+        self.ask("POST", "throttle", &asked).await.map(drop)
+    }
+
     async fn until(&self, account: &str, action: &str, wanted: bool) -> Result<()> {
         let call = json!({"account": account, "action": action});
         let state = if wanted { "held" } else { "held no longer" };

@@ -5,7 +5,7 @@ use crate::cluster::Cluster;
 use crate::emulation::Emulation;
 use crate::management::{operator_identity, prepare};
 use crate::operator::{Operator, OperatorSettings};
-use crate::stack::Stack;
+use crate::stack::{Info, Stack};
 use crate::wait::eventually;
 use anyhow::{Result, anyhow, ensure};
 use aws_credential_types::Credentials;
@@ -62,13 +62,15 @@ async fn turn() -> Result<()> {
 /// The number of tests that have their own installation at a time. Each installation adds an API
 /// server and an emulation, and a machine with two cores must run them in addition to the shared
 /// one.
-const EXCLUSIVE: usize = 4;
+const EXCLUSIVE: usize = 3;
 
 /// An installation for one test, without operator, grants or accounts. Another test reuses it
 /// afterwards, because to start an installation takes more CPU than most tests do.
 #[derive(Debug)]
 pub struct Exclusive {
     installation: Option<Installation>,
+    /// Its own AWS and operator's credentials, while it uses those of another installation.
+    own: Option<(Info, Credentials)>,
     _permit: SemaphorePermit<'static>,
 }
 
@@ -86,8 +88,25 @@ impl Deref for Exclusive {
 
 impl Drop for Exclusive {
     fn drop(&mut self) {
-        if let (Some(installation), Ok(mut free)) = (self.installation.take(), FREE.lock()) {
+        if let (Some(mut installation), Ok(mut free)) = (self.installation.take(), FREE.lock()) {
+            if let Some((info, credentials)) = self.own.take() {
+                installation.stack.info = info;
+                installation.credentials = credentials;
+            }
             free.push(installation);
+        }
+    }
+}
+
+impl Exclusive {
+    fn use_aws_of(&mut self, other: &Installation) {
+        if let Some(installation) = &mut self.installation {
+            let credentials = other.credentials.clone();
+            self.own = Some((
+                installation.stack.info.clone(),
+                std::mem::replace(&mut installation.credentials, credentials),
+            ));
+            installation.stack.use_aws_of(&other.stack);
         }
     }
 }
@@ -120,11 +139,13 @@ impl Installation {
         };
         Ok(Exclusive {
             installation: Some(installation),
+            own: None,
             _permit: permit,
         })
     }
 
-    /// Returns two of them: two clusters. Only one test at a time may wait for two, because two
+    /// Returns two of them: two clusters of one company. The second one uses the AWS of the first
+    /// one, with the same operator role. Only one test at a time may wait for two, because two
     /// tests that have one each would deadlock.
     ///
     /// # Errors
@@ -132,7 +153,9 @@ impl Installation {
     pub async fn exclusive_pair() -> Result<(Exclusive, Exclusive)> {
         static ONE_TEST: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let _alone = ONE_TEST.lock().await;
-        Ok((Self::exclusive().await?, Self::exclusive().await?))
+        let (first, mut second) = (Self::exclusive().await?, Self::exclusive().await?);
+        second.use_aws_of(&first);
+        Ok((first, second))
     }
 
     /// Removes the previous test's grants, accounts, Lease and held calls, and starts a new log.
@@ -193,20 +216,6 @@ impl Installation {
     pub async fn on(stack: Stack) -> Result<Self> {
         let credentials = operator_identity(&stack).await?;
         Self::with(stack, credentials, &THE_OPERATOR_ALONE).await
-    }
-
-    /// Starts another installation, in its own cluster, that uses this one's AWS with the same
-    /// operator role: two clusters of one company. This installation must outlive it.
-    ///
-    /// # Errors
-    /// When the stack does not start, or the chart cannot be installed.
-    pub async fn beside(&self, name: &str) -> Result<Self> {
-        Self::with(
-            Stack::start(name)?.with_aws_of(&self.stack),
-            self.credentials.clone(),
-            &THE_OPERATOR_ALONE,
-        )
-        .await
     }
 
     async fn with(stack: Stack, credentials: Credentials, values: &[&str]) -> Result<Self> {

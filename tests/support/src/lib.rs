@@ -34,6 +34,7 @@ mod diagnosis;
 mod document;
 mod emulation;
 mod http;
+mod iam;
 mod image;
 mod installation;
 mod logs;
@@ -48,12 +49,13 @@ mod wait;
 
 pub use account_state::{AccountState, InstanceProfile, Role};
 pub use accounts::{OPERATOR_ACCOUNT, Pair};
-pub use aws::Aws;
+pub use aws::{Aws, REGION};
 pub use cluster::Cluster;
 pub use command::Finished;
 pub use diagnosis::Diagnosis;
 pub use document::Document;
 pub use emulation::{Emulation, ServiceCall};
+pub use iam::IamCalls;
 pub use installation::{Exclusive, HELM_RELEASE, Installation, OPERATOR_NAMESPACE, install_chart};
 pub use logs::{AuditLog, Call, CallLog, Mark, Write, by_operation};
 pub use management::{

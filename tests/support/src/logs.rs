@@ -200,7 +200,7 @@ impl AuditLog {
             "/api/v1/namespaces/default?mark={:032x}",
             fastrand::u128(..)
         );
-        self.cluster.kubectl(&["get", "--raw", &uri]).await?;
+        self.cluster.get_path(&uri).await?;
         eventually("the audit log catches up", async || {
             ensure!(
                 lines_since(&self.file, mark)?

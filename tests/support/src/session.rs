@@ -325,7 +325,7 @@ mod tests {
     ];
 
     #[test]
-    fn only_a_registrys_refusal_is_a_denial() {
+    fn denial_is_only_what_the_registry_refuses() {
         assert_eq!(DENIED.map(|stderr| refusal(stderr).is_some()), [true; 2]);
         assert_eq!(BROKEN.map(refusal), [const { None }; 5]);
     }

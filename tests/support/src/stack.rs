@@ -192,15 +192,18 @@ impl Stack {
         })
     }
 
-    /// Returns the same cluster with the AWS of another stack; its own AWS is then unused. The
-    /// other stack must outlive it.
-    pub fn with_aws_of(mut self, other: &Self) -> Self {
-        self.info.aws_endpoint.clone_from(&other.info.aws_endpoint);
-        self.info
-            .registry_proxy
-            .clone_from(&other.info.registry_proxy);
-        self.info.aws_call_log.clone_from(&other.info.aws_call_log);
-        self
+    /// Uses the AWS of another stack from now on; its own AWS is then unused. The other stack must
+    /// outlive it.
+    pub(crate) fn use_aws_of(&mut self, other: &Self) {
+        let Info {
+            aws_endpoint,
+            registry_proxy,
+            aws_call_log,
+            ..
+        } = &other.info;
+        self.info.aws_endpoint.clone_from(aws_endpoint);
+        self.info.registry_proxy.clone_from(registry_proxy);
+        self.info.aws_call_log.clone_from(aws_call_log);
     }
 
     /// Returns the AWS clients of an account's root.
