@@ -1,8 +1,8 @@
 //! `docs/troubleshooting.md`: each section's fault is set up, and `kubectl describe` shows the
 //! words of the page.
 
-use crate::roles_instance::own_role;
 use crate::support::case::{Case, GRANT as OWN_GRANT, document, merged};
+use crate::support::foreign_roles::create_worker_role;
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use local_stack::{Document, IamCalls as _, MANAGEMENT_ROLE, eventually, role_with_policy};
@@ -188,7 +188,7 @@ impl Broken {
         }
         match self {
             Self::NotManaged => {}
-            Self::NoConsent => own_role(case, "ec2.amazonaws.com").await?,
+            Self::NoConsent => create_worker_role(case, "ec2.amazonaws.com").await?,
             _ => case.apply(&case.consumer_account(json!({}))).await?,
         }
         Ok(())

@@ -1,20 +1,10 @@
 //! Roles that somebody changed, deleted or uses: the operator restores what is ours and keeps what
 //! is not.
 
-use crate::support::case::{Case, GRANT, assert_unchanged, condition, document};
+use crate::support::case::{Case, GRANT, allows, assert_unchanged, condition, document, trusts};
 use anyhow::{Context, Result, ensure};
 use local_stack::{Document, IamCalls as _, eventually};
 use serde_json::json;
-
-fn trusts(account: &str) -> String {
-    document(
-        json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"}),
-    )
-}
-
-fn allows(action: &str) -> String {
-    document(json!({"Effect": "Allow", "Action": action, "Resource": "*"}))
-}
 
 #[tokio::test]
 async fn manual_changes_to_the_registry_role_are_reverted() -> Result<()> {

@@ -1,9 +1,9 @@
 //! The permissions that `registry-grants iam-policy` prints: they suffice, and without any one
 //! action something fails and names it.
 
-use crate::support::case::{Case, OPERATOR, assert_unchanged, list};
+use crate::support::case::{Case, OPERATOR, assert_unchanged, list, trusts};
 use crate::support::flags::NO_RESYNC;
-use crate::support::operator_documents::{generated, permissions, texts, trusts, without};
+use crate::support::operator_documents::{generated, permissions, texts, without};
 use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_iam::types::Tag;
 use futures::future::try_join_all;

@@ -1,7 +1,7 @@
 //! The `Deny` statements of the permissions, and the permissions boundary: each stops something,
 //! and the boundary allows nothing that no role uses.
 
-use crate::support::case::{Case, document};
+use crate::support::case::{Case, document, trusts};
 use crate::support::operator_documents::texts;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::error::ProvideErrorMetadata;
@@ -223,11 +223,6 @@ fn installation(id: &str) -> Tag {
         .value(id)
         .build()
         .expect("a key and a value")
-}
-
-fn trusts(account: &str) -> String {
-    let principal = json!({"AWS": format!("arn:aws:iam::{account}:root")});
-    document(json!({"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}))
 }
 
 /// Tries what the operator must never do: on its own role and on the boundary, and lifting the

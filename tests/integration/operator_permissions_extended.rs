@@ -3,12 +3,12 @@
 
 use crate::support::case::{Case, GRANT, OPERATOR, condition, document};
 use crate::support::flags::NO_RESYNC;
+use crate::support::foreign_roles::{adoption_consent, earlier_trust_statement};
 use crate::support::operator_documents::{generated, texts, without};
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
 use futures::future::try_join_all;
 use local_stack::{IamCalls as _, MANAGEMENT_ROLE};
-use registry_grants::policy::Installation;
 use serde_json::{Value, json};
 
 /// An action of a statement, in the registry's or the consumer's document.
@@ -133,17 +133,6 @@ async fn live(
     Ok(())
 }
 
-/// The trust statement that earlier versions of this installation added to roles of others.
-pub async fn earlier_trust_statement(case: &Case<'_>) -> Result<Value> {
-    let system = case.cluster().get("", "namespace/kube-system").await?;
-    let uid = system["metadata"]["uid"]
-        .as_str()
-        .context("kube-system has no UID")?;
-    let sid = Installation::of_cluster(uid).sid("instance trust");
-    let ec2 = json!({"Service": "ec2.amazonaws.com"});
-    Ok(json!({"Sid": sid, "Effect": "Allow", "Principal": ec2, "Action": "sts:AssumeRole"}))
-}
-
 /// The roles of others as they are before a grant. The consumer's stays when the grant goes.
 async fn make_by_hand(case: &Case<'_>, workers: bool) -> Result<()> {
     let trusts = |service: &str| {
@@ -163,10 +152,7 @@ async fn make_by_hand(case: &Case<'_>, workers: bool) -> Result<()> {
         .role_name("by-hand")
         .assume_role_policy_document(trusts("ssm.amazonaws.com"));
     create
-        .tags(tag(
-            "allow-adopt",
-            &crate::roles_registry::consent(case).await?,
-        )?)
+        .tags(tag("allow-adopt", &adoption_consent(case).await?)?)
         .send()
         .await?;
     let all = document(json!({"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}));

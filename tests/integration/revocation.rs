@@ -3,6 +3,7 @@
 
 use crate::support::case::{Case, GRANT, condition, direct};
 use crate::support::restartable::Restartable;
+use crate::support::unparsable::{kubectl_delete, make_fields_unparsable};
 use anyhow::{Context, Result, ensure};
 use local_stack::{Document, Installation, REGION, eventually};
 use serde_json::{Value, json};
@@ -39,18 +40,6 @@ async fn nothing_is_left(case: &Case<'_>) -> Result<()> {
     let policy = case.repository("app").policy(case.stack()).await?;
     ensure!(policy.is_none(), "it is left: {policy:?}");
     Ok(())
-}
-
-/// Deletes a grant by kubectl and waits until it is gone, where our client cannot parse the grant.
-pub async fn kubectl_delete(case: &Case<'_>, grant: &str) -> Result<()> {
-    let arguments = [
-        "delete",
-        grant,
-        "--namespace",
-        &case.namespace,
-        "--timeout=300s",
-    ];
-    case.cluster().kubectl(&arguments).await.map(drop)
 }
 
 #[tokio::test]
@@ -233,35 +222,6 @@ async fn another_comes_and_goes(case: &Case<'_>, before: &Document) -> Result<()
         .await?
         .context("no policy")?;
     ensure!(before.same_meaning(&after), "{before:?} became {after:?}");
-    Ok(())
-}
-
-/// Gives the grant of this case managed fields that the API server takes and no parser of the
-/// operator does.
-pub async fn make_fields_unparsable(case: &Case<'_>) -> Result<()> {
-    const BEYOND_THE_PARSER: &str = "9999-12-31T23:59:59Z";
-    let mut fields =
-        case.cluster().get(&case.namespace, GRANT).await?["metadata"]["managedFields"].take();
-    fields[0]["time"] = json!(BEYOND_THE_PARSER);
-    let patch =
-        json!({"metadata": {"annotations": {"example.com/a": "b"}, "managedFields": fields}})
-            .to_string();
-    let arguments = [
-        "patch",
-        GRANT,
-        "--namespace",
-        &case.namespace,
-        "--type=merge",
-        "-o=json",
-        "--show-managed-fields",
-        "--patch",
-        &patch,
-    ];
-    let stored = case.cluster().kubectl(&arguments).await?;
-    ensure!(
-        stored.contains(BEYOND_THE_PARSER),
-        "the API server did not keep it: {stored}"
-    );
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! Instance roles that several grants share, that others made, or that stay after their grant.
 
-use crate::support::case::{Case, assert_unchanged, document};
-use crate::support::operator_documents::generated;
+use crate::support::case::{Case, assert_unchanged};
+use crate::support::foreign_roles::create_worker_role;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
 use futures::future::try_join_all;
-use local_stack::{AccountState, IamCalls as _, MANAGEMENT_ROLE, eventually};
+use local_stack::{AccountState, IamCalls as _, eventually};
 use serde_json::{Value, json};
 
 fn node(state: &AccountState) -> Result<local_stack::Role> {
@@ -112,37 +112,6 @@ async fn role_wanted_in_another_profile_is_not_shared() -> Result<()> {
     Ok(())
 }
 
-/// A role of B's own for its nodes, in its own profile, which has nothing to do with the operator.
-pub async fn own_role(case: &Case<'_>, service: &str) -> Result<()> {
-    let iam = case.stack().aws(&case.pair.consumer).iam;
-    let trust =
-        json!({"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"});
-    let create = iam
-        .create_role()
-        .role_name("worker")
-        .path("/nodes/")
-        .assume_role_policy_document(document(trust));
-    create.send().await?;
-    let logs = document(json!({"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": "*"}));
-    iam.put_inline_policy("worker", "logs", logs).await?;
-    iam.create_instance_profile()
-        .instance_profile_name("workers")
-        .send()
-        .await?;
-    iam.add_role_to_profile("workers", "worker").await?;
-    // What the account's admin lets the operator do there, as the command prints it.
-    let allowed = generated(
-        &case.pair.consumer,
-        &["--account=consumer", "--allow-extend"],
-        None,
-    )?;
-    iam.put_inline_policy(MANAGEMENT_ROLE, MANAGEMENT_ROLE, allowed)
-        .await?;
-    let rule = json!({"namespaces": {"names": [case.namespace]}, "roles": ["nodes/*"], "management": ["Extend"]});
-    case.apply(&case.consumer_account(json!({"consumer": {"rules": [rule]}})))
-        .await
-}
-
 async fn consents(case: &Case<'_>, value: &str) -> Result<()> {
     let tag = Tag::builder()
         .key("registrygrants.dev/allow-extend")
@@ -166,7 +135,7 @@ fn extends() -> Value {
 #[tokio::test]
 async fn consenting_foreign_role_is_extended_and_left_without_trace() -> Result<()> {
     let case = Case::with_accounts().await?;
-    own_role(&case, "ec2.amazonaws.com").await?;
+    create_worker_role(&case, "ec2.amazonaws.com").await?;
     consents(&case, "true").await?;
     let before = case.accounts().await?;
     consents(&case, "no").await?;
@@ -214,7 +183,7 @@ async fn consenting_foreign_role_is_extended_and_left_without_trace() -> Result<
 #[tokio::test]
 async fn extending_a_role_leaves_its_trust_policy_alone() -> Result<()> {
     let case = Case::with_accounts().await?;
-    own_role(&case, "ecs-tasks.amazonaws.com").await?;
+    create_worker_role(&case, "ecs-tasks.amazonaws.com").await?;
     consents(&case, "true").await?;
     let trust = case.consumer().await?.roles["worker"].trust.clone();
     case.granted(extends()).await?;
@@ -231,7 +200,7 @@ async fn extending_a_role_leaves_its_trust_policy_alone() -> Result<()> {
 #[tokio::test]
 async fn missing_role_to_extend_is_awaited_and_its_trust_kept() -> Result<()> {
     let case = Case::with_accounts().await?;
-    own_role(&case, "ec2.amazonaws.com").await?;
+    create_worker_role(&case, "ec2.amazonaws.com").await?;
     consents(&case, "true").await?;
     let iam = case.stack().aws(&case.pair.consumer).iam;
     iam.remove_role_from_profile("workers", "worker").await?;
@@ -247,7 +216,7 @@ async fn missing_role_to_extend_is_awaited_and_its_trust_kept() -> Result<()> {
         message.contains("worker") && message.contains(&case.pair.consumer),
         "{message}"
     );
-    own_role(&case, "ec2.amazonaws.com").await?;
+    create_worker_role(&case, "ec2.amazonaws.com").await?;
     consents(&case, "true").await?;
     let trust = case.consumer().await?.roles["worker"].trust.clone();
     case.ready().await?;
@@ -261,7 +230,7 @@ async fn missing_role_to_extend_is_awaited_and_its_trust_kept() -> Result<()> {
 #[tokio::test]
 async fn extending_a_role_needs_a_rule_that_allows_it() -> Result<()> {
     let case = Case::with_accounts().await?;
-    own_role(&case, "ec2.amazonaws.com").await?;
+    create_worker_role(&case, "ec2.amazonaws.com").await?;
     consents(&case, "true").await?;
     let rule = json!({"namespaces": {"names": [case.namespace]}, "roles": ["nodes/*"]});
     case.apply(&case.consumer_account(json!({"consumer": {"rules": [rule]}})))

@@ -1,7 +1,6 @@
 //! Roles that a grant names exactly: access is judged for each, where the operator may read them.
 
-use crate::status_access::verdicts;
-use crate::support::case::{Case, GRANT};
+use crate::support::case::{Case, GRANT, verdicts};
 use anyhow::{Result, ensure};
 use serde_json::json;
 

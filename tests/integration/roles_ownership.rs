@@ -1,20 +1,10 @@
 //! Ownership of roles: roles of others are left alone, and of several grants on one role the oldest
 //! owns it.
 
-use crate::support::case::{Case, document, list};
+use crate::support::case::{Case, allows, list, trusts};
 use anyhow::{Result, ensure};
 use local_stack::{IamCalls as _, role_with_policy};
 use serde_json::{Value, json};
-
-fn trusts(account: &str) -> String {
-    document(
-        json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"}),
-    )
-}
-
-fn allows(action: &str) -> String {
-    document(json!({"Effect": "Allow", "Action": action, "Resource": "*"}))
-}
 
 #[tokio::test]
 async fn foreign_role_is_left_alone_and_reported_as_a_conflict() -> Result<()> {

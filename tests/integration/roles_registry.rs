@@ -1,11 +1,11 @@
 //! The registry role: active sessions that end, and handmade roles that are adopted.
 
 use crate::support::case::{Case, GRANT, document};
+use crate::support::foreign_roles::adoption_consent;
 use crate::support::operator_documents::generated;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use aws_sdk_iam::types::Tag;
 use local_stack::{Emulation, IamCalls as _, MANAGEMENT_ROLE, eventually};
-use registry_grants::policy::Installation;
 use serde_json::json;
 
 #[tokio::test]
@@ -134,22 +134,6 @@ async fn hand_made(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The tag's value by which a role's owner lets this case's grant take it over.
-pub async fn consent(case: &Case<'_>) -> Result<String> {
-    let system = case
-        .cluster()
-        .get("default", "namespace/kube-system")
-        .await?;
-    let uid = system["metadata"]["uid"]
-        .as_str()
-        .context("kube-system has no UID")?;
-    Ok(format!(
-        "{}/{}/grant",
-        Installation::of_cluster(uid),
-        case.namespace
-    ))
-}
-
 #[tokio::test]
 async fn handmade_role_is_adopted_only_if_tagged_for_the_grant() -> Result<()> {
     let case = Case::with_accounts().await?;
@@ -161,7 +145,7 @@ async fn handmade_role_is_adopted_only_if_tagged_for_the_grant() -> Result<()> {
     let untouched = case.registry().await?.roles["ECS-AssumeRole"].clone();
     case.apply(&case.grant(adopted)).await?;
     let message = case.not_ready("Conflict").await?;
-    let consent = consent(&case).await?;
+    let consent = adoption_consent(&case).await?;
     ensure!(
         message.contains(&format!("registrygrants.dev/allow-adopt={consent}")),
         "{message}"

@@ -1,13 +1,12 @@
 //! `status.access` and `explain`: each link of the chain is broken in turn, both name it, and a
 //! real client agrees.
 
-use crate::support::case::{Case, GRANT, condition, document, list};
+use crate::support::case::{Case, GRANT, condition, document, list, verdicts};
 use crate::support::command_line::run;
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
 use local_stack::{Aws, Document, IamCalls as _, Outcome, Session};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// How many links are taken away at a time.
 const AT_A_TIME: usize = 4;
@@ -415,23 +414,6 @@ async fn bound(aws: &Aws, role: &str) -> Result<()> {
         .send()
         .await?;
     Ok(())
-}
-
-/// The verdicts on the instance role, by path and action, each with its message.
-pub fn verdicts(grant: &Value, node: &str) -> BTreeMap<(String, String), (String, String)> {
-    let told = grant["status"]["access"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|told| told["principal"] == node);
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    told.map(|told| {
-        (
-            (text(&told["path"]), text(&told["action"])),
-            (text(&told["verdict"]), text(&told["message"])),
-        )
-    })
-    .collect()
 }
 
 #[tokio::test]

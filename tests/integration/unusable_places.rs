@@ -2,6 +2,7 @@
 //! changed and revoked.
 
 use crate::support::case::{Case, GRANT, condition, document};
+use crate::support::foreign_roles::earlier_trust_statement;
 use crate::support::restartable::Restartable;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_iam::types::Tag;
@@ -210,7 +211,7 @@ async fn role_with_an_unwritable_trust_policy_is_extended() -> Result<()> {
 #[tokio::test]
 async fn revocation_blocked_by_a_deleted_principal_is_abandonable() -> Result<()> {
     let case = Case::with_accounts().await?;
-    let ours = crate::operator_permissions_extended::earlier_trust_statement(&case).await?;
+    let ours = earlier_trust_statement(&case).await?;
     let alive = json!({"Effect": "Allow", "Principal": {"Service": "ssm.amazonaws.com"}, "Action": "sts:AssumeRole"});
     blocked_role(&case, vec![alive, ours]).await?;
     case.granted(extends()).await?;

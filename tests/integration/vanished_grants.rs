@@ -1,9 +1,9 @@
 //! Grants that disappear without a deletion, and stored grants that the operator cannot read: they
 //! keep their access until it is safe to revoke it.
 
-use crate::revocation::{kubectl_delete, make_fields_unparsable};
 use crate::support::case::{Case, GRANT, assert_unchanged, direct};
 use crate::support::restartable::Restartable;
+use crate::support::unparsable::{kubectl_delete, make_fields_unparsable};
 use anyhow::{Context, Result, ensure};
 use local_stack::{AccountState, Emulation, Installation, eventually};
 use serde_json::{Value, json};

@@ -9,6 +9,7 @@ use local_stack::{
     role_with_policy,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The operator under test.
@@ -417,6 +418,35 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
         .as_array()?
         .iter()
         .find(|condition| condition["type"] == kind)
+}
+
+/// The verdicts on the instance role, by path and action, each with its message.
+pub fn verdicts(grant: &Value, node: &str) -> BTreeMap<(String, String), (String, String)> {
+    let told = grant["status"]["access"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|told| told["principal"] == node);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    told.map(|told| {
+        (
+            (text(&told["path"]), text(&told["action"])),
+            (text(&told["verdict"]), text(&told["message"])),
+        )
+    })
+    .collect()
+}
+
+/// A trust policy that lets everything in an account assume the role.
+pub fn trusts(account: &str) -> String {
+    document(
+        json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"}),
+    )
+}
+
+/// A policy that allows an action on everything.
+pub fn allows(action: &str) -> String {
+    document(json!({"Effect": "Allow", "Action": action, "Resource": "*"}))
 }
 
 /// That two states of the accounts are equal; else what differs.

@@ -1,9 +1,9 @@
 //! The documents of the operator's permissions, whole and with one action less.
 
-use crate::support::case::{OPERATOR, document};
+use crate::support::case::OPERATOR;
 use anyhow::{Result, ensure};
 use local_stack::Pair;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The permissions as the command prints them now.
 pub fn generated(account: &str, flags: &[&str], installation: Option<&str>) -> Result<String> {
@@ -72,10 +72,4 @@ pub fn texts(value: &Value) -> Vec<String> {
     list.iter()
         .filter_map(|text| text.as_str().map(String::from))
         .collect()
-}
-
-pub fn trusts(account: &str) -> String {
-    document(
-        json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{account}:root")}, "Action": "sts:AssumeRole"}),
-    )
 }
