@@ -20,9 +20,9 @@
 //! - [`text`]: lists and limits of texts for people.
 //!
 //! Imports point one way: `main → cli → controller → aws → grant → policy`. `api`, `telemetry`,
-//! `clock` and `text` are below all of them. The pure parts decide; the parts that call AWS or the cluster
-//! decide nothing. `docs/architecture.md` describes a reconcile step by step, lists the purpose of
-//! every file, and contains the glossary.
+//! `clock` and `text` are below all of them. The pure parts decide; the parts that call AWS or the
+//! cluster decide nothing. `docs/architecture.md` describes a reconcile step by step, lists the
+//! purpose of every file, and contains the glossary.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

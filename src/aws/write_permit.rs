@@ -1,5 +1,5 @@
-//! Permits for writes. Everything that writes to AWS, or to our resources in the cluster, takes one.
-//! A replica gets permits only while it leads: see `controller::leadership`.
+//! Permits for writes. Everything that writes to AWS, or to our resources in the cluster, takes
+//! one. A replica gets permits only while it leads: see `controller::leadership`.
 
 use super::rate_limit;
 use crate::api::conditions::Reason;

@@ -1,5 +1,5 @@
-//! Writes the finalizer and the status of our resources in the cluster. Each write takes a permit of
-//! this replica's term, and ends within it.
+//! Writes the finalizer and the status of our resources in the cluster. Each write takes a permit
+//! of this replica's term, and ends within it.
 
 use crate::api::grant::CrossAccountRegistryGrantStatus;
 use crate::api::{CrossAccountRegistryGrant, FIELD_MANAGER, FINALIZER};

@@ -4,10 +4,10 @@
 //! - `election`: takes, renews and returns the Lease.
 //!
 //! A replica leads for a term: from winning the Lease until it loses or returns it. Each term has
-//! its own [`Leadership`], and no write begins without its [`WritePermit`]. A permit is given only while
-//! the Lease outlives the time limit of a write. A term that has ended never gives another one:
-//! work that began under it cannot write in a later term. The time limit is the same for calls to
-//! AWS and for writes in the cluster.
+//! its own [`Leadership`], and no write begins without its [`WritePermit`]. A permit is given only
+//! while the Lease outlives the time limit of a write. A term that has ended never gives another
+//! one: work that began under it cannot write in a later term. The time limit is the same for calls
+//! to AWS and for writes in the cluster.
 //!
 //! A replica that loses the Lease stands by again in the same process. A replica that receives a
 //! stop signal finishes the writes that have begun, drops the rest of the work and returns the
