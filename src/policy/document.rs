@@ -272,9 +272,9 @@ impl Statement {
 
 /// Returns one value as a string and several as a list, as people write it.
 fn list<S: Into<String>>(values: impl IntoIterator<Item = S>) -> Value {
-    let mut values: Vec<String> = values.into_iter().map(Into::into).collect();
-    if values.len() == 1 {
-        return Value::String(values.remove(0));
+    let mut texts: Vec<String> = values.into_iter().map(Into::into).collect();
+    if texts.len() == 1 {
+        return Value::String(texts.remove(0));
     }
-    values.into()
+    texts.into()
 }

@@ -24,12 +24,12 @@ pub(super) fn read(text: &str) -> Result<Map<String, Value>, ParseError> {
         ));
     }
     let mut json = serde_json::Deserializer::from_str(text);
-    let value = Place {
+    let document = Place {
         part: Part::Document,
         depth: 0,
     }
     .deserialize(&mut json);
-    let value = value
+    let value = document
         .and_then(|value| json.end().map(|()| value))
         .map_err(|error| unreadable(text, &error))?;
     numbers_survive(text)?;
@@ -300,12 +300,12 @@ fn decimal(number: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
-    let digits = digits.trim_start_matches('0');
-    let significant = digits.trim_end_matches('0');
+    let without_zeros = digits.trim_start_matches('0');
+    let significant = without_zeros.trim_end_matches('0');
     if significant.is_empty() {
         return Some((negative, String::new(), 0));
     }
-    let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
+    let zeros = i64::try_from(without_zeros.len() - significant.len()).ok()?;
     let shift = zeros - i64::try_from(fraction.len()).ok()?;
     Some((
         negative,

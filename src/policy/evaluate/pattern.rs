@@ -171,26 +171,26 @@ impl Pattern {
     }
 
     fn like(pattern: &[Token], text: &str, reach: Reach) -> bool {
-        let text: Vec<char> = text.chars().collect();
+        let chars: Vec<char> = text.chars().collect();
         let least = pattern
             .iter()
             .filter(|token| !matches!(token, Token::Any | Token::Unknown))
             .count();
-        if least > text.len() {
+        if least > chars.len() {
             return false;
         }
         // Whether the tokens so far can end at each position in the text.
-        let mut ends = vec![false; text.len() + 1];
+        let mut ends = vec![false; chars.len() + 1];
         ends[0] = true;
         for (at, token) in pattern.iter().enumerate() {
             let ends_segment = matches!(pattern.get(at + 1), None | Some(Token::Colon));
             let whole = reach == Reach::Text || ends_segment || *token == Token::Unknown;
             let any = match token {
-                Token::Char(expected) => one(&mut ends, &text, |c| c == *expected),
-                Token::Colon => one(&mut ends, &text, |c| c == ':'),
-                Token::One => one(&mut ends, &text, |c| whole || c != ':'),
+                Token::Char(expected) => one(&mut ends, &chars, |c| c == *expected),
+                Token::Colon => one(&mut ends, &chars, |c| c == ':'),
+                Token::One => one(&mut ends, &chars, |c| whole || c != ':'),
                 Token::Any | Token::Unknown => {
-                    for (place, c) in text.iter().enumerate() {
+                    for (place, c) in chars.iter().enumerate() {
                         ends[place + 1] |= ends[place] && (whole || *c != ':');
                     }
                     true
@@ -200,7 +200,7 @@ impl Pattern {
                 return false;
             }
         }
-        ends[text.len()]
+        ends[chars.len()]
     }
 }
 

@@ -108,11 +108,11 @@ pub(super) enum ContextValue {
 impl RequestContext {
     /// Adds a key with its values. Without values, the key counts as absent.
     pub fn with<S: Into<String>>(mut self, key: &str, values: impl IntoIterator<Item = S>) -> Self {
-        let values: Vec<String> = values.into_iter().map(Into::into).collect();
-        let known = if values.is_empty() {
+        let texts: Vec<String> = values.into_iter().map(Into::into).collect();
+        let known = if texts.is_empty() {
             ContextValue::Absent
         } else {
-            ContextValue::Values(values)
+            ContextValue::Values(texts)
         };
         self.keys.insert(key.to_ascii_lowercase(), known);
         self

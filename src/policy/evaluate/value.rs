@@ -80,8 +80,8 @@ fn offset_in_minutes(zone: &str) -> Option<i64> {
         ("Z" | "z", "") => Some(0),
         (sign @ ("+" | "-"), zone) => {
             let (hours, minutes) = zone.split_once(':').or_else(|| zone.split_at_checked(2))?;
-            let minutes = digits::<i64>(hours, 2)? * 60 + digits::<i64>(minutes, 2)?;
-            Some(if sign == "+" { minutes } else { -minutes })
+            let offset = digits::<i64>(hours, 2)? * 60 + digits::<i64>(minutes, 2)?;
+            Some(if sign == "+" { offset } else { -offset })
         }
         _ => None,
     }
@@ -115,8 +115,8 @@ impl Network {
         let Some((address, length)) = text.split_once('/') else {
             return text.parse::<IpAddr>().ok().map(|one| Self(one.into()));
         };
-        let length = digits(length, length.len())?;
-        IpNet::new(address.parse().ok()?, length).ok().map(Self)
+        let bits = digits(length, length.len())?;
+        IpNet::new(address.parse().ok()?, bits).ok().map(Self)
     }
 
     pub(super) fn contains(&self, address: &str) -> bool {

@@ -96,8 +96,8 @@ impl fmt::Display for Verdict {
         match self {
             Self::Allowed => f.write_str("allowed"),
             Self::Denied(links) => {
-                let links: Vec<String> = links.iter().map(Link::to_string).collect();
-                write!(f, "denied: {}", links.join("; "))
+                let texts: Vec<String> = links.iter().map(Link::to_string).collect();
+                write!(f, "denied: {}", texts.join("; "))
             }
             Self::Depends(keys) => write!(f, "depends on {}", list(keys)),
             Self::Unknown(why) => write!(f, "not known: {}", why.join("; ")),
@@ -119,8 +119,8 @@ impl fmt::Display for Link {
         match near.as_slice() {
             [] => Ok(()),
             near => {
-                let near: Vec<String> = near.iter().map(NearMiss::to_string).collect();
-                write!(f, " ({})", near.join("; "))
+                let texts: Vec<String> = near.iter().map(NearMiss::to_string).collect();
+                write!(f, " ({})", texts.join("; "))
             }
         }
     }

@@ -65,7 +65,7 @@ pub fn checked<Id: Clone>(
     if characters > MAX_CHARACTERS && characters > current.map_or(0, Document::characters) {
         return Err(Violation::TooLong(characters));
     }
-    let grants = asked(current, grants, installation);
+    let asking = asked(current, grants, installation);
     let write = Write {
         next: next.as_ref(),
         before: allowed(current),
@@ -73,11 +73,11 @@ pub fn checked<Id: Clone>(
         held: Held::of(current, installation),
         losing,
         revokes: !losing.set_aside.is_empty()
-            && !unasked(current, &grants, installation).is_empty()
-            && unasked(next.as_ref(), &grants, installation).is_empty(),
+            && !unasked(current, &asking, installation).is_empty()
+            && unasked(next.as_ref(), &asking, installation).is_empty(),
         installation,
     };
-    let mut taken: Vec<String> = grants
+    let mut taken: Vec<String> = asking
         .iter()
         .flat_map(|grant| write.takes_from(&grant.contributions))
         .collect();

@@ -126,9 +126,8 @@ pub fn plan<Id: Ord + Clone>(
     grants: &[GrantContribution<Id>],
     installation: &Installation,
 ) -> Result<Plan<Id>, ParseError> {
-    let current = current.map(Document::parse).transpose()?;
     Ok(plan_within(
-        current,
+        current.map(Document::parse).transpose()?,
         grants,
         &Scope::default(),
         installation,
@@ -143,7 +142,8 @@ pub fn plan_within<Id: Ord + Clone>(
     installation: &Installation,
 ) -> Plan<Id> {
     let held = Held::of(current.as_ref(), installation);
-    let grants = limited(&asked(current.as_ref(), grants, installation), scope, &held);
+    let asking = asked(current.as_ref(), grants, installation);
+    let admitted = limited(&asking, scope, &held);
     let found = Ours::in_document(current.as_ref(), installation);
     let found_characters = current.as_ref().map_or(0, Document::characters);
     let others = match &current {
@@ -157,7 +157,7 @@ pub fn plan_within<Id: Ord + Clone>(
         .map(String::from)
         .collect();
     let cleaned = without(&others, &scope.without_ids, installation);
-    let retained = retain(cleaned.document, &grants, &held, installation);
+    let retained = retain(cleaned.document, &admitted, &held, installation);
     let merged = merge(&retained.others, &retained.remaining, &held, installation);
     let ours = merged.ours;
     let wanted = Ours::of(&ours.statements);

@@ -42,14 +42,14 @@ pub fn asked<Id: Clone>(
         .into_iter()
         .flat_map(|document| document.ours(installation))
         .collect();
-    let mut grants = grants.to_vec();
-    for grant in &mut grants {
+    let mut asking = grants.to_vec();
+    for grant in &mut asking {
         let there = std::mem::take(&mut grant.if_there)
             .into_iter()
             .filter(|asked| carry(&ours, asked, installation));
         grant.contributions.extend(there);
     }
-    grants
+    asking
 }
 
 /// Returns the grants with the part of their contributions that the scope admits.
@@ -98,8 +98,8 @@ fn limited_contribution(asked: &Contribution, scope: &Scope, held: &Held) -> Vec
         elsewhere,
         grows: _,
     } = held.part(Allowed::of(others).parts());
-    let growing = Allowed::of(growing).into_parts();
-    Allowed::of(growing.into_iter().chain(in_place).chain(elsewhere)).into_parts()
+    let grown = Allowed::of(growing).into_parts();
+    Allowed::of(grown.into_iter().chain(in_place).chain(elsewhere)).into_parts()
 }
 
 /// Returns whether one of the callers' principals is in `principals`.

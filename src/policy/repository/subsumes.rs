@@ -132,10 +132,10 @@ fn principals(value: Option<&Value>) -> Result<Vec<Principal<'_>>, String> {
         Some(Value::Object(kinds)) => {
             let mut principals = Vec::new();
             for (kind, values) in kinds {
-                let values = texts(values).ok_or("its Principal cannot be read")?;
+                let names = texts(values).ok_or("its Principal cannot be read")?;
                 match kind.as_str() {
-                    "AWS" => principals.extend(values.into_iter().map(Principal::Aws)),
-                    "Service" => principals.extend(values.into_iter().map(Principal::Service)),
+                    "AWS" => principals.extend(names.into_iter().map(Principal::Aws)),
+                    "Service" => principals.extend(names.into_iter().map(Principal::Service)),
                     other => return Err(format!("it lets in a principal of kind {other}")),
                 }
             }
@@ -248,12 +248,12 @@ fn conditions(value: &Value) -> Option<Vec<Limit<'_>>> {
         for (key, values) in keys.as_object()? {
             // Values that are not strings only restrict the statement; nothing is concluded from
             // them.
-            let values: BTreeSet<&str> = texts(values).unwrap_or_default().into_iter().collect();
-            if !values.is_empty() {
+            let limits: BTreeSet<&str> = texts(values).unwrap_or_default().into_iter().collect();
+            if !limits.is_empty() {
                 conditions.push(Limit {
                     operator: operator.to_lowercase(),
                     key: key.to_lowercase(),
-                    values,
+                    values: limits,
                 });
             }
         }

@@ -75,9 +75,9 @@ pub fn suspects(document: &Document, installation: &Installation) -> Vec<Suspect
 /// repositories, or one of another service. Source:
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>.
 fn is_refused(action: &str) -> bool {
-    let action = action.to_ascii_lowercase();
-    action == "ecr:getauthorizationtoken"
-        || action
+    let lowercase = action.to_ascii_lowercase();
+    lowercase == "ecr:getauthorizationtoken"
+        || lowercase
             .split_once(':')
             .is_some_and(|(service, _)| service != "ecr")
 }
