@@ -1,10 +1,8 @@
-//! What holds the code together: imports point one way, the core is pure, and there is one TLS
-//! provider and no surprising licence in the tree.
+//! What holds the code together: imports point one way, the core is pure, and names are unique.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// What each part of the crate may use of the others: `main → cli → controller → aws → grant →
 /// policy`, with `api`, `telemetry`, `clock` and `text` below all of them.

@@ -1,7 +1,6 @@
 //! Rules for the dependencies: one TLS provider, and licences that may be shipped.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Command;
 
 /// The crates in the operator's binary, and those that build it, with their licences. (By `cargo
@@ -10,7 +9,7 @@ fn dependencies() -> BTreeMap<String, String> {
     let arguments = "tree --locked --offline --package registry-grants --edges normal,build --prefix none --no-dedupe --format {p}\t{l}";
     let output = Command::new(env!("CARGO"))
         .args(arguments.split(' '))
-        .current_dir(root())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     assert!(
