@@ -1,4 +1,4 @@
-//! The policy library, the names and the check of AWS's answers by their sources alone. They are
+//! The policy library, the names, texts and the check of AWS's answers by their sources alone. They are
 //! pure, so this builds in a minute, without the AWS and Kubernetes clients that the whole crate
 //! would bring along.
 
@@ -8,3 +8,5 @@ pub mod answer;
 pub mod names;
 #[path = "../../src/policy/mod.rs"]
 pub mod policy;
+#[path = "../../src/text.rs"]
+pub mod text;

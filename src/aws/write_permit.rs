@@ -118,12 +118,12 @@ impl Leadership {
     }
 
     /// Extends the term.
-    pub fn extend(&self, until: Instant) {
+    pub(crate) fn extend(&self, until: Instant) {
         self.state.send_modify(|state| state.until = Some(until));
     }
 
     /// Returns whether the term has ended without being extended.
-    pub fn has_run_out(&self) -> bool {
+    pub(crate) fn has_run_out(&self) -> bool {
         self.state
             .borrow()
             .until

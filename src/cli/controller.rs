@@ -152,6 +152,7 @@ pub fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         concurrency,
         call_timeout: aws_call_timeout,
         lease_duration: leader_election.then_some(lease_duration),
+        pod_name: std::env::var("POD_NAME").ok(),
         sweep: sweep.mode().map(|mode| controller::sweep::SweepSettings {
             mode,
             interval,

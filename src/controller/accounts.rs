@@ -19,7 +19,6 @@ use crate::telemetry::metrics::OfAccount;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
@@ -45,8 +44,9 @@ pub async fn run(
     let changes = crate::controller::watch::readable::<AWSAccount>(
         context.runtime.client.clone(),
         context.runtime.events.clone(),
+        context.cluster.clock.clone(),
     )
-    .backoff(requeue::Reconnect::default())
+    .backoff(requeue::Reconnect::new(context.runtime.random.clone()))
     .reflect(writer)
     .applied_objects()
     .predicate_filter(generation_and_writer, PredicateConfig::default());
@@ -151,9 +151,10 @@ async fn reconcile_account(
         }
         Err(problem) => (None, Err(problem)),
     };
+    let now = Time(context.cluster.clock.now());
     let status = AWSAccountStatus {
         observed_generation: account.meta().generation,
-        conditions: vec![ready(&account, &told)],
+        conditions: vec![ready(&account, &told, &now)],
         warnings: warnings::of_account(&id, &account.spec),
         caller_arn,
         sweep: None,
@@ -161,7 +162,7 @@ async fn reconcile_account(
         second_writer: None,
         contested_policies: Vec::new(),
         grants: Some(count(&context.cluster.grants, &name)),
-        last_error: last_error(&account, &told),
+        last_error: last_error(&account, &told, &now),
     };
     // Excludes the parts of other field managers.
     let of_others = |before| AWSAccountStatus {
@@ -187,17 +188,16 @@ async fn reconcile_account(
     Ok(Action::requeue(match told {
         Ok(_) => {
             context.runtime.backoff.reset(&key);
-            requeue::after_success(context.runtime.resync_interval)
+            context.runtime.pauses.after_success()
         }
         Err(problem) => {
             tracing::warn!(account = %id, reason = %problem.reason, "{}", problem.message);
-            requeue::after_failure(
+            context.runtime.pauses.after_failure(
                 problem.reason,
                 context
                     .runtime
                     .backoff
                     .failed(&key, account.meta().generation),
-                context.runtime.resync_interval,
             )
         }
     }))
@@ -329,14 +329,15 @@ fn on_error(account: Arc<AWSAccount>, error: &Error, context: Arc<Context>) -> A
         &account.uid().unwrap_or_default(),
         account.meta().generation,
     );
-    Action::requeue(requeue::after_failure(
-        Reason::Unavailable,
-        failures,
-        context.runtime.resync_interval,
-    ))
+    Action::requeue(
+        context
+            .runtime
+            .pauses
+            .after_failure(Reason::Unavailable, failures),
+    )
 }
 
-fn ready(account: &AWSAccount, told: &Result<String, Problem>) -> Condition {
+fn ready(account: &AWSAccount, told: &Result<String, Problem>, now: &Time) -> Condition {
     let (status, reason, message) = match told {
         Ok(message) => ("True", Reason::CredentialsVerified, message.clone()),
         Err(problem) => ("False", problem.reason, problem.message.clone()),
@@ -344,7 +345,7 @@ fn ready(account: &AWSAccount, told: &Result<String, Problem>) -> Condition {
     let unchanged = was_ready(account).filter(|condition| condition.status == status);
     Condition {
         last_transition_time: unchanged.map_or_else(
-            || Time(Timestamp::now()),
+            || now.clone(),
             |condition| condition.last_transition_time.clone(),
         ),
         message,
@@ -365,7 +366,11 @@ fn was_ready(account: &AWSAccount) -> Option<&Condition> {
 }
 
 /// Returns the last error. An error that occurs again without a recovery in between keeps its time.
-fn last_error(account: &AWSAccount, told: &Result<String, Problem>) -> Option<LastError> {
+fn last_error(
+    account: &AWSAccount,
+    told: &Result<String, Problem>,
+    now: &Time,
+) -> Option<LastError> {
     let before = account
         .status
         .as_ref()
@@ -380,7 +385,7 @@ fn last_error(account: &AWSAccount, told: &Result<String, Problem>) -> Option<La
     let new = || LastError {
         reason,
         message: problem.message.clone(),
-        time: Time(Timestamp::now()),
+        time: now.clone(),
     };
     Some(same.cloned().unwrap_or_else(new))
 }

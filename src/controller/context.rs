@@ -3,14 +3,15 @@
 
 use crate::api::CrossAccountRegistryGrant;
 use crate::aws::Aws;
+use crate::clock::{Random, WallClock};
 use crate::controller::Stop;
 use crate::controller::events::Events;
 use crate::controller::judging::Judging;
 use crate::controller::leadership::Leadership;
-use crate::controller::recent::Recent;
-use crate::controller::repository_policy::contested::ContestedPolicies;
+use crate::controller::recently_revoked::Recent;
+use crate::controller::repository_policy::contested_status::ContestedPolicies;
 use crate::controller::repository_policy::read_back::ReadBacks;
-use crate::controller::requeue::{Backoff, ReconcileLimiter};
+use crate::controller::requeue::{Backoff, Pauses, ReconcileLimiter};
 use crate::controller::restored::Restored;
 use crate::controller::second_writer::SecondWriters;
 use crate::controller::state::claims_cache::ClaimsCache;
@@ -44,6 +45,7 @@ pub struct Context {
 /// The installation, its grants and accounts, and what is known of them beyond the watch caches.
 pub struct Cluster {
     pub installation: Installation,
+    pub clock: WallClock,
     pub grants: Store<CrossAccountRegistryGrant>,
     pub watch_caches: WatchCaches,
     pub claims_cache: ClaimsCache,
@@ -83,6 +85,8 @@ pub struct Runtime {
     pub backoff: Backoff,
     pub asked: ReconcileLimiter,
     pub resync_interval: Duration,
+    pub pauses: Pauses,
+    pub random: Random,
     pub stop: Stop,
 }
 
@@ -100,12 +104,14 @@ impl Cluster {
     /// Creates the state of a start, of which nothing but the watch caches is known.
     pub fn new(
         installation: Installation,
+        clock: WallClock,
         grants: Store<CrossAccountRegistryGrant>,
         watch_caches: WatchCaches,
         requests: Requests,
     ) -> Self {
         Self {
             installation,
+            clock,
             grants,
             watch_caches,
             claims_cache: ClaimsCache::default(),
@@ -186,6 +192,7 @@ impl Runtime {
         client: Client,
         events: Events,
         resync_interval: Duration,
+        random: Random,
         stop: Stop,
     ) -> Self {
         Self {
@@ -198,6 +205,8 @@ impl Runtime {
             backoff: Backoff::default(),
             asked: ReconcileLimiter::default(),
             resync_interval,
+            pauses: Pauses::new(resync_interval, random.clone()),
+            random,
             stop,
         }
     }
@@ -223,11 +232,12 @@ impl Context {
             namespaces: store().0,
         };
         let sdk = crate::aws::environment::load(TIMEOUT).await;
-        let clock = crate::clock::WallClock::system();
-        let aws = Aws::new(sdk, &installation, TIMEOUT, metrics.clone(), clock);
+        let clock = WallClock::system();
+        let aws = Aws::new(sdk, &installation, TIMEOUT, metrics.clone(), clock.clone());
         let context = Self {
             cluster: Cluster::new(
                 installation,
+                clock,
                 grants,
                 watch_caches,
                 Requests::unserved(metrics.clone()),
@@ -236,8 +246,9 @@ impl Context {
             runtime: Runtime::new(
                 Arc::new(Leadership::always(TIMEOUT)),
                 client.clone(),
-                Events::new(client),
+                Events::new(client, None),
                 TIMEOUT * 60,
+                Random::from_entropy(),
                 futures::future::pending().boxed().shared(),
             ),
         };

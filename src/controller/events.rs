@@ -8,7 +8,8 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The longest note that the API takes, in bytes.
 const LONGEST_NOTE: usize = 1_000;
@@ -34,10 +35,11 @@ struct Told {
 }
 
 impl Events {
-    pub fn new(client: Client) -> Self {
+    /// Creates a publisher. `pod` is the name of this replica's Pod.
+    pub fn new(client: Client, pod: Option<String>) -> Self {
         let reporter = Reporter {
             controller: "registry-grants".into(),
-            instance: std::env::var("POD_NAME").ok(),
+            instance: pod,
         };
         Self {
             client,

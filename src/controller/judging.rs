@@ -7,7 +7,8 @@ use crate::controller::state::pending::Waiting;
 use crate::controller::state::slots::Slots;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Number of grants that are evaluated at a time, so that tenants do not use all processors.
 const AT_A_TIME: u16 = 2;

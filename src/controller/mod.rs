@@ -2,7 +2,7 @@
 //!
 //! Start:
 //! - `run`: the start, leader election, and the end.
-//! - `watches`: what triggers a reconcile.
+//! - `triggers`: what triggers a reconcile.
 //!
 //! A grant's reconcile, in its order:
 //! - `instrument`: waits for the caches and a work slot; metrics and span around the rest.
@@ -18,7 +18,7 @@
 //! - [`sweep`]: finds orphans, and removes them where that is safe.
 //! - `vanished`: revokes grants that disappeared without their finalizer.
 //! - `restored`: finds the claims of frozen grants after a restore without status.
-//! - `recent`: reads places again from which access was revoked lately.
+//! - `recently_revoked`: reads places again from which access was revoked lately.
 //! - `second_writer`: notices another live operator with the same installation ID.
 //! - [`plan`]: a dry run for grants in files.
 //!
@@ -46,7 +46,7 @@ mod leadership;
 mod patch;
 pub mod plan;
 mod proxies;
-mod recent;
+mod recently_revoked;
 mod reconcile;
 mod record;
 mod report;
@@ -59,9 +59,9 @@ mod state;
 mod stored;
 mod supervise;
 pub mod sweep;
+mod triggers;
 mod vanished;
 mod watch;
-mod watches;
 
 pub use self::run::run;
 
@@ -85,6 +85,8 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// How long a Lease is valid. `None`: no election, this is the only replica.
     pub lease_duration: Option<Duration>,
+    /// The name of this replica's Pod, if it runs in one.
+    pub pod_name: Option<String>,
     /// How the sweep treats orphans. `None`: no sweep.
     pub sweep: Option<sweep::SweepSettings>,
 }

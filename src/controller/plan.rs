@@ -21,7 +21,6 @@ use crate::policy::Installation;
 use crate::telemetry::metrics::Metrics;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
 use kube::core::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
@@ -71,6 +70,7 @@ pub async fn plan_grants(
         namespaces,
         complete,
     } = manifests;
+    let clock = WallClock::system();
     for grant in &mut grants {
         // Needed only to tell the grants apart.
         let made_up = made_up_uid(&GrantName::of(grant));
@@ -79,7 +79,7 @@ pub async fn plan_grants(
         grant
             .meta_mut()
             .creation_timestamp
-            .get_or_insert_with(|| Time(Timestamp::now()));
+            .get_or_insert_with(|| Time(clock.now()));
     }
     let metrics = Metrics::default();
     let watch_caches = WatchCaches {
@@ -89,6 +89,7 @@ pub async fn plan_grants(
     let requests = Requests::unserved(metrics.clone());
     let mut cluster = Cluster::new(
         installation.clone(),
+        clock.clone(),
         filled(grants.clone()),
         watch_caches,
         requests,
@@ -99,7 +100,7 @@ pub async fn plan_grants(
         installation,
         call_timeout,
         metrics.clone(),
-        WallClock::system(),
+        clock,
     );
     let cloud = Cloud::new(aws, u16::MAX, metrics);
     for resource in &grants {

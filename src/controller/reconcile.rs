@@ -8,13 +8,12 @@ use crate::controller::Context;
 use crate::controller::apply::{Aim, Apply, ApplyRequest, Done, Effects, Executor, Probed};
 use crate::controller::instrument::Ended;
 use crate::controller::patch;
-use crate::controller::recent;
+use crate::controller::recently_revoked;
 use crate::controller::record::{
-    abandon, claim, find_own_records, has_record, where_to_revoke, with_its_finalizer,
+    claim, find_own_records, has_record, report_abandoned, where_to_revoke, with_its_finalizer,
 };
 use crate::controller::report::{now, ready, report, write_status};
 use crate::controller::repository_policy::types::Freshness;
-use crate::controller::requeue;
 use crate::controller::restored;
 use crate::controller::second_writer;
 use crate::grant::ownership::Owner;
@@ -79,7 +78,7 @@ pub async fn reconcile(
     let had_record = claims_cache.claims(&resource).is_some();
     let decision = decide(&resource, &context);
     if let Decision::Suspend { .. } = decision {
-        return suspend(&resource, &context).await;
+        return report_suspended(&resource, &context).await;
     }
     let done = carry_out(&subject, &decision, &context).await?;
     let outcome = Outcome::new(&decision, &resource.spec, asked(&resource), done.report);
@@ -89,10 +88,10 @@ pub async fn reconcile(
     }
     // Recorded before the claims are removed: after a restart, this record says which policies to
     // read.
-    recent::record(&context, &effects.revoked).await?;
+    recently_revoked::record(&context, &effects.revoked).await?;
     report(&resource, &context, &subject.owner, &outcome, &effects).await?;
     if !effects.given_up.is_empty() {
-        abandon(&resource, &context, &effects.given_up).await;
+        report_abandoned(&resource, &context, &effects.given_up).await;
     }
     let is_guarded = had_record && matches!(decision, Decision::Enforce { .. });
     finish(&subject, &outcome, is_guarded, effects.again, &context).await
@@ -330,7 +329,7 @@ async fn finish(
         return Ok(not_ready(subject, &problems, context));
     }
     context.runtime.backoff.reset(&owner.uid);
-    let resync = requeue::after_success(context.runtime.resync_interval);
+    let resync = context.runtime.pauses.after_success();
     Ok(Ended::ready(
         again.map_or(resync, |again| again.min(resync)),
     ))
@@ -341,8 +340,8 @@ fn not_ready(subject: &Subject<'_>, problems: &[Problem], context: &Context) -> 
     let generation = subject.resource.meta().generation;
     let backoff = &context.runtime.backoff;
     let failures = backoff.failed(&subject.owner.uid, generation);
-    let resync_interval = context.runtime.resync_interval;
-    Ended::not_ready(requeue::after_failures(problems, failures, resync_interval))
+    let pauses = &context.runtime.pauses;
+    Ended::not_ready(pauses.after_failures(problems, failures))
 }
 
 /// Ends the reconcile of a grant whose accounts or namespace are not in the watch caches yet.
@@ -370,11 +369,12 @@ async fn waits_for_the_caches(
         .runtime
         .backoff
         .failed(&owner.uid, resource.meta().generation);
-    Ok(Some(Ended::not_ready(requeue::after_failure(
-        Reason::Settling,
-        failures,
-        context.runtime.resync_interval,
-    ))))
+    Ok(Some(Ended::not_ready(
+        context
+            .runtime
+            .pauses
+            .after_failure(Reason::Settling, failures),
+    )))
 }
 
 /// Number of consecutive reconciles that may fail with transient errors before a ready grant
@@ -508,11 +508,10 @@ pub fn after_error(
         &resource.uid().unwrap_or_default(),
         resource.meta().generation,
     );
-    requeue::after_failure(
-        Reason::Unavailable,
-        failures,
-        context.runtime.resync_interval,
-    )
+    context
+        .runtime
+        .pauses
+        .after_failure(Reason::Unavailable, failures)
 }
 
 /// Returns the value of the annotation that requests a reconcile. Any value will do.
@@ -545,13 +544,21 @@ pub fn calls_for_a_look(resource: &CrossAccountRegistryGrant) -> Option<u64> {
 }
 
 /// Reports that the grant is suspended, and nothing else about it.
-async fn suspend(resource: &CrossAccountRegistryGrant, context: &Context) -> Result<Ended, Error> {
+async fn report_suspended(
+    resource: &CrossAccountRegistryGrant,
+    context: &Context,
+) -> Result<Ended, Error> {
     let (before, generation) = (resource.status.as_ref(), resource.meta().generation);
     let claims = context.cluster.claims_cache.claims(resource);
-    let status = status::suspended(before, generation, claims, asked(resource).cloned(), &now());
+    let status = status::suspended(
+        before,
+        generation,
+        claims,
+        asked(resource).cloned(),
+        &now(context),
+    );
     if before != Some(&status) {
         write_status(resource, context, &status).await?;
     }
-    let resync_interval = context.runtime.resync_interval;
-    Ok(Ended::suspended(requeue::after_success(resync_interval)))
+    Ok(Ended::suspended(context.runtime.pauses.after_success()))
 }

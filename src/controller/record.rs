@@ -79,7 +79,7 @@ pub async fn claim(
             resource.status.as_ref(),
             resource.meta().generation,
             claims.clone(),
-            &now(),
+            &now(context),
         );
         write_status(resource, context, &status).await?;
         context
@@ -160,7 +160,7 @@ pub async fn find_own_records(
 }
 
 /// Reports for the last time which access may be left in places that are given up.
-pub async fn abandon(
+pub async fn report_abandoned(
     resource: &CrossAccountRegistryGrant,
     context: &Context,
     given_up: &BTreeMap<Place, Problem>,

@@ -12,7 +12,6 @@ use crate::grant::diff::ENDED_SESSIONS;
 use crate::grant::ownership::Owner;
 use crate::grant::status::Outcome;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 
 /// Writes the status if it changed, and publishes Events about the news.
@@ -38,7 +37,7 @@ pub async fn report(
     } = log;
     let before = resource.status.as_ref();
     let generation = resource.meta().generation;
-    let status = outcome.status(before, generation, &now());
+    let status = outcome.status(before, generation, &now(context));
     let (ready, reason, message) = ready(Some(&status)).unwrap_or_default();
     let deleted = outcome.applied.is_none() && resource.meta().deletion_timestamp.is_some();
     if before != Some(&status) && !deleted {
@@ -140,6 +139,6 @@ pub fn ready(status: Option<&Status>) -> Option<(&str, &str, &str)> {
 }
 
 /// Returns the current time in the type that statuses use.
-pub fn now() -> Time {
-    Time(Timestamp::now())
+pub fn now(context: &Context) -> Time {
+    Time(context.cluster.clock.now())
 }

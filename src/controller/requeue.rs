@@ -3,6 +3,7 @@
 //! request, and the restarts of a broken watch.
 
 use crate::api::conditions::Reason;
+use crate::clock::Random;
 use crate::grant::Problem;
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -129,10 +130,20 @@ const RECONNECTED_FOR: Duration = Duration::from_secs(60);
 
 /// Pauses of a watch that cannot be started. They are reset by a time without failures, and not by
 /// an event, for every failed list begins with one.
-#[derive(Default)]
 pub struct Reconnect {
+    random: Random,
     failures: u32,
     last: Option<Instant>,
+}
+
+impl Reconnect {
+    pub fn new(random: Random) -> Self {
+        Self {
+            random,
+            failures: 0,
+            last: None,
+        }
+    }
 }
 
 impl Iterator for Reconnect {
@@ -147,7 +158,7 @@ impl Iterator for Reconnect {
         }
         let grown = FIRST_RECONNECT.saturating_mul(2_u32.saturating_pow(self.failures.min(16)));
         (self.failures, self.last) = (self.failures.saturating_add(1), Some(Instant::now()));
-        Some(jittered(grown.min(LONGEST_RECONNECT), 0.5, 1.0))
+        Some(self.random.jitter(grown.min(LONGEST_RECONNECT), 0.5, 1.0))
     }
 }
 
@@ -213,37 +224,53 @@ fn longest(reason: Reason) -> Duration {
     }
 }
 
-/// Returns the pause after a failure. It doubles with each consecutive failure, up to the longest
-/// for the reason or the resync interval, whichever is shorter. Jitter shortens it by up to a half.
-pub fn after_failure(reason: Reason, failures_before: u32, resync: Duration) -> Duration {
-    let grown =
-        SHORTEST.saturating_mul(2_u32.saturating_pow(failures_before.saturating_add(1).min(20)));
-    let ceiling = grown.min(longest(reason)).min(resync.max(SHORTEST));
-    jittered(ceiling, 0.5, 1.0).max(SHORTEST)
+/// Pauses between the reconciles of one resource.
+#[derive(Clone, Debug)]
+pub struct Pauses {
+    resync_interval: Duration,
+    random: Random,
 }
 
-/// Returns the pause after several failures at once: that of the failure which may resolve itself
-/// soonest.
-pub fn after_failures(problems: &[Problem], failures_before: u32, resync: Duration) -> Duration {
-    let soonest = problems
-        .iter()
-        .map(|problem| problem.reason)
-        .min_by_key(|reason| longest(*reason));
-    after_failure(
-        soonest.unwrap_or(Reason::Unavailable),
-        failures_before,
-        resync,
-    )
-}
+impl Pauses {
+    pub fn new(resync_interval: Duration, random: Random) -> Self {
+        Self {
+            resync_interval,
+            random,
+        }
+    }
 
-/// Returns the pause while all is well: the resync interval with a jitter of a fifth, so that many
-/// grants do not reconcile in step.
-pub fn after_success(resync: Duration) -> Duration {
-    jittered(resync, 0.8, 1.2)
-}
+    /// Returns the pause after a failure. It doubles with each consecutive failure, up to the
+    /// longest for the reason or the resync interval, whichever is shorter. Jitter shortens it by
+    /// up to a half.
+    pub fn after_failure(&self, reason: Reason, failures_before: u32) -> Duration {
+        let exponent = failures_before.saturating_add(1).min(20);
+        let grown = SHORTEST.saturating_mul(2_u32.saturating_pow(exponent));
+        let ceiling = grown
+            .min(longest(reason))
+            .min(self.resync_interval.max(SHORTEST));
+        self.random.jitter(ceiling, 0.5, 1.0).max(SHORTEST)
+    }
 
-fn jittered(duration: Duration, from: f64, to: f64) -> Duration {
-    duration.mul_f64(from + (to - from) * fastrand::f64())
+    /// Returns the pause after several failures at once: that of the failure which may resolve
+    /// itself soonest.
+    pub fn after_failures(&self, problems: &[Problem], failures_before: u32) -> Duration {
+        let soonest = problems
+            .iter()
+            .map(|problem| problem.reason)
+            .min_by_key(|reason| longest(*reason));
+        self.after_failure(soonest.unwrap_or(Reason::Unavailable), failures_before)
+    }
+
+    /// Returns the pause while all is well: the resync interval with a jitter of a fifth, so that
+    /// many grants do not reconcile in step.
+    pub fn after_success(&self) -> Duration {
+        self.random.jitter(self.resync_interval, 0.8, 1.2)
+    }
+
+    /// Returns the pause before a throttled call is repeated.
+    pub fn after_throttling(&self, pause: Duration) -> Duration {
+        self.random.jitter(pause, 0.5, 1.0)
+    }
 }
 
 #[cfg(test)]
@@ -252,23 +279,31 @@ mod tests {
 
     const RESYNC: Duration = Duration::from_secs(600);
 
+    fn reconnect() -> Reconnect {
+        Reconnect::new(Random::from_entropy())
+    }
+
+    fn pauses(resync_interval: Duration) -> Pauses {
+        Pauses::new(resync_interval, Random::from_entropy())
+    }
+
     #[test]
     fn pauses_grow_and_never_vanish() {
         for failures in 0..100 {
-            let pause = after_failure(Reason::Unavailable, failures, RESYNC);
+            let pause = pauses(RESYNC).after_failure(Reason::Unavailable, failures);
             assert!(pause >= SHORTEST);
             assert!(pause <= longest(Reason::Unavailable));
         }
         assert!(
-            after_failure(Reason::Unavailable, 6, RESYNC)
-                > after_failure(Reason::Unavailable, 0, RESYNC) * 4
+            pauses(RESYNC).after_failure(Reason::Unavailable, 6)
+                > pauses(RESYNC).after_failure(Reason::Unavailable, 0) * 4
         );
     }
 
     #[test]
     fn nothing_waits_longer_than_the_resync_interval() {
         let short = Duration::from_secs(5);
-        assert!(after_failure(Reason::NotAdmitted, 50, short) <= short);
+        assert!(pauses(short).after_failure(Reason::NotAdmitted, 50) <= short);
     }
 
     #[test]
@@ -364,7 +399,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_broken_watch_is_begun_again_within_seconds_however_long_the_outage_was() {
-        let mut pauses = Reconnect::default();
+        let mut pauses = Reconnect::new(Random::from_entropy());
         for _ in 0..1_000 {
             let pause = pauses.next().unwrap();
             // Every failed list begins with an event.
@@ -432,7 +467,7 @@ mod tests {
     async fn edits_are_noticed_within_ten_seconds_of_the_api_servers_return() {
         for minutes in 1..20 {
             let outage = Duration::from_secs(60 * minutes);
-            let noticed = noticed_after(outage, Reconnect::default, NoPause).await;
+            let noticed = noticed_after(outage, reconnect, NoPause).await;
             assert!(
                 noticed <= Duration::from_secs(10),
                 "{noticed:?} after {minutes} minutes"
@@ -447,6 +482,6 @@ mod tests {
             problem(Reason::RepositoryNotFound),
             problem(Reason::Settling),
         ];
-        assert!(after_failures(&both, 30, RESYNC) <= longest(Reason::Settling));
+        assert!(pauses(RESYNC).after_failures(&both, 30) <= longest(Reason::Settling));
     }
 }

@@ -13,7 +13,7 @@ use crate::aws::ecr::PolicyRead;
 use crate::controller::Context;
 use crate::controller::context::Cluster;
 use crate::controller::patch;
-use crate::controller::recent;
+use crate::controller::recently_revoked;
 use crate::controller::repository_policy::types::RepositoryKey;
 use crate::grant::decision::is_frozen;
 use crate::grant::{Grant, GrantName, Problem, grant_if_enforced, meant};
@@ -119,7 +119,7 @@ async fn assign(
     let candidates = candidates(context, repository);
     // Where access was revoked within the last hour, unaccounted access is more likely that access,
     // written back by somebody, than access of a frozen grant.
-    if candidates.is_empty() || recent::is_on_record(&context.cluster, repository) {
+    if candidates.is_empty() || recently_revoked::is_on_record(&context.cluster, repository) {
         return Ok(());
     }
     let turn = context

@@ -6,14 +6,14 @@ use super::leadership::{self, Election, Leadership};
 use super::state::requests::{Requested, Requests};
 use super::state::watch_caches::{Cache, CacheSync, WatchCaches};
 use super::supervise::Supervisor;
-use super::watches::{Watches, reconcile_grants};
+use super::triggers::{Watches, reconcile_grants};
 use super::{
-    Settings, Stop, accounts, connection, events, instrument, recent, repository_policy, requeue,
-    sweep, vanished, watch,
+    Settings, Stop, accounts, connection, events, instrument, recently_revoked, repository_policy,
+    requeue, sweep, vanished, watch,
 };
 use crate::aws::rate_limit::{self, Work};
 use crate::aws::{Aws, environment};
-use crate::clock::WallClock;
+use crate::clock::{Random, WallClock};
 use crate::policy::Installation;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{self, Readiness, Stage};
@@ -27,6 +27,18 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Operator in one process, over all its terms.
+struct Operator {
+    settings: Settings,
+    client: Client,
+    /// The address of the API server, for messages.
+    place: String,
+    telemetry: Telemetry,
+    clock: WallClock,
+    random: Random,
+    stop: Stop,
+}
+
 /// Runs the operator until it receives a stop signal.
 ///
 /// # Errors
@@ -35,12 +47,20 @@ pub async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     let (client, place) = connect()
         .await
         .map_err(|error| format!("no access to a cluster: {error}"))?;
-    let stop = stop_signal().boxed().shared();
-    let telemetry = Telemetry::default();
-    let (address, call_timeout) = (settings.health_address, settings.call_timeout);
+    let address = settings.health_address;
+    let call_timeout = settings.call_timeout;
+    let operator = Operator {
+        settings,
+        client,
+        place,
+        telemetry: Telemetry::default(),
+        clock: WallClock::system(),
+        random: Random::from_entropy(),
+        stop: stop_signal().boxed().shared(),
+    };
     tokio::select! {
-        ended = lead(settings, (client, place), telemetry.clone(), stop.clone()) => ended,
-        served = health::serve(address, telemetry, call_timeout) => {
+        ended = operator.lead() => ended,
+        served = health::serve(address, operator.telemetry.clone(), call_timeout) => {
             let why = served.err().map(|error| error.to_string()).unwrap_or_default();
             Err(format!("health checks cannot be served on {address}: {why}").into())
         }
@@ -57,150 +77,190 @@ async fn connect() -> Result<(Client, String), Box<dyn Error>> {
     Ok((Client::try_from(config)?, place))
 }
 
-/// Works while this replica leads, until a stop signal.
-async fn lead(
-    settings: Settings,
-    (client, place): (Client, String),
-    telemetry: Telemetry,
-    stop: Stop,
-) -> Result<(), Box<dyn Error>> {
-    let installation = match &settings.installation {
-        Some(installation) => installation.clone(),
-        None => tokio::select! {
-            found = installation_of_cluster(&client, &place, &telemetry.readiness) => found?,
-            () = stop.clone() => return Ok(()),
-        },
-    };
-    tracing::info!(%installation, version = env!("CARGO_PKG_VERSION"), "starting");
-    let work = |leadership| {
-        work(
-            &settings,
-            &client,
-            &installation,
-            leadership,
-            &telemetry,
-            &stop,
-        )
-    };
-    let Some(lease_duration) = settings.lease_duration else {
-        telemetry.metrics.leader.set(1);
-        let leadership = Arc::new(Leadership::always(settings.call_timeout));
-        leadership::until_over(
-            &leadership,
-            work(leadership.clone()),
-            &stop,
-            std::future::pending::<()>(),
-        )
-        .await;
-        return Ok(());
-    };
-    // A replica that cannot renew the Lease gives up within the Lease's duration. One that does not
-    // even try is stuck.
-    let pulse = telemetry.liveness.pulse("the election", lease_duration * 3);
-    let leases = Api::<Lease>::namespaced(client.clone(), client.default_namespace());
-    let election = Election::new(leases, identity(), lease_duration, pulse);
-    Ok(leadership::take_part(
-        election,
-        settings.call_timeout,
-        &telemetry,
-        stop.clone(),
-        work,
-    )
-    .await?)
-}
-
-/// Returns this replica's identity: its Pod's name, and a suffix that changes when the container
-/// restarts.
-fn identity() -> String {
-    let pod = std::env::var("POD_NAME").unwrap_or_else(|_| "registry-grants".into());
-    format!("{pod}-{:08x}", fastrand::u32(..))
-}
-
-/// Watches and reconciles during one term, until a stop signal arrives and running work has ended.
-/// The future may be dropped while no write is in progress: then everything that it started ends.
-async fn work(
-    settings: &Settings,
-    client: &Client,
-    installation: &Installation,
-    leadership: Arc<Leadership>,
-    telemetry: &Telemetry,
-    stop: &Stop,
-) {
-    let Telemetry {
-        metrics,
-        readiness,
-        liveness,
-        ..
-    } = telemetry;
-    let (grants, grants_writer) = reflector::store();
-    let (accounts, accounts_writer) = reflector::store();
-    let (namespaces, namespaces_writer) = reflector::store();
-    let (requests, requested) = Requests::new(metrics.clone());
-    let aws = Aws::new(
-        environment::load(settings.call_timeout).await,
-        installation,
-        settings.call_timeout,
-        metrics.clone(),
-        WallClock::system(),
-    );
-    let watch_caches = WatchCaches {
-        accounts,
-        namespaces,
-    };
-    let context = Arc::new(Context {
-        cluster: Cluster::new(installation.clone(), grants, watch_caches, requests),
-        cloud: Cloud::new(aws, settings.concurrency, metrics.clone()),
-        runtime: Runtime::new(
-            leadership,
-            client.clone(),
-            events::Events::new(client.clone()),
-            settings.resync_interval,
+impl Operator {
+    /// Works while this replica leads, until a stop signal.
+    async fn lead(&self) -> Result<(), Box<dyn Error>> {
+        let Self {
+            settings,
+            telemetry,
+            stop,
+            ..
+        } = self;
+        let installation = match &settings.installation {
+            Some(installation) => installation.clone(),
+            None => tokio::select! {
+                found = self.installation_of_cluster() => found?,
+                () = stop.clone() => return Ok(()),
+            },
+        };
+        tracing::info!(%installation, version = env!("CARGO_PKG_VERSION"), "starting");
+        let Some(lease_duration) = settings.lease_duration else {
+            telemetry.metrics.leader.set(1);
+            let leadership = Arc::new(Leadership::always(settings.call_timeout));
+            let work = self.work(&installation, leadership.clone());
+            leadership::until_over(&leadership, work, stop, std::future::pending::<()>()).await;
+            return Ok(());
+        };
+        // A replica that cannot renew the Lease gives up within the Lease's duration. One that does
+        // not even try is stuck.
+        let pulse = telemetry.liveness.pulse("the election", lease_duration * 3);
+        let client = &self.client;
+        let leases = Api::<Lease>::namespaced(client.clone(), client.default_namespace());
+        let clock = self.clock.clone();
+        let election = Election::new(leases, self.identity(), lease_duration, pulse, clock);
+        Ok(leadership::take_part(
+            election,
+            settings.call_timeout,
+            telemetry,
             stop.clone(),
-        ),
-    });
-    metrics.watch(Arc::new(instrument::Watched::of(&context)));
-    let Requested {
-        grants: requested_grants,
-        accounts: requested_accounts,
-    } = requested;
-    let (gone, vanished) = mpsc::unbounded();
-    let watches = Watches {
-        grants: grants_writer,
-        accounts: accounts_writer,
-        namespaces: namespaces_writer,
-        gone,
-    };
-    let grant_controller = async {
-        reconcile_grants(&context, watches, requested_grants, readiness).await;
-        if stop.clone().now_or_never().is_none() {
-            liveness.ended("the work on grants");
+            |leadership| self.work(&installation, leadership),
+        )
+        .await?)
+    }
+
+    /// Returns this replica's identity: its Pod's name, and a suffix that changes when the
+    /// container restarts.
+    fn identity(&self) -> String {
+        let pod = self.settings.pod_name.as_deref();
+        let number = self.random.number();
+        format!("{}-{number:08x}", pod.unwrap_or("registry-grants"))
+    }
+
+    /// Watches and reconciles during one term, until a stop signal arrives and running work has
+    /// ended. The future may be dropped while no write is in progress: then everything that it
+    /// started ends.
+    async fn work(&self, installation: &Installation, leadership: Arc<Leadership>) {
+        let Self {
+            settings,
+            client,
+            place: _,
+            telemetry,
+            clock,
+            random,
+            stop,
+        } = self;
+        let Telemetry {
+            metrics,
+            readiness,
+            liveness,
+            ..
+        } = telemetry;
+        let (grants, grants_writer) = reflector::store();
+        let (accounts, accounts_writer) = reflector::store();
+        let (namespaces, namespaces_writer) = reflector::store();
+        let (requests, requested) = Requests::new(metrics.clone());
+        let aws = Aws::new(
+            environment::load(settings.call_timeout).await,
+            installation,
+            settings.call_timeout,
+            metrics.clone(),
+            clock.clone(),
+        );
+        let watch_caches = WatchCaches {
+            accounts,
+            namespaces,
+        };
+        let context = Arc::new(Context {
+            cluster: Cluster::new(
+                installation.clone(),
+                clock.clone(),
+                grants,
+                watch_caches,
+                requests,
+            ),
+            cloud: Cloud::new(aws, settings.concurrency, metrics.clone()),
+            runtime: Runtime::new(
+                leadership,
+                client.clone(),
+                events::Events::new(client.clone(), settings.pod_name.clone()),
+                settings.resync_interval,
+                random.clone(),
+                stop.clone(),
+            ),
+        });
+        metrics.watch(Arc::new(instrument::Watched::of(&context)));
+        let Requested {
+            grants: requested_grants,
+            accounts: requested_accounts,
+        } = requested;
+        let (gone, vanished) = mpsc::unbounded();
+        let watches = Watches {
+            grants: grants_writer,
+            accounts: accounts_writer,
+            namespaces: namespaces_writer,
+            gone,
+        };
+        let grant_controller = async {
+            reconcile_grants(&context, watches, requested_grants, readiness).await;
+            if stop.clone().now_or_never().is_none() {
+                liveness.ended("the work on grants");
+            }
+        };
+        let supervised = Supervisor {
+            metrics,
+            liveness,
+            stop,
+        };
+        let vanished = tokio::sync::Mutex::new(vanished::PendingRevocations::of(vanished));
+        let vanished = supervised.run("revoke vanished grants", || {
+            vanished::run(&context, &vanished)
+        });
+        let look_after_the_start = supervised.run("look after revoked places", || {
+            recently_revoked::look_after_the_start(&context)
+        });
+        let look_after = supervised.run("look after repositories", || {
+            repository_policy::resync::look_after(context.clone())
+        });
+        let sweep = supervised.run("sweep", || sweep::run(context.clone(), settings.sweep));
+        tokio::join!(
+            announce_readiness(&context.runtime.filled, readiness, stop),
+            grant_controller,
+            accounts::run(context.clone(), requested_accounts, stop.clone()),
+            vanished,
+            look_after_the_start,
+            rate_limit::with(Work::background(), look_after),
+            rate_limit::with(Work::background(), sweep),
+        );
+    }
+
+    /// Returns the installation ID of the cluster. Waits while the cluster cannot be reached: an
+    /// operator that exits and is restarted would not reach it any sooner.
+    async fn installation_of_cluster(&self) -> Result<Installation, Box<dyn Error>> {
+        let Self {
+            client,
+            place,
+            random,
+            ..
+        } = self;
+        let readiness = &self.telemetry.readiness;
+        const CONNECTION: &str = "the namespace kube-system";
+        for pause in requeue::Reconnect::new(random.clone()) {
+            let error = match Api::<Namespace>::all(client.clone())
+                .get("kube-system")
+                .await
+            {
+                Ok(namespace) => {
+                    readiness.works(CONNECTION);
+                    let uid = namespace
+                        .uid()
+                        .ok_or("namespace kube-system has no UID; give --installation")?;
+                    return Ok(Installation::of_cluster(&uid));
+                }
+                Err(kube::Error::Api(status))
+                    if (400..500).contains(&status.code) && status.code != 429 =>
+                {
+                    return Err(
+                        format!("{place}: namespace kube-system cannot be read: {status}").into(),
+                    );
+                }
+                Err(error) => connection::causes(&error),
+            };
+            tracing::warn!("{place}: namespace kube-system cannot be read, trying again: {error}");
+            readiness.fails(CONNECTION, &error);
+            tokio::time::sleep(pause).await;
         }
-    };
-    let supervised = Supervisor {
-        metrics,
-        liveness,
-        stop,
-    };
-    let vanished = tokio::sync::Mutex::new(vanished::PendingRevocations::of(vanished));
-    let vanished = supervised.run("revoke vanished grants", || {
-        vanished::run(&context, &vanished)
-    });
-    let look_after_the_start = supervised.run("look after revoked places", || {
-        recent::look_after_the_start(&context)
-    });
-    let look_after = supervised.run("look after repositories", || {
-        repository_policy::resync::look_after(context.clone())
-    });
-    let sweep = supervised.run("sweep", || sweep::run(context.clone(), settings.sweep));
-    tokio::join!(
-        announce_readiness(&context.runtime.filled, readiness, stop),
-        grant_controller,
-        accounts::run(context.clone(), requested_accounts, stop.clone()),
-        vanished,
-        look_after_the_start,
-        rate_limit::with(Work::background(), look_after),
-        rate_limit::with(Work::background(), sweep),
-    );
+        Err(format!("{place}: namespace kube-system cannot be read").into())
+    }
 }
 
 /// Waits for SIGTERM or SIGINT. After that, running work is finished and nothing new begins.
@@ -213,43 +273,6 @@ async fn stop_signal() {
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping");
-}
-
-/// Returns the installation ID of the cluster. Waits while the cluster cannot be reached: an
-/// operator that exits and is restarted would not reach it any sooner. `place` is the address that
-/// the client connects to.
-async fn installation_of_cluster(
-    client: &Client,
-    place: &str,
-    readiness: &Readiness,
-) -> Result<Installation, Box<dyn Error>> {
-    const CONNECTION: &str = "the namespace kube-system";
-    for pause in requeue::Reconnect::default() {
-        let error = match Api::<Namespace>::all(client.clone())
-            .get("kube-system")
-            .await
-        {
-            Ok(namespace) => {
-                readiness.works(CONNECTION);
-                let uid = namespace
-                    .uid()
-                    .ok_or("namespace kube-system has no UID; give --installation")?;
-                return Ok(Installation::of_cluster(&uid));
-            }
-            Err(kube::Error::Api(status))
-                if (400..500).contains(&status.code) && status.code != 429 =>
-            {
-                return Err(
-                    format!("{place}: namespace kube-system cannot be read: {status}").into(),
-                );
-            }
-            Err(error) => connection::causes(&error),
-        };
-        tracing::warn!("{place}: namespace kube-system cannot be read, trying again: {error}");
-        readiness.fails(CONNECTION, &error);
-        tokio::time::sleep(pause).await;
-    }
-    Err(format!("{place}: namespace kube-system cannot be read").into())
 }
 
 async fn announce_readiness(filled: &CacheSync, readiness: &Readiness, stop: &Stop) {

@@ -10,7 +10,7 @@ use crate::api::grant::CrossAccountRegistryGrantSpec;
 use crate::api::{CrossAccountRegistryGrant, SOLE_WRITER};
 use crate::controller::Context;
 use crate::controller::context::{Cloud, Cluster};
-use crate::controller::recent;
+use crate::controller::recently_revoked;
 use crate::controller::report::ready;
 use crate::controller::repository_policy::types::RepositoryKey;
 use crate::grant::ownership::{Owner, TAG_GRANT_UID};
@@ -25,7 +25,8 @@ use kube::{Resource, ResourceExt};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How far back sightings count.
 const WINDOW: Duration = Duration::from_secs(3600);
@@ -51,8 +52,15 @@ struct Account {
 }
 
 impl SecondWriters {
-    /// Notes a sighting. Returns the proof if this sighting completes it.
-    fn sighted(&self, account: &AccountId, what: String, now: Instant) -> Option<SecondWriter> {
+    /// Notes a sighting. Returns the proof if this sighting completes it. `time` is the time of
+    /// day.
+    fn sighted(
+        &self,
+        account: &AccountId,
+        what: String,
+        now: Instant,
+        time: Timestamp,
+    ) -> Option<SecondWriter> {
         let mut accounts = self.0.lock().expect("no panic while held");
         let account = accounts.entry(account.clone()).or_default();
         account
@@ -64,7 +72,7 @@ impl SecondWriters {
         }
         let evidence = account.sightings.drain(..).map(|(_, what)| what).collect();
         account.proven = Some(SecondWriter {
-            since: Time(Timestamp::now()),
+            since: Time(time),
             evidence,
         });
         account.proven.clone()
@@ -204,7 +212,7 @@ pub fn look_at_policy(context: &Context, repository: &RepositoryKey, found: Opti
     });
     // After a revocation a tool may write back the policy that it had read earlier. That is no
     // second operator.
-    if strange && !recent::is_on_record(&context.cluster, repository) {
+    if strange && !recently_revoked::is_on_record(&context.cluster, repository) {
         sighted(
             &context.cluster,
             &repository.account,
@@ -246,7 +254,7 @@ pub fn of_others(
         .coalescer
         .own_access(repository, |own| own.strange(held.clone()));
     strange.unwrap_or_else(|| {
-        if recent::is_on_record(cluster, repository) {
+        if recently_revoked::is_on_record(cluster, repository) {
             Vec::new()
         } else {
             held
@@ -289,7 +297,7 @@ fn sighted(cluster: &Cluster, account: &AccountId, what: String) {
     tracing::warn!(%account, "{what}");
     if cluster
         .second_writers
-        .sighted(account, what, Instant::now())
+        .sighted(account, what, Instant::now(), cluster.clock.now())
         .is_some()
     {
         cluster.requests.update_account(account);
@@ -428,14 +436,27 @@ mod tests {
     #[test]
     fn two_sightings_within_an_hour_are_proof_and_one_is_none() {
         let (seen, start) = (SecondWriters::default(), Instant::now());
-        assert_eq!(seen.sighted(&account(), "a".into(), start), None);
         assert_eq!(
-            seen.sighted(&account(), "b".into(), start + WINDOW),
+            seen.sighted(&account(), "a".into(), start, Timestamp::UNIX_EPOCH),
+            None
+        );
+        assert_eq!(
+            seen.sighted(
+                &account(),
+                "b".into(),
+                start + WINDOW,
+                Timestamp::UNIX_EPOCH
+            ),
             None,
             "the first is too old"
         );
         let proven = seen
-            .sighted(&account(), "c".into(), start + WINDOW * 3 / 2)
+            .sighted(
+                &account(),
+                "c".into(),
+                start + WINDOW * 3 / 2,
+                Timestamp::UNIX_EPOCH,
+            )
             .unwrap();
         assert_eq!(proven.evidence, ["b", "c"]);
         assert_eq!(seen.proven(&account()), Some(proven));

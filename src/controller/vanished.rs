@@ -16,10 +16,9 @@ use crate::controller::Context;
 use crate::controller::apply::{Aim, Apply, ApplyRequest, Done, Executor, Probed};
 use crate::controller::context::Cluster;
 use crate::controller::patch;
-use crate::controller::recent;
+use crate::controller::recently_revoked;
 use crate::controller::reconcile::is_abandoned;
 use crate::controller::repository_policy::types::Freshness;
-use crate::controller::requeue;
 use crate::controller::stored::Stored;
 use crate::controller::supervise::isolated;
 use crate::grant::ownership::Owner;
@@ -343,7 +342,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     let _alone = context.cluster.claims_cache.alone_on(&name).await;
     let again = |reason| {
         let failures = context.runtime.backoff.failed(&uid, None);
-        Some(requeue::after_failure(reason, failures, *resync_interval))
+        Some(context.runtime.pauses.after_failure(reason, failures))
     };
     let successor = match successor(context, grant).await {
         Ok(Successor::Same) => return None,
@@ -381,7 +380,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
     };
     let Done { report, effects } = apply.run().await;
     let outcome = Outcome::new(&Decision::Revoke(Vec::new()), &grant.spec, None, report);
-    if let Err(error) = recent::record(context, &effects.revoked).await {
+    if let Err(error) = recently_revoked::record(context, &effects.revoked).await {
         tracing::warn!(grant = %name, %error, "what was revoked could not be put on record");
     }
     let problems = outcome.problems();
@@ -391,11 +390,7 @@ async fn attempt(context: &Context, vanished: &Vanished) -> Option<Duration> {
             .unwrap_or_default();
         tracing::warn!(grant = %name, "it disappeared without having been revoked, and not all of it can be revoked yet: {why}");
         let failures = context.runtime.backoff.failed(&uid, None);
-        return Some(requeue::after_failures(
-            &problems,
-            failures,
-            *resync_interval,
-        ));
+        return Some(context.runtime.pauses.after_failures(&problems, failures));
     }
     let note = format!(
         "this grant disappeared without having been revoked, because its finalizer was taken off; by its record it was revoked now: {}",

@@ -3,6 +3,7 @@
 //! reads are kept, so that users who may write annotations cannot fill its memory.
 
 use crate::api::ANNOTATIONS;
+use crate::clock::WallClock;
 use crate::controller::events::Events;
 use crate::controller::stored::Stored;
 use crate::grant::names::bounded;
@@ -10,7 +11,6 @@ use crate::telemetry::health::Readiness;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use k8s_openapi::jiff::Timestamp;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
@@ -29,11 +29,12 @@ const LONGEST_VALUE: usize = 256;
 pub fn readable<K>(
     client: Client,
     events: Events,
+    clock: WallClock,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    readable_noting(client, events, |_| {})
+    readable_noting(client, events, clock, |_| {})
 }
 
 /// Watches like `readable`, and passes each event to `note` before unreadable resources are left
@@ -41,6 +42,7 @@ where
 pub fn readable_noting<K>(
     client: Client,
     events: Events,
+    clock: WallClock,
     note: impl Fn(&Event<Stored<K>>) + Send + 'static,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static
 where
@@ -50,6 +52,7 @@ where
     let watch = watch.inspect(move |event| event.iter().for_each(&note));
     let understood = watch.filter_map(move |event| {
         let events = events.clone();
+        let clock = clock.clone();
         async move {
             let understood = match event {
                 Ok(Event::Apply(Stored(object))) => object.map(Event::Apply),
@@ -58,7 +61,7 @@ where
                     object
                         .meta_mut()
                         .deletion_timestamp
-                        .get_or_insert_with(|| Time(Timestamp::now()));
+                        .get_or_insert_with(|| Time(clock.now()));
                     Event::Delete(object)
                 }),
                 Ok(Event::Init) => Ok(Event::Init),

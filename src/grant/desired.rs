@@ -80,7 +80,7 @@ impl Grant {
             } => {
                 let mut role = self.instance_role(role, owner);
                 if *extends {
-                    // The role is foreign.
+                    // A foreign role gets neither our tags nor our boundary.
                     role.tags.clear();
                     role.boundary = None;
                 }

@@ -2,8 +2,9 @@
 //! the boundary of the roles that it creates. They follow least privilege, and an account's admin
 //! puts them in place.
 //!
-//! Every statement is needed: `tests/integration/operator_permissions.rs` removes each action in turn and
-//! checks that something fails. A new call in `aws::iam` or `aws::ecr` must be allowed here.
+//! Every statement is needed: `tests/integration/operator_permissions.rs` removes each action in
+//! turn and checks that something fails. A new call in `aws::iam` or `aws::ecr` must be allowed
+//! here.
 
 use super::actions;
 use super::names::RepositoryPattern;

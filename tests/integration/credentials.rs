@@ -29,11 +29,13 @@ async fn credentials_for_another_account_are_detected_before_a_write() -> Result
         message.contains("333333333333") && message.contains("spec.credentials"),
         "{message}"
     );
-    let events = case.cluster().events(&case.namespace, GRANT).await?;
-    let told = |event: &str| {
-        event.contains("Warning") && event.contains("WrongAccount") && event.contains(&message)
-    };
-    ensure!(events.lines().any(told), "{events}");
+    case.cluster()
+        .event(
+            &case.namespace,
+            GRANT,
+            &["Warning", "WrongAccount", &message],
+        )
+        .await?;
     assert_unchanged(&before, &case.accounts().await?)?;
     let account = case
         .cluster()

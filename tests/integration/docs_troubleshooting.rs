@@ -221,12 +221,9 @@ impl Broken {
         self.afterwards(&case).await?;
         // A request costs less than a kubectl process; the words come with the Event.
         let object = format!("carg/{GRANT}");
-        eventually("the Event", async || {
-            let events = case.cluster().events(&case.namespace, &object).await?;
-            ensure!(events.contains(self.event()), "{events}");
-            Ok(())
-        })
-        .await?;
+        case.cluster()
+            .event(&case.namespace, &object, &[self.event()])
+            .await?;
         eventually("the words of the page", async || {
             let described = described(&case).await?;
             for words in words {

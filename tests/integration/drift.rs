@@ -53,12 +53,10 @@ async fn manual_changes_to_the_registry_role_are_reverted() -> Result<()> {
         Ok(())
     })
     .await?;
-    eventually("an Event tells", async || {
-        let events = case.cluster().events(&case.namespace, GRANT).await?;
-        ensure!(events.contains("DriftCorrected"), "{events}");
-        Ok(())
-    })
-    .await
+    case.cluster()
+        .event(&case.namespace, GRANT, &["DriftCorrected"])
+        .await
+        .map(drop)
 }
 
 #[tokio::test]

@@ -210,7 +210,10 @@ async fn grant_is_abandoned_only_when_its_account_is_unreachable() -> Result<()>
     case.cluster()
         .wait_until_gone(&case.namespace, GRANT)
         .await?;
-    let events = case.cluster().events(&case.namespace, "").await?;
+    let events = case
+        .cluster()
+        .event(&case.namespace, "", &["Abandoned"])
+        .await?;
     let told = events
         .lines()
         .find(|line| line.contains("Abandoned"))
@@ -350,15 +353,10 @@ async fn broken_resources_do_not_block_others() -> Result<()> {
         .await?;
     case.not_ready_named("carg/nowhere", "AccountNotFound")
         .await?;
-    eventually("an Event tells of the broken one", async || {
-        let events = case
-            .cluster()
-            .events(&case.namespace, "carg/broken")
-            .await?;
-        ensure!(events.contains("Invalid"), "{events}");
-        Ok(())
-    })
-    .await
+    case.cluster()
+        .event(&case.namespace, "carg/broken", &["Invalid"])
+        .await
+        .map(drop)
 }
 
 #[tokio::test]

@@ -250,19 +250,18 @@ async fn reverted_policy_drift_is_reported_by_an_event() -> Result<()> {
         .send()
         .await?;
     case.reconcile().await?;
-    eventually("it is put back and told", async || {
+    eventually("the policy is restored", async || {
         ensure!(
             app.policy(case.stack()).await?.is_some(),
-            "not put back yet"
-        );
-        let events = case.cluster().events(&case.namespace, "").await?;
-        ensure!(
-            events.contains("DriftCorrected") && events.contains("repository app"),
-            "not told yet"
+            "not restored yet"
         );
         Ok(())
     })
-    .await
+    .await?;
+    case.cluster()
+        .event(&case.namespace, "", &["DriftCorrected", "repository app"])
+        .await
+        .map(drop)
 }
 
 /// ECR refuses a document whole for one account that does not exist.

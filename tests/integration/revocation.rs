@@ -142,11 +142,9 @@ async fn frozen_grant_regains_its_lost_record_and_can_be_revoked() -> Result<()>
     case.cluster()
         .wait_until(&case.namespace, GRANT, recorded)
         .await?;
-    let events = case.cluster().events(&case.namespace, "").await?;
-    ensure!(
-        events.contains("RecordFound"),
-        "no Event tells of it: {events}"
-    );
+    case.cluster()
+        .event(&case.namespace, "", &["RecordFound"])
+        .await?;
     case.delete_named("carg/other").await?;
     let after = case
         .repository("app")

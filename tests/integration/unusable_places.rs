@@ -131,7 +131,10 @@ async fn lost_region_stays_claimed_until_it_is_abandoned() -> Result<()> {
     case.cluster()
         .wait_until_gone(&case.namespace, GRANT)
         .await?;
-    let events = case.cluster().events(&case.namespace, "").await?;
+    let events = case
+        .cluster()
+        .event(&case.namespace, "", &["Abandoned"])
+        .await?;
     let told = events
         .lines()
         .find(|line| line.contains("Abandoned"))

@@ -17,7 +17,6 @@ use crate::policy::Document;
 use crate::policy::arn::Arn;
 use crate::policy::evaluate::Named;
 use crate::telemetry::metrics::labels::OfTask;
-use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +47,7 @@ impl Apply<'_> {
             registry_role: self.registry_role_reading(registry, reads).await,
             registry_policies: self.registry_policies(grant, registry).await,
             repositories: self.repository_readings(grant, registry, reads).await,
-            now: Timestamp::now(),
+            now: self.cluster.clock.now(),
         };
         // AWS is not called any more, so the work slot is released to others.
         drop(turn);

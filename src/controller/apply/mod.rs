@@ -1,7 +1,7 @@
 //! Applies one grant in AWS, or revokes it.
 //!
 //! - `executor`: carries out the steps, or only reports them in a dry run.
-//! - `places`: reads new places, and says which of them the grant may claim.
+//! - `probe`: reads new places, and says which of them the grant may claim.
 //! - `roles`: the registry role and the instance role.
 //! - `removal`: roles that are not desired any more.
 //! - `role_owners`: which grants share an instance role, and which grant may have a registry role.
@@ -14,14 +14,14 @@
 
 mod access;
 mod executor;
-mod places;
+mod probe;
 mod removal;
 mod repositories;
 mod role_owners;
 mod roles;
 
 pub use self::executor::Executor;
-pub use self::places::Probed;
+pub use self::probe::Probed;
 
 use self::access::Reads;
 use self::roles::InstanceStage;
@@ -29,7 +29,7 @@ use crate::api::conditions::Reason;
 use crate::api::grant::{Applied, CrossAccountRegistryGrantSpec as Spec};
 use crate::aws::Account;
 use crate::controller::context::{Cloud, Cluster};
-use crate::controller::recent::Revoked;
+use crate::controller::recently_revoked::Revoked;
 use crate::controller::repository_policy::types::Freshness;
 use crate::grant::change::Change;
 use crate::grant::claims::{ClaimsAfter, Place, Unrevoked, claims_after};

@@ -6,7 +6,7 @@ use crate::api::grant::Applied;
 use crate::aws::Account;
 use crate::aws::rate_limit::{Priority, Work};
 use crate::controller::Context;
-use crate::controller::recent::Revoked;
+use crate::controller::recently_revoked::Revoked;
 use crate::controller::repository_policy::contributions::Hypothesis;
 use crate::controller::repository_policy::membership::Standings;
 use crate::controller::repository_policy::preview::{PolicyPreview, preview};

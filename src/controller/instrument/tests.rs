@@ -71,7 +71,7 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
         )
     });
     let client = Client::new(server, "default");
-    let events = events::Events::new(client.clone());
+    let events = events::Events::new(client.clone(), None);
     let filled = Arc::new(CacheSync::default());
     let done = || futures::stream::iter([Ok(Event::<AWSAccount>::InitDone)]);
     filled
@@ -92,17 +92,18 @@ async fn context() -> (Arc<Context>, Writer<CrossAccountRegistryGrant>) {
     let requests = Requests::unserved(metrics.clone());
     let sdk = crate::aws::environment::load(timeout).await;
     let clock = crate::clock::WallClock::system();
-    let aws = Aws::new(sdk, &installation, timeout, metrics.clone(), clock);
+    let aws = Aws::new(sdk, &installation, timeout, metrics.clone(), clock.clone());
     let mut runtime = Runtime::new(
         Arc::new(Leadership::none(timeout)),
         client,
         events,
         Duration::from_secs(600),
+        crate::clock::Random::from_entropy(),
         futures::future::pending().boxed().shared(),
     );
     runtime.filled = filled;
     let context = Context {
-        cluster: Cluster::new(installation, grants, watch_caches, requests),
+        cluster: Cluster::new(installation, clock, grants, watch_caches, requests),
         cloud: Cloud::new(aws, 1, metrics),
         runtime,
     };

@@ -3,10 +3,10 @@
 //! that clocks need not agree.
 
 use super::{Leadership, RELEASE};
+use crate::clock::WallClock;
 use crate::telemetry::health::{Pulse, Readiness};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Error};
 use std::future::Future;
@@ -55,6 +55,7 @@ pub struct Election<L> {
     others_seen: bool,
     /// The proof that the Lease is read regularly.
     pulse: Pulse,
+    clock: WallClock,
 }
 
 /// Next action on the Lease.
@@ -82,7 +83,13 @@ enum Round {
 
 impl<L: Leases> Election<L> {
     /// Creates a candidate with this identity.
-    pub fn new(leases: L, identity: String, duration: Duration, pulse: Pulse) -> Self {
+    pub fn new(
+        leases: L,
+        identity: String,
+        duration: Duration,
+        pulse: Pulse,
+        clock: WallClock,
+    ) -> Self {
         Self {
             leases,
             identity,
@@ -90,6 +97,7 @@ impl<L: Leases> Election<L> {
             seen: None,
             others_seen: false,
             pulse,
+            clock,
         }
     }
 
@@ -249,7 +257,7 @@ impl<L: Leases> Election<L> {
     }
 
     fn spec(&self, before: Option<LeaseSpec>) -> LeaseSpec {
-        let now = Some(MicroTime(Timestamp::now()));
+        let now = Some(MicroTime(self.clock.now()));
         let before = before.unwrap_or_default();
         let ours = before.holder_identity.as_ref() == Some(&self.identity);
         let changes = before.lease_transitions.unwrap_or_default();

@@ -111,7 +111,13 @@ impl Replica {
             Arc::<AtomicUsize>::default(),
         );
         let pulse = telemetry.liveness.pulse("the election", LEASE * 3);
-        let election = Election::new(server.clone(), name.into(), LEASE, pulse);
+        let election = Election::new(
+            server.clone(),
+            name.into(),
+            LEASE,
+            pulse,
+            crate::clock::WallClock::system(),
+        );
         let stopped: Stop = {
             let stop = stop.clone();
             async move { stop.notified().await }.boxed().shared()

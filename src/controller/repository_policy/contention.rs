@@ -3,7 +3,8 @@
 
 use crate::policy::repository::Ours;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How far back reverts are remembered.
 const WINDOW: Duration = Duration::from_secs(3600);

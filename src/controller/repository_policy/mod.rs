@@ -8,11 +8,11 @@
 //! - `preview`: what a sync would change, without a write.
 //! - `read_back`: reads a policy back to prove that access is revoked.
 //! - `contention`: notices another tool that keeps undoing our statements.
-//! - `contested`: the policies under contention, for the account's status.
+//! - `contested_status`: the policies under contention, for the account's status.
 //! - `evidence`: which principals exist, to find the one that ECR refuses.
 
 pub mod contention;
-pub mod contested;
+pub mod contested_status;
 pub mod contributions;
 pub mod evidence;
 pub mod membership;

@@ -3,7 +3,6 @@
 use super::sync::bring_up_to_date;
 use super::types::{Freshness, RepositoryKey};
 use crate::controller::Context;
-use crate::controller::requeue;
 use crate::grant::{AccountId, AccountLookup};
 use futures::FutureExt;
 use std::collections::BTreeMap;
@@ -15,7 +14,7 @@ pub async fn look_after(context: Arc<Context>) {
     let context = &*context;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(requeue::after_success(context.runtime.resync_interval)) => {}
+            () = tokio::time::sleep(context.runtime.pauses.after_success()) => {}
             () = context.runtime.stop.clone() => return,
         }
         let mut by_account: BTreeMap<AccountId, Vec<RepositoryKey>> = BTreeMap::new();

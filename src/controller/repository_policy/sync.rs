@@ -27,7 +27,8 @@ use crate::policy::{Document, Installation};
 use crate::telemetry::metrics::Metrics;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// State of a repository that is kept from sync to sync.
 pub struct Memory {
@@ -87,7 +88,7 @@ pub async fn bring_up_to_date(
     for pause in THROTTLED {
         match attempt(context, account, repository, who).await {
             Err(problem) if problem.reason == Reason::Throttled => {
-                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                tokio::time::sleep(context.runtime.pauses.after_throttling(pause)).await;
             }
             outcome => return outcome,
         }

@@ -14,7 +14,8 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long further contributions are gathered into one write after a repository was written. A
 /// single grant never waits. The time doubles with each write of a rush, so that a rush costs few

@@ -8,7 +8,8 @@ use crate::policy::evaluate::Named;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A policy that could not be read is read again at a request after this time, whatever age the
 /// request allows.

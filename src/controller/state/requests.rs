@@ -8,17 +8,16 @@ use crate::telemetry::workqueue_metrics::Key;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 type Sweeps = BTreeMap<String, BTreeSet<String>>;
 
-/// Requests for work. Clones share them.
-#[derive(Clone)]
+/// Requests for work.
 pub struct Requests {
     grants: UnboundedSender<ObjectRef<CrossAccountRegistryGrant>>,
     accounts: UnboundedSender<String>,
-    sweeps: Arc<Mutex<Sweeps>>,
+    sweeps: Mutex<Sweeps>,
     /// The grants that wait for their first work slot, or for their evaluation.
     pub pending: Pending,
     metrics: Metrics,
@@ -38,7 +37,7 @@ impl Requests {
         let requests = Self {
             grants,
             accounts,
-            sweeps: Arc::default(),
+            sweeps: Mutex::default(),
             pending: Pending::default(),
             metrics,
         };

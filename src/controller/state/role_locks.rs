@@ -8,8 +8,8 @@ use crate::policy::dead_ids::Refusals;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::task::Poll;
-use std::time::Instant;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
 /// Locks of the instance roles that are worked on, and the refusals of their trust policies.
 pub struct RoleLocks {

@@ -32,7 +32,8 @@ use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The pause before an account's first sweep, and before the next attempt where it could not be
 /// reached.

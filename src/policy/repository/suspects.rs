@@ -1,5 +1,5 @@
-//! Foreign statements that may cause AWS to refuse a document. [`super::dead_ids`] handles unique
-//! IDs of deleted principals.
+//! Foreign statements that may cause AWS to refuse a document. [`crate::policy::dead_ids`] handles
+//! unique IDs of deleted principals.
 
 use crate::policy::dead_ids::{DeadId, is_unique_id, place, shown};
 use crate::policy::document::{Document, Statement};

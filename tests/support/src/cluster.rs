@@ -4,7 +4,7 @@
 use crate::api_server::{ApiServer, Kind, kind, refusal};
 use crate::command::{Finished, run};
 use crate::stack::Stack;
-use crate::wait::eventually_of;
+use crate::wait::{eventually, eventually_of};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -150,13 +150,23 @@ impl Cluster {
         self.api_server.apply(vec![binding]).await
     }
 
-    /// Returns the Events about an object (`carg/NAME`), or about all objects of the namespace if
-    /// `object` is empty: one line each, with type, reason and message. Events about cluster-scoped
-    /// objects are in the namespace `default`.
+    /// Waits for an Event on an object (empty: on any) that contains all these words. The operator
+    /// publishes an Event after it has written the status. Returns all Events on the object, a line
+    /// each: type, reason and message.
     ///
     /// # Errors
-    /// When the API server does not answer.
-    pub async fn events(&self, namespace: &str, object: &str) -> Result<String> {
+    /// When there is no such Event within the bound.
+    pub async fn event(&self, namespace: &str, object: &str, words: &[&str]) -> Result<String> {
+        eventually(&format!("an Event with {words:?}"), async || {
+            let lines = self.events(namespace, object).await?;
+            let is_it = |line: &String| words.iter().all(|word| line.contains(word));
+            ensure!(lines.iter().any(is_it), "there are only {lines:?}");
+            Ok(lines.join("\n"))
+        })
+        .await
+    }
+
+    async fn events(&self, namespace: &str, object: &str) -> Result<Vec<String>> {
         let wanted = object.split_once('/').map(|(_, name)| name);
         let is_about =
             |event: &&Value| wanted.is_none_or(|name| event["involvedObject"]["name"] == name);
@@ -166,8 +176,7 @@ impl Cluster {
                 .join(" ")
         };
         let events = self.list(namespace, "event").await?;
-        let lines: Vec<String> = events.iter().filter(is_about).map(line).collect();
-        Ok(lines.join("\n"))
+        Ok(events.iter().filter(is_about).map(line).collect())
     }
 
     /// Adds labels to an object; `null` removes one.

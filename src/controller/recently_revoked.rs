@@ -19,7 +19,8 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a revoked place is read again.
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(1);
@@ -68,7 +69,7 @@ pub async fn record(context: &Context, places: &[Revoked]) -> Result<(), kube::E
         };
         let mut known = known.lock().await;
         let before = known.get_or_insert_with(|| on_record(&account));
-        let Some(after) = noted(before, &places, Timestamp::now()) else {
+        let Some(after) = noted(before, &places, context.cluster.clock.now()) else {
             continue;
         };
         let api = Api::all(context.runtime.client.clone());
@@ -92,7 +93,7 @@ pub fn is_on_record(cluster: &Cluster, repository: &RepositoryKey) -> bool {
         region,
         name,
     } = repository;
-    let now = Timestamp::now();
+    let now = cluster.clock.now();
     let is_it = |entry: &RecentlyRevoked| {
         entry.region == *region
             && entry.repository == *name
@@ -181,7 +182,7 @@ async fn look_again(context: &Context, account: &AWSAccount) {
     let Ok(id) = account.name_any().parse::<AccountId>() else {
         return;
     };
-    for (repository, age) in recorded_places(&id, account, Timestamp::now()) {
+    for (repository, age) in recorded_places(&id, account, context.cluster.clock.now()) {
         // The monotonic clock may not reach back so far.
         let written = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
         context

@@ -75,10 +75,11 @@ fn grant_changes(
     let seen = watch::readable_noting::<CrossAccountRegistryGrant>(
         runtime.client.clone(),
         runtime.events.clone(),
+        context.cluster.clock.clone(),
         move |event: &_| unreadable.cluster.unknown.note(event),
     );
     let seen = watch::noted(readiness, "the watch of grants", seen);
-    let seen = seen.backoff(requeue::Reconnect::default());
+    let seen = seen.backoff(requeue::Reconnect::new(runtime.random.clone()));
     let seen = vanished::noticed(context.clone(), gone, seen);
     let (counting, queueing) = (context.clone(), context.clone());
     filled(context)
@@ -103,9 +104,13 @@ fn account_changes(
     readiness: &Readiness,
 ) -> impl Stream<Item = watcher::Result<AWSAccount>> + Send + use<> {
     let runtime = &context.runtime;
-    let seen = watch::readable::<AWSAccount>(runtime.client.clone(), runtime.events.clone());
+    let seen = watch::readable::<AWSAccount>(
+        runtime.client.clone(),
+        runtime.events.clone(),
+        context.cluster.clock.clone(),
+    );
     let seen = watch::noted(readiness, "the watch of accounts", seen);
-    let seen = seen.backoff(requeue::Reconnect::default());
+    let seen = seen.backoff(requeue::Reconnect::new(runtime.random.clone()));
     filled(context)
         .watched(Cache::Accounts, seen.reflect(writer))
         .touched_objects()
@@ -117,9 +122,10 @@ fn namespace_changes(
     writer: Writer<PartialObjectMeta<Namespace>>,
     readiness: &Readiness,
 ) -> impl Stream<Item = watcher::Result<PartialObjectMeta<Namespace>>> + Send + use<> {
-    let seen = watch::namespaces(context.runtime.client.clone());
+    let runtime = &context.runtime;
+    let seen = watch::namespaces(runtime.client.clone());
     let seen = watch::noted(readiness, "the watch of namespaces", seen);
-    let seen = seen.backoff(requeue::Reconnect::default());
+    let seen = seen.backoff(requeue::Reconnect::new(runtime.random.clone()));
     filled(context)
         .watched(Cache::Namespaces, seen.reflect(writer))
         .touched_objects()
